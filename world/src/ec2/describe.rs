@@ -1,0 +1,182 @@
+//! DescribeInstances and DescribeSubnets.
+
+use jiff::Timestamp;
+
+use super::*;
+
+/// DescribeInstances answers with at most so many instances a page.
+const LARGEST_PAGE: usize = 1000;
+
+impl Ec2 {
+    /// DescribeInstances. Naming ids excludes paging, and one id that is not there fails the call, as in EC2.
+    pub fn describe_instances(
+        &mut self,
+        ids: &[InstanceId],
+        filters: &[Filter],
+        max_results: Option<usize>,
+        next_token: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Page<Reservation>, Failure> {
+        self.admit(Operation::DescribeInstances, now)?;
+        if self
+            .faults
+            .lost_reply(Operation::DescribeInstances)
+            .is_some()
+        {
+            return Err(Failure::NoReply);
+        }
+        if !ids.is_empty() && max_results.is_some() {
+            return Err(Failure::new(
+                Code::InvalidParameterCombination,
+                "The parameter instancesSet cannot be used with the parameter maxResults",
+            ));
+        }
+        if max_results.is_some_and(|size| !(5..=LARGEST_PAGE).contains(&size)) {
+            return Err(Failure::new(
+                Code::InvalidParameterValue,
+                "MaxResults must be between 5 and 1000",
+            ));
+        }
+        for id in ids {
+            self.visible(id, now)?;
+        }
+        let first = next_token.map_or(Some(0), |token| token.strip_prefix("from-")?.parse().ok());
+        let first: usize =
+            first.ok_or_else(|| Failure::new(Code::InvalidNextToken, "The token is not valid"))?;
+
+        let mut reservations: Vec<Reservation> = Vec::new();
+        let mut shown = 0;
+        let mut more = None;
+        for (number, instance) in self.instances.iter().enumerate().skip(first) {
+            let named = ids.is_empty() || ids.contains(&instance.id);
+            if !named || !self.is_visible(instance, now) || !matches(instance, filters)? {
+                continue;
+            }
+            if shown == max_results.unwrap_or(LARGEST_PAGE) {
+                more = Some(format!("from-{number}"));
+                break;
+            }
+            shown += 1;
+            match reservations.last_mut() {
+                Some(last) if last.id == instance.reservation => {
+                    last.instances.push(instance.clone())
+                }
+                _ => reservations.push(Reservation {
+                    id: instance.reservation.clone(),
+                    instances: vec![instance.clone()],
+                }),
+            }
+        }
+        Ok(Page {
+            items: reservations,
+            next_token: more,
+        })
+    }
+
+    /// Adds a subnet to the region.
+    pub fn add_subnet(&mut self, id: &str, zone: &str, tags: Tags) -> SubnetId {
+        let subnet = Subnet {
+            id: id.into(),
+            zone: zone.to_owned(),
+            tags,
+        };
+        self.subnets.insert(subnet.id.clone(), subnet);
+        id.into()
+    }
+
+    /// DescribeSubnets, in one page.
+    pub fn describe_subnets(
+        &mut self,
+        ids: &[SubnetId],
+        filters: &[Filter],
+        now: Timestamp,
+    ) -> Result<Vec<Subnet>, Failure> {
+        self.admit(Operation::DescribeSubnets, now)?;
+        for id in ids {
+            if !self.subnets.contains_key(id) {
+                return Err(Failure::new(
+                    Code::InvalidSubnetIdNotFound,
+                    format!("The subnet ID '{id}' does not exist"),
+                ));
+            }
+        }
+        let mut found = Vec::new();
+        for subnet in self.subnets.values() {
+            let mut wanted = ids.is_empty() || ids.contains(&subnet.id);
+            for filter in filters {
+                wanted &= match filter.name.as_str() {
+                    "subnet-id" => filter.accepts(subnet.id.as_str()),
+                    "availability-zone" | "availabilityZone" => filter.accepts(&subnet.zone),
+                    "state" => filter.accepts("available"),
+                    name => filter.accepts_tags(name, &subnet.tags)?,
+                };
+            }
+            if wanted {
+                found.push(subnet.clone());
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Filters are joined by "and", their values by "or".
+fn matches(instance: &Instance, filters: &[Filter]) -> Result<bool, Failure> {
+    let mut all = true;
+    for filter in filters {
+        all &= match filter.name.as_str() {
+            "instance-id" => filter.accepts(instance.id.as_str()),
+            "instance-state-name" => filter.accepts(instance.state.as_str()),
+            "client-token" => instance
+                .client_token
+                .as_ref()
+                .is_some_and(|token| filter.accepts(token)),
+            "subnet-id" => filter.accepts(instance.subnet.as_str()),
+            "availability-zone" => filter.accepts(&instance.zone),
+            "instance-type" => filter.accepts(&instance.instance_type),
+            name => filter.accepts_tags(name, &instance.tags)?,
+        };
+    }
+    Ok(all)
+}
+
+impl Filter {
+    /// A filter by a tag's value.
+    pub fn tag(key: &str, value: &str) -> Self {
+        Self {
+            name: format!("tag:{key}"),
+            values: vec![value.to_owned()],
+        }
+    }
+
+    fn accepts(&self, text: &str) -> bool {
+        self.values
+            .iter()
+            .any(|pattern| glob(pattern.as_bytes(), text.as_bytes()))
+    }
+
+    fn accepts_tags(&self, name: &str, tags: &Tags) -> Result<bool, Failure> {
+        if name == "tag-key" {
+            return Ok(tags.keys().any(|key| self.accepts(key)));
+        }
+        let key = name.strip_prefix("tag:").ok_or_else(|| {
+            Failure::new(
+                Code::InvalidParameterValue,
+                format!("The filter '{name}' is invalid"),
+            )
+        })?;
+        Ok(tags.get(key).is_some_and(|value| self.accepts(value)))
+    }
+}
+
+/// EC2's wildcards: `*` is any text, `?` any one character.
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    match (pattern.first(), text.first()) {
+        (None, None) => true,
+        (Some(b'*'), _) => {
+            glob(&pattern[1..], text) || !text.is_empty() && glob(pattern, &text[1..])
+        }
+        (Some(b'?'), Some(_)) => glob(&pattern[1..], &text[1..]),
+        (Some(expected), Some(found)) if expected == found => glob(&pattern[1..], &text[1..]),
+        _ => false,
+    }
+}

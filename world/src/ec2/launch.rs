@@ -1,0 +1,160 @@
+//! RunInstances.
+
+use jiff::Timestamp;
+use rand::Rng;
+
+use super::*;
+
+impl Ec2 {
+    /// RunInstances.
+    ///
+    /// A repeated token with the same parameters answers with the instances of the first call, whatever became of them; it
+    /// neither launches nor meets a capacity fault. A call that failed has not used its token.
+    pub fn run_instances(
+        &mut self,
+        request: RunInstances,
+        now: Timestamp,
+    ) -> Result<Reservation, Failure> {
+        self.admit(Operation::RunInstances, now)?;
+        let lost = self.faults.lost_reply(Operation::RunInstances);
+        if lost == Some(LostReply::NotApplied) {
+            return Err(Failure::NoReply);
+        }
+        let answer = self.launch(request, now);
+        match lost {
+            Some(_) => Err(Failure::NoReply),
+            None => answer,
+        }
+    }
+
+    fn launch(&mut self, request: RunInstances, now: Timestamp) -> Result<Reservation, Failure> {
+        if request.min_count == 0 || request.min_count > request.max_count {
+            return Err(Failure::new(
+                Code::InvalidParameterValue,
+                "MinCount must be between 1 and MaxCount",
+            ));
+        }
+        if request
+            .client_token
+            .as_ref()
+            .is_some_and(|token| token.len() > 64 || !token.is_ascii())
+        {
+            return Err(Failure::new(
+                Code::InvalidParameterValue,
+                "ClientToken is at most 64 ASCII characters",
+            ));
+        }
+        let zone = self
+            .subnets
+            .get(&request.subnet)
+            .map(|subnet| subnet.zone.clone())
+            .ok_or_else(|| {
+                Failure::new(
+                    Code::InvalidSubnetIdNotFound,
+                    format!("The subnet ID '{}' does not exist", request.subnet),
+                )
+            })?;
+        let token = request
+            .client_token
+            .clone()
+            .map(|token| (zone.clone(), token));
+        if let Some(used) = token.as_ref().and_then(|token| self.tokens.get(token)) {
+            if used.request != request {
+                return Err(Failure::new(
+                    Code::IdempotentParameterMismatch,
+                    "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).",
+                ));
+            }
+            return Ok(self.reservation(&used.reservation));
+        }
+
+        let (template, version, data) =
+            self.resolve_template(&request.template, request.template_version.as_deref())?;
+        let instance_type = request
+            .instance_type
+            .clone()
+            .unwrap_or_else(|| data.instance_type.clone());
+        let rng = &mut self.rng;
+        if let Some(refusal) = self
+            .faults
+            .refusal(&request, &instance_type, || rng.random())
+        {
+            return Err(refusal);
+        }
+        if self.config.throttle
+            && !self
+                .throttle
+                .run_instances
+                .take(f64::from(request.max_count), now)
+        {
+            return Err(Failure::new(
+                Code::RequestLimitExceeded,
+                "Request limit exceeded: instances.",
+            ));
+        }
+        let granted = self.faults.draw(&request, &instance_type)?;
+
+        let reservation = ReservationId(self.fresh_id("r"));
+        for launch_index in 0..granted as usize {
+            let id = InstanceId(self.fresh_id("i"));
+            let volume = VolumeId(self.fresh_id("vol"));
+            let number = self.instances.len();
+            self.by_id.insert(id.clone(), number);
+            self.instances.push(Instance {
+                id: id.clone(),
+                reservation: reservation.clone(),
+                subnet: request.subnet.clone(),
+                zone: zone.clone(),
+                instance_type: instance_type.clone(),
+                image: data.image.clone(),
+                template: template.clone(),
+                template_version: version,
+                market: request.market,
+                tags: request.tags.clone(),
+                volume,
+                volume_tags: request.volume_tags.clone(),
+                client_token: request.client_token.clone(),
+                launch_index,
+                private_ip: format!(
+                    "10.{}.{}.{}",
+                    number >> 16 & 0xff,
+                    number >> 8 & 0xff,
+                    number & 0xff
+                ),
+                launched_at: now,
+                state: State::Pending,
+                state_since: now,
+                on_power_off: data.on_power_off,
+                end: None,
+                visible_at: now + self.faults.invisible_for,
+                comes_up: self.rng.random::<f64>() >= self.faults.boot_failures,
+            });
+            self.agenda
+                .plan(now + self.config.pending, Due::Running(id));
+        }
+        self.launches += u64::from(granted);
+        if let Some(token) = token {
+            self.tokens.insert(
+                token,
+                TokenUse {
+                    request,
+                    reservation: reservation.clone(),
+                },
+            );
+        }
+        Ok(self.reservation(&reservation))
+    }
+
+    fn reservation(&self, id: &ReservationId) -> Reservation {
+        let instances = self
+            .instances
+            .iter()
+            .filter(|instance| instance.reservation == *id)
+            .cloned()
+            .collect();
+        Reservation {
+            id: id.clone(),
+            instances,
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! How instances live and end.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::*;
+
+/// EC2 takes a spot machine two minutes after it said so.
+const SPOT_NOTICE: Duration = Duration::from_secs(120);
+
+impl Ec2 {
+    /// TerminateInstances. One id that does not exist, or is not visible yet, fails the whole call and nothing ends.
+    pub fn terminate_instances(
+        &mut self,
+        ids: &[InstanceId],
+        now: Timestamp,
+    ) -> Result<Vec<StateChange>, Failure> {
+        self.admit(Operation::TerminateInstances, now)?;
+        let lost = self.faults.lost_reply(Operation::TerminateInstances);
+        if lost == Some(LostReply::NotApplied) {
+            return Err(Failure::NoReply);
+        }
+        for id in ids {
+            self.visible(id, now)?;
+        }
+        let mut changes = Vec::new();
+        for id in ids {
+            let previous = self.state(id);
+            self.end(id, EndCause::TerminateCall, now);
+            changes.push(StateChange {
+                id: id.clone(),
+                previous,
+                current: self.state(id),
+            });
+        }
+        match lost {
+            Some(_) => Err(Failure::NoReply),
+            None => Ok(changes),
+        }
+    }
+
+    /// The machine powers itself off. What that means is the launch template's `InstanceInitiatedShutdownBehavior`.
+    pub fn power_off(&mut self, id: &InstanceId, now: Timestamp) {
+        let Some(instance) = self.instance_mut(id) else {
+            return;
+        };
+        if instance.state != State::Running {
+            return;
+        }
+        match instance.on_power_off {
+            OnPowerOff::Terminate => self.end(id, EndCause::PowerOff, now),
+            OnPowerOff::Stop => {
+                self.enter(id, State::Stopping, now);
+                self.agenda.plan(
+                    now,
+                    Due::Tell(Happening::PowerLost {
+                        instance: id.clone(),
+                    }),
+                );
+                self.agenda
+                    .plan(now + self.config.stopping, Due::Stopped(id.clone()));
+            }
+        }
+    }
+
+    /// EC2 wants its spot machine back: notice now, gone in two minutes. Does nothing to other machines.
+    pub fn interrupt_spot(&mut self, id: &InstanceId, now: Timestamp) {
+        let is_spot = self
+            .instance(id)
+            .is_some_and(|instance| instance.market == Market::Spot && instance.state.is_live());
+        if is_spot {
+            let at = now + SPOT_NOTICE;
+            self.agenda.plan(
+                now,
+                Due::Tell(Happening::SpotNotice {
+                    instance: id.clone(),
+                    at,
+                }),
+            );
+            self.agenda.plan(at, Due::SpotTake(id.clone()));
+        }
+    }
+
+    /// The host breaks: EC2 ends the machine without notice.
+    pub fn fail_host(&mut self, id: &InstanceId, now: Timestamp) {
+        self.end(id, EndCause::Ec2, now);
+    }
+
+    /// An instance begins to end, once: what happens to a machine that is ending already changes nothing.
+    fn end(&mut self, id: &InstanceId, why: EndCause, now: Timestamp) {
+        let Some(instance) = self.instance_mut(id) else {
+            return;
+        };
+        if !instance.state.is_live() {
+            return;
+        }
+        instance.end = Some(why);
+        self.enter(id, State::ShuttingDown, now);
+        self.ended.push(Ended {
+            instance: id.clone(),
+            why,
+            at: now,
+        });
+        self.agenda.plan(
+            now,
+            Due::Tell(Happening::PowerLost {
+                instance: id.clone(),
+            }),
+        );
+        self.agenda
+            .plan(now + self.config.shutting_down, Due::Terminated(id.clone()));
+    }
+
+    pub(super) fn happen(&mut self, due: Due, at: Timestamp) -> Option<Happening> {
+        match due {
+            Due::Tell(happening) => Some(happening),
+            Due::Running(id) => {
+                if self.state(&id) == State::Pending {
+                    self.enter(&id, State::Running, at);
+                    self.agenda.plan(at + self.config.boot, Due::Booted(id));
+                }
+                None
+            }
+            Due::Booted(instance) => {
+                let up = self
+                    .instance(&instance)
+                    .is_some_and(|machine| machine.state == State::Running && machine.comes_up);
+                up.then_some(Happening::Booted { instance })
+            }
+            Due::SpotTake(id) => {
+                self.end(&id, EndCause::Ec2, at);
+                None
+            }
+            Due::Stopped(id) => {
+                if self.state(&id) == State::Stopping {
+                    self.enter(&id, State::Stopped, at);
+                }
+                None
+            }
+            Due::Terminated(instance) => {
+                self.enter(&instance, State::Terminated, at);
+                let why = self.instance(&instance).and_then(|gone| gone.end)?;
+                Some(Happening::Terminated { instance, why })
+            }
+        }
+    }
+
+    fn instance_mut(&mut self, id: &InstanceId) -> Option<&mut Instance> {
+        self.by_id.get(id).map(|at| &mut self.instances[*at])
+    }
+
+    fn enter(&mut self, id: &InstanceId, state: State, now: Timestamp) {
+        if let Some(instance) = self.instance_mut(id) {
+            instance.state = state;
+            instance.state_since = now;
+        }
+    }
+
+    fn state(&self, id: &InstanceId) -> State {
+        self.instance(id)
+            .map_or(State::Terminated, |instance| instance.state)
+    }
+
+    /// The instance as the API sees it: not before it is visible, not after it is forgotten.
+    pub(super) fn visible(&self, id: &InstanceId, now: Timestamp) -> Result<&Instance, Failure> {
+        let digits = id.as_str().strip_prefix("i-").unwrap_or_default();
+        if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(Failure::new(
+                Code::InvalidInstanceIdMalformed,
+                format!("Invalid id: \"{id}\""),
+            ));
+        }
+        self.instance(id)
+            .filter(|instance| self.is_visible(instance, now))
+            .ok_or_else(|| {
+                Failure::new(
+                    Code::InvalidInstanceIdNotFound,
+                    format!("The instance ID '{id}' does not exist"),
+                )
+            })
+    }
+
+    pub(super) fn is_visible(&self, instance: &Instance, now: Timestamp) -> bool {
+        let forgotten = instance.state == State::Terminated
+            && instance.state_since + self.config.remembered <= now;
+        instance.visible_at <= now && !forgotten
+    }
+
+    /// CreateTags on instances and volumes. One unknown resource fails the whole call.
+    pub fn create_tags(
+        &mut self,
+        resources: &[String],
+        tags: &Tags,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        self.admit(Operation::CreateTags, now)?;
+        let mut targets = Vec::new();
+        for resource in resources {
+            let found = self
+                .instances
+                .iter()
+                .position(|each| {
+                    self.is_visible(each, now)
+                        && (each.id.as_str() == resource || each.volume.as_str() == resource)
+                })
+                .ok_or_else(|| {
+                    Failure::new(
+                        Code::InvalidIdNotFound,
+                        format!("The ID '{resource}' is not valid"),
+                    )
+                })?;
+            targets.push((found, resource));
+        }
+        for (at, resource) in targets {
+            let instance = &mut self.instances[at];
+            let own = if instance.id.as_str() == resource {
+                &mut instance.tags
+            } else {
+                &mut instance.volume_tags
+            };
+            own.extend(tags.clone());
+        }
+        Ok(())
+    }
+}

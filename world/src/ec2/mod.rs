@@ -1,0 +1,270 @@
+//! A model of EC2: launches, tags, describing, ending, with EC2's idempotency, eventual consistency and limits.
+//!
+//! Only what no emulator does right, and what Drover depends on, is here: zonal client tokens, filters on tags and client
+//! tokens, paging, throttle buckets, machines that power themselves off, and the faults of [`Faults`].
+
+mod describe;
+mod error;
+mod faults;
+mod launch;
+mod life;
+mod templates;
+#[cfg(test)]
+mod tests;
+mod types;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+pub use error::{Code, Failure};
+pub use faults::{Capacity, Faults, LaunchMatch, Refusal, When};
+pub use types::*;
+
+use crate::agenda::Agenda;
+use crate::bucket::Bucket;
+use crate::{LostReply, Model};
+
+/// How long EC2 takes.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// From the launch to `running`.
+    pub pending: Duration,
+    /// From `running` until the machine's programs start.
+    pub boot: Duration,
+    /// From `shutting-down` to `terminated`.
+    pub shutting_down: Duration,
+    /// From `stopping` to `stopped`.
+    pub stopping: Duration,
+    /// How long a terminated instance is still described.
+    pub remembered: Duration,
+    /// Whether the published request limits hold.
+    pub throttle: bool,
+    /// The account that owns everything.
+    pub account: String,
+    /// The region, the beginning of every zone's name.
+    pub region: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            pending: Duration::from_secs(5),
+            boot: Duration::from_secs(15),
+            shutting_down: Duration::from_secs(20),
+            stopping: Duration::from_secs(20),
+            remembered: Duration::from_secs(3600),
+            throttle: true,
+            account: "123456789012".to_owned(),
+            region: "eu-central-1".to_owned(),
+        }
+    }
+}
+
+/// The operations of EC2's API that the model has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Operation {
+    /// Launch.
+    RunInstances,
+    /// End.
+    TerminateInstances,
+    /// Look.
+    DescribeInstances,
+    /// Look at launch templates.
+    DescribeLaunchTemplates,
+    /// Look at their versions.
+    DescribeLaunchTemplateVersions,
+    /// Make a launch template.
+    CreateLaunchTemplate,
+    /// Look at subnets.
+    DescribeSubnets,
+    /// Tag an instance or a volume.
+    CreateTags,
+}
+
+impl Operation {
+    /// EC2's name of it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Operation::RunInstances => "RunInstances",
+            Operation::TerminateInstances => "TerminateInstances",
+            Operation::DescribeInstances => "DescribeInstances",
+            Operation::DescribeLaunchTemplates => "DescribeLaunchTemplates",
+            Operation::DescribeLaunchTemplateVersions => "DescribeLaunchTemplateVersions",
+            Operation::CreateLaunchTemplate => "CreateLaunchTemplate",
+            Operation::DescribeSubnets => "DescribeSubnets",
+            Operation::CreateTags => "CreateTags",
+        }
+    }
+}
+
+/// EC2's published buckets (size, refill a second), per account and region.
+#[derive(Debug)]
+struct Throttle {
+    run_requests: Bucket,
+    run_instances: Bucket,
+    terminate: Bucket,
+    tags: Bucket,
+    other_mutations: Bucket,
+    describe: Bucket,
+}
+
+impl Throttle {
+    fn published() -> Self {
+        Self {
+            run_requests: Bucket::new(5.0, 2.0),
+            run_instances: Bucket::new(1000.0, 2.0),
+            terminate: Bucket::new(100.0, 5.0),
+            tags: Bucket::new(100.0, 10.0),
+            other_mutations: Bucket::new(50.0, 5.0),
+            describe: Bucket::new(100.0, 20.0),
+        }
+    }
+
+    fn of(&mut self, operation: Operation) -> &mut Bucket {
+        match operation {
+            Operation::RunInstances => &mut self.run_requests,
+            Operation::TerminateInstances => &mut self.terminate,
+            Operation::CreateTags => &mut self.tags,
+            Operation::CreateLaunchTemplate => &mut self.other_mutations,
+            Operation::DescribeInstances
+            | Operation::DescribeLaunchTemplates
+            | Operation::DescribeLaunchTemplateVersions
+            | Operation::DescribeSubnets => &mut self.describe,
+        }
+    }
+}
+
+/// What is due later.
+#[derive(Debug)]
+enum Due {
+    Tell(Happening),
+    Running(InstanceId),
+    Booted(InstanceId),
+    SpotTake(InstanceId),
+    Stopped(InstanceId),
+    Terminated(InstanceId),
+}
+
+/// What a client token stands for: the call it was used with, and what that call made.
+#[derive(Debug)]
+struct TokenUse {
+    request: RunInstances,
+    reservation: ReservationId,
+}
+
+/// A region of EC2.
+#[derive(Debug)]
+pub struct Ec2 {
+    config: Config,
+    /// What goes wrong.
+    pub faults: Faults,
+    rng: SmallRng,
+    subnets: BTreeMap<SubnetId, Subnet>,
+    templates: BTreeMap<TemplateId, LaunchTemplate>,
+    /// In the order of their launch, which is also the order of answers and pages.
+    instances: Vec<Instance>,
+    by_id: BTreeMap<InstanceId, usize>,
+    /// By zone and token: that a token means nothing in another zone is EC2's, not ours.
+    tokens: BTreeMap<(String, String), TokenUse>,
+    agenda: Agenda<Due>,
+    throttle: Throttle,
+    calls: BTreeMap<Operation, u64>,
+    launches: u64,
+    ended: Vec<Ended>,
+}
+
+impl Ec2 {
+    /// An empty region. The seed decides every id and every roll of the dice.
+    pub fn new(config: Config, seed: u64) -> Self {
+        Self {
+            config,
+            faults: Faults::default(),
+            rng: SmallRng::seed_from_u64(seed),
+            subnets: BTreeMap::new(),
+            templates: BTreeMap::new(),
+            instances: Vec::new(),
+            by_id: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            agenda: Agenda::new(),
+            throttle: Throttle::published(),
+            calls: BTreeMap::new(),
+            launches: 0,
+            ended: Vec::new(),
+        }
+    }
+
+    /// How long things take here.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The instance, if it was ever launched; knows more than DescribeInstances tells.
+    pub fn instance(&self, id: &InstanceId) -> Option<&Instance> {
+        self.by_id.get(id).map(|at| &self.instances[*at])
+    }
+
+    /// Every instance ever launched, in that order.
+    pub fn instances(&self) -> impl Iterator<Item = &Instance> {
+        self.instances.iter()
+    }
+
+    /// The machines that exist now: what a run must not leave behind.
+    pub fn alive(&self) -> impl Iterator<Item = &Instance> {
+        self.instances
+            .iter()
+            .filter(|instance| instance.state.is_live())
+    }
+
+    /// How many machines were ever launched.
+    pub fn launches(&self) -> u64 {
+        self.launches
+    }
+
+    /// Every instance that ended, by whom and when.
+    pub fn ended(&self) -> &[Ended] {
+        &self.ended
+    }
+
+    /// How often each operation was called, refused calls included.
+    pub fn calls(&self) -> &BTreeMap<Operation, u64> {
+        &self.calls
+    }
+
+    /// Counts the call and charges its bucket.
+    fn admit(&mut self, operation: Operation, now: Timestamp) -> Result<(), Failure> {
+        *self.calls.entry(operation).or_default() += 1;
+        if self.config.throttle && !self.throttle.of(operation).take(1.0, now) {
+            return Err(Failure::new(
+                Code::RequestLimitExceeded,
+                "Request limit exceeded.",
+            ));
+        }
+        Ok(())
+    }
+
+    /// A new id in EC2's form: the prefix and seventeen hexadecimal digits.
+    fn fresh_id(&mut self, prefix: &str) -> String {
+        let digits: u128 = self.rng.random();
+        format!("{prefix}-0{:016x}", digits as u64)
+    }
+}
+
+impl Model for Ec2 {
+    type Happening = Happening;
+
+    fn next_due(&self) -> Option<Timestamp> {
+        self.agenda.next()
+    }
+
+    fn advance(&mut self, now: Timestamp) -> Vec<Happening> {
+        let mut told = Vec::new();
+        while let Some((at, due)) = self.agenda.pop(now) {
+            told.extend(self.happen(due, at));
+        }
+        told
+    }
+}

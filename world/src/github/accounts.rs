@@ -1,0 +1,306 @@
+//! The app, who installed it, its tokens and its hook.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::*;
+
+/// The app. Its key is the driver's business: the model believes that a call in the app's name is the app's.
+#[derive(Debug, Clone)]
+pub struct App {
+    /// Its id, the issuer of its JWTs.
+    pub id: u64,
+    /// Its name in URLs.
+    pub slug: String,
+    /// Its name.
+    pub name: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// Where webhooks go. The secret itself stays with the driver, which signs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookConfig {
+    /// The URL.
+    pub url: String,
+    /// `json` or `form`.
+    pub content_type: String,
+    /// The secret deliveries are signed with.
+    pub secret: Option<String>,
+}
+
+impl Default for HookConfig {
+    fn default() -> Self {
+        Self {
+            url: "https://example.invalid/".to_owned(),
+            content_type: "json".to_owned(),
+            secret: None,
+        }
+    }
+}
+
+/// A token of an installation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessToken {
+    /// The secret.
+    pub token: String,
+    /// Until when it is good.
+    pub expires_at: Timestamp,
+}
+
+/// A manifest's code is good for so long.
+const MANIFEST_CODE_LIFE: Duration = Duration::from_secs(3600);
+
+impl GitHub {
+    /// Adds an account which has not installed the app: nothing of it is accessible, and no webhook comes from it.
+    pub fn add_owner(&mut self, login: &str, kind: OwnerKind, now: Timestamp) -> OwnerId {
+        let id = OwnerId(self.fresh_id());
+        let default = Group {
+            id: DEFAULT_GROUP,
+            name: "Default".to_owned(),
+            repositories: None,
+            allows_public: true,
+        };
+        let owner = Owner {
+            id,
+            login: login.to_owned(),
+            kind,
+            installation: None,
+            since: now,
+            groups: vec![default],
+        };
+        self.owners.insert(id, owner);
+        id
+    }
+
+    /// The account installs the app on all its repositories.
+    pub fn install(&mut self, owner: OwnerId, now: Timestamp) -> InstallationId {
+        let installation = InstallationId(self.fresh_id());
+        if let Some(owner) = self.owners.get_mut(&owner) {
+            owner.installation = Some(installation);
+            owner.since = now;
+        }
+        installation
+    }
+
+    /// Adds a repository to an account.
+    pub fn add_repository(
+        &mut self,
+        owner: OwnerId,
+        name: &str,
+        visibility: Visibility,
+        now: Timestamp,
+    ) -> RepositoryId {
+        let id = RepositoryId(self.fresh_id());
+        let owner_login = self
+            .owners
+            .get(&owner)
+            .map(|owner| owner.login.clone())
+            .unwrap_or_default();
+        let repository = Repository {
+            id,
+            owner,
+            owner_login,
+            name: name.to_owned(),
+            visibility,
+            created_at: now,
+        };
+        self.repositories.insert(id, repository);
+        id
+    }
+
+    /// Adds a runner group to an account, or changes one.
+    pub fn set_group(&mut self, owner: OwnerId, group: Group) {
+        if let Some(owner) = self.owners.get_mut(&owner) {
+            owner.groups.retain(|each| each.id != group.id);
+            owner.groups.push(group);
+        }
+    }
+
+    /// A repository by its id.
+    pub fn repository(&self, id: RepositoryId) -> Option<&Repository> {
+        self.repositories.get(&id)
+    }
+
+    /// A repository by its name.
+    pub fn find_repository(&self, owner: &str, name: &str) -> Option<&Repository> {
+        let scope = Scope::repository(owner, name);
+        self.repositories
+            .values()
+            .find(|repository| scope.covers(repository))
+    }
+
+    /// An account by its login.
+    pub fn find_owner(&self, login: &str) -> Option<&Owner> {
+        self.owners
+            .values()
+            .find(|owner| owner.login.eq_ignore_ascii_case(login))
+    }
+
+    /// An account by its id.
+    pub fn owner(&self, id: OwnerId) -> Option<&Owner> {
+        self.owners.get(&id)
+    }
+
+    /// `GET /app`: the app, and how often it is installed.
+    pub fn get_app(&mut self, now: Timestamp) -> Result<(App, usize), Failure> {
+        let reply = self.admit(Caller::App, Endpoint::GetApp, now)?;
+        let installed = self
+            .owners
+            .values()
+            .filter(|owner| owner.installation.is_some())
+            .count();
+        reply.with((self.app.clone(), installed))
+    }
+
+    /// The app, without a call.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// `GET /app/installations`
+    pub fn list_installations(
+        &mut self,
+        paging: Paging,
+        now: Timestamp,
+    ) -> Result<Listed<Owner>, Failure> {
+        let reply = self.admit(Caller::App, Endpoint::ListInstallations, now)?;
+        reply.with(
+            paging.of(self
+                .owners
+                .values()
+                .filter(|owner| owner.installation.is_some())
+                .cloned()),
+        )
+    }
+
+    /// `GET /orgs/{org}/installation` and `GET /repos/{owner}/{repo}/installation`
+    pub fn find_installation(&mut self, scope: &Scope, now: Timestamp) -> Result<Owner, Failure> {
+        let reply = self.admit(Caller::App, Endpoint::FindInstallation, now)?;
+        if let Scope::Repository { owner, name } = scope {
+            self.find_repository(owner, name).ok_or(Failure::NotFound)?;
+        }
+        let owner = self
+            .find_owner(scope.owner())
+            .filter(|owner| owner.installation.is_some())
+            .ok_or(Failure::NotFound)?;
+        if matches!(scope, Scope::Organization(_)) && owner.kind == OwnerKind::User {
+            return Err(Failure::NotFound);
+        }
+        reply.with(owner.clone())
+    }
+
+    /// `POST /app/installations/{id}/access_tokens`
+    pub fn create_token(
+        &mut self,
+        installation: InstallationId,
+        now: Timestamp,
+    ) -> Result<AccessToken, Failure> {
+        let reply = self.admit(Caller::App, Endpoint::CreateToken, now)?;
+        if !self
+            .owners
+            .values()
+            .any(|owner| owner.installation == Some(installation))
+        {
+            return Err(Failure::NotFound);
+        }
+        let token = format!("ghs_{}", self.fresh_secret());
+        let expires_at = now + self.config.token_life;
+        self.tokens.retain(|_, (_, expires)| *expires > now);
+        self.tokens
+            .insert(token.clone(), (installation, expires_at));
+        reply.with(AccessToken { token, expires_at })
+    }
+
+    /// Whose token that is, if it is good.
+    pub fn authorize(&self, token: &str, now: Timestamp) -> Result<InstallationId, Failure> {
+        match self.tokens.get(token) {
+            Some((installation, expires)) if *expires > now => Ok(*installation),
+            _ => Err(Failure::Unauthorized),
+        }
+    }
+
+    /// The account of a scope, if the caller may act there.
+    pub(super) fn entitled(
+        &self,
+        caller: InstallationId,
+        scope: &Scope,
+    ) -> Result<&Owner, Failure> {
+        let owner = self.find_owner(scope.owner()).ok_or(Failure::NotFound)?;
+        if let Scope::Repository { owner, name } = scope {
+            self.find_repository(owner, name).ok_or(Failure::NotFound)?;
+        }
+        if owner.installation != Some(caller) {
+            return Err(Failure::Forbidden(
+                "Resource not accessible by integration".to_owned(),
+            ));
+        }
+        Ok(owner)
+    }
+
+    /// The repository of a call, if the caller may act there.
+    pub(super) fn entitled_repository(
+        &self,
+        caller: InstallationId,
+        owner: &str,
+        name: &str,
+    ) -> Result<RepositoryId, Failure> {
+        self.entitled(caller, &Scope::repository(owner, name))?;
+        self.find_repository(owner, name)
+            .map(|repository| repository.id)
+            .ok_or(Failure::NotFound)
+    }
+
+    /// `GET /orgs/{org}/actions/runner-groups`
+    pub fn list_groups(
+        &mut self,
+        caller: InstallationId,
+        org: &str,
+        paging: Paging,
+        now: Timestamp,
+    ) -> Result<Listed<Group>, Failure> {
+        let reply = self.admit(Caller::Installation(caller), Endpoint::ListGroups, now)?;
+        let owner = self.entitled(caller, &Scope::organization(org))?;
+        if owner.kind == OwnerKind::User {
+            return Err(Failure::NotFound);
+        }
+        reply.with(paging.of(owner.groups.iter().cloned()))
+    }
+
+    /// `GET /app/hook/config`
+    pub fn get_hook(&mut self, now: Timestamp) -> Result<HookConfig, Failure> {
+        let reply = self.admit(Caller::App, Endpoint::GetHook, now)?;
+        reply.with(self.hook.clone())
+    }
+
+    /// `PATCH /app/hook/config`: what is given changes.
+    pub fn update_hook(
+        &mut self,
+        url: Option<String>,
+        secret: Option<String>,
+        now: Timestamp,
+    ) -> Result<HookConfig, Failure> {
+        let reply = self.admit(Caller::App, Endpoint::UpdateHook, now)?;
+        if let Some(url) = url {
+            self.hook.url = url;
+        }
+        self.hook.secret = secret.or_else(|| self.hook.secret.take());
+        reply.with(self.hook.clone())
+    }
+
+    /// Somebody filled in the form of a manifest: the code stands for the app for an hour, once.
+    pub fn add_manifest_code(&mut self, code: &str, now: Timestamp) {
+        self.manifest_codes
+            .insert(code.to_owned(), now + MANIFEST_CODE_LIFE);
+    }
+
+    /// `POST /app-manifests/{code}/conversions`
+    pub fn convert_manifest(&mut self, code: &str, now: Timestamp) -> Result<App, Failure> {
+        let reply = self.admit(Caller::Anonymous, Endpoint::ConvertManifest, now)?;
+        match self.manifest_codes.remove(code) {
+            Some(until) if until > now => reply.with(self.app.clone()),
+            _ => Err(Failure::NotFound),
+        }
+    }
+}

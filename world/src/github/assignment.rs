@@ -1,0 +1,275 @@
+//! Who gets which job, and what runners say.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rand::Rng;
+
+use super::*;
+
+/// A job offered to a runner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// To whom.
+    pub runner: RunnerId,
+    /// What.
+    pub job: JobId,
+    /// `owner/name` of the job's repository, which the runner's processes see as `GITHUB_REPOSITORY`.
+    pub repository: String,
+    /// How long it will take.
+    pub runs_for: Duration,
+    /// How it will end.
+    pub ends: Conclusion,
+}
+
+/// The runner, its secret or its job is not what the caller believes: it was removed, used, or given to somebody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("unknown to GitHub")]
+pub struct Unknown;
+
+impl GitHub {
+    /// A runner process connects with the secret of its JIT config, which is worth nothing afterwards.
+    pub fn connect(&mut self, secret: &str, now: Timestamp) -> Result<RunnerId, Unknown> {
+        let id = self.secrets.remove(secret).ok_or(Unknown)?;
+        let runner = self.runners.get_mut(&id).ok_or(Unknown)?;
+        runner.online = true;
+        runner.connected_at = Some(now);
+        self.idle.insert(id);
+        if let Some(limit) = self.faults.idle_limit {
+            self.agenda.plan(now + limit, Due::IdleLimit(id, now));
+        }
+        self.assign(now);
+        Ok(id)
+    }
+
+    /// Gives queued jobs, oldest first, to idle runners; which of those that fit is chance.
+    pub(super) fn assign(&mut self, now: Timestamp) {
+        for (queued_at, id) in self.queue.clone() {
+            if self.idle.is_empty() {
+                return;
+            }
+            let fitting: Vec<RunnerId> = self
+                .idle
+                .iter()
+                .copied()
+                .filter(|runner| self.fits(*runner, id))
+                .collect();
+            if fitting.is_empty() {
+                continue;
+            }
+            let chosen = fitting[self.rng.random_range(0..fitting.len())];
+            self.queue.remove(&(queued_at, id));
+            self.offer(chosen, id, now);
+        }
+    }
+
+    /// Whether GitHub could give this job to this runner: scope, group and labels.
+    fn fits(&self, runner: RunnerId, job: JobId) -> bool {
+        let (Some(runner), Some(job)) = (self.runners.get(&runner), self.jobs.get(&job)) else {
+            return false;
+        };
+        let Some(repository) = self.repositories.get(&job.repository) else {
+            return false;
+        };
+        let allowed = self
+            .owners
+            .get(&repository.owner)
+            .and_then(|owner| owner.groups.iter().find(|group| group.id == runner.group))
+            .is_some_and(|group| {
+                group
+                    .repositories
+                    .as_ref()
+                    .is_none_or(|selected| selected.contains(&repository.id))
+                    && (group.allows_public || repository.visibility == Visibility::Private)
+            });
+        let has = |wanted: &String| {
+            runner
+                .labels
+                .iter()
+                .any(|label| label.eq_ignore_ascii_case(wanted))
+        };
+        runner.scope.covers(repository) && allowed && job.labels.iter().all(has)
+    }
+
+    fn offer(&mut self, runner: RunnerId, job: JobId, now: Timestamp) {
+        self.idle.remove(&runner);
+        let Some(entry) = self.runners.get_mut(&runner) else {
+            return;
+        };
+        entry.job = Some(job);
+        entry.busy_since = Some(now);
+        let operator = entry.operator;
+        let Some(offered) = self.jobs.get_mut(&job) else {
+            return;
+        };
+        offered.state = JobState::Queued {
+            assigned: Some(runner),
+        };
+        match operator {
+            Operator::Process => {
+                let repository = self
+                    .repositories
+                    .get(&offered.repository)
+                    .map(|at| format!("{}/{}", at.owner_login, at.name))
+                    .unwrap_or_default();
+                let offer = Offer {
+                    runner,
+                    job,
+                    repository,
+                    runs_for: offered.runs_for,
+                    ends: offered.ends,
+                };
+                self.agenda.plan(now, Due::Tell(Happening::Offered(offer)));
+                self.agenda
+                    .plan(now + self.config.pick_up, Due::PickUp(job, runner));
+            }
+            Operator::Model => {
+                let finishes = now + offered.runs_for;
+                self.begin(runner, job, now);
+                self.agenda.plan(finishes, Due::Finish(runner, job));
+            }
+        }
+    }
+
+    /// The runner picks up the job it was offered: from now on the job runs.
+    pub fn acquire(&mut self, runner: RunnerId, job: JobId, now: Timestamp) -> Result<(), Unknown> {
+        let offered = self.jobs.get(&job).is_some_and(|job| {
+            job.state
+                == JobState::Queued {
+                    assigned: Some(runner),
+                }
+        });
+        if !offered {
+            return Err(Unknown);
+        }
+        self.begin(runner, job, now);
+        Ok(())
+    }
+
+    fn begin(&mut self, runner: RunnerId, id: JobId, now: Timestamp) {
+        let (Some(runner), Some(job)) = (self.runners.get(&runner), self.jobs.get_mut(&id)) else {
+            return;
+        };
+        job.state = JobState::InProgress {
+            runner: runner.as_job_runner(),
+        };
+        job.started_at = Some(now);
+        job.history.started.push(Start {
+            at: now,
+            runner: runner.id,
+            name: runner.name.clone(),
+        });
+        self.announce(id, "in_progress", now);
+    }
+
+    /// The runner reports that its job is over.
+    pub fn complete(
+        &mut self,
+        runner: RunnerId,
+        job: JobId,
+        conclusion: Conclusion,
+        now: Timestamp,
+    ) -> Result<(), Unknown> {
+        let runs = self.jobs.get(&job).is_some_and(
+            |job| matches!(&job.state, JobState::InProgress { runner: on } if on.id == runner),
+        );
+        if !runs {
+            return Err(Unknown);
+        }
+        self.conclude(runner, job, conclusion, now);
+        Ok(())
+    }
+
+    pub(super) fn conclude(
+        &mut self,
+        runner: RunnerId,
+        id: JobId,
+        conclusion: Conclusion,
+        now: Timestamp,
+    ) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let by = job.state.runner().cloned();
+        job.state = JobState::Completed {
+            conclusion,
+            runner: by,
+        };
+        job.completed_at = Some(now);
+        self.announce(id, "completed", now);
+        if self
+            .runners
+            .get(&runner)
+            .is_some_and(|runner| runner.ephemeral)
+        {
+            self.remove_runner(runner, now);
+        } else {
+            self.release(runner, now);
+        }
+    }
+
+    /// The runner process is gone: it exited, or its machine has no power. If it ran a job, that job was killed, which
+    /// GitHub notices much later.
+    pub fn disconnect(&mut self, id: RunnerId, now: Timestamp) {
+        self.idle.remove(&id);
+        let Some(runner) = self.runners.get_mut(&id) else {
+            return;
+        };
+        runner.online = false;
+        runner.offline_since = now;
+        let running = runner.job.filter(|job| {
+            self.jobs
+                .get(job)
+                .is_some_and(|job| matches!(job.state, JobState::InProgress { .. }))
+        });
+        match running {
+            Some(killed) => {
+                if let Some(job) = self.jobs.get_mut(&killed) {
+                    job.history.killed = Some(now);
+                }
+                self.agenda
+                    .plan(now + self.config.lost_runner, Due::RunnerLost(id, killed));
+            }
+            None => self
+                .agenda
+                .plan(now + self.config.offline_limit, Due::OfflineLimit(id, now)),
+        }
+    }
+
+    /// The runner has no job any more.
+    pub(super) fn release(&mut self, id: RunnerId, now: Timestamp) {
+        let Some(runner) = self.runners.get_mut(&id) else {
+            return;
+        };
+        runner.job = None;
+        runner.busy_since = None;
+        if runner.online {
+            self.idle.insert(id);
+            self.assign(now);
+        }
+    }
+
+    pub(super) fn not_picked_up(&mut self, job: JobId, runner: RunnerId, now: Timestamp) {
+        if self.jobs.get(&job).is_some_and(|job| {
+            job.state
+                == JobState::Queued {
+                    assigned: Some(runner),
+                }
+        }) {
+            self.put_in_queue(job, now);
+            self.release(runner, now);
+            self.assign(now);
+        }
+    }
+
+    pub(super) fn finish_own(&mut self, runner: RunnerId, job: JobId, now: Timestamp) {
+        if let Some(ends) = self.jobs.get(&job).map(|job| job.ends) {
+            // A job cancelled meanwhile is over already; then this is unknown, and right.
+            let _ = self.complete(runner, job, ends, now);
+        }
+    }
+
+    pub(super) fn runner_lost(&mut self, runner: RunnerId, job: JobId, now: Timestamp) {
+        let _ = self.complete(runner, job, Conclusion::Failure, now);
+    }
+}

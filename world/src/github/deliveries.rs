@@ -1,0 +1,227 @@
+//! Webhooks: what is sent, and what became of it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rand::Rng;
+
+use super::*;
+
+/// One attempt to deliver one event. A redelivery is another attempt with the same guid.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// Which attempt.
+    pub id: DeliveryId,
+    /// The event's name, `X-GitHub-Delivery`.
+    pub guid: String,
+    /// Whether somebody asked for it again.
+    pub redelivery: bool,
+    /// What is told.
+    pub event: JobEvent,
+    /// What became of it, once that is known.
+    pub attempted: Option<Attempted>,
+}
+
+/// The outcome of an attempt.
+#[derive(Debug, Clone)]
+pub struct Attempted {
+    /// When.
+    pub at: Timestamp,
+    /// How long it took.
+    pub took: Duration,
+    /// What came back.
+    pub answer: Answer,
+}
+
+/// What came back from the receiver of a webhook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// This HTTP status.
+    Status(u16),
+    /// No connection.
+    Unreachable,
+    /// Nothing within ten seconds.
+    TimedOut,
+}
+
+impl Answer {
+    /// What GitHub shows: a word and a status.
+    pub fn shown(self) -> (&'static str, u16) {
+        match self {
+            Answer::Status(status @ 200..300) => ("OK", status),
+            Answer::Status(status) => ("Invalid HTTP Response", status),
+            Answer::Unreachable => ("failed to connect to host", 502),
+            Answer::TimedOut => ("timed out", 504),
+        }
+    }
+}
+
+/// Everything a `workflow_job` payload says, as it was when it happened.
+#[derive(Debug, Clone)]
+pub struct JobEvent {
+    /// `queued`, `waiting`, `in_progress` or `completed`.
+    pub action: &'static str,
+    /// When it happened.
+    pub at: Timestamp,
+    /// The job, then.
+    pub job: Job,
+    /// What was checked out.
+    pub head_sha: String,
+    /// The repository.
+    pub repository: Repository,
+    /// Its owner.
+    pub owner: Owner,
+}
+
+impl GitHub {
+    /// A job changed: plans the webhook, unless this account, this job or the dice say that none is sent.
+    pub(super) fn announce(&mut self, id: JobId, action: &'static str, now: Timestamp) {
+        let Some(job) = self.jobs.get(&id).cloned() else {
+            return;
+        };
+        let (Some(run), Some(repository)) = (
+            self.runs.get(&job.run),
+            self.repositories.get(&job.repository),
+        ) else {
+            return;
+        };
+        let Some(owner) = self.owners.get(&repository.owner) else {
+            return;
+        };
+        if owner.installation.is_none() || job.webhooks == Webhooks::NeverAttempted {
+            return;
+        }
+        let event = JobEvent {
+            action,
+            at: now,
+            head_sha: run.head_sha.clone(),
+            repository: repository.clone(),
+            owner: owner.clone(),
+            job,
+        };
+        if self.rng.random::<f64>() < self.faults.never_attempted {
+            return;
+        }
+        let secret = self.fresh_secret();
+        let guid = format!(
+            "{}-{}-{}-{}-{}",
+            &secret[..8],
+            &secret[8..12],
+            &secret[12..16],
+            &secret[16..20],
+            &secret[20..]
+        );
+        let (soonest, latest) = self.config.webhook_delay;
+        let delay = soonest + latest.saturating_sub(soonest).mul_f64(self.rng.random());
+        self.plan_delivery(guid, false, event, now + delay);
+    }
+
+    fn plan_delivery(&mut self, guid: String, redelivery: bool, event: JobEvent, at: Timestamp) {
+        let id = DeliveryId(self.fresh_id());
+        self.deliveries.insert(
+            id,
+            Delivery {
+                id,
+                guid,
+                redelivery,
+                event,
+                attempted: None,
+            },
+        );
+        self.agenda.plan(at, Due::Deliver(id));
+    }
+
+    pub(super) fn send(&mut self, id: DeliveryId) -> Option<Happening> {
+        self.deliveries
+            .get(&id)
+            .map(|delivery| Happening::Deliver(Box::new(delivery.clone())))
+    }
+
+    /// The driver says what became of a delivery. Nothing is ever sent again by itself.
+    pub fn record_answer(
+        &mut self,
+        id: DeliveryId,
+        answer: Answer,
+        took: Duration,
+        now: Timestamp,
+    ) {
+        let kept = self.config.deliveries_kept;
+        self.deliveries.retain(|_, delivery| {
+            delivery
+                .attempted
+                .as_ref()
+                .is_none_or(|attempted| attempted.at + kept > now)
+        });
+        if let Some(delivery) = self.deliveries.get_mut(&id) {
+            delivery.attempted = Some(Attempted {
+                at: now,
+                took,
+                answer,
+            });
+        }
+    }
+
+    /// `GET /app/hook/deliveries`: newest first, attempted ones only; `cursor` is what the last page gave.
+    pub fn list_deliveries(
+        &mut self,
+        per_page: usize,
+        cursor: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(Vec<Delivery>, Option<String>), Failure> {
+        let reply = self.admit(Caller::App, Endpoint::ListDeliveries, now)?;
+        let before = match cursor {
+            None => u64::MAX,
+            Some(cursor) => {
+                let number = cursor
+                    .strip_prefix("v1_")
+                    .and_then(|number| number.parse().ok());
+                number.ok_or_else(|| Failure::Unprocessable("Invalid cursor".to_owned()))?
+            }
+        };
+        let kept = self.config.deliveries_kept;
+        let mut known = self
+            .deliveries
+            .range(..DeliveryId(before))
+            .rev()
+            .map(|(_, delivery)| delivery)
+            .filter(|delivery| {
+                delivery
+                    .attempted
+                    .as_ref()
+                    .is_some_and(|attempted| attempted.at + kept > now)
+            })
+            .peekable();
+        let page: Vec<Delivery> = known
+            .by_ref()
+            .take(per_page.clamp(1, 100))
+            .cloned()
+            .collect();
+        let more = known.peek().is_some();
+        let next = page
+            .last()
+            .filter(|_| more)
+            .map(|last| format!("v1_{}", last.id));
+        reply.with((page, next))
+    }
+
+    /// `POST /app/hook/deliveries/{id}/attempts`: the same event again, under the same guid.
+    pub fn redeliver(&mut self, id: DeliveryId, now: Timestamp) -> Result<(), Failure> {
+        let reply = self.admit(Caller::App, Endpoint::Redeliver, now)?;
+        let kept = self.config.deliveries_kept;
+        let old = self.deliveries.get(&id).filter(|old| {
+            old.attempted
+                .as_ref()
+                .is_some_and(|attempted| attempted.at + kept > now)
+        });
+        let (guid, event) = old
+            .map(|old| (old.guid.clone(), old.event.clone()))
+            .ok_or(Failure::NotFound)?;
+        self.plan_delivery(guid, true, event, now + self.config.webhook_delay.0);
+        reply.with(())
+    }
+
+    /// Every delivery the model remembers, pending ones included.
+    pub fn deliveries(&self) -> impl Iterator<Item = &Delivery> {
+        self.deliveries.values()
+    }
+}

@@ -1,0 +1,354 @@
+//! Runs and jobs: how they come, are looked at, and end without a runner.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rand::Rng;
+
+use super::*;
+
+/// A job somebody pushes.
+#[derive(Debug, Clone)]
+pub struct QueueJob {
+    /// Where.
+    pub repository: RepositoryId,
+    /// Its name.
+    pub name: String,
+    /// What it asks of a runner.
+    pub labels: Vec<String>,
+    /// How long it takes a runner.
+    pub runs_for: Duration,
+    /// How it ends if nothing happens to it.
+    pub ends: Conclusion,
+    /// Whether GitHub sends webhooks for it.
+    pub webhooks: Webhooks,
+    /// The run it belongs to; a new one when absent.
+    pub run: Option<RunId>,
+}
+
+impl QueueJob {
+    /// A job of a run of its own which takes a second, succeeds, and whose webhooks are sent.
+    pub fn new(repository: RepositoryId, labels: &[&str]) -> Self {
+        Self {
+            repository,
+            name: "build".to_owned(),
+            labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+            runs_for: Duration::from_secs(1),
+            ends: Conclusion::Success,
+            webhooks: Webhooks::Sent,
+            run: None,
+        }
+    }
+}
+
+impl GitHub {
+    /// A job is queued.
+    pub fn queue_job(&mut self, job: QueueJob, now: Timestamp) -> JobId {
+        let id = self.new_job(job, now);
+        self.enqueue(id, now);
+        id
+    }
+
+    /// A job is queued behind the gate of an environment: GitHub says `queued` with status `waiting`, then `waiting`.
+    pub fn queue_gated_job(&mut self, job: QueueJob, now: Timestamp) -> JobId {
+        let id = self.new_job(job, now);
+        self.announce(id, "queued", now);
+        self.announce(id, "waiting", now);
+        id
+    }
+
+    /// Somebody opens the gate.
+    pub fn approve(&mut self, id: JobId, now: Timestamp) {
+        if self
+            .jobs
+            .get(&id)
+            .is_some_and(|job| job.state == JobState::Waiting)
+        {
+            self.enqueue(id, now);
+        }
+    }
+
+    /// Somebody cancels a job. One that waits for a runner is over at once; one that runs ends when its runner says so.
+    pub fn cancel(&mut self, id: JobId, now: Timestamp) {
+        match self.jobs.get(&id).map(|job| job.state.clone()) {
+            Some(JobState::Waiting | JobState::Queued { .. }) => {
+                self.end_without_runner(id, Conclusion::Cancelled, now)
+            }
+            Some(JobState::InProgress { runner }) => {
+                match self.runners.get(&runner.id).map(|runner| runner.operator) {
+                    Some(Operator::Process) => {
+                        self.agenda.plan(
+                            now,
+                            Due::Tell(Happening::CancelWanted {
+                                runner: runner.id,
+                                job: id,
+                            }),
+                        );
+                    }
+                    Some(Operator::Model) => {
+                        self.conclude(runner.id, id, Conclusion::Cancelled, now)
+                    }
+                    None => {}
+                }
+            }
+            Some(JobState::Completed { .. }) | None => {}
+        }
+    }
+
+    fn new_job(&mut self, job: QueueJob, now: Timestamp) -> JobId {
+        let run = job
+            .run
+            .filter(|run| self.runs.contains_key(run))
+            .unwrap_or_else(|| {
+                let id = RunId(self.fresh_id());
+                let number = self
+                    .runs
+                    .values()
+                    .filter(|run| run.repository == job.repository)
+                    .count() as u64
+                    + 1;
+                let head_sha = format!("{}{:08x}", self.fresh_secret(), self.rng.random::<u32>());
+                let run = Run {
+                    id,
+                    repository: job.repository,
+                    number,
+                    attempt: 1,
+                    head_sha,
+                    jobs: Vec::new(),
+                    created_at: now,
+                };
+                self.runs.insert(id, run);
+                id
+            });
+        let id = JobId(self.fresh_id());
+        let attempt = self.runs.get_mut(&run).map_or(1, |run| {
+            run.jobs.push(id);
+            run.attempt
+        });
+        let job = Job {
+            id,
+            run,
+            attempt,
+            repository: job.repository,
+            name: job.name,
+            labels: job.labels,
+            state: JobState::Waiting,
+            created_at: now,
+            started_at: None,
+            completed_at: None,
+            runs_for: job.runs_for,
+            ends: job.ends,
+            webhooks: job.webhooks,
+            history: History::default(),
+            queued_at: now,
+        };
+        self.jobs.insert(id, job);
+        id
+    }
+
+    /// The job wants a runner from now on, and the world hears of it.
+    fn enqueue(&mut self, id: JobId, now: Timestamp) {
+        self.agenda
+            .plan(now + self.config.queue_limit, Due::QueueLimit(id));
+        self.put_in_queue(id, now);
+        self.announce(id, "queued", now);
+        self.assign(now);
+    }
+
+    /// Into the queue without a webhook: GitHub does not announce that a runner failed to pick a job up.
+    pub(super) fn put_in_queue(&mut self, id: JobId, now: Timestamp) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.state = JobState::Queued { assigned: None };
+            job.queued_at = now;
+            job.history.queued.push(now);
+            self.queue.insert((now, id));
+        }
+    }
+
+    fn end_without_runner(&mut self, id: JobId, conclusion: Conclusion, now: Timestamp) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        self.queue.remove(&(job.queued_at, id));
+        let assigned = match &job.state {
+            JobState::Queued { assigned } => *assigned,
+            JobState::Waiting | JobState::InProgress { .. } | JobState::Completed { .. } => None,
+        };
+        job.state = JobState::Completed {
+            conclusion,
+            runner: None,
+        };
+        job.completed_at = Some(now);
+        self.announce(id, "completed", now);
+        if let Some(runner) = assigned {
+            self.release(runner, now);
+        }
+    }
+
+    pub(super) fn queued_too_long(&mut self, id: JobId, now: Timestamp) {
+        let overdue = self.jobs.get(&id).is_some_and(|job| {
+            matches!(job.state, JobState::Queued { .. })
+                && job
+                    .history
+                    .queued
+                    .first()
+                    .is_some_and(|first| *first + self.config.queue_limit <= now)
+        });
+        if overdue {
+            self.end_without_runner(id, Conclusion::Failure, now);
+        }
+    }
+
+    /// A run, by its id.
+    pub fn run(&self, id: RunId) -> Option<&Run> {
+        self.runs.get(&id)
+    }
+
+    /// A run's status and conclusion, derived from the jobs of its latest attempt as GitHub does: one job that began makes
+    /// the run `in_progress`, however many of its jobs are still queued.
+    pub fn run_status(&self, run: &Run) -> (&'static str, Option<Conclusion>) {
+        let jobs = run.jobs.iter().filter_map(|id| self.jobs.get(id));
+        let states: Vec<&JobState> = jobs
+            .filter(|job| job.attempt == run.attempt)
+            .map(|job| &job.state)
+            .collect();
+        let conclusions: Vec<Conclusion> = states
+            .iter()
+            .filter_map(|state| state.conclusion())
+            .collect();
+        if conclusions.len() == states.len() {
+            let worst = [Conclusion::Failure, Conclusion::Cancelled]
+                .into_iter()
+                .find(|bad| conclusions.contains(bad));
+            return ("completed", Some(worst.unwrap_or(Conclusion::Success)));
+        }
+        let status =
+            if states.iter().any(|state| state.runner().is_some()) || !conclusions.is_empty() {
+                "in_progress"
+            } else if states
+                .iter()
+                .any(|state| matches!(state, JobState::Queued { .. }))
+            {
+                "queued"
+            } else {
+                "waiting"
+            };
+        (status, None)
+    }
+
+    /// `GET /repos/{owner}/{repo}/actions/jobs/{id}`
+    pub fn get_job(
+        &mut self,
+        caller: InstallationId,
+        owner: &str,
+        repo: &str,
+        id: JobId,
+        now: Timestamp,
+    ) -> Result<Job, Failure> {
+        let reply = self.admit(Caller::Installation(caller), Endpoint::GetJob, now)?;
+        let repository = self.entitled_repository(caller, owner, repo)?;
+        let job = self
+            .jobs
+            .get(&id)
+            .filter(|job| job.repository == repository)
+            .ok_or(Failure::NotFound)?;
+        reply.with(job.clone())
+    }
+
+    /// `GET /repos/{owner}/{repo}/actions/runs?status=`: newest first.
+    pub fn list_runs(
+        &mut self,
+        caller: InstallationId,
+        owner: &str,
+        repo: &str,
+        status: Option<&str>,
+        paging: Paging,
+        now: Timestamp,
+    ) -> Result<Listed<Run>, Failure> {
+        let reply = self.admit(Caller::Installation(caller), Endpoint::ListRuns, now)?;
+        let repository = self.entitled_repository(caller, owner, repo)?;
+        let wanted = |run: &&Run| {
+            let (is, conclusion) = self.run_status(run);
+            run.repository == repository
+                && status.is_none_or(|status| {
+                    status == is || conclusion.is_some_and(|how| how.as_str() == status)
+                })
+        };
+        reply.with(paging.of(self.runs.values().rev().filter(wanted).cloned()))
+    }
+
+    /// `GET /repos/{owner}/{repo}/actions/runs/{id}/jobs`: those of the latest attempt, or of all.
+    #[expect(clippy::too_many_arguments, reason = "they are the endpoint's own")]
+    pub fn list_run_jobs(
+        &mut self,
+        caller: InstallationId,
+        owner: &str,
+        repo: &str,
+        run: RunId,
+        attempts: Attempts,
+        paging: Paging,
+        now: Timestamp,
+    ) -> Result<Listed<Job>, Failure> {
+        let reply = self.admit(Caller::Installation(caller), Endpoint::ListRunJobs, now)?;
+        let repository = self.entitled_repository(caller, owner, repo)?;
+        let run = self
+            .runs
+            .get(&run)
+            .filter(|run| run.repository == repository)
+            .ok_or(Failure::NotFound)?;
+        let jobs = run.jobs.iter().filter_map(|id| self.jobs.get(id));
+        reply.with(
+            paging.of(jobs
+                .filter(|job| attempts == Attempts::All || job.attempt == run.attempt)
+                .cloned()),
+        )
+    }
+
+    /// `POST /repos/{owner}/{repo}/actions/jobs/{id}/rerun`: a new attempt of the run with a new job id.
+    pub fn rerun_job(
+        &mut self,
+        caller: InstallationId,
+        owner: &str,
+        repo: &str,
+        id: JobId,
+        now: Timestamp,
+    ) -> Result<JobId, Failure> {
+        let reply = self.admit(Caller::Installation(caller), Endpoint::RerunJob, now)?;
+        let repository = self.entitled_repository(caller, owner, repo)?;
+        let old = self
+            .jobs
+            .get(&id)
+            .filter(|job| job.repository == repository)
+            .ok_or(Failure::NotFound)?
+            .clone();
+        let run = self.runs.get_mut(&old.run).ok_or(Failure::NotFound)?;
+        if old.state.conclusion().is_none() {
+            return Err(Failure::Forbidden(
+                "The workflow run containing this job is already running".to_owned(),
+            ));
+        }
+        run.attempt += 1;
+        let again = self.queue_job(
+            QueueJob {
+                repository,
+                name: old.name,
+                labels: old.labels,
+                runs_for: old.runs_for,
+                ends: old.ends,
+                webhooks: old.webhooks,
+                run: Some(old.run),
+            },
+            now,
+        );
+        reply.with(again)
+    }
+}
+
+/// Which attempts of a run a list shows: `filter=latest` or `filter=all`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempts {
+    /// The last one.
+    Latest,
+    /// Every one.
+    All,
+}
