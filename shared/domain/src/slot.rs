@@ -1,0 +1,260 @@
+//! One potential runner of a pool, from the decision to launch it until nothing of it is left.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{InstanceId, JobId, PoolName, RunnerId, SlotId};
+
+/// How far a slot has come. The rank only grows; a slot that is over is not an item any more, see [`Ended`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum SlotState {
+    /// Decided; an instance is to be launched for it.
+    Planned,
+    /// Has a machine.
+    Launched(Machine),
+    /// Its machine was left a JIT config.
+    Configured {
+        /// The machine.
+        #[serde(flatten)]
+        machine: Machine,
+        /// The registration.
+        #[serde(flatten)]
+        runner: Runner,
+    },
+    /// GitHub has seen its runner online.
+    Online {
+        /// The machine.
+        #[serde(flatten)]
+        machine: Machine,
+        /// The registration.
+        #[serde(flatten)]
+        runner: Runner,
+        /// When we first saw it so.
+        online_at: Timestamp,
+    },
+    /// GitHub said its runner has a job.
+    Busy {
+        /// The machine.
+        #[serde(flatten)]
+        machine: Machine,
+        /// The registration.
+        #[serde(flatten)]
+        runner: Runner,
+        /// The job, which need not be one of this pool's.
+        job: JobId,
+    },
+    /// GitHub said its job is over.
+    Done {
+        /// The machine, about to power itself off.
+        #[serde(flatten)]
+        machine: Machine,
+        /// The registration, which GitHub removes by itself.
+        #[serde(flatten)]
+        runner: Runner,
+        /// The job it ran.
+        job: JobId,
+        /// When we heard that it is over.
+        done_at: Timestamp,
+    },
+}
+
+/// An instance bound to a slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// EC2's id.
+    pub instance: InstanceId,
+    /// When EC2 launched it.
+    pub launched_at: Timestamp,
+}
+
+/// A registration at GitHub.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Runner {
+    /// GitHub's id.
+    pub runner_id: RunnerId,
+    /// Its name, see [`crate::ids::RunnerName`].
+    pub runner_name: String,
+    /// When its JIT config was handed over.
+    pub configured_at: Timestamp,
+}
+
+/// A decision that a slot is not to be used any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    /// Why.
+    pub why: StopReason,
+    /// Since when.
+    pub at: Timestamp,
+}
+
+/// Why a slot is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// More supply than demand, longer than the idle grace.
+    Surplus,
+    /// Not online within the boot grace.
+    BootFailure,
+    /// Its runner's process ended without a job: GitHub knows it no more.
+    RunnerEnded,
+    /// Older than its pool allows.
+    MaxLife,
+    /// The operator said so.
+    Operator,
+}
+
+/// How a slot ended, in the log and in its instance's item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// Ran a job to its end.
+    JobDone,
+    /// Stopped, as decided.
+    Stopped(StopReason),
+    /// Its machine went away by itself or by EC2's hand before its job was known to be done.
+    InstanceLost,
+    /// No machine was ever launched for it.
+    NeverLaunched,
+}
+
+/// A slot: the item `POOL#<pool>`, `SLOT#<version>.<index>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot {
+    /// Its name.
+    pub id: SlotId,
+    /// Its pool.
+    pub pool: PoolName,
+    /// How far it has come.
+    #[serde(flatten)]
+    pub state: SlotState,
+    /// Whether it is to get a JIT config: false for the warm ones that wait.
+    pub wanted: bool,
+    /// When it was decided.
+    pub planned_at: Timestamp,
+    /// Since when it is wanted; the boot clock of a warm machine starts here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted_at: Option<Timestamp>,
+    /// Set once, never taken back: hand-over and bind refuse a slot that has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<Stop>,
+    /// The registration attempt that was begun last; part of the runner's name, durable before the call; 0 for none.
+    pub registration: u32,
+    /// GitHub said 422 or `busy: true` then. Blocks termination and supply for [`TRUST_BUSY_FOR`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub busy_seen_at: Option<Timestamp>,
+    /// EC2 said then that the machine is no more. Such a slot is neither live nor supply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_at: Option<Timestamp>,
+    /// GitHub said then that it does not know the runner (any more), or it was never told of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unregistered_at: Option<Timestamp>,
+    /// How often what is owed to it was tried in vain.
+    #[serde(default)]
+    pub tries: u32,
+    /// Nobody else works on what is owed to it before then.
+    pub next_at: Timestamp,
+    /// How often the item was written.
+    pub revision: u64,
+}
+
+/// How long a `busy` that no `in_progress` followed is believed before it is read again.
+pub const TRUST_BUSY_FOR: SignedDuration = SignedDuration::from_mins(5);
+
+impl Slot {
+    /// Its machine, if it has one.
+    pub fn machine(&self) -> Option<&Machine> {
+        match &self.state {
+            SlotState::Planned => None,
+            SlotState::Launched(machine)
+            | SlotState::Configured { machine, .. }
+            | SlotState::Online { machine, .. }
+            | SlotState::Busy { machine, .. }
+            | SlotState::Done { machine, .. } => Some(machine),
+        }
+    }
+
+    /// Its registration, if its machine was left one.
+    pub fn runner(&self) -> Option<&Runner> {
+        match &self.state {
+            SlotState::Planned | SlotState::Launched(_) => None,
+            SlotState::Configured { runner, .. }
+            | SlotState::Online { runner, .. }
+            | SlotState::Busy { runner, .. }
+            | SlotState::Done { runner, .. } => Some(runner),
+        }
+    }
+
+    /// The job it has or had.
+    pub fn job(&self) -> Option<JobId> {
+        match &self.state {
+            SlotState::Busy { job, .. } | SlotState::Done { job, .. } => Some(*job),
+            SlotState::Planned
+            | SlotState::Launched(_)
+            | SlotState::Configured { .. }
+            | SlotState::Online { .. } => None,
+        }
+    }
+
+    /// 0 for Planned to 5 for Done.
+    pub fn rank(&self) -> u8 {
+        match &self.state {
+            SlotState::Planned => 0,
+            SlotState::Launched(_) => 1,
+            SlotState::Configured { .. } => 2,
+            SlotState::Online { .. } => 3,
+            SlotState::Busy { .. } => 4,
+            SlotState::Done { .. } => 5,
+        }
+    }
+
+    /// Whether it counts against the pool's `max`: it has a machine, or may get one.
+    pub fn is_live(&self) -> bool {
+        self.gone_at.is_none()
+    }
+
+    /// Whether GitHub may have given it a job that we have not heard of yet.
+    pub fn is_seen_busy(&self, now: Timestamp) -> bool {
+        self.busy_seen_at
+            .is_some_and(|at| now.duration_since(at) < TRUST_BUSY_FOR)
+    }
+
+    /// Whether a queued job can count on it.
+    pub fn is_supply(&self, now: Timestamp) -> bool {
+        self.is_live() && self.stop.is_none() && self.rank() < 4 && !self.is_seen_busy(now)
+    }
+
+    /// Since when it has been waiting in its present state.
+    pub fn idle_since(&self) -> Timestamp {
+        let entered = match &self.state {
+            SlotState::Planned | SlotState::Busy { .. } => self.planned_at,
+            SlotState::Launched(machine) => machine.launched_at,
+            SlotState::Configured { runner, .. } => runner.configured_at,
+            SlotState::Online { online_at, .. } => *online_at,
+            SlotState::Done { done_at, .. } => *done_at,
+        };
+        entered.max(self.planned_at)
+    }
+
+    /// What EC2 and GitHub still have of it is nothing: the item can go.
+    pub fn is_over(&self) -> bool {
+        match &self.state {
+            SlotState::Planned => self.stop.is_some() && self.gone_at.is_some(),
+            SlotState::Launched(_) => self.gone_at.is_some() && (self.registration == 0 || self.unregistered_at.is_some()),
+            SlotState::Configured { .. }
+            | SlotState::Online { .. }
+            | SlotState::Busy { .. }
+            | SlotState::Done { .. } => self.gone_at.is_some() && self.unregistered_at.is_some(),
+        }
+    }
+
+    /// How it ended, once [`Slot::is_over`].
+    pub fn ended(&self) -> Ended {
+        match (&self.state, &self.stop) {
+            (SlotState::Done { .. }, _) => Ended::JobDone,
+            (_, Some(stop)) => Ended::Stopped(stop.why),
+            (SlotState::Planned, None) => Ended::NeverLaunched,
+            (_, None) => Ended::InstanceLost,
+        }
+    }
+}
