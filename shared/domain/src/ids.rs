@@ -189,7 +189,9 @@ pub enum Scope {
 /// a URL path or a table key out of them.
 fn is_github_name(value: &str) -> bool {
     (1..=100).contains(&value.len())
-        && value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && value
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
         && value != "."
         && value != ".."
 }
@@ -216,7 +218,9 @@ impl PartialOrd for Owner {
 }
 impl Ord for Owner {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.to_ascii_lowercase().cmp(&other.0.to_ascii_lowercase())
+        self.0
+            .to_ascii_lowercase()
+            .cmp(&other.0.to_ascii_lowercase())
     }
 }
 impl std::hash::Hash for Owner {
@@ -235,7 +239,11 @@ impl FromStr for Owner {
         if is_github_name(value) {
             Ok(Self(value.to_owned()))
         } else {
-            Err(InvalidName { kind: "owner", value: value.to_owned(), rule: GITHUB_NAME_RULE })
+            Err(InvalidName {
+                kind: "owner",
+                value: value.to_owned(),
+                rule: GITHUB_NAME_RULE,
+            })
         }
     }
 }
@@ -350,7 +358,10 @@ impl FromStr for SlotId {
     type Err = InvalidName;
     fn from_str(value: &str) -> Result<Self, InvalidName> {
         let parsed = value.split_once('.').and_then(|(version, index)| {
-            Some(Self { version: canonical(version)?, index: canonical(index)? })
+            Some(Self {
+                version: canonical(version)?,
+                index: canonical(index)?,
+            })
         });
         parsed.ok_or_else(|| InvalidName {
             kind: "slot",
@@ -374,7 +385,9 @@ impl<'de> Deserialize<'de> for SlotId {
 
 /// A number written as `Display` writes it: no sign, no leading zero. Names must have one spelling.
 fn canonical<N: FromStr + fmt::Display>(text: &str) -> Option<N> {
-    text.parse::<N>().ok().filter(|number| number.to_string() == text)
+    text.parse::<N>()
+        .ok()
+        .filter(|number| number.to_string() == text)
 }
 
 /// The name under which a slot's runner is registered: `drover_<stack>_<pool>_<epoch>_<version>_<index>_<registration>`.
@@ -403,8 +416,18 @@ impl RunnerName {
 }
 impl fmt::Display for RunnerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { stack, pool, epoch, slot, registration } = self;
-        write!(f, "drover_{stack}_{pool}_{epoch}_{}_{}_{registration}", slot.version, slot.index)
+        let Self {
+            stack,
+            pool,
+            epoch,
+            slot,
+            registration,
+        } = self;
+        write!(
+            f,
+            "drover_{stack}_{pool}_{epoch}_{}_{}_{registration}",
+            slot.version, slot.index
+        )
     }
 }
 impl FromStr for RunnerName {
@@ -413,10 +436,18 @@ impl FromStr for RunnerName {
         let parsed = || {
             let mut parts = value.split('_');
             let name = Self {
-                stack: parts.next().filter(|first| *first == "drover").and(parts.next())?.parse().ok()?,
+                stack: parts
+                    .next()
+                    .filter(|first| *first == "drover")
+                    .and(parts.next())?
+                    .parse()
+                    .ok()?,
                 pool: parts.next()?.parse().ok()?,
                 epoch: parts.next()?.parse().ok()?,
-                slot: SlotId { version: canonical(parts.next()?)?, index: canonical(parts.next()?)? },
+                slot: SlotId {
+                    version: canonical(parts.next()?)?,
+                    index: canonical(parts.next()?)?,
+                },
                 registration: canonical(parts.next()?)?,
             };
             parts.next().is_none().then_some(name)
@@ -451,7 +482,11 @@ impl BatchTag {
 }
 impl fmt::Display for BatchTag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}.{}", self.pool, self.epoch, self.version, self.attempt)
+        write!(
+            f,
+            "{}.{}.{}.{}",
+            self.pool, self.epoch, self.version, self.attempt
+        )
     }
 }
 impl FromStr for BatchTag {
@@ -511,7 +546,16 @@ mod tests {
 
     #[test]
     fn names_from_github_that_could_change_a_path_are_refused() {
-        for bad in ["a/b/c", "../x", "a/..", "a b/c", "a/b?c", "", "a/", "a/b\u{1b}[31m"] {
+        for bad in [
+            "a/b/c",
+            "../x",
+            "a/..",
+            "a b/c",
+            "a/b?c",
+            "",
+            "a/",
+            "a/b\u{1b}[31m",
+        ] {
             assert!(bad.parse::<Repository>().is_err(), "{bad:?} was taken");
         }
     }

@@ -136,7 +136,10 @@ impl Job {
             self.runner = self.runner.max_by_id(said.runner.clone());
         }
         if rank == Rank::Done {
-            self.completed_at = earliest(self.completed_at, Some(said.completed_at.unwrap_or(notice.received_at)));
+            self.completed_at = earliest(
+                self.completed_at,
+                Some(said.completed_at.unwrap_or(notice.received_at)),
+            );
             self.conclusion = self.conclusion.max(said.conclusion.clone());
             self.expires_at = self.completed_at.map(|at| (at + KEEP_DONE).as_second());
         }
@@ -163,7 +166,11 @@ trait MaxById {
 impl MaxById for Option<RunnerNotice> {
     fn max_by_id(self, other: Self) -> Self {
         match (self, other) {
-            (Some(a), Some(b)) => Some(if (b.id, &b.name) > (a.id, &a.name) { b } else { a }),
+            (Some(a), Some(b)) => Some(if (b.id, &b.name) > (a.id, &a.name) {
+                b
+            } else {
+                a
+            }),
             (a, b) => a.or(b),
         }
     }
@@ -194,7 +201,12 @@ pub struct WaitingJob {
 
 impl WaitingJob {
     /// As first recorded, or as recorded again after a notice that changed the facts.
-    pub fn of(job: &Job, before: Option<&WaitingJob>, now: Timestamp, check_every: SignedDuration) -> Self {
+    pub fn of(
+        job: &Job,
+        before: Option<&WaitingJob>,
+        now: Timestamp,
+        check_every: SignedDuration,
+    ) -> Self {
         let open = job.needs_no_check(now);
         Self {
             id: job.id,

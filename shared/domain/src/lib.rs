@@ -9,6 +9,12 @@
 //! [`sweep`] what the world got wrong.
 
 pub mod boot;
+pub mod event;
 pub mod ids;
+pub mod item;
+pub mod job;
 pub mod notice;
 pub mod pool;
+pub mod slot;
+pub mod sweep;
+pub mod transaction;

@@ -119,7 +119,9 @@ pub enum MessageError {
     #[error("not a message of ours: {0}")]
     Malformed(#[from] serde_json::Error),
     /// Written by a newer Drover than this one.
-    #[error("version {0} is newer than this scaler understands ({VERSION}): deploy the scaler before ingest")]
+    #[error(
+        "version {0} is newer than this scaler understands ({VERSION}): deploy the scaler before ingest"
+    )]
     TooNew(u32),
 }
 

@@ -1,5 +1,7 @@
 //! One potential runner of a pool, from the decision to launch it until nothing of it is left.
 
+use std::fmt;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -104,6 +106,18 @@ pub enum StopReason {
     Operator,
 }
 
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            StopReason::Surplus => "surplus",
+            StopReason::BootFailure => "boot_failure",
+            StopReason::RunnerEnded => "runner_ended",
+            StopReason::MaxLife => "max_life",
+            StopReason::Operator => "operator",
+        })
+    }
+}
+
 /// How a slot ended, in the log and in its instance's item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -116,6 +130,17 @@ pub enum Ended {
     InstanceLost,
     /// No machine was ever launched for it.
     NeverLaunched,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ended::JobDone => f.write_str("job_done"),
+            Ended::Stopped(why) => why.fmt(f),
+            Ended::InstanceLost => f.write_str("instance_lost"),
+            Ended::NeverLaunched => f.write_str("never_launched"),
+        }
+    }
 }
 
 /// A slot: the item `POOL#<pool>`, `SLOT#<version>.<index>`.
@@ -240,7 +265,9 @@ impl Slot {
     pub fn is_over(&self) -> bool {
         match &self.state {
             SlotState::Planned => self.stop.is_some() && self.gone_at.is_some(),
-            SlotState::Launched(_) => self.gone_at.is_some() && (self.registration == 0 || self.unregistered_at.is_some()),
+            SlotState::Launched(_) => {
+                self.gone_at.is_some() && (self.registration == 0 || self.unregistered_at.is_some())
+            }
             SlotState::Configured { .. }
             | SlotState::Online { .. }
             | SlotState::Busy { .. }

@@ -1,0 +1,159 @@
+//! The table in memory: the reference that the DynamoDB store is held against, and the simulator's table.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use domain::boot::BootItem;
+use domain::event::{Event, Stream, fold, lifecycle};
+use domain::ids::PoolName;
+use domain::item::{Item, Key};
+use domain::transaction::Transaction;
+use serde_json::Value;
+
+use crate::ports::{CommitError, Store, StoreError};
+
+/// The table, the boot table and the log.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    tables: Mutex<Tables>,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    items: BTreeMap<Key, Item>,
+    boot: BTreeMap<String, BootItem>,
+    log: Vec<Event>,
+}
+
+impl MemoryStore {
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().expect("nobody panics while holding it")
+    }
+
+    /// A machine's one read of its boot item.
+    pub fn take_boot_item(&self, key: &str) -> Option<BootItem> {
+        self.tables().boot.remove(key)
+    }
+
+    /// Every item, in order of its key.
+    pub fn items(&self) -> Vec<Item> {
+        self.tables().items.values().cloned().collect()
+    }
+
+    /// The whole log, oldest first.
+    pub fn log(&self) -> Vec<Event> {
+        self.tables().log.clone()
+    }
+
+    /// Loses everything in the main table, as an operator might.
+    pub fn empty(&self) {
+        let mut tables = self.tables();
+        tables.items.clear();
+        tables.log.clear();
+    }
+
+    /// What the items say and what the log says, where they differ: `(key, item, log)`. Empty, always.
+    pub fn unfolded(&self) -> Vec<(String, Option<Value>, Option<Value>)> {
+        let tables = self.tables();
+        let mut folded = fold(&tables.log);
+        let mut differences = Vec::new();
+        for item in tables.items.values() {
+            let Some(is) = lifecycle(item) else { continue };
+            let key = item.key().to_string();
+            let told = folded.remove(&key);
+            if told.as_ref() != Some(&is) {
+                differences.push((key, Some(is), told));
+            }
+        }
+        differences.extend(
+            folded
+                .into_iter()
+                .map(|(key, told)| (key, None, Some(told))),
+        );
+        differences
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn get(&self, key: &Key) -> Result<Option<Item>, StoreError> {
+        Ok(self.tables().items.get(key).cloned())
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, StoreError> {
+        let tables = self.tables();
+        Ok(keys
+            .iter()
+            .filter_map(|key| tables.items.get(key).cloned())
+            .collect())
+    }
+
+    async fn partition(&self, pool: &PoolName) -> Result<Vec<Item>, StoreError> {
+        let pk = Key::pool_pk(pool);
+        Ok(self
+            .tables()
+            .items
+            .iter()
+            .filter(|(key, _)| key.pk() == pk)
+            .map(|(_, item)| item.clone())
+            .collect())
+    }
+
+    async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {
+        assert!(
+            transaction.len() <= Transaction::MAX_WRITES,
+            "DynamoDB would refuse so many writes"
+        );
+        let mut tables = self.tables();
+        let expected = transaction
+            .puts
+            .iter()
+            .map(|item| (item.key(), item.revision()))
+            .chain(transaction.deletes.iter().cloned())
+            .chain(transaction.checks.iter().cloned());
+        for (key, revision) in expected {
+            if tables.items.get(&key).map_or(0, Item::revision) != revision {
+                return Err(CommitError::Conflict(key.to_string()));
+            }
+        }
+        if let Some((key, item)) = &transaction.boot {
+            if tables.boot.contains_key(key) {
+                return Err(CommitError::Conflict("the boot item".to_owned()));
+            }
+            tables.boot.insert(key.clone(), item.clone());
+        }
+        for item in &transaction.puts {
+            let before = tables
+                .items
+                .insert(item.key(), item.clone().next_revision());
+            if transaction.event.is_none() {
+                let before = before.as_ref().and_then(lifecycle);
+                assert_eq!(
+                    before,
+                    lifecycle(item),
+                    "a lifecycle field of {} changed without an event",
+                    item.key()
+                );
+            }
+        }
+        for (key, _) in &transaction.deletes {
+            tables.items.remove(key);
+        }
+        tables.log.extend(transaction.event.clone());
+        Ok(())
+    }
+
+    async fn events(&self, stream: &Stream, newest: usize) -> Result<Vec<Event>, StoreError> {
+        let mut events: Vec<Event> = self
+            .tables()
+            .log
+            .iter()
+            .filter(|event| event.stream == *stream)
+            .cloned()
+            .collect();
+        events.sort_by(|a, b| b.sequence.cmp(&a.sequence));
+        events.truncate(newest);
+        Ok(events)
+    }
+}
