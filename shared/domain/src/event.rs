@@ -136,6 +136,16 @@ pub enum What {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<Tuple>,
     },
+    /// A launch that waited until some way was free again goes on.
+    Resumed {
+        /// The decision.
+        version: u64,
+        /// The attempt.
+        attempt: u32,
+        /// How; None if there was nothing left to launch for, or still no way.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<Tuple>,
+    },
     /// Instances were bound to slots.
     Bound {
         /// The decision.

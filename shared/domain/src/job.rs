@@ -192,6 +192,8 @@ pub struct WaitingJob {
     pub open: bool,
     /// When to ask GitHub whether it still waits.
     pub check_at: Timestamp,
+    /// When GitHub was last asked, or the job first heard of: what was received before is known.
+    pub checked_at: Timestamp,
     /// When instances were launched on its account, at most the last hour's: what bounds relaunching.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub launches: Vec<Timestamp>,
@@ -200,13 +202,8 @@ pub struct WaitingJob {
 }
 
 impl WaitingJob {
-    /// As first recorded, or as recorded again after a notice that changed the facts.
-    pub fn of(
-        job: &Job,
-        before: Option<&WaitingJob>,
-        now: Timestamp,
-        check_every: SignedDuration,
-    ) -> Self {
+    /// As first recorded: open, unless it is not plain that a runner is wanted, and then GitHub is asked at once.
+    pub fn of(job: &Job, now: Timestamp, check_every: SignedDuration) -> Self {
         let open = job.needs_no_check(now);
         Self {
             id: job.id,
@@ -215,8 +212,9 @@ impl WaitingJob {
             queued_at: job.queued_at,
             open,
             check_at: if open { now + check_every } else { now },
-            launches: before.map(|b| b.launches.clone()).unwrap_or_default(),
-            revision: before.map_or(0, |b| b.revision),
+            checked_at: job.first_seen_at,
+            launches: Vec::new(),
+            revision: 0,
         }
     }
 }

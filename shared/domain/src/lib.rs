@@ -9,12 +9,16 @@
 //! [`sweep`] what the world got wrong.
 
 pub mod boot;
+pub mod decide;
+pub mod due;
 pub mod event;
 pub mod ids;
 pub mod item;
 pub mod job;
+pub mod launch;
 pub mod notice;
 pub mod pool;
 pub mod slot;
 pub mod sweep;
 pub mod transaction;
+pub mod view;

@@ -61,6 +61,25 @@ pub enum SlotState {
     },
 }
 
+impl SlotState {
+    /// `next`, if it is further than `now`: a rank only grows.
+    pub fn furthest(now: &SlotState, next: SlotState) -> Option<SlotState> {
+        (next.rank() > now.rank()).then_some(next)
+    }
+
+    /// 0 for Planned to 5 for Done.
+    pub fn rank(&self) -> u8 {
+        match self {
+            SlotState::Planned => 0,
+            SlotState::Launched(_) => 1,
+            SlotState::Configured { .. } => 2,
+            SlotState::Online { .. } => 3,
+            SlotState::Busy { .. } => 4,
+            SlotState::Done { .. } => 5,
+        }
+    }
+}
+
 /// An instance bound to a slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
@@ -221,16 +240,9 @@ impl Slot {
         }
     }
 
-    /// 0 for Planned to 5 for Done.
+    /// See [`SlotState::rank`].
     pub fn rank(&self) -> u8 {
-        match &self.state {
-            SlotState::Planned => 0,
-            SlotState::Launched(_) => 1,
-            SlotState::Configured { .. } => 2,
-            SlotState::Online { .. } => 3,
-            SlotState::Busy { .. } => 4,
-            SlotState::Done { .. } => 5,
-        }
+        self.state.rank()
     }
 
     /// Whether it counts against the pool's `max`: it has a machine, or may get one.

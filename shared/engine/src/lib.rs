@@ -3,5 +3,12 @@
 //! **Architecture Invariant:** nothing here knows AWS, HTTP, tokio or the clock of the machine. The world comes in through
 //! [`ports`]; that is what lets the simulator run this very code in virtual time.
 
+mod check;
+pub mod context;
+mod launch;
 pub mod memory;
 pub mod ports;
+pub mod record;
+mod register;
+mod retire;
+pub mod settle;

@@ -1,0 +1,368 @@
+//! The only place that adds or removes capacity.
+//!
+//! A decision is made from one [`PoolView`] and committed only if the pool's version is still the view's. So two deciders
+//! that saw the same deficit cannot both fill it, whatever was delivered twice, reordered or run at the same time.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::event::{Cause, Stream, What};
+use crate::ids::SlotId;
+use crate::item::{Batch, Circuit, Meta};
+use crate::job::WaitingJob;
+use crate::pool::{Pool, Tuple};
+use crate::slot::{Slot, SlotState, Stop, StopReason};
+use crate::transaction::Transaction;
+use crate::view::PoolView;
+
+/// The most slots one decision adds. META, BATCH, 48 slots, the 48 jobs they are launched for and the event are 99 writes
+/// of DynamoDB's 100; EC2's bucket refills two calls a second, so a big burst is bounded by that and not by this.
+pub const MAX_LAUNCH: usize = 48;
+
+/// How often machines are launched on one job's account, unless it starts, within [`RELAUNCH_WINDOW`].
+pub const RELAUNCH_LIMIT: usize = 3;
+
+/// See [`RELAUNCH_LIMIT`].
+pub const RELAUNCH_WINDOW: SignedDuration = SignedDuration::from_hours(1);
+
+/// Configured slots in a row that never came online before the pool's circuit opens.
+pub const BOOT_FAILURES_ALLOWED: u32 = 3;
+
+/// The code of a circuit that boot failures opened; EC2 has none of that name.
+pub const BOOT_FAILURES: &str = "BootFailures";
+
+/// What to change, all of it together with META.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// The pool's own state.
+    pub meta: Meta,
+    /// A launch.
+    pub batch: Option<Batch>,
+    /// Slots that are new, wanted or stopped.
+    pub slots: Vec<Slot>,
+    /// Jobs that a launch was charged to.
+    pub jobs: Vec<WaitingJob>,
+    /// In words.
+    pub what: What,
+}
+
+impl Decision {
+    /// As writes.
+    pub fn transaction(self, cause: Cause, now: Timestamp) -> Transaction {
+        let stream = Stream::Pool(self.meta.pool.clone());
+        Transaction::new()
+            .put(self.meta)
+            .put_all(self.batch)
+            .put_all(self.slots)
+            .put_all(self.jobs)
+            .told(stream, cause, self.what, now)
+    }
+}
+
+/// What the pool needs, or None if it needs nothing.
+///
+/// `lease` is until when nobody else works on what is decided here: the decider performs it at once.
+///
+/// One decision is bounded by what one transaction holds: decide again until there is nothing left to decide.
+pub fn decide(pool: &Pool, view: &PoolView, now: Timestamp, lease: Timestamp) -> Option<Decision> {
+    let mut meta = refreshed(pool, view);
+    let meta_changed = meta != view.meta;
+    let demand = view.demand();
+    let supply = view.supply(now).count();
+    let live = view.live();
+    let warm = if pool.draining { 0 } else { pool.warm as usize };
+
+    let mut slots = want(view, demand, now, lease);
+    let wanted = slots.len();
+
+    let launch = plan_launch(
+        pool,
+        view,
+        &meta,
+        now,
+        Needs {
+            demand,
+            supply,
+            live,
+            warm,
+            writes_left: 96 - wanted,
+        },
+    );
+    let mut batch = None;
+    let mut jobs = Vec::new();
+    let mut tuple = None;
+    if let Some(plan) = launch {
+        if let Circuit::Open {
+            until,
+            backoff_seconds,
+            ..
+        } = &mut meta.circuit
+        {
+            // One probe; the next one only after this one has had the time to boot and fail.
+            *backoff_seconds =
+                (*backoff_seconds * 2).min(pool.timings.backoff_max.duration().as_secs());
+            *until = now
+                + pool.timings.boot_grace.duration()
+                + SignedDuration::from_secs(*backoff_seconds);
+        }
+        let version = view.meta.revision + 1;
+        for index in 0..plan.count {
+            slots.push(new_slot(pool, version, index, index < plan.wanted, now));
+        }
+        jobs = charge(view, plan.wanted, now);
+        tuple = Some(plan.tuple.clone());
+        batch = Some(Batch {
+            pool: pool.name.clone(),
+            version,
+            epoch: meta.epoch.clone(),
+            attempt: 1,
+            count: plan.count as u32,
+            tuple: Some(plan.tuple),
+            tries: 1,
+            next_at: lease,
+            missing_since: None,
+            refusals: Vec::new(),
+            planned_at: now,
+            revision: 0,
+        });
+    }
+    let stopped = if batch.is_none() {
+        surplus(pool, view, supply.saturating_sub(demand + warm), now, lease)
+    } else {
+        Vec::new()
+    };
+    let stop = stopped.len();
+    slots.extend(stopped);
+
+    if !meta_changed && slots.is_empty() {
+        return None;
+    }
+    let what = What::Decided {
+        demand: demand as u32,
+        supply: supply as u32,
+        live: live as u32,
+        launch: batch.as_ref().map_or(0, |batch| batch.count),
+        tuple,
+        wanted: wanted as u32,
+        stop: stop as u32,
+    };
+    Some(Decision {
+        meta,
+        batch,
+        slots,
+        jobs,
+        what,
+    })
+}
+
+/// META as this reading shows it should be: the circuit closes when the configuration changed or a machine works again.
+fn refreshed(pool: &Pool, view: &PoolView) -> Meta {
+    let mut meta = view.meta.clone();
+    let hash = pool.config_hash();
+    if meta.config_hash != hash {
+        meta.config_hash = hash;
+        meta.circuit = Circuit::Closed;
+        meta.boot_failures = 0;
+        meta.cooldowns.clear();
+        meta.pauses.clear();
+    }
+    let works_since = |since: Timestamp, rank: u8| {
+        view.slots.values().any(|slot| {
+            slot.rank() >= rank
+                && slot
+                    .machine()
+                    .is_some_and(|machine| machine.launched_at >= since)
+        })
+    };
+    if let Circuit::Open { since, code, .. } = &meta.circuit {
+        // A refusal by EC2 is disproved by any launch, a boot failure only by a runner that came online.
+        let rank = if code == BOOT_FAILURES { 3 } else { 1 };
+        if works_since(*since, rank) {
+            meta.circuit = Circuit::Closed;
+            meta.boot_failures = 0;
+        }
+    }
+    meta
+}
+
+/// Marks as many warm slots as wanted as there are jobs without one, those that wait longest first.
+fn want(view: &PoolView, demand: usize, now: Timestamp, lease: Timestamp) -> Vec<Slot> {
+    let (wanted, mut warm): (Vec<&Slot>, Vec<&Slot>) =
+        view.supply(now).partition(|slot| slot.wanted);
+    // A machine that is up beats one that is not, and among those the one that is up longest.
+    warm.sort_by_key(|slot| (std::cmp::Reverse(slot.rank()), slot.planned_at, slot.id));
+    warm.into_iter()
+        .take(demand.saturating_sub(wanted.len()).min(MAX_LAUNCH))
+        .map(|slot| {
+            Slot {
+                wanted: true,
+                wanted_at: Some(now),
+                ..slot.clone()
+            }
+            .owing_registration(lease)
+        })
+        .collect()
+}
+
+struct Needs {
+    demand: usize,
+    supply: usize,
+    live: usize,
+    warm: usize,
+    writes_left: usize,
+}
+
+struct Plan {
+    count: usize,
+    wanted: usize,
+    tuple: Tuple,
+}
+
+fn plan_launch(
+    pool: &Pool,
+    view: &PoolView,
+    meta: &Meta,
+    now: Timestamp,
+    needs: Needs,
+) -> Option<Plan> {
+    let unmet = needs.demand.saturating_sub(needs.supply);
+    let warm = (needs.demand + needs.warm).saturating_sub(needs.supply) - unmet;
+    let room = (pool.max as usize)
+        .saturating_sub(needs.live)
+        .min(MAX_LAUNCH);
+    let room = match &meta.circuit {
+        Circuit::Closed => room,
+        Circuit::Open { until, .. } if *until <= now => room.min(1),
+        Circuit::Open { .. } => 0,
+    };
+    // Each wanted slot costs two writes, itself and the job it is charged to.
+    let wanted = unmet
+        .min(budgeted(view, now).count())
+        .min(room)
+        .min(needs.writes_left / 2);
+    let count = wanted + warm.min(room - wanted).min(needs.writes_left - 2 * wanted);
+    if count == 0 {
+        return None;
+    }
+    let tuple = choose_tuple(pool, meta, now)?;
+    Some(Plan {
+        count,
+        wanted,
+        tuple,
+    })
+}
+
+/// The first way to launch that was not refused lately.
+pub fn choose_tuple(pool: &Pool, meta: &Meta, now: Timestamp) -> Option<Tuple> {
+    pool.tuples()
+        .into_iter()
+        .find(|tuple| tuple_free_at(meta, tuple, now) <= now)
+}
+
+/// When that way may be tried (again).
+pub fn tuple_free_at(meta: &Meta, tuple: &Tuple, now: Timestamp) -> Timestamp {
+    let cooling = meta
+        .cooldowns
+        .iter()
+        .filter(|cooling| cooling.tuple == *tuple)
+        .map(|cooling| cooling.until);
+    let paused = meta
+        .pauses
+        .iter()
+        .filter(|pause| pause.market == tuple.market)
+        .map(|pause| pause.until);
+    cooling.chain(paused).max().unwrap_or(now).max(now)
+}
+
+fn new_slot(pool: &Pool, version: u64, index: usize, wanted: bool, now: Timestamp) -> Slot {
+    Slot {
+        id: SlotId {
+            version,
+            index: index as u8,
+        },
+        pool: pool.name.clone(),
+        state: SlotState::Planned,
+        wanted,
+        planned_at: now,
+        wanted_at: wanted.then_some(now),
+        stop: None,
+        registration: 0,
+        busy_seen_at: None,
+        gone_at: None,
+        unregistered_at: None,
+        tries: 0,
+        next_at: now,
+        revision: 0,
+    }
+}
+
+fn recent(job: &WaitingJob, now: Timestamp) -> impl Iterator<Item = &Timestamp> {
+    job.launches
+        .iter()
+        .filter(move |at| now.duration_since(**at) < RELAUNCH_WINDOW)
+}
+
+/// The jobs on whose account a machine may be launched.
+fn budgeted(view: &PoolView, now: Timestamp) -> impl Iterator<Item = &WaitingJob> {
+    view.waiting
+        .values()
+        .filter(move |job| job.open && recent(job, now).count() < RELAUNCH_LIMIT)
+}
+
+/// Charges the launches to the jobs that cost fewest so far, then to the oldest: no job can burn another's budget.
+fn charge(view: &PoolView, launches: usize, now: Timestamp) -> Vec<WaitingJob> {
+    let mut jobs: Vec<&WaitingJob> = budgeted(view, now).collect();
+    jobs.sort_by_key(|job| (recent(job, now).count(), job.queued_at, job.id));
+    jobs.into_iter()
+        .take(launches)
+        .map(|job| {
+            let launches = recent(job, now).copied().chain([now]).collect();
+            WaitingJob {
+                launches,
+                ..job.clone()
+            }
+        })
+        .collect()
+}
+
+/// Stops what nobody needs: warm ones first, then those idle longer than the idle grace, oldest first. A planned slot is
+/// not stopped: its launch may be on its way, and the next decision can use it.
+fn surplus(
+    pool: &Pool,
+    view: &PoolView,
+    excess: usize,
+    now: Timestamp,
+    lease: Timestamp,
+) -> Vec<Slot> {
+    let idle_grace = pool.timings.idle_grace.duration();
+    let mut idle: Vec<&Slot> = view
+        .supply(now)
+        .filter(|slot| slot.state != SlotState::Planned)
+        .filter(|slot| !slot.wanted || now.duration_since(slot.idle_since()) >= idle_grace)
+        .collect();
+    idle.sort_by_key(|slot| (slot.wanted, slot.idle_since(), slot.id));
+    idle.into_iter()
+        .take(excess.min(MAX_LAUNCH))
+        .map(|slot| slot.clone().stopped(StopReason::Surplus, now, lease))
+        .collect()
+}
+
+impl Slot {
+    /// The slot with a decision to stop it; the retirement belongs to whoever decides until `lease`.
+    #[must_use]
+    pub fn stopped(mut self, why: StopReason, now: Timestamp, lease: Timestamp) -> Self {
+        self.stop.get_or_insert(Stop { why, at: now });
+        self.tries = 0;
+        self.next_at = lease;
+        self
+    }
+
+    /// The slot with one more registration begun, if a JIT config is what it needs next.
+    #[must_use]
+    pub fn owing_registration(mut self, lease: Timestamp) -> Self {
+        if matches!(self.state, SlotState::Launched(_)) && self.wanted {
+            self.registration += 1;
+            self.next_at = lease;
+        }
+        self
+    }
+}

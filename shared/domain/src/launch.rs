@@ -1,0 +1,335 @@
+//! What follows from what EC2 answered to a launch.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::decide::{choose_tuple, tuple_free_at};
+use crate::event::{Cause, Stream, What};
+use crate::ids::InstanceId;
+use crate::item::{Batch, Circuit, Cooldown, Instance, Meta, Pause, REFUSALS_KEPT, Refusal};
+use crate::job::WaitingJob;
+use crate::pool::{Pool, Tuple};
+use crate::slot::{Machine, Slot, SlotState};
+use crate::transaction::Transaction;
+use crate::view::PoolView;
+
+/// How long a way to launch is left alone after EC2's first refusal; doubles up to [`COOLDOWN_MAX`].
+pub const COOLDOWN_MIN: SignedDuration = SignedDuration::from_mins(1);
+
+/// See [`COOLDOWN_MIN`].
+pub const COOLDOWN_MAX: SignedDuration = SignedDuration::from_mins(15);
+
+/// How long a market is left alone after a quota refusal: quotas free up when machines end or a person raises them.
+pub const QUOTA_PAUSE: SignedDuration = SignedDuration::from_mins(5);
+
+/// Binds instances to the batch's free slots, lowest to lowest, so that everybody who looks at the same instances binds
+/// them alike.
+///
+/// `taken` are those that have an `INSTANCE#` item already: bound by somebody else, or condemned. None if there is nothing
+/// to bind. The batch is over when no slot is left without an instance; else its next attempt is for the rest.
+pub fn bind(
+    view: &PoolView,
+    batch: &Batch,
+    launched: &[(InstanceId, Timestamp)],
+    taken: &BTreeSet<InstanceId>,
+    cause: Cause,
+    now: Timestamp,
+    lease: Timestamp,
+) -> Option<Transaction> {
+    let mut instances: Vec<_> = launched
+        .iter()
+        .filter(|(id, _)| !taken.contains(id))
+        .collect();
+    instances.sort();
+    let free: Vec<&Slot> = view.planned(batch.version).collect();
+    let bound: Vec<(Slot, Instance)> = free
+        .iter()
+        .zip(&instances)
+        .map(|(slot, (id, launched_at))| {
+            let machine = Machine {
+                instance: id.clone(),
+                launched_at: *launched_at,
+            };
+            let mut slot = Slot {
+                state: SlotState::Launched(machine),
+                ..(*slot).clone()
+            }
+            .owing_registration(lease);
+            slot.tries = 0;
+            let instance = Instance::bound(&slot, id.clone(), *launched_at);
+            (slot, instance)
+        })
+        .collect();
+    if bound.is_empty() {
+        return None;
+    }
+    let left = free.len() - bound.len();
+    let what = What::Bound {
+        version: batch.version,
+        attempt: batch.attempt,
+        instances: bound
+            .iter()
+            .map(|(_, instance)| instance.id.clone())
+            .collect(),
+    };
+    let (slots, instances): (Vec<_>, Vec<_>) = bound.into_iter().unzip();
+    let writes = Transaction::new().put_all(slots).put_all(instances);
+    let writes = if left == 0 {
+        writes.delete(batch.clone())
+    } else {
+        writes.put(Batch {
+            count: left as u32,
+            ..next(batch, now)
+        })
+    };
+    Some(writes.told(Stream::Pool(view.meta.pool.clone()), cause, what, now))
+}
+
+/// The batch's next attempt, untried.
+fn next(batch: &Batch, now: Timestamp) -> Batch {
+    Batch {
+        attempt: batch.attempt + 1,
+        tries: 0,
+        next_at: now,
+        missing_since: None,
+        ..batch.clone()
+    }
+}
+
+/// What a definitive refusal is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusedFor {
+    /// This way to launch has no machines now.
+    Capacity,
+    /// The account's quota for the market is used up.
+    Quota,
+    /// It cannot work as configured.
+    Configuration,
+}
+
+/// What EC2 said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// What it is about.
+    pub about: RefusedFor,
+    /// EC2's code.
+    pub code: String,
+    /// EC2's message.
+    pub message: String,
+}
+
+/// Follows a definitive refusal of the batch's present attempt: remembers it, and goes on with the next way to launch, for
+/// as many as are needed now. Where no way is left for now the batch waits; where it can never work it is given up and the
+/// pool's circuit opens.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is another thing; a struct of them would be used here only"
+)]
+pub fn refused(
+    pool: &Pool,
+    view: &PoolView,
+    batch: &Batch,
+    tuple: &Tuple,
+    why: Refused,
+    cause: Cause,
+    now: Timestamp,
+    lease: Timestamp,
+) -> Transaction {
+    let mut meta = view.meta.clone();
+    let mut batch = batch.clone();
+    match why.about {
+        RefusedFor::Capacity => cool_down(&mut meta, tuple, &why, now),
+        RefusedFor::Quota => {
+            meta.pauses.retain(|pause| pause.market != tuple.market);
+            meta.pauses.push(Pause {
+                market: tuple.market,
+                until: now + QUOTA_PAUSE,
+                code: why.code.clone(),
+                message: why.message.clone(),
+            });
+        }
+        RefusedFor::Configuration => {
+            open_circuit(&mut meta, pool, why.code.clone(), why.message.clone(), now)
+        }
+    }
+    batch.refusals.push(Refusal {
+        at: now,
+        tuple: tuple.clone(),
+        code: why.code.clone(),
+        message: why.message.clone(),
+    });
+    let excess = batch.refusals.len().saturating_sub(REFUSALS_KEPT);
+    batch.refusals.drain(..excess);
+    let told = |next: Option<&Batch>| What::Refused {
+        version: batch.version,
+        attempt: batch.attempt,
+        tuple: tuple.clone(),
+        code: why.code.clone(),
+        message: why.message.clone(),
+        next: next.and_then(|batch| batch.tuple.clone()),
+    };
+    go_on(
+        pool,
+        view,
+        meta,
+        &batch,
+        why.about != RefusedFor::Configuration,
+        told,
+        cause,
+        now,
+        lease,
+    )
+}
+
+/// Goes on with a batch whose every way was cooling down when it was last looked at. None while nothing has changed.
+pub fn resumed(
+    pool: &Pool,
+    view: &PoolView,
+    batch: &Batch,
+    cause: Cause,
+    now: Timestamp,
+    lease: Timestamp,
+) -> Transaction {
+    let told = |next: Option<&Batch>| What::Resumed {
+        version: batch.version,
+        attempt: batch.attempt + 1,
+        next: next.and_then(|batch| batch.tuple.clone()),
+    };
+    go_on(
+        pool,
+        view,
+        view.meta.clone(),
+        batch,
+        true,
+        told,
+        cause,
+        now,
+        lease,
+    )
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the two callers above are the whole of its interface"
+)]
+fn go_on(
+    pool: &Pool,
+    view: &PoolView,
+    meta: Meta,
+    batch: &Batch,
+    worth_trying: bool,
+    told: impl FnOnce(Option<&Batch>) -> What,
+    cause: Cause,
+    now: Timestamp,
+    lease: Timestamp,
+) -> Transaction {
+    let mut planned: Vec<Slot> = view.planned(batch.version).cloned().collect();
+    let others = view.supply(now).count() - planned.len();
+    let warm = if pool.draining { 0 } else { pool.warm as usize };
+    let needed = if worth_trying {
+        (view.demand() + warm)
+            .saturating_sub(others)
+            .min(planned.len())
+    } else {
+        0
+    };
+    // The last ones go: those are the warm ones, if there are any.
+    let closing = planned.split_off(needed);
+    let refunds = refund(
+        view,
+        batch,
+        closing.iter().filter(|slot| slot.wanted).count(),
+    );
+    let following = (needed > 0).then(|| {
+        let tuple = choose_tuple(pool, &meta, now);
+        let next_at = if tuple.is_some() {
+            lease
+        } else {
+            next_free(pool, &meta, now)
+        };
+        Batch {
+            count: needed as u32,
+            tries: u32::from(tuple.is_some()),
+            tuple,
+            next_at,
+            ..next(batch, now)
+        }
+    });
+    let what = told(following.as_ref());
+    let stream = Stream::Pool(meta.pool.clone());
+    let writes = Transaction::new().put(meta).put_all(refunds);
+    let writes = match following {
+        Some(following) => writes.put(following),
+        None => writes.delete(batch.clone()),
+    };
+    let writes = closing.into_iter().fold(writes, Transaction::delete);
+    writes.told(stream, cause, what, now)
+}
+
+fn next_free(pool: &Pool, meta: &Meta, now: Timestamp) -> Timestamp {
+    pool.tuples()
+        .iter()
+        .map(|tuple| tuple_free_at(meta, tuple, now))
+        .min()
+        .unwrap_or(now + COOLDOWN_MAX)
+}
+
+fn cool_down(meta: &mut Meta, tuple: &Tuple, why: &Refused, now: Timestamp) {
+    let last = meta
+        .cooldowns
+        .iter()
+        .find(|cooling| cooling.tuple == *tuple);
+    let seconds = last.map_or(COOLDOWN_MIN.as_secs(), |last| {
+        (last.seconds * 2).min(COOLDOWN_MAX.as_secs())
+    });
+    // A cool-down is remembered as long again as the longest one lasts: what it must double is the last one of a bad time.
+    meta.cooldowns.retain(|cooling| {
+        cooling.tuple != *tuple && now.duration_since(cooling.until) < COOLDOWN_MAX
+    });
+    meta.cooldowns.push(Cooldown {
+        tuple: tuple.clone(),
+        until: now + SignedDuration::from_secs(seconds),
+        seconds,
+        code: why.code.clone(),
+    });
+}
+
+/// Opens the pool's circuit, or keeps it open for twice as long as the last time.
+pub fn open_circuit(meta: &mut Meta, pool: &Pool, code: String, message: String, now: Timestamp) {
+    let (since, backoff_seconds) = match &meta.circuit {
+        Circuit::Closed => (now, pool.timings.backoff_min.duration().as_secs()),
+        Circuit::Open {
+            since,
+            backoff_seconds,
+            ..
+        } => (*since, *backoff_seconds),
+    };
+    let until = now + SignedDuration::from_secs(backoff_seconds);
+    meta.circuit = Circuit::Open {
+        until,
+        backoff_seconds,
+        since,
+        code,
+        message,
+    };
+}
+
+/// Gives back what slots that were never launched were charged.
+fn refund(view: &PoolView, batch: &Batch, slots: usize) -> Vec<WaitingJob> {
+    let mut charged: Vec<&WaitingJob> = view
+        .waiting
+        .values()
+        .filter(|job| job.launches.contains(&batch.planned_at))
+        .collect();
+    charged.sort_by_key(|job| std::cmp::Reverse((job.queued_at, job.id)));
+    charged
+        .into_iter()
+        .take(slots)
+        .map(|job| {
+            let mut job = job.clone();
+            job.launches.retain(|at| *at != batch.planned_at);
+            job
+        })
+        .collect()
+}

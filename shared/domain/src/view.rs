@@ -1,0 +1,104 @@
+//! A pool as one reading of the table shows it: everything a decision may rest on.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::ids::{JobId, SlotId};
+use crate::item::{Batch, Item, Key, Meta, Nudge};
+use crate::job::WaitingJob;
+use crate::slot::{Slot, SlotState};
+use crate::transaction::Transaction;
+
+/// One reading. `meta` was read **before** the rest: whatever changed in between makes its revision stale, so a decision
+/// from a torn reading cannot be committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolView {
+    /// The pool's own state, and its version.
+    pub meta: Meta,
+    /// The queued jobs.
+    pub waiting: BTreeMap<JobId, WaitingJob>,
+    /// The open launches.
+    pub batches: BTreeMap<u64, Batch>,
+    /// The open slots.
+    pub slots: BTreeMap<SlotId, Slot>,
+    /// The nudge on its way.
+    pub nudge: Option<Nudge>,
+}
+
+impl PoolView {
+    /// Puts a reading together. A META among `partition` is newer than `meta` and therefore ignored.
+    pub fn new(meta: Meta, partition: impl IntoIterator<Item = Item>) -> Self {
+        let mut view = Self {
+            meta,
+            waiting: BTreeMap::new(),
+            batches: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            nudge: None,
+        };
+        for item in partition {
+            if !matches!(item, Item::Meta(_)) {
+                view.set(item);
+            }
+        }
+        view
+    }
+
+    /// The reading after a transaction of ours was committed: saves reading again.
+    pub fn apply(&mut self, transaction: &Transaction) {
+        for (key, _) in &transaction.deletes {
+            match key {
+                Key::Waiting(_, job) => drop(self.waiting.remove(job)),
+                Key::Batch(_, version) => drop(self.batches.remove(version)),
+                Key::Slot(_, slot) => drop(self.slots.remove(slot)),
+                Key::Nudge(_) => self.nudge = None,
+                Key::Meta(_)
+                | Key::Job(_)
+                | Key::Instance(_)
+                | Key::Config
+                | Key::Limit(_)
+                | Key::Janitor => {}
+            }
+        }
+        for item in &transaction.puts {
+            self.set(item.clone().next_revision());
+        }
+    }
+
+    fn set(&mut self, item: Item) {
+        match item {
+            Item::Meta(meta) => self.meta = meta,
+            Item::Waiting(job) => drop(self.waiting.insert(job.id, job)),
+            Item::Batch(batch) => drop(self.batches.insert(batch.version, batch)),
+            Item::Slot(slot) => drop(self.slots.insert(slot.id, slot)),
+            Item::Nudge(nudge) => self.nudge = Some(nudge),
+            Item::Job(_)
+            | Item::Instance(_)
+            | Item::Config(_)
+            | Item::Limit(_)
+            | Item::Janitor(_) => {}
+        }
+    }
+
+    /// The jobs that want a runner now.
+    pub fn demand(&self) -> usize {
+        self.waiting.values().filter(|job| job.open).count()
+    }
+
+    /// The slots that a queued job can count on.
+    pub fn supply(&self, now: Timestamp) -> impl Iterator<Item = &Slot> {
+        self.slots.values().filter(move |slot| slot.is_supply(now))
+    }
+
+    /// How many slots count against the pool's maximum.
+    pub fn live(&self) -> usize {
+        self.slots.values().filter(|slot| slot.is_live()).count()
+    }
+
+    /// The slots of a batch that still have no instance.
+    pub fn planned(&self, version: u64) -> impl Iterator<Item = &Slot> {
+        self.slots
+            .values()
+            .filter(move |slot| slot.id.version == version && slot.state == SlotState::Planned)
+    }
+}

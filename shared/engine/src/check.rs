@@ -1,0 +1,152 @@
+//! Does this job still wait? GitHub's answer is a fact like any other, and the only one that opens a gate.
+
+use domain::event::{Stream, What};
+use domain::ids::{DeliveryId, JobId};
+use domain::item::{Config, Item, Key};
+use domain::job::{Job, Rank, TRUST_QUEUED_FOR, WaitingJob};
+use domain::notice::{Action, JobNotice, Notice, VERSION};
+use domain::pool::Pool;
+use domain::transaction::Transaction;
+use domain::view::PoolView;
+use jiff::Timestamp;
+
+use crate::context::Context;
+use crate::ports::GitHubError;
+use crate::record::record;
+use crate::register::{remember_limit, write_quietly};
+use crate::settle::{Next, SettleError};
+
+/// Asks GitHub about a waiting job.
+pub(crate) async fn check(
+    context: &Context<'_>,
+    config: &Config,
+    pool: &Pool,
+    view: &PoolView,
+    job: JobId,
+) -> Result<Next, SettleError> {
+    let Some(waiting) = view.waiting.get(&job) else {
+        return Ok(None);
+    };
+    let asked_at = context.now();
+    let again_at = asked_at + pool.timings.job_check.duration();
+    match context.ports.github.job(&waiting.repository, job).await {
+        Ok(Some(said)) => answered(context, config, waiting, said, asked_at, again_at).await,
+        Ok(None) => {
+            // Deleted, or moved, or not ours to see any more. It is no reason to launch anything; whether the job is over
+            // is certain only once GitHub itself would have failed it.
+            tracing::warn!(job.id = %job, "job {job} is not known to GitHub");
+            if asked_at.duration_since(waiting.queued_at) >= TRUST_QUEUED_FOR {
+                return give_up(context, pool, waiting, asked_at).await;
+            }
+            observe(context, waiting, false, asked_at, again_at).await
+        }
+        Err(error) => {
+            tracing::warn!(job.id = %job, "job {job} cannot be checked yet: {error}");
+            let next_at = match &error {
+                GitHubError::Limited { until, .. } => {
+                    remember_limit(context, pool, *until, &error).await?;
+                    *until
+                }
+                GitHubError::NameTaken
+                | GitHubError::Denied(_)
+                | GitHubError::Refused(_)
+                | GitHubError::Unavailable(_) => asked_at + pool.timings.backoff_min.duration(),
+            };
+            write_quietly(
+                context,
+                Transaction::new().put(WaitingJob {
+                    check_at: next_at,
+                    ..waiting.clone()
+                }),
+            )
+            .await?;
+            Ok(Some(next_at))
+        }
+    }
+}
+
+async fn answered(
+    context: &Context<'_>,
+    config: &Config,
+    waiting: &WaitingJob,
+    said: JobNotice,
+    asked_at: Timestamp,
+    again_at: Timestamp,
+) -> Result<Next, SettleError> {
+    let action = match said.status.as_str() {
+        "queued" => return observe(context, waiting, true, asked_at, again_at).await,
+        "in_progress" => Action::InProgress,
+        "completed" => Action::Completed,
+        // `waiting`, `pending`, `requested`: GitHub has words for more than one gate.
+        _ => return observe(context, waiting, false, asked_at, again_at).await,
+    };
+    let public = match context.ports.store.get(&Key::Job(waiting.id)).await? {
+        Some(Item::Job(job)) => job.public,
+        _ => false,
+    };
+    let notice = Notice {
+        v: VERSION,
+        delivery: DeliveryId::from(""),
+        received_at: asked_at,
+        action,
+        repository: waiting.repository.clone(),
+        public,
+        installation: None,
+        job: said,
+    };
+    let recorded = record(context, config, &[notice]).await;
+    match recorded.failed.into_values().next() {
+        Some(error) => Err(crate::ports::StoreError(error).into()),
+        None => Ok(Some(asked_at)),
+    }
+}
+
+/// Writes down what GitHub said. There is more to do at once if that changed the demand.
+async fn observe(
+    context: &Context<'_>,
+    waiting: &WaitingJob,
+    open: bool,
+    asked_at: Timestamp,
+    again_at: Timestamp,
+) -> Result<Next, SettleError> {
+    let job = WaitingJob {
+        open,
+        checked_at: asked_at,
+        check_at: again_at,
+        ..waiting.clone()
+    };
+    let changed = job.open != waiting.open;
+    write_quietly(context, Transaction::new().put(job)).await?;
+    Ok(changed.then_some(asked_at))
+}
+
+/// Closes a job that GitHub does not know and would have failed by now.
+async fn give_up(
+    context: &Context<'_>,
+    pool: &Pool,
+    waiting: &WaitingJob,
+    now: Timestamp,
+) -> Result<Next, SettleError> {
+    let Some(Item::Job(job)) = context.ports.store.get(&Key::Job(waiting.id)).await? else {
+        write_quietly(context, Transaction::new().delete(waiting.clone())).await?;
+        return Ok(None);
+    };
+    let job = Job {
+        rank: Rank::Done,
+        conclusion: Some("unknown".to_owned()),
+        completed_at: Some(now),
+        ..*job
+    };
+    let what = What::Checked {
+        job: waiting.id,
+        status: "not found".to_owned(),
+    };
+    let writes = Transaction::new().put(job).delete(waiting.clone()).told(
+        Stream::Pool(pool.name.clone()),
+        context.cause(),
+        what,
+        now,
+    );
+    write_quietly(context, writes).await?;
+    Ok(Some(now))
+}

@@ -1,0 +1,197 @@
+//! A slot that was stopped: deregister, terminate, in that order.
+
+use domain::due::backoff;
+use domain::event::{Stream, What};
+use domain::ids::SlotId;
+use domain::pool::Pool;
+use domain::slot::{Slot, SlotState, StopReason, TRUST_BUSY_FOR};
+use domain::transaction::Transaction;
+use domain::view::PoolView;
+use jiff::SignedDuration;
+
+use crate::context::Context;
+use crate::ports::{CommitError, Deregistered, GitHubError, Terminated};
+use crate::register::{remember_limit, write_quietly};
+use crate::settle::{Lease, Next, SettleError};
+
+/// How long EC2 may take to show a terminated machine as gone before it is told again.
+const TERMINATE_AGAIN_AFTER: SignedDuration = SignedDuration::from_secs(60);
+
+/// What allows a machine's end. There is no way to [`terminate`] without one of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fence {
+    /// GitHub answered 204 or 404 to the deregistration.
+    Deregistered,
+    /// It was never left a JIT config, and the slot's stop keeps it from being left one.
+    NeverConfigured,
+    /// GitHub said that its job is over.
+    JobDone,
+    /// Older than any machine may be, whatever it does: loud.
+    MaxLife,
+}
+
+/// Performs a stop.
+///
+/// Crash windows: the stop stands in the table, so nobody hands over or counts on the slot any more; deregistering again
+/// is answered 404, terminating again changes nothing.
+pub(crate) async fn retire(
+    context: &Context<'_>,
+    pool: &Pool,
+    view: &PoolView,
+    slot: SlotId,
+    lease: Lease,
+) -> Result<Next, SettleError> {
+    let Some(slot) = view.slots.get(&slot) else {
+        return Ok(None);
+    };
+    let mut slot = slot.clone();
+    if lease == Lease::Free {
+        slot = Slot {
+            tries: slot.tries + 1,
+            next_at: context.lease(pool),
+            ..slot
+        };
+        if !write_quietly(context, Transaction::new().put(slot.clone())).await? {
+            return Ok(None);
+        }
+        slot.revision += 1;
+    }
+    let (slot, fence) = match fence(context, pool, slot).await? {
+        Fenced::May(slot, fence) => (slot, fence),
+        Fenced::Later(next) => return Ok(next),
+    };
+    terminate(context, pool, slot, fence).await
+}
+
+enum Fenced {
+    May(Slot, Fence),
+    Later(Next),
+}
+
+async fn fence(context: &Context<'_>, pool: &Pool, slot: Slot) -> Result<Fenced, SettleError> {
+    let why = slot.stop.as_ref().map(|stop| stop.why);
+    match &slot.state {
+        SlotState::Planned => Ok(Fenced::Later(None)),
+        SlotState::Launched(_) => Ok(Fenced::May(slot, Fence::NeverConfigured)),
+        SlotState::Done { .. } => Ok(Fenced::May(slot, Fence::JobDone)),
+        SlotState::Busy { .. } if why == Some(StopReason::MaxLife) => {
+            Ok(Fenced::May(slot, Fence::MaxLife))
+        }
+        SlotState::Busy { .. } => Ok(Fenced::Later(None)),
+        SlotState::Configured { .. } | SlotState::Online { .. }
+            if slot.unregistered_at.is_some() =>
+        {
+            Ok(Fenced::May(slot, Fence::Deregistered))
+        }
+        SlotState::Configured { runner, .. } | SlotState::Online { runner, .. } => {
+            match context
+                .ports
+                .github
+                .deregister(&pool.owner, runner.runner_id)
+                .await
+            {
+                Ok(Deregistered::Removed | Deregistered::AlreadyGone) => {
+                    unregistered(context, pool, slot).await
+                }
+                Ok(Deregistered::Busy) if why == Some(StopReason::MaxLife) => {
+                    Ok(Fenced::May(slot, Fence::MaxLife))
+                }
+                Ok(Deregistered::Busy) => {
+                    let now = context.now();
+                    let next_at = now + TRUST_BUSY_FOR;
+                    write_quietly(
+                        context,
+                        Transaction::new().put(Slot {
+                            busy_seen_at: Some(now),
+                            next_at,
+                            ..slot
+                        }),
+                    )
+                    .await?;
+                    Ok(Fenced::Later(Some(next_at)))
+                }
+                Err(error) => put_off(context, pool, slot, error).await.map(Fenced::Later),
+            }
+        }
+    }
+}
+
+/// Writes down that GitHub knows the runner no more.
+async fn unregistered(
+    context: &Context<'_>,
+    pool: &Pool,
+    slot: Slot,
+) -> Result<Fenced, SettleError> {
+    let now = context.now();
+    let mut slot = Slot {
+        unregistered_at: Some(now),
+        ..slot
+    };
+    let what = What::Unregistered { slot: slot.id };
+    let writes = Transaction::new().put(slot.clone()).told(
+        Stream::Pool(pool.name.clone()),
+        context.cause(),
+        what,
+        now,
+    );
+    match context.ports.store.commit(&writes).await {
+        Ok(()) => {
+            slot.revision += 1;
+            Ok(Fenced::May(slot, Fence::Deregistered))
+        }
+        // Somebody knows more of the slot: read again, next time.
+        Err(CommitError::Conflict(_)) => Ok(Fenced::Later(Some(now))),
+        Err(CommitError::Store(error)) => Err(error.into()),
+    }
+}
+
+async fn put_off(
+    context: &Context<'_>,
+    pool: &Pool,
+    slot: Slot,
+    error: GitHubError,
+) -> Result<Next, SettleError> {
+    tracing::warn!(pool.name = %pool.name, slot.id = %slot.id, "slot {} cannot be retired yet: {error}", slot.id);
+    let next_at = match &error {
+        GitHubError::Limited { until, .. } => {
+            remember_limit(context, pool, *until, &error).await?;
+            *until
+        }
+        GitHubError::NameTaken
+        | GitHubError::Denied(_)
+        | GitHubError::Refused(_)
+        | GitHubError::Unavailable(_) => {
+            context.now() + backoff(pool, slot.tries, &slot.id.to_string())
+        }
+    };
+    write_quietly(context, Transaction::new().put(Slot { next_at, ..slot })).await?;
+    Ok(Some(next_at))
+}
+
+/// Ends a slot's machine, which `fence` allows. Whether it is gone is for EC2 to show.
+pub(crate) async fn terminate(
+    context: &Context<'_>,
+    pool: &Pool,
+    slot: Slot,
+    fence: Fence,
+) -> Result<Next, SettleError> {
+    let Some(machine) = slot.machine() else {
+        return Ok(None);
+    };
+    let instance = machine.instance.clone();
+    let next_at = match context.ports.compute.terminate(&instance).await {
+        Ok(Terminated::Ending | Terminated::NotFound) => {
+            tracing::info!(
+                pool.name = %pool.name, instance.id = %instance, slot.id = %slot.id, ?fence,
+                "instance {instance} is terminated: {fence:?}"
+            );
+            context.now() + TERMINATE_AGAIN_AFTER
+        }
+        Err(error) => {
+            tracing::warn!(instance.id = %instance, "instance {instance} cannot be terminated yet: {error}");
+            context.now() + backoff(pool, slot.tries, instance.as_str())
+        }
+    };
+    write_quietly(context, Transaction::new().put(Slot { next_at, ..slot })).await?;
+    Ok(Some(next_at))
+}

@@ -1,0 +1,240 @@
+//! One pool, from what is known to what is done about it: decide until nothing is left to decide, perform what that owes
+//! and whatever else is owed and leased by nobody.
+//!
+//! There is no other path: the first run, a retry, a redelivered message, the janitor after a crash all come through here.
+
+use std::collections::BTreeSet;
+
+use domain::decide::decide;
+use domain::due::{Effect, due, owed};
+use domain::ids::PoolName;
+use domain::item::{Config, Item, Key, Nudge};
+use domain::pool::Pool;
+use domain::transaction::Transaction;
+use domain::view::PoolView;
+use futures::stream::{self, StreamExt};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::context::Context;
+use crate::ports::{CommitError, StoreError};
+use crate::{check, launch, register, retire};
+
+/// Effects of one pool under way at a time. GitHub allows 100 concurrent requests an installation, and a launch fans out
+/// into [`register::AT_A_TIME`] of them.
+const EFFECTS_AT_A_TIME: usize = 4;
+
+/// Rounds of deciding and performing in one invocation. Each ends with nothing to decide and everything free begun; what
+/// is decided in a further one follows from what EC2 and GitHub answered.
+const ROUNDS: usize = 16;
+
+/// Decisions in a row: 48 launches each. Beyond that another invocation can go on.
+const DECISIONS: usize = 64;
+
+/// What is due later than this is left to the janitor, which comes every minute.
+const NUDGE_WITHIN: SignedDuration = SignedDuration::from_secs(55);
+
+/// A nudge that is overdue by this much is lost.
+const NUDGE_LOST_AFTER: SignedDuration = SignedDuration::from_mins(2);
+
+/// Why a pool could not be settled. Nothing is lost by that: what is owed stays owed.
+#[derive(Debug, thiserror::Error)]
+pub enum SettleError {
+    /// The table cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The pool has no META: the table is not the one that `drover pools apply` wrote.
+    #[error("pool {0} is configured but has no state: run `drover pools apply` again")]
+    NoMeta(PoolName),
+    /// Others change the pool faster than it can be read.
+    #[error("pool {0} changes faster than it can be decided: {1}")]
+    Races(PoolName, String),
+}
+
+impl From<CommitError> for SettleError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Store(error) => SettleError::Store(error),
+            CommitError::Conflict(what) => {
+                SettleError::Store(StoreError(format!("{what} keeps changing")))
+            }
+        }
+    }
+}
+
+/// Reads a pool: META first and to the end, then the rest. A query is not isolated from transactions; in this order a
+/// decision made from a torn reading fails on META's revision.
+pub async fn read(context: &Context<'_>, pool: &PoolName) -> Result<PoolView, SettleError> {
+    let Some(Item::Meta(meta)) = context.ports.store.get(&Key::Meta(pool.clone())).await? else {
+        return Err(SettleError::NoMeta(pool.clone()));
+    };
+    Ok(PoolView::new(
+        meta,
+        context.ports.store.partition(pool).await?,
+    ))
+}
+
+/// When something more is due, as far as the effect just performed knows; None if nothing is.
+pub(crate) type Next = Option<Timestamp>;
+
+/// Gives the pool what it needs, as far as time allows.
+pub async fn settle(
+    context: &Context<'_>,
+    config: &Config,
+    pool: &Pool,
+) -> Result<(), SettleError> {
+    let mut view = read(context, &pool.name).await?;
+    let mut next = None;
+    for round in 0..ROUNDS {
+        if round > 0 {
+            view = read(context, &pool.name).await?;
+        }
+        let mut own = BTreeSet::new();
+        let undecided = decide_all(context, pool, &mut view, &mut own).await?;
+        let effects: BTreeSet<Effect> = due(&view, context.now())
+            .into_iter()
+            .chain(own.iter().copied())
+            .collect();
+        let performed = perform_all(context, config, pool, &view, &effects, &own).await;
+        next = undecided.into_iter().chain(performed).min();
+        if context.short_of_time() || next.is_none_or(|at| at > context.now()) {
+            break;
+        }
+    }
+    match next {
+        Some(at) => nudge(context, pool, &view, at).await,
+        None => Ok(()),
+    }
+}
+
+/// Whether an effect is this invocation's by the decision that called for it, or must be leased first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lease {
+    /// It was decided by this invocation and leased with the decision.
+    Held,
+    /// It is free: to be taken before anything is called.
+    Free,
+}
+
+/// Decides until nothing is left to decide, or time or patience is over: then there is more to do at once.
+async fn decide_all(
+    context: &Context<'_>,
+    pool: &Pool,
+    view: &mut PoolView,
+    own: &mut BTreeSet<Effect>,
+) -> Result<Next, SettleError> {
+    for _ in 0..DECISIONS {
+        let now = context.now();
+        let Some(decision) = decide(pool, view, now, context.lease(pool)) else {
+            return Ok(None);
+        };
+        let launch = decision
+            .batch
+            .as_ref()
+            .map(|batch| Effect::Launch(batch.version));
+        let slots: Vec<Effect> = decision.slots.iter().filter_map(owed).collect();
+        let writes = decision.transaction(context.cause(), now);
+        match context.ports.store.commit(&writes).await {
+            Ok(()) => {
+                view.apply(&writes);
+                own.extend(launch.into_iter().chain(slots));
+            }
+            Err(CommitError::Conflict(_)) => *view = read(context, &pool.name).await?,
+            Err(CommitError::Store(error)) => return Err(error.into()),
+        }
+        if context.short_of_time() {
+            break;
+        }
+    }
+    Ok(Some(context.now()))
+}
+
+async fn perform_all(
+    context: &Context<'_>,
+    config: &Config,
+    pool: &Pool,
+    view: &PoolView,
+    effects: &BTreeSet<Effect>,
+    own: &BTreeSet<Effect>,
+) -> Next {
+    stream::iter(effects)
+        .map(|effect| async move {
+            if context.short_of_time() {
+                return Some(context.now());
+            }
+            let lease = if own.contains(effect) { Lease::Held } else { Lease::Free };
+            let done = match effect {
+                Effect::Launch(version) => launch::launch(context, pool, view, *version, lease).await,
+                Effect::Register(slot) => register::register_one(context, pool, view, *slot, lease).await,
+                Effect::Retire(slot) => retire::retire(context, pool, view, *slot, lease).await,
+                Effect::Check(job) => check::check(context, config, pool, view, *job).await,
+            };
+            done.unwrap_or_else(|error| {
+                tracing::warn!(pool.name = %pool.name, ?effect, "pool {}: {effect:?} stays owed: {error}", pool.name);
+                None
+            })
+        })
+        .buffer_unordered(EFFECTS_AT_A_TIME)
+        .filter_map(std::future::ready)
+        .fold(None, |soonest: Next, at| std::future::ready(Some(soonest.map_or(at, |soonest| soonest.min(at)))))
+        .await
+}
+
+/// What falls due before the janitor comes is asked for by a message, one a pool.
+async fn nudge(
+    context: &Context<'_>,
+    pool: &Pool,
+    view: &PoolView,
+    at: Timestamp,
+) -> Result<(), SettleError> {
+    let now = context.now();
+    let due_at = at.max(now);
+    let promised = view
+        .nudge
+        .as_ref()
+        .is_some_and(|nudge| now.duration_since(nudge.due_at) < NUDGE_LOST_AFTER);
+    if promised || due_at.duration_since(now) > NUDGE_WITHIN {
+        return Ok(());
+    }
+    let revision = view.nudge.as_ref().map_or(0, |nudge| nudge.revision);
+    let nudge = Nudge {
+        pool: pool.name.clone(),
+        due_at,
+        revision,
+    };
+    match context
+        .ports
+        .store
+        .commit(&Transaction::new().put(nudge))
+        .await
+    {
+        Ok(()) => {}
+        Err(CommitError::Conflict(_)) => return Ok(()),
+        Err(CommitError::Store(error)) => return Err(error.into()),
+    }
+    if let Err(error) = context
+        .ports
+        .queue
+        .nudge(&pool.name, due_at.duration_since(now))
+        .await
+    {
+        // The janitor comes within a minute anyway.
+        tracing::warn!(pool.name = %pool.name, "pool {}: {error}", pool.name);
+    }
+    Ok(())
+}
+
+/// A nudge has arrived: the next one may be sent.
+pub async fn nudged(context: &Context<'_>, pool: &PoolName) -> Result<(), StoreError> {
+    if let Some(Item::Nudge(nudge)) = context.ports.store.get(&Key::Nudge(pool.clone())).await? {
+        match context
+            .ports
+            .store
+            .commit(&Transaction::new().delete(nudge))
+            .await
+        {
+            Ok(()) | Err(CommitError::Conflict(_)) => {}
+            Err(CommitError::Store(error)) => return Err(error),
+        }
+    }
+    Ok(())
+}
