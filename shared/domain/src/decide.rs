@@ -74,35 +74,15 @@ pub fn decide(pool: &Pool, view: &PoolView, now: Timestamp, lease: Timestamp) ->
     let mut slots = want(view, demand, now, lease);
     let wanted = slots.len();
 
-    let launch = plan_launch(
-        pool,
-        view,
-        &meta,
-        now,
-        Needs {
-            demand,
-            supply,
-            live,
-            warm,
-            writes_left: 96 - wanted,
-        },
-    );
+    let launch = plan_launch(pool, view, &meta, now, Needs { demand, supply, live, warm, writes_left: 96 - wanted });
     let mut batch = None;
     let mut jobs = Vec::new();
     let mut tuple = None;
     if let Some(plan) = launch {
-        if let Circuit::Open {
-            until,
-            backoff_seconds,
-            ..
-        } = &mut meta.circuit
-        {
+        if let Circuit::Open { until, backoff_seconds, .. } = &mut meta.circuit {
             // One probe; the next one only after this one has had the time to boot and fail.
-            *backoff_seconds =
-                (*backoff_seconds * 2).min(pool.timings.backoff_max.duration().as_secs());
-            *until = now
-                + pool.timings.boot_grace.duration()
-                + SignedDuration::from_secs(*backoff_seconds);
+            *backoff_seconds = (*backoff_seconds * 2).min(pool.timings.backoff_max.duration().as_secs());
+            *until = now + pool.timings.boot_grace.duration() + SignedDuration::from_secs(*backoff_seconds);
         }
         let version = view.meta.revision + 1;
         for index in 0..plan.count {
@@ -145,13 +125,7 @@ pub fn decide(pool: &Pool, view: &PoolView, now: Timestamp, lease: Timestamp) ->
         wanted: wanted as u32,
         stop: stop as u32,
     };
-    Some(Decision {
-        meta,
-        batch,
-        slots,
-        jobs,
-        what,
-    })
+    Some(Decision { meta, batch, slots, jobs, what })
 }
 
 /// META as this reading shows it should be: the circuit closes when the configuration changed or a machine works again.
@@ -166,12 +140,9 @@ fn refreshed(pool: &Pool, view: &PoolView) -> Meta {
         meta.pauses.clear();
     }
     let works_since = |since: Timestamp, rank: u8| {
-        view.slots.values().any(|slot| {
-            slot.rank() >= rank
-                && slot
-                    .machine()
-                    .is_some_and(|machine| machine.launched_at >= since)
-        })
+        view.slots
+            .values()
+            .any(|slot| slot.rank() >= rank && slot.machine().is_some_and(|machine| machine.launched_at >= since))
     };
     if let Circuit::Open { since, code, .. } = &meta.circuit {
         // A refusal by EC2 is disproved by any launch, a boot failure only by a runner that came online.
@@ -186,20 +157,12 @@ fn refreshed(pool: &Pool, view: &PoolView) -> Meta {
 
 /// Marks as many warm slots as wanted as there are jobs without one, those that wait longest first.
 fn want(view: &PoolView, demand: usize, now: Timestamp, lease: Timestamp) -> Vec<Slot> {
-    let (wanted, mut warm): (Vec<&Slot>, Vec<&Slot>) =
-        view.supply(now).partition(|slot| slot.wanted);
+    let (wanted, mut warm): (Vec<&Slot>, Vec<&Slot>) = view.supply(now).partition(|slot| slot.wanted);
     // A machine that is up beats one that is not, and among those the one that is up longest.
     warm.sort_by_key(|slot| (std::cmp::Reverse(slot.rank()), slot.planned_at, slot.id));
     warm.into_iter()
         .take(demand.saturating_sub(wanted.len()).min(MAX_LAUNCH))
-        .map(|slot| {
-            Slot {
-                wanted: true,
-                wanted_at: Some(now),
-                ..slot.clone()
-            }
-            .owing_registration(lease)
-        })
+        .map(|slot| Slot { wanted: true, wanted_at: Some(now), ..slot.clone() }.owing_registration(lease))
         .collect()
 }
 
@@ -217,68 +180,40 @@ struct Plan {
     tuple: Tuple,
 }
 
-fn plan_launch(
-    pool: &Pool,
-    view: &PoolView,
-    meta: &Meta,
-    now: Timestamp,
-    needs: Needs,
-) -> Option<Plan> {
+fn plan_launch(pool: &Pool, view: &PoolView, meta: &Meta, now: Timestamp, needs: Needs) -> Option<Plan> {
     let unmet = needs.demand.saturating_sub(needs.supply);
     let warm = (needs.demand + needs.warm).saturating_sub(needs.supply) - unmet;
-    let room = (pool.max as usize)
-        .saturating_sub(needs.live)
-        .min(MAX_LAUNCH);
+    let room = (pool.max as usize).saturating_sub(needs.live).min(MAX_LAUNCH);
     let room = match &meta.circuit {
         Circuit::Closed => room,
         Circuit::Open { until, .. } if *until <= now => room.min(1),
         Circuit::Open { .. } => 0,
     };
     // Each wanted slot costs two writes, itself and the job it is charged to.
-    let wanted = unmet
-        .min(budgeted(view, now).count())
-        .min(room)
-        .min(needs.writes_left / 2);
+    let wanted = unmet.min(budgeted(view, now).count()).min(room).min(needs.writes_left / 2);
     let count = wanted + warm.min(room - wanted).min(needs.writes_left - 2 * wanted);
     if count == 0 {
         return None;
     }
     let tuple = choose_tuple(pool, meta, now)?;
-    Some(Plan {
-        count,
-        wanted,
-        tuple,
-    })
+    Some(Plan { count, wanted, tuple })
 }
 
 /// The first way to launch that was not refused lately.
 pub fn choose_tuple(pool: &Pool, meta: &Meta, now: Timestamp) -> Option<Tuple> {
-    pool.tuples()
-        .into_iter()
-        .find(|tuple| tuple_free_at(meta, tuple, now) <= now)
+    pool.tuples().into_iter().find(|tuple| tuple_free_at(meta, tuple, now) <= now)
 }
 
 /// When that way may be tried (again).
 pub fn tuple_free_at(meta: &Meta, tuple: &Tuple, now: Timestamp) -> Timestamp {
-    let cooling = meta
-        .cooldowns
-        .iter()
-        .filter(|cooling| cooling.tuple == *tuple)
-        .map(|cooling| cooling.until);
-    let paused = meta
-        .pauses
-        .iter()
-        .filter(|pause| pause.market == tuple.market)
-        .map(|pause| pause.until);
+    let cooling = meta.cooldowns.iter().filter(|cooling| cooling.tuple == *tuple).map(|cooling| cooling.until);
+    let paused = meta.pauses.iter().filter(|pause| pause.market == tuple.market).map(|pause| pause.until);
     cooling.chain(paused).max().unwrap_or(now).max(now)
 }
 
 fn new_slot(pool: &Pool, version: u64, index: usize, wanted: bool, now: Timestamp) -> Slot {
     Slot {
-        id: SlotId {
-            version,
-            index: index as u8,
-        },
+        id: SlotId { version, index: index as u8 },
         pool: pool.name.clone(),
         state: SlotState::Planned,
         wanted,
@@ -296,16 +231,12 @@ fn new_slot(pool: &Pool, version: u64, index: usize, wanted: bool, now: Timestam
 }
 
 fn recent(job: &WaitingJob, now: Timestamp) -> impl Iterator<Item = &Timestamp> {
-    job.launches
-        .iter()
-        .filter(move |at| now.duration_since(**at) < RELAUNCH_WINDOW)
+    job.launches.iter().filter(move |at| now.duration_since(**at) < RELAUNCH_WINDOW)
 }
 
 /// The jobs on whose account a machine may be launched.
 fn budgeted(view: &PoolView, now: Timestamp) -> impl Iterator<Item = &WaitingJob> {
-    view.waiting
-        .values()
-        .filter(move |job| job.open && recent(job, now).count() < RELAUNCH_LIMIT)
+    view.waiting.values().filter(move |job| job.open && recent(job, now).count() < RELAUNCH_LIMIT)
 }
 
 /// Charges the launches to the jobs that cost fewest so far, then to the oldest: no job can burn another's budget.
@@ -316,23 +247,14 @@ fn charge(view: &PoolView, launches: usize, now: Timestamp) -> Vec<WaitingJob> {
         .take(launches)
         .map(|job| {
             let launches = recent(job, now).copied().chain([now]).collect();
-            WaitingJob {
-                launches,
-                ..job.clone()
-            }
+            WaitingJob { launches, ..job.clone() }
         })
         .collect()
 }
 
 /// Stops what nobody needs: warm ones first, then those idle longer than the idle grace, oldest first. A planned slot is
 /// not stopped: its launch may be on its way, and the next decision can use it.
-fn surplus(
-    pool: &Pool,
-    view: &PoolView,
-    excess: usize,
-    now: Timestamp,
-    lease: Timestamp,
-) -> Vec<Slot> {
+fn surplus(pool: &Pool, view: &PoolView, excess: usize, now: Timestamp, lease: Timestamp) -> Vec<Slot> {
     let idle_grace = pool.timings.idle_grace.duration();
     let mut idle: Vec<&Slot> = view
         .supply(now)

@@ -23,21 +23,10 @@ pub enum Effect {
 
 /// Everything that is owed and that nobody has leased.
 pub fn due(view: &PoolView, now: Timestamp) -> Vec<Effect> {
-    let launches = view
-        .batches
-        .values()
-        .filter(|batch| batch.next_at <= now)
-        .map(|batch| Effect::Launch(batch.version));
-    let slots = view
-        .slots
-        .values()
-        .filter(|slot| slot.next_at <= now)
-        .filter_map(owed);
-    let checks = view
-        .waiting
-        .values()
-        .filter(|job| job.check_at <= now)
-        .map(|job| Effect::Check(job.id));
+    let launches =
+        view.batches.values().filter(|batch| batch.next_at <= now).map(|batch| Effect::Launch(batch.version));
+    let slots = view.slots.values().filter(|slot| slot.next_at <= now).filter_map(owed);
+    let checks = view.waiting.values().filter(|job| job.check_at <= now).map(|job| Effect::Check(job.id));
     launches.chain(slots).chain(checks).collect()
 }
 
@@ -49,37 +38,24 @@ pub fn owed(slot: &Slot) -> Option<Effect> {
     }
     match (&slot.state, &slot.stop) {
         (SlotState::Launched(_), None) if slot.wanted => Some(Effect::Register(slot.id)),
-        (
-            SlotState::Launched(_) | SlotState::Configured { .. } | SlotState::Online { .. },
-            Some(_),
-        ) => Some(Effect::Retire(slot.id)),
-        // A stop that came too late: the runner has a job, and only the end of its machine's life overrides that.
-        (SlotState::Busy { .. } | SlotState::Done { .. }, Some(stop))
-            if stop.why == StopReason::MaxLife =>
-        {
+        (SlotState::Launched(_) | SlotState::Configured { .. } | SlotState::Online { .. }, Some(_)) => {
             Some(Effect::Retire(slot.id))
         }
-        (
-            SlotState::Planned
-            | SlotState::Launched(_)
+        // For a runner with a job most stops come too late; these are about its machine, or say that the job is over.
+        (SlotState::Busy { .. } | SlotState::Done { .. }, Some(stop)) => match stop.why {
+            StopReason::MaxLife | StopReason::RunnerEnded | StopReason::Halted => Some(Effect::Retire(slot.id)),
+            StopReason::Surplus | StopReason::BootFailure | StopReason::Interrupted | StopReason::Operator => None,
+        },
+        (SlotState::Planned, _)
+        | (
+            SlotState::Launched(_)
             | SlotState::Configured { .. }
             | SlotState::Online { .. }
             | SlotState::Busy { .. }
             | SlotState::Done { .. },
-            _,
+            None,
         ) => None,
     }
-}
-
-/// When the next thing falls due that is not a mere check of a job; None if nothing is owed.
-pub fn next_due(view: &PoolView) -> Option<Timestamp> {
-    let batches = view.batches.values().map(|batch| batch.next_at);
-    let slots = view
-        .slots
-        .values()
-        .filter(|slot| owed(slot).is_some())
-        .map(|slot| slot.next_at);
-    batches.chain(slots).min()
 }
 
 /// How long to wait after so many tries in vain: doubles from the pool's `backoff_min` to its `backoff_max`, less up to a
@@ -88,30 +64,18 @@ pub fn next_due(view: &PoolView) -> Option<Timestamp> {
 pub fn backoff(pool: &Pool, tries: u32, subject: &str) -> SignedDuration {
     let least = pool.timings.backoff_min.duration();
     let most = pool.timings.backoff_max.duration();
-    spread(
-        least.saturating_mul(1 << tries.min(16)).min(most),
-        tries,
-        subject,
-    )
+    spread(least.saturating_mul(1 << tries.min(16)).min(most), tries, subject)
 }
 
 /// How long to wait after EC2 throttled a launch: its bucket refills two calls a second.
 pub fn throttle_backoff(tries: u32, subject: &str) -> SignedDuration {
     let longest = SignedDuration::from_secs(30);
-    spread(
-        SignedDuration::from_secs(2)
-            .saturating_mul(1 << tries.min(8))
-            .min(longest),
-        tries,
-        subject,
-    )
+    spread(SignedDuration::from_secs(2).saturating_mul(1 << tries.min(8)).min(longest), tries, subject)
 }
 
 fn spread(wait: SignedDuration, tries: u32, subject: &str) -> SignedDuration {
     let hash = subject
         .bytes()
-        .fold(tries.wrapping_mul(0x9e37_79b9), |hash, byte| {
-            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-        });
+        .fold(tries.wrapping_mul(0x9e37_79b9), |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     wait - (wait / 4 / 256) * i32::from((hash >> 24) as u8)
 }

@@ -162,10 +162,17 @@ pub enum What {
         /// The runner's name.
         runner_name: String,
     },
-    /// The sweep saw runners come online.
-    CameOnline {
-        /// Their slots.
-        slots: Vec<SlotId>,
+    /// The sweep wrote down what EC2 and GitHub show.
+    Seen {
+        /// Slots whose runner came online.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        online: Vec<SlotId>,
+        /// Slots whose machine is no more.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        gone: Vec<SlotId>,
+        /// Slots whose runner GitHub knows no more.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        unregistered: Vec<SlotId>,
     },
     /// A slot was stopped by the sweep.
     Stopped {
@@ -178,11 +185,6 @@ pub enum What {
     Unregistered {
         /// The slot.
         slot: SlotId,
-    },
-    /// EC2 says machines are no more.
-    Gone {
-        /// Their slots.
-        slots: Vec<SlotId>,
     },
     /// Nothing is left of these slots.
     Closed {
@@ -198,11 +200,6 @@ pub enum What {
     },
     /// An instance that belongs to nobody has a job: left alone.
     Adopted {
-        /// The instance.
-        instance: InstanceId,
-    },
-    /// A condemned or adopted instance is no more.
-    Ended {
         /// The instance.
         instance: InstanceId,
     },
@@ -262,17 +259,9 @@ pub fn lifecycle(item: &Item) -> Option<Value> {
             "gone_at",
             "unregistered_at",
         ],
-        Item::Instance(_) => &[
-            "state",
-            "why",
-            "closed_at",
-            "pool",
-            "slot",
-            "runner_id",
-            "runner_name",
-            "job",
-            "repository",
-        ],
+        Item::Instance(_) => {
+            &["state", "why", "closed_at", "pool", "slot", "runner_id", "runner_name", "job", "repository"]
+        }
         Item::Meta(_)
         | Item::Waiting(_)
         | Item::Batch(_)
@@ -281,13 +270,8 @@ pub fn lifecycle(item: &Item) -> Option<Value> {
         | Item::Limit(_)
         | Item::Janitor(_) => return None,
     };
-    let Ok(Value::Object(all)) = serde_json::to_value(item) else {
-        unreachable!("items are structs with string keys")
-    };
-    let kept: Map<String, Value> = all
-        .into_iter()
-        .filter(|(name, _)| keep.contains(&name.as_str()))
-        .collect();
+    let Ok(Value::Object(all)) = serde_json::to_value(item) else { unreachable!("items are structs with string keys") };
+    let kept: Map<String, Value> = all.into_iter().filter(|(name, _)| keep.contains(&name.as_str())).collect();
     Some(Value::Object(kept))
 }
 
@@ -295,9 +279,7 @@ pub fn lifecycle(item: &Item) -> Option<Value> {
 pub fn fold<'a>(events: impl IntoIterator<Item = &'a Event>) -> BTreeMap<String, Value> {
     let mut latest: BTreeMap<&str, &After> = BTreeMap::new();
     for after in events.into_iter().flat_map(|event| &event.after) {
-        let newer = latest
-            .get(after.key.as_str())
-            .is_none_or(|known| known.revision < after.revision);
+        let newer = latest.get(after.key.as_str()).is_none_or(|known| known.revision < after.revision);
         if newer {
             latest.insert(&after.key, after);
         }
@@ -322,32 +304,19 @@ pub fn describe(
         .iter()
         .filter_map(|item| {
             let is = lifecycle(item)?;
-            Some(After {
-                key: item.key().to_string(),
-                revision: item.revision() + 1,
-                is,
-            })
+            Some(After { key: item.key().to_string(), revision: item.revision() + 1, is })
         })
         .collect();
-    after.extend(
-        deleted
-            .iter()
-            .filter(|(key, _)| matches!(key, Key::Slot(..)))
-            .map(|(key, revision)| After {
-                key: key.to_string(),
-                revision: revision + 1,
-                is: Value::Null,
-            }),
-    );
+    after.extend(deleted.iter().filter(|(key, _)| matches!(key, Key::Slot(..))).map(|(key, revision)| After {
+        key: key.to_string(),
+        revision: revision + 1,
+        is: Value::Null,
+    }));
     // Every event writes or deletes something, and no revision of anything is written twice.
     let mark = written
         .first()
         .map(|item| (item.key(), item.revision() + 1))
-        .or_else(|| {
-            deleted
-                .first()
-                .map(|(key, revision)| (key.clone(), revision + 1))
-        })
+        .or_else(|| deleted.first().map(|(key, revision)| (key.clone(), revision + 1)))
         .map_or_else(String::new, |(key, revision)| format!(" {key} {revision}"));
     Event {
         v: VERSION,

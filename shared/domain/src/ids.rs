@@ -20,9 +20,7 @@ pub struct InvalidName {
 
 fn is_plain(value: &str, longest: usize) -> bool {
     (1..=longest).contains(&value.len())
-        && value
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && value.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 /// A string id checked when it is made: `TryFrom<String>`, `FromStr`, `Display`, `as_str`.
@@ -189,9 +187,7 @@ pub enum Scope {
 /// a URL path or a table key out of them.
 fn is_github_name(value: &str) -> bool {
     (1..=100).contains(&value.len())
-        && value
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
         && value != "."
         && value != ".."
 }
@@ -218,9 +214,7 @@ impl PartialOrd for Owner {
 }
 impl Ord for Owner {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0
-            .to_ascii_lowercase()
-            .cmp(&other.0.to_ascii_lowercase())
+        self.0.to_ascii_lowercase().cmp(&other.0.to_ascii_lowercase())
     }
 }
 impl std::hash::Hash for Owner {
@@ -239,11 +233,7 @@ impl FromStr for Owner {
         if is_github_name(value) {
             Ok(Self(value.to_owned()))
         } else {
-            Err(InvalidName {
-                kind: "owner",
-                value: value.to_owned(),
-                rule: GITHUB_NAME_RULE,
-            })
+            Err(InvalidName { kind: "owner", value: value.to_owned(), rule: GITHUB_NAME_RULE })
         }
     }
 }
@@ -263,10 +253,7 @@ impl FromStr for Repository {
             rule: "must be owner/name, each 1 to 100 characters of A-Z, a-z, 0-9, -, _ and .",
         };
         let (owner, name) = value.split_once('/').ok_or_else(invalid)?;
-        Ok(Self {
-            owner: owner.parse().map_err(|_| invalid())?,
-            name: name.parse().map_err(|_| invalid())?,
-        })
+        Ok(Self { owner: owner.parse().map_err(|_| invalid())?, name: name.parse().map_err(|_| invalid())? })
     }
 }
 impl fmt::Display for Repository {
@@ -287,9 +274,7 @@ impl Serialize for Repository {
 }
 impl<'de> Deserialize<'de> for Repository {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -313,11 +298,7 @@ impl Scope {
 impl FromStr for Scope {
     type Err = InvalidName;
     fn from_str(value: &str) -> Result<Self, InvalidName> {
-        if value.contains('/') {
-            value.parse().map(Scope::Repository)
-        } else {
-            value.parse().map(Scope::Organization)
-        }
+        if value.contains('/') { value.parse().map(Scope::Repository) } else { value.parse().map(Scope::Organization) }
     }
 }
 impl TryFrom<String> for Scope {
@@ -357,17 +338,10 @@ impl fmt::Display for SlotId {
 impl FromStr for SlotId {
     type Err = InvalidName;
     fn from_str(value: &str) -> Result<Self, InvalidName> {
-        let parsed = value.split_once('.').and_then(|(version, index)| {
-            Some(Self {
-                version: canonical(version)?,
-                index: canonical(index)?,
-            })
-        });
-        parsed.ok_or_else(|| InvalidName {
-            kind: "slot",
-            value: value.to_owned(),
-            rule: "must be <version>.<index>",
-        })
+        let parsed = value
+            .split_once('.')
+            .and_then(|(version, index)| Some(Self { version: canonical(version)?, index: canonical(index)? }));
+        parsed.ok_or_else(|| InvalidName { kind: "slot", value: value.to_owned(), rule: "must be <version>.<index>" })
     }
 }
 impl Serialize for SlotId {
@@ -377,17 +351,13 @@ impl Serialize for SlotId {
 }
 impl<'de> Deserialize<'de> for SlotId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
 /// A number written as `Display` writes it: no sign, no leading zero. Names must have one spelling.
 fn canonical<N: FromStr + fmt::Display>(text: &str) -> Option<N> {
-    text.parse::<N>()
-        .ok()
-        .filter(|number| number.to_string() == text)
+    text.parse::<N>().ok().filter(|number| number.to_string() == text)
 }
 
 /// The name under which a slot's runner is registered: `drover_<stack>_<pool>_<epoch>_<version>_<index>_<registration>`.
@@ -416,18 +386,8 @@ impl RunnerName {
 }
 impl fmt::Display for RunnerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            stack,
-            pool,
-            epoch,
-            slot,
-            registration,
-        } = self;
-        write!(
-            f,
-            "drover_{stack}_{pool}_{epoch}_{}_{}_{registration}",
-            slot.version, slot.index
-        )
+        let Self { stack, pool, epoch, slot, registration } = self;
+        write!(f, "drover_{stack}_{pool}_{epoch}_{}_{}_{registration}", slot.version, slot.index)
     }
 }
 impl FromStr for RunnerName {
@@ -436,18 +396,10 @@ impl FromStr for RunnerName {
         let parsed = || {
             let mut parts = value.split('_');
             let name = Self {
-                stack: parts
-                    .next()
-                    .filter(|first| *first == "drover")
-                    .and(parts.next())?
-                    .parse()
-                    .ok()?,
+                stack: parts.next().filter(|first| *first == "drover").and(parts.next())?.parse().ok()?,
                 pool: parts.next()?.parse().ok()?,
                 epoch: parts.next()?.parse().ok()?,
-                slot: SlotId {
-                    version: canonical(parts.next()?)?,
-                    index: canonical(parts.next()?)?,
-                },
+                slot: SlotId { version: canonical(parts.next()?)?, index: canonical(parts.next()?)? },
                 registration: canonical(parts.next()?)?,
             };
             parts.next().is_none().then_some(name)
@@ -482,11 +434,7 @@ impl BatchTag {
 }
 impl fmt::Display for BatchTag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}.{}.{}.{}",
-            self.pool, self.epoch, self.version, self.attempt
-        )
+        write!(f, "{}.{}.{}.{}", self.pool, self.epoch, self.version, self.attempt)
     }
 }
 impl FromStr for BatchTag {
@@ -546,16 +494,7 @@ mod tests {
 
     #[test]
     fn names_from_github_that_could_change_a_path_are_refused() {
-        for bad in [
-            "a/b/c",
-            "../x",
-            "a/..",
-            "a b/c",
-            "a/b?c",
-            "",
-            "a/",
-            "a/b\u{1b}[31m",
-        ] {
+        for bad in ["a/b/c", "../x", "a/..", "a b/c", "a/b?c", "", "a/", "a/b\u{1b}[31m"] {
             assert!(bad.parse::<Repository>().is_err(), "{bad:?} was taken");
         }
     }

@@ -11,9 +11,7 @@ use std::str::FromStr;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::ids::{
-    BatchTag, Epoch, InstanceId, InvalidName, JobId, Owner, PoolName, Repository, RunnerId, SlotId,
-};
+use crate::ids::{BatchTag, Epoch, InstanceId, InvalidName, JobId, Owner, PoolName, Repository, RunnerId, SlotId};
 use crate::job::{Job, WaitingJob};
 use crate::pool::{Market, Pool, Tuple};
 use crate::slot::Slot;
@@ -47,11 +45,9 @@ impl Key {
     /// The partition key.
     pub fn pk(&self) -> String {
         match self {
-            Key::Meta(pool)
-            | Key::Waiting(pool, _)
-            | Key::Batch(pool, _)
-            | Key::Slot(pool, _)
-            | Key::Nudge(pool) => Self::pool_pk(pool),
+            Key::Meta(pool) | Key::Waiting(pool, _) | Key::Batch(pool, _) | Key::Slot(pool, _) | Key::Nudge(pool) => {
+                Self::pool_pk(pool)
+            }
             Key::Job(job) => format!("JOB#{job}"),
             Key::Instance(instance) => format!("INSTANCE#{instance}"),
             Key::Config => "CONFIG".to_owned(),
@@ -85,11 +81,7 @@ impl Key {
     /// # Errors
     /// When it is none of ours; the event log, for one, lives in the same table.
     pub fn parse(pk: &str, sk: &str) -> Result<Self, InvalidName> {
-        let invalid = || InvalidName {
-            kind: "key",
-            value: format!("{pk} / {sk}"),
-            rule: "is none that Drover writes",
-        };
+        let invalid = || InvalidName { kind: "key", value: format!("{pk} / {sk}"), rule: "is none that Drover writes" };
         let number = |text: &str| text.parse().map_err(|_| invalid());
         let (kind, name) = pk.split_once('#').unwrap_or((pk, ""));
         let (part, id) = sk.split_once('#').unwrap_or((sk, ""));
@@ -246,12 +238,7 @@ pub const REFUSALS_KEPT: usize = 12;
 impl Batch {
     /// The tag that this attempt's instances carry.
     pub fn tag(&self) -> BatchTag {
-        BatchTag {
-            pool: self.pool.clone(),
-            epoch: self.epoch.clone(),
-            version: self.version,
-            attempt: self.attempt,
-        }
+        BatchTag { pool: self.pool.clone(), epoch: self.epoch.clone(), version: self.version, attempt: self.attempt }
     }
 
     /// Whether a person should look at it.
@@ -302,7 +289,7 @@ pub struct Instance {
     pub repository: Option<Repository>,
     /// When EC2 launched it.
     pub launched_at: Timestamp,
-    /// When DynamoDB may drop it, in epoch seconds; only once closed.
+    /// When DynamoDB may drop it, in epoch seconds; only once nothing will be done with it any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<i64>,
     /// How often the item was written.
@@ -341,12 +328,13 @@ pub enum Condemned {
     MaxLife,
 }
 
-impl fmt::Display for Condemned {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Condemned {
+    /// As the table and the reports write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
             Condemned::Orphan => "orphan",
             Condemned::MaxLife => "max_life",
-        })
+        }
     }
 }
 
@@ -371,13 +359,29 @@ impl Instance {
         }
     }
 
+    /// The mapping of an instance that no slot has.
+    pub fn stranger(seen: &crate::sweep::Seen, known: Option<&Instance>, standing: Standing, now: Timestamp) -> Self {
+        let fresh = Self {
+            id: seen.id.clone(),
+            pool: seen.batch.as_ref().map(|batch| batch.pool.clone()).or_else(|| seen.pool.clone()),
+            standing: standing.clone(),
+            slot: None,
+            runner_id: None,
+            runner_name: None,
+            job: None,
+            repository: None,
+            launched_at: seen.launched_at,
+            expires_at: None,
+            revision: 0,
+        };
+        let expires_at = Some((now + KEEP_CLOSED).as_second());
+        Self { standing, expires_at, ..known.cloned().unwrap_or(fresh) }
+    }
+
     /// The mapping after the instance ended.
     #[must_use]
     pub fn closed(mut self, why: impl fmt::Display, now: Timestamp) -> Self {
-        self.standing = Standing::Closed {
-            closed_at: now,
-            why: why.to_string(),
-        };
+        self.standing = Standing::Closed { closed_at: now, why: why.to_string() };
         self.expires_at = Some((now + KEEP_CLOSED).as_second());
         self
     }

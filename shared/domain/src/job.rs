@@ -136,10 +136,7 @@ impl Job {
             self.runner = self.runner.max_by_id(said.runner.clone());
         }
         if rank == Rank::Done {
-            self.completed_at = earliest(
-                self.completed_at,
-                Some(said.completed_at.unwrap_or(notice.received_at)),
-            );
+            self.completed_at = earliest(self.completed_at, Some(said.completed_at.unwrap_or(notice.received_at)));
             self.conclusion = self.conclusion.max(said.conclusion.clone());
             self.expires_at = self.completed_at.map(|at| (at + KEEP_DONE).as_second());
         }
@@ -166,11 +163,7 @@ trait MaxById {
 impl MaxById for Option<RunnerNotice> {
     fn max_by_id(self, other: Self) -> Self {
         match (self, other) {
-            (Some(a), Some(b)) => Some(if (b.id, &b.name) > (a.id, &a.name) {
-                b
-            } else {
-                a
-            }),
+            (Some(a), Some(b)) => Some(if (b.id, &b.name) > (a.id, &a.name) { b } else { a }),
             (a, b) => a.or(b),
         }
     }

@@ -37,25 +37,15 @@ pub fn bind(
     now: Timestamp,
     lease: Timestamp,
 ) -> Option<Transaction> {
-    let mut instances: Vec<_> = launched
-        .iter()
-        .filter(|(id, _)| !taken.contains(id))
-        .collect();
+    let mut instances: Vec<_> = launched.iter().filter(|(id, _)| !taken.contains(id)).collect();
     instances.sort();
     let free: Vec<&Slot> = view.planned(batch.version).collect();
     let bound: Vec<(Slot, Instance)> = free
         .iter()
         .zip(&instances)
         .map(|(slot, (id, launched_at))| {
-            let machine = Machine {
-                instance: id.clone(),
-                launched_at: *launched_at,
-            };
-            let mut slot = Slot {
-                state: SlotState::Launched(machine),
-                ..(*slot).clone()
-            }
-            .owing_registration(lease);
+            let machine = Machine { instance: id.clone(), launched_at: *launched_at };
+            let mut slot = Slot { state: SlotState::Launched(machine), ..(*slot).clone() }.owing_registration(lease);
             slot.tries = 0;
             let instance = Instance::bound(&slot, id.clone(), *launched_at);
             (slot, instance)
@@ -68,33 +58,21 @@ pub fn bind(
     let what = What::Bound {
         version: batch.version,
         attempt: batch.attempt,
-        instances: bound
-            .iter()
-            .map(|(_, instance)| instance.id.clone())
-            .collect(),
+        instances: bound.iter().map(|(_, instance)| instance.id.clone()).collect(),
     };
     let (slots, instances): (Vec<_>, Vec<_>) = bound.into_iter().unzip();
     let writes = Transaction::new().put_all(slots).put_all(instances);
     let writes = if left == 0 {
         writes.delete(batch.clone())
     } else {
-        writes.put(Batch {
-            count: left as u32,
-            ..next(batch, now)
-        })
+        writes.put(Batch { count: left as u32, ..next(batch, now) })
     };
     Some(writes.told(Stream::Pool(view.meta.pool.clone()), cause, what, now))
 }
 
 /// The batch's next attempt, untried.
 fn next(batch: &Batch, now: Timestamp) -> Batch {
-    Batch {
-        attempt: batch.attempt + 1,
-        tries: 0,
-        next_at: now,
-        missing_since: None,
-        ..batch.clone()
-    }
+    Batch { attempt: batch.attempt + 1, tries: 0, next_at: now, missing_since: None, ..batch.clone() }
 }
 
 /// What a definitive refusal is about.
@@ -122,10 +100,7 @@ pub struct Refused {
 /// Follows a definitive refusal of the batch's present attempt: remembers it, and goes on with the next way to launch, for
 /// as many as are needed now. Where no way is left for now the batch waits; where it can never work it is given up and the
 /// pool's circuit opens.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "each is another thing; a struct of them would be used here only"
-)]
+#[expect(clippy::too_many_arguments, reason = "each is another thing; a struct of them would be used here only")]
 pub fn refused(
     pool: &Pool,
     view: &PoolView,
@@ -149,9 +124,7 @@ pub fn refused(
                 message: why.message.clone(),
             });
         }
-        RefusedFor::Configuration => {
-            open_circuit(&mut meta, pool, why.code.clone(), why.message.clone(), now)
-        }
+        RefusedFor::Configuration => open_circuit(&mut meta, pool, why.code.clone(), why.message.clone(), now),
     }
     batch.refusals.push(Refusal {
         at: now,
@@ -169,17 +142,7 @@ pub fn refused(
         message: why.message.clone(),
         next: next.and_then(|batch| batch.tuple.clone()),
     };
-    go_on(
-        pool,
-        view,
-        meta,
-        &batch,
-        why.about != RefusedFor::Configuration,
-        told,
-        cause,
-        now,
-        lease,
-    )
+    go_on(pool, view, meta, &batch, why.about != RefusedFor::Configuration, told, cause, now, lease)
 }
 
 /// Goes on with a batch whose every way was cooling down when it was last looked at. None while nothing has changed.
@@ -196,23 +159,10 @@ pub fn resumed(
         attempt: batch.attempt + 1,
         next: next.and_then(|batch| batch.tuple.clone()),
     };
-    go_on(
-        pool,
-        view,
-        view.meta.clone(),
-        batch,
-        true,
-        told,
-        cause,
-        now,
-        lease,
-    )
+    go_on(pool, view, view.meta.clone(), batch, true, told, cause, now, lease)
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the two callers above are the whole of its interface"
-)]
+#[expect(clippy::too_many_arguments, reason = "the two callers above are the whole of its interface")]
 fn go_on(
     pool: &Pool,
     view: &PoolView,
@@ -227,34 +177,14 @@ fn go_on(
     let mut planned: Vec<Slot> = view.planned(batch.version).cloned().collect();
     let others = view.supply(now).count() - planned.len();
     let warm = if pool.draining { 0 } else { pool.warm as usize };
-    let needed = if worth_trying {
-        (view.demand() + warm)
-            .saturating_sub(others)
-            .min(planned.len())
-    } else {
-        0
-    };
+    let needed = if worth_trying { (view.demand() + warm).saturating_sub(others).min(planned.len()) } else { 0 };
     // The last ones go: those are the warm ones, if there are any.
     let closing = planned.split_off(needed);
-    let refunds = refund(
-        view,
-        batch,
-        closing.iter().filter(|slot| slot.wanted).count(),
-    );
+    let refunds = refund(view, batch, closing.iter().filter(|slot| slot.wanted).count());
     let following = (needed > 0).then(|| {
         let tuple = choose_tuple(pool, &meta, now);
-        let next_at = if tuple.is_some() {
-            lease
-        } else {
-            next_free(pool, &meta, now)
-        };
-        Batch {
-            count: needed as u32,
-            tries: u32::from(tuple.is_some()),
-            tuple,
-            next_at,
-            ..next(batch, now)
-        }
+        let next_at = if tuple.is_some() { lease } else { next_free(pool, &meta, now) };
+        Batch { count: needed as u32, tries: u32::from(tuple.is_some()), tuple, next_at, ..next(batch, now) }
     });
     let what = told(following.as_ref());
     let stream = Stream::Pool(meta.pool.clone());
@@ -268,25 +198,14 @@ fn go_on(
 }
 
 fn next_free(pool: &Pool, meta: &Meta, now: Timestamp) -> Timestamp {
-    pool.tuples()
-        .iter()
-        .map(|tuple| tuple_free_at(meta, tuple, now))
-        .min()
-        .unwrap_or(now + COOLDOWN_MAX)
+    pool.tuples().iter().map(|tuple| tuple_free_at(meta, tuple, now)).min().unwrap_or(now + COOLDOWN_MAX)
 }
 
 fn cool_down(meta: &mut Meta, tuple: &Tuple, why: &Refused, now: Timestamp) {
-    let last = meta
-        .cooldowns
-        .iter()
-        .find(|cooling| cooling.tuple == *tuple);
-    let seconds = last.map_or(COOLDOWN_MIN.as_secs(), |last| {
-        (last.seconds * 2).min(COOLDOWN_MAX.as_secs())
-    });
+    let last = meta.cooldowns.iter().find(|cooling| cooling.tuple == *tuple);
+    let seconds = last.map_or(COOLDOWN_MIN.as_secs(), |last| (last.seconds * 2).min(COOLDOWN_MAX.as_secs()));
     // A cool-down is remembered as long again as the longest one lasts: what it must double is the last one of a bad time.
-    meta.cooldowns.retain(|cooling| {
-        cooling.tuple != *tuple && now.duration_since(cooling.until) < COOLDOWN_MAX
-    });
+    meta.cooldowns.retain(|cooling| cooling.tuple != *tuple && now.duration_since(cooling.until) < COOLDOWN_MAX);
     meta.cooldowns.push(Cooldown {
         tuple: tuple.clone(),
         until: now + SignedDuration::from_secs(seconds),
@@ -299,29 +218,16 @@ fn cool_down(meta: &mut Meta, tuple: &Tuple, why: &Refused, now: Timestamp) {
 pub fn open_circuit(meta: &mut Meta, pool: &Pool, code: String, message: String, now: Timestamp) {
     let (since, backoff_seconds) = match &meta.circuit {
         Circuit::Closed => (now, pool.timings.backoff_min.duration().as_secs()),
-        Circuit::Open {
-            since,
-            backoff_seconds,
-            ..
-        } => (*since, *backoff_seconds),
+        Circuit::Open { since, backoff_seconds, .. } => (*since, *backoff_seconds),
     };
     let until = now + SignedDuration::from_secs(backoff_seconds);
-    meta.circuit = Circuit::Open {
-        until,
-        backoff_seconds,
-        since,
-        code,
-        message,
-    };
+    meta.circuit = Circuit::Open { until, backoff_seconds, since, code, message };
 }
 
 /// Gives back what slots that were never launched were charged.
 fn refund(view: &PoolView, batch: &Batch, slots: usize) -> Vec<WaitingJob> {
-    let mut charged: Vec<&WaitingJob> = view
-        .waiting
-        .values()
-        .filter(|job| job.launches.contains(&batch.planned_at))
-        .collect();
+    let mut charged: Vec<&WaitingJob> =
+        view.waiting.values().filter(|job| job.launches.contains(&batch.planned_at)).collect();
     charged.sort_by_key(|job| std::cmp::Reverse((job.queued_at, job.id)));
     charged
         .into_iter()

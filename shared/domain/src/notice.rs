@@ -2,11 +2,13 @@
 //!
 //! Compatibility: fields may be added with a default; a field is never renamed, retyped or removed within one `v`. The
 //! queue may hold notices of the version before the running one for its retention time.
+//!
+//! EC2's own events come over the same queue, in EventBridge's form and unaltered by anybody.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{DeliveryId, JobId, PoolName, Repository, RunId, RunnerId};
+use crate::ids::{DeliveryId, InstanceId, JobId, PoolName, Repository, RunId, RunnerId};
 
 /// The only version written today.
 pub const VERSION: u32 = 1;
@@ -24,6 +26,52 @@ pub enum Message {
         /// The pool to look at.
         pool: PoolName,
     },
+    /// EC2 said something about an instance, which need not be ours: these events carry no tags.
+    #[serde(skip)]
+    Instance {
+        /// Which.
+        id: InstanceId,
+        /// What.
+        change: InstanceChange,
+    },
+}
+
+/// What EC2 said of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InstanceChange {
+    /// It will be taken back in two minutes.
+    Interrupted,
+    /// It is, or will not be kept from being, no more.
+    Ended,
+    /// It entered a state that changes nothing for us.
+    Other,
+}
+
+/// EventBridge's envelope, as far as it concerns us.
+#[derive(Deserialize)]
+struct Envelope {
+    #[serde(rename = "detail-type")]
+    detail_type: String,
+    detail: Detail,
+}
+
+#[derive(Deserialize)]
+struct Detail {
+    #[serde(rename = "instance-id")]
+    instance_id: InstanceId,
+    #[serde(default)]
+    state: String,
+}
+
+impl From<Envelope> for Message {
+    fn from(envelope: Envelope) -> Self {
+        let change = match (envelope.detail_type.as_str(), envelope.detail.state.as_str()) {
+            ("EC2 Spot Instance Interruption Warning", _) => InstanceChange::Interrupted,
+            ("EC2 Instance State-change Notification", "shutting-down" | "terminated") => InstanceChange::Ended,
+            _ => InstanceChange::Other,
+        };
+        Message::Instance { id: envelope.detail.instance_id, change }
+    }
 }
 
 /// One delivery about one workflow job.
@@ -119,9 +167,7 @@ pub enum MessageError {
     #[error("not a message of ours: {0}")]
     Malformed(#[from] serde_json::Error),
     /// Written by a newer Drover than this one.
-    #[error(
-        "version {0} is newer than this scaler understands ({VERSION}): deploy the scaler before ingest"
-    )]
+    #[error("version {0} is newer than this scaler understands ({VERSION}): deploy the scaler before ingest")]
     TooNew(u32),
 }
 
@@ -131,10 +177,16 @@ impl Message {
     /// # Errors
     /// [`MessageError`]; the message belongs in the dead-letter queue.
     pub fn parse(body: &str) -> Result<Self, MessageError> {
-        let message: Message = serde_json::from_str(body)?;
+        let json: serde_json::Value = serde_json::from_str(body)?;
+        let message = if json.get("detail-type").is_some() {
+            serde_json::from_value::<Envelope>(json)?.into()
+        } else {
+            serde_json::from_value::<Message>(json)?
+        };
         let v = match &message {
             Message::WorkflowJob(notice) => notice.v,
             Message::Nudge { v, .. } => *v,
+            Message::Instance { .. } => VERSION,
         };
         if v > VERSION {
             return Err(MessageError::TooNew(v));

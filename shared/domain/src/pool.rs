@@ -26,10 +26,7 @@ impl FromStr for Label {
     type Err = InvalidName;
     fn from_str(value: &str) -> Result<Self, InvalidName> {
         let value = value.trim();
-        if value.is_empty()
-            || value.chars().count() > 256
-            || value.chars().any(|c| c.is_control() || c == ',')
-        {
+        if value.is_empty() || value.chars().count() > 256 || value.chars().any(|c| c.is_control() || c == ',') {
             return Err(InvalidName {
                 kind: "label",
                 value: value.to_owned(),
@@ -250,9 +247,7 @@ impl Serialize for Span {
 }
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -307,26 +302,17 @@ impl Pool {
         if self.repositories.is_empty() {
             vec![RepositoryPattern::all_of(&self.owner)]
         } else {
-            self.repositories
-                .iter()
-                .map(RepositoryPattern::only)
-                .collect()
+            self.repositories.iter().map(RepositoryPattern::only).collect()
         }
     }
 
     /// Changes whenever anything about the pool changes: what closes a circuit that a configuration refusal opened.
     pub fn config_hash(&self) -> String {
-        let json =
-            serde_json::to_vec(self).expect("a pool has no map keys that could fail to serialise");
+        let json = serde_json::to_vec(self).expect("a pool has no map keys that could fail to serialise");
         hex::encode(&Sha256::digest(json)[..8])
     }
 
-    fn refuses(
-        &self,
-        repository: &Repository,
-        public: bool,
-        labels: &BTreeSet<Label>,
-    ) -> Option<Unrouted> {
+    fn refuses(&self, repository: &Repository, public: bool, labels: &BTreeSet<Label>) -> Option<Unrouted> {
         if self.draining {
             Some(Unrouted::Draining)
         } else if !self.owner.covers(repository) {
@@ -373,11 +359,8 @@ pub fn route<'a>(
     public: bool,
     labels: &[String],
 ) -> Result<&'a Pool, Unrouted> {
-    let labels: BTreeSet<Label> = labels
-        .iter()
-        .map(|label| label.parse())
-        .collect::<Result<_, _>>()
-        .map_err(|_| Unrouted::Unlabelled)?;
+    let labels: BTreeSet<Label> =
+        labels.iter().map(|label| label.parse()).collect::<Result<_, _>>().map_err(|_| Unrouted::Unlabelled)?;
     if labels.is_empty() {
         return Err(Unrouted::Unlabelled);
     }
@@ -387,8 +370,7 @@ pub fn route<'a>(
         match pool.refuses(repository, public, &labels) {
             Some(why) => nearest = nearest.max(why),
             None => {
-                let before =
-                    |other: &Pool| (pool.priority, &pool.name) < (other.priority, &other.name);
+                let before = |other: &Pool| (pool.priority, &pool.name) < (other.priority, &other.name);
                 if found.is_none_or(before) {
                     found = Some(pool);
                 }

@@ -119,21 +119,33 @@ pub enum StopReason {
     BootFailure,
     /// Its runner's process ended without a job: GitHub knows it no more.
     RunnerEnded,
+    /// Its machine was stopped and will not come back.
+    Halted,
     /// Older than its pool allows.
     MaxLife,
+    /// EC2 takes its machine back.
+    Interrupted,
     /// The operator said so.
     Operator,
 }
 
-impl fmt::Display for StopReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl StopReason {
+    /// As the table and the reports write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
             StopReason::Surplus => "surplus",
             StopReason::BootFailure => "boot_failure",
             StopReason::RunnerEnded => "runner_ended",
+            StopReason::Halted => "halted",
             StopReason::MaxLife => "max_life",
+            StopReason::Interrupted => "interrupted",
             StopReason::Operator => "operator",
-        })
+        }
+    }
+}
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -233,10 +245,9 @@ impl Slot {
     pub fn job(&self) -> Option<JobId> {
         match &self.state {
             SlotState::Busy { job, .. } | SlotState::Done { job, .. } => Some(*job),
-            SlotState::Planned
-            | SlotState::Launched(_)
-            | SlotState::Configured { .. }
-            | SlotState::Online { .. } => None,
+            SlotState::Planned | SlotState::Launched(_) | SlotState::Configured { .. } | SlotState::Online { .. } => {
+                None
+            }
         }
     }
 
@@ -252,8 +263,7 @@ impl Slot {
 
     /// Whether GitHub may have given it a job that we have not heard of yet.
     pub fn is_seen_busy(&self, now: Timestamp) -> bool {
-        self.busy_seen_at
-            .is_some_and(|at| now.duration_since(at) < TRUST_BUSY_FOR)
+        self.busy_seen_at.is_some_and(|at| now.duration_since(at) < TRUST_BUSY_FOR)
     }
 
     /// Whether a queued job can count on it.

@@ -29,13 +29,8 @@ pub struct PoolView {
 impl PoolView {
     /// Puts a reading together. A META among `partition` is newer than `meta` and therefore ignored.
     pub fn new(meta: Meta, partition: impl IntoIterator<Item = Item>) -> Self {
-        let mut view = Self {
-            meta,
-            waiting: BTreeMap::new(),
-            batches: BTreeMap::new(),
-            slots: BTreeMap::new(),
-            nudge: None,
-        };
+        let mut view =
+            Self { meta, waiting: BTreeMap::new(), batches: BTreeMap::new(), slots: BTreeMap::new(), nudge: None };
         for item in partition {
             if !matches!(item, Item::Meta(_)) {
                 view.set(item);
@@ -52,12 +47,7 @@ impl PoolView {
                 Key::Batch(_, version) => drop(self.batches.remove(version)),
                 Key::Slot(_, slot) => drop(self.slots.remove(slot)),
                 Key::Nudge(_) => self.nudge = None,
-                Key::Meta(_)
-                | Key::Job(_)
-                | Key::Instance(_)
-                | Key::Config
-                | Key::Limit(_)
-                | Key::Janitor => {}
+                Key::Meta(_) | Key::Job(_) | Key::Instance(_) | Key::Config | Key::Limit(_) | Key::Janitor => {}
             }
         }
         for item in &transaction.puts {
@@ -72,11 +62,7 @@ impl PoolView {
             Item::Batch(batch) => drop(self.batches.insert(batch.version, batch)),
             Item::Slot(slot) => drop(self.slots.insert(slot.id, slot)),
             Item::Nudge(nudge) => self.nudge = Some(nudge),
-            Item::Job(_)
-            | Item::Instance(_)
-            | Item::Config(_)
-            | Item::Limit(_)
-            | Item::Janitor(_) => {}
+            Item::Job(_) | Item::Instance(_) | Item::Config(_) | Item::Limit(_) | Item::Janitor(_) => {}
         }
     }
 
@@ -97,8 +83,6 @@ impl PoolView {
 
     /// The slots of a batch that still have no instance.
     pub fn planned(&self, version: u64) -> impl Iterator<Item = &Slot> {
-        self.slots
-            .values()
-            .filter(move |slot| slot.id.version == version && slot.state == SlotState::Planned)
+        self.slots.values().filter(move |slot| slot.id.version == version && slot.state == SlotState::Planned)
     }
 }

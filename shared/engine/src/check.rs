@@ -52,14 +52,7 @@ pub(crate) async fn check(
                 | GitHubError::Refused(_)
                 | GitHubError::Unavailable(_) => asked_at + pool.timings.backoff_min.duration(),
             };
-            write_quietly(
-                context,
-                Transaction::new().put(WaitingJob {
-                    check_at: next_at,
-                    ..waiting.clone()
-                }),
-            )
-            .await?;
+            write_quietly(context, Transaction::new().put(WaitingJob { check_at: next_at, ..waiting.clone() })).await?;
             Ok(Some(next_at))
         }
     }
@@ -109,12 +102,7 @@ async fn observe(
     asked_at: Timestamp,
     again_at: Timestamp,
 ) -> Result<Next, SettleError> {
-    let job = WaitingJob {
-        open,
-        checked_at: asked_at,
-        check_at: again_at,
-        ..waiting.clone()
-    };
+    let job = WaitingJob { open, checked_at: asked_at, check_at: again_at, ..waiting.clone() };
     let changed = job.open != waiting.open;
     write_quietly(context, Transaction::new().put(job)).await?;
     Ok(changed.then_some(asked_at))
@@ -131,16 +119,8 @@ async fn give_up(
         write_quietly(context, Transaction::new().delete(waiting.clone())).await?;
         return Ok(None);
     };
-    let job = Job {
-        rank: Rank::Done,
-        conclusion: Some("unknown".to_owned()),
-        completed_at: Some(now),
-        ..*job
-    };
-    let what = What::Checked {
-        job: waiting.id,
-        status: "not found".to_owned(),
-    };
+    let job = Job { rank: Rank::Done, conclusion: Some("unknown".to_owned()), completed_at: Some(now), ..*job };
+    let what = What::Checked { job: waiting.id, status: "not found".to_owned() };
     let writes = Transaction::new().put(job).delete(waiting.clone()).told(
         Stream::Pool(pool.name.clone()),
         context.cause(),

@@ -12,10 +12,7 @@ use crate::ports::Ports;
 pub const RESERVE: SignedDuration = SignedDuration::from_secs(8);
 
 /// Who is at work, for how long, and with what.
-#[expect(
-    missing_debug_implementations,
-    reason = "the ports have nothing to show"
-)]
+#[expect(missing_debug_implementations, reason = "the ports have nothing to show")]
 pub struct Context<'a> {
     /// The world.
     pub ports: Ports<'a>,

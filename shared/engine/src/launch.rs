@@ -37,10 +37,7 @@ pub(crate) async fn launch(
     let mut view = view.clone();
     let mut repeated = false;
     if lease == Lease::Free {
-        let tried = view
-            .batches
-            .get(&version)
-            .is_some_and(|batch| batch.tries > 0 && batch.tuple.is_some());
+        let tried = view.batches.get(&version).is_some_and(|batch| batch.tries > 0 && batch.tuple.is_some());
         repeated = tried;
         if !claim(context, pool, &mut view, version).await? {
             return Ok(None);
@@ -64,24 +61,12 @@ pub(crate) async fn launch(
                 Some(fresh) => view = fresh,
                 None => return Ok(None),
             },
-            Attempted::Unknown {
-                next_at,
-                missing_since,
-                error,
-            } => {
+            Attempted::Unknown { next_at, missing_since, error } => {
                 tracing::warn!(
                     pool.name = %pool.name, batch.tag = %batch.tag(), ec2.code = error.code,
                     "launch {} stays owed: {error}", batch.tag()
                 );
-                put_off(
-                    context,
-                    Batch {
-                        next_at,
-                        missing_since,
-                        ..batch
-                    },
-                )
-                .await?;
+                put_off(context, Batch { next_at, missing_since, ..batch }).await?;
                 return Ok(Some(next_at));
             }
         }
@@ -92,22 +77,13 @@ pub(crate) async fn launch(
 
 /// Takes the lease of a batch that nobody works on; false if somebody was faster. One whose every way was refused chooses
 /// anew.
-async fn claim(
-    context: &Context<'_>,
-    pool: &Pool,
-    view: &mut PoolView,
-    version: u64,
-) -> Result<bool, SettleError> {
+async fn claim(context: &Context<'_>, pool: &Pool, view: &mut PoolView, version: u64) -> Result<bool, SettleError> {
     let Some(batch) = view.batches.get(&version) else {
         return Ok(false);
     };
     let (now, lease) = (context.now(), context.lease(pool));
     let writes = if batch.tuple.is_some() {
-        Transaction::new().put(Batch {
-            tries: batch.tries + 1,
-            next_at: lease,
-            ..batch.clone()
-        })
+        Transaction::new().put(Batch { tries: batch.tries + 1, next_at: lease, ..batch.clone() })
     } else {
         resumed(pool, view, batch, context.cause(), now, lease)
     };
@@ -122,44 +98,22 @@ async fn claim(
 enum Attempted {
     Launched(Vec<(InstanceId, Timestamp)>),
     Refused(Refused),
-    Unknown {
-        next_at: Timestamp,
-        missing_since: Option<Timestamp>,
-        error: LaunchError,
-    },
+    Unknown { next_at: Timestamp, missing_since: Option<Timestamp>, error: LaunchError },
 }
 
-async fn attempt(
-    context: &Context<'_>,
-    pool: &Pool,
-    batch: &Batch,
-    tuple: &Tuple,
-    repeated: bool,
-) -> Attempted {
+async fn attempt(context: &Context<'_>, pool: &Pool, batch: &Batch, tuple: &Tuple, repeated: bool) -> Attempted {
     let tag = batch.tag();
     let mut missing_since = batch.missing_since;
     let mut found = Vec::new();
     if repeated {
         // An earlier call may have launched without our hearing of it.
         match context.ports.compute.by_batch(&tag).await {
-            Ok(seen) => {
-                found = seen
-                    .into_iter()
-                    .map(|seen| (seen.id, seen.launched_at))
-                    .collect()
-            }
+            Ok(seen) => found = seen.into_iter().map(|seen| (seen.id, seen.launched_at)).collect(),
             Err(error) => {
-                let error = LaunchError {
-                    class: Refusal::Ambiguous,
-                    code: "LookUp".to_owned(),
-                    message: error.to_string(),
-                };
+                let error =
+                    LaunchError { class: Refusal::Ambiguous, code: "LookUp".to_owned(), message: error.to_string() };
                 let next_at = context.now() + backoff(pool, batch.tries, &tag.to_string());
-                return Attempted::Unknown {
-                    next_at,
-                    missing_since,
-                    error,
-                };
+                return Attempted::Unknown { next_at, missing_since, error };
             }
         }
         if found.len() >= batch.count as usize {
@@ -168,20 +122,10 @@ async fn attempt(
     }
     let now = context.now();
     let within = context.deadline.duration_since(now) - RESERVE / 2;
-    let launch = Launch {
-        tag: tag.clone(),
-        tuple: tuple.clone(),
-        count: batch.count,
-        within,
-    };
+    let launch = Launch { tag: tag.clone(), tuple: tuple.clone(), count: batch.count, within };
     let error = match context.ports.compute.launch(&launch).await {
         Ok(launched) => {
-            return Attempted::Launched(
-                launched
-                    .into_iter()
-                    .map(|one| (one.id, one.launched_at))
-                    .collect(),
-            );
+            return Attempted::Launched(launched.into_iter().map(|one| (one.id, one.launched_at)).collect());
         }
         // What the look-up showed is there, whatever a repetition is answered.
         Err(_) if !found.is_empty() => return Attempted::Launched(found),
@@ -191,19 +135,11 @@ async fn attempt(
     let about = match error.class {
         Refusal::Throttled => {
             let next_at = now + throttle_backoff(batch.tries, &tag.to_string());
-            return Attempted::Unknown {
-                next_at,
-                missing_since,
-                error,
-            };
+            return Attempted::Unknown { next_at, missing_since, error };
         }
         Refusal::Ambiguous => {
             let next_at = now + backoff(pool, batch.tries, &tag.to_string());
-            return Attempted::Unknown {
-                next_at,
-                missing_since,
-                error,
-            };
+            return Attempted::Unknown { next_at, missing_since, error };
         }
         Refusal::Capacity => RefusedFor::Capacity,
         Refusal::Quota => RefusedFor::Quota,
@@ -215,18 +151,10 @@ async fn attempt(
         let since = *missing_since.get_or_insert(now);
         let confirmed_at = since + pool.timings.confirm_gap.duration();
         if now < confirmed_at {
-            return Attempted::Unknown {
-                next_at: confirmed_at,
-                missing_since,
-                error,
-            };
+            return Attempted::Unknown { next_at: confirmed_at, missing_since, error };
         }
     }
-    Attempted::Refused(Refused {
-        about,
-        code: error.code,
-        message: error.message,
-    })
+    Attempted::Refused(Refused { about, code: error.code, message: error.message })
 }
 
 /// Writes down a definitive refusal. Gives the pool as it is then; None if somebody else has gone on with the batch.
@@ -244,23 +172,12 @@ async fn refuse(
     let mut lost = String::new();
     for _ in 0..RACES {
         let mut view = read(context, &pool.name).await?;
-        let same = view
-            .batches
-            .get(&batch.version)
-            .is_some_and(|now| now.revision == batch.revision);
+        let same = view.batches.get(&batch.version).is_some_and(|now| now.revision == batch.revision);
         if !same {
             return Ok(None);
         }
-        let writes = refused(
-            pool,
-            &view,
-            batch,
-            tuple,
-            why.clone(),
-            context.cause(),
-            context.now(),
-            context.lease(pool),
-        );
+        let writes =
+            refused(pool, &view, batch, tuple, why.clone(), context.cause(), context.now(), context.lease(pool));
         match context.ports.store.commit(&writes).await {
             Ok(()) => {
                 view.apply(&writes);
@@ -274,12 +191,7 @@ async fn refuse(
 }
 
 async fn put_off(context: &Context<'_>, batch: Batch) -> Result<(), SettleError> {
-    match context
-        .ports
-        .store
-        .commit(&Transaction::new().put(batch))
-        .await
-    {
+    match context.ports.store.commit(&Transaction::new().put(batch)).await {
         Ok(()) | Err(CommitError::Conflict(_)) => Ok(()),
         Err(CommitError::Store(error)) => Err(error.into()),
     }
@@ -301,8 +213,7 @@ async fn bind_and_register(
             return Ok(None);
         };
         let (now, lease) = (context.now(), context.lease(pool));
-        let Some(writes) = bind(&view, batch, &launched, &taken, context.cause(), now, lease)
-        else {
+        let Some(writes) = bind(&view, batch, &launched, &taken, context.cause(), now, lease) else {
             return Ok(None);
         };
         match context.ports.store.commit(&writes).await {
@@ -314,10 +225,7 @@ async fn bind_and_register(
             }
             Err(CommitError::Conflict(what)) => {
                 lost = what;
-                let keys: Vec<Key> = launched
-                    .iter()
-                    .map(|(id, _)| Key::Instance(id.clone()))
-                    .collect();
+                let keys: Vec<Key> = launched.iter().map(|(id, _)| Key::Instance(id.clone())).collect();
                 for item in context.ports.store.get_many(&keys).await? {
                     if let Item::Instance(instance) = item {
                         taken.insert(instance.id);

@@ -4,6 +4,7 @@
 //! [`ports`]; that is what lets the simulator run this very code in virtual time.
 
 mod check;
+pub mod consume;
 pub mod context;
 mod launch;
 pub mod memory;
@@ -12,3 +13,4 @@ pub mod record;
 mod register;
 mod retire;
 pub mod settle;
+pub mod sweep;

@@ -66,11 +66,7 @@ impl MemoryStore {
                 differences.push((key, Some(is), told));
             }
         }
-        differences.extend(
-            folded
-                .into_iter()
-                .map(|(key, told)| (key, None, Some(told))),
-        );
+        differences.extend(folded.into_iter().map(|(key, told)| (key, None, Some(told))));
         differences
     }
 }
@@ -83,28 +79,16 @@ impl Store for MemoryStore {
 
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, StoreError> {
         let tables = self.tables();
-        Ok(keys
-            .iter()
-            .filter_map(|key| tables.items.get(key).cloned())
-            .collect())
+        Ok(keys.iter().filter_map(|key| tables.items.get(key).cloned()).collect())
     }
 
     async fn partition(&self, pool: &PoolName) -> Result<Vec<Item>, StoreError> {
         let pk = Key::pool_pk(pool);
-        Ok(self
-            .tables()
-            .items
-            .iter()
-            .filter(|(key, _)| key.pk() == pk)
-            .map(|(_, item)| item.clone())
-            .collect())
+        Ok(self.tables().items.iter().filter(|(key, _)| key.pk() == pk).map(|(_, item)| item.clone()).collect())
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {
-        assert!(
-            transaction.len() <= Transaction::MAX_WRITES,
-            "DynamoDB would refuse so many writes"
-        );
+        assert!(transaction.len() <= Transaction::MAX_WRITES, "DynamoDB would refuse so many writes");
         let mut tables = self.tables();
         let expected = transaction
             .puts
@@ -124,17 +108,10 @@ impl Store for MemoryStore {
             tables.boot.insert(key.clone(), item.clone());
         }
         for item in &transaction.puts {
-            let before = tables
-                .items
-                .insert(item.key(), item.clone().next_revision());
+            let before = tables.items.insert(item.key(), item.clone().next_revision());
             if transaction.event.is_none() {
                 let before = before.as_ref().and_then(lifecycle);
-                assert_eq!(
-                    before,
-                    lifecycle(item),
-                    "a lifecycle field of {} changed without an event",
-                    item.key()
-                );
+                assert_eq!(before, lifecycle(item), "a lifecycle field of {} changed without an event", item.key());
             }
         }
         for (key, _) in &transaction.deletes {
@@ -145,13 +122,8 @@ impl Store for MemoryStore {
     }
 
     async fn events(&self, stream: &Stream, newest: usize) -> Result<Vec<Event>, StoreError> {
-        let mut events: Vec<Event> = self
-            .tables()
-            .log
-            .iter()
-            .filter(|event| event.stream == *stream)
-            .cloned()
-            .collect();
+        let mut events: Vec<Event> =
+            self.tables().log.iter().filter(|event| event.stream == *stream).cloned().collect();
         events.sort_by(|a, b| b.sequence.cmp(&a.sequence));
         events.truncate(newest);
         Ok(events)

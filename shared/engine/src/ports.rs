@@ -6,13 +6,11 @@
 
 use async_trait::async_trait;
 use domain::event::{Event, Stream};
-use domain::ids::{
-    BatchTag, InstanceId, JobId, Owner, PoolName, Repository, RunnerId, RunnerName, Scope,
-    StackName,
-};
+use domain::ids::{BatchTag, InstanceId, JobId, Owner, PoolName, Repository, RunnerId, RunnerName, Scope, StackName};
 use domain::item::{Item, Key};
 use domain::notice::JobNotice;
 use domain::pool::{Label, Tuple};
+pub use domain::sweep::{Seen, SeenRunner};
 use domain::transaction::Transaction;
 use jiff::{SignedDuration, Timestamp};
 
@@ -89,23 +87,6 @@ pub struct Launched {
     pub launched_at: Timestamp,
 }
 
-/// An instance as DescribeInstances shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
-    /// Its id.
-    pub id: InstanceId,
-    /// Its state.
-    pub state: domain::sweep::MachineState,
-    /// When EC2 launched it.
-    pub launched_at: Timestamp,
-    /// Tag `drover:pool`, if it is a pool's name.
-    pub pool: Option<PoolName>,
-    /// Tag `drover:batch`, if it is one.
-    pub batch: Option<BatchTag>,
-    /// Tag `drover:hold` is there: an operator wants it untouched.
-    pub hold: bool,
-}
-
 /// What TerminateInstances did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Terminated {
@@ -154,25 +135,13 @@ pub trait GitHub: Send + Sync {
     async fn register(&self, registration: &Registration) -> Result<Registered, GitHubError>;
 
     /// Every runner of the scope whose name begins as this stack's do, all pages.
-    async fn runners(
-        &self,
-        scope: &Scope,
-        stack: &StackName,
-    ) -> Result<Vec<SeenRunner>, GitHubError>;
+    async fn runners(&self, scope: &Scope, stack: &StackName) -> Result<Vec<SeenRunner>, GitHubError>;
 
     /// Removes a runner: the only fence against a job that is just being given to it.
-    async fn deregister(
-        &self,
-        scope: &Scope,
-        runner: RunnerId,
-    ) -> Result<Deregistered, GitHubError>;
+    async fn deregister(&self, scope: &Scope, runner: RunnerId) -> Result<Deregistered, GitHubError>;
 
     /// What GitHub says about a job now; None if it knows none.
-    async fn job(
-        &self,
-        repository: &Repository,
-        job: JobId,
-    ) -> Result<Option<JobNotice>, GitHubError>;
+    async fn job(&self, repository: &Repository, job: JobId) -> Result<Option<JobNotice>, GitHubError>;
 }
 
 /// A registration to ask for.
@@ -199,24 +168,8 @@ pub struct Registered {
 
 impl std::fmt::Debug for Registered {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Registered")
-            .field("runner_id", &self.runner_id)
-            .field("jit_config", &"<secret>")
-            .finish()
+        f.debug_struct("Registered").field("runner_id", &self.runner_id).field("jit_config", &"<secret>").finish()
     }
-}
-
-/// A runner in GitHub's list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SeenRunner {
-    /// GitHub's id.
-    pub id: RunnerId,
-    /// Its name, whole.
-    pub name: String,
-    /// Connected just now.
-    pub online: bool,
-    /// Has a job. May be out of date when false.
-    pub busy: bool,
 }
 
 /// What became of a registration.
@@ -260,10 +213,9 @@ impl GitHubError {
     pub fn limit(&self, owner: &Owner) -> Option<(Owner, Timestamp)> {
         match self {
             GitHubError::Limited { until, .. } => Some((owner.clone(), *until)),
-            GitHubError::Denied(_)
-            | GitHubError::NameTaken
-            | GitHubError::Refused(_)
-            | GitHubError::Unavailable(_) => None,
+            GitHubError::Denied(_) | GitHubError::NameTaken | GitHubError::Refused(_) | GitHubError::Unavailable(_) => {
+                None
+            }
         }
     }
 }
@@ -287,10 +239,7 @@ pub trait Clock: Send + Sync {
 }
 
 /// Everything together.
-#[expect(
-    missing_debug_implementations,
-    reason = "the ports have nothing to show"
-)]
+#[expect(missing_debug_implementations, reason = "the ports have nothing to show")]
 pub struct Ports<'a> {
     /// The table.
     pub store: &'a dyn Store,

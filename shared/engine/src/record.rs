@@ -49,35 +49,18 @@ pub async fn record(context: &Context<'_>, config: &Config, notices: &[Notice]) 
     for (job, places) in &by_job {
         let first = &notices[places[0]];
         match route_notice(config, first) {
-            Ok(pool)
-                if places
-                    .iter()
-                    .all(|place| notices[*place].action == Action::Queued) =>
-            {
+            Ok(pool) if places.iter().all(|place| notices[*place].action == Action::Queued) => {
                 fresh.entry(&pool.name).or_default().push((*job, pool));
             }
             _ => known.push(*job),
         }
     }
 
-    let about = |job: &JobId| {
-        by_job[job]
-            .iter()
-            .map(|place| &notices[*place])
-            .collect::<Vec<_>>()
-    };
+    let about = |job: &JobId| by_job[job].iter().map(|place| &notices[*place]).collect::<Vec<_>>();
     for (pool, jobs) in fresh {
         for chunk in jobs.chunks(JOBS_A_WRITE) {
-            let new: Vec<(&Pool, Vec<&Notice>)> = chunk
-                .iter()
-                .map(|(job, pool)| (*pool, about(job)))
-                .collect();
-            match context
-                .ports
-                .store
-                .commit(&first_sight(&new, context.now()))
-                .await
-            {
+            let new: Vec<(&Pool, Vec<&Notice>)> = chunk.iter().map(|(job, pool)| (*pool, about(job))).collect();
+            match context.ports.store.commit(&first_sight(&new, context.now())).await {
                 Ok(()) => drop(recorded.touched.insert(pool.clone())),
                 // Something is known of one of them, or it is not known whether this was written: look.
                 Err(_) => known.extend(chunk.iter().map(|(job, _)| *job)),
@@ -88,24 +71,15 @@ pub async fn record(context: &Context<'_>, config: &Config, notices: &[Notice]) 
     for job in known {
         match record_known(context, config, &about(&job)).await {
             Ok(Known::Facts(pools)) => recorded.touched.extend(pools),
-            Ok(Known::NotOurs(why)) => recorded
-                .ignored
-                .extend(by_job[&job].iter().map(|place| (*place, why))),
-            Err(error) => recorded
-                .failed
-                .extend(by_job[&job].iter().map(|place| (*place, error.to_string()))),
+            Ok(Known::NotOurs(why)) => recorded.ignored.extend(by_job[&job].iter().map(|place| (*place, why))),
+            Err(error) => recorded.failed.extend(by_job[&job].iter().map(|place| (*place, error.to_string()))),
         }
     }
     recorded
 }
 
 fn route_notice<'a>(config: &'a Config, notice: &Notice) -> Result<&'a Pool, Unrouted> {
-    route(
-        &config.pools,
-        &notice.repository,
-        notice.public,
-        &notice.job.labels,
-    )
+    route(&config.pools, &notice.repository, notice.public, &notice.job.labels)
 }
 
 /// Writes jobs that nobody has heard of.
@@ -116,16 +90,8 @@ fn first_sight(jobs: &[(&Pool, Vec<&Notice>)], now: Timestamp) -> Transaction {
         let waiting = WaitingJob::of(&job, now, pool.timings.job_check.duration());
         writes = writes.put(job).put(waiting);
     }
-    let notices: Vec<&Notice> = jobs
-        .iter()
-        .flat_map(|(_, notices)| notices.iter().copied())
-        .collect();
-    writes.told(
-        Stream::Pool(jobs[0].0.name.clone()),
-        cause(&notices),
-        said(&notices),
-        now,
-    )
+    let notices: Vec<&Notice> = jobs.iter().flat_map(|(_, notices)| notices.iter().copied()).collect();
+    writes.told(Stream::Pool(jobs[0].0.name.clone()), cause(&notices), said(&notices), now)
 }
 
 enum Known {
@@ -134,11 +100,7 @@ enum Known {
 }
 
 /// Records what is said of one job, whatever is known of it.
-async fn record_known(
-    context: &Context<'_>,
-    config: &Config,
-    notices: &[&Notice],
-) -> Result<Known, CommitError> {
+async fn record_known(context: &Context<'_>, config: &Config, notices: &[&Notice]) -> Result<Known, CommitError> {
     let mut lost = None;
     for _ in 0..RACES {
         match record_once(context, config, notices).await {
@@ -149,11 +111,7 @@ async fn record_known(
     Err(lost.unwrap_or_else(|| StoreError("no race was run".to_owned()).into()))
 }
 
-async fn record_once(
-    context: &Context<'_>,
-    config: &Config,
-    notices: &[&Notice],
-) -> Result<Known, CommitError> {
+async fn record_once(context: &Context<'_>, config: &Config, notices: &[&Notice]) -> Result<Known, CommitError> {
     let store = context.ports.store;
     let now = context.now();
     let id = notices[0].job.id;
@@ -161,16 +119,8 @@ async fn record_once(
     let ours = our_runner(context.stack, config, notices);
 
     let mut keys = vec![Key::Job(id)];
-    keys.extend(
-        routed
-            .as_ref()
-            .ok()
-            .map(|pool| Key::Waiting(pool.name.clone(), id)),
-    );
-    keys.extend(
-        ours.as_ref()
-            .map(|(_, name)| Key::Slot(name.pool.clone(), name.slot)),
-    );
+    keys.extend(routed.as_ref().ok().map(|pool| Key::Waiting(pool.name.clone(), id)));
+    keys.extend(ours.as_ref().map(|(_, name)| Key::Slot(name.pool.clone(), name.slot)));
     let (mut before, mut waiting, mut slot) = (None, None, None);
     for item in store.get_many(&keys).await? {
         match item {
@@ -181,10 +131,7 @@ async fn record_once(
         }
     }
     if let Some(job) = &before
-        && routed
-            .as_ref()
-            .ok()
-            .is_none_or(|pool| pool.name != job.pool)
+        && routed.as_ref().ok().is_none_or(|pool| pool.name != job.pool)
     {
         // Routed before the pools were changed: a job never moves.
         waiting = match store.get(&Key::Waiting(job.pool.clone(), id)).await? {
@@ -233,20 +180,10 @@ async fn record_once(
 
 /// An event is told only of facts: a mere change of when to check is none.
 fn tell(writes: Transaction, pool: &PoolName, notices: &[&Notice], now: Timestamp) -> Transaction {
-    if writes
-        .puts
-        .iter()
-        .all(|item| matches!(item, Item::Waiting(_)))
-        && writes.deletes.is_empty()
-    {
+    if writes.puts.iter().all(|item| matches!(item, Item::Waiting(_))) && writes.deletes.is_empty() {
         return writes;
     }
-    writes.told(
-        Stream::Pool(pool.clone()),
-        cause(notices),
-        said(notices),
-        now,
-    )
+    writes.told(Stream::Pool(pool.clone()), cause(notices), said(notices), now)
 }
 
 fn joined(before: Option<Job>, pool: &Pool, notices: &[&Notice]) -> Job {
@@ -265,22 +202,13 @@ fn change_waiting(
     now: Timestamp,
 ) -> Transaction {
     match (job.rank, waiting) {
-        (Rank::Queued, None) => {
-            writes.put(WaitingJob::of(job, now, pool.timings.job_check.duration()))
-        }
+        (Rank::Queued, None) => writes.put(WaitingJob::of(job, now, pool.timings.job_check.duration())),
         (Rank::Queued, Some(waiting)) => {
             let newly_gated = job.gated && !before.is_some_and(|before| before.gated);
             // Of a gated job every word but the one already known may mean that the gate moved: ask GitHub.
-            let heard_anew = job.gated
-                && notices
-                    .iter()
-                    .any(|notice| notice.received_at > waiting.checked_at);
+            let heard_anew = job.gated && notices.iter().any(|notice| notice.received_at > waiting.checked_at);
             if newly_gated || heard_anew {
-                writes.put(WaitingJob {
-                    open: waiting.open && !newly_gated,
-                    check_at: now,
-                    ..waiting
-                })
+                writes.put(WaitingJob { open: waiting.open && !newly_gated, check_at: now, ..waiting })
             } else {
                 writes
             }
@@ -292,11 +220,7 @@ fn change_waiting(
 
 /// The pool and name of our runner that the notices name, if it can be one of ours: the job's repository must lie in the
 /// scope where the pool registers, since anybody may register a runner of our name elsewhere.
-fn our_runner<'a>(
-    stack: &StackName,
-    config: &'a Config,
-    notices: &[&Notice],
-) -> Option<(&'a Pool, RunnerName)> {
+fn our_runner<'a>(stack: &StackName, config: &'a Config, notices: &[&Notice]) -> Option<(&'a Pool, RunnerName)> {
     notices.iter().find_map(|notice| {
         let name: RunnerName = notice.job.runner.as_ref()?.name.parse().ok()?;
         let pool = config.pool(&name.pool)?;
@@ -309,69 +233,36 @@ fn advanced(slot: &Slot, pool: &Pool, notice: &Notice, now: Timestamp) -> Option
     let said = notice.job.runner.as_ref()?;
     let runner = slot.runner()?.clone();
     let machine = slot.machine()?.clone();
-    if runner.runner_id != said.id
-        || runner.runner_name != said.name
-        || !pool.owner.covers(&notice.repository)
-    {
+    if runner.runner_id != said.id || runner.runner_name != said.name || !pool.owner.covers(&notice.repository) {
         return None;
     }
     let job = notice.job.id;
     let state = match notice.action {
         Action::Queued | Action::Waiting => return None,
-        Action::InProgress => SlotState::Busy {
-            machine,
-            runner,
-            job,
-        },
-        Action::Completed => SlotState::Done {
-            machine,
-            runner,
-            job,
-            done_at: now,
-        },
+        Action::InProgress => SlotState::Busy { machine, runner, job },
+        Action::Completed => SlotState::Done { machine, runner, job, done_at: now },
     };
     let state = SlotState::furthest(&slot.state, state)?;
-    Some(Slot {
-        state,
-        busy_seen_at: None,
-        next_at: now,
-        tries: 0,
-        ..slot.clone()
-    })
+    Some(Slot { state, busy_seen_at: None, next_at: now, tries: 0, ..slot.clone() })
 }
 
 /// The mapping of the slot's instance, with the job.
-async fn mapped(
-    context: &Context<'_>,
-    slot: &Slot,
-    notice: &Notice,
-) -> Result<Option<Instance>, StoreError> {
+async fn mapped(context: &Context<'_>, slot: &Slot, notice: &Notice) -> Result<Option<Instance>, StoreError> {
     let Some(machine) = slot.machine() else {
         return Ok(None);
     };
-    let found = context
-        .ports
-        .store
-        .get(&Key::Instance(machine.instance.clone()))
-        .await?;
+    let found = context.ports.store.get(&Key::Instance(machine.instance.clone())).await?;
     let Some(Item::Instance(instance)) = found else {
         return Ok(None);
     };
     if instance.job.is_some() {
         return Ok(None);
     }
-    Ok(Some(Instance {
-        job: Some(notice.job.id),
-        repository: Some(notice.repository.clone()),
-        ..instance
-    }))
+    Ok(Some(Instance { job: Some(notice.job.id), repository: Some(notice.repository.clone()), ..instance }))
 }
 
 fn cause(notices: &[&Notice]) -> Cause {
-    let mut deliveries: Vec<_> = notices
-        .iter()
-        .map(|notice| notice.delivery.clone())
-        .collect();
+    let mut deliveries: Vec<_> = notices.iter().map(|notice| notice.delivery.clone()).collect();
     deliveries.dedup();
     Cause::Deliveries(deliveries)
 }
@@ -379,11 +270,7 @@ fn cause(notices: &[&Notice]) -> Cause {
 fn said(notices: &[&Notice]) -> What {
     let mut said: Vec<Said> = notices
         .iter()
-        .map(|notice| Said {
-            job: notice.job.id,
-            action: notice.action,
-            delivery: notice.delivery.clone(),
-        })
+        .map(|notice| Said { job: notice.job.id, action: notice.action, delivery: notice.delivery.clone() })
         .collect();
     said.dedup();
     What::Recorded { said }

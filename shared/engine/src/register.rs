@@ -31,13 +31,10 @@ pub(crate) async fn register_bound(
     view: &PoolView,
     bound: &Transaction,
 ) -> Result<Next, SettleError> {
-    let mut instances = bound
-        .puts
-        .iter()
-        .filter_map(|item| match item.clone().next_revision() {
-            Item::Instance(instance) => Some(instance),
-            _ => None,
-        });
+    let mut instances = bound.puts.iter().filter_map(|item| match item.clone().next_revision() {
+        Item::Instance(instance) => Some(instance),
+        _ => None,
+    });
     let pairs: Vec<(Slot, Instance)> = bound
         .puts
         .iter()
@@ -56,10 +53,7 @@ pub(crate) async fn register_bound(
         && limit.backoff_until > context.now()
     {
         let until = limit.backoff_until;
-        let waiting = pairs.into_iter().map(|(slot, _)| Slot {
-            next_at: until,
-            ..slot
-        });
+        let waiting = pairs.into_iter().map(|(slot, _)| Slot { next_at: until, ..slot });
         write_quietly(context, Transaction::new().put_all(waiting)).await?;
         return Ok(Some(until));
     }
@@ -93,10 +87,7 @@ pub(crate) async fn register_one(
     let store = context.ports.store;
     let owner = Key::Limit(pool.owner.owner().clone());
     let (mut instance, mut limit) = (None, None);
-    for item in store
-        .get_many(&[Key::Instance(machine.instance.clone()), owner])
-        .await?
-    {
+    for item in store.get_many(&[Key::Instance(machine.instance.clone()), owner]).await? {
         match item {
             Item::Instance(found) => instance = Some(found),
             Item::Limit(found) => limit = Some(found.backoff_until),
@@ -107,24 +98,13 @@ pub(crate) async fn register_one(
         return Err(StoreError(format!("{} is bound but has no item", machine.instance)).into());
     };
     if let Some(until) = limit.filter(|until| *until > context.now()) {
-        write_quietly(
-            context,
-            Transaction::new().put(Slot {
-                next_at: until,
-                ..slot
-            }),
-        )
-        .await?;
+        write_quietly(context, Transaction::new().put(Slot { next_at: until, ..slot })).await?;
         return Ok(Some(until));
     }
     if lease == Lease::Free {
         // Another registration has another name: the last one's may be lost, but it may exist.
-        slot = Slot {
-            registration: slot.registration + 1,
-            tries: slot.tries + 1,
-            next_at: context.lease(pool),
-            ..slot
-        };
+        slot =
+            Slot { registration: slot.registration + 1, tries: slot.tries + 1, next_at: context.lease(pool), ..slot };
         if !write_quietly(context, Transaction::new().put(slot.clone())).await? {
             return Ok(None);
         }
@@ -166,14 +146,7 @@ async fn register(
         Err(error) => return refused(context, pool, slot, &name, error).await,
     };
     let runner_id = registered.runner_id;
-    match context
-        .ports
-        .store
-        .commit(&hand_over(
-            context, pool, &slot, instance, &name, registered,
-        ))
-        .await
-    {
+    match context.ports.store.commit(&hand_over(context, pool, &slot, instance, &name, registered)).await {
         Ok(()) => {
             tracing::info!(
                 pool.name = %pool.name, runner.name = %name, runner.id = %runner_id,
@@ -200,15 +173,8 @@ fn hand_over(
     registered: Registered,
 ) -> Transaction {
     let now = context.now();
-    let runner = Runner {
-        runner_id: registered.runner_id,
-        runner_name: name.to_string(),
-        configured_at: now,
-    };
-    let machine = slot
-        .machine()
-        .expect("only a launched slot is registered")
-        .clone();
+    let runner = Runner { runner_id: registered.runner_id, runner_name: name.to_string(), configured_at: now };
+    let machine = slot.machine().expect("only a launched slot is registered").clone();
     let key = boot_key(context.runner_role, &machine.instance);
     let max_life = pool.timings.max_life.duration();
     let boot = BootItem {
@@ -217,26 +183,16 @@ fn hand_over(
         repositories: pool.repository_patterns(),
         expires_at: (now + max_life + KEEP_BOOT_ITEM).as_second(),
     };
-    let instance = Instance {
-        runner_id: Some(runner.runner_id),
-        runner_name: Some(runner.runner_name.clone()),
-        ..instance
-    };
-    let slot = Slot {
-        state: SlotState::Configured { machine, runner },
-        tries: 0,
-        next_at: now,
-        ..slot.clone()
-    };
-    let what = What::HandedOver {
-        slot: slot.id,
-        runner_name: name.to_string(),
-    };
-    Transaction::new()
-        .put(slot)
-        .put(instance)
-        .leave(key, boot)
-        .told(Stream::Pool(pool.name.clone()), context.cause(), what, now)
+    let instance =
+        Instance { runner_id: Some(runner.runner_id), runner_name: Some(runner.runner_name.clone()), ..instance };
+    let slot = Slot { state: SlotState::Configured { machine, runner }, tries: 0, next_at: now, ..slot.clone() };
+    let what = What::HandedOver { slot: slot.id, runner_name: name.to_string() };
+    Transaction::new().put(slot).put(instance).leave(key, boot).told(
+        Stream::Pool(pool.name.clone()),
+        context.cause(),
+        what,
+        now,
+    )
 }
 
 /// GitHub refused or did not answer: the machine waits, no other is launched for it.
@@ -275,30 +231,17 @@ pub(crate) async fn remember_limit(
         Some(Item::Limit(limit)) => Some(limit),
         _ => None,
     };
-    if known
-        .as_ref()
-        .is_some_and(|known| known.backoff_until >= until)
-    {
+    if known.as_ref().is_some_and(|known| known.backoff_until >= until) {
         return Ok(());
     }
     let revision = known.map_or(0, |known| known.revision);
-    let limit = Limit {
-        owner,
-        backoff_until: until,
-        why: error.to_string(),
-        revision,
-    };
+    let limit = Limit { owner, backoff_until: until, why: error.to_string(), revision };
     write_quietly(context, Transaction::new().put(limit)).await?;
     Ok(())
 }
 
 /// A registration that nobody will use. The janitor finds it if this fails.
-async fn drop_registration(
-    context: &Context<'_>,
-    pool: &Pool,
-    runner: RunnerId,
-    name: &RunnerName,
-) {
+async fn drop_registration(context: &Context<'_>, pool: &Pool, runner: RunnerId, name: &RunnerName) {
     match context.ports.github.deregister(&pool.owner, runner).await {
         Ok(Deregistered::Removed | Deregistered::AlreadyGone | Deregistered::Busy) => {}
         Err(error) => {
@@ -308,10 +251,7 @@ async fn drop_registration(
 }
 
 /// Writes leases, tries and observations. False if somebody else was faster: then it is theirs.
-pub(crate) async fn write_quietly(
-    context: &Context<'_>,
-    writes: Transaction,
-) -> Result<bool, SettleError> {
+pub(crate) async fn write_quietly(context: &Context<'_>, writes: Transaction) -> Result<bool, SettleError> {
     match context.ports.store.commit(&writes).await {
         Ok(()) => Ok(true),
         Err(CommitError::Conflict(_)) => Ok(false),

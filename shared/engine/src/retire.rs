@@ -46,11 +46,7 @@ pub(crate) async fn retire(
     };
     let mut slot = slot.clone();
     if lease == Lease::Free {
-        slot = Slot {
-            tries: slot.tries + 1,
-            next_at: context.lease(pool),
-            ..slot
-        };
+        slot = Slot { tries: slot.tries + 1, next_at: context.lease(pool), ..slot };
         if !write_quietly(context, Transaction::new().put(slot.clone())).await? {
             return Ok(None);
         }
@@ -74,40 +70,21 @@ async fn fence(context: &Context<'_>, pool: &Pool, slot: Slot) -> Result<Fenced,
         SlotState::Planned => Ok(Fenced::Later(None)),
         SlotState::Launched(_) => Ok(Fenced::May(slot, Fence::NeverConfigured)),
         SlotState::Done { .. } => Ok(Fenced::May(slot, Fence::JobDone)),
-        SlotState::Busy { .. } if why == Some(StopReason::MaxLife) => {
-            Ok(Fenced::May(slot, Fence::MaxLife))
-        }
-        SlotState::Busy { .. } => Ok(Fenced::Later(None)),
-        SlotState::Configured { .. } | SlotState::Online { .. }
+        SlotState::Busy { .. } if why == Some(StopReason::MaxLife) => Ok(Fenced::May(slot, Fence::MaxLife)),
+        SlotState::Configured { .. } | SlotState::Online { .. } | SlotState::Busy { .. }
             if slot.unregistered_at.is_some() =>
         {
             Ok(Fenced::May(slot, Fence::Deregistered))
         }
-        SlotState::Configured { runner, .. } | SlotState::Online { runner, .. } => {
-            match context
-                .ports
-                .github
-                .deregister(&pool.owner, runner.runner_id)
-                .await
-            {
-                Ok(Deregistered::Removed | Deregistered::AlreadyGone) => {
-                    unregistered(context, pool, slot).await
-                }
-                Ok(Deregistered::Busy) if why == Some(StopReason::MaxLife) => {
-                    Ok(Fenced::May(slot, Fence::MaxLife))
-                }
+        SlotState::Configured { runner, .. } | SlotState::Online { runner, .. } | SlotState::Busy { runner, .. } => {
+            match context.ports.github.deregister(&pool.owner, runner.runner_id).await {
+                Ok(Deregistered::Removed | Deregistered::AlreadyGone) => unregistered(context, pool, slot).await,
+                Ok(Deregistered::Busy) if why == Some(StopReason::MaxLife) => Ok(Fenced::May(slot, Fence::MaxLife)),
                 Ok(Deregistered::Busy) => {
                     let now = context.now();
                     let next_at = now + TRUST_BUSY_FOR;
-                    write_quietly(
-                        context,
-                        Transaction::new().put(Slot {
-                            busy_seen_at: Some(now),
-                            next_at,
-                            ..slot
-                        }),
-                    )
-                    .await?;
+                    write_quietly(context, Transaction::new().put(Slot { busy_seen_at: Some(now), next_at, ..slot }))
+                        .await?;
                     Ok(Fenced::Later(Some(next_at)))
                 }
                 Err(error) => put_off(context, pool, slot, error).await.map(Fenced::Later),
@@ -117,23 +94,11 @@ async fn fence(context: &Context<'_>, pool: &Pool, slot: Slot) -> Result<Fenced,
 }
 
 /// Writes down that GitHub knows the runner no more.
-async fn unregistered(
-    context: &Context<'_>,
-    pool: &Pool,
-    slot: Slot,
-) -> Result<Fenced, SettleError> {
+async fn unregistered(context: &Context<'_>, pool: &Pool, slot: Slot) -> Result<Fenced, SettleError> {
     let now = context.now();
-    let mut slot = Slot {
-        unregistered_at: Some(now),
-        ..slot
-    };
+    let mut slot = Slot { unregistered_at: Some(now), ..slot };
     let what = What::Unregistered { slot: slot.id };
-    let writes = Transaction::new().put(slot.clone()).told(
-        Stream::Pool(pool.name.clone()),
-        context.cause(),
-        what,
-        now,
-    );
+    let writes = Transaction::new().put(slot.clone()).told(Stream::Pool(pool.name.clone()), context.cause(), what, now);
     match context.ports.store.commit(&writes).await {
         Ok(()) => {
             slot.revision += 1;
@@ -145,22 +110,14 @@ async fn unregistered(
     }
 }
 
-async fn put_off(
-    context: &Context<'_>,
-    pool: &Pool,
-    slot: Slot,
-    error: GitHubError,
-) -> Result<Next, SettleError> {
+async fn put_off(context: &Context<'_>, pool: &Pool, slot: Slot, error: GitHubError) -> Result<Next, SettleError> {
     tracing::warn!(pool.name = %pool.name, slot.id = %slot.id, "slot {} cannot be retired yet: {error}", slot.id);
     let next_at = match &error {
         GitHubError::Limited { until, .. } => {
             remember_limit(context, pool, *until, &error).await?;
             *until
         }
-        GitHubError::NameTaken
-        | GitHubError::Denied(_)
-        | GitHubError::Refused(_)
-        | GitHubError::Unavailable(_) => {
+        GitHubError::NameTaken | GitHubError::Denied(_) | GitHubError::Refused(_) | GitHubError::Unavailable(_) => {
             context.now() + backoff(pool, slot.tries, &slot.id.to_string())
         }
     };

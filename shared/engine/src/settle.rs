@@ -54,9 +54,7 @@ impl From<CommitError> for SettleError {
     fn from(error: CommitError) -> Self {
         match error {
             CommitError::Store(error) => SettleError::Store(error),
-            CommitError::Conflict(what) => {
-                SettleError::Store(StoreError(format!("{what} keeps changing")))
-            }
+            CommitError::Conflict(what) => SettleError::Store(StoreError(format!("{what} keeps changing"))),
         }
     }
 }
@@ -67,21 +65,14 @@ pub async fn read(context: &Context<'_>, pool: &PoolName) -> Result<PoolView, Se
     let Some(Item::Meta(meta)) = context.ports.store.get(&Key::Meta(pool.clone())).await? else {
         return Err(SettleError::NoMeta(pool.clone()));
     };
-    Ok(PoolView::new(
-        meta,
-        context.ports.store.partition(pool).await?,
-    ))
+    Ok(PoolView::new(meta, context.ports.store.partition(pool).await?))
 }
 
 /// When something more is due, as far as the effect just performed knows; None if nothing is.
 pub(crate) type Next = Option<Timestamp>;
 
 /// Gives the pool what it needs, as far as time allows.
-pub async fn settle(
-    context: &Context<'_>,
-    config: &Config,
-    pool: &Pool,
-) -> Result<(), SettleError> {
+pub async fn settle(context: &Context<'_>, config: &Config, pool: &Pool) -> Result<(), SettleError> {
     let mut view = read(context, &pool.name).await?;
     let mut next = None;
     for round in 0..ROUNDS {
@@ -90,10 +81,7 @@ pub async fn settle(
         }
         let mut own = BTreeSet::new();
         let undecided = decide_all(context, pool, &mut view, &mut own).await?;
-        let effects: BTreeSet<Effect> = due(&view, context.now())
-            .into_iter()
-            .chain(own.iter().copied())
-            .collect();
+        let effects: BTreeSet<Effect> = due(&view, context.now()).into_iter().chain(own.iter().copied()).collect();
         let performed = perform_all(context, config, pool, &view, &effects, &own).await;
         next = undecided.into_iter().chain(performed).min();
         if context.short_of_time() || next.is_none_or(|at| at > context.now()) {
@@ -127,10 +115,7 @@ async fn decide_all(
         let Some(decision) = decide(pool, view, now, context.lease(pool)) else {
             return Ok(None);
         };
-        let launch = decision
-            .batch
-            .as_ref()
-            .map(|batch| Effect::Launch(batch.version));
+        let launch = decision.batch.as_ref().map(|batch| Effect::Launch(batch.version));
         let slots: Vec<Effect> = decision.slots.iter().filter_map(owed).collect();
         let writes = decision.transaction(context.cause(), now);
         match context.ports.store.commit(&writes).await {
@@ -180,43 +165,21 @@ async fn perform_all(
 }
 
 /// What falls due before the janitor comes is asked for by a message, one a pool.
-async fn nudge(
-    context: &Context<'_>,
-    pool: &Pool,
-    view: &PoolView,
-    at: Timestamp,
-) -> Result<(), SettleError> {
+async fn nudge(context: &Context<'_>, pool: &Pool, view: &PoolView, at: Timestamp) -> Result<(), SettleError> {
     let now = context.now();
     let due_at = at.max(now);
-    let promised = view
-        .nudge
-        .as_ref()
-        .is_some_and(|nudge| now.duration_since(nudge.due_at) < NUDGE_LOST_AFTER);
+    let promised = view.nudge.as_ref().is_some_and(|nudge| now.duration_since(nudge.due_at) < NUDGE_LOST_AFTER);
     if promised || due_at.duration_since(now) > NUDGE_WITHIN {
         return Ok(());
     }
     let revision = view.nudge.as_ref().map_or(0, |nudge| nudge.revision);
-    let nudge = Nudge {
-        pool: pool.name.clone(),
-        due_at,
-        revision,
-    };
-    match context
-        .ports
-        .store
-        .commit(&Transaction::new().put(nudge))
-        .await
-    {
+    let nudge = Nudge { pool: pool.name.clone(), due_at, revision };
+    match context.ports.store.commit(&Transaction::new().put(nudge)).await {
         Ok(()) => {}
         Err(CommitError::Conflict(_)) => return Ok(()),
         Err(CommitError::Store(error)) => return Err(error.into()),
     }
-    if let Err(error) = context
-        .ports
-        .queue
-        .nudge(&pool.name, due_at.duration_since(now))
-        .await
-    {
+    if let Err(error) = context.ports.queue.nudge(&pool.name, due_at.duration_since(now)).await {
         // The janitor comes within a minute anyway.
         tracing::warn!(pool.name = %pool.name, "pool {}: {error}", pool.name);
     }
@@ -226,12 +189,7 @@ async fn nudge(
 /// A nudge has arrived: the next one may be sent.
 pub async fn nudged(context: &Context<'_>, pool: &PoolName) -> Result<(), StoreError> {
     if let Some(Item::Nudge(nudge)) = context.ports.store.get(&Key::Nudge(pool.clone())).await? {
-        match context
-            .ports
-            .store
-            .commit(&Transaction::new().delete(nudge))
-            .await
-        {
+        match context.ports.store.commit(&Transaction::new().delete(nudge)).await {
             Ok(()) | Err(CommitError::Conflict(_)) => {}
             Err(CommitError::Store(error)) => return Err(error),
         }
