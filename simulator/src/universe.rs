@@ -1,0 +1,407 @@
+//! Everything there is, and how it moves.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use domain::ids::{DeliveryId, Epoch, JobId, RunId, RunnerId, StackName};
+use domain::item::{Config, Item, Meta};
+use domain::notice::{Action, JobNotice, Message, Notice, RunnerNotice, VERSION};
+use domain::pool::{LaunchTemplate, Pool, Timings};
+use domain::transaction::Transaction;
+use engine::context::Context;
+use engine::memory::MemoryStore;
+use engine::ports::{Ports, Store};
+use engine::sweep::{Mode, Report, sweep};
+use futures::executor::block_on;
+use jiff::{SignedDuration, Timestamp};
+use world::Model;
+use world::ec2::{self, Ec2, InstanceId, OnPowerOff, Tags, TemplateData};
+use world::github::{
+    self, Answer, App, GitHub, InstallationId, JobEvent, OwnerKind, QueueJob, RepositoryId, Visibility,
+};
+
+use crate::ports::Step;
+use crate::rules::Checked;
+
+/// The unique id of the runner machines' role.
+pub(crate) const ROLE: &str = "AROAVIRTUAL";
+
+/// How long an invocation may take. Virtual time stands still while one runs, unless a test moves it.
+const INVOCATION: SignedDuration = SignedDuration::from_secs(60);
+
+/// A stack with one organisation, one repository, and all the machines in the world.
+#[derive(Debug)]
+pub struct Universe {
+    pub(crate) state: Mutex<State>,
+    /// The table, with the invariants checked at every write.
+    pub store: Checked,
+    /// What happens at every port call.
+    pub steps: Step,
+    stack: StackName,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) now: Timestamp,
+    pub(crate) ec2: Ec2,
+    pub(crate) github: GitHub,
+    pub(crate) installation: InstallationId,
+    repository: RepositoryId,
+    pub(crate) messages: VecDeque<(Timestamp, Message)>,
+    machines: BTreeMap<InstanceId, Machine>,
+    calls: u64,
+}
+
+/// What runs on a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Machine {
+    /// The agent looks for its boot item.
+    Waiting,
+    /// The runner is connected.
+    Runner(github::RunnerId),
+    /// The runner has a job until then.
+    Busy(github::RunnerId, github::JobId, Timestamp, github::Conclusion),
+}
+
+/// A pool of the organisation `octo-org` with the label `drover`, at most `max` machines.
+pub fn pool(name: &str, max: u32) -> Pool {
+    let valid = "the constants here are valid names";
+    Pool {
+        name: name.parse().expect(valid),
+        owner: "octo-org".parse().expect(valid),
+        labels: [name.parse().expect(valid)].into(),
+        repositories: Vec::new(),
+        allow_public: true,
+        launch_template: LaunchTemplate { id: "lt-0".into(), name: "runner".to_owned(), version: 1 },
+        subnets: vec!["subnet-a".into(), "subnet-b".into()],
+        instance_types: vec!["m7i.large".into()],
+        market: Default::default(),
+        max,
+        warm: 0,
+        priority: 100,
+        runner_group: 1,
+        timings: Timings::default(),
+        draining: false,
+    }
+}
+
+impl Universe {
+    /// A new one at noon, with these pools applied.
+    pub fn new(seed: u64, pools: Vec<Pool>) -> Self {
+        let now: Timestamp = "2026-11-02T12:00:00Z".parse().expect("a time");
+        let mut ec2 = Ec2::new(ec2::Config::default(), seed);
+        for (subnet, zone) in [("subnet-a", "eu-central-1a"), ("subnet-b", "eu-central-1b")] {
+            ec2.add_subnet(subnet, zone, Tags::new());
+        }
+        let data = TemplateData {
+            image: "ami-0".to_owned(),
+            instance_type: "m7i.large".to_owned(),
+            on_power_off: OnPowerOff::Terminate,
+        };
+        let template = ec2.create_launch_template("runner", data, Tags::new(), now).expect("a fresh region");
+        let app = App { id: 1, slug: "drover".to_owned(), name: "Drover".to_owned(), created_at: now };
+        let mut github = GitHub::new(github::Config::default(), app, seed);
+        let owner = github.add_owner("octo-org", OwnerKind::Organization, now);
+        let installation = github.install(owner, now);
+        let repository = github.add_repository(owner, "widgets", Visibility::Private, now);
+        let universe = Self {
+            state: Mutex::new(State {
+                now,
+                ec2,
+                github,
+                installation,
+                repository,
+                messages: VecDeque::new(),
+                machines: BTreeMap::new(),
+                calls: 0,
+            }),
+            store: Checked::new(MemoryStore::default()),
+            steps: Step::default(),
+            stack: "sim".parse().expect("a stack's name"),
+        };
+        let pools = pools
+            .into_iter()
+            .map(|pool| Pool {
+                launch_template: LaunchTemplate { id: template.id.as_str().into(), ..pool.launch_template },
+                ..pool
+            })
+            .collect();
+        universe.apply(pools, "e1");
+        universe
+    }
+
+    /// Does what `drover pools apply` does to an empty table.
+    pub fn apply(&self, pools: Vec<Pool>, epoch: &str) {
+        let epoch: Epoch = epoch.parse().expect("an epoch");
+        let metas: Vec<Meta> = pools.iter().map(|pool| Meta::new(pool.name.clone(), epoch.clone())).collect();
+        let config = Config { pools, applied_at: self.now(), revision: 0 };
+        let writes = Transaction::new().put(config).put_all(metas);
+        block_on(self.store.commit(&writes)).expect("an empty table");
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nobody panics while holding it")
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        self.state().now
+    }
+
+    /// Looks at EC2's model, or turns one of its knobs.
+    pub fn ec2<T>(&self, look: impl FnOnce(&mut Ec2, Timestamp) -> T) -> T {
+        let mut state = self.state();
+        let now = state.now;
+        look(&mut state.ec2, now)
+    }
+
+    /// Looks at GitHub's model, or turns one of its knobs.
+    pub fn github<T>(&self, look: impl FnOnce(&mut GitHub, Timestamp) -> T) -> T {
+        let mut state = self.state();
+        let now = state.now;
+        look(&mut state.github, now)
+    }
+
+    /// Somebody pushes: a job with these labels is queued, and runs for so long.
+    pub fn queue_job(&self, labels: &[&str], runs_for: SignedDuration) -> JobId {
+        let repository = self.state().repository;
+        let job = QueueJob { runs_for: runs_for.unsigned_abs(), ..QueueJob::new(repository, labels) };
+        JobId(self.github(|github, now| github.queue_job(job, now)).0)
+    }
+
+    /// The same behind a gate.
+    pub fn queue_gated_job(&self, labels: &[&str]) -> JobId {
+        let repository = self.state().repository;
+        JobId(self.github(|github, now| github.queue_gated_job(QueueJob::new(repository, labels), now)).0)
+    }
+
+    /// The configuration, which must be there.
+    pub fn config(&self) -> Config {
+        self.configured().expect("the pools are applied")
+    }
+
+    /// The configuration as the functions read it.
+    fn configured(&self) -> Option<Config> {
+        match block_on(self.store.get(&domain::item::Key::Config)).expect("the table in memory can be read") {
+            Some(Item::Config(config)) => Some(config),
+            _ => None,
+        }
+    }
+
+    /// One invocation of a function.
+    pub fn invoke<T>(&self, run: impl AsyncFnOnce(&Context<'_>) -> T) -> T {
+        block_on(self.invocation(run))
+    }
+
+    /// The same, to be polled, interleaved or dropped by the caller.
+    pub async fn invocation<T>(&self, run: impl AsyncFnOnce(&Context<'_>) -> T) -> T {
+        let (request, now) = {
+            let mut state = self.state();
+            state.calls += 1;
+            (format!("invocation-{}", state.calls), state.now)
+        };
+        let context = Context {
+            ports: Ports { store: self, compute: self, github: self, queue: self, clock: self },
+            stack: &self.stack,
+            runner_role: ROLE,
+            request: &request,
+            deadline: now + INVOCATION,
+        };
+        run(&context).await
+    }
+
+    /// The messages that a batch would bring now, oldest first.
+    pub fn receive(&self) -> Vec<Message> {
+        let mut state = self.state();
+        let now = state.now;
+        let (due, later) = std::mem::take(&mut state.messages).into_iter().partition(|(at, _)| *at <= now);
+        state.messages = later;
+        let due: VecDeque<_> = due;
+        due.into_iter().map(|(_, message)| message).collect()
+    }
+
+    /// Puts messages on the queue (again).
+    pub fn send(&self, messages: impl IntoIterator<Item = Message>) {
+        let mut state = self.state();
+        let now = state.now;
+        state.messages.extend(messages.into_iter().map(|message| (now, message)));
+    }
+
+    /// The scaler consumes what is on the queue; what failed comes again.
+    pub fn scale(&self) {
+        // Without pools no message can be understood, and all of them come again.
+        let Some(config) = self.configured() else { return };
+        let messages = self.receive();
+        if messages.is_empty() {
+            return;
+        }
+        let consumed = self.invoke(async |context| engine::consume::consume(context, &config, &messages).await);
+        self.send(consumed.failed.into_keys().map(|place| messages[place].clone()));
+    }
+
+    /// The janitor sweeps.
+    pub fn sweep(&self) -> Report {
+        self.invoke(async |context| sweep(context, Mode::Repair).await).expect("the table can be read")
+    }
+
+    /// Lets so much time pass, second by second: the models move, machines boot and work, the scaler consumes what comes,
+    /// and the janitor sweeps every minute.
+    pub fn run(&self, time: SignedDuration) {
+        for _ in 0..time.as_secs() {
+            self.tick();
+            self.scale();
+            if self.now().as_second() % 60 == 0 {
+                self.sweep();
+            }
+        }
+    }
+
+    /// One second passes in the world outside Drover.
+    pub fn tick(&self) {
+        let mut state = self.state();
+        state.now += SignedDuration::from_secs(1);
+        let now = state.now;
+        for happening in state.ec2.advance(now) {
+            state.machine_happened(happening, now);
+        }
+        for happening in state.github.advance(now) {
+            state.github_happened(happening, now);
+        }
+        self.boot(&mut state);
+        state.finish_jobs(now);
+    }
+
+    /// Waiting agents look for their boot item.
+    fn boot(&self, state: &mut State) {
+        let waiting: Vec<InstanceId> = state
+            .machines
+            .iter()
+            .filter(|(_, machine)| **machine == Machine::Waiting)
+            .map(|(id, _)| id.clone())
+            .collect();
+        let now = state.now;
+        for id in waiting {
+            let key = domain::boot::boot_key(ROLE, &id.as_str().into());
+            let Some(item) = self.store.take_boot_item(&key) else { continue };
+            match state.github.connect(&item.jit_config, now) {
+                Ok(runner) => drop(state.machines.insert(id, Machine::Runner(runner))),
+                Err(_) => state.power_off(&id, now),
+            }
+        }
+    }
+}
+
+impl State {
+    fn machine_happened(&mut self, happening: ec2::Happening, now: Timestamp) {
+        match happening {
+            ec2::Happening::Booted { instance } => drop(self.machines.insert(instance, Machine::Waiting)),
+            ec2::Happening::PowerLost { instance } => match self.machines.remove(&instance) {
+                Some(Machine::Runner(runner) | Machine::Busy(runner, ..)) => self.github.disconnect(runner, now),
+                Some(Machine::Waiting) | None => {}
+            },
+            ec2::Happening::SpotNotice { .. } | ec2::Happening::Terminated { .. } => {}
+        }
+    }
+
+    fn github_happened(&mut self, happening: github::Happening, now: Timestamp) {
+        match happening {
+            github::Happening::Deliver(delivery) => {
+                let notice = notice(&delivery.event, &delivery.guid, now);
+                self.messages.push_back((now, Message::WorkflowJob(Box::new(notice))));
+                self.github.record_answer(delivery.id, Answer::Status(202), Duration::from_millis(20), now);
+            }
+            github::Happening::Offered(offer) => {
+                if let Some(machine) = self.machine_of(offer.runner)
+                    && self.github.acquire(offer.runner, offer.job, now).is_ok()
+                {
+                    let until = now + SignedDuration::try_from(offer.runs_for).unwrap_or_default();
+                    self.machines.insert(machine, Machine::Busy(offer.runner, offer.job, until, offer.ends));
+                }
+            }
+            github::Happening::CancelWanted { runner, job } => {
+                if let Some(machine) = self.machine_of(runner) {
+                    let cancelled = Machine::Busy(runner, job, now, github::Conclusion::Cancelled);
+                    self.machines.insert(machine, cancelled);
+                }
+            }
+            github::Happening::RunnerRemoved { runner } => {
+                if let Some(machine) = self.machine_of(runner) {
+                    self.power_off(&machine, now);
+                }
+            }
+        }
+    }
+
+    fn machine_of(&self, wanted: github::RunnerId) -> Option<InstanceId> {
+        self.machines
+            .iter()
+            .find(|(_, machine)| match machine {
+                Machine::Runner(runner) | Machine::Busy(runner, ..) => *runner == wanted,
+                Machine::Waiting => false,
+            })
+            .map(|(id, _)| id.clone())
+    }
+
+    fn power_off(&mut self, machine: &InstanceId, now: Timestamp) {
+        self.machines.remove(machine);
+        self.ec2.power_off(machine, now);
+    }
+
+    fn finish_jobs(&mut self, now: Timestamp) {
+        let done: Vec<_> = self
+            .machines
+            .values()
+            .filter_map(|machine| match machine {
+                Machine::Busy(runner, job, until, ends) if *until <= now => Some((*runner, *job, *ends)),
+                Machine::Busy(..) | Machine::Runner(_) | Machine::Waiting => None,
+            })
+            .collect();
+        for (runner, job, ends) in done {
+            // The removal of the ephemeral runner, which follows, powers the machine off.
+            let _ = self.github.complete(runner, job, ends, now);
+        }
+    }
+}
+
+/// What ingest makes of the delivery.
+fn notice(event: &JobEvent, guid: &str, now: Timestamp) -> Notice {
+    let job = &event.job;
+    let action = match event.action {
+        "queued" => Action::Queued,
+        "waiting" => Action::Waiting,
+        "in_progress" => Action::InProgress,
+        _ => Action::Completed,
+    };
+    Notice {
+        v: VERSION,
+        delivery: DeliveryId::from(guid),
+        received_at: now,
+        action,
+        repository: format!("{}/{}", event.repository.owner_login, event.repository.name)
+            .parse()
+            .expect("a repository"),
+        public: event.repository.visibility == Visibility::Public,
+        installation: None,
+        job: job_notice(job),
+    }
+}
+
+pub(crate) fn job_notice(job: &github::Job) -> JobNotice {
+    JobNotice {
+        id: JobId(job.id.0),
+        run_id: RunId(job.run.0),
+        run_attempt: job.attempt as u32,
+        name: job.name.clone(),
+        workflow: None,
+        labels: job.labels.clone(),
+        status: job.state.status().to_owned(),
+        conclusion: job.state.conclusion().map(|conclusion| conclusion.as_str().to_owned()),
+        runner: job.state.runner().map(|runner| RunnerNotice { id: RunnerId(runner.id.0), name: runner.name.clone() }),
+        created_at: job.created_at,
+        started_at: job.started_at,
+        completed_at: job.completed_at,
+        head_sha: String::new(),
+        html_url: String::new(),
+    }
+}

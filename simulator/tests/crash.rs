@@ -1,0 +1,214 @@
+//! A function may end at any moment, and two may run at once: at every call of a port, before it and after it.
+
+mod story;
+
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use domain::notice::Message;
+use engine::consume::consume;
+use engine::sweep::{Mode, sweep};
+use jiff::SignedDuration;
+use simulator::{Universe, pool};
+use story::everything_is_over;
+
+const MINUTE: SignedDuration = SignedDuration::from_mins(1);
+
+/// Polls at most so many times; whether it came to its end.
+fn steps<F: Future>(mut future: std::pin::Pin<&mut F>, steps: usize) -> bool {
+    let mut context = Context::from_waker(Waker::noop());
+    for _ in 0..=steps {
+        if let Poll::Ready(_) = future.as_mut().poll(&mut context) {
+            return true;
+        }
+    }
+    false
+}
+
+/// A world in which so many jobs were just queued, and the messages about them.
+fn queued(jobs: usize, seed: u64, patience: SignedDuration) -> (Universe, Vec<Message>) {
+    let mut linux = pool("linux", 100);
+    let patience = patience.to_string().parse().expect("a length of time");
+    linux.timings.idle_grace = patience;
+    linux.timings.orphan_grace = patience;
+    linux.timings.stale_grace = patience;
+    let universe = Universe::new(seed, vec![linux]);
+    for _ in 0..jobs {
+        universe.queue_job(&["linux"], MINUTE);
+    }
+    for _ in 0..5 {
+        universe.tick();
+    }
+    let messages = universe.receive();
+    assert_eq!(messages.len(), jobs);
+    (universe, messages)
+}
+
+/// Every call that serving one or two jobs takes, by the first words of its name.
+fn calls_of_a_launch(jobs: usize) -> Vec<&'static str> {
+    let mut calls = vec!["commit Recorded", "get POOL#linux META", "query linux", "commit Decided", "RunInstances"];
+    calls.extend(["commit Bound", "get GITHUB#octo-org LIMIT"]);
+    for _ in 0..jobs {
+        calls.extend(["commit HandedOver", "generate-jitconfig"]);
+    }
+    calls.sort();
+    calls
+}
+
+#[test]
+fn a_scaler_that_ends_at_any_call_loses_and_doubles_nothing() {
+    for jobs in [1, 2] {
+        let mut step = 0;
+        loop {
+            let (universe, messages) = queued(jobs, 10, 2 * MINUTE);
+            let config = universe.config();
+            universe.steps.record();
+            let finished = {
+                let scaler = pin!(universe.invocation(async |context| {
+                    consume(context, &config, &messages).await;
+                }));
+                steps(scaler, step)
+            };
+            let trace = universe.steps.recorded();
+            // The queue delivers again what was not acknowledged.
+            universe.send(messages);
+            everything_is_over(&universe);
+            assert_eq!(universe.ec2(|ec2, _| ec2.launches()), jobs as u64, "after a crash at step {step}: {trace:#?}");
+            if finished {
+                let mut made: Vec<String> = trace.into_iter().map(|call| call.0).collect();
+                made.sort();
+                let expected = calls_of_a_launch(jobs);
+                assert_eq!(made.len(), expected.len(), "{made:#?}");
+                for (made, expected) in made.iter().zip(expected) {
+                    assert!(made.starts_with(expected), "{made} where {expected} was expected");
+                }
+                break;
+            }
+            step += 1;
+        }
+        assert!(step >= 2 * 8, "before and after at least eight calls in a row: {step}");
+    }
+}
+
+#[test]
+fn a_janitor_that_ends_at_any_call_loses_and_doubles_nothing() {
+    for stage in [20, 40, 70, 130] {
+        let mut step = 0;
+        loop {
+            let (universe, messages) = queued(2, 11, 2 * MINUTE);
+            universe.send(messages);
+            universe.run(SignedDuration::from_secs(stage));
+            universe.steps.record();
+            let finished = {
+                let janitor = pin!(universe.invocation(async |context| sweep(context, Mode::Repair).await));
+                steps(janitor, step)
+            };
+            universe.steps.recorded();
+            everything_is_over(&universe);
+            if finished {
+                break;
+            }
+            step += 1;
+        }
+    }
+}
+
+/// One of them stops at each of its steps and lets the other run to its end. Every patience is zero, so the janitor is as
+/// eager as it can be, and the job is cancelled meanwhile or not.
+#[test]
+fn scaler_and_janitor_may_interleave_at_any_call() {
+    for (cancel, janitor_first) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut step = 0;
+        loop {
+            let (universe, messages) = queued(2, 12, SignedDuration::ZERO);
+            let config = universe.config();
+            universe.steps.record();
+            let finished = {
+                let mut scaler = pin!(universe.invocation(async |context| {
+                    consume(context, &config, &messages).await;
+                }));
+                let mut janitor = pin!(universe.invocation(async |context| {
+                    sweep(context, Mode::Repair).await.expect("the table can be read");
+                }));
+                let finished = if janitor_first { steps(janitor.as_mut(), step) } else { steps(scaler.as_mut(), step) };
+                if cancel {
+                    universe.github(|github, now| {
+                        for job in github.jobs().map(|job| job.id).collect::<Vec<_>>() {
+                            github.cancel(job, now);
+                        }
+                    });
+                    for _ in 0..5 {
+                        universe.tick();
+                    }
+                    let cancelled = universe.receive();
+                    let other = pin!(universe.invocation(async |context| {
+                        consume(context, &config, &cancelled).await;
+                    }));
+                    assert!(steps(other, 1000));
+                }
+                if janitor_first {
+                    assert!(steps(scaler, 1000));
+                    assert!(finished || steps(janitor, 1000));
+                } else {
+                    assert!(steps(janitor, 1000));
+                    assert!(finished || steps(scaler, 1000));
+                }
+                finished
+            };
+            universe.steps.recorded();
+            everything_is_over(&universe);
+            if !cancel {
+                assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 2, "interleaved at step {step}");
+            }
+            if finished {
+                break;
+            }
+            step += 1;
+        }
+        assert!(step > 5, "interleaved at every call: {step}");
+    }
+}
+
+/// Two scalers get the same messages at the same time.
+#[test]
+fn two_scalers_with_the_same_messages_launch_once() {
+    let mut step = 0;
+    loop {
+        let (universe, messages) = queued(2, 13, 2 * MINUTE);
+        let config = universe.config();
+        universe.steps.record();
+        let finished = {
+            let mut one = pin!(universe.invocation(async |context| {
+                consume(context, &config, &messages).await;
+            }));
+            let other = pin!(universe.invocation(async |context| {
+                consume(context, &config, &messages).await;
+            }));
+            let finished = steps(one.as_mut(), step);
+            assert!(steps(other, 1000));
+            assert!(finished || steps(one, 1000));
+            finished
+        };
+        universe.steps.recorded();
+        everything_is_over(&universe);
+        assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 2, "interleaved at step {step}");
+        if finished {
+            break;
+        }
+        step += 1;
+    }
+}
+
+#[test]
+fn a_lost_table_kills_nobody() {
+    let (universe, messages) = queued(6, 14, 2 * MINUTE);
+    universe.send(messages);
+    universe.run(SignedDuration::from_secs(40));
+    let busy = universe.github(|github, _| github.registrations().filter(|runner| runner.job.is_some()).count());
+    assert!(busy > 0, "some jobs run when the table is lost");
+    let pools = universe.config().pools;
+    universe.store.empty();
+    universe.run(SignedDuration::from_mins(3));
+    universe.apply(pools, "e2");
+    everything_is_over(&universe);
+}

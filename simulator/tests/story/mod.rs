@@ -1,0 +1,26 @@
+//! How every story ends.
+
+use jiff::SignedDuration;
+use simulator::Universe;
+
+/// Each job served once (unless it was cancelled), nobody killed, nothing left, the log true, and a further sweep finds
+/// nothing to do.
+pub(crate) fn everything_is_over(universe: &Universe) {
+    universe.run(SignedDuration::from_mins(20));
+    universe.github(|github, _| {
+        for job in github.jobs() {
+            let cancelled = job.state.conclusion() == Some(world::github::Conclusion::Cancelled);
+            assert!(job.served_once() || cancelled, "not served once: {job:#?}");
+        }
+        assert_eq!(github.killed().count(), 0, "killed");
+        assert_eq!(github.registrations().count(), 0, "{:#?}", github.registrations().collect::<Vec<_>>());
+    });
+    universe.ec2(|ec2, _| assert_eq!(ec2.alive().count(), 0, "machines left"));
+    let report = universe.sweep();
+    assert_eq!((report.found, report.failed), (0, 0), "{report:?}");
+    universe.store.check_log();
+    for pool in universe.config().pools {
+        let view = universe.store.view(&pool.name);
+        assert!(view.waiting.is_empty() && view.batches.is_empty() && view.slots.is_empty(), "{view:#?}");
+    }
+}
