@@ -1,0 +1,138 @@
+//! Whatever a pool looks like, deciding until nothing is left to decide keeps the promises of a decision.
+
+use domain::decide::{RELAUNCH_LIMIT, RELAUNCH_WINDOW, decide};
+use domain::event::Cause;
+use domain::ids::{JobId, RunnerId, SlotId};
+use domain::item::{Item, Meta};
+use domain::job::WaitingJob;
+use domain::pool::{LaunchTemplate, Pool, Timings};
+use domain::slot::{Machine, Runner, Slot, SlotState, StopReason};
+use domain::transaction::Transaction;
+use domain::view::PoolView;
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+fn noon() -> Timestamp {
+    "2026-11-02T12:00:00Z".parse().expect("a time")
+}
+
+fn ago(seconds: i64) -> Timestamp {
+    noon() - SignedDuration::from_secs(seconds)
+}
+
+fn pools() -> impl Strategy<Value = Pool> {
+    (0..60u32, 0..6u32, any::<bool>()).prop_map(|(max, warm, draining)| Pool {
+        name: "linux".parse().expect("a pool"),
+        owner: "octo-org".parse().expect("an owner"),
+        labels: ["linux".parse().expect("a label")].into(),
+        repositories: Vec::new(),
+        allow_public: false,
+        launch_template: LaunchTemplate { id: "lt-0".into(), name: "runner".to_owned(), version: 1 },
+        subnets: vec!["subnet-a".into()],
+        instance_types: vec!["m7i.large".into()],
+        market: Default::default(),
+        max,
+        warm,
+        priority: 100,
+        runner_group: 1,
+        timings: Timings::default(),
+        draining,
+    })
+}
+
+fn jobs() -> impl Strategy<Value = Vec<WaitingJob>> {
+    let job = (any::<bool>(), prop::collection::vec(0..7200i64, 0..3), 0..7200i64);
+    prop::collection::vec(job, 0..120).prop_map(|jobs| {
+        (1..)
+            .zip(jobs)
+            .map(|(id, (open, launches, queued))| WaitingJob {
+                id: JobId(id),
+                pool: "linux".parse().expect("a pool"),
+                repository: "octo-org/widgets".parse().expect("a repository"),
+                queued_at: ago(queued),
+                open,
+                check_at: noon() + SignedDuration::from_secs(60),
+                checked_at: ago(queued),
+                launches: launches.into_iter().map(ago).collect(),
+                revision: 1,
+            })
+            .collect()
+    })
+}
+
+fn slots() -> impl Strategy<Value = Vec<Slot>> {
+    let slot = (0..6usize, any::<bool>(), any::<bool>(), 0..600i64, select(vec![None, Some(10), Some(400)]));
+    prop::collection::vec(slot, 0..60).prop_map(|slots| {
+        slots
+            .into_iter()
+            .enumerate()
+            .map(|(index, (state, wanted, stopped, age, busy_seen))| {
+                let machine = Machine { instance: format!("i-{index:08x}").as_str().into(), launched_at: ago(age) };
+                let runner = Runner {
+                    runner_id: RunnerId(index as u64 + 1),
+                    runner_name: format!("runner-{index}"),
+                    configured_at: ago(age),
+                };
+                let job = JobId(9000 + index as u64);
+                let slot = Slot {
+                    id: SlotId { version: 1, index: index as u8 },
+                    pool: "linux".parse().expect("a pool"),
+                    state: match state {
+                        0 => SlotState::Planned,
+                        1 => SlotState::Launched(machine),
+                        2 => SlotState::Configured { machine, runner },
+                        3 => SlotState::Online { machine, runner, online_at: ago(age) },
+                        4 => SlotState::Busy { machine, runner, job },
+                        _ => SlotState::Done { machine, runner, job, done_at: ago(age) },
+                    },
+                    wanted: wanted || state > 1,
+                    planned_at: ago(age),
+                    wanted_at: None,
+                    stop: None,
+                    registration: 0,
+                    busy_seen_at: busy_seen.map(ago),
+                    gone_at: None,
+                    unregistered_at: None,
+                    tries: 0,
+                    next_at: noon(),
+                    revision: 1,
+                };
+                if stopped { slot.stopped(StopReason::Surplus, ago(age), noon()) } else { slot }
+            })
+            .collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn deciding_ends_and_never_adds_more_than_was_asked_for(pool in pools(), jobs in jobs(), slots in slots()) {
+        let items = jobs.into_iter().map(Item::from).chain(slots.into_iter().map(Item::from));
+        let mut meta = Meta::new(pool.name.clone(), "e1".parse().expect("an epoch"));
+        meta.revision = 1;
+        let mut view = PoolView::new(meta, items);
+        let lease = noon() + SignedDuration::from_secs(90);
+        let warm = if pool.draining { 0 } else { pool.warm as usize };
+        for round in 0.. {
+            let Some(decision) = decide(&pool, &view, noon(), lease) else { break };
+            prop_assert!(round < 64, "deciding does not end: {decision:?}");
+            let (supply, live) = (view.supply(noon()).count(), view.live());
+            let writes: Transaction = decision.transaction(Cause::Invocation("test".to_owned()), noon());
+            prop_assert!(writes.len() <= Transaction::MAX_WRITES);
+            view.apply(&writes);
+            let (now, added) = (view.supply(noon()).count(), view.live() - live);
+            prop_assert!(added == 0 || now <= view.demand() + warm, "S3: {now} for {} + {warm}", view.demand());
+            prop_assert!(added == 0 || view.live() <= pool.max as usize, "S3: {} of {}", view.live(), pool.max);
+            prop_assert!(now >= supply || now >= view.demand() + warm, "stopped what is needed");
+        }
+        for job in view.waiting.values() {
+            let recent = job.launches.iter().filter(|at| noon().duration_since(**at) < RELAUNCH_WINDOW).count();
+            prop_assert!(recent <= RELAUNCH_LIMIT, "S6: {job:?}");
+        }
+        // What could be served is: either every open job has a wanted slot, or something says why not.
+        let wanted = view.supply(noon()).filter(|slot| slot.wanted).count();
+        let full = view.live() >= pool.max as usize;
+        let spent = view.waiting.values().any(|job| job.open && job.launches.len() >= RELAUNCH_LIMIT);
+        prop_assert!(wanted >= view.demand() || full || spent, "{wanted} wanted for {}", view.demand());
+    }
+}

@@ -1,0 +1,87 @@
+//! What GitHub says ends in the same facts, in whatever order and however often it is said.
+
+use domain::job::{Job, Rank};
+use domain::notice::{Action, JobNotice, Notice, RunnerNotice, VERSION};
+use jiff::Timestamp;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+
+fn second(n: i64) -> Timestamp {
+    Timestamp::from_second(1_790_000_000 + n).expect("a time")
+}
+
+/// Everything GitHub may say of one job: gated or not, run by one of two runners or cancelled before.
+fn deliveries() -> impl Strategy<Value = Vec<Notice>> {
+    let action = select(vec![
+        (Action::Queued, "queued"),
+        (Action::Queued, "waiting"),
+        (Action::Waiting, "waiting"),
+        (Action::InProgress, "in_progress"),
+        (Action::Completed, "completed"),
+    ]);
+    let runner = select(vec![None, Some((7, "drover_ci_linux_e1_3_0_1")), Some((8, "other"))]);
+    let one = (action, runner, 0..90i64, select(vec![None, Some("success"), Some("cancelled"), Some("failure")]));
+    prop::collection::vec(one, 1..8).prop_map(|all| {
+        all.into_iter()
+            .enumerate()
+            .map(|(place, ((action, status), runner, at, conclusion))| Notice {
+                v: VERSION,
+                delivery: format!("delivery-{place}").as_str().into(),
+                received_at: second(at),
+                action,
+                repository: "octo-org/widgets".parse().expect("a repository"),
+                public: false,
+                installation: None,
+                job: JobNotice {
+                    id: domain::ids::JobId(1),
+                    run_id: domain::ids::RunId(2),
+                    run_attempt: 1,
+                    name: "build".to_owned(),
+                    workflow: None,
+                    labels: vec!["linux".to_owned()],
+                    status: status.to_owned(),
+                    conclusion: conclusion.map(str::to_owned),
+                    runner: runner
+                        .map(|(id, name)| RunnerNotice { id: domain::ids::RunnerId(id), name: name.to_owned() }),
+                    created_at: second(0),
+                    started_at: Some(second(at)),
+                    completed_at: (action == Action::Completed).then(|| second(at + 1)),
+                    head_sha: String::new(),
+                    html_url: String::new(),
+                },
+            })
+            .collect()
+    })
+}
+
+fn told(notices: &[Notice]) -> Job {
+    let first = Job::first("linux".parse().expect("a pool"), &notices[0]);
+    notices.iter().skip(1).fold(first, |job, notice| job.join(notice))
+}
+
+proptest! {
+    #[test]
+    fn any_order_and_repetition_ends_in_the_same_facts(
+        (once, again) in deliveries().prop_flat_map(|once| {
+            let repeated = subsequence(once.clone(), 0..=once.len());
+            let again = repeated.prop_map({
+                let once = once.clone();
+                move |repeated| once.iter().cloned().chain(repeated).collect::<Vec<_>>()
+            });
+            (Just(once), again.prop_shuffle())
+        })
+    ) {
+        prop_assert_eq!(told(&once), told(&again));
+    }
+
+    #[test]
+    fn a_rank_never_decreases_and_a_gate_never_closes_again(notices in deliveries()) {
+        let mut job = Job::first("linux".parse().expect("a pool"), &notices[0]);
+        for notice in &notices {
+            let next = job.clone().join(notice);
+            prop_assert!(next.rank >= job.rank && next.gated >= job.gated);
+            prop_assert!(next.rank >= Rank::from(notice.action));
+            job = next;
+        }
+    }
+}
