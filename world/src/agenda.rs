@@ -13,10 +13,7 @@ pub(crate) struct Agenda<T> {
 
 impl<T> Agenda<T> {
     pub(crate) fn new() -> Self {
-        Self {
-            entries: BTreeMap::new(),
-            planned: 0,
-        }
+        Self { entries: BTreeMap::new(), planned: 0 }
     }
 
     pub(crate) fn plan(&mut self, at: Timestamp, what: T) {

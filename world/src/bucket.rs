@@ -13,12 +13,7 @@ pub(crate) struct Bucket {
 
 impl Bucket {
     pub(crate) fn new(size: f64, per_second: f64) -> Self {
-        Self {
-            size,
-            per_second,
-            level: size,
-            seen: None,
-        }
+        Self { size, per_second, level: size, seen: None }
     }
 
     /// Takes `amount` tokens, or none.

@@ -18,11 +18,7 @@ impl Ec2 {
         now: Timestamp,
     ) -> Result<Page<Reservation>, Failure> {
         self.admit(Operation::DescribeInstances, now)?;
-        if self
-            .faults
-            .lost_reply(Operation::DescribeInstances)
-            .is_some()
-        {
+        if self.faults.lost_reply(Operation::DescribeInstances).is_some() {
             return Err(Failure::NoReply);
         }
         if !ids.is_empty() && max_results.is_some() {
@@ -32,17 +28,13 @@ impl Ec2 {
             ));
         }
         if max_results.is_some_and(|size| !(5..=LARGEST_PAGE).contains(&size)) {
-            return Err(Failure::new(
-                Code::InvalidParameterValue,
-                "MaxResults must be between 5 and 1000",
-            ));
+            return Err(Failure::new(Code::InvalidParameterValue, "MaxResults must be between 5 and 1000"));
         }
         for id in ids {
             self.visible(id, now)?;
         }
         let first = next_token.map_or(Some(0), |token| token.strip_prefix("from-")?.parse().ok());
-        let first: usize =
-            first.ok_or_else(|| Failure::new(Code::InvalidNextToken, "The token is not valid"))?;
+        let first: usize = first.ok_or_else(|| Failure::new(Code::InvalidNextToken, "The token is not valid"))?;
 
         let mut reservations: Vec<Reservation> = Vec::new();
         let mut shown = 0;
@@ -58,28 +50,17 @@ impl Ec2 {
             }
             shown += 1;
             match reservations.last_mut() {
-                Some(last) if last.id == instance.reservation => {
-                    last.instances.push(instance.clone())
-                }
-                _ => reservations.push(Reservation {
-                    id: instance.reservation.clone(),
-                    instances: vec![instance.clone()],
-                }),
+                Some(last) if last.id == instance.reservation => last.instances.push(instance.clone()),
+                _ => reservations
+                    .push(Reservation { id: instance.reservation.clone(), instances: vec![instance.clone()] }),
             }
         }
-        Ok(Page {
-            items: reservations,
-            next_token: more,
-        })
+        Ok(Page { items: reservations, next_token: more })
     }
 
     /// Adds a subnet to the region.
     pub fn add_subnet(&mut self, id: &str, zone: &str, tags: Tags) -> SubnetId {
-        let subnet = Subnet {
-            id: id.into(),
-            zone: zone.to_owned(),
-            tags,
-        };
+        let subnet = Subnet { id: id.into(), zone: zone.to_owned(), tags };
         self.subnets.insert(subnet.id.clone(), subnet);
         id.into()
     }
@@ -126,10 +107,7 @@ fn matches(instance: &Instance, filters: &[Filter]) -> Result<bool, Failure> {
         all &= match filter.name.as_str() {
             "instance-id" => filter.accepts(instance.id.as_str()),
             "instance-state-name" => filter.accepts(instance.state.as_str()),
-            "client-token" => instance
-                .client_token
-                .as_ref()
-                .is_some_and(|token| filter.accepts(token)),
+            "client-token" => instance.client_token.as_ref().is_some_and(|token| filter.accepts(token)),
             "subnet-id" => filter.accepts(instance.subnet.as_str()),
             "availability-zone" => filter.accepts(&instance.zone),
             "instance-type" => filter.accepts(&instance.instance_type),
@@ -142,28 +120,20 @@ fn matches(instance: &Instance, filters: &[Filter]) -> Result<bool, Failure> {
 impl Filter {
     /// A filter by a tag's value.
     pub fn tag(key: &str, value: &str) -> Self {
-        Self {
-            name: format!("tag:{key}"),
-            values: vec![value.to_owned()],
-        }
+        Self { name: format!("tag:{key}"), values: vec![value.to_owned()] }
     }
 
     fn accepts(&self, text: &str) -> bool {
-        self.values
-            .iter()
-            .any(|pattern| glob(pattern.as_bytes(), text.as_bytes()))
+        self.values.iter().any(|pattern| glob(pattern.as_bytes(), text.as_bytes()))
     }
 
     fn accepts_tags(&self, name: &str, tags: &Tags) -> Result<bool, Failure> {
         if name == "tag-key" {
             return Ok(tags.keys().any(|key| self.accepts(key)));
         }
-        let key = name.strip_prefix("tag:").ok_or_else(|| {
-            Failure::new(
-                Code::InvalidParameterValue,
-                format!("The filter '{name}' is invalid"),
-            )
-        })?;
+        let key = name
+            .strip_prefix("tag:")
+            .ok_or_else(|| Failure::new(Code::InvalidParameterValue, format!("The filter '{name}' is invalid")))?;
         Ok(tags.get(key).is_some_and(|value| self.accepts(value)))
     }
 }
@@ -172,9 +142,7 @@ impl Filter {
 fn glob(pattern: &[u8], text: &[u8]) -> bool {
     match (pattern.first(), text.first()) {
         (None, None) => true,
-        (Some(b'*'), _) => {
-            glob(&pattern[1..], text) || !text.is_empty() && glob(pattern, &text[1..])
-        }
+        (Some(b'*'), _) => glob(&pattern[1..], text) || !text.is_empty() && glob(pattern, &text[1..]),
         (Some(b'?'), Some(_)) => glob(&pattern[1..], &text[1..]),
         (Some(expected), Some(found)) if expected == found => glob(&pattern[1..], &text[1..]),
         _ => false,

@@ -123,10 +123,7 @@ pub enum Failure {
 
 impl Failure {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
-        Failure::Refused {
-            code,
-            message: message.into(),
-        }
+        Failure::Refused { code, message: message.into() }
     }
 
     /// EC2's code, unless the reply was lost.

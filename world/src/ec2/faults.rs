@@ -64,13 +64,8 @@ pub struct Capacity {
 
 impl LaunchMatch {
     fn covers(&self, request: &RunInstances, instance_type: &str) -> bool {
-        self.subnet
-            .as_ref()
-            .is_none_or(|subnet| *subnet == request.subnet)
-            && self
-                .instance_type
-                .as_ref()
-                .is_none_or(|wanted| wanted == instance_type)
+        self.subnet.as_ref().is_none_or(|subnet| *subnet == request.subnet)
+            && self.instance_type.as_ref().is_none_or(|wanted| wanted == instance_type)
             && self.market.is_none_or(|market| market == request.market)
     }
 }
@@ -83,51 +78,33 @@ impl Faults {
         instance_type: &str,
         mut dice: impl FnMut() -> f64,
     ) -> Option<Failure> {
-        let struck = self
-            .refusals
-            .iter_mut()
-            .filter(|refusal| refusal.matches.covers(request, instance_type))
-            .find_map(|refusal| {
-                let strikes = match &mut refusal.when {
-                    When::Next(left) => {
-                        let strikes = *left > 0;
-                        *left = left.saturating_sub(1);
-                        strikes
-                    }
-                    When::Chance(chance) => dice() < *chance,
-                };
-                strikes.then_some(refusal.code)
-            })?;
-        Some(Failure::new(
-            struck,
-            format!(
-                "the model was told to refuse {instance_type} in {}",
-                request.subnet
-            ),
-        ))
+        let struck =
+            self.refusals.iter_mut().filter(|refusal| refusal.matches.covers(request, instance_type)).find_map(
+                |refusal| {
+                    let strikes = match &mut refusal.when {
+                        When::Next(left) => {
+                            let strikes = *left > 0;
+                            *left = left.saturating_sub(1);
+                            strikes
+                        }
+                        When::Chance(chance) => dice() < *chance,
+                    };
+                    strikes.then_some(refusal.code)
+                },
+            )?;
+        Some(Failure::new(struck, format!("the model was told to refuse {instance_type} in {}", request.subnet)))
     }
 
     /// How many machines a launch gets, taken from the stock.
-    pub(super) fn draw(
-        &mut self,
-        request: &RunInstances,
-        instance_type: &str,
-    ) -> Result<u32, Failure> {
-        let Some(stock) = self
-            .capacity
-            .iter_mut()
-            .find(|stock| stock.matches.covers(request, instance_type))
-        else {
+    pub(super) fn draw(&mut self, request: &RunInstances, instance_type: &str) -> Result<u32, Failure> {
+        let Some(stock) = self.capacity.iter_mut().find(|stock| stock.matches.covers(request, instance_type)) else {
             return Ok(request.max_count);
         };
         let granted = request.max_count.min(stock.left);
         if granted < request.min_count {
             return Err(Failure::new(
                 Code::InsufficientInstanceCapacity,
-                format!(
-                    "there is no sufficient {instance_type} capacity in {}",
-                    request.subnet
-                ),
+                format!("there is no sufficient {instance_type} capacity in {}", request.subnet),
             ));
         }
         stock.left -= granted;
@@ -136,10 +113,7 @@ impl Faults {
 
     /// Whether the reply to this call gets lost.
     pub(super) fn lost_reply(&mut self, operation: Operation) -> Option<LostReply> {
-        let at = self
-            .lost_replies
-            .iter()
-            .position(|(of, _)| *of == operation)?;
+        let at = self.lost_replies.iter().position(|(of, _)| *of == operation)?;
         self.lost_replies.remove(at).map(|(_, how)| how)
     }
 }

@@ -10,11 +10,7 @@ impl Ec2 {
     ///
     /// A repeated token with the same parameters answers with the instances of the first call, whatever became of them; it
     /// neither launches nor meets a capacity fault. A call that failed has not used its token.
-    pub fn run_instances(
-        &mut self,
-        request: RunInstances,
-        now: Timestamp,
-    ) -> Result<Reservation, Failure> {
+    pub fn run_instances(&mut self, request: RunInstances, now: Timestamp) -> Result<Reservation, Failure> {
         self.admit(Operation::RunInstances, now)?;
         let lost = self.faults.lost_reply(Operation::RunInstances);
         if lost == Some(LostReply::NotApplied) {
@@ -29,35 +25,15 @@ impl Ec2 {
 
     fn launch(&mut self, request: RunInstances, now: Timestamp) -> Result<Reservation, Failure> {
         if request.min_count == 0 || request.min_count > request.max_count {
-            return Err(Failure::new(
-                Code::InvalidParameterValue,
-                "MinCount must be between 1 and MaxCount",
-            ));
+            return Err(Failure::new(Code::InvalidParameterValue, "MinCount must be between 1 and MaxCount"));
         }
-        if request
-            .client_token
-            .as_ref()
-            .is_some_and(|token| token.len() > 64 || !token.is_ascii())
-        {
-            return Err(Failure::new(
-                Code::InvalidParameterValue,
-                "ClientToken is at most 64 ASCII characters",
-            ));
+        if request.client_token.as_ref().is_some_and(|token| token.len() > 64 || !token.is_ascii()) {
+            return Err(Failure::new(Code::InvalidParameterValue, "ClientToken is at most 64 ASCII characters"));
         }
-        let zone = self
-            .subnets
-            .get(&request.subnet)
-            .map(|subnet| subnet.zone.clone())
-            .ok_or_else(|| {
-                Failure::new(
-                    Code::InvalidSubnetIdNotFound,
-                    format!("The subnet ID '{}' does not exist", request.subnet),
-                )
-            })?;
-        let token = request
-            .client_token
-            .clone()
-            .map(|token| (zone.clone(), token));
+        let zone = self.subnets.get(&request.subnet).map(|subnet| subnet.zone.clone()).ok_or_else(|| {
+            Failure::new(Code::InvalidSubnetIdNotFound, format!("The subnet ID '{}' does not exist", request.subnet))
+        })?;
+        let token = request.client_token.clone().map(|token| (zone.clone(), token));
         if let Some(used) = token.as_ref().and_then(|token| self.tokens.get(token)) {
             if used.request != request {
                 return Err(Failure::new(
@@ -70,27 +46,13 @@ impl Ec2 {
 
         let (template, version, data) =
             self.resolve_template(&request.template, request.template_version.as_deref())?;
-        let instance_type = request
-            .instance_type
-            .clone()
-            .unwrap_or_else(|| data.instance_type.clone());
+        let instance_type = request.instance_type.clone().unwrap_or_else(|| data.instance_type.clone());
         let rng = &mut self.rng;
-        if let Some(refusal) = self
-            .faults
-            .refusal(&request, &instance_type, || rng.random())
-        {
+        if let Some(refusal) = self.faults.refusal(&request, &instance_type, || rng.random()) {
             return Err(refusal);
         }
-        if self.config.throttle
-            && !self
-                .throttle
-                .run_instances
-                .take(f64::from(request.max_count), now)
-        {
-            return Err(Failure::new(
-                Code::RequestLimitExceeded,
-                "Request limit exceeded: instances.",
-            ));
+        if self.config.throttle && !self.throttle.run_instances.take(f64::from(request.max_count), now) {
+            return Err(Failure::new(Code::RequestLimitExceeded, "Request limit exceeded: instances."));
         }
         let granted = self.faults.draw(&request, &instance_type)?;
 
@@ -115,12 +77,7 @@ impl Ec2 {
                 volume_tags: request.volume_tags.clone(),
                 client_token: request.client_token.clone(),
                 launch_index,
-                private_ip: format!(
-                    "10.{}.{}.{}",
-                    number >> 16 & 0xff,
-                    number >> 8 & 0xff,
-                    number & 0xff
-                ),
+                private_ip: format!("10.{}.{}.{}", number >> 16 & 0xff, number >> 8 & 0xff, number & 0xff),
                 launched_at: now,
                 state: State::Pending,
                 state_since: now,
@@ -129,32 +86,17 @@ impl Ec2 {
                 visible_at: now + self.faults.invisible_for,
                 comes_up: self.rng.random::<f64>() >= self.faults.boot_failures,
             });
-            self.agenda
-                .plan(now + self.config.pending, Due::Running(id));
+            self.agenda.plan(now + self.config.pending, Due::Running(id));
         }
         self.launches += u64::from(granted);
         if let Some(token) = token {
-            self.tokens.insert(
-                token,
-                TokenUse {
-                    request,
-                    reservation: reservation.clone(),
-                },
-            );
+            self.tokens.insert(token, TokenUse { request, reservation: reservation.clone() });
         }
         Ok(self.reservation(&reservation))
     }
 
     fn reservation(&self, id: &ReservationId) -> Reservation {
-        let instances = self
-            .instances
-            .iter()
-            .filter(|instance| instance.reservation == *id)
-            .cloned()
-            .collect();
-        Reservation {
-            id: id.clone(),
-            instances,
-        }
+        let instances = self.instances.iter().filter(|instance| instance.reservation == *id).cloned().collect();
+        Reservation { id: id.clone(), instances }
     }
 }

@@ -11,11 +11,7 @@ const SPOT_NOTICE: Duration = Duration::from_secs(120);
 
 impl Ec2 {
     /// TerminateInstances. One id that does not exist, or is not visible yet, fails the whole call and nothing ends.
-    pub fn terminate_instances(
-        &mut self,
-        ids: &[InstanceId],
-        now: Timestamp,
-    ) -> Result<Vec<StateChange>, Failure> {
+    pub fn terminate_instances(&mut self, ids: &[InstanceId], now: Timestamp) -> Result<Vec<StateChange>, Failure> {
         self.admit(Operation::TerminateInstances, now)?;
         let lost = self.faults.lost_reply(Operation::TerminateInstances);
         if lost == Some(LostReply::NotApplied) {
@@ -28,11 +24,7 @@ impl Ec2 {
         for id in ids {
             let previous = self.state(id);
             self.end(id, EndCause::TerminateCall, now);
-            changes.push(StateChange {
-                id: id.clone(),
-                previous,
-                current: self.state(id),
-            });
+            changes.push(StateChange { id: id.clone(), previous, current: self.state(id) });
         }
         match lost {
             Some(_) => Err(Failure::NoReply),
@@ -52,32 +44,19 @@ impl Ec2 {
             OnPowerOff::Terminate => self.end(id, EndCause::PowerOff, now),
             OnPowerOff::Stop => {
                 self.enter(id, State::Stopping, now);
-                self.agenda.plan(
-                    now,
-                    Due::Tell(Happening::PowerLost {
-                        instance: id.clone(),
-                    }),
-                );
-                self.agenda
-                    .plan(now + self.config.stopping, Due::Stopped(id.clone()));
+                self.agenda.plan(now, Due::Tell(Happening::PowerLost { instance: id.clone() }));
+                self.agenda.plan(now + self.config.stopping, Due::Stopped(id.clone()));
             }
         }
     }
 
     /// EC2 wants its spot machine back: notice now, gone in two minutes. Does nothing to other machines.
     pub fn interrupt_spot(&mut self, id: &InstanceId, now: Timestamp) {
-        let is_spot = self
-            .instance(id)
-            .is_some_and(|instance| instance.market == Market::Spot && instance.state.is_live());
+        let is_spot =
+            self.instance(id).is_some_and(|instance| instance.market == Market::Spot && instance.state.is_live());
         if is_spot {
             let at = now + SPOT_NOTICE;
-            self.agenda.plan(
-                now,
-                Due::Tell(Happening::SpotNotice {
-                    instance: id.clone(),
-                    at,
-                }),
-            );
+            self.agenda.plan(now, Due::Tell(Happening::SpotNotice { instance: id.clone(), at }));
             self.agenda.plan(at, Due::SpotTake(id.clone()));
         }
     }
@@ -97,19 +76,9 @@ impl Ec2 {
         }
         instance.end = Some(why);
         self.enter(id, State::ShuttingDown, now);
-        self.ended.push(Ended {
-            instance: id.clone(),
-            why,
-            at: now,
-        });
-        self.agenda.plan(
-            now,
-            Due::Tell(Happening::PowerLost {
-                instance: id.clone(),
-            }),
-        );
-        self.agenda
-            .plan(now + self.config.shutting_down, Due::Terminated(id.clone()));
+        self.ended.push(Ended { instance: id.clone(), why, at: now });
+        self.agenda.plan(now, Due::Tell(Happening::PowerLost { instance: id.clone() }));
+        self.agenda.plan(now + self.config.shutting_down, Due::Terminated(id.clone()));
     }
 
     pub(super) fn happen(&mut self, due: Due, at: Timestamp) -> Option<Happening> {
@@ -123,9 +92,8 @@ impl Ec2 {
                 None
             }
             Due::Booted(instance) => {
-                let up = self
-                    .instance(&instance)
-                    .is_some_and(|machine| machine.state == State::Running && machine.comes_up);
+                let up =
+                    self.instance(&instance).is_some_and(|machine| machine.state == State::Running && machine.comes_up);
                 up.then_some(Happening::Booted { instance })
             }
             Due::SpotTake(id) => {
@@ -158,42 +126,27 @@ impl Ec2 {
     }
 
     fn state(&self, id: &InstanceId) -> State {
-        self.instance(id)
-            .map_or(State::Terminated, |instance| instance.state)
+        self.instance(id).map_or(State::Terminated, |instance| instance.state)
     }
 
     /// The instance as the API sees it: not before it is visible, not after it is forgotten.
     pub(super) fn visible(&self, id: &InstanceId, now: Timestamp) -> Result<&Instance, Failure> {
         let digits = id.as_str().strip_prefix("i-").unwrap_or_default();
         if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(Failure::new(
-                Code::InvalidInstanceIdMalformed,
-                format!("Invalid id: \"{id}\""),
-            ));
+            return Err(Failure::new(Code::InvalidInstanceIdMalformed, format!("Invalid id: \"{id}\"")));
         }
-        self.instance(id)
-            .filter(|instance| self.is_visible(instance, now))
-            .ok_or_else(|| {
-                Failure::new(
-                    Code::InvalidInstanceIdNotFound,
-                    format!("The instance ID '{id}' does not exist"),
-                )
-            })
+        self.instance(id).filter(|instance| self.is_visible(instance, now)).ok_or_else(|| {
+            Failure::new(Code::InvalidInstanceIdNotFound, format!("The instance ID '{id}' does not exist"))
+        })
     }
 
     pub(super) fn is_visible(&self, instance: &Instance, now: Timestamp) -> bool {
-        let forgotten = instance.state == State::Terminated
-            && instance.state_since + self.config.remembered <= now;
+        let forgotten = instance.state == State::Terminated && instance.state_since + self.config.remembered <= now;
         instance.visible_at <= now && !forgotten
     }
 
     /// CreateTags on instances and volumes. One unknown resource fails the whole call.
-    pub fn create_tags(
-        &mut self,
-        resources: &[String],
-        tags: &Tags,
-        now: Timestamp,
-    ) -> Result<(), Failure> {
+    pub fn create_tags(&mut self, resources: &[String], tags: &Tags, now: Timestamp) -> Result<(), Failure> {
         self.admit(Operation::CreateTags, now)?;
         let mut targets = Vec::new();
         for resource in resources {
@@ -201,24 +154,14 @@ impl Ec2 {
                 .instances
                 .iter()
                 .position(|each| {
-                    self.is_visible(each, now)
-                        && (each.id.as_str() == resource || each.volume.as_str() == resource)
+                    self.is_visible(each, now) && (each.id.as_str() == resource || each.volume.as_str() == resource)
                 })
-                .ok_or_else(|| {
-                    Failure::new(
-                        Code::InvalidIdNotFound,
-                        format!("The ID '{resource}' is not valid"),
-                    )
-                })?;
+                .ok_or_else(|| Failure::new(Code::InvalidIdNotFound, format!("The ID '{resource}' is not valid")))?;
             targets.push((found, resource));
         }
         for (at, resource) in targets {
             let instance = &mut self.instances[at];
-            let own = if instance.id.as_str() == resource {
-                &mut instance.tags
-            } else {
-                &mut instance.volume_tags
-            };
+            let own = if instance.id.as_str() == resource { &mut instance.tags } else { &mut instance.volume_tags };
             own.extend(tags.clone());
         }
         Ok(())

@@ -214,9 +214,7 @@ impl Ec2 {
 
     /// The machines that exist now: what a run must not leave behind.
     pub fn alive(&self) -> impl Iterator<Item = &Instance> {
-        self.instances
-            .iter()
-            .filter(|instance| instance.state.is_live())
+        self.instances.iter().filter(|instance| instance.state.is_live())
     }
 
     /// How many machines were ever launched.
@@ -238,10 +236,7 @@ impl Ec2 {
     fn admit(&mut self, operation: Operation, now: Timestamp) -> Result<(), Failure> {
         *self.calls.entry(operation).or_default() += 1;
         if self.config.throttle && !self.throttle.of(operation).take(1.0, now) {
-            return Err(Failure::new(
-                Code::RequestLimitExceeded,
-                "Request limit exceeded.",
-            ));
+            return Err(Failure::new(Code::RequestLimitExceeded, "Request limit exceeded."));
         }
         Ok(())
     }

@@ -14,11 +14,7 @@ impl Ec2 {
         now: Timestamp,
     ) -> Result<LaunchTemplate, Failure> {
         self.admit(Operation::CreateLaunchTemplate, now)?;
-        if self
-            .templates
-            .values()
-            .any(|template| template.name == name)
-        {
+        if self.templates.values().any(|template| template.name == name) {
             return Err(Failure::new(
                 Code::InvalidLaunchTemplateNameAlreadyExists,
                 "Launch template name already in use.",
@@ -70,10 +66,7 @@ impl Ec2 {
                 wanted &= match filter.name.as_str() {
                     "launch-template-name" => filter.values.contains(&template.name),
                     name => match name.strip_prefix("tag:") {
-                        Some(key) => template
-                            .tags
-                            .get(key)
-                            .is_some_and(|value| filter.values.contains(value)),
+                        Some(key) => template.tags.get(key).is_some_and(|value| filter.values.contains(value)),
                         None => {
                             return Err(Failure::new(
                                 Code::InvalidParameterValue,
@@ -122,19 +115,12 @@ impl Ec2 {
         };
         number
             .and_then(|number: u64| {
-                Some((
-                    found.id.clone(),
-                    number,
-                    found.versions.get(number.checked_sub(1)? as usize)?.clone(),
-                ))
+                Some((found.id.clone(), number, found.versions.get(number.checked_sub(1)? as usize)?.clone()))
             })
             .ok_or_else(|| {
                 Failure::new(
                     Code::InvalidLaunchTemplateVersionNotFound,
-                    format!(
-                        "Could not find launch template version {}",
-                        version.unwrap_or_default()
-                    ),
+                    format!("Could not find launch template version {}", version.unwrap_or_default()),
                 )
             })
     }
@@ -142,7 +128,10 @@ impl Ec2 {
     fn template(&self, template: &TemplateRef) -> Result<&LaunchTemplate, Failure> {
         match template {
             TemplateRef::Id(id) => self.templates.get(id).ok_or_else(|| {
-                Failure::new(Code::InvalidLaunchTemplateIdNotFound, format!("The launch template ID '{id}' does not exist"))
+                Failure::new(
+                    Code::InvalidLaunchTemplateIdNotFound,
+                    format!("The launch template ID '{id}' does not exist"),
+                )
             }),
             TemplateRef::Name(name) => self.templates.values().find(|each| each.name == *name).ok_or_else(|| {
                 Failure::new(

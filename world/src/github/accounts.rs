@@ -32,11 +32,7 @@ pub struct HookConfig {
 
 impl Default for HookConfig {
     fn default() -> Self {
-        Self {
-            url: "https://example.invalid/".to_owned(),
-            content_type: "json".to_owned(),
-            secret: None,
-        }
+        Self { url: "https://example.invalid/".to_owned(), content_type: "json".to_owned(), secret: None }
     }
 }
 
@@ -56,20 +52,8 @@ impl GitHub {
     /// Adds an account which has not installed the app: nothing of it is accessible, and no webhook comes from it.
     pub fn add_owner(&mut self, login: &str, kind: OwnerKind, now: Timestamp) -> OwnerId {
         let id = OwnerId(self.fresh_id());
-        let default = Group {
-            id: DEFAULT_GROUP,
-            name: "Default".to_owned(),
-            repositories: None,
-            allows_public: true,
-        };
-        let owner = Owner {
-            id,
-            login: login.to_owned(),
-            kind,
-            installation: None,
-            since: now,
-            groups: vec![default],
-        };
+        let default = Group { id: DEFAULT_GROUP, name: "Default".to_owned(), repositories: None, allows_public: true };
+        let owner = Owner { id, login: login.to_owned(), kind, installation: None, since: now, groups: vec![default] };
         self.owners.insert(id, owner);
         id
     }
@@ -93,19 +77,8 @@ impl GitHub {
         now: Timestamp,
     ) -> RepositoryId {
         let id = RepositoryId(self.fresh_id());
-        let owner_login = self
-            .owners
-            .get(&owner)
-            .map(|owner| owner.login.clone())
-            .unwrap_or_default();
-        let repository = Repository {
-            id,
-            owner,
-            owner_login,
-            name: name.to_owned(),
-            visibility,
-            created_at: now,
-        };
+        let owner_login = self.owners.get(&owner).map(|owner| owner.login.clone()).unwrap_or_default();
+        let repository = Repository { id, owner, owner_login, name: name.to_owned(), visibility, created_at: now };
         self.repositories.insert(id, repository);
         id
     }
@@ -126,16 +99,12 @@ impl GitHub {
     /// A repository by its name.
     pub fn find_repository(&self, owner: &str, name: &str) -> Option<&Repository> {
         let scope = Scope::repository(owner, name);
-        self.repositories
-            .values()
-            .find(|repository| scope.covers(repository))
+        self.repositories.values().find(|repository| scope.covers(repository))
     }
 
     /// An account by its login.
     pub fn find_owner(&self, login: &str) -> Option<&Owner> {
-        self.owners
-            .values()
-            .find(|owner| owner.login.eq_ignore_ascii_case(login))
+        self.owners.values().find(|owner| owner.login.eq_ignore_ascii_case(login))
     }
 
     /// An account by its id.
@@ -146,11 +115,7 @@ impl GitHub {
     /// `GET /app`: the app, and how often it is installed.
     pub fn get_app(&mut self, now: Timestamp) -> Result<(App, usize), Failure> {
         let reply = self.admit(Caller::App, Endpoint::GetApp, now)?;
-        let installed = self
-            .owners
-            .values()
-            .filter(|owner| owner.installation.is_some())
-            .count();
+        let installed = self.owners.values().filter(|owner| owner.installation.is_some()).count();
         reply.with((self.app.clone(), installed))
     }
 
@@ -160,19 +125,9 @@ impl GitHub {
     }
 
     /// `GET /app/installations`
-    pub fn list_installations(
-        &mut self,
-        paging: Paging,
-        now: Timestamp,
-    ) -> Result<Listed<Owner>, Failure> {
+    pub fn list_installations(&mut self, paging: Paging, now: Timestamp) -> Result<Listed<Owner>, Failure> {
         let reply = self.admit(Caller::App, Endpoint::ListInstallations, now)?;
-        reply.with(
-            paging.of(self
-                .owners
-                .values()
-                .filter(|owner| owner.installation.is_some())
-                .cloned()),
-        )
+        reply.with(paging.of(self.owners.values().filter(|owner| owner.installation.is_some()).cloned()))
     }
 
     /// `GET /orgs/{org}/installation` and `GET /repos/{owner}/{repo}/installation`
@@ -181,10 +136,8 @@ impl GitHub {
         if let Scope::Repository { owner, name } = scope {
             self.find_repository(owner, name).ok_or(Failure::NotFound)?;
         }
-        let owner = self
-            .find_owner(scope.owner())
-            .filter(|owner| owner.installation.is_some())
-            .ok_or(Failure::NotFound)?;
+        let owner =
+            self.find_owner(scope.owner()).filter(|owner| owner.installation.is_some()).ok_or(Failure::NotFound)?;
         if matches!(scope, Scope::Organization(_)) && owner.kind == OwnerKind::User {
             return Err(Failure::NotFound);
         }
@@ -192,24 +145,15 @@ impl GitHub {
     }
 
     /// `POST /app/installations/{id}/access_tokens`
-    pub fn create_token(
-        &mut self,
-        installation: InstallationId,
-        now: Timestamp,
-    ) -> Result<AccessToken, Failure> {
+    pub fn create_token(&mut self, installation: InstallationId, now: Timestamp) -> Result<AccessToken, Failure> {
         let reply = self.admit(Caller::App, Endpoint::CreateToken, now)?;
-        if !self
-            .owners
-            .values()
-            .any(|owner| owner.installation == Some(installation))
-        {
+        if !self.owners.values().any(|owner| owner.installation == Some(installation)) {
             return Err(Failure::NotFound);
         }
         let token = format!("ghs_{}", self.fresh_secret());
         let expires_at = now + self.config.token_life;
         self.tokens.retain(|_, (_, expires)| *expires > now);
-        self.tokens
-            .insert(token.clone(), (installation, expires_at));
+        self.tokens.insert(token.clone(), (installation, expires_at));
         reply.with(AccessToken { token, expires_at })
     }
 
@@ -222,19 +166,13 @@ impl GitHub {
     }
 
     /// The account of a scope, if the caller may act there.
-    pub(super) fn entitled(
-        &self,
-        caller: InstallationId,
-        scope: &Scope,
-    ) -> Result<&Owner, Failure> {
+    pub(super) fn entitled(&self, caller: InstallationId, scope: &Scope) -> Result<&Owner, Failure> {
         let owner = self.find_owner(scope.owner()).ok_or(Failure::NotFound)?;
         if let Scope::Repository { owner, name } = scope {
             self.find_repository(owner, name).ok_or(Failure::NotFound)?;
         }
         if owner.installation != Some(caller) {
-            return Err(Failure::Forbidden(
-                "Resource not accessible by integration".to_owned(),
-            ));
+            return Err(Failure::Forbidden("Resource not accessible by integration".to_owned()));
         }
         Ok(owner)
     }
@@ -247,9 +185,7 @@ impl GitHub {
         name: &str,
     ) -> Result<RepositoryId, Failure> {
         self.entitled(caller, &Scope::repository(owner, name))?;
-        self.find_repository(owner, name)
-            .map(|repository| repository.id)
-            .ok_or(Failure::NotFound)
+        self.find_repository(owner, name).map(|repository| repository.id).ok_or(Failure::NotFound)
     }
 
     /// `GET /orgs/{org}/actions/runner-groups`
@@ -291,8 +227,7 @@ impl GitHub {
 
     /// Somebody filled in the form of a manifest: the code stands for the app for an hour, once.
     pub fn add_manifest_code(&mut self, code: &str, now: Timestamp) {
-        self.manifest_codes
-            .insert(code.to_owned(), now + MANIFEST_CODE_LIFE);
+        self.manifest_codes.insert(code.to_owned(), now + MANIFEST_CODE_LIFE);
     }
 
     /// `POST /app-manifests/{code}/conversions`

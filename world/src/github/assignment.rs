@@ -48,12 +48,7 @@ impl GitHub {
             if self.idle.is_empty() {
                 return;
             }
-            let fitting: Vec<RunnerId> = self
-                .idle
-                .iter()
-                .copied()
-                .filter(|runner| self.fits(*runner, id))
-                .collect();
+            let fitting: Vec<RunnerId> = self.idle.iter().copied().filter(|runner| self.fits(*runner, id)).collect();
             if fitting.is_empty() {
                 continue;
             }
@@ -76,18 +71,10 @@ impl GitHub {
             .get(&repository.owner)
             .and_then(|owner| owner.groups.iter().find(|group| group.id == runner.group))
             .is_some_and(|group| {
-                group
-                    .repositories
-                    .as_ref()
-                    .is_none_or(|selected| selected.contains(&repository.id))
+                group.repositories.as_ref().is_none_or(|selected| selected.contains(&repository.id))
                     && (group.allows_public || repository.visibility == Visibility::Private)
             });
-        let has = |wanted: &String| {
-            runner
-                .labels
-                .iter()
-                .any(|label| label.eq_ignore_ascii_case(wanted))
-        };
+        let has = |wanted: &String| runner.labels.iter().any(|label| label.eq_ignore_ascii_case(wanted));
         runner.scope.covers(repository) && allowed && job.labels.iter().all(has)
     }
 
@@ -102,9 +89,7 @@ impl GitHub {
         let Some(offered) = self.jobs.get_mut(&job) else {
             return;
         };
-        offered.state = JobState::Queued {
-            assigned: Some(runner),
-        };
+        offered.state = JobState::Queued { assigned: Some(runner) };
         match operator {
             Operator::Process => {
                 let repository = self
@@ -112,16 +97,9 @@ impl GitHub {
                     .get(&offered.repository)
                     .map(|at| format!("{}/{}", at.owner_login, at.name))
                     .unwrap_or_default();
-                let offer = Offer {
-                    runner,
-                    job,
-                    repository,
-                    runs_for: offered.runs_for,
-                    ends: offered.ends,
-                };
+                let offer = Offer { runner, job, repository, runs_for: offered.runs_for, ends: offered.ends };
                 self.agenda.plan(now, Due::Tell(Happening::Offered(offer)));
-                self.agenda
-                    .plan(now + self.config.pick_up, Due::PickUp(job, runner));
+                self.agenda.plan(now + self.config.pick_up, Due::PickUp(job, runner));
             }
             Operator::Model => {
                 let finishes = now + offered.runs_for;
@@ -133,12 +111,7 @@ impl GitHub {
 
     /// The runner picks up the job it was offered: from now on the job runs.
     pub fn acquire(&mut self, runner: RunnerId, job: JobId, now: Timestamp) -> Result<(), Unknown> {
-        let offered = self.jobs.get(&job).is_some_and(|job| {
-            job.state
-                == JobState::Queued {
-                    assigned: Some(runner),
-                }
-        });
+        let offered = self.jobs.get(&job).is_some_and(|job| job.state == JobState::Queued { assigned: Some(runner) });
         if !offered {
             return Err(Unknown);
         }
@@ -150,15 +123,9 @@ impl GitHub {
         let (Some(runner), Some(job)) = (self.runners.get(&runner), self.jobs.get_mut(&id)) else {
             return;
         };
-        job.state = JobState::InProgress {
-            runner: runner.as_job_runner(),
-        };
+        job.state = JobState::InProgress { runner: runner.as_job_runner() };
         job.started_at = Some(now);
-        job.history.started.push(Start {
-            at: now,
-            runner: runner.id,
-            name: runner.name.clone(),
-        });
+        job.history.started.push(Start { at: now, runner: runner.id, name: runner.name.clone() });
         self.announce(id, "in_progress", now);
     }
 
@@ -170,9 +137,10 @@ impl GitHub {
         conclusion: Conclusion,
         now: Timestamp,
     ) -> Result<(), Unknown> {
-        let runs = self.jobs.get(&job).is_some_and(
-            |job| matches!(&job.state, JobState::InProgress { runner: on } if on.id == runner),
-        );
+        let runs = self
+            .jobs
+            .get(&job)
+            .is_some_and(|job| matches!(&job.state, JobState::InProgress { runner: on } if on.id == runner));
         if !runs {
             return Err(Unknown);
         }
@@ -180,28 +148,15 @@ impl GitHub {
         Ok(())
     }
 
-    pub(super) fn conclude(
-        &mut self,
-        runner: RunnerId,
-        id: JobId,
-        conclusion: Conclusion,
-        now: Timestamp,
-    ) {
+    pub(super) fn conclude(&mut self, runner: RunnerId, id: JobId, conclusion: Conclusion, now: Timestamp) {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
         let by = job.state.runner().cloned();
-        job.state = JobState::Completed {
-            conclusion,
-            runner: by,
-        };
+        job.state = JobState::Completed { conclusion, runner: by };
         job.completed_at = Some(now);
         self.announce(id, "completed", now);
-        if self
-            .runners
-            .get(&runner)
-            .is_some_and(|runner| runner.ephemeral)
-        {
+        if self.runners.get(&runner).is_some_and(|runner| runner.ephemeral) {
             self.remove_runner(runner, now);
         } else {
             self.release(runner, now);
@@ -217,22 +172,17 @@ impl GitHub {
         };
         runner.online = false;
         runner.offline_since = now;
-        let running = runner.job.filter(|job| {
-            self.jobs
-                .get(job)
-                .is_some_and(|job| matches!(job.state, JobState::InProgress { .. }))
-        });
+        let running = runner
+            .job
+            .filter(|job| self.jobs.get(job).is_some_and(|job| matches!(job.state, JobState::InProgress { .. })));
         match running {
             Some(killed) => {
                 if let Some(job) = self.jobs.get_mut(&killed) {
                     job.history.killed = Some(now);
                 }
-                self.agenda
-                    .plan(now + self.config.lost_runner, Due::RunnerLost(id, killed));
+                self.agenda.plan(now + self.config.lost_runner, Due::RunnerLost(id, killed));
             }
-            None => self
-                .agenda
-                .plan(now + self.config.offline_limit, Due::OfflineLimit(id, now)),
+            None => self.agenda.plan(now + self.config.offline_limit, Due::OfflineLimit(id, now)),
         }
     }
 
@@ -250,12 +200,7 @@ impl GitHub {
     }
 
     pub(super) fn not_picked_up(&mut self, job: JobId, runner: RunnerId, now: Timestamp) {
-        if self.jobs.get(&job).is_some_and(|job| {
-            job.state
-                == JobState::Queued {
-                    assigned: Some(runner),
-                }
-        }) {
+        if self.jobs.get(&job).is_some_and(|job| job.state == JobState::Queued { assigned: Some(runner) }) {
             self.put_in_queue(job, now);
             self.release(runner, now);
             self.assign(now);

@@ -46,15 +46,8 @@ pub struct CheckOutput {
 }
 
 const STATUSES: [&str; 3] = ["queued", "in_progress", "completed"];
-const CONCLUSIONS: [&str; 7] = [
-    "success",
-    "failure",
-    "neutral",
-    "cancelled",
-    "skipped",
-    "timed_out",
-    "action_required",
-];
+const CONCLUSIONS: [&str; 7] =
+    ["success", "failure", "neutral", "cancelled", "skipped", "timed_out", "action_required"];
 
 impl GitHub {
     /// `POST /repos/{owner}/{repo}/check-runs`
@@ -70,19 +63,11 @@ impl GitHub {
         let reply = self.admit(Caller::Installation(caller), Endpoint::CreateCheckRun, now)?;
         let repository = self.entitled_repository(caller, owner, repo)?;
         if change.name.as_ref().is_none_or(String::is_empty) || head_sha.len() != 40 {
-            return Err(Failure::Unprocessable(
-                "Invalid request: name and head_sha are needed".to_owned(),
-            ));
+            return Err(Failure::Unprocessable("Invalid request: name and head_sha are needed".to_owned()));
         }
         let now_is = CheckRunChange::default().changed(change)?;
         let id = CheckRunId(self.fresh_id());
-        let run = CheckRun {
-            id,
-            repository,
-            head_sha: head_sha.to_owned(),
-            now: now_is,
-            created_at: now,
-        };
+        let run = CheckRun { id, repository, head_sha: head_sha.to_owned(), now: now_is, created_at: now };
         self.check_runs.insert(id, run.clone());
         reply.with(run)
     }
@@ -99,11 +84,7 @@ impl GitHub {
     ) -> Result<CheckRun, Failure> {
         let reply = self.admit(Caller::Installation(caller), Endpoint::UpdateCheckRun, now)?;
         let repository = self.entitled_repository(caller, owner, repo)?;
-        let run = self
-            .check_runs
-            .get_mut(&id)
-            .filter(|run| run.repository == repository)
-            .ok_or(Failure::NotFound)?;
+        let run = self.check_runs.get_mut(&id).filter(|run| run.repository == repository).ok_or(Failure::NotFound)?;
         run.now = run.now.clone().changed(change)?;
         reply.with(run.clone())
     }
@@ -116,30 +97,15 @@ impl GitHub {
 
 impl CheckRunChange {
     fn changed(self, change: CheckRunChange) -> Result<CheckRunChange, Failure> {
-        let known = |value: &Option<String>, of: &[&str]| {
-            value
-                .as_ref()
-                .is_none_or(|value| of.contains(&value.as_str()))
-        };
+        let known =
+            |value: &Option<String>, of: &[&str]| value.as_ref().is_none_or(|value| of.contains(&value.as_str()));
         if !known(&change.status, &STATUSES) || !known(&change.conclusion, &CONCLUSIONS) {
-            return Err(Failure::Unprocessable(
-                "Invalid request: unknown status or conclusion".to_owned(),
-            ));
+            return Err(Failure::Unprocessable("Invalid request: unknown status or conclusion".to_owned()));
         }
         // A conclusion completes the run, said or not.
-        let status = change
-            .conclusion
-            .as_ref()
-            .map(|_| "completed".to_owned())
-            .or(change.status)
-            .or(self.status);
-        if status.as_deref() == Some("completed")
-            && change.conclusion.is_none()
-            && self.conclusion.is_none()
-        {
-            return Err(Failure::Unprocessable(
-                "Invalid request: a completed check run needs a conclusion".to_owned(),
-            ));
+        let status = change.conclusion.as_ref().map(|_| "completed".to_owned()).or(change.status).or(self.status);
+        if status.as_deref() == Some("completed") && change.conclusion.is_none() && self.conclusion.is_none() {
+            return Err(Failure::Unprocessable("Invalid request: a completed check run needs a conclusion".to_owned()));
         }
         Ok(CheckRunChange {
             name: change.name.or(self.name),

@@ -79,10 +79,7 @@ impl GitHub {
         let Some(job) = self.jobs.get(&id).cloned() else {
             return;
         };
-        let (Some(run), Some(repository)) = (
-            self.runs.get(&job.run),
-            self.repositories.get(&job.repository),
-        ) else {
+        let (Some(run), Some(repository)) = (self.runs.get(&job.run), self.repositories.get(&job.repository)) else {
             return;
         };
         let Some(owner) = self.owners.get(&repository.owner) else {
@@ -103,14 +100,8 @@ impl GitHub {
             return;
         }
         let secret = self.fresh_secret();
-        let guid = format!(
-            "{}-{}-{}-{}-{}",
-            &secret[..8],
-            &secret[8..12],
-            &secret[12..16],
-            &secret[16..20],
-            &secret[20..]
-        );
+        let guid =
+            format!("{}-{}-{}-{}-{}", &secret[..8], &secret[8..12], &secret[12..16], &secret[16..20], &secret[20..]);
         let (soonest, latest) = self.config.webhook_delay;
         let delay = soonest + latest.saturating_sub(soonest).mul_f64(self.rng.random());
         self.plan_delivery(guid, false, event, now + delay);
@@ -118,46 +109,21 @@ impl GitHub {
 
     fn plan_delivery(&mut self, guid: String, redelivery: bool, event: JobEvent, at: Timestamp) {
         let id = DeliveryId(self.fresh_id());
-        self.deliveries.insert(
-            id,
-            Delivery {
-                id,
-                guid,
-                redelivery,
-                event,
-                attempted: None,
-            },
-        );
+        self.deliveries.insert(id, Delivery { id, guid, redelivery, event, attempted: None });
         self.agenda.plan(at, Due::Deliver(id));
     }
 
     pub(super) fn send(&mut self, id: DeliveryId) -> Option<Happening> {
-        self.deliveries
-            .get(&id)
-            .map(|delivery| Happening::Deliver(Box::new(delivery.clone())))
+        self.deliveries.get(&id).map(|delivery| Happening::Deliver(Box::new(delivery.clone())))
     }
 
     /// The driver says what became of a delivery. Nothing is ever sent again by itself.
-    pub fn record_answer(
-        &mut self,
-        id: DeliveryId,
-        answer: Answer,
-        took: Duration,
-        now: Timestamp,
-    ) {
+    pub fn record_answer(&mut self, id: DeliveryId, answer: Answer, took: Duration, now: Timestamp) {
         let kept = self.config.deliveries_kept;
-        self.deliveries.retain(|_, delivery| {
-            delivery
-                .attempted
-                .as_ref()
-                .is_none_or(|attempted| attempted.at + kept > now)
-        });
+        self.deliveries
+            .retain(|_, delivery| delivery.attempted.as_ref().is_none_or(|attempted| attempted.at + kept > now));
         if let Some(delivery) = self.deliveries.get_mut(&id) {
-            delivery.attempted = Some(Attempted {
-                at: now,
-                took,
-                answer,
-            });
+            delivery.attempted = Some(Attempted { at: now, took, answer });
         }
     }
 
@@ -172,9 +138,7 @@ impl GitHub {
         let before = match cursor {
             None => u64::MAX,
             Some(cursor) => {
-                let number = cursor
-                    .strip_prefix("v1_")
-                    .and_then(|number| number.parse().ok());
+                let number = cursor.strip_prefix("v1_").and_then(|number| number.parse().ok());
                 number.ok_or_else(|| Failure::Unprocessable("Invalid cursor".to_owned()))?
             }
         };
@@ -184,23 +148,11 @@ impl GitHub {
             .range(..DeliveryId(before))
             .rev()
             .map(|(_, delivery)| delivery)
-            .filter(|delivery| {
-                delivery
-                    .attempted
-                    .as_ref()
-                    .is_some_and(|attempted| attempted.at + kept > now)
-            })
+            .filter(|delivery| delivery.attempted.as_ref().is_some_and(|attempted| attempted.at + kept > now))
             .peekable();
-        let page: Vec<Delivery> = known
-            .by_ref()
-            .take(per_page.clamp(1, 100))
-            .cloned()
-            .collect();
+        let page: Vec<Delivery> = known.by_ref().take(per_page.clamp(1, 100)).cloned().collect();
         let more = known.peek().is_some();
-        let next = page
-            .last()
-            .filter(|_| more)
-            .map(|last| format!("v1_{}", last.id));
+        let next = page.last().filter(|_| more).map(|last| format!("v1_{}", last.id));
         reply.with((page, next))
     }
 
@@ -208,14 +160,11 @@ impl GitHub {
     pub fn redeliver(&mut self, id: DeliveryId, now: Timestamp) -> Result<(), Failure> {
         let reply = self.admit(Caller::App, Endpoint::Redeliver, now)?;
         let kept = self.config.deliveries_kept;
-        let old = self.deliveries.get(&id).filter(|old| {
-            old.attempted
-                .as_ref()
-                .is_some_and(|attempted| attempted.at + kept > now)
-        });
-        let (guid, event) = old
-            .map(|old| (old.guid.clone(), old.event.clone()))
-            .ok_or(Failure::NotFound)?;
+        let old = self
+            .deliveries
+            .get(&id)
+            .filter(|old| old.attempted.as_ref().is_some_and(|attempted| attempted.at + kept > now));
+        let (guid, event) = old.map(|old| (old.guid.clone(), old.event.clone())).ok_or(Failure::NotFound)?;
         self.plan_delivery(guid, true, event, now + self.config.webhook_delay.0);
         reply.with(())
     }

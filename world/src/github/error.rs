@@ -45,9 +45,7 @@ impl Failure {
     pub fn status(&self) -> Option<u16> {
         match self {
             Failure::Unauthorized => Some(401),
-            Failure::Forbidden(_)
-            | Failure::PrimaryLimit { .. }
-            | Failure::SecondaryLimit { .. } => Some(403),
+            Failure::Forbidden(_) | Failure::PrimaryLimit { .. } | Failure::SecondaryLimit { .. } => Some(403),
             Failure::NotFound => Some(404),
             Failure::Conflict(_) => Some(409),
             Failure::Unprocessable(_) => Some(422),

@@ -59,11 +59,7 @@ impl GitHub {
 
     /// Somebody opens the gate.
     pub fn approve(&mut self, id: JobId, now: Timestamp) {
-        if self
-            .jobs
-            .get(&id)
-            .is_some_and(|job| job.state == JobState::Waiting)
-        {
+        if self.jobs.get(&id).is_some_and(|job| job.state == JobState::Waiting) {
             self.enqueue(id, now);
         }
     }
@@ -74,52 +70,27 @@ impl GitHub {
             Some(JobState::Waiting | JobState::Queued { .. }) => {
                 self.end_without_runner(id, Conclusion::Cancelled, now)
             }
-            Some(JobState::InProgress { runner }) => {
-                match self.runners.get(&runner.id).map(|runner| runner.operator) {
-                    Some(Operator::Process) => {
-                        self.agenda.plan(
-                            now,
-                            Due::Tell(Happening::CancelWanted {
-                                runner: runner.id,
-                                job: id,
-                            }),
-                        );
-                    }
-                    Some(Operator::Model) => {
-                        self.conclude(runner.id, id, Conclusion::Cancelled, now)
-                    }
-                    None => {}
+            Some(JobState::InProgress { runner }) => match self.runners.get(&runner.id).map(|runner| runner.operator) {
+                Some(Operator::Process) => {
+                    self.agenda.plan(now, Due::Tell(Happening::CancelWanted { runner: runner.id, job: id }));
                 }
-            }
+                Some(Operator::Model) => self.conclude(runner.id, id, Conclusion::Cancelled, now),
+                None => {}
+            },
             Some(JobState::Completed { .. }) | None => {}
         }
     }
 
     fn new_job(&mut self, job: QueueJob, now: Timestamp) -> JobId {
-        let run = job
-            .run
-            .filter(|run| self.runs.contains_key(run))
-            .unwrap_or_else(|| {
-                let id = RunId(self.fresh_id());
-                let number = self
-                    .runs
-                    .values()
-                    .filter(|run| run.repository == job.repository)
-                    .count() as u64
-                    + 1;
-                let head_sha = format!("{}{:08x}", self.fresh_secret(), self.rng.random::<u32>());
-                let run = Run {
-                    id,
-                    repository: job.repository,
-                    number,
-                    attempt: 1,
-                    head_sha,
-                    jobs: Vec::new(),
-                    created_at: now,
-                };
-                self.runs.insert(id, run);
-                id
-            });
+        let run = job.run.filter(|run| self.runs.contains_key(run)).unwrap_or_else(|| {
+            let id = RunId(self.fresh_id());
+            let number = self.runs.values().filter(|run| run.repository == job.repository).count() as u64 + 1;
+            let head_sha = format!("{}{:08x}", self.fresh_secret(), self.rng.random::<u32>());
+            let run =
+                Run { id, repository: job.repository, number, attempt: 1, head_sha, jobs: Vec::new(), created_at: now };
+            self.runs.insert(id, run);
+            id
+        });
         let id = JobId(self.fresh_id());
         let attempt = self.runs.get_mut(&run).map_or(1, |run| {
             run.jobs.push(id);
@@ -148,8 +119,7 @@ impl GitHub {
 
     /// The job wants a runner from now on, and the world hears of it.
     fn enqueue(&mut self, id: JobId, now: Timestamp) {
-        self.agenda
-            .plan(now + self.config.queue_limit, Due::QueueLimit(id));
+        self.agenda.plan(now + self.config.queue_limit, Due::QueueLimit(id));
         self.put_in_queue(id, now);
         self.announce(id, "queued", now);
         self.assign(now);
@@ -174,10 +144,7 @@ impl GitHub {
             JobState::Queued { assigned } => *assigned,
             JobState::Waiting | JobState::InProgress { .. } | JobState::Completed { .. } => None,
         };
-        job.state = JobState::Completed {
-            conclusion,
-            runner: None,
-        };
+        job.state = JobState::Completed { conclusion, runner: None };
         job.completed_at = Some(now);
         self.announce(id, "completed", now);
         if let Some(runner) = assigned {
@@ -188,11 +155,7 @@ impl GitHub {
     pub(super) fn queued_too_long(&mut self, id: JobId, now: Timestamp) {
         let overdue = self.jobs.get(&id).is_some_and(|job| {
             matches!(job.state, JobState::Queued { .. })
-                && job
-                    .history
-                    .queued
-                    .first()
-                    .is_some_and(|first| *first + self.config.queue_limit <= now)
+                && job.history.queued.first().is_some_and(|first| *first + self.config.queue_limit <= now)
         });
         if overdue {
             self.end_without_runner(id, Conclusion::Failure, now);
@@ -208,31 +171,19 @@ impl GitHub {
     /// the run `in_progress`, however many of its jobs are still queued.
     pub fn run_status(&self, run: &Run) -> (&'static str, Option<Conclusion>) {
         let jobs = run.jobs.iter().filter_map(|id| self.jobs.get(id));
-        let states: Vec<&JobState> = jobs
-            .filter(|job| job.attempt == run.attempt)
-            .map(|job| &job.state)
-            .collect();
-        let conclusions: Vec<Conclusion> = states
-            .iter()
-            .filter_map(|state| state.conclusion())
-            .collect();
+        let states: Vec<&JobState> = jobs.filter(|job| job.attempt == run.attempt).map(|job| &job.state).collect();
+        let conclusions: Vec<Conclusion> = states.iter().filter_map(|state| state.conclusion()).collect();
         if conclusions.len() == states.len() {
-            let worst = [Conclusion::Failure, Conclusion::Cancelled]
-                .into_iter()
-                .find(|bad| conclusions.contains(bad));
+            let worst = [Conclusion::Failure, Conclusion::Cancelled].into_iter().find(|bad| conclusions.contains(bad));
             return ("completed", Some(worst.unwrap_or(Conclusion::Success)));
         }
-        let status =
-            if states.iter().any(|state| state.runner().is_some()) || !conclusions.is_empty() {
-                "in_progress"
-            } else if states
-                .iter()
-                .any(|state| matches!(state, JobState::Queued { .. }))
-            {
-                "queued"
-            } else {
-                "waiting"
-            };
+        let status = if states.iter().any(|state| state.runner().is_some()) || !conclusions.is_empty() {
+            "in_progress"
+        } else if states.iter().any(|state| matches!(state, JobState::Queued { .. })) {
+            "queued"
+        } else {
+            "waiting"
+        };
         (status, None)
     }
 
@@ -247,11 +198,7 @@ impl GitHub {
     ) -> Result<Job, Failure> {
         let reply = self.admit(Caller::Installation(caller), Endpoint::GetJob, now)?;
         let repository = self.entitled_repository(caller, owner, repo)?;
-        let job = self
-            .jobs
-            .get(&id)
-            .filter(|job| job.repository == repository)
-            .ok_or(Failure::NotFound)?;
+        let job = self.jobs.get(&id).filter(|job| job.repository == repository).ok_or(Failure::NotFound)?;
         reply.with(job.clone())
     }
 
@@ -270,9 +217,7 @@ impl GitHub {
         let wanted = |run: &&Run| {
             let (is, conclusion) = self.run_status(run);
             run.repository == repository
-                && status.is_none_or(|status| {
-                    status == is || conclusion.is_some_and(|how| how.as_str() == status)
-                })
+                && status.is_none_or(|status| status == is || conclusion.is_some_and(|how| how.as_str() == status))
         };
         reply.with(paging.of(self.runs.values().rev().filter(wanted).cloned()))
     }
@@ -291,17 +236,9 @@ impl GitHub {
     ) -> Result<Listed<Job>, Failure> {
         let reply = self.admit(Caller::Installation(caller), Endpoint::ListRunJobs, now)?;
         let repository = self.entitled_repository(caller, owner, repo)?;
-        let run = self
-            .runs
-            .get(&run)
-            .filter(|run| run.repository == repository)
-            .ok_or(Failure::NotFound)?;
+        let run = self.runs.get(&run).filter(|run| run.repository == repository).ok_or(Failure::NotFound)?;
         let jobs = run.jobs.iter().filter_map(|id| self.jobs.get(id));
-        reply.with(
-            paging.of(jobs
-                .filter(|job| attempts == Attempts::All || job.attempt == run.attempt)
-                .cloned()),
-        )
+        reply.with(paging.of(jobs.filter(|job| attempts == Attempts::All || job.attempt == run.attempt).cloned()))
     }
 
     /// `POST /repos/{owner}/{repo}/actions/jobs/{id}/rerun`: a new attempt of the run with a new job id.
@@ -315,17 +252,10 @@ impl GitHub {
     ) -> Result<JobId, Failure> {
         let reply = self.admit(Caller::Installation(caller), Endpoint::RerunJob, now)?;
         let repository = self.entitled_repository(caller, owner, repo)?;
-        let old = self
-            .jobs
-            .get(&id)
-            .filter(|job| job.repository == repository)
-            .ok_or(Failure::NotFound)?
-            .clone();
+        let old = self.jobs.get(&id).filter(|job| job.repository == repository).ok_or(Failure::NotFound)?.clone();
         let run = self.runs.get_mut(&old.run).ok_or(Failure::NotFound)?;
         if old.state.conclusion().is_none() {
-            return Err(Failure::Forbidden(
-                "The workflow run containing this job is already running".to_owned(),
-            ));
+            return Err(Failure::Forbidden("The workflow run containing this job is already running".to_owned()));
         }
         run.attempt += 1;
         let again = self.queue_job(

@@ -20,11 +20,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            enforced: true,
-            requests_per_hour: 5000,
-            points_per_minute: 900,
-        }
+        Self { enforced: true, requests_per_hour: 5000, points_per_minute: 900 }
     }
 }
 
@@ -82,11 +78,7 @@ endpoints! {
 impl Endpoint {
     /// What a call costs of the points.
     fn points(self) -> u64 {
-        if self.as_str().starts_with("GET ") {
-            1
-        } else {
-            5
-        }
+        if self.as_str().starts_with("GET ") { 1 } else { 5 }
     }
 }
 
@@ -113,10 +105,7 @@ impl Window {
         if window.as_ref().is_some_and(|window| window.ends <= now) {
             *window = None;
         }
-        window.get_or_insert_with(|| Window {
-            ends: now + length,
-            used: 0,
-        })
+        window.get_or_insert_with(|| Window { ends: now + length, used: 0 })
     }
 }
 
@@ -146,11 +135,7 @@ impl Usage {
         if hour.used >= limits.requests_per_hour {
             return Err(Failure::PrimaryLimit { reset: hour.ends });
         }
-        let minute = Window::current(
-            self.minutes.entry((caller, endpoint)).or_default(),
-            MINUTE,
-            now,
-        );
+        let minute = Window::current(self.minutes.entry((caller, endpoint)).or_default(), MINUTE, now);
         if minute.used + endpoint.points() > limits.points_per_minute {
             return Err(Failure::SecondaryLimit { until: minute.ends });
         }
@@ -161,10 +146,6 @@ impl Usage {
 
     pub(super) fn rate(&mut self, limits: &Limits, caller: Caller, now: Timestamp) -> Rate {
         let hour = Window::current(self.hours.entry(caller).or_default(), HOUR, now);
-        Rate {
-            limit: limits.requests_per_hour,
-            used: hour.used,
-            reset: hour.ends,
-        }
+        Rate { limit: limits.requests_per_hour, used: hour.used, reset: hour.ends }
     }
 }

@@ -208,9 +208,7 @@ impl GitHub {
 
     /// Jobs whose runner vanished while running them: what must never happen.
     pub fn killed(&self) -> impl Iterator<Item = &Job> {
-        self.jobs
-            .values()
-            .filter(|job| job.history.killed.is_some())
+        self.jobs.values().filter(|job| job.history.killed.is_some())
     }
 
     /// Every registration that exists now. Those of processes must not be left behind.
@@ -225,15 +223,9 @@ impl GitHub {
 
     /// Counts the call, charges the caller's limits, and lets faults strike. On success says whether the reply, after the
     /// call took effect, gets lost.
-    fn admit(
-        &mut self,
-        caller: Caller,
-        endpoint: Endpoint,
-        now: Timestamp,
-    ) -> Result<Reply, Failure> {
+    fn admit(&mut self, caller: Caller, endpoint: Endpoint, now: Timestamp) -> Result<Reply, Failure> {
         *self.calls.entry(endpoint).or_default() += 1;
-        self.usage
-            .charge(&self.config.limits, caller, endpoint, now)?;
+        self.usage.charge(&self.config.limits, caller, endpoint, now)?;
         if let Some(status) = take_first(&mut self.faults.broken, endpoint) {
             return Err(Failure::Broken(status));
         }
@@ -255,11 +247,7 @@ impl GitHub {
     }
 
     fn fresh_secret(&mut self) -> String {
-        format!(
-            "{:016x}{:016x}",
-            self.rng.random::<u64>(),
-            self.rng.random::<u64>()
-        )
+        format!("{:016x}{:016x}", self.rng.random::<u64>(), self.rng.random::<u64>())
     }
 }
 

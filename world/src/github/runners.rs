@@ -38,17 +38,8 @@ impl GitHub {
         if matches!(scope, Scope::Organization(_)) && owner.kind == OwnerKind::User {
             return Err(Failure::NotFound);
         }
-        let group = owner
-            .groups
-            .iter()
-            .find(|group| group.id == request.group)
-            .ok_or(Failure::NotFound)?
-            .clone();
-        let invalid = |rule: &str| {
-            Err(Failure::Unprocessable(format!(
-                "Invalid runner registration: {rule}"
-            )))
-        };
+        let group = owner.groups.iter().find(|group| group.id == request.group).ok_or(Failure::NotFound)?.clone();
+        let invalid = |rule: &str| Err(Failure::Unprocessable(format!("Invalid runner registration: {rule}")));
         if request.name.is_empty() || request.name.chars().count() > 64 {
             return invalid("the name must have 1 to 64 characters");
         }
@@ -58,51 +49,24 @@ impl GitHub {
         {
             return invalid("1 to 100 labels are needed, none of them empty");
         }
-        if self
-            .runners
-            .values()
-            .any(|runner| runner.scope == *scope && runner.name == request.name)
-        {
+        if self.runners.values().any(|runner| runner.scope == *scope && runner.name == request.name) {
             return Err(Failure::Conflict(format!(
                 "Already exists - A runner with the name {} already exists.",
                 request.name
             )));
         }
-        let runner = self.register(
-            scope.clone(),
-            request.name,
-            request.labels,
-            &group,
-            Operator::Process,
-            now,
-        );
+        let runner = self.register(scope.clone(), request.name, request.labels, &group, Operator::Process, now);
         let secret = self.fresh_secret();
         self.secrets.insert(secret.clone(), runner.id);
-        self.agenda.plan(
-            now + self.config.offline_limit,
-            Due::OfflineLimit(runner.id, now),
-        );
+        self.agenda.plan(now + self.config.offline_limit, Due::OfflineLimit(runner.id, now));
         reply.with(JitRegistration { runner, secret })
     }
 
     /// Somebody else's runner appears, which the model operates: it takes any job that fits, again and again.
-    pub fn add_foreign_runner(
-        &mut self,
-        scope: Scope,
-        name: &str,
-        labels: &[&str],
-        now: Timestamp,
-    ) -> RunnerId {
+    pub fn add_foreign_runner(&mut self, scope: Scope, name: &str, labels: &[&str], now: Timestamp) -> RunnerId {
         let labels = labels.iter().map(|label| (*label).to_owned()).collect();
-        let group = Group {
-            id: DEFAULT_GROUP,
-            name: "Default".to_owned(),
-            repositories: None,
-            allows_public: true,
-        };
-        let runner = self
-            .register(scope, name.to_owned(), labels, &group, Operator::Model, now)
-            .id;
+        let group = Group { id: DEFAULT_GROUP, name: "Default".to_owned(), repositories: None, allows_public: true };
+        let runner = self.register(scope, name.to_owned(), labels, &group, Operator::Model, now).id;
         if let Some(runner) = self.runners.get_mut(&runner) {
             runner.online = true;
             runner.connected_at = Some(now);
@@ -171,20 +135,13 @@ impl GitHub {
     ) -> Result<Runner, Failure> {
         let reply = self.admit(Caller::Installation(caller), Endpoint::GetRunner, now)?;
         self.entitled(caller, scope)?;
-        let runner = self
-            .runners
-            .get(&id)
-            .filter(|runner| runner.scope == *scope)
-            .ok_or(Failure::NotFound)?;
+        let runner = self.runners.get(&id).filter(|runner| runner.scope == *scope).ok_or(Failure::NotFound)?;
         reply.with(self.as_listed(runner, now))
     }
 
     fn as_listed(&self, runner: &Runner, now: Timestamp) -> Runner {
         let mut listed = runner.clone();
-        if runner
-            .busy_since
-            .is_some_and(|since| since + self.faults.busy_lag > now)
-        {
+        if runner.busy_since.is_some_and(|since| since + self.faults.busy_lag > now) {
             listed.job = None;
         }
         listed
@@ -200,11 +157,7 @@ impl GitHub {
     ) -> Result<(), Failure> {
         let reply = self.admit(Caller::Installation(caller), Endpoint::DeleteRunner, now)?;
         self.entitled(caller, scope)?;
-        let runner = self
-            .runners
-            .get(&id)
-            .filter(|runner| runner.scope == *scope)
-            .ok_or(Failure::NotFound)?;
+        let runner = self.runners.get(&id).filter(|runner| runner.scope == *scope).ok_or(Failure::NotFound)?;
         if runner.job.is_some() {
             return Err(Failure::Unprocessable(format!(
                 "Bad request - Runner \"{}\" is currently running a job and cannot be deleted.",
@@ -220,17 +173,13 @@ impl GitHub {
         if self.runners.remove(&id).is_some() {
             self.idle.remove(&id);
             self.secrets.retain(|_, runner| *runner != id);
-            self.agenda
-                .plan(now, Due::Tell(Happening::RunnerRemoved { runner: id }));
+            self.agenda.plan(now, Due::Tell(Happening::RunnerRemoved { runner: id }));
         }
     }
 
     pub(super) fn offline_too_long(&mut self, id: RunnerId, since: Timestamp) {
         let expired = self.runners.get(&id).is_some_and(|runner| {
-            runner.ephemeral
-                && !runner.online
-                && runner.job.is_none()
-                && runner.offline_since == since
+            runner.ephemeral && !runner.online && runner.job.is_none() && runner.offline_since == since
         });
         if expired {
             self.remove_runner(id, since + self.config.offline_limit);
@@ -238,11 +187,8 @@ impl GitHub {
     }
 
     pub(super) fn idle_too_long(&mut self, id: RunnerId, since: Timestamp, now: Timestamp) {
-        let expired = self.idle.contains(&id)
-            && self
-                .runners
-                .get(&id)
-                .is_some_and(|runner| runner.connected_at == Some(since));
+        let expired =
+            self.idle.contains(&id) && self.runners.get(&id).is_some_and(|runner| runner.connected_at == Some(since));
         if expired {
             self.remove_runner(id, now);
         }

@@ -134,10 +134,7 @@ impl Scope {
 
     /// The scope of a repository.
     pub fn repository(owner: &str, name: &str) -> Self {
-        Scope::Repository {
-            owner: owner.to_ascii_lowercase(),
-            name: name.to_ascii_lowercase(),
-        }
+        Scope::Repository { owner: owner.to_ascii_lowercase(), name: name.to_ascii_lowercase() }
     }
 
     /// The login of the account it belongs to.
@@ -152,9 +149,7 @@ impl Scope {
         let same_owner = self.owner().eq_ignore_ascii_case(&repository.owner_login);
         match self {
             Scope::Organization(_) => same_owner,
-            Scope::Repository { name, .. } => {
-                same_owner && name.eq_ignore_ascii_case(&repository.name)
-            }
+            Scope::Repository { name, .. } => same_owner && name.eq_ignore_ascii_case(&repository.name),
         }
     }
 }
@@ -382,12 +377,7 @@ pub struct Runner {
 
 impl Runner {
     pub(super) fn as_job_runner(&self) -> JobRunner {
-        JobRunner {
-            id: self.id,
-            name: self.name.clone(),
-            group: self.group,
-            group_name: self.group_name.clone(),
-        }
+        JobRunner { id: self.id, name: self.name.clone(), group: self.group, group_name: self.group_name.clone() }
     }
 }
 
@@ -411,10 +401,7 @@ pub struct Paging {
 
 impl Default for Paging {
     fn default() -> Self {
-        Self {
-            page: 1,
-            per_page: 30,
-        }
+        Self { page: 1, per_page: 30 }
     }
 }
 
@@ -424,9 +411,6 @@ impl Paging {
         let per_page = self.per_page.clamp(1, 100);
         let total = all.len();
         let skipped = self.page.max(1).saturating_sub(1).saturating_mul(per_page);
-        Listed {
-            total,
-            items: all.into_iter().skip(skipped).take(per_page).collect(),
-        }
+        Listed { total, items: all.into_iter().skip(skipped).take(per_page).collect() }
     }
 }

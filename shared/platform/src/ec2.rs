@@ -1,0 +1,309 @@
+//! EC2: launch, look, end; and what the CLI resolves names with.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_config::SdkConfig;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ec2::types::{
+    Filter, InstanceInterruptionBehavior, InstanceMarketOptionsRequest, InstanceStateName, InstanceType,
+    LaunchTemplateSpecification, MarketType, ResourceType, SpotInstanceType, SpotMarketOptions, Tag, TagSpecification,
+};
+use domain::ids::{BatchTag, InstanceId, StackName, SubnetId, TemplateId};
+use domain::pool::{LaunchTemplate, Market};
+use domain::sweep::{MachineState, Seen};
+use engine::ports::{Compute, ComputeError, Launch, LaunchError, Launched, Refusal, Terminated};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::aws::describe;
+
+/// A launch of many takes EC2 seconds.
+const LAUNCH_TIMEOUT: SignedDuration = SignedDuration::from_secs(20);
+
+/// The least a launch is given, however little time the invocation has left: less would make every reply a lost one.
+const LAUNCH_TIMEOUT_LEAST: SignedDuration = SignedDuration::from_secs(1);
+
+/// DescribeInstances' largest page.
+const PAGE: i32 = 1000;
+
+/// EC2, for one stack.
+#[derive(Debug, Clone)]
+pub struct Ec2 {
+    client: Client,
+    stack: StackName,
+}
+
+impl Ec2 {
+    /// The stack's part of EC2. Makes no call.
+    pub fn new(aws: &SdkConfig, stack: StackName) -> Self {
+        Self { client: Client::new(aws), stack }
+    }
+
+    fn tags(&self, tag: &BatchTag) -> Vec<Tag> {
+        let tag_of = |key: &str, value: String| Tag::builder().key(key).value(value).build();
+        vec![
+            tag_of("drover:stack", self.stack.to_string()),
+            tag_of("drover:pool", tag.pool.to_string()),
+            tag_of("drover:batch", tag.to_string()),
+            tag_of("Name", format!("drover {} {}", self.stack, tag.pool)),
+        ]
+    }
+
+    /// Every instance with that tag, all pages.
+    async fn tagged(&self, key: &str, value: String) -> Result<Vec<Seen>, ComputeError> {
+        let filter = Filter::builder().name(format!("tag:{key}")).values(value).build();
+        let mut pages = self.client.describe_instances().filters(filter).into_paginator().page_size(PAGE).send();
+        let mut all = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(failed)?;
+            all.extend(
+                page.reservations
+                    .unwrap_or_default()
+                    .into_iter()
+                    .flat_map(|it| it.instances.unwrap_or_default())
+                    .filter_map(seen),
+            );
+        }
+        Ok(all)
+    }
+
+    /// Pins a launch template: finds it by name or id and, unless a version is given, takes its default one.
+    ///
+    /// # Errors
+    /// When there is no such template, or EC2 cannot be asked.
+    pub async fn resolve_template(
+        &self,
+        name_or_id: &str,
+        version: Option<u64>,
+    ) -> Result<LaunchTemplate, ComputeError> {
+        let ask = self.client.describe_launch_templates();
+        let ask = match name_or_id.starts_with("lt-") {
+            true => ask.launch_template_ids(name_or_id),
+            false => ask.launch_template_names(name_or_id),
+        };
+        let found = ask.send().await.map_err(failed)?.launch_templates.unwrap_or_default().into_iter().next();
+        let missing = || ComputeError(format!("there is no launch template {name_or_id:?} in this account and region"));
+        let found = found.ok_or_else(missing)?;
+        let default = found.default_version_number.and_then(|number| u64::try_from(number).ok());
+        Ok(LaunchTemplate {
+            id: TemplateId(found.launch_template_id.ok_or_else(missing)?),
+            name: found.launch_template_name.unwrap_or_else(|| name_or_id.to_owned()),
+            version: version.or(default).ok_or_else(missing)?,
+        })
+    }
+
+    /// The subnets tagged with the stack, ordered by zone, so that the order means something.
+    ///
+    /// # Errors
+    /// When EC2 cannot be asked.
+    pub async fn tagged_subnets(&self) -> Result<Vec<SubnetId>, ComputeError> {
+        let filter = Filter::builder().name("tag:drover:stack").values(self.stack.as_str()).build();
+        let mut pages = self.client.describe_subnets().filters(filter).into_paginator().send();
+        let mut found = Vec::new();
+        while let Some(page) = pages.next().await {
+            let subnets = page.map_err(failed)?.subnets.unwrap_or_default();
+            found.extend(subnets.into_iter().filter_map(|it| Some((it.availability_zone, it.subnet_id?))));
+        }
+        found.sort();
+        Ok(found.into_iter().map(|(_, id)| SubnetId(id)).collect())
+    }
+}
+
+fn failed<E: std::error::Error + 'static>(error: E) -> ComputeError {
+    ComputeError(describe(&error))
+}
+
+fn seen(instance: aws_sdk_ec2::types::Instance) -> Option<Seen> {
+    let tag = |key: &str| {
+        let tags = instance.tags.iter().flatten();
+        tags.filter(|tag| tag.key() == Some(key)).find_map(|tag| tag.value.clone())
+    };
+    let (pool, batch, hold) = (tag("drover:pool"), tag("drover:batch"), tag("drover:hold").is_some());
+    let state = match instance.state.as_ref().and_then(|state| state.name.as_ref()) {
+        Some(InstanceStateName::Pending) => MachineState::Pending,
+        Some(InstanceStateName::Running) => MachineState::Running,
+        Some(InstanceStateName::Stopping) => MachineState::Stopping,
+        Some(InstanceStateName::Stopped) => MachineState::Stopped,
+        Some(InstanceStateName::ShuttingDown) => MachineState::ShuttingDown,
+        Some(InstanceStateName::Terminated) => MachineState::Terminated,
+        // A state that EC2 invents later: a machine that exists, as far as we know.
+        Some(_) | None => MachineState::Running,
+    };
+    Some(Seen {
+        id: InstanceId(instance.instance_id?),
+        state,
+        launched_at: instance.launch_time.and_then(timestamp)?,
+        pool: pool.and_then(|pool| pool.parse().ok()),
+        batch: batch.and_then(|batch| batch.parse().ok()),
+        hold,
+    })
+}
+
+fn timestamp(time: aws_smithy_types::DateTime) -> Option<Timestamp> {
+    Timestamp::from_millisecond(time.to_millis().ok()?).ok()
+}
+
+#[async_trait]
+impl Compute for Ec2 {
+    async fn launch(&self, launch: &Launch) -> Result<Vec<Launched>, LaunchError> {
+        let (tuple, tags) = (&launch.tuple, self.tags(&launch.tag));
+        let template = LaunchTemplateSpecification::builder()
+            .launch_template_id(tuple.template.as_str())
+            .version(tuple.template_version.to_string())
+            .build();
+        let market = match tuple.market {
+            Market::OnDemand => None,
+            Market::Spot => Some(spot()),
+        };
+        let tagged = |kind| TagSpecification::builder().resource_type(kind).set_tags(Some(tags.clone())).build();
+        let within = launch.within.clamp(LAUNCH_TIMEOUT_LEAST, LAUNCH_TIMEOUT).unsigned_abs();
+        let answer = self
+            .client
+            .run_instances()
+            .min_count(1)
+            .max_count(i32::try_from(launch.count).unwrap_or(i32::MAX))
+            .launch_template(template)
+            .subnet_id(tuple.subnet.as_str())
+            .instance_type(InstanceType::from(tuple.instance_type.as_str()))
+            .set_instance_market_options(market)
+            .client_token(launch.tag.token(&self.stack))
+            .tag_specifications(tagged(ResourceType::Instance))
+            .tag_specifications(tagged(ResourceType::Volume))
+            .customize()
+            .config_override(once(within))
+            .send()
+            .await
+            .map_err(refused)?;
+        let launched = answer.instances.unwrap_or_default().into_iter();
+        Ok(launched
+            .filter_map(|it| {
+                let launched_at = it.launch_time.and_then(timestamp)?;
+                Some(Launched { id: InstanceId(it.instance_id?), launched_at })
+            })
+            .collect())
+    }
+
+    async fn by_batch(&self, tag: &BatchTag) -> Result<Vec<Seen>, ComputeError> {
+        self.tagged("drover:batch", tag.to_string()).await
+    }
+
+    async fn census(&self) -> Result<Vec<Seen>, ComputeError> {
+        self.tagged("drover:stack", self.stack.to_string()).await
+    }
+
+    async fn terminate(&self, instance: &InstanceId) -> Result<Terminated, ComputeError> {
+        match self.client.terminate_instances().instance_ids(instance.as_str()).send().await {
+            Ok(_) => Ok(Terminated::Ending),
+            Err(error) if error.code() == Some("InvalidInstanceID.NotFound") => Ok(Terminated::NotFound),
+            Err(error) => Err(failed(error)),
+        }
+    }
+}
+
+/// One try within that time. The SDK would repeat a refusal for want of capacity, which EC2 answers as a 500, and waste
+/// the seconds in which another zone could have served.
+fn once(within: Duration) -> aws_sdk_ec2::config::Builder {
+    let timeouts = TimeoutConfig::builder().operation_timeout(within).operation_attempt_timeout(within).build();
+    aws_sdk_ec2::config::Builder::new().retry_config(RetryConfig::disabled()).timeout_config(timeouts)
+}
+
+fn spot() -> InstanceMarketOptionsRequest {
+    let options = SpotMarketOptions::builder()
+        .spot_instance_type(SpotInstanceType::OneTime)
+        .instance_interruption_behavior(InstanceInterruptionBehavior::Terminate)
+        .build();
+    InstanceMarketOptionsRequest::builder().market_type(MarketType::Spot).spot_options(options).build()
+}
+
+fn refused<E: ProvideErrorMetadata + std::error::Error + 'static>(error: SdkError<E>) -> LaunchError {
+    let code = match &error {
+        SdkError::ServiceError(service) => service.err().code().unwrap_or("Unknown").to_owned(),
+        SdkError::TimeoutError(_) => "TimedOut".to_owned(),
+        SdkError::ResponseError(_) => "UnreadableAnswer".to_owned(),
+        SdkError::ConstructionFailure(_) | SdkError::DispatchFailure(_) => "NotSent".to_owned(),
+        _ => "Unknown".to_owned(),
+    };
+    let message = match error.as_service_error().and_then(ProvideErrorMetadata::message) {
+        Some(message) => message.to_owned(),
+        None => describe(&error),
+    };
+    LaunchError { class: class(&code), code, message }
+}
+
+/// What follows from an error code of RunInstances. The codes are those of EC2's API reference ("Error codes for the
+/// Amazon EC2 API"); whatever is not known to be a refusal may have launched.
+pub fn class(code: &str) -> Refusal {
+    match code {
+        "InsufficientInstanceCapacity"
+        | "InsufficientHostCapacity"
+        | "InsufficientReservedInstanceCapacity"
+        | "InsufficientFreeAddressesInSubnet"
+        | "InsufficientCapacity"
+        | "UnfulfillableCapacity"
+        | "Unsupported"
+        | "SpotMaxPriceTooLow"
+        | "ReservationCapacityExceeded" => Refusal::Capacity,
+        "VcpuLimitExceeded" | "InstanceLimitExceeded" | "MaxSpotInstanceCountExceeded" | "PendingVerification" => {
+            Refusal::Quota
+        }
+        "RequestLimitExceeded" => Refusal::Throttled,
+        "UnauthorizedOperation"
+        | "OptInRequired"
+        | "Blocked"
+        | "AuthFailure"
+        | "MissingParameter"
+        | "InvalidSubnetID.NotFound"
+        | "InvalidGroup.NotFound"
+        | "InvalidKeyPair.NotFound"
+        | "InvalidUserData.Malformed" => Refusal::Configuration,
+        _ if code.starts_with("Throttling") => Refusal::Throttled,
+        _ if ["InvalidAMIID.", "InvalidLaunchTemplate", "InvalidParameter", "InvalidBlockDeviceMapping"]
+            .iter()
+            .any(|prefix| code.starts_with(prefix)) =>
+        {
+            Refusal::Configuration
+        }
+        _ => Refusal::Ambiguous,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_its_class_and_an_unknown_one_may_have_launched() {
+        let classes = [
+            (
+                Refusal::Capacity,
+                "InsufficientInstanceCapacity InsufficientHostCapacity \
+                InsufficientReservedInstanceCapacity InsufficientFreeAddressesInSubnet UnfulfillableCapacity \
+                Unsupported SpotMaxPriceTooLow ReservationCapacityExceeded",
+            ),
+            (
+                Refusal::Quota,
+                "VcpuLimitExceeded InstanceLimitExceeded MaxSpotInstanceCountExceeded PendingVerification",
+            ),
+            (Refusal::Throttled, "RequestLimitExceeded Throttling ThrottlingException"),
+            (
+                Refusal::Configuration,
+                "InvalidAMIID.NotFound InvalidAMIID.Unavailable InvalidLaunchTemplateId.NotFound \
+                InvalidLaunchTemplateName.NotFoundException InvalidLaunchTemplateId.VersionNotFound \
+                UnauthorizedOperation InvalidParameterValue InvalidParameterCombination OptInRequired Blocked",
+            ),
+            (
+                Refusal::Ambiguous,
+                "InternalError Unavailable ServiceUnavailable IdempotentParameterMismatch TimedOut \
+                NotSent SomethingNewIn2031",
+            ),
+        ];
+        for (expected, codes) in classes {
+            for code in codes.split_whitespace() {
+                assert_eq!(class(code), expected, "{code}");
+            }
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The table on DynamoDB.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use aws_config::SdkConfig;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, Delete, KeysAndAttributes, Put, TransactWriteItem};
+use domain::boot::BootItem;
+use domain::event::{Event, Stream};
+use domain::ids::PoolName;
+use domain::item::{Item, Key};
+use domain::transaction::Transaction;
+use engine::ports::{CommitError, Store, StoreError};
+
+use crate::aws::describe;
+
+/// DynamoDB's limit of one BatchGetItem.
+const KEYS_A_CALL: usize = 100;
+
+/// Answers of a BatchGetItem that left keys out, before giving up: DynamoDB is throttling.
+const BATCH_GET_TRIES: usize = 8;
+
+/// `POOL#<pool>` holds its open jobs, slots and batches. So many pages of 1 MB mean that something else is wrong.
+const PAGES: usize = 100;
+
+type Attributes = HashMap<String, AttributeValue>;
+
+/// The main table and the boot table.
+#[derive(Debug, Clone)]
+pub struct Table {
+    client: Client,
+    name: String,
+    boot: String,
+}
+
+impl Table {
+    /// The tables of those names. Makes no call.
+    pub fn new(aws: &SdkConfig, name: String, boot: String) -> Self {
+        Self { client: Client::new(aws), name, boot }
+    }
+
+    /// An item of ours; None for anything else, which is left alone.
+    fn parse(attributes: Attributes) -> Result<Option<Item>, StoreError> {
+        let text = |name: &str| attributes.get(name).and_then(|value| value.as_s().ok()).cloned().unwrap_or_default();
+        let (pk, sk) = (text("pk"), text("sk"));
+        let Ok(key) = Key::parse(&pk, &sk) else {
+            tracing::warn!("the item {pk} / {sk} is none of ours: left alone");
+            return Ok(None);
+        };
+        let attributes = serde_dynamo::AttributeValue::M(serde_dynamo::Item::from(attributes).into());
+        let item = Item::deserialize(&key, serde_dynamo::Deserializer::from_attribute_value(attributes));
+        item.map(Some).map_err(|error| StoreError(format!("the item {key} is unreadable: {error}")))
+    }
+
+    fn key(key: &Key) -> Attributes {
+        [("pk".to_owned(), AttributeValue::S(key.pk())), ("sk".to_owned(), AttributeValue::S(key.sk()))].into()
+    }
+
+    fn attributes<T: serde::Serialize>(it: &T, pk: String, sk: Option<String>) -> Result<Attributes, StoreError> {
+        let mut item: Attributes =
+            serde_dynamo::to_item(it).map_err(|error| StoreError(format!("cannot be written: {error}")))?;
+        item.insert("pk".to_owned(), AttributeValue::S(pk));
+        item.extend(sk.map(|sk| ("sk".to_owned(), AttributeValue::S(sk))));
+        Ok(item)
+    }
+
+    fn put(&self, item: &Item) -> Result<TransactWriteItem, StoreError> {
+        let (key, at) = (item.key(), Expected::at(item.revision()));
+        let put = Put::builder()
+            .table_name(&self.name)
+            .set_item(Some(Self::attributes(&item.clone().next_revision(), key.pk(), Some(key.sk()))?))
+            .condition_expression(at.expression)
+            .set_expression_attribute_values(at.values);
+        Ok(TransactWriteItem::builder().put(built(put.build())?).build())
+    }
+
+    fn delete(&self, key: &Key, revision: u64) -> Result<TransactWriteItem, StoreError> {
+        let at = Expected::at(revision);
+        let delete = Delete::builder()
+            .table_name(&self.name)
+            .set_key(Some(Self::key(key)))
+            .condition_expression(at.expression)
+            .set_expression_attribute_values(at.values);
+        Ok(TransactWriteItem::builder().delete(built(delete.build())?).build())
+    }
+
+    fn check(&self, key: &Key, revision: u64) -> Result<TransactWriteItem, StoreError> {
+        let at = Expected::at(revision);
+        let check = ConditionCheck::builder()
+            .table_name(&self.name)
+            .set_key(Some(Self::key(key)))
+            .condition_expression(at.expression)
+            .set_expression_attribute_values(at.values);
+        Ok(TransactWriteItem::builder().condition_check(built(check.build())?).build())
+    }
+
+    fn leave(&self, key: &str, item: &BootItem) -> Result<TransactWriteItem, StoreError> {
+        let put = Put::builder()
+            .table_name(&self.boot)
+            .set_item(Some(Self::attributes(item, key.to_owned(), None)?))
+            .condition_expression("attribute_not_exists(pk)");
+        Ok(TransactWriteItem::builder().put(built(put.build())?).build())
+    }
+
+    fn tell(&self, event: &Event) -> Result<TransactWriteItem, StoreError> {
+        let put = Put::builder().table_name(&self.name).set_item(Some(Self::attributes(
+            event,
+            event.stream.pk(),
+            Some(event.sequence.clone()),
+        )?));
+        Ok(TransactWriteItem::builder().put(built(put.build())?).build())
+    }
+}
+
+/// The condition that an item is as it was read.
+struct Expected {
+    expression: &'static str,
+    values: Option<Attributes>,
+}
+
+impl Expected {
+    fn at(revision: u64) -> Self {
+        if revision == 0 {
+            return Self { expression: "attribute_not_exists(pk)", values: None };
+        }
+        let values = [(":revision".to_owned(), AttributeValue::N(revision.to_string()))].into();
+        Self { expression: "revision = :revision", values: Some(values) }
+    }
+}
+
+fn built<T>(part: Result<T, aws_sdk_dynamodb::error::BuildError>) -> Result<T, StoreError> {
+    part.map_err(|error| StoreError(describe(&error)))
+}
+
+fn failed(error: impl std::error::Error + 'static) -> StoreError {
+    StoreError(describe(&error))
+}
+
+#[async_trait]
+impl Store for Table {
+    async fn get(&self, key: &Key) -> Result<Option<Item>, StoreError> {
+        let read = self.client.get_item().table_name(&self.name).set_key(Some(Self::key(key))).consistent_read(true);
+        match read.send().await.map_err(failed)?.item {
+            Some(attributes) => Self::parse(attributes),
+            None => Ok(None),
+        }
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, StoreError> {
+        let mut items = Vec::new();
+        for some in keys.chunks(KEYS_A_CALL) {
+            let all = KeysAndAttributes::builder()
+                .set_keys(Some(some.iter().map(Self::key).collect()))
+                .consistent_read(true)
+                .build();
+            let mut asked = Some(HashMap::from([(self.name.clone(), built(all)?)]));
+            for _ in 0..BATCH_GET_TRIES {
+                let Some(ask) = asked.take() else { break };
+                let answer = self.client.batch_get_item().set_request_items(Some(ask)).send().await.map_err(failed)?;
+                for attributes in answer.responses.unwrap_or_default().into_values().flatten() {
+                    items.extend(Self::parse(attributes)?);
+                }
+                asked = answer.unprocessed_keys.filter(|left| !left.is_empty());
+            }
+            if asked.is_some() {
+                return Err(StoreError("DynamoDB keeps leaving keys unread".to_owned()));
+            }
+        }
+        Ok(items)
+    }
+
+    async fn partition(&self, pool: &PoolName) -> Result<Vec<Item>, StoreError> {
+        let mut items = Vec::new();
+        let mut from = None;
+        for _ in 0..PAGES {
+            let page = self
+                .client
+                .query()
+                .table_name(&self.name)
+                .key_condition_expression("pk = :pk")
+                .expression_attribute_values(":pk", AttributeValue::S(Key::pool_pk(pool)))
+                .consistent_read(true)
+                .set_exclusive_start_key(from.take())
+                .send()
+                .await
+                .map_err(failed)?;
+            for attributes in page.items.unwrap_or_default() {
+                items.extend(Self::parse(attributes)?);
+            }
+            from = page.last_evaluated_key.filter(|key| !key.is_empty());
+            if from.is_none() {
+                return Ok(items);
+            }
+        }
+        Err(StoreError(format!("pool {pool} has more than {PAGES} MB of open items")))
+    }
+
+    async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {
+        let mut writes = Vec::with_capacity(transaction.len());
+        let mut names = Vec::with_capacity(transaction.len());
+        for item in &transaction.puts {
+            writes.push(self.put(item)?);
+            names.push(item.key().to_string());
+        }
+        for (key, revision) in &transaction.deletes {
+            writes.push(self.delete(key, *revision)?);
+            names.push(key.to_string());
+        }
+        for (key, revision) in &transaction.checks {
+            writes.push(self.check(key, *revision)?);
+            names.push(key.to_string());
+        }
+        if let Some((key, item)) = &transaction.boot {
+            writes.push(self.leave(key, item)?);
+            names.push("the boot item".to_owned());
+        }
+        if let Some(event) = &transaction.event {
+            writes.push(self.tell(event)?);
+        }
+        // The SDK gives every call a request token, so that its own retry after a lost reply is not a conflict with itself.
+        match self.client.transact_write_items().set_transact_items(Some(writes)).send().await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(refused(error, &names)),
+        }
+    }
+
+    async fn events(&self, stream: &Stream, newest: usize) -> Result<Vec<Event>, StoreError> {
+        let mut events = Vec::new();
+        let mut from = None;
+        for _ in 0..PAGES {
+            let page = self
+                .client
+                .query()
+                .table_name(&self.name)
+                .key_condition_expression("pk = :pk")
+                .expression_attribute_values(":pk", AttributeValue::S(stream.pk()))
+                .scan_index_forward(false)
+                .limit(i32::try_from(newest - events.len()).unwrap_or(i32::MAX))
+                .set_exclusive_start_key(from.take())
+                .send()
+                .await
+                .map_err(failed)?;
+            for attributes in page.items.unwrap_or_default() {
+                let event = serde_dynamo::from_item(attributes);
+                events.push(event.map_err(|error| StoreError(format!("{}: {error}", stream.pk())))?);
+            }
+            from = page.last_evaluated_key.filter(|key| !key.is_empty());
+            if from.is_none() || events.len() >= newest {
+                break;
+            }
+        }
+        Ok(events)
+    }
+}
+
+/// A cancelled transaction says for each write why: the first that was somebody else's doing is the conflict.
+fn refused(error: SdkError<TransactWriteItemsError>, names: &[String]) -> CommitError {
+    if let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() {
+        for (place, reason) in cancelled.cancellation_reasons().iter().enumerate() {
+            if matches!(reason.code(), Some("ConditionalCheckFailed" | "TransactionConflict")) {
+                return CommitError::Conflict(names.get(place).cloned().unwrap_or_else(|| "the log".to_owned()));
+            }
+        }
+    }
+    failed(error).into()
+}

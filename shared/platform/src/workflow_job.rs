@@ -1,0 +1,64 @@
+//! GitHub's JSON of a workflow job: the same in the webhook's `workflow_job` and in the answer of
+//! `GET /repos/{owner}/{repo}/actions/jobs/{id}`.
+
+use domain::ids::{JobId, RunId, RunnerId};
+use domain::notice::{JobNotice, RunnerNotice};
+use jiff::Timestamp;
+use serde::Deserialize;
+
+/// A job as GitHub writes it; everything we do not use is ignored.
+#[derive(Debug, Deserialize)]
+pub struct WorkflowJob {
+    id: u64,
+    run_id: u64,
+    #[serde(default)]
+    run_attempt: Option<u32>,
+    name: String,
+    #[serde(default)]
+    workflow_name: Option<String>,
+    labels: Vec<String>,
+    status: String,
+    #[serde(default)]
+    conclusion: Option<String>,
+    #[serde(default)]
+    runner_id: Option<u64>,
+    #[serde(default)]
+    runner_name: Option<String>,
+    /// Missing in deliveries of old GHES versions, which only know `started_at`.
+    #[serde(default)]
+    created_at: Option<Timestamp>,
+    started_at: Timestamp,
+    #[serde(default)]
+    completed_at: Option<Timestamp>,
+    #[serde(default)]
+    head_sha: String,
+    #[serde(default)]
+    html_url: Option<String>,
+}
+
+impl From<WorkflowJob> for JobNotice {
+    fn from(job: WorkflowJob) -> Self {
+        // A job cancelled while queued names its runner as null, 0 or "".
+        let runner = match (job.runner_id, job.runner_name) {
+            (Some(id), Some(name)) if id != 0 && !name.is_empty() => Some(RunnerNotice { id: RunnerId(id), name }),
+            _ => None,
+        };
+        JobNotice {
+            id: JobId(job.id),
+            run_id: RunId(job.run_id),
+            run_attempt: job.run_attempt.unwrap_or(1),
+            name: job.name,
+            workflow: job.workflow_name,
+            labels: job.labels,
+            status: job.status,
+            conclusion: job.conclusion,
+            created_at: job.created_at.unwrap_or(job.started_at),
+            // For a queued job GitHub repeats its creation here.
+            started_at: runner.is_some().then_some(job.started_at),
+            completed_at: job.completed_at,
+            runner,
+            head_sha: job.head_sha,
+            html_url: job.html_url.unwrap_or_default(),
+        }
+    }
+}
