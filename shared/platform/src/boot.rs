@@ -57,3 +57,27 @@ impl BootTable {
             .map_err(|error| BootError(format!("the boot item {key} is none that this agent understands: {error}")))
     }
 }
+
+/// The machine's metadata service, as far as it announces the machine's end.
+#[derive(Debug, Clone)]
+pub struct SpotNotice {
+    imds: aws_config::imds::Client,
+}
+
+impl SpotNotice {
+    /// Makes no call.
+    pub fn new(aws: &SdkConfig) -> Self {
+        let mut provider = aws_config::provider_config::ProviderConfig::without_region();
+        if let Some(http) = aws.http_client() {
+            provider = provider.with_http_client(http);
+        }
+        Self { imds: aws_config::imds::Client::builder().configure(&provider).max_attempts(1).build() }
+    }
+
+    /// EC2's notice that it takes the machine back, as it writes it; None as long as there is none, which is also said of a
+    /// metadata service that does not answer: it is best effort by EC2's own words.
+    pub async fn read(&self) -> Option<String> {
+        let notice = self.imds.get("/latest/meta-data/spot/instance-action").await.ok()?;
+        Some(notice.as_ref().to_owned())
+    }
+}

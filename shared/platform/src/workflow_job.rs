@@ -53,8 +53,7 @@ impl From<WorkflowJob> for JobNotice {
             status: job.status,
             conclusion: job.conclusion,
             created_at: job.created_at.unwrap_or(job.started_at),
-            // For a queued job GitHub repeats its creation here.
-            started_at: runner.is_some().then_some(job.started_at),
+            started_at: Some(job.started_at),
             completed_at: job.completed_at,
             runner,
             head_sha: job.head_sha,

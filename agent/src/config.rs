@@ -1,0 +1,33 @@
+//! What the machine's image says.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use domain::pool::Span;
+use platform::environment::{optional, required};
+
+/// The agent's environment.
+pub(crate) struct Config {
+    /// `DROVER_BOOT_TABLE`.
+    pub(crate) boot_table: String,
+    /// `DROVER_RUNNER_DIR`: where `run.sh` is.
+    pub(crate) runner_dir: PathBuf,
+    /// `DROVER_RUNNER_USER`: who runs it; None for ourselves.
+    pub(crate) runner_user: Option<String>,
+    /// `DROVER_AGENT_WAIT`: a machine that was given no JIT config for so long is of no use.
+    pub(crate) wait: Duration,
+}
+
+impl Config {
+    pub(crate) fn from_environment() -> anyhow::Result<Self> {
+        let wait = optional("DROVER_AGENT_WAIT").filter(|wait| !wait.is_empty()).unwrap_or_else(|| "12h".to_owned());
+        let wait: Span = wait.parse().context("DROVER_AGENT_WAIT")?;
+        Ok(Self {
+            boot_table: required("DROVER_BOOT_TABLE")?,
+            runner_dir: required("DROVER_RUNNER_DIR")?.into(),
+            runner_user: optional("DROVER_RUNNER_USER").filter(|user| !user.is_empty()),
+            wait: wait.duration().unsigned_abs(),
+        })
+    }
+}

@@ -1,0 +1,56 @@
+//! GitHub's runner, as a process.
+
+use std::process::{ExitStatus, Stdio};
+
+use anyhow::Context;
+use domain::boot::BootItem;
+use nix::unistd::User;
+use tokio::process::{Child, Command};
+
+use crate::config::Config;
+use crate::hook::{Hook, JOB_STARTED};
+
+/// The runner reads its JIT config here, and removes it from its environment. An argument would stay visible to every
+/// process of the machine.
+const JIT_CONFIG: &str = "ACTIONS_RUNNER_INPUT_JITCONFIG";
+
+/// The runner, with the files of its hook.
+pub(crate) struct Running {
+    process: Child,
+    _hook: Hook,
+}
+
+impl Running {
+    /// Waits for its end. May be dropped and called again.
+    pub(crate) async fn wait(&mut self) -> std::io::Result<ExitStatus> {
+        self.process.wait().await
+    }
+}
+
+/// Starts `run.sh` without arguments, as the runner's user.
+pub(crate) fn start(config: &Config, item: &BootItem) -> anyhow::Result<Running> {
+    let hook = Hook::write(&item.repositories)?;
+    let script = config.runner_dir.join("run.sh");
+    let mut command = match &config.runner_user {
+        None => Command::new(&script),
+        Some(name) => {
+            let user = User::from_name(name).with_context(|| format!("cannot look up the user {name}"))?;
+            let user = user.with_context(|| format!("there is no user {name}: DROVER_RUNNER_USER"))?;
+            // setpriv and not a plain setuid: the user's other groups (docker, say) must come along.
+            let mut command = Command::new("setpriv");
+            command.arg("--reuid").arg(name).arg("--regid").arg(user.gid.as_raw().to_string());
+            command.arg("--init-groups").arg("--").arg(&script);
+            command.env("HOME", user.dir).env("USER", name).env("LOGNAME", name);
+            command
+        }
+    };
+    let process = command
+        .current_dir(&config.runner_dir)
+        .env(JIT_CONFIG, &item.jit_config)
+        .env(JOB_STARTED, hook.script())
+        .stdin(Stdio::null())
+        .spawn()
+        .with_context(|| format!("cannot start {}", script.display()))?;
+    tracing::info!("the runner has started");
+    Ok(Running { process, _hook: hook })
+}
