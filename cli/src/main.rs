@@ -1,2 +1,102 @@
-//! Stub.
-fn main() {}
+//! The command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use domain::ids::{JobId, PoolName, StackName};
+use drover::output::{Failure, Output};
+use drover::pool_file::PoolFile;
+use drover::{apply, explain, ps};
+use engine::ports::Clock;
+use platform::clock::SystemClock;
+use platform::control;
+use platform::ec2::Ec2;
+use platform::environment::parsed;
+
+/// Runs GitHub Actions jobs on EC2, one fresh machine a job.
+///
+/// Exit codes: 0 fine, 1 the answer is no, 2 usage, 3 cannot reach AWS or not allowed to.
+#[derive(Parser)]
+#[command(name = "drover", version)]
+struct Arguments {
+    /// Print JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The pool file: what runs where.
+    #[command(subcommand)]
+    Pools(Pools),
+    /// Every machine and every waiting job.
+    Ps {
+        /// Only this pool.
+        #[arg(long)]
+        pool: Option<PoolName>,
+    },
+    /// Why a job is where it is.
+    Explain {
+        /// The job's number, or the address of its page.
+        #[arg(value_parser = job_id)]
+        job: JobId,
+    },
+}
+
+#[derive(Subcommand)]
+enum Pools {
+    /// Say whether a pool file is right. Needs no AWS account.
+    Check {
+        /// The pool file.
+        file: PathBuf,
+    },
+    /// Make a pool file true: within a minute. Pools that are no longer in it finish what they have.
+    Apply {
+        /// The pool file.
+        file: PathBuf,
+    },
+}
+
+fn job_id(text: &str) -> Result<JobId, String> {
+    let number = text.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    number.parse().map(JobId).map_err(|_| "must be a job's number, or the address of its page".to_owned())
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments.command).await {
+        Ok(output) => {
+            output.print(arguments.json);
+            output.exit_code()
+        }
+        Err(failure) => {
+            failure.print(arguments.json);
+            failure.exit_code()
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<Output, Failure> {
+    let now = SystemClock.now();
+    match command {
+        Command::Pools(Pools::Check { file }) => Ok(PoolFile::read(&file)?.report()),
+        Command::Pools(Pools::Apply { file }) => {
+            let file = PoolFile::read(&file)?;
+            let aws = platform::aws::config().await?;
+            let stack: StackName = parsed("DROVER_STACK")?;
+            apply::apply(&file, &control::table(&aws)?, &Ec2::new(&aws, stack), now).await
+        }
+        Command::Ps { pool } => {
+            let aws = platform::aws::config().await?;
+            ps::ps(&control::table(&aws)?, pool.as_ref(), now).await
+        }
+        Command::Explain { job } => {
+            let aws = platform::aws::config().await?;
+            explain::explain(&control::table(&aws)?, job, now).await
+        }
+    }
+}

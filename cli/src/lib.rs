@@ -1,0 +1,7 @@
+//! `drover`, the operator's command.
+
+pub mod apply;
+pub mod explain;
+pub mod output;
+pub mod pool_file;
+pub mod ps;

@@ -1,0 +1,136 @@
+//! What is printed, and how the command ends.
+
+use std::process::ExitCode;
+
+use comfy_table::{Table, presets};
+use engine::ports::{CommitError, ComputeError, StoreError};
+use jiff::SignedDuration;
+use platform::aws::AwsError;
+use platform::environment::EnvironmentError;
+use serde_json::{Value, json};
+
+/// An answer, for people and for programs.
+#[derive(Debug)]
+pub struct Output {
+    /// Whether the answer is yes.
+    pub yes: bool,
+    /// For people.
+    pub text: String,
+    /// For programs.
+    pub json: Value,
+}
+
+/// No answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Something was said wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// AWS cannot be reached, or does not allow it.
+    #[error("{0}")]
+    Unreachable(String),
+}
+
+impl Output {
+    /// Prints it to the standard output.
+    pub fn print(&self, as_json: bool) {
+        let text = match as_json {
+            true => format!("{:#}\n", self.json),
+            false => self.text.clone(),
+        };
+        print!("{}", printable(&text));
+    }
+
+    /// 0 or 1.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(if self.yes { 0 } else { 1 })
+    }
+}
+
+impl Failure {
+    /// Prints it: as JSON to the standard output, as text to the standard error.
+    pub fn print(&self, as_json: bool) {
+        match as_json {
+            true => print!("{}", printable(&format!("{:#}\n", json!({ "error": self.to_string() })))),
+            false => eprint!("{}", printable(&format!("drover: {self}\n"))),
+        }
+    }
+
+    /// 2 or 3.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Failure::Usage(_) => ExitCode::from(2),
+            Failure::Unreachable(_) => ExitCode::from(3),
+        }
+    }
+}
+
+impl From<EnvironmentError> for Failure {
+    fn from(error: EnvironmentError) -> Self {
+        Failure::Usage(error.to_string())
+    }
+}
+impl From<AwsError> for Failure {
+    fn from(error: AwsError) -> Self {
+        Failure::Usage(error.to_string())
+    }
+}
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Failure::Unreachable(error.to_string())
+    }
+}
+impl From<CommitError> for Failure {
+    fn from(error: CommitError) -> Self {
+        Failure::Unreachable(error.to_string())
+    }
+}
+impl From<ComputeError> for Failure {
+    fn from(error: ComputeError) -> Self {
+        Failure::Unreachable(error.to_string())
+    }
+}
+
+/// Without what could command a terminal: names of jobs are written by whoever can open a pull request. Control characters
+/// go, and so do those that turn the direction of the text around.
+pub fn printable(text: &str) -> String {
+    let commands =
+        |c: char| (c.is_control() && c != '\n') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().filter(|c| !commands(*c)).collect()
+}
+
+/// Rows under a header, in columns.
+pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header.iter().map(|title| (*title).to_owned()).collect::<Vec<_>>());
+    for row in rows {
+        // Before the columns are measured; a cell has one line.
+        table.add_row(row.iter().map(|cell| printable(cell).replace('\n', " ")).collect::<Vec<_>>());
+    }
+    let lines = table.to_string();
+    lines.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// A length of time in its two largest units: `3d 4h`, `5m 10s`.
+pub fn age(time: SignedDuration) -> String {
+    let seconds = time.as_secs().max(0);
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (1.., ..) => format!("{days}d {hours}h"),
+        (_, 1.., _) => format!("{hours}h {minutes}m"),
+        (_, _, 1..) => format!("{minutes}m {}s", seconds % 60),
+        _ => format!("{seconds}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_printed_can_command_a_terminal() {
+        let name = "\u{1b}]0;owned\u{7}\u{1b}[2Jbuild\u{9b}31m \u{202e}gnp.exe\r\n";
+        assert_eq!(printable(name), "]0;owned[2Jbuild31m gnp.exe\n");
+        assert!(!table(&["job"], [vec![name.to_owned()]]).contains('\u{1b}'));
+    }
+}

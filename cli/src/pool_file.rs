@@ -1,0 +1,364 @@
+//! The pool file: TOML, unknown fields refused, everything wrong with it said at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use domain::ids::{InstanceType, PoolName, Repository, Scope, SubnetId};
+use domain::pool::{Label, MarketChoice, Timings};
+use serde::Deserialize;
+use serde_json::json;
+use toml::{Table, Value};
+
+use crate::output::{Failure, Output};
+
+/// The names of [`Timings`]' fields, which stand among a pool's own.
+const TIMINGS: [&str; 15] = [
+    "idle_grace",
+    "boot_grace",
+    "unbound_grace",
+    "orphan_grace",
+    "done_grace",
+    "stale_grace",
+    "confirm_gap",
+    "max_life",
+    "lease_margin",
+    "notice_after",
+    "launch_deadline",
+    "job_check",
+    "poll_interval",
+    "backoff_min",
+    "backoff_max",
+];
+
+/// A pool as written: names not resolved yet.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Written {
+    /// See [`domain::pool::Pool`] for this field and all that follow.
+    pub name: PoolName,
+    /// `org` or `org/repo`.
+    pub owner: Scope,
+    /// At least one.
+    pub labels: BTreeSet<Label>,
+    /// Empty for all that the owner has.
+    #[serde(default)]
+    pub repositories: Vec<Repository>,
+    /// Whether public repositories are served.
+    #[serde(default)]
+    pub allow_public: bool,
+    /// Name or id.
+    pub launch_template: String,
+    /// The template's default version when absent, pinned when applied.
+    pub launch_template_version: Option<u64>,
+    /// Those tagged with the stack when empty.
+    #[serde(default)]
+    pub subnets: Vec<SubnetId>,
+    /// At least one.
+    pub instance_types: Vec<InstanceType>,
+    /// On-demand by default.
+    #[serde(default)]
+    pub market: MarketChoice,
+    /// Instances at a time.
+    pub max: u32,
+    /// Instances kept waiting.
+    #[serde(default)]
+    pub warm: u32,
+    /// Lower is asked first.
+    #[serde(default = "hundred")]
+    pub priority: i32,
+    /// GitHub's id of the runner group.
+    #[serde(default = "one")]
+    pub runner_group: u64,
+    /// From the fields of the same names, in the pool or in `[defaults]`.
+    #[serde(skip)]
+    pub timings: Timings,
+}
+
+fn hundred() -> i32 {
+    100
+}
+
+fn one() -> u64 {
+    1
+}
+
+/// A file that was read.
+#[derive(Debug, Default)]
+pub struct PoolFile {
+    /// The pools that could be understood, in the file's order.
+    pub pools: Vec<Written>,
+    /// What is wrong: a file with errors is never applied.
+    pub errors: Vec<String>,
+    /// What may not be meant.
+    pub warnings: Vec<String>,
+}
+
+impl PoolFile {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// Only when there is no such file; what is wrong *in* it is in `errors`.
+    pub fn read(path: &Path) -> Result<Self, Failure> {
+        let text = std::fs::read_to_string(path);
+        let text = text.map_err(|error| Failure::Usage(format!("cannot read {}: {error}", path.display())))?;
+        Ok(Self::parse(&text))
+    }
+
+    /// Reads a text.
+    pub fn parse(text: &str) -> Self {
+        let mut file = PoolFile::default();
+        let table: Table = match text.parse() {
+            Ok(table) => table,
+            Err(error) => {
+                file.errors.push(format!("not TOML: {}", error.to_string().trim_end()));
+                return file;
+            }
+        };
+        let mut defaults = Table::new();
+        let mut pools = Vec::new();
+        for (name, value) in table {
+            match (name.as_str(), value) {
+                ("defaults", Value::Table(fields)) => defaults = fields,
+                ("pool", Value::Array(tables)) => pools = tables,
+                _ => file.errors.push(format!("unknown field {name:?}: a pool file has [defaults] and [[pool]]")),
+            }
+        }
+        for unique in ["name", "pool"] {
+            if defaults.contains_key(unique) {
+                file.errors.push(format!("[defaults] cannot have {unique:?}"));
+            }
+        }
+        if pools.is_empty() {
+            file.errors.push("there is no [[pool]]".to_owned());
+        }
+        for (place, pool) in pools.into_iter().enumerate() {
+            let Value::Table(fields) = pool else {
+                file.errors.push(format!("pool number {} is not a [[pool]]", place + 1));
+                continue;
+            };
+            let called = match fields.get("name") {
+                Some(Value::String(name)) => format!("pool {name:?}"),
+                _ => format!("pool number {}", place + 1),
+            };
+            match written(fields, &defaults) {
+                Ok(pool) => {
+                    let wrong = pool.wrong().into_iter().map(|what| format!("{called}: {what}"));
+                    file.errors.extend(wrong);
+                    file.pools.push(pool);
+                }
+                Err(what) => file.errors.push(format!("{called}: {what}")),
+            }
+        }
+        file.compare();
+        file
+    }
+
+    /// What is wrong between pools.
+    fn compare(&mut self) {
+        let mut seen = BTreeSet::new();
+        for pool in &self.pools {
+            if !seen.insert(&pool.name) {
+                self.errors.push(format!("pool {:?}: there are two of this name", pool.name.as_str()));
+            }
+        }
+        for (place, a) in self.pools.iter().enumerate() {
+            for b in self.pools[place + 1..].iter().filter(|b| b.name != a.name) {
+                let common: Vec<&str> = a.labels.intersection(&b.labels).map(Label::as_str).collect();
+                if common.is_empty() || !overlap(&a.owner, &b.owner) {
+                    continue;
+                }
+                let both = format!("pools {:?} and {:?}", a.name.as_str(), b.name.as_str());
+                let set = common.join(", ");
+                if shared_repositories(a, b) && a.priority == b.priority {
+                    self.errors.push(format!(
+                        "{both}: a job with the labels [{set}] fits both: give one of them another priority (lower is \
+                         asked first) or drop a label"
+                    ));
+                } else if shared_repositories(a, b) || a.runner_group == b.runner_group {
+                    self.warnings.push(format!(
+                        "{both}: GitHub may give a job with the labels [{set}] to a runner of either. Drover then \
+                         launches another; runner groups keep them apart"
+                    ));
+                }
+            }
+        }
+    }
+
+    /// The answer of `drover pools check`.
+    pub fn report(&self) -> Output {
+        let mut text = String::new();
+        for error in &self.errors {
+            text += &format!("error: {error}\n");
+        }
+        for warning in &self.warnings {
+            text += &format!("warning: {warning}\n");
+        }
+        if self.errors.is_empty() {
+            text += &format!("{} pools, no errors\n", self.pools.len());
+        }
+        let names: Vec<&str> = self.pools.iter().map(|pool| pool.name.as_str()).collect();
+        let json = json!({ "pools": names, "errors": self.errors, "warnings": self.warnings });
+        Output { yes: self.errors.is_empty(), text, json }
+    }
+}
+
+fn written(mut fields: Table, defaults: &Table) -> Result<Written, String> {
+    for (name, value) in defaults {
+        fields.entry(name.clone()).or_insert_with(|| value.clone());
+    }
+    let timings: Table = fields.iter().filter(|(name, _)| TIMINGS.contains(&name.as_str())).map(own).collect();
+    let others: Table = fields.iter().filter(|(name, _)| !TIMINGS.contains(&name.as_str())).map(own).collect();
+    let pool: Written = others.try_into().map_err(said)?;
+    Ok(Written { timings: timings.try_into().map_err(said)?, ..pool })
+}
+
+fn own((name, value): (&String, &Value)) -> (String, Value) {
+    (name.clone(), value.clone())
+}
+
+/// toml says where on a line of its own.
+fn said(error: toml::de::Error) -> String {
+    error.to_string().trim().replace('\n', " ")
+}
+
+impl Written {
+    fn wrong(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let mut check = |right: bool, what: String| {
+            if !right {
+                wrong.push(what);
+            }
+        };
+        check(!self.labels.is_empty(), "labels: at least one is needed; GitHub adds none".to_owned());
+        check(!self.instance_types.is_empty(), "instance_types: at least one is needed".to_owned());
+        check(!self.launch_template.is_empty(), "launch_template: must be a name or an id".to_owned());
+        check(self.launch_template_version != Some(0), "launch_template_version: counts from 1".to_owned());
+        check(self.max > 0, "max: must be at least 1".to_owned());
+        check(self.warm <= self.max, format!("warm: {} machines cannot wait where max is {}", self.warm, self.max));
+        let foreign = self.repositories.iter().filter(|repository| !self.owner.covers(repository));
+        for repository in foreign {
+            check(false, format!("repositories: {repository} does not belong to {}", self.owner));
+        }
+        let timings = &self.timings;
+        check(
+            timings.backoff_min <= timings.backoff_max,
+            "backoff_min: must not be longer than backoff_max".to_owned(),
+        );
+        wrong
+    }
+}
+
+/// Whether runners of the two could serve a common repository, as far as their registration goes.
+fn overlap(a: &Scope, b: &Scope) -> bool {
+    match (a, b) {
+        (Scope::Repository(a), Scope::Repository(b)) => a == b,
+        _ => a.owner() == b.owner(),
+    }
+}
+
+/// Whether there is a repository that both pools say they serve.
+fn shared_repositories(a: &Written, b: &Written) -> bool {
+    let serves = |pool: &Written, repository: &Repository| {
+        pool.owner.covers(repository) && (pool.repositories.is_empty() || pool.repositories.contains(repository))
+    };
+    let listed = |pool: &Written| -> Option<Vec<Repository>> {
+        match &pool.owner {
+            Scope::Repository(only) => Some(vec![only.clone()]),
+            Scope::Organization(_) if pool.repositories.is_empty() => None,
+            Scope::Organization(_) => Some(pool.repositories.clone()),
+        }
+    };
+    match (listed(a), listed(b)) {
+        (None, None) => true,
+        (Some(listed), _) => listed.iter().any(|repository| serves(b, repository)),
+        (None, Some(listed)) => listed.iter().any(|repository| serves(a, repository)),
+    }
+}
+
+/// The pools by name.
+pub(crate) fn by_name(pools: &[Written]) -> BTreeMap<&PoolName, &Written> {
+    pools.iter().map(|pool| (&pool.name, pool)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POOL: &str = "[[pool]]\nname = \"linux\"\nowner = \"acme\"\nlabels = [\"drover\", \"linux\"]\n\
+        launch_template = \"runner\"\ninstance_types = [\"m7i.large\"]\nmax = 10\n";
+
+    /// The errors of a file made of [`POOL`] with a line replaced.
+    fn errors(line: &str, instead: &str) -> Vec<String> {
+        assert!(POOL.contains(line), "{line} is no line of the pool");
+        PoolFile::parse(&POOL.replace(line, instead)).errors
+    }
+
+    #[test]
+    fn a_pool_has_the_documented_defaults() {
+        let file = PoolFile::parse(POOL);
+        assert_eq!(file.errors, [""; 0]);
+        let pool = &file.pools[0];
+        assert_eq!((pool.priority, pool.runner_group, pool.warm, pool.allow_public), (100, 1, 0, false));
+        assert_eq!(pool.timings, Timings::default());
+        assert_eq!(pool.market, MarketChoice::OnDemand);
+    }
+
+    #[test]
+    fn every_timing_can_be_set_for_all_pools_and_for_one() {
+        for name in TIMINGS {
+            // The longest back-off must not fall below the shortest.
+            let (all, one) = if name == "backoff_min" { ("1s", "0s") } else { ("40m", "41m") };
+            let second = POOL.replace("linux\"\nowner", "other\"\npriority = 7\nowner");
+            let file = PoolFile::parse(&format!("[defaults]\n{name} = \"{all}\"\n{POOL}{name} = \"{one}\"\n{second}"));
+            assert_eq!(file.errors, [""; 0], "{name}");
+            assert_ne!(file.pools[0].timings, file.pools[1].timings, "{name}");
+            assert_ne!(file.pools[1].timings, Timings::default(), "{name}");
+        }
+    }
+
+    #[test]
+    fn each_mistake_is_named_with_its_pool() {
+        let mistakes = [
+            ("max = 10", "max = 10\nmaximum = 11", "pool \"linux\": unknown field `maximum`"),
+            ("max = 10", "", "pool \"linux\": missing field `max`"),
+            ("max = 10", "max = 0", "pool \"linux\": max: must be at least 1"),
+            ("max = 10", "max = 2\nwarm = 3", "pool \"linux\": warm:"),
+            ("max = 10", "max = 10\nboot_grace = \"soon\"", "must be a length of time"),
+            ("max = 10", "max = 10\nmarket = \"free\"", "unknown variant `free`"),
+            ("max = 10", "max = 10\nrepositories = [\"other/repo\"]", "other/repo does not belong to acme"),
+            ("labels = [\"drover\", \"linux\"]", "labels = []", "pool \"linux\": labels: at least one"),
+            ("labels = [\"drover\", \"linux\"]", "labels = [\"a,b\"]", "without commas"),
+            ("name = \"linux\"", "name = \"a-name-of-17-char\"", "must be 1 to 16 characters"),
+            ("name = \"linux\"", "name = \"Linux\"", "of a-z, 0-9 and -"),
+            ("name = \"linux\"", "", "pool number 1: missing field `name`"),
+            ("owner = \"acme\"", "owner = \"acme/a/b\"", "pool \"linux\""),
+            ("[[pool]]", "[pools]", "unknown field \"pools\""),
+            ("max = 10", "max = ", "not TOML"),
+        ];
+        for (line, instead, expected) in mistakes {
+            let errors = errors(line, instead);
+            assert!(errors.iter().any(|error| error.contains(expected)), "{instead}: {errors:?}");
+        }
+    }
+
+    #[test]
+    fn two_pools_that_fit_the_same_job_need_different_priorities() {
+        let second = POOL.replace("name = \"linux\"", "name = \"other\"").replace("\"linux\"]", "\"arm\"]");
+        let file = PoolFile::parse(&format!("{POOL}{second}"));
+        assert_eq!(file.errors.len(), 1, "{:?}", file.errors);
+        for part in ["\"linux\"", "\"other\"", "[drover]"] {
+            assert!(file.errors[0].contains(part), "{} lacks {part}", file.errors[0]);
+        }
+        let file = PoolFile::parse(&format!("{POOL}{second}priority = 200\n"));
+        assert_eq!((file.errors.len(), file.warnings.len()), (0, 1));
+        let elsewhere = second.replace("\"acme\"", "\"umbrella\"");
+        let file = PoolFile::parse(&format!("{POOL}{elsewhere}"));
+        assert_eq!((file.errors.len(), file.warnings.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_name_may_stand_only_once() {
+        let errors = PoolFile::parse(&format!("{POOL}{POOL}")).errors;
+        assert_eq!(errors, ["pool \"linux\": there are two of this name"]);
+    }
+}
