@@ -1,4 +1,4 @@
-//! Models of EC2 and of GitHub: what Drover is judged by.
+//! Models of EC2, GitHub and SQS: what Drover is judged by.
 //!
 //! A model is a synchronous state machine without clock, network or threads. Every method is told the time; randomness
 //! comes from a seeded generator that the model owns; whatever happens *later* (a boot that finishes, a job that nobody
@@ -12,6 +12,7 @@ mod agenda;
 mod bucket;
 pub mod ec2;
 pub mod github;
+pub mod sqs;
 
 use jiff::Timestamp;
 

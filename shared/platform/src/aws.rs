@@ -51,6 +51,18 @@ pub async fn config() -> Result<SdkConfig, AwsError> {
     Ok(aws_config::from_env().http_client(http).timeout_config(timeouts).load().await)
 }
 
+/// An emulator at that address, as whoever has that access key: for whoever looks at a sandbox from outside.
+pub async fn emulator(endpoint: &str, access_key: &str) -> SdkConfig {
+    let credentials = aws_credential_types::Credentials::new(access_key, "emulator", None, None, "emulator");
+    aws_config::from_env()
+        .region("eu-central-1")
+        .endpoint_url(endpoint)
+        .credentials_provider(credentials)
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .load()
+        .await
+}
+
 /// AWS cannot be talked to at all.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]

@@ -82,6 +82,7 @@ impl Ec2 {
                 state: State::Pending,
                 state_since: now,
                 on_power_off: data.on_power_off,
+                taken_at: None,
                 end: None,
                 visible_at: now + self.faults.invisible_for,
                 comes_up: self.rng.random::<f64>() >= self.faults.boot_failures,

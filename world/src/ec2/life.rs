@@ -56,6 +56,9 @@ impl Ec2 {
             self.instance(id).is_some_and(|instance| instance.market == Market::Spot && instance.state.is_live());
         if is_spot {
             let at = now + SPOT_NOTICE;
+            if let Some(instance) = self.instance_mut(id) {
+                instance.taken_at = Some(at);
+            }
             self.agenda.plan(now, Due::Tell(Happening::SpotNotice { instance: id.clone(), at }));
             self.agenda.plan(at, Due::SpotTake(id.clone()));
         }

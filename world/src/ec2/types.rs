@@ -186,6 +186,8 @@ pub struct Instance {
     pub state_since: Timestamp,
     /// What powering off does.
     pub on_power_off: OnPowerOff,
+    /// When EC2 will take it back, once it said so.
+    pub taken_at: Option<Timestamp>,
     /// Why it ended, once it has begun to.
     pub end: Option<EndCause>,
     pub(super) visible_at: Timestamp,

@@ -1,0 +1,297 @@
+//! AWS on one address: EC2 and SQS on models, DynamoDB on an emulator, Secrets Manager and STS as far as Drover asks them.
+//!
+//! Signatures are not checked, but who signed is read from the access key, and each role may do what its policy will allow
+//! it in an account, and nothing else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State as Shared;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use engine::ports::Clock;
+use jiff::Timestamp;
+use platform::clock::SystemClock;
+use serde_json::{Value, json};
+use world::sqs::Failure;
+
+use crate::calls::{Caller, Calls};
+use crate::ec2::{self, Form, escaped, xml};
+use crate::state::{State, World};
+
+/// The unique id of the runner machines' role.
+pub const RUNNER_ROLE_ID: &str = "AROADROVERSANDBOXRUNNR";
+
+/// The boot table's name.
+pub const BOOT_TABLE: &str = "drover-boot";
+
+/// The main table's name.
+pub const TABLE: &str = "drover";
+
+/// The roles, their access keys, and what they may call.
+const POLICIES: [(&str, &str, &[&str]); 4] = [
+    ("ingest", "AKIAINGEST", &["SendMessage", "GetSecretValue"]),
+    ("scaler", "AKIASCALER", CONTROL_PLANE),
+    ("janitor", "AKIAJANITOR", CONTROL_PLANE),
+    (
+        "operator",
+        "AKIAOPERATOR",
+        &["GetItem", "BatchGetItem", "Query", "TransactWriteItems", "DescribeLaunchTemplates", "DescribeSubnets"],
+    ),
+];
+
+const CONTROL_PLANE: &[&str] = &[
+    "GetItem",
+    "BatchGetItem",
+    "Query",
+    "TransactWriteItems",
+    "RunInstances",
+    "DescribeInstances",
+    "TerminateInstances",
+    "SendMessage",
+    "GetSecretValue",
+];
+
+/// What the gateway answers with.
+#[derive(Debug)]
+pub struct Gateway {
+    /// The models.
+    pub world: Arc<World>,
+    /// Who called what.
+    pub calls: Arc<Calls>,
+    /// Where the DynamoDB emulator listens.
+    pub dynamodb: String,
+    /// To pass DynamoDB's requests on with.
+    pub http: reqwest::Client,
+}
+
+/// The access key of a role.
+pub fn access_key(role: &str) -> Option<&'static str> {
+    POLICIES.iter().find(|(name, ..)| *name == role).map(|(_, key, _)| *key)
+}
+
+/// The access key of a machine: its id is in it, as it is in the session name of real ones.
+pub fn instance_access_key(instance: &str) -> String {
+    format!("ASIA{}", hex::encode_upper(instance))
+}
+
+/// The routes.
+pub fn router(gateway: Arc<Gateway>) -> Router {
+    Router::new().fallback(post(answer)).with_state(gateway)
+}
+
+/// Whose access key it is: `AWS4-HMAC-SHA256 Credential=<key>/...`.
+fn caller(headers: &HeaderMap) -> Caller {
+    let authorization = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let key = authorization.split_once("Credential=").and_then(|(_, rest)| rest.split('/').next()).unwrap_or_default();
+    if let Some((role, ..)) = POLICIES.iter().find(|(_, known, _)| *known == key) {
+        return Caller::Role(role);
+    }
+    let instance = key.strip_prefix("ASIA").and_then(|id| String::from_utf8(hex::decode(id).ok()?).ok());
+    instance.map_or(Caller::Stranger, Caller::Instance)
+}
+
+async fn answer(Shared(gateway): Shared<Arc<Gateway>>, headers: HeaderMap, body: Bytes) -> Response {
+    let caller = caller(&headers);
+    let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    match target.rsplit_once('.') {
+        Some((service, operation)) => {
+            let service = match service {
+                "DynamoDB_20120810" => "DynamoDB",
+                "AmazonSQS" => "SQS",
+                "secretsmanager" => "Secrets Manager",
+                _ => return refused("UnknownOperationException", "no such service here"),
+            };
+            let body_json: Value = serde_json::from_slice(&body).unwrap_or_default();
+            let reply = async {
+                if !may(&caller, operation, &body_json) {
+                    return refused("AccessDeniedException", &format!("{caller:?} may not call {operation}"));
+                }
+                match service {
+                    "DynamoDB" => gateway.pass_on(target, body.clone()).await,
+                    "SQS" => gateway.world.act(|state, now| sqs(state, operation, &body_json, now)),
+                    _ => gateway.world.look(|state| secrets(state, operation, &body_json)),
+                }
+            };
+            gateway.calls.answer(&caller, service, operation, reply).await
+        }
+        None => {
+            let form: Form = form_urlencoded::parse(&body).into_owned().collect();
+            let operation = form.get("Action").cloned().unwrap_or_default();
+            let service = if operation == "GetCallerIdentity" { "STS" } else { "EC2" };
+            let reply = async {
+                if operation == "GetCallerIdentity" {
+                    return identity(&caller);
+                }
+                if !may(&caller, &operation, &Value::Null) {
+                    let message = format!("{caller:?} may not call {operation}");
+                    return xml(
+                        StatusCode::FORBIDDEN,
+                        format!(
+                            "<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>{}</Message></Error>\
+                             </Errors><RequestID>sandbox</RequestID></Response>",
+                            escaped(&message)
+                        ),
+                    );
+                }
+                gateway.world.act(|state, now| ec2::answer(&mut state.ec2, &form, now))
+            };
+            gateway.calls.answer(&caller, service, &operation, reply).await
+        }
+    }
+}
+
+/// A role's policy; a machine may delete its own key in the boot table.
+fn may(caller: &Caller, operation: &str, body: &Value) -> bool {
+    match caller {
+        Caller::Role(role) => POLICIES.iter().any(|(name, _, calls)| name == role && calls.contains(&operation)),
+        Caller::Instance(id) => {
+            let own = format!("{RUNNER_ROLE_ID}:{id}");
+            operation == "DeleteItem" && body["TableName"] == BOOT_TABLE && body["Key"]["pk"]["S"] == own.as_str()
+        }
+        Caller::ControlPlane | Caller::Stranger => false,
+    }
+}
+
+fn reply(body: Value) -> Response {
+    (StatusCode::OK, [("content-type", "application/x-amz-json-1.0")], body.to_string()).into_response()
+}
+
+fn refused(code: &str, message: &str) -> Response {
+    let body = json!({ "__type": code, "message": message, "Message": message });
+    (StatusCode::BAD_REQUEST, [("content-type", "application/x-amz-json-1.0")], body.to_string()).into_response()
+}
+
+fn identity(caller: &Caller) -> Response {
+    let (arn, id) = match caller {
+        Caller::Instance(id) => (format!("assumed-role/drover-runner/{id}"), format!("{RUNNER_ROLE_ID}:{id}")),
+        Caller::Role(role) => (format!("assumed-role/drover-{role}/sandbox"), format!("AROA{role}:sandbox")),
+        Caller::ControlPlane | Caller::Stranger => return StatusCode::FORBIDDEN.into_response(),
+    };
+    xml(
+        StatusCode::OK,
+        format!(
+            "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult>\
+             <Arn>arn:aws:sts::123456789012:{arn}</Arn><UserId>{id}</UserId><Account>123456789012</Account>\
+             </GetCallerIdentityResult><ResponseMetadata><RequestId>sandbox</RequestId></ResponseMetadata>\
+             </GetCallerIdentityResponse>"
+        ),
+    )
+}
+
+/// A request to the DynamoDB emulator. It wants a signature, and believes any.
+fn dynamodb(http: &reqwest::Client, url: &str, target: &str) -> reqwest::RequestBuilder {
+    let signature = "AWS4-HMAC-SHA256 Credential=AKIASANDBOX/20260101/eu-central-1/dynamodb/aws4_request, \
+                     SignedHeaders=host, Signature=0";
+    http.post(url)
+        .header("x-amz-target", target)
+        .header("content-type", "application/x-amz-json-1.0")
+        .header("authorization", signature)
+        .header("x-amz-date", "20260101T000000Z")
+}
+
+impl Gateway {
+    /// DynamoDB's requests go to the emulator as they are.
+    async fn pass_on(&self, target: &str, body: Bytes) -> Response {
+        let request = dynamodb(&self.http, &self.dynamodb, target).body(body);
+        let passed = async {
+            let answer = request.send().await?;
+            let (status, headers) = (answer.status(), answer.headers().clone());
+            Ok::<_, reqwest::Error>((status, headers, answer.bytes().await?))
+        };
+        match passed.await {
+            Ok((status, headers, body)) => {
+                let mut answer = (status, body).into_response();
+                for name in ["content-type", "x-amz-crc32", "x-amzn-requestid"] {
+                    if let Some(value) = headers.get(name) {
+                        answer.headers_mut().insert(name, value.clone());
+                    }
+                }
+                answer
+            }
+            Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
+        }
+    }
+}
+
+/// The last part of a queue's URL is its name.
+fn sqs(state: &mut State, operation: &str, body: &Value, now: Timestamp) -> Response {
+    let queue = body["QueueUrl"].as_str().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+    let done = match operation {
+        "SendMessage" => {
+            let delay = Duration::from_secs(body["DelaySeconds"].as_u64().unwrap_or_default());
+            let sent = state.sqs.send(queue, body["MessageBody"].as_str().unwrap_or_default(), delay, now);
+            sent.map(|id| json!({ "MessageId": id }))
+        }
+        _ => Err(Failure::Invalid(format!("{operation} is not one that Drover calls"))),
+    };
+    match done {
+        Ok(body) => reply(body),
+        Err(Failure::NoSuchQueue) => refused("com.amazonaws.sqs#QueueDoesNotExist", &Failure::NoSuchQueue.to_string()),
+        Err(Failure::Invalid(why)) => refused("com.amazonaws.sqs#InvalidParameterValue", &why),
+    }
+}
+
+fn secrets(state: &State, operation: &str, body: &Value) -> Response {
+    if operation != "GetSecretValue" {
+        return refused("InvalidRequestException", "not one that Drover calls");
+    }
+    let name = body["SecretId"].as_str().unwrap_or_default();
+    let Some(secret) = state.secrets.get(name) else {
+        return refused("ResourceNotFoundException", "Secrets Manager can't find the specified secret.");
+    };
+    let stage = body["VersionStage"].as_str().unwrap_or("AWSCURRENT");
+    let text = match stage {
+        "AWSCURRENT" => Some(&secret.current),
+        "AWSPREVIOUS" => secret.previous.as_ref(),
+        _ => None,
+    };
+    let Some(text) = text else {
+        return refused("ResourceNotFoundException", "Secrets Manager can't find the specified secret value.");
+    };
+    reply(json!({
+        "ARN": format!("arn:aws:secretsmanager:eu-central-1:123456789012:secret:{name}-AbCdEf"),
+        "Name": name,
+        "SecretString": text,
+        "VersionStages": [stage],
+        "CreatedDate": secret.created_at.as_millisecond() as f64 / 1000.0,
+    }))
+}
+
+/// Two tables as `template.yaml` will have them, made with DynamoDB's own call.
+pub async fn create_tables(http: &reqwest::Client, url: &str) -> anyhow::Result<()> {
+    let key = |name: &str, kind: &str| json!({ "AttributeName": name, "KeyType": kind });
+    let text = |name: &str| json!({ "AttributeName": name, "AttributeType": "S" });
+    let tables = [
+        (TABLE, vec![key("pk", "HASH"), key("sk", "RANGE")], vec![text("pk"), text("sk")]),
+        (BOOT_TABLE, vec![key("pk", "HASH")], vec![text("pk")]),
+    ];
+    for (name, keys, attributes) in tables {
+        let body = json!({
+            "TableName": name, "KeySchema": keys, "AttributeDefinitions": attributes, "BillingMode": "PAY_PER_REQUEST",
+        });
+        let create = dynamodb(http, url, "DynamoDB_20120810.CreateTable").body(body.to_string());
+        let answer = create.send().await?;
+        let status = answer.status();
+        anyhow::ensure!(status.is_success(), "cannot make the table {name}: {status}: {}", answer.text().await?);
+    }
+    Ok(())
+}
+
+/// What a machine's metadata service hands out: good for an hour, and for its own boot item.
+pub(crate) fn instance_credentials(instance: &str) -> Value {
+    let now = SystemClock.now();
+    json!({
+        "Code": "Success",
+        "LastUpdated": now.to_string(),
+        "Type": "AWS-HMAC",
+        "AccessKeyId": instance_access_key(instance),
+        "SecretAccessKey": "sandbox",
+        "Token": "sandbox",
+        "AccountId": "123456789012",
+        "Expiration": (now + jiff::SignedDuration::from_hours(6)).to_string(),
+    })
+}

@@ -1,0 +1,135 @@
+//! Every request that reaches an emulated service: counted, and, when a test asks for it, traced and made fatal to its
+//! caller.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use axum::body::Body;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Who calls, as the access key tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Caller {
+    /// One of the functions, by its name, or the operator.
+    Role(&'static str),
+    /// A runner's machine.
+    Instance(String),
+    /// Somebody calling GitHub: only the control plane does.
+    ControlPlane,
+    /// Nobody we know.
+    Stranger,
+}
+
+/// How often what was called: service, operation.
+pub type Counts = BTreeMap<(&'static str, String), u64>;
+
+/// When the traced process is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kill {
+    /// Never: only write down what it calls.
+    Never,
+    /// Before the call of that number, from 0, takes effect.
+    Before(usize),
+    /// After it took effect, before its answer arrives.
+    After(usize),
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    counts: Counts,
+    trace: Option<Trace>,
+}
+
+#[derive(Debug)]
+struct Trace {
+    role: &'static str,
+    process: u32,
+    kill: Kill,
+    calls: Vec<String>,
+}
+
+/// The counter and the trace.
+#[derive(Debug, Default)]
+pub struct Calls(Mutex<Inner>);
+
+/// What is to be done about a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Answer,
+    DieBefore,
+    DieAfter,
+}
+
+impl Calls {
+    /// How often what was called so far.
+    pub fn counts(&self) -> Counts {
+        self.0.lock().expect("nobody panics while holding it").counts.clone()
+    }
+
+    /// From now on, writes down what the process of that role calls, and kills it as told.
+    pub fn trace(&self, role: &'static str, process: u32, kill: Kill) {
+        let trace = Trace { role, process, kill, calls: Vec::new() };
+        self.0.lock().expect("nobody panics while holding it").trace = Some(trace);
+    }
+
+    /// What was called since; ends the trace.
+    pub fn traced(&self) -> Vec<String> {
+        let trace = self.0.lock().expect("nobody panics while holding it").trace.take();
+        trace.map(|trace| trace.calls).unwrap_or_default()
+    }
+
+    fn begin(&self, caller: &Caller, service: &'static str, operation: &str) -> Fate {
+        let mut inner = self.0.lock().expect("nobody panics while holding it");
+        *inner.counts.entry((service, operation.to_owned())).or_default() += 1;
+        let Some(trace) = &mut inner.trace else { return Fate::Answer };
+        if *caller != Caller::Role(trace.role) && *caller != Caller::ControlPlane {
+            return Fate::Answer;
+        }
+        let number = trace.calls.len();
+        trace.calls.push(format!("{service} {operation}"));
+        match trace.kill {
+            Kill::Before(at) if at == number => {
+                end(trace.process);
+                Fate::DieBefore
+            }
+            Kill::After(at) if at == number => Fate::DieAfter,
+            Kill::Never | Kill::Before(_) | Kill::After(_) => Fate::Answer,
+        }
+    }
+
+    /// Counts a call and answers it, unless its caller is to die of it.
+    pub(crate) async fn answer(
+        &self,
+        caller: &Caller,
+        service: &'static str,
+        operation: &str,
+        answer: impl Future<Output = Response>,
+    ) -> Response {
+        match self.begin(caller, service, operation) {
+            Fate::Answer => answer.await,
+            Fate::DieBefore => hang_up(),
+            Fate::DieAfter => {
+                drop(answer.await);
+                let inner = self.0.lock().expect("nobody panics while holding it");
+                if let Some(trace) = &inner.trace {
+                    end(trace.process);
+                }
+                hang_up()
+            }
+        }
+    }
+}
+
+/// It may have ended by itself meanwhile; then there is nobody to kill.
+fn end(process: u32) {
+    let _ = kill(Pid::from_raw(process.cast_signed()), Signal::SIGKILL);
+}
+
+/// An answer that breaks off: to its caller, no answer.
+pub(crate) fn hang_up() -> Response {
+    let broken = futures::stream::once(async { Err::<String, _>(std::io::Error::other("hung up")) });
+    (StatusCode::OK, Body::from_stream(broken)).into_response()
+}

@@ -1,0 +1,215 @@
+//! GitHub tells: the official example deliveries, made to fit the job, signed and posted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use engine::ports::Clock;
+use hmac::{Hmac, KeyInit, Mac};
+use platform::clock::SystemClock;
+use serde_json::{Value, json};
+use sha2::Sha256;
+use world::github::{Answer, Delivery, JobEvent, JobId, Visibility};
+
+use crate::state::World;
+
+/// GitHub waits so long for an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// GitHub's own examples, by action; see `tests/data/README.md` for their origin and licence.
+pub const TEMPLATES: [(&str, &str); 8] = [
+    ("queued", include_str!("../tests/data/workflow_job/queued.json")),
+    ("queued, waiting", include_str!("../tests/data/workflow_job/queued-status-waiting.json")),
+    ("waiting", include_str!("../tests/data/workflow_job/waiting.json")),
+    ("in_progress", include_str!("../tests/data/workflow_job/in_progress.json")),
+    ("in_progress", include_str!("../tests/data/workflow_job/in_progress-2.json")),
+    ("in_progress", include_str!("../tests/data/workflow_job/in_progress-3.json")),
+    ("completed", include_str!("../tests/data/workflow_job/completed.json")),
+    ("completed", include_str!("../tests/data/workflow_job/completed-2.json")),
+];
+
+/// The body of a delivery: an example of the same action, with ids, labels, owner and repository, visibility, times,
+/// status and runner fields rewritten, and nothing else.
+pub fn body(event: &JobEvent) -> String {
+    let (job, status) = (&event.job, event.job.state.status());
+    let kind = if event.action == "queued" && status == "waiting" { "queued, waiting" } else { event.action };
+    let fitting: Vec<&str> = TEMPLATES.iter().filter(|(action, _)| *action == kind).map(|(_, text)| *text).collect();
+    let template = fitting[usize::try_from(job.id.0).unwrap_or_default() % fitting.len()];
+    let mut body: Value = serde_json::from_str(template).expect("the examples are JSON");
+
+    let (runner, owner, name) = (job.state.runner(), &event.repository.owner_login, &event.repository.name);
+    let of_job = json!({
+        "id": job.id.0, "run_id": job.run.0, "run_attempt": job.attempt, "labels": job.labels, "head_sha": event.head_sha,
+        "status": status, "conclusion": job.state.conclusion().map(|how| how.as_str()),
+        "created_at": job.created_at, "started_at": job.started_at.unwrap_or(job.created_at),
+        "completed_at": job.completed_at,
+        "runner_id": runner.map(|it| it.id.0), "runner_name": runner.map(|it| &it.name),
+        "runner_group_id": runner.map(|it| it.group.0), "runner_group_name": runner.map(|it| &it.group_name),
+    });
+    let is_private = event.repository.visibility == Visibility::Private;
+    let of_repository = json!({
+        "id": event.repository.id.0, "name": name, "full_name": format!("{owner}/{name}"), "private": is_private,
+        "visibility": if is_private { "private" } else { "public" },
+    });
+    let of_owner = json!({ "login": owner, "id": event.owner.id.0 });
+    merge(&mut body["workflow_job"], of_job);
+    merge(&mut body["repository"], of_repository);
+    merge(&mut body["repository"]["owner"], of_owner.clone());
+    if body.get("organization").is_some() {
+        merge(&mut body["organization"], of_owner);
+    }
+    if let (Some(installation), Some(id)) = (body.get_mut("installation"), event.owner.installation) {
+        installation["id"] = json!(id.0);
+    }
+    body.to_string()
+}
+
+fn merge(into: &mut Value, fields: Value) {
+    if let (Value::Object(into), Value::Object(fields)) = (into, fields) {
+        into.extend(fields);
+    }
+}
+
+/// `X-Hub-Signature-256` of a body.
+pub fn signature(secret: &str, body: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length");
+    mac.update(body);
+    format!("sha256={}", hex::encode(mac.finalize().into_bytes()))
+}
+
+/// What goes wrong with deliveries on purpose: every so many, the first included; None for never.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Mischief {
+    /// Deliveries that are posted twice.
+    pub duplicate_every: Option<usize>,
+    /// Jobs whose `in_progress` is posted after their `completed`.
+    pub reorder_every: Option<usize>,
+}
+
+/// What was done on purpose.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Deliveries posted twice.
+    pub duplicated: usize,
+    /// Jobs whose end was told before their beginning.
+    pub reordered: usize,
+}
+
+/// A delivery that was not sent.
+#[derive(Debug, Clone)]
+pub struct Withheld {
+    /// `X-GitHub-Delivery`.
+    pub guid: String,
+    /// The body.
+    pub body: String,
+    /// `X-Hub-Signature-256`.
+    pub signature: String,
+}
+
+/// GitHub's sender of webhooks.
+#[derive(Debug)]
+pub struct Webhooks {
+    /// Where the deliveries are.
+    pub world: Arc<World>,
+    /// Where they go.
+    pub url: String,
+    /// What they are signed with.
+    pub secret: Mutex<String>,
+    /// What goes wrong.
+    pub mischief: Mischief,
+    /// To post with.
+    pub http: reqwest::Client,
+    sent: Mutex<Sent>,
+    withheld: Mutex<BTreeSet<JobId>>,
+}
+
+#[derive(Debug, Default)]
+struct Sent {
+    deliveries: usize,
+    jobs: BTreeMap<JobId, usize>,
+    held: BTreeMap<JobId, Delivery>,
+    done: Done,
+}
+
+impl Webhooks {
+    /// Nothing sent yet.
+    pub fn new(world: Arc<World>, url: String, secret: String, mischief: Mischief, http: reqwest::Client) -> Self {
+        let (secret, sent, withheld) = (Mutex::new(secret), Mutex::default(), Mutex::default());
+        Self { world, url, secret, mischief, http, sent, withheld }
+    }
+
+    /// Keeps a job's `queued` from being sent, and gives what would have been: for somebody else to post.
+    pub fn withhold(&self, job: JobId) -> Option<Withheld> {
+        self.withheld.lock().expect("nobody panics while holding it").insert(job);
+        let delivery = self.world.look(|state| state.github.deliveries().find(|it| it.event.job.id == job).cloned())?;
+        let body = body(&delivery.event);
+        let signature = signature(&self.secret.lock().expect("nobody panics while holding it"), body.as_bytes());
+        Some(Withheld { guid: delivery.guid, body, signature })
+    }
+
+    /// What was done on purpose so far.
+    pub fn done(&self) -> Done {
+        self.sent.lock().expect("nobody panics while holding it").done
+    }
+
+    /// Sends one delivery, or holds it, or sends more than it.
+    pub async fn deliver(&self, delivery: Delivery) {
+        let (job, action) = (delivery.event.job.id, delivery.event.action);
+        if action == "queued" && self.withheld.lock().expect("nobody panics while holding it").remove(&job) {
+            return;
+        }
+        let (twice, after) = {
+            let mut sent = self.sent.lock().expect("nobody panics while holding it");
+            let number = sent.deliveries;
+            sent.deliveries += 1;
+            let next = sent.jobs.len();
+            let job_number = *sent.jobs.entry(job).or_insert(next);
+            let strikes = |every: Option<usize>, number: usize| every.is_some_and(|every| number.is_multiple_of(every));
+            let reorder = strikes(self.mischief.reorder_every, job_number);
+            let is_over = self.world.look(|state| state.github.job(job).is_some_and(|job| job.completed_at.is_some()));
+            if reorder && action == "in_progress" && !is_over {
+                sent.held.insert(job, delivery);
+                return;
+            }
+            let after = if action == "completed" { sent.held.remove(&job) } else { None };
+            let twice = strikes(self.mischief.duplicate_every, number);
+            sent.done.duplicated += usize::from(twice);
+            sent.done.reordered += usize::from(after.is_some());
+            (twice, after)
+        };
+        self.post(&delivery).await;
+        if twice {
+            self.post(&delivery).await;
+        }
+        if let Some(held) = after {
+            self.post(&held).await;
+        }
+    }
+
+    async fn post(&self, delivery: &Delivery) {
+        let body = body(&delivery.event);
+        let secret = self.secret.lock().expect("nobody panics while holding it").clone();
+        let began = SystemClock.now();
+        let answer = self
+            .http
+            .post(&self.url)
+            .timeout(PATIENCE)
+            .header("content-type", "application/json")
+            .header("user-agent", "GitHub-Hookshot/sandbox")
+            .header("x-github-event", "workflow_job")
+            .header("x-github-delivery", &delivery.guid)
+            .header("x-hub-signature-256", signature(&secret, body.as_bytes()))
+            .body(body)
+            .send()
+            .await;
+        let answer = match answer {
+            Ok(answer) => Answer::Status(answer.status().as_u16()),
+            Err(error) if error.is_timeout() => Answer::TimedOut,
+            Err(_) => Answer::Unreachable,
+        };
+        self.world.act(|state, now| {
+            let took = Duration::try_from(now.duration_since(began)).unwrap_or_default();
+            state.github.record_answer(delivery.id, answer, took, now);
+        });
+    }
+}

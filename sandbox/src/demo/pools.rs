@@ -1,0 +1,97 @@
+//! The pool file, as the demo plays it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::{Context, bail, ensure};
+use domain::ids::{Repository, Scope};
+use drover::pool_file::{PoolFile, Written};
+use toml::{Table, Value};
+
+/// Limits that a person at a terminal does not want to wait for. What the file says itself stays.
+pub(crate) const HURRY: [(&str, &str); 10] = [
+    ("idle_grace", "2s"),
+    ("unbound_grace", "2s"),
+    ("orphan_grace", "5s"),
+    ("done_grace", "3s"),
+    ("stale_grace", "2s"),
+    ("confirm_gap", "1s"),
+    ("lease_margin", "2s"),
+    ("job_check", "5s"),
+    ("backoff_min", "1s"),
+    ("backoff_max", "5s"),
+];
+
+/// A pool file that was read.
+pub(crate) struct Pools {
+    /// Its text with [`HURRY`] among its defaults.
+    pub(crate) hurried: String,
+    pools: Vec<Written>,
+}
+
+/// Where a job is pushed.
+pub(crate) struct Target {
+    pub(crate) repository: String,
+    pub(crate) labels: Vec<String>,
+    /// Whether the pool serves every repository of its owner.
+    pub(crate) serves_all: bool,
+}
+
+impl Pools {
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let file = PoolFile::parse(&text);
+        if !file.errors.is_empty() {
+            bail!("{}: {}", path.display(), file.errors.join("\n"));
+        }
+        let fixed = file.pools.iter().find(|pool| pool.launch_template.starts_with("lt-"));
+        if let Some(pool) = fixed {
+            bail!("pool {}: the demo can only make launch templates by name, not {}", pool.name, pool.launch_template);
+        }
+        let mut table: Table = text.parse()?;
+        let defaults = table.entry("defaults").or_insert_with(|| Value::Table(Table::new()));
+        let defaults = defaults.as_table_mut().context("[defaults] is no table")?;
+        for (name, time) in HURRY {
+            defaults.entry(name).or_insert_with(|| Value::String(time.to_owned()));
+        }
+        ensure!(!file.pools.is_empty(), "{} has no pools", path.display());
+        Ok(Self { hurried: table.to_string(), pools: file.pools })
+    }
+
+    fn served_by(pool: &Written) -> String {
+        match (&pool.owner, pool.repositories.first()) {
+            (Scope::Repository(repository), _) => repository.to_string(),
+            (Scope::Organization(_), Some(repository)) => repository.to_string(),
+            (Scope::Organization(owner), None) => format!("{owner}/widgets"),
+        }
+    }
+
+    /// Where the job of that number goes: round the pools.
+    pub(crate) fn target(&self, job: usize) -> Target {
+        let pool = &self.pools[job % self.pools.len()];
+        Target {
+            repository: Self::served_by(pool),
+            labels: pool.labels.iter().map(ToString::to_string).collect(),
+            serves_all: pool.repositories.is_empty(),
+        }
+    }
+
+    pub(crate) fn repositories(&self) -> Vec<Repository> {
+        let served: BTreeSet<String> = self.pools.iter().map(Self::served_by).collect();
+        served.iter().filter_map(|repository| repository.parse().ok()).collect()
+    }
+
+    pub(crate) fn launch_templates(&self) -> Vec<String> {
+        let names: BTreeSet<&String> = self.pools.iter().map(|pool| &pool.launch_template).collect();
+        names.into_iter().cloned().collect()
+    }
+
+    pub(crate) fn subnets(&self) -> Vec<String> {
+        let named: BTreeSet<String> =
+            self.pools.iter().flat_map(|pool| &pool.subnets).map(ToString::to_string).collect();
+        match named.is_empty() {
+            true => vec!["subnet-a".to_owned(), "subnet-b".to_owned()],
+            false => named.into_iter().collect(),
+        }
+    }
+}

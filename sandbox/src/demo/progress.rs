@@ -1,0 +1,126 @@
+//! What happens, as it happens: a line a step for a few jobs, a bar for many.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use engine::ports::Clock;
+use indicatif::{ProgressBar, ProgressStyle};
+use jiff::Timestamp;
+use platform::clock::SystemClock;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use world::github::JobState;
+
+use crate::state::{State, World};
+
+/// More would scroll by unread.
+const LINES_FOR: u32 = 10;
+
+/// The task that watches the world.
+pub(crate) struct Progress {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Progress {
+    pub(crate) fn start(world: Arc<World>, jobs: u32) -> Self {
+        let (stop, mut stopped) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            let mut watch = Watch::new(jobs);
+            let mut changed = world.changed();
+            loop {
+                tokio::select! {
+                    _ = changed.changed() => {
+                        let steps = world.look(|state| watch.look(state));
+                        watch.show(steps);
+                    }
+                    _ = &mut stopped => break,
+                }
+            }
+            watch.end();
+        });
+        Self { stop, task }
+    }
+
+    pub(crate) async fn finish(self) {
+        // Both fail only if the task has ended already.
+        let _ = self.stop.send(());
+        let _ = self.task.await;
+    }
+}
+
+struct Watch {
+    began: Timestamp,
+    seen: BTreeMap<String, String>,
+    bar: Option<ProgressBar>,
+    done: u64,
+}
+
+/// Something that is new: what, its state, and how long ago it began.
+struct Step {
+    what: String,
+    state: String,
+    since: Timestamp,
+}
+
+impl Watch {
+    fn new(jobs: u32) -> Self {
+        let bar = (jobs > LINES_FOR).then(|| {
+            let style = "{elapsed:>4} [{bar:40}] {pos}/{len} jobs done, {msg}";
+            let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+            ProgressBar::new(u64::from(jobs)).with_style(style)
+        });
+        Self { began: SystemClock.now(), seen: BTreeMap::new(), bar, done: 0 }
+    }
+
+    /// What is not as it was.
+    fn look(&mut self, state: &State) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let mut step = |what: String, is: String, since: Timestamp| {
+            if self.seen.get(&what) != Some(&is) {
+                self.seen.insert(what.clone(), is.clone());
+                steps.push(Step { what, state: is, since });
+            }
+        };
+        for instance in state.ec2.instances() {
+            step(format!("machine {}", instance.id), instance.state.to_string(), instance.launched_at);
+        }
+        for runner in state.github.registrations().filter(|runner| runner.name.starts_with("drover_")) {
+            let is = if runner.online { "online" } else { "registered" };
+            step(format!("runner  {}", runner.name), is.to_owned(), runner.created_at);
+        }
+        for job in state.github.jobs() {
+            let is = match &job.state {
+                JobState::Waiting => "waiting for approval".to_owned(),
+                JobState::Queued { .. } => "queued".to_owned(),
+                JobState::InProgress { runner } => format!("running on {}", runner.name),
+                JobState::Completed { conclusion, .. } => format!("completed: {}", conclusion.as_str()),
+            };
+            step(format!("job     {}", job.id), is, job.created_at);
+        }
+        let jobs = state.github.jobs().filter(|job| job.completed_at.is_some());
+        self.done = jobs.count() as u64;
+        steps
+    }
+
+    fn show(&self, steps: Vec<Step>) {
+        let now = SystemClock.now();
+        let seconds = |since: Timestamp| now.duration_since(since).as_secs_f64();
+        if let Some(bar) = &self.bar {
+            let machines =
+                |state: &str| self.seen.iter().filter(|(what, is)| what.starts_with("machine") && *is == state).count();
+            bar.set_message(format!("{} machines running, {} ended", machines("running"), machines("terminated")));
+            bar.set_position(self.done.min(bar.length().unwrap_or(self.done)));
+            return;
+        }
+        for Step { what, state, since } in steps {
+            println!("{:>8.3} s  {what}  {state} (after {:.3} s)", seconds(self.began), seconds(since));
+        }
+    }
+
+    fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish();
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! EC2's query API on the model: a form comes in, XML goes out.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use world::ec2::{
+    Code, Ec2, Failure, Filter, Instance, InstanceId, LaunchTemplate, Market, Reservation, RunInstances, Subnet, Tags,
+    TemplateRef,
+};
+
+use crate::calls::hang_up;
+
+/// A query's parameters.
+pub type Form = BTreeMap<String, String>;
+
+/// Answers one request. Operations that Drover does not use are refused as unknown.
+pub fn answer(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Response {
+    let action = form.get("Action").map(String::as_str).unwrap_or_default();
+    let done = match action {
+        "RunInstances" => run_instances(ec2, form, now),
+        "DescribeInstances" => describe_instances(ec2, form, now),
+        "TerminateInstances" => terminate_instances(ec2, form, now),
+        "DescribeLaunchTemplates" => describe_launch_templates(ec2, form, now),
+        "DescribeSubnets" => describe_subnets(ec2, form, now),
+        _ => Err(Failure::Refused {
+            code: Code::InvalidAction,
+            message: format!("The action {action} is not valid for this web service."),
+        }),
+    };
+    match done {
+        Ok(inside) => xml(
+            StatusCode::OK,
+            format!(
+                "<{action}Response xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\">\
+                 <requestId>sandbox</requestId>{inside}</{action}Response>"
+            ),
+        ),
+        Err(Failure::NoReply) => hang_up(),
+        Err(Failure::Refused { code, message }) => xml(
+            StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            format!(
+                "<Response><Errors><Error><Code>{code}</Code><Message>{}</Message></Error></Errors>\
+                 <RequestID>sandbox</RequestID></Response>",
+                escaped(&message)
+            ),
+        ),
+    }
+}
+
+pub(crate) fn xml(status: StatusCode, body: String) -> Response {
+    (status, [("content-type", "text/xml;charset=UTF-8")], body).into_response()
+}
+
+pub(crate) fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// `<prefix>.1`, `<prefix>.2`, ... as long as there are any.
+fn list(form: &Form, prefix: &str) -> Vec<String> {
+    (1..).map_while(|n| form.get(&format!("{prefix}.{n}")).cloned()).collect()
+}
+
+fn filters(form: &Form) -> Vec<Filter> {
+    (1..)
+        .map_while(|n| {
+            let name = form.get(&format!("Filter.{n}.Name"))?.clone();
+            Some(Filter { name, values: list(form, &format!("Filter.{n}.Value")) })
+        })
+        .collect()
+}
+
+fn number<N: std::str::FromStr>(form: &Form, name: &str) -> Result<Option<N>, Failure> {
+    form.get(name).map(|text| text.parse()).transpose().map_err(|_| Failure::Refused {
+        code: Code::InvalidParameterValue,
+        message: format!("Value for parameter {name} is invalid."),
+    })
+}
+
+fn required(form: &Form, name: &str) -> Result<String, Failure> {
+    form.get(name).cloned().ok_or_else(|| Failure::Refused {
+        code: Code::MissingParameter,
+        message: format!("The request must contain the parameter {name}"),
+    })
+}
+
+fn tags_for(form: &Form, resource: &str) -> Tags {
+    let specifications = (1..).map_while(|n| {
+        let kind = form.get(&format!("TagSpecification.{n}.ResourceType"))?;
+        Some((n, kind))
+    });
+    let wanted = specifications.filter(|(_, kind)| *kind == resource);
+    wanted
+        .flat_map(|(n, _)| {
+            (1..).map_while(move |m| {
+                let key = form.get(&format!("TagSpecification.{n}.Tag.{m}.Key"))?.clone();
+                Some((key, form.get(&format!("TagSpecification.{n}.Tag.{m}.Value")).cloned().unwrap_or_default()))
+            })
+        })
+        .collect()
+}
+
+fn run_instances(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, Failure> {
+    let template = match (form.get("LaunchTemplate.LaunchTemplateId"), form.get("LaunchTemplate.LaunchTemplateName")) {
+        (Some(id), _) => TemplateRef::Id(id.as_str().into()),
+        (None, Some(name)) => TemplateRef::Name(name.clone()),
+        (None, None) => TemplateRef::Id(required(form, "LaunchTemplate.LaunchTemplateId")?.as_str().into()),
+    };
+    let market = match form.get("InstanceMarketOptions.MarketType").map(String::as_str) {
+        Some("spot") => Market::Spot,
+        _ => Market::OnDemand,
+    };
+    let request = RunInstances {
+        template,
+        template_version: form.get("LaunchTemplate.Version").cloned(),
+        min_count: number(form, "MinCount")?.unwrap_or(0),
+        max_count: number(form, "MaxCount")?.unwrap_or(0),
+        subnet: required(form, "SubnetId")?.as_str().into(),
+        instance_type: form.get("InstanceType").cloned(),
+        market,
+        client_token: form.get("ClientToken").cloned(),
+        tags: tags_for(form, "instance"),
+        volume_tags: tags_for(form, "volume"),
+    };
+    let reservation = ec2.run_instances(request, now)?;
+    let account = ec2.config().account.clone();
+    Ok(reservation_xml(&reservation, &account))
+}
+
+fn describe_instances(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, Failure> {
+    let ids: Vec<InstanceId> = list(form, "InstanceId").into_iter().map(InstanceId).collect();
+    let (size, token) = (number(form, "MaxResults")?, form.get("NextToken").map(String::as_str));
+    let page = ec2.describe_instances(&ids, &filters(form), size, token, now)?;
+    let account = ec2.config().account.clone();
+    let items: String = page.items.iter().map(|it| format!("<item>{}</item>", reservation_xml(it, &account))).collect();
+    let next = page.next_token.map(|token| format!("<nextToken>{}</nextToken>", escaped(&token))).unwrap_or_default();
+    Ok(format!("<reservationSet>{items}</reservationSet>{next}"))
+}
+
+fn reservation_xml(reservation: &Reservation, account: &str) -> String {
+    let instances: String = reservation.instances.iter().map(instance_xml).collect();
+    format!(
+        "<reservationId>{}</reservationId><ownerId>{account}</ownerId><groupSet/><instancesSet>{instances}</instancesSet>",
+        reservation.id
+    )
+}
+
+fn instance_xml(instance: &Instance) -> String {
+    let mut xml = format!(
+        "<item><instanceId>{}</instanceId><imageId>{}</imageId><instanceState><code>{}</code><name>{}</name>\
+         </instanceState><amiLaunchIndex>{}</amiLaunchIndex><instanceType>{}</instanceType><launchTime>{:.3}</launchTime>\
+         <placement><availabilityZone>{}</availabilityZone></placement><subnetId>{}</subnetId>\
+         <privateIpAddress>{}</privateIpAddress>",
+        instance.id,
+        escaped(&instance.image),
+        instance.state.code(),
+        instance.state,
+        instance.launch_index,
+        escaped(&instance.instance_type),
+        instance.launched_at,
+        instance.zone,
+        instance.subnet,
+        instance.private_ip,
+    );
+    if instance.market == Market::Spot {
+        xml += "<instanceLifecycle>spot</instanceLifecycle>";
+    }
+    if let Some(token) = &instance.client_token {
+        // Writing to a string cannot fail.
+        let _ = write!(xml, "<clientToken>{}</clientToken>", escaped(token));
+    }
+    xml + &tags_xml(&instance.tags) + "</item>"
+}
+
+fn tags_xml(tags: &Tags) -> String {
+    let item = |(key, value): (&String, &String)| {
+        format!("<item><key>{}</key><value>{}</value></item>", escaped(key), escaped(value))
+    };
+    format!("<tagSet>{}</tagSet>", tags.iter().map(item).collect::<String>())
+}
+
+fn terminate_instances(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, Failure> {
+    let ids: Vec<InstanceId> = list(form, "InstanceId").into_iter().map(InstanceId).collect();
+    let changes = ec2.terminate_instances(&ids, now)?;
+    let items: String = changes
+        .iter()
+        .map(|change| {
+            let state = |state: world::ec2::State| format!("<code>{}</code><name>{state}</name>", state.code());
+            format!(
+                "<item><instanceId>{}</instanceId><currentState>{}</currentState><previousState>{}</previousState></item>",
+                change.id,
+                state(change.current),
+                state(change.previous)
+            )
+        })
+        .collect();
+    Ok(format!("<instancesSet>{items}</instancesSet>"))
+}
+
+fn describe_launch_templates(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, Failure> {
+    let ids: Vec<_> = list(form, "LaunchTemplateId").iter().map(|id| id.as_str().into()).collect();
+    let found = ec2.describe_launch_templates(&ids, &list(form, "LaunchTemplateName"), &filters(form), now)?;
+    let item = |it: &LaunchTemplate| {
+        format!(
+            "<item><launchTemplateId>{}</launchTemplateId><launchTemplateName>{}</launchTemplateName>\
+             <defaultVersionNumber>{}</defaultVersionNumber><latestVersionNumber>{}</latestVersionNumber>{}</item>",
+            it.id,
+            escaped(&it.name),
+            it.default_version,
+            it.versions.len(),
+            tags_xml(&it.tags)
+        )
+    };
+    Ok(format!("<launchTemplates>{}</launchTemplates>", found.iter().map(item).collect::<String>()))
+}
+
+fn describe_subnets(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, Failure> {
+    let ids: Vec<_> = list(form, "SubnetId").iter().map(|id| id.as_str().into()).collect();
+    let found = ec2.describe_subnets(&ids, &filters(form), now)?;
+    let item = |it: &Subnet| {
+        format!(
+            "<item><subnetId>{}</subnetId><availabilityZone>{}</availabilityZone>{}</item>",
+            it.id,
+            it.zone,
+            tags_xml(&it.tags)
+        )
+    };
+    Ok(format!("<subnetSet>{}</subnetSet>", found.iter().map(item).collect::<String>()))
+}

@@ -1,0 +1,311 @@
+//! How Lambda runs functions: a process an environment, one invocation at a time in each, more environments when they are
+//! needed; a function URL and an event source mapping in front.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State as Shared;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use lambda_simulator::{InvocationStatus, Simulator};
+use serde_json::{Value, json};
+use tokio::process::{Child, Command};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep};
+use world::sqs::Received;
+
+use crate::state::{World, until};
+
+/// How long one wait for an answer takes at most. The Runtime API simulator can miss the moment when an answer arrives
+/// between its look and its wait, and would then wait to the end.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// A function.
+pub struct Function {
+    /// Its name.
+    pub name: &'static str,
+    program: PathBuf,
+    environment: Vec<(String, String)>,
+    timeout: Duration,
+    logs: PathBuf,
+    idle: Mutex<Vec<Environment>>,
+    concurrency: Semaphore,
+    started: AtomicUsize,
+}
+
+/// A process and its Runtime API.
+struct Environment {
+    simulator: Simulator,
+    process: Child,
+}
+
+/// Why an invocation brought no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// The process ended.
+    #[error("the process of {0} ended")]
+    Died(&'static str),
+    /// It took too long; Lambda ends the process.
+    #[error("{0} timed out")]
+    TimedOut(&'static str),
+    /// The function said so.
+    #[error("{0} failed: {1}")]
+    Error(&'static str, String),
+    /// It could not be started.
+    #[error("{0} cannot be started: {1:#}")]
+    NotStarted(&'static str, anyhow::Error),
+}
+
+impl std::fmt::Debug for Function {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Function").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Function {
+    /// A function without environments yet.
+    pub fn new(
+        name: &'static str,
+        program: PathBuf,
+        environment: Vec<(String, String)>,
+        timeout: Duration,
+        concurrency: usize,
+        logs: PathBuf,
+    ) -> Self {
+        Self {
+            name,
+            program,
+            environment,
+            timeout,
+            logs,
+            idle: Mutex::default(),
+            concurrency: Semaphore::new(concurrency),
+            started: AtomicUsize::new(0),
+        }
+    }
+
+    async fn start(&self) -> anyhow::Result<Environment> {
+        let simulator = Simulator::builder()
+            .function_name(self.name)
+            .invocation_timeout(self.timeout)
+            .build()
+            .await
+            .context("the Runtime API does not start")?;
+        let number = self.started.fetch_add(1, Ordering::Relaxed) + 1;
+        let log = std::fs::File::create(self.logs.join(format!("{}-{number}.log", self.name)))?;
+        let process = Command::new(&self.program)
+            .env_clear()
+            .envs(simulator.lambda_env_vars())
+            .envs(self.environment.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start {}", self.program.display()))?;
+        Ok(Environment { simulator, process })
+    }
+
+    /// How many processes were started so far.
+    pub fn started(&self) -> usize {
+        self.started.load(Ordering::Relaxed)
+    }
+
+    /// Starts a process and hands out its id: the next invocation is its.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn cold_start(&self) -> anyhow::Result<u32> {
+        let environment = self.start().await?;
+        let id = environment.process.id().context("it has ended already")?;
+        let mut idle = self.idle.lock().expect("nobody panics while holding it");
+        idle.clear();
+        idle.push(environment);
+        Ok(id)
+    }
+
+    /// Runs the function once, in an idle environment or a new one.
+    ///
+    /// # Errors
+    /// See [`Failed`]. Except after [`Failed::Error`], the environment is gone.
+    pub async fn invoke(&self, event: Value) -> Result<Value, Failed> {
+        let Ok(_permit) = self.concurrency.acquire().await else { return Err(Failed::Died(self.name)) };
+        let idle = self.idle.lock().expect("nobody panics while holding it").pop();
+        let mut environment = match idle {
+            Some(environment) => environment,
+            None => self.start().await.map_err(|error| Failed::NotStarted(self.name, error))?,
+        };
+        let request = environment.simulator.enqueue_payload(event).await;
+        let deadline = Instant::now() + self.timeout;
+        let answer = loop {
+            tokio::select! {
+                state = environment.simulator.wait_for_invocation_complete(&request, LOOK_AGAIN) => {
+                    if let Ok(state) = state {
+                        break state;
+                    }
+                    if Instant::now() >= deadline {
+                        return Err(Failed::TimedOut(self.name));
+                    }
+                }
+                _ = environment.process.wait() => return Err(Failed::Died(self.name)),
+            }
+        };
+        self.idle.lock().expect("nobody panics while holding it").push(environment);
+        match (answer.status, answer.response, answer.error) {
+            (InvocationStatus::Success, Some(response), _) => Ok(response.payload),
+            (_, _, error) => {
+                let what = error.map(|error| error.error_message).unwrap_or_default();
+                Err(Failed::Error(self.name, what))
+            }
+        }
+    }
+}
+
+/// A function URL in front of ingest.
+pub fn function_url(ingest: Arc<Function>) -> Router {
+    Router::new().fallback(receive).layer(axum::extract::DefaultBodyLimit::max(6 << 20)).with_state(ingest)
+}
+
+async fn receive(Shared(ingest): Shared<Arc<Function>>, headers: HeaderMap, body: Bytes) -> Response {
+    match ingest.invoke(request_event(&headers, &body)).await {
+        Ok(answer) => {
+            let status = answer["statusCode"].as_u64().and_then(|status| u16::try_from(status).ok());
+            let status = status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::BAD_GATEWAY);
+            let body = answer["body"].as_str().unwrap_or_default().to_owned();
+            (status, [("content-type", "application/json")], Body::from(body)).into_response()
+        }
+        // As Lambda answers for a function that failed.
+        Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
+    }
+}
+
+/// Payload format 2.0: values of a header that came more than once are joined by commas; a body that is not text is base64.
+pub fn request_event(headers: &HeaderMap, body: &[u8]) -> Value {
+    let mut joined = serde_json::Map::new();
+    for name in headers.keys() {
+        let values: Vec<_> =
+            headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+        joined.insert(name.to_string(), json!(values.join(",")));
+    }
+    let (body, is_base64) = match std::str::from_utf8(body) {
+        Ok(text) => (text.to_owned(), false),
+        Err(_) => (STANDARD.encode(body), true),
+    };
+    json!({
+        "version": "2.0", "routeKey": "$default", "rawPath": "/", "rawQueryString": "", "headers": joined,
+        "requestContext": { "http": { "method": "POST", "path": "/" } },
+        "body": body, "isBase64Encoded": is_base64,
+    })
+}
+
+/// What a batch came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Batch {
+    /// Messages in it.
+    pub messages: usize,
+    /// Of these, those that come again.
+    pub failed: usize,
+}
+
+/// An event source mapping: queue to scaler, with partial batch responses.
+#[derive(Debug)]
+pub struct EventSource {
+    /// Where the queue is.
+    pub world: Arc<World>,
+    /// Its name.
+    pub queue: &'static str,
+    /// What consumes it.
+    pub scaler: Arc<Function>,
+    /// `BatchSize`.
+    pub batch_size: usize,
+    /// `MaximumBatchingWindowInSeconds`: how long a batch that is not full waits for more.
+    pub window: Duration,
+}
+
+impl EventSource {
+    /// Polls for ever.
+    pub async fn run(&self) {
+        loop {
+            let batch = self.next().await;
+            if let Err(error) = self.consume(batch).await {
+                tracing::warn!("{error}");
+            }
+        }
+    }
+
+    /// Consumes what is on the queue now, if anything, in one invocation.
+    ///
+    /// # Errors
+    /// When the invocation fails; the messages come again after the visibility timeout.
+    pub async fn poll(&self) -> Result<Batch, Failed> {
+        match self.receive() {
+            Some(batch) => self.consume(batch).await,
+            None => Ok(Batch::default()),
+        }
+    }
+
+    fn receive(&self) -> Option<Vec<Received>> {
+        let mut batch = Vec::new();
+        self.world.attempt(|state, now| {
+            while batch.len() < self.batch_size {
+                let some = state.sqs.receive(self.queue, self.batch_size - batch.len(), now).unwrap_or_default();
+                if some.is_empty() {
+                    break;
+                }
+                batch.extend(some);
+            }
+            (!batch.is_empty()).then_some(())
+        })?;
+        Some(batch)
+    }
+
+    async fn next(&self) -> Vec<Received> {
+        let mut changed = self.world.changed();
+        loop {
+            changed.mark_unchanged();
+            if let Some(mut batch) = self.receive() {
+                if !self.window.is_zero() && batch.len() < self.batch_size {
+                    sleep(self.window).await;
+                    batch.extend(self.receive().unwrap_or_default());
+                }
+                return batch;
+            }
+            let next = self.world.look(|state| state.sqs.next_visible(self.queue));
+            tokio::select! {
+                _ = changed.changed() => {}
+                () = until(next) => {}
+            }
+        }
+    }
+
+    async fn consume(&self, batch: Vec<Received>) -> Result<Batch, Failed> {
+        let records: Vec<Value> = batch
+            .iter()
+            .map(|message| {
+                json!({
+                    "messageId": message.id, "receiptHandle": message.receipt, "body": message.body,
+                    "attributes": { "ApproximateReceiveCount": message.receive_count.to_string() },
+                    "messageAttributes": {}, "eventSource": "aws:sqs", "awsRegion": "eu-central-1",
+                })
+            })
+            .collect();
+        let answer = self.scaler.invoke(json!({ "Records": records })).await?;
+        let failures = answer["batchItemFailures"].as_array().cloned().unwrap_or_default();
+        let failed: Vec<&str> = failures.iter().filter_map(|failure| failure["itemIdentifier"].as_str()).collect();
+        self.world.act(|state, _| {
+            for message in batch.iter().filter(|message| !failed.contains(&message.id.as_str())) {
+                // The queue exists, or nothing would have been received.
+                let _ = state.sqs.delete(self.queue, &message.receipt);
+            }
+        });
+        Ok(Batch { messages: batch.len(), failed: failed.len() })
+    }
+}

@@ -1,0 +1,286 @@
+//! What happens when an instance boots: the unmodified agent runs as a process, with a metadata service of its own and a
+//! runner's folder whose `run.sh` is the stand-in; when the power goes, everything it started ends.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::extract::{Path, State as Shared};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use world::ec2::InstanceId;
+use world::github::{Conclusion, JobId, RunnerId};
+
+use crate::aws::{BOOT_TABLE, instance_credentials};
+use crate::state::{Told, World};
+
+/// A runner's long poll is answered with nothing after so long, and asks again.
+const LONG_POLL: Duration = Duration::from_secs(30);
+
+/// The variable that tells the stand-in where the sandbox is.
+pub const SANDBOX_URL: &str = "SANDBOX_URL";
+
+/// The variable that tells the stand-in which machine it is on.
+pub const SANDBOX_INSTANCE: &str = "SANDBOX_INSTANCE";
+
+/// The power button and the runners' side of GitHub.
+#[derive(Debug)]
+pub struct Machines {
+    /// The world they are part of.
+    pub world: Arc<World>,
+    /// The agent's executable.
+    pub agent: PathBuf,
+    /// The stand-in's.
+    pub stand_in: PathBuf,
+    /// Where each machine has its folder.
+    pub folder: PathBuf,
+    /// Where AWS is.
+    pub aws_url: String,
+    /// Where we are.
+    pub own_url: String,
+    running: Mutex<BTreeMap<String, Machine>>,
+    inboxes: Mutex<BTreeMap<RunnerId, Inbox>>,
+}
+
+/// What a runner was told and has not fetched.
+type Inbox = Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Told>>>;
+
+#[derive(Debug)]
+struct Machine {
+    agent: Option<Child>,
+    metadata: Option<JoinHandle<()>>,
+    runner: Option<RunnerId>,
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if let Some(metadata) = &self.metadata {
+            metadata.abort();
+        }
+        // The agent leads a group of its own, in which its children are.
+        if let Some(id) = self.agent.as_ref().and_then(Child::id) {
+            let _ = killpg(Pid::from_raw(id.cast_signed()), Signal::SIGKILL);
+        }
+    }
+}
+
+impl Machines {
+    /// None running.
+    pub fn new(
+        world: Arc<World>,
+        agent: PathBuf,
+        stand_in: PathBuf,
+        folder: PathBuf,
+        aws_url: String,
+        own_url: String,
+    ) -> Self {
+        let (running, inboxes) = (Mutex::default(), Mutex::default());
+        Self { world, agent, stand_in, folder, aws_url, own_url, running, inboxes }
+    }
+
+    /// The machine is up: its agent starts.
+    ///
+    /// # Errors
+    /// When the process cannot be started.
+    pub async fn boot(&self, instance: &InstanceId) -> anyhow::Result<()> {
+        let id = instance.as_str().to_owned();
+        let runner_dir = self.folder.join(&id);
+        std::fs::create_dir_all(&runner_dir)?;
+        for name in ["run.sh", "poweroff"] {
+            symlink(&self.stand_in, runner_dir.join(name))?;
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let metadata_url = format!("http://{}", listener.local_addr()?);
+        let metadata = tokio::spawn(serve(listener, metadata_router(id.clone(), self.world.clone())));
+        let log = std::fs::File::create(self.folder.join(format!("{id}.log")))?;
+        let agent = Command::new(&self.agent)
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("AWS_REGION", "eu-central-1")
+            .env("AWS_ENDPOINT_URL", &self.aws_url)
+            .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata_url)
+            .env("DROVER_BOOT_TABLE", BOOT_TABLE)
+            .env("DROVER_RUNNER_DIR", &runner_dir)
+            .env("DROVER_POWEROFF", runner_dir.join("poweroff"))
+            .env(SANDBOX_URL, &self.own_url)
+            .env(SANDBOX_INSTANCE, &id)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start {}", self.agent.display()))?;
+        let machine = Machine { agent: Some(agent), metadata: Some(metadata), runner: None };
+        self.running.lock().expect("nobody panics while holding it").insert(id, machine);
+        Ok(())
+    }
+
+    /// The power is gone, and with it everything that ran. A job that ran was killed, and the model of GitHub knows.
+    pub fn power_lost(&self, instance: &InstanceId) {
+        let machine = self.running.lock().expect("nobody panics while holding it").remove(instance.as_str());
+        let runner = machine.as_ref().and_then(|machine| machine.runner);
+        // Ended before GitHub hears of it, so that nothing more is said in its name.
+        drop(machine);
+        if let Some(runner) = runner {
+            self.inboxes.lock().expect("nobody panics while holding it").remove(&runner);
+            self.world.act(|state, now| {
+                state.sessions.remove(&runner);
+                state.github.disconnect(runner, now);
+            });
+        }
+    }
+
+    /// Every machine loses its power: the sandbox ends.
+    pub fn end(&self) {
+        self.running.lock().expect("nobody panics while holding it").clear();
+    }
+}
+
+/// Serves until aborted.
+pub(crate) async fn serve(listener: TcpListener, router: Router) {
+    // It ends with an error only if the listener breaks; then whoever called sees a refused connection.
+    let _ = axum::serve(listener, router).await;
+}
+
+/// IMDSv2: a token first, then the role's credentials, and a spot notice when EC2 gives one.
+fn metadata_router(instance: String, world: Arc<World>) -> Router {
+    let role = "drover-runner";
+    let credentials = Arc::new(instance);
+    let spot = credentials.clone();
+    let give = move |Path(asked): Path<String>| {
+        let instance = credentials.clone();
+        async move {
+            match asked == role {
+                true => Json(instance_credentials(&instance)).into_response(),
+                false => StatusCode::NOT_FOUND.into_response(),
+            }
+        }
+    };
+    let notice = move || {
+        let (instance, world) = (spot.clone(), world.clone());
+        async move {
+            let instance = InstanceId(instance.to_string());
+            match world.look(|state| state.ec2.instance(&instance).and_then(|it| it.taken_at)) {
+                Some(at) => Json(serde_json::json!({ "action": "terminate", "time": at })).into_response(),
+                None => StatusCode::NOT_FOUND.into_response(),
+            }
+        }
+    };
+    let token = || async { ([("x-aws-ec2-metadata-token-ttl-seconds", "21600")], "token") };
+    Router::new()
+        .route("/latest/api/token", put(token))
+        .route("/latest/meta-data/iam/security-credentials/", get(move || async move { role }))
+        .route("/latest/meta-data/iam/security-credentials/{role}", get(give))
+        .route("/latest/meta-data/spot/instance-action", get(notice))
+}
+
+/// What the stand-in is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum RunnerMessage {
+    /// Nothing yet: ask again.
+    Nothing,
+    /// Take this job.
+    Job {
+        /// Which.
+        job: u64,
+        /// Whose.
+        repository: String,
+        /// How long its steps take.
+        runs_for_ms: u64,
+        /// How they end: `success`, `failure`.
+        ends: String,
+    },
+    /// Stop the job.
+    Cancel,
+    /// The registration is gone.
+    Removed,
+}
+
+/// The runners' side of GitHub, and the machines' power button.
+pub fn router(machines: Arc<Machines>) -> Router {
+    Router::new()
+        .route("/machines/{instance}/power-off", post(power_off))
+        .route("/machines/{instance}/session", post(connect))
+        .route("/runners/{runner}/message", get(message))
+        .route("/runners/{runner}/jobs/{job}/acquire", post(acquire))
+        .route("/runners/{runner}/jobs/{job}/complete", post(complete))
+        .with_state(machines)
+}
+
+async fn power_off(machines: Shared<Arc<Machines>>, Path(instance): Path<String>) -> StatusCode {
+    machines.world.act(|state, now| state.ec2.power_off(&InstanceId(instance), now));
+    StatusCode::NO_CONTENT
+}
+
+/// A runner connects with its JIT config; answers with its id.
+async fn connect(machines: Shared<Arc<Machines>>, Path(instance): Path<String>, jit_config: String) -> Response {
+    let secret = STANDARD.decode(jit_config.trim()).ok().and_then(|json| serde_json::from_slice::<Value>(&json).ok());
+    let secret = secret.and_then(|json| Some(json["secret"].as_str()?.to_owned())).unwrap_or_default();
+    let (tell, told) = mpsc::unbounded_channel();
+    let connected = machines.world.act(|state, now| {
+        let runner = state.github.connect(&secret, now)?;
+        state.sessions.insert(runner, tell);
+        Ok::<_, world::github::Unknown>(runner)
+    });
+    let Ok(runner) = connected else { return StatusCode::UNAUTHORIZED.into_response() };
+    let inbox = Arc::new(tokio::sync::Mutex::new(told));
+    machines.inboxes.lock().expect("nobody panics while holding it").insert(runner, inbox);
+    if let Some(machine) = machines.running.lock().expect("nobody panics while holding it").get_mut(&instance) {
+        machine.runner = Some(runner);
+    }
+    Json(runner.0).into_response()
+}
+
+async fn message(machines: Shared<Arc<Machines>>, Path(runner): Path<u64>) -> Json<RunnerMessage> {
+    let inbox = machines.inboxes.lock().expect("nobody panics while holding it").get(&RunnerId(runner)).cloned();
+    let Some(inbox) = inbox else { return Json(RunnerMessage::Removed) };
+    let mut inbox = inbox.lock().await;
+    Json(match tokio::time::timeout(LONG_POLL, inbox.recv()).await {
+        Err(_) => RunnerMessage::Nothing,
+        Ok(None | Some(Told::Removed)) => RunnerMessage::Removed,
+        Ok(Some(Told::CancelWanted)) => RunnerMessage::Cancel,
+        Ok(Some(Told::Offered(offer))) => RunnerMessage::Job {
+            job: offer.job.0,
+            repository: offer.repository,
+            runs_for_ms: u64::try_from(offer.runs_for.as_millis()).unwrap_or(u64::MAX),
+            ends: offer.ends.as_str().to_owned(),
+        },
+    })
+}
+
+async fn acquire(machines: Shared<Arc<Machines>>, Path((runner, job)): Path<(u64, u64)>) -> StatusCode {
+    let acquired = machines.world.act(|state, now| state.github.acquire(RunnerId(runner), JobId(job), now));
+    if acquired.is_ok() { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND }
+}
+
+async fn complete(
+    machines: Shared<Arc<Machines>>,
+    Path((runner, job)): Path<(u64, u64)>,
+    conclusion: String,
+) -> StatusCode {
+    let conclusion = match conclusion.as_str() {
+        "success" => Conclusion::Success,
+        "cancelled" => Conclusion::Cancelled,
+        _ => Conclusion::Failure,
+    };
+    let (runner, job) = (RunnerId(runner), JobId(job));
+    let completed = machines.world.act(|state, now| state.github.complete(runner, job, conclusion, now));
+    if completed.is_ok() { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND }
+}

@@ -1,0 +1,457 @@
+//! Everything together.
+
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use domain::ids::Repository;
+use engine::ports::Clock;
+use jiff::Timestamp;
+use platform::clock::SystemClock;
+use platform::environment::optional;
+use platform::table::Table;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::process::Command;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use world::ec2::{self, Ec2, OnPowerOff, Tags, TemplateData};
+use world::github::{self, App, GitHub, JobId, OwnerKind, QueueJob, Visibility};
+use world::sqs::{QueueConfig, Redrive};
+
+use crate::aws::{self, BOOT_TABLE, Gateway, RUNNER_ROLE_ID, TABLE, access_key};
+use crate::calls::Calls;
+use crate::deliveries::{Mischief, Webhooks};
+use crate::github::{Api, AppKey};
+use crate::lambda::{EventSource, Failed, Function, function_url};
+use crate::machine::{self, Machines, serve};
+use crate::state::{Happening, Secret, Told, World};
+
+/// A repository of every owner that no pool of the example serves.
+pub const FOREIGN_REPOSITORY: &str = "not-served";
+
+/// The queue between ingest and scaler.
+pub const QUEUE: &str = "drover";
+
+/// Where its poison goes.
+pub const DEAD_LETTERS: &str = "drover-dead-letters";
+
+/// The stack's name.
+pub const STACK: &str = "sandbox";
+
+const WEBHOOK_SECRET: &str = "drover/webhook";
+const APP_SECRET: &str = "drover/app";
+
+/// Who runs the functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driven {
+    /// The event source mapping and the schedule.
+    Live,
+    /// The test, by [`Sandbox::scale`] and [`Sandbox::sweep`].
+    ByHand,
+}
+
+/// How the sandbox is set up.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Decides every roll of the models' dice.
+    pub seed: u64,
+    /// How long EC2 takes, and what it allows.
+    pub ec2: ec2::Config,
+    /// How long GitHub takes, and what it allows.
+    pub github: github::Config,
+    /// The repositories that there are, and with them their owners, all of them organisations.
+    pub repositories: Vec<Repository>,
+    /// The launch templates that there are.
+    pub launch_templates: Vec<String>,
+    /// The subnets that there are, tagged with the stack, each in a zone of its own.
+    pub subnets: Vec<String>,
+    /// What goes wrong with deliveries.
+    pub mischief: Mischief,
+    /// Who runs the functions.
+    pub driven: Driven,
+    /// The queue's visibility timeout.
+    pub visibility: Duration,
+    /// The event source mapping's `BatchSize`.
+    pub batch_size: usize,
+    /// The event source mapping's window.
+    pub window: Duration,
+    /// How often the janitor is woken.
+    pub sweep_every: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let millis = Duration::from_millis;
+        let ec2 = ec2::Config {
+            pending: millis(150),
+            boot: millis(250),
+            shutting_down: millis(300),
+            stopping: millis(300),
+            ..ec2::Config::default()
+        };
+        let github = github::Config { webhook_delay: (millis(10), millis(120)), ..github::Config::default() };
+        Self {
+            seed: 1,
+            ec2,
+            github,
+            repositories: vec!["octo-org/widgets".parse().expect("it is owner/name")],
+            launch_templates: vec!["drover-runner".to_owned()],
+            subnets: vec!["subnet-a".to_owned(), "subnet-b".to_owned()],
+            mischief: Mischief::default(),
+            driven: Driven::Live,
+            visibility: Duration::from_secs(10),
+            batch_size: 100,
+            window: Duration::ZERO,
+            sweep_every: Duration::from_secs(2),
+        }
+    }
+}
+
+/// A running sandbox. Dropping it ends every process that it started.
+#[derive(Debug)]
+pub struct Sandbox {
+    /// Everything outside Drover.
+    pub world: Arc<World>,
+    /// Who called what.
+    pub calls: Arc<Calls>,
+    /// GitHub's sender of webhooks.
+    pub webhooks: Arc<Webhooks>,
+    /// The function.
+    pub ingest: Arc<Function>,
+    /// The function.
+    pub scaler: Arc<Function>,
+    /// The function.
+    pub janitor: Arc<Function>,
+    /// The queue's consumer.
+    pub source: Arc<EventSource>,
+    /// Where AWS is.
+    pub aws_url: String,
+    /// Where GitHub's API is.
+    pub github_url: String,
+    machines: Arc<Machines>,
+    programs: PathBuf,
+    folder: TempDir,
+    _tasks: JoinSet<()>,
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.machines.end();
+    }
+}
+
+/// The folder with the executables: that of the running one, or the one above for a test.
+fn programs() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot find the own executable")?;
+    let folder = own.parent().context("no folder")?;
+    Ok(if folder.ends_with("deps") { folder.parent().context("no folder")?.to_owned() } else { folder.to_owned() })
+}
+
+fn app_at(now: Timestamp) -> App {
+    App { id: 4242, slug: "drover-sandbox".to_owned(), name: "Drover sandbox".to_owned(), created_at: now }
+}
+
+impl Sandbox {
+    /// Starts everything: AWS, GitHub, the functions' runtimes; queue, tables, secrets and launch template are made. No
+    /// pool is applied yet.
+    ///
+    /// # Errors
+    /// When an executable is missing, or a port cannot be had.
+    pub async fn start(options: Options) -> anyhow::Result<Self> {
+        let programs = programs()?;
+        for name in ["ingest", "scaler", "janitor", "agent", "drover", "stand-in"] {
+            ensure!(programs.join(name).exists(), "{name} is not in {}: cargo build --workspace", programs.display());
+        }
+        let folder = tempfile::Builder::new().prefix("drover-sandbox-").tempdir()?;
+        let now = SystemClock.now();
+        let mut ec2 = Ec2::new(options.ec2.clone(), options.seed);
+        let stack_tag: Tags = [("drover:stack".to_owned(), STACK.to_owned())].into();
+        for (number, subnet) in options.subnets.iter().enumerate() {
+            ec2.add_subnet(subnet, &format!("eu-central-1-{number}"), stack_tag.clone());
+        }
+        let data = TemplateData {
+            image: "ami-runner".to_owned(),
+            instance_type: "m7i.large".to_owned(),
+            on_power_off: OnPowerOff::Terminate,
+        };
+        for name in &options.launch_templates {
+            ec2.create_launch_template(name, data.clone(), stack_tag.clone(), now)?;
+        }
+        let mut github = GitHub::new(options.github.clone(), app_at(now), options.seed);
+        for repository in &options.repositories {
+            let login = repository.owner.as_str();
+            let known = github.find_owner(login).map(|owner| owner.id);
+            let owner = known.unwrap_or_else(|| {
+                let owner = github.add_owner(login, OwnerKind::Organization, now);
+                github.install(owner, now);
+                github.add_repository(owner, FOREIGN_REPOSITORY, Visibility::Private, now);
+                owner
+            });
+            github.add_repository(owner, repository.name(), Visibility::Private, now);
+        }
+        let world = Arc::new(World::new(ec2, github));
+
+        let key = AppKey::generate()?;
+        let webhook_secret = "It's a Secret to Everybody".to_owned();
+        let app_secret = json!({ "app_id": app_at(now).id, "private_key": key.private }).to_string();
+        world.act(|state, now| {
+            state.sqs.create_queue(DEAD_LETTERS, QueueConfig { visibility: options.visibility, redrive: None });
+            let redrive = Some(Redrive { to: DEAD_LETTERS.to_owned(), after: 5 });
+            state.sqs.create_queue(QUEUE, QueueConfig { visibility: options.visibility, redrive });
+            for (name, current) in [(WEBHOOK_SECRET, webhook_secret.clone()), (APP_SECRET, app_secret)] {
+                state.secrets.insert(name.to_owned(), Secret { current, previous: None, created_at: now });
+            }
+        });
+
+        let mut tasks = JoinSet::new();
+        let calls = Arc::new(Calls::default());
+        let http = reqwest::Client::builder().tls_certs_only([]).build()?;
+        let (dynamodb, dynamodb_url) = listen().await?;
+        let database = dynoxide::Database::memory().context("DynamoDB's emulator does not start")?;
+        tasks.spawn(dynoxide::server::serve_on(dynamodb, database));
+        aws::create_tables(&http, &dynamodb_url).await?;
+
+        let (listener, aws_url) = listen().await?;
+        let gateway =
+            Gateway { world: world.clone(), calls: calls.clone(), dynamodb: dynamodb_url, http: http.clone() };
+        tasks.spawn(serve(listener, aws::router(Arc::new(gateway))));
+        let (listener, github_url) = listen().await?;
+        let api = Api { world: world.clone(), calls: calls.clone(), key };
+        tasks.spawn(serve(listener, crate::github::router(Arc::new(api))));
+        let (listener, machines_url) = listen().await?;
+        let folder_of = |name: &str| -> anyhow::Result<PathBuf> {
+            let path = folder.path().join(name);
+            std::fs::create_dir(&path)?;
+            Ok(path)
+        };
+        let machines = Arc::new(Machines::new(
+            world.clone(),
+            programs.join("agent"),
+            programs.join("stand-in"),
+            folder_of("machines")?,
+            aws_url.clone(),
+            machines_url,
+        ));
+        tasks.spawn(serve(listener, machine::router(machines.clone())));
+
+        let logs = folder_of("functions")?;
+        let function = |name: &'static str, seconds: u64, concurrency: usize| {
+            let environment = environment(name, &aws_url, &github_url);
+            let timeout = Duration::from_secs(seconds);
+            Arc::new(Function::new(name, programs.join(name), environment, timeout, concurrency, logs.clone()))
+        };
+        let ingest = function("ingest", 10, 4);
+        let scaler = function("scaler", 60, 2);
+        let janitor = function("janitor", 60, 1);
+        let (listener, hook_url) = listen().await?;
+        tasks.spawn(serve(listener, function_url(ingest.clone())));
+        let webhooks = Arc::new(Webhooks::new(world.clone(), hook_url, webhook_secret, options.mischief, http.clone()));
+
+        let source = Arc::new(EventSource {
+            world: world.clone(),
+            queue: QUEUE,
+            scaler: scaler.clone(),
+            batch_size: options.batch_size,
+            window: options.window,
+        });
+        let (tell, told) = mpsc::unbounded_channel();
+        let moving = world.clone();
+        tasks.spawn(async move { moving.run(tell).await });
+        tasks.spawn(happen(world.clone(), machines.clone(), webhooks.clone(), told));
+        if options.driven == Driven::Live {
+            // As many pollers as the mapping's maximum concurrency.
+            for _ in 0..2 {
+                let source = source.clone();
+                tasks.spawn(async move { source.run().await });
+            }
+            tasks.spawn(schedule(janitor.clone(), options.sweep_every));
+        }
+        Ok(Self {
+            world,
+            calls,
+            webhooks,
+            ingest,
+            scaler,
+            janitor,
+            source,
+            aws_url,
+            github_url,
+            machines,
+            programs,
+            folder,
+            _tasks: tasks,
+        })
+    }
+
+    /// Where the logs are: `functions/` and `machines/`.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Keeps the logs when the sandbox ends, and says where they are.
+    pub fn keep_logs(&mut self) -> PathBuf {
+        self.folder.disable_cleanup(true);
+        self.folder.path().to_owned()
+    }
+
+    /// Runs `drover` as the operator.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn drover(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+        let mut command = Command::new(self.programs.join("drover"));
+        command
+            .args(arguments)
+            .env_clear()
+            .envs(environment("operator", &self.aws_url, &self.github_url))
+            .stdin(Stdio::null());
+        command.output().await.context("cannot run drover")
+    }
+
+    /// Applies a pool file's text, which must be right.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub async fn apply(&self, pools: &str) -> anyhow::Result<()> {
+        let file = self.folder.path().join("pools.toml");
+        std::fs::write(&file, pools)?;
+        let path = file.to_str().context("the folder's name is not UTF-8")?;
+        let output = self.drover(&["pools", "apply", path]).await?;
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        ensure!(output.status.success(), "drover pools apply: {said}");
+        Ok(())
+    }
+
+    /// The table, as the operator reads it.
+    pub async fn table(&self) -> Table {
+        let key = access_key("operator").unwrap_or_default();
+        let aws = platform::aws::emulator(&self.aws_url, key).await;
+        Table::new(&aws, TABLE.to_owned(), BOOT_TABLE.to_owned())
+    }
+
+    /// Somebody pushes to `owner/name`: a job is queued.
+    ///
+    /// # Panics
+    /// When there is no such repository.
+    pub fn queue_job(&self, repository: &str, labels: &[&str], runs_for: Duration) -> JobId {
+        self.queue(repository, labels, |job| QueueJob { runs_for, ..job })
+    }
+
+    /// The same, with everything else about the job to choose.
+    ///
+    /// # Panics
+    /// When there is no such repository.
+    pub fn queue(&self, repository: &str, labels: &[&str], change: impl FnOnce(QueueJob) -> QueueJob) -> JobId {
+        let (owner, name) = repository.split_once('/').expect("a repository is owner/name");
+        self.world.act(|state, now| {
+            let repository = state.github.find_repository(owner, name).expect("the repository exists").id;
+            state.github.queue_job(change(QueueJob::new(repository, labels)), now)
+        })
+    }
+
+    /// The scaler consumes what is on the queue, once.
+    ///
+    /// # Errors
+    /// When the invocation fails.
+    pub async fn scale(&self) -> Result<crate::lambda::Batch, Failed> {
+        self.source.poll().await
+    }
+
+    /// The janitor sweeps, once.
+    ///
+    /// # Errors
+    /// When the invocation fails.
+    pub async fn sweep(&self) -> Result<Value, Failed> {
+        self.janitor.invoke(json!({ "source": "aws.scheduler" })).await
+    }
+}
+
+/// A function's or the operator's environment, whole.
+fn environment(role: &str, aws_url: &str, github_url: &str) -> Vec<(String, String)> {
+    let queue_url = format!("{aws_url}/123456789012/{QUEUE}");
+    let own = [
+        ("AWS_ACCESS_KEY_ID", access_key(role).unwrap_or_default()),
+        ("AWS_SECRET_ACCESS_KEY", "sandbox"),
+        ("AWS_REGION", "eu-central-1"),
+        ("AWS_ENDPOINT_URL", aws_url),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+        ("DROVER_STACK", STACK),
+        ("DROVER_QUEUE_URL", &queue_url),
+        ("DROVER_WEBHOOK_SECRET", WEBHOOK_SECRET),
+        ("DROVER_TABLE", TABLE),
+        ("DROVER_BOOT_TABLE", BOOT_TABLE),
+        ("DROVER_APP_SECRET", APP_SECRET),
+        ("DROVER_GITHUB_API_URL", github_url),
+        ("DROVER_RUNNER_ROLE_ID", RUNNER_ROLE_ID),
+    ];
+    let mut all: Vec<(String, String)> = own.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    all.extend(optional("RUST_LOG").map(|log| ("RUST_LOG".to_owned(), log)));
+    all
+}
+
+async fn listen() -> anyhow::Result<(TcpListener, String)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.context("no port to listen on")?;
+    let url = format!("http://{}", listener.local_addr()?);
+    Ok((listener, url))
+}
+
+/// Acts on what the models tell.
+async fn happen(
+    world: Arc<World>,
+    machines: Arc<Machines>,
+    webhooks: Arc<Webhooks>,
+    mut told: mpsc::UnboundedReceiver<Happening>,
+) {
+    let mut deliveries = JoinSet::new();
+    while let Some(happening) = told.recv().await {
+        while deliveries.try_join_next().is_some() {}
+        match happening {
+            Happening::Ec2(ec2::Happening::Booted { instance }) => {
+                if let Err(error) = machines.boot(&instance).await {
+                    tracing::error!("machine {instance} does not boot: {error:#}");
+                }
+            }
+            Happening::Ec2(ec2::Happening::PowerLost { instance }) => machines.power_lost(&instance),
+            Happening::Ec2(ec2::Happening::SpotNotice { .. } | ec2::Happening::Terminated { .. }) => {}
+            Happening::GitHub(github::Happening::Deliver(delivery)) => {
+                let webhooks = webhooks.clone();
+                deliveries.spawn(async move { webhooks.deliver(*delivery).await });
+            }
+            Happening::GitHub(github::Happening::Offered(offer)) => {
+                let runner = offer.runner;
+                world.look(|state| say(&state.sessions, runner, Told::Offered(offer)));
+            }
+            Happening::GitHub(github::Happening::CancelWanted { runner, .. }) => {
+                world.look(|state| say(&state.sessions, runner, Told::CancelWanted));
+            }
+            Happening::GitHub(github::Happening::RunnerRemoved { runner }) => {
+                world.look(|state| say(&state.sessions, runner, Told::Removed));
+            }
+        }
+    }
+}
+
+/// To a runner that is gone, nothing can be said.
+fn say(
+    sessions: &std::collections::BTreeMap<github::RunnerId, mpsc::UnboundedSender<Told>>,
+    runner: github::RunnerId,
+    what: Told,
+) {
+    if let Some(session) = sessions.get(&runner) {
+        let _ = session.send(what);
+    }
+}
+
+async fn schedule(janitor: Arc<Function>, every: Duration) {
+    let mut ticks = tokio::time::interval(every);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = janitor.invoke(json!({ "source": "aws.scheduler" })).await {
+            tracing::warn!("{error}");
+        }
+    }
+}
