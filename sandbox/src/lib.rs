@@ -16,6 +16,7 @@ pub mod deliveries;
 pub mod demo;
 pub mod ec2;
 pub mod github;
+pub mod hurry;
 pub mod lambda;
 pub mod machine;
 pub mod sandbox;

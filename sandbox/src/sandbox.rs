@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use domain::ids::Repository;
-use engine::ports::Clock;
+use domain::event::Stream;
+use domain::ids::{PoolName, Repository};
+use engine::ports::{Clock, Store};
 use jiff::Timestamp;
 use platform::clock::SystemClock;
 use platform::environment::optional;
@@ -19,7 +20,7 @@ use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use world::ec2::{self, Ec2, OnPowerOff, Tags, TemplateData};
-use world::github::{self, App, GitHub, JobId, OwnerKind, QueueJob, Visibility};
+use world::github::{self, App, GitHub, JobId, Operator, OwnerKind, QueueJob, Visibility};
 use world::sqs::{QueueConfig, Redrive};
 
 use crate::aws::{self, BOOT_TABLE, Gateway, RUNNER_ROLE_ID, TABLE, access_key};
@@ -28,7 +29,7 @@ use crate::deliveries::{Mischief, Webhooks};
 use crate::github::{Api, AppKey};
 use crate::lambda::{EventSource, Failed, Function, function_url};
 use crate::machine::{self, Machines, serve};
-use crate::state::{Happening, Secret, Told, World};
+use crate::state::{Happening, Secret, State, Told, World};
 
 /// A repository of every owner that no pool of the example serves.
 pub const FOREIGN_REPOSITORY: &str = "not-served";
@@ -81,6 +82,8 @@ pub struct Options {
     pub window: Duration,
     /// How often the janitor is woken.
     pub sweep_every: Duration,
+    /// The scaler's timeout; with it ends the lease of what it began.
+    pub scaler_timeout: Duration,
 }
 
 impl Default for Options {
@@ -107,6 +110,7 @@ impl Default for Options {
             batch_size: 100,
             window: Duration::ZERO,
             sweep_every: Duration::from_secs(2),
+            scaler_timeout: Duration::from_secs(60),
         }
     }
 }
@@ -135,7 +139,8 @@ pub struct Sandbox {
     machines: Arc<Machines>,
     programs: PathBuf,
     folder: TempDir,
-    _tasks: JoinSet<()>,
+    sweep_every: Duration,
+    tasks: JoinSet<()>,
 }
 
 impl Drop for Sandbox {
@@ -239,14 +244,13 @@ impl Sandbox {
         tasks.spawn(serve(listener, machine::router(machines.clone())));
 
         let logs = folder_of("functions")?;
-        let function = |name: &'static str, seconds: u64, concurrency: usize| {
+        let function = |name: &'static str, timeout: Duration, concurrency: usize| {
             let environment = environment(name, &aws_url, &github_url);
-            let timeout = Duration::from_secs(seconds);
             Arc::new(Function::new(name, programs.join(name), environment, timeout, concurrency, logs.clone()))
         };
-        let ingest = function("ingest", 10, 4);
-        let scaler = function("scaler", 60, 2);
-        let janitor = function("janitor", 60, 1);
+        let ingest = function("ingest", Duration::from_secs(10), 4);
+        let scaler = function("scaler", options.scaler_timeout, 2);
+        let janitor = function("janitor", Duration::from_secs(60), 1);
         let (listener, hook_url) = listen().await?;
         tasks.spawn(serve(listener, function_url(ingest.clone())));
         let webhooks = Arc::new(Webhooks::new(world.clone(), hook_url, webhook_secret, options.mischief, http.clone()));
@@ -262,15 +266,8 @@ impl Sandbox {
         let moving = world.clone();
         tasks.spawn(async move { moving.run(tell).await });
         tasks.spawn(happen(world.clone(), machines.clone(), webhooks.clone(), told));
-        if options.driven == Driven::Live {
-            // As many pollers as the mapping's maximum concurrency.
-            for _ in 0..2 {
-                let source = source.clone();
-                tasks.spawn(async move { source.run().await });
-            }
-            tasks.spawn(schedule(janitor.clone(), options.sweep_every));
-        }
-        Ok(Self {
+        let driven = options.driven;
+        let mut sandbox = Self {
             world,
             calls,
             webhooks,
@@ -283,8 +280,23 @@ impl Sandbox {
             machines,
             programs,
             folder,
-            _tasks: tasks,
-        })
+            sweep_every: options.sweep_every,
+            tasks,
+        };
+        if driven == Driven::Live {
+            sandbox.go_live();
+        }
+        Ok(sandbox)
+    }
+
+    /// From now on, the event source mapping and the schedule run the functions.
+    pub fn go_live(&mut self) {
+        // As many pollers as the mapping's maximum concurrency.
+        for _ in 0..2 {
+            let source = self.source.clone();
+            self.tasks.spawn(async move { source.run().await });
+        }
+        self.tasks.spawn(schedule(self.janitor.clone(), self.sweep_every));
     }
 
     /// Where the logs are: `functions/` and `machines/`.
@@ -333,6 +345,13 @@ impl Sandbox {
         Table::new(&aws, TABLE.to_owned(), BOOT_TABLE.to_owned())
     }
 
+    /// A pool's log, oldest first, a line an event: what a failing test shows.
+    pub async fn log(&self, pool: &PoolName) -> String {
+        let events = self.table().await.events(&Stream::Pool(pool.clone()), 1000).await.unwrap_or_default();
+        let lines = events.iter().rev().map(|event| format!("{} {:?} {:?}\n", event.at, event.what, event.cause));
+        lines.collect()
+    }
+
     /// Somebody pushes to `owner/name`: a job is queued.
     ///
     /// # Panics
@@ -353,6 +372,26 @@ impl Sandbox {
         })
     }
 
+    /// What EC2 and GitHub say is left: machines that are not gone, registrations of processes.
+    pub fn leftovers(&self) -> (usize, usize) {
+        self.world.look(leftovers)
+    }
+
+    /// Waits until these jobs were served, each exactly once, and nothing is left of it but the janitor's last look.
+    ///
+    /// # Errors
+    /// When that takes too long, or a job was killed.
+    pub async fn settle(&self, jobs: &[JobId], patience: Duration) -> anyhow::Result<()> {
+        let served = |state: &State| {
+            let once = jobs.iter().all(|id| state.github.job(*id).is_some_and(github::Job::served_once));
+            (once && leftovers(state) == (0, 0) && state.sqs.bodies(QUEUE).is_empty()).then_some(())
+        };
+        let waited = self.world.until("all jobs served once, nothing left", patience, served).await;
+        let killed = self.world.look(|state| state.github.killed().map(|job| job.id).collect::<Vec<_>>());
+        ensure!(killed.is_empty(), "killed while running: {killed:?}");
+        waited
+    }
+
     /// The scaler consumes what is on the queue, once.
     ///
     /// # Errors
@@ -368,6 +407,11 @@ impl Sandbox {
     pub async fn sweep(&self) -> Result<Value, Failed> {
         self.janitor.invoke(json!({ "source": "aws.scheduler" })).await
     }
+}
+
+fn leftovers(state: &State) -> (usize, usize) {
+    let runners = state.github.registrations().filter(|it| it.operator == Operator::Process).count();
+    (state.ec2.alive().count(), runners)
 }
 
 /// A function's or the operator's environment, whole.

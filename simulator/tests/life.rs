@@ -6,6 +6,7 @@ use domain::notice::Message;
 use jiff::SignedDuration;
 use simulator::{Universe, pool};
 use story::everything_is_over;
+use world::github;
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
@@ -75,6 +76,22 @@ fn a_runner_taken_by_another_job_is_replaced() {
         universe.queue_job(&["linux", "other"], MINUTE);
     }
     everything_is_over(&universe);
+}
+
+#[test]
+fn a_runner_seen_busy_before_its_job_was_told_is_not_replaced() {
+    let universe = Universe::new(10, vec![pool("linux", 100)]);
+    let job = github::JobId(universe.queue_job(&["linux"], MINUTE).0);
+    let is_running =
+        || universe.github(|github, _| github.job(job).is_some_and(|job| job.state.status() == "in_progress"));
+    while !is_running() {
+        universe.tick();
+        universe.scale();
+    }
+    // `in_progress` is on its way, and the janitor is faster.
+    universe.sweep();
+    everything_is_over(&universe);
+    assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 1);
 }
 
 #[test]

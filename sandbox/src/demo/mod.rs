@@ -13,10 +13,11 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
 use world::ec2::EndCause;
-use world::github::{JobId, JobState, Operator, QueueJob, Webhooks};
+use world::github::{JobId, JobState, QueueJob, Webhooks};
 
 use crate::deliveries::Mischief;
-use crate::sandbox::{FOREIGN_REPOSITORY, Options, QUEUE, Sandbox};
+use crate::hurry::HURRY;
+use crate::sandbox::{FOREIGN_REPOSITORY, Options, Sandbox};
 use pools::Pools;
 use progress::Progress;
 use verdict::{Injected, Verdict};
@@ -93,7 +94,7 @@ async fn run(sandbox: &Sandbox, pools: &Pools, arguments: &Arguments) -> anyhow:
     println!("webhook {}  GitHub {}  AWS {}", sandbox.webhooks.url, sandbox.github_url, sandbox.aws_url);
     println!(
         "pools applied; time limits shortened for the demo: {}\n",
-        pools::HURRY.map(|(name, time)| format!("{name} {time}")).join(", ")
+        HURRY.map(|(name, time)| format!("{name} {time}")).join(", ")
     );
     if arguments.serve {
         return serve(sandbox, pools).await;
@@ -192,13 +193,8 @@ async fn settle(sandbox: &Sandbox, pushed: &Pushed) -> anyhow::Result<()> {
             }
         }
     });
-    let quiet = |state: &crate::state::State| {
-        let machines = state.ec2.alive().count();
-        let runners = state.github.registrations().filter(|it| it.operator == Operator::Process).count();
-        (machines + runners == 0 && state.sqs.bodies(QUEUE).is_empty()).then_some(())
-    };
     sandbox.world.until("all rivals to be over", patience, |state| over(state, &pushed.rivals)).await?;
-    sandbox.world.until("machines, runners and messages to be gone", patience, quiet).await?;
+    sandbox.settle(&[], patience).await?;
     for _ in 0..20 {
         let report = sandbox.sweep().await?;
         let listed: Value = serde_json::from_str(&said(sandbox, &["ps", "--json"]).await?)?;

@@ -3,28 +3,15 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use domain::ids::{Repository, Scope};
 use drover::pool_file::{PoolFile, Written};
-use toml::{Table, Value};
 
-/// Limits that a person at a terminal does not want to wait for. What the file says itself stays.
-pub(crate) const HURRY: [(&str, &str); 10] = [
-    ("idle_grace", "2s"),
-    ("unbound_grace", "2s"),
-    ("orphan_grace", "5s"),
-    ("done_grace", "3s"),
-    ("stale_grace", "2s"),
-    ("confirm_gap", "1s"),
-    ("lease_margin", "2s"),
-    ("job_check", "5s"),
-    ("backoff_min", "1s"),
-    ("backoff_max", "5s"),
-];
+use crate::hurry::hurried;
 
 /// A pool file that was read.
 pub(crate) struct Pools {
-    /// Its text with [`HURRY`] among its defaults.
+    /// Its text, with short time limits.
     pub(crate) hurried: String,
     pools: Vec<Written>,
 }
@@ -48,14 +35,7 @@ impl Pools {
         if let Some(pool) = fixed {
             bail!("pool {}: the demo can only make launch templates by name, not {}", pool.name, pool.launch_template);
         }
-        let mut table: Table = text.parse()?;
-        let defaults = table.entry("defaults").or_insert_with(|| Value::Table(Table::new()));
-        let defaults = defaults.as_table_mut().context("[defaults] is no table")?;
-        for (name, time) in HURRY {
-            defaults.entry(name).or_insert_with(|| Value::String(time.to_owned()));
-        }
-        ensure!(!file.pools.is_empty(), "{} has no pools", path.display());
-        Ok(Self { hurried: table.to_string(), pools: file.pools })
+        Ok(Self { hurried: hurried(&text)?, pools: file.pools })
     }
 
     fn served_by(pool: &Written) -> String {

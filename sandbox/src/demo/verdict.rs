@@ -4,7 +4,7 @@ use std::fmt;
 
 use anyhow::ensure;
 use drover::output::table;
-use world::github::{Conclusion, JobId, JobState, Operator};
+use world::github::{Conclusion, JobId, JobState};
 
 use crate::calls::Counts;
 use crate::sandbox::{DEAD_LETTERS, Sandbox};
@@ -35,6 +35,7 @@ pub(crate) struct Verdict {
 impl Verdict {
     pub(crate) fn of(sandbox: &Sandbox, ours: &[JobId], cancelled: &[JobId], injected: Injected) -> Self {
         let counts = sandbox.calls.counts();
+        let (machines_left, runners_left) = sandbox.leftovers();
         sandbox.world.look(|state| {
             let jobs = ours.iter().filter_map(|id| state.github.job(*id));
             let mut pick_up: Vec<f64> = jobs
@@ -54,8 +55,8 @@ impl Verdict {
                 killed: state.github.killed().count(),
                 launches: state.ec2.launches(),
                 pick_up,
-                machines_left: state.ec2.alive().count(),
-                runners_left: state.github.registrations().filter(|it| it.operator == Operator::Process).count(),
+                machines_left,
+                runners_left,
                 dead_letters: state.sqs.bodies(DEAD_LETTERS).len(),
                 counts,
                 injected,

@@ -222,6 +222,7 @@ fn new_slot(pool: &Pool, version: u64, index: usize, wanted: bool, now: Timestam
         stop: None,
         registration: 0,
         busy_seen_at: None,
+        busy_since: None,
         gone_at: None,
         unregistered_at: None,
         tries: 0,
@@ -258,7 +259,7 @@ fn surplus(pool: &Pool, view: &PoolView, excess: usize, now: Timestamp, lease: T
     let idle_grace = pool.timings.idle_grace.duration();
     let mut idle: Vec<&Slot> = view
         .supply(now)
-        .filter(|slot| slot.state != SlotState::Planned)
+        .filter(|slot| slot.state != SlotState::Planned && !slot.is_seen_busy(now))
         .filter(|slot| !slot.wanted || now.duration_since(slot.idle_since()) >= idle_grace)
         .collect();
     idle.sort_by_key(|slot| (slot.wanted, slot.idle_since(), slot.id));

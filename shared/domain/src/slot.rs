@@ -196,9 +196,13 @@ pub struct Slot {
     pub stop: Option<Stop>,
     /// The registration attempt that was begun last; part of the runner's name, durable before the call; 0 for none.
     pub registration: u32,
-    /// GitHub said 422 or `busy: true` then. Blocks termination and supply for [`TRUST_BUSY_FOR`].
+    /// GitHub said 422 or `busy: true` then. Blocks termination for [`TRUST_BUSY_FOR`], and supply once it has been so for
+    /// [`HEARD_WITHIN`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub busy_seen_at: Option<Timestamp>,
+    /// When GitHub first said so, of those times that followed each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub busy_since: Option<Timestamp>,
     /// EC2 said then that the machine is no more. Such a slot is neither live nor supply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone_at: Option<Timestamp>,
@@ -216,6 +220,11 @@ pub struct Slot {
 
 /// How long a `busy` that no `in_progress` followed is believed before it is read again.
 pub const TRUST_BUSY_FOR: SignedDuration = SignedDuration::from_mins(5);
+
+/// A runner that is busy most likely has one of the jobs that wait, and `in_progress` is on its way: nine of ten webhooks
+/// arrive within three seconds. Only one that stays busy without a word for this long is taken for lost to a job that is
+/// not ours, and replaced.
+pub const HEARD_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 
 impl Slot {
     /// Its machine, if it has one.
@@ -266,9 +275,21 @@ impl Slot {
         self.busy_seen_at.is_some_and(|at| now.duration_since(at) < TRUST_BUSY_FOR)
     }
 
-    /// Whether a queued job can count on it.
+    /// Whether it has been busy for so long that a job we were told of would have been told by now.
+    fn is_lost_to_another(&self, now: Timestamp) -> bool {
+        self.is_seen_busy(now) && self.busy_since.is_none_or(|since| now.duration_since(since) >= HEARD_WITHIN)
+    }
+
+    /// Whether a queued job can count on it, or has it already without our knowing.
     pub fn is_supply(&self, now: Timestamp) -> bool {
-        self.is_live() && self.stop.is_none() && self.rank() < 4 && !self.is_seen_busy(now)
+        self.is_live() && self.stop.is_none() && self.rank() < 4 && !self.is_lost_to_another(now)
+    }
+
+    /// The slot after GitHub said that its runner is busy.
+    #[must_use]
+    pub fn seen_busy(self, now: Timestamp) -> Self {
+        let before = self.busy_since.filter(|_| self.is_seen_busy(now));
+        Self { busy_seen_at: Some(now), busy_since: before.or(Some(now)), ..self }
     }
 
     /// Since when it has been waiting in its present state.

@@ -92,6 +92,7 @@ fn slots() -> impl Strategy<Value = Vec<Slot>> {
                     stop: None,
                     registration: 0,
                     busy_seen_at: busy_seen.map(ago),
+                    busy_since: busy_seen.map(|seen| ago(seen + age)),
                     gone_at: None,
                     unregistered_at: None,
                     tries: 0,

@@ -36,6 +36,7 @@ fn slots() -> Vec<Slot> {
         stop: None,
         registration: 1,
         busy_seen_at: None,
+        busy_since: None,
         gone_at: None,
         unregistered_at: None,
         tries: 0,

@@ -243,7 +243,7 @@ fn advanced(slot: &Slot, pool: &Pool, notice: &Notice, now: Timestamp) -> Option
         Action::Completed => SlotState::Done { machine, runner, job, done_at: now },
     };
     let state = SlotState::furthest(&slot.state, state)?;
-    Some(Slot { state, busy_seen_at: None, next_at: now, tries: 0, ..slot.clone() })
+    Some(Slot { state, busy_seen_at: None, busy_since: None, next_at: now, tries: 0, ..slot.clone() })
 }
 
 /// The mapping of the slot's instance, with the job.

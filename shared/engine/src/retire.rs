@@ -83,8 +83,8 @@ async fn fence(context: &Context<'_>, pool: &Pool, slot: Slot) -> Result<Fenced,
                 Ok(Deregistered::Busy) => {
                     let now = context.now();
                     let next_at = now + TRUST_BUSY_FOR;
-                    write_quietly(context, Transaction::new().put(Slot { busy_seen_at: Some(now), next_at, ..slot }))
-                        .await?;
+                    let slot = Slot { next_at, ..slot.seen_busy(now) };
+                    write_quietly(context, Transaction::new().put(slot)).await?;
                     Ok(Fenced::Later(Some(next_at)))
                 }
                 Err(error) => put_off(context, pool, slot, error).await.map(Fenced::Later),

@@ -254,7 +254,7 @@ async fn observe(
                 online.push(*id);
                 Slot { state: SlotState::Online { machine, runner, online_at: now }, ..slot }
             }
-            Observation::Busy(_) => Slot { busy_seen_at: Some(now), ..slot },
+            Observation::Busy(_) => slot.seen_busy(now),
             Observation::Gone(_) => {
                 gone.push(*id);
                 Slot { gone_at: Some(now), ..slot }

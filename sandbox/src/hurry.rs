@@ -1,0 +1,32 @@
+//! Time limits that neither a person at a terminal nor a test wants to wait for.
+
+use anyhow::Context;
+use toml::{Table, Value};
+
+/// The short ones.
+pub const HURRY: [(&str, &str); 10] = [
+    ("idle_grace", "2s"),
+    ("unbound_grace", "2s"),
+    ("orphan_grace", "5s"),
+    ("done_grace", "3s"),
+    ("stale_grace", "2s"),
+    ("confirm_gap", "1s"),
+    ("lease_margin", "2s"),
+    ("job_check", "5s"),
+    ("backoff_min", "1s"),
+    ("backoff_max", "5s"),
+];
+
+/// A pool file with [`HURRY`] among its defaults; what it says itself stays.
+///
+/// # Errors
+/// When it is not TOML.
+pub fn hurried(pools: &str) -> anyhow::Result<String> {
+    let mut table: Table = pools.parse()?;
+    let defaults = table.entry("defaults").or_insert_with(|| Value::Table(Table::new()));
+    let defaults = defaults.as_table_mut().context("[defaults] is no table")?;
+    for (name, time) in HURRY {
+        defaults.entry(name).or_insert_with(|| Value::String(time.to_owned()));
+    }
+    Ok(table.to_string())
+}

@@ -1,0 +1,89 @@
+//! The scaler's process is killed at every request it makes, before and after it takes effect.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use sandbox::calls::Kill;
+use sandbox::hurry::hurried;
+use sandbox::sandbox::{Driven, Options, QUEUE, Sandbox};
+
+const POOL: &str = r#"
+[[pool]]
+name = "linux"
+owner = "octo-org"
+labels = ["drover"]
+launch_template = "drover-runner"
+instance_types = ["m7i.large"]
+max = 10
+lease_margin = "0s"
+"#;
+
+/// Cases under way at a time: most of each is waiting for a dead process's lease to end.
+const AT_A_TIME: usize = 8;
+
+/// More than the reserve that the scaler wants before it begins an effect, and what the effects take.
+const SCALER_TIMEOUT: Duration = Duration::from_secs(11);
+
+/// One life: so many jobs on the queue, a scaler that has just started and is killed then. Gives what it called.
+async fn life(jobs: usize, kill: Kill) -> anyhow::Result<Vec<String>> {
+    let options = Options {
+        driven: Driven::ByHand,
+        scaler_timeout: SCALER_TIMEOUT,
+        visibility: Duration::from_secs(1),
+        sweep_every: Duration::from_secs(1),
+        ..Options::default()
+    };
+    let mut sandbox = Sandbox::start(options).await?;
+    let ended = live(&mut sandbox, jobs, kill).await;
+    let log = if ended.is_err() { sandbox.log(&"linux".parse()?).await } else { String::new() };
+    ended.with_context(|| format!("{kill:?}, {jobs} jobs, logs in {}\n{log}", sandbox.keep_logs().display()))
+}
+
+async fn live(sandbox: &mut Sandbox, jobs: usize, kill: Kill) -> anyhow::Result<Vec<String>> {
+    sandbox.apply(&hurried(POOL)?).await?;
+    // Long enough for `in_progress` to be consumed while the machine is there: of a machine that is gone before anybody
+    // said that it had a job, Drover believes that it had none, and launches another.
+    let runs_for = Duration::from_secs(3);
+    let pushed: Vec<_> = (0..jobs).map(|_| sandbox.queue_job("octo-org/widgets", &["drover"], runs_for)).collect();
+    let arrived = |state: &sandbox::state::State| (state.sqs.bodies(QUEUE).len() == jobs).then_some(());
+    sandbox.world.until("the deliveries on the queue", Duration::from_secs(30), arrived).await?;
+
+    let process = sandbox.scaler.cold_start().await?;
+    sandbox.calls.trace("scaler", process, kill);
+    let scaled = sandbox.scale().await;
+    let called = sandbox.calls.traced();
+    match kill {
+        Kill::Never => ensure!(scaled.is_ok(), "{scaled:?}"),
+        Kill::Before(at) | Kill::After(at) => {
+            ensure!(scaled.is_err(), "the process was to be killed at call {at} of {called:?}");
+            ensure!(called.len() > at, "call {at} was never made: {called:?}");
+        }
+    }
+    sandbox.go_live();
+    sandbox.settle(&pushed, Duration::from_secs(60)).await?;
+    let launches = sandbox.world.look(|state| state.ec2.launches());
+    ensure!(launches == jobs as u64, "{launches} instances for {jobs} jobs");
+    Ok(called)
+}
+
+async fn every_boundary(jobs: usize) -> anyhow::Result<()> {
+    let called = life(jobs, Kill::Never).await?;
+    for wanted in ["DynamoDB TransactWriteItems", "EC2 RunInstances", "Secrets Manager GetSecretValue"] {
+        assert!(called.iter().any(|call| call == wanted), "{wanted} is not among {called:?}");
+    }
+    let registered = called.iter().filter(|call| call.ends_with("generate-jitconfig")).count();
+    assert_eq!(registered, jobs, "{called:?}");
+    let kills: Vec<Kill> = (0..called.len()).flat_map(|at| [Kill::Before(at), Kill::After(at)]).collect();
+    assert_eq!(kills.len(), 2 * called.len());
+    let lived = stream::iter(kills.iter().copied().map(|kill| life(jobs, kill))).buffer_unordered(AT_A_TIME);
+    let all: Vec<Vec<String>> = lived.try_collect().await?;
+    assert_eq!(all.len(), kills.len(), "every boundary was covered");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scaler_killed_at_any_call_loses_no_job_and_launches_nothing_twice() -> anyhow::Result<()> {
+    every_boundary(1).await?;
+    every_boundary(2).await
+}
