@@ -261,23 +261,32 @@ fn secrets(state: &State, operation: &str, body: &Value) -> Response {
     }))
 }
 
-/// Two tables as `template.yaml` will have them, made with DynamoDB's own call.
-pub async fn create_tables(http: &reqwest::Client, url: &str) -> anyhow::Result<()> {
-    let key = |name: &str, kind: &str| json!({ "AttributeName": name, "KeyType": kind });
-    let text = |name: &str| json!({ "AttributeName": name, "AttributeType": "S" });
-    let tables = [
-        (TABLE, vec![key("pk", "HASH"), key("sk", "RANGE")], vec![text("pk"), text("sk")]),
-        (BOOT_TABLE, vec![key("pk", "HASH")], vec![text("pk")]),
-    ];
-    for (name, keys, attributes) in tables {
-        let body = json!({
-            "TableName": name, "KeySchema": keys, "AttributeDefinitions": attributes, "BillingMode": "PAY_PER_REQUEST",
-        });
-        let create = dynamodb(http, url, "DynamoDB_20120810.CreateTable").body(body.to_string());
-        let answer = create.send().await?;
-        let status = answer.status();
-        anyhow::ensure!(status.is_success(), "cannot make the table {name}: {status}: {}", answer.text().await?);
-    }
+/// Two tables as `template.yaml` will have them, made with DynamoDB's own calls.
+pub(crate) async fn create_tables(http: &reqwest::Client, url: &str) -> anyhow::Result<()> {
+    create_table(http, url, TABLE, &[("pk", "HASH"), ("sk", "RANGE")]).await?;
+    create_table(http, url, BOOT_TABLE, &[("pk", "HASH")]).await
+}
+
+async fn create_table(http: &reqwest::Client, url: &str, name: &str, keys: &[(&str, &str)]) -> anyhow::Result<()> {
+    let key = |(name, kind): &(&str, &str)| json!({ "AttributeName": name, "KeyType": kind });
+    let text = |(name, _): &(&str, &str)| json!({ "AttributeName": name, "AttributeType": "S" });
+    let body = json!({
+        "TableName": name, "BillingMode": "PAY_PER_REQUEST",
+        "KeySchema": keys.iter().map(key).collect::<Vec<_>>(),
+        "AttributeDefinitions": keys.iter().map(text).collect::<Vec<_>>(),
+    });
+    administer(http, url, "CreateTable", body).await
+}
+
+pub(crate) async fn lose_table(http: &reqwest::Client, url: &str) -> anyhow::Result<()> {
+    administer(http, url, "DeleteTable", json!({ "TableName": TABLE })).await?;
+    create_table(http, url, TABLE, &[("pk", "HASH"), ("sk", "RANGE")]).await
+}
+
+async fn administer(http: &reqwest::Client, url: &str, operation: &str, body: Value) -> anyhow::Result<()> {
+    let answer = dynamodb(http, url, &format!("DynamoDB_20120810.{operation}")).body(body.to_string()).send().await?;
+    let status = answer.status();
+    anyhow::ensure!(status.is_success(), "{operation}: {status}: {}", answer.text().await?);
     Ok(())
 }
 

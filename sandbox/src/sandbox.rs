@@ -136,6 +136,8 @@ pub struct Sandbox {
     pub aws_url: String,
     /// Where GitHub's API is.
     pub github_url: String,
+    dynamodb_url: String,
+    http: reqwest::Client,
     machines: Arc<Machines>,
     programs: PathBuf,
     folder: TempDir,
@@ -222,7 +224,7 @@ impl Sandbox {
 
         let (listener, aws_url) = listen().await?;
         let gateway =
-            Gateway { world: world.clone(), calls: calls.clone(), dynamodb: dynamodb_url, http: http.clone() };
+            Gateway { world: world.clone(), calls: calls.clone(), dynamodb: dynamodb_url.clone(), http: http.clone() };
         tasks.spawn(serve(listener, aws::router(Arc::new(gateway))));
         let (listener, github_url) = listen().await?;
         let api = Api { world: world.clone(), calls: calls.clone(), key };
@@ -277,6 +279,8 @@ impl Sandbox {
             source,
             aws_url,
             github_url,
+            dynamodb_url,
+            http,
             machines,
             programs,
             folder,
@@ -345,6 +349,14 @@ impl Sandbox {
         Table::new(&aws, TABLE.to_owned(), BOOT_TABLE.to_owned())
     }
 
+    /// Loses the main table with all that is in it, and makes an empty one, as an operator might.
+    ///
+    /// # Errors
+    /// When the emulator refuses.
+    pub async fn lose_table(&self) -> anyhow::Result<()> {
+        aws::lose_table(&self.http, &self.dynamodb_url).await
+    }
+
     /// A pool's log, oldest first, a line an event: what a failing test shows.
     pub async fn log(&self, pool: &PoolName) -> String {
         let events = self.table().await.events(&Stream::Pool(pool.clone()), 1000).await.unwrap_or_default();
@@ -377,14 +389,15 @@ impl Sandbox {
         self.world.look(leftovers)
     }
 
-    /// Waits until these jobs were served, each exactly once, and nothing is left of it but the janitor's last look.
+    /// Waits until these jobs were served, each exactly once, nothing is left, and all of it was told and consumed.
     ///
     /// # Errors
     /// When that takes too long, or a job was killed.
     pub async fn settle(&self, jobs: &[JobId], patience: Duration) -> anyhow::Result<()> {
         let served = |state: &State| {
             let once = jobs.iter().all(|id| state.github.job(*id).is_some_and(github::Job::served_once));
-            (once && leftovers(state) == (0, 0) && state.sqs.bodies(QUEUE).is_empty()).then_some(())
+            let told = state.github.deliveries().all(|delivery| delivery.attempted.is_some());
+            (once && told && leftovers(state) == (0, 0) && state.sqs.bodies(QUEUE).is_empty()).then_some(())
         };
         let waited = self.world.until("all jobs served once, nothing left", patience, served).await;
         let killed = self.world.look(|state| state.github.killed().map(|job| job.id).collect::<Vec<_>>());

@@ -1,0 +1,113 @@
+//! Stories of the whole system: real processes, and the models' word for what became of it.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use domain::event::{Stream, fold, lifecycle};
+use domain::ids::JobId as OurJobId;
+use domain::item::{Item, Key};
+use engine::ports::Store;
+use sandbox::hurry::hurried;
+use sandbox::sandbox::{FOREIGN_REPOSITORY, Options, Sandbox};
+use world::ec2::EndCause;
+use world::github::{Conclusion, JobId, JobState};
+
+const POOL: &str = r#"
+[[pool]]
+name = "linux"
+owner = "octo-org"
+repositories = ["octo-org/widgets"]
+labels = ["drover"]
+launch_template = "drover-runner"
+instance_types = ["m7i.large"]
+max = 10
+"#;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn sandbox() -> anyhow::Result<Sandbox> {
+    let sandbox = Sandbox::start(Options { sweep_every: Duration::from_millis(700), ..Options::default() }).await?;
+    sandbox.apply(&hurried(POOL)?).await?;
+    Ok(sandbox)
+}
+
+fn push(sandbox: &Sandbox, runs_for: Duration) -> JobId {
+    sandbox.queue_job("octo-org/widgets", &["drover"], runs_for)
+}
+
+/// The table sees the end, the next sweep finds nothing, and the log gives back what the items say.
+async fn is_over(sandbox: &Sandbox, jobs: &[JobId]) -> anyhow::Result<()> {
+    let table = sandbox.table().await;
+    for _ in 0..30 {
+        sandbox.sweep().await?;
+        let open = table.partition(&"linux".parse()?).await?;
+        if !open.iter().any(|item| matches!(item, Item::Slot(_) | Item::Batch(_) | Item::Waiting(_))) {
+            break;
+        }
+    }
+    let before = table.events(&Stream::Pool("linux".parse()?), 10_000).await?;
+    let report = sandbox.sweep().await?;
+    assert_eq!((&report["found"], &report["failed"]), (&0.into(), &0.into()), "{report}");
+    let after = table.events(&Stream::Pool("linux".parse()?), 10_000).await?;
+    assert_eq!(before, after, "a second sweep does nothing");
+
+    let mut log = after;
+    log.extend(table.events(&Stream::Stack, 10_000).await?);
+    let folded = fold(&log);
+    for (key, told) in &folded {
+        let (pk, sk) = key.split_once(' ').unwrap_or_default();
+        let item = table.get(&Key::parse(pk, sk)?).await?;
+        assert_eq!(item.as_ref().and_then(lifecycle).as_ref(), Some(told), "{key}");
+    }
+    for job in jobs {
+        assert!(folded.contains_key(&Key::Job(OurJobId(job.0)).to_string()), "job {job} is not in the log");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_run_on_machines_that_power_themselves_off() -> anyhow::Result<()> {
+    let sandbox = sandbox().await?;
+    let jobs: Vec<JobId> = (0..3).map(|_| push(&sandbox, Duration::from_secs(2))).collect();
+    sandbox.settle(&jobs, PATIENCE).await?;
+    is_over(&sandbox, &jobs).await?;
+    sandbox.world.look(|state| {
+        assert_eq!(state.ec2.launches(), 3, "one machine a job");
+        let ended: Vec<EndCause> = state.ec2.ended().iter().map(|it| it.why).collect();
+        assert_eq!(ended, [EndCause::PowerOff; 3], "nobody had to end them");
+    });
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_of_a_repository_that_is_not_served_fails_before_its_first_step() -> anyhow::Result<()> {
+    let sandbox = sandbox().await?;
+    // The longest waiting job is given out first: the foreign one takes the runner that is launched for ours.
+    let foreign = sandbox.queue_job(&format!("octo-org/{FOREIGN_REPOSITORY}"), &["drover"], Duration::from_secs(30));
+    let ours = push(&sandbox, Duration::from_secs(1));
+    sandbox.settle(&[ours], PATIENCE).await?;
+    sandbox.world.look(|state| {
+        let state = state.github.job(foreign).map(|job| job.state.clone());
+        assert!(matches!(state, Some(JobState::Completed { conclusion: Conclusion::Failure, .. })), "{state:?}");
+    });
+    is_over(&sandbox, &[ours]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_lost_in_the_middle_of_a_run_kills_nothing() -> anyhow::Result<()> {
+    let sandbox = sandbox().await?;
+    let jobs: Vec<JobId> = (0..3).map(|_| push(&sandbox, Duration::from_secs(6))).collect();
+    let running = |state: &sandbox::state::State| {
+        let running = |id: &&JobId| state.github.job(**id).is_some_and(|job| job.state.status() == "in_progress");
+        (jobs.iter().filter(running).count() == 2).then_some(())
+    };
+    sandbox.world.until("two of three jobs to run", PATIENCE, running).await?;
+    sandbox.lose_table().await?;
+    sandbox.apply(&hurried(POOL)?).await?;
+    sandbox.settle(&jobs, PATIENCE).await?;
+    let again = push(&sandbox, Duration::from_secs(1));
+    sandbox.settle(&[again], PATIENCE).await?;
+    let killed = sandbox.world.look(|state| state.github.killed().count());
+    ensure!(killed == 0, "{killed} jobs were killed");
+    is_over(&sandbox, &[again]).await
+}
