@@ -159,7 +159,7 @@ impl World {
 }
 
 /// Sleeps until then; for ever, if never.
-pub(crate) async fn until(then: Option<Timestamp>) {
+pub async fn until(then: Option<Timestamp>) {
     match then {
         Some(then) => {
             let left = then.duration_since(SystemClock.now());

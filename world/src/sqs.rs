@@ -100,6 +100,11 @@ impl Sqs {
         queue.and_modify(|queue| queue.config = config.clone()).or_insert(Queue { config, messages: Vec::new() });
     }
 
+    /// Deletes a queue with all that is in it.
+    pub fn delete_queue(&mut self, name: &str) {
+        self.queues.remove(name);
+    }
+
     fn queue(&mut self, name: &str) -> Result<&mut Queue, Failure> {
         self.queues.get_mut(name).ok_or(Failure::NoSuchQueue)
     }

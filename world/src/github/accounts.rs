@@ -68,6 +68,12 @@ impl GitHub {
         installation
     }
 
+    /// The account uninstalls the app: its tokens are worth nothing from now on.
+    pub fn uninstall(&mut self, owner: OwnerId) {
+        let gone = self.owners.get_mut(&owner).and_then(|owner| owner.installation.take());
+        self.tokens.retain(|_, (installation, _)| Some(*installation) != gone);
+    }
+
     /// Adds a repository to an account.
     pub fn add_repository(
         &mut self,

@@ -1,0 +1,144 @@
+//! What the scaler makes of messages, right and wrong, as a process behind an event source mapping.
+
+use std::time::Duration;
+
+use sandbox::hurry::hurried;
+use sandbox::lambda::Batch;
+use sandbox::sandbox::{DEAD_LETTERS, Driven, Options, QUEUE, Sandbox};
+use sandbox::state::State;
+use serde_json::{Value, json};
+use world::github::{JobId, JobState};
+
+const POOL: &str = r#"
+[[pool]]
+name = "linux"
+owner = "octo-org"
+labels = ["drover"]
+launch_template = "drover-runner"
+instance_types = ["m7i.large"]
+max = 10
+"#;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn by_hand() -> Sandbox {
+    let visibility = Duration::from_millis(50);
+    Sandbox::start(Options { driven: Driven::ByHand, visibility, ..Options::default() }).await.unwrap()
+}
+
+async fn with_pools() -> Sandbox {
+    let sandbox = by_hand().await;
+    sandbox.apply(&hurried(POOL).unwrap()).await.unwrap();
+    sandbox
+}
+
+fn send(sandbox: &Sandbox, body: &str) {
+    sandbox.world.act(|state, now| state.sqs.send(QUEUE, body, Duration::ZERO, now)).unwrap();
+}
+
+/// Pushes a job, and gives the one message that comes of it.
+async fn message_about_a_job(sandbox: &Sandbox, runs_for: Duration) -> (JobId, Value) {
+    let job = sandbox.queue_job("octo-org/widgets", &["drover"], runs_for);
+    let arrived = |state: &State| state.sqs.bodies(QUEUE).first().map(|body| serde_json::from_str(body).unwrap());
+    (job, sandbox.world.until("the delivery on the queue", PATIENCE, arrived).await.unwrap())
+}
+
+fn launches(sandbox: &Sandbox) -> u64 {
+    sandbox.world.look(|state| state.ec2.launches())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn poison_ends_in_the_dead_letters_and_harms_no_other_message() {
+    let sandbox = with_pools().await;
+    let (_, good) = message_about_a_job(&sandbox, Duration::from_secs(1)).await;
+    let mut newer = good.clone();
+    newer["v"] = json!(99);
+    let poison = ["not JSON", "{}", r#"{"v":1,"kind":"surprise"}"#, &newer.to_string(), r#"{"v":1,"kind":"nudge"}"#];
+    for body in poison {
+        send(&sandbox, body);
+    }
+    let first = sandbox.scale().await.unwrap();
+    assert_eq!(first, Batch { messages: 6, failed: 5 });
+    assert_eq!(launches(&sandbox), 1, "the good one is done");
+    let dead = |state: &State| (state.sqs.bodies(DEAD_LETTERS).len() == poison.len()).then_some(());
+    for _ in 0..100 {
+        sandbox.scale().await.unwrap();
+        if sandbox.world.look(dead).is_some() {
+            break;
+        }
+        let next = sandbox.world.look(|state| state.sqs.next_visible(QUEUE));
+        sandbox::state::until(next).await;
+    }
+    assert_eq!(sandbox.world.look(|state| state.sqs.bodies(DEAD_LETTERS).len()), poison.len());
+    assert!(sandbox.world.look(|state| state.sqs.bodies(QUEUE).is_empty()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_pools_every_message_comes_again() {
+    let sandbox = by_hand().await;
+    message_about_a_job(&sandbox, Duration::from_secs(1)).await;
+    assert_eq!(sandbox.scale().await.unwrap(), Batch { messages: 1, failed: 1 });
+    sandbox.apply(&hurried(POOL).unwrap()).await.unwrap();
+    let visible = sandbox.world.look(|state| state.sqs.next_visible(QUEUE));
+    sandbox::state::until(visible).await;
+    assert_eq!(sandbox.scale().await.unwrap(), Batch { messages: 1, failed: 0 });
+    assert_eq!(launches(&sandbox), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_times_the_same_delivery_and_what_concerns_nobody_launch_one_machine() {
+    let sandbox = with_pools().await;
+    let (_, told) = message_about_a_job(&sandbox, Duration::from_secs(1)).await;
+    for _ in 0..4 {
+        send(&sandbox, &told.to_string());
+    }
+    let change = |change: &dyn Fn(&mut Value)| {
+        let mut message = told.clone();
+        message["job"]["id"] = json!(77);
+        change(&mut message);
+        send(&sandbox, &message.to_string());
+    };
+    change(&|message| {
+        // Cancelled while queued, and never heard of.
+        message["action"] = json!("completed");
+        message["job"]["conclusion"] = json!("cancelled");
+    });
+    change(&|message| message["job"]["labels"] = json!(["another"]));
+    change(&|message| message["job"]["labels"] = json!([]));
+    change(&|message| message["repository"] = json!("elsewhere/widgets"));
+    change(&|message| message["public"] = json!(true));
+    change(&|message| message["job"]["labels"] = json!(["drover", "$(reboot)", "`id`", "\u{1b}[2J", "a;b|c"]));
+    let ended = json!({
+        "detail-type": "EC2 Instance State-change Notification",
+        "detail": { "instance-id": "i-0123456789abcdef0", "state": "terminated" },
+    });
+    send(&sandbox, &ended.to_string());
+    send(&sandbox, r#"{"v":1,"kind":"nudge","pool":"linux"}"#);
+    send(&sandbox, r#"{"v":1,"kind":"nudge","pool":"unheard-of"}"#);
+    assert_eq!(sandbox.scale().await.unwrap(), Batch { messages: 14, failed: 0 });
+    assert_eq!(launches(&sandbox), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn words_about_a_runner_of_our_name_that_is_not_ours_change_nothing() {
+    let mut sandbox = with_pools().await;
+    let (job, told) = message_about_a_job(&sandbox, Duration::from_secs(5)).await;
+    sandbox.scale().await.unwrap();
+    let running = |state: &State| match &state.github.job(job)?.state {
+        JobState::InProgress { runner } => Some(runner.clone()),
+        _ => None,
+    };
+    let runner = sandbox.world.until("the job to run", PATIENCE, running).await.unwrap();
+    for (id, repository) in [(runner.id.0 + 1, "octo-org/widgets"), (runner.id.0, "umbrella/widgets")] {
+        let mut forged = told.clone();
+        forged["action"] = json!("completed");
+        forged["repository"] = json!(repository);
+        forged["job"]["id"] = json!(78);
+        forged["job"]["conclusion"] = json!("success");
+        forged["job"]["runner"] = json!({ "id": id, "name": runner.name });
+        send(&sandbox, &forged.to_string());
+    }
+    sandbox.go_live();
+    sandbox.settle(&[job], PATIENCE).await.unwrap();
+    assert_eq!(launches(&sandbox), 1);
+}
