@@ -116,7 +116,9 @@ async fn answer(Shared(gateway): Shared<Arc<Gateway>>, headers: HeaderMap, body:
                     _ => gateway.world.look(|state| secrets(state, operation, &body_json)),
                 }
             };
-            gateway.calls.answer(&caller, service, operation, reply).await
+            let answer = gateway.calls.answer(&caller, service, operation, reply).await;
+            gateway.world.touch();
+            answer
         }
         None => {
             let form: Form = form_urlencoded::parse(&body).into_owned().collect();
@@ -139,7 +141,9 @@ async fn answer(Shared(gateway): Shared<Arc<Gateway>>, headers: HeaderMap, body:
                 }
                 gateway.world.act(|state, now| ec2::answer(&mut state.ec2, &form, now))
             };
-            gateway.calls.answer(&caller, service, &operation, reply).await
+            let answer = gateway.calls.answer(&caller, service, &operation, reply).await;
+            gateway.world.touch();
+            answer
         }
     }
 }

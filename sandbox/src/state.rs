@@ -88,6 +88,11 @@ impl World {
         look(&self.lock())
     }
 
+    /// Something happened outside the models: whoever waits looks again.
+    pub(crate) fn touch(&self) {
+        self.changed.send_replace(());
+    }
+
     /// Tries something that may find nothing to do, and then wakes nobody.
     pub(crate) fn attempt<T>(&self, act: impl FnOnce(&mut State, Timestamp) -> Option<T>) -> Option<T> {
         let done = act(&mut self.lock(), SystemClock.now());

@@ -1,0 +1,192 @@
+//! The agent as a process, with a runner of our own making: what it hands on, and that it always powers off.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use domain::boot::{BootItem, RepositoryPattern};
+use domain::transaction::Transaction;
+use engine::ports::Store;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use sandbox::aws::{BOOT_TABLE, RUNNER_ROLE_ID, instance_access_key};
+use sandbox::sandbox::{Driven, Options, Sandbox};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+const INSTANCE: &str = "i-0123456789abcdef0";
+
+/// A machine with a power button.
+struct Machine {
+    sandbox: Sandbox,
+    folder: TempDir,
+}
+
+async fn machine(run_sh: Option<&str>) -> Machine {
+    let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
+    let machine = Machine { sandbox, folder: tempfile::tempdir().unwrap() };
+    if let Some(script) = run_sh {
+        write_script(&machine.path("run.sh"), script);
+    }
+    machine
+}
+
+fn write_script(path: &Path, script: &str) {
+    fs::write(path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+impl Machine {
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    /// The control plane leaves a boot item.
+    async fn hand_over(&self, max_life_seconds: u64) {
+        let app: domain::ids::Repository = "acme/app".parse().unwrap();
+        let item = BootItem {
+            jit_config: "one-use-secret".to_owned(),
+            max_life_seconds,
+            repositories: vec![RepositoryPattern::only(&app)],
+            expires_at: 4_000_000_000,
+        };
+        let key = format!("{RUNNER_ROLE_ID}:{INSTANCE}");
+        self.sandbox.table().await.commit(&Transaction::new().leave(key, item)).await.unwrap();
+    }
+
+    fn agent(&self) -> Command {
+        let mut agent = Command::new(env!("CARGO_BIN_EXE_agent"));
+        agent
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("AWS_REGION", "eu-central-1")
+            .env("AWS_ENDPOINT_URL", &self.sandbox.aws_url)
+            .env("AWS_ACCESS_KEY_ID", instance_access_key(INSTANCE))
+            .env("AWS_SECRET_ACCESS_KEY", "sandbox")
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("DROVER_BOOT_TABLE", BOOT_TABLE)
+            .env("DROVER_RUNNER_DIR", self.folder.path())
+            .env("DROVER_POWEROFF", format!("touch {}", self.path("off").display()))
+            .env("OUT", self.folder.path())
+            .process_group(0)
+            .kill_on_drop(true);
+        agent
+    }
+
+    fn is_off(&self) -> bool {
+        self.path("off").exists()
+    }
+}
+
+/// Waits for the agent's end; then the machine is off, and with it whatever the agent left running.
+async fn end_of(mut agent: Child) -> ExitStatus {
+    let group = Pid::from_raw(agent.id().unwrap().cast_signed());
+    let ended = tokio::time::timeout(Duration::from_secs(30), agent.wait()).await.expect("the agent ends").unwrap();
+    let _ = killpg(group, Signal::SIGKILL);
+    ended
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_runs_one_job_with_its_secret_out_of_sight_and_powers_off() {
+    let machine = machine(Some(
+        "echo \"$#\" > $OUT/arguments\n\
+         tr '\\0' ' ' < /proc/$$/cmdline > $OUT/cmdline\n\
+         echo \"$ACTIONS_RUNNER_INPUT_JITCONFIG\" > $OUT/secret\n\
+         pwd > $OUT/folder\n\
+         for repository in acme/app ACME/App acme/other 'x; reboot' ''; do\n\
+           GITHUB_REPOSITORY=\"$repository\" \"$ACTIONS_RUNNER_HOOK_JOB_STARTED\" 2>> $OUT/said\n\
+           echo \"$repository: $?\" >> $OUT/hook\n\
+         done",
+    ))
+    .await;
+    machine.hand_over(3600).await;
+    assert!(end_of(machine.agent().spawn().unwrap()).await.success());
+    assert!(machine.is_off());
+    assert_eq!(machine.read("arguments"), "0\n");
+    assert!(!machine.read("cmdline").contains("one-use-secret"));
+    assert_eq!(machine.read("secret"), "one-use-secret\n");
+    assert_eq!(machine.read("folder").trim(), machine.folder.path().to_str().unwrap());
+    let hook = machine.read("hook");
+    let refused: Vec<&str> = hook.lines().filter(|line| !line.ends_with(": 0")).collect();
+    assert_eq!(refused, ["acme/other: 1", "x; reboot: 1", ": 1"], "{hook}");
+    assert!(machine.read("said").contains("does not serve \"acme/other\""), "{}", machine.read("said"));
+
+    // The item was taken: a second machine with the same key would find nothing.
+    fs::remove_file(machine.path("secret")).unwrap();
+    assert!(end_of(machine.agent().env("DROVER_AGENT_WAIT", "1s").spawn().unwrap()).await.success());
+    assert!(!machine.path("secret").exists(), "read once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hook_that_the_image_brought_runs_after_ours_and_only_if_ours_agrees() {
+    let machine = machine(Some(
+        "for repository in acme/app acme/other; do\n\
+           GITHUB_REPOSITORY=$repository \"$ACTIONS_RUNNER_HOOK_JOB_STARTED\"; echo \"$repository $?\" >> $OUT/hook\n\
+         done",
+    ))
+    .await;
+    let own = machine.path("it's own.sh");
+    write_script(&own, "echo \"own $GITHUB_REPOSITORY\" >> $OUT/hook; exit 7");
+    machine.hand_over(3600).await;
+    end_of(machine.agent().env("ACTIONS_RUNNER_HOOK_JOB_STARTED", own).spawn().unwrap()).await;
+    assert_eq!(machine.read("hook"), "own acme/app\nacme/app 7\nacme/other 1\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_path_ends_in_power_off() {
+    let hangs = "exec sleep 1000";
+    let paths: [(&str, Option<&str>, u64, &[(&str, &str)]); 7] = [
+        ("the runner fails", Some("exit 3"), 3600, &[]),
+        ("there is no runner", None, 3600, &[]),
+        ("the runner hangs past the machine's life", Some(hangs), 1, &[]),
+        ("there is no such user", Some("true"), 3600, &[("DROVER_RUNNER_USER", "nobody-of-that-name")]),
+        ("no boot table is named", Some("true"), 3600, &[("DROVER_BOOT_TABLE", "")]),
+        ("the wait makes no sense", Some("true"), 3600, &[("DROVER_AGENT_WAIT", "soon")]),
+        (
+            "AWS cannot be reached",
+            Some("true"),
+            3600,
+            &[("AWS_ENDPOINT_URL", "http://127.0.0.1:1"), ("DROVER_AGENT_WAIT", "1s")],
+        ),
+    ];
+    for (what, run_sh, max_life, more) in paths {
+        let machine = machine(run_sh).await;
+        machine.hand_over(max_life).await;
+        let ended = end_of(machine.agent().envs(more.iter().copied()).spawn().unwrap()).await;
+        assert!(machine.is_off(), "{what}");
+        assert!(ended.success(), "{what}: {ended}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_gets_no_jit_config_or_a_signal_powers_off() {
+    let machine = machine(Some("echo ran > $OUT/ran")).await;
+    end_of(machine.agent().env("DROVER_AGENT_WAIT", "0s").spawn().unwrap()).await;
+    assert!(machine.is_off());
+    fs::remove_file(machine.path("off")).unwrap();
+
+    let agent = machine.agent().spawn().unwrap();
+    let asked = |_: &sandbox::state::State| {
+        let counts = machine.sandbox.calls.counts();
+        counts.keys().any(|(service, _)| *service == "STS").then_some(())
+    };
+    // It is up and has asked who it is: now it is told to stop.
+    machine.sandbox.world.until("the agent to look", Duration::from_secs(20), asked).await.unwrap();
+    kill(Pid::from_raw(agent.id().unwrap().cast_signed()), Signal::SIGTERM).unwrap();
+    end_of(agent).await;
+    assert!(machine.is_off());
+    assert!(!machine.path("ran").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_cannot_power_off_says_so_by_failing() {
+    let machine = machine(Some("true")).await;
+    machine.hand_over(3600).await;
+    assert!(!end_of(machine.agent().env("DROVER_POWEROFF", "false").spawn().unwrap()).await.success());
+}

@@ -1,0 +1,142 @@
+//! `drover` as a process: what it answers, and with which exit code.
+
+use std::process::Output;
+use std::time::Duration;
+
+use sandbox::hurry::hurried;
+use sandbox::sandbox::{Driven, Options, QUEUE, Sandbox};
+use sandbox::state::State;
+use serde_json::{Value, json};
+
+const POOLS: &str = include_str!("../../pools.toml");
+
+async fn by_hand() -> Sandbox {
+    Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap()
+}
+
+fn file(folder: &tempfile::TempDir, text: &str) -> String {
+    let path = folder.path().join("pools.toml");
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn json_of(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(output)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_file_is_checked_without_an_account() {
+    let (sandbox, folder) = (by_hand().await, tempfile::tempdir().unwrap());
+    let calls = sandbox.calls.counts();
+    let right = sandbox.drover(&["pools", "check", &file(&folder, POOLS)]).await.unwrap();
+    assert_eq!((code(&right), text(&right).as_str()), (0, "2 pools, no errors\n"));
+    let wrong =
+        file(&folder, &POOLS.replace("max = 20", "maximum = 20").replace("\"linux\"\nlabels", "\"Linux\"\nlabels"));
+    let wrong = sandbox.drover(&["pools", "check", &wrong, "--json"]).await.unwrap();
+    assert_eq!(code(&wrong), 1);
+    assert_eq!(json_of(&wrong)["errors"].as_array().unwrap().len(), 2, "all that is wrong, at once: {}", text(&wrong));
+    let missing = sandbox.drover(&["pools", "check", "/nowhere.toml"]).await.unwrap();
+    assert_eq!(code(&missing), 2, "{}", text(&missing));
+    assert_eq!(code(&sandbox.drover(&["pools", "chekc"]).await.unwrap()), 2);
+    assert_eq!(sandbox.calls.counts(), calls, "nobody was called");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pools_are_pinned_kept_and_drained() {
+    let (sandbox, folder) = (by_hand().await, tempfile::tempdir().unwrap());
+    let all = file(&folder, &hurried(POOLS).unwrap());
+    let first = sandbox.drover(&["pools", "apply", &all, "--json"]).await.unwrap();
+    assert_eq!(code(&first), 0, "{}", text(&first));
+    let first = json_of(&first);
+    assert_eq!(first["changes"], json!({ "large": "added", "linux": "added" }));
+    let linux = first["pools"].as_array().unwrap().iter().find(|pool| pool["name"] == "linux").unwrap();
+    assert_eq!(linux["launch_template"]["version"], 1, "the default version, as a number");
+    assert_eq!(linux["subnets"], json!(["subnet-a", "subnet-b"]), "those tagged with the stack");
+
+    let again = json_of(&sandbox.drover(&["pools", "apply", &all, "--json"]).await.unwrap());
+    assert_eq!(again["changes"], json!({ "large": "unchanged", "linux": "unchanged" }));
+
+    // A pool with a job drains; one with nothing is gone.
+    sandbox.queue_job("octo-org/widgets", &["drover", "linux"], Duration::from_secs(60));
+    let arrived = |state: &State| (!state.sqs.bodies(QUEUE).is_empty()).then_some(());
+    sandbox.world.until("the delivery on the queue", Duration::from_secs(20), arrived).await.unwrap();
+    sandbox.scale().await.unwrap();
+    let other = POOLS.replace("\"linux\"\nlabels", "\"other\"\nlabels").replace("\"large\"\nlabels", "\"big\"\nlabels");
+    let other = file(&folder, &hurried(&other.replace("[\"drover\", \"linux\"]", "[\"other\"]")).unwrap());
+    let changed = json_of(&sandbox.drover(&["pools", "apply", &other, "--json"]).await.unwrap());
+    assert_eq!(
+        changed["changes"],
+        json!({ "big": "added", "other": "added", "linux": "draining", "large": "removed" })
+    );
+
+    let nowhere = file(&folder, &POOLS.replace("drover-runner", "no-such-template"));
+    let refused = sandbox.drover(&["pools", "apply", &nowhere]).await.unwrap();
+    assert_eq!(code(&refused), 3);
+    assert!(text(&refused).contains("no-such-template"), "{}", text(&refused));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_is_listed_and_explained_and_its_name_cannot_command_the_terminal() {
+    let sandbox = by_hand().await;
+    let nothing = sandbox.drover(&["ps"]).await.unwrap();
+    assert_eq!(code(&nothing), 2);
+    assert!(text(&nothing).contains("drover pools apply"), "{}", text(&nothing));
+    sandbox.apply(&hurried(POOLS).unwrap()).await.unwrap();
+    let job = sandbox.queue_job("octo-org/widgets", &["drover", "linux"], Duration::from_secs(60));
+    let arrived =
+        |state: &State| state.sqs.bodies(QUEUE).first().map(|body| serde_json::from_str::<Value>(body).unwrap());
+    let mut message = sandbox.world.until("the delivery", Duration::from_secs(20), arrived).await.unwrap();
+    sandbox.world.act(|state, now| {
+        for received in state.sqs.receive(QUEUE, 10, now).unwrap() {
+            state.sqs.delete(QUEUE, &received.receipt).unwrap();
+        }
+        message["job"]["name"] = json!("\u{1b}[2J\u{9b}31m$(reboot) \u{202e}build");
+        state.sqs.send(QUEUE, &message.to_string(), Duration::ZERO, now).unwrap();
+    });
+    sandbox.scale().await.unwrap();
+
+    let explained = sandbox.drover(&["explain", &job.to_string()]).await.unwrap();
+    assert_eq!(code(&explained), 0);
+    let said = text(&explained);
+    assert!(said.contains("[2J31m$(reboot) build") && said.contains("A machine is on its way."), "{said}");
+    assert!(!said.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{said:?}");
+    let page = format!("https://github.com/octo-org/widgets/actions/runs/1/job/{job}");
+    let as_json = sandbox.drover(&["--json", "explain", &page]).await.unwrap();
+    assert!(!text(&as_json).contains(['\u{1b}', '\u{9b}', '\u{202e}']));
+    assert_eq!((json_of(&as_json)["demand"].as_u64(), json_of(&as_json)["supply"].as_u64()), (Some(1), Some(1)));
+
+    let listed = json_of(&sandbox.drover(&["ps", "--json", "--pool", "linux"]).await.unwrap());
+    let states: Vec<&str> = listed.as_array().unwrap().iter().map(|row| row["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["queued", "starting"], "{listed}");
+    assert_eq!(code(&sandbox.drover(&["ps", "--pool", "nowhere"]).await.unwrap()), 2);
+    assert_eq!(code(&sandbox.drover(&["explain", "77"]).await.unwrap()), 1, "never heard of it");
+    assert_eq!(code(&sandbox.drover(&["explain", "not-a-job"]).await.unwrap()), 2);
+}
+
+#[tokio::test]
+async fn what_cannot_be_reached_is_said_to_be_with_its_own_exit_code() {
+    let drover = |variables: &[(&str, &str)]| {
+        let mut drover = std::process::Command::new(env!("CARGO_BIN_EXE_drover"));
+        drover.env_clear().arg("ps").envs(variables.iter().copied()).output().unwrap()
+    };
+    let missing = drover(&[]);
+    assert_eq!(code(&missing), 2);
+    assert!(text(&missing).contains("DROVER_TABLE is not set"), "{}", text(&missing));
+    let away = drover(&[
+        ("DROVER_TABLE", "t"),
+        ("DROVER_BOOT_TABLE", "b"),
+        ("AWS_REGION", "eu-central-1"),
+        ("AWS_ACCESS_KEY_ID", "x"),
+        ("AWS_SECRET_ACCESS_KEY", "x"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:1"),
+    ]);
+    assert_eq!(code(&away), 3, "{}", text(&away));
+}
