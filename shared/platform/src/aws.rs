@@ -21,7 +21,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// The roots of AWS's own endpoints. Reading every root certificate of the machine instead takes a third of ingest's cold
 /// start.
-const AWS_ROOTS: &[u8] = include_bytes!("aws-roots.pem");
+const AWS_ROOTS: &[u8] = include_bytes!("aws-roots.crt");
 
 /// Region, credentials and endpoints as the SDK finds them in its own variables; time-outs and roots are ours.
 /// `AWS_CA_BUNDLE` names a file with other roots, for endpoints behind a proxy that has its own.
