@@ -2,22 +2,13 @@
 
 use std::time::Duration;
 
-use sandbox::hurry::hurried;
+use sandbox::hurry::one_pool;
 use sandbox::sandbox::{Driven, Options, Sandbox};
 use serde_json::json;
 use world::ec2::{EndCause, Market, RunInstances, Tags, TemplateRef};
 
-const POOL: &str = r#"
-[[pool]]
-name = "linux"
-owner = "octo-org"
-labels = ["drover"]
-launch_template = "drover-runner"
-instance_types = ["m7i.large"]
-max = 10
-orphan_grace = "0s"
-confirm_gap = "0s"
-"#;
+/// What looks wrong is wrong at once.
+const NO_DOUBT: &str = "orphan_grace = \"0s\"\nconfirm_gap = \"0s\"";
 
 /// A machine with our tags that nobody of ours launched.
 fn stranger(sandbox: &Sandbox, more: &[(&str, &str)]) -> String {
@@ -44,7 +35,7 @@ fn stranger(sandbox: &Sandbox, more: &[(&str, &str)]) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_orphan_is_removed_a_held_machine_is_not_and_a_second_sweep_does_nothing() {
     let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
-    sandbox.apply(&hurried(POOL).unwrap()).await.unwrap();
+    sandbox.apply(&one_pool(NO_DOUBT)).await.unwrap();
     let orphan = stranger(&sandbox, &[]);
     let held = stranger(&sandbox, &[("drover:hold", "")]);
     // Two readings must agree; then it is claimed and ended.
@@ -64,7 +55,7 @@ async fn an_orphan_is_removed_a_held_machine_is_not_and_a_second_sweep_does_noth
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failed_reading_is_not_an_empty_list() {
     let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
-    sandbox.apply(&hurried(POOL).unwrap()).await.unwrap();
+    sandbox.apply(&one_pool(NO_DOUBT)).await.unwrap();
     stranger(&sandbox, &[]);
     sandbox.world.act(|state, _| {
         // The app is uninstalled: nothing is known about the organisation's runners.

@@ -30,3 +30,13 @@ pub fn hurried(pools: &str) -> anyhow::Result<String> {
     }
     Ok(table.to_string())
 }
+
+/// A pool file, with short time limits, of one pool: `linux`, which serves `octo-org/widgets` with the label `drover` on at
+/// most ten machines. `more` are further fields of it.
+pub fn one_pool(more: &str) -> String {
+    let pool = "[[pool]]\nname = \"linux\"\nowner = \"octo-org\"\nlabels = [\"drover\"]\n\
+                repositories = [\"octo-org/widgets\"]\nlaunch_template = \"drover-runner\"\n\
+                instance_types = [\"m7i.large\"]\n";
+    let max = if more.contains("max =") { "" } else { "max = 10\n" };
+    hurried(&format!("{pool}{max}{more}")).expect("it is TOML")
+}

@@ -5,19 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use sandbox::calls::Kill;
-use sandbox::hurry::hurried;
+use sandbox::hurry::one_pool;
 use sandbox::sandbox::{Driven, Options, QUEUE, Sandbox};
-
-const POOL: &str = r#"
-[[pool]]
-name = "linux"
-owner = "octo-org"
-labels = ["drover"]
-launch_template = "drover-runner"
-instance_types = ["m7i.large"]
-max = 10
-lease_margin = "0s"
-"#;
 
 /// Cases under way at a time: most of each is waiting for a dead process's lease to end.
 const AT_A_TIME: usize = 8;
@@ -41,7 +30,7 @@ async fn life(jobs: usize, kill: Kill) -> anyhow::Result<Vec<String>> {
 }
 
 async fn live(sandbox: &mut Sandbox, jobs: usize, kill: Kill) -> anyhow::Result<Vec<String>> {
-    sandbox.apply(&hurried(POOL)?).await?;
+    sandbox.apply(&one_pool("lease_margin = \"0s\"")).await?;
     // Long enough for `in_progress` to be consumed while the machine is there: of a machine that is gone before anybody
     // said that it had a job, Drover believes that it had none, and launches another.
     let runs_for = Duration::from_secs(3);

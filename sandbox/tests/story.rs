@@ -7,27 +7,16 @@ use domain::event::{Stream, fold, lifecycle};
 use domain::ids::JobId as OurJobId;
 use domain::item::{Item, Key};
 use engine::ports::Store;
-use sandbox::hurry::hurried;
+use sandbox::hurry::one_pool;
 use sandbox::sandbox::{FOREIGN_REPOSITORY, Options, Sandbox};
 use world::ec2::EndCause;
 use world::github::{Conclusion, JobId, JobState};
-
-const POOL: &str = r#"
-[[pool]]
-name = "linux"
-owner = "octo-org"
-repositories = ["octo-org/widgets"]
-labels = ["drover"]
-launch_template = "drover-runner"
-instance_types = ["m7i.large"]
-max = 10
-"#;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn sandbox() -> anyhow::Result<Sandbox> {
     let sandbox = Sandbox::start(Options { sweep_every: Duration::from_millis(700), ..Options::default() }).await?;
-    sandbox.apply(&hurried(POOL)?).await?;
+    sandbox.apply(&one_pool("")).await?;
     Ok(sandbox)
 }
 
@@ -103,7 +92,7 @@ async fn a_table_lost_in_the_middle_of_a_run_kills_nothing() -> anyhow::Result<(
     };
     sandbox.world.until("two of three jobs to run", PATIENCE, running).await?;
     sandbox.lose_table().await?;
-    sandbox.apply(&hurried(POOL)?).await?;
+    sandbox.apply(&one_pool("")).await?;
     sandbox.settle(&jobs, PATIENCE).await?;
     let again = push(&sandbox, Duration::from_secs(1));
     sandbox.settle(&[again], PATIENCE).await?;

@@ -2,22 +2,12 @@
 
 use std::time::Duration;
 
-use sandbox::hurry::hurried;
+use sandbox::hurry::one_pool;
 use sandbox::lambda::Batch;
 use sandbox::sandbox::{DEAD_LETTERS, Driven, Options, QUEUE, Sandbox};
 use sandbox::state::State;
 use serde_json::{Value, json};
 use world::github::{JobId, JobState};
-
-const POOL: &str = r#"
-[[pool]]
-name = "linux"
-owner = "octo-org"
-labels = ["drover"]
-launch_template = "drover-runner"
-instance_types = ["m7i.large"]
-max = 10
-"#;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -28,7 +18,7 @@ async fn by_hand() -> Sandbox {
 
 async fn with_pools() -> Sandbox {
     let sandbox = by_hand().await;
-    sandbox.apply(&hurried(POOL).unwrap()).await.unwrap();
+    sandbox.apply(&one_pool("")).await.unwrap();
     sandbox
 }
 
@@ -78,7 +68,7 @@ async fn without_pools_every_message_comes_again() {
     let sandbox = by_hand().await;
     message_about_a_job(&sandbox, Duration::from_secs(1)).await;
     assert_eq!(sandbox.scale().await.unwrap(), Batch { messages: 1, failed: 1 });
-    sandbox.apply(&hurried(POOL).unwrap()).await.unwrap();
+    sandbox.apply(&one_pool("")).await.unwrap();
     let visible = sandbox.world.look(|state| state.sqs.next_visible(QUEUE));
     sandbox::state::until(visible).await;
     assert_eq!(sandbox.scale().await.unwrap(), Batch { messages: 1, failed: 0 });

@@ -105,6 +105,13 @@ impl Sqs {
         self.queues.remove(name);
     }
 
+    /// PurgeQueue.
+    pub fn purge_queue(&mut self, name: &str) {
+        if let Ok(queue) = self.queue(name) {
+            queue.messages.clear();
+        }
+    }
+
     fn queue(&mut self, name: &str) -> Result<&mut Queue, Failure> {
         self.queues.get_mut(name).ok_or(Failure::NoSuchQueue)
     }
