@@ -1,9 +1,10 @@
 //! `drover explain`: a job's facts, its pool's demand and supply, what is owed, and what happened.
 
-use domain::event::{Cause, Event, Stream, What};
-use domain::ids::JobId;
+use domain::event::{After, Cause, Event, Stream, What};
+use domain::ids::{JobId, SlotId};
 use domain::item::{Circuit, Item, Key, Meta};
 use domain::job::{Job, Rank, WaitingJob};
+use domain::notice::Action;
 use domain::view::PoolView;
 use engine::ports::Store;
 use jiff::Timestamp;
@@ -35,7 +36,7 @@ pub async fn explain(table: &impl Store, id: JobId, now: Timestamp) -> Result<Ou
     let view = PoolView::new(meta, table.partition(&job.pool).await?);
     let max = config.pool(&job.pool).map_or(0, |pool| pool.max);
     let mut events = table.events(&Stream::Pool(job.pool.clone()), EVENTS).await?;
-    events.retain(|event| concerns(event, id));
+    events.retain(|event| concerns(event, &job));
     events.reverse();
 
     let waiting = view.waiting.get(&id);
@@ -136,28 +137,70 @@ fn pool(view: &PoolView, max: u32, now: Timestamp) -> String {
     text
 }
 
-/// Whether an event is about the job, or about what was decided and launched while it waited for that.
-fn concerns(event: &Event, job: JobId) -> bool {
-    let key = Key::Job(job).to_string();
-    let named = event
-        .after
-        .iter()
-        .any(|after| after.key == key || after.is.get("job").and_then(|it| it.as_u64()) == Some(job.0));
-    named || matches!(&event.what, What::Checked { job: checked, .. } if *checked == job)
+/// Whether an event is about the job or its runner, or is a launch of its pool while it waited.
+fn concerns(event: &Event, job: &Job) -> bool {
+    let key = Key::Job(job.id).to_string();
+    let slot_of = |after: &After| after.is.get("job").and_then(|it| it.as_u64()) == Some(job.id.0);
+    if event.after.iter().any(|after| after.key == key || slot_of(after)) {
+        return true;
+    }
+    let waited = job.first_seen_at <= event.at && job.started_at.or(job.completed_at).is_none_or(|at| event.at <= at);
+    match &event.what {
+        What::Checked { job: checked, .. } => *checked == job.id,
+        What::HandedOver { runner_name, .. } => job.runner.as_ref().is_some_and(|runner| runner.name == *runner_name),
+        What::Decided { launch, wanted, .. } => waited && launch + wanted > 0,
+        What::Refused { .. } | What::Resumed { .. } => waited,
+        What::Recorded { .. }
+        | What::Bound { .. }
+        | What::Seen { .. }
+        | What::Stopped { .. }
+        | What::Unregistered { .. }
+        | What::Closed { .. }
+        | What::Condemned { .. }
+        | What::Adopted { .. } => false,
+    }
 }
 
 fn told(event: &Event, job: JobId) -> String {
+    let list = |slots: &[SlotId]| slots.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     match &event.what {
         What::Recorded { said } => {
-            let said = said.iter().filter(|said| said.job == job);
-            let words: Vec<String> = said.map(|said| format!("GitHub said {:?}", said.action).to_lowercase()).collect();
-            words.join(", ")
+            let about = said.iter().filter(|said| said.job == job);
+            let words: Vec<&str> = about.map(|said| action(said.action)).collect();
+            format!("GitHub said: {}", words.join(", "))
         }
-        What::Checked { status, .. } => format!("asked GitHub: {status}"),
-        what => {
-            let json = serde_json::to_value(what).unwrap_or_default();
-            json.get("type").and_then(|kind| kind.as_str()).unwrap_or("?").replace('_', " ")
+        What::Checked { status, .. } => format!("asked GitHub, which said: {status}"),
+        What::Decided { demand, supply, launch, wanted, tuple, .. } => {
+            let how = tuple.as_ref().map(|tuple| format!(" {tuple}")).unwrap_or_default();
+            let warm = if *wanted > 0 { format!(", {wanted} warm ones taken") } else { String::new() };
+            format!("decided (demand {demand}, supply {supply}): launch {launch}{how}{warm}")
         }
+        What::Refused { tuple, code, message, .. } => format!("EC2 refused {tuple}: {code}: {message}"),
+        What::Resumed { next, .. } => match next {
+            Some(tuple) => format!("the launch goes on: {tuple}"),
+            None => "the launch waits: every way to launch was refused".to_owned(),
+        },
+        What::Bound { instances, .. } => {
+            let ids: Vec<&str> = instances.iter().map(|id| id.as_str()).collect();
+            format!("EC2 launched {}", ids.join(", "))
+        }
+        What::HandedOver { runner_name, .. } => format!("{runner_name} is registered and its machine may fetch it"),
+        What::Seen { gone, .. } if !gone.is_empty() => format!("the machine of slot {} is gone", list(gone)),
+        What::Seen { .. } => "the sweep saw its runner".to_owned(),
+        What::Stopped { slot, why } => format!("slot {slot} is stopped: {why}"),
+        What::Unregistered { slot } => format!("the runner of slot {slot} is unregistered"),
+        What::Closed { slots } => format!("slot {} is closed", list(slots)),
+        What::Condemned { instance, why } => format!("{instance} is being removed: {}", why.as_str()),
+        What::Adopted { instance } => format!("{instance} is nobody's and has a job: left alone"),
+    }
+}
+
+fn action(action: Action) -> &'static str {
+    match action {
+        Action::Queued => "queued",
+        Action::Waiting => "waiting",
+        Action::InProgress => "in progress",
+        Action::Completed => "completed",
     }
 }
 
