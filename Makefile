@@ -22,7 +22,7 @@ check:
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps
 
-## The figures of docs/numbers.md, measured on this machine; a release build, so minutes.
+## The figures of the README, measured on this machine; a release build, so minutes.
 bench:
 	$(CARGO) build --workspace --release
 	$(TARGET)/release/bench $(ARGS)
