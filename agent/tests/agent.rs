@@ -1,5 +1,7 @@
 //! The agent as a process, with a runner of our own making: what it hands on, and that it always powers off.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -141,7 +143,8 @@ async fn a_hook_that_the_image_brought_runs_after_ours_and_only_if_ours_agrees()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_path_ends_in_power_off() {
     let hangs = "exec sleep 1000";
-    let paths: [(&str, Option<&str>, u64, &[(&str, &str)]); 7] = [
+    type Case = (&'static str, Option<&'static str>, u64, &'static [(&'static str, &'static str)]);
+    let paths: [Case; 7] = [
         ("the runner fails", Some("exit 3"), 3600, &[]),
         ("there is no runner", None, 3600, &[]),
         ("the runner hangs past the machine's life", Some(hangs), 1, &[]),

@@ -1,5 +1,7 @@
 //! `drover` as a process: what it answers, and with which exit code.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::process::Output;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! What ingest answers, as a process behind a function URL, and what reaches the queue.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use domain::notice::{Action, Message};
 use jiff::SignedDuration;
 use reqwest::RequestBuilder;

@@ -1,5 +1,7 @@
 //! The model of GitHub answers in the form of GitHub's own OpenAPI description (see `data/README.md`).
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::time::Duration;
 
 use engine::ports::Clock;

@@ -1,5 +1,7 @@
 //! What the scaler makes of messages, right and wrong, as a process behind an event source mapping.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::time::Duration;
 
 use sandbox::hurry::one_pool;

@@ -3,7 +3,7 @@
 mod story;
 
 use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
 use domain::notice::Message;
 use engine::consume::consume;
@@ -18,7 +18,7 @@ const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 fn steps<F: Future>(mut future: std::pin::Pin<&mut F>, steps: usize) -> bool {
     let mut context = Context::from_waker(Waker::noop());
     for _ in 0..=steps {
-        if let Poll::Ready(_) = future.as_mut().poll(&mut context) {
+        if future.as_mut().poll(&mut context).is_ready() {
             return true;
         }
     }

@@ -5,7 +5,7 @@
 //! simulator, a test) decides what "now" is and obeys the effects.
 //!
 //! Reading order: [`ids`] names things, [`pool`] says what an operator wants, [`notice`] what GitHub said, [`job`] and
-//! [`slot`] what is true, [`item`] how that is kept, [`decide`] what to do about it, [`effect`] what is still owed,
+//! [`slot`] what is true, [`item`] how that is kept, [`decide`] what to do about it, [`due`] what is still owed,
 //! [`sweep`] what the world got wrong.
 
 pub mod boot;

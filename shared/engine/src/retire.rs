@@ -52,19 +52,18 @@ pub(crate) async fn retire(
         }
         slot.revision += 1;
     }
-    let (slot, fence) = match fence(context, pool, slot).await? {
-        Fenced::May(slot, fence) => (slot, fence),
-        Fenced::Later(next) => return Ok(next),
-    };
-    terminate(context, pool, slot, fence).await
+    match fence(context, pool, Box::new(slot)).await? {
+        Fenced::May(slot, fence) => terminate(context, pool, *slot, fence).await,
+        Fenced::Later(next) => Ok(next),
+    }
 }
 
 enum Fenced {
-    May(Slot, Fence),
+    May(Box<Slot>, Fence),
     Later(Next),
 }
 
-async fn fence(context: &Context<'_>, pool: &Pool, slot: Slot) -> Result<Fenced, SettleError> {
+async fn fence(context: &Context<'_>, pool: &Pool, slot: Box<Slot>) -> Result<Fenced, SettleError> {
     let why = slot.stop.as_ref().map(|stop| stop.why);
     match &slot.state {
         SlotState::Planned => Ok(Fenced::Later(None)),
@@ -78,7 +77,7 @@ async fn fence(context: &Context<'_>, pool: &Pool, slot: Slot) -> Result<Fenced,
         }
         SlotState::Configured { runner, .. } | SlotState::Online { runner, .. } | SlotState::Busy { runner, .. } => {
             match context.ports.github.deregister(&pool.owner, runner.runner_id).await {
-                Ok(Deregistered::Removed | Deregistered::AlreadyGone) => unregistered(context, pool, slot).await,
+                Ok(Deregistered::Removed | Deregistered::AlreadyGone) => unregistered(context, pool, *slot).await,
                 Ok(Deregistered::Busy) if why == Some(StopReason::MaxLife) => Ok(Fenced::May(slot, Fence::MaxLife)),
                 Ok(Deregistered::Busy) => {
                     let now = context.now();
@@ -87,7 +86,7 @@ async fn fence(context: &Context<'_>, pool: &Pool, slot: Slot) -> Result<Fenced,
                     write_quietly(context, Transaction::new().put(slot)).await?;
                     Ok(Fenced::Later(Some(next_at)))
                 }
-                Err(error) => put_off(context, pool, slot, error).await.map(Fenced::Later),
+                Err(error) => put_off(context, pool, *slot, error).await.map(Fenced::Later),
             }
         }
     }
@@ -102,7 +101,7 @@ async fn unregistered(context: &Context<'_>, pool: &Pool, slot: Slot) -> Result<
     match context.ports.store.commit(&writes).await {
         Ok(()) => {
             slot.revision += 1;
-            Ok(Fenced::May(slot, Fence::Deregistered))
+            Ok(Fenced::May(Box::new(slot), Fence::Deregistered))
         }
         // Somebody knows more of the slot: read again, next time.
         Err(CommitError::Conflict(_)) => Ok(Fenced::Later(Some(now))),

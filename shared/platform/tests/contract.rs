@@ -1,6 +1,8 @@
 //! The platform held against emulators: our own sandbox, or whatever `DROVER_TEST_AWS_ENDPOINT` names (CI runs `moto`,
 //! which nobody here wrote). Where moto is known to be wrong, the test says so.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 

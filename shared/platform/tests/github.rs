@@ -1,5 +1,7 @@
 //! The client of GitHub held against the model, which is held against GitHub's own description elsewhere.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::time::Duration;
 
 use domain::ids::{JobId, RunnerName, Scope, SlotId};
