@@ -6,7 +6,9 @@
 
 use async_trait::async_trait;
 use domain::event::{Event, Stream};
-use domain::ids::{BatchTag, InstanceId, JobId, Owner, PoolName, Repository, RunnerId, RunnerName, Scope, StackName};
+use domain::ids::{
+    BatchTag, DeliveryId, InstanceId, JobId, Owner, PoolName, Repository, RunnerId, RunnerName, Scope, StackName,
+};
 use domain::item::{Item, Key};
 use domain::notice::JobNotice;
 use domain::pool::{Label, Tuple};
@@ -181,6 +183,60 @@ pub enum Deregistered {
     AlreadyGone,
     /// 422: it has a job.
     Busy,
+}
+
+/// One attempt of GitHub to deliver a webhook of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenDelivery {
+    /// The attempt's id: what a redelivery is asked for by.
+    pub id: u64,
+    /// `X-GitHub-Delivery`, which all attempts of one event share.
+    pub guid: DeliveryId,
+    /// When it was attempted.
+    pub delivered_at: Timestamp,
+    /// It was answered with a 2xx.
+    pub succeeded: bool,
+    /// It is about a workflow job.
+    pub about_a_job: bool,
+}
+
+/// A job that GitHub has when it is asked for all of a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundJob {
+    /// The job.
+    pub job: JobNotice,
+    /// Whether its repository is public.
+    pub public: bool,
+}
+
+/// What a job's author is told, as a check run on the job's commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Telling {
+    /// Where.
+    pub repository: Repository,
+    /// On which commit.
+    pub head_sha: String,
+    /// Our reference: the job's id.
+    pub external_id: String,
+    /// The check run that was made before, if there is one: it is changed then.
+    pub check_run: Option<u64>,
+    /// `neutral`, `failure` or `success`.
+    pub conclusion: &'static str,
+    /// One line.
+    pub title: String,
+    /// Markdown.
+    pub summary: String,
+    /// Where to read more; may be empty.
+    pub details_url: String,
+}
+
+/// What became of a wish to run a job again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rerun {
+    /// 201.
+    Begun,
+    /// 403: its run has not ended yet.
+    RunUnderWay,
 }
 
 /// Why GitHub did not do it.
