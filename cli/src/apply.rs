@@ -124,6 +124,7 @@ async fn resolve(written: &Written, ec2: &Ec2) -> Result<Pool, Failure> {
         warm: written.warm,
         priority: written.priority,
         runner_group: written.runner_group,
+        rerun_on_interruption: written.rerun_on_interruption,
         timings: written.timings,
         draining: false,
     })

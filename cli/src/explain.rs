@@ -51,7 +51,7 @@ pub async fn explain(table: &impl Store, id: JobId, now: Timestamp) -> Result<Ou
     }
     let json = json!({
         "job": *job, "waiting": waiting, "meta": view.meta,
-        "demand": view.demand(), "supply": view.supply(now).count(), "live": view.live(), "max": max,
+        "demand": view.demand(now), "supply": view.supply(now).count(), "live": view.live(), "max": max,
         "batches": view.batches.values().collect::<Vec<_>>(),
         "slots": view.slots.values().collect::<Vec<_>>(),
         "events": events,
@@ -97,7 +97,7 @@ fn verdict(job: &Job, waiting: Option<&WaitingJob>, view: &PoolView, max: u32, n
     } else if let Some(batch) = view.batches.values().find(|batch| batch.tuple.is_none()) {
         let why = batch.refusals.last().map(|refusal| format!("{}: {}", refusal.code, refusal.message));
         format!("EC2 has no machine: {}. The next try is at {:.0}.", why.unwrap_or_default(), batch.next_at)
-    } else if view.supply(now).count() >= view.demand() {
+    } else if view.supply(now).count() >= view.demand(now) {
         "A machine is on its way.".to_owned()
     } else if view.live() >= max as usize {
         format!("The pool runs its maximum of {max} machines; it is next when one of them ends.")
@@ -111,7 +111,7 @@ fn pool(view: &PoolView, max: u32, now: Timestamp) -> String {
     let Meta { pool, revision, .. } = &view.meta;
     let mut text = format!(
         "\npool {pool}, version {revision}: demand {}, supply {}, live {} of {max}\n",
-        view.demand(),
+        view.demand(now),
         view.supply(now).count(),
         view.live()
     );
@@ -148,8 +148,8 @@ fn concerns(event: &Event, job: &Job) -> bool {
     match &event.what {
         What::Checked { job: checked, .. } => *checked == job.id,
         What::HandedOver { runner_name, .. } => job.runner.as_ref().is_some_and(|runner| runner.name == *runner_name),
-        What::Decided { launch, wanted, .. } => waited && launch + wanted > 0,
-        What::Refused { .. } | What::Resumed { .. } => waited,
+        What::Decided { launch, wanted, unserved, .. } => waited && launch + wanted > 0 || unserved.contains(&job.id),
+        What::Refused { .. } | What::Resumed { .. } | What::CircuitOpened { .. } => waited,
         What::Recorded { .. }
         | What::Bound { .. }
         | What::Seen { .. }
@@ -170,6 +170,10 @@ fn told(event: &Event, job: JobId) -> String {
             format!("GitHub said: {}", words.join(", "))
         }
         What::Checked { status, .. } => format!("asked GitHub, which said: {status}"),
+        What::Decided { unserved, .. } if unserved.contains(&job) => {
+            "a runner that fits idled through its grace and GitHub did not give it this job: wait and ask".to_owned()
+        }
+        What::CircuitOpened { code, message } => format!("the pool launches no more for now: {code}: {message}"),
         What::Decided { demand, supply, launch, wanted, tuple, .. } => {
             let how = tuple.as_ref().map(|tuple| format!(" {tuple}")).unwrap_or_default();
             let warm = if *wanted > 0 { format!(", {wanted} warm ones taken") } else { String::new() };

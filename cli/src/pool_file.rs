@@ -69,6 +69,9 @@ pub struct Written {
     /// GitHub's id of the runner group.
     #[serde(default = "one")]
     pub runner_group: u64,
+    /// Whether a job that failed because EC2 took its machine is run again, once.
+    #[serde(default)]
+    pub rerun_on_interruption: bool,
     /// From the fields of the same names, in the pool or in `[defaults]`.
     #[serde(skip)]
     pub timings: Timings,

@@ -105,7 +105,7 @@ impl Checked {
             .collect();
         let Some(now) = added.first().map(|slot| slot.planned_at) else { return };
         let supply = before.supply(now).count() + added.len();
-        let asked = before.demand() + pool.warm as usize;
+        let asked = before.demand(now) + pool.warm as usize;
         assert!(supply <= asked, "S3: supply {supply} after a launch for {asked}");
         let live = before.live() + added.len();
         assert!(live <= pool.max as usize, "S3: {live} machines where {} are allowed", pool.max);

@@ -81,6 +81,7 @@ pub fn pool(name: &str, max: u32) -> Pool {
         warm: 0,
         priority: 100,
         runner_group: 1,
+        rerun_on_interruption: false,
         timings: Timings::default(),
         draining: false,
     }

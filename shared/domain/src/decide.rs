@@ -3,12 +3,14 @@
 //! A decision is made from one [`PoolView`] and committed only if the pool's version is still the view's. So two deciders
 //! that saw the same deficit cannot both fill it, whatever was delivered twice, reordered or run at the same time.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 
 use crate::event::{Cause, Stream, What};
 use crate::ids::SlotId;
 use crate::item::{Batch, Circuit, Meta};
-use crate::job::WaitingJob;
+use crate::job::{Unserved, WaitingJob};
 use crate::pool::{Pool, Tuple};
 use crate::slot::{Slot, SlotState, Stop, StopReason};
 use crate::transaction::Transaction;
@@ -29,6 +31,9 @@ pub const BOOT_FAILURES_ALLOWED: u32 = 3;
 
 /// The code of a circuit that boot failures opened; EC2 has none of that name.
 pub const BOOT_FAILURES: &str = "BootFailures";
+
+/// The code of a circuit that GitHub's refusal to register a runner opened: its group is gone, say, or the app.
+pub const REGISTRATION_REFUSED: &str = "RegistrationRefused";
 
 /// What to change, all of it together with META.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +71,8 @@ impl Decision {
 pub fn decide(pool: &Pool, view: &PoolView, now: Timestamp, lease: Timestamp) -> Option<Decision> {
     let mut meta = refreshed(pool, view);
     let meta_changed = meta != view.meta;
-    let demand = view.demand();
+    let unserved = unserved(pool, view, now);
+    let demand = view.demand(now) - unserved.len();
     let supply = view.supply(now).count();
     let live = view.live();
     let warm = if pool.draining { 0 } else { pool.warm as usize };
@@ -74,7 +80,8 @@ pub fn decide(pool: &Pool, view: &PoolView, now: Timestamp, lease: Timestamp) ->
     let mut slots = want(view, demand, now, lease);
     let wanted = slots.len();
 
-    let launch = plan_launch(pool, view, &meta, now, Needs { demand, supply, live, warm, writes_left: 96 - wanted });
+    let writes_left = 96 - wanted - unserved.len();
+    let launch = plan_launch(pool, view, &meta, &unserved, now, Needs { demand, supply, live, warm, writes_left });
     let mut batch = None;
     let mut jobs = Vec::new();
     let mut tuple = None;
@@ -88,7 +95,7 @@ pub fn decide(pool: &Pool, view: &PoolView, now: Timestamp, lease: Timestamp) ->
         for index in 0..plan.count {
             slots.push(new_slot(pool, version, index, index < plan.wanted, now));
         }
-        jobs = charge(view, plan.wanted, now);
+        jobs = charge(view, &unserved, plan.wanted, now);
         tuple = Some(plan.tuple.clone());
         batch = Some(Batch {
             pool: pool.name.clone(),
@@ -105,17 +112,20 @@ pub fn decide(pool: &Pool, view: &PoolView, now: Timestamp, lease: Timestamp) ->
             revision: 0,
         });
     }
-    let stopped = if batch.is_none() {
-        surplus(pool, view, supply.saturating_sub(demand + warm), now, lease)
-    } else {
-        Vec::new()
-    };
+    let mut stopped = Vec::new();
+    if batch.is_none() {
+        stopped = surplus(pool, view, supply.saturating_sub(demand + warm), now, lease);
+        let taken: BTreeSet<SlotId> = slots.iter().chain(&stopped).map(|slot| slot.id).collect();
+        stopped.extend(recycled(pool, view, &taken, now, lease));
+    }
     let stop = stopped.len();
     slots.extend(stopped);
 
-    if !meta_changed && slots.is_empty() {
+    if !meta_changed && slots.is_empty() && unserved.is_empty() {
         return None;
     }
+    let told_unserved = unserved.iter().map(|job| job.id).collect();
+    jobs.extend(unserved);
     let what = What::Decided {
         demand: demand as u32,
         supply: supply as u32,
@@ -124,6 +134,7 @@ pub fn decide(pool: &Pool, view: &PoolView, now: Timestamp, lease: Timestamp) ->
         tuple,
         wanted: wanted as u32,
         stop: stop as u32,
+        unserved: told_unserved,
     };
     Some(Decision { meta, batch, slots, jobs, what })
 }
@@ -145,9 +156,17 @@ fn refreshed(pool: &Pool, view: &PoolView) -> Meta {
             .any(|slot| slot.rank() >= rank && slot.machine().is_some_and(|machine| machine.launched_at >= since))
     };
     if let Circuit::Open { since, code, .. } = &meta.circuit {
-        // A refusal by EC2 is disproved by any launch, a boot failure only by a runner that came online.
-        let rank = if code == BOOT_FAILURES { 3 } else { 1 };
-        if works_since(*since, rank) {
+        // A refusal by EC2 is disproved by any launch, a boot failure only by a runner that came online, one by GitHub by
+        // any registration.
+        let works = match code.as_str() {
+            BOOT_FAILURES => works_since(*since, 3),
+            REGISTRATION_REFUSED => view
+                .slots
+                .values()
+                .any(|slot| slot.runner().is_some_and(|runner| runner.configured_at >= *since)),
+            _ => works_since(*since, 1),
+        };
+        if works {
             meta.circuit = Circuit::Closed;
             meta.boot_failures = 0;
         }
@@ -180,7 +199,17 @@ struct Plan {
     tuple: Tuple,
 }
 
-fn plan_launch(pool: &Pool, view: &PoolView, meta: &Meta, now: Timestamp, needs: Needs) -> Option<Plan> {
+fn plan_launch(
+    pool: &Pool,
+    view: &PoolView,
+    meta: &Meta,
+    unserved: &[WaitingJob],
+    now: Timestamp,
+    needs: Needs,
+) -> Option<Plan> {
+    if meta.is_throttled(now) {
+        return None;
+    }
     let unmet = needs.demand.saturating_sub(needs.supply);
     let warm = (needs.demand + needs.warm).saturating_sub(needs.supply) - unmet;
     let room = (pool.max as usize).saturating_sub(needs.live).min(MAX_LAUNCH);
@@ -190,7 +219,7 @@ fn plan_launch(pool: &Pool, view: &PoolView, meta: &Meta, now: Timestamp, needs:
         Circuit::Open { .. } => 0,
     };
     // Each wanted slot costs two writes, itself and the job it is charged to.
-    let wanted = unmet.min(budgeted(view, now).count()).min(room).min(needs.writes_left / 2);
+    let wanted = unmet.min(budgeted(view, unserved, now).count()).min(room).min(needs.writes_left / 2);
     let count = wanted + warm.min(room - wanted).min(needs.writes_left - 2 * wanted);
     if count == 0 {
         return None;
@@ -236,13 +265,19 @@ fn recent(job: &WaitingJob, now: Timestamp) -> impl Iterator<Item = &Timestamp> 
 }
 
 /// The jobs on whose account a machine may be launched.
-fn budgeted(view: &PoolView, now: Timestamp) -> impl Iterator<Item = &WaitingJob> {
-    view.waiting.values().filter(move |job| job.open && recent(job, now).count() < RELAUNCH_LIMIT)
+fn budgeted<'a>(
+    view: &'a PoolView,
+    unserved: &'a [WaitingJob],
+    now: Timestamp,
+) -> impl Iterator<Item = &'a WaitingJob> {
+    let given_up = move |job: &WaitingJob| unserved.iter().any(|unserved| unserved.id == job.id);
+    let jobs = view.waiting.values().filter(move |job| job.is_demand(now) && !given_up(job));
+    jobs.filter(move |job| recent(job, now).count() < RELAUNCH_LIMIT)
 }
 
 /// Charges the launches to the jobs that cost fewest so far, then to the oldest: no job can burn another's budget.
-fn charge(view: &PoolView, launches: usize, now: Timestamp) -> Vec<WaitingJob> {
-    let mut jobs: Vec<&WaitingJob> = budgeted(view, now).collect();
+fn charge(view: &PoolView, unserved: &[WaitingJob], launches: usize, now: Timestamp) -> Vec<WaitingJob> {
+    let mut jobs: Vec<&WaitingJob> = budgeted(view, unserved, now).collect();
     jobs.sort_by_key(|job| (recent(job, now).count(), job.queued_at, job.id));
     jobs.into_iter()
         .take(launches)
@@ -266,6 +301,61 @@ fn surplus(pool: &Pool, view: &PoolView, excess: usize, now: Timestamp, lease: T
     idle.into_iter()
         .take(excess.min(MAX_LAUNCH))
         .map(|slot| slot.clone().stopped(StopReason::Surplus, now, lease))
+        .collect()
+}
+
+/// Warm machines that have used up half their life: one that got a job now might not live to its end.
+fn recycled<'a>(
+    pool: &'a Pool,
+    view: &'a PoolView,
+    taken: &'a BTreeSet<SlotId>,
+    now: Timestamp,
+    lease: Timestamp,
+) -> impl Iterator<Item = Slot> + 'a {
+    let warm = view.supply(now).filter(|slot| !slot.wanted && !taken.contains(&slot.id));
+    let old = warm.filter(move |slot| {
+        let age = slot.machine().map(|machine| now.duration_since(machine.launched_at));
+        age.is_some_and(|age| age >= pool.timings.max_life.duration() / 2)
+    });
+    old.take(MAX_LAUNCH / 2).map(move |slot| slot.clone().stopped(StopReason::Recycled, now, lease))
+}
+
+/// The jobs that GitHub should have given to a runner that idled through its grace while they waited, one a runner, the
+/// longest wait first. They are no demand for a while, twice as long each time, and GitHub is asked about them.
+fn unserved(pool: &Pool, view: &PoolView, now: Timestamp) -> Vec<WaitingJob> {
+    let grace = pool.timings.idle_grace.duration();
+    let mut idle: Vec<Timestamp> = view
+        .supply(now)
+        .filter(|slot| !slot.is_seen_busy(now))
+        .filter_map(|slot| match &slot.state {
+            SlotState::Online { online_at, .. } => Some(*online_at),
+            SlotState::Planned
+            | SlotState::Launched(_)
+            | SlotState::Configured { .. }
+            | SlotState::Busy { .. }
+            | SlotState::Done { .. } => None,
+        })
+        .collect();
+    idle.sort();
+    let mut jobs: Vec<(Timestamp, &WaitingJob)> = view
+        .waiting
+        .values()
+        .filter(|job| job.is_demand(now))
+        .map(|job| (job.unserved.as_ref().map_or(job.waits_since(), |unserved| unserved.until), job))
+        .collect();
+    jobs.sort_by_key(|(since, job)| (*since, job.id));
+    idle.into_iter()
+        .zip(jobs)
+        .filter(|(online_at, (since, _))| now.duration_since((*online_at).max(*since)) >= grace)
+        .take(MAX_LAUNCH / 2)
+        .map(|(_, (_, job))| {
+            let least = pool.timings.backoff_min.duration().as_secs();
+            let most = pool.timings.backoff_max.duration().as_secs();
+            let seconds = job.unserved.as_ref().map_or(least, |last| (last.seconds * 2).min(most));
+            let since = job.unserved.as_ref().map_or(now, |last| last.since);
+            let unserved = Unserved { since, until: now + SignedDuration::from_secs(seconds), seconds };
+            WaitingJob { unserved: Some(unserved), check_at: now, ..job.clone() }
+        })
         .collect()
 }
 

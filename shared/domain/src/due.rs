@@ -23,8 +23,11 @@ pub enum Effect {
 
 /// Everything that is owed and that nobody has leased.
 pub fn due(view: &PoolView, now: Timestamp) -> Vec<Effect> {
-    let launches =
-        view.batches.values().filter(|batch| batch.next_at <= now).map(|batch| Effect::Launch(batch.version));
+    let launches = view
+        .batches
+        .values()
+        .filter(|batch| batch.next_at <= now && !view.meta.is_throttled(now))
+        .map(|batch| Effect::Launch(batch.version));
     let slots = view.slots.values().filter(|slot| slot.next_at <= now).filter_map(owed);
     let checks = view.waiting.values().filter(|job| job.check_at <= now).map(|job| Effect::Check(job.id));
     launches.chain(slots).chain(checks).collect()
@@ -44,7 +47,11 @@ pub fn owed(slot: &Slot) -> Option<Effect> {
         // For a runner with a job most stops come too late; these are about its machine, or say that the job is over.
         (SlotState::Busy { .. } | SlotState::Done { .. }, Some(stop)) => match stop.why {
             StopReason::MaxLife | StopReason::RunnerEnded | StopReason::Halted => Some(Effect::Retire(slot.id)),
-            StopReason::Surplus | StopReason::BootFailure | StopReason::Interrupted | StopReason::Operator => None,
+            StopReason::Surplus
+            | StopReason::BootFailure
+            | StopReason::Interrupted
+            | StopReason::Recycled
+            | StopReason::Operator => None,
         },
         (SlotState::Planned, _)
         | (

@@ -119,6 +119,9 @@ pub enum What {
         /// Slots stopped.
         #[serde(default)]
         stop: u32,
+        /// Jobs that GitHub does not give to the runners that fit them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        unserved: Vec<JobId>,
     },
     /// EC2 refused an attempt for good.
     Refused {
@@ -135,6 +138,13 @@ pub enum What {
         /// What is tried next, if anything can be now.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<Tuple>,
+    },
+    /// The pool launches nothing but probes until it works again.
+    CircuitOpened {
+        /// What is wrong, in a word.
+        code: String,
+        /// What is wrong, in a sentence.
+        message: String,
     },
     /// A launch that waited until some way was free again goes on.
     Resumed {

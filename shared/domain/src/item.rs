@@ -128,6 +128,9 @@ pub struct Meta {
     /// Markets whose quota is used up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pauses: Vec<Pause>,
+    /// EC2 had too many calls of RunInstances lately.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttled: Option<Throttle>,
     /// How often the item was written: the pool's version.
     pub revision: u64,
 }
@@ -143,9 +146,24 @@ impl Meta {
             boot_failures: 0,
             cooldowns: Vec::new(),
             pauses: Vec::new(),
+            throttled: None,
             revision: 0,
         }
     }
+
+    /// Whether RunInstances is to be left alone.
+    pub fn is_throttled(&self, now: Timestamp) -> bool {
+        self.throttled.as_ref().is_some_and(|throttled| throttled.until > now)
+    }
+}
+
+/// How long RunInstances is left alone, by everybody who launches for the pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Throttle {
+    /// No call before then.
+    pub until: Timestamp,
+    /// How often in a row EC2 said so: the next wait is longer.
+    pub times: u32,
 }
 
 /// Keeps a pool whose machines cannot work from launching more of them.

@@ -190,8 +190,26 @@ pub struct WaitingJob {
     /// When instances were launched on its account, at most the last hour's: what bounds relaunching.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub launches: Vec<Timestamp>,
+    /// Since when its gate is open, if it ever had one: its wait for a machine began only then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opened_at: Option<Timestamp>,
+    /// A runner that fits idled through its grace, and GitHub did not give it this job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unserved: Option<Unserved>,
     /// How often the item was written.
     pub revision: u64,
+}
+
+/// GitHub does not give a job to the runners that fit it: their group excludes its repository, say, or `max-parallel`
+/// holds it back. Launching more of them helps nobody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unserved {
+    /// Since when.
+    pub since: Timestamp,
+    /// It is no demand before then.
+    pub until: Timestamp,
+    /// How long this wait is; the next is twice as long.
+    pub seconds: i64,
 }
 
 impl WaitingJob {
@@ -207,7 +225,19 @@ impl WaitingJob {
             check_at: if open { now + check_every } else { now },
             checked_at: job.first_seen_at,
             launches: Vec::new(),
+            opened_at: None,
+            unserved: None,
             revision: 0,
         }
+    }
+
+    /// Whether it wants a runner now.
+    pub fn is_demand(&self, now: Timestamp) -> bool {
+        self.open && self.unserved.as_ref().is_none_or(|unserved| unserved.until <= now)
+    }
+
+    /// Since when it waits for a machine.
+    pub fn waits_since(&self) -> Timestamp {
+        self.opened_at.unwrap_or(self.queued_at)
     }
 }

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::decide::{choose_tuple, tuple_free_at};
+use crate::due::throttle_backoff;
 use crate::event::{Cause, Stream, What};
 use crate::ids::InstanceId;
-use crate::item::{Batch, Circuit, Cooldown, Instance, Meta, Pause, REFUSALS_KEPT, Refusal};
+use crate::item::{Batch, Circuit, Cooldown, Instance, Meta, Pause, REFUSALS_KEPT, Refusal, Throttle};
 use crate::job::WaitingJob;
 use crate::pool::{Pool, Tuple};
 use crate::slot::{Machine, Slot, SlotState};
@@ -22,6 +23,9 @@ pub const COOLDOWN_MAX: SignedDuration = SignedDuration::from_mins(15);
 
 /// How long a market is left alone after a quota refusal: quotas free up when machines end or a person raises them.
 pub const QUOTA_PAUSE: SignedDuration = SignedDuration::from_mins(5);
+
+/// EC2's bucket is full again after some seconds: a throttling that long ago says nothing about the next call.
+const THROTTLE_FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_mins(1);
 
 /// Binds instances to the batch's free slots, lowest to lowest, so that everybody who looks at the same instances binds
 /// them alike.
@@ -177,7 +181,7 @@ fn go_on(
     let mut planned: Vec<Slot> = view.planned(batch.version).cloned().collect();
     let others = view.supply(now).count() - planned.len();
     let warm = if pool.draining { 0 } else { pool.warm as usize };
-    let needed = if worth_trying { (view.demand() + warm).saturating_sub(others).min(planned.len()) } else { 0 };
+    let needed = if worth_trying { (view.demand(now) + warm).saturating_sub(others).min(planned.len()) } else { 0 };
     // The last ones go: those are the warm ones, if there are any.
     let closing = planned.split_off(needed);
     let refunds = refund(view, batch, closing.iter().filter(|slot| slot.wanted).count());
@@ -195,6 +199,17 @@ fn go_on(
     };
     let writes = closing.into_iter().fold(writes, Transaction::delete);
     writes.told(stream, cause, what, now)
+}
+
+/// EC2 had too many calls. Nothing was launched: the same attempt, with the same token, is due later, and until then no
+/// other launch of the pool is tried either.
+pub fn throttled(view: &PoolView, batch: &Batch, now: Timestamp) -> Transaction {
+    let last = view.meta.throttled.as_ref().filter(|last| now.duration_since(last.until) < THROTTLE_FORGOTTEN_AFTER);
+    let times = last.map_or(1, |last| last.times.saturating_add(1));
+    let until = now + throttle_backoff(times, &batch.tag().to_string());
+    let until = last.map_or(until, |last| last.until.max(until));
+    let meta = Meta { throttled: Some(Throttle { until, times }), ..view.meta.clone() };
+    Transaction::new().put(meta).put(Batch { next_at: until, ..batch.clone() })
 }
 
 fn next_free(pool: &Pool, meta: &Meta, now: Timestamp) -> Timestamp {

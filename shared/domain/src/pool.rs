@@ -132,6 +132,9 @@ pub struct Pool {
     pub priority: i32,
     /// GitHub's id of the runner group.
     pub runner_group: u64,
+    /// Whether a job that failed because EC2 took its machine is run again, once.
+    #[serde(default)]
+    pub rerun_on_interruption: bool,
     /// How long things may take.
     pub timings: Timings,
     /// Removed from the pool file: takes no new jobs, and is deleted once it is empty.

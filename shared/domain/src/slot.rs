@@ -125,6 +125,8 @@ pub enum StopReason {
     MaxLife,
     /// EC2 takes its machine back.
     Interrupted,
+    /// Warm for so long that a job it were given now would not find enough of its life left.
+    Recycled,
     /// The operator said so.
     Operator,
 }
@@ -139,6 +141,7 @@ impl StopReason {
             StopReason::Halted => "halted",
             StopReason::MaxLife => "max_life",
             StopReason::Interrupted => "interrupted",
+            StopReason::Recycled => "recycled",
             StopReason::Operator => "operator",
         }
     }

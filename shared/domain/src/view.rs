@@ -67,8 +67,8 @@ impl PoolView {
     }
 
     /// The jobs that want a runner now.
-    pub fn demand(&self) -> usize {
-        self.waiting.values().filter(|job| job.open).count()
+    pub fn demand(&self, now: Timestamp) -> usize {
+        self.waiting.values().filter(|job| job.is_demand(now)).count()
     }
 
     /// The slots that a queued job can count on.

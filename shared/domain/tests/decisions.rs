@@ -36,6 +36,7 @@ fn pools() -> impl Strategy<Value = Pool> {
         warm,
         priority: 100,
         runner_group: 1,
+        rerun_on_interruption: false,
         timings: Timings::default(),
         draining,
     })
@@ -55,6 +56,8 @@ fn jobs() -> impl Strategy<Value = Vec<WaitingJob>> {
                 check_at: noon() + SignedDuration::from_secs(60),
                 checked_at: ago(queued),
                 launches: launches.into_iter().map(ago).collect(),
+                opened_at: None,
+                unserved: None,
                 revision: 1,
             })
             .collect()
@@ -122,9 +125,9 @@ proptest! {
             prop_assert!(writes.len() <= Transaction::MAX_WRITES);
             view.apply(&writes);
             let (now, added) = (view.supply(noon()).count(), view.live() - live);
-            prop_assert!(added == 0 || now <= view.demand() + warm, "S3: {now} for {} + {warm}", view.demand());
+            prop_assert!(added == 0 || now <= view.demand(noon()) + warm, "S3: {now} for {} + {warm}", view.demand(noon()));
             prop_assert!(added == 0 || view.live() <= pool.max as usize, "S3: {} of {}", view.live(), pool.max);
-            prop_assert!(now >= supply || now >= view.demand() + warm, "stopped what is needed");
+            prop_assert!(now >= supply || now >= view.demand(noon()) + warm, "stopped what is needed");
         }
         for job in view.waiting.values() {
             let recent = job.launches.iter().filter(|at| noon().duration_since(**at) < RELAUNCH_WINDOW).count();
@@ -134,6 +137,6 @@ proptest! {
         let wanted = view.supply(noon()).filter(|slot| slot.wanted).count();
         let full = view.live() >= pool.max as usize;
         let spent = view.waiting.values().any(|job| job.open && job.launches.len() >= RELAUNCH_LIMIT);
-        prop_assert!(wanted >= view.demand() || full || spent, "{wanted} wanted for {}", view.demand());
+        prop_assert!(wanted >= view.demand(noon()) || full || spent, "{wanted} wanted for {}", view.demand(noon()));
     }
 }

@@ -102,7 +102,8 @@ async fn observe(
     asked_at: Timestamp,
     again_at: Timestamp,
 ) -> Result<Next, SettleError> {
-    let job = WaitingJob { open, checked_at: asked_at, check_at: again_at, ..waiting.clone() };
+    let opened_at = if open && !waiting.open { Some(asked_at) } else { waiting.opened_at };
+    let job = WaitingJob { open, opened_at, checked_at: asked_at, check_at: again_at, ..waiting.clone() };
     let changed = job.open != waiting.open;
     write_quietly(context, Transaction::new().put(job)).await?;
     Ok(changed.then_some(asked_at))

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use domain::due::{backoff, throttle_backoff};
+use domain::due::backoff;
 use domain::ids::InstanceId;
 use domain::item::{Batch, Item, Key};
-use domain::launch::{Refused, RefusedFor, bind, refused, resumed};
+use domain::launch::{Refused, RefusedFor, bind, refused, resumed, throttled};
 use domain::pool::{Pool, Tuple};
 use domain::transaction::Transaction;
 use domain::view::PoolView;
@@ -61,6 +61,15 @@ pub(crate) async fn launch(
                 Some(fresh) => view = fresh,
                 None => return Ok(None),
             },
+            Attempted::Throttled(error) => {
+                tracing::warn!(
+                    pool.name = %pool.name, batch.tag = %batch.tag(), ec2.code = error.code,
+                    "launch {} is throttled", batch.tag()
+                );
+                let writes = |view: &PoolView| throttled(view, &batch, context.now());
+                let view = follow(context, pool, &batch, writes).await?;
+                return Ok(view.and_then(|view| view.meta.throttled.map(|throttled| throttled.until)));
+            }
             Attempted::Unknown { next_at, missing_since, error } => {
                 tracing::warn!(
                     pool.name = %pool.name, batch.tag = %batch.tag(), ec2.code = error.code,
@@ -98,6 +107,7 @@ async fn claim(context: &Context<'_>, pool: &Pool, view: &mut PoolView, version:
 enum Attempted {
     Launched(Vec<(InstanceId, Timestamp)>),
     Refused(Refused),
+    Throttled(LaunchError),
     Unknown { next_at: Timestamp, missing_since: Option<Timestamp>, error: LaunchError },
 }
 
@@ -133,10 +143,7 @@ async fn attempt(context: &Context<'_>, pool: &Pool, batch: &Batch, tuple: &Tupl
     };
     let now = context.now();
     let about = match error.class {
-        Refusal::Throttled => {
-            let next_at = now + throttle_backoff(batch.tries, &tag.to_string());
-            return Attempted::Unknown { next_at, missing_since, error };
-        }
+        Refusal::Throttled => return Attempted::Throttled(error),
         Refusal::Ambiguous => {
             let next_at = now + backoff(pool, batch.tries, &tag.to_string());
             return Attempted::Unknown { next_at, missing_since, error };
@@ -169,6 +176,20 @@ async fn refuse(
         pool.name = %pool.name, batch.tag = %batch.tag(), ec2.code = why.code, %tuple,
         "launch {} refused: {tuple}: {}: {}", batch.tag(), why.code, why.message
     );
+    let writes = |view: &PoolView| {
+        refused(pool, view, batch, tuple, why.clone(), context.cause(), context.now(), context.lease(pool))
+    };
+    follow(context, pool, batch, writes).await
+}
+
+/// Writes what follows from EC2's answer to the batch's present attempt, from a fresh reading of the pool. Gives the pool
+/// as it is then; None if somebody else has gone on with the batch.
+async fn follow(
+    context: &Context<'_>,
+    pool: &Pool,
+    batch: &Batch,
+    writes: impl Fn(&PoolView) -> Transaction,
+) -> Result<Option<PoolView>, SettleError> {
     let mut lost = String::new();
     for _ in 0..RACES {
         let mut view = read(context, &pool.name).await?;
@@ -176,8 +197,7 @@ async fn refuse(
         if !same {
             return Ok(None);
         }
-        let writes =
-            refused(pool, &view, batch, tuple, why.clone(), context.cause(), context.now(), context.lease(pool));
+        let writes = writes(&view);
         match context.ports.store.commit(&writes).await {
             Ok(()) => {
                 view.apply(&writes);

@@ -4,7 +4,9 @@ use domain::boot::{BootItem, boot_key};
 use domain::due::{Effect, backoff, owed};
 use domain::event::{Stream, What};
 use domain::ids::{RunnerId, RunnerName, SlotId};
-use domain::item::{Instance, Item, Key, Limit};
+use domain::decide::REGISTRATION_REFUSED;
+use domain::item::{Circuit, Instance, Item, Key, Limit};
+use domain::launch::open_circuit;
 use domain::pool::Pool;
 use domain::slot::{Runner, Slot, SlotState};
 use domain::transaction::Transaction;
@@ -211,12 +213,31 @@ async fn refused(
             *until
         }
         GitHubError::NameTaken => now,
-        GitHubError::Denied(_) | GitHubError::Refused(_) | GitHubError::Unavailable(_) => {
+        GitHubError::Denied(_) | GitHubError::Refused(_) => {
+            open_pools_circuit(context, pool, &error).await?;
             now + backoff(pool, slot.tries, &name.to_string())
         }
+        GitHubError::Unavailable(_) => now + backoff(pool, slot.tries, &name.to_string()),
     };
     write_quietly(context, Transaction::new().put(Slot { next_at, ..slot })).await?;
     Ok(Some(next_at))
+}
+
+/// No machine of the pool can be registered: what is there waits, and no more are launched for other jobs. A race that is
+/// lost here is won by the next refusal.
+async fn open_pools_circuit(context: &Context<'_>, pool: &Pool, error: &GitHubError) -> Result<(), SettleError> {
+    let Some(Item::Meta(mut meta)) = context.ports.store.get(&Key::Meta(pool.name.clone())).await? else {
+        return Ok(());
+    };
+    if meta.circuit != Circuit::Closed {
+        return Ok(());
+    }
+    let (code, message, now) = (REGISTRATION_REFUSED.to_owned(), error.to_string(), context.now());
+    open_circuit(&mut meta, pool, code.clone(), message.clone(), now);
+    let stream = Stream::Pool(pool.name.clone());
+    let writes = Transaction::new().put(meta);
+    write_quietly(context, writes.told(stream, context.cause(), What::CircuitOpened { code, message }, now)).await?;
+    Ok(())
 }
 
 /// Lets every function know how long GitHub wants to be left alone.

@@ -381,7 +381,9 @@ async fn stop(
         StopReason::BootFailure => matches!(found.state, SlotState::Configured { .. }) && found.stop.is_none(),
         StopReason::RunnerEnded | StopReason::Halted => found.rank() < 5 && found.stop.is_none(),
         StopReason::MaxLife => true,
-        StopReason::Surplus | StopReason::Interrupted | StopReason::Operator => found.stop.is_none(),
+        StopReason::Surplus | StopReason::Interrupted | StopReason::Recycled | StopReason::Operator => {
+            found.stop.is_none()
+        }
     };
     if !still {
         return Ok(Reaped::Spared);
