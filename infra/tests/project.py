@@ -1,0 +1,224 @@
+"""What the project says of itself, read from where it says it: template.yaml, the crates' sources, the README."""
+
+import json
+import pathlib
+import re
+
+import botocore.session
+import parliament
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+FUNCTIONS = ("ingest", "scaler", "janitor")
+PARAMETERS = {
+    "Stack": "drover",
+    "RunnerRoleArn": "arn:aws:iam::123456789012:role/drover-runner",
+    "RunnerRoleId": "AROAEXAMPLE",
+    "LaunchTemplateArns": ["arn:aws:ec2:eu-central-1:123456789012:launch-template/lt-0123456789abcdef0"],
+    "WebhookSecretArn": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:drover/webhook-AbCdEf",
+    "AppSecretArn": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:drover/app-AbCdEf",
+    "AWS::Region": "eu-central-1",
+    "AWS::AccountId": "123456789012",
+    "AWS::Partition": "aws",
+}
+
+
+def text(path):
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+class Loader(yaml.SafeLoader):
+    """YAML with CloudFormation's short forms, as the long ones."""
+
+
+def _intrinsic(loader, suffix, node):
+    if isinstance(node, yaml.ScalarNode):
+        value = loader.construct_scalar(node)
+    elif isinstance(node, yaml.SequenceNode):
+        value = loader.construct_sequence(node, deep=True)
+    else:
+        value = loader.construct_mapping(node, deep=True)
+    if suffix == "GetAtt" and isinstance(value, str):
+        value = value.split(".")
+    return {suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}": value}
+
+
+Loader.add_multi_constructor("!", _intrinsic)
+
+
+def template():
+    return yaml.load(text("template.yaml"), Loader)  # noqa: S506, the loader is a safe one
+
+
+def resolved(value):
+    """A policy as CloudFormation would make it, with `<Resource.Attribute>` for what only it can know."""
+    if isinstance(value, list):
+        return [resolved(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if len(value) == 1:
+        ((name, argument),) = value.items()
+        if name == "Ref":
+            return PARAMETERS.get(argument, f"<{argument}>")
+        if name == "Fn::GetAtt":
+            return "<{}.{}>".format(*argument)
+        if name == "Fn::Sub":
+            return re.sub(r"\$\{([^}!]+)\}", lambda match: str(PARAMETERS.get(match[1], f"<{match[1]}>")), argument)
+        if name == "Fn::If":
+            return resolved(argument[1])
+    return {key: resolved(one) for key, one in value.items()}
+
+
+def listed(value):
+    return value if isinstance(value, list) else [value]
+
+
+# ------------------------------------------------------------------------------------------------ what the code calls
+
+SERVICES = ("dynamodb", "ec2", "secretsmanager", "sqs", "sts")
+
+
+def operations():
+    """Every operation of the services that the platform has clients of: its method's name -> (service, operation)."""
+    session = botocore.session.get_session()
+    found = {}
+    for service in SERVICES:
+        for operation in session.get_service_model(service).operation_names:
+            snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", operation).lower()
+            found.setdefault(snake, []).append((service, operation))
+    return found
+
+
+def platform_modules():
+    return {path.stem: code(path) for path in (ROOT / "shared/platform/src").glob("*.rs")}
+
+
+def code(path):
+    """A source without its tests and comments."""
+    lines = path.read_text(encoding="utf-8").split("#[cfg(test)]\nmod tests")[0].splitlines()
+    return "\n".join(line for line in lines if not line.lstrip().startswith("//"))
+
+
+def crate(name):
+    return "\n".join(code(path) for path in sorted((ROOT / name / "src").rglob("*.rs")))
+
+
+def reachable(executable):
+    """The platform's modules that an executable uses, by way of others too."""
+    modules = platform_modules()
+    names = lambda source, root: {  # noqa: E731
+        name
+        for use in re.findall(rf"\b{root}::(\{{[^}}]*\}}|\w+)", source)
+        for name in re.findall(r"\w+", use)
+        if name in modules
+    }
+    todo, seen = names(crate(executable), "platform"), set()
+    while todo:
+        name = todo.pop()
+        seen.add(name)
+        todo |= names(modules[name], "crate") - seen
+    return seen
+
+
+def functions_of(source):
+    """(name, has arguments, body) of each function of a module."""
+    starts = list(re.finditer(r"^\s*(?:pub(?:\([a-z]+\))? )?(?:async )?fn (\w+)(?:<[^>]*>)?\(([^)]*)\)", source, re.M))
+    ends = [start.start() for start in starts[1:]] + [len(source)]
+    for start, end in zip(starts, ends):
+        arguments = [one for one in start[2].split(",") if one.strip() and not re.search(r"\bself$", one.strip())]
+        yield start[1], bool(arguments), source[start.end() : end]
+
+
+def calls(executable):
+    """The AWS operations that an executable can call: {(service, operation)}.
+
+    Found from the executable's source, and the engine's if it runs it, by the names that are called, through the platform's
+    functions. Names are compared without their types, so this finds rather too much than too little; too much fails the
+    test, too. What a transaction is made of counts as the calls that IAM checks.
+    """
+    known = operations()
+    modules = platform_modules()
+    source = crate(executable)
+    if ".invocation(" in source:
+        source += crate("shared/engine")
+    waiting = [(module, *function) for module in reachable(executable) for function in functions_of(modules[module])]
+    found = set()
+    while True:
+        # A call of a function with arguments has some: `.send()` is the SDK's, `.send(message, after)` ours.
+        called = [one for one in waiting if re.search(rf"\b{one[1]}\(" + (r"(?!\))" if one[2] else ""), source)]
+        if not called:
+            break
+        for one in called:
+            waiting.remove(one)
+            module, _, _, body = one
+            source += body
+            for method in re.findall(r"\.(\w+)\(\)", body):
+                found.update(it for it in known.get(method, []) if f"aws_sdk_{it[0]}" in modules[module])
+            parts = {"Put": "PutItem", "Delete": "DeleteItem", "Update": "UpdateItem", "ConditionCheck": "ConditionCheckItem"}
+            found.update(("dynamodb", it) for part, it in parts.items() if re.search(rf"\b{part}::builder\(\)", body))
+    # IAM knows no such permission: it checks the parts.
+    found.discard(("dynamodb", "TransactWriteItems"))
+    # STS answers this to everybody.
+    found.discard(("sts", "GetCallerIdentity"))
+    return found
+
+
+def variables_read(executable):
+    """The environment variables that an executable reads."""
+    modules = platform_modules()
+    source = crate(executable) + "".join(modules[name] for name in reachable(executable))
+    return set(re.findall(r"(?:required|optional|parsed|flag)\(\"([A-Z_]+)\"\)", source))
+
+
+# ------------------------------------------------------------------------------------------------ what the README says
+
+
+def rows(path, first_heading):
+    """The rows of the table whose first column has that heading, as lists of cells."""
+    found = []
+    inside = False
+    for line in text(path).splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")] if line.startswith("|") else None
+        if cells is None:
+            inside = False
+        elif cells[0] == first_heading:
+            inside = True
+        elif inside and not set(cells[0]) <= set("-: "):
+            found.append(cells)
+    if not found:
+        raise AssertionError(f"{path} has no table headed {first_heading!r}")
+    return found
+
+
+def names_in(cell):
+    return re.findall(r"`([A-Za-z_]+)`", cell)
+
+
+# ------------------------------------------------------------------------------------------------ policies
+
+
+def functions_actions():
+    """Every action that the functions' roles allow."""
+    properties = [resource.get("Properties", {}) for resource in template()["Resources"].values()]
+    documents = [policy["PolicyDocument"] for it in properties for policy in it.get("Policies", []) if isinstance(policy, dict)]
+    documents += [it["PolicyDocument"] for it in properties if "ManagedPolicyName" in it]
+    return {action for document in documents for statement in document["Statement"] for action in listed(statement["Action"])}
+
+
+def known_better(finding):
+    """Why a finding of parliament's is none, or None."""
+    detail = str(finding.detail)
+    if finding.issue == "RESOURCE_STAR":
+        # It sees no conditions. Which actions may have no resource is tested for the functions, and argued for people.
+        return "bound by a condition, or of EC2, which knows no resource before it exists"
+    if finding.issue == "RESOURCE_MISMATCH" and "ec2:RunInstances" in detail:
+        return "a launch is allowed by several statements, each with some of its resources"
+    if finding.issue == "INVALID_ARN" and "Account" in detail:
+        return "the account of CloudFormation's own transforms is aws"
+    return None
+
+
+def lint(document):
+    """What parliament has to say of a policy."""
+    findings = parliament.analyze_policy_string(json.dumps(document)).findings
+    return [f"{it.issue}: {it.detail} {it.location}" for it in findings if not known_better(it)]

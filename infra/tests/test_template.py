@@ -1,0 +1,254 @@
+"""template.yaml against the code it runs and the README it is described in."""
+
+import re
+import unittest
+
+import project
+from project import FUNCTIONS, listed, resolved
+
+# What a function's role allows beyond the calls in its code, and why. Whatever is neither called nor here is too much.
+IMPLIED = {
+    "logs:CreateLogStream": "Lambda writes a function's output to its log group in the function's name",
+    "logs:PutLogEvents": "the same",
+    "xray:PutTraceSegments": "Lambda's tracing, in the function's name",
+    "xray:PutTelemetryRecords": "the same",
+    "sqs:ReceiveMessage": "Lambda polls the scaler's queue in the scaler's name",
+    "sqs:DeleteMessage": "the same",
+    "sqs:GetQueueAttributes": "the same",
+    "ec2:CreateTags": "RunInstances tags in the caller's name",
+    "iam:PassRole": "RunInstances hands the template's instance profile to EC2 in the caller's name",
+    "ssm:GetParameters": "RunInstances resolves the template's image in the caller's name",
+}
+POLLED = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
+LAUNCHING = {"ec2:CreateTags", "iam:PassRole", "ssm:GetParameters"}
+# Actions that AWS knows no resource for.
+UNBOUND = {"ec2:DescribeInstances", "xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+
+
+class Template(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.template = project.template()
+        cls.resources = cls.template["Resources"]
+        cls.properties = {name: resource.get("Properties", {}) for name, resource in cls.resources.items()}
+
+    def statements(self, function):
+        """Every statement that a function's role has, its own and those of the shared policy."""
+        role = self.properties[f"{function.capitalize()}Role"]
+        documents = [policy["PolicyDocument"] for policy in role["Policies"]]
+        documents += [self.properties[one["Ref"]]["PolicyDocument"] for one in role.get("ManagedPolicyArns", [])]
+        return [resolved(statement) for document in documents for statement in document["Statement"]]
+
+    def allowed(self, function):
+        return {action for statement in self.statements(function) for action in listed(statement["Action"])}
+
+    def of(self, function, action):
+        """The statements that allow an action."""
+        found = [one for one in self.statements(function) if action in listed(one["Action"])]
+        self.assertTrue(found, f"{function} may not {action}")
+        return found
+
+
+class Policies(Template):
+    def test_every_call_in_the_code_is_allowed_and_nothing_else(self):
+        for function in FUNCTIONS:
+            with self.subTest(function):
+                called = {f"{service}:{operation}" for service, operation in project.calls(function)}
+                allowed = self.allowed(function)
+                self.assertEqual(called - allowed, set(), "the code calls what its role may not")
+                self.assertEqual(allowed - called - set(IMPLIED), set(), "allowed, but neither called nor implied")
+
+    def test_ingest_may_enqueue_and_read_one_secret(self):
+        allowed = self.allowed("ingest")
+        self.assertEqual({one for one in allowed if not one.startswith(("logs:", "xray:"))}, {"sqs:SendMessage", "secretsmanager:GetSecretValue"})
+        self.assertEqual(self.of("ingest", "sqs:SendMessage")[0]["Resource"], "<Queue.Arn>")
+        self.assertEqual(self.of("ingest", "secretsmanager:GetSecretValue")[0]["Resource"], project.PARAMETERS["WebhookSecretArn"])
+
+    def test_implied_actions_belong_to_who_implies_them(self):
+        for function in FUNCTIONS:
+            with self.subTest(function):
+                allowed = self.allowed(function)
+                self.assertEqual(POLLED <= allowed, function == "scaler")
+                self.assertEqual(LAUNCHING <= allowed, "ec2:RunInstances" in allowed)
+
+    def test_every_statement_is_narrow(self):
+        for function in FUNCTIONS:
+            for statement in self.statements(function):
+                with self.subTest(function, sid=statement["Sid"]):
+                    self.assertEqual(statement["Effect"], "Allow")
+                    self.assertFalse([one for one in listed(statement["Action"]) if "*" in one])
+                    if "*" in listed(statement["Resource"]):
+                        self.assertLessEqual(set(listed(statement["Action"])), UNBOUND)
+
+    def test_launches_are_bound_to_the_stacks_templates_subnets_and_tag(self):
+        seen = set()
+        for statement in self.of("scaler", "ec2:RunInstances"):
+            kinds = {re.search(r":([a-z-]+)/\*$", one)[1] for one in listed(statement["Resource"])}
+            seen |= kinds
+            condition = statement["Condition"]
+            self.assertEqual(condition["ArnEquals"], {"ec2:LaunchTemplate": project.PARAMETERS["LaunchTemplateArns"]})
+            if "subnet" in kinds:
+                # It stands in the request, so IsLaunchTemplateResource would not hold for it.
+                self.assertEqual(condition["StringEquals"], {"aws:ResourceTag/drover:stack": "drover"})
+                self.assertEqual(kinds, {"subnet"})
+            else:
+                self.assertEqual(condition["Bool"], {"ec2:IsLaunchTemplateResource": "true"})
+            if kinds & {"instance", "volume"}:
+                self.assertEqual(condition["StringEquals"], {"aws:RequestTag/drover:stack": "drover"})
+        # What RunInstances is checked for when a template names image, group and root volume: no key pair among them.
+        self.assertEqual(seen, {"instance", "volume", "launch-template", "network-interface", "security-group", "image", "subnet"})
+
+    def test_only_own_machines_are_ended_and_only_launches_are_tagged(self):
+        for function in ("scaler", "janitor"):
+            (ends,) = self.of(function, "ec2:TerminateInstances")
+            self.assertEqual(ends["Condition"], {"StringEquals": {"aws:ResourceTag/drover:stack": "drover"}})
+            (tags,) = self.of(function, "ec2:CreateTags")
+            self.assertEqual(tags["Condition"]["StringEquals"]["ec2:CreateAction"], "RunInstances")
+            (passes,) = self.of(function, "iam:PassRole")
+            self.assertEqual(passes["Resource"], project.PARAMETERS["RunnerRoleArn"])
+            self.assertEqual(passes["Condition"], {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}})
+
+    def test_the_boot_table_can_be_written_and_not_read(self):
+        for function in ("scaler", "janitor"):
+            for statement in self.statements(function):
+                if "<BootTable.Arn>" in listed(statement["Resource"]):
+                    self.assertEqual(listed(statement["Action"]), ["dynamodb:PutItem"])
+
+    def test_the_tags_of_a_launch_are_those_the_policies_ask_for(self):
+        self.assertIn('tag_of("drover:stack"', project.text("shared/platform/src/ec2.rs"))
+        self.assertIn('"tag:drover:stack"', project.text("shared/platform/src/ec2.rs"))
+
+    def test_the_sandbox_holds_each_role_to_no_more_than_its_policy(self):
+        source = project.text("sandbox/src/aws.rs")
+        shared = re.search(r"const CONTROL_PLANE: &\[&str\] = &\[(.*?)\];", source, re.S)[1]
+        for function in FUNCTIONS:
+            with self.subTest(function):
+                given = re.search(rf'\("{function}", "\w+", (.*?)\),\n', source, re.S)[1]
+                calls = set(re.findall(r'"(\w+)"', shared if given == "CONTROL_PLANE" else given))
+                allowed = {one.split(":")[1] for one in self.allowed(function)}
+                if "ConditionCheckItem" in allowed:
+                    allowed.add("TransactWriteItems")
+                self.assertLessEqual(calls, allowed)
+
+
+class Contract(Template):
+    def test_the_queue_hides_a_message_for_six_timeouts_of_the_scaler(self):
+        self.assertEqual(self.properties["Queue"]["VisibilityTimeout"], 6 * self.properties["Scaler"]["Timeout"])
+
+    def test_the_scaler_has_time_for_a_launch_and_its_reserve(self):
+        reserve = int(re.search(r"RESERVE: SignedDuration = SignedDuration::from_secs\((\d+)\)", project.text("shared/engine/src/context.rs"))[1])
+        launch = int(re.search(r"LAUNCH_TIMEOUT: SignedDuration = SignedDuration::from_secs\((\d+)\)", project.text("shared/platform/src/ec2.rs"))[1])
+        for function in ("Scaler", "Janitor"):
+            self.assertGreaterEqual(self.properties[function]["Timeout"], 2 * (launch + reserve))
+        # GitHub's patience.
+        self.assertLessEqual(self.properties["Ingest"]["Timeout"], 10)
+
+    def test_a_dead_janitor_holds_its_lock_no_longer_than_a_tick(self):
+        self.assertLessEqual(self.properties["Janitor"]["Timeout"], 60)
+        self.assertEqual(self.properties["Janitor"]["Events"]["EveryMinute"]["Properties"]["Schedule"], "rate(1 minute)")
+
+    def test_messages_fail_one_by_one_and_end_in_the_dead_letters(self):
+        event = self.properties["Scaler"]["Events"]["Queue"]["Properties"]
+        self.assertEqual(event["FunctionResponseTypes"], ["ReportBatchItemFailures"])
+        self.assertEqual(self.properties["Queue"]["RedrivePolicy"]["deadLetterTargetArn"], {"Fn::GetAtt": ["DeadLetters", "Arn"]})
+
+    def test_events_of_instances_go_to_the_queue_in_native_form(self):
+        source = project.text("shared/domain/src/notice.rs")
+        for rule in ("SpotInterruptions", "InstanceStateChanges"):
+            pattern = self.properties[rule]["EventPattern"]
+            self.assertEqual(pattern["source"], ["aws.ec2"])
+            self.assertIn(f'"{pattern["detail-type"][0]}"', source, "the scaler does not know this event")
+            for state in pattern.get("detail", {}).get("state", []):
+                self.assertIn(f'"{state}"', source)
+            (target,) = self.properties[rule]["Targets"]
+            self.assertEqual(set(target), {"Id", "Arn"}, "an input transformer would change what the scaler parses")
+            self.assertEqual(target["Arn"], {"Fn::GetAtt": ["Queue", "Arn"]})
+            allowed = [one for one in self.properties["QueuePolicy"]["PolicyDocument"]["Statement"] if one["Sid"] == rule]
+            self.assertEqual(allowed[0]["Condition"], {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": [rule, "Arn"]}}})
+
+    def test_the_tables_have_the_keys_that_the_code_writes(self):
+        keys = lambda table: [one["AttributeName"] for one in self.properties[table]["KeySchema"]]  # noqa: E731
+        self.assertEqual(keys("Table"), ["pk", "sk"])
+        self.assertEqual(keys("BootTable"), ["pk"])
+        for table in ("Table", "BootTable"):
+            self.assertEqual(self.properties[table]["TimeToLiveSpecification"], {"AttributeName": "expires_at", "Enabled": True})
+            self.assertEqual(self.properties[table]["BillingMode"], "PAY_PER_REQUEST")
+            self.assertTrue(self.properties[table]["SSESpecification"]["SSEEnabled"])
+        self.assertTrue(self.properties["Table"]["DeletionProtectionEnabled"])
+        self.assertTrue(self.properties["Table"]["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"])
+
+    def test_metric_filters_look_for_words_that_the_code_says(self):
+        engine = project.crate("shared/engine")
+        self.assertTrue(re.search(r'"launch \{\} refused: ', engine), "no line says that a launch was refused")
+        self.assertEqual(self.properties["RefusalsFilter"]["FilterPattern"], '{ $.message = "launch *" && $.message = "* refused: *" }')
+        self.assertTrue(re.search(r"\blongest_wait_seconds\b", engine), "no line has the longest wait")
+        self.assertIn("$.longest_wait_seconds", self.properties["LongestWaitFilter"]["FilterPattern"])
+
+    def test_every_alarm_tells_somebody(self):
+        alarms = [name for name, it in self.resources.items() if it["Type"] == "AWS::CloudWatch::Alarm"]
+        self.assertEqual(len(alarms), 7)
+        for alarm in alarms:
+            self.assertEqual(self.properties[alarm]["AlarmActions"], [{"Ref": "AlarmTopic"}])
+            self.assertTrue(self.properties[alarm]["AlarmDescription"])
+
+
+class Environment(Template):
+    def given(self, function):
+        shared = self.template["Globals"]["Function"]["Environment"]["Variables"]
+        return set(shared) | set(self.properties[function.capitalize()]["Environment"]["Variables"])
+
+    def documented(self):
+        """Each executable's variables, as the README's table has them."""
+        everybody = {*FUNCTIONS, "agent", "drover"}
+        found = {name: set() for name in everybody}
+        for variables, of, *_ in project.rows("README.md", "variable"):
+            of = of.replace("`", "").replace("the ", "")
+            who = everybody - set(re.findall(r"\w+", of[7:])) if of.startswith("all but") else everybody & set(re.findall(r"\w+", of))
+            self.assertTrue(who, f"of whom are {variables}?")
+            for name in who:
+                found[name].update(project.names_in(variables))
+        return found
+
+    def test_the_template_sets_what_the_readme_says(self):
+        documented = self.documented()
+        for function in FUNCTIONS:
+            with self.subTest(function):
+                # Ingest needs no stack's name today; the contract gives it to every function all the same.
+                self.assertEqual(self.given(function), documented[function])
+
+    def test_the_readme_says_what_the_code_reads(self):
+        documented = self.documented()
+        ours = lambda names: {name for name in names if name.startswith("DROVER_") or name == "RUST_LOG"}  # noqa: E731
+        for executable in (*FUNCTIONS, "agent"):
+            with self.subTest(executable):
+                self.assertLessEqual(ours(project.variables_read(executable)), documented[executable])
+        for executable in (*FUNCTIONS, "agent", "drover"):
+            read = ours(project.variables_read("cli" if executable == "drover" else executable))
+            with self.subTest(executable):
+                self.assertLessEqual(documented[executable] - read, {"DROVER_STACK"} if executable == "ingest" else set())
+
+    def test_the_images_unit_sets_what_the_agent_needs(self):
+        given = set(re.findall(r"^(\w+)=", project.text("packer/files/agent.env"), re.M))
+        self.assertLessEqual(given, self.documented()["agent"])
+        required = set(re.findall(r'required\("([A-Z_]+)"\)', project.crate("agent")))
+        self.assertLessEqual(required, given)
+
+
+class Readme(Template):
+    def test_its_table_of_parameters_is_the_templates(self):
+        written = {project.names_in(row[0])[0]: row[1].strip("`") for row in project.rows("README.md", "parameter")}
+        self.assertEqual(set(written), set(self.template["Parameters"]))
+        for name, parameter in self.template["Parameters"].items():
+            with self.subTest(name):
+                self.assertEqual(written[name], str(parameter.get("Default", "")))
+
+    def test_terraform_gives_every_parameter_that_has_no_default(self):
+        output = re.search(r'output "sam_parameters" \{.*?value = \{(.*?)\n  \}', project.text("terraform/outputs.tf"), re.S)[1]
+        given = set(re.findall(r"^\s*(\w+)\s*=", output, re.M))
+        parameters = self.template["Parameters"]
+        self.assertLessEqual(given, set(parameters))
+        self.assertLessEqual({name for name, it in parameters.items() if "Default" not in it}, given)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,353 @@
+"""Both examples, applied to an emulated AWS, asked of its API, and destroyed again."""
+
+import json
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import urllib.request
+
+import boto3
+import project
+
+REGION = "eu-central-1"
+# Inline policies of a role, all together, without white space; and a managed policy.
+INLINE_LIMIT = 10_240
+MANAGED_LIMIT = 6_144
+
+
+class Emulator:
+    """moto's server on a free port, and clients of it."""
+
+    def __enter__(self):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self.environment = {
+            **os.environ,
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": "emulator",
+            "AWS_SECRET_ACCESS_KEY": "emulator",
+            "AWS_REGION": REGION,
+            # AmazonSSMManagedInstanceCore is attached.
+            "MOTO_IAM_LOAD_MANAGED_POLICIES": "true",
+        }
+        server = pathlib.Path(sys.executable).with_name("moto_server")
+        self.process = subprocess.Popen(
+            [server, "--host", "127.0.0.1", "--port", str(port)],
+            env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"{self.url}/moto-api/data.json", timeout=1).read()
+                return self
+            except OSError:
+                time.sleep(0.1)
+        self.process.kill()
+        raise RuntimeError("moto does not start")
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
+
+    def client(self, service):
+        return boto3.client(
+            service, endpoint_url=self.url, region_name=REGION, aws_access_key_id="emulator", aws_secret_access_key="emulator"
+        )
+
+
+class Example:
+    """One of terraform/examples, in a copy of the folder: state and plug-ins never get into the checkout."""
+
+    def __init__(self, emulator, name):
+        self.emulator = emulator
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="drover-terraform-"))
+        shutil.copytree(project.ROOT / "terraform", self.folder / "terraform", ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
+        self.root = self.folder / "terraform/examples" / name
+        plugins = os.environ.get("TF_PLUGIN_DIR")
+        self.run("init", "-input=false", *([f"-plugin-dir={plugins}"] if plugins else []))
+
+    def run(self, *arguments, **variables):
+        environment = {**self.emulator.environment, **{f"TF_VAR_{name}": value for name, value in variables.items()}}
+        # A CLI configuration that names mirrors would hide the one given.
+        environment.pop("TF_CLI_CONFIG_FILE", None)
+        done = subprocess.run(["terraform", *arguments], cwd=self.root, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise AssertionError(f"terraform {' '.join(arguments)}:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
+        return done.stdout
+
+    def apply(self, **variables):
+        self.run("apply", "-input=false", "-auto-approve", "-no-color", **variables)
+        return json.loads(self.run("output", "-json", "drover"))
+
+    def destroy(self, **variables):
+        self.run("destroy", "-input=false", "-auto-approve", "-no-color", **variables)
+
+    def close(self):
+        shutil.rmtree(self.folder)
+
+
+def tags_of(thing):
+    return {tag["Key"]: tag["Value"] for tag in thing.get("Tags", [])}
+
+
+class Applied(unittest.TestCase):
+    """What both examples promise."""
+
+    example = None
+    variables = {}
+
+    @classmethod
+    def prepare(cls):
+        """Makes what the example finds."""
+
+    @classmethod
+    def setUpClass(cls):
+        if cls.example is None:
+            raise unittest.SkipTest("the examples do the testing")
+        cls.emulator = cls.enterClassContext(Emulator())
+        cls.ec2, cls.iam = cls.emulator.client("ec2"), cls.emulator.client("iam")
+        cls.prepare()
+        cls.terraform = Example(cls.emulator, cls.example)
+        cls.addClassCleanup(cls.terraform.close)
+        cls.output = cls.terraform.apply(**cls.variables)
+
+    @property
+    def stack(self):
+        return self.output["sam_parameters"]["Stack"]
+
+    def subnets(self):
+        found = self.ec2.describe_subnets(Filters=[{"Name": "tag:drover:stack", "Values": [self.stack]}])["Subnets"]
+        self.assertEqual({it["SubnetId"] for it in found}, set(self.output["subnet_ids"]), "pools would launch elsewhere")
+        return found
+
+    def group(self, name):
+        (group,) = self.ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": [f"{self.stack}-{name}"]}])["SecurityGroups"]
+        return group
+
+    def inline(self, role):
+        return {
+            name: self.iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
+            for name in self.iam.list_role_policies(RoleName=role)["PolicyNames"]
+        }
+
+    def launch_templates(self):
+        for name in self.output["launch_templates"].values():
+            (template,) = self.ec2.describe_launch_templates(LaunchTemplateNames=[name])["LaunchTemplates"]
+            (version,) = self.ec2.describe_launch_template_versions(LaunchTemplateName=name, Versions=["$Default"])["LaunchTemplateVersions"]
+            yield template, version["LaunchTemplateData"]
+
+    def test_launch_templates_are_what_a_runner_must_be(self):
+        arns = set()
+        for template, data in self.launch_templates():
+            with self.subTest(template["LaunchTemplateName"]):
+                arns.add(f"arn:aws:ec2:{REGION}:123456789012:launch-template/{template['LaunchTemplateId']}")
+                self.assertEqual(data["InstanceInitiatedShutdownBehavior"], "terminate")
+                self.assertRegex(data["ImageId"], rf"^resolve:ssm:/{self.stack}/image/(x86_64|arm64)$")
+                self.assertEqual(data["MetadataOptions"]["HttpTokens"], "required")
+                self.assertEqual(data["MetadataOptions"]["HttpPutResponseHopLimit"], 1)
+                (root,) = data["BlockDeviceMappings"]
+                self.assertTrue(root["Ebs"]["Encrypted"])
+                self.assertTrue(root["Ebs"]["DeleteOnTermination"])
+                self.assertEqual(root["Ebs"]["VolumeType"], "gp3")
+                self.assertEqual(data["SecurityGroupIds"], [self.group("runner")["GroupId"]])
+                self.assertEqual(data["IamInstanceProfile"]["Arn"], f"arn:aws:iam::123456789012:instance-profile/{self.stack}-runner")
+                # The subnet stands in the request, and EC2 refuses it beside network interfaces.
+                for absent in ("KeyName", "UserData", "NetworkInterfaces", "InstanceType"):
+                    self.assertFalse(data.get(absent), absent)
+                for specification in data["TagSpecifications"]:
+                    self.assertNotIn("drover:stack", tags_of(specification), "a machine started by hand would be an orphan")
+        self.assertEqual(set(self.output["sam_parameters"]["LaunchTemplateArns"].split(",")), arns)
+
+    def test_nothing_comes_in_to_a_runner_and_only_https_goes_out(self):
+        group = self.group("runner")
+        self.assertEqual(group["IpPermissions"], [])
+        self.assertEqual({(it["IpProtocol"], it["FromPort"], it["ToPort"]) for it in group["IpPermissionsEgress"]}, {("tcp", 443, 443)})
+
+    def test_the_builder_reaches_packages_and_nothing_else(self):
+        ports = {(it["IpProtocol"], it["FromPort"], it["ToPort"]) for it in self.group("builder")["IpPermissionsEgress"]}
+        self.assertEqual(ports, {("tcp", 80, 80), ("tcp", 443, 443)})
+
+    def test_a_machine_may_delete_its_own_boot_item_and_nothing_else(self):
+        role = self.iam.get_role(RoleName=f"{self.stack}-runner")["Role"]
+        self.assertEqual(self.output["sam_parameters"]["RunnerRoleId"], role["RoleId"])
+        self.assertEqual(self.iam.list_attached_role_policies(RoleName=role["RoleName"])["AttachedPolicies"], [])
+        (policy,) = self.inline(role["RoleName"]).values()
+        (statement,) = [policy["Statement"]] if isinstance(policy["Statement"], dict) else policy["Statement"]
+        called = {f"{service}:{operation}" for service, operation in project.calls("agent")}
+        self.assertEqual(set(project.listed(statement["Action"])), called)
+        self.assertEqual(statement["Resource"], f"arn:aws:dynamodb:{REGION}:123456789012:table/{self.stack}-boot")
+        self.assertEqual(
+            statement["Condition"],
+            {
+                "ForAllValues:StringEquals": {"dynamodb:LeadingKeys": "${aws:userid}"},
+                "Null": {"dynamodb:LeadingKeys": "false"},
+            },
+        )
+
+    def test_secrets_have_names_and_no_values(self):
+        secrets = self.emulator.client("secretsmanager")
+        for parameter, name in (("WebhookSecretArn", "webhook"), ("AppSecretArn", "app")):
+            secret = secrets.describe_secret(SecretId=self.output["sam_parameters"][parameter])
+            self.assertEqual(secret["Name"], f"{self.stack}/{name}")
+            self.assertFalse(secret.get("VersionIdsToStages"))
+        state = (self.terraform.root / "terraform.tfstate").read_text(encoding="utf-8")
+        self.assertNotIn("aws_secretsmanager_secret_version", state)
+
+    def test_policies_fit_and_lint(self):
+        documents = []
+        for role in self.iam.list_roles()["Roles"]:
+            inline = self.inline(role["RoleName"])
+            size = sum(len(json.dumps(document, separators=(",", ":"))) for document in inline.values())
+            self.assertLessEqual(size, INLINE_LIMIT, role["RoleName"])
+            documents += [(f"{role['RoleName']}/{name}", document) for name, document in inline.items()]
+        boundary = self.iam.get_policy(PolicyArn=self.output["sam_parameters"]["PermissionsBoundaryArn"])["Policy"]
+        version = self.iam.get_policy_version(PolicyArn=boundary["Arn"], VersionId=boundary["DefaultVersionId"])
+        document = version["PolicyVersion"]["Document"]
+        self.assertLessEqual(len(json.dumps(document, separators=(",", ":"))), MANAGED_LIMIT)
+        documents.append((boundary["PolicyName"], document))
+        self.assertGreaterEqual(len(documents), 2)
+        for name, document in documents:
+            with self.subTest(name):
+                self.assertEqual(project.lint(document), [])
+
+    def test_the_functions_fit_their_boundary(self):
+        boundary = self.iam.get_policy(PolicyArn=self.output["sam_parameters"]["PermissionsBoundaryArn"])["Policy"]
+        version = self.iam.get_policy_version(PolicyArn=boundary["Arn"], VersionId=boundary["DefaultVersionId"])
+        allowed = {action for it in version["PolicyVersion"]["Document"]["Statement"] for action in project.listed(it["Action"])}
+        self.assertLessEqual(project.functions_actions(), allowed)
+
+
+class NewVpc(Applied):
+    example = "new-vpc"
+
+    def test_the_network_has_private_runners_over_several_zones(self):
+        subnets = self.subnets()
+        self.assertGreaterEqual(len({it["AvailabilityZone"] for it in subnets}), 2)
+        (vpc,) = {it["VpcId"] for it in subnets}
+        gateways = self.ec2.describe_nat_gateways(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["NatGateways"]
+        self.assertEqual(len(gateways), 1)
+        for subnet in subnets:
+            self.assertFalse(subnet["MapPublicIpOnLaunch"])
+            tables = self.ec2.describe_route_tables(Filters=[{"Name": "association.subnet-id", "Values": [subnet["SubnetId"]]}])["RouteTables"]
+            (out,) = [route for route in tables[0]["Routes"] if route.get("DestinationCidrBlock") == "0.0.0.0/0"]
+            self.assertEqual(out["NatGatewayId"], gateways[0]["NatGatewayId"])
+        services = {it["ServiceName"] for it in self.ec2.describe_vpc_endpoints(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["VpcEndpoints"]}
+        self.assertEqual(services, {f"com.amazonaws.{REGION}.s3", f"com.amazonaws.{REGION}.dynamodb"})
+
+    def test_nobody_comes_in_to_the_builder(self):
+        self.assertEqual(self.group("builder")["IpPermissions"], [])
+        self.assertEqual(self.output["packer_variables"]["ssh_interface"], "session_manager")
+
+    def test_workflows_assume_each_role_from_its_own_environment(self):
+        subjects = {"plan": "pull_request", "infrastructure": "environment:infrastructure", "image": "environment:image", "deploy": "environment:deploy"}
+        self.assertEqual(set(self.output["roles"]), set(subjects))
+        for name, subject in subjects.items():
+            trust = self.iam.get_role(RoleName=f"{self.stack}-{name}")["Role"]["AssumeRolePolicyDocument"]
+            (statement,) = [trust["Statement"]] if isinstance(trust["Statement"], dict) else trust["Statement"]
+            self.assertEqual(statement["Action"], "sts:AssumeRoleWithWebIdentity")
+            equals = statement["Condition"]["StringEquals"]
+            self.assertEqual(equals["token.actions.githubusercontent.com:sub"], f"repo:octo-org/infrastructure:{subject}")
+            self.assertEqual(equals["token.actions.githubusercontent.com:aud"], "sts.amazonaws.com")
+
+    def test_pull_requests_only_read(self):
+        (policy,) = self.inline(f"{self.stack}-plan").values()
+        for statement in policy["Statement"]:
+            for action in project.listed(statement["Action"]):
+                self.assertRegex(action.split(":")[1], "^(Describe|Get|List)")
+                self.assertNotIn("SecretValue", action)
+
+    def test_an_operator_may_call_what_drover_calls(self):
+        (policy,) = self.inline(f"{self.stack}-deploy").values()
+        allowed = {
+            action
+            for statement in policy["Statement"]
+            if "aws:CalledVia" not in json.dumps(statement.get("Condition", {}))
+            for action in project.listed(statement["Action"])
+        }
+        called = {f"{service}:{operation}" for service, operation in project.calls("cli")}
+        self.assertEqual(called - allowed, set())
+
+    def test_a_deployer_makes_roles_only_under_the_boundary(self):
+        (policy,) = self.inline(f"{self.stack}-deploy").values()
+        for statement in policy["Statement"]:
+            if {"iam:CreateRole", "iam:PutRolePolicy", "iam:AttachRolePolicy"} & set(project.listed(statement["Action"])):
+                boundary = self.output["sam_parameters"]["PermissionsBoundaryArn"]
+                self.assertEqual(statement["Condition"], {"ArnEquals": {"iam:PermissionsBoundary": boundary}})
+                self.assertEqual({arn.rsplit("-", 1)[1] for arn in statement["Resource"]}, set(project.FUNCTIONS))
+
+    def test_a_second_apply_makes_and_replaces_nothing(self):
+        # The emulator keeps a template's own tags among those of its machines, so templates and what names them are read
+        # back as changed. Nothing else may be, and nothing made or replaced.
+        self.terraform.run("plan", "-input=false", "-out=again")
+        plan = json.loads(self.terraform.run("show", "-json", "again"))
+        changed = [it for it in plan["resource_changes"] if it["mode"] == "managed" and it["change"]["actions"] != ["no-op"]]
+        self.assertEqual({tuple(it["change"]["actions"]) for it in changed} - {("update",)}, set())
+        self.assertLessEqual({it["type"] for it in changed}, {"aws_launch_template", "aws_iam_policy", "aws_iam_role_policy"})
+
+    def test_zero_is_left_after_destroy(self):
+        # Its name makes it the last: the runner goes by the alphabet.
+        self.terraform.destroy()
+        self.assertEqual(self.ec2.describe_launch_templates()["LaunchTemplates"], [])
+        self.assertEqual(self.iam.list_roles()["Roles"], [])
+        self.assertEqual(self.emulator.client("secretsmanager").list_secrets()["SecretList"], [])
+        self.assertEqual(self.ec2.describe_subnets(Filters=[{"Name": "tag-key", "Values": ["drover:part-of"]}])["Subnets"], [])
+
+
+class ExistingVpc(Applied):
+    example = "existing-vpc"
+
+    @classmethod
+    def prepare(cls):
+        vpc = cls.ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+        subnets = [
+            cls.ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{place}.0/24", AvailabilityZone=f"{REGION}{zone}")["Subnet"]["SubnetId"]
+            for place, zone in enumerate("ab")
+        ]
+        cls.variables = {"vpc_id": vpc, "subnet_ids": json.dumps(subnets)}
+        cls.before = cls.things()
+
+    @classmethod
+    def things(cls):
+        """What a network consists of; the emulator comes with a default VPC."""
+        return {
+            "vpcs": len(cls.ec2.describe_vpcs()["Vpcs"]),
+            "subnets": len(cls.ec2.describe_subnets()["Subnets"]),
+            "route tables": len(cls.ec2.describe_route_tables()["RouteTables"]),
+            "gateways": len(cls.ec2.describe_internet_gateways()["InternetGateways"]),
+            "endpoints": len(cls.ec2.describe_vpc_endpoints()["VpcEndpoints"]),
+        }
+
+    def test_the_network_is_tagged_and_otherwise_left_alone(self):
+        self.assertEqual({it["SubnetId"] for it in self.subnets()}, set(json.loads(self.variables["subnet_ids"])))
+        self.assertEqual(self.things(), self.before)
+
+    def test_the_builder_is_reached_from_one_address(self):
+        (rule,) = self.group("builder")["IpPermissions"]
+        self.assertEqual((rule["FromPort"], rule["ToPort"], rule["IpRanges"][0]["CidrIp"]), (22, 22, "203.0.113.7/32"))
+
+    def test_people_may_assume_the_roles(self):
+        trust = self.iam.get_role(RoleName=f"{self.stack}-deploy")["Role"]["AssumeRolePolicyDocument"]
+        self.assertIn("arn:aws:iam::123456789012:role/platform-team", json.dumps(trust))
+        self.assertNotIn("WebIdentity", json.dumps(trust))
+
+    def test_the_state_is_the_roles_to_use(self):
+        reads = json.dumps(self.inline(f"{self.stack}-plan"))
+        self.assertIn("arn:aws:s3:::octo-org-terraform/shared/*", reads)
+        self.assertNotIn("s3:PutObject", reads)
+        self.assertIn("s3:PutObject", json.dumps(self.inline(f"{self.stack}-infrastructure")))
+
+    def test_zero_is_left_after_destroy_but_the_network_as_it_was(self):
+        self.terraform.destroy(**self.variables)
+        self.assertEqual(self.things(), self.before)
+        self.assertEqual(self.ec2.describe_subnets(Filters=[{"Name": "tag-key", "Values": ["drover:stack"]}])["Subnets"], [])
+
+
+if __name__ == "__main__":
+    unittest.main()

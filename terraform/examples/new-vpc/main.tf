@@ -1,0 +1,29 @@
+# A network of its own: private subnets in three zones, one NAT gateway, and roles for a repository's workflows.
+
+terraform {
+  required_version = ">= 1.11"
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 5.100"
+    }
+  }
+}
+
+provider "aws" {
+  region = "eu-central-1"
+}
+
+module "drover" {
+  source = "../.."
+
+  github_repository = "octo-org/infrastructure"
+  runner_classes = {
+    runner = {}
+    arm    = { architecture = "arm64", volume_gb = 60 }
+  }
+}
+
+output "drover" {
+  value = module.drover
+}

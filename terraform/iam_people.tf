@@ -1,0 +1,462 @@
+# What each role of iam.tf may do. EC2 and CloudFormation know few permissions that can be narrowed before the thing exists;
+# what can be is: by name, by tag, by region, or by who is asking on whose behalf.
+
+locals {
+  arn_prefix = "${local.region}:${local.account}"
+  # Null state bucket: a resource that is nothing, so that the policies have one form.
+  state_bucket = var.state_bucket == null ? [] : ["arn:${local.partition}:s3:::${var.state_bucket}"]
+}
+
+# `make plan`: everything Terraform reads. No secret's value, no object but its own state.
+data "aws_iam_policy_document" "plan" {
+  #checkov:skip=CKV_AWS_356:Describe calls take no resource
+  statement {
+    sid       = "Look"
+    actions   = ["ec2:Describe*"]
+    resources = ["*"]
+  }
+
+  statement {
+    sid = "LookAtOwnRoles"
+    actions = [
+      "iam:GetInstanceProfile", "iam:GetOpenIDConnectProvider", "iam:GetPolicy", "iam:GetPolicyVersion", "iam:GetRole",
+      "iam:GetRolePolicy", "iam:ListAttachedRolePolicies", "iam:ListInstanceProfilesForRole", "iam:ListPolicyVersions",
+      "iam:ListRolePolicies",
+    ]
+    resources = local.own_iam
+  }
+
+  statement {
+    sid       = "LookAtOwnSecrets"
+    actions   = ["secretsmanager:DescribeSecret", "secretsmanager:GetResourcePolicy"]
+    resources = ["arn:${local.partition}:secretsmanager:${local.arn_prefix}:secret:${var.stack}/*"]
+  }
+
+  dynamic "statement" {
+    for_each = local.state_bucket
+
+    content {
+      sid       = "ReadTheState"
+      actions   = ["s3:GetObject", "s3:ListBucket"]
+      resources = [statement.value, "${statement.value}/${var.stack}/*"]
+    }
+  }
+}
+
+locals {
+  own_iam = concat(
+    [for kind in ["role", "instance-profile", "policy"] : "arn:${local.partition}:iam::${local.account}:${kind}/${var.stack}-*"],
+    ["arn:${local.partition}:iam::${local.account}:oidc-provider/token.actions.githubusercontent.com"],
+  )
+}
+
+# `make infrastructure`, `make destroy`.
+data "aws_iam_policy_document" "infrastructure" {
+  #checkov:skip=CKV_AWS_356:EC2's creating calls take no resource that exists; they are bound to the region
+  #checkov:skip=CKV_AWS_109:It manages roles, by their names
+  #checkov:skip=CKV_AWS_111:EC2's creating calls take no resource that exists; they are bound to the region
+  source_policy_documents = [data.aws_iam_policy_document.plan.json]
+
+  statement {
+    sid = "Network"
+    actions = [
+      "ec2:AllocateAddress", "ec2:AssociateRouteTable", "ec2:AttachInternetGateway", "ec2:AuthorizeSecurityGroupEgress",
+      "ec2:AuthorizeSecurityGroupIngress", "ec2:CreateInternetGateway", "ec2:CreateLaunchTemplate",
+      "ec2:CreateLaunchTemplateVersion", "ec2:CreateNatGateway", "ec2:CreateRoute", "ec2:CreateRouteTable",
+      "ec2:CreateSecurityGroup", "ec2:CreateSubnet", "ec2:CreateTags", "ec2:CreateVpc", "ec2:CreateVpcEndpoint",
+      "ec2:DeleteInternetGateway", "ec2:DeleteLaunchTemplate", "ec2:DeleteNatGateway", "ec2:DeleteRoute",
+      "ec2:DeleteRouteTable", "ec2:DeleteSecurityGroup", "ec2:DeleteSubnet", "ec2:DeleteTags", "ec2:DeleteVpc",
+      "ec2:DeleteVpcEndpoints", "ec2:DetachInternetGateway", "ec2:DisassociateAddress", "ec2:DisassociateRouteTable",
+      "ec2:ModifyLaunchTemplate", "ec2:ModifySecurityGroupRules", "ec2:ModifySubnetAttribute", "ec2:ModifyVpcAttribute",
+      "ec2:ModifyVpcEndpoint", "ec2:ReleaseAddress", "ec2:ReplaceRoute", "ec2:ReplaceRouteTableAssociation",
+      "ec2:RevokeSecurityGroupEgress", "ec2:RevokeSecurityGroupIngress",
+      "ec2:UpdateSecurityGroupRuleDescriptionsEgress", "ec2:UpdateSecurityGroupRuleDescriptionsIngress",
+    ]
+    resources = ["*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestedRegion"
+      values   = [local.region]
+    }
+  }
+
+  statement {
+    sid = "OwnRoles"
+    actions = [
+      "iam:AddRoleToInstanceProfile", "iam:AttachRolePolicy", "iam:CreateInstanceProfile",
+      "iam:CreateOpenIDConnectProvider", "iam:CreatePolicy", "iam:CreatePolicyVersion", "iam:CreateRole",
+      "iam:DeleteInstanceProfile", "iam:DeleteOpenIDConnectProvider", "iam:DeletePolicy", "iam:DeletePolicyVersion",
+      "iam:DeleteRole", "iam:DeleteRolePolicy", "iam:DetachRolePolicy", "iam:PutRolePolicy",
+      "iam:RemoveRoleFromInstanceProfile", "iam:TagInstanceProfile", "iam:TagOpenIDConnectProvider", "iam:TagPolicy",
+      "iam:TagRole", "iam:UntagInstanceProfile", "iam:UntagOpenIDConnectProvider", "iam:UntagPolicy", "iam:UntagRole",
+      "iam:UpdateAssumeRolePolicy", "iam:UpdateRole", "iam:UpdateRoleDescription",
+    ]
+    resources = local.own_iam
+  }
+
+  # Their frames only: this role never needs a value.
+  statement {
+    sid = "OwnSecrets"
+    actions = [
+      "secretsmanager:CreateSecret", "secretsmanager:DeleteSecret", "secretsmanager:RestoreSecret",
+      "secretsmanager:TagResource", "secretsmanager:UntagResource", "secretsmanager:UpdateSecret",
+    ]
+    resources = ["arn:${local.partition}:secretsmanager:${local.arn_prefix}:secret:${var.stack}/*"]
+  }
+
+  # What `make build-image` leaves, `make destroy` takes away.
+  statement {
+    sid       = "OwnImageParameters"
+    actions   = ["ssm:DeleteParameters", "ssm:GetParametersByPath"]
+    resources = ["arn:${local.partition}:ssm:${local.arn_prefix}:parameter/${var.stack}/image", "arn:${local.partition}:ssm:${local.arn_prefix}:parameter/${var.stack}/image/*"]
+  }
+
+  dynamic "statement" {
+    for_each = local.state_bucket
+
+    content {
+      sid       = "WriteTheState"
+      actions   = ["s3:DeleteObject", "s3:PutObject"]
+      resources = ["${statement.value}/${var.stack}/*"]
+    }
+  }
+}
+
+# `make build-image`: one machine, one image, one parameter. Everything it makes carries drover:image-of, and it may only
+# change or end what does. Never drover:stack: the janitor would take the machine for an orphan.
+data "aws_iam_policy_document" "image" {
+  #checkov:skip=CKV_AWS_356:Describe and Create calls of EC2 take no resource that exists
+  #checkov:skip=CKV_AWS_111:Create calls of EC2 take no resource that exists
+  #checkov:skip=CKV_AWS_109:CreateTags only while something is created
+  statement {
+    sid = "Look"
+    actions = [
+      "ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeInstanceStatus", "ec2:DescribeInstanceTypeOfferings",
+      "ec2:DescribeInstanceTypes", "ec2:DescribeRegions", "ec2:DescribeSecurityGroups", "ec2:DescribeSnapshots",
+      "ec2:DescribeSubnets", "ec2:DescribeTags", "ec2:DescribeVolumes", "ec2:DescribeVpcs",
+    ]
+    resources = ["*"]
+  }
+
+  statement {
+    sid     = "Launch"
+    actions = ["ec2:RunInstances"]
+    resources = [
+      "arn:${local.partition}:ec2:${local.region}::image/*",
+      "arn:${local.partition}:ec2:${local.region}::snapshot/*",
+      "arn:${local.partition}:ec2:${local.arn_prefix}:key-pair/packer_*",
+      "arn:${local.partition}:ec2:${local.arn_prefix}:network-interface/*",
+      "arn:${local.partition}:ec2:${local.arn_prefix}:security-group/${aws_security_group.builder.id}",
+      "arn:${local.partition}:ec2:${local.arn_prefix}:subnet/*",
+    ]
+  }
+
+  statement {
+    sid     = "LaunchTagged"
+    actions = ["ec2:RunInstances"]
+    resources = [
+      "arn:${local.partition}:ec2:${local.arn_prefix}:instance/*",
+      "arn:${local.partition}:ec2:${local.arn_prefix}:volume/*",
+    ]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestTag/drover:image-of"
+      values   = [var.stack]
+    }
+  }
+
+  # Packer makes a key pair for each build and deletes it after.
+  statement {
+    sid       = "OwnKeyPair"
+    actions   = ["ec2:CreateKeyPair", "ec2:DeleteKeyPair"]
+    resources = ["arn:${local.partition}:ec2:${local.arn_prefix}:key-pair/packer_*"]
+  }
+
+  statement {
+    sid       = "CreateImage"
+    actions   = ["ec2:CreateImage"]
+    resources = ["*"]
+  }
+
+  # As it creates, and, for the image and its snapshots, right after: that is how this builder of Packer's does it.
+  statement {
+    sid     = "Tag"
+    actions = ["ec2:CreateTags"]
+    resources = [
+      "arn:${local.partition}:ec2:${local.arn_prefix}:instance/*",
+      "arn:${local.partition}:ec2:${local.arn_prefix}:volume/*",
+      "arn:${local.partition}:ec2:${local.arn_prefix}:key-pair/packer_*",
+      "arn:${local.partition}:ec2:${local.region}::image/*",
+      "arn:${local.partition}:ec2:${local.region}::snapshot/*",
+    ]
+  }
+
+  statement {
+    sid = "OwnThings"
+    actions = [
+      "ec2:DeleteSnapshot", "ec2:DeleteVolume", "ec2:DeregisterImage", "ec2:DescribeImageAttribute",
+      "ec2:ModifyImageAttribute", "ec2:ModifyInstanceAttribute", "ec2:StopInstances", "ec2:TerminateInstances",
+    ]
+    resources = ["*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/drover:image-of"
+      values   = [var.stack]
+    }
+  }
+
+  statement {
+    sid       = "PassTheBuildersRole"
+    actions   = ["iam:PassRole"]
+    resources = [aws_iam_role.builder.arn]
+
+    condition {
+      test     = "StringEquals"
+      variable = "iam:PassedToService"
+      values   = ["ec2.amazonaws.com"]
+    }
+  }
+
+  # Packer asks whether the profile exists.
+  statement {
+    sid       = "LookAtTheBuildersProfile"
+    actions   = ["iam:GetInstanceProfile"]
+    resources = [aws_iam_instance_profile.builder.arn]
+  }
+
+  # SSH through Session Manager, to machines of this build only.
+  statement {
+    sid       = "OpenATunnel"
+    actions   = ["ssm:StartSession"]
+    resources = ["arn:${local.partition}:ec2:${local.arn_prefix}:instance/*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/drover:image-of"
+      values   = [var.stack]
+    }
+  }
+
+  statement {
+    sid     = "ThroughThisDocument"
+    actions = ["ssm:StartSession"]
+    resources = [
+      "arn:${local.partition}:ssm:${local.region}::document/AWS-StartPortForwardingSession",
+    ]
+  }
+
+  statement {
+    sid       = "CloseIt"
+    actions   = ["ssm:TerminateSession"]
+    resources = ["arn:${local.partition}:ssm:${local.arn_prefix}:session/*"]
+  }
+
+  statement {
+    sid       = "NameTheImage"
+    actions   = ["ssm:GetParameter", "ssm:GetParameters", "ssm:PutParameter"]
+    resources = ["arn:${local.partition}:ssm:${local.arn_prefix}:parameter/${var.stack}/image/*"]
+  }
+
+  # Terraform's outputs say where to build.
+  dynamic "statement" {
+    for_each = local.state_bucket
+
+    content {
+      sid       = "ReadTheState"
+      actions   = ["s3:GetObject", "s3:ListBucket"]
+      resources = [statement.value, "${statement.value}/${var.stack}/*"]
+    }
+  }
+}
+
+# `make deploy`, and an operator's `drover`. CloudFormation does the making, in the deployer's name: those permissions hold
+# only when CloudFormation is what asks.
+data "aws_iam_policy_document" "deploy" {
+  #checkov:skip=CKV_AWS_356:Describe calls, and calls that take no resource, are only made through CloudFormation
+  #checkov:skip=CKV_AWS_109:Roles by their names and under the boundary, and only through CloudFormation
+  #checkov:skip=CKV_AWS_111:Through CloudFormation only, by names where the service knows them
+  statement {
+    sid = "OwnStack"
+    actions = [
+      "cloudformation:CreateChangeSet", "cloudformation:DeleteChangeSet", "cloudformation:DeleteStack",
+      "cloudformation:DescribeChangeSet", "cloudformation:DescribeStackEvents", "cloudformation:DescribeStackResources",
+      "cloudformation:DescribeStacks", "cloudformation:ExecuteChangeSet", "cloudformation:GetTemplate",
+      "cloudformation:GetTemplateSummary", "cloudformation:ListStackResources",
+    ]
+    resources = [
+      "arn:${local.partition}:cloudformation:${local.arn_prefix}:stack/${var.stack}/*",
+      "arn:${local.partition}:cloudformation:${local.arn_prefix}:stack/aws-sam-cli-managed-default/*",
+      "arn:${local.partition}:cloudformation:${local.region}:aws:transform/Serverless-2016-10-31",
+    ]
+  }
+
+  # These take no stack, because there is none yet.
+  statement {
+    sid       = "LookForStacks"
+    actions   = ["cloudformation:GetTemplateSummary", "cloudformation:ValidateTemplate"]
+    resources = ["*"]
+  }
+
+  # The bucket that SAM keeps for the zips.
+  statement {
+    sid = "Zips"
+    actions = [
+      "s3:CreateBucket", "s3:GetBucketLocation", "s3:GetBucketPolicy", "s3:GetObject", "s3:ListBucket",
+      "s3:PutBucketPolicy", "s3:PutBucketPublicAccessBlock", "s3:PutBucketTagging", "s3:PutBucketVersioning",
+      "s3:PutEncryptionConfiguration", "s3:PutObject",
+    ]
+    resources = [
+      "arn:${local.partition}:s3:::aws-sam-cli-managed-default-*",
+      "arn:${local.partition}:s3:::aws-sam-cli-managed-default-*/*",
+    ]
+  }
+
+  statement {
+    sid = "OwnThings"
+    actions = [
+      "cloudwatch:DeleteAlarms", "cloudwatch:DescribeAlarms", "cloudwatch:PutMetricAlarm", "cloudwatch:TagResource",
+      "dynamodb:CreateTable", "dynamodb:DeleteTable", "dynamodb:DescribeContinuousBackups", "dynamodb:DescribeTable",
+      "dynamodb:DescribeTimeToLive", "dynamodb:ListTagsOfResource", "dynamodb:TagResource",
+      "dynamodb:UpdateContinuousBackups", "dynamodb:UpdateTable", "dynamodb:UpdateTimeToLive",
+      "events:DeleteRule", "events:DescribeRule", "events:PutRule", "events:PutTargets", "events:RemoveTargets",
+      "events:TagResource", "events:ListTargetsByRule",
+      "lambda:AddPermission", "lambda:CreateFunction", "lambda:CreateFunctionUrlConfig", "lambda:DeleteFunction",
+      "lambda:DeleteFunctionConcurrency", "lambda:DeleteFunctionEventInvokeConfig", "lambda:DeleteFunctionUrlConfig",
+      "lambda:GetFunction", "lambda:GetFunctionCodeSigningConfig", "lambda:GetFunctionConfiguration",
+      "lambda:GetFunctionEventInvokeConfig", "lambda:GetFunctionUrlConfig", "lambda:GetPolicy",
+      "lambda:GetRuntimeManagementConfig", "lambda:ListTags", "lambda:PutFunctionConcurrency",
+      "lambda:PutFunctionEventInvokeConfig", "lambda:RemovePermission", "lambda:TagResource",
+      "lambda:UntagResource", "lambda:UpdateFunctionCode", "lambda:UpdateFunctionConfiguration",
+      "lambda:UpdateFunctionUrlConfig",
+      "logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:DeleteMetricFilter", "logs:ListTagsForResource",
+      "logs:PutMetricFilter", "logs:PutRetentionPolicy", "logs:TagResource", "logs:DescribeMetricFilters",
+      "sns:CreateTopic", "sns:DeleteTopic", "sns:GetTopicAttributes", "sns:ListSubscriptionsByTopic",
+      "sns:ListTagsForResource", "sns:SetTopicAttributes", "sns:Subscribe", "sns:TagResource",
+      "sqs:CreateQueue", "sqs:DeleteQueue", "sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ListQueueTags",
+      "sqs:SetQueueAttributes", "sqs:TagQueue",
+    ]
+    resources = [
+      "arn:${local.partition}:cloudwatch:${local.arn_prefix}:alarm:${var.stack}: *",
+      "arn:${local.partition}:dynamodb:${local.arn_prefix}:table/${var.stack}",
+      "arn:${local.partition}:dynamodb:${local.arn_prefix}:table/${var.stack}-boot",
+      "arn:${local.partition}:events:${local.arn_prefix}:rule/${var.stack}-*",
+      "arn:${local.partition}:lambda:${local.arn_prefix}:function:${var.stack}-*",
+      "arn:${local.partition}:logs:${local.arn_prefix}:log-group:/aws/apigateway/${var.stack}-*",
+      "arn:${local.partition}:logs:${local.arn_prefix}:log-group:/aws/lambda/${var.stack}-*",
+      "arn:${local.partition}:sns:${local.arn_prefix}:${var.stack}-alarms",
+      "arn:${local.partition}:sqs:${local.arn_prefix}:${var.stack}",
+      "arn:${local.partition}:sqs:${local.arn_prefix}:${var.stack}-dead-letters",
+    ]
+
+    condition {
+      test     = "ForAnyValue:StringEquals"
+      variable = "aws:CalledVia"
+      values   = ["cloudformation.amazonaws.com"]
+    }
+  }
+
+  # Event sources have ids, subscriptions too, HTTP APIs are numbered: none can be named before it exists.
+  statement {
+    sid = "UnnamedThings"
+    actions = [
+      "apigateway:DELETE", "apigateway:GET", "apigateway:PATCH", "apigateway:POST", "apigateway:PUT",
+      "lambda:CreateEventSourceMapping", "lambda:DeleteEventSourceMapping", "lambda:GetEventSourceMapping",
+      "lambda:UpdateEventSourceMapping", "logs:CreateLogDelivery", "logs:DeleteLogDelivery", "logs:DescribeLogGroups",
+      "logs:DescribeResourcePolicies", "logs:GetLogDelivery", "logs:ListLogDeliveries", "logs:PutResourcePolicy",
+      "logs:UpdateLogDelivery", "sns:GetSubscriptionAttributes", "sns:Unsubscribe",
+    ]
+    resources = ["*"]
+
+    condition {
+      test     = "ForAnyValue:StringEquals"
+      variable = "aws:CalledVia"
+      values   = ["cloudformation.amazonaws.com"]
+    }
+  }
+
+  # The functions' roles, and only under the boundary: a deployer cannot mint an administrator.
+  statement {
+    sid       = "MakeRolesUnderTheBoundary"
+    actions   = ["iam:AttachRolePolicy", "iam:CreateRole", "iam:DeleteRolePolicy", "iam:DetachRolePolicy", "iam:PutRolePolicy"]
+    resources = local.function_roles
+
+    condition {
+      test     = "ArnEquals"
+      variable = "iam:PermissionsBoundary"
+      values   = [aws_iam_policy.boundary.arn]
+    }
+  }
+
+  statement {
+    sid       = "KeepRoles"
+    actions   = ["iam:DeleteRole", "iam:GetRole", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies", "iam:ListRolePolicies", "iam:TagRole", "iam:UpdateAssumeRolePolicy"]
+    resources = local.function_roles
+  }
+
+  statement {
+    sid = "KeepTheirPolicy"
+    actions = [
+      "iam:CreatePolicy", "iam:CreatePolicyVersion", "iam:DeletePolicy", "iam:DeletePolicyVersion", "iam:GetPolicy",
+      "iam:GetPolicyVersion", "iam:ListPolicyVersions",
+    ]
+    resources = ["arn:${local.partition}:iam::${local.account}:policy/${var.stack}-control-plane"]
+  }
+
+  statement {
+    sid       = "GiveThemToFunctions"
+    actions   = ["iam:PassRole"]
+    resources = local.function_roles
+
+    condition {
+      test     = "StringEquals"
+      variable = "iam:PassedToService"
+      values   = ["lambda.amazonaws.com"]
+    }
+  }
+
+  # `drover`: what the CLI reads and writes, by the same calls as the functions.
+  statement {
+    sid = "OperateTheTable"
+    actions = [
+      "dynamodb:BatchGetItem", "dynamodb:ConditionCheckItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem",
+      "dynamodb:Query",
+    ]
+    resources = ["arn:${local.partition}:dynamodb:${local.arn_prefix}:table/${var.stack}"]
+  }
+
+  statement {
+    sid       = "OperateThePools"
+    actions   = ["ec2:DescribeLaunchTemplates", "ec2:DescribeSubnets"]
+    resources = ["*"]
+  }
+
+  statement {
+    sid       = "FillTheSecrets"
+    actions   = ["secretsmanager:PutSecretValue"]
+    resources = ["arn:${local.partition}:secretsmanager:${local.arn_prefix}:secret:${var.stack}/*"]
+  }
+
+  # `drover` asks GitHub as the app. Nobody needs to read the webhook's secret but ingest.
+  statement {
+    sid       = "AskGitHub"
+    actions   = ["secretsmanager:GetSecretValue"]
+    resources = [aws_secretsmanager_secret.this["app"].arn]
+  }
+
+  dynamic "statement" {
+    for_each = local.state_bucket
+
+    content {
+      sid       = "ReadTheState"
+      actions   = ["s3:GetObject", "s3:ListBucket"]
+      resources = [statement.value, "${statement.value}/${var.stack}/*"]
+    }
+  }
+}
+
+locals {
+  function_roles = [for name in ["ingest", "scaler", "janitor"] : "arn:${local.partition}:iam::${local.account}:role/${var.stack}-${name}"]
+}
