@@ -1,0 +1,144 @@
+"""The scripts that change things, on tools that only say what they were asked."""
+
+import importlib.machinery
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import tempfile
+import unittest
+
+import project
+
+
+def module(name):
+    loader = importlib.machinery.SourceFileLoader(name.replace("-", "_"), str(project.ROOT / "infra" / name))
+    made = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    loader.exec_module(made)
+    return made
+
+
+class Tools:
+    """A folder of stand-ins for the PATH: each writes down how it was called, and answers with what it was given."""
+
+    def __init__(self, test, **answers):
+        self.folder = test.enterContext(tempfile.TemporaryDirectory(prefix="drover-tools-"))
+        self.log = pathlib.Path(self.folder) / "log"
+        self.log.touch()
+        for tool, answer in answers.items():
+            path = pathlib.Path(self.folder) / tool
+            path.write_text(f'#!/bin/sh\necho "{tool} $*" >>"{self.log}"\n{answer}\n', encoding="utf-8")
+            path.chmod(0o755)
+
+    def run(self, *command, **environment):
+        path = {"PATH": f"{self.folder}:{os.environ['PATH']}", "DROVER_TOOLS": self.folder}
+        return subprocess.run(
+            command, cwd=project.ROOT, env={**os.environ, **environment, **path}, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, check=False,
+        )
+
+    def calls(self):
+        return self.log.read_text(encoding="utf-8").splitlines()
+
+
+class PruneImages(unittest.TestCase):
+    def setUp(self):
+        images = {"Images": [
+            {"ImageId": f"ami-{day}", "CreationDate": f"2026-11-0{day}T00:00:00Z", "BlockDeviceMappings": [{"Ebs": {"SnapshotId": f"snap-{day}"}}, {"VirtualName": "ephemeral0"}]}
+            for day in (2, 5, 1, 4, 3)
+        ]}
+        self.tools = Tools(self, aws=f"case \"$*\" in *processor,Values=x86_64*) echo '{json.dumps(images)}';; *describe-images*) echo '{{\"Images\": []}}';; esac")
+
+    def test_the_newest_three_are_kept(self):
+        done = self.tools.run("infra/prune-images", "3", STACK="drover")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        changes = [call for call in self.tools.calls() if "describe" not in call]
+        self.assertEqual(changes, [
+            "aws ec2 deregister-image --image-id ami-2", "aws ec2 delete-snapshot --snapshot-id snap-2",
+            "aws ec2 deregister-image --image-id ami-1", "aws ec2 delete-snapshot --snapshot-id snap-1",
+        ])
+
+    def test_it_looks_only_at_the_stacks_own(self):
+        self.tools.run("infra/prune-images", "3", STACK="other")
+        for call in self.tools.calls():
+            if "describe-images" in call:
+                self.assertIn("--owners self", call)
+                self.assertIn("Name=tag:drover:image-of,Values=other", call)
+
+    def test_none_kept_takes_the_parameters_too(self):
+        self.tools.run("infra/prune-images", "0", STACK="drover")
+        self.assertEqual(sum("deregister-image" in call for call in self.tools.calls()), 5)
+        self.assertIn("aws ssm delete-parameters --names /drover/image/arm64", self.tools.calls())
+
+
+class Infrastructure(unittest.TestCase):
+    def tearDown(self):
+        (project.ROOT / "terraform/backend_override.tf").unlink(missing_ok=True)
+
+    def test_nothing_is_applied_without_being_asked_for(self):
+        tools = Tools(self, terraform="")
+        done = tools.run("infra/infrastructure", "apply", AUTO="")
+        self.assertNotEqual(done.returncode, 0)
+        self.assertFalse([call for call in tools.calls() if call.startswith("terraform apply")])
+
+    def test_what_is_applied_is_the_plan_that_was_shown(self):
+        tools = Tools(self, terraform="")
+        done = tools.run("infra/infrastructure", "apply", AUTO="1", STACK="blue", STATE_BUCKET="states")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        (plan,) = [call.split() for call in tools.calls() if call.startswith("terraform plan")]
+        (apply,) = [call.split() for call in tools.calls() if call.startswith("terraform apply")]
+        self.assertEqual(plan[plan.index("-out") + 1], apply[-1])
+        self.assertIn("stack=blue", plan)
+        backend = project.text("terraform/backend_override.tf")
+        self.assertIn('bucket       = "states"', backend)
+        self.assertIn('key          = "blue/terraform.tfstate"', backend)
+
+    def test_nothing_is_destroyed_under_a_running_machine(self):
+        tools = Tools(self, terraform="", aws="echo i-0123456789abcdef0")
+        done = tools.run("infra/infrastructure", "destroy", AUTO="1")
+        self.assertIn("i-0123456789abcdef0", done.stderr)
+        self.assertEqual(len(tools.calls()), 2, "terraform init, and one look at EC2")
+
+
+class Deploy(unittest.TestCase):
+    def test_parameters_are_terraforms_and_ones_own(self):
+        outputs = json.dumps({"Stack": "drover", "LaunchTemplateArns": "arn:a,arn:b"})
+        tools = Tools(self, terraform=f"case \"$*\" in *output*) echo '{outputs}';; esac", sam="", aws="echo '[]'", rustup="")
+        done = tools.run("infra/deploy", AUTO="1", STACK="drover", PARAMETERS="Architecture=x86_64 LogLevel=debug")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        (deploy,) = [call for call in tools.calls() if call.startswith("sam deploy")]
+        self.assertIn("--parameter-overrides Stack=drover LaunchTemplateArns=arn:a,arn:b Architecture=x86_64 LogLevel=debug", deploy)
+
+    def test_another_stacks_infrastructure_is_refused(self):
+        tools = Tools(self, terraform="case \"$*\" in *output*) echo '{\"Stack\": \"blue\"}';; esac", sam="", aws="")
+        done = tools.run("infra/deploy", AUTO="1", STACK="drover")
+        self.assertIn("another stack", done.stderr)
+        self.assertFalse([call for call in tools.calls() if call.startswith("sam")])
+
+
+class RunnerVersion(unittest.TestCase):
+    def setUp(self):
+        self.module = module("runner-version")
+        self.text = project.text("packer/variables.pkr.hcl")
+        self.newest = {"tag_name": "v9.999.0", "assets": [
+            {"name": "actions-runner-linux-x64-9.999.0.tar.gz", "digest": "sha256:" + "a" * 64},
+            {"name": "actions-runner-linux-arm64-9.999.0.tar.gz", "digest": "sha256:" + "b" * 64},
+            {"name": "actions-runner-linux-arm-9.999.0.tar.gz", "digest": "sha256:" + "c" * 64},
+        ]}
+
+    def test_an_update_writes_version_and_both_sums(self):
+        updated = self.module.updated(self.text, self.newest)
+        self.assertIn('"9.999.0"', updated)
+        self.assertRegex(updated, f'x86_64\\s+= "{"a" * 64}"')
+        self.assertRegex(updated, f'arm64\\s+= "{"b" * 64}"')
+        self.assertEqual(len(updated.splitlines()), len(self.text.splitlines()))
+
+    def test_a_release_without_a_sum_is_refused(self):
+        del self.newest["assets"][1]
+        with self.assertRaises(ValueError):
+            self.module.updated(self.text, self.newest)
+
+
+if __name__ == "__main__":
+    unittest.main()

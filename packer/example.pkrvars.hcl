@@ -1,0 +1,6 @@
+# Values of the right form, for `make check-infra`. `make build-image` takes the real ones from Terraform.
+region            = "eu-central-1"
+subnet_id         = "subnet-0123456789abcdef0"
+security_group_id = "sg-0123456789abcdef0"
+instance_profile  = "drover-builder"
+agent             = "example.pkrvars.hcl"

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Drover's agent, its unit, and the workspace on instance storage. Needs STACK.
+set -euo pipefail
+
+install --mode 0755 /tmp/drover-agent /usr/local/bin/drover-agent
+install --mode 0755 /tmp/verify.sh /usr/local/sbin/drover-verify-image
+install --mode 0755 /tmp/drover-workspace /usr/local/sbin/drover-workspace
+install --mode 0644 /tmp/drover-agent.service /tmp/drover-workspace@.service /etc/systemd/system/
+install --mode 0644 /tmp/90-drover-workspace.rules /etc/udev/rules.d/
+install --mode 0644 -D /tmp/agent.env /etc/drover/agent.env
+sed -i "s/@STACK@/$STACK/" /etc/drover/agent.env
+
+systemctl daemon-reload
+systemctl enable drover-agent.service
