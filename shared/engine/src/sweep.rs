@@ -125,6 +125,7 @@ async fn sweep_locked(
         }
     };
     let pools = hear_table(context, config, report).await;
+    tell_longest_wait(&pools, context.now());
     let known = match hear_strangers(context, machines.as_deref().unwrap_or_default(), &pools).await {
         Ok(known) => known,
         Err(error) => {
@@ -158,6 +159,13 @@ async fn sweep_locked(
     reap_all(context, config, &known, &plan, report).await;
     settle_all(context, config, report).await;
     plan.suspects
+}
+
+/// Says how long the job that is demand the longest has been waiting: the alarm on waiting jobs reads this line.
+fn tell_longest_wait(pools: &[(Pool, PoolView)], now: Timestamp) {
+    let waiting = pools.iter().flat_map(|(_, view)| view.waiting.values()).filter(|job| job.open);
+    let longest_wait_seconds = waiting.map(|job| now.duration_since(job.queued_at).as_secs()).max().unwrap_or(0).max(0);
+    tracing::info!(longest_wait_seconds, "the longest waiting job waits for {longest_wait_seconds} s");
 }
 
 /// The lists of every scope. One that cannot be read to the end is left out: it is not an empty one.
