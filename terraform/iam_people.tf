@@ -50,7 +50,7 @@ locals {
   )
 }
 
-# `make infrastructure`, `make destroy`.
+# `make infrastructure`. (`make destroy` takes away what others made, too, and is an administrator's.)
 data "aws_iam_policy_document" "infrastructure" {
   #checkov:skip=CKV_AWS_356:EC2's creating calls take no resource that exists; they are bound to the region
   #checkov:skip=CKV_AWS_109:It manages roles, by their names
@@ -103,13 +103,6 @@ data "aws_iam_policy_document" "infrastructure" {
       "secretsmanager:TagResource", "secretsmanager:UntagResource", "secretsmanager:UpdateSecret",
     ]
     resources = ["arn:${local.partition}:secretsmanager:${local.arn_prefix}:secret:${var.stack}/*"]
-  }
-
-  # What `make build-image` leaves, `make destroy` takes away.
-  statement {
-    sid       = "OwnImageParameters"
-    actions   = ["ssm:DeleteParameters", "ssm:GetParametersByPath"]
-    resources = ["arn:${local.partition}:ssm:${local.arn_prefix}:parameter/${var.stack}/image", "arn:${local.partition}:ssm:${local.arn_prefix}:parameter/${var.stack}/image/*"]
   }
 
   dynamic "statement" {

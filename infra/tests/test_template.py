@@ -1,5 +1,6 @@
 """template.yaml against the code it runs and the README it is described in."""
 
+import json
 import re
 import unittest
 
@@ -107,6 +108,19 @@ class Policies(Template):
             (passes,) = self.of(function, "iam:PassRole")
             self.assertEqual(passes["Resource"], project.PARAMETERS["RunnerRoleArn"])
             self.assertEqual(passes["Condition"], {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}})
+
+    def test_every_policy_lints(self):
+        # As CloudFormation would fill them in.
+        arns = {"Queue": "sqs:eu-central-1:123456789012:drover", "Table": "dynamodb:eu-central-1:123456789012:table/drover",
+                "BootTable": "dynamodb:eu-central-1:123456789012:table/drover-boot"}
+        for function in FUNCTIONS:
+            arns[f"{function.capitalize()}Logs"] = f"logs:eu-central-1:123456789012:log-group:/aws/lambda/drover-{function}:*"
+        for function in FUNCTIONS:
+            text = json.dumps({"Version": "2012-10-17", "Statement": self.statements(function)})
+            for name, arn in arns.items():
+                text = text.replace(f"<{name}.Arn>", f"arn:aws:{arn}")
+            self.assertNotIn("<", text)
+            self.assertEqual(project.lint(json.loads(text)), [], function)
 
     def test_the_boot_table_can_be_written_and_not_read(self):
         for function in ("scaler", "janitor"):
@@ -248,6 +262,27 @@ class Readme(Template):
         parameters = self.template["Parameters"]
         self.assertLessEqual(given, set(parameters))
         self.assertLessEqual({name for name, it in parameters.items() if "Default" not in it}, given)
+
+    def test_the_tests_that_the_threat_model_names_are_there(self):
+        sources = "".join(path.read_text(encoding="utf-8") for pattern in ("**/*.rs", "infra/tests/*.py") for path in sorted(project.ROOT.glob(pattern)) if "target" not in path.parts)
+        for threat, _, tests in project.rows("docs/security.md", "threat"):
+            named = project.names_in(tests)
+            self.assertTrue(named, f"no test holds off: {threat}")
+            for name in named:
+                self.assertTrue(re.search(rf"\b(fn|def) {name}\(", sources), f"{name} is no test, but docs/security.md names it")
+
+    def test_links_between_the_documents_lead_somewhere(self):
+        for document in ("README.md", *(f"docs/{path.name}" for path in (project.ROOT / "docs").glob("*.md"))):
+            for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", project.text(document)):
+                self.assertTrue((project.ROOT / document).parent.joinpath(target).exists(), f"{document}: {target}")
+
+    def test_make_targets_that_the_documents_name_are_there(self):
+        targets = set(re.findall(r"^([a-z-]+):", project.text("Makefile"), re.M))
+        for document in ("README.md", *(f"docs/{path.name}" for path in (project.ROOT / "docs").glob("*.md"))):
+            # Blocks of code, and code in a line.
+            for code in re.findall(r"```.*?```|`[^`]+`", project.text(document), re.S):
+                for command in re.findall(r"(?:^|`|\()make (?:--silent )?([a-z-]+)", code, re.M):
+                    self.assertIn(command, targets, document)
 
 
 if __name__ == "__main__":
