@@ -26,3 +26,59 @@ check:
 bench:
 	$(CARGO) build --workspace --release
 	$(TARGET)/release/bench $(ARGS)
+
+# Into an AWS account, in this order; docs/install.md explains. STACK, ARCH, AUTO, STATE_BUCKET and PARAMETERS are read from
+# the environment or the command line.
+
+export STACK ARCH AUTO STATE_BUCKET PARAMETERS
+STACK ?= drover
+
+.PHONY: setup plan infrastructure build-image deploy clean-deploy environment smoke destroy package runner-version check-infra
+
+## What cargo does not install: the tools of check-infra and deploy.
+setup:
+	infra/setup
+
+## What `make infrastructure` would do.
+plan:
+	infra/infrastructure plan
+
+## Network, roles, launch templates, secrets.
+infrastructure:
+	infra/infrastructure apply
+
+## The runners' image.
+build-image:
+	infra/build-image
+
+## Functions, queue, tables, schedule, alarms.
+deploy:
+	infra/deploy
+
+## The same, built anew.
+clean-deploy:
+	infra/deploy clean
+
+## What `drover` needs to know: eval "$(make --silent environment)"
+environment:
+	@infra/environment
+
+## Does it work?
+smoke:
+	infra/smoke
+
+## All of it away, but the table.
+destroy:
+	infra/infrastructure destroy
+
+## The functions' zips, and their sizes.
+package:
+	infra/package
+
+## How old the image's runner is.
+runner-version:
+	infra/runner-version
+
+## Everything above, checked without an account.
+check-infra:
+	infra/check
