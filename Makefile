@@ -27,11 +27,8 @@ bench:
 	$(CARGO) build --workspace --release
 	$(TARGET)/release/bench $(ARGS)
 
-# Into an AWS account, in this order; docs/install.md explains. STACK, ARCH, AUTO, STATE_BUCKET and PARAMETERS are read from
-# the environment or the command line.
-
-export STACK ARCH AUTO STATE_BUCKET PARAMETERS
-STACK ?= drover
+# Into an AWS account; docs/install.md explains. STACK, ARCH, AUTO, STATE_BUCKET and PARAMETERS come from the environment or
+# the command line.
 
 .PHONY: setup plan infrastructure build-image deploy clean-deploy environment smoke destroy package runner-version check-infra
 

@@ -7,9 +7,24 @@ locals {
   state_bucket = var.state_bucket == null ? [] : ["arn:${local.partition}:s3:::${var.state_bucket}"]
 }
 
+# Terraform's outputs say where to build and what to deploy.
+data "aws_iam_policy_document" "read_state" {
+  dynamic "statement" {
+    for_each = local.state_bucket
+
+    content {
+      sid       = "ReadTheState"
+      actions   = ["s3:GetObject", "s3:ListBucket"]
+      resources = [statement.value, "${statement.value}/${var.stack}/*"]
+    }
+  }
+}
+
 # `make plan`: everything Terraform reads. No secret's value, no object but its own state.
 data "aws_iam_policy_document" "plan" {
   #checkov:skip=CKV_AWS_356:Describe calls take no resource
+  source_policy_documents = [data.aws_iam_policy_document.read_state.json]
+
   statement {
     sid       = "Look"
     actions   = ["ec2:Describe*"]
@@ -30,16 +45,6 @@ data "aws_iam_policy_document" "plan" {
     sid       = "LookAtOwnSecrets"
     actions   = ["secretsmanager:DescribeSecret", "secretsmanager:GetResourcePolicy"]
     resources = ["arn:${local.partition}:secretsmanager:${local.arn_prefix}:secret:${var.stack}/*"]
-  }
-
-  dynamic "statement" {
-    for_each = local.state_bucket
-
-    content {
-      sid       = "ReadTheState"
-      actions   = ["s3:GetObject", "s3:ListBucket"]
-      resources = [statement.value, "${statement.value}/${var.stack}/*"]
-    }
   }
 }
 
@@ -122,6 +127,8 @@ data "aws_iam_policy_document" "image" {
   #checkov:skip=CKV_AWS_356:Describe and Create calls of EC2 take no resource that exists
   #checkov:skip=CKV_AWS_111:Create calls of EC2 take no resource that exists
   #checkov:skip=CKV_AWS_109:CreateTags only while something is created
+  source_policy_documents = [data.aws_iam_policy_document.read_state.json]
+
   statement {
     sid = "Look"
     actions = [
@@ -252,17 +259,6 @@ data "aws_iam_policy_document" "image" {
     actions   = ["ssm:GetParameter", "ssm:GetParameters", "ssm:PutParameter"]
     resources = ["arn:${local.partition}:ssm:${local.arn_prefix}:parameter/${var.stack}/image/*"]
   }
-
-  # Terraform's outputs say where to build.
-  dynamic "statement" {
-    for_each = local.state_bucket
-
-    content {
-      sid       = "ReadTheState"
-      actions   = ["s3:GetObject", "s3:ListBucket"]
-      resources = [statement.value, "${statement.value}/${var.stack}/*"]
-    }
-  }
 }
 
 # `make deploy`, and an operator's `drover`. CloudFormation does the making, in the deployer's name: those permissions hold
@@ -271,6 +267,8 @@ data "aws_iam_policy_document" "deploy" {
   #checkov:skip=CKV_AWS_356:Describe calls, and calls that take no resource, are only made through CloudFormation
   #checkov:skip=CKV_AWS_109:Roles by their names and under the boundary, and only through CloudFormation
   #checkov:skip=CKV_AWS_111:Through CloudFormation only, by names where the service knows them
+  source_policy_documents = [data.aws_iam_policy_document.read_state.json]
+
   statement {
     sid = "OwnStack"
     actions = [
@@ -437,16 +435,6 @@ data "aws_iam_policy_document" "deploy" {
     sid       = "AskGitHub"
     actions   = ["secretsmanager:GetSecretValue"]
     resources = [aws_secretsmanager_secret.this["app"].arn]
-  }
-
-  dynamic "statement" {
-    for_each = local.state_bucket
-
-    content {
-      sid       = "ReadTheState"
-      actions   = ["s3:GetObject", "s3:ListBucket"]
-      resources = [statement.value, "${statement.value}/${var.stack}/*"]
-    }
   }
 }
 
