@@ -42,6 +42,18 @@ data "aws_iam_policy_document" "plan" {
   }
 
   statement {
+    sid       = "LookAtOwnImages"
+    actions   = ["ssm:GetParameter", "ssm:GetParameters", "ssm:ListTagsForResource"]
+    resources = ["arn:${local.partition}:ssm:${local.arn_prefix}:parameter/${var.stack}/image/*"]
+  }
+
+  statement {
+    sid       = "LookForParameters"
+    actions   = ["ssm:DescribeParameters"]
+    resources = ["*"]
+  }
+
+  statement {
     sid       = "LookAtOwnSecrets"
     actions   = ["secretsmanager:DescribeSecret", "secretsmanager:GetResourcePolicy"]
     resources = ["arn:${local.partition}:secretsmanager:${local.arn_prefix}:secret:${var.stack}/*"]
@@ -98,6 +110,12 @@ data "aws_iam_policy_document" "infrastructure" {
       "iam:UpdateAssumeRolePolicy", "iam:UpdateRole", "iam:UpdateRoleDescription",
     ]
     resources = local.own_iam
+  }
+
+  statement {
+    sid       = "OwnImages"
+    actions   = ["ssm:AddTagsToResource", "ssm:DeleteParameter", "ssm:PutParameter", "ssm:RemoveTagsFromResource"]
+    resources = ["arn:${local.partition}:ssm:${local.arn_prefix}:parameter/${var.stack}/image/*"]
   }
 
   # Their frames only: this role never needs a value.

@@ -1,3 +1,40 @@
+locals {
+  # Image parameters by their last part, and the architecture of what they hold. Two classes may share one.
+  images = { for class in values(var.runner_classes) : coalesce(class.image, class.architecture) => class.architecture... }
+}
+
+# Which image runners are launched from: `make build-image` writes it, Terraform only makes sure that there is one, because
+# EC2 resolves it when a template is made. Until the first build that is Ubuntu's own image, which has no agent: a pool that
+# launches it sees boot failures and stops trying.
+resource "aws_ssm_parameter" "image" {
+  #checkov:skip=CKV2_AWS_34:An image's id is no secret, and EC2 resolves only plain parameters
+  for_each = local.images
+
+  name           = "/${var.stack}/image/${each.key}"
+  description    = "Drover: the image that runners are launched from"
+  type           = "String"
+  data_type      = "aws:ec2:image"
+  insecure_value = data.aws_ami.ubuntu[each.value[0]].id
+  tags           = local.part_of
+
+  lifecycle {
+    ignore_changes = [insecure_value, value]
+  }
+}
+
+data "aws_ami" "ubuntu" {
+  for_each = toset([for class in values(var.runner_classes) : class.architecture])
+
+  # Canonical.
+  owners      = ["099720109477"]
+  most_recent = true
+
+  filter {
+    name   = "name"
+    values = ["ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-${each.key == "arm64" ? "arm64" : "amd64"}-server-*"]
+  }
+}
+
 # What a runner's machine is, one template a class. The scaler may launch from these and nothing else, and may replace
 # none of their resources: what stands here is what runs.
 resource "aws_launch_template" "runner" {
@@ -10,7 +47,7 @@ resource "aws_launch_template" "runner" {
 
   # Resolved at each launch: a new image is in force as soon as `make build-image` has written the parameter, without a new
   # version of the template. An image that fails in verification never gets there.
-  image_id = "resolve:ssm:/${var.stack}/image/${coalesce(each.value.image, each.value.architecture)}"
+  image_id = "resolve:ssm:${aws_ssm_parameter.image[coalesce(each.value.image, each.value.architecture)].name}"
 
   # A machine ends by powering itself off. Anything else here would leave it stopped, and its volume paid for.
   instance_initiated_shutdown_behavior = "terminate"

@@ -92,6 +92,9 @@ class Policies(Template):
                 # It stands in the request, so IsLaunchTemplateResource would not hold for it.
                 self.assertEqual(condition["StringEquals"], {"aws:ResourceTag/drover:stack": "drover"})
                 self.assertEqual(kinds, {"subnet"})
+            elif "network-interface" in kinds:
+                # The launch makes it, in that subnet.
+                self.assertEqual(kinds, {"network-interface"})
             else:
                 self.assertEqual(condition["Bool"], {"ec2:IsLaunchTemplateResource": "true"})
             if kinds & {"instance", "volume"}:
@@ -121,6 +124,9 @@ class Policies(Template):
                 text = text.replace(f"<{name}.Arn>", f"arn:aws:{arn}")
             self.assertNotIn("<", text)
             self.assertEqual(project.lint(json.loads(text)), [], function)
+        # IAM's limit, without white space.
+        policy = resolved(self.properties["ControlPlanePolicy"]["PolicyDocument"])
+        self.assertLessEqual(len(json.dumps(policy, separators=(",", ":"))), 6_144)
 
     def test_the_boot_table_can_be_written_and_not_read(self):
         for function in ("scaler", "janitor"):

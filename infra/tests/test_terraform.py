@@ -21,10 +21,23 @@ INLINE_LIMIT = 10_240
 MANAGED_LIMIT = 6_144
 
 
+def ubuntu(number, architecture):
+    """An official image, as the emulator is told of it."""
+    return {
+        "ami_id": f"ami-{number:017x}", "name": f"ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-{architecture}-server-20261101",
+        "description": "Canonical, Ubuntu, 24.04 LTS", "owner_id": "099720109477", "public": True, "state": "available",
+        "virtualization_type": "hvm", "architecture": "arm64" if architecture == "arm64" else "x86_64", "platform": None,
+        "image_type": "machine", "hypervisor": "xen", "root_device_name": "/dev/sda1", "root_device_type": "ebs", "sriov": "simple",
+    }
+
+
 class Emulator:
     """moto's server on a free port, and clients of it."""
 
     def __enter__(self):
+        self.images = tempfile.NamedTemporaryFile("w", suffix=".json")
+        json.dump([ubuntu(1, "amd64"), ubuntu(2, "arm64")], self.images)
+        self.images.flush()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -37,6 +50,7 @@ class Emulator:
             "AWS_REGION": REGION,
             # AmazonSSMManagedInstanceCore is attached.
             "MOTO_IAM_LOAD_MANAGED_POLICIES": "true",
+            "MOTO_AMIS_PATH": self.images.name,
         }
         server = pathlib.Path(sys.executable).with_name("moto_server")
         self.process = subprocess.Popen(
@@ -55,6 +69,7 @@ class Emulator:
     def __exit__(self, *_):
         self.process.terminate()
         self.process.wait()
+        self.images.close()
 
     def client(self, service):
         return boto3.client(
@@ -161,6 +176,13 @@ class Applied:
                 for specification in data["TagSpecifications"]:
                     self.assertNotIn("drover:stack", tags_of(specification), "a machine started by hand would be an orphan")
         self.assertEqual(set(self.output["sam_parameters"]["LaunchTemplateArns"].split(",")), arns)
+
+    def test_each_template_has_an_image_from_the_beginning(self):
+        ssm = self.emulator.client("ssm")
+        for _, data in self.launch_templates():
+            parameter = ssm.get_parameter(Name=data["ImageId"].removeprefix("resolve:ssm:"))["Parameter"]
+            self.assertEqual(parameter["DataType"], "aws:ec2:image")
+            self.assertEqual(len(self.ec2.describe_images(ImageIds=[parameter["Value"]])["Images"]), 1)
 
     def test_nothing_comes_in_to_a_runner_and_only_https_goes_out(self):
         group = self.group("runner")
@@ -279,11 +301,14 @@ class NewVpc(Applied, unittest.TestCase):
                 self.assertEqual(statement["Condition"], {"ArnEquals": {"iam:PermissionsBoundary": boundary}})
                 self.assertEqual({arn.rsplit("-", 1)[1] for arn in statement["Resource"]}, set(project.FUNCTIONS))
 
-    def test_a_second_apply_makes_and_replaces_nothing(self):
+    def test_a_second_apply_makes_and_replaces_nothing_and_keeps_the_image_that_was_built(self):
+        ssm, name = self.emulator.client("ssm"), "/drover/image/x86_64"
+        ssm.put_parameter(Name=name, Value="ami-00000000000000002", Type="String", DataType="aws:ec2:image", Overwrite=True)
         # The emulator keeps a template's own tags among those of its machines, so templates and what names them are read
         # back as changed. Nothing else may be, and nothing made or replaced.
         self.terraform.run("plan", "-input=false", "-out=again")
         plan = json.loads(self.terraform.run("show", "-json", "again"))
+        self.assertEqual(ssm.get_parameter(Name=name)["Parameter"]["Value"], "ami-00000000000000002")
         changed = [it for it in plan["resource_changes"] if it["mode"] == "managed" and it["change"]["actions"] != ["no-op"]]
         self.assertEqual({tuple(it["change"]["actions"]) for it in changed} - {("update",)}, set())
         self.assertLessEqual({it["type"] for it in changed}, {"aws_launch_template", "aws_iam_policy", "aws_iam_role_policy"})
