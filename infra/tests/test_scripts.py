@@ -5,6 +5,8 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
+import shutil
 import subprocess
 import tempfile
 import unittest
@@ -114,6 +116,43 @@ class Deploy(unittest.TestCase):
         done = tools.run("infra/deploy", AUTO="1", STACK="drover")
         self.assertIn("another stack", done.stderr)
         self.assertFalse([call for call in tools.calls() if call.startswith("sam")])
+
+
+class SamBuild(unittest.TestCase):
+    """What `sam build` makes of the template, with a cargo that says what it was asked for and builds nothing."""
+
+    def build(self, architecture):
+        folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory(prefix="drover-sam-")))
+        cargo = shutil.which("cargo")
+        self.assertIsNotNone(cargo, "cargo is missing")
+        tools = Tools(self, cargo=f"""
+            if [ "$1 $2" = "lambda build" ]; then
+                mkdir -p "$CARGO_TARGET_DIR/lambda/$(basename "$PWD")"
+                echo "$PWD" >"$CARGO_TARGET_DIR/lambda/$(basename "$PWD")/bootstrap"
+            else
+                exec {cargo} "$@"
+            fi""")
+        done = tools.run(
+            "sam", "build", "--build-dir", str(folder / "build"), "--parameter-overrides", f"Architecture={architecture}",
+            CARGO_TARGET_DIR=str(folder / "target"), SAM_CLI_TELEMETRY="0", AWS_DEFAULT_REGION="eu-central-1",
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return folder / "build", [call for call in tools.calls() if "lambda build" in call]
+
+    def test_each_function_is_its_own_package_for_the_architecture_that_was_asked_for(self):
+        for architecture, command in (("arm64", "cargo lambda build --release --arm64"), ("x86_64", "cargo lambda build --release")):
+            built, calls = self.build(architecture)
+            self.assertEqual(calls, [command] * 3)
+            for function in project.FUNCTIONS:
+                packed = (built / function.capitalize() / "bootstrap").read_text(encoding="utf-8")
+                self.assertEqual(packed.strip(), str(project.ROOT / function))
+
+    def test_what_is_deployed_has_no_aliases(self):
+        # CloudFormation refuses them; SAM writes them out.
+        built, _ = self.build("arm64")
+        text = (built / "template.yaml").read_text(encoding="utf-8")
+        self.assertFalse(re.search(r"(?m)^\s*(- |\w+: )?[&*]\w+$|<<:", text))
+        self.assertEqual(text.count("xray:PutTraceSegments"), 3)
 
 
 class RunnerVersion(unittest.TestCase):
