@@ -111,10 +111,8 @@ pub struct Withheld {
 pub struct Webhooks {
     /// Where the deliveries are.
     pub world: Arc<World>,
-    /// Where they go.
+    /// Where they went when the sandbox began. Where they go, and what they are signed with, is the model's hook.
     pub url: String,
-    /// What they are signed with.
-    pub secret: Mutex<String>,
     /// What goes wrong.
     pub mischief: Mischief,
     /// To post with.
@@ -133,9 +131,15 @@ struct Sent {
 
 impl Webhooks {
     /// Nothing sent yet.
-    pub fn new(world: Arc<World>, url: String, secret: String, mischief: Mischief, http: reqwest::Client) -> Self {
-        let (secret, sent, withheld) = (Mutex::new(secret), Mutex::default(), Mutex::default());
-        Self { world, url, secret, mischief, http, sent, withheld }
+    pub fn new(world: Arc<World>, url: String, mischief: Mischief, http: reqwest::Client) -> Self {
+        Self { world, url, mischief, http, sent: Mutex::default(), withheld: Mutex::default() }
+    }
+
+    fn hook(&self) -> (String, String) {
+        self.world.look(|state| {
+            let hook = state.github.hook();
+            (hook.url.clone(), hook.secret.clone().unwrap_or_default())
+        })
     }
 
     /// Keeps a job's `queued` from being sent, and gives what would have been: for somebody else to post.
@@ -143,7 +147,7 @@ impl Webhooks {
         self.withheld.lock().expect("nobody panics while holding it").insert(job);
         let delivery = self.world.look(|state| state.github.deliveries().find(|it| it.event.job.id == job).cloned())?;
         let body = body(&delivery.event);
-        let signature = signature(&self.secret.lock().expect("nobody panics while holding it"), body.as_bytes());
+        let signature = signature(&self.hook().1, body.as_bytes());
         Some(Withheld { guid: delivery.guid, body, signature })
     }
 
@@ -188,11 +192,11 @@ impl Webhooks {
 
     async fn post(&self, delivery: &Delivery) {
         let body = body(&delivery.event);
-        let secret = self.secret.lock().expect("nobody panics while holding it").clone();
+        let (url, secret) = self.hook();
         let began = SystemClock.now();
         let answer = self
             .http
-            .post(&self.url)
+            .post(url)
             .timeout(PATIENCE)
             .header("content-type", "application/json")
             .header("user-agent", "GitHub-Hookshot/sandbox")

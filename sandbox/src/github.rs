@@ -7,24 +7,32 @@ use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::KeyPair as _;
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State as Shared};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::extract::{Path, Query, Request, State as Shared};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, patch, post};
 use axum::{Json, Router};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use engine::ports::Clock;
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use platform::clock::SystemClock;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use world::github::{
-    Caller as Charged, Failure, GitHub, GroupId, InstallationId, JitRequest, Job, JobId, Owner, OwnerKind, Paging,
-    Runner, RunnerId, Scope,
+    App, Attempts, Caller as Charged, CheckOutput, CheckRun, CheckRunChange, CheckRunId, DEFAULT_GROUP, Delivery,
+    DeliveryId, Failure, GitHub, Group, GroupId, HookConfig, InstallationId, JitRequest, Job, JobId, Owner, OwnerId,
+    OwnerKind, Paging, Repository, RepositoryId, Run, RunId, Runner, RunnerId, Scope, Visibility,
 };
 
 use crate::calls::{Caller, Calls, hang_up};
 use crate::state::{State, World};
+
+/// GitHub's longest life of a JWT.
+const LONGEST_JWT: i64 = 600;
 
 /// The app's key, as GitHub hands it out once.
 pub struct AppKey {
@@ -68,24 +76,274 @@ pub struct Api {
     pub key: AppKey,
 }
 
-/// The routes.
+/// The routes. A repository that was renamed is found by its old name, on a detour that its caller has to follow.
 pub fn router(api: Arc<Api>) -> Router {
-    Router::new()
+    let routes = Router::new()
+        .route("/app", get(app))
+        .route("/app/installations", get(installations))
+        .route("/app/installations/{id}/access_tokens", post(access_tokens))
+        .route("/app/hook/config", get(hook).patch(change_hook))
+        .route("/app/hook/deliveries", get(deliveries))
+        .route("/app/hook/deliveries/{id}/attempts", post(redeliver))
+        .route("/app-manifests/{code}/conversions", post(convert_manifest))
         .route("/orgs/{org}/installation", get(org_installation))
         .route("/repos/{owner}/{repo}/installation", get(repo_installation))
-        .route("/app/installations/{id}/access_tokens", post(access_tokens))
         .route("/orgs/{org}/actions/runners/generate-jitconfig", post(org_jit))
         .route("/repos/{owner}/{repo}/actions/runners/generate-jitconfig", post(repo_jit))
         .route("/orgs/{org}/actions/runners", get(org_runners))
         .route("/repos/{owner}/{repo}/actions/runners", get(repo_runners))
         .route("/orgs/{org}/actions/runners/{id}", get(org_runner).delete(org_delete))
         .route("/repos/{owner}/{repo}/actions/runners/{id}", get(repo_runner).delete(repo_delete))
+        .route("/orgs/{org}/actions/runner-groups", get(runner_groups))
         .route("/repos/{owner}/{repo}/actions/jobs/{id}", get(job))
-        .with_state(api)
+        .route("/repos/{owner}/{repo}/actions/jobs/{id}/rerun", post(rerun))
+        .route("/repos/{owner}/{repo}/actions/runs", get(runs))
+        .route("/repos/{owner}/{repo}/actions/runs/{id}/jobs", get(run_jobs))
+        .route("/repos/{owner}/{repo}/check-runs", post(create_check_run))
+        .route("/repos/{owner}/{repo}/check-runs/{id}", patch(update_check_run))
+        .with_state(api.clone());
+    // Around the routes, because it changes the path that they see.
+    Router::new().fallback_service(routes).layer(from_fn_with_state(api, renamed))
+}
+
+/// GitHub answers calls under a repository's old name with the address of its number, 301 for reading and 307 for the rest,
+/// and serves it there.
+async fn renamed(api: Shared<Arc<Api>>, mut request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
+    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    let parts: Vec<&str> = path.trim_start_matches('/').splitn(4, '/').collect();
+    match parts[..] {
+        ["repos", owner, name, rest] => {
+            let moved = api.world.look(|state| match state.github.find_repository(owner, name) {
+                Some(_) => None,
+                None => state.github.moved(owner, name),
+            });
+            let Some(id) = moved else { return next.run(request).await };
+            let host = request.headers().get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
+            let location = format!("http://{host}/repositories/{id}/{rest}{query}");
+            let (status, message) = match *request.method() {
+                Method::GET => (StatusCode::MOVED_PERMANENTLY, "Moved Permanently"),
+                _ => (StatusCode::TEMPORARY_REDIRECT, "Temporary Redirect"),
+            };
+            let body =
+                json!({ "message": message, "url": location, "documentation_url": "https://docs.github.com/rest" });
+            let answer = async { (status, [("location", location)], Json(body)).into_response() };
+            api.calls.answer(&Caller::ControlPlane, "GitHub", "a repository's old name", answer).await
+        }
+        ["repositories", id, ..] => {
+            let rest = parts[2..].join("/");
+            let found = id.parse().ok().and_then(|id| {
+                api.world.look(|state| {
+                    let repository = state.github.repository(RepositoryId(id))?;
+                    Some(format!("/repos/{}/{}/{rest}{query}", repository.owner_login, repository.name))
+                })
+            });
+            match found.and_then(|path| path.parse::<Uri>().ok()) {
+                Some(uri) => *request.uri_mut() = uri,
+                None => return StatusCode::NOT_FOUND.into_response(),
+            }
+            next.run(request).await
+        }
+        _ => next.run(request).await,
+    }
 }
 
 type Org = Path<String>;
 type Repo = Path<(String, String)>;
+type InRepo = Path<(String, String, u64)>;
+
+async fn app(api: Shared<Arc<Api>>, headers: HeaderMap) -> Response {
+    api.as_app("GET /app", &headers, |state, now| {
+        let (app, installed) = state.github.get_app(now)?;
+        let mut body = app_json(&app);
+        body["installations_count"] = json!(installed);
+        Ok((StatusCode::OK, body))
+    })
+    .await
+}
+
+async fn installations(api: Shared<Arc<Api>>, query: Query<List>, headers: HeaderMap) -> Response {
+    api.as_app("GET /app/installations", &headers, |state, now| {
+        let listed = state.github.list_installations(query.paging(), now)?;
+        Ok((StatusCode::OK, listed.items.iter().map(|owner| installation_json(&state.github, owner)).collect()))
+    })
+    .await
+}
+
+async fn hook(api: Shared<Arc<Api>>, headers: HeaderMap) -> Response {
+    api.as_app("GET /app/hook/config", &headers, |state, now| {
+        Ok((StatusCode::OK, hook_json(&state.github.get_hook(now)?)))
+    })
+    .await
+}
+
+async fn change_hook(api: Shared<Arc<Api>>, headers: HeaderMap, body: Bytes) -> Response {
+    #[derive(Deserialize)]
+    struct Wanted {
+        url: Option<String>,
+        secret: Option<String>,
+    }
+    let wanted = parsed::<Wanted>(&body);
+    api.as_app("PATCH /app/hook/config", &headers, |state, now| {
+        let wanted = wanted?;
+        Ok((StatusCode::OK, hook_json(&state.github.update_hook(wanted.url, wanted.secret, now)?)))
+    })
+    .await
+}
+
+/// Pages by cursor: where the next one is stands in the header `link`.
+async fn deliveries(api: Shared<Arc<Api>>, query: Query<List>, headers: HeaderMap) -> Response {
+    let mut link = None;
+    let mut answer = api
+        .as_app("GET /app/hook/deliveries", &headers, |state, now| {
+            let per_page = query.per_page.unwrap_or(30);
+            let (page, next) = state.github.list_deliveries(per_page, query.cursor.as_deref(), now)?;
+            let host = headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
+            link = next.map(|cursor| {
+                format!("<http://{host}/app/hook/deliveries?per_page={per_page}&cursor={cursor}>; rel=\"next\"")
+            });
+            Ok((StatusCode::OK, page.iter().map(delivery_json).collect()))
+        })
+        .await;
+    if let Some(link) = link.and_then(|link| HeaderValue::from_str(&link).ok()) {
+        answer.headers_mut().insert("link", link);
+    }
+    answer
+}
+
+async fn redeliver(api: Shared<Arc<Api>>, Path(id): Path<u64>, headers: HeaderMap) -> Response {
+    api.as_app("POST /app/hook/deliveries/{id}/attempts", &headers, |state, now| {
+        state.github.redeliver(DeliveryId(id), now)?;
+        Ok((StatusCode::ACCEPTED, json!({})))
+    })
+    .await
+}
+
+/// Needs no credentials: the code is one.
+async fn convert_manifest(api: Shared<Arc<Api>>, Path(code): Path<String>) -> Response {
+    let answer = async {
+        api.world.act(|state, now| {
+            let done = state.github.convert_manifest(&code, now).map(|app| {
+                let mut body = app_json(&app);
+                body["client_id"] = json!(format!("Iv1.{:016x}", app.id));
+                body["client_secret"] = json!("the model of GitHub has no users to log in");
+                body["webhook_secret"] = json!(state.github.hook().secret);
+                body["pem"] = json!(api.key.private);
+                (StatusCode::CREATED, body)
+            });
+            respond(state, Charged::Anonymous, done, now)
+        })
+    };
+    api.calls.answer(&Caller::ControlPlane, "GitHub", "POST /app-manifests/{code}/conversions", answer).await
+}
+
+async fn runner_groups(api: Shared<Arc<Api>>, Path(org): Org, query: Query<List>, headers: HeaderMap) -> Response {
+    api.as_installation("GET /orgs/{org}/actions/runner-groups", &headers, |state, caller, now| {
+        let visible_to = query.visible_to_repository.as_deref();
+        let listed = state.github.list_groups(caller, &org, visible_to, query.paging(), now)?;
+        let groups: Vec<Value> = listed.items.iter().map(|group| group_json(group, &org)).collect();
+        Ok((StatusCode::OK, json!({ "total_count": listed.total, "runner_groups": groups })))
+    })
+    .await
+}
+
+async fn runs(api: Shared<Arc<Api>>, Path((owner, repo)): Repo, query: Query<List>, headers: HeaderMap) -> Response {
+    api.as_installation("GET /repos/{owner}/{repo}/actions/runs", &headers, |state, caller, now| {
+        let status = query.status.as_deref();
+        let listed = state.github.list_runs(caller, &owner, &repo, status, query.paging(), now)?;
+        let runs: Vec<Value> = listed.items.iter().map(|run| run_json(&state.github, run)).collect();
+        Ok((StatusCode::OK, json!({ "total_count": listed.total, "workflow_runs": runs })))
+    })
+    .await
+}
+
+async fn run_jobs(
+    api: Shared<Arc<Api>>,
+    Path((owner, repo, id)): InRepo,
+    query: Query<List>,
+    headers: HeaderMap,
+) -> Response {
+    let attempts = if query.filter.as_deref() == Some("all") { Attempts::All } else { Attempts::Latest };
+    api.as_installation("GET /repos/{owner}/{repo}/actions/runs/{id}/jobs", &headers, |state, caller, now| {
+        let listed = state.github.list_run_jobs(caller, &owner, &repo, RunId(id), attempts, query.paging(), now)?;
+        let jobs: Vec<Value> = listed.items.iter().map(|job| job_json(&state.github, job, &owner, &repo)).collect();
+        Ok((StatusCode::OK, json!({ "total_count": listed.total, "jobs": jobs })))
+    })
+    .await
+}
+
+async fn rerun(api: Shared<Arc<Api>>, Path((owner, repo, id)): InRepo, headers: HeaderMap) -> Response {
+    api.as_installation("POST /repos/{owner}/{repo}/actions/jobs/{id}/rerun", &headers, |state, caller, now| {
+        state.github.rerun_job(caller, &owner, &repo, JobId(id), now)?;
+        Ok((StatusCode::CREATED, json!({})))
+    })
+    .await
+}
+
+#[derive(Deserialize)]
+struct WantedCheckRun {
+    head_sha: Option<String>,
+    name: Option<String>,
+    external_id: Option<String>,
+    status: Option<String>,
+    conclusion: Option<String>,
+    details_url: Option<String>,
+    output: Option<WantedOutput>,
+}
+
+#[derive(Deserialize)]
+struct WantedOutput {
+    title: String,
+    summary: String,
+}
+
+impl WantedCheckRun {
+    fn change(self) -> CheckRunChange {
+        CheckRunChange {
+            name: self.name,
+            external_id: self.external_id,
+            status: self.status,
+            conclusion: self.conclusion,
+            details_url: self.details_url,
+            output: self.output.map(|output| CheckOutput { title: output.title, summary: output.summary }),
+        }
+    }
+}
+
+async fn create_check_run(
+    api: Shared<Arc<Api>>,
+    Path((owner, repo)): Repo,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let wanted = parsed::<WantedCheckRun>(&body);
+    api.as_installation("POST /repos/{owner}/{repo}/check-runs", &headers, |state, caller, now| {
+        let mut wanted = wanted?;
+        let head_sha = wanted.head_sha.take().unwrap_or_default();
+        let made = state.github.create_check_run(caller, &owner, &repo, &head_sha, wanted.change(), now)?;
+        Ok((StatusCode::CREATED, check_run_json(&made, state.github.app(), &owner, &repo)))
+    })
+    .await
+}
+
+async fn update_check_run(
+    api: Shared<Arc<Api>>,
+    Path((owner, repo, id)): InRepo,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let wanted = parsed::<WantedCheckRun>(&body);
+    api.as_installation("PATCH /repos/{owner}/{repo}/check-runs/{id}", &headers, |state, caller, now| {
+        let change = wanted?.change();
+        let made = state.github.update_check_run(caller, &owner, &repo, CheckRunId(id), change, now)?;
+        Ok((StatusCode::OK, check_run_json(&made, state.github.app(), &owner, &repo)))
+    })
+    .await
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|error| Failure::Unprocessable(error.to_string()))
+}
 
 async fn org_installation(api: Shared<Arc<Api>>, Path(org): Org, headers: HeaderMap) -> Response {
     api.installation("GET /orgs/{org}/installation", Scope::organization(&org), &headers).await
@@ -98,9 +356,9 @@ async fn repo_installation(api: Shared<Arc<Api>>, Path((owner, repo)): Repo, hea
 async fn access_tokens(api: Shared<Arc<Api>>, Path(id): Path<u64>, headers: HeaderMap) -> Response {
     api.as_app("POST /app/installations/{id}/access_tokens", &headers, |state, now| {
         let made = state.github.create_token(InstallationId(id), now)?;
-        let permissions = json!({ "actions": "read", "metadata": "read", "organization_self_hosted_runners": "write" });
         let body = json!({
-            "token": made.token, "expires_at": made.expires_at, "permissions": permissions, "repository_selection": "all",
+            "token": made.token, "expires_at": made.expires_at + state.github_ahead, "permissions": permissions(),
+            "repository_selection": "all",
         });
         Ok((StatusCode::CREATED, body))
     })
@@ -121,6 +379,16 @@ struct List {
     page: Option<usize>,
     per_page: Option<usize>,
     name: Option<String>,
+    status: Option<String>,
+    filter: Option<String>,
+    cursor: Option<String>,
+    visible_to_repository: Option<String>,
+}
+
+impl List {
+    fn paging(&self) -> Paging {
+        Paging { page: self.page.unwrap_or(1), per_page: self.per_page.unwrap_or(30) }
+    }
 }
 
 async fn org_runners(api: Shared<Arc<Api>>, Path(org): Org, query: Query<List>, headers: HeaderMap) -> Response {
@@ -188,13 +456,13 @@ impl Api {
         let answer = async {
             self.world.act(|state, now| {
                 let done = if is_app { act(state, now) } else { Err(Failure::Unauthorized) };
-                respond(&mut state.github, Charged::App, done, now)
+                respond(state, Charged::App, done, now)
             })
         };
         self.calls.answer(&Caller::ControlPlane, "GitHub", operation, answer).await
     }
 
-    /// A call in an installation's name, by its token.
+    /// A call in an installation's name, by its token. Whoever has the answer already is told so, for free.
     async fn as_installation(
         &self,
         operation: &str,
@@ -205,16 +473,33 @@ impl Api {
         let answer = async {
             self.world.act(|state, now| match state.github.authorize(&token, now) {
                 Ok(caller) => {
+                    let charged = Charged::Installation(caller);
                     let done = act(state, caller, now);
-                    respond(&mut state.github, Charged::Installation(caller), done, now)
+                    let tag = match &done {
+                        Ok((StatusCode::OK, body)) if operation.starts_with("GET ") => Some(entity_tag(body)),
+                        _ => None,
+                    };
+                    let known = headers.get("if-none-match").and_then(|known| known.to_str().ok());
+                    let unchanged = tag.is_some() && known == tag.as_deref();
+                    let mut answer = match unchanged {
+                        true => {
+                            state.github.not_modified(charged, now);
+                            respond(state, charged, Ok((StatusCode::NOT_MODIFIED, Value::Null)), now)
+                        }
+                        false => respond(state, charged, done, now),
+                    };
+                    if let Some(tag) = tag.and_then(|tag| HeaderValue::from_str(&tag).ok()) {
+                        answer.headers_mut().insert("etag", tag);
+                    }
+                    answer
                 }
-                Err(error) => respond(&mut state.github, Charged::Anonymous, Err(error), now),
+                Err(error) => respond(state, Charged::Anonymous, Err(error), now),
             })
         };
         self.calls.answer(&Caller::ControlPlane, "GitHub", operation, answer).await
     }
 
-    /// RS256, `exp` at most ten minutes ahead, `iss` the app.
+    /// RS256; by GitHub's own clock `iat` is not in the future and `exp` at most ten minutes in it; `iss` the app.
     fn signed_by_app(&self, headers: &HeaderMap) -> bool {
         #[derive(Deserialize)]
         struct Claims {
@@ -224,9 +509,11 @@ impl Api {
         }
         let mut rules = Validation::new(Algorithm::RS256);
         rules.validate_aud = false;
+        rules.validate_exp = false;
         let Ok(token) = jsonwebtoken::decode::<Claims>(bearer(headers), &self.key.public, &rules) else { return false };
-        let (claims, app) = (token.claims, self.world.look(|state| state.github.app().id));
-        claims.iss == app.to_string() && claims.exp - claims.iat <= 660
+        let (app, ahead) = self.world.look(|state| (state.github.app().id, state.github_ahead));
+        let (claims, now) = (token.claims, (SystemClock.now() + ahead).as_second());
+        claims.iss == app.to_string() && claims.iat <= now && (now + 1..=now + LONGEST_JWT).contains(&claims.exp)
     }
 
     async fn installation(&self, operation: &str, scope: Scope, headers: &HeaderMap) -> Response {
@@ -257,7 +544,7 @@ impl Api {
     }
 
     async fn runners(&self, operation: &str, scope: Scope, query: &List, headers: &HeaderMap) -> Response {
-        let paging = Paging { page: query.page.unwrap_or(1), per_page: query.per_page.unwrap_or(30) };
+        let paging = query.paging();
         self.as_installation(operation, headers, |state, caller, now| {
             let listed = state.github.list_runners(caller, &scope, query.name.as_deref(), paging, now)?;
             let runners: Vec<Value> = listed.items.iter().map(runner_json).collect();
@@ -288,9 +575,15 @@ fn bearer(headers: &HeaderMap) -> &str {
     value.strip_prefix("Bearer ").unwrap_or_default()
 }
 
-fn respond(github: &mut GitHub, caller: Charged, done: Answered, now: Timestamp) -> Response {
+/// A weak one, as GitHub's are: the same body has the same.
+fn entity_tag(body: &Value) -> String {
+    format!("W/\"{}\"", hex::encode(Sha256::digest(body.to_string())))
+}
+
+fn respond(state: &mut State, caller: Charged, done: Answered, now: Timestamp) -> Response {
+    let (github, ahead) = (&mut state.github, state.github_ahead);
     let mut answer = match done {
-        Ok((StatusCode::NO_CONTENT, _)) => StatusCode::NO_CONTENT.into_response(),
+        Ok((status @ (StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED), _)) => status.into_response(),
         Ok((status, body)) => (status, Json(body)).into_response(),
         Err(Failure::NoReply) => return hang_up(),
         Err(failure) => {
@@ -308,7 +601,7 @@ fn respond(github: &mut GitHub, caller: Charged, done: Answered, now: Timestamp)
                 }
                 Failure::PrimaryLimit { reset } => {
                     answer.headers_mut().insert("x-ratelimit-remaining", HeaderValue::from(0));
-                    answer.headers_mut().insert("x-ratelimit-reset", HeaderValue::from(reset.as_second()));
+                    answer.headers_mut().insert("x-ratelimit-reset", HeaderValue::from((reset + ahead).as_second()));
                 }
                 _ => {}
             }
@@ -319,7 +612,7 @@ fn respond(github: &mut GitHub, caller: Charged, done: Answered, now: Timestamp)
     let shown = [
         ("x-ratelimit-limit", rate.limit as i64),
         ("x-ratelimit-remaining", rate.limit.saturating_sub(rate.used) as i64),
-        ("x-ratelimit-reset", rate.reset.as_second()),
+        ("x-ratelimit-reset", (rate.reset + ahead).as_second()),
     ];
     for (name, value) in shown {
         answer.headers_mut().entry(HeaderName::from_static(name)).or_insert(HeaderValue::from(value));
@@ -359,9 +652,159 @@ fn installation_json(github: &GitHub, owner: &Owner) -> Value {
         "html_url": format!("https://github.com/organizations/{}/settings/installations/{id}", owner.login),
         "app_id": github.app().id, "app_slug": github.app().slug,
         "target_id": owner.id.0, "target_type": kind(owner),
-        "permissions": { "actions": "read", "metadata": "read", "organization_self_hosted_runners": "write" },
-        "events": ["workflow_job"], "created_at": owner.since, "updated_at": owner.since, "single_file_name": null,
-        "suspended_by": null, "suspended_at": null,
+        "permissions": permissions(), "events": ["workflow_job"], "created_at": owner.since, "updated_at": owner.since,
+        "single_file_name": null, "suspended_by": owner.suspended_at.map(|_| account_json(owner)),
+        "suspended_at": owner.suspended_at,
+    })
+}
+
+/// What the app asks for when it is installed.
+fn permissions() -> Value {
+    json!({
+        "actions": "write", "checks": "write", "metadata": "read", "organization_self_hosted_runners": "write",
+    })
+}
+
+fn app_json(app: &App) -> Value {
+    let maker = Owner {
+        id: OwnerId(1),
+        login: "drover-makers".to_owned(),
+        kind: OwnerKind::Organization,
+        installation: None,
+        suspended_at: None,
+        since: app.created_at,
+        groups: Vec::new(),
+    };
+    json!({
+        "id": app.id, "slug": app.slug, "node_id": format!("node-{}", app.id), "owner": account_json(&maker),
+        "name": app.name, "description": null, "external_url": "https://example.invalid/",
+        "html_url": format!("https://github.com/apps/{}", app.slug), "created_at": app.created_at,
+        "updated_at": app.created_at, "permissions": permissions(), "events": ["workflow_job"],
+    })
+}
+
+fn hook_json(hook: &HookConfig) -> Value {
+    json!({
+        "url": hook.url, "content_type": hook.content_type, "insecure_ssl": "0",
+        "secret": hook.secret.as_ref().map_or("", |_| "********"),
+    })
+}
+
+fn delivery_json(delivery: &Delivery) -> Value {
+    let attempted = delivery.attempted.as_ref();
+    let (status, status_code) = attempted.map_or(("pending", 0), |attempted| attempted.answer.shown());
+    json!({
+        "id": delivery.id.0, "guid": delivery.guid, "delivered_at": attempted.map(|attempted| attempted.at),
+        "redelivery": delivery.redelivery, "duration": attempted.map(|attempted| attempted.took.as_secs_f64()),
+        "status": status, "status_code": status_code, "event": "workflow_job", "action": delivery.event.action,
+        "installation_id": delivery.event.owner.installation.map(|installation| installation.0),
+        "repository_id": delivery.event.repository.id.0,
+    })
+}
+
+fn group_json(group: &Group, org: &str) -> Value {
+    let base = format!("https://api.github.com/orgs/{org}/actions/runner-groups/{}", group.id);
+    let mut body = json!({
+        "id": group.id.0, "name": group.name, "default": group.id == DEFAULT_GROUP,
+        "visibility": if group.repositories.is_some() { "selected" } else { "all" },
+        "runners_url": format!("{base}/runners"), "hosted_runners_url": format!("{base}/hosted-runners"),
+        "inherited": false, "allows_public_repositories": group.allows_public, "restricted_to_workflows": false,
+        "selected_workflows": [], "workflow_restrictions_read_only": false,
+    });
+    if group.repositories.is_some() {
+        body["selected_repositories_url"] = json!(format!("{base}/repositories"));
+    }
+    body
+}
+
+fn repository_json(github: &GitHub, repository: &Repository) -> Value {
+    let (owner, name) = (&repository.owner_login, &repository.name);
+    let base = format!("https://api.github.com/repos/{owner}/{name}");
+    let mut body = json!({
+        "id": repository.id.0, "node_id": format!("node-{}", repository.id), "name": name,
+        "full_name": format!("{owner}/{name}"), "private": repository.visibility == Visibility::Private,
+        "owner": github.owner(repository.owner).map(account_json), "description": null, "fork": false, "url": base,
+        "html_url": format!("https://github.com/{owner}/{name}"), "created_at": repository.created_at,
+    });
+    for what in [
+        "archive",
+        "assignees",
+        "blobs",
+        "branches",
+        "collaborators",
+        "comments",
+        "commits",
+        "compare",
+        "contents",
+        "contributors",
+        "deployments",
+        "downloads",
+        "events",
+        "forks",
+        "git_commits",
+        "git_refs",
+        "git_tags",
+        "hooks",
+        "issue_comment",
+        "issue_events",
+        "issues",
+        "keys",
+        "labels",
+        "languages",
+        "merges",
+        "milestones",
+        "notifications",
+        "pulls",
+        "releases",
+        "stargazers",
+        "statuses",
+        "subscribers",
+        "subscription",
+        "tags",
+        "teams",
+        "trees",
+    ] {
+        body[format!("{what}_url")] = json!(format!("{base}/{what}"));
+    }
+    body
+}
+
+fn run_json(github: &GitHub, run: &Run) -> Value {
+    let repository = github.repository(run.repository).map(|repository| repository_json(github, repository));
+    let name = repository.as_ref().and_then(|it| it["full_name"].as_str()).unwrap_or_default().to_owned();
+    let (status, conclusion) = github.run_status(run);
+    let base = format!("https://api.github.com/repos/{name}/actions");
+    let own = format!("{base}/runs/{}", run.id);
+    json!({
+        "id": run.id.0, "name": "CI", "node_id": format!("node-{}", run.id), "head_branch": "main",
+        "head_sha": run.head_sha, "path": ".github/workflows/ci.yml", "display_title": "CI", "run_number": run.number,
+        "run_attempt": run.attempt, "event": "push", "status": status,
+        "conclusion": conclusion.map(|conclusion| conclusion.as_str()), "workflow_id": 1, "url": own,
+        "html_url": format!("https://github.com/{name}/actions/runs/{}", run.id), "pull_requests": [],
+        "created_at": run.created_at, "updated_at": run.created_at, "run_started_at": run.created_at,
+        "jobs_url": format!("{own}/jobs"), "logs_url": format!("{own}/logs"),
+        "check_suite_url": format!("https://api.github.com/repos/{name}/check-suites/{}", run.id),
+        "artifacts_url": format!("{own}/artifacts"), "cancel_url": format!("{own}/cancel"),
+        "rerun_url": format!("{own}/rerun"), "workflow_url": format!("{base}/workflows/1"), "head_commit": null,
+        "repository": repository, "head_repository": repository,
+    })
+}
+
+fn check_run_json(run: &CheckRun, app: &App, owner: &str, repo: &str) -> Value {
+    let url = format!("https://api.github.com/repos/{owner}/{repo}/check-runs/{}", run.id);
+    let said = &run.now;
+    json!({
+        "id": run.id.0, "node_id": format!("node-{}", run.id), "head_sha": run.head_sha, "name": said.name,
+        "external_id": said.external_id, "url": url, "details_url": said.details_url,
+        "html_url": format!("https://github.com/{owner}/{repo}/runs/{}", run.id),
+        "status": said.status.as_deref().unwrap_or("queued"), "conclusion": said.conclusion,
+        "started_at": run.created_at, "completed_at": said.conclusion.as_ref().map(|_| run.created_at),
+        "output": {
+            "title": said.output.as_ref().map(|output| &output.title),
+            "summary": said.output.as_ref().map(|output| &output.summary),
+            "text": null, "annotations_count": 0, "annotations_url": format!("{url}/annotations"),
+        },
+        "check_suite": { "id": 1 }, "app": app_json(app), "pull_requests": [],
     })
 }
 

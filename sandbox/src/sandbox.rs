@@ -20,7 +20,7 @@ use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use world::ec2::{self, Ec2, OnPowerOff, Tags, TemplateData};
-use world::github::{self, App, GitHub, JobId, Operator, OwnerKind, QueueJob, Visibility};
+use world::github::{self, App, GitHub, HookConfig, JobId, Operator, OwnerKind, QueueJob, Visibility};
 use world::sqs::{QueueConfig, Redrive};
 
 use crate::aws::{self, BOOT_TABLE, Gateway, RUNNER_ROLE_ID, TABLE, access_key};
@@ -255,7 +255,9 @@ impl Sandbox {
         let janitor = function("janitor", Duration::from_secs(60), 1);
         let (listener, hook_url) = listen().await?;
         tasks.spawn(serve(listener, function_url(ingest.clone())));
-        let webhooks = Arc::new(Webhooks::new(world.clone(), hook_url, webhook_secret, options.mischief, http.clone()));
+        let hook = HookConfig { url: hook_url.clone(), secret: Some(webhook_secret), ..HookConfig::default() };
+        world.act(|state, _| state.github.set_hook(hook));
+        let webhooks = Arc::new(Webhooks::new(world.clone(), hook_url, options.mischief, http.clone()));
 
         let source = Arc::new(EventSource {
             world: world.clone(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use engine::ports::Clock;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use platform::clock::SystemClock;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -22,6 +22,8 @@ pub struct State {
     pub ec2: Ec2,
     /// GitHub.
     pub github: GitHub,
+    /// How far GitHub's clock is ahead of everybody else's: what it checks the times of a JWT with, and tells times by.
+    pub github_ahead: SignedDuration,
     /// SQS.
     pub sqs: Sqs,
     /// Secrets Manager, by the secret's name.
@@ -67,7 +69,14 @@ pub struct World {
 impl World {
     /// A world as the models are.
     pub fn new(ec2: Ec2, github: GitHub) -> Self {
-        let state = State { ec2, github, sqs: Sqs::default(), secrets: BTreeMap::new(), sessions: BTreeMap::new() };
+        let state = State {
+            ec2,
+            github,
+            github_ahead: SignedDuration::ZERO,
+            sqs: Sqs::default(),
+            secrets: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+        };
         Self { state: Mutex::new(state), changed: watch::Sender::new(()), wake: Notify::new() }
     }
 

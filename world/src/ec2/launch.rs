@@ -87,6 +87,7 @@ impl Ec2 {
                 visible_at: now + self.faults.invisible_for,
                 comes_up: self.rng.random::<f64>() >= self.faults.boot_failures,
             });
+            self.entered.push(Entered { instance: id.clone(), state: State::Pending, at: now });
             self.agenda.plan(now + self.config.pending, Due::Running(id));
         }
         self.launches += u64::from(granted);

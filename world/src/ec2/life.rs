@@ -1,13 +1,8 @@
 //! How instances live and end.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 
 use super::*;
-
-/// EC2 takes a spot machine two minutes after it said so.
-const SPOT_NOTICE: Duration = Duration::from_secs(120);
 
 impl Ec2 {
     /// TerminateInstances. One id that does not exist, or is not visible yet, fails the whole call and nothing ends.
@@ -50,17 +45,24 @@ impl Ec2 {
         }
     }
 
-    /// EC2 wants its spot machine back: notice now, gone in two minutes. Does nothing to other machines.
+    /// EC2 wants its spot machine back: notice now, gone a while later. Does nothing to other machines.
     pub fn interrupt_spot(&mut self, id: &InstanceId, now: Timestamp) {
         let is_spot =
             self.instance(id).is_some_and(|instance| instance.market == Market::Spot && instance.state.is_live());
         if is_spot {
-            let at = now + SPOT_NOTICE;
+            let at = now + self.config.spot_notice;
             if let Some(instance) = self.instance_mut(id) {
                 instance.taken_at = Some(at);
             }
             self.agenda.plan(now, Due::Tell(Happening::SpotNotice { instance: id.clone(), at }));
             self.agenda.plan(at, Due::SpotTake(id.clone()));
+        }
+    }
+
+    /// The machine will reach `running`, but its programs will never start. Comes too late for one that is up already.
+    pub fn fail_boot(&mut self, id: &InstanceId) {
+        if let Some(instance) = self.instance_mut(id) {
+            instance.comes_up = false;
         }
     }
 
@@ -125,6 +127,7 @@ impl Ec2 {
         if let Some(instance) = self.instance_mut(id) {
             instance.state = state;
             instance.state_since = now;
+            self.entered.push(Entered { instance: id.clone(), state, at: now });
         }
     }
 

@@ -39,6 +39,8 @@ pub struct Config {
     pub shutting_down: Duration,
     /// From `stopping` to `stopped`.
     pub stopping: Duration,
+    /// From the notice that EC2 wants a spot machine back until it takes it.
+    pub spot_notice: Duration,
     /// How long a terminated instance is still described.
     pub remembered: Duration,
     /// Whether the published request limits hold.
@@ -56,6 +58,7 @@ impl Default for Config {
             boot: Duration::from_secs(15),
             shutting_down: Duration::from_secs(20),
             stopping: Duration::from_secs(20),
+            spot_notice: Duration::from_secs(120),
             remembered: Duration::from_secs(3600),
             throttle: true,
             account: "123456789012".to_owned(),
@@ -175,6 +178,7 @@ pub struct Ec2 {
     calls: BTreeMap<Operation, u64>,
     launches: u64,
     ended: Vec<Ended>,
+    entered: Vec<Entered>,
 }
 
 impl Ec2 {
@@ -194,6 +198,7 @@ impl Ec2 {
             calls: BTreeMap::new(),
             launches: 0,
             ended: Vec::new(),
+            entered: Vec::new(),
         }
     }
 
@@ -225,6 +230,11 @@ impl Ec2 {
     /// Every instance that ended, by whom and when.
     pub fn ended(&self) -> &[Ended] {
         &self.ended
+    }
+
+    /// Every state that any instance ever entered, in that order.
+    pub fn entered(&self) -> &[Entered] {
+        &self.entered
     }
 
     /// How often each operation was called, refused calls included.

@@ -101,6 +101,8 @@ fn a_machine_boots_and_powers_itself_off_for_good() {
     let told = ec2.advance(at(200));
     let gone = Happening::Terminated { instance: instance.clone(), why: EndCause::PowerOff };
     assert_eq!(told, [Happening::PowerLost { instance: instance.clone() }, gone]);
+    let entered: Vec<State> = ec2.entered().iter().map(|entered| entered.state).collect();
+    assert_eq!(entered, [State::Pending, State::Running, State::ShuttingDown, State::Terminated]);
     assert_eq!(ec2.ended(), [Ended { instance, why: EndCause::PowerOff, at: at(100) }]);
     assert_eq!(ec2.next_due(), None);
     let seen = ec2.describe_instances(&[], &[], None, None, at(120 + 3600)).unwrap();

@@ -306,6 +306,17 @@ pub enum Happening {
     },
 }
 
+/// An instance entered a state: what EC2 tells EventBridge, whoever asked for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entered {
+    /// Which one.
+    pub instance: InstanceId,
+    /// Which state.
+    pub state: State,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// An instance that ended, for the verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {

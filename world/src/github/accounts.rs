@@ -53,7 +53,15 @@ impl GitHub {
     pub fn add_owner(&mut self, login: &str, kind: OwnerKind, now: Timestamp) -> OwnerId {
         let id = OwnerId(self.fresh_id());
         let default = Group { id: DEFAULT_GROUP, name: "Default".to_owned(), repositories: None, allows_public: true };
-        let owner = Owner { id, login: login.to_owned(), kind, installation: None, since: now, groups: vec![default] };
+        let owner = Owner {
+            id,
+            login: login.to_owned(),
+            kind,
+            installation: None,
+            suspended_at: None,
+            since: now,
+            groups: vec![default],
+        };
         self.owners.insert(id, owner);
         id
     }
@@ -63,6 +71,7 @@ impl GitHub {
         let installation = InstallationId(self.fresh_id());
         if let Some(owner) = self.owners.get_mut(&owner) {
             owner.installation = Some(installation);
+            owner.suspended_at = None;
             owner.since = now;
         }
         installation
@@ -72,6 +81,13 @@ impl GitHub {
     pub fn uninstall(&mut self, owner: OwnerId) {
         let gone = self.owners.get_mut(&owner).and_then(|owner| owner.installation.take());
         self.tokens.retain(|_, (installation, _)| Some(*installation) != gone);
+    }
+
+    /// The account suspends the app, or lets it go on.
+    pub fn suspend(&mut self, owner: OwnerId, since: Option<Timestamp>) {
+        if let Some(owner) = self.owners.get_mut(&owner) {
+            owner.suspended_at = since;
+        }
     }
 
     /// Adds a repository to an account.
@@ -95,6 +111,32 @@ impl GitHub {
             owner.groups.retain(|each| each.id != group.id);
             owner.groups.push(group);
         }
+    }
+
+    /// Deletes a runner group. Its runners stay registered and are given nothing.
+    pub fn remove_group(&mut self, owner: OwnerId, group: GroupId) {
+        if let Some(owner) = self.owners.get_mut(&owner) {
+            owner.groups.retain(|each| each.id != group);
+        }
+    }
+
+    /// Renames a repository. GitHub sends whoever calls it by its old name to `/repositories/{id}`; runners registered
+    /// there, and everything else that goes by its id, stay.
+    pub fn rename_repository(&mut self, id: RepositoryId, name: &str) {
+        let Some(repository) = self.repositories.get_mut(&id) else { return };
+        let old = Scope::repository(&repository.owner_login, &repository.name);
+        repository.name = name.to_owned();
+        let new = Scope::repository(&repository.owner_login, name);
+        for runner in self.runners.values_mut().filter(|runner| runner.scope == old) {
+            runner.scope = new.clone();
+        }
+        self.former_names.remove(&new);
+        self.former_names.insert(old, id);
+    }
+
+    /// The repository that had this name before.
+    pub fn moved(&self, owner: &str, name: &str) -> Option<RepositoryId> {
+        self.former_names.get(&Scope::repository(owner, name)).copied()
     }
 
     /// A repository by its id.
@@ -153,9 +195,7 @@ impl GitHub {
     /// `POST /app/installations/{id}/access_tokens`
     pub fn create_token(&mut self, installation: InstallationId, now: Timestamp) -> Result<AccessToken, Failure> {
         let reply = self.admit(Caller::App, Endpoint::CreateToken, now)?;
-        if !self.owners.values().any(|owner| owner.installation == Some(installation)) {
-            return Err(Failure::NotFound);
-        }
+        self.installed(installation)?;
         let token = format!("ghs_{}", self.fresh_secret());
         let expires_at = now + self.config.token_life;
         self.tokens.retain(|_, (_, expires)| *expires > now);
@@ -166,8 +206,20 @@ impl GitHub {
     /// Whose token that is, if it is good.
     pub fn authorize(&self, token: &str, now: Timestamp) -> Result<InstallationId, Failure> {
         match self.tokens.get(token) {
-            Some((installation, expires)) if *expires > now => Ok(*installation),
+            Some((installation, expires)) if *expires > now => {
+                self.installed(*installation)?;
+                Ok(*installation)
+            }
             _ => Err(Failure::Unauthorized),
+        }
+    }
+
+    /// Whether there is such an installation, and it is not suspended.
+    fn installed(&self, installation: InstallationId) -> Result<(), Failure> {
+        let owner = self.owners.values().find(|owner| owner.installation == Some(installation));
+        match owner.ok_or(Failure::NotFound)?.suspended_at {
+            Some(_) => Err(Failure::Forbidden("This installation has been suspended".to_owned())),
+            None => Ok(()),
         }
     }
 
@@ -194,11 +246,13 @@ impl GitHub {
         self.find_repository(owner, name).map(|repository| repository.id).ok_or(Failure::NotFound)
     }
 
-    /// `GET /orgs/{org}/actions/runner-groups`
+    /// `GET /orgs/{org}/actions/runner-groups`; `visible_to` names a repository of the organisation, and only groups that
+    /// it may use are listed then.
     pub fn list_groups(
         &mut self,
         caller: InstallationId,
         org: &str,
+        visible_to: Option<&str>,
         paging: Paging,
         now: Timestamp,
     ) -> Result<Listed<Group>, Failure> {
@@ -207,7 +261,19 @@ impl GitHub {
         if owner.kind == OwnerKind::User {
             return Err(Failure::NotFound);
         }
-        reply.with(paging.of(owner.groups.iter().cloned()))
+        let asked = visible_to.map(|name| self.find_repository(org, name).ok_or(Failure::NotFound)).transpose()?;
+        let visible = |group: &&Group| asked.is_none_or(|repository| group.admits(repository));
+        reply.with(paging.of(owner.groups.iter().filter(visible).cloned()))
+    }
+
+    /// Where webhooks go and what they are signed with, without a call.
+    pub fn hook(&self) -> &HookConfig {
+        &self.hook
+    }
+
+    /// Sets the hook up, as the form of a new app does.
+    pub fn set_hook(&mut self, hook: HookConfig) {
+        self.hook = hook;
     }
 
     /// `GET /app/hook/config`

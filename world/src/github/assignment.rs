@@ -70,10 +70,7 @@ impl GitHub {
             .owners
             .get(&repository.owner)
             .and_then(|owner| owner.groups.iter().find(|group| group.id == runner.group))
-            .is_some_and(|group| {
-                group.repositories.as_ref().is_none_or(|selected| selected.contains(&repository.id))
-                    && (group.allows_public || repository.visibility == Visibility::Private)
-            });
+            .is_some_and(|group| group.admits(repository));
         let has = |wanted: &String| runner.labels.iter().any(|label| label.eq_ignore_ascii_case(wanted));
         runner.scope.covers(repository) && allowed && job.labels.iter().all(has)
     }

@@ -85,7 +85,7 @@ impl GitHub {
         let Some(owner) = self.owners.get(&repository.owner) else {
             return;
         };
-        if owner.installation.is_none() || job.webhooks == Webhooks::NeverAttempted {
+        if owner.installation.is_none() || owner.suspended_at.is_some() || job.webhooks == Webhooks::NeverAttempted {
             return;
         }
         let event = JobEvent {

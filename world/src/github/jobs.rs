@@ -253,11 +253,13 @@ impl GitHub {
         let reply = self.admit(Caller::Installation(caller), Endpoint::RerunJob, now)?;
         let repository = self.entitled_repository(caller, owner, repo)?;
         let old = self.jobs.get(&id).filter(|job| job.repository == repository).ok_or(Failure::NotFound)?.clone();
-        let run = self.runs.get_mut(&old.run).ok_or(Failure::NotFound)?;
-        if old.state.conclusion().is_none() {
+        let is = self.runs.get(&old.run).map(|run| self.run_status(run)).ok_or(Failure::NotFound)?;
+        if is.1.is_none() {
             return Err(Failure::Forbidden("The workflow run containing this job is already running".to_owned()));
         }
-        run.attempt += 1;
+        if let Some(run) = self.runs.get_mut(&old.run) {
+            run.attempt += 1;
+        }
         let again = self.queue_job(
             QueueJob {
                 repository,

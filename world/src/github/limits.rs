@@ -144,6 +144,11 @@ impl Usage {
         Ok(())
     }
 
+    pub(super) fn refund(&mut self, caller: Caller, now: Timestamp) {
+        let hour = Window::current(self.hours.entry(caller).or_default(), HOUR, now);
+        hour.used = hour.used.saturating_sub(1);
+    }
+
     pub(super) fn rate(&mut self, limits: &Limits, caller: Caller, now: Timestamp) -> Rate {
         let hour = Window::current(self.hours.entry(caller).or_default(), HOUR, now);
         Rate { limit: limits.requests_per_hour, used: hour.used, reset: hour.ends }

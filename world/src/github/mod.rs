@@ -139,6 +139,8 @@ pub struct GitHub {
     manifest_codes: BTreeMap<String, Timestamp>,
     owners: BTreeMap<OwnerId, Owner>,
     repositories: BTreeMap<RepositoryId, Repository>,
+    /// What renamed repositories were called.
+    former_names: BTreeMap<Scope, RepositoryId>,
     tokens: BTreeMap<String, (InstallationId, Timestamp)>,
     runs: BTreeMap<RunId, Run>,
     jobs: BTreeMap<JobId, Job>,
@@ -169,6 +171,7 @@ impl GitHub {
             manifest_codes: BTreeMap::new(),
             owners: BTreeMap::new(),
             repositories: BTreeMap::new(),
+            former_names: BTreeMap::new(),
             tokens: BTreeMap::new(),
             runs: BTreeMap::new(),
             jobs: BTreeMap::new(),
@@ -239,6 +242,11 @@ impl GitHub {
     /// What the caller's `x-ratelimit-*` headers say now.
     pub fn rate(&mut self, caller: Caller, now: Timestamp) -> Rate {
         self.usage.rate(&self.config.limits, caller, now)
+    }
+
+    /// The answer to the call just made is "not modified": it costs nothing of the caller's hourly limit.
+    pub fn not_modified(&mut self, caller: Caller, now: Timestamp) {
+        self.usage.refund(caller, now);
     }
 
     fn fresh_id(&mut self) -> u64 {

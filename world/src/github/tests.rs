@@ -259,3 +259,50 @@ fn a_token_is_for_one_owner_and_one_hour() {
     let refused = world.github.list_runners(world.acme, &elsewhere, None, Paging::default(), at(1)).unwrap_err();
     assert_eq!(refused.status(), Some(403));
 }
+
+#[test]
+fn a_suspended_installation_exists_and_gives_nothing() {
+    let mut world = world(12);
+    let token = world.github.create_token(world.acme, at(0)).unwrap();
+    world.github.suspend(world.owner, Some(at(1)));
+    assert_eq!(world.github.find_installation(&world.scope, at(2)).unwrap().suspended_at, Some(at(1)));
+    assert_eq!(world.github.create_token(world.acme, at(2)).unwrap_err().status(), Some(403));
+    assert_eq!(world.github.authorize(&token.token, at(2)).unwrap_err().status(), Some(403));
+    world.queue(&["linux"], at(3));
+    assert!(world.actions(at(20)).is_empty(), "no webhook comes from it");
+    world.github.suspend(world.owner, None);
+    assert_eq!(world.github.authorize(&token.token, at(21)), Ok(world.acme));
+}
+
+#[test]
+fn a_renamed_repository_keeps_its_number_its_jobs_and_its_runners() {
+    let mut world = world(13);
+    let job = world.queue(&["linux"], at(0));
+    let scope = Scope::repository("acme", "rocket");
+    let request = JitRequest { name: "one".into(), group: DEFAULT_GROUP, labels: vec!["linux".into()] };
+    world.github.generate_jit(world.acme, &scope, request, at(0)).unwrap();
+    world.github.rename_repository(world.repository, "Booster");
+    assert!(world.github.find_repository("acme", "rocket").is_none());
+    assert_eq!(world.github.moved("ACME", "Rocket"), Some(world.repository));
+    assert_eq!(world.github.get_job(world.acme, "acme", "booster", job, at(1)).unwrap().id, job);
+    let there = Scope::repository("acme", "booster");
+    let listed = world.github.list_runners(world.acme, &there, None, Paging::default(), at(1)).unwrap();
+    assert_eq!(listed.total, 1);
+    world.github.rename_repository(world.repository, "rocket");
+    assert_eq!(world.github.moved("acme", "rocket"), None, "it has its old name again");
+}
+
+#[test]
+fn a_job_is_run_again_only_after_its_whole_run_ended() {
+    let mut world = world(14);
+    let first = world.queue(&["linux"], at(0));
+    let run = world.github.job(first).unwrap().run;
+    let second =
+        world.github.queue_job(QueueJob { run: Some(run), ..QueueJob::new(world.repository, &["gpu"]) }, at(0));
+    world.github.cancel(first, at(1));
+    let refused = world.github.rerun_job(world.acme, "acme", "rocket", first, at(2)).unwrap_err();
+    assert_eq!(refused.status(), Some(403));
+    world.github.cancel(second, at(3));
+    let again = world.github.rerun_job(world.acme, "acme", "rocket", first, at(4)).unwrap();
+    assert_eq!(world.github.job(again).unwrap().attempt, 2);
+}

@@ -67,6 +67,8 @@ pub struct Owner {
     pub kind: OwnerKind,
     /// The app's installation, if the account installed it.
     pub installation: Option<InstallationId>,
+    /// Since when that installation is suspended: it exists, but gives no tokens and sends no webhooks.
+    pub suspended_at: Option<Timestamp>,
     /// When the app was installed, or the account made.
     pub since: Timestamp,
     /// Its runner groups.
@@ -84,6 +86,14 @@ pub struct Group {
     pub repositories: Option<BTreeSet<RepositoryId>>,
     /// Whether public repositories may use it.
     pub allows_public: bool,
+}
+
+impl Group {
+    /// Whether jobs of that repository may use the group's runners.
+    pub fn admits(&self, repository: &Repository) -> bool {
+        self.repositories.as_ref().is_none_or(|selected| selected.contains(&repository.id))
+            && (self.allows_public || repository.visibility == Visibility::Private)
+    }
 }
 
 /// Who can see a repository. A public one runs what any fork's pull request says.
