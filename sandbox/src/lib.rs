@@ -7,7 +7,7 @@
 //! of AWS (who calls is read from the access key, and what he may do is checked), and DynamoDB's TTL.
 //!
 //! Reading order: [`sandbox`] puts everything together, [`state`] is the world and lets its time pass, [`aws`], [`ec2`] and
-//! [`github`] put it on the wire, [`machine`] is what happens when an instance boots, [`lambda`] how functions are run,
+//! [`github`] put it on the wire, [`events`] is what EC2 tells unasked, [`machine`] is what happens when an instance boots, [`lambda`] how functions are run,
 //! [`deliveries`] how GitHub tells. [`demo`] is `make demo`.
 
 pub mod aws;
@@ -15,6 +15,7 @@ pub mod calls;
 pub mod deliveries;
 pub mod demo;
 pub mod ec2;
+pub mod events;
 pub mod github;
 pub mod hurry;
 pub mod lambda;

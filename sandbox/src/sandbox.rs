@@ -26,6 +26,7 @@ use world::sqs::{QueueConfig, Redrive};
 use crate::aws::{self, BOOT_TABLE, Gateway, RUNNER_ROLE_ID, TABLE, access_key};
 use crate::calls::Calls;
 use crate::deliveries::{Mischief, Webhooks};
+use crate::events::Rules;
 use crate::github::{Api, AppKey};
 use crate::lambda::{EventSource, Failed, Function, function_url};
 use crate::machine::{self, Machines, serve};
@@ -72,6 +73,8 @@ pub struct Options {
     pub subnets: Vec<String>,
     /// What goes wrong with deliveries.
     pub mischief: Mischief,
+    /// What EC2 tells that reaches the queue.
+    pub rules: Rules,
     /// Who runs the functions.
     pub driven: Driven,
     /// The queue's visibility timeout.
@@ -105,6 +108,7 @@ impl Default for Options {
             launch_templates: vec!["drover-runner".to_owned()],
             subnets: vec!["subnet-a".to_owned(), "subnet-b".to_owned()],
             mischief: Mischief::default(),
+            rules: Rules::default(),
             driven: Driven::Live,
             visibility: Duration::from_secs(10),
             batch_size: 100,
@@ -268,7 +272,8 @@ impl Sandbox {
         });
         let (tell, told) = mpsc::unbounded_channel();
         let moving = world.clone();
-        tasks.spawn(async move { moving.run(tell).await });
+        let rules = options.rules;
+        tasks.spawn(async move { moving.run(tell, rules, QUEUE).await });
         tasks.spawn(happen(world.clone(), machines.clone(), webhooks.clone(), told));
         let driven = options.driven;
         let mut sandbox = Self {

@@ -8,12 +8,15 @@ use anyhow::bail;
 use engine::ports::Clock;
 use jiff::{SignedDuration, Timestamp};
 use platform::clock::SystemClock;
+use serde_json::Value;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use world::Model;
 use world::ec2::{self, Ec2};
 use world::github::{self, GitHub, Offer, RunnerId};
 use world::sqs::Sqs;
+
+use crate::events::{Rules, interruption, state_change};
 
 /// Everything outside Drover.
 #[derive(Debug)]
@@ -145,18 +148,34 @@ impl World {
         changed
     }
 
-    /// Lets the world's time pass, for ever: whatever is due happens, and is told.
-    pub(crate) async fn run(&self, tell: mpsc::UnboundedSender<Happening>) {
+    /// Lets the world's time pass, for ever: whatever is due happens, and is told; what EC2 says of it, and the rules let
+    /// pass, is put on the queue.
+    pub(crate) async fn run(&self, tell: mpsc::UnboundedSender<Happening>, rules: Rules, queue: &str) {
+        let mut seen = 0;
         loop {
-            let (next, happened) = {
+            let (next, happened, sent) = {
                 let now = SystemClock.now();
                 let mut state = self.lock();
                 let mut happened: Vec<Happening> = state.ec2.advance(now).into_iter().map(Happening::Ec2).collect();
                 happened.extend(state.github.advance(now).into_iter().map(Happening::GitHub));
                 let next = [state.ec2.next_due(), state.github.next_due()].into_iter().flatten().min();
-                (next, happened)
+                let (entered, config) = (&state.ec2.entered()[seen..], state.ec2.config());
+                seen += entered.len();
+                let passing = entered.iter().filter(|entered| rules.states.contains(&entered.state));
+                let mut events: Vec<Value> = passing.map(|entered| state_change(entered, config)).collect();
+                events.extend(happened.iter().filter_map(|happening| match happening {
+                    Happening::Ec2(ec2::Happening::SpotNotice { instance, .. }) => {
+                        Some(interruption(instance, now, config))
+                    }
+                    Happening::Ec2(_) | Happening::GitHub(_) => None,
+                }));
+                for event in &events {
+                    // EventBridge drops what it cannot deliver.
+                    let _ = state.sqs.send(queue, &event.to_string(), Duration::ZERO, now);
+                }
+                (next, happened, !events.is_empty())
             };
-            if !happened.is_empty() {
+            if sent || !happened.is_empty() {
                 self.changed.send_replace(());
             }
             for happening in happened {

@@ -7,9 +7,10 @@ use domain::event::{Stream, fold, lifecycle};
 use domain::ids::JobId as OurJobId;
 use domain::item::{Item, Key};
 use engine::ports::Store;
+use sandbox::events::Rules;
 use sandbox::hurry::one_pool;
 use sandbox::sandbox::{FOREIGN_REPOSITORY, Options, Sandbox};
-use world::ec2::EndCause;
+use world::ec2::{EndCause, State as Machine};
 use world::github::{Conclusion, JobId, JobState};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -99,4 +100,30 @@ async fn a_table_lost_in_the_middle_of_a_run_kills_nothing() -> anyhow::Result<(
     let killed = sandbox.world.look(|state| state.github.killed().count());
     ensure!(killed == 0, "{killed} jobs were killed");
     is_over(&sandbox, &[again]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_ec2_takes_before_its_job_began_is_replaced_at_once() -> anyhow::Result<()> {
+    // Nobody sweeps meanwhile, and every state that EC2 has a word for is told.
+    let all = vec![
+        Machine::Pending,
+        Machine::Running,
+        Machine::ShuttingDown,
+        Machine::Terminated,
+        Machine::Stopping,
+        Machine::Stopped,
+    ];
+    let sweep_every = Duration::from_secs(3600);
+    let sandbox = Sandbox::start(Options { sweep_every, rules: Rules { states: all }, ..Options::default() }).await?;
+    sandbox.apply(&one_pool("")).await?;
+    let job = push(&sandbox, Duration::from_secs(1));
+    let launched = |state: &sandbox::state::State| state.ec2.instances().next().map(|instance| instance.id.clone());
+    let taken = sandbox.world.until("a machine", PATIENCE, launched).await?;
+    sandbox.world.act(|state, now| state.ec2.fail_host(&taken, now));
+    sandbox.settle(&[job], PATIENCE).await?;
+    sandbox.world.look(|state| {
+        assert_eq!(state.ec2.launches(), 2);
+        assert_eq!(state.ec2.ended()[0].why, EndCause::Ec2);
+    });
+    is_over(&sandbox, &[job]).await
 }
