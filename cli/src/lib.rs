@@ -1,6 +1,7 @@
 //! `drover`, the operator's command.
 
 pub mod apply;
+pub mod dead_letters;
 pub mod explain;
 pub mod output;
 pub mod pool_file;

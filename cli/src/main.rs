@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use domain::ids::{JobId, PoolName, StackName};
+use drover::dead_letters::{self, Which};
 use drover::output::{Failure, Output};
 use drover::pool_file::PoolFile;
 use drover::{apply, explain, ps};
@@ -12,7 +13,8 @@ use engine::ports::Clock;
 use platform::clock::SystemClock;
 use platform::control;
 use platform::ec2::Ec2;
-use platform::environment::parsed;
+use platform::environment::{parsed, required};
+use platform::queue::DeadLetters;
 
 /// Runs GitHub Actions jobs on EC2, one fresh machine a job.
 ///
@@ -43,6 +45,29 @@ enum Command {
         /// The job's number, or the address of its page.
         #[arg(value_parser = job_id)]
         job: JobId,
+    },
+    /// Messages that the scaler could not use.
+    #[command(subcommand)]
+    DeadLetters(Letters),
+}
+
+#[derive(Subcommand)]
+enum Letters {
+    /// All of them.
+    List,
+    /// One of them, whole.
+    Show {
+        /// Its id, from the list.
+        id: String,
+    },
+    /// Send them to the scaler again: those of these ids, or all.
+    Redrive {
+        /// Their ids, from the list.
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        ids: Vec<String>,
+        /// All that are there now.
+        #[arg(long)]
+        all: bool,
     },
 }
 
@@ -97,6 +122,18 @@ async fn run(command: Command) -> Result<Output, Failure> {
         Command::Explain { job } => {
             let aws = platform::aws::config().await?;
             explain::explain(&control::table(&aws)?, job, now).await
+        }
+        Command::DeadLetters(command) => {
+            let aws = platform::aws::config().await?;
+            let letters = DeadLetters::of(&aws, required("DROVER_QUEUE_URL")?).await?;
+            match command {
+                Letters::List => dead_letters::list(&letters, now).await,
+                Letters::Show { id } => dead_letters::show(&letters, &id, now).await,
+                Letters::Redrive { all: true, .. } => dead_letters::redrive(&letters, &Which::All, now).await,
+                Letters::Redrive { ids, .. } => {
+                    dead_letters::redrive(&letters, &Which::Named(ids.into_iter().collect()), now).await
+                }
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use comfy_table::{Table, presets};
-use engine::ports::{CommitError, ComputeError, StoreError};
+use engine::ports::{CommitError, ComputeError, QueueError, StoreError};
 use jiff::SignedDuration;
 use platform::aws::AwsError;
 use platform::environment::EnvironmentError;
@@ -82,6 +82,11 @@ impl From<StoreError> for Failure {
 }
 impl From<CommitError> for Failure {
     fn from(error: CommitError) -> Self {
+        Failure::Unreachable(error.to_string())
+    }
+}
+impl From<QueueError> for Failure {
+    fn from(error: QueueError) -> Self {
         Failure::Unreachable(error.to_string())
     }
 }

@@ -6,7 +6,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use sandbox::hurry::hurried;
-use sandbox::sandbox::{Driven, Options, QUEUE, Sandbox};
+use sandbox::sandbox::{DEAD_LETTERS, Driven, Options, QUEUE, Sandbox};
 use sandbox::state::State;
 use serde_json::{Value, json};
 
@@ -121,6 +121,56 @@ async fn a_job_is_listed_and_explained_and_its_name_cannot_command_the_terminal(
     assert_eq!(code(&sandbox.drover(&["ps", "--pool", "nowhere"]).await.unwrap()), 2);
     assert_eq!(code(&sandbox.drover(&["explain", "77"]).await.unwrap()), 1, "never heard of it");
     assert_eq!(code(&sandbox.drover(&["explain", "not-a-job"]).await.unwrap()), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_letters_are_listed_shown_and_sent_again() {
+    let sandbox = by_hand().await;
+    let none = sandbox.drover(&["dead-letters", "list"]).await.unwrap();
+    assert_eq!((code(&none), text(&none).as_str()), (0, "no dead letters\n"));
+    let poison = "\u{1b}]0;owned\u{7}not JSON \u{202e}gnp";
+    let newer = json!({ "v": 99, "kind": "nudge", "pool": "linux" }).to_string();
+    sandbox.world.act(|state, now| {
+        state.sqs.send(DEAD_LETTERS, poison, Duration::ZERO, now).unwrap();
+        state.sqs.send(DEAD_LETTERS, &newer, Duration::ZERO, now).unwrap();
+        for number in 0..23 {
+            let nudge = json!({ "v": 1, "kind": "nudge", "pool": format!("pool-{number}") });
+            state.sqs.send(DEAD_LETTERS, &nudge.to_string(), Duration::ZERO, now).unwrap();
+        }
+    });
+    // Twice: looking takes nothing away.
+    for _ in 0..2 {
+        let listed = json_of(&sandbox.drover(&["dead-letters", "list", "--json"]).await.unwrap());
+        assert_eq!(listed.as_array().unwrap().len(), 25, "more than SQS gives at a time");
+    }
+    let shown = text(&sandbox.drover(&["dead-letters", "list"]).await.unwrap());
+    assert!(shown.contains("version 99 is newer") && shown.contains("another look at pool pool-22"), "{shown}");
+    assert!(!shown.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{shown:?}");
+
+    let listed = json_of(&sandbox.drover(&["dead-letters", "list", "--json"]).await.unwrap());
+    let id_of = |part: &str| {
+        let letter = listed.as_array().unwrap().iter().find(|it| it["what"].as_str().unwrap().contains(part));
+        letter.unwrap()["id"].as_str().unwrap().to_owned()
+    };
+    let (bad, good) = (id_of("not a message of ours"), id_of("pool-7"));
+    let whole = sandbox.drover(&["dead-letters", "show", &bad]).await.unwrap();
+    assert_eq!(code(&whole), 0);
+    assert!(text(&whole).contains("]0;ownednot JSON gnp") && !text(&whole).contains('\u{1b}'), "{whole:?}");
+    let whole = json_of(&sandbox.drover(&["dead-letters", "show", &good, "--json"]).await.unwrap());
+    assert_eq!(whole["body"]["pool"], "pool-7");
+    assert_eq!(code(&sandbox.drover(&["dead-letters", "show", "nowhere"]).await.unwrap()), 1);
+
+    let bodies = |queue: &str| sandbox.world.look(|state| state.sqs.bodies(queue).len());
+    let sent = sandbox.drover(&["dead-letters", "redrive", &good, "nowhere"]).await.unwrap();
+    assert_eq!(code(&sent), 1, "one of them is not there: {}", text(&sent));
+    assert_eq!((bodies(DEAD_LETTERS), bodies(QUEUE)), (24, 1));
+    let sent = json_of(&sandbox.drover(&["dead-letters", "redrive", "--all", "--json"]).await.unwrap());
+    assert_eq!(sent["redriven"].as_array().unwrap().len(), 24);
+    assert_eq!((bodies(DEAD_LETTERS), bodies(QUEUE)), (0, 25));
+    assert_eq!(code(&sandbox.drover(&["dead-letters", "redrive"]).await.unwrap()), 2, "which?");
+    sandbox.world.act(|state, _| state.sqs.delete_queue(DEAD_LETTERS));
+    let gone = sandbox.drover(&["dead-letters", "list"]).await.unwrap();
+    assert_eq!(code(&gone), 3, "{}", text(&gone));
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use engine::ports::Clock;
 use jiff::Timestamp;
 use platform::clock::SystemClock;
 use serde_json::{Value, json};
-use world::sqs::Failure;
+use world::sqs::{Failure, Received};
 
 use crate::calls::{Caller, Calls};
 use crate::ec2::{self, Form, escaped, xml};
@@ -24,6 +24,9 @@ use crate::state::{State, World};
 
 /// The unique id of the runner machines' role.
 pub const RUNNER_ROLE_ID: &str = "AROADROVERSANDBOXRUNNR";
+
+/// The account that everything is in.
+pub const ACCOUNT: &str = "123456789012";
 
 /// The boot table's name.
 pub const BOOT_TABLE: &str = "drover-boot";
@@ -39,7 +42,21 @@ const POLICIES: [(&str, &str, &[&str]); 4] = [
     (
         "operator",
         "AKIAOPERATOR",
-        &["GetItem", "BatchGetItem", "Query", "TransactWriteItems", "DescribeLaunchTemplates", "DescribeSubnets"],
+        &[
+            "GetItem",
+            "BatchGetItem",
+            "Query",
+            "TransactWriteItems",
+            "DescribeLaunchTemplates",
+            "DescribeSubnets",
+            "GetSecretValue",
+            "GetQueueUrl",
+            "GetQueueAttributes",
+            "ReceiveMessage",
+            "ChangeMessageVisibility",
+            "DeleteMessage",
+            "SendMessage",
+        ],
     ),
 ];
 
@@ -112,7 +129,10 @@ async fn answer(Shared(gateway): Shared<Arc<Gateway>>, headers: HeaderMap, body:
                 }
                 match service {
                     "DynamoDB" => gateway.pass_on(target, body.clone()).await,
-                    "SQS" => gateway.world.act(|state, now| sqs(state, operation, &body_json, now)),
+                    "SQS" => {
+                        let host = headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
+                        gateway.world.act(|state, now| sqs(state, host, operation, &body_json, now))
+                    }
                     _ => gateway.world.look(|state| secrets(state, operation, &body_json)),
                 }
             };
@@ -179,7 +199,7 @@ fn identity(caller: &Caller) -> Response {
         StatusCode::OK,
         format!(
             "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult>\
-             <Arn>arn:aws:sts::123456789012:{arn}</Arn><UserId>{id}</UserId><Account>123456789012</Account>\
+             <Arn>arn:aws:sts::{ACCOUNT}:{arn}</Arn><UserId>{id}</UserId><Account>{ACCOUNT}</Account>\
              </GetCallerIdentityResult><ResponseMetadata><RequestId>sandbox</RequestId></ResponseMetadata>\
              </GetCallerIdentityResponse>"
         ),
@@ -222,13 +242,30 @@ impl Gateway {
 }
 
 /// The last part of a queue's URL is its name.
-fn sqs(state: &mut State, operation: &str, body: &Value, now: Timestamp) -> Response {
+fn sqs(state: &mut State, host: &str, operation: &str, body: &Value, now: Timestamp) -> Response {
     let queue = body["QueueUrl"].as_str().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+    let receipt = body["ReceiptHandle"].as_str().unwrap_or_default();
+    let seconds = |name: &str| body[name].as_u64().map(Duration::from_secs);
     let done = match operation {
         "SendMessage" => {
             let delay = Duration::from_secs(body["DelaySeconds"].as_u64().unwrap_or_default());
             let sent = state.sqs.send(queue, body["MessageBody"].as_str().unwrap_or_default(), delay, now);
             sent.map(|id| json!({ "MessageId": id }))
+        }
+        "GetQueueUrl" => {
+            let name = body["QueueName"].as_str().unwrap_or_default();
+            state.sqs.config(name).map(|_| json!({ "QueueUrl": format!("http://{host}/{ACCOUNT}/{name}") }))
+        }
+        "GetQueueAttributes" => queue_attributes(state, queue, now),
+        "ReceiveMessage" => {
+            let most = body["MaxNumberOfMessages"].as_u64().unwrap_or(1) as usize;
+            let received = state.sqs.receive_hidden_for(queue, most, seconds("VisibilityTimeout"), now);
+            received.map(|messages| json!({ "Messages": messages.iter().map(message_json).collect::<Vec<_>>() }))
+        }
+        "DeleteMessage" => state.sqs.delete(queue, receipt).map(|()| json!({})),
+        "ChangeMessageVisibility" => {
+            let hidden_for = seconds("VisibilityTimeout").unwrap_or_default();
+            state.sqs.change_visibility(queue, receipt, hidden_for, now).map(|()| json!({}))
         }
         _ => Err(Failure::Invalid(format!("{operation} is not one that Drover calls"))),
     };
@@ -237,6 +274,32 @@ fn sqs(state: &mut State, operation: &str, body: &Value, now: Timestamp) -> Resp
         Err(Failure::NoSuchQueue) => refused("com.amazonaws.sqs#QueueDoesNotExist", &Failure::NoSuchQueue.to_string()),
         Err(Failure::Invalid(why)) => refused("com.amazonaws.sqs#InvalidParameterValue", &why),
     }
+}
+
+fn queue_attributes(state: &State, queue: &str, now: Timestamp) -> Result<Value, Failure> {
+    let (config, depth) = (state.sqs.config(queue)?, state.sqs.depth(queue, now));
+    let arn = |name: &str| format!("arn:aws:sqs:eu-central-1:{ACCOUNT}:{name}");
+    let mut attributes = json!({
+        "QueueArn": arn(queue), "VisibilityTimeout": config.visibility.as_secs().to_string(),
+        "ApproximateNumberOfMessages": depth.visible.to_string(),
+        "ApproximateNumberOfMessagesNotVisible": depth.in_flight.to_string(),
+        "ApproximateNumberOfMessagesDelayed": depth.delayed.to_string(),
+    });
+    if let Some(redrive) = &config.redrive {
+        let policy = json!({ "deadLetterTargetArn": arn(&redrive.to), "maxReceiveCount": redrive.after });
+        attributes["RedrivePolicy"] = json!(policy.to_string());
+    }
+    Ok(json!({ "Attributes": attributes }))
+}
+
+fn message_json(message: &Received) -> Value {
+    json!({
+        "MessageId": message.id, "ReceiptHandle": message.receipt, "Body": message.body,
+        "Attributes": {
+            "ApproximateReceiveCount": message.receive_count.to_string(),
+            "SentTimestamp": message.sent_at.as_millisecond().to_string(),
+        },
+    })
 }
 
 fn secrets(state: &State, operation: &str, body: &Value) -> Response {
@@ -257,7 +320,7 @@ fn secrets(state: &State, operation: &str, body: &Value) -> Response {
         return refused("ResourceNotFoundException", "Secrets Manager can't find the specified secret value.");
     };
     reply(json!({
-        "ARN": format!("arn:aws:secretsmanager:eu-central-1:123456789012:secret:{name}-AbCdEf"),
+        "ARN": format!("arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:{name}-AbCdEf"),
         "Name": name,
         "SecretString": text,
         "VersionStages": [stage],
@@ -304,7 +367,7 @@ pub(crate) fn instance_credentials(instance: &str) -> Value {
         "AccessKeyId": instance_access_key(instance),
         "SecretAccessKey": "sandbox",
         "Token": "sandbox",
-        "AccountId": "123456789012",
+        "AccountId": ACCOUNT,
         "Expiration": (now + jiff::SignedDuration::from_hours(6)).to_string(),
     })
 }

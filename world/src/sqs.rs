@@ -146,6 +146,17 @@ impl Sqs {
     /// ReceiveMessage: at most ten, oldest first, hidden from now on. What was received too often goes to the dead letters
     /// instead.
     pub fn receive(&mut self, name: &str, most: usize, now: Timestamp) -> Result<Vec<Received>, Failure> {
+        self.receive_hidden_for(name, most, None, now)
+    }
+
+    /// The same, with a visibility timeout of the receiver's own.
+    pub fn receive_hidden_for(
+        &mut self,
+        name: &str,
+        most: usize,
+        hidden_for: Option<Duration>,
+        now: Timestamp,
+    ) -> Result<Vec<Received>, Failure> {
         let mut received = Vec::new();
         let mut dead = Vec::new();
         let mut handles: Vec<String> = (0..LARGEST_RECEIVE).map(|_| self.fresh_id("receipt")).collect();
@@ -164,7 +175,7 @@ impl Sqs {
             }
             let Some(receipt) = handles.pop() else { break };
             message.receive_count += 1;
-            message.visible_at = now + config.visibility;
+            message.visible_at = now + hidden_for.unwrap_or(config.visibility);
             message.receipt = Some(receipt.clone());
             received.push(Received {
                 id: message.id.clone(),
@@ -214,6 +225,11 @@ impl Sqs {
     /// When there will be something to receive that there is not now; None if never, as it stands.
     pub fn next_visible(&self, queue: &str) -> Option<Timestamp> {
         self.queues.get(queue)?.messages.iter().map(|message| message.visible_at).min()
+    }
+
+    /// How a queue is set up.
+    pub fn config(&self, queue: &str) -> Result<&QueueConfig, Failure> {
+        self.queues.get(queue).map(|queue| &queue.config).ok_or(Failure::NoSuchQueue)
     }
 
     /// How many messages a queue has.
