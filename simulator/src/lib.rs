@@ -3,10 +3,13 @@
 //! [`Universe`] implements the engine's ports on the very models that the sandbox puts on the wire. Every port call is a
 //! step at which whoever drives the engine may let others run first, or drop the engine as a crash would.
 
+pub mod page;
 mod ports;
 mod rules;
+mod steps;
+pub mod swarm;
 mod universe;
 
-pub use ports::{Call, Step};
 pub use rules::Checked;
+pub use steps::{Call, Side, Step};
 pub use universe::{Universe, pool};

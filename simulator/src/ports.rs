@@ -1,13 +1,10 @@
 //! The engine's ports on the models.
 
-use std::future::poll_fn;
-use std::sync::Mutex;
-use std::task::Poll;
-
 use async_trait::async_trait;
 use domain::event::{Event, Stream};
 use domain::ids::{BatchTag, InstanceId, JobId, PoolName, Repository, RunnerId, RunnerName, Scope, StackName};
 use domain::item::{Item, Key};
+use domain::job::Rank;
 use domain::notice::{JobNotice, Message, VERSION};
 use domain::sweep::MachineState;
 use domain::transaction::Transaction;
@@ -16,81 +13,61 @@ use engine::ports::{
     QueueError, Refusal, Registered, Registration, Seen, SeenRunner, Store, StoreError, Terminated,
 };
 use jiff::{SignedDuration, Timestamp};
+use world::LostReply;
 use world::ec2::{self, Code, Filter, RunInstances, Tags, TemplateRef};
 use world::github::{self, GroupId, JitRequest, Paging};
 
 use crate::universe::{State, Universe, job_notice};
-
-/// One call of a port, for traces.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Call(pub String);
-
-/// Where an engine under test stands still: before and after every call of a port, once, so that whoever polls it can let
-/// others run or drop it.
-#[derive(Debug, Default)]
-pub struct Step {
-    trace: Mutex<Option<Vec<Call>>>,
-}
-
-impl Step {
-    /// From now on every call is written down, and the engine pauses before and after it.
-    pub fn record(&self) {
-        *self.trace.lock().expect("nobody panics while holding it") = Some(Vec::new());
-    }
-
-    /// What was written down; ends the recording.
-    pub fn recorded(&self) -> Vec<Call> {
-        self.trace.lock().expect("nobody panics while holding it").take().unwrap_or_default()
-    }
-
-    async fn around<T>(&self, call: impl FnOnce() -> String, act: impl FnOnce() -> T) -> T {
-        let recording = {
-            let mut trace = self.trace.lock().expect("nobody panics while holding it");
-            if let Some(trace) = trace.as_mut() {
-                trace.push(Call(call()));
-            }
-            trace.is_some()
-        };
-        if !recording {
-            return act();
-        }
-        pause().await;
-        let answer = act();
-        pause().await;
-        answer
-    }
-}
-
-/// Gives way once.
-async fn pause() {
-    let mut paused = false;
-    poll_fn(|context| {
-        if std::mem::replace(&mut paused, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
 
 /// The store answers at once: its futures are ready when they are first polled.
 fn now_or_never<T>(future: impl Future<Output = T>) -> T {
     futures::FutureExt::now_or_never(future).expect("the table in memory never waits")
 }
 
+impl Universe {
+    /// A reading, unless the table is to fail it.
+    fn reading<T>(&self, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        match self.state().table_fault.take() {
+            Some(_) => Err(StoreError("throttled".to_owned())),
+            None => read(),
+        }
+    }
+
+    fn writing(&self, transaction: &Transaction) -> Result<(), CommitError> {
+        let fault = self.state().table_fault.take();
+        match fault {
+            Some(TableFault::Conflict) => {
+                return Err(CommitError::Conflict("another transaction was under way and it".to_owned()));
+            }
+            Some(TableFault::Unavailable(LostReply::NotApplied)) => {
+                return Err(StoreError("throttled".to_owned()).into());
+            }
+            Some(TableFault::Unavailable(LostReply::Applied)) | None => {}
+        }
+        now_or_never(self.store.commit(transaction))?;
+        self.judge_written(transaction);
+        match fault {
+            Some(_) => Err(StoreError("no reply".to_owned()).into()),
+            None => Ok(()),
+        }
+    }
+}
+
 #[async_trait]
 impl Store for Universe {
     async fn get(&self, key: &Key) -> Result<Option<Item>, StoreError> {
-        self.steps.around(|| format!("get {key}"), || now_or_never(self.store.get(key))).await
+        let get = || self.reading(|| now_or_never(self.store.get(key)));
+        self.steps.around(|| format!("get {key}"), get).await
     }
 
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, StoreError> {
-        self.steps.around(|| format!("get {} items", keys.len()), || now_or_never(self.store.get_many(keys))).await
+        let get = || self.reading(|| now_or_never(self.store.get_many(keys)));
+        self.steps.around(|| format!("get {} items", keys.len()), get).await
     }
 
     async fn partition(&self, pool: &PoolName) -> Result<Vec<Item>, StoreError> {
-        self.steps.around(|| format!("query {pool}"), || now_or_never(self.store.partition(pool))).await
+        let query = || self.reading(|| now_or_never(self.store.partition(pool)));
+        self.steps.around(|| format!("query {pool}"), query).await
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {
@@ -98,7 +75,7 @@ impl Store for Universe {
             Some(event) => format!("commit {:?}", event.what).chars().take(60).collect(),
             None => format!("commit {} quietly", transaction.len()),
         };
-        self.steps.around(what, || now_or_never(self.store.commit(transaction))).await
+        self.steps.around(what, || self.writing(transaction)).await
     }
 
     async fn events(&self, stream: &Stream, newest: usize) -> Result<Vec<Event>, StoreError> {
@@ -109,7 +86,8 @@ impl Store for Universe {
 #[async_trait]
 impl Compute for Universe {
     async fn launch(&self, launch: &Launch) -> Result<Vec<Launched>, LaunchError> {
-        self.steps.around(|| format!("RunInstances {}", launch.tag), || self.state().run_instances(launch)).await
+        self.state().sending = Some(launch.clone());
+        self.steps.around(|| format!("RunInstances {}", launch.tag), || self.launch_now(launch)).await
     }
 
     async fn by_batch(&self, tag: &BatchTag) -> Result<Vec<Seen>, ComputeError> {
@@ -124,19 +102,113 @@ impl Compute for Universe {
 
     async fn terminate(&self, instance: &InstanceId) -> Result<Terminated, ComputeError> {
         let end = || {
-            let mut state = self.state();
-            let now = state.now;
-            match state.ec2.terminate_instances(&[instance.as_str().into()], now) {
-                Ok(_) => Ok(Terminated::Ending),
-                Err(error) if error.code() == Some(Code::InvalidInstanceIdNotFound) => Ok(Terminated::NotFound),
-                Err(error) => Err(ComputeError(error.to_string())),
+            let (answer, wrong) = self.state().terminate(instance);
+            if let Some(wrong) = wrong {
+                self.store.broken(wrong);
             }
+            answer
         };
         self.steps.around(|| format!("TerminateInstances {instance}"), end).await
     }
 }
 
+/// How the table fails one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TableFault {
+    /// Another transaction on the same items is under way.
+    Conflict,
+    /// Throttled, slow or away.
+    Unavailable(LostReply),
+}
+
+impl Universe {
+    /// RunInstances, judged by what EC2 then has. Also what a call does whose caller is no more.
+    pub(crate) fn launch_now(&self, launch: &Launch) -> Result<Vec<Launched>, LaunchError> {
+        let mut state = self.state();
+        let before = state.ec2.launches();
+        let answer = state.run_instances(launch);
+        let (launched, now) = (state.ec2.launches() - before, state.now);
+        if launched > 0 {
+            state.launched.push((now, launch.tag.clone(), launched));
+            let again = !state.launched_attempts.insert(launch.tag.clone());
+            drop(state);
+            if again {
+                self.store.broken(format!("S2: {} was launched twice", launch.tag));
+            }
+        }
+        answer
+    }
+
+    /// What was written, held against what GitHub and the machines know.
+    fn judge_written(&self, transaction: &Transaction) {
+        let mut wrong = Vec::new();
+        let mut state = self.state();
+        if let Some((key, item)) = &transaction.boot {
+            let machine = key.split_once(':').map_or("", |(_, instance)| instance);
+            let machine: ec2::InstanceId = machine.into();
+            let runner = state.secrets.get(&item.jit_config).copied();
+            match runner {
+                None => wrong.push(format!("S5: {machine} was left a JIT config that GitHub never gave")),
+                Some(runner) => {
+                    if state.configured.values().any(|other| *other == runner) {
+                        wrong.push(format!("S5: the JIT config of runner {runner} was left twice"));
+                    }
+                    if state.configured.insert(machine.clone(), runner).is_some() {
+                        wrong.push(format!("S5: {machine} was left a second JIT config"));
+                    }
+                    state.handed_over.push(machine);
+                }
+            }
+        }
+        for item in &transaction.puts {
+            let Item::Job(job) = item else { continue };
+            let Some(truth) = state.github.job(github::JobId(job.id.0)) else { continue };
+            let most = match &truth.state {
+                github::JobState::Waiting | github::JobState::Queued { .. } => Rank::Queued,
+                github::JobState::InProgress { .. } => Rank::Started,
+                github::JobState::Completed { .. } => Rank::Done,
+            };
+            if job.rank > most {
+                wrong.push(format!("S4: job {} is {:?} in the table, but {}", job.id, job.rank, truth.state.status()));
+            }
+        }
+        drop(state);
+        for wrong in wrong {
+            self.store.broken(wrong);
+        }
+    }
+}
+
 impl State {
+    /// TerminateInstances, and what is wrong with it: nobody may end a machine whose runner can still be given a job.
+    fn terminate(&mut self, instance: &InstanceId) -> (Result<Terminated, ComputeError>, Option<String>) {
+        let (id, now): (ec2::InstanceId, _) = (instance.as_str().into(), self.now);
+        let was_live = self.ec2.instance(&id).is_some_and(|machine| machine.state.is_live());
+        let ours =
+            self.ec2.instance(&id).is_none_or(|machine| machine.tags.get("drover:stack").is_some_and(|s| s == "sim"));
+        let answer = match self.ec2.terminate_instances(std::slice::from_ref(&id), now) {
+            Ok(_) => Ok(Terminated::Ending),
+            Err(error) if error.code() == Some(Code::InvalidInstanceIdNotFound) => Ok(Terminated::NotFound),
+            Err(error) => Err(ComputeError(error.to_string())),
+        };
+        let Some(machine) = self.ec2.instance(&id) else { return (answer, None) };
+        if !was_live || machine.state.is_live() {
+            return (answer, None);
+        }
+        if !ours {
+            return (answer, Some(format!("S1: {id} was terminated, which is not ours")));
+        }
+        let age = now.duration_since(machine.launched_at);
+        let pool = machine.tags.get("drover:pool").cloned().unwrap_or_default();
+        let past_life = self.max_life.get(&pool).is_some_and(|most| age >= *most);
+        let registered = self.configured.get(&id).and_then(|runner| self.github.runner(*runner));
+        let wrong = registered.filter(|_| !past_life).map(|runner| {
+            let doing = if runner.job.is_some() { "has a job" } else { "can be given a job" };
+            format!("S1: {id} was terminated while its runner {} {doing}", runner.id)
+        });
+        (answer, wrong)
+    }
+
     fn run_instances(&mut self, launch: &Launch) -> Result<Vec<Launched>, LaunchError> {
         let stack: StackName = "sim".parse().expect("a stack's name");
         let tags: Tags = [
@@ -163,13 +235,7 @@ impl State {
         };
         let now = self.now;
         let reservation = self.ec2.run_instances(request, now).map_err(|error| {
-            let class = match error.code() {
-                Some(Code::InsufficientInstanceCapacity) => Refusal::Capacity,
-                Some(Code::VcpuLimitExceeded) => Refusal::Quota,
-                Some(Code::RequestLimitExceeded) => Refusal::Throttled,
-                Some(Code::UnauthorizedOperation) => Refusal::Configuration,
-                _ => Refusal::Ambiguous,
-            };
+            let class = error.code().map_or(Refusal::Ambiguous, class_of);
             let code = error.code().map_or("NoReply", Code::as_str).to_owned();
             LaunchError { class, code, message: error.to_string() }
         })?;
@@ -212,6 +278,35 @@ impl State {
     }
 }
 
+/// EC2's codes by what follows from them, as the facts list them; whatever they do not list may have launched.
+fn class_of(code: Code) -> Refusal {
+    match code {
+        Code::InsufficientInstanceCapacity
+        | Code::InsufficientHostCapacity
+        | Code::InsufficientReservedInstanceCapacity
+        | Code::InsufficientFreeAddressesInSubnet
+        | Code::UnfulfillableCapacity
+        | Code::Unsupported
+        | Code::SpotMaxPriceTooLow
+        | Code::ReservationCapacityExceeded => Refusal::Capacity,
+        Code::VcpuLimitExceeded
+        | Code::InstanceLimitExceeded
+        | Code::MaxSpotInstanceCountExceeded
+        | Code::PendingVerification => Refusal::Quota,
+        Code::RequestLimitExceeded | Code::Throttling => Refusal::Throttled,
+        Code::InvalidAmiIdNotFound
+        | Code::InvalidLaunchTemplateIdNotFound
+        | Code::InvalidLaunchTemplateNameNotFound
+        | Code::InvalidLaunchTemplateVersionNotFound
+        | Code::UnauthorizedOperation
+        | Code::InvalidParameterValue
+        | Code::InvalidParameterCombination
+        | Code::OptInRequired
+        | Code::Blocked => Refusal::Configuration,
+        _ => Refusal::Ambiguous,
+    }
+}
+
 fn scope_of(scope: &Scope) -> github::Scope {
     match scope {
         Scope::Organization(owner) => github::Scope::organization(owner.as_str()),
@@ -237,7 +332,7 @@ impl GitHub for Universe {
     async fn register(&self, registration: &Registration) -> Result<Registered, GitHubError> {
         let register = || {
             let mut state = self.state();
-            let (now, installation) = (state.now, state.installation);
+            let (now, installation) = (state.now, state.installation_of(registration.scope.owner().as_str()));
             let request = JitRequest {
                 name: registration.name.to_string(),
                 group: GroupId(registration.group),
@@ -246,7 +341,10 @@ impl GitHub for Universe {
             state
                 .github
                 .generate_jit(installation, &scope_of(&registration.scope), request, now)
-                .map(|made| Registered { runner_id: RunnerId(made.runner.id.0), jit_config: made.secret })
+                .map(|made| {
+                    state.secrets.insert(made.secret.clone(), made.runner.id);
+                    Registered { runner_id: RunnerId(made.runner.id.0), jit_config: made.secret }
+                })
                 .map_err(|error| failed(error, now))
         };
         self.steps.around(|| format!("generate-jitconfig {}", registration.name), register).await
@@ -255,7 +353,7 @@ impl GitHub for Universe {
     async fn runners(&self, scope: &Scope, stack: &StackName) -> Result<Vec<SeenRunner>, GitHubError> {
         let list = || {
             let mut state = self.state();
-            let (now, installation) = (state.now, state.installation);
+            let (now, installation) = (state.now, state.installation_of(scope.owner().as_str()));
             let prefix = RunnerName::prefix(stack);
             let mut seen = Vec::new();
             for page in 1.. {
@@ -284,7 +382,7 @@ impl GitHub for Universe {
     async fn deregister(&self, scope: &Scope, runner: RunnerId) -> Result<Deregistered, GitHubError> {
         let delete = || {
             let mut state = self.state();
-            let (now, installation) = (state.now, state.installation);
+            let (now, installation) = (state.now, state.installation_of(scope.owner().as_str()));
             match state.github.delete_runner(installation, &scope_of(scope), github::RunnerId(runner.0), now) {
                 Ok(()) => Ok(Deregistered::Removed),
                 Err(github::Failure::NotFound) => Ok(Deregistered::AlreadyGone),
@@ -298,7 +396,7 @@ impl GitHub for Universe {
     async fn job(&self, repository: &Repository, job: JobId) -> Result<Option<JobNotice>, GitHubError> {
         let look = || {
             let mut state = self.state();
-            let (now, installation) = (state.now, state.installation);
+            let (now, installation) = (state.now, state.installation_of(repository.owner.as_str()));
             let (owner, name) = (repository.owner.as_str(), repository.name());
             match state.github.get_job(installation, owner, name, github::JobId(job.0), now) {
                 Ok(job) => Ok(Some(job_notice(&job))),
@@ -315,6 +413,9 @@ impl Queue for Universe {
     async fn nudge(&self, pool: &PoolName, after: SignedDuration) -> Result<(), QueueError> {
         let send = || {
             let mut state = self.state();
+            if std::mem::take(&mut state.queue_fault) {
+                return Err(QueueError("no reply".to_owned()));
+            }
             let at = state.now + after;
             state.messages.push_back((at, Message::Nudge { v: VERSION, pool: pool.clone() }));
             Ok(())

@@ -1,6 +1,7 @@
 //! The invariants, checked at every write of the table.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 use async_trait::async_trait;
 use domain::boot::BootItem;
@@ -18,11 +19,14 @@ use engine::ports::{CommitError, Store, StoreError};
 #[derive(Debug)]
 pub struct Checked {
     table: MemoryStore,
+    /// None: what is broken panics.
+    broken: Mutex<Option<Vec<String>>>,
+    counts: Mutex<BTreeMap<PoolName, Count>>,
 }
 
 impl Checked {
     pub(crate) fn new(table: MemoryStore) -> Self {
-        Self { table }
+        Self { table, broken: Mutex::new(None), counts: Mutex::default() }
     }
 
     /// A machine's one read.
@@ -38,78 +42,149 @@ impl Checked {
     /// Loses the main table.
     pub fn empty(&self) {
         self.table.empty();
+        self.counts.lock().expect("nobody panics while holding it").clear();
     }
 
     /// The log folds to what the items say.
     pub fn check_log(&self) {
-        let differences = self.table.unfolded();
+        let differences = self.unfolded();
         assert!(differences.is_empty(), "the log does not tell what the items say: {differences:#?}");
+    }
+
+    /// Where the log and the items differ, in words.
+    pub(crate) fn unfolded(&self) -> Vec<String> {
+        let differences = self.table.unfolded();
+        differences.into_iter().map(|(key, is, told)| format!("{key} is {is:?}, the log says {told:?}")).collect()
     }
 
     /// A pool as it is now.
     pub fn view(&self, pool: &PoolName) -> PoolView {
-        let items = self.items();
+        let items = now_or_never(self.table.partition(pool)).expect("the table in memory can be read");
         let meta = items.iter().find_map(|item| match item {
-            Item::Meta(meta) if meta.pool == *pool => Some(meta.clone()),
+            Item::Meta(meta) => Some(meta.clone()),
             _ => None,
         });
-        let pk = Key::pool_pk(pool);
-        PoolView::new(meta.expect("the pool was applied"), items.into_iter().filter(|item| item.key().pk() == pk))
+        PoolView::new(meta.expect("the pool was applied"), items)
     }
 
-    fn check(&self, transaction: &Transaction, before: &BTreeMap<Key, Item>) {
-        for item in &transaction.puts {
-            match (item, before.get(&item.key())) {
-                (Item::Job(after), Some(Item::Job(before))) => {
-                    assert!(
-                        after.rank >= before.rank,
-                        "S4: {} went from {:?} to {:?}",
-                        after.id,
-                        before.rank,
-                        after.rank
-                    );
-                }
-                (Item::Slot(after), Some(Item::Slot(before))) => {
-                    assert!(after.rank() >= before.rank(), "S4: slot {} went back", after.id);
-                    assert!(before.stop.is_none() || after.stop.is_some(), "a stop of {} was taken back", after.id);
-                }
-                (Item::Waiting(job), _) => {
-                    let last = job.launches.iter().max().copied();
-                    let recent = job
-                        .launches
-                        .iter()
-                        .filter(|at| last.is_some_and(|last| last.duration_since(**at) < RELAUNCH_WINDOW));
-                    assert!(recent.count() <= RELAUNCH_LIMIT, "S6: job {} was charged too often", job.id);
+    /// An invariant does not hold. Panics, or is remembered for whoever wants to tell more of it.
+    pub(crate) fn broken(&self, what: String) {
+        match &mut *self.broken.lock().expect("nobody panics while holding it") {
+            Some(broken) => broken.push(what),
+            None => panic!("{what}"),
+        }
+    }
+
+    /// From now on what is broken is remembered.
+    pub(crate) fn remember(&self) {
+        self.broken.lock().expect("nobody panics while holding it").get_or_insert_default();
+    }
+
+    /// What was broken since this was last asked.
+    pub(crate) fn take_broken(&self) -> Vec<String> {
+        self.broken.lock().expect("nobody panics while holding it").as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// What is wrong with one item, given what stood there before.
+    fn judge(item: &Item, before: Option<&Item>) -> Option<String> {
+        match (item, before) {
+            (Item::Job(after), Some(Item::Job(before))) => (after.rank < before.rank)
+                .then(|| format!("S4: {} went from {:?} to {:?}", after.id, before.rank, after.rank)),
+            (Item::Slot(after), Some(Item::Slot(before))) if after.rank() < before.rank() => {
+                Some(format!("S4: slot {} went back", after.id))
+            }
+            (Item::Slot(after), Some(Item::Slot(before))) => (before.stop.is_some() && after.stop.is_none())
+                .then(|| format!("S4: a stop of {} was taken back", after.id)),
+            (Item::Waiting(job), _) => {
+                let last = job.launches.iter().max().copied();
+                let recent = job
+                    .launches
+                    .iter()
+                    .filter(|at| last.is_some_and(|last| last.duration_since(**at) < RELAUNCH_WINDOW));
+                (recent.count() > RELAUNCH_LIMIT).then(|| format!("S6: job {} was charged too often", job.id))
+            }
+            _ => None,
+        }
+    }
+
+    /// S3: what a decision adds is never more than what was asked for when it was made.
+    ///
+    /// It was made from a reading after the pool's version last moved. Until it is committed jobs may have started and
+    /// slots may have ended: it answers to the greatest demand and the smallest supply since then.
+    fn judge_capacity(
+        &self,
+        transaction: &Transaction,
+        before: &[Option<Item>],
+        deleted: &[Option<Item>],
+    ) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let mut counts = self.counts.lock().expect("nobody panics while holding it");
+        let is_launch = |item: &Item| match item {
+            Item::Slot(slot) if slot.revision == 0 && slot.state == SlotState::Planned => Some(slot.pool.clone()),
+            _ => None,
+        };
+        let mut launched: BTreeMap<PoolName, i64> = BTreeMap::new();
+        for pool in transaction.puts.iter().filter_map(is_launch) {
+            *launched.entry(pool).or_default() += 1;
+        }
+        for (pool, added) in launched {
+            let Ok(Some(Item::Config(config))) = now_or_never(self.table.get(&Key::Config)) else { continue };
+            let Some(pool) = config.pool(&pool) else { continue };
+            let count = counts.entry(pool.name.clone()).or_default();
+            let (supply, asked) = (count.least_supply + added, count.most_demand + i64::from(pool.warm));
+            if supply > asked {
+                wrong.push(format!("S3: supply {supply} of pool {} after a launch for {asked}", pool.name));
+            }
+            let live = count.live + added;
+            if live > i64::from(pool.max) {
+                wrong.push(format!("S3: {live} machines of pool {} where {} are allowed", pool.name, pool.max));
+            }
+        }
+        for (item, sign) in transaction
+            .puts
+            .iter()
+            .map(|item| (Some(item), 1))
+            .chain(before.iter().chain(deleted).map(|item| (item.as_ref(), -1)))
+        {
+            match item {
+                Some(Item::Waiting(job)) if job.open => counts.entry(job.pool.clone()).or_default().demand += sign,
+                Some(Item::Slot(slot)) => {
+                    let count = counts.entry(slot.pool.clone()).or_default();
+                    let usable =
+                        slot.is_live() && slot.stop.is_none() && slot.rank() < 4 && slot.busy_seen_at.is_none();
+                    count.supply += if usable { sign } else { 0 };
+                    count.live += if slot.is_live() { sign } else { 0 };
                 }
                 _ => {}
             }
         }
+        for count in counts.values_mut() {
+            count.most_demand = count.most_demand.max(count.demand);
+            count.least_supply = count.least_supply.min(count.supply);
+        }
+        for item in &transaction.puts {
+            if let Item::Meta(meta) = item {
+                let count = counts.entry(meta.pool.clone()).or_default();
+                (count.most_demand, count.least_supply) = (count.demand, count.supply);
+            }
+        }
+        wrong
     }
+}
 
-    /// S3: what a decision adds is never more than what was asked for.
-    fn check_capacity(&self, transaction: &Transaction, before: &PoolView) {
-        let Some(config) = self.items().into_iter().find_map(|item| match item {
-            Item::Config(config) => Some(config),
-            _ => None,
-        }) else {
-            return;
-        };
-        let Some(pool) = config.pool(&before.meta.pool) else { return };
-        let added: Vec<_> = transaction
-            .puts
-            .iter()
-            .filter_map(|item| match item {
-                Item::Slot(slot) if slot.revision == 0 && slot.state == SlotState::Planned => Some(slot),
-                _ => None,
-            })
-            .collect();
-        let Some(now) = added.first().map(|slot| slot.planned_at) else { return };
-        let supply = before.supply(now).count() + added.len();
-        let asked = before.demand(now) + pool.warm as usize;
-        assert!(supply <= asked, "S3: supply {supply} after a launch for {asked}");
-        let live = before.live() + added.len();
-        assert!(live <= pool.max as usize, "S3: {live} machines where {} are allowed", pool.max);
-    }
+/// A pool as its items count, with their extremes since its version last moved.
+#[derive(Debug, Default)]
+struct Count {
+    demand: i64,
+    supply: i64,
+    live: i64,
+    most_demand: i64,
+    least_supply: i64,
+}
+
+/// The table in memory answers at once.
+fn now_or_never<T>(future: impl Future<Output = T>) -> T {
+    futures::FutureExt::now_or_never(future).expect("the table in memory never waits")
 }
 
 #[async_trait]
@@ -127,15 +202,15 @@ impl Store for Checked {
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {
-        let before: BTreeMap<Key, Item> = self.items().into_iter().map(|item| (item.key(), item)).collect();
-        let view = transaction.puts.iter().find_map(|item| match item {
-            Item::Meta(meta) if before.contains_key(&Key::Meta(meta.pool.clone())) => Some(self.view(&meta.pool)),
-            _ => None,
-        });
+        let found = |key: &Key| now_or_never(self.table.get(key)).unwrap_or_default();
+        let before: Vec<Option<Item>> = transaction.puts.iter().map(|item| found(&item.key())).collect();
+        let deleted: Vec<Option<Item>> = transaction.deletes.iter().map(|(key, _)| found(key)).collect();
         self.table.commit(transaction).await?;
-        self.check(transaction, &before);
-        if let Some(view) = view {
-            self.check_capacity(transaction, &view);
+        let capacity = self.judge_capacity(transaction, &before, &deleted);
+        let wrong =
+            transaction.puts.iter().zip(&before).filter_map(|(item, before)| Self::judge(item, before.as_ref()));
+        for wrong in wrong.chain(capacity) {
+            self.broken(wrong);
         }
         Ok(())
     }

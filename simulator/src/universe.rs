@@ -1,17 +1,17 @@
 //! Everything there is, and how it moves.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use domain::ids::{DeliveryId, Epoch, JobId, RunId, RunnerId, StackName};
+use domain::ids::{BatchTag, DeliveryId, Epoch, JobId, RunId, RunnerId, StackName};
 use domain::item::{Config, Item, Meta};
 use domain::notice::{Action, JobNotice, Message, Notice, RunnerNotice, VERSION};
 use domain::pool::{LaunchTemplate, Pool, Timings};
 use domain::transaction::Transaction;
 use engine::context::Context;
 use engine::memory::MemoryStore;
-use engine::ports::{Ports, Store};
+use engine::ports::{Launch, Ports, Store};
 use engine::sweep::{Mode, Report, sweep};
 use futures::executor::block_on;
 use jiff::{SignedDuration, Timestamp};
@@ -21,14 +21,15 @@ use world::github::{
     self, Answer, App, GitHub, InstallationId, JobEvent, OwnerKind, QueueJob, RepositoryId, Visibility,
 };
 
-use crate::ports::Step;
+use crate::ports::TableFault;
 use crate::rules::Checked;
+use crate::steps::Step;
 
 /// The unique id of the runner machines' role.
 pub(crate) const ROLE: &str = "AROAVIRTUAL";
 
 /// How long an invocation may take. Virtual time stands still while one runs, unless a test moves it.
-const INVOCATION: SignedDuration = SignedDuration::from_secs(60);
+pub(crate) const INVOCATION: SignedDuration = SignedDuration::from_secs(60);
 
 /// A stack with one organisation, one repository, and all the machines in the world.
 #[derive(Debug)]
@@ -46,11 +47,28 @@ pub(crate) struct State {
     pub(crate) now: Timestamp,
     pub(crate) ec2: Ec2,
     pub(crate) github: GitHub,
-    pub(crate) installation: InstallationId,
+    installations: BTreeMap<String, InstallationId>,
     repository: RepositoryId,
     pub(crate) messages: VecDeque<(Timestamp, Message)>,
     machines: BTreeMap<InstanceId, Machine>,
     calls: u64,
+    /// How the table fails its next call.
+    pub(crate) table_fault: Option<TableFault>,
+    /// Whether the queue fails its next call.
+    pub(crate) queue_fault: bool,
+    /// The launch that is just being asked for.
+    pub(crate) sending: Option<Launch>,
+    /// What EC2 launched: when, for which attempt, how many.
+    pub(crate) launched: Vec<(Timestamp, BatchTag, u64)>,
+    pub(crate) launched_attempts: BTreeSet<BatchTag>,
+    /// Which runner a JIT config stands for.
+    pub(crate) secrets: BTreeMap<String, github::RunnerId>,
+    /// Which runner's JIT config a machine was left.
+    pub(crate) configured: BTreeMap<InstanceId, github::RunnerId>,
+    /// Machines that were left one since this was last asked.
+    pub(crate) handed_over: Vec<InstanceId>,
+    /// How old a pool's machines may get.
+    pub(crate) max_life: BTreeMap<String, SignedDuration>,
 }
 
 /// What runs on a machine.
@@ -90,8 +108,13 @@ pub fn pool(name: &str, max: u32) -> Pool {
 impl Universe {
     /// A new one at noon, with these pools applied.
     pub fn new(seed: u64, pools: Vec<Pool>) -> Self {
+        Self::with(seed, pools, ec2::Config::default(), github::Config::default())
+    }
+
+    /// The same where EC2 and GitHub are as slow as that.
+    pub(crate) fn with(seed: u64, pools: Vec<Pool>, ec2: ec2::Config, github: github::Config) -> Self {
         let now: Timestamp = "2026-11-02T12:00:00Z".parse().expect("a time");
-        let mut ec2 = Ec2::new(ec2::Config::default(), seed);
+        let mut ec2 = Ec2::new(ec2, seed);
         for (subnet, zone) in [("subnet-a", "eu-central-1a"), ("subnet-b", "eu-central-1b")] {
             ec2.add_subnet(subnet, zone, Tags::new());
         }
@@ -102,7 +125,7 @@ impl Universe {
         };
         let template = ec2.create_launch_template("runner", data, Tags::new(), now).expect("a fresh region");
         let app = App { id: 1, slug: "drover".to_owned(), name: "Drover".to_owned(), created_at: now };
-        let mut github = GitHub::new(github::Config::default(), app, seed);
+        let mut github = GitHub::new(github, app, seed);
         let owner = github.add_owner("octo-org", OwnerKind::Organization, now);
         let installation = github.install(owner, now);
         let repository = github.add_repository(owner, "widgets", Visibility::Private, now);
@@ -111,11 +134,20 @@ impl Universe {
                 now,
                 ec2,
                 github,
-                installation,
+                installations: [("octo-org".to_owned(), installation)].into(),
                 repository,
                 messages: VecDeque::new(),
                 machines: BTreeMap::new(),
                 calls: 0,
+                table_fault: None,
+                queue_fault: false,
+                sending: None,
+                launched: Vec::new(),
+                launched_attempts: BTreeSet::new(),
+                secrets: BTreeMap::new(),
+                configured: BTreeMap::new(),
+                handed_over: Vec::new(),
+                max_life: pools.iter().map(|pool| (pool.name.to_string(), pool.timings.max_life.duration())).collect(),
             }),
             store: Checked::new(MemoryStore::default()),
             steps: Step::default(),
@@ -183,7 +215,7 @@ impl Universe {
     }
 
     /// The configuration as the functions read it.
-    fn configured(&self) -> Option<Config> {
+    pub(crate) fn configured(&self) -> Option<Config> {
         match block_on(self.store.get(&domain::item::Key::Config)).expect("the table in memory can be read") {
             Some(Item::Config(config)) => Some(config),
             _ => None,
@@ -294,6 +326,18 @@ impl Universe {
 }
 
 impl State {
+    /// The app's installation on that account; one that does not exist if it was never installed there.
+    pub(crate) fn installation_of(&self, owner: &str) -> InstallationId {
+        self.installations.get(&owner.to_ascii_lowercase()).copied().unwrap_or(InstallationId(0))
+    }
+
+    /// The account installs the app (again).
+    pub(crate) fn install(&mut self, login: &str) {
+        let owner = self.github.find_owner(login).expect("an account of this world").id;
+        let installation = self.github.install(owner, self.now);
+        self.installations.insert(login.to_owned(), installation);
+    }
+
     fn machine_happened(&mut self, happening: ec2::Happening, now: Timestamp) {
         match happening {
             ec2::Happening::Booted { instance } => drop(self.machines.insert(instance, Machine::Waiting)),
@@ -366,7 +410,7 @@ impl State {
 }
 
 /// What ingest makes of the delivery.
-fn notice(event: &JobEvent, guid: &str, now: Timestamp) -> Notice {
+pub(crate) fn notice(event: &JobEvent, guid: &str, now: Timestamp) -> Notice {
     let job = &event.job;
     let action = match event.action {
         "queued" => Action::Queued,

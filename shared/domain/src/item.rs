@@ -76,6 +76,16 @@ impl Key {
         format!("POOL#{pool}")
     }
 
+    /// The pool in whose partition it lies.
+    pub fn pool(&self) -> Option<&PoolName> {
+        match self {
+            Key::Meta(pool) | Key::Waiting(pool, _) | Key::Batch(pool, _) | Key::Slot(pool, _) | Key::Nudge(pool) => {
+                Some(pool)
+            }
+            Key::Job(_) | Key::Instance(_) | Key::Config | Key::Limit(_) | Key::Janitor => None,
+        }
+    }
+
     /// Reads a key back.
     ///
     /// # Errors

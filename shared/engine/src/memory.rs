@@ -83,8 +83,13 @@ impl Store for MemoryStore {
     }
 
     async fn partition(&self, pool: &PoolName) -> Result<Vec<Item>, StoreError> {
-        let pk = Key::pool_pk(pool);
-        Ok(self.tables().items.iter().filter(|(key, _)| key.pk() == pk).map(|(_, item)| item.clone()).collect())
+        Ok(self
+            .tables()
+            .items
+            .iter()
+            .filter(|(key, _)| key.pool() == Some(pool))
+            .map(|(_, item)| item.clone())
+            .collect())
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {

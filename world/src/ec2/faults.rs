@@ -16,10 +16,14 @@ pub struct Faults {
     pub capacity: Vec<Capacity>,
     /// Replies that get lost, in the order of the calls of that operation.
     pub lost_replies: VecDeque<(Operation, LostReply)>,
+    /// Calls that are answered with this error, in the order of the calls of that operation.
+    pub errors: VecDeque<(Operation, Code)>,
     /// Eventual consistency: for so long after its launch an instance is in no answer but that of its RunInstances.
     pub invisible_for: Duration,
     /// The share of machines that reach `running` but whose programs never start, from 0 to 1.
     pub boot_failures: f64,
+    /// The share of machines that stop when they power off, whatever their launch template says, from 0 to 1.
+    pub stops: f64,
 }
 
 /// Which launches a fault concerns; `None` is any.
@@ -109,6 +113,13 @@ impl Faults {
         }
         stock.left -= granted;
         Ok(granted)
+    }
+
+    /// The error that this call is answered with, if it is.
+    pub(super) fn error(&mut self, operation: Operation) -> Option<Failure> {
+        let at = self.errors.iter().position(|(of, _)| *of == operation)?;
+        let (_, code) = self.errors.remove(at)?;
+        Some(Failure::new(code, format!("the model was told to refuse {}", operation.as_str())))
     }
 
     /// Whether the reply to this call gets lost.

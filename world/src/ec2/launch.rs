@@ -58,6 +58,7 @@ impl Ec2 {
 
         let reservation = ReservationId(self.fresh_id("r"));
         for launch_index in 0..granted as usize {
+            let stops = self.faults.stops > 0.0 && self.rng.random::<f64>() < self.faults.stops;
             let id = InstanceId(self.fresh_id("i"));
             let volume = VolumeId(self.fresh_id("vol"));
             let number = self.instances.len();
@@ -81,7 +82,7 @@ impl Ec2 {
                 launched_at: now,
                 state: State::Pending,
                 state_since: now,
-                on_power_off: data.on_power_off,
+                on_power_off: if stops { OnPowerOff::Stop } else { data.on_power_off },
                 taken_at: None,
                 end: None,
                 visible_at: now + self.faults.invisible_for,

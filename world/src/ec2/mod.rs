@@ -248,7 +248,10 @@ impl Ec2 {
         if self.config.throttle && !self.throttle.of(operation).take(1.0, now) {
             return Err(Failure::new(Code::RequestLimitExceeded, "Request limit exceeded."));
         }
-        Ok(())
+        match self.faults.error(operation) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
     }
 
     /// A new id in EC2's form: the prefix and seventeen hexadecimal digits.

@@ -79,6 +79,8 @@ pub struct Faults {
     pub lost_replies: VecDeque<(Endpoint, LostReply)>,
     /// Calls that are answered with this status (500, 502, 401, ...) and nothing else, in their order.
     pub broken: VecDeque<(Endpoint, u16)>,
+    /// Calls that fail in this very way, in their order: a limit, a name that is taken, a permission that is gone.
+    pub failures: VecDeque<(Endpoint, Failure)>,
     /// The share of webhooks that GitHub never attempts, from 0 to 1.
     pub never_attempted: f64,
     /// For so long after a runner became busy, lists still call it idle.
@@ -231,6 +233,9 @@ impl GitHub {
         self.usage.charge(&self.config.limits, caller, endpoint, now)?;
         if let Some(status) = take_first(&mut self.faults.broken, endpoint) {
             return Err(Failure::Broken(status));
+        }
+        if let Some(failure) = take_first(&mut self.faults.failures, endpoint) {
+            return Err(failure);
         }
         match take_first(&mut self.faults.lost_replies, endpoint) {
             None => Ok(Reply::Heard),

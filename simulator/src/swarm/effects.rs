@@ -1,0 +1,70 @@
+//! The calls of the ports by what they are for: the rows of the reach table.
+
+/// Every effect: what a function may end before or after.
+pub const EFFECTS: &[&str] = &[
+    "get",
+    "query",
+    "commit Recorded",
+    "commit Checked",
+    "commit Decided",
+    "commit Refused",
+    "commit Resumed",
+    "commit Bound",
+    "commit HandedOver",
+    "commit Seen",
+    "commit Stopped",
+    "commit Unregistered",
+    "commit Closed",
+    "commit Condemned",
+    "commit Adopted",
+    "commit quietly",
+    "commit other",
+    "RunInstances",
+    "TerminateInstances",
+    "DescribeInstances",
+    "generate-jitconfig",
+    "list runners",
+    "DELETE runner",
+    "GET job",
+    "nudge",
+    "other",
+];
+
+fn place(name: &str) -> usize {
+    EFFECTS.iter().position(|effect| *effect == name).expect("a name of the table above")
+}
+
+/// Which effect a call is, by its words.
+pub fn effect_of(call: &str) -> usize {
+    if let Some(what) = call.strip_prefix("commit ") {
+        let what = what.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+        if what.bytes().all(|byte| byte.is_ascii_digit()) {
+            return place("commit quietly");
+        }
+        let known = EFFECTS.iter().position(|effect| effect.strip_prefix("commit ").is_some_and(|known| known == what));
+        return known.unwrap_or_else(|| place("commit other"));
+    }
+    let known = EFFECTS.iter().position(|effect| !effect.starts_with("commit") && call.starts_with(effect));
+    known.unwrap_or_else(|| place("other"))
+}
+
+/// How long it takes, from and to, in milliseconds.
+pub(super) fn takes(effect: usize) -> (i64, i64) {
+    match EFFECTS[effect] {
+        "RunInstances" => (400, 3000),
+        "TerminateInstances" | "DescribeInstances" => (100, 700),
+        "generate-jitconfig" | "list runners" | "DELETE runner" | "GET job" | "other" => (100, 900),
+        "nudge" => (5, 30),
+        _ => (2, 15),
+    }
+}
+
+/// How much more often a function ends there than at the most frequent calls, so that the rare ones are reached, too.
+pub(super) fn weight(effect: usize) -> f64 {
+    match EFFECTS[effect] {
+        "get" | "query" | "commit quietly" => 0.5,
+        "commit Recorded" | "commit HandedOver" | "generate-jitconfig" | "GET job" | "list runners" => 1.0,
+        "commit Adopted" | "commit Condemned" | "commit Resumed" | "commit Checked" | "commit other" => 16.0,
+        _ => 4.0,
+    }
+}

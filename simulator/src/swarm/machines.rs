@@ -1,0 +1,224 @@
+//! What runs on the machines: the agent, the runner, and what becomes of both.
+
+use domain::boot::boot_key;
+
+use super::*;
+use crate::universe::ROLE;
+
+/// A machine whose programs have started.
+#[derive(Debug)]
+pub(super) struct Machine {
+    life: Life,
+    /// Since when it is as it is.
+    pub(super) since: Timestamp,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Life {
+    /// The agent looks for its boot item.
+    Waiting,
+    /// The runner starts.
+    Starting,
+    /// The runner is connected.
+    Runner(github::RunnerId),
+    /// Nothing runs there any more, but it has power.
+    Dead,
+}
+
+/// What a machine does next.
+#[derive(Debug)]
+pub(super) enum Doing {
+    /// The agent takes its JIT config.
+    Read,
+    /// The runner connects with it.
+    Connect(String),
+    /// The runner ends without a job; its machine powers off, or stays.
+    Exit(Stays),
+    /// It powers off.
+    PowerOff,
+}
+
+/// Whether a machine stays when its runner has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stays {
+    Powered,
+    Off,
+}
+
+impl Swarm<'_> {
+    pub(super) fn ec2_happened(&mut self, happening: ec2::Happening) {
+        match happening {
+            ec2::Happening::Booted { instance } => {
+                if self.strangers.contains(&instance) {
+                    return;
+                }
+                let configured = self.universe.state().configured.contains_key(&instance);
+                self.machines.insert(instance.clone(), Machine { life: Life::Waiting, since: self.now });
+                self.judge.booted.insert(instance.clone());
+                if configured {
+                    self.handed_over(instance);
+                }
+            }
+            ec2::Happening::PowerLost { instance } => {
+                self.world_tells(|| format!("{instance} has no power any more"));
+                if let Some(Machine { life: Life::Runner(runner), .. }) = self.machines.remove(&instance) {
+                    self.runs_on.remove(&runner);
+                    self.universe.github(|github, now| github.disconnect(runner, now));
+                }
+            }
+            ec2::Happening::SpotNotice { instance, .. } => {
+                let detail = format!(r#"{{"instance-id":"{instance}","instance-action":"terminate"}}"#);
+                self.ec2_says("EC2 Spot Instance Interruption Warning", &detail);
+            }
+            ec2::Happening::Terminated { instance, .. } => {
+                let detail = format!(r#"{{"instance-id":"{instance}","state":"terminated"}}"#);
+                self.ec2_says("EC2 Instance State-change Notification", &detail);
+            }
+        }
+    }
+
+    fn ec2_says(&mut self, what: &str, detail: &str) {
+        if self.dice.strikes(Fault::EventLost) {
+            return;
+        }
+        self.send(&format!(r#"{{"detail-type":"{what}","detail":{detail}}}"#), SignedDuration::ZERO);
+    }
+
+    /// A machine was left a JIT config.
+    pub(super) fn handed_over(&mut self, machine: InstanceId) {
+        if self.machines.get(&machine).is_some_and(|machine| machine.life == Life::Waiting) {
+            let after = soon(&mut self.rng);
+            self.plan_in(after, Due::Machine(machine, Doing::Read));
+        }
+    }
+
+    pub(super) fn machine_does(&mut self, id: InstanceId, doing: Doing) {
+        let Some(machine) = self.machines.get_mut(&id) else { return };
+        match doing {
+            Doing::Read => {
+                if machine.life != Life::Waiting {
+                    return;
+                }
+                let key = boot_key(ROLE, &id.as_str().into());
+                let Some(item) = self.universe.store.take_boot_item(&key) else { return };
+                machine.since = self.now;
+                if self.dice.strikes(Fault::LostBootRead) {
+                    machine.life = Life::Dead;
+                    self.world_tells(|| format!("the agent of {id} loses its JIT config"));
+                    self.judge.spoilt.insert(id);
+                } else {
+                    machine.life = Life::Starting;
+                    let after = soon(&mut self.rng) * 3;
+                    self.plan_in(after, Due::Machine(id, Doing::Connect(item.jit_config)));
+                }
+            }
+            Doing::Connect(secret) => self.connect(id, &secret),
+            Doing::Exit(stays) => {
+                let Life::Runner(runner) = machine.life else { return };
+                let has_job =
+                    self.universe.github(|github, _| github.runner(runner).is_some_and(|it| it.job.is_some()));
+                if has_job {
+                    return;
+                }
+                machine.life = Life::Dead;
+                machine.since = self.now;
+                self.runs_on.remove(&runner);
+                self.judge.spoilt.insert(id.clone());
+                self.universe.github(|github, now| github.disconnect(runner, now));
+                self.world_tells(|| format!("runner {runner} on {id} ends without a job"));
+                if stays == Stays::Off {
+                    let after = soon(&mut self.rng);
+                    self.plan_in(after, Due::Machine(id, Doing::PowerOff));
+                }
+            }
+            Doing::PowerOff => {
+                machine.life = Life::Dead;
+                if self.dice.strikes(Fault::HungPowerOff) {
+                    self.world_tells(|| format!("{id} does not power off"));
+                } else {
+                    self.universe.ec2(|ec2, now| ec2.power_off(&id, now));
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self, id: InstanceId, secret: &str) {
+        let expected = self.universe.state().configured.get(&id).copied();
+        let connected = self.universe.github(|github, now| github.connect(secret, now));
+        let Some(machine) = self.machines.get_mut(&id) else { return };
+        machine.since = self.now;
+        match connected {
+            Ok(runner) => {
+                machine.life = Life::Runner(runner);
+                self.runs_on.insert(runner, id.clone());
+                if expected != Some(runner) {
+                    self.violates(format!("S5: runner {runner} connects from {id}, which was not left its JIT config"));
+                }
+                self.world_tells(|| format!("runner {runner} connects from {id}"));
+                for (fault, stays) in [(Fault::RunnerExits, Stays::Off), (Fault::RunnerVanishes, Stays::Powered)] {
+                    if self.dice.strikes(fault) {
+                        let after = soon(&mut self.rng) * 15;
+                        self.plan_in(after, Due::Machine(id.clone(), Doing::Exit(stays)));
+                    }
+                }
+            }
+            Err(_) => {
+                machine.life = Life::Dead;
+                let after = soon(&mut self.rng);
+                self.plan_in(after, Due::Machine(id, Doing::PowerOff));
+            }
+        }
+    }
+
+    /// GitHub removed the registration of the runner on that machine: its process ends, and with it the machine.
+    pub(super) fn runner_ended(&mut self, id: &InstanceId) {
+        if let Some(machine) = self.machines.get_mut(id) {
+            machine.life = Life::Dead;
+            machine.since = self.now;
+            let after = soon(&mut self.rng);
+            self.plan_in(after, Due::Machine(id.clone(), Doing::PowerOff));
+        }
+    }
+
+    pub(super) fn pick_up(&mut self, offer: &github::Offer) {
+        let Some(instance) = self.runs_on.get(&offer.runner).cloned() else { return };
+        let acquired = self.universe.github(|github, now| github.acquire(offer.runner, offer.job, now).is_ok());
+        if acquired {
+            self.world_tells(|| format!("job {} begins on runner {} of {instance}", offer.job, offer.runner));
+            self.judge.used.insert(instance);
+            let runs_for = SignedDuration::try_from(offer.runs_for).unwrap_or_default();
+            self.plan_in(runs_for, Due::Finish(offer.runner, offer.job, offer.ends));
+        }
+    }
+
+    pub(super) fn finish_job(&mut self, runner: github::RunnerId, job: github::JobId, how: github::Conclusion) {
+        if !self.runs_on.contains_key(&runner) {
+            return;
+        }
+        let finished = self.universe.github(|github, now| github.complete(runner, job, how, now).is_ok());
+        if finished && self.dice.strikes(Fault::Rerun) {
+            let after = SignedDuration::from_secs(5 + self.dice.pick(Fault::Rerun, 60) as i64);
+            self.plan_in(after, Due::Rerun(job));
+        }
+    }
+
+    pub(super) fn rerun(&mut self, job: github::JobId) {
+        let again = {
+            let mut state = self.universe.state();
+            let Some(repository) =
+                state.github.job(job).and_then(|job| state.github.repository(job.repository)).cloned()
+            else {
+                return;
+            };
+            let installation = state.installation_of(&repository.owner_login);
+            let (owner, name, now) = (repository.owner_login, repository.name, state.now);
+            state.github.rerun_job(installation, &owner, &name, job, now)
+        };
+        if let Ok(again) = again {
+            self.world_tells(|| format!("job {job} is run again as {again}"));
+            if self.judge.foreign.contains(&job) {
+                self.judge.foreign.insert(again);
+            }
+        }
+    }
+}

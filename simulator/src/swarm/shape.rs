@@ -1,0 +1,159 @@
+//! What a seed means: which pools there are, which jobs come, when faults strike.
+
+use std::time::Duration;
+
+use domain::pool::{MarketChoice, Pool, Span};
+use jiff::SignedDuration;
+use rand::Rng;
+use rand::rngs::SmallRng;
+use world::{ec2, github};
+
+/// The organisation with two pools that overlap.
+pub(crate) const ORGANIZATION: &str = "octo-org";
+/// The account with a pool for one of its repositories.
+pub(crate) const OTHER: &str = "mona-inc";
+
+/// A job that comes.
+#[derive(Debug, Clone)]
+pub(crate) struct Arrival {
+    pub(crate) after: SignedDuration,
+    pub(crate) repository: (&'static str, &'static str),
+    pub(crate) labels: Vec<&'static str>,
+    pub(crate) runs_for: SignedDuration,
+}
+
+/// One seed's world.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    pub(crate) pools: Vec<Pool>,
+    pub(crate) ec2: ec2::Config,
+    pub(crate) github: github::Config,
+    pub(crate) arrivals: Vec<Arrival>,
+    /// Times of faults, one after the other, with quiet ones between.
+    pub(crate) stormy: Vec<(SignedDuration, SignedDuration)>,
+    /// When all faults stop.
+    pub(crate) calm_after: SignedDuration,
+    /// How many scalers may run at a time.
+    pub(crate) scalers: usize,
+}
+
+const SECOND: SignedDuration = SignedDuration::from_secs(1);
+
+fn seconds(rng: &mut SmallRng, least: i64, most: i64) -> SignedDuration {
+    SignedDuration::from_millis(rng.random_range(least * 1000..=most * 1000))
+}
+
+fn span(rng: &mut SmallRng, least: i64, most: i64) -> Span {
+    let text = format!("{}s", rng.random_range(least..=most));
+    text.parse().expect("a length of time")
+}
+
+impl Shape {
+    pub(crate) fn of(rng: &mut SmallRng, jobs: usize) -> Self {
+        let pools = pools(rng);
+        let lasting = SignedDuration::from_mins(rng.random_range(25..=40));
+        let mut arrivals = Vec::new();
+        while arrivals.len() < jobs {
+            // Alone, or many at once as a matrix does.
+            let together = if rng.random_bool(0.2) { rng.random_range(2..=40) } else { 1 };
+            let at = SignedDuration::from_millis(rng.random_range(0..lasting.as_millis() as i64));
+            let (repository, labels) = asked_for(rng, &pools);
+            for _ in 0..together.min(jobs - arrivals.len()) {
+                let long = if rng.random_bool(0.1) { 420 } else { 90 };
+                arrivals.push(Arrival {
+                    after: at + seconds(rng, 0, 2),
+                    repository,
+                    labels: labels.clone(),
+                    runs_for: seconds(rng, 5, long),
+                });
+            }
+        }
+        arrivals.sort_by_key(|arrival| arrival.after);
+        let mut stormy = Vec::new();
+        let mut at = SignedDuration::ZERO;
+        while at < lasting {
+            let until = at + seconds(rng, 120, 600);
+            stormy.push((at, until));
+            at = until + seconds(rng, 60, 240);
+        }
+        let calm_after = stormy.last().map_or(lasting, |(_, until)| *until).max(lasting);
+        let ec2 = ec2::Config {
+            pending: Duration::from_millis(rng.random_range(3_000..15_000)),
+            boot: Duration::from_millis(rng.random_range(8_000..35_000)),
+            ..ec2::Config::default()
+        };
+        let github = github::Config::default();
+        let scalers = rng.random_range(2..=6);
+        Self { pools, ec2, github, arrivals, stormy, calm_after, scalers }
+    }
+}
+
+fn pools(rng: &mut SmallRng) -> Vec<Pool> {
+    let names = match rng.random_range(0..4) {
+        0 => &["linux"][..],
+        1 => &["linux", "arm"],
+        2 => &["linux", "big"],
+        _ => &["linux", "big", "arm"],
+    };
+    names
+        .iter()
+        .map(|name| {
+            let mut pool = crate::universe::pool(name, rng.random_range(8..=120));
+            let valid = "a constant that is valid";
+            let (owner, labels, repositories) = match *name {
+                "linux" => (ORGANIZATION, &["linux", "x64"][..], &["octo-org/widgets", "octo-org/gadgets"][..]),
+                "big" => (ORGANIZATION, &["linux", "x64", "big"][..], &["octo-org/widgets", "octo-org/gadgets"][..]),
+                _ => ("mona-inc/tools", &["arm"][..], &[][..]),
+            };
+            pool.owner = owner.parse().expect(valid);
+            pool.labels = labels.iter().map(|label| label.parse().expect(valid)).collect();
+            pool.repositories = repositories.iter().map(|repository| repository.parse().expect(valid)).collect();
+            pool.priority = if *name == "big" { 200 } else { 100 };
+            pool.market = match rng.random_range(0..3) {
+                0 => MarketChoice::OnDemand,
+                1 => MarketChoice::Spot,
+                _ => MarketChoice::SpotThenOnDemand,
+            };
+            if rng.random_bool(0.5) {
+                pool.instance_types.push("m7a.large".into());
+            }
+            if rng.random_bool(0.3) {
+                pool.subnets.truncate(1);
+            }
+            pool.warm = if rng.random_bool(0.3) { rng.random_range(1..=3) } else { 0 };
+            pool.timings.idle_grace = span(rng, 20, 180);
+            pool.timings.backoff_max = span(rng, 120, 300);
+            if rng.random_bool(0.15) {
+                pool.timings.max_life = span(rng, 1500, 2700);
+            }
+            pool
+        })
+        .collect()
+}
+
+fn asked_for(rng: &mut SmallRng, pools: &[Pool]) -> ((&'static str, &'static str), Vec<&'static str>) {
+    let repository = if rng.random_bool(0.5) { (ORGANIZATION, "widgets") } else { (ORGANIZATION, "gadgets") };
+    match pools[rng.random_range(0..pools.len())].name.as_str() {
+        "linux" => (repository, if rng.random_bool(0.5) { vec!["linux"] } else { vec!["linux", "x64"] }),
+        "big" => (repository, vec!["linux", "big"]),
+        _ => ((OTHER, "tools"), vec!["arm"]),
+    }
+}
+
+impl Shape {
+    /// The pool that has to serve such a job, if one does.
+    pub(crate) fn pool_for(&self, repository: (&str, &str), labels: &[String]) -> Option<&Pool> {
+        let repository = format!("{}/{}", repository.0, repository.1).parse().ok()?;
+        domain::pool::route(&self.pools, &repository, false, labels).ok()
+    }
+
+    /// Whether faults strike then.
+    pub(crate) fn stormy_at(&self, since: SignedDuration) -> bool {
+        self.stormy.iter().any(|(from, until)| *from <= since && since < *until)
+    }
+}
+
+/// Somewhat more than nothing.
+pub(crate) fn soon(rng: &mut SmallRng) -> SignedDuration {
+    SignedDuration::from_millis(rng.random_range(100..2 * SECOND.as_millis() as i64))
+}
