@@ -169,6 +169,45 @@ fn scaler_and_janitor_may_interleave_at_any_call() {
     }
 }
 
+/// The scaler stops at one of its calls, then the janitor at one of its own; then the scaler ends, and last the janitor,
+/// which has heard some of its witnesses before and some after.
+#[test]
+fn a_janitor_whose_witnesses_speak_of_different_times_kills_nobody() {
+    let mut scaler_step = 0;
+    loop {
+        let mut janitor_step = 0;
+        let finished = loop {
+            let (universe, messages) = queued(1, 15, 2 * MINUTE);
+            let config = universe.config();
+            universe.steps.record();
+            let (scaler_finished, janitor_finished) = {
+                let mut scaler = pin!(universe.invocation(async |context| {
+                    consume(context, &config, &messages).await;
+                }));
+                let mut janitor = pin!(universe.invocation(async |context| {
+                    sweep(context, Mode::Repair).await.expect("the table can be read");
+                }));
+                let scaler_finished = steps(scaler.as_mut(), scaler_step);
+                let janitor_finished = steps(janitor.as_mut(), janitor_step);
+                assert!(scaler_finished || steps(scaler, 1000));
+                assert!(janitor_finished || steps(janitor, 1000));
+                (scaler_finished, janitor_finished)
+            };
+            universe.steps.recorded();
+            everything_is_over(&universe);
+            if janitor_finished {
+                break scaler_finished;
+            }
+            janitor_step += 1;
+        };
+        if finished {
+            break;
+        }
+        scaler_step += 1;
+    }
+    assert!(scaler_step > 10, "the scaler stopped at every call: {scaler_step}");
+}
+
 /// Two scalers get the same messages at the same time.
 #[test]
 fn two_scalers_with_the_same_messages_launch_once() {
