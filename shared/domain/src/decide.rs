@@ -160,10 +160,9 @@ fn refreshed(pool: &Pool, view: &PoolView) -> Meta {
         // any registration.
         let works = match code.as_str() {
             BOOT_FAILURES => works_since(*since, 3),
-            REGISTRATION_REFUSED => view
-                .slots
-                .values()
-                .any(|slot| slot.runner().is_some_and(|runner| runner.configured_at >= *since)),
+            REGISTRATION_REFUSED => {
+                view.slots.values().any(|slot| slot.runner().is_some_and(|runner| runner.configured_at >= *since))
+            }
             _ => works_since(*since, 1),
         };
         if works {

@@ -1,10 +1,10 @@
 //! A machine that waits becomes a runner.
 
 use domain::boot::{BootItem, boot_key};
+use domain::decide::REGISTRATION_REFUSED;
 use domain::due::{Effect, backoff, owed};
 use domain::event::{Stream, What};
 use domain::ids::{RunnerId, RunnerName, SlotId};
-use domain::decide::REGISTRATION_REFUSED;
 use domain::item::{Circuit, Instance, Item, Key, Limit};
 use domain::launch::open_circuit;
 use domain::pool::Pool;

@@ -447,7 +447,7 @@ async fn condemn(
         let item = Instance::stranger(machine, known, Standing::Condemned { why }, now);
         let stream = item.pool.clone().map_or(Stream::Stack, Stream::Pool);
         let what = What::Condemned { instance: machine.id.clone(), why };
-        let writes = Transaction::new().put(item).told(stream, context.cause(), what, now);
+        let writes = claim(known, item).told(stream, context.cause(), what, now);
         if !write_quietly(context, writes).await? {
             return Ok(Reaped::Spared);
         }
@@ -473,13 +473,23 @@ async fn condemn(
     }
 }
 
+/// Writes that make a machine a stranger. One whose item says that it is bound is one only if its slot is no more: the
+/// pools were read before the item, and it may have been bound in between.
+fn claim(known: Option<&Instance>, item: Instance) -> Transaction {
+    let mut writes = Transaction::new();
+    if let Some(Instance { standing: Standing::Bound, pool: Some(pool), slot: Some(slot), .. }) = known {
+        writes.checks.push((Key::Slot(pool.clone(), *slot), 0));
+    }
+    writes.put(item)
+}
+
 async fn adopt(context: &Context<'_>, machine: &Seen, known: Option<&Instance>) -> Result<Reaped, SettleError> {
     let now = context.now();
     tracing::error!(instance.id = %machine.id, "instance {} is nobody's, but has a job: left alone", machine.id);
     let item = Instance::stranger(machine, known, Standing::Adopted, now);
     let stream = item.pool.clone().map_or(Stream::Stack, Stream::Pool);
     let what = What::Adopted { instance: machine.id.clone() };
-    write_quietly(context, Transaction::new().put(item).told(stream, context.cause(), what, now)).await?;
+    write_quietly(context, claim(known, item).told(stream, context.cause(), what, now)).await?;
     Ok(Reaped::Spared)
 }
 
