@@ -79,6 +79,7 @@ impl Swarm<'_> {
     fn left_over(&self, patience: SignedDuration) -> Vec<String> {
         let state = self.universe.state();
         let mut left = Vec::new();
+        let mut spared = BTreeSet::new();
         for pool in &self.shape.pools {
             let mut warm = pool.warm;
             for machine in state.ec2.alive() {
@@ -92,8 +93,12 @@ impl Swarm<'_> {
                 if busy || self.now.duration_since(since) < patience {
                     continue;
                 }
-                if runner.is_none() && warm > 0 {
+                // A runner that a job no longer needs may be what a pool keeps warm; one that is not connected may not.
+                let serves =
+                    runner.is_none_or(|runner| state.github.runner(*runner).is_some_and(|runner| runner.online));
+                if serves && warm > 0 {
                     warm -= 1;
+                    spared.extend(runner.copied());
                     continue;
                 }
                 left.push(format!("machine {} of pool {}, {} since {since}", machine.id, pool.name, machine.state));
@@ -103,7 +108,7 @@ impl Swarm<'_> {
         for runner in idle {
             let at = self.runs_on.get(&runner.id).and_then(|id| self.machines.get(id));
             let since = at.map_or(runner.created_at, |machine| machine.since);
-            if runner.job.is_none() && self.now.duration_since(since) >= patience {
+            if runner.job.is_none() && !spared.contains(&runner.id) && self.now.duration_since(since) >= patience {
                 left.push(format!("registration {} ({}), idle since {since}", runner.name, runner.id));
             }
         }
@@ -127,10 +132,32 @@ impl Swarm<'_> {
         })
     }
 
+    /// Whether the pool has as many machines as it may, or nearly: then what waits is served as they end, one by one.
+    fn is_full(&self, pool: &str) -> bool {
+        let most =
+            self.shape.pools.iter().find(|known| known.name.as_str() == pool).map_or(0, |pool| pool.max as usize);
+        self.universe.ec2(|ec2, _| {
+            let there = ec2.instances().filter(|machine| machine.state != ec2::State::Terminated);
+            there.filter(|machine| machine.tags.get("drover:pool").is_some_and(|tag| tag == pool)).count() * 5
+                >= most * 4
+        })
+    }
+
+    /// Whether a fault left the pool a machine that never came up and was not asked to yet: a warm one is found out only
+    /// when it is needed.
+    fn has_a_dead_machine(&self, pool: &str) -> bool {
+        let state = self.universe.state();
+        state.ec2.alive().any(|machine| {
+            machine.tags.get("drover:pool").is_some_and(|tag| tag == pool)
+                && !self.judge.booted.contains(&machine.id)
+                && self.now.duration_since(machine.launched_at) >= STARTS_WITHIN
+        })
+    }
+
     /// L1 and L2; and a new job for each pool.
     pub(super) fn in_order(&mut self) {
         for (job, pool) in self.waiting() {
-            if self.used_up(job, &pool) {
+            if self.used_up(job, &pool) || self.is_full(&pool) {
                 self.judge.late.insert(job);
             } else {
                 self.violates(format!("L1: job {job} of pool {pool} still waits, 20 minutes after all faults stopped"));
@@ -141,8 +168,8 @@ impl Swarm<'_> {
         }
         let late: BTreeSet<String> = self.waiting().into_iter().map(|(_, pool)| pool).collect();
         for pool in self.shape.pools.clone() {
-            if late.contains(pool.name.as_str()) {
-                // What waits there would take the new job's machine.
+            if late.contains(pool.name.as_str()) || self.has_a_dead_machine(pool.name.as_str()) {
+                // What waits there would take the new job's machine; or the new job is the first to need a dead one.
                 continue;
             }
             let (repository, labels) = match pool.name.as_str() {
