@@ -2,6 +2,9 @@
 //!
 //! Rate limits are answers like any other here: they are reported, never waited for. Whoever has time decides what waits.
 
+mod answers;
+mod watch;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex as StdMutex};
 use std::time::Duration;
@@ -12,11 +15,15 @@ use domain::notice::JobNotice;
 use engine::ports::{Clock, Deregistered, GitHub, GitHubError, Registered, Registration, SeenRunner};
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use reqwest::header::HeaderMap;
+use reqwest::header::{ETAG, HeaderMap, IF_NONE_MATCH};
+use reqwest::redirect::Policy;
 use reqwest::{Method, Response, StatusCode};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, OnceCell};
 
+use self::answers::{Answers, Budgets, Known};
+pub use self::watch::RunnerGroup;
 use crate::clock::SystemClock;
 use crate::secrets::Secret;
 use crate::workflow_job::WorkflowJob;
@@ -46,6 +53,9 @@ const PER_PAGE: usize = 100;
 /// A runner group holds at most 10,000 runners; an organisation may have several.
 const PAGES: usize = 1000;
 
+/// GitHub sends whoever calls a renamed repository on to its number: once, or twice after another renaming.
+const REDIRECTS: usize = 3;
+
 /// GitHub's API at an app's service.
 #[derive(Debug)]
 pub struct GitHubApp {
@@ -53,6 +63,8 @@ pub struct GitHubApp {
     api_url: Option<String>,
     app: OnceCell<App>,
     installations: StdMutex<HashMap<Owner, Arc<Mutex<Installation>>>>,
+    answers: Answers,
+    budgets: Budgets,
 }
 
 /// What the app's secret says, and the client for it.
@@ -113,7 +125,14 @@ struct Claims<'a> {
 impl GitHubApp {
     /// The app of that secret. Makes no call: the first use reads the secret.
     pub fn new(secret: Secret, api_url: Option<String>) -> Self {
-        Self { secret, api_url, app: OnceCell::new(), installations: StdMutex::default() }
+        Self {
+            secret,
+            api_url,
+            app: OnceCell::new(),
+            installations: StdMutex::default(),
+            answers: Answers::default(),
+            budgets: Budgets::default(),
+        }
     }
 
     async fn app(&self) -> Result<&App, GitHubError> {
@@ -134,6 +153,7 @@ impl GitHubApp {
             .user_agent(concat!("drover/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(CALL_TIMEOUT)
+            .redirect(renamed())
             .build()
             .map_err(|error| GitHubError::Unavailable(format!("no HTTP client: {error}")))?;
         let id = match secret.app_id {
@@ -168,8 +188,7 @@ impl GitHubApp {
         Ok(token)
     }
 
-    /// A call as the installation. A token that GitHub refuses (the app was installed anew, say) is forgotten, and the
-    /// call made once more with a fresh one.
+    /// A call as the installation.
     async fn call<B: Serialize + ?Sized + Sync>(
         &self,
         method: Method,
@@ -177,16 +196,80 @@ impl GitHubApp {
         path: &str,
         body: Option<&B>,
     ) -> Result<Response, GitHubError> {
+        self.call_unless(None, method, scope, path, body).await
+    }
+
+    /// The same, unless the answer is still the one with that tag: then it is 304. A token that GitHub refuses (the app was
+    /// installed anew, say) is forgotten, and the call made once more with a fresh one.
+    async fn call_unless<B: Serialize + ?Sized + Sync>(
+        &self,
+        tag: Option<&str>,
+        method: Method,
+        scope: &Scope,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<Response, GitHubError> {
         let app = self.app().await?;
         let token = self.token(app, scope).await?;
-        let answer = app.send(method.clone(), path, &token.0, body).await?;
-        if answer.status() != StatusCode::UNAUTHORIZED {
-            return Ok(answer);
+        let mut answer = app.send(tag, method.clone(), path, &token.0, body).await?;
+        if answer.status() == StatusCode::UNAUTHORIZED {
+            *self.installation(scope.owner()).lock().await = Installation::default();
+            let token = self.token(app, scope).await?;
+            answer = app.send(tag, method, path, &token.0, body).await?;
         }
-        *self.installation(scope.owner()).lock().await = Installation::default();
-        let token = self.token(app, scope).await?;
-        app.send(method, path, &token.0, body).await
+        self.budgets.hear(scope.owner(), answer.headers());
+        Ok(answer)
     }
+
+    /// A call in the app's own name.
+    async fn call_as_app(&self, method: Method, path: &str) -> Result<Response, GitHubError> {
+        let app = self.app().await?;
+        app.send(None, method, path, &app.jwt(SystemClock.now())?, NO_BODY).await
+    }
+
+    /// Reads something of a repository that is read again and again: if it has not changed, GitHub says only that, and
+    /// charges nothing for it.
+    async fn read<T: DeserializeOwned>(
+        &self,
+        repository: &Repository,
+        path: &str,
+    ) -> Result<Result<T, Missing>, GitHubError> {
+        let (known, scope) = (self.answers.known(path), Scope::Repository(repository.clone()));
+        let tag = known.as_ref().map(|known| known.tag.as_str());
+        let answer = self.call_unless(tag, Method::GET, &scope, path, NO_BODY).await?;
+        match (answer.status(), known) {
+            (StatusCode::NOT_MODIFIED, Some(known)) => parsed(&known.body).map(Ok),
+            (StatusCode::OK, _) => {
+                let tag = answer.headers().get(ETAG).and_then(|tag| tag.to_str().ok()).map(ToOwned::to_owned);
+                let body = answer.bytes().await.map_err(lost)?;
+                let read = parsed(&body)?;
+                if let Some(tag) = tag {
+                    self.answers.keep(path.to_owned(), Known { tag, body: body.into() });
+                }
+                Ok(Ok(read))
+            }
+            (StatusCode::NOT_FOUND, _) => Ok(Err(Missing(format!("404: GitHub knows no {path}")))),
+            _ => Err(failed(answer, SystemClock.now()).await),
+        }
+    }
+}
+
+/// 404: not there, or not ours to see.
+#[derive(Debug)]
+struct Missing(String);
+
+fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, GitHubError> {
+    serde_json::from_slice(body)
+        .map_err(|error| GitHubError::Unavailable(format!("an answer of another form: {error}")))
+}
+
+/// Follows GitHub on the same host only: what leads elsewhere would take the request's body there.
+fn renamed() -> Policy {
+    Policy::custom(|attempt| {
+        let from = attempt.previous().last();
+        let same = from.is_some_and(|from| from.origin() == attempt.url().origin());
+        if same && attempt.previous().len() <= REDIRECTS { attempt.follow() } else { attempt.stop() }
+    })
 }
 
 const NO_BODY: Option<&()> = None;
@@ -194,6 +277,7 @@ const NO_BODY: Option<&()> = None;
 impl App {
     async fn send<B: Serialize + ?Sized>(
         &self,
+        tag: Option<&str>,
         method: Method,
         path: &str,
         bearer: &str,
@@ -205,6 +289,10 @@ impl App {
             .bearer_auth(bearer)
             .header("accept", "application/vnd.github+json")
             .header("x-github-api-version", "2022-11-28");
+        let request = match tag {
+            Some(tag) => request.header(IF_NONE_MATCH, tag),
+            None => request,
+        };
         let request = match body {
             Some(body) => request.json(body),
             None => request,
@@ -229,7 +317,7 @@ impl App {
             Scope::Organization(owner) => format!("/orgs/{owner}/installation"),
             Scope::Repository(repository) => format!("/repos/{repository}/installation"),
         };
-        let answer = self.send(Method::GET, &path, &self.jwt(now)?, NO_BODY).await?;
+        let answer = self.send(None, Method::GET, &path, &self.jwt(now)?, NO_BODY).await?;
         match answer.status() {
             StatusCode::OK => {
                 let found: Found = answer.json().await.map_err(lost)?;
@@ -252,7 +340,7 @@ impl App {
             expires_at: Timestamp,
         }
         let path = format!("/app/installations/{installation}/access_tokens");
-        let answer = self.send(Method::POST, &path, &self.jwt(now)?, NO_BODY).await?;
+        let answer = self.send(None, Method::POST, &path, &self.jwt(now)?, NO_BODY).await?;
         match answer.status() {
             StatusCode::CREATED => {
                 let made: Made = answer.json().await.map_err(lost)?;
@@ -406,14 +494,8 @@ impl GitHub for GitHubApp {
     }
 
     async fn job(&self, repository: &Repository, job: JobId) -> Result<Option<JobNotice>, GitHubError> {
-        let scope = Scope::Repository(repository.clone());
-        let path = format!("/repos/{repository}/actions/jobs/{job}");
-        let answer = self.call(Method::GET, &scope, &path, NO_BODY).await?;
-        match answer.status() {
-            StatusCode::OK => Ok(Some(answer.json::<WorkflowJob>().await.map_err(lost)?.into())),
-            StatusCode::NOT_FOUND => Ok(None),
-            _ => Err(failed(answer, SystemClock.now()).await),
-        }
+        let read = self.read::<WorkflowJob>(repository, &format!("/repos/{repository}/actions/jobs/{job}")).await?;
+        Ok(read.ok().map(Into::into))
     }
 }
 

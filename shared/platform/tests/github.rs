@@ -4,15 +4,16 @@
 
 use std::time::Duration;
 
-use domain::ids::{JobId, RunnerName, Scope, SlotId};
-use engine::ports::{Clock, Deregistered, GitHub, GitHubError, Registration};
+use domain::ids::{JobId, Owner, Repository, RunId, RunnerName, Scope, SlotId};
+use engine::ports::{Clock, Deregistered, GitHub, GitHubError, Registration, Rerun, SeenRunner, Telling};
+use jiff::{SignedDuration, Timestamp};
 use platform::clock::SystemClock;
 use platform::github::GitHubApp;
 use platform::secrets::Secret;
 use sandbox::aws::access_key;
 use sandbox::sandbox::{Driven, Options, Sandbox};
 use world::LostReply;
-use world::github::Endpoint;
+use world::github::{Answer, DEFAULT_GROUP, Delivery, Endpoint, Group, GroupId, Limits, OwnerId, QueueJob};
 
 struct World {
     sandbox: Sandbox,
@@ -21,9 +22,13 @@ struct World {
 }
 
 async fn world() -> World {
-    let mut options = Options { driven: Driven::ByHand, ..Options::default() };
     // One JIT config costs 5 of these points.
-    options.github.limits.points_per_minute = 2000;
+    world_with(|limits| limits.points_per_minute = 2000).await
+}
+
+async fn world_with(limit: impl FnOnce(&mut Limits)) -> World {
+    let mut options = Options { driven: Driven::ByHand, ..Options::default() };
+    limit(&mut options.github.limits);
     let sandbox = Sandbox::start(options).await.unwrap();
     let aws = platform::aws::emulator(&sandbox.aws_url, access_key("scaler").unwrap()).await;
     let github = GitHubApp::new(Secret::new(&aws, "drover/app".to_owned()), Some(format!("{}/", sandbox.github_url)));
@@ -42,6 +47,23 @@ fn registration(scope: &Scope, stack: &str, index: u8) -> Registration {
 }
 
 impl World {
+    fn owner(&self) -> OwnerId {
+        self.sandbox.world.look(|state| state.github.find_owner("octo-org").unwrap().id)
+    }
+
+    /// What is used of the installation's hour.
+    fn used(&self) -> u64 {
+        self.sandbox.world.act(|state, now| {
+            let installation = state.github.find_owner("octo-org").unwrap().installation.unwrap();
+            state.github.rate(world::github::Caller::Installation(installation), now).used
+        })
+    }
+
+    /// The runners of the stack `ci`.
+    async fn ours(&self) -> Result<Vec<SeenRunner>, GitHubError> {
+        self.github.runners(&self.scope, &"ci".parse().unwrap()).await
+    }
+
     fn calls(&self, endpoint: Endpoint) -> u64 {
         self.sandbox.world.look(|state| state.github.calls().get(&endpoint).copied().unwrap_or_default())
     }
@@ -82,7 +104,7 @@ async fn a_busy_runner_is_said_to_be_busy() {
     let secret = serde_json::from_slice::<serde_json::Value>(&config).unwrap()["secret"].as_str().unwrap().to_owned();
     world.sandbox.world.act(|state, now| state.github.connect(&secret, now)).unwrap();
     assert_eq!(world.github.deregister(&world.scope, made.runner_id).await.unwrap(), Deregistered::Busy);
-    let listed = world.github.runners(&world.scope, &"ci".parse().unwrap()).await.unwrap();
+    let listed = world.ours().await.unwrap();
     assert!(listed[0].online && listed[0].busy);
 
     let repository = "octo-org/widgets".parse().unwrap();
@@ -93,13 +115,8 @@ async fn a_busy_runner_is_said_to_be_busy() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_limit_is_told_with_its_end_and_never_waited_for() {
-    let mut world = world().await;
-    let mut options = Options { driven: Driven::ByHand, ..Options::default() };
-    options.github.limits.points_per_minute = 10;
-    world.sandbox = Sandbox::start(options).await.unwrap();
-    let aws = platform::aws::emulator(&world.sandbox.aws_url, access_key("scaler").unwrap()).await;
-    let secret = Secret::new(&aws, "drover/app".to_owned());
-    let github = GitHubApp::new(secret, Some(world.sandbox.github_url.clone()));
+    let world = world_with(|limits| limits.points_per_minute = 10).await;
+    let github = &world.github;
     for index in 0..2 {
         github.register(&registration(&world.scope, "ci", index)).await.unwrap();
     }
@@ -162,4 +179,281 @@ async fn an_app_secret_that_is_wrong_says_what_it_must_be_and_not_what_it_is() {
         assert!(error.contains(expected), "{error}");
         assert!(!error.contains("sesame") && !error.contains("BEGIN"), "{error}");
     }
+}
+
+fn widgets() -> Repository {
+    "octo-org/widgets".parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attempts_to_deliver_are_listed_until_a_time_and_made_again() {
+    let world = world().await;
+    let state = &world.sandbox.world;
+    for number in 0..130 {
+        if number == 3 {
+            // From here on ingest is not there.
+            state.act(|state, _| {
+                let nowhere = "http://127.0.0.1:1/".to_owned();
+                state.github.set_hook(world::github::HookConfig { url: nowhere, ..state.github.hook().clone() });
+            });
+        }
+        world.sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_secs(1));
+        let attempted = |state: &sandbox::state::State| {
+            let done = state.github.deliveries().filter(|it| it.attempted.is_some()).count();
+            (done == number + 1).then_some(())
+        };
+        state.until("the attempt", Duration::from_secs(20), attempted).await.unwrap();
+    }
+    let all = world.github.deliveries(Timestamp::UNIX_EPOCH).await.unwrap();
+    assert_eq!((all.len(), world.calls(Endpoint::ListDeliveries)), (130, 2), "more than a page");
+    assert!(all.iter().all(|attempt| attempt.about_a_job));
+    assert!(all.is_sorted_by_key(|attempt| std::cmp::Reverse(attempt.id)), "newest first");
+    assert_eq!(all.iter().filter(|attempt| attempt.succeeded).count(), 3);
+    let since = all[9].delivered_at;
+    let some = world.github.deliveries(since).await.unwrap();
+    assert_eq!(some, all[..10]);
+    assert_eq!(world.calls(Endpoint::ListDeliveries), 3, "and no page more than needed");
+
+    let lost = &all[0];
+    world.github.redeliver(lost.id).await.unwrap();
+    let again = |state: &sandbox::state::State| {
+        let same = |it: &&Delivery| it.guid == lost.guid.as_str() && it.redelivery;
+        state.github.deliveries().find(same).and_then(|it| it.attempted.clone())
+    };
+    let again = state.until("the redelivery", Duration::from_secs(20), again).await.unwrap();
+    assert_eq!(again.answer, Answer::Unreachable);
+    assert!(matches!(world.github.redeliver(7).await, Err(GitHubError::Refused(_))), "kept for three days");
+    state.act(|state, _| state.github.faults.lost_replies.push_back((Endpoint::Redeliver, LostReply::Applied)));
+    assert!(matches!(world.github.redeliver(lost.id).await, Err(GitHubError::Unavailable(_))));
+    state.act(|state, _| state.github.faults.broken.push_back((Endpoint::ListDeliveries, 502)));
+    assert!(matches!(world.github.deliveries(since).await, Err(GitHubError::Unavailable(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_under_way_are_found_behind_every_page_and_in_runs_that_hide_them() {
+    let world = world().await;
+    let push = || world.sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_secs(60));
+    assert!(world.github.jobs_under_way(&widgets()).await.unwrap().is_empty());
+    let first = push();
+    let queued: Vec<_> = (0..110).map(|_| push()).collect();
+    let run = world.sandbox.world.look(|state| state.github.job(first).unwrap().run);
+    // One job of the run has a runner, so the run counts as running, and the other is in no list of queued runs.
+    let hidden = world.sandbox.queue("octo-org/widgets", &["gpu"], |job| QueueJob { run: Some(run), ..job });
+    world.sandbox.world.act(|state, now| {
+        let scope = world::github::Scope::organization("octo-org");
+        state.github.add_foreign_runner(scope, "foreign", &["drover"], now);
+        state.github.cancel(queued[0], now);
+    });
+    let found = world.github.jobs_under_way(&widgets()).await.unwrap();
+    let mut ids: Vec<u64> = found.iter().map(|found| found.job.id.0).collect();
+    ids.sort_unstable();
+    let mut expected: Vec<u64> = queued[1..].iter().chain([&first, &hidden]).map(|job| job.0).collect();
+    expected.sort_unstable();
+    assert_eq!(ids, expected, "not the one that is over");
+    assert!(found.iter().all(|found| !found.public && found.job.head_sha.len() == 40));
+    let statuses = |id: u64| found.iter().find(|found| found.job.id.0 == id).unwrap().job.status.clone();
+    assert_eq!((statuses(first.0), statuses(hidden.0)), ("in_progress".to_owned(), "queued".to_owned()));
+
+    // Nothing changed: GitHub says so, for free.
+    let used = world.used();
+    assert_eq!(world.github.jobs_under_way(&widgets()).await.unwrap().len(), found.len());
+    assert_eq!(world.used(), used);
+
+    let of_run = world.github.run_jobs(&widgets(), RunId(run.0)).await.unwrap();
+    assert_eq!(of_run.iter().map(|job| job.id.0).collect::<Vec<_>>(), [first.0, hidden.0]);
+    assert!(matches!(world.github.run_jobs(&widgets(), RunId(7)).await, Err(GitHubError::Refused(_))));
+    let nowhere: Repository = "octo-org/nowhere".parse().unwrap();
+    assert!(matches!(
+        world.github.jobs_under_way(&nowhere).await,
+        Err(GitHubError::Refused(_) | GitHubError::Denied(_))
+    ));
+    world.sandbox.world.act(|state, _| state.github.faults.broken.push_back((Endpoint::ListRunJobs, 500)));
+    let half = world.github.jobs_under_way(&widgets()).await;
+    assert!(matches!(half, Err(GitHubError::Unavailable(_))), "half an answer is none: {half:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_has_not_changed_is_read_for_free_and_one_that_has_is_read_anew() {
+    let world = world().await;
+    let job = world.sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_secs(60));
+    let read = || async { world.github.job(&widgets(), JobId(job.0)).await.unwrap().unwrap() };
+    assert_eq!(read().await.status, "queued");
+    let used = world.used();
+    assert_eq!((read().await.status.as_str(), world.used()), ("queued", used));
+    world.sandbox.world.act(|state, now| state.github.cancel(job, now));
+    assert_eq!((read().await.status.as_str(), world.used()), ("completed", used + 1));
+    assert_eq!(world.calls(Endpoint::GetJob), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_author_is_told_once_and_then_told_otherwise() {
+    let world = world().await;
+    let job = world.sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_secs(60));
+    let said = world.github.job(&widgets(), JobId(job.0)).await.unwrap().unwrap();
+    let waits = Telling {
+        repository: widgets(),
+        head_sha: said.head_sha.clone(),
+        external_id: job.to_string(),
+        check_run: None,
+        conclusion: "neutral",
+        title: "waiting for capacity".to_owned(),
+        summary: "no zone has a machine".to_owned(),
+        details_url: String::new(),
+    };
+    let id = world.github.tell(&waits).await.unwrap();
+    let starts = Telling {
+        check_run: Some(id),
+        conclusion: "success",
+        title: "started".to_owned(),
+        details_url: "https://example.com/".to_owned(),
+        ..waits.clone()
+    };
+    assert_eq!(world.github.tell(&starts).await.unwrap(), id);
+    world.sandbox.world.look(|state| {
+        let [told] = &state.github.check_runs().collect::<Vec<_>>()[..] else { panic!("one check run") };
+        assert_eq!((&told.head_sha, told.now.external_id.as_ref()), (&said.head_sha, Some(&job.to_string())));
+        assert_eq!((told.now.name.as_deref(), told.now.conclusion.as_deref()), (Some("Drover"), Some("success")));
+        assert_eq!(told.now.output.as_ref().unwrap().title, "started");
+        assert_eq!(told.now.details_url.as_deref(), Some("https://example.com/"));
+    });
+    let gone = world.github.tell(&Telling { check_run: Some(7), ..waits.clone() }).await;
+    assert!(matches!(gone, Err(GitHubError::Refused(_))), "{gone:?}");
+    let no_commit = world.github.tell(&Telling { head_sha: String::new(), ..waits.clone() }).await;
+    assert!(matches!(no_commit, Err(GitHubError::Refused(_))), "{no_commit:?}");
+    let lose = |how| {
+        world.sandbox.world.act(|state, _| state.github.faults.lost_replies.push_back((Endpoint::CreateCheckRun, how)))
+    };
+    lose(LostReply::NotApplied);
+    assert!(matches!(world.github.tell(&waits).await, Err(GitHubError::Unavailable(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_is_run_again_once_its_run_has_ended() {
+    let world = world().await;
+    let job = world.sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_secs(60));
+    let again = async || world.github.rerun(&widgets(), JobId(job.0)).await;
+    assert_eq!(again().await.unwrap(), Rerun::RunUnderWay);
+    world.sandbox.world.act(|state, now| state.github.cancel(job, now));
+    assert_eq!(again().await.unwrap(), Rerun::Begun);
+    let run = world.sandbox.world.look(|state| state.github.job(job).unwrap().run);
+    let latest = world.github.run_jobs(&widgets(), RunId(run.0)).await.unwrap();
+    assert_eq!((latest.len(), latest[0].run_attempt, latest[0].status.as_str()), (1, 2, "queued"));
+    assert_ne!(latest[0].id, JobId(job.0), "a re-run makes a new job");
+    assert_eq!(again().await.unwrap(), Rerun::RunUnderWay, "of the job before it");
+    assert!(matches!(world.github.rerun(&widgets(), JobId(7)).await, Err(GitHubError::Refused(_))));
+    world.sandbox.world.act(|state, now| {
+        let owner = state.github.find_owner("octo-org").unwrap().id;
+        state.github.suspend(owner, Some(now));
+    });
+    assert!(matches!(again().await, Err(GitHubError::Denied(_))), "no permission is not a run under way");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_fifth_of_an_hours_budget_is_scarce_for_that_account_alone() {
+    let world = world_with(|limits| limits.requests_per_hour = 10).await;
+    let (owner, other): (Owner, Owner) = ("Octo-Org".parse().unwrap(), "umbrella".parse().unwrap());
+    assert!(!world.github.is_scarce(&owner), "nothing was heard yet");
+    let ask = || world.ours();
+    for left in (0..10).rev() {
+        assert!(world.ours().await.unwrap().is_empty());
+        assert_eq!(world.github.is_scarce(&owner), left < 2, "{left} of 10 left");
+    }
+    assert!(!world.github.is_scarce(&other));
+    let now = SystemClock.now();
+    let Err(GitHubError::Limited { until, .. }) = ask().await else { panic!("the eleventh of ten") };
+    let minutes = until.duration_since(now).as_mins();
+    assert!((55..=60).contains(&minutes), "until the hour is over: {minutes} min");
+    assert!(world.github.is_scarce(&owner));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_suspended_installation_is_denied_until_it_goes_on() {
+    let world = world().await;
+    let owner = world.owner();
+    let ask = || world.ours();
+    let suspend = |since: Option<Timestamp>| world.sandbox.world.act(|state, _| state.github.suspend(owner, since));
+    suspend(Some(SystemClock.now()));
+    let runners = world.ours().await;
+    assert!(matches!(&runners, Err(GitHubError::Denied(why)) if why.contains("suspended")), "{runners:?}");
+    suspend(None);
+    assert!(ask().await.unwrap().is_empty());
+    // And with a token in hand.
+    suspend(Some(SystemClock.now()));
+    let runners = ask().await;
+    assert!(matches!(&runners, Err(GitHubError::Denied(why)) if why.contains("suspended")), "{runners:?}");
+    let job = world.github.job(&widgets(), JobId(1)).await;
+    assert!(matches!(job, Err(GitHubError::Denied(_))), "what it may not see is not what is not there: {job:?}");
+    suspend(None);
+    assert!(ask().await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renamed_repository_is_found_under_its_old_name_by_every_call() {
+    let world = world().await;
+    let scope: Scope = "octo-org/widgets".parse().unwrap();
+    let job = world.sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_secs(60));
+    world.sandbox.world.act(|state, _| {
+        let widgets = state.github.find_repository("octo-org", "widgets").unwrap().id;
+        state.github.rename_repository(widgets, "gadgets");
+    });
+    let said = world.github.job(&widgets(), JobId(job.0)).await.unwrap().unwrap();
+    assert_eq!(said.id, JobId(job.0));
+    let made = world.github.register(&registration(&scope, "ci", 1)).await.unwrap();
+    assert_eq!(world.github.runners(&scope, &"ci".parse().unwrap()).await.unwrap().len(), 1);
+    assert_eq!(world.github.deregister(&scope, made.runner_id).await.unwrap(), Deregistered::Removed);
+    assert_eq!(world.github.jobs_under_way(&widgets()).await.unwrap().len(), 1);
+    let telling = Telling {
+        repository: widgets(),
+        head_sha: said.head_sha,
+        external_id: job.to_string(),
+        check_run: None,
+        conclusion: "neutral",
+        title: "waiting".to_owned(),
+        summary: String::new(),
+        details_url: String::new(),
+    };
+    world.github.tell(&telling).await.unwrap();
+    world.sandbox.world.act(|state, now| state.github.cancel(job, now));
+    assert_eq!(world.github.rerun(&widgets(), JobId(job.0)).await.unwrap(), Rerun::Begun);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_two_minutes_off_in_either_direction_does_no_harm() {
+    for minutes in [-2, 2] {
+        let world = world().await;
+        world.sandbox.world.act(|state, _| state.github_ahead = SignedDuration::from_mins(minutes));
+        world.github.register(&registration(&world.scope, "ci", 1)).await.unwrap();
+        assert!(world.github.deliveries(Timestamp::UNIX_EPOCH).await.unwrap().is_empty());
+        world.sandbox.world.act(|state, _| state.github.faults.broken.push_back((Endpoint::ListRunners, 401)));
+        assert_eq!(world.ours().await.unwrap().len(), 1);
+        // The model does check: five minutes are too many.
+        world.sandbox.world.act(|state, _| state.github_ahead = SignedDuration::from_mins(minutes * 5));
+        let denied = world.github.deliveries(Timestamp::UNIX_EPOCH).await;
+        assert!(matches!(denied, Err(GitHubError::Denied(_))), "{denied:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_runner_group_refuses_its_own_registrations_and_no_others() {
+    let world = world().await;
+    let (state, owner) = (&world.sandbox.world, world.owner());
+    let organization: Owner = "octo-org".parse().unwrap();
+    let fenced = state.act(|state, _| {
+        let widgets = state.github.find_repository("octo-org", "widgets").unwrap().id;
+        Group { id: GroupId(5), name: "fenced".into(), repositories: Some([widgets].into()), allows_public: false }
+    });
+    state.act(|state, _| state.github.set_group(owner, fenced));
+    let groups = world.github.runner_groups(&organization, None).await.unwrap();
+    let told: Vec<_> = groups.iter().map(|it| (it.id, it.selected, it.allows_public)).collect();
+    assert_eq!(told, [(DEFAULT_GROUP.0, false, true), (5, true, false)]);
+    let foreign: Repository = format!("octo-org/{}", sandbox::sandbox::FOREIGN_REPOSITORY).parse().unwrap();
+    let seen = world.github.runner_groups(&organization, Some(&foreign)).await.unwrap();
+    assert_eq!(seen.iter().map(|it| it.id).collect::<Vec<_>>(), [DEFAULT_GROUP.0]);
+
+    let in_group = |index| Registration { group: 5, ..registration(&world.scope, "ci", index) };
+    world.github.register(&in_group(1)).await.unwrap();
+    state.act(|state, _| state.github.remove_group(owner, GroupId(5)));
+    let refused = world.github.register(&in_group(2)).await;
+    assert!(matches!(refused, Err(GitHubError::Refused(_))), "{refused:?}");
+    world.github.register(&registration(&world.scope, "ci", 3)).await.unwrap();
 }

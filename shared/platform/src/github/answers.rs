@@ -1,0 +1,142 @@
+//! Answers that GitHub need not send again, and what it said of our budget.
+//!
+//! Both live as long as the process: losing them costs a few calls, never correctness.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use domain::ids::Owner;
+use jiff::Timestamp;
+use reqwest::header::HeaderMap;
+
+/// All answers together. A function has 128 MB for everything.
+const LARGEST: usize = 8 << 20;
+
+/// A larger answer is not worth the others that it would drive out.
+const LARGEST_ANSWER: usize = LARGEST / 8;
+
+/// Below this share of an hour's budget (one of so many), only jobs should use it.
+const SCARCE: u64 = 5;
+
+/// An answer and its entity tag: sent with the next question, it makes GitHub say "not modified", for free.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) tag: String,
+    pub(crate) body: Vec<u8>,
+}
+
+/// The answers to what was asked last.
+#[derive(Debug, Default)]
+pub(crate) struct Answers(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    by_path: HashMap<String, (Arc<Known>, u64)>,
+    size: usize,
+    uses: u64,
+}
+
+impl Answers {
+    pub(crate) fn known(&self, path: &str) -> Option<Arc<Known>> {
+        let mut kept = self.0.lock().expect("nobody panics while holding it");
+        kept.uses += 1;
+        let uses = kept.uses;
+        let (known, used) = kept.by_path.get_mut(path)?;
+        *used = uses;
+        Some(known.clone())
+    }
+
+    /// Remembers an answer; forgets those not asked for the longest, to make room.
+    pub(crate) fn keep(&self, path: String, known: Known) {
+        let size = known.body.len();
+        if size > LARGEST_ANSWER {
+            return;
+        }
+        let mut kept = self.0.lock().expect("nobody panics while holding it");
+        kept.forget(&path);
+        while kept.size + size > LARGEST {
+            let oldest = kept.by_path.iter().min_by_key(|(_, (_, used))| *used).map(|(path, _)| path.clone());
+            let Some(oldest) = oldest else { break };
+            kept.forget(&oldest);
+        }
+        kept.uses += 1;
+        kept.size += size;
+        let uses = kept.uses;
+        kept.by_path.insert(path, (Arc::new(known), uses));
+    }
+}
+
+impl Kept {
+    fn forget(&mut self, path: &str) {
+        if let Some((known, _)) = self.by_path.remove(path) {
+            self.size -= known.body.len();
+        }
+    }
+}
+
+/// What each account's installation may still ask in this hour, by its latest answer.
+#[derive(Debug, Default)]
+pub(crate) struct Budgets(Mutex<HashMap<Owner, Budget>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Budget {
+    limit: u64,
+    remaining: u64,
+    reset: Timestamp,
+}
+
+impl Budgets {
+    pub(crate) fn hear(&self, owner: &Owner, headers: &HeaderMap) {
+        let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
+        let heard = || {
+            let reset = Timestamp::from_second(i64::try_from(number("x-ratelimit-reset")?).ok()?).ok()?;
+            Some(Budget { limit: number("x-ratelimit-limit")?, remaining: number("x-ratelimit-remaining")?, reset })
+        };
+        if let Some(budget) = heard() {
+            self.0.lock().expect("nobody panics while holding it").insert(owner.clone(), budget);
+        }
+    }
+
+    pub(crate) fn is_scarce(&self, owner: &Owner, now: Timestamp) -> bool {
+        let budget = self.0.lock().expect("nobody panics while holding it").get(owner).copied();
+        budget.is_some_and(|budget| now < budget.reset && budget.remaining.saturating_mul(SCARCE) < budget.limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_asked_for_longest_is_forgotten_first() {
+        let answers = Answers::default();
+        let body = vec![0; LARGEST_ANSWER];
+        let keep = |path: &str| answers.keep(path.to_owned(), Known { tag: path.to_owned(), body: body.clone() });
+        (0..8).for_each(|n| keep(&n.to_string()));
+        assert!(answers.known("0").is_some(), "used just now");
+        keep("8");
+        keep("8");
+        let left: Vec<bool> = (0..9).map(|n| answers.known(&n.to_string()).is_some()).collect();
+        assert_eq!(left, [true, false, true, true, true, true, true, true, true]);
+        answers.keep("huge".to_owned(), Known { tag: String::new(), body: vec![0; LARGEST_ANSWER + 1] });
+        assert!(answers.known("huge").is_none() && answers.known("0").is_some());
+    }
+
+    #[test]
+    fn a_budget_is_scarce_below_a_fifth_until_its_hour_is_over() {
+        let (budgets, owner): (_, Owner) = (Budgets::default(), "acme".parse().unwrap());
+        let now = Timestamp::from_second(1000).unwrap();
+        let hear = |remaining: &'static str| {
+            let pairs =
+                [("x-ratelimit-limit", "5000"), ("x-ratelimit-remaining", remaining), ("x-ratelimit-reset", "1060")];
+            let headers = pairs.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            budgets.hear(&owner, &HeaderMap::from_iter(headers));
+        };
+        assert!(!budgets.is_scarce(&owner, now), "nothing was heard");
+        hear("1000");
+        assert!(!budgets.is_scarce(&owner, now));
+        hear("999");
+        assert!(budgets.is_scarce(&"ACME".parse().unwrap(), now));
+        assert!(!budgets.is_scarce(&owner, Timestamp::from_second(1060).unwrap()));
+    }
+}
