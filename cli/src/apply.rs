@@ -86,7 +86,7 @@ pub async fn apply(file: &PoolFile, table: &impl Store, ec2: &Ec2, now: Timestam
 
 fn is_open(item: &Item) -> bool {
     match item {
-        Item::Slot(_) | Item::Batch(_) | Item::Waiting(_) => true,
+        Item::Slot(_) | Item::Batch(_) | Item::Waiting(_) | Item::CheckRun(_) | Item::Rerun(_) => true,
         Item::Meta(_)
         | Item::Nudge(_)
         | Item::Job(_)

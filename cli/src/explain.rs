@@ -2,9 +2,11 @@
 
 use domain::event::{After, Cause, Event, Stream, What};
 use domain::ids::{JobId, SlotId};
-use domain::item::{Circuit, Item, Key, Meta};
+use domain::item::{Item, Key, Meta};
 use domain::job::{Job, Rank, WaitingJob};
 use domain::notice::Action;
+use domain::pool::Pool;
+use domain::telling::reasons;
 use domain::view::PoolView;
 use engine::ports::Store;
 use jiff::Timestamp;
@@ -34,14 +36,15 @@ pub async fn explain(table: &impl Store, id: JobId, now: Timestamp) -> Result<Ou
         _ => return Err(Failure::Usage(format!("pool {} has no state: run `drover pools apply`", job.pool))),
     };
     let view = PoolView::new(meta, table.partition(&job.pool).await?);
-    let max = config.pool(&job.pool).map_or(0, |pool| pool.max);
+    let configured = config.pool(&job.pool);
+    let max = configured.map_or(0, |pool| pool.max);
     let mut events = table.events(&Stream::Pool(job.pool.clone()), EVENTS).await?;
     events.retain(|event| concerns(event, &job));
     events.reverse();
 
     let waiting = view.waiting.get(&id);
     let mut text = facts(&job, now);
-    text += &verdict(&job, waiting, &view, max, now);
+    text += &verdict(&job, waiting, &view, configured, now);
     text += &pool(&view, max, now);
     if !events.is_empty() {
         text += "\nhistory\n";
@@ -85,24 +88,18 @@ fn facts(job: &Job, now: Timestamp) -> String {
     text
 }
 
-/// The one sentence that somebody whose job waits wants to read.
-fn verdict(job: &Job, waiting: Option<&WaitingJob>, view: &PoolView, max: u32, now: Timestamp) -> String {
+/// What somebody whose job waits wants to read.
+fn verdict(job: &Job, waiting: Option<&WaitingJob>, view: &PoolView, pool: Option<&Pool>, now: Timestamp) -> String {
     let Some(waiting) = waiting else { return String::new() };
     let sentence = if !waiting.open && job.gated {
         "It waits for an approval on GitHub.".to_owned()
     } else if !waiting.open {
         "Drover is asking GitHub whether it is still queued.".to_owned()
-    } else if let Circuit::Open { until, code, message, .. } = &view.meta.circuit {
-        format!("The pool's machines do not work: {code}: {message}. The next try is at {until:.0}.")
-    } else if let Some(batch) = view.batches.values().find(|batch| batch.tuple.is_none()) {
-        let why = batch.refusals.last().map(|refusal| format!("{}: {}", refusal.code, refusal.message));
-        format!("EC2 has no machine: {}. The next try is at {:.0}.", why.unwrap_or_default(), batch.next_at)
-    } else if view.supply(now).count() >= view.demand(now) {
-        "A machine is on its way.".to_owned()
-    } else if view.live() >= max as usize {
-        format!("The pool runs its maximum of {max} machines; it is next when one of them ends.")
     } else {
-        "A machine will be launched any moment.".to_owned()
+        let Some(pool) = pool else { return "\nIts pool is not configured any more.\n".to_owned() };
+        let sentences: String =
+            reasons(pool, view, waiting, now).iter().map(|why| format!("It waits: {why}.\n")).collect();
+        return format!("\n{sentences}");
     };
     format!("\n{sentence}\n")
 }
@@ -146,7 +143,9 @@ fn concerns(event: &Event, job: &Job) -> bool {
     }
     let waited = job.first_seen_at <= event.at && job.started_at.or(job.completed_at).is_none_or(|at| event.at <= at);
     match &event.what {
-        What::Checked { job: checked, .. } => *checked == job.id,
+        What::Checked { job: about, .. } | What::Told { job: about, .. } | What::Rerun { job: about, .. } => {
+            *about == job.id
+        }
         What::HandedOver { runner_name, .. } => job.runner.as_ref().is_some_and(|runner| runner.name == *runner_name),
         What::Decided { launch, wanted, unserved, .. } => waited && launch + wanted > 0 || unserved.contains(&job.id),
         What::Refused { .. } | What::Resumed { .. } | What::CircuitOpened { .. } => waited,
@@ -157,7 +156,8 @@ fn concerns(event: &Event, job: &Job) -> bool {
         | What::Unregistered { .. }
         | What::Closed { .. }
         | What::Condemned { .. }
-        | What::Adopted { .. } => false,
+        | What::Adopted { .. }
+        | What::Swept { .. } => false,
     }
 }
 
@@ -196,6 +196,10 @@ fn told(event: &Event, job: JobId) -> String {
         What::Closed { slots } => format!("slot {} is closed", list(slots)),
         What::Condemned { instance, why } => format!("{instance} is being removed: {}", why.as_str()),
         What::Adopted { instance } => format!("{instance} is nobody's and has a job: left alone"),
+        What::Told { title, check_run: Some(id), .. } => format!("its author was told: {title} (check run {id})"),
+        What::Told { title, check_run: None, .. } => format!("its author could not be told: {title}"),
+        What::Rerun { outcome, .. } => format!("it lost its machine to EC2: {outcome}"),
+        What::Swept { found, .. } => format!("a sweep found {found} things that should not be there"),
     }
 }
 

@@ -2,20 +2,23 @@
 
 use async_trait::async_trait;
 use domain::event::{Event, Stream};
-use domain::ids::{BatchTag, InstanceId, JobId, PoolName, Repository, RunnerId, RunnerName, Scope, StackName};
+use domain::ids::{
+    BatchTag, DeliveryId, InstanceId, JobId, Owner, PoolName, Repository, RunId, RunnerId, RunnerName, Scope, StackName,
+};
 use domain::item::{Item, Key};
 use domain::job::Rank;
 use domain::notice::{JobNotice, Message, VERSION};
 use domain::sweep::MachineState;
 use domain::transaction::Transaction;
 use engine::ports::{
-    Clock, CommitError, Compute, ComputeError, Deregistered, GitHub, GitHubError, Launch, LaunchError, Launched, Queue,
-    QueueError, Refusal, Registered, Registration, Seen, SeenRunner, Store, StoreError, Terminated,
+    Clock, CommitError, Compute, ComputeError, Deregistered, ErrorClass, FoundJob, GitHub, GitHubError, Launch,
+    LaunchError, Launched, Queue, QueueError, Registered, Registration, Rerun, Seen, SeenDelivery, SeenRunner, Store,
+    StoreError, Telling, Terminated,
 };
 use jiff::{SignedDuration, Timestamp};
 use world::LostReply;
 use world::ec2::{self, Code, Filter, RunInstances, Tags, TemplateRef};
-use world::github::{self, GroupId, JitRequest, Paging};
+use world::github::{self, Answer, CheckOutput, CheckRunChange, CheckRunId, GroupId, JitRequest, Paging};
 
 use crate::universe::{State, Universe, job_notice};
 
@@ -235,9 +238,8 @@ impl State {
         };
         let now = self.now;
         let reservation = self.ec2.run_instances(request, now).map_err(|error| {
-            let class = error.code().map_or(Refusal::Ambiguous, class_of);
             let code = error.code().map_or("NoReply", Code::as_str).to_owned();
-            LaunchError { class, code, message: error.to_string() }
+            LaunchError { class: ErrorClass::of(&code), code, message: error.to_string() }
         })?;
         Ok(reservation
             .instances
@@ -275,35 +277,6 @@ impl State {
                 return Ok(seen);
             }
         }
-    }
-}
-
-/// EC2's codes by what follows from them, as the facts list them; whatever they do not list may have launched.
-fn class_of(code: Code) -> Refusal {
-    match code {
-        Code::InsufficientInstanceCapacity
-        | Code::InsufficientHostCapacity
-        | Code::InsufficientReservedInstanceCapacity
-        | Code::InsufficientFreeAddressesInSubnet
-        | Code::UnfulfillableCapacity
-        | Code::Unsupported
-        | Code::SpotMaxPriceTooLow
-        | Code::ReservationCapacityExceeded => Refusal::Capacity,
-        Code::VcpuLimitExceeded
-        | Code::InstanceLimitExceeded
-        | Code::MaxSpotInstanceCountExceeded
-        | Code::PendingVerification => Refusal::Quota,
-        Code::RequestLimitExceeded | Code::Throttling => Refusal::Throttled,
-        Code::InvalidAmiIdNotFound
-        | Code::InvalidLaunchTemplateIdNotFound
-        | Code::InvalidLaunchTemplateNameNotFound
-        | Code::InvalidLaunchTemplateVersionNotFound
-        | Code::UnauthorizedOperation
-        | Code::InvalidParameterValue
-        | Code::InvalidParameterCombination
-        | Code::OptInRequired
-        | Code::Blocked => Refusal::Configuration,
-        _ => Refusal::Ambiguous,
     }
 }
 
@@ -399,12 +372,168 @@ impl GitHub for Universe {
             let (now, installation) = (state.now, state.installation_of(repository.owner.as_str()));
             let (owner, name) = (repository.owner.as_str(), repository.name());
             match state.github.get_job(installation, owner, name, github::JobId(job.0), now) {
-                Ok(job) => Ok(Some(job_notice(&job))),
+                Ok(job) => Ok(Some(state.notice_of(&job))),
                 Err(github::Failure::NotFound) => Ok(None),
                 Err(error) => Err(failed(error, now)),
             }
         };
         self.steps.around(|| format!("GET job {job}"), look).await
+    }
+
+    async fn run_jobs(&self, repository: &Repository, run: RunId) -> Result<Vec<JobNotice>, GitHubError> {
+        let look = || {
+            let mut state = self.state();
+            let now = state.now;
+            let jobs = state.jobs_of(repository, github::RunId(run.0)).map_err(|error| failed(error, now))?;
+            Ok(jobs.iter().map(|job| state.notice_of(job)).collect())
+        };
+        self.steps.around(|| format!("GET jobs of run {run}"), look).await
+    }
+
+    async fn jobs_under_way(&self, repository: &Repository) -> Result<Vec<FoundJob>, GitHubError> {
+        let look = || {
+            let mut state = self.state();
+            let now = state.now;
+            state.under_way(repository).map_err(|error| failed(error, now))
+        };
+        self.steps.around(|| format!("GET runs of {repository}"), look).await
+    }
+
+    async fn deliveries(&self, since: Timestamp) -> Result<Vec<SeenDelivery>, GitHubError> {
+        let look = || {
+            let mut state = self.state();
+            let now = state.now;
+            let mut seen = Vec::new();
+            let mut cursor = None;
+            loop {
+                let (page, next) =
+                    state.github.list_deliveries(100, cursor.as_deref(), now).map_err(|error| failed(error, now))?;
+                for delivery in page {
+                    let Some(attempted) = delivery.attempted else { continue };
+                    if attempted.at < since {
+                        return Ok(seen);
+                    }
+                    seen.push(SeenDelivery {
+                        id: delivery.id.0,
+                        guid: DeliveryId::from(delivery.guid.as_str()),
+                        delivered_at: attempted.at,
+                        redelivery: delivery.redelivery,
+                        succeeded: matches!(attempted.answer, Answer::Status(200..300)),
+                        about_a_job: true,
+                    });
+                }
+                match next {
+                    Some(next) => cursor = Some(next),
+                    None => return Ok(seen),
+                }
+            }
+        };
+        self.steps.around(|| "GET deliveries".to_owned(), look).await
+    }
+
+    async fn redeliver(&self, attempt: u64) -> Result<(), GitHubError> {
+        let again = || {
+            let mut state = self.state();
+            let now = state.now;
+            state.github.redeliver(github::DeliveryId(attempt), now).map_err(|error| failed(error, now))
+        };
+        self.steps.around(|| format!("redeliver {attempt}"), again).await
+    }
+
+    async fn tell(&self, telling: &Telling) -> Result<u64, GitHubError> {
+        let tell = || {
+            let mut state = self.state();
+            let (now, installation) = (state.now, state.installation_of(telling.repository.owner.as_str()));
+            let (owner, name) = (telling.repository.owner.as_str(), telling.repository.name());
+            let output = CheckOutput { title: telling.title.clone(), summary: telling.summary.clone() };
+            let change = CheckRunChange {
+                name: Some("Drover".to_owned()),
+                external_id: Some(telling.external_id.clone()),
+                status: Some("completed".to_owned()),
+                conclusion: Some(telling.conclusion.to_owned()),
+                details_url: None,
+                output: Some(output),
+            };
+            let github = &mut state.github;
+            let told = match telling.check_run {
+                Some(id) => github.update_check_run(installation, owner, name, CheckRunId(id), change, now),
+                None => github.create_check_run(installation, owner, name, &telling.head_sha, change, now),
+            };
+            told.map(|run| run.id.0).map_err(|error| failed(error, now))
+        };
+        self.steps.around(|| format!("check run of {}", telling.external_id), tell).await
+    }
+
+    async fn rerun(&self, repository: &Repository, job: JobId) -> Result<Rerun, GitHubError> {
+        let again = || {
+            let mut state = self.state();
+            let (now, installation) = (state.now, state.installation_of(repository.owner.as_str()));
+            let (owner, name) = (repository.owner.as_str(), repository.name());
+            match state.github.rerun_job(installation, owner, name, github::JobId(job.0), now) {
+                Ok(_) => Ok(Rerun::Begun),
+                Err(github::Failure::Forbidden(why)) if why.contains("already running") => Ok(Rerun::RunUnderWay),
+                Err(error) => Err(failed(error, now)),
+            }
+        };
+        self.steps.around(|| format!("rerun {job}"), again).await
+    }
+
+    fn is_scarce(&self, owner: &Owner) -> bool {
+        let mut state = self.state();
+        let (now, installation) = (state.now, state.installation_of(owner.as_str()));
+        let rate = state.github.rate(github::Caller::Installation(installation), now);
+        rate.used * 5 > rate.limit * 4
+    }
+}
+
+impl State {
+    fn notice_of(&self, job: &github::Job) -> JobNotice {
+        job_notice(job, self.github.run(job.run).map(|run| run.head_sha.as_str()).unwrap_or_default())
+    }
+
+    fn jobs_of(&mut self, repository: &Repository, run: github::RunId) -> Result<Vec<github::Job>, github::Failure> {
+        let (owner, name) = (repository.owner.as_str(), repository.name());
+        let mut jobs = Vec::new();
+        for page in 1.. {
+            let paging = Paging { page, per_page: 100 };
+            let (now, installation) = (self.now, self.installation_of(owner));
+            let listed =
+                self.github.list_run_jobs(installation, owner, name, run, github::Attempts::Latest, paging, now)?;
+            if listed.items.is_empty() {
+                break;
+            }
+            jobs.extend(listed.items);
+        }
+        Ok(jobs)
+    }
+
+    fn under_way(&mut self, repository: &Repository) -> Result<Vec<FoundJob>, github::Failure> {
+        let (owner, name) = (repository.owner.as_str(), repository.name());
+        let (now, installation) = (self.now, self.installation_of(owner));
+        let public = self
+            .github
+            .find_repository(owner, name)
+            .is_some_and(|repository| repository.visibility == github::Visibility::Public);
+        let mut found = Vec::new();
+        for status in ["queued", "in_progress"] {
+            let mut runs = Vec::new();
+            for page in 1.. {
+                let paging = Paging { page, per_page: 100 };
+                let listed = self.github.list_runs(installation, owner, name, Some(status), paging, now)?;
+                if listed.items.is_empty() {
+                    break;
+                }
+                runs.extend(listed.items);
+            }
+            for run in runs {
+                for job in self.jobs_of(repository, run.id)? {
+                    if job.state.conclusion().is_none() {
+                        found.push(FoundJob { job: self.notice_of(&job), public });
+                    }
+                }
+            }
+        }
+        Ok(found)
     }
 }
 

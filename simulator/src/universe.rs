@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use domain::ids::{BatchTag, DeliveryId, Epoch, JobId, RunId, RunnerId, StackName};
 use domain::item::{Config, Item, Meta};
-use domain::notice::{Action, JobNotice, Message, Notice, RunnerNotice, VERSION};
+use domain::notice::{Action, InstanceChange, JobNotice, Message, Notice, RunnerNotice, VERSION};
 use domain::pool::{LaunchTemplate, Pool, Timings};
 use domain::transaction::Transaction;
 use engine::context::Context;
@@ -51,6 +51,7 @@ pub(crate) struct State {
     repository: RepositoryId,
     pub(crate) messages: VecDeque<(Timestamp, Message)>,
     machines: BTreeMap<InstanceId, Machine>,
+    webhooks_refused: bool,
     calls: u64,
     /// How the table fails its next call.
     pub(crate) table_fault: Option<TableFault>,
@@ -138,6 +139,7 @@ impl Universe {
                 repository,
                 messages: VecDeque::new(),
                 machines: BTreeMap::new(),
+                webhooks_refused: false,
                 calls: 0,
                 table_fault: None,
                 queue_fault: false,
@@ -198,9 +200,23 @@ impl Universe {
 
     /// Somebody pushes: a job with these labels is queued, and runs for so long.
     pub fn queue_job(&self, labels: &[&str], runs_for: SignedDuration) -> JobId {
-        let repository = self.state().repository;
-        let job = QueueJob { runs_for: runs_for.unsigned_abs(), ..QueueJob::new(repository, labels) };
+        self.queue(labels, |job| QueueJob { runs_for: runs_for.unsigned_abs(), ..job })
+    }
+
+    /// The same, with everything else about the job to choose.
+    pub fn queue(&self, labels: &[&str], change: impl FnOnce(QueueJob) -> QueueJob) -> JobId {
+        let job = change(QueueJob::new(self.state().repository, labels));
         JobId(self.github(|github, now| github.queue_job(job, now)).0)
+    }
+
+    /// The organisation installs the app again.
+    pub fn install_again(&self) {
+        self.state().install("octo-org");
+    }
+
+    /// From now on ingest answers every webhook with 503, or none any more.
+    pub fn refuse_webhooks(&self, refuse: bool) {
+        self.state().webhooks_refused = refuse;
     }
 
     /// The same behind a gate.
@@ -345,13 +361,24 @@ impl State {
                 Some(Machine::Runner(runner) | Machine::Busy(runner, ..)) => self.github.disconnect(runner, now),
                 Some(Machine::Waiting) | None => {}
             },
-            ec2::Happening::SpotNotice { .. } | ec2::Happening::Terminated { .. } => {}
+            ec2::Happening::SpotNotice { instance, .. } => {
+                let id = instance.as_str().into();
+                self.messages.push_back((now, Message::Instance { id, change: InstanceChange::Interrupted }));
+            }
+            ec2::Happening::Terminated { instance, .. } => {
+                let id = instance.as_str().into();
+                self.messages.push_back((now, Message::Instance { id, change: InstanceChange::Ended }));
+            }
         }
     }
 
     fn github_happened(&mut self, happening: github::Happening, now: Timestamp) {
         match happening {
             github::Happening::Deliver(delivery) => {
+                if self.webhooks_refused {
+                    self.github.record_answer(delivery.id, Answer::Status(503), Duration::from_millis(20), now);
+                    return;
+                }
                 let notice = notice(&delivery.event, &delivery.guid, now);
                 self.messages.push_back((now, Message::WorkflowJob(Box::new(notice))));
                 self.github.record_answer(delivery.id, Answer::Status(202), Duration::from_millis(20), now);
@@ -428,11 +455,11 @@ pub(crate) fn notice(event: &JobEvent, guid: &str, now: Timestamp) -> Notice {
             .expect("a repository"),
         public: event.repository.visibility == Visibility::Public,
         installation: None,
-        job: job_notice(job),
+        job: job_notice(job, &event.head_sha),
     }
 }
 
-pub(crate) fn job_notice(job: &github::Job) -> JobNotice {
+pub(crate) fn job_notice(job: &github::Job, head_sha: &str) -> JobNotice {
     JobNotice {
         id: JobId(job.id.0),
         run_id: RunId(job.run.0),
@@ -446,7 +473,7 @@ pub(crate) fn job_notice(job: &github::Job) -> JobNotice {
         created_at: job.created_at,
         started_at: job.started_at,
         completed_at: job.completed_at,
-        head_sha: String::new(),
+        head_sha: head_sha.to_owned(),
         html_url: String::new(),
     }
 }

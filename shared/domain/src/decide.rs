@@ -253,6 +253,7 @@ fn new_slot(pool: &Pool, version: u64, index: usize, wanted: bool, now: Timestam
         busy_since: None,
         gone_at: None,
         unregistered_at: None,
+        lost_sight: false,
         tries: 0,
         next_at: now,
         revision: 0,
@@ -293,7 +294,7 @@ fn surplus(pool: &Pool, view: &PoolView, excess: usize, now: Timestamp, lease: T
     let idle_grace = pool.timings.idle_grace.duration();
     let mut idle: Vec<&Slot> = view
         .supply(now)
-        .filter(|slot| slot.state != SlotState::Planned && !slot.is_seen_busy(now))
+        .filter(|slot| slot.is_live() && slot.state != SlotState::Planned && !slot.is_seen_busy(now))
         .filter(|slot| !slot.wanted || now.duration_since(slot.idle_since()) >= idle_grace)
         .collect();
     idle.sort_by_key(|slot| (slot.wanted, slot.idle_since(), slot.id));
@@ -319,37 +320,23 @@ fn recycled<'a>(
     old.take(MAX_LAUNCH / 2).map(move |slot| slot.clone().stopped(StopReason::Recycled, now, lease))
 }
 
-/// The jobs that GitHub should have given to a runner that idled through its grace while they waited, one a runner, the
-/// longest wait first. They are no demand for a while, twice as long each time, and GitHub is asked about them.
+/// The jobs that GitHub should have given to a runner that idled through its grace while they waited: as it is idle still,
+/// it may have none of them. They are no demand for a while, twice as long each time, and GitHub is asked about them.
 fn unserved(pool: &Pool, view: &PoolView, now: Timestamp) -> Vec<WaitingJob> {
-    let grace = pool.timings.idle_grace.duration();
-    let mut idle: Vec<Timestamp> = view
-        .supply(now)
-        .filter(|slot| !slot.is_seen_busy(now))
-        .filter_map(|slot| match &slot.state {
-            SlotState::Online { online_at, .. } => Some(*online_at),
-            SlotState::Planned
-            | SlotState::Launched(_)
-            | SlotState::Configured { .. }
-            | SlotState::Busy { .. }
-            | SlotState::Done { .. } => None,
-        })
-        .collect();
-    idle.sort();
+    let idle = view.supply(now).filter(|slot| slot.is_live() && !slot.is_seen_busy(now));
+    let Some(idle_since) = idle.filter_map(Slot::online_at).min() else { return Vec::new() };
+    let (least, most) = (pool.timings.backoff_min.duration().as_secs(), pool.timings.backoff_max.duration().as_secs());
     let mut jobs: Vec<(Timestamp, &WaitingJob)> = view
         .waiting
         .values()
         .filter(|job| job.is_demand(now))
         .map(|job| (job.unserved.as_ref().map_or(job.waits_since(), |unserved| unserved.until), job))
+        .filter(|(since, _)| now.duration_since(idle_since.max(*since)) >= pool.timings.idle_grace.duration())
         .collect();
     jobs.sort_by_key(|(since, job)| (*since, job.id));
-    idle.into_iter()
-        .zip(jobs)
-        .filter(|(online_at, (since, _))| now.duration_since((*online_at).max(*since)) >= grace)
+    jobs.into_iter()
         .take(MAX_LAUNCH / 2)
-        .map(|(_, (_, job))| {
-            let least = pool.timings.backoff_min.duration().as_secs();
-            let most = pool.timings.backoff_max.duration().as_secs();
+        .map(|(_, job)| {
             let seconds = job.unserved.as_ref().map_or(least, |last| (last.seconds * 2).min(most));
             let since = job.unserved.as_ref().map_or(now, |last| last.since);
             let unserved = Unserved { since, until: now + SignedDuration::from_secs(seconds), seconds };

@@ -1,11 +1,14 @@
 //! What is still owed: the effects that a reading of a pool calls for. First run, retry, redelivery and recovery from a
 //! crash are all this one question.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 
 use crate::ids::{JobId, SlotId};
 use crate::pool::Pool;
 use crate::slot::{Slot, SlotState, StopReason};
+use crate::telling::due_word;
 use crate::view::PoolView;
 
 /// One thing that somebody should do now.
@@ -19,27 +22,48 @@ pub enum Effect {
     Retire(SlotId),
     /// Ask GitHub whether the job still waits.
     Check(JobId),
+    /// Ask GitHub what became of the job of a slot whose machine is gone.
+    Ask(SlotId),
+    /// Tell the job's author what is to be known.
+    Tell(JobId),
+    /// Run the job again, once its run has ended.
+    Rerun(JobId),
 }
 
 /// Everything that is owed and that nobody has leased.
-pub fn due(view: &PoolView, now: Timestamp) -> Vec<Effect> {
+pub fn due(pool: &Pool, view: &PoolView, now: Timestamp) -> Vec<Effect> {
     let launches = view
         .batches
         .values()
         .filter(|batch| batch.next_at <= now && !view.meta.is_throttled(now))
         .map(|batch| Effect::Launch(batch.version));
     let slots = view.slots.values().filter(|slot| slot.next_at <= now).filter_map(owed);
-    let checks = view.waiting.values().filter(|job| job.check_at <= now).map(|job| Effect::Check(job.id));
-    launches.chain(slots).chain(checks).collect()
+    let mut checks: BTreeSet<JobId> =
+        view.waiting.values().filter(|job| job.check_at <= now).map(|job| job.id).collect();
+    checks.extend(perhaps_done(view, now));
+    let checks = checks.into_iter().map(Effect::Check);
+    let told: BTreeSet<JobId> = view.waiting.keys().chain(view.check_runs.keys()).copied().collect();
+    let words = told.into_iter().filter(|job| due_word(pool, view, *job, now).is_some()).map(Effect::Tell);
+    let reruns = view.reruns.values().filter(|rerun| rerun.next_at <= now).map(|rerun| Effect::Rerun(rerun.job));
+    launches.chain(slots).chain(checks).chain(words).chain(reruns).collect()
+}
+
+/// The jobs that machines which went away without a word most likely ran: two for each, those that wait longest.
+fn perhaps_done(view: &PoolView, now: Timestamp) -> Vec<JobId> {
+    let silent: Vec<Timestamp> =
+        view.slots.values().filter(|slot| slot.is_fate_unknown(now)).filter_map(|slot| slot.gone_at).collect();
+    let Some(last) = silent.iter().max() else { return Vec::new() };
+    let mut jobs: Vec<_> = view.waiting.values().filter(|job| job.open && job.checked_at < *last).collect();
+    jobs.sort_by_key(|job| (job.queued_at, job.id));
+    jobs.into_iter().take(2 * silent.len()).map(|job| job.id).collect()
 }
 
 /// What is owed to a slot, if anything, whoever has leased it.
 pub fn owed(slot: &Slot) -> Option<Effect> {
-    if slot.gone_at.is_some() {
-        // Its machine is no more; what is left of its registration is the sweep's.
-        return None;
-    }
     match (&slot.state, &slot.stop) {
+        (SlotState::Busy { .. }, _) if slot.gone_at.is_some() && !slot.lost_sight => Some(Effect::Ask(slot.id)),
+        // Its machine is no more; what is left of its registration is the sweep's.
+        _ if slot.gone_at.is_some() => None,
         (SlotState::Launched(_), None) if slot.wanted => Some(Effect::Register(slot.id)),
         (SlotState::Launched(_) | SlotState::Configured { .. } | SlotState::Online { .. }, Some(_)) => {
             Some(Effect::Retire(slot.id))

@@ -201,6 +201,49 @@ pub enum What {
         /// The slots.
         slots: Vec<SlotId>,
     },
+    /// A job's author was told, or could not be.
+    Told {
+        /// The job.
+        job: JobId,
+        /// What, in one line.
+        title: String,
+        /// GitHub's id of the check run; None if GitHub refused to take it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        check_run: Option<u64>,
+    },
+    /// A job that lost its machine is run again, or need not or cannot be.
+    Rerun {
+        /// The job.
+        job: JobId,
+        /// What became of it, in words.
+        outcome: String,
+    },
+    /// A sweep found something.
+    Swept {
+        /// Things that should not be there.
+        found: usize,
+        /// How many were removed, by reason.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        reaped: BTreeMap<String, usize>,
+        /// How many went away by themselves meanwhile.
+        #[serde(default)]
+        already_gone: usize,
+        /// Machines left alone on an operator's word.
+        #[serde(default)]
+        held: usize,
+        /// Removals and readings that failed.
+        #[serde(default)]
+        failed: usize,
+        /// Fuses that blew.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        fused: Vec<String>,
+        /// Deliveries asked for once more.
+        #[serde(default)]
+        redelivered: usize,
+        /// Jobs found that no webhook had told of.
+        #[serde(default)]
+        recovered: usize,
+    },
     /// An instance that belongs to nobody is being removed.
     Condemned {
         /// The instance.
@@ -276,6 +319,8 @@ pub fn lifecycle(item: &Item) -> Option<Value> {
         | Item::Waiting(_)
         | Item::Batch(_)
         | Item::Nudge(_)
+        | Item::CheckRun(_)
+        | Item::Rerun(_)
         | Item::Config(_)
         | Item::Limit(_)
         | Item::Janitor(_) => return None,

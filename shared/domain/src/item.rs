@@ -5,16 +5,21 @@
 //! concurrency control. A pool's META is such an item too, and its revision is the pool's *version*: every decision
 //! writes META, so two decisions made from the same reading can never both be committed.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::ids::{BatchTag, Epoch, InstanceId, InvalidName, JobId, Owner, PoolName, Repository, RunnerId, SlotId};
+use crate::ids::{
+    BatchTag, DeliveryId, Epoch, InstanceId, InvalidName, JobId, Owner, PoolName, Repository, RunnerId, SlotId,
+};
 use crate::job::{Job, WaitingJob};
 use crate::pool::{Market, Pool, Tuple};
+use crate::rerun::Rerun;
 use crate::slot::Slot;
+use crate::telling::CheckRun;
 
 /// Names an item.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +34,10 @@ pub enum Key {
     Slot(PoolName, SlotId),
     /// A nudge that is on its way.
     Nudge(PoolName),
+    /// What a job's author is told.
+    CheckRun(PoolName, JobId),
+    /// A job that is to be run again.
+    Rerun(PoolName, JobId),
     /// A job's facts.
     Job(JobId),
     /// The instance-to-runner mapping.
@@ -45,9 +54,13 @@ impl Key {
     /// The partition key.
     pub fn pk(&self) -> String {
         match self {
-            Key::Meta(pool) | Key::Waiting(pool, _) | Key::Batch(pool, _) | Key::Slot(pool, _) | Key::Nudge(pool) => {
-                Self::pool_pk(pool)
-            }
+            Key::Meta(pool)
+            | Key::Waiting(pool, _)
+            | Key::Batch(pool, _)
+            | Key::Slot(pool, _)
+            | Key::Nudge(pool)
+            | Key::CheckRun(pool, _)
+            | Key::Rerun(pool, _) => Self::pool_pk(pool),
             Key::Job(job) => format!("JOB#{job}"),
             Key::Instance(instance) => format!("INSTANCE#{instance}"),
             Key::Config => "CONFIG".to_owned(),
@@ -64,6 +77,8 @@ impl Key {
             Key::Batch(_, version) => format!("BATCH#{version}"),
             Key::Slot(_, slot) => format!("SLOT#{slot}"),
             Key::Nudge(_) => "NUDGE".to_owned(),
+            Key::CheckRun(_, job) => format!("CHECK#{job}"),
+            Key::Rerun(_, job) => format!("RERUN#{job}"),
             Key::Job(_) | Key::Instance(_) => "STATE".to_owned(),
             Key::Config => "POOLS".to_owned(),
             Key::Limit(_) => "LIMIT".to_owned(),
@@ -79,9 +94,13 @@ impl Key {
     /// The pool in whose partition it lies.
     pub fn pool(&self) -> Option<&PoolName> {
         match self {
-            Key::Meta(pool) | Key::Waiting(pool, _) | Key::Batch(pool, _) | Key::Slot(pool, _) | Key::Nudge(pool) => {
-                Some(pool)
-            }
+            Key::Meta(pool)
+            | Key::Waiting(pool, _)
+            | Key::Batch(pool, _)
+            | Key::Slot(pool, _)
+            | Key::Nudge(pool)
+            | Key::CheckRun(pool, _)
+            | Key::Rerun(pool, _) => Some(pool),
             Key::Job(_) | Key::Instance(_) | Key::Config | Key::Limit(_) | Key::Janitor => None,
         }
     }
@@ -101,6 +120,8 @@ impl Key {
             ("POOL", "BATCH") => Key::Batch(name.parse()?, number(id)?),
             ("POOL", "SLOT") => Key::Slot(name.parse()?, SlotId::from_str(id)?),
             ("POOL", "NUDGE") => Key::Nudge(name.parse()?),
+            ("POOL", "CHECK") => Key::CheckRun(name.parse()?, JobId(number(id)?)),
+            ("POOL", "RERUN") => Key::Rerun(name.parse()?, JobId(number(id)?)),
             ("JOB", "STATE") => Key::Job(JobId(number(name)?)),
             ("INSTANCE", "STATE") => Key::Instance(InstanceId(name.to_owned())),
             ("CONFIG", "POOLS") => Key::Config,
@@ -460,7 +481,7 @@ pub struct Limit {
 }
 
 /// The janitor's lock and memory: the item `JANITOR`, `LOCK`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Janitor {
     /// The invocation that sweeps.
     pub holder: String,
@@ -468,9 +489,48 @@ pub struct Janitor {
     pub until: Timestamp,
     /// What looked wrong in the last sweep, and since when: what must look wrong twice before it is destroyed.
     #[serde(default)]
-    pub suspects: std::collections::BTreeMap<String, Timestamp>,
+    pub suspects: BTreeMap<String, Timestamp>,
+    /// The newest delivery of the app's webhook that was examined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub examined_to: Option<Timestamp>,
+    /// The newest delivery that succeeded: our receiver worked then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered_at: Option<Timestamp>,
+    /// The events that no delivery of the last days brought to us, by their guid.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub undelivered: BTreeMap<DeliveryId, Undelivered>,
+    /// The repositories that had jobs of ours lately.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub repositories: BTreeMap<Repository, SeenRepository>,
+    /// GitHub wants the app itself, not one of its installations, to be quiet until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_backoff_until: Option<Timestamp>,
     /// How often the item was written.
     pub revision: u64,
+}
+
+/// An event whose every delivery failed so far.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undelivered {
+    /// The failed attempt that a redelivery is asked for by.
+    pub attempt: u64,
+    /// When that was.
+    pub failed_at: Timestamp,
+    /// How many redeliveries were asked for.
+    pub redeliveries: u32,
+    /// When the last of them was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_at: Option<Timestamp>,
+}
+
+/// A repository in which to look for jobs that no webhook told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenRepository {
+    /// When it had a job of ours last.
+    pub seen_at: Timestamp,
+    /// When it was searched last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub searched_at: Option<Timestamp>,
 }
 
 /// Anything that [`Key`] names.
@@ -482,6 +542,8 @@ pub enum Item {
     Batch(Batch),
     Slot(Slot),
     Nudge(Nudge),
+    CheckRun(CheckRun),
+    Rerun(Rerun),
     Job(Box<Job>),
     Instance(Instance),
     Config(Config),
@@ -498,6 +560,8 @@ impl Item {
             Item::Batch(batch) => Key::Batch(batch.pool.clone(), batch.version),
             Item::Slot(slot) => Key::Slot(slot.pool.clone(), slot.id),
             Item::Nudge(nudge) => Key::Nudge(nudge.pool.clone()),
+            Item::CheckRun(check) => Key::CheckRun(check.pool.clone(), check.job),
+            Item::Rerun(rerun) => Key::Rerun(rerun.pool.clone(), rerun.job),
             Item::Job(job) => Key::Job(job.id),
             Item::Instance(instance) => Key::Instance(instance.id.clone()),
             Item::Config(_) => Key::Config,
@@ -514,6 +578,8 @@ impl Item {
             Item::Batch(item) => item.revision,
             Item::Slot(item) => item.revision,
             Item::Nudge(item) => item.revision,
+            Item::CheckRun(item) => item.revision,
+            Item::Rerun(item) => item.revision,
             Item::Job(item) => item.revision,
             Item::Instance(item) => item.revision,
             Item::Config(item) => item.revision,
@@ -531,6 +597,8 @@ impl Item {
             Item::Batch(item) => &mut item.revision,
             Item::Slot(item) => &mut item.revision,
             Item::Nudge(item) => &mut item.revision,
+            Item::CheckRun(item) => &mut item.revision,
+            Item::Rerun(item) => &mut item.revision,
             Item::Job(item) => &mut item.revision,
             Item::Instance(item) => &mut item.revision,
             Item::Config(item) => &mut item.revision,
@@ -552,6 +620,8 @@ impl Item {
             Key::Batch(..) => Item::Batch(Batch::deserialize(from)?),
             Key::Slot(..) => Item::Slot(Slot::deserialize(from)?),
             Key::Nudge(_) => Item::Nudge(Nudge::deserialize(from)?),
+            Key::CheckRun(..) => Item::CheckRun(CheckRun::deserialize(from)?),
+            Key::Rerun(..) => Item::Rerun(Rerun::deserialize(from)?),
             Key::Job(_) => Item::Job(Box::new(Job::deserialize(from)?)),
             Key::Instance(_) => Item::Instance(Instance::deserialize(from)?),
             Key::Config => Item::Config(Config::deserialize(from)?),
@@ -569,6 +639,8 @@ impl Serialize for Item {
             Item::Batch(item) => item.serialize(to),
             Item::Slot(item) => item.serialize(to),
             Item::Nudge(item) => item.serialize(to),
+            Item::CheckRun(item) => item.serialize(to),
+            Item::Rerun(item) => item.serialize(to),
             Item::Job(item) => item.serialize(to),
             Item::Instance(item) => item.serialize(to),
             Item::Config(item) => item.serialize(to),
@@ -593,6 +665,8 @@ item_from! {
     Batch => Batch std::convert::identity;
     Slot => Slot std::convert::identity;
     Nudge => Nudge std::convert::identity;
+    CheckRun => CheckRun std::convert::identity;
+    Rerun => Rerun std::convert::identity;
     Job => Job Box::new;
     Instance => Instance std::convert::identity;
     Config => Config std::convert::identity;

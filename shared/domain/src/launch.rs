@@ -79,6 +79,60 @@ fn next(batch: &Batch, now: Timestamp) -> Batch {
     Batch { attempt: batch.attempt + 1, tries: 0, next_at: now, missing_since: None, ..batch.clone() }
 }
 
+/// EC2's error codes, by what follows from them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ErrorClass {
+    /// Not here, not now: try another tuple.
+    Capacity,
+    /// The account's limit: no other zone will help.
+    Quota,
+    /// Too many calls: the same call again, later.
+    Throttled,
+    /// It cannot work as configured.
+    Configuration,
+    /// Perhaps it did launch. Everything that is not known to be one of the others.
+    Ambiguous,
+}
+
+impl ErrorClass {
+    /// What follows from an error code of RunInstances. The codes are those of EC2's API reference ("Error codes for the
+    /// Amazon EC2 API"); whatever is not known to be a refusal may have launched.
+    pub fn of(code: &str) -> Self {
+        match code {
+            "InsufficientInstanceCapacity"
+            | "InsufficientHostCapacity"
+            | "InsufficientReservedInstanceCapacity"
+            | "InsufficientFreeAddressesInSubnet"
+            | "InsufficientCapacity"
+            | "UnfulfillableCapacity"
+            | "Unsupported"
+            | "SpotMaxPriceTooLow"
+            | "ReservationCapacityExceeded" => ErrorClass::Capacity,
+            "VcpuLimitExceeded" | "InstanceLimitExceeded" | "MaxSpotInstanceCountExceeded" | "PendingVerification" => {
+                ErrorClass::Quota
+            }
+            "RequestLimitExceeded" => ErrorClass::Throttled,
+            "UnauthorizedOperation"
+            | "OptInRequired"
+            | "Blocked"
+            | "AuthFailure"
+            | "MissingParameter"
+            | "InvalidSubnetID.NotFound"
+            | "InvalidGroup.NotFound"
+            | "InvalidKeyPair.NotFound"
+            | "InvalidUserData.Malformed" => ErrorClass::Configuration,
+            _ if code.starts_with("Throttling") => ErrorClass::Throttled,
+            _ if ["InvalidAMIID.", "InvalidLaunchTemplate", "InvalidParameter", "InvalidBlockDeviceMapping"]
+                .iter()
+                .any(|prefix| code.starts_with(prefix)) =>
+            {
+                ErrorClass::Configuration
+            }
+            _ => ErrorClass::Ambiguous,
+        }
+    }
+}
+
 /// What a definitive refusal is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusedFor {
@@ -253,4 +307,42 @@ fn refund(view: &PoolView, batch: &Batch, slots: usize) -> Vec<WaitingJob> {
             job
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ErrorClass;
+
+    #[test]
+    fn every_code_has_its_class_and_an_unknown_one_may_have_launched() {
+        let classes = [
+            (
+                ErrorClass::Capacity,
+                "InsufficientInstanceCapacity InsufficientHostCapacity \
+                InsufficientReservedInstanceCapacity InsufficientFreeAddressesInSubnet UnfulfillableCapacity \
+                Unsupported SpotMaxPriceTooLow ReservationCapacityExceeded",
+            ),
+            (
+                ErrorClass::Quota,
+                "VcpuLimitExceeded InstanceLimitExceeded MaxSpotInstanceCountExceeded PendingVerification",
+            ),
+            (ErrorClass::Throttled, "RequestLimitExceeded Throttling ThrottlingException"),
+            (
+                ErrorClass::Configuration,
+                "InvalidAMIID.NotFound InvalidAMIID.Unavailable InvalidLaunchTemplateId.NotFound \
+                InvalidLaunchTemplateName.NotFoundException InvalidLaunchTemplateId.VersionNotFound \
+                UnauthorizedOperation InvalidParameterValue InvalidParameterCombination OptInRequired Blocked",
+            ),
+            (
+                ErrorClass::Ambiguous,
+                "InternalError Unavailable ServiceUnavailable IdempotentParameterMismatch TimedOut \
+                NotSent SomethingNewIn2031",
+            ),
+        ];
+        for (expected, codes) in classes {
+            for code in codes.split_whitespace() {
+                assert_eq!(ErrorClass::of(code), expected, "{code}");
+            }
+        }
+    }
 }

@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`ids`] names things, [`pool`] says what an operator wants, [`notice`] what GitHub said, [`job`] and
 //! [`slot`] what is true, [`item`] how that is kept, [`decide`] what to do about it, [`due`] what is still owed,
-//! [`sweep`] what the world got wrong.
+//! [`telling`] and [`rerun`] what a job's author is told and spared, [`sweep`] what the world got wrong.
 
 pub mod boot;
 pub mod decide;
@@ -18,7 +18,9 @@ pub mod job;
 pub mod launch;
 pub mod notice;
 pub mod pool;
+pub mod rerun;
 pub mod slot;
 pub mod sweep;
+pub mod telling;
 pub mod transaction;
 pub mod view;

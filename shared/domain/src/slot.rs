@@ -212,6 +212,9 @@ pub struct Slot {
     /// GitHub said then that it does not know the runner (any more), or it was never told of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unregistered_at: Option<Timestamp>,
+    /// Its machine is gone, and no more is to be learnt of its job than is known.
+    #[serde(default)]
+    pub lost_sight: bool,
     /// How often what is owed to it was tried in vain.
     #[serde(default)]
     pub tries: u32,
@@ -223,6 +226,12 @@ pub struct Slot {
 
 /// How long a `busy` that no `in_progress` followed is believed before it is read again.
 pub const TRUST_BUSY_FOR: SignedDuration = SignedDuration::from_mins(5);
+
+/// A job whose machine is gone is asked about so long after, if GitHub has not said by then that it is over.
+pub const ASK_AFTER: SignedDuration = SignedDuration::from_secs(60);
+
+/// GitHub fails the job of a runner that vanished after some ten minutes: what is not known long after will not be.
+pub const LOSE_SIGHT_AFTER: SignedDuration = SignedDuration::from_mins(30);
 
 /// A runner that is busy most likely has one of the jobs that wait, and `in_progress` is on its way: nine of ten webhooks
 /// arrive within three seconds. Only one that stays busy without a word for this long is taken for lost to a job that is
@@ -285,7 +294,20 @@ impl Slot {
 
     /// Whether a queued job can count on it, or has it already without our knowing.
     pub fn is_supply(&self, now: Timestamp) -> bool {
-        self.is_live() && self.stop.is_none() && self.rank() < 4 && !self.is_lost_to_another(now)
+        let there = self.is_live() && !self.is_lost_to_another(now);
+        (there || self.is_fate_unknown(now)) && self.stop.is_none() && self.rank() < 4
+    }
+
+    /// Its machine went away by itself a moment ago. Most likely its runner had one of the jobs that wait and finished it,
+    /// and the word of that is on its way: a replacement at once would be one for nobody.
+    pub fn is_fate_unknown(&self, now: Timestamp) -> bool {
+        self.fate_known_at().is_some_and(|at| now < at)
+    }
+
+    /// When a machine that went away without a word about a job is taken for one that had none; None for any other.
+    pub fn fate_known_at(&self) -> Option<Timestamp> {
+        let may_have_run = self.stop.is_none() && matches!(self.rank(), 2 | 3);
+        self.gone_at.filter(|_| may_have_run).map(|at| at + HEARD_WITHIN)
     }
 
     /// The slot after GitHub said that its runner is busy.
@@ -293,6 +315,24 @@ impl Slot {
     pub fn seen_busy(self, now: Timestamp) -> Self {
         let before = self.busy_since.filter(|_| self.is_seen_busy(now));
         Self { busy_seen_at: Some(now), busy_since: before.or(Some(now)), ..self }
+    }
+
+    /// The slot after EC2 said that its machine is no more.
+    #[must_use]
+    pub fn gone(self, now: Timestamp) -> Self {
+        Self { gone_at: Some(now), next_at: now + ASK_AFTER, tries: 0, ..self }
+    }
+
+    /// Since when its runner is online, as far as we know, without a job.
+    pub fn online_at(&self) -> Option<Timestamp> {
+        match &self.state {
+            SlotState::Online { online_at, .. } => Some(*online_at),
+            SlotState::Planned
+            | SlotState::Launched(_)
+            | SlotState::Configured { .. }
+            | SlotState::Busy { .. }
+            | SlotState::Done { .. } => None,
+        }
     }
 
     /// Since when it has been waiting in its present state.
@@ -314,10 +354,10 @@ impl Slot {
             SlotState::Launched(_) => {
                 self.gone_at.is_some() && (self.registration == 0 || self.unregistered_at.is_some())
             }
-            SlotState::Configured { .. }
-            | SlotState::Online { .. }
-            | SlotState::Busy { .. }
-            | SlotState::Done { .. } => self.gone_at.is_some() && self.unregistered_at.is_some(),
+            SlotState::Busy { .. } => self.lost_sight && self.gone_at.is_some() && self.unregistered_at.is_some(),
+            SlotState::Configured { .. } | SlotState::Online { .. } | SlotState::Done { .. } => {
+                self.gone_at.is_some() && self.unregistered_at.is_some()
+            }
         }
     }
 

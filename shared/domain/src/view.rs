@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use crate::ids::{JobId, SlotId};
 use crate::item::{Batch, Item, Key, Meta, Nudge};
 use crate::job::WaitingJob;
+use crate::rerun::Rerun;
 use crate::slot::{Slot, SlotState};
+use crate::telling::CheckRun;
 use crate::transaction::Transaction;
 
 /// One reading. `meta` was read **before** the rest: whatever changed in between makes its revision stale, so a decision
@@ -24,13 +26,24 @@ pub struct PoolView {
     pub slots: BTreeMap<SlotId, Slot>,
     /// The nudge on its way.
     pub nudge: Option<Nudge>,
+    /// What authors are told.
+    pub check_runs: BTreeMap<JobId, CheckRun>,
+    /// Jobs to be run again.
+    pub reruns: BTreeMap<JobId, Rerun>,
 }
 
 impl PoolView {
     /// Puts a reading together. A META among `partition` is newer than `meta` and therefore ignored.
     pub fn new(meta: Meta, partition: impl IntoIterator<Item = Item>) -> Self {
-        let mut view =
-            Self { meta, waiting: BTreeMap::new(), batches: BTreeMap::new(), slots: BTreeMap::new(), nudge: None };
+        let mut view = Self {
+            meta,
+            waiting: BTreeMap::new(),
+            batches: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            nudge: None,
+            check_runs: BTreeMap::new(),
+            reruns: BTreeMap::new(),
+        };
         for item in partition {
             if !matches!(item, Item::Meta(_)) {
                 view.set(item);
@@ -47,6 +60,8 @@ impl PoolView {
                 Key::Batch(_, version) => drop(self.batches.remove(version)),
                 Key::Slot(_, slot) => drop(self.slots.remove(slot)),
                 Key::Nudge(_) => self.nudge = None,
+                Key::CheckRun(_, job) => drop(self.check_runs.remove(job)),
+                Key::Rerun(_, job) => drop(self.reruns.remove(job)),
                 Key::Meta(_) | Key::Job(_) | Key::Instance(_) | Key::Config | Key::Limit(_) | Key::Janitor => {}
             }
         }
@@ -62,6 +77,8 @@ impl PoolView {
             Item::Batch(batch) => drop(self.batches.insert(batch.version, batch)),
             Item::Slot(slot) => drop(self.slots.insert(slot.id, slot)),
             Item::Nudge(nudge) => self.nudge = Some(nudge),
+            Item::CheckRun(check) => drop(self.check_runs.insert(check.job, check)),
+            Item::Rerun(rerun) => drop(self.reruns.insert(rerun.job, rerun)),
             Item::Job(_) | Item::Instance(_) | Item::Config(_) | Item::Limit(_) | Item::Janitor(_) => {}
         }
     }

@@ -98,6 +98,7 @@ fn slots() -> impl Strategy<Value = Vec<Slot>> {
                     busy_since: busy_seen.map(|seen| ago(seen + age)),
                     gone_at: None,
                     unregistered_at: None,
+                    lost_sight: false,
                     tries: 0,
                     next_at: noon(),
                     revision: 1,

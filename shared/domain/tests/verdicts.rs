@@ -39,6 +39,7 @@ fn slots() -> Vec<Slot> {
         busy_since: None,
         gone_at: None,
         unregistered_at: None,
+        lost_sight: false,
         tries: 0,
         next_at: at,
         revision: 1,

@@ -1,17 +1,18 @@
 //! Does this job still wait? GitHub's answer is a fact like any other, and the only one that opens a gate.
 
 use domain::event::{Stream, What};
-use domain::ids::{DeliveryId, JobId};
+use domain::ids::{DeliveryId, JobId, Repository, SlotId};
 use domain::item::{Config, Item, Key};
 use domain::job::{Job, Rank, TRUST_QUEUED_FOR, WaitingJob};
 use domain::notice::{Action, JobNotice, Notice, VERSION};
 use domain::pool::Pool;
+use domain::slot::{ASK_AFTER, LOSE_SIGHT_AFTER, Slot};
 use domain::transaction::Transaction;
 use domain::view::PoolView;
 use jiff::Timestamp;
 
 use crate::context::Context;
-use crate::ports::GitHubError;
+use crate::ports::{GitHubError, StoreError};
 use crate::record::record;
 use crate::register::{remember_limit, write_quietly};
 use crate::settle::{Next, SettleError};
@@ -28,6 +29,10 @@ pub(crate) async fn check(
         return Ok(None);
     };
     let asked_at = context.now();
+    // Of an open job the answer is most likely known already; of a held one only the answer opens it.
+    if waiting.open && context.ports.github.is_scarce(pool.owner.owner()) {
+        return Ok(None);
+    }
     let again_at = asked_at + pool.timings.job_check.duration();
     match context.ports.github.job(&waiting.repository, job).await {
         Ok(Some(said)) => answered(context, config, waiting, said, asked_at, again_at).await,
@@ -73,25 +78,80 @@ async fn answered(
         // `waiting`, `pending`, `requested`: GitHub has words for more than one gate.
         _ => return observe(context, waiting, false, asked_at, again_at).await,
     };
-    let public = match context.ports.store.get(&Key::Job(waiting.id)).await? {
+    let notice = answer(context, &waiting.repository, said, action, asked_at).await?;
+    let recorded = record(context, config, &[notice]).await;
+    match recorded.failed.into_values().next() {
+        Some(error) => Err(StoreError(error).into()),
+        None => Ok(Some(asked_at)),
+    }
+}
+
+/// GitHub's answer as a notice: a fact like any other, without a delivery.
+async fn answer(
+    context: &Context<'_>,
+    repository: &Repository,
+    said: JobNotice,
+    action: Action,
+    asked_at: Timestamp,
+) -> Result<Notice, StoreError> {
+    let public = match context.ports.store.get(&Key::Job(said.id)).await? {
         Some(Item::Job(job)) => job.public,
         _ => false,
     };
-    let notice = Notice {
+    let repository = repository.clone();
+    let delivery = DeliveryId::from("");
+    Ok(Notice {
         v: VERSION,
-        delivery: DeliveryId::from(""),
+        delivery,
         received_at: asked_at,
         action,
-        repository: waiting.repository.clone(),
+        repository,
         public,
         installation: None,
         job: said,
+    })
+}
+
+/// Asks what became of the job of a slot whose machine is gone: its `completed` may be lost, and GitHub fails a job whose
+/// runner vanished only after some minutes.
+pub(crate) async fn ask(
+    context: &Context<'_>,
+    config: &Config,
+    view: &PoolView,
+    slot: SlotId,
+) -> Result<Next, SettleError> {
+    let Some(slot) = view.slots.get(&slot) else { return Ok(None) };
+    let (Some(job), Some(machine), Some(gone_at)) = (slot.job(), slot.machine(), slot.gone_at) else {
+        return Ok(None);
     };
-    let recorded = record(context, config, &[notice]).await;
-    match recorded.failed.into_values().next() {
-        Some(error) => Err(crate::ports::StoreError(error).into()),
-        None => Ok(Some(asked_at)),
-    }
+    let now = context.now();
+    let repository = match context.ports.store.get(&Key::Instance(machine.instance.clone())).await? {
+        Some(Item::Instance(instance)) => instance.repository,
+        _ => None,
+    };
+    let said = match &repository {
+        Some(repository) => context.ports.github.job(repository, job).await,
+        None => Ok(None),
+    };
+    let is_over = match (said, repository) {
+        (Ok(Some(said)), Some(repository)) if said.status == "completed" => {
+            let ours = said.runner.as_ref().map(|runner| runner.id) == slot.runner().map(|runner| runner.runner_id);
+            let notice = answer(context, &repository, said, Action::Completed, now).await?;
+            let recorded = record(context, config, &[notice]).await;
+            if let Some(error) = recorded.failed.into_values().next() {
+                return Err(StoreError(error).into());
+            }
+            if ours {
+                return Ok(Some(now));
+            }
+            true
+        }
+        (Ok(None), _) => true,
+        (Ok(Some(_)) | Err(_), _) => now.duration_since(gone_at) >= LOSE_SIGHT_AFTER,
+    };
+    let slot = Slot { lost_sight: is_over, next_at: now + ASK_AFTER * 2, ..slot.clone() };
+    write_quietly(context, Transaction::new().put(slot)).await?;
+    Ok(None)
 }
 
 /// Writes down what GitHub said. There is more to do at once if that changed the demand.

@@ -10,7 +10,7 @@ use domain::ids::{InstanceId, PoolName};
 use domain::item::{Config, Item, Key, Standing};
 use domain::notice::{InstanceChange, Message, Notice};
 use domain::pool::Unrouted;
-use domain::slot::{Slot, StopReason};
+use domain::slot::StopReason;
 use domain::transaction::Transaction;
 use futures::stream::{self, StreamExt};
 
@@ -99,7 +99,7 @@ async fn instance_changed(
         None if slot.gone_at.is_some() => return Ok(None),
         None => {
             let what = What::Seen { online: Vec::new(), gone: vec![id], unregistered: Vec::new() };
-            (Slot { gone_at: Some(now), ..slot }, what)
+            (slot.gone(now), what)
         }
     };
     let writes = Transaction::new().put(slot).told(Stream::Pool(pool.name.clone()), context.cause(), what, now);

@@ -12,7 +12,7 @@ use domain::view::PoolView;
 use jiff::Timestamp;
 
 use crate::context::{Context, RESERVE};
-use crate::ports::{CommitError, Launch, LaunchError, Refusal};
+use crate::ports::{CommitError, ErrorClass, Launch, LaunchError};
 use crate::register;
 use crate::settle::{Lease, Next, SettleError, read};
 
@@ -121,7 +121,7 @@ async fn attempt(context: &Context<'_>, pool: &Pool, batch: &Batch, tuple: &Tupl
             Ok(seen) => found = seen.into_iter().map(|seen| (seen.id, seen.launched_at)).collect(),
             Err(error) => {
                 let error =
-                    LaunchError { class: Refusal::Ambiguous, code: "LookUp".to_owned(), message: error.to_string() };
+                    LaunchError { class: ErrorClass::Ambiguous, code: "LookUp".to_owned(), message: error.to_string() };
                 let next_at = context.now() + backoff(pool, batch.tries, &tag.to_string());
                 return Attempted::Unknown { next_at, missing_since, error };
             }
@@ -143,14 +143,14 @@ async fn attempt(context: &Context<'_>, pool: &Pool, batch: &Batch, tuple: &Tupl
     };
     let now = context.now();
     let about = match error.class {
-        Refusal::Throttled => return Attempted::Throttled(error),
-        Refusal::Ambiguous => {
+        ErrorClass::Throttled => return Attempted::Throttled(error),
+        ErrorClass::Ambiguous => {
             let next_at = now + backoff(pool, batch.tries, &tag.to_string());
             return Attempted::Unknown { next_at, missing_since, error };
         }
-        Refusal::Capacity => RefusedFor::Capacity,
-        Refusal::Quota => RefusedFor::Quota,
-        Refusal::Configuration => RefusedFor::Configuration,
+        ErrorClass::Capacity => RefusedFor::Capacity,
+        ErrorClass::Quota => RefusedFor::Quota,
+        ErrorClass::Configuration => RefusedFor::Configuration,
     };
     if repeated {
         // The refusal is of this call. An earlier one, perhaps still on its way then, may have launched: only a second

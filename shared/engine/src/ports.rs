@@ -7,9 +7,10 @@
 use async_trait::async_trait;
 use domain::event::{Event, Stream};
 use domain::ids::{
-    BatchTag, DeliveryId, InstanceId, JobId, Owner, PoolName, Repository, RunnerId, RunnerName, Scope, StackName,
+    BatchTag, DeliveryId, InstanceId, JobId, Owner, PoolName, Repository, RunId, RunnerId, RunnerName, Scope, StackName,
 };
 use domain::item::{Item, Key};
+pub use domain::launch::ErrorClass;
 use domain::notice::JobNotice;
 use domain::pool::{Label, Tuple};
 pub use domain::sweep::{Seen, SeenRunner};
@@ -103,26 +104,11 @@ pub enum Terminated {
 #[error("{class:?}: {code}: {message}")]
 pub struct LaunchError {
     /// What follows from it.
-    pub class: Refusal,
+    pub class: ErrorClass,
     /// EC2's code, or a word for a failure on the way.
     pub code: String,
     /// EC2's message.
     pub message: String,
-}
-
-/// EC2's error codes, by what follows from them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Refusal {
-    /// Not here, not now: try another tuple.
-    Capacity,
-    /// The account's limit: no other zone will help.
-    Quota,
-    /// Too many calls: the same call again, later.
-    Throttled,
-    /// It cannot work as configured.
-    Configuration,
-    /// Perhaps it did launch. Everything that is not known to be one of the others.
-    Ambiguous,
 }
 
 /// EC2 did not answer a question.
@@ -144,6 +130,28 @@ pub trait GitHub: Send + Sync {
 
     /// What GitHub says about a job now; None if it knows none.
     async fn job(&self, repository: &Repository, job: JobId) -> Result<Option<JobNotice>, GitHubError>;
+
+    /// The jobs of the latest attempt of a run.
+    async fn run_jobs(&self, repository: &Repository, run: RunId) -> Result<Vec<JobNotice>, GitHubError>;
+
+    /// The jobs of a repository that are not over. Both queued and running runs are searched: a run of which one job runs
+    /// is `in_progress`, however many of its jobs are still queued.
+    async fn jobs_under_way(&self, repository: &Repository) -> Result<Vec<FoundJob>, GitHubError>;
+
+    /// Every attempt since then to deliver the app's webhook, as the app.
+    async fn deliveries(&self, since: Timestamp) -> Result<Vec<SeenDelivery>, GitHubError>;
+
+    /// Asks for one more attempt, as the app.
+    async fn redeliver(&self, attempt: u64) -> Result<(), GitHubError>;
+
+    /// Makes or changes a check run; gives its id.
+    async fn tell(&self, telling: &Telling) -> Result<u64, GitHubError>;
+
+    /// Runs a job again, which makes a new one.
+    async fn rerun(&self, repository: &Repository, job: JobId) -> Result<Rerun, GitHubError>;
+
+    /// Whether so little of the account's hourly budget is left that only jobs should use it.
+    fn is_scarce(&self, owner: &Owner) -> bool;
 }
 
 /// A registration to ask for.
@@ -194,6 +202,8 @@ pub struct SeenDelivery {
     pub guid: DeliveryId,
     /// When it was attempted.
     pub delivered_at: Timestamp,
+    /// Somebody asked for it.
+    pub redelivery: bool,
     /// It was answered with a 2xx.
     pub succeeded: bool,
     /// It is about a workflow job.

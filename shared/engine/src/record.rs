@@ -12,6 +12,7 @@ use domain::item::{Config, Instance, Item, Key};
 use domain::job::{Job, Rank, WaitingJob};
 use domain::notice::{Action, Notice};
 use domain::pool::{Pool, Unrouted, route};
+use domain::rerun::called_for;
 use domain::slot::{Slot, SlotState};
 use domain::transaction::Transaction;
 use jiff::Timestamp;
@@ -32,6 +33,8 @@ pub struct Recorded {
     pub touched: BTreeSet<PoolName>,
     /// Which of the notices could not be recorded, by their place, and why: they must come again.
     pub failed: BTreeMap<usize, String>,
+    /// Jobs that nobody had heard of.
+    pub new: Vec<JobId>,
     /// Which were not for us.
     pub ignored: BTreeMap<usize, Unrouted>,
 }
@@ -61,7 +64,10 @@ pub async fn record(context: &Context<'_>, config: &Config, notices: &[Notice]) 
         for chunk in jobs.chunks(JOBS_A_WRITE) {
             let new: Vec<(&Pool, Vec<&Notice>)> = chunk.iter().map(|(job, pool)| (*pool, about(job))).collect();
             match context.ports.store.commit(&first_sight(&new, context.now())).await {
-                Ok(()) => drop(recorded.touched.insert(pool.clone())),
+                Ok(()) => {
+                    recorded.touched.insert(pool.clone());
+                    recorded.new.extend(chunk.iter().map(|(job, _)| *job));
+                }
                 // Something is known of one of them, or it is not known whether this was written: look.
                 Err(_) => known.extend(chunk.iter().map(|(job, _)| *job)),
             }
@@ -70,7 +76,10 @@ pub async fn record(context: &Context<'_>, config: &Config, notices: &[Notice]) 
 
     for job in known {
         match record_known(context, config, &about(&job)).await {
-            Ok(Known::Facts(pools)) => recorded.touched.extend(pools),
+            Ok(Known::Facts { pools, new }) => {
+                recorded.touched.extend(pools);
+                recorded.new.extend(new.then_some(job));
+            }
             Ok(Known::NotOurs(why)) => recorded.ignored.extend(by_job[&job].iter().map(|place| (*place, why))),
             Err(error) => recorded.failed.extend(by_job[&job].iter().map(|place| (*place, error.to_string()))),
         }
@@ -95,7 +104,7 @@ fn first_sight(jobs: &[(&Pool, Vec<&Notice>)], now: Timestamp) -> Transaction {
 }
 
 enum Known {
-    Facts(Vec<PoolName>),
+    Facts { pools: Vec<PoolName>, new: bool },
     NotOurs(Unrouted),
 }
 
@@ -160,6 +169,9 @@ async fn record_once(context: &Context<'_>, config: &Config, notices: &[&Notice]
             advanced(moved.as_ref().unwrap_or(&slot), pool, notice, now).or(moved)
         })
     {
+        if matches!(slot.state, SlotState::Done { .. }) {
+            writes = writes.put_all(notices.iter().find_map(|notice| called_for(pool, &slot, notice, now)));
+        }
         if let Some(instance) = mapped(context, &slot, notices[0]).await? {
             writes = writes.put(instance);
         }
@@ -175,7 +187,7 @@ async fn record_once(context: &Context<'_>, config: &Config, notices: &[&Notice]
         let writes = tell(writes, &touched[0], notices, now);
         store.commit(&writes).await?;
     }
-    Ok(Known::Facts(touched))
+    Ok(Known::Facts { pools: touched, new: before.is_none() && pool.is_some() })
 }
 
 /// An event is told only of facts: a mere change of when to check is none.

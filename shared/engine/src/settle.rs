@@ -17,7 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::context::Context;
 use crate::ports::{CommitError, StoreError};
-use crate::{check, launch, register, retire};
+use crate::{check, launch, register, rerun, retire, tell};
 
 /// Effects of one pool under way at a time. GitHub allows 100 concurrent requests an installation, and a launch fans out
 /// into [`register::AT_A_TIME`] of them.
@@ -81,14 +81,16 @@ pub async fn settle(context: &Context<'_>, config: &Config, pool: &Pool) -> Resu
         }
         let mut own = BTreeSet::new();
         let undecided = decide_all(context, pool, &mut view, &mut own).await?;
-        let effects: BTreeSet<Effect> = due(&view, context.now()).into_iter().chain(own.iter().copied()).collect();
+        let effects: BTreeSet<Effect> =
+            due(pool, &view, context.now()).into_iter().chain(own.iter().copied()).collect();
         let performed = perform_all(context, config, pool, &view, &effects, &own).await;
         next = undecided.into_iter().chain(performed).min();
         if context.short_of_time() || next.is_none_or(|at| at > context.now()) {
             break;
         }
     }
-    match next {
+    let fates = view.slots.values().filter_map(|slot| slot.fate_known_at()).filter(|at| *at > context.now()).min();
+    match next.into_iter().chain(fates).min() {
         Some(at) => nudge(context, pool, &view, at).await,
         None => Ok(()),
     }
@@ -152,6 +154,9 @@ async fn perform_all(
                 Effect::Register(slot) => register::register_one(context, pool, view, *slot, lease).await,
                 Effect::Retire(slot) => retire::retire(context, pool, view, *slot, lease).await,
                 Effect::Check(job) => check::check(context, config, pool, view, *job).await,
+                Effect::Ask(slot) => check::ask(context, config, view, *slot).await,
+                Effect::Tell(job) => tell::tell(context, pool, view, *job).await,
+                Effect::Rerun(job) => rerun::rerun(context, pool, view, *job).await,
             };
             done.unwrap_or_else(|error| {
                 tracing::warn!(pool.name = %pool.name, ?effect, "pool {}: {effect:?} stays owed: {error}", pool.name);

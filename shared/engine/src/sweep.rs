@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use domain::decide::{BOOT_FAILURES, BOOT_FAILURES_ALLOWED};
 use domain::event::{Stream, What};
-use domain::ids::{InstanceId, PoolName, RunnerId, Scope, SlotId};
-use domain::item::{Condemned, Config, Instance, Item, Janitor, Key, Standing};
+use domain::ids::{InstanceId, PoolName, Repository, RunnerId, Scope, SlotId};
+use domain::item::{Circuit, Condemned, Config, Instance, Item, Janitor, Key, Standing};
 use domain::launch::open_circuit;
 use domain::pool::Pool;
 use domain::slot::{Slot, SlotState, StopReason};
@@ -21,6 +21,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::ports::{CommitError, Deregistered, StoreError, Terminated};
+use crate::recover;
 use crate::register::{remember_limit, write_quietly};
 use crate::retire::{Fence, retire, terminate};
 use crate::settle::{Lease, SettleError, read, settle};
@@ -49,6 +50,32 @@ pub struct Report {
     pub failed: usize,
     /// Which fuses blew, in words.
     pub fused: Vec<String>,
+    /// Failed deliveries that GitHub was asked for once more.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub redelivered: usize,
+    /// Jobs that were found though no webhook told of them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub recovered: usize,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+impl Report {
+    /// As the log tells it; None if there is nothing to tell.
+    fn event(&self) -> Option<What> {
+        (*self != Self::default()).then(|| What::Swept {
+            found: self.found,
+            reaped: self.reaped.iter().map(|(why, times)| ((*why).to_owned(), *times)).collect(),
+            already_gone: self.already_gone,
+            held: self.held,
+            failed: self.failed,
+            fused: self.fused.clone(),
+            redelivered: self.redelivered,
+            recovered: self.recovered,
+        })
+    }
 }
 
 /// Whether a sweep changes anything.
@@ -83,10 +110,16 @@ pub async fn sweep(context: &Context<'_>, mode: Mode) -> Result<Report, StoreErr
         tracing::warn!("no pools are configured: run `drover pools apply`. Nothing is swept");
         return Ok(report);
     };
-    let suspects = sweep_locked(context, &config, &lock, mode, &mut report).await;
-    let done = Janitor { until: context.now(), suspects, ..lock };
+    let mut memory = lock;
+    sweep_locked(context, &config, &mut memory, mode, &mut report).await;
+    let now = context.now();
+    let writes = Transaction::new().put(Janitor { until: now, ..memory });
+    let writes = match report.event() {
+        Some(what) => writes.told(Stream::Stack, context.cause(), what, now),
+        None => writes,
+    };
     // Lost only if the lock is: then another sweep remembers what it sees itself.
-    let _ = context.ports.store.commit(&Transaction::new().put(done)).await;
+    let _ = context.ports.store.commit(&writes).await;
     Ok(report)
 }
 
@@ -99,22 +132,16 @@ async fn lock(context: &Context<'_>) -> Result<Option<Janitor>, StoreError> {
     if before.as_ref().is_some_and(|before| before.until > now) {
         return Ok(None);
     }
-    let (suspects, revision) = before.map(|before| (before.suspects, before.revision)).unwrap_or_default();
-    let lock = Janitor { holder: context.request.to_owned(), until: context.deadline, suspects, revision };
+    let fresh = Janitor::default();
+    let lock = Janitor { holder: context.request.to_owned(), until: context.deadline, ..before.unwrap_or(fresh) };
     match context.ports.store.commit(&Transaction::new().put(lock.clone())).await {
-        Ok(()) => Ok(Some(Janitor { revision: revision + 1, ..lock })),
+        Ok(()) => Ok(Some(Janitor { revision: lock.revision + 1, ..lock })),
         Err(CommitError::Conflict(_)) => Ok(None),
         Err(CommitError::Store(error)) => Err(error),
     }
 }
 
-async fn sweep_locked(
-    context: &Context<'_>,
-    config: &Config,
-    lock: &Janitor,
-    mode: Mode,
-    report: &mut Report,
-) -> BTreeMap<String, Timestamp> {
+async fn sweep_locked(context: &Context<'_>, config: &Config, memory: &mut Janitor, mode: Mode, report: &mut Report) {
     let runners = hear_github(context, config, report).await;
     let machines = match context.ports.compute.census().await {
         Ok(machines) => Some(machines),
@@ -125,14 +152,14 @@ async fn sweep_locked(
         }
     };
     let pools = hear_table(context, config, report).await;
-    tell_longest_wait(&pools, context.now());
+    tell_state(&pools, context.now());
     let known = match hear_strangers(context, machines.as_deref().unwrap_or_default(), &pools).await {
         Ok(known) => known,
         Err(error) => {
             tracing::error!("the strangers' items could not be read, nothing is judged: {error}");
             report.failed += 1;
             settle_all(context, config, report).await;
-            return lock.suspects.clone();
+            return;
         }
     };
     let plan = plan(&Census {
@@ -140,7 +167,7 @@ async fn sweep_locked(
         runners: &runners,
         pools: &pools,
         known: &known,
-        suspects: &lock.suspects,
+        suspects: &memory.suspects,
         now: context.now(),
     });
     report.found = plan.reaps.len();
@@ -153,19 +180,55 @@ async fn sweep_locked(
         for reap in &plan.reaps {
             tracing::info!("would reap: {reap:?}");
         }
-        return lock.suspects.clone();
+        return;
     }
-    write_down(context, &pools, &plan, report).await;
+    let closed = write_down(context, &pools, &plan, report).await;
     reap_all(context, config, &known, &plan, report).await;
     settle_all(context, config, report).await;
-    plan.suspects
+    memory.suspects = plan.suspects;
+    let now = context.now();
+    let waiting = pools.iter().flat_map(|(_, view)| view.waiting.values().map(|job| job.repository.clone()));
+    for repository in waiting.chain(closed) {
+        recover::remember(memory, repository, now);
+    }
+    recover_lost(context, config, memory, report).await;
 }
 
-/// Says how long the job that is demand the longest has been waiting: the alarm on waiting jobs reads this line.
-fn tell_longest_wait(pools: &[(Pool, PoolView)], now: Timestamp) {
-    let waiting = pools.iter().flat_map(|(_, view)| view.waiting.values()).filter(|job| job.open);
-    let longest_wait_seconds = waiting.map(|job| now.duration_since(job.queued_at).as_secs()).max().unwrap_or(0).max(0);
-    tracing::info!(longest_wait_seconds, "the longest waiting job waits for {longest_wait_seconds} s");
+/// What no webhook told: failed deliveries are asked for again, and repositories are searched.
+async fn recover_lost(context: &Context<'_>, config: &Config, memory: &mut Janitor, report: &mut Report) {
+    report.redelivered = recover::redeliver(context, memory).await;
+    let found = recover::search(context, config, memory).await;
+    report.recovered = found.recovered;
+    report.failed += found.failed;
+    for pool in found.touched.iter().filter_map(|pool| config.pool(pool)) {
+        if context.short_of_time() {
+            return;
+        }
+        if let Err(error) = settle(context, config, pool).await {
+            tracing::error!(pool.name = %pool.name, "pool {} is not settled: {error}", pool.name);
+            report.failed += 1;
+        }
+    }
+}
+
+/// Says what waits and what a person should look at, in one line: the alarms read it.
+fn tell_state(pools: &[(Pool, PoolView)], now: Timestamp) {
+    let jobs = || pools.iter().flat_map(|(_, view)| view.waiting.values()).filter(|job| job.open);
+    let waiting_jobs = jobs().count();
+    let unserved_jobs = jobs().filter(|job| job.unserved.is_some()).count();
+    let longest_wait_seconds =
+        jobs().map(|job| now.duration_since(job.waits_since()).as_secs()).max().unwrap_or(0).max(0);
+    let stuck_launches =
+        pools.iter().flat_map(|(_, view)| view.batches.values()).filter(|batch| batch.is_stuck()).count();
+    let open_circuits = pools.iter().filter(|(_, view)| view.meta.circuit != Circuit::Closed).count();
+    tracing::info!(
+        waiting_jobs,
+        longest_wait_seconds,
+        unserved_jobs,
+        stuck_launches,
+        open_circuits,
+        "{waiting_jobs} jobs wait, the longest for {longest_wait_seconds} s"
+    );
 }
 
 /// The lists of every scope. One that cannot be read to the end is left out: it is not an empty one.
@@ -219,8 +282,15 @@ async fn hear_strangers(
         .collect())
 }
 
-/// Writes down what EC2 and GitHub said of the slots, and lets go of those of which nothing is left.
-async fn write_down(context: &Context<'_>, pools: &[(Pool, PoolView)], plan: &Plan, report: &mut Report) {
+/// Writes down what EC2 and GitHub said of the slots, and lets go of those of which nothing is left. Gives the repositories
+/// whose jobs those had.
+async fn write_down(
+    context: &Context<'_>,
+    pools: &[(Pool, PoolView)],
+    plan: &Plan,
+    report: &mut Report,
+) -> BTreeSet<Repository> {
+    let mut closed = BTreeSet::new();
     for (pool, view) in pools {
         let mut view = view.clone();
         let seen = plan.observations.get(&pool.name).map(Vec::as_slice).unwrap_or_default();
@@ -232,12 +302,16 @@ async fn write_down(context: &Context<'_>, pools: &[(Pool, PoolView)], plan: &Pl
         }
         let over: Vec<Slot> = view.slots.values().filter(|slot| slot.is_over()).cloned().collect();
         for chunk in over.chunks(SLOTS_A_WRITE) {
-            if let Err(error) = close(context, pool, chunk).await {
-                tracing::warn!(pool.name = %pool.name, "pool {}: slots could not be closed: {error}", pool.name);
-                report.failed += 1;
+            match close(context, pool, chunk).await {
+                Ok(repositories) => closed.extend(repositories),
+                Err(error) => {
+                    tracing::warn!(pool.name = %pool.name, "pool {}: slots could not be closed: {error}", pool.name);
+                    report.failed += 1;
+                }
             }
         }
     }
+    closed
 }
 
 async fn observe(
@@ -265,7 +339,7 @@ async fn observe(
             Observation::Busy(_) => slot.seen_busy(now),
             Observation::Gone(_) => {
                 gone.push(*id);
-                Slot { gone_at: Some(now), ..slot }
+                slot.gone(now)
             }
             Observation::Unregistered(_) => {
                 unregistered.push(*id);
@@ -313,13 +387,15 @@ async fn left_registered(context: &Context<'_>, pool: &Pool, runner: RunnerId) -
     }
 }
 
-async fn close(context: &Context<'_>, pool: &Pool, slots: &[Slot]) -> Result<(), SettleError> {
+async fn close(context: &Context<'_>, pool: &Pool, slots: &[Slot]) -> Result<BTreeSet<Repository>, SettleError> {
     let now = context.now();
     let keys: Vec<Key> =
         slots.iter().filter_map(|slot| Some(Key::Instance(slot.machine()?.instance.clone()))).collect();
     let mut writes = Transaction::new();
+    let mut repositories = BTreeSet::new();
     for item in context.ports.store.get_many(&keys).await? {
         let Item::Instance(instance) = item else { continue };
+        repositories.extend(instance.repository.clone());
         let slot = slots.iter().find(|slot| slot.machine().is_some_and(|machine| machine.instance == instance.id));
         if let Some(slot) = slot {
             writes = writes.put(instance.closed(slot.ended(), now));
@@ -328,7 +404,7 @@ async fn close(context: &Context<'_>, pool: &Pool, slots: &[Slot]) -> Result<(),
     let what = What::Closed { slots: slots.iter().map(|slot| slot.id).collect() };
     let writes = slots.iter().cloned().fold(writes, Transaction::delete);
     write_quietly(context, writes.told(Stream::Pool(pool.name.clone()), context.cause(), what, now)).await?;
-    Ok(())
+    Ok(repositories)
 }
 
 async fn reap_all(

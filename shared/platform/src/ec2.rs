@@ -15,7 +15,7 @@ use aws_sdk_ec2::types::{
 use domain::ids::{BatchTag, InstanceId, StackName, SubnetId, TemplateId};
 use domain::pool::{LaunchTemplate, Market};
 use domain::sweep::{MachineState, Seen};
-use engine::ports::{Compute, ComputeError, Launch, LaunchError, Launched, Refusal, Terminated};
+use engine::ports::{Compute, ComputeError, ErrorClass, Launch, LaunchError, Launched, Terminated};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::aws::describe;
@@ -230,80 +230,5 @@ fn refused<E: ProvideErrorMetadata + std::error::Error + 'static>(error: SdkErro
         Some(message) => message.to_owned(),
         None => describe(&error),
     };
-    LaunchError { class: class(&code), code, message }
-}
-
-/// What follows from an error code of RunInstances. The codes are those of EC2's API reference ("Error codes for the
-/// Amazon EC2 API"); whatever is not known to be a refusal may have launched.
-pub fn class(code: &str) -> Refusal {
-    match code {
-        "InsufficientInstanceCapacity"
-        | "InsufficientHostCapacity"
-        | "InsufficientReservedInstanceCapacity"
-        | "InsufficientFreeAddressesInSubnet"
-        | "InsufficientCapacity"
-        | "UnfulfillableCapacity"
-        | "Unsupported"
-        | "SpotMaxPriceTooLow"
-        | "ReservationCapacityExceeded" => Refusal::Capacity,
-        "VcpuLimitExceeded" | "InstanceLimitExceeded" | "MaxSpotInstanceCountExceeded" | "PendingVerification" => {
-            Refusal::Quota
-        }
-        "RequestLimitExceeded" => Refusal::Throttled,
-        "UnauthorizedOperation"
-        | "OptInRequired"
-        | "Blocked"
-        | "AuthFailure"
-        | "MissingParameter"
-        | "InvalidSubnetID.NotFound"
-        | "InvalidGroup.NotFound"
-        | "InvalidKeyPair.NotFound"
-        | "InvalidUserData.Malformed" => Refusal::Configuration,
-        _ if code.starts_with("Throttling") => Refusal::Throttled,
-        _ if ["InvalidAMIID.", "InvalidLaunchTemplate", "InvalidParameter", "InvalidBlockDeviceMapping"]
-            .iter()
-            .any(|prefix| code.starts_with(prefix)) =>
-        {
-            Refusal::Configuration
-        }
-        _ => Refusal::Ambiguous,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_code_has_its_class_and_an_unknown_one_may_have_launched() {
-        let classes = [
-            (
-                Refusal::Capacity,
-                "InsufficientInstanceCapacity InsufficientHostCapacity \
-                InsufficientReservedInstanceCapacity InsufficientFreeAddressesInSubnet UnfulfillableCapacity \
-                Unsupported SpotMaxPriceTooLow ReservationCapacityExceeded",
-            ),
-            (
-                Refusal::Quota,
-                "VcpuLimitExceeded InstanceLimitExceeded MaxSpotInstanceCountExceeded PendingVerification",
-            ),
-            (Refusal::Throttled, "RequestLimitExceeded Throttling ThrottlingException"),
-            (
-                Refusal::Configuration,
-                "InvalidAMIID.NotFound InvalidAMIID.Unavailable InvalidLaunchTemplateId.NotFound \
-                InvalidLaunchTemplateName.NotFoundException InvalidLaunchTemplateId.VersionNotFound \
-                UnauthorizedOperation InvalidParameterValue InvalidParameterCombination OptInRequired Blocked",
-            ),
-            (
-                Refusal::Ambiguous,
-                "InternalError Unavailable ServiceUnavailable IdempotentParameterMismatch TimedOut \
-                NotSent SomethingNewIn2031",
-            ),
-        ];
-        for (expected, codes) in classes {
-            for code in codes.split_whitespace() {
-                assert_eq!(class(code), expected, "{code}");
-            }
-        }
-    }
+    LaunchError { class: ErrorClass::of(&code), code, message }
 }

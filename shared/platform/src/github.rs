@@ -10,9 +10,12 @@ use std::sync::{Arc, Mutex as StdMutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::ids::{JobId, Owner, Repository, RunnerId, RunnerName, Scope, StackName};
+use domain::ids::{JobId, Owner, Repository, RunId, RunnerId, RunnerName, Scope, StackName};
 use domain::notice::JobNotice;
-use engine::ports::{Clock, Deregistered, GitHub, GitHubError, Registered, Registration, SeenRunner};
+use engine::ports::{
+    Clock, Deregistered, FoundJob, GitHub, GitHubError, Registered, Registration, Rerun, SeenDelivery, SeenRunner,
+    Telling,
+};
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::header::{ETAG, HeaderMap, IF_NONE_MATCH};
@@ -496,6 +499,34 @@ impl GitHub for GitHubApp {
     async fn job(&self, repository: &Repository, job: JobId) -> Result<Option<JobNotice>, GitHubError> {
         let read = self.read::<WorkflowJob>(repository, &format!("/repos/{repository}/actions/jobs/{job}")).await?;
         Ok(read.ok().map(Into::into))
+    }
+
+    async fn run_jobs(&self, repository: &Repository, run: RunId) -> Result<Vec<JobNotice>, GitHubError> {
+        self.run_jobs(repository, run).await
+    }
+
+    async fn jobs_under_way(&self, repository: &Repository) -> Result<Vec<FoundJob>, GitHubError> {
+        self.jobs_under_way(repository).await
+    }
+
+    async fn deliveries(&self, since: Timestamp) -> Result<Vec<SeenDelivery>, GitHubError> {
+        self.deliveries(since).await
+    }
+
+    async fn redeliver(&self, attempt: u64) -> Result<(), GitHubError> {
+        self.redeliver(attempt).await
+    }
+
+    async fn tell(&self, telling: &Telling) -> Result<u64, GitHubError> {
+        self.tell(telling).await
+    }
+
+    async fn rerun(&self, repository: &Repository, job: JobId) -> Result<Rerun, GitHubError> {
+        self.rerun(repository, job).await
+    }
+
+    fn is_scarce(&self, owner: &Owner) -> bool {
+        self.is_scarce(owner)
     }
 }
 

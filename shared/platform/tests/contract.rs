@@ -17,7 +17,7 @@ use domain::notice::{Message, VERSION};
 use domain::pool::{LaunchTemplate, Market, Tuple};
 use domain::transaction::Transaction;
 use engine::memory::MemoryStore;
-use engine::ports::{Clock, CommitError, Compute, Launch, Queue as _, Refusal, Store, Terminated};
+use engine::ports::{Clock, CommitError, Compute, ErrorClass, Launch, Queue as _, Store, Terminated};
 use jiff::{SignedDuration, Timestamp};
 use platform::boot::BootTable;
 use platform::clock::SystemClock;
@@ -372,18 +372,18 @@ async fn a_refusal_is_classed_by_its_code_and_made_once() {
     let refused = region.ec2.launch(&missing).await.unwrap_err();
     let Target::Sandbox(sandbox) = &region.target else {
         // Known to be wrong in moto 5.2: it breaks (a 500 without XML), which is rightly not taken for a refusal.
-        assert_eq!(refused.class, Refusal::Ambiguous, "{refused}");
+        assert_eq!(refused.class, ErrorClass::Ambiguous, "{refused}");
         return;
     };
-    assert_eq!(refused.class, Refusal::Configuration, "{refused}");
+    assert_eq!(refused.class, ErrorClass::Configuration, "{refused}");
 
     use world::ec2::{Code, LaunchMatch, Operation, Refusal as Fault, When};
     for (number, (code, class)) in [
-        (Code::InsufficientInstanceCapacity, Refusal::Capacity),
-        (Code::VcpuLimitExceeded, Refusal::Quota),
-        (Code::RequestLimitExceeded, Refusal::Throttled),
-        (Code::UnauthorizedOperation, Refusal::Configuration),
-        (Code::InternalError, Refusal::Ambiguous),
+        (Code::InsufficientInstanceCapacity, ErrorClass::Capacity),
+        (Code::VcpuLimitExceeded, ErrorClass::Quota),
+        (Code::RequestLimitExceeded, ErrorClass::Throttled),
+        (Code::UnauthorizedOperation, ErrorClass::Configuration),
+        (Code::InternalError, ErrorClass::Ambiguous),
     ]
     .into_iter()
     .enumerate()

@@ -51,6 +51,7 @@ impl GitHubApp {
             guid: String,
             delivered_at: Timestamp,
             status_code: u16,
+            redelivery: bool,
             event: String,
         }
         let mut seen = Vec::new();
@@ -67,6 +68,7 @@ impl GitHubApp {
                 id: attempt.id,
                 guid: DeliveryId::from(attempt.guid.as_str()),
                 delivered_at: attempt.delivered_at,
+                redelivery: attempt.redelivery,
                 succeeded: (200..300).contains(&attempt.status_code),
                 about_a_job: attempt.event == "workflow_job",
             }));

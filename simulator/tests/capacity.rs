@@ -1,0 +1,281 @@
+//! What EC2 refuses, and what GitHub does: every job is served in the end, or its author knows why not; nothing extra runs.
+
+mod story;
+
+use domain::ids::JobId;
+use domain::item::Circuit;
+use domain::pool::{MarketChoice, Pool};
+use jiff::SignedDuration;
+use simulator::{Universe, pool};
+use story::everything_is_over;
+use world::ec2::{Capacity, Code, LaunchMatch, Market, Operation, Refusal, When};
+use world::github::{self, DEFAULT_GROUP, Group};
+
+const MINUTE: SignedDuration = SignedDuration::from_mins(1);
+
+fn linux(change: impl FnOnce(Pool) -> Pool) -> Vec<Pool> {
+    vec![change(pool("linux", 100))]
+}
+
+fn universe(seed: u64) -> Universe {
+    Universe::new(seed, linux(|pool| pool))
+}
+
+fn refuse(universe: &Universe, matches: LaunchMatch, code: Code, when: When) {
+    universe.ec2(|ec2, _| ec2.faults.refusals.push(Refusal { matches, code, when }));
+}
+
+fn queue(universe: &Universe, jobs: usize) -> Vec<JobId> {
+    (0..jobs).map(|_| universe.queue_job(&["linux"], MINUTE)).collect()
+}
+
+fn launches(universe: &Universe) -> u64 {
+    universe.ec2(|ec2, _| ec2.launches())
+}
+
+fn calls_of_run_instances(universe: &Universe) -> u64 {
+    universe.ec2(|ec2, _| ec2.calls().get(&Operation::RunInstances).copied().unwrap_or_default())
+}
+
+fn circuit(universe: &Universe) -> Circuit {
+    universe.store.view(&"linux".parse().expect("a pool")).meta.circuit
+}
+
+/// What the authors were told about a job: conclusion and title of its check run.
+fn told(universe: &Universe, job: JobId) -> Vec<(String, String)> {
+    universe.github(|github, _| {
+        let about = github.check_runs().filter(|run| run.now.external_id.as_deref() == Some(&job.to_string()));
+        about
+            .map(|run| {
+                let title = run.now.output.as_ref().map(|output| output.title.clone());
+                (run.now.conclusion.clone().unwrap_or_default(), title.unwrap_or_default())
+            })
+            .collect()
+    })
+}
+
+#[test]
+fn a_throttled_launch_is_repeated_and_nothing_is_launched_twice() {
+    for code in [Code::RequestLimitExceeded, Code::Throttling] {
+        let universe = universe(20);
+        refuse(&universe, LaunchMatch::default(), code, When::Next(4));
+        queue(&universe, 5);
+        everything_is_over(&universe);
+        assert_eq!(launches(&universe), 5);
+    }
+}
+
+#[test]
+fn every_capacity_code_leads_to_the_next_zone_at_once() {
+    for code in [
+        Code::InsufficientInstanceCapacity,
+        Code::InsufficientHostCapacity,
+        Code::InsufficientReservedInstanceCapacity,
+        Code::InsufficientFreeAddressesInSubnet,
+        Code::UnfulfillableCapacity,
+        Code::Unsupported,
+        Code::SpotMaxPriceTooLow,
+        Code::ReservationCapacityExceeded,
+    ] {
+        let universe = universe(21);
+        let zone = LaunchMatch { subnet: Some("subnet-a".into()), ..LaunchMatch::default() };
+        refuse(&universe, zone, code, When::Chance(1.0));
+        queue(&universe, 3);
+        universe.run(SignedDuration::from_secs(10));
+        assert_eq!(launches(&universe), 3, "{code}");
+        // The refused zone cools down: it is not asked again by each launch.
+        queue(&universe, 3);
+        let before = calls_of_run_instances(&universe);
+        universe.run(SignedDuration::from_secs(10));
+        assert!(calls_of_run_instances(&universe) - before <= 3, "{code}");
+        assert_eq!(launches(&universe), 6, "{code}");
+        everything_is_over(&universe);
+    }
+}
+
+#[test]
+fn spot_falls_over_to_on_demand_within_one_invocation() {
+    let universe = Universe::new(22, linux(|pool| Pool { market: MarketChoice::SpotThenOnDemand, ..pool }));
+    let spot = LaunchMatch { market: Some(Market::Spot), ..LaunchMatch::default() };
+    refuse(&universe, spot, Code::InsufficientInstanceCapacity, When::Chance(1.0));
+    queue(&universe, 2);
+    while launches(&universe) == 0 {
+        universe.tick();
+        let before = calls_of_run_instances(&universe);
+        universe.scale();
+        if calls_of_run_instances(&universe) > before {
+            assert!(launches(&universe) > 0, "the invocation ended without on-demand");
+        }
+    }
+    everything_is_over(&universe);
+    assert_eq!(launches(&universe), 2);
+    assert!(universe.ec2(|ec2, _| ec2.instances().all(|instance| instance.market == Market::OnDemand)));
+}
+
+#[test]
+fn a_quota_pauses_the_market_and_not_the_zones() {
+    for code in [
+        Code::VcpuLimitExceeded,
+        Code::InstanceLimitExceeded,
+        Code::MaxSpotInstanceCountExceeded,
+        Code::PendingVerification,
+    ] {
+        let universe = universe(23);
+        refuse(&universe, LaunchMatch::default(), code, When::Next(1));
+        queue(&universe, 2);
+        universe.run(MINUTE);
+        assert_eq!(calls_of_run_instances(&universe), 1, "{code}: other zones were asked");
+        everything_is_over(&universe);
+        assert_eq!(launches(&universe), 2);
+    }
+}
+
+#[test]
+fn a_partial_launch_is_used_and_the_rest_launched_elsewhere() {
+    let universe = universe(24);
+    let zone = LaunchMatch { subnet: Some("subnet-a".into()), ..LaunchMatch::default() };
+    universe.ec2(|ec2, _| ec2.faults.capacity.push(Capacity { matches: zone, left: 2 }));
+    queue(&universe, 5);
+    everything_is_over(&universe);
+    assert_eq!(launches(&universe), 5);
+}
+
+#[test]
+fn what_cannot_work_is_probed_and_not_hammered() {
+    let universe = universe(25);
+    refuse(&universe, LaunchMatch::default(), Code::UnauthorizedOperation, When::Chance(1.0));
+    let jobs = queue(&universe, 20);
+    universe.run(SignedDuration::from_mins(55));
+    let calls = calls_of_run_instances(&universe);
+    assert!((2..=12).contains(&calls), "{calls} calls within an hour");
+    assert!(matches!(circuit(&universe), Circuit::Open { code, .. } if code == "UnauthorizedOperation"));
+    let [(conclusion, title)] = &told(&universe, jobs[0])[..] else { panic!("{:?}", told(&universe, jobs[0])) };
+    assert_eq!(conclusion, "neutral");
+    assert!(title.contains("UnauthorizedOperation"), "{title}");
+    universe.run(SignedDuration::from_mins(10));
+    assert_eq!(told(&universe, jobs[0])[0].0, "failure", "an hour is over");
+    universe.ec2(|ec2, _| ec2.faults.refusals.clear());
+    universe.run(SignedDuration::from_mins(35));
+    everything_is_over(&universe);
+    assert_eq!(told(&universe, jobs[0])[0].0, "success", "the word is taken back");
+    assert_eq!(universe.github(|github, _| github.check_runs().count()), 20, "one check run a job");
+}
+
+#[test]
+fn machines_that_never_come_up_are_bounded_and_the_author_knows() {
+    let universe = universe(26);
+    universe.ec2(|ec2, _| ec2.faults.boot_failures = 1.0);
+    let jobs = queue(&universe, 10);
+    universe.run(SignedDuration::from_mins(65));
+    let launched = launches(&universe);
+    assert!(launched <= 30, "S6: {launched} machines for ten jobs within an hour");
+    assert!(matches!(circuit(&universe), Circuit::Open { .. }));
+    assert_eq!(told(&universe, jobs[0])[0].0, "failure");
+    universe.ec2(|ec2, _| ec2.faults.boot_failures = 0.0);
+    universe.run(SignedDuration::from_mins(60));
+    everything_is_over(&universe);
+}
+
+fn group(universe: &Universe, allowed: bool) {
+    universe.github(|github, _| {
+        let owner = github.find_owner("octo-org").expect("it exists").id;
+        let repositories = (!allowed).then(Default::default);
+        let name = "Default".to_owned();
+        github.set_group(owner, Group { id: DEFAULT_GROUP, name, repositories, allows_public: true });
+    });
+}
+
+#[test]
+fn a_job_that_github_gives_to_no_runner_of_ours_is_unserved_and_costs_little() {
+    let universe = universe(27);
+    group(&universe, false);
+    let job = queue(&universe, 1)[0];
+    universe.run(SignedDuration::from_mins(20));
+    let view = universe.store.view(&"linux".parse().expect("a pool"));
+    assert!(view.waiting[&job].unserved.is_some());
+    let [(_, title)] = &told(&universe, job)[..] else { panic!("its author was not told") };
+    assert!(title.contains("runner group 1"), "{title}");
+    universe.run(SignedDuration::from_mins(100));
+    let launched = launches(&universe);
+    assert!(launched <= 6, "{launched} machines in two hours for a job that none of them may run");
+    group(&universe, true);
+    universe.run(SignedDuration::from_mins(60));
+    everything_is_over(&universe);
+}
+
+#[test]
+fn a_deleted_runner_group_launches_no_further_machine_and_harms_no_other_pool() {
+    let other = pool("other", 10);
+    let mut pools = linux(|pool| Pool { runner_group: 99, ..pool });
+    pools.push(other);
+    let universe = Universe::new(28, pools);
+    queue(&universe, 1);
+    universe.run(MINUTE);
+    queue(&universe, 3);
+    universe.queue_job(&["other"], MINUTE);
+    universe.run(MINUTE * 5);
+    assert!(matches!(circuit(&universe), Circuit::Open { code, .. } if code == "RegistrationRefused"));
+    let (mine, others): (Vec<_>, Vec<_>) = universe.ec2(|ec2, _| {
+        ec2.instances().map(|instance| instance.tags["drover:pool"].clone()).partition(|pool| pool == "linux")
+    });
+    assert_eq!((mine.len(), others.len()), (2, 1), "one machine, one probe; and the other pool's");
+    let owner = universe.github(|github, _| github.find_owner("octo-org").expect("it exists").id);
+    let restored =
+        Group { id: world::github::GroupId(99), name: "again".into(), repositories: None, allows_public: true };
+    universe.github(|github, _| github.set_group(owner, restored));
+    universe.run(MINUTE * 60);
+    everything_is_over(&universe);
+}
+
+#[test]
+fn a_limit_on_registrations_launches_nothing_and_the_waiting_machine_is_used() {
+    let universe = universe(29);
+    universe.github(|github, _| {
+        for status in [500, 502, 503] {
+            github.faults.broken.push_back((github::Endpoint::GenerateJit, status));
+        }
+    });
+    queue(&universe, 2);
+    everything_is_over(&universe);
+    assert_eq!(launches(&universe), 2);
+
+    let universe = Universe::new(30, linux(|pool| Pool { max: 1000, ..pool }));
+    queue(&universe, 400);
+    universe.run(MINUTE * 4);
+    everything_is_over(&universe);
+    assert_eq!(launches(&universe), 400, "GitHub registers 180 a minute, and a machine waits for its turn");
+}
+
+#[test]
+fn warm_machines_take_jobs_at_once_and_are_recycled_at_half_their_life() {
+    let universe = Universe::new(31, linux(|pool| Pool { warm: 2, ..pool }));
+    universe.sweep();
+    universe.run(MINUTE * 5);
+    assert_eq!(launches(&universe), 2);
+    let job = github::JobId(queue(&universe, 1)[0].0);
+    universe.run(SignedDuration::from_secs(20));
+    let state = universe.github(|github, _| github.job(job).map(|job| job.state.status()));
+    assert_eq!(state, Some("in_progress"), "a warm machine has it");
+    universe.run(SignedDuration::from_hours(7));
+    let oldest = universe.ec2(|ec2, now| ec2.alive().map(|machine| now.duration_since(machine.launched_at)).max());
+    assert!(oldest.expect("two are warm") < SignedDuration::from_mins(6 * 60 + 5), "{oldest:?}");
+    assert_eq!(universe.ec2(|ec2, _| ec2.alive().count()), 2);
+    assert_eq!(launches(&universe), 5, "two, one in place of the used one, and two at half their life");
+}
+
+#[test]
+fn an_uninstalled_app_stops_its_own_account_and_everything_goes_on_once_it_is_back() {
+    let universe = universe(32);
+    queue(&universe, 2);
+    universe.run(SignedDuration::from_secs(4));
+    universe.github(|github, _| {
+        let owner = github.find_owner("octo-org").expect("it exists").id;
+        github.uninstall(owner);
+    });
+    universe.run(MINUTE * 10);
+    // Runners that were registered before still took the jobs, of which nothing was told any more.
+    assert!(launches(&universe) <= 6, "S6: three a job and hour");
+    universe.install_again();
+    universe.run(MINUTE * 40);
+    everything_is_over(&universe);
+}

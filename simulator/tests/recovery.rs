@@ -1,0 +1,170 @@
+//! Webhooks that never come, machines that EC2 takes: what was lost is found again.
+
+mod story;
+
+use domain::event::{Stream, What};
+use domain::pool::{MarketChoice, Pool};
+use engine::ports::Store;
+use futures::FutureExt;
+use jiff::SignedDuration;
+use simulator::{Universe, pool};
+use story::everything_is_over;
+use world::github::{JobId, QueueJob, Webhooks};
+
+const MINUTE: SignedDuration = SignedDuration::from_mins(1);
+
+fn universe(seed: u64) -> Universe {
+    Universe::new(seed, vec![pool("linux", 100)])
+}
+
+fn is_running(universe: &Universe, job: JobId) -> bool {
+    universe.github(|github, _| github.job(job).is_some_and(|job| job.state.status() == "in_progress"))
+}
+
+fn until_running(universe: &Universe, job: JobId) {
+    for _ in 0..600 {
+        if is_running(universe, job) {
+            return;
+        }
+        universe.run(SignedDuration::from_secs(1));
+    }
+    panic!("job {job} does not start");
+}
+
+#[test]
+fn failed_deliveries_are_asked_for_again_within_the_minute() {
+    let universe = universe(40);
+    universe.sweep();
+    universe.refuse_webhooks(true);
+    let jobs: Vec<JobId> = (0..5).map(|_| JobId(universe.queue_job(&["linux"], MINUTE).0)).collect();
+    universe.run(SignedDuration::from_secs(30));
+    assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 0);
+    universe.refuse_webhooks(false);
+    universe.run(MINUTE * 3);
+    assert!(
+        jobs.iter()
+            .all(|job| universe.github(|github, _| github.job(*job).is_some_and(|job| job.started_at.is_some())))
+    );
+    everything_is_over(&universe);
+    assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 5);
+}
+
+#[test]
+fn an_event_is_redelivered_three_times_and_as_soon_as_the_receiver_works_again() {
+    let universe = universe(41);
+    universe.sweep();
+    universe.refuse_webhooks(true);
+    let job = JobId(universe.queue_job(&["linux"], MINUTE).0);
+    universe.run(MINUTE * 40);
+    let attempts = |universe: &Universe| universe.github(|github, _| github.deliveries().count());
+    assert_eq!(attempts(&universe), 3, "at once, and after ten minutes");
+    universe.refuse_webhooks(false);
+    universe.queue_job(&["linux"], MINUTE);
+    universe.run(MINUTE * 3);
+    assert!(
+        is_running(&universe, job) || universe.github(|github, _| github.job(job).is_some_and(|job| job.served_once()))
+    );
+    everything_is_over(&universe);
+
+    let universe = self::universe(42);
+    universe.sweep();
+    universe.refuse_webhooks(true);
+    universe.queue_job(&["linux"], MINUTE);
+    universe.run(SignedDuration::from_hours(5));
+    assert_eq!(attempts(&universe), 4, "never more than three times");
+}
+
+#[test]
+fn a_repository_that_a_pool_names_is_searched_from_the_beginning() {
+    let named = Pool { repositories: vec!["octo-org/widgets".parse().expect("a repository")], ..pool("linux", 10) };
+    let universe = Universe::new(45, vec![named]);
+    universe.queue(&["linux"], |job| QueueJob { webhooks: Webhooks::NeverAttempted, ..job });
+    universe.run(MINUTE * 3);
+    everything_is_over(&universe);
+    assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 1);
+}
+
+#[test]
+fn a_job_that_no_webhook_was_ever_sent_about_is_found_by_searching() {
+    let universe = universe(42);
+    // The repository is known by a job that was told of.
+    universe.queue_job(&["linux"], MINUTE);
+    everything_is_over(&universe);
+    let unheard = universe.queue(&["linux"], |job| QueueJob { webhooks: Webhooks::NeverAttempted, ..job });
+    universe.run(MINUTE * 13);
+    let done = universe.github(|github, _| github.job(JobId(unheard.0)).is_some_and(|job| job.served_once()));
+    assert!(done, "found after at most ten minutes, served in two");
+    everything_is_over(&universe);
+    assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 2);
+    let log = universe.store.events(&Stream::Stack, 1000).now_or_never().expect("ready").expect("read");
+    let recovered: usize = log
+        .iter()
+        .map(|event| match &event.what {
+            What::Swept { recovered, .. } => *recovered,
+            _ => 0,
+        })
+        .sum();
+    assert_eq!(recovered, 1, "the sweep's event says so");
+}
+
+#[test]
+fn a_job_whose_end_was_never_told_is_asked_about_and_its_slot_closes() {
+    let universe = universe(43);
+    let job = JobId(universe.queue_job(&["linux"], MINUTE).0);
+    until_running(&universe, job);
+    universe.run(SignedDuration::from_secs(5));
+    universe.github(|github, _| github.faults.never_attempted = 1.0);
+    universe.run(MINUTE * 3);
+    universe.github(|github, _| github.faults.never_attempted = 0.0);
+    everything_is_over(&universe);
+    assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 1);
+}
+
+fn spot(rerun: bool) -> Universe {
+    let pool = Pool { market: MarketChoice::Spot, rerun_on_interruption: rerun, ..pool("linux", 10) };
+    Universe::new(44, vec![pool])
+}
+
+fn interrupt_all(universe: &Universe) {
+    universe.ec2(|ec2, now| {
+        for id in ec2.alive().map(|instance| instance.id.clone()).collect::<Vec<_>>() {
+            ec2.interrupt_spot(&id, now);
+        }
+    });
+}
+
+#[test]
+fn a_machine_taken_before_its_job_began_is_replaced_at_once() {
+    let universe = spot(false);
+    universe.queue_job(&["linux"], MINUTE);
+    while universe.ec2(|ec2, _| ec2.launches()) == 0 {
+        universe.run(SignedDuration::from_secs(1));
+    }
+    interrupt_all(&universe);
+    universe.run(SignedDuration::from_secs(5));
+    assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 2, "without waiting for the sweep");
+    universe.run(MINUTE * 20);
+    universe.github(|github, _| {
+        assert!(github.jobs().all(|job| job.served_once()));
+        assert_eq!(github.killed().count(), 0);
+    });
+}
+
+#[test]
+fn a_job_that_lost_its_machine_is_run_again_once_if_the_pool_says_so() {
+    for rerun in [false, true] {
+        let universe = spot(rerun);
+        let job = JobId(universe.queue_job(&["linux"], MINUTE * 30).0);
+        until_running(&universe, job);
+        universe.run(SignedDuration::from_secs(5));
+        interrupt_all(&universe);
+        universe.run(MINUTE * 90);
+        let (jobs, unfinished) = universe.github(|github, _| {
+            (github.jobs().count(), github.jobs().filter(|job| job.state.conclusion().is_none()).count())
+        });
+        assert_eq!((jobs, unfinished), (if rerun { 2 } else { 1 }, 0), "rerun: {rerun}");
+        let view = universe.store.view(&"linux".parse().expect("a pool"));
+        assert!(view.reruns.is_empty() && view.slots.is_empty() && view.waiting.is_empty(), "{view:#?}");
+        universe.store.check_log();
+    }
+}
