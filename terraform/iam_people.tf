@@ -436,6 +436,22 @@ data "aws_iam_policy_document" "deploy" {
     resources = ["arn:${local.partition}:dynamodb:${local.arn_prefix}:table/${var.stack}"]
   }
 
+  # Dead letters: looked at, sent again to the queue, and then deleted.
+  statement {
+    sid = "OperateTheDeadLetters"
+    actions = [
+      "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:GetQueueUrl",
+      "sqs:ReceiveMessage",
+    ]
+    resources = ["arn:${local.partition}:sqs:${local.arn_prefix}:${var.stack}-dead-letters"]
+  }
+
+  statement {
+    sid       = "OperateTheQueue"
+    actions   = ["sqs:GetQueueAttributes", "sqs:SendMessage"]
+    resources = ["arn:${local.partition}:sqs:${local.arn_prefix}:${var.stack}"]
+  }
+
   statement {
     sid       = "OperateThePools"
     actions   = ["ec2:DescribeLaunchTemplates", "ec2:DescribeSubnets"]

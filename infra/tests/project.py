@@ -121,20 +121,28 @@ def reachable(executable):
 
 
 def functions_of(source):
-    """(name, has arguments, body) of each function of a module."""
+    """(type it belongs to or None, name, has arguments, body) of each function of a module."""
+    owners = [(0, None)]
+    for line in re.finditer(r"^(impl\b.*|\})$", source, re.M):
+        # `impl Queue {`, `impl engine::ports::Queue for Queue {`, and the end of either.
+        owners.append((line.start(), (re.findall(r"(\w+)(?:<[^<]*>)? \{", line[1]) or [None])[-1]))
     starts = list(re.finditer(r"^\s*(?:pub(?:\([a-z]+\))? )?(?:async )?fn (\w+)(?:<[^>]*>)?\(([^)]*)\)", source, re.M))
     ends = [start.start() for start in starts[1:]] + [len(source)]
-    for start, end in zip(starts, ends):
+    for start, next_start in zip(starts, ends):
+        # A brace in the first column closes the function, or what it belongs to.
+        closed = source.find("\n}", start.end())
+        end = min(next_start, closed if closed >= 0 else next_start)
+        owner = [name for at, name in owners if at <= start.start()][-1]
         arguments = [one for one in start[2].split(",") if one.strip() and not re.search(r"\bself$", one.strip())]
-        yield start[1], bool(arguments), source[start.end() : end]
+        yield owner, start[1], bool(arguments), source[start.end() : end]
 
 
 def calls(executable):
     """The AWS operations that an executable can call: {(service, operation)}.
 
-    Found from the executable's source, and the engine's if it runs it, by the names that are called, through the platform's
-    functions. Names are compared without their types, so this finds rather too much than too little; too much fails the
-    test, too. What a transaction is made of counts as the calls that IAM checks.
+    Found from the executable's source, and the engine's if it runs it, by what is called, through the platform's functions:
+    a method counts if its type is named and something of its name is called. That finds rather too much than too little;
+    too much fails the test, too. What a transaction is made of counts as the calls that IAM checks.
     """
     known = operations()
     modules = platform_modules()
@@ -143,14 +151,17 @@ def calls(executable):
         source += crate("shared/engine")
     waiting = [(module, *function) for module in reachable(executable) for function in functions_of(modules[module])]
     found = set()
-    while True:
+
+    def is_called(function):
+        _, owner, name, has_arguments, _ = function
         # A call of a function with arguments has some: `.send()` is the SDK's, `.send(message, after)` ours.
-        called = [one for one in waiting if re.search(rf"\b{one[1]}\(" + (r"(?!\))" if one[2] else ""), source)]
-        if not called:
-            break
+        call = re.search(rf"\b{name}\(" + (r"(?!\))" if has_arguments else ""), source)
+        return call and (owner is None or re.search(rf"\b{owner}\b", source))
+
+    while called := [one for one in waiting if is_called(one)]:
         for one in called:
             waiting.remove(one)
-            module, _, _, body = one
+            module, *_, body = one
             source += body
             for method in re.findall(r"\.(\w+)\(\)", body):
                 found.update(it for it in known.get(method, []) if f"aws_sdk_{it[0]}" in modules[module])
