@@ -34,7 +34,8 @@ locals {
 
   new_vpc = var.vpc_id == null
   vpc_id  = local.new_vpc ? aws_vpc.runners[0].id : var.vpc_id
-  zones   = local.new_vpc ? slice(data.aws_availability_zones.available.names, 0, var.zones) : []
+  # A region may have fewer than were asked for.
+  zones   = local.new_vpc ? slice(data.aws_availability_zones.available.names, 0, min(var.zones, length(data.aws_availability_zones.available.names))) : []
   private = local.new_vpc && var.egress != "public"
   # Zones with a gateway.
   gateways = local.private ? (var.egress == "nat" ? slice(local.zones, 0, 1) : local.zones) : []

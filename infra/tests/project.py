@@ -75,15 +75,14 @@ def listed(value):
 
 # ------------------------------------------------------------------------------------------------ what the code calls
 
-SERVICES = ("dynamodb", "ec2", "secretsmanager", "sqs", "sts")
-
 
 def operations():
     """Every operation of the services that the platform has clients of: its method's name -> (service, operation)."""
     session = botocore.session.get_session()
+    names = {name.replace("-", ""): name for name in session.get_available_services()}
     found = {}
-    for service in SERVICES:
-        for operation in session.get_service_model(service).operation_names:
+    for service in re.findall(r"^aws-sdk-(\w+)", text("shared/platform/Cargo.toml"), re.M):
+        for operation in session.get_service_model(names[service]).operation_names:
             snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", operation).lower()
             found.setdefault(snake, []).append((service, operation))
     return found

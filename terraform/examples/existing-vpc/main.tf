@@ -1,5 +1,6 @@
 # Into a network that is there already. Its subnets need a way to the internet; they get the tag drover:stack, and nothing
-# else of it is touched.
+# else of it is touched. If another Terraform manages them, it must leave that tag alone:
+# ignore_tags { key_prefixes = ["drover:"] } in its provider.
 
 terraform {
   required_version = ">= 1.11"
