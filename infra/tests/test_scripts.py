@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import unittest
+import zipfile
 
 import project
 
@@ -116,6 +117,46 @@ class Deploy(unittest.TestCase):
         done = tools.run("infra/deploy", AUTO="1", STACK="drover")
         self.assertIn("another stack", done.stderr)
         self.assertFalse([call for call in tools.calls() if call.startswith("sam")])
+
+
+class Package(unittest.TestCase):
+    """The zips, of executables that a stand-in for cargo-lambda left."""
+
+    def package(self, executable, *arguments):
+        target = self.enterContext(tempfile.TemporaryDirectory(prefix="drover-target-"))
+        for name in (*project.FUNCTIONS, "agent"):
+            folder = pathlib.Path(target) / "lambda" / name
+            folder.mkdir(parents=True)
+            (folder / "bootstrap").write_bytes(executable)
+        tools = Tools(self, cargo=f"case \"$1\" in metadata) echo '{{\"target_directory\": \"{target}\"}}';; esac", rustup="")
+        done = tools.run("infra/package", *arguments, ARCH="arm64", LINK="")
+        return done, pathlib.Path(target) / "package", tools
+
+    def test_a_zip_is_what_lambda_starts_and_the_same_each_time(self):
+        first, second = self.package(b"ELF GLIBC_2.34"), self.package(b"ELF GLIBC_2.34")
+        for done, zips, tools in (first, second):
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("cargo lambda build --release --target aarch64-unknown-linux-gnu", tools.calls()[-1])
+            for function in project.FUNCTIONS:
+                with zipfile.ZipFile(zips / f"{function}-arm64.zip") as packed:
+                    (entry,) = packed.infolist()
+                    self.assertEqual((entry.filename, entry.external_attr >> 16), ("bootstrap", 0o755))
+        same = [(zips / "ingest-arm64.zip").read_bytes() for _, zips, _ in (first, second)]
+        self.assertEqual(*same)
+
+    def test_one_that_needs_a_newer_glibc_than_lambdas_is_refused(self):
+        done, *_ = self.package(b"ELF GLIBC_2.34 GLIBC_2.36")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("glibc 2.36", done.stderr)
+
+    def test_one_that_has_grown_too_large_is_refused(self):
+        done, *_ = self.package(os.urandom(3_100_000))
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("ingest has grown too large", done.stderr)
+
+    def test_the_agents_path_is_all_that_is_printed(self):
+        done, zips, _ = self.package(b"ELF", "agent")
+        self.assertEqual(done.stdout.strip(), str(zips.parent / "lambda/agent/bootstrap"))
 
 
 class SamBuild(unittest.TestCase):
