@@ -155,6 +155,14 @@ class Contract(Template):
     def test_the_queue_hides_a_message_for_six_timeouts_of_the_scaler(self):
         self.assertEqual(self.properties["Queue"]["VisibilityTimeout"], 6 * self.properties["Scaler"]["Timeout"])
 
+    def test_every_function_is_traced_and_built_by_cargo_lambda(self):
+        everywhere = self.template["Globals"]["Function"]
+        self.assertEqual((everywhere["Runtime"], everywhere["Tracing"]), ("provided.al2023", "Active"))
+        for function in FUNCTIONS:
+            resource = self.resources[function.capitalize()]
+            self.assertEqual(resource["Metadata"]["BuildMethod"], "rust-cargolambda")
+            self.assertTrue((project.ROOT / resource["Properties"]["CodeUri"] / "Cargo.toml").exists())
+
     def test_the_scaler_has_time_for_a_launch_and_its_reserve(self):
         reserve = int(re.search(r"RESERVE: SignedDuration = SignedDuration::from_secs\((\d+)\)", project.text("shared/engine/src/context.rs"))[1])
         launch = int(re.search(r"LAUNCH_TIMEOUT: SignedDuration = SignedDuration::from_secs\((\d+)\)", project.text("shared/platform/src/ec2.rs"))[1])
