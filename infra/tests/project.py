@@ -47,7 +47,7 @@ Loader.add_multi_constructor("!", _intrinsic)
 
 
 def template():
-    return yaml.load(text("template.yaml"), Loader)  # noqa: S506, the loader is a safe one
+    return yaml.load(text("template.yaml"), Loader)
 
 
 def resolved(value):
@@ -105,7 +105,7 @@ def crate(name):
 def reachable(executable):
     """The platform's modules that an executable uses, by way of others too."""
     modules = platform_modules()
-    names = lambda source, root: {  # noqa: E731
+    names = lambda source, root: {
         name
         for use in re.findall(rf"\b{root}::(\{{[^}}]*\}}|\w+)", source)
         for name in re.findall(r"\w+", use)

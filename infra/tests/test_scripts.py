@@ -174,7 +174,7 @@ class SamBuild(unittest.TestCase):
                 exec {cargo} "$@"
             fi""")
         done = tools.run(
-            "sam", "build", "--build-dir", str(folder / "build"), "--parameter-overrides", f"Architecture={architecture}",
+            "sam", "build", "--build-dir", str(folder / "build"), "--parameter-overrides", "LaunchTemplateArns=arn:a,arn:b", f"Architecture={architecture}",
             CARGO_TARGET_DIR=str(folder / "target"), SAM_CLI_TELEMETRY="0", AWS_DEFAULT_REGION="eu-central-1",
         )
         self.assertEqual(done.returncode, 0, done.stderr)

@@ -195,7 +195,7 @@ class Contract(Template):
             self.assertEqual(allowed[0]["Condition"], {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": [rule, "Arn"]}}})
 
     def test_the_tables_have_the_keys_that_the_code_writes(self):
-        keys = lambda table: [one["AttributeName"] for one in self.properties[table]["KeySchema"]]  # noqa: E731
+        keys = lambda table: [one["AttributeName"] for one in self.properties[table]["KeySchema"]]
         self.assertEqual(keys("Table"), ["pk", "sk"])
         self.assertEqual(keys("BootTable"), ["pk"])
         for table in ("Table", "BootTable"):
@@ -246,7 +246,7 @@ class Environment(Template):
 
     def test_the_readme_says_what_the_code_reads(self):
         documented = self.documented()
-        ours = lambda names: {name for name in names if name.startswith("DROVER_") or name == "RUST_LOG"}  # noqa: E731
+        ours = lambda names: {name for name in names if name.startswith("DROVER_") or name == "RUST_LOG"}
         for executable in (*FUNCTIONS, "agent"):
             with self.subTest(executable):
                 self.assertLessEqual(ours(project.variables_read(executable)), documented[executable])
