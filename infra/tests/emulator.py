@@ -18,10 +18,20 @@ REGION = "eu-central-1"
 def ubuntu(number, architecture):
     """An official image, as the emulator is told of it."""
     return {
-        "ami_id": f"ami-{number:017x}", "name": f"ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-{architecture}-server-20261101",
-        "description": "Canonical, Ubuntu, 24.04 LTS", "owner_id": "099720109477", "public": True, "state": "available",
-        "virtualization_type": "hvm", "architecture": "arm64" if architecture == "arm64" else "x86_64", "platform": None,
-        "image_type": "machine", "hypervisor": "xen", "root_device_name": "/dev/sda1", "root_device_type": "ebs", "sriov": "simple",
+        "ami_id": f"ami-{number:017x}",
+        "name": f"ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-{architecture}-server-20261101",
+        "description": "Canonical, Ubuntu, 24.04 LTS",
+        "owner_id": "099720109477",
+        "public": True,
+        "state": "available",
+        "virtualization_type": "hvm",
+        "architecture": "arm64" if architecture == "arm64" else "x86_64",
+        "platform": None,
+        "image_type": "machine",
+        "hypervisor": "xen",
+        "root_device_name": "/dev/sda1",
+        "root_device_type": "ebs",
+        "sriov": "simple",
     }
 
 
@@ -49,7 +59,9 @@ class Emulator:
         server = pathlib.Path(sys.executable).with_name("moto_server")
         self.process = subprocess.Popen(
             [server, "--host", "127.0.0.1", "--port", str(port)],
-            env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         for _ in range(300):
             try:
@@ -67,5 +79,9 @@ class Emulator:
 
     def client(self, service):
         return boto3.client(
-            service, endpoint_url=self.url, region_name=REGION, aws_access_key_id="emulator", aws_secret_access_key="emulator"
+            service,
+            endpoint_url=self.url,
+            region_name=REGION,
+            aws_access_key_id="emulator",
+            aws_secret_access_key="emulator",
         )

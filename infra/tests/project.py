@@ -105,12 +105,15 @@ def crate(name):
 def reachable(executable):
     """The platform's modules that an executable uses, by way of others too."""
     modules = platform_modules()
-    names = lambda source, root: {
-        name
-        for use in re.findall(rf"\b{root}::(\{{[^}}]*\}}|\w+)", source)
-        for name in re.findall(r"\w+", use)
-        if name in modules
-    }
+
+    def names(source, root):
+        return {
+            name
+            for use in re.findall(rf"\b{root}::(\{{[^}}]*\}}|\w+)", source)
+            for name in re.findall(r"\w+", use)
+            if name in modules
+        }
+
     todo, seen = names(crate(executable), "platform"), set()
     while todo:
         name = todo.pop()
@@ -127,7 +130,7 @@ def functions_of(source):
         owners.append((line.start(), (re.findall(r"(\w+)(?:<[^<]*>)? \{", line[1]) or [None])[-1]))
     starts = list(re.finditer(r"^\s*(?:pub(?:\([a-z]+\))? )?(?:async )?fn (\w+)(?:<[^>]*>)?\(([^)]*)\)", source, re.M))
     ends = [start.start() for start in starts[1:]] + [len(source)]
-    for start, next_start in zip(starts, ends):
+    for start, next_start in zip(starts, ends, strict=False):
         # A brace in the first column closes the function, or what it belongs to.
         closed = source.find("\n}", start.end())
         end = min(next_start, closed if closed >= 0 else next_start)
@@ -139,9 +142,9 @@ def functions_of(source):
 def calls(executable):
     """The AWS operations that an executable can call: {(service, operation)}.
 
-    Found from the executable's source, and the engine's if it runs it, by what is called, through the platform's functions:
-    a method counts if its type is named and something of its name is called. That finds rather too much than too little;
-    too much fails the test, too. What a transaction is made of counts as the calls that IAM checks.
+    Found from the executable's source, and the engine's if it runs it, by what is called, through the platform's
+    functions: a method counts if its type is named and something of its name is called. That finds rather too much than
+    too little; too much fails the test, too. What a transaction is made of counts as the calls that IAM checks.
     """
     known = operations()
     modules = platform_modules()
@@ -164,7 +167,12 @@ def calls(executable):
             source += body
             for method in re.findall(r"\.(\w+)\(\)", body):
                 found.update(it for it in known.get(method, []) if f"aws_sdk_{it[0]}" in modules[module])
-            parts = {"Put": "PutItem", "Delete": "DeleteItem", "Update": "UpdateItem", "ConditionCheck": "ConditionCheckItem"}
+            parts = {
+                "Put": "PutItem",
+                "Delete": "DeleteItem",
+                "Update": "UpdateItem",
+                "ConditionCheck": "ConditionCheckItem",
+            }
             found.update(("dynamodb", it) for part, it in parts.items() if re.search(rf"\b{part}::builder\(\)", body))
     # IAM knows no such permission: it checks the parts.
     found.discard(("dynamodb", "TransactWriteItems"))
@@ -210,9 +218,16 @@ def names_in(cell):
 def functions_actions():
     """Every action that the functions' roles allow."""
     properties = [resource.get("Properties", {}) for resource in template()["Resources"].values()]
-    documents = [policy["PolicyDocument"] for it in properties for policy in it.get("Policies", []) if isinstance(policy, dict)]
+    documents = [
+        policy["PolicyDocument"] for it in properties for policy in it.get("Policies", []) if isinstance(policy, dict)
+    ]
     documents += [it["PolicyDocument"] for it in properties if "ManagedPolicyName" in it]
-    return {action for document in documents for statement in document["Statement"] for action in listed(statement["Action"])}
+    return {
+        action
+        for document in documents
+        for statement in document["Statement"]
+        for action in listed(statement["Action"])
+    }
 
 
 def known_better(finding):

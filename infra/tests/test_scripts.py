@@ -37,8 +37,13 @@ class Tools:
     def run(self, *command, **environment):
         path = {"PATH": f"{self.folder}:{os.environ['PATH']}", "DROVER_TOOLS": self.folder}
         return subprocess.run(
-            command, cwd=project.ROOT, env={**os.environ, **environment, **path}, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, check=False,
+            command,
+            cwd=project.ROOT,
+            env={**os.environ, **environment, **path},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     def calls(self):
@@ -47,20 +52,33 @@ class Tools:
 
 class PruneImages(unittest.TestCase):
     def setUp(self):
-        images = {"Images": [
-            {"ImageId": f"ami-{day}", "CreationDate": f"2026-11-0{day}T00:00:00Z", "BlockDeviceMappings": [{"Ebs": {"SnapshotId": f"snap-{day}"}}, {"VirtualName": "ephemeral0"}]}
-            for day in (2, 5, 1, 4, 3)
-        ]}
-        self.tools = Tools(self, aws=f"case \"$*\" in *processor,Values=x86_64*) echo '{json.dumps(images)}';; *describe-images*) echo '{{\"Images\": []}}';; esac")
+        images = {
+            "Images": [
+                {
+                    "ImageId": f"ami-{day}",
+                    "CreationDate": f"2026-11-0{day}T00:00:00Z",
+                    "BlockDeviceMappings": [{"Ebs": {"SnapshotId": f"snap-{day}"}}, {"VirtualName": "ephemeral0"}],
+                }
+                for day in (2, 5, 1, 4, 3)
+            ]
+        }
+        some, none = json.dumps(images), json.dumps({"Images": []})
+        answers = f"*processor,Values=x86_64*) echo '{some}';; *describe-images*) echo '{none}';;"
+        self.tools = Tools(self, aws=f'case "$*" in {answers} esac')
 
     def test_the_newest_three_are_kept(self):
         done = self.tools.run("infra/prune-images", "3", STACK="drover")
         self.assertEqual(done.returncode, 0, done.stderr)
         changes = [call for call in self.tools.calls() if "describe" not in call]
-        self.assertEqual(changes, [
-            "aws ec2 deregister-image --image-id ami-2", "aws ec2 delete-snapshot --snapshot-id snap-2",
-            "aws ec2 deregister-image --image-id ami-1", "aws ec2 delete-snapshot --snapshot-id snap-1",
-        ])
+        self.assertEqual(
+            changes,
+            [
+                "aws ec2 deregister-image --image-id ami-2",
+                "aws ec2 delete-snapshot --snapshot-id snap-2",
+                "aws ec2 deregister-image --image-id ami-1",
+                "aws ec2 delete-snapshot --snapshot-id snap-1",
+            ],
+        )
 
     def test_it_looks_only_at_the_stacks_own(self):
         self.tools.run("infra/prune-images", "3", STACK="other")
@@ -106,14 +124,19 @@ class Infrastructure(unittest.TestCase):
 class Deploy(unittest.TestCase):
     def test_parameters_are_terraforms_and_ones_own(self):
         outputs = json.dumps({"Stack": "drover", "LaunchTemplateArns": "arn:a,arn:b"})
-        tools = Tools(self, terraform=f"case \"$*\" in *output*) echo '{outputs}';; esac", sam="", aws="echo '[]'", rustup="")
+        tools = Tools(
+            self, terraform=f"case \"$*\" in *output*) echo '{outputs}';; esac", sam="", aws="echo '[]'", rustup=""
+        )
         done = tools.run("infra/deploy", AUTO="1", STACK="drover", PARAMETERS="Architecture=x86_64 LogLevel=debug")
         self.assertEqual(done.returncode, 0, done.stderr)
         (deploy,) = [call for call in tools.calls() if call.startswith("sam deploy")]
-        self.assertIn("--parameter-overrides Stack=drover LaunchTemplateArns=arn:a,arn:b Architecture=x86_64 LogLevel=debug", deploy)
+        self.assertIn(
+            "--parameter-overrides Stack=drover LaunchTemplateArns=arn:a,arn:b Architecture=x86_64 LogLevel=debug",
+            deploy,
+        )
 
     def test_another_stacks_infrastructure_is_refused(self):
-        tools = Tools(self, terraform="case \"$*\" in *output*) echo '{\"Stack\": \"blue\"}';; esac", sam="", aws="")
+        tools = Tools(self, terraform='case "$*" in *output*) echo \'{"Stack": "blue"}\';; esac', sam="", aws="")
         done = tools.run("infra/deploy", AUTO="1", STACK="drover")
         self.assertIn("another stack", done.stderr)
         self.assertFalse([call for call in tools.calls() if call.startswith("sam")])
@@ -128,7 +151,9 @@ class Package(unittest.TestCase):
             folder = pathlib.Path(target) / "lambda" / name
             folder.mkdir(parents=True)
             (folder / "bootstrap").write_bytes(executable)
-        tools = Tools(self, cargo=f"case \"$1\" in metadata) echo '{{\"target_directory\": \"{target}\"}}';; esac", rustup="")
+        tools = Tools(
+            self, cargo=f'case "$1" in metadata) echo \'{{"target_directory": "{target}"}}\';; esac', rustup=""
+        )
         done = tools.run("infra/package", *arguments, ARCH="arm64", LINK="")
         return done, pathlib.Path(target) / "package", tools
 
@@ -166,22 +191,36 @@ class SamBuild(unittest.TestCase):
         folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory(prefix="drover-sam-")))
         cargo = shutil.which("cargo")
         self.assertIsNotNone(cargo, "cargo is missing")
-        tools = Tools(self, cargo=f"""
+        tools = Tools(
+            self,
+            cargo=f"""
             if [ "$1 $2" = "lambda build" ]; then
                 mkdir -p "$CARGO_TARGET_DIR/lambda/$(basename "$PWD")"
                 echo "$PWD" >"$CARGO_TARGET_DIR/lambda/$(basename "$PWD")/bootstrap"
             else
                 exec {cargo} "$@"
-            fi""")
+            fi""",
+        )
         done = tools.run(
-            "sam", "build", "--build-dir", str(folder / "build"), "--parameter-overrides", "LaunchTemplateArns=arn:a,arn:b", f"Architecture={architecture}",
-            CARGO_TARGET_DIR=str(folder / "target"), SAM_CLI_TELEMETRY="0", AWS_DEFAULT_REGION="eu-central-1",
+            "sam",
+            "build",
+            "--build-dir",
+            str(folder / "build"),
+            "--parameter-overrides",
+            "LaunchTemplateArns=arn:a,arn:b",
+            f"Architecture={architecture}",
+            CARGO_TARGET_DIR=str(folder / "target"),
+            SAM_CLI_TELEMETRY="0",
+            AWS_DEFAULT_REGION="eu-central-1",
         )
         self.assertEqual(done.returncode, 0, done.stderr)
         return folder / "build", [call for call in tools.calls() if "lambda build" in call]
 
     def test_each_function_is_its_own_package_for_the_architecture_that_was_asked_for(self):
-        for architecture, command in (("arm64", "cargo lambda build --release --arm64"), ("x86_64", "cargo lambda build --release")):
+        for architecture, command in (
+            ("arm64", "cargo lambda build --release --arm64"),
+            ("x86_64", "cargo lambda build --release"),
+        ):
             built, calls = self.build(architecture)
             self.assertEqual(calls, [command] * 3)
             for function in project.FUNCTIONS:
@@ -200,11 +239,14 @@ class RunnerVersion(unittest.TestCase):
     def setUp(self):
         self.module = module("runner-version")
         self.text = project.text("packer/variables.pkr.hcl")
-        self.newest = {"tag_name": "v9.999.0", "assets": [
-            {"name": "actions-runner-linux-x64-9.999.0.tar.gz", "digest": "sha256:" + "a" * 64},
-            {"name": "actions-runner-linux-arm64-9.999.0.tar.gz", "digest": "sha256:" + "b" * 64},
-            {"name": "actions-runner-linux-arm-9.999.0.tar.gz", "digest": "sha256:" + "c" * 64},
-        ]}
+        self.newest = {
+            "tag_name": "v9.999.0",
+            "assets": [
+                {"name": "actions-runner-linux-x64-9.999.0.tar.gz", "digest": "sha256:" + "a" * 64},
+                {"name": "actions-runner-linux-arm64-9.999.0.tar.gz", "digest": "sha256:" + "b" * 64},
+                {"name": "actions-runner-linux-arm-9.999.0.tar.gz", "digest": "sha256:" + "c" * 64},
+            ],
+        }
 
     def test_an_update_writes_version_and_both_sums(self):
         updated = self.module.updated(self.text, self.newest)

@@ -1,7 +1,7 @@
 """template.yaml as a stack: made plain by SAM's own translator, and created in an emulated CloudFormation.
 
-The emulator leaves out what it does not know (function URLs, alarms, metric filters, policies of queues and topics, some
-properties); those are held by cfn-lint and test_template.
+The emulator leaves out what it does not know (function URLs, alarms, metric filters, policies of queues and topics,
+some properties); those are held by cfn-lint and test_template.
 """
 
 import io
@@ -54,7 +54,10 @@ class Stack(unittest.TestCase):
         cls.client("s3").put_object(Bucket=BUCKET, Key="bootstrap.zip", Body=packed.getvalue())
         given = [{"ParameterKey": name, "ParameterValue": value} for name, value in parameters().items()]
         cls.client("cloudformation").create_stack(
-            StackName="drover", TemplateBody=json.dumps(plain()), Parameters=given, Capabilities=["CAPABILITY_NAMED_IAM"]
+            StackName="drover",
+            TemplateBody=json.dumps(plain()),
+            Parameters=given,
+            Capabilities=["CAPABILITY_NAMED_IAM"],
         )
         (stack,) = cls.client("cloudformation").describe_stacks(StackName="drover")["Stacks"]
         assert stack["StackStatus"] == "CREATE_COMPLETE", stack
@@ -91,7 +94,9 @@ class Stack(unittest.TestCase):
             function = self.function(name)
             self.assertEqual((function["Runtime"], function["Handler"]), ("provided.al2023", "bootstrap"))
             self.assertTrue(function["Role"].endswith(f":role/drover-{name}"))
-            groups = self.client("logs").describe_log_groups(logGroupNamePrefix=f"/aws/lambda/drover-{name}")["logGroups"]
+            groups = self.client("logs").describe_log_groups(logGroupNamePrefix=f"/aws/lambda/drover-{name}")[
+                "logGroups"
+            ]
             self.assertEqual([it["retentionInDays"] for it in groups], [30])
 
     def test_the_environment_names_what_was_made(self):
@@ -107,12 +112,22 @@ class Stack(unittest.TestCase):
     def test_the_control_planes_policy_is_the_templates(self):
         iam = self.client("iam")
         policy = iam.get_policy(PolicyArn="arn:aws:iam::123456789012:policy/drover-control-plane")["Policy"]
-        document = iam.get_policy_version(PolicyArn=policy["Arn"], VersionId=policy["DefaultVersionId"])["PolicyVersion"]["Document"]
+        document = iam.get_policy_version(PolicyArn=policy["Arn"], VersionId=policy["DefaultVersionId"])[
+            "PolicyVersion"
+        ]["Document"]
         statements = {it["Sid"]: it for it in document["Statement"]}
-        self.assertEqual(statements["MainTable"]["Resource"], f"arn:aws:dynamodb:{REGION}:123456789012:table/{self.outputs['Table']}")
-        self.assertEqual(statements["BootTable"]["Resource"], f"arn:aws:dynamodb:{REGION}:123456789012:table/{self.outputs['BootTable']}")
+        self.assertEqual(
+            statements["MainTable"]["Resource"], f"arn:aws:dynamodb:{REGION}:123456789012:table/{self.outputs['Table']}"
+        )
+        self.assertEqual(
+            statements["BootTable"]["Resource"],
+            f"arn:aws:dynamodb:{REGION}:123456789012:table/{self.outputs['BootTable']}",
+        )
         self.assertEqual(statements["PassTheMachinesRole"]["Resource"], project.PARAMETERS["RunnerRoleArn"])
-        self.assertEqual(statements["LaunchTaggedMachines"]["Condition"]["ArnEquals"], {"ec2:LaunchTemplate": project.PARAMETERS["LaunchTemplateArns"]})
+        self.assertEqual(
+            statements["LaunchTaggedMachines"]["Condition"]["ArnEquals"],
+            {"ec2:LaunchTemplate": project.PARAMETERS["LaunchTemplateArns"]},
+        )
 
     def test_what_ec2_says_of_an_instance_arrives_as_it_was_said(self):
         ours = {"instance-id": "i-0123456789abcdef0", "state": "terminated"}
@@ -120,7 +135,11 @@ class Stack(unittest.TestCase):
         spot = {"instance-id": "i-0123456789abcdef0", "instance-action": "terminate"}
         entries = [
             {"Source": "aws.ec2", "DetailType": "EC2 Instance State-change Notification", "Detail": json.dumps(ours)},
-            {"Source": "aws.ec2", "DetailType": "EC2 Instance State-change Notification", "Detail": json.dumps(started)},
+            {
+                "Source": "aws.ec2",
+                "DetailType": "EC2 Instance State-change Notification",
+                "Detail": json.dumps(started),
+            },
             {"Source": "aws.ec2", "DetailType": "EC2 Spot Instance Interruption Warning", "Detail": json.dumps(spot)},
             {"Source": "aws.ec2", "DetailType": "EBS Volume Notification", "Detail": "{}"},
         ]
@@ -131,10 +150,15 @@ class Stack(unittest.TestCase):
         arrived = []
         until = time.monotonic() + 20
         while len(arrived) < 2 and time.monotonic() < until:
-            answer = self.client("sqs").receive_message(QueueUrl=self.outputs["QueueUrl"], MaxNumberOfMessages=10, WaitTimeSeconds=1)
+            answer = self.client("sqs").receive_message(
+                QueueUrl=self.outputs["QueueUrl"], MaxNumberOfMessages=10, WaitTimeSeconds=1
+            )
             arrived += [json.loads(message["Body"]) for message in answer.get("Messages", [])]
         # What the scaler's parser reads: shared/domain/src/notice.rs.
-        self.assertCountEqual([(it["detail-type"], it["detail"]) for it in arrived], [(entries[0]["DetailType"], ours), (entries[2]["DetailType"], spot)])
+        self.assertCountEqual(
+            [(it["detail-type"], it["detail"]) for it in arrived],
+            [(entries[0]["DetailType"], ours), (entries[2]["DetailType"], spot)],
+        )
 
     def test_the_janitor_is_woken_every_minute(self):
         rule = self.client("events").describe_rule(Name="drover-janitor")

@@ -61,16 +61,21 @@ class Policies(Template):
 
     def test_ingest_may_enqueue_and_read_one_secret(self):
         allowed = self.allowed("ingest")
-        self.assertEqual({one for one in allowed if not one.startswith(("logs:", "xray:"))}, {"sqs:SendMessage", "secretsmanager:GetSecretValue"})
+        self.assertEqual(
+            {one for one in allowed if not one.startswith(("logs:", "xray:"))},
+            {"sqs:SendMessage", "secretsmanager:GetSecretValue"},
+        )
         self.assertEqual(self.of("ingest", "sqs:SendMessage")[0]["Resource"], "<Queue.Arn>")
-        self.assertEqual(self.of("ingest", "secretsmanager:GetSecretValue")[0]["Resource"], project.PARAMETERS["WebhookSecretArn"])
+        self.assertEqual(
+            self.of("ingest", "secretsmanager:GetSecretValue")[0]["Resource"], project.PARAMETERS["WebhookSecretArn"]
+        )
 
     def test_implied_actions_belong_to_who_implies_them(self):
         for function in FUNCTIONS:
             with self.subTest(function):
                 allowed = self.allowed(function)
-                self.assertEqual(POLLED <= allowed, function == "scaler")
-                self.assertEqual(LAUNCHING <= allowed, "ec2:RunInstances" in allowed)
+                self.assertEqual(allowed >= POLLED, function == "scaler")
+                self.assertEqual(allowed >= LAUNCHING, "ec2:RunInstances" in allowed)
 
     def test_every_statement_is_narrow(self):
         for function in FUNCTIONS:
@@ -100,7 +105,9 @@ class Policies(Template):
             if kinds & {"instance", "volume"}:
                 self.assertEqual(condition["StringEquals"], {"aws:RequestTag/drover:stack": "drover"})
         # What RunInstances is checked for when a template names image, group and root volume: no key pair among them.
-        self.assertEqual(seen, {"instance", "volume", "launch-template", "network-interface", "security-group", "image", "subnet"})
+        self.assertEqual(
+            seen, {"instance", "volume", "launch-template", "network-interface", "security-group", "image", "subnet"}
+        )
 
     def test_only_own_machines_are_ended_and_only_launches_are_tagged(self):
         for function in ("scaler", "janitor"):
@@ -114,10 +121,15 @@ class Policies(Template):
 
     def test_every_policy_lints(self):
         # As CloudFormation would fill them in.
-        arns = {"Queue": "sqs:eu-central-1:123456789012:drover", "Table": "dynamodb:eu-central-1:123456789012:table/drover",
-                "BootTable": "dynamodb:eu-central-1:123456789012:table/drover-boot"}
+        arns = {
+            "Queue": "sqs:eu-central-1:123456789012:drover",
+            "Table": "dynamodb:eu-central-1:123456789012:table/drover",
+            "BootTable": "dynamodb:eu-central-1:123456789012:table/drover-boot",
+        }
         for function in FUNCTIONS:
-            arns[f"{function.capitalize()}Logs"] = f"logs:eu-central-1:123456789012:log-group:/aws/lambda/drover-{function}:*"
+            arns[f"{function.capitalize()}Logs"] = (
+                f"logs:eu-central-1:123456789012:log-group:/aws/lambda/drover-{function}:*"
+            )
         for function in FUNCTIONS:
             text = json.dumps({"Version": "2012-10-17", "Statement": self.statements(function)})
             for name, arn in arns.items():
@@ -164,8 +176,18 @@ class Contract(Template):
             self.assertTrue((project.ROOT / resource["Properties"]["CodeUri"] / "Cargo.toml").exists())
 
     def test_the_scaler_has_time_for_a_launch_and_its_reserve(self):
-        reserve = int(re.search(r"RESERVE: SignedDuration = SignedDuration::from_secs\((\d+)\)", project.text("shared/engine/src/context.rs"))[1])
-        launch = int(re.search(r"LAUNCH_TIMEOUT: SignedDuration = SignedDuration::from_secs\((\d+)\)", project.text("shared/platform/src/ec2.rs"))[1])
+        reserve = int(
+            re.search(
+                r"RESERVE: SignedDuration = SignedDuration::from_secs\((\d+)\)",
+                project.text("shared/engine/src/context.rs"),
+            )[1]
+        )
+        launch = int(
+            re.search(
+                r"LAUNCH_TIMEOUT: SignedDuration = SignedDuration::from_secs\((\d+)\)",
+                project.text("shared/platform/src/ec2.rs"),
+            )[1]
+        )
         for function in ("Scaler", "Janitor"):
             self.assertGreaterEqual(self.properties[function]["Timeout"], 2 * (launch + reserve))
         # GitHub's patience.
@@ -173,12 +195,16 @@ class Contract(Template):
 
     def test_a_dead_janitor_holds_its_lock_no_longer_than_a_tick(self):
         self.assertLessEqual(self.properties["Janitor"]["Timeout"], 60)
-        self.assertEqual(self.properties["Janitor"]["Events"]["EveryMinute"]["Properties"]["Schedule"], "rate(1 minute)")
+        self.assertEqual(
+            self.properties["Janitor"]["Events"]["EveryMinute"]["Properties"]["Schedule"], "rate(1 minute)"
+        )
 
     def test_messages_fail_one_by_one_and_end_in_the_dead_letters(self):
         event = self.properties["Scaler"]["Events"]["Queue"]["Properties"]
         self.assertEqual(event["FunctionResponseTypes"], ["ReportBatchItemFailures"])
-        self.assertEqual(self.properties["Queue"]["RedrivePolicy"]["deadLetterTargetArn"], {"Fn::GetAtt": ["DeadLetters", "Arn"]})
+        self.assertEqual(
+            self.properties["Queue"]["RedrivePolicy"]["deadLetterTargetArn"], {"Fn::GetAtt": ["DeadLetters", "Arn"]}
+        )
 
     def test_events_of_instances_go_to_the_queue_in_native_form(self):
         source = project.text("shared/domain/src/notice.rs")
@@ -191,15 +217,21 @@ class Contract(Template):
             (target,) = self.properties[rule]["Targets"]
             self.assertEqual(set(target), {"Id", "Arn"}, "an input transformer would change what the scaler parses")
             self.assertEqual(target["Arn"], {"Fn::GetAtt": ["Queue", "Arn"]})
-            allowed = [one for one in self.properties["QueuePolicy"]["PolicyDocument"]["Statement"] if one["Sid"] == rule]
+            allowed = [
+                one for one in self.properties["QueuePolicy"]["PolicyDocument"]["Statement"] if one["Sid"] == rule
+            ]
             self.assertEqual(allowed[0]["Condition"], {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": [rule, "Arn"]}}})
 
     def test_the_tables_have_the_keys_that_the_code_writes(self):
-        keys = lambda table: [one["AttributeName"] for one in self.properties[table]["KeySchema"]]
+        def keys(table):
+            return [one["AttributeName"] for one in self.properties[table]["KeySchema"]]
+
         self.assertEqual(keys("Table"), ["pk", "sk"])
         self.assertEqual(keys("BootTable"), ["pk"])
         for table in ("Table", "BootTable"):
-            self.assertEqual(self.properties[table]["TimeToLiveSpecification"], {"AttributeName": "expires_at", "Enabled": True})
+            self.assertEqual(
+                self.properties[table]["TimeToLiveSpecification"], {"AttributeName": "expires_at", "Enabled": True}
+            )
             self.assertEqual(self.properties[table]["BillingMode"], "PAY_PER_REQUEST")
             self.assertTrue(self.properties[table]["SSESpecification"]["SSEEnabled"])
         self.assertTrue(self.properties["Table"]["DeletionProtectionEnabled"])
@@ -208,7 +240,10 @@ class Contract(Template):
     def test_metric_filters_look_for_words_that_the_code_says(self):
         engine = project.crate("shared/engine")
         self.assertTrue(re.search(r'"launch \{\} refused: ', engine), "no line says that a launch was refused")
-        self.assertEqual(self.properties["RefusalsFilter"]["FilterPattern"], '{ $.message = "launch *" && $.message = "* refused: *" }')
+        self.assertEqual(
+            self.properties["RefusalsFilter"]["FilterPattern"],
+            '{ $.message = "launch *" && $.message = "* refused: *" }',
+        )
         self.assertTrue(re.search(r"\blongest_wait_seconds\b", engine), "no line has the longest wait")
         self.assertIn("$.longest_wait_seconds", self.properties["LongestWaitFilter"]["FilterPattern"])
 
@@ -231,7 +266,11 @@ class Environment(Template):
         found = {name: set() for name in everybody}
         for variables, of, *_ in project.rows("README.md", "variable"):
             of = of.replace("`", "").replace("the ", "")
-            who = everybody - set(re.findall(r"\w+", of[7:])) if of.startswith("all but") else everybody & set(re.findall(r"\w+", of))
+            who = (
+                everybody - set(re.findall(r"\w+", of[7:]))
+                if of.startswith("all but")
+                else everybody & set(re.findall(r"\w+", of))
+            )
             self.assertTrue(who, f"of whom are {variables}?")
             for name in who:
                 found[name].update(project.names_in(variables))
@@ -246,14 +285,19 @@ class Environment(Template):
 
     def test_the_readme_says_what_the_code_reads(self):
         documented = self.documented()
-        ours = lambda names: {name for name in names if name.startswith("DROVER_") or name == "RUST_LOG"}
+
+        def ours(names):
+            return {name for name in names if name.startswith("DROVER_") or name == "RUST_LOG"}
+
         for executable in (*FUNCTIONS, "agent"):
             with self.subTest(executable):
                 self.assertLessEqual(ours(project.variables_read(executable)), documented[executable])
         for executable in (*FUNCTIONS, "agent", "drover"):
             read = ours(project.variables_read("cli" if executable == "drover" else executable))
             with self.subTest(executable):
-                self.assertLessEqual(documented[executable] - read, {"DROVER_STACK"} if executable == "ingest" else set())
+                self.assertLessEqual(
+                    documented[executable] - read, {"DROVER_STACK"} if executable == "ingest" else set()
+                )
 
     def test_the_images_unit_sets_what_the_agent_needs(self):
         given = set(re.findall(r"^(\w+)=", project.text("packer/files/agent.env"), re.M))
@@ -271,19 +315,28 @@ class Readme(Template):
                 self.assertEqual(written[name], str(parameter.get("Default", "")))
 
     def test_terraform_gives_every_parameter_that_has_no_default(self):
-        output = re.search(r'output "sam_parameters" \{.*?value = \{(.*?)\n  \}', project.text("terraform/outputs.tf"), re.S)[1]
+        output = re.search(
+            r'output "sam_parameters" \{.*?value = \{(.*?)\n  \}', project.text("terraform/outputs.tf"), re.S
+        )[1]
         given = set(re.findall(r"^\s*(\w+)\s*=", output, re.M))
         parameters = self.template["Parameters"]
         self.assertLessEqual(given, set(parameters))
         self.assertLessEqual({name for name, it in parameters.items() if "Default" not in it}, given)
 
     def test_the_tests_that_the_threat_model_names_are_there(self):
-        sources = "".join(path.read_text(encoding="utf-8") for pattern in ("**/*.rs", "infra/tests/*.py") for path in sorted(project.ROOT.glob(pattern)) if "target" not in path.parts)
+        sources = "".join(
+            path.read_text(encoding="utf-8")
+            for pattern in ("**/*.rs", "infra/tests/*.py")
+            for path in sorted(project.ROOT.glob(pattern))
+            if "target" not in path.parts
+        )
         for threat, _, tests in project.rows("docs/security.md", "threat"):
             named = project.names_in(tests)
             self.assertTrue(named, f"no test holds off: {threat}")
             for name in named:
-                self.assertTrue(re.search(rf"\b(fn|def) {name}\(", sources), f"{name} is no test, but docs/security.md names it")
+                self.assertTrue(
+                    re.search(rf"\b(fn|def) {name}\(", sources), f"{name} is no test, but docs/security.md names it"
+                )
 
     def test_links_between_the_documents_lead_somewhere(self):
         for document in ("README.md", *(f"docs/{path.name}" for path in (project.ROOT / "docs").glob("*.md"))):

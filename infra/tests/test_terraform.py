@@ -22,7 +22,11 @@ class Example:
     def __init__(self, emulator, name):
         self.emulator = emulator
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="drover-terraform-"))
-        shutil.copytree(project.ROOT / "terraform", self.folder / "terraform", ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
+        shutil.copytree(
+            project.ROOT / "terraform",
+            self.folder / "terraform",
+            ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"),
+        )
         self.root = self.folder / "terraform/examples" / name
         plugins = os.environ.get("TF_PLUGIN_DIR")
         self.run("init", "-input=false", *([f"-plugin-dir={plugins}"] if plugins else []))
@@ -31,7 +35,9 @@ class Example:
         environment = {**self.emulator.environment, **{f"TF_VAR_{name}": value for name, value in variables.items()}}
         # A CLI configuration that names mirrors would hide the one given.
         environment.pop("TF_CLI_CONFIG_FILE", None)
-        done = subprocess.run(["terraform", *arguments], cwd=self.root, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["terraform", *arguments], cwd=self.root, env=environment, capture_output=True, text=True, check=False
+        )
         if done.returncode != 0:
             raise AssertionError(f"terraform {' '.join(arguments)}:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
         return done.stdout
@@ -75,11 +81,15 @@ class Applied:
 
     def subnets(self):
         found = self.ec2.describe_subnets(Filters=[{"Name": "tag:drover:stack", "Values": [self.stack]}])["Subnets"]
-        self.assertEqual({it["SubnetId"] for it in found}, set(self.output["subnet_ids"]), "pools would launch elsewhere")
+        self.assertEqual(
+            {it["SubnetId"] for it in found}, set(self.output["subnet_ids"]), "pools would launch elsewhere"
+        )
         return found
 
     def group(self, name):
-        (group,) = self.ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": [f"{self.stack}-{name}"]}])["SecurityGroups"]
+        (group,) = self.ec2.describe_security_groups(
+            Filters=[{"Name": "group-name", "Values": [f"{self.stack}-{name}"]}]
+        )["SecurityGroups"]
         return group
 
     def inline(self, role):
@@ -91,7 +101,9 @@ class Applied:
     def launch_templates(self):
         for name in self.output["launch_templates"].values():
             (template,) = self.ec2.describe_launch_templates(LaunchTemplateNames=[name])["LaunchTemplates"]
-            (version,) = self.ec2.describe_launch_template_versions(LaunchTemplateName=name, Versions=["$Default"])["LaunchTemplateVersions"]
+            (version,) = self.ec2.describe_launch_template_versions(LaunchTemplateName=name, Versions=["$Default"])[
+                "LaunchTemplateVersions"
+            ]
             yield template, version["LaunchTemplateData"]
 
     def test_launch_templates_are_what_a_runner_must_be(self):
@@ -108,12 +120,16 @@ class Applied:
                 self.assertTrue(root["Ebs"]["DeleteOnTermination"])
                 self.assertEqual(root["Ebs"]["VolumeType"], "gp3")
                 self.assertEqual(data["SecurityGroupIds"], [self.group("runner")["GroupId"]])
-                self.assertEqual(data["IamInstanceProfile"]["Arn"], f"arn:aws:iam::123456789012:instance-profile/{self.stack}-runner")
+                self.assertEqual(
+                    data["IamInstanceProfile"]["Arn"], f"arn:aws:iam::123456789012:instance-profile/{self.stack}-runner"
+                )
                 # The subnet stands in the request, and EC2 refuses it beside network interfaces.
                 for absent in ("KeyName", "UserData", "NetworkInterfaces", "InstanceType"):
                     self.assertFalse(data.get(absent), absent)
                 for specification in data["TagSpecifications"]:
-                    self.assertNotIn("drover:stack", tags_of(specification), "a machine started by hand would be an orphan")
+                    self.assertNotIn(
+                        "drover:stack", tags_of(specification), "a machine started by hand would be an orphan"
+                    )
         self.assertEqual(set(self.output["sam_parameters"]["LaunchTemplateArns"].split(",")), arns)
 
     def test_each_template_has_an_image_from_the_beginning(self):
@@ -126,10 +142,15 @@ class Applied:
     def test_nothing_comes_in_to_a_runner_and_only_https_goes_out(self):
         group = self.group("runner")
         self.assertEqual(group["IpPermissions"], [])
-        self.assertEqual({(it["IpProtocol"], it["FromPort"], it["ToPort"]) for it in group["IpPermissionsEgress"]}, {("tcp", 443, 443)})
+        self.assertEqual(
+            {(it["IpProtocol"], it["FromPort"], it["ToPort"]) for it in group["IpPermissionsEgress"]},
+            {("tcp", 443, 443)},
+        )
 
     def test_the_builder_reaches_packages_and_nothing_else(self):
-        ports = {(it["IpProtocol"], it["FromPort"], it["ToPort"]) for it in self.group("builder")["IpPermissionsEgress"]}
+        ports = {
+            (it["IpProtocol"], it["FromPort"], it["ToPort"]) for it in self.group("builder")["IpPermissionsEgress"]
+        }
         self.assertEqual(ports, {("tcp", 80, 80), ("tcp", 443, 443)})
 
     def test_a_machine_may_delete_its_own_boot_item_and_nothing_else(self):
@@ -178,7 +199,11 @@ class Applied:
     def test_the_functions_fit_their_boundary(self):
         boundary = self.iam.get_policy(PolicyArn=self.output["sam_parameters"]["PermissionsBoundaryArn"])["Policy"]
         version = self.iam.get_policy_version(PolicyArn=boundary["Arn"], VersionId=boundary["DefaultVersionId"])
-        allowed = {action for it in version["PolicyVersion"]["Document"]["Statement"] for action in project.listed(it["Action"])}
+        allowed = {
+            action
+            for it in version["PolicyVersion"]["Document"]["Statement"]
+            for action in project.listed(it["Action"])
+        }
         self.assertLessEqual(project.functions_actions(), allowed)
 
 
@@ -193,10 +218,15 @@ class NewVpc(Applied, unittest.TestCase):
         self.assertEqual(len(gateways), 1)
         for subnet in subnets:
             self.assertFalse(subnet["MapPublicIpOnLaunch"])
-            tables = self.ec2.describe_route_tables(Filters=[{"Name": "association.subnet-id", "Values": [subnet["SubnetId"]]}])["RouteTables"]
+            tables = self.ec2.describe_route_tables(
+                Filters=[{"Name": "association.subnet-id", "Values": [subnet["SubnetId"]]}]
+            )["RouteTables"]
             (out,) = [route for route in tables[0]["Routes"] if route.get("DestinationCidrBlock") == "0.0.0.0/0"]
             self.assertEqual(out["NatGatewayId"], gateways[0]["NatGatewayId"])
-        services = {it["ServiceName"] for it in self.ec2.describe_vpc_endpoints(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["VpcEndpoints"]}
+        services = {
+            it["ServiceName"]
+            for it in self.ec2.describe_vpc_endpoints(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["VpcEndpoints"]
+        }
         self.assertEqual(services, {f"com.amazonaws.{REGION}.s3", f"com.amazonaws.{REGION}.dynamodb"})
 
     def test_nobody_comes_in_to_the_builder(self):
@@ -204,14 +234,21 @@ class NewVpc(Applied, unittest.TestCase):
         self.assertEqual(self.output["packer_variables"]["ssh_interface"], "session_manager")
 
     def test_workflows_assume_each_role_from_its_own_environment(self):
-        subjects = {"plan": "pull_request", "infrastructure": "environment:infrastructure", "image": "environment:image", "deploy": "environment:deploy"}
+        subjects = {
+            "plan": "pull_request",
+            "infrastructure": "environment:infrastructure",
+            "image": "environment:image",
+            "deploy": "environment:deploy",
+        }
         self.assertEqual(set(self.output["roles"]), set(subjects))
         for name, subject in subjects.items():
             trust = self.iam.get_role(RoleName=f"{self.stack}-{name}")["Role"]["AssumeRolePolicyDocument"]
             (statement,) = [trust["Statement"]] if isinstance(trust["Statement"], dict) else trust["Statement"]
             self.assertEqual(statement["Action"], "sts:AssumeRoleWithWebIdentity")
             equals = statement["Condition"]["StringEquals"]
-            self.assertEqual(equals["token.actions.githubusercontent.com:sub"], f"repo:octo-org/infrastructure:{subject}")
+            self.assertEqual(
+                equals["token.actions.githubusercontent.com:sub"], f"repo:octo-org/infrastructure:{subject}"
+            )
             self.assertEqual(equals["token.actions.githubusercontent.com:aud"], "sts.amazonaws.com")
 
     def test_pull_requests_only_read(self):
@@ -235,22 +272,30 @@ class NewVpc(Applied, unittest.TestCase):
     def test_a_deployer_makes_roles_only_under_the_boundary(self):
         (policy,) = self.inline(f"{self.stack}-deploy").values()
         for statement in policy["Statement"]:
-            if {"iam:CreateRole", "iam:PutRolePolicy", "iam:AttachRolePolicy"} & set(project.listed(statement["Action"])):
+            if {"iam:CreateRole", "iam:PutRolePolicy", "iam:AttachRolePolicy"} & set(
+                project.listed(statement["Action"])
+            ):
                 boundary = self.output["sam_parameters"]["PermissionsBoundaryArn"]
                 self.assertEqual(statement["Condition"], {"ArnEquals": {"iam:PermissionsBoundary": boundary}})
                 self.assertEqual({arn.rsplit("-", 1)[1] for arn in statement["Resource"]}, set(project.FUNCTIONS))
 
     def test_a_second_apply_makes_and_replaces_nothing_and_keeps_the_image_that_was_built(self):
         ssm, name = self.emulator.client("ssm"), "/drover/image/x86_64"
-        ssm.put_parameter(Name=name, Value="ami-00000000000000002", Type="String", DataType="aws:ec2:image", Overwrite=True)
-        # The emulator keeps a template's own tags among those of its machines, so templates and what names them are read
-        # back as changed. Nothing else may be, and nothing made or replaced.
+        ssm.put_parameter(
+            Name=name, Value="ami-00000000000000002", Type="String", DataType="aws:ec2:image", Overwrite=True
+        )
+        # The emulator keeps a template's own tags among those of its machines, so templates and what names them are
+        # read back as changed. Nothing else may be, and nothing made or replaced.
         self.terraform.run("plan", "-input=false", "-out=again")
         plan = json.loads(self.terraform.run("show", "-json", "again"))
         self.assertEqual(ssm.get_parameter(Name=name)["Parameter"]["Value"], "ami-00000000000000002")
-        changed = [it for it in plan["resource_changes"] if it["mode"] == "managed" and it["change"]["actions"] != ["no-op"]]
+        changed = [
+            it for it in plan["resource_changes"] if it["mode"] == "managed" and it["change"]["actions"] != ["no-op"]
+        ]
         self.assertEqual({tuple(it["change"]["actions"]) for it in changed} - {("update",)}, set())
-        self.assertLessEqual({it["type"] for it in changed}, {"aws_launch_template", "aws_iam_policy", "aws_iam_role_policy"})
+        self.assertLessEqual(
+            {it["type"] for it in changed}, {"aws_launch_template", "aws_iam_policy", "aws_iam_role_policy"}
+        )
 
     def test_zero_is_left_after_destroy(self):
         # Its name makes it the last: the runner goes by the alphabet.
@@ -258,7 +303,9 @@ class NewVpc(Applied, unittest.TestCase):
         self.assertEqual(self.ec2.describe_launch_templates()["LaunchTemplates"], [])
         self.assertEqual(self.iam.list_roles()["Roles"], [])
         self.assertEqual(self.emulator.client("secretsmanager").list_secrets()["SecretList"], [])
-        self.assertEqual(self.ec2.describe_subnets(Filters=[{"Name": "tag-key", "Values": ["drover:part-of"]}])["Subnets"], [])
+        self.assertEqual(
+            self.ec2.describe_subnets(Filters=[{"Name": "tag-key", "Values": ["drover:part-of"]}])["Subnets"], []
+        )
 
 
 class ExistingVpc(Applied, unittest.TestCase):
@@ -268,7 +315,9 @@ class ExistingVpc(Applied, unittest.TestCase):
     def prepare(cls):
         vpc = cls.ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
         subnets = [
-            cls.ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{place}.0/24", AvailabilityZone=f"{REGION}{zone}")["Subnet"]["SubnetId"]
+            cls.ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{place}.0/24", AvailabilityZone=f"{REGION}{zone}")[
+                "Subnet"
+            ]["SubnetId"]
             for place, zone in enumerate("ab")
         ]
         cls.variables = {"vpc_id": vpc, "subnet_ids": json.dumps(subnets)}
@@ -307,7 +356,9 @@ class ExistingVpc(Applied, unittest.TestCase):
     def test_zero_is_left_after_destroy_but_the_network_as_it_was(self):
         self.terraform.destroy(**self.variables)
         self.assertEqual(self.things(), self.before)
-        self.assertEqual(self.ec2.describe_subnets(Filters=[{"Name": "tag-key", "Values": ["drover:stack"]}])["Subnets"], [])
+        self.assertEqual(
+            self.ec2.describe_subnets(Filters=[{"Name": "tag-key", "Values": ["drover:stack"]}])["Subnets"], []
+        )
 
 
 if __name__ == "__main__":
