@@ -39,6 +39,9 @@ struct Arguments {
     /// Tells everything that happens in the seed.
     #[arg(long, requires = "seed")]
     trace: bool,
+    /// Hunts every deliberate mistake through at most so many seeds instead; needs the feature `mutants`.
+    #[arg(long)]
+    mutants: bool,
     /// The result as JSON.
     #[arg(long)]
     json: bool,
@@ -54,12 +57,22 @@ fn main() -> anyhow::Result<ExitCode> {
         named(&arguments.without, fault) || !arguments.only.is_empty() && !named(&arguments.only, fault)
     };
     let without: Vec<Fault> = Fault::ALL.iter().copied().filter(left_out).collect();
+    if arguments.mutants {
+        return hunt_all(&arguments);
+    }
     if arguments.trace {
         return Ok(tell(&arguments, without));
     }
     let total = run_all(&arguments, &without);
     let shrunk = total.violations.first().map(|(seed, violation)| {
-        let options = Options { seed: *seed, jobs: arguments.jobs, without: without.clone(), trace: false };
+        let options = Options {
+            seed: *seed,
+            jobs: arguments.jobs,
+            without: without.clone(),
+            trace: false,
+            outcomes_only: false,
+            mutant: None,
+        };
         shrink(&options, violation)
     });
     if let Some(path) = &arguments.html {
@@ -82,15 +95,46 @@ fn main() -> anyhow::Result<ExitCode> {
     }
 }
 
+#[cfg(not(feature = "mutants"))]
+fn hunt_all(_: &Arguments) -> anyhow::Result<ExitCode> {
+    anyhow::bail!("built without the mistakes: add --features mutants")
+}
+
+#[cfg(feature = "mutants")]
+fn hunt_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    use simulator::swarm::mutants::hunt;
+    let mut survived = 0;
+    println!("{:<18} {:<10} {:>5}  what gave it away", "mistake", "invariant", "seeds");
+    for mutant in domain::mutant::Mutant::ALL {
+        let hunt = hunt(*mutant, arguments.first_seed, arguments.seeds, arguments.jobs);
+        let name = format!("{mutant:?}");
+        match &hunt.found {
+            Some((seeds, violation)) => {
+                println!("{name:<18} {:<10} {seeds:>5}  {}", violation.invariant, violation.what);
+            }
+            None => {
+                survived += 1;
+                println!("{name:<18} {:<10} {:>5}  it survived", "-", arguments.seeds);
+            }
+        }
+        if let Some(violation) = &hunt.straw_man {
+            survived += 1;
+            println!("{name:<18} breaks {} even where nothing goes wrong, and so proves nothing", violation.what);
+        }
+    }
+    Ok(if survived == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
 /// The seed whose story a page without a violation tells.
 fn arguments_of_story(arguments: &Arguments, without: Vec<Fault>) -> Options {
     let seed = arguments.seed.unwrap_or(arguments.first_seed);
-    Options { seed, jobs: arguments.jobs.min(10), without, trace: true }
+    Options { seed, jobs: arguments.jobs.min(10), without, trace: true, outcomes_only: false, mutant: None }
 }
 
 fn tell(arguments: &Arguments, without: Vec<Fault>) -> ExitCode {
     let seed = arguments.seed.unwrap_or(arguments.first_seed);
-    let outcome = run(&Options { seed, jobs: arguments.jobs, without, trace: true });
+    let outcome =
+        run(&Options { seed, jobs: arguments.jobs, without, trace: true, outcomes_only: false, mutant: None });
     for line in &outcome.story {
         println!("{line}");
     }
@@ -131,7 +175,14 @@ fn run_all(arguments: &Arguments, without: &[Fault]) -> Total {
                 if seed >= first + seeds {
                     break;
                 }
-                let outcome = run(&Options { seed, jobs: arguments.jobs, without: without.to_vec(), trace: false });
+                let outcome = run(&Options {
+                    seed,
+                    jobs: arguments.jobs,
+                    without: without.to_vec(),
+                    trace: false,
+                    outcomes_only: false,
+                    mutant: None,
+                });
                 if outcome.violation.is_some() && !arguments.keep_going {
                     stop.store(true, Ordering::Relaxed);
                 }

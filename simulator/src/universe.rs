@@ -230,6 +230,11 @@ impl Universe {
         self.configured().expect("the pools are applied")
     }
 
+    /// An item as it stands in the table.
+    pub(crate) fn item(&self, key: &domain::item::Key) -> Option<Item> {
+        block_on(self.store.get(key)).expect("the table in memory can be read")
+    }
+
     /// The configuration as the functions read it.
     pub(crate) fn configured(&self) -> Option<Config> {
         match block_on(self.store.get(&domain::item::Key::Config)).expect("the table in memory can be read") {

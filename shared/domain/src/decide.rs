@@ -11,6 +11,7 @@ use crate::event::{Cause, Stream, What};
 use crate::ids::SlotId;
 use crate::item::{Batch, Circuit, Meta};
 use crate::job::{Unserved, WaitingJob};
+use crate::mutant::{self, Mutant};
 use crate::pool::{Pool, Tuple};
 use crate::slot::{Slot, SlotState, Stop, StopReason};
 use crate::transaction::Transaction;
@@ -72,8 +73,15 @@ pub fn decide(pool: &Pool, view: &PoolView, now: Timestamp, lease: Timestamp) ->
     let mut meta = refreshed(pool, view);
     let meta_changed = meta != view.meta;
     let unserved = unserved(pool, view, now);
-    let demand = view.demand(now) - unserved.len();
-    let supply = view.supply(now).count();
+    let mut demand = view.demand(now) - unserved.len();
+    let mut supply = view.supply(now).count();
+    if mutant::is(Mutant::PerJobPairing) {
+        let unpaired = view.waiting.values().filter(|job| job.open && job.launches.is_empty());
+        (demand, supply) = (unpaired.count(), 0);
+    }
+    if mutant::is(Mutant::Counters) {
+        demand = mutant::counted(&pool.name);
+    }
     let live = view.live();
     let warm = if pool.draining { 0 } else { pool.warm as usize };
 
@@ -272,7 +280,7 @@ fn budgeted<'a>(
 ) -> impl Iterator<Item = &'a WaitingJob> {
     let given_up = move |job: &WaitingJob| unserved.iter().any(|unserved| unserved.id == job.id);
     let jobs = view.waiting.values().filter(move |job| job.is_demand(now) && !given_up(job));
-    jobs.filter(move |job| recent(job, now).count() < RELAUNCH_LIMIT)
+    jobs.filter(move |job| mutant::is(Mutant::NoRelaunchBound) || recent(job, now).count() < RELAUNCH_LIMIT)
 }
 
 /// Charges the launches to the jobs that cost fewest so far, then to the oldest: no job can burn another's budget.

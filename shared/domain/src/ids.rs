@@ -6,6 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::mutant::{self, Mutant};
+
 /// A name that is not what its kind of thing may be called.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} {value:?}: {rule}")]
@@ -429,6 +431,9 @@ impl BatchTag {
     /// The client token of RunInstances: a function of what is launched and of nothing else, so that whoever repeats the
     /// attempt repeats the token. 64 hexadecimal digits, EC2's limit.
     pub fn token(&self, stack: &StackName) -> String {
+        if mutant::is(Mutant::NoClientToken) {
+            return format!("random-{}", mutant::number());
+        }
         hex::encode(Sha256::digest(format!("{stack}/{self}")))
     }
 }

@@ -16,6 +16,7 @@ pub mod ids;
 pub mod item;
 pub mod job;
 pub mod launch;
+pub mod mutant;
 pub mod notice;
 pub mod pool;
 pub mod rerun;

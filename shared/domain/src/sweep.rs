@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::ids::{BatchTag, InstanceId, PoolName, RunnerId, RunnerName, Scope, SlotId};
 use crate::item::{Condemned, Instance, Standing};
+use crate::mutant::{self, Mutant};
 use crate::pool::{Pool, Timings};
 use crate::slot::{Slot, SlotState, StopReason};
 use crate::view::PoolView;
@@ -215,7 +216,9 @@ fn judge_open(subject: &Subject<'_>, slot: &Slot, halted: bool, now: Timestamp) 
         }
         RunnerState::Offline if matches!(slot.state, SlotState::Configured { .. }) => {
             let waited = now.duration_since(runner.configured_at);
-            if waited >= timings.boot_grace.duration() && !slot.is_seen_busy(now) {
+            let patience =
+                if mutant::is(Mutant::ZeroGrace) { SignedDuration::ZERO } else { timings.boot_grace.duration() };
+            if waited >= patience && !slot.is_seen_busy(now) {
                 stopped_or(slot, StopReason::BootFailure)
             } else {
                 Verdict::Normal

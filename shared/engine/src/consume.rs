@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::event::{Stream, What};
 use domain::ids::{InstanceId, PoolName};
 use domain::item::{Config, Item, Key, Standing};
-use domain::notice::{InstanceChange, Message, Notice};
-use domain::pool::Unrouted;
+use domain::mutant::{self, Mutant};
+use domain::notice::{Action, InstanceChange, Message, Notice};
+use domain::pool::{Unrouted, route};
 use domain::slot::StopReason;
 use domain::transaction::Transaction;
 use futures::stream::{self, StreamExt};
@@ -54,7 +55,12 @@ pub async fn consume(context: &Context<'_>, config: &Config, messages: &[Message
     }
     let (places, notices): (Vec<usize>, Vec<Notice>) = notices.into_iter().unzip();
     let recorded = record(context, config, &notices).await;
-    consumed.failed.extend(recorded.failed.into_iter().map(|(place, error)| (places[place], error)));
+    if mutant::is(Mutant::Counters) {
+        count(config, &notices);
+    }
+    if !mutant::is(Mutant::Acknowledged) {
+        consumed.failed.extend(recorded.failed.into_iter().map(|(place, error)| (places[place], error)));
+    }
     consumed.ignored.extend(recorded.ignored.into_iter().map(|(place, why)| (places[place], why)));
     consumed.pools.extend(recorded.touched);
 
@@ -67,6 +73,21 @@ pub async fn consume(context: &Context<'_>, config: &Config, messages: &[Message
         })
         .await;
     consumed
+}
+
+/// What [`Mutant::Counters`] keeps instead of deriving it.
+fn count(config: &Config, notices: &[Notice]) {
+    for notice in notices {
+        if let Ok(pool) = route(&config.pools, &notice.repository, notice.public, &notice.job.labels) {
+            let by = match notice.action {
+                Action::Queued => 1,
+                Action::InProgress => -1,
+                Action::Completed if notice.job.runner.is_none() => -1,
+                Action::Waiting | Action::Completed => 0,
+            };
+            mutant::count(&pool.name, by);
+        }
+    }
 }
 
 /// Follows EC2's word about an instance. Gives the pool it concerns; None if it is not ours or nothing changes.

@@ -6,6 +6,7 @@ use domain::due::backoff;
 use domain::ids::InstanceId;
 use domain::item::{Batch, Item, Key};
 use domain::launch::{Refused, RefusedFor, bind, refused, resumed, throttled};
+use domain::mutant::{self, Mutant};
 use domain::pool::{Pool, Tuple};
 use domain::transaction::Transaction;
 use domain::view::PoolView;
@@ -75,7 +76,8 @@ pub(crate) async fn launch(
                     pool.name = %pool.name, batch.tag = %batch.tag(), ec2.code = error.code,
                     "launch {} stays owed: {error}", batch.tag()
                 );
-                put_off(context, Batch { next_at, missing_since, ..batch }).await?;
+                let tuple = if mutant::is(Mutant::ZoneChanged) { pool.tuples().pop() } else { batch.tuple.clone() };
+                put_off(context, Batch { tuple, next_at, missing_since, ..batch }).await?;
                 return Ok(Some(next_at));
             }
         }

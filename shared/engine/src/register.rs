@@ -7,6 +7,7 @@ use domain::event::{Stream, What};
 use domain::ids::{RunnerId, RunnerName, SlotId};
 use domain::item::{Circuit, Instance, Item, Key, Limit};
 use domain::launch::open_circuit;
+use domain::mutant::{self, Mutant};
 use domain::pool::Pool;
 use domain::slot::{Runner, Slot, SlotState};
 use domain::transaction::Transaction;
@@ -105,8 +106,12 @@ pub(crate) async fn register_one(
     }
     if lease == Lease::Free {
         // Another registration has another name: the last one's may be lost, but it may exist.
-        slot =
-            Slot { registration: slot.registration + 1, tries: slot.tries + 1, next_at: context.lease(pool), ..slot };
+        slot = Slot {
+            registration: slot.registration + u32::from(!mutant::is(Mutant::FixedName)),
+            tries: slot.tries + 1,
+            next_at: context.lease(pool),
+            ..slot
+        };
         if !write_quietly(context, Transaction::new().put(slot.clone())).await? {
             return Ok(None);
         }

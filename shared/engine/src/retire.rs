@@ -3,6 +3,7 @@
 use domain::due::backoff;
 use domain::event::{Stream, What};
 use domain::ids::SlotId;
+use domain::mutant::{self, Mutant};
 use domain::pool::Pool;
 use domain::slot::{Slot, SlotState, StopReason, TRUST_BUSY_FOR};
 use domain::transaction::Transaction;
@@ -71,14 +72,16 @@ async fn fence(context: &Context<'_>, pool: &Pool, slot: Box<Slot>) -> Result<Fe
         SlotState::Done { .. } => Ok(Fenced::May(slot, Fence::JobDone)),
         SlotState::Busy { .. } if why == Some(StopReason::MaxLife) => Ok(Fenced::May(slot, Fence::MaxLife)),
         SlotState::Configured { .. } | SlotState::Online { .. } | SlotState::Busy { .. }
-            if slot.unregistered_at.is_some() =>
+            if slot.unregistered_at.is_some() || mutant::is(Mutant::TerminateFirst) =>
         {
             Ok(Fenced::May(slot, Fence::Deregistered))
         }
         SlotState::Configured { runner, .. } | SlotState::Online { runner, .. } | SlotState::Busy { runner, .. } => {
             match context.ports.github.deregister(&pool.owner, runner.runner_id).await {
                 Ok(Deregistered::Removed | Deregistered::AlreadyGone) => unregistered(context, pool, *slot).await,
-                Ok(Deregistered::Busy) if why == Some(StopReason::MaxLife) => Ok(Fenced::May(slot, Fence::MaxLife)),
+                Ok(Deregistered::Busy) if why == Some(StopReason::MaxLife) || mutant::is(Mutant::StaleBusy) => {
+                    Ok(Fenced::May(slot, Fence::MaxLife))
+                }
                 Ok(Deregistered::Busy) => {
                     let now = context.now();
                     let next_at = now + TRUST_BUSY_FOR;

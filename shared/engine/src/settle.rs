@@ -9,6 +9,7 @@ use domain::decide::decide;
 use domain::due::{Effect, due, owed};
 use domain::ids::PoolName;
 use domain::item::{Config, Item, Key, Nudge};
+use domain::mutant::{self, Mutant};
 use domain::pool::Pool;
 use domain::transaction::Transaction;
 use domain::view::PoolView;
@@ -124,6 +125,9 @@ async fn decide_all(
             Ok(()) => {
                 view.apply(&writes);
                 own.extend(launch.into_iter().chain(slots));
+            }
+            Err(CommitError::Conflict(_)) if mutant::is(Mutant::NoVersionCheck) => {
+                view.meta = read(context, &pool.name).await?.meta;
             }
             Err(CommitError::Conflict(_)) => *view = read(context, &pool.name).await?,
             Err(CommitError::Store(error)) => return Err(error.into()),

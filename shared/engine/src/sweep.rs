@@ -10,6 +10,7 @@ use domain::event::{Stream, What};
 use domain::ids::{InstanceId, PoolName, Repository, RunnerId, Scope, SlotId};
 use domain::item::{Circuit, Condemned, Config, Instance, Item, Janitor, Key, Standing};
 use domain::launch::open_circuit;
+use domain::mutant::{self, Mutant};
 use domain::pool::Pool;
 use domain::slot::{Slot, SlotState, StopReason};
 use domain::sweep::{Census, Observation, Plan, Reap, Seen, SeenRunner, plan, strangers};
@@ -144,7 +145,7 @@ async fn lock(context: &Context<'_>) -> Result<Option<Janitor>, StoreError> {
 async fn sweep_locked(context: &Context<'_>, config: &Config, memory: &mut Janitor, mode: Mode, report: &mut Report) {
     let runners = hear_github(context, config, report).await;
     let machines = match context.ports.compute.census().await {
-        Ok(machines) => Some(machines),
+        Ok(machines) => (!mutant::is(Mutant::NoListing)).then_some(machines),
         Err(error) => {
             tracing::error!("EC2 could not be heard, no machine is judged: {error}");
             report.failed += 1;
@@ -519,7 +520,7 @@ async fn condemn(
 ) -> Result<Reaped, SettleError> {
     let now = context.now();
     let claimed = known.is_some_and(|known| matches!(known.standing, Standing::Condemned { .. }));
-    if !claimed {
+    if !claimed && !mutant::is(Mutant::NoClaim) {
         let item = Instance::stranger(machine, known, Standing::Condemned { why }, now);
         let stream = item.pool.clone().map_or(Stream::Stack, Stream::Pool);
         let what = What::Condemned { instance: machine.id.clone(), why };

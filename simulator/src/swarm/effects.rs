@@ -15,6 +15,10 @@ pub const EFFECTS: &[&str] = &[
     "commit Stopped",
     "commit Unregistered",
     "commit Closed",
+    "commit CircuitOpened",
+    "commit Told",
+    "commit Rerun",
+    "commit Swept",
     "commit Condemned",
     "commit Adopted",
     "commit quietly",
@@ -25,7 +29,13 @@ pub const EFFECTS: &[&str] = &[
     "generate-jitconfig",
     "list runners",
     "DELETE runner",
+    "GET jobs of run",
     "GET job",
+    "GET runs",
+    "GET deliveries",
+    "redeliver",
+    "check run",
+    "rerun",
     "nudge",
     "other",
 ];
@@ -53,7 +63,8 @@ pub(super) fn takes(effect: usize) -> (i64, i64) {
     match EFFECTS[effect] {
         "RunInstances" => (400, 3000),
         "TerminateInstances" | "DescribeInstances" => (100, 700),
-        "generate-jitconfig" | "list runners" | "DELETE runner" | "GET job" | "other" => (100, 900),
+        "generate-jitconfig" | "list runners" | "DELETE runner" | "GET job" | "GET jobs of run" | "GET runs"
+        | "GET deliveries" | "redeliver" | "check run" | "rerun" | "other" => (100, 900),
         "nudge" => (5, 30),
         _ => (2, 15),
     }
@@ -65,6 +76,8 @@ pub(super) fn weight(effect: usize) -> f64 {
         "get" | "query" | "commit quietly" => 0.5,
         "commit Recorded" | "commit HandedOver" | "generate-jitconfig" | "GET job" | "list runners" => 1.0,
         "commit Adopted" | "commit Condemned" | "commit Resumed" | "commit Checked" | "commit other" => 16.0,
+        "commit CircuitOpened" | "commit Told" | "commit Rerun" | "check run" | "rerun" | "GET jobs of run" => 16.0,
+        "commit Swept" | "GET deliveries" | "GET runs" => 1.0,
         _ => 4.0,
     }
 }

@@ -88,7 +88,7 @@ faults! {
     LaunchLate = "ec2-launch-late", 0.80;
     /// EC2 launches fewer machines than asked for.
     Partial = "ec2-partial-launch", 0.40;
-    /// New machines are in no list, for up to three quarters of a minute.
+    /// New machines are in no list, for up to two minutes.
     Invisible = "ec2-invisible", 1.0;
     /// EC2 cannot be asked.
     DescribeFails = "ec2-describe-fails", 0.15;

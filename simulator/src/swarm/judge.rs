@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use domain::decide::{RELAUNCH_LIMIT, RELAUNCH_WINDOW};
 use domain::ids::JobId;
+use domain::item::{Item, Key};
+use domain::job::Rank;
 
 use super::*;
 
@@ -48,6 +50,8 @@ pub(super) struct Judge {
     pub(super) cancelled: BTreeSet<github::JobId>,
     /// Machines that something happened to.
     pub(super) spoilt: BTreeSet<InstanceId>,
+    /// Runners whose machine EC2 took, or whose life was over.
+    pub(super) ended_by_ec2: BTreeSet<github::RunnerId>,
     pub(super) booted: BTreeSet<InstanceId>,
     /// Machines that ran a job.
     pub(super) used: BTreeSet<InstanceId>,
@@ -123,6 +127,40 @@ impl Swarm<'_> {
         }
     }
 
+    /// S2: nobody launches what another has begun and may still be doing.
+    pub(super) fn judge_alone(&mut self, number: u64, call: &str) {
+        let other = self.invocations.iter().find(|(other, invocation)| {
+            **other != number && invocation.standing.values().any(|at| at.side == Side::After && at.call == call)
+        });
+        if let Some((other, _)) = other {
+            let other = *other;
+            self.violates(format!("S2: invocations {other} and {number} are in {call} at the same time"));
+        }
+    }
+
+    /// S4: what was acknowledged is known.
+    pub(super) fn judge_acknowledged(&mut self, message: &Message) {
+        let Message::WorkflowJob(notice) = message else { return };
+        let config = self.universe.config();
+        let ours = domain::pool::route(&config.pools, &notice.repository, notice.public, &notice.job.labels).is_ok();
+        let known = match self.universe.item(&Key::Job(notice.job.id)) {
+            Some(Item::Job(job)) => Some(job.rank),
+            _ => None,
+        };
+        let said = Rank::from(notice.action);
+        if ours && known.is_none_or(|known| known < said) {
+            self.violates(format!("S4: {said:?} of job {} was acknowledged and is not in the table", notice.job.id));
+        }
+    }
+
+    /// L4: the author of a job that has waited longer than its pool's patience, and five minutes more, can see why.
+    fn is_told(&self, job: github::JobId) -> bool {
+        self.universe.github(|github, _| {
+            let about = job.to_string();
+            github.check_runs().any(|run| run.now.external_id.as_deref() == Some(&about))
+        })
+    }
+
     /// Whether the job's launches of the last hour are used up: then it waits by design (S6), and visibly.
     fn used_up(&self, job: github::JobId, pool: &str) -> bool {
         let view = self.universe.store.view(&pool.parse().expect("a pool of this world"));
@@ -159,6 +197,11 @@ impl Swarm<'_> {
         for (job, pool) in self.waiting() {
             if self.used_up(job, &pool) || self.is_full(&pool) {
                 self.judge.late.insert(job);
+                if !self.is_told(job) {
+                    self.violates(format!(
+                        "L4: job {job} of pool {pool} waits for 20 minutes, and nobody told its author"
+                    ));
+                }
             } else {
                 self.violates(format!("L1: job {job} of pool {pool} still waits, 20 minutes after all faults stopped"));
             }
@@ -213,6 +256,15 @@ impl Swarm<'_> {
         }
         if let Some(left) = self.left_over(SignedDuration::from_mins(12)).into_iter().next() {
             self.violates(format!("L2: {left} is still there when everything is over"));
+        }
+        let killed = self.universe.github(|github, _| {
+            let mut killed = github
+                .killed()
+                .filter(|job| !job.history.started.iter().any(|start| self.judge.ended_by_ec2.contains(&start.runner)));
+            killed.next().map(|job| job.id)
+        });
+        if let Some(job) = killed {
+            self.violates(format!("L1: job {job} was killed, and not by EC2"));
         }
         if let Some(difference) = self.universe.store.unfolded().into_iter().next() {
             self.violates(format!("log: {difference}"));

@@ -63,6 +63,15 @@ impl Swarm<'_> {
                 self.world_tells(|| format!("{instance} has no power any more"));
                 if let Some(Machine { life: Life::Runner(runner), .. }) = self.machines.remove(&instance) {
                     self.runs_on.remove(&runner);
+                    let (taken, lived) = self.universe.ec2(|ec2, now| {
+                        let machine = ec2.instance(&instance).expect("it had power");
+                        let pool = machine.tags.get("drover:pool").cloned().unwrap_or_default();
+                        (machine.end == Some(ec2::EndCause::Ec2), (pool, now.duration_since(machine.launched_at)))
+                    });
+                    let most = self.universe.state().max_life.get(&lived.0).copied().unwrap_or(SignedDuration::MAX);
+                    if taken || lived.1 >= most {
+                        self.judge.ended_by_ec2.insert(runner);
+                    }
                     self.universe.github(|github, now| github.disconnect(runner, now));
                 }
             }

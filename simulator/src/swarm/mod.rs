@@ -8,6 +8,8 @@ mod effects;
 mod faults;
 mod judge;
 mod machines;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 mod shape;
 mod shrink;
 mod total;
@@ -18,6 +20,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use domain::item::Config;
+use domain::mutant::Mutant;
 use domain::notice::Message;
 use engine::consume::{Consumed, consume};
 use engine::ports::{Launch, StoreError};
@@ -73,6 +76,10 @@ pub struct Options {
     pub without: Vec<Fault>,
     /// Whether to tell the story.
     pub trace: bool,
+    /// Whether only what users would notice counts: a job not served, a machine left, a job killed.
+    pub outcomes_only: bool,
+    /// A deliberate mistake; only with the feature `mutants`.
+    pub mutant: Option<Mutant>,
 }
 
 /// A line of a story.
@@ -165,6 +172,7 @@ struct Invocation<'u> {
     future: Pin<Box<dyn Future<Output = Done> + 'u>>,
     /// Receipts of the messages it has, by their place.
     receipts: Vec<String>,
+    messages: Vec<Message>,
     standing: BTreeMap<u64, Standing>,
     janitor: bool,
 }
@@ -210,6 +218,8 @@ struct Swarm<'u> {
 
 /// Runs one seed.
 pub fn run(options: &Options) -> Outcome {
+    #[cfg(feature = "mutants")]
+    domain::mutant::make(options.mutant);
     let mut rng = SmallRng::seed_from_u64(options.seed);
     let shape = Shape::of(&mut rng, options.jobs);
     let universe = Universe::with(options.seed, shape.pools.clone(), shape.ec2.clone(), shape.github.clone());
@@ -306,6 +316,9 @@ impl<'u> Swarm<'u> {
     }
 
     fn violates(&mut self, what: String) {
+        if self.options.outcomes_only && what.starts_with('S') {
+            return;
+        }
         self.tell(|| "judge".to_owned(), || what.clone());
         if self.violation.is_none() {
             let invariant = what.split([':', ' ']).next().unwrap_or_default().to_owned();
@@ -400,7 +413,7 @@ impl<'u> Swarm<'u> {
         let mut state = self.universe.state();
         let (mut ec2, mut github) = (ec2::Faults::default(), github::Faults::default());
         if self.dice.lasts(Fault::Invisible) {
-            ec2.invisible_for = Duration::from_secs_f64(45.0 * self.dice.intensity(Fault::Invisible));
+            ec2.invisible_for = Duration::from_secs_f64(120.0 * self.dice.intensity(Fault::Invisible));
         }
         if self.dice.lasts(Fault::BootFailure) {
             ec2.boot_failures = self.dice.intensity(Fault::BootFailure);
@@ -528,11 +541,6 @@ impl<'u> Swarm<'u> {
 
     fn arrive(&mut self, number: usize) {
         let arrival = self.shape.arrivals[number].clone();
-        if self.uninstalled.contains(&arrival.repository.0) {
-            // Of a job that is queued while the app is away nobody tells; searching for those is another fault.
-            self.plan_in(SignedDuration::from_secs(45), Due::Arrival(number));
-            return;
-        }
         let foreign = arrival.repository.0 == ORGANIZATION && self.dice.strikes(Fault::ForeignJob);
         let repository = if foreign { (ORGANIZATION, "elsewhere") } else { arrival.repository };
         let gated = self.dice.strikes(Fault::Gated);
@@ -582,15 +590,13 @@ impl<'u> Swarm<'u> {
     }
 
     fn deliver(&mut self, delivery: Box<Delivery>) {
-        // A job that nobody was ever told of has no cure yet: these strike only what comes later.
-        let first = delivery.event.action == "queued" || delivery.event.action == "waiting";
-        if !first && self.dice.strikes(Fault::WebhookNeverSent) {
+        if self.dice.strikes(Fault::WebhookNeverSent) {
             self.world_tells(|| {
                 format!("GitHub never sends {} of job {}", delivery.event.action, delivery.event.job.id)
             });
             return;
         }
-        if !first && self.dice.strikes(Fault::WebhookFailed) {
+        if self.dice.strikes(Fault::WebhookFailed) {
             self.world_tells(|| {
                 format!("ingest is away for {} of job {}", delivery.event.action, delivery.event.job.id)
             });
@@ -654,8 +660,11 @@ impl<'u> Swarm<'u> {
                 received.iter().map(|received| Message::parse(&received.body).expect("a message of ours")).collect();
             let receipts = received.into_iter().map(|received| received.receipt).collect();
             let count = messages.len();
-            let future = self.scaler(config, messages);
+            let future = self.scaler(config, messages.clone());
             let number = self.start(future, receipts, false);
+            if let Some(invocation) = self.invocations.get_mut(&number) {
+                invocation.messages = messages;
+            }
             self.tell(|| format!("scaler {number}"), || format!("begins with {count} messages"));
             self.poll(number);
         }
@@ -680,7 +689,7 @@ impl<'u> Swarm<'u> {
 
     fn start(&mut self, future: Pin<Box<dyn Future<Output = Done> + 'u>>, receipts: Vec<String>, janitor: bool) -> u64 {
         self.invoked += 1;
-        let invocation = Invocation { future, receipts, standing: BTreeMap::new(), janitor };
+        let invocation = Invocation { future, receipts, messages: Vec::new(), standing: BTreeMap::new(), janitor };
         self.invocations.insert(self.invoked, invocation);
         self.plan_in(crate::universe::INVOCATION, Due::TimeIsUp(self.invoked));
         self.invoked
@@ -708,6 +717,9 @@ impl<'u> Swarm<'u> {
             return;
         }
         if side == Side::Before {
+            if EFFECTS[effect] == "RunInstances" {
+                self.judge_alone(number, &call);
+            }
             let struck = self.inject(effect);
             let who = if janitor { "janitor" } else { "scaler" };
             self.tell(
@@ -792,6 +804,12 @@ impl<'u> Swarm<'u> {
             "list runners" => self.inject_github(github::Endpoint::ListRunners),
             "DELETE runner" => self.inject_github(github::Endpoint::DeleteRunner),
             "GET job" => self.inject_github(github::Endpoint::GetJob),
+            "GET jobs of run" => self.inject_github(github::Endpoint::ListRunJobs),
+            "GET runs" => self.inject_github(github::Endpoint::ListRuns),
+            "GET deliveries" => self.inject_github(github::Endpoint::ListDeliveries),
+            "redeliver" => self.inject_github(github::Endpoint::Redeliver),
+            "check run" => self.inject_github(github::Endpoint::CreateCheckRun),
+            "rerun" => self.inject_github(github::Endpoint::RerunJob),
             "nudge" => self.dice.strikes(Fault::NudgeFails).then(|| {
                 self.universe.state().queue_fault = true;
                 Fault::NudgeFails
@@ -907,6 +925,7 @@ impl<'u> Swarm<'u> {
             Done::Scaler(consumed) => {
                 for (place, receipt) in invocation.receipts.iter().enumerate() {
                     if !consumed.failed.contains_key(&place) {
+                        self.judge_acknowledged(&invocation.messages[place]);
                         self.sqs.delete("main", receipt).expect("the queue exists");
                     }
                 }

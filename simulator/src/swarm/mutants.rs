@@ -1,0 +1,29 @@
+//! Does the simulator see? Every deliberate mistake must be found, and none may show where nothing goes wrong.
+
+use domain::mutant::Mutant;
+
+use super::*;
+
+/// Seeds without any fault in which a mistake must not show.
+const HARMLESS_SEEDS: u64 = 5;
+
+/// What became of a mistake.
+#[derive(Debug)]
+pub struct Hunt {
+    /// Which.
+    pub mutant: Mutant,
+    /// What gave it away, and after how many seeds; None if it survived.
+    pub found: Option<(u64, Violation)>,
+    /// What it broke although nothing went wrong: then it proves nothing.
+    pub straw_man: Option<Violation>,
+}
+
+/// Hunts one mistake through so many seeds.
+pub fn hunt(mutant: Mutant, first: u64, seeds: u64, jobs: usize) -> Hunt {
+    let options =
+        |seed| Options { seed, jobs, without: Vec::new(), trace: false, outcomes_only: false, mutant: Some(mutant) };
+    let harmless = |seed| Options { without: Fault::ALL.to_vec(), outcomes_only: true, ..options(seed) };
+    let straw_man = (first..first + HARMLESS_SEEDS).find_map(|seed| run(&harmless(seed)).violation);
+    let found = (0..seeds).find_map(|tried| Some((tried + 1, run(&options(first + tried)).violation?)));
+    Hunt { mutant, found, straw_man }
+}
