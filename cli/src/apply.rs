@@ -9,9 +9,11 @@ use domain::transaction::Transaction;
 use engine::ports::Store;
 use jiff::Timestamp;
 use platform::ec2::Ec2;
+use platform::github::GitHubApp;
 use rand::Rng;
 use serde_json::json;
 
+use crate::fence;
 use crate::output::{Failure, Output};
 use crate::pool_file::{PoolFile, Written, by_name};
 
@@ -21,9 +23,22 @@ const METAS_A_WRITE: usize = 50;
 /// Applies a file without errors. What is resolved here (a template's version, the subnets) stays as it is until the next
 /// time: nothing that is launched changes by itself.
 ///
+/// A runner group that admits more than its pool is an error like one of the file.
+///
 /// # Errors
 /// When AWS cannot be asked, or somebody else applied at the same moment.
-pub async fn apply(file: &PoolFile, table: &impl Store, ec2: &Ec2, now: Timestamp) -> Result<Output, Failure> {
+pub async fn apply(
+    mut file: PoolFile,
+    table: &impl Store,
+    ec2: &Ec2,
+    github: Result<&GitHubApp, String>,
+    now: Timestamp,
+) -> Result<Output, Failure> {
+    if file.errors.is_empty() {
+        let fence = fence::check(&file.pools, github).await;
+        file.errors.extend(fence.errors);
+        file.warnings.extend(fence.warnings);
+    }
     if !file.errors.is_empty() {
         return Ok(file.report());
     }

@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod dead_letters;
 pub mod explain;
+pub mod fence;
 pub mod output;
 pub mod pool_file;
 pub mod ps;

@@ -113,7 +113,9 @@ async fn run(command: Command) -> Result<Output, Failure> {
             let file = PoolFile::read(&file)?;
             let aws = platform::aws::config().await?;
             let stack: StackName = parsed("DROVER_STACK")?;
-            apply::apply(&file, &control::table(&aws)?, &Ec2::new(&aws, stack), now).await
+            let github = control::github(&aws).map_err(|error| error.to_string());
+            let github = github.as_ref().map_err(Clone::clone);
+            apply::apply(file, &control::table(&aws)?, &Ec2::new(&aws, stack), github, now).await
         }
         Command::Ps { pool } => {
             let aws = platform::aws::config().await?;

@@ -247,6 +247,13 @@ impl Written {
             timings.backoff_min <= timings.backoff_max,
             "backoff_min: must not be longer than backoff_max".to_owned(),
         );
+        check(
+            timings.launch_deadline >= timings.boot_grace,
+            format!(
+                "launch_deadline: {} is shorter than boot_grace, {}: a job would be given up while its machine boots",
+                timings.launch_deadline, timings.boot_grace
+            ),
+        );
         wrong
     }
 }
@@ -325,7 +332,9 @@ mod tests {
             ("max = 10", "max = 10\nmaximum = 11", "pool \"linux\": unknown field `maximum`"),
             ("max = 10", "", "pool \"linux\": missing field `max`"),
             ("max = 10", "max = 0", "pool \"linux\": max: must be at least 1"),
-            ("max = 10", "max = 2\nwarm = 3", "pool \"linux\": warm:"),
+            ("max = 10", "max = 2\nwarm = 3", "pool \"linux\": warm: 3 machines cannot wait where max is 2"),
+            ("max = 10", "max = 10\nlaunch_deadline = \"7m\"", "launch_deadline: 7m is shorter than boot_grace, 8m"),
+            ("max = 10", "max = 10\nboot_grace = \"2h\"", "pool \"linux\": launch_deadline: 1h is shorter than"),
             ("max = 10", "max = 10\nboot_grace = \"soon\"", "must be a length of time"),
             ("max = 10", "max = 10\nmarket = \"free\"", "unknown variant `free`"),
             ("max = 10", "max = 10\nrepositories = [\"other/repo\"]", "other/repo does not belong to acme"),

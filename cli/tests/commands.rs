@@ -6,9 +6,10 @@ use std::process::Output;
 use std::time::Duration;
 
 use sandbox::hurry::hurried;
-use sandbox::sandbox::{DEAD_LETTERS, Driven, Options, QUEUE, Sandbox};
+use sandbox::sandbox::{DEAD_LETTERS, Driven, FOREIGN_REPOSITORY, Options, QUEUE, Sandbox};
 use sandbox::state::State;
 use serde_json::{Value, json};
+use world::github::{DEFAULT_GROUP, Endpoint, Group};
 
 const POOLS: &str = include_str!("../../pools.toml");
 
@@ -171,6 +172,76 @@ async fn dead_letters_are_listed_shown_and_sent_again() {
     sandbox.world.act(|state, _| state.sqs.delete_queue(DEAD_LETTERS));
     let gone = sandbox.drover(&["dead-letters", "list"]).await.unwrap();
     assert_eq!(code(&gone), 3, "{}", text(&gone));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_runner_group_that_admits_more_than_its_pool_is_refused_as_far_as_github_tells() {
+    let (sandbox, folder) = (by_hand().await, tempfile::tempdir().unwrap());
+    let apply = async |pools: &str| sandbox.drover(&["pools", "apply", &file(&folder, pools)]).await.unwrap();
+    let owner = sandbox.world.look(|state| state.github.find_owner("octo-org").unwrap().id);
+    let group = |repositories: &[&str], allows_public: bool| {
+        sandbox.world.act(|state, _| {
+            let id = |name: &&str| state.github.find_repository("octo-org", name).unwrap().id;
+            let some = (!repositories.is_empty()).then(|| repositories.iter().map(id).collect());
+            let group = Group { id: DEFAULT_GROUP, name: "Default".to_owned(), repositories: some, allows_public };
+            state.github.set_group(owner, group);
+        });
+    };
+    let refused = async |pools: &str, parts: &[&str]| {
+        let refused = apply(pools).await;
+        assert_eq!(code(&refused), 1, "{}", text(&refused));
+        assert!(parts.iter().all(|part| text(&refused).contains(part)), "{}", text(&refused));
+    };
+    let warned = async |pools: &str, parts: &[&str]| {
+        let warned = apply(pools).await;
+        assert_eq!(code(&warned), 0, "{}", text(&warned));
+        assert!(parts.iter().all(|part| text(&warned).contains(part)), "{}", text(&warned));
+    };
+    group(&["widgets"], false);
+    let fits = apply(POOLS).await;
+    assert_eq!((code(&fits), text(&fits).contains("runner_group")), (0, false), "{}", text(&fits));
+
+    group(&[], false);
+    refused(POOLS, &["pool \"linux\": runner_group 1 (Default) admits more than the pool's repositories"]).await;
+    // A pool that serves all of its owner's repositories has no fence to keep.
+    let all = POOLS.replace("repositories = [\"octo-org/widgets\"]", "");
+    assert_eq!(code(&apply(&all).await), 0);
+    group(&["widgets"], true);
+    refused(&all, &["allows public repositories, and the pool does not (allow_public)"]).await;
+    assert_eq!(
+        code(
+            &apply(
+                &all.replace("max = 100", "max = 100\nallow_public = true")
+                    .replace("max = 20", "max = 20\nallow_public = true")
+            )
+            .await
+        ),
+        0
+    );
+    let missing = POOLS.replace("max = 20", "max = 20\nrunner_group = 77");
+    group(&["widgets"], false);
+    refused(&missing, &["pool \"large\": runner_group 77 does not exist: octo-org has 1 (Default)"]).await;
+
+    // Two pools of different repositories in one group: each is open to the other's.
+    let foreign = format!("octo-org/{FOREIGN_REPOSITORY}");
+    let two = POOLS.replacen("[\"octo-org/widgets\"]", &format!("[\"{foreign}\"]"), 1);
+    group(&["widgets", FOREIGN_REPOSITORY], false);
+    refused(&two, &["pool \"linux\"", "admits octo-org/widgets", "pool \"large\"", &format!("admits {foreign}")]).await;
+    group(&["widgets"], false);
+    refused(&two, &["pool \"linux\"", "admits octo-org/widgets", &format!("does not admit {foreign}")]).await;
+    warned(&POOLS.replace("octo-org/widgets", &foreign), &[&format!("does not admit {foreign}")]).await;
+
+    // What GitHub does not tell stops nobody.
+    for status in [403, 404, 500] {
+        sandbox.world.act(|state, _| state.github.faults.broken.push_back((Endpoint::ListGroups, status)));
+        warned(POOLS, &["warning: the runner groups of octo-org are not checked", &status.to_string()]).await;
+    }
+    sandbox.world.act(|state, _| state.github.uninstall(owner));
+    warned(POOLS, &["are not checked", "not installed"]).await;
+    // A repository's own runners serve no other, whatever their group.
+    let own = POOLS.replace("owner = \"octo-org\"", "owner = \"octo-org/widgets\"");
+    let own = apply(&own).await;
+    assert_eq!((code(&own), text(&own).contains("runner groups")), (0, false), "{}", text(&own));
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Everything together.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use domain::event::Stream;
-use domain::ids::{PoolName, Repository};
+use domain::ids::{Owner, PoolName, Repository};
 use engine::ports::{Clock, Store};
 use jiff::Timestamp;
 use platform::clock::SystemClock;
@@ -20,7 +21,9 @@ use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use world::ec2::{self, Ec2, OnPowerOff, Tags, TemplateData};
-use world::github::{self, App, GitHub, HookConfig, JobId, Operator, OwnerKind, QueueJob, Visibility};
+use world::github::{
+    self, App, DEFAULT_GROUP, GitHub, Group, GroupId, HookConfig, JobId, Operator, OwnerKind, QueueJob, Visibility,
+};
 use world::sqs::{QueueConfig, Redrive};
 
 use crate::aws::{self, BOOT_TABLE, Gateway, RUNNER_ROLE_ID, TABLE, access_key};
@@ -56,6 +59,17 @@ pub enum Driven {
     ByHand,
 }
 
+/// A runner group that admits a few repositories.
+#[derive(Debug, Clone)]
+pub struct Fenced {
+    /// Whose.
+    pub owner: Owner,
+    /// Its id.
+    pub group: u64,
+    /// Whom it admits.
+    pub repositories: Vec<Repository>,
+}
+
 /// How the sandbox is set up.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -67,6 +81,9 @@ pub struct Options {
     pub github: github::Config,
     /// The repositories that there are, and with them their owners, all of them organisations.
     pub repositories: Vec<Repository>,
+    /// The runner groups that there are, beyond the default one. Where that is not named, it admits all repositories of its
+    /// organisation above, and no public ones.
+    pub groups: Vec<Fenced>,
     /// The launch templates that there are.
     pub launch_templates: Vec<String>,
     /// The subnets that there are, tagged with the stack, each in a zone of its own.
@@ -105,6 +122,7 @@ impl Default for Options {
             ec2,
             github,
             repositories: vec!["octo-org/widgets".parse().expect("it is owner/name")],
+            groups: Vec::new(),
             launch_templates: vec!["drover-runner".to_owned()],
             subnets: vec!["subnet-a".to_owned(), "subnet-b".to_owned()],
             mischief: Mischief::default(),
@@ -203,6 +221,14 @@ impl Sandbox {
                 owner
             });
             github.add_repository(owner, repository.name(), Visibility::Private, now);
+        }
+        let owners: BTreeSet<&Owner> = options.repositories.iter().map(|repository| &repository.owner).collect();
+        for owner in owners {
+            let of_owner = options.repositories.iter().filter(|repository| repository.owner == *owner);
+            fence(&mut github, owner, DEFAULT_GROUP.0, of_owner);
+        }
+        for Fenced { owner, group, repositories } in &options.groups {
+            fence(&mut github, owner, *group, repositories.iter());
         }
         let world = Arc::new(World::new(ec2, github));
 
@@ -391,6 +417,18 @@ impl Sandbox {
         })
     }
 
+    /// Somebody opens every runner group to all repositories: from now on other people's jobs may take our runners.
+    pub fn open_groups(&self) {
+        self.world.act(|state, _| {
+            let owners: Vec<_> = state.github.owners().map(|owner| (owner.id, owner.groups.clone())).collect();
+            for (owner, groups) in owners {
+                for group in groups {
+                    state.github.set_group(owner, Group { repositories: None, allows_public: true, ..group });
+                }
+            }
+        });
+    }
+
     /// What EC2 and GitHub say is left: machines that are not gone, registrations of processes.
     pub fn leftovers(&self) -> (usize, usize) {
         self.world.look(leftovers)
@@ -427,6 +465,15 @@ impl Sandbox {
     pub async fn sweep(&self) -> Result<Value, Failed> {
         self.janitor.invoke(json!({ "source": "aws.scheduler" })).await
     }
+}
+
+/// Makes a runner group that admits those repositories, and no public ones.
+fn fence<'a>(github: &mut GitHub, owner: &Owner, group: u64, admitted: impl Iterator<Item = &'a Repository>) {
+    let Some(id) = github.find_owner(owner.as_str()).map(|owner| owner.id) else { return };
+    let found = admitted.filter_map(|it| github.find_repository(owner.as_str(), it.name())).map(|it| it.id);
+    let repositories = Some(found.collect());
+    let name = if group == DEFAULT_GROUP.0 { "Default".to_owned() } else { format!("group {group}") };
+    github.set_group(id, Group { id: GroupId(group), name, repositories, allows_public: false });
 }
 
 fn leftovers(state: &State) -> (usize, usize) {

@@ -157,6 +157,7 @@ async fn every_answer_has_the_form_that_github_describes() {
     let groups = "GET /orgs/{org}/actions/runner-groups";
     let seen = github.call(groups, "/orgs/octo-org/actions/runner-groups", token, None, 200).await;
     assert_eq!((&seen["total_count"], &seen["runner_groups"][0]["default"]), (&json!(1), &json!(true)));
+    sandbox.open_groups();
     let foreign = format!("/orgs/octo-org/actions/runner-groups?visible_to_repository={FOREIGN_REPOSITORY}");
     assert_eq!(github.call(groups, &foreign, token, None, 200).await["total_count"], 1);
     sandbox.world.act(|state, _| {

@@ -72,6 +72,8 @@ async fn jobs_run_on_machines_that_power_themselves_off() -> anyhow::Result<()> 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_of_a_repository_that_is_not_served_fails_before_its_first_step() -> anyhow::Result<()> {
     let sandbox = sandbox().await?;
+    // The fence was down when the pool was applied, and is up no more.
+    sandbox.open_groups();
     // The longest waiting job is given out first: the foreign one takes the runner that is launched for ours.
     let foreign = sandbox.queue_job(&format!("octo-org/{FOREIGN_REPOSITORY}"), &["drover"], Duration::from_secs(30));
     let ours = push(&sandbox, Duration::from_secs(1));

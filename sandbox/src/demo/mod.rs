@@ -76,6 +76,7 @@ pub async fn demo(arguments: Arguments) -> anyhow::Result<()> {
     let options = Options {
         seed: arguments.seed,
         repositories: pools.repositories(),
+        groups: pools.groups(),
         launch_templates: pools.launch_templates(),
         subnets: pools.subnets(),
         mischief: Mischief { duplicate_every: every(arguments.duplicate), reorder_every: every(arguments.reorder) },
@@ -98,6 +99,10 @@ async fn run(sandbox: &Sandbox, pools: &Pools, arguments: &Arguments) -> anyhow:
     );
     if arguments.serve {
         return serve(sandbox, pools).await;
+    }
+    if arguments.steal.is_some() {
+        // Applying refuses a group that admits more than its pool serves. Nothing keeps it from being opened afterwards.
+        sandbox.open_groups();
     }
     let progress = Progress::start(sandbox.world.clone(), arguments.jobs);
     let pushed = push(sandbox, pools, arguments).await?;

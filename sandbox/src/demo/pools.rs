@@ -1,13 +1,14 @@
 //! The pool file, as the demo plays it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use domain::ids::{Repository, Scope};
+use domain::ids::{Owner, Repository, Scope};
 use drover::pool_file::{PoolFile, Written};
 
 use crate::hurry::hurried;
+use crate::sandbox::Fenced;
 
 /// A pool file that was read.
 pub(crate) struct Pools {
@@ -23,6 +24,9 @@ pub(crate) struct Target {
     /// Whether the pool serves every repository of its owner.
     pub(crate) serves_all: bool,
 }
+
+/// Which repositories a pool's runner group has to admit, by organisation and group.
+type Admitted = BTreeMap<(Owner, u64), Vec<Repository>>;
 
 impl Pools {
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
@@ -57,8 +61,23 @@ impl Pools {
     }
 
     pub(crate) fn repositories(&self) -> Vec<Repository> {
-        let served: BTreeSet<String> = self.pools.iter().map(Self::served_by).collect();
-        served.iter().filter_map(|repository| repository.parse().ok()).collect()
+        let served = self.pools.iter().filter_map(|pool| Self::served_by(pool).parse().ok());
+        let listed = self.pools.iter().flat_map(|pool| pool.repositories.iter().cloned());
+        served.chain(listed).collect::<BTreeSet<Repository>>().into_iter().collect()
+    }
+
+    /// Runner groups that admit what their pools serve, and nothing else.
+    pub(crate) fn groups(&self) -> Vec<Fenced> {
+        let mut admitted = Admitted::new();
+        for pool in &self.pools {
+            if let Scope::Organization(owner) = &pool.owner {
+                let group = admitted.entry((owner.clone(), pool.runner_group)).or_default();
+                group.extend(Self::served_by(pool).parse::<Repository>().ok());
+                group.extend(pool.repositories.iter().cloned());
+            }
+        }
+        let fenced = |((owner, group), repositories)| Fenced { owner, group, repositories };
+        admitted.into_iter().map(fenced).collect()
     }
 
     pub(crate) fn launch_templates(&self) -> Vec<String> {

@@ -442,6 +442,7 @@ async fn a_deleted_runner_group_refuses_its_own_registrations_and_no_others() {
         let widgets = state.github.find_repository("octo-org", "widgets").unwrap().id;
         Group { id: GroupId(5), name: "fenced".into(), repositories: Some([widgets].into()), allows_public: false }
     });
+    world.sandbox.open_groups();
     state.act(|state, _| state.github.set_group(owner, fenced));
     let groups = world.github.runner_groups(&organization, None).await.unwrap();
     let told: Vec<_> = groups.iter().map(|it| (it.id, it.selected, it.allows_public)).collect();

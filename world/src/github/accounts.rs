@@ -155,6 +155,11 @@ impl GitHub {
         self.owners.values().find(|owner| owner.login.eq_ignore_ascii_case(login))
     }
 
+    /// Every account.
+    pub fn owners(&self) -> impl Iterator<Item = &Owner> {
+        self.owners.values()
+    }
+
     /// An account by its id.
     pub fn owner(&self, id: OwnerId) -> Option<&Owner> {
         self.owners.get(&id)
