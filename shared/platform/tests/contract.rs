@@ -100,6 +100,8 @@ fn waiting(id: u64) -> WaitingJob {
         check_at: at(300),
         checked_at: at(1),
         launches: vec![at(2), at(3)],
+        opened_at: None,
+        unserved: None,
         revision: 0,
     }
 }
