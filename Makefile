@@ -27,6 +27,21 @@ bench:
 	$(CARGO) build --workspace --release
 	$(TARGET)/release/bench $(ARGS)
 
+.PHONY: simulate mutants exhaustive
+
+## Many seeds of a faulty world in virtual time: ARGS="--seeds 10000", "--seed 7 --trace", "--html proof.html", "--help".
+simulate:
+	$(CARGO) run --release --package simulator -- $(ARGS)
+
+## Every deliberate mistake must be found, and none may show where nothing goes wrong.
+mutants:
+	$(CARGO) run --release --package simulator --features mutants -- --mutants --seeds 300 --jobs 100 $(ARGS)
+
+## Every order of the calls of three scalers in a small world; then the same world without what keeps it safe.
+exhaustive:
+	$(CARGO) run --release --package simulator -- --exhaustive
+	$(CARGO) test --release --package simulator --features mutants --test exhaustive
+
 # Into an AWS account; docs/install.md explains. STACK, ARCH, AUTO, STATE_BUCKET and PARAMETERS come from the environment or
 # the command line.
 

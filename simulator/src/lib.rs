@@ -3,6 +3,7 @@
 //! [`Universe`] implements the engine's ports on the very models that the sandbox puts on the wire. Every port call is a
 //! step at which whoever drives the engine may let others run first, or drop the engine as a crash would.
 
+pub mod exhaustive;
 pub mod page;
 mod ports;
 mod rules;

@@ -42,6 +42,9 @@ struct Arguments {
     /// Hunts every deliberate mistake through at most so many seeds instead; needs the feature `mutants`.
     #[arg(long)]
     mutants: bool,
+    /// Explores every order of a small world instead.
+    #[arg(long)]
+    exhaustive: bool,
     /// The result as JSON.
     #[arg(long)]
     json: bool,
@@ -57,6 +60,9 @@ fn main() -> anyhow::Result<ExitCode> {
         named(&arguments.without, fault) || !arguments.only.is_empty() && !named(&arguments.only, fault)
     };
     let without: Vec<Fault> = Fault::ALL.iter().copied().filter(left_out).collect();
+    if arguments.exhaustive {
+        return Ok(explore_all());
+    }
     if arguments.mutants {
         return hunt_all(&arguments);
     }
@@ -91,6 +97,20 @@ fn main() -> anyhow::Result<ExitCode> {
         Some(shrunk) => {
             show(&shrunk);
             Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn explore_all() -> ExitCode {
+    let bar = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{pos} states").expect("a template"));
+    let explored = simulator::exhaustive::explore(None, |states| bar.set_position(states as u64));
+    bar.finish_and_clear();
+    println!("{} states, {} transitions, {} ends", explored.states, explored.transitions, explored.ends);
+    match explored.counterexample {
+        None => ExitCode::SUCCESS,
+        Some((way, wrong)) => {
+            println!("{wrong} after {way:?}");
+            ExitCode::FAILURE
         }
     }
 }

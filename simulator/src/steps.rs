@@ -1,5 +1,6 @@
 //! Where an engine under test stands still: before and after every call of a port.
 
+use std::fmt::{Debug, Write};
 use std::future::poll_fn;
 use std::sync::{Mutex, MutexGuard};
 use std::task::{Poll, Waker};
@@ -53,6 +54,33 @@ struct Desk {
     last: u64,
     called: Option<u64>,
     arrivals: Vec<Arrival>,
+    /// A digest of the last answer, if anybody wants to know.
+    heard: Option<u64>,
+}
+
+/// What text comes to: FNV, which is the same everywhere and always.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Digest(u64);
+
+impl Digest {
+    pub(crate) fn value(self) -> u64 {
+        self.0
+    }
+}
+
+impl Default for Digest {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl std::fmt::Write for Digest {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        for byte in text.bytes() {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        Ok(())
+    }
 }
 
 impl Step {
@@ -93,7 +121,30 @@ impl Step {
         }
     }
 
-    pub(crate) async fn around<T>(&self, call: impl FnOnce() -> String, act: impl FnOnce() -> T) -> T {
+    /// From now on it is known what every call was answered.
+    pub(crate) fn listen(&self) {
+        if let Mode::Scheduled(desk) = &mut *self.mode() {
+            desk.heard = Some(0);
+        }
+    }
+
+    /// A digest of what the last call was answered.
+    pub(crate) fn heard(&self) -> u64 {
+        match &*self.mode() {
+            Mode::Scheduled(desk) => desk.heard.unwrap_or_default(),
+            Mode::Through | Mode::Recording(_) => 0,
+        }
+    }
+
+    fn hear(&self, answer: &impl Debug) {
+        if let Mode::Scheduled(Desk { heard: Some(heard), .. }) = &mut *self.mode() {
+            let mut digest = Digest::default();
+            write!(digest, "{answer:?}").expect("a digest takes everything");
+            *heard = digest.value();
+        }
+    }
+
+    pub(crate) async fn around<T: Debug>(&self, call: impl FnOnce() -> String, act: impl FnOnce() -> T) -> T {
         let scheduled = match &mut *self.mode() {
             Mode::Through => return act(),
             Mode::Recording(calls) => {
@@ -112,6 +163,7 @@ impl Step {
             Some(call) => {
                 self.stand(Side::Before, call.clone()).await;
                 let answer = act();
+                self.hear(&answer);
                 self.stand(Side::After, call).await;
                 answer
             }

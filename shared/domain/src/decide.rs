@@ -74,11 +74,7 @@ pub fn decide(pool: &Pool, view: &PoolView, now: Timestamp, lease: Timestamp) ->
     let meta_changed = meta != view.meta;
     let unserved = unserved(pool, view, now);
     let mut demand = view.demand(now) - unserved.len();
-    let mut supply = view.supply(now).count();
-    if mutant::is(Mutant::PerJobPairing) {
-        let unpaired = view.waiting.values().filter(|job| job.open && job.launches.is_empty());
-        (demand, supply) = (unpaired.count(), 0);
-    }
+    let supply = view.supply(now).count();
     if mutant::is(Mutant::Counters) {
         demand = mutant::counted(&pool.name);
     }
@@ -89,7 +85,12 @@ pub fn decide(pool: &Pool, view: &PoolView, now: Timestamp, lease: Timestamp) ->
     let wanted = slots.len();
 
     let writes_left = 96 - wanted - unserved.len();
-    let launch = plan_launch(pool, view, &meta, &unserved, now, Needs { demand, supply, live, warm, writes_left });
+    let mut needs = Needs { demand, supply, live, warm, writes_left };
+    if mutant::is(Mutant::PerJobPairing) {
+        let unpaired = view.waiting.values().filter(|job| job.open && job.launches.is_empty());
+        (needs.demand, needs.supply) = (unpaired.count(), 0);
+    }
+    let launch = plan_launch(pool, view, &meta, &unserved, now, needs);
     let mut batch = None;
     let mut jobs = Vec::new();
     let mut tuple = None;

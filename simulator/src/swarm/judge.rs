@@ -57,7 +57,9 @@ pub(super) struct Judge {
     pub(super) used: BTreeSet<InstanceId>,
     pub(super) foreign_runner: bool,
     pub(super) converged: Option<Convergence>,
-    /// Jobs that wait because their relaunches were used up.
+    /// When a pool last had as many machines as it may, or nearly.
+    pub(super) full_at: BTreeMap<String, Timestamp>,
+    /// Jobs that waited longer than twenty minutes by design: their relaunches were used up, or their pool was full.
     pub(super) late: BTreeSet<github::JobId>,
 }
 
@@ -119,8 +121,13 @@ impl Swarm<'_> {
         left
     }
 
-    /// Notes when everything is in order after the faults.
-    pub(super) fn watch_convergence(&mut self) {
+    /// Looks each minute which pools are full, and whether everything is in order after the faults.
+    pub(super) fn watch(&mut self) {
+        for pool in &self.shape.pools {
+            if self.is_full(pool.name.as_str()) {
+                self.judge.full_at.insert(pool.name.to_string(), self.now);
+            }
+        }
         let Some(since) = self.calm_since.filter(|_| self.judge.converged.is_none()) else { return };
         if self.waiting().is_empty() && self.left_over(SignedDuration::ZERO).is_empty() {
             self.judge.converged = Some(Convergence(self.now.duration_since(since)));
@@ -181,6 +188,11 @@ impl Swarm<'_> {
         })
     }
 
+    /// Whether it was so within the last five minutes.
+    fn was_full(&self, pool: &str) -> bool {
+        self.judge.full_at.get(pool).is_some_and(|at| self.now.duration_since(*at) <= SignedDuration::from_mins(5))
+    }
+
     /// Whether a fault left the pool a machine that never came up and was not asked to yet: a warm one is found out only
     /// when it is needed.
     fn has_a_dead_machine(&self, pool: &str) -> bool {
@@ -195,7 +207,7 @@ impl Swarm<'_> {
     /// L1 and L2; and a new job for each pool.
     pub(super) fn in_order(&mut self) {
         for (job, pool) in self.waiting() {
-            if self.used_up(job, &pool) || self.is_full(&pool) {
+            if self.used_up(job, &pool) || self.was_full(&pool) {
                 self.judge.late.insert(job);
                 if !self.is_told(job) {
                     self.violates(format!(
@@ -294,6 +306,7 @@ impl Swarm<'_> {
             machines,
             waited,
             converged: self.judge.converged,
+            late: self.judge.late.len() as u64,
             violation: self.violation,
             story: self.story,
         }

@@ -112,6 +112,8 @@ pub struct Outcome {
     pub machines: judge::Machines,
     /// How long each served job waited.
     pub waited: Vec<SignedDuration>,
+    /// Jobs that waited longer by design: their relaunches were used up, or their pool was at its maximum.
+    pub late: u64,
     /// How long after the last fault everything was in order.
     pub converged: Option<Convergence>,
     /// The first invariant that did not hold.
@@ -374,7 +376,7 @@ impl<'u> Swarm<'u> {
                         self.start_janitor();
                     }
                 }
-                self.watch_convergence();
+                self.watch();
             }
             Due::Arrival(number) => self.arrive(number),
             Due::Webhook(delivery) => self.ingest(&delivery),

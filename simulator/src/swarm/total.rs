@@ -24,8 +24,10 @@ pub struct Total {
     pub machines: judge::Machines,
     /// Waits, in seconds.
     pub waited: Vec<u32>,
-    /// Convergence, in seconds.
+    /// Convergence, in seconds, of the seeds in which no job waits longer by design.
     pub converged: Vec<u32>,
+    /// Seeds with jobs that do, and how many those are.
+    pub late: (u64, u64),
     /// Digests joined, in whatever order the seeds were run.
     pub digest: u64,
     /// What did not hold, by seed.
@@ -46,6 +48,8 @@ struct Shown<'a> {
     extra_percent: f64,
     waited_seconds: Percentiles,
     converged_seconds: Percentiles,
+    late_seeds: u64,
+    late_jobs: u64,
     violations: Vec<ShownViolation<'a>>,
 }
 
@@ -117,7 +121,11 @@ impl Total {
         self.machines.excused += outcome.machines.excused;
         self.machines.extra += outcome.machines.extra;
         self.waited.extend(outcome.waited.iter().map(|waited| seconds(*waited)));
-        self.converged.extend(outcome.converged.map(|Convergence(after)| seconds(after)));
+        if outcome.late == 0 {
+            self.converged.extend(outcome.converged.map(|Convergence(after)| seconds(after)));
+        } else {
+            self.late = (self.late.0 + 1, self.late.1 + outcome.late);
+        }
         self.digest ^= outcome.digest;
         if let Some(violation) = &outcome.violation {
             self.violations.push((outcome.seed, violation.clone()));
@@ -147,6 +155,7 @@ impl Total {
         self.machines.extra += other.machines.extra;
         self.waited.extend(other.waited);
         self.converged.extend(other.converged);
+        self.late = (self.late.0 + other.late.0, self.late.1 + other.late.1);
         self.digest ^= other.digest;
         self.violations.extend(other.violations);
         self.violations.sort_by_key(|(seed, _)| *seed);
@@ -206,6 +215,10 @@ impl Total {
             "in order after the last fault: p50 {} s, p99 {} s, at most {} s",
             converged.p50, converged.p99, converged.most
         ));
+        line(format_args!(
+            "in {} seeds {} jobs had to wait longer: their relaunches were used up, or their pool was at its maximum",
+            self.late.0, self.late.1
+        ));
         line(format_args!("{} violations", self.violations.len()));
         text
     }
@@ -235,6 +248,8 @@ impl Total {
             extra_percent: self.extra_percent(),
             waited_seconds: self.waited(),
             converged_seconds: self.converged(),
+            late_seeds: self.late.0,
+            late_jobs: self.late.1,
             violations: self
                 .violations
                 .iter()

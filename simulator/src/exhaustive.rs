@@ -1,0 +1,321 @@
+//! Every order of a small world: two jobs wait, three scalers were told so, two zones, at most one crash anywhere, at most
+//! two launches whose answers are lost, and at any time so long a pause that every lease is over.
+//!
+//! It is the engine itself that runs, not a model of it. A state is what the table, EC2 and GitHub have, and what each
+//! scaler has been answered so far; it is reached again by making the same choices from the beginning, and two ways to the
+//! same state are one.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::Write;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use domain::item::Config;
+use domain::mutant::Mutant;
+use domain::notice::{Message, VERSION};
+use engine::consume::consume;
+use jiff::SignedDuration;
+use world::{LostReply, ec2};
+
+use crate::steps::{Digest, Side};
+use crate::universe::{Universe, pool};
+
+/// Jobs that wait.
+const JOBS: usize = 2;
+
+/// Scalers that come to serve them.
+const ACTORS: usize = 3;
+
+/// What happens next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// A scaler makes its next call; of a launch, hears the answer.
+    Step(usize),
+    /// A scaler ends.
+    Crash(usize),
+    /// A scaler launches, and never hears what came of it.
+    Lose(usize, LostReply),
+    /// So much time passes that every lease is over, and with it every invocation.
+    Later,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub struct Explored {
+    /// Different states.
+    pub states: usize,
+    /// Choices made in them.
+    pub transitions: usize,
+    /// States in which nothing more happens.
+    pub ends: usize,
+    /// A way to something that must not be.
+    pub counterexample: Option<(Vec<Choice>, String)>,
+}
+
+struct Actor<'u> {
+    future: Option<Pin<Box<dyn Future<Output = ()> + 'u>>>,
+    started: bool,
+    standing: BTreeMap<u64, (Side, String, Waker)>,
+    /// What it has asked and was answered.
+    heard: Digest,
+}
+
+struct World<'u> {
+    universe: &'u Universe,
+    config: &'u Config,
+    actors: Vec<Actor<'u>>,
+    crashes: usize,
+    losses: usize,
+    later: bool,
+}
+
+/// Explores all of it, or until something is wrong. `mutant` is a mistake to make, with the feature of that name; `told` hears
+/// every thousand states how many there are.
+pub fn explore(mutant: Option<Mutant>, mut told: impl FnMut(usize)) -> Explored {
+    let mut explored = Explored { states: 0, transitions: 0, ends: 0, counterexample: None };
+    let mut known: HashSet<u64> = HashSet::new();
+    let mut ways: Vec<Vec<Choice>> = vec![Vec::new()];
+    while let Some(mut way) = ways.pop() {
+        let wrong = in_a_world(mutant, |world| {
+            for choice in &way {
+                world.choose(*choice);
+            }
+            // On from here as long as it is new, one choice at once, the others later from the beginning.
+            loop {
+                explored.transitions += 1;
+                if let Some(wrong) = world.wrong() {
+                    return Some(wrong);
+                }
+                if !known.insert(world.digest()) {
+                    return None;
+                }
+                if known.len() % 1000 == 0 {
+                    told(known.len());
+                }
+                let mut choices = world.choices();
+                let Some(next) = choices.pop() else {
+                    explored.ends += 1;
+                    return None;
+                };
+                for choice in choices {
+                    let mut other = way.clone();
+                    other.push(choice);
+                    ways.push(other);
+                }
+                way.push(next);
+                world.choose(next);
+            }
+        });
+        if let Some(wrong) = wrong {
+            explored.counterexample = Some((way, wrong));
+            break;
+        }
+    }
+    explored.states = known.len();
+    explored
+}
+
+fn in_a_world<T>(mutant: Option<Mutant>, run: impl FnOnce(&mut World<'_>) -> T) -> T {
+    #[cfg(feature = "mutants")]
+    domain::mutant::make(mutant);
+    let _ = mutant;
+    let universe = Universe::new(1, vec![pool("linux", 100)]);
+    for _ in 0..JOBS {
+        universe.queue_job(&["linux"], SignedDuration::from_mins(1));
+    }
+    for _ in 0..5 {
+        universe.tick();
+    }
+    let messages = universe.receive();
+    let config = universe.config();
+    universe.store.remember();
+    universe.steps.schedule();
+    record(&universe, &config, &messages);
+    universe.steps.listen();
+    let actor = || Actor { future: None, started: false, standing: BTreeMap::new(), heard: Digest::default() };
+    let actors = (0..ACTORS).map(|_| actor()).collect();
+    let mut world = World { universe: &universe, config: &config, actors, crashes: 1, losses: 2, later: true };
+    run(&mut world)
+}
+
+/// The jobs are known; the scaler that wrote them down ended before it decided anything.
+fn record(universe: &Universe, config: &Config, messages: &[Message]) {
+    let scale = async |context: &engine::context::Context<'_>| drop(consume(context, config, messages).await);
+    let mut scaler = std::pin::pin!(universe.invocation(scale));
+    let mut context = Context::from_waker(Waker::noop());
+    while scaler.as_mut().poll(&mut context).is_pending() {
+        for arrival in universe.steps.arrivals() {
+            if arrival.call.ends_with("META") {
+                return;
+            }
+            universe.steps.call(arrival.ticket);
+            arrival.waker.wake();
+        }
+    }
+}
+
+impl World<'_> {
+    fn choices(&self) -> Vec<Choice> {
+        let mut choices = Vec::new();
+        let running = self.actors.iter().any(|actor| actor.future.is_some());
+        if self.later && running {
+            choices.push(Choice::Later);
+        }
+        for (number, actor) in self.actors.iter().enumerate() {
+            if actor.started && actor.future.is_none() {
+                continue;
+            }
+            if actor.started && self.crashes > 0 {
+                choices.push(Choice::Crash(number));
+            }
+            let next = actor.standing.values().next();
+            let launches =
+                next.is_some_and(|(side, call, _)| *side == Side::Before && call.starts_with("RunInstances"));
+            if launches && self.losses > 0 {
+                choices.push(Choice::Lose(number, LostReply::Applied));
+                choices.push(Choice::Lose(number, LostReply::NotApplied));
+            }
+            choices.push(Choice::Step(number));
+        }
+        choices
+    }
+
+    fn choose(&mut self, choice: Choice) {
+        match choice {
+            Choice::Step(number) => self.step(number),
+            Choice::Crash(number) => {
+                self.crashes -= 1;
+                self.end(number);
+            }
+            Choice::Lose(number, how) => {
+                self.losses -= 1;
+                let lost = (ec2::Operation::RunInstances, how);
+                self.universe.ec2(|ec2, _| ec2.faults.lost_replies.push_back(lost));
+                self.step(number);
+            }
+            Choice::Later => {
+                self.later = false;
+                for number in 0..ACTORS {
+                    if self.actors[number].started {
+                        self.end(number);
+                    }
+                }
+                self.universe.state().now += SignedDuration::from_mins(5);
+            }
+        }
+    }
+
+    fn end(&mut self, number: usize) {
+        let actor = &mut self.actors[number];
+        actor.future = None;
+        actor.standing.clear();
+        // What a scaler that is no more had heard makes no difference.
+        actor.heard = Digest::default();
+    }
+
+    fn step(&mut self, number: usize) {
+        if !self.actors[number].started {
+            let (universe, config) = (self.universe, self.config);
+            let messages = [Message::Nudge { v: VERSION, pool: config.pools[0].name.clone() }];
+            self.actors[number].started = true;
+            self.actors[number].future = Some(Box::pin(async move {
+                let scale =
+                    async |context: &engine::context::Context<'_>| drop(consume(context, config, &messages).await);
+                universe.invocation(scale).await;
+            }));
+            self.poll(number);
+            return;
+        }
+        self.advance(number);
+        // What touches nothing that another scaler looks at may as well happen at once: no order of it makes a difference.
+        while self.actors[number].standing.values().next().is_some_and(|(side, call, _)| {
+            *side == Side::Before
+                && (call.starts_with("get GITHUB#")
+                    || call.starts_with("generate-jitconfig")
+                    || call.ends_with("NUDGE"))
+        }) {
+            self.advance(number);
+        }
+    }
+
+    /// One call of the scaler; of a launch one half.
+    fn advance(&mut self, number: usize) {
+        let Some((ticket, (side, call, waker))) = self.actors[number].standing.pop_first() else { return };
+        self.universe.steps.call(ticket);
+        waker.wake();
+        self.poll(number);
+        if side == Side::After {
+            return;
+        }
+        let heard = self.universe.steps.heard();
+        let actor = &mut self.actors[number];
+        write!(actor.heard, "{call} {heard:x};").expect("a digest takes everything");
+        // Only a launch is under way long enough for others to act meanwhile.
+        if call.starts_with("RunInstances") {
+            return;
+        }
+        let answered = actor.standing.iter().find(|(_, (side, at, _))| *side == Side::After && *at == call);
+        if let Some(ticket) = answered.map(|(ticket, _)| *ticket)
+            && let Some((_, _, waker)) = actor.standing.remove(&ticket)
+        {
+            self.universe.steps.call(ticket);
+            waker.wake();
+            self.poll(number);
+        }
+    }
+
+    fn poll(&mut self, number: usize) {
+        let actor = &mut self.actors[number];
+        let Some(future) = &mut actor.future else { return };
+        let done = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        for arrival in self.universe.steps.arrivals() {
+            actor.standing.insert(arrival.ticket, (arrival.side, arrival.call, arrival.waker));
+        }
+        if let Poll::Ready(()) = done {
+            self.end(number);
+        }
+    }
+
+    /// What must not be: an invariant that the table or EC2 shows broken, two scalers in the same launch, or more machines
+    /// than jobs.
+    fn wrong(&self) -> Option<String> {
+        if let Some(broken) = self.universe.store.take_broken().into_iter().next() {
+            return Some(broken);
+        }
+        let launching = self.actors.iter().filter_map(|actor| {
+            let mut standing = actor.standing.values();
+            standing.find(|(side, call, _)| *side == Side::After && call.starts_with("RunInstances"))
+        });
+        let mut seen = HashSet::new();
+        for (_, call, _) in launching {
+            if !seen.insert(call) {
+                return Some(format!("S2: two scalers are in {call} at the same time"));
+            }
+        }
+        let launched = self.universe.ec2(|ec2, _| ec2.launches());
+        (launched > JOBS as u64).then(|| format!("S3: {launched} machines for {JOBS} jobs"))
+    }
+
+    fn digest(&self) -> u64 {
+        let mut digest = Digest::default();
+        let mut add = |what: std::fmt::Arguments<'_>| digest.write_fmt(what).expect("a digest takes everything");
+        add(format_args!("{} {} {} ", self.crashes, self.losses, self.later));
+        for actor in &self.actors {
+            add(format_args!("{} {} {:x} ", actor.started, actor.future.is_some(), actor.heard.value()));
+            for (side, call, _) in actor.standing.values() {
+                add(format_args!("{side:?} {call} "));
+            }
+        }
+        for item in self.universe.store.items() {
+            add(format_args!("{item:?}"));
+        }
+        let state = self.universe.state();
+        for machine in state.ec2.instances() {
+            add(format_args!("{} {:?}", machine.id, machine.client_token));
+        }
+        for runner in state.github.registrations() {
+            add(format_args!("{} {}", runner.id, runner.name));
+        }
+        digest.value()
+    }
+}

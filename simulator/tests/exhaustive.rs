@@ -1,0 +1,43 @@
+//! A small world, all of it.
+
+use simulator::exhaustive::explore;
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "takes minutes without optimisation; `make exhaustive` runs it")]
+fn no_order_of_calls_breaks_an_invariant() {
+    let explored = explore(None, |_| {});
+    if let Some((way, wrong)) = &explored.counterexample {
+        panic!("{wrong} after {way:#?}");
+    }
+    assert!(explored.states >= 100_000, "{explored:?}: too small a world");
+    assert!(explored.ends > 1, "{explored:?}");
+}
+
+/// The same world where one thing is missing: what keeps it safe is what we think it is.
+#[cfg(feature = "mutants")]
+mod without {
+    use domain::mutant::Mutant;
+    use simulator::exhaustive::explore;
+
+    fn counterexample(mutant: Mutant) -> String {
+        explore(Some(mutant), |_| {}).counterexample.expect("a counterexample").1
+    }
+
+    #[test]
+    fn the_lease_two_scalers_launch_the_same_batch() {
+        let wrong = counterexample(Mutant::NoLease);
+        assert!(wrong.starts_with("S2"), "{wrong}");
+    }
+
+    #[test]
+    fn the_version_check_two_scalers_fill_the_same_gap() {
+        let wrong = counterexample(Mutant::NoVersionCheck);
+        assert!(wrong.starts_with("S3"), "{wrong}");
+    }
+
+    #[test]
+    fn the_token_a_repeated_launch_is_another() {
+        let wrong = counterexample(Mutant::NoClientToken);
+        assert!(wrong.starts_with("S2") || wrong.starts_with("S3"), "{wrong}");
+    }
+}
