@@ -89,7 +89,7 @@ pub fn explore(mutant: Option<Mutant>, mut told: impl FnMut(usize)) -> Explored 
                 if !known.insert(world.digest()) {
                     return None;
                 }
-                if known.len() % 1000 == 0 {
+                if known.len().is_multiple_of(1000) {
                     told(known.len());
                 }
                 let mut choices = world.choices();

@@ -18,10 +18,11 @@ pub struct Hunt {
     pub straw_man: Option<Violation>,
 }
 
-/// Whether no runner of one pool can take a job of another there: that goes wrong by itself.
+/// Whether it is the world of the demo: no runner of one pool can take a job of another, which goes wrong by itself, and
+/// nothing is kept warm.
 fn is_plain(seed: u64) -> bool {
     let shape = Shape::of(&mut SmallRng::seed_from_u64(seed), 1);
-    shape.pools.iter().all(|pool| pool.name.as_str() != "big")
+    shape.pools.iter().all(|pool| pool.name.as_str() != "big" && pool.warm == 0)
 }
 
 /// Hunts one mistake through so many seeds.
