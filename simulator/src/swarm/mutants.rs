@@ -29,7 +29,8 @@ fn is_plain(seed: u64) -> bool {
 pub fn hunt(mutant: Mutant, first: u64, seeds: u64, jobs: usize) -> Hunt {
     let options =
         |seed| Options { seed, jobs, without: Vec::new(), trace: false, outcomes_only: false, mutant: Some(mutant) };
-    let harmless = |seed| Options { without: Fault::ALL.to_vec(), outcomes_only: true, ..options(seed) };
+    let harmless =
+        |seed| Options { without: Fault::ALL.to_vec(), jobs: jobs.min(20), outcomes_only: true, ..options(seed) };
     let straw_man =
         (first..).filter(|seed| is_plain(*seed)).take(HARMLESS_SEEDS).find_map(|seed| run(&harmless(seed)).violation);
     let found = (0..seeds).find_map(|tried| Some((tried + 1, run(&options(first + tried)).violation?)));
