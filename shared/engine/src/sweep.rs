@@ -103,12 +103,13 @@ enum Reaped {
 /// world left alone.
 pub async fn sweep(context: &Context<'_>, mode: Mode) -> Result<Report, StoreError> {
     let mut report = Report::default();
-    let Some(lock) = lock(context).await? else {
-        tracing::info!("another sweep is under way");
-        return Ok(report);
-    };
     let Some(Item::Config(config)) = context.ports.store.get(&Key::Config).await? else {
         tracing::warn!("no pools are configured: run `drover pools apply`. Nothing is swept");
+        return Ok(report);
+    };
+    // Only now: a sweep that ends here would keep all others out until its deadline.
+    let Some(lock) = lock(context).await? else {
+        tracing::info!("another sweep is under way");
         return Ok(report);
     };
     let mut memory = lock;
