@@ -113,6 +113,7 @@ fn caller(headers: &HeaderMap) -> Caller {
 
 async fn answer(Shared(gateway): Shared<Arc<Gateway>>, headers: HeaderMap, body: Bytes) -> Response {
     let caller = caller(&headers);
+    let token = headers.get("x-amz-security-token").and_then(|token| token.to_str().ok()).unwrap_or_default();
     let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
     match target.rsplit_once('.') {
         Some((service, operation)) => {
@@ -136,7 +137,7 @@ async fn answer(Shared(gateway): Shared<Arc<Gateway>>, headers: HeaderMap, body:
                     _ => gateway.world.look(|state| secrets(state, operation, &body_json)),
                 }
             };
-            let answer = gateway.calls.answer(&caller, service, operation, reply).await;
+            let answer = gateway.calls.answer(&caller, token, service, operation, reply).await;
             gateway.world.touch();
             answer
         }
@@ -161,7 +162,7 @@ async fn answer(Shared(gateway): Shared<Arc<Gateway>>, headers: HeaderMap, body:
                 }
                 gateway.world.act(|state, now| ec2::answer(&mut state.ec2, &form, now))
             };
-            let answer = gateway.calls.answer(&caller, service, &operation, reply).await;
+            let answer = gateway.calls.answer(&caller, token, service, &operation, reply).await;
             gateway.world.touch();
             answer
         }

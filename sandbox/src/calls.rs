@@ -9,6 +9,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 
 /// Who calls, as the access key tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +43,24 @@ pub enum Kill {
 struct Inner {
     counts: Counts,
     trace: Option<Trace>,
+    /// The processes that were started, by what they sign with.
+    processes: BTreeMap<String, u32>,
+    havoc: Option<Havoc>,
 }
+
+/// Kills that come at random calls.
+#[derive(Debug)]
+struct Havoc {
+    random: SmallRng,
+    /// Calls until the next one.
+    next_in: u32,
+    left: usize,
+    done: usize,
+}
+
+/// So many calls are between two kills, at least and at most: a function has to get some work done, and the shortest demo
+/// makes more calls than this.
+const BETWEEN_KILLS: std::ops::Range<u32> = 10..60;
 
 #[derive(Debug)]
 struct Trace {
@@ -59,8 +78,8 @@ pub struct Calls(Mutex<Inner>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Answer,
-    DieBefore,
-    DieAfter,
+    DieBefore(u32),
+    DieAfter(u32),
 }
 
 impl Calls {
@@ -81,9 +100,39 @@ impl Calls {
         trace.map(|trace| trace.calls).unwrap_or_default()
     }
 
-    fn begin(&self, caller: &Caller, service: &'static str, operation: &str) -> Fate {
+    /// A process was started, and signs with that session token.
+    pub(crate) fn started(&self, token: String, process: u32) {
+        self.0.lock().expect("nobody panics while holding it").processes.insert(token, process);
+    }
+
+    /// From now on, kills whoever makes the call that the dice choose, so many times.
+    pub fn wreak_havoc(&self, seed: u64, times: usize) {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let next_in = random.random_range(BETWEEN_KILLS);
+        let havoc = Havoc { random, next_in, left: times, done: 0 };
+        self.0.lock().expect("nobody panics while holding it").havoc = Some(havoc);
+    }
+
+    /// How many processes were killed at random calls.
+    pub fn killed(&self) -> usize {
+        self.0.lock().expect("nobody panics while holding it").havoc.as_ref().map_or(0, |havoc| havoc.done)
+    }
+
+    fn begin(&self, caller: &Caller, token: &str, service: &'static str, operation: &str) -> Fate {
         let mut inner = self.0.lock().expect("nobody panics while holding it");
         *inner.counts.entry((service, operation.to_owned())).or_default() += 1;
+        let process = inner.processes.get(token).copied();
+        if let (Some(havoc), Some(process)) = (&mut inner.havoc, process)
+            && havoc.left > 0
+        {
+            havoc.next_in -= 1;
+            if havoc.next_in == 0 {
+                havoc.next_in = havoc.random.random_range(BETWEEN_KILLS);
+                havoc.left -= 1;
+                havoc.done += 1;
+                return if havoc.random.random() { Fate::DieBefore(process) } else { Fate::DieAfter(process) };
+            }
+        }
         let Some(trace) = &mut inner.trace else { return Fate::Answer };
         if *caller != Caller::Role(trace.role) && *caller != Caller::ControlPlane {
             return Fate::Answer;
@@ -91,32 +140,31 @@ impl Calls {
         let number = trace.calls.len();
         trace.calls.push(format!("{service} {operation}"));
         match trace.kill {
-            Kill::Before(at) if at == number => {
-                end(trace.process);
-                Fate::DieBefore
-            }
-            Kill::After(at) if at == number => Fate::DieAfter,
+            Kill::Before(at) if at == number => Fate::DieBefore(trace.process),
+            Kill::After(at) if at == number => Fate::DieAfter(trace.process),
             Kill::Never | Kill::Before(_) | Kill::After(_) => Fate::Answer,
         }
     }
 
-    /// Counts a call and answers it, unless its caller is to die of it.
+    /// Counts a call and answers it, unless its caller is to die of it. `token` is the session token it is signed with, if
+    /// there is one.
     pub(crate) async fn answer(
         &self,
         caller: &Caller,
+        token: &str,
         service: &'static str,
         operation: &str,
         answer: impl Future<Output = Response>,
     ) -> Response {
-        match self.begin(caller, service, operation) {
+        match self.begin(caller, token, service, operation) {
             Fate::Answer => answer.await,
-            Fate::DieBefore => hang_up(),
-            Fate::DieAfter => {
+            Fate::DieBefore(process) => {
+                end(process);
+                hang_up()
+            }
+            Fate::DieAfter(process) => {
                 drop(answer.await);
-                let inner = self.0.lock().expect("nobody panics while holding it");
-                if let Some(trace) = &inner.trace {
-                    end(trace.process);
-                }
+                end(process);
                 hang_up()
             }
         }

@@ -84,6 +84,8 @@ pub struct Mischief {
     pub duplicate_every: Option<usize>,
     /// Jobs whose `in_progress` is posted after their `completed`.
     pub reorder_every: Option<usize>,
+    /// Deliveries that do not arrive, and are answered 503 on the way; redeliveries do.
+    pub lose_every: Option<usize>,
 }
 
 /// What was done on purpose.
@@ -93,6 +95,8 @@ pub struct Done {
     pub duplicated: usize,
     /// Jobs whose end was told before their beginning.
     pub reordered: usize,
+    /// Deliveries that did not arrive.
+    pub lost: usize,
 }
 
 /// A delivery that was not sent.
@@ -162,7 +166,7 @@ impl Webhooks {
         if action == "queued" && self.withheld.lock().expect("nobody panics while holding it").remove(&job) {
             return;
         }
-        let (twice, after) = {
+        let (lost, twice, after) = {
             let mut sent = self.sent.lock().expect("nobody panics while holding it");
             let number = sent.deliveries;
             sent.deliveries += 1;
@@ -176,17 +180,33 @@ impl Webhooks {
                 return;
             }
             let after = if action == "completed" { sent.held.remove(&job) } else { None };
-            let twice = strikes(self.mischief.duplicate_every, number);
+            let lost = !delivery.redelivery && strikes(self.mischief.lose_every, number);
+            let twice = !lost && strikes(self.mischief.duplicate_every, number);
+            sent.done.lost += usize::from(lost);
             sent.done.duplicated += usize::from(twice);
             sent.done.reordered += usize::from(after.is_some());
-            (twice, after)
+            (lost, twice, after)
         };
-        self.post(&delivery).await;
+        if lost {
+            self.world.act(|state, now| {
+                state.github.record_answer(delivery.id, Answer::Status(503), Duration::ZERO, now);
+            });
+        } else {
+            self.post(&delivery).await;
+        }
         if twice {
             self.post(&delivery).await;
         }
         if let Some(held) = after {
             self.post(&held).await;
+        }
+    }
+
+    /// Posts what is still held back: the end of its job will not be told.
+    pub async fn release(&self) {
+        let held = std::mem::take(&mut self.sent.lock().expect("nobody panics while holding it").held);
+        for delivery in held.values() {
+            self.post(delivery).await;
         }
     }
 

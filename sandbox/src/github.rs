@@ -128,7 +128,7 @@ async fn renamed(api: Shared<Arc<Api>>, mut request: Request, next: Next) -> Res
             let body =
                 json!({ "message": message, "url": location, "documentation_url": "https://docs.github.com/rest" });
             let answer = async { (status, [("location", location)], Json(body)).into_response() };
-            api.calls.answer(&Caller::ControlPlane, "GitHub", "a repository's old name", answer).await
+            api.calls.answer(&Caller::ControlPlane, "", "GitHub", "a repository's old name", answer).await
         }
         ["repositories", id, ..] => {
             let rest = parts[2..].join("/");
@@ -234,7 +234,7 @@ async fn convert_manifest(api: Shared<Arc<Api>>, Path(code): Path<String>) -> Re
             respond(state, Charged::Anonymous, done, now)
         })
     };
-    api.calls.answer(&Caller::ControlPlane, "GitHub", "POST /app-manifests/{code}/conversions", answer).await
+    api.calls.answer(&Caller::ControlPlane, "", "GitHub", "POST /app-manifests/{code}/conversions", answer).await
 }
 
 async fn runner_groups(api: Shared<Arc<Api>>, Path(org): Org, query: Query<List>, headers: HeaderMap) -> Response {
@@ -459,7 +459,7 @@ impl Api {
                 respond(state, Charged::App, done, now)
             })
         };
-        self.calls.answer(&Caller::ControlPlane, "GitHub", operation, answer).await
+        self.calls.answer(&Caller::ControlPlane, "", "GitHub", operation, answer).await
     }
 
     /// A call in an installation's name, by its token. Whoever has the answer already is told so, for free.
@@ -496,7 +496,7 @@ impl Api {
                 Err(error) => respond(state, Charged::Anonymous, Err(error), now),
             })
         };
-        self.calls.answer(&Caller::ControlPlane, "GitHub", operation, answer).await
+        self.calls.answer(&Caller::ControlPlane, "", "GitHub", operation, answer).await
     }
 
     /// RS256; by GitHub's own clock `iat` is not in the future and `exp` at most ten minutes in it; `iss` the app.

@@ -4,7 +4,7 @@ use anyhow::Context;
 use toml::{Table, Value};
 
 /// The short ones.
-pub const HURRY: [(&str, &str); 10] = [
+pub const HURRY: [(&str, &str); 11] = [
     ("idle_grace", "2s"),
     ("unbound_grace", "2s"),
     ("orphan_grace", "5s"),
@@ -13,6 +13,7 @@ pub const HURRY: [(&str, &str); 10] = [
     ("confirm_gap", "1s"),
     ("lease_margin", "2s"),
     ("job_check", "5s"),
+    ("poll_interval", "3s"),
     ("backoff_min", "1s"),
     ("backoff_max", "5s"),
 ];
@@ -27,6 +28,19 @@ pub fn hurried(pools: &str) -> anyhow::Result<String> {
     let defaults = defaults.as_table_mut().context("[defaults] is no table")?;
     for (name, time) in HURRY {
         defaults.entry(name).or_insert_with(|| Value::String(time.to_owned()));
+    }
+    Ok(table.to_string())
+}
+
+/// A pool file in which every pool has these fields, whatever it says itself.
+///
+/// # Errors
+/// When it is not TOML, or has no pools.
+pub fn with_fields(pools: &str, fields: &[(&str, Value)]) -> anyhow::Result<String> {
+    let mut table: Table = pools.parse()?;
+    let pools = table.get_mut("pool").and_then(Value::as_array_mut).context("there is no [[pool]]")?;
+    for pool in pools.iter_mut().filter_map(Value::as_table_mut) {
+        pool.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
     }
     Ok(table.to_string())
 }

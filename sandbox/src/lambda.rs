@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use world::sqs::Received;
 
+use crate::calls::Calls;
 use crate::state::{World, until};
 
 /// How long one wait for an answer takes at most. The Runtime API simulator can miss the moment when an answer arrives
@@ -39,6 +40,7 @@ pub struct Function {
     idle: Mutex<Vec<Environment>>,
     concurrency: Semaphore,
     started: AtomicUsize,
+    calls: Arc<Calls>,
 }
 
 /// A process and its Runtime API.
@@ -79,6 +81,7 @@ impl Function {
         timeout: Duration,
         concurrency: usize,
         logs: PathBuf,
+        calls: Arc<Calls>,
     ) -> Self {
         Self {
             name,
@@ -89,6 +92,7 @@ impl Function {
             idle: Mutex::default(),
             concurrency: Semaphore::new(concurrency),
             started: AtomicUsize::new(0),
+            calls,
         }
     }
 
@@ -101,16 +105,22 @@ impl Function {
             .context("the Runtime API does not start")?;
         let number = self.started.fetch_add(1, Ordering::Relaxed) + 1;
         let log = std::fs::File::create(self.logs.join(format!("{}-{number}.log", self.name)))?;
+        // What tells one process of a function from another in the requests it makes.
+        let token = format!("{}-{number}", self.name);
         let process = Command::new(&self.program)
             .env_clear()
             .envs(simulator.lambda_env_vars())
             .envs(self.environment.iter().cloned())
+            .env("AWS_SESSION_TOKEN", &token)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot start {}", self.program.display()))?;
+        if let Some(id) = process.id() {
+            self.calls.started(token, id);
+        }
         Ok(Environment { simulator, process })
     }
 

@@ -56,6 +56,8 @@ pub struct Machines {
     pub own_url: String,
     running: Mutex<BTreeMap<String, Machine>>,
     inboxes: Mutex<BTreeMap<RunnerId, Inbox>>,
+    /// Which machine each runner connected from, those that are gone included.
+    hosts: Mutex<BTreeMap<RunnerId, InstanceId>>,
 }
 
 /// What a runner was told and has not fetched.
@@ -90,8 +92,8 @@ impl Machines {
         aws_url: String,
         own_url: String,
     ) -> Self {
-        let (running, inboxes) = (Mutex::default(), Mutex::default());
-        Self { world, agent, stand_in, folder, aws_url, own_url, running, inboxes }
+        let (running, inboxes, hosts) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { world, agent, stand_in, folder, aws_url, own_url, running, inboxes, hosts }
     }
 
     /// The machine is up: its agent starts.
@@ -144,6 +146,10 @@ impl Machines {
                 state.github.disconnect(runner, now);
             });
         }
+    }
+
+    pub(crate) fn host_of(&self, runner: RunnerId) -> Option<InstanceId> {
+        self.hosts.lock().expect("nobody panics while holding it").get(&runner).cloned()
     }
 
     /// Every machine loses its power: the sandbox ends.
@@ -236,6 +242,8 @@ async fn connect(machines: Shared<Arc<Machines>>, Path(instance): Path<String>, 
     let (tell, told) = mpsc::unbounded_channel();
     let connected = machines.world.act(|state, now| {
         let runner = state.github.connect(&secret, now)?;
+        let host = InstanceId(instance.clone());
+        machines.hosts.lock().expect("nobody panics while holding it").insert(runner, host);
         state.sessions.insert(runner, tell);
         Ok::<_, world::github::Unknown>(runner)
     });

@@ -104,6 +104,8 @@ pub struct Options {
     pub sweep_every: Duration,
     /// The scaler's timeout; with it ends the lease of what it began.
     pub scaler_timeout: Duration,
+    /// The janitor's timeout; with it ends its lock.
+    pub janitor_timeout: Duration,
 }
 
 impl Default for Options {
@@ -133,6 +135,7 @@ impl Default for Options {
             window: Duration::ZERO,
             sweep_every: Duration::from_secs(2),
             scaler_timeout: Duration::from_secs(60),
+            janitor_timeout: Duration::from_secs(60),
         }
     }
 }
@@ -278,11 +281,12 @@ impl Sandbox {
         let logs = folder_of("functions")?;
         let function = |name: &'static str, timeout: Duration, concurrency: usize| {
             let environment = environment(name, &aws_url, &github_url);
-            Arc::new(Function::new(name, programs.join(name), environment, timeout, concurrency, logs.clone()))
+            let (program, logs, calls) = (programs.join(name), logs.clone(), calls.clone());
+            Arc::new(Function::new(name, program, environment, timeout, concurrency, logs, calls))
         };
         let ingest = function("ingest", Duration::from_secs(10), 4);
         let scaler = function("scaler", options.scaler_timeout, 2);
-        let janitor = function("janitor", Duration::from_secs(60), 1);
+        let janitor = function("janitor", options.janitor_timeout, 1);
         let (listener, hook_url) = listen().await?;
         tasks.spawn(serve(listener, function_url(ingest.clone())));
         let hook = HookConfig { url: hook_url.clone(), secret: Some(webhook_secret), ..HookConfig::default() };
@@ -445,9 +449,23 @@ impl Sandbox {
             (once && told && leftovers(state) == (0, 0) && state.sqs.bodies(QUEUE).is_empty()).then_some(())
         };
         let waited = self.world.until("all jobs served once, nothing left", patience, served).await;
-        let killed = self.world.look(|state| state.github.killed().map(|job| job.id).collect::<Vec<_>>());
+        let killed = self.killed_by_us();
         ensure!(killed.is_empty(), "killed while running: {killed:?}");
         waited
+    }
+
+    /// The machine on which a runner is, or was.
+    pub fn host_of(&self, runner: github::RunnerId) -> Option<ec2::InstanceId> {
+        self.machines.host_of(runner)
+    }
+
+    /// Jobs whose machine was ended under them, and not by EC2.
+    pub fn killed_by_us(&self) -> Vec<JobId> {
+        let taken = |state: &State, job: &github::Job| {
+            let host = job.history.started.last().and_then(|start| self.host_of(start.runner));
+            host.and_then(|host| state.ec2.instance(&host)?.end) == Some(ec2::EndCause::Ec2)
+        };
+        self.world.look(|state| state.github.killed().filter(|job| !taken(state, job)).map(|job| job.id).collect())
     }
 
     /// The scaler consumes what is on the queue, once.

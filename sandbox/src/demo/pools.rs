@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use domain::ids::{Owner, Repository, Scope};
 use drover::pool_file::{PoolFile, Written};
 
-use crate::hurry::hurried;
+use crate::hurry::{hurried, with_fields};
 use crate::sandbox::Fenced;
 
 /// A pool file that was read.
@@ -29,7 +29,8 @@ pub(crate) struct Target {
 type Admitted = BTreeMap<(Owner, u64), Vec<Repository>>;
 
 impl Pools {
-    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+    /// `fields` stand in every pool, whatever the file says.
+    pub(crate) fn read(path: &Path, fields: &[(&str, toml::Value)]) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let file = PoolFile::parse(&text);
         if !file.errors.is_empty() {
@@ -39,7 +40,7 @@ impl Pools {
         if let Some(pool) = fixed {
             bail!("pool {}: the demo can only make launch templates by name, not {}", pool.name, pool.launch_template);
         }
-        Ok(Self { hurried: hurried(&text)?, pools: file.pools })
+        Ok(Self { hurried: with_fields(&hurried(&text)?, fields)?, pools: file.pools })
     }
 
     fn served_by(pool: &Written) -> String {

@@ -6,16 +6,9 @@ use anyhow::ensure;
 use drover::output::table;
 use world::github::{Conclusion, JobId, JobState};
 
+use super::faults::{Injected, latest};
 use crate::calls::Counts;
 use crate::sandbox::{DEAD_LETTERS, Sandbox};
-
-/// How often each misbehaviour really happened; None if it was not asked for.
-pub(crate) struct Injected {
-    pub(crate) duplicate: Option<usize>,
-    pub(crate) reorder: Option<usize>,
-    pub(crate) steal: Option<usize>,
-    pub(crate) cancel: Option<usize>,
-}
 
 /// The models' judgement.
 pub(crate) struct Verdict {
@@ -23,19 +16,22 @@ pub(crate) struct Verdict {
     cancelled: usize,
     served_once: usize,
     killed: usize,
+    /// Killed by EC2, which takes its spot machines when it likes.
+    taken: usize,
     launches: u64,
     pick_up: Vec<f64>,
     machines_left: usize,
     runners_left: usize,
     dead_letters: usize,
     counts: Counts,
-    injected: Injected,
+    injected: Vec<Injected>,
 }
 
 impl Verdict {
-    pub(crate) fn of(sandbox: &Sandbox, ours: &[JobId], cancelled: &[JobId], injected: Injected) -> Self {
+    pub(crate) fn of(sandbox: &Sandbox, ours: &[JobId], cancelled: &[JobId], injected: Vec<Injected>) -> Self {
         let counts = sandbox.calls.counts();
         let (machines_left, runners_left) = sandbox.leftovers();
+        let killed = sandbox.killed_by_us().len();
         sandbox.world.look(|state| {
             let jobs = ours.iter().filter_map(|id| state.github.job(*id));
             let mut pick_up: Vec<f64> = jobs
@@ -44,15 +40,18 @@ impl Verdict {
                 .map(|(queued, start)| start.at.duration_since(*queued).as_secs_f64())
                 .collect();
             pick_up.sort_by(f64::total_cmp);
-            let served = jobs.filter(|job| {
+            // A job that lost its machine to EC2 is served by the one it is run again as.
+            let last = jobs.filter(|job| !cancelled.contains(&job.id)).filter_map(|job| latest(state, job.id));
+            let served = last.filter(|job| {
                 let succeeded = matches!(job.state, JobState::Completed { conclusion: Conclusion::Success, .. });
-                !cancelled.contains(&job.id) && job.served_once() && succeeded
+                job.served_once() && succeeded
             });
             Self {
                 jobs: ours.len(),
                 cancelled: cancelled.len(),
                 served_once: served.count(),
-                killed: state.github.killed().count(),
+                killed,
+                taken: state.github.killed().count() - killed,
                 launches: state.ec2.launches(),
                 pick_up,
                 machines_left,
@@ -78,9 +77,8 @@ impl Verdict {
         ensure!(self.machines_left == 0, "{} machines are left", self.machines_left);
         ensure!(self.runners_left == 0, "{} registrations are left", self.runners_left);
         ensure!(self.dead_letters == 0, "{} messages are dead letters", self.dead_letters);
-        let Injected { duplicate, reorder, steal, cancel } = &self.injected;
-        for (name, times) in [("duplicate", duplicate), ("reorder", reorder), ("steal", steal), ("cancel", cancel)] {
-            ensure!(*times != Some(0), "--{name} was asked for and never happened");
+        for Injected { flag, times, .. } in &self.injected {
+            ensure!(*times > 0, "--{flag} was asked for and never happened");
         }
         Ok(())
     }
@@ -92,25 +90,51 @@ impl fmt::Display for Verdict {
             vec!["jobs".to_owned(), self.jobs.to_string()],
             vec!["  served exactly once".to_owned(), self.served_once.to_string()],
             vec!["  cancelled".to_owned(), self.cancelled.to_string()],
-            vec!["  killed".to_owned(), self.killed.to_string()],
+            vec!["  killed by Drover".to_owned(), self.killed.to_string()],
+            vec!["  killed by EC2, and run again".to_owned(), self.taken.to_string()],
             vec!["launches".to_owned(), self.launches.to_string()],
             vec!["pick-up time p50".to_owned(), self.percentile(0.5)],
             vec!["pick-up time p99".to_owned(), self.percentile(0.99)],
             vec!["leftovers".to_owned(), (self.machines_left + self.runners_left).to_string()],
             vec!["dead letters".to_owned(), self.dead_letters.to_string()],
         ];
-        let Injected { duplicate, reorder, steal, cancel } = &self.injected;
-        let injected = [
-            ("deliveries posted twice", duplicate),
-            ("ends told before beginnings", reorder),
-            ("runners stolen", steal),
-            ("jobs cancelled", cancel),
-        ];
-        for (what, times) in injected {
-            rows.extend(times.map(|times| vec![what.to_owned(), times.to_string()]));
-        }
+        rows.extend(self.injected.iter().map(|it| vec![it.what.to_owned(), it.times.to_string()]));
         write!(f, "{}", table(&["WHAT", "HOW MANY"], rows))?;
         let calls = self.counts.iter().map(|((service, call), n)| vec![format!("{service} {call}"), n.to_string()]);
         write!(f, "\n{}", table(&["API CALLS", "HOW MANY"], calls))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(injected: Vec<Injected>) -> Verdict {
+        Verdict {
+            jobs: 2,
+            cancelled: 1,
+            served_once: 1,
+            killed: 0,
+            taken: 0,
+            launches: 1,
+            pick_up: Vec::new(),
+            machines_left: 0,
+            runners_left: 0,
+            dead_letters: 0,
+            counts: Counts::new(),
+            injected,
+        }
+    }
+
+    #[test]
+    fn what_was_asked_for_and_never_happened_is_no_success() {
+        let injected = |times| vec![Injected { flag: "quota", what: "launches refused for a quota", times }];
+        assert!(verdict(injected(1)).judge().is_ok());
+        assert!(verdict(injected(0)).judge().is_err_and(|error| error.to_string().contains("--quota")));
+        assert!(Verdict { killed: 1, ..verdict(Vec::new()) }.judge().is_err());
+        assert!(Verdict { taken: 1, ..verdict(Vec::new()) }.judge().is_ok(), "EC2 may");
+        assert!(Verdict { served_once: 0, ..verdict(Vec::new()) }.judge().is_err());
+        let shown = verdict(injected(3)).to_string();
+        assert!(shown.contains("launches refused for a quota") && shown.contains('3'), "{shown}");
     }
 }

@@ -65,6 +65,11 @@ impl Ec2 {
         id.into()
     }
 
+    /// Every subnet, without a call.
+    pub fn subnets(&self) -> impl Iterator<Item = &SubnetId> {
+        self.subnets.keys()
+    }
+
     /// DescribeSubnets, in one page.
     pub fn describe_subnets(
         &mut self,

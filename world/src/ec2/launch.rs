@@ -49,6 +49,9 @@ impl Ec2 {
         let instance_type = request.instance_type.clone().unwrap_or_else(|| data.instance_type.clone());
         let rng = &mut self.rng;
         if let Some(refusal) = self.faults.refusal(&request, &instance_type, || rng.random()) {
+            if let Some(code) = refusal.code() {
+                *self.struck.entry(code).or_default() += 1;
+            }
             return Err(refusal);
         }
         if self.config.throttle && !self.throttle.run_instances.take(f64::from(request.max_count), now) {

@@ -177,6 +177,7 @@ pub struct Ec2 {
     throttle: Throttle,
     calls: BTreeMap<Operation, u64>,
     launches: u64,
+    struck: BTreeMap<Code, u64>,
     ended: Vec<Ended>,
     entered: Vec<Entered>,
 }
@@ -197,6 +198,7 @@ impl Ec2 {
             throttle: Throttle::published(),
             calls: BTreeMap::new(),
             launches: 0,
+            struck: BTreeMap::new(),
             ended: Vec::new(),
             entered: Vec::new(),
         }
@@ -225,6 +227,11 @@ impl Ec2 {
     /// How many machines were ever launched.
     pub fn launches(&self) -> u64 {
         self.launches
+    }
+
+    /// How often [`Faults::refusals`] struck, by code.
+    pub fn struck(&self) -> &BTreeMap<Code, u64> {
+        &self.struck
     }
 
     /// Every instance that ended, by whom and when.

@@ -120,6 +120,10 @@ fn capacity_runs_out_into_a_partial_launch_and_then_a_refusal() {
     assert_eq!(Code::InsufficientInstanceCapacity.status(), 500);
 
     ec2.faults.capacity.clear();
+    let quota = Refusal { matches: LaunchMatch::default(), code: Code::VcpuLimitExceeded, when: When::Next(1) };
+    ec2.faults.refusals.push(quota);
+    assert_eq!(ec2.run_instances(more.clone(), at(2)).unwrap_err().code(), Some(Code::VcpuLimitExceeded));
+    assert_eq!(ec2.struck(), &BTreeMap::from([(Code::VcpuLimitExceeded, 1)]));
     assert_eq!(ec2.run_instances(more, at(2)).unwrap().instances.len(), 3, "a failed call has not used its token");
 }
 

@@ -81,12 +81,25 @@ pub struct Faults {
     pub broken: VecDeque<(Endpoint, u16)>,
     /// Calls that fail in this very way, in their order: a limit, a name that is taken, a permission that is gone.
     pub failures: VecDeque<(Endpoint, Failure)>,
+    /// Every call is answered with 503.
+    pub down: bool,
+    /// Until then every call of an installation meets a secondary limit, used or not.
+    pub limited_until: Option<Timestamp>,
     /// The share of webhooks that GitHub never attempts, from 0 to 1.
     pub never_attempted: f64,
     /// For so long after a runner became busy, lists still call it idle.
     pub busy_lag: Duration,
     /// An idle JIT runner is removed after so long, as some report.
     pub idle_limit: Option<Duration>,
+}
+
+/// How often lasting faults struck.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Struck {
+    /// Calls answered with 503 because of [`Faults::down`].
+    pub down: u64,
+    /// Calls refused because of [`Faults::limited_until`].
+    pub limited: u64,
 }
 
 /// What GitHub tells its driver.
@@ -158,6 +171,7 @@ pub struct GitHub {
     agenda: Agenda<Due>,
     usage: limits::Usage,
     calls: BTreeMap<Endpoint, u64>,
+    struck: Struck,
     last_id: u64,
 }
 
@@ -186,6 +200,7 @@ impl GitHub {
             agenda: Agenda::new(),
             usage: limits::Usage::default(),
             calls: BTreeMap::new(),
+            struck: Struck::default(),
             // GitHub's ids are large; small ones would hide a confusion of an id with an index or a count.
             last_id: 40_000_000_000,
         }
@@ -199,6 +214,11 @@ impl GitHub {
     /// How often each endpoint was called, refused calls included.
     pub fn calls(&self) -> &BTreeMap<Endpoint, u64> {
         &self.calls
+    }
+
+    /// How often lasting faults struck.
+    pub fn struck(&self) -> Struck {
+        self.struck
     }
 
     /// Every job, by id.
@@ -230,6 +250,15 @@ impl GitHub {
     /// call took effect, gets lost.
     fn admit(&mut self, caller: Caller, endpoint: Endpoint, now: Timestamp) -> Result<Reply, Failure> {
         *self.calls.entry(endpoint).or_default() += 1;
+        if self.faults.down {
+            self.struck.down += 1;
+            return Err(Failure::Broken(503));
+        }
+        if let (Some(until), Caller::Installation(_)) = (self.faults.limited_until.filter(|until| *until > now), caller)
+        {
+            self.struck.limited += 1;
+            return Err(Failure::SecondaryLimit { until });
+        }
         self.usage.charge(&self.config.limits, caller, endpoint, now)?;
         if let Some(status) = take_first(&mut self.faults.broken, endpoint) {
             return Err(Failure::Broken(status));

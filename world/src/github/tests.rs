@@ -306,3 +306,19 @@ fn a_job_is_run_again_only_after_its_whole_run_ended() {
     let again = world.github.rerun_job(world.acme, "acme", "rocket", first, at(4)).unwrap();
     assert_eq!(world.github.job(again).unwrap().attempt, 2);
 }
+
+#[test]
+fn lasting_faults_strike_until_they_end_and_are_counted() {
+    let mut world = world(15);
+    let scope = world.scope.clone();
+    let list = |world: &mut World, now| world.github.list_runners(world.acme, &scope, None, Paging::default(), now);
+    world.github.faults.down = true;
+    assert_eq!(list(&mut world, at(0)).unwrap_err(), Failure::Broken(503));
+    assert_eq!(world.github.get_app(at(0)).unwrap_err(), Failure::Broken(503));
+    world.github.faults.down = false;
+    world.github.faults.limited_until = Some(at(5));
+    assert_eq!(list(&mut world, at(4)).unwrap_err(), Failure::SecondaryLimit { until: at(5) });
+    assert!(world.github.get_app(at(4)).is_ok(), "the app has limits of its own");
+    assert!(list(&mut world, at(5)).is_ok());
+    assert_eq!(world.github.struck(), Struck { down: 2, limited: 1 });
+}
