@@ -109,7 +109,7 @@ async fn a_job_is_listed_and_explained_and_its_name_cannot_command_the_terminal(
     let explained = sandbox.drover(&["explain", &job.to_string()]).await.unwrap();
     assert_eq!(code(&explained), 0);
     let said = text(&explained);
-    assert!(said.contains("[2J31m$(reboot) build") && said.contains("A machine is on its way."), "{said}");
+    assert!(said.contains("[2J31m$(reboot) build") && said.contains("a machine is on its way"), "{said}");
     assert!(!said.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{said:?}");
     let page = format!("https://github.com/octo-org/widgets/actions/runs/1/job/{job}");
     let as_json = sandbox.drover(&["--json", "explain", &page]).await.unwrap();

@@ -12,7 +12,7 @@ use sandbox::sandbox::{Driven, Options, QUEUE, Sandbox};
 const AT_A_TIME: usize = 8;
 
 /// More than the reserve that the scaler wants before it begins an effect, and what the effects take.
-const SCALER_TIMEOUT: Duration = Duration::from_secs(11);
+const SCALER_TIMEOUT: Duration = Duration::from_secs(13);
 
 /// One life: so many jobs on the queue, a scaler that has just started and is killed then. Gives what it called.
 async fn life(jobs: usize, kill: Kill) -> anyhow::Result<Vec<String>> {

@@ -355,10 +355,12 @@ fn unserved(pool: &Pool, view: &PoolView, now: Timestamp) -> Vec<WaitingJob> {
 }
 
 impl Slot {
-    /// The slot with a decision to stop it; the retirement belongs to whoever decides until `lease`.
+    /// The slot with a decision to stop it, which the newest reason explains; the retirement belongs to whoever decides until
+    /// `lease`.
     #[must_use]
     pub fn stopped(mut self, why: StopReason, now: Timestamp, lease: Timestamp) -> Self {
-        self.stop.get_or_insert(Stop { why, at: now });
+        let at = self.stop.map_or(now, |before| before.at);
+        self.stop = Some(Stop { why, at });
         self.tries = 0;
         self.next_at = lease;
         self

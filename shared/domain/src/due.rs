@@ -93,6 +93,11 @@ pub fn owed(slot: &Slot) -> Option<Effect> {
     }
 }
 
+/// Whether its stop is being carried out. That of a runner which turned out to have a job is not: it came too late.
+pub fn is_being_retired(slot: &Slot) -> bool {
+    matches!(owed(slot), Some(Effect::Retire(_)))
+}
+
 /// How long to wait after so many tries in vain: doubles from the pool's `backoff_min` to its `backoff_max`, less up to a
 /// quarter, so that what failed together is not tried again together. `subject` picks how much less; the same subject and
 /// try always wait the same.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::due::is_being_retired;
 use crate::ids::{BatchTag, InstanceId, PoolName, RunnerId, RunnerName, Scope, SlotId};
 use crate::item::{Condemned, Instance, Standing};
 use crate::mutant::{self, Mutant};
@@ -232,10 +233,11 @@ fn judge_open(subject: &Subject<'_>, slot: &Slot, halted: bool, now: Timestamp) 
     }
 }
 
-/// A slot that is stopped already is on its way; only the end of its life overrides another reason.
+/// A slot that is being retired is on its way; only the end of its life overrides another reason.
 fn stopped_or(slot: &Slot, why: StopReason) -> Verdict {
     match &slot.stop {
-        Some(stop) if stop.why == why || why != StopReason::MaxLife => Verdict::Normal,
+        Some(stop) if stop.why == why => Verdict::Normal,
+        Some(_) if why != StopReason::MaxLife && is_being_retired(slot) => Verdict::Normal,
         Some(_) | None => Verdict::Stop(why),
     }
 }

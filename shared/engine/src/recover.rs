@@ -188,9 +188,10 @@ pub(crate) async fn search(context: &Context<'_>, config: &Config, memory: &mut 
             }
             Err(error) => {
                 tracing::warn!(%repository, "{repository} cannot be searched for jobs: {error}");
-                found.failed += 1;
-                // The account as a whole may be out of reach; the next sweep looks again.
-                quiet.insert(owner, matches!(error, GitHubError::Limited { .. } | GitHubError::Denied(_)));
+                // The account as a whole may be out of reach, which its list of runners showed already.
+                let all_of_it = matches!(error, GitHubError::Limited { .. } | GitHubError::Denied(_));
+                found.failed += usize::from(!all_of_it);
+                quiet.insert(owner, all_of_it);
             }
         }
     }

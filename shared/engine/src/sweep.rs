@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::decide::{BOOT_FAILURES, BOOT_FAILURES_ALLOWED};
+use domain::due::is_being_retired;
 use domain::event::{Stream, What};
 use domain::ids::{InstanceId, PoolName, Repository, RunnerId, Scope, SlotId};
 use domain::item::{Circuit, Condemned, Config, Instance, Item, Janitor, Key, Standing};
@@ -465,7 +466,7 @@ async fn stop(
     // What was judged may have moved on since: a runner that has a job by now is not stopped for having none.
     let still = match why {
         StopReason::BootFailure => matches!(found.state, SlotState::Configured { .. }) && found.stop.is_none(),
-        StopReason::RunnerEnded | StopReason::Halted => found.rank() < 5 && found.stop.is_none(),
+        StopReason::RunnerEnded | StopReason::Halted => found.rank() < 5 && !is_being_retired(found),
         StopReason::MaxLife => true,
         StopReason::Surplus | StopReason::Interrupted | StopReason::Recycled | StopReason::Operator => {
             found.stop.is_none()
