@@ -128,7 +128,7 @@ pub struct Webhooks {
 #[derive(Debug, Default)]
 struct Sent {
     deliveries: usize,
-    jobs: BTreeMap<JobId, usize>,
+    begun: usize,
     held: BTreeMap<JobId, Delivery>,
     done: Done,
 }
@@ -170,12 +170,12 @@ impl Webhooks {
             let mut sent = self.sent.lock().expect("nobody panics while holding it");
             let number = sent.deliveries;
             sent.deliveries += 1;
-            let next = sent.jobs.len();
-            let job_number = *sent.jobs.entry(job).or_insert(next);
             let strikes = |every: Option<usize>, number: usize| every.is_some_and(|every| number.is_multiple_of(every));
-            let reorder = strikes(self.mischief.reorder_every, job_number);
+            // Counted by beginnings: a job that is cancelled before has none to hold back.
+            let reorder = action == "in_progress" && strikes(self.mischief.reorder_every, sent.begun);
+            sent.begun += usize::from(action == "in_progress");
             let is_over = self.world.look(|state| state.github.job(job).is_some_and(|job| job.completed_at.is_some()));
-            if reorder && action == "in_progress" && !is_over {
+            if reorder && !is_over {
                 sent.held.insert(job, delivery);
                 return;
             }

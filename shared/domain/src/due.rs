@@ -107,10 +107,15 @@ pub fn backoff(pool: &Pool, tries: u32, subject: &str) -> SignedDuration {
     spread(least.saturating_mul(1 << tries.min(16)).min(most), tries, subject)
 }
 
-/// How long to wait after EC2 throttled a launch: its bucket refills two calls a second.
-pub fn throttle_backoff(tries: u32, subject: &str) -> SignedDuration {
-    let longest = SignedDuration::from_secs(30);
-    spread(SignedDuration::from_secs(2).saturating_mul(1 << tries.min(8)).min(longest), tries, subject)
+/// How long to wait after EC2 throttled a launch so often in a row. Its bucket of five calls refills two a second: it is full
+/// again after three seconds, unless others of the account empty it.
+pub fn throttle_backoff(times: u32, subject: &str) -> SignedDuration {
+    let longest = SignedDuration::from_secs(10);
+    spread(
+        SignedDuration::from_secs(2).saturating_mul(1 << times.saturating_sub(1).min(8)).min(longest),
+        times,
+        subject,
+    )
 }
 
 fn spread(wait: SignedDuration, tries: u32, subject: &str) -> SignedDuration {

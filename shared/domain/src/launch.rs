@@ -259,9 +259,12 @@ fn go_on(
 /// other launch of the pool is tried either.
 pub fn throttled(view: &PoolView, batch: &Batch, now: Timestamp) -> Transaction {
     let last = view.meta.throttled.as_ref().filter(|last| now.duration_since(last.until) < THROTTLE_FORGOTTEN_AFTER);
+    // Launches that were under way together are refused together: that is one throttling and not several.
+    if let Some(last) = last.filter(|last| last.until > now) {
+        return Transaction::new().put(Batch { next_at: last.until, ..batch.clone() });
+    }
     let times = last.map_or(1, |last| last.times.saturating_add(1));
     let until = now + throttle_backoff(times, &batch.tag().to_string());
-    let until = last.map_or(until, |last| last.until.max(until));
     let meta = Meta { throttled: Some(Throttle { until, times }), ..view.meta.clone() };
     Transaction::new().put(meta).put(Batch { next_at: until, ..batch.clone() })
 }
