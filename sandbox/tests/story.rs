@@ -121,7 +121,14 @@ async fn a_machine_that_ec2_takes_before_its_job_began_is_replaced_at_once() -> 
     let job = push(&sandbox, Duration::from_secs(1));
     let launched = |state: &sandbox::state::State| state.ec2.instances().next().map(|instance| instance.id.clone());
     let taken = sandbox.world.until("a machine", PATIENCE, launched).await?;
+    // Of a machine that is not bound yet nobody would know whose it is; then it is the sweep's.
+    let bound = |state: &sandbox::state::State| state.github.registrations().next().map(drop);
+    sandbox.world.until("it is bound", PATIENCE, bound).await?;
     sandbox.world.act(|state, now| state.ec2.fail_host(&taken, now));
+    let replaced = |state: &sandbox::state::State| (state.ec2.launches() == 2).then_some(());
+    sandbox.world.until("another machine, without a sweep", PATIENCE, replaced).await?;
+    // What is left of the first one's registration is the sweep's.
+    sandbox.sweep().await?;
     sandbox.settle(&[job], PATIENCE).await?;
     sandbox.world.look(|state| {
         assert_eq!(state.ec2.launches(), 2);

@@ -90,7 +90,13 @@ impl PoolView {
 
     /// The slots that a queued job can count on.
     pub fn supply(&self, now: Timestamp) -> impl Iterator<Item = &Slot> {
-        self.slots.values().filter(move |slot| slot.is_supply(now))
+        self.slots.values().filter(move |slot| slot.is_supply(now) && (slot.is_live() || self.may_have_run_one(slot)))
+    }
+
+    /// Whether a machine that went away may have run one of the jobs that wait: not once GitHub said, later than that, that
+    /// every one of them is still queued.
+    fn may_have_run_one(&self, slot: &Slot) -> bool {
+        slot.gone_at.is_some_and(|gone| self.waiting.values().any(|job| job.open && job.checked_at < gone))
     }
 
     /// How many slots count against the pool's maximum.

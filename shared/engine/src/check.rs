@@ -34,8 +34,13 @@ pub(crate) async fn check(
         return Ok(None);
     }
     let again_at = asked_at + pool.timings.job_check.duration();
+    // A machine that went away without a word did not run a job that still waits: there may be one to replace.
+    let fates = view.slots.values().any(|slot| slot.is_fate_unknown(asked_at)).then_some(asked_at);
     match context.ports.github.job(&waiting.repository, job).await {
-        Ok(Some(said)) => answered(context, config, waiting, said, asked_at, again_at).await,
+        Ok(Some(said)) => {
+            let next = answered(context, config, waiting, said, asked_at, again_at).await?;
+            Ok(next.or(fates))
+        }
         Ok(None) => {
             // Deleted, or moved, or not ours to see any more. It is no reason to launch anything; whether the job is over
             // is certain only once GitHub itself would have failed it.
