@@ -96,6 +96,14 @@ pub struct Notice {
     pub job: JobNotice,
 }
 
+impl Notice {
+    /// What GitHub said when it was asked: a fact like any other, without a delivery.
+    pub fn asked(repository: Repository, public: bool, action: Action, job: JobNotice, at: Timestamp) -> Self {
+        let delivery = DeliveryId::from("");
+        Self { v: VERSION, delivery, received_at: at, action, repository, public, installation: None, job }
+    }
+}
+
 /// The `action` of a `workflow_job` delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,10 +1,10 @@
 //! Does this job still wait? GitHub's answer is a fact like any other, and the only one that opens a gate.
 
 use domain::event::{Stream, What};
-use domain::ids::{DeliveryId, JobId, Repository, SlotId};
+use domain::ids::{JobId, Repository, SlotId};
 use domain::item::{Config, Item, Key};
 use domain::job::{Job, Rank, TRUST_QUEUED_FOR, WaitingJob};
-use domain::notice::{Action, JobNotice, Notice, VERSION};
+use domain::notice::{Action, JobNotice, Notice};
 use domain::pool::Pool;
 use domain::slot::{ASK_AFTER, LOSE_SIGHT_AFTER, Slot};
 use domain::transaction::Transaction;
@@ -103,18 +103,7 @@ async fn answer(
         Some(Item::Job(job)) => job.public,
         _ => false,
     };
-    let repository = repository.clone();
-    let delivery = DeliveryId::from("");
-    Ok(Notice {
-        v: VERSION,
-        delivery,
-        received_at: asked_at,
-        action,
-        repository,
-        public,
-        installation: None,
-        job: said,
-    })
+    Ok(Notice::asked(repository.clone(), public, action, said, asked_at))
 }
 
 /// Asks what became of the job of a slot whose machine is gone: its `completed` may be lost, and GitHub fails a job whose

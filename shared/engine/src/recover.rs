@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use domain::ids::{DeliveryId, Owner, PoolName, Repository, Scope};
 use domain::item::{Config, Item, Janitor, Key, SeenRepository, Undelivered};
-use domain::notice::{Action, Notice, VERSION};
+use domain::notice::{Action, Notice};
 use domain::pool::route;
 use jiff::{SignedDuration, Timestamp};
 
@@ -258,17 +258,7 @@ async fn tell_of(
                 "in_progress" => Action::InProgress,
                 _ => return None,
             };
-            let delivery = DeliveryId::from("");
-            let notice = Notice {
-                v: VERSION,
-                delivery,
-                received_at: now,
-                action,
-                repository: repository.clone(),
-                public,
-                installation: None,
-                job,
-            };
+            let notice = Notice::asked(repository.clone(), public, action, job, now);
             // Of others' jobs, which are most of them in a large organisation, there is nothing to record.
             route(&config.pools, repository, public, &notice.job.labels).is_ok().then_some(notice)
         })
