@@ -19,38 +19,44 @@ fn of(counts: &Counts, what: &str) -> u64 {
     counts.iter().filter(|((_, call), _)| call == what).map(|(_, times)| times).sum()
 }
 
-/// Some more that carry a launch's tag, so that they are judged, and an operator's hold.
+/// Some more that an operator holds.
 const HELD: usize = 10;
 
-/// Machines of the stack, and registrations of its runners: the largest census there can be, with nothing in it to remove.
+/// Machines and registrations of one launch.
+const A_LAUNCH: usize = 48;
+
+/// Machines of the stack that no table knows, each with its launch's tag, and registrations of those launches: the largest
+/// census there can be, all of it to be judged, and nothing in it to remove yet.
 fn populate(sandbox: &Sandbox) -> anyhow::Result<()> {
     sandbox.world.act(|state, now| {
-        let own = [("drover:stack", "sandbox"), ("drover:pool", "linux")];
-        let more = [("drover:batch", "linux.zz9.1.1"), ("drover:hold", "")];
-        let tags = |pairs: &[(&str, &str)]| -> Tags {
-            own.iter().chain(pairs).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
-        };
-        for number in 0..=MANY / 1000 {
-            let (count, tags) = if number == 0 { (HELD, tags(&more)) } else { (1000, tags(&[])) };
-            let count = u32::try_from(count)?;
+        let mut launch = |version: usize, count: usize, held: bool| -> anyhow::Result<()> {
+            let batch = format!("linux.zz9.{version}.1");
+            let own = [("drover:stack", "sandbox"), ("drover:pool", "linux"), ("drover:batch", batch.as_str())];
+            let hold = held.then_some(("drover:hold", ""));
             let request = RunInstances {
                 template: TemplateRef::Name("drover-runner".to_owned()),
                 template_version: None,
-                min_count: count,
-                max_count: count,
+                min_count: 1,
+                max_count: u32::try_from(count)?,
                 subnet: "subnet-a".into(),
                 instance_type: None,
                 market: Market::OnDemand,
-                client_token: Some(number.to_string()),
-                tags,
+                client_token: Some(batch.clone()),
+                tags: own.into_iter().chain(hold).map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
                 volume_tags: Tags::new(),
             };
             state.ec2.run_instances(request, now)?;
+            Ok(())
+        };
+        launch(0, HELD, true)?;
+        for first in (0..MANY).step_by(A_LAUNCH) {
+            launch(first / A_LAUNCH + 1, A_LAUNCH.min(MANY - first), false)?;
         }
         let installation = state.github.find_owner("octo-org").and_then(|owner| owner.installation);
         let installation = installation.context("the app is installed")?;
         for number in 0..MANY {
-            let name = format!("drover_sandbox_linux_zz9_1_{number}_1");
+            let (version, index) = (number / A_LAUNCH + 1, number % A_LAUNCH);
+            let name = format!("drover_sandbox_linux_zz9_{version}_{index}_1");
             let request = JitRequest { name, group: DEFAULT_GROUP, labels: vec!["drover".to_owned()] };
             state.github.generate_jit(installation, &Scope::organization("octo-org"), request, now)?;
         }

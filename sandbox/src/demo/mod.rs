@@ -158,7 +158,16 @@ async fn demo_once(arguments: Arguments) -> anyhow::Result<()> {
     let mut sandbox = Sandbox::start(options).await?;
     let ended = run(&sandbox, &pools, &arguments).await;
     if ended.is_err() {
-        println!("\nThe logs of all processes are in {}", sandbox.keep_logs().display());
+        // The first job that is not over is the best witness there is.
+        let left = sandbox.world.look(|state| {
+            let ours = state.github.jobs().filter(|job| job.labels.iter().any(|label| label.starts_with("drover")));
+            ours.map(|job| job.id).find(|id| state.github.job(*id).is_some_and(|job| job.completed_at.is_none()))
+        });
+        if let Some(job) = left {
+            let said = said(&sandbox, &["explain", &job.to_string()]).await;
+            println!("\n$ drover explain {job}\n{}", said.unwrap_or_else(|error| format!("{error:#}\n")));
+        }
+        println!("The logs of all processes are in {}", sandbox.keep_logs().display());
     }
     ended
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::due::is_being_retired;
-use crate::ids::{BatchTag, InstanceId, PoolName, RunnerId, RunnerName, Scope, SlotId};
+use crate::ids::{BatchTag, Epoch, InstanceId, PoolName, RunnerId, RunnerName, Scope, SlotId};
 use crate::item::{Condemned, Instance, Standing};
 use crate::mutant::{self, Mutant};
 use crate::pool::{Pool, Timings};
@@ -393,7 +393,8 @@ pub fn plan(census: &Census<'_>) -> Plan {
                 };
                 let verdict = judge(&subject, now);
                 follow(&mut plan, pool, slot, verdict);
-                observe(&mut plan, pool, slot, runner, list);
+                let going = slot.gone_at.is_some() || verdict == Verdict::Gone;
+                observe(&mut plan, pool, slot, runner, list, going);
             }
         }
         let strangers: BTreeSet<InstanceId> = strangers(machines, census.pools).into_iter().collect();
@@ -402,9 +403,8 @@ pub fn plan(census: &Census<'_>) -> Plan {
         }
     }
     for (scope, list) in &believed {
-        for runner in stale(census, scope, list.all) {
-            let grace = grace_of(census, &runner.name);
-            if since(&mut plan, format!("stale {}", runner.name)) >= grace {
+        for (pool, runner) in stale(census, scope, list) {
+            if since(&mut plan, format!("stale {}", runner.name)) >= pool.timings.stale_grace.duration() {
                 plan.reaps.push(Reap::Deregister((*scope).clone(), runner.clone()));
             }
         }
@@ -413,9 +413,24 @@ pub fn plan(census: &Census<'_>) -> Plan {
     plan
 }
 
+/// A list of GitHub's, read once: there may be ten thousand runners in it, and as many machines that ask.
 struct List<'a> {
-    all: &'a [SeenRunner],
     by_id: BTreeMap<RunnerId, &'a SeenRunner>,
+    /// Those with a name of ours, by the launch that is part of it.
+    ours: BTreeMap<(PoolName, Epoch, u64), Vec<(RunnerName, &'a SeenRunner)>>,
+}
+
+impl<'a> List<'a> {
+    fn new(all: &'a [SeenRunner]) -> Self {
+        let mut ours: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for runner in all {
+            if let Ok(name) = runner.name.parse::<RunnerName>() {
+                let launch = (name.pool.clone(), name.epoch.clone(), name.slot.version);
+                ours.entry(launch).or_default().push((name, runner));
+            }
+        }
+        Self { by_id: all.iter().map(|runner| (runner.id, runner)).collect(), ours }
+    }
 }
 
 fn believed_lists<'a>(census: &Census<'a>, plan: &mut Plan) -> BTreeMap<&'a Scope, List<'a>> {
@@ -431,8 +446,7 @@ fn believed_lists<'a>(census: &Census<'a>, plan: &mut Plan) -> BTreeMap<&'a Scop
         if list.is_empty() && online >= FUSE_EMPTY_LIST {
             plan.fused.push(format!("GitHub lists no runner of {scope}, but {online} should be online: not believed"));
         } else {
-            let by_id = list.iter().map(|runner| (runner.id, runner)).collect();
-            believed.insert(scope, List { all: list, by_id });
+            believed.insert(scope, List::new(list));
         }
     }
     believed
@@ -460,9 +474,7 @@ fn follow(plan: &mut Plan, pool: &Pool, slot: &Slot, verdict: Verdict) {
     }
 }
 
-fn observe(plan: &mut Plan, pool: &Pool, slot: &Slot, runner: RunnerState, list: Option<&List<'_>>) {
-    let going = slot.gone_at.is_some()
-        || plan.observations.get(&pool.name).is_some_and(|seen| seen.contains(&Observation::Gone(slot.id)));
+fn observe(plan: &mut Plan, pool: &Pool, slot: &Slot, runner: RunnerState, list: Option<&List<'_>>, going: bool) {
     let observation = match (&slot.state, runner) {
         (_, RunnerState::Unread) => None,
         (_, RunnerState::Unregistered(_)) if going && slot.unregistered_at.is_none() => {
@@ -496,18 +508,9 @@ fn judge_stranger(
     let Some(batch) = &seen.batch else { return };
     let Some((pool, view)) = census.pools.iter().find(|(pool, _)| pool.name == batch.pool) else { return };
     let mine: Option<Vec<&SeenRunner>> = believed.get(&pool.owner).map(|list| {
-        list.all
-            .iter()
-            .filter(|runner| {
-                let name = runner.name.parse::<RunnerName>().ok();
-                name.is_some_and(|name| {
-                    name.pool == batch.pool
-                        && name.epoch == batch.epoch
-                        && name.slot.version == batch.version
-                        && !is_current(view, &name)
-                })
-            })
-            .collect()
+        let launched = list.ours.get(&(batch.pool.clone(), batch.epoch.clone(), batch.version));
+        let unused = launched.into_iter().flatten().filter(|(name, _)| !is_current(view, name));
+        unused.map(|(_, runner)| *runner).collect()
     });
     let runner = match &mine {
         None => RunnerState::Unread,
@@ -556,29 +559,17 @@ fn is_current(view: &PoolView, name: &RunnerName) -> bool {
         })
 }
 
-/// Registrations of our names, not connected, that no open slot uses.
-fn stale<'a>(census: &Census<'_>, scope: &Scope, list: &'a [SeenRunner]) -> Vec<&'a SeenRunner> {
-    list.iter()
-        .filter(|runner| !runner.online && !runner.busy)
-        .filter(|runner| {
-            let Ok(name) = runner.name.parse::<RunnerName>() else { return false };
-            // A pool that is configured but could not be read may use it.
-            census
-                .pools
-                .iter()
-                .find(|(pool, _)| pool.name == name.pool)
-                .is_some_and(|(pool, view)| pool.owner == *scope && !is_current(view, &name))
-        })
-        .collect()
-}
-
-fn grace_of(census: &Census<'_>, name: &str) -> SignedDuration {
-    let pool = name.parse::<RunnerName>().ok().map(|name| name.pool);
-    census
-        .pools
-        .iter()
-        .find(|(known, _)| Some(&known.name) == pool.as_ref())
-        .map_or(Timings::default().stale_grace.duration(), |(pool, _)| pool.timings.stale_grace.duration())
+/// Registrations of our names, not connected, that no open slot uses, and their pools.
+fn stale<'a>(census: &Census<'a>, scope: &Scope, list: &List<'a>) -> Vec<(&'a Pool, &'a SeenRunner)> {
+    let mut stale = Vec::new();
+    for ((pool, ..), runners) in &list.ours {
+        // A pool that is configured but could not be read may use it.
+        let known = census.pools.iter().find(|(known, _)| known.name == *pool && known.owner == *scope);
+        let Some((pool, view)) = known else { continue };
+        let unused = runners.iter().filter(|(name, runner)| !runner.online && !runner.busy && !is_current(view, name));
+        stale.extend(unused.map(|(_, runner)| (pool, *runner)));
+    }
+    stale
 }
 
 fn blow_unfenced(census: &Census<'_>, plan: &mut Plan) {

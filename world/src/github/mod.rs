@@ -89,6 +89,8 @@ pub struct Faults {
     pub never_attempted: f64,
     /// For so long after a runner became busy, lists still call it idle.
     pub busy_lag: Duration,
+    /// Lists of runners are empty, whatever runners there are.
+    pub lists_nothing: bool,
     /// An idle JIT runner is removed after so long, as some report.
     pub idle_limit: Option<Duration>,
 }

@@ -121,6 +121,7 @@ impl GitHub {
             .runners
             .values()
             .filter(|runner| runner.scope == *scope && name.is_none_or(|name| runner.name == name))
+            .filter(|_| !self.faults.lists_nothing)
             .map(|runner| self.as_listed(runner, now));
         reply.with(paging.of(listed))
     }

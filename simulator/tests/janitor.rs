@@ -1,0 +1,340 @@
+//! The janitor's matrix, row by row. In each story the world goes wrong in one way, the sweeps of the following minutes put
+//! it right, and a second sweep does nothing.
+
+mod story;
+
+use std::collections::BTreeMap;
+
+use domain::pool::Pool;
+use engine::sweep::{Mode, Report, sweep};
+use jiff::SignedDuration;
+use simulator::{Universe, pool};
+use story::everything_is_over;
+use world::ec2::{EndCause, InstanceId, Market, RunInstances, State, TemplateRef};
+use world::github::{self, DEFAULT_GROUP, JitRequest, RunnerId, Scope};
+
+const MINUTE: SignedDuration = SignedDuration::from_mins(1);
+
+fn universe(seed: u64, change: impl FnOnce(Pool) -> Pool) -> Universe {
+    Universe::new(seed, vec![change(pool("linux", 100))])
+}
+
+/// Runs until a job runs on each of so many machines.
+fn until_busy(universe: &Universe, machines: usize) {
+    for _ in 0..600 {
+        let busy = |github: &mut github::GitHub| github.registrations().filter(|runner| runner.job.is_some()).count();
+        if universe.github(|github, _| busy(github)) == machines {
+            return;
+        }
+        universe.run(SignedDuration::from_secs(1));
+    }
+    panic!("{machines} jobs do not run");
+}
+
+/// A runner that is online and has no job: its job was cancelled on the way.
+fn idle_runner(universe: &Universe) -> (InstanceId, RunnerId) {
+    let job = universe.queue_job(&["linux"], MINUTE);
+    universe.run(SignedDuration::from_secs(3));
+    universe.github(|github, now| github.cancel(github::JobId(job.0), now));
+    for _ in 0..100 {
+        let online =
+            universe.github(|github, _| github.registrations().find(|it| it.connected_at.is_some()).map(|it| it.id));
+        if let Some(runner) = online {
+            let machine = universe.ec2(|ec2, _| ec2.alive().next().expect("its machine").id.clone());
+            return (machine, runner);
+        }
+        universe.run(SignedDuration::from_secs(1));
+    }
+    panic!("no runner comes online");
+}
+
+/// Machines with the stack's tags, of a launch that no table knows.
+fn strangers(universe: &Universe, count: u32, more: &[(&str, &str)]) -> Vec<InstanceId> {
+    let own = [("drover:stack", "sim"), ("drover:pool", "linux"), ("drover:batch", "linux.zz9.7.1")];
+    let tags: BTreeMap<String, String> =
+        own.iter().chain(more).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    universe.ec2(|ec2, now| {
+        let request = RunInstances {
+            template: TemplateRef::Name("runner".to_owned()),
+            template_version: None,
+            min_count: count,
+            max_count: count,
+            subnet: "subnet-a".into(),
+            instance_type: None,
+            market: Market::OnDemand,
+            client_token: None,
+            tags,
+            volume_tags: BTreeMap::new(),
+        };
+        let reservation = ec2.run_instances(request, now).expect("there is room");
+        reservation.instances.into_iter().map(|instance| instance.id).collect()
+    })
+}
+
+fn stranger(universe: &Universe, more: &[(&str, &str)]) -> InstanceId {
+    strangers(universe, 1, more).remove(0)
+}
+
+/// A registration that no slot uses.
+fn registration(universe: &Universe, name: &str) -> RunnerId {
+    universe.github(|github, now| {
+        let installation = github.find_owner("octo-org").and_then(|owner| owner.installation).expect("it is installed");
+        let request = JitRequest { name: name.to_owned(), group: DEFAULT_GROUP, labels: vec!["linux".to_owned()] };
+        github
+            .generate_jit(installation, &Scope::organization("octo-org"), request, now)
+            .expect("a free name")
+            .runner
+            .id
+    })
+}
+
+fn ended(universe: &Universe, machine: &InstanceId) -> Option<EndCause> {
+    universe.ec2(|ec2, _| ec2.ended().iter().find(|it| it.instance == *machine).map(|it| it.why))
+}
+
+fn is_registered(universe: &Universe, runner: RunnerId) -> bool {
+    universe.github(|github, _| github.runner(runner).is_some())
+}
+
+fn reaped(report: &Report) -> Vec<(&'static str, usize)> {
+    report.reaped.iter().map(|(why, times)| (*why, *times)).collect()
+}
+
+fn nothing_more(universe: &Universe) {
+    let again = universe.sweep();
+    assert_eq!((again.found, again.failed, again.reaped.len()), (0, 0, 0), "a second sweep does nothing: {again:?}");
+}
+
+#[test]
+fn a_held_machine_is_reported_and_not_touched() {
+    let universe = universe(60, |pool| pool);
+    let held = stranger(&universe, &[("drover:hold", "")]);
+    universe.run(SignedDuration::from_hours(13));
+    assert_eq!(universe.sweep().held, 1);
+    assert_eq!(ended(&universe, &held), None, "not even at the end of its life");
+    nothing_more(&universe);
+}
+
+#[test]
+fn a_machine_past_its_life_ends_even_with_a_job() {
+    let universe = universe(61, |mut pool| {
+        pool.timings.max_life = "10m".parse().expect("a time");
+        pool
+    });
+    universe.queue_job(&["linux"], MINUTE * 60);
+    until_busy(&universe, 1);
+    let machine = universe.ec2(|ec2, _| ec2.alive().next().expect("one machine").id.clone());
+    universe.run(MINUTE * 8);
+    assert_eq!(ended(&universe, &machine), None, "it has time left");
+    universe.run(MINUTE * 4);
+    assert_eq!(ended(&universe, &machine), Some(EndCause::TerminateCall));
+    // GitHub takes ten minutes to give the runner up and the job with it.
+    universe.run(MINUTE * 20);
+    assert_eq!(universe.ec2(|ec2, _| ec2.alive().count()), 0);
+    assert_eq!(universe.github(|github, _| github.registrations().count()), 0);
+    nothing_more(&universe);
+}
+
+#[test]
+fn a_machine_that_stopped_instead_of_ending_is_deregistered_and_ended() {
+    let universe = universe(62, |pool| pool);
+    universe.ec2(|ec2, _| ec2.faults.stops = 1.0);
+    let (machine, runner) = idle_runner(&universe);
+    universe.ec2(|ec2, now| {
+        ec2.power_off(&machine, now);
+        assert_eq!(ec2.instance(&machine).map(|it| it.state), Some(State::Stopping));
+        ec2.faults.stops = 0.0;
+    });
+    universe.run(MINUTE * 3);
+    assert!(!is_registered(&universe, runner));
+    assert_eq!(ended(&universe, &machine), Some(EndCause::TerminateCall), "it does not stay stopped");
+    everything_is_over(&universe);
+    nothing_more(&universe);
+}
+
+#[test]
+fn a_machine_that_nobody_knows_ends_after_its_grace_and_one_of_another_stack_never() {
+    let universe = universe(63, |pool| pool);
+    let orphan = stranger(&universe, &[]);
+    let foreign = stranger(&universe, &[("drover:stack", "other")]);
+    let held_by_others = stranger(&universe, &[("drover:stack", "other"), ("drover:hold", "")]);
+    universe.run(MINUTE * 9);
+    assert_eq!(ended(&universe, &orphan), None, "its launch may be on its way to the table");
+    universe.run(MINUTE * 4);
+    assert_eq!(ended(&universe, &orphan), Some(EndCause::TerminateCall));
+    assert_eq!(universe.sweep().held, 0, "a hold on another stack's machine is not ours to report");
+    universe.run(SignedDuration::from_hours(13));
+    assert_eq!((ended(&universe, &foreign), ended(&universe, &held_by_others)), (None, None));
+    nothing_more(&universe);
+}
+
+#[test]
+fn a_machine_whose_job_is_done_and_that_did_not_power_off_is_ended() {
+    let universe = universe(64, |pool| pool);
+    universe.ec2(|ec2, _| ec2.faults.stops = 1.0);
+    universe.queue_job(&["linux"], MINUTE);
+    until_busy(&universe, 1);
+    let machine = universe.ec2(|ec2, _| ec2.alive().next().expect("one machine").id.clone());
+    everything_is_over(&universe);
+    assert_eq!(ended(&universe, &machine), Some(EndCause::TerminateCall));
+    nothing_more(&universe);
+}
+
+#[test]
+fn a_machine_that_never_comes_up_is_replaced_and_its_job_runs() {
+    let universe = universe(65, |pool| pool);
+    universe.queue_job(&["linux"], MINUTE);
+    universe.run(SignedDuration::from_secs(2));
+    let broken = universe.ec2(|ec2, _| {
+        let id = ec2.alive().next().expect("one machine").id.clone();
+        ec2.fail_boot(&id);
+        id
+    });
+    universe.run(MINUTE * 7);
+    assert_eq!(ended(&universe, &broken), None, "it may be slow");
+    everything_is_over(&universe);
+    assert_eq!(ended(&universe, &broken), Some(EndCause::TerminateCall));
+    assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 2);
+    nothing_more(&universe);
+}
+
+#[test]
+fn a_machine_whose_runner_github_removed_is_ended_and_its_job_served() {
+    let universe = universe(66, |pool| pool);
+    let (machine, runner) = idle_runner(&universe);
+    universe.github(|github, now| {
+        let installation = github.find_owner("octo-org").and_then(|owner| owner.installation).expect("it is installed");
+        github.delete_runner(installation, &Scope::organization("octo-org"), runner, now).expect("it is idle");
+    });
+    universe.queue_job(&["linux"], MINUTE);
+    everything_is_over(&universe);
+    assert!(ended(&universe, &machine).is_some());
+    nothing_more(&universe);
+}
+
+#[test]
+fn an_idle_runner_that_nobody_needs_is_deregistered_before_its_machine_ends() {
+    let universe = universe(67, |pool| pool);
+    let (machine, runner) = idle_runner(&universe);
+    universe.run(MINUTE);
+    assert_eq!((ended(&universe, &machine), is_registered(&universe, runner)), (None, true), "the next job may use it");
+    universe.run(MINUTE * 4);
+    assert!(!is_registered(&universe, runner));
+    assert!(ended(&universe, &machine).is_some());
+    everything_is_over(&universe);
+    nothing_more(&universe);
+}
+
+#[test]
+fn a_busy_machine_is_left_to_its_job() {
+    let universe = universe(68, |pool| pool);
+    universe.queue_job(&["linux"], MINUTE * 90);
+    until_busy(&universe, 1);
+    for _ in 0..60 {
+        universe.run(MINUTE);
+        nothing_more(&universe);
+    }
+    universe.run(MINUTE * 40);
+    everything_is_over(&universe);
+}
+
+#[test]
+fn a_machine_that_somebody_ended_is_replaced_and_its_runner_deregistered() {
+    let universe = universe(69, |pool| pool);
+    let (machine, runner) = idle_runner(&universe);
+    universe.ec2(|ec2, now| drop(ec2.terminate_instances(std::slice::from_ref(&machine), now)));
+    universe.queue_job(&["linux"], MINUTE);
+    universe.run(MINUTE * 4);
+    assert!(!is_registered(&universe, runner));
+    everything_is_over(&universe);
+    assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 2);
+    nothing_more(&universe);
+}
+
+#[test]
+fn a_registration_that_nobody_uses_goes_and_those_of_others_stay() {
+    let universe = universe(70, |pool| pool);
+    let stale = registration(&universe, "drover_sim_linux_zz9_7_0_1");
+    let other_stack = registration(&universe, "drover_sim2_linux_zz9_7_0_1");
+    let by_hand = registration(&universe, "drover_sim_linux");
+    universe.run(MINUTE * 4);
+    assert!(is_registered(&universe, stale), "it may be about to connect");
+    universe.run(MINUTE * 4);
+    assert!(!is_registered(&universe, stale));
+    assert!(is_registered(&universe, other_stack) && is_registered(&universe, by_hand));
+    nothing_more(&universe);
+}
+
+#[test]
+fn a_machine_of_a_lost_table_that_has_a_job_is_adopted_and_finishes() {
+    let universe = universe(71, |pool| pool);
+    universe.queue_job(&["linux"], MINUTE * 30);
+    until_busy(&universe, 1);
+    let pools = universe.config().pools;
+    universe.store.empty();
+    universe.apply(pools, "e2");
+    universe.run(MINUTE * 15);
+    assert_eq!(universe.ec2(|ec2, _| ec2.ended().len()), 0, "never terminated under its job");
+    universe.run(MINUTE * 40);
+    assert_eq!(universe.github(|github, _| github.killed().count()), 0);
+    assert_eq!(universe.ec2(|ec2, _| ec2.alive().count()), 0);
+    nothing_more(&universe);
+}
+
+#[test]
+fn no_more_than_ten_machines_end_in_a_sweep_without_a_deregistration() {
+    let universe = universe(72, |pool| pool);
+    let orphans = strangers(&universe, 25, &[]);
+    let gone = |universe: &Universe| orphans.iter().filter(|id| ended(universe, id).is_some()).count();
+    universe.run(MINUTE * 9);
+    for _ in 0..120 {
+        universe.tick();
+    }
+    let first = universe.sweep();
+    assert_eq!((first.found, first.fused.len(), gone(&universe)), (10, 1, 10), "{first:?}");
+    universe.run(MINUTE * 5);
+    assert_eq!(gone(&universe), 25, "the others in the sweeps after it");
+    nothing_more(&universe);
+}
+
+#[test]
+fn an_empty_list_of_many_runners_is_not_believed() {
+    let universe = universe(74, |pool| pool);
+    let jobs = 12;
+    for _ in 0..jobs {
+        universe.queue_job(&["linux"], MINUTE * 30);
+    }
+    until_busy(&universe, jobs);
+    universe.sweep();
+    universe.github(|github, _| github.faults.lists_nothing = true);
+    for _ in 0..10 {
+        universe.run(MINUTE);
+        let report = universe.sweep();
+        assert_eq!((report.found, report.reaped.len(), report.fused.len()), (0, 0, 1), "{report:?}");
+    }
+    universe.github(|github, _| github.faults.lists_nothing = false);
+    universe.run(MINUTE * 25);
+    everything_is_over(&universe);
+    assert_eq!(universe.ec2(|ec2, _| ec2.launches()), jobs as u64);
+    nothing_more(&universe);
+}
+
+#[test]
+fn a_dry_run_plans_and_changes_nothing() {
+    let universe = universe(73, |pool| pool);
+    let orphan = stranger(&universe, &[]);
+    for _ in 0..700 {
+        universe.tick();
+    }
+    let plan = |universe: &Universe| {
+        universe.invoke(async |context| sweep(context, Mode::DryRun).await).expect("the table can be read")
+    };
+    for _ in 0..3 {
+        let report = plan(&universe);
+        assert_eq!((report.found, report.reaped.len()), (1, 0), "{report:?}");
+        assert_eq!(ended(&universe, &orphan), None);
+    }
+    assert_eq!(reaped(&universe.sweep()), [("orphan", 1)]);
+    universe.run(MINUTE);
+    nothing_more(&universe);
+}
