@@ -72,8 +72,8 @@ async fn a_sweep_of_ten_thousand_asks_for_each_page_once() -> anyhow::Result<()>
     options.ec2.pending = Duration::from_secs(3600);
     options.github.limits.enforced = false;
     let sandbox = Sandbox::start(options).await?;
-    // Registrations that nobody knows are spared for as long as this.
-    sandbox.apply(&one_pool("stale_grace = \"1h\"")).await?;
+    // Machines and registrations that nobody knows are spared for as long as this.
+    sandbox.apply(&one_pool("orphan_grace = \"1h\"\nstale_grace = \"1h\"")).await?;
     populate(&sandbox)?;
 
     let before = sandbox.calls.counts();

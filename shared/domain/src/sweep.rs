@@ -417,12 +417,15 @@ pub fn plan(census: &Census<'_>) -> Plan {
 struct List<'a> {
     by_id: BTreeMap<RunnerId, &'a SeenRunner>,
     /// Those with a name of ours, by the launch that is part of it.
-    ours: BTreeMap<(PoolName, Epoch, u64), Vec<(RunnerName, &'a SeenRunner)>>,
+    ours: BTreeMap<Launch, Vec<(RunnerName, &'a SeenRunner)>>,
 }
+
+/// What a launch's machines and its runners' names have in common.
+type Launch = (PoolName, Epoch, u64);
 
 impl<'a> List<'a> {
     fn new(all: &'a [SeenRunner]) -> Self {
-        let mut ours: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        let mut ours: BTreeMap<Launch, Vec<_>> = BTreeMap::new();
         for runner in all {
             if let Ok(name) = runner.name.parse::<RunnerName>() {
                 let launch = (name.pool.clone(), name.epoch.clone(), name.slot.version);
