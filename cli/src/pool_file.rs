@@ -12,7 +12,7 @@ use toml::{Table, Value};
 use crate::output::{Failure, Output};
 
 /// The names of [`Timings`]' fields, which stand among a pool's own.
-const TIMINGS: [&str; 15] = [
+const TIMINGS: [&str; 16] = [
     "idle_grace",
     "boot_grace",
     "unbound_grace",
@@ -28,6 +28,7 @@ const TIMINGS: [&str; 15] = [
     "poll_interval",
     "backoff_min",
     "backoff_max",
+    "relaunch_window",
 ];
 
 /// A pool as written: names not resolved yet.

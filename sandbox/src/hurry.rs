@@ -4,7 +4,7 @@ use anyhow::Context;
 use toml::{Table, Value};
 
 /// The short ones.
-pub const HURRY: [(&str, &str); 11] = [
+pub const HURRY: [(&str, &str); 12] = [
     ("idle_grace", "2s"),
     ("unbound_grace", "2s"),
     ("orphan_grace", "5s"),
@@ -16,6 +16,7 @@ pub const HURRY: [(&str, &str); 11] = [
     ("poll_interval", "3s"),
     ("backoff_min", "1s"),
     ("backoff_max", "5s"),
+    ("relaunch_window", "20s"),
 ];
 
 /// A pool file with [`HURRY`] among its defaults; what it says itself stays.

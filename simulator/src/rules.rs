@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use domain::boot::BootItem;
-use domain::decide::{RELAUNCH_LIMIT, RELAUNCH_WINDOW};
+use domain::decide::RELAUNCH_LIMIT;
 use domain::event::{Event, Stream};
 use domain::ids::PoolName;
 use domain::item::{Item, Key};
@@ -14,6 +14,9 @@ use domain::transaction::Transaction;
 use domain::view::PoolView;
 use engine::memory::MemoryStore;
 use engine::ports::{CommitError, Store, StoreError};
+
+/// The pools of a simulated world all have the default `relaunch_window`.
+const HOUR: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 
 /// The table in memory, which panics when a write breaks an invariant.
 #[derive(Debug)]
@@ -97,10 +100,7 @@ impl Checked {
                 .then(|| format!("S4: a stop of {} was taken back", after.id)),
             (Item::Waiting(job), _) => {
                 let last = job.launches.iter().max().copied();
-                let recent = job
-                    .launches
-                    .iter()
-                    .filter(|at| last.is_some_and(|last| last.duration_since(**at) < RELAUNCH_WINDOW));
+                let recent = job.launches.iter().filter(|at| last.is_some_and(|last| last.duration_since(**at) < HOUR));
                 (recent.count() > RELAUNCH_LIMIT).then(|| format!("S6: job {} was charged too often", job.id))
             }
             _ => None,

@@ -21,11 +21,8 @@ use crate::view::PoolView;
 /// of DynamoDB's 100; EC2's bucket refills two calls a second, so a big burst is bounded by that and not by this.
 pub const MAX_LAUNCH: usize = 48;
 
-/// How often machines are launched on one job's account, unless it starts, within [`RELAUNCH_WINDOW`].
+/// How often machines are launched on one job's account, unless it starts, within its pool's `relaunch_window`.
 pub const RELAUNCH_LIMIT: usize = 3;
-
-/// See [`RELAUNCH_LIMIT`].
-pub const RELAUNCH_WINDOW: SignedDuration = SignedDuration::from_hours(1);
 
 /// Configured slots in a row that never came online before the pool's circuit opens.
 pub const BOOT_FAILURES_ALLOWED: u32 = 3;
@@ -104,7 +101,7 @@ pub fn decide(pool: &Pool, view: &PoolView, now: Timestamp, lease: Timestamp) ->
         for index in 0..plan.count {
             slots.push(new_slot(pool, version, index, index < plan.wanted, now));
         }
-        jobs = charge(view, &unserved, plan.wanted, now);
+        jobs = charge(pool, view, &unserved, plan.wanted, now);
         tuple = Some(plan.tuple.clone());
         batch = Some(Batch {
             pool: pool.name.clone(),
@@ -227,7 +224,7 @@ fn plan_launch(
         Circuit::Open { .. } => 0,
     };
     // Each wanted slot costs two writes, itself and the job it is charged to.
-    let wanted = unmet.min(budgeted(view, unserved, now).count()).min(room).min(needs.writes_left / 2);
+    let wanted = unmet.min(budgeted(pool, view, unserved, now).count()).min(room).min(needs.writes_left / 2);
     let count = wanted + warm.min(room - wanted).min(needs.writes_left - 2 * wanted);
     if count == 0 {
         return None;
@@ -269,29 +266,36 @@ fn new_slot(pool: &Pool, version: u64, index: usize, wanted: bool, now: Timestam
     }
 }
 
-fn recent(job: &WaitingJob, now: Timestamp) -> impl Iterator<Item = &Timestamp> {
-    job.launches.iter().filter(move |at| now.duration_since(**at) < RELAUNCH_WINDOW)
+/// The launches on the job's account that count still.
+pub(crate) fn recent<'a>(
+    pool: &Pool,
+    job: &'a WaitingJob,
+    now: Timestamp,
+) -> impl Iterator<Item = &'a Timestamp> + use<'a> {
+    let window = pool.timings.relaunch_window.duration();
+    job.launches.iter().filter(move |at| now.duration_since(**at) < window)
 }
 
 /// The jobs on whose account a machine may be launched.
 fn budgeted<'a>(
+    pool: &'a Pool,
     view: &'a PoolView,
     unserved: &'a [WaitingJob],
     now: Timestamp,
 ) -> impl Iterator<Item = &'a WaitingJob> {
     let given_up = move |job: &WaitingJob| unserved.iter().any(|unserved| unserved.id == job.id);
     let jobs = view.waiting.values().filter(move |job| job.is_demand(now) && !given_up(job));
-    jobs.filter(move |job| mutant::is(Mutant::NoRelaunchBound) || recent(job, now).count() < RELAUNCH_LIMIT)
+    jobs.filter(move |job| mutant::is(Mutant::NoRelaunchBound) || recent(pool, job, now).count() < RELAUNCH_LIMIT)
 }
 
 /// Charges the launches to the jobs that cost fewest so far, then to the oldest: no job can burn another's budget.
-fn charge(view: &PoolView, unserved: &[WaitingJob], launches: usize, now: Timestamp) -> Vec<WaitingJob> {
-    let mut jobs: Vec<&WaitingJob> = budgeted(view, unserved, now).collect();
-    jobs.sort_by_key(|job| (recent(job, now).count(), job.queued_at, job.id));
+fn charge(pool: &Pool, view: &PoolView, unserved: &[WaitingJob], launches: usize, now: Timestamp) -> Vec<WaitingJob> {
+    let mut jobs: Vec<&WaitingJob> = budgeted(pool, view, unserved, now).collect();
+    jobs.sort_by_key(|job| (recent(pool, job, now).count(), job.queued_at, job.id));
     jobs.into_iter()
         .take(launches)
         .map(|job| {
-            let launches = recent(job, now).copied().chain([now]).collect();
+            let launches = recent(pool, job, now).copied().chain([now]).collect();
             WaitingJob { launches, ..job.clone() }
         })
         .collect()

@@ -176,6 +176,8 @@ pub struct Timings {
     pub backoff_min: Span,
     /// The longest wait.
     pub backoff_max: Span,
+    /// At most [`RELAUNCH_LIMIT`](crate::decide::RELAUNCH_LIMIT) machines are launched on one job's account within this time.
+    pub relaunch_window: Span,
 }
 
 impl Default for Timings {
@@ -197,6 +199,7 @@ impl Default for Timings {
             poll_interval: seconds(600),
             backoff_min: seconds(30),
             backoff_max: seconds(30 * 60),
+            relaunch_window: seconds(60 * 60),
         }
     }
 }

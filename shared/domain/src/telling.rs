@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::decide::{RELAUNCH_LIMIT, RELAUNCH_WINDOW};
+use crate::decide::{RELAUNCH_LIMIT, recent};
 use crate::ids::{JobId, PoolName, Repository};
 use crate::item::Circuit;
 use crate::job::WaitingJob;
@@ -111,9 +111,10 @@ pub fn reasons(pool: &Pool, view: &PoolView, job: &WaitingJob, now: Timestamp) -
     if view.meta.is_throttled(now) {
         reasons.push("EC2 has too many calls of RunInstances from this account".to_owned());
     }
-    let launched = job.launches.iter().filter(|at| now.duration_since(**at) < RELAUNCH_WINDOW).count();
+    let launched = recent(pool, job, now).count();
     if launched >= RELAUNCH_LIMIT {
-        reasons.push(format!("{launched} machines were launched for it within an hour, and none of them ran it"));
+        let window = pool.timings.relaunch_window;
+        reasons.push(format!("{launched} machines were launched for it within {window}, and none of them ran it"));
     }
     if view.supply(now).count() < view.demand(now) && view.live() >= pool.max as usize {
         reasons.push(format!("the pool runs its maximum of {} machines", pool.max));

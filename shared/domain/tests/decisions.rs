@@ -1,6 +1,6 @@
 //! Whatever a pool looks like, deciding until nothing is left to decide keeps the promises of a decision.
 
-use domain::decide::{RELAUNCH_LIMIT, RELAUNCH_WINDOW, decide};
+use domain::decide::{RELAUNCH_LIMIT, decide};
 use domain::event::Cause;
 use domain::ids::{JobId, RunnerId, SlotId};
 use domain::item::{Item, Meta};
@@ -131,7 +131,7 @@ proptest! {
             prop_assert!(now >= supply || now >= view.demand(noon()) + warm, "stopped what is needed");
         }
         for job in view.waiting.values() {
-            let recent = job.launches.iter().filter(|at| noon().duration_since(**at) < RELAUNCH_WINDOW).count();
+            let recent = job.launches.iter().filter(|at| noon().duration_since(**at) < pool.timings.relaunch_window.duration()).count();
             prop_assert!(recent <= RELAUNCH_LIMIT, "S6: {job:?}");
         }
         // What could be served is: either every open job has a wanted slot, or something says why not.

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use domain::decide::{RELAUNCH_LIMIT, RELAUNCH_WINDOW};
+use domain::decide::RELAUNCH_LIMIT;
 use domain::ids::JobId;
 use domain::item::{Item, Key};
 use domain::job::Rank;
 
 use super::*;
+
+/// The pools of a simulated world all have the default `relaunch_window`.
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 /// An invariant that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,7 +175,7 @@ impl Swarm<'_> {
     fn used_up(&self, job: github::JobId, pool: &str) -> bool {
         let view = self.universe.store.view(&pool.parse().expect("a pool of this world"));
         view.waiting.get(&JobId(job.0)).is_some_and(|waiting| {
-            let recent = |at: &&Timestamp| self.now.duration_since(**at) < RELAUNCH_WINDOW;
+            let recent = |at: &&Timestamp| self.now.duration_since(**at) < HOUR;
             waiting.launches.iter().filter(recent).count() >= RELAUNCH_LIMIT
         })
     }
