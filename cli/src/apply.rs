@@ -35,7 +35,8 @@ pub async fn apply(
     now: Timestamp,
 ) -> Result<Output, Failure> {
     if file.errors.is_empty() {
-        let fence = fence::check(&file.pools, github).await;
+        let pools: Vec<_> = file.pools.iter().map(Into::into).collect();
+        let fence = fence::check(&pools, github).await;
         file.errors.extend(fence.errors);
         file.warnings.extend(fence.warnings);
     }

@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::ids::{Owner, Repository, Scope};
+use domain::ids::{Owner, PoolName, Repository, Scope};
+use domain::pool::Pool;
 use engine::ports::GitHubError;
 use platform::github::{GitHubApp, RunnerGroup};
 
@@ -20,6 +21,29 @@ pub struct Fence {
     pub warnings: Vec<String>,
 }
 
+/// A pool, as far as a fence around it goes: written, or in force.
+#[derive(Debug, Clone, Copy)]
+pub struct Fenced<'a> {
+    name: &'a PoolName,
+    owner: &'a Scope,
+    repositories: &'a [Repository],
+    runner_group: u64,
+    allow_public: bool,
+}
+
+impl<'a> From<&'a Written> for Fenced<'a> {
+    fn from(pool: &'a Written) -> Self {
+        let Written { name, owner, repositories, runner_group, allow_public, .. } = pool;
+        Self { name, owner, repositories, runner_group: *runner_group, allow_public: *allow_public }
+    }
+}
+impl<'a> From<&'a Pool> for Fenced<'a> {
+    fn from(pool: &'a Pool) -> Self {
+        let Pool { name, owner, repositories, runner_group, allow_public, .. } = pool;
+        Self { name, owner, repositories, runner_group: *runner_group, allow_public: *allow_public }
+    }
+}
+
 /// What GitHub says about an organisation's groups.
 struct Groups {
     all: Vec<RunnerGroup>,
@@ -30,12 +54,12 @@ struct Groups {
 /// Asks GitHub about the groups of all pools that are registered with an organisation; a repository's runners serve only
 /// that repository, whatever their group. What GitHub does not tell is a warning: the app may lack the permission, and a
 /// pool file must be applicable while GitHub is away.
-pub async fn check(pools: &[Written], github: Result<&GitHubApp, String>) -> Fence {
+pub async fn check(pools: &[Fenced<'_>], github: Result<&GitHubApp, String>) -> Fence {
     let mut fence = Fence::default();
-    let mut by_owner: BTreeMap<&Owner, Vec<&Written>> = BTreeMap::new();
+    let mut by_owner: BTreeMap<&Owner, Vec<Fenced<'_>>> = BTreeMap::new();
     for pool in pools {
-        match &pool.owner {
-            Scope::Organization(owner) => by_owner.entry(owner).or_default().push(pool),
+        match pool.owner {
+            Scope::Organization(owner) => by_owner.entry(owner).or_default().push(*pool),
             Scope::Repository(_) => {}
         }
     }
@@ -56,9 +80,9 @@ pub async fn check(pools: &[Written], github: Result<&GitHubApp, String>) -> Fen
 }
 
 /// One question, and one more for each repository that a pool of this organisation lists.
-async fn ask(github: &GitHubApp, owner: &Owner, pools: &[&Written]) -> Result<Groups, GitHubError> {
+async fn ask(github: &GitHubApp, owner: &Owner, pools: &[Fenced<'_>]) -> Result<Groups, GitHubError> {
     let all = github.runner_groups(owner, None).await?;
-    let listed: BTreeSet<&Repository> = pools.iter().flat_map(|pool| &pool.repositories).collect();
+    let listed: BTreeSet<&Repository> = pools.iter().flat_map(|pool| pool.repositories).collect();
     let mut open_to = BTreeMap::new();
     for repository in listed {
         let open = match github.runner_groups(owner, Some(repository)).await {
@@ -73,7 +97,7 @@ async fn ask(github: &GitHubApp, owner: &Owner, pools: &[&Written]) -> Result<Gr
 }
 
 impl Groups {
-    fn judge(&self, pool: &Written, fence: &mut Fence) {
+    fn judge(&self, pool: &Fenced<'_>, fence: &mut Fence) {
         let called = format!("pool {:?}: runner_group {}", pool.name.as_str(), pool.runner_group);
         let Some(group) = self.all.iter().find(|group| group.id == pool.runner_group) else {
             let known: Vec<String> = self.all.iter().map(|group| format!("{} ({})", group.id, group.name)).collect();

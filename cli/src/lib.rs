@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod dead_letters;
+pub mod doctor;
 pub mod explain;
 pub mod fence;
 pub mod output;

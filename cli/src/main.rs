@@ -8,6 +8,7 @@ use domain::ids::{JobId, PoolName, StackName};
 use drover::dead_letters::{self, Which};
 use drover::output::{Failure, Output};
 use drover::pool_file::PoolFile;
+use drover::doctor::{Patient, doctor};
 use drover::{apply, explain, ps};
 use engine::ports::Clock;
 use platform::clock::SystemClock;
@@ -15,6 +16,7 @@ use platform::control;
 use platform::ec2::Ec2;
 use platform::environment::{parsed, required};
 use platform::queue::DeadLetters;
+use platform::survey::Survey;
 
 /// Runs GitHub Actions jobs on EC2, one fresh machine a job.
 ///
@@ -45,6 +47,15 @@ enum Command {
         /// The job's number, or the address of its page.
         #[arg(value_parser = job_id)]
         job: JobId,
+    },
+    /// Is it set up right, and does it work?
+    ///
+    /// Looks at AWS, the app and the pools, and says what is wrong and what to do. It has GitHub repeat the newest delivery
+    /// and EC2 try a launch, which changes nothing.
+    Doctor {
+        /// Put right what is safe: where the webhook goes, and its secret.
+        #[arg(long)]
+        fix: bool,
     },
     /// Messages that the scaler could not use.
     #[command(subcommand)]
@@ -124,6 +135,21 @@ async fn run(command: Command) -> Result<Output, Failure> {
         Command::Explain { job } => {
             let aws = platform::aws::config().await?;
             explain::explain(&control::table(&aws)?, job, now).await
+        }
+        Command::Doctor { fix } => {
+            let aws = platform::aws::config().await?;
+            let (survey, table, github) = (Survey::new(&aws), control::table(&aws), control::github(&aws));
+            let patient = Patient {
+                survey: &survey,
+                table: table.as_ref().map_err(Clone::clone),
+                github: github.as_ref().map_err(Clone::clone),
+                queue: required("DROVER_QUEUE_URL"),
+                webhook_url: required("DROVER_WEBHOOK_URL"),
+                webhook_secret: required("DROVER_WEBHOOK_SECRET"),
+                fix,
+                now,
+            };
+            Ok(doctor(&patient).await)
         }
         Command::DeadLetters(command) => {
             let aws = platform::aws::config().await?;

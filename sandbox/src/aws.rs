@@ -48,8 +48,13 @@ const POLICIES: [(&str, &str, &[&str]); 4] = [
             "Query",
             "TransactWriteItems",
             "DescribeLaunchTemplates",
+            "DescribeLaunchTemplateVersions",
+            "DescribeImages",
             "DescribeSubnets",
+            "RunInstances",
             "GetSecretValue",
+            "DescribeSecret",
+            "PutSecretValue",
             "GetQueueUrl",
             "GetQueueAttributes",
             "ReceiveMessage",
@@ -134,7 +139,7 @@ async fn answer(Shared(gateway): Shared<Arc<Gateway>>, headers: HeaderMap, body:
                         let host = headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
                         gateway.world.act(|state, now| sqs(state, host, operation, &body_json, now))
                     }
-                    _ => gateway.world.look(|state| secrets(state, operation, &body_json)),
+                    _ => gateway.world.act(|state, now| secrets(state, operation, &body_json, now)),
                 }
             };
             let answer = gateway.calls.answer(&caller, token, service, operation, reply).await;
@@ -303,17 +308,37 @@ fn message_json(message: &Received) -> Value {
     })
 }
 
-fn secrets(state: &State, operation: &str, body: &Value) -> Response {
-    if operation != "GetSecretValue" {
-        return refused("InvalidRequestException", "not one that Drover calls");
-    }
+fn secrets(state: &mut State, operation: &str, body: &Value, now: Timestamp) -> Response {
     let name = body["SecretId"].as_str().unwrap_or_default();
-    let Some(secret) = state.secrets.get(name) else {
+    let Some(secret) = state.secrets.get_mut(name) else {
         return refused("ResourceNotFoundException", "Secrets Manager can't find the specified secret.");
     };
+    let arn = format!("arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:{name}-AbCdEf");
+    match operation {
+        "GetSecretValue" => {}
+        "DescribeSecret" => {
+            let mut versions = serde_json::Map::new();
+            if !secret.current.is_empty() {
+                versions.insert("version-current".to_owned(), json!(["AWSCURRENT"]));
+            }
+            return reply(json!({
+                "ARN": arn, "Name": name, "VersionIdsToStages": versions,
+                "LastChangedDate": secret.created_at.as_millisecond() as f64 / 1000.0,
+            }));
+        }
+        "PutSecretValue" => {
+            let before = std::mem::take(&mut secret.current);
+            secret.current = body["SecretString"].as_str().unwrap_or_default().to_owned();
+            secret.previous = Some(before).filter(|before| !before.is_empty());
+            secret.created_at = now;
+            return reply(json!({ "ARN": arn, "Name": name, "VersionStages": ["AWSCURRENT"] }));
+        }
+        _ => return refused("InvalidRequestException", "not one that Drover calls"),
+    }
     let stage = body["VersionStage"].as_str().unwrap_or("AWSCURRENT");
     let text = match stage {
-        "AWSCURRENT" => Some(&secret.current),
+        // A secret that was made without a value has no version.
+        "AWSCURRENT" => Some(&secret.current).filter(|current| !current.is_empty()),
         "AWSPREVIOUS" => secret.previous.as_ref(),
         _ => None,
     };
@@ -321,7 +346,7 @@ fn secrets(state: &State, operation: &str, body: &Value) -> Response {
         return refused("ResourceNotFoundException", "Secrets Manager can't find the specified secret value.");
     };
     reply(json!({
-        "ARN": format!("arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:{name}-AbCdEf"),
+        "ARN": arn,
         "Name": name,
         "SecretString": text,
         "VersionStages": [stage],

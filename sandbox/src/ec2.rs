@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use world::ec2::{
-    Code, Ec2, Failure, Filter, Instance, InstanceId, LaunchTemplate, Market, Reservation, RunInstances, Subnet, Tags,
+    Code, Ec2, Failure, Filter, Image, Instance, InstanceId, LaunchTemplate, Market, OnPowerOff, Reservation, RunInstances, Subnet, Tags,
     TemplateRef,
 };
 
@@ -24,7 +24,9 @@ pub fn answer(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Response {
         "DescribeInstances" => describe_instances(ec2, form, now),
         "TerminateInstances" => terminate_instances(ec2, form, now),
         "DescribeLaunchTemplates" => describe_launch_templates(ec2, form, now),
+        "DescribeLaunchTemplateVersions" => describe_template_versions(ec2, form, now),
         "DescribeSubnets" => describe_subnets(ec2, form, now),
+        "DescribeImages" => describe_images(ec2, form, now),
         _ => Err(Failure::Refused {
             code: Code::InvalidAction,
             message: format!("The action {action} is not valid for this web service."),
@@ -124,6 +126,9 @@ fn run_instances(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, F
         tags: tags_for(form, "instance"),
         volume_tags: tags_for(form, "volume"),
     };
+    if form.get("DryRun").is_some_and(|dry| dry == "true") {
+        return Err(ec2.try_run_instances(&request, now));
+    }
     let reservation = ec2.run_instances(request, now)?;
     let account = ec2.config().account.clone();
     Ok(reservation_xml(&reservation, &account))
@@ -216,14 +221,58 @@ fn describe_launch_templates(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Resu
     Ok(format!("<launchTemplates>{}</launchTemplates>", found.iter().map(item).collect::<String>()))
 }
 
+fn describe_template_versions(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, Failure> {
+    let template = TemplateRef::Id(required(form, "LaunchTemplateId")?.as_str().into());
+    let asked = list(form, "LaunchTemplateVersion");
+    let (template, numbers) = ec2.describe_launch_template_versions(&template, &asked, now)?;
+    let item = |number: &u64| {
+        let data = template.versions.get(usize::try_from(*number).ok()?.checked_sub(1)?)?;
+        let on_power_off = match data.on_power_off {
+            OnPowerOff::Terminate => "terminate",
+            OnPowerOff::Stop => "stop",
+        };
+        Some(format!(
+            "<item><launchTemplateId>{}</launchTemplateId><launchTemplateName>{}</launchTemplateName>\
+             <versionNumber>{number}</versionNumber><defaultVersion>{}</defaultVersion><launchTemplateData>\
+             <imageId>{}</imageId><instanceType>{}</instanceType>\
+             <instanceInitiatedShutdownBehavior>{on_power_off}</instanceInitiatedShutdownBehavior></launchTemplateData>\
+             </item>",
+            template.id,
+            escaped(&template.name),
+            *number == template.default_version,
+            escaped(&data.image),
+            escaped(&data.instance_type),
+        ))
+    };
+    let items: String = numbers.iter().filter_map(item).collect();
+    Ok(format!("<launchTemplateVersionSet>{items}</launchTemplateVersionSet>"))
+}
+
+fn describe_images(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, Failure> {
+    let found = ec2.describe_images(&list(form, "ImageId"), now)?;
+    let item = |it: &Image| {
+        format!(
+            "<item><imageId>{}</imageId><imageState>available</imageState><creationDate>{:.3}</creationDate></item>",
+            escaped(&it.id),
+            it.created_at
+        )
+    };
+    Ok(format!("<imagesSet>{}</imagesSet>", found.iter().map(item).collect::<String>()))
+}
+
+/// What a subnet without a limit says it has: those of a /20.
+const ADDRESSES: u32 = 4091;
+
 fn describe_subnets(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, Failure> {
     let ids: Vec<_> = list(form, "SubnetId").iter().map(|id| id.as_str().into()).collect();
     let found = ec2.describe_subnets(&ids, &filters(form), now)?;
     let item = |it: &Subnet| {
         format!(
-            "<item><subnetId>{}</subnetId><availabilityZone>{}</availabilityZone>{}</item>",
+            "<item><subnetId>{}</subnetId><availabilityZone>{}</availabilityZone>\
+             <availableIpAddressCount>{}</availableIpAddressCount>{}</item>",
             it.id,
             it.zone,
+            ec2.free_addresses(&it.id).unwrap_or(ADDRESSES),
             tags_xml(&it.tags)
         )
     };

@@ -1,6 +1,7 @@
 //! GitHub's REST API on the model: the operations that Drover uses, in the form of GitHub's own OpenAPI description, which
 //! a test holds every answer against.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
@@ -356,8 +357,10 @@ async fn repo_installation(api: Shared<Arc<Api>>, Path((owner, repo)): Repo, hea
 async fn access_tokens(api: Shared<Arc<Api>>, Path(id): Path<u64>, headers: HeaderMap) -> Response {
     api.as_app("POST /app/installations/{id}/access_tokens", &headers, |state, now| {
         let made = state.github.create_token(InstallationId(id), now)?;
+        let owner = state.github.owners().find(|owner| owner.installation == Some(InstallationId(id)));
+        let granted = owner.map(|owner| owner.granted.clone());
         let body = json!({
-            "token": made.token, "expires_at": made.expires_at + state.github_ahead, "permissions": permissions(),
+            "token": made.token, "expires_at": made.expires_at + state.github_ahead, "permissions": granted,
             "repository_selection": "all",
         });
         Ok((StatusCode::CREATED, body))
@@ -608,6 +611,10 @@ fn respond(state: &mut State, caller: Charged, done: Answered, now: Timestamp) -
             answer
         }
     };
+    let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&(now + ahead));
+    if let Some(date) = date.ok().and_then(|date| HeaderValue::from_str(&date).ok()) {
+        answer.headers_mut().insert("date", date);
+    }
     let rate = github.rate(caller, now);
     let shown = [
         ("x-ratelimit-limit", rate.limit as i64),
@@ -652,16 +659,9 @@ fn installation_json(github: &GitHub, owner: &Owner) -> Value {
         "html_url": format!("https://github.com/organizations/{}/settings/installations/{id}", owner.login),
         "app_id": github.app().id, "app_slug": github.app().slug,
         "target_id": owner.id.0, "target_type": kind(owner),
-        "permissions": permissions(), "events": ["workflow_job"], "created_at": owner.since, "updated_at": owner.since,
+        "permissions": owner.granted, "events": github.app().events, "created_at": owner.since, "updated_at": owner.since,
         "single_file_name": null, "suspended_by": owner.suspended_at.map(|_| account_json(owner)),
         "suspended_at": owner.suspended_at,
-    })
-}
-
-/// What the app asks for when it is installed.
-fn permissions() -> Value {
-    json!({
-        "actions": "write", "checks": "write", "metadata": "read", "organization_self_hosted_runners": "write",
     })
 }
 
@@ -674,12 +674,13 @@ fn app_json(app: &App) -> Value {
         suspended_at: None,
         since: app.created_at,
         groups: Vec::new(),
+        granted: BTreeMap::new(),
     };
     json!({
         "id": app.id, "slug": app.slug, "node_id": format!("node-{}", app.id), "owner": account_json(&maker),
         "name": app.name, "description": null, "external_url": "https://example.invalid/",
         "html_url": format!("https://github.com/apps/{}", app.slug), "created_at": app.created_at,
-        "updated_at": app.created_at, "permissions": permissions(), "events": ["workflow_job"],
+        "updated_at": app.created_at, "permissions": app.permissions, "events": app.events,
     })
 }
 

@@ -184,7 +184,7 @@ fn programs() -> anyhow::Result<PathBuf> {
 }
 
 fn app_at(now: Timestamp) -> App {
-    App { id: 4242, slug: "drover-sandbox".to_owned(), name: "Drover sandbox".to_owned(), created_at: now }
+    App::new(4242, "drover-sandbox", "Drover sandbox", now)
 }
 
 impl Sandbox {
@@ -361,6 +361,7 @@ impl Sandbox {
             .args(arguments)
             .env_clear()
             .envs(environment("operator", &self.aws_url, &self.github_url))
+            .env("DROVER_WEBHOOK_URL", &self.webhooks.url)
             .stdin(Stdio::null());
         command.output().await.context("cannot run drover")
     }

@@ -125,7 +125,7 @@ impl Universe {
             on_power_off: OnPowerOff::Terminate,
         };
         let template = ec2.create_launch_template("runner", data, Tags::new(), now).expect("a fresh region");
-        let app = App { id: 1, slug: "drover".to_owned(), name: "Drover".to_owned(), created_at: now };
+        let app = App::new(1, "drover", "Drover", now);
         let mut github = GitHub::new(github, app, seed);
         let owner = github.add_owner("octo-org", OwnerKind::Organization, now);
         let installation = github.install(owner, now);

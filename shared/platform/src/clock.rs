@@ -1,7 +1,8 @@
 //! The time of the machine.
 
 use engine::ports::Clock;
-use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use jiff::{SignedDuration, Timestamp};
 
 /// Reads the machine's clock.
 #[derive(Debug, Clone, Copy, Default)]
@@ -12,4 +13,10 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
+}
+
+/// How far a clock that told this as an HTTP `date`, a moment ago, is ahead of ours. None for what is no date.
+pub fn ahead(date: &str) -> Option<SignedDuration> {
+    let theirs = rfc2822::DateTimeParser::new().parse_timestamp(date).ok()?;
+    Some(theirs.duration_since(SystemClock.now()))
 }

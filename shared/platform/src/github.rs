@@ -3,6 +3,7 @@
 //! Rate limits are answers like any other here: they are reported, never waited for. Whoever has time decides what waits.
 
 mod answers;
+mod app;
 mod watch;
 
 use std::collections::HashMap;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, OnceCell};
 
 use self::answers::{Answers, Budgets, Known};
+pub use self::app::{About, Attempt, Hook, Installed, Permissions};
 pub use self::watch::RunnerGroup;
 use crate::clock::SystemClock;
 use crate::secrets::Secret;
@@ -225,9 +227,14 @@ impl GitHubApp {
     }
 
     /// A call in the app's own name.
-    async fn call_as_app(&self, method: Method, path: &str) -> Result<Response, GitHubError> {
+    async fn call_as_app<B: Serialize + ?Sized + Sync>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<Response, GitHubError> {
         let app = self.app().await?;
-        app.send(None, method, path, &app.jwt(SystemClock.now())?, NO_BODY).await
+        app.send(None, method, path, &app.jwt(SystemClock.now())?, body).await
     }
 
     /// Reads something of a repository that is read again and again: if it has not changed, GitHub says only that, and
@@ -310,17 +317,20 @@ impl App {
             .map_err(|error| GitHubError::Denied(format!("cannot sign as the app: {error}")))
     }
 
+    fn installation_path(scope: &Scope) -> String {
+        match scope {
+            Scope::Organization(owner) => format!("/orgs/{owner}/installation"),
+            Scope::Repository(repository) => format!("/repos/{repository}/installation"),
+        }
+    }
+
     async fn find_installation(&self, scope: &Scope, now: Timestamp) -> Result<u64, GitHubError> {
         #[derive(Deserialize)]
         struct Found {
             id: u64,
             suspended_at: Option<Timestamp>,
         }
-        let path = match scope {
-            Scope::Organization(owner) => format!("/orgs/{owner}/installation"),
-            Scope::Repository(repository) => format!("/repos/{repository}/installation"),
-        };
-        let answer = self.send(None, Method::GET, &path, &self.jwt(now)?, NO_BODY).await?;
+        let answer = self.send(None, Method::GET, &Self::installation_path(scope), &self.jwt(now)?, NO_BODY).await?;
         match answer.status() {
             StatusCode::OK => {
                 let found: Found = answer.json().await.map_err(lost)?;

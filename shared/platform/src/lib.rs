@@ -3,7 +3,7 @@
 //! **Architecture Invariant:** nothing here decides. A failure says what is known of the effect, in the words of the port.
 //!
 //! Features keep each executable small: none for ingest (queue and secrets), `boot` for the agent, `control` for whoever
-//! needs the table, EC2 and GitHub.
+//! needs the table, EC2 and GitHub, `survey` for the operator's command.
 
 pub mod aws;
 #[cfg(feature = "boot")]
@@ -18,6 +18,8 @@ pub mod environment;
 pub mod github;
 pub mod queue;
 pub mod secrets;
+#[cfg(feature = "survey")]
+pub mod survey;
 #[cfg(feature = "control")]
 pub mod table;
 pub mod telemetry;

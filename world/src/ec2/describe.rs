@@ -60,9 +60,23 @@ impl Ec2 {
 
     /// Adds a subnet to the region.
     pub fn add_subnet(&mut self, id: &str, zone: &str, tags: Tags) -> SubnetId {
-        let subnet = Subnet { id: id.into(), zone: zone.to_owned(), tags };
+        let subnet = Subnet { id: id.into(), zone: zone.to_owned(), tags, addresses: None };
         self.subnets.insert(subnet.id.clone(), subnet);
         id.into()
+    }
+
+    /// Limits how many machines find an address in a subnet.
+    pub fn set_addresses(&mut self, subnet: &SubnetId, addresses: Option<u32>) {
+        if let Some(subnet) = self.subnets.get_mut(subnet) {
+            subnet.addresses = addresses;
+        }
+    }
+
+    /// How many machines still find an address in a subnet; None for as many as may come.
+    pub fn free_addresses(&self, subnet: &SubnetId) -> Option<u32> {
+        let addresses = self.subnets.get(subnet)?.addresses?;
+        let taken = self.alive().filter(|instance| instance.subnet == *subnet).count();
+        Some(addresses.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX)))
     }
 
     /// Every subnet, without a call.

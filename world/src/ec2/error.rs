@@ -92,6 +92,8 @@ codes! {
     InvalidNextToken = "InvalidNextToken", 400;
     /// The action is not one of EC2's, or not one the model has.
     InvalidAction = "InvalidAction", 400;
+    /// The call would have succeeded, and was only a trial.
+    DryRunOperation = "DryRunOperation", 412;
     /// EC2 broke.
     InternalError = "InternalError", 500;
     /// EC2 is not there.

@@ -23,16 +23,44 @@ impl Ec2 {
         }
     }
 
-    fn launch(&mut self, request: RunInstances, now: Timestamp) -> Result<Reservation, Failure> {
+    /// RunInstances with `DryRun`: an error in any case, `DryRunOperation` if the call would have been allowed. It looks for
+    /// no capacity, and uses no token.
+    pub fn try_run_instances(&mut self, request: &RunInstances, now: Timestamp) -> Failure {
+        let tried = self.admit(Operation::RunInstances, now).and_then(|()| {
+            self.asked(request)?;
+            self.template_of(request)
+        });
+        match tried {
+            Ok(_) => Failure::new(
+                Code::DryRunOperation,
+                "Request would have succeeded, but DryRun flag is set.",
+            ),
+            Err(failure) => failure,
+        }
+    }
+
+    /// Whether a request makes sense by itself, and its zone.
+    fn asked(&self, request: &RunInstances) -> Result<String, Failure> {
         if request.min_count == 0 || request.min_count > request.max_count {
             return Err(Failure::new(Code::InvalidParameterValue, "MinCount must be between 1 and MaxCount"));
         }
         if request.client_token.as_ref().is_some_and(|token| token.len() > 64 || !token.is_ascii()) {
             return Err(Failure::new(Code::InvalidParameterValue, "ClientToken is at most 64 ASCII characters"));
         }
-        let zone = self.subnets.get(&request.subnet).map(|subnet| subnet.zone.clone()).ok_or_else(|| {
+        self.subnets.get(&request.subnet).map(|subnet| subnet.zone.clone()).ok_or_else(|| {
             Failure::new(Code::InvalidSubnetIdNotFound, format!("The subnet ID '{}' does not exist", request.subnet))
-        })?;
+        })
+    }
+
+    /// What it launches, with an image that exists.
+    fn template_of(&self, request: &RunInstances) -> Result<(TemplateId, u64, TemplateData), Failure> {
+        let found = self.resolve_template(&request.template, request.template_version.as_deref())?;
+        self.image(&found.2.image)?;
+        Ok(found)
+    }
+
+    fn launch(&mut self, request: RunInstances, now: Timestamp) -> Result<Reservation, Failure> {
+        let zone = self.asked(&request)?;
         let token = request.client_token.clone().map(|token| (zone.clone(), token));
         if let Some(used) = token.as_ref().and_then(|token| self.tokens.get(token)) {
             if used.request != request {
@@ -44,8 +72,7 @@ impl Ec2 {
             return Ok(self.reservation(&used.reservation));
         }
 
-        let (template, version, data) =
-            self.resolve_template(&request.template, request.template_version.as_deref())?;
+        let (template, version, data) = self.template_of(&request)?;
         let instance_type = request.instance_type.clone().unwrap_or_else(|| data.instance_type.clone());
         let rng = &mut self.rng;
         if let Some(refusal) = self.faults.refusal(&request, &instance_type, || rng.random()) {
@@ -57,7 +84,14 @@ impl Ec2 {
         if self.config.throttle && !self.throttle.run_instances.take(f64::from(request.max_count), now) {
             return Err(Failure::new(Code::RequestLimitExceeded, "Request limit exceeded: instances."));
         }
-        let granted = self.faults.draw(&request, &instance_type)?;
+        let free = self.free_addresses(&request.subnet).unwrap_or(u32::MAX);
+        if free < request.min_count {
+            return Err(Failure::new(
+                Code::InsufficientFreeAddressesInSubnet,
+                format!("There are not enough free addresses in subnet '{}'", request.subnet),
+            ));
+        }
+        let granted = self.faults.draw(&request, &instance_type)?.min(free);
 
         let reservation = ReservationId(self.fresh_id("r"));
         for launch_index in 0..granted as usize {

@@ -84,6 +84,8 @@ pub enum Operation {
     CreateLaunchTemplate,
     /// Look at subnets.
     DescribeSubnets,
+    /// Look at images.
+    DescribeImages,
     /// Tag an instance or a volume.
     CreateTags,
 }
@@ -99,6 +101,7 @@ impl Operation {
             Operation::DescribeLaunchTemplateVersions => "DescribeLaunchTemplateVersions",
             Operation::CreateLaunchTemplate => "CreateLaunchTemplate",
             Operation::DescribeSubnets => "DescribeSubnets",
+            Operation::DescribeImages => "DescribeImages",
             Operation::CreateTags => "CreateTags",
         }
     }
@@ -136,7 +139,8 @@ impl Throttle {
             Operation::DescribeInstances
             | Operation::DescribeLaunchTemplates
             | Operation::DescribeLaunchTemplateVersions
-            | Operation::DescribeSubnets => &mut self.describe,
+            | Operation::DescribeSubnets
+            | Operation::DescribeImages => &mut self.describe,
         }
     }
 }
@@ -168,6 +172,7 @@ pub struct Ec2 {
     rng: SmallRng,
     subnets: BTreeMap<SubnetId, Subnet>,
     templates: BTreeMap<TemplateId, LaunchTemplate>,
+    images: BTreeMap<String, Image>,
     /// In the order of their launch, which is also the order of answers and pages.
     instances: Vec<Instance>,
     by_id: BTreeMap<InstanceId, usize>,
@@ -191,6 +196,7 @@ impl Ec2 {
             rng: SmallRng::seed_from_u64(seed),
             subnets: BTreeMap::new(),
             templates: BTreeMap::new(),
+            images: BTreeMap::new(),
             instances: Vec::new(),
             by_id: BTreeMap::new(),
             tokens: BTreeMap::new(),

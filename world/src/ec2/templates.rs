@@ -21,6 +21,7 @@ impl Ec2 {
             ));
         }
         let id = TemplateId(self.fresh_id("lt"));
+        self.add_image(&data.image, now);
         let template = LaunchTemplate {
             id: id.clone(),
             name: name.to_owned(),
@@ -36,8 +37,42 @@ impl Ec2 {
     /// Adds a version to a template, as an operator does who changes the image. The default version stays.
     pub fn add_template_version(&mut self, id: &TemplateId, data: TemplateData) -> Option<u64> {
         let template = self.templates.get_mut(id)?;
+        let (image, made_at) = (data.image.clone(), template.created_at);
         template.versions.push(data);
-        Some(template.versions.len() as u64)
+        let number = template.versions.len() as u64;
+        self.add_image(&image, made_at);
+        Some(number)
+    }
+
+    /// Deletes a template with all its versions, as an operator might.
+    pub fn delete_launch_template(&mut self, id: &TemplateId) {
+        self.templates.remove(id);
+    }
+
+    /// Every template, without a call.
+    pub fn launch_templates(&self) -> impl Iterator<Item = &LaunchTemplate> {
+        self.templates.values()
+    }
+
+    /// Registers an image, unless it is there already.
+    pub fn add_image(&mut self, id: &str, created_at: Timestamp) {
+        self.images.entry(id.to_owned()).or_insert(Image { id: id.to_owned(), created_at });
+    }
+
+    /// Deregisters an image: nothing is launched from it any more.
+    pub fn remove_image(&mut self, id: &str) {
+        self.images.remove(id);
+    }
+
+    /// DescribeImages, by ids. One that is not there fails the call.
+    pub fn describe_images(&mut self, ids: &[String], now: Timestamp) -> Result<Vec<Image>, Failure> {
+        self.admit(Operation::DescribeImages, now)?;
+        ids.iter().map(|id| self.image(id).cloned()).collect()
+    }
+
+    pub(super) fn image(&self, id: &str) -> Result<&Image, Failure> {
+        let missing = || Failure::new(Code::InvalidAmiIdNotFound, format!("The image id '[{id}]' does not exist"));
+        self.images.get(id).ok_or_else(missing)
     }
 
     /// DescribeLaunchTemplates, by ids or names (all when none is given).

@@ -40,6 +40,17 @@ pub struct Subnet {
     pub zone: String,
     /// Its tags.
     pub tags: Tags,
+    /// How many machines find an address in it; None for as many as may come.
+    pub addresses: Option<u32>,
+}
+
+/// A machine image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// `ami-...`
+    pub id: String,
+    /// When it was made.
+    pub created_at: Timestamp,
 }
 
 /// A named set of launch parameters.

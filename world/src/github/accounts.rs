@@ -17,6 +17,31 @@ pub struct App {
     pub name: String,
     /// When it was made.
     pub created_at: Timestamp,
+    /// What it asks for: the permission, and `read` or `write`.
+    pub permissions: BTreeMap<String, String>,
+    /// The events it is told of.
+    pub events: Vec<String>,
+}
+
+impl App {
+    /// An app as a runner service needs it, for organisations' runners and for repositories'.
+    pub fn new(id: u64, slug: &str, name: &str, created_at: Timestamp) -> Self {
+        let asked = [
+            ("actions", "write"),
+            ("administration", "write"),
+            ("checks", "write"),
+            ("metadata", "read"),
+            ("organization_self_hosted_runners", "write"),
+        ];
+        Self {
+            id,
+            slug: slug.to_owned(),
+            name: name.to_owned(),
+            created_at,
+            permissions: asked.iter().map(|(name, level)| ((*name).to_owned(), (*level).to_owned())).collect(),
+            events: vec!["workflow_job".to_owned()],
+        }
+    }
 }
 
 /// Where webhooks go. The secret itself stays with the driver, which signs.
@@ -61,6 +86,7 @@ impl GitHub {
             suspended_at: None,
             since: now,
             groups: vec![default],
+            granted: BTreeMap::new(),
         };
         self.owners.insert(id, owner);
         id
@@ -73,6 +99,7 @@ impl GitHub {
             owner.installation = Some(installation);
             owner.suspended_at = None;
             owner.since = now;
+            owner.granted = self.app.permissions.clone();
         }
         installation
     }
@@ -81,6 +108,30 @@ impl GitHub {
     pub fn uninstall(&mut self, owner: OwnerId) {
         let gone = self.owners.get_mut(&owner).and_then(|owner| owner.installation.take());
         self.tokens.retain(|_, (installation, _)| Some(*installation) != gone);
+    }
+
+    /// The app's owner changes what it asks for. What is taken away is gone everywhere at once; what is added is the app's
+    /// only where the account accepts it, as [`GitHub::install`] does.
+    pub fn set_permission(&mut self, permission: &str, level: Option<&str>) {
+        let asked = &mut self.app.permissions;
+        match level {
+            Some(level) => drop(asked.insert(permission.to_owned(), level.to_owned())),
+            None => drop(asked.remove(permission)),
+        }
+        for owner in self.owners.values_mut() {
+            owner.granted.retain(|name, level| {
+                let asked = asked.get(name);
+                if asked.is_some_and(|asked| asked == "read") {
+                    "read".clone_into(level);
+                }
+                asked.is_some()
+            });
+        }
+    }
+
+    /// The app's owner chooses which events it is told of.
+    pub fn set_events(&mut self, events: &[&str]) {
+        self.app.events = events.iter().map(|event| (*event).to_owned()).collect();
     }
 
     /// The account suspends the app, or lets it go on.
@@ -240,6 +291,24 @@ impl GitHub {
         Ok(owner)
     }
 
+    /// The account of a scope, if the caller may do that with its runners.
+    pub(super) fn entitled_to_runners(
+        &self,
+        caller: InstallationId,
+        scope: &Scope,
+        level: &str,
+    ) -> Result<&Owner, Failure> {
+        let owner = self.entitled(caller, scope)?;
+        let permission = match scope {
+            Scope::Organization(_) => "organization_self_hosted_runners",
+            Scope::Repository { .. } => "administration",
+        };
+        match owner.granted.get(permission) {
+            Some(granted) if granted == "write" || granted == level => Ok(owner),
+            _ => Err(Failure::Forbidden("Resource not accessible by integration".to_owned())),
+        }
+    }
+
     /// The repository of a call, if the caller may act there.
     pub(super) fn entitled_repository(
         &self,
@@ -262,7 +331,7 @@ impl GitHub {
         now: Timestamp,
     ) -> Result<Listed<Group>, Failure> {
         let reply = self.admit(Caller::Installation(caller), Endpoint::ListGroups, now)?;
-        let owner = self.entitled(caller, &Scope::organization(org))?;
+        let owner = self.entitled_to_runners(caller, &Scope::organization(org), "read")?;
         if owner.kind == OwnerKind::User {
             return Err(Failure::NotFound);
         }

@@ -85,7 +85,9 @@ impl GitHub {
         let Some(owner) = self.owners.get(&repository.owner) else {
             return;
         };
-        if owner.installation.is_none() || owner.suspended_at.is_some() || job.webhooks == Webhooks::NeverAttempted {
+        let is_told = owner.installation.is_some() && owner.suspended_at.is_none();
+        let wants = self.app.events.iter().any(|event| event == "workflow_job");
+        if !is_told || !wants || job.webhooks == Webhooks::NeverAttempted {
             return;
         }
         let event = JobEvent {

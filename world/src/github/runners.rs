@@ -34,7 +34,7 @@ impl GitHub {
         now: Timestamp,
     ) -> Result<JitRegistration, Failure> {
         let reply = self.admit(Caller::Installation(caller), Endpoint::GenerateJit, now)?;
-        let owner = self.entitled(caller, scope)?;
+        let owner = self.entitled_to_runners(caller, scope, "write")?;
         if matches!(scope, Scope::Organization(_)) && owner.kind == OwnerKind::User {
             return Err(Failure::NotFound);
         }
@@ -116,7 +116,7 @@ impl GitHub {
         now: Timestamp,
     ) -> Result<Listed<Runner>, Failure> {
         let reply = self.admit(Caller::Installation(caller), Endpoint::ListRunners, now)?;
-        self.entitled(caller, scope)?;
+        self.entitled_to_runners(caller, scope, "read")?;
         let listed = self
             .runners
             .values()
@@ -135,7 +135,7 @@ impl GitHub {
         now: Timestamp,
     ) -> Result<Runner, Failure> {
         let reply = self.admit(Caller::Installation(caller), Endpoint::GetRunner, now)?;
-        self.entitled(caller, scope)?;
+        self.entitled_to_runners(caller, scope, "read")?;
         let runner = self.runners.get(&id).filter(|runner| runner.scope == *scope).ok_or(Failure::NotFound)?;
         reply.with(self.as_listed(runner, now))
     }
@@ -157,7 +157,7 @@ impl GitHub {
         now: Timestamp,
     ) -> Result<(), Failure> {
         let reply = self.admit(Caller::Installation(caller), Endpoint::DeleteRunner, now)?;
-        self.entitled(caller, scope)?;
+        self.entitled_to_runners(caller, scope, "write")?;
         let runner = self.runners.get(&id).filter(|runner| runner.scope == *scope).ok_or(Failure::NotFound)?;
         if runner.job.is_some() {
             return Err(Failure::Unprocessable(format!(

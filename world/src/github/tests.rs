@@ -18,7 +18,7 @@ struct World {
 
 /// An organisation with the app, and one private repository.
 fn world(seed: u64) -> World {
-    let app = App { id: 1, slug: "drover".into(), name: "Drover".into(), created_at: at(0) };
+    let app = App::new(1, "drover", "Drover", at(0));
     let mut github = GitHub::new(Config::default(), app, seed);
     let owner = github.add_owner("Acme", OwnerKind::Organization, at(0));
     let acme = github.install(owner, at(0));

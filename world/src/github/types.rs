@@ -1,6 +1,6 @@
 //! What GitHub consists of, as far as Actions goes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -73,6 +73,8 @@ pub struct Owner {
     pub since: Timestamp,
     /// Its runner groups.
     pub groups: Vec<Group>,
+    /// What it granted the app.
+    pub granted: BTreeMap<String, String>,
 }
 
 /// A runner group: GitHub's fence around who may use a runner.

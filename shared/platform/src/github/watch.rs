@@ -12,7 +12,7 @@ use reqwest::{Method, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{GitHubApp, NO_BODY, PAGES, PER_PAGE, failed, lost};
+use super::{Attempt, GitHubApp, NO_BODY, PAGES, PER_PAGE, failed, lost};
 use crate::clock::SystemClock;
 use crate::workflow_job::WorkflowJob;
 
@@ -45,39 +45,44 @@ impl GitHubApp {
     /// # Errors
     /// When GitHub does not say.
     pub async fn deliveries(&self, since: Timestamp) -> Result<Vec<SeenDelivery>, GitHubError> {
-        #[derive(Deserialize)]
-        struct Attempt {
-            id: u64,
-            guid: String,
-            delivered_at: Timestamp,
-            status_code: u16,
-            redelivery: bool,
-            event: String,
+        let seen = self.attempts(since, DELIVERY_PAGES).await?;
+        if seen.len() >= DELIVERY_PAGES * PER_PAGE {
+            tracing::warn!("more than {} deliveries since {since}: older ones are not looked at", seen.len());
         }
-        let mut seen = Vec::new();
+        Ok(seen
+            .into_iter()
+            .map(|attempt| SeenDelivery {
+                id: attempt.id,
+                guid: DeliveryId::from(attempt.guid.as_str()),
+                delivered_at: attempt.delivered_at,
+                redelivery: attempt.redelivery,
+                succeeded: attempt.succeeded(),
+                about_a_job: attempt.event == "workflow_job",
+            })
+            .collect())
+    }
+
+    /// The same, as GitHub tells it: of so many pages, a hundred each.
+    ///
+    /// # Errors
+    /// When GitHub does not say.
+    pub async fn attempts(&self, since: Timestamp, pages: usize) -> Result<Vec<Attempt>, GitHubError> {
+        let mut seen: Vec<Attempt> = Vec::new();
         let mut path = format!("/app/hook/deliveries?per_page={PER_PAGE}");
-        for _ in 0..DELIVERY_PAGES {
-            let answer = self.call_as_app(Method::GET, &path).await?;
+        for _ in 0..pages {
+            let answer = self.call_as_app(Method::GET, &path, NO_BODY).await?;
             if answer.status() != StatusCode::OK {
                 return Err(failed(answer, SystemClock.now()).await);
             }
             let next = next_cursor(answer.headers());
             let page: Vec<Attempt> = answer.json().await.map_err(lost)?;
             let reached = page.last().is_none_or(|last| last.delivered_at < since);
-            seen.extend(page.into_iter().filter(|attempt| attempt.delivered_at >= since).map(|attempt| SeenDelivery {
-                id: attempt.id,
-                guid: DeliveryId::from(attempt.guid.as_str()),
-                delivered_at: attempt.delivered_at,
-                redelivery: attempt.redelivery,
-                succeeded: (200..300).contains(&attempt.status_code),
-                about_a_job: attempt.event == "workflow_job",
-            }));
+            seen.extend(page.into_iter().filter(|attempt| attempt.delivered_at >= since));
             match next {
                 Some(cursor) if !reached => path = format!("/app/hook/deliveries?per_page={PER_PAGE}&cursor={cursor}"),
-                _ => return Ok(seen),
+                _ => break,
             }
         }
-        tracing::warn!("more than {} deliveries since {since}: older ones are not looked at", seen.len());
         Ok(seen)
     }
 
@@ -86,7 +91,7 @@ impl GitHubApp {
     /// # Errors
     /// When GitHub does not confirm it; it may have happened.
     pub async fn redeliver(&self, id: u64) -> Result<(), GitHubError> {
-        let answer = self.call_as_app(Method::POST, &format!("/app/hook/deliveries/{id}/attempts")).await?;
+        let answer = self.call_as_app(Method::POST, &format!("/app/hook/deliveries/{id}/attempts"), NO_BODY).await?;
         match answer.status() {
             StatusCode::ACCEPTED => Ok(()),
             _ => Err(failed(answer, SystemClock.now()).await),

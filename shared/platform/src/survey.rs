@@ -1,0 +1,326 @@
+//! What an operator is shown of the AWS account: read-only, but for the one secret that `drover` may renew.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_sdk_ec2::error::ProvideErrorMetadata;
+use aws_sdk_ec2::types::{Filter, ImageState, InstanceType, LaunchTemplateSpecification, ShutdownBehavior};
+use aws_sdk_sqs::types::QueueAttributeName;
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::Intercept;
+use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserializationInterceptorContextRef;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::config_bag::ConfigBag;
+use domain::ids::SubnetId;
+use domain::pool::{LaunchTemplate, Market, Tuple};
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+
+use crate::aws::describe;
+use crate::clock::ahead;
+use crate::ec2::spot;
+
+/// GitHub waits as long.
+const INGEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// AWS did not say.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct Unanswered {
+    /// AWS's code of the error, if it answered.
+    pub code: Option<String>,
+    /// All of it.
+    pub message: String,
+}
+
+impl Unanswered {
+    /// Whether the caller's own role is what is in the way.
+    pub fn is_refusal(&self) -> bool {
+        let code = self.code.as_deref().unwrap_or_default();
+        code.starts_with("AccessDenied") || code == "UnauthorizedOperation" || code == "AuthorizationError"
+    }
+
+    /// Whether it is asked too often.
+    pub fn is_throttled(&self) -> bool {
+        matches!(self.code.as_deref(), Some("RequestLimitExceeded" | "Throttling" | "ThrottlingException"))
+    }
+}
+
+fn unanswered<E: ProvideErrorMetadata + std::error::Error + 'static>(error: E) -> Unanswered {
+    Unanswered { code: error.code().map(ToOwned::to_owned), message: describe(&error) }
+}
+
+/// Who we are to AWS, and by its clock when.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The role's or user's ARN.
+    pub arn: String,
+    /// How far AWS's clock is ahead of ours.
+    pub clock_ahead: Option<SignedDuration>,
+}
+
+/// What a version of a launch template says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemplateFacts {
+    /// The image, an alias resolved.
+    pub image: Option<String>,
+    /// Whether a machine that powers itself off is gone.
+    pub ends_by_power_off: bool,
+}
+
+/// An image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageFacts {
+    /// Whether machines can be launched from it.
+    pub available: bool,
+    /// When it was made.
+    pub created_at: Option<Timestamp>,
+    /// The runner in it, as `make build-image` tags it.
+    pub runner: Option<String>,
+}
+
+/// A subnet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubnetFacts {
+    /// Its id.
+    pub id: SubnetId,
+    /// How many machines still find an address in it.
+    pub free: u32,
+}
+
+/// The messages of a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Depth {
+    /// That wait.
+    pub waiting: u64,
+    /// That somebody has received and not deleted yet.
+    pub in_flight: u64,
+}
+
+/// The account, looked at.
+#[derive(Debug, Clone)]
+pub struct Survey {
+    ec2: aws_sdk_ec2::Client,
+    sqs: aws_sdk_sqs::Client,
+    secrets: aws_sdk_secretsmanager::Client,
+    sts: aws_sdk_sts::Client,
+    region: Option<String>,
+}
+
+impl Survey {
+    /// Makes no call.
+    pub fn new(aws: &SdkConfig) -> Self {
+        Self {
+            ec2: aws_sdk_ec2::Client::new(aws),
+            sqs: aws_sdk_sqs::Client::new(aws),
+            secrets: aws_sdk_secretsmanager::Client::new(aws),
+            sts: aws_sdk_sts::Client::new(aws),
+            region: aws.region().map(ToString::to_string),
+        }
+    }
+
+    /// The region that is asked, if any is configured.
+    pub fn region(&self) -> Option<&str> {
+        self.region.as_deref()
+    }
+
+    /// Who we are.
+    ///
+    /// # Errors
+    /// When AWS does not say: there are no credentials, or they have expired.
+    pub async fn identity(&self) -> Result<Identity, Unanswered> {
+        let date = AnswerDate::default();
+        let asked = self.sts.get_caller_identity().customize().interceptor(date.clone()).send().await;
+        let arn = asked.map_err(unanswered)?.arn.unwrap_or_default();
+        Ok(Identity { arn, clock_ahead: date.ahead() })
+    }
+
+    /// What is launched for a pool.
+    ///
+    /// # Errors
+    /// When there is no such version, or EC2 does not say.
+    pub async fn template(&self, template: &LaunchTemplate) -> Result<TemplateFacts, Unanswered> {
+        let ask = self.ec2.describe_launch_template_versions().launch_template_id(template.id.as_str());
+        let asked = ask.versions(template.version.to_string()).resolve_alias(true).send().await.map_err(unanswered)?;
+        let found = asked.launch_template_versions.unwrap_or_default().into_iter().next();
+        let data = found.and_then(|version| version.launch_template_data).ok_or_else(|| Unanswered {
+            code: None,
+            message: format!("there is no version {} of launch template {}", template.version, template.name),
+        })?;
+        Ok(TemplateFacts {
+            image: data.image_id,
+            ends_by_power_off: data.instance_initiated_shutdown_behavior == Some(ShutdownBehavior::Terminate),
+        })
+    }
+
+    /// An image; None if there is none of that id.
+    ///
+    /// # Errors
+    /// When EC2 does not say.
+    pub async fn image(&self, id: &str) -> Result<Option<ImageFacts>, Unanswered> {
+        let asked = match self.ec2.describe_images().image_ids(id).send().await {
+            Err(error) if error.code().is_some_and(|code| code.starts_with("InvalidAMIID")) => return Ok(None),
+            asked => asked.map_err(unanswered)?,
+        };
+        let found = asked.images.unwrap_or_default().into_iter().next();
+        Ok(found.map(|image| ImageFacts {
+            available: image.state == Some(ImageState::Available),
+            created_at: image.creation_date.as_deref().and_then(|date| date.parse().ok()),
+            runner: image.tags.unwrap_or_default().into_iter().find_map(|tag| match tag.key.as_deref() {
+                Some("drover:runner") => tag.value,
+                _ => None,
+            }),
+        }))
+    }
+
+    /// Those of these subnets that there are.
+    ///
+    /// # Errors
+    /// When EC2 does not say.
+    pub async fn subnets(&self, ids: &[&SubnetId]) -> Result<Vec<SubnetFacts>, Unanswered> {
+        // By a filter: naming one that is gone would fail the call, and hide the others.
+        let these = ids.iter().map(|id| id.to_string()).collect();
+        let filter = Filter::builder().name("subnet-id").set_values(Some(these)).build();
+        let mut pages = self.ec2.describe_subnets().filters(filter).into_paginator().send();
+        let mut found = Vec::new();
+        while let Some(page) = pages.next().await {
+            let subnets = page.map_err(unanswered)?.subnets.unwrap_or_default();
+            found.extend(subnets.into_iter().filter_map(|subnet| {
+                let free = u32::try_from(subnet.available_ip_address_count.unwrap_or_default()).unwrap_or_default();
+                Some(SubnetFacts { id: SubnetId(subnet.subnet_id?), free })
+            }));
+        }
+        Ok(found)
+    }
+
+    /// Whether a launch would be allowed and makes sense, without launching: in our own name, not the scaler's.
+    ///
+    /// # Errors
+    /// Why not. EC2 does not look for capacity then.
+    pub async fn try_launch(&self, tuple: &Tuple) -> Result<(), Unanswered> {
+        let template = LaunchTemplateSpecification::builder()
+            .launch_template_id(tuple.template.as_str())
+            .version(tuple.template_version.to_string())
+            .build();
+        let market = match tuple.market {
+            Market::OnDemand => None,
+            Market::Spot => Some(spot()),
+        };
+        let tried = self
+            .ec2
+            .run_instances()
+            .dry_run(true)
+            .min_count(1)
+            .max_count(1)
+            .launch_template(template)
+            .subnet_id(tuple.subnet.as_str())
+            .instance_type(InstanceType::from(tuple.instance_type.as_str()))
+            .set_instance_market_options(market)
+            .send()
+            .await;
+        match tried {
+            Err(error) if error.code() == Some("DryRunOperation") => Ok(()),
+            Err(error) => Err(unanswered(error)),
+            Ok(_) => Err(Unanswered { code: None, message: "EC2 answered a trial as if it were none".to_owned() }),
+        }
+    }
+
+    /// The messages of a queue.
+    ///
+    /// # Errors
+    /// When SQS does not say.
+    pub async fn queue(&self, url: &str) -> Result<Depth, Unanswered> {
+        Ok(self.depth(url).await?.0)
+    }
+
+    /// The messages that a queue gave up on; None if it gives up on none.
+    ///
+    /// # Errors
+    /// When SQS does not say.
+    pub async fn dead_letters(&self, url: &str) -> Result<Option<Depth>, Unanswered> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Policy {
+            dead_letter_target_arn: String,
+        }
+        let policy = self.depth(url).await?.1;
+        let Some(policy) = policy.and_then(|policy| serde_json::from_str::<Policy>(&policy).ok()) else {
+            return Ok(None);
+        };
+        let mut parts = policy.dead_letter_target_arn.rsplit(':');
+        let (name, account) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let ask = self.sqs.get_queue_url().queue_name(name).queue_owner_aws_account_id(account);
+        let url = ask.send().await.map_err(unanswered)?.queue_url.unwrap_or_default();
+        Ok(Some(self.depth(&url).await?.0))
+    }
+
+    async fn depth(&self, url: &str) -> Result<(Depth, Option<String>), Unanswered> {
+        use QueueAttributeName::{
+            ApproximateNumberOfMessages as Waiting, ApproximateNumberOfMessagesNotVisible as InFlight, RedrivePolicy,
+        };
+        let ask = self.sqs.get_queue_attributes().queue_url(url);
+        let ask = ask.attribute_names(Waiting).attribute_names(InFlight).attribute_names(RedrivePolicy);
+        let said = ask.send().await.map_err(unanswered)?.attributes.unwrap_or_default();
+        let number = |name| said.get(&name).and_then(|text| text.parse().ok()).unwrap_or_default();
+        let depth = Depth { waiting: number(Waiting), in_flight: number(InFlight) };
+        Ok((depth, said.get(&RedrivePolicy).cloned()))
+    }
+
+    /// Whether a secret has a value, without reading it.
+    ///
+    /// # Errors
+    /// When there is no such secret, or Secrets Manager does not say.
+    pub async fn is_filled(&self, secret: &str) -> Result<bool, Unanswered> {
+        let asked = self.secrets.describe_secret().secret_id(secret).send().await.map_err(unanswered)?;
+        let stages = asked.version_ids_to_stages.unwrap_or_default();
+        Ok(stages.values().flatten().any(|stage| stage == "AWSCURRENT"))
+    }
+
+    /// Gives a secret a new value. The one before stays the previous one.
+    ///
+    /// # Errors
+    /// When Secrets Manager does not confirm it.
+    pub async fn fill(&self, secret: &str, text: &str) -> Result<(), Unanswered> {
+        let put = self.secrets.put_secret_value().secret_id(secret).secret_string(text);
+        put.send().await.map(drop).map_err(unanswered)
+    }
+}
+
+/// What ingest answers to a request that nobody signed: 401, if it works and can read its secret.
+///
+/// # Errors
+/// When nothing answers there.
+pub async fn unsigned(webhook_url: &str) -> Result<u16, Unanswered> {
+    let failed = |error: reqwest::Error| Unanswered { code: None, message: error.to_string() };
+    let http = reqwest::Client::builder().timeout(INGEST_TIMEOUT).build().map_err(failed)?;
+    let asked = http.post(webhook_url).header("x-github-event", "ping").body("{}").send().await;
+    Ok(asked.map_err(failed)?.status().as_u16())
+}
+
+/// Reads the header `date` off an answer: AWS's clock. The SDK corrects its own signatures by it and says nothing.
+#[derive(Debug, Clone, Default)]
+struct AnswerDate(Arc<Mutex<Option<SignedDuration>>>);
+
+impl AnswerDate {
+    fn ahead(&self) -> Option<SignedDuration> {
+        *self.0.lock().expect("nobody panics while holding it")
+    }
+}
+
+impl Intercept for AnswerDate {
+    fn name(&self) -> &'static str {
+        "AnswerDate"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _bag: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let ahead = context.response().headers().get("date").and_then(ahead);
+        *self.0.lock().expect("nobody panics while holding it") = ahead;
+        Ok(())
+    }
+}
