@@ -146,9 +146,5 @@ fn report(groups: &[Group]) -> Output {
         text.push('\n');
     }
     text += &format!("{} checks: {failed} failed, {warned} to look at\n", checks.len());
-    Output {
-        yes: failed == 0,
-        text,
-        json: json!({ "checks": checks, "failed": failed, "warned": warned }),
-    }
+    Output { yes: failed == 0, text, json: json!({ "checks": checks, "failed": failed, "warned": warned }) }
 }

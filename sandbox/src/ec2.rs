@@ -7,8 +7,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use world::ec2::{
-    Code, Ec2, Failure, Filter, Image, Instance, InstanceId, LaunchTemplate, Market, OnPowerOff, Reservation, RunInstances, Subnet, Tags,
-    TemplateRef,
+    Code, Ec2, Failure, Filter, Image, Instance, InstanceId, LaunchTemplate, Market, OnPowerOff, Reservation,
+    RunInstances, Subnet, Tags, TemplateRef,
 };
 
 use crate::calls::hang_up;

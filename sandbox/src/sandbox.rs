@@ -47,7 +47,8 @@ pub const DEAD_LETTERS: &str = "drover-dead-letters";
 /// The stack's name.
 pub const STACK: &str = "sandbox";
 
-const WEBHOOK_SECRET: &str = "drover/webhook";
+/// The name of the secret that ingest reads.
+pub const WEBHOOK_SECRET: &str = "drover/webhook";
 const APP_SECRET: &str = "drover/app";
 
 /// Who runs the functions.

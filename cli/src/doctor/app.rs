@@ -33,7 +33,8 @@ pub(super) async fn app(patient: &Patient<'_>, config: Pools<'_>) -> Group {
     let github = match &patient.github {
         Ok(github) => *github,
         Err(error) => {
-            for name in ["key", "clock", "permissions", "events", "webhook", "signature", "installed", "runner groups"] {
+            for name in ["key", "clock", "permissions", "events", "webhook", "signature", "installed", "runner groups"]
+            {
                 group.skip(name, &error.to_string());
             }
             return group;
@@ -108,12 +109,16 @@ fn missing(pools: &[Pool], granted: &Permissions) -> (Vec<String>, Level) {
     let has = |permission: &str, level: &str| granted.get(permission).is_some_and(|it| it == "write" || it == level);
     let lacking: Vec<_> = needs(pools).into_iter().filter(|(permission, level, ..)| !has(permission, level)).collect();
     let worst = if lacking.iter().any(|(.., level)| *level == Level::Fail) { Level::Fail } else { Level::Warn };
-    (lacking.iter().map(|(permission, level, why, _)| format!("{permission}: {level} is missing, {why}")).collect(), worst)
+    (
+        lacking.iter().map(|(permission, level, why, _)| format!("{permission}: {level} is missing, {why}")).collect(),
+        worst,
+    )
 }
 
 /// What the app asks whoever installs it for.
 fn asked(group: &mut Group, about: &About, config: Pools<'_>) {
-    let settings = format!("change it in the app's settings ({}), and accept it where the app is installed", about.html_url);
+    let settings =
+        format!("change it in the app's settings ({}), and accept it where the app is installed", about.html_url);
     match config {
         Some(config) => {
             let (lacking, level) = missing(&config.pools, &about.permissions);
@@ -123,10 +128,15 @@ fn asked(group: &mut Group, about: &About, config: Pools<'_>) {
     }
     if !about.events.iter().any(|event| event == EVENT) {
         let says = format!("not subscribed to {EVENT}: Drover is told of no job");
-        return group.fail("events", says, format!("subscribe to Workflow job in the app's settings ({})", about.html_url));
+        return group.fail(
+            "events",
+            says,
+            format!("subscribe to Workflow job in the app's settings ({})", about.html_url),
+        );
     }
     let others: Vec<String> = about.events.iter().filter(|event| *event != EVENT).cloned().collect();
-    let wrong = (!others.is_empty()).then(|| format!("also subscribed to {}: each is a call for nothing", others.join(", ")));
+    let wrong =
+        (!others.is_empty()).then(|| format!("also subscribed to {}: each is a call for nothing", others.join(", ")));
     group.judge("events", Level::Warn, wrong.as_slice(), "workflow_job", "unsubscribe in the app's settings");
 }
 
@@ -156,7 +166,13 @@ async fn webhook(group: &mut Group, patient: &Patient<'_>, github: &GitHubApp) -
     match github.set_hook(Some(url), None).await {
         Ok(hook) => {
             let wrong = wrong_with(&hook, url);
-            group.judge("webhook", Level::Fail, &wrong, format!("now goes to {url}"), "change it in the app's settings");
+            group.judge(
+                "webhook",
+                Level::Fail,
+                &wrong,
+                format!("now goes to {url}"),
+                "change it in the app's settings",
+            );
             Some(wrong.is_empty())
         }
         Err(error) => {
@@ -253,7 +269,10 @@ fn arrived(group: &mut Group, attempts: &[Attempt]) {
         lost.insert(&attempt.guid, attempt);
     }
     let line = |attempt: &&Attempt| {
-        format!("{:.0}: {} came back as {} ({})", attempt.delivered_at, attempt.event, attempt.status_code, attempt.status)
+        format!(
+            "{:.0}: {} came back as {} ({})",
+            attempt.delivered_at, attempt.event, attempt.status_code, attempt.status
+        )
     };
     let mut wrong: Vec<String> = lost.values().take(3).map(line).collect();
     wrong.extend((lost.len() > 3).then(|| format!("and {} more", lost.len() - 3)));
@@ -296,7 +315,11 @@ async fn renew(group: &mut Group, patient: &Patient<'_>, github: &GitHubApp, new
         return group.unanswered("signature", &error);
     }
     if let Err(error) = github.set_hook(None, Some(&secret)).await {
-        return group.fail("signature", format!("GitHub did not take the new secret: {error}"), "drover doctor --fix again");
+        return group.fail(
+            "signature",
+            format!("GitHub did not take the new secret: {error}"),
+            "drover doctor --fix again",
+        );
     }
     let Some(newest) = newest else {
         return group.pass("signature", "a new secret, given to both");
@@ -304,12 +327,17 @@ async fn renew(group: &mut Group, patient: &Patient<'_>, github: &GitHubApp, new
     // Ingest has just read the old one, and does not read it again at once.
     tokio::time::sleep(SECRET_READ_AGAIN).await;
     match repeated(github, newest, &Patient { now: SystemClock.now(), ..patient.clone() }).await {
-        Ok(Some(again)) if again.succeeded() => group.pass("signature", "a new secret, given to both: ingest accepts it"),
+        Ok(Some(again)) if again.succeeded() => {
+            group.pass("signature", "a new secret, given to both: ingest accepts it")
+        }
         Ok(Some(again)) => {
-            let says = format!("a new secret was given to both, and a delivery still came back as {}", again.status_code);
+            let says =
+                format!("a new secret was given to both, and a delivery still came back as {}", again.status_code);
             group.fail("signature", says, "look at the log group of the function ingest");
         }
-        Ok(None) => group.warn("signature", "a new secret was given to both", "drover doctor again tells whether it works"),
+        Ok(None) => {
+            group.warn("signature", "a new secret was given to both", "drover doctor again tells whether it works")
+        }
         Err(error) => group.fail("signature", error.to_string(), "drover doctor again"),
     }
 }

@@ -141,7 +141,10 @@ async fn addresses(group: &mut Group, patient: &Patient<'_>, pools: &[&Pool]) {
             wrong.push(format!("pool {} can launch nothing: none of its subnets has a free address", pool.name));
             level = Level::Fail;
         } else if all < pool.max {
-            wrong.push(format!("pool {} may have {} machines, and its subnets have {all} free addresses", pool.name, pool.max));
+            wrong.push(format!(
+                "pool {} may have {} machines, and its subnets have {all} free addresses",
+                pool.name, pool.max
+            ));
         }
     }
     let all: u64 = free.values().map(|free| u64::from(*free)).sum();
@@ -221,7 +224,8 @@ async fn work(group: &mut Group, patient: &Patient<'_>, config: &Config) {
     waiting.truncate(NAMED);
     waiting.extend((more > 0).then(|| format!("and {more} more")));
     group.judge("state", Level::Fail, &unread, format!("{} pools read", config.pools.len()), "drover pools apply");
-    let to_do = "put right what the message says: a probe closes the circuit, or drover pools apply of another configuration";
+    let to_do =
+        "put right what the message says: a probe closes the circuit, or drover pools apply of another configuration";
     group.judge("circuits", Level::Fail, &circuits, "closed", to_do);
     let to_do = "ask AWS for more (Service Quotas, EC2), or lower the pool's max";
     group.judge("quota", Level::Fail, &quota, "EC2 has not refused lately", to_do);
@@ -255,6 +259,7 @@ async fn limits(group: &mut Group, patient: &Patient<'_>, table: &Table, config:
             Err(error) => wrong.push(format!("{owner}: {error}")),
         }
     }
-    let to_do = "wait; if it comes again, does something else use this app, or has one account too many jobs for one app?";
+    let to_do =
+        "wait; if it comes again, does something else use this app, or has one account too many jobs for one app?";
     group.judge("GitHub's limits", Level::Warn, &wrong, "not met", to_do);
 }

@@ -57,7 +57,8 @@ pub(super) fn clock(group: &mut Group, whose: &str, ahead: SignedDuration) {
     let off = ahead.abs();
     let direction = if ahead.is_negative() { "behind" } else { "ahead of" };
     let says = format!("{whose}'s is {} {direction} the clock here", age(off));
-    let to_do = "set the clock here (timedatectl); if it is right, the other one is wrong, and the functions know no better";
+    let to_do =
+        "set the clock here (timedatectl); if it is right, the other one is wrong, and the functions know no better";
     let level = match off {
         off if off > CLOCK_FAIL => Level::Fail,
         off if off > CLOCK_WARN => Level::Warn,
@@ -136,7 +137,8 @@ async fn queue(patient: &Patient<'_>) -> Group {
         Ok(depth) => {
             let says = format!("{} wait, {} are being worked on", depth.waiting, depth.in_flight);
             let wrong = (depth.waiting > BACKLOG).then(|| says.clone());
-            let to_do = "look whether the function scaler fails or is throttled; its reserved concurrency may be too small";
+            let to_do =
+                "look whether the function scaler fails or is throttled; its reserved concurrency may be too small";
             group.judge("messages", Level::Warn, wrong.as_slice(), says, to_do);
         }
         Err(error) => group.unanswered("messages", &error),
@@ -192,7 +194,9 @@ async fn ingest(patient: &Patient<'_>) -> Group {
     match survey::unsigned(url).await {
         Ok(401) => group.pass("answers", "refuses what is not signed"),
         Ok(503) => group.fail("answers", "503: it cannot read its secret, or not reach its queue", to_do),
-        Ok(status) => group.fail("answers", format!("{status} to a request that is not signed; it should be 401"), to_do),
+        Ok(status) => {
+            group.fail("answers", format!("{status} to a request that is not signed; it should be 401"), to_do)
+        }
         Err(error) => group.fail("answers", format!("{url} does not answer: {error}"), to_do),
     }
     group

@@ -31,10 +31,7 @@ impl Ec2 {
             self.template_of(request)
         });
         match tried {
-            Ok(_) => Failure::new(
-                Code::DryRunOperation,
-                "Request would have succeeded, but DryRun flag is set.",
-            ),
+            Ok(_) => Failure::new(Code::DryRunOperation, "Request would have succeeded, but DryRun flag is set."),
             Err(failure) => failure,
         }
     }

@@ -1,0 +1,117 @@
+//! `drover doctor` as a new operator meets it: set up, a job, and then eleven things break, each found with one command.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::time::Duration;
+
+use sandbox::hurry::one_pool;
+use sandbox::sandbox::{DEAD_LETTERS, Options, Sandbox, WEBHOOK_SECRET};
+use sandbox::state::State;
+use serde_json::Value;
+use world::ec2::{Code, LaunchMatch, Refusal, When};
+use world::github::{Group, HookConfig};
+
+const RUNNERS: &str = "organization_self_hosted_runners";
+
+/// What `drover doctor` finds wrong, by name, and its exit code.
+async fn doctor(sandbox: &Sandbox, more: &[&str]) -> (Vec<String>, Option<i32>) {
+    let said = sandbox.drover(&[&["doctor", "--json"], more].concat()).await.unwrap();
+    let json: Value = serde_json::from_slice(&said.stdout).unwrap();
+    let checks = json["checks"].as_array().unwrap();
+    assert!(checks.len() >= 25, "{json:#}");
+    let bad = checks.iter().filter(|check| check["level"] == "fail");
+    let names = bad.map(|check| {
+        assert!(!check["to_do"].as_str().unwrap().is_empty(), "it says what to do: {check}");
+        check["name"].as_str().unwrap().to_owned()
+    });
+    (names.collect(), said.status.code())
+}
+
+/// Breaks one thing, has it found, and mends it.
+async fn found(sandbox: &Sandbox, check: &str, break_it: impl FnOnce(&mut State), mend: impl FnOnce(&mut State)) {
+    sandbox.world.act(|state, _| break_it(state));
+    let (wrong, code) = doctor(sandbox, &[]).await;
+    assert!(wrong.iter().any(|name| name == check), "{check} is not among {wrong:?}");
+    assert_eq!(code, Some(1));
+    sandbox.world.act(|state, _| mend(state));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_prepared_fault_is_found_with_one_command() {
+    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+    let (_, without_pools) = doctor(&sandbox, &[]).await;
+    assert_eq!(without_pools, Some(1), "pools are to be applied first");
+    sandbox.apply(&one_pool("")).await.unwrap();
+    let labels = ["drover"];
+    let job = sandbox.queue_job("octo-org/widgets", &labels, Duration::from_millis(100));
+    let over = |state: &State| state.github.job(job).is_some_and(|job| job.completed_at.is_some()).then_some(());
+    sandbox.world.until("the job to be over", Duration::from_secs(60), over).await.unwrap();
+    assert_eq!(doctor(&sandbox, &[]).await, (Vec::new(), Some(0)), "all is well");
+    let owner = sandbox.world.look(|state| state.github.find_owner("octo-org").unwrap().clone());
+    let hook = sandbox.world.look(|state| state.github.hook().clone());
+
+    // 1. The webhook goes elsewhere, which can be put right at once.
+    let elsewhere = HookConfig { url: "https://example.com/hook".to_owned(), ..hook.clone() };
+    let stays = |_: &mut State| {};
+    found(&sandbox, "webhook", |state| state.github.set_hook(elsewhere), stays).await;
+    assert_eq!(doctor(&sandbox, &["--fix"]).await.1, Some(0));
+    assert_eq!(sandbox.world.look(|state| state.github.hook().url.clone()), hook.url);
+    // 2. The webhook's secret was never filled.
+    let secret = sandbox.world.look(|state| state.secrets[WEBHOOK_SECRET].current.clone());
+    let fill = |text: String| move |state: &mut State| state.secrets.get_mut(WEBHOOK_SECRET).unwrap().current = text;
+    found(&sandbox, "webhook secret", fill(String::new()), fill(secret)).await;
+    // 3. GitHub signs with another one.
+    let other = HookConfig { secret: Some("another".to_owned()), ..hook.clone() };
+    found(&sandbox, "signature", |state| state.github.set_hook(other), |state| state.github.set_hook(hook)).await;
+    // 4. The app lacks a permission.
+    let permit = |level: Option<&'static str>| move |state: &mut State| state.github.set_permission(RUNNERS, level);
+    found(&sandbox, "permissions", permit(None), permit(Some("write"))).await;
+    // 5. It is told of no jobs.
+    let tell = |events: &'static [&'static str]| move |state: &mut State| state.github.set_events(events);
+    found(&sandbox, "events", tell(&[]), tell(&["workflow_job"])).await;
+    // 6. The organisation uninstalled it.
+    sandbox.world.act(|state, _| state.github.uninstall(owner.id));
+    assert!(doctor(&sandbox, &[]).await.0.contains(&"installed".to_owned()));
+    sandbox.world.act(|state, now| {
+        state.github.install(owner.id, now);
+    });
+    // 7. Other people's repositories may use the runners.
+    let groups = |groups: Vec<Group>| {
+        move |state: &mut State| groups.into_iter().for_each(|group| state.github.set_group(owner.id, group))
+    };
+    let open = owner.groups.iter().map(|group| Group { repositories: None, allows_public: true, ..group.clone() });
+    found(&sandbox, "runner groups", groups(open.collect()), groups(owner.groups.clone())).await;
+    // 8. The subnets are full.
+    let full = |addresses: Option<u32>| {
+        move |state: &mut State| {
+            let subnets: Vec<_> = state.ec2.subnets().cloned().collect();
+            subnets.iter().for_each(|subnet| state.ec2.set_addresses(subnet, addresses));
+        }
+    };
+    found(&sandbox, "addresses", full(Some(0)), full(None)).await;
+    // 9. A message that nobody can use.
+    let poison = |state: &mut State| {
+        let now = state.secrets[WEBHOOK_SECRET].created_at;
+        drop(state.sqs.send(DEAD_LETTERS, "poison", Duration::ZERO, now).unwrap());
+    };
+    found(&sandbox, "dead letters", poison, stays).await;
+    // 10. EC2 refuses to launch for this job: its own explanation says so.
+    sandbox.world.act(|state, _| {
+        let (matches, code) = (LaunchMatch::default(), Code::InsufficientInstanceCapacity);
+        state.ec2.faults.refusals.push(Refusal { matches, code, when: When::Chance(1.0) });
+    });
+    let waits = sandbox.queue_job("octo-org/widgets", &labels, Duration::from_millis(100));
+    let refused = |state: &State| {
+        state.ec2.struck().get(&Code::InsufficientInstanceCapacity).is_some_and(|times| *times >= 2).then_some(())
+    };
+    sandbox.world.until("EC2 to refuse in both zones", Duration::from_secs(60), refused).await.unwrap();
+    let explained = sandbox.drover(&["explain", &waits.to_string()]).await.unwrap();
+    let said = String::from_utf8_lossy(&explained.stdout).into_owned();
+    assert!(said.contains("It waits:") && said.contains("InsufficientInstanceCapacity"), "{said}");
+    // 11. The launch template is gone.
+    let gone = |state: &mut State| {
+        let templates: Vec<_> = state.ec2.launch_templates().map(|template| template.id.clone()).collect();
+        templates.iter().for_each(|id| state.ec2.delete_launch_template(id));
+    };
+    found(&sandbox, "launch templates", gone, stays).await;
+}
