@@ -245,11 +245,46 @@ class Contract(Template):
             '{ $.message = "launch *" && $.message = "* refused: *" }',
         )
         self.assertTrue(re.search(r"\blongest_wait_seconds\b", engine), "no line has the longest wait")
-        self.assertIn("$.longest_wait_seconds", self.properties["LongestWaitFilter"]["FilterPattern"])
+        fields = {
+            "LongestWaitFilter": "longest_wait_seconds",
+            "OpenCircuitsFilter": "open_circuits",
+            "StuckLaunchesFilter": "stuck_launches",
+            "UnservedJobsFilter": "unserved_jobs",
+        }
+        told = re.search(r"fn tell_state\(.*?tracing::info!\((.*?)\);", engine, re.DOTALL).group(1)
+        for name, field in fields.items():
+            self.assertRegex(told, rf"\b{field},", "the janitor's line does not have it")
+            self.assertEqual(self.properties[name]["FilterPattern"], f"{{ $.{field} >= 0 }}")
+            self.assertEqual(self.properties[name]["MetricTransformations"][0]["MetricValue"], f"$.{field}")
+
+    def test_every_metric_of_ours_has_an_alarm_and_every_alarm_a_metric(self):
+        made = {
+            one["MetricName"]
+            for name, it in self.resources.items()
+            if it["Type"] == "AWS::Logs::MetricFilter"
+            for one in self.properties[name]["MetricTransformations"]
+        }
+        ours = {"Fn::Sub": "Drover/${Stack}"}
+        watched = {
+            self.properties[name]["MetricName"]
+            for name, it in self.resources.items()
+            if it["Type"] == "AWS::CloudWatch::Alarm" and self.properties[name].get("Namespace") == ours
+        }
+        self.assertEqual(made, watched)
+
+    def test_every_alarm_links_its_section_of_the_runbook_and_every_section_has_an_alarm(self):
+        sections = re.findall(r"^## (.+)$", project.text("docs/runbook.md"), re.MULTILINE)
+        alarms = [
+            it for name, it in self.properties.items() if self.resources[name]["Type"] == "AWS::CloudWatch::Alarm"
+        ]
+        names = [alarm["AlarmName"]["Fn::Sub"].removeprefix("${Stack}: ") for alarm in alarms]
+        self.assertEqual(sorted(name.capitalize() for name in names), sorted(sections))
+        for name, alarm in zip(names, alarms, strict=True):
+            self.assertTrue(alarm["AlarmDescription"].endswith(f" docs/runbook.md#{name.replace(' ', '-')}"), name)
 
     def test_every_alarm_tells_somebody(self):
         alarms = [name for name, it in self.resources.items() if it["Type"] == "AWS::CloudWatch::Alarm"]
-        self.assertEqual(len(alarms), 7)
+        self.assertEqual(len(alarms), 10)
         for alarm in alarms:
             self.assertEqual(self.properties[alarm]["AlarmActions"], [{"Ref": "AlarmTopic"}])
             self.assertTrue(self.properties[alarm]["AlarmDescription"])
