@@ -453,14 +453,41 @@ data "aws_iam_policy_document" "deploy" {
   }
 
   statement {
-    sid       = "OperateThePools"
-    actions   = ["ec2:DescribeLaunchTemplates", "ec2:DescribeSubnets"]
+    sid = "OperateThePools"
+    actions = [
+      "ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeLaunchTemplateVersions", "ec2:DescribeLaunchTemplates",
+      "ec2:DescribeSubnets",
+    ]
     resources = ["*"]
+  }
+
+  # `drover doctor` tries a launch (DryRun), and no condition tells a trial from a launch. It gives nothing new: who deploys
+  # the scaler's code decides what it launches, with the same templates.
+  statement {
+    sid       = "TryALaunch"
+    actions   = ["ec2:RunInstances"]
+    resources = ["*"]
+    condition {
+      test     = "ArnEquals"
+      variable = "ec2:LaunchTemplate"
+      values   = [for template in aws_launch_template.runner : template.arn]
+    }
+  }
+
+  statement {
+    sid       = "TryALaunchWithTheRunnersRole"
+    actions   = ["iam:PassRole"]
+    resources = [aws_iam_role.runner.arn]
+    condition {
+      test     = "StringEquals"
+      variable = "iam:PassedToService"
+      values   = ["ec2.amazonaws.com"]
+    }
   }
 
   statement {
     sid       = "FillTheSecrets"
-    actions   = ["secretsmanager:PutSecretValue"]
+    actions   = ["secretsmanager:DescribeSecret", "secretsmanager:PutSecretValue"]
     resources = ["arn:${local.partition}:secretsmanager:${local.arn_prefix}:secret:${var.stack}/*"]
   }
 
