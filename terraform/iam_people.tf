@@ -326,7 +326,8 @@ data "aws_iam_policy_document" "deploy" {
   statement {
     sid = "OwnThings"
     actions = [
-      "cloudwatch:DeleteAlarms", "cloudwatch:DescribeAlarms", "cloudwatch:PutMetricAlarm", "cloudwatch:TagResource",
+      "cloudwatch:DeleteAlarms", "cloudwatch:DeleteDashboards", "cloudwatch:DescribeAlarms", "cloudwatch:GetDashboard",
+      "cloudwatch:PutDashboard", "cloudwatch:PutMetricAlarm", "cloudwatch:TagResource",
       "dynamodb:CreateTable", "dynamodb:DeleteTable", "dynamodb:DescribeContinuousBackups", "dynamodb:DescribeTable",
       "dynamodb:DescribeTimeToLive", "dynamodb:ListTagsOfResource", "dynamodb:TagResource",
       "dynamodb:UpdateContinuousBackups", "dynamodb:UpdateTable", "dynamodb:UpdateTimeToLive",
@@ -340,8 +341,8 @@ data "aws_iam_policy_document" "deploy" {
       "lambda:PutFunctionEventInvokeConfig", "lambda:RemovePermission", "lambda:TagResource",
       "lambda:UntagResource", "lambda:UpdateFunctionCode", "lambda:UpdateFunctionConfiguration",
       "lambda:UpdateFunctionUrlConfig",
-      "logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:DeleteMetricFilter", "logs:ListTagsForResource",
-      "logs:PutMetricFilter", "logs:PutRetentionPolicy", "logs:TagResource", "logs:DescribeMetricFilters",
+      "logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:ListTagsForResource", "logs:PutRetentionPolicy",
+      "logs:TagResource",
       "sns:CreateTopic", "sns:DeleteTopic", "sns:GetTopicAttributes", "sns:ListSubscriptionsByTopic",
       "sns:ListTagsForResource", "sns:SetTopicAttributes", "sns:Subscribe", "sns:TagResource",
       "sqs:CreateQueue", "sqs:DeleteQueue", "sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ListQueueTags",
@@ -349,6 +350,7 @@ data "aws_iam_policy_document" "deploy" {
     ]
     resources = [
       "arn:${local.partition}:cloudwatch:${local.arn_prefix}:alarm:${var.stack}: *",
+      "arn:${local.partition}:cloudwatch::${local.account}:dashboard/${var.stack}",
       "arn:${local.partition}:dynamodb:${local.arn_prefix}:table/${var.stack}",
       "arn:${local.partition}:dynamodb:${local.arn_prefix}:table/${var.stack}-boot",
       "arn:${local.partition}:events:${local.arn_prefix}:rule/${var.stack}-*",

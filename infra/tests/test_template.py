@@ -237,40 +237,29 @@ class Contract(Template):
         self.assertTrue(self.properties["Table"]["DeletionProtectionEnabled"])
         self.assertTrue(self.properties["Table"]["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"])
 
-    def test_metric_filters_look_for_words_that_the_code_says(self):
-        engine = project.crate("shared/engine")
-        self.assertTrue(re.search(r'"launch \{\} refused: ', engine), "no line says that a launch was refused")
-        self.assertEqual(
-            self.properties["RefusalsFilter"]["FilterPattern"],
-            '{ $.message = "launch *" && $.message = "* refused: *" }',
-        )
-        self.assertTrue(re.search(r"\blongest_wait_seconds\b", engine), "no line has the longest wait")
-        fields = {
-            "LongestWaitFilter": "longest_wait_seconds",
-            "OpenCircuitsFilter": "open_circuits",
-            "StuckLaunchesFilter": "stuck_launches",
-            "UnservedJobsFilter": "unserved_jobs",
+    def test_every_metric_is_on_the_dashboard_and_every_one_there_and_in_an_alarm_is_documented(self):
+        documented = {
+            project.names_in(name)[0]: (unit, set(project.names_in(dimensions)))
+            for name, unit, dimensions, _ in project.rows("docs/metrics.md", "Metric")
         }
-        told = re.search(r"fn tell_state\(.*?tracing::info!\((.*?)\);", engine, re.DOTALL).group(1)
-        for name, field in fields.items():
-            self.assertRegex(told, rf"\b{field},", "the janitor's line does not have it")
-            self.assertEqual(self.properties[name]["FilterPattern"], f"{{ $.{field} >= 0 }}")
-            self.assertEqual(self.properties[name]["MetricTransformations"][0]["MetricValue"], f"$.{field}")
-
-    def test_every_metric_of_ours_has_an_alarm_and_every_alarm_a_metric(self):
-        made = {
-            one["MetricName"]
-            for name, it in self.resources.items()
-            if it["Type"] == "AWS::Logs::MetricFilter"
-            for one in self.properties[name]["MetricTransformations"]
-        }
-        ours = {"Fn::Sub": "Drover/${Stack}"}
-        watched = {
-            self.properties[name]["MetricName"]
-            for name, it in self.resources.items()
-            if it["Type"] == "AWS::CloudWatch::Alarm" and self.properties[name].get("Namespace") == ours
-        }
-        self.assertEqual(made, watched)
+        board = json.loads(self.properties["Dashboard"]["DashboardBody"]["Fn::Sub"])
+        shown = {}
+        for row in (row for widget in board["widgets"] for row in widget["properties"]["metrics"]):
+            if isinstance(row[0], str):
+                self.assertEqual(row[0], "Drover/${Stack}")
+                shown[row[1]] = set()
+            else:
+                dimensions, name = re.fullmatch(
+                    r"""SEARCH\('\{"Drover/\$\{Stack\}",([\w,]+)\} MetricName="(\w+)"', '\w+', 60\)""",
+                    row[0]["expression"],
+                ).groups()
+                shown[name] = set(dimensions.split(","))
+        self.assertEqual(shown, {name: dimensions for name, (_, dimensions) in documented.items()})
+        for name, it in self.properties.items():
+            if self.resources[name]["Type"] == "AWS::CloudWatch::Alarm" and it.get("Namespace") == {
+                "Fn::Sub": "Drover/${Stack}"
+            }:
+                self.assertEqual(documented[it["MetricName"]][1], set(), f"{name} watches one without dimensions")
 
     def test_every_alarm_links_its_section_of_the_runbook_and_every_section_has_an_alarm(self):
         sections = re.findall(r"^## (.+)$", project.text("docs/runbook.md"), re.MULTILINE)

@@ -9,6 +9,7 @@ use serde::de::IgnoredAny;
 async fn main() -> Result<(), Error> {
     platform::telemetry::init();
     let control = &ControlPlane::from_environment(&platform::aws::config().await?)?;
+    let figures = &control.figures()?;
     let mode = match platform::environment::flag("DROVER_DRY_RUN")? {
         true => Mode::DryRun,
         false => Mode::Repair,
@@ -17,6 +18,7 @@ async fn main() -> Result<(), Error> {
         let context = control.invocation(&event.context.request_id, event.context.deadline)?;
         let report = sweep(&context, mode).await?;
         tell(&report);
+        figures.tell();
         Ok::<_, Error>(report)
     }))
     .await

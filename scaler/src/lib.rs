@@ -11,6 +11,7 @@ use domain::item::{Config, Item, Key};
 use domain::notice::Message;
 use engine::consume::{Consumed, consume};
 use engine::context::Context;
+use engine::metrics;
 use engine::ports::StoreError;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -112,6 +113,7 @@ fn tell(ids: &[String], messages: &[Message], consumed: &Consumed) {
         tracing::error!(message.id = ids[*place], "message {} comes again: {error}", ids[*place]);
     }
     for (place, why) in &consumed.ignored {
+        metrics::ignored(*why);
         if let Message::WorkflowJob(notice) = &messages[*place] {
             tracing::info!(
                 message.id = ids[*place], delivery.id = %notice.delivery, job.id = %notice.job.id, ?why,

@@ -8,10 +8,13 @@ use scaler::{Batch, Pools, handle};
 async fn main() -> Result<(), Error> {
     platform::telemetry::init();
     let control = &ControlPlane::from_environment(&platform::aws::config().await?)?;
+    let figures = &control.figures()?;
     let pools = &Pools::default();
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Batch>| {
         let context = control.invocation(&event.context.request_id, event.context.deadline)?;
-        Ok::<_, Error>(handle(&context, pools, event.payload).await)
+        let failures = handle(&context, pools, event.payload).await;
+        figures.tell();
+        Ok::<_, Error>(failures)
     }))
     .await
 }

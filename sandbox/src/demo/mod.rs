@@ -158,10 +158,10 @@ async fn demo_once(arguments: Arguments) -> anyhow::Result<()> {
     let mut sandbox = Sandbox::start(options).await?;
     let ended = run(&sandbox, &pools, &arguments).await;
     if ended.is_err() {
-        // The first job that is not over is the best witness there is.
+        // The first job that is not over, or was killed and not run again, is the best witness there is.
         let left = sandbox.world.look(|state| {
             let ours = state.github.jobs().filter(|job| job.labels.iter().any(|label| label.starts_with("drover")));
-            ours.map(|job| job.id).find(|id| state.github.job(*id).is_some_and(|job| job.completed_at.is_none()))
+            ours.filter_map(|job| latest(state, job.id)).find(|job| !is_over(job)).map(|job| job.id)
         });
         if let Some(job) = left {
             let said = said(&sandbox, &["explain", &job.to_string()]).await;
@@ -326,15 +326,16 @@ fn rival(sandbox: &Sandbox, target: &Target, labels: &[&str]) -> JobId {
     }
 }
 
+/// One that EC2 killed is over when it was run again, and is over then.
+fn is_over(job: &world::github::Job) -> bool {
+    job.completed_at.is_some() && job.history.killed.is_none()
+}
+
 /// Waits until everything is over, then for the table to see it, too.
 async fn settle(sandbox: &Sandbox, pushed: &Pushed) -> anyhow::Result<()> {
     let patience = Duration::from_secs(90 + 2 * pushed.ours.len() as u64);
-    let is_over = |job: Option<&world::github::Job>| job.is_some_and(|job| job.completed_at.is_some());
     let served = |state: &crate::state::State| {
-        // One that EC2 killed is over when it was run again, and is over then.
-        let over =
-            |id: &JobId| latest(state, *id).is_some_and(|job| is_over(Some(job)) && job.history.killed.is_none());
-        pushed.ours.iter().all(over).then_some(())
+        pushed.ours.iter().all(|id| latest(state, *id).is_some_and(is_over)).then_some(())
     };
     let waited = sandbox.world.until("all jobs to be over", patience, served).await;
     let killed = sandbox.killed_by_us();
@@ -348,8 +349,9 @@ async fn settle(sandbox: &Sandbox, pushed: &Pushed) -> anyhow::Result<()> {
             }
         }
     });
-    let rivals =
-        |state: &crate::state::State| pushed.rivals.iter().all(|id| is_over(state.github.job(*id))).then_some(());
+    let rivals = |state: &crate::state::State| {
+        pushed.rivals.iter().all(|id| state.github.job(*id).is_some_and(is_over)).then_some(())
+    };
     sandbox.world.until("all rivals to be over", patience, rivals).await?;
     sandbox.webhooks.release().await;
     sandbox.settle(&[], patience).await?;

@@ -312,9 +312,19 @@ pub fn lifecycle(item: &Item) -> Option<Value> {
             "gone_at",
             "unregistered_at",
         ],
-        Item::Instance(_) => {
-            &["state", "why", "closed_at", "pool", "slot", "runner_id", "runner_name", "job", "repository"]
-        }
+        Item::Instance(_) => &[
+            "state",
+            "why",
+            "closed_at",
+            "pool",
+            "slot",
+            "runner_id",
+            "runner_name",
+            "job",
+            "repository",
+            "instance_type",
+            "market",
+        ],
         Item::Meta(_)
         | Item::Waiting(_)
         | Item::Batch(_)

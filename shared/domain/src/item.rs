@@ -13,7 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::ids::{
-    BatchTag, DeliveryId, Epoch, InstanceId, InvalidName, JobId, Owner, PoolName, Repository, RunnerId, SlotId,
+    BatchTag, DeliveryId, Epoch, InstanceId, InstanceType, InvalidName, JobId, Owner, PoolName, Repository, RunnerId,
+    SlotId,
 };
 use crate::job::{Job, WaitingJob};
 use crate::pool::{Market, Pool, Tuple};
@@ -338,6 +339,12 @@ pub struct Instance {
     pub repository: Option<Repository>,
     /// When EC2 launched it.
     pub launched_at: Timestamp,
+    /// What it is paid as; None for one that no slot ever had, or that an older Drover bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_type: Option<InstanceType>,
+    /// How it is paid; None likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub market: Option<Market>,
     /// When DynamoDB may drop it, in epoch seconds; only once nothing will be done with it any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<i64>,
@@ -392,7 +399,7 @@ pub const KEEP_CLOSED: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 impl Instance {
     /// The mapping of an instance to the slot it is bound to.
-    pub fn bound(slot: &Slot, id: InstanceId, launched_at: Timestamp) -> Self {
+    pub fn bound(slot: &Slot, tuple: Option<&Tuple>, id: InstanceId, launched_at: Timestamp) -> Self {
         Self {
             id,
             pool: Some(slot.pool.clone()),
@@ -403,6 +410,8 @@ impl Instance {
             job: None,
             repository: None,
             launched_at,
+            instance_type: tuple.map(|tuple| tuple.instance_type.clone()),
+            market: tuple.map(|tuple| tuple.market),
             expires_at: None,
             revision: 0,
         }
@@ -420,6 +429,8 @@ impl Instance {
             job: None,
             repository: None,
             launched_at: seen.launched_at,
+            instance_type: None,
+            market: None,
             expires_at: None,
             revision: 0,
         };

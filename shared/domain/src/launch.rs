@@ -51,7 +51,7 @@ pub fn bind(
             let machine = Machine { instance: id.clone(), launched_at: *launched_at };
             let mut slot = Slot { state: SlotState::Launched(machine), ..(*slot).clone() }.owing_registration(lease);
             slot.tries = 0;
-            let instance = Instance::bound(&slot, id.clone(), *launched_at);
+            let instance = Instance::bound(&slot, batch.tuple.as_ref(), id.clone(), *launched_at);
             (slot, instance)
         })
         .collect();

@@ -13,6 +13,7 @@ use domain::view::PoolView;
 use jiff::Timestamp;
 
 use crate::context::{Context, RESERVE};
+use crate::metrics;
 use crate::ports::{CommitError, ErrorClass, Launch, LaunchError};
 use crate::register;
 use crate::settle::{Lease, Next, SettleError, read};
@@ -63,6 +64,7 @@ pub(crate) async fn launch(
                 None => return Ok(None),
             },
             Attempted::Throttled(error) => {
+                metrics::not_launched(pool, &error.code);
                 tracing::warn!(
                     pool.name = %pool.name, batch.tag = %batch.tag(), ec2.code = error.code,
                     "launch {} is throttled", batch.tag()
@@ -72,6 +74,7 @@ pub(crate) async fn launch(
                 return Ok(view.and_then(|view| view.meta.throttled.map(|throttled| throttled.until)));
             }
             Attempted::Unknown { next_at, missing_since, error } => {
+                metrics::not_launched(pool, &error.code);
                 tracing::warn!(
                     pool.name = %pool.name, batch.tag = %batch.tag(), ec2.code = error.code,
                     "launch {} stays owed: {error}", batch.tag()
@@ -178,6 +181,7 @@ async fn refuse(
         pool.name = %pool.name, batch.tag = %batch.tag(), ec2.code = why.code, %tuple,
         "launch {} refused: {tuple}: {}: {}", batch.tag(), why.code, why.message
     );
+    metrics::launch_refused(pool, &why.code);
     let writes = |view: &PoolView| {
         refused(pool, view, batch, tuple, why.clone(), context.cause(), context.now(), context.lease(pool))
     };
@@ -240,6 +244,7 @@ async fn bind_and_register(
         };
         match context.ports.store.commit(&writes).await {
             Ok(()) => {
+                metrics::launched(pool, &writes);
                 view.apply(&writes);
                 let unlaunched = view.batches.contains_key(&version).then(|| context.now());
                 let registered = register::register_bound(context, pool, &view, &writes).await?;

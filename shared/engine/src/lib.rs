@@ -8,6 +8,7 @@ pub mod consume;
 pub mod context;
 mod launch;
 pub mod memory;
+pub mod metrics;
 pub mod ports;
 pub mod record;
 mod recover;

@@ -19,6 +19,7 @@ use domain::transaction::Transaction;
 use jiff::Timestamp;
 
 use crate::context::Context;
+use crate::metrics;
 use crate::ports::{CommitError, StoreError};
 
 /// Job, waiting job and the event: 97 writes.
@@ -66,6 +67,7 @@ pub async fn record(context: &Context<'_>, config: &Config, notices: &[Notice]) 
             let new: Vec<(&Pool, Vec<&Notice>)> = chunk.iter().map(|(job, pool)| (*pool, about(job))).collect();
             match context.ports.store.commit(&first_sight(&new, context.now())).await {
                 Ok(()) => {
+                    new.iter().for_each(|(pool, notices)| metrics::job_moved(None, &joined(None, pool, notices)));
                     recorded.touched.insert(pool.clone());
                     recorded.new.extend(chunk.iter().map(|(job, _)| *job));
                 }
@@ -152,6 +154,7 @@ async fn record_once(context: &Context<'_>, config: &Config, notices: &[&Notice]
 
     let mut touched = Vec::new();
     let mut writes = Transaction::new();
+    let mut after = None;
     let pool = match &before {
         Some(job) => config.pool(&job.pool),
         None => routed.as_ref().ok().copied(),
@@ -164,9 +167,12 @@ async fn record_once(context: &Context<'_>, config: &Config, notices: &[&Notice]
         }
         writes = change_waiting(writes, pool, &job, before.as_ref(), waiting, notices, now);
         if before.as_ref() != Some(&job) {
-            writes = writes.put(job);
+            writes = writes.put(job.clone());
         }
+        after = Some(job);
     }
+    let mut taken = None;
+    let had_no_job = slot.as_ref().is_some_and(|slot| slot.job().is_none());
     if let Some((pool, _)) = ours
         && let Some(slot) = slot
         && let Some(slot) = notices.iter().fold(None, |moved: Option<Slot>, notice| {
@@ -182,6 +188,7 @@ async fn record_once(context: &Context<'_>, config: &Config, notices: &[&Notice]
         if !touched.contains(&slot.pool) {
             touched.push(slot.pool.clone());
         }
+        taken = had_no_job.then(|| slot.clone());
         writes = writes.put(slot);
     }
     if touched.is_empty() {
@@ -190,6 +197,8 @@ async fn record_once(context: &Context<'_>, config: &Config, notices: &[&Notice]
     if !writes.is_empty() {
         let writes = tell(writes, &touched[0], notices, now);
         store.commit(&writes).await?;
+        after.iter().for_each(|job| metrics::job_moved(before.as_ref(), job));
+        taken.iter().for_each(|slot| metrics::job_taken(slot, after.as_ref()));
     }
     Ok(Known::Facts { pools: touched, new: before.is_none() && pool.is_some() })
 }

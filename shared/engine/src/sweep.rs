@@ -9,7 +9,7 @@ use domain::decide::{BOOT_FAILURES, BOOT_FAILURES_ALLOWED};
 use domain::due::is_being_retired;
 use domain::event::{Stream, What};
 use domain::ids::{InstanceId, PoolName, Repository, RunnerId, Scope, SlotId};
-use domain::item::{Circuit, Condemned, Config, Instance, Item, Janitor, Key, Standing};
+use domain::item::{Condemned, Config, Instance, Item, Janitor, Key, Standing};
 use domain::launch::open_circuit;
 use domain::mutant::{self, Mutant};
 use domain::pool::Pool;
@@ -18,10 +18,10 @@ use domain::sweep::{Census, Observation, Plan, Reap, Seen, SeenRunner, plan, str
 use domain::transaction::Transaction;
 use domain::view::PoolView;
 use futures::stream::{self, StreamExt};
-use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::context::Context;
+use crate::metrics;
 use crate::ports::{CommitError, Deregistered, StoreError, Terminated};
 use crate::recover;
 use crate::register::{remember_limit, write_quietly};
@@ -115,6 +115,7 @@ pub async fn sweep(context: &Context<'_>, mode: Mode) -> Result<Report, StoreErr
     };
     let mut memory = lock;
     sweep_locked(context, &config, &mut memory, mode, &mut report).await;
+    metrics::swept(&report);
     let now = context.now();
     let writes = Transaction::new().put(Janitor { until: now, ..memory });
     let writes = match report.event() {
@@ -155,7 +156,7 @@ async fn sweep_locked(context: &Context<'_>, config: &Config, memory: &mut Janit
         }
     };
     let pools = hear_table(context, config, report).await;
-    tell_state(&pools, context.now());
+    metrics::state(&pools, context.now());
     let known = match hear_strangers(context, machines.as_deref().unwrap_or_default(), &pools).await {
         Ok(known) => known,
         Err(error) => {
@@ -212,26 +213,6 @@ async fn recover_lost(context: &Context<'_>, config: &Config, memory: &mut Janit
             report.failed += 1;
         }
     }
-}
-
-/// Says what waits and what a person should look at, in one line: the alarms read it.
-fn tell_state(pools: &[(Pool, PoolView)], now: Timestamp) {
-    let jobs = || pools.iter().flat_map(|(_, view)| view.waiting.values()).filter(|job| job.open);
-    let waiting_jobs = jobs().count();
-    let unserved_jobs = jobs().filter(|job| job.unserved.is_some()).count();
-    let longest_wait_seconds =
-        jobs().map(|job| now.duration_since(job.waits_since()).as_secs()).max().unwrap_or(0).max(0);
-    let stuck_launches =
-        pools.iter().flat_map(|(_, view)| view.batches.values()).filter(|batch| batch.is_stuck()).count();
-    let open_circuits = pools.iter().filter(|(_, view)| view.meta.circuit != Circuit::Closed).count();
-    tracing::info!(
-        waiting_jobs,
-        longest_wait_seconds,
-        unserved_jobs,
-        stuck_launches,
-        open_circuits,
-        "{waiting_jobs} jobs wait, the longest for {longest_wait_seconds} s"
-    );
 }
 
 /// The lists of every scope. One that cannot be read to the end is left out: it is not an empty one.
@@ -406,7 +387,9 @@ async fn close(context: &Context<'_>, pool: &Pool, slots: &[Slot]) -> Result<BTr
     }
     let what = What::Closed { slots: slots.iter().map(|slot| slot.id).collect() };
     let writes = slots.iter().cloned().fold(writes, Transaction::delete);
-    write_quietly(context, writes.told(Stream::Pool(pool.name.clone()), context.cause(), what, now)).await?;
+    if write_quietly(context, writes.told(Stream::Pool(pool.name.clone()), context.cause(), what, now)).await? {
+        slots.iter().for_each(|slot| metrics::slot_closed(slot, now));
+    }
     Ok(repositories)
 }
 

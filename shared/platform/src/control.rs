@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use crate::clock::SystemClock;
 use crate::ec2::Ec2;
 use crate::environment::{self, EnvironmentError, parsed, required};
+use crate::figures::Figures;
 use crate::github::GitHubApp;
 use crate::queue::Queue;
 use crate::secrets::Secret;
@@ -40,6 +41,14 @@ impl ControlPlane {
             stack,
             runner_role: required("DROVER_RUNNER_ROLE_ID")?,
         })
+    }
+
+    /// Begins to collect the figures of this process.
+    ///
+    /// # Errors
+    /// When it does already.
+    pub fn figures(&self) -> anyhow::Result<Figures<'_>> {
+        Figures::collect(&self.stack, &self.github)
     }
 
     /// One invocation, by its id, which ends at that time (in milliseconds since 1970).

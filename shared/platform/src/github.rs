@@ -140,6 +140,11 @@ impl GitHubApp {
         }
     }
 
+    /// Takes the figures of what may still be asked.
+    pub(crate) fn measure(&self) {
+        self.budgets.measure();
+    }
+
     async fn app(&self) -> Result<&App, GitHubError> {
         self.app.get_or_try_init(|| self.read_app()).await
     }

@@ -15,6 +15,8 @@ pub mod control;
 pub mod ec2;
 pub mod environment;
 #[cfg(feature = "control")]
+pub mod figures;
+#[cfg(feature = "control")]
 pub mod github;
 pub mod queue;
 pub mod secrets;

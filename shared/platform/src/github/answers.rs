@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use domain::ids::Owner;
+use engine::metrics::GITHUB_BUDGET;
 use jiff::Timestamp;
 use reqwest::header::HeaderMap;
 
@@ -94,6 +95,14 @@ impl Budgets {
         };
         if let Some(budget) = heard() {
             self.0.lock().expect("nobody panics while holding it").insert(owner.clone(), budget);
+        }
+    }
+
+    /// Takes the figure of each: as a share of what an hour allows.
+    pub(crate) fn measure(&self) {
+        for (owner, budget) in self.0.lock().expect("nobody panics while holding it").iter() {
+            let percent = 100.0 * budget.remaining as f64 / budget.limit.max(1) as f64;
+            GITHUB_BUDGET.take(percent, &[owner.as_str()]);
         }
     }
 

@@ -1,0 +1,136 @@
+//! The figures as the functions' logs carry them: every one is taken, none that is not listed, and the docs list them all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::Context;
+use engine::metrics::ALL;
+use sandbox::deliveries::Mischief;
+use sandbox::hurry::one_pool;
+use sandbox::sandbox::{FOREIGN_REPOSITORY, Options, Sandbox};
+use serde_json::Value;
+use world::ec2::{Code, LaunchMatch, Market, Refusal, RunInstances, Tags, TemplateRef, When};
+use world::github::{Endpoint, QueueJob, Webhooks};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A metric's unit and dimensions, by its name.
+type Shapes = BTreeMap<String, (String, Vec<String>)>;
+
+fn listed() -> Shapes {
+    let shape = |dimensions: &[&str]| dimensions.iter().map(|name| (*name).to_owned()).collect();
+    ALL.iter().map(|it| (it.name.to_owned(), (format!("{:?}", it.unit), shape(it.dimensions)))).collect()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// What the functions told so far, and the sum of each metric's values.
+fn told(sandbox: &Sandbox) -> anyhow::Result<(Shapes, BTreeMap<String, f64>)> {
+    let (mut shapes, mut sums) = (Shapes::new(), BTreeMap::new());
+    for entry in std::fs::read_dir(sandbox.folder().join("functions"))? {
+        for line in std::fs::read_to_string(entry?.path())?.lines().filter(|line| line.contains("_aws")) {
+            let line: Value = serde_json::from_str(line)?;
+            for directive in line["_aws"]["CloudWatchMetrics"].as_array().context("directives")? {
+                assert_eq!(directive["Namespace"], "Drover/sandbox");
+                let dimensions: Vec<String> =
+                    directive["Dimensions"][0].as_array().context("a set of dimensions")?.iter().map(text).collect();
+                for metric in directive["Metrics"].as_array().context("metrics")? {
+                    let name = text(&metric["Name"]);
+                    let value = &line[&name];
+                    let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+                    let sum: f64 = values.iter().filter_map(Value::as_f64).sum();
+                    *sums.entry(name.clone()).or_default() += sum;
+                    assert!(values.iter().all(|value| value.as_f64().is_some_and(|it| it >= 0.0)), "{line}");
+                    for dimension in &dimensions {
+                        assert!(line[dimension].is_string(), "{dimension} has a value: {line}");
+                    }
+                    shapes.insert(name, (text(&metric["Unit"]), dimensions.clone()));
+                }
+            }
+        }
+    }
+    Ok((shapes, sums))
+}
+
+/// A machine of a launch of which the table knows nothing.
+fn orphan(sandbox: &Sandbox) {
+    let tags = [("drover:stack", "sandbox"), ("drover:pool", "linux"), ("drover:batch", "linux.zz9.7.1")];
+    let request = RunInstances {
+        template: TemplateRef::Name("drover-runner".to_owned()),
+        template_version: None,
+        min_count: 1,
+        max_count: 1,
+        subnet: "subnet-a".into(),
+        instance_type: None,
+        market: Market::OnDemand,
+        client_token: Some("an orphan".to_owned()),
+        tags: tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        volume_tags: Tags::new(),
+    };
+    sandbox.world.act(|state, now| state.ec2.run_instances(request, now)).expect("launched");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_figure_is_taken_and_none_that_is_not_listed() -> anyhow::Result<()> {
+    let mischief = Mischief { lose_every: Some(5), ..Mischief::default() };
+    let sandbox = Sandbox::start(Options { sweep_every: SECOND, mischief, ..Options::default() }).await?;
+    sandbox.apply(&one_pool("")).await?;
+    orphan(&sandbox);
+    let refused =
+        Refusal { matches: LaunchMatch::default(), code: Code::InsufficientInstanceCapacity, when: When::Next(1) };
+    sandbox.world.act(|state, _| {
+        state.ec2.faults.refusals.push(refused);
+        state.github.faults.broken.push_back((Endpoint::ListRunners, 502));
+    });
+    // A stranger's job, which waits longest, takes the first runner; one is given up, and of one nobody is told.
+    sandbox.open_groups();
+    sandbox.queue_job(&format!("octo-org/{FOREIGN_REPOSITORY}"), &["drover"], SECOND);
+    let mut jobs: Vec<_> = (0..3).map(|_| sandbox.queue_job("octo-org/widgets", &["drover"], SECOND)).collect();
+    jobs.push(sandbox.queue("octo-org/widgets", &["drover"], |job| QueueJob {
+        webhooks: Webhooks::NeverAttempted,
+        runs_for: SECOND,
+        ..job
+    }));
+    sandbox.settle(&jobs, PATIENCE).await?;
+    let given_up = sandbox.queue_job("octo-org/widgets", &["drover"], SECOND);
+    let launched = |state: &sandbox::state::State| (state.ec2.alive().count() == 1).then_some(());
+    sandbox.world.until("a machine for it", PATIENCE, launched).await?;
+    sandbox.world.act(|state, now| state.github.cancel(given_up, now));
+    sandbox.settle(&[], PATIENCE).await?;
+
+    let (mut shapes, mut sums) = told(&sandbox)?;
+    for _ in 0..30 {
+        if shapes.len() == ALL.len() {
+            break;
+        }
+        sandbox.sweep().await?;
+        (shapes, sums) = told(&sandbox)?;
+    }
+    assert_eq!(shapes, listed());
+    let sum = |name: &str| sums.get(name).copied().unwrap_or_default();
+    assert_eq!(sum("JobsCompleted"), jobs.len() as f64 + 1.0, "{sums:?}");
+    assert_eq!((sum("LaunchesRefused"), sum("JobsRecovered"), sum("Reaped")), (1.0, 1.0, 1.0), "{sums:?}");
+    assert_eq!((sum("JobsStolen"), sum("MessagesIgnored") > 0.0), (1.0, true), "{sums:?}");
+    Ok(())
+}
+
+#[test]
+fn the_docs_list_what_the_code_takes() {
+    let docs = include_str!("../../docs/metrics.md");
+    let mut rows = Shapes::new();
+    for line in docs.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [name, unit, dimensions, _] = cells[..] else { panic!("{line}") };
+        let names = dimensions.split(',').map(|name| name.trim().trim_matches('`').to_owned());
+        rows.insert(
+            name.trim_matches('`').to_owned(),
+            (unit.to_owned(), names.filter(|name| !name.is_empty()).collect()),
+        );
+    }
+    assert_eq!(rows, listed());
+    let dimensions: BTreeSet<&str> = ALL.iter().flat_map(|it| it.dimensions).copied().collect();
+    assert_eq!(dimensions, ["Outcome", "Owner", "Pool", "Reason", "Result"].into(), "each must have few values");
+}

@@ -1,0 +1,213 @@
+//! What is measured of the work: every figure has one name, and stands here, on the dashboard and in `docs/metrics.md`.
+//!
+//! A figure is taken where the transaction that makes it true was committed. The table lets one writer through, so what
+//! comes twice is measured once; an invocation that dies after a commit takes what it had measured with it, no more.
+//!
+//! Dimensions are bounded: pools and owners by the pool file, outcomes and reasons by GitHub's and our own words, results
+//! by EC2's codes. No figure carries a repository, a job or a machine: the log lines and the event log have those.
+
+use domain::item::{Circuit, Item};
+use domain::job::{Job, Rank};
+use domain::pool::{Pool, Unrouted};
+use domain::slot::{Ended, Slot};
+use domain::transaction::Transaction;
+use domain::view::PoolView;
+use jiff::{SignedDuration, Timestamp};
+use metrics::{Label, Unit, counter, histogram};
+
+use crate::sweep::Report;
+
+/// A figure.
+#[derive(Debug)]
+pub struct Metric {
+    /// Its name in CloudWatch.
+    pub name: &'static str,
+    /// What it counts.
+    pub unit: Unit,
+    /// What it is told apart by.
+    pub dimensions: &'static [&'static str],
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// An invocation tells the sum.
+    Sum,
+    /// An invocation tells every value.
+    Each,
+}
+
+impl Metric {
+    const fn sum(name: &'static str, dimensions: &'static [&'static str]) -> Self {
+        Self { name, unit: Unit::Count, dimensions, kind: Kind::Sum }
+    }
+
+    const fn each(name: &'static str, unit: Unit, dimensions: &'static [&'static str]) -> Self {
+        Self { name, unit, dimensions, kind: Kind::Each }
+    }
+
+    /// Takes the figure; `values` are its dimensions', in their order. Does nothing where nobody listens.
+    pub fn take(&self, value: f64, values: &[&str]) {
+        debug_assert_eq!(values.len(), self.dimensions.len(), "{}", self.name);
+        let labels: Vec<Label> =
+            self.dimensions.iter().zip(values).map(|(name, value)| Label::new(*name, (*value).to_owned())).collect();
+        match self.kind {
+            Kind::Sum => counter!(self.name, labels).increment(value as u64),
+            Kind::Each => histogram!(self.name, labels).record(value),
+        }
+    }
+
+    fn took(&self, from: Timestamp, to: Timestamp, pool: &str) {
+        // Two clocks may disagree by a moment.
+        self.take(to.duration_since(from).max(SignedDuration::ZERO).as_secs_f64(), &[pool]);
+    }
+}
+
+/// All figures, in the order of `docs/metrics.md`.
+pub const ALL: [&Metric; 26] = [
+    &QUEUE_TIME,
+    &WEBHOOK_TIME,
+    &DECIDE_TIME,
+    &LAUNCH_TIME,
+    &REGISTER_TIME,
+    &BOOT_TIME,
+    &JOBS_COMPLETED,
+    &JOBS_STOLEN,
+    &MESSAGES_IGNORED,
+    &LAUNCHES,
+    &LAUNCHES_REFUSED,
+    &RUNNERS_UNUSED,
+    &MACHINE_TIME,
+    &DEMAND,
+    &SUPPLY,
+    &LIVE,
+    &WAITING_JOBS,
+    &LONGEST_WAIT,
+    &UNSERVED_JOBS,
+    &STUCK_LAUNCHES,
+    &OPEN_CIRCUITS,
+    &GITHUB_BUDGET,
+    &REAPED,
+    &SWEEP_FAILURES,
+    &DELIVERIES_REDELIVERED,
+    &JOBS_RECOVERED,
+];
+
+const QUEUE_TIME: Metric = Metric::each("QueueTime", Unit::Seconds, &["Pool"]);
+const WEBHOOK_TIME: Metric = Metric::each("WebhookTime", Unit::Seconds, &["Pool"]);
+const DECIDE_TIME: Metric = Metric::each("DecideTime", Unit::Seconds, &["Pool"]);
+const LAUNCH_TIME: Metric = Metric::each("LaunchTime", Unit::Seconds, &["Pool"]);
+const REGISTER_TIME: Metric = Metric::each("RegisterTime", Unit::Seconds, &["Pool"]);
+const BOOT_TIME: Metric = Metric::each("BootTime", Unit::Seconds, &["Pool"]);
+const JOBS_COMPLETED: Metric = Metric::sum("JobsCompleted", &["Pool", "Outcome"]);
+const JOBS_STOLEN: Metric = Metric::sum("JobsStolen", &["Pool"]);
+const MESSAGES_IGNORED: Metric = Metric::sum("MessagesIgnored", &["Reason"]);
+const LAUNCHES: Metric = Metric::sum("Launches", &["Pool", "Result"]);
+const LAUNCHES_REFUSED: Metric = Metric::sum("LaunchesRefused", &[]);
+const RUNNERS_UNUSED: Metric = Metric::sum("RunnersUnused", &["Pool"]);
+const MACHINE_TIME: Metric = Metric::each("MachineTime", Unit::Seconds, &["Pool"]);
+const DEMAND: Metric = Metric::each("Demand", Unit::Count, &["Pool"]);
+const SUPPLY: Metric = Metric::each("Supply", Unit::Count, &["Pool"]);
+const LIVE: Metric = Metric::each("Live", Unit::Count, &["Pool"]);
+const WAITING_JOBS: Metric = Metric::each("WaitingJobs", Unit::Count, &[]);
+const LONGEST_WAIT: Metric = Metric::each("LongestWait", Unit::Seconds, &[]);
+const UNSERVED_JOBS: Metric = Metric::each("UnservedJobs", Unit::Count, &[]);
+const STUCK_LAUNCHES: Metric = Metric::each("StuckLaunches", Unit::Count, &[]);
+const OPEN_CIRCUITS: Metric = Metric::each("OpenCircuits", Unit::Count, &[]);
+/// Taken by whoever speaks to GitHub: what is left of an owner's calls, in percent.
+pub const GITHUB_BUDGET: Metric = Metric::each("GitHubBudget", Unit::Percent, &["Owner"]);
+const REAPED: Metric = Metric::sum("Reaped", &["Reason"]);
+const SWEEP_FAILURES: Metric = Metric::sum("SweepFailures", &[]);
+const DELIVERIES_REDELIVERED: Metric = Metric::sum("DeliveriesRedelivered", &[]);
+const JOBS_RECOVERED: Metric = Metric::sum("JobsRecovered", &[]);
+
+/// A job's facts have changed.
+pub(crate) fn job_moved(before: Option<&Job>, job: &Job) {
+    let pool = job.pool.as_str();
+    if before.is_none() {
+        WEBHOOK_TIME.took(job.queued_at, job.first_seen_at, pool);
+    }
+    // Of a job that never had a runner GitHub says when it was given up.
+    let started_at = |job: &Job| job.started_at.filter(|_| job.runner.is_some());
+    if let (None, Some(at)) = (before.and_then(started_at), started_at(job)) {
+        QUEUE_TIME.took(job.queued_at, at, pool);
+    }
+    if job.rank == Rank::Done && before.is_none_or(|before| before.rank < Rank::Done) {
+        JOBS_COMPLETED.take(1.0, &[pool, job.conclusion.as_deref().unwrap_or("unknown")]);
+    }
+}
+
+/// A slot's runner has, or had, that job. `job` is None when the job is not one of ours.
+pub(crate) fn job_taken(slot: &Slot, job: Option<&Job>) {
+    let pool = slot.pool.as_str();
+    let Some(job) = job.filter(|job| job.pool == slot.pool) else {
+        return JOBS_STOLEN.take(1.0, &[pool]);
+    };
+    DECIDE_TIME.took(job.first_seen_at, slot.planned_at, pool);
+    let (Some(machine), Some(runner), Some(started_at)) = (slot.machine(), slot.runner(), job.started_at) else {
+        return;
+    };
+    LAUNCH_TIME.took(slot.planned_at, machine.launched_at, pool);
+    REGISTER_TIME.took(machine.launched_at, runner.configured_at, pool);
+    BOOT_TIME.took(runner.configured_at, started_at, pool);
+}
+
+/// A message was not for us.
+pub fn ignored(why: Unrouted) {
+    MESSAGES_IGNORED.take(1.0, &[&format!("{why:?}")]);
+}
+
+/// EC2 launched, and `bound` says which instances.
+pub(crate) fn launched(pool: &Pool, bound: &Transaction) {
+    let instances = bound.puts.iter().filter(|item| matches!(item, Item::Instance(_))).count();
+    LAUNCHES.take(instances as f64, &[pool.name.as_str(), "Launched"]);
+}
+
+/// EC2 did not launch, or did not say whether.
+pub(crate) fn not_launched(pool: &Pool, code: &str) {
+    LAUNCHES.take(1.0, &[pool.name.as_str(), code]);
+}
+
+/// EC2 refused for good.
+pub(crate) fn launch_refused(pool: &Pool, code: &str) {
+    not_launched(pool, code);
+    LAUNCHES_REFUSED.take(1.0, &[]);
+}
+
+/// Nothing is left of a slot.
+pub(crate) fn slot_closed(slot: &Slot, now: Timestamp) {
+    let Some(machine) = slot.machine() else { return };
+    MACHINE_TIME.took(machine.launched_at, slot.gone_at.unwrap_or(now), slot.pool.as_str());
+    if slot.ended() != Ended::JobDone {
+        RUNNERS_UNUSED.take(1.0, &[slot.pool.as_str()]);
+    }
+}
+
+/// What the sweep read of the table: what waits, and what a person should look at.
+pub(crate) fn state(pools: &[(Pool, PoolView)], now: Timestamp) {
+    for (pool, view) in pools {
+        let pool = [pool.name.as_str()];
+        DEMAND.take(view.demand(now) as f64, &pool);
+        SUPPLY.take(view.supply(now).count() as f64, &pool);
+        LIVE.take(view.live() as f64, &pool);
+    }
+    let views = || pools.iter().map(|(_, view)| view);
+    let jobs = || views().flat_map(|view| view.waiting.values()).filter(|job| job.open);
+    let longest = jobs().map(|job| now.duration_since(job.waits_since())).max().unwrap_or_default();
+    WAITING_JOBS.take(jobs().count() as f64, &[]);
+    LONGEST_WAIT.take(longest.max(SignedDuration::ZERO).as_secs_f64(), &[]);
+    UNSERVED_JOBS.take(jobs().filter(|job| job.unserved.is_some()).count() as f64, &[]);
+    let stuck = views().flat_map(|view| view.batches.values()).filter(|batch| batch.is_stuck()).count();
+    STUCK_LAUNCHES.take(stuck as f64, &[]);
+    OPEN_CIRCUITS.take(views().filter(|view| view.meta.circuit != Circuit::Closed).count() as f64, &[]);
+}
+
+/// A sweep is over.
+pub(crate) fn swept(report: &Report) {
+    for (why, times) in &report.reaped {
+        REAPED.take(*times as f64, &[why]);
+    }
+    SWEEP_FAILURES.take(report.failed as f64, &[]);
+    DELIVERIES_REDELIVERED.take(report.redelivered as f64, &[]);
+    JOBS_RECOVERED.take(report.recovered as f64, &[]);
+}
