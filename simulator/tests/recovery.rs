@@ -2,8 +2,10 @@
 
 mod story;
 
-use domain::event::{Stream, What};
+use domain::event::{Cause, Event, Stream, What};
 use domain::pool::{MarketChoice, Pool};
+use domain::slot::StopReason;
+use domain::transaction::Transaction;
 use engine::ports::Store;
 use futures::FutureExt;
 use jiff::SignedDuration;
@@ -148,6 +150,28 @@ fn a_machine_taken_before_its_job_began_is_replaced_at_once() {
         assert!(github.jobs().all(|job| job.served_once()));
         assert_eq!(github.killed().count(), 0);
     });
+}
+
+#[test]
+fn a_stop_that_came_too_late_does_not_hide_that_ec2_took_the_machine() {
+    let universe = spot(true);
+    let job = JobId(universe.queue_job(&["linux"], MINUTE * 30).0);
+    until_running(&universe, job);
+    universe.run(SignedDuration::from_secs(5));
+    let slots = universe.store.view(&"linux".parse().expect("a pool")).slots;
+    let [slot] = &slots.values().collect::<Vec<_>>()[..] else { panic!("one slot: {slots:#?}") };
+    let stopped = (*slot).clone().stopped(StopReason::Surplus, universe.now(), universe.now());
+    let what = What::Stopped { slot: slot.id, why: StopReason::Surplus };
+    let cause = Cause::Invocation("a sweep that was late".to_owned());
+    let writes = Transaction::new().put(stopped).told(Stream::Pool(slot.pool.clone()), cause, what, universe.now());
+    universe.store.commit(&writes).now_or_never().expect("ready").expect("written");
+    interrupt_all(&universe);
+    universe.run(SignedDuration::from_secs(5));
+    let log = universe.store.events(&Stream::Pool("linux".parse().expect("a pool")), 1000).now_or_never();
+    let told = |event: &Event| matches!(event.what, What::Stopped { why: StopReason::Interrupted, .. });
+    assert!(log.expect("ready").expect("read").iter().any(told));
+    universe.run(MINUTE * 60);
+    assert_eq!(universe.github(|github, _| github.jobs().count()), 2, "it is run again");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::ids::{JobId, SlotId};
 use crate::mutant::{self, Mutant};
 use crate::pool::Pool;
-use crate::slot::{Slot, SlotState, StopReason};
+use crate::slot::{Slot, SlotState};
 use crate::telling::due_word;
 use crate::view::PoolView;
 
@@ -72,15 +72,9 @@ pub fn owed(slot: &Slot) -> Option<Effect> {
         (SlotState::Launched(_) | SlotState::Configured { .. } | SlotState::Online { .. }, Some(_)) => {
             Some(Effect::Retire(slot.id))
         }
-        // For a runner with a job most stops come too late; these are about its machine, or say that the job is over.
-        (SlotState::Busy { .. } | SlotState::Done { .. }, Some(stop)) => match stop.why {
-            StopReason::MaxLife | StopReason::RunnerEnded | StopReason::Halted => Some(Effect::Retire(slot.id)),
-            StopReason::Surplus
-            | StopReason::BootFailure
-            | StopReason::Interrupted
-            | StopReason::Recycled
-            | StopReason::Operator => None,
-        },
+        (SlotState::Busy { .. } | SlotState::Done { .. }, Some(stop)) => {
+            stop.why.ends_a_job().then_some(Effect::Retire(slot.id))
+        }
         (SlotState::Planned, _)
         | (
             SlotState::Launched(_)

@@ -145,6 +145,19 @@ impl StopReason {
             StopReason::Operator => "operator",
         }
     }
+
+    /// Whether a runner with a job is ended, too. Other stops come too late for it.
+    pub fn ends_a_job(self) -> bool {
+        match self {
+            // These say that the machine is of no use any more, or that the job is over.
+            StopReason::MaxLife | StopReason::RunnerEnded | StopReason::Halted => true,
+            StopReason::Surplus
+            | StopReason::BootFailure
+            | StopReason::Interrupted
+            | StopReason::Recycled
+            | StopReason::Operator => false,
+        }
+    }
 }
 impl fmt::Display for StopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -115,7 +115,10 @@ async fn instance_changed(
     let now = context.now();
     let id = slot.id;
     let (slot, what) = match why {
-        Some(_) if slot.stop.is_some() => return Ok(None),
+        // One that came too late for a runner with a job must not hide why that job will fail.
+        Some(why) if slot.stop.as_ref().is_some_and(|stop| stop.why == why || stop.why.ends_a_job()) => {
+            return Ok(None);
+        }
         Some(why) => (slot.stopped(why, now, now), What::Stopped { slot: id, why }),
         None if slot.gone_at.is_some() => return Ok(None),
         None => {
