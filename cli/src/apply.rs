@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::ids::{Epoch, PoolName};
-use domain::item::{Config, Item, Key, Meta};
+use domain::item::{Config, FORMAT, Item, Key, Meta};
 use domain::pool::Pool;
 use domain::transaction::Transaction;
 use engine::ports::Store;
@@ -16,6 +16,7 @@ use serde_json::json;
 use crate::fence;
 use crate::output::{Failure, Output};
 use crate::pool_file::{PoolFile, Written, by_name};
+use crate::ps::config_if_any;
 
 /// METAs of new pools in one transaction.
 const METAS_A_WRITE: usize = 50;
@@ -43,10 +44,7 @@ pub async fn apply(
     if !file.errors.is_empty() {
         return Ok(file.report());
     }
-    let before = match table.get(&Key::Config).await? {
-        Some(Item::Config(config)) => Some(config),
-        _ => None,
-    };
+    let before = config_if_any(table).await?;
     let wanted = by_name(&file.pools);
     let mut pools = Vec::new();
     let mut changes: BTreeMap<PoolName, &str> = BTreeMap::new();
@@ -82,7 +80,9 @@ pub async fn apply(
         table.commit(&Transaction::new().put_all(some.iter().cloned())).await?;
     }
     let revision = before.map_or(0, |config| config.revision);
-    table.commit(&Transaction::new().put(Config { pools: pools.clone(), applied_at: now, revision })).await?;
+    table
+        .commit(&Transaction::new().put(Config { format: FORMAT, pools: pools.clone(), applied_at: now, revision }))
+        .await?;
 
     let mut text: String = file.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
     for (name, change) in &changes {

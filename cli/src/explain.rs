@@ -1,65 +1,128 @@
 //! `drover explain`: a job's facts, its pool's demand and supply, what is owed, and what happened.
 
-use domain::event::{After, Cause, Event, Stream, What};
-use domain::ids::{JobId, SlotId};
-use domain::item::{Item, Key, Meta};
+use std::str::FromStr;
+
+use domain::decide::tuple_free_at;
+use domain::event::{After, Event, Stream, What};
+use domain::ids::{InstanceId, JobId, Repository};
+use domain::item::{Config, Item, Key, Limit, Meta};
 use domain::job::{Job, Rank, WaitingJob};
-use domain::notice::Action;
 use domain::pool::Pool;
+use domain::slot::{Slot, SlotState};
 use domain::telling::reasons;
 use domain::view::PoolView;
 use engine::ports::Store;
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::json;
 
 use crate::output::{Failure, Output, age};
 use crate::ps::{config, state};
+use crate::story::{cause, told};
 
 /// How far back a pool's log is searched for the job.
 const EVENTS: usize = 2000;
+
+/// Machines on their way that are told of: a job gets one of them.
+const SLOTS_TOLD: usize = 3;
+
+/// A job, as somebody names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobReference {
+    id: JobId,
+    /// Known if its page was named.
+    repository: Option<Repository>,
+}
+
+impl FromStr for JobReference {
+    type Err = &'static str;
+
+    /// Its number, or its page: `https://HOST/OWNER/REPOSITORY/actions/runs/RUN/job/JOB`, with whatever a browser appends.
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        if let Ok(id) = text.parse() {
+            return Ok(Self { id: JobId(id), repository: None });
+        }
+        let path = text.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/');
+        let path = path.strip_prefix("https://").and_then(|address| address.split_once('/')).map(|(_, path)| path);
+        let parts: Vec<&str> = path.unwrap_or_default().split('/').collect();
+        match parts[..] {
+            [owner, name, "actions", "runs", _, "job", id] => {
+                let id = id.parse().map_err(|_| "the number at the end of its page's address is none")?;
+                let repository = format!("{owner}/{name}").parse().map_err(|_| "there can be no such repository")?;
+                Ok(Self { id: JobId(id), repository: Some(repository) })
+            }
+            [_, _, "actions", "runs", _] => {
+                Err("this is the page of a run: open the job in it and take that page's address")
+            }
+            _ => Err("must be a job's number, or the address of its page"),
+        }
+    }
+}
 
 /// Explains a job.
 ///
 /// # Errors
 /// When the table cannot be read.
-pub async fn explain(table: &impl Store, id: JobId, now: Timestamp) -> Result<Output, Failure> {
+pub async fn explain(table: &impl Store, job: &JobReference, now: Timestamp) -> Result<Output, Failure> {
+    let (id, config) = (job.id, config(table).await?);
     let Some(Item::Job(job)) = table.get(&Key::Job(id)).await? else {
-        let text = format!(
-            "Drover has never recorded job {id}. No delivery about it arrived (see the app's recent deliveries on \
-             GitHub), no pool serves its labels and repository, or it ended more than a week ago.\n"
-        );
-        return Ok(Output { yes: false, text, json: json!({ "job": null }) });
+        return Ok(unknown(job, &config));
     };
-    let config = config(table).await?;
     let meta = match table.get(&Key::Meta(job.pool.clone())).await? {
         Some(Item::Meta(meta)) => meta,
-        _ => return Err(Failure::Usage(format!("pool {} has no state: run `drover pools apply`", job.pool))),
+        _ => return Err(Failure::Usage(format!("pool {} has no state -> drover pools apply", job.pool))),
     };
     let view = PoolView::new(meta, table.partition(&job.pool).await?);
     let configured = config.pool(&job.pool);
     let max = configured.map_or(0, |pool| pool.max);
+    let limit = match table.get(&Key::Limit(job.repository.owner.clone())).await? {
+        Some(Item::Limit(limit)) if limit.backoff_until > now => Some(limit),
+        _ => None,
+    };
     let mut events = table.events(&Stream::Pool(job.pool.clone()), EVENTS).await?;
-    events.retain(|event| concerns(event, &job));
     events.reverse();
+    let machine = machine(&events, &job);
+    let parts = parts(&events, &job);
+    events.retain(|event| concerns(event, &job));
 
     let waiting = view.waiting.get(&id);
+    let sentences = match waiting {
+        Some(waiting) => why_it_waits(&job, waiting, &view, configured, limit.as_ref(), now),
+        None => what_became(&job, machine.as_ref(), &parts, now),
+    };
     let mut text = facts(&job, now);
-    text += &verdict(&job, waiting, &view, configured, now);
+    text += "\n";
+    text.extend(sentences.iter().map(|sentence| format!("{sentence}\n")));
     text += &pool(&view, max, now);
     if !events.is_empty() {
         text += "\nhistory\n";
     }
     for event in &events {
-        text += &format!("  {:.3}  {}  ({})\n", event.at, told(event, id), cause(&event.cause));
+        text += &format!("  {:.3}  {}  ({})\n", event.at, told(event, Some(id)), cause(&event.cause));
     }
     let json = json!({
-        "job": *job, "waiting": waiting, "meta": view.meta,
+        "job": *job, "waiting": waiting, "says": sentences, "instance": machine, "parts": parts, "meta": view.meta,
         "demand": view.demand(now), "supply": view.supply(now).count(), "live": view.live(), "max": max,
         "batches": view.batches.values().collect::<Vec<_>>(),
         "slots": view.slots.values().collect::<Vec<_>>(),
         "events": events,
     });
     Ok(Output { yes: true, text, json })
+}
+
+fn unknown(job: &JobReference, config: &Config) -> Output {
+    let JobReference { id, repository } = job;
+    let text = match repository {
+        Some(repository) if !config.pools.iter().any(|pool| pool.serves(repository)) => format!(
+            "no pool serves {repository}, so job {id} is none of Drover's -> name it in a pool's repositories, then \
+             drover pools apply FILE\n"
+        ),
+        _ => format!(
+            "Drover has never recorded job {id}: no delivery about it arrived, no pool has its labels, or it ended more \
+             than a week ago -> drover lint on its workflow, and the app's recent deliveries on GitHub\n"
+        ),
+    };
+    Output { yes: false, json: json!({ "job": null, "says": text.trim_end() }), text }
 }
 
 fn facts(job: &Job, now: Timestamp) -> String {
@@ -89,19 +152,139 @@ fn facts(job: &Job, now: Timestamp) -> String {
 }
 
 /// What somebody whose job waits wants to read.
-fn verdict(job: &Job, waiting: Option<&WaitingJob>, view: &PoolView, pool: Option<&Pool>, now: Timestamp) -> String {
-    let Some(waiting) = waiting else { return String::new() };
-    let sentence = if !waiting.open && job.gated {
-        "It waits for an approval on GitHub.".to_owned()
-    } else if !waiting.open {
-        "Drover is asking GitHub whether it is still queued.".to_owned()
-    } else {
-        let Some(pool) = pool else { return "\nIts pool is not configured any more.\n".to_owned() };
-        let sentences: String =
-            reasons(pool, view, waiting, now).iter().map(|why| format!("It waits: {why}.\n")).collect();
-        return format!("\n{sentences}");
+fn why_it_waits(
+    job: &Job,
+    waiting: &WaitingJob,
+    view: &PoolView,
+    pool: Option<&Pool>,
+    limit: Option<&Limit>,
+    now: Timestamp,
+) -> Vec<String> {
+    if !waiting.open && job.gated {
+        return vec!["It waits for an approval on GitHub.".to_owned()];
+    }
+    if !waiting.open {
+        return vec!["Drover is asking GitHub whether it is still queued.".to_owned()];
+    }
+    let Some(pool) = pool else { return vec!["Its pool is not configured any more.".to_owned()] };
+    let mut sentences: Vec<String> =
+        reasons(pool, view, waiting, now).iter().map(|why| format!("It waits: {why}.")).collect();
+    if let Some(limit) = limit {
+        let (owner, until) = (&limit.owner, limit.backoff_until);
+        sentences.push(format!("It waits: GitHub wants no calls about {owner} before {until:.0}: {}.", limit.why));
+    }
+    let ways = pool.tuples();
+    let free = ways.iter().map(|tuple| tuple_free_at(&view.meta, tuple, now)).min().unwrap_or(now);
+    if free > now && view.supply(now).count() < view.demand(now) {
+        sentences.push(format!("None of the {} ways to launch is free; the next one is after {free:.0}.", ways.len()));
+    }
+    sentences
+        .extend(view.supply(now).filter(|slot| slot.wanted).map(|slot| on_its_way(slot, pool, now)).take(SLOTS_TOLD));
+    sentences
+}
+
+/// What a machine that the job may get still lacks.
+fn on_its_way(slot: &Slot, pool: &Pool, now: Timestamp) -> String {
+    let ago = |at: Timestamp| age(now.duration_since(at));
+    match &slot.state {
+        SlotState::Planned => {
+            format!("A launch was decided {} ago, and EC2 has not confirmed it.", ago(slot.planned_at))
+        }
+        SlotState::Launched(machine) => {
+            format!(
+                "{} was launched {} ago; its runner is being registered.",
+                machine.instance,
+                ago(machine.launched_at)
+            )
+        }
+        SlotState::Configured { machine, runner } => format!(
+            "{} boots: it was launched {} ago, its runner was registered {} ago and may take {} to come online.",
+            machine.instance,
+            ago(machine.launched_at),
+            ago(runner.configured_at),
+            pool.timings.boot_grace
+        ),
+        SlotState::Online { machine, online_at, .. } => {
+            format!(
+                "The runner on {} is online for {} and has no job: GitHub gives it one.",
+                machine.instance,
+                ago(*online_at)
+            )
+        }
+        SlotState::Busy { machine, .. } | SlotState::Done { machine, .. } => format!("{} has a job.", machine.instance),
+    }
+}
+
+/// What became of a job that waits no more.
+fn what_became(job: &Job, machine: Option<&InstanceId>, parts: &[Part], now: Timestamp) -> Vec<String> {
+    let on = match (&job.runner, machine) {
+        (Some(_), Some(instance)) => format!("on {instance}"),
+        (Some(runner), None) => {
+            format!("on {}, which is none of Drover's or was one more than a month ago", runner.name)
+        }
+        (None, _) => "on no runner".to_owned(),
     };
-    format!("\n{sentence}\n")
+    let conclusion = job.conclusion.as_deref().unwrap_or("no conclusion");
+    let mut sentences = vec![match (job.started_at, job.completed_at) {
+        (Some(started), None) => format!("It runs {on} for {}.", age(now.duration_since(started))),
+        (Some(started), Some(ended)) if job.runner.is_some() => {
+            format!("It ran {on} for {}: {conclusion}.", age(ended.duration_since(started)))
+        }
+        (_, Some(_)) => format!("It was over before a runner had it: {conclusion}."),
+        (None, None) => format!("It runs {on}."),
+    }];
+    if !parts.is_empty() {
+        let parts: Vec<String> =
+            parts.iter().map(|part| format!("{:.1} s until {}", part.seconds, part.until)).collect();
+        sentences.push(format!("It waited {}.", parts.join(", ")));
+    }
+    sentences
+}
+
+/// A part of a job's wait.
+#[derive(Debug, Serialize)]
+struct Part {
+    until: &'static str,
+    seconds: f64,
+}
+
+/// What the wait consisted of, if its runner is one of ours.
+fn parts(events: &[Event], job: &Job) -> Vec<Part> {
+    let Some(runner) = &job.runner else { return Vec::new() };
+    let handed = events.iter().find_map(|event| match &event.what {
+        What::HandedOver { slot, runner_name } if *runner_name == runner.name => Some((event.at, *slot)),
+        _ => None,
+    });
+    let Some((handed_at, slot)) = handed else { return Vec::new() };
+    let bound = events.iter().find_map(|event| match &event.what {
+        What::Bound { version, .. } if *version == slot.version => Some(event.at),
+        _ => None,
+    });
+    let marks = [
+        ("Drover heard of it", Some(job.first_seen_at)),
+        ("EC2 had launched its machine", bound),
+        ("its runner was registered", Some(handed_at)),
+        ("the runner took it", job.started_at),
+    ];
+    let mut since = job.queued_at;
+    let mut parts = Vec::new();
+    for (until, at) in marks {
+        // A machine that was there before the job cost it nothing.
+        let Some(at) = at.filter(|at| *at > since) else { continue };
+        parts.push(Part { until, seconds: at.duration_since(since).as_secs_f64() });
+        since = at;
+    }
+    parts
+}
+
+/// The machine that has or had the job.
+fn machine(events: &[Event], job: &Job) -> Option<InstanceId> {
+    let after = events.iter().rev().flat_map(|event| &event.after);
+    let of_job = |after: &&After| after.is["job"].as_u64() == Some(job.id.0);
+    after.filter(of_job).find_map(|after| {
+        let id = after.key.strip_prefix("INSTANCE#")?.strip_suffix(" STATE")?;
+        Some(InstanceId(id.to_owned()))
+    })
 }
 
 fn pool(view: &PoolView, max: u32, now: Timestamp) -> String {
@@ -158,67 +341,5 @@ fn concerns(event: &Event, job: &Job) -> bool {
         | What::Condemned { .. }
         | What::Adopted { .. }
         | What::Swept { .. } => false,
-    }
-}
-
-fn told(event: &Event, job: JobId) -> String {
-    let list = |slots: &[SlotId]| slots.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    match &event.what {
-        What::Recorded { said } => {
-            let about = said.iter().filter(|said| said.job == job);
-            let words: Vec<&str> = about.map(|said| action(said.action)).collect();
-            format!("GitHub said: {}", words.join(", "))
-        }
-        What::Checked { status, .. } => format!("asked GitHub, which said: {status}"),
-        What::Decided { unserved, .. } if unserved.contains(&job) => {
-            "a runner that fits idled through its grace and GitHub did not give it this job: wait and ask".to_owned()
-        }
-        What::CircuitOpened { code, message } => format!("the pool launches no more for now: {code}: {message}"),
-        What::Decided { demand, supply, launch, wanted, tuple, .. } => {
-            let how = tuple.as_ref().map(|tuple| format!(" {tuple}")).unwrap_or_default();
-            let warm = if *wanted > 0 { format!(", {wanted} warm ones taken") } else { String::new() };
-            format!("decided (demand {demand}, supply {supply}): launch {launch}{how}{warm}")
-        }
-        What::Refused { tuple, code, message, .. } => format!("EC2 refused {tuple}: {code}: {message}"),
-        What::Resumed { next, .. } => match next {
-            Some(tuple) => format!("the launch goes on: {tuple}"),
-            None => "the launch waits: every way to launch was refused".to_owned(),
-        },
-        What::Bound { instances, .. } => {
-            let ids: Vec<&str> = instances.iter().map(|id| id.as_str()).collect();
-            format!("EC2 launched {}", ids.join(", "))
-        }
-        What::HandedOver { runner_name, .. } => format!("{runner_name} is registered and its machine may fetch it"),
-        What::Seen { gone, .. } if !gone.is_empty() => format!("the machine of slot {} is gone", list(gone)),
-        What::Seen { .. } => "the sweep saw its runner".to_owned(),
-        What::Stopped { slot, why } => format!("slot {slot} is stopped: {why}"),
-        What::Unregistered { slot } => format!("the runner of slot {slot} is unregistered"),
-        What::Closed { slots } => format!("slot {} is closed", list(slots)),
-        What::Condemned { instance, why } => format!("{instance} is being removed: {}", why.as_str()),
-        What::Adopted { instance } => format!("{instance} is nobody's and has a job: left alone"),
-        What::Told { title, check_run: Some(id), .. } => format!("its author was told: {title} (check run {id})"),
-        What::Told { title, check_run: None, .. } => format!("its author could not be told: {title}"),
-        What::Rerun { outcome, .. } => format!("it lost its machine to EC2: {outcome}"),
-        What::Swept { found, .. } => format!("a sweep found {found} things that should not be there"),
-    }
-}
-
-fn action(action: Action) -> &'static str {
-    match action {
-        Action::Queued => "queued",
-        Action::Waiting => "waiting",
-        Action::InProgress => "in progress",
-        Action::Completed => "completed",
-    }
-}
-
-fn cause(cause: &Cause) -> String {
-    match cause {
-        Cause::Deliveries(deliveries) => {
-            let ids: Vec<&str> = deliveries.iter().map(|delivery| delivery.as_str()).collect();
-            format!("delivery {}", ids.join(", "))
-        }
-        Cause::Invocation(request) => format!("invocation {request}"),
-        Cause::Operator(who) => who.clone(),
     }
 }

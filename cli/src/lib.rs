@@ -8,3 +8,4 @@ pub mod fence;
 pub mod output;
 pub mod pool_file;
 pub mod ps;
+mod story;

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use aws_config::SdkConfig;
 use clap::{Parser, Subcommand};
-use domain::ids::{JobId, PoolName, StackName};
+use domain::ids::{PoolName, StackName};
 use drover::dead_letters::{self, Which};
 use drover::doctor::{Patient, doctor};
+use drover::explain::JobReference;
 use drover::output::{Failure, Output};
 use drover::pool_file::PoolFile;
 use drover::{apply, explain, ps};
@@ -20,7 +22,8 @@ use platform::survey::Survey;
 
 /// Runs GitHub Actions jobs on EC2, one fresh machine a job.
 ///
-/// Exit codes: 0 fine, 1 the answer is no, 2 usage, 3 cannot reach AWS or not allowed to.
+/// Exit codes: 0 fine; 1 the answer is no; 2 something was said wrong, here or in the environment; 3 AWS is not reached, does not
+/// allow it or has no such stack, or a newer drover wrote the table. An error is one line that ends with what to do.
 #[derive(Parser)]
 #[command(name = "drover", version)]
 struct Arguments {
@@ -45,8 +48,7 @@ enum Command {
     /// Why a job is where it is.
     Explain {
         /// The job's number, or the address of its page.
-        #[arg(value_parser = job_id)]
-        job: JobId,
+        job: JobReference,
     },
     /// Is it set up right, and does it work?
     ///
@@ -96,11 +98,6 @@ enum Pools {
     },
 }
 
-fn job_id(text: &str) -> Result<JobId, String> {
-    let number = text.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-    number.parse().map(JobId).map_err(|_| "must be a job's number, or the address of its page".to_owned())
-}
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -116,25 +113,34 @@ async fn main() -> ExitCode {
     }
 }
 
+/// AWS, as whoever calls; somewhere.
+async fn aws() -> Result<SdkConfig, Failure> {
+    let aws = platform::aws::config().await?;
+    match aws.region() {
+        Some(_) => Ok(aws),
+        None => Err(Failure::Usage("no region is set -> export AWS_REGION=the stack's".to_owned())),
+    }
+}
+
 async fn run(command: Command) -> Result<Output, Failure> {
     let now = SystemClock.now();
     match command {
         Command::Pools(Pools::Check { file }) => Ok(PoolFile::read(&file)?.report()),
         Command::Pools(Pools::Apply { file }) => {
             let file = PoolFile::read(&file)?;
-            let aws = platform::aws::config().await?;
+            let aws = aws().await?;
             let stack: StackName = parsed("DROVER_STACK")?;
             let github = control::github(&aws).map_err(|error| error.to_string());
             let github = github.as_ref().map_err(Clone::clone);
             apply::apply(file, &control::table(&aws)?, &Ec2::new(&aws, stack), github, now).await
         }
         Command::Ps { pool } => {
-            let aws = platform::aws::config().await?;
+            let aws = aws().await?;
             ps::ps(&control::table(&aws)?, pool.as_ref(), now).await
         }
         Command::Explain { job } => {
-            let aws = platform::aws::config().await?;
-            explain::explain(&control::table(&aws)?, job, now).await
+            let aws = aws().await?;
+            explain::explain(&control::table(&aws)?, &job, now).await
         }
         Command::Doctor { fix } => {
             let aws = platform::aws::config().await?;
@@ -152,7 +158,7 @@ async fn run(command: Command) -> Result<Output, Failure> {
             Ok(doctor(&patient).await)
         }
         Command::DeadLetters(command) => {
-            let aws = platform::aws::config().await?;
+            let aws = aws().await?;
             let letters = DeadLetters::of(&aws, required("DROVER_QUEUE_URL")?).await?;
             match command {
                 Letters::List => dead_letters::list(&letters, now).await,

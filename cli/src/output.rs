@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use comfy_table::{Table, presets};
-use engine::ports::{CommitError, ComputeError, QueueError, StoreError};
+use domain::item::FORMAT;
+use engine::ports::{CommitError, ComputeError, QueueError, StoreError, Trouble};
 use jiff::SignedDuration;
 use platform::aws::AwsError;
 use platform::environment::EnvironmentError;
@@ -26,9 +27,43 @@ pub enum Failure {
     /// Something was said wrong.
     #[error("{0}")]
     Usage(String),
+    /// The environment does not say where the stack is.
+    #[error("{0} -> {STACKS_ENVIRONMENT}")]
+    Environment(EnvironmentError),
     /// AWS cannot be reached, or does not allow it.
     #[error("{0}")]
     Unreachable(String),
+    /// AWS did not do it.
+    #[error("{says} -> {}", to_do(*.trouble))]
+    Aws {
+        /// What failed, and how.
+        says: String,
+        /// What is in the way.
+        trouble: Trouble,
+    },
+    /// The table is written as this version does not know.
+    #[error("the table is in format {format}, and this drover knows {FORMAT} -> {}", to_do(Trouble::Unreadable))]
+    Newer {
+        /// The table's.
+        format: u32,
+    },
+}
+
+const STACKS_ENVIRONMENT: &str = "eval \"$(make --silent environment)\" names all parts of the stack";
+
+/// What whoever sees an error does next.
+fn to_do(trouble: Trouble) -> &'static str {
+    match trouble {
+        Trouble::Credentials => "log in again (aws sso login, say), or choose others with AWS_PROFILE",
+        Trouble::NotAllowed => {
+            "use a role that may: the role deploy of terraform/iam_people.tf may all that drover does"
+        }
+        Trouble::NotThere => {
+            "is AWS_REGION the stack's, and does the stack exist? eval \"$(make --silent environment)\" names its parts"
+        }
+        Trouble::Unreadable => "a newer drover wrote it: install the version that is deployed",
+        Trouble::Away => "look at the network and at AWS_REGION, and try again",
+    }
 }
 
 impl Output {
@@ -59,15 +94,15 @@ impl Failure {
     /// 2 or 3.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Failure::Usage(_) => ExitCode::from(2),
-            Failure::Unreachable(_) => ExitCode::from(3),
+            Failure::Usage(_) | Failure::Environment(_) => ExitCode::from(2),
+            Failure::Unreachable(_) | Failure::Aws { .. } | Failure::Newer { .. } => ExitCode::from(3),
         }
     }
 }
 
 impl From<EnvironmentError> for Failure {
     fn from(error: EnvironmentError) -> Self {
-        Failure::Usage(error.to_string())
+        Failure::Environment(error)
     }
 }
 impl From<AwsError> for Failure {
@@ -77,22 +112,25 @@ impl From<AwsError> for Failure {
 }
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        Failure::Unreachable(error.to_string())
+        Failure::Aws { says: error.to_string(), trouble: error.trouble }
     }
 }
 impl From<CommitError> for Failure {
     fn from(error: CommitError) -> Self {
-        Failure::Unreachable(error.to_string())
+        match error {
+            CommitError::Store(error) => error.into(),
+            CommitError::Conflict(_) => Failure::Unreachable(format!("{error} -> nothing was done; try again")),
+        }
     }
 }
 impl From<QueueError> for Failure {
     fn from(error: QueueError) -> Self {
-        Failure::Unreachable(error.to_string())
+        Failure::Aws { says: error.to_string(), trouble: error.trouble }
     }
 }
 impl From<ComputeError> for Failure {
     fn from(error: ComputeError) -> Self {
-        Failure::Unreachable(error.to_string())
+        Failure::Aws { says: error.to_string(), trouble: error.trouble }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::ids::{InstanceId, PoolName};
-use domain::item::{Config, Instance, Item, Key};
+use domain::item::{Config, FORMAT, Instance, Item, Key};
 use domain::slot::{Slot, SlotState};
 use engine::ports::{Store, StoreError};
 use jiff::Timestamp;
@@ -61,9 +61,17 @@ pub async fn ps(table: &impl Store, only: Option<&PoolName>, now: Timestamp) -> 
 
 /// The pools that are in force.
 pub(crate) async fn config(table: &impl Store) -> Result<Config, Failure> {
+    let none = || Failure::Usage("no pools are configured -> drover pools apply FILE".to_owned());
+    config_if_any(table).await?.ok_or_else(none)
+}
+
+/// The pools that are in force; None before the first `drover pools apply`. A table that a newer version wrote is neither
+/// read nor written.
+pub(crate) async fn config_if_any(table: &impl Store) -> Result<Option<Config>, Failure> {
     match table.get(&Key::Config).await? {
-        Some(Item::Config(config)) => Ok(config),
-        _ => Err(Failure::Usage("no pools are configured: run `drover pools apply`".to_owned())),
+        Some(Item::Config(config)) if config.format > FORMAT => Err(Failure::Newer { format: config.format }),
+        Some(Item::Config(config)) => Ok(Some(config)),
+        _ => Ok(None),
     }
 }
 

@@ -5,6 +5,10 @@
 use std::process::Output;
 use std::time::Duration;
 
+use domain::item::{Config, FORMAT, Item, Key};
+use domain::transaction::Transaction;
+use engine::ports::Store;
+use sandbox::aws::EXPIRED_ACCESS_KEY;
 use sandbox::hurry::hurried;
 use sandbox::sandbox::{DEAD_LETTERS, Driven, FOREIGN_REPOSITORY, Options, QUEUE, Sandbox};
 use sandbox::state::State;
@@ -111,7 +115,7 @@ async fn a_job_is_listed_and_explained_and_its_name_cannot_command_the_terminal(
     let said = text(&explained);
     assert!(said.contains("[2J31m$(reboot) build") && said.contains("a machine is on its way"), "{said}");
     assert!(!said.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{said:?}");
-    let page = format!("https://github.com/octo-org/widgets/actions/runs/1/job/{job}");
+    let page = format!("https://github.com/octo-org/widgets/actions/runs/1/job/{job}?pr=7#step:3:1");
     let as_json = sandbox.drover(&["--json", "explain", &page]).await.unwrap();
     assert!(!text(&as_json).contains(['\u{1b}', '\u{9b}', '\u{202e}']));
     assert_eq!((json_of(&as_json)["demand"].as_u64(), json_of(&as_json)["supply"].as_u64()), (Some(1), Some(1)));
@@ -244,22 +248,46 @@ async fn a_runner_group_that_admits_more_than_its_pool_is_refused_as_far_as_gith
     assert_eq!((code(&own), text(&own).contains("runner groups")), (0, false), "{}", text(&own));
 }
 
-#[tokio::test]
-async fn what_cannot_be_reached_is_said_to_be_with_its_own_exit_code() {
-    let drover = |variables: &[(&str, &str)]| {
-        let mut drover = std::process::Command::new(env!("CARGO_BIN_EXE_drover"));
-        drover.env_clear().arg("ps").envs(variables.iter().copied()).output().unwrap()
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_the_way_is_said_in_one_line_with_what_to_do_and_its_own_exit_code() {
+    let sandbox = by_hand().await;
+    sandbox.apply(&hurried(POOLS).unwrap()).await.unwrap();
+    let said = async |arguments: &[&str], variables: &[(&str, &str)], exit: i32, parts: &[&str]| {
+        let output = sandbox.drover_with(arguments, variables).await.unwrap();
+        let said = text(&output);
+        assert_eq!(code(&output), exit, "{arguments:?} {variables:?}: {said}");
+        assert!(said.trim_end().lines().count() == 1 && said.len() < 320, "one line: {said}");
+        assert!(parts.iter().all(|part| said.contains(part)), "{parts:?}: {said}");
     };
-    let missing = drover(&[]);
-    assert_eq!(code(&missing), 2);
-    assert!(text(&missing).contains("DROVER_TABLE is not set"), "{}", text(&missing));
-    let away = drover(&[
-        ("DROVER_TABLE", "t"),
-        ("DROVER_BOOT_TABLE", "b"),
-        ("AWS_REGION", "eu-central-1"),
-        ("AWS_ACCESS_KEY_ID", "x"),
-        ("AWS_SECRET_ACCESS_KEY", "x"),
-        ("AWS_ENDPOINT_URL", "http://127.0.0.1:1"),
-    ]);
-    assert_eq!(code(&away), 3, "{}", text(&away));
+    let ps = ["ps"];
+    let log_in = "-> log in again";
+    said(&ps, &[("AWS_ACCESS_KEY_ID", EXPIRED_ACCESS_KEY)], 3, &["ExpiredTokenException", log_in]).await;
+    said(&ps, &[("AWS_ACCESS_KEY_ID", "AKIANOBODY")], 3, &["UnrecognizedClientException", log_in]).await;
+    said(&ps, &[("AWS_ACCESS_KEY_ID", "")], 3, &[log_in]).await;
+    said(&ps, &[("AWS_REGION", "us-east-1")], 3, &["not found", "-> is AWS_REGION the stack's"]).await;
+    said(&ps, &[("AWS_REGION", "")], 2, &["-> export AWS_REGION"]).await;
+    said(&ps, &[("DROVER_TABLE", "no-such-stack")], 3, &["not found", "does the stack exist?"]).await;
+    said(&ps, &[("AWS_ACCESS_KEY_ID", "AKIAINGEST")], 3, &["may not call GetItem", "-> use a role that may"]).await;
+    said(&ps, &[("AWS_ENDPOINT_URL", "http://127.0.0.1:1")], 3, &["-> look at the network"]).await;
+    let letters = ["dead-letters", "list"];
+    said(&letters, &[("AWS_REGION", "us-east-1")], 3, &["QueueDoesNotExist", "-> is AWS_REGION the stack's"]).await;
+    for name in ["DROVER_TABLE", "DROVER_BOOT_TABLE"] {
+        said(&ps, &[(name, "")], 2, &[&format!("{name} is not set"), "-> eval"]).await;
+    }
+    said(&letters, &[("DROVER_QUEUE_URL", "")], 2, &["DROVER_QUEUE_URL is not set", "-> eval"]).await;
+    let foreign = "https://github.com/octo-org/not-served/actions/runs/1/job/2";
+    said(&["explain", foreign], &[], 1, &["no pool serves octo-org/not-served", "->"]).await;
+    let run = "https://github.com/octo-org/widgets/actions/runs/1";
+    let refused = sandbox.drover(&["explain", run]).await.unwrap();
+    assert_eq!((code(&refused), text(&refused).contains("open the job in it")), (2, true), "{}", text(&refused));
+
+    // A table that a newer version wrote is not read, and above all not written.
+    let table = sandbox.table().await;
+    let Some(Item::Config(config)) = table.get(&Key::Config).await.unwrap() else { panic!("pools were applied") };
+    let newer = Config { format: FORMAT + 1, ..config };
+    table.commit(&Transaction::new().put(newer)).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let install = ["is in format 2", "-> a newer drover wrote it: install"];
+    said(&ps, &[], 3, &install).await;
+    said(&["pools", "apply", &file(&folder, POOLS)], &[], 3, &install).await;
 }

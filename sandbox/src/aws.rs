@@ -25,6 +25,12 @@ use crate::state::{State, World};
 /// The unique id of the runner machines' role.
 pub const RUNNER_ROLE_ID: &str = "AROADROVERSANDBOXRUNNR";
 
+/// The region that everything is in. The others are empty.
+pub const REGION: &str = "eu-central-1";
+
+/// An access key whose session is over.
+pub const EXPIRED_ACCESS_KEY: &str = "ASIAEXPIRED";
+
 /// The account that everything is in.
 pub const ACCOUNT: &str = "123456789012";
 
@@ -105,10 +111,15 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
     Router::new().fallback(post(answer)).with_state(gateway)
 }
 
-/// Whose access key it is: `AWS4-HMAC-SHA256 Credential=<key>/...`.
-fn caller(headers: &HeaderMap) -> Caller {
+/// Of the signature: `AWS4-HMAC-SHA256 Credential=<key>/<date>/<region>/...`.
+fn scope(headers: &HeaderMap) -> (&str, &str) {
     let authorization = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let key = authorization.split_once("Credential=").and_then(|(_, rest)| rest.split('/').next()).unwrap_or_default();
+    let mut parts = authorization.split_once("Credential=").map(|(_, rest)| rest.split('/')).into_iter().flatten();
+    (parts.next().unwrap_or_default(), parts.nth(1).unwrap_or_default())
+}
+
+/// Whose access key it is.
+fn caller(key: &str) -> Caller {
     if let Some((role, ..)) = POLICIES.iter().find(|(_, known, _)| *known == key) {
         return Caller::Role(role);
     }
@@ -117,7 +128,8 @@ fn caller(headers: &HeaderMap) -> Caller {
 }
 
 async fn answer(Shared(gateway): Shared<Arc<Gateway>>, headers: HeaderMap, body: Bytes) -> Response {
-    let caller = caller(&headers);
+    let (key, region) = scope(&headers);
+    let caller = caller(key);
     let token = headers.get("x-amz-security-token").and_then(|token| token.to_str().ok()).unwrap_or_default();
     let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
     match target.rsplit_once('.') {
@@ -130,8 +142,14 @@ async fn answer(Shared(gateway): Shared<Arc<Gateway>>, headers: HeaderMap, body:
             };
             let body_json: Value = serde_json::from_slice(&body).unwrap_or_default();
             let reply = async {
+                if caller == Caller::Stranger {
+                    return stranger(key);
+                }
                 if !may(&caller, operation, &body_json) {
                     return refused("AccessDeniedException", &format!("{caller:?} may not call {operation}"));
+                }
+                if region != REGION {
+                    return nothing_there(service);
                 }
                 match service {
                     "DynamoDB" => gateway.pass_on(target, body.clone()).await,
@@ -193,6 +211,23 @@ fn reply(body: Value) -> Response {
 fn refused(code: &str, message: &str) -> Response {
     let body = json!({ "__type": code, "message": message, "Message": message });
     (StatusCode::BAD_REQUEST, [("content-type", "application/x-amz-json-1.0")], body.to_string()).into_response()
+}
+
+/// What a signature that is nobody's is answered.
+fn stranger(key: &str) -> Response {
+    match key {
+        EXPIRED_ACCESS_KEY => refused("ExpiredTokenException", "The security token included in the request is expired"),
+        _ => refused("UnrecognizedClientException", "The security token included in the request is invalid."),
+    }
+}
+
+/// What a region is answered in which there is nothing.
+fn nothing_there(service: &str) -> Response {
+    match service {
+        "SQS" => refused("com.amazonaws.sqs#QueueDoesNotExist", &Failure::NoSuchQueue.to_string()),
+        "DynamoDB" => refused("ResourceNotFoundException", "Requested resource not found"),
+        _ => refused("ResourceNotFoundException", "Secrets Manager can't find the specified secret."),
+    }
 }
 
 fn identity(caller: &Caller) -> Response {

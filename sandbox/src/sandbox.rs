@@ -357,13 +357,25 @@ impl Sandbox {
     /// # Errors
     /// When it cannot be started.
     pub async fn drover(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+        self.drover_with(arguments, &[]).await
+    }
+
+    /// Runs `drover` as the operator, but for these variables of the environment; an empty one is not set.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn drover_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> anyhow::Result<Output> {
         let mut command = Command::new(self.programs.join("drover"));
         command
             .args(arguments)
             .env_clear()
             .envs(environment("operator", &self.aws_url, &self.github_url))
             .env("DROVER_WEBHOOK_URL", &self.webhooks.url)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null());
+        for (name, _) in variables.iter().filter(|(_, value)| value.is_empty()) {
+            command.env_remove(name);
+        }
         command.output().await.context("cannot run drover")
     }
 

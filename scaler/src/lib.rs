@@ -68,7 +68,7 @@ impl Pools {
                 *self.read.lock().expect("nobody panics while holding it") = Some((now, config.clone()));
                 Ok(config)
             }
-            _ => Err(StoreError("no pools are configured: run `drover pools apply`".to_owned())),
+            _ => Err(StoreError::away("no pools are configured: run `drover pools apply`".to_owned())),
         }
     }
 }

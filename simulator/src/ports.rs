@@ -31,7 +31,7 @@ impl Universe {
     /// A reading, unless the table is to fail it.
     fn reading<T>(&self, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
         match self.state().table_fault.take() {
-            Some(_) => Err(StoreError("throttled".to_owned())),
+            Some(_) => Err(StoreError::away("throttled".to_owned())),
             None => read(),
         }
     }
@@ -43,14 +43,14 @@ impl Universe {
                 return Err(CommitError::Conflict("another transaction was under way and it".to_owned()));
             }
             Some(TableFault::Unavailable(LostReply::NotApplied)) => {
-                return Err(StoreError("throttled".to_owned()).into());
+                return Err(StoreError::away("throttled".to_owned()).into());
             }
             Some(TableFault::Unavailable(LostReply::Applied)) | None => {}
         }
         now_or_never(self.store.commit(transaction))?;
         self.judge_written(transaction);
         match fault {
-            Some(_) => Err(StoreError("no reply".to_owned()).into()),
+            Some(_) => Err(StoreError::away("no reply".to_owned()).into()),
             None => Ok(()),
         }
     }
@@ -192,7 +192,7 @@ impl State {
         let answer = match self.ec2.terminate_instances(std::slice::from_ref(&id), now) {
             Ok(_) => Ok(Terminated::Ending),
             Err(error) if error.code() == Some(Code::InvalidInstanceIdNotFound) => Ok(Terminated::NotFound),
-            Err(error) => Err(ComputeError(error.to_string())),
+            Err(error) => Err(ComputeError::away(error.to_string())),
         };
         let Some(machine) = self.ec2.instance(&id) else { return (answer, None) };
         if !was_live || machine.state.is_live() {
@@ -256,7 +256,7 @@ impl State {
             let page = self
                 .ec2
                 .describe_instances(&[], filters, Some(1000), next_token.as_deref(), now)
-                .map_err(|error| ComputeError(error.to_string()))?;
+                .map_err(|error| ComputeError::away(error.to_string()))?;
             seen.extend(page.items.into_iter().flat_map(|reservation| reservation.instances).map(|instance| Seen {
                 id: instance.id.as_str().into(),
                 state: match instance.state {
@@ -543,7 +543,7 @@ impl Queue for Universe {
         let send = || {
             let mut state = self.state();
             if std::mem::take(&mut state.queue_fault) {
-                return Err(QueueError("no reply".to_owned()));
+                return Err(QueueError::away("no reply".to_owned()));
             }
             let at = state.now + after;
             state.messages.push_back((at, Message::Nudge { v: VERSION, pool: pool.clone() }));

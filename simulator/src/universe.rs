@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use domain::ids::{BatchTag, DeliveryId, Epoch, JobId, RunId, RunnerId, StackName};
-use domain::item::{Config, Item, Meta};
+use domain::item::{Config, FORMAT, Item, Meta};
 use domain::notice::{Action, InstanceChange, JobNotice, Message, Notice, RunnerNotice, VERSION};
 use domain::pool::{LaunchTemplate, Pool, Timings};
 use domain::transaction::Transaction;
@@ -170,7 +170,7 @@ impl Universe {
     pub fn apply(&self, pools: Vec<Pool>, epoch: &str) {
         let epoch: Epoch = epoch.parse().expect("an epoch");
         let metas: Vec<Meta> = pools.iter().map(|pool| Meta::new(pool.name.clone(), epoch.clone())).collect();
-        let config = Config { pools, applied_at: self.now(), revision: 0 };
+        let config = Config { format: FORMAT, pools, applied_at: self.now(), revision: 0 };
         let writes = Transaction::new().put(config).put_all(metas);
         block_on(self.store.commit(&writes)).expect("an empty table");
     }

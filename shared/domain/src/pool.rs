@@ -312,10 +312,17 @@ impl Pool {
         }
     }
 
-    /// Changes whenever anything about the pool changes: what closes a circuit that a configuration refusal opened.
+    /// Changes whenever anything about the pool changes that could make it work: what closes a circuit that a configuration
+    /// refusal opened.
     pub fn config_hash(&self) -> String {
-        let json = serde_json::to_vec(self).expect("a pool has no map keys that could fail to serialise");
+        let working = Pool { draining: false, ..self.clone() };
+        let json = serde_json::to_vec(&working).expect("a pool has no map keys that could fail to serialise");
         hex::encode(&Sha256::digest(json)[..8])
+    }
+
+    /// Whether jobs of that repository can be its.
+    pub fn serves(&self, repository: &Repository) -> bool {
+        self.owner.covers(repository) && (self.repositories.is_empty() || self.repositories.contains(repository))
     }
 
     fn refuses(&self, repository: &Repository, public: bool, labels: &BTreeSet<Label>) -> Option<Unrouted> {

@@ -86,7 +86,7 @@ async fn answered(
     let notice = answer(context, &waiting.repository, said, action, asked_at).await?;
     let recorded = record(context, config, &[notice]).await;
     match recorded.failed.into_values().next() {
-        Some(error) => Err(StoreError(error).into()),
+        Some(error) => Err(StoreError::away(error).into()),
         None => Ok(Some(asked_at)),
     }
 }
@@ -133,7 +133,7 @@ pub(crate) async fn ask(
             let notice = answer(context, &repository, said, Action::Completed, now).await?;
             let recorded = record(context, config, &[notice]).await;
             if let Some(error) = recorded.failed.into_values().next() {
-                return Err(StoreError(error).into());
+                return Err(StoreError::away(error).into());
             }
             if ours {
                 return Ok(Some(now));

@@ -128,7 +128,7 @@ async fn instance_changed(
     };
     let writes = Transaction::new().put(slot).told(Stream::Pool(pool.name.clone()), context.cause(), what, now);
     if !write_quietly(context, writes).await? {
-        return Err(StoreError(format!("slot {id} of pool {} changes too fast", pool.name)).into());
+        return Err(StoreError::away(format!("slot {id} of pool {} changes too fast", pool.name)).into());
     }
     Ok(Some(pool.name.clone()))
 }

@@ -36,10 +36,37 @@ pub trait Store: Send + Sync {
     async fn events(&self, stream: &Stream, newest: usize) -> Result<Vec<Event>, StoreError>;
 }
 
+/// What is in the way, as far as a person does different things about it. The engine does the same about each: it tries again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// There are no credentials, or none that are valid (any more).
+    Credentials,
+    /// Whoever asks may not.
+    NotAllowed,
+    /// There is nothing of that name in this account and region.
+    NotThere,
+    /// It is there, and not as this version writes it.
+    Unreadable,
+    /// Everything else: away, slow, throttled.
+    Away,
+}
+
 /// The table could not be read.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("cannot use the table: {0}")]
-pub struct StoreError(pub String);
+#[error("cannot use the table: {message}")]
+pub struct StoreError {
+    /// What is in the way.
+    pub trouble: Trouble,
+    /// In words.
+    pub message: String,
+}
+
+impl StoreError {
+    /// With a [`Trouble::Away`].
+    pub fn away(message: impl Into<String>) -> Self {
+        Self { trouble: Trouble::Away, message: message.into() }
+    }
+}
 
 /// Why a transaction was not written, as far as is known.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -113,8 +140,20 @@ pub struct LaunchError {
 
 /// EC2 did not answer a question.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("cannot use EC2: {0}")]
-pub struct ComputeError(pub String);
+#[error("cannot use EC2: {message}")]
+pub struct ComputeError {
+    /// What is in the way.
+    pub trouble: Trouble,
+    /// In words.
+    pub message: String,
+}
+
+impl ComputeError {
+    /// With a [`Trouble::Away`].
+    pub fn away(message: impl Into<String>) -> Self {
+        Self { trouble: Trouble::Away, message: message.into() }
+    }
+}
 
 /// GitHub, as the app's installation on the account of the scope.
 #[async_trait]
@@ -295,8 +334,20 @@ pub trait Queue: Send + Sync {
 
 /// The queue did not take it.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("cannot use the queue: {0}")]
-pub struct QueueError(pub String);
+#[error("cannot use the queue: {message}")]
+pub struct QueueError {
+    /// What is in the way.
+    pub trouble: Trouble,
+    /// In words.
+    pub message: String,
+}
+
+impl QueueError {
+    /// With a [`Trouble::Away`].
+    pub fn away(message: impl Into<String>) -> Self {
+        Self { trouble: Trouble::Away, message: message.into() }
+    }
+}
 
 /// The time.
 pub trait Clock: Send + Sync {

@@ -120,7 +120,7 @@ async fn record_known(context: &Context<'_>, config: &Config, notices: &[&Notice
             other => return other,
         }
     }
-    Err(lost.unwrap_or_else(|| StoreError("no race was run".to_owned()).into()))
+    Err(lost.unwrap_or_else(|| StoreError::away("no race was run".to_owned()).into()))
 }
 
 async fn record_once(context: &Context<'_>, config: &Config, notices: &[&Notice]) -> Result<Known, CommitError> {
@@ -139,7 +139,7 @@ async fn record_once(context: &Context<'_>, config: &Config, notices: &[&Notice]
             Item::Job(job) => before = Some(*job),
             Item::Waiting(job) => waiting = Some(job),
             Item::Slot(found) => slot = Some(found),
-            other => return Err(StoreError(format!("{} was not asked for", other.key())).into()),
+            other => return Err(StoreError::away(format!("{} was not asked for", other.key())).into()),
         }
     }
     if let Some(job) = &before

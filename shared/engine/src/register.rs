@@ -94,11 +94,11 @@ pub(crate) async fn register_one(
         match item {
             Item::Instance(found) => instance = Some(found),
             Item::Limit(found) => limit = Some(found.backoff_until),
-            other => return Err(StoreError(format!("{} was not asked for", other.key())).into()),
+            other => return Err(StoreError::away(format!("{} was not asked for", other.key())).into()),
         }
     }
     let Some(instance) = instance else {
-        return Err(StoreError(format!("{} is bound but has no item", machine.instance)).into());
+        return Err(StoreError::away(format!("{} is bound but has no item", machine.instance)).into());
     };
     if let Some(until) = limit.filter(|until| *until > context.now()) {
         write_quietly(context, Transaction::new().put(Slot { next_at: until, ..slot })).await?;

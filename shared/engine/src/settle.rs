@@ -55,7 +55,7 @@ impl From<CommitError> for SettleError {
     fn from(error: CommitError) -> Self {
         match error {
             CommitError::Store(error) => SettleError::Store(error),
-            CommitError::Conflict(what) => SettleError::Store(StoreError(format!("{what} keeps changing"))),
+            CommitError::Conflict(what) => SettleError::Store(StoreError::away(format!("{what} keeps changing"))),
         }
     }
 }

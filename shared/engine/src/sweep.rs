@@ -525,13 +525,15 @@ async fn condemn(
             Err(error) if why == Condemned::MaxLife => {
                 tracing::warn!(runner.id = %runner, "runner {runner} could not be deregistered: {error}");
             }
-            Err(error) => return Err(StoreError(format!("runner {runner} could not be deregistered: {error}")).into()),
+            Err(error) => {
+                return Err(StoreError::away(format!("runner {runner} could not be deregistered: {error}")).into());
+            }
         }
     }
     match context.ports.compute.terminate(&machine.id).await {
         Ok(Terminated::Ending) => Ok(Reaped::Removed),
         Ok(Terminated::NotFound) => Ok(Reaped::AlreadyGone),
-        Err(error) => Err(StoreError(error.to_string()).into()),
+        Err(error) => Err(StoreError::away(error.to_string()).into()),
     }
 }
 
@@ -560,7 +562,7 @@ async fn deregister(context: &Context<'_>, scope: &Scope, runner: &SeenRunner) -
         Ok(Deregistered::Removed) => Ok(Reaped::Removed),
         Ok(Deregistered::AlreadyGone) => Ok(Reaped::AlreadyGone),
         Ok(Deregistered::Busy) => Ok(Reaped::Spared),
-        Err(error) => Err(StoreError(error.to_string()).into()),
+        Err(error) => Err(StoreError::away(error.to_string()).into()),
     }
 }
 

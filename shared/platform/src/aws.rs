@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_config::timeout::TimeoutConfig;
+use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use engine::ports::Trouble;
 
 use crate::environment;
 
@@ -71,4 +74,50 @@ pub struct AwsError(String);
 /// The whole chain of an SDK's error in one line: its own `Display` says only "service error".
 pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     aws_smithy_types::error::display::DisplayErrorContext(error).to_string()
+}
+
+/// What is in the way, and what AWS says about it; where it did not answer, what failed on the way.
+pub(crate) fn trouble<E: ProvideErrorMetadata + std::error::Error + 'static>(error: &E) -> (Trouble, String) {
+    if let Some(code) = error.code() {
+        let message = error.message().unwrap_or("without a message");
+        return (trouble_of(code), format!("{code}: {message}"));
+    }
+    // Where credentials were looked for takes a line each.
+    let first_line = |text: String| text.lines().next().unwrap_or_default().trim_end_matches(" Attempted:").to_owned();
+    let mut chain = vec![error.to_string()];
+    let mut trouble = Trouble::Away;
+    let mut source = error.source();
+    while let Some(error) = source {
+        if error.is::<CredentialsError>() {
+            trouble = Trouble::Credentials;
+        }
+        chain.push(first_line(error.to_string()));
+        source = error.source();
+    }
+    chain.dedup();
+    (trouble, chain.join(": "))
+}
+
+/// The codes are those of AWS's lists of common errors, of DynamoDB's, of SQS's and of EC2's.
+fn trouble_of(code: &str) -> Trouble {
+    match code {
+        "ExpiredToken"
+        | "ExpiredTokenException"
+        | "RequestExpired"
+        | "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "InvalidAccessKeyId"
+        | "AuthFailure"
+        | "IncompleteSignature"
+        | "InvalidSignatureException"
+        | "SignatureDoesNotMatch"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException" => Trouble::Credentials,
+        "UnauthorizedOperation" | "OptInRequired" | "AccessDenied" | "AccessDeniedException" => Trouble::NotAllowed,
+        "ResourceNotFoundException" | "QueueDoesNotExist" | "AWS.SimpleQueueService.NonExistentQueue" => {
+            Trouble::NotThere
+        }
+        _ if code.contains(".NotFound") => Trouble::NotThere,
+        _ => Trouble::Away,
+    }
 }

@@ -15,10 +15,10 @@ use aws_sdk_ec2::types::{
 use domain::ids::{BatchTag, InstanceId, StackName, SubnetId, TemplateId};
 use domain::pool::{LaunchTemplate, Market};
 use domain::sweep::{MachineState, Seen};
-use engine::ports::{Compute, ComputeError, ErrorClass, Launch, LaunchError, Launched, Terminated};
+use engine::ports::{Compute, ComputeError, ErrorClass, Launch, LaunchError, Launched, Terminated, Trouble};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::aws::describe;
+use crate::aws::{describe, trouble};
 
 /// A launch of many takes EC2 seconds.
 const LAUNCH_TIMEOUT: SignedDuration = SignedDuration::from_secs(20);
@@ -85,7 +85,10 @@ impl Ec2 {
             false => ask.launch_template_names(name_or_id),
         };
         let found = ask.send().await.map_err(failed)?.launch_templates.unwrap_or_default().into_iter().next();
-        let missing = || ComputeError(format!("there is no launch template {name_or_id:?} in this account and region"));
+        let missing = || ComputeError {
+            trouble: Trouble::NotThere,
+            message: format!("there is no launch template {name_or_id:?} in this account and region"),
+        };
         let found = found.ok_or_else(missing)?;
         let default = found.default_version_number.and_then(|number| u64::try_from(number).ok());
         Ok(LaunchTemplate {
@@ -112,8 +115,9 @@ impl Ec2 {
     }
 }
 
-fn failed<E: std::error::Error + 'static>(error: E) -> ComputeError {
-    ComputeError(describe(&error))
+fn failed<E: ProvideErrorMetadata + std::error::Error + 'static>(error: E) -> ComputeError {
+    let (trouble, message) = trouble(&error);
+    ComputeError { trouble, message }
 }
 
 fn seen(instance: aws_sdk_ec2::types::Instance) -> Option<Seen> {

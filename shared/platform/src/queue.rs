@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_sqs::Client;
+use aws_sdk_sqs::error::ProvideErrorMetadata;
 use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
 use domain::ids::PoolName;
 use domain::notice::{Message, VERSION};
@@ -10,7 +11,7 @@ use engine::ports::QueueError;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
-use crate::aws::describe;
+use crate::aws::trouble;
 
 /// SQS's longest delay of a message.
 const LONGEST_DELAY: SignedDuration = SignedDuration::from_mins(15);
@@ -53,8 +54,13 @@ impl Queue {
             .send()
             .await
             .map(drop)
-            .map_err(|error| QueueError(describe(&error)))
+            .map_err(failed)
     }
+}
+
+fn failed<E: ProvideErrorMetadata + std::error::Error + 'static>(error: E) -> QueueError {
+    let (trouble, message) = trouble(&error);
+    QueueError { trouble, message }
 }
 
 #[async_trait]
@@ -99,14 +105,14 @@ impl DeadLetters {
         let client = Client::new(aws);
         let policy = QueueAttributeName::RedrivePolicy;
         let asked = client.get_queue_attributes().queue_url(&queue).attribute_names(policy.clone()).send().await;
-        let attributes = asked.map_err(|error| QueueError(describe(&error)))?.attributes.unwrap_or_default();
-        let none = || QueueError(format!("{queue} has no redrive policy, and with it no dead letters"));
+        let attributes = asked.map_err(failed)?.attributes.unwrap_or_default();
+        let none = || QueueError::away(format!("{queue} has no redrive policy, and with it no dead letters"));
         let policy: Policy =
             attributes.get(&policy).and_then(|policy| serde_json::from_str(policy).ok()).ok_or_else(none)?;
         let mut parts = policy.dead_letter_target_arn.rsplit(':');
         let (name, account) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         let asked = client.get_queue_url().queue_name(name).queue_owner_aws_account_id(account).send().await;
-        let url = asked.map_err(|error| QueueError(describe(&error)))?.queue_url.ok_or_else(none)?;
+        let url = asked.map_err(failed)?.queue_url.ok_or_else(none)?;
         Ok(Self { client, queue, url })
     }
 
@@ -125,7 +131,7 @@ impl DeadLetters {
             .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
             .send()
             .await
-            .map_err(|error| QueueError(describe(&error)))?;
+            .map_err(failed)?;
         let letters = received.messages.unwrap_or_default().into_iter().filter_map(|message| {
             let sent = message.attributes.as_ref().and_then(|it| it.get(&MessageSystemAttributeName::SentTimestamp));
             let sent_at = sent.and_then(|sent| Timestamp::from_millisecond(sent.parse().ok()?).ok());
@@ -141,7 +147,7 @@ impl DeadLetters {
     /// When SQS does not confirm it; it is seen again a minute later all the same.
     pub async fn give_back(&self, letter: &Letter) -> Result<(), QueueError> {
         let shown = self.client.change_message_visibility().queue_url(&self.url).receipt_handle(&letter.receipt);
-        shown.visibility_timeout(0).send().await.map(drop).map_err(|error| QueueError(describe(&error)))
+        shown.visibility_timeout(0).send().await.map(drop).map_err(failed)
     }
 
     /// Sends a letter to the main queue, and only then deletes it. Interrupted between the two, it is in both: what the
@@ -151,8 +157,8 @@ impl DeadLetters {
     /// When SQS does not confirm both.
     pub async fn redrive(&self, letter: &Letter) -> Result<(), QueueError> {
         let sent = self.client.send_message().queue_url(&self.queue).message_body(&letter.body).send().await;
-        sent.map_err(|error| QueueError(describe(&error)))?;
+        sent.map_err(failed)?;
         let deleted = self.client.delete_message().queue_url(&self.url).receipt_handle(&letter.receipt).send().await;
-        deleted.map(drop).map_err(|error| QueueError(describe(&error)))
+        deleted.map(drop).map_err(failed)
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, Delete, KeysAndAttributes, Put, TransactWriteItem};
 use domain::boot::BootItem;
@@ -13,9 +13,9 @@ use domain::event::{Event, Stream};
 use domain::ids::PoolName;
 use domain::item::{Item, Key};
 use domain::transaction::Transaction;
-use engine::ports::{CommitError, Store, StoreError};
+use engine::ports::{CommitError, Store, StoreError, Trouble};
 
-use crate::aws::describe;
+use crate::aws::{describe, trouble};
 
 /// DynamoDB's limit of one BatchGetItem.
 const KEYS_A_CALL: usize = 100;
@@ -52,7 +52,7 @@ impl Table {
         };
         let attributes = serde_dynamo::AttributeValue::M(serde_dynamo::Item::from(attributes).into());
         let item = Item::deserialize(&key, serde_dynamo::Deserializer::from_attribute_value(attributes));
-        item.map(Some).map_err(|error| StoreError(format!("the item {key} is unreadable: {error}")))
+        item.map(Some).map_err(|error| unreadable(format!("the item {key} is unreadable: {error}")))
     }
 
     fn key(key: &Key) -> Attributes {
@@ -61,7 +61,7 @@ impl Table {
 
     fn attributes<T: serde::Serialize>(it: &T, pk: String, sk: Option<String>) -> Result<Attributes, StoreError> {
         let mut item: Attributes =
-            serde_dynamo::to_item(it).map_err(|error| StoreError(format!("cannot be written: {error}")))?;
+            serde_dynamo::to_item(it).map_err(|error| StoreError::away(format!("cannot be written: {error}")))?;
         item.insert("pk".to_owned(), AttributeValue::S(pk));
         item.extend(sk.map(|sk| ("sk".to_owned(), AttributeValue::S(sk))));
         Ok(item)
@@ -132,11 +132,16 @@ impl Expected {
 }
 
 fn built<T>(part: Result<T, aws_sdk_dynamodb::error::BuildError>) -> Result<T, StoreError> {
-    part.map_err(|error| StoreError(describe(&error)))
+    part.map_err(|error| StoreError::away(describe(&error)))
 }
 
-fn failed(error: impl std::error::Error + 'static) -> StoreError {
-    StoreError(describe(&error))
+fn failed<E: ProvideErrorMetadata + std::error::Error + 'static>(error: E) -> StoreError {
+    let (trouble, message) = trouble(&error);
+    StoreError { trouble, message }
+}
+
+fn unreadable(message: String) -> StoreError {
+    StoreError { trouble: Trouble::Unreadable, message }
 }
 
 #[async_trait]
@@ -166,7 +171,7 @@ impl Store for Table {
                 asked = answer.unprocessed_keys.filter(|left| !left.is_empty());
             }
             if asked.is_some() {
-                return Err(StoreError("DynamoDB keeps leaving keys unread".to_owned()));
+                return Err(StoreError::away("DynamoDB keeps leaving keys unread".to_owned()));
             }
         }
         Ok(items)
@@ -195,7 +200,7 @@ impl Store for Table {
                 return Ok(items);
             }
         }
-        Err(StoreError(format!("pool {pool} has more than {PAGES} MB of open items")))
+        Err(StoreError::away(format!("pool {pool} has more than {PAGES} MB of open items")))
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {
@@ -245,7 +250,9 @@ impl Store for Table {
                 .map_err(failed)?;
             for attributes in page.items.unwrap_or_default() {
                 let event = serde_dynamo::from_item(attributes);
-                events.push(event.map_err(|error| StoreError(format!("{}: {error}", stream.pk())))?);
+                events.push(
+                    event.map_err(|error| unreadable(format!("an event of {} is unreadable: {error}", stream.pk())))?,
+                );
             }
             from = page.last_evaluated_key.filter(|key| !key.is_empty());
             if from.is_none() || events.len() >= newest {
