@@ -72,8 +72,9 @@ fn action(action: Action) -> &'static str {
 pub(crate) fn cause(cause: &Cause) -> String {
     match cause {
         Cause::Deliveries(deliveries) => {
-            let ids: Vec<&str> = deliveries.iter().map(|delivery| delivery.as_str()).collect();
-            format!("delivery {}", ids.join(", "))
+            // What GitHub was asked came with no delivery.
+            let ids: Vec<&str> = deliveries.iter().map(|it| it.as_str()).filter(|id| !id.is_empty()).collect();
+            if ids.is_empty() { "GitHub was asked".to_owned() } else { format!("delivery {}", ids.join(", ")) }
         }
         Cause::Invocation(request) => format!("invocation {request}"),
         Cause::Operator(who) => who.clone(),
