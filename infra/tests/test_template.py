@@ -273,7 +273,7 @@ class Contract(Template):
 
     def test_every_alarm_tells_somebody(self):
         alarms = [name for name, it in self.resources.items() if it["Type"] == "AWS::CloudWatch::Alarm"]
-        self.assertEqual(len(alarms), 10)
+        self.assertEqual(len(alarms), 11)
         for alarm in alarms:
             self.assertEqual(self.properties[alarm]["AlarmActions"], [{"Ref": "AlarmTopic"}])
             self.assertTrue(self.properties[alarm]["AlarmDescription"])

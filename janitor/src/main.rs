@@ -18,6 +18,7 @@ async fn main() -> Result<(), Error> {
         let context = control.invocation(&event.context.request_id, event.context.deadline)?;
         let report = sweep(&context, mode).await?;
         tell(&report);
+        figures.look_at_images(context.now()).await;
         figures.tell();
         Ok::<_, Error>(report)
     }))

@@ -85,7 +85,8 @@ async fn every_figure_is_taken_and_none_that_is_not_listed() -> anyhow::Result<(
         state.ec2.faults.refusals.push(refused);
         state.github.faults.broken.push_back((Endpoint::ListRunners, 502));
     });
-    // A stranger's job, which waits longest, takes the first runner; one is given up, and of one nobody is told.
+    // One is for nobody, a stranger's, which waits longest, takes the first runner, and of one nobody is told.
+    sandbox.queue_job("octo-org/widgets", &["windows"], SECOND);
     sandbox.open_groups();
     sandbox.queue_job(&format!("octo-org/{FOREIGN_REPOSITORY}"), &["drover"], SECOND);
     let mut jobs: Vec<_> = (0..3).map(|_| sandbox.queue_job("octo-org/widgets", &["drover"], SECOND)).collect();

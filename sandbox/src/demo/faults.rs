@@ -8,7 +8,6 @@ use anyhow::Context;
 use engine::ports::Clock;
 use platform::clock::SystemClock;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 use toml::Value;
 use world::ec2::{Code, InstanceId, LaunchMatch, Market, Refusal, When};
 use world::github::{Endpoint, JobId, JobState};
@@ -309,7 +308,6 @@ impl Drop for Saboteur {
 
 /// EC2 takes the machines of these jobs as soon as they run on spot machines.
 pub(super) async fn interrupt(sandbox: &Sandbox, victims: &[JobId]) -> anyhow::Result<()> {
-    let deadline = Instant::now() + PATIENCE + Duration::from_secs(victims.len() as u64);
     let mut left: BTreeSet<JobId> = victims.iter().copied().collect();
     while !left.is_empty() {
         let hosts = |state: &State| {
@@ -322,8 +320,7 @@ pub(super) async fn interrupt(sandbox: &Sandbox, victims: &[JobId]) -> anyhow::R
             let running: Vec<_> = running.collect();
             (!running.is_empty()).then_some(running)
         };
-        let patience = deadline.saturating_duration_since(Instant::now());
-        let running = sandbox.world.until("the jobs to interrupt", patience, hosts).await;
+        let running = sandbox.world.until("the jobs to interrupt", PATIENCE, hosts).await;
         for (job, host) in running.context("no job to interrupt begins")? {
             left.remove(&job);
             if let Some(host) = host {

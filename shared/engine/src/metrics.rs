@@ -64,7 +64,7 @@ impl Metric {
 }
 
 /// All figures, in the order of `docs/metrics.md`.
-pub const ALL: [&Metric; 26] = [
+pub const ALL: [&Metric; 27] = [
     &QUEUE_TIME,
     &WEBHOOK_TIME,
     &DECIDE_TIME,
@@ -87,6 +87,7 @@ pub const ALL: [&Metric; 26] = [
     &STUCK_LAUNCHES,
     &OPEN_CIRCUITS,
     &GITHUB_BUDGET,
+    &IMAGE_AGE,
     &REAPED,
     &SWEEP_FAILURES,
     &DELIVERIES_REDELIVERED,
@@ -116,6 +117,8 @@ const STUCK_LAUNCHES: Metric = Metric::each("StuckLaunches", Unit::Count, &[]);
 const OPEN_CIRCUITS: Metric = Metric::each("OpenCircuits", Unit::Count, &[]);
 /// Taken by whoever speaks to GitHub: what is left of an owner's calls, in percent.
 pub const GITHUB_BUDGET: Metric = Metric::each("GitHubBudget", Unit::Percent, &["Owner"]);
+/// Taken by the janitor: of the oldest image that a pool launches.
+pub const IMAGE_AGE: Metric = Metric::each("ImageAge", Unit::Seconds, &[]);
 const REAPED: Metric = Metric::sum("Reaped", &["Reason"]);
 const SWEEP_FAILURES: Metric = Metric::sum("SweepFailures", &[]);
 const DELIVERIES_REDELIVERED: Metric = Metric::sum("DeliveriesRedelivered", &[]);

@@ -19,6 +19,7 @@ use engine::ports::{Compute, ComputeError, ErrorClass, Launch, LaunchError, Laun
 use jiff::{SignedDuration, Timestamp};
 
 use crate::aws::{describe, trouble};
+use crate::image;
 
 /// A launch of many takes EC2 seconds.
 const LAUNCH_TIMEOUT: SignedDuration = SignedDuration::from_secs(20);
@@ -40,6 +41,17 @@ impl Ec2 {
     /// The stack's part of EC2. Makes no call.
     pub fn new(aws: &SdkConfig, stack: StackName) -> Self {
         Self { client: Client::new(aws), stack }
+    }
+
+    /// When the image was made that the template launches; None if EC2 does not say.
+    ///
+    /// # Errors
+    /// When EC2 does not answer.
+    pub async fn image_made_at(&self, template: &LaunchTemplate) -> Result<Option<Timestamp>, ComputeError> {
+        let found = image::template(&self.client, template).await.map_err(failed)?;
+        let Some(id) = found.and_then(|data| data.image_id) else { return Ok(None) };
+        let found = image::image(&self.client, &id).await.map_err(failed)?;
+        Ok(found.as_ref().and_then(image::made_at))
     }
 
     fn tags(&self, tag: &BatchTag) -> Vec<Tag> {

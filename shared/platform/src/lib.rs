@@ -18,6 +18,8 @@ pub mod environment;
 pub mod figures;
 #[cfg(feature = "control")]
 pub mod github;
+#[cfg(feature = "control")]
+mod image;
 pub mod queue;
 pub mod secrets;
 #[cfg(feature = "survey")]

@@ -20,6 +20,7 @@ use serde::Deserialize;
 use crate::aws::describe;
 use crate::clock::ahead;
 use crate::ec2::spot;
+use crate::image;
 
 /// GitHub waits as long.
 const INGEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -141,10 +142,8 @@ impl Survey {
     /// # Errors
     /// When there is no such version, or EC2 does not say.
     pub async fn template(&self, template: &LaunchTemplate) -> Result<TemplateFacts, Unanswered> {
-        let ask = self.ec2.describe_launch_template_versions().launch_template_id(template.id.as_str());
-        let asked = ask.versions(template.version.to_string()).resolve_alias(true).send().await.map_err(unanswered)?;
-        let found = asked.launch_template_versions.unwrap_or_default().into_iter().next();
-        let data = found.and_then(|version| version.launch_template_data).ok_or_else(|| Unanswered {
+        let found = image::template(&self.ec2, template).await.map_err(unanswered)?;
+        let data = found.ok_or_else(|| Unanswered {
             code: None,
             message: format!("there is no version {} of launch template {}", template.version, template.name),
         })?;
@@ -159,14 +158,10 @@ impl Survey {
     /// # Errors
     /// When EC2 does not say.
     pub async fn image(&self, id: &str) -> Result<Option<ImageFacts>, Unanswered> {
-        let asked = match self.ec2.describe_images().image_ids(id).send().await {
-            Err(error) if error.code().is_some_and(|code| code.starts_with("InvalidAMIID")) => return Ok(None),
-            asked => asked.map_err(unanswered)?,
-        };
-        let found = asked.images.unwrap_or_default().into_iter().next();
+        let found = image::image(&self.ec2, id).await.map_err(unanswered)?;
         Ok(found.map(|image| ImageFacts {
             available: image.state == Some(ImageState::Available),
-            created_at: image.creation_date.as_deref().and_then(|date| date.parse().ok()),
+            created_at: image::made_at(&image),
             runner: image.tags.unwrap_or_default().into_iter().find_map(|tag| match tag.key.as_deref() {
                 Some("drover:runner") => tag.value,
                 _ => None,

@@ -1,0 +1,33 @@
+//! What a launch template launches, and how old that is.
+
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ec2::operation::describe_images::DescribeImagesError;
+use aws_sdk_ec2::operation::describe_launch_template_versions::DescribeLaunchTemplateVersionsError;
+use aws_sdk_ec2::types::{Image, ResponseLaunchTemplateData};
+use domain::pool::LaunchTemplate;
+use jiff::Timestamp;
+
+/// What a version of a launch template says, its image's alias resolved; None if there is no such version.
+pub(crate) async fn template(
+    ec2: &Client,
+    template: &LaunchTemplate,
+) -> Result<Option<ResponseLaunchTemplateData>, SdkError<DescribeLaunchTemplateVersionsError>> {
+    let ask = ec2.describe_launch_template_versions().launch_template_id(template.id.as_str());
+    let answer = ask.versions(template.version.to_string()).resolve_alias(true).send().await?;
+    let found = answer.launch_template_versions.unwrap_or_default().into_iter().next();
+    Ok(found.and_then(|version| version.launch_template_data))
+}
+
+/// An image; None if there is none of that id.
+pub(crate) async fn image(ec2: &Client, id: &str) -> Result<Option<Image>, SdkError<DescribeImagesError>> {
+    match ec2.describe_images().image_ids(id).send().await {
+        Err(error) if error.code().is_some_and(|code| code.starts_with("InvalidAMIID")) => Ok(None),
+        answer => Ok(answer?.images.unwrap_or_default().into_iter().next()),
+    }
+}
+
+/// When an image was made, if EC2 says so in a form that we know.
+pub(crate) fn made_at(image: &Image) -> Option<Timestamp> {
+    image.creation_date.as_deref().and_then(|date| date.parse().ok())
+}
