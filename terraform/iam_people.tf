@@ -463,6 +463,35 @@ data "aws_iam_policy_document" "deploy" {
     resources = ["*"]
   }
 
+  # `drover logs`. The console tells what the kernel and the agent say, and no secret is among that.
+  statement {
+    sid       = "ReadOwnConsoles"
+    actions   = ["ec2:GetConsoleOutput"]
+    resources = ["arn:${local.partition}:ec2:${local.arn_prefix}:instance/*"]
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/drover:stack"
+      values   = [var.stack]
+    }
+  }
+
+  # `drover hold` and `drover release`: this one tag, on the stack's own machines.
+  statement {
+    sid       = "HoldOwnMachines"
+    actions   = ["ec2:CreateTags", "ec2:DeleteTags"]
+    resources = ["arn:${local.partition}:ec2:${local.arn_prefix}:instance/*"]
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/drover:stack"
+      values   = [var.stack]
+    }
+    condition {
+      test     = "ForAllValues:StringEquals"
+      variable = "aws:TagKeys"
+      values   = ["drover:hold"]
+    }
+  }
+
   # `drover doctor` tries a launch (DryRun), and no condition tells a trial from a launch. It gives nothing new: who deploys
   # the scaler's code decides what it launches, with the same templates.
   statement {

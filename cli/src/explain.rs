@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::output::{Failure, Output, age};
-use crate::ps::{config, state};
+use crate::ps::{config, state, view};
 use crate::story::{cause, told};
 
 /// How far back a pool's log is searched for the job.
@@ -32,6 +32,13 @@ pub struct JobReference {
     id: JobId,
     /// Known if its page was named.
     repository: Option<Repository>,
+}
+
+impl JobReference {
+    /// Which.
+    pub fn id(&self) -> JobId {
+        self.id
+    }
 }
 
 impl FromStr for JobReference {
@@ -68,11 +75,7 @@ pub async fn explain(table: &impl Store, job: &JobReference, now: Timestamp) -> 
     let Some(Item::Job(job)) = table.get(&Key::Job(id)).await? else {
         return Ok(unknown(job, &config));
     };
-    let meta = match table.get(&Key::Meta(job.pool.clone())).await? {
-        Some(Item::Meta(meta)) => meta,
-        _ => return Err(Failure::Usage(format!("pool {} has no state -> drover pools apply", job.pool))),
-    };
-    let view = PoolView::new(meta, table.partition(&job.pool).await?);
+    let view = view(table, &job.pool).await?;
     let configured = config.pool(&job.pool);
     let max = configured.map_or(0, |pool| pool.max);
     let limit = match table.get(&Key::Limit(job.repository.owner.clone())).await? {

@@ -3,9 +3,15 @@
 pub mod apply;
 pub mod dead_letters;
 pub mod doctor;
+pub mod events;
 pub mod explain;
 pub mod fence;
+pub mod hands;
+pub mod jobs;
+pub mod logs;
 pub mod output;
 pub mod pool_file;
+pub mod pools;
 pub mod ps;
+pub mod replay;
 mod story;

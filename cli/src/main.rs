@@ -1,24 +1,36 @@
 //! The command line.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use aws_config::SdkConfig;
-use clap::{Parser, Subcommand};
-use domain::ids::{PoolName, StackName};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use domain::ids::{InstanceId, PoolName, StackName};
 use drover::dead_letters::{self, Which};
 use drover::doctor::{Patient, doctor};
-use drover::explain::JobReference;
+use drover::events::{Reader, Wanted};
+use drover::explain::{self, JobReference};
+use drover::hands::{Drain, Hands, Hold, Retirement};
 use drover::output::{Failure, Output};
 use drover::pool_file::PoolFile;
-use drover::{apply, explain, ps};
+use drover::{apply, jobs, logs, pools, ps, replay};
 use engine::ports::Clock;
 use platform::clock::SystemClock;
 use platform::control;
 use platform::ec2::Ec2;
 use platform::environment::{parsed, required};
-use platform::queue::DeadLetters;
+use platform::queue::{DeadLetters, Queue};
 use platform::survey::Survey;
+use platform::table::Table;
+
+/// Between two looks of whoever watches.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Makes a terminal's screen empty.
+const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
 
 /// Runs GitHub Actions jobs on EC2, one fresh machine a job.
 ///
@@ -36,32 +48,123 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// The pool file: what runs where.
-    #[command(subcommand)]
-    Pools(Pools),
-    /// Every machine and every waiting job.
-    Ps {
-        /// Only this pool.
-        #[arg(long)]
-        pool: Option<PoolName>,
+    /// Print a shell's completions.
+    #[command(after_help = "Example:\n  drover completions bash > /etc/bash_completion.d/drover")]
+    Completions {
+        /// Which shell's.
+        shell: Shell,
     },
-    /// Why a job is where it is.
-    Explain {
-        /// The job's number, or the address of its page.
-        job: JobReference,
-    },
+    /// Messages that the scaler could not use.
+    #[command(subcommand, after_help = "Example:\n  drover dead-letters list\n  drover dead-letters redrive --all")]
+    DeadLetters(Letters),
     /// Is it set up right, and does it work?
     ///
     /// Looks at AWS, the app and the pools, and says what is wrong and what to do. It has GitHub repeat the newest delivery
     /// and EC2 try a launch, which changes nothing.
+    #[command(after_help = "Example:\n  drover doctor --fix")]
     Doctor {
         /// Put right what is safe: where the webhook goes, and its secret.
         #[arg(long)]
         fix: bool,
     },
-    /// Messages that the scaler could not use.
-    #[command(subcommand)]
-    DeadLetters(Letters),
+    /// Let a pool take no new jobs, and finish what it has.
+    ///
+    /// Until it is undone, or the pool is in a file that is applied.
+    #[command(after_help = "Example:\n  drover drain linux\n  drover drain linux --undo")]
+    Drain {
+        /// Which.
+        pool: PoolName,
+        /// Let it take jobs again.
+        #[arg(long)]
+        undo: bool,
+    },
+    /// What happened, oldest first.
+    #[command(after_help = "Example:\n  drover events --follow --pool linux")]
+    Events {
+        /// Go on with what happens.
+        #[arg(long, short)]
+        follow: bool,
+        /// Only this pool's.
+        #[arg(long)]
+        pool: Option<PoolName>,
+        /// Only what changed this job: its number, or the address of its page.
+        #[arg(long)]
+        job: Option<JobReference>,
+        /// How far back.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
+        newest: u16,
+    },
+    /// Why a job waits, or what became of it, with its time line.
+    #[command(after_help = "Example:\n  drover explain https://github.com/octo-org/widgets/actions/runs/7/job/12")]
+    Explain {
+        /// The job's number, or the address of its page.
+        job: JobReference,
+    },
+    /// Keep Drover's hands off a machine.
+    ///
+    /// It is neither ended nor given a runner, whatever becomes of its job. It still powers itself off when its job is over:
+    /// to keep it longer than that, stop the agent on it.
+    #[command(after_help = "Example:\n  drover hold i-0123456789abcdef0")]
+    Hold {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// Every job that waits or runs.
+    #[command(after_help = "Example:\n  drover jobs --pool linux")]
+    Jobs {
+        /// Only this pool's.
+        #[arg(long)]
+        pool: Option<PoolName>,
+    },
+    /// What a machine wrote to its console.
+    ///
+    /// EC2 keeps it for an hour after the machine's end, and so long it can be read.
+    #[command(after_help = "Example:\n  drover logs i-0123456789abcdef0")]
+    Logs {
+        /// Whose.
+        instance: InstanceId,
+    },
+    /// Print the manual page.
+    #[command(after_help = "Example:\n  drover man | man -l -")]
+    Man,
+    /// The pools: what each needs, has and may have. Also: check a pool file, and make it true.
+    #[command(after_help = "Example:\n  drover pools\n  drover pools apply pools.toml")]
+    Pools {
+        #[command(subcommand)]
+        command: Option<Pools>,
+    },
+    /// Every machine and every waiting job.
+    #[command(after_help = "Example:\n  drover ps --watch")]
+    Ps {
+        /// Only this pool's.
+        #[arg(long)]
+        pool: Option<PoolName>,
+        /// Again every two seconds.
+        #[arg(long, short)]
+        watch: bool,
+    },
+    /// Let Drover have a machine again that was held.
+    #[command(after_help = "Example:\n  drover release i-0123456789abcdef0")]
+    Release {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// What the log says everything looks like.
+    #[command(after_help = "Example:\n  drover replay --verify")]
+    Replay {
+        /// Compare it with the table. Exit code 1 if they differ.
+        #[arg(long)]
+        verify: bool,
+    },
+    /// End a machine. One that has a job is left alone.
+    #[command(after_help = "Example:\n  drover retire i-0123456789abcdef0")]
+    Retire {
+        /// Which.
+        instance: InstanceId,
+        /// End it even if that kills the job it runs.
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -101,7 +204,7 @@ enum Pools {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(arguments.command).await {
+    match run(arguments.command, arguments.json).await {
         Ok(output) => {
             output.print(arguments.json);
             output.exit_code()
@@ -122,25 +225,25 @@ async fn aws() -> Result<SdkConfig, Failure> {
     }
 }
 
-async fn run(command: Command) -> Result<Output, Failure> {
+async fn run(command: Command, json: bool) -> Result<Output, Failure> {
     let now = SystemClock.now();
     match command {
-        Command::Pools(Pools::Check { file }) => Ok(PoolFile::read(&file)?.report()),
-        Command::Pools(Pools::Apply { file }) => {
-            let file = PoolFile::read(&file)?;
-            let aws = aws().await?;
-            let stack: StackName = parsed("DROVER_STACK")?;
-            let github = control::github(&aws).map_err(|error| error.to_string());
-            let github = github.as_ref().map_err(Clone::clone);
-            apply::apply(file, &control::table(&aws)?, &Ec2::new(&aws, stack), github, now).await
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "drover", &mut script);
+            Ok(document(&script))
         }
-        Command::Ps { pool } => {
+        Command::DeadLetters(command) => {
             let aws = aws().await?;
-            ps::ps(&control::table(&aws)?, pool.as_ref(), now).await
-        }
-        Command::Explain { job } => {
-            let aws = aws().await?;
-            explain::explain(&control::table(&aws)?, &job, now).await
+            let letters = DeadLetters::of(&aws, required("DROVER_QUEUE_URL")?).await?;
+            match command {
+                Letters::List => dead_letters::list(&letters, now).await,
+                Letters::Show { id } => dead_letters::show(&letters, &id, now).await,
+                Letters::Redrive { all: true, .. } => dead_letters::redrive(&letters, &Which::All, now).await,
+                Letters::Redrive { ids, .. } => {
+                    dead_letters::redrive(&letters, &Which::Named(ids.into_iter().collect()), now).await
+                }
+            }
         }
         Command::Doctor { fix } => {
             let aws = platform::aws::config().await?;
@@ -157,17 +260,112 @@ async fn run(command: Command) -> Result<Output, Failure> {
             };
             Ok(doctor(&patient).await)
         }
-        Command::DeadLetters(command) => {
+        Command::Drain { pool, undo } => {
+            let drain = if undo { Drain::Undo } else { Drain::Begin };
             let aws = aws().await?;
-            let letters = DeadLetters::of(&aws, required("DROVER_QUEUE_URL")?).await?;
-            match command {
-                Letters::List => dead_letters::list(&letters, now).await,
-                Letters::Show { id } => dead_letters::show(&letters, &id, now).await,
-                Letters::Redrive { all: true, .. } => dead_letters::redrive(&letters, &Which::All, now).await,
-                Letters::Redrive { ids, .. } => {
-                    dead_letters::redrive(&letters, &Which::Named(ids.into_iter().collect()), now).await
+            let (table, ec2, queue) = (control::table(&aws)?, ec2(&aws)?, queue(&aws)?);
+            hands(&aws, &table, &ec2, "drain").await?.drain(&queue, &pool, drain).await
+        }
+        Command::Events { follow, pool, job, newest } => {
+            let table = control::table(&aws().await?)?;
+            let wanted = Wanted { pool, job: job.map(|job| job.id()), newest: newest.into() };
+            let mut reader = Reader::new(wanted);
+            while follow {
+                reader.next(&table).await?.print(json);
+                tokio::time::sleep(AGAIN).await;
+            }
+            reader.next(&table).await
+        }
+        Command::Explain { job } => explain::explain(&control::table(&aws().await?)?, &job, now).await,
+        Command::Hold { instance } => {
+            let aws = aws().await?;
+            let (table, ec2) = (control::table(&aws)?, ec2(&aws)?);
+            hands(&aws, &table, &ec2, "hold").await?.hold(&instance, Hold::Keep).await
+        }
+        Command::Jobs { pool } => jobs::jobs(&control::table(&aws().await?)?, pool.as_ref(), now).await,
+        Command::Logs { instance } => {
+            let aws = aws().await?;
+            logs::logs(&control::table(&aws)?, &ec2(&aws)?, &instance).await
+        }
+        Command::Man => {
+            let mut page = Vec::new();
+            manual(&mut page).map_err(|error| Failure::Usage(format!("no manual page: {error}")))?;
+            Ok(document(&page))
+        }
+        Command::Pools { command: None } => pools::pools(&control::table(&aws().await?)?, now).await,
+        Command::Pools { command: Some(Pools::Check { file }) } => Ok(PoolFile::read(&file)?.report()),
+        Command::Pools { command: Some(Pools::Apply { file }) } => {
+            let file = PoolFile::read(&file)?;
+            let aws = aws().await?;
+            let github = control::github(&aws).map_err(|error| error.to_string());
+            let github = github.as_ref().map_err(Clone::clone);
+            apply::apply(file, &control::table(&aws)?, &ec2(&aws)?, github, now).await
+        }
+        Command::Ps { pool, watch } => {
+            let table = control::table(&aws().await?)?;
+            while watch {
+                let output = ps::ps(&table, pool.as_ref(), SystemClock.now()).await?;
+                if std::io::stdout().is_terminal() {
+                    print!("{CLEAR}");
                 }
+                output.print(json);
+                tokio::time::sleep(AGAIN).await;
+            }
+            ps::ps(&table, pool.as_ref(), now).await
+        }
+        Command::Release { instance } => {
+            let aws = aws().await?;
+            let (table, ec2) = (control::table(&aws)?, ec2(&aws)?);
+            hands(&aws, &table, &ec2, "release").await?.hold(&instance, Hold::Release).await
+        }
+        Command::Replay { verify } => {
+            let table = control::table(&aws().await?)?;
+            match verify {
+                true => replay::verify(&table, now).await,
+                false => replay::replay(&table).await,
             }
         }
+        Command::Retire { instance, force } => {
+            let how = if force { Retirement::Force } else { Retirement::Spare };
+            let aws = aws().await?;
+            let (table, ec2, queue) = (control::table(&aws)?, ec2(&aws)?, queue(&aws)?);
+            hands(&aws, &table, &ec2, "retire").await?.retire(&queue, &instance, how).await
+        }
     }
+}
+
+fn ec2(aws: &SdkConfig) -> Result<Ec2, Failure> {
+    let stack: StackName = parsed("DROVER_STACK")?;
+    Ok(Ec2::new(aws, stack))
+}
+
+fn queue(aws: &SdkConfig) -> Result<Queue, Failure> {
+    Ok(Queue::new(aws, required("DROVER_QUEUE_URL")?))
+}
+
+/// What changes something is told in the log in the name that AWS knows its caller by.
+async fn hands<'a>(
+    aws: &SdkConfig,
+    table: &'a Table,
+    ec2: &'a Ec2,
+    command: &str,
+) -> Result<Hands<'a, Table>, Failure> {
+    let who = format!("drover {command}, {}", Survey::new(aws).identity().await?.arn);
+    Ok(Hands { table, ec2, who, now: SystemClock.now() })
+}
+
+/// The page of `drover`, and of each of its commands.
+fn manual(page: &mut Vec<u8>) -> std::io::Result<()> {
+    let mut all = Arguments::command();
+    all.build();
+    clap_mangen::Man::new(all.clone()).render(page)?;
+    for command in all.get_subcommands().filter(|command| command.get_name() != "help") {
+        clap_mangen::Man::new(command.clone()).render(page)?;
+    }
+    Ok(())
+}
+
+fn document(bytes: &[u8]) -> Output {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    Output { yes: true, json: serde_json::json!({ "text": text }), text }
 }

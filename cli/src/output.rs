@@ -8,6 +8,7 @@ use engine::ports::{CommitError, ComputeError, QueueError, StoreError, Trouble};
 use jiff::SignedDuration;
 use platform::aws::AwsError;
 use platform::environment::EnvironmentError;
+use platform::survey::Unanswered;
 use serde_json::{Value, json};
 
 /// An answer, for people and for programs.
@@ -131,6 +132,12 @@ impl From<QueueError> for Failure {
 impl From<ComputeError> for Failure {
     fn from(error: ComputeError) -> Self {
         Failure::Aws { says: error.to_string(), trouble: error.trouble }
+    }
+}
+
+impl From<Unanswered> for Failure {
+    fn from(error: Unanswered) -> Self {
+        Failure::Aws { trouble: error.trouble(), says: error.message }
     }
 }
 

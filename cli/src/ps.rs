@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use domain::ids::{InstanceId, PoolName};
 use domain::item::{Config, FORMAT, Instance, Item, Key};
+use domain::pool::Pool;
 use domain::slot::{Slot, SlotState};
+use domain::view::PoolView;
 use engine::ports::{Store, StoreError};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -30,14 +32,8 @@ struct Row {
 /// # Errors
 /// When the table cannot be read, or there is no such pool.
 pub async fn ps(table: &impl Store, only: Option<&PoolName>, now: Timestamp) -> Result<Output, Failure> {
-    let config = config(table).await?;
-    if let Some(pool) = only
-        && config.pool(pool).is_none()
-    {
-        return Err(Failure::Usage(format!("there is no pool {:?}", pool.as_str())));
-    }
     let mut rows = Vec::new();
-    for pool in config.pools.iter().filter(|pool| only.is_none_or(|only| pool.name == *only)) {
+    for pool in some_pools(table, only).await? {
         rows.extend(rows_of(table, &pool.name, now).await?);
     }
     let header = ["INSTANCE", "POOL", "STATE", "JOB", "REPOSITORY", "AGE"];
@@ -63,6 +59,26 @@ pub async fn ps(table: &impl Store, only: Option<&PoolName>, now: Timestamp) -> 
 pub(crate) async fn config(table: &impl Store) -> Result<Config, Failure> {
     let none = || Failure::Usage("no pools are configured -> drover pools apply FILE".to_owned());
     config_if_any(table).await?.ok_or_else(none)
+}
+
+/// All pools that are in force, or the one that is meant.
+pub(crate) async fn some_pools(table: &impl Store, only: Option<&PoolName>) -> Result<Vec<Pool>, Failure> {
+    let config = config(table).await?;
+    match only {
+        None => Ok(config.pools),
+        Some(name) => match config.pool(name) {
+            Some(pool) => Ok(vec![pool.clone()]),
+            None => Err(Failure::Usage(format!("there is no pool {:?} -> drover pools lists them", name.as_str()))),
+        },
+    }
+}
+
+/// A pool, read as a decision would read it.
+pub(crate) async fn view(table: &impl Store, pool: &PoolName) -> Result<PoolView, Failure> {
+    match table.get(&Key::Meta(pool.clone())).await? {
+        Some(Item::Meta(meta)) => Ok(PoolView::new(meta, table.partition(pool).await?)),
+        _ => Err(Failure::Usage(format!("pool {pool} has no state -> drover pools apply FILE"))),
+    }
 }
 
 /// The pools that are in force; None before the first `drover pools apply`. A table that a newer version wrote is neither
@@ -133,6 +149,7 @@ pub(crate) fn state(slot: &Slot) -> String {
     };
     match (&slot.stop, slot.gone_at) {
         (_, Some(_)) => format!("{word}, gone"),
+        _ if slot.held => format!("{word}, held by an operator"),
         (Some(stop), None) => format!("{word}, stopping: {}", stop.why),
         (None, None) => word.to_owned(),
     }

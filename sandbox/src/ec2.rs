@@ -5,6 +5,8 @@ use std::fmt::Write;
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use world::ec2::{
     Code, Ec2, Failure, Filter, Image, Instance, InstanceId, LaunchTemplate, Market, OnPowerOff, Reservation,
@@ -27,6 +29,9 @@ pub fn answer(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Response {
         "DescribeLaunchTemplateVersions" => describe_template_versions(ec2, form, now),
         "DescribeSubnets" => describe_subnets(ec2, form, now),
         "DescribeImages" => describe_images(ec2, form, now),
+        "CreateTags" => create_tags(ec2, form, now),
+        "DeleteTags" => delete_tags(ec2, form, now),
+        "GetConsoleOutput" => console_output(ec2, form, now),
         _ => Err(Failure::Refused {
             code: Code::InvalidAction,
             message: format!("The action {action} is not valid for this web service."),
@@ -132,6 +137,27 @@ fn run_instances(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, F
     let reservation = ec2.run_instances(request, now)?;
     let account = ec2.config().account.clone();
     Ok(reservation_xml(&reservation, &account))
+}
+
+fn create_tags(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, Failure> {
+    let pairs = (1..).map_while(|n| {
+        let key = form.get(&format!("Tag.{n}.Key"))?.clone();
+        Some((key, form.get(&format!("Tag.{n}.Value")).cloned().unwrap_or_default()))
+    });
+    ec2.create_tags(&list(form, "ResourceId"), &pairs.collect(), now)?;
+    Ok("<return>true</return>".to_owned())
+}
+
+fn delete_tags(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, Failure> {
+    let keys: Vec<String> = (1..).map_while(|n| form.get(&format!("Tag.{n}.Key")).cloned()).collect();
+    ec2.delete_tags(&list(form, "ResourceId"), &keys, now)?;
+    Ok("<return>true</return>".to_owned())
+}
+
+fn console_output(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, Failure> {
+    let id = InstanceId(required(form, "InstanceId")?);
+    let output = STANDARD.encode(ec2.console_output(&id, now)?);
+    Ok(format!("<instanceId>{id}</instanceId><timestamp>{now}</timestamp><output>{output}</output>"))
 }
 
 fn describe_instances(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, Failure> {

@@ -2,6 +2,7 @@
 //! runner's folder whose `run.sh` is the stand-in; when the power goes, everything it started ends.
 
 use std::collections::BTreeMap;
+use std::io::PipeReader;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -20,6 +21,8 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
@@ -110,7 +113,9 @@ impl Machines {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let metadata_url = format!("http://{}", listener.local_addr()?);
         let metadata = tokio::spawn(serve(listener, metadata_router(id.clone(), self.world.clone())));
-        let log = std::fs::File::create(self.folder.join(format!("{id}.log")))?;
+        let log = File::create(self.folder.join(format!("{id}.log"))).await?;
+        let (read, write) = std::io::pipe()?;
+        let also = write.try_clone()?;
         let agent = Command::new(&self.agent)
             .env_clear()
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
@@ -123,11 +128,12 @@ impl Machines {
             .env(SANDBOX_URL, &self.own_url)
             .env(SANDBOX_INSTANCE, &id)
             .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
+            .stdout(write)
+            .stderr(also)
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {}", self.agent.display()))?;
+        tokio::spawn(console(read, log, self.world.clone(), instance.clone()));
         let machine = Machine { agent: Some(agent), metadata: Some(metadata), runner: None };
         self.running.lock().expect("nobody panics while holding it").insert(id, machine);
         Ok(())
@@ -155,6 +161,21 @@ impl Machines {
     /// Every machine loses its power: the sandbox ends.
     pub fn end(&self) {
         self.running.lock().expect("nobody panics while holding it").clear();
+    }
+}
+
+/// What the agent and its children write goes to the machine's console, and to a file for whoever looks at a failed test.
+async fn console(pipe: PipeReader, mut log: File, world: Arc<World>, instance: InstanceId) -> std::io::Result<()> {
+    let mut pipe = tokio::net::unix::pipe::Receiver::from_owned_fd(pipe.into())?;
+    let mut some = [0; 4096];
+    loop {
+        let length = pipe.read(&mut some).await?;
+        if length == 0 {
+            return Ok(());
+        }
+        log.write_all(&some[..length]).await?;
+        log.flush().await?;
+        world.act(|state, _| state.ec2.print(&instance, &String::from_utf8_lossy(&some[..length])));
     }
 }
 

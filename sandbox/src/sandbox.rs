@@ -16,8 +16,9 @@ use platform::environment::optional;
 use platform::table::Table;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::net::TcpListener;
-use tokio::process::Command;
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use world::ec2::{self, Ec2, OnPowerOff, Tags, TemplateData};
@@ -169,6 +170,23 @@ pub struct Sandbox {
     folder: TempDir,
     sweep_every: Duration,
     tasks: JoinSet<()>,
+}
+
+/// A `drover` that goes on.
+#[derive(Debug)]
+pub struct Follower {
+    lines: Lines<BufReader<ChildStdout>>,
+    _child: Child,
+}
+
+impl Follower {
+    /// Its next line.
+    ///
+    /// # Errors
+    /// When there is none: it has ended.
+    pub async fn line(&mut self) -> anyhow::Result<String> {
+        self.lines.next_line().await?.context("drover has ended")
+    }
 }
 
 impl Drop for Sandbox {
@@ -365,6 +383,21 @@ impl Sandbox {
     /// # Errors
     /// When it cannot be started.
     pub async fn drover_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> anyhow::Result<Output> {
+        self.operator(arguments, variables).output().await.context("cannot run drover")
+    }
+
+    /// Starts `drover` as the operator, to be listened to. Dropping it ends it.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn follow(&self, arguments: &[&str]) -> anyhow::Result<Follower> {
+        let mut command = self.operator(arguments, &[]);
+        let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().context("cannot run drover")?;
+        let lines = BufReader::new(child.stdout.take().context("it has no standard output")?).lines();
+        Ok(Follower { lines, _child: child })
+    }
+
+    fn operator(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
         let mut command = Command::new(self.programs.join("drover"));
         command
             .args(arguments)
@@ -376,7 +409,7 @@ impl Sandbox {
         for (name, _) in variables.iter().filter(|(_, value)| value.is_empty()) {
             command.env_remove(name);
         }
-        command.output().await.context("cannot run drover")
+        command
     }
 
     /// Applies a pool file's text, which must be right.

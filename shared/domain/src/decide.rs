@@ -260,6 +260,7 @@ fn new_slot(pool: &Pool, version: u64, index: usize, wanted: bool, now: Timestam
         gone_at: None,
         unregistered_at: None,
         lost_sight: false,
+        held: false,
         tries: 0,
         next_at: now,
         revision: 0,
@@ -307,7 +308,7 @@ fn surplus(pool: &Pool, view: &PoolView, excess: usize, now: Timestamp, lease: T
     let idle_grace = pool.timings.idle_grace.duration();
     let mut idle: Vec<&Slot> = view
         .supply(now)
-        .filter(|slot| slot.is_live() && slot.state != SlotState::Planned && !slot.is_seen_busy(now))
+        .filter(|slot| slot.is_live() && slot.state != SlotState::Planned && !slot.is_seen_busy(now) && !slot.held)
         .filter(|slot| !slot.wanted || now.duration_since(slot.idle_since()) >= idle_grace)
         .collect();
     idle.sort_by_key(|slot| (slot.wanted, slot.idle_since(), slot.id));
@@ -363,11 +364,19 @@ impl Slot {
     /// `lease`.
     #[must_use]
     pub fn stopped(mut self, why: StopReason, now: Timestamp, lease: Timestamp) -> Self {
-        let at = self.stop.map_or(now, |before| before.at);
-        self.stop = Some(Stop { why, at });
+        let (at, forced) = self.stop.map_or((now, false), |before| (before.at, before.forced));
+        self.stop = Some(Stop { why, at, forced });
         self.tries = 0;
         self.next_at = lease;
         self
+    }
+
+    /// The slot with an operator's decision to end it whatever it does.
+    #[must_use]
+    pub fn forced(self, now: Timestamp) -> Self {
+        let mut slot = self.stopped(StopReason::Operator, now, now);
+        slot.stop = slot.stop.map(|stop| Stop { forced: true, ..stop });
+        slot
     }
 
     /// The slot with one more registration begun, if a JIT config is what it needs next.

@@ -68,12 +68,13 @@ pub fn owed(slot: &Slot) -> Option<Effect> {
         (SlotState::Busy { .. }, _) if slot.gone_at.is_some() && !slot.lost_sight => Some(Effect::Ask(slot.id)),
         // Its machine is no more; what is left of its registration is the sweep's.
         _ if slot.gone_at.is_some() => None,
+        _ if slot.held => None,
         (SlotState::Launched(_), None) if slot.wanted => Some(Effect::Register(slot.id)),
         (SlotState::Launched(_) | SlotState::Configured { .. } | SlotState::Online { .. }, Some(_)) => {
             Some(Effect::Retire(slot.id))
         }
         (SlotState::Busy { .. } | SlotState::Done { .. }, Some(stop)) => {
-            stop.why.ends_a_job().then_some(Effect::Retire(slot.id))
+            (stop.why.ends_a_job() || stop.forced).then_some(Effect::Retire(slot.id))
         }
         (SlotState::Planned, _)
         | (

@@ -107,6 +107,9 @@ pub struct Stop {
     pub why: StopReason,
     /// Since when.
     pub at: Timestamp,
+    /// An operator wants it ended with the job that it may have.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forced: bool,
 }
 
 /// Why a slot is stopped.
@@ -228,6 +231,9 @@ pub struct Slot {
     /// Its machine is gone, and no more is to be learnt of its job than is known.
     #[serde(default)]
     pub lost_sight: bool,
+    /// An operator's tag on its machine: nothing is done to it, and it is given no runner.
+    #[serde(default)]
+    pub held: bool,
     /// How often what is owed to it was tried in vain.
     #[serde(default)]
     pub tries: u32,
@@ -308,7 +314,8 @@ impl Slot {
     /// Whether a queued job can count on it, or has it already without our knowing.
     pub fn is_supply(&self, now: Timestamp) -> bool {
         let there = self.is_live() && !self.is_lost_to_another(now);
-        (there || self.is_fate_unknown(now)) && self.stop.is_none() && self.rank() < 4
+        let will_run = !self.held || self.runner().is_some();
+        (there || self.is_fate_unknown(now)) && will_run && self.stop.is_none() && self.rank() < 4
     }
 
     /// Its machine went away by itself a moment ago. Most likely its runner had one of the jobs that wait and finished it,

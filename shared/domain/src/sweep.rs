@@ -316,6 +316,10 @@ pub enum Observation {
     Unregistered(SlotId),
     /// Its machine is gone and its runner still registered: deregister.
     LeftRegistered(SlotId, RunnerId),
+    /// An operator put the tag on its machine.
+    Held(SlotId),
+    /// And took it away.
+    Released(SlotId),
 }
 
 /// What a sweep is to do.
@@ -395,6 +399,10 @@ pub fn plan(census: &Census<'_>) -> Plan {
                 follow(&mut plan, pool, slot, verdict);
                 let going = slot.gone_at.is_some() || verdict == Verdict::Gone;
                 observe(&mut plan, pool, slot, runner, list, going);
+                if let Some(seen) = seen.filter(|seen| seen.hold != slot.held) {
+                    let observation = if seen.hold { Observation::Held } else { Observation::Released };
+                    plan.observations.entry(pool.name.clone()).or_default().push(observation(slot.id));
+                }
             }
         }
         let strangers: BTreeSet<InstanceId> = strangers(machines, census.pools).into_iter().collect();

@@ -99,6 +99,7 @@ fn slots() -> impl Strategy<Value = Vec<Slot>> {
                     gone_at: None,
                     unregistered_at: None,
                     lost_sight: false,
+                    held: false,
                     tries: 0,
                     next_at: noon(),
                     revision: 1,

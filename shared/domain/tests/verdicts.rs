@@ -40,12 +40,13 @@ fn slots() -> Vec<Slot> {
         gone_at: None,
         unregistered_at: None,
         lost_sight: false,
+        held: false,
         tries: 0,
         next_at: at,
         revision: 1,
     });
     open.flat_map(|slot| {
-        let stopped = Slot { stop: Some(Stop { why: StopReason::Surplus, at }), ..slot.clone() };
+        let stopped = Slot { stop: Some(Stop { why: StopReason::Surplus, at, forced: false }), ..slot.clone() };
         [slot, stopped]
     })
     .collect()

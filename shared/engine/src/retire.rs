@@ -29,6 +29,8 @@ pub(crate) enum Fence {
     JobDone,
     /// Older than any machine may be, whatever it does: loud.
     MaxLife,
+    /// An operator said so, whatever it does, and was told what that means.
+    Forced,
 }
 
 /// Performs a stop.
@@ -81,6 +83,9 @@ async fn fence(context: &Context<'_>, pool: &Pool, slot: Box<Slot>) -> Result<Fe
                 Ok(Deregistered::Removed | Deregistered::AlreadyGone) => unregistered(context, pool, *slot).await,
                 Ok(Deregistered::Busy) if why == Some(StopReason::MaxLife) || mutant::is(Mutant::StaleBusy) => {
                     Ok(Fenced::May(slot, Fence::MaxLife))
+                }
+                Ok(Deregistered::Busy) if slot.stop.as_ref().is_some_and(|stop| stop.forced) => {
+                    Ok(Fenced::May(slot, Fence::Forced))
                 }
                 Ok(Deregistered::Busy) => {
                     let now = context.now();

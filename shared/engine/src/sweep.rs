@@ -312,7 +312,9 @@ async fn observe(
         | Observation::Busy(id)
         | Observation::Gone(id)
         | Observation::Unregistered(id)
-        | Observation::LeftRegistered(id, _)) = observation;
+        | Observation::LeftRegistered(id, _)
+        | Observation::Held(id)
+        | Observation::Released(id)) = observation;
         let Some(slot) = changed.get(id).or_else(|| view.slots.get(id)).cloned() else { continue };
         let slot = match observation {
             Observation::Online(_) => {
@@ -336,6 +338,8 @@ async fn observe(
                 }
                 false => continue,
             },
+            Observation::Held(_) => Slot { held: true, ..slot },
+            Observation::Released(_) => Slot { held: false, ..slot },
         };
         changed.insert(*id, slot);
     }

@@ -99,7 +99,7 @@ pub(crate) fn trouble<E: ProvideErrorMetadata + std::error::Error + 'static>(err
 }
 
 /// The codes are those of AWS's lists of common errors, of DynamoDB's, of SQS's and of EC2's.
-fn trouble_of(code: &str) -> Trouble {
+pub(crate) fn trouble_of(code: &str) -> Trouble {
     match code {
         "ExpiredToken"
         | "ExpiredTokenException"

@@ -30,6 +30,12 @@ const LAUNCH_TIMEOUT_LEAST: SignedDuration = SignedDuration::from_secs(1);
 /// DescribeInstances' largest page.
 const PAGE: i32 = 1000;
 
+/// The tag that keeps everybody's hands off an instance.
+const HOLD: &str = "drover:hold";
+
+/// EC2's longest value of a tag.
+const LONGEST_TAG: usize = 256;
+
 /// EC2, for one stack.
 #[derive(Debug, Clone)]
 pub struct Ec2 {
@@ -80,6 +86,52 @@ impl Ec2 {
             );
         }
         Ok(all)
+    }
+
+    /// What EC2 shows of an instance of this stack; None if there is none of that id.
+    ///
+    /// # Errors
+    /// When EC2 cannot be asked.
+    pub async fn machine(&self, id: &InstanceId) -> Result<Option<Seen>, ComputeError> {
+        let filter = |name: &str, value: &str| Filter::builder().name(name).values(value).build();
+        let own = filter("tag:drover:stack", self.stack.as_str());
+        let ask = self.client.describe_instances().filters(filter("instance-id", id.as_str())).filters(own);
+        let found = ask.send().await.map_err(failed)?.reservations.unwrap_or_default().into_iter();
+        Ok(found.flat_map(|it| it.instances.unwrap_or_default()).find_map(seen))
+    }
+
+    /// Puts the tag on an instance that keeps everybody's hands off it, with a word about who did.
+    ///
+    /// # Errors
+    /// When EC2 does not do it.
+    pub async fn hold(&self, id: &InstanceId, who: &str) -> Result<(), ComputeError> {
+        let value: String = who.chars().take(LONGEST_TAG).collect();
+        let tag = Tag::builder().key(HOLD).value(value).build();
+        self.client.create_tags().resources(id.as_str()).tags(tag).send().await.map(drop).map_err(failed)
+    }
+
+    /// Takes that tag away.
+    ///
+    /// # Errors
+    /// When EC2 does not do it.
+    pub async fn release(&self, id: &InstanceId) -> Result<(), ComputeError> {
+        let tag = Tag::builder().key(HOLD).build();
+        self.client.delete_tags().resources(id.as_str()).tags(tag).send().await.map(drop).map_err(failed)
+    }
+
+    /// What an instance wrote to its console, as far as EC2 has it; None if EC2 knows no such instance (any more).
+    ///
+    /// # Errors
+    /// When EC2 cannot be asked.
+    pub async fn console(&self, id: &InstanceId) -> Result<Option<String>, ComputeError> {
+        match self.client.get_console_output().instance_id(id.as_str()).latest(true).send().await {
+            Ok(answer) => {
+                let bytes = answer.output.and_then(|text| aws_smithy_types::base64::decode(text).ok());
+                Ok(Some(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()))
+            }
+            Err(error) if error.code() == Some("InvalidInstanceID.NotFound") => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
     }
 
     /// Pins a launch template: finds it by name or id and, unless a version is given, takes its default one.
@@ -137,7 +189,7 @@ fn seen(instance: aws_sdk_ec2::types::Instance) -> Option<Seen> {
         let tags = instance.tags.iter().flatten();
         tags.filter(|tag| tag.key() == Some(key)).find_map(|tag| tag.value.clone())
     };
-    let (pool, batch, hold) = (tag("drover:pool"), tag("drover:batch"), tag("drover:hold").is_some());
+    let (pool, batch, hold) = (tag("drover:pool"), tag("drover:batch"), tag(HOLD).is_some());
     let state = match instance.state.as_ref().and_then(|state| state.name.as_ref()) {
         Some(InstanceStateName::Pending) => MachineState::Pending,
         Some(InstanceStateName::Running) => MachineState::Running,

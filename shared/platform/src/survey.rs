@@ -14,10 +14,11 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 use domain::ids::SubnetId;
 use domain::pool::{LaunchTemplate, Market, Tuple};
+use engine::ports::Trouble;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
-use crate::aws::describe;
+use crate::aws::{describe, trouble_of};
 use crate::clock::ahead;
 use crate::ec2::spot;
 use crate::image;
@@ -40,6 +41,11 @@ impl Unanswered {
     pub fn is_refusal(&self) -> bool {
         let code = self.code.as_deref().unwrap_or_default();
         code.starts_with("AccessDenied") || code == "UnauthorizedOperation" || code == "AuthorizationError"
+    }
+
+    /// What is in the way.
+    pub fn trouble(&self) -> Trouble {
+        self.code.as_deref().map_or(Trouble::Away, trouble_of)
     }
 
     /// Whether it is asked too often.

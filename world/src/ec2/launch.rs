@@ -120,6 +120,7 @@ impl Ec2 {
                 taken_at: None,
                 end: None,
                 visible_at: now + self.faults.invisible_for,
+                console: String::new(),
                 comes_up: self.rng.random::<f64>() >= self.faults.boot_failures,
             });
             self.entered.push(Entered { instance: id.clone(), state: State::Pending, at: now });

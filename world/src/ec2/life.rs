@@ -154,6 +154,16 @@ impl Ec2 {
     /// CreateTags on instances and volumes. One unknown resource fails the whole call.
     pub fn create_tags(&mut self, resources: &[String], tags: &Tags, now: Timestamp) -> Result<(), Failure> {
         self.admit(Operation::CreateTags, now)?;
+        self.retag(resources, now, |own| own.extend(tags.clone()))
+    }
+
+    /// DeleteTags on instances and volumes, whatever their values. One unknown resource fails the whole call.
+    pub fn delete_tags(&mut self, resources: &[String], keys: &[String], now: Timestamp) -> Result<(), Failure> {
+        self.admit(Operation::DeleteTags, now)?;
+        self.retag(resources, now, |own| own.retain(|key, _| !keys.contains(key)))
+    }
+
+    fn retag(&mut self, resources: &[String], now: Timestamp, change: impl Fn(&mut Tags)) -> Result<(), Failure> {
         let mut targets = Vec::new();
         for resource in resources {
             let found = self
@@ -168,8 +178,21 @@ impl Ec2 {
         for (at, resource) in targets {
             let instance = &mut self.instances[at];
             let own = if instance.id.as_str() == resource { &mut instance.tags } else { &mut instance.volume_tags };
-            own.extend(tags.clone());
+            change(own);
         }
         Ok(())
+    }
+
+    /// GetConsoleOutput: what the machine wrote, as long as EC2 remembers it.
+    pub fn console_output(&mut self, id: &InstanceId, now: Timestamp) -> Result<&str, Failure> {
+        self.admit(Operation::GetConsoleOutput, now)?;
+        Ok(&self.visible(id, now)?.console)
+    }
+
+    /// The machine writes to its console.
+    pub fn print(&mut self, id: &InstanceId, text: &str) {
+        if let Some(instance) = self.instance_mut(id) {
+            instance.console.push_str(text);
+        }
     }
 }

@@ -88,6 +88,10 @@ pub enum Operation {
     DescribeImages,
     /// Tag an instance or a volume.
     CreateTags,
+    /// Take tags away.
+    DeleteTags,
+    /// What a machine wrote to its console.
+    GetConsoleOutput,
 }
 
 impl Operation {
@@ -103,6 +107,8 @@ impl Operation {
             Operation::DescribeSubnets => "DescribeSubnets",
             Operation::DescribeImages => "DescribeImages",
             Operation::CreateTags => "CreateTags",
+            Operation::DeleteTags => "DeleteTags",
+            Operation::GetConsoleOutput => "GetConsoleOutput",
         }
     }
 }
@@ -134,13 +140,14 @@ impl Throttle {
         match operation {
             Operation::RunInstances => &mut self.run_requests,
             Operation::TerminateInstances => &mut self.terminate,
-            Operation::CreateTags => &mut self.tags,
+            Operation::CreateTags | Operation::DeleteTags => &mut self.tags,
             Operation::CreateLaunchTemplate => &mut self.other_mutations,
             Operation::DescribeInstances
             | Operation::DescribeLaunchTemplates
             | Operation::DescribeLaunchTemplateVersions
             | Operation::DescribeSubnets
-            | Operation::DescribeImages => &mut self.describe,
+            | Operation::DescribeImages
+            | Operation::GetConsoleOutput => &mut self.describe,
         }
     }
 }

@@ -197,6 +197,8 @@ pub struct Instance {
     pub state_since: Timestamp,
     /// What powering off does.
     pub on_power_off: OnPowerOff,
+    /// What it wrote to its console.
+    pub console: String,
     /// When EC2 will take it back, once it said so.
     pub taken_at: Option<Timestamp>,
     /// Why it ended, once it has begun to.

@@ -1,0 +1,221 @@
+//! What an operator does and looks at on a day with jobs: machines held, released and retired, a pool drained, the log read.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::time::Duration;
+
+use domain::ids::{InstanceId, JobId};
+use domain::item::{Item, Key};
+use domain::slot::SlotState;
+use domain::transaction::Transaction;
+use engine::ports::Store;
+use sandbox::hurry::one_pool;
+use sandbox::sandbox::{Options, QUEUE, Sandbox};
+use sandbox::state::State;
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(600);
+
+struct Said {
+    code: i32,
+    text: String,
+}
+
+async fn drover(sandbox: &Sandbox, arguments: &[&str]) -> Said {
+    let output = sandbox.drover(arguments).await.unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(!text.contains('\u{1b}'), "no colour where there is no terminal: {text:?}");
+    Said { code: output.status.code().unwrap(), text }
+}
+
+async fn json(sandbox: &Sandbox, arguments: &[&str]) -> Value {
+    let said = drover(sandbox, &[arguments, &["--json"]].concat()).await;
+    serde_json::from_str(&said.text).unwrap_or_else(|error| panic!("{error}: {}", said.text))
+}
+
+async fn says(sandbox: &Sandbox, arguments: &[&str], code: i32, parts: &[&str]) {
+    let said = drover(sandbox, arguments).await;
+    assert_eq!(said.code, code, "{arguments:?}: {}", said.text);
+    assert!(parts.iter().all(|part| said.text.contains(part)), "{arguments:?}: {parts:?}: {}", said.text);
+}
+
+/// The machine that has the job, once that was told and recorded.
+async fn runs_on(sandbox: &Sandbox, job: u64) -> String {
+    let recorded = |state: &State| {
+        let runs = state.github.job(world::github::JobId(job)).is_some_and(|job| job.started_at.is_some());
+        let told = state.github.deliveries().all(|delivery| delivery.attempted.is_some());
+        (runs && told && state.sqs.bodies(QUEUE).is_empty()).then_some(())
+    };
+    sandbox.world.until("the job to run", PATIENCE, recorded).await.unwrap();
+    let slots = sandbox.table().await.partition(&"linux".parse().unwrap()).await.unwrap();
+    let mut machines = slots.into_iter().filter_map(|item| match item {
+        Item::Slot(slot) if slot.job() == Some(JobId(job)) => Some(slot.machine()?.instance.to_string()),
+        _ => None,
+    });
+    machines.next().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_is_held_released_and_retired_and_its_job_is_killed_only_by_force() {
+    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+    sandbox.apply(&one_pool("warm = 1\n")).await.unwrap();
+    let job = sandbox.queue_job("octo-org/widgets", &["drover"], LONG).0;
+    let busy = runs_on(&sandbox, job).await;
+
+    says(&sandbox, &["jobs"], 0, &[&job.to_string(), "running", "octo-org/widgets", &busy]).await;
+    says(&sandbox, &["pools"], 0, &["linux", "/10", "ok"]).await;
+    let explained = json(&sandbox, &["explain", &job.to_string()]).await;
+    assert_eq!(explained["instance"], busy.as_str());
+    assert!(explained["says"][0].as_str().unwrap().starts_with(&format!("It runs on {busy} for")), "{explained:#}");
+    assert!(explained["says"][1].as_str().unwrap().contains("s until the runner took it"), "{explained:#}");
+
+    // One with a job is not retired, unless that is said.
+    let refused = [&format!("{busy} runs job {job} of octo-org/widgets"), "nothing was done", "--force kills the job"];
+    says(&sandbox, &["retire", &busy], 1, &refused.map(AsRef::as_ref)).await;
+    says(&sandbox, &["retire", "i-0123456789abcdef0"], 1, &["knows no machine"]).await;
+
+    // A held machine is left alone, by the operator himself, too.
+    says(&sandbox, &["hold", &busy], 0, &["is held"]).await;
+    let tag = |state: &State| state.ec2.instance(&busy.as_str().into()).unwrap().tags.get("drover:hold").cloned();
+    assert!(sandbox.world.look(tag).unwrap().contains("assumed-role/drover-operator"));
+    says(&sandbox, &["ps"], 0, &["held by an operator"]).await;
+    says(&sandbox, &["retire", &busy, "--force"], 1, &["is held: nothing was done"]).await;
+    says(&sandbox, &["hold", "i-0123456789abcdef0"], 1, &["shows no machine"]).await;
+    says(&sandbox, &["release", &busy], 0, &["is released"]).await;
+    assert_eq!(sandbox.world.look(tag), None);
+    says(&sandbox, &["release", &busy], 0, &["was not held"]).await;
+
+    says(&sandbox, &["retire", &busy, "--force"], 0, &[&format!("and job {job} of octo-org/widgets with it")]).await;
+    let killed = |state: &State| (state.github.killed().count() == 1).then_some(());
+    sandbox.world.until("the machine to end, and its job with it", PATIENCE, killed).await.unwrap();
+    assert_eq!(sandbox.killed_by_us().len(), 1, "that was asked for");
+    says(
+        &sandbox,
+        &["events", "--job", &job.to_string()],
+        0,
+        &["is stopped: operator", "drover retire, arn:aws:sts::"],
+    )
+    .await;
+    // What it wrote outlives it, for a while.
+    says(&sandbox, &["logs", &busy], 0, &["runner"]).await;
+    says(&sandbox, &["logs", "i-0123456789abcdef0"], 1, &["keeps one for an hour", "knows no machine"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drained_pool_takes_no_jobs_and_gives_up_its_warm_machines_and_its_circuit_stays_as_it_was() {
+    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+    sandbox.apply(&one_pool("warm = 2\n")).await.unwrap();
+    let alive = |count: usize| move |state: &State| (state.ec2.alive().count() == count).then_some(());
+    sandbox.world.until("the warm machines", PATIENCE, alive(2)).await.unwrap();
+    let table = sandbox.table().await;
+    let config = || async {
+        match table.get(&Key::Config).await.unwrap() {
+            Some(Item::Config(config)) => config,
+            other => panic!("{other:?}"),
+        }
+    };
+    let hash = config().await.pools[0].config_hash();
+
+    says(&sandbox, &["drain", "linux"], 0, &["takes no new jobs", "drover drain linux --undo"]).await;
+    assert_eq!(config().await.pools[0].config_hash(), hash, "a drain is no change that could make a pool work again");
+    says(&sandbox, &["pools"], 0, &["draining"]).await;
+    sandbox.world.until("the warm machines to go", Duration::from_secs(100), alive(0)).await.unwrap();
+    says(&sandbox, &["drain", "linux", "--undo"], 0, &["takes jobs"]).await;
+    says(&sandbox, &["drain", "nowhere"], 2, &["drover pools lists them"]).await;
+    sandbox.world.until("warm machines again", Duration::from_secs(100), alive(2)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_held_machine_that_nobody_needs_stays_and_goes_once_it_is_released() {
+    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+    sandbox.apply(&one_pool("warm = 1\n")).await.unwrap();
+    let table = sandbox.table().await;
+    let one = |state: &State| state.ec2.alive().next().map(|machine| machine.id.to_string());
+    let machine = sandbox.world.until("the warm machine", PATIENCE, one).await.unwrap();
+    let known = InstanceId(machine.clone());
+    while table.get(&Key::Instance(known.clone())).await.unwrap().is_none() {
+        sandbox.sweep().await.unwrap();
+    }
+    says(&sandbox, &["hold", &machine], 0, &["is held"]).await;
+    sandbox.apply(&one_pool("warm = 0\n")).await.unwrap();
+    says(&sandbox, &["drain", "linux"], 0, &["takes no new jobs"]).await;
+    // The mark is the tag's, whoever sets it: a slot that lost it has it again after a sweep.
+    let slot = || async {
+        let items = table.partition(&"linux".parse().unwrap()).await.unwrap();
+        let mut slots = items.into_iter().filter_map(|item| match item {
+            Item::Slot(slot) if slot.machine().is_some_and(|it| it.instance == known) => Some(slot),
+            _ => None,
+        });
+        slots.next().unwrap()
+    };
+    let unmarked = domain::slot::Slot { held: false, ..slot().await };
+    let _ = table.commit(&Transaction::new().put(unmarked)).await;
+    while !slot().await.held {
+        sandbox.sweep().await.unwrap();
+    }
+    sandbox.sweep().await.unwrap();
+    assert!(matches!(slot().await.state, SlotState::Launched(_)));
+    assert_eq!(sandbox.world.look(|state| state.ec2.alive().count()), 1, "hold wins");
+    says(&sandbox, &["release", &machine], 0, &["is released"]).await;
+    let gone = |state: &State| state.ec2.alive().next().is_none().then_some(());
+    sandbox.world.until("it to go", Duration::from_secs(100), gone).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_replays_to_what_the_table_says_and_a_difference_is_found() {
+    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+    sandbox.apply(&one_pool("")).await.unwrap();
+    let jobs: Vec<_> =
+        (0..3).map(|_| sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_millis(100))).collect();
+    sandbox.settle(&jobs, PATIENCE).await.unwrap();
+    says(&sandbox, &["replay", "--verify"], 0, &["things are as the log's"]).await;
+    says(&sandbox, &["replay"], 0, &[&format!("JOB#{}", jobs[0].0), "things of"]).await;
+    says(&sandbox, &["explain", &jobs[0].0.to_string()], 0, &["It ran on i-", ": success.", "It waited"]).await;
+
+    // Somebody changes the table by hand.
+    let table = sandbox.table().await;
+    let Some(Item::Job(job)) = table.get(&Key::Job(JobId(jobs[1].0))).await.unwrap() else { panic!("it was told") };
+    let changed = domain::job::Job { conclusion: Some("failure".to_owned()), ..*job };
+    table.commit(&Transaction::new().put(changed)).await.unwrap();
+    says(&sandbox, &["replay", "--verify"], 1, &[&format!("JOB#{}", jobs[1].0), "\"failure\"", "\"success\""]).await;
+
+    // Reading on: what came since, and nothing twice.
+    let mut follower = sandbox.follow(&["events", "--follow", "--newest", "5"]).unwrap();
+    for _ in 0..5 {
+        follower.line().await.unwrap();
+    }
+    let job = sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_millis(100));
+    let said = format!("job {} queued", job.0);
+    let mut seen = Vec::new();
+    while !seen.iter().any(|line: &String| line.contains(&said)) {
+        seen.push(tokio::time::timeout(PATIENCE, follower.line()).await.unwrap().unwrap());
+    }
+    let mut once = seen.clone();
+    once.dedup();
+    assert_eq!(once.len(), seen.len(), "{seen:#?}");
+    let mut watcher = sandbox.follow(&["ps", "--watch"]).unwrap();
+    for _ in 0..2 {
+        let line = tokio::time::timeout(PATIENCE, watcher.line()).await.unwrap().unwrap();
+        assert!(!line.contains('\u{1b}'), "{line:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_command_has_an_example_and_completions_and_manual_know_them_all() {
+    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+    let help = drover(&sandbox, &["--help"]).await.text;
+    let listed = help.split("Commands:").nth(1).unwrap().split("\n\n").next().unwrap();
+    let commands: Vec<&str> =
+        listed.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   ")).collect();
+    let commands: Vec<&str> = commands.iter().filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(commands.len() >= 15, "{commands:?}");
+    let manual = drover(&sandbox, &["man"]).await.text;
+    let completions = drover(&sandbox, &["completions", "bash"]).await.text;
+    for command in commands.into_iter().filter(|command| *command != "help") {
+        let help = drover(&sandbox, &[command, "--help"]).await.text;
+        assert!(help.contains("Example:") && help.contains(&format!("drover {command}")), "{command}: {help}");
+        assert!(completions.contains(command), "{command}");
+        assert!(manual.contains(&command.replace('-', "\\-")), "{command}");
+    }
+}
