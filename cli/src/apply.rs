@@ -125,25 +125,7 @@ async fn resolve(written: &Written, ec2: &Ec2) -> Result<Pool, Failure> {
             written.name.as_str()
         )));
     }
-    let Written { name, owner, labels, repositories, allow_public, instance_types, market, .. } = written.clone();
-    Ok(Pool {
-        name,
-        owner,
-        labels,
-        repositories,
-        allow_public,
-        launch_template,
-        subnets,
-        instance_types,
-        market,
-        max: written.max,
-        warm: written.warm,
-        priority: written.priority,
-        runner_group: written.runner_group,
-        rerun_on_interruption: written.rerun_on_interruption,
-        timings: written.timings,
-        draining: false,
-    })
+    Ok(Pool { launch_template, subnets, ..written.unresolved() })
 }
 
 /// Six random characters: two tables of one stack never have the same.

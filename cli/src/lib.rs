@@ -8,6 +8,7 @@ pub mod explain;
 pub mod fence;
 pub mod hands;
 pub mod jobs;
+pub mod lint;
 pub mod logs;
 pub mod output;
 pub mod pool_file;

@@ -8,14 +8,15 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
-use domain::ids::{InstanceId, PoolName, StackName};
+use domain::ids::{InstanceId, PoolName, Repository, StackName};
 use drover::dead_letters::{self, Which};
 use drover::doctor::{Patient, doctor};
 use drover::events::{Reader, Wanted};
 use drover::explain::{self, JobReference};
 use drover::hands::{Drain, Hands, Hold, Retirement};
+use drover::lint::{self, Home};
 use drover::output::{Failure, Output};
-use drover::pool_file::PoolFile;
+use drover::pool_file::{PoolFile, Written};
 use drover::{apply, jobs, logs, pools, ps, replay};
 use engine::ports::Clock;
 use platform::clock::SystemClock;
@@ -115,6 +116,26 @@ enum Command {
         /// Only this pool's.
         #[arg(long)]
         pool: Option<PoolName>,
+    },
+    /// Will each job of a workflow find a pool, and which?
+    ///
+    /// Exit code 1 if one finds none. Knows the pools in force, or those of a file, for which it needs no AWS account.
+    #[command(
+        after_help = "Example:\n  drover lint .github/workflows/*.yml --repository octo-org/widgets --pools pools.toml"
+    )]
+    Lint {
+        /// The workflows' files.
+        #[arg(required = true)]
+        workflows: Vec<PathBuf>,
+        /// Whose workflows they are, as owner/name.
+        #[arg(long, short)]
+        repository: Repository,
+        /// The repository is public.
+        #[arg(long)]
+        public: bool,
+        /// A pool file.
+        #[arg(long)]
+        pools: Option<PathBuf>,
     },
     /// What a machine wrote to its console.
     ///
@@ -283,6 +304,19 @@ async fn run(command: Command, json: bool) -> Result<Output, Failure> {
             hands(&aws, &table, &ec2, "hold").await?.hold(&instance, Hold::Keep).await
         }
         Command::Jobs { pool } => jobs::jobs(&control::table(&aws().await?)?, pool.as_ref(), now).await,
+        Command::Lint { workflows, repository, public, pools } => {
+            let pools = match pools {
+                None => ps::config(&control::table(&aws().await?)?).await?.pools,
+                Some(file) => {
+                    let file = PoolFile::read(&file)?;
+                    if !file.errors.is_empty() {
+                        return Ok(file.report());
+                    }
+                    file.pools.iter().map(Written::unresolved).collect()
+                }
+            };
+            lint::lint(&workflows, &pools, &Home { repository, public })
+        }
         Command::Logs { instance } => {
             let aws = aws().await?;
             logs::logs(&control::table(&aws)?, &ec2(&aws)?, &instance).await

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use domain::ids::{InstanceType, PoolName, Repository, Scope, SubnetId};
-use domain::pool::{Label, MarketChoice, Timings};
+use domain::ids::{InstanceType, PoolName, Repository, Scope, SubnetId, TemplateId};
+use domain::pool::{Label, LaunchTemplate, MarketChoice, Pool, Timings};
 use serde::Deserialize;
 use serde_json::json;
 use toml::{Table, Value};
@@ -84,6 +84,35 @@ fn hundred() -> i32 {
 
 fn one() -> u64 {
     1
+}
+
+impl Written {
+    /// The pool before AWS was asked about its names: nothing can be launched for it.
+    pub fn unresolved(&self) -> Pool {
+        let Written { name, owner, labels, repositories, allow_public, instance_types, market, .. } = self.clone();
+        Pool {
+            name,
+            owner,
+            labels,
+            repositories,
+            allow_public,
+            launch_template: LaunchTemplate {
+                id: TemplateId(String::new()),
+                name: self.launch_template.clone(),
+                version: self.launch_template_version.unwrap_or(0),
+            },
+            subnets: self.subnets.clone(),
+            instance_types,
+            market,
+            max: self.max,
+            warm: self.warm,
+            priority: self.priority,
+            runner_group: self.runner_group,
+            rerun_on_interruption: self.rerun_on_interruption,
+            timings: self.timings,
+            draining: false,
+        }
+    }
 }
 
 /// A file that was read.

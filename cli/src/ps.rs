@@ -56,7 +56,10 @@ pub async fn ps(table: &impl Store, only: Option<&PoolName>, now: Timestamp) -> 
 }
 
 /// The pools that are in force.
-pub(crate) async fn config(table: &impl Store) -> Result<Config, Failure> {
+///
+/// # Errors
+/// When the table cannot be read, or there are none.
+pub async fn config(table: &impl Store) -> Result<Config, Failure> {
     let none = || Failure::Usage("no pools are configured -> drover pools apply FILE".to_owned());
     config_if_any(table).await?.ok_or_else(none)
 }

@@ -57,6 +57,56 @@ async fn a_pool_file_is_checked_without_an_account() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_workflow_is_told_which_pool_each_of_its_jobs_will_find() {
+    let (sandbox, folder) = (by_hand().await, tempfile::tempdir().unwrap());
+    let path = folder.path().join("ci.yml");
+    let workflow = "on: push\njobs:\n  hosted: {runs-on: ubuntu-latest}\n  ours: {runs-on: [drover, linux]}\n  \
+                    typo: {runs-on: [drover, Linxu]}\n  group: {runs-on: {group: big, labels: DROVER}}\n  \
+                    called: {uses: ./.github/workflows/other.yml}\n  late: {runs-on: '${{ inputs.runner }}'}\n  \
+                    some:\n    strategy:\n      matrix:\n        on: [linux, arm]\n        \
+                    include: [{on: ubuntu-24.04}]\n    runs-on: [drover, '${{ matrix.on }}']\n  \
+                    whole:\n    strategy: {matrix: {on: [[drover, linux], windows-2025]}}\n    runs-on: ${{ matrix.on }}\n";
+    std::fs::write(&path, workflow).unwrap();
+    let (workflow, pools) = (path.to_str().unwrap(), file(&folder, POOLS));
+    let offline = ["lint", workflow, "--repository", "octo-org/widgets", "--pools", &pools];
+    let calls = sandbox.calls.counts();
+    let linted = sandbox.drover(&offline).await.unwrap();
+    let said = text(&linted).replace(workflow, "ci.yml");
+    let expected = "ci.yml: hosted [ubuntu-latest]: GitHub's own runners\n\
+                    ci.yml: ours [drover, linux]: pool linux\n\
+                    ci.yml: typo [drover, Linxu]: NO POOL: no pool has all of these labels\n\
+                    ci.yml: group [DROVER]: pool linux\n\
+                    ci.yml: called []: not known here: its jobs are those of ./.github/workflows/other.yml\n\
+                    ci.yml: late [${{ inputs.runner }}]: not known here: ${{ inputs.runner }} is an expression\n\
+                    ci.yml: some [drover, linux]: pool linux\n\
+                    ci.yml: some [drover, arm]: NO POOL: no pool has all of these labels\n\
+                    ci.yml: some [drover, ubuntu-24.04]: NO POOL: no pool has all of these labels\n\
+                    ci.yml: whole [drover, linux]: pool linux\n\
+                    ci.yml: whole [windows-2025]: GitHub's own runners\n";
+    let sorted = |text: &str| {
+        let mut lines: Vec<String> = text.lines().map(ToOwned::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!((code(&linted), sorted(&said)), (1, sorted(expected)));
+    assert_eq!(sandbox.calls.counts(), calls, "nobody was called");
+
+    sandbox.apply(&hurried(POOLS).unwrap()).await.unwrap();
+    std::fs::write(&path, "jobs: {ours: {runs-on: [drover, linux]}}\n").unwrap();
+    let online = async |more: &[&str]| {
+        let linted = sandbox.drover(&[&["lint", workflow, "--repository"], more].concat()).await.unwrap();
+        (code(&linted), text(&linted))
+    };
+    assert_eq!(online(&["octo-org/widgets"]).await.0, 0);
+    let (exit, said) = online(&["octo-org/widgets", "--public"]).await;
+    assert!(exit == 1 && said.contains("does not serve public repositories"), "{said}");
+    let (exit, said) = online(&["octo-org/not-served"]).await;
+    assert!(exit == 1 && said.contains("do not serve octo-org/not-served"), "{said}");
+    std::fs::write(&path, "jobs: [").unwrap();
+    assert_eq!(online(&["octo-org/widgets"]).await.0, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pools_are_pinned_kept_and_drained() {
     let (sandbox, folder) = (by_hand().await, tempfile::tempdir().unwrap());
     let all = file(&folder, &hurried(POOLS).unwrap());
