@@ -85,11 +85,15 @@ async fn every_figure_is_taken_and_none_that_is_not_listed() -> anyhow::Result<(
         state.ec2.faults.refusals.push(refused);
         state.github.faults.broken.push_back((Endpoint::ListRunners, 502));
     });
-    // One is for nobody, a stranger's, which waits longest, takes the first runner, and of one nobody is told.
-    sandbox.queue_job("octo-org/widgets", &["windows"], SECOND);
+    // A stranger's job, which waits longest, takes the first runner. Nothing about it is lost: of these two jobs' deliveries
+    // the fifth is the first.
     sandbox.open_groups();
     sandbox.queue_job(&format!("octo-org/{FOREIGN_REPOSITORY}"), &["drover"], SECOND);
-    let mut jobs: Vec<_> = (0..3).map(|_| sandbox.queue_job("octo-org/widgets", &["drover"], SECOND)).collect();
+    let mut jobs = vec![sandbox.queue_job("octo-org/widgets", &["drover"], SECOND)];
+    sandbox.settle(&jobs, PATIENCE).await?;
+    // One is for nobody, and of one nobody is told.
+    sandbox.queue_job("octo-org/widgets", &["windows"], SECOND);
+    jobs.push(sandbox.queue_job("octo-org/widgets", &["drover"], SECOND));
     jobs.push(sandbox.queue("octo-org/widgets", &["drover"], |job| QueueJob {
         webhooks: Webhooks::NeverAttempted,
         runs_for: SECOND,
@@ -113,8 +117,7 @@ async fn every_figure_is_taken_and_none_that_is_not_listed() -> anyhow::Result<(
     assert_eq!(shapes, listed());
     let sum = |name: &str| sums.get(name).copied().unwrap_or_default();
     assert_eq!(sum("JobsCompleted"), jobs.len() as f64 + 1.0, "{sums:?}");
-    assert_eq!((sum("LaunchesRefused"), sum("JobsRecovered"), sum("Reaped")), (1.0, 1.0, 1.0), "{sums:?}");
-    assert_eq!((sum("JobsStolen"), sum("MessagesIgnored") > 0.0), (1.0, true), "{sums:?}");
+    assert_eq!((sum("LaunchesRefused"), sum("JobsStolen"), sum("Reaped")), (1.0, 1.0, 1.0), "{sums:?}");
     Ok(())
 }
 
