@@ -181,18 +181,22 @@ fn why_it_waits(
     if free > now && view.supply(now).count() < view.demand(now) {
         sentences.push(format!("None of the {} ways to launch is free; the next one is after {free:.0}.", ways.len()));
     }
-    sentences
-        .extend(view.supply(now).filter(|slot| slot.wanted).map(|slot| on_its_way(slot, pool, now)).take(SLOTS_TOLD));
+    sentences.extend(
+        view.supply(now).filter(|slot| slot.wanted).map(|slot| on_its_way(slot, view, pool, now)).take(SLOTS_TOLD),
+    );
     sentences
 }
 
 /// What a machine that the job may get still lacks.
-fn on_its_way(slot: &Slot, pool: &Pool, now: Timestamp) -> String {
+fn on_its_way(slot: &Slot, view: &PoolView, pool: &Pool, now: Timestamp) -> String {
     let ago = |at: Timestamp| age(now.duration_since(at));
     match &slot.state {
-        SlotState::Planned => {
-            format!("A launch was decided {} ago, and EC2 has not confirmed it.", ago(slot.planned_at))
-        }
+        SlotState::Planned => match view.batches.get(&slot.id.version) {
+            Some(batch) if batch.tuple.is_none() => {
+                format!("A launch waits until a way is free again, after {:.0}.", batch.next_at)
+            }
+            _ => format!("A launch was decided {} ago, and EC2 has not confirmed it yet.", ago(slot.planned_at)),
+        },
         SlotState::Launched(machine) => {
             format!(
                 "{} was launched {} ago; its runner is being registered.",

@@ -10,7 +10,7 @@ use domain::slot::SlotState;
 use domain::transaction::Transaction;
 use engine::ports::Store;
 use sandbox::hurry::one_pool;
-use sandbox::sandbox::{Options, QUEUE, Sandbox};
+use sandbox::sandbox::{Options, Sandbox};
 use sandbox::state::State;
 use serde_json::Value;
 
@@ -40,28 +40,13 @@ async fn says(sandbox: &Sandbox, arguments: &[&str], code: i32, parts: &[&str]) 
     assert!(parts.iter().all(|part| said.text.contains(part)), "{arguments:?}: {parts:?}: {}", said.text);
 }
 
-/// The machine that has the job, once that was told and recorded.
-async fn runs_on(sandbox: &Sandbox, job: u64) -> String {
-    let recorded = |state: &State| {
-        let runs = state.github.job(world::github::JobId(job)).is_some_and(|job| job.started_at.is_some());
-        let told = state.github.deliveries().all(|delivery| delivery.attempted.is_some());
-        (runs && told && state.sqs.bodies(QUEUE).is_empty()).then_some(())
-    };
-    sandbox.world.until("the job to run", PATIENCE, recorded).await.unwrap();
-    let slots = sandbox.table().await.partition(&"linux".parse().unwrap()).await.unwrap();
-    let mut machines = slots.into_iter().filter_map(|item| match item {
-        Item::Slot(slot) if slot.job() == Some(JobId(job)) => Some(slot.machine()?.instance.to_string()),
-        _ => None,
-    });
-    machines.next().unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_is_held_released_and_retired_and_its_job_is_killed_only_by_force() {
     let sandbox = Sandbox::start(Options::default()).await.unwrap();
     sandbox.apply(&one_pool("warm = 1\n")).await.unwrap();
-    let job = sandbox.queue_job("octo-org/widgets", &["drover"], LONG).0;
-    let busy = runs_on(&sandbox, job).await;
+    let job = sandbox.queue_job("octo-org/widgets", &["drover"], LONG);
+    let busy = sandbox.running(job, PATIENCE).await.unwrap().to_string();
+    let job = job.0;
 
     says(&sandbox, &["jobs"], 0, &[&job.to_string(), "running", "octo-org/widgets", &busy]).await;
     says(&sandbox, &["pools"], 0, &["linux", "/10", "ok"]).await;

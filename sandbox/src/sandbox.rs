@@ -370,7 +370,7 @@ impl Sandbox {
         self.folder.path().to_owned()
     }
 
-    /// Runs `drover` as the operator.
+    /// Runs `drover` as the operator, in [`Sandbox::folder`].
     ///
     /// # Errors
     /// When it cannot be started.
@@ -405,6 +405,7 @@ impl Sandbox {
             .envs(environment("operator", &self.aws_url, &self.github_url))
             .env("DROVER_WEBHOOK_URL", &self.webhooks.url)
             .envs(variables.iter().copied())
+            .current_dir(self.folder.path())
             .stdin(Stdio::null());
         for (name, _) in variables.iter().filter(|(_, value)| value.is_empty()) {
             command.env_remove(name);
@@ -499,6 +500,19 @@ impl Sandbox {
         let killed = self.killed_by_us();
         ensure!(killed.is_empty(), "killed while running: {killed:?}");
         waited
+    }
+
+    /// Waits until a job runs, and until Drover has recorded what was told of it. Gives its machine.
+    ///
+    /// # Errors
+    /// When that takes too long.
+    pub async fn running(&self, job: JobId, patience: Duration) -> anyhow::Result<ec2::InstanceId> {
+        let recorded = |state: &State| {
+            let runner = state.github.job(job)?.history.started.last()?.runner;
+            let told = state.github.deliveries().all(|delivery| delivery.attempted.is_some());
+            (told && state.sqs.bodies(QUEUE).is_empty()).then(|| self.host_of(runner)).flatten()
+        };
+        self.world.until("the job to run", patience, recorded).await
     }
 
     /// The machine on which a runner is, or was.
