@@ -137,7 +137,7 @@ fn sets(job: &Value, labels: &[String]) -> Vec<(Vec<String>, Option<String>)> {
         };
         sets = sets
             .iter()
-            .flat_map(|set| choices.iter().map(move |choice| [set.as_slice(), &[choice.clone()]].concat()))
+            .flat_map(|set| choices.iter().map(move |choice| [set.as_slice(), std::slice::from_ref(choice)].concat()))
             .collect();
     }
     sets.into_iter().map(|set| (set, None)).collect()

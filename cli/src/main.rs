@@ -291,11 +291,14 @@ async fn run(command: Command, json: bool) -> Result<Output, Failure> {
             let table = control::table(&aws().await?)?;
             let wanted = Wanted { pool, job: job.map(|job| job.id()), newest: newest.into() };
             let mut reader = Reader::new(wanted);
-            while follow {
-                reader.next(&table).await?.print(json);
+            loop {
+                let output = reader.next(&table).await?;
+                if !follow {
+                    break Ok(output);
+                }
+                output.print(json);
                 tokio::time::sleep(AGAIN).await;
             }
-            reader.next(&table).await
         }
         Command::Explain { job } => explain::explain(&control::table(&aws().await?)?, &job, now).await,
         Command::Hold { instance } => {
@@ -337,15 +340,17 @@ async fn run(command: Command, json: bool) -> Result<Output, Failure> {
         }
         Command::Ps { pool, watch } => {
             let table = control::table(&aws().await?)?;
-            while watch {
+            loop {
                 let output = ps::ps(&table, pool.as_ref(), SystemClock.now()).await?;
+                if !watch {
+                    break Ok(output);
+                }
                 if std::io::stdout().is_terminal() {
                     print!("{CLEAR}");
                 }
                 output.print(json);
                 tokio::time::sleep(AGAIN).await;
             }
-            ps::ps(&table, pool.as_ref(), now).await
         }
         Command::Release { instance } => {
             let aws = aws().await?;
