@@ -1,7 +1,7 @@
 //! `drover doctor`: is it set up right, and does it work? Each check looks at one thing, says what it found, and what to do
 //! about it. A reading that fails is the failure of the checks that rest on it, and of no other.
 
-mod app;
+pub(crate) mod app;
 mod pools;
 mod stack;
 
@@ -19,7 +19,7 @@ use crate::output::Output;
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Level {
+pub(crate) enum Level {
     Pass,
     /// It works, or may; somebody should look.
     Warn,

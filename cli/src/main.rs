@@ -8,22 +8,24 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
-use domain::ids::{InstanceId, PoolName, Repository, StackName};
+use domain::ids::{InstanceId, PoolName, Repository, Scope, StackName};
 use drover::dead_letters::{self, Which};
 use drover::doctor::{Patient, doctor};
 use drover::events::{Reader, Wanted};
 use drover::explain::{self, JobReference};
 use drover::hands::{Drain, Hands, Hold, Retirement};
+use drover::init::{self, Places};
 use drover::lint::{self, Home};
 use drover::output::{Failure, Output};
 use drover::pool_file::{PoolFile, Written};
-use drover::{apply, jobs, logs, pools, ps, replay};
+use drover::{apply, jobs, logs, pools, ps, replay, secrets};
 use engine::ports::Clock;
 use platform::clock::SystemClock;
 use platform::control;
 use platform::ec2::Ec2;
-use platform::environment::{parsed, required};
+use platform::environment::{optional, parsed, required};
 use platform::queue::{DeadLetters, Queue};
+use platform::secrets::Secret;
 use platform::survey::Survey;
 use platform::table::Table;
 
@@ -110,6 +112,12 @@ enum Command {
         /// Which.
         instance: InstanceId,
     },
+    /// Make the GitHub App, or take one that exists: its key, its webhook, its installation.
+    ///
+    /// Shows a page that goes to GitHub with the app's description, and waits until the app is made and installed. Its key and
+    /// the webhook's secret go to Secrets Manager, and nowhere else.
+    #[command(after_help = "Example:\n  drover init octo-org")]
+    Init(Init),
     /// Every job that waits or runs.
     #[command(after_help = "Example:\n  drover jobs --pool linux")]
     Jobs {
@@ -186,6 +194,74 @@ enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// What Secrets Manager holds: the app's key, and what webhooks are signed with.
+    #[command(subcommand)]
+    Secrets(Secrets),
+}
+
+#[derive(clap::Args)]
+struct Init {
+    /// Where runners are to be registered: an organisation, or `owner/repository`.
+    owner: Scope,
+    /// The owner is your own account, not an organisation.
+    #[arg(long)]
+    personal: bool,
+    /// The app's name; `drover-` and the owner unless told otherwise.
+    #[arg(long, conflicts_with = "app_id")]
+    name: Option<String>,
+    /// Permit to run jobs again whose machine EC2 took (rerun_on_interruption).
+    #[arg(long)]
+    reruns: bool,
+    /// Give up the app that is set up now.
+    #[arg(long)]
+    replace: bool,
+    /// Print the page's address, and start no browser.
+    #[arg(long)]
+    no_browser: bool,
+    /// Keep the private key in this new file, too.
+    #[arg(long, value_name = "FILE", conflicts_with = "app_id")]
+    save_key: Option<PathBuf>,
+    /// An app that exists.
+    #[arg(long, requires = "key")]
+    app_id: Option<u64>,
+    /// Its private key, the file that GitHub made.
+    #[arg(long, value_name = "FILE", requires = "app_id")]
+    key: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Secrets {
+    /// Store one. Its form is checked first, and an app's key tried at GitHub.
+    #[command(subcommand)]
+    Put(Put),
+    /// Make a new one, store it and tell GitHub, without losing a delivery.
+    #[command(subcommand)]
+    Rotate(Rotate),
+}
+
+#[derive(Subcommand)]
+enum Put {
+    /// The app's id and private key.
+    #[command(after_help = "Example:\n  drover secrets put app --app-id 4242 drover.private-key.pem")]
+    App {
+        /// The app's id.
+        #[arg(long)]
+        app_id: u64,
+        /// The key, the file that GitHub made; otherwise the standard input.
+        file: Option<PathBuf>,
+    },
+    /// What GitHub signs webhooks with.
+    #[command(after_help = "Example:\n  openssl rand -hex 32 | drover secrets put webhook")]
+    Webhook {
+        /// A file with it; otherwise the standard input.
+        file: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
+enum Rotate {
+    /// What GitHub signs webhooks with. (For the app's key, GitHub has a page and no call: put app.)
+    Webhook,
 }
 
 #[derive(Subcommand)]
@@ -246,6 +322,11 @@ async fn aws() -> Result<SdkConfig, Failure> {
     }
 }
 
+/// GitHub's API, where it is not github.com's.
+fn github_api_url() -> Option<String> {
+    optional("DROVER_GITHUB_API_URL").filter(|url| !url.is_empty())
+}
+
 async fn run(command: Command, json: bool) -> Result<Output, Failure> {
     let now = SystemClock.now();
     match command {
@@ -253,6 +334,49 @@ async fn run(command: Command, json: bool) -> Result<Output, Failure> {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "drover", &mut script);
             Ok(document(&script))
+        }
+        Command::Init(told) => {
+            let aws = platform::aws::config().await?;
+            let survey = Survey::new(&aws);
+            let places = Places {
+                aws: &aws,
+                survey: &survey,
+                webhook_url: required("DROVER_WEBHOOK_URL")?,
+                webhook_secret: required("DROVER_WEBHOOK_SECRET")?,
+                app_secret: required("DROVER_APP_SECRET")?,
+                api_url: github_api_url(),
+            };
+            let key = told.key.as_deref().map(|file| secrets::value(Some(file))).transpose()?;
+            let wanted = init::Wanted {
+                owner: told.owner,
+                personal: told.personal,
+                name: told.name,
+                reruns: told.reruns,
+                replace: told.replace,
+                browser: !told.no_browser,
+                save_key: told.save_key,
+                existing: told.app_id.zip(key),
+            };
+            init::init(&places, wanted).await
+        }
+        Command::Secrets(command) => {
+            let aws = platform::aws::config().await?;
+            let survey = Survey::new(&aws);
+            match command {
+                Secrets::Put(Put::App { app_id, file }) => {
+                    let (id, key) = (required("DROVER_APP_SECRET")?, secrets::value(file.as_deref())?);
+                    let secret = Secret::new(&aws, id.clone());
+                    secrets::put_app(&survey, (&id, secret), app_id, &key, github_api_url().as_deref()).await
+                }
+                Secrets::Put(Put::Webhook { file }) => {
+                    let (id, text) = (required("DROVER_WEBHOOK_SECRET")?, secrets::value(file.as_deref())?);
+                    secrets::put_webhook(&survey, &id, &text).await
+                }
+                Secrets::Rotate(Rotate::Webhook) => {
+                    let (id, github) = (required("DROVER_WEBHOOK_SECRET")?, control::github(&aws)?);
+                    secrets::rotate_webhook(&survey, &id, &github).await
+                }
+            }
         }
         Command::DeadLetters(command) => {
             let aws = aws().await?;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use comfy_table::{Table, presets};
 use domain::item::FORMAT;
-use engine::ports::{CommitError, ComputeError, QueueError, StoreError, Trouble};
+use engine::ports::{CommitError, ComputeError, GitHubError, QueueError, StoreError, Trouble};
 use jiff::SignedDuration;
 use platform::aws::AwsError;
 use platform::environment::EnvironmentError;
@@ -134,7 +134,11 @@ impl From<ComputeError> for Failure {
         Failure::Aws { says: error.to_string(), trouble: error.trouble }
     }
 }
-
+impl From<GitHubError> for Failure {
+    fn from(error: GitHubError) -> Self {
+        Failure::Unreachable(format!("GitHub: {error}"))
+    }
+}
 impl From<Unanswered> for Failure {
     fn from(error: Unanswered) -> Self {
         Failure::Aws { trouble: error.trouble(), says: error.message }

@@ -102,6 +102,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/repos/{owner}/{repo}/actions/runs/{id}/jobs", get(run_jobs))
         .route("/repos/{owner}/{repo}/check-runs", post(create_check_run))
         .route("/repos/{owner}/{repo}/check-runs/{id}", patch(update_check_run))
+        .merge(crate::github_pages::routes())
         .with_state(api.clone());
     // Around the routes, because it changes the path that they see.
     Router::new().fallback_service(routes).layer(from_fn_with_state(api, renamed))
@@ -221,11 +222,13 @@ async fn redeliver(api: Shared<Arc<Api>>, Path(id): Path<u64>, headers: HeaderMa
 }
 
 /// Needs no credentials: the code is one.
-async fn convert_manifest(api: Shared<Arc<Api>>, Path(code): Path<String>) -> Response {
+async fn convert_manifest(api: Shared<Arc<Api>>, Path(code): Path<String>, headers: HeaderMap) -> Response {
     let answer = async {
         api.world.act(|state, now| {
             let done = state.github.convert_manifest(&code, now).map(|app| {
                 let mut body = app_json(&app);
+                let host = headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
+                body["html_url"] = json!(format!("http://{host}/apps/{}", app.slug));
                 body["client_id"] = json!(format!("Iv1.{:016x}", app.id));
                 body["client_secret"] = json!("the model of GitHub has no users to log in");
                 body["webhook_secret"] = json!(state.github.hook().secret);

@@ -17,6 +17,7 @@ pub mod demo;
 pub mod ec2;
 pub mod events;
 pub mod github;
+mod github_pages;
 pub mod hurry;
 pub mod lambda;
 pub mod machine;

@@ -50,7 +50,9 @@ pub const STACK: &str = "sandbox";
 
 /// The name of the secret that ingest reads.
 pub const WEBHOOK_SECRET: &str = "drover/webhook";
-const APP_SECRET: &str = "drover/app";
+
+/// The name of the secret with the app's key.
+pub const APP_SECRET: &str = "drover/app";
 
 /// Who runs the functions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -397,7 +399,8 @@ impl Sandbox {
         Ok(Follower { lines, _child: child })
     }
 
-    fn operator(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
+    /// `drover` as the operator would start it, but for these variables; an empty one is not set.
+    pub fn operator(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
         let mut command = Command::new(self.programs.join("drover"));
         command
             .args(arguments)
@@ -411,6 +414,17 @@ impl Sandbox {
             command.env_remove(name);
         }
         command
+    }
+
+    /// As before anybody set an app up: the secrets are empty, and the app is installed nowhere.
+    pub fn forget_app(&self) {
+        self.world.act(|state, _| {
+            for secret in state.secrets.values_mut() {
+                *secret = Secret { current: String::new(), previous: None, created_at: secret.created_at };
+            }
+            let owners: Vec<_> = state.github.owners().map(|owner| owner.id).collect();
+            owners.into_iter().for_each(|owner| state.github.uninstall(owner));
+        });
     }
 
     /// Applies a pool file's text, which must be right.

@@ -10,11 +10,11 @@ use engine::ports::{Clock, GitHubError};
 use jiff::SignedDuration;
 use platform::clock::SystemClock;
 use platform::github::{About, Attempt, GitHubApp, Hook, Permissions};
-use rand::RngCore;
 
 use super::stack::clock;
 use super::{Group, Level, Patient, Pools};
 use crate::fence;
+use crate::secrets::random;
 
 /// GitHub keeps deliveries so long.
 const DELIVERIES_KEPT: SignedDuration = SignedDuration::from_hours(3 * 24);
@@ -25,7 +25,8 @@ const LOOKS: u32 = 15;
 /// Ingest reads its secret again at most so often.
 const SECRET_READ_AGAIN: Duration = Duration::from_secs(11);
 
-const EVENT: &str = "workflow_job";
+/// The one event that Drover wants to be told of.
+pub(crate) const EVENT: &str = "workflow_job";
 
 /// All about the app.
 pub(super) async fn app(patient: &Patient<'_>, config: Pools<'_>) -> Group {
@@ -74,9 +75,7 @@ pub(super) async fn app(patient: &Patient<'_>, config: Pools<'_>) -> Group {
 
 fn about_key(error: &GitHubError) -> &'static str {
     match error {
-        GitHubError::Denied(why) if why.contains("secret is unusable") => {
-            "write the app's id and key into its secret: docs/install.md, step 4"
-        }
+        GitHubError::Denied(why) if why.contains("secret is unusable") => "drover secrets put app --app-id ID KEY-FILE",
         GitHubError::Denied(_) | GitHubError::Refused(_) | GitHubError::NameTaken => {
             "is it this app's key, and not one that was deleted? A clock that is wrong has the same effect"
         }
@@ -87,16 +86,37 @@ fn about_key(error: &GitHubError) -> &'static str {
     }
 }
 
-/// What the app needs for these pools: permission, level, for what, and whether jobs are lost without it.
-fn needs(pools: &[Pool]) -> Vec<(&'static str, &'static str, &'static str, Level)> {
+/// What Drover does on GitHub.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Uses {
+    /// Runners of organisations.
+    pub(crate) organizations: bool,
+    /// Runners of single repositories.
+    pub(crate) repositories: bool,
+    /// Jobs are run again whose machine EC2 took.
+    pub(crate) reruns: bool,
+}
+
+impl Uses {
+    fn of(pools: &[Pool]) -> Self {
+        Self {
+            organizations: pools.iter().any(|pool| matches!(pool.owner, Scope::Organization(_))),
+            repositories: pools.iter().any(|pool| matches!(pool.owner, Scope::Repository(_))),
+            reruns: pools.iter().any(|pool| pool.rerun_on_interruption),
+        }
+    }
+}
+
+/// What the app needs for that, the one list of it: permission, level, for what, and whether jobs are lost without it.
+pub(crate) fn needs(uses: Uses) -> Vec<(&'static str, &'static str, &'static str, Level)> {
     let mut needs = Vec::new();
-    if pools.iter().any(|pool| matches!(pool.owner, Scope::Organization(_))) {
+    if uses.organizations {
         needs.push(("organization_self_hosted_runners", "write", "to register runners", Level::Fail));
     }
-    if pools.iter().any(|pool| matches!(pool.owner, Scope::Repository(_))) {
+    if uses.repositories {
         needs.push(("administration", "write", "to register a repository's runners", Level::Fail));
     }
-    match pools.iter().any(|pool| pool.rerun_on_interruption) {
+    match uses.reruns {
         true => needs.push(("actions", "write", "to run jobs again (rerun_on_interruption)", Level::Fail)),
         false => needs.push(("actions", "read", "to ask what became of a job", Level::Fail)),
     }
@@ -105,9 +125,9 @@ fn needs(pools: &[Pool]) -> Vec<(&'static str, &'static str, &'static str, Level
 }
 
 /// What of that is not there, and the worst of it.
-fn missing(pools: &[Pool], granted: &Permissions) -> (Vec<String>, Level) {
+pub(crate) fn missing(uses: Uses, granted: &Permissions) -> (Vec<String>, Level) {
     let has = |permission: &str, level: &str| granted.get(permission).is_some_and(|it| it == "write" || it == level);
-    let lacking: Vec<_> = needs(pools).into_iter().filter(|(permission, level, ..)| !has(permission, level)).collect();
+    let lacking: Vec<_> = needs(uses).into_iter().filter(|(permission, level, ..)| !has(permission, level)).collect();
     let worst = if lacking.iter().any(|(.., level)| *level == Level::Fail) { Level::Fail } else { Level::Warn };
     (
         lacking.iter().map(|(permission, level, why, _)| format!("{permission}: {level} is missing, {why}")).collect(),
@@ -121,7 +141,7 @@ fn asked(group: &mut Group, about: &About, config: Pools<'_>) {
         format!("change it in the app's settings ({}), and accept it where the app is installed", about.html_url);
     match config {
         Some(config) => {
-            let (lacking, level) = missing(&config.pools, &about.permissions);
+            let (lacking, level) = missing(Uses::of(&config.pools), &about.permissions);
             group.judge("permissions", level, &lacking, "all that the pools need", &settings);
         }
         None => group.skip("permissions", "no pools are known"),
@@ -308,9 +328,7 @@ async fn renew(group: &mut Group, patient: &Patient<'_>, github: &GitHubApp, new
     let Ok(id) = &patient.webhook_secret else {
         return group.fail("signature", "DROVER_WEBHOOK_SECRET is not set: there is nowhere to put a new one", by_hand);
     };
-    let mut bytes = [0; 32];
-    rand::rng().fill_bytes(&mut bytes);
-    let secret: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let secret = random();
     if let Err(error) = patient.survey.fill(id, &secret).await {
         return group.unanswered("signature", &error);
     }
@@ -368,7 +386,7 @@ async fn installed(group: &mut Group, github: &GitHubApp, config: &Config, about
             wrong.push(format!("{scope} has suspended the app since {since:.0}: {}", installed.html_url));
             level = Level::Fail;
         }
-        let (lacking, worst) = missing(pools, &installed.permissions);
+        let (lacking, worst) = missing(Uses::of(pools), &installed.permissions);
         if !lacking.is_empty() && worst == Level::Fail {
             level = Level::Fail;
         }

@@ -4,6 +4,7 @@
 
 mod answers;
 mod app;
+mod making;
 mod watch;
 
 use std::collections::HashMap;
@@ -28,10 +29,14 @@ use tokio::sync::{Mutex, OnceCell};
 
 use self::answers::{Answers, Budgets, Known};
 pub use self::app::{About, Attempt, Hook, Installed, Permissions};
+pub use self::making::{HookAttributes, Made, Manifest, app_secret, convert, web_url};
 pub use self::watch::RunnerGroup;
 use crate::clock::SystemClock;
 use crate::secrets::Secret;
 use crate::workflow_job::WorkflowJob;
+
+/// Where GitHub's API is unless told otherwise.
+pub const API_URL: &str = "https://api.github.com";
 
 /// A healthy API accepts a connection within milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -151,26 +156,7 @@ impl GitHubApp {
 
     async fn read_app(&self) -> Result<App, GitHubError> {
         let text = self.secret.read().await.map_err(|error| GitHubError::Unavailable(error.to_string()))?;
-        let unusable = |why: String| GitHubError::Denied(format!("the app's secret is unusable: {why}"));
-        // serde_json's message could quote the key.
-        let expected =
-            || unusable("it must be JSON of the form {\"app_id\": ..., \"private_key\": \"...\"}".to_owned());
-        let secret: AppSecret = serde_json::from_str(&text).map_err(|_| expected())?;
-        let key = EncodingKey::from_rsa_pem(secret.private_key.as_bytes())
-            .map_err(|error| unusable(format!("private_key is no RSA key in PEM: {error}")))?;
-        let api_url = self.api_url.clone().or(secret.api_url).unwrap_or_else(|| "https://api.github.com".to_owned());
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("drover/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(CALL_TIMEOUT)
-            .redirect(renamed())
-            .build()
-            .map_err(|error| GitHubError::Unavailable(format!("no HTTP client: {error}")))?;
-        let id = match secret.app_id {
-            AppId::Number(id) => id.to_string(),
-            AppId::Text(id) => id,
-        };
-        Ok(App { id, key, api_url: api_url.trim_end_matches('/').to_owned(), http })
+        App::of(&text, self.api_url.clone())
     }
 
     fn installation(&self, owner: &Owner) -> Arc<Mutex<Installation>> {
@@ -289,7 +275,34 @@ fn renamed() -> Policy {
 
 const NO_BODY: Option<&()> = None;
 
+fn client() -> Result<reqwest::Client, GitHubError> {
+    reqwest::Client::builder()
+        .user_agent(concat!("drover/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(CALL_TIMEOUT)
+        .redirect(renamed())
+        .build()
+        .map_err(|error| GitHubError::Unavailable(format!("no HTTP client: {error}")))
+}
+
 impl App {
+    /// The app of a secret's text, at the address given, or else at that in the text.
+    fn of(text: &str, api_url: Option<String>) -> Result<App, GitHubError> {
+        let unusable = |why: String| GitHubError::Denied(format!("the app's secret is unusable: {why}"));
+        // serde_json's message could quote the key.
+        let expected =
+            || unusable("it must be JSON of the form {\"app_id\": ..., \"private_key\": \"...\"}".to_owned());
+        let secret: AppSecret = serde_json::from_str(text).map_err(|_| expected())?;
+        let key = EncodingKey::from_rsa_pem(secret.private_key.as_bytes())
+            .map_err(|error| unusable(format!("private_key is no RSA key in PEM: {error}")))?;
+        let api_url = api_url.or(secret.api_url).unwrap_or_else(|| API_URL.to_owned());
+        let id = match secret.app_id {
+            AppId::Number(id) => id.to_string(),
+            AppId::Text(id) => id,
+        };
+        Ok(App { id, key, api_url: api_url.trim_end_matches('/').to_owned(), http: client()? })
+    }
+
     async fn send<B: Serialize + ?Sized>(
         &self,
         tag: Option<&str>,

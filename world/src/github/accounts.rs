@@ -371,6 +371,19 @@ impl GitHub {
         reply.with(self.hook.clone())
     }
 
+    /// Somebody agrees to a manifest: the new app takes the place of the one before, and nobody has installed it.
+    pub fn make_app(&mut self, app: App, hook: HookConfig) {
+        let owners: Vec<OwnerId> = self.owners.keys().copied().collect();
+        owners.into_iter().for_each(|owner| self.uninstall(owner));
+        self.app = app;
+        self.hook = hook;
+    }
+
+    /// An id that nothing has yet.
+    pub fn app_id(&mut self) -> u64 {
+        self.fresh_id()
+    }
+
     /// Somebody filled in the form of a manifest: the code stands for the app for an hour, once.
     pub fn add_manifest_code(&mut self, code: &str, now: Timestamp) {
         self.manifest_codes.insert(code.to_owned(), now + MANIFEST_CODE_LIFE);

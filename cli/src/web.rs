@@ -1,0 +1,44 @@
+//! A page on this machine, for whoever sits at it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+
+/// Answers only those who mean this machine: a page of somebody else's, whose name was made to lead here, still says its own
+/// name in `Host`. The policy says what a page of ours may load, and where its forms may go.
+pub(crate) fn guarded(routes: Router, address: SocketAddr, policy: &str) -> Router {
+    let port = address.port();
+    let hosts = ["127.0.0.1", "localhost", "[::1]"].map(|host| format!("{host}:{port}"));
+    routes.layer(from_fn_with_state(Arc::new(Guard { hosts, policy: policy.to_owned() }), guard))
+}
+
+struct Guard {
+    hosts: [String; 3],
+    policy: String,
+}
+
+async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    let host = request.headers().get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if !guard.hosts.iter().any(|ours| ours == host) {
+        return (StatusCode::MISDIRECTED_REQUEST, "this page is read on the machine that it is served from")
+            .into_response();
+    }
+    let mut answer = next.run(request).await;
+    let policy = HeaderValue::from_str(&guard.policy).unwrap_or(HeaderValue::from_static("default-src 'none'"));
+    let fixed = [
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+        ("cache-control", "no-store"),
+        ("x-frame-options", "DENY"),
+    ];
+    answer.headers_mut().insert("content-security-policy", policy);
+    for (name, value) in fixed {
+        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}

@@ -1,0 +1,196 @@
+//! From nothing to a job that is explained, as a new operator goes: init with a browser, doctor, pools apply, a job, explain;
+//! then the secrets through their lives.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod visitor;
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use platform::github::app_secret;
+use sandbox::github::AppKey;
+use sandbox::hurry::one_pool;
+use sandbox::sandbox::{APP_SECRET, Options, Sandbox, WEBHOOK_SECRET};
+use sandbox::state::State;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::Child;
+use world::github::{Answer, HookConfig};
+
+use crate::visitor::Visitor;
+
+/// A line of what a command says while it works.
+async fn line_with(child: &mut Child, part: &str) -> String {
+    let mut lines = BufReader::new(child.stderr.as_mut().unwrap()).lines();
+    let mut all = String::new();
+    loop {
+        let line = lines.next_line().await.unwrap().unwrap_or_else(|| panic!("{part} was not said: {all}"));
+        if line.contains(part) {
+            return line.trim().to_owned();
+        }
+        all += &format!("{line}\n");
+    }
+}
+
+fn begin(sandbox: &Sandbox, arguments: &[&str]) -> Child {
+    let mut command = sandbox.operator(arguments, &[]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap()
+}
+
+fn secret(sandbox: &Sandbox, name: &str) -> (String, Option<String>) {
+    sandbox.world.look(|state| (state.secrets[name].current.clone(), state.secrets[name].previous.clone()))
+}
+
+async fn runs_a_job(sandbox: &Sandbox) -> String {
+    let job = sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_millis(100));
+    let over = |state: &State| state.github.job(job).is_some_and(|job| job.completed_at.is_some()).then_some(());
+    sandbox.world.until("the job to be over", Duration::from_secs(60), over).await.unwrap();
+    job.to_string()
+}
+
+/// Runs a command with that on its standard input.
+async fn given(sandbox: &Sandbox, arguments: &[&str], input: &str) -> (String, Option<i32>) {
+    let mut command = sandbox.operator(arguments, &[]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
+    let output = child.wait_with_output().await.unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (String::from_utf8(text).unwrap(), output.status.code())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_operator_sets_up_an_app_and_sees_a_job_through() {
+    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+    sandbox.forget_app();
+    let before = sandbox.drover(&["doctor"]).await.unwrap();
+    assert_eq!(before.status.code(), Some(1));
+
+    let mut init = begin(&sandbox, &["init", "octo-org", "--no-browser", "--json"]);
+    let page = line_with(&mut init, "http://127.0.0.1").await;
+    let mut visitor = Visitor::start().await;
+    visitor.open(&page).await;
+    assert!(visitor.text().await.contains("organization_self_hosted_runners"), "it says what GitHub will be asked for");
+    visitor.press().await;
+    assert!(visitor.text().await.contains("Create GitHub App for octo-org"), "{}", visitor.text().await);
+    assert_eq!(secret(&sandbox, APP_SECRET).0, "", "nobody has agreed yet");
+    visitor.press().await;
+    assert!(visitor.text().await.contains("Install drover-octo-org"), "sent on to the installation");
+    visitor.press().await;
+    assert!(visitor.text().await.contains("Installed"));
+    visitor.leave().await;
+    let output = tokio::time::timeout(Duration::from_secs(60), init.wait_with_output()).await.unwrap().unwrap();
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &said["installed"]), (Some(0), &Value::Bool(true)), "{said}");
+    let (asked, hook) = sandbox.world.look(|state| (state.github.app().clone(), state.github.hook().clone()));
+    assert_eq!((said["app_id"].as_u64(), hook.url.as_str()), (Some(asked.id), sandbox.webhooks.url.as_str()));
+    assert_eq!(Some(secret(&sandbox, WEBHOOK_SECRET).0), hook.secret);
+
+    let again = sandbox.drover(&["init", "octo-org", "--no-browser"]).await.unwrap();
+    assert_eq!(again.status.code(), Some(2), "an app that is set up is not given up by accident");
+
+    sandbox.apply(&one_pool("")).await.unwrap();
+    let job = runs_a_job(&sandbox).await;
+    let doctor = sandbox.drover(&["doctor", "--json"]).await.unwrap();
+    let checks: Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    let bad = checks["checks"].as_array().unwrap().iter().filter(|check| check["level"] == "fail");
+    assert_eq!((bad.collect::<Vec<_>>(), doctor.status.code()), (Vec::new(), Some(0)));
+    let explained = sandbox.drover(&["explain", &job]).await.unwrap();
+    let explained = String::from_utf8(explained.stdout).unwrap();
+    assert!(explained.contains(": done") && explained.contains("GitHub said: completed"), "{explained}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_was_not_sent_by_the_page_slips_in_no_app() {
+    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+    sandbox.forget_app();
+    let mut init = begin(&sandbox, &["init", "octo-org", "--no-browser"]);
+    let page = line_with(&mut init, "http://127.0.0.1").await;
+    let http = reqwest::Client::new();
+    sandbox.world.act(|state, now| state.github.add_manifest_code("theirs", now));
+    let forged = http.get(format!("{page}made?code=theirs&state=guessed")).send().await.unwrap();
+    assert_eq!(forged.status(), 403);
+    let rebound = http.get(&page).header("host", "evil.example").send().await.unwrap();
+    assert_eq!(rebound.status(), 421);
+    let shown = http.get(&page).send().await.unwrap();
+    assert!(shown.headers()["content-security-policy"].to_str().unwrap().contains("form-action http://127.0.0.1"));
+    assert_eq!(secret(&sandbox, APP_SECRET).0, "");
+    assert!(init.try_wait().unwrap().is_none(), "it waits for its own visitor");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_that_exists_is_taken_with_its_key() {
+    let (sandbox, folder) = (Sandbox::start(Options::default()).await.unwrap(), tempfile::tempdir().unwrap());
+    let app: Value = serde_json::from_str(&secret(&sandbox, APP_SECRET).0).unwrap();
+    let (id, file) = (app["app_id"].to_string(), folder.path().join("drover.private-key.pem"));
+    std::fs::write(&file, app["private_key"].as_str().unwrap()).unwrap();
+    sandbox.forget_app();
+    let elsewhere = HookConfig { url: "https://example.com/".to_owned(), secret: None, ..HookConfig::default() };
+    sandbox.world.act(|state, now| {
+        state.github.set_hook(elsewhere);
+        let owner = state.github.find_owner("octo-org").unwrap().id;
+        state.github.install(owner, now);
+    });
+    let taken = sandbox.drover(&["init", "octo-org", "--app-id", &id, "--key", file.to_str().unwrap()]).await.unwrap();
+    let said = String::from_utf8([taken.stdout, taken.stderr].concat()).unwrap();
+    assert_eq!(taken.status.code(), Some(0), "{said}");
+    let hook = sandbox.world.look(|state| state.github.hook().clone());
+    assert_eq!(
+        (hook.url.as_str(), hook.secret),
+        (sandbox.webhooks.url.as_str(), Some(secret(&sandbox, WEBHOOK_SECRET).0))
+    );
+    sandbox.apply(&one_pool("")).await.unwrap();
+    runs_a_job(&sandbox).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_is_judged_before_it_is_stored_and_a_rotation_loses_no_delivery() {
+    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+    sandbox.apply(&one_pool("")).await.unwrap();
+    let (app, _) = secret(&sandbox, APP_SECRET);
+    let app: Value = serde_json::from_str(&app).unwrap();
+    let (id, key) = (app["app_id"].to_string(), app["private_key"].as_str().unwrap());
+    let before = [secret(&sandbox, APP_SECRET), secret(&sandbox, WEBHOOK_SECRET)];
+    let put_app = ["secrets", "put", "app", "--app-id", id.as_str()];
+    let stranger = AppKey::generate().unwrap().private;
+    for (arguments, input) in [
+        (&put_app[..], "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n"),
+        (&put_app[..], stranger.as_str()),
+        (&["secrets", "put", "webhook"], "hunter2"),
+        (&["secrets", "put", "webhook"], "two words that are long enough"),
+        (&["secrets", "put", "webhook", "/nowhere"], ""),
+    ] {
+        let (said, code) = given(&sandbox, arguments, input).await;
+        assert_eq!(code, Some(2), "{arguments:?}: {said}");
+        assert!(!said.contains("hunter2") && !said.contains("two words"), "a secret is never printed: {said}");
+    }
+    assert_eq!([secret(&sandbox, APP_SECRET), secret(&sandbox, WEBHOOK_SECRET)], before, "nothing was stored");
+
+    let (said, code) = given(&sandbox, &put_app, key).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(
+        secret(&sandbox, APP_SECRET).0,
+        app_secret(id.parse().unwrap(), key, Some(&sandbox.github_url)).unwrap()
+    );
+
+    // Ingest has read the first secret; a job comes while each of the others is new.
+    runs_a_job(&sandbox).await;
+    let first = secret(&sandbox, WEBHOOK_SECRET).0;
+    let rotated = sandbox.drover(&["secrets", "rotate", "webhook"]).await.unwrap();
+    assert_eq!(rotated.status.code(), Some(0));
+    let (second, previous) = secret(&sandbox, WEBHOOK_SECRET);
+    assert_eq!(
+        (previous, Some(&second)),
+        (Some(first), sandbox.world.look(|it| it.github.hook().secret.clone()).as_ref())
+    );
+    runs_a_job(&sandbox).await;
+    let accepted = sandbox.world.look(|state| {
+        let mut answers = state.github.deliveries().filter_map(|it| it.attempted.as_ref()).map(|it| it.answer);
+        answers.all(|answer| answer == Answer::Status(202))
+    });
+    assert!(accepted, "each delivery, the first time");
+
+    sandbox.world.act(|state, _| state.github.faults.down = true);
+    let away = sandbox.drover(&["secrets", "rotate", "webhook"]).await.unwrap();
+    assert_eq!((away.status.code(), secret(&sandbox, WEBHOOK_SECRET).0), (Some(3), second), "GitHub first, then ours");
+}

@@ -1,0 +1,123 @@
+//! Somebody at a browser: a headless Chromium, where there is a `chromedriver`, told what to do in WebDriver's words; elsewhere an
+//! HTTP client that reads the page's form. Both stop where a page leads nowhere.
+
+use std::process::Stdio;
+
+use reqwest::{Client, Url};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+/// WebDriver's name of an element's name.
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+pub(crate) enum Visitor {
+    Browser { http: Client, session: String, driver: Child },
+    Reader { http: Client, url: Option<Url>, page: String },
+}
+
+impl Visitor {
+    pub(crate) async fn start() -> Self {
+        let http = Client::new();
+        let mut command = Command::new("chromedriver");
+        command.arg("--port=0").stdout(Stdio::piped()).kill_on_drop(true);
+        let Ok(mut driver) = command.spawn() else {
+            eprintln!("no chromedriver here: pages are read by an HTTP client");
+            return Visitor::Reader { http, url: None, page: String::new() };
+        };
+        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+        let port = loop {
+            let line = lines.next_line().await.unwrap().expect("chromedriver says its port");
+            if let Some((_, port)) = line.split_once("successfully on port ") {
+                break port.trim_end_matches('.').to_owned();
+            }
+        };
+        let options = json!({ "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"] });
+        let wanted = json!({ "capabilities": { "alwaysMatch": { "goog:chromeOptions": options } } });
+        let made: Value = http
+            .post(format!("http://127.0.0.1:{port}/session"))
+            .json(&wanted)
+            .send()
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap();
+        let id = made["value"]["sessionId"].as_str().unwrap_or_else(|| panic!("no session: {made}"));
+        Visitor::Browser { session: format!("http://127.0.0.1:{port}/session/{id}"), http, driver }
+    }
+
+    pub(crate) async fn open(&mut self, address: &str) {
+        match self {
+            Visitor::Browser { http, session, .. } => {
+                tell(http, session, "url", json!({ "url": address })).await;
+            }
+            Visitor::Reader { http, url, page } => {
+                let answer = http.get(address).send().await.unwrap();
+                (*url, *page) = (Some(answer.url().clone()), answer.text().await.unwrap());
+            }
+        }
+    }
+
+    /// Presses the page's button, and waits for where it leads.
+    pub(crate) async fn press(&mut self) {
+        match self {
+            Visitor::Browser { http, session, .. } => {
+                let found = tell(http, session, "element", json!({ "using": "css selector", "value": "button" })).await;
+                let button = found[ELEMENT].as_str().unwrap_or_else(|| panic!("no button: {found}")).to_owned();
+                tell(http, session, &format!("element/{button}/click"), json!({})).await;
+            }
+            Visitor::Reader { http, url, page } => {
+                let fields: Vec<(String, String)> = page
+                    .split("<input type=hidden ")
+                    .skip(1)
+                    .map(|input| (attribute(input, "name"), attribute(input, "value")))
+                    .collect();
+                let form = page.split("<form ").nth(1).expect("a form");
+                let target = url.as_ref().unwrap().join(&attribute(form, "action")).unwrap();
+                let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+                let ask = http.post(target).header("content-type", "application/x-www-form-urlencoded").body(form);
+                let answer = ask.send().await.unwrap();
+                (*url, *page) = (Some(answer.url().clone()), answer.text().await.unwrap());
+            }
+        }
+    }
+
+    pub(crate) async fn text(&self) -> String {
+        match self {
+            Visitor::Browser { http, session, .. } => {
+                let asked = http.get(format!("{session}/source")).send().await.unwrap();
+                asked.json::<Value>().await.unwrap()["value"].as_str().unwrap().to_owned()
+            }
+            Visitor::Reader { page, .. } => page.clone(),
+        }
+    }
+
+    /// Closes the browser.
+    pub(crate) async fn leave(self) {
+        match self {
+            Visitor::Browser { http, session, mut driver } => {
+                http.delete(session).send().await.unwrap();
+                driver.kill().await.unwrap();
+            }
+            Visitor::Reader { .. } => {}
+        }
+    }
+}
+
+async fn tell(http: &Client, session: &str, what: &str, body: Value) -> Value {
+    let answer = http.post(format!("{session}/{what}")).json(&body).send().await.unwrap();
+    let mut said: Value = answer.json().await.unwrap();
+    assert!(said["value"]["error"].is_null(), "{what}: {said}");
+    said["value"].take()
+}
+
+/// The value of an attribute, quoted or not, of the tag that the text begins in.
+fn attribute(tag: &str, name: &str) -> String {
+    let rest = tag.split(&format!("{name}=")).nth(1).unwrap_or_default();
+    let value = match rest.strip_prefix('"') {
+        Some(quoted) => quoted.split('"').next().unwrap_or_default(),
+        None => rest.split([' ', '>']).next().unwrap_or_default(),
+    };
+    value.replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">").replace("&#39;", "'").replace("&amp;", "&")
+}

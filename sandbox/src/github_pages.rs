@@ -1,0 +1,160 @@
+//! GitHub's pages, as far as somebody who sets Drover up meets them: the form of a new app that a manifest fills in, and the
+//! form that installs it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Form, Path, Query, State as Shared};
+use axum::http::StatusCode;
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use form_urlencoded::byte_serialize;
+use serde::Deserialize;
+use world::github::{App, HookConfig};
+
+use crate::ec2::escaped;
+use crate::github::Api;
+
+pub(crate) fn routes() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/organizations/{org}/settings/apps/new", post(organization_form))
+        .route("/settings/apps/new", post(own_form))
+        .route("/settings/apps/manifest", post(agreed))
+        .route("/apps/{slug}/installations/new", get(install_form))
+        .route("/apps/{slug}/installations", post(install))
+}
+
+/// What GitHub knows in a manifest; it refuses the rest.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    name: String,
+    #[serde(rename = "url")]
+    _url: String,
+    hook_attributes: HookAttributes,
+    redirect_url: String,
+    #[serde(rename = "public")]
+    _public: bool,
+    default_permissions: BTreeMap<String, String>,
+    default_events: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HookAttributes {
+    url: String,
+    active: bool,
+}
+
+#[derive(Deserialize)]
+struct Sent {
+    manifest: String,
+}
+
+#[derive(Deserialize)]
+struct Passed {
+    #[serde(default)]
+    state: String,
+}
+
+fn page(body: &str) -> Html<String> {
+    Html(format!("<!doctype html><meta charset=utf-8><title>GitHub (model)</title><body>{body}"))
+}
+
+fn invalid(why: &str) -> Response {
+    (StatusCode::UNPROCESSABLE_ENTITY, page(&format!("<h1>Invalid GitHub App configuration</h1><p>{}", escaped(why))))
+        .into_response()
+}
+
+async fn organization_form(
+    api: Shared<Arc<Api>>,
+    Path(org): Path<String>,
+    passed: Query<Passed>,
+    sent: Form<Sent>,
+) -> Response {
+    match api.world.look(|state| state.github.find_owner(&org).is_some()) {
+        true => form(&org, &passed, &sent),
+        false => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+async fn own_form(passed: Query<Passed>, sent: Form<Sent>) -> Response {
+    form("your account", &passed, &sent)
+}
+
+fn form(owner: &str, passed: &Passed, sent: &Sent) -> Response {
+    match serde_json::from_str::<Manifest>(&sent.manifest) {
+        Err(error) => invalid(&error.to_string()),
+        Ok(manifest) => page(&format!(
+            "<h1>Create GitHub App for {}</h1><p>{}<form method=post action=\"/settings/apps/manifest?state={}\">\
+             <input type=hidden name=manifest value=\"{}\"><button id=create>Create GitHub App</button></form>",
+            escaped(owner),
+            escaped(&manifest.name),
+            byte_serialize(passed.state.as_bytes()).collect::<String>(),
+            escaped(&sent.manifest)
+        ))
+        .into_response(),
+    }
+}
+
+async fn agreed(api: Shared<Arc<Api>>, passed: Query<Passed>, sent: Form<Sent>) -> Response {
+    let manifest: Manifest = match serde_json::from_str(&sent.manifest) {
+        Ok(manifest) => manifest,
+        Err(error) => return invalid(&error.to_string()),
+    };
+    if !manifest.hook_attributes.active {
+        return invalid("the model of GitHub knows no hook that delivers nothing");
+    }
+    let code = api.world.act(|state, now| {
+        let id = state.github.app_id();
+        let slug = manifest.name.to_lowercase().replace(' ', "-");
+        let app = App {
+            permissions: manifest.default_permissions,
+            events: manifest.default_events.into_iter().collect(),
+            ..App::new(id, &slug, &manifest.name, now)
+        };
+        let secret = Some(format!("made-by-github-for-app-{id}"));
+        let hook = HookConfig { url: manifest.hook_attributes.url, secret, ..HookConfig::default() };
+        state.github.make_app(app, hook);
+        let code = format!("c0de{id}");
+        state.github.add_manifest_code(&code, now);
+        code
+    });
+    let state: String = byte_serialize(passed.state.as_bytes()).collect();
+    Redirect::to(&format!("{}?code={code}&state={state}", manifest.redirect_url)).into_response()
+}
+
+async fn install_form(api: Shared<Arc<Api>>, Path(slug): Path<String>) -> Response {
+    api.world.look(|state| {
+        if state.github.app().slug != slug {
+            return StatusCode::NOT_FOUND.into_response();
+        }
+        let forms: String = state.github.owners().map(|owner| {
+            let login = escaped(&owner.login);
+            format!(
+                "<form method=post action=\"/apps/{slug}/installations\"><input type=hidden name=owner value=\"{login}\">\
+                 <button id=install>Install on {login}</button></form>"
+            )
+        }).collect();
+        page(&format!("<h1>Install {}</h1>{forms}", escaped(&state.github.app().name))).into_response()
+    })
+}
+
+#[derive(Deserialize)]
+struct Account {
+    owner: String,
+}
+
+async fn install(api: Shared<Arc<Api>>, Path(slug): Path<String>, account: Form<Account>) -> Response {
+    api.world.act(|state, now| {
+        let owner = state.github.find_owner(&account.owner).map(|owner| owner.id);
+        match owner.filter(|_| state.github.app().slug == slug) {
+            Some(owner) => {
+                state.github.install(owner, now);
+                page("<h1>Installed</h1>").into_response()
+            }
+            None => StatusCode::NOT_FOUND.into_response(),
+        }
+    })
+}
