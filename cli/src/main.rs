@@ -9,6 +9,7 @@ use aws_config::SdkConfig;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use domain::ids::{InstanceId, PoolName, Repository, Scope, StackName};
+use drover::dashboard::Dashboard;
 use drover::dead_letters::{self, Which};
 use drover::doctor::{Patient, doctor};
 use drover::events::{Reader, Wanted};
@@ -28,6 +29,7 @@ use platform::queue::{DeadLetters, Queue};
 use platform::secrets::Secret;
 use platform::survey::Survey;
 use platform::table::Table;
+use serde_json::json;
 
 /// Between two looks of whoever watches.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -56,6 +58,15 @@ enum Command {
     Completions {
         /// Which shell's.
         shell: Shell,
+    },
+    /// Pools, machines, waiting jobs and events on a page of this machine, until Ctrl-C.
+    ///
+    /// It only reads. Whoever is logged in to this machine can look at it.
+    #[command(after_help = "Example:\n  drover dashboard")]
+    Dashboard {
+        /// Its port; 0 is any that is free.
+        #[arg(long, default_value_t = 4780)]
+        port: u16,
     },
     /// Messages that the scaler could not use.
     #[command(subcommand, after_help = "Example:\n  drover dead-letters list\n  drover dead-letters redrive --all")]
@@ -334,6 +345,15 @@ async fn run(command: Command, json: bool) -> Result<Output, Failure> {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "drover", &mut script);
             Ok(document(&script))
+        }
+        Command::Dashboard { port } => {
+            let table = control::table(&aws().await?)?;
+            let dashboard = Dashboard::at(port).await?;
+            let url = dashboard.url();
+            let told = Output { yes: true, text: format!("{url}  (Ctrl-C ends)\n"), json: json!({ "url": url }) };
+            told.print(json);
+            dashboard.serve(table).await?;
+            Ok(told)
         }
         Command::Init(told) => {
             let aws = platform::aws::config().await?;

@@ -405,8 +405,7 @@ impl Sandbox {
         command
             .args(arguments)
             .env_clear()
-            .envs(environment("operator", &self.aws_url, &self.github_url))
-            .env("DROVER_WEBHOOK_URL", &self.webhooks.url)
+            .envs(self.operators_environment())
             .envs(variables.iter().copied())
             .current_dir(self.folder.path())
             .stdin(Stdio::null());
@@ -425,6 +424,27 @@ impl Sandbox {
             let owners: Vec<_> = state.github.owners().map(|owner| owner.id).collect();
             owners.into_iter().for_each(|owner| state.github.uninstall(owner));
         });
+    }
+
+    /// What the operator's shell exports.
+    pub fn operators_environment(&self) -> Vec<(String, String)> {
+        let mut all = environment("operator", &self.aws_url, &self.github_url);
+        all.push(("DROVER_WEBHOOK_URL".to_owned(), self.webhooks.url.clone()));
+        all
+    }
+
+    /// Writes a file that makes a shell the operator's, with `drover` in its path.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn operators_shell(&self) -> anyhow::Result<PathBuf> {
+        // What a shell may have for real accounts, and would be sent along.
+        let mut text = "unset AWS_PROFILE AWS_SESSION_TOKEN AWS_CA_BUNDLE\n".to_owned();
+        text.extend(self.operators_environment().iter().map(|(name, value)| format!("export {name}='{value}'\n")));
+        text += &format!("export PATH='{}':\"$PATH\"\n", self.programs.display());
+        let file = self.folder.path().join("operator.sh");
+        std::fs::write(&file, text)?;
+        Ok(file)
     }
 
     /// Applies a pool file's text, which must be right.

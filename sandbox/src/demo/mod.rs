@@ -372,6 +372,10 @@ async fn settle(sandbox: &Sandbox, pushed: &Pushed) -> anyhow::Result<()> {
 
 /// Until somebody presses Ctrl-C: prints how to post a delivery, and what happens then.
 async fn serve(sandbox: &Sandbox, pools: &Pools) -> anyhow::Result<()> {
+    println!(
+        "To operate it, in another shell:\n\n. {}\ndrover dashboard\n\n(and drover ps, explain, doctor, ...)\n",
+        sandbox.operators_shell()?.display()
+    );
     let progress = Progress::start(sandbox.world.clone(), 1);
     let mut number = 0;
     loop {

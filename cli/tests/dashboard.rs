@@ -1,0 +1,93 @@
+//! `drover dashboard` as a browser asks it.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::time::Duration;
+
+use reqwest::{Client, StatusCode};
+use sandbox::hurry::one_pool;
+use sandbox::sandbox::{Driven, Follower, Options, QUEUE, Sandbox};
+use sandbox::state::State;
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+const HOSTILE: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>";
+
+async fn read(http: &Client, url: &str) -> (StatusCode, String) {
+    let answer = http.get(&url).send().await.unwrap();
+    let policy = answer.headers()["content-security-policy"].to_str().unwrap().to_owned();
+    assert!(policy.starts_with("default-src 'none'") && policy.contains("script-src 'self'"), "{policy}");
+    (answer.status(), answer.text().await.unwrap())
+}
+
+async fn dashboard(sandbox: &Sandbox) -> (Follower, String) {
+    let mut dashboard = sandbox.follow(&["dashboard", "--port", "0"]).unwrap();
+    let told = dashboard.line().await.unwrap();
+    let url = told.split_whitespace().next().unwrap().to_owned();
+    (dashboard, url)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_shows_what_happens_and_nobodys_words_become_markup() {
+    let mut sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
+    let (_dashboard, url) = dashboard(&sandbox).await;
+    let http = Client::builder().tls_certs_only([]).build().unwrap();
+
+    let (status, page) = read(&http, &url).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(page.contains("drover pools apply"), "what is in the way is said, with what to do: {page}");
+    sandbox.apply(&one_pool("")).await.unwrap();
+
+    // A job waits; its name is written by whoever can open a pull request.
+    let job = sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_millis(300));
+    let arrived =
+        |state: &State| state.sqs.bodies(QUEUE).first().map(|body| serde_json::from_str::<Value>(body).unwrap());
+    let mut message = sandbox.world.until("the delivery", Duration::from_secs(20), arrived).await.unwrap();
+    message["job"]["name"] = json!(HOSTILE);
+    sandbox.world.act(|state, now| {
+        for received in state.sqs.receive(QUEUE, 10, now).unwrap() {
+            state.sqs.delete(QUEUE, &received.receipt).unwrap();
+        }
+        state.sqs.send(QUEUE, &message.to_string(), Duration::ZERO, now).unwrap();
+    });
+    sandbox.scale().await.unwrap();
+    let (status, page) = read(&http, &url).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(page.contains("Waiting jobs (1)") && page.contains("Machines (1)"), "{page}");
+    assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;") && page.contains("EC2 launched i-"), "{page}");
+    let (_, story) = read(&http, &format!("{url}job?job={job}")).await;
+    assert!(story.contains("It waits: ") && story.contains("&lt;script&gt;"), "{story}");
+    for text in [&page, &story] {
+        assert!(!text.contains("<script>") && !text.contains("<img"), "{text}");
+    }
+
+    // It runs, and how long it waited is told.
+    assert!(page.contains("Wait p50\">-"), "{page}");
+    sandbox.go_live();
+    sandbox.settle(&[job], Duration::from_secs(60)).await.unwrap();
+    let (_, story) =
+        read(&http, &format!("{url}job?job=https://github.com/octo-org/widgets/actions/runs/1/job/{job}")).await;
+    assert!(story.contains("success") && story.contains("the runner took it"), "{story}");
+    // Waits are computed once a minute: another dashboard has nothing to remember.
+    let (_another, fresh) = dashboard(&sandbox).await;
+    let (_, page) = read(&http, &fresh).await;
+    assert!(page.contains("Jobs taken\">1<") && !page.contains("Wait p50\">-"), "{page}");
+    assert_eq!(read(&http, &format!("{url}job?job=nonsense")).await.0, StatusCode::BAD_REQUEST);
+    let (_, script) = read(&http, &format!("{url}dashboard.js")).await;
+    assert!(script.contains("fetch(location.href)") && !script.contains("innerHTML"), "{script}");
+
+    // A page of somebody else's whose name leads here is told nothing.
+    let rebound = http.get(&url).header("host", "evil.example:4780").send().await.unwrap();
+    assert_eq!(rebound.status(), StatusCode::MISDIRECTED_REQUEST);
+    assert!(!rebound.text().await.unwrap().contains("octo-org"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shell_that_reads_the_sandboxs_file_operates_it() {
+    let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
+    sandbox.apply(&one_pool("")).await.unwrap();
+    let script = format!(". {} && drover pools", sandbox.operators_shell().unwrap().display());
+    let said = Command::new("sh").args(["-c", &script]).env("AWS_SESSION_TOKEN", "another").output().await.unwrap();
+    let text = String::from_utf8(said.stdout).unwrap();
+    assert!(said.status.success() && text.contains("linux"), "{text}{}", String::from_utf8_lossy(&said.stderr));
+}
