@@ -14,7 +14,7 @@ use tokio::process::Command;
 const HOSTILE: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>";
 
 async fn read(http: &Client, url: &str) -> (StatusCode, String) {
-    let answer = http.get(&url).send().await.unwrap();
+    let answer = http.get(url).send().await.unwrap();
     let policy = answer.headers()["content-security-policy"].to_str().unwrap().to_owned();
     assert!(policy.starts_with("default-src 'none'") && policy.contains("script-src 'self'"), "{policy}");
     (answer.status(), answer.text().await.unwrap())
