@@ -220,7 +220,7 @@ fn pool_table(pools: &Value, waits: &BTreeMap<PoolName, Waits>) -> Markup {
         table {
             thead { tr {
                 th { "Pool" } th { "State" } th.n { "Demand" } th.n { "Supply" } th.n { "Warm" } th.n { "Live / max" }
-                th.n { "Jobs taken" } th.n { "Wait p50" } th.n { "p90" } th.n { "p99" }
+                th.n { "Jobs taken" } th.n { "Wait p50" } th.n { "Wait p90" } th.n { "Wait p99" }
             } }
             tbody { @for pool in rows(pools) { (pool_row(pool, waits)) } }
         }
@@ -238,8 +238,8 @@ fn pool_row(pool: &Value, waits: &BTreeMap<PoolName, Waits>) -> Markup {
     let waits = name.parse().ok().and_then(|name: PoolName| waits.get(&name).cloned()).unwrap_or_default();
     let wait = |percent| waits.percentile(percent).map_or("-".to_owned(), brief);
     html! { tr {
-        td data-title="Pool" { b { (name) } }
-        td data-title="State" { span.good[state == "ok"] .bad[state == "circuit open"] { (state) } }
+        td.t data-title="Pool" { b { (name) } }
+        td.t data-title="State" { span.good[state == "ok"] .bad[state == "circuit open"] { (state) } }
         td.n data-title="Demand" { (cell(pool, "demand")) }
         td.n data-title="Supply" { (cell(pool, "supply")) }
         td.n data-title="Warm" { (cell(pool, "warm")) " / " (cell(pool, "warm_wanted")) }
@@ -266,11 +266,11 @@ fn waiting_table(waiting: &[&Value]) -> Markup {
     html! { table {
         thead { tr { th { "Job" } th { "Name" } th { "Repository" } th { "Pool" } th { "State" } th.n { "Waits for" } } }
         tbody { @for job in waiting { tr {
-            td data-title="Job" { (job_link(&cell(job, "job"))) }
+            td.t data-title="Job" { (job_link(&cell(job, "job"))) }
             td data-title="Name" { (cell(job, "name")) }
             td data-title="Repository" { (cell(job, "repository")) }
-            td data-title="Pool" { (cell(job, "pool")) }
-            td data-title="State" { (cell(job, "state")) }
+            td.t data-title="Pool" { (cell(job, "pool")) }
+            td.t data-title="State" { (cell(job, "state")) }
             td.n data-title="Waits for" { (seconds(job, "waited_seconds")) }
         } } }
     } }
@@ -286,10 +286,10 @@ fn machine_table(machines: &[&Value], jobs: &Value) -> Markup {
             th { "Machine" } th { "Pool" } th { "State" } th { "Job" } th { "Name" } th { "Repository" } th.n { "Age" }
         } }
         tbody { @for machine in machines { tr {
-            td data-title="Machine" { code { (cell(machine, "instance")) } }
-            td data-title="Pool" { (cell(machine, "pool")) }
-            td data-title="State" { span.busy[machine["state"] == "busy"] { (cell(machine, "state")) } }
-            td data-title="Job" { (job_link(&cell(machine, "job"))) }
+            td.t data-title="Machine" { code { (cell(machine, "instance")) } }
+            td.t data-title="Pool" { (cell(machine, "pool")) }
+            td.t data-title="State" { span.busy[machine["state"] == "busy"] { (cell(machine, "state")) } }
+            td.t data-title="Job" { (job_link(&cell(machine, "job"))) }
             td data-title="Name" { (name_of(&machine["job"]).unwrap_or("-".to_owned())) }
             td data-title="Repository" { (cell(machine, "repository")) }
             td.n data-title="Age" { (seconds(machine, "age_seconds")) }
@@ -304,20 +304,27 @@ fn event_table(events: &[Event]) -> Markup {
     html! { table {
         thead { tr { th { "When" } th { "Log" } th { "What" } th { "Why" } } }
         tbody { @for event in events { tr {
-            td data-title="When" { (format!("{:.0}", event.at)) }
-            td data-title="Log" { (String::from(event.stream.clone())) }
-            td data-title="What" {
-                (printable(&told(event, None)))
-                @for job in jobs_of(event) { " " (job_link(&job)) }
-            }
+            td.t data-title="When" { (format!("{:.0}", event.at)) }
+            td.t data-title="Log" { (String::from(event.stream.clone())) }
+            td data-title="What" { span { (linked(&printable(&told(event, None)), &jobs_of(event))) } }
             td.dim data-title="Why" { (printable(&cause(&event.cause))) }
         } } }
     } }
 }
 
-fn jobs_of(event: &Event) -> Vec<String> {
-    let id = |key: &str| Some(key.strip_prefix("JOB#")?.split(' ').next()?.to_owned());
+fn jobs_of(event: &Event) -> Vec<&str> {
+    let id = |key| str::strip_prefix(key, "JOB#")?.split(' ').next();
     event.after.iter().filter_map(|after| id(&after.key)).collect()
+}
+
+/// Its words, with those that are these jobs' numbers leading to their stories.
+fn linked(text: &str, jobs: &[&str]) -> Markup {
+    html! {
+        @for word in text.split_inclusive(' ') {
+            @let number = word.trim_end_matches([' ', ',', ':']);
+            @if jobs.contains(&number) { (job_link(number)) (word[number.len()..]) } @else { (word) }
+        }
+    }
 }
 
 async fn overview<S: Store + 'static>(State(shown): State<Arc<Shown<S>>>) -> Response {
