@@ -288,7 +288,7 @@ fn machine_table(machines: &[&Value], jobs: &Value) -> Markup {
         tbody { @for machine in machines { tr {
             td.t data-title="Machine" { code { (cell(machine, "instance")) } }
             td.t data-title="Pool" { (cell(machine, "pool")) }
-            td.t data-title="State" { span.busy[machine["state"] == "busy"] { (cell(machine, "state")) } }
+            td data-title="State" { span.busy[machine["state"] == "busy"] { (cell(machine, "state")) } }
             td.t data-title="Job" { (job_link(&cell(machine, "job"))) }
             td data-title="Name" { (name_of(&machine["job"]).unwrap_or("-".to_owned())) }
             td data-title="Repository" { (cell(machine, "repository")) }
