@@ -440,7 +440,9 @@ async fn run(command: Command, json: bool) -> Result<Output, Failure> {
                 if !follow {
                     break Ok(output);
                 }
-                output.print(json);
+                if !output.text.is_empty() {
+                    output.print(json);
+                }
                 tokio::time::sleep(AGAIN).await;
             }
         }

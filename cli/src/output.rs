@@ -1,5 +1,6 @@
 //! What is printed, and how the command ends.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use comfy_table::{Table, presets};
@@ -74,7 +75,7 @@ impl Output {
             true => format!("{:#}\n", self.json),
             false => self.text.clone(),
         };
-        print!("{}", printable(&text));
+        say(&text);
     }
 
     /// 0 or 1.
@@ -87,7 +88,7 @@ impl Failure {
     /// Prints it: as JSON to the standard output, as text to the standard error.
     pub fn print(&self, as_json: bool) {
         match as_json {
-            true => print!("{}", printable(&format!("{:#}\n", json!({ "error": self.to_string() })))),
+            true => say(&format!("{:#}\n", json!({ "error": self.to_string() }))),
             false => eprint!("{}", printable(&format!("drover: {self}\n"))),
         }
     }
@@ -142,6 +143,17 @@ impl From<GitHubError> for Failure {
 impl From<Unanswered> for Failure {
     fn from(error: Unanswered) -> Self {
         Failure::Aws { trouble: error.trouble(), says: error.message }
+    }
+}
+
+/// How a shell's tools end whose reader has gone: 128 and the number of SIGPIPE.
+const READER_GONE: i32 = 141;
+
+/// To the standard output. Whoever reads it may have had enough (`head`), and that is no error of ours.
+fn say(text: &str) {
+    let mut output = std::io::stdout().lock();
+    if output.write_all(printable(text).as_bytes()).and_then(|()| output.flush()).is_err() {
+        std::process::exit(READER_GONE);
     }
 }
 

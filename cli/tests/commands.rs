@@ -298,6 +298,15 @@ async fn a_runner_group_that_admits_more_than_its_pool_is_refused_as_far_as_gith
     assert_eq!((code(&own), text(&own).contains("runner groups")), (0, false), "{}", text(&own));
 }
 
+#[test]
+fn who_reads_the_output_may_have_had_enough() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut drover = std::process::Command::new(env!("CARGO_BIN_EXE_drover"));
+    let ended = drover.env_clear().arg("man").stdout(writer).stderr(std::process::Stdio::piped()).output().unwrap();
+    assert_eq!((code(&ended), text(&ended).as_str()), (141, ""));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_in_the_way_is_said_in_one_line_with_what_to_do_and_its_own_exit_code() {
     let sandbox = by_hand().await;
