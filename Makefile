@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Where cargo puts what it builds: CARGO_TARGET_DIR if set, else target/.
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test check bench
+.PHONY: demo test check bench load
 
 ## Builds the real executables and runs the whole system on this machine. ARGS="--jobs 50 --duplicate --help"
 demo:
@@ -26,6 +26,12 @@ check:
 bench:
 	$(CARGO) build --workspace --release
 	$(TARGET)/release/bench $(ARGS)
+
+## The most deliveries a second that ingest keeps up with here; with ARGS="--rate 200 --seconds 60 --bad 10000", whether it
+## keeps up with these.
+load:
+	$(CARGO) build --workspace --release
+	$(TARGET)/release/load $(ARGS)
 
 .PHONY: simulate mutants exhaustive
 

@@ -55,3 +55,10 @@ pub fn one_pool(more: &str) -> String {
     let max = if more.contains("max =") { "" } else { "max = 10\n" };
     hurried(&format!("{pool}{max}{more}")).expect("it is TOML")
 }
+
+/// What this runs on, for whoever reads a figure.
+pub fn machine() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let models: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("model name\t: ")).collect();
+    format!("{} x {}", models.len(), models.first().unwrap_or(&"unknown processor"))
+}

@@ -9,7 +9,7 @@ use clap::Parser;
 use drover::output::table;
 use sandbox::calls::{Counts, Kill};
 use sandbox::deliveries::{TEMPLATES, signature};
-use sandbox::hurry::one_pool;
+use sandbox::hurry::{machine, one_pool};
 use sandbox::lambda::request_event;
 use sandbox::sandbox::{Driven, Options, QUEUE, Sandbox};
 use sandbox::state::State;
@@ -84,12 +84,6 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     println!("\nmedians of {} runs, {}\n", arguments.runs, machine());
     print!("{}", table(&["WHAT", "MEASURED", "WANTED", ""], rows));
     Ok(())
-}
-
-fn machine() -> String {
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let models: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("model name\t: ")).collect();
-    format!("{} x {}", models.len(), models.first().unwrap_or(&"unknown processor"))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
