@@ -77,7 +77,7 @@ async fn a_new_operator_sets_up_an_app_and_sees_a_job_through() {
     visitor.press().await;
     assert!(visitor.text().await.contains("Install drover-octo-org"), "sent on to the installation");
     visitor.press().await;
-    assert!(visitor.text().await.contains("Installed"));
+    assert!(visitor.text().await.contains("<h1>Installed"), "{}", visitor.text().await);
     visitor.leave().await;
     let output = tokio::time::timeout(Duration::from_secs(60), init.wait_with_output()).await.unwrap().unwrap();
     let said: Value = serde_json::from_slice(&output.stdout).unwrap();

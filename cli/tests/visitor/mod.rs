@@ -2,6 +2,7 @@
 //! HTTP client that reads the page's form. Both stop where a page leads nowhere.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use reqwest::{Client, Url};
 use serde_json::{Value, json};
@@ -66,6 +67,14 @@ impl Visitor {
                 let found = tell(http, session, "element", json!({ "using": "css selector", "value": "button" })).await;
                 let button = found[ELEMENT].as_str().unwrap_or_else(|| panic!("no button: {found}")).to_owned();
                 tell(http, session, &format!("element/{button}/click"), json!({})).await;
+                // The click returns before the form's answer is there; the button is gone when the page has changed.
+                let name = format!("{session}/element/{button}/name");
+                let gone = async {
+                    while http.get(&name).send().await.unwrap().status().is_success() {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                };
+                tokio::time::timeout(Duration::from_secs(30), gone).await.expect("the button leads somewhere");
             }
             Visitor::Reader { http, url, page } => {
                 let fields: Vec<(String, String)> = page
