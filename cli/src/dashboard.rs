@@ -33,7 +33,7 @@ use crate::web::guarded;
 /// How far back waits are looked at.
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// Of each pool's log, for its waits: a day of a thousand jobs. That is five megabytes to read, hence the next one.
+/// Of each pool's log, for its waits. That may be megabytes to read, hence the next one.
 const EVENTS_FOR_WAITS: usize = 5000;
 
 /// Waits are computed anew after so long.
@@ -106,7 +106,7 @@ struct Waits {
 }
 
 impl Waits {
-    /// Of a log, newest first. A job that is written of again is the same job.
+    /// Of a log, newest first. A job that is written of again is the same job, and its last word counts.
     fn of(events: &[Event], is_all: bool, now: Timestamp) -> Self {
         #[derive(Deserialize)]
         struct Taken {
@@ -120,7 +120,8 @@ impl Waits {
         for after in events.iter().flat_map(|event| &event.after).filter(|after| after.key.starts_with("JOB#")) {
             let taken = Taken::deserialize(&after.is);
             if let Some(taken) = taken.ok().filter(|taken| now.duration_since(taken.started_at) <= DAY) {
-                by_job.insert(&after.key, taken.started_at.duration_since(taken.queued_at).max(SignedDuration::ZERO));
+                let wait = taken.started_at.duration_since(taken.queued_at).max(SignedDuration::ZERO);
+                by_job.entry(&after.key).or_insert(wait);
             }
         }
         let mut sorted: Vec<SignedDuration> = by_job.into_values().collect();
