@@ -33,7 +33,7 @@ load:
 	$(CARGO) build --workspace --release
 	$(TARGET)/release/load $(ARGS)
 
-.PHONY: simulate mutants exhaustive
+.PHONY: simulate mutants exhaustive fuzz
 
 ## Many seeds of a faulty world in virtual time: ARGS="--seeds 10000", "--seed 7 --trace", "--html proof.html", "--help".
 simulate:
@@ -42,6 +42,11 @@ simulate:
 ## Every deliberate mistake must be found, and none may show where nothing goes wrong.
 mutants:
 	$(CARGO) run --release --package simulator --features mutants -- --mutants --seeds 300 --jobs 100 $(ARGS)
+
+## Everything that is read from outside or was written by an older Drover, each for a minute with inputs nobody thought of.
+fuzz:
+	$(CARGO) build --workspace
+	DROVER_FUZZ_SECONDS=60 $(CARGO) test --workspace --test fuzz
 
 ## Every order of the calls of three scalers in a small world; then the same world without what keeps it safe.
 exhaustive:

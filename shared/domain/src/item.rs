@@ -115,7 +115,7 @@ impl Key {
         let number = |text: &str| text.parse().map_err(|_| invalid());
         let (kind, name) = pk.split_once('#').unwrap_or((pk, ""));
         let (part, id) = sk.split_once('#').unwrap_or((sk, ""));
-        Ok(match (kind, part) {
+        let key = match (kind, part) {
             ("POOL", "META") => Key::Meta(name.parse()?),
             ("POOL", "JOB") => Key::Waiting(name.parse()?, JobId(number(id)?)),
             ("POOL", "BATCH") => Key::Batch(name.parse()?, number(id)?),
@@ -129,7 +129,9 @@ impl Key {
             ("GITHUB", "LIMIT") => Key::Limit(name.parse()?),
             ("JANITOR", "LOCK") => Key::Janitor,
             _ => return Err(invalid()),
-        })
+        };
+        // Another spelling is another item: what is read as one must not be written as the other.
+        if (key.pk().as_str(), key.sk().as_str()) == (pk, sk) { Ok(key) } else { Err(invalid()) }
     }
 }
 

@@ -1,0 +1,370 @@
+//! Everything that is read from outside, or was written by an older Drover, with inputs that nobody thought of.
+//!
+//! An input is one of the corpus (`tests/fuzz/<target>`, of deliveries GitHub's examples), changed in a few places: bytes, or the parts of its JSON. `cargo
+//! test` makes some thousands of each target; with `DROVER_FUZZ_SECONDS` it goes on for so long. What fails is made as small
+//! as possible and written to the corpus, whose inputs are tried unchanged first: so it stays a test.
+//!
+//! Not coverage-guided: that needs flags which only a nightly compiler has.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use domain::boot::BootItem;
+use domain::decide::decide;
+use domain::due::due;
+use domain::event::{Event, fold};
+use domain::ids::{BatchTag, DeliveryId, Repository, RunnerName, SlotId};
+use domain::item::{Config, Item, Key, Meta};
+use domain::notice::Message;
+use domain::pool::{Pool, route};
+use domain::view::PoolView;
+use drover::pool_file::PoolFile;
+use ingest::{Delivered, Signature, Verified};
+use jiff::{SignedDuration, Timestamp};
+use platform::environment::optional;
+use platform::secrets::{Secret, WebhookSecret};
+use proptest::prelude::*;
+use proptest::test_runner::{Config as Runs, TestError, TestRunner};
+use sandbox::deliveries::signature;
+use sandbox::sandbox::{Driven, Options, Sandbox, WEBHOOK_SECRET};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+/// Inputs between two looks at the time.
+const INPUTS: u32 = 2000;
+
+/// Changes to an input at most.
+const CHANGES: usize = 6;
+
+/// What parsers stumble over.
+const WORDS: [&str; 24] = [
+    "\"", "\\", "\\u0000", "\\ud800", "é", "\u{202e}", "\u{0}", "%2f", "..", "/", "null", "-0", "1e400", "[[[[", "{", ",",
+    "sha256=", " ", "\r\n", ".", "#", "_", "999999999999999999999", "=",
+];
+
+/// What no field expects, and what one of another type would hold.
+fn leaves() -> [Value; 16] {
+    [
+        Value::Null, json!(true), json!(0), json!(1), json!(-1), json!(i32::MAX), json!(1_u64 << 32), json!(0.5), json!(""),
+        json!("a/b"), json!("a/../b"), json!("x".repeat(300)), json!([]), json!({}), json!("2026-11-02T12:00:00Z"),
+        json!("1969-12-31T23:59:59Z"),
+    ]
+}
+
+/// One change: where, with what, and how.
+type Change = (u16, u16, u8);
+
+/// Tries the corpus, then changed inputs of it until the time is over.
+fn fuzz(target: &str, holds: impl Fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(target);
+    let corpus = corpus(&folder);
+    for (path, input) in &corpus {
+        eprintln!("{}", path.display());
+        holds(input);
+    }
+    let inputs: Vec<Vec<u8>> = corpus.into_iter().map(|(_, input)| input).collect();
+    let seconds = optional("DROVER_FUZZ_SECONDS").map_or(0, |seconds| seconds.parse().unwrap());
+    let (began, mut tried) = (Instant::now(), 0);
+    loop {
+        let mut runner = TestRunner::new(Runs { cases: INPUTS, failure_persistence: None, ..Runs::default() });
+        let changed = (0..inputs.len(), proptest::collection::vec(any::<Change>(), 0..CHANGES));
+        let failed = runner.run(&changed, |(place, changes)| {
+            holds(&change(&inputs, place, &changes));
+            Ok(())
+        });
+        if let Err(TestError::Fail(why, (place, changes))) = failed {
+            let input = change(&inputs, place, &changes);
+            let path = folder.join(format!("found-{:08x}", crc(&input)));
+            std::fs::write(&path, input).unwrap();
+            panic!("{}: {why}", path.display());
+        }
+        failed.unwrap();
+        tried += INPUTS;
+        if began.elapsed() >= Duration::from_secs(seconds) {
+            break;
+        }
+    }
+    eprintln!("{target}: {tried} inputs");
+}
+
+fn corpus(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(!paths.is_empty(), "{} is empty", folder.display());
+    paths.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+}
+
+/// A name for an input.
+fn crc(input: &[u8]) -> u32 {
+    input.iter().fold(0x811c_9dc5, |sum, byte| (sum ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+}
+
+fn change(inputs: &[Vec<u8>], place: usize, changes: &[Change]) -> Vec<u8> {
+    let mut input = inputs[place].clone();
+    for (at, with, how) in changes.iter().map(|(at, with, how)| (usize::from(*at), usize::from(*with), how % 10)) {
+        if how >= 5
+            && let Ok(mut json) = serde_json::from_slice::<Value>(&input)
+        {
+            change_json(&mut json, at, with, how);
+            input = json.to_string().into_bytes();
+            continue;
+        }
+        let at = at % (input.len() + 1);
+        match how % 5 {
+            0 if at < input.len() => input[at] ^= 1 << (with % 8),
+            1 => drop(input.splice(at..input.len().min(at + 1 + with % 16), [])),
+            2 => input.truncate(at),
+            3 => {
+                let other = &inputs[with % inputs.len()];
+                let from = with % (other.len() + 1);
+                drop(input.splice(at..at, other[from..other.len().min(from + 40)].iter().copied()));
+            }
+            _ => drop(input.splice(at..at, WORDS[with % WORDS.len()].bytes())),
+        }
+    }
+    input
+}
+
+fn change_json(json: &mut Value, at: usize, with: usize, how: u8) {
+    let mut places = Vec::new();
+    pointers(json, String::new(), &mut places);
+    let place = &places[at % places.len()];
+    let other = json.pointer(&places[with % places.len()]).cloned().unwrap_or_default();
+    if let Some((parent, name)) = place.rsplit_once('/')
+        && how == 5
+        && let Some(Value::Object(parent)) = json.pointer_mut(parent)
+    {
+        parent.remove(&name.replace("~1", "/").replace("~0", "~"));
+        return;
+    }
+    let Some(node) = json.pointer_mut(place) else { return };
+    match (how, node) {
+        (6, node) => *node = other,
+        (7, Value::Array(list)) => list.push(other),
+        (7, Value::Object(fields)) => drop(fields.insert(WORDS[with % WORDS.len()].to_owned(), other)),
+        (8, Value::String(text)) => text.push_str(WORDS[with % WORDS.len()]),
+        (_, node) => *node = leaves()[with % leaves().len()].clone(),
+    }
+}
+
+fn pointers(json: &Value, here: String, into: &mut Vec<String>) {
+    match json {
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| {
+            pointers(value, format!("{here}/{}", name.replace('~', "~0").replace('/', "~1")), into);
+        }),
+        Value::Array(list) => {
+            list.iter().enumerate().for_each(|(number, value)| pointers(value, format!("{here}/{number}"), into));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+    into.push(here);
+}
+
+/// An input that is text.
+fn text(input: &[u8]) -> Option<&str> {
+    std::str::from_utf8(input).ok()
+}
+
+const SECRET: &str = "It's a Secret to Everybody";
+
+#[test]
+fn a_signature_is_read_as_github_writes_it_and_signs_one_body() {
+    fuzz("fuzz/signature", |input| {
+        let Some(header) = text(input) else { return };
+        let digits = header.strip_prefix("sha256=").unwrap_or_default();
+        let written = digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let read = Signature::parse(header);
+        assert_eq!(read.is_some(), written);
+        let signs = read.is_some_and(|read| read.signs(input, SECRET.as_bytes()));
+        assert_eq!(signs, header.eq_ignore_ascii_case(&signature(SECRET, input)));
+    });
+}
+
+#[test]
+fn a_delivery_is_a_notice_that_reads_back_or_is_refused_in_our_words() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let options = Options { driven: Driven::ByHand, ..Options::default() };
+    let sandbox = runtime.block_on(Sandbox::start(options)).unwrap();
+    let key = sandbox::aws::access_key("ingest").unwrap();
+    let aws = runtime.block_on(platform::aws::emulator(&sandbox.aws_url, key));
+    let secret = WebhookSecret::new(Secret::new(&aws, WEBHOOK_SECRET.to_owned()));
+    let now: Timestamp = "2026-11-02T12:00:00Z".parse().unwrap();
+    fuzz("data/workflow_job", |input| {
+        let signed = Signature::parse(&signature(SECRET, input)).unwrap();
+        let verified = runtime.block_on(Verified::check(&secret, input.to_vec(), &signed, now)).unwrap().unwrap();
+        match ingest::parse("workflow_job", &verified, DeliveryId::from("d-1"), now) {
+            Ok(Delivered::Notice(notice)) => {
+                assert!(is_plain(&notice.repository));
+                let message = Message::WorkflowJob(notice);
+                assert_eq!(Message::parse(&message.to_body()).unwrap(), message);
+            }
+            Ok(Delivered::Ignored(why)) => assert_eq!(why, "unknown action"),
+            Err(error) => assert!(error.to_string().len() < 100, "{error}"),
+        }
+    });
+}
+
+/// What may enter a URL's path.
+fn is_plain(repository: &Repository) -> bool {
+    let plain = |part: &str| {
+        let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        !part.is_empty() && part != "." && part != ".." && part.bytes().all(safe)
+    };
+    plain(repository.owner.as_str()) && plain(repository.name())
+}
+
+#[test]
+fn a_message_of_any_version_is_understood_or_poison() {
+    fuzz("fuzz/message", |input| {
+        let Some(message) = text(input).and_then(|body| Message::parse(body).ok()) else { return };
+        match &message {
+            Message::WorkflowJob(_) | Message::Nudge { .. } => {
+                assert_eq!(Message::parse(&message.to_body()).unwrap(), message);
+            }
+            // EC2's; we never write one.
+            Message::Instance { .. } => {}
+        }
+    });
+}
+
+/// An item of the corpus, with its key.
+#[derive(Deserialize)]
+struct Kept {
+    pk: String,
+    sk: String,
+    item: Value,
+}
+
+impl Kept {
+    fn read(self) -> Option<Item> {
+        let key = Key::parse(&self.pk, &self.sk).ok()?;
+        assert_eq!((key.pk(), key.sk()), (self.pk, self.sk), "two spellings of one key");
+        let item = Item::deserialize(&key, self.item).ok()?;
+        let again = Item::deserialize(&key, serde_json::to_value(&item).unwrap()).unwrap();
+        assert_eq!(again, item);
+        Some(item)
+    }
+}
+
+#[test]
+fn an_item_that_can_be_read_can_be_decided_upon() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/item");
+    let known = |(path, input): (PathBuf, Vec<u8>)| {
+        let found = path.file_name().unwrap().to_string_lossy().starts_with("found-");
+        let kept: Kept = serde_json::from_slice(&input).ok()?;
+        let item = kept.read();
+        assert!(found || item.is_some(), "{} was written by us, and cannot be read any more", path.display());
+        item.filter(|_| !found)
+    };
+    let items: Vec<Item> = corpus(&folder).into_iter().filter_map(known).collect();
+    let pools = items.iter().find_map(|item| if let Item::Config(config) = item { Some(config) } else { None });
+    let Config { pools, .. } = pools.unwrap();
+    let now: Timestamp = "2026-11-02T12:10:00Z".parse().unwrap();
+    fuzz("fuzz/item", |input| {
+        let Some(item) = serde_json::from_slice::<Kept>(input).ok().and_then(Kept::read) else { return };
+        for pool in pools {
+            let others = items.iter().filter(|other| other.key() != item.key()).cloned();
+            let all: Vec<Item> = others.chain([item.clone()]).collect();
+            let meta = all.iter().find_map(|item| match item {
+                Item::Meta(meta) if meta.pool == pool.name => Some(Meta::clone(meta)),
+                _ => None,
+            });
+            let Some(meta) = meta else { continue };
+            let view = PoolView::new(meta, all.into_iter().filter(|item| item.key().pool() == Some(&pool.name)));
+            let decision = decide(pool, &view, now, now + SignedDuration::from_mins(1));
+            let launched = decision.map_or(0, |decision| decision.slots.len());
+            assert!(launched <= 48 + view.slots.len(), "{launched} slots in one decision");
+            due(pool, &view, now);
+        }
+    });
+}
+
+#[test]
+fn an_event_of_any_version_folds() {
+    fuzz("fuzz/event", |input| {
+        let Ok(event) = serde_json::from_slice::<Event>(input) else { return };
+        let again: Event = serde_json::from_value(serde_json::to_value(&event).unwrap()).unwrap();
+        assert_eq!(again, event);
+        assert_eq!(fold([&event, &again]), fold([&event]));
+    });
+}
+
+#[test]
+fn a_pool_file_is_refused_with_a_reason_or_means_something() {
+    fuzz("fuzz/pools", |input| {
+        let Some(written) = text(input) else { return };
+        let file = PoolFile::parse(written);
+        for pool in file.pools.iter().filter(|_| file.errors.is_empty()) {
+            assert!(!pool.labels.is_empty() && !pool.instance_types.is_empty(), "{pool:?}");
+        }
+        assert!(!file.pools.is_empty() || !file.errors.is_empty(), "nothing in it, and nothing wrong with it");
+    });
+}
+
+/// A job to be routed.
+#[derive(Deserialize)]
+struct Asked {
+    pools: Vec<Pool>,
+    repository: Repository,
+    public: bool,
+    labels: Vec<String>,
+}
+
+#[test]
+fn a_job_goes_to_a_pool_whose_runners_github_would_give_it_to() {
+    fuzz("fuzz/route", |input| {
+        let Ok(Asked { pools, repository, public, labels }) = serde_json::from_slice(input) else { return };
+        let Ok(pool) = route(&pools, &repository, public, &labels) else { return };
+        let has = |label: &String| pool.labels.iter().any(|own| own.to_string().eq_ignore_ascii_case(label));
+        assert!(labels.iter().all(has) && !labels.is_empty(), "{labels:?} on {:?}", pool.labels);
+        assert!(pool.owner.covers(&repository) && (pool.allow_public || !public) && !pool.draining);
+        let mut turned = pools.clone();
+        turned.reverse();
+        let names = (&pool.name, route(&turned, &repository, public, &labels).map(|pool| &pool.name));
+        assert_eq!(Ok(names.0), names.1, "the order of the pools matters");
+    });
+}
+
+#[test]
+fn a_name_that_is_read_is_written_as_it_was() {
+    fuzz("fuzz/name", |input| {
+        let Some(name) = text(input) else { return };
+        if let Ok(read) = name.parse::<RunnerName>() {
+            assert_eq!(read.to_string(), name);
+            assert!(name.starts_with(&RunnerName::prefix(&read.stack)));
+        }
+        if let Ok(read) = name.parse::<BatchTag>() {
+            assert_eq!(read.to_string(), name);
+        }
+        if let Ok(read) = name.parse::<SlotId>() {
+            assert_eq!(read.to_string(), name);
+        }
+        if let Ok(read) = name.parse::<Repository>() {
+            assert!(is_plain(&read), "{read}");
+        }
+    });
+}
+
+#[test]
+fn a_boot_item_allows_what_it_says_and_nothing_else() {
+    let ours: Repository = "octo-org/widgets".parse().unwrap();
+    let theirs: Repository = "octo-org-2/widgets".parse().unwrap();
+    fuzz("fuzz/boot", |input| {
+        let Ok(item) = serde_json::from_slice::<BootItem>(input) else { return };
+        let again: BootItem = serde_json::from_value(serde_json::to_value(&item).unwrap()).unwrap();
+        assert_eq!(again, item);
+        assert!(format!("{item:?}").starts_with(r#"BootItem { jit_config: "<secret>","#), "it tells its secret");
+        for pattern in &item.repositories {
+            let says = |repository: &Repository| {
+                let pattern = serde_json::to_value(pattern).unwrap();
+                let (pattern, repository) = (pattern.as_str().unwrap().to_lowercase(), repository.to_string());
+                let all = pattern.strip_suffix('*').is_some_and(|owner| repository.strip_prefix(owner) == Some("widgets"));
+                pattern == repository || all
+            };
+            assert_eq!((pattern.allows(&ours), pattern.allows(&theirs)), (says(&ours), says(&theirs)), "{pattern:?}");
+        }
+    });
+}
