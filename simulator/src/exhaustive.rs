@@ -1,14 +1,17 @@
 //! Every order of a small world: two jobs wait, three scalers were told so, two zones, at most one crash anywhere, at most
-//! two launches whose answers are lost, and at any time so long a pause that every lease is over.
+//! two launches whose answers are lost, whose machines EC2 may not show either, one that is refused for want of machines,
+//! and at any time so long a pause that every lease is over.
 //!
 //! It is the engine itself that runs, not a model of it. A state is what the table, EC2 and GitHub have, and what each
 //! scaler has been answered so far; it is reached again by making the same choices from the beginning, and two ways to the
 //! same state are one.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fmt::Write;
 use std::pin::Pin;
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use domain::item::Config;
 use domain::mutant::Mutant;
@@ -26,6 +29,9 @@ const JOBS: usize = 2;
 /// Scalers that come to serve them.
 const ACTORS: usize = 3;
 
+/// Longer than [`Choice::Later`].
+const HIDDEN_FOR: Duration = Duration::from_secs(3600);
+
 /// What happens next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
@@ -35,6 +41,10 @@ pub enum Choice {
     Crash(usize),
     /// A scaler launches, and never hears what came of it.
     Lose(usize, LostReply),
+    /// The same, and EC2 describes none of its machines for longer than all of this lasts: only the token tells of them.
+    Hide(usize),
+    /// A scaler launches where there are no machines now.
+    Refuse(usize),
     /// So much time passes that every lease is over, and with it every invocation.
     Later,
 }
@@ -66,53 +76,117 @@ struct World<'u> {
     actors: Vec<Actor<'u>>,
     crashes: usize,
     losses: usize,
+    refusals: usize,
     later: bool,
+}
+
+/// How to come to a state, and what each scaler has heard by then: it need not listen on the way.
+#[derive(Default)]
+struct Way {
+    choices: Vec<Choice>,
+    heard: [Digest; ACTORS],
+}
+
+/// Where there is more to explore.
+struct Frontier {
+    known: HashSet<u64>,
+    /// The first first: what needs little to go wrong is found soon.
+    ways: VecDeque<Way>,
+    /// How many explore a way just now, which may lead to more of them.
+    exploring: usize,
+    explored: Explored,
 }
 
 /// Explores all of it, or until something is wrong. `mutant` is a mistake to make, with the feature of that name; `told` hears
 /// every thousand states how many there are.
-pub fn explore(mutant: Option<Mutant>, mut told: impl FnMut(usize)) -> Explored {
-    let mut explored = Explored { states: 0, transitions: 0, ends: 0, counterexample: None };
-    let mut known: HashSet<u64> = HashSet::new();
-    let mut ways: Vec<Vec<Choice>> = vec![Vec::new()];
-    while let Some(mut way) = ways.pop() {
-        let wrong = in_a_world(mutant, |world| {
-            for choice in &way {
-                world.choose(*choice);
-            }
-            // On from here as long as it is new, one choice at once, the others later from the beginning.
-            loop {
-                explored.transitions += 1;
-                if let Some(wrong) = world.wrong() {
-                    return Some(wrong);
+pub fn explore(mutant: Option<Mutant>, told: impl Fn(usize) + Sync) -> Explored {
+    let frontier = Mutex::new(Frontier {
+        known: HashSet::new(),
+        ways: [Way::default()].into(),
+        exploring: 0,
+        explored: Explored { states: 0, transitions: 0, ends: 0, counterexample: None },
+    });
+    let more = Condvar::new();
+    let threads = std::thread::available_parallelism().map_or(1, Into::into);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(way) = next_way(&frontier, &more) {
+                    in_a_world(mutant, |world| go_on(world, way, &frontier, &more, &told));
+                    lock(&frontier).exploring -= 1;
+                    more.notify_all();
                 }
-                if !known.insert(world.digest()) {
-                    return None;
-                }
-                if known.len().is_multiple_of(1000) {
-                    told(known.len());
-                }
-                let mut choices = world.choices();
-                let Some(next) = choices.pop() else {
-                    explored.ends += 1;
-                    return None;
-                };
-                for choice in choices {
-                    let mut other = way.clone();
-                    other.push(choice);
-                    ways.push(other);
-                }
-                way.push(next);
-                world.choose(next);
-            }
-        });
-        if let Some(wrong) = wrong {
-            explored.counterexample = Some((way, wrong));
-            break;
+            });
         }
+    });
+    let frontier = frontier.into_inner().expect("nobody panicked while holding it");
+    Explored { states: frontier.known.len(), ..frontier.explored }
+}
+
+fn lock(frontier: &Mutex<Frontier>) -> MutexGuard<'_, Frontier> {
+    frontier.lock().expect("nobody panics while holding it")
+}
+
+/// None if all is explored, or something was found.
+fn next_way(frontier: &Mutex<Frontier>, more: &Condvar) -> Option<Way> {
+    let mut frontier = lock(frontier);
+    loop {
+        if frontier.explored.counterexample.is_some() {
+            return None;
+        }
+        if let Some(way) = frontier.ways.pop_front() {
+            frontier.exploring += 1;
+            return Some(way);
+        }
+        if frontier.exploring == 0 {
+            return None;
+        }
+        frontier = more.wait(frontier).expect("nobody panics while holding it");
     }
-    explored.states = known.len();
-    explored
+}
+
+/// Goes that way, and on from there as long as it is new: one choice at once, the others later, from the beginning.
+fn go_on(
+    world: &mut World<'_>,
+    Way { choices: mut way, heard }: Way,
+    frontier: &Mutex<Frontier>,
+    more: &Condvar,
+    told: &(impl Fn(usize) + Sync),
+) {
+    for choice in &way {
+        world.choose(*choice);
+    }
+    for (actor, heard) in world.actors.iter_mut().zip(heard) {
+        actor.heard = heard;
+    }
+    world.universe.steps.listen();
+    loop {
+        let (wrong, digest, mut choices) = (world.wrong(), world.digest(), world.choices());
+        let mut frontier = lock(frontier);
+        frontier.explored.transitions += 1;
+        if let Some(wrong) = wrong {
+            frontier.explored.counterexample.get_or_insert((way, wrong));
+            return;
+        }
+        if !frontier.known.insert(digest) {
+            return;
+        }
+        if frontier.known.len().is_multiple_of(1000) {
+            told(frontier.known.len());
+        }
+        let Some(next) = choices.pop() else {
+            frontier.explored.ends += 1;
+            return;
+        };
+        let heard = std::array::from_fn(|number| world.actors[number].heard);
+        for choice in choices {
+            frontier.ways.push_back(Way { choices: way.iter().copied().chain([choice]).collect(), heard });
+            more.notify_one();
+        }
+        drop(frontier);
+        way.push(next);
+        world.choose(next);
+    }
 }
 
 fn in_a_world<T>(mutant: Option<Mutant>, run: impl FnOnce(&mut World<'_>) -> T) -> T {
@@ -131,10 +205,10 @@ fn in_a_world<T>(mutant: Option<Mutant>, run: impl FnOnce(&mut World<'_>) -> T) 
     universe.store.remember();
     universe.steps.schedule();
     record(&universe, &config, &messages);
-    universe.steps.listen();
     let actor = || Actor { future: None, started: false, standing: BTreeMap::new(), heard: Digest::default() };
     let actors = (0..ACTORS).map(|_| actor()).collect();
-    let mut world = World { universe: &universe, config: &config, actors, crashes: 1, losses: 2, later: true };
+    let mut world =
+        World { universe: &universe, config: &config, actors, crashes: 1, losses: 2, refusals: 1, later: true };
     run(&mut world)
 }
 
@@ -174,6 +248,10 @@ impl World<'_> {
             if launches && self.losses > 0 {
                 choices.push(Choice::Lose(number, LostReply::Applied));
                 choices.push(Choice::Lose(number, LostReply::NotApplied));
+                choices.push(Choice::Hide(number));
+            }
+            if launches && self.refusals > 0 {
+                choices.push(Choice::Refuse(number));
             }
             choices.push(Choice::Step(number));
         }
@@ -187,11 +265,20 @@ impl World<'_> {
                 self.crashes -= 1;
                 self.end(number);
             }
-            Choice::Lose(number, how) => {
-                self.losses -= 1;
-                let lost = (ec2::Operation::RunInstances, how);
-                self.universe.ec2(|ec2, _| ec2.faults.lost_replies.push_back(lost));
+            Choice::Lose(number, how) => self.lose(number, how),
+            Choice::Hide(number) => {
+                let shown = self.universe.ec2(|ec2, _| std::mem::replace(&mut ec2.faults.invisible_for, HIDDEN_FOR));
+                self.lose(number, LostReply::Applied);
+                self.universe.ec2(|ec2, _| ec2.faults.invisible_for = shown);
+            }
+            Choice::Refuse(number) => {
+                self.refusals -= 1;
+                let (matches, code) = (ec2::LaunchMatch::default(), ec2::Code::InsufficientInstanceCapacity);
+                let refusal = ec2::Refusal { matches, code, when: ec2::When::Next(1) };
+                self.universe.ec2(|ec2, _| ec2.faults.refusals.push(refusal));
                 self.step(number);
+                // A call that repeats a launch is answered like it, whatever machines there are now.
+                self.universe.ec2(|ec2, _| ec2.faults.refusals.clear());
             }
             Choice::Later => {
                 self.later = false;
@@ -203,6 +290,13 @@ impl World<'_> {
                 self.universe.state().now += SignedDuration::from_mins(5);
             }
         }
+    }
+
+    fn lose(&mut self, number: usize, how: LostReply) {
+        self.losses -= 1;
+        let lost = (ec2::Operation::RunInstances, how);
+        self.universe.ec2(|ec2, _| ec2.faults.lost_replies.push_back(lost));
+        self.step(number);
     }
 
     fn end(&mut self, number: usize) {
@@ -299,7 +393,7 @@ impl World<'_> {
     fn digest(&self) -> u64 {
         let mut digest = Digest::default();
         let mut add = |what: std::fmt::Arguments<'_>| digest.write_fmt(what).expect("a digest takes everything");
-        add(format_args!("{} {} {} ", self.crashes, self.losses, self.later));
+        add(format_args!("{} {} {} {} ", self.crashes, self.losses, self.refusals, self.later));
         for actor in &self.actors {
             add(format_args!("{} {} {:x} ", actor.started, actor.future.is_some(), actor.heard.value()));
             for (side, call, _) in actor.standing.values() {
@@ -311,7 +405,7 @@ impl World<'_> {
         }
         let state = self.universe.state();
         for machine in state.ec2.instances() {
-            add(format_args!("{} {:?}", machine.id, machine.client_token));
+            add(format_args!("{} {:?} {}", machine.id, machine.client_token, machine.visible_at));
         }
         for runner in state.github.registrations() {
             add(format_args!("{} {}", runner.id, runner.name));

@@ -127,7 +127,9 @@ async fn decide_all(
                 own.extend(launch.into_iter().chain(slots));
             }
             Err(CommitError::Conflict(_)) if mutant::is(Mutant::NoVersionCheck) => {
-                view.meta = read(context, &pool.name).await?.meta;
+                let fresh = read(context, &pool.name).await?;
+                // The jobs, too: a decision writes those that it charges, and would be refused for them alone.
+                (view.meta, view.waiting) = (fresh.meta, fresh.waiting);
             }
             Err(CommitError::Conflict(_)) => *view = read(context, &pool.name).await?,
             Err(CommitError::Store(error)) => return Err(error.into()),

@@ -203,7 +203,8 @@ pub struct Instance {
     pub taken_at: Option<Timestamp>,
     /// Why it ended, once it has begun to.
     pub end: Option<EndCause>,
-    pub(super) visible_at: Timestamp,
+    /// From when on EC2 describes it.
+    pub visible_at: Timestamp,
     pub(super) comes_up: bool,
 }
 
