@@ -41,15 +41,50 @@ const CHANGES: usize = 6;
 
 /// What parsers stumble over.
 const WORDS: [&str; 24] = [
-    "\"", "\\", "\\u0000", "\\ud800", "é", "\u{202e}", "\u{0}", "%2f", "..", "/", "null", "-0", "1e400", "[[[[", "{", ",",
-    "sha256=", " ", "\r\n", ".", "#", "_", "999999999999999999999", "=",
+    "\"",
+    "\\",
+    "\\u0000",
+    "\\ud800",
+    "é",
+    "\u{202e}",
+    "\u{0}",
+    "%2f",
+    "..",
+    "/",
+    "null",
+    "-0",
+    "1e400",
+    "[[[[",
+    "{",
+    ",",
+    "sha256=",
+    " ",
+    "\r\n",
+    ".",
+    "#",
+    "_",
+    "999999999999999999999",
+    "=",
 ];
 
 /// What no field expects, and what one of another type would hold.
 fn leaves() -> [Value; 16] {
     [
-        Value::Null, json!(true), json!(0), json!(1), json!(-1), json!(i32::MAX), json!(1_u64 << 32), json!(0.5), json!(""),
-        json!("a/b"), json!("a/../b"), json!("x".repeat(300)), json!([]), json!({}), json!("2026-11-02T12:00:00Z"),
+        Value::Null,
+        json!(true),
+        json!(0),
+        json!(1),
+        json!(-1),
+        json!(i32::MAX),
+        json!(1_u64 << 32),
+        json!(0.5),
+        json!(""),
+        json!("a/b"),
+        json!("a/../b"),
+        json!("x".repeat(300)),
+        json!([]),
+        json!({}),
+        json!("2026-11-02T12:00:00Z"),
         json!("1969-12-31T23:59:59Z"),
     ]
 }
@@ -361,7 +396,8 @@ fn a_boot_item_allows_what_it_says_and_nothing_else() {
             let says = |repository: &Repository| {
                 let pattern = serde_json::to_value(pattern).unwrap();
                 let (pattern, repository) = (pattern.as_str().unwrap().to_lowercase(), repository.to_string());
-                let all = pattern.strip_suffix('*').is_some_and(|owner| repository.strip_prefix(owner) == Some("widgets"));
+                let all =
+                    pattern.strip_suffix('*').is_some_and(|owner| repository.strip_prefix(owner) == Some("widgets"));
                 pattern == repository || all
             };
             assert_eq!((pattern.allows(&ours), pattern.allows(&theirs)), (says(&ours), says(&theirs)), "{pattern:?}");
