@@ -206,7 +206,7 @@ enum Command {
         force: bool,
     },
     /// What Secrets Manager holds: the app's key, and what webhooks are signed with.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  drover secrets rotate webhook")]
     Secrets(Secrets),
 }
 
