@@ -128,6 +128,8 @@ fn pools(rng: &mut SmallRng) -> Vec<Pool> {
             if rng.random_bool(0.15) {
                 pool.timings.max_life = span(rng, 1500, 2700);
             }
+            // No roll of the dice of its own: a seed stays the world that it was.
+            pool.rerun_on_interruption = pool.max.is_multiple_of(2);
             pool
         })
         .collect()

@@ -1,0 +1,17 @@
+//! A seed is the whole of a run.
+
+use simulator::swarm::{Options, run};
+
+fn digest(seed: u64) -> u64 {
+    let options = Options { seed, jobs: 40, without: Vec::new(), trace: false, outcomes_only: false, mutant: None };
+    run(&options).digest
+}
+
+#[test]
+fn a_seed_is_the_same_run_each_time_and_on_any_thread() {
+    for seed in 1..=5 {
+        let elsewhere = std::thread::spawn(move || digest(seed)).join().expect("it runs through");
+        assert_eq!(digest(seed), elsewhere, "seed {seed}");
+        assert_ne!(digest(seed), digest(seed + 100), "another seed is another run");
+    }
+}
