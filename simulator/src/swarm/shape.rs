@@ -114,8 +114,6 @@ fn pools(rng: &mut SmallRng) -> Vec<Pool> {
                 1 => MarketChoice::Spot,
                 _ => MarketChoice::SpotThenOnDemand,
             };
-            // Not a roll of its own: a seed's other faults and jobs stay what they were.
-            pool.rerun_on_interruption = pool.market != MarketChoice::OnDemand && pool.max.is_multiple_of(2);
             if rng.random_bool(0.5) {
                 pool.instance_types.push("m7a.large".into());
             }
