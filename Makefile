@@ -56,7 +56,7 @@ exhaustive:
 # Into an AWS account; docs/install.md explains. STACK, ARCH, AUTO, STATE_BUCKET and PARAMETERS come from the environment or
 # the command line.
 
-.PHONY: setup plan infrastructure build-image deploy clean-deploy environment smoke destroy package runner-version check-infra
+.PHONY: setup plan infrastructure build-image deploy clean-deploy environment smoke destroy package prices runner-version check-infra
 
 ## What cargo does not install: the tools of check-infra and deploy.
 setup:
@@ -97,6 +97,10 @@ destroy:
 ## The functions' zips, and their sizes.
 package:
 	infra/package
+
+## What families of machines cost in a region, for drover cost --prices: ARGS="eu-central-1 m7a c7g".
+prices:
+	@infra/prices $(ARGS)
 
 ## How old the image's runner is.
 runner-version:

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use domain::decide::tuple_free_at;
 use domain::event::{After, Event, Stream, What};
-use domain::ids::{InstanceId, JobId, Repository};
+use domain::ids::{InstanceId, JobId, Repository, RunnerName, SlotId};
 use domain::item::{Config, Item, Key, Limit, Meta};
 use domain::job::{Job, Rank, WaitingJob};
 use domain::pool::Pool;
@@ -331,6 +331,9 @@ fn concerns(event: &Event, job: &Job) -> bool {
     if event.after.iter().any(|after| after.key == key || slot_of(after)) {
         return true;
     }
+    // What happened to its machine before GitHub said whose job it had.
+    let runner: Option<RunnerName> = job.runner.as_ref().and_then(|runner| runner.name.parse().ok());
+    let is_its = |slot: &SlotId| runner.as_ref().is_some_and(|runner| runner.slot == *slot);
     let waited = job.first_seen_at <= event.at && job.started_at.or(job.completed_at).is_none_or(|at| event.at <= at);
     match &event.what {
         What::Checked { job: about, .. } | What::Told { job: about, .. } | What::Rerun { job: about, .. } => {
@@ -339,11 +342,10 @@ fn concerns(event: &Event, job: &Job) -> bool {
         What::HandedOver { runner_name, .. } => job.runner.as_ref().is_some_and(|runner| runner.name == *runner_name),
         What::Decided { launch, wanted, unserved, .. } => waited && launch + wanted > 0 || unserved.contains(&job.id),
         What::Refused { .. } | What::Resumed { .. } | What::CircuitOpened { .. } => waited,
+        What::Stopped { slot, .. } | What::Unregistered { slot } => is_its(slot),
+        What::Seen { gone, .. } => gone.iter().any(is_its),
         What::Recorded { .. }
         | What::Bound { .. }
-        | What::Seen { .. }
-        | What::Stopped { .. }
-        | What::Unregistered { .. }
         | What::Closed { .. }
         | What::Condemned { .. }
         | What::Adopted { .. }

@@ -1,6 +1,7 @@
 //! `drover`, the operator's command.
 
 pub mod apply;
+pub mod cost;
 pub mod dashboard;
 pub mod dead_letters;
 pub mod doctor;

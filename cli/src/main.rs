@@ -9,6 +9,7 @@ use aws_config::SdkConfig;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use domain::ids::{InstanceId, PoolName, Repository, Scope, StackName};
+use drover::cost::{By, PRICES, Prices, cost};
 use drover::dashboard::Dashboard;
 use drover::dead_letters::{self, Which};
 use drover::doctor::{Patient, doctor};
@@ -21,6 +22,7 @@ use drover::output::{Failure, Output};
 use drover::pool_file::{PoolFile, Written};
 use drover::{apply, jobs, logs, pools, ps, replay, secrets};
 use engine::ports::Clock;
+use jiff::SignedDuration;
 use platform::clock::SystemClock;
 use platform::control;
 use platform::ec2::Ec2;
@@ -58,6 +60,21 @@ enum Command {
     Completions {
         /// Which shell's.
         shell: Shell,
+    },
+    /// What machines cost, by what they worked for.
+    ///
+    /// At list prices on demand, which are the upper bound of what spot machines cost. The log goes back a month.
+    #[command(after_help = "Example:\n  drover cost --by workflow --since 7d")]
+    Cost {
+        /// What they are added up by.
+        #[arg(long, value_enum, default_value_t = By::Pool)]
+        by: By,
+        /// How far back: days (7d) or hours (12h).
+        #[arg(long, default_value = "7d", value_parser = time)]
+        since: SignedDuration,
+        /// Other prices than this version's, as make prices writes them.
+        #[arg(long, value_name = "FILE")]
+        prices: Option<PathBuf>,
     },
     /// Pools, machines, waiting jobs and events on a page of this machine, until Ctrl-C.
     ///
@@ -333,6 +350,16 @@ async fn aws() -> Result<SdkConfig, Failure> {
     }
 }
 
+/// `7d` or `12h`.
+fn time(text: &str) -> Result<SignedDuration, String> {
+    let days: Option<u16> = text.strip_suffix('d').and_then(|days| days.parse().ok());
+    let time = match days {
+        Some(days) => Some(SignedDuration::from_hours(24 * i64::from(days))),
+        None => text.parse().ok(),
+    };
+    time.filter(|time| time.is_positive()).ok_or_else(|| "must be like 7d or 12h".to_owned())
+}
+
 /// GitHub's API, where it is not github.com's.
 fn github_api_url() -> Option<String> {
     optional("DROVER_GITHUB_API_URL").filter(|url| !url.is_empty())
@@ -345,6 +372,16 @@ async fn run(command: Command, json: bool) -> Result<Output, Failure> {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "drover", &mut script);
             Ok(document(&script))
+        }
+        Command::Cost { by, since, prices } => {
+            let aws = aws().await?;
+            let text = match &prices {
+                Some(file) => std::fs::read_to_string(file)
+                    .map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))?,
+                None => PRICES.to_owned(),
+            };
+            let region = aws.region().map(ToString::to_string).unwrap_or_default();
+            cost(&control::table(&aws)?, by, since, &Prices::parse(&text)?, &region, now).await
         }
         Command::Dashboard { port } => {
             let table = control::table(&aws().await?)?;

@@ -88,6 +88,39 @@ async fn a_machine_is_held_released_and_retired_and_its_job_is_killed_only_by_fo
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_machines_cost_is_added_up_by_what_they_worked_for() {
+    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+    sandbox.apply(&one_pool("")).await.unwrap();
+    let job = || sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_secs(2));
+    let jobs = [job(), job()];
+    sandbox.settle(&jobs, PATIENCE).await.unwrap();
+    // A second for a dollar.
+    std::fs::write(
+        sandbox.folder().join("prices.toml"),
+        "source = \"a test\"\nread = \"today\"\n[m7i]\neu-central-1 = 3600\n",
+    )
+    .unwrap();
+    for by in ["pool", "repository", "workflow", "type"] {
+        let arguments = ["cost", "--by", by, "--since", "1h", "--prices", "prices.toml", "--json"];
+        let told: Value = serde_json::from_str(&drover(&sandbox, &arguments).await.text).unwrap();
+        let rows = told["rows"].as_array().unwrap();
+        let sum = |name: &str| rows.iter().filter_map(|row| row[name].as_f64()).sum::<f64>();
+        assert_eq!((sum("machines"), sum("unpriced")), (2.0, 0.0), "{told:#}");
+        assert!(sum("seconds") >= 2.0 && (sum("usd") - sum("seconds")).abs() < 0.01, "{told:#}");
+        let what: Vec<&str> = rows.iter().filter_map(|row| row["what"].as_str()).collect();
+        let expected = match by {
+            "pool" => "linux",
+            "repository" => "octo-org/widgets",
+            "workflow" => "octo-org/widgets: ",
+            _ => "m7i.large",
+        };
+        assert!(what.iter().all(|what| what.starts_with(expected)), "{what:?}");
+    }
+    says(&sandbox, &["cost"], 0, &["at the list price on demand in eu-central-1"]).await;
+    says(&sandbox, &["cost", "--prices", "ci.yml"], 2, &["ci.yml"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drained_pool_takes_no_jobs_and_gives_up_its_warm_machines_and_its_circuit_stays_as_it_was() {
     let sandbox = Sandbox::start(Options::default()).await.unwrap();
     sandbox.apply(&one_pool("warm = 2\n")).await.unwrap();

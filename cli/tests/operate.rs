@@ -138,6 +138,9 @@ async fn the_page_about_operating_is_what_happens() {
     let machine = sandbox.running(job, PATIENCE).await.unwrap();
     sandbox.settle(&[job], PATIENCE).await.unwrap();
     let table = sandbox.table().await;
+    // The first sweeps may have found no pools yet.
+    sandbox.sweep().await.unwrap();
+    assert!(table.get(&Key::Janitor).await.unwrap().is_some(), "a sweep leaves its mark, and so does one under way");
     let pool: PoolName = "linux".parse().unwrap();
     let Some(Item::Meta(meta)) = table.get(&Key::Meta(pool)).await.unwrap() else { panic!("pools were applied") };
     page.name("40000000101", job);

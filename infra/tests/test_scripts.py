@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import tomllib
 import unittest
 import zipfile
 
@@ -48,6 +49,33 @@ class Tools:
 
     def calls(self):
         return self.log.read_text(encoding="utf-8").splitlines()
+
+
+class Prices(unittest.TestCase):
+    def answered(self, *prices):
+        """What AWS answers if those are a family's prices."""
+        products = [
+            json.dumps({"terms": {"OnDemand": {"a": {"priceDimensions": {"b": one}}}}})
+            for one in ({"unit": "Hrs", "pricePerUnit": {"USD": price}} for price in prices)
+        ]
+        answer = json.dumps({"PriceList": products})
+        return Tools(self, aws=f"cat <<'JSON'\n{answer}\nJSON")
+
+    def test_they_are_what_drover_cost_reads(self):
+        tools = self.answered("0.1159200000")
+        done = tools.run("infra/prices", "eu-central-1", "m7a")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        read = tomllib.loads(done.stdout)
+        self.assertEqual(read.pop("source"), "AWS Price List, GetProducts")
+        self.assertRegex(read.pop("read"), r"^\d{4}-\d\d-\d\d$")
+        self.assertEqual(read, {"m7a": {"eu-central-1": 0.11592}})
+        self.assertIn("Field=instanceType,Value=m7a.large", tools.calls()[0])
+
+    def test_no_price_and_several_are_none(self):
+        for prices in ([], ["0.1", "0.2"]):
+            done = self.answered(*prices).run("infra/prices", "eu-central-1", "m7a")
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("m7a.large in eu-central-1: AWS tells no single price", done.stderr)
 
 
 class PruneImages(unittest.TestCase):

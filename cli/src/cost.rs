@@ -1,0 +1,199 @@
+//! `drover cost`: what machines were paid for, by whom they worked for.
+
+use std::collections::BTreeMap;
+
+use clap::ValueEnum;
+use domain::event::{Event, Stream};
+use domain::ids::JobId;
+use domain::item::{Item, Key};
+use domain::pool::Market;
+use engine::ports::Store;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::output::{Failure, Output, age, table};
+use crate::ps::some_pools;
+
+/// The prices that this version knows; see its first lines.
+pub const PRICES: &str = include_str!("../prices.toml");
+
+/// What machines are added up by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum By {
+    /// The pool that launched them.
+    Pool,
+    /// The repository of the job that they ran.
+    Repository,
+    /// That job's workflow. Jobs are known for a week after their end.
+    Workflow,
+    /// Instance type and market.
+    Type,
+}
+
+/// Prices by family and region: USD an hour, on demand, of the size `large`.
+#[derive(Debug, Deserialize)]
+pub struct Prices {
+    /// Where they are from.
+    pub source: String,
+    /// When they were read there.
+    pub read: String,
+    #[serde(flatten)]
+    families: BTreeMap<String, BTreeMap<String, f64>>,
+}
+
+impl Prices {
+    /// Reads a file like `cli/prices.toml`.
+    ///
+    /// # Errors
+    /// When it is of another form.
+    pub fn parse(text: &str) -> Result<Self, Failure> {
+        let wrong = |error| Failure::Usage(format!("the prices are of another form: {error} -> see cli/prices.toml"));
+        toml::from_str(text).map_err(wrong)
+    }
+
+    /// What an hour of that type costs on demand, if that is known. A family's sizes cost in proportion: `xlarge` twice a
+    /// `large`, `4xlarge` eight times.
+    fn hour(&self, instance_type: &str, region: &str) -> Option<f64> {
+        let (family, size) = instance_type.split_once('.')?;
+        let larges = match size {
+            "medium" => 0.5,
+            "large" => 1.0,
+            "xlarge" => 2.0,
+            _ => 2.0 * size.strip_suffix("xlarge")?.parse::<f64>().ok()?,
+        };
+        Some(self.families.get(family)?.get(region)? * larges)
+    }
+}
+
+/// A machine's life, as the log tells it.
+#[derive(Debug, Clone, Default)]
+struct Life {
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
+    pool: Option<String>,
+    job: Option<JobId>,
+    repository: Option<String>,
+    instance_type: Option<String>,
+    market: Option<Market>,
+}
+
+/// A line.
+#[derive(Debug, Clone, Default, Serialize)]
+struct Row {
+    what: String,
+    machines: u64,
+    seconds: i64,
+    /// Of which on the spot market.
+    spot_seconds: i64,
+    /// At the on-demand price.
+    usd: f64,
+    /// Machines whose price is not known.
+    unpriced: u64,
+}
+
+/// Adds up the machines that were paid for in that time.
+///
+/// # Errors
+/// When the table cannot be read.
+pub async fn cost(
+    store: &impl Store,
+    by: By,
+    since: SignedDuration,
+    prices: &Prices,
+    region: &str,
+    now: Timestamp,
+) -> Result<Output, Failure> {
+    let begin = now - since;
+    let mut lives: BTreeMap<String, Life> = BTreeMap::new();
+    for pool in some_pools(store, None).await? {
+        let mut events = store.events(&Stream::Pool(pool.name), usize::MAX).await?;
+        events.reverse();
+        events.iter().for_each(|event| follow(&mut lives, event));
+    }
+    lives.retain(|_, life| life.from.is_some() && life.to.is_none_or(|to| to > begin));
+    let workflows = if by == By::Workflow { workflows(store, lives.values()).await? } else { BTreeMap::new() };
+    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
+    for life in lives.values() {
+        let Some(from) = life.from else { continue };
+        let seconds = life.to.unwrap_or(now).duration_since(from.max(begin)).as_secs();
+        let is_spot = life.market == Some(Market::Spot);
+        let what = match by {
+            By::Pool => life.pool.clone(),
+            By::Repository => life.repository.clone(),
+            By::Workflow => life.job.and_then(|job| workflows.get(&job).cloned()),
+            By::Type => life.instance_type.clone().map(|it| if is_spot { format!("{it} spot") } else { it }),
+        };
+        let what = what.unwrap_or_else(|| if life.job.is_none() { "(no job)" } else { "(not known)" }.to_owned());
+        let price = life.instance_type.as_deref().and_then(|it| prices.hour(it, region));
+        let row = rows.entry(what.clone()).or_insert(Row { what, ..Row::default() });
+        row.machines += 1;
+        row.seconds += seconds;
+        row.spot_seconds += if is_spot { seconds } else { 0 };
+        row.usd += price.unwrap_or_default() * seconds as f64 / 3600.0;
+        row.unpriced += u64::from(price.is_none());
+    }
+    let mut rows: Vec<Row> = rows.into_values().collect();
+    rows.sort_by_key(|row| std::cmp::Reverse(row.seconds));
+    let time = |seconds: i64| age(SignedDuration::from_secs(seconds));
+    let lines = rows.iter().map(|row| {
+        let usd = format!("{}{:.2}", if row.unpriced > 0 { "more than " } else { "" }, row.usd);
+        vec![row.what.clone(), row.machines.to_string(), time(row.seconds), time(row.spot_seconds), usd]
+    });
+    let mut text = table(&["WHAT", "MACHINES", "TIME", "OF WHICH SPOT", "USD"], lines);
+    text += &format!(
+        "\nThe last {}, at the list price on demand in {region} of {}: what spot and agreements save is not in it, nor are \
+         volumes and traffic.\n",
+        age(since),
+        prices.read
+    );
+    let unpriced: u64 = rows.iter().map(|row| row.unpriced).sum();
+    if unpriced > 0 {
+        text +=
+            &format!("{unpriced} machines' types have no price here -> make prices, then drover cost --prices FILE\n");
+    }
+    Ok(Output { yes: true, text, json: json!({ "region": region, "prices": prices.read, "rows": rows }) })
+}
+
+/// What an event tells of machines.
+fn follow(lives: &mut BTreeMap<String, Life>, event: &Event) {
+    for after in &event.after {
+        let Some(id) = after.key.strip_prefix("INSTANCE#").and_then(|key| key.strip_suffix(" STATE")) else { continue };
+        let text = |name: &str| after.is.get(name).and_then(|it| it.as_str()).map(ToOwned::to_owned);
+        let life = lives.entry(id.to_owned()).or_default();
+        life.from = life.from.or(Some(event.at));
+        life.to = life.to.or_else(|| text("closed_at")?.parse().ok());
+        life.pool = text("pool").or(life.pool.take());
+        life.repository = text("repository").or(life.repository.take());
+        life.instance_type = text("instance_type").or(life.instance_type.take());
+        life.job = after.is.get("job").and_then(|it| it.as_u64()).map(JobId).or(life.job);
+        let market = after.is.get("market").and_then(|it| serde_json::from_value(it.clone()).ok());
+        life.market = market.or(life.market);
+    }
+}
+
+async fn workflows(store: &impl Store, lives: impl Iterator<Item = &Life>) -> Result<BTreeMap<JobId, String>, Failure> {
+    let keys: Vec<Key> = lives.filter_map(|life| life.job).map(Key::Job).collect();
+    let items = store.get_many(&keys).await?.into_iter();
+    let named = items.filter_map(|item| match item {
+        Item::Job(job) => Some((job.id, format!("{}: {}", job.repository, job.workflow.as_deref().unwrap_or("?")))),
+        _ => None,
+    });
+    Ok(named.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_cost_in_proportion_and_what_is_not_known_has_no_price() {
+        let prices = Prices::parse(PRICES).unwrap();
+        assert_eq!(prices.hour("m7i.large", "us-east-1"), Some(0.1008));
+        assert_eq!(prices.hour("m7i.4xlarge", "us-east-1"), Some(0.8064));
+        for unknown in ["m7i.metal-24xl", "x9.large", "large"] {
+            assert_eq!(prices.hour(unknown, "us-east-1"), None);
+        }
+        assert_eq!(prices.hour("m7i.large", "mars-1"), None);
+    }
+}
