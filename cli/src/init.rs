@@ -16,6 +16,7 @@ use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::get;
 use domain::ids::Scope;
 use engine::ports::GitHubError;
+use maud::Markup;
 use platform::github::{API_URL, GitHubApp, HookAttributes, Installed, Made, Manifest, app_secret, convert, web_url};
 use platform::secrets::Secret;
 use platform::survey::Survey;
@@ -25,7 +26,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use self::page::{escaped, page};
+use self::page::{first, page, words};
 use crate::doctor::app::{EVENT, Uses, missing, needs};
 use crate::output::{Failure, Output, printable};
 use crate::secrets::{ask, random};
@@ -206,7 +207,11 @@ async fn made(places: &Places<'_>, wanted: &Wanted, uses: Uses) -> Result<Stored
         false => format!("{web_url}/organizations/{owner}/settings/apps/new?state={state}"),
     };
     let (code, coded) = oneshot::channel();
-    let desk = Arc::new(Desk { page: first_page(&manifest, &permissions, &form), state, code: Mutex::new(Some(code)) });
+    let desk = Arc::new(Desk {
+        page: first(&manifest, &permissions, &form, &json!(manifest).to_string()),
+        state,
+        code: Mutex::new(Some(code)),
+    });
     let routes = Router::new().route("/", get(show)).route("/made", get(take)).with_state(desk);
     let policy = format!(
         "default-src 'none'; style-src 'unsafe-inline'; form-action {web_url}; base-uri 'none'; frame-ancestors 'none'"
@@ -267,7 +272,7 @@ fn save(file: &Path, key: &str) -> std::io::Result<()> {
 
 /// Where the browser starts, and comes back to.
 struct Desk {
-    page: String,
+    page: Markup,
     state: String,
     code: Mutex<Option<oneshot::Sender<Came>>>,
 }
@@ -291,36 +296,17 @@ async fn show(State(desk): State<Arc<Desk>>) -> Html<String> {
 /// listened to, nobody after that.
 async fn take(State(desk): State<Arc<Desk>>, Query(back): Query<Back>) -> Response {
     if back.state != desk.state || back.code.is_empty() {
-        let says =
-            page("Not from here", "<h1>This did not start here</h1><p>Nothing was done. Begin again with drover init.");
+        let says = words("This did not start here", "Nothing was done. Begin again with drover init.");
         return (axum::http::StatusCode::FORBIDDEN, says).into_response();
     }
     let sender = desk.code.lock().ok().and_then(|mut code| code.take());
     let (reply, told) = oneshot::channel();
     if sender.is_none_or(|sender| sender.send((back.code, reply)).is_err()) {
-        return page("Done", "<h1>This was done already</h1><p>See the terminal.").into_response();
+        return words("This was done already", "See the terminal.").into_response();
     }
     match told.await {
         Ok(Ok(link)) => Redirect::to(&link).into_response(),
-        Ok(Err(why)) => page("Not done", &format!("<h1>Not done</h1><p class=bad>{}", escaped(&why))).into_response(),
-        Err(_) => page("Not done", "<h1>Not done</h1><p>See the terminal.").into_response(),
+        Ok(Err(why)) => words("Not done", &why).into_response(),
+        Err(_) => words("Not done", "See the terminal.").into_response(),
     }
-}
-
-fn first_page(manifest: &Manifest, permissions: &[(&str, &str, &str)], form: &str) -> String {
-    let rows: String =
-        permissions.iter().map(|(name, level, why)| format!("<tr><td>{name}<td>{level}<td>{}", escaped(why))).collect();
-    let json = json!(manifest).to_string();
-    format!(
-        "<h1>A GitHub App for Drover</h1><p>Your browser goes to GitHub with the following, and GitHub asks you to agree. The \
-         private key goes from GitHub to AWS Secrets Manager, and onto no disk here.</p>\
-         <h2>{}</h2><p>Told of <code>{EVENT}</code> at <code>{}</code>.</p>\
-         <div class=wide><table><thead><tr><th>permission<th>level<th>why</thead>{rows}</table></div>\
-         <form method=post action=\"{}\"><input type=hidden name=manifest value=\"{}\">\
-         <p><button>Create it on GitHub</button></p></form>",
-        escaped(&manifest.name),
-        escaped(&manifest.hook_attributes.url),
-        escaped(form),
-        escaped(&json)
-    )
 }

@@ -23,7 +23,13 @@ IMPLIED = {
 POLLED = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
 LAUNCHING = {"ec2:CreateTags", "iam:PassRole", "ssm:GetParameters"}
 # Actions that AWS knows no resource for.
-UNBOUND = {"ec2:DescribeInstances", "xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+UNBOUND = {
+    "ec2:DescribeImages",
+    "ec2:DescribeInstances",
+    "ec2:DescribeLaunchTemplateVersions",
+    "xray:PutTraceSegments",
+    "xray:PutTelemetryRecords",
+}
 
 
 class Template(unittest.TestCase):

@@ -1,31 +1,57 @@
-//! What the page of `drover init` looks like.
+//! What the pages of `drover init` look like. `maud` escapes every word in them.
 
 use axum::response::Html;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use platform::github::Manifest;
 
-/// Text as part of a page, in an element or a quoted attribute.
-pub(super) fn escaped(text: &str) -> String {
-    let text = crate::output::printable(text);
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
-}
-
-/// A page that says something.
-pub(super) fn page(title: &str, body: &str) -> Html<String> {
-    Html(format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{}</title>\
-         <style>{STYLE}</style><body>{body}</body></html>",
-        escaped(title)
-    ))
-}
+use crate::doctor::app::EVENT;
+use crate::output::printable;
 
 const STYLE: &str = include_str!("page.css");
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A page that says something.
+pub(super) fn page(title: &str, body: &Markup) -> Html<String> {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body { (body) }
+        }
+    };
+    Html(page.into_string())
+}
 
-    #[test]
-    fn text_cannot_become_markup() {
-        assert_eq!(escaped("<script>\"'&\u{202e}"), "&lt;script&gt;&quot;&#39;&amp;");
+/// One that only says how it went.
+pub(super) fn words(title: &str, says: &str) -> Html<String> {
+    page(title, &html! { h1 { (title) } p { (printable(says)) } })
+}
+
+/// What goes to GitHub at `form`, and the button.
+pub(super) fn first(manifest: &Manifest, permissions: &[(&str, &str, &str)], form: &str, json: &str) -> Markup {
+    html! {
+        h1 { "A GitHub App for Drover" }
+        p {
+            "Your browser goes to GitHub with the following, and GitHub asks you to agree. The private key goes from GitHub to \
+             AWS Secrets Manager, and onto no disk here."
+        }
+        h2 { (printable(&manifest.name)) }
+        p { "Told of " code { (EVENT) } " at " code { (printable(&manifest.hook_attributes.url)) } "." }
+        div.wide {
+            table {
+                thead { tr { th { "permission" } th { "level" } th { "why" } } }
+                @for (name, level, why) in permissions {
+                    tr { td { (name) } td { (level) } td { (why) } }
+                }
+            }
+        }
+        form method="post" action=(form) {
+            input type="hidden" name="manifest" value=(json);
+            p { button { "Create it on GitHub" } }
+        }
     }
 }
