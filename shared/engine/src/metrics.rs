@@ -15,8 +15,6 @@ use domain::view::PoolView;
 use jiff::{SignedDuration, Timestamp};
 use metrics::{Label, Unit, counter, histogram};
 
-use crate::sweep::Report;
-
 /// A figure.
 #[derive(Debug)]
 pub struct Metric {
@@ -205,12 +203,14 @@ pub(crate) fn state(pools: &[(Pool, PoolView)], now: Timestamp) {
     OPEN_CIRCUITS.take(views().filter(|view| view.meta.circuit != Circuit::Closed).count() as f64, &[]);
 }
 
-/// A sweep is over.
-pub(crate) fn swept(report: &Report) {
-    for (why, times) in &report.reaped {
-        REAPED.take(*times as f64, &[why]);
-    }
-    SWEEP_FAILURES.take(report.failed as f64, &[]);
-    DELIVERIES_REDELIVERED.take(report.redelivered as f64, &[]);
-    JOBS_RECOVERED.take(report.recovered as f64, &[]);
+/// So many were removed for that reason.
+pub(crate) fn reaped(why: &str, times: usize) {
+    REAPED.take(times as f64, &[why]);
+}
+
+/// What else a sweep did.
+pub(crate) fn swept(failed: usize, redelivered: usize, recovered: usize) {
+    SWEEP_FAILURES.take(failed as f64, &[]);
+    DELIVERIES_REDELIVERED.take(redelivered as f64, &[]);
+    JOBS_RECOVERED.take(recovered as f64, &[]);
 }

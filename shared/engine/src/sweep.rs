@@ -115,7 +115,8 @@ pub async fn sweep(context: &Context<'_>, mode: Mode) -> Result<Report, StoreErr
     };
     let mut memory = lock;
     sweep_locked(context, &config, &mut memory, mode, &mut report).await;
-    metrics::swept(&report);
+    report.reaped.iter().for_each(|(why, times)| metrics::reaped(why, *times));
+    metrics::swept(report.failed, report.redelivered, report.recovered);
     let now = context.now();
     let writes = Transaction::new().put(Janitor { until: now, ..memory });
     let writes = match report.event() {

@@ -18,9 +18,9 @@ use crate::table::Table;
 /// The ports on AWS and GitHub, and who we are.
 #[derive(Debug)]
 pub struct ControlPlane {
-    pub(crate) table: Table,
-    pub(crate) ec2: Ec2,
-    pub(crate) github: GitHubApp,
+    table: Table,
+    ec2: Ec2,
+    github: GitHubApp,
     queue: Queue,
     stack: StackName,
     runner_role: String,
@@ -48,7 +48,7 @@ impl ControlPlane {
     /// # Errors
     /// When it does already.
     pub fn figures(&self) -> anyhow::Result<Figures<'_>> {
-        Figures::collect(self, &self.stack)
+        Figures::collect(&self.stack, &self.table, &self.ec2, &self.github)
     }
 
     /// One invocation, by its id, which ends at that time (in milliseconds since 1970).

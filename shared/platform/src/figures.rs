@@ -13,7 +13,9 @@ use engine::ports::Store;
 use jiff::{SignedDuration, Timestamp};
 use metrics_cloudwatch_embedded::{Builder, Collector};
 
-use crate::control::ControlPlane;
+use crate::ec2::Ec2;
+use crate::github::GitHubApp;
+use crate::table::Table;
 
 /// Images age slowly.
 const IMAGES_EVERY: SignedDuration = SignedDuration::from_hours(1);
@@ -22,7 +24,9 @@ const IMAGES_EVERY: SignedDuration = SignedDuration::from_hours(1);
 #[expect(missing_debug_implementations, reason = "the collector has nothing to show")]
 pub struct Figures<'a> {
     collector: &'static Collector,
-    control: &'a ControlPlane,
+    table: &'a Table,
+    ec2: &'a Ec2,
+    github: &'a GitHubApp,
     images_at: Mutex<Option<Timestamp>>,
 }
 
@@ -31,14 +35,19 @@ impl<'a> Figures<'a> {
     ///
     /// # Errors
     /// When this process does already.
-    pub(crate) fn collect(control: &'a ControlPlane, stack: &StackName) -> anyhow::Result<Self> {
+    pub(crate) fn collect(
+        stack: &StackName,
+        table: &'a Table,
+        ec2: &'a Ec2,
+        github: &'a GitHubApp,
+    ) -> anyhow::Result<Self> {
         let built = Builder::new().cloudwatch_namespace(format!("Drover/{stack}")).init();
         let collector = built.map_err(|error| anyhow!("figures cannot be collected: {error}"))?;
         for metric in ALL {
             // Whatever a name is described as, its unit is kept.
             metrics::describe_histogram!(metric.name, metric.unit, "");
         }
-        Ok(Self { collector, control, images_at: Mutex::default() })
+        Ok(Self { collector, table, ec2, github, images_at: Mutex::default() })
     }
 
     /// Takes the age of the oldest image that the pools launch, once an hour.
@@ -47,12 +56,12 @@ impl<'a> Figures<'a> {
         if last.is_some_and(|at| now.duration_since(at) < IMAGES_EVERY) {
             return;
         }
-        let Ok(Some(Item::Config(config))) = self.control.table.get(&Key::Config).await else { return };
+        let Ok(Some(Item::Config(config))) = self.table.get(&Key::Config).await else { return };
         let mut oldest = None;
         let used = config.pools.iter().map(|pool| &pool.launch_template);
         let used: BTreeMap<(&str, u64), &LaunchTemplate> = used.map(|it| ((it.id.as_str(), it.version), it)).collect();
         for template in used.into_values() {
-            match self.control.ec2.image_made_at(template).await {
+            match self.ec2.image_made_at(template).await {
                 Ok(made_at) => oldest = [oldest, made_at].into_iter().flatten().min(),
                 Err(error) => tracing::warn!("the image of launch template {}: {error}", template.name),
             }
@@ -65,7 +74,7 @@ impl<'a> Figures<'a> {
 
     /// Writes what was taken since the last time to the log: a line for each set of dimensions.
     pub fn tell(&self) {
-        self.control.github.measure();
+        self.github.measure();
         if let Err(error) = self.collector.flush(std::io::stdout().lock()) {
             tracing::warn!("the figures cannot be written: {error}");
         }
