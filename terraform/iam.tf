@@ -154,8 +154,11 @@ data "aws_iam_policy_document" "boundary" {
 
   # These take no resource.
   statement {
-    sid       = "LookAndTrace"
-    actions   = ["ec2:DescribeInstances", "xray:PutTraceSegments", "xray:PutTelemetryRecords"]
+    sid = "LookAndTrace"
+    actions = [
+      "ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeLaunchTemplateVersions", "xray:PutTelemetryRecords",
+      "xray:PutTraceSegments",
+    ]
     resources = ["*"]
   }
 }
