@@ -9,6 +9,9 @@ use domain::job::Rank;
 
 use super::*;
 
+/// A pool's `notice_after`, and five minutes more.
+const PATIENCE_OF_AUTHORS: SignedDuration = SignedDuration::from_mins(20);
+
 /// The pools of a simulated world all have the default `relaunch_window`.
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -171,6 +174,12 @@ impl Swarm<'_> {
         })
     }
 
+    /// Since when it has been queued: one that is run again may have been queued after all faults stopped.
+    fn waits_for(&self, job: github::JobId) -> SignedDuration {
+        let queued = self.universe.github(|github, _| github.job(job)?.history.queued.last().copied());
+        queued.map_or(SignedDuration::ZERO, |at| self.now.duration_since(at))
+    }
+
     /// Whether the job's launches of the last hour are used up: then it waits by design (S6), and visibly.
     fn used_up(&self, job: github::JobId, pool: &str) -> bool {
         let view = self.universe.store.view(&pool.parse().expect("a pool of this world"));
@@ -212,7 +221,7 @@ impl Swarm<'_> {
         for (job, pool) in self.waiting() {
             if self.used_up(job, &pool) || self.was_full(&pool) {
                 self.judge.late.insert(job);
-                if !self.is_told(job) {
+                if self.waits_for(job) >= PATIENCE_OF_AUTHORS && !self.is_told(job) {
                     self.violates(format!(
                         "L4: job {job} of pool {pool} waits for 20 minutes, and nobody told its author"
                     ));
