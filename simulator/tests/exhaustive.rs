@@ -1,9 +1,9 @@
-//! A small world, all of it.
+//! A small world, all of it. Without optimisation it would take minutes: `make exhaustive` builds it with.
+#![cfg(feature = "mutants")]
 
 use simulator::exhaustive::explore;
 
 #[test]
-#[cfg_attr(debug_assertions, ignore = "takes minutes without optimisation; `make exhaustive` runs it")]
 fn no_order_of_calls_breaks_an_invariant() {
     let explored = explore(None, |_| {});
     if let Some((way, wrong)) = &explored.counterexample {
@@ -14,7 +14,6 @@ fn no_order_of_calls_breaks_an_invariant() {
 }
 
 /// The same world where one thing is missing: what keeps it safe is what we think it is.
-#[cfg(feature = "mutants")]
 mod without {
     use domain::mutant::Mutant;
     use simulator::exhaustive::explore;
