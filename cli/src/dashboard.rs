@@ -15,7 +15,7 @@ use domain::event::{Event, Stream};
 use domain::ids::PoolName;
 use engine::ports::{Clock, Store};
 use jiff::{SignedDuration, Timestamp};
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 use platform::clock::SystemClock;
 use serde::Deserialize;
 use serde_json::Value;
@@ -28,7 +28,7 @@ use crate::output::{Failure, age, printable};
 use crate::pools::pools;
 use crate::ps::{ps, some_pools};
 use crate::story::{cause, told};
-use crate::web::guarded;
+use crate::web::{document, guarded};
 
 /// How far back waits are looked at.
 const DAY: SignedDuration = SignedDuration::from_hours(24);
@@ -364,27 +364,16 @@ fn failed(failure: &Failure) -> Response {
 }
 
 fn page(title: &str, body: &Markup) -> Html<String> {
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (title) }
-                style { (PreEscaped(STYLE)) }
-                script src="/dashboard.js" defer {}
-            }
-            body {
-                header {
-                    h1 { a href="/" { "Drover" } }
-                    form action="/job" { input name="job" placeholder="Job: number or address" aria-label="Job"; button { "Explain" } }
-                }
-                p.bad.stale { "This page is not up to date: drover does not answer." }
-                main { (body) }
-            }
+    let head = html! { script src="/dashboard.js" defer {} };
+    let body = html! {
+        header {
+            h1 { a href="/" { "Drover" } }
+            form action="/job" { input name="job" placeholder="Job: number or address" aria-label="Job"; button { "Explain" } }
         }
+        p.bad.stale { "This page is not up to date: drover does not answer." }
+        main { (body) }
     };
-    Html(page.into_string())
+    document(title, STYLE, &head, &body)
 }
 
 #[cfg(test)]

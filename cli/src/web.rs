@@ -7,7 +7,26 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::response::{Html, IntoResponse, Response};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+/// A page: its title, its style, what else its head has, and its body. `maud` escapes every word that is not markup.
+pub(crate) fn document(title: &str, style: &'static str, head: &Markup, body: &Markup) -> Html<String> {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (title) }
+                style { (PreEscaped(style)) }
+                (head)
+            }
+            body { (body) }
+        }
+    };
+    Html(page.into_string())
+}
 
 /// Answers only those who mean this machine: a page of somebody else's, whose name was made to lead here, still says its own
 /// name in `Host`. The policy says what a page of ours may load, and where its forms may go.

@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use world::ec2::{self, Ec2, OnPowerOff, Tags, TemplateData};
+use world::ec2::{self, Ec2, Market, OnPowerOff, RunInstances, Tags, TemplateData, TemplateRef};
 use world::github::{
     self, App, DEFAULT_GROUP, GitHub, Group, GroupId, HookConfig, JobId, Operator, OwnerKind, QueueJob, Visibility,
 };
@@ -501,6 +501,29 @@ impl Sandbox {
             let repository = state.github.find_repository(owner, name).expect("the repository exists").id;
             state.github.queue_job(change(QueueJob::new(repository, labels)), now)
         })
+    }
+
+    /// A machine with our tags, and these besides, that nobody of ours launched.
+    ///
+    /// # Panics
+    /// When EC2 refuses it.
+    pub fn stranger(&self, more: &[(&str, &str)]) -> String {
+        let own = [("drover:stack", STACK), ("drover:pool", "linux"), ("drover:batch", "linux.zz9.7.1")];
+        let tags: Tags = own.iter().chain(more).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let request = RunInstances {
+            template: TemplateRef::Name("drover-runner".to_owned()),
+            template_version: None,
+            min_count: 1,
+            max_count: 1,
+            subnet: "subnet-a".into(),
+            instance_type: None,
+            market: Market::OnDemand,
+            client_token: None,
+            tags,
+            volume_tags: Tags::new(),
+        };
+        let launched = self.world.act(|state, now| state.ec2.run_instances(request, now));
+        launched.expect("EC2 launches it").instances[0].id.to_string()
     }
 
     /// Somebody opens every runner group to all repositories: from now on other people's jobs may take our runners.

@@ -9,7 +9,7 @@ use sandbox::deliveries::Mischief;
 use sandbox::hurry::one_pool;
 use sandbox::sandbox::{FOREIGN_REPOSITORY, Options, Sandbox};
 use serde_json::Value;
-use world::ec2::{Code, LaunchMatch, Market, Refusal, RunInstances, Tags, TemplateRef, When};
+use world::ec2::{Code, LaunchMatch, Refusal, When};
 use world::github::{Endpoint, QueueJob, Webhooks};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -55,30 +55,12 @@ fn told(sandbox: &Sandbox) -> anyhow::Result<(Shapes, BTreeMap<String, f64>)> {
     Ok((shapes, sums))
 }
 
-/// A machine of a launch of which the table knows nothing.
-fn orphan(sandbox: &Sandbox) {
-    let tags = [("drover:stack", "sandbox"), ("drover:pool", "linux"), ("drover:batch", "linux.zz9.7.1")];
-    let request = RunInstances {
-        template: TemplateRef::Name("drover-runner".to_owned()),
-        template_version: None,
-        min_count: 1,
-        max_count: 1,
-        subnet: "subnet-a".into(),
-        instance_type: None,
-        market: Market::OnDemand,
-        client_token: Some("an orphan".to_owned()),
-        tags: tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
-        volume_tags: Tags::new(),
-    };
-    sandbox.world.act(|state, now| state.ec2.run_instances(request, now)).expect("launched");
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_figure_is_taken_and_none_that_is_not_listed() -> anyhow::Result<()> {
     let mischief = Mischief { lose_every: Some(5), ..Mischief::default() };
     let sandbox = Sandbox::start(Options { sweep_every: SECOND, mischief, ..Options::default() }).await?;
     sandbox.apply(&one_pool("")).await?;
-    orphan(&sandbox);
+    sandbox.stranger(&[]);
     let refused =
         Refusal { matches: LaunchMatch::default(), code: Code::InsufficientInstanceCapacity, when: When::Next(1) };
     sandbox.world.act(|state, _| {

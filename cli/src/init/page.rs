@@ -1,29 +1,18 @@
 //! What the pages of `drover init` look like. `maud` escapes every word in them.
 
 use axum::response::Html;
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 use platform::github::Manifest;
 
 use crate::doctor::app::EVENT;
 use crate::output::printable;
+use crate::web::document;
 
 const STYLE: &str = include_str!("page.css");
 
 /// A page that says something.
 pub(super) fn page(title: &str, body: &Markup) -> Html<String> {
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (title) }
-                style { (PreEscaped(STYLE)) }
-            }
-            body { (body) }
-        }
-    };
-    Html(page.into_string())
+    document(title, STYLE, &html! {}, body)
 }
 
 /// One that only says how it went.

@@ -322,7 +322,12 @@ impl Pool {
 
     /// Whether jobs of that repository can be its.
     pub fn serves(&self, repository: &Repository) -> bool {
-        self.owner.covers(repository) && (self.repositories.is_empty() || self.repositories.contains(repository))
+        self.owner.covers(repository) && self.lists(repository)
+    }
+
+    /// Whether it is named, or no one is.
+    fn lists(&self, repository: &Repository) -> bool {
+        self.repositories.is_empty() || self.repositories.contains(repository)
     }
 
     fn refuses(&self, repository: &Repository, public: bool, labels: &BTreeSet<Label>) -> Option<Unrouted> {
@@ -330,7 +335,7 @@ impl Pool {
             Some(Unrouted::Draining)
         } else if !self.owner.covers(repository) {
             Some(Unrouted::Owner)
-        } else if !self.repositories.is_empty() && !self.repositories.contains(repository) {
+        } else if !self.lists(repository) {
             Some(Unrouted::Repository)
         } else if !labels.is_subset(&self.labels) {
             Some(Unrouted::Labels)

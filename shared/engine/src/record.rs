@@ -65,9 +65,14 @@ pub async fn record(context: &Context<'_>, config: &Config, notices: &[Notice]) 
     for (pool, jobs) in fresh {
         for chunk in jobs.chunks(JOBS_A_WRITE) {
             let new: Vec<(&Pool, Vec<&Notice>)> = chunk.iter().map(|(job, pool)| (*pool, about(job))).collect();
-            match context.ports.store.commit(&first_sight(&new, context.now())).await {
+            let writes = first_sight(&new, context.now());
+            match context.ports.store.commit(&writes).await {
                 Ok(()) => {
-                    new.iter().for_each(|(pool, notices)| metrics::job_moved(None, &joined(None, pool, notices)));
+                    let jobs = writes.puts.iter().filter_map(|item| match item {
+                        Item::Job(job) => Some(job),
+                        _ => None,
+                    });
+                    jobs.for_each(|job| metrics::job_moved(None, job));
                     recorded.touched.insert(pool.clone());
                     recorded.new.extend(chunk.iter().map(|(job, _)| *job));
                 }
