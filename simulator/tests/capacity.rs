@@ -264,6 +264,25 @@ fn warm_machines_take_jobs_at_once_and_are_recycled_at_half_their_life() {
 }
 
 #[test]
+fn an_author_whom_github_would_not_let_us_tell_is_told_once_it_does() {
+    let universe = universe(33);
+    refuse(&universe, LaunchMatch::default(), Code::InsufficientInstanceCapacity, When::Chance(1.0));
+    let jobs = queue(&universe, 1);
+    universe.run(MINUTE * 2);
+    universe.github(|github, _| {
+        let owner = github.find_owner("octo-org").expect("it exists").id;
+        github.uninstall(owner);
+    });
+    universe.run(MINUTE * 20);
+    assert!(told(&universe, jobs[0]).is_empty(), "nobody may write there");
+    universe.install_again();
+    universe.run(MINUTE * 10);
+    let [(conclusion, title)] = &told(&universe, jobs[0])[..] else { panic!("{:?}", told(&universe, jobs[0])) };
+    assert_eq!(conclusion, "neutral");
+    assert!(title.contains("InsufficientInstanceCapacity"), "{title}");
+}
+
+#[test]
 fn an_uninstalled_app_stops_its_own_account_and_everything_goes_on_once_it_is_back() {
     let universe = universe(32);
     queue(&universe, 2);

@@ -213,6 +213,22 @@ fn a_machine_whose_runner_github_removed_is_ended_and_its_job_served() {
 }
 
 #[test]
+fn a_runner_that_lost_its_connection_for_good_is_no_warm_machine() {
+    let universe = universe(75, |pool| Pool { warm: 1, ..pool });
+    let (machine, runner) = idle_runner(&universe);
+    universe.run(MINUTE * 3);
+    assert_eq!(ended(&universe, &machine), None, "it is what the pool keeps warm");
+    universe.github(|github, now| github.disconnect(runner, now));
+    universe.run(MINUTE * 6);
+    assert_eq!(ended(&universe, &machine), None, "it might come back");
+    universe.run(MINUTE * 4);
+    assert!(ended(&universe, &machine).is_some());
+    assert!(!is_registered(&universe, runner));
+    assert_eq!(universe.ec2(|ec2, _| ec2.alive().count()), 1, "another one is kept warm");
+    nothing_more(&universe);
+}
+
+#[test]
 fn an_idle_runner_that_nobody_needs_is_deregistered_before_its_machine_ends() {
     let universe = universe(67, |pool| pool);
     let (machine, runner) = idle_runner(&universe);

@@ -122,6 +122,8 @@ pub enum StopReason {
     BootFailure,
     /// Its runner's process ended without a job: GitHub knows it no more.
     RunnerEnded,
+    /// Its runner was online once, and has had no connection for the boot grace.
+    Disconnected,
     /// Its machine was stopped and will not come back.
     Halted,
     /// Older than its pool allows.
@@ -141,6 +143,7 @@ impl StopReason {
             StopReason::Surplus => "surplus",
             StopReason::BootFailure => "boot_failure",
             StopReason::RunnerEnded => "runner_ended",
+            StopReason::Disconnected => "disconnected",
             StopReason::Halted => "halted",
             StopReason::MaxLife => "max_life",
             StopReason::Interrupted => "interrupted",
@@ -156,6 +159,7 @@ impl StopReason {
             StopReason::MaxLife | StopReason::RunnerEnded | StopReason::Halted => true,
             StopReason::Surplus
             | StopReason::BootFailure
+            | StopReason::Disconnected
             | StopReason::Interrupted
             | StopReason::Recycled
             | StopReason::Operator => false,

@@ -81,8 +81,8 @@ pub enum RunnerState {
     Unread,
     /// No such runner, in every reading since so long.
     Unregistered(SignedDuration),
-    /// Registered, not connected.
-    Offline,
+    /// Registered, and not connected in any reading since so long; measured only for one that was online before.
+    Offline(SignedDuration),
     /// Connected, without a job as far as the list knows.
     Idle,
     /// Has a job.
@@ -215,7 +215,15 @@ fn judge_open(subject: &Subject<'_>, slot: &Slot, halted: bool, now: Timestamp) 
         RunnerState::Unregistered(since) if since >= timings.confirm_gap.duration() => {
             stopped_or(slot, StopReason::RunnerEnded)
         }
-        RunnerState::Offline if matches!(slot.state, SlotState::Configured { .. }) => {
+        // It may come back from a short loss of its connection; GitHub gives it nothing meanwhile.
+        RunnerState::Offline(since) if matches!(slot.state, SlotState::Online { .. }) => {
+            if since >= timings.boot_grace.duration() && !slot.is_seen_busy(now) {
+                stopped_or(slot, StopReason::Disconnected)
+            } else {
+                Verdict::Normal
+            }
+        }
+        RunnerState::Offline(_) if matches!(slot.state, SlotState::Configured { .. }) => {
             let waited = now.duration_since(runner.configured_at);
             let patience =
                 if mutant::is(Mutant::ZeroGrace) { SignedDuration::ZERO } else { timings.boot_grace.duration() };
@@ -227,7 +235,7 @@ fn judge_open(subject: &Subject<'_>, slot: &Slot, halted: bool, now: Timestamp) 
         }
         RunnerState::Unread
         | RunnerState::Unregistered(_)
-        | RunnerState::Offline
+        | RunnerState::Offline(_)
         | RunnerState::Idle
         | RunnerState::Busy => Verdict::Normal,
     }
@@ -469,7 +477,9 @@ fn runner_state(slot: &Slot, list: Option<&List<'_>>, since: &mut dyn FnMut(Stri
     match list.by_id.get(&runner.runner_id) {
         Some(seen) if seen.busy => RunnerState::Busy,
         Some(seen) if seen.online => RunnerState::Idle,
-        Some(_) => RunnerState::Offline,
+        // The one that boots has its boot grace, which starts with its slot.
+        Some(_) if !matches!(slot.state, SlotState::Online { .. }) => RunnerState::Offline(SignedDuration::ZERO),
+        Some(_) => RunnerState::Offline(since(format!("offline {}", runner.runner_name))),
         None => RunnerState::Unregistered(since(format!("unregistered {}", runner.runner_name))),
     }
 }
@@ -491,7 +501,7 @@ fn observe(plan: &mut Plan, pool: &Pool, slot: &Slot, runner: RunnerState, list:
         (_, RunnerState::Unregistered(_)) if going && slot.unregistered_at.is_none() => {
             Some(Observation::Unregistered(slot.id))
         }
-        (_, RunnerState::Offline | RunnerState::Idle | RunnerState::Busy) if going => slot
+        (_, RunnerState::Offline(_) | RunnerState::Idle | RunnerState::Busy) if going => slot
             .runner()
             .filter(|runner| list.is_some_and(|list| list.by_id.contains_key(&runner.runner_id)))
             .map(|runner| Observation::LeftRegistered(slot.id, runner.runner_id)),
@@ -528,7 +538,7 @@ fn judge_stranger(
         Some(mine) if mine.iter().any(|runner| runner.busy) => RunnerState::Busy,
         Some(mine) if mine.iter().any(|runner| runner.online) => RunnerState::Idle,
         Some(mine) if mine.is_empty() => RunnerState::Unregistered(SignedDuration::ZERO),
-        Some(_) => RunnerState::Offline,
+        Some(_) => RunnerState::Offline(SignedDuration::ZERO),
     };
     let known = match census.known.get(&seen.id).map(|instance| &instance.standing) {
         Some(Standing::Bound | Standing::Closed { .. }) => Known::Closed,

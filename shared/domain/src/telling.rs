@@ -38,7 +38,7 @@ pub struct CheckRun {
     /// What was told last; None while nothing is known to have been.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<Stage>,
-    /// GitHub's id of the check run; None if there is none, since GitHub refused.
+    /// GitHub's id of the check run; None if there is none yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<u64>,
     /// How often the next word was tried in vain.

@@ -76,7 +76,8 @@ fn no_state_of_the_world_makes_the_janitor_kill_on_doubt() {
         RunnerState::Unread,
         RunnerState::Unregistered(SignedDuration::ZERO),
         RunnerState::Unregistered(HOUR),
-        RunnerState::Offline,
+        RunnerState::Offline(SignedDuration::ZERO),
+        RunnerState::Offline(HOUR),
         RunnerState::Idle,
         RunnerState::Busy,
     ];
@@ -121,5 +122,5 @@ fn no_state_of_the_world_makes_the_janitor_kill_on_doubt() {
             }
         }
     }
-    assert_eq!(judged, 15 * 7 * 6 * 4, "every combination");
+    assert_eq!(judged, 15 * 7 * 7 * 4, "every combination");
 }

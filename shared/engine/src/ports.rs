@@ -314,6 +314,14 @@ pub enum GitHubError {
 }
 
 impl GitHubError {
+    /// Whether GitHub did nothing and would say the same again, unless something changes there.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            GitHubError::Denied(_) | GitHubError::NameTaken | GitHubError::Refused(_) => true,
+            GitHubError::Limited { .. } | GitHubError::Unavailable(_) => false,
+        }
+    }
+
     /// Which account to leave alone, and until when.
     pub fn limit(&self, owner: &Owner) -> Option<(Owner, Timestamp)> {
         match self {

@@ -32,7 +32,7 @@ pub(crate) async fn rerun(
     match begin(context, &owed).await {
         Ok(Some(outcome)) => over(context, pool, owed, outcome).await,
         Ok(None) => wait(context, pool, owed).await,
-        Err(error @ (GitHubError::Denied(_) | GitHubError::Refused(_))) => {
+        Err(error @ GitHubError::Refused(_)) => {
             tracing::error!(job.id = %job, "job {job} lost its machine and cannot be run again: {error}");
             over(context, pool, owed, &format!("cannot be run again: {error}")).await
         }

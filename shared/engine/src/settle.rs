@@ -113,17 +113,27 @@ async fn decide_all(
     view: &mut PoolView,
     own: &mut BTreeSet<Effect>,
 ) -> Result<Next, SettleError> {
-    for _ in 0..DECISIONS {
+    let mut decided = 0;
+    let mut fresh = true;
+    while decided < DECISIONS {
         let now = context.now();
         let Some(decision) = decide(pool, view, now, context.lease(pool)) else {
             return Ok(None);
         };
+        if !fresh {
+            // Its version is our own doing and tells nothing of what others wrote since the reading.
+            *view = read(context, &pool.name).await?;
+            fresh = true;
+            continue;
+        }
+        decided += 1;
         let launch = decision.batch.as_ref().map(|batch| Effect::Launch(batch.version));
         let slots: Vec<Effect> = decision.slots.iter().filter_map(owed).collect();
         let writes = decision.transaction(context.cause(), now);
         match context.ports.store.commit(&writes).await {
             Ok(()) => {
                 view.apply(&writes);
+                fresh = false;
                 own.extend(launch.into_iter().chain(slots));
             }
             Err(CommitError::Conflict(_)) if mutant::is(Mutant::NoVersionCheck) => {

@@ -454,6 +454,7 @@ async fn stop(
     // What was judged may have moved on since: a runner that has a job by now is not stopped for having none.
     let still = match why {
         StopReason::BootFailure => matches!(found.state, SlotState::Configured { .. }) && found.stop.is_none(),
+        StopReason::Disconnected => matches!(found.state, SlotState::Online { .. }) && found.stop.is_none(),
         StopReason::RunnerEnded | StopReason::Halted => found.rank() < 5 && !is_being_retired(found),
         StopReason::MaxLife => true,
         StopReason::Surplus | StopReason::Interrupted | StopReason::Recycled | StopReason::Operator => {

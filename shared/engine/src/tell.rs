@@ -54,8 +54,8 @@ pub(crate) async fn tell(context: &Context<'_>, pool: &Pool, view: &PoolView, jo
     };
     match answer {
         Ok(id) => told(context, pool, check, word, id, title).await,
-        // Not allowed, or the commit is gone: the log and the CLI say it. Asking again would not help.
-        Err(error @ (GitHubError::Denied(_) | GitHubError::Refused(_) | GitHubError::NameTaken)) => {
+        // Nothing more depends on it, and what GitHub shows is out of date.
+        Err(error) if word == Word::Over && error.is_refusal() => {
             tracing::warn!(job.id = %job, "the author of job {job} could not be told {title:?}: {error}");
             told(context, pool, check, word, None, title).await
         }
@@ -68,7 +68,13 @@ pub(crate) async fn tell(context: &Context<'_>, pool: &Pool, view: &PoolView, jo
                 _ => now + backoff(pool, check.tries, &job.to_string()),
             };
             tracing::warn!(job.id = %job, "the author of job {job} is not told yet: {error}");
-            write_quietly(context, Transaction::new().put(CheckRun { next_at, ..check })).await?;
+            let mut writes = Transaction::new().put(CheckRun { next_at, ..check });
+            // Not allowed, perhaps only for now: the app may be installed again, or be given the permission.
+            if error.is_refusal() {
+                let what = What::Told { job, title, check_run: None };
+                writes = writes.told(Stream::Pool(pool.name.clone()), context.cause(), what, now);
+            }
+            write_quietly(context, writes).await?;
             Ok(Some(next_at))
         }
     }

@@ -1,5 +1,7 @@
 //! The calls of the ports by what they are for: the rows of the reach table.
 
+use crate::steps::Side;
+
 /// Every effect: what a function may end before or after.
 pub const EFFECTS: &[&str] = &[
     "get",
@@ -70,14 +72,34 @@ pub(super) fn takes(effect: usize) -> (i64, i64) {
     }
 }
 
-/// How much more often a function ends there than at the most frequent calls, so that the rare ones are reached, too.
-pub(super) fn weight(effect: usize) -> f64 {
+/// How much more often a function ends there than at the most frequent calls, so that the rare ones are reached, too. What is
+/// not done is tried again: an end before it is had several times, one after it once, and so is the likelier.
+pub(super) fn weight(effect: usize, side: Side) -> f64 {
+    let often = often(effect);
+    match side {
+        Side::Before if often >= 100.0 => often / 8.0,
+        Side::Before if is_rare(effect) => often / 2.0,
+        Side::Before | Side::After => often,
+    }
+}
+
+/// Whether it happens so seldom that storms alone would hardly ever interrupt it.
+pub(super) fn is_rare(effect: usize) -> bool {
+    often(effect) > 2.0
+}
+
+fn often(effect: usize) -> f64 {
     match EFFECTS[effect] {
         "get" | "query" | "commit quietly" => 0.5,
-        "commit Recorded" | "commit HandedOver" | "generate-jitconfig" | "GET job" | "list runners" => 1.0,
-        "commit Adopted" | "commit Condemned" | "commit Resumed" | "commit Checked" | "commit other" => 16.0,
-        "commit CircuitOpened" | "commit Told" | "commit Rerun" | "check run" | "rerun" | "GET jobs of run" => 16.0,
-        "commit Swept" | "GET deliveries" | "GET runs" => 1.0,
-        _ => 4.0,
+        "commit Recorded" | "commit HandedOver" | "generate-jitconfig" | "GET job" => 1.0,
+        "list runners" | "commit Bound" | "commit Decided" | "commit Seen" | "RunInstances" | "DescribeInstances" => {
+            2.0
+        }
+        "GET deliveries" | "DELETE runner" | "nudge" => 10.0,
+        "GET jobs of run" | "check run" | "commit Told" | "commit Stopped" | "commit Unregistered" => 32.0,
+        "rerun" | "commit Resumed" => 80.0,
+        "commit Swept" | "redeliver" => 60.0,
+        "commit Adopted" | "commit CircuitOpened" | "commit Rerun" | "commit Checked" | "commit Condemned" => 300.0,
+        _ => 16.0,
     }
 }

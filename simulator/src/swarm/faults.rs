@@ -6,7 +6,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 /// Raised with every change of the table below or of what a fault does.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $kind:ident = $name:literal, $most:literal;)*) => {
@@ -69,7 +69,7 @@ faults! {
     /// Somebody else's runner with our labels takes jobs of one repository.
     ForeignRunner = "runner-foreign", 1.0;
     /// An account uninstalls the app, and installs it again a few minutes later.
-    Uninstalled = "app-uninstalled", 0.03;
+    Uninstalled = "app-uninstalled", 0.08;
     /// EC2 has no machines of a kind.
     Capacity = "ec2-capacity", 0.40;
     /// The account's quota is used up.
@@ -77,7 +77,7 @@ faults! {
     /// EC2 throttles a launch.
     Throttled = "ec2-throttled", 0.30;
     /// EC2 refuses a launch as wrongly configured.
-    Misconfigured = "ec2-configuration", 0.05;
+    Misconfigured = "ec2-configuration", 0.60;
     /// EC2 answers a launch with an error that nobody knows.
     Ec2Broken = "ec2-internal-error", 0.15;
     /// EC2 launched, and the answer is lost.
@@ -109,9 +109,9 @@ faults! {
     /// A runner process ends without a job, and its machine stays.
     RunnerVanishes = "runner-vanishes", 0.05;
     /// EC2 takes a spot machine, with notice.
-    SpotTaken = "spot-taken", 0.30;
+    SpotTaken = "spot-taken", 0.60;
     /// A host breaks: its machine ends without notice.
-    HostFails = "host-fails", 0.15;
+    HostFails = "host-fails", 0.30;
     /// EC2's own events are lost.
     EventLost = "ec2-event-lost", 0.50;
     /// Somebody else's machine with our tag's key.
@@ -136,6 +136,8 @@ faults! {
     TableThrottled = "table-throttled", 0.06;
     /// The table wrote, and the answer is lost.
     TableLostAfter = "table-reply-lost", 0.06;
+    /// The main table is lost; an operator makes it anew and applies the pools.
+    TableLost = "table-lost", 0.10;
 }
 
 /// The dice of one seed: each kind has an intensity and a stream of its own, so that switching one off leaves the others
@@ -171,16 +173,21 @@ impl Dice {
 
     /// Whether it strikes now.
     pub(crate) fn strikes(&mut self, fault: Fault) -> bool {
-        self.strikes_often(fault, 1.0)
+        let likely = self.kinds[fault as usize].0;
+        self.on && self.strikes_with(fault, likely)
     }
 
-    /// The same, at an occasion that is so many times as likely.
-    pub(crate) fn strikes_often(&mut self, fault: Fault, times: f64) -> bool {
-        let (intensity, rng) = &mut self.kinds[fault as usize];
-        if *intensity == 0.0 || !self.on {
+    /// The same, storm or not, at an occasion that is so many times as likely, but leaves at least a quarter of them alone.
+    pub(crate) fn strikes_anytime(&mut self, fault: Fault, times: f64) -> bool {
+        let likely = self.kinds[fault as usize].0 * times;
+        self.strikes_with(fault, likely.min(0.75))
+    }
+
+    fn strikes_with(&mut self, fault: Fault, likely: f64) -> bool {
+        if likely == 0.0 {
             return false;
         }
-        let strikes = rng.random::<f64>() < (*intensity * times).min(1.0);
+        let strikes = self.kinds[fault as usize].1.random::<f64>() < likely;
         self.struck[fault as usize] += u64::from(strikes);
         strikes
     }

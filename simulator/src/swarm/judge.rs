@@ -12,6 +12,9 @@ use super::*;
 /// A pool's `notice_after`, and five minutes more.
 const PATIENCE_OF_AUTHORS: SignedDuration = SignedDuration::from_mins(20);
 
+/// The longest `idle_grace` of a simulated pool: what is idle for less is in order.
+pub(super) const IDLE_AT_MOST: SignedDuration = SignedDuration::from_secs(180);
+
 /// The pools of a simulated world all have the default `relaunch_window`.
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -135,7 +138,7 @@ impl Swarm<'_> {
             }
         }
         let Some(since) = self.calm_since.filter(|_| self.judge.converged.is_none()) else { return };
-        if self.waiting().is_empty() && self.left_over(SignedDuration::ZERO).is_empty() {
+        if self.waiting().is_empty() && self.left_over(IDLE_AT_MOST).is_empty() {
             self.judge.converged = Some(Convergence(self.now.duration_since(since)));
         }
     }
@@ -218,6 +221,7 @@ impl Swarm<'_> {
 
     /// L1 and L2; and a new job for each pool.
     pub(super) fn in_order(&mut self) {
+        self.watch();
         for (job, pool) in self.waiting() {
             if self.used_up(job, &pool) || self.was_full(&pool) {
                 self.judge.late.insert(job);

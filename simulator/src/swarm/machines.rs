@@ -124,11 +124,10 @@ impl Swarm<'_> {
             Doing::Connect(secret) => self.connect(id, &secret),
             Doing::Exit(stays) => {
                 let Life::Runner(runner) = machine.life else { return };
-                let has_job =
-                    self.universe.github(|github, _| github.runner(runner).is_some_and(|it| it.job.is_some()));
-                if has_job {
+                if self.has_job(&id) {
                     return;
                 }
+                let Some(machine) = self.machines.get_mut(&id) else { return };
                 machine.life = Life::Dead;
                 machine.since = self.now;
                 self.runs_on.remove(&runner);
@@ -149,6 +148,12 @@ impl Swarm<'_> {
                 }
             }
         }
+    }
+
+    /// Whether the runner on that machine has a job.
+    pub(super) fn has_job(&self, id: &InstanceId) -> bool {
+        let Some(Machine { life: Life::Runner(runner), .. }) = self.machines.get(id) else { return false };
+        self.universe.github(|github, _| github.runner(*runner).is_some_and(|it| it.job.is_some()))
     }
 
     fn connect(&mut self, id: InstanceId, secret: &str) {

@@ -22,6 +22,7 @@ use std::time::Duration;
 use domain::item::Config;
 use domain::mutant::Mutant;
 use domain::notice::Message;
+use domain::pool::Pool;
 use engine::consume::{Consumed, consume};
 use engine::ports::{Launch, StoreError};
 use engine::sweep::{Mode, Report, sweep};
@@ -146,6 +147,8 @@ enum Due {
     Approve(github::JobId),
     /// The app is installed again.
     Install(&'static str),
+    /// The table is there again, empty but for the pools.
+    TableAgain,
     /// What a machine does next.
     Machine(InstanceId, machines::Doing),
     /// The call of an invocation that is no more reaches EC2.
@@ -207,6 +210,12 @@ struct Swarm<'u> {
     /// Machines of somebody else.
     strangers: Vec<InstanceId>,
     uninstalled: Vec<&'static str>,
+    /// How many tables there have been.
+    tables: u32,
+    /// The last invocation that began before the present one.
+    lost_at: u64,
+    /// What was applied to the one that was lost.
+    pools_applied: Vec<Pool>,
     calm_since: Option<Timestamp>,
     probes: Vec<github::JobId>,
     judge: judge::Judge,
@@ -245,6 +254,9 @@ pub fn run(options: &Options) -> Outcome {
         runs_on: BTreeMap::new(),
         strangers: Vec::new(),
         uninstalled: Vec::new(),
+        tables: 1,
+        lost_at: 0,
+        pools_applied: Vec::new(),
         calm_since: None,
         probes: Vec::new(),
         judge: judge::Judge::default(),
@@ -392,6 +404,7 @@ impl<'u> Swarm<'u> {
                 self.world_tells(|| format!("{owner} installs the app again"));
                 self.universe.state().install(owner);
             }
+            Due::TableAgain => self.table_again(),
             Due::Machine(instance, doing) => self.machine_does(instance, doing),
             Due::LateLaunch(launch) => {
                 let answer = self.universe.launch_now(&launch);
@@ -448,6 +461,7 @@ impl<'u> Swarm<'u> {
         for owner in std::mem::take(&mut self.uninstalled) {
             self.universe.state().install(owner);
         }
+        self.table_again();
         let waiting: Vec<_> = self.universe.github(|github, _| {
             github.jobs().filter(|job| job.state == github::JobState::Waiting).map(|job| job.id).collect()
         });
@@ -496,6 +510,9 @@ impl<'u> Swarm<'u> {
                     let there = ec2.alive().filter(|machine| !spot || machine.market == ec2::Market::Spot);
                     there.map(|machine| machine.id.clone()).collect()
                 });
+                // Every second time one that has a job, if there is one.
+                let busy: Vec<InstanceId> = alive.iter().filter(|machine| self.has_job(machine)).cloned().collect();
+                let alive = if busy.is_empty() || self.dice.pick(fault, 2) == 0 { alive } else { busy };
                 if !alive.is_empty() {
                     let machine = alive[self.dice.pick(fault, alive.len())].clone();
                     self.world_tells(|| {
@@ -511,12 +528,39 @@ impl<'u> Swarm<'u> {
         if self.dice.strikes(Fault::ForeignMachine) {
             self.foreign_machine();
         }
+        if self.dice.strikes(Fault::TableLost) {
+            self.lose_table();
+        }
+    }
+
+    /// Everything that was known is forgotten, and what is running has no use any more but for the jobs it has.
+    fn lose_table(&mut self) {
+        let Some(config) = self.universe.configured() else { return };
+        self.world_tells(|| "the table is lost".to_owned());
+        self.pools_applied = config.pools;
+        self.tables += 1;
+        self.lost_at = self.invoked;
+        self.universe.store.empty();
+        let alive: Vec<InstanceId> =
+            self.universe.ec2(|ec2, _| ec2.alive().map(|machine| machine.id.clone()).collect());
+        self.judge.spoilt.extend(alive);
+        // No invocation that read the old one runs any more then.
+        self.plan_in(crate::universe::INVOCATION + SignedDuration::from_secs(5), Due::TableAgain);
+    }
+
+    fn table_again(&mut self) {
+        if self.universe.configured().is_some() {
+            return;
+        }
+        self.world_tells(|| "an operator applies the pools to a new table".to_owned());
+        self.universe.apply(self.pools_applied.clone(), &format!("e{}", self.tables));
+        self.plan_in(SignedDuration::ZERO, Due::Receive);
     }
 
     /// Another stack's machine, or one that somebody made with our stack's tag and no batch.
     fn foreign_machine(&mut self) {
         let stack = ["other", "simulator", "sim"][self.dice.pick(Fault::ForeignMachine, 3)];
-        let template = self.shape_template();
+        let Some(template) = self.shape_template() else { return };
         let request = ec2::RunInstances {
             template: ec2::TemplateRef::Id(template),
             template_version: None,
@@ -536,9 +580,9 @@ impl<'u> Swarm<'u> {
         }
     }
 
-    fn shape_template(&self) -> ec2::TemplateId {
-        let config = self.universe.config();
-        config.pools[0].launch_template.id.as_str().into()
+    fn shape_template(&self) -> Option<ec2::TemplateId> {
+        let config = self.universe.configured()?;
+        Some(config.pools[0].launch_template.id.as_str().into())
     }
 
     fn arrive(&mut self, number: usize) {
@@ -704,7 +748,7 @@ impl<'u> Swarm<'u> {
         let janitor = invocation.janitor;
         self.mix(number << 32 | ticket);
         let Standing { side, call, effect, waker, launch } = standing;
-        if self.dice.strikes_often(Fault::Crash, effects::weight(effect)) {
+        if self.crashes(effect, side) {
             self.reach[effect][side as usize] += 1;
             if let Some(launch) = launch
                 && side == Side::Before
@@ -735,6 +779,14 @@ impl<'u> Swarm<'u> {
         self.universe.steps.call(ticket);
         waker.wake();
         self.poll(number);
+    }
+
+    /// Whether a function ends there: in storms anywhere, and in the quiet between them at what happens rarely. What follows
+    /// a storm by minutes would hardly ever be interrupted otherwise.
+    fn crashes(&mut self, effect: usize, side: Side) -> bool {
+        let weight = effects::weight(effect, side);
+        let may = self.dice.on || self.calm_since.is_none() && effects::is_rare(effect);
+        may && self.dice.strikes_anytime(Fault::Crash, weight)
     }
 
     fn poll(&mut self, number: u64) {
@@ -927,7 +979,9 @@ impl<'u> Swarm<'u> {
             Done::Scaler(consumed) => {
                 for (place, receipt) in invocation.receipts.iter().enumerate() {
                     if !consumed.failed.contains_key(&place) {
-                        self.judge_acknowledged(&invocation.messages[place]);
+                        if number > self.lost_at {
+                            self.judge_acknowledged(&invocation.messages[place]);
+                        }
                         self.sqs.delete("main", receipt).expect("the queue exists");
                     }
                 }

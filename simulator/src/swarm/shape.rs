@@ -8,6 +8,8 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 use world::{ec2, github};
 
+use super::judge::IDLE_AT_MOST;
+
 /// The organisation with two pools that overlap.
 pub(crate) const ORGANIZATION: &str = "octo-org";
 /// The account with a pool for one of its repositories.
@@ -82,7 +84,9 @@ impl Shape {
             boot: Duration::from_millis(rng.random_range(8_000..35_000)),
             ..ec2::Config::default()
         };
-        let github = github::Config::default();
+        // Some ten minutes; how soon it is known to be so is GitHub's affair, and a storm must not be over by then.
+        let lost_runner = Duration::from_secs(rng.random_range(60..=600));
+        let github = github::Config { lost_runner, ..github::Config::default() };
         let scalers = rng.random_range(2..=6);
         Self { pools, ec2, github, arrivals, stormy, calm_after, scalers }
     }
@@ -121,8 +125,9 @@ fn pools(rng: &mut SmallRng) -> Vec<Pool> {
                 pool.subnets.truncate(1);
             }
             pool.warm = if rng.random_bool(0.3) { rng.random_range(1..=3) } else { 0 };
-            pool.timings.idle_grace = span(rng, 20, 180);
+            pool.timings.idle_grace = span(rng, 20, IDLE_AT_MOST.as_secs());
             pool.timings.backoff_max = span(rng, 120, 300);
+            pool.timings.notice_after = span(rng, 120, 900);
             if rng.random_bool(0.15) {
                 pool.timings.max_life = span(rng, 1500, 2700);
             }
