@@ -10,11 +10,12 @@ locals {
 
   # Not drover:stack: the janitor would take the builder for an orphan, and end it in the middle of its work.
   tags = {
-    "Name"             = "${var.stack} runner image"
-    "drover:image-of"  = var.stack
-    "drover:runner"    = var.runner_version
-    "drover:base"      = "ubuntu-24.04"
-    "drover:processor" = var.architecture
+    "Name"                   = "${var.stack} runner image"
+    "drover:image-of"        = var.stack
+    "drover:runner"          = var.runner_version
+    "drover:runner-released" = var.runner_released
+    "drover:base"            = "ubuntu-24.04"
+    "drover:processor"       = var.architecture
   }
 }
 

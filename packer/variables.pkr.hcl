@@ -49,6 +49,12 @@ variable "runner_version" {
   description = "GitHub's runner."
 }
 
+variable "runner_released" {
+  type        = string
+  default     = ""
+  description = "When that runner came out, as 2026-11-25T00:00:00Z: `make build-image` asks GitHub. The janitor measures its age."
+}
+
 variable "runner_sha256" {
   type = map(string)
   default = {

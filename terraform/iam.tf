@@ -135,8 +135,8 @@ data "aws_iam_policy_document" "boundary" {
   }
 
   statement {
-    sid       = "EndOwnMachines"
-    actions   = ["ec2:TerminateInstances"]
+    sid       = "OwnMachines"
+    actions   = ["ec2:GetConsoleOutput", "ec2:TerminateInstances"]
     resources = ["*"]
 
     condition {

@@ -7,16 +7,14 @@ use domain::event::{Event, Stream};
 use domain::ids::JobId;
 use domain::item::{Item, Key};
 use domain::pool::Market;
+use domain::price::Prices;
 use engine::ports::Store;
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::output::{Failure, Output, age, table};
 use crate::ps::some_pools;
-
-/// The prices that this version knows; see its first lines.
-pub const PRICES: &str = include_str!("../prices.toml");
 
 /// What machines are added up by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -29,41 +27,6 @@ pub enum By {
     Workflow,
     /// Instance type and market.
     Type,
-}
-
-/// Prices by family and region: USD an hour, on demand, of the size `large`.
-#[derive(Debug, Deserialize)]
-pub struct Prices {
-    /// Where they are from.
-    pub source: String,
-    /// When they were read there.
-    pub read: String,
-    #[serde(flatten)]
-    families: BTreeMap<String, BTreeMap<String, f64>>,
-}
-
-impl Prices {
-    /// Reads a file like `cli/prices.toml`.
-    ///
-    /// # Errors
-    /// When it is of another form.
-    pub fn parse(text: &str) -> Result<Self, Failure> {
-        let wrong = |error| Failure::Usage(format!("the prices are of another form: {error} -> see cli/prices.toml"));
-        toml::from_str(text).map_err(wrong)
-    }
-
-    /// What an hour of that type costs on demand, if that is known. A family's sizes cost in proportion: `xlarge` twice a
-    /// `large`, `4xlarge` eight times.
-    fn hour(&self, instance_type: &str, region: &str) -> Option<f64> {
-        let (family, size) = instance_type.split_once('.')?;
-        let larges = match size {
-            "medium" => 0.5,
-            "large" => 1.0,
-            "xlarge" => 2.0,
-            _ => 2.0 * size.strip_suffix("xlarge")?.parse::<f64>().ok()?,
-        };
-        Some(self.families.get(family)?.get(region)? * larges)
-    }
 }
 
 /// A machine's life, as the log tells it.
@@ -125,7 +88,7 @@ pub async fn cost(
             By::Type => life.instance_type.clone().map(|it| if is_spot { format!("{it} spot") } else { it }),
         };
         let what = what.unwrap_or_else(|| if life.job.is_none() { "(no job)" } else { "(not known)" }.to_owned());
-        let price = life.instance_type.as_deref().and_then(|it| prices.hour(it, region));
+        let price = life.instance_type.as_deref().and_then(|it| prices.hour(&it.into(), region));
         let row = rows.entry(what.clone()).or_insert(Row { what, ..Row::default() });
         row.machines += 1;
         row.seconds += seconds;
@@ -180,20 +143,4 @@ async fn workflows(store: &impl Store, lives: impl Iterator<Item = &Life>) -> Re
         _ => None,
     });
     Ok(named.collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_cost_in_proportion_and_what_is_not_known_has_no_price() {
-        let prices = Prices::parse(PRICES).unwrap();
-        assert_eq!(prices.hour("m7i.large", "us-east-1"), Some(0.1008));
-        assert_eq!(prices.hour("m7i.4xlarge", "us-east-1"), Some(0.8064));
-        for unknown in ["m7i.metal-24xl", "x9.large", "large"] {
-            assert_eq!(prices.hour(unknown, "us-east-1"), None);
-        }
-        assert_eq!(prices.hour("m7i.large", "mars-1"), None);
-    }
 }

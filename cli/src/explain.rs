@@ -8,6 +8,7 @@ use domain::ids::{InstanceId, JobId, Repository, RunnerName, SlotId};
 use domain::item::{Config, Item, Key, Limit, Meta};
 use domain::job::{Job, Rank, WaitingJob};
 use domain::pool::Pool;
+use domain::price::MicroUsd;
 use domain::slot::{Slot, SlotState};
 use domain::telling::reasons;
 use domain::view::PoolView;
@@ -91,7 +92,13 @@ pub async fn explain(table: &impl Store, job: &JobReference, now: Timestamp) -> 
     let waiting = view.waiting.get(&id);
     let sentences = match waiting {
         Some(waiting) => why_it_waits(&job, waiting, &view, configured, limit.as_ref(), now),
-        None => what_became(&job, machine.as_ref(), &parts, now),
+        None => {
+            let cost = match &machine {
+                Some(id) => cost(table, id).await?,
+                None => None,
+            };
+            what_became(&job, machine.as_ref(), cost, &parts, now)
+        }
     };
     let mut text = facts(&job, now);
     text += "\n";
@@ -222,8 +229,22 @@ fn on_its_way(slot: &Slot, view: &PoolView, pool: &Pool, now: Timestamp) -> Stri
     }
 }
 
+/// What the machine cost, once it is no more and if its price is known.
+async fn cost(table: &impl Store, id: &InstanceId) -> Result<Option<MicroUsd>, Failure> {
+    match table.get(&Key::Instance(id.clone())).await? {
+        Some(Item::Instance(instance)) => Ok(instance.cost_micro_usd),
+        _ => Ok(None),
+    }
+}
+
 /// What became of a job that waits no more.
-fn what_became(job: &Job, machine: Option<&InstanceId>, parts: &[Part], now: Timestamp) -> Vec<String> {
+fn what_became(
+    job: &Job,
+    machine: Option<&InstanceId>,
+    cost: Option<MicroUsd>,
+    parts: &[Part],
+    now: Timestamp,
+) -> Vec<String> {
     let on = match (&job.runner, machine) {
         (Some(_), Some(instance)) => format!("on {instance}"),
         (Some(runner), None) => {
@@ -245,6 +266,7 @@ fn what_became(job: &Job, machine: Option<&InstanceId>, parts: &[Part], now: Tim
             parts.iter().map(|part| format!("{:.1} s until {}", part.seconds, part.until)).collect();
         sentences.push(format!("It waited {}.", parts.join(", ")));
     }
+    sentences.extend(cost.map(|cost| format!("Its machine cost {cost}, at the list price on demand.")));
     sentences
 }
 

@@ -9,7 +9,8 @@ use aws_config::SdkConfig;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use domain::ids::{InstanceId, PoolName, Repository, Scope, StackName};
-use drover::cost::{By, PRICES, Prices, cost};
+use domain::price::{PRICES, Prices};
+use drover::cost::{By, cost};
 use drover::dashboard::Dashboard;
 use drover::dead_letters::{self, Which};
 use drover::doctor::{Patient, doctor};
@@ -381,7 +382,10 @@ async fn run(command: Command, json: bool) -> Result<Output, Failure> {
                 None => PRICES.to_owned(),
             };
             let region = aws.region().map(ToString::to_string).unwrap_or_default();
-            cost(&control::table(&aws)?, by, since, &Prices::parse(&text)?, &region, now).await
+            let prices = Prices::parse(&text).map_err(|error| {
+                Failure::Usage(format!("the prices are of another form: {error} -> make prices writes one"))
+            })?;
+            cost(&control::table(&aws)?, by, since, &prices, &region, now).await
         }
         Command::Dashboard { port } => {
             let table = control::table(&aws().await?)?;

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use domain::ids::{InstanceId, JobId};
-use domain::item::{Item, Key};
+use domain::item::{Instance, Item, Key};
 use domain::slot::SlotState;
 use domain::transaction::Transaction;
 use engine::ports::Store;
@@ -85,6 +85,14 @@ async fn a_machine_is_held_released_and_retired_and_its_job_is_killed_only_by_fo
     // What it wrote outlives it, for a while.
     says(&sandbox, &["logs", &busy], 0, &["runner"]).await;
     says(&sandbox, &["logs", "i-0123456789abcdef0"], 1, &["keeps one for an hour", "knows no machine"]).await;
+    // What the janitor kept of one that failed is there when EC2 has forgotten it.
+    let table = sandbox.table().await;
+    let Some(Item::Instance(known)) = table.get(&Key::Instance(InstanceId(busy.clone()))).await.unwrap() else {
+        panic!("{busy} is known")
+    };
+    let old = Instance { id: "i-0aaaaaaaaaaaaaaaa".into(), console: Some("a panic".to_owned()), revision: 0, ..known };
+    table.commit(&Transaction::new().put(old)).await.unwrap();
+    says(&sandbox, &["logs", "i-0aaaaaaaaaaaaaaaa"], 0, &["a panic"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -96,12 +104,12 @@ async fn what_machines_cost_is_added_up_by_what_they_worked_for() {
     sandbox.settle(&jobs, PATIENCE).await.unwrap();
     // A second for a dollar.
     std::fs::write(
-        sandbox.folder().join("prices.toml"),
-        "source = \"a test\"\nread = \"today\"\n[m7i]\neu-central-1 = 3600\n",
+        sandbox.folder().join("prices.json"),
+        r#"{"source": "a test", "read": "today", "families": {"m7i": {"eu-central-1": 3600}}}"#,
     )
     .unwrap();
     for by in ["pool", "repository", "workflow", "type"] {
-        let arguments = ["cost", "--by", by, "--since", "1h", "--prices", "prices.toml", "--json"];
+        let arguments = ["cost", "--by", by, "--since", "1h", "--prices", "prices.json", "--json"];
         let told: Value = serde_json::from_str(&drover(&sandbox, &arguments).await.text).unwrap();
         let rows = told["rows"].as_array().unwrap();
         let sum = |name: &str| rows.iter().filter_map(|row| row[name].as_f64()).sum::<f64>();
@@ -117,6 +125,11 @@ async fn what_machines_cost_is_added_up_by_what_they_worked_for() {
         assert!(what.iter().all(|what| what.starts_with(expected)), "{what:?}");
     }
     says(&sandbox, &["cost"], 0, &["at the list price on demand in eu-central-1"]).await;
+    // Once nothing is left of a machine, its job tells what it cost.
+    let job = jobs[0].0.to_string();
+    let machine = json(&sandbox, &["explain", &job]).await["instance"].as_str().unwrap().to_owned();
+    sandbox.closed(&machine.as_str().into()).await.unwrap();
+    says(&sandbox, &["explain", &job], 0, &["Its machine cost 0.0", "USD, at the list price on demand"]).await;
     says(&sandbox, &["cost", "--prices", "ci.yml"], 2, &["ci.yml"]).await;
 }
 

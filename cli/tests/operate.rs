@@ -137,6 +137,7 @@ async fn the_page_about_operating_is_what_happens() {
     let job = sandbox.queue_job(repository, &labels, Duration::from_millis(500));
     let machine = sandbox.running(job, PATIENCE).await.unwrap();
     sandbox.settle(&[job], PATIENCE).await.unwrap();
+    sandbox.closed(&machine).await.unwrap();
     let table = sandbox.table().await;
     // The first sweeps may have found no pools yet.
     sandbox.sweep().await.unwrap();

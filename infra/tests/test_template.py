@@ -279,7 +279,7 @@ class Contract(Template):
 
     def test_every_alarm_tells_somebody(self):
         alarms = [name for name, it in self.resources.items() if it["Type"] == "AWS::CloudWatch::Alarm"]
-        self.assertEqual(len(alarms), 11)
+        self.assertEqual(len(alarms), 12)
         for alarm in alarms:
             self.assertEqual(self.properties[alarm]["AlarmActions"], [{"Ref": "AlarmTopic"}])
             self.assertTrue(self.properties[alarm]["AlarmDescription"])

@@ -83,6 +83,7 @@ const CONTROL_PLANE: &[&str] = &[
     "RunInstances",
     "DescribeInstances",
     "TerminateInstances",
+    "GetConsoleOutput",
     "SendMessage",
     "GetSecretValue",
 ];

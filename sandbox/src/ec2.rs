@@ -278,9 +278,10 @@ fn describe_images(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String,
     let found = ec2.describe_images(&list(form, "ImageId"), now)?;
     let item = |it: &Image| {
         format!(
-            "<item><imageId>{}</imageId><imageState>available</imageState><creationDate>{:.3}</creationDate></item>",
+            "<item><imageId>{}</imageId><imageState>available</imageState><creationDate>{:.3}</creationDate>{}</item>",
             escaped(&it.id),
-            it.created_at
+            it.created_at,
+            tags_xml(&it.tags)
         )
     };
     Ok(format!("<imagesSet>{}</imagesSet>", found.iter().map(item).collect::<String>()))

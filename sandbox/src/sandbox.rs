@@ -6,11 +6,12 @@ use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use domain::event::Stream;
 use domain::ids::{Owner, PoolName, Repository};
+use domain::item::{Instance, Item, Key, Standing};
 use engine::ports::{Clock, Store};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use platform::clock::SystemClock;
 use platform::environment::optional;
 use platform::table::Table;
@@ -234,6 +235,10 @@ impl Sandbox {
         for name in &options.launch_templates {
             ec2.create_launch_template(name, data.clone(), stack_tag.clone(), now)?;
         }
+        // As `make build-image` does.
+        let released_at = now - SignedDuration::from_hours(3 * 24);
+        let about = [("drover:runner", "2.338.0".to_owned()), ("drover:runner-released", format!("{released_at:.0}"))];
+        ec2.tag_image(&data.image, about.map(|(key, value)| (key.to_owned(), value)).into());
         let mut github = GitHub::new(options.github.clone(), app_at(now), options.seed);
         for repository in &options.repositories {
             let login = repository.owner.as_str();
@@ -584,6 +589,23 @@ impl Sandbox {
             host.and_then(|host| state.ec2.instance(&host)?.end) == Some(ec2::EndCause::Ec2)
         };
         self.world.look(|state| state.github.killed().filter(|job| !taken(state, job)).map(|job| job.id).collect())
+    }
+
+    /// Sweeps until nothing is left of a machine that is over, and gives what is known of it.
+    ///
+    /// # Errors
+    /// When that takes too many sweeps, or the table cannot be read.
+    pub async fn closed(&self, machine: &ec2::InstanceId) -> anyhow::Result<Instance> {
+        let (table, key) = (self.table().await, Key::Instance(machine.as_str().into()));
+        for _ in 0..100 {
+            if let Some(Item::Instance(known)) = table.get(&key).await?
+                && matches!(known.standing, Standing::Closed { .. })
+            {
+                return Ok(known);
+            }
+            self.sweep().await?;
+        }
+        bail!("{machine} is not closed after a hundred sweeps")
     }
 
     /// The scaler consumes what is on the queue, once.

@@ -20,7 +20,11 @@ type Shapes = BTreeMap<String, (String, Vec<String>)>;
 
 fn listed() -> Shapes {
     let shape = |dimensions: &[&str]| dimensions.iter().map(|name| (*name).to_owned()).collect();
-    ALL.iter().map(|it| (it.name.to_owned(), (format!("{:?}", it.unit), shape(it.dimensions)))).collect()
+    ALL.iter()
+        .map(|it| {
+            (it.name.to_owned(), (it.unit.map_or(String::new(), |unit| format!("{unit:?}")), shape(it.dimensions)))
+        })
+        .collect()
 }
 
 fn text(value: &Value) -> String {

@@ -113,6 +113,19 @@ impl Compute for Universe {
         };
         self.steps.around(|| format!("TerminateInstances {instance}"), end).await
     }
+
+    async fn console(&self, instance: &InstanceId) -> Result<Option<String>, ComputeError> {
+        let look = || {
+            let mut state = self.state();
+            let now = state.now;
+            match state.ec2.console_output(&instance.as_str().into(), now) {
+                Ok(written) => Ok(Some(written.to_owned())),
+                Err(error) if error.code() == Some(Code::InvalidInstanceIdNotFound) => Ok(None),
+                Err(error) => Err(ComputeError::away(error.to_string())),
+            }
+        };
+        self.steps.around(|| format!("GetConsoleOutput {instance}"), look).await
+    }
 }
 
 /// How the table fails one call.

@@ -8,6 +8,7 @@ use domain::ids::{BatchTag, DeliveryId, Epoch, JobId, RunId, RunnerId, StackName
 use domain::item::{Config, FORMAT, Item, Meta};
 use domain::notice::{Action, InstanceChange, JobNotice, Message, Notice, RunnerNotice, VERSION};
 use domain::pool::{LaunchTemplate, Pool, Timings};
+use domain::price::Rates;
 use domain::transaction::Transaction;
 use engine::context::Context;
 use engine::memory::MemoryStore;
@@ -40,6 +41,7 @@ pub struct Universe {
     /// What happens at every port call.
     pub steps: Step,
     stack: StackName,
+    rates: Rates,
 }
 
 #[derive(Debug)]
@@ -154,6 +156,7 @@ impl Universe {
             store: Checked::new(MemoryStore::default()),
             steps: Step::default(),
             stack: "sim".parse().expect("a stack's name"),
+            rates: Rates::known("eu-central-1".to_owned()),
         };
         let pools = pools
             .into_iter()
@@ -259,6 +262,7 @@ impl Universe {
             ports: Ports { store: self, compute: self, github: self, queue: self, clock: self },
             stack: &self.stack,
             runner_role: ROLE,
+            rates: &self.rates,
             request: &request,
             deadline: now + INVOCATION,
         };

@@ -5,6 +5,7 @@ mod story;
 
 use std::collections::BTreeMap;
 
+use domain::item::Item;
 use domain::pool::Pool;
 use engine::sweep::{Mode, Report, sweep};
 use jiff::SignedDuration;
@@ -218,6 +219,7 @@ fn a_runner_that_lost_its_connection_for_good_is_no_warm_machine() {
     let (machine, runner) = idle_runner(&universe);
     universe.run(MINUTE * 3);
     assert_eq!(ended(&universe, &machine), None, "it is what the pool keeps warm");
+    universe.ec2(|ec2, _| ec2.print(&machine, &format!("{}the disk is full\n", "a line\n".repeat(10_000))));
     universe.github(|github, now| github.disconnect(runner, now));
     universe.run(MINUTE * 6);
     assert_eq!(ended(&universe, &machine), None, "it might come back");
@@ -226,6 +228,30 @@ fn a_runner_that_lost_its_connection_for_good_is_no_warm_machine() {
     assert!(!is_registered(&universe, runner));
     assert_eq!(universe.ec2(|ec2, _| ec2.alive().count()), 1, "another one is kept warm");
     nothing_more(&universe);
+    // What it wrote and what it cost are known when EC2 has long forgotten it.
+    let items = universe.store.items();
+    let of_machine = |item: &Item| matches!(item, Item::Instance(it) if it.id.as_str() == machine.as_str());
+    let Some(Item::Instance(closed)) = items.into_iter().find(of_machine) else { panic!("it is known") };
+    let console = closed.console.expect("it ended otherwise than it should");
+    assert!(console.len() <= 16 * 1024 && console.ends_with("the disk is full\n"), "{console}");
+    assert!(
+        closed.cost_micro_usd.is_some_and(|cost| (20_000..60_000).contains(&cost.0)),
+        "{:?}",
+        closed.cost_micro_usd
+    );
+}
+
+#[test]
+fn warm_machines_that_never_came_up_cost_the_job_that_finds_them_minutes_each_and_not_a_boot_each() {
+    let universe = universe(76, |pool| Pool { warm: 3, ..pool });
+    universe.ec2(|ec2, _| ec2.faults.boot_failures = 1.0);
+    universe.run(MINUTE * 15);
+    universe.ec2(|ec2, _| ec2.faults.boot_failures = 0.0);
+    assert_eq!(universe.ec2(|ec2, _| ec2.alive().count()), 3, "nothing told that they are dead");
+    let job = universe.queue_job(&["linux"], MINUTE);
+    universe.run(MINUTE * 12);
+    let done = universe.github(|github, _| github.job(github::JobId(job.0)).is_some_and(github::Job::served_once));
+    assert!(done, "three dead machines may cost it three minutes each");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use domain::item::{Circuit, Config, Item, Key};
 use domain::pool::{LaunchTemplate, Pool, Tuple};
 use domain::view::PoolView;
 use engine::ports::Store;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use platform::survey::TemplateFacts;
 use platform::table::Table;
 
@@ -103,9 +103,12 @@ async fn image(group: &mut Group, patient: &Patient<'_>, facts: &[(String, Templ
                 continue;
             }
         };
-        let runner = found.runner.map(|runner| format!(" with runner {runner}")).unwrap_or_default();
-        let old = found.created_at.map(|at| patient.now.duration_since(at)).unwrap_or_default();
-        let called = format!("{id}{runner}, {} old", age(old));
+        let since = |at: Option<Timestamp>| at.map(|at| patient.now.duration_since(at));
+        let (made, released) = (since(found.created_at).unwrap_or_default(), since(found.runner_released_at));
+        let published = released.map(|old| format!(", published {} ago", age(old))).unwrap_or_default();
+        let runner = found.runner.map(|runner| format!(", with runner {runner}{published}")).unwrap_or_default();
+        let old = made.max(released.unwrap_or_default());
+        let called = format!("{id}, {} old{runner}", age(made));
         if !found.available {
             wrong.push(format!("{called}, is not available"));
             level = Level::Fail;

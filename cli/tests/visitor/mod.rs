@@ -102,6 +102,38 @@ impl Visitor {
         }
     }
 
+    /// Waits until the page says something. A browser's renews itself; a reader asks again.
+    pub(crate) async fn wait_for(&mut self, part: &str) -> String {
+        for _ in 0..600 {
+            let text = self.text().await;
+            if text.contains(part) {
+                return text;
+            }
+            let again = match self {
+                Visitor::Browser { .. } => None,
+                Visitor::Reader { url, .. } => url.clone(),
+            };
+            if let Some(url) = again {
+                self.open(url.as_str()).await;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("the page never said {part:?}: {}", self.text().await);
+    }
+
+    /// What a script finds in the page; None without a browser.
+    pub(crate) async fn script(&self, script: &str) -> Option<Value> {
+        let Visitor::Browser { http, session, .. } = self else { return None };
+        Some(tell(http, session, "execute/sync", json!({ "script": script, "args": [] })).await)
+    }
+
+    /// Looks at the page on another screen, in the words of Chromium's DevTools protocol.
+    pub(crate) async fn emulate(&self, command: &str, parameters: Value) {
+        if let Visitor::Browser { http, session, .. } = self {
+            tell(http, session, "goog/cdp/execute", json!({ "cmd": command, "params": parameters })).await;
+        }
+    }
+
     /// Closes the browser.
     pub(crate) async fn leave(self) {
         match self {

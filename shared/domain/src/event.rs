@@ -324,6 +324,7 @@ pub fn lifecycle(item: &Item) -> Option<Value> {
             "repository",
             "instance_type",
             "market",
+            "cost_micro_usd",
         ],
         Item::Meta(_)
         | Item::Waiting(_)

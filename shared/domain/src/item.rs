@@ -18,6 +18,7 @@ use crate::ids::{
 };
 use crate::job::{Job, WaitingJob};
 use crate::pool::{Market, Pool, Tuple};
+use crate::price::MicroUsd;
 use crate::rerun::Rerun;
 use crate::slot::Slot;
 use crate::telling::CheckRun;
@@ -347,6 +348,12 @@ pub struct Instance {
     /// How it is paid; None likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub market: Option<Market>,
+    /// What it cost, at the list price on demand; None before its end, and where the price is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_micro_usd: Option<MicroUsd>,
+    /// The end of what it wrote to its console, if it ended otherwise than it should: EC2 forgets that within the hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console: Option<String>,
     /// When DynamoDB may drop it, in epoch seconds; only once nothing will be done with it any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<i64>,
@@ -414,6 +421,8 @@ impl Instance {
             launched_at,
             instance_type: tuple.map(|tuple| tuple.instance_type.clone()),
             market: tuple.map(|tuple| tuple.market),
+            cost_micro_usd: None,
+            console: None,
             expires_at: None,
             revision: 0,
         }
@@ -433,6 +442,8 @@ impl Instance {
             launched_at: seen.launched_at,
             instance_type: None,
             market: None,
+            cost_micro_usd: None,
+            console: None,
             expires_at: None,
             revision: 0,
         };

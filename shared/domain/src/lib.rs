@@ -19,6 +19,7 @@ pub mod launch;
 pub mod mutant;
 pub mod notice;
 pub mod pool;
+pub mod price;
 pub mod rerun;
 pub mod slot;
 pub mod sweep;

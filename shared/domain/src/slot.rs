@@ -186,6 +186,24 @@ pub enum Ended {
     NeverLaunched,
 }
 
+impl Ended {
+    /// Whether something went wrong with its machine or on it: somebody may want to know what it wrote.
+    pub fn is_untoward(self) -> bool {
+        match self {
+            Ended::JobDone | Ended::NeverLaunched => false,
+            Ended::InstanceLost => true,
+            Ended::Stopped(why) => match why {
+                StopReason::BootFailure
+                | StopReason::RunnerEnded
+                | StopReason::Disconnected
+                | StopReason::Halted
+                | StopReason::MaxLife => true,
+                StopReason::Surplus | StopReason::Interrupted | StopReason::Recycled | StopReason::Operator => false,
+            },
+        }
+    }
+}
+
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

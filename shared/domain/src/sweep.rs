@@ -225,8 +225,14 @@ fn judge_open(subject: &Subject<'_>, slot: &Slot, halted: bool, now: Timestamp) 
         }
         RunnerState::Offline(_) if matches!(slot.state, SlotState::Configured { .. }) => {
             let waited = now.duration_since(runner.configured_at);
-            let patience =
-                if mutant::is(Mutant::ZeroGrace) { SignedDuration::ZERO } else { timings.boot_grace.duration() };
+            let boot_grace = timings.boot_grace.duration();
+            // One that had the time to boot before it was left its registration has but to connect.
+            let is_up = subject.age - waited >= boot_grace;
+            let patience = match is_up {
+                _ if mutant::is(Mutant::ZeroGrace) => SignedDuration::ZERO,
+                true => boot_grace / 4,
+                false => boot_grace,
+            };
             if waited >= patience && !slot.is_seen_busy(now) {
                 stopped_or(slot, StopReason::BootFailure)
             } else {

@@ -4,6 +4,7 @@ use domain::event::Cause;
 use domain::ids::StackName;
 use domain::mutant::{self, Mutant};
 use domain::pool::Pool;
+use domain::price::Rates;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::ports::Ports;
@@ -21,6 +22,8 @@ pub struct Context<'a> {
     pub stack: &'a StackName,
     /// Unique id of the runner machines' role: the first half of their boot keys.
     pub runner_role: &'a str,
+    /// What machines cost here.
+    pub rates: &'a Rates,
     /// The invocation's id, which its log lines and events carry.
     pub request: &'a str,
     /// When the invocation ends, whether it is ready or not.

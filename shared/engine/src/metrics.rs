@@ -9,6 +9,7 @@
 use domain::item::{Circuit, Item};
 use domain::job::{Job, Rank};
 use domain::pool::{Pool, Unrouted};
+use domain::price::MicroUsd;
 use domain::slot::{Ended, Slot};
 use domain::transaction::Transaction;
 use domain::view::PoolView;
@@ -20,8 +21,8 @@ use metrics::{Label, Unit, counter, histogram};
 pub struct Metric {
     /// Its name in CloudWatch.
     pub name: &'static str,
-    /// What it counts.
-    pub unit: Unit,
+    /// What it counts; None for what CloudWatch has no unit for.
+    pub unit: Option<Unit>,
     /// What it is told apart by.
     pub dimensions: &'static [&'static str],
     kind: Kind,
@@ -37,11 +38,11 @@ enum Kind {
 
 impl Metric {
     const fn sum(name: &'static str, dimensions: &'static [&'static str]) -> Self {
-        Self { name, unit: Unit::Count, dimensions, kind: Kind::Sum }
+        Self { name, unit: Some(Unit::Count), dimensions, kind: Kind::Sum }
     }
 
     const fn each(name: &'static str, unit: Unit, dimensions: &'static [&'static str]) -> Self {
-        Self { name, unit, dimensions, kind: Kind::Each }
+        Self { name, unit: Some(unit), dimensions, kind: Kind::Each }
     }
 
     /// Takes the figure; `values` are its dimensions', in their order. Does nothing where nobody listens.
@@ -62,7 +63,7 @@ impl Metric {
 }
 
 /// All figures, in the order of `docs/metrics.md`.
-pub const ALL: [&Metric; 27] = [
+pub const ALL: [&Metric; 29] = [
     &QUEUE_TIME,
     &WEBHOOK_TIME,
     &DECIDE_TIME,
@@ -76,6 +77,7 @@ pub const ALL: [&Metric; 27] = [
     &LAUNCHES_REFUSED,
     &RUNNERS_UNUSED,
     &MACHINE_TIME,
+    &JOB_COST,
     &DEMAND,
     &SUPPLY,
     &LIVE,
@@ -86,6 +88,7 @@ pub const ALL: [&Metric; 27] = [
     &OPEN_CIRCUITS,
     &GITHUB_BUDGET,
     &IMAGE_AGE,
+    &RUNNER_AGE,
     &REAPED,
     &SWEEP_FAILURES,
     &DELIVERIES_REDELIVERED,
@@ -105,6 +108,8 @@ const LAUNCHES: Metric = Metric::sum("Launches", &["Pool", "Result"]);
 const LAUNCHES_REFUSED: Metric = Metric::sum("LaunchesRefused", &[]);
 const RUNNERS_UNUSED: Metric = Metric::sum("RunnersUnused", &["Pool"]);
 const MACHINE_TIME: Metric = Metric::each("MachineTime", Unit::Seconds, &["Pool"]);
+/// USD, for which CloudWatch has no unit.
+const JOB_COST: Metric = Metric { name: "JobCost", unit: None, dimensions: &["Pool"], kind: Kind::Each };
 const DEMAND: Metric = Metric::each("Demand", Unit::Count, &["Pool"]);
 const SUPPLY: Metric = Metric::each("Supply", Unit::Count, &["Pool"]);
 const LIVE: Metric = Metric::each("Live", Unit::Count, &["Pool"]);
@@ -117,6 +122,8 @@ const OPEN_CIRCUITS: Metric = Metric::each("OpenCircuits", Unit::Count, &[]);
 pub const GITHUB_BUDGET: Metric = Metric::each("GitHubBudget", Unit::Percent, &["Owner"]);
 /// Taken by the janitor: of the oldest image that a pool launches.
 pub const IMAGE_AGE: Metric = Metric::each("ImageAge", Unit::Seconds, &[]);
+/// Taken by the janitor: of the oldest runner in such an image, since GitHub published it.
+pub const RUNNER_AGE: Metric = Metric::each("RunnerAge", Unit::Seconds, &[]);
 const REAPED: Metric = Metric::sum("Reaped", &["Reason"]);
 const SWEEP_FAILURES: Metric = Metric::sum("SweepFailures", &[]);
 const DELIVERIES_REDELIVERED: Metric = Metric::sum("DeliveriesRedelivered", &[]);
@@ -175,12 +182,16 @@ pub(crate) fn launch_refused(pool: &Pool, code: &str) {
     LAUNCHES_REFUSED.take(1.0, &[]);
 }
 
-/// Nothing is left of a slot.
-pub(crate) fn slot_closed(slot: &Slot, now: Timestamp) {
+/// Nothing is left of a slot, whose machine cost so much.
+pub(crate) fn slot_closed(slot: &Slot, cost: Option<MicroUsd>, now: Timestamp) {
     let Some(machine) = slot.machine() else { return };
     MACHINE_TIME.took(machine.launched_at, slot.gone_at.unwrap_or(now), slot.pool.as_str());
-    if slot.ended() != Ended::JobDone {
-        RUNNERS_UNUSED.take(1.0, &[slot.pool.as_str()]);
+    match (slot.ended(), cost) {
+        (Ended::JobDone, Some(cost)) => JOB_COST.take(cost.usd(), &[slot.pool.as_str()]),
+        (Ended::JobDone, None) => {}
+        (Ended::Stopped(_) | Ended::InstanceLost | Ended::NeverLaunched, _) => {
+            RUNNERS_UNUSED.take(1.0, &[slot.pool.as_str()]);
+        }
     }
 }
 

@@ -93,6 +93,10 @@ pub trait Compute: Send + Sync {
 
     /// TerminateInstances of one. "Not found" is not an error: so soon after a launch it does not even mean gone.
     async fn terminate(&self, instance: &InstanceId) -> Result<Terminated, ComputeError>;
+
+    /// What an instance wrote to its console, as far as EC2 has it; None if EC2 knows no such instance (any more). EC2 keeps
+    /// it for an hour after the end ("Instance console output" in EC2's user guide).
+    async fn console(&self, instance: &InstanceId) -> Result<Option<String>, ComputeError>;
 }
 
 /// One call of RunInstances.

@@ -31,6 +31,9 @@ use crate::settle::{Lease, SettleError, read, settle};
 /// Slots written at once: slot, its instance and the event stay below DynamoDB's hundred.
 const SLOTS_A_WRITE: usize = 45;
 
+/// So much of a console's end is kept, in bytes: a few hundred lines, in an item that stays small.
+const CONSOLE_KEPT: usize = 16 * 1024;
+
 /// Reaps under way at a time.
 const REAPS_AT_A_TIME: usize = 8;
 
@@ -382,20 +385,44 @@ async fn close(context: &Context<'_>, pool: &Pool, slots: &[Slot]) -> Result<BTr
         slots.iter().filter_map(|slot| Some(Key::Instance(slot.machine()?.instance.clone()))).collect();
     let mut writes = Transaction::new();
     let mut repositories = BTreeSet::new();
+    let mut costs = BTreeMap::new();
     for item in context.ports.store.get_many(&keys).await? {
         let Item::Instance(instance) = item else { continue };
         repositories.extend(instance.repository.clone());
         let slot = slots.iter().find(|slot| slot.machine().is_some_and(|machine| machine.instance == instance.id));
         if let Some(slot) = slot {
-            writes = writes.put(instance.closed(slot.ended(), now));
+            let lived = slot.gone_at.unwrap_or(now).duration_since(instance.launched_at);
+            let cost = instance.instance_type.as_ref().and_then(|it| context.rates.cost(it, lived));
+            costs.extend(cost.map(|cost| (slot.id, cost)));
+            let console = if slot.ended().is_untoward() { last_words(context, &instance.id).await } else { None };
+            let closed = instance.closed(slot.ended(), now);
+            writes = writes.put(Instance { cost_micro_usd: cost, console, ..closed });
         }
     }
     let what = What::Closed { slots: slots.iter().map(|slot| slot.id).collect() };
     let writes = slots.iter().cloned().fold(writes, Transaction::delete);
     if write_quietly(context, writes.told(Stream::Pool(pool.name.clone()), context.cause(), what, now)).await? {
-        slots.iter().for_each(|slot| metrics::slot_closed(slot, now));
+        slots.iter().for_each(|slot| metrics::slot_closed(slot, costs.get(&slot.id).copied(), now));
     }
     Ok(repositories)
+}
+
+/// The end of what a machine wrote to its console. Worth a try, no more: the slot is closed without it, too.
+async fn last_words(context: &Context<'_>, id: &InstanceId) -> Option<String> {
+    if context.short_of_time() {
+        return None;
+    }
+    match context.ports.compute.console(id).await {
+        Ok(console) => {
+            let console = console.filter(|console| !console.is_empty())?;
+            let from = console.ceil_char_boundary(console.len().saturating_sub(CONSOLE_KEPT));
+            Some(console[from..].to_owned())
+        }
+        Err(error) => {
+            tracing::warn!(instance.id = %id, "what instance {id} wrote to its console is lost: {error}");
+            None
+        }
+    }
 }
 
 async fn reap_all(

@@ -2,6 +2,7 @@
 
 use aws_config::SdkConfig;
 use domain::ids::StackName;
+use domain::price::Rates;
 use engine::context::Context;
 use engine::ports::Ports;
 use jiff::Timestamp;
@@ -24,6 +25,7 @@ pub struct ControlPlane {
     queue: Queue,
     stack: StackName,
     runner_role: String,
+    rates: Rates,
 }
 
 impl ControlPlane {
@@ -40,6 +42,7 @@ impl ControlPlane {
             queue: Queue::new(aws, required("DROVER_QUEUE_URL")?),
             stack,
             runner_role: required("DROVER_RUNNER_ROLE_ID")?,
+            rates: Rates::known(aws.region().map(ToString::to_string).unwrap_or_default()),
         })
     }
 
@@ -66,6 +69,7 @@ impl ControlPlane {
             },
             stack: &self.stack,
             runner_role: &self.runner_role,
+            rates: &self.rates,
             request,
             deadline: Timestamp::from_millisecond(deadline_ms.try_into()?)?,
         })

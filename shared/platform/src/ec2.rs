@@ -49,15 +49,20 @@ impl Ec2 {
         Self { client: Client::new(aws), stack }
     }
 
-    /// When the image was made that the template launches; None if EC2 does not say.
+    /// When the image was made that the template launches, and when GitHub published the runner in it; None for what EC2 does
+    /// not say.
     ///
     /// # Errors
     /// When EC2 does not answer.
-    pub async fn image_made_at(&self, template: &LaunchTemplate) -> Result<Option<Timestamp>, ComputeError> {
+    pub async fn image_dates(
+        &self,
+        template: &LaunchTemplate,
+    ) -> Result<(Option<Timestamp>, Option<Timestamp>), ComputeError> {
         let found = image::template(&self.client, template).await.map_err(failed)?;
-        let Some(id) = found.and_then(|data| data.image_id) else { return Ok(None) };
+        let Some(id) = found.and_then(|data| data.image_id) else { return Ok((None, None)) };
         let found = image::image(&self.client, &id).await.map_err(failed)?;
-        Ok(found.as_ref().and_then(image::made_at))
+        let found = found.as_ref();
+        Ok((found.and_then(image::made_at), found.and_then(image::runner_released_at)))
     }
 
     fn tags(&self, tag: &BatchTag) -> Vec<Tag> {
@@ -117,21 +122,6 @@ impl Ec2 {
     pub async fn release(&self, id: &InstanceId) -> Result<(), ComputeError> {
         let tag = Tag::builder().key(HOLD).build();
         self.client.delete_tags().resources(id.as_str()).tags(tag).send().await.map(drop).map_err(failed)
-    }
-
-    /// What an instance wrote to its console, as far as EC2 has it; None if EC2 knows no such instance (any more).
-    ///
-    /// # Errors
-    /// When EC2 cannot be asked.
-    pub async fn console(&self, id: &InstanceId) -> Result<Option<String>, ComputeError> {
-        match self.client.get_console_output().instance_id(id.as_str()).latest(true).send().await {
-            Ok(answer) => {
-                let bytes = answer.output.and_then(|text| aws_smithy_types::base64::decode(text).ok());
-                Ok(Some(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()))
-            }
-            Err(error) if error.code() == Some("InvalidInstanceID.NotFound") => Ok(None),
-            Err(error) => Err(failed(error)),
-        }
     }
 
     /// Pins a launch template: finds it by name or id and, unless a version is given, takes its default one.
@@ -266,6 +256,17 @@ impl Compute for Ec2 {
         match self.client.terminate_instances().instance_ids(instance.as_str()).send().await {
             Ok(_) => Ok(Terminated::Ending),
             Err(error) if error.code() == Some("InvalidInstanceID.NotFound") => Ok(Terminated::NotFound),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    async fn console(&self, id: &InstanceId) -> Result<Option<String>, ComputeError> {
+        match self.client.get_console_output().instance_id(id.as_str()).latest(true).send().await {
+            Ok(answer) => {
+                let bytes = answer.output.and_then(|text| aws_smithy_types::base64::decode(text).ok());
+                Ok(Some(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()))
+            }
+            Err(error) if error.code() == Some("InvalidInstanceID.NotFound") => Ok(None),
             Err(error) => Err(failed(error)),
         }
     }

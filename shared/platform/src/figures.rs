@@ -8,7 +8,7 @@ use anyhow::anyhow;
 use domain::ids::StackName;
 use domain::item::{Item, Key};
 use domain::pool::LaunchTemplate;
-use engine::metrics::{ALL, IMAGE_AGE};
+use engine::metrics::{ALL, IMAGE_AGE, RUNNER_AGE};
 use engine::ports::Store;
 use jiff::{SignedDuration, Timestamp};
 use metrics_cloudwatch_embedded::{Builder, Collector};
@@ -45,30 +45,38 @@ impl<'a> Figures<'a> {
         let collector = built.map_err(|error| anyhow!("figures cannot be collected: {error}"))?;
         for metric in ALL {
             // Whatever a name is described as, its unit is kept.
-            metrics::describe_histogram!(metric.name, metric.unit, "");
+            if let Some(unit) = metric.unit {
+                metrics::describe_histogram!(metric.name, unit, "");
+            }
         }
         Ok(Self { collector, table, ec2, github, images_at: Mutex::default() })
     }
 
-    /// Takes the age of the oldest image that the pools launch, once an hour.
+    /// Takes the ages of the oldest image that the pools launch and of the oldest runner in one, once an hour.
     pub async fn look_at_images(&self, now: Timestamp) {
         let last = *self.images_at.lock().expect("nobody panics while holding it");
         if last.is_some_and(|at| now.duration_since(at) < IMAGES_EVERY) {
             return;
         }
         let Ok(Some(Item::Config(config))) = self.table.get(&Key::Config).await else { return };
-        let mut oldest = None;
+        let (mut oldest, mut oldest_runner) = (None, None);
         let used = config.pools.iter().map(|pool| &pool.launch_template);
         let used: BTreeMap<(&str, u64), &LaunchTemplate> = used.map(|it| ((it.id.as_str(), it.version), it)).collect();
         for template in used.into_values() {
-            match self.ec2.image_made_at(template).await {
-                Ok(made_at) => oldest = [oldest, made_at].into_iter().flatten().min(),
+            match self.ec2.image_dates(template).await {
+                Ok((made_at, released_at)) => {
+                    oldest = [oldest, made_at].into_iter().flatten().min();
+                    oldest_runner = [oldest_runner, released_at].into_iter().flatten().min();
+                }
                 Err(error) => tracing::warn!("the image of launch template {}: {error}", template.name),
             }
         }
         if let Some(made_at) = oldest {
             *self.images_at.lock().expect("nobody panics while holding it") = Some(now);
             IMAGE_AGE.take(now.duration_since(made_at).max(SignedDuration::ZERO).as_secs_f64(), &[]);
+        }
+        if let Some(released_at) = oldest_runner {
+            RUNNER_AGE.take(now.duration_since(released_at).max(SignedDuration::ZERO).as_secs_f64(), &[]);
         }
     }
 

@@ -27,6 +27,17 @@ pub(crate) async fn image(ec2: &Client, id: &str) -> Result<Option<Image>, SdkEr
     }
 }
 
+/// What `make build-image` says of an image in that tag.
+pub(crate) fn tagged<'a>(image: &'a Image, key: &str) -> Option<&'a str> {
+    let tags = image.tags.as_deref().unwrap_or_default();
+    tags.iter().find(|tag| tag.key.as_deref() == Some(key)).and_then(|tag| tag.value.as_deref())
+}
+
+/// When GitHub published the runner in it, if the image says so.
+pub(crate) fn runner_released_at(image: &Image) -> Option<Timestamp> {
+    tagged(image, "drover:runner-released")?.parse().ok()
+}
+
 /// When an image was made, if EC2 says so in a form that we know.
 pub(crate) fn made_at(image: &Image) -> Option<Timestamp> {
     image.creation_date.as_deref().and_then(|date| date.parse().ok())

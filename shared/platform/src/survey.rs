@@ -85,6 +85,8 @@ pub struct ImageFacts {
     pub created_at: Option<Timestamp>,
     /// The runner in it, as `make build-image` tags it.
     pub runner: Option<String>,
+    /// When GitHub published that runner, likewise.
+    pub runner_released_at: Option<Timestamp>,
 }
 
 /// A subnet.
@@ -168,10 +170,8 @@ impl Survey {
         Ok(found.map(|image| ImageFacts {
             available: image.state == Some(ImageState::Available),
             created_at: image::made_at(&image),
-            runner: image.tags.unwrap_or_default().into_iter().find_map(|tag| match tag.key.as_deref() {
-                Some("drover:runner") => tag.value,
-                _ => None,
-            }),
+            runner: image::tagged(&image, "drover:runner").map(ToOwned::to_owned),
+            runner_released_at: image::runner_released_at(&image),
         }))
     }
 

@@ -28,6 +28,7 @@ pub const EFFECTS: &[&str] = &[
     "RunInstances",
     "TerminateInstances",
     "DescribeInstances",
+    "GetConsoleOutput",
     "generate-jitconfig",
     "list runners",
     "DELETE runner",
@@ -64,7 +65,7 @@ pub fn effect_of(call: &str) -> usize {
 pub(super) fn takes(effect: usize) -> (i64, i64) {
     match EFFECTS[effect] {
         "RunInstances" => (400, 3000),
-        "TerminateInstances" | "DescribeInstances" => (100, 700),
+        "TerminateInstances" | "DescribeInstances" | "GetConsoleOutput" => (100, 700),
         "generate-jitconfig" | "list runners" | "DELETE runner" | "GET job" | "GET jobs of run" | "GET runs"
         | "GET deliveries" | "redeliver" | "check run" | "rerun" | "other" => (100, 900),
         "nudge" => (5, 30),

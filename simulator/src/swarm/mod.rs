@@ -854,6 +854,13 @@ impl<'u> Swarm<'u> {
                     Fault::DescribeFails
                 })
             }
+            "GetConsoleOutput" => {
+                let operation = ec2::Operation::GetConsoleOutput;
+                self.dice.strikes(Fault::DescribeFails).then(|| {
+                    self.universe.ec2(|ec2, _| ec2.faults.errors.push_back((operation, ec2::Code::Unavailable)));
+                    Fault::DescribeFails
+                })
+            }
             "generate-jitconfig" => self.inject_github(github::Endpoint::GenerateJit),
             "list runners" => self.inject_github(github::Endpoint::ListRunners),
             "DELETE runner" => self.inject_github(github::Endpoint::DeleteRunner),

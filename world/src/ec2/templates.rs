@@ -56,7 +56,14 @@ impl Ec2 {
 
     /// Registers an image, unless it is there already.
     pub fn add_image(&mut self, id: &str, created_at: Timestamp) {
-        self.images.entry(id.to_owned()).or_insert(Image { id: id.to_owned(), created_at });
+        self.images.entry(id.to_owned()).or_insert(Image { id: id.to_owned(), created_at, tags: Tags::new() });
+    }
+
+    /// Tags an image, as whoever builds it does.
+    pub fn tag_image(&mut self, id: &str, tags: Tags) {
+        if let Some(image) = self.images.get_mut(id) {
+            image.tags.extend(tags);
+        }
     }
 
     /// Deregisters an image: nothing is launched from it any more.

@@ -51,6 +51,8 @@ pub struct Image {
     pub id: String,
     /// When it was made.
     pub created_at: Timestamp,
+    /// What it says of itself.
+    pub tags: Tags,
 }
 
 /// A named set of launch parameters.

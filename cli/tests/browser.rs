@@ -1,5 +1,5 @@
-//! From nothing to a job that is explained, as a new operator goes: init with a browser, doctor, pools apply, a job, explain;
-//! then the secrets through their lives.
+//! What an operator sees in a browser. From nothing to a job that is explained, as a new operator goes: init, doctor, pools
+//! apply, a job, explain; then the secrets through their lives; and the dashboard.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -13,7 +13,7 @@ use sandbox::github::AppKey;
 use sandbox::hurry::one_pool;
 use sandbox::sandbox::{APP_SECRET, Options, Sandbox, WEBHOOK_SECRET};
 use sandbox::state::State;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Child;
 use world::github::{Answer, HookConfig};
@@ -193,4 +193,36 @@ async fn a_secret_is_judged_before_it_is_stored_and_a_rotation_loses_no_delivery
     sandbox.world.act(|state, _| state.github.faults.down = true);
     let away = sandbox.drover(&["secrets", "rotate", "webhook"]).await.unwrap();
     assert_eq!((away.status.code(), secret(&sandbox, WEBHOOK_SECRET).0), (Some(3), second), "GitHub first, then ours");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_sees_what_happens_without_being_told_to_look_on_a_phone_and_in_the_dark_too() {
+    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+    sandbox.apply(&one_pool("")).await.unwrap();
+    let mut dashboard = sandbox.follow(&["dashboard", "--port", "0"]).unwrap();
+    let told = dashboard.line().await.unwrap();
+    let url = told.split_whitespace().next().unwrap();
+    let mut visitor = Visitor::start().await;
+    visitor.open(url).await;
+    assert!(visitor.wait_for("Waiting jobs (0)").await.contains("Machines (0)"));
+    let job = sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_millis(300));
+    sandbox.settle(&[job], Duration::from_secs(60)).await.unwrap();
+    visitor.wait_for("EC2 launched i-").await;
+
+    // Nothing is wider than a phone, and the dark is dark.
+    let phone = json!({ "width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": true });
+    visitor.emulate("Emulation.setDeviceMetricsOverride", phone).await;
+    if let Some(beyond) = visitor.script("return document.documentElement.scrollWidth - innerWidth").await {
+        assert!(beyond.as_i64().unwrap() <= 0, "{beyond} pixels are beyond a phone's edge");
+    }
+    let ink = "return getComputedStyle(document.body).color.match(/\\d+/g).slice(0, 3).map(Number)";
+    for (scheme, is_dark) in [("light", false), ("dark", true)] {
+        let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        visitor.emulate("Emulation.setEmulatedMedia", media).await;
+        if let Some(colour) = visitor.script(ink).await {
+            let sum: i64 = colour.as_array().unwrap().iter().filter_map(Value::as_i64).sum();
+            assert_eq!(sum > 3 * 128, is_dark, "{scheme}: written in {colour}");
+        }
+    }
+    visitor.leave().await;
 }
