@@ -5,7 +5,7 @@ use std::path::Path;
 use domain::ids::Repository;
 use domain::pool::{Pool, Unrouted, route};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::output::{Failure, Output};
 
@@ -106,63 +106,99 @@ fn choices(job: &Value) -> Vec<(Vec<String>, Option<String>)> {
     if let Some(workflow) = job["uses"].as_str() {
         return vec![(Vec::new(), Some(format!("its jobs are those of {workflow}")))];
     }
-    let runs_on = &job["runs-on"];
-    let labels = match runs_on {
+    let labels = match &job["runs-on"] {
         Value::Object(group) if !group.contains_key("labels") => {
             return vec![(Vec::new(), Some("it asks for a runner group and no labels".to_owned()))];
         }
         Value::Object(group) => &group["labels"],
         other => other,
     };
-    // A single expression may stand for a whole list.
-    let whole = match labels {
-        Value::String(text) => alternatives(job, text),
-        Value::Array(_) => Ok(vec![labels.clone()]),
-        _ => Err("it has no runs-on".to_owned()),
-    };
-    let whole = match whole {
-        Ok(whole) => whole,
-        Err(why) => return vec![(texts(labels), Some(why))],
-    };
-    whole.iter().flat_map(|labels| sets(job, &texts(labels))).collect()
-}
-
-/// Every set that a list of labels may become.
-fn sets(job: &Value, labels: &[String]) -> Vec<(Vec<String>, Option<String>)> {
-    let mut sets = vec![Vec::new()];
-    for label in labels {
-        let choices = match alternatives(job, label) {
-            Ok(choices) => choices.iter().flat_map(texts).collect::<Vec<_>>(),
-            Err(why) => return vec![(labels.to_vec(), Some(why))],
+    let mut choices = Vec::new();
+    for combination in combinations(&job["strategy"]["matrix"]) {
+        let choice = match asked(labels, &combination) {
+            Ok(set) => (set, None),
+            Err(why) => (texts(labels), Some(why)),
         };
-        sets = sets
-            .iter()
-            .flat_map(|set| choices.iter().map(move |choice| [set.as_slice(), std::slice::from_ref(choice)].concat()))
-            .collect();
+        if !choices.contains(&choice) {
+            choices.push(choice);
+        }
     }
-    sets.into_iter().map(|set| (set, None)).collect()
+    choices
 }
 
-/// What a text becomes: itself, or each value of the matrix that it names.
-fn alternatives(job: &Value, text: &str) -> Result<Vec<Value>, String> {
-    if !text.contains("${{") {
-        return Ok(vec![json!(text)]);
+/// A choice of each of a matrix's axes.
+type Combination = Map<String, Value>;
+
+/// GitHub makes no more jobs of one.
+const COMBINATIONS: usize = 256;
+
+/// What a matrix is multiplied out to, as GitHub does it ("Running variations of jobs in a workflow" in its docs): what
+/// `exclude` matches in part is left out; an entry of `include` is added to the combinations whose own choices it leaves as
+/// they are, and is one of its own if there is none. What is an expression is left out: it may be anything.
+fn combinations(matrix: &Value) -> Vec<Combination> {
+    let entries = |name: &str| matrix[name].as_array().into_iter().flatten().filter_map(Value::as_object);
+    let own =
+        matrix.as_object().into_iter().flatten().filter(|(key, _)| !matches!(key.as_str(), "include" | "exclude"));
+    let axes: Vec<(&String, &Vec<Value>)> = own.filter_map(|(key, values)| Some((key, values.as_array()?))).collect();
+    let mut original = if axes.is_empty() { Vec::new() } else { vec![Combination::new()] };
+    for (key, values) in axes.into_iter().filter(|(_, values)| !values.is_empty()) {
+        if original.len() * values.len() > COMBINATIONS {
+            continue;
+        }
+        let with = |combination: &Combination, value: &Value| {
+            let more = [(key.clone(), value.clone())];
+            combination.clone().into_iter().chain(more).collect()
+        };
+        original = original.iter().flat_map(|it| values.iter().map(move |value| with(it, value))).collect();
     }
-    let inside = text.trim().strip_prefix("${{").and_then(|rest| rest.strip_suffix("}}")).unwrap_or_default().trim();
-    let matrix = &job["strategy"]["matrix"];
-    let key = inside
-        .strip_prefix("matrix.")
-        .filter(|key| !key.contains(|c: char| !c.is_alphanumeric() && c != '_' && c != '-'));
-    let found: Vec<Value> = key.map_or(Vec::new(), |key| {
-        let own = matrix[key].as_array().into_iter().flatten();
-        let included = matrix["include"].as_array().into_iter().flatten().filter_map(|more| more.get(key));
-        own.chain(included).cloned().collect()
-    });
-    let known = |value: &Value| texts(value).iter().all(|text| !text.contains("${{"));
-    match !found.is_empty() && found.iter().all(known) {
-        true => Ok(found),
-        false => Err(format!("{} is an expression", text.trim())),
+    original.retain(|it| !entries("exclude").any(|out| out.iter().all(|(key, value)| it.get(key) == Some(value))));
+    let mut all = original.clone();
+    for more in entries("include") {
+        let mut fits = false;
+        for (combination, own) in all.iter_mut().zip(&original) {
+            if more.iter().all(|(key, value)| own.get(key).is_none_or(|own| own == value)) {
+                combination.extend(more.clone());
+                fits = true;
+            }
+        }
+        if !fits {
+            all.push(more.clone());
+        }
     }
+    if all.is_empty() { vec![Combination::new()] } else { all }
+}
+
+/// The labels that a combination asks for.
+fn asked(labels: &Value, combination: &Combination) -> Result<Vec<String>, String> {
+    match labels {
+        Value::String(text) => resolved(text, combination),
+        Value::Array(all) => {
+            let each = all.iter().flat_map(texts).map(|text| resolved(&text, combination));
+            Ok(each.collect::<Result<Vec<_>, _>>()?.concat())
+        }
+        _ => Err("it has no runs-on".to_owned()),
+    }
+}
+
+/// A text with the combination's choices in it; one that is nothing but a choice may be a whole list.
+fn resolved(text: &str, combination: &Combination) -> Result<Vec<String>, String> {
+    let unknown = || format!("{} is an expression", text.trim());
+    let choice = |expression: &str| {
+        let texts = combination.get(expression.trim().strip_prefix("matrix.")?).map(texts)?;
+        texts.iter().all(|text| !text.contains("${{")).then_some(texts)
+    };
+    let mut parts = text.split("${{");
+    let mut whole = vec![parts.next().unwrap_or_default().to_owned()];
+    for part in parts {
+        let (expression, rest) = part.split_once("}}").ok_or_else(unknown)?;
+        let texts = choice(expression).ok_or_else(unknown)?;
+        match (&mut whole[..], &texts[..]) {
+            ([so_far], [one]) => so_far.push_str(&format!("{one}{rest}")),
+            ([so_far], _) if so_far.trim().is_empty() && rest.trim().is_empty() => whole = texts,
+            _ => return Err(unknown()),
+        }
+    }
+    Ok(whole)
 }
 
 fn texts(value: &Value) -> Vec<String> {

@@ -5,6 +5,7 @@
 
 mod visitor;
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -98,6 +99,34 @@ async fn a_new_operator_sets_up_an_app_and_sees_a_job_through() {
     let explained = sandbox.drover(&["explain", &job]).await.unwrap();
     let explained = String::from_utf8(explained.stdout).unwrap();
     assert!(explained.contains(": done") && explained.contains("GitHub said: completed"), "{explained}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_for_one_repository_of_ones_own_keeps_its_key_in_a_file_if_asked_to() {
+    let (sandbox, folder) = (Sandbox::start(Options::default()).await.unwrap(), tempfile::tempdir().unwrap());
+    sandbox.forget_app();
+    let (key, name) = (folder.path().join("drover.pem"), "my-runners");
+    let file = key.to_str().unwrap();
+    let told = ["init", "octo-org/widgets", "--personal", "--name", name, "--save-key", file, "--no-browser", "--json"];
+    let mut init = begin(&sandbox, &told);
+    let page = line_with(&mut init, "http://127.0.0.1").await;
+    let mut visitor = Visitor::start().await;
+    visitor.open(&page).await;
+    let asked = visitor.text().await;
+    assert!(asked.contains("administration") && !asked.contains("organization_self_hosted_runners"), "{asked}");
+    visitor.press().await;
+    assert!(visitor.text().await.contains("Create GitHub App for your account"), "{}", visitor.text().await);
+    for _ in 0..2 {
+        visitor.press().await;
+    }
+    assert!(visitor.text().await.contains("<h1>Installed"), "{}", visitor.text().await);
+    visitor.leave().await;
+    let output = tokio::time::timeout(Duration::from_secs(60), init.wait_with_output()).await.unwrap().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let stored: Value = serde_json::from_str(&secret(&sandbox, APP_SECRET).0).unwrap();
+    assert_eq!(std::fs::read_to_string(&key).unwrap(), stored["private_key"].as_str().unwrap());
+    assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600, "for nobody else's eyes");
+    assert_eq!(sandbox.world.look(|state| state.github.app().slug.clone()), name);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -65,7 +65,10 @@ async fn a_workflow_is_told_which_pool_each_of_its_jobs_will_find() {
                     called: {uses: ./.github/workflows/other.yml}\n  late: {runs-on: '${{ inputs.runner }}'}\n  \
                     some:\n    strategy:\n      matrix:\n        on: [linux, arm]\n        \
                     include: [{on: ubuntu-24.04}]\n    runs-on: [drover, '${{ matrix.on }}']\n  \
-                    whole:\n    strategy: {matrix: {on: [[drover, linux], windows-2025]}}\n    runs-on: ${{ matrix.on }}\n";
+                    whole:\n    strategy: {matrix: {on: [[drover, linux], windows-2025]}}\n    runs-on: ${{ matrix.on }}\n  \
+                    but:\n    strategy: {matrix: {on: [linux, arm], of: [a, b], exclude: [{on: arm}], include: [{of: a, as: gpu}]}}\n    \
+                    runs-on: [drover, '${{ matrix.on }}']\n  \
+                    part:\n    strategy: {matrix: {on: [linux]}}\n    runs-on: 'drover-${{ matrix.on }}'\n";
     std::fs::write(&path, workflow).unwrap();
     let (workflow, pools) = (path.to_str().unwrap(), file(&folder, POOLS));
     let offline = ["lint", workflow, "--repository", "octo-org/widgets", "--pools", &pools];
@@ -82,7 +85,9 @@ async fn a_workflow_is_told_which_pool_each_of_its_jobs_will_find() {
                     ci.yml: some [drover, arm]: NO POOL: no pool has all of these labels\n\
                     ci.yml: some [drover, ubuntu-24.04]: NO POOL: no pool has all of these labels\n\
                     ci.yml: whole [drover, linux]: pool linux\n\
-                    ci.yml: whole [windows-2025]: GitHub's own runners\n";
+                    ci.yml: whole [windows-2025]: GitHub's own runners\n\
+                    ci.yml: but [drover, linux]: pool linux\n\
+                    ci.yml: part [drover-linux]: NO POOL: no pool has all of these labels\n";
     let sorted = |text: &str| {
         let mut lines: Vec<String> = text.lines().map(ToOwned::to_owned).collect();
         lines.sort();

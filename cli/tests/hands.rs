@@ -5,14 +5,17 @@
 use std::time::Duration;
 
 use domain::ids::{InstanceId, JobId};
-use domain::item::{Instance, Item, Key};
+use domain::item::{Batch, Instance, Item, Key, Limit, STUCK_AFTER};
 use domain::slot::SlotState;
 use domain::transaction::Transaction;
-use engine::ports::Store;
+use engine::ports::{Clock, Store};
+use jiff::SignedDuration;
+use platform::clock::SystemClock;
 use sandbox::hurry::one_pool;
-use sandbox::sandbox::{Options, Sandbox};
+use sandbox::sandbox::{Driven, Options, QUEUE, Sandbox};
 use sandbox::state::State;
 use serde_json::Value;
+use world::ec2::{Code, LaunchMatch, Refusal, When};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(600);
@@ -93,6 +96,36 @@ async fn a_machine_is_held_released_and_retired_and_its_job_is_killed_only_by_fo
     let old = Instance { id: "i-0aaaaaaaaaaaaaaaa".into(), console: Some("a panic".to_owned()), revision: 0, ..known };
     table.commit(&Transaction::new().put(old)).await.unwrap();
     says(&sandbox, &["logs", "i-0aaaaaaaaaaaaaaaa"], 0, &["a panic"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn why_a_job_waits_is_told_of_ec2_and_of_github() {
+    let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
+    sandbox.apply(&one_pool("")).await.unwrap();
+    let always =
+        Refusal { matches: LaunchMatch::default(), code: Code::InsufficientInstanceCapacity, when: When::Chance(1.0) };
+    sandbox.world.act(|state, _| state.ec2.faults.refusals.push(always));
+    let job = sandbox.queue_job("octo-org/widgets", &["drover"], LONG).to_string();
+    let arrived = |state: &State| (!state.sqs.bodies(QUEUE).is_empty()).then_some(());
+    sandbox.world.until("the delivery", PATIENCE, arrived).await.unwrap();
+    sandbox.scale().await.unwrap();
+    says(&sandbox, &["explain", &job], 0, &["It waits: no m7i.large", "InsufficientInstanceCapacity"]).await;
+
+    // Tried in vain again and again, and GitHub wants to be left alone.
+    let (table, pool) = (sandbox.table().await, "linux".parse().unwrap());
+    let items = table.partition(&pool).await.unwrap();
+    let batch = items.into_iter().find_map(|item| match item {
+        Item::Batch(batch) => Some(batch),
+        _ => None,
+    });
+    let until = SystemClock.now() + SignedDuration::from_hours(1);
+    let why = "You have exceeded a secondary rate limit".to_owned();
+    let limit = Limit { owner: "octo-org".parse().unwrap(), backoff_until: until, why: why.clone(), revision: 0 };
+    let stuck = Batch { tries: STUCK_AFTER, ..batch.unwrap() };
+    table.commit(&Transaction::new().put(stuck).put(limit)).await.unwrap();
+    let told =
+        ["EC2 has not answered launch linux.", "clearly in 5 tries", "GitHub wants no calls about octo-org", &why];
+    says(&sandbox, &["explain", &job], 0, &told).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -182,7 +182,8 @@ fn judge(arrived: &BTreeMap<String, u32>, answers: &Answers, good: u32) -> anyho
     let twice = arrived.values().filter(|times| **times > 1).count();
     let others: Vec<&String> = arrived.keys().filter(|guid| !sent.contains(*guid)).collect();
     ensure!(others.is_empty(), "bad requests reached the queue: {others:?}");
-    ensure!(answers.mistaken.is_empty(), "bad requests were answered otherwise: {:?}", answers.mistaken);
+    let (mistaken, example) = (answers.mistaken.len(), answers.mistaken.first());
+    ensure!(mistaken == 0, "{mistaken} bad requests were answered otherwise than they should be: {example:?}");
     let example = answers.refused.values().next();
     ensure!(answers.refused.is_empty(), "{} of {good} were not accepted: {example:?}", answers.refused.len());
     ensure!(lost == 0, "{lost} of {good} were accepted and are not on the queue");

@@ -331,14 +331,14 @@ impl Pool {
     }
 
     fn refuses(&self, repository: &Repository, public: bool, labels: &BTreeSet<Label>) -> Option<Unrouted> {
-        if self.draining {
-            Some(Unrouted::Draining)
-        } else if !self.owner.covers(repository) {
+        if !self.owner.covers(repository) {
             Some(Unrouted::Owner)
         } else if !self.lists(repository) {
             Some(Unrouted::Repository)
         } else if !labels.is_subset(&self.labels) {
             Some(Unrouted::Labels)
+        } else if self.draining {
+            Some(Unrouted::Draining)
         } else if public && !self.allow_public {
             Some(Unrouted::Public)
         } else {

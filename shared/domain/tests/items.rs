@@ -1,0 +1,137 @@
+//! Small rules of what is kept: how long, from when on it is a person's, and what it reads as.
+
+use domain::event::{Cause, Event, Stream, What};
+use domain::ids::{InstanceId, JobId};
+use domain::item::{Batch, Condemned, Instance, Meta, Standing, Throttle};
+use domain::launch::throttled;
+use domain::notice::{InstanceChange, Message};
+use domain::pool::{Label, Span};
+use domain::slot::{Ended, Slot, StopReason};
+use domain::sweep::{MachineState, Seen};
+use domain::transaction::Transaction;
+use domain::view::PoolView;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+const MONTH: i64 = 30 * 24 * 60 * 60;
+
+fn noon() -> Timestamp {
+    "2026-11-02T12:00:00Z".parse().expect("a time")
+}
+
+fn batch(tries: u32) -> Batch {
+    let batch = json!({
+        "pool": "linux", "version": 4, "epoch": "e1", "attempt": 1, "count": 2, "tries": tries, "next_at": noon(),
+        "planned_at": noon(), "revision": 1,
+    });
+    serde_json::from_value(batch).expect("a batch")
+}
+
+#[test]
+fn a_launch_is_stuck_from_the_fifth_try_on() {
+    assert_eq!((4..=6).map(|tries| batch(tries).is_stuck()).collect::<Vec<_>>(), [false, true, true]);
+}
+
+#[test]
+fn what_is_over_is_kept_for_a_month() {
+    let seen = Seen {
+        id: InstanceId::from("i-1"),
+        state: MachineState::Running,
+        launched_at: noon(),
+        pool: None,
+        batch: None,
+        hold: false,
+    };
+    let stranger = Instance::stranger(&seen, None, Standing::Condemned { why: Condemned::Orphan }, noon());
+    assert_eq!(stranger.expires_at, Some(noon().as_second() + MONTH));
+    let closed = Instance { expires_at: None, ..stranger }.closed(Ended::JobDone, noon());
+    assert_eq!(closed.expires_at, Some(noon().as_second() + MONTH));
+    assert_eq!(closed.standing, Standing::Closed { closed_at: noon(), why: "job_done".to_owned() });
+    let what = What::Checked { job: JobId(5), status: "queued".to_owned() };
+    let writes = Transaction::new().put(closed).told(Stream::Stack, Cause::Invocation("1".to_owned()), what, noon());
+    let event: Event = writes.event.expect("it was told");
+    assert_eq!(event.expires_at, noon().as_second() + MONTH);
+}
+
+#[test]
+fn an_operators_force_is_remembered_and_no_other_stop_has_it() {
+    let slot = json!({
+        "id": "4.0", "pool": "linux", "state": "planned", "wanted": true, "planned_at": noon(), "registration": 0,
+        "next_at": noon(), "revision": 1,
+    });
+    let slot: Slot = serde_json::from_value(slot).expect("a slot");
+    let forced = slot.clone().forced(noon()).stop.expect("it is stopped");
+    assert_eq!((forced.why, forced.forced), (StopReason::Operator, true));
+    let later = slot.clone().forced(noon()).stopped(StopReason::Halted, noon(), noon()).stop.expect("it is stopped");
+    assert_eq!((later.why, later.forced), (StopReason::Halted, true), "another reason does not take it back");
+    assert!(!slot.stopped(StopReason::Operator, noon(), noon()).stop.expect("it is stopped").forced);
+}
+
+#[test]
+fn ec2s_words_are_what_they_mean_for_us() {
+    let change = "EC2 Instance State-change Notification";
+    for (kind, state, expected) in [
+        ("EC2 Spot Instance Interruption Warning", None, InstanceChange::Interrupted),
+        (change, Some("shutting-down"), InstanceChange::Ended),
+        (change, Some("terminated"), InstanceChange::Ended),
+        (change, Some("running"), InstanceChange::Other),
+        ("EC2 Instance Rebalance Recommendation", None, InstanceChange::Other),
+    ] {
+        let body =
+            json!({ "detail-type": kind, "detail": { "instance-id": "i-1", "state": state.unwrap_or_default() } });
+        let message = Message::parse(&body.to_string()).expect(kind);
+        assert_eq!(message, Message::Instance { id: InstanceId::from("i-1"), change: expected }, "{kind} {state:?}");
+    }
+}
+
+#[test]
+fn launches_refused_together_are_one_throttling_and_the_next_one_waits_longer() {
+    let view = |throttled: Option<Throttle>| {
+        let meta = Meta { throttled, ..Meta::new("linux".parse().expect("a pool"), "e1".parse().expect("an epoch")) };
+        PoolView::new(meta, Vec::new())
+    };
+    let times = |at: Option<i64>| {
+        let last = at.map(|seconds| Throttle { until: noon() + SignedDuration::from_secs(seconds), times: 2 });
+        let mut after = view(last.clone());
+        after.apply(&throttled(&view(last), &batch(1), noon()));
+        after.meta.throttled.map(|now| now.times)
+    };
+    assert_eq!(times(None), Some(1));
+    assert_eq!(times(Some(1)), Some(2), "it is the same one");
+    assert_eq!(times(Some(0)), Some(3), "its wait is over: this is another");
+    assert_eq!(times(Some(-3600)), Some(1), "an hour ago is forgotten");
+}
+
+#[test]
+fn a_label_is_what_github_compares() {
+    assert_eq!("Self-Hosted".parse::<Label>().expect("a label").as_str(), "self-hosted");
+    let longest = "ü".repeat(256);
+    assert_eq!(longest.parse::<Label>().expect("256 characters").as_str(), longest);
+    for bad in ["", " ", "a,b", "a\nb", &"a".repeat(257)] {
+        assert!(bad.parse::<Label>().is_err(), "{bad:?} was taken");
+    }
+}
+
+#[test]
+fn a_length_of_time_is_written_as_it_was_read() {
+    for (text, seconds) in [("1s", 1), ("90s", 90), ("8m", 480), ("61m", 3660), ("12h", 43_200)] {
+        let span: Span = text.parse().expect(text);
+        assert_eq!(span.duration().as_secs(), seconds, "{text}");
+    }
+    for (text, shown) in [
+        ("59s", "59s"),
+        ("60s", "1m"),
+        ("90s", "90s"),
+        ("3600s", "1h"),
+        ("61m", "61m"),
+        ("60m", "1h"),
+        ("250ms", "250ms"),
+        ("1500ms", "1s 500ms"),
+        ("720h", "720h"),
+    ] {
+        assert_eq!(text.parse::<Span>().expect(text).to_string(), shown);
+    }
+    for bad in ["", "s", "5", "-1s", "721h", "an hour"] {
+        assert!(bad.parse::<Span>().is_err(), "{bad:?} was taken");
+    }
+}

@@ -1,0 +1,92 @@
+//! Which pool a job is for, and what the nearest miss was if it is for none.
+
+use domain::pool::{LaunchTemplate, Pool, Timings, Unrouted, route};
+
+fn pool(name: &str, owner: &str, labels: &[&str], change: impl FnOnce(Pool) -> Pool) -> Pool {
+    change(Pool {
+        name: name.parse().expect("a pool"),
+        owner: owner.parse().expect("a scope"),
+        labels: labels.iter().map(|label| label.parse().expect("a label")).collect(),
+        repositories: Vec::new(),
+        allow_public: false,
+        launch_template: LaunchTemplate { id: "lt-0".into(), name: "runner".to_owned(), version: 1 },
+        subnets: vec!["subnet-a".into()],
+        instance_types: vec!["m7i.large".into()],
+        market: Default::default(),
+        max: 1,
+        warm: 0,
+        priority: 100,
+        runner_group: 1,
+        rerun_on_interruption: false,
+        timings: Timings::default(),
+        draining: false,
+    })
+}
+
+fn routed(pools: &[Pool], repository: &str, public: bool, labels: &[&str]) -> Result<String, Unrouted> {
+    let labels: Vec<String> = labels.iter().map(|label| (*label).to_owned()).collect();
+    let repository = repository.parse().expect("a repository");
+    let found = route(pools, &repository, public, &labels).map(|pool| pool.name.to_string());
+    for pool in pools.iter().filter(|pool| found.as_ref() == Ok(&pool.name.to_string())) {
+        assert!(pool.serves(&repository), "whoever takes its jobs serves the repository");
+    }
+    found
+}
+
+#[test]
+fn a_job_goes_to_the_first_pool_that_has_all_its_labels() {
+    let pools = [
+        pool("small", "octo", &["linux", "x64"], |pool| pool),
+        pool("big", "octo", &["linux", "x64", "big"], |pool| Pool { priority: 200, ..pool }),
+        pool("tools", "mona/tools", &["linux"], |pool| Pool { allow_public: true, ..pool }),
+        pool("only", "octo", &["gpu"], |pool| Pool { repositories: vec!["octo/ml".parse().expect("one")], ..pool }),
+    ];
+    for (repository, labels, expected) in [
+        ("octo/widgets", &["linux"][..], "small"),
+        ("Octo/Widgets", &["X64", "LINUX"], "small"),
+        ("octo/widgets", &["linux", "big"], "big"),
+        ("mona/tools", &["linux"], "tools"),
+        ("octo/ML", &["gpu"], "only"),
+    ] {
+        assert_eq!(routed(&pools, repository, false, labels).as_deref(), Ok(expected), "{repository} {labels:?}");
+    }
+    assert_eq!(routed(&pools, "mona/tools", true, &["linux"]).as_deref(), Ok("tools"));
+    let serves = |name: usize, repository: &str| pools[name].serves(&repository.parse().expect("a repository"));
+    assert!(serves(0, "octo/anything") && !serves(0, "mona/tools"));
+    assert!(serves(3, "octo/ml") && !serves(3, "octo/widgets"));
+    assert!(serves(2, "mona/tools") && !serves(2, "mona/others"));
+}
+
+#[test]
+fn priority_decides_and_then_the_name_whatever_the_order_of_the_file() {
+    let named = |name: &str, priority: i32| pool(name, "octo", &["linux"], |pool| Pool { priority, ..pool });
+    for pools in [[named("a", 100), named("b", 100)], [named("b", 100), named("a", 100)]] {
+        assert_eq!(routed(&pools, "octo/widgets", false, &["linux"]).as_deref(), Ok("a"));
+    }
+    for pools in [[named("a", 101), named("b", 100)], [named("b", 100), named("a", 101)]] {
+        assert_eq!(routed(&pools, "octo/widgets", false, &["linux"]).as_deref(), Ok("b"));
+    }
+}
+
+#[test]
+fn the_nearest_miss_is_told() {
+    let own =
+        pool("own", "octo", &["linux"], |pool| Pool { repositories: vec!["octo/a".parse().expect("one")], ..pool });
+    let other = pool("other", "mona", &["linux"], |pool| pool);
+    let drained = Pool { draining: true, ..own.clone() };
+    for (pools, repository, public, labels, expected) in [
+        (&[][..], "octo/a", false, &["linux"][..], Unrouted::NoPools),
+        (std::slice::from_ref(&own), "octo/a", false, &[], Unrouted::Unlabelled),
+        (std::slice::from_ref(&own), "octo/a", false, &["linux", "a,b"], Unrouted::Unlabelled),
+        (std::slice::from_ref(&other), "octo/a", false, &["linux"], Unrouted::Owner),
+        (&[other.clone(), own.clone()], "octo/b", false, &["linux"], Unrouted::Repository),
+        (&[other.clone(), own.clone()], "octo/a", false, &["gpu"], Unrouted::Labels),
+        (&[other.clone(), own.clone()], "octo/a", true, &["linux"], Unrouted::Public),
+        (std::slice::from_ref(&drained), "octo/a", false, &["linux"], Unrouted::Draining),
+        // It would not have fitted, drained or not.
+        (std::slice::from_ref(&drained), "octo/a", false, &["gpu"], Unrouted::Labels),
+        (std::slice::from_ref(&drained), "mona/a", false, &["linux"], Unrouted::Owner),
+    ] {
+        assert_eq!(routed(pools, repository, public, labels), Err(expected), "{repository} {public} {labels:?}");
+    }
+}
