@@ -176,7 +176,7 @@ enum Command {
     },
     /// What a machine wrote to its console.
     ///
-    /// EC2 keeps it for an hour after the machine's end, and so long it can be read.
+    /// EC2 keeps it for an hour after the machine's end; the end of what one wrote that failed is kept for a month.
     #[command(after_help = "Example:\n  drover logs i-0123456789abcdef0")]
     Logs {
         /// Whose.

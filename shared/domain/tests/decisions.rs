@@ -1,11 +1,13 @@
 //! Whatever a pool looks like, deciding until nothing is left to decide keeps the promises of a decision.
 
+mod common;
+
 use domain::decide::{RELAUNCH_LIMIT, decide};
 use domain::event::Cause;
 use domain::ids::{JobId, RunnerId, SlotId};
 use domain::item::{Item, Meta};
 use domain::job::WaitingJob;
-use domain::pool::{LaunchTemplate, Pool, Timings};
+use domain::pool::Pool;
 use domain::slot::{Machine, Runner, Slot, SlotState, StopReason};
 use domain::transaction::Transaction;
 use domain::view::PoolView;
@@ -22,24 +24,7 @@ fn ago(seconds: i64) -> Timestamp {
 }
 
 fn pools() -> impl Strategy<Value = Pool> {
-    (0..60u32, 0..6u32, any::<bool>()).prop_map(|(max, warm, draining)| Pool {
-        name: "linux".parse().expect("a pool"),
-        owner: "octo-org".parse().expect("an owner"),
-        labels: ["linux".parse().expect("a label")].into(),
-        repositories: Vec::new(),
-        allow_public: false,
-        launch_template: LaunchTemplate { id: "lt-0".into(), name: "runner".to_owned(), version: 1 },
-        subnets: vec!["subnet-a".into()],
-        instance_types: vec!["m7i.large".into()],
-        market: Default::default(),
-        max,
-        warm,
-        priority: 100,
-        runner_group: 1,
-        rerun_on_interruption: false,
-        timings: Timings::default(),
-        draining,
-    })
+    (0..60u32, 0..6u32, any::<bool>()).prop_map(|(max, warm, draining)| Pool { max, warm, draining, ..common::pool() })
 }
 
 fn jobs() -> impl Strategy<Value = Vec<WaitingJob>> {

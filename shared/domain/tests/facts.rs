@@ -75,6 +75,13 @@ proptest! {
     }
 
     #[test]
+    fn a_job_that_is_over_is_kept_for_a_week(notices in deliveries()) {
+        let job = told(&notices);
+        let week = job.completed_at.map(|at| at.as_second() + 7 * 24 * 60 * 60);
+        prop_assert_eq!(job.expires_at, week);
+    }
+
+    #[test]
     fn a_rank_never_decreases_and_a_gate_never_closes_again(notices in deliveries()) {
         let mut job = Job::first("linux".parse().expect("a pool"), &notices[0]);
         for notice in &notices {

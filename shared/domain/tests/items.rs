@@ -51,6 +51,8 @@ fn what_is_over_is_kept_for_a_month() {
     let writes = Transaction::new().put(closed).told(Stream::Stack, Cause::Invocation("1".to_owned()), what, noon());
     let event: Event = writes.event.expect("it was told");
     assert_eq!(event.expires_at, noon().as_second() + MONTH);
+    let own = Stream::Pool("linux".parse().expect("a pool"));
+    assert_eq!((Stream::Stack.pk(), own.pk()), ("LOG#STACK".to_owned(), "LOG#linux".to_owned()));
 }
 
 #[test]
@@ -94,7 +96,9 @@ fn launches_refused_together_are_one_throttling_and_the_next_one_waits_longer() 
         let last = at.map(|seconds| Throttle { until: noon() + SignedDuration::from_secs(seconds), times: 2 });
         let mut after = view(last.clone());
         after.apply(&throttled(&view(last), &batch(1), noon()));
-        after.meta.throttled.map(|now| now.times)
+        let throttle = after.meta.throttled.expect("it is throttled");
+        assert_eq!(after.batches[&4].next_at, throttle.until, "the launch waits as long");
+        Some(throttle.times)
     };
     assert_eq!(times(None), Some(1));
     assert_eq!(times(Some(1)), Some(2), "it is the same one");

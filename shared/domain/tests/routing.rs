@@ -1,25 +1,15 @@
 //! Which pool a job is for, and what the nearest miss was if it is for none.
 
-use domain::pool::{LaunchTemplate, Pool, Timings, Unrouted, route};
+mod common;
+
+use domain::pool::{Pool, Unrouted, route};
 
 fn pool(name: &str, owner: &str, labels: &[&str], change: impl FnOnce(Pool) -> Pool) -> Pool {
     change(Pool {
         name: name.parse().expect("a pool"),
         owner: owner.parse().expect("a scope"),
         labels: labels.iter().map(|label| label.parse().expect("a label")).collect(),
-        repositories: Vec::new(),
-        allow_public: false,
-        launch_template: LaunchTemplate { id: "lt-0".into(), name: "runner".to_owned(), version: 1 },
-        subnets: vec!["subnet-a".into()],
-        instance_types: vec!["m7i.large".into()],
-        market: Default::default(),
-        max: 1,
-        warm: 0,
-        priority: 100,
-        runner_group: 1,
-        rerun_on_interruption: false,
-        timings: Timings::default(),
-        draining: false,
+        ..common::pool()
     })
 }
 

@@ -1,10 +1,14 @@
 //! What a slot is worth, what is owed to it and what its job's author is told, each from its moment on and not before.
 
+mod common;
+
+use common::pool;
 use domain::due::{Effect, backoff, due, is_being_retired, owed, throttle_backoff};
+use domain::event::{Cause, Stream, What};
 use domain::ids::{JobId, SlotId};
 use domain::item::{Circuit, Item, Meta, Pause, Throttle};
 use domain::job::{Unserved, WaitingJob};
-use domain::pool::{LaunchTemplate, Market, Pool, Timings};
+use domain::pool::Market;
 use domain::slot::{Ended, Slot, SlotState, StopReason};
 use domain::telling::{CheckRun, Stage, Word, due_word, reasons, text};
 use domain::transaction::Transaction;
@@ -31,27 +35,6 @@ fn slot(state: &str, since: i64, more: Value) -> Slot {
     let fields = all.as_object_mut().expect("an object");
     fields.extend(more.as_object().expect("an object").clone());
     serde_json::from_value(all).expect("a slot")
-}
-
-fn pool() -> Pool {
-    Pool {
-        name: "linux".parse().expect("a pool"),
-        owner: "octo".parse().expect("a scope"),
-        labels: ["linux".parse().expect("a label")].into(),
-        repositories: Vec::new(),
-        allow_public: false,
-        launch_template: LaunchTemplate { id: "lt-0".into(), name: "runner".to_owned(), version: 1 },
-        subnets: vec!["subnet-a".into()],
-        instance_types: vec!["m7i.large".into()],
-        market: Default::default(),
-        max: 2,
-        warm: 0,
-        priority: 100,
-        runner_group: 1,
-        rerun_on_interruption: false,
-        timings: Timings::default(),
-        draining: false,
-    }
 }
 
 fn job(queued: i64) -> WaitingJob {
@@ -298,4 +281,13 @@ fn a_rank_only_grows() {
 fn a_transaction_is_as_long_as_what_dynamodb_counts() {
     let writes = Transaction::new().put(job(1)).put(slot("online", 9, json!({}))).delete(job(2));
     assert_eq!((writes.len(), writes.is_empty(), Transaction::new().is_empty()), (3, false, true));
+    let boot = json!({ "jit_config": "c", "max_life_seconds": 60, "repositories": [], "expires_at": 0 });
+    let what = What::Unregistered { slot: SlotId { version: 4, index: 0 } };
+    let all = writes.leave("k".to_owned(), serde_json::from_value(boot).expect("a boot item")).told(
+        Stream::Stack,
+        Cause::Invocation("1".to_owned()),
+        what,
+        noon(),
+    );
+    assert_eq!(all.len(), 5, "a boot item and an event are one each");
 }

@@ -12,10 +12,9 @@ use domain::view::PoolView;
 use jiff::Timestamp;
 
 use crate::context::Context;
+use crate::effect::{Next, SettleError, remember_limit, write_quietly};
 use crate::ports::{GitHubError, StoreError};
 use crate::record::record;
-use crate::register::{remember_limit, write_quietly};
-use crate::settle::{Next, SettleError};
 
 /// Asks GitHub about a waiting job.
 pub(crate) async fn check(

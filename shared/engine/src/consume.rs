@@ -16,10 +16,10 @@ use domain::transaction::Transaction;
 use futures::stream::{self, StreamExt};
 
 use crate::context::Context;
+use crate::effect::{SettleError, write_quietly};
 use crate::ports::StoreError;
 use crate::record::record;
-use crate::register::write_quietly;
-use crate::settle::{SettleError, nudged, settle};
+use crate::settle::{nudged, settle};
 
 /// Pools settled at a time.
 const POOLS_AT_A_TIME: usize = 4;

@@ -13,10 +13,10 @@ use domain::view::PoolView;
 use jiff::Timestamp;
 
 use crate::context::{Context, RESERVE};
+use crate::effect::{Lease, Next, SettleError, read};
 use crate::metrics;
 use crate::ports::{CommitError, ErrorClass, Launch, LaunchError};
 use crate::register;
-use crate::settle::{Lease, Next, SettleError, read};
 
 /// Attempts in one invocation: the ways to launch of a large pool, all refused.
 const ATTEMPTS: usize = 32;

@@ -6,6 +6,7 @@
 mod check;
 pub mod consume;
 pub mod context;
+pub mod effect;
 mod launch;
 pub mod memory;
 pub mod metrics;

@@ -5,7 +5,7 @@ use domain::decide::REGISTRATION_REFUSED;
 use domain::due::{Effect, backoff, owed};
 use domain::event::{Stream, What};
 use domain::ids::{RunnerId, RunnerName, SlotId};
-use domain::item::{Circuit, Instance, Item, Key, Limit};
+use domain::item::{Circuit, Instance, Item, Key};
 use domain::launch::open_circuit;
 use domain::mutant::{self, Mutant};
 use domain::pool::Pool;
@@ -13,11 +13,11 @@ use domain::slot::{Runner, Slot, SlotState};
 use domain::transaction::Transaction;
 use domain::view::PoolView;
 use futures::stream::{self, StreamExt};
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 use crate::context::Context;
+use crate::effect::{Lease, Next, SettleError, remember_limit, write_quietly};
 use crate::ports::{CommitError, Deregistered, GitHubError, Registered, Registration, StoreError};
-use crate::settle::{Lease, Next, SettleError};
 
 /// Registrations under way at a time for one launch. GitHub allows 100 concurrent requests an installation; four
 /// invocations with one full launch each stay below.
@@ -245,27 +245,6 @@ async fn open_pools_circuit(context: &Context<'_>, pool: &Pool, error: &GitHubEr
     Ok(())
 }
 
-/// Lets every function know how long GitHub wants to be left alone.
-pub(crate) async fn remember_limit(
-    context: &Context<'_>,
-    pool: &Pool,
-    until: Timestamp,
-    error: &GitHubError,
-) -> Result<(), SettleError> {
-    let owner = pool.owner.owner().clone();
-    let known = match context.ports.store.get(&Key::Limit(owner.clone())).await? {
-        Some(Item::Limit(limit)) => Some(limit),
-        _ => None,
-    };
-    if known.as_ref().is_some_and(|known| known.backoff_until >= until) {
-        return Ok(());
-    }
-    let revision = known.map_or(0, |known| known.revision);
-    let limit = Limit { owner, backoff_until: until, why: error.to_string(), revision };
-    write_quietly(context, Transaction::new().put(limit)).await?;
-    Ok(())
-}
-
 /// A registration that nobody will use. The janitor finds it if this fails.
 async fn drop_registration(context: &Context<'_>, pool: &Pool, runner: RunnerId, name: &RunnerName) {
     match context.ports.github.deregister(&pool.owner, runner).await {
@@ -273,14 +252,5 @@ async fn drop_registration(context: &Context<'_>, pool: &Pool, runner: RunnerId,
         Err(error) => {
             tracing::warn!(runner.name = %name, "runner {name} stays registered for the janitor: {error}")
         }
-    }
-}
-
-/// Writes leases, tries and observations. False if somebody else was faster: then it is theirs.
-pub(crate) async fn write_quietly(context: &Context<'_>, writes: Transaction) -> Result<bool, SettleError> {
-    match context.ports.store.commit(&writes).await {
-        Ok(()) => Ok(true),
-        Err(CommitError::Conflict(_)) => Ok(false),
-        Err(CommitError::Store(error)) => Err(error.into()),
     }
 }

@@ -9,9 +9,8 @@ use domain::transaction::Transaction;
 use domain::view::PoolView;
 
 use crate::context::Context;
+use crate::effect::{Next, SettleError, remember_limit, write_quietly};
 use crate::ports::{self, GitHubError};
-use crate::register::{remember_limit, write_quietly};
-use crate::settle::{Next, SettleError};
 
 /// Runs a job again, once its run has ended: GitHub refuses before.
 ///

@@ -11,9 +11,8 @@ use domain::view::PoolView;
 use jiff::SignedDuration;
 
 use crate::context::Context;
+use crate::effect::{Lease, Next, SettleError, remember_limit, write_quietly};
 use crate::ports::{CommitError, Deregistered, GitHubError, Terminated};
-use crate::register::{remember_limit, write_quietly};
-use crate::settle::{Lease, Next, SettleError};
 
 /// How long EC2 may take to show a terminated machine as gone before it is told again.
 const TERMINATE_AGAIN_AFTER: SignedDuration = SignedDuration::from_secs(60);

@@ -17,6 +17,7 @@ use futures::stream::{self, StreamExt};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::context::Context;
+use crate::effect::{Lease, Next, SettleError, read};
 use crate::ports::{CommitError, StoreError};
 use crate::{check, launch, register, rerun, retire, tell};
 
@@ -36,41 +37,6 @@ const NUDGE_WITHIN: SignedDuration = SignedDuration::from_secs(55);
 
 /// A nudge that is overdue by this much is lost.
 const NUDGE_LOST_AFTER: SignedDuration = SignedDuration::from_mins(2);
-
-/// Why a pool could not be settled. Nothing is lost by that: what is owed stays owed.
-#[derive(Debug, thiserror::Error)]
-pub enum SettleError {
-    /// The table cannot be used.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The pool has no META: the table is not the one that `drover pools apply` wrote.
-    #[error("pool {0} is configured but has no state: run `drover pools apply` again")]
-    NoMeta(PoolName),
-    /// Others change the pool faster than it can be read.
-    #[error("pool {0} changes faster than it can be decided: {1}")]
-    Races(PoolName, String),
-}
-
-impl From<CommitError> for SettleError {
-    fn from(error: CommitError) -> Self {
-        match error {
-            CommitError::Store(error) => SettleError::Store(error),
-            CommitError::Conflict(what) => SettleError::Store(StoreError::away(format!("{what} keeps changing"))),
-        }
-    }
-}
-
-/// Reads a pool: META first and to the end, then the rest. A query is not isolated from transactions; in this order a
-/// decision made from a torn reading fails on META's revision.
-pub async fn read(context: &Context<'_>, pool: &PoolName) -> Result<PoolView, SettleError> {
-    let Some(Item::Meta(meta)) = context.ports.store.get(&Key::Meta(pool.clone())).await? else {
-        return Err(SettleError::NoMeta(pool.clone()));
-    };
-    Ok(PoolView::new(meta, context.ports.store.partition(pool).await?))
-}
-
-/// When something more is due, as far as the effect just performed knows; None if nothing is.
-pub(crate) type Next = Option<Timestamp>;
 
 /// Gives the pool what it needs, as far as time allows.
 pub async fn settle(context: &Context<'_>, config: &Config, pool: &Pool) -> Result<(), SettleError> {
@@ -95,15 +61,6 @@ pub async fn settle(context: &Context<'_>, config: &Config, pool: &Pool) -> Resu
         Some(at) => nudge(context, pool, &view, at).await,
         None => Ok(()),
     }
-}
-
-/// Whether an effect is this invocation's by the decision that called for it, or must be leased first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lease {
-    /// It was decided by this invocation and leased with the decision.
-    Held,
-    /// It is free: to be taken before anything is called.
-    Free,
 }
 
 /// Decides until nothing is left to decide, or time or patience is over: then there is more to do at once.

@@ -21,12 +21,12 @@ use futures::stream::{self, StreamExt};
 use serde::Serialize;
 
 use crate::context::Context;
+use crate::effect::{Lease, SettleError, read, remember_limit, write_quietly};
 use crate::metrics;
 use crate::ports::{CommitError, Deregistered, StoreError, Terminated};
 use crate::recover;
-use crate::register::{remember_limit, write_quietly};
 use crate::retire::{Fence, retire, terminate};
-use crate::settle::{Lease, SettleError, read, settle};
+use crate::settle::settle;
 
 /// Slots written at once: slot, its instance and the event stay below DynamoDB's hundred.
 const SLOTS_A_WRITE: usize = 45;

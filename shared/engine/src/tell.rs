@@ -10,9 +10,8 @@ use domain::transaction::Transaction;
 use domain::view::PoolView;
 
 use crate::context::Context;
+use crate::effect::{Next, SettleError, remember_limit, write_quietly};
 use crate::ports::{GitHubError, Telling};
-use crate::register::{remember_limit, write_quietly};
-use crate::settle::{Next, SettleError};
 
 /// Tells a job's author what is due.
 ///

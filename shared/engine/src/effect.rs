@@ -1,0 +1,86 @@
+//! What all effects share: how a pool is read, whose an effect is, when more of it is due, and what is written without an
+//! event.
+
+use domain::ids::PoolName;
+use domain::item::{Item, Key, Limit};
+use domain::pool::Pool;
+use domain::transaction::Transaction;
+use domain::view::PoolView;
+use jiff::Timestamp;
+
+use crate::context::Context;
+use crate::ports::{CommitError, GitHubError, StoreError};
+
+/// Why a pool could not be settled. Nothing is lost by that: what is owed stays owed.
+#[derive(Debug, thiserror::Error)]
+pub enum SettleError {
+    /// The table cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The pool has no META: the table is not the one that `drover pools apply` wrote.
+    #[error("pool {0} is configured but has no state: run `drover pools apply` again")]
+    NoMeta(PoolName),
+    /// Others change the pool faster than it can be read.
+    #[error("pool {0} changes faster than it can be decided: {1}")]
+    Races(PoolName, String),
+}
+
+impl From<CommitError> for SettleError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Store(error) => SettleError::Store(error),
+            CommitError::Conflict(what) => SettleError::Store(StoreError::away(format!("{what} keeps changing"))),
+        }
+    }
+}
+
+/// Reads a pool: META first and to the end, then the rest. A query is not isolated from transactions; in this order a
+/// decision made from a torn reading fails on META's revision.
+pub async fn read(context: &Context<'_>, pool: &PoolName) -> Result<PoolView, SettleError> {
+    let Some(Item::Meta(meta)) = context.ports.store.get(&Key::Meta(pool.clone())).await? else {
+        return Err(SettleError::NoMeta(pool.clone()));
+    };
+    Ok(PoolView::new(meta, context.ports.store.partition(pool).await?))
+}
+
+/// When something more is due, as far as the effect just performed knows; None if nothing is.
+pub(crate) type Next = Option<Timestamp>;
+
+/// Whether an effect is this invocation's by the decision that called for it, or must be leased first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lease {
+    /// It was decided by this invocation and leased with the decision.
+    Held,
+    /// It is free: to be taken before anything is called.
+    Free,
+}
+
+/// Writes leases, tries and observations. False if somebody else was faster: then it is theirs.
+pub(crate) async fn write_quietly(context: &Context<'_>, writes: Transaction) -> Result<bool, SettleError> {
+    match context.ports.store.commit(&writes).await {
+        Ok(()) => Ok(true),
+        Err(CommitError::Conflict(_)) => Ok(false),
+        Err(CommitError::Store(error)) => Err(error.into()),
+    }
+}
+
+/// Lets every function know how long GitHub wants to be left alone.
+pub(crate) async fn remember_limit(
+    context: &Context<'_>,
+    pool: &Pool,
+    until: Timestamp,
+    error: &GitHubError,
+) -> Result<(), SettleError> {
+    let owner = pool.owner.owner().clone();
+    let known = match context.ports.store.get(&Key::Limit(owner.clone())).await? {
+        Some(Item::Limit(limit)) => Some(limit),
+        _ => None,
+    };
+    if known.as_ref().is_some_and(|known| known.backoff_until >= until) {
+        return Ok(());
+    }
+    let revision = known.map_or(0, |known| known.revision);
+    let limit = Limit { owner, backoff_until: until, why: error.to_string(), revision };
+    write_quietly(context, Transaction::new().put(limit)).await?;
+    Ok(())
+}
