@@ -76,31 +76,29 @@ pub(super) fn takes(effect: usize) -> (i64, i64) {
 /// How much more often a function ends there than at the most frequent calls, so that the rare ones are reached, too. What is
 /// not done is tried again: an end before it is had several times, one after it once, and so is the likelier.
 pub(super) fn weight(effect: usize, side: Side) -> f64 {
-    let often = often(effect);
-    match side {
-        Side::Before if often >= 100.0 => often / 8.0,
-        Side::Before if is_rare(effect) => often / 2.0,
-        Side::Before | Side::After => often,
-    }
+    let (before, after) = weights(effect);
+    if side == Side::Before { before } else { after }
 }
 
 /// Whether it happens so seldom that storms alone would hardly ever interrupt it.
 pub(super) fn is_rare(effect: usize) -> bool {
-    often(effect) > 2.0
+    weights(effect).1 > 2.0
 }
 
-fn often(effect: usize) -> f64 {
+fn weights(effect: usize) -> (f64, f64) {
     match EFFECTS[effect] {
-        "get" | "query" | "commit quietly" => 0.5,
-        "commit Recorded" | "commit HandedOver" | "generate-jitconfig" | "GET job" => 1.0,
+        "get" | "query" | "commit quietly" => (0.5, 0.5),
+        "commit Recorded" | "commit HandedOver" | "generate-jitconfig" | "GET job" => (1.0, 1.0),
         "list runners" | "commit Bound" | "commit Decided" | "commit Seen" | "RunInstances" | "DescribeInstances" => {
-            2.0
+            (2.0, 2.0)
         }
-        "GET deliveries" | "DELETE runner" | "nudge" => 10.0,
-        "GET jobs of run" | "check run" | "commit Told" | "commit Stopped" | "commit Unregistered" => 32.0,
-        "rerun" | "commit Resumed" => 80.0,
-        "commit Swept" | "redeliver" => 60.0,
-        "commit Adopted" | "commit CircuitOpened" | "commit Rerun" | "commit Checked" | "commit Condemned" => 300.0,
-        _ => 16.0,
+        "GET deliveries" | "DELETE runner" | "nudge" => (5.0, 10.0),
+        "GET jobs of run" | "check run" | "commit Told" | "commit Stopped" | "commit Unregistered" => (16.0, 32.0),
+        "commit Swept" | "redeliver" | "rerun" => (30.0, 60.0),
+        "commit Resumed" => (40.0, 80.0),
+        "commit Rerun" => (50.0, 300.0),
+        "commit Adopted" => (30.0, 400.0),
+        "commit CircuitOpened" | "commit Checked" | "commit Condemned" => (37.5, 300.0),
+        _ => (8.0, 16.0),
     }
 }

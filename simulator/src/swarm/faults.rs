@@ -6,7 +6,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 /// Raised with every change of the table below or of what a fault does.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $kind:ident = $name:literal, $most:literal;)*) => {
@@ -109,7 +109,7 @@ faults! {
     /// A runner process ends without a job, and its machine stays.
     RunnerVanishes = "runner-vanishes", 0.05;
     /// EC2 takes a spot machine, with notice.
-    SpotTaken = "spot-taken", 0.60;
+    SpotTaken = "spot-taken", 0.80;
     /// A host breaks: its machine ends without notice.
     HostFails = "host-fails", 0.30;
     /// EC2's own events are lost.
@@ -137,7 +137,7 @@ faults! {
     /// The table wrote, and the answer is lost.
     TableLostAfter = "table-reply-lost", 0.06;
     /// The main table is lost; an operator makes it anew and applies the pools.
-    TableLost = "table-lost", 0.10;
+    TableLost = "table-lost", 0.12;
 }
 
 /// The dice of one seed: each kind has an intensity and a stream of its own, so that switching one off leaves the others
