@@ -171,13 +171,19 @@ impl Webhooks {
             let number = sent.deliveries;
             sent.deliveries += 1;
             let strikes = |every: Option<usize>, number: usize| every.is_some_and(|every| number.is_multiple_of(every));
-            // Counted by beginnings: a job that is cancelled before has none to hold back.
-            let reorder = action == "in_progress" && strikes(self.mischief.reorder_every, sent.begun);
-            sent.begun += usize::from(action == "in_progress");
-            let is_over = self.world.look(|state| state.github.job(job).is_some_and(|job| job.completed_at.is_some()));
-            if reorder && !is_over {
-                sent.held.insert(job, delivery);
-                return;
+            // Counted by beginnings that can be held back: a job that is cancelled before has none, one that is over no end.
+            let over = |job: &JobId| {
+                self.world.look(|state| state.github.job(*job).is_some_and(|job| job.completed_at.is_some()))
+            };
+            if action == "in_progress" && self.mischief.reorder_every.is_some() && !over(&job) {
+                // The end of those that were held may never be told, as when the app is away. Then another one is held.
+                let none_yet = sent.done.reordered == 0 && sent.held.keys().all(over);
+                let reorder = none_yet || strikes(self.mischief.reorder_every, sent.begun);
+                sent.begun += 1;
+                if reorder {
+                    sent.held.insert(job, delivery);
+                    return;
+                }
             }
             let after = if action == "completed" { sent.held.remove(&job) } else { None };
             let lost = !delivery.redelivery && strikes(self.mischief.lose_every, number);
