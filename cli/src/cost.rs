@@ -7,7 +7,7 @@ use domain::event::{Event, Stream};
 use domain::ids::JobId;
 use domain::item::{Item, Key};
 use domain::pool::Market;
-use domain::price::Prices;
+use domain::price::{MicroUsd, Prices};
 use engine::ports::Store;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -88,13 +88,14 @@ pub async fn cost(
             By::Type => life.instance_type.clone().map(|it| if is_spot { format!("{it} spot") } else { it }),
         };
         let what = what.unwrap_or_else(|| if life.job.is_none() { "(no job)" } else { "(not known)" }.to_owned());
-        let price = life.instance_type.as_deref().and_then(|it| prices.hour(&it.into(), region));
+        let time = SignedDuration::from_secs(seconds);
+        let cost = life.instance_type.as_deref().and_then(|it| prices.cost(&it.into(), region, time));
         let row = rows.entry(what.clone()).or_insert(Row { what, ..Row::default() });
         row.machines += 1;
         row.seconds += seconds;
         row.spot_seconds += if is_spot { seconds } else { 0 };
-        row.usd += price.unwrap_or_default() * seconds as f64 / 3600.0;
-        row.unpriced += u64::from(price.is_none());
+        row.usd += cost.map_or(0.0, MicroUsd::usd);
+        row.unpriced += u64::from(cost.is_none());
     }
     let mut rows: Vec<Row> = rows.into_values().collect();
     rows.sort_by_key(|row| std::cmp::Reverse(row.seconds));

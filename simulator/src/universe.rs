@@ -156,7 +156,7 @@ impl Universe {
             store: Checked::new(MemoryStore::default()),
             steps: Step::default(),
             stack: "sim".parse().expect("a stack's name"),
-            rates: Rates::known("eu-central-1".to_owned()),
+            rates: Rates::of("eu-central-1".to_owned()),
         };
         let pools = pools
             .into_iter()

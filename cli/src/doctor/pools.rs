@@ -119,7 +119,9 @@ async fn image(group: &mut Group, patient: &Patient<'_>, facts: &[(String, Templ
             fine.push(called);
         }
     }
-    group.judge("image", level, &wrong, fine.join("\n"), "make build-image");
+    // An image built anew from an old pin has the same old runner.
+    let to_do = "infra/runner-version --update, make build-image, drover pools apply FILE";
+    group.judge("image", level, &wrong, fine.join("\n"), to_do);
 }
 
 async fn addresses(group: &mut Group, patient: &Patient<'_>, pools: &[&Pool]) {

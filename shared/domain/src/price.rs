@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::LazyLock;
 
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
@@ -32,7 +33,7 @@ impl Prices {
 
     /// What an hour of that type costs in that region, if that is known. A family's sizes cost in proportion: `xlarge` twice a
     /// `large`, `4xlarge` eight times.
-    pub fn hour(&self, instance_type: &InstanceType, region: &str) -> Option<f64> {
+    fn hour(&self, instance_type: &InstanceType, region: &str) -> Option<f64> {
         let (family, size) = instance_type.as_str().split_once('.')?;
         let larges = match size {
             "medium" => 0.5,
@@ -42,30 +43,32 @@ impl Prices {
         };
         Some(self.families.get(family)?.get(region)? * larges)
     }
+
+    /// What a machine of that type costs there in that time; None if its price is not known.
+    pub fn cost(&self, instance_type: &InstanceType, region: &str, time: SignedDuration) -> Option<MicroUsd> {
+        let hours = time.as_secs_f64().max(0.0) / 3600.0;
+        Some(MicroUsd((self.hour(instance_type, region)? * hours * 1e6).round() as u64))
+    }
 }
 
-/// The prices of one region.
+/// Read when the first machine is closed, which the scaler never does: it costs no cold start.
+static KNOWN: LazyLock<Prices> = LazyLock::new(|| Prices::parse(PRICES).expect("our own file, which a test reads"));
+
+/// The prices of one region, as this version knows them.
 #[derive(Debug, Clone)]
 pub struct Rates {
-    prices: Prices,
     region: String,
 }
 
 impl Rates {
     /// Those of that region.
-    pub fn new(prices: Prices, region: String) -> Self {
-        Self { prices, region }
+    pub fn of(region: String) -> Self {
+        Self { region }
     }
 
-    /// Those that this version knows.
-    pub fn known(region: String) -> Self {
-        Self::new(Prices::parse(PRICES).expect("our own file, which a test reads"), region)
-    }
-
-    /// What a machine of that type costs in that time; None if its price is not known.
+    /// See [`Prices::cost`].
     pub fn cost(&self, instance_type: &InstanceType, time: SignedDuration) -> Option<MicroUsd> {
-        let hours = time.as_secs_f64().max(0.0) / 3600.0;
-        Some(MicroUsd((self.prices.hour(instance_type, &self.region)? * hours * 1e6).round() as u64))
+        KNOWN.cost(instance_type, &self.region, time)
     }
 }
 
@@ -100,7 +103,7 @@ mod tests {
             assert_eq!(prices.hour(&unknown.into(), "us-east-1"), None);
         }
         assert_eq!(prices.hour(&"m7i.large".into(), "mars-1"), None);
-        let rates = Rates::known("us-east-1".to_owned());
+        let rates = Rates::of("us-east-1".to_owned());
         let ten_minutes = rates.cost(&"m7i.large".into(), SignedDuration::from_mins(10));
         assert_eq!(ten_minutes.map(|cost| cost.to_string()).as_deref(), Some("0.0168 USD"));
     }

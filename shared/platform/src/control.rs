@@ -42,7 +42,7 @@ impl ControlPlane {
             queue: Queue::new(aws, required("DROVER_QUEUE_URL")?),
             stack,
             runner_role: required("DROVER_RUNNER_ROLE_ID")?,
-            rates: Rates::known(aws.region().map(ToString::to_string).unwrap_or_default()),
+            rates: Rates::of(aws.region().map(ToString::to_string).unwrap_or_default()),
         })
     }
 

@@ -847,20 +847,8 @@ impl<'u> Swarm<'u> {
                 }
                 None
             }
-            "DescribeInstances" => {
-                let operation = ec2::Operation::DescribeInstances;
-                self.dice.strikes(Fault::DescribeFails).then(|| {
-                    self.universe.ec2(|ec2, _| ec2.faults.errors.push_back((operation, ec2::Code::Unavailable)));
-                    Fault::DescribeFails
-                })
-            }
-            "GetConsoleOutput" => {
-                let operation = ec2::Operation::GetConsoleOutput;
-                self.dice.strikes(Fault::DescribeFails).then(|| {
-                    self.universe.ec2(|ec2, _| ec2.faults.errors.push_back((operation, ec2::Code::Unavailable)));
-                    Fault::DescribeFails
-                })
-            }
+            "DescribeInstances" => self.inject_look(ec2::Operation::DescribeInstances),
+            "GetConsoleOutput" => self.inject_look(ec2::Operation::GetConsoleOutput),
             "generate-jitconfig" => self.inject_github(github::Endpoint::GenerateJit),
             "list runners" => self.inject_github(github::Endpoint::ListRunners),
             "DELETE runner" => self.inject_github(github::Endpoint::DeleteRunner),
@@ -892,6 +880,14 @@ impl<'u> Swarm<'u> {
             }
             _ => None,
         }
+    }
+
+    /// EC2 cannot be asked.
+    fn inject_look(&mut self, operation: ec2::Operation) -> Option<Fault> {
+        self.dice.strikes(Fault::DescribeFails).then(|| {
+            self.universe.ec2(|ec2, _| ec2.faults.errors.push_back((operation, ec2::Code::Unavailable)));
+            Fault::DescribeFails
+        })
     }
 
     fn inject_launch(&mut self) -> Option<Fault> {
