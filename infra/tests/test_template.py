@@ -157,7 +157,7 @@ class Policies(Template):
         self.assertIn('"tag:drover:stack"', project.text("shared/platform/src/ec2.rs"))
 
     def test_the_sandbox_holds_each_role_to_no_more_than_its_policy(self):
-        source = project.text("sandbox/src/aws.rs")
+        source = project.text("testing/sandbox/src/aws.rs")
         shared = re.search(r"const CONTROL_PLANE: &\[&str\] = &\[(.*?)\];", source, re.S)[1]
         for function in FUNCTIONS:
             with self.subTest(function):

@@ -10,7 +10,7 @@ use sandbox::sandbox::{Driven, Options, QUEUE, Sandbox};
 use sandbox::state::Secret;
 
 const SECRET: &str = "It's a Secret to Everybody";
-const QUEUED: &[u8] = include_bytes!("../../sandbox/tests/data/workflow_job/queued.json");
+const QUEUED: &[u8] = include_bytes!("../../testing/sandbox/tests/data/workflow_job/queued.json");
 
 struct Ingest {
     sandbox: Sandbox,

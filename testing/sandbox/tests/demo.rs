@@ -4,7 +4,7 @@
 use clap::Parser;
 use sandbox::demo::{Arguments, demo};
 
-const POOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../pools.toml");
+const POOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../pools.toml");
 
 async fn survives(faults: &[&str]) -> anyhow::Result<()> {
     let own = ["demo", "--pools", POOLS, "--jobs", "8"];

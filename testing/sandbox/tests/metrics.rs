@@ -109,7 +109,7 @@ async fn every_figure_is_taken_and_none_that_is_not_listed() -> anyhow::Result<(
 
 #[test]
 fn the_docs_list_what_the_code_takes() {
-    let docs = include_str!("../../docs/metrics.md");
+    let docs = include_str!("../../../docs/metrics.md");
     let mut rows = Shapes::new();
     for line in docs.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
