@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use domain::pool::Span;
+use domain::config::Span;
 use platform::environment::{optional, required};
 
 /// The agent's environment.

@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use domain::boot::RepositoryPattern;
-use domain::ids::Repository;
+use domain::ids::{Repository, RepositoryPattern};
 use platform::environment::optional;
 
 /// The agent's own subcommand, which the hook calls.

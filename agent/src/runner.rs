@@ -3,7 +3,7 @@
 use std::process::{ExitStatus, Stdio};
 
 use anyhow::Context;
-use domain::boot::BootItem;
+use domain::state::BootItem;
 use nix::unistd::User;
 use tokio::process::{Child, Command};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::boot::BootItem;
+use domain::state::BootItem;
 use platform::boot::{BootTable, SpotNotice};
 use tokio::time::{Instant, sleep};
 

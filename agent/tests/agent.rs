@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use domain::boot::{BootItem, RepositoryPattern};
-use domain::transaction::Transaction;
+use domain::ids::RepositoryPattern;
+use domain::log::Transaction;
+use domain::state::BootItem;
 use engine::ports::Store;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;

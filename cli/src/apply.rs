@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use domain::config::Pool;
 use domain::ids::{Epoch, PoolName};
-use domain::item::{Config, FORMAT, Item, Key, Meta};
-use domain::pool::Pool;
-use domain::transaction::Transaction;
+use domain::log::Transaction;
+use domain::state::{Config, FORMAT, Item, Key, Meta};
 use engine::ports::Store;
 use jiff::Timestamp;
 use platform::ec2::Ec2;

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use clap::ValueEnum;
-use domain::event::{Event, Stream};
+use domain::config::{Market, MicroUsd, Prices};
 use domain::ids::JobId;
-use domain::item::{Item, Key};
-use domain::pool::Market;
-use domain::price::{MicroUsd, Prices};
+use domain::log::{Event, Stream};
+use domain::state::{Item, Key};
 use engine::ports::Store;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::notice::{InstanceChange, Message};
+use domain::wire::{InstanceChange, Message};
 use jiff::Timestamp;
 use platform::queue::{DeadLetters, Letter};
 use serde_json::{Value, json};

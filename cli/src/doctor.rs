@@ -5,7 +5,7 @@ pub(crate) mod app;
 mod pools;
 mod stack;
 
-use domain::item::Config;
+use domain::state::Config;
 use jiff::Timestamp;
 use platform::environment::EnvironmentError;
 use platform::github::GitHubApp;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use domain::event::{Event, Stream};
 use domain::ids::{JobId, PoolName};
-use domain::item::Key;
+use domain::log::{Event, Stream};
+use domain::state::Key;
 use engine::ports::Store;
 use serde_json::{Value, json};
 

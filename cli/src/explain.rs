@@ -2,16 +2,13 @@
 
 use std::str::FromStr;
 
-use domain::decide::tuple_free_at;
-use domain::event::{After, Event, Stream, What};
+use domain::config::{MicroUsd, Pool};
 use domain::ids::{InstanceId, JobId, Repository, RunnerName, SlotId};
-use domain::item::{Config, Item, Key, Limit, Meta};
-use domain::job::{Job, Rank, WaitingJob};
-use domain::pool::Pool;
-use domain::price::MicroUsd;
-use domain::slot::{Slot, SlotState};
-use domain::telling::reasons;
-use domain::view::PoolView;
+use domain::log::{After, Event, Stream, What};
+use domain::policy::PoolView;
+use domain::policy::decide::tuple_free_at;
+use domain::policy::notify::reasons;
+use domain::state::{Config, Item, Job, Key, Limit, Meta, Rank, Slot, SlotState, WaitingJob};
 use engine::ports::Store;
 use jiff::Timestamp;
 use serde::Serialize;

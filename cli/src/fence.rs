@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use domain::config::Pool;
 use domain::ids::{Owner, PoolName, Repository, Scope};
-use domain::pool::Pool;
 use engine::ports::GitHubError;
 use platform::github::{GitHubApp, RunnerGroup};
 

@@ -3,11 +3,9 @@
 //! Each writes down what is wanted and leaves the doing to scaler and janitor, so that the order of things is theirs: a runner
 //! is deregistered before its machine ends, and one with a job is not ended at all, unless that was asked for by its name.
 
-use domain::event::{Cause, Stream, What};
 use domain::ids::{InstanceId, PoolName};
-use domain::item::{Instance, Item, Key, Standing};
-use domain::slot::{Slot, SlotState, StopReason};
-use domain::transaction::Transaction;
+use domain::log::{Cause, Stream, Transaction, What};
+use domain::state::{Instance, Item, Key, Slot, SlotState, Standing, StopReason};
 use engine::ports::{Queue as _, Store};
 use jiff::{SignedDuration, Timestamp};
 use platform::ec2::Ec2;

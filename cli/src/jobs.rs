@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::ids::{JobId, PoolName};
-use domain::item::{Item, Key};
-use domain::job::Job;
+use domain::state::{Item, Job, Key};
 use engine::ports::Store;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use domain::config::Pool;
 use domain::ids::Repository;
-use domain::pool::{Pool, Unrouted, route};
+use domain::policy::route::{Unrouted, route};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 

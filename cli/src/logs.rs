@@ -1,7 +1,7 @@
 //! `drover logs`: what a machine wrote to its console.
 
 use domain::ids::InstanceId;
-use domain::item::{Item, Key};
+use domain::state::{Item, Key};
 use engine::ports::{Compute, Store};
 use platform::ec2::Ec2;
 use serde_json::json;

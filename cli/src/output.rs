@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use comfy_table::{Table, presets};
-use domain::item::FORMAT;
+use domain::state::FORMAT;
 use engine::ports::{CommitError, ComputeError, GitHubError, QueueError, StoreError, Trouble};
 use jiff::SignedDuration;
 use platform::aws::AwsError;

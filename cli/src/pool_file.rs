@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use domain::config::{Label, LaunchTemplate, MarketChoice, Pool, Timings};
 use domain::ids::{InstanceType, PoolName, Repository, Scope, SubnetId, TemplateId};
-use domain::pool::{Label, LaunchTemplate, MarketChoice, Pool, Timings};
 use serde::Deserialize;
 use serde_json::json;
 use toml::{Table, Value};
@@ -35,7 +35,7 @@ const TIMINGS: [&str; 16] = [
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Written {
-    /// See [`domain::pool::Pool`] for this field and all that follow.
+    /// See [`domain::config::Pool`] for this field and all that follow.
     pub name: PoolName,
     /// `org` or `org/repo`.
     pub owner: Scope,

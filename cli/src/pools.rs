@@ -1,8 +1,8 @@
 //! `drover pools`: what each pool needs, has and may have, and what keeps it from launching.
 
-use domain::item::Circuit;
-use domain::pool::{Market, Pool};
-use domain::view::PoolView;
+use domain::config::{Market, Pool};
+use domain::policy::PoolView;
+use domain::state::Circuit;
 use engine::ports::Store;
 use jiff::Timestamp;
 use serde_json::json;

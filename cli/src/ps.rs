@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use domain::config::Pool;
 use domain::ids::{InstanceId, PoolName};
-use domain::item::{Config, FORMAT, Instance, Item, Key};
-use domain::pool::Pool;
-use domain::slot::{Slot, SlotState};
-use domain::view::PoolView;
+use domain::policy::PoolView;
+use domain::state::{Config, FORMAT, Instance, Item, Key, Slot, SlotState};
 use engine::ports::{Store, StoreError};
 use jiff::Timestamp;
 use serde::Serialize;

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use domain::event::{Stream, fold, lifecycle};
-use domain::item::{Item, KEEP_CLOSED, Key};
-use domain::job::KEEP_DONE;
+use domain::log::{Stream, fold, lifecycle};
+use domain::state::{Item, KEEP_CLOSED, KEEP_DONE, Key};
 use engine::ports::Store;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;

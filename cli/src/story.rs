@@ -1,8 +1,8 @@
 //! Events in words.
 
-use domain::event::{Cause, Event, What};
 use domain::ids::{JobId, SlotId};
-use domain::notice::Action;
+use domain::log::{Cause, Event, What};
+use domain::wire::Action;
 
 /// What happened, to that job if one is meant.
 pub(crate) fn told(event: &Event, job: Option<JobId>) -> String {

@@ -5,8 +5,8 @@
 use std::process::Output;
 use std::time::Duration;
 
-use domain::item::{Config, FORMAT, Item, Key};
-use domain::transaction::Transaction;
+use domain::log::Transaction;
+use domain::state::{Config, FORMAT, Item, Key};
 use engine::ports::Store;
 use sandbox::aws::EXPIRED_ACCESS_KEY;
 use sandbox::hurry::hurried;

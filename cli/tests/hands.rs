@@ -5,9 +5,8 @@
 use std::time::Duration;
 
 use domain::ids::{InstanceId, JobId};
-use domain::item::{Batch, Instance, Item, Key, Limit, STUCK_AFTER};
-use domain::slot::SlotState;
-use domain::transaction::Transaction;
+use domain::log::Transaction;
+use domain::state::{Batch, Instance, Item, Key, Limit, STUCK_AFTER, SlotState};
 use engine::ports::{Clock, Store};
 use jiff::SignedDuration;
 use platform::clock::SystemClock;
@@ -213,7 +212,7 @@ async fn a_held_machine_that_nobody_needs_stays_and_goes_once_it_is_released() {
         });
         slots.next().unwrap()
     };
-    let unmarked = domain::slot::Slot { held: false, ..slot().await };
+    let unmarked = domain::state::Slot { held: false, ..slot().await };
     let _ = table.commit(&Transaction::new().put(unmarked)).await;
     while !slot().await.held {
         sandbox.sweep().await.unwrap();
@@ -240,7 +239,7 @@ async fn the_log_replays_to_what_the_table_says_and_a_difference_is_found() {
     // Somebody changes the table by hand.
     let table = sandbox.table().await;
     let Some(Item::Job(job)) = table.get(&Key::Job(JobId(jobs[1].0))).await.unwrap() else { panic!("it was told") };
-    let changed = domain::job::Job { conclusion: Some("failure".to_owned()), ..*job };
+    let changed = domain::state::Job { conclusion: Some("failure".to_owned()), ..*job };
     table.commit(&Transaction::new().put(changed)).await.unwrap();
     says(&sandbox, &["replay", "--verify"], 1, &[&format!("JOB#{}", jobs[1].0), "\"failure\"", "\"success\""]).await;
 

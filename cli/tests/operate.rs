@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use domain::ids::PoolName;
-use domain::item::{Item, Key};
+use domain::state::{Item, Key};
 use engine::ports::Store;
 use platform::environment::optional;
 use sandbox::aws::EXPIRED_ACCESS_KEY;

@@ -1,7 +1,7 @@
 //! From a verified body to a notice.
 
 use domain::ids::DeliveryId;
-use domain::notice::{Action, Notice, VERSION};
+use domain::wire::{Action, MESSAGE_VERSION as VERSION, Notice};
 use jiff::Timestamp;
 use platform::workflow_job::WorkflowJob;
 use serde::Deserialize;

@@ -10,7 +10,7 @@ mod delivery;
 mod request;
 mod verify;
 
-use domain::notice::Message;
+use domain::wire::Message;
 use engine::ports::Clock;
 use jiff::SignedDuration;
 use platform::clock::SystemClock;

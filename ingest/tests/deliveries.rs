@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use domain::notice::{Action, Message};
+use domain::wire::{Action, Message};
 use jiff::SignedDuration;
 use reqwest::RequestBuilder;
 use sandbox::deliveries::{TEMPLATES, signature};

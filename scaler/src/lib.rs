@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use domain::item::{Config, Item, Key};
-use domain::notice::Message;
+use domain::state::{Config, Item, Key};
+use domain::wire::Message;
 use engine::consume::{Consumed, consume};
 use engine::context::Context;
 use engine::metrics;

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use domain::config::Pool;
 use domain::ids::Scope;
-use domain::item::Config;
-use domain::pool::Pool;
+use domain::state::Config;
 use engine::ports::{Clock, GitHubError};
 use jiff::SignedDuration;
 use platform::clock::SystemClock;

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use domain::config::{LaunchTemplate, Pool, Tuple};
 use domain::ids::SubnetId;
-use domain::item::{Circuit, Config, Item, Key};
-use domain::pool::{LaunchTemplate, Pool, Tuple};
-use domain::view::PoolView;
+use domain::policy::PoolView;
+use domain::state::{Circuit, Config, Item, Key};
 use engine::ports::Store;
 use jiff::{SignedDuration, Timestamp};
 use platform::survey::TemplateFacts;

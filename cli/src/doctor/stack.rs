@@ -1,6 +1,6 @@
 //! The AWS side of the stack: who asks, the table, the queue, the secrets, ingest.
 
-use domain::item::{Config, Item, Key};
+use domain::state::{Config, Item, Key};
 use engine::ports::Store;
 use jiff::SignedDuration;
 use platform::survey;

@@ -4,25 +4,12 @@
 //! async or does I/O. Time comes in as an argument, effects go out as data. Whoever runs this code (a Lambda, the
 //! simulator, a test) decides what "now" is and obeys the effects.
 //!
-//! Reading order: [`ids`] names things, [`pool`] says what an operator wants, [`notice`] what GitHub said, [`job`] and
-//! [`slot`] what is true, [`item`] how that is kept, [`decide`] what to do about it, [`due`] what is still owed,
-//! [`telling`] and [`rerun`] what a job's author is told and spared, [`sweep`] what the world got wrong.
+//! Layers, each of which may use only those above it: [`ids`], then [`wire`] and [`config`], then [`state`], then [`log`],
+//! then [`policy`].
 
-pub mod boot;
-pub mod decide;
-pub mod due;
-pub mod event;
+pub mod config;
 pub mod ids;
-pub mod item;
-pub mod job;
-pub mod launch;
-pub mod mutant;
-pub mod notice;
-pub mod pool;
-pub mod price;
-pub mod rerun;
-pub mod slot;
-pub mod sweep;
-pub mod telling;
-pub mod transaction;
-pub mod view;
+pub mod log;
+pub mod policy;
+pub mod state;
+pub mod wire;

@@ -2,15 +2,12 @@
 
 mod common;
 
-use domain::decide::{RELAUNCH_LIMIT, decide};
-use domain::event::Cause;
+use domain::config::Pool;
 use domain::ids::{JobId, RunnerId, SlotId};
-use domain::item::{Item, Meta};
-use domain::job::WaitingJob;
-use domain::pool::Pool;
-use domain::slot::{Machine, Runner, Slot, SlotState, StopReason};
-use domain::transaction::Transaction;
-use domain::view::PoolView;
+use domain::log::{Cause, Transaction};
+use domain::policy::PoolView;
+use domain::policy::decide::{RELAUNCH_LIMIT, decide};
+use domain::state::{Item, Machine, Meta, Runner, Slot, SlotState, StopReason, WaitingJob};
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use proptest::sample::select;

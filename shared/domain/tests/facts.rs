@@ -1,7 +1,7 @@
 //! What GitHub says ends in the same facts, in whatever order and however often it is said.
 
-use domain::job::{Job, Rank};
-use domain::notice::{Action, JobNotice, Notice, RunnerNotice, VERSION};
+use domain::state::{Job, Rank};
+use domain::wire::{Action, JobNotice, MESSAGE_VERSION as VERSION, Notice, RunnerNotice};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};

@@ -1,15 +1,12 @@
 //! Small rules of what is kept: how long, from when on it is a person's, and what it reads as.
 
-use domain::event::{Cause, Event, Stream, What};
+use domain::config::{Label, Span};
 use domain::ids::{InstanceId, JobId};
-use domain::item::{Batch, Condemned, Instance, Meta, Standing, Throttle};
-use domain::launch::throttled;
-use domain::notice::{InstanceChange, Message};
-use domain::pool::{Label, Span};
-use domain::slot::{Ended, Slot, StopReason};
-use domain::sweep::{MachineState, Seen};
-use domain::transaction::Transaction;
-use domain::view::PoolView;
+use domain::log::{Cause, Event, Stream, Transaction, What};
+use domain::policy::PoolView;
+use domain::policy::launch::throttled;
+use domain::state::{Batch, Condemned, Ended, Instance, Meta, Slot, Standing, StopReason, Throttle};
+use domain::wire::{InstanceChange, MachineState, Message, Seen};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 

@@ -5,15 +5,12 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::pool;
-use domain::event::Cause;
+use domain::config::{Market, Pool};
 use domain::ids::{InstanceId, JobId};
-use domain::item::{Batch, Circuit, Item, Meta};
-use domain::job::WaitingJob;
-use domain::launch::{Refused, RefusedFor, bind, refused};
-use domain::pool::{Market, Pool};
-use domain::slot::{Slot, SlotState};
-use domain::transaction::Transaction;
-use domain::view::PoolView;
+use domain::log::{Cause, Transaction};
+use domain::policy::PoolView;
+use domain::policy::launch::{Refused, RefusedFor, bind, refused};
+use domain::state::{Batch, Circuit, Item, Meta, Slot, SlotState, WaitingJob};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 

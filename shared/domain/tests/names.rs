@@ -1,8 +1,8 @@
 //! What a name may be, and that a key reads back as what it was written from.
 
+use domain::config::Label;
 use domain::ids::{Epoch, InstanceId, JobId, Owner, PoolName, Repository, Scope, SlotId, StackName};
-use domain::item::Key;
-use domain::pool::Label;
+use domain::state::Key;
 
 #[test]
 fn a_name_is_taken_or_refused_by_its_rule() {

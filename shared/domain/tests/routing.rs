@@ -2,7 +2,8 @@
 
 mod common;
 
-use domain::pool::{Pool, Unrouted, route};
+use domain::config::Pool;
+use domain::policy::route::{Unrouted, route};
 
 fn pool(name: &str, owner: &str, labels: &[&str], change: impl FnOnce(Pool) -> Pool) -> Pool {
     change(Pool {

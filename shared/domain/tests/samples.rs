@@ -5,10 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use domain::boot::BootItem;
-use domain::event::Event;
-use domain::item::{Item, Key};
-use domain::notice::Message;
+use domain::log::Event;
+use domain::state::{BootItem, Item, Key};
+use domain::wire::Message;
 use serde_json::Value;
 
 fn samples() -> Vec<(PathBuf, Value)> {
@@ -63,7 +62,8 @@ fn every_event_of_the_first_version_reads_and_writes_unchanged() {
     let mut kinds = std::collections::BTreeSet::new();
     for (file, sample) in samples().into_iter().filter(|(file, _)| name(file).starts_with("event-")) {
         let (pk, sk, attributes) = key_and_attributes(&sample);
-        let event: Event = serde_json::from_value(attributes.clone()).unwrap_or_else(|error| panic!("{sample}: {error}"));
+        let event: Event =
+            serde_json::from_value(attributes.clone()).unwrap_or_else(|error| panic!("{sample}: {error}"));
         assert_eq!((event.stream.pk(), event.sequence.clone()), (pk, sk));
         assert_eq!(serde_json::to_value(&event).expect("an event"), attributes, "{}", file.display());
         kinds.insert(name(&file).to_owned());

@@ -3,16 +3,15 @@
 mod common;
 
 use common::pool;
-use domain::due::{Effect, backoff, due, is_being_retired, owed, throttle_backoff};
-use domain::event::{Cause, Stream, What};
+use domain::config::Market;
 use domain::ids::{JobId, SlotId};
-use domain::item::{Circuit, Item, Meta, Pause, Throttle};
-use domain::job::{Unserved, WaitingJob};
-use domain::pool::Market;
-use domain::slot::{Ended, Slot, SlotState, StopReason};
-use domain::telling::{CheckRun, Stage, Word, due_word, reasons, text};
-use domain::transaction::Transaction;
-use domain::view::PoolView;
+use domain::log::{Cause, Stream, Transaction, What};
+use domain::policy::PoolView;
+use domain::policy::due::{Effect, backoff, due, is_being_retired, owed, throttle_backoff};
+use domain::policy::notify::{Word, due_word, reasons, text};
+use domain::state::{
+    CheckRun, Circuit, Ended, Item, Meta, Pause, Slot, SlotState, Stage, StopReason, Throttle, Unserved, WaitingJob,
+};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 

@@ -1,10 +1,10 @@
 //! Every state of the three witnesses has one verdict, and no verdict kills on doubt.
 
+use domain::config::Timings;
 use domain::ids::{JobId, RunnerId, SlotId};
-use domain::item::Condemned;
-use domain::pool::Timings;
-use domain::slot::{Machine, Runner, Slot, SlotState, Stop, StopReason};
-use domain::sweep::{Known, MachineState, RunnerState, Subject, Verdict, judge};
+use domain::policy::sweep::{Known, RunnerState, Subject, Verdict, judge};
+use domain::state::{Condemned, Machine, Runner, Slot, SlotState, Stop, StopReason};
+use domain::wire::MachineState;
 use jiff::{SignedDuration, Timestamp};
 
 fn noon() -> Timestamp {

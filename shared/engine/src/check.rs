@@ -1,14 +1,11 @@
 //! Does this job still wait? GitHub's answer is a fact like any other, and the only one that opens a gate.
 
-use domain::event::{Stream, What};
+use domain::config::Pool;
 use domain::ids::{JobId, Repository, SlotId};
-use domain::item::{Config, Item, Key};
-use domain::job::{Job, Rank, TRUST_QUEUED_FOR, WaitingJob};
-use domain::notice::{Action, JobNotice, Notice};
-use domain::pool::Pool;
-use domain::slot::{ASK_AFTER, LOSE_SIGHT_AFTER, Slot};
-use domain::transaction::Transaction;
-use domain::view::PoolView;
+use domain::log::{Stream, Transaction, What};
+use domain::policy::PoolView;
+use domain::state::{ASK_AFTER, Config, Item, Job, Key, LOSE_SIGHT_AFTER, Rank, Slot, TRUST_QUEUED_FOR, WaitingJob};
+use domain::wire::{Action, JobNotice, Notice};
 use jiff::Timestamp;
 
 use crate::context::Context;

@@ -5,14 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::event::{Stream, What};
 use domain::ids::{InstanceId, PoolName};
-use domain::item::{Config, Item, Key, Standing};
-use domain::mutant::{self, Mutant};
-use domain::notice::{Action, InstanceChange, Message, Notice};
-use domain::pool::{Unrouted, route};
-use domain::slot::StopReason;
-use domain::transaction::Transaction;
+use domain::log::{Stream, Transaction, What};
+use domain::policy::route::Unrouted;
+use domain::state::{Config, Item, Key, Standing, StopReason};
+use domain::wire::{InstanceChange, Message, Notice};
 use futures::stream::{self, StreamExt};
 
 use crate::context::Context;
@@ -55,12 +52,7 @@ pub async fn consume(context: &Context<'_>, config: &Config, messages: &[Message
     }
     let (places, notices): (Vec<usize>, Vec<Notice>) = notices.into_iter().unzip();
     let recorded = record(context, config, &notices).await;
-    if mutant::is(Mutant::Counters) {
-        count(config, &notices);
-    }
-    if !mutant::is(Mutant::Acknowledged) {
-        consumed.failed.extend(recorded.failed.into_iter().map(|(place, error)| (places[place], error)));
-    }
+    consumed.failed.extend(recorded.failed.into_iter().map(|(place, error)| (places[place], error)));
     consumed.ignored.extend(recorded.ignored.into_iter().map(|(place, why)| (places[place], why)));
     consumed.pools.extend(recorded.touched);
 
@@ -73,21 +65,6 @@ pub async fn consume(context: &Context<'_>, config: &Config, messages: &[Message
         })
         .await;
     consumed
-}
-
-/// What [`Mutant::Counters`] keeps instead of deriving it.
-fn count(config: &Config, notices: &[Notice]) {
-    for notice in notices {
-        if let Ok(pool) = route(&config.pools, &notice.repository, notice.public, &notice.job.labels) {
-            let by = match notice.action {
-                Action::Queued => 1,
-                Action::InProgress => -1,
-                Action::Completed if notice.job.runner.is_none() => -1,
-                Action::Waiting | Action::Completed => 0,
-            };
-            mutant::count(&pool.name, by);
-        }
-    }
 }
 
 /// Follows EC2's word about an instance. Gives the pool it concerns; None if it is not ours or nothing changes.

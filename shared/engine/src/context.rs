@@ -1,10 +1,8 @@
 //! One invocation of a function.
 
-use domain::event::Cause;
+use domain::config::{Pool, Rates};
 use domain::ids::StackName;
-use domain::mutant::{self, Mutant};
-use domain::pool::Pool;
-use domain::price::Rates;
+use domain::log::Cause;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::ports::Ports;
@@ -43,9 +41,6 @@ impl Context<'_> {
 
     /// Until when what this invocation begins belongs to it. Nothing it started can still be on its way after that.
     pub fn lease(&self, pool: &Pool) -> Timestamp {
-        if mutant::is(Mutant::NoLease) {
-            return self.now();
-        }
         self.deadline + pool.timings.lease_margin.duration()
     }
 

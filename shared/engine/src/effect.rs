@@ -1,11 +1,11 @@
 //! What all effects share: how a pool is read, whose an effect is, when more of it is due, and what is written without an
 //! event.
 
+use domain::config::Pool;
 use domain::ids::PoolName;
-use domain::item::{Item, Key, Limit};
-use domain::pool::Pool;
-use domain::transaction::Transaction;
-use domain::view::PoolView;
+use domain::log::Transaction;
+use domain::policy::PoolView;
+use domain::state::{Item, Key, Limit};
 use jiff::Timestamp;
 
 use crate::context::Context;

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use domain::due::backoff;
+use domain::config::{Pool, Tuple};
 use domain::ids::InstanceId;
-use domain::item::{Batch, Item, Key};
-use domain::launch::{Refused, RefusedFor, bind, refused, resumed, throttled};
-use domain::mutant::{self, Mutant};
-use domain::pool::{Pool, Tuple};
-use domain::transaction::Transaction;
-use domain::view::PoolView;
+use domain::log::Transaction;
+use domain::policy::PoolView;
+use domain::policy::due::backoff;
+use domain::policy::launch::{Refused, RefusedFor, bind, refused, resumed, throttled};
+use domain::state::{Batch, Item, Key};
 use jiff::Timestamp;
 
 use crate::context::{Context, RESERVE};
@@ -79,8 +78,7 @@ pub(crate) async fn launch(
                     pool.name = %pool.name, batch.tag = %batch.tag(), ec2.code = error.code,
                     "launch {} stays owed: {error}", batch.tag()
                 );
-                let tuple = if mutant::is(Mutant::ZoneChanged) { pool.tuples().pop() } else { batch.tuple.clone() };
-                put_off(context, Batch { tuple, next_at, missing_since, ..batch }).await?;
+                put_off(context, Batch { next_at, missing_since, ..batch }).await?;
                 return Ok(Some(next_at));
             }
         }

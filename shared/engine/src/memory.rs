@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use domain::boot::BootItem;
-use domain::event::{Event, Stream, fold, lifecycle};
 use domain::ids::PoolName;
-use domain::item::{Item, Key};
-use domain::transaction::Transaction;
+use domain::log::{Event, Stream, Transaction, fold, lifecycle};
+use domain::state::{BootItem, Item, Key};
 use serde_json::Value;
 
 use crate::ports::{CommitError, Store, StoreError};

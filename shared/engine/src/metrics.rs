@@ -6,13 +6,11 @@
 //! Dimensions are bounded: pools and owners by the pool file, outcomes and reasons by GitHub's and our own words, results
 //! by EC2's codes. No figure carries a repository, a job or a machine: the log lines and the event log have those.
 
-use domain::item::{Circuit, Item};
-use domain::job::{Job, Rank};
-use domain::pool::{Pool, Unrouted};
-use domain::price::MicroUsd;
-use domain::slot::{Ended, Slot};
-use domain::transaction::Transaction;
-use domain::view::PoolView;
+use domain::config::{MicroUsd, Pool};
+use domain::log::Transaction;
+use domain::policy::PoolView;
+use domain::policy::route::Unrouted;
+use domain::state::{Circuit, Ended, Item, Job, Rank, Slot};
 use jiff::{SignedDuration, Timestamp};
 use metrics::{Label, Unit, counter, histogram};
 

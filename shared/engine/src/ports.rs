@@ -5,16 +5,15 @@
 //! GitHub to the boot table passes through here.
 
 use async_trait::async_trait;
-use domain::event::{Event, Stream};
+use domain::config::{Label, Tuple};
 use domain::ids::{
     BatchTag, DeliveryId, InstanceId, JobId, Owner, PoolName, Repository, RunId, RunnerId, RunnerName, Scope, StackName,
 };
-use domain::item::{Item, Key};
-pub use domain::launch::ErrorClass;
-use domain::notice::JobNotice;
-use domain::pool::{Label, Tuple};
-pub use domain::sweep::{Seen, SeenRunner};
-use domain::transaction::Transaction;
+use domain::log::{Event, Stream, Transaction};
+pub use domain::policy::launch::ErrorClass;
+use domain::state::{Item, Key};
+use domain::wire::JobNotice;
+pub use domain::wire::{Seen, SeenRunner};
 use jiff::{SignedDuration, Timestamp};
 
 /// The table.

@@ -6,16 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::event::{Cause, Said, Stream, What};
+use domain::config::Pool;
 use domain::ids::{JobId, PoolName, RunnerName, StackName};
-use domain::item::{Config, Instance, Item, Key};
-use domain::job::{Job, Rank, WaitingJob};
-use domain::mutant::{self, Mutant};
-use domain::notice::{Action, Notice};
-use domain::pool::{Pool, Unrouted, route};
-use domain::rerun::called_for;
-use domain::slot::{Slot, SlotState};
-use domain::transaction::Transaction;
+use domain::log::{Cause, Said, Stream, Transaction, What};
+use domain::policy::rerun::called_for;
+use domain::policy::route::{Unrouted, route};
+use domain::state::{Config, Instance, Item, Job, Key, Rank, Slot, SlotState, WaitingJob};
+use domain::wire::{Action, Notice};
 use jiff::Timestamp;
 
 use crate::context::Context;
@@ -167,9 +164,6 @@ async fn record_once(context: &Context<'_>, config: &Config, notices: &[&Notice]
     if let Some(pool) = pool {
         let job = joined(before.clone(), pool, notices);
         touched.push(pool.name.clone());
-        if mutant::is(Mutant::NoTombstone) && before.is_none() && job.rank == Rank::Done {
-            return Ok(Known::Facts { pools: touched, new: false });
-        }
         writes = change_waiting(writes, pool, &job, before.as_ref(), waiting, notices, now);
         if before.as_ref() != Some(&job) {
             writes = writes.put(job.clone());

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::ids::{DeliveryId, Owner, PoolName, Repository, Scope};
-use domain::item::{Config, Item, Janitor, Key, SeenRepository, Undelivered};
-use domain::notice::{Action, Notice};
-use domain::pool::route;
+use domain::policy::route::route;
+use domain::state::{Config, Item, Janitor, Key, SeenRepository, Undelivered};
+use domain::wire::{Action, Notice};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::context::Context;

@@ -1,17 +1,13 @@
 //! A machine that waits becomes a runner.
 
-use domain::boot::{BootItem, boot_key};
-use domain::decide::REGISTRATION_REFUSED;
-use domain::due::{Effect, backoff, owed};
-use domain::event::{Stream, What};
+use domain::config::Pool;
 use domain::ids::{RunnerId, RunnerName, SlotId};
-use domain::item::{Circuit, Instance, Item, Key};
-use domain::launch::open_circuit;
-use domain::mutant::{self, Mutant};
-use domain::pool::Pool;
-use domain::slot::{Runner, Slot, SlotState};
-use domain::transaction::Transaction;
-use domain::view::PoolView;
+use domain::log::{Stream, Transaction, What};
+use domain::policy::PoolView;
+use domain::policy::decide::REGISTRATION_REFUSED;
+use domain::policy::due::{Effect, backoff, owed};
+use domain::policy::launch::open_circuit;
+use domain::state::{BootItem, Circuit, Instance, Item, Key, Runner, Slot, SlotState, boot_key};
 use futures::stream::{self, StreamExt};
 use jiff::SignedDuration;
 
@@ -106,12 +102,8 @@ pub(crate) async fn register_one(
     }
     if lease == Lease::Free {
         // Another registration has another name: the last one's may be lost, but it may exist.
-        slot = Slot {
-            registration: slot.registration + u32::from(!mutant::is(Mutant::FixedName)),
-            tries: slot.tries + 1,
-            next_at: context.lease(pool),
-            ..slot
-        };
+        slot =
+            Slot { registration: slot.registration + 1, tries: slot.tries + 1, next_at: context.lease(pool), ..slot };
         if !write_quietly(context, Transaction::new().put(slot.clone())).await? {
             return Ok(None);
         }

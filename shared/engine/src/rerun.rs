@@ -1,12 +1,12 @@
 //! A job that lost its machine to EC2 is run once more.
 
-use domain::due::backoff;
-use domain::event::{Stream, What};
+use domain::config::Pool;
 use domain::ids::JobId;
-use domain::pool::Pool;
-use domain::rerun::{GIVE_UP_AFTER, Rerun};
-use domain::transaction::Transaction;
-use domain::view::PoolView;
+use domain::log::{Stream, Transaction, What};
+use domain::policy::PoolView;
+use domain::policy::due::backoff;
+use domain::policy::rerun::GIVE_UP_AFTER;
+use domain::state::Rerun;
 
 use crate::context::Context;
 use crate::effect::{Next, SettleError, remember_limit, write_quietly};

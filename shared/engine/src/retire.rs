@@ -1,13 +1,11 @@
 //! A slot that was stopped: deregister, terminate, in that order.
 
-use domain::due::backoff;
-use domain::event::{Stream, What};
+use domain::config::Pool;
 use domain::ids::SlotId;
-use domain::mutant::{self, Mutant};
-use domain::pool::Pool;
-use domain::slot::{Slot, SlotState, StopReason, TRUST_BUSY_FOR};
-use domain::transaction::Transaction;
-use domain::view::PoolView;
+use domain::log::{Stream, Transaction, What};
+use domain::policy::PoolView;
+use domain::policy::due::backoff;
+use domain::state::{Slot, SlotState, StopReason, TRUST_BUSY_FOR};
 use jiff::SignedDuration;
 
 use crate::context::Context;
@@ -73,16 +71,14 @@ async fn fence(context: &Context<'_>, pool: &Pool, slot: Box<Slot>) -> Result<Fe
         SlotState::Done { .. } => Ok(Fenced::May(slot, Fence::JobDone)),
         SlotState::Busy { .. } if why == Some(StopReason::MaxLife) => Ok(Fenced::May(slot, Fence::MaxLife)),
         SlotState::Configured { .. } | SlotState::Online { .. } | SlotState::Busy { .. }
-            if slot.unregistered_at.is_some() || mutant::is(Mutant::TerminateFirst) =>
+            if slot.unregistered_at.is_some() =>
         {
             Ok(Fenced::May(slot, Fence::Deregistered))
         }
         SlotState::Configured { runner, .. } | SlotState::Online { runner, .. } | SlotState::Busy { runner, .. } => {
             match context.ports.github.deregister(&pool.owner, runner.runner_id).await {
                 Ok(Deregistered::Removed | Deregistered::AlreadyGone) => unregistered(context, pool, *slot).await,
-                Ok(Deregistered::Busy) if why == Some(StopReason::MaxLife) || mutant::is(Mutant::StaleBusy) => {
-                    Ok(Fenced::May(slot, Fence::MaxLife))
-                }
+                Ok(Deregistered::Busy) if why == Some(StopReason::MaxLife) => Ok(Fenced::May(slot, Fence::MaxLife)),
                 Ok(Deregistered::Busy) if slot.stop.as_ref().is_some_and(|stop| stop.forced) => {
                     Ok(Fenced::May(slot, Fence::Forced))
                 }

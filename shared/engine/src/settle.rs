@@ -5,14 +5,13 @@
 
 use std::collections::BTreeSet;
 
-use domain::decide::decide;
-use domain::due::{Effect, due, owed};
+use domain::config::Pool;
 use domain::ids::PoolName;
-use domain::item::{Config, Item, Key, Nudge};
-use domain::mutant::{self, Mutant};
-use domain::pool::Pool;
-use domain::transaction::Transaction;
-use domain::view::PoolView;
+use domain::log::Transaction;
+use domain::policy::PoolView;
+use domain::policy::decide::decide;
+use domain::policy::due::{Effect, due, owed};
+use domain::state::{Config, Item, Key, Nudge};
 use futures::stream::{self, StreamExt};
 use jiff::{SignedDuration, Timestamp};
 
@@ -92,11 +91,6 @@ async fn decide_all(
                 view.apply(&writes);
                 fresh = false;
                 own.extend(launch.into_iter().chain(slots));
-            }
-            Err(CommitError::Conflict(_)) if mutant::is(Mutant::NoVersionCheck) => {
-                let fresh = read(context, &pool.name).await?;
-                // The jobs, too: a decision writes those that it charges, and would be refused for them alone.
-                (view.meta, view.waiting) = (fresh.meta, fresh.waiting);
             }
             Err(CommitError::Conflict(_)) => *view = read(context, &pool.name).await?,
             Err(CommitError::Store(error)) => return Err(error.into()),

@@ -5,18 +5,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::decide::{BOOT_FAILURES, BOOT_FAILURES_ALLOWED};
-use domain::due::is_being_retired;
-use domain::event::{Stream, What};
+use domain::config::Pool;
 use domain::ids::{InstanceId, PoolName, Repository, RunnerId, Scope, SlotId};
-use domain::item::{Condemned, Config, Instance, Item, Janitor, Key, Standing};
-use domain::launch::open_circuit;
-use domain::mutant::{self, Mutant};
-use domain::pool::Pool;
-use domain::slot::{Slot, SlotState, StopReason};
-use domain::sweep::{Census, Observation, Plan, Reap, Seen, SeenRunner, plan, strangers};
-use domain::transaction::Transaction;
-use domain::view::PoolView;
+use domain::log::{Stream, Transaction, What};
+use domain::policy::PoolView;
+use domain::policy::decide::{BOOT_FAILURES, BOOT_FAILURES_ALLOWED};
+use domain::policy::due::is_being_retired;
+use domain::policy::launch::open_circuit;
+use domain::policy::sweep::{Census, Observation, Plan, Reap, plan, strangers};
+use domain::state::{Condemned, Config, Instance, Item, Janitor, Key, Slot, SlotState, Standing, StopReason};
+use domain::wire::{Seen, SeenRunner};
 use futures::stream::{self, StreamExt};
 use serde::Serialize;
 
@@ -152,7 +150,7 @@ async fn lock(context: &Context<'_>) -> Result<Option<Janitor>, StoreError> {
 async fn sweep_locked(context: &Context<'_>, config: &Config, memory: &mut Janitor, mode: Mode, report: &mut Report) {
     let runners = hear_github(context, config, report).await;
     let machines = match context.ports.compute.census().await {
-        Ok(machines) => (!mutant::is(Mutant::NoListing)).then_some(machines),
+        Ok(machines) => Some(machines),
         Err(error) => {
             tracing::error!("EC2 could not be heard, no machine is judged: {error}");
             report.failed += 1;
@@ -538,7 +536,7 @@ async fn condemn(
 ) -> Result<Reaped, SettleError> {
     let now = context.now();
     let claimed = known.is_some_and(|known| matches!(known.standing, Standing::Condemned { .. }));
-    if !claimed && !mutant::is(Mutant::NoClaim) {
+    if !claimed {
         let item = Instance::stranger(machine, known, Standing::Condemned { why }, now);
         let stream = item.pool.clone().map_or(Stream::Stack, Stream::Pool);
         let what = What::Condemned { instance: machine.id.clone(), why };

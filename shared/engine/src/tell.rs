@@ -1,13 +1,12 @@
 //! The author of a job that waits is told so, and later that it waits no more.
 
-use domain::due::backoff;
-use domain::event::{Stream, What};
+use domain::config::Pool;
 use domain::ids::JobId;
-use domain::item::{Item, Key};
-use domain::pool::Pool;
-use domain::telling::{CheckRun, Stage, Word, due_word, reasons, text};
-use domain::transaction::Transaction;
-use domain::view::PoolView;
+use domain::log::{Stream, Transaction, What};
+use domain::policy::PoolView;
+use domain::policy::due::backoff;
+use domain::policy::notify::{Word, due_word, reasons, text};
+use domain::state::{CheckRun, Item, Key, Stage};
 
 use crate::context::Context;
 use crate::effect::{Next, SettleError, remember_limit, write_quietly};

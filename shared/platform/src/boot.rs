@@ -2,7 +2,7 @@
 
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
-use domain::boot::BootItem;
+use domain::state::BootItem;
 
 use crate::aws::describe;
 

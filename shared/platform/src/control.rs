@@ -1,8 +1,8 @@
 //! Everything that scaler and janitor reach the world through, built once a cold start.
 
 use aws_config::SdkConfig;
+use domain::config::Rates;
 use domain::ids::StackName;
-use domain::price::Rates;
 use engine::context::Context;
 use engine::ports::Ports;
 use jiff::Timestamp;

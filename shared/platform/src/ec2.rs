@@ -12,9 +12,9 @@ use aws_sdk_ec2::types::{
     Filter, InstanceInterruptionBehavior, InstanceMarketOptionsRequest, InstanceStateName, InstanceType,
     LaunchTemplateSpecification, MarketType, ResourceType, SpotInstanceType, SpotMarketOptions, Tag, TagSpecification,
 };
+use domain::config::{LaunchTemplate, Market};
 use domain::ids::{BatchTag, InstanceId, StackName, SubnetId, TemplateId};
-use domain::pool::{LaunchTemplate, Market};
-use domain::sweep::{MachineState, Seen};
+use domain::wire::{MachineState, Seen};
 use engine::ports::{Compute, ComputeError, ErrorClass, Launch, LaunchError, Launched, Terminated, Trouble};
 use jiff::{SignedDuration, Timestamp};
 

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use anyhow::anyhow;
+use domain::config::LaunchTemplate;
 use domain::ids::StackName;
-use domain::item::{Item, Key};
-use domain::pool::LaunchTemplate;
+use domain::state::{Item, Key};
 use engine::metrics::{ALL, IMAGE_AGE, RUNNER_AGE};
 use engine::ports::Store;
 use jiff::{SignedDuration, Timestamp};

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::ids::{JobId, Owner, Repository, RunId, RunnerId, RunnerName, Scope, StackName};
-use domain::notice::JobNotice;
+use domain::wire::JobNotice;
 use engine::ports::{
     Clock, Deregistered, FoundJob, GitHub, GitHubError, Registered, Registration, Rerun, SeenDelivery, SeenRunner,
     Telling,

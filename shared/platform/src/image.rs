@@ -5,7 +5,7 @@ use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::operation::describe_images::DescribeImagesError;
 use aws_sdk_ec2::operation::describe_launch_template_versions::DescribeLaunchTemplateVersionsError;
 use aws_sdk_ec2::types::{Image, ResponseLaunchTemplateData};
-use domain::pool::LaunchTemplate;
+use domain::config::LaunchTemplate;
 use jiff::Timestamp;
 
 /// What a version of a launch template says, its image's alias resolved; None if there is no such version.

@@ -6,7 +6,7 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::error::ProvideErrorMetadata;
 use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
 use domain::ids::PoolName;
-use domain::notice::{Message, VERSION};
+use domain::wire::{MESSAGE_VERSION as VERSION, Message};
 use engine::ports::QueueError;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;

@@ -8,11 +8,9 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, Delete, KeysAndAttributes, Put, TransactWriteItem};
-use domain::boot::BootItem;
-use domain::event::{Event, Stream};
 use domain::ids::PoolName;
-use domain::item::{Item, Key};
-use domain::transaction::Transaction;
+use domain::log::{Event, Stream, Transaction};
+use domain::state::{BootItem, Item, Key};
 use engine::ports::{CommitError, Store, StoreError, Trouble};
 
 use crate::aws::{describe, trouble};

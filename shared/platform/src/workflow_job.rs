@@ -2,7 +2,7 @@
 //! `GET /repos/{owner}/{repo}/actions/jobs/{id}`.
 
 use domain::ids::{JobId, RunId, RunnerId};
-use domain::notice::{JobNotice, RunnerNotice};
+use domain::wire::{JobNotice, RunnerNotice};
 use jiff::Timestamp;
 use serde::Deserialize;
 

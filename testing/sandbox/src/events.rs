@@ -48,7 +48,7 @@ fn envelope(kind: &str, instance: &InstanceId, at: Timestamp, detail: Value, con
 
 #[cfg(test)]
 mod tests {
-    use domain::notice::{InstanceChange, Message};
+    use domain::wire::{InstanceChange, Message};
 
     use super::*;
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use domain::event::Stream;
 use domain::ids::{Owner, PoolName, Repository};
-use domain::item::{Instance, Item, Key, Standing};
+use domain::log::Stream;
+use domain::state::{Instance, Item, Key, Standing};
 use engine::ports::{Clock, Store};
 use jiff::{SignedDuration, Timestamp};
 use platform::clock::SystemClock;

@@ -11,15 +11,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use domain::boot::BootItem;
-use domain::decide::decide;
-use domain::due::due;
-use domain::event::{Event, fold};
+use domain::config::Pool;
 use domain::ids::{BatchTag, DeliveryId, Repository, RunnerName, SlotId};
-use domain::item::{Config, Item, Key, Meta};
-use domain::notice::Message;
-use domain::pool::{Pool, route};
-use domain::view::PoolView;
+use domain::log::{Event, fold};
+use domain::policy::PoolView;
+use domain::policy::decide::decide;
+use domain::policy::due::due;
+use domain::policy::route::route;
+use domain::state::{BootItem, Config, Item, Key, Meta};
+use domain::wire::Message;
 use drover::pool_file::PoolFile;
 use ingest::{Delivered, Signature, Verified};
 use jiff::{SignedDuration, Timestamp};

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use domain::event::{Stream, fold, lifecycle};
 use domain::ids::JobId as OurJobId;
-use domain::item::{Item, Key};
+use domain::log::{Stream, fold, lifecycle};
+use domain::state::{Item, Key};
 use engine::ports::Store;
 use sandbox::events::Rules;
 use sandbox::hurry::one_pool;

@@ -13,9 +13,9 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use domain::item::Config;
-use domain::mutant::Mutant;
-use domain::notice::{Message, VERSION};
+use crate::mistake::Mistake;
+use domain::state::Config;
+use domain::wire::{MESSAGE_VERSION as VERSION, Message};
 use engine::consume::consume;
 use jiff::SignedDuration;
 use world::{LostReply, ec2};
@@ -99,7 +99,7 @@ struct Frontier {
 
 /// Explores all of it, or until something is wrong. `mutant` is a mistake to make, with the feature of that name; `told` hears
 /// every thousand states how many there are.
-pub fn explore(mutant: Option<Mutant>, told: impl Fn(usize) + Sync) -> Explored {
+pub fn explore(mutant: Option<Mistake>, told: impl Fn(usize) + Sync) -> Explored {
     let frontier = Mutex::new(Frontier {
         known: HashSet::new(),
         ways: [Way::default()].into(),
@@ -189,9 +189,7 @@ fn go_on(
     }
 }
 
-fn in_a_world<T>(mutant: Option<Mutant>, run: impl FnOnce(&mut World<'_>) -> T) -> T {
-    #[cfg(feature = "mutants")]
-    domain::mutant::make(mutant);
+fn in_a_world<T>(mutant: Option<Mistake>, run: impl FnOnce(&mut World<'_>) -> T) -> T {
     let _ = mutant;
     let universe = Universe::new(1, vec![pool("linux", 100)]);
     for _ in 0..JOBS {

@@ -125,7 +125,7 @@ fn hunt_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     use simulator::swarm::mutants::hunt;
     let mut survived = 0;
     println!("{:<18} {:<10} {:>5}  what gave it away", "mistake", "invariant", "seeds");
-    for mutant in domain::mutant::Mutant::ALL {
+    for mutant in simulator::mistake::Mistake::ALL {
         let hunt = hunt(*mutant, arguments.first_seed, arguments.seeds, arguments.jobs);
         let name = format!("{mutant:?}");
         match &hunt.found {

@@ -1,15 +1,12 @@
 //! The engine's ports on the models.
 
 use async_trait::async_trait;
-use domain::event::{Event, Stream};
 use domain::ids::{
     BatchTag, DeliveryId, InstanceId, JobId, Owner, PoolName, Repository, RunId, RunnerId, RunnerName, Scope, StackName,
 };
-use domain::item::{Item, Key};
-use domain::job::Rank;
-use domain::notice::{JobNotice, Message, VERSION};
-use domain::sweep::MachineState;
-use domain::transaction::Transaction;
+use domain::log::{Event, Stream, Transaction};
+use domain::state::{Item, Key, Rank};
+use domain::wire::{JobNotice, MESSAGE_VERSION as VERSION, MachineState, Message};
 use engine::ports::{
     Clock, CommitError, Compute, ComputeError, Deregistered, ErrorClass, FoundJob, GitHub, GitHubError, Launch,
     LaunchError, Launched, Queue, QueueError, Registered, Registration, Rerun, Seen, SeenDelivery, SeenRunner, Store,
@@ -234,8 +231,8 @@ impl State {
         ]
         .into();
         let market = match launch.tuple.market {
-            domain::pool::Market::OnDemand => ec2::Market::OnDemand,
-            domain::pool::Market::Spot => ec2::Market::Spot,
+            domain::config::Market::OnDemand => ec2::Market::OnDemand,
+            domain::config::Market::Spot => ec2::Market::Spot,
         };
         let request = RunInstances {
             template: TemplateRef::Id(launch.tuple.template.as_str().into()),

@@ -4,14 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use domain::boot::BootItem;
-use domain::decide::RELAUNCH_LIMIT;
-use domain::event::{Event, Stream};
 use domain::ids::PoolName;
-use domain::item::{Item, Key};
-use domain::slot::SlotState;
-use domain::transaction::Transaction;
-use domain::view::PoolView;
+use domain::log::{Event, Stream, Transaction};
+use domain::policy::PoolView;
+use domain::policy::decide::RELAUNCH_LIMIT;
+use domain::state::{BootItem, Item, Key, SlotState};
 use engine::memory::MemoryStore;
 use engine::ports::{CommitError, Store, StoreError};
 

@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use domain::config::{LaunchTemplate, Pool, Rates, Timings};
 use domain::ids::{BatchTag, DeliveryId, Epoch, JobId, RunId, RunnerId, StackName};
-use domain::item::{Config, FORMAT, Item, Meta};
-use domain::notice::{Action, InstanceChange, JobNotice, Message, Notice, RunnerNotice, VERSION};
-use domain::pool::{LaunchTemplate, Pool, Timings};
-use domain::price::Rates;
-use domain::transaction::Transaction;
+use domain::log::Transaction;
+use domain::state::{Config, FORMAT, Item, Meta};
+use domain::wire::{Action, InstanceChange, JobNotice, MESSAGE_VERSION as VERSION, Message, Notice, RunnerNotice};
 use engine::context::Context;
 use engine::memory::MemoryStore;
 use engine::ports::{Launch, Ports, Store};
@@ -234,13 +233,13 @@ impl Universe {
     }
 
     /// An item as it stands in the table.
-    pub(crate) fn item(&self, key: &domain::item::Key) -> Option<Item> {
+    pub(crate) fn item(&self, key: &domain::state::Key) -> Option<Item> {
         block_on(self.store.get(key)).expect("the table in memory can be read")
     }
 
     /// The configuration as the functions read it.
     pub(crate) fn configured(&self) -> Option<Config> {
-        match block_on(self.store.get(&domain::item::Key::Config)).expect("the table in memory can be read") {
+        match block_on(self.store.get(&domain::state::Key::Config)).expect("the table in memory can be read") {
             Some(Item::Config(config)) => Some(config),
             _ => None,
         }
@@ -340,7 +339,7 @@ impl Universe {
             .collect();
         let now = state.now;
         for id in waiting {
-            let key = domain::boot::boot_key(ROLE, &id.as_str().into());
+            let key = domain::state::boot_key(ROLE, &id.as_str().into());
             let Some(item) = self.store.take_boot_item(&key) else { continue };
             match state.github.connect(&item.jit_config, now) {
                 Ok(runner) => drop(state.machines.insert(id, Machine::Runner(runner))),

@@ -2,9 +2,9 @@
 
 mod story;
 
+use domain::config::{MarketChoice, Pool};
 use domain::ids::JobId;
-use domain::item::Circuit;
-use domain::pool::{MarketChoice, Pool};
+use domain::state::Circuit;
 use jiff::SignedDuration;
 use simulator::{Universe, pool};
 use story::everything_is_over;

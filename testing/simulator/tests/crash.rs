@@ -5,7 +5,7 @@ mod story;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
-use domain::notice::Message;
+use domain::wire::Message;
 use engine::consume::consume;
 use engine::sweep::{Mode, sweep};
 use jiff::SignedDuration;

@@ -5,8 +5,8 @@ mod story;
 
 use std::collections::BTreeMap;
 
-use domain::item::Item;
-use domain::pool::Pool;
+use domain::config::Pool;
+use domain::state::Item;
 use engine::sweep::{Mode, Report, sweep};
 use jiff::SignedDuration;
 use simulator::{Universe, pool};

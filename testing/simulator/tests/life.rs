@@ -2,7 +2,7 @@
 
 mod story;
 
-use domain::notice::Message;
+use domain::wire::Message;
 use jiff::SignedDuration;
 use simulator::{Universe, pool};
 use story::everything_is_over;
@@ -49,8 +49,8 @@ fn completed_before_queued_launches_nothing() {
     }
     let mut messages = universe.receive();
     messages.sort_by_key(|message| match message {
-        Message::WorkflowJob(notice) => std::cmp::Reverse(domain::job::Rank::from(notice.action)),
-        Message::Nudge { .. } | Message::Instance { .. } => std::cmp::Reverse(domain::job::Rank::Queued),
+        Message::WorkflowJob(notice) => std::cmp::Reverse(domain::state::Rank::from(notice.action)),
+        Message::Nudge { .. } | Message::Instance { .. } => std::cmp::Reverse(domain::state::Rank::Queued),
     });
     for message in messages {
         universe.send([message]);

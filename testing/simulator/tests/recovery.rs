@@ -2,10 +2,9 @@
 
 mod story;
 
-use domain::event::{Cause, Event, Stream, What};
-use domain::pool::{MarketChoice, Pool};
-use domain::slot::StopReason;
-use domain::transaction::Transaction;
+use domain::config::{MarketChoice, Pool};
+use domain::log::{Cause, Event, Stream, Transaction, What};
+use domain::state::StopReason;
 use engine::ports::Store;
 use futures::FutureExt;
 use jiff::SignedDuration;

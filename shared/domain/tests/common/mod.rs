@@ -1,6 +1,6 @@
 //! A pool to begin with.
 
-use domain::pool::{LaunchTemplate, Pool, Timings};
+use domain::config::{LaunchTemplate, Pool, Timings};
 
 /// Pool `linux` of `octo`, with one way to launch and at most two machines.
 pub(crate) fn pool() -> Pool {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::ids::{DeliveryId, JobId, Owner, Repository, RunId, Scope};
-use domain::notice::JobNotice;
+use domain::wire::JobNotice;
 use engine::ports::{Clock, FoundJob, GitHubError, Rerun, SeenDelivery, Telling};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;

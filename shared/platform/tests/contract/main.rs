@@ -10,14 +10,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType};
-use domain::boot::BootItem;
-use domain::event::{Cause, Stream, What};
+use domain::config::{LaunchTemplate, Market, Tuple};
 use domain::ids::{BatchTag, JobId, PoolName, StackName, SubnetId};
-use domain::item::{Item, Key, Meta};
-use domain::job::WaitingJob;
-use domain::notice::{Message, VERSION};
-use domain::pool::{LaunchTemplate, Market, Tuple};
-use domain::transaction::Transaction;
+use domain::log::{Cause, Stream, Transaction, What};
+use domain::state::{BootItem, Item, Key, Meta, WaitingJob};
+use domain::wire::{MESSAGE_VERSION as VERSION, Message};
 use engine::memory::MemoryStore;
 use engine::ports::{Clock, CommitError, Compute, ErrorClass, Launch, Queue as _, Store, Terminated};
 use jiff::{SignedDuration, Timestamp};
@@ -354,7 +351,7 @@ async fn a_launch_is_found_by_its_tags_and_repeated_by_its_token() {
         Target::Other(..) => assert_ne!(again, launched),
     }
     let other = ec2.launch(&region.launch(2, 1)).await.unwrap();
-    let ids = |seen: &[domain::sweep::Seen]| seen.iter().map(|seen| seen.id.clone()).collect::<BTreeSet<_>>();
+    let ids = |seen: &[domain::wire::Seen]| seen.iter().map(|seen| seen.id.clone()).collect::<BTreeSet<_>>();
     let by_batch = ec2.by_batch(&launch.tag).await.unwrap();
     assert!(launched.iter().all(|one| ids(&by_batch).contains(&one.id)));
     assert!(!ids(&by_batch).contains(&other[0].id));

@@ -3,8 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::item::{Limit, Nudge};
-use domain::job::Unserved;
+use domain::state::{Limit, Nudge, Unserved};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -185,7 +184,7 @@ impl Both {
     }
 
     /// Everything that can be read.
-    async fn read(&self, store: &dyn Store) -> (Vec<String>, Vec<Option<Item>>, Vec<domain::event::Event>) {
+    async fn read(&self, store: &dyn Store) -> (Vec<String>, Vec<Option<Item>>, Vec<domain::log::Event>) {
         let keys: Vec<Key> = SUBJECTS.iter().map(|subject| self.key(*subject)).collect();
         let mut one_by_one = Vec::new();
         for key in &keys {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use domain::notice::Message;
+use domain::wire::Message;
 use drover::output::{printable, table};
 use reqwest::{Client, RequestBuilder};
 use sandbox::deliveries::{TEMPLATES, signature};

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use domain::decide::RELAUNCH_LIMIT;
 use domain::ids::JobId;
-use domain::item::{Item, Key};
-use domain::job::Rank;
+use domain::policy::decide::RELAUNCH_LIMIT;
+use domain::state::{Item, Key, Rank};
 
 use super::*;
 
@@ -158,7 +157,8 @@ impl Swarm<'_> {
     pub(super) fn judge_acknowledged(&mut self, message: &Message) {
         let Message::WorkflowJob(notice) = message else { return };
         let config = self.universe.config();
-        let ours = domain::pool::route(&config.pools, &notice.repository, notice.public, &notice.job.labels).is_ok();
+        let ours =
+            domain::policy::route::route(&config.pools, &notice.repository, notice.public, &notice.job.labels).is_ok();
         let known = match self.universe.item(&Key::Job(notice.job.id)) {
             Some(Item::Job(job)) => Some(job.rank),
             _ => None,

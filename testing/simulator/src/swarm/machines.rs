@@ -1,6 +1,6 @@
 //! What runs on the machines: the agent, the runner, and what becomes of both.
 
-use domain::boot::boot_key;
+use domain::state::boot_key;
 
 use super::*;
 use crate::universe::ROLE;

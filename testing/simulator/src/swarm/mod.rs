@@ -19,10 +19,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use domain::item::Config;
-use domain::mutant::Mutant;
-use domain::notice::Message;
-use domain::pool::Pool;
+use crate::mistake::Mistake;
+use domain::config::Pool;
+use domain::state::Config;
+use domain::wire::Message;
 use engine::consume::{Consumed, consume};
 use engine::ports::{Launch, StoreError};
 use engine::sweep::{Mode, Report, sweep};
@@ -80,7 +80,7 @@ pub struct Options {
     /// Whether only what users would notice counts: a job not served, a machine left, a job killed.
     pub outcomes_only: bool,
     /// A deliberate mistake; only with the feature `mutants`.
-    pub mutant: Option<Mutant>,
+    pub mutant: Option<Mistake>,
 }
 
 /// A line of a story.
@@ -229,8 +229,6 @@ struct Swarm<'u> {
 
 /// Runs one seed.
 pub fn run(options: &Options) -> Outcome {
-    #[cfg(feature = "mutants")]
-    domain::mutant::make(options.mutant);
     let mut rng = SmallRng::seed_from_u64(options.seed);
     let shape = Shape::of(&mut rng, options.jobs);
     let universe = Universe::with(options.seed, shape.pools.clone(), shape.ec2.clone(), shape.github.clone());

@@ -1,6 +1,6 @@
 //! Does the simulator see? Every deliberate mistake must be found, and none may show where nothing goes wrong.
 
-use domain::mutant::Mutant;
+use crate::mistake::Mistake;
 
 use super::*;
 
@@ -11,7 +11,7 @@ const HARMLESS_SEEDS: usize = 5;
 #[derive(Debug)]
 pub struct Hunt {
     /// Which.
-    pub mutant: Mutant,
+    pub mutant: Mistake,
     /// What gave it away, and after how many seeds; None if it survived.
     pub found: Option<(u64, Violation)>,
     /// What it broke although nothing went wrong: then it proves nothing.
@@ -26,7 +26,7 @@ fn is_plain(seed: u64) -> bool {
 }
 
 /// Hunts one mistake through so many seeds.
-pub fn hunt(mutant: Mutant, first: u64, seeds: u64, jobs: usize) -> Hunt {
+pub fn hunt(mutant: Mistake, first: u64, seeds: u64, jobs: usize) -> Hunt {
     let options =
         |seed| Options { seed, jobs, without: Vec::new(), trace: false, outcomes_only: false, mutant: Some(mutant) };
     let harmless =

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::pool::{MarketChoice, Pool, Span};
+use domain::config::{MarketChoice, Pool, Span};
 use jiff::SignedDuration;
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -151,7 +151,7 @@ impl Shape {
     /// The pool that has to serve such a job, if one does.
     pub(crate) fn pool_for(&self, repository: (&str, &str), labels: &[String]) -> Option<&Pool> {
         let repository = format!("{}/{}", repository.0, repository.1).parse().ok()?;
-        domain::pool::route(&self.pools, &repository, false, labels).ok()
+        domain::policy::route::route(&self.pools, &repository, false, labels).ok()
     }
 
     /// Whether faults strike then.

@@ -7,15 +7,11 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::event::{Cause, Stream, What};
+use crate::config::{Pool, Tuple};
 use crate::ids::SlotId;
-use crate::item::{Batch, Circuit, Meta};
-use crate::job::{Unserved, WaitingJob};
-use crate::mutant::{self, Mutant};
-use crate::pool::{Pool, Tuple};
-use crate::slot::{Slot, SlotState, Stop, StopReason};
-use crate::transaction::Transaction;
-use crate::view::PoolView;
+use crate::log::{Cause, Stream, Transaction, What};
+use crate::policy::PoolView;
+use crate::state::{Batch, Circuit, Meta, Slot, SlotState, StopReason, Unserved, WaitingJob};
 
 /// The most slots one decision adds. META, BATCH, 48 slots, the 48 jobs they are launched for and the event are 99 writes
 /// of DynamoDB's 100; EC2's bucket refills two calls a second, so a big burst is bounded by that and not by this.
@@ -70,11 +66,8 @@ pub fn decide(pool: &Pool, view: &PoolView, now: Timestamp, lease: Timestamp) ->
     let mut meta = refreshed(pool, view);
     let meta_changed = meta != view.meta;
     let unserved = unserved(pool, view, now);
-    let mut demand = view.demand(now) - unserved.len();
+    let demand = view.demand(now) - unserved.len();
     let supply = view.supply(now).count();
-    if mutant::is(Mutant::Counters) {
-        demand = mutant::counted(&pool.name);
-    }
     let live = view.live();
     let warm = if pool.draining { 0 } else { pool.warm as usize };
 
@@ -82,11 +75,7 @@ pub fn decide(pool: &Pool, view: &PoolView, now: Timestamp, lease: Timestamp) ->
     let wanted = slots.len();
 
     let writes_left = 96 - wanted - unserved.len();
-    let mut needs = Needs { demand, supply, live, warm, writes_left };
-    if mutant::is(Mutant::PerJobPairing) {
-        let unpaired = view.waiting.values().filter(|job| job.open && job.launches.is_empty());
-        (needs.demand, needs.supply) = (unpaired.count(), 0);
-    }
+    let needs = Needs { demand, supply, live, warm, writes_left };
     let launch = plan_launch(pool, view, &meta, &unserved, now, needs);
     let mut batch = None;
     let mut jobs = Vec::new();
@@ -267,14 +256,9 @@ fn new_slot(pool: &Pool, version: u64, index: usize, wanted: bool, now: Timestam
     }
 }
 
-/// The launches on the job's account that count still.
-pub(crate) fn recent<'a>(
-    pool: &Pool,
-    job: &'a WaitingJob,
-    now: Timestamp,
-) -> impl Iterator<Item = &'a Timestamp> + use<'a> {
-    let window = pool.timings.relaunch_window.duration();
-    job.launches.iter().filter(move |at| now.duration_since(**at) < window)
+/// The launches charged to the job that still count.
+fn recent_launches<'a>(pool: &Pool, job: &'a WaitingJob, now: Timestamp) -> impl Iterator<Item = &'a Timestamp> + use<'a> {
+    job.launches_within(pool.timings.relaunch_window.duration(), now)
 }
 
 /// The jobs on whose account a machine may be launched.
@@ -286,17 +270,17 @@ fn budgeted<'a>(
 ) -> impl Iterator<Item = &'a WaitingJob> {
     let given_up = move |job: &WaitingJob| unserved.iter().any(|unserved| unserved.id == job.id);
     let jobs = view.waiting.values().filter(move |job| job.is_demand(now) && !given_up(job));
-    jobs.filter(move |job| mutant::is(Mutant::NoRelaunchBound) || recent(pool, job, now).count() < RELAUNCH_LIMIT)
+    jobs.filter(move |job| recent_launches(pool, job, now).count() < RELAUNCH_LIMIT)
 }
 
 /// Charges the launches to the jobs that cost fewest so far, then to the oldest: no job can burn another's budget.
 fn charge(pool: &Pool, view: &PoolView, unserved: &[WaitingJob], launches: usize, now: Timestamp) -> Vec<WaitingJob> {
     let mut jobs: Vec<&WaitingJob> = budgeted(pool, view, unserved, now).collect();
-    jobs.sort_by_key(|job| (recent(pool, job, now).count(), job.queued_at, job.id));
+    jobs.sort_by_key(|job| (recent_launches(pool, job, now).count(), job.queued_at, job.id));
     jobs.into_iter()
         .take(launches)
         .map(|job| {
-            let launches = recent(pool, job, now).copied().chain([now]).collect();
+            let launches = recent_launches(pool, job, now).copied().chain([now]).collect();
             WaitingJob { launches, ..job.clone() }
         })
         .collect()
@@ -357,35 +341,4 @@ fn unserved(pool: &Pool, view: &PoolView, now: Timestamp) -> Vec<WaitingJob> {
             WaitingJob { unserved: Some(unserved), check_at: now, ..job.clone() }
         })
         .collect()
-}
-
-impl Slot {
-    /// The slot with a decision to stop it, which the newest reason explains; the retirement belongs to whoever decides until
-    /// `lease`.
-    #[must_use]
-    pub fn stopped(mut self, why: StopReason, now: Timestamp, lease: Timestamp) -> Self {
-        let (at, forced) = self.stop.map_or((now, false), |before| (before.at, before.forced));
-        self.stop = Some(Stop { why, at, forced });
-        self.tries = 0;
-        self.next_at = lease;
-        self
-    }
-
-    /// The slot with an operator's decision to end it whatever it does.
-    #[must_use]
-    pub fn forced(self, now: Timestamp) -> Self {
-        let mut slot = self.stopped(StopReason::Operator, now, now);
-        slot.stop = slot.stop.map(|stop| Stop { forced: true, ..stop });
-        slot
-    }
-
-    /// The slot with one more registration begun, if a JIT config is what it needs next.
-    #[must_use]
-    pub fn owing_registration(mut self, lease: Timestamp) -> Self {
-        if matches!(self.state, SlotState::Launched(_)) && self.wanted {
-            self.registration += 1;
-            self.next_at = lease;
-        }
-        self
-    }
 }

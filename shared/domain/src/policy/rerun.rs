@@ -1,35 +1,11 @@
 //! A job that lost its machine to EC2 is run once more, if its pool says so.
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 
-use crate::ids::{JobId, PoolName, Repository, RunId};
-use crate::notice::{Action, Notice};
-use crate::pool::Pool;
-use crate::slot::{Slot, StopReason};
-
-/// A job to be run again once its run has ended: the item `POOL#<pool>`, `RERUN#<job>`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rerun {
-    /// The job that failed.
-    pub job: JobId,
-    /// Its pool.
-    pub pool: PoolName,
-    /// Where it belongs.
-    pub repository: Repository,
-    /// Its run.
-    pub run_id: RunId,
-    /// The attempt in which it failed. A later one means that somebody ran it again.
-    pub run_attempt: u32,
-    /// Since when this is owed.
-    pub since: Timestamp,
-    /// How often it was tried in vain.
-    pub tries: u32,
-    /// Nobody else works on it before then.
-    pub next_at: Timestamp,
-    /// How often the item was written.
-    pub revision: u64,
-}
+use crate::config::Pool;
+use crate::state::Rerun;
+use crate::state::{Slot, StopReason};
+use crate::wire::{Action, Notice};
 
 /// A run that has not ended by then will be looked after by people.
 pub const GIVE_UP_AFTER: SignedDuration = SignedDuration::from_hours(24);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{InstanceId, Repository, Scope};
+use crate::ids::{InstanceId, RepositoryPattern};
 
 /// The boot table's key of a machine: the instance role's `aws:userid`, which is also what STS GetCallerIdentity
 /// answers as `UserId` on that machine. The role's policy lets a machine delete this key and do nothing else.
@@ -30,33 +30,5 @@ impl std::fmt::Debug for BootItem {
             .field("max_life_seconds", &self.max_life_seconds)
             .field("repositories", &self.repositories)
             .finish_non_exhaustive()
-    }
-}
-
-/// `owner/name`, or `owner/*` for every repository of the owner. Compared without case.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct RepositoryPattern(String);
-
-impl RepositoryPattern {
-    /// Every repository the scope covers.
-    pub fn all_of(scope: &Scope) -> Self {
-        match scope {
-            Scope::Organization(owner) => Self(format!("{owner}/*")),
-            Scope::Repository(repository) => Self(repository.to_string()),
-        }
-    }
-
-    /// Exactly this one.
-    pub fn only(repository: &Repository) -> Self {
-        Self(repository.to_string())
-    }
-
-    /// Whether `GITHUB_REPOSITORY` is allowed by it.
-    pub fn allows(&self, repository: &Repository) -> bool {
-        match self.0.strip_suffix("/*") {
-            Some(owner) => repository.owner.as_str().eq_ignore_ascii_case(owner),
-            None => self.0.eq_ignore_ascii_case(&repository.to_string()),
-        }
     }
 }

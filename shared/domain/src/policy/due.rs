@@ -5,12 +5,11 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::config::Pool;
 use crate::ids::{JobId, SlotId};
-use crate::mutant::{self, Mutant};
-use crate::pool::Pool;
-use crate::slot::{Slot, SlotState};
-use crate::telling::due_word;
-use crate::view::PoolView;
+use crate::policy::PoolView;
+use crate::policy::notify::due_word;
+use crate::state::{Slot, SlotState};
 
 /// One thing that somebody should do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,9 +41,6 @@ pub fn due(pool: &Pool, view: &PoolView, now: Timestamp) -> Vec<Effect> {
     let mut checks: BTreeSet<JobId> =
         view.waiting.values().filter(|job| job.check_at <= now).map(|job| job.id).collect();
     checks.extend(perhaps_done(view, now));
-    if mutant::is(Mutant::NoPolling) {
-        checks.clear();
-    }
     let checks = checks.into_iter().map(Effect::Check);
     let told: BTreeSet<JobId> = view.waiting.keys().chain(view.check_runs.keys()).copied().collect();
     let words = told.into_iter().filter(|job| due_word(pool, view, *job, now).is_some()).map(Effect::Tell);

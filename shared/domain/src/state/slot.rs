@@ -413,3 +413,34 @@ impl Slot {
         }
     }
 }
+
+impl Slot {
+    /// The slot with a decision to stop it, which the newest reason explains; the retirement belongs to whoever decides until
+    /// `lease`.
+    #[must_use]
+    pub fn stopped(mut self, why: StopReason, now: Timestamp, lease: Timestamp) -> Self {
+        let (at, forced) = self.stop.map_or((now, false), |before| (before.at, before.forced));
+        self.stop = Some(Stop { why, at, forced });
+        self.tries = 0;
+        self.next_at = lease;
+        self
+    }
+
+    /// The slot with an operator's decision to end it whatever it does.
+    #[must_use]
+    pub fn forced(self, now: Timestamp) -> Self {
+        let mut slot = self.stopped(StopReason::Operator, now, now);
+        slot.stop = slot.stop.map(|stop| Stop { forced: true, ..stop });
+        slot
+    }
+
+    /// The slot with one more registration begun, if a JIT config is what it needs next.
+    #[must_use]
+    pub fn owing_registration(mut self, lease: Timestamp) -> Self {
+        if matches!(self.state, SlotState::Launched(_)) && self.wanted {
+            self.registration += 1;
+            self.next_at = lease;
+        }
+        self
+    }
+}

@@ -8,65 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::due::is_being_retired;
-use crate::ids::{BatchTag, Epoch, InstanceId, PoolName, RunnerId, RunnerName, Scope, SlotId};
-use crate::item::{Condemned, Instance, Standing};
-use crate::mutant::{self, Mutant};
-use crate::pool::{Pool, Timings};
-use crate::slot::{Slot, SlotState, StopReason};
-use crate::view::PoolView;
-
-/// An instance's state, as EC2 says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "EC2's words")]
-pub enum MachineState {
-    Pending,
-    Running,
-    Stopping,
-    Stopped,
-    ShuttingDown,
-    Terminated,
-}
-
-impl MachineState {
-    /// Whether it still costs money or can run a job: pending to stopped.
-    pub fn is_live(self) -> bool {
-        match self {
-            MachineState::Pending | MachineState::Running | MachineState::Stopping | MachineState::Stopped => true,
-            MachineState::ShuttingDown | MachineState::Terminated => false,
-        }
-    }
-}
-
-/// An instance of the stack, as DescribeInstances shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
-    /// Its id.
-    pub id: InstanceId,
-    /// Its state.
-    pub state: MachineState,
-    /// When EC2 launched it.
-    pub launched_at: Timestamp,
-    /// Tag `drover:pool`, if it is a pool's name.
-    pub pool: Option<PoolName>,
-    /// Tag `drover:batch`, if it is one.
-    pub batch: Option<BatchTag>,
-    /// Tag `drover:hold` is there: an operator wants it untouched.
-    pub hold: bool,
-}
-
-/// A runner in GitHub's list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SeenRunner {
-    /// GitHub's id.
-    pub id: RunnerId,
-    /// Its name, whole.
-    pub name: String,
-    /// Connected just now.
-    pub online: bool,
-    /// Has a job. May be out of date when false.
-    pub busy: bool,
-}
+use crate::config::{Pool, Timings};
+use crate::wire::{MachineState, Seen, SeenRunner};
+use crate::ids::{Epoch, InstanceId, PoolName, RunnerId, RunnerName, Scope, SlotId};
+use crate::policy::PoolView;
+use crate::policy::due::is_being_retired;
+use crate::state::{Condemned, Instance, Slot, SlotState, Standing, StopReason};
 
 /// A machine that hangs in `stopping` for so long will not finish by itself.
 pub const STOPPING_GRACE: SignedDuration = SignedDuration::from_mins(10);
@@ -229,7 +176,6 @@ fn judge_open(subject: &Subject<'_>, slot: &Slot, halted: bool, now: Timestamp) 
             // One that had the time to boot before it was left its registration has but to connect.
             let is_up = subject.age - waited >= boot_grace;
             let patience = match is_up {
-                _ if mutant::is(Mutant::ZeroGrace) => SignedDuration::ZERO,
                 true => boot_grace / 4,
                 false => boot_grace,
             };

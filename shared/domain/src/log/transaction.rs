@@ -2,9 +2,8 @@
 
 use jiff::Timestamp;
 
-use crate::boot::BootItem;
-use crate::event::{Cause, Event, Stream, What, describe};
-use crate::item::{Item, Key};
+use crate::log::{Cause, Event, Stream, What, describe};
+use crate::state::{BootItem, Item, Key};
 
 /// Writes that succeed together or not at all, with the event that tells of them.
 ///

@@ -1,53 +1,13 @@
 //! What the author of a job is told while it waits, and why it waits.
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 
-use crate::decide::{RELAUNCH_LIMIT, recent};
-use crate::ids::{JobId, PoolName, Repository};
-use crate::item::Circuit;
-use crate::job::WaitingJob;
-use crate::pool::Pool;
-use crate::slot::SlotState;
-use crate::view::PoolView;
-
-/// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stage {
-    /// It waits longer than is usual.
-    Waiting,
-    /// It has waited so long that a person must do something. Drover goes on trying.
-    Failed,
-}
-
-/// The check run about one job: the item `POOL#<pool>`, `CHECK#<job>`. It exists from the first word to the last.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CheckRun {
-    /// The job, which is also our reference at GitHub.
-    pub job: JobId,
-    /// Its pool.
-    pub pool: PoolName,
-    /// Where it belongs.
-    pub repository: Repository,
-    /// Its commit.
-    pub head_sha: String,
-    /// Its page.
-    #[serde(default)]
-    pub html_url: String,
-    /// What was told last; None while nothing is known to have been.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub told: Option<Stage>,
-    /// GitHub's id of the check run; None if there is none yet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<u64>,
-    /// How often the next word was tried in vain.
-    pub tries: u32,
-    /// Nobody else tells before then.
-    pub next_at: Timestamp,
-    /// How often the item was written.
-    pub revision: u64,
-}
+use crate::config::Pool;
+use crate::ids::JobId;
+use crate::policy::PoolView;
+use crate::policy::decide::RELAUNCH_LIMIT;
+use crate::state::Stage;
+use crate::state::{Circuit, SlotState, WaitingJob};
 
 /// What is to be told next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,7 +71,7 @@ pub fn reasons(pool: &Pool, view: &PoolView, job: &WaitingJob, now: Timestamp) -
     if view.meta.is_throttled(now) {
         reasons.push("EC2 has too many calls of RunInstances from this account".to_owned());
     }
-    let launched = recent(pool, job, now).count();
+    let launched = job.launches_within(pool.timings.relaunch_window.duration(), now).count();
     if launched >= RELAUNCH_LIMIT {
         let window = pool.timings.relaunch_window;
         reasons.push(format!("{launched} machines were launched for it within {window}, and none of them ran it"));

@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::decide::{choose_tuple, tuple_free_at};
-use crate::due::throttle_backoff;
-use crate::event::{Cause, Stream, What};
+use crate::config::{Pool, Tuple};
 use crate::ids::InstanceId;
-use crate::item::{Batch, Circuit, Cooldown, Instance, Meta, Pause, REFUSALS_KEPT, Refusal, Throttle};
-use crate::job::WaitingJob;
-use crate::pool::{Pool, Tuple};
-use crate::slot::{Machine, Slot, SlotState};
-use crate::transaction::Transaction;
-use crate::view::PoolView;
+use crate::log::{Cause, Stream, Transaction, What};
+use crate::policy::PoolView;
+use crate::policy::decide::{choose_tuple, tuple_free_at};
+use crate::policy::due::throttle_backoff;
+use crate::state::{
+    Batch, Circuit, Cooldown, Instance, Machine, Meta, Pause, REFUSALS_KEPT, Refusal, Slot, SlotState, Throttle,
+    WaitingJob,
+};
 
 /// How long a way to launch is left alone after EC2's first refusal; doubles up to [`COOLDOWN_MAX`].
 pub const COOLDOWN_MIN: SignedDuration = SignedDuration::from_mins(1);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::InstanceType;
 
 /// The prices that this version knows, with their origin and date.
-pub const PRICES: &str = include_str!("../prices.json");
+pub const PRICES: &str = include_str!("../../prices.json");
 
 /// Prices by family and region: USD an hour, Linux, on demand, of the size `large`.
 #[derive(Debug, Clone, Deserialize)]

@@ -6,17 +6,16 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::config::Tuple;
 use crate::ids::{DeliveryId, InstanceId, JobId, PoolName, SlotId};
-use crate::item::{Condemned, Item, Key};
-use crate::notice::Action;
-use crate::pool::Tuple;
-use crate::slot::StopReason;
+use crate::state::{Condemned, Item, Key, StopReason};
+use crate::wire::Action;
 
 /// The only version written today. Fields may be added with a default; a kind of event is never changed, only added.
 pub const VERSION: u32 = 1;
 
 /// How long the log is kept.
-pub const KEEP: SignedDuration = SignedDuration::from_hours(30 * 24);
+pub const KEEP_EVENTS: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// One line of a pool's log: the item `LOG#<pool>`, `<sequence>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -392,6 +391,6 @@ pub fn describe(
         cause,
         what,
         after,
-        expires_at: (at + KEEP).as_second(),
+        expires_at: (at + KEEP_EVENTS).as_second(),
     }
 }

@@ -5,12 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use crate::ids::{JobId, SlotId};
-use crate::item::{Batch, Item, Key, Meta, Nudge};
-use crate::job::WaitingJob;
-use crate::rerun::Rerun;
-use crate::slot::{Slot, SlotState};
-use crate::telling::CheckRun;
-use crate::transaction::Transaction;
+use crate::log::Transaction;
+use crate::state::{Batch, CheckRun, Item, Key, Meta, Nudge, Rerun, Slot, SlotState, WaitingJob};
 
 /// One reading. `meta` was read **before** the rest: whatever changed in between makes its revision stale, so a decision
 /// from a torn reading cannot be committed.

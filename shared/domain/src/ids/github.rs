@@ -1,0 +1,197 @@
+//! Accounts, repositories and scopes on GitHub.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::plain::InvalidName;
+
+/// An account on GitHub: an organisation or a user. Compared without case, as GitHub does.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Owner(String);
+
+/// `owner/name` of a repository. Compared without case, as GitHub does.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Repository {
+    /// The account it belongs to.
+    pub owner: Owner,
+    name: Owner,
+}
+
+/// Where runners are registered: an organisation, or one repository.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Scope {
+    /// `org`: runners serve the repositories that their runner group allows.
+    Organization(Owner),
+    /// `org/repo`: runners serve this repository.
+    Repository(Repository),
+}
+
+/// GitHub's rule for account and repository names is narrower; this one keeps anything that could change the meaning of
+/// a URL path or a table key out of them.
+fn is_github_name(value: &str) -> bool {
+    (1..=100).contains(&value.len())
+        && value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && value != "."
+        && value != ".."
+}
+
+const GITHUB_NAME_RULE: &str = "must be 1 to 100 characters of A-Z, a-z, 0-9, -, _ and .";
+
+impl Owner {
+    /// The name as first seen.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl PartialEq for Owner {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.eq_ignore_ascii_case(&other.0)
+    }
+}
+impl Eq for Owner {}
+impl PartialOrd for Owner {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Owner {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.to_ascii_lowercase().cmp(&other.0.to_ascii_lowercase())
+    }
+}
+impl std::hash::Hash for Owner {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.to_ascii_lowercase().hash(state);
+    }
+}
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+impl FromStr for Owner {
+    type Err = InvalidName;
+    fn from_str(value: &str) -> Result<Self, InvalidName> {
+        if is_github_name(value) {
+            Ok(Self(value.to_owned()))
+        } else {
+            Err(InvalidName { kind: "owner", value: value.to_owned(), rule: GITHUB_NAME_RULE })
+        }
+    }
+}
+
+impl Repository {
+    /// The repository's name without its owner.
+    pub fn name(&self) -> &str {
+        self.name.as_str()
+    }
+}
+impl FromStr for Repository {
+    type Err = InvalidName;
+    fn from_str(value: &str) -> Result<Self, InvalidName> {
+        let invalid = || InvalidName {
+            kind: "repository",
+            value: value.to_owned(),
+            rule: "must be owner/name, each 1 to 100 characters of A-Z, a-z, 0-9, -, _ and .",
+        };
+        let (owner, name) = value.split_once('/').ok_or_else(invalid)?;
+        Ok(Self { owner: owner.parse().map_err(|_| invalid())?, name: name.parse().map_err(|_| invalid())? })
+    }
+}
+impl fmt::Display for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.owner, self.name)
+    }
+}
+impl TryFrom<String> for Repository {
+    type Error = InvalidName;
+    fn try_from(value: String) -> Result<Self, InvalidName> {
+        value.parse()
+    }
+}
+impl Serialize for Repository {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+impl<'de> Deserialize<'de> for Repository {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl Scope {
+    /// The account whose installation of the app speaks for this scope.
+    pub fn owner(&self) -> &Owner {
+        match self {
+            Scope::Organization(owner) => owner,
+            Scope::Repository(repository) => &repository.owner,
+        }
+    }
+
+    /// Whether runners registered here can, as far as the scope goes, be given jobs of this repository.
+    pub fn covers(&self, repository: &Repository) -> bool {
+        match self {
+            Scope::Organization(owner) => *owner == repository.owner,
+            Scope::Repository(own) => own == repository,
+        }
+    }
+}
+impl FromStr for Scope {
+    type Err = InvalidName;
+    fn from_str(value: &str) -> Result<Self, InvalidName> {
+        if value.contains('/') { value.parse().map(Scope::Repository) } else { value.parse().map(Scope::Organization) }
+    }
+}
+impl TryFrom<String> for Scope {
+    type Error = InvalidName;
+    fn try_from(value: String) -> Result<Self, InvalidName> {
+        value.parse()
+    }
+}
+impl From<Scope> for String {
+    fn from(scope: Scope) -> String {
+        scope.to_string()
+    }
+}
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Scope::Organization(owner) => owner.fmt(f),
+            Scope::Repository(repository) => repository.fmt(f),
+        }
+    }
+}
+
+/// `owner/name`, or `owner/*` for every repository of the owner. Compared without case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RepositoryPattern(String);
+
+impl RepositoryPattern {
+    /// Every repository the scope covers.
+    pub fn all_of(scope: &Scope) -> Self {
+        match scope {
+            Scope::Organization(owner) => Self(format!("{owner}/*")),
+            Scope::Repository(repository) => Self(repository.to_string()),
+        }
+    }
+
+    /// Exactly this one.
+    pub fn only(repository: &Repository) -> Self {
+        Self(repository.to_string())
+    }
+
+    /// Whether `GITHUB_REPOSITORY` is allowed by it.
+    pub fn allows(&self, repository: &Repository) -> bool {
+        match self.0.strip_suffix("/*") {
+            Some(owner) => repository.owner.as_str().eq_ignore_ascii_case(owner),
+            None => self.0.eq_ignore_ascii_case(&repository.to_string()),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Ids of one part: names that Drover checks, and opaque ids that GitHub and EC2 make.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A name that is not what its kind of thing may be called.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{kind} {value:?}: {rule}")]
+pub struct InvalidName {
+    /// What was being named, in the operator's words.
+    pub kind: &'static str,
+    /// What was given.
+    pub value: String,
+    /// The rule it breaks.
+    pub rule: &'static str,
+}
+
+fn is_plain(value: &str, longest: usize) -> bool {
+    (1..=longest).contains(&value.len())
+        && value.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+/// A string id checked when it is made: `TryFrom<String>`, `FromStr`, `Display`, `as_str`.
+macro_rules! checked_name {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $rule:literal, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The name as written.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidName;
+            fn try_from(value: String) -> Result<Self, InvalidName> {
+                let check: fn(&str) -> bool = $check;
+                if check(&value) {
+                    Ok(Self(value))
+                } else {
+                    Err(InvalidName { kind: $kind, value, rule: $rule })
+                }
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidName;
+            fn from_str(value: &str) -> Result<Self, InvalidName> {
+                value.to_owned().try_into()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+/// An id that somebody else makes and we only repeat: a string (`opaque_id!(Name)`) or a number (`opaque_id!(Name: u64)`).
+macro_rules! opaque_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub String);
+
+        impl $name {
+            /// The id as its owner writes it.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(id: &str) -> Self {
+                Self(id.to_owned())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+    ($(#[$doc:meta])* $name:ident: u64) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+checked_name! {
+    /// The name of one installation of Drover; the value of the tag `drover:stack`. At most 12 of `[a-z0-9-]`, because
+    /// it is part of every runner's name and GitHub allows 64 characters there.
+    StackName, "stack", "must be 1 to 12 characters of a-z, 0-9 and -", |s| is_plain(s, 12)
+}
+checked_name! {
+    /// The name of a pool, at most 16 of `[a-z0-9-]`.
+    PoolName, "pool", "must be 1 to 16 characters of a-z, 0-9 and -", |s| is_plain(s, 16)
+}
+checked_name! {
+    /// A random word written once per pool by `drover pools apply`. It is part of runner names, batch tags and launch
+    /// tokens, so that a table that was lost and rebuilt never repeats one of its predecessor's.
+    Epoch, "epoch", "must be 1 to 8 characters of a-z and 0-9", |s| is_plain(s, 8) && !s.contains('-')
+}
+
+opaque_id! {
+    /// GitHub's name of one delivery (`X-GitHub-Delivery`). A redelivery has the same.
+    DeliveryId
+}
+opaque_id! {
+    /// EC2's name of a machine, `i-` and hexadecimal digits.
+    InstanceId
+}
+opaque_id! {
+    /// EC2's name of a subnet, `subnet-...`.
+    SubnetId
+}
+opaque_id! {
+    /// EC2's name of a launch template, `lt-...`.
+    TemplateId
+}
+opaque_id! {
+    /// An EC2 instance type, `m7i.large`.
+    InstanceType
+}
+opaque_id! {
+    /// GitHub's id of a workflow job.
+    JobId: u64
+}
+opaque_id! {
+    /// GitHub's id of a workflow run.
+    RunId: u64
+}
+opaque_id! {
+    /// GitHub's id of a registered runner, unique within its scope.
+    RunnerId: u64
+}

@@ -1,0 +1,125 @@
+//! Keys of the main table: how each item is named, and how a name is parsed.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::ids::{InstanceId, InvalidName, JobId, Owner, PoolName, SlotId};
+
+/// Names an item.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// A pool's [`Meta`].
+    Meta(PoolName),
+    /// A queued job, as its pool sees it.
+    Waiting(PoolName, JobId),
+    /// An open launch, by the version that decided it.
+    Batch(PoolName, u64),
+    /// An open slot.
+    Slot(PoolName, SlotId),
+    /// A nudge that is on its way.
+    Nudge(PoolName),
+    /// What a job's author is told.
+    CheckRun(PoolName, JobId),
+    /// A job that is to be run again.
+    Rerun(PoolName, JobId),
+    /// A job's facts.
+    Job(JobId),
+    /// The instance-to-runner mapping.
+    Instance(InstanceId),
+    /// All pools.
+    Config,
+    /// How long GitHub wants to be left alone.
+    Limit(Owner),
+    /// The janitor's lock and memory.
+    Janitor,
+}
+
+impl Key {
+    /// The partition key.
+    pub fn pk(&self) -> String {
+        match self {
+            Key::Meta(pool)
+            | Key::Waiting(pool, _)
+            | Key::Batch(pool, _)
+            | Key::Slot(pool, _)
+            | Key::Nudge(pool)
+            | Key::CheckRun(pool, _)
+            | Key::Rerun(pool, _) => Self::pool_pk(pool),
+            Key::Job(job) => format!("JOB#{job}"),
+            Key::Instance(instance) => format!("INSTANCE#{instance}"),
+            Key::Config => "CONFIG".to_owned(),
+            Key::Limit(owner) => format!("GITHUB#{}", owner.as_str().to_ascii_lowercase()),
+            Key::Janitor => "JANITOR".to_owned(),
+        }
+    }
+
+    /// The sort key.
+    pub fn sk(&self) -> String {
+        match self {
+            Key::Meta(_) => "META".to_owned(),
+            Key::Waiting(_, job) => format!("JOB#{job}"),
+            Key::Batch(_, version) => format!("BATCH#{version}"),
+            Key::Slot(_, slot) => format!("SLOT#{slot}"),
+            Key::Nudge(_) => "NUDGE".to_owned(),
+            Key::CheckRun(_, job) => format!("CHECK#{job}"),
+            Key::Rerun(_, job) => format!("RERUN#{job}"),
+            Key::Job(_) | Key::Instance(_) => "STATE".to_owned(),
+            Key::Config => "POOLS".to_owned(),
+            Key::Limit(_) => "LIMIT".to_owned(),
+            Key::Janitor => "LOCK".to_owned(),
+        }
+    }
+
+    /// The partition that holds everything a decision about the pool is made from.
+    pub fn pool_pk(pool: &PoolName) -> String {
+        format!("POOL#{pool}")
+    }
+
+    /// The pool in whose partition it lies.
+    pub fn pool(&self) -> Option<&PoolName> {
+        match self {
+            Key::Meta(pool)
+            | Key::Waiting(pool, _)
+            | Key::Batch(pool, _)
+            | Key::Slot(pool, _)
+            | Key::Nudge(pool)
+            | Key::CheckRun(pool, _)
+            | Key::Rerun(pool, _) => Some(pool),
+            Key::Job(_) | Key::Instance(_) | Key::Config | Key::Limit(_) | Key::Janitor => None,
+        }
+    }
+
+    /// Reads a key back.
+    ///
+    /// # Errors
+    /// When it is none of ours; the event log, for one, lives in the same table.
+    pub fn parse(pk: &str, sk: &str) -> Result<Self, InvalidName> {
+        let invalid = || InvalidName { kind: "key", value: format!("{pk} / {sk}"), rule: "is none that Drover writes" };
+        let number = |text: &str| text.parse().map_err(|_| invalid());
+        let (kind, name) = pk.split_once('#').unwrap_or((pk, ""));
+        let (part, id) = sk.split_once('#').unwrap_or((sk, ""));
+        let key = match (kind, part) {
+            ("POOL", "META") => Key::Meta(name.parse()?),
+            ("POOL", "JOB") => Key::Waiting(name.parse()?, JobId(number(id)?)),
+            ("POOL", "BATCH") => Key::Batch(name.parse()?, number(id)?),
+            ("POOL", "SLOT") => Key::Slot(name.parse()?, SlotId::from_str(id)?),
+            ("POOL", "NUDGE") => Key::Nudge(name.parse()?),
+            ("POOL", "CHECK") => Key::CheckRun(name.parse()?, JobId(number(id)?)),
+            ("POOL", "RERUN") => Key::Rerun(name.parse()?, JobId(number(id)?)),
+            ("JOB", "STATE") => Key::Job(JobId(number(name)?)),
+            ("INSTANCE", "STATE") => Key::Instance(InstanceId(name.to_owned())),
+            ("CONFIG", "POOLS") => Key::Config,
+            ("GITHUB", "LIMIT") => Key::Limit(name.parse()?),
+            ("JANITOR", "LOCK") => Key::Janitor,
+            _ => return Err(invalid()),
+        };
+        // Another spelling is another item: what is read as one must not be written as the other.
+        if (key.pk().as_str(), key.sk().as_str()) == (pk, sk) { Ok(key) } else { Err(invalid()) }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.pk(), self.sk())
+    }
+}

@@ -1,0 +1,36 @@
+//! What is stored: one record per file, and the keys that name them.
+
+mod batch;
+mod boot;
+mod check_run;
+mod instance;
+mod item;
+mod janitor;
+mod job;
+mod key;
+mod limit;
+mod meta;
+mod nudge;
+mod pools;
+mod rerun;
+mod slot;
+mod waiting;
+
+pub use batch::{Batch, REFUSALS_KEPT, Refusal, STUCK_AFTER};
+pub use boot::{BootItem, boot_key};
+pub use check_run::{CheckRun, Stage};
+pub use instance::{Condemned, Instance, KEEP_CLOSED, Standing};
+pub use item::Item;
+pub use janitor::{Janitor, SeenRepository, Undelivered};
+pub use job::{Job, KEEP_DONE, Rank, TRUST_QUEUED_FOR};
+pub use key::Key;
+pub use limit::Limit;
+pub use meta::{Circuit, Cooldown, Meta, Pause, Throttle};
+pub use nudge::Nudge;
+pub use pools::{Config, FORMAT};
+pub use rerun::Rerun;
+pub use slot::{
+    ASK_AFTER, Ended, HEARD_WITHIN, LOSE_SIGHT_AFTER, Machine, Runner, Slot, SlotState, Stop, StopReason,
+    TRUST_BUSY_FOR,
+};
+pub use waiting::{Unserved, WaitingJob};

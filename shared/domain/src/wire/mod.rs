@@ -1,0 +1,9 @@
+//! What arrives from outside: queue messages, and what EC2 and GitHub list.
+
+mod notice;
+mod observed;
+
+pub use notice::{
+    Action, InstanceChange, JobNotice, Message, MessageError, Notice, RunnerNotice, VERSION as MESSAGE_VERSION,
+};
+pub use observed::{MachineState, Seen, SeenRunner};
