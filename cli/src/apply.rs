@@ -13,10 +13,10 @@ use platform::github::GitHubApp;
 use rand::Rng;
 use serde_json::json;
 
-use crate::fence;
 use crate::output::{Failure, Output};
 use crate::pool_file::{PoolFile, Written, by_name};
 use crate::ps::config_if_any;
+use crate::runner_groups;
 
 /// METAs of new pools in one transaction.
 const METAS_A_WRITE: usize = 50;
@@ -37,7 +37,7 @@ pub async fn apply(
 ) -> Result<Output, Failure> {
     if file.errors.is_empty() {
         let pools: Vec<_> = file.pools.iter().map(Into::into).collect();
-        let fence = fence::check(&pools, github).await;
+        let fence = runner_groups::check(&pools, github).await;
         file.errors.extend(fence.errors);
         file.warnings.extend(fence.warnings);
     }

@@ -9,7 +9,7 @@ use domain::state::Config;
 use jiff::Timestamp;
 use platform::environment::EnvironmentError;
 use platform::github::GitHubApp;
-use platform::survey::{Survey, Unanswered};
+use platform::inspect::{Inspect, Unanswered};
 use platform::table::Table;
 use serde::Serialize;
 use serde_json::json;
@@ -35,7 +35,7 @@ struct Check {
     level: Level,
     says: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    to_do: Option<String>,
+    remedy: Option<String>,
 }
 
 /// The checks of one group, as they are made.
@@ -49,20 +49,20 @@ impl Group {
         Self { title, checks: Vec::new() }
     }
 
-    fn add(&mut self, name: &'static str, level: Level, says: String, to_do: Option<String>) {
-        self.checks.push(Check { group: self.title, name, level, says, to_do });
+    fn add(&mut self, name: &'static str, level: Level, says: String, remedy: Option<String>) {
+        self.checks.push(Check { group: self.title, name, level, says, remedy });
     }
 
     fn pass(&mut self, name: &'static str, says: impl Into<String>) {
         self.add(name, Level::Pass, says.into(), None);
     }
 
-    fn warn(&mut self, name: &'static str, says: impl Into<String>, to_do: impl Into<String>) {
-        self.add(name, Level::Warn, says.into(), Some(to_do.into()));
+    fn warn(&mut self, name: &'static str, says: impl Into<String>, remedy: impl Into<String>) {
+        self.add(name, Level::Warn, says.into(), Some(remedy.into()));
     }
 
-    fn fail(&mut self, name: &'static str, says: impl Into<String>, to_do: impl Into<String>) {
-        self.add(name, Level::Fail, says.into(), Some(to_do.into()));
+    fn fail(&mut self, name: &'static str, says: impl Into<String>, remedy: impl Into<String>) {
+        self.add(name, Level::Fail, says.into(), Some(remedy.into()));
     }
 
     /// What it rests on is not known, which another check has said already.
@@ -72,27 +72,27 @@ impl Group {
 
     /// AWS did not say.
     fn unanswered(&mut self, name: &'static str, error: &Unanswered) {
-        let to_do = match error.is_refusal() {
+        let remedy = match error.is_refusal() {
             true => "use a role that may: terraform/iam_people.tf gives the role deploy all that drover calls",
             false => "look at the message: a name may be wrong, the region another, or AWS away",
         };
-        self.fail(name, error.to_string(), to_do);
+        self.fail(name, error.to_string(), remedy);
     }
 
     /// What is wrong, a line each; what is fine, if nothing is.
-    fn judge(&mut self, name: &'static str, level: Level, wrong: &[String], fine: impl Into<String>, to_do: &str) {
+    fn judge(&mut self, name: &'static str, level: Level, wrong: &[String], fine: impl Into<String>, remedy: &str) {
         match wrong.is_empty() {
             true => self.pass(name, fine),
-            false => self.add(name, level, wrong.join("\n"), Some(to_do.to_owned())),
+            false => self.add(name, level, wrong.join("\n"), Some(remedy.to_owned())),
         }
     }
 }
 
 /// What there is to look at. What the environment does not name is not looked at, and said to be missing.
 #[derive(Debug, Clone)]
-pub struct Patient<'a> {
+pub struct Subject<'a> {
     /// The AWS account.
-    pub survey: &'a Survey,
+    pub inspect: &'a Inspect,
     /// The table.
     pub table: Result<&'a Table, EnvironmentError>,
     /// The app.
@@ -110,12 +110,12 @@ pub struct Patient<'a> {
 }
 
 /// Looks at everything.
-pub async fn doctor(patient: &Patient<'_>) -> Output {
-    let (aws, (table, config)) = tokio::join!(stack::aws(patient), stack::table(patient));
+pub async fn doctor(subject: &Subject<'_>) -> Output {
+    let (aws, (table, config)) = tokio::join!(stack::aws(subject), stack::table(subject));
     let (app, stack, pools) = tokio::join!(
-        app::app(patient, config.as_ref()),
-        stack::stack(patient),
-        pools::pools(patient, config.as_ref()),
+        app::app(subject, config.as_ref()),
+        stack::stack(subject),
+        pools::pools(subject, config.as_ref()),
     );
     let groups: Vec<Group> = [aws, table, app].into_iter().chain(stack).chain(pools).collect();
     report(&groups)
@@ -131,7 +131,7 @@ fn report(groups: &[Group]) -> Output {
     let mut text = String::new();
     for group in groups {
         text += &format!("{}\n", group.title);
-        for Check { name, level, says, to_do, .. } in &group.checks {
+        for Check { name, level, says, remedy, .. } in &group.checks {
             let mark = match level {
                 Level::Pass => "ok  ",
                 Level::Warn => "warn",
@@ -139,8 +139,8 @@ fn report(groups: &[Group]) -> Output {
             };
             let says = says.trim_end().replace('\n', &format!("\n{:26}", ""));
             text += &format!("  {mark}  {name:<16}  {says}\n");
-            if let Some(to_do) = to_do {
-                text += &format!("{:26}-> {to_do}\n", "");
+            if let Some(remedy) = remedy {
+                text += &format!("{:26}-> {remedy}\n", "");
             }
         }
         text.push('\n');

@@ -355,14 +355,14 @@ fn concerns(event: &Event, job: &Job) -> bool {
     let is_its = |slot: &SlotId| runner.as_ref().is_some_and(|runner| runner.slot == *slot);
     let waited = job.first_seen_at <= event.at && job.started_at.or(job.completed_at).is_none_or(|at| event.at <= at);
     match &event.what {
-        What::Checked { job: about, .. } | What::Told { job: about, .. } | What::Rerun { job: about, .. } => {
+        What::Checked { job: about, .. } | What::Notified { job: about, .. } | What::Rerun { job: about, .. } => {
             *about == job.id
         }
         What::HandedOver { runner_name, .. } => job.runner.as_ref().is_some_and(|runner| runner.name == *runner_name),
         What::Decided { launch, wanted, unserved, .. } => waited && launch + wanted > 0 || unserved.contains(&job.id),
         What::Refused { .. } | What::Resumed { .. } | What::CircuitOpened { .. } => waited,
         What::Stopped { slot, .. } | What::Unregistered { slot } => is_its(slot),
-        What::Seen { gone, .. } => gone.iter().any(is_its),
+        What::Observed { gone, .. } => gone.iter().any(is_its),
         What::Recorded { .. }
         | What::Bound { .. }
         | What::Closed { .. }

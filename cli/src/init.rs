@@ -18,8 +18,8 @@ use domain::ids::Scope;
 use engine::ports::GitHubError;
 use maud::Markup;
 use platform::github::{API_URL, GitHubApp, HookAttributes, Installed, Made, Manifest, app_secret, convert, web_url};
+use platform::inspect::Inspect;
 use platform::secrets::Secret;
-use platform::survey::Survey;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -50,7 +50,7 @@ pub struct Places<'a> {
     /// To read secrets with.
     pub aws: &'a SdkConfig,
     /// To write secrets with.
-    pub survey: &'a Survey,
+    pub inspect: &'a Inspect,
     /// Where ingest is reached.
     pub webhook_url: String,
     /// The webhook's secret.
@@ -89,7 +89,7 @@ pub struct Wanted {
 pub async fn init(places: &Places<'_>, wanted: Wanted) -> Result<Output, Failure> {
     // First of all whether both can be written: GitHub tells a new app's key once.
     for id in [&places.app_secret, &places.webhook_secret] {
-        if places.survey.is_filled(id).await? && !wanted.replace {
+        if places.inspect.is_filled(id).await? && !wanted.replace {
             let says = format!(
                 "{id} is filled: there is an app already -> `drover doctor` looks at it; --replace gives it up"
             );
@@ -105,9 +105,9 @@ pub async fn init(places: &Places<'_>, wanted: Wanted) -> Result<Output, Failure
     let (github, html_url, id, signs) = match &wanted.existing {
         Some((id, key)) => {
             let asked = ask(secret(), *id, key, places.api_url.as_deref()).await?;
-            places.survey.fill(&places.app_secret, &asked.text).await?;
+            places.inspect.fill(&places.app_secret, &asked.text).await?;
             let signs = random();
-            places.survey.fill(&places.webhook_secret, &signs).await?;
+            places.inspect.fill(&places.webhook_secret, &signs).await?;
             (asked.github, asked.about.html_url, *id, Some(signs))
         }
         None => {
@@ -254,11 +254,11 @@ async fn store(places: &Places<'_>, wanted: &Wanted, api_url: &str, code: &str) 
         save(file, &made.pem).map_err(|error| lost(&format!("{}: {error}", file.display())))?;
     }
     let text = app_secret(made.id, &made.pem, places.api_url.as_deref()).map_err(|error| lost(&error))?;
-    places.survey.fill(&places.app_secret, &text).await.map_err(|error| lost(&error))?;
+    places.inspect.fill(&places.app_secret, &text).await.map_err(|error| lost(&error))?;
     let chosen = made.webhook_secret.clone().filter(|secret| !secret.is_empty());
     let ours = if chosen.is_none() { Some(random()) } else { None };
     for signs in chosen.iter().chain(&ours) {
-        places.survey.fill(&places.webhook_secret, signs).await.map_err(|error| lost(&error))?;
+        places.inspect.fill(&places.webhook_secret, signs).await.map_err(|error| lost(&error))?;
     }
     say(&format!("\nGitHub made {} (app {}).", made.name, made.id));
     Ok((made, text, ours))

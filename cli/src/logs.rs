@@ -6,7 +6,7 @@ use engine::ports::{Compute, Store};
 use platform::ec2::Ec2;
 use serde_json::json;
 
-use crate::hands::standing;
+use crate::operate::ownership;
 use crate::output::{Failure, Output};
 
 /// Prints it, or says what became of the machine if EC2 has forgotten it.
@@ -28,7 +28,7 @@ pub async fn logs(table: &impl Store, ec2: &Ec2, id: &InstanceId) -> Result<Outp
         }
         (None, Some(_)) => (false, format!("EC2 has nothing of the console of {id} yet -> again in a minute\n")),
         (None, None) => {
-            let known = known.as_ref().map_or_else(|| format!("Drover knows no machine {id}"), standing);
+            let known = known.as_ref().map_or_else(|| format!("Drover knows no machine {id}"), ownership);
             let text = format!(
                 "EC2 has no console of {id}, or no more: it keeps one for an hour after the end, and Drover that of a \
                  machine which failed for a month. {known}\n"

@@ -13,12 +13,12 @@ use domain::ids::{InstanceId, PoolName, Repository, Scope, StackName};
 use drover::cost::{By, cost};
 use drover::dashboard::Dashboard;
 use drover::dead_letters::{self, Which};
-use drover::doctor::{Patient, doctor};
+use drover::doctor::{Subject, doctor};
 use drover::events::{Reader, Wanted};
 use drover::explain::{self, JobReference};
-use drover::hands::{Drain, Hands, Hold, Retirement};
 use drover::init::{self, Places};
 use drover::lint::{self, Home};
+use drover::operate::{Drain, Hands, Hold, Retirement};
 use drover::output::{Failure, Output};
 use drover::pool_file::{PoolFile, Written};
 use drover::{apply, jobs, logs, pools, ps, replay, secrets};
@@ -28,9 +28,9 @@ use platform::clock::SystemClock;
 use platform::control;
 use platform::ec2::Ec2;
 use platform::environment::{optional, parsed, required};
+use platform::inspect::Inspect;
 use platform::queue::{DeadLetters, Queue};
 use platform::secrets::Secret;
-use platform::survey::Survey;
 use platform::table::Table;
 use serde_json::json;
 
@@ -398,10 +398,10 @@ async fn run(command: Command, json: bool) -> Result<Output, Failure> {
         }
         Command::Init(told) => {
             let aws = platform::aws::config().await?;
-            let survey = Survey::new(&aws);
+            let inspect = Inspect::new(&aws);
             let places = Places {
                 aws: &aws,
-                survey: &survey,
+                inspect: &inspect,
                 webhook_url: required("DROVER_WEBHOOK_URL")?,
                 webhook_secret: required("DROVER_WEBHOOK_SECRET")?,
                 app_secret: required("DROVER_APP_SECRET")?,
@@ -422,20 +422,20 @@ async fn run(command: Command, json: bool) -> Result<Output, Failure> {
         }
         Command::Secrets(command) => {
             let aws = platform::aws::config().await?;
-            let survey = Survey::new(&aws);
+            let inspect = Inspect::new(&aws);
             match command {
                 Secrets::Put(Put::App { app_id, file }) => {
                     let (id, key) = (required("DROVER_APP_SECRET")?, secrets::value(file.as_deref())?);
                     let secret = Secret::new(&aws, id.clone());
-                    secrets::put_app(&survey, (&id, secret), app_id, &key, github_api_url().as_deref()).await
+                    secrets::put_app(&inspect, (&id, secret), app_id, &key, github_api_url().as_deref()).await
                 }
                 Secrets::Put(Put::Webhook { file }) => {
                     let (id, text) = (required("DROVER_WEBHOOK_SECRET")?, secrets::value(file.as_deref())?);
-                    secrets::put_webhook(&survey, &id, &text).await
+                    secrets::put_webhook(&inspect, &id, &text).await
                 }
                 Secrets::Rotate(Rotate::Webhook) => {
                     let (id, github) = (required("DROVER_WEBHOOK_SECRET")?, control::github(&aws)?);
-                    secrets::rotate_webhook(&survey, &id, &github).await
+                    secrets::rotate_webhook(&inspect, &id, &github).await
                 }
             }
         }
@@ -453,9 +453,9 @@ async fn run(command: Command, json: bool) -> Result<Output, Failure> {
         }
         Command::Doctor { fix } => {
             let aws = platform::aws::config().await?;
-            let (survey, table, github) = (Survey::new(&aws), control::table(&aws), control::github(&aws));
-            let patient = Patient {
-                survey: &survey,
+            let (inspect, table, github) = (Inspect::new(&aws), control::table(&aws), control::github(&aws));
+            let subject = Subject {
+                inspect: &inspect,
                 table: table.as_ref().map_err(Clone::clone),
                 github: github.as_ref().map_err(Clone::clone),
                 queue: required("DROVER_QUEUE_URL"),
@@ -464,7 +464,7 @@ async fn run(command: Command, json: bool) -> Result<Output, Failure> {
                 fix,
                 now,
             };
-            Ok(doctor(&patient).await)
+            Ok(doctor(&subject).await)
         }
         Command::Drain { pool, undo } => {
             let drain = if undo { Drain::Undo } else { Drain::Begin };
@@ -576,7 +576,7 @@ async fn hands<'a>(
     ec2: &'a Ec2,
     command: &str,
 ) -> Result<Hands<'a, Table>, Failure> {
-    let who = format!("drover {command}, {}", Survey::new(aws).identity().await?.arn);
+    let who = format!("drover {command}, {}", Inspect::new(aws).identity().await?.arn);
     Ok(Hands { table, ec2, who, now: SystemClock.now() })
 }
 

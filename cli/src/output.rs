@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use comfy_table::{Table, presets};
 use domain::state::FORMAT;
-use engine::ports::{CommitError, ComputeError, GitHubError, QueueError, StoreError, Trouble};
+use engine::ports::{CommitError, ComputeError, ErrorKind, GitHubError, QueueError, StoreError};
 use jiff::SignedDuration;
 use platform::aws::AwsError;
 use platform::environment::EnvironmentError;
-use platform::survey::Unanswered;
+use platform::inspect::Unanswered;
 use serde_json::{Value, json};
 
 /// An answer, for people and for programs.
@@ -36,15 +36,15 @@ pub enum Failure {
     #[error("{0}")]
     Unreachable(String),
     /// AWS did not do it.
-    #[error("{says} -> {}", to_do(*.trouble))]
+    #[error("{says} -> {}", remedy(*.trouble))]
     Aws {
         /// What failed, and how.
         says: String,
         /// What is in the way.
-        trouble: Trouble,
+        trouble: ErrorKind,
     },
     /// The table is written as this version does not know.
-    #[error("the table is in format {format}, and this drover knows {FORMAT} -> {}", to_do(Trouble::Unreadable))]
+    #[error("the table is in format {format}, and this drover knows {FORMAT} -> {}", remedy(ErrorKind::Unreadable))]
     Newer {
         /// The table's.
         format: u32,
@@ -54,17 +54,17 @@ pub enum Failure {
 const STACKS_ENVIRONMENT: &str = "eval \"$(make --silent environment)\" names all parts of the stack";
 
 /// What whoever sees an error does next.
-fn to_do(trouble: Trouble) -> &'static str {
+fn remedy(trouble: ErrorKind) -> &'static str {
     match trouble {
-        Trouble::Credentials => "log in again (aws sso login, say), or choose others with AWS_PROFILE",
-        Trouble::NotAllowed => {
+        ErrorKind::Credentials => "log in again (aws sso login, say), or choose others with AWS_PROFILE",
+        ErrorKind::NotAllowed => {
             "use a role that may: the role deploy of terraform/iam_people.tf may all that drover does"
         }
-        Trouble::NotThere => {
+        ErrorKind::NotThere => {
             "is AWS_REGION the stack's, and does the stack exist? eval \"$(make --silent environment)\" names its parts"
         }
-        Trouble::Unreadable => "a newer drover wrote it: install the version that is deployed",
-        Trouble::Away => "look at the network and at AWS_REGION, and try again",
+        ErrorKind::Unreadable => "a newer drover wrote it: install the version that is deployed",
+        ErrorKind::Away => "look at the network and at AWS_REGION, and try again",
     }
 }
 

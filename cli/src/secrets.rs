@@ -6,8 +6,8 @@ use std::path::Path;
 
 use engine::ports::GitHubError;
 use platform::github::{GitHubApp, app_secret};
+use platform::inspect::Inspect;
 use platform::secrets::Secret;
-use platform::survey::Survey;
 use rand::RngCore;
 use serde_json::json;
 
@@ -50,13 +50,13 @@ pub fn value(file: Option<&Path>) -> Result<String, Failure> {
 ///
 /// # Errors
 /// When it is none, or Secrets Manager does not take it.
-pub async fn put_webhook(survey: &Survey, id: &str, text: &str) -> Result<Output, Failure> {
+pub async fn put_webhook(inspect: &Inspect, id: &str, text: &str) -> Result<Output, Failure> {
     let secret = text.trim_end_matches(['\r', '\n']);
     if secret.len() < SHORTEST || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
         let says = format!("that is no webhook secret: it is one line of {SHORTEST} or more characters without spaces");
         return Err(Failure::Usage(says));
     }
-    survey.fill(id, secret).await?;
+    inspect.fill(id, secret).await?;
     let text = format!(
         "stored in {id}; the one before is accepted for 24 hours\nput it into the app's settings on GitHub, or let \
          `drover secrets rotate webhook` make one and tell GitHub\n"
@@ -89,14 +89,14 @@ pub(crate) async fn ask(secret: Secret, app: u64, key: &str, api_url: Option<&st
 /// # Errors
 /// When GitHub does not, or Secrets Manager does not.
 pub async fn put_app(
-    survey: &Survey,
+    inspect: &Inspect,
     (id, secret): (&str, Secret),
     app: u64,
     key: &str,
     api_url: Option<&str>,
 ) -> Result<Output, Failure> {
     let asked = ask(secret, app, key, api_url).await?;
-    survey.fill(id, &asked.text).await?;
+    inspect.fill(id, &asked.text).await?;
     let text = format!(
         "stored in {id}: the key of {}, which GitHub takes\nscaler and janitor read it at their next cold start: \
          docs/changing.md, Rotating secrets\n",
@@ -110,14 +110,14 @@ pub async fn put_app(
 ///
 /// # Errors
 /// When GitHub cannot be asked, in which case nothing has changed; or when one of the two does not take the new one.
-pub async fn rotate_webhook(survey: &Survey, id: &str, github: &GitHubApp) -> Result<Output, Failure> {
+pub async fn rotate_webhook(inspect: &Inspect, id: &str, github: &GitHubApp) -> Result<Output, Failure> {
     // First whether GitHub will listen: a second rotation would push the secret that it signs with out of the previous place.
     let hook = github.hook().await?;
-    if !survey.is_filled(id).await? {
+    if !inspect.is_filled(id).await? {
         return Err(Failure::Usage(format!("{id} is empty -> `drover doctor --fix` makes a first one for both")));
     }
     let secret = random();
-    survey.fill(id, &secret).await?;
+    inspect.fill(id, &secret).await?;
     if let Err(error) = github.set_hook(None, Some(&secret)).await {
         let says = format!(
             "the new secret is stored, and GitHub did not take it: {error} -> it signs with the one before, which is \

@@ -39,15 +39,15 @@ pub(crate) fn told(event: &Event, job: Option<JobId>) -> String {
             format!("EC2 launched {}", ids.join(", "))
         }
         What::HandedOver { runner_name, .. } => format!("{runner_name} is registered and its machine may fetch it"),
-        What::Seen { gone, .. } if !gone.is_empty() => format!("the machine of slot {} is gone", list(gone)),
-        What::Seen { .. } => "the sweep saw its runner".to_owned(),
+        What::Observed { gone, .. } if !gone.is_empty() => format!("the machine of slot {} is gone", list(gone)),
+        What::Observed { .. } => "the sweep saw its runner".to_owned(),
         What::Stopped { slot, why } => format!("slot {slot} is stopped: {why}"),
         What::Unregistered { slot } => format!("the runner of slot {slot} is unregistered"),
         What::Closed { slots } => format!("slot {} is closed", list(slots)),
         What::Condemned { instance, why } => format!("{instance} is being removed: {}", why.as_str()),
         What::Adopted { instance } => format!("{instance} is nobody's and has a job: left alone"),
-        What::Told { title, check_run: Some(id), .. } => format!("its author was told: {title} (check run {id})"),
-        What::Told { title, check_run: None, .. } => format!("its author could not be told: {title}"),
+        What::Notified { title, check_run: Some(id), .. } => format!("its author was told: {title} (check run {id})"),
+        What::Notified { title, check_run: None, .. } => format!("its author could not be told: {title}"),
         What::Rerun { outcome, .. } => format!("it lost its machine to EC2: {outcome}"),
         What::Swept { found, reaped, held, failed, redelivered, recovered, .. } => {
             let counts = [("found", *found), ("removed", reaped.values().sum()), ("held", *held), ("failed", *failed)];

@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod visitor;
+mod common;
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
@@ -11,15 +11,15 @@ use std::time::Duration;
 
 use platform::github::app_secret;
 use sandbox::github::AppKey;
-use sandbox::hurry::one_pool;
 use sandbox::sandbox::{APP_SECRET, Options, Sandbox, WEBHOOK_SECRET};
+use sandbox::short_timings::one_pool;
 use sandbox::state::State;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Child;
 use world::github::{Answer, HookConfig};
 
-use crate::visitor::Visitor;
+use crate::common::Visitor;
 
 /// A line of what a command says while it works.
 async fn line_with(child: &mut Child, part: &str) -> String {
@@ -235,7 +235,7 @@ async fn a_browser_sees_what_happens_without_being_told_to_look_on_a_phone_and_i
     visitor.open(url).await;
     assert!(visitor.wait_for("Waiting jobs (0)").await.contains("Machines (0)"));
     let job = sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_millis(300));
-    sandbox.settle(&[job], Duration::from_secs(60)).await.unwrap();
+    sandbox.reconcile(&[job], Duration::from_secs(60)).await.unwrap();
     visitor.wait_for("EC2 launched i-").await;
 
     // Nothing is wider than a phone, and the dark is dark.

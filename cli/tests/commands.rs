@@ -9,8 +9,8 @@ use domain::log::Transaction;
 use domain::state::{Config, FORMAT, Item, Key};
 use engine::ports::Store;
 use sandbox::aws::EXPIRED_ACCESS_KEY;
-use sandbox::hurry::hurried;
 use sandbox::sandbox::{DEAD_LETTERS, Driven, FOREIGN_REPOSITORY, Options, QUEUE, Sandbox};
+use sandbox::short_timings::with_short_timings;
 use sandbox::state::State;
 use serde_json::{Value, json};
 use world::github::{DEFAULT_GROUP, Endpoint, Group};
@@ -96,7 +96,7 @@ async fn a_workflow_is_told_which_pool_each_of_its_jobs_will_find() {
     assert_eq!((code(&linted), sorted(&said)), (1, sorted(expected)));
     assert_eq!(sandbox.calls.counts(), calls, "nobody was called");
 
-    sandbox.apply(&hurried(POOLS).unwrap()).await.unwrap();
+    sandbox.apply(&with_short_timings(POOLS).unwrap()).await.unwrap();
     std::fs::write(&path, "jobs: {ours: {runs-on: [drover, linux]}}\n").unwrap();
     let online = async |more: &[&str]| {
         let linted = sandbox.drover(&[&["lint", workflow, "--repository"], more].concat()).await.unwrap();
@@ -114,7 +114,7 @@ async fn a_workflow_is_told_which_pool_each_of_its_jobs_will_find() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pools_are_pinned_kept_and_drained() {
     let (sandbox, folder) = (by_hand().await, tempfile::tempdir().unwrap());
-    let all = file(&folder, &hurried(POOLS).unwrap());
+    let all = file(&folder, &with_short_timings(POOLS).unwrap());
     let first = sandbox.drover(&["pools", "apply", &all, "--json"]).await.unwrap();
     assert_eq!(code(&first), 0, "{}", text(&first));
     let first = json_of(&first);
@@ -132,7 +132,7 @@ async fn pools_are_pinned_kept_and_drained() {
     sandbox.world.until("the delivery on the queue", Duration::from_secs(20), arrived).await.unwrap();
     sandbox.scale().await.unwrap();
     let other = POOLS.replace("\"linux\"\nlabels", "\"other\"\nlabels").replace("\"large\"\nlabels", "\"big\"\nlabels");
-    let other = file(&folder, &hurried(&other.replace("[\"drover\", \"linux\"]", "[\"other\"]")).unwrap());
+    let other = file(&folder, &with_short_timings(&other.replace("[\"drover\", \"linux\"]", "[\"other\"]")).unwrap());
     let changed = json_of(&sandbox.drover(&["pools", "apply", &other, "--json"]).await.unwrap());
     assert_eq!(
         changed["changes"],
@@ -151,7 +151,7 @@ async fn a_job_is_listed_and_explained_and_its_name_cannot_command_the_terminal(
     let nothing = sandbox.drover(&["ps"]).await.unwrap();
     assert_eq!(code(&nothing), 2);
     assert!(text(&nothing).contains("drover pools apply"), "{}", text(&nothing));
-    sandbox.apply(&hurried(POOLS).unwrap()).await.unwrap();
+    sandbox.apply(&with_short_timings(POOLS).unwrap()).await.unwrap();
     let job = sandbox.queue_job("octo-org/widgets", &["drover", "linux"], Duration::from_secs(60));
     let arrived =
         |state: &State| state.sqs.bodies(QUEUE).first().map(|body| serde_json::from_str::<Value>(body).unwrap());
@@ -315,7 +315,7 @@ fn who_reads_the_output_may_have_had_enough() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_in_the_way_is_said_in_one_line_with_what_to_do_and_its_own_exit_code() {
     let sandbox = by_hand().await;
-    sandbox.apply(&hurried(POOLS).unwrap()).await.unwrap();
+    sandbox.apply(&with_short_timings(POOLS).unwrap()).await.unwrap();
     let said = async |arguments: &[&str], variables: &[(&str, &str)], exit: i32, parts: &[&str]| {
         let output = sandbox.drover_with(arguments, variables).await.unwrap();
         let said = text(&output);

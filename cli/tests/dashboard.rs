@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use reqwest::{Client, StatusCode};
-use sandbox::hurry::one_pool;
 use sandbox::sandbox::{Driven, Follower, Options, QUEUE, Sandbox};
+use sandbox::short_timings::one_pool;
 use sandbox::state::State;
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -64,7 +64,7 @@ async fn the_page_shows_what_happens_and_nobodys_words_become_markup() {
     // It runs, and how long it waited is told.
     assert!(page.contains("Wait p50\">-"), "{page}");
     sandbox.go_live();
-    sandbox.settle(&[job], Duration::from_secs(60)).await.unwrap();
+    sandbox.reconcile(&[job], Duration::from_secs(60)).await.unwrap();
     let (_, story) =
         read(&http, &format!("{url}job?job=https://github.com/octo-org/widgets/actions/runs/1/job/{job}")).await;
     assert!(story.contains("success") && story.contains("the runner took it"), "{story}");

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use sandbox::hurry::one_pool;
 use sandbox::sandbox::{DEAD_LETTERS, Options, Sandbox, WEBHOOK_SECRET};
+use sandbox::short_timings::one_pool;
 use sandbox::state::State;
 use serde_json::Value;
 use world::ec2::{Code, LaunchMatch, Refusal, When};
@@ -21,7 +21,7 @@ async fn doctor(sandbox: &Sandbox, more: &[&str]) -> (Vec<String>, Option<i32>) 
     assert!(checks.len() >= 25, "{json:#}");
     let bad = checks.iter().filter(|check| check["level"] == "fail");
     let names = bad.map(|check| {
-        assert!(!check["to_do"].as_str().unwrap().is_empty(), "it says what to do: {check}");
+        assert!(!check["remedy"].as_str().unwrap().is_empty(), "it says what to do: {check}");
         check["name"].as_str().unwrap().to_owned()
     });
     (names.collect(), said.status.code())

@@ -13,8 +13,8 @@ use domain::state::{Item, Key};
 use engine::ports::Store;
 use platform::environment::optional;
 use sandbox::aws::EXPIRED_ACCESS_KEY;
-use sandbox::hurry::one_pool;
 use sandbox::sandbox::{DEAD_LETTERS, Options, QUEUE, Sandbox};
+use sandbox::short_timings::one_pool;
 use sandbox::state::State;
 use world::ec2::{Code, LaunchMatch, Refusal, When};
 
@@ -136,7 +136,7 @@ async fn the_page_about_operating_is_what_happens() {
     // A day.
     let job = sandbox.queue_job(repository, &labels, Duration::from_millis(500));
     let machine = sandbox.running(job, PATIENCE).await.unwrap();
-    sandbox.settle(&[job], PATIENCE).await.unwrap();
+    sandbox.reconcile(&[job], PATIENCE).await.unwrap();
     sandbox.closed(&machine).await.unwrap();
     let table = sandbox.table().await;
     // The first sweeps may have found no pools yet.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sandbox::hurry::one_pool;
 use sandbox::sandbox::{Driven, Options, Sandbox};
+use sandbox::short_timings::one_pool;
 use serde_json::json;
 use world::ec2::EndCause;
 
@@ -14,8 +14,8 @@ const NO_DOUBT: &str = "orphan_grace = \"0s\"\nconfirm_gap = \"0s\"";
 async fn an_orphan_is_removed_a_held_machine_is_not_and_a_second_sweep_does_nothing() {
     let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
     sandbox.apply(&one_pool(NO_DOUBT)).await.unwrap();
-    let orphan = sandbox.stranger(&[]);
-    let held = sandbox.stranger(&[("drover:hold", "")]);
+    let orphan = sandbox.unowned(&[]);
+    let held = sandbox.unowned(&[("drover:hold", "")]);
     // Two readings must agree; then it is claimed and ended.
     for _ in 0..3 {
         sandbox.sweep().await.unwrap();
@@ -34,7 +34,7 @@ async fn an_orphan_is_removed_a_held_machine_is_not_and_a_second_sweep_does_noth
 async fn a_failed_reading_is_not_an_empty_list() {
     let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
     sandbox.apply(&one_pool(NO_DOUBT)).await.unwrap();
-    sandbox.stranger(&[]);
+    sandbox.unowned(&[]);
     sandbox.world.act(|state, _| {
         // The app is uninstalled: nothing is known about the organisation's runners.
         let owner = state.github.find_owner("octo-org").unwrap().id;

@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use sandbox::hurry::one_pool;
 use sandbox::lambda::Batch;
 use sandbox::sandbox::{DEAD_LETTERS, Driven, Options, QUEUE, Sandbox};
+use sandbox::short_timings::one_pool;
 use sandbox::state::State;
 use serde_json::{Value, json};
 use world::github::{JobId, JobState};
@@ -131,6 +131,6 @@ async fn words_about_a_runner_of_our_name_that_is_not_ours_change_nothing() {
         send(&sandbox, &forged.to_string());
     }
     sandbox.go_live();
-    sandbox.settle(&[job], PATIENCE).await.unwrap();
+    sandbox.reconcile(&[job], PATIENCE).await.unwrap();
     assert_eq!(launches(&sandbox), 1);
 }

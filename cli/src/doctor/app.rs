@@ -12,8 +12,8 @@ use platform::clock::SystemClock;
 use platform::github::{About, Attempt, GitHubApp, Hook, Permissions};
 
 use super::stack::clock;
-use super::{Group, Level, Patient, Pools};
-use crate::fence;
+use super::{Group, Level, Pools, Subject};
+use crate::runner_groups;
 use crate::secrets::random;
 
 /// GitHub keeps deliveries so long.
@@ -29,9 +29,9 @@ const SECRET_READ_AGAIN: Duration = Duration::from_secs(11);
 pub(crate) const EVENT: &str = "workflow_job";
 
 /// All about the app.
-pub(super) async fn app(patient: &Patient<'_>, config: Pools<'_>) -> Group {
+pub(super) async fn app(subject: &Subject<'_>, config: Pools<'_>) -> Group {
     let mut group = Group::new("GitHub App");
-    let github = match &patient.github {
+    let github = match &subject.github {
         Ok(github) => *github,
         Err(error) => {
             for name in ["key", "clock", "permissions", "events", "webhook", "signature", "installed", "runner groups"]
@@ -58,8 +58,8 @@ pub(super) async fn app(patient: &Patient<'_>, config: Pools<'_>) -> Group {
             None
         }
     };
-    let goes_here = webhook(&mut group, patient, github).await;
-    deliveries(&mut group, patient, github, goes_here).await;
+    let goes_here = webhook(&mut group, subject, github).await;
+    deliveries(&mut group, subject, github, goes_here).await;
     match config {
         Some(config) => {
             installed(&mut group, github, config, about.as_ref()).await;
@@ -161,7 +161,7 @@ fn asked(group: &mut Group, about: &About, config: Pools<'_>) {
 }
 
 /// Whether the webhook goes to us; set right, if that is wanted. None if it is not known.
-async fn webhook(group: &mut Group, patient: &Patient<'_>, github: &GitHubApp) -> Option<bool> {
+async fn webhook(group: &mut Group, subject: &Subject<'_>, github: &GitHubApp) -> Option<bool> {
     let hook = match github.hook().await {
         Ok(hook) => hook,
         Err(error) => {
@@ -169,7 +169,7 @@ async fn webhook(group: &mut Group, patient: &Patient<'_>, github: &GitHubApp) -
             return None;
         }
     };
-    let Ok(url) = &patient.webhook_url else {
+    let Ok(url) = &subject.webhook_url else {
         group.warn(
             "webhook",
             format!("goes to {}; whether that is us is not known", hook.url),
@@ -178,9 +178,9 @@ async fn webhook(group: &mut Group, patient: &Patient<'_>, github: &GitHubApp) -
         return None;
     };
     let wrong = wrong_with(&hook, url);
-    let to_do = "drover doctor --fix sends it here, as JSON, with the certificate checked";
-    if wrong.is_empty() || !patient.fix {
-        group.judge("webhook", Level::Fail, &wrong, format!("goes to {url}"), to_do);
+    let remedy = "drover doctor --fix sends it here, as JSON, with the certificate checked";
+    if wrong.is_empty() || !subject.fix {
+        group.judge("webhook", Level::Fail, &wrong, format!("goes to {url}"), remedy);
         return Some(wrong.is_empty());
     }
     match github.set_hook(Some(url), None).await {
@@ -218,8 +218,8 @@ fn wrong_with(hook: &Hook, url: &str) -> Vec<String> {
 
 /// Whether deliveries arrive, and whether their signature is good: told by having the newest repeated, as GitHub keeps
 /// secret what it signs with. A delivery that comes twice changes nothing.
-async fn deliveries(group: &mut Group, patient: &Patient<'_>, github: &GitHubApp, goes_here: Option<bool>) {
-    let since = patient.now - DELIVERIES_KEPT;
+async fn deliveries(group: &mut Group, subject: &Subject<'_>, github: &GitHubApp, goes_here: Option<bool>) {
+    let since = subject.now - DELIVERIES_KEPT;
     let attempts = match github.attempts(since, 1).await {
         Ok(attempts) => attempts,
         Err(error) => {
@@ -230,16 +230,16 @@ async fn deliveries(group: &mut Group, patient: &Patient<'_>, github: &GitHubApp
     let Some(newest) = attempts.first() else {
         let says = "GitHub has delivered nothing within three days";
         group.warn("deliveries", says, "queue a job for one of the pools, and look again");
-        return signature_without_delivery(group, patient, github).await;
+        return signature_without_delivery(group, subject, github).await;
     };
     arrived(group, &attempts);
     if goes_here == Some(false) {
         return group.skip("signature", "the webhook goes elsewhere");
     }
-    let filled = is_filled(patient).await;
+    let filled = is_filled(subject).await;
     let outcome = match filled {
         Some(false) => Ok(None),
-        Some(true) | None => repeated(github, newest, patient).await,
+        Some(true) | None => repeated(github, newest, subject).await,
     };
     match outcome {
         Ok(Some(again)) if again.succeeded() => group.pass("signature", "GitHub signs with the secret that ingest has"),
@@ -252,7 +252,7 @@ async fn deliveries(group: &mut Group, patient: &Patient<'_>, github: &GitHubApp
             let says = "GitHub has not repeated the newest delivery within half a minute";
             group.warn("signature", says, "look again later");
         }
-        Ok(_) if patient.fix => renew(group, patient, github, Some(newest)).await,
+        Ok(_) if subject.fix => renew(group, subject, github, Some(newest)).await,
         Ok(_) => group.fail(
             "signature",
             "ingest refuses GitHub's signature: the two have different secrets",
@@ -262,9 +262,9 @@ async fn deliveries(group: &mut Group, patient: &Patient<'_>, github: &GitHubApp
     }
 }
 
-async fn signature_without_delivery(group: &mut Group, patient: &Patient<'_>, github: &GitHubApp) {
-    match is_filled(patient).await {
-        Some(false) if patient.fix => renew(group, patient, github, None).await,
+async fn signature_without_delivery(group: &mut Group, subject: &Subject<'_>, github: &GitHubApp) {
+    match is_filled(subject).await {
+        Some(false) if subject.fix => renew(group, subject, github, None).await,
         Some(false) => group.fail(
             "signature",
             "there is no secret to check it with",
@@ -275,9 +275,9 @@ async fn signature_without_delivery(group: &mut Group, patient: &Patient<'_>, gi
 }
 
 /// None if it cannot be told.
-async fn is_filled(patient: &Patient<'_>) -> Option<bool> {
-    let id = patient.webhook_secret.as_ref().ok()?;
-    patient.survey.is_filled(id).await.ok()
+async fn is_filled(subject: &Subject<'_>) -> Option<bool> {
+    let id = subject.webhook_secret.as_ref().ok()?;
+    subject.inspect.is_filled(id).await.ok()
 }
 
 /// How the deliveries of the last days went.
@@ -298,17 +298,17 @@ fn arrived(group: &mut Group, attempts: &[Attempt]) {
     wrong.extend((lost.len() > 3).then(|| format!("and {} more", lost.len() - 3)));
     let newest_failed = attempts.first().is_some_and(|newest| !newest.succeeded());
     let level = if newest_failed { Level::Fail } else { Level::Warn };
-    let to_do = match newest_failed {
+    let remedy = match newest_failed {
         true => "see to webhook, signature and ingest; the janitor has them delivered again once one succeeds",
         false => "nothing: the janitor has them delivered again, three times",
     };
     let fine = format!("the newest {} arrived", attempts.len());
-    group.judge("deliveries", level, &wrong, fine, to_do);
+    group.judge("deliveries", level, &wrong, fine, remedy);
 }
 
 /// Has a delivery repeated, and waits for what becomes of it; None if that is not known within half a minute.
-async fn repeated(github: &GitHubApp, newest: &Attempt, patient: &Patient<'_>) -> Result<Option<Attempt>, GitHubError> {
-    let since = patient.now - DELIVERIES_KEPT;
+async fn repeated(github: &GitHubApp, newest: &Attempt, subject: &Subject<'_>) -> Result<Option<Attempt>, GitHubError> {
+    let since = subject.now - DELIVERIES_KEPT;
     let known: BTreeSet<u64> = github.attempts(since, 1).await?.iter().map(|attempt| attempt.id).collect();
     github.redeliver(newest.id).await?;
     for look in 0..LOOKS {
@@ -323,13 +323,13 @@ async fn repeated(github: &GitHubApp, newest: &Attempt, patient: &Patient<'_>) -
 }
 
 /// A new secret, first for ingest, then for GitHub: in between GitHub's signature is refused, as it was before.
-async fn renew(group: &mut Group, patient: &Patient<'_>, github: &GitHubApp, newest: Option<&Attempt>) {
+async fn renew(group: &mut Group, subject: &Subject<'_>, github: &GitHubApp, newest: Option<&Attempt>) {
     let by_hand = "do it by hand: docs/install.md, step 4";
-    let Ok(id) = &patient.webhook_secret else {
+    let Ok(id) = &subject.webhook_secret else {
         return group.fail("signature", "DROVER_WEBHOOK_SECRET is not set: there is nowhere to put a new one", by_hand);
     };
     let secret = random();
-    if let Err(error) = patient.survey.fill(id, &secret).await {
+    if let Err(error) = subject.inspect.fill(id, &secret).await {
         return group.unanswered("signature", &error);
     }
     if let Err(error) = github.set_hook(None, Some(&secret)).await {
@@ -344,7 +344,7 @@ async fn renew(group: &mut Group, patient: &Patient<'_>, github: &GitHubApp, new
     };
     // Ingest has just read the old one, and does not read it again at once.
     tokio::time::sleep(SECRET_READ_AGAIN).await;
-    match repeated(github, newest, &Patient { now: SystemClock.now(), ..patient.clone() }).await {
+    match repeated(github, newest, &Subject { now: SystemClock.now(), ..subject.clone() }).await {
         Ok(Some(again)) if again.succeeded() => {
             group.pass("signature", "a new secret, given to both: ingest accepts it")
         }
@@ -393,16 +393,16 @@ async fn installed(group: &mut Group, github: &GitHubApp, config: &Config, about
         wrong.extend(lacking.iter().map(|line| format!("{scope} has not granted {line}: {}", installed.html_url)));
     }
     let owners: Vec<String> = by_owner.keys().map(ToString::to_string).collect();
-    let to_do = "an administrator of the account does that, on the page named";
-    group.judge("installed", level, &wrong, format!("on {}", owners.join(", ")), to_do);
+    let remedy = "an administrator of the account does that, on the page named";
+    group.judge("installed", level, &wrong, format!("on {}", owners.join(", ")), remedy);
 }
 
 /// Whether the runner groups are the fences that the pools want.
 async fn groups(group: &mut Group, github: &GitHubApp, config: &Config) {
     let pools: Vec<_> = config.pools.iter().filter(|pool| !pool.draining).map(Into::into).collect();
-    let fence = fence::check(&pools, Ok(github)).await;
+    let fence = runner_groups::check(&pools, Ok(github)).await;
     let level = if fence.errors.is_empty() { Level::Warn } else { Level::Fail };
     let wrong = [fence.errors, fence.warnings].concat();
-    let to_do = "change the group in the organisation's settings (Actions, Runner groups), or the pool";
-    group.judge("runner groups", level, &wrong, "admit whom their pools serve", to_do);
+    let remedy = "change the group in the organisation's settings (Actions, Runner groups), or the pool";
+    group.judge("runner groups", level, &wrong, "admit whom their pools serve", remedy);
 }

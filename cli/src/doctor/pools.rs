@@ -8,10 +8,10 @@ use domain::policy::PoolView;
 use domain::state::{Circuit, Config, Item, Key};
 use engine::ports::Store;
 use jiff::{SignedDuration, Timestamp};
-use platform::survey::TemplateFacts;
+use platform::inspect::TemplateFacts;
 use platform::table::Table;
 
-use super::{Group, Level, Patient, Pools};
+use super::{Group, Level, Pools, Subject};
 use crate::output::age;
 
 /// GitHub refuses a runner 30 days after a newer one came out.
@@ -25,11 +25,11 @@ const TRIALS: usize = 3;
 const NAMED: usize = 5;
 
 /// All about the pools.
-pub(super) async fn pools(patient: &Patient<'_>, config: Pools<'_>) -> Vec<Group> {
+pub(super) async fn pools(subject: &Subject<'_>, config: Pools<'_>) -> Vec<Group> {
     let (mut launching, mut state) = (Group::new("launching"), Group::new("pools at work"));
     match config {
         Some(config) => {
-            let ((), ()) = tokio::join!(launch(&mut launching, patient, config), work(&mut state, patient, config));
+            let ((), ()) = tokio::join!(launch(&mut launching, subject, config), work(&mut state, subject, config));
         }
         None => {
             for name in ["launch templates", "power-off", "image", "addresses", "trial"] {
@@ -43,14 +43,14 @@ pub(super) async fn pools(patient: &Patient<'_>, config: Pools<'_>) -> Vec<Group
     vec![launching, state]
 }
 
-async fn launch(group: &mut Group, patient: &Patient<'_>, config: &Config) {
+async fn launch(group: &mut Group, subject: &Subject<'_>, config: &Config) {
     let pools: Vec<&Pool> = config.pools.iter().filter(|pool| !pool.draining).collect();
-    templates(group, patient, &pools).await;
-    addresses(group, patient, &pools).await;
-    trial(group, patient, &pools).await;
+    templates(group, subject, &pools).await;
+    addresses(group, subject, &pools).await;
+    trial(group, subject, &pools).await;
 }
 
-async fn templates(group: &mut Group, patient: &Patient<'_>, pools: &[&Pool]) {
+async fn templates(group: &mut Group, subject: &Subject<'_>, pools: &[&Pool]) {
     let mut used: BTreeMap<(&str, u64), (&LaunchTemplate, Vec<&str>)> = BTreeMap::new();
     for pool in pools {
         let template = &pool.launch_template;
@@ -62,7 +62,7 @@ async fn templates(group: &mut Group, patient: &Patient<'_>, pools: &[&Pool]) {
     let (mut gone, mut stopping, mut facts) = (Vec::new(), Vec::new(), Vec::new());
     for (template, pools) in used.into_values() {
         let called = format!("{} version {} (pool {})", template.name, template.version, pools.join(", "));
-        match patient.survey.template(template).await {
+        match subject.inspect.template(template).await {
             Ok(found) => {
                 if !found.ends_by_power_off {
                     stopping.push(format!("{called} only stops machines that power themselves off"));
@@ -73,24 +73,24 @@ async fn templates(group: &mut Group, patient: &Patient<'_>, pools: &[&Pool]) {
         }
     }
     let fine = format!("{} in use", facts.len());
-    let to_do = "make infrastructure makes it; then drover pools apply takes it";
-    group.judge("launch templates", Level::Fail, &gone, fine, to_do);
-    let to_do = "set InstanceInitiatedShutdownBehavior=terminate in the template; then drover pools apply";
+    let remedy = "make infrastructure makes it; then drover pools apply takes it";
+    group.judge("launch templates", Level::Fail, &gone, fine, remedy);
+    let remedy = "set InstanceInitiatedShutdownBehavior=terminate in the template; then drover pools apply";
     match facts.is_empty() {
         true => group.skip("power-off", "no launch template is known"),
-        false => group.judge("power-off", Level::Fail, &stopping, "ends a machine", to_do),
+        false => group.judge("power-off", Level::Fail, &stopping, "ends a machine", remedy),
     }
-    image(group, patient, &facts).await;
+    image(group, subject, &facts).await;
 }
 
-async fn image(group: &mut Group, patient: &Patient<'_>, facts: &[(String, TemplateFacts)]) {
+async fn image(group: &mut Group, subject: &Subject<'_>, facts: &[(String, TemplateFacts)]) {
     let used: BTreeSet<&str> = facts.iter().filter_map(|(_, facts)| facts.image.as_deref()).collect();
     if used.is_empty() {
         return group.skip("image", "no launch template names one");
     }
     let (mut wrong, mut fine, mut level) = (Vec::new(), Vec::new(), Level::Warn);
     for id in used {
-        let found = match patient.survey.image(id).await {
+        let found = match subject.inspect.image(id).await {
             Ok(Some(found)) => found,
             Ok(None) => {
                 wrong.push(format!("{id} does not exist (any more): nothing can be launched"));
@@ -103,7 +103,7 @@ async fn image(group: &mut Group, patient: &Patient<'_>, facts: &[(String, Templ
                 continue;
             }
         };
-        let since = |at: Option<Timestamp>| at.map(|at| patient.now.duration_since(at));
+        let since = |at: Option<Timestamp>| at.map(|at| subject.now.duration_since(at));
         let (made, released) = (since(found.created_at).unwrap_or_default(), since(found.runner_released_at));
         let published = released.map(|old| format!(", published {} ago", age(old))).unwrap_or_default();
         let runner = found.runner.map(|runner| format!(", with runner {runner}{published}")).unwrap_or_default();
@@ -120,14 +120,14 @@ async fn image(group: &mut Group, patient: &Patient<'_>, facts: &[(String, Templ
         }
     }
     // An image built anew from an old pin has the same old runner.
-    let to_do = "infra/runner-version --update, make build-image, drover pools apply FILE";
-    group.judge("image", level, &wrong, fine.join("\n"), to_do);
+    let remedy = "infra/runner-version --update, make build-image, drover pools apply FILE";
+    group.judge("image", level, &wrong, fine.join("\n"), remedy);
 }
 
-async fn addresses(group: &mut Group, patient: &Patient<'_>, pools: &[&Pool]) {
+async fn addresses(group: &mut Group, subject: &Subject<'_>, pools: &[&Pool]) {
     let ids: BTreeSet<&SubnetId> = pools.iter().flat_map(|pool| &pool.subnets).collect();
     let ids: Vec<&SubnetId> = ids.into_iter().collect();
-    let found = match patient.survey.subnets(&ids).await {
+    let found = match subject.inspect.subnets(&ids).await {
         Ok(found) => found,
         Err(error) => return group.unanswered("addresses", &error),
     };
@@ -154,13 +154,13 @@ async fn addresses(group: &mut Group, patient: &Patient<'_>, pools: &[&Pool]) {
     }
     let all: u64 = free.values().map(|free| u64::from(*free)).sum();
     let fine = format!("{all} free in {} subnets", free.len());
-    let to_do = "give the pool more subnets (then drover pools apply), or free some";
-    group.judge("addresses", level, &wrong, fine, to_do);
+    let remedy = "give the pool more subnets (then drover pools apply), or free some";
+    group.judge("addresses", level, &wrong, fine, remedy);
 }
 
 /// Would EC2 launch? Each type, market and template once, in the first subnet, as far as the account's allowance of calls
 /// reaches.
-async fn trial(group: &mut Group, patient: &Patient<'_>, pools: &[&Pool]) {
+async fn trial(group: &mut Group, subject: &Subject<'_>, pools: &[&Pool]) {
     let mut seen = BTreeSet::new();
     let mut ways: Vec<Tuple> = Vec::new();
     // The first choice of every pool before the second of any.
@@ -177,7 +177,7 @@ async fn trial(group: &mut Group, patient: &Patient<'_>, pools: &[&Pool]) {
     ways.truncate(TRIALS);
     let (mut wrong, mut level) = (Vec::new(), Level::Warn);
     for tuple in &ways {
-        match patient.survey.try_launch(tuple).await {
+        match subject.inspect.try_launch(tuple).await {
             Ok(()) => {}
             Err(error) if error.is_refusal() => wrong.push(format!("we may not try {tuple}: {error}")),
             Err(error) if error.is_throttled() => wrong.push(format!("{tuple} is not tried: EC2 has too many calls")),
@@ -193,9 +193,9 @@ async fn trial(group: &mut Group, patient: &Patient<'_>, pools: &[&Pool]) {
 }
 
 /// What the pools' own state says.
-async fn work(group: &mut Group, patient: &Patient<'_>, config: &Config) {
-    let Ok(table) = &patient.table else { return };
-    let now = patient.now;
+async fn work(group: &mut Group, subject: &Subject<'_>, config: &Config) {
+    let Ok(table) = &subject.table else { return };
+    let now = subject.now;
     let (mut unread, mut circuits, mut quota, mut capacity) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut launches, mut waiting) = (Vec::new(), Vec::new());
     for pool in &config.pools {
@@ -229,17 +229,17 @@ async fn work(group: &mut Group, patient: &Patient<'_>, config: &Config) {
     waiting.truncate(NAMED);
     waiting.extend((more > 0).then(|| format!("and {more} more")));
     group.judge("state", Level::Fail, &unread, format!("{} pools read", config.pools.len()), "drover pools apply");
-    let to_do =
+    let remedy =
         "put right what the message says: a probe closes the circuit, or drover pools apply of another configuration";
-    group.judge("circuits", Level::Fail, &circuits, "closed", to_do);
-    let to_do = "ask AWS for more (Service Quotas, EC2), or lower the pool's max";
-    group.judge("quota", Level::Fail, &quota, "EC2 has not refused lately", to_do);
-    let to_do = "give the pool more instance types or subnets, if that lasts";
-    group.judge("capacity", Level::Warn, &capacity, "EC2 has not refused lately", to_do);
-    let to_do = "drover explain of a job that waits says what EC2 answered";
-    group.judge("launches", Level::Fail, &launches, "none is stuck", to_do);
+    group.judge("circuits", Level::Fail, &circuits, "closed", remedy);
+    let remedy = "ask AWS for more (Service Quotas, EC2), or lower the pool's max";
+    group.judge("quota", Level::Fail, &quota, "EC2 has not refused lately", remedy);
+    let remedy = "give the pool more instance types or subnets, if that lasts";
+    group.judge("capacity", Level::Warn, &capacity, "EC2 has not refused lately", remedy);
+    let remedy = "drover explain of a job that waits says what EC2 answered";
+    group.judge("launches", Level::Fail, &launches, "none is stuck", remedy);
     group.judge("waiting jobs", Level::Warn, &waiting, "none for long", "drover explain JOB says why");
-    limits(group, patient, table, config).await;
+    limits(group, subject, table, config).await;
 }
 
 async fn view(table: &Table, pool: &Pool) -> Result<PoolView, String> {
@@ -252,19 +252,19 @@ async fn view(table: &Table, pool: &Pool) -> Result<PoolView, String> {
     Ok(PoolView::new(meta, partition))
 }
 
-async fn limits(group: &mut Group, patient: &Patient<'_>, table: &Table, config: &Config) {
+async fn limits(group: &mut Group, subject: &Subject<'_>, table: &Table, config: &Config) {
     let owners: BTreeSet<_> = config.pools.iter().map(|pool| pool.owner.owner()).collect();
     let mut wrong = Vec::new();
     for owner in owners {
         match table.get(&Key::Limit(owner.clone())).await {
-            Ok(Some(Item::Limit(limit))) if limit.backoff_until > patient.now => {
+            Ok(Some(Item::Limit(limit))) if limit.backoff_until > subject.now => {
                 wrong.push(format!("{owner} is left alone until {:.0}: {}", limit.backoff_until, limit.why));
             }
             Ok(_) => {}
             Err(error) => wrong.push(format!("{owner}: {error}")),
         }
     }
-    let to_do =
+    let remedy =
         "wait; if it comes again, does something else use this app, or has one account too many jobs for one app?";
-    group.judge("GitHub's limits", Level::Warn, &wrong, "not met", to_do);
+    group.judge("GitHub's limits", Level::Warn, &wrong, "not met", remedy);
 }

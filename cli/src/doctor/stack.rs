@@ -3,9 +3,9 @@
 use domain::state::{Config, Item, Key};
 use engine::ports::Store;
 use jiff::SignedDuration;
-use platform::survey;
+use platform::inspect;
 
-use super::{Group, Level, Patient};
+use super::{Group, Level, Subject};
 use crate::output::age;
 
 /// A clock that is further off is noticed by nobody yet, and on its way there.
@@ -21,22 +21,22 @@ const SWEPT_WITHIN: SignedDuration = SignedDuration::from_mins(5);
 const BACKLOG: u64 = 1000;
 
 /// Who we are, and what time it is.
-pub(super) async fn aws(patient: &Patient<'_>) -> Group {
+pub(super) async fn aws(subject: &Subject<'_>) -> Group {
     let mut group = Group::new("AWS");
     let errors = [
-        patient.table.as_ref().err(),
-        patient.github.as_ref().err(),
-        patient.queue.as_ref().err(),
-        patient.webhook_url.as_ref().err(),
-        patient.webhook_secret.as_ref().err(),
+        subject.table.as_ref().err(),
+        subject.github.as_ref().err(),
+        subject.queue.as_ref().err(),
+        subject.webhook_url.as_ref().err(),
+        subject.webhook_secret.as_ref().err(),
     ];
     let wrong: Vec<String> = errors.into_iter().flatten().map(ToString::to_string).collect();
     let fine = "names table, queue, secrets and webhook";
-    let to_do = "eval \"$(make --silent environment)\" names everything; it asks CloudFormation";
-    group.judge("environment", Level::Fail, &wrong, fine, to_do);
-    match patient.survey.identity().await {
+    let remedy = "eval \"$(make --silent environment)\" names everything; it asks CloudFormation";
+    group.judge("environment", Level::Fail, &wrong, fine, remedy);
+    match subject.inspect.identity().await {
         Ok(identity) => {
-            let region = patient.survey.region().unwrap_or("no region");
+            let region = subject.inspect.region().unwrap_or("no region");
             group.pass("credentials", format!("{} in {region}", identity.arn));
             match identity.clock_ahead {
                 Some(ahead) => clock(&mut group, "AWS", ahead),
@@ -44,8 +44,8 @@ pub(super) async fn aws(patient: &Patient<'_>) -> Group {
             }
         }
         Err(error) => {
-            let to_do = "log in again (aws sso login, say), and set AWS_REGION to the stack's region";
-            group.fail("credentials", error.to_string(), to_do);
+            let remedy = "log in again (aws sso login, say), and set AWS_REGION to the stack's region";
+            group.fail("credentials", error.to_string(), remedy);
             group.skip("clock", "AWS does not answer");
         }
     }
@@ -57,20 +57,20 @@ pub(super) fn clock(group: &mut Group, whose: &str, ahead: SignedDuration) {
     let off = ahead.abs();
     let direction = if ahead.is_negative() { "behind" } else { "ahead of" };
     let says = format!("{whose}'s is {} {direction} the clock here", age(off));
-    let to_do =
+    let remedy =
         "set the clock here (timedatectl); if it is right, the other one is wrong, and the functions know no better";
     let level = match off {
         off if off > CLOCK_FAIL => Level::Fail,
         off if off > CLOCK_WARN => Level::Warn,
         _ => Level::Pass,
     };
-    group.add("clock", level, says, (level != Level::Pass).then(|| to_do.to_owned()));
+    group.add("clock", level, says, (level != Level::Pass).then(|| remedy.to_owned()));
 }
 
 /// The table, and the pools in it.
-pub(super) async fn table(patient: &Patient<'_>) -> (Group, Option<Config>) {
+pub(super) async fn table(subject: &Subject<'_>) -> (Group, Option<Config>) {
     let mut group = Group::new("table");
-    let table = match &patient.table {
+    let table = match &subject.table {
         Ok(table) => *table,
         Err(error) => {
             group.skip("pools", &error.to_string());
@@ -97,15 +97,15 @@ pub(super) async fn table(patient: &Patient<'_>) -> (Group, Option<Config>) {
     };
     match table.get(&Key::Janitor).await {
         Ok(Some(Item::Janitor(janitor))) => {
-            let since = patient.now.duration_since(janitor.until);
+            let since = subject.now.duration_since(janitor.until);
             let late = since > SWEPT_WITHIN;
             let wrong = late.then(|| format!("the last sweep was over {} ago", age(since)));
             let fine = match janitor.undelivered.len() {
                 0 => "it sweeps".to_owned(),
                 events => format!("it sweeps, and has {events} events delivered again"),
             };
-            let to_do = "look at the log group of the function janitor, and whether its schedule is enabled";
-            group.judge("janitor", Level::Fail, wrong.as_slice(), fine, to_do);
+            let remedy = "look at the log group of the function janitor, and whether its schedule is enabled";
+            group.judge("janitor", Level::Fail, wrong.as_slice(), fine, remedy);
         }
         Ok(_) => group.warn(
             "janitor",
@@ -118,14 +118,14 @@ pub(super) async fn table(patient: &Patient<'_>) -> (Group, Option<Config>) {
 }
 
 /// Queue, secrets, and ingest.
-pub(super) async fn stack(patient: &Patient<'_>) -> Vec<Group> {
-    let (queue, secrets, ingest) = tokio::join!(queue(patient), secrets(patient), ingest(patient));
+pub(super) async fn stack(subject: &Subject<'_>) -> Vec<Group> {
+    let (queue, secrets, ingest) = tokio::join!(queue(subject), secrets(subject), ingest(subject));
     vec![ingest, queue, secrets]
 }
 
-async fn queue(patient: &Patient<'_>) -> Group {
+async fn queue(subject: &Subject<'_>) -> Group {
     let mut group = Group::new("queue");
-    let url = match &patient.queue {
+    let url = match &subject.queue {
         Ok(url) => url,
         Err(error) => {
             group.skip("messages", &error.to_string());
@@ -133,22 +133,22 @@ async fn queue(patient: &Patient<'_>) -> Group {
             return group;
         }
     };
-    match patient.survey.queue(url).await {
+    match subject.inspect.queue(url).await {
         Ok(depth) => {
             let says = format!("{} wait, {} are being worked on", depth.waiting, depth.in_flight);
             let wrong = (depth.waiting > BACKLOG).then(|| says.clone());
-            let to_do =
+            let remedy =
                 "look whether the function scaler fails or is throttled; its reserved concurrency may be too small";
-            group.judge("messages", Level::Warn, wrong.as_slice(), says, to_do);
+            group.judge("messages", Level::Warn, wrong.as_slice(), says, remedy);
         }
         Err(error) => group.unanswered("messages", &error),
     }
-    match patient.survey.dead_letters(url).await {
+    match subject.inspect.dead_letters(url).await {
         Ok(Some(depth)) => {
             let letters = depth.waiting + depth.in_flight;
             let wrong = (letters > 0).then(|| format!("{letters} messages that the scaler could not use"));
-            let to_do = "drover dead-letters list says what they are; then drover dead-letters redrive";
-            group.judge("dead letters", Level::Fail, wrong.as_slice(), "none", to_do);
+            let remedy = "drover dead-letters list says what they are; then drover dead-letters redrive";
+            group.judge("dead letters", Level::Fail, wrong.as_slice(), "none", remedy);
         }
         Ok(None) => group.fail(
             "dead letters",
@@ -160,9 +160,9 @@ async fn queue(patient: &Patient<'_>) -> Group {
     group
 }
 
-async fn secrets(patient: &Patient<'_>) -> Group {
+async fn secrets(subject: &Subject<'_>) -> Group {
     let mut group = Group::new("secrets");
-    let id = match &patient.webhook_secret {
+    let id = match &subject.webhook_secret {
         Ok(id) => id,
         Err(error) => {
             group.skip("webhook secret", &error.to_string());
@@ -170,34 +170,34 @@ async fn secrets(patient: &Patient<'_>) -> Group {
         }
     };
     // Its value is ingest's alone: nobody here reads it.
-    match patient.survey.is_filled(id).await {
+    match subject.inspect.is_filled(id).await {
         Ok(filled) => {
             let wrong = (!filled).then(|| format!("{id} has no value: ingest can accept nothing"));
-            let to_do = "drover doctor --fix makes one and tells it GitHub";
-            group.judge("webhook secret", Level::Fail, wrong.as_slice(), "has a value", to_do);
+            let remedy = "drover doctor --fix makes one and tells it GitHub";
+            group.judge("webhook secret", Level::Fail, wrong.as_slice(), "has a value", remedy);
         }
         Err(error) => group.unanswered("webhook secret", &error),
     }
     group
 }
 
-async fn ingest(patient: &Patient<'_>) -> Group {
+async fn ingest(subject: &Subject<'_>) -> Group {
     let mut group = Group::new("ingest");
-    let url = match &patient.webhook_url {
+    let url = match &subject.webhook_url {
         Ok(url) => url,
         Err(error) => {
             group.skip("answers", &error.to_string());
             return group;
         }
     };
-    let to_do = "look at the log group of the function ingest";
-    match survey::unsigned(url).await {
+    let remedy = "look at the log group of the function ingest";
+    match inspect::unsigned(url).await {
         Ok(401) => group.pass("answers", "refuses what is not signed"),
-        Ok(503) => group.fail("answers", "503: it cannot read its secret, or not reach its queue", to_do),
+        Ok(503) => group.fail("answers", "503: it cannot read its secret, or not reach its queue", remedy),
         Ok(status) => {
-            group.fail("answers", format!("{status} to a request that is not signed; it should be 401"), to_do)
+            group.fail("answers", format!("{status} to a request that is not signed; it should be 401"), remedy)
         }
-        Err(error) => group.fail("answers", format!("{url} does not answer: {error}"), to_do),
+        Err(error) => group.fail("answers", format!("{url} does not answer: {error}"), remedy),
     }
     group
 }

@@ -5,8 +5,8 @@ use domain::ids::{InstanceId, JobId};
 use domain::log::{Cause, Event, Stream, Transaction, What};
 use domain::policy::PoolView;
 use domain::policy::launch::throttled;
-use domain::state::{Batch, Condemned, Ended, Instance, Meta, Slot, Standing, StopReason, Throttle};
-use domain::wire::{InstanceChange, MachineState, Message, Seen};
+use domain::state::{Batch, Condemned, Ended, Instance, Meta, Ownership, Slot, StopReason, Throttle};
+use domain::wire::{InstanceChange, MachineState, Message, ObservedInstance};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
@@ -31,7 +31,7 @@ fn a_launch_is_stuck_from_the_fifth_try_on() {
 
 #[test]
 fn what_is_over_is_kept_for_a_month() {
-    let seen = Seen {
+    let seen = ObservedInstance {
         id: InstanceId::from("i-1"),
         state: MachineState::Running,
         launched_at: noon(),
@@ -39,11 +39,11 @@ fn what_is_over_is_kept_for_a_month() {
         batch: None,
         hold: false,
     };
-    let stranger = Instance::stranger(&seen, None, Standing::Condemned { why: Condemned::Orphan }, noon());
+    let stranger = Instance::unowned(&seen, None, Ownership::Condemned { why: Condemned::Orphan }, noon());
     assert_eq!(stranger.expires_at, Some(noon().as_second() + MONTH));
     let closed = Instance { expires_at: None, ..stranger }.closed(Ended::JobDone, noon());
     assert_eq!(closed.expires_at, Some(noon().as_second() + MONTH));
-    assert_eq!(closed.standing, Standing::Closed { closed_at: noon(), why: "job_done".to_owned() });
+    assert_eq!(closed.ownership, Ownership::Closed { closed_at: noon(), why: "job_done".to_owned() });
     let what = What::Checked { job: JobId(5), status: "queued".to_owned() };
     let writes = Transaction::new().put(closed).told(Stream::Stack, Cause::Invocation("1".to_owned()), what, noon());
     let event: Event = writes.event.expect("it was told");

@@ -8,7 +8,7 @@ use domain::ids::{JobId, SlotId};
 use domain::log::{Cause, Stream, Transaction, What};
 use domain::policy::PoolView;
 use domain::policy::due::{Effect, backoff, due, is_being_retired, owed, throttle_backoff};
-use domain::policy::notify::{Word, due_word, reasons, text};
+use domain::policy::notify::{Word, due_notification, reasons, text};
 use domain::state::{
     CheckRun, Circuit, Ended, Item, Meta, Pause, Slot, SlotState, Stage, StopReason, Throttle, Unserved, WaitingJob,
 };
@@ -129,9 +129,9 @@ fn a_slot_is_over_when_neither_ec2_nor_github_has_anything_of_it() {
     assert_eq!(slot("planned", 9, json!({})).ended(), Ended::NeverLaunched);
     assert_eq!(slot("online", 9, json!({})).ended(), Ended::InstanceLost);
     for (why, untoward) in [("boot_failure", true), ("disconnected", true), ("surplus", false), ("operator", false)] {
-        assert_eq!(stop("online", why).is_untoward(), untoward, "{why}");
+        assert_eq!(stop("online", why).is_abnormal(), untoward, "{why}");
     }
-    assert!(Ended::InstanceLost.is_untoward() && !Ended::JobDone.is_untoward());
+    assert!(Ended::InstanceLost.is_abnormal() && !Ended::JobDone.is_abnormal());
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn an_author_is_told_after_the_pools_patience_once_a_stage_and_when_it_is_over()
     };
     let word = |queued: i64, check: Option<CheckRun>| {
         let items = [Item::from(job(queued))].into_iter().chain(check.map(Item::from));
-        due_word(&pool(), &view(items), JobId(5), noon())
+        due_notification(&pool(), &view(items), JobId(5), noon())
     };
     assert_eq!(word(899, None), None);
     assert_eq!(word(900, None), Some(Word::Stage(Stage::Waiting)));
@@ -214,12 +214,16 @@ fn an_author_is_told_after_the_pools_patience_once_a_stage_and_when_it_is_over()
     assert_eq!(word(900, Some(check(None, noon()))), Some(Word::Stage(Stage::Waiting)), "it could not be told");
     assert_eq!(word(900, Some(check(None, noon() + SignedDuration::from_secs(1)))), None, "somebody is at it");
     let gated = WaitingJob { open: false, ..job(5000) };
-    assert_eq!(due_word(&pool(), &view([gated.into()]), JobId(5), noon()), None, "a person knows");
+    assert_eq!(due_notification(&pool(), &view([gated.into()]), JobId(5), noon()), None, "a person knows");
     let opened = WaitingJob { opened_at: Some(ago(899)), ..job(5000) };
-    assert_eq!(due_word(&pool(), &view([opened.into()]), JobId(5), noon()), None, "its wait began with its gate");
+    assert_eq!(
+        due_notification(&pool(), &view([opened.into()]), JobId(5), noon()),
+        None,
+        "its wait began with its gate"
+    );
     let over = view([check(Some(Stage::Waiting), noon()).into()]);
-    assert_eq!(due_word(&pool(), &over, JobId(5), noon()), Some(Word::Over));
-    assert_eq!(due_word(&pool(), &view([]), JobId(5), noon()), None);
+    assert_eq!(due_notification(&pool(), &over, JobId(5), noon()), Some(Word::Over));
+    assert_eq!(due_notification(&pool(), &view([]), JobId(5), noon()), None);
 
     let waited = SignedDuration::from_mins(61);
     let (title, summary) = text(&pool(), Word::Stage(Stage::Failed), &["no room".to_owned()], waited);

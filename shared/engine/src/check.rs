@@ -4,12 +4,14 @@ use domain::config::Pool;
 use domain::ids::{JobId, Repository, SlotId};
 use domain::log::{Stream, Transaction, What};
 use domain::policy::PoolView;
-use domain::state::{ASK_AFTER, Config, Item, Job, Key, LOSE_SIGHT_AFTER, Rank, Slot, TRUST_QUEUED_FOR, WaitingJob};
+use domain::state::{
+    ASK_AFTER, Config, GIVE_UP_ASKING_AFTER, Item, Job, Key, Rank, Slot, TRUST_QUEUED_FOR, WaitingJob,
+};
 use domain::wire::{Action, JobNotice, Notice};
 use jiff::Timestamp;
 
 use crate::context::Context;
-use crate::effect::{Next, SettleError, remember_limit, write_quietly};
+use crate::effect::{Next, ReconcileError, commit_unlogged, remember_limit};
 use crate::ports::{GitHubError, StoreError};
 use crate::record::record;
 
@@ -20,7 +22,7 @@ pub(crate) async fn check(
     pool: &Pool,
     view: &PoolView,
     job: JobId,
-) -> Result<Next, SettleError> {
+) -> Result<Next, ReconcileError> {
     let Some(waiting) = view.waiting.get(&job) else {
         return Ok(None);
     };
@@ -58,7 +60,8 @@ pub(crate) async fn check(
                 | GitHubError::Refused(_)
                 | GitHubError::Unavailable(_) => asked_at + pool.timings.backoff_min.duration(),
             };
-            write_quietly(context, Transaction::new().put(WaitingJob { check_at: next_at, ..waiting.clone() })).await?;
+            commit_unlogged(context, Transaction::new().put(WaitingJob { check_at: next_at, ..waiting.clone() }))
+                .await?;
             Ok(Some(next_at))
         }
     }
@@ -71,7 +74,7 @@ async fn answered(
     said: JobNotice,
     asked_at: Timestamp,
     again_at: Timestamp,
-) -> Result<Next, SettleError> {
+) -> Result<Next, ReconcileError> {
     let action = match said.status.as_str() {
         "queued" => return observe(context, waiting, true, asked_at, again_at).await,
         "in_progress" => Action::InProgress,
@@ -109,7 +112,7 @@ pub(crate) async fn ask(
     config: &Config,
     view: &PoolView,
     slot: SlotId,
-) -> Result<Next, SettleError> {
+) -> Result<Next, ReconcileError> {
     let Some(slot) = view.slots.get(&slot) else { return Ok(None) };
     let (Some(job), Some(machine), Some(gone_at)) = (slot.job(), slot.machine(), slot.gone_at) else {
         return Ok(None);
@@ -137,10 +140,10 @@ pub(crate) async fn ask(
             true
         }
         (Ok(None), _) => true,
-        (Ok(Some(_)) | Err(_), _) => now.duration_since(gone_at) >= LOSE_SIGHT_AFTER,
+        (Ok(Some(_)) | Err(_), _) => now.duration_since(gone_at) >= GIVE_UP_ASKING_AFTER,
     };
     let slot = Slot { lost_sight: is_over, next_at: now + ASK_AFTER * 2, ..slot.clone() };
-    write_quietly(context, Transaction::new().put(slot)).await?;
+    commit_unlogged(context, Transaction::new().put(slot)).await?;
     Ok(None)
 }
 
@@ -151,11 +154,11 @@ async fn observe(
     open: bool,
     asked_at: Timestamp,
     again_at: Timestamp,
-) -> Result<Next, SettleError> {
+) -> Result<Next, ReconcileError> {
     let opened_at = if open && !waiting.open { Some(asked_at) } else { waiting.opened_at };
     let job = WaitingJob { open, opened_at, checked_at: asked_at, check_at: again_at, ..waiting.clone() };
     let changed = job.open != waiting.open;
-    write_quietly(context, Transaction::new().put(job)).await?;
+    commit_unlogged(context, Transaction::new().put(job)).await?;
     Ok(changed.then_some(asked_at))
 }
 
@@ -165,9 +168,9 @@ async fn give_up(
     pool: &Pool,
     waiting: &WaitingJob,
     now: Timestamp,
-) -> Result<Next, SettleError> {
+) -> Result<Next, ReconcileError> {
     let Some(Item::Job(job)) = context.ports.store.get(&Key::Job(waiting.id)).await? else {
-        write_quietly(context, Transaction::new().delete(waiting.clone())).await?;
+        commit_unlogged(context, Transaction::new().delete(waiting.clone())).await?;
         return Ok(None);
     };
     let job = Job { rank: Rank::Done, conclusion: Some("unknown".to_owned()), completed_at: Some(now), ..*job };
@@ -178,6 +181,6 @@ async fn give_up(
         what,
         now,
     );
-    write_quietly(context, writes).await?;
+    commit_unlogged(context, writes).await?;
     Ok(Some(now))
 }

@@ -8,18 +8,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::ids::{InstanceId, PoolName};
 use domain::log::{Stream, Transaction, What};
 use domain::policy::route::Unrouted;
-use domain::state::{Config, Item, Key, Standing, StopReason};
+use domain::state::{Config, Item, Key, Ownership, StopReason};
 use domain::wire::{InstanceChange, Message, Notice};
 use futures::stream::{self, StreamExt};
 
 use crate::context::Context;
-use crate::effect::{SettleError, write_quietly};
+use crate::effect::{ReconcileError, commit_unlogged};
 use crate::ports::StoreError;
+use crate::reconcile::{nudged, reconcile};
 use crate::record::record;
-use crate::settle::{nudged, settle};
 
-/// Pools settled at a time.
-const POOLS_AT_A_TIME: usize = 4;
+/// Pools reconciled at a time.
+const MAX_CONCURRENT_POOLS: usize = 4;
 
 /// What came of a batch.
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ pub struct Consumed {
     pub pools: BTreeSet<PoolName>,
 }
 
-/// Consumes messages: records all of them first, then settles every pool they touch.
+/// Consumes messages: records all of them first, then reconciles every pool they touch.
 pub async fn consume(context: &Context<'_>, config: &Config, messages: &[Message]) -> Consumed {
     let mut consumed = Consumed::default();
     let mut notices: Vec<(usize, Notice)> = Vec::new();
@@ -57,10 +57,10 @@ pub async fn consume(context: &Context<'_>, config: &Config, messages: &[Message
     consumed.pools.extend(recorded.touched);
 
     stream::iter(consumed.pools.iter().filter_map(|pool| config.pool(pool)))
-        .for_each_concurrent(POOLS_AT_A_TIME, |pool| async move {
-            if let Err(error) = settle(context, config, pool).await {
-                // The janitor settles every pool each minute.
-                tracing::error!(pool.name = %pool.name, "pool {} is not settled: {error}", pool.name);
+        .for_each_concurrent(MAX_CONCURRENT_POOLS, |pool| async move {
+            if let Err(error) = reconcile(context, config, pool).await {
+                // The janitor reconciles every pool each minute.
+                tracing::error!(pool.name = %pool.name, "pool {} is not reconciled: {error}", pool.name);
             }
         })
         .await;
@@ -73,7 +73,7 @@ async fn instance_changed(
     config: &Config,
     id: &InstanceId,
     change: InstanceChange,
-) -> Result<Option<PoolName>, SettleError> {
+) -> Result<Option<PoolName>, ReconcileError> {
     let why = match change {
         InstanceChange::Other => return Ok(None),
         InstanceChange::Interrupted => Some(StopReason::Interrupted),
@@ -82,7 +82,7 @@ async fn instance_changed(
     let Some(Item::Instance(instance)) = context.ports.store.get(&Key::Instance(id.clone())).await? else {
         return Ok(None);
     };
-    let (Standing::Bound, Some(pool), Some(slot)) = (&instance.standing, &instance.pool, instance.slot) else {
+    let (Ownership::Bound, Some(pool), Some(slot)) = (&instance.ownership, &instance.pool, instance.slot) else {
         return Ok(None);
     };
     let Some(pool) = config.pool(pool) else { return Ok(None) };
@@ -99,12 +99,12 @@ async fn instance_changed(
         Some(why) => (slot.stopped(why, now, now), What::Stopped { slot: id, why }),
         None if slot.gone_at.is_some() => return Ok(None),
         None => {
-            let what = What::Seen { online: Vec::new(), gone: vec![id], unregistered: Vec::new() };
+            let what = What::Observed { online: Vec::new(), gone: vec![id], unregistered: Vec::new() };
             (slot.gone(now), what)
         }
     };
     let writes = Transaction::new().put(slot).told(Stream::Pool(pool.name.clone()), context.cause(), what, now);
-    if !write_quietly(context, writes).await? {
+    if !commit_unlogged(context, writes).await? {
         return Err(StoreError::away(format!("slot {id} of pool {} changes too fast", pool.name)).into());
     }
     Ok(Some(pool.name.clone()))

@@ -11,9 +11,9 @@ use jiff::Timestamp;
 use crate::context::Context;
 use crate::ports::{CommitError, GitHubError, StoreError};
 
-/// Why a pool could not be settled. Nothing is lost by that: what is owed stays owed.
+/// Why a pool could not be reconciled. Nothing is lost by that: what is owed stays owed.
 #[derive(Debug, thiserror::Error)]
-pub enum SettleError {
+pub enum ReconcileError {
     /// The table cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -25,20 +25,20 @@ pub enum SettleError {
     Races(PoolName, String),
 }
 
-impl From<CommitError> for SettleError {
+impl From<CommitError> for ReconcileError {
     fn from(error: CommitError) -> Self {
         match error {
-            CommitError::Store(error) => SettleError::Store(error),
-            CommitError::Conflict(what) => SettleError::Store(StoreError::away(format!("{what} keeps changing"))),
+            CommitError::Store(error) => ReconcileError::Store(error),
+            CommitError::Conflict(what) => ReconcileError::Store(StoreError::away(format!("{what} keeps changing"))),
         }
     }
 }
 
 /// Reads a pool: META first and to the end, then the rest. A query is not isolated from transactions; in this order a
 /// decision made from a torn reading fails on META's revision.
-pub async fn read(context: &Context<'_>, pool: &PoolName) -> Result<PoolView, SettleError> {
+pub async fn read(context: &Context<'_>, pool: &PoolName) -> Result<PoolView, ReconcileError> {
     let Some(Item::Meta(meta)) = context.ports.store.get(&Key::Meta(pool.clone())).await? else {
-        return Err(SettleError::NoMeta(pool.clone()));
+        return Err(ReconcileError::NoMeta(pool.clone()));
     };
     Ok(PoolView::new(meta, context.ports.store.partition(pool).await?))
 }
@@ -56,7 +56,7 @@ pub(crate) enum Lease {
 }
 
 /// Writes leases, tries and observations. False if somebody else was faster: then it is theirs.
-pub(crate) async fn write_quietly(context: &Context<'_>, writes: Transaction) -> Result<bool, SettleError> {
+pub(crate) async fn commit_unlogged(context: &Context<'_>, writes: Transaction) -> Result<bool, ReconcileError> {
     match context.ports.store.commit(&writes).await {
         Ok(()) => Ok(true),
         Err(CommitError::Conflict(_)) => Ok(false),
@@ -70,7 +70,7 @@ pub(crate) async fn remember_limit(
     pool: &Pool,
     until: Timestamp,
     error: &GitHubError,
-) -> Result<(), SettleError> {
+) -> Result<(), ReconcileError> {
     let owner = pool.owner.owner().clone();
     let known = match context.ports.store.get(&Key::Limit(owner.clone())).await? {
         Some(Item::Limit(limit)) => Some(limit),
@@ -81,6 +81,6 @@ pub(crate) async fn remember_limit(
     }
     let revision = known.map_or(0, |known| known.revision);
     let limit = Limit { owner, backoff_until: until, why: error.to_string(), revision };
-    write_quietly(context, Transaction::new().put(limit)).await?;
+    commit_unlogged(context, Transaction::new().put(limit)).await?;
     Ok(())
 }

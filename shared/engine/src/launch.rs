@@ -12,7 +12,7 @@ use domain::state::{Batch, Item, Key};
 use jiff::Timestamp;
 
 use crate::context::{Context, RESERVE};
-use crate::effect::{Lease, Next, SettleError, read};
+use crate::effect::{Lease, Next, ReconcileError, read};
 use crate::metrics;
 use crate::ports::{CommitError, ErrorClass, Launch, LaunchError};
 use crate::register;
@@ -34,7 +34,7 @@ pub(crate) async fn launch(
     view: &PoolView,
     version: u64,
     lease: Lease,
-) -> Result<Next, SettleError> {
+) -> Result<Next, ReconcileError> {
     let mut view = view.clone();
     let mut repeated = false;
     if lease == Lease::Free {
@@ -89,7 +89,7 @@ pub(crate) async fn launch(
 
 /// Takes the lease of a batch that nobody works on; false if somebody was faster. One whose every way was refused chooses
 /// anew.
-async fn claim(context: &Context<'_>, pool: &Pool, view: &mut PoolView, version: u64) -> Result<bool, SettleError> {
+async fn claim(context: &Context<'_>, pool: &Pool, view: &mut PoolView, version: u64) -> Result<bool, ReconcileError> {
     let Some(batch) = view.batches.get(&version) else {
         return Ok(false);
     };
@@ -174,7 +174,7 @@ async fn refuse(
     batch: &Batch,
     tuple: &Tuple,
     why: Refused,
-) -> Result<Option<PoolView>, SettleError> {
+) -> Result<Option<PoolView>, ReconcileError> {
     tracing::warn!(
         pool.name = %pool.name, batch.tag = %batch.tag(), ec2.code = why.code, %tuple,
         "launch {} refused: {tuple}: {}: {}", batch.tag(), why.code, why.message
@@ -193,7 +193,7 @@ async fn follow(
     pool: &Pool,
     batch: &Batch,
     writes: impl Fn(&PoolView) -> Transaction,
-) -> Result<Option<PoolView>, SettleError> {
+) -> Result<Option<PoolView>, ReconcileError> {
     let mut lost = String::new();
     for _ in 0..RACES {
         let mut view = read(context, &pool.name).await?;
@@ -211,10 +211,10 @@ async fn follow(
             Err(CommitError::Store(error)) => return Err(error.into()),
         }
     }
-    Err(SettleError::Races(pool.name.clone(), lost))
+    Err(ReconcileError::Races(pool.name.clone(), lost))
 }
 
-async fn put_off(context: &Context<'_>, batch: Batch) -> Result<(), SettleError> {
+async fn put_off(context: &Context<'_>, batch: Batch) -> Result<(), ReconcileError> {
     match context.ports.store.commit(&Transaction::new().put(batch)).await {
         Ok(()) | Err(CommitError::Conflict(_)) => Ok(()),
         Err(CommitError::Store(error)) => Err(error.into()),
@@ -229,7 +229,7 @@ async fn bind_and_register(
     mut view: PoolView,
     version: u64,
     launched: Vec<(InstanceId, Timestamp)>,
-) -> Result<Next, SettleError> {
+) -> Result<Next, ReconcileError> {
     let mut lost = String::new();
     let mut taken = BTreeSet::new();
     for _ in 0..RACES {
@@ -261,5 +261,5 @@ async fn bind_and_register(
             Err(CommitError::Store(error)) => return Err(error.into()),
         }
     }
-    Err(SettleError::Races(pool.name.clone(), lost))
+    Err(ReconcileError::Races(pool.name.clone(), lost))
 }

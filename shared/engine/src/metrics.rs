@@ -44,7 +44,7 @@ impl Metric {
     }
 
     /// Takes the figure; `values` are its dimensions', in their order. Does nothing where nobody listens.
-    pub fn take(&self, value: f64, values: &[&str]) {
+    pub fn record(&self, value: f64, values: &[&str]) {
         debug_assert_eq!(values.len(), self.dimensions.len(), "{}", self.name);
         let labels: Vec<Label> =
             self.dimensions.iter().zip(values).map(|(name, value)| Label::new(*name, (*value).to_owned())).collect();
@@ -54,9 +54,9 @@ impl Metric {
         }
     }
 
-    fn took(&self, from: Timestamp, to: Timestamp, pool: &str) {
+    fn record_duration(&self, from: Timestamp, to: Timestamp, pool: &str) {
         // Two clocks may disagree by a moment.
-        self.take(to.duration_since(from).max(SignedDuration::ZERO).as_secs_f64(), &[pool]);
+        self.record(to.duration_since(from).max(SignedDuration::ZERO).as_secs_f64(), &[pool]);
     }
 }
 
@@ -131,15 +131,15 @@ const JOBS_RECOVERED: Metric = Metric::sum("JobsRecovered", &[]);
 pub(crate) fn job_moved(before: Option<&Job>, job: &Job) {
     let pool = job.pool.as_str();
     if before.is_none() {
-        WEBHOOK_TIME.took(job.queued_at, job.first_seen_at, pool);
+        WEBHOOK_TIME.record_duration(job.queued_at, job.first_seen_at, pool);
     }
     // Of a job that never had a runner GitHub says when it was given up.
     let started_at = |job: &Job| job.started_at.filter(|_| job.runner.is_some());
     if let (None, Some(at)) = (before.and_then(started_at), started_at(job)) {
-        QUEUE_TIME.took(job.queued_at, at, pool);
+        QUEUE_TIME.record_duration(job.queued_at, at, pool);
     }
     if job.rank == Rank::Done && before.is_none_or(|before| before.rank < Rank::Done) {
-        JOBS_COMPLETED.take(1.0, &[pool, job.conclusion.as_deref().unwrap_or("unknown")]);
+        JOBS_COMPLETED.record(1.0, &[pool, job.conclusion.as_deref().unwrap_or("unknown")]);
     }
 }
 
@@ -147,48 +147,48 @@ pub(crate) fn job_moved(before: Option<&Job>, job: &Job) {
 pub(crate) fn job_taken(slot: &Slot, job: Option<&Job>) {
     let pool = slot.pool.as_str();
     let Some(job) = job.filter(|job| job.pool == slot.pool) else {
-        return JOBS_STOLEN.take(1.0, &[pool]);
+        return JOBS_STOLEN.record(1.0, &[pool]);
     };
-    DECIDE_TIME.took(job.first_seen_at, slot.planned_at, pool);
+    DECIDE_TIME.record_duration(job.first_seen_at, slot.planned_at, pool);
     let (Some(machine), Some(runner), Some(started_at)) = (slot.machine(), slot.runner(), job.started_at) else {
         return;
     };
-    LAUNCH_TIME.took(slot.planned_at, machine.launched_at, pool);
-    REGISTER_TIME.took(machine.launched_at, runner.configured_at, pool);
-    BOOT_TIME.took(runner.configured_at, started_at, pool);
+    LAUNCH_TIME.record_duration(slot.planned_at, machine.launched_at, pool);
+    REGISTER_TIME.record_duration(machine.launched_at, runner.configured_at, pool);
+    BOOT_TIME.record_duration(runner.configured_at, started_at, pool);
 }
 
 /// A message was not for us.
 pub fn ignored(why: Unrouted) {
-    MESSAGES_IGNORED.take(1.0, &[&format!("{why:?}")]);
+    MESSAGES_IGNORED.record(1.0, &[&format!("{why:?}")]);
 }
 
 /// EC2 launched, and `bound` says which instances.
 pub(crate) fn launched(pool: &Pool, bound: &Transaction) {
     let instances = bound.puts.iter().filter(|item| matches!(item, Item::Instance(_))).count();
-    LAUNCHES.take(instances as f64, &[pool.name.as_str(), "Launched"]);
+    LAUNCHES.record(instances as f64, &[pool.name.as_str(), "Launched"]);
 }
 
 /// EC2 did not launch, or did not say whether.
 pub(crate) fn not_launched(pool: &Pool, code: &str) {
-    LAUNCHES.take(1.0, &[pool.name.as_str(), code]);
+    LAUNCHES.record(1.0, &[pool.name.as_str(), code]);
 }
 
 /// EC2 refused for good.
 pub(crate) fn launch_refused(pool: &Pool, code: &str) {
     not_launched(pool, code);
-    LAUNCHES_REFUSED.take(1.0, &[]);
+    LAUNCHES_REFUSED.record(1.0, &[]);
 }
 
 /// Nothing is left of a slot, whose machine cost so much.
 pub(crate) fn slot_closed(slot: &Slot, cost: Option<MicroUsd>, now: Timestamp) {
     let Some(machine) = slot.machine() else { return };
-    MACHINE_TIME.took(machine.launched_at, slot.gone_at.unwrap_or(now), slot.pool.as_str());
+    MACHINE_TIME.record_duration(machine.launched_at, slot.gone_at.unwrap_or(now), slot.pool.as_str());
     match (slot.ended(), cost) {
-        (Ended::JobDone, Some(cost)) => JOB_COST.take(cost.usd(), &[slot.pool.as_str()]),
+        (Ended::JobDone, Some(cost)) => JOB_COST.record(cost.usd(), &[slot.pool.as_str()]),
         (Ended::JobDone, None) => {}
         (Ended::Stopped(_) | Ended::InstanceLost | Ended::NeverLaunched, _) => {
-            RUNNERS_UNUSED.take(1.0, &[slot.pool.as_str()]);
+            RUNNERS_UNUSED.record(1.0, &[slot.pool.as_str()]);
         }
     }
 }
@@ -197,29 +197,29 @@ pub(crate) fn slot_closed(slot: &Slot, cost: Option<MicroUsd>, now: Timestamp) {
 pub(crate) fn state(pools: &[(Pool, PoolView)], now: Timestamp) {
     for (pool, view) in pools {
         let pool = [pool.name.as_str()];
-        DEMAND.take(view.demand(now) as f64, &pool);
-        SUPPLY.take(view.supply(now).count() as f64, &pool);
-        LIVE.take(view.live() as f64, &pool);
+        DEMAND.record(view.demand(now) as f64, &pool);
+        SUPPLY.record(view.supply(now).count() as f64, &pool);
+        LIVE.record(view.live() as f64, &pool);
     }
     let views = || pools.iter().map(|(_, view)| view);
     let jobs = || views().flat_map(|view| view.waiting.values()).filter(|job| job.open);
     let longest = jobs().map(|job| now.duration_since(job.waits_since())).max().unwrap_or_default();
-    WAITING_JOBS.take(jobs().count() as f64, &[]);
-    LONGEST_WAIT.take(longest.max(SignedDuration::ZERO).as_secs_f64(), &[]);
-    UNSERVED_JOBS.take(jobs().filter(|job| job.unserved.is_some()).count() as f64, &[]);
+    WAITING_JOBS.record(jobs().count() as f64, &[]);
+    LONGEST_WAIT.record(longest.max(SignedDuration::ZERO).as_secs_f64(), &[]);
+    UNSERVED_JOBS.record(jobs().filter(|job| job.unserved.is_some()).count() as f64, &[]);
     let stuck = views().flat_map(|view| view.batches.values()).filter(|batch| batch.is_stuck()).count();
-    STUCK_LAUNCHES.take(stuck as f64, &[]);
-    OPEN_CIRCUITS.take(views().filter(|view| view.meta.circuit != Circuit::Closed).count() as f64, &[]);
+    STUCK_LAUNCHES.record(stuck as f64, &[]);
+    OPEN_CIRCUITS.record(views().filter(|view| view.meta.circuit != Circuit::Closed).count() as f64, &[]);
 }
 
 /// So many were removed for that reason.
 pub(crate) fn reaped(why: &str, times: usize) {
-    REAPED.take(times as f64, &[why]);
+    REAPED.record(times as f64, &[why]);
 }
 
 /// What else a sweep did.
 pub(crate) fn swept(failed: usize, redelivered: usize, recovered: usize) {
-    SWEEP_FAILURES.take(failed as f64, &[]);
-    DELIVERIES_REDELIVERED.take(redelivered as f64, &[]);
-    JOBS_RECOVERED.take(recovered as f64, &[]);
+    SWEEP_FAILURES.record(failed as f64, &[]);
+    DELIVERIES_REDELIVERED.record(redelivered as f64, &[]);
+    JOBS_RECOVERED.record(recovered as f64, &[]);
 }

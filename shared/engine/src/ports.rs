@@ -13,7 +13,7 @@ use domain::log::{Event, Stream, Transaction};
 pub use domain::policy::launch::ErrorClass;
 use domain::state::{Item, Key};
 use domain::wire::JobNotice;
-pub use domain::wire::{Seen, SeenRunner};
+pub use domain::wire::{ObservedInstance, ObservedRunner};
 use jiff::{SignedDuration, Timestamp};
 
 /// The table.
@@ -37,7 +37,7 @@ pub trait Store: Send + Sync {
 
 /// What is in the way, as far as a person does different things about it. The engine does the same about each: it tries again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trouble {
+pub enum ErrorKind {
     /// There are no credentials, or none that are valid (any more).
     Credentials,
     /// Whoever asks may not.
@@ -55,15 +55,15 @@ pub enum Trouble {
 #[error("cannot use the table: {message}")]
 pub struct StoreError {
     /// What is in the way.
-    pub trouble: Trouble,
+    pub trouble: ErrorKind,
     /// In words.
     pub message: String,
 }
 
 impl StoreError {
-    /// With a [`Trouble::Away`].
+    /// With a [`ErrorKind::Away`].
     pub fn away(message: impl Into<String>) -> Self {
-        Self { trouble: Trouble::Away, message: message.into() }
+        Self { trouble: ErrorKind::Away, message: message.into() }
     }
 }
 
@@ -85,10 +85,10 @@ pub trait Compute: Send + Sync {
     async fn launch(&self, launch: &Launch) -> Result<Vec<Launched>, LaunchError>;
 
     /// The instances that carry this attempt's tag, ended ones among them.
-    async fn by_batch(&self, tag: &BatchTag) -> Result<Vec<Seen>, ComputeError>;
+    async fn by_batch(&self, tag: &BatchTag) -> Result<Vec<ObservedInstance>, ComputeError>;
 
     /// Every instance of the stack that EC2 still shows, all pages.
-    async fn census(&self) -> Result<Vec<Seen>, ComputeError>;
+    async fn census(&self) -> Result<Vec<ObservedInstance>, ComputeError>;
 
     /// TerminateInstances of one. "Not found" is not an error: so soon after a launch it does not even mean gone.
     async fn terminate(&self, instance: &InstanceId) -> Result<Terminated, ComputeError>;
@@ -146,15 +146,15 @@ pub struct LaunchError {
 #[error("cannot use EC2: {message}")]
 pub struct ComputeError {
     /// What is in the way.
-    pub trouble: Trouble,
+    pub trouble: ErrorKind,
     /// In words.
     pub message: String,
 }
 
 impl ComputeError {
-    /// With a [`Trouble::Away`].
+    /// With a [`ErrorKind::Away`].
     pub fn away(message: impl Into<String>) -> Self {
-        Self { trouble: Trouble::Away, message: message.into() }
+        Self { trouble: ErrorKind::Away, message: message.into() }
     }
 }
 
@@ -165,7 +165,7 @@ pub trait GitHub: Send + Sync {
     async fn register(&self, registration: &Registration) -> Result<Registered, GitHubError>;
 
     /// Every runner of the scope whose name begins as this stack's do, all pages.
-    async fn runners(&self, scope: &Scope, stack: &StackName) -> Result<Vec<SeenRunner>, GitHubError>;
+    async fn runners(&self, scope: &Scope, stack: &StackName) -> Result<Vec<ObservedRunner>, GitHubError>;
 
     /// Removes a runner: the only fence against a job that is just being given to it.
     async fn deregister(&self, scope: &Scope, runner: RunnerId) -> Result<Deregistered, GitHubError>;
@@ -181,13 +181,13 @@ pub trait GitHub: Send + Sync {
     async fn jobs_under_way(&self, repository: &Repository) -> Result<Vec<FoundJob>, GitHubError>;
 
     /// Every attempt since then to deliver the app's webhook, as the app.
-    async fn deliveries(&self, since: Timestamp) -> Result<Vec<SeenDelivery>, GitHubError>;
+    async fn deliveries(&self, since: Timestamp) -> Result<Vec<DeliveryAttempt>, GitHubError>;
 
     /// Asks for one more attempt, as the app.
     async fn redeliver(&self, attempt: u64) -> Result<(), GitHubError>;
 
     /// Makes or changes a check run; gives its id.
-    async fn tell(&self, telling: &Telling) -> Result<u64, GitHubError>;
+    async fn tell(&self, update: &CheckRunUpdate) -> Result<u64, GitHubError>;
 
     /// Runs a job again, which makes a new one.
     async fn rerun(&self, repository: &Repository, job: JobId) -> Result<Rerun, GitHubError>;
@@ -237,7 +237,7 @@ pub enum Deregistered {
 
 /// One attempt of GitHub to deliver a webhook of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SeenDelivery {
+pub struct DeliveryAttempt {
     /// The attempt's id: what a redelivery is asked for by.
     pub id: u64,
     /// `X-GitHub-Delivery`, which all attempts of one event share.
@@ -263,7 +263,7 @@ pub struct FoundJob {
 
 /// What a job's author is told, as a check run on the job's commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Telling {
+pub struct CheckRunUpdate {
     /// Where.
     pub repository: Repository,
     /// On which commit.
@@ -348,15 +348,15 @@ pub trait Queue: Send + Sync {
 #[error("cannot use the queue: {message}")]
 pub struct QueueError {
     /// What is in the way.
-    pub trouble: Trouble,
+    pub trouble: ErrorKind,
     /// In words.
     pub message: String,
 }
 
 impl QueueError {
-    /// With a [`Trouble::Away`].
+    /// With a [`ErrorKind::Away`].
     pub fn away(message: impl Into<String>) -> Self {
-        Self { trouble: Trouble::Away, message: message.into() }
+        Self { trouble: ErrorKind::Away, message: message.into() }
     }
 }
 

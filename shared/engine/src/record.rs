@@ -20,7 +20,7 @@ use crate::metrics;
 use crate::ports::{CommitError, StoreError};
 
 /// Job, waiting job and the event: 97 writes.
-const JOBS_A_WRITE: usize = 48;
+const JOBS_PER_WRITE: usize = 48;
 
 /// Lost races read again. More than a few in a row mean trouble, and the message goes back to the queue.
 const RACES: usize = 8;
@@ -60,7 +60,7 @@ pub async fn record(context: &Context<'_>, config: &Config, notices: &[Notice]) 
 
     let about = |job: &JobId| by_job[job].iter().map(|place| &notices[*place]).collect::<Vec<_>>();
     for (pool, jobs) in fresh {
-        for chunk in jobs.chunks(JOBS_A_WRITE) {
+        for chunk in jobs.chunks(JOBS_PER_WRITE) {
             let new: Vec<(&Pool, Vec<&Notice>)> = chunk.iter().map(|(job, pool)| (*pool, about(job))).collect();
             let writes = first_sight(&new, context.now());
             match context.ports.store.commit(&writes).await {

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use domain::ids::{DeliveryId, Owner, PoolName, Repository, Scope};
 use domain::policy::route::route;
-use domain::state::{Config, Item, Janitor, Key, SeenRepository, Undelivered};
+use domain::state::{Config, Item, Janitor, Key, SearchedRepository, Undelivered};
 use domain::wire::{Action, Notice};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::context::Context;
-use crate::ports::{FoundJob, GitHubError, SeenDelivery};
+use crate::ports::{DeliveryAttempt, FoundJob, GitHubError};
 use crate::record::record;
 
 /// GitHub keeps deliveries for three days.
@@ -29,7 +29,7 @@ const REDELIVER_AFTER: [SignedDuration; 2] = [SignedDuration::from_mins(10), Sig
 
 /// Redeliveries in one sweep. A write costs five of GitHub's 900 points a minute, and a receiver that was down for long
 /// has to take them all at once.
-const REDELIVERIES_A_SWEEP: usize = 60;
+const REDELIVERIES_PER_SWEEP: usize = 60;
 
 /// Events that are remembered: DynamoDB's 400 KB hold more, and what a receiver missed in an hour may be more still.
 const UNDELIVERED: usize = 1000;
@@ -64,7 +64,7 @@ pub(crate) async fn redeliver(context: &Context<'_>, memory: &mut Janitor) -> us
         .collect();
     due.sort();
     let mut asked = 0;
-    for (_, guid) in due.into_iter().take(REDELIVERIES_A_SWEEP) {
+    for (_, guid) in due.into_iter().take(REDELIVERIES_PER_SWEEP) {
         if context.short_of_time() {
             break;
         }
@@ -98,8 +98,8 @@ fn is_redelivery_due(event: &Undelivered, delivered_at: Option<Timestamp>, now: 
 }
 
 /// Groups the attempts by their event: one that succeeded makes up for all that failed.
-fn examine(memory: &mut Janitor, attempts: &[SeenDelivery], now: Timestamp) {
-    let mut events: BTreeMap<&DeliveryId, Vec<&SeenDelivery>> = BTreeMap::new();
+fn examine(memory: &mut Janitor, attempts: &[DeliveryAttempt], now: Timestamp) {
+    let mut events: BTreeMap<&DeliveryId, Vec<&DeliveryAttempt>> = BTreeMap::new();
     for attempt in attempts.iter().filter(|attempt| attempt.about_a_job) {
         events.entry(&attempt.guid).or_default().push(attempt);
     }
@@ -157,7 +157,7 @@ pub(crate) async fn search(context: &Context<'_>, config: &Config, memory: &mut 
     let mut found = Found::default();
     let now = context.now();
     for repository in named(config) {
-        memory.repositories.entry(repository).or_insert(SeenRepository { seen_at: now, searched_at: None });
+        memory.repositories.entry(repository).or_insert(SearchedRepository { seen_at: now, searched_at: None });
     }
     forget(config, memory, now);
     let mut quiet: BTreeMap<Owner, bool> = BTreeMap::new();
@@ -223,7 +223,7 @@ fn forget(config: &Config, memory: &mut Janitor, now: Timestamp) {
 }
 
 /// As often as the most impatient pool that covers it asks for.
-fn is_due(config: &Config, repository: &Repository, seen: &SeenRepository, now: Timestamp) -> bool {
+fn is_due(config: &Config, repository: &Repository, seen: &SearchedRepository, now: Timestamp) -> bool {
     let pools = config.pools.iter().filter(|pool| !pool.draining && pool.owner.covers(repository));
     let Some(every) = pools.map(|pool| pool.timings.poll_interval.duration()).min() else { return false };
     seen.searched_at.is_none_or(|at| now.duration_since(at) >= every)
@@ -277,6 +277,6 @@ async fn tell_of(
 
 /// Remembers where jobs came from: a webhook that never comes is looked for there.
 pub(crate) fn remember(memory: &mut Janitor, repository: Repository, now: Timestamp) {
-    let seen = memory.repositories.entry(repository).or_insert(SeenRepository { seen_at: now, searched_at: None });
+    let seen = memory.repositories.entry(repository).or_insert(SearchedRepository { seen_at: now, searched_at: None });
     seen.seen_at = seen.seen_at.max(now);
 }

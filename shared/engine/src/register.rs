@@ -12,12 +12,12 @@ use futures::stream::{self, StreamExt};
 use jiff::SignedDuration;
 
 use crate::context::Context;
-use crate::effect::{Lease, Next, SettleError, remember_limit, write_quietly};
+use crate::effect::{Lease, Next, ReconcileError, commit_unlogged, remember_limit};
 use crate::ports::{CommitError, Deregistered, GitHubError, Registered, Registration, StoreError};
 
 /// Registrations under way at a time for one launch. GitHub allows 100 concurrent requests an installation; four
 /// invocations with one full launch each stay below.
-pub(crate) const AT_A_TIME: usize = 24;
+pub(crate) const MAX_CONCURRENT_REGISTRATIONS: usize = 24;
 
 /// How long a boot item outlives its machine's longest life before DynamoDB may drop it.
 const KEEP_BOOT_ITEM: SignedDuration = SignedDuration::from_hours(24);
@@ -29,7 +29,7 @@ pub(crate) async fn register_bound(
     pool: &Pool,
     view: &PoolView,
     bound: &Transaction,
-) -> Result<Next, SettleError> {
+) -> Result<Next, ReconcileError> {
     let mut instances = bound.puts.iter().filter_map(|item| match item.clone().next_revision() {
         Item::Instance(instance) => Some(instance),
         _ => None,
@@ -53,13 +53,13 @@ pub(crate) async fn register_bound(
     {
         let until = limit.backoff_until;
         let waiting = pairs.into_iter().map(|(slot, _)| Slot { next_at: until, ..slot });
-        write_quietly(context, Transaction::new().put_all(waiting)).await?;
+        commit_unlogged(context, Transaction::new().put_all(waiting)).await?;
         return Ok(Some(until));
     }
     stream::iter(pairs)
         .map(|(slot, instance)| register(context, pool, view, slot, instance))
-        .buffer_unordered(AT_A_TIME)
-        .fold(Ok(None), |soonest: Result<Next, SettleError>, next| {
+        .buffer_unordered(MAX_CONCURRENT_REGISTRATIONS)
+        .fold(Ok(None), |soonest: Result<Next, ReconcileError>, next| {
             std::future::ready(match (soonest, next) {
                 (Ok(soonest), Ok(next)) => Ok(soonest.into_iter().chain(next).min()),
                 (Err(error), _) | (_, Err(error)) => Err(error),
@@ -75,7 +75,7 @@ pub(crate) async fn register_one(
     view: &PoolView,
     slot: SlotId,
     lease: Lease,
-) -> Result<Next, SettleError> {
+) -> Result<Next, ReconcileError> {
     let Some(slot) = view.slots.get(&slot) else {
         return Ok(None);
     };
@@ -97,14 +97,14 @@ pub(crate) async fn register_one(
         return Err(StoreError::away(format!("{} is bound but has no item", machine.instance)).into());
     };
     if let Some(until) = limit.filter(|until| *until > context.now()) {
-        write_quietly(context, Transaction::new().put(Slot { next_at: until, ..slot })).await?;
+        commit_unlogged(context, Transaction::new().put(Slot { next_at: until, ..slot })).await?;
         return Ok(Some(until));
     }
     if lease == Lease::Free {
         // Another registration has another name: the last one's may be lost, but it may exist.
         slot =
             Slot { registration: slot.registration + 1, tries: slot.tries + 1, next_at: context.lease(pool), ..slot };
-        if !write_quietly(context, Transaction::new().put(slot.clone())).await? {
+        if !commit_unlogged(context, Transaction::new().put(slot.clone())).await? {
             return Ok(None);
         }
         slot.revision += 1;
@@ -123,7 +123,7 @@ async fn register(
     view: &PoolView,
     slot: Slot,
     instance: Instance,
-) -> Result<Next, SettleError> {
+) -> Result<Next, ReconcileError> {
     if context.short_of_time() {
         return Ok(Some(context.now()));
     }
@@ -201,7 +201,7 @@ async fn refused(
     slot: Slot,
     name: &RunnerName,
     error: GitHubError,
-) -> Result<Next, SettleError> {
+) -> Result<Next, ReconcileError> {
     tracing::warn!(pool.name = %pool.name, runner.name = %name, "runner {name} is not registered yet: {error}");
     let now = context.now();
     let next_at = match &error {
@@ -216,13 +216,13 @@ async fn refused(
         }
         GitHubError::Unavailable(_) => now + backoff(pool, slot.tries, &name.to_string()),
     };
-    write_quietly(context, Transaction::new().put(Slot { next_at, ..slot })).await?;
+    commit_unlogged(context, Transaction::new().put(Slot { next_at, ..slot })).await?;
     Ok(Some(next_at))
 }
 
 /// No machine of the pool can be registered: what is there waits, and no more are launched for other jobs. A race that is
 /// lost here is won by the next refusal.
-async fn open_pools_circuit(context: &Context<'_>, pool: &Pool, error: &GitHubError) -> Result<(), SettleError> {
+async fn open_pools_circuit(context: &Context<'_>, pool: &Pool, error: &GitHubError) -> Result<(), ReconcileError> {
     let Some(Item::Meta(mut meta)) = context.ports.store.get(&Key::Meta(pool.name.clone())).await? else {
         return Ok(());
     };
@@ -233,7 +233,7 @@ async fn open_pools_circuit(context: &Context<'_>, pool: &Pool, error: &GitHubEr
     open_circuit(&mut meta, pool, code.clone(), message.clone(), now);
     let stream = Stream::Pool(pool.name.clone());
     let writes = Transaction::new().put(meta);
-    write_quietly(context, writes.told(stream, context.cause(), What::CircuitOpened { code, message }, now)).await?;
+    commit_unlogged(context, writes.told(stream, context.cause(), What::CircuitOpened { code, message }, now)).await?;
     Ok(())
 }
 

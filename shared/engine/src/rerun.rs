@@ -9,7 +9,7 @@ use domain::policy::rerun::GIVE_UP_AFTER;
 use domain::state::Rerun;
 
 use crate::context::Context;
-use crate::effect::{Next, SettleError, remember_limit, write_quietly};
+use crate::effect::{Next, ReconcileError, commit_unlogged, remember_limit};
 use crate::ports::{self, GitHubError};
 
 /// Runs a job again, once its run has ended: GitHub refuses before.
@@ -21,10 +21,10 @@ pub(crate) async fn rerun(
     pool: &Pool,
     view: &PoolView,
     job: JobId,
-) -> Result<Next, SettleError> {
+) -> Result<Next, ReconcileError> {
     let Some(owed) = view.reruns.get(&job) else { return Ok(None) };
     let owed = Rerun { tries: owed.tries + 1, next_at: context.lease(pool), ..owed.clone() };
-    if !write_quietly(context, Transaction::new().put(owed.clone())).await? {
+    if !commit_unlogged(context, Transaction::new().put(owed.clone())).await? {
         return Ok(None);
     }
     let owed = Rerun { revision: owed.revision + 1, ..owed };
@@ -60,20 +60,20 @@ async fn begin(context: &Context<'_>, owed: &Rerun) -> Result<Option<&'static st
     }
 }
 
-async fn wait(context: &Context<'_>, pool: &Pool, owed: Rerun) -> Result<Next, SettleError> {
+async fn wait(context: &Context<'_>, pool: &Pool, owed: Rerun) -> Result<Next, ReconcileError> {
     let now = context.now();
     if now.duration_since(owed.since) >= GIVE_UP_AFTER {
         return over(context, pool, owed, "its run does not end").await;
     }
     let next_at = now + backoff(pool, owed.tries, &owed.job.to_string());
-    write_quietly(context, Transaction::new().put(Rerun { next_at, ..owed })).await?;
+    commit_unlogged(context, Transaction::new().put(Rerun { next_at, ..owed })).await?;
     Ok(Some(next_at))
 }
 
-async fn over(context: &Context<'_>, pool: &Pool, owed: Rerun, outcome: &str) -> Result<Next, SettleError> {
+async fn over(context: &Context<'_>, pool: &Pool, owed: Rerun, outcome: &str) -> Result<Next, ReconcileError> {
     let what = What::Rerun { job: owed.job, outcome: outcome.to_owned() };
     let writes = Transaction::new().delete(owed);
     let stream = Stream::Pool(pool.name.clone());
-    write_quietly(context, writes.told(stream, context.cause(), what, context.now())).await?;
+    commit_unlogged(context, writes.told(stream, context.cause(), what, context.now())).await?;
     Ok(None)
 }

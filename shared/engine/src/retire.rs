@@ -9,7 +9,7 @@ use domain::state::{Slot, SlotState, StopReason, TRUST_BUSY_FOR};
 use jiff::SignedDuration;
 
 use crate::context::Context;
-use crate::effect::{Lease, Next, SettleError, remember_limit, write_quietly};
+use crate::effect::{Lease, Next, ReconcileError, commit_unlogged, remember_limit};
 use crate::ports::{CommitError, Deregistered, GitHubError, Terminated};
 
 /// How long EC2 may take to show a terminated machine as gone before it is told again.
@@ -40,14 +40,14 @@ pub(crate) async fn retire(
     view: &PoolView,
     slot: SlotId,
     lease: Lease,
-) -> Result<Next, SettleError> {
+) -> Result<Next, ReconcileError> {
     let Some(slot) = view.slots.get(&slot) else {
         return Ok(None);
     };
     let mut slot = slot.clone();
     if lease == Lease::Free {
         slot = Slot { tries: slot.tries + 1, next_at: context.lease(pool), ..slot };
-        if !write_quietly(context, Transaction::new().put(slot.clone())).await? {
+        if !commit_unlogged(context, Transaction::new().put(slot.clone())).await? {
             return Ok(None);
         }
         slot.revision += 1;
@@ -63,7 +63,7 @@ enum Fenced {
     Later(Next),
 }
 
-async fn fence(context: &Context<'_>, pool: &Pool, slot: Box<Slot>) -> Result<Fenced, SettleError> {
+async fn fence(context: &Context<'_>, pool: &Pool, slot: Box<Slot>) -> Result<Fenced, ReconcileError> {
     let why = slot.stop.as_ref().map(|stop| stop.why);
     match &slot.state {
         SlotState::Planned => Ok(Fenced::Later(None)),
@@ -86,7 +86,7 @@ async fn fence(context: &Context<'_>, pool: &Pool, slot: Box<Slot>) -> Result<Fe
                     let now = context.now();
                     let next_at = now + TRUST_BUSY_FOR;
                     let slot = Slot { next_at, ..slot.seen_busy(now) };
-                    write_quietly(context, Transaction::new().put(slot)).await?;
+                    commit_unlogged(context, Transaction::new().put(slot)).await?;
                     Ok(Fenced::Later(Some(next_at)))
                 }
                 Err(error) => put_off(context, pool, *slot, error).await.map(Fenced::Later),
@@ -96,7 +96,7 @@ async fn fence(context: &Context<'_>, pool: &Pool, slot: Box<Slot>) -> Result<Fe
 }
 
 /// Writes down that GitHub knows the runner no more.
-async fn unregistered(context: &Context<'_>, pool: &Pool, slot: Slot) -> Result<Fenced, SettleError> {
+async fn unregistered(context: &Context<'_>, pool: &Pool, slot: Slot) -> Result<Fenced, ReconcileError> {
     let now = context.now();
     let mut slot = Slot { unregistered_at: Some(now), ..slot };
     let what = What::Unregistered { slot: slot.id };
@@ -112,7 +112,7 @@ async fn unregistered(context: &Context<'_>, pool: &Pool, slot: Slot) -> Result<
     }
 }
 
-async fn put_off(context: &Context<'_>, pool: &Pool, slot: Slot, error: GitHubError) -> Result<Next, SettleError> {
+async fn put_off(context: &Context<'_>, pool: &Pool, slot: Slot, error: GitHubError) -> Result<Next, ReconcileError> {
     tracing::warn!(pool.name = %pool.name, slot.id = %slot.id, "slot {} cannot be retired yet: {error}", slot.id);
     let next_at = match &error {
         GitHubError::Limited { until, .. } => {
@@ -123,7 +123,7 @@ async fn put_off(context: &Context<'_>, pool: &Pool, slot: Slot, error: GitHubEr
             context.now() + backoff(pool, slot.tries, &slot.id.to_string())
         }
     };
-    write_quietly(context, Transaction::new().put(Slot { next_at, ..slot })).await?;
+    commit_unlogged(context, Transaction::new().put(Slot { next_at, ..slot })).await?;
     Ok(Some(next_at))
 }
 
@@ -133,7 +133,7 @@ pub(crate) async fn terminate(
     pool: &Pool,
     slot: Slot,
     fence: Fence,
-) -> Result<Next, SettleError> {
+) -> Result<Next, ReconcileError> {
     let Some(machine) = slot.machine() else {
         return Ok(None);
     };
@@ -151,6 +151,6 @@ pub(crate) async fn terminate(
             context.now() + backoff(pool, slot.tries, instance.as_str())
         }
     };
-    write_quietly(context, Transaction::new().put(Slot { next_at, ..slot })).await?;
+    commit_unlogged(context, Transaction::new().put(Slot { next_at, ..slot })).await?;
     Ok(Some(next_at))
 }

@@ -12,31 +12,31 @@ use domain::policy::PoolView;
 use domain::policy::decide::{BOOT_FAILURES, BOOT_FAILURES_ALLOWED};
 use domain::policy::due::is_being_retired;
 use domain::policy::launch::open_circuit;
-use domain::policy::sweep::{Census, Observation, Plan, Reap, plan, strangers};
-use domain::state::{Condemned, Config, Instance, Item, Janitor, Key, Slot, SlotState, Standing, StopReason};
-use domain::wire::{Seen, SeenRunner};
+use domain::policy::sweep::{Census, Observation, Plan, Reap, plan, unowned_instances};
+use domain::state::{Condemned, Config, Instance, Item, Janitor, Key, Ownership, Slot, SlotState, StopReason};
+use domain::wire::{ObservedInstance, ObservedRunner};
 use futures::stream::{self, StreamExt};
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::effect::{Lease, SettleError, read, remember_limit, write_quietly};
+use crate::effect::{Lease, ReconcileError, commit_unlogged, read, remember_limit};
 use crate::metrics;
 use crate::ports::{CommitError, Deregistered, StoreError, Terminated};
+use crate::reconcile::reconcile;
 use crate::recover;
 use crate::retire::{Fence, retire, terminate};
-use crate::settle::settle;
 
 /// Slots written at once: slot, its instance and the event stay below DynamoDB's hundred.
-const SLOTS_A_WRITE: usize = 45;
+const SLOTS_PER_WRITE: usize = 45;
 
 /// So much of a console's end is kept, in bytes: a few hundred lines, in an item that stays small.
 const CONSOLE_KEPT: usize = 16 * 1024;
 
 /// Reaps under way at a time.
-const REAPS_AT_A_TIME: usize = 8;
+const MAX_CONCURRENT_REAPS: usize = 8;
 
-/// Pools read or settled at a time.
-const POOLS_AT_A_TIME: usize = 4;
+/// Pools read or reconciled at a time.
+const MAX_CONCURRENT_POOLS: usize = 4;
 
 /// What a sweep did: the janitor's answer and its one log line.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
@@ -148,7 +148,7 @@ async fn lock(context: &Context<'_>) -> Result<Option<Janitor>, StoreError> {
 }
 
 async fn sweep_locked(context: &Context<'_>, config: &Config, memory: &mut Janitor, mode: Mode, report: &mut Report) {
-    let runners = hear_github(context, config, report).await;
+    let runners = list_runners(context, config, report).await;
     let machines = match context.ports.compute.census().await {
         Ok(machines) => Some(machines),
         Err(error) => {
@@ -157,14 +157,14 @@ async fn sweep_locked(context: &Context<'_>, config: &Config, memory: &mut Janit
             None
         }
     };
-    let pools = hear_table(context, config, report).await;
+    let pools = read_pools(context, config, report).await;
     metrics::state(&pools, context.now());
-    let known = match hear_strangers(context, machines.as_deref().unwrap_or_default(), &pools).await {
+    let known = match read_unowned(context, machines.as_deref().unwrap_or_default(), &pools).await {
         Ok(known) => known,
         Err(error) => {
             tracing::error!("the strangers' items could not be read, nothing is judged: {error}");
             report.failed += 1;
-            settle_all(context, config, report).await;
+            reconcile_all(context, config, report).await;
             return;
         }
     };
@@ -190,7 +190,7 @@ async fn sweep_locked(context: &Context<'_>, config: &Config, memory: &mut Janit
     }
     let closed = write_down(context, &pools, &plan, report).await;
     reap_all(context, config, &known, &plan, report).await;
-    settle_all(context, config, report).await;
+    reconcile_all(context, config, report).await;
     memory.suspects = plan.suspects;
     let now = context.now();
     let waiting = pools.iter().flat_map(|(_, view)| view.waiting.values().map(|job| job.repository.clone()));
@@ -210,15 +210,19 @@ async fn recover_lost(context: &Context<'_>, config: &Config, memory: &mut Janit
         if context.short_of_time() {
             return;
         }
-        if let Err(error) = settle(context, config, pool).await {
-            tracing::error!(pool.name = %pool.name, "pool {} is not settled: {error}", pool.name);
+        if let Err(error) = reconcile(context, config, pool).await {
+            tracing::error!(pool.name = %pool.name, "pool {} is not reconciled: {error}", pool.name);
             report.failed += 1;
         }
     }
 }
 
 /// The lists of every scope. One that cannot be read to the end is left out: it is not an empty one.
-async fn hear_github(context: &Context<'_>, config: &Config, report: &mut Report) -> BTreeMap<Scope, Vec<SeenRunner>> {
+async fn list_runners(
+    context: &Context<'_>,
+    config: &Config,
+    report: &mut Report,
+) -> BTreeMap<Scope, Vec<ObservedRunner>> {
     let scopes: BTreeSet<&Scope> = config.pools.iter().map(|pool| &pool.owner).collect();
     let mut lists = BTreeMap::new();
     for scope in scopes {
@@ -233,10 +237,10 @@ async fn hear_github(context: &Context<'_>, config: &Config, report: &mut Report
     lists
 }
 
-async fn hear_table(context: &Context<'_>, config: &Config, report: &mut Report) -> Vec<(Pool, PoolView)> {
+async fn read_pools(context: &Context<'_>, config: &Config, report: &mut Report) -> Vec<(Pool, PoolView)> {
     let readings: Vec<_> = stream::iter(&config.pools)
         .map(|pool| async move { (pool, read(context, &pool.name).await) })
-        .buffered(POOLS_AT_A_TIME)
+        .buffered(MAX_CONCURRENT_POOLS)
         .collect()
         .await;
     let mut pools = Vec::new();
@@ -252,12 +256,12 @@ async fn hear_table(context: &Context<'_>, config: &Config, report: &mut Report)
     pools
 }
 
-async fn hear_strangers(
+async fn read_unowned(
     context: &Context<'_>,
-    machines: &[Seen],
+    machines: &[ObservedInstance],
     pools: &[(Pool, PoolView)],
 ) -> Result<BTreeMap<InstanceId, Instance>, StoreError> {
-    let keys: Vec<Key> = strangers(machines, pools).into_iter().map(Key::Instance).collect();
+    let keys: Vec<Key> = unowned_instances(machines, pools).into_iter().map(Key::Instance).collect();
     let items = if keys.is_empty() { Vec::new() } else { context.ports.store.get_many(&keys).await? };
     Ok(items
         .into_iter()
@@ -280,14 +284,14 @@ async fn write_down(
     for (pool, view) in pools {
         let mut view = view.clone();
         let seen = plan.observations.get(&pool.name).map(Vec::as_slice).unwrap_or_default();
-        for chunk in seen.chunks(SLOTS_A_WRITE) {
+        for chunk in seen.chunks(SLOTS_PER_WRITE) {
             if let Err(error) = observe(context, pool, &mut view, chunk).await {
                 tracing::warn!(pool.name = %pool.name, "pool {}: not everything could be written down: {error}", pool.name);
                 report.failed += 1;
             }
         }
         let over: Vec<Slot> = view.slots.values().filter(|slot| slot.is_over()).cloned().collect();
-        for chunk in over.chunks(SLOTS_A_WRITE) {
+        for chunk in over.chunks(SLOTS_PER_WRITE) {
             match close(context, pool, chunk).await {
                 Ok(repositories) => closed.extend(repositories),
                 Err(error) => {
@@ -305,7 +309,7 @@ async fn observe(
     pool: &Pool,
     view: &mut PoolView,
     seen: &[Observation],
-) -> Result<(), SettleError> {
+) -> Result<(), ReconcileError> {
     let now = context.now();
     let mut changed: BTreeMap<SlotId, Slot> = BTreeMap::new();
     let (mut online, mut gone, mut unregistered) = (Vec::new(), Vec::new(), Vec::new());
@@ -352,10 +356,10 @@ async fn observe(
     let writes = if online.is_empty() && gone.is_empty() && unregistered.is_empty() {
         writes
     } else {
-        let what = What::Seen { online, gone, unregistered };
+        let what = What::Observed { online, gone, unregistered };
         writes.told(Stream::Pool(pool.name.clone()), context.cause(), what, now)
     };
-    if write_quietly(context, writes.clone()).await? {
+    if commit_unlogged(context, writes.clone()).await? {
         view.apply(&writes);
     }
     Ok(())
@@ -377,7 +381,7 @@ async fn left_registered(context: &Context<'_>, pool: &Pool, runner: RunnerId) -
     }
 }
 
-async fn close(context: &Context<'_>, pool: &Pool, slots: &[Slot]) -> Result<BTreeSet<Repository>, SettleError> {
+async fn close(context: &Context<'_>, pool: &Pool, slots: &[Slot]) -> Result<BTreeSet<Repository>, ReconcileError> {
     let now = context.now();
     let keys: Vec<Key> =
         slots.iter().filter_map(|slot| Some(Key::Instance(slot.machine()?.instance.clone()))).collect();
@@ -392,21 +396,21 @@ async fn close(context: &Context<'_>, pool: &Pool, slots: &[Slot]) -> Result<BTr
             let lived = slot.gone_at.unwrap_or(now).duration_since(instance.launched_at);
             let cost = instance.instance_type.as_ref().and_then(|it| context.rates.cost(it, lived));
             costs.extend(cost.map(|cost| (slot.id, cost)));
-            let console = if slot.ended().is_untoward() { last_words(context, &instance.id).await } else { None };
+            let console = if slot.ended().is_abnormal() { console_tail(context, &instance.id).await } else { None };
             let closed = instance.closed(slot.ended(), now);
             writes = writes.put(Instance { cost_micro_usd: cost, console, ..closed });
         }
     }
     let what = What::Closed { slots: slots.iter().map(|slot| slot.id).collect() };
     let writes = slots.iter().cloned().fold(writes, Transaction::delete);
-    if write_quietly(context, writes.told(Stream::Pool(pool.name.clone()), context.cause(), what, now)).await? {
+    if commit_unlogged(context, writes.told(Stream::Pool(pool.name.clone()), context.cause(), what, now)).await? {
         slots.iter().for_each(|slot| metrics::slot_closed(slot, costs.get(&slot.id).copied(), now));
     }
     Ok(repositories)
 }
 
 /// The end of what a machine wrote to its console. Worth a try, no more: the slot is closed without it, too.
-async fn last_words(context: &Context<'_>, id: &InstanceId) -> Option<String> {
+async fn console_tail(context: &Context<'_>, id: &InstanceId) -> Option<String> {
     if context.short_of_time() {
         return None;
     }
@@ -446,7 +450,7 @@ async fn reap_all(
             };
             (reap, done)
         })
-        .buffer_unordered(REAPS_AT_A_TIME)
+        .buffer_unordered(MAX_CONCURRENT_REAPS)
         .collect()
         .await;
     for (reap, done) in done {
@@ -469,7 +473,7 @@ async fn stop(
     pool: &PoolName,
     slot: SlotId,
     why: StopReason,
-) -> Result<Reaped, SettleError> {
+) -> Result<Reaped, ReconcileError> {
     let Some(pool) = config.pool(pool) else { return Ok(Reaped::Spared) };
     let mut view = read(context, &pool.name).await?;
     let Some(found) = view.slots.get(&slot).filter(|slot| slot.gone_at.is_none()) else {
@@ -504,7 +508,7 @@ async fn stop(
         writes = writes.put(meta);
     }
     let writes = writes.told(Stream::Pool(pool.name.clone()), context.cause(), What::Stopped { slot, why }, now);
-    if !write_quietly(context, writes.clone()).await? {
+    if !commit_unlogged(context, writes.clone()).await? {
         return Ok(Reaped::Spared);
     }
     view.apply(&writes);
@@ -513,7 +517,12 @@ async fn stop(
 }
 
 /// Terminates the machine of a slot whose job is done.
-async fn finish(context: &Context<'_>, config: &Config, pool: &PoolName, slot: SlotId) -> Result<Reaped, SettleError> {
+async fn finish(
+    context: &Context<'_>,
+    config: &Config,
+    pool: &PoolName,
+    slot: SlotId,
+) -> Result<Reaped, ReconcileError> {
     let Some(pool) = config.pool(pool) else { return Ok(Reaped::Spared) };
     match context.ports.store.get(&Key::Slot(pool.name.clone(), slot)).await? {
         Some(Item::Slot(slot)) if matches!(slot.state, SlotState::Done { .. }) => {
@@ -529,19 +538,19 @@ async fn finish(context: &Context<'_>, config: &Config, pool: &PoolName, slot: S
 /// given a job, and only then it ends.
 async fn condemn(
     context: &Context<'_>,
-    machine: &Seen,
+    machine: &ObservedInstance,
     known: Option<&Instance>,
     why: Condemned,
     runners: &[(Scope, RunnerId)],
-) -> Result<Reaped, SettleError> {
+) -> Result<Reaped, ReconcileError> {
     let now = context.now();
-    let claimed = known.is_some_and(|known| matches!(known.standing, Standing::Condemned { .. }));
+    let claimed = known.is_some_and(|known| matches!(known.ownership, Ownership::Condemned { .. }));
     if !claimed {
-        let item = Instance::stranger(machine, known, Standing::Condemned { why }, now);
+        let item = Instance::unowned(machine, known, Ownership::Condemned { why }, now);
         let stream = item.pool.clone().map_or(Stream::Stack, Stream::Pool);
         let what = What::Condemned { instance: machine.id.clone(), why };
         let writes = claim(known, item).told(stream, context.cause(), what, now);
-        if !write_quietly(context, writes).await? {
+        if !commit_unlogged(context, writes).await? {
             return Ok(Reaped::Spared);
         }
     }
@@ -572,23 +581,27 @@ async fn condemn(
 /// pools were read before the item, and it may have been bound in between.
 fn claim(known: Option<&Instance>, item: Instance) -> Transaction {
     let mut writes = Transaction::new();
-    if let Some(Instance { standing: Standing::Bound, pool: Some(pool), slot: Some(slot), .. }) = known {
+    if let Some(Instance { ownership: Ownership::Bound, pool: Some(pool), slot: Some(slot), .. }) = known {
         writes.checks.push((Key::Slot(pool.clone(), *slot), 0));
     }
     writes.put(item)
 }
 
-async fn adopt(context: &Context<'_>, machine: &Seen, known: Option<&Instance>) -> Result<Reaped, SettleError> {
+async fn adopt(
+    context: &Context<'_>,
+    machine: &ObservedInstance,
+    known: Option<&Instance>,
+) -> Result<Reaped, ReconcileError> {
     let now = context.now();
     tracing::error!(instance.id = %machine.id, "instance {} is nobody's, but has a job: left alone", machine.id);
-    let item = Instance::stranger(machine, known, Standing::Adopted, now);
+    let item = Instance::unowned(machine, known, Ownership::Adopted, now);
     let stream = item.pool.clone().map_or(Stream::Stack, Stream::Pool);
     let what = What::Adopted { instance: machine.id.clone() };
-    write_quietly(context, claim(known, item).told(stream, context.cause(), what, now)).await?;
+    commit_unlogged(context, claim(known, item).told(stream, context.cause(), what, now)).await?;
     Ok(Reaped::Spared)
 }
 
-async fn deregister(context: &Context<'_>, scope: &Scope, runner: &SeenRunner) -> Result<Reaped, SettleError> {
+async fn deregister(context: &Context<'_>, scope: &Scope, runner: &ObservedRunner) -> Result<Reaped, ReconcileError> {
     match context.ports.github.deregister(scope, runner.id).await {
         Ok(Deregistered::Removed) => Ok(Reaped::Removed),
         Ok(Deregistered::AlreadyGone) => Ok(Reaped::AlreadyGone),
@@ -598,21 +611,21 @@ async fn deregister(context: &Context<'_>, scope: &Scope, runner: &SeenRunner) -
 }
 
 /// Every intent still open is driven on, every pool decided: the last resort of whatever was lost.
-async fn settle_all(context: &Context<'_>, config: &Config, report: &mut Report) {
+async fn reconcile_all(context: &Context<'_>, config: &Config, report: &mut Report) {
     let failed = stream::iter(&config.pools)
         .map(|pool| async move {
             if context.short_of_time() {
                 return 0;
             }
-            match settle(context, config, pool).await {
+            match reconcile(context, config, pool).await {
                 Ok(()) => 0,
                 Err(error) => {
-                    tracing::error!(pool.name = %pool.name, "pool {} is not settled: {error}", pool.name);
+                    tracing::error!(pool.name = %pool.name, "pool {} is not reconciled: {error}", pool.name);
                     1
                 }
             }
         })
-        .buffer_unordered(POOLS_AT_A_TIME)
+        .buffer_unordered(MAX_CONCURRENT_POOLS)
         .fold(0, |sum, failed| std::future::ready(sum + failed))
         .await;
     report.failed += failed;

@@ -5,20 +5,25 @@ use domain::ids::JobId;
 use domain::log::{Stream, Transaction, What};
 use domain::policy::PoolView;
 use domain::policy::due::backoff;
-use domain::policy::notify::{Word, due_word, reasons, text};
+use domain::policy::notify::{Word, due_notification, reasons, text};
 use domain::state::{CheckRun, Item, Key, Stage};
 
 use crate::context::Context;
-use crate::effect::{Next, SettleError, remember_limit, write_quietly};
-use crate::ports::{GitHubError, Telling};
+use crate::effect::{Next, ReconcileError, commit_unlogged, remember_limit};
+use crate::ports::{CheckRunUpdate, GitHubError};
 
 /// Tells a job's author what is due.
 ///
 /// Crash windows: the item stands in the table, leased, before GitHub is called. A reply that is lost costs a second check
 /// run of the same name and reference, of which GitHub shows the newer one.
-pub(crate) async fn tell(context: &Context<'_>, pool: &Pool, view: &PoolView, job: JobId) -> Result<Next, SettleError> {
+pub(crate) async fn tell(
+    context: &Context<'_>,
+    pool: &Pool,
+    view: &PoolView,
+    job: JobId,
+) -> Result<Next, ReconcileError> {
     let now = context.now();
-    let Some(word) = due_word(pool, view, job, now) else { return Ok(None) };
+    let Some(word) = due_notification(pool, view, job, now) else { return Ok(None) };
     let owner = pool.owner.owner();
     if word == Word::Stage(Stage::Waiting) && context.ports.github.is_scarce(owner) {
         return Ok(None);
@@ -37,7 +42,7 @@ pub(crate) async fn tell(context: &Context<'_>, pool: &Pool, view: &PoolView, jo
         // GitHub would not take the first word: there is nothing to take back.
         (Word::Over, None) => Ok(None),
         (Word::Over | Word::Stage(_), _) => {
-            let telling = Telling {
+            let update = CheckRunUpdate {
                 repository: check.repository.clone(),
                 head_sha: check.head_sha.clone(),
                 external_id: job.to_string(),
@@ -47,7 +52,7 @@ pub(crate) async fn tell(context: &Context<'_>, pool: &Pool, view: &PoolView, jo
                 summary,
                 details_url: check.html_url.clone(),
             };
-            context.ports.github.tell(&telling).await.map(Some)
+            context.ports.github.tell(&update).await.map(Some)
         }
     };
     match answer {
@@ -69,10 +74,10 @@ pub(crate) async fn tell(context: &Context<'_>, pool: &Pool, view: &PoolView, jo
             let mut writes = Transaction::new().put(CheckRun { next_at, ..check });
             // Not allowed, perhaps only for now: the app may be installed again, or be given the permission.
             if error.is_refusal() {
-                let what = What::Told { job, title, check_run: None };
+                let what = What::Notified { job, title, check_run: None };
                 writes = writes.told(Stream::Pool(pool.name.clone()), context.cause(), what, now);
             }
-            write_quietly(context, writes).await?;
+            commit_unlogged(context, writes).await?;
             Ok(Some(next_at))
         }
     }
@@ -84,7 +89,7 @@ async fn taken(
     pool: &Pool,
     view: &PoolView,
     job: JobId,
-) -> Result<Option<CheckRun>, SettleError> {
+) -> Result<Option<CheckRun>, ReconcileError> {
     let next_at = context.lease(pool);
     let check = match view.check_runs.get(&job) {
         Some(check) => CheckRun { tries: check.tries + 1, next_at, ..check.clone() },
@@ -104,7 +109,7 @@ async fn taken(
             }
         }
     };
-    let is_ours = write_quietly(context, Transaction::new().put(check.clone())).await?;
+    let is_ours = commit_unlogged(context, Transaction::new().put(check.clone())).await?;
     Ok(is_ours.then_some(CheckRun { revision: check.revision + 1, ..check }))
 }
 
@@ -116,15 +121,15 @@ async fn told(
     word: Word,
     id: Option<u64>,
     title: String,
-) -> Result<Next, SettleError> {
+) -> Result<Next, ReconcileError> {
     let now = context.now();
-    let what = What::Told { job: check.job, title, check_run: id };
+    let what = What::Notified { job: check.job, title, check_run: id };
     let writes = match word {
         Word::Over => Transaction::new().delete(check),
         Word::Stage(stage) => {
             Transaction::new().put(CheckRun { told: Some(stage), id: id.or(check.id), tries: 0, next_at: now, ..check })
         }
     };
-    write_quietly(context, writes.told(Stream::Pool(pool.name.clone()), context.cause(), what, now)).await?;
+    commit_unlogged(context, writes.told(Stream::Pool(pool.name.clone()), context.cause(), what, now)).await?;
     Ok(None)
 }

@@ -8,7 +8,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use engine::ports::Trouble;
+use engine::ports::ErrorKind;
 
 use crate::environment;
 
@@ -77,7 +77,7 @@ pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// What is in the way, and what AWS says about it; where it did not answer, what failed on the way.
-pub(crate) fn trouble<E: ProvideErrorMetadata + std::error::Error + 'static>(error: &E) -> (Trouble, String) {
+pub(crate) fn trouble<E: ProvideErrorMetadata + std::error::Error + 'static>(error: &E) -> (ErrorKind, String) {
     if let Some(code) = error.code() {
         let message = error.message().unwrap_or("without a message");
         return (trouble_of(code), format!("{code}: {message}"));
@@ -85,11 +85,11 @@ pub(crate) fn trouble<E: ProvideErrorMetadata + std::error::Error + 'static>(err
     // Where credentials were looked for takes a line each.
     let first_line = |text: String| text.lines().next().unwrap_or_default().trim_end_matches(" Attempted:").to_owned();
     let mut chain = vec![error.to_string()];
-    let mut trouble = Trouble::Away;
+    let mut trouble = ErrorKind::Away;
     let mut source = error.source();
     while let Some(error) = source {
         if error.is::<CredentialsError>() {
-            trouble = Trouble::Credentials;
+            trouble = ErrorKind::Credentials;
         }
         chain.push(first_line(error.to_string()));
         source = error.source();
@@ -99,7 +99,7 @@ pub(crate) fn trouble<E: ProvideErrorMetadata + std::error::Error + 'static>(err
 }
 
 /// The codes are those of AWS's lists of common errors, of DynamoDB's, of SQS's and of EC2's.
-pub(crate) fn trouble_of(code: &str) -> Trouble {
+pub(crate) fn trouble_of(code: &str) -> ErrorKind {
     match code {
         "ExpiredToken"
         | "ExpiredTokenException"
@@ -112,12 +112,12 @@ pub(crate) fn trouble_of(code: &str) -> Trouble {
         | "InvalidSignatureException"
         | "SignatureDoesNotMatch"
         | "MissingAuthenticationToken"
-        | "MissingAuthenticationTokenException" => Trouble::Credentials,
-        "UnauthorizedOperation" | "OptInRequired" | "AccessDenied" | "AccessDeniedException" => Trouble::NotAllowed,
+        | "MissingAuthenticationTokenException" => ErrorKind::Credentials,
+        "UnauthorizedOperation" | "OptInRequired" | "AccessDenied" | "AccessDeniedException" => ErrorKind::NotAllowed,
         "ResourceNotFoundException" | "QueueDoesNotExist" | "AWS.SimpleQueueService.NonExistentQueue" => {
-            Trouble::NotThere
+            ErrorKind::NotThere
         }
-        _ if code.contains(".NotFound") => Trouble::NotThere,
-        _ => Trouble::Away,
+        _ if code.contains(".NotFound") => ErrorKind::NotThere,
+        _ => ErrorKind::Away,
     }
 }

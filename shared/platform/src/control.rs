@@ -9,8 +9,8 @@ use jiff::Timestamp;
 
 use crate::clock::SystemClock;
 use crate::ec2::Ec2;
+use crate::embedded_metrics::Figures;
 use crate::environment::{self, EnvironmentError, parsed, required};
-use crate::figures::Figures;
 use crate::github::GitHubApp;
 use crate::queue::Queue;
 use crate::secrets::Secret;

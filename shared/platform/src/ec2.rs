@@ -14,8 +14,8 @@ use aws_sdk_ec2::types::{
 };
 use domain::config::{LaunchTemplate, Market};
 use domain::ids::{BatchTag, InstanceId, StackName, SubnetId, TemplateId};
-use domain::wire::{MachineState, Seen};
-use engine::ports::{Compute, ComputeError, ErrorClass, Launch, LaunchError, Launched, Terminated, Trouble};
+use domain::wire::{MachineState, ObservedInstance};
+use engine::ports::{Compute, ComputeError, ErrorClass, ErrorKind, Launch, LaunchError, Launched, Terminated};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::aws::{describe, trouble};
@@ -76,7 +76,7 @@ impl Ec2 {
     }
 
     /// Every instance with that tag, all pages.
-    async fn tagged(&self, key: &str, value: String) -> Result<Vec<Seen>, ComputeError> {
+    async fn tagged(&self, key: &str, value: String) -> Result<Vec<ObservedInstance>, ComputeError> {
         let filter = Filter::builder().name(format!("tag:{key}")).values(value).build();
         let mut pages = self.client.describe_instances().filters(filter).into_paginator().page_size(PAGE).send();
         let mut all = Vec::new();
@@ -97,7 +97,7 @@ impl Ec2 {
     ///
     /// # Errors
     /// When EC2 cannot be asked.
-    pub async fn machine(&self, id: &InstanceId) -> Result<Option<Seen>, ComputeError> {
+    pub async fn machine(&self, id: &InstanceId) -> Result<Option<ObservedInstance>, ComputeError> {
         let filter = |name: &str, value: &str| Filter::builder().name(name).values(value).build();
         let own = filter("tag:drover:stack", self.stack.as_str());
         let ask = self.client.describe_instances().filters(filter("instance-id", id.as_str())).filters(own);
@@ -140,7 +140,7 @@ impl Ec2 {
         };
         let found = ask.send().await.map_err(failed)?.launch_templates.unwrap_or_default().into_iter().next();
         let missing = || ComputeError {
-            trouble: Trouble::NotThere,
+            trouble: ErrorKind::NotThere,
             message: format!("there is no launch template {name_or_id:?} in this account and region"),
         };
         let found = found.ok_or_else(missing)?;
@@ -174,7 +174,7 @@ fn failed<E: ProvideErrorMetadata + std::error::Error + 'static>(error: E) -> Co
     ComputeError { trouble, message }
 }
 
-fn seen(instance: aws_sdk_ec2::types::Instance) -> Option<Seen> {
+fn seen(instance: aws_sdk_ec2::types::Instance) -> Option<ObservedInstance> {
     let tag = |key: &str| {
         let tags = instance.tags.iter().flatten();
         tags.filter(|tag| tag.key() == Some(key)).find_map(|tag| tag.value.clone())
@@ -190,7 +190,7 @@ fn seen(instance: aws_sdk_ec2::types::Instance) -> Option<Seen> {
         // A state that EC2 invents later: a machine that exists, as far as we know.
         Some(_) | None => MachineState::Running,
     };
-    Some(Seen {
+    Some(ObservedInstance {
         id: InstanceId(instance.instance_id?),
         state,
         launched_at: instance.launch_time.and_then(timestamp)?,
@@ -244,11 +244,11 @@ impl Compute for Ec2 {
             .collect())
     }
 
-    async fn by_batch(&self, tag: &BatchTag) -> Result<Vec<Seen>, ComputeError> {
+    async fn by_batch(&self, tag: &BatchTag) -> Result<Vec<ObservedInstance>, ComputeError> {
         self.tagged("drover:batch", tag.to_string()).await
     }
 
-    async fn census(&self) -> Result<Vec<Seen>, ComputeError> {
+    async fn census(&self) -> Result<Vec<ObservedInstance>, ComputeError> {
         self.tagged("drover:stack", self.stack.to_string()).await
     }
 

@@ -2,9 +2,9 @@
 //!
 //! Rate limits are answers like any other here: they are reported, never waited for. Whoever has time decides what waits.
 
-mod answers;
 mod app;
-mod making;
+mod app_manifest;
+mod etag_cache;
 mod watch;
 
 use std::collections::HashMap;
@@ -15,8 +15,8 @@ use async_trait::async_trait;
 use domain::ids::{JobId, Owner, Repository, RunId, RunnerId, RunnerName, Scope, StackName};
 use domain::wire::JobNotice;
 use engine::ports::{
-    Clock, Deregistered, FoundJob, GitHub, GitHubError, Registered, Registration, Rerun, SeenDelivery, SeenRunner,
-    Telling,
+    CheckRunUpdate, Clock, DeliveryAttempt, Deregistered, FoundJob, GitHub, GitHubError, ObservedRunner, Registered,
+    Registration, Rerun,
 };
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -27,9 +27,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, OnceCell};
 
-use self::answers::{Answers, Budgets, Known};
 pub use self::app::{About, Attempt, Hook, Installed, Permissions};
-pub use self::making::{HookAttributes, Made, Manifest, app_secret, convert, web_url};
+pub use self::app_manifest::{HookAttributes, Made, Manifest, app_secret, convert, web_url};
+use self::etag_cache::{Answers, Budgets, Known};
 pub use self::watch::RunnerGroup;
 use crate::clock::SystemClock;
 use crate::secrets::Secret;
@@ -482,7 +482,7 @@ impl GitHub for GitHubApp {
         }
     }
 
-    async fn runners(&self, scope: &Scope, stack: &StackName) -> Result<Vec<SeenRunner>, GitHubError> {
+    async fn runners(&self, scope: &Scope, stack: &StackName) -> Result<Vec<ObservedRunner>, GitHubError> {
         #[derive(Deserialize)]
         struct Page {
             total_count: usize,
@@ -499,7 +499,7 @@ impl GitHub for GitHubApp {
             let listed: Page = answer.json().await.map_err(lost)?;
             let last = listed.runners.is_empty() || page * PER_PAGE >= listed.total_count;
             ours.extend(listed.runners.into_iter().filter(|runner| runner.name.starts_with(&prefix)).map(|runner| {
-                SeenRunner {
+                ObservedRunner {
                     id: RunnerId(runner.id),
                     online: runner.status == "online",
                     busy: runner.busy,
@@ -537,7 +537,7 @@ impl GitHub for GitHubApp {
         self.jobs_under_way(repository).await
     }
 
-    async fn deliveries(&self, since: Timestamp) -> Result<Vec<SeenDelivery>, GitHubError> {
+    async fn deliveries(&self, since: Timestamp) -> Result<Vec<DeliveryAttempt>, GitHubError> {
         self.deliveries(since).await
     }
 
@@ -545,8 +545,8 @@ impl GitHub for GitHubApp {
         self.redeliver(attempt).await
     }
 
-    async fn tell(&self, telling: &Telling) -> Result<u64, GitHubError> {
-        self.tell(telling).await
+    async fn tell(&self, update: &CheckRunUpdate) -> Result<u64, GitHubError> {
+        self.tell(update).await
     }
 
     async fn rerun(&self, repository: &Repository, job: JobId) -> Result<Rerun, GitHubError> {

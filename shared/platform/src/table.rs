@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, Delete, KeysAndAtt
 use domain::ids::PoolName;
 use domain::log::{Event, Stream, Transaction};
 use domain::state::{BootItem, Item, Key};
-use engine::ports::{CommitError, Store, StoreError, Trouble};
+use engine::ports::{CommitError, ErrorKind, Store, StoreError};
 
 use crate::aws::{describe, trouble};
 
@@ -139,7 +139,7 @@ fn failed<E: ProvideErrorMetadata + std::error::Error + 'static>(error: E) -> St
 }
 
 fn unreadable(message: String) -> StoreError {
-    StoreError { trouble: Trouble::Unreadable, message }
+    StoreError { trouble: ErrorKind::Unreadable, message }
 }
 
 #[async_trait]

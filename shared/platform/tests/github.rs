@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use domain::ids::{JobId, Owner, Repository, RunId, RunnerName, Scope, SlotId};
-use engine::ports::{Clock, Deregistered, GitHub, GitHubError, Registration, Rerun, SeenRunner, Telling};
+use engine::ports::{CheckRunUpdate, Clock, Deregistered, GitHub, GitHubError, ObservedRunner, Registration, Rerun};
 use jiff::{SignedDuration, Timestamp};
 use platform::clock::SystemClock;
 use platform::github::GitHubApp;
@@ -60,7 +60,7 @@ impl World {
     }
 
     /// The runners of the stack `ci`.
-    async fn ours(&self) -> Result<Vec<SeenRunner>, GitHubError> {
+    async fn ours(&self) -> Result<Vec<ObservedRunner>, GitHubError> {
         self.github.runners(&self.scope, &"ci".parse().unwrap()).await
     }
 
@@ -290,7 +290,7 @@ async fn an_author_is_told_once_and_then_told_otherwise() {
     let world = world().await;
     let job = world.sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_secs(60));
     let said = world.github.job(&widgets(), JobId(job.0)).await.unwrap().unwrap();
-    let waits = Telling {
+    let waits = CheckRunUpdate {
         repository: widgets(),
         head_sha: said.head_sha.clone(),
         external_id: job.to_string(),
@@ -301,7 +301,7 @@ async fn an_author_is_told_once_and_then_told_otherwise() {
         details_url: String::new(),
     };
     let id = world.github.tell(&waits).await.unwrap();
-    let starts = Telling {
+    let starts = CheckRunUpdate {
         check_run: Some(id),
         conclusion: "success",
         title: "started".to_owned(),
@@ -316,9 +316,9 @@ async fn an_author_is_told_once_and_then_told_otherwise() {
         assert_eq!(told.now.output.as_ref().unwrap().title, "started");
         assert_eq!(told.now.details_url.as_deref(), Some("https://example.com/"));
     });
-    let gone = world.github.tell(&Telling { check_run: Some(7), ..waits.clone() }).await;
+    let gone = world.github.tell(&CheckRunUpdate { check_run: Some(7), ..waits.clone() }).await;
     assert!(matches!(gone, Err(GitHubError::Refused(_))), "{gone:?}");
-    let no_commit = world.github.tell(&Telling { head_sha: String::new(), ..waits.clone() }).await;
+    let no_commit = world.github.tell(&CheckRunUpdate { head_sha: String::new(), ..waits.clone() }).await;
     assert!(matches!(no_commit, Err(GitHubError::Refused(_))), "{no_commit:?}");
     let lose = |how| {
         world.sandbox.world.act(|state, _| state.github.faults.lost_replies.push_back((Endpoint::CreateCheckRun, how)))
@@ -402,7 +402,7 @@ async fn a_renamed_repository_is_found_under_its_old_name_by_every_call() {
     assert_eq!(world.github.runners(&scope, &"ci".parse().unwrap()).await.unwrap().len(), 1);
     assert_eq!(world.github.deregister(&scope, made.runner_id).await.unwrap(), Deregistered::Removed);
     assert_eq!(world.github.jobs_under_way(&widgets()).await.unwrap().len(), 1);
-    let telling = Telling {
+    let update = CheckRunUpdate {
         repository: widgets(),
         head_sha: said.head_sha,
         external_id: job.to_string(),
@@ -412,7 +412,7 @@ async fn a_renamed_repository_is_found_under_its_old_name_by_every_call() {
         summary: String::new(),
         details_url: String::new(),
     };
-    world.github.tell(&telling).await.unwrap();
+    world.github.tell(&update).await.unwrap();
     world.sandbox.world.act(|state, now| state.github.cancel(job, now));
     assert_eq!(world.github.rerun(&widgets(), JobId(job.0)).await.unwrap(), Rerun::Begun);
 }

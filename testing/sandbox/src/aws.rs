@@ -132,7 +132,7 @@ fn caller(key: &str) -> Caller {
         return Caller::Role(role);
     }
     let instance = key.strip_prefix("ASIA").and_then(|id| String::from_utf8(hex::decode(id).ok()?).ok());
-    instance.map_or(Caller::Stranger, Caller::Instance)
+    instance.map_or(Caller::Unknown, Caller::Instance)
 }
 
 async fn answer(Shared(gateway): Shared<Arc<Gateway>>, headers: HeaderMap, body: Bytes) -> Response {
@@ -150,8 +150,8 @@ async fn answer(Shared(gateway): Shared<Arc<Gateway>>, headers: HeaderMap, body:
             };
             let body_json: Value = serde_json::from_slice(&body).unwrap_or_default();
             let reply = async {
-                if caller == Caller::Stranger {
-                    return stranger(key);
+                if caller == Caller::Unknown {
+                    return unknown_caller(key);
                 }
                 if !may(&caller, operation, &body_json) {
                     return refused("AccessDeniedException", &format!("{caller:?} may not call {operation}"));
@@ -211,7 +211,7 @@ fn may(caller: &Caller, operation: &str, body: &Value) -> bool {
             let own = format!("{RUNNER_ROLE_ID}:{id}");
             operation == "DeleteItem" && body["TableName"] == BOOT_TABLE && body["Key"]["pk"]["S"] == own.as_str()
         }
-        Caller::ControlPlane | Caller::Stranger => false,
+        Caller::ControlPlane | Caller::Unknown => false,
     }
 }
 
@@ -225,7 +225,7 @@ fn refused(code: &str, message: &str) -> Response {
 }
 
 /// What a signature that is nobody's is answered.
-fn stranger(key: &str) -> Response {
+fn unknown_caller(key: &str) -> Response {
     match key {
         EXPIRED_ACCESS_KEY => refused("ExpiredTokenException", "The security token included in the request is expired"),
         _ => refused("UnrecognizedClientException", "The security token included in the request is invalid."),
@@ -245,7 +245,7 @@ fn identity(caller: &Caller) -> Response {
     let (arn, id) = match caller {
         Caller::Instance(id) => (format!("assumed-role/drover-runner/{id}"), format!("{RUNNER_ROLE_ID}:{id}")),
         Caller::Role(role) => (format!("assumed-role/drover-{role}/sandbox"), format!("AROA{role}:sandbox")),
-        Caller::ControlPlane | Caller::Stranger => return StatusCode::FORBIDDEN.into_response(),
+        Caller::ControlPlane | Caller::Unknown => return StatusCode::FORBIDDEN.into_response(),
     };
     xml(
         StatusCode::OK,

@@ -22,7 +22,7 @@ pub enum Caller {
     /// Somebody calling GitHub: only the control plane does.
     ControlPlane,
     /// Nobody we know.
-    Stranger,
+    Unknown,
 }
 
 /// How often what was called: service, operation.
@@ -45,12 +45,12 @@ struct Inner {
     trace: Option<Trace>,
     /// The processes that were started, by what they sign with.
     processes: BTreeMap<String, u32>,
-    havoc: Option<Havoc>,
+    chaos: Option<Chaos>,
 }
 
 /// Kills that come at random calls.
 #[derive(Debug)]
-struct Havoc {
+struct Chaos {
     random: SmallRng,
     /// Calls until the next one.
     next_in: u32,
@@ -109,28 +109,28 @@ impl Calls {
     pub fn wreak_havoc(&self, seed: u64, times: usize) {
         let mut random = SmallRng::seed_from_u64(seed);
         let next_in = random.random_range(BETWEEN_KILLS);
-        let havoc = Havoc { random, next_in, left: times, done: 0 };
-        self.0.lock().expect("nobody panics while holding it").havoc = Some(havoc);
+        let chaos = Chaos { random, next_in, left: times, done: 0 };
+        self.0.lock().expect("nobody panics while holding it").chaos = Some(chaos);
     }
 
     /// How many processes were killed at random calls.
     pub fn killed(&self) -> usize {
-        self.0.lock().expect("nobody panics while holding it").havoc.as_ref().map_or(0, |havoc| havoc.done)
+        self.0.lock().expect("nobody panics while holding it").chaos.as_ref().map_or(0, |chaos| chaos.done)
     }
 
     fn begin(&self, caller: &Caller, token: &str, service: &'static str, operation: &str) -> Fate {
         let mut inner = self.0.lock().expect("nobody panics while holding it");
         *inner.counts.entry((service, operation.to_owned())).or_default() += 1;
         let process = inner.processes.get(token).copied();
-        if let (Some(havoc), Some(process)) = (&mut inner.havoc, process)
-            && havoc.left > 0
+        if let (Some(chaos), Some(process)) = (&mut inner.chaos, process)
+            && chaos.left > 0
         {
-            havoc.next_in -= 1;
-            if havoc.next_in == 0 {
-                havoc.next_in = havoc.random.random_range(BETWEEN_KILLS);
-                havoc.left -= 1;
-                havoc.done += 1;
-                return if havoc.random.random() { Fate::DieBefore(process) } else { Fate::DieAfter(process) };
+            chaos.next_in -= 1;
+            if chaos.next_in == 0 {
+                chaos.next_in = chaos.random.random_range(BETWEEN_KILLS);
+                chaos.left -= 1;
+                chaos.done += 1;
+                return if chaos.random.random() { Fate::DieBefore(process) } else { Fate::DieAfter(process) };
             }
         }
         let Some(trace) = &mut inner.trace else { return Fate::Answer };

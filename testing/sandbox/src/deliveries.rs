@@ -79,7 +79,7 @@ pub fn signature(secret: &str, body: &[u8]) -> String {
 
 /// What goes wrong with deliveries on purpose: every so many, the first included; None for never.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Mischief {
+pub struct WebhookFaults {
     /// Deliveries that are posted twice.
     pub duplicate_every: Option<usize>,
     /// Jobs whose `in_progress` is posted after their `completed`.
@@ -118,7 +118,7 @@ pub struct Webhooks {
     /// Where they went when the sandbox began. Where they go, and what they are signed with, is the model's hook.
     pub url: String,
     /// What goes wrong.
-    pub mischief: Mischief,
+    pub webhook_faults: WebhookFaults,
     /// To post with.
     pub http: reqwest::Client,
     sent: Mutex<Sent>,
@@ -135,8 +135,8 @@ struct Sent {
 
 impl Webhooks {
     /// Nothing sent yet.
-    pub fn new(world: Arc<World>, url: String, mischief: Mischief, http: reqwest::Client) -> Self {
-        Self { world, url, mischief, http, sent: Mutex::default(), withheld: Mutex::default() }
+    pub fn new(world: Arc<World>, url: String, webhook_faults: WebhookFaults, http: reqwest::Client) -> Self {
+        Self { world, url, webhook_faults, http, sent: Mutex::default(), withheld: Mutex::default() }
     }
 
     fn hook(&self) -> (String, String) {
@@ -175,10 +175,10 @@ impl Webhooks {
             let over = |job: &JobId| {
                 self.world.look(|state| state.github.job(*job).is_some_and(|job| job.completed_at.is_some()))
             };
-            if action == "in_progress" && self.mischief.reorder_every.is_some() && !over(&job) {
+            if action == "in_progress" && self.webhook_faults.reorder_every.is_some() && !over(&job) {
                 // The end of those that were held may never be told, as when the app is away. Then another one is held.
                 let none_yet = sent.done.reordered == 0 && sent.held.keys().all(over);
-                let reorder = none_yet || strikes(self.mischief.reorder_every, sent.begun);
+                let reorder = none_yet || strikes(self.webhook_faults.reorder_every, sent.begun);
                 sent.begun += 1;
                 if reorder {
                     sent.held.insert(job, delivery);
@@ -186,8 +186,8 @@ impl Webhooks {
                 }
             }
             let after = if action == "completed" { sent.held.remove(&job) } else { None };
-            let lost = !delivery.redelivery && strikes(self.mischief.lose_every, number);
-            let twice = !lost && strikes(self.mischief.duplicate_every, number);
+            let lost = !delivery.redelivery && strikes(self.webhook_faults.lose_every, number);
+            let twice = !lost && strikes(self.webhook_faults.duplicate_every, number);
             sent.done.lost += usize::from(lost);
             sent.done.duplicated += usize::from(twice);
             sent.done.reordered += usize::from(after.is_some());

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use domain::ids::{Owner, PoolName, Repository};
 use domain::log::Stream;
-use domain::state::{Instance, Item, Key, Standing};
+use domain::state::{Instance, Item, Key, Ownership};
 use engine::ports::{Clock, Store};
 use jiff::{SignedDuration, Timestamp};
 use platform::clock::SystemClock;
@@ -30,7 +30,7 @@ use world::sqs::{QueueConfig, Redrive};
 
 use crate::aws::{self, BOOT_TABLE, Gateway, RUNNER_ROLE_ID, TABLE, access_key};
 use crate::calls::Calls;
-use crate::deliveries::{Mischief, Webhooks};
+use crate::deliveries::{WebhookFaults, Webhooks};
 use crate::events::Rules;
 use crate::github::{Api, AppKey};
 use crate::lambda::{EventSource, Failed, Function, function_url};
@@ -94,7 +94,7 @@ pub struct Options {
     /// The subnets that there are, tagged with the stack, each in a zone of its own.
     pub subnets: Vec<String>,
     /// What goes wrong with deliveries.
-    pub mischief: Mischief,
+    pub webhook_faults: WebhookFaults,
     /// What EC2 tells that reaches the queue.
     pub rules: Rules,
     /// Who runs the functions.
@@ -132,7 +132,7 @@ impl Default for Options {
             groups: Vec::new(),
             launch_templates: vec!["drover-runner".to_owned()],
             subnets: vec!["subnet-a".to_owned(), "subnet-b".to_owned()],
-            mischief: Mischief::default(),
+            webhook_faults: WebhookFaults::default(),
             rules: Rules::default(),
             driven: Driven::Live,
             visibility: Duration::from_secs(10),
@@ -317,7 +317,7 @@ impl Sandbox {
         tasks.spawn(serve(listener, function_url(ingest.clone())));
         let hook = HookConfig { url: hook_url.clone(), secret: Some(webhook_secret), ..HookConfig::default() };
         world.act(|state, _| state.github.set_hook(hook));
-        let webhooks = Arc::new(Webhooks::new(world.clone(), hook_url, options.mischief, http.clone()));
+        let webhooks = Arc::new(Webhooks::new(world.clone(), hook_url, options.webhook_faults, http.clone()));
 
         let source = Arc::new(EventSource {
             world: world.clone(),
@@ -512,7 +512,7 @@ impl Sandbox {
     ///
     /// # Panics
     /// When EC2 refuses it.
-    pub fn stranger(&self, more: &[(&str, &str)]) -> String {
+    pub fn unowned(&self, more: &[(&str, &str)]) -> String {
         let own = [("drover:stack", STACK), ("drover:pool", "linux"), ("drover:batch", "linux.zz9.7.1")];
         let tags: Tags = own.iter().chain(more).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let request = RunInstances {
@@ -552,7 +552,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// When that takes too long, or a job was killed.
-    pub async fn settle(&self, jobs: &[JobId], patience: Duration) -> anyhow::Result<()> {
+    pub async fn reconcile(&self, jobs: &[JobId], patience: Duration) -> anyhow::Result<()> {
         let served = |state: &State| {
             let once = jobs.iter().all(|id| state.github.job(*id).is_some_and(github::Job::served_once));
             let told = state.github.deliveries().all(|delivery| delivery.attempted.is_some());
@@ -599,7 +599,7 @@ impl Sandbox {
         let (table, key) = (self.table().await, Key::Instance(machine.as_str().into()));
         for _ in 0..100 {
             if let Some(Item::Instance(known)) = table.get(&key).await?
-                && matches!(known.standing, Standing::Closed { .. })
+                && matches!(known.ownership, Ownership::Closed { .. })
             {
                 return Ok(known);
             }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use sandbox::calls::Kill;
-use sandbox::hurry::one_pool;
 use sandbox::sandbox::{Driven, Options, QUEUE, Sandbox};
+use sandbox::short_timings::one_pool;
 
 /// Cases under way at a time: most of each is waiting for a dead process's lease to end.
-const AT_A_TIME: usize = 8;
+const MAX_CONCURRENT_REGISTRATIONS: usize = 8;
 
 /// More than the reserve that the scaler wants before it begins an effect, and what the effects take.
 const SCALER_TIMEOUT: Duration = Duration::from_secs(13);
@@ -50,7 +50,7 @@ async fn live(sandbox: &mut Sandbox, jobs: usize, kill: Kill) -> anyhow::Result<
         }
     }
     sandbox.go_live();
-    sandbox.settle(&pushed, Duration::from_secs(60)).await?;
+    sandbox.reconcile(&pushed, Duration::from_secs(60)).await?;
     let launches = sandbox.world.look(|state| state.ec2.launches());
     ensure!(launches == jobs as u64, "{launches} instances for {jobs} jobs");
     Ok(called)
@@ -65,7 +65,8 @@ async fn every_boundary(jobs: usize) -> anyhow::Result<()> {
     assert_eq!(registered, jobs, "{called:?}");
     let kills: Vec<Kill> = (0..called.len()).flat_map(|at| [Kill::Before(at), Kill::After(at)]).collect();
     assert_eq!(kills.len(), 2 * called.len());
-    let lived = stream::iter(kills.iter().copied().map(|kill| life(jobs, kill))).buffer_unordered(AT_A_TIME);
+    let lived =
+        stream::iter(kills.iter().copied().map(|kill| life(jobs, kill))).buffer_unordered(MAX_CONCURRENT_REGISTRATIONS);
     let all: Vec<Vec<String>> = lived.try_collect().await?;
     assert_eq!(all.len(), kills.len(), "every boundary was covered");
     Ok(())

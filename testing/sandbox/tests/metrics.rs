@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use engine::metrics::ALL;
-use sandbox::deliveries::Mischief;
-use sandbox::hurry::one_pool;
+use sandbox::deliveries::WebhookFaults;
 use sandbox::sandbox::{FOREIGN_REPOSITORY, Options, Sandbox};
+use sandbox::short_timings::one_pool;
 use serde_json::Value;
 use world::ec2::{Code, LaunchMatch, Refusal, When};
 use world::github::{Endpoint, QueueJob, Webhooks};
@@ -61,10 +61,10 @@ fn told(sandbox: &Sandbox) -> anyhow::Result<(Shapes, BTreeMap<String, f64>)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_figure_is_taken_and_none_that_is_not_listed() -> anyhow::Result<()> {
-    let mischief = Mischief { lose_every: Some(5), ..Mischief::default() };
-    let sandbox = Sandbox::start(Options { sweep_every: SECOND, mischief, ..Options::default() }).await?;
+    let webhook_faults = WebhookFaults { lose_every: Some(5), ..WebhookFaults::default() };
+    let sandbox = Sandbox::start(Options { sweep_every: SECOND, webhook_faults, ..Options::default() }).await?;
     sandbox.apply(&one_pool("")).await?;
-    sandbox.stranger(&[]);
+    sandbox.unowned(&[]);
     let refused =
         Refusal { matches: LaunchMatch::default(), code: Code::InsufficientInstanceCapacity, when: When::Next(1) };
     sandbox.world.act(|state, _| {
@@ -76,7 +76,7 @@ async fn every_figure_is_taken_and_none_that_is_not_listed() -> anyhow::Result<(
     sandbox.open_groups();
     sandbox.queue_job(&format!("octo-org/{FOREIGN_REPOSITORY}"), &["drover"], SECOND);
     let mut jobs = vec![sandbox.queue_job("octo-org/widgets", &["drover"], SECOND)];
-    sandbox.settle(&jobs, PATIENCE).await?;
+    sandbox.reconcile(&jobs, PATIENCE).await?;
     // One is for nobody, and of one nobody is told.
     sandbox.queue_job("octo-org/widgets", &["windows"], SECOND);
     jobs.push(sandbox.queue_job("octo-org/widgets", &["drover"], SECOND));
@@ -85,12 +85,12 @@ async fn every_figure_is_taken_and_none_that_is_not_listed() -> anyhow::Result<(
         runs_for: SECOND,
         ..job
     }));
-    sandbox.settle(&jobs, PATIENCE).await?;
+    sandbox.reconcile(&jobs, PATIENCE).await?;
     let given_up = sandbox.queue_job("octo-org/widgets", &["drover"], SECOND);
     let launched = |state: &sandbox::state::State| (state.ec2.alive().count() == 1).then_some(());
     sandbox.world.until("a machine for it", PATIENCE, launched).await?;
     sandbox.world.act(|state, now| state.github.cancel(given_up, now));
-    sandbox.settle(&[], PATIENCE).await?;
+    sandbox.reconcile(&[], PATIENCE).await?;
 
     let (mut shapes, mut sums) = told(&sandbox)?;
     for _ in 0..30 {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use sandbox::calls::Counts;
-use sandbox::hurry::one_pool;
 use sandbox::sandbox::{Driven, Options, Sandbox};
+use sandbox::short_timings::one_pool;
 use tokio::time::Instant;
 use world::ec2::{Market, RunInstances, Tags, TemplateRef};
 use world::github::{DEFAULT_GROUP, JitRequest, Scope};

@@ -8,8 +8,8 @@ use domain::log::{Stream, fold, lifecycle};
 use domain::state::{Item, Key};
 use engine::ports::Store;
 use sandbox::events::Rules;
-use sandbox::hurry::one_pool;
 use sandbox::sandbox::{FOREIGN_REPOSITORY, Options, Sandbox};
+use sandbox::short_timings::one_pool;
 use world::ec2::{EndCause, State as Machine};
 use world::github::{Conclusion, JobId, JobState};
 
@@ -59,7 +59,7 @@ async fn is_over(sandbox: &Sandbox, jobs: &[JobId]) -> anyhow::Result<()> {
 async fn jobs_run_on_machines_that_power_themselves_off() -> anyhow::Result<()> {
     let sandbox = sandbox().await?;
     let jobs: Vec<JobId> = (0..3).map(|_| push(&sandbox, Duration::from_secs(2))).collect();
-    sandbox.settle(&jobs, PATIENCE).await?;
+    sandbox.reconcile(&jobs, PATIENCE).await?;
     is_over(&sandbox, &jobs).await?;
     sandbox.world.look(|state| {
         assert_eq!(state.ec2.launches(), 3, "one machine a job");
@@ -77,7 +77,7 @@ async fn a_job_of_a_repository_that_is_not_served_fails_before_its_first_step() 
     // The longest waiting job is given out first: the foreign one takes the runner that is launched for ours.
     let foreign = sandbox.queue_job(&format!("octo-org/{FOREIGN_REPOSITORY}"), &["drover"], Duration::from_secs(30));
     let ours = push(&sandbox, Duration::from_secs(1));
-    sandbox.settle(&[ours], PATIENCE).await?;
+    sandbox.reconcile(&[ours], PATIENCE).await?;
     sandbox.world.look(|state| {
         let state = state.github.job(foreign).map(|job| job.state.clone());
         assert!(matches!(state, Some(JobState::Completed { conclusion: Conclusion::Failure, .. })), "{state:?}");
@@ -96,9 +96,9 @@ async fn a_table_lost_in_the_middle_of_a_run_kills_nothing() -> anyhow::Result<(
     sandbox.world.until("two of three jobs to run", PATIENCE, running).await?;
     sandbox.lose_table().await?;
     sandbox.apply(&one_pool("")).await?;
-    sandbox.settle(&jobs, PATIENCE).await?;
+    sandbox.reconcile(&jobs, PATIENCE).await?;
     let again = push(&sandbox, Duration::from_secs(1));
-    sandbox.settle(&[again], PATIENCE).await?;
+    sandbox.reconcile(&[again], PATIENCE).await?;
     let killed = sandbox.world.look(|state| state.github.killed().count());
     ensure!(killed == 0, "{killed} jobs were killed");
     is_over(&sandbox, &[again]).await
@@ -129,7 +129,7 @@ async fn a_machine_that_ec2_takes_before_its_job_began_is_replaced_at_once() -> 
     sandbox.world.until("another machine, without a sweep", PATIENCE, replaced).await?;
     // What is left of the first one's registration is the sweep's.
     sandbox.sweep().await?;
-    sandbox.settle(&[job], PATIENCE).await?;
+    sandbox.reconcile(&[job], PATIENCE).await?;
     sandbox.world.look(|state| {
         assert_eq!(state.ec2.launches(), 2);
         assert_eq!(state.ec2.ended()[0].why, EndCause::Ec2);

@@ -65,7 +65,7 @@ pub struct Explored {
 struct Actor<'u> {
     future: Option<Pin<Box<dyn Future<Output = ()> + 'u>>>,
     started: bool,
-    standing: BTreeMap<u64, (Side, String, Waker)>,
+    ownership: BTreeMap<u64, (Side, String, Waker)>,
     /// What it has asked and was answered.
     heard: Digest,
 }
@@ -203,7 +203,7 @@ fn in_a_world<T>(mutant: Option<Mistake>, run: impl FnOnce(&mut World<'_>) -> T)
     universe.store.remember();
     universe.steps.schedule();
     record(&universe, &config, &messages);
-    let actor = || Actor { future: None, started: false, standing: BTreeMap::new(), heard: Digest::default() };
+    let actor = || Actor { future: None, started: false, ownership: BTreeMap::new(), heard: Digest::default() };
     let actors = (0..ACTORS).map(|_| actor()).collect();
     let mut world =
         World { universe: &universe, config: &config, actors, crashes: 1, losses: 2, refusals: 1, later: true };
@@ -240,7 +240,7 @@ impl World<'_> {
             if actor.started && self.crashes > 0 {
                 choices.push(Choice::Crash(number));
             }
-            let next = actor.standing.values().next();
+            let next = actor.ownership.values().next();
             let launches =
                 next.is_some_and(|(side, call, _)| *side == Side::Before && call.starts_with("RunInstances"));
             if launches && self.losses > 0 {
@@ -300,7 +300,7 @@ impl World<'_> {
     fn end(&mut self, number: usize) {
         let actor = &mut self.actors[number];
         actor.future = None;
-        actor.standing.clear();
+        actor.ownership.clear();
         // What a scaler that is no more had heard makes no difference.
         actor.heard = Digest::default();
     }
@@ -320,7 +320,7 @@ impl World<'_> {
         }
         self.advance(number);
         // What touches nothing that another scaler looks at may as well happen at once: no order of it makes a difference.
-        while self.actors[number].standing.values().next().is_some_and(|(side, call, _)| {
+        while self.actors[number].ownership.values().next().is_some_and(|(side, call, _)| {
             *side == Side::Before
                 && (call.starts_with("get GITHUB#")
                     || call.starts_with("generate-jitconfig")
@@ -332,7 +332,7 @@ impl World<'_> {
 
     /// One call of the scaler; of a launch one half.
     fn advance(&mut self, number: usize) {
-        let Some((ticket, (side, call, waker))) = self.actors[number].standing.pop_first() else { return };
+        let Some((ticket, (side, call, waker))) = self.actors[number].ownership.pop_first() else { return };
         self.universe.steps.call(ticket);
         waker.wake();
         self.poll(number);
@@ -346,9 +346,9 @@ impl World<'_> {
         if call.starts_with("RunInstances") {
             return;
         }
-        let answered = actor.standing.iter().find(|(_, (side, at, _))| *side == Side::After && *at == call);
+        let answered = actor.ownership.iter().find(|(_, (side, at, _))| *side == Side::After && *at == call);
         if let Some(ticket) = answered.map(|(ticket, _)| *ticket)
-            && let Some((_, _, waker)) = actor.standing.remove(&ticket)
+            && let Some((_, _, waker)) = actor.ownership.remove(&ticket)
         {
             self.universe.steps.call(ticket);
             waker.wake();
@@ -361,7 +361,7 @@ impl World<'_> {
         let Some(future) = &mut actor.future else { return };
         let done = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         for arrival in self.universe.steps.arrivals() {
-            actor.standing.insert(arrival.ticket, (arrival.side, arrival.call, arrival.waker));
+            actor.ownership.insert(arrival.ticket, (arrival.side, arrival.call, arrival.waker));
         }
         if let Poll::Ready(()) = done {
             self.end(number);
@@ -375,8 +375,8 @@ impl World<'_> {
             return Some(broken);
         }
         let launching = self.actors.iter().filter_map(|actor| {
-            let mut standing = actor.standing.values();
-            standing.find(|(side, call, _)| *side == Side::After && call.starts_with("RunInstances"))
+            let mut ownership = actor.ownership.values();
+            ownership.find(|(side, call, _)| *side == Side::After && call.starts_with("RunInstances"))
         });
         let mut seen = HashSet::new();
         for (_, call, _) in launching {
@@ -394,7 +394,7 @@ impl World<'_> {
         add(format_args!("{} {} {} {} ", self.crashes, self.losses, self.refusals, self.later));
         for actor in &self.actors {
             add(format_args!("{} {} {:x} ", actor.started, actor.future.is_some(), actor.heard.value()));
-            for (side, call, _) in actor.standing.values() {
+            for (side, call, _) in actor.ownership.values() {
                 add(format_args!("{side:?} {call} "));
             }
         }

@@ -8,9 +8,9 @@ use domain::log::{Event, Stream, Transaction};
 use domain::state::{Item, Key, Rank};
 use domain::wire::{JobNotice, MESSAGE_VERSION as VERSION, MachineState, Message};
 use engine::ports::{
-    Clock, CommitError, Compute, ComputeError, Deregistered, ErrorClass, FoundJob, GitHub, GitHubError, Launch,
-    LaunchError, Launched, Queue, QueueError, Registered, Registration, Rerun, Seen, SeenDelivery, SeenRunner, Store,
-    StoreError, Telling, Terminated,
+    CheckRunUpdate, Clock, CommitError, Compute, ComputeError, DeliveryAttempt, Deregistered, ErrorClass, FoundJob,
+    GitHub, GitHubError, Launch, LaunchError, Launched, ObservedInstance, ObservedRunner, Queue, QueueError,
+    Registered, Registration, Rerun, Store, StoreError, Terminated,
 };
 use jiff::{SignedDuration, Timestamp};
 use world::LostReply;
@@ -90,12 +90,12 @@ impl Compute for Universe {
         self.steps.around(|| format!("RunInstances {}", launch.tag), || self.launch_now(launch)).await
     }
 
-    async fn by_batch(&self, tag: &BatchTag) -> Result<Vec<Seen>, ComputeError> {
+    async fn by_batch(&self, tag: &BatchTag) -> Result<Vec<ObservedInstance>, ComputeError> {
         let look = || self.state().describe(&[Filter::tag("drover:batch", &tag.to_string())]);
         self.steps.around(|| format!("DescribeInstances {tag}"), look).await
     }
 
-    async fn census(&self) -> Result<Vec<Seen>, ComputeError> {
+    async fn census(&self) -> Result<Vec<ObservedInstance>, ComputeError> {
         let look = || self.state().describe(&[Filter::tag("drover:stack", "sim")]);
         self.steps.around(|| "DescribeInstances".to_owned(), look).await
     }
@@ -258,7 +258,7 @@ impl State {
             .collect())
     }
 
-    fn describe(&mut self, filters: &[Filter]) -> Result<Vec<Seen>, ComputeError> {
+    fn describe(&mut self, filters: &[Filter]) -> Result<Vec<ObservedInstance>, ComputeError> {
         let now = self.now;
         let mut seen = Vec::new();
         let mut next_token = None;
@@ -267,20 +267,22 @@ impl State {
                 .ec2
                 .describe_instances(&[], filters, Some(1000), next_token.as_deref(), now)
                 .map_err(|error| ComputeError::away(error.to_string()))?;
-            seen.extend(page.items.into_iter().flat_map(|reservation| reservation.instances).map(|instance| Seen {
-                id: instance.id.as_str().into(),
-                state: match instance.state {
-                    ec2::State::Pending => MachineState::Pending,
-                    ec2::State::Running => MachineState::Running,
-                    ec2::State::Stopping => MachineState::Stopping,
-                    ec2::State::Stopped => MachineState::Stopped,
-                    ec2::State::ShuttingDown => MachineState::ShuttingDown,
-                    ec2::State::Terminated => MachineState::Terminated,
-                },
-                launched_at: instance.launched_at,
-                pool: instance.tags.get("drover:pool").and_then(|pool| pool.parse().ok()),
-                batch: instance.tags.get("drover:batch").and_then(|batch| batch.parse().ok()),
-                hold: instance.tags.contains_key("drover:hold"),
+            seen.extend(page.items.into_iter().flat_map(|reservation| reservation.instances).map(|instance| {
+                ObservedInstance {
+                    id: instance.id.as_str().into(),
+                    state: match instance.state {
+                        ec2::State::Pending => MachineState::Pending,
+                        ec2::State::Running => MachineState::Running,
+                        ec2::State::Stopping => MachineState::Stopping,
+                        ec2::State::Stopped => MachineState::Stopped,
+                        ec2::State::ShuttingDown => MachineState::ShuttingDown,
+                        ec2::State::Terminated => MachineState::Terminated,
+                    },
+                    launched_at: instance.launched_at,
+                    pool: instance.tags.get("drover:pool").and_then(|pool| pool.parse().ok()),
+                    batch: instance.tags.get("drover:batch").and_then(|batch| batch.parse().ok()),
+                    hold: instance.tags.contains_key("drover:hold"),
+                }
             }));
             next_token = page.next_token;
             if next_token.is_none() {
@@ -333,7 +335,7 @@ impl GitHub for Universe {
         self.steps.around(|| format!("generate-jitconfig {}", registration.name), register).await
     }
 
-    async fn runners(&self, scope: &Scope, stack: &StackName) -> Result<Vec<SeenRunner>, GitHubError> {
+    async fn runners(&self, scope: &Scope, stack: &StackName) -> Result<Vec<ObservedRunner>, GitHubError> {
         let list = || {
             let mut state = self.state();
             let (now, installation) = (state.now, state.installation_of(scope.owner().as_str()));
@@ -349,7 +351,7 @@ impl GitHub for Universe {
                     break;
                 }
                 seen.extend(listed.items.into_iter().filter(|runner| runner.name.starts_with(&prefix)).map(|runner| {
-                    SeenRunner {
+                    ObservedRunner {
                         id: RunnerId(runner.id.0),
                         name: runner.name,
                         online: runner.online,
@@ -409,7 +411,7 @@ impl GitHub for Universe {
         self.steps.around(|| format!("GET runs of {repository}"), look).await
     }
 
-    async fn deliveries(&self, since: Timestamp) -> Result<Vec<SeenDelivery>, GitHubError> {
+    async fn deliveries(&self, since: Timestamp) -> Result<Vec<DeliveryAttempt>, GitHubError> {
         let look = || {
             let mut state = self.state();
             let now = state.now;
@@ -423,7 +425,7 @@ impl GitHub for Universe {
                     if attempted.at < since {
                         return Ok(seen);
                     }
-                    seen.push(SeenDelivery {
+                    seen.push(DeliveryAttempt {
                         id: delivery.id.0,
                         guid: DeliveryId::from(delivery.guid.as_str()),
                         delivered_at: attempted.at,
@@ -450,28 +452,28 @@ impl GitHub for Universe {
         self.steps.around(|| format!("redeliver {attempt}"), again).await
     }
 
-    async fn tell(&self, telling: &Telling) -> Result<u64, GitHubError> {
+    async fn tell(&self, update: &CheckRunUpdate) -> Result<u64, GitHubError> {
         let tell = || {
             let mut state = self.state();
-            let (now, installation) = (state.now, state.installation_of(telling.repository.owner.as_str()));
-            let (owner, name) = (telling.repository.owner.as_str(), telling.repository.name());
-            let output = CheckOutput { title: telling.title.clone(), summary: telling.summary.clone() };
+            let (now, installation) = (state.now, state.installation_of(update.repository.owner.as_str()));
+            let (owner, name) = (update.repository.owner.as_str(), update.repository.name());
+            let output = CheckOutput { title: update.title.clone(), summary: update.summary.clone() };
             let change = CheckRunChange {
                 name: Some("Drover".to_owned()),
-                external_id: Some(telling.external_id.clone()),
+                external_id: Some(update.external_id.clone()),
                 status: Some("completed".to_owned()),
-                conclusion: Some(telling.conclusion.to_owned()),
+                conclusion: Some(update.conclusion.to_owned()),
                 details_url: None,
                 output: Some(output),
             };
             let github = &mut state.github;
-            let told = match telling.check_run {
+            let told = match update.check_run {
                 Some(id) => github.update_check_run(installation, owner, name, CheckRunId(id), change, now),
-                None => github.create_check_run(installation, owner, name, &telling.head_sha, change, now),
+                None => github.create_check_run(installation, owner, name, &update.head_sha, change, now),
             };
             told.map(|run| run.id.0).map_err(|error| failed(error, now))
         };
-        self.steps.around(|| format!("check run of {}", telling.external_id), tell).await
+        self.steps.around(|| format!("check run of {}", update.external_id), tell).await
     }
 
     async fn rerun(&self, repository: &Repository, job: JobId) -> Result<Rerun, GitHubError> {

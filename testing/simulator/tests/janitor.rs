@@ -50,7 +50,7 @@ fn idle_runner(universe: &Universe) -> (InstanceId, RunnerId) {
 }
 
 /// Machines with the stack's tags, of a launch that no table knows.
-fn strangers(universe: &Universe, count: u32, more: &[(&str, &str)]) -> Vec<InstanceId> {
+fn unowned_instances(universe: &Universe, count: u32, more: &[(&str, &str)]) -> Vec<InstanceId> {
     let own = [("drover:stack", "sim"), ("drover:pool", "linux"), ("drover:batch", "linux.zz9.7.1")];
     let tags: BTreeMap<String, String> =
         own.iter().chain(more).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
@@ -72,8 +72,8 @@ fn strangers(universe: &Universe, count: u32, more: &[(&str, &str)]) -> Vec<Inst
     })
 }
 
-fn stranger(universe: &Universe, more: &[(&str, &str)]) -> InstanceId {
-    strangers(universe, 1, more).remove(0)
+fn unowned(universe: &Universe, more: &[(&str, &str)]) -> InstanceId {
+    unowned_instances(universe, 1, more).remove(0)
 }
 
 /// A registration that no slot uses.
@@ -109,7 +109,7 @@ fn nothing_more(universe: &Universe) {
 #[test]
 fn a_held_machine_is_reported_and_not_touched() {
     let universe = universe(60, |pool| pool);
-    let held = stranger(&universe, &[("drover:hold", "")]);
+    let held = unowned(&universe, &[("drover:hold", "")]);
     universe.run(SignedDuration::from_hours(13));
     assert_eq!(universe.sweep().held, 1);
     assert_eq!(ended(&universe, &held), None, "not even at the end of its life");
@@ -156,9 +156,9 @@ fn a_machine_that_stopped_instead_of_ending_is_deregistered_and_ended() {
 #[test]
 fn a_machine_that_nobody_knows_ends_after_its_grace_and_one_of_another_stack_never() {
     let universe = universe(63, |pool| pool);
-    let orphan = stranger(&universe, &[]);
-    let foreign = stranger(&universe, &[("drover:stack", "other")]);
-    let held_by_others = stranger(&universe, &[("drover:stack", "other"), ("drover:hold", "")]);
+    let orphan = unowned(&universe, &[]);
+    let foreign = unowned(&universe, &[("drover:stack", "other")]);
+    let held_by_others = unowned(&universe, &[("drover:stack", "other"), ("drover:hold", "")]);
     universe.run(MINUTE * 9);
     assert_eq!(ended(&universe, &orphan), None, "its launch may be on its way to the table");
     universe.run(MINUTE * 4);
@@ -326,7 +326,7 @@ fn a_machine_of_a_lost_table_that_has_a_job_is_adopted_and_finishes() {
 #[test]
 fn no_more_than_ten_machines_end_in_a_sweep_without_a_deregistration() {
     let universe = universe(72, |pool| pool);
-    let orphans = strangers(&universe, 25, &[]);
+    let orphans = unowned_instances(&universe, 25, &[]);
     let gone = |universe: &Universe| orphans.iter().filter(|id| ended(universe, id).is_some()).count();
     universe.run(MINUTE * 9);
     for _ in 0..120 {
@@ -364,7 +364,7 @@ fn an_empty_list_of_many_runners_is_not_believed() {
 #[test]
 fn a_dry_run_plans_and_changes_nothing() {
     let universe = universe(73, |pool| pool);
-    let orphan = stranger(&universe, &[]);
+    let orphan = unowned(&universe, &[]);
     for _ in 0..700 {
         universe.tick();
     }

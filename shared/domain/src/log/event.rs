@@ -172,7 +172,8 @@ pub enum What {
         runner_name: String,
     },
     /// The sweep wrote down what EC2 and GitHub show.
-    Seen {
+    #[serde(rename = "seen")]
+    Observed {
         /// Slots whose runner came online.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         online: Vec<SlotId>,
@@ -201,7 +202,8 @@ pub enum What {
         slots: Vec<SlotId>,
     },
     /// A job's author was told, or could not be.
-    Told {
+    #[serde(rename = "told")]
+    Notified {
         /// The job.
         job: JobId,
         /// What, in one line.

@@ -257,7 +257,11 @@ fn new_slot(pool: &Pool, version: u64, index: usize, wanted: bool, now: Timestam
 }
 
 /// The launches charged to the job that still count.
-fn recent_launches<'a>(pool: &Pool, job: &'a WaitingJob, now: Timestamp) -> impl Iterator<Item = &'a Timestamp> + use<'a> {
+fn recent_launches<'a>(
+    pool: &Pool,
+    job: &'a WaitingJob,
+    now: Timestamp,
+) -> impl Iterator<Item = &'a Timestamp> + use<'a> {
     job.launches_within(pool.timings.relaunch_window.duration(), now)
 }
 

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::Pool;
 use crate::ids::{JobId, SlotId};
 use crate::policy::PoolView;
-use crate::policy::notify::due_word;
+use crate::policy::notify::due_notification;
 use crate::state::{Slot, SlotState};
 
 /// One thing that somebody should do now.
@@ -43,7 +43,7 @@ pub fn due(pool: &Pool, view: &PoolView, now: Timestamp) -> Vec<Effect> {
     checks.extend(perhaps_done(view, now));
     let checks = checks.into_iter().map(Effect::Check);
     let told: BTreeSet<JobId> = view.waiting.keys().chain(view.check_runs.keys()).copied().collect();
-    let words = told.into_iter().filter(|job| due_word(pool, view, *job, now).is_some()).map(Effect::Tell);
+    let words = told.into_iter().filter(|job| due_notification(pool, view, *job, now).is_some()).map(Effect::Tell);
     let reruns = view.reruns.values().filter(|rerun| rerun.next_at <= now).map(|rerun| Effect::Rerun(rerun.job));
     launches.chain(slots).chain(checks).chain(words).chain(reruns).collect()
 }

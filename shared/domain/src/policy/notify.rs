@@ -19,7 +19,7 @@ pub enum Word {
 }
 
 /// What the job's author should know and does not.
-pub fn due_word(pool: &Pool, view: &PoolView, job: JobId, now: Timestamp) -> Option<Word> {
+pub fn due_notification(pool: &Pool, view: &PoolView, job: JobId, now: Timestamp) -> Option<Word> {
     let check = view.check_runs.get(&job);
     if check.is_some_and(|check| check.next_at > now) {
         return None;

@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::{Pool, Timings};
-use crate::wire::{MachineState, Seen, SeenRunner};
 use crate::ids::{Epoch, InstanceId, PoolName, RunnerId, RunnerName, Scope, SlotId};
 use crate::policy::PoolView;
 use crate::policy::due::is_being_retired;
-use crate::state::{Condemned, Instance, Slot, SlotState, Standing, StopReason};
+use crate::state::{Condemned, Instance, Ownership, Slot, SlotState, StopReason};
+use crate::wire::{MachineState, ObservedInstance, ObservedRunner};
 
 /// A machine that hangs in `stopping` for so long will not finish by itself.
 pub const STOPPING_GRACE: SignedDuration = SignedDuration::from_mins(10);
@@ -206,9 +206,9 @@ fn stopped_or(slot: &Slot, why: StopReason) -> Verdict {
 #[derive(Debug)]
 pub struct Census<'a> {
     /// EC2's list; None if it could not be read to the end.
-    pub machines: Option<&'a [Seen]>,
+    pub machines: Option<&'a [ObservedInstance]>,
     /// GitHub's lists, as far as they could be read to the end.
-    pub runners: &'a BTreeMap<Scope, Vec<SeenRunner>>,
+    pub runners: &'a BTreeMap<Scope, Vec<ObservedRunner>>,
     /// The pools, as far as they could be read.
     pub pools: &'a [(Pool, PoolView)],
     /// The `INSTANCE#` items of the machines that belong to no open slot, see [`strangers`].
@@ -229,16 +229,16 @@ pub enum Reap {
     /// A machine that is nobody's: claim it, deregister these, terminate it.
     Condemn {
         /// The machine.
-        machine: Seen,
+        machine: ObservedInstance,
         /// Why.
         why: Condemned,
         /// The runners that may run on it.
         runners: Vec<(Scope, RunnerId)>,
     },
     /// A machine that is nobody's and has a job: write it down.
-    Adopt(Seen),
+    Adopt(ObservedInstance),
     /// A registration that nobody uses.
-    Deregister(Scope, SeenRunner),
+    Deregister(Scope, ObservedRunner),
 }
 
 impl Reap {
@@ -298,7 +298,7 @@ pub struct Plan {
 }
 
 /// The machines that belong to no open slot: their items are worth reading.
-pub fn strangers(machines: &[Seen], pools: &[(Pool, PoolView)]) -> Vec<InstanceId> {
+pub fn unowned_instances(machines: &[ObservedInstance], pools: &[(Pool, PoolView)]) -> Vec<InstanceId> {
     let slotted: BTreeSet<&InstanceId> = pools
         .iter()
         .flat_map(|(_, view)| view.slots.values())
@@ -329,7 +329,7 @@ pub fn plan(census: &Census<'_>) -> Plan {
     };
 
     if let Some(machines) = census.machines {
-        let by_id: BTreeMap<&InstanceId, &Seen> = machines.iter().map(|seen| (&seen.id, seen)).collect();
+        let by_id: BTreeMap<&InstanceId, &ObservedInstance> = machines.iter().map(|seen| (&seen.id, seen)).collect();
         for (pool, view) in census.pools {
             let list = believed.get(&pool.owner);
             for slot in view.slots.values() {
@@ -365,9 +365,9 @@ pub fn plan(census: &Census<'_>) -> Plan {
                 }
             }
         }
-        let strangers: BTreeSet<InstanceId> = strangers(machines, census.pools).into_iter().collect();
+        let strangers: BTreeSet<InstanceId> = unowned_instances(machines, census.pools).into_iter().collect();
         for seen in machines.iter().filter(|seen| strangers.contains(&seen.id)) {
-            judge_stranger(census, &believed, seen, &mut plan, &since);
+            judge_unowned(census, &believed, seen, &mut plan, &since);
         }
     }
     for (scope, list) in &believed {
@@ -383,16 +383,16 @@ pub fn plan(census: &Census<'_>) -> Plan {
 
 /// A list of GitHub's, read once: there may be ten thousand runners in it, and as many machines that ask.
 struct List<'a> {
-    by_id: BTreeMap<RunnerId, &'a SeenRunner>,
+    by_id: BTreeMap<RunnerId, &'a ObservedRunner>,
     /// Those with a name of ours, by the launch that is part of it.
-    ours: BTreeMap<Launch, Vec<(RunnerName, &'a SeenRunner)>>,
+    ours: BTreeMap<Launch, Vec<(RunnerName, &'a ObservedRunner)>>,
 }
 
 /// What a launch's machines and its runners' names have in common.
 type Launch = (PoolName, Epoch, u64);
 
 impl<'a> List<'a> {
-    fn new(all: &'a [SeenRunner]) -> Self {
+    fn new(all: &'a [ObservedRunner]) -> Self {
         let mut ours: BTreeMap<Launch, Vec<_>> = BTreeMap::new();
         for runner in all {
             if let Ok(name) = runner.name.parse::<RunnerName>() {
@@ -470,17 +470,17 @@ fn observe(plan: &mut Plan, pool: &Pool, slot: &Slot, runner: RunnerState, list:
 
 /// A machine that no open slot has. Which runner it runs is not known; its batch tells which ones it may run, and all of
 /// them count: one with a job saves the whole batch.
-fn judge_stranger(
+fn judge_unowned(
     census: &Census<'_>,
     believed: &BTreeMap<&Scope, List<'_>>,
-    seen: &Seen,
+    seen: &ObservedInstance,
     plan: &mut Plan,
     since: &impl Fn(&mut Plan, String) -> SignedDuration,
 ) {
     // Without our tags, or of a pool that could not be read or is not configured: not known to be ours to end.
     let Some(batch) = &seen.batch else { return };
     let Some((pool, view)) = census.pools.iter().find(|(pool, _)| pool.name == batch.pool) else { return };
-    let mine: Option<Vec<&SeenRunner>> = believed.get(&pool.owner).map(|list| {
+    let mine: Option<Vec<&ObservedRunner>> = believed.get(&pool.owner).map(|list| {
         let launched = list.ours.get(&(batch.pool.clone(), batch.epoch.clone(), batch.version));
         let unused = launched.into_iter().flatten().filter(|(name, _)| !is_current(view, name));
         unused.map(|(_, runner)| *runner).collect()
@@ -492,10 +492,10 @@ fn judge_stranger(
         Some(mine) if mine.is_empty() => RunnerState::Unregistered(SignedDuration::ZERO),
         Some(_) => RunnerState::Offline(SignedDuration::ZERO),
     };
-    let known = match census.known.get(&seen.id).map(|instance| &instance.standing) {
-        Some(Standing::Bound | Standing::Closed { .. }) => Known::Closed,
-        Some(Standing::Condemned { .. }) => Known::Condemned,
-        Some(Standing::Adopted) => Known::Adopted,
+    let known = match census.known.get(&seen.id).map(|instance| &instance.ownership) {
+        Some(Ownership::Bound | Ownership::Closed { .. }) => Known::Closed,
+        Some(Ownership::Condemned { .. }) => Known::Condemned,
+        Some(Ownership::Adopted) => Known::Adopted,
         None if view.batches.contains_key(&batch.version) && view.meta.epoch == batch.epoch => Known::BatchOpen,
         None => Known::Nothing,
     };
@@ -533,7 +533,7 @@ fn is_current(view: &PoolView, name: &RunnerName) -> bool {
 }
 
 /// Registrations of our names, not connected, that no open slot uses, and their pools.
-fn stale<'a>(census: &Census<'a>, scope: &Scope, list: &List<'a>) -> Vec<(&'a Pool, &'a SeenRunner)> {
+fn stale<'a>(census: &Census<'a>, scope: &Scope, list: &List<'a>) -> Vec<(&'a Pool, &'a ObservedRunner)> {
     let mut stale = Vec::new();
     for ((pool, ..), runners) in &list.ours {
         // A pool that is configured but could not be read may use it.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Market, MicroUsd, Tuple};
 use crate::ids::{InstanceId, InstanceType, JobId, PoolName, Repository, RunnerId, SlotId};
 use crate::state::slot::Slot;
-use crate::wire::Seen;
+use crate::wire::ObservedInstance;
 
 /// The instance-to-runner mapping: the item `INSTANCE#<instance>`, `STATE`. It outlives its slot, and its mere existence
 /// forbids binding the instance once more.
@@ -21,7 +21,7 @@ pub struct Instance {
     pub pool: Option<PoolName>,
     /// What it is to us.
     #[serde(flatten)]
-    pub standing: Standing,
+    pub ownership: Ownership,
     /// The slot it is or was bound to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<SlotId>,
@@ -61,7 +61,7 @@ pub struct Instance {
 /// What an instance is to us.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
-pub enum Standing {
+pub enum Ownership {
     /// Belongs to its slot.
     Bound,
     /// Belongs to no slot and never will: it is being removed.
@@ -109,7 +109,7 @@ impl Instance {
         Self {
             id,
             pool: Some(slot.pool.clone()),
-            standing: Standing::Bound,
+            ownership: Ownership::Bound,
             slot: Some(slot.id),
             runner_id: None,
             runner_name: None,
@@ -126,11 +126,11 @@ impl Instance {
     }
 
     /// The mapping of an instance that no slot has.
-    pub fn stranger(seen: &Seen, known: Option<&Instance>, standing: Standing, now: Timestamp) -> Self {
+    pub fn unowned(seen: &ObservedInstance, known: Option<&Instance>, ownership: Ownership, now: Timestamp) -> Self {
         let fresh = Self {
             id: seen.id.clone(),
             pool: seen.batch.as_ref().map(|batch| batch.pool.clone()).or_else(|| seen.pool.clone()),
-            standing: standing.clone(),
+            ownership: ownership.clone(),
             slot: None,
             runner_id: None,
             runner_name: None,
@@ -145,13 +145,13 @@ impl Instance {
             revision: 0,
         };
         let expires_at = Some((now + KEEP_CLOSED).as_second());
-        Self { standing, expires_at, ..known.cloned().unwrap_or(fresh) }
+        Self { ownership, expires_at, ..known.cloned().unwrap_or(fresh) }
     }
 
     /// The mapping after the instance ended.
     #[must_use]
     pub fn closed(mut self, why: impl fmt::Display, now: Timestamp) -> Self {
-        self.standing = Standing::Closed { closed_at: now, why: why.to_string() };
+        self.ownership = Ownership::Closed { closed_at: now, why: why.to_string() };
         self.expires_at = Some((now + KEEP_CLOSED).as_second());
         self
     }

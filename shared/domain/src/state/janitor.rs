@@ -28,7 +28,7 @@ pub struct Janitor {
     pub undelivered: BTreeMap<DeliveryId, Undelivered>,
     /// The repositories that had jobs of ours lately.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub repositories: BTreeMap<Repository, SeenRepository>,
+    pub repositories: BTreeMap<Repository, SearchedRepository>,
     /// GitHub wants the app itself, not one of its installations, to be quiet until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_backoff_until: Option<Timestamp>,
@@ -52,7 +52,7 @@ pub struct Undelivered {
 
 /// A repository in which to look for jobs that no webhook told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SeenRepository {
+pub struct SearchedRepository {
     /// When it had a job of ours last.
     pub seen_at: Timestamp,
     /// When it was searched last.

@@ -19,9 +19,9 @@ mod waiting;
 pub use batch::{Batch, REFUSALS_KEPT, Refusal, STUCK_AFTER};
 pub use boot::{BootItem, boot_key};
 pub use check_run::{CheckRun, Stage};
-pub use instance::{Condemned, Instance, KEEP_CLOSED, Standing};
+pub use instance::{Condemned, Instance, KEEP_CLOSED, Ownership};
 pub use item::Item;
-pub use janitor::{Janitor, SeenRepository, Undelivered};
+pub use janitor::{Janitor, SearchedRepository, Undelivered};
 pub use job::{Job, KEEP_DONE, Rank, TRUST_QUEUED_FOR};
 pub use key::Key;
 pub use limit::Limit;
@@ -30,7 +30,7 @@ pub use nudge::Nudge;
 pub use pools::{Config, FORMAT};
 pub use rerun::Rerun;
 pub use slot::{
-    ASK_AFTER, Ended, HEARD_WITHIN, LOSE_SIGHT_AFTER, Machine, Runner, Slot, SlotState, Stop, StopReason,
-    TRUST_BUSY_FOR,
+    ASK_AFTER, Ended, GIVE_UP_ASKING_AFTER, Machine, Runner, Slot, SlotState, Stop, StopReason, TRUST_BUSY_FOR,
+    WEBHOOK_GRACE,
 };
 pub use waiting::{Unserved, WaitingJob};

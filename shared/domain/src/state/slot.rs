@@ -188,7 +188,7 @@ pub enum Ended {
 
 impl Ended {
     /// Whether something went wrong with its machine or on it: somebody may want to know what it wrote.
-    pub fn is_untoward(self) -> bool {
+    pub fn is_abnormal(self) -> bool {
         match self {
             Ended::JobDone | Ended::NeverLaunched => false,
             Ended::InstanceLost => true,
@@ -238,7 +238,7 @@ pub struct Slot {
     /// The registration attempt that was begun last; part of the runner's name, durable before the call; 0 for none.
     pub registration: u32,
     /// GitHub said 422 or `busy: true` then. Blocks termination for [`TRUST_BUSY_FOR`], and supply once it has been so for
-    /// [`HEARD_WITHIN`].
+    /// [`WEBHOOK_GRACE`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub busy_seen_at: Option<Timestamp>,
     /// When GitHub first said so, of those times that followed each other.
@@ -272,12 +272,12 @@ pub const TRUST_BUSY_FOR: SignedDuration = SignedDuration::from_mins(5);
 pub const ASK_AFTER: SignedDuration = SignedDuration::from_secs(60);
 
 /// GitHub fails the job of a runner that vanished after some ten minutes: what is not known long after will not be.
-pub const LOSE_SIGHT_AFTER: SignedDuration = SignedDuration::from_mins(30);
+pub const GIVE_UP_ASKING_AFTER: SignedDuration = SignedDuration::from_mins(30);
 
 /// A runner that is busy most likely has one of the jobs that wait, and `in_progress` is on its way: nine of ten webhooks
 /// arrive within three seconds. Only one that stays busy without a word for this long is taken for lost to a job that is
 /// not ours, and replaced.
-pub const HEARD_WITHIN: SignedDuration = SignedDuration::from_secs(30);
+pub const WEBHOOK_GRACE: SignedDuration = SignedDuration::from_secs(30);
 
 impl Slot {
     /// Its machine, if it has one.
@@ -330,7 +330,7 @@ impl Slot {
 
     /// Whether it has been busy for so long that a job we were told of would have been told by now.
     fn is_lost_to_another(&self, now: Timestamp) -> bool {
-        self.is_seen_busy(now) && self.busy_since.is_none_or(|since| now.duration_since(since) >= HEARD_WITHIN)
+        self.is_seen_busy(now) && self.busy_since.is_none_or(|since| now.duration_since(since) >= WEBHOOK_GRACE)
     }
 
     /// Whether a queued job can count on it, or has it already without our knowing.
@@ -349,7 +349,7 @@ impl Slot {
     /// When a machine that went away without a word about a job is taken for one that had none; None for any other.
     pub fn fate_known_at(&self) -> Option<Timestamp> {
         let may_have_run = self.stop.is_none() && matches!(self.rank(), 2 | 3);
-        self.gone_at.filter(|_| may_have_run).map(|at| at + HEARD_WITHIN)
+        self.gone_at.filter(|_| may_have_run).map(|at| at + WEBHOOK_GRACE)
     }
 
     /// The slot after GitHub said that its runner is busy.

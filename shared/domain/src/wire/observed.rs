@@ -28,7 +28,7 @@ impl MachineState {
 
 /// An instance of the stack, as DescribeInstances shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
+pub struct ObservedInstance {
     /// Its id.
     pub id: InstanceId,
     /// Its state.
@@ -45,7 +45,7 @@ pub struct Seen {
 
 /// A runner in GitHub's list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SeenRunner {
+pub struct ObservedRunner {
     /// GitHub's id.
     pub id: RunnerId,
     /// Its name, whole.

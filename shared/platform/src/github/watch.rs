@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use domain::ids::{DeliveryId, JobId, Owner, Repository, RunId, Scope};
 use domain::wire::JobNotice;
-use engine::ports::{Clock, FoundJob, GitHubError, Rerun, SeenDelivery, Telling};
+use engine::ports::{CheckRunUpdate, Clock, DeliveryAttempt, FoundJob, GitHubError, Rerun};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use reqwest::header::HeaderMap;
@@ -44,14 +44,14 @@ impl GitHubApp {
     ///
     /// # Errors
     /// When GitHub does not say.
-    pub async fn deliveries(&self, since: Timestamp) -> Result<Vec<SeenDelivery>, GitHubError> {
+    pub async fn deliveries(&self, since: Timestamp) -> Result<Vec<DeliveryAttempt>, GitHubError> {
         let seen = self.attempts(since, DELIVERY_PAGES).await?;
         if seen.len() >= DELIVERY_PAGES * PER_PAGE {
             tracing::warn!("more than {} deliveries since {since}: older ones are not looked at", seen.len());
         }
         Ok(seen
             .into_iter()
-            .map(|attempt| SeenDelivery {
+            .map(|attempt| DeliveryAttempt {
                 id: attempt.id,
                 guid: DeliveryId::from(attempt.guid.as_str()),
                 delivered_at: attempt.delivered_at,
@@ -179,7 +179,7 @@ impl GitHubApp {
     ///
     /// # Errors
     /// When GitHub does not confirm it. A lost answer to the first call makes a second check run of the same external id.
-    pub async fn tell(&self, telling: &Telling) -> Result<u64, GitHubError> {
+    pub async fn tell(&self, update: &CheckRunUpdate) -> Result<u64, GitHubError> {
         #[derive(Serialize)]
         struct Wanted<'a> {
             name: &'a str,
@@ -200,7 +200,8 @@ impl GitHubApp {
         struct Made {
             id: u64,
         }
-        let Telling { repository, head_sha, external_id, check_run, conclusion, title, summary, details_url } = telling;
+        let CheckRunUpdate { repository, head_sha, external_id, check_run, conclusion, title, summary, details_url } =
+            update;
         let wanted = Wanted {
             name: CHECK_RUN,
             head_sha,

@@ -351,7 +351,8 @@ async fn a_launch_is_found_by_its_tags_and_repeated_by_its_token() {
         Target::Other(..) => assert_ne!(again, launched),
     }
     let other = ec2.launch(&region.launch(2, 1)).await.unwrap();
-    let ids = |seen: &[domain::wire::Seen]| seen.iter().map(|seen| seen.id.clone()).collect::<BTreeSet<_>>();
+    let ids =
+        |seen: &[domain::wire::ObservedInstance]| seen.iter().map(|seen| seen.id.clone()).collect::<BTreeSet<_>>();
     let by_batch = ec2.by_batch(&launch.tag).await.unwrap();
     assert!(launched.iter().all(|one| ids(&by_batch).contains(&one.id)));
     assert!(!ids(&by_batch).contains(&other[0].id));

@@ -14,8 +14,8 @@ use domain::wire::Message;
 use drover::output::{printable, table};
 use reqwest::{Client, RequestBuilder};
 use sandbox::deliveries::{TEMPLATES, signature};
-use sandbox::hurry::machine;
 use sandbox::sandbox::{Driven, Options, QUEUE, Sandbox};
+use sandbox::short_timings::machine;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
@@ -218,7 +218,7 @@ async fn post_all() -> anyhow::Result<()> {
             Post { bad: None, number: good - 1, request: request.header("x-hub-signature-256", signature) }
         } else {
             bad += 1;
-            let (kind, request) = mischief(&http, &orders, bad - 1);
+            let (kind, request) = webhook_faults(&http, &orders, bad - 1);
             Post { bad: Some(kind), number: bad - 1, request }
         };
         posted.spawn(post.send(due));
@@ -279,7 +279,7 @@ fn delivery(http: &Client, url: &str, guid: &str, event: &str, body: impl Into<r
 }
 
 /// One of the many ways to be wrong, in turn.
-fn mischief(http: &Client, orders: &Orders, number: u32) -> (Kind, RequestBuilder) {
+fn webhook_faults(http: &Client, orders: &Orders, number: u32) -> (Kind, RequestBuilder) {
     let (_, body) = TEMPLATES[number as usize % TEMPLATES.len()];
     let guid = format!("bad-{number}");
     let made = |event: &str, body: String| delivery(http, &orders.url, &guid, event, body);

@@ -18,9 +18,9 @@ use tokio::time::Instant;
 use world::ec2::EndCause;
 use world::github::{JobId, JobState, QueueJob, Webhooks};
 
-use crate::deliveries::Mischief;
-use crate::hurry::HURRY;
+use crate::deliveries::WebhookFaults;
 use crate::sandbox::{FOREIGN_REPOSITORY, Options, Sandbox};
+use crate::short_timings::SHORT_TIMINGS;
 use faults::{Saboteur, Spell, VICTIM_RUNS_FOR, latest};
 use pools::{Pools, Target};
 use progress::Progress;
@@ -147,7 +147,7 @@ async fn demo_once(arguments: Arguments) -> anyhow::Result<()> {
         groups: pools.groups(),
         launch_templates: pools.launch_templates(),
         subnets: pools.subnets(),
-        mischief: Mischief {
+        webhook_faults: WebhookFaults {
             duplicate_every: every(arguments.duplicate),
             reorder_every: every(arguments.reorder),
             lose_every: arguments.lose_webhooks.then_some(ONE_IN),
@@ -173,11 +173,11 @@ async fn demo_once(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 async fn run(sandbox: &Sandbox, pools: &Pools, arguments: &Arguments) -> anyhow::Result<()> {
-    sandbox.apply(&pools.hurried).await.context("applying the pool file")?;
+    sandbox.apply(&pools.with_short_timings).await.context("applying the pool file")?;
     println!("webhook {}  GitHub {}  AWS {}", sandbox.webhooks.url, sandbox.github_url, sandbox.aws_url);
     println!(
         "pools applied; time limits shortened for the demo: {}\n",
-        HURRY.map(|(name, time)| format!("{name} {time}")).join(", ")
+        SHORT_TIMINGS.map(|(name, time)| format!("{name} {time}")).join(", ")
     );
     if arguments.serve {
         return serve(sandbox, pools).await;
@@ -192,7 +192,7 @@ async fn run(sandbox: &Sandbox, pools: &Pools, arguments: &Arguments) -> anyhow:
     let progress = Progress::start(sandbox.world.clone(), arguments.jobs);
     let over = async {
         let pushed = push(sandbox, pools, arguments).await?;
-        settle(sandbox, &pushed).await?;
+        reconcile(sandbox, &pushed).await?;
         Ok::<_, anyhow::Error>(pushed)
     };
     let pushed = over.await;
@@ -332,7 +332,7 @@ fn is_over(job: &world::github::Job) -> bool {
 }
 
 /// Waits until everything is over, then for the table to see it, too.
-async fn settle(sandbox: &Sandbox, pushed: &Pushed) -> anyhow::Result<()> {
+async fn reconcile(sandbox: &Sandbox, pushed: &Pushed) -> anyhow::Result<()> {
     let patience = Duration::from_secs(90 + 2 * pushed.ours.len() as u64);
     let served = |state: &crate::state::State| {
         pushed.ours.iter().all(|id| latest(state, *id).is_some_and(is_over)).then_some(())
@@ -354,7 +354,7 @@ async fn settle(sandbox: &Sandbox, pushed: &Pushed) -> anyhow::Result<()> {
     };
     sandbox.world.until("all rivals to be over", patience, rivals).await?;
     sandbox.webhooks.release().await;
-    sandbox.settle(&[], patience).await?;
+    sandbox.reconcile(&[], patience).await?;
     let deadline = Instant::now() + patience;
     while Instant::now() < deadline {
         // One that is killed at a call, or that finds another under way, has seen nothing.

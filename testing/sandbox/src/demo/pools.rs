@@ -7,13 +7,13 @@ use anyhow::{Context, bail};
 use domain::ids::{Owner, Repository, Scope};
 use drover::pool_file::{PoolFile, Written};
 
-use crate::hurry::{hurried, with_fields};
 use crate::sandbox::Fenced;
+use crate::short_timings::{with_fields, with_short_timings};
 
 /// A pool file that was read.
 pub(crate) struct Pools {
     /// Its text, with short time limits.
-    pub(crate) hurried: String,
+    pub(crate) with_short_timings: String,
     pools: Vec<Written>,
 }
 
@@ -40,7 +40,7 @@ impl Pools {
         if let Some(pool) = fixed {
             bail!("pool {}: the demo can only make launch templates by name, not {}", pool.name, pool.launch_template);
         }
-        Ok(Self { hurried: with_fields(&hurried(&text)?, fields)?, pools: file.pools })
+        Ok(Self { with_short_timings: with_fields(&with_short_timings(&text)?, fields)?, pools: file.pools })
     }
 
     fn served_by(pool: &Written) -> String {

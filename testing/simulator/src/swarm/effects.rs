@@ -13,12 +13,12 @@ pub const EFFECTS: &[&str] = &[
     "commit Resumed",
     "commit Bound",
     "commit HandedOver",
-    "commit Seen",
+    "commit Observed",
     "commit Stopped",
     "commit Unregistered",
     "commit Closed",
     "commit CircuitOpened",
-    "commit Told",
+    "commit Notified",
     "commit Rerun",
     "commit Swept",
     "commit Condemned",
@@ -89,11 +89,10 @@ fn weights(effect: usize) -> (f64, f64) {
     match EFFECTS[effect] {
         "get" | "query" | "commit quietly" => (0.5, 0.5),
         "commit Recorded" | "commit HandedOver" | "generate-jitconfig" | "GET job" => (1.0, 1.0),
-        "list runners" | "commit Bound" | "commit Decided" | "commit Seen" | "RunInstances" | "DescribeInstances" => {
-            (2.0, 2.0)
-        }
+        "list runners" | "commit Bound" | "commit Decided" | "commit Observed" | "RunInstances"
+        | "DescribeInstances" => (2.0, 2.0),
         "GET deliveries" | "DELETE runner" | "nudge" => (5.0, 10.0),
-        "GET jobs of run" | "check run" | "commit Told" | "commit Stopped" | "commit Unregistered" => (16.0, 32.0),
+        "GET jobs of run" | "check run" | "commit Notified" | "commit Stopped" | "commit Unregistered" => (16.0, 32.0),
         "commit Swept" | "redeliver" | "rerun" => (30.0, 60.0),
         "commit Resumed" => (40.0, 80.0),
         "commit Rerun" => (50.0, 300.0),

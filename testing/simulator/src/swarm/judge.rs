@@ -145,7 +145,7 @@ impl Swarm<'_> {
     /// S2: nobody launches what another has begun and may still be doing.
     pub(super) fn judge_alone(&mut self, number: u64, call: &str) {
         let other = self.invocations.iter().find(|(other, invocation)| {
-            **other != number && invocation.standing.values().any(|at| at.side == Side::After && at.call == call)
+            **other != number && invocation.ownership.values().any(|at| at.side == Side::After && at.call == call)
         });
         if let Some((other, _)) = other {
             let other = *other;

@@ -156,7 +156,7 @@ enum Due {
     /// A storm begins or ends.
     Weather,
     /// Something bad may happen to whatever there is.
-    Mischief,
+    WebhookFaults,
     /// All faults stop.
     Calm,
     /// Everything must be in order, and new jobs come.
@@ -178,12 +178,12 @@ struct Invocation<'u> {
     /// Receipts of the messages it has, by their place.
     receipts: Vec<String>,
     messages: Vec<Message>,
-    standing: BTreeMap<u64, Standing>,
+    ownership: BTreeMap<u64, Ownership>,
     janitor: bool,
 }
 
 /// A part of an invocation that stands at a call.
-struct Standing {
+struct Ownership {
     side: Side,
     call: String,
     effect: usize,
@@ -297,7 +297,7 @@ impl<'u> Swarm<'u> {
         self.plan(calm, Due::Calm);
         self.plan(calm + CONVERGES_WITHIN, Due::InOrder);
         self.plan(self.began + SignedDuration::from_secs(37), Due::Janitor);
-        self.plan(self.began + SignedDuration::from_secs(11), Due::Mischief);
+        self.plan(self.began + SignedDuration::from_secs(11), Due::WebhookFaults);
     }
 
     fn plan(&mut self, at: Timestamp, due: Due) {
@@ -411,7 +411,7 @@ impl<'u> Swarm<'u> {
                 });
             }
             Due::Weather => self.weather(),
-            Due::Mischief => self.mischief(),
+            Due::WebhookFaults => self.webhook_faults(),
             Due::Calm => self.calm(),
             Due::InOrder => self.in_order(),
             Due::Started => self.started(),
@@ -476,8 +476,8 @@ impl<'u> Swarm<'u> {
     }
 
     /// What happens by somebody's hand, or by no hand at all.
-    fn mischief(&mut self) {
-        self.plan_in(SignedDuration::from_secs(20), Due::Mischief);
+    fn webhook_faults(&mut self) {
+        self.plan_in(SignedDuration::from_secs(20), Due::WebhookFaults);
         if self.dice.strikes(Fault::Cancelled) {
             let jobs: Vec<_> = self.universe.github(|github, _| {
                 github.jobs().filter(|job| job.state.conclusion().is_none()).map(|job| job.id).collect()
@@ -733,7 +733,7 @@ impl<'u> Swarm<'u> {
 
     fn start(&mut self, future: Pin<Box<dyn Future<Output = Done> + 'u>>, receipts: Vec<String>, janitor: bool) -> u64 {
         self.invoked += 1;
-        let invocation = Invocation { future, receipts, messages: Vec::new(), standing: BTreeMap::new(), janitor };
+        let invocation = Invocation { future, receipts, messages: Vec::new(), ownership: BTreeMap::new(), janitor };
         self.invocations.insert(self.invoked, invocation);
         self.plan_in(crate::universe::INVOCATION, Due::TimeIsUp(self.invoked));
         self.invoked
@@ -742,10 +742,10 @@ impl<'u> Swarm<'u> {
     /// An invocation stands at a call: it ends there, or goes on.
     fn point(&mut self, number: u64, ticket: u64) {
         let Some(invocation) = self.invocations.get_mut(&number) else { return };
-        let Some(standing) = invocation.standing.remove(&ticket) else { return };
+        let Some(ownership) = invocation.ownership.remove(&ticket) else { return };
         let janitor = invocation.janitor;
         self.mix(number << 32 | ticket);
-        let Standing { side, call, effect, waker, launch } = standing;
+        let Ownership { side, call, effect, waker, launch } = ownership;
         if self.crashes(effect, side) {
             self.reach[effect][side as usize] += 1;
             if let Some(launch) = launch
@@ -794,9 +794,9 @@ impl<'u> Swarm<'u> {
             let effect = effect_of(&arrival.call);
             let launch = self.universe.state().sending.take().map(Box::new);
             let takes = self.latency(effect);
-            let standing = Standing { side: arrival.side, call: arrival.call, effect, waker: arrival.waker, launch };
+            let ownership = Ownership { side: arrival.side, call: arrival.call, effect, waker: arrival.waker, launch };
             if let Some(invocation) = self.invocations.get_mut(&number) {
-                invocation.standing.insert(arrival.ticket, standing);
+                invocation.ownership.insert(arrival.ticket, ownership);
             }
             self.plan_in(takes, Due::Point { invocation: number, ticket: arrival.ticket });
         }

@@ -5,7 +5,7 @@
 
 use domain::ids::{InstanceId, PoolName};
 use domain::log::{Cause, Stream, Transaction, What};
-use domain::state::{Instance, Item, Key, Slot, SlotState, Standing, StopReason};
+use domain::state::{Instance, Item, Key, Ownership, Slot, SlotState, StopReason};
 use engine::ports::{Queue as _, Store};
 use jiff::{SignedDuration, Timestamp};
 use platform::ec2::Ec2;
@@ -104,7 +104,7 @@ impl<S: Store> Hands<'_, S> {
             None => return Ok(no(id, format!("Drover knows no machine {id} -> drover ps lists them"))),
             Some(instance) => match self.slot(id).await? {
                 Some((_, slot)) => (instance, slot),
-                None => return Ok(no(id, standing(&instance))),
+                None => return Ok(no(id, ownership(&instance))),
             },
         };
         if let Some(stop) = slot.stop.as_ref().filter(|stop| how == Retirement::Spare || stop.forced) {
@@ -185,7 +185,7 @@ impl<S: Store> Hands<'_, S> {
 
     /// The open slot that has the machine.
     async fn slot(&self, id: &InstanceId) -> Result<Option<(PoolName, Slot)>, Failure> {
-        let Some(Instance { standing: Standing::Bound, pool: Some(pool), slot: Some(slot), .. }) =
+        let Some(Instance { ownership: Ownership::Bound, pool: Some(pool), slot: Some(slot), .. }) =
             self.instance(id).await?
         else {
             return Ok(None);
@@ -198,12 +198,12 @@ impl<S: Store> Hands<'_, S> {
 }
 
 /// Why a machine without a slot is nothing to retire.
-pub(crate) fn standing(instance: &Instance) -> String {
+pub(crate) fn ownership(instance: &Instance) -> String {
     let id = &instance.id;
-    match &instance.standing {
-        Standing::Bound => format!("{id} is gone, and what is left of it is being tidied up"),
-        Standing::Condemned { why } => format!("{id} is being removed already: {}", why.as_str()),
-        Standing::Adopted => format!("{id} belongs to nobody and has a job: it is removed once that is over"),
-        Standing::Closed { closed_at, why } => format!("{id} is gone since {closed_at:.0}: {why}"),
+    match &instance.ownership {
+        Ownership::Bound => format!("{id} is gone, and what is left of it is being tidied up"),
+        Ownership::Condemned { why } => format!("{id} is being removed already: {}", why.as_str()),
+        Ownership::Adopted => format!("{id} belongs to nobody and has a job: it is removed once that is over"),
+        Ownership::Closed { closed_at, why } => format!("{id} is gone since {closed_at:.0}: {why}"),
     }
 }

@@ -14,7 +14,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 use domain::config::{LaunchTemplate, Market, Tuple};
 use domain::ids::SubnetId;
-use engine::ports::Trouble;
+use engine::ports::ErrorKind;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
@@ -44,8 +44,8 @@ impl Unanswered {
     }
 
     /// What is in the way.
-    pub fn trouble(&self) -> Trouble {
-        self.code.as_deref().map_or(Trouble::Away, trouble_of)
+    pub fn trouble(&self) -> ErrorKind {
+        self.code.as_deref().map_or(ErrorKind::Away, trouble_of)
     }
 
     /// Whether it is asked too often.
@@ -109,7 +109,7 @@ pub struct Depth {
 
 /// The account, looked at.
 #[derive(Debug, Clone)]
-pub struct Survey {
+pub struct Inspect {
     ec2: aws_sdk_ec2::Client,
     sqs: aws_sdk_sqs::Client,
     secrets: aws_sdk_secretsmanager::Client,
@@ -117,7 +117,7 @@ pub struct Survey {
     region: Option<String>,
 }
 
-impl Survey {
+impl Inspect {
     /// Makes no call.
     pub fn new(aws: &SdkConfig) -> Self {
         Self {

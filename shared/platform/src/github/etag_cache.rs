@@ -102,7 +102,7 @@ impl Budgets {
     pub(crate) fn measure(&self) {
         for (owner, budget) in self.0.lock().expect("nobody panics while holding it").iter() {
             let percent = 100.0 * budget.remaining as f64 / budget.limit.max(1) as f64;
-            GITHUB_BUDGET.take(percent, &[owner.as_str()]);
+            GITHUB_BUDGET.record(percent, &[owner.as_str()]);
         }
     }
 

@@ -4,7 +4,7 @@ use anyhow::Context;
 use toml::{Table, Value};
 
 /// The short ones.
-pub const HURRY: [(&str, &str); 12] = [
+pub const SHORT_TIMINGS: [(&str, &str); 12] = [
     ("idle_grace", "2s"),
     ("unbound_grace", "2s"),
     ("orphan_grace", "5s"),
@@ -19,15 +19,15 @@ pub const HURRY: [(&str, &str); 12] = [
     ("relaunch_window", "20s"),
 ];
 
-/// A pool file with [`HURRY`] among its defaults; what it says itself stays.
+/// A pool file with [`SHORT_TIMINGS`] among its defaults; what it says itself stays.
 ///
 /// # Errors
 /// When it is not TOML.
-pub fn hurried(pools: &str) -> anyhow::Result<String> {
+pub fn with_short_timings(pools: &str) -> anyhow::Result<String> {
     let mut table: Table = pools.parse()?;
     let defaults = table.entry("defaults").or_insert_with(|| Value::Table(Table::new()));
     let defaults = defaults.as_table_mut().context("[defaults] is no table")?;
-    for (name, time) in HURRY {
+    for (name, time) in SHORT_TIMINGS {
         defaults.entry(name).or_insert_with(|| Value::String(time.to_owned()));
     }
     Ok(table.to_string())
@@ -53,7 +53,7 @@ pub fn one_pool(more: &str) -> String {
                 repositories = [\"octo-org/widgets\"]\nlaunch_template = \"drover-runner\"\n\
                 instance_types = [\"m7i.large\"]\n";
     let max = if more.contains("max =") { "" } else { "max = 10\n" };
-    hurried(&format!("{pool}{max}{more}")).expect("it is TOML")
+    with_short_timings(&format!("{pool}{max}{more}")).expect("it is TOML")
 }
 
 /// What this runs on, for whoever reads a figure.

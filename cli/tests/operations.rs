@@ -10,8 +10,8 @@ use domain::state::{Batch, Instance, Item, Key, Limit, STUCK_AFTER, SlotState};
 use engine::ports::{Clock, Store};
 use jiff::SignedDuration;
 use platform::clock::SystemClock;
-use sandbox::hurry::one_pool;
 use sandbox::sandbox::{Driven, Options, QUEUE, Sandbox};
+use sandbox::short_timings::one_pool;
 use sandbox::state::State;
 use serde_json::Value;
 use world::ec2::{Code, LaunchMatch, Refusal, When};
@@ -133,7 +133,7 @@ async fn what_machines_cost_is_added_up_by_what_they_worked_for() {
     sandbox.apply(&one_pool("")).await.unwrap();
     let job = || sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_secs(2));
     let jobs = [job(), job()];
-    sandbox.settle(&jobs, PATIENCE).await.unwrap();
+    sandbox.reconcile(&jobs, PATIENCE).await.unwrap();
     // A second for a dollar.
     std::fs::write(
         sandbox.folder().join("prices.json"),
@@ -231,7 +231,7 @@ async fn the_log_replays_to_what_the_table_says_and_a_difference_is_found() {
     sandbox.apply(&one_pool("")).await.unwrap();
     let jobs: Vec<_> =
         (0..3).map(|_| sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_millis(100))).collect();
-    sandbox.settle(&jobs, PATIENCE).await.unwrap();
+    sandbox.reconcile(&jobs, PATIENCE).await.unwrap();
     says(&sandbox, &["replay", "--verify"], 0, &["things are as the log's"]).await;
     says(&sandbox, &["replay"], 0, &[&format!("JOB#{}", jobs[0].0), "things of"]).await;
     says(&sandbox, &["explain", &jobs[0].0.to_string()], 0, &["It ran on i-", ": success.", "It waited"]).await;

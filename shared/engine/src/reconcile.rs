@@ -16,13 +16,13 @@ use futures::stream::{self, StreamExt};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::context::Context;
-use crate::effect::{Lease, Next, SettleError, read};
+use crate::effect::{Lease, Next, ReconcileError, read};
 use crate::ports::{CommitError, StoreError};
 use crate::{check, launch, register, rerun, retire, tell};
 
 /// Effects of one pool under way at a time. GitHub allows 100 concurrent requests an installation, and a launch fans out
-/// into [`register::AT_A_TIME`] of them.
-const EFFECTS_AT_A_TIME: usize = 4;
+/// into [`register::MAX_CONCURRENT_REGISTRATIONS`] of them.
+const MAX_CONCURRENT_EFFECTS: usize = 4;
 
 /// Rounds of deciding and performing in one invocation. Each ends with nothing to decide and everything free begun; what
 /// is decided in a further one follows from what EC2 and GitHub answered.
@@ -38,7 +38,7 @@ const NUDGE_WITHIN: SignedDuration = SignedDuration::from_secs(55);
 const NUDGE_LOST_AFTER: SignedDuration = SignedDuration::from_mins(2);
 
 /// Gives the pool what it needs, as far as time allows.
-pub async fn settle(context: &Context<'_>, config: &Config, pool: &Pool) -> Result<(), SettleError> {
+pub async fn reconcile(context: &Context<'_>, config: &Config, pool: &Pool) -> Result<(), ReconcileError> {
     let mut view = read(context, &pool.name).await?;
     let mut next = None;
     for round in 0..ROUNDS {
@@ -68,7 +68,7 @@ async fn decide_all(
     pool: &Pool,
     view: &mut PoolView,
     own: &mut BTreeSet<Effect>,
-) -> Result<Next, SettleError> {
+) -> Result<Next, ReconcileError> {
     let mut decided = 0;
     let mut fresh = true;
     while decided < DECISIONS {
@@ -130,14 +130,14 @@ async fn perform_all(
                 None
             })
         })
-        .buffer_unordered(EFFECTS_AT_A_TIME)
+        .buffer_unordered(MAX_CONCURRENT_EFFECTS)
         .filter_map(std::future::ready)
         .fold(None, |soonest: Next, at| std::future::ready(Some(soonest.map_or(at, |soonest| soonest.min(at)))))
         .await
 }
 
 /// What falls due before the janitor comes is asked for by a message, one a pool.
-async fn nudge(context: &Context<'_>, pool: &Pool, view: &PoolView, at: Timestamp) -> Result<(), SettleError> {
+async fn nudge(context: &Context<'_>, pool: &Pool, view: &PoolView, at: Timestamp) -> Result<(), ReconcileError> {
     let now = context.now();
     let due_at = at.max(now);
     let promised = view.nudge.as_ref().is_some_and(|nudge| now.duration_since(nudge.due_at) < NUDGE_LOST_AFTER);

@@ -73,10 +73,10 @@ impl<'a> Figures<'a> {
         }
         if let Some(made_at) = oldest {
             *self.images_at.lock().expect("nobody panics while holding it") = Some(now);
-            IMAGE_AGE.take(now.duration_since(made_at).max(SignedDuration::ZERO).as_secs_f64(), &[]);
+            IMAGE_AGE.record(now.duration_since(made_at).max(SignedDuration::ZERO).as_secs_f64(), &[]);
         }
         if let Some(released_at) = oldest_runner {
-            RUNNER_AGE.take(now.duration_since(released_at).max(SignedDuration::ZERO).as_secs_f64(), &[]);
+            RUNNER_AGE.record(now.duration_since(released_at).max(SignedDuration::ZERO).as_secs_f64(), &[]);
         }
     }
 
