@@ -1,118 +1,136 @@
-# The two commands of the README, and those that keep them honest. Plain cargo works, too.
+# Shortcuts for the commands that developers and operators run. Plain cargo works, too.
 
 CARGO ?= cargo
-# Where cargo puts what it builds: CARGO_TARGET_DIR if set, else target/.
+# Cargo's build directory: CARGO_TARGET_DIR if it is set, otherwise target/.
 TARGET = $(or $(CARGO_TARGET_DIR),target)
+
+.DEFAULT_GOAL := help
+.PHONY: help
+
+# `##` above a target is its line in this list; `##@` starts a section.
+## List the targets.
+help:
+	@awk '/^##@ / { printf "\n%s\n", substr($$0, 5); next } \
+		/^## / { text = substr($$0, 4); next } \
+		/^[a-z-]+:/ && text { printf "  %-16s %s\n", substr($$1, 1, length($$1) - 1), text } \
+		/^$$/ { text = "" }' $(MAKEFILE_LIST)
+
+##@ Build and test
 
 .PHONY: demo test check bench load
 
-## Builds the real executables and runs the whole system on this machine. ARGS="--jobs 50 --duplicate --help"
+## Build the executables and run the whole system on this machine. Options: ARGS="--jobs 50 --duplicate", ARGS=--help
 demo:
 	$(CARGO) build --workspace
 	$(TARGET)/debug/sandbox $(ARGS)
 
-## The whole test suite.
+## Run all tests.
 test:
 	$(CARGO) build --workspace
 	$(CARGO) test --workspace
 
-## What CI denies: formatting, warnings of rustc, clippy and rustdoc.
+## Check formatting, and fail on warnings of rustc, clippy and rustdoc.
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps
 
-## The figures of the README, measured on this machine; a release build, so minutes.
+## Measure latency and resource usage on this machine. Makes a release build, which takes minutes.
 bench:
 	$(CARGO) build --workspace --release
 	$(TARGET)/release/bench $(ARGS)
 
-## The most deliveries a second that ingest keeps up with here; with ARGS="--rate 200 --seconds 60 --bad 10000", whether it
-## keeps up with these.
+## Find the highest rate of webhook deliveries that ingest keeps up with on this machine.
+# With ARGS="--rate 200 --seconds 60 --bad 10000", check that ingest keeps up with that rate instead.
 load:
 	$(CARGO) build --workspace --release
 	$(TARGET)/release/load $(ARGS)
 
+##@ Search for faults
+
 .PHONY: simulate mutants mutate exhaustive fuzz
 
-## Many seeds of a faulty world in virtual time: ARGS="--seeds 10000", "--seed 7 --trace", "--html proof.html", "--help".
+## Simulate many random runs with injected faults in virtual time. Options: ARGS="--seeds 10000"
+# Other options: ARGS="--seed 7 --trace", ARGS="--html proof.html", ARGS=--help.
 simulate:
 	$(CARGO) run --release --package simulator -- $(ARGS)
 
-## Every deliberate mistake must be found, and none may show where nothing goes wrong.
+## Check that the simulator detects every deliberate mistake.
+# Each mistake must also stay harmless in runs without injected faults.
 mutants:
 	$(CARGO) run --release --package simulator --features mutants -- --mutants --seeds 300 --jobs 100 $(ARGS)
 
-## Changes each expression of shared/domain in turn and tells which change no test minds: hours; ARGS="--shard 0/14" takes a
-## sample.
+## Mutate each expression of shared/domain and list the mutations that no test detects. Takes hours; for a sample: ARGS="--shard 0/14"
 mutate:
 	command -v cargo-mutants || $(CARGO) install --locked --version 27.1.0 cargo-mutants
 	$(CARGO) mutants --package domain --test-package domain,engine,simulator --exclude shared/domain/src/mutant.rs \
 		--sharding round-robin --timeout 240 --output $(TARGET) $(ARGS)
 
-## Everything that is read from outside or was written by an older Drover, each for a minute with inputs nobody thought of.
+## Fuzz each parser for one minute.
+# These are the parsers of external input and of data that an older version of Drover wrote.
 fuzz:
 	$(CARGO) build --workspace
 	DROVER_FUZZ_SECONDS=60 $(CARGO) test --workspace --test fuzz
 
-## Every order of the calls of three scalers in a small world; then the same world without what keeps it safe.
+## Explore every order of the calls of three scalers in a small world.
+# The tests then remove each safeguard and check that an invariant breaks.
 exhaustive:
 	$(CARGO) run --release --package simulator -- --exhaustive
 	$(CARGO) test --release --package simulator --features mutants --test exhaustive
 
-# Into an AWS account; docs/install.md explains. STACK, ARCH, AUTO, STATE_BUCKET and PARAMETERS come from the environment or
-# the command line.
+##@ Deploy to an AWS account (docs/install.md)
 
+# STACK, ARCH, AUTO, STATE_BUCKET and PARAMETERS come from the environment or the command line.
 .PHONY: setup plan infrastructure build-image deploy clean-deploy environment smoke destroy package prices runner-version check-infra
 
-## What cargo does not install: the tools of check-infra and deploy.
+## Install the tools that check-infra and deploy need and cargo does not install.
 setup:
 	infra/setup
 
-## What `make infrastructure` would do.
+## Show what `make infrastructure` would change.
 plan:
 	infra/infrastructure plan
 
-## Network, roles, launch templates, secrets.
+## Create or update network, roles, launch templates and secrets.
 infrastructure:
 	infra/infrastructure apply
 
-## The runners' image.
+## Build the runner image.
 build-image:
 	infra/build-image
 
-## Functions, queue, tables, schedule, alarms.
+## Deploy functions, queue, tables, schedule and alarms.
 deploy:
 	infra/deploy
 
-## The same, built anew.
+## Deploy after a clean build.
 clean-deploy:
 	infra/deploy clean
 
-## What `drover` needs to know: eval "$(make --silent environment)"
+## Print the environment variables that `drover` needs. Use: eval "$(make --silent environment)"
 environment:
 	@infra/environment
 
-## Does it work?
+## Check that the deployed stack works.
 smoke:
 	infra/smoke
 
-## All of it away, but the table.
+## Delete everything except the main table.
 destroy:
 	infra/infrastructure destroy
 
-## The functions' zips, and their sizes.
+## Build the functions' zip files and print their sizes.
 package:
 	infra/package
 
-## What families of machines cost in a region, for drover cost --prices: ARGS="eu-central-1 m7a c7g".
+## Print on-demand prices of instance families for `drover cost --prices`. Use: ARGS="eu-central-1 m7a c7g"
 prices:
 	@infra/prices $(ARGS)
 
-## How old the image's runner is.
+## Print the age of the GitHub runner that the image pins.
 runner-version:
 	infra/runner-version
 
-## Everything above, checked without an account.
+## Check template, Terraform, Packer, workflows and scripts without an AWS account.
 check-infra:
 	infra/check
