@@ -1,5 +1,5 @@
-# Apart from the rest, because Debian's packer (1.6) checks the rest, but does not know this block. Building needs 1.10 or
-# later: earlier ones sign SSH's handshake in a way that Ubuntu 24.04 refuses.
+# This block has a file of its own because Debian's Packer 1.6, which can validate the other files, does not support it.
+# A build needs Packer 1.10 or later: Ubuntu 24.04 rejects the SSH signatures of older versions.
 packer {
   required_version = ">= 1.10.0"
 

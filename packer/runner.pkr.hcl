@@ -1,14 +1,14 @@
-# The runners' image: what a job finds, and a machine that is a runner seconds after it was launched.
+# The runner image: the tools that jobs use, GitHub's runner and Drover's agent, configured to boot fast.
 
 locals {
-  # As Ubuntu, GitHub and AWS call the architecture.
+  # Names of the architecture in Ubuntu's images and GitHub's releases, and the instance type of the builder.
   names = {
     x86_64 = { ubuntu = "amd64", runner = "x64", builder = "c7i.large" }
     arm64  = { ubuntu = "arm64", runner = "arm64", builder = "c7g.large" }
   }
   name = local.names[var.architecture]
 
-  # Not drover:stack: the janitor would take the builder for an orphan, and end it in the middle of its work.
+  # Without the tag drover:stack: the janitor would terminate the builder as an orphan.
   tags = {
     "Name"                   = "${var.stack} runner image"
     "drover:image-of"        = var.stack
@@ -23,7 +23,7 @@ source "amazon-ebs" "runner" {
   region        = var.region
   instance_type = local.name.builder
 
-  # The newest official image, by its owner and not by an id that ages. 099720109477 is Canonical.
+  # The newest official Ubuntu image. 099720109477 is Canonical's account.
   source_ami_filter {
     owners      = ["099720109477"]
     most_recent = true
@@ -40,20 +40,20 @@ source "amazon-ebs" "runner" {
   ssh_username         = "ubuntu"
   ssh_interface        = var.ssh_interface
 
-  # A builder that was forgotten ends itself.
+  # A builder that shuts down must not stay as a stopped instance.
   shutdown_behavior = "terminate"
 
-  # IMDSv2, for the builder and for whatever is launched from the image.
-  # 1.10: what packer 1.6 does not know, and `make check-infra` leaves out where it has only that.
+  # Require IMDSv2 on the builder and on machines that are launched from the image.
+  # 1.10 begin: Packer 1.6 does not support these settings. `make check-infra` removes them before it validates.
   imds_support = "v2.0"
   metadata_options {
     http_endpoint               = "enabled"
     http_tokens                 = "required"
     http_put_response_hop_limit = 1
   }
-  # 1.10: end.
+  # 1.10 end.
 
-  # Encrypted from the start: packer's own encrypt_boot would copy the finished image once more.
+  # The volume is encrypted from the start, because Packer's encrypt_boot copies the finished image once more.
   launch_block_device_mappings {
     device_name           = "/dev/sda1"
     volume_type           = "gp3"
@@ -65,7 +65,7 @@ source "amazon-ebs" "runner" {
   }
 
   ami_name        = "${var.stack}-runner-${var.architecture}-${formatdate("YYYYMMDDhhmmss", timestamp())}"
-  ami_description = "Drover: a runner of stack ${var.stack}, GitHub's runner ${var.runner_version}"
+  ami_description = "Drover: runner image of stack ${var.stack}, GitHub runner ${var.runner_version}"
   ena_support     = true
 
   tags            = local.tags
@@ -101,13 +101,13 @@ build {
       "${path.root}/scripts/runner.sh",
       "${path.root}/scripts/agent.sh",
       "${path.root}/scripts/boot.sh",
-      # Last but one: whatever fails here fails the build, and no image comes of it.
+      # A failed check fails the build. Only the cleanup runs later.
       "${path.root}/scripts/verify.sh",
       "${path.root}/scripts/clean.sh",
     ]
   }
 
-  # Where `make build-image` reads the image's id.
+  # `make build-image` reads the image's id from this file.
   post-processor "manifest" {
     output     = "manifest.json"
     strip_path = true

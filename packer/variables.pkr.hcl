@@ -1,58 +1,58 @@
 variable "stack" {
   type        = string
   default     = "drover"
-  description = "The installation that the image is for: its boot table's name is written into it."
+  description = "Name of the stack that the image is for. The image contains the name of the stack's boot table."
 }
 
 variable "region" {
   type        = string
-  description = "Where the image is made, and used."
+  description = "Region in which the image is built and used."
 }
 
 variable "architecture" {
   type        = string
   default     = "x86_64"
-  description = "The value x86_64, or arm64."
+  description = "Architecture of the image: x86_64 or arm64."
 }
 
 variable "subnet_id" {
   type        = string
-  description = "Where the builder runs."
+  description = "Subnet of the builder."
 }
 
 variable "security_group_id" {
   type        = string
-  description = "The builder's: nothing in, or SSH from one address."
+  description = "Security group of the builder. It allows no inbound traffic, or SSH from one address."
 }
 
 variable "instance_profile" {
   type        = string
-  description = "The builder's: for Session Manager, and for nothing else."
+  description = "Instance profile of the builder, for Session Manager only."
 }
 
 variable "ssh_interface" {
   type        = string
   default     = "session_manager"
-  description = "The value session_manager, private_ip or public_ip."
+  description = "How Packer connects to the builder: session_manager, private_ip or public_ip."
 }
 
 variable "agent" {
   type        = string
-  description = "The agent's executable for this architecture."
+  description = "Path of the agent's executable for this architecture."
 }
 
-# GitHub refuses runners 30 days after a newer one came out: `make runner-version` tells how old this one is, and
-# image.yml proposes the next one. The sums are those of GitHub's release notes.
+# GitHub refuses a runner 30 days after the release of a newer version. `make runner-version` prints the age of this one, and
+# image.yml opens a pull request for each new version. The checksums are those of GitHub's release.
 variable "runner_version" {
   type        = string
   default     = "2.338.0"
-  description = "GitHub's runner."
+  description = "Version of GitHub's runner."
 }
 
 variable "runner_released" {
   type        = string
   default     = ""
-  description = "When that runner came out, as 2026-11-25T00:00:00Z: `make build-image` asks GitHub. The janitor measures its age."
+  description = "Release date of that version, for example 2026-11-25T00:00:00Z. `make build-image` reads it from GitHub. The janitor measures the runner's age from it."
 }
 
 variable "runner_sha256" {
@@ -61,17 +61,17 @@ variable "runner_sha256" {
     x86_64 = "af4b794c1bc41d73d40535e3fe092a39f9679cd8d965954c2aca25a05ca41d32"
     arm64  = "628b4a7258487b80c1d3c221095a7ded349f5ae0175fd3dfab708d07428f041b"
   }
-  description = "SHA-256 of its archive, by architecture."
+  description = "SHA-256 checksum of the runner's archive, by architecture."
 }
 
 variable "keep_ssm" {
   type        = bool
   default     = false
-  description = "Keep Session Manager's agent on runners; costs seconds of each boot, since it is a snap."
+  description = "Keep the Session Manager agent in the image. It is a snap and adds seconds to each boot."
 }
 
 variable "volume_gb" {
   type        = number
   default     = 16
-  description = "The image's volume. Launch templates make it larger; every block in use here is fetched at some boot."
+  description = "Size of the image's volume in GB. Launch templates enlarge it. Machines read every used block from the snapshot, so keep it small."
 }

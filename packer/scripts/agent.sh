@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Drover's agent, its unit, and the workspace on instance storage. Needs STACK.
+# Installs Drover's agent, its unit, and the unit for a workspace on instance storage. Needs STACK.
 set -euo pipefail
 
 install --mode 0755 /tmp/drover-agent /usr/local/bin/drover-agent

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# GitHub's runner and its user. Needs RUNNER_VERSION, RUNNER_SHA256, RUNNER_ARCHITECTURE.
+# Installs GitHub's runner and creates its user. Needs RUNNER_VERSION, RUNNER_SHA256, RUNNER_ARCHITECTURE.
 set -euo pipefail
 
-# No sudo and no password. The docker group is as good as root on this machine, and jobs need it: what bounds a job is that
-# the machine is its own, holds no secret but its job's, and is gone after it.
+# No sudo and no password. Jobs need Docker, and membership in the docker group is equivalent to root. The machine is the
+# security boundary: it runs one job, holds no secrets other than those of the job, and is terminated afterwards.
 useradd --create-home --shell /bin/bash --groups docker runner
 
 archive="$(mktemp)"
@@ -16,7 +16,7 @@ chown --recursive runner:runner /opt/runner
 rm "$archive"
 /opt/runner/bin/installdependencies.sh
 
-# Rust as jobs of this user see it.
+# Install Rust for the user that runs the jobs.
 # shellcheck disable=SC2016 # the user's shell expands it
 runuser --login runner --command '
 	rustup toolchain install stable --profile minimal --component clippy,rustfmt
