@@ -1,12 +1,14 @@
-# Roles: of the machines, and of the people and workflows that change Drover. The functions' roles are in template.yaml,
-# next to what they call. All of it is unverified in a real account until `make smoke` ran there.
+# Roles of the machines, and of the people and workflows that change Drover. The functions' roles are in template.yaml, next
+# to the functions. None of the policies has been verified in a real AWS account yet: run `make smoke` after the first
+# deployment.
 
-# ------------------------------------------------------------------------------------------------ the runner's machine
+# ------------------------------------------------------------------------------------------------ runner machines
 
-# Strangers' code runs with this role. It may delete one item, its own, which returns it: one read, once.
+# Untrusted code runs with this role. Its only permission is to delete the machine's own boot item. The deletion returns the
+# item, so the machine can read it exactly once.
 resource "aws_iam_role" "runner" {
   name               = "${var.stack}-runner"
-  description        = "Drover: a runner's machine"
+  description        = "Drover: runner machines"
   assume_role_policy = data.aws_iam_policy_document.assumed_by_ec2.json
   tags               = local.part_of
 }
@@ -27,14 +29,14 @@ data "aws_iam_policy_document" "runner" {
     actions   = ["dynamodb:DeleteItem"]
     resources = ["arn:${local.partition}:dynamodb:${local.region}:${local.account}:table/${var.stack}-boot"]
 
-    # `aws:userid` of a machine is its role's unique id and its instance id: the boot table's key. LeadingKeys may have
-    # several values, in a transaction say, and every one must be its own.
+    # The `aws:userid` of a machine consists of its role's unique id and its instance id, and is its key in the boot table.
+    # LeadingKeys may have several values, for example in a transaction. Each of them must be the machine's own key.
     condition {
       test     = "ForAllValues:StringEquals"
       variable = "dynamodb:LeadingKeys"
       values   = ["$${aws:userid}"]
     }
-    # "All of none" is true: a request that names no key must not pass.
+    # ForAllValues is also true if there are no values, so a request without a key must be denied separately.
     condition {
       test     = "Null"
       variable = "dynamodb:LeadingKeys"
@@ -62,12 +64,12 @@ resource "aws_iam_instance_profile" "runner" {
   tags = local.part_of
 }
 
-# ------------------------------------------------------------------------------------------------ the image builder's machine
+# ------------------------------------------------------------------------------------------------ the image builder
 
-# Only Session Manager's agent uses it, so that nothing has to come in.
+# Only the Session Manager agent uses this role. Session Manager needs no inbound access to the builder.
 resource "aws_iam_role" "builder" {
   name               = "${var.stack}-builder"
-  description        = "Drover: the machine that becomes the runners' image"
+  description        = "Drover: builder of the runner image"
   assume_role_policy = data.aws_iam_policy_document.assumed_by_ec2.json
   tags               = local.part_of
 }
@@ -85,9 +87,9 @@ resource "aws_iam_instance_profile" "builder" {
 
 # ------------------------------------------------------------------------------------------------ the functions' boundary
 
-# The deployer makes the functions' roles. Without a boundary, whoever may make a role may make an administrator; with it,
-# no role that the deployer makes can do more than this, whatever its own policy says. It is wider than the functions'
-# policies on purpose: those are what is checked call by call, this is the fence around them.
+# The role `deploy` creates the functions' roles. Without a boundary, a role that may create roles can create an
+# administrator. With it, no role that `deploy` creates can exceed these permissions, whatever the role's own policy says.
+# The boundary is deliberately wider than the functions' policies, which tests compare with every call in the code.
 data "aws_iam_policy_document" "boundary" {
   statement {
     sid = "OwnThings"
@@ -152,7 +154,7 @@ data "aws_iam_policy_document" "boundary" {
     resources = [aws_iam_role.runner.arn]
   }
 
-  # These take no resource.
+  # These actions do not support resource-level permissions.
   statement {
     sid = "LookAndTrace"
     actions = [
@@ -164,7 +166,8 @@ data "aws_iam_policy_document" "boundary" {
 }
 
 resource "aws_iam_policy" "boundary" {
-  name        = "${var.stack}-boundary"
+  name = "${var.stack}-boundary"
+  # A new description would replace the policy, which the functions' roles still use.
   description = "Drover: the most that a role of its functions can do"
   policy      = data.aws_iam_policy_document.boundary.json
   tags        = local.part_of
@@ -172,11 +175,11 @@ resource "aws_iam_policy" "boundary" {
 
 # ------------------------------------------------------------------------------------------------ people and workflows
 
-# Roles instead of users: nobody holds a key that lasts. Each does what one make target needs. A workflow assumes a role
-# only from the GitHub environment of the role's name, whose reviewers are then the gate; `plan` is for pull requests and
-# only reads, because whoever opens one writes what it runs.
+# Roles instead of users, so that nobody has a long-lived key. Each role has the permissions that one make target needs. A
+# workflow can assume a role only from the GitHub environment with the name of the role, whose reviewers approve the run.
+# `plan` is for pull requests and can only read, because the author of a pull request decides what its workflow runs.
 #
-# One honest word: `infrastructure` writes roles, so it can make itself more than it is. It is the one to guard.
+# Warning: `infrastructure` can write roles, and therefore can extend its own permissions. Protect its environment.
 locals {
   may_be_assumed = length(var.trusted_principals) > 0 || var.github_repository != null
 
@@ -246,7 +249,7 @@ resource "aws_iam_role" "people" {
 }
 
 resource "aws_iam_role_policy" "people" {
-  #checkov:skip=CKV_AWS_287:The policies are argued in iam_people.tf
+  #checkov:skip=CKV_AWS_287:iam_people.tf explains the policies
   for_each = local.may_be_assumed ? local.people : {}
 
   name   = each.key

@@ -1,13 +1,13 @@
-# What each role of iam.tf may do. EC2 and CloudFormation know few permissions that can be narrowed before the thing exists;
-# what can be is: by name, by tag, by region, or by who is asking on whose behalf.
+# Policies of the roles in iam.tf. Many actions of EC2 and CloudFormation do not support a resource restriction before the
+# resource exists. Where a restriction is possible, it is by name, tag, region or calling service.
 
 locals {
   arn_prefix = "${local.region}:${local.account}"
-  # Null state bucket: a resource that is nothing, so that the policies have one form.
+  # A list, so that the policies have no statement for the state if there is no bucket.
   state_bucket = var.state_bucket == null ? [] : ["arn:${local.partition}:s3:::${var.state_bucket}"]
 }
 
-# Terraform's outputs say where to build and what to deploy.
+# `make build-image` and `make deploy` read Terraform's outputs.
 data "aws_iam_policy_document" "read_state" {
   dynamic "statement" {
     for_each = local.state_bucket
@@ -20,9 +20,9 @@ data "aws_iam_policy_document" "read_state" {
   }
 }
 
-# `make plan`: everything Terraform reads. No secret's value, no object but its own state.
+# `make plan`: everything that Terraform reads, except for values of secrets and objects other than the state.
 data "aws_iam_policy_document" "plan" {
-  #checkov:skip=CKV_AWS_356:Describe calls take no resource
+  #checkov:skip=CKV_AWS_356:Describe calls do not support resource-level permissions
   source_policy_documents = [data.aws_iam_policy_document.read_state.json]
 
   statement {
@@ -67,11 +67,11 @@ locals {
   )
 }
 
-# `make infrastructure`. (`make destroy` takes away what others made, too, and is an administrator's.)
+# `make infrastructure`. `make destroy` needs an administrator, because it also deletes resources that other roles created.
 data "aws_iam_policy_document" "infrastructure" {
-  #checkov:skip=CKV_AWS_356:EC2's creating calls take no resource that exists; they are bound to the region
-  #checkov:skip=CKV_AWS_109:It manages roles, by their names
-  #checkov:skip=CKV_AWS_111:EC2's creating calls take no resource that exists; they are bound to the region
+  #checkov:skip=CKV_AWS_356:Create calls of EC2 have no existing resource to name; they are restricted to the region
+  #checkov:skip=CKV_AWS_109:The role manages roles, restricted by name
+  #checkov:skip=CKV_AWS_111:Create calls of EC2 have no existing resource to name; they are restricted to the region
   source_policy_documents = [data.aws_iam_policy_document.plan.json]
 
   statement {
@@ -118,7 +118,7 @@ data "aws_iam_policy_document" "infrastructure" {
     resources = ["arn:${local.partition}:ssm:${local.arn_prefix}:parameter/${var.stack}/image/*"]
   }
 
-  # Their frames only: this role never needs a value.
+  # The secrets without their values: this role never reads or writes a value.
   statement {
     sid = "OwnSecrets"
     actions = [
@@ -139,12 +139,13 @@ data "aws_iam_policy_document" "infrastructure" {
   }
 }
 
-# `make build-image`: one machine, one image, one parameter. Everything it makes carries drover:image-of, and it may only
-# change or end what does. Never drover:stack: the janitor would take the machine for an orphan.
+# `make build-image`: one machine, one image, one parameter. The build tags what it creates with drover:image-of, and this
+# role may change or delete only resources with that tag. The tag drover:stack is not used, because the janitor would
+# terminate the machine as an orphan.
 data "aws_iam_policy_document" "image" {
-  #checkov:skip=CKV_AWS_356:Describe and Create calls of EC2 take no resource that exists
-  #checkov:skip=CKV_AWS_111:Create calls of EC2 take no resource that exists
-  #checkov:skip=CKV_AWS_109:CreateTags only while something is created
+  #checkov:skip=CKV_AWS_356:Describe and Create calls of EC2 have no existing resource to name
+  #checkov:skip=CKV_AWS_111:Create calls of EC2 have no existing resource to name
+  #checkov:skip=CKV_AWS_109:CreateTags is needed for the resources that the build creates
   source_policy_documents = [data.aws_iam_policy_document.read_state.json]
 
   statement {
@@ -185,7 +186,7 @@ data "aws_iam_policy_document" "image" {
     }
   }
 
-  # Packer makes a key pair for each build and deletes it after.
+  # Packer creates a key pair for each build and deletes it afterwards.
   statement {
     sid       = "OwnKeyPair"
     actions   = ["ec2:CreateKeyPair", "ec2:DeleteKeyPair"]
@@ -198,7 +199,7 @@ data "aws_iam_policy_document" "image" {
     resources = ["*"]
   }
 
-  # As it creates, and, for the image and its snapshots, right after: that is how this builder of Packer's does it.
+  # Packer's amazon-ebs builder tags most resources on creation, but the image and its snapshots afterwards.
   statement {
     sid     = "Tag"
     actions = ["ec2:CreateTags"]
@@ -238,14 +239,14 @@ data "aws_iam_policy_document" "image" {
     }
   }
 
-  # Packer asks whether the profile exists.
+  # Packer checks that the instance profile exists.
   statement {
     sid       = "LookAtTheBuildersProfile"
     actions   = ["iam:GetInstanceProfile"]
     resources = [aws_iam_instance_profile.builder.arn]
   }
 
-  # SSH through Session Manager, to machines of this build only.
+  # SSH through Session Manager, only to builders of this stack.
   statement {
     sid       = "OpenATunnel"
     actions   = ["ssm:StartSession"]
@@ -279,12 +280,12 @@ data "aws_iam_policy_document" "image" {
   }
 }
 
-# `make deploy`, and an operator's `drover`. CloudFormation does the making, in the deployer's name: those permissions hold
-# only when CloudFormation is what asks.
+# `make deploy`, and `drover` for operators. CloudFormation creates the resources on behalf of this role: the permissions for
+# that apply only to calls that come from CloudFormation.
 data "aws_iam_policy_document" "deploy" {
-  #checkov:skip=CKV_AWS_356:Describe calls, and calls that take no resource, are only made through CloudFormation
-  #checkov:skip=CKV_AWS_109:Roles by their names and under the boundary, and only through CloudFormation
-  #checkov:skip=CKV_AWS_111:Through CloudFormation only, by names where the service knows them
+  #checkov:skip=CKV_AWS_356:Calls without resource-level permissions are allowed only through CloudFormation, except for Describe calls
+  #checkov:skip=CKV_AWS_109:Roles are restricted by name and boundary, and to calls through CloudFormation
+  #checkov:skip=CKV_AWS_111:Only through CloudFormation, and restricted by name where the service supports it
   source_policy_documents = [data.aws_iam_policy_document.read_state.json]
 
   statement {
@@ -302,14 +303,14 @@ data "aws_iam_policy_document" "deploy" {
     ]
   }
 
-  # These take no stack, because there is none yet.
+  # These calls name no stack, because it does not exist yet.
   statement {
     sid       = "LookForStacks"
     actions   = ["cloudformation:GetTemplateSummary", "cloudformation:ValidateTemplate"]
     resources = ["*"]
   }
 
-  # The bucket that SAM keeps for the zips.
+  # SAM's bucket for the zip files.
   statement {
     sid = "Zips"
     actions = [
@@ -428,7 +429,7 @@ data "aws_iam_policy_document" "deploy" {
     }
   }
 
-  # `drover`: what the CLI reads and writes, by the same calls as the functions.
+  # `drover` uses the same calls as the functions to read and write the table.
   statement {
     sid = "OperateTheTable"
     actions = [
@@ -438,7 +439,7 @@ data "aws_iam_policy_document" "deploy" {
     resources = ["arn:${local.partition}:dynamodb:${local.arn_prefix}:table/${var.stack}"]
   }
 
-  # Dead letters: looked at, sent again to the queue, and then deleted.
+  # `drover dead-letters` lists messages, sends them to the queue again and deletes them.
   statement {
     sid = "OperateTheDeadLetters"
     actions = [
@@ -463,7 +464,7 @@ data "aws_iam_policy_document" "deploy" {
     resources = ["*"]
   }
 
-  # `drover logs`. The console tells what the kernel and the agent say, and no secret is among that.
+  # `drover logs`. The console has the output of the kernel and the agent, which contains no secrets.
   statement {
     sid       = "ReadOwnConsoles"
     actions   = ["ec2:GetConsoleOutput"]
@@ -475,7 +476,7 @@ data "aws_iam_policy_document" "deploy" {
     }
   }
 
-  # `drover hold` and `drover release`: this one tag, on the stack's own machines.
+  # `drover hold` and `drover release`: only the tag drover:hold, only on machines of the stack.
   statement {
     sid       = "HoldOwnMachines"
     actions   = ["ec2:CreateTags", "ec2:DeleteTags"]
@@ -492,8 +493,8 @@ data "aws_iam_policy_document" "deploy" {
     }
   }
 
-  # `drover doctor` tries a launch (DryRun), and no condition tells a trial from a launch. It gives nothing new: who deploys
-  # the scaler's code decides what it launches, with the same templates.
+  # `drover doctor` calls RunInstances with DryRun, and no IAM condition can require DryRun. This grants nothing
+  # new: a role that deploys the scaler's code already decides what the scaler launches from these templates.
   statement {
     sid       = "TryALaunch"
     actions   = ["ec2:RunInstances"]
@@ -522,7 +523,7 @@ data "aws_iam_policy_document" "deploy" {
     resources = ["arn:${local.partition}:secretsmanager:${local.arn_prefix}:secret:${var.stack}/*"]
   }
 
-  # `drover` asks GitHub as the app. Nobody needs to read the webhook's secret but ingest.
+  # `drover` calls GitHub as the app. Only ingest needs to read the webhook secret.
   statement {
     sid       = "AskGitHub"
     actions   = ["secretsmanager:GetSecretValue"]

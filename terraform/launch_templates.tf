@@ -1,17 +1,17 @@
 locals {
-  # Image parameters by their last part, and the architecture of what they hold. Two classes may share one.
+  # The last part of each image parameter's name, with the architecture of its image. Classes can share a parameter.
   images = { for class in values(var.runner_classes) : coalesce(class.image, class.architecture) => class.architecture... }
 }
 
-# Which image runners are launched from: `make build-image` writes it, Terraform only makes sure that there is one, because
-# EC2 resolves it when a template is made. Until the first build that is Ubuntu's own image, which has no agent: a pool that
-# launches it sees boot failures and stops trying.
+# The id of the image that runners are launched from. `make build-image` writes it. Terraform only creates the parameter,
+# because EC2 resolves it when a launch template is created. Until the first build it contains Ubuntu's image, which has no
+# agent: a pool that launches it gets boot failures, and its circuit opens.
 resource "aws_ssm_parameter" "image" {
-  #checkov:skip=CKV2_AWS_34:An image's id is no secret, and EC2 resolves only plain parameters
+  #checkov:skip=CKV2_AWS_34:An image id is not a secret, and EC2 resolves only unencrypted parameters
   for_each = local.images
 
   name           = "/${var.stack}/image/${each.key}"
-  description    = "Drover: the image that runners are launched from"
+  description    = "Drover: image of new runners"
   type           = "String"
   data_type      = "aws:ec2:image"
   insecure_value = data.aws_ami.ubuntu[each.value[0]].id
@@ -25,7 +25,7 @@ resource "aws_ssm_parameter" "image" {
 data "aws_ami" "ubuntu" {
   for_each = toset([for class in values(var.runner_classes) : class.architecture])
 
-  # Canonical.
+  # Canonical's account.
   owners      = ["099720109477"]
   most_recent = true
 
@@ -35,33 +35,33 @@ data "aws_ami" "ubuntu" {
   }
 }
 
-# What a runner's machine is, one template a class. The scaler may launch from these and nothing else, and may replace
-# none of their resources: what stands here is what runs.
+# Launch templates for runners, one per class. The scaler may launch only from these templates, and may not override their
+# resources.
 resource "aws_launch_template" "runner" {
   for_each = var.runner_classes
 
   name        = "${var.stack}-${each.key}"
   description = "Drover: runners of class ${each.key}"
-  # `drover pools apply` pins the default version. A change here reaches a pool when it is applied again, never by itself.
+  # `drover pools apply` pins the default version. A change here affects a pool only after the next `drover pools apply`.
   update_default_version = true
 
-  # Resolved at each launch: a new image is in force as soon as `make build-image` has written the parameter, without a new
-  # version of the template. An image that fails in verification never gets there.
+  # EC2 resolves the parameter at each launch, so a new image is used as soon as `make build-image` has written it, without a
+  # new version of the template. An image that fails verification is never written to the parameter.
   image_id = "resolve:ssm:${aws_ssm_parameter.image[coalesce(each.value.image, each.value.architecture)].name}"
 
-  # A machine ends by powering itself off. Anything else here would leave it stopped, and its volume paid for.
+  # A machine powers itself off after its job. `stop` would leave a stopped instance whose volume is billed.
   instance_initiated_shutdown_behavior = "terminate"
 
-  # No user data: nothing to leak from it, nothing to run from it, and cloud-init has nothing to wait for. No key pair:
-  # nobody logs in. No network interface: the subnet stands in the request, and EC2 refuses the two together.
+  # No user data: it could leak, and cloud-init would have to run it. No key pair, because nobody logs in. No network
+  # interface: the launch request names the subnet, and EC2 rejects a request with both.
   vpc_security_group_ids = [aws_security_group.runner.id]
 
   iam_instance_profile {
     arn = aws_iam_instance_profile.runner.arn
   }
 
-  # A job can read the metadata service as its own user. Hop limit 1 keeps it from containers with a network of their own,
-  # tokens keep it from requests that a job was tricked into. What it hands out is a role that may do one thing, once.
+  # A job can access the metadata service. Hop limit 1 blocks containers with their own network, and required tokens block
+  # server-side request forgery. The credentials from the service only allow taking the boot item, which is gone by then.
   metadata_options {
     http_endpoint               = "enabled"
     http_tokens                 = "required"
@@ -79,14 +79,14 @@ resource "aws_launch_template" "runner" {
       throughput            = each.value.volume_mib_s
       encrypted             = true
       delete_on_termination = true
-      # A volume made from a snapshot reads its blocks from S3 on first touch, which is most of a boot. EC2 fills it ahead at
-      # this rate for a price per GB; null leaves it to the first reads.
+      # A new volume loads each block from S3 on its first read, which takes most of the boot time. With a rate, EC2 fills the
+      # volume in advance for a fee per GB. Null disables that.
       volume_initialization_rate = each.value.initialize_at
     }
   }
 
-  # The stack's own tag comes with each launch and not from here: a machine that somebody starts from this template by hand
-  # is theirs, and the janitor must not take it for an orphan.
+  # The scaler adds the tag drover:stack at launch. It is not set here, so that the janitor does not terminate a machine
+  # that somebody starts by hand from this template.
   dynamic "tag_specifications" {
     for_each = toset(["instance", "volume"])
 

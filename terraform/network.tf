@@ -1,15 +1,15 @@
-# Where runners live. A new VPC unless one is given; then only its subnets are tagged, and its routes are its owner's.
+# Network of the runners: a new VPC, or an existing one, in which only the subnets are tagged and nothing else changes.
 #
-# Only runners' subnets carry the tag drover:stack: `drover pools apply` takes every subnet that has it, and the scaler's
-# policy lets it launch into nothing else. Everything else says drover:part-of.
+# Only the runners' subnets have the tag drover:stack. `drover pools apply` uses all subnets with that tag, and the scaler's
+# policy allows launches only into them. All other resources have the tag drover:part-of.
 #
-# What egress costs (us-east-1, list prices of November 2025, not verified since; a month of 730 h):
-#   nat           32.85 USD a gateway, and 0.045 USD per GB through it. One gateway: if its zone fails, so does every job.
-#   nat-per-zone  the same per zone, and no traffic between zones.
-#   public        3.65 USD per address and month in use, by the second, and nothing per GB coming in. Runners have public
-#                 addresses, but the security group lets nothing in.
-# S3 and DynamoDB go through gateway endpoints, which are free: the boot item, and caches and artifacts kept in S3 of the
-# region, never pass the NAT.
+# Costs of each way out (us-east-1, list prices of November 2025, not verified since; per month of 730 hours):
+#   nat           32.85 USD for the gateway, and 0.045 USD per GB. If the gateway's zone fails, all jobs fail.
+#   nat-per-zone  the same for each zone. No traffic crosses zones.
+#   public        3.65 USD per address, billed per second in use, and nothing per GB of inbound traffic. Runners have public
+#                 addresses; the security group blocks all inbound connections.
+# Traffic to S3 and DynamoDB uses free gateway endpoints: boot items, and caches and artifacts in S3 of the same region, do
+# not pass the NAT gateway.
 
 data "aws_region" "current" {}
 
@@ -20,7 +20,7 @@ data "aws_partition" "current" {}
 data "aws_availability_zones" "available" {
   state = "available"
 
-  # Local and Wavelength zones lack most instance types.
+  # Exclude Local Zones and Wavelength Zones, which lack most instance types.
   filter {
     name   = "opt-in-status"
     values = ["opt-in-not-required"]
@@ -34,10 +34,10 @@ locals {
 
   new_vpc = var.vpc_id == null
   vpc_id  = local.new_vpc ? aws_vpc.runners[0].id : var.vpc_id
-  # A region may have fewer than were asked for.
+  # A region may have fewer zones than var.zones.
   zones   = local.new_vpc ? slice(data.aws_availability_zones.available.names, 0, min(var.zones, length(data.aws_availability_zones.available.names))) : []
   private = local.new_vpc && var.egress != "public"
-  # Zones with a gateway.
+  # Zones with a NAT gateway.
   gateways = local.private ? (var.egress == "nat" ? slice(local.zones, 0, 1) : local.zones) : []
 
   subnet_ids = local.new_vpc ? [for zone in local.zones : aws_subnet.runners[zone].id] : var.subnet_ids
@@ -45,7 +45,7 @@ locals {
 }
 
 resource "aws_vpc" "runners" {
-  #checkov:skip=CKV2_AWS_11:Flow logs of thousands of short-lived machines cost more than they tell; turn them on for the VPC you share
+  #checkov:skip=CKV2_AWS_11:Flow logs of thousands of short-lived machines cost more than they are worth; enable them in a shared VPC
   count = local.new_vpc ? 1 : 0
 
   cidr_block           = var.vpc_cidr
@@ -53,7 +53,7 @@ resource "aws_vpc" "runners" {
   tags                 = merge(local.part_of, { Name = var.stack })
 }
 
-# Whatever is launched into this VPC without naming a group can talk to nobody.
+# The default security group allows no traffic, so an instance that is launched without a group has no network access.
 resource "aws_default_security_group" "nothing" {
   count = local.new_vpc ? 1 : 0
 
@@ -61,9 +61,9 @@ resource "aws_default_security_group" "nothing" {
   tags   = merge(local.part_of, { Name = "${var.stack}: nothing" })
 }
 
-# An eighth of the block for each zone: four zones take half, and the last eighth is left for the gateways.
+# Each zone gets one eighth of the address block. Four zones use half of it; the last eighth is for the NAT gateways.
 resource "aws_subnet" "runners" {
-  #checkov:skip=CKV_AWS_130:Public addresses only where egress = "public" was chosen; nothing is let in either way
+  #checkov:skip=CKV_AWS_130:Public addresses only with egress = "public"; inbound traffic is blocked in any case
   for_each = toset(local.zones)
 
   vpc_id                  = aws_vpc.runners[0].id
@@ -76,7 +76,7 @@ resource "aws_subnet" "runners" {
   })
 }
 
-# An existing VPC's subnets become the stack's by the same tag.
+# In an existing VPC, the same tag marks the subnets for runners.
 resource "aws_ec2_tag" "runner_subnet" {
   count = local.new_vpc ? 0 : length(var.subnet_ids)
 
@@ -90,7 +90,7 @@ resource "aws_subnet" "gateways" {
 
   vpc_id            = aws_vpc.runners[0].id
   availability_zone = each.key
-  # 16 addresses each, from the block's last eighth.
+  # 16 addresses for each zone, from the last eighth of the block.
   cidr_block = cidrsubnet(cidrsubnet(var.vpc_cidr, 3, 7), 25 - tonumber(split("/", var.vpc_cidr)[1]), index(local.zones, each.key))
   tags       = merge(local.part_of, { Name = "${var.stack}: gateway ${each.key}" })
 }
@@ -103,7 +103,7 @@ resource "aws_internet_gateway" "runners" {
 }
 
 resource "aws_eip" "gateway" {
-  #checkov:skip=CKV2_AWS_19:It is the NAT gateway's
+  #checkov:skip=CKV2_AWS_19:The address is attached to the NAT gateway
   for_each = toset(local.gateways)
 
   domain = "vpc"
@@ -120,7 +120,7 @@ resource "aws_nat_gateway" "gateway" {
   depends_on = [aws_internet_gateway.runners]
 }
 
-# The way out of the gateways' subnets, or of the runners' where they are public.
+# Route table of the NAT gateways' subnets. With egress = "public", also that of the runners' subnets.
 resource "aws_route_table" "public" {
   count = local.new_vpc ? 1 : 0
 
@@ -151,12 +151,12 @@ resource "aws_route_table" "private" {
 }
 
 resource "aws_route" "private" {
-  #checkov:skip=CKV2_AWS_44:Not a peering
+  #checkov:skip=CKV2_AWS_44:Not a VPC peering
   for_each = aws_route_table.private
 
   route_table_id         = each.value.id
   destination_cidr_block = "0.0.0.0/0"
-  # Its own zone's gateway, or the only one.
+  # The gateway of the same zone, or the only gateway.
   nat_gateway_id = aws_nat_gateway.gateway[contains(local.gateways, each.key) ? each.key : local.gateways[0]].id
 }
 

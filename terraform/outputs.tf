@@ -1,5 +1,5 @@
 output "sam_parameters" {
-  description = "Parameters of template.yaml, as `make deploy` passes them."
+  description = "Parameters of template.yaml. `make deploy` passes them to SAM."
   value = {
     Stack                  = var.stack
     RunnerRoleArn          = aws_iam_role.runner.arn
@@ -12,7 +12,7 @@ output "sam_parameters" {
 }
 
 output "packer_variables" {
-  description = "Variables of packer/, as `make build-image` passes them."
+  description = "Variables of packer/. `make build-image` passes them to Packer."
   value = {
     stack             = var.stack
     region            = local.region
@@ -24,16 +24,16 @@ output "packer_variables" {
 }
 
 output "launch_templates" {
-  description = "For launch_template in pools.toml, by class."
+  description = "Names of the launch templates by class, for launch_template in pools.toml."
   value       = { for class, template in aws_launch_template.runner : class => template.name }
 }
 
 output "subnet_ids" {
-  description = "The runners' subnets; pools.toml need not name them."
+  description = "Ids of the runners' subnets. Drover finds them by their tag, so pools.toml does not have to name them."
   value       = local.subnet_ids
 }
 
 output "roles" {
-  description = "Roles for people and workflows, by name; empty if nobody may assume them."
+  description = "ARNs of the roles for people and workflows, by name. Empty if nobody may assume them."
   value       = { for name, role in aws_iam_role.people : name => role.arn }
 }

@@ -1,7 +1,7 @@
-# Two groups, as different as what they are for. What needs no rule here: DNS, time and metadata, which security groups
-# do not see.
+# One security group for the image builder and one for runners. Security groups do not filter traffic to Amazon's DNS, time
+# and metadata services, so these need no rules. A new `description` of a group would replace the group.
 
-# The machine that becomes an image: it installs from anywhere, and somebody must get in to tell it what.
+# The image builder downloads packages from the internet, and Packer connects to it by SSH.
 resource "aws_security_group" "builder" {
   #checkov:skip=CKV2_AWS_5:Packer attaches it
   name        = "${var.stack}-builder"
@@ -10,19 +10,19 @@ resource "aws_security_group" "builder" {
   tags        = merge(local.part_of, { Name = "${var.stack}-builder" })
 }
 
-# SSH from one address, or none: Session Manager's agent calls out.
+# SSH from one address. With Session Manager there is no rule, because its agent makes an outbound connection.
 resource "aws_vpc_security_group_ingress_rule" "builder_ssh" {
   count = var.builder_ssh_cidr == null ? 0 : 1
 
   security_group_id = aws_security_group.builder.id
-  description       = "SSH from whoever builds"
+  description       = "SSH from the address that builds images"
   ip_protocol       = "tcp"
   from_port         = 22
   to_port           = 22
   cidr_ipv4         = var.builder_ssh_cidr
 }
 
-# Debian's mirrors are plain HTTP, signed.
+# Ubuntu's package mirrors use plain HTTP. The packages are signed.
 resource "aws_vpc_security_group_egress_rule" "builder" {
   for_each = toset(["80", "443"])
 
@@ -34,7 +34,8 @@ resource "aws_vpc_security_group_egress_rule" "builder" {
   cidr_ipv4         = "0.0.0.0/0"
 }
 
-# Runners run strangers' code. Nothing comes in, so no job can reach another job's machine; what goes out is HTTPS.
+# Runners execute untrusted code. Without inbound rules, no job can connect to the machine of another job. By default, only
+# HTTPS is allowed outbound.
 resource "aws_security_group" "runner" {
   #checkov:skip=CKV2_AWS_5:The launch templates attach it
   name        = "${var.stack}-runner"
@@ -47,7 +48,7 @@ resource "aws_vpc_security_group_egress_rule" "runner" {
   for_each = toset([for port in var.runner_egress_ports : tostring(port)])
 
   security_group_id = aws_security_group.runner.id
-  description       = "GitHub, AWS and what jobs need"
+  description       = "GitHub, AWS and other services for jobs"
   ip_protocol       = "tcp"
   from_port         = tonumber(each.key)
   to_port           = tonumber(each.key)

@@ -1,5 +1,5 @@
 terraform {
-  # 1.11: lock files in the state's bucket (no lock table), and mock_provider's override_during.
+  # 1.11 supports lock files in the state bucket, without a lock table, and override_during of mock_provider.
   required_version = ">= 1.11"
 
   required_providers {

@@ -1,4 +1,4 @@
-# What is planned from which variables, without any AWS: the emulator of infra/tests sees what is made of it.
+# Checks the plan for different variables, without AWS. infra/tests applies the examples to an emulator.
 
 mock_provider "aws" {
   mock_data "aws_availability_zones" {
@@ -33,26 +33,26 @@ mock_provider "aws" {
   }
 }
 
-run "by_default_runners_are_private_over_three_zones_behind_one_gateway" {
+run "defaults_create_private_subnets_in_three_zones_with_one_nat_gateway" {
   assert {
     condition     = length(aws_subnet.runners) == 3 && alltrue([for subnet in aws_subnet.runners : !subnet.map_public_ip_on_launch])
-    error_message = "three private subnets"
+    error_message = "expected three private subnets"
   }
   assert {
     condition     = length(aws_nat_gateway.gateway) == 1 && length(aws_route.private) == 3
-    error_message = "one gateway for three routes"
+    error_message = "expected one NAT gateway for three routes"
   }
   assert {
     condition     = alltrue([for subnet in aws_subnet.gateways : !contains(keys(subnet.tags), "drover:stack")])
-    error_message = "no runner may be launched into a gateway's subnet"
+    error_message = "the subnet of a NAT gateway must not have the tag drover:stack"
   }
   assert {
     condition     = length(aws_iam_role.people) == 0
-    error_message = "roles that nobody was named for"
+    error_message = "no roles without principals that may assume them"
   }
   assert {
     condition     = aws_launch_template.runner["runner"].name == "drover-runner" && output.launch_templates == { runner = "drover-runner" }
-    error_message = "pools.toml's example names drover-runner"
+    error_message = "the example pools.toml uses the launch template drover-runner"
   }
 }
 
@@ -63,30 +63,30 @@ run "nat_per_zone_routes_each_zone_through_its_own_gateway" {
   }
   assert {
     condition     = alltrue([for zone in ["eu-central-1a", "eu-central-1b"] : aws_route.private[zone].nat_gateway_id == aws_nat_gateway.gateway[zone].id])
-    error_message = "traffic between zones"
+    error_message = "each zone must use its own NAT gateway"
   }
 }
 
-run "public_runners_have_addresses_no_gateway_and_still_nothing_inbound" {
+run "public_runners_have_addresses_but_no_nat_gateway_and_no_inbound_rule" {
   variables {
     egress           = "public"
     builder_ssh_cidr = "203.0.113.7/32"
   }
   assert {
     condition     = length(aws_nat_gateway.gateway) == 0 && alltrue([for subnet in aws_subnet.runners : subnet.map_public_ip_on_launch])
-    error_message = "an address each and no gateway"
+    error_message = "runners must have public addresses and no NAT gateway"
   }
   assert {
     condition     = length(aws_security_group.runner.ingress) == 0
-    error_message = "something comes in"
+    error_message = "the runners' security group must have no inbound rule"
   }
   assert {
     condition     = output.packer_variables.ssh_interface == "public_ip"
-    error_message = "the builder has an address"
+    error_message = "Packer must connect to the builder's public address"
   }
 }
 
-run "the_smallest_block_holds_the_most_zones" {
+run "the_smallest_address_block_has_room_for_four_zones" {
   variables {
     vpc_cidr = "10.0.0.0/20"
     zones    = 4
@@ -94,26 +94,26 @@ run "the_smallest_block_holds_the_most_zones" {
   }
   assert {
     condition     = aws_subnet.gateways["eu-central-1d"].cidr_block == "10.0.14.48/28" && aws_subnet.runners["eu-central-1d"].cidr_block == "10.0.6.0/23"
-    error_message = "blocks overlap or do not fit"
+    error_message = "subnets overlap or do not fit into the block"
   }
 }
 
-run "an_existing_network_is_only_tagged" {
+run "in_an_existing_network_only_tags_are_added" {
   variables {
     vpc_id     = "vpc-0123456789abcdef0"
     subnet_ids = ["subnet-0123456789abcdef0", "subnet-0fedcba9876543210"]
   }
   assert {
     condition     = length(aws_vpc.runners) + length(aws_subnet.runners) + length(aws_nat_gateway.gateway) + length(aws_vpc_endpoint.gateway) == 0
-    error_message = "something was made in somebody else's network"
+    error_message = "resources were created in an existing network"
   }
   assert {
     condition     = alltrue([for tag in aws_ec2_tag.runner_subnet : tag.key == "drover:stack" && tag.value == "drover"])
-    error_message = "the subnets are not the stack's"
+    error_message = "the subnets do not have the tag drover:stack"
   }
 }
 
-run "classes_choose_image_volume_and_initialization" {
+run "runner_classes_set_image_volume_and_initialization_rate" {
   variables {
     runner_classes = {
       arm  = { architecture = "arm64" }
@@ -123,40 +123,40 @@ run "classes_choose_image_volume_and_initialization" {
   }
   assert {
     condition     = aws_launch_template.runner["arm"].image_id == "resolve:ssm:/drover/image/arm64" && aws_launch_template.runner["gpu"].image_id == "resolve:ssm:/drover/image/gpu"
-    error_message = "the wrong image"
+    error_message = "the launch template uses the wrong image"
   }
   assert {
     condition     = aws_launch_template.runner["fast"].block_device_mappings[0].ebs[0].volume_initialization_rate == 300
-    error_message = "not initialized"
+    error_message = "the initialization rate is not set"
   }
   assert {
     condition     = alltrue([for template in aws_launch_template.runner : template.instance_initiated_shutdown_behavior == "terminate" && template.metadata_options[0].http_tokens == "required" && template.metadata_options[0].http_put_response_hop_limit == 1])
-    error_message = "machines that do not end, or give their role away"
+    error_message = "launch templates must terminate on shutdown, require IMDSv2 and use hop limit 1"
   }
 }
 
-run "shells_on_runners_are_a_choice" {
+run "runner_ssm_attaches_the_session_manager_policy" {
   variables {
     runner_ssm = true
   }
   assert {
     condition     = length(aws_iam_role_policy_attachment.runner_ssm) == 1
-    error_message = "no Session Manager"
+    error_message = "the Session Manager policy is not attached"
   }
 }
 
-run "an_account_has_one_identity_provider_for_github" {
+run "an_existing_identity_provider_is_used" {
   variables {
     github_repository        = "octo-org/infrastructure"
     github_oidc_provider_arn = "arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com"
   }
   assert {
     condition     = length(aws_iam_openid_connect_provider.github) == 0 && length(aws_iam_role.people) == 4
-    error_message = "a second provider cannot be made"
+    error_message = "AWS allows only one identity provider for GitHub per account"
   }
 }
 
-run "a_stack_with_a_long_name_is_refused" {
+run "a_stack_name_of_more_than_12_characters_is_rejected" {
   command = plan
   variables {
     stack = "a-name-of-thirteen"
@@ -164,7 +164,7 @@ run "a_stack_with_a_long_name_is_refused" {
   expect_failures = [var.stack]
 }
 
-run "subnets_without_their_network_are_refused" {
+run "subnet_ids_without_vpc_id_are_rejected" {
   command = plan
   variables {
     subnet_ids = ["subnet-0123456789abcdef0"]
@@ -172,7 +172,7 @@ run "subnets_without_their_network_are_refused" {
   expect_failures = [var.subnet_ids]
 }
 
-run "one_zone_is_refused" {
+run "a_single_zone_is_rejected" {
   command = plan
   variables {
     zones = 1
@@ -180,7 +180,7 @@ run "one_zone_is_refused" {
   expect_failures = [var.zones]
 }
 
-run "an_unknown_way_out_is_refused" {
+run "an_unknown_egress_is_rejected" {
   command = plan
   variables {
     egress = "vpn"

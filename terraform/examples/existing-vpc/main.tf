@@ -1,6 +1,6 @@
-# Into a network that is there already. Its subnets need a way to the internet; they get the tag drover:stack, and nothing
-# else of it is touched. If another Terraform manages them, it must leave that tag alone:
-# ignore_tags { key_prefixes = ["drover:"] } in its provider.
+# Uses an existing network. Its subnets need a route to the internet. They get the tag drover:stack; nothing else in the
+# network changes. If another Terraform configuration manages the subnets, it must ignore that tag:
+# ignore_tags { key_prefixes = ["drover:"] } in its provider block.
 
 terraform {
   required_version = ">= 1.11"
@@ -17,12 +17,12 @@ provider "aws" {
 }
 
 variable "vpc_id" {
-  description = "The VPC."
+  description = "Id of the VPC."
   type        = string
 }
 
 variable "subnet_ids" {
-  description = "Its subnets for runners, in at least two zones."
+  description = "Subnets of the VPC for runners, in at least two zones."
   type        = list(string)
 }
 

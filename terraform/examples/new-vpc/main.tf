@@ -1,4 +1,4 @@
-# A network of its own: private subnets in three zones, one NAT gateway, and roles for a repository's workflows.
+# Creates a network with private subnets in three zones and one NAT gateway, and roles for the workflows of a repository.
 
 terraform {
   required_version = ">= 1.11"
