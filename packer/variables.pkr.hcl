@@ -41,8 +41,8 @@ variable "agent" {
   description = "Path of the agent's executable for this architecture."
 }
 
-# GitHub refuses a runner 30 days after the release of a newer version. `make runner-version` prints the age of this one, and
-# image.yml opens a pull request for each new version. The checksums are those of GitHub's release.
+# GitHub refuses a runner 30 days after the release of a newer version. `make runner-version` prints the age of this one,
+# and image.yml opens a pull request for each new version. The checksums are those of GitHub's release.
 variable "runner_version" {
   type        = string
   default     = "2.338.0"

@@ -1,11 +1,11 @@
-# Roles of the machines, and of the people and workflows that change Drover. The functions' roles are in template.yaml, next
-# to the functions. None of the policies has been verified in a real AWS account yet: run `make smoke` after the first
-# deployment.
+# Roles of the machines, and of the people and workflows that change Drover. The functions' roles are in template.yaml,
+# next to the functions. None of the policies has been verified in a real AWS account yet: run `make smoke` after the
+# first deployment.
 
 # ------------------------------------------------------------------------------------------------ runner machines
 
-# Untrusted code runs with this role. Its only permission is to delete the machine's own boot item. The deletion returns the
-# item, so the machine can read it exactly once.
+# Untrusted code runs with this role. Its only permission is to delete the machine's own boot item. The deletion returns
+# the item, so the machine can read it exactly once.
 resource "aws_iam_role" "runner" {
   name               = "${var.stack}-runner"
   description        = "Drover: runner machines"
@@ -29,8 +29,8 @@ data "aws_iam_policy_document" "runner" {
     actions   = ["dynamodb:DeleteItem"]
     resources = ["arn:${local.partition}:dynamodb:${local.region}:${local.account}:table/${var.stack}-boot"]
 
-    # The `aws:userid` of a machine consists of its role's unique id and its instance id, and is its key in the boot table.
-    # LeadingKeys may have several values, for example in a transaction. Each of them must be the machine's own key.
+    # The `aws:userid` of a machine consists of its role's unique id and its instance id, and is its key in the boot
+    # table. LeadingKeys may have several values, for example in a transaction. Each must be the machine's own key.
     condition {
       test     = "ForAllValues:StringEquals"
       variable = "dynamodb:LeadingKeys"

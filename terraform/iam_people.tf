@@ -67,7 +67,8 @@ locals {
   )
 }
 
-# `make infrastructure`. `make destroy` needs an administrator, because it also deletes resources that other roles created.
+# `make infrastructure`. `make destroy` needs an administrator, because it also deletes resources that other roles
+# created.
 data "aws_iam_policy_document" "infrastructure" {
   #checkov:skip=CKV_AWS_356:Create calls of EC2 have no existing resource to name; they are restricted to the region
   #checkov:skip=CKV_AWS_109:The role manages roles, restricted by name
@@ -280,8 +281,8 @@ data "aws_iam_policy_document" "image" {
   }
 }
 
-# `make deploy`, and `drover` for operators. CloudFormation creates the resources on behalf of this role: the permissions for
-# that apply only to calls that come from CloudFormation.
+# `make deploy`, and `drover` for operators. CloudFormation creates the resources on behalf of this role: the permissions
+# for that apply only to calls that come from CloudFormation.
 data "aws_iam_policy_document" "deploy" {
   #checkov:skip=CKV_AWS_356:Calls without resource-level permissions are allowed only through CloudFormation, except for Describe calls
   #checkov:skip=CKV_AWS_109:Roles are restricted by name and boundary, and to calls through CloudFormation

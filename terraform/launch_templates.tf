@@ -4,8 +4,8 @@ locals {
 }
 
 # The id of the image that runners are launched from. `make build-image` writes it. Terraform only creates the parameter,
-# because EC2 resolves it when a launch template is created. Until the first build it contains Ubuntu's image, which has no
-# agent: a pool that launches it gets boot failures, and its circuit opens.
+# because EC2 resolves it when a launch template is created. Until the first build it contains Ubuntu's image, which has
+# no agent: a pool that launches it gets boot failures, and its circuit opens.
 resource "aws_ssm_parameter" "image" {
   #checkov:skip=CKV2_AWS_34:An image id is not a secret, and EC2 resolves only unencrypted parameters
   for_each = local.images
@@ -45,8 +45,8 @@ resource "aws_launch_template" "runner" {
   # `drover pools apply` pins the default version. A change here affects a pool only after the next `drover pools apply`.
   update_default_version = true
 
-  # EC2 resolves the parameter at each launch, so a new image is used as soon as `make build-image` has written it, without a
-  # new version of the template. An image that fails verification is never written to the parameter.
+  # EC2 resolves the parameter at each launch, so a new image is used as soon as `make build-image` has written it,
+  # without a new version of the template. An image that fails verification is never written to the parameter.
   image_id = "resolve:ssm:${aws_ssm_parameter.image[coalesce(each.value.image, each.value.architecture)].name}"
 
   # A machine powers itself off after its job. `stop` would leave a stopped instance whose volume is billed.
@@ -79,8 +79,8 @@ resource "aws_launch_template" "runner" {
       throughput            = each.value.volume_mib_s
       encrypted             = true
       delete_on_termination = true
-      # A new volume loads each block from S3 on its first read, which takes most of the boot time. With a rate, EC2 fills the
-      # volume in advance for a fee per GB. Null disables that.
+      # A new volume loads each block from S3 on its first read, which takes most of the boot time. With a rate, EC2 fills
+      # the volume in advance for a fee per GB. Null disables that.
       volume_initialization_rate = each.value.initialize_at
     }
   }

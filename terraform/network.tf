@@ -1,15 +1,15 @@
 # Network of the runners: a new VPC, or an existing one, in which only the subnets are tagged and nothing else changes.
 #
-# Only the runners' subnets have the tag drover:stack. `drover pools apply` uses all subnets with that tag, and the scaler's
-# policy allows launches only into them. All other resources have the tag drover:part-of.
+# Only the runners' subnets have the tag drover:stack. `drover pools apply` uses all subnets with that tag, and the
+# scaler's policy allows launches only into them. All other resources have the tag drover:part-of.
 #
 # Costs of each way out (us-east-1, list prices of November 2025, not verified since; per month of 730 hours):
 #   nat           32.85 USD for the gateway, and 0.045 USD per GB. If the gateway's zone fails, all jobs fail.
 #   nat-per-zone  the same for each zone. No traffic crosses zones.
 #   public        3.65 USD per address, billed per second in use, and nothing per GB of inbound traffic. Runners have public
 #                 addresses; the security group blocks all inbound connections.
-# Traffic to S3 and DynamoDB uses free gateway endpoints: boot items, and caches and artifacts in S3 of the same region, do
-# not pass the NAT gateway.
+# Traffic to S3 and DynamoDB uses free gateway endpoints: boot items, and caches and artifacts in S3 of the same region,
+# do not pass the NAT gateway.
 
 data "aws_region" "current" {}
 

@@ -10,8 +10,8 @@ resource "aws_secretsmanager_secret" "this" {
 
   name        = "${var.stack}/${each.key}"
   description = "Drover: ${each.value}"
-  # Deleted immediately, without a recovery window: GitHub can issue new secrets in a minute, but a name in its recovery window
-  # would block a new stack of the same name for a week.
+  # Deleted immediately, without a recovery window: GitHub can issue new secrets in a minute, but a name in its recovery
+  # window would block a new stack of the same name for a week.
   recovery_window_in_days = 0
   tags                    = local.part_of
 }

@@ -1,5 +1,5 @@
-# One security group for the image builder and one for runners. Security groups do not filter traffic to Amazon's DNS, time
-# and metadata services, so these need no rules. A new `description` of a group would replace the group.
+# One security group for the image builder and one for runners. Security groups do not filter traffic to Amazon's DNS,
+# time and metadata services, so these need no rules. A new `description` of a group would replace the group.
 
 # The image builder downloads packages from the internet, and Packer connects to it by SSH.
 resource "aws_security_group" "builder" {
@@ -34,8 +34,8 @@ resource "aws_vpc_security_group_egress_rule" "builder" {
   cidr_ipv4         = "0.0.0.0/0"
 }
 
-# Runners execute untrusted code. Without inbound rules, no job can connect to the machine of another job. By default, only
-# HTTPS is allowed outbound.
+# Runners execute untrusted code. Without inbound rules, no job can connect to the machine of another job. By default,
+# only HTTPS is allowed outbound.
 resource "aws_security_group" "runner" {
   #checkov:skip=CKV2_AWS_5:The launch templates attach it
   name        = "${var.stack}-runner"

@@ -2,9 +2,9 @@
 # Shortens the boot. The machine runs one job, so updates, maintenance and logins are not needed. Needs KEEP_SSM.
 #
 # cloud-init stays, reduced to three modules, because it configures the network and grows the root file system on every
-# instance type. A custom kernel or initramfs would save a second or two, but would have to be maintained. Most of the boot
-# time is spent on reading blocks of the snapshot for the first time. The image is therefore small, and `initialize_at` in
-# Terraform's runner_classes makes EC2 fill the volume in advance, for a fee.
+# instance type. A custom kernel or initramfs would save a second or two, but would have to be maintained. Most of the
+# boot time is spent on reading blocks of the snapshot for the first time. The image is therefore small, and
+# `initialize_at` in Terraform's runner_classes makes EC2 fill the volume in advance, for a fee.
 set -euo pipefail
 
 # No package updates at boot: they would hold the lock that apt-get needs in a job.

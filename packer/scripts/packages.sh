@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the tools that jobs use. Every package and archive is signed by its publisher and verified, because all builds of
-# the organisation run on this image. Keys from outside Ubuntu are pinned here by fingerprint.
+# Installs the tools that jobs use. Every package and archive is signed by its publisher and verified, because all builds
+# of the organisation run on this image. Keys from outside Ubuntu are pinned here by fingerprint.
 set -euo pipefail
 export DEBIAN_FRONTEND=noninteractive
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks that Drover can launch the image of this machine, and fails the image build if not. Installed on the image as
-# drover-verify-image, to check custom images, too. Run as root. RUNNER_VERSION, if set, is the required version of GitHub's
-# runner.
+# drover-verify-image, to check custom images, too. Run as root. RUNNER_VERSION, if set, is the required version of
+# GitHub's runner.
 set -uo pipefail
 
 failed=0
