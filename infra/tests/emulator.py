@@ -1,4 +1,4 @@
-"""moto's server: AWS's API on this machine, which believes every signature and enforces no policy."""
+"""Starts moto's server, an emulator of AWS's API. It accepts every signature and enforces no policy."""
 
 import json
 import os
@@ -14,12 +14,12 @@ import boto3
 
 REGION = "eu-central-1"
 
-# SAM's translator asks for one, too, whoever runs these tests.
+# SAM's translator needs a region, too.
 os.environ.setdefault("AWS_DEFAULT_REGION", REGION)
 
 
 def ubuntu(number, architecture):
-    """An official image, as the emulator is told of it."""
+    """The description of an official Ubuntu image, in the emulator's format."""
     return {
         "ami_id": f"ami-{number:017x}",
         "name": f"ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-{architecture}-server-20261101",
@@ -39,7 +39,7 @@ def ubuntu(number, architecture):
 
 
 class Emulator:
-    """moto's server on a free port, and clients of it."""
+    """moto's server on a free port, with a method that makes clients for it."""
 
     def __enter__(self):
         self.images = tempfile.NamedTemporaryFile("w", suffix=".json")
@@ -55,7 +55,7 @@ class Emulator:
             "AWS_ACCESS_KEY_ID": "emulator",
             "AWS_SECRET_ACCESS_KEY": "emulator",
             "AWS_REGION": REGION,
-            # AmazonSSMManagedInstanceCore is attached.
+            # Terraform attaches AmazonSSMManagedInstanceCore.
             "MOTO_IAM_LOAD_MANAGED_POLICIES": "true",
             "MOTO_AMIS_PATH": self.images.name,
         }
@@ -73,7 +73,7 @@ class Emulator:
             except OSError:
                 time.sleep(0.1)
         self.process.kill()
-        raise RuntimeError("moto does not start")
+        raise RuntimeError("moto did not start")
 
     def __exit__(self, *_):
         self.process.terminate()

@@ -28,7 +28,7 @@ def text(path):
 
 
 class Loader(yaml.SafeLoader):
-    """YAML with CloudFormation's short forms, as the long ones."""
+    """Loads YAML and expands CloudFormation's short forms of intrinsic functions."""
 
 
 def _intrinsic(loader, suffix, node):
@@ -51,7 +51,7 @@ def template():
 
 
 def resolved(value):
-    """A policy as CloudFormation would make it, with `<Resource.Attribute>` for what only it can know."""
+    """Resolves intrinsic functions as CloudFormation would. Unknown values become `<Resource.Attribute>`."""
     if isinstance(value, list):
         return [resolved(one) for one in value]
     if not isinstance(value, dict):
@@ -73,11 +73,11 @@ def listed(value):
     return value if isinstance(value, list) else [value]
 
 
-# ------------------------------------------------------------------------------------------------ what the code calls
+# ------------------------------------------------------------------------------------------------ AWS calls in the code
 
 
 def operations():
-    """Every operation of the services that the platform has clients of: its method's name -> (service, operation)."""
+    """Maps SDK method names to [(service, operation)], for all services that the platform has clients for."""
     session = botocore.session.get_session()
     names = {name.replace("-", ""): name for name in session.get_available_services()}
     found = {}
@@ -93,7 +93,7 @@ def platform_modules():
 
 
 def code(path):
-    """A source without its tests and comments."""
+    """The source of a file without its unit tests and comments."""
     lines = path.read_text(encoding="utf-8").split("#[cfg(test)]\nmod tests")[0].splitlines()
     return "\n".join(line for line in lines if not line.lstrip().startswith("//"))
 
@@ -103,7 +103,7 @@ def crate(name):
 
 
 def reachable(executable):
-    """The platform's modules that an executable uses, by way of others too."""
+    """The platform's modules that an executable uses, directly or indirectly."""
     modules = platform_modules()
 
     def names(source, root):
@@ -123,15 +123,15 @@ def reachable(executable):
 
 
 def functions_of(source):
-    """(type it belongs to or None, name, has arguments, body) of each function of a module."""
+    """Yields (type of the impl block or None, name, has arguments, body) for each function of a module."""
     owners = [(0, None)]
     for line in re.finditer(r"^(impl\b.*|\})$", source, re.M):
-        # `impl Queue {`, `impl engine::ports::Queue for Queue {`, and the end of either.
+        # Matches `impl Queue {`, `impl engine::ports::Queue for Queue {` and the end of an impl block.
         owners.append((line.start(), (re.findall(r"(\w+)(?:<[^<]*>)? \{", line[1]) or [None])[-1]))
     starts = list(re.finditer(r"^\s*(?:pub(?:\([a-z]+\))? )?(?:async )?fn (\w+)(?:<[^>]*>)?\(([^)]*)\)", source, re.M))
     ends = [start.start() for start in starts[1:]] + [len(source)]
     for start, next_start in zip(starts, ends, strict=False):
-        # A brace in the first column closes the function, or what it belongs to.
+        # A brace in the first column closes the function or its impl block.
         closed = source.find("\n}", start.end())
         end = min(next_start, closed if closed >= 0 else next_start)
         owner = [name for at, name in owners if at <= start.start()][-1]
@@ -142,9 +142,10 @@ def functions_of(source):
 def calls(executable):
     """The AWS operations that an executable can call: {(service, operation)}.
 
-    Found from the executable's source, and the engine's if it runs it, by what is called, through the platform's
-    functions: a method counts if its type is named and something of its name is called. That finds rather too much than
-    too little; too much fails the test, too. What a transaction is made of counts as the calls that IAM checks.
+    Starts from the source of the executable, and of the engine if the executable runs it, and follows calls through the
+    functions of the platform. A method counts as called if its type appears in the source and a function of its name is
+    called. This may find too many operations, which fails the tests, but not too few. The parts of a transaction count
+    as the operations for which IAM checks permissions.
     """
     known = operations()
     modules = platform_modules()
@@ -156,7 +157,8 @@ def calls(executable):
 
     def is_called(function):
         _, owner, name, has_arguments, _ = function
-        # A call of a function with arguments has some: `.send()` is the SDK's, `.send(message, after)` ours.
+        # Tell methods of the same name apart by their arguments: `.send()` is the SDK's, `.send(message, after)` is the
+        # platform's.
         call = re.search(rf"\b{name}\(" + (r"(?!\))" if has_arguments else ""), source)
         return call and (owner is None or re.search(rf"\b{owner}\b", source))
 
@@ -174,9 +176,9 @@ def calls(executable):
                 "ConditionCheck": "ConditionCheckItem",
             }
             found.update(("dynamodb", it) for part, it in parts.items() if re.search(rf"\b{part}::builder\(\)", body))
-    # IAM knows no such permission: it checks the parts.
+    # IAM has no permission of this name. It checks the parts of the transaction.
     found.discard(("dynamodb", "TransactWriteItems"))
-    # STS answers this to everybody.
+    # STS requires no permission for this.
     found.discard(("sts", "GetCallerIdentity"))
     return found
 
@@ -192,7 +194,7 @@ def variables_read(executable):
 
 
 def rows(path, first_heading):
-    """The rows of the table whose first column has that heading, as lists of cells."""
+    """The rows of the tables whose first column has this heading, as lists of cells."""
     found = []
     inside = False
     for line in text(path).splitlines():
@@ -204,7 +206,7 @@ def rows(path, first_heading):
         elif inside and not set(cells[0]) <= set("-: "):
             found.append(cells)
     if not found:
-        raise AssertionError(f"{path} has no table headed {first_heading!r}")
+        raise AssertionError(f"{path} has no table with the first heading {first_heading!r}")
     return found
 
 
@@ -216,7 +218,7 @@ def names_in(cell):
 
 
 def functions_actions():
-    """Every action that the functions' roles allow."""
+    """All actions that the functions' roles allow."""
     properties = [resource.get("Properties", {}) for resource in template()["Resources"].values()]
     documents = [
         policy["PolicyDocument"] for it in properties for policy in it.get("Policies", []) if isinstance(policy, dict)
@@ -230,20 +232,21 @@ def functions_actions():
     }
 
 
-def known_better(finding):
-    """Why a finding of parliament's is none, or None."""
+def accepted(finding):
+    """The reason to accept a finding of parliament, or None."""
     detail = str(finding.detail)
     if finding.issue == "RESOURCE_STAR":
-        # It sees no conditions. Which actions may have no resource is tested for the functions, and argued for people.
-        return "bound by a condition, or of EC2, which knows no resource before it exists"
+        # parliament ignores conditions. A test checks the functions' actions without a resource; comments in Terraform
+        # explain those of the other roles.
+        return "restricted by a condition, or an EC2 action on resources that do not exist yet"
     if finding.issue == "RESOURCE_MISMATCH" and "ec2:RunInstances" in detail:
-        return "a launch is allowed by several statements, each with some of its resources"
+        return "several statements allow a launch, each for some of its resources"
     if finding.issue == "INVALID_ARN" and "Account" in detail:
-        return "the account of CloudFormation's own transforms is aws"
+        return "the account of CloudFormation's transforms is aws"
     return None
 
 
 def lint(document):
-    """What parliament has to say of a policy."""
+    """parliament's findings for a policy, without the accepted ones."""
     findings = parliament.analyze_policy_string(json.dumps(document)).findings
-    return [f"{it.issue}: {it.detail} {it.location}" for it in findings if not known_better(it)]
+    return [f"{it.issue}: {it.detail} {it.location}" for it in findings if not accepted(it)]

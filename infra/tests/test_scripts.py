@@ -1,4 +1,4 @@
-"""The scripts that change things, on tools that only say what they were asked."""
+"""Runs the scripts with fake tools that record their calls and change nothing."""
 
 import importlib.machinery
 import importlib.util
@@ -23,7 +23,7 @@ def module(name):
 
 
 class Tools:
-    """A folder of stand-ins for the PATH: each writes down how it was called, and answers with what it was given."""
+    """A folder of fake tools for the PATH. Each logs its arguments and then runs the given shell code."""
 
     def __init__(self, test, **answers):
         self.folder = test.enterContext(tempfile.TemporaryDirectory(prefix="drover-tools-"))
@@ -50,9 +50,19 @@ class Tools:
         return self.log.read_text(encoding="utf-8").splitlines()
 
 
+class MakeHelp(unittest.TestCase):
+    def test_make_lists_every_target_with_one_line(self):
+        targets = re.findall(r"^([a-z-]+):", project.text("Makefile"), re.M)
+        for arguments in ([], ["help"]):
+            done = subprocess.run(
+                ["make", "--silent", *arguments], cwd=project.ROOT, capture_output=True, text=True, check=True
+            )
+            self.assertEqual(re.findall(r"^  ([a-z-]+) +\S", done.stdout, re.M), targets)
+
+
 class Prices(unittest.TestCase):
-    def answered(self, *prices):
-        """What AWS answers if those are a family's prices."""
+    def fake_aws(self, *prices):
+        """Fake tools in which AWS returns these prices for an instance family."""
         products = [
             json.dumps({"terms": {"OnDemand": {"a": {"priceDimensions": {"b": one}}}}})
             for one in ({"unit": "Hrs", "pricePerUnit": {"USD": price}} for price in prices)
@@ -60,8 +70,8 @@ class Prices(unittest.TestCase):
         answer = json.dumps({"PriceList": products})
         return Tools(self, aws=f"cat <<'JSON'\n{answer}\nJSON")
 
-    def test_they_are_what_drover_cost_reads(self):
-        tools = self.answered("0.1159200000")
+    def test_the_output_has_the_format_that_drover_cost_reads(self):
+        tools = self.fake_aws("0.1159200000")
         done = tools.run("infra/prices", "eu-central-1", "m7a")
         self.assertEqual(done.returncode, 0, done.stderr)
         read = json.loads(done.stdout)
@@ -70,11 +80,11 @@ class Prices(unittest.TestCase):
         self.assertEqual(read, {"families": {"m7a": {"eu-central-1": 0.11592}}})
         self.assertIn("Field=instanceType,Value=m7a.large", tools.calls()[0])
 
-    def test_no_price_and_several_are_none(self):
+    def test_an_ambiguous_or_missing_price_is_an_error(self):
         for prices in ([], ["0.1", "0.2"]):
-            done = self.answered(*prices).run("infra/prices", "eu-central-1", "m7a")
+            done = self.fake_aws(*prices).run("infra/prices", "eu-central-1", "m7a")
             self.assertEqual(done.returncode, 1)
-            self.assertIn("m7a.large in eu-central-1: AWS tells no single price", done.stderr)
+            self.assertIn("AWS does not list exactly one price for m7a.large in eu-central-1", done.stderr)
 
 
 class PruneImages(unittest.TestCase):
@@ -93,7 +103,7 @@ class PruneImages(unittest.TestCase):
         answers = f"*processor,Values=x86_64*) echo '{some}';; *describe-images*) echo '{none}';;"
         self.tools = Tools(self, aws=f'case "$*" in {answers} esac')
 
-    def test_the_newest_three_are_kept(self):
+    def test_the_three_newest_images_are_kept(self):
         done = self.tools.run("infra/prune-images", "3", STACK="drover")
         self.assertEqual(done.returncode, 0, done.stderr)
         changes = [call for call in self.tools.calls() if "describe" not in call]
@@ -107,14 +117,14 @@ class PruneImages(unittest.TestCase):
             ],
         )
 
-    def test_it_looks_only_at_the_stacks_own(self):
+    def test_only_images_of_the_stack_are_listed(self):
         self.tools.run("infra/prune-images", "3", STACK="other")
         for call in self.tools.calls():
             if "describe-images" in call:
                 self.assertIn("--owners self", call)
                 self.assertIn("Name=tag:drover:image-of,Values=other", call)
 
-    def test_none_need_be_kept(self):
+    def test_keeping_no_image_deletes_all(self):
         self.tools.run("infra/prune-images", "0", STACK="drover")
         self.assertEqual(sum("deregister-image" in call for call in self.tools.calls()), 5)
 
@@ -123,13 +133,13 @@ class Infrastructure(unittest.TestCase):
     def tearDown(self):
         (project.ROOT / "terraform/backend_override.tf").unlink(missing_ok=True)
 
-    def test_nothing_is_applied_without_being_asked_for(self):
+    def test_apply_without_a_terminal_is_refused(self):
         tools = Tools(self, terraform="")
         done = tools.run("infra/infrastructure", "apply", AUTO="")
         self.assertNotEqual(done.returncode, 0)
         self.assertFalse([call for call in tools.calls() if call.startswith("terraform apply")])
 
-    def test_what_is_applied_is_the_plan_that_was_shown(self):
+    def test_apply_uses_the_plan_that_was_shown(self):
         tools = Tools(self, terraform="")
         done = tools.run("infra/infrastructure", "apply", AUTO="1", STACK="blue", STATE_BUCKET="states")
         self.assertEqual(done.returncode, 0, done.stderr)
@@ -141,15 +151,15 @@ class Infrastructure(unittest.TestCase):
         self.assertIn('bucket       = "states"', backend)
         self.assertIn('key          = "blue/terraform.tfstate"', backend)
 
-    def test_nothing_is_destroyed_under_a_running_machine(self):
+    def test_destroy_is_refused_while_machines_exist(self):
         tools = Tools(self, terraform="", aws="echo i-0123456789abcdef0")
         done = tools.run("infra/infrastructure", "destroy", AUTO="1")
         self.assertIn("i-0123456789abcdef0", done.stderr)
-        self.assertEqual(len(tools.calls()), 2, "terraform init, and one look at EC2")
+        self.assertEqual(len(tools.calls()), 2, "expected only terraform init and one call of EC2")
 
 
 class Deploy(unittest.TestCase):
-    def test_parameters_are_terraforms_and_ones_own(self):
+    def test_parameters_come_from_terraform_and_the_environment(self):
         outputs = json.dumps({"Stack": "drover", "LaunchTemplateArns": "arn:a,arn:b"})
         tools = Tools(
             self, terraform=f"case \"$*\" in *output*) echo '{outputs}';; esac", sam="", aws="echo '[]'", rustup=""
@@ -162,7 +172,7 @@ class Deploy(unittest.TestCase):
             deploy,
         )
 
-    def test_another_stacks_infrastructure_is_refused(self):
+    def test_the_state_of_another_stack_is_rejected(self):
         tools = Tools(self, terraform='case "$*" in *output*) echo \'{"Stack": "blue"}\';; esac', sam="", aws="")
         done = tools.run("infra/deploy", AUTO="1", STACK="drover")
         self.assertIn("another stack", done.stderr)
@@ -170,7 +180,7 @@ class Deploy(unittest.TestCase):
 
 
 class Package(unittest.TestCase):
-    """The zips, of executables that a stand-in for cargo-lambda left."""
+    """Packages executables that the test writes to the folder where cargo-lambda would."""
 
     def package(self, executable, *arguments):
         target = self.enterContext(tempfile.TemporaryDirectory(prefix="drover-target-"))
@@ -184,7 +194,7 @@ class Package(unittest.TestCase):
         done = tools.run("infra/package", *arguments, ARCH="arm64", LINK="")
         return done, pathlib.Path(target) / "package", tools
 
-    def test_a_zip_is_what_lambda_starts_and_the_same_each_time(self):
+    def test_zip_files_are_reproducible_and_start_on_lambda(self):
         first, second = self.package(b"ELF GLIBC_2.34"), self.package(b"ELF GLIBC_2.34")
         for done, zips, tools in (first, second):
             self.assertEqual(done.returncode, 0, done.stderr)
@@ -196,23 +206,23 @@ class Package(unittest.TestCase):
         same = [(zips / "ingest-arm64.zip").read_bytes() for _, zips, _ in (first, second)]
         self.assertEqual(*same)
 
-    def test_one_that_needs_a_newer_glibc_than_lambdas_is_refused(self):
+    def test_an_executable_that_needs_a_newer_glibc_is_rejected(self):
         done, *_ = self.package(b"ELF GLIBC_2.34 GLIBC_2.36")
         self.assertEqual(done.returncode, 1)
         self.assertIn("glibc 2.36", done.stderr)
 
-    def test_one_that_has_grown_too_large_is_refused(self):
+    def test_an_executable_that_is_too_large_is_rejected(self):
         done, *_ = self.package(os.urandom(3_100_000))
         self.assertEqual(done.returncode, 1)
-        self.assertIn("ingest has grown too large", done.stderr)
+        self.assertIn("ingest exceeds its size limit", done.stderr)
 
-    def test_the_agents_path_is_all_that_is_printed(self):
+    def test_packaging_the_agent_prints_only_its_path(self):
         done, zips, _ = self.package(b"ELF", "agent")
         self.assertEqual(done.stdout.strip(), str(zips.parent / "lambda/agent/bootstrap"))
 
 
 class SamBuild(unittest.TestCase):
-    """What `sam build` makes of the template, with a cargo that says what it was asked for and builds nothing."""
+    """Runs `sam build` with a fake cargo that logs its arguments and builds nothing."""
 
     def build(self, architecture):
         folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory(prefix="drover-sam-")))
@@ -243,7 +253,7 @@ class SamBuild(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         return folder / "build", [call for call in tools.calls() if "lambda build" in call]
 
-    def test_each_function_is_its_own_package_for_the_architecture_that_was_asked_for(self):
+    def test_each_function_is_built_from_its_own_package_for_the_chosen_architecture(self):
         for architecture, command in (
             ("arm64", "cargo lambda build --release --arm64"),
             ("x86_64", "cargo lambda build --release"),
@@ -254,8 +264,8 @@ class SamBuild(unittest.TestCase):
                 packed = (built / function.capitalize() / "bootstrap").read_text(encoding="utf-8")
                 self.assertEqual(packed.strip(), str(project.ROOT / function))
 
-    def test_what_is_deployed_has_no_aliases(self):
-        # CloudFormation refuses them; SAM writes them out.
+    def test_the_built_template_has_no_yaml_aliases(self):
+        # CloudFormation rejects aliases. SAM expands them.
         built, _ = self.build("arm64")
         text = (built / "template.yaml").read_text(encoding="utf-8")
         self.assertFalse(re.search(r"(?m)^\s*(- |\w+: )?[&*]\w+$|<<:", text))
@@ -282,7 +292,7 @@ class RunnerVersion(unittest.TestCase):
         self.assertRegex(updated, f'arm64\\s+= "{"b" * 64}"')
         self.assertEqual(len(updated.splitlines()), len(self.text.splitlines()))
 
-    def test_a_release_without_a_sum_is_refused(self):
+    def test_a_release_without_a_checksum_is_rejected(self):
         del self.newest["assets"][1]
         with self.assertRaises(ValueError):
             self.module.updated(self.text, self.newest)

@@ -1,7 +1,7 @@
-"""template.yaml as a stack: made plain by SAM's own translator, and created in an emulated CloudFormation.
+"""Translates template.yaml with SAM's translator and creates the stack in an emulated CloudFormation.
 
-The emulator leaves out what it does not know (function URLs, alarms, metric filters, policies of queues and topics,
-some properties); those are held by cfn-lint and test_template.
+The emulator ignores what it does not support: function URLs, alarms, metric filters, policies of queues and topics, and
+some properties. cfn-lint and test_template check those.
 """
 
 import io
@@ -19,20 +19,20 @@ BUCKET = "zips"
 
 
 class NoManagedPolicies:
-    """What the translator asks for SAM's ready-made policies, of which the template uses none."""
+    """An empty loader of managed policies for the translator. The template uses none of SAM's policy templates."""
 
     def load(self):
         return {}
 
 
 def plain():
-    """The template without SAM's types, its functions' code in a bucket."""
+    """The template without SAM's resource types, with the functions' code in a bucket."""
     template = project.template()
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
             resource["Properties"]["CodeUri"] = {"Bucket": BUCKET, "Key": "bootstrap.zip"}
     made = transform(template, parameters(), NoManagedPolicies())
-    # The emulator knows no function URLs.
+    # The emulator does not support function URLs.
     del made["Outputs"]["WebhookUrl"]
     return made
 
@@ -69,14 +69,14 @@ class Stack(unittest.TestCase):
     def attributes(self, url):
         return self.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
 
-    def test_the_tables_are_those_of_the_outputs(self):
+    def test_the_outputs_name_the_tables(self):
         dynamodb = self.client("dynamodb")
         for output, keys in (("Table", ["pk", "sk"]), ("BootTable", ["pk"])):
             table = dynamodb.describe_table(TableName=self.outputs[output])["Table"]
             self.assertEqual([it["AttributeName"] for it in table["KeySchema"]], keys)
             self.assertEqual(table["BillingModeSummary"]["BillingMode"], "PAY_PER_REQUEST")
 
-    def test_poison_goes_to_the_dead_letters(self):
+    def test_failed_messages_go_to_the_dead_letter_queue(self):
         queue, dead = self.attributes(self.outputs["QueueUrl"]), self.attributes(self.outputs["DeadLettersUrl"])
         redrive = json.loads(queue["RedrivePolicy"])
         self.assertEqual(redrive["deadLetterTargetArn"], dead["QueueArn"])
@@ -89,7 +89,7 @@ class Stack(unittest.TestCase):
         self.assertTrue(source["FunctionArn"].endswith(":drover-scaler"))
         self.assertEqual(source["BatchSize"], 10)
 
-    def test_functions_have_a_role_and_logs_of_their_own(self):
+    def test_each_function_has_its_own_role_and_log_group(self):
         for name in FUNCTIONS:
             function = self.function(name)
             self.assertEqual((function["Runtime"], function["Handler"]), ("provided.al2023", "bootstrap"))
@@ -99,7 +99,7 @@ class Stack(unittest.TestCase):
             ]
             self.assertEqual([it["retentionInDays"] for it in groups], [30])
 
-    def test_the_environment_names_what_was_made(self):
+    def test_the_environment_names_the_created_resources(self):
         for name in FUNCTIONS:
             variables = self.function(name)["Environment"]["Variables"]
             self.assertEqual(variables["DROVER_STACK"], "drover")
@@ -109,7 +109,7 @@ class Stack(unittest.TestCase):
                 self.assertEqual(variables["DROVER_BOOT_TABLE"], self.outputs["BootTable"])
                 self.assertEqual(variables["DROVER_RUNNER_ROLE_ID"], "AROAEXAMPLE")
 
-    def test_the_control_planes_policy_is_the_templates(self):
+    def test_the_control_plane_policy_matches_the_template(self):
         iam = self.client("iam")
         policy = iam.get_policy(PolicyArn="arn:aws:iam::123456789012:policy/drover-control-plane")["Policy"]
         document = iam.get_policy_version(PolicyArn=policy["Arn"], VersionId=policy["DefaultVersionId"])[
@@ -129,7 +129,7 @@ class Stack(unittest.TestCase):
             {"ec2:LaunchTemplate": project.PARAMETERS["LaunchTemplateArns"]},
         )
 
-    def test_what_ec2_says_of_an_instance_arrives_as_it_was_said(self):
+    def test_z_instance_events_reach_the_queue_unchanged(self):
         ours = {"instance-id": "i-0123456789abcdef0", "state": "terminated"}
         started = {"instance-id": "i-0123456789abcdef0", "state": "running"}
         spot = {"instance-id": "i-0123456789abcdef0", "instance-action": "terminate"}
@@ -143,7 +143,8 @@ class Stack(unittest.TestCase):
             {"Source": "aws.ec2", "DetailType": "EC2 Spot Instance Interruption Warning", "Detail": json.dumps(spot)},
             {"Source": "aws.ec2", "DetailType": "EBS Volume Notification", "Detail": "{}"},
         ]
-        # The emulator would hand every event to the schedule, too, and cannot. Nothing after this test looks at it.
+        # The emulator would also send every event to the target of the schedule, which fails. Removing the target would
+        # break other tests, so this test's name makes it run last.
         targets = self.client("events").list_targets_by_rule(Rule="drover-janitor")["Targets"]
         self.client("events").remove_targets(Rule="drover-janitor", Ids=[it["Id"] for it in targets])
         self.client("events").put_events(Entries=entries)
@@ -154,13 +155,13 @@ class Stack(unittest.TestCase):
                 QueueUrl=self.outputs["QueueUrl"], MaxNumberOfMessages=10, WaitTimeSeconds=1
             )
             arrived += [json.loads(message["Body"]) for message in answer.get("Messages", [])]
-        # What the scaler's parser reads: shared/domain/src/notice.rs.
+        # The scaler parses these events in shared/domain/src/notice.rs.
         self.assertCountEqual(
             [(it["detail-type"], it["detail"]) for it in arrived],
             [(entries[0]["DetailType"], ours), (entries[2]["DetailType"], spot)],
         )
 
-    def test_the_janitor_is_woken_every_minute(self):
+    def test_the_janitor_runs_every_minute(self):
         rule = self.client("events").describe_rule(Name="drover-janitor")
         self.assertEqual((rule["ScheduleExpression"], rule["State"]), ("rate(1 minute)", "ENABLED"))
         (target,) = self.client("events").list_targets_by_rule(Rule="drover-janitor")["Targets"]

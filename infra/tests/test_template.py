@@ -7,22 +7,22 @@ import unittest
 import project
 from project import FUNCTIONS, listed, resolved
 
-# What a function's role allows beyond the calls in its code, and why. Whatever is neither called nor here is too much.
+# Permissions that a function needs without a call in its code, and why. A role must allow no other additional action.
 IMPLIED = {
-    "logs:CreateLogStream": "Lambda writes a function's output to its log group in the function's name",
-    "logs:PutLogEvents": "the same",
-    "xray:PutTraceSegments": "Lambda's tracing, in the function's name",
-    "xray:PutTelemetryRecords": "the same",
-    "sqs:ReceiveMessage": "Lambda polls the scaler's queue in the scaler's name",
-    "sqs:DeleteMessage": "the same",
-    "sqs:GetQueueAttributes": "the same",
-    "ec2:CreateTags": "RunInstances tags in the caller's name",
-    "iam:PassRole": "RunInstances hands the template's instance profile to EC2 in the caller's name",
-    "ssm:GetParameters": "RunInstances resolves the template's image in the caller's name",
+    "logs:CreateLogStream": "Lambda writes a function's output to its log group on behalf of the function",
+    "logs:PutLogEvents": "see above",
+    "xray:PutTraceSegments": "Lambda sends traces on behalf of the function",
+    "xray:PutTelemetryRecords": "see above",
+    "sqs:ReceiveMessage": "Lambda polls the queue on behalf of the scaler",
+    "sqs:DeleteMessage": "see above",
+    "sqs:GetQueueAttributes": "see above",
+    "ec2:CreateTags": "RunInstances tags resources on behalf of the caller",
+    "iam:PassRole": "RunInstances passes the template's instance profile to EC2 on behalf of the caller",
+    "ssm:GetParameters": "RunInstances resolves the template's image on behalf of the caller",
 }
 POLLED = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
 LAUNCHING = {"ec2:CreateTags", "iam:PassRole", "ssm:GetParameters"}
-# Actions that AWS knows no resource for.
+# Actions that do not support resource-level permissions.
 UNBOUND = {
     "ec2:DescribeImages",
     "ec2:DescribeInstances",
@@ -40,7 +40,7 @@ class Template(unittest.TestCase):
         cls.properties = {name: resource.get("Properties", {}) for name, resource in cls.resources.items()}
 
     def statements(self, function):
-        """Every statement that a function's role has, its own and those of the shared policy."""
+        """All statements of a function's role, including those of the shared policy."""
         role = self.properties[f"{function.capitalize()}Role"]
         documents = [policy["PolicyDocument"] for policy in role["Policies"]]
         documents += [self.properties[one["Ref"]]["PolicyDocument"] for one in role.get("ManagedPolicyArns", [])]
@@ -50,9 +50,9 @@ class Template(unittest.TestCase):
         return {action for statement in self.statements(function) for action in listed(statement["Action"])}
 
     def of(self, function, action):
-        """The statements that allow an action."""
+        """The statements of a function's role that allow an action."""
         found = [one for one in self.statements(function) if action in listed(one["Action"])]
-        self.assertTrue(found, f"{function} may not {action}")
+        self.assertTrue(found, f"the role of {function} does not allow {action}")
         return found
 
 
@@ -62,8 +62,10 @@ class Policies(Template):
             with self.subTest(function):
                 called = {f"{service}:{operation}" for service, operation in project.calls(function)}
                 allowed = self.allowed(function)
-                self.assertEqual(called - allowed, set(), "the code calls what its role may not")
-                self.assertEqual(allowed - called - set(IMPLIED), set(), "allowed, but neither called nor implied")
+                self.assertEqual(called - allowed, set(), "the code calls actions that the role does not allow")
+                self.assertEqual(
+                    allowed - called - set(IMPLIED), set(), "the role allows actions that the code does not need"
+                )
 
     def test_ingest_may_enqueue_and_read_one_secret(self):
         allowed = self.allowed("ingest")
@@ -76,14 +78,14 @@ class Policies(Template):
             self.of("ingest", "secretsmanager:GetSecretValue")[0]["Resource"], project.PARAMETERS["WebhookSecretArn"]
         )
 
-    def test_implied_actions_belong_to_who_implies_them(self):
+    def test_only_functions_that_need_implied_actions_have_them(self):
         for function in FUNCTIONS:
             with self.subTest(function):
                 allowed = self.allowed(function)
                 self.assertEqual(allowed >= POLLED, function == "scaler")
                 self.assertEqual(allowed >= LAUNCHING, "ec2:RunInstances" in allowed)
 
-    def test_every_statement_is_narrow(self):
+    def test_statements_have_no_unnecessary_wildcards(self):
         for function in FUNCTIONS:
             for statement in self.statements(function):
                 with self.subTest(function, sid=statement["Sid"]):
@@ -100,17 +102,18 @@ class Policies(Template):
             condition = statement["Condition"]
             self.assertEqual(condition["ArnEquals"], {"ec2:LaunchTemplate": project.PARAMETERS["LaunchTemplateArns"]})
             if "subnet" in kinds:
-                # It stands in the request, so IsLaunchTemplateResource would not hold for it.
+                # The request names the subnet, so IsLaunchTemplateResource would be false.
                 self.assertEqual(condition["StringEquals"], {"aws:ResourceTag/drover:stack": "drover"})
                 self.assertEqual(kinds, {"subnet"})
             elif "network-interface" in kinds:
-                # The launch makes it, in that subnet.
+                # The launch creates the interface in that subnet.
                 self.assertEqual(kinds, {"network-interface"})
             else:
                 self.assertEqual(condition["Bool"], {"ec2:IsLaunchTemplateResource": "true"})
             if kinds & {"instance", "volume"}:
                 self.assertEqual(condition["StringEquals"], {"aws:RequestTag/drover:stack": "drover"})
-        # What RunInstances is checked for when a template names image, group and root volume: no key pair among them.
+        # The resource types that IAM checks for RunInstances if the template sets image, security group and root
+        # volume, but no key pair.
         self.assertEqual(
             seen, {"instance", "volume", "launch-template", "network-interface", "security-group", "image", "subnet"}
         )
@@ -125,8 +128,8 @@ class Policies(Template):
             self.assertEqual(passes["Resource"], project.PARAMETERS["RunnerRoleArn"])
             self.assertEqual(passes["Condition"], {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}})
 
-    def test_every_policy_lints(self):
-        # As CloudFormation would fill them in.
+    def test_policies_have_no_linter_findings(self):
+        # ARNs as CloudFormation would insert them.
         arns = {
             "Queue": "sqs:eu-central-1:123456789012:drover",
             "Table": "dynamodb:eu-central-1:123456789012:table/drover",
@@ -142,17 +145,17 @@ class Policies(Template):
                 text = text.replace(f"<{name}.Arn>", f"arn:aws:{arn}")
             self.assertNotIn("<", text)
             self.assertEqual(project.lint(json.loads(text)), [], function)
-        # IAM's limit, without white space.
+        # IAM limits a managed policy to 6,144 characters, without white space.
         policy = resolved(self.properties["ControlPlanePolicy"]["PolicyDocument"])
         self.assertLessEqual(len(json.dumps(policy, separators=(",", ":"))), 6_144)
 
-    def test_the_boot_table_can_be_written_and_not_read(self):
+    def test_functions_can_write_but_not_read_the_boot_table(self):
         for function in ("scaler", "janitor"):
             for statement in self.statements(function):
                 if "<BootTable.Arn>" in listed(statement["Resource"]):
                     self.assertEqual(listed(statement["Action"]), ["dynamodb:PutItem"])
 
-    def test_the_tags_of_a_launch_are_those_the_policies_ask_for(self):
+    def test_launches_set_the_tag_that_the_policies_require(self):
         self.assertIn('tag_of("drover:stack"', project.text("shared/platform/src/ec2.rs"))
         self.assertIn('"tag:drover:stack"', project.text("shared/platform/src/ec2.rs"))
 
@@ -170,7 +173,7 @@ class Policies(Template):
 
 
 class Contract(Template):
-    def test_the_queue_hides_a_message_for_six_timeouts_of_the_scaler(self):
+    def test_the_visibility_timeout_is_six_times_the_scalers_timeout(self):
         self.assertEqual(self.properties["Queue"]["VisibilityTimeout"], 6 * self.properties["Scaler"]["Timeout"])
 
     def test_every_function_is_traced_and_built_by_cargo_lambda(self):
@@ -181,7 +184,7 @@ class Contract(Template):
             self.assertEqual(resource["Metadata"]["BuildMethod"], "rust-cargolambda")
             self.assertTrue((project.ROOT / resource["Properties"]["CodeUri"] / "Cargo.toml").exists())
 
-    def test_the_scaler_has_time_for_a_launch_and_its_reserve(self):
+    def test_timeouts_leave_time_for_a_launch_and_the_reserve(self):
         reserve = int(
             re.search(
                 r"RESERVE: SignedDuration = SignedDuration::from_secs\((\d+)\)",
@@ -196,39 +199,39 @@ class Contract(Template):
         )
         for function in ("Scaler", "Janitor"):
             self.assertGreaterEqual(self.properties[function]["Timeout"], 2 * (launch + reserve))
-        # GitHub's patience.
+        # GitHub stops waiting for an answer after ten seconds.
         self.assertLessEqual(self.properties["Ingest"]["Timeout"], 10)
 
-    def test_a_dead_janitor_holds_its_lock_no_longer_than_a_tick(self):
+    def test_a_crashed_janitor_holds_its_lock_for_at_most_one_run(self):
         self.assertLessEqual(self.properties["Janitor"]["Timeout"], 60)
         self.assertEqual(
             self.properties["Janitor"]["Events"]["EveryMinute"]["Properties"]["Schedule"], "rate(1 minute)"
         )
 
-    def test_messages_fail_one_by_one_and_end_in_the_dead_letters(self):
+    def test_messages_fail_individually_and_end_in_the_dead_letter_queue(self):
         event = self.properties["Scaler"]["Events"]["Queue"]["Properties"]
         self.assertEqual(event["FunctionResponseTypes"], ["ReportBatchItemFailures"])
         self.assertEqual(
             self.properties["Queue"]["RedrivePolicy"]["deadLetterTargetArn"], {"Fn::GetAtt": ["DeadLetters", "Arn"]}
         )
 
-    def test_events_of_instances_go_to_the_queue_in_native_form(self):
+    def test_instance_events_reach_the_queue_unchanged(self):
         source = project.text("shared/domain/src/notice.rs")
         for rule in ("SpotInterruptions", "InstanceStateChanges"):
             pattern = self.properties[rule]["EventPattern"]
             self.assertEqual(pattern["source"], ["aws.ec2"])
-            self.assertIn(f'"{pattern["detail-type"][0]}"', source, "the scaler does not know this event")
+            self.assertIn(f'"{pattern["detail-type"][0]}"', source, "the scaler does not parse this event")
             for state in pattern.get("detail", {}).get("state", []):
                 self.assertIn(f'"{state}"', source)
             (target,) = self.properties[rule]["Targets"]
-            self.assertEqual(set(target), {"Id", "Arn"}, "an input transformer would change what the scaler parses")
+            self.assertEqual(set(target), {"Id", "Arn"}, "an input transformer would change the event")
             self.assertEqual(target["Arn"], {"Fn::GetAtt": ["Queue", "Arn"]})
             allowed = [
                 one for one in self.properties["QueuePolicy"]["PolicyDocument"]["Statement"] if one["Sid"] == rule
             ]
             self.assertEqual(allowed[0]["Condition"], {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": [rule, "Arn"]}}})
 
-    def test_the_tables_have_the_keys_that_the_code_writes(self):
+    def test_the_tables_have_the_keys_that_the_code_uses(self):
         def keys(table):
             return [one["AttributeName"] for one in self.properties[table]["KeySchema"]]
 
@@ -243,7 +246,7 @@ class Contract(Template):
         self.assertTrue(self.properties["Table"]["DeletionProtectionEnabled"])
         self.assertTrue(self.properties["Table"]["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"])
 
-    def test_every_metric_is_on_the_dashboard_and_every_one_there_and_in_an_alarm_is_documented(self):
+    def test_dashboard_and_alarms_use_exactly_the_documented_metrics(self):
         documented = {
             project.names_in(name)[0]: (unit, set(project.names_in(dimensions)))
             for name, unit, dimensions, _ in project.rows("docs/metrics.md", "Metric")
@@ -265,9 +268,9 @@ class Contract(Template):
             if self.resources[name]["Type"] == "AWS::CloudWatch::Alarm" and it.get("Namespace") == {
                 "Fn::Sub": "Drover/${Stack}"
             }:
-                self.assertEqual(documented[it["MetricName"]][1], set(), f"{name} watches one without dimensions")
+                self.assertEqual(documented[it["MetricName"]][1], set(), f"{name} uses a metric that has dimensions")
 
-    def test_every_alarm_links_its_section_of_the_runbook_and_every_section_has_an_alarm(self):
+    def test_alarms_and_sections_of_the_runbook_correspond(self):
         sections = re.findall(r"^## (.+)$", project.text("docs/runbook.md"), re.MULTILINE)
         alarms = [
             it for name, it in self.properties.items() if self.resources[name]["Type"] == "AWS::CloudWatch::Alarm"
@@ -277,7 +280,7 @@ class Contract(Template):
         for name, alarm in zip(names, alarms, strict=True):
             self.assertTrue(alarm["AlarmDescription"].endswith(f" docs/runbook.md#{name.replace(' ', '-')}"), name)
 
-    def test_every_alarm_tells_somebody(self):
+    def test_every_alarm_notifies_the_topic(self):
         alarms = [name for name, it in self.resources.items() if it["Type"] == "AWS::CloudWatch::Alarm"]
         self.assertEqual(len(alarms), 12)
         for alarm in alarms:
@@ -301,7 +304,7 @@ class Environment(Template):
                 if of.startswith("all but")
                 else everybody & set(re.findall(r"\w+", of))
             )
-            self.assertTrue(who, f"of whom are {variables}?")
+            self.assertTrue(who, f"no executable is named for {variables}")
             for name in who:
                 found[name].update(project.names_in(variables))
         return found
@@ -310,7 +313,7 @@ class Environment(Template):
         documented = self.documented()
         for function in FUNCTIONS:
             with self.subTest(function):
-                # Ingest needs no stack's name today; the contract gives it to every function all the same.
+                # Every function gets the name of the stack, although ingest does not read it.
                 self.assertEqual(self.given(function), documented[function])
 
     def test_the_readme_says_what_the_code_reads(self):
@@ -329,7 +332,7 @@ class Environment(Template):
                     documented[executable] - read, {"DROVER_STACK"} if executable == "ingest" else set()
                 )
 
-    def test_the_images_unit_sets_what_the_agent_needs(self):
+    def test_the_images_unit_sets_the_variables_of_the_agent(self):
         given = set(re.findall(r"^(\w+)=", project.text("packer/files/agent.env"), re.M))
         self.assertLessEqual(given, self.documented()["agent"])
         required = set(re.findall(r'required\("([A-Z_]+)"\)', project.crate("agent")))
@@ -344,7 +347,7 @@ class Readme(Template):
             with self.subTest(name):
                 self.assertEqual(written[name], str(parameter.get("Default", "")))
 
-    def test_terraform_gives_every_parameter_that_has_no_default(self):
+    def test_terraform_sets_every_parameter_without_a_default(self):
         output = re.search(
             r'output "sam_parameters" \{.*?value = \{(.*?)\n  \}', project.text("terraform/outputs.tf"), re.S
         )[1]
@@ -353,7 +356,7 @@ class Readme(Template):
         self.assertLessEqual(given, set(parameters))
         self.assertLessEqual({name for name, it in parameters.items() if "Default" not in it}, given)
 
-    def test_the_tests_that_the_threat_model_names_are_there(self):
+    def test_the_tests_named_in_the_threat_model_exist(self):
         sources = "".join(
             path.read_text(encoding="utf-8")
             for pattern in ("**/*.rs", "infra/tests/*.py")
@@ -362,10 +365,11 @@ class Readme(Template):
         )
         for threat, _, tests in project.rows("docs/security.md", "threat"):
             named = project.names_in(tests)
-            self.assertTrue(named, f"no test holds off: {threat}")
+            self.assertTrue(named, f"no test is named for the threat: {threat}")
             for name in named:
                 self.assertTrue(
-                    re.search(rf"\b(fn|def) {name}\(", sources), f"{name} is no test, but docs/security.md names it"
+                    re.search(rf"\b(fn|def) {name}\(", sources),
+                    f"docs/security.md names the test {name}, which does not exist",
                 )
 
     def test_links_between_the_documents_lead_somewhere(self):
@@ -373,10 +377,10 @@ class Readme(Template):
             for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", project.text(document)):
                 self.assertTrue((project.ROOT / document).parent.joinpath(target).exists(), f"{document}: {target}")
 
-    def test_make_targets_that_the_documents_name_are_there(self):
+    def test_make_targets_named_in_the_docs_exist(self):
         targets = set(re.findall(r"^([a-z-]+):", project.text("Makefile"), re.M))
         for document in ("README.md", *(f"docs/{path.name}" for path in (project.ROOT / "docs").glob("*.md"))):
-            # Blocks of code, and code in a line.
+            # Code blocks and inline code.
             for code in re.findall(r"```.*?```|`[^`]+`", project.text(document), re.S):
                 for command in re.findall(r"(?:^|`|\()make (?:--silent )?([a-z-]+)", code, re.M):
                     self.assertIn(command, targets, document)

@@ -1,4 +1,4 @@
-"""Both examples, applied to an emulated AWS, asked of its API, and destroyed again."""
+"""Applies both examples to an emulated AWS, inspects the resources with its API, and destroys them."""
 
 import json
 import os
@@ -11,13 +11,13 @@ import unittest
 import project
 from emulator import REGION, Emulator
 
-# Inline policies of a role, all together, without white space; and a managed policy.
+# IAM's size limits, without white space: all inline policies of a role together, and a managed policy.
 INLINE_LIMIT = 10_240
 MANAGED_LIMIT = 6_144
 
 
 class Example:
-    """One of terraform/examples, in a copy of the folder: state and plug-ins never get into the checkout."""
+    """A copy of an example from terraform/examples, so that state and plug-ins stay out of the checkout."""
 
     def __init__(self, emulator, name):
         self.emulator = emulator
@@ -33,7 +33,7 @@ class Example:
 
     def run(self, *arguments, **variables):
         environment = {**self.emulator.environment, **{f"TF_VAR_{name}": value for name, value in variables.items()}}
-        # A CLI configuration that names mirrors would hide the one given.
+        # A CLI configuration with mirrors would override -plugin-dir.
         environment.pop("TF_CLI_CONFIG_FILE", None)
         done = subprocess.run(
             ["terraform", *arguments], cwd=self.root, env=environment, capture_output=True, text=True, check=False
@@ -58,13 +58,13 @@ def tags_of(thing):
 
 
 class Applied:
-    """What both examples promise."""
+    """Tests that apply to both examples."""
 
     variables = {}
 
     @classmethod
     def prepare(cls):
-        """Makes what the example finds."""
+        """Creates the resources that the example expects to exist."""
 
     @classmethod
     def setUpClass(cls):
@@ -82,7 +82,9 @@ class Applied:
     def subnets(self):
         found = self.ec2.describe_subnets(Filters=[{"Name": "tag:drover:stack", "Values": [self.stack]}])["Subnets"]
         self.assertEqual(
-            {it["SubnetId"] for it in found}, set(self.output["subnet_ids"]), "pools would launch elsewhere"
+            {it["SubnetId"] for it in found},
+            set(self.output["subnet_ids"]),
+            "the tagged subnets are not those of the output",
         )
         return found
 
@@ -123,16 +125,18 @@ class Applied:
                 self.assertEqual(
                     data["IamInstanceProfile"]["Arn"], f"arn:aws:iam::123456789012:instance-profile/{self.stack}-runner"
                 )
-                # The subnet stands in the request, and EC2 refuses it beside network interfaces.
+                # The launch request names the subnet, and EC2 rejects a subnet together with network interfaces.
                 for absent in ("KeyName", "UserData", "NetworkInterfaces", "InstanceType"):
                     self.assertFalse(data.get(absent), absent)
                 for specification in data["TagSpecifications"]:
                     self.assertNotIn(
-                        "drover:stack", tags_of(specification), "a machine started by hand would be an orphan"
+                        "drover:stack",
+                        tags_of(specification),
+                        "the janitor would terminate a machine that is started by hand",
                     )
         self.assertEqual(set(self.output["sam_parameters"]["LaunchTemplateArns"].split(",")), arns)
 
-    def test_each_template_has_an_image_from_the_beginning(self):
+    def test_each_launch_template_has_an_image_before_the_first_build(self):
         ssm = self.emulator.client("ssm")
         for _, data in self.launch_templates():
             parameter = ssm.get_parameter(Name=data["ImageId"].removeprefix("resolve:ssm:"))["Parameter"]
@@ -147,7 +151,7 @@ class Applied:
             {("tcp", 443, 443)},
         )
 
-    def test_the_builder_reaches_packages_and_nothing_else(self):
+    def test_the_builder_can_only_reach_web_ports(self):
         ports = {
             (it["IpProtocol"], it["FromPort"], it["ToPort"]) for it in self.group("builder")["IpPermissionsEgress"]
         }
@@ -170,7 +174,7 @@ class Applied:
             },
         )
 
-    def test_secrets_have_names_and_no_values(self):
+    def test_secrets_are_created_without_values(self):
         secrets = self.emulator.client("secretsmanager")
         for parameter, name in (("WebhookSecretArn", "webhook"), ("AppSecretArn", "app")):
             secret = secrets.describe_secret(SecretId=self.output["sam_parameters"][parameter])
@@ -179,7 +183,7 @@ class Applied:
         state = (self.terraform.root / "terraform.tfstate").read_text(encoding="utf-8")
         self.assertNotIn("aws_secretsmanager_secret_version", state)
 
-    def test_policies_fit_and_lint(self):
+    def test_policies_are_within_limits_and_have_no_linter_findings(self):
         documents = []
         for role in self.iam.list_roles()["Roles"]:
             inline = self.inline(role["RoleName"])
@@ -196,7 +200,7 @@ class Applied:
             with self.subTest(name):
                 self.assertEqual(project.lint(document), [])
 
-    def test_the_functions_fit_their_boundary(self):
+    def test_the_boundary_allows_all_actions_of_the_functions(self):
         boundary = self.iam.get_policy(PolicyArn=self.output["sam_parameters"]["PermissionsBoundaryArn"])["Policy"]
         version = self.iam.get_policy_version(PolicyArn=boundary["Arn"], VersionId=boundary["DefaultVersionId"])
         allowed = {
@@ -210,7 +214,7 @@ class Applied:
 class NewVpc(Applied, unittest.TestCase):
     example = "new-vpc"
 
-    def test_the_network_has_private_runners_over_several_zones(self):
+    def test_runners_are_in_private_subnets_of_several_zones(self):
         subnets = self.subnets()
         self.assertGreaterEqual(len({it["AvailabilityZone"] for it in subnets}), 2)
         (vpc,) = {it["VpcId"] for it in subnets}
@@ -229,7 +233,7 @@ class NewVpc(Applied, unittest.TestCase):
         }
         self.assertEqual(services, {f"com.amazonaws.{REGION}.s3", f"com.amazonaws.{REGION}.dynamodb"})
 
-    def test_nobody_comes_in_to_the_builder(self):
+    def test_the_builder_has_no_inbound_rule(self):
         self.assertEqual(self.group("builder")["IpPermissions"], [])
         self.assertEqual(self.output["packer_variables"]["ssh_interface"], "session_manager")
 
@@ -258,7 +262,7 @@ class NewVpc(Applied, unittest.TestCase):
                 self.assertRegex(action.split(":")[1], "^(Describe|Get|List)")
                 self.assertNotIn("SecretValue", action)
 
-    def test_an_operator_may_call_what_drover_calls(self):
+    def test_the_deploy_role_allows_all_calls_of_the_cli(self):
         (policy,) = self.inline(f"{self.stack}-deploy").values()
         allowed = {
             action
@@ -279,13 +283,13 @@ class NewVpc(Applied, unittest.TestCase):
                 self.assertEqual(statement["Condition"], {"ArnEquals": {"iam:PermissionsBoundary": boundary}})
                 self.assertEqual({arn.rsplit("-", 1)[1] for arn in statement["Resource"]}, set(project.FUNCTIONS))
 
-    def test_a_second_apply_makes_and_replaces_nothing_and_keeps_the_image_that_was_built(self):
+    def test_a_second_apply_creates_and_replaces_nothing_and_keeps_the_built_image(self):
         ssm, name = self.emulator.client("ssm"), "/drover/image/x86_64"
         ssm.put_parameter(
             Name=name, Value="ami-00000000000000002", Type="String", DataType="aws:ec2:image", Overwrite=True
         )
-        # The emulator keeps a template's own tags among those of its machines, so templates and what names them are
-        # read back as changed. Nothing else may be, and nothing made or replaced.
+        # The emulator mixes a launch template's own tags with those of its machines, so launch templates and policies
+        # that refer to them appear as changed. Nothing else may change, and nothing may be created or replaced.
         self.terraform.run("plan", "-input=false", "-out=again")
         plan = json.loads(self.terraform.run("show", "-json", "again"))
         self.assertEqual(ssm.get_parameter(Name=name)["Parameter"]["Value"], "ami-00000000000000002")
@@ -297,8 +301,8 @@ class NewVpc(Applied, unittest.TestCase):
             {it["type"] for it in changed}, {"aws_launch_template", "aws_iam_policy", "aws_iam_role_policy"}
         )
 
-    def test_zero_is_left_after_destroy(self):
-        # Its name makes it the last: the runner goes by the alphabet.
+    def test_zero_resources_remain_after_destroy(self):
+        # unittest runs tests in alphabetical order, so this test runs last.
         self.terraform.destroy()
         self.assertEqual(self.ec2.describe_launch_templates()["LaunchTemplates"], [])
         self.assertEqual(self.iam.list_roles()["Roles"], [])
@@ -321,11 +325,11 @@ class ExistingVpc(Applied, unittest.TestCase):
             for place, zone in enumerate("ab")
         ]
         cls.variables = {"vpc_id": vpc, "subnet_ids": json.dumps(subnets)}
-        cls.before = cls.things()
+        cls.before = cls.network()
 
     @classmethod
-    def things(cls):
-        """What a network consists of; the emulator comes with a default VPC."""
+    def network(cls):
+        """The number of network resources. The emulator has a default VPC."""
         return {
             "vpcs": len(cls.ec2.describe_vpcs()["Vpcs"]),
             "subnets": len(cls.ec2.describe_subnets()["Subnets"]),
@@ -334,28 +338,28 @@ class ExistingVpc(Applied, unittest.TestCase):
             "endpoints": len(cls.ec2.describe_vpc_endpoints()["VpcEndpoints"]),
         }
 
-    def test_the_network_is_tagged_and_otherwise_left_alone(self):
+    def test_subnets_are_tagged_and_the_network_is_otherwise_unchanged(self):
         self.assertEqual({it["SubnetId"] for it in self.subnets()}, set(json.loads(self.variables["subnet_ids"])))
-        self.assertEqual(self.things(), self.before)
+        self.assertEqual(self.network(), self.before)
 
-    def test_the_builder_is_reached_from_one_address(self):
+    def test_the_builder_accepts_ssh_from_one_address(self):
         (rule,) = self.group("builder")["IpPermissions"]
         self.assertEqual((rule["FromPort"], rule["ToPort"], rule["IpRanges"][0]["CidrIp"]), (22, 22, "203.0.113.7/32"))
 
-    def test_people_may_assume_the_roles(self):
+    def test_trusted_principals_can_assume_the_roles(self):
         trust = self.iam.get_role(RoleName=f"{self.stack}-deploy")["Role"]["AssumeRolePolicyDocument"]
         self.assertIn("arn:aws:iam::123456789012:role/platform-team", json.dumps(trust))
         self.assertNotIn("WebIdentity", json.dumps(trust))
 
-    def test_the_state_is_the_roles_to_use(self):
+    def test_roles_can_access_the_state(self):
         reads = json.dumps(self.inline(f"{self.stack}-plan"))
         self.assertIn("arn:aws:s3:::octo-org-terraform/shared/*", reads)
         self.assertNotIn("s3:PutObject", reads)
         self.assertIn("s3:PutObject", json.dumps(self.inline(f"{self.stack}-infrastructure")))
 
-    def test_zero_is_left_after_destroy_but_the_network_as_it_was(self):
+    def test_zero_resources_remain_after_destroy_except_for_the_existing_network(self):
         self.terraform.destroy(**self.variables)
-        self.assertEqual(self.things(), self.before)
+        self.assertEqual(self.network(), self.before)
         self.assertEqual(
             self.ec2.describe_subnets(Filters=[{"Name": "tag-key", "Values": ["drover:stack"]}])["Subnets"], []
         )
