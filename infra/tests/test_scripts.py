@@ -17,9 +17,9 @@ import project
 
 def module(name):
     loader = importlib.machinery.SourceFileLoader(name.replace("-", "_"), str(project.ROOT / "infra" / name))
-    made = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
-    loader.exec_module(made)
-    return made
+    loaded = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    loader.exec_module(loaded)
+    return loaded
 
 
 class Tools:

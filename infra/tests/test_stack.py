@@ -25,16 +25,16 @@ class NoManagedPolicies:
         return {}
 
 
-def plain():
+def translated_template():
     """The template without SAM's resource types, with the functions' code in a bucket."""
     template = project.template()
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
             resource["Properties"]["CodeUri"] = {"Bucket": BUCKET, "Key": "bootstrap.zip"}
-    made = transform(template, parameters(), NoManagedPolicies())
+    translated = transform(template, parameters(), NoManagedPolicies())
     # The emulator does not support function URLs.
-    del made["Outputs"]["WebhookUrl"]
-    return made
+    del translated["Outputs"]["WebhookUrl"]
+    return translated
 
 
 def parameters():
@@ -55,7 +55,7 @@ class Stack(unittest.TestCase):
         given = [{"ParameterKey": name, "ParameterValue": value} for name, value in parameters().items()]
         cls.client("cloudformation").create_stack(
             StackName="drover",
-            TemplateBody=json.dumps(plain()),
+            TemplateBody=json.dumps(translated_template()),
             Parameters=given,
             Capabilities=["CAPABILITY_NAMED_IAM"],
         )
@@ -130,11 +130,15 @@ class Stack(unittest.TestCase):
         )
 
     def test_z_instance_events_reach_the_queue_unchanged(self):
-        ours = {"instance-id": "i-0123456789abcdef0", "state": "terminated"}
+        terminated = {"instance-id": "i-0123456789abcdef0", "state": "terminated"}
         started = {"instance-id": "i-0123456789abcdef0", "state": "running"}
         spot = {"instance-id": "i-0123456789abcdef0", "instance-action": "terminate"}
         entries = [
-            {"Source": "aws.ec2", "DetailType": "EC2 Instance State-change Notification", "Detail": json.dumps(ours)},
+            {
+                "Source": "aws.ec2",
+                "DetailType": "EC2 Instance State-change Notification",
+                "Detail": json.dumps(terminated),
+            },
             {
                 "Source": "aws.ec2",
                 "DetailType": "EC2 Instance State-change Notification",
@@ -158,7 +162,7 @@ class Stack(unittest.TestCase):
         # The scaler parses these events in shared/domain/src/notice.rs.
         self.assertCountEqual(
             [(it["detail-type"], it["detail"]) for it in arrived],
-            [(entries[0]["DetailType"], ours), (entries[2]["DetailType"], spot)],
+            [(entries[0]["DetailType"], terminated), (entries[2]["DetailType"], spot)],
         )
 
     def test_the_janitor_runs_every_minute(self):

@@ -319,14 +319,14 @@ class Environment(Template):
     def test_the_readme_says_what_the_code_reads(self):
         documented = self.documented()
 
-        def ours(names):
+        def own_variables(names):
             return {name for name in names if name.startswith("DROVER_") or name == "RUST_LOG"}
 
         for executable in (*FUNCTIONS, "agent"):
             with self.subTest(executable):
-                self.assertLessEqual(ours(project.variables_read(executable)), documented[executable])
+                self.assertLessEqual(own_variables(project.variables_read(executable)), documented[executable])
         for executable in (*FUNCTIONS, "agent", "drover"):
-            read = ours(project.variables_read("cli" if executable == "drover" else executable))
+            read = own_variables(project.variables_read("cli" if executable == "drover" else executable))
             with self.subTest(executable):
                 self.assertLessEqual(
                     documented[executable] - read, {"DROVER_STACK"} if executable == "ingest" else set()
