@@ -243,7 +243,7 @@ resource "aws_iam_role" "people" {
   for_each = local.may_be_assumed ? local.people : {}
 
   name               = "${var.stack}-${each.key}"
-  description        = "Drover: make ${each.key}"
+  description        = "Drover: ${each.key}, for people and workflows"
   assume_role_policy = data.aws_iam_policy_document.assumed_by_people[each.key].json
   tags               = local.part_of
 }

@@ -371,7 +371,7 @@ data "aws_iam_policy_document" "deploy" {
     }
   }
 
-  # Event sources have ids, subscriptions too, HTTP APIs are numbered: none can be named before it exists.
+  # Event source mappings, subscriptions and HTTP APIs have generated ids, so a policy cannot name them in advance.
   statement {
     sid = "UnnamedThings"
     actions = [
@@ -390,7 +390,7 @@ data "aws_iam_policy_document" "deploy" {
     }
   }
 
-  # The functions' roles, and only under the boundary: a deployer cannot mint an administrator.
+  # Only the functions' roles, and only with the boundary, so that this role cannot create an administrator.
   statement {
     sid       = "MakeRolesUnderTheBoundary"
     actions   = ["iam:AttachRolePolicy", "iam:CreateRole", "iam:DeleteRolePolicy", "iam:DetachRolePolicy", "iam:PutRolePolicy"]
