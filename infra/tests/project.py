@@ -1,4 +1,4 @@
-"""What the project says of itself, read from where it says it: template.yaml, the crates' sources, the README."""
+"""What the project says of itself, read from where it says it: template.yaml, the crates' sources, the documents."""
 
 import json
 import pathlib
@@ -190,7 +190,7 @@ def variables_read(executable):
     return set(re.findall(r"(?:required|optional|parsed|flag)\(\"([A-Z_]+)\"\)", source))
 
 
-# ------------------------------------------------------------------------------------------------ what the README says
+# ------------------------------------------------------------------------------------------------ what the documents say
 
 
 def rows(path, first_heading):

@@ -1,4 +1,4 @@
-"""template.yaml against the code it runs and the README it is described in."""
+"""template.yaml against the code it runs and the documents that describe it."""
 
 import json
 import re
@@ -294,10 +294,10 @@ class Environment(Template):
         return set(shared) | set(self.properties[function.capitalize()]["Environment"]["Variables"])
 
     def documented(self):
-        """Each executable's variables, as the README's table has them."""
+        """Each executable's variables, as the table in docs/environment.md has them."""
         everybody = {*FUNCTIONS, "agent", "drover"}
         found = {name: set() for name in everybody}
-        for variables, of, *_ in project.rows("README.md", "variable"):
+        for variables, of, *_ in project.rows("docs/environment.md", "variable"):
             of = of.replace("`", "").replace("the ", "")
             who = (
                 everybody - set(re.findall(r"\w+", of[7:]))
@@ -309,14 +309,14 @@ class Environment(Template):
                 found[name].update(project.names_in(variables))
         return found
 
-    def test_the_template_sets_what_the_readme_says(self):
+    def test_the_template_sets_what_the_document_says(self):
         documented = self.documented()
         for function in FUNCTIONS:
             with self.subTest(function):
                 # Every function gets the name of the stack, although ingest does not read it.
                 self.assertEqual(self.given(function), documented[function])
 
-    def test_the_readme_says_what_the_code_reads(self):
+    def test_the_document_says_what_the_code_reads(self):
         documented = self.documented()
 
         def own_variables(names):
@@ -339,9 +339,10 @@ class Environment(Template):
         self.assertLessEqual(required, given)
 
 
-class Readme(Template):
-    def test_its_table_of_parameters_is_the_templates(self):
-        written = {project.names_in(row[0])[0]: row[1].strip("`") for row in project.rows("README.md", "parameter")}
+class Documents(Template):
+    def test_the_table_of_parameters_is_the_templates(self):
+        rows = project.rows("docs/parameters.md", "parameter")
+        written = {project.names_in(row[0])[0]: row[1].strip("`") for row in rows}
         self.assertEqual(set(written), set(self.template["Parameters"]))
         for name, parameter in self.template["Parameters"].items():
             with self.subTest(name):
