@@ -32,7 +32,7 @@ impl ControlPlane {
     /// As the environment says. Makes no call.
     ///
     /// # Errors
-    /// When a variable is missing or makes no sense; see the README's table of them.
+    /// When a variable is missing or makes no sense; see `docs/environment.md`.
     pub fn from_environment(aws: &SdkConfig) -> Result<Self, EnvironmentError> {
         let stack: StackName = parsed("DROVER_STACK")?;
         Ok(Self {

@@ -1,4 +1,4 @@
-//! `make bench`: the figures of the README, measured on this machine. Nothing here passes or fails.
+//! `make bench`: the figures of `docs/performance.md`, measured on this machine. Nothing here passes or fails.
 
 use std::process::ExitCode;
 use std::time::Duration;
