@@ -78,6 +78,17 @@ exhaustive:
 	$(CARGO) run --release --package simulator -- --exhaustive
 	$(CARGO) test --release --package simulator --features mutants --test exhaustive
 
+.PHONY: diagrams recordings
+
+## Draw docs/images/architecture.svg from architecture.py beside it.
+diagrams:
+	python3 docs/images/architecture.py
+
+## Record the README's pictures of demo, explain and dashboard. Needs Python 3.11 and chromium.
+recordings:
+	$(CARGO) build --workspace
+	docs/images/record.py $(TARGET)/debug
+
 ##@ Deploy to an AWS account (docs/install.md)
 
 # STACK, ARCH, AUTO, STATE_BUCKET and PARAMETERS come from the environment or the command line.

@@ -190,7 +190,7 @@ def variables_read(executable):
     return set(re.findall(r"(?:required|optional|parsed|flag)\(\"([A-Z_]+)\"\)", source))
 
 
-# ------------------------------------------------------------------------------------------------ what the documents say
+# --------------------------------------------------------------------------------------------- what the documents say
 
 
 def rows(path, first_heading):

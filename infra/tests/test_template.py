@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 import unittest
 
 import project
@@ -372,6 +374,15 @@ class Documents(Template):
                     re.search(rf"\b(fn|def) {name}\(", sources),
                     f"docs/security.md names the test {name}, which does not exist",
                 )
+
+    def test_the_diagram_is_as_its_source_draws_it(self):
+        drawn = subprocess.run(
+            [sys.executable, project.ROOT / "docs/images/architecture.py", "--print"],
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        self.assertEqual(drawn, project.text("docs/images/architecture.svg"), "run: make diagrams")
 
     def test_links_between_the_documents_lead_somewhere(self):
         for document in ("README.md", *(f"docs/{path.name}" for path in (project.ROOT / "docs").glob("*.md"))):
