@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Draws docs/images/architecture.svg, the picture in the README. Run it with `make diagrams`; it needs Python 3 only.
 
-Edit BOXES, ARROWS and NOTES, then look at the result on a light and a dark background. All lengths are in pixels, with the
-origin at the top left. The picture has a light and a dark colour scheme and its own background, because the theme of the page
-around it may differ from the colour scheme of the browser.
+Edit BOXES, ARROWS and NOTES, then look at the result on a light and a dark background. All lengths are in pixels, with
+the origin at the top left. The picture has a light and a dark colour scheme and its own background, because the theme
+of the page around it may differ from the colour scheme of the browser.
 """
 
 import sys
