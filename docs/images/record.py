@@ -61,7 +61,7 @@ STYLE = """
   .good { fill: #4cc26a; } .bad { fill: #ff8177; } .busy { fill: #6cb0ff; } .head { font-weight: bold; fill: #ffffff; }
   @media (prefers-reduced-motion: no-preference) {
     .appears { animation: appear 0.15s backwards; }
-    @keyframes appear { from { opacity: 0; } }
+    @keyframes appear { from { opacity: 0.25; } }
   }
 """
 
