@@ -184,6 +184,7 @@ class Sandbox:
 
     def __init__(self, programs: Path, *arguments: str):
         command = [programs / "sandbox", *arguments]
+        self.serves = "--serve" in arguments
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self):
@@ -191,8 +192,10 @@ class Sandbox:
         return self
 
     def __exit__(self, *_):
-        self.process.send_signal(signal.SIGINT)
-        # Its output is read to the end: a full pipe would stop it.
+        # One that serves ends at Ctrl-C. The other must finish, because only then does it end its own processes. Its
+        # output is read meanwhile: a full pipe would stop it.
+        if self.serves:
+            self.process.send_signal(signal.SIGINT)
         self.process.communicate(timeout=300)
 
     def line_with(self, pattern: str) -> str:
