@@ -218,7 +218,7 @@ class Contract(Template):
         )
 
     def test_instance_events_reach_the_queue_unchanged(self):
-        source = project.text("shared/domain/src/notice.rs")
+        source = project.text("shared/domain/src/wire/notice.rs")
         for rule in ("SpotInterruptions", "InstanceStateChanges"):
             pattern = self.properties[rule]["EventPattern"]
             self.assertEqual(pattern["source"], ["aws.ec2"])
