@@ -23,7 +23,6 @@ use crate::state::waiting::WaitingJob;
 
 /// Anything that [`Key`] names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each variant is the type of its name")]
 pub enum Item {
     Meta(Meta),
     Waiting(WaitingJob),

@@ -6,7 +6,6 @@ use crate::ids::{BatchTag, InstanceId, PoolName, RunnerId};
 
 /// An instance's state, as EC2 says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "EC2's words")]
 pub enum MachineState {
     Pending,
     Running,
