@@ -29,8 +29,9 @@ test:
 	$(CARGO) build --workspace
 	$(CARGO) test --workspace
 
-## Check formatting, and fail on warnings of rustc, clippy and rustdoc.
+## Check formatting and imports, and fail on warnings of rustc, clippy and rustdoc.
 check:
+	python3 infra/import-cycles
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps
