@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 import unittest
 
 import project
@@ -358,44 +356,6 @@ class Documents(Template):
         parameters = self.template["Parameters"]
         self.assertLessEqual(given, set(parameters))
         self.assertLessEqual({name for name, it in parameters.items() if "Default" not in it}, given)
-
-    def test_the_tests_named_in_the_threat_model_exist(self):
-        sources = "".join(
-            path.read_text(encoding="utf-8")
-            for pattern in ("**/*.rs", "infra/tests/*.py")
-            for path in sorted(project.ROOT.glob(pattern))
-            if "target" not in path.parts
-        )
-        for threat, _, tests in project.rows("docs/security.md", "threat"):
-            named = project.names_in(tests)
-            self.assertTrue(named, f"no test is named for the threat: {threat}")
-            for name in named:
-                self.assertTrue(
-                    re.search(rf"\b(fn|def) {name}\(", sources),
-                    f"docs/security.md names the test {name}, which does not exist",
-                )
-
-    def test_the_diagram_is_as_its_source_draws_it(self):
-        drawn = subprocess.run(
-            [sys.executable, project.ROOT / "docs/images/architecture.py", "--print"],
-            capture_output=True,
-            check=True,
-            text=True,
-        ).stdout
-        self.assertEqual(drawn, project.text("docs/images/architecture.svg"), "run: make diagrams")
-
-    def test_links_between_the_documents_lead_somewhere(self):
-        for document in ("README.md", *(f"docs/{path.name}" for path in (project.ROOT / "docs").glob("*.md"))):
-            for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", project.text(document)):
-                self.assertTrue((project.ROOT / document).parent.joinpath(target).exists(), f"{document}: {target}")
-
-    def test_make_targets_named_in_the_docs_exist(self):
-        targets = set(re.findall(r"^([a-z-]+):", project.text("Makefile"), re.M))
-        for document in ("README.md", *(f"docs/{path.name}" for path in (project.ROOT / "docs").glob("*.md"))):
-            # Code blocks and inline code.
-            for code in re.findall(r"```.*?```|`[^`]+`", project.text(document), re.S):
-                for command in re.findall(r"(?:^|`|\()make (?:--silent )?([a-z-]+)", code, re.M):
-                    self.assertIn(command, targets, document)
 
 
 if __name__ == "__main__":
