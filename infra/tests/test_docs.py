@@ -7,6 +7,7 @@ import sys
 import unittest
 
 import project
+import test_import_cycles
 
 # All documents of the project.
 DOCUMENTS = sorted(
@@ -132,7 +133,8 @@ class Names(unittest.TestCase):
         for document in set(DOCUMENTS) - OTHER_PROJECTS:
             for name in re.findall(r"`([\w.-]+/[\w./-]*)(?::\d+)?`", prose(document)):
                 # Names of repositories and the like begin with a word that is no folder of this project.
-                if (name.partition("/")[0] in top or name.endswith(".rs")) and name not in WRITTEN_BY_USERS:
+                is_path = name.partition("/")[0] in top or re.search(r"/(src|tests)/", name)
+                if is_path and name not in WRITTEN_BY_USERS:
                     with self.subTest(document, name=name):
                         self.assertTrue((project.ROOT / name).exists())
 
@@ -174,6 +176,53 @@ class Promises(unittest.TestCase):
         for row in self.rows():
             self.assertEqual(len(row), 5, row[0])
             self.assertTrue(all(row), row[0])
+
+
+class Architecture(unittest.TestCase):
+    PAGE = "ARCHITECTURE.md"
+
+    def test_the_invariants_are_those_of_the_promises(self):
+        promised = {row[0] for row in project.rows("docs/promises.md", "id")}
+        ours = [row[0] for row in project.rows(self.PAGE, "id")]
+        self.assertEqual(set(ours), {it for it in promised if re.fullmatch(r"[SL]\d+", it)})
+
+    def test_each_effect_names_a_test(self):
+        for effect, *_, tests in project.rows(self.PAGE, "effect"):
+            named = project.names_in(tests)
+            self.assertTrue(named, effect)
+            for name in named:
+                self.assertTrue(has_function(name, all_sources()), name)
+
+    def test_the_code_map_has_every_crate_and_what_it_may_use(self):
+        may_use = test_import_cycles.program().MAY_USE
+        written = {}
+        for path, _, uses in project.rows(self.PAGE, "crate"):
+            for folder in re.findall(r"`([\w/]+)`", path):
+                written[folder] = tuple(sorted(re.findall(r"`(\w+)`", uses)))
+        self.assertEqual(written, {folder: tuple(sorted(uses)) for folder, uses in may_use.items()})
+
+    def test_the_code_map_has_every_file_of_domain_and_engine(self):
+        for folder, heading in (("shared/domain/src", "file of domain"), ("shared/engine/src", "file of engine")):
+            written = {row[0].strip("`") for row in project.rows(self.PAGE, heading)}
+            files = {
+                path.relative_to(project.ROOT / folder).as_posix()
+                for path in (project.ROOT / folder).rglob("*.rs")
+                if path.name not in ("lib.rs", "mod.rs")
+            }
+            self.assertLessEqual(files, written, heading)
+            for name in written - files:
+                self.assertTrue((project.ROOT / folder / name).is_file(), name)
+
+    def test_each_behaviour_is_where_the_page_says(self):
+        rows = project.rows(self.PAGE, "behaviour")
+        self.assertGreaterEqual(len(rows), 25)
+        for behaviour, places in rows:
+            for path, names in references(places):
+                with self.subTest(behaviour, path=path):
+                    self.assertTrue((project.ROOT / path).is_file(), "no such file")
+                    self.assertTrue(names, "no function is named")
+                    for name in names:
+                        self.assertTrue(has_function(name, source(path)), name)
 
 
 if __name__ == "__main__":
