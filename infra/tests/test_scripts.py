@@ -179,6 +179,41 @@ class Deploy(unittest.TestCase):
         self.assertFalse([call for call in tools.calls() if call.startswith("sam")])
 
 
+class Smoke(unittest.TestCase):
+    OUTPUTS = {
+        "WebhookUrl": "https://hooks.example.com/",
+        "Table": "drover",
+        "BootTable": "drover-boot",
+        "QueueUrl": "https://sqs.example.com/drover",
+    }
+
+    def smoke(self, status="401", failed="0", doctor="exit 0"):
+        outputs = json.dumps([{"OutputKey": key, "OutputValue": value} for key, value in self.OUTPUTS.items()])
+        # `aws lambda invoke` writes the answer to the file that is its last argument.
+        aws = f"""case "$*" in
+            *describe-stacks*) echo '{outputs}';;
+            *invoke*) for last in "$@"; do :; done; echo '{{"failed":{failed}}}' >"$last"; echo None;;
+        esac"""
+        tools = Tools(self, aws=aws, curl=f"echo {status}", drover=doctor)
+        done = tools.run("infra/smoke", DROVER="drover", AWS_REGION="eu-central-1")
+        return done, tools.calls()
+
+    def test_ingest_the_janitor_and_the_doctor_are_asked(self):
+        done, calls = self.smoke()
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertTrue(
+            [call for call in calls if call.startswith("curl") and call.endswith(" https://hooks.example.com/")]
+        )
+        self.assertTrue([call for call in calls if "lambda invoke --function-name drover-janitor" in call])
+        self.assertIn("drover doctor", calls)
+        self.assertIn("runs-on:", done.stdout)
+
+    def test_a_failure_of_any_of_them_is_a_failure(self):
+        for failure in ({"status": "200"}, {"failed": "1"}, {"doctor": "exit 1"}):
+            with self.subTest(failure):
+                self.assertNotEqual(self.smoke(**failure)[0].returncode, 0)
+
+
 class Package(unittest.TestCase):
     """Packages executables that the test writes to the folder where cargo-lambda would."""
 
