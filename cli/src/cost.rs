@@ -9,6 +9,7 @@ use domain::log::{Event, Stream};
 use domain::state::{Item, Key};
 use engine::ports::Store;
 use jiff::{SignedDuration, Timestamp};
+use platform::table::Table;
 use serde::Serialize;
 use serde_json::json;
 
@@ -59,7 +60,7 @@ struct Row {
 /// # Errors
 /// When the table cannot be read.
 pub async fn cost(
-    store: &impl Store,
+    store: &Table,
     by: By,
     since: SignedDuration,
     prices: &Prices,

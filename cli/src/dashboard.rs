@@ -13,10 +13,11 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use domain::ids::PoolName;
 use domain::log::{Event, Stream};
-use engine::ports::{Clock, Store};
+use engine::ports::Clock;
 use jiff::{SignedDuration, Timestamp};
 use maud::{Markup, html};
 use platform::clock::SystemClock;
+use platform::table::Table;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -78,12 +79,12 @@ impl Dashboard {
     ///
     /// # Errors
     /// When the listener breaks.
-    pub async fn serve<S: Store + 'static>(self, table: S) -> Result<(), Failure> {
+    pub async fn serve(self, table: Table) -> Result<(), Failure> {
         let shown = Arc::new(Shown { table, waits: Mutex::default() });
         let script = || async { ([("content-type", "text/javascript; charset=utf-8")], SCRIPT) };
         let routes = Router::new()
-            .route("/", get(overview::<S>))
-            .route("/job", get(job::<S>))
+            .route("/", get(overview))
+            .route("/job", get(job))
             .route("/dashboard.js", get(script))
             .with_state(shown);
         let served = axum::serve(self.listener, guarded(routes, self.address, POLICY)).await;
@@ -91,8 +92,8 @@ impl Dashboard {
     }
 }
 
-struct Shown<S> {
-    table: S,
+struct Shown {
+    table: Table,
     waits: Mutex<Option<(Timestamp, BTreeMap<PoolName, Waits>)>>,
 }
 
@@ -137,7 +138,7 @@ impl Waits {
     }
 }
 
-impl<S: Store> Shown<S> {
+impl Shown {
     async fn waits(&self, now: Timestamp) -> Result<BTreeMap<PoolName, Waits>, Failure> {
         let mut known = self.waits.lock().await;
         if let Some((at, waits)) = &*known
@@ -328,7 +329,7 @@ fn linked(text: &str, jobs: &[&str]) -> Markup {
     }
 }
 
-async fn overview<S: Store + 'static>(State(shown): State<Arc<Shown<S>>>) -> Response {
+async fn overview(State(shown): State<Arc<Shown>>) -> Response {
     match shown.overview(SystemClock.now()).await {
         Ok(body) => page("Drover", &body).into_response(),
         Err(failure) => failed(&failure),
@@ -340,7 +341,7 @@ struct Asked {
     job: String,
 }
 
-async fn job<S: Store + 'static>(State(shown): State<Arc<Shown<S>>>, Query(asked): Query<Asked>) -> Response {
+async fn job(State(shown): State<Arc<Shown>>, Query(asked): Query<Asked>) -> Response {
     let reference: JobReference = match asked.job.trim().parse() {
         Ok(reference) => reference,
         Err(rule) => return (StatusCode::BAD_REQUEST, page("Drover", &html! { p.bad { (rule) } })).into_response(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use domain::ids::{JobId, PoolName};
 use domain::log::{Event, Stream};
 use domain::state::Key;
-use engine::ports::Store;
+use platform::table::Table;
 use serde_json::{Value, json};
 
 use crate::output::{Failure, Output};
@@ -41,7 +41,7 @@ impl Reader {
     ///
     /// # Errors
     /// When the table cannot be read, or there is no such pool.
-    pub async fn next(&mut self, table: &impl Store) -> Result<Output, Failure> {
+    pub async fn next(&mut self, table: &Table) -> Result<Output, Failure> {
         let pools = some_pools(table, self.wanted.pool.as_ref()).await?;
         let mut streams: Vec<Stream> = pools.into_iter().map(|pool| Stream::Pool(pool.name)).collect();
         if self.wanted.pool.is_none() && self.wanted.job.is_none() {

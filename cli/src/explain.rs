@@ -11,6 +11,7 @@ use domain::policy::notify::reasons;
 use domain::state::{Config, Item, Job, Key, Limit, Meta, Rank, Slot, SlotState, WaitingJob};
 use engine::ports::Store;
 use jiff::Timestamp;
+use platform::table::Table;
 use serde::Serialize;
 use serde_json::json;
 
@@ -68,7 +69,7 @@ impl FromStr for JobReference {
 ///
 /// # Errors
 /// When the table cannot be read.
-pub async fn explain(table: &impl Store, job: &JobReference, now: Timestamp) -> Result<Output, Failure> {
+pub async fn explain(table: &Table, job: &JobReference, now: Timestamp) -> Result<Output, Failure> {
     let (id, config) = (job.id, config(table).await?);
     let Some(Item::Job(job)) = table.get(&Key::Job(id)).await? else {
         return Ok(unknown(job, &config));

@@ -153,10 +153,16 @@ async fn installed(github: &GitHubApp, owner: &Scope) -> Result<Option<Installed
     while Instant::now() < until {
         match github.installed(owner).await {
             Ok(Some(installed)) => return Ok(Some(installed)),
-            Ok(None) | Err(GitHubError::Unavailable(_) | GitHubError::Limited { .. }) => {}
-            Err(error @ (GitHubError::Denied(_) | GitHubError::Refused(_) | GitHubError::NameTaken)) => {
-                return Err(error.into());
-            }
+            Ok(None)
+            | Err(
+                GitHubError::Unavailable { .. } | GitHubError::SecretUnreadable { .. } | GitHubError::Limited { .. },
+            ) => {}
+            Err(
+                error @ (GitHubError::Denied(_)
+                | GitHubError::Refused(_)
+                | GitHubError::NameTaken
+                | GitHubError::SecretUnusable(_)),
+            ) => return Err(error.into()),
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use comfy_table::{Table, presets};
 use domain::state::FORMAT;
-use engine::ports::{CommitError, ComputeError, ErrorKind, GitHubError, QueueError, StoreError};
+use engine::ports::{CommitError, ComputeError, GitHubError, QueueError, StoreError};
 use jiff::SignedDuration;
-use platform::aws::AwsError;
+use platform::aws::{AwsError, ErrorKind};
 use platform::environment::EnvironmentError;
 use platform::inspect::Unanswered;
 use serde_json::{Value, json};
@@ -36,12 +36,12 @@ pub enum Failure {
     #[error("{0}")]
     Unreachable(String),
     /// AWS did not do it.
-    #[error("{says} -> {}", remedy(*.trouble))]
+    #[error("{says} -> {}", remedy(*.kind))]
     Aws {
         /// What failed, and how.
         says: String,
         /// What is in the way.
-        trouble: ErrorKind,
+        kind: ErrorKind,
     },
     /// The table is written as this version does not know.
     #[error("the table is in format {format}, and this drover knows {FORMAT} -> {}", remedy(ErrorKind::Unreadable))]
@@ -114,7 +114,7 @@ impl From<AwsError> for Failure {
 }
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        Failure::Aws { says: error.to_string(), trouble: error.trouble }
+        Failure::Aws { says: error.to_string(), kind: ErrorKind::of(&error) }
     }
 }
 impl From<CommitError> for Failure {
@@ -127,22 +127,22 @@ impl From<CommitError> for Failure {
 }
 impl From<QueueError> for Failure {
     fn from(error: QueueError) -> Self {
-        Failure::Aws { says: error.to_string(), trouble: error.trouble }
+        Failure::Aws { says: error.to_string(), kind: ErrorKind::of(&error) }
     }
 }
 impl From<ComputeError> for Failure {
     fn from(error: ComputeError) -> Self {
-        Failure::Aws { says: error.to_string(), trouble: error.trouble }
+        Failure::Aws { says: error.to_string(), kind: ErrorKind::of(&error) }
     }
 }
 impl From<GitHubError> for Failure {
     fn from(error: GitHubError) -> Self {
-        Failure::Unreachable(format!("GitHub: {error}"))
+        Failure::Unreachable(error.to_string())
     }
 }
 impl From<Unanswered> for Failure {
     fn from(error: Unanswered) -> Self {
-        Failure::Aws { trouble: error.trouble(), says: error.message }
+        Failure::Aws { kind: error.kind(), says: error.message }
     }
 }
 

@@ -6,6 +6,7 @@ use domain::log::{Stream, fold, lifecycle};
 use domain::state::{Item, KEEP_CLOSED, KEEP_DONE, Key};
 use engine::ports::Store;
 use jiff::{SignedDuration, Timestamp};
+use platform::table::Table;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -27,7 +28,7 @@ struct Difference {
 ///
 /// # Errors
 /// When the table cannot be read.
-pub async fn replay(store: &impl Store) -> Result<Output, Failure> {
+pub async fn replay(store: &Table) -> Result<Output, Failure> {
     let (folded, events) = folded(store).await?;
     let rows = folded.iter().map(|(key, is)| vec![key.clone(), is.to_string()]);
     let text = format!("{}\n{} things of {events} events\n", table(&["KEY", "IS"], rows), folded.len());
@@ -38,7 +39,7 @@ pub async fn replay(store: &impl Store) -> Result<Output, Failure> {
 ///
 /// # Errors
 /// When the table cannot be read.
-pub async fn verify(store: &impl Store, now: Timestamp) -> Result<Output, Failure> {
+pub async fn verify(store: &Table, now: Timestamp) -> Result<Output, Failure> {
     let (mut differences, mut compared, mut events) = compare(store, now).await?;
     for _ in 1..READINGS {
         if differences.is_empty() {
@@ -63,7 +64,7 @@ pub async fn verify(store: &impl Store, now: Timestamp) -> Result<Output, Failur
 }
 
 /// What the log says there is, and how many events it has.
-async fn folded(store: &impl Store) -> Result<(BTreeMap<String, Value>, usize), Failure> {
+async fn folded(store: &Table) -> Result<(BTreeMap<String, Value>, usize), Failure> {
     let mut events = Vec::new();
     let pools = some_pools(store, None).await?.into_iter().map(|pool| Stream::Pool(pool.name));
     for stream in pools.chain([Stream::Stack]) {
@@ -72,7 +73,7 @@ async fn folded(store: &impl Store) -> Result<(BTreeMap<String, Value>, usize), 
     Ok((fold(&events), events.len()))
 }
 
-async fn compare(store: &impl Store, now: Timestamp) -> Result<(BTreeMap<String, Difference>, usize, usize), Failure> {
+async fn compare(store: &Table, now: Timestamp) -> Result<(BTreeMap<String, Difference>, usize, usize), Failure> {
     let (mut folded, events) = folded(store).await?;
     let keys: Vec<Key> = folded
         .keys()

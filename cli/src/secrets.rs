@@ -79,7 +79,11 @@ pub(crate) async fn ask(secret: Secret, app: u64, key: &str, api_url: Option<&st
         GitHubError::Denied(why) | GitHubError::Refused(why) => Failure::Usage(format!(
             "GitHub does not take this key for app {app}: {why} -> is it this app's, and not deleted?"
         )),
-        GitHubError::Limited { .. } | GitHubError::NameTaken | GitHubError::Unavailable(_) => error.into(),
+        GitHubError::SecretUnusable(why) => Failure::Usage(format!("the key of app {app} is unusable: {why}")),
+        GitHubError::Limited { .. }
+        | GitHubError::NameTaken
+        | GitHubError::Unavailable { .. }
+        | GitHubError::SecretUnreadable { .. } => error.into(),
     })?;
     Ok(Asked { text, github, about })
 }

@@ -55,7 +55,7 @@ pub struct Pools {
 }
 
 impl Pools {
-    async fn get(&self, context: &Context<'_>) -> Result<Config, StoreError> {
+    async fn get(&self, context: &Context<'_>) -> Result<Config, PoolsError> {
         let now = context.now();
         let remembered = self.read.lock().expect("nobody panics while holding it").clone();
         if let Some((at, config)) = remembered
@@ -68,9 +68,18 @@ impl Pools {
                 *self.read.lock().expect("nobody panics while holding it") = Some((now, config.clone()));
                 Ok(config)
             }
-            _ => Err(StoreError::away("no pools are configured: run `drover pools apply`".to_owned())),
+            _ => Err(PoolsError::NotConfigured),
         }
     }
+}
+
+/// The pools are not known.
+#[derive(Debug, thiserror::Error)]
+enum PoolsError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("no pools are configured: run `drover pools apply`")]
+    NotConfigured,
 }
 
 /// Handles one batch.

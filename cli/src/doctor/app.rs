@@ -75,12 +75,12 @@ pub(super) async fn app(subject: &Subject<'_>, config: Pools<'_>) -> Group {
 
 fn about_key(error: &GitHubError) -> &'static str {
     match error {
-        GitHubError::Denied(why) if why.contains("secret is unusable") => "drover secrets put app --app-id ID KEY-FILE",
+        GitHubError::SecretUnusable(_) => "drover secrets put app --app-id ID KEY-FILE",
         GitHubError::Denied(_) | GitHubError::Refused(_) | GitHubError::NameTaken => {
             "is it this app's key, and not one that was deleted? A clock that is wrong has the same effect"
         }
         GitHubError::Limited { .. } => "wait: GitHub wants to be left alone",
-        GitHubError::Unavailable(_) => {
+        GitHubError::Unavailable { .. } | GitHubError::SecretUnreadable { .. } => {
             "is the secret filled and readable, and GitHub's address right (DROVER_GITHUB_API_URL)? https://www.githubstatus.com"
         }
     }

@@ -4,6 +4,7 @@ use domain::config::Pool;
 use domain::ids::{JobId, Repository, SlotId};
 use domain::log::{Stream, Transaction, What};
 use domain::policy::PoolView;
+use domain::policy::budget::is_scarce;
 use domain::state::{
     ASK_AFTER, Config, GIVE_UP_ASKING_AFTER, Item, Job, Key, Rank, Slot, TRUST_QUEUED_FOR, WaitingJob,
 };
@@ -28,7 +29,7 @@ pub(crate) async fn check(
     };
     let asked_at = context.now();
     // Of an open job the answer is most likely known already; of a held one only the answer opens it.
-    if waiting.open && context.ports.github.is_scarce(pool.owner.owner()) {
+    if waiting.open && is_scarce(context.ports.github.budget(pool.owner.owner())) {
         return Ok(None);
     }
     let again_at = asked_at + pool.timings.job_check.duration();
@@ -58,7 +59,9 @@ pub(crate) async fn check(
                 GitHubError::NameTaken
                 | GitHubError::Denied(_)
                 | GitHubError::Refused(_)
-                | GitHubError::Unavailable(_) => asked_at + pool.timings.backoff_min.duration(),
+                | GitHubError::Unavailable { .. }
+                | GitHubError::SecretUnreadable { .. }
+                | GitHubError::SecretUnusable(_) => asked_at + pool.timings.backoff_min.duration(),
             };
             commit_unlogged(context, Transaction::new().put(WaitingJob { check_at: next_at, ..waiting.clone() }))
                 .await?;
@@ -85,7 +88,7 @@ async fn answered(
     let notice = answer(context, &waiting.repository, said, action, asked_at).await?;
     let recorded = record(context, config, &[notice]).await;
     match recorded.failed.into_values().next() {
-        Some(error) => Err(StoreError::away(error).into()),
+        Some(error) => Err(ReconcileError::NotRecorded(error)),
         None => Ok(Some(asked_at)),
     }
 }
@@ -132,7 +135,7 @@ pub(crate) async fn ask(
             let notice = answer(context, &repository, said, Action::Completed, now).await?;
             let recorded = record(context, config, &[notice]).await;
             if let Some(error) = recorded.failed.into_values().next() {
-                return Err(StoreError::away(error).into());
+                return Err(ReconcileError::NotRecorded(error));
             }
             if ours {
                 return Ok(Some(now));

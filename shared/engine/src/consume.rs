@@ -14,7 +14,6 @@ use futures::stream::{self, StreamExt};
 
 use crate::context::Context;
 use crate::effect::{ReconcileError, commit_unlogged};
-use crate::ports::StoreError;
 use crate::reconcile::{nudged, reconcile};
 use crate::record::record;
 
@@ -105,7 +104,7 @@ async fn instance_changed(
     };
     let writes = Transaction::new().put(slot).told(Stream::Pool(pool.name.clone()), context.cause(), what, now);
     if !commit_unlogged(context, writes).await? {
-        return Err(StoreError::away(format!("slot {id} of pool {} changes too fast", pool.name)).into());
+        return Err(ReconcileError::Contention(format!("slot {id} of pool {}", pool.name)));
     }
     Ok(Some(pool.name.clone()))
 }

@@ -9,7 +9,7 @@ use domain::state::{Item, Key, Limit};
 use jiff::Timestamp;
 
 use crate::context::Context;
-use crate::ports::{CommitError, GitHubError, StoreError};
+use crate::ports::{CommitError, ComputeError, GitHubError, QueueError, StoreError};
 
 /// Why a pool could not be reconciled. Nothing is lost by that: what is owed stays owed.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +17,24 @@ pub enum ReconcileError {
     /// The table cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// EC2 cannot be used.
+    #[error(transparent)]
+    Compute(#[from] ComputeError),
+    /// GitHub cannot be used.
+    #[error(transparent)]
+    GitHub(#[from] GitHubError),
+    /// The queue cannot be used.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The table holds something that Drover never writes, or lacks something that it always writes.
+    #[error("the table is inconsistent: {0}")]
+    Unexpected(String),
+    /// Other writers changed an item each time between reading and writing it.
+    #[error("{0} keeps changing")]
+    Contention(String),
+    /// A fact could not be recorded.
+    #[error("cannot record {0}")]
+    NotRecorded(String),
     /// The pool has no META: the table is not the one that `drover pools apply` wrote.
     #[error("pool {0} is configured but has no state: run `drover pools apply` again")]
     NoMeta(PoolName),
@@ -29,7 +47,7 @@ impl From<CommitError> for ReconcileError {
     fn from(error: CommitError) -> Self {
         match error {
             CommitError::Store(error) => ReconcileError::Store(error),
-            CommitError::Conflict(what) => ReconcileError::Store(StoreError::away(format!("{what} keeps changing"))),
+            CommitError::Conflict(what) => ReconcileError::Contention(what),
         }
     }
 }

@@ -44,6 +44,15 @@ impl MemoryStore {
         self.tables().log.clone()
     }
 
+    /// The newest events of one stream, newest first.
+    pub fn events(&self, stream: &Stream, newest: usize) -> Vec<Event> {
+        let mut events: Vec<Event> =
+            self.tables().log.iter().filter(|event| event.stream == *stream).cloned().collect();
+        events.sort_by(|a, b| b.sequence.cmp(&a.sequence));
+        events.truncate(newest);
+        events
+    }
+
     /// Loses everything in the main table, as an operator might.
     pub fn empty(&self) {
         let mut tables = self.tables();
@@ -122,13 +131,5 @@ impl Store for MemoryStore {
         }
         tables.log.extend(transaction.event.clone());
         Ok(())
-    }
-
-    async fn events(&self, stream: &Stream, newest: usize) -> Result<Vec<Event>, StoreError> {
-        let mut events: Vec<Event> =
-            self.tables().log.iter().filter(|event| event.stream == *stream).cloned().collect();
-        events.sort_by(|a, b| b.sequence.cmp(&a.sequence));
-        events.truncate(newest);
-        Ok(events)
     }
 }

@@ -16,8 +16,9 @@ use domain::wire::{Action, Notice};
 use jiff::Timestamp;
 
 use crate::context::Context;
+use crate::effect::ReconcileError;
 use crate::metrics;
-use crate::ports::{CommitError, StoreError};
+use crate::ports::StoreError;
 
 /// Job, waiting job and the event: 97 writes.
 const JOBS_PER_WRITE: usize = 48;
@@ -114,18 +115,17 @@ enum Known {
 }
 
 /// Records what is said of one job, whatever is known of it.
-async fn record_known(context: &Context<'_>, config: &Config, notices: &[&Notice]) -> Result<Known, CommitError> {
-    let mut lost = None;
-    for _ in 0..RACES {
+async fn record_known(context: &Context<'_>, config: &Config, notices: &[&Notice]) -> Result<Known, ReconcileError> {
+    for _ in 1..RACES {
         match record_once(context, config, notices).await {
-            Err(CommitError::Conflict(what)) => lost = Some(CommitError::Conflict(what)),
+            Err(ReconcileError::Contention(_)) => {}
             other => return other,
         }
     }
-    Err(lost.unwrap_or_else(|| StoreError::away("no race was run".to_owned()).into()))
+    record_once(context, config, notices).await
 }
 
-async fn record_once(context: &Context<'_>, config: &Config, notices: &[&Notice]) -> Result<Known, CommitError> {
+async fn record_once(context: &Context<'_>, config: &Config, notices: &[&Notice]) -> Result<Known, ReconcileError> {
     let store = context.ports.store;
     let now = context.now();
     let id = notices[0].job.id;
@@ -141,7 +141,7 @@ async fn record_once(context: &Context<'_>, config: &Config, notices: &[&Notice]
             Item::Job(job) => before = Some(*job),
             Item::Waiting(job) => waiting = Some(job),
             Item::Slot(found) => slot = Some(found),
-            other => return Err(StoreError::away(format!("{} was not asked for", other.key())).into()),
+            other => return Err(ReconcileError::Unexpected(format!("{} was not asked for", other.key()))),
         }
     }
     if let Some(job) = &before

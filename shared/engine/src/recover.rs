@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::ids::{DeliveryId, Owner, PoolName, Repository, Scope};
+use domain::policy::budget::is_scarce;
 use domain::policy::route::route;
 use domain::state::{Config, Item, Janitor, Key, SearchedRepository, Undelivered};
 use domain::wire::{Action, Notice};
@@ -77,7 +78,12 @@ pub(crate) async fn redeliver(context: &Context<'_>, memory: &mut Janitor) -> us
                 tracing::info!(delivery = %guid, "delivery {guid} failed and is asked for again");
             }
             // Gone, or not to be had: the search finds its job.
-            Err(GitHubError::Refused(_) | GitHubError::Denied(_) | GitHubError::NameTaken) => {
+            Err(
+                GitHubError::Refused(_)
+                | GitHubError::Denied(_)
+                | GitHubError::NameTaken
+                | GitHubError::SecretUnusable(_),
+            ) => {
                 event.redeliveries = REDELIVERIES;
                 event.asked_at = Some(now);
             }
@@ -189,7 +195,10 @@ pub(crate) async fn search(context: &Context<'_>, config: &Config, memory: &mut 
             Err(error) => {
                 tracing::warn!(%repository, "{repository} cannot be searched for jobs: {error}");
                 // The account as a whole may be out of reach, which its list of runners showed already.
-                let all_of_it = matches!(error, GitHubError::Limited { .. } | GitHubError::Denied(_));
+                let all_of_it = matches!(
+                    error,
+                    GitHubError::Limited { .. } | GitHubError::Denied(_) | GitHubError::SecretUnusable(_)
+                );
                 found.failed += usize::from(!all_of_it);
                 quiet.insert(owner, all_of_it);
             }
@@ -230,7 +239,7 @@ fn is_due(config: &Config, repository: &Repository, seen: &SearchedRepository, n
 }
 
 async fn wants_quiet(context: &Context<'_>, owner: &Owner) -> bool {
-    if context.ports.github.is_scarce(owner) {
+    if is_scarce(context.ports.github.budget(owner)) {
         return true;
     }
     match context.ports.store.get(&Key::Limit(owner.clone())).await {

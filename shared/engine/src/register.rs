@@ -13,7 +13,7 @@ use jiff::SignedDuration;
 
 use crate::context::Context;
 use crate::effect::{Lease, Next, ReconcileError, commit_unlogged, remember_limit};
-use crate::ports::{CommitError, Deregistered, GitHubError, Registered, Registration, StoreError};
+use crate::ports::{CommitError, Deregistered, GitHubError, Registered, Registration};
 
 /// Registrations under way at a time for one launch. GitHub allows 100 concurrent requests an installation; four
 /// invocations with one full launch each stay below.
@@ -90,11 +90,11 @@ pub(crate) async fn register_one(
         match item {
             Item::Instance(found) => instance = Some(found),
             Item::Limit(found) => limit = Some(found.backoff_until),
-            other => return Err(StoreError::away(format!("{} was not asked for", other.key())).into()),
+            other => return Err(ReconcileError::Unexpected(format!("{} was not asked for", other.key()))),
         }
     }
     let Some(instance) = instance else {
-        return Err(StoreError::away(format!("{} is bound but has no item", machine.instance)).into());
+        return Err(ReconcileError::Unexpected(format!("{} is bound but has no item", machine.instance)));
     };
     if let Some(until) = limit.filter(|until| *until > context.now()) {
         commit_unlogged(context, Transaction::new().put(Slot { next_at: until, ..slot })).await?;
@@ -210,11 +210,13 @@ async fn refused(
             *until
         }
         GitHubError::NameTaken => now,
-        GitHubError::Denied(_) | GitHubError::Refused(_) => {
+        GitHubError::Denied(_) | GitHubError::Refused(_) | GitHubError::SecretUnusable(_) => {
             open_pools_circuit(context, pool, &error).await?;
             now + backoff(pool, slot.tries, &name.to_string())
         }
-        GitHubError::Unavailable(_) => now + backoff(pool, slot.tries, &name.to_string()),
+        GitHubError::Unavailable { .. } | GitHubError::SecretUnreadable { .. } => {
+            now + backoff(pool, slot.tries, &name.to_string())
+        }
     };
     commit_unlogged(context, Transaction::new().put(Slot { next_at, ..slot })).await?;
     Ok(Some(next_at))

@@ -119,9 +119,12 @@ async fn put_off(context: &Context<'_>, pool: &Pool, slot: Slot, error: GitHubEr
             remember_limit(context, pool, *until, &error).await?;
             *until
         }
-        GitHubError::NameTaken | GitHubError::Denied(_) | GitHubError::Refused(_) | GitHubError::Unavailable(_) => {
-            context.now() + backoff(pool, slot.tries, &slot.id.to_string())
-        }
+        GitHubError::NameTaken
+        | GitHubError::Denied(_)
+        | GitHubError::Refused(_)
+        | GitHubError::Unavailable { .. }
+        | GitHubError::SecretUnreadable { .. }
+        | GitHubError::SecretUnusable(_) => context.now() + backoff(pool, slot.tries, &slot.id.to_string()),
     };
     commit_unlogged(context, Transaction::new().put(Slot { next_at, ..slot })).await?;
     Ok(Some(next_at))

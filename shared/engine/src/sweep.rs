@@ -565,15 +565,13 @@ async fn condemn(
             Err(error) if why == Condemned::MaxLife => {
                 tracing::warn!(runner.id = %runner, "runner {runner} could not be deregistered: {error}");
             }
-            Err(error) => {
-                return Err(StoreError::away(format!("runner {runner} could not be deregistered: {error}")).into());
-            }
+            Err(error) => return Err(error.into()),
         }
     }
     match context.ports.compute.terminate(&machine.id).await {
         Ok(Terminated::Ending) => Ok(Reaped::Removed),
         Ok(Terminated::NotFound) => Ok(Reaped::AlreadyGone),
-        Err(error) => Err(StoreError::away(error.to_string()).into()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -606,7 +604,7 @@ async fn deregister(context: &Context<'_>, scope: &Scope, runner: &ObservedRunne
         Ok(Deregistered::Removed) => Ok(Reaped::Removed),
         Ok(Deregistered::AlreadyGone) => Ok(Reaped::AlreadyGone),
         Ok(Deregistered::Busy) => Ok(Reaped::Spared),
-        Err(error) => Err(StoreError::away(error.to_string()).into()),
+        Err(error) => Err(error.into()),
     }
 }
 

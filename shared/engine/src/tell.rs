@@ -4,6 +4,7 @@ use domain::config::Pool;
 use domain::ids::JobId;
 use domain::log::{Stream, Transaction, What};
 use domain::policy::PoolView;
+use domain::policy::budget::is_scarce;
 use domain::policy::due::backoff;
 use domain::policy::notify::{Word, due_notification, reasons, text};
 use domain::state::{CheckRun, Item, Key, Stage};
@@ -25,7 +26,7 @@ pub(crate) async fn tell(
     let now = context.now();
     let Some(word) = due_notification(pool, view, job, now) else { return Ok(None) };
     let owner = pool.owner.owner();
-    if word == Word::Stage(Stage::Waiting) && context.ports.github.is_scarce(owner) {
+    if word == Word::Stage(Stage::Waiting) && is_scarce(context.ports.github.budget(owner)) {
         return Ok(None);
     }
     let Some(check) = taken(context, pool, view, job).await? else { return Ok(None) };
@@ -52,7 +53,7 @@ pub(crate) async fn tell(
                 summary,
                 details_url: check.html_url.clone(),
             };
-            context.ports.github.tell(&update).await.map(Some)
+            context.ports.github.write_check_run(&update).await.map(Some)
         }
     };
     match answer {

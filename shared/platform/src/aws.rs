@@ -8,7 +8,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use engine::ports::ErrorKind;
+use engine::ports::{ComputeError, QueueError, Source, StoreError};
 
 use crate::environment;
 
@@ -76,48 +76,123 @@ pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     aws_smithy_types::error::display::DisplayErrorContext(error).to_string()
 }
 
-/// What is in the way, and what AWS says about it; where it did not answer, what failed on the way.
-pub(crate) fn trouble<E: ProvideErrorMetadata + std::error::Error + 'static>(error: &E) -> (ErrorKind, String) {
-    if let Some(code) = error.code() {
-        let message = error.message().unwrap_or("without a message");
-        return (trouble_of(code), format!("{code}: {message}"));
-    }
-    // Where credentials were looked for takes a line each.
-    let first_line = |text: String| text.lines().next().unwrap_or_default().trim_end_matches(" Attempted:").to_owned();
-    let mut chain = vec![error.to_string()];
-    let mut trouble = ErrorKind::Away;
-    let mut source = error.source();
-    while let Some(error) = source {
-        if error.is::<CredentialsError>() {
-            trouble = ErrorKind::Credentials;
-        }
-        chain.push(first_line(error.to_string()));
-        source = error.source();
-    }
-    chain.dedup();
-    (trouble, chain.join(": "))
+/// The category of an AWS error, by what an operator can do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// There are no credentials, or they are invalid or expired.
+    Credentials,
+    /// The caller lacks a permission.
+    NotAllowed,
+    /// The resource does not exist in this account and region.
+    NotThere,
+    /// An item in the table has a format that this version does not know.
+    Unreadable,
+    /// Anything else: no answer, a throttled call, an error inside AWS.
+    Away,
 }
 
-/// The codes are those of AWS's lists of common errors, of DynamoDB's, of SQS's and of EC2's.
-pub(crate) fn trouble_of(code: &str) -> ErrorKind {
-    match code {
-        "ExpiredToken"
-        | "ExpiredTokenException"
-        | "RequestExpired"
-        | "UnrecognizedClientException"
-        | "InvalidClientTokenId"
-        | "InvalidAccessKeyId"
-        | "AuthFailure"
-        | "IncompleteSignature"
-        | "InvalidSignatureException"
-        | "SignatureDoesNotMatch"
-        | "MissingAuthenticationToken"
-        | "MissingAuthenticationTokenException" => ErrorKind::Credentials,
-        "UnauthorizedOperation" | "OptInRequired" | "AccessDenied" | "AccessDeniedException" => ErrorKind::NotAllowed,
-        "ResourceNotFoundException" | "QueueDoesNotExist" | "AWS.SimpleQueueService.NonExistentQueue" => {
-            ErrorKind::NotThere
+impl ErrorKind {
+    /// The category of an error, if a [`CallError`] is its cause.
+    pub fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(call) = error.downcast_ref::<CallError>() {
+                return call.kind;
+            }
+            next = error.source();
         }
-        _ if code.contains(".NotFound") => ErrorKind::NotThere,
-        _ => ErrorKind::Away,
+        ErrorKind::Away
+    }
+
+    /// The codes are those of AWS's lists of common errors, of DynamoDB's, of SQS's and of EC2's.
+    pub fn of_code(code: &str) -> Self {
+        match code {
+            "ExpiredToken"
+            | "ExpiredTokenException"
+            | "RequestExpired"
+            | "UnrecognizedClientException"
+            | "InvalidClientTokenId"
+            | "InvalidAccessKeyId"
+            | "AuthFailure"
+            | "IncompleteSignature"
+            | "InvalidSignatureException"
+            | "SignatureDoesNotMatch"
+            | "MissingAuthenticationToken"
+            | "MissingAuthenticationTokenException" => ErrorKind::Credentials,
+            "UnauthorizedOperation" | "OptInRequired" | "AccessDenied" | "AccessDeniedException" => {
+                ErrorKind::NotAllowed
+            }
+            "ResourceNotFoundException" | "QueueDoesNotExist" | "AWS.SimpleQueueService.NonExistentQueue" => {
+                ErrorKind::NotThere
+            }
+            _ if code.contains(".NotFound") => ErrorKind::NotThere,
+            _ => ErrorKind::Away,
+        }
+    }
+}
+
+/// A call of an AWS service that failed, or whose answer cannot be used. It is the source of the ports' errors.
+#[derive(Debug, thiserror::Error)]
+#[error("{}{message}", code.as_ref().map(|code| format!("{code}: ")).unwrap_or_default())]
+pub struct CallError {
+    pub kind: ErrorKind,
+    /// AWS's error code. None if the service did not answer.
+    pub code: Option<String>,
+    /// The service's message, or what failed before it could answer.
+    pub message: String,
+}
+
+impl CallError {
+    /// An answer that cannot be used.
+    pub(crate) fn new(kind: ErrorKind, message: String) -> Self {
+        Self { kind, code: None, message }
+    }
+
+    pub(crate) fn from_sdk<E: ProvideErrorMetadata + std::error::Error + 'static>(error: E) -> Self {
+        match error.code() {
+            Some(code) => Self {
+                kind: ErrorKind::of_code(code),
+                code: Some(code.to_owned()),
+                message: error.message().unwrap_or("without a message").to_owned(),
+            },
+            None => Self::unanswered(&error),
+        }
+    }
+
+    /// The service did not answer: the message is the chain of causes.
+    fn unanswered(error: &(dyn std::error::Error + 'static)) -> Self {
+        // The provider of credentials lists each place where it looked on a line of its own.
+        let first_line =
+            |text: String| text.lines().next().unwrap_or_default().trim_end_matches(" Attempted:").to_owned();
+        let mut chain = vec![error.to_string()];
+        let mut kind = ErrorKind::Away;
+        let mut source = error.source();
+        while let Some(error) = source {
+            if error.is::<CredentialsError>() {
+                kind = ErrorKind::Credentials;
+            }
+            chain.push(first_line(error.to_string()));
+            source = error.source();
+        }
+        chain.dedup();
+        Self::new(kind, chain.join(": "))
+    }
+}
+
+impl From<CallError> for StoreError {
+    fn from(error: CallError) -> Self {
+        Self { message: error.to_string(), source: Some(Source::new(error)) }
+    }
+}
+
+impl From<CallError> for QueueError {
+    fn from(error: CallError) -> Self {
+        Self { message: error.to_string(), source: Some(Source::new(error)) }
+    }
+}
+
+impl From<CallError> for ComputeError {
+    fn from(error: CallError) -> Self {
+        Self { code: error.code.clone(), message: error.message.clone(), source: Some(Source::new(error)) }
     }
 }

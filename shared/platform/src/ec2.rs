@@ -15,10 +15,10 @@ use aws_sdk_ec2::types::{
 use domain::config::{LaunchTemplate, Market};
 use domain::ids::{BatchTag, InstanceId, StackName, SubnetId, TemplateId};
 use domain::wire::{MachineState, ObservedInstance};
-use engine::ports::{Compute, ComputeError, ErrorClass, ErrorKind, Launch, LaunchError, Launched, Terminated};
+use engine::ports::{Compute, ComputeError, ErrorClass, Launch, LaunchError, Launched, Terminated};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::aws::{describe, trouble};
+use crate::aws::{CallError, ErrorKind, describe};
 use crate::image;
 
 /// A launch of many takes EC2 seconds.
@@ -139,9 +139,9 @@ impl Ec2 {
             false => ask.launch_template_names(name_or_id),
         };
         let found = ask.send().await.map_err(failed)?.launch_templates.unwrap_or_default().into_iter().next();
-        let missing = || ComputeError {
-            trouble: ErrorKind::NotThere,
-            message: format!("there is no launch template {name_or_id:?} in this account and region"),
+        let missing = || {
+            let message = format!("there is no launch template {name_or_id:?} in this account and region");
+            ComputeError::from(CallError::new(ErrorKind::NotThere, message))
         };
         let found = found.ok_or_else(missing)?;
         let default = found.default_version_number.and_then(|number| u64::try_from(number).ok());
@@ -170,8 +170,7 @@ impl Ec2 {
 }
 
 fn failed<E: ProvideErrorMetadata + std::error::Error + 'static>(error: E) -> ComputeError {
-    let (trouble, message) = trouble(&error);
-    ComputeError { trouble, message }
+    CallError::from_sdk(error).into()
 }
 
 fn seen(instance: aws_sdk_ec2::types::Instance) -> Option<ObservedInstance> {

@@ -15,8 +15,8 @@ use async_trait::async_trait;
 use domain::ids::{JobId, Owner, Repository, RunId, RunnerId, RunnerName, Scope, StackName};
 use domain::wire::JobNotice;
 use engine::ports::{
-    CheckRunUpdate, Clock, DeliveryAttempt, Deregistered, FoundJob, GitHub, GitHubError, ObservedRunner, Registered,
-    Registration, Rerun,
+    Budget, CheckRunUpdate, Clock, DeliveryAttempt, Deregistered, FoundJob, GitHub, GitHubAnswer, GitHubError,
+    ObservedRunner, Registered, Registration, Rerun, Source,
 };
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -155,7 +155,10 @@ impl GitHubApp {
     }
 
     async fn read_app(&self) -> Result<App, GitHubError> {
-        let text = self.secret.read().await.map_err(|error| GitHubError::Unavailable(error.to_string()))?;
+        let text = self.secret.read().await.map_err(|error| GitHubError::SecretUnreadable {
+            message: error.to_string(),
+            source: Some(Source::new(error)),
+        })?;
         App::of(&text, self.api_url.clone())
     }
 
@@ -249,7 +252,9 @@ impl GitHubApp {
                 }
                 Ok(Ok(read))
             }
-            (StatusCode::NOT_FOUND, _) => Ok(Err(Missing(format!("404: GitHub knows no {path}")))),
+            (StatusCode::NOT_FOUND, _) => {
+                Ok(Err(Missing(GitHubAnswer { code: Some(404), message: format!("GitHub knows no {path}") })))
+            }
             _ => Err(failed(answer, SystemClock.now()).await),
         }
     }
@@ -257,11 +262,11 @@ impl GitHubApp {
 
 /// 404: not there, or not ours to see.
 #[derive(Debug)]
-struct Missing(String);
+struct Missing(GitHubAnswer);
 
 fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, GitHubError> {
     serde_json::from_slice(body)
-        .map_err(|error| GitHubError::Unavailable(format!("an answer of another form: {error}")))
+        .map_err(|error| GitHubError::unavailable(format!("an answer of another form: {error}")))
 }
 
 /// Follows GitHub on the same host only: what leads elsewhere would take the request's body there.
@@ -282,13 +287,13 @@ fn client() -> Result<reqwest::Client, GitHubError> {
         .timeout(CALL_TIMEOUT)
         .redirect(renamed())
         .build()
-        .map_err(|error| GitHubError::Unavailable(format!("no HTTP client: {error}")))
+        .map_err(|error| GitHubError::unavailable(format!("no HTTP client: {error}")))
 }
 
 impl App {
     /// The app of a secret's text, at the address given, or else at that in the text.
     fn of(text: &str, api_url: Option<String>) -> Result<App, GitHubError> {
-        let unusable = |why: String| GitHubError::Denied(format!("the app's secret is unusable: {why}"));
+        let unusable = |why: String| GitHubError::SecretUnusable(why);
         // serde_json's message could quote the key.
         let expected =
             || unusable("it must be JSON of the form {\"app_id\": ..., \"private_key\": \"...\"}".to_owned());
@@ -332,7 +337,7 @@ impl App {
         let claims =
             Claims { iat: (now - JWT_DATED_BACK).as_second(), exp: (now + JWT_GOOD_FOR).as_second(), iss: &self.id };
         jsonwebtoken::encode(&Header::new(Algorithm::RS256), &claims, &self.key)
-            .map_err(|error| GitHubError::Denied(format!("cannot sign as the app: {error}")))
+            .map_err(|error| GitHubError::SecretUnusable(format!("cannot sign as the app: {error}")))
     }
 
     fn installation_path(scope: &Scope) -> String {
@@ -353,12 +358,14 @@ impl App {
             StatusCode::OK => {
                 let found: Found = answer.json().await.map_err(lost)?;
                 match found.suspended_at {
-                    Some(since) => Err(GitHubError::Denied(format!("the app is suspended on {scope} since {since}"))),
+                    Some(since) => {
+                        Err(GitHubError::Denied(format!("the app is suspended on {scope} since {since}").into()))
+                    }
                     None => Ok(found.id),
                 }
             }
             StatusCode::NOT_FOUND => {
-                Err(GitHubError::Denied(format!("the app is not installed on {scope}: install it there")))
+                Err(GitHubError::Denied(format!("the app is not installed on {scope}: install it there").into()))
             }
             _ => Err(failed(answer, now).await),
         }
@@ -378,7 +385,7 @@ impl App {
                 Ok((Token(made.token), made.expires_at))
             }
             StatusCode::NOT_FOUND => {
-                Err(GitHubError::Denied(format!("there is no installation {installation} any more")))
+                Err(GitHubError::Denied(format!("there is no installation {installation} any more").into()))
             }
             _ => Err(failed(answer, now).await),
         }
@@ -389,7 +396,8 @@ impl App {
 fn lost(error: reqwest::Error) -> GitHubError {
     let error = error.without_url();
     let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
-    GitHubError::Unavailable(format!("{error}{source}"))
+    let message = format!("{error}{source}");
+    GitHubError::Unavailable { message, source: Some(Source::new(error)) }
 }
 
 /// What an answer that is none of the expected ones means.
@@ -401,14 +409,14 @@ async fn failed(answer: Response, now: Timestamp) -> GitHubError {
     }
     let (status, headers) = (answer.status(), answer.headers().clone());
     let said: Said = answer.json().await.unwrap_or_default();
-    let message = format!("{status}: {}", said.message);
     if let Some(until) = limit(status, &headers, &said.message, now) {
-        return GitHubError::Limited { until, message };
+        return GitHubError::Limited { until, message: format!("{status}: {}", said.message) };
     }
+    let answer = GitHubAnswer { code: Some(status.as_u16()), message: said.message };
     match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => GitHubError::Denied(message),
-        status if status.is_client_error() => GitHubError::Refused(message),
-        _ => GitHubError::Unavailable(message),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => GitHubError::Denied(answer),
+        status if status.is_client_error() => GitHubError::Refused(answer),
+        _ => GitHubError::unavailable(answer.to_string()),
     }
 }
 
@@ -510,7 +518,7 @@ impl GitHub for GitHubApp {
                 return Ok(ours);
             }
         }
-        Err(GitHubError::Unavailable(format!("{scope} has more runners than fit {PAGES} pages")))
+        Err(GitHubError::unavailable(format!("{scope} has more runners than fit {PAGES} pages")))
     }
 
     async fn deregister(&self, scope: &Scope, runner: RunnerId) -> Result<Deregistered, GitHubError> {
@@ -545,16 +553,16 @@ impl GitHub for GitHubApp {
         self.redeliver(attempt).await
     }
 
-    async fn tell(&self, update: &CheckRunUpdate) -> Result<u64, GitHubError> {
-        self.tell(update).await
+    async fn write_check_run(&self, update: &CheckRunUpdate) -> Result<u64, GitHubError> {
+        self.write_check_run(update).await
     }
 
     async fn rerun(&self, repository: &Repository, job: JobId) -> Result<Rerun, GitHubError> {
         self.rerun(repository, job).await
     }
 
-    fn is_scarce(&self, owner: &Owner) -> bool {
-        self.is_scarce(owner)
+    fn budget(&self, owner: &Owner) -> Option<Budget> {
+        self.budgets.of(owner, SystemClock.now())
     }
 }
 

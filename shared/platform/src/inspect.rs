@@ -14,11 +14,10 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 use domain::config::{LaunchTemplate, Market, Tuple};
 use domain::ids::SubnetId;
-use engine::ports::ErrorKind;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
-use crate::aws::{describe, trouble_of};
+use crate::aws::{ErrorKind, describe};
 use crate::clock::ahead;
 use crate::ec2::spot;
 use crate::image;
@@ -43,9 +42,9 @@ impl Unanswered {
         code.starts_with("AccessDenied") || code == "UnauthorizedOperation" || code == "AuthorizationError"
     }
 
-    /// What is in the way.
-    pub fn trouble(&self) -> ErrorKind {
-        self.code.as_deref().map_or(ErrorKind::Away, trouble_of)
+    /// The category of the error.
+    pub fn kind(&self) -> ErrorKind {
+        self.code.as_deref().map_or(ErrorKind::Away, ErrorKind::of_code)
     }
 
     /// Whether it is asked too often.

@@ -11,7 +11,7 @@ use engine::ports::QueueError;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
-use crate::aws::trouble;
+use crate::aws::CallError;
 
 /// SQS's longest delay of a message.
 const LONGEST_DELAY: SignedDuration = SignedDuration::from_mins(15);
@@ -59,8 +59,7 @@ impl Queue {
 }
 
 fn failed<E: ProvideErrorMetadata + std::error::Error + 'static>(error: E) -> QueueError {
-    let (trouble, message) = trouble(&error);
-    QueueError { trouble, message }
+    CallError::from_sdk(error).into()
 }
 
 #[async_trait]
@@ -106,7 +105,7 @@ impl DeadLetters {
         let policy = QueueAttributeName::RedrivePolicy;
         let asked = client.get_queue_attributes().queue_url(&queue).attribute_names(policy.clone()).send().await;
         let attributes = asked.map_err(failed)?.attributes.unwrap_or_default();
-        let none = || QueueError::away(format!("{queue} has no redrive policy, and with it no dead letters"));
+        let none = || QueueError::new(format!("{queue} has no redrive policy, and with it no dead letters"));
         let policy: Policy =
             attributes.get(&policy).and_then(|policy| serde_json::from_str(policy).ok()).ok_or_else(none)?;
         let mut parts = policy.dead_letter_target_arn.rsplit(':');

@@ -11,9 +11,9 @@ use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, Delete, KeysAndAtt
 use domain::ids::PoolName;
 use domain::log::{Event, Stream, Transaction};
 use domain::state::{BootItem, Item, Key};
-use engine::ports::{CommitError, ErrorKind, Store, StoreError};
+use engine::ports::{CommitError, Store, StoreError};
 
-use crate::aws::{describe, trouble};
+use crate::aws::{CallError, ErrorKind, describe};
 
 /// DynamoDB's limit of one BatchGetItem.
 const KEYS_A_CALL: usize = 100;
@@ -40,6 +40,40 @@ impl Table {
         Self { client: Client::new(aws), name, boot }
     }
 
+    /// The newest events of one stream, newest first.
+    ///
+    /// # Errors
+    /// If DynamoDB does not answer, or an event has an unknown format.
+    pub async fn events(&self, stream: &Stream, newest: usize) -> Result<Vec<Event>, StoreError> {
+        let mut events = Vec::new();
+        let mut from = None;
+        for _ in 0..PAGES {
+            let page = self
+                .client
+                .query()
+                .table_name(&self.name)
+                .key_condition_expression("pk = :pk")
+                .expression_attribute_values(":pk", AttributeValue::S(stream.pk()))
+                .scan_index_forward(false)
+                .limit(i32::try_from(newest - events.len()).unwrap_or(i32::MAX))
+                .set_exclusive_start_key(from.take())
+                .send()
+                .await
+                .map_err(failed)?;
+            for attributes in page.items.unwrap_or_default() {
+                let event = serde_dynamo::from_item(attributes);
+                events.push(
+                    event.map_err(|error| unreadable(format!("an event of {} is unreadable: {error}", stream.pk())))?,
+                );
+            }
+            from = page.last_evaluated_key.filter(|key| !key.is_empty());
+            if from.is_none() || events.len() >= newest {
+                break;
+            }
+        }
+        Ok(events)
+    }
+
     /// An item of ours; None for anything else, which is left alone.
     fn parse(attributes: Attributes) -> Result<Option<Item>, StoreError> {
         let text = |name: &str| attributes.get(name).and_then(|value| value.as_s().ok()).cloned().unwrap_or_default();
@@ -59,7 +93,7 @@ impl Table {
 
     fn attributes<T: serde::Serialize>(it: &T, pk: String, sk: Option<String>) -> Result<Attributes, StoreError> {
         let mut item: Attributes =
-            serde_dynamo::to_item(it).map_err(|error| StoreError::away(format!("cannot be written: {error}")))?;
+            serde_dynamo::to_item(it).map_err(|error| StoreError::new(format!("cannot be written: {error}")))?;
         item.insert("pk".to_owned(), AttributeValue::S(pk));
         item.extend(sk.map(|sk| ("sk".to_owned(), AttributeValue::S(sk))));
         Ok(item)
@@ -130,16 +164,15 @@ impl Expected {
 }
 
 fn built<T>(part: Result<T, aws_sdk_dynamodb::error::BuildError>) -> Result<T, StoreError> {
-    part.map_err(|error| StoreError::away(describe(&error)))
+    part.map_err(|error| StoreError::new(describe(&error)))
 }
 
 fn failed<E: ProvideErrorMetadata + std::error::Error + 'static>(error: E) -> StoreError {
-    let (trouble, message) = trouble(&error);
-    StoreError { trouble, message }
+    CallError::from_sdk(error).into()
 }
 
 fn unreadable(message: String) -> StoreError {
-    StoreError { trouble: ErrorKind::Unreadable, message }
+    CallError::new(ErrorKind::Unreadable, message).into()
 }
 
 #[async_trait]
@@ -169,7 +202,7 @@ impl Store for Table {
                 asked = answer.unprocessed_keys.filter(|left| !left.is_empty());
             }
             if asked.is_some() {
-                return Err(StoreError::away("DynamoDB keeps leaving keys unread".to_owned()));
+                return Err(StoreError::new("DynamoDB keeps leaving keys unread".to_owned()));
             }
         }
         Ok(items)
@@ -198,7 +231,7 @@ impl Store for Table {
                 return Ok(items);
             }
         }
-        Err(StoreError::away(format!("pool {pool} has more than {PAGES} MB of open items")))
+        Err(StoreError::new(format!("pool {pool} has more than {PAGES} MB of open items")))
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {
@@ -228,36 +261,6 @@ impl Store for Table {
             Ok(_) => Ok(()),
             Err(error) => Err(refused(error, &names)),
         }
-    }
-
-    async fn events(&self, stream: &Stream, newest: usize) -> Result<Vec<Event>, StoreError> {
-        let mut events = Vec::new();
-        let mut from = None;
-        for _ in 0..PAGES {
-            let page = self
-                .client
-                .query()
-                .table_name(&self.name)
-                .key_condition_expression("pk = :pk")
-                .expression_attribute_values(":pk", AttributeValue::S(stream.pk()))
-                .scan_index_forward(false)
-                .limit(i32::try_from(newest - events.len()).unwrap_or(i32::MAX))
-                .set_exclusive_start_key(from.take())
-                .send()
-                .await
-                .map_err(failed)?;
-            for attributes in page.items.unwrap_or_default() {
-                let event = serde_dynamo::from_item(attributes);
-                events.push(
-                    event.map_err(|error| unreadable(format!("an event of {} is unreadable: {error}", stream.pk())))?,
-                );
-            }
-            from = page.last_evaluated_key.filter(|key| !key.is_empty());
-            if from.is_none() || events.len() >= newest {
-                break;
-            }
-        }
-        Ok(events)
     }
 }
 

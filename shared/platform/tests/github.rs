@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use domain::ids::{JobId, Owner, Repository, RunId, RunnerName, Scope, SlotId};
+use domain::policy::budget::is_scarce;
 use engine::ports::{CheckRunUpdate, Clock, Deregistered, GitHub, GitHubError, ObservedRunner, Registration, Rerun};
 use jiff::{SignedDuration, Timestamp};
 use platform::clock::SystemClock;
@@ -86,7 +87,7 @@ async fn registrations_are_made_listed_page_by_page_and_removed() {
         assert_eq!(listed.len(), 120, "more than a page");
         assert!(listed.iter().all(|runner| !runner.online && !runner.busy));
         let again = world.github.register(&registration(&scope, "ci", 0)).await;
-        assert_eq!(again.unwrap_err(), GitHubError::NameTaken);
+        assert!(matches!(again, Err(GitHubError::NameTaken)), "{again:?}");
         assert_eq!(world.github.deregister(&scope, made[0].runner_id).await.unwrap(), Deregistered::Removed);
         assert_eq!(world.github.deregister(&scope, made[0].runner_id).await.unwrap(), Deregistered::AlreadyGone);
     }
@@ -139,13 +140,13 @@ async fn what_github_answers_is_told_apart() {
     for status in [500, 502, 503] {
         state.act(|state, _| state.github.faults.broken.push_back((Endpoint::GenerateJit, status)));
         let broken = github.register(&registration(&world.scope, "ci", 2)).await;
-        assert!(matches!(broken, Err(GitHubError::Unavailable(_))), "{broken:?}");
+        assert!(matches!(broken, Err(GitHubError::Unavailable { .. })), "{broken:?}");
     }
     state.act(|state, _| state.github.faults.lost_replies.push_back((Endpoint::GenerateJit, LostReply::Applied)));
     let lost = github.register(&registration(&world.scope, "ci", 2)).await;
-    assert!(matches!(lost, Err(GitHubError::Unavailable(_))), "{lost:?}");
+    assert!(matches!(lost, Err(GitHubError::Unavailable { .. })), "{lost:?}");
     let again = github.register(&registration(&world.scope, "ci", 2)).await;
-    assert_eq!(again.unwrap_err(), GitHubError::NameTaken, "it had been made");
+    assert!(matches!(again, Err(GitHubError::NameTaken)), "it had been made: {again:?}");
 
     // Installed anew: the old token is worth nothing, and is replaced within the call.
     state.act(|state, now| {
@@ -159,7 +160,7 @@ async fn what_github_answers_is_told_apart() {
         state.github.uninstall(owner);
     });
     let denied = github.register(&registration(&world.scope, "ci", 4)).await;
-    assert!(matches!(&denied, Err(GitHubError::Denied(why)) if why.contains("not installed")), "{denied:?}");
+    assert!(matches!(&denied, Err(GitHubError::Denied(why)) if why.message.contains("not installed")), "{denied:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -224,9 +225,9 @@ async fn attempts_to_deliver_are_listed_until_a_time_and_made_again() {
     assert_eq!(again.answer, Answer::Unreachable);
     assert!(matches!(world.github.redeliver(7).await, Err(GitHubError::Refused(_))), "kept for three days");
     state.act(|state, _| state.github.faults.lost_replies.push_back((Endpoint::Redeliver, LostReply::Applied)));
-    assert!(matches!(world.github.redeliver(lost.id).await, Err(GitHubError::Unavailable(_))));
+    assert!(matches!(world.github.redeliver(lost.id).await, Err(GitHubError::Unavailable { .. })));
     state.act(|state, _| state.github.faults.broken.push_back((Endpoint::ListDeliveries, 502)));
-    assert!(matches!(world.github.deliveries(since).await, Err(GitHubError::Unavailable(_))));
+    assert!(matches!(world.github.deliveries(since).await, Err(GitHubError::Unavailable { .. })));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -269,7 +270,7 @@ async fn jobs_under_way_are_found_behind_every_page_and_in_runs_that_hide_them()
     ));
     world.sandbox.world.act(|state, _| state.github.faults.broken.push_back((Endpoint::ListRunJobs, 500)));
     let half = world.github.jobs_under_way(&widgets()).await;
-    assert!(matches!(half, Err(GitHubError::Unavailable(_))), "half an answer is none: {half:?}");
+    assert!(matches!(half, Err(GitHubError::Unavailable { .. })), "half an answer is none: {half:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -300,7 +301,7 @@ async fn an_author_is_told_once_and_then_told_otherwise() {
         summary: "no zone has a machine".to_owned(),
         details_url: String::new(),
     };
-    let id = world.github.tell(&waits).await.unwrap();
+    let id = world.github.write_check_run(&waits).await.unwrap();
     let starts = CheckRunUpdate {
         check_run: Some(id),
         conclusion: "success",
@@ -308,7 +309,7 @@ async fn an_author_is_told_once_and_then_told_otherwise() {
         details_url: "https://example.com/".to_owned(),
         ..waits.clone()
     };
-    assert_eq!(world.github.tell(&starts).await.unwrap(), id);
+    assert_eq!(world.github.write_check_run(&starts).await.unwrap(), id);
     world.sandbox.world.look(|state| {
         let [told] = &state.github.check_runs().collect::<Vec<_>>()[..] else { panic!("one check run") };
         assert_eq!((&told.head_sha, told.now.external_id.as_ref()), (&said.head_sha, Some(&job.to_string())));
@@ -316,15 +317,15 @@ async fn an_author_is_told_once_and_then_told_otherwise() {
         assert_eq!(told.now.output.as_ref().unwrap().title, "started");
         assert_eq!(told.now.details_url.as_deref(), Some("https://example.com/"));
     });
-    let gone = world.github.tell(&CheckRunUpdate { check_run: Some(7), ..waits.clone() }).await;
+    let gone = world.github.write_check_run(&CheckRunUpdate { check_run: Some(7), ..waits.clone() }).await;
     assert!(matches!(gone, Err(GitHubError::Refused(_))), "{gone:?}");
-    let no_commit = world.github.tell(&CheckRunUpdate { head_sha: String::new(), ..waits.clone() }).await;
+    let no_commit = world.github.write_check_run(&CheckRunUpdate { head_sha: String::new(), ..waits.clone() }).await;
     assert!(matches!(no_commit, Err(GitHubError::Refused(_))), "{no_commit:?}");
     let lose = |how| {
         world.sandbox.world.act(|state, _| state.github.faults.lost_replies.push_back((Endpoint::CreateCheckRun, how)))
     };
     lose(LostReply::NotApplied);
-    assert!(matches!(world.github.tell(&waits).await, Err(GitHubError::Unavailable(_))));
+    assert!(matches!(world.github.write_check_run(&waits).await, Err(GitHubError::Unavailable { .. })));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -352,18 +353,19 @@ async fn a_job_is_run_again_once_its_run_has_ended() {
 async fn the_last_fifth_of_an_hours_budget_is_scarce_for_that_account_alone() {
     let world = world_with(|limits| limits.requests_per_hour = 10).await;
     let (owner, other): (Owner, Owner) = ("Octo-Org".parse().unwrap(), "umbrella".parse().unwrap());
-    assert!(!world.github.is_scarce(&owner), "nothing was heard yet");
+    let scarce = |owner| is_scarce(world.github.budget(owner));
+    assert!(!scarce(&owner), "GitHub has not answered yet");
     let ask = || world.ours();
     for left in (0..10).rev() {
         assert!(world.ours().await.unwrap().is_empty());
-        assert_eq!(world.github.is_scarce(&owner), left < 2, "{left} of 10 left");
+        assert_eq!(scarce(&owner), left < 2, "{left} of 10 left");
     }
-    assert!(!world.github.is_scarce(&other));
+    assert!(!scarce(&other));
     let now = SystemClock.now();
     let Err(GitHubError::Limited { until, .. }) = ask().await else { panic!("the eleventh of ten") };
     let minutes = until.duration_since(now).as_mins();
     assert!((55..=60).contains(&minutes), "until the hour is over: {minutes} min");
-    assert!(world.github.is_scarce(&owner));
+    assert!(scarce(&owner));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -374,13 +376,13 @@ async fn a_suspended_installation_is_denied_until_it_goes_on() {
     let suspend = |since: Option<Timestamp>| world.sandbox.world.act(|state, _| state.github.suspend(owner, since));
     suspend(Some(SystemClock.now()));
     let runners = world.ours().await;
-    assert!(matches!(&runners, Err(GitHubError::Denied(why)) if why.contains("suspended")), "{runners:?}");
+    assert!(matches!(&runners, Err(GitHubError::Denied(why)) if why.message.contains("suspended")), "{runners:?}");
     suspend(None);
     assert!(ask().await.unwrap().is_empty());
     // And with a token in hand.
     suspend(Some(SystemClock.now()));
     let runners = ask().await;
-    assert!(matches!(&runners, Err(GitHubError::Denied(why)) if why.contains("suspended")), "{runners:?}");
+    assert!(matches!(&runners, Err(GitHubError::Denied(why)) if why.message.contains("suspended")), "{runners:?}");
     let job = world.github.job(&widgets(), JobId(1)).await;
     assert!(matches!(job, Err(GitHubError::Denied(_))), "what it may not see is not what is not there: {job:?}");
     suspend(None);
@@ -412,7 +414,7 @@ async fn a_renamed_repository_is_found_under_its_old_name_by_every_call() {
         summary: String::new(),
         details_url: String::new(),
     };
-    world.github.tell(&update).await.unwrap();
+    world.github.write_check_run(&update).await.unwrap();
     world.sandbox.world.act(|state, now| state.github.cancel(job, now));
     assert_eq!(world.github.rerun(&widgets(), JobId(job.0)).await.unwrap(), Rerun::Begun);
 }

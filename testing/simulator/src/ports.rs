@@ -4,12 +4,12 @@ use async_trait::async_trait;
 use domain::ids::{
     BatchTag, DeliveryId, InstanceId, JobId, Owner, PoolName, Repository, RunId, RunnerId, RunnerName, Scope, StackName,
 };
-use domain::log::{Event, Stream, Transaction};
+use domain::log::Transaction;
 use domain::state::{Item, Key, Rank};
 use domain::wire::{JobNotice, MESSAGE_VERSION as VERSION, MachineState, Message};
 use engine::ports::{
-    CheckRunUpdate, Clock, CommitError, Compute, ComputeError, DeliveryAttempt, Deregistered, ErrorClass, FoundJob,
-    GitHub, GitHubError, Launch, LaunchError, Launched, ObservedInstance, ObservedRunner, Queue, QueueError,
+    Budget, CheckRunUpdate, Clock, CommitError, Compute, ComputeError, DeliveryAttempt, Deregistered, ErrorClass,
+    FoundJob, GitHub, GitHubError, Launch, LaunchError, Launched, ObservedInstance, ObservedRunner, Queue, QueueError,
     Registered, Registration, Rerun, Store, StoreError, Terminated,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -28,7 +28,7 @@ impl Universe {
     /// A reading, unless the table is to fail it.
     fn reading<T>(&self, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
         match self.state().table_fault.take() {
-            Some(_) => Err(StoreError::away("throttled".to_owned())),
+            Some(_) => Err(StoreError::new("throttled")),
             None => read(),
         }
     }
@@ -40,14 +40,14 @@ impl Universe {
                 return Err(CommitError::Conflict("another transaction was under way and it".to_owned()));
             }
             Some(TableFault::Unavailable(LostReply::NotApplied)) => {
-                return Err(StoreError::away("throttled".to_owned()).into());
+                return Err(StoreError::new("throttled").into());
             }
             Some(TableFault::Unavailable(LostReply::Applied)) | None => {}
         }
         now_or_never(self.store.commit(transaction))?;
         self.judge_written(transaction);
         match fault {
-            Some(_) => Err(StoreError::away("no reply".to_owned()).into()),
+            Some(_) => Err(StoreError::new("no reply").into()),
             None => Ok(()),
         }
     }
@@ -76,10 +76,6 @@ impl Store for Universe {
             None => format!("commit {} quietly", transaction.len()),
         };
         self.steps.around(what, || self.writing(transaction)).await
-    }
-
-    async fn events(&self, stream: &Stream, newest: usize) -> Result<Vec<Event>, StoreError> {
-        self.store.events(stream, newest).await
     }
 }
 
@@ -118,7 +114,7 @@ impl Compute for Universe {
             match state.ec2.console_output(&instance.as_str().into(), now) {
                 Ok(written) => Ok(Some(written.to_owned())),
                 Err(error) if error.code() == Some(Code::InvalidInstanceIdNotFound) => Ok(None),
-                Err(error) => Err(ComputeError::away(error.to_string())),
+                Err(error) => Err(ec2_error(&error)),
             }
         };
         self.steps.around(|| format!("GetConsoleOutput {instance}"), look).await
@@ -202,7 +198,7 @@ impl State {
         let answer = match self.ec2.terminate_instances(std::slice::from_ref(&id), now) {
             Ok(_) => Ok(Terminated::Ending),
             Err(error) if error.code() == Some(Code::InvalidInstanceIdNotFound) => Ok(Terminated::NotFound),
-            Err(error) => Err(ComputeError::away(error.to_string())),
+            Err(error) => Err(ec2_error(&error)),
         };
         let Some(machine) = self.ec2.instance(&id) else { return (answer, None) };
         if !was_live || machine.state.is_live() {
@@ -266,7 +262,7 @@ impl State {
             let page = self
                 .ec2
                 .describe_instances(&[], filters, Some(1000), next_token.as_deref(), now)
-                .map_err(|error| ComputeError::away(error.to_string()))?;
+                .map_err(|error| ec2_error(&error))?;
             seen.extend(page.items.into_iter().flat_map(|reservation| reservation.instances).map(|instance| {
                 ObservedInstance {
                     id: instance.id.as_str().into(),
@@ -292,6 +288,15 @@ impl State {
     }
 }
 
+fn ec2_error(failure: &ec2::Failure) -> ComputeError {
+    match failure {
+        ec2::Failure::Refused { code, message } => {
+            ComputeError { code: Some(code.to_string()), ..ComputeError::new(message) }
+        }
+        ec2::Failure::NoReply => ComputeError::new(failure.to_string()),
+    }
+}
+
 fn scope_of(scope: &Scope) -> github::Scope {
     match scope {
         Scope::Organization(owner) => github::Scope::organization(owner.as_str()),
@@ -301,14 +306,14 @@ fn scope_of(scope: &Scope) -> github::Scope {
 
 fn failed(error: github::Failure, now: Timestamp) -> GitHubError {
     match error {
-        github::Failure::Unauthorized | github::Failure::Forbidden(_) => GitHubError::Denied(error.to_string()),
-        github::Failure::NotFound | github::Failure::Unprocessable(_) => GitHubError::Refused(error.to_string()),
+        github::Failure::Unauthorized | github::Failure::Forbidden(_) => GitHubError::Denied(error.to_string().into()),
+        github::Failure::NotFound | github::Failure::Unprocessable(_) => GitHubError::Refused(error.to_string().into()),
         github::Failure::Conflict(_) => GitHubError::NameTaken,
         github::Failure::PrimaryLimit { reset } => {
             GitHubError::Limited { until: reset.max(now), message: error.to_string() }
         }
         github::Failure::SecondaryLimit { until } => GitHubError::Limited { until, message: error.to_string() },
-        github::Failure::Broken(_) | github::Failure::NoReply => GitHubError::Unavailable(error.to_string()),
+        github::Failure::Broken(_) | github::Failure::NoReply => GitHubError::unavailable(error.to_string()),
     }
 }
 
@@ -452,7 +457,7 @@ impl GitHub for Universe {
         self.steps.around(|| format!("redeliver {attempt}"), again).await
     }
 
-    async fn tell(&self, update: &CheckRunUpdate) -> Result<u64, GitHubError> {
+    async fn write_check_run(&self, update: &CheckRunUpdate) -> Result<u64, GitHubError> {
         let tell = || {
             let mut state = self.state();
             let (now, installation) = (state.now, state.installation_of(update.repository.owner.as_str()));
@@ -490,11 +495,11 @@ impl GitHub for Universe {
         self.steps.around(|| format!("rerun {job}"), again).await
     }
 
-    fn is_scarce(&self, owner: &Owner) -> bool {
+    fn budget(&self, owner: &Owner) -> Option<Budget> {
         let mut state = self.state();
         let (now, installation) = (state.now, state.installation_of(owner.as_str()));
         let rate = state.github.rate(github::Caller::Installation(installation), now);
-        rate.used * 5 > rate.limit * 4
+        Some(Budget { remaining: rate.limit.saturating_sub(rate.used), limit: rate.limit })
     }
 }
 
@@ -555,7 +560,7 @@ impl Queue for Universe {
         let send = || {
             let mut state = self.state();
             if std::mem::take(&mut state.queue_fault) {
-                return Err(QueueError::away("no reply".to_owned()));
+                return Err(QueueError::new("no reply"));
             }
             let at = state.now + after;
             state.messages.push_back((at, Message::Nudge { v: VERSION, pool: pool.clone() }));

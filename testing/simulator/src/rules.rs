@@ -34,6 +34,11 @@ impl Checked {
         self.table.take_boot_item(key)
     }
 
+    /// The newest events of one stream, newest first.
+    pub fn events(&self, stream: &Stream, newest: usize) -> Vec<Event> {
+        self.table.events(stream, newest)
+    }
+
     /// Every item.
     pub fn items(&self) -> Vec<Item> {
         self.table.items()
@@ -210,9 +215,5 @@ impl Store for Checked {
             self.broken(wrong);
         }
         Ok(())
-    }
-
-    async fn events(&self, stream: &Stream, newest: usize) -> Result<Vec<Event>, StoreError> {
-        self.table.events(stream, newest).await
     }
 }

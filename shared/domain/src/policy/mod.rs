@@ -1,5 +1,6 @@
 //! Every decision, as pure functions of what is stored, configured and observed.
 
+pub mod budget;
 pub mod decide;
 pub mod due;
 pub mod launch;

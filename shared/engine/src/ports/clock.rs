@@ -2,8 +2,7 @@
 
 use jiff::Timestamp;
 
-/// The time.
+/// The time. The simulator's clock is virtual.
 pub trait Clock: Send + Sync {
-    /// Now.
     fn now(&self) -> Timestamp;
 }

@@ -7,84 +7,80 @@ pub use domain::policy::launch::ErrorClass;
 pub use domain::wire::ObservedInstance;
 use jiff::{SignedDuration, Timestamp};
 
-use super::ErrorKind;
+use super::Source;
 
-/// EC2.
+/// EC2, as far as it holds instances of this stack.
 #[async_trait]
 pub trait Compute: Send + Sync {
-    /// RunInstances, once: no retry hides in here.
+    /// Calls RunInstances once, without retries.
     async fn launch(&self, launch: &Launch) -> Result<Vec<Launched>, LaunchError>;
 
-    /// The instances that carry this attempt's tag, ended ones among them.
+    /// Returns the instances that carry the tag of one launch attempt, terminated ones included.
     async fn by_batch(&self, tag: &BatchTag) -> Result<Vec<ObservedInstance>, ComputeError>;
 
-    /// Every instance of the stack that EC2 still shows, all pages.
+    /// Returns every instance of the stack that EC2 still lists, all pages.
     async fn census(&self) -> Result<Vec<ObservedInstance>, ComputeError>;
 
-    /// TerminateInstances of one. "Not found" is not an error: so soon after a launch it does not even mean gone.
+    /// Calls TerminateInstances for one instance. "Not found" is an outcome and not an error; shortly after a launch it
+    /// does not even mean that the instance is gone.
     async fn terminate(&self, instance: &InstanceId) -> Result<Terminated, ComputeError>;
 
-    /// What an instance wrote to its console, as far as EC2 has it; None if EC2 knows no such instance (any more). EC2 keeps
-    /// it for an hour after the end ("Instance console output" in EC2's user guide).
+    /// Returns what an instance wrote to its console, or None if EC2 does not know the instance. EC2 keeps the output for
+    /// an hour after the instance has ended ("Instance console output" in EC2's user guide).
     async fn console(&self, instance: &InstanceId) -> Result<Option<String>, ComputeError>;
 }
 
 /// One call of RunInstances.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Launch {
-    /// The attempt. Its token and its tags follow from it.
+    /// The attempt. The client token and the tags follow from it.
     pub tag: BatchTag,
-    /// How.
     pub tuple: Tuple,
-    /// At most so many; at least one.
+    /// The largest number of instances to launch. At least one.
     pub count: u32,
-    /// The call must be over within this time, so that no answer arrives after its lease.
+    /// The call must end within this time, so that no answer arrives after the lease has expired.
     pub within: SignedDuration,
 }
 
-/// An instance as RunInstances answers it.
+/// One instance in the answer of RunInstances.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Launched {
-    /// Its id.
     pub id: InstanceId,
-    /// When EC2 launched it.
     pub launched_at: Timestamp,
 }
 
 /// What TerminateInstances did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Terminated {
-    /// It is on its way down.
+    /// The instance is shutting down, or has ended already.
     Ending,
-    /// EC2 does not know it (yet, or any more).
+    /// EC2 does not know the instance: it does not show it yet, or no longer.
     NotFound,
 }
 
-/// Why RunInstances launched nothing, as far as is known.
+/// Why RunInstances is not known to have launched anything.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{class:?}: {code}: {message}")]
 pub struct LaunchError {
-    /// What follows from it.
     pub class: ErrorClass,
-    /// EC2's code, or a word for a failure on the way.
+    /// EC2's error code, or the platform's name for a call without an answer.
     pub code: String,
     /// EC2's message.
     pub message: String,
 }
 
-/// EC2 did not answer a question.
+/// EC2 did not answer a call, or refused it.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("cannot use EC2: {message}")]
+#[error("cannot use EC2: {}{message}", code.as_ref().map(|code| format!("{code}: ")).unwrap_or_default())]
 pub struct ComputeError {
-    /// What is in the way.
-    pub trouble: ErrorKind,
-    /// In words.
+    /// EC2's error code. None if EC2 did not answer.
+    pub code: Option<String>,
     pub message: String,
+    pub source: Option<Source>,
 }
 
 impl ComputeError {
-    /// With a [`ErrorKind::Away`].
-    pub fn away(message: impl Into<String>) -> Self {
-        Self { trouble: ErrorKind::Away, message: message.into() }
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { code: None, message: message.into(), source: None }
     }
 }

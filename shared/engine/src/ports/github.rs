@@ -1,125 +1,123 @@
 //! GitHub.
 
+use std::fmt;
+
 use async_trait::async_trait;
 use domain::config::Label;
 use domain::ids::{DeliveryId, JobId, Owner, Repository, RunId, RunnerId, RunnerName, Scope, StackName};
+pub use domain::policy::budget::Budget;
 use domain::wire::JobNotice;
 pub use domain::wire::ObservedRunner;
 use jiff::Timestamp;
 
-/// GitHub, as the app's installation on the account of the scope.
+use super::Source;
+
+/// GitHub's API. Unless stated otherwise, a call uses the app's installation on the account of the scope or repository.
 #[async_trait]
 pub trait GitHub: Send + Sync {
-    /// generate-jitconfig. The registration exists, offline, from the call on, whether or not the answer arrives.
+    /// Calls generate-jitconfig. From the call on the registration exists and is offline, even if no answer arrives.
     async fn register(&self, registration: &Registration) -> Result<Registered, GitHubError>;
 
-    /// Every runner of the scope whose name begins as this stack's do, all pages.
+    /// Returns every runner of the scope whose name has this stack's prefix, all pages.
     async fn runners(&self, scope: &Scope, stack: &StackName) -> Result<Vec<ObservedRunner>, GitHubError>;
 
-    /// Removes a runner: the only fence against a job that is just being given to it.
+    /// Removes a runner. Nothing else prevents GitHub from assigning a job to the runner at the same time.
     async fn deregister(&self, scope: &Scope, runner: RunnerId) -> Result<Deregistered, GitHubError>;
 
-    /// What GitHub says about a job now; None if it knows none.
+    /// Returns a job's present state, or None if GitHub does not know the job.
     async fn job(&self, repository: &Repository, job: JobId) -> Result<Option<JobNotice>, GitHubError>;
 
-    /// The jobs of the latest attempt of a run.
+    /// Returns the jobs of the latest attempt of a run.
     async fn run_jobs(&self, repository: &Repository, run: RunId) -> Result<Vec<JobNotice>, GitHubError>;
 
-    /// The jobs of a repository that are not over. Both queued and running runs are searched: a run of which one job runs
-    /// is `in_progress`, however many of its jobs are still queued.
+    /// Returns the jobs of a repository that have not completed. Searches queued and running runs: as soon as one job of a
+    /// run is running, the run is `in_progress`, no matter how many of its jobs are still queued.
     async fn jobs_under_way(&self, repository: &Repository) -> Result<Vec<FoundJob>, GitHubError>;
 
-    /// Every attempt since then to deliver the app's webhook, as the app.
+    /// Returns every attempt to deliver the app's webhook since a time. Authenticates as the app.
     async fn deliveries(&self, since: Timestamp) -> Result<Vec<DeliveryAttempt>, GitHubError>;
 
-    /// Asks for one more attempt, as the app.
+    /// Requests one more delivery of what an earlier attempt delivered. Authenticates as the app.
     async fn redeliver(&self, attempt: u64) -> Result<(), GitHubError>;
 
-    /// Makes or changes a check run; gives its id.
-    async fn tell(&self, update: &CheckRunUpdate) -> Result<u64, GitHubError>;
+    /// Creates or updates a check run and returns its id.
+    async fn write_check_run(&self, update: &CheckRunUpdate) -> Result<u64, GitHubError>;
 
-    /// Runs a job again, which makes a new one.
+    /// Re-runs a job. GitHub creates a new job for it.
     async fn rerun(&self, repository: &Repository, job: JobId) -> Result<Rerun, GitHubError>;
 
-    /// Whether so little of the account's hourly budget is left that only jobs should use it.
-    fn is_scarce(&self, owner: &Owner) -> bool;
+    /// Returns what is left of the account's rate limit for the current hour, as GitHub last reported it to this process.
+    /// None if GitHub has not reported it, or if that hour is over. Makes no call.
+    fn budget(&self, owner: &Owner) -> Option<Budget>;
 }
 
-/// A registration to ask for.
+/// A runner to register.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registration {
-    /// Where.
     pub scope: Scope,
-    /// Under what name.
     pub name: RunnerName,
-    /// With which labels.
     pub labels: Vec<Label>,
-    /// In which group.
+    /// Id of the runner group.
     pub group: u64,
 }
 
-/// A registration as GitHub gives it.
+/// A registered runner.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Registered {
-    /// GitHub's id.
     pub runner_id: RunnerId,
-    /// The one-use secret. Never logged.
+    /// The secret that lets one machine act as this runner. Never logged.
     pub jit_config: String,
 }
 
-impl std::fmt::Debug for Registered {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Registered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registered").field("runner_id", &self.runner_id).field("jit_config", &"<secret>").finish()
     }
 }
 
-/// What became of a registration.
+/// The outcome of a deregistration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deregistered {
-    /// 204: it can take no job any more.
+    /// 204: from now on the runner gets no job.
     Removed,
-    /// 404: nor could it before.
+    /// 404: the runner was not registered.
     AlreadyGone,
-    /// 422: it has a job.
+    /// 422: the runner has a job.
     Busy,
 }
 
-/// One attempt of GitHub to deliver a webhook of ours.
+/// One attempt of GitHub to deliver the app's webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryAttempt {
-    /// The attempt's id: what a redelivery is asked for by.
+    /// The attempt's id, which a redelivery names.
     pub id: u64,
-    /// `X-GitHub-Delivery`, which all attempts of one event share.
+    /// `X-GitHub-Delivery`. All attempts to deliver one event share it.
     pub guid: DeliveryId,
-    /// When it was attempted.
     pub delivered_at: Timestamp,
-    /// Somebody asked for it.
+    /// Whether the attempt was requested.
     pub redelivery: bool,
-    /// It was answered with a 2xx.
+    /// Whether the receiver answered with 2xx.
     pub succeeded: bool,
-    /// It is about a workflow job.
+    /// Whether the event is a `workflow_job` event.
     pub about_a_job: bool,
 }
 
-/// A job that GitHub has when it is asked for all of a repository.
+/// A job found by searching a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundJob {
-    /// The job.
     pub job: JobNotice,
-    /// Whether its repository is public.
+    /// Whether the repository is public.
     pub public: bool,
 }
 
-/// What a job's author is told, as a check run on the job's commit.
+/// A check run on a job's commit, which the job's author sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckRunUpdate {
-    /// Where.
     pub repository: Repository,
-    /// On which commit.
     pub head_sha: String,
-    /// Our reference: the job's id.
+    /// Drover's reference: the job's id.
     pub external_id: String,
-    /// The check run that was made before, if there is one: it is changed then.
+    /// The id of the check run to update. None creates one.
     pub check_run: Option<u64>,
     /// `neutral`, `failure` or `success`.
     pub conclusion: &'static str,
@@ -127,60 +125,100 @@ pub struct CheckRunUpdate {
     pub title: String,
     /// Markdown.
     pub summary: String,
-    /// Where to read more; may be empty.
+    /// The page behind the link "Details". Empty for none.
     pub details_url: String,
 }
 
-/// What became of a wish to run a job again.
+/// The outcome of a request to re-run a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rerun {
     /// 201.
     Begun,
-    /// 403: its run has not ended yet.
+    /// 403: the job's run has not ended yet.
     RunUnderWay,
 }
 
-/// Why GitHub did not do it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// Why GitHub did not confirm a call.
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum GitHubError {
-    /// A rate limit. Nothing of the account may be called before `until`.
-    #[error("rate limit until {until}: {message}")]
+    /// A rate limit. The account must not be called before `until`.
+    #[error("GitHub limits requests until {until}: {message}")]
     Limited {
         /// From `retry-after`, else `x-ratelimit-reset`, else a minute from now.
         until: Timestamp,
-        /// GitHub's message.
         message: String,
     },
-    /// 401 or 403, or no installation: what it may not see is not what is not there.
-    #[error("not allowed: {0}")]
-    Denied(String),
-    /// 409: a runner of that name exists.
-    #[error("the runner's name is taken")]
+    /// 401 or 403, or the app is not installed. What the app may not see may exist nevertheless.
+    #[error("GitHub denies access: {0}")]
+    Denied(GitHubAnswer),
+    /// 409: a runner with that name exists.
+    #[error("GitHub already has a runner with this name")]
     NameTaken,
-    /// 404 or 422 to a request that should be right: a group that is gone, say.
-    #[error("refused: {0}")]
-    Refused(String),
-    /// 5xx, a time-out, a broken answer: it may have happened.
-    #[error("unavailable: {0}")]
-    Unavailable(String),
+    /// 404 or 422 to a valid request, because a runner group was deleted, for example.
+    #[error("GitHub refused the request: {0}")]
+    Refused(GitHubAnswer),
+    /// 5xx, a time-out or an unreadable answer. The call may have had its effect.
+    #[error("GitHub did not answer: {message}")]
+    Unavailable { message: String, source: Option<Source> },
+    /// The app's secret could not be read, so GitHub was not called.
+    #[error("cannot read the app's secret: {message}")]
+    SecretUnreadable { message: String, source: Option<Source> },
+    /// The app's secret holds no usable key, so GitHub was not called.
+    #[error("the app's secret is unusable: {0}")]
+    SecretUnusable(String),
+}
+
+/// GitHub's reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GitHubAnswer {
+    /// The HTTP status. None if the platform reached the conclusion itself.
+    pub code: Option<u16>,
+    pub message: String,
+}
+
+impl fmt::Display for GitHubAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.code {
+            Some(code) => write!(f, "{code}: {}", self.message),
+            None => f.write_str(&self.message),
+        }
+    }
+}
+
+impl From<String> for GitHubAnswer {
+    fn from(message: String) -> Self {
+        Self { code: None, message }
+    }
 }
 
 impl GitHubError {
-    /// Whether GitHub did nothing and would say the same again, unless something changes there.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        GitHubError::Unavailable { message: message.into(), source: None }
+    }
+
+    /// Whether the call had no effect and would be refused again, unless something changes at GitHub.
     pub fn is_refusal(&self) -> bool {
         match self {
-            GitHubError::Denied(_) | GitHubError::NameTaken | GitHubError::Refused(_) => true,
-            GitHubError::Limited { .. } | GitHubError::Unavailable(_) => false,
+            GitHubError::Denied(_)
+            | GitHubError::NameTaken
+            | GitHubError::Refused(_)
+            | GitHubError::SecretUnusable(_) => true,
+            GitHubError::Limited { .. } | GitHubError::Unavailable { .. } | GitHubError::SecretUnreadable { .. } => {
+                false
+            }
         }
     }
 
-    /// Which account to leave alone, and until when.
+    /// The account that must not be called, and until when.
     pub fn limit(&self, owner: &Owner) -> Option<(Owner, Timestamp)> {
         match self {
             GitHubError::Limited { until, .. } => Some((owner.clone(), *until)),
-            GitHubError::Denied(_) | GitHubError::NameTaken | GitHubError::Refused(_) | GitHubError::Unavailable(_) => {
-                None
-            }
+            GitHubError::Denied(_)
+            | GitHubError::NameTaken
+            | GitHubError::Refused(_)
+            | GitHubError::Unavailable { .. }
+            | GitHubError::SecretUnreadable { .. }
+            | GitHubError::SecretUnusable(_) => None,
         }
     }
 }

@@ -1,8 +1,12 @@
-//! What the engine needs of the world. The platform answers with AWS and GitHub, the simulator with models of them.
+//! The systems that the engine uses, one file per system: the table ([`Store`]), EC2 ([`Compute`]), GitHub ([`GitHub`]),
+//! the queue ([`Queue`]) and the clock ([`Clock`]). The platform implements them with AWS and GitHub, the simulator with
+//! models.
 //!
-//! **Architecture Invariant:** no port decides anything. An error says what is known about the effect, never what to do.
-//! Secrets have no port: only the platform's GitHub client needs one, and no secret but a JIT config on its way from
-//! GitHub to the boot table passes through here.
+//! **Architecture Invariant:** a port makes no decisions. It performs one call and returns what the system answered. An
+//! error names its system and says what is known about the effect, never what to do about it.
+//!
+//! Secrets have no port. Only the platform's GitHub client needs one, and the only secret that passes through a port is a
+//! JIT config on its way from GitHub to the boot table.
 
 mod clock;
 mod compute;
@@ -10,43 +14,48 @@ mod github;
 mod queue;
 mod store;
 
+use std::error::Error;
+use std::ops::Deref;
+use std::sync::Arc;
+
 pub use self::clock::Clock;
 pub use self::compute::{
     Compute, ComputeError, ErrorClass, Launch, LaunchError, Launched, ObservedInstance, Terminated,
 };
 pub use self::github::{
-    CheckRunUpdate, DeliveryAttempt, Deregistered, FoundJob, GitHub, GitHubError, ObservedRunner, Registered,
-    Registration, Rerun,
+    Budget, CheckRunUpdate, DeliveryAttempt, Deregistered, FoundJob, GitHub, GitHubAnswer, GitHubError, ObservedRunner,
+    Registered, Registration, Rerun,
 };
 pub use self::queue::{Queue, QueueError};
 pub use self::store::{CommitError, Store, StoreError};
 
-/// What is in the way, as far as a person does different things about it. The engine does the same about each: it tries again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// There are no credentials, or none that are valid (any more).
-    Credentials,
-    /// Whoever asks may not.
-    NotAllowed,
-    /// There is nothing of that name in this account and region.
-    NotThere,
-    /// It is there, and not as this version writes it.
-    Unreadable,
-    /// Everything else: away, slow, throttled.
-    Away,
-}
-
-/// Everything together.
+/// All ports of one invocation.
 #[expect(missing_debug_implementations, reason = "the ports have nothing to show")]
 pub struct Ports<'a> {
-    /// The table.
     pub store: &'a dyn Store,
-    /// EC2.
     pub compute: &'a dyn Compute,
-    /// GitHub.
     pub github: &'a dyn GitHub,
-    /// The queue.
     pub queue: &'a dyn Queue,
-    /// The time.
     pub clock: &'a dyn Clock,
+}
+
+/// The error that caused a port's error, as the platform's client reported it.
+///
+/// The engine does not look at it. A program that uses a concrete platform finds the platform's own error type with
+/// [`Error::source`].
+#[derive(Debug, Clone)]
+pub struct Source(Arc<dyn Error + Send + Sync>);
+
+impl Source {
+    pub fn new(error: impl Error + Send + Sync + 'static) -> Self {
+        Self(Arc::new(error))
+    }
+}
+
+impl Deref for Source {
+    type Target = dyn Error + Send + Sync;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
 }

@@ -4,28 +4,25 @@ use async_trait::async_trait;
 use domain::ids::PoolName;
 use jiff::SignedDuration;
 
-use super::ErrorKind;
+use super::Source;
 
-/// The queue, as far as the engine writes to it.
+/// What the engine writes to the queue.
 #[async_trait]
 pub trait Queue: Send + Sync {
-    /// Asks for another look at a pool, so long from now (SQS: at most 15 minutes).
+    /// Sends a message that makes the scaler reconcile a pool after a delay. SQS delays a message by at most 15 minutes.
     async fn nudge(&self, pool: &PoolName, after: SignedDuration) -> Result<(), QueueError>;
 }
 
-/// The queue did not take it.
+/// The queue did not confirm a call. A message may have been sent.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("cannot use the queue: {message}")]
 pub struct QueueError {
-    /// What is in the way.
-    pub trouble: ErrorKind,
-    /// In words.
     pub message: String,
+    pub source: Option<Source>,
 }
 
 impl QueueError {
-    /// With a [`ErrorKind::Away`].
-    pub fn away(message: impl Into<String>) -> Self {
-        Self { trouble: ErrorKind::Away, message: message.into() }
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), source: None }
     }
 }

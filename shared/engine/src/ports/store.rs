@@ -2,54 +2,49 @@
 
 use async_trait::async_trait;
 use domain::ids::PoolName;
-use domain::log::{Event, Stream, Transaction};
+use domain::log::Transaction;
 use domain::state::{Item, Key};
 
-use super::ErrorKind;
+use super::Source;
 
-/// The table.
+/// The main table and the boot table.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// One item, read strongly.
+    /// Returns one item, read with strong consistency.
     async fn get(&self, key: &Key) -> Result<Option<Item>, StoreError>;
 
-    /// Several items, each read strongly, in no order; those that do not exist are left out.
+    /// Returns several items, each read with strong consistency, in any order. Missing items are left out.
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, StoreError>;
 
-    /// Every item under `POOL#<pool>`, each read strongly; the set is **not** isolated from transactions.
+    /// Returns every item under `POOL#<pool>`, each read with strong consistency. The set is **not** isolated from
+    /// transactions.
     async fn partition(&self, pool: &PoolName) -> Result<Vec<Item>, StoreError>;
 
-    /// Writes all of it or nothing.
+    /// Writes the whole transaction or nothing.
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError>;
-
-    /// A log, newest first, at most so many events.
-    async fn events(&self, stream: &Stream, newest: usize) -> Result<Vec<Event>, StoreError>;
 }
 
-/// The table could not be read.
+/// The table could not be read or written.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("cannot use the table: {message}")]
 pub struct StoreError {
-    /// What is in the way.
-    pub trouble: ErrorKind,
-    /// In words.
     pub message: String,
+    pub source: Option<Source>,
 }
 
 impl StoreError {
-    /// With a [`ErrorKind::Away`].
-    pub fn away(message: impl Into<String>) -> Self {
-        Self { trouble: ErrorKind::Away, message: message.into() }
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), source: None }
     }
 }
 
-/// Why a transaction was not written, as far as is known.
+/// Why a transaction is not known to be written.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CommitError {
-    /// Something it rests on has moved on: read again.
+    /// Nothing was written: the item of this key has another revision than the transaction expects.
     #[error("{0} has changed since it was read")]
     Conflict(String),
-    /// Not known to be written: the table is slow, throttled or away.
+    /// The table did not confirm the transaction. It may have been written.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -103,7 +103,7 @@ impl GitHubApp {
     pub async fn clock_ahead(&self) -> Result<SignedDuration, GitHubError> {
         let answer = self.call_as_app(Method::GET, "/app", NO_BODY).await?;
         let date = answer.headers().get("date").and_then(|date| date.to_str().ok());
-        date.and_then(ahead).ok_or_else(|| GitHubError::Unavailable("an answer without a date".to_owned()))
+        date.and_then(ahead).ok_or_else(|| GitHubError::unavailable("an answer without a date"))
     }
 
     /// Where the webhook goes.

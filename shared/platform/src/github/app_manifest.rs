@@ -77,7 +77,7 @@ pub fn web_url(api_url: &str) -> String {
 /// When GitHub does not know the code, or does not answer: then the app may exist, and its key be lost.
 pub async fn convert(api_url: &str, code: &str) -> Result<Made, GitHubError> {
     if code.is_empty() || !code.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
-        return Err(GitHubError::Refused("that is no code of GitHub's".to_owned()));
+        return Err(GitHubError::Refused("that is no code of GitHub's".to_owned().into()));
     }
     let url = format!("{}/app-manifests/{code}/conversions", api_url.trim_end_matches('/'));
     let ask = client()?.post(url).header("accept", "application/vnd.github+json");

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use domain::ids::Owner;
 use engine::metrics::GITHUB_BUDGET;
+use engine::ports::Budget;
 use jiff::Timestamp;
 use reqwest::header::HeaderMap;
 
@@ -15,9 +16,6 @@ const LARGEST: usize = 8 << 20;
 
 /// A larger answer is not worth the others that it would drive out.
 const LARGEST_ANSWER: usize = LARGEST / 8;
-
-/// Below this share of an hour's budget (one of so many), only jobs should use it.
-const SCARCE: u64 = 5;
 
 /// An answer and its entity tag: sent with the next question, it makes GitHub say "not modified", for free.
 #[derive(Debug)]
@@ -77,12 +75,11 @@ impl Kept {
 
 /// What each account's installation may still ask in this hour, by its latest answer.
 #[derive(Debug, Default)]
-pub(crate) struct Budgets(Mutex<HashMap<Owner, Budget>>);
+pub(crate) struct Budgets(Mutex<HashMap<Owner, Reported>>);
 
 #[derive(Debug, Clone, Copy)]
-struct Budget {
-    limit: u64,
-    remaining: u64,
+struct Reported {
+    budget: Budget,
     reset: Timestamp,
 }
 
@@ -91,7 +88,8 @@ impl Budgets {
         let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
         let heard = || {
             let reset = Timestamp::from_second(i64::try_from(number("x-ratelimit-reset")?).ok()?).ok()?;
-            Some(Budget { limit: number("x-ratelimit-limit")?, remaining: number("x-ratelimit-remaining")?, reset })
+            let (limit, remaining) = (number("x-ratelimit-limit")?, number("x-ratelimit-remaining")?);
+            Some(Reported { budget: Budget { remaining, limit }, reset })
         };
         if let Some(budget) = heard() {
             self.0.lock().expect("nobody panics while holding it").insert(owner.clone(), budget);
@@ -100,15 +98,16 @@ impl Budgets {
 
     /// Takes the figure of each: as a share of what an hour allows.
     pub(crate) fn measure(&self) {
-        for (owner, budget) in self.0.lock().expect("nobody panics while holding it").iter() {
+        for (owner, Reported { budget, .. }) in self.0.lock().expect("nobody panics while holding it").iter() {
             let percent = 100.0 * budget.remaining as f64 / budget.limit.max(1) as f64;
             GITHUB_BUDGET.record(percent, &[owner.as_str()]);
         }
     }
 
-    pub(crate) fn is_scarce(&self, owner: &Owner, now: Timestamp) -> bool {
-        let budget = self.0.lock().expect("nobody panics while holding it").get(owner).copied();
-        budget.is_some_and(|budget| now < budget.reset && budget.remaining.saturating_mul(SCARCE) < budget.limit)
+    /// What is left for an account; None if GitHub has not said, or if the hour is over.
+    pub(crate) fn of(&self, owner: &Owner, now: Timestamp) -> Option<Budget> {
+        let reported = self.0.lock().expect("nobody panics while holding it").get(owner).copied()?;
+        (now < reported.reset).then_some(reported.budget)
     }
 }
 
@@ -132,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_is_scarce_below_a_fifth_until_its_hour_is_over() {
+    fn a_budget_is_known_until_its_hour_is_over() {
         let (budgets, owner): (_, Owner) = (Budgets::default(), "acme".parse().unwrap());
         let now = Timestamp::from_second(1000).unwrap();
         let hear = |remaining: &'static str| {
@@ -141,11 +140,12 @@ mod tests {
             let headers = pairs.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
             budgets.hear(&owner, &HeaderMap::from_iter(headers));
         };
-        assert!(!budgets.is_scarce(&owner, now), "nothing was heard");
+        assert_eq!(budgets.of(&owner, now), None, "GitHub has not answered yet");
         hear("1000");
-        assert!(!budgets.is_scarce(&owner, now));
+        assert_eq!(budgets.of(&owner, now), Some(Budget { remaining: 1000, limit: 5000 }));
         hear("999");
-        assert!(budgets.is_scarce(&"ACME".parse().unwrap(), now));
-        assert!(!budgets.is_scarce(&owner, Timestamp::from_second(1060).unwrap()));
+        let same_account = "ACME".parse().unwrap();
+        assert_eq!(budgets.of(&same_account, now), Some(Budget { remaining: 999, limit: 5000 }));
+        assert_eq!(budgets.of(&owner, Timestamp::from_second(1060).unwrap()), None);
     }
 }

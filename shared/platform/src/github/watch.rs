@@ -168,7 +168,7 @@ impl GitHubApp {
                 return Ok(jobs);
             }
         }
-        Err(GitHubError::Unavailable(format!("run {run} has more jobs than fit {PAGES} pages")))
+        Err(GitHubError::unavailable(format!("run {run} has more jobs than fit {PAGES} pages")))
     }
 
     async fn list<T: DeserializeOwned>(&self, repository: &Repository, path: &str) -> Result<T, GitHubError> {
@@ -179,7 +179,7 @@ impl GitHubApp {
     ///
     /// # Errors
     /// When GitHub does not confirm it. A lost answer to the first call makes a second check run of the same external id.
-    pub async fn tell(&self, update: &CheckRunUpdate) -> Result<u64, GitHubError> {
+    pub async fn write_check_run(&self, update: &CheckRunUpdate) -> Result<u64, GitHubError> {
         #[derive(Serialize)]
         struct Wanted<'a> {
             name: &'a str,
@@ -235,15 +235,9 @@ impl GitHubApp {
         }
         match failed(answer, SystemClock.now()).await {
             // A 403 like that for a permission which the app lacks: only GitHub's words tell them apart.
-            GitHubError::Denied(why) if why.contains("already running") => Ok(Rerun::RunUnderWay),
+            GitHubError::Denied(why) if why.message.contains("already running") => Ok(Rerun::RunUnderWay),
             error => Err(error),
         }
-    }
-
-    /// Whether less than a fifth of the account's hourly budget is left, by what GitHub told this process; no, before it
-    /// told anything.
-    pub fn is_scarce(&self, owner: &Owner) -> bool {
-        self.budgets.is_scarce(owner, SystemClock.now())
     }
 
     /// The runner groups of an organisation, those of its enterprise among them; only those which that repository of it may

@@ -184,7 +184,7 @@ impl Both {
     }
 
     /// Everything that can be read.
-    async fn read(&self, store: &dyn Store) -> (Vec<String>, Vec<Option<Item>>, Vec<domain::log::Event>) {
+    async fn read(&self, store: &dyn LoggedStore) -> (Vec<String>, Vec<Option<Item>>, Vec<Event>) {
         let keys: Vec<Key> = SUBJECTS.iter().map(|subject| self.key(*subject)).collect();
         let mut one_by_one = Vec::new();
         for key in &keys {
@@ -194,7 +194,7 @@ impl Both {
         many.extend(store.get_many(&keys).await.unwrap());
         let mut many: Vec<String> = many.iter().map(|item| format!("{item:?}")).collect();
         many.sort();
-        (many, one_by_one, store.events(&Stream::Pool(self.pool()), 5).await.unwrap())
+        (many, one_by_one, store.newest_events(&Stream::Pool(self.pool()), 5).await)
     }
 }
 
