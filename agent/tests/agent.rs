@@ -60,7 +60,7 @@ impl Machine {
             expires_at: 4_000_000_000,
         };
         let key = format!("{RUNNER_ROLE_ID}:{INSTANCE}");
-        self.sandbox.table().await.commit(&Transaction::new().leave(key, item)).await.unwrap();
+        self.sandbox.table().await.commit(&Transaction::new().put_boot_item(key, item)).await.unwrap();
     }
 
     fn agent(&self) -> Command {

@@ -198,7 +198,7 @@ fn on_its_way(slot: &Slot, view: &PoolView, pool: &Pool, now: Timestamp) -> Stri
     match &slot.state {
         SlotState::Planned => match view.batches.get(&slot.id.version) {
             Some(batch) if batch.tuple.is_none() => {
-                format!("A launch waits until a way is free again, after {:.0}.", batch.next_at)
+                format!("A launch waits until a way is free again, after {:.0}.", batch.lease.next_at)
             }
             _ => format!("A launch was decided {} ago, and EC2 has not confirmed it yet.", ago(slot.planned_at)),
         },
@@ -327,7 +327,7 @@ fn pool(view: &PoolView, max: u32, now: Timestamp) -> String {
         let stuck = if batch.is_stuck() { ", stuck" } else { "" };
         text += &format!(
             "  launch {}: {} x {how}, attempt {}, try {}{stuck}, next at {:.0}\n",
-            batch.version, batch.count, batch.attempt, batch.tries, batch.next_at
+            batch.version, batch.count, batch.attempt, batch.lease.tries, batch.lease.next_at
         );
         for refusal in &batch.refusals {
             text +=

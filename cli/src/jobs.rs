@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::ids::{JobId, PoolName};
-use domain::state::{Item, Job, Key};
+use domain::state::{Item, Job, Key, Phase};
 use engine::ports::Store;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -39,7 +39,7 @@ pub async fn jobs(table: &impl Store, only: Option<&PoolName>, now: Timestamp) -
         let running: BTreeMap<JobId, String> = view
             .slots
             .values()
-            .filter(|slot| slot.rank() == 4)
+            .filter(|slot| slot.phase() == Phase::Busy)
             .filter_map(|slot| Some((slot.job()?, slot.machine()?.instance.to_string())))
             .collect();
         let keys: Vec<Key> = view.waiting.keys().chain(running.keys()).copied().map(Key::Job).collect();

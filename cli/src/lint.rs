@@ -4,7 +4,7 @@ use std::path::Path;
 
 use domain::config::Pool;
 use domain::ids::Repository;
-use domain::policy::route::{Unrouted, route};
+use domain::policy::route::{Routable, Unrouted, route};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -89,7 +89,7 @@ fn verdict(pools: &[Pool], home: &Home, labels: &[String]) -> Verdict {
         return Verdict::Hosted;
     }
     let repository = &home.repository;
-    let why = match route(pools, repository, home.public, labels) {
+    let why = match route(pools, &Routable { repository, public: home.public, labels }) {
         Ok(pool) => return Verdict::Pool { pool: pool.name.to_string() },
         Err(Unrouted::NoPools) => "there are no pools".to_owned(),
         Err(Unrouted::Unlabelled) => "it has no labels, or one that no runner can have".to_owned(),

@@ -4,7 +4,7 @@
 //! is deregistered before its machine ends, and one with a job is not ended at all, unless that was asked for by its name.
 
 use domain::ids::{InstanceId, PoolName};
-use domain::log::{Cause, Stream, Transaction, What};
+use domain::log::{Cause, Stream, Transaction, Turn, What};
 use domain::state::{Instance, Item, Key, Ownership, Slot, SlotState, StopReason};
 use engine::ports::{Queue as _, Store};
 use jiff::{SignedDuration, Timestamp};
@@ -139,7 +139,11 @@ impl<S: Store> Hands<'_, S> {
         };
         let what = What::Stopped { slot: slot_id, why };
         let cause = Cause::Operator(self.who.clone());
-        let writes = Transaction::new().put(slot).told(Stream::Pool(pool.clone()), cause, what, self.now);
+        let writes = Transaction::new().put(slot).emit(
+            Stream::Pool(pool.clone()),
+            what,
+            &Turn { now: self.now, lease: self.now, cause },
+        );
         self.table.commit(&writes).await?;
         if config.pool(&pool).is_some() {
             queue.nudge(&pool, SignedDuration::ZERO).await?;

@@ -58,7 +58,7 @@ fn obstacles(view: &PoolView, now: Timestamp) -> Vec<String> {
     let wait =
         |until: Timestamp| if until > now { format!("in {}", age(until.duration_since(now))) } else { "now".into() };
     let mut obstacles = Vec::new();
-    if let Circuit::Open { until, since, code, message, .. } = &view.meta.circuit {
+    if let Circuit::Open { until, since, cause: code, message, .. } = &view.meta.circuit {
         let since = age(now.duration_since(*since));
         obstacles.push(format!("circuit open for {since}, next probe {}: {code}: {message}", wait(*until)));
     }
@@ -73,7 +73,7 @@ fn obstacles(view: &PoolView, now: Timestamp) -> Vec<String> {
         obstacles.push(format!("{} is tried again {}: {}", cooldown.tuple, wait(cooldown.until), cooldown.code));
     }
     for batch in view.batches.values().filter(|batch| batch.is_stuck()) {
-        obstacles.push(format!("launch {} is stuck after {} tries", batch.tag(), batch.tries));
+        obstacles.push(format!("launch {} is stuck after {} tries", batch.tag(), batch.lease.tries));
     }
     obstacles
 }

@@ -8,7 +8,7 @@ use domain::wire::Action;
 pub(crate) fn told(event: &Event, job: Option<JobId>) -> String {
     let list = |slots: &[SlotId]| slots.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     match &event.what {
-        What::Recorded { said } => {
+        What::Recorded { statements: said } => {
             let about = said.iter().filter(|said| job.is_none_or(|job| said.job == job));
             let words: Vec<String> = about
                 .map(|said| match job {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use domain::ids::{InstanceId, JobId};
 use domain::log::Transaction;
-use domain::state::{Batch, Instance, Item, Key, Limit, STUCK_AFTER, SlotState};
+use domain::state::{Batch, Instance, Item, Key, Lease, Limit, STUCK_AFTER, SlotState};
 use engine::ports::{Clock, Store};
 use jiff::SignedDuration;
 use platform::clock::SystemClock;
@@ -120,7 +120,7 @@ async fn why_a_job_waits_is_told_of_ec2_and_of_github() {
     let until = SystemClock.now() + SignedDuration::from_hours(1);
     let why = "You have exceeded a secondary rate limit".to_owned();
     let limit = Limit { owner: "octo-org".parse().unwrap(), backoff_until: until, why: why.clone(), revision: 0 };
-    let stuck = Batch { tries: STUCK_AFTER, ..batch.unwrap() };
+    let stuck = Batch { lease: Lease { tries: STUCK_AFTER, next_at: SystemClock.now() }, ..batch.unwrap() };
     table.commit(&Transaction::new().put(stuck).put(limit)).await.unwrap();
     let told =
         ["EC2 has not answered launch linux.", "clearly in 5 tries", "GitHub wants no calls about octo-org", &why];

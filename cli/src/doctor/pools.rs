@@ -207,7 +207,7 @@ async fn work(group: &mut Group, subject: &Subject<'_>, config: &Config) {
                 continue;
             }
         };
-        if let Circuit::Open { since, code, message, .. } = &view.meta.circuit {
+        if let Circuit::Open { since, cause: code, message, .. } = &view.meta.circuit {
             circuits.push(format!("pool {name} launches only probes since {since:.0}: {code}: {message}"));
         }
         for pause in view.meta.pauses.iter().filter(|pause| pause.until > now) {
@@ -217,7 +217,7 @@ async fn work(group: &mut Group, subject: &Subject<'_>, config: &Config) {
             capacity.push(format!("pool {name}: {}: {} until {:.0}", cooling.tuple, cooling.code, cooling.until));
         }
         for batch in view.batches.values().filter(|batch| batch.is_stuck()) {
-            launches.push(format!("launch {} was tried {} times", batch.tag(), batch.tries));
+            launches.push(format!("launch {} was tried {} times", batch.tag(), batch.lease.tries));
         }
         let long = pool.timings.notice_after.duration();
         for job in view.waiting.values().filter(|job| job.open && now.duration_since(job.waits_since()) >= long) {

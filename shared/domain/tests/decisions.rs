@@ -4,10 +4,10 @@ mod common;
 
 use domain::config::Pool;
 use domain::ids::{JobId, RunnerId, SlotId};
-use domain::log::{Cause, Transaction};
+use domain::log::{Cause, Transaction, Turn};
 use domain::policy::PoolView;
 use domain::policy::decide::{RELAUNCH_LIMIT, decide};
-use domain::state::{Item, Machine, Meta, Runner, Slot, SlotState, StopReason, WaitingJob};
+use domain::state::{Item, Lease, Machine, Meta, Runner, Slot, SlotState, StopReason, WaitingJob};
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -82,8 +82,7 @@ fn slots() -> impl Strategy<Value = Vec<Slot>> {
                     unregistered_at: None,
                     lost_sight: false,
                     held: false,
-                    tries: 0,
-                    next_at: noon(),
+                    lease: Lease::due(noon()),
                     revision: 1,
                 };
                 if stopped { slot.stopped(StopReason::Surplus, ago(age), noon()) } else { slot }
@@ -100,12 +99,13 @@ proptest! {
         meta.revision = 1;
         let mut view = PoolView::new(meta, items);
         let lease = noon() + SignedDuration::from_secs(90);
+        let turn = Turn { now: noon(), lease, cause: Cause::Invocation("test".to_owned()) };
         let warm = if pool.draining { 0 } else { pool.warm as usize };
         for round in 0.. {
-            let Some(decision) = decide(&pool, &view, noon(), lease) else { break };
+            let Some(decision) = decide(&pool, &view, &turn) else { break };
             prop_assert!(round < 64, "deciding does not end: {decision:?}");
             let (supply, live) = (view.supply(noon()).count(), view.live());
-            let writes: Transaction = decision.transaction(Cause::Invocation("test".to_owned()), noon());
+            let writes: Transaction = decision.transaction(&turn);
             prop_assert!(writes.len() <= Transaction::MAX_WRITES);
             view.apply(&writes);
             let (now, added) = (view.supply(noon()).count(), view.live() - live);

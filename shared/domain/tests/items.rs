@@ -2,13 +2,17 @@
 
 use domain::config::{Label, Span};
 use domain::ids::{InstanceId, JobId};
-use domain::log::{Cause, Event, Stream, Transaction, What};
+use domain::log::{Cause, Event, Stream, Transaction, Turn, What};
 use domain::policy::PoolView;
 use domain::policy::launch::throttled;
 use domain::state::{Batch, Condemned, Ended, Instance, Meta, Ownership, Slot, StopReason, Throttle};
 use domain::wire::{InstanceChange, MachineState, Message, ObservedInstance};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+
+fn turn() -> Turn {
+    Turn { now: noon(), lease: noon(), cause: Cause::Invocation("1".to_owned()) }
+}
 
 const MONTH: i64 = 30 * 24 * 60 * 60;
 
@@ -45,8 +49,8 @@ fn what_is_over_is_kept_for_a_month() {
     assert_eq!(closed.expires_at, Some(noon().as_second() + MONTH));
     assert_eq!(closed.ownership, Ownership::Closed { closed_at: noon(), why: "job_done".to_owned() });
     let what = What::Checked { job: JobId(5), status: "queued".to_owned() };
-    let writes = Transaction::new().put(closed).told(Stream::Stack, Cause::Invocation("1".to_owned()), what, noon());
-    let event: Event = writes.event.expect("it was told");
+    let writes = Transaction::new().put(closed).emit(Stream::Stack, what, &turn());
+    let event: Event = writes.event.expect("an event was emitted");
     assert_eq!(event.expires_at, noon().as_second() + MONTH);
     let own = Stream::Pool("linux".parse().expect("a pool"));
     assert_eq!((Stream::Stack.pk(), own.pk()), ("LOG#STACK".to_owned(), "LOG#linux".to_owned()));
@@ -94,7 +98,7 @@ fn launches_refused_together_are_one_throttling_and_the_next_one_waits_longer() 
         let mut after = view(last.clone());
         after.apply(&throttled(&view(last), &batch(1), noon()));
         let throttle = after.meta.throttled.expect("it is throttled");
-        assert_eq!(after.batches[&4].next_at, throttle.until, "the launch waits as long");
+        assert_eq!(after.batches[&4].lease.next_at, throttle.until, "the launch waits as long");
         Some(throttle.times)
     };
     assert_eq!(times(None), Some(1));

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use common::pool;
 use domain::config::{Market, Pool};
 use domain::ids::{InstanceId, JobId};
-use domain::log::{Cause, Transaction};
+use domain::log::{Cause, Transaction, Turn};
 use domain::policy::PoolView;
 use domain::policy::launch::{Refused, RefusedFor, bind, refused};
 use domain::state::{Batch, Circuit, Item, Meta, Slot, SlotState, WaitingJob};
@@ -22,8 +22,8 @@ fn lease() -> Timestamp {
     noon() + SignedDuration::from_secs(90)
 }
 
-fn cause() -> Cause {
-    Cause::Invocation("1".to_owned())
+fn turn() -> Turn {
+    Turn { now: noon(), lease: lease(), cause: Cause::Invocation("test".to_owned()) }
 }
 
 fn two_zones() -> Pool {
@@ -70,22 +70,22 @@ fn what_was_launched_is_bound_lowest_to_lowest_and_the_rest_is_another_attempt()
     let (view, batch) = owed();
     let seen = |ids: &[&str]| ids.iter().map(|id| (InstanceId::from(*id), noon())).collect::<Vec<_>>();
     let nobodys = BTreeSet::new();
-    let all = bind(&view, &batch, &seen(&["i-3", "i-1"]), &nobodys, cause(), noon(), lease()).expect("two to bind");
+    let all = bind(&view, &batch, &seen(&["i-3", "i-1"]), &nobodys, &turn()).expect("two to bind");
     let all = after(&view, &all);
     assert_eq!((machines(&all), all.batches.len()), (vec![Some("i-1"), Some("i-3")], 0));
 
-    let one = bind(&view, &batch, &seen(&["i-2"]), &nobodys, cause(), noon(), lease()).expect("one to bind");
+    let one = bind(&view, &batch, &seen(&["i-2"]), &nobodys, &turn()).expect("one to bind");
     let one = after(&view, &one);
     assert_eq!(machines(&one), [Some("i-2"), None]);
     let slot = one.slots.values().next().expect("the first");
-    assert!(matches!(slot.state, SlotState::Launched(_)) && slot.registration == 1 && slot.next_at == lease());
+    assert!(matches!(slot.state, SlotState::Launched(_)) && slot.registration == 1 && slot.lease.next_at == lease());
     let rest = &one.batches[&4];
-    assert_eq!((rest.attempt, rest.count, rest.tries, rest.next_at), (2, 1, 0, noon()), "another token");
+    assert_eq!((rest.attempt, rest.count, rest.lease.tries, rest.lease.next_at), (2, 1, 0, noon()), "another token");
     assert_ne!(rest.tag(), batch.tag());
 
     let taken = BTreeSet::from(["i-2".into()]);
-    assert_eq!(bind(&one, rest, &seen(&["i-2"]), &taken, cause(), noon(), lease()), None, "it is bound");
-    let last = bind(&one, rest, &seen(&["i-2", "i-4"]), &taken, cause(), noon(), lease()).expect("one to bind");
+    assert_eq!(bind(&one, rest, &seen(&["i-2"]), &taken, &turn()), None, "it is bound");
+    let last = bind(&one, rest, &seen(&["i-2", "i-4"]), &taken, &turn()).expect("one to bind");
     let last = after(&one, &last);
     assert_eq!((machines(&last), last.batches.len()), (vec![Some("i-2"), Some("i-4")], 0));
 }
@@ -97,19 +97,19 @@ fn a_refusal_goes_on_elsewhere_with_another_token_or_waits_or_gives_up() {
     let no = |about, view: &PoolView, batch: &Batch| {
         let why = Refused { about, code: "No".to_owned(), message: "no".to_owned() };
         let tuple = batch.tuple.clone().expect("a way");
-        after(view, &refused(&pool, view, batch, &tuple, why, cause(), noon(), lease()))
+        after(view, &refused(&pool, view, batch, &tuple, &why, &turn()))
     };
     let first = no(RefusedFor::Capacity, &view, &batch);
     let second = &first.batches[&4];
     let subnet = |batch: &Batch| batch.tuple.as_ref().map(|tuple| tuple.subnet.as_str().to_owned());
-    assert_eq!((second.attempt, second.count, second.tries, second.next_at), (2, 2, 1, lease()));
+    assert_eq!((second.attempt, second.count, second.lease.tries, second.lease.next_at), (2, 2, 1, lease()));
     assert_eq!((subnet(&batch).as_deref(), subnet(second).as_deref()), (Some("subnet-a"), Some("subnet-b")));
     assert_eq!((first.meta.cooldowns.len(), second.refusals.len()), (1, 1));
 
     let both = no(RefusedFor::Capacity, &first, second);
     let waits = &both.batches[&4];
     let free_at = both.meta.cooldowns.iter().map(|cooling| cooling.until).min().expect("two are cooling down");
-    assert_eq!((waits.attempt, waits.tries, subnet(waits), waits.next_at), (3, 0, None, free_at));
+    assert_eq!((waits.attempt, waits.lease.tries, subnet(waits), waits.lease.next_at), (3, 0, None, free_at));
     assert!(free_at > noon() && machines(&both) == [None, None]);
 
     let quota = no(RefusedFor::Quota, &view, &batch);
@@ -117,7 +117,7 @@ fn a_refusal_goes_on_elsewhere_with_another_token_or_waits_or_gives_up() {
     assert_eq!(subnet(&quota.batches[&4]), None, "another zone does not help");
 
     let wrong = no(RefusedFor::Configuration, &view, &batch);
-    assert!(matches!(&wrong.meta.circuit, Circuit::Open { code, .. } if code == "No"));
+    assert!(matches!(&wrong.meta.circuit, Circuit::Open { cause, .. } if cause.code() == "No"));
     assert_eq!((wrong.batches.len(), wrong.slots.len()), (0, 0), "given up");
     let charged = |view: &PoolView| view.waiting.values().map(|job| job.launches.len()).sum::<usize>();
     assert_eq!((charged(&view), charged(&wrong)), (2, 0), "what was never launched is not charged");

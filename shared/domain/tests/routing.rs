@@ -3,7 +3,7 @@
 mod common;
 
 use domain::config::Pool;
-use domain::policy::route::{Unrouted, route};
+use domain::policy::route::{Routable, Unrouted, route};
 
 fn pool(name: &str, owner: &str, labels: &[&str], change: impl FnOnce(Pool) -> Pool) -> Pool {
     change(Pool {
@@ -17,7 +17,8 @@ fn pool(name: &str, owner: &str, labels: &[&str], change: impl FnOnce(Pool) -> P
 fn routed(pools: &[Pool], repository: &str, public: bool, labels: &[&str]) -> Result<String, Unrouted> {
     let labels: Vec<String> = labels.iter().map(|label| (*label).to_owned()).collect();
     let repository = repository.parse().expect("a repository");
-    let found = route(pools, &repository, public, &labels).map(|pool| pool.name.to_string());
+    let found =
+        route(pools, &Routable { repository: &repository, public, labels: &labels }).map(|pool| pool.name.to_string());
     for pool in pools.iter().filter(|pool| found.as_ref() == Ok(&pool.name.to_string())) {
         assert!(pool.serves(&repository), "whoever takes its jobs serves the repository");
     }

@@ -5,12 +5,14 @@ mod common;
 use common::pool;
 use domain::config::Market;
 use domain::ids::{JobId, SlotId};
-use domain::log::{Cause, Stream, Transaction, What};
+use domain::log::{Cause, Stream, Transaction, Turn, What};
 use domain::policy::PoolView;
-use domain::policy::due::{Effect, backoff, due, is_being_retired, owed, throttle_backoff};
-use domain::policy::notify::{Word, due_notification, reasons, text};
+use domain::policy::due::{Effect, due, is_being_retired, owed};
+use domain::policy::notify::{Notification, due_notification, reasons, summary, title};
+use domain::policy::retry::{backoff, throttle_backoff};
 use domain::state::{
-    CheckRun, Circuit, Ended, Item, Meta, Pause, Slot, SlotState, Stage, StopReason, Throttle, Unserved, WaitingJob,
+    CheckRun, Circuit, CircuitCause, Ended, Item, Meta, Pause, Slot, SlotState, Stage, StopReason, Throttle, Unserved,
+    WaitingJob,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -148,7 +150,7 @@ fn what_is_owed_to_a_slot_follows_from_how_far_it_is() {
     for (why, retired) in [("surplus", false), ("halted", true), ("max_life", true), ("interrupted", false)] {
         assert_eq!(is_being_retired(&slot("busy", 9, stop(why))), retired, "{why}");
     }
-    assert_eq!(owed(&slot("busy", 9, json!({ "gone_at": ago(1) }))), Some(Effect::Ask(id)));
+    assert_eq!(owed(&slot("busy", 9, json!({ "gone_at": ago(1) }))), Some(Effect::AskFate(id)));
     assert_eq!(owed(&slot("busy", 9, json!({ "gone_at": ago(1), "lost_sight": true }))), None);
     assert_eq!(
         owed(&slot("online", 9, json!({ "gone_at": ago(1), "stop": { "why": "surplus", "at": ago(1) } }))),
@@ -197,22 +199,22 @@ fn a_back_off_doubles_to_its_most_and_spreads_by_a_quarter() {
 
 #[test]
 fn an_author_is_told_after_the_pools_patience_once_a_stage_and_when_it_is_over() {
-    let check = |told: Option<Stage>, next_at: Timestamp| {
+    let check = |published: Option<Stage>, next_at: Timestamp| {
         let value = json!({ "job": 5, "pool": "linux", "repository": "octo/widgets", "head_sha": "a", "tries": 1,
             "next_at": next_at, "revision": 1 });
-        CheckRun { told, ..serde_json::from_value(value).expect("a check run") }
+        CheckRun { published, ..serde_json::from_value(value).expect("a check run") }
     };
-    let word = |queued: i64, check: Option<CheckRun>| {
+    let due = |queued: i64, check: Option<CheckRun>| {
         let items = [Item::from(job(queued))].into_iter().chain(check.map(Item::from));
         due_notification(&pool(), &view(items), JobId(5), noon())
     };
-    assert_eq!(word(899, None), None);
-    assert_eq!(word(900, None), Some(Word::Stage(Stage::Waiting)));
-    assert_eq!(word(3600, None), Some(Word::Stage(Stage::Failed)));
-    assert_eq!(word(3599, Some(check(Some(Stage::Waiting), noon()))), None, "it was told");
-    assert_eq!(word(3600, Some(check(Some(Stage::Waiting), noon()))), Some(Word::Stage(Stage::Failed)));
-    assert_eq!(word(900, Some(check(None, noon()))), Some(Word::Stage(Stage::Waiting)), "it could not be told");
-    assert_eq!(word(900, Some(check(None, noon() + SignedDuration::from_secs(1)))), None, "somebody is at it");
+    assert_eq!(due(899, None), None);
+    assert_eq!(due(900, None), Some(Notification::Stage(Stage::Waiting)));
+    assert_eq!(due(3600, None), Some(Notification::Stage(Stage::Failed)));
+    assert_eq!(due(3599, Some(check(Some(Stage::Waiting), noon()))), None, "it was told");
+    assert_eq!(due(3600, Some(check(Some(Stage::Waiting), noon()))), Some(Notification::Stage(Stage::Failed)));
+    assert_eq!(due(900, Some(check(None, noon()))), Some(Notification::Stage(Stage::Waiting)), "it could not be told");
+    assert_eq!(due(900, Some(check(None, noon() + SignedDuration::from_secs(1)))), None, "somebody is at it");
     let gated = WaitingJob { open: false, ..job(5000) };
     assert_eq!(due_notification(&pool(), &view([gated.into()]), JobId(5), noon()), None, "a person knows");
     let opened = WaitingJob { opened_at: Some(ago(899)), ..job(5000) };
@@ -222,14 +224,16 @@ fn an_author_is_told_after_the_pools_patience_once_a_stage_and_when_it_is_over()
         "its wait began with its gate"
     );
     let over = view([check(Some(Stage::Waiting), noon()).into()]);
-    assert_eq!(due_notification(&pool(), &over, JobId(5), noon()), Some(Word::Over));
+    assert_eq!(due_notification(&pool(), &over, JobId(5), noon()), Some(Notification::Over));
     assert_eq!(due_notification(&pool(), &view([]), JobId(5), noon()), None);
 
     let waited = SignedDuration::from_mins(61);
-    let (title, summary) = text(&pool(), Word::Stage(Stage::Failed), &["no room".to_owned()], waited);
-    assert_eq!(title, "No machine for 61 minutes: no room");
-    assert!(summary.contains("waited for 61 minutes") && summary.contains("- no room"), "{summary}");
-    let long = text(&pool(), Word::Stage(Stage::Waiting), &["x".repeat(500)], waited).0;
+    let failed = Notification::Stage(Stage::Failed);
+    let reasons = ["no room".to_owned()];
+    let summary = summary(&pool(), failed, &reasons, waited);
+    assert_eq!(title(failed, &reasons, waited), "No machine for 61 minutes: no room");
+    assert!(summary.contains("waited 61 minutes") && summary.contains("- no room"), "{summary}");
+    let long = title(Notification::Stage(Stage::Waiting), &["x".repeat(500)], waited);
     assert_eq!(long.chars().count(), 200);
 }
 
@@ -243,20 +247,20 @@ fn why_a_job_waits_names_what_is_in_the_way_and_nothing_that_is_not() {
     };
     let nothing = |_: &mut Meta| {};
     let (soon, past) = (noon() + SignedDuration::from_secs(9), noon());
-    assert_eq!(why(&job(60), &nothing, &[]), "a machine will be launched any moment");
+    assert_eq!(why(&job(60), &nothing, &[]), "a machine will be launched shortly");
     assert_eq!(why(&job(60), &nothing, &[slot("planned", 9, json!({}))]), "a machine is on its way");
     let pause = |until| Pause { market: Market::Spot, until, code: "MaxSpot".to_owned(), message: "m".to_owned() };
     let quota = |until| move |meta: &mut Meta| meta.pauses.push(pause(until));
-    assert_eq!(why(&job(60), &quota(soon), &[]), "the account's quota: MaxSpot: m");
-    assert_eq!(why(&job(60), &quota(past), &[]), "a machine will be launched any moment");
+    assert_eq!(why(&job(60), &quota(soon), &[]), "the account's EC2 quota is used up: MaxSpot: m");
+    assert_eq!(why(&job(60), &quota(past), &[]), "a machine will be launched shortly");
     let throttled = |until| move |meta: &mut Meta| meta.throttled = Some(Throttle { until, times: 1 });
-    assert!(why(&job(60), &throttled(soon), &[]).contains("too many calls of RunInstances"));
+    assert!(why(&job(60), &throttled(soon), &[]).contains("throttles RunInstances"));
     assert!(!why(&job(60), &throttled(past), &[]).contains("RunInstances"));
     let open = |meta: &mut Meta| {
-        let (code, message) = ("Blocked".to_owned(), "m".to_owned());
-        meta.circuit = Circuit::Open { until: noon(), backoff_seconds: 30, since: noon(), code, message };
+        let (cause, message) = (CircuitCause::from("Blocked".to_owned()), "m".to_owned());
+        meta.circuit = Circuit::Open { until: noon(), backoff_seconds: 30, since: noon(), cause, message };
     };
-    assert!(why(&job(60), &open, &[]).starts_with("the pool launches only probes: Blocked: m"));
+    assert!(why(&job(60), &open, &[]).starts_with("the pool launches only test machines: Blocked: m"));
     let unserved = Unserved { since: ago(9), until: noon(), seconds: 30 };
     assert!(why(&WaitingJob { unserved: Some(unserved), ..job(60) }, &nothing, &[]).contains("runner group 1"));
     let launched =
@@ -286,11 +290,10 @@ fn a_transaction_is_as_long_as_what_dynamodb_counts() {
     assert_eq!((writes.len(), writes.is_empty(), Transaction::new().is_empty()), (3, false, true));
     let boot = json!({ "jit_config": "c", "max_life_seconds": 60, "repositories": [], "expires_at": 0 });
     let what = What::Unregistered { slot: SlotId { version: 4, index: 0 } };
-    let all = writes.leave("k".to_owned(), serde_json::from_value(boot).expect("a boot item")).told(
+    let all = writes.put_boot_item("k".to_owned(), serde_json::from_value(boot).expect("a boot item")).emit(
         Stream::Stack,
-        Cause::Invocation("1".to_owned()),
         what,
-        noon(),
+        &Turn { now: noon(), lease: noon(), cause: Cause::Invocation("1".to_owned()) },
     );
     assert_eq!(all.len(), 5, "a boot item and an event are one each");
 }

@@ -1,21 +1,18 @@
-//! What scaler, janitor and simulator share: record facts, decide, perform what is owed.
+//! What scaler, janitor and simulator share: record facts, reconcile pools, sweep.
 //!
-//! **Architecture Invariant:** nothing here knows AWS, HTTP, tokio or the clock of the machine. The world comes in through
-//! [`ports`]; that is what lets the simulator run this very code in virtual time.
+//! The engine performs calls in order and decides nothing: every decision is a pure function of `domain::policy`.
+//!
+//! **Architecture Invariant:** nothing here knows AWS, HTTP, tokio or the machine's clock. Everything outside comes in
+//! through [`ports`]; so the simulator runs this very code in virtual time.
 
-mod check;
 pub mod consume;
 pub mod context;
-pub mod effect;
-mod launch;
+mod effects;
+pub mod error;
 pub mod memory;
 pub mod metrics;
 pub mod ports;
 pub mod reconcile;
 pub mod record;
-mod recover;
-mod register;
-mod rerun;
-mod retire;
 pub mod sweep;
-mod tell;
+pub mod table;

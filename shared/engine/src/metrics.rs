@@ -1,36 +1,37 @@
-//! What is measured of the work: every figure has one name, and stands here, on the dashboard and in `docs/metrics.md`.
+//! The metrics: each has one name, which stands here, on the dashboard and in `docs/metrics.md`.
 //!
-//! A figure is taken where the transaction that makes it true was committed. The table lets one writer through, so what
-//! comes twice is measured once; an invocation that dies after a commit takes what it had measured with it, no more.
+//! A metric is recorded where the transaction that makes it true was committed. The table lets one writer through, so what
+//! is repeated is recorded once. An invocation that dies after a commit loses what it had recorded, and nothing else.
 //!
-//! Dimensions are bounded: pools and owners by the pool file, outcomes and reasons by GitHub's and our own words, results
-//! by EC2's codes. No figure carries a repository, a job or a machine: the log lines and the event log have those.
+//! Dimensions are bounded: pools and owners by the pool file, outcomes and reasons by GitHub and this code, results by EC2's
+//! codes. No metric carries a repository, a job or an instance: the log lines and the event log have those.
 
 use domain::config::{MicroUsd, Pool};
 use domain::log::Transaction;
 use domain::policy::PoolView;
+use domain::policy::record::Recording;
 use domain::policy::route::Unrouted;
 use domain::state::{Circuit, Ended, Item, Job, Rank, Slot};
 use jiff::{SignedDuration, Timestamp};
 use metrics::{Label, Unit, counter, histogram};
 
-/// A figure.
+use crate::sweep::Report;
+
 #[derive(Debug)]
 pub struct Metric {
-    /// Its name in CloudWatch.
+    /// The name in CloudWatch.
     pub name: &'static str,
-    /// What it counts; None for what CloudWatch has no unit for.
+    /// None if CloudWatch has no unit for it.
     pub unit: Option<Unit>,
-    /// What it is told apart by.
     pub dimensions: &'static [&'static str],
     kind: Kind,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// An invocation tells the sum.
+    /// The sum of an invocation is published.
     Sum,
-    /// An invocation tells every value.
+    /// Every value is published.
     Each,
 }
 
@@ -43,7 +44,7 @@ impl Metric {
         Self { name, unit: Some(unit), dimensions, kind: Kind::Each }
     }
 
-    /// Takes the figure; `values` are its dimensions', in their order. Does nothing where nobody listens.
+    /// Records a value; `values` are those of the dimensions, in their order. Does nothing without a recorder.
     pub fn record(&self, value: f64, values: &[&str]) {
         debug_assert_eq!(values.len(), self.dimensions.len(), "{}", self.name);
         let labels: Vec<Label> =
@@ -55,12 +56,12 @@ impl Metric {
     }
 
     fn record_duration(&self, from: Timestamp, to: Timestamp, pool: &str) {
-        // Two clocks may disagree by a moment.
+        // Two clocks may differ slightly.
         self.record(to.duration_since(from).max(SignedDuration::ZERO).as_secs_f64(), &[pool]);
     }
 }
 
-/// All figures, in the order of `docs/metrics.md`.
+/// All metrics, in the order of `docs/metrics.md`.
 pub const ALL: [&Metric; 29] = [
     &QUEUE_TIME,
     &WEBHOOK_TIME,
@@ -116,24 +117,42 @@ const LONGEST_WAIT: Metric = Metric::each("LongestWait", Unit::Seconds, &[]);
 const UNSERVED_JOBS: Metric = Metric::each("UnservedJobs", Unit::Count, &[]);
 const STUCK_LAUNCHES: Metric = Metric::each("StuckLaunches", Unit::Count, &[]);
 const OPEN_CIRCUITS: Metric = Metric::each("OpenCircuits", Unit::Count, &[]);
-/// Taken by whoever speaks to GitHub: what is left of an owner's calls, in percent.
+/// Recorded by GitHub's client: what is left of an owner's calls, in percent.
 pub const GITHUB_BUDGET: Metric = Metric::each("GitHubBudget", Unit::Percent, &["Owner"]);
-/// Taken by the janitor: of the oldest image that a pool launches.
+/// Recorded by the janitor, for the oldest image that a pool launches.
 pub const IMAGE_AGE: Metric = Metric::each("ImageAge", Unit::Seconds, &[]);
-/// Taken by the janitor: of the oldest runner in such an image, since GitHub published it.
+/// Recorded by the janitor: time since GitHub published the oldest runner in such an image.
 pub const RUNNER_AGE: Metric = Metric::each("RunnerAge", Unit::Seconds, &[]);
 const REAPED: Metric = Metric::sum("Reaped", &["Reason"]);
 const SWEEP_FAILURES: Metric = Metric::sum("SweepFailures", &[]);
 const DELIVERIES_REDELIVERED: Metric = Metric::sum("DeliveriesRedelivered", &[]);
 const JOBS_RECOVERED: Metric = Metric::sum("JobsRecovered", &[]);
 
-/// A job's facts have changed.
-pub(crate) fn job_moved(before: Option<&Job>, job: &Job) {
+/// New jobs were recorded.
+pub(crate) fn jobs_recorded(writes: &Transaction) {
+    for item in &writes.puts {
+        if let Item::Job(job) = item {
+            job_changed(None, job);
+        }
+    }
+}
+
+/// Notices about one job were recorded.
+pub(crate) fn job_recorded(recording: &Recording) {
+    if let Some(job) = &recording.after {
+        job_changed(recording.before.as_ref(), job);
+    }
+    if let Some(slot) = &recording.taken_by {
+        job_taken(slot, recording.after.as_ref());
+    }
+}
+
+fn job_changed(before: Option<&Job>, job: &Job) {
     let pool = job.pool.as_str();
     if before.is_none() {
         WEBHOOK_TIME.record_duration(job.queued_at, job.first_seen_at, pool);
     }
-    // Of a job that never had a runner GitHub says when it was given up.
+    // For a job that never had a runner, GitHub reports the time at which it was given up.
     let started_at = |job: &Job| job.started_at.filter(|_| job.runner.is_some());
     if let (None, Some(at)) = (before.and_then(started_at), started_at(job)) {
         QUEUE_TIME.record_duration(job.queued_at, at, pool);
@@ -143,8 +162,8 @@ pub(crate) fn job_moved(before: Option<&Job>, job: &Job) {
     }
 }
 
-/// A slot's runner has, or had, that job. `job` is None when the job is not one of ours.
-pub(crate) fn job_taken(slot: &Slot, job: Option<&Job>) {
+/// A slot's runner has, or had, a job. `job` is None if the job belongs to no pool.
+fn job_taken(slot: &Slot, job: Option<&Job>) {
     let pool = slot.pool.as_str();
     let Some(job) = job.filter(|job| job.pool == slot.pool) else {
         return JOBS_STOLEN.record(1.0, &[pool]);
@@ -158,29 +177,29 @@ pub(crate) fn job_taken(slot: &Slot, job: Option<&Job>) {
     BOOT_TIME.record_duration(runner.configured_at, started_at, pool);
 }
 
-/// A message was not for us.
+/// No pool serves the job of a message.
 pub fn ignored(why: Unrouted) {
-    MESSAGES_IGNORED.record(1.0, &[&format!("{why:?}")]);
+    MESSAGES_IGNORED.record(1.0, &[why.as_str()]);
 }
 
-/// EC2 launched, and `bound` says which instances.
+/// EC2 launched the instances that `bound` binds.
 pub(crate) fn launched(pool: &Pool, bound: &Transaction) {
     let instances = bound.puts.iter().filter(|item| matches!(item, Item::Instance(_))).count();
     LAUNCHES.record(instances as f64, &[pool.name.as_str(), "Launched"]);
 }
 
-/// EC2 did not launch, or did not say whether.
+/// EC2 did not launch, or gave no clear answer.
 pub(crate) fn not_launched(pool: &Pool, code: &str) {
     LAUNCHES.record(1.0, &[pool.name.as_str(), code]);
 }
 
-/// EC2 refused for good.
+/// EC2 refused definitively.
 pub(crate) fn launch_refused(pool: &Pool, code: &str) {
     not_launched(pool, code);
     LAUNCHES_REFUSED.record(1.0, &[]);
 }
 
-/// Nothing is left of a slot, whose machine cost so much.
+/// A slot was closed; `cost` is that of its machine, if the price is known.
 pub(crate) fn slot_closed(slot: &Slot, cost: Option<MicroUsd>, now: Timestamp) {
     let Some(machine) = slot.machine() else { return };
     MACHINE_TIME.record_duration(machine.launched_at, slot.gone_at.unwrap_or(now), slot.pool.as_str());
@@ -193,7 +212,7 @@ pub(crate) fn slot_closed(slot: &Slot, cost: Option<MicroUsd>, now: Timestamp) {
     }
 }
 
-/// What the sweep read of the table: what waits, and what a person should look at.
+/// What a sweep has read: what waits, and what an operator should look at.
 pub(crate) fn state(pools: &[(Pool, PoolView)], now: Timestamp) {
     for (pool, view) in pools {
         let pool = [pool.name.as_str()];
@@ -212,14 +231,12 @@ pub(crate) fn state(pools: &[(Pool, PoolView)], now: Timestamp) {
     OPEN_CIRCUITS.record(views().filter(|view| view.meta.circuit != Circuit::Closed).count() as f64, &[]);
 }
 
-/// So many were removed for that reason.
-pub(crate) fn reaped(why: &str, times: usize) {
-    REAPED.record(times as f64, &[why]);
-}
-
-/// What else a sweep did.
-pub(crate) fn swept(failed: usize, redelivered: usize, recovered: usize) {
-    SWEEP_FAILURES.record(failed as f64, &[]);
-    DELIVERIES_REDELIVERED.record(redelivered as f64, &[]);
-    JOBS_RECOVERED.record(recovered as f64, &[]);
+/// A sweep has ended.
+pub(crate) fn swept(report: &Report) {
+    for (why, times) in &report.reaped {
+        REAPED.record(*times as f64, &[why]);
+    }
+    SWEEP_FAILURES.record(report.failed as f64, &[]);
+    DELIVERIES_REDELIVERED.record(report.redelivered as f64, &[]);
+    JOBS_RECOVERED.record(report.recovered as f64, &[]);
 }

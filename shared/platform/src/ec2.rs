@@ -15,7 +15,7 @@ use aws_sdk_ec2::types::{
 use domain::config::{LaunchTemplate, Market};
 use domain::ids::{BatchTag, InstanceId, StackName, SubnetId, TemplateId};
 use domain::wire::{MachineState, ObservedInstance};
-use engine::ports::{Compute, ComputeError, ErrorClass, Launch, LaunchError, Launched, Terminated};
+use engine::ports::{Compute, ComputeError, ErrorClass, Launch, LaunchError, Launched, Terminated, TerminationPermit};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::aws::{CallError, ErrorKind, describe};
@@ -251,7 +251,8 @@ impl Compute for Ec2 {
         self.tagged("drover:stack", self.stack.to_string()).await
     }
 
-    async fn terminate(&self, instance: &InstanceId) -> Result<Terminated, ComputeError> {
+    async fn terminate(&self, permit: &TerminationPermit) -> Result<Terminated, ComputeError> {
+        let instance = permit.instance();
         match self.client.terminate_instances().instance_ids(instance.as_str()).send().await {
             Ok(_) => Ok(Terminated::Ending),
             Err(error) if error.code() == Some("InvalidInstanceID.NotFound") => Ok(Terminated::NotFound),

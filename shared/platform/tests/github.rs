@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use domain::ids::{JobId, Owner, Repository, RunId, RunnerName, Scope, SlotId};
 use domain::policy::budget::is_scarce;
+use domain::policy::notify::Conclusion;
 use engine::ports::{CheckRunUpdate, Clock, Deregistered, GitHub, GitHubError, ObservedRunner, Registration, Rerun};
 use jiff::{SignedDuration, Timestamp};
 use platform::clock::SystemClock;
@@ -296,7 +297,7 @@ async fn an_author_is_told_once_and_then_told_otherwise() {
         head_sha: said.head_sha.clone(),
         external_id: job.to_string(),
         check_run: None,
-        conclusion: "neutral",
+        conclusion: Conclusion::Neutral,
         title: "waiting for capacity".to_owned(),
         summary: "no zone has a machine".to_owned(),
         details_url: String::new(),
@@ -304,7 +305,7 @@ async fn an_author_is_told_once_and_then_told_otherwise() {
     let id = world.github.write_check_run(&waits).await.unwrap();
     let starts = CheckRunUpdate {
         check_run: Some(id),
-        conclusion: "success",
+        conclusion: Conclusion::Success,
         title: "started".to_owned(),
         details_url: "https://example.com/".to_owned(),
         ..waits.clone()
@@ -409,7 +410,7 @@ async fn a_renamed_repository_is_found_under_its_old_name_by_every_call() {
         head_sha: said.head_sha,
         external_id: job.to_string(),
         check_run: None,
-        conclusion: "neutral",
+        conclusion: Conclusion::Neutral,
         title: "waiting".to_owned(),
         summary: String::new(),
         details_url: String::new(),

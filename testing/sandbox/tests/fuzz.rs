@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use domain::config::Pool;
 use domain::ids::{BatchTag, DeliveryId, Repository, RunnerName, SlotId};
-use domain::log::{Event, fold};
+use domain::log::{Cause, Event, Turn, fold};
 use domain::policy::PoolView;
 use domain::policy::decide::decide;
 use domain::policy::due::due;
-use domain::policy::route::route;
+use domain::policy::route::{Routable, route};
 use domain::state::{BootItem, Config, Item, Key, Meta};
 use domain::wire::Message;
 use drover::pool_file::PoolFile;
@@ -309,7 +309,9 @@ fn an_item_that_can_be_read_can_be_decided_upon() {
             });
             let Some(meta) = meta else { continue };
             let view = PoolView::new(meta, all.into_iter().filter(|item| item.key().pool() == Some(&pool.name)));
-            let decision = decide(pool, &view, now, now + SignedDuration::from_mins(1));
+            let lease = now + SignedDuration::from_mins(1);
+            let turn = Turn { now, lease, cause: Cause::Invocation("fuzz".to_owned()) };
+            let decision = decide(pool, &view, &turn);
             let launched = decision.map_or(0, |decision| decision.slots.len());
             assert!(launched <= 48 + view.slots.len(), "{launched} slots in one decision");
             due(pool, &view, now);
@@ -352,14 +354,15 @@ struct Asked {
 fn a_job_goes_to_a_pool_whose_runners_github_would_give_it_to() {
     fuzz("fuzz/route", |input| {
         let Ok(Asked { pools, repository, public, labels }) = serde_json::from_slice(input) else { return };
-        let Ok(pool) = route(&pools, &repository, public, &labels) else { return };
+        let job = Routable { repository: &repository, public, labels: &labels };
+        let Ok(pool) = route(&pools, &job) else { return };
         // Space around a label is no part of it: an assumption about GitHub, which does not say.
         let has = |label: &String| pool.labels.iter().any(|own| own.as_str() == label.trim().to_lowercase());
         assert!(labels.iter().all(has) && !labels.is_empty(), "{labels:?} on {:?}", pool.labels);
         assert!(pool.owner.covers(&repository) && (pool.allow_public || !public) && !pool.draining);
         let mut turned = pools.clone();
         turned.reverse();
-        let names = (&pool.name, route(&turned, &repository, public, &labels).map(|pool| &pool.name));
+        let names = (&pool.name, route(&turned, &job).map(|pool| &pool.name));
         assert_eq!(Ok(names.0), names.1, "the order of the pools matters");
     });
 }

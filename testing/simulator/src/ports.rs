@@ -10,7 +10,7 @@ use domain::wire::{JobNotice, MESSAGE_VERSION as VERSION, MachineState, Message}
 use engine::ports::{
     Budget, CheckRunUpdate, Clock, CommitError, Compute, ComputeError, DeliveryAttempt, Deregistered, ErrorClass,
     FoundJob, GitHub, GitHubError, Launch, LaunchError, Launched, ObservedInstance, ObservedRunner, Queue, QueueError,
-    Registered, Registration, Rerun, Store, StoreError, Terminated,
+    Registered, Registration, Rerun, Store, StoreError, Terminated, TerminationPermit,
 };
 use jiff::{SignedDuration, Timestamp};
 use world::LostReply;
@@ -96,7 +96,8 @@ impl Compute for Universe {
         self.steps.around(|| "DescribeInstances".to_owned(), look).await
     }
 
-    async fn terminate(&self, instance: &InstanceId) -> Result<Terminated, ComputeError> {
+    async fn terminate(&self, permit: &TerminationPermit) -> Result<Terminated, ComputeError> {
+        let instance = permit.instance();
         let end = || {
             let (answer, wrong) = self.state().terminate(instance);
             if let Some(wrong) = wrong {
@@ -467,7 +468,7 @@ impl GitHub for Universe {
                 name: Some("Drover".to_owned()),
                 external_id: Some(update.external_id.clone()),
                 status: Some("completed".to_owned()),
-                conclusion: Some(update.conclusion.to_owned()),
+                conclusion: Some(update.conclusion.as_str().to_owned()),
                 details_url: None,
                 output: Some(output),
             };

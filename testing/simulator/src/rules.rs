@@ -95,7 +95,7 @@ impl Checked {
         match (item, before) {
             (Item::Job(after), Some(Item::Job(before))) => (after.rank < before.rank)
                 .then(|| format!("S4: {} went from {:?} to {:?}", after.id, before.rank, after.rank)),
-            (Item::Slot(after), Some(Item::Slot(before))) if after.rank() < before.rank() => {
+            (Item::Slot(after), Some(Item::Slot(before))) if after.phase() < before.phase() => {
                 Some(format!("S4: slot {} went back", after.id))
             }
             (Item::Slot(after), Some(Item::Slot(before))) => (before.stop.is_some() && after.stop.is_none())
@@ -152,8 +152,10 @@ impl Checked {
                 Some(Item::Waiting(job)) if job.open => counts.entry(job.pool.clone()).or_default().demand += sign,
                 Some(Item::Slot(slot)) => {
                     let count = counts.entry(slot.pool.clone()).or_default();
-                    let usable =
-                        slot.is_live() && slot.stop.is_none() && slot.rank() < 4 && slot.busy_seen_at.is_none();
+                    let usable = slot.is_live()
+                        && slot.stop.is_none()
+                        && slot.phase() < domain::state::Phase::Busy
+                        && slot.busy_seen_at.is_none();
                     count.supply += if usable { sign } else { 0 };
                     count.live += if slot.is_live() { sign } else { 0 };
                 }

@@ -148,7 +148,7 @@ fn what_cannot_work_is_probed_and_not_hammered() {
     universe.run(SignedDuration::from_mins(55));
     let calls = calls_of_run_instances(&universe);
     assert!((2..=12).contains(&calls), "{calls} calls within an hour");
-    assert!(matches!(circuit(&universe), Circuit::Open { code, .. } if code == "UnauthorizedOperation"));
+    assert!(matches!(circuit(&universe), Circuit::Open { cause, .. } if cause.code() == "UnauthorizedOperation"));
     let [(conclusion, title)] = &told(&universe, jobs[0])[..] else { panic!("{:?}", told(&universe, jobs[0])) };
     assert_eq!(conclusion, "neutral");
     assert!(title.contains("UnauthorizedOperation"), "{title}");
@@ -214,7 +214,7 @@ fn a_deleted_runner_group_launches_no_further_machine_and_harms_no_other_pool() 
     queue(&universe, 3);
     universe.queue_job(&["other"], MINUTE);
     universe.run(MINUTE * 5);
-    assert!(matches!(circuit(&universe), Circuit::Open { code, .. } if code == "RegistrationRefused"));
+    assert!(matches!(circuit(&universe), Circuit::Open { cause, .. } if cause.code() == "RegistrationRefused"));
     let (mine, others): (Vec<_>, Vec<_>) = universe.ec2(|ec2, _| {
         ec2.instances().map(|instance| instance.tags["drover:pool"].clone()).partition(|pool| pool == "linux")
     });

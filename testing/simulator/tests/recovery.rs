@@ -3,7 +3,7 @@
 mod story;
 
 use domain::config::{MarketChoice, Pool};
-use domain::log::{Cause, Event, Stream, Transaction, What};
+use domain::log::{Cause, Event, Stream, Transaction, Turn, What};
 use domain::state::StopReason;
 use engine::ports::Store;
 use futures::FutureExt;
@@ -162,7 +162,8 @@ fn a_stop_that_came_too_late_does_not_hide_that_ec2_took_the_machine() {
     let stopped = (*slot).clone().stopped(StopReason::Surplus, universe.now(), universe.now());
     let what = What::Stopped { slot: slot.id, why: StopReason::Surplus };
     let cause = Cause::Invocation("a sweep that was late".to_owned());
-    let writes = Transaction::new().put(stopped).told(Stream::Pool(slot.pool.clone()), cause, what, universe.now());
+    let turn = Turn { now: universe.now(), lease: universe.now(), cause };
+    let writes = Transaction::new().put(stopped).emit(Stream::Pool(slot.pool.clone()), what, &turn);
     universe.store.commit(&writes).now_or_never().expect("ready").expect("written");
     interrupt_all(&universe);
     universe.run(SignedDuration::from_secs(5));

@@ -88,8 +88,8 @@ pub enum Cause {
 pub enum What {
     /// GitHub's words were recorded as facts.
     Recorded {
-        /// What was said, about which jobs.
-        said: Vec<Said>,
+        #[serde(rename = "said")]
+        statements: Vec<Statement>,
     },
     /// GitHub was asked whether a job still waits.
     Checked {
@@ -261,7 +261,7 @@ pub enum What {
 
 /// One of GitHub's statements.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Said {
+pub struct Statement {
     /// About which job.
     pub job: JobId,
     /// What.

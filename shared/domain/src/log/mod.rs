@@ -2,8 +2,10 @@
 
 mod event;
 mod transaction;
+mod turn;
 
 pub use event::{
-    After, Cause, Event, KEEP_EVENTS, Said, Stream, VERSION as EVENT_VERSION, What, describe, fold, lifecycle,
+    After, Cause, Event, KEEP_EVENTS, Statement, Stream, VERSION as EVENT_VERSION, What, describe, fold, lifecycle,
 };
 pub use transaction::Transaction;
+pub use turn::Turn;

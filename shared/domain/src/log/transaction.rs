@@ -1,9 +1,8 @@
 //! What is written together or not at all.
 
-use jiff::Timestamp;
-
-use crate::log::{Cause, Event, Stream, What, describe};
-use crate::state::{BootItem, Item, Key};
+use crate::log::event::{Event, Stream, What, describe};
+use crate::log::turn::Turn;
+use crate::state::{BootItem, Instance, Item, Key, Slot};
 
 /// Writes that succeed together or not at all, with the event that tells of them.
 ///
@@ -54,18 +53,41 @@ impl Transaction {
         self
     }
 
-    /// Leaves a machine its boot item.
+    /// Writes a machine's boot item, which must not exist yet.
     #[must_use]
-    pub fn leave(mut self, key: String, item: BootItem) -> Self {
+    pub fn put_boot_item(mut self, key: String, item: BootItem) -> Self {
         self.boot = Some((key, item));
         self
     }
 
-    /// Tells what it amounts to.
+    /// Fails if that item exists.
     #[must_use]
-    pub fn told(mut self, stream: Stream, cause: Cause, what: What, at: Timestamp) -> Self {
-        self.event = Some(describe(stream, cause, what, at, &self.puts, &self.deletes));
+    pub fn check_absent(mut self, key: Key) -> Self {
+        self.checks.push((key, 0));
         self
+    }
+
+    /// Writes the event that describes what is put and deleted so far.
+    #[must_use]
+    pub fn emit(mut self, stream: Stream, what: What, turn: &Turn) -> Self {
+        self.event = Some(describe(stream, turn.cause.clone(), what, turn.now, &self.puts, &self.deletes));
+        self
+    }
+
+    /// The slots among the written items, as they are stored.
+    pub fn slots(&self) -> impl Iterator<Item = Slot> {
+        self.puts.iter().filter_map(|item| match item.clone().next_revision() {
+            Item::Slot(slot) => Some(slot),
+            _ => None,
+        })
+    }
+
+    /// The instances among the written items, as they are stored.
+    pub fn instances(&self) -> impl Iterator<Item = Instance> {
+        self.puts.iter().filter_map(|item| match item.clone().next_revision() {
+            Item::Instance(instance) => Some(instance),
+            _ => None,
+        })
     }
 
     /// How many of DynamoDB's hundred it takes.

@@ -9,25 +9,21 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::config::{Pool, Tuple};
 use crate::ids::SlotId;
-use crate::log::{Cause, Stream, Transaction, What};
+use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::PoolView;
-use crate::state::{Batch, Circuit, Meta, Slot, SlotState, StopReason, Unserved, WaitingJob};
+use crate::state::{
+    Batch, Circuit, CircuitCause, Lease, Meta, Phase, Slot, SlotState, StopReason, Unserved, WaitingJob,
+};
 
 /// The most slots one decision adds. META, BATCH, 48 slots, the 48 jobs they are launched for and the event are 99 writes
 /// of DynamoDB's 100; EC2's bucket refills two calls a second, so a big burst is bounded by that and not by this.
 pub const MAX_LAUNCH: usize = 48;
 
+/// Each launched slot is one write, and the job that the launch is charged to another.
+const WRITES_FOR_SLOTS_AND_JOBS: usize = 2 * MAX_LAUNCH;
+
 /// How often machines are launched on one job's account, unless it starts, within its pool's `relaunch_window`.
 pub const RELAUNCH_LIMIT: usize = 3;
-
-/// Configured slots in a row that never came online before the pool's circuit opens.
-pub const BOOT_FAILURES_ALLOWED: u32 = 3;
-
-/// The code of a circuit that boot failures opened; EC2 has none of that name.
-pub const BOOT_FAILURES: &str = "BootFailures";
-
-/// The code of a circuit that GitHub's refusal to register a runner opened: its group is gone, say, or the app.
-pub const REGISTRATION_REFUSED: &str = "RegistrationRefused";
 
 /// What to change, all of it together with META.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,23 +42,24 @@ pub struct Decision {
 
 impl Decision {
     /// As writes.
-    pub fn transaction(self, cause: Cause, now: Timestamp) -> Transaction {
+    pub fn transaction(self, turn: &Turn) -> Transaction {
         let stream = Stream::Pool(self.meta.pool.clone());
         Transaction::new()
             .put(self.meta)
             .put_all(self.batch)
             .put_all(self.slots)
             .put_all(self.jobs)
-            .told(stream, cause, self.what, now)
+            .emit(stream, self.what, turn)
     }
 }
 
 /// What the pool needs, or None if it needs nothing.
 ///
-/// `lease` is until when nobody else works on what is decided here: the decider performs it at once.
+/// The invocation that decides performs the effects at once, and holds them until `turn.lease`.
 ///
 /// One decision is bounded by what one transaction holds: decide again until there is nothing left to decide.
-pub fn decide(pool: &Pool, view: &PoolView, now: Timestamp, lease: Timestamp) -> Option<Decision> {
+pub fn decide(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
+    let (now, lease) = (turn.now, turn.lease);
     let mut meta = refreshed(pool, view);
     let meta_changed = meta != view.meta;
     let unserved = unserved(pool, view, now);
@@ -74,7 +71,7 @@ pub fn decide(pool: &Pool, view: &PoolView, now: Timestamp, lease: Timestamp) ->
     let mut slots = want(view, demand, now, lease);
     let wanted = slots.len();
 
-    let writes_left = 96 - wanted - unserved.len();
+    let writes_left = WRITES_FOR_SLOTS_AND_JOBS - wanted - unserved.len();
     let needs = Needs { demand, supply, live, warm, writes_left };
     let launch = plan_launch(pool, view, &meta, &unserved, now, needs);
     let mut batch = None;
@@ -87,9 +84,7 @@ pub fn decide(pool: &Pool, view: &PoolView, now: Timestamp, lease: Timestamp) ->
             *until = now + pool.timings.boot_grace.duration() + SignedDuration::from_secs(*backoff_seconds);
         }
         let version = view.meta.revision + 1;
-        for index in 0..plan.count {
-            slots.push(new_slot(pool, version, index, index < plan.wanted, now));
-        }
+        slots.extend(new_slots(pool, version, &plan, now));
         jobs = charge(pool, view, &unserved, plan.wanted, now);
         tuple = Some(plan.tuple.clone());
         batch = Some(Batch {
@@ -99,8 +94,7 @@ pub fn decide(pool: &Pool, view: &PoolView, now: Timestamp, lease: Timestamp) ->
             attempt: 1,
             count: plan.count as u32,
             tuple: Some(plan.tuple),
-            tries: 1,
-            next_at: lease,
+            lease: Lease::due(now).claimed(lease),
             missing_since: None,
             refusals: Vec::new(),
             planned_at: now,
@@ -119,7 +113,7 @@ pub fn decide(pool: &Pool, view: &PoolView, now: Timestamp, lease: Timestamp) ->
     if !meta_changed && slots.is_empty() && unserved.is_empty() {
         return None;
     }
-    let told_unserved = unserved.iter().map(|job| job.id).collect();
+    let unserved_ids = unserved.iter().map(|job| job.id).collect();
     jobs.extend(unserved);
     let what = What::Decided {
         demand: demand as u32,
@@ -129,7 +123,7 @@ pub fn decide(pool: &Pool, view: &PoolView, now: Timestamp, lease: Timestamp) ->
         tuple,
         wanted: wanted as u32,
         stop: stop as u32,
-        unserved: told_unserved,
+        unserved: unserved_ids,
     };
     Some(Decision { meta, batch, slots, jobs, what })
 }
@@ -145,20 +139,20 @@ fn refreshed(pool: &Pool, view: &PoolView) -> Meta {
         meta.cooldowns.clear();
         meta.pauses.clear();
     }
-    let works_since = |since: Timestamp, rank: u8| {
+    let works_since = |since: Timestamp, phase: Phase| {
         view.slots
             .values()
-            .any(|slot| slot.rank() >= rank && slot.machine().is_some_and(|machine| machine.launched_at >= since))
+            .any(|slot| slot.phase() >= phase && slot.machine().is_some_and(|machine| machine.launched_at >= since))
     };
-    if let Circuit::Open { since, code, .. } = &meta.circuit {
+    if let Circuit::Open { since, cause, .. } = &meta.circuit {
         // A refusal by EC2 is disproved by any launch, a boot failure only by a runner that came online, one by GitHub by
         // any registration.
-        let works = match code.as_str() {
-            BOOT_FAILURES => works_since(*since, 3),
-            REGISTRATION_REFUSED => {
+        let works = match cause {
+            CircuitCause::BootFailures => works_since(*since, Phase::Online),
+            CircuitCause::RegistrationRefused => {
                 view.slots.values().any(|slot| slot.runner().is_some_and(|runner| runner.configured_at >= *since))
             }
-            _ => works_since(*since, 1),
+            CircuitCause::LaunchRefused(_) => works_since(*since, Phase::Launched),
         };
         if works {
             meta.circuit = Circuit::Closed;
@@ -172,7 +166,7 @@ fn refreshed(pool: &Pool, view: &PoolView) -> Meta {
 fn want(view: &PoolView, demand: usize, now: Timestamp, lease: Timestamp) -> Vec<Slot> {
     let (wanted, mut warm): (Vec<&Slot>, Vec<&Slot>) = view.supply(now).partition(|slot| slot.wanted);
     // A machine that is up beats one that is not, and among those the one that is up longest.
-    warm.sort_by_key(|slot| (std::cmp::Reverse(slot.rank()), slot.planned_at, slot.id));
+    warm.sort_by_key(|slot| (std::cmp::Reverse(slot.phase()), slot.planned_at, slot.id));
     warm.into_iter()
         .take(demand.saturating_sub(wanted.len()).min(MAX_LAUNCH))
         .map(|slot| Slot { wanted: true, wanted_at: Some(now), ..slot.clone() }.owing_registration(lease))
@@ -234,26 +228,30 @@ pub fn tuple_free_at(meta: &Meta, tuple: &Tuple, now: Timestamp) -> Timestamp {
     cooling.chain(paused).max().unwrap_or(now).max(now)
 }
 
-fn new_slot(pool: &Pool, version: u64, index: usize, wanted: bool, now: Timestamp) -> Slot {
-    Slot {
-        id: SlotId { version, index: index as u8 },
-        pool: pool.name.clone(),
-        state: SlotState::Planned,
-        wanted,
-        planned_at: now,
-        wanted_at: wanted.then_some(now),
-        stop: None,
-        registration: 0,
-        busy_seen_at: None,
-        busy_since: None,
-        gone_at: None,
-        unregistered_at: None,
-        lost_sight: false,
-        held: false,
-        tries: 0,
-        next_at: now,
-        revision: 0,
-    }
+/// The slots of a new batch: those that a job waits for first, then warm ones.
+fn new_slots(pool: &Pool, version: u64, plan: &Plan, now: Timestamp) -> impl Iterator<Item = Slot> {
+    let wanted = plan.wanted;
+    (0..plan.count).map(move |index| {
+        let wanted = index < wanted;
+        Slot {
+            id: SlotId { version, index: index as u8 },
+            pool: pool.name.clone(),
+            state: SlotState::Planned,
+            wanted,
+            planned_at: now,
+            wanted_at: wanted.then_some(now),
+            stop: None,
+            registration: 0,
+            busy_seen_at: None,
+            busy_since: None,
+            gone_at: None,
+            unregistered_at: None,
+            lost_sight: false,
+            held: false,
+            lease: Lease::due(now),
+            revision: 0,
+        }
+    })
 }
 
 /// The launches charged to the job that still count.

@@ -1,9 +1,9 @@
-//! What is still owed: the effects that a reading of a pool calls for. First run, retry, redelivery and recovery from a
-//! crash are all this one question.
+//! The effects that are due for a pool. First run, retry, redelivery and recovery from a crash all ask this one question.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::config::Pool;
 use crate::ids::{JobId, SlotId};
@@ -11,7 +11,7 @@ use crate::policy::PoolView;
 use crate::policy::notify::due_notification;
 use crate::state::{Slot, SlotState};
 
-/// One thing that somebody should do now.
+/// Something to do for a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
     /// Launch the batch of that version.
@@ -22,33 +22,48 @@ pub enum Effect {
     Retire(SlotId),
     /// Ask GitHub whether the job still waits.
     Check(JobId),
-    /// Ask GitHub what became of the job of a slot whose machine is gone.
-    Ask(SlotId),
-    /// Tell the job's author what is to be known.
-    Tell(JobId),
-    /// Run the job again, once its run has ended.
+    /// Ask GitHub how the job of a slot whose machine is gone ended.
+    AskFate(SlotId),
+    /// Publish or change the check run that tells the job's author why it waits.
+    Notify(JobId),
+    /// Re-run the job, once its run has ended.
     Rerun(JobId),
 }
 
-/// Everything that is owed and that nobody has leased.
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Effect::Launch(version) => write!(f, "the launch of batch {version}"),
+            Effect::Register(slot) => write!(f, "the registration of slot {slot}"),
+            Effect::Retire(slot) => write!(f, "the retirement of slot {slot}"),
+            Effect::Check(job) => write!(f, "the check of job {job}"),
+            Effect::AskFate(slot) => write!(f, "the question about the job of slot {slot}"),
+            Effect::Notify(job) => write!(f, "the check run of job {job}"),
+            Effect::Rerun(job) => write!(f, "the re-run of job {job}"),
+        }
+    }
+}
+
+/// Every effect that is due and not leased.
 pub fn due(pool: &Pool, view: &PoolView, now: Timestamp) -> Vec<Effect> {
     let launches = view
         .batches
         .values()
-        .filter(|batch| batch.next_at <= now && !view.meta.is_throttled(now))
+        .filter(|batch| batch.lease.is_free(now) && !view.meta.is_throttled(now))
         .map(|batch| Effect::Launch(batch.version));
-    let slots = view.slots.values().filter(|slot| slot.next_at <= now).filter_map(owed);
+    let slots = view.slots.values().filter(|slot| slot.lease.is_free(now)).filter_map(owed);
     let mut checks: BTreeSet<JobId> =
         view.waiting.values().filter(|job| job.check_at <= now).map(|job| job.id).collect();
     checks.extend(perhaps_done(view, now));
     let checks = checks.into_iter().map(Effect::Check);
-    let told: BTreeSet<JobId> = view.waiting.keys().chain(view.check_runs.keys()).copied().collect();
-    let words = told.into_iter().filter(|job| due_notification(pool, view, *job, now).is_some()).map(Effect::Tell);
-    let reruns = view.reruns.values().filter(|rerun| rerun.next_at <= now).map(|rerun| Effect::Rerun(rerun.job));
-    launches.chain(slots).chain(checks).chain(words).chain(reruns).collect()
+    let jobs: BTreeSet<JobId> = view.waiting.keys().chain(view.check_runs.keys()).copied().collect();
+    let notifications =
+        jobs.into_iter().filter(|job| due_notification(pool, view, *job, now).is_some()).map(Effect::Notify);
+    let reruns = view.reruns.values().filter(|rerun| rerun.lease.is_free(now)).map(|rerun| Effect::Rerun(rerun.job));
+    launches.chain(slots).chain(checks).chain(notifications).chain(reruns).collect()
 }
 
-/// The jobs that machines which went away without a word most likely ran: two for each, those that wait longest.
+/// The jobs that machines which ended without a report most likely ran: the two that wait longest for each machine.
 fn perhaps_done(view: &PoolView, now: Timestamp) -> Vec<JobId> {
     let silent: Vec<Timestamp> =
         view.slots.values().filter(|slot| slot.is_fate_unknown(now)).filter_map(|slot| slot.gone_at).collect();
@@ -58,11 +73,11 @@ fn perhaps_done(view: &PoolView, now: Timestamp) -> Vec<JobId> {
     jobs.into_iter().take(2 * silent.len()).map(|job| job.id).collect()
 }
 
-/// What is owed to a slot, if anything, whoever has leased it.
+/// The effect that the slot needs next, leased or not.
 pub fn owed(slot: &Slot) -> Option<Effect> {
     match (&slot.state, &slot.stop) {
-        (SlotState::Busy { .. }, _) if slot.gone_at.is_some() && !slot.lost_sight => Some(Effect::Ask(slot.id)),
-        // Its machine is no more; what is left of its registration is the sweep's.
+        (SlotState::Busy { .. }, _) if slot.gone_at.is_some() && !slot.lost_sight => Some(Effect::AskFate(slot.id)),
+        // Its machine has ended; the sweep removes what is left of its registration.
         _ if slot.gone_at.is_some() => None,
         _ if slot.held => None,
         (SlotState::Launched(_), None) if slot.wanted => Some(Effect::Register(slot.id)),
@@ -84,34 +99,7 @@ pub fn owed(slot: &Slot) -> Option<Effect> {
     }
 }
 
-/// Whether its stop is being carried out. That of a runner which turned out to have a job is not: it came too late.
+/// Whether its stop is being carried out. A stop that came too late, because the runner turned out to have a job, is not.
 pub fn is_being_retired(slot: &Slot) -> bool {
     matches!(owed(slot), Some(Effect::Retire(_)))
-}
-
-/// How long to wait after so many tries in vain: doubles from the pool's `backoff_min` to its `backoff_max`, less up to a
-/// quarter, so that what failed together is not tried again together. `subject` picks how much less; the same subject and
-/// try always wait the same.
-pub fn backoff(pool: &Pool, tries: u32, subject: &str) -> SignedDuration {
-    let least = pool.timings.backoff_min.duration();
-    let most = pool.timings.backoff_max.duration();
-    spread(least.saturating_mul(1 << tries.min(16)).min(most), tries, subject)
-}
-
-/// How long to wait after EC2 throttled a launch so often in a row. Its bucket of five calls refills two a second: it is full
-/// again after three seconds, unless others of the account empty it.
-pub fn throttle_backoff(times: u32, subject: &str) -> SignedDuration {
-    let longest = SignedDuration::from_secs(10);
-    spread(
-        SignedDuration::from_secs(2).saturating_mul(1 << times.saturating_sub(1).min(8)).min(longest),
-        times,
-        subject,
-    )
-}
-
-fn spread(wait: SignedDuration, tries: u32, subject: &str) -> SignedDuration {
-    let hash = subject
-        .bytes()
-        .fold(tries.wrapping_mul(0x9e37_79b9), |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    wait - (wait / 4 / 256) * i32::from((hash >> 24) as u8)
 }

@@ -1,4 +1,4 @@
-//! What follows from what EC2 answered to a launch.
+//! Launching a batch: what is written before and after each call of RunInstances.
 
 use std::collections::BTreeSet;
 
@@ -6,13 +6,14 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::config::{Pool, Tuple};
 use crate::ids::InstanceId;
-use crate::log::{Cause, Stream, Transaction, What};
+use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::PoolView;
 use crate::policy::decide::{choose_tuple, tuple_free_at};
-use crate::policy::due::throttle_backoff;
+use crate::policy::launch_error::ErrorClass;
+use crate::policy::retry::{backoff, throttle_backoff};
 use crate::state::{
-    Batch, Circuit, Cooldown, Instance, Machine, Meta, Pause, REFUSALS_KEPT, Refusal, Slot, SlotState, Throttle,
-    WaitingJob,
+    Batch, Circuit, CircuitCause, Cooldown, Instance, Lease, Leased, Machine, Meta, Pause, REFUSALS_KEPT, Refusal,
+    Slot, SlotState, Throttle, WaitingJob,
 };
 
 /// How long a way to launch is left alone after EC2's first refusal; doubles up to [`COOLDOWN_MAX`].
@@ -37,9 +38,7 @@ pub fn bind(
     batch: &Batch,
     launched: &[(InstanceId, Timestamp)],
     taken: &BTreeSet<InstanceId>,
-    cause: Cause,
-    now: Timestamp,
-    lease: Timestamp,
+    turn: &Turn,
 ) -> Option<Transaction> {
     let mut instances: Vec<_> = launched.iter().filter(|(id, _)| !taken.contains(id)).collect();
     instances.sort();
@@ -49,8 +48,9 @@ pub fn bind(
         .zip(&instances)
         .map(|(slot, (id, launched_at))| {
             let machine = Machine { instance: id.clone(), launched_at: *launched_at };
-            let mut slot = Slot { state: SlotState::Launched(machine), ..(*slot).clone() }.owing_registration(lease);
-            slot.tries = 0;
+            let mut slot =
+                Slot { state: SlotState::Launched(machine), ..(*slot).clone() }.owing_registration(turn.lease);
+            slot.lease.tries = 0;
             let instance = Instance::bound(&slot, batch.tuple.as_ref(), id.clone(), *launched_at);
             (slot, instance)
         })
@@ -69,85 +69,30 @@ pub fn bind(
     let writes = if left == 0 {
         writes.delete(batch.clone())
     } else {
-        writes.put(Batch { count: left as u32, ..next(batch, now) })
+        writes.put(Batch { count: left as u32, ..next(batch, turn.now) })
     };
-    Some(writes.told(Stream::Pool(view.meta.pool.clone()), cause, what, now))
+    Some(writes.emit(Stream::Pool(view.meta.pool.clone()), what, turn))
 }
 
 /// The batch's next attempt, untried.
 fn next(batch: &Batch, now: Timestamp) -> Batch {
-    Batch { attempt: batch.attempt + 1, tries: 0, next_at: now, missing_since: None, ..batch.clone() }
-}
-
-/// EC2's error codes, by what follows from them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ErrorClass {
-    /// Not here, not now: try another tuple.
-    Capacity,
-    /// The account's limit: no other zone will help.
-    Quota,
-    /// Too many calls: the same call again, later.
-    Throttled,
-    /// It cannot work as configured.
-    Configuration,
-    /// Perhaps it did launch. Everything that is not known to be one of the others.
-    Ambiguous,
-}
-
-impl ErrorClass {
-    /// What follows from an error code of RunInstances. The codes are those of EC2's API reference ("Error codes for the
-    /// Amazon EC2 API"); whatever is not known to be a refusal may have launched.
-    pub fn of(code: &str) -> Self {
-        match code {
-            "InsufficientInstanceCapacity"
-            | "InsufficientHostCapacity"
-            | "InsufficientReservedInstanceCapacity"
-            | "InsufficientFreeAddressesInSubnet"
-            | "InsufficientCapacity"
-            | "UnfulfillableCapacity"
-            | "Unsupported"
-            | "SpotMaxPriceTooLow"
-            | "ReservationCapacityExceeded" => ErrorClass::Capacity,
-            "VcpuLimitExceeded" | "InstanceLimitExceeded" | "MaxSpotInstanceCountExceeded" | "PendingVerification" => {
-                ErrorClass::Quota
-            }
-            "RequestLimitExceeded" => ErrorClass::Throttled,
-            "UnauthorizedOperation"
-            | "OptInRequired"
-            | "Blocked"
-            | "AuthFailure"
-            | "MissingParameter"
-            | "InvalidSubnetID.NotFound"
-            | "InvalidGroup.NotFound"
-            | "InvalidKeyPair.NotFound"
-            | "InvalidUserData.Malformed" => ErrorClass::Configuration,
-            _ if code.starts_with("Throttling") => ErrorClass::Throttled,
-            _ if ["InvalidAMIID.", "InvalidLaunchTemplate", "InvalidParameter", "InvalidBlockDeviceMapping"]
-                .iter()
-                .any(|prefix| code.starts_with(prefix)) =>
-            {
-                ErrorClass::Configuration
-            }
-            _ => ErrorClass::Ambiguous,
-        }
-    }
+    Batch { attempt: batch.attempt + 1, lease: Lease::due(now), missing_since: None, ..batch.clone() }
 }
 
 /// What a definitive refusal is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusedFor {
-    /// This way to launch has no machines now.
+    /// The tuple has no capacity now.
     Capacity,
     /// The account's quota for the market is used up.
     Quota,
-    /// It cannot work as configured.
+    /// The launch cannot work as configured.
     Configuration,
 }
 
-/// What EC2 said.
+/// A definitive refusal by EC2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// What it is about.
     pub about: RefusedFor,
     /// EC2's code.
     pub code: String,
@@ -155,24 +100,104 @@ pub struct Refused {
     pub message: String,
 }
 
-/// Follows a definitive refusal of the batch's present attempt: remembers it, and goes on with the next way to launch, for
-/// as many as are needed now. Where no way is left for now the batch waits; where it can never work it is given up and the
-/// pool's circuit opens.
-#[expect(clippy::too_many_arguments, reason = "each is another thing; a struct of them would be used here only")]
-pub fn refused(
-    pool: &Pool,
-    view: &PoolView,
-    batch: &Batch,
-    tuple: &Tuple,
-    why: Refused,
-    cause: Cause,
-    now: Timestamp,
-    lease: Timestamp,
-) -> Transaction {
+/// Whether the present attempt may have been called before by an invocation that did not see the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    First,
+    Repeated,
+}
+
+impl Attempt {
+    /// Of a batch that is claimed again.
+    pub fn of(batch: &Batch) -> Self {
+        if batch.lease.tries > 0 && batch.tuple.is_some() { Attempt::Repeated } else { Attempt::First }
+    }
+}
+
+/// What follows from an error of RunInstances.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AfterError {
+    Refused(RefusedFor),
+    Throttled,
+    /// Instances may have been launched: write this batch, and look again when its lease ends.
+    Unknown(Box<Batch>),
+}
+
+pub fn after_error(pool: &Pool, batch: &Batch, attempt: Attempt, class: ErrorClass, now: Timestamp) -> AfterError {
+    let about = match class {
+        ErrorClass::Throttled => return AfterError::Throttled,
+        ErrorClass::Ambiguous => return AfterError::Unknown(Box::new(unanswered(pool, batch, now))),
+        ErrorClass::Capacity => RefusedFor::Capacity,
+        ErrorClass::Quota => RefusedFor::Quota,
+        ErrorClass::Configuration => RefusedFor::Configuration,
+    };
+    if attempt == Attempt::First {
+        return AfterError::Refused(about);
+    }
+    // EC2 refused this call. An earlier call, perhaps still on its way then, may have launched: only a second empty look-up,
+    // a confirm gap after the first, rules that out.
+    let since = batch.missing_since.unwrap_or(now);
+    let confirmed_at = since + pool.timings.confirm_gap.duration();
+    if now < confirmed_at {
+        let batch = Batch { missing_since: Some(since), ..batch.clone() };
+        return AfterError::Unknown(Box::new(batch.put_off(confirmed_at)));
+    }
+    AfterError::Refused(about)
+}
+
+/// The batch after a call, or a look-up, without an answer: the same attempt is due again after the back-off.
+pub fn unanswered(pool: &Pool, batch: &Batch, now: Timestamp) -> Batch {
+    let wait = backoff(pool, batch.lease.tries, &batch.tag().to_string());
+    batch.clone().put_off(now + wait)
+}
+
+/// The claim of a batch: its present attempt once more, or a new choice where every tuple was refused before.
+pub fn claim(pool: &Pool, view: &PoolView, batch: &Batch, turn: &Turn) -> Transaction {
+    match &batch.tuple {
+        Some(_) => Transaction::new().put(batch.clone().claimed(turn.lease)),
+        None => resume(pool, view, batch, turn),
+    }
+}
+
+/// What the next attempt of a batch is called in its event.
+enum NextAttempt<'a> {
+    AfterRefusal(&'a Tuple, &'a Refused),
+    Resumed,
+}
+
+impl NextAttempt<'_> {
+    fn describe(&self, batch: &Batch, following: Option<&Batch>) -> What {
+        let next = following.and_then(|batch| batch.tuple.clone());
+        match self {
+            NextAttempt::AfterRefusal(tuple, why) => What::Refused {
+                version: batch.version,
+                attempt: batch.attempt,
+                tuple: (*tuple).clone(),
+                code: why.code.clone(),
+                message: why.message.clone(),
+                next,
+            },
+            NextAttempt::Resumed => What::Resumed { version: batch.version, attempt: batch.attempt + 1, next },
+        }
+    }
+
+    /// A launch that cannot work as configured is given up.
+    fn is_worth_trying(&self) -> bool {
+        match self {
+            NextAttempt::AfterRefusal(_, why) => why.about != RefusedFor::Configuration,
+            NextAttempt::Resumed => true,
+        }
+    }
+}
+
+/// Records a definitive refusal of the batch's present attempt, and goes on with the next tuple, for as many slots as are
+/// needed now. Where no tuple is free the batch waits; where it can never work it is given up, and the pool's circuit opens.
+pub fn refused(pool: &Pool, view: &PoolView, batch: &Batch, tuple: &Tuple, why: &Refused, turn: &Turn) -> Transaction {
+    let now = turn.now;
     let mut meta = view.meta.clone();
     let mut batch = batch.clone();
     match why.about {
-        RefusedFor::Capacity => cool_down(&mut meta, tuple, &why, now),
+        RefusedFor::Capacity => cool_down(&mut meta, tuple, why, now),
         RefusedFor::Quota => {
             meta.pauses.retain(|pause| pause.market != tuple.market);
             meta.pauses.push(Pause {
@@ -182,7 +207,9 @@ pub fn refused(
                 message: why.message.clone(),
             });
         }
-        RefusedFor::Configuration => open_circuit(&mut meta, pool, why.code.clone(), why.message.clone(), now),
+        RefusedFor::Configuration => {
+            open_circuit(&mut meta, pool, CircuitCause::LaunchRefused(why.code.clone()), why.message.clone(), now);
+        }
     }
     batch.refusals.push(Refusal {
         at: now,
@@ -192,59 +219,40 @@ pub fn refused(
     });
     let excess = batch.refusals.len().saturating_sub(REFUSALS_KEPT);
     batch.refusals.drain(..excess);
-    let told = |next: Option<&Batch>| What::Refused {
-        version: batch.version,
-        attempt: batch.attempt,
-        tuple: tuple.clone(),
-        code: why.code.clone(),
-        message: why.message.clone(),
-        next: next.and_then(|batch| batch.tuple.clone()),
-    };
-    go_on(pool, view, meta, &batch, why.about != RefusedFor::Configuration, told, cause, now, lease)
+    go_on(pool, view, meta, &batch, &NextAttempt::AfterRefusal(tuple, why), turn)
 }
 
-/// Goes on with a batch whose every way was cooling down when it was last looked at. None while nothing has changed.
-pub fn resumed(
-    pool: &Pool,
-    view: &PoolView,
-    batch: &Batch,
-    cause: Cause,
-    now: Timestamp,
-    lease: Timestamp,
-) -> Transaction {
-    let told = |next: Option<&Batch>| What::Resumed {
-        version: batch.version,
-        attempt: batch.attempt + 1,
-        next: next.and_then(|batch| batch.tuple.clone()),
-    };
-    go_on(pool, view, view.meta.clone(), batch, true, told, cause, now, lease)
+/// Goes on with a batch whose every tuple was cooling down.
+fn resume(pool: &Pool, view: &PoolView, batch: &Batch, turn: &Turn) -> Transaction {
+    go_on(pool, view, view.meta.clone(), batch, &NextAttempt::Resumed, turn)
 }
 
-#[expect(clippy::too_many_arguments, reason = "the two callers above are the whole of its interface")]
 fn go_on(
     pool: &Pool,
     view: &PoolView,
     meta: Meta,
     batch: &Batch,
-    worth_trying: bool,
-    told: impl FnOnce(Option<&Batch>) -> What,
-    cause: Cause,
-    now: Timestamp,
-    lease: Timestamp,
+    attempt: &NextAttempt<'_>,
+    turn: &Turn,
 ) -> Transaction {
+    let now = turn.now;
     let mut planned: Vec<Slot> = view.planned(batch.version).cloned().collect();
     let others = view.supply(now).count() - planned.len();
     let warm = if pool.draining { 0 } else { pool.warm as usize };
-    let needed = if worth_trying { (view.demand(now) + warm).saturating_sub(others).min(planned.len()) } else { 0 };
-    // The last ones go: those are the warm ones, if there are any.
+    let missing = (view.demand(now) + warm).saturating_sub(others);
+    let needed = if attempt.is_worth_trying() { missing.min(planned.len()) } else { 0 };
+    // The last slots are dropped: warm ones come last.
     let closing = planned.split_off(needed);
     let refunds = refund(view, batch, closing.iter().filter(|slot| slot.wanted).count());
     let following = (needed > 0).then(|| {
         let tuple = choose_tuple(pool, &meta, now);
-        let next_at = if tuple.is_some() { lease } else { next_free(pool, &meta, now) };
-        Batch { count: needed as u32, tries: u32::from(tuple.is_some()), tuple, next_at, ..next(batch, now) }
+        let lease = match tuple {
+            Some(_) => Lease::due(now).claimed(turn.lease),
+            None => Lease::due(next_free(pool, &meta, now)),
+        };
+        Batch { count: needed as u32, lease, tuple, ..next(batch, now) }
     });
-    let what = told(following.as_ref());
+    let what = attempt.describe(batch, following.as_ref());
     let stream = Stream::Pool(meta.pool.clone());
     let writes = Transaction::new().put(meta).put_all(refunds);
     let writes = match following {
@@ -252,7 +260,7 @@ fn go_on(
         None => writes.delete(batch.clone()),
     };
     let writes = closing.into_iter().fold(writes, Transaction::delete);
-    writes.told(stream, cause, what, now)
+    writes.emit(stream, what, turn)
 }
 
 /// EC2 had too many calls. Nothing was launched: the same attempt, with the same token, is due later, and until then no
@@ -261,12 +269,12 @@ pub fn throttled(view: &PoolView, batch: &Batch, now: Timestamp) -> Transaction 
     let last = view.meta.throttled.as_ref().filter(|last| now.duration_since(last.until) < THROTTLE_FORGOTTEN_AFTER);
     // Launches that were under way together are refused together: that is one throttling and not several.
     if let Some(last) = last.filter(|last| last.until > now) {
-        return Transaction::new().put(Batch { next_at: last.until, ..batch.clone() });
+        return Transaction::new().put(batch.clone().put_off(last.until));
     }
     let times = last.map_or(1, |last| last.times.saturating_add(1));
     let until = now + throttle_backoff(times, &batch.tag().to_string());
     let meta = Meta { throttled: Some(Throttle { until, times }), ..view.meta.clone() };
-    Transaction::new().put(meta).put(Batch { next_at: until, ..batch.clone() })
+    Transaction::new().put(meta).put(batch.clone().put_off(until))
 }
 
 fn next_free(pool: &Pool, meta: &Meta, now: Timestamp) -> Timestamp {
@@ -287,13 +295,13 @@ fn cool_down(meta: &mut Meta, tuple: &Tuple, why: &Refused, now: Timestamp) {
 }
 
 /// Opens the pool's circuit, or keeps it open for twice as long as the last time.
-pub fn open_circuit(meta: &mut Meta, pool: &Pool, code: String, message: String, now: Timestamp) {
+pub fn open_circuit(meta: &mut Meta, pool: &Pool, cause: CircuitCause, message: String, now: Timestamp) {
     let (since, backoff_seconds) = match &meta.circuit {
         Circuit::Closed => (now, pool.timings.backoff_min.duration().as_secs()),
         Circuit::Open { since, backoff_seconds, .. } => (*since, *backoff_seconds),
     };
     let until = now + SignedDuration::from_secs(backoff_seconds);
-    meta.circuit = Circuit::Open { until, backoff_seconds, since, code, message };
+    meta.circuit = Circuit::Open { until, backoff_seconds, since, cause, message };
 }
 
 /// Gives back what slots that were never launched were charged.
@@ -310,42 +318,4 @@ fn refund(view: &PoolView, batch: &Batch, slots: usize) -> Vec<WaitingJob> {
             job
         })
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::ErrorClass;
-
-    #[test]
-    fn every_code_has_its_class_and_an_unknown_one_may_have_launched() {
-        let classes = [
-            (
-                ErrorClass::Capacity,
-                "InsufficientInstanceCapacity InsufficientHostCapacity \
-                InsufficientReservedInstanceCapacity InsufficientFreeAddressesInSubnet UnfulfillableCapacity \
-                Unsupported SpotMaxPriceTooLow ReservationCapacityExceeded",
-            ),
-            (
-                ErrorClass::Quota,
-                "VcpuLimitExceeded InstanceLimitExceeded MaxSpotInstanceCountExceeded PendingVerification",
-            ),
-            (ErrorClass::Throttled, "RequestLimitExceeded Throttling ThrottlingException"),
-            (
-                ErrorClass::Configuration,
-                "InvalidAMIID.NotFound InvalidAMIID.Unavailable InvalidLaunchTemplateId.NotFound \
-                InvalidLaunchTemplateName.NotFoundException InvalidLaunchTemplateId.VersionNotFound \
-                UnauthorizedOperation InvalidParameterValue InvalidParameterCombination OptInRequired Blocked",
-            ),
-            (
-                ErrorClass::Ambiguous,
-                "InternalError Unavailable ServiceUnavailable IdempotentParameterMismatch TimedOut \
-                NotSent SomethingNewIn2031",
-            ),
-        ];
-        for (expected, codes) in classes {
-            for code in codes.split_whitespace() {
-                assert_eq!(ErrorClass::of(code), expected, "{code}");
-            }
-        }
-    }
 }

@@ -1,12 +1,25 @@
 //! Every decision, as pure functions of what is stored, configured and observed.
 
 pub mod budget;
+pub mod check;
+pub mod close;
 pub mod decide;
 pub mod due;
+pub mod interruption;
 pub mod launch;
+pub mod launch_error;
 pub mod notify;
+pub mod nudge;
+pub mod observe;
+pub mod reap;
+pub mod record;
+pub mod redeliver;
+pub mod register;
 pub mod rerun;
+pub mod retire;
+pub mod retry;
 pub mod route;
+pub mod search;
 pub mod sweep;
 mod view;
 

@@ -1,31 +1,67 @@
-//! What the author of a job is told while it waits, and why it waits.
+//! What the author of a waiting job sees on GitHub: a check run that says that the job waits, and why.
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::Pool;
-use crate::ids::JobId;
+use crate::ids::{JobId, Repository};
+use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::PoolView;
 use crate::policy::decide::RELAUNCH_LIMIT;
-use crate::state::Stage;
-use crate::state::{Circuit, SlotState, WaitingJob};
+use crate::state::{CheckRun, Circuit, Job, Lease, SlotState, Stage, WaitingJob};
 
-/// What is to be told next.
+/// What the check run is to say next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Word {
-    /// It waits.
+pub enum Notification {
     Stage(Stage),
-    /// It waits no more.
+    /// The job is no longer waiting.
     Over,
 }
 
-/// What the job's author should know and does not.
-pub fn due_notification(pool: &Pool, view: &PoolView, job: JobId, now: Timestamp) -> Option<Word> {
+/// How GitHub marks the check run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conclusion {
+    Neutral,
+    Failure,
+    Success,
+}
+
+impl Conclusion {
+    /// GitHub's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Conclusion::Neutral => "neutral",
+            Conclusion::Failure => "failure",
+            Conclusion::Success => "success",
+        }
+    }
+}
+
+/// A check run to create or to change on the job's commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckRunUpdate {
+    pub repository: Repository,
+    pub head_sha: String,
+    /// Our reference: the job's id.
+    pub external_id: String,
+    /// The check run to change; None creates one.
+    pub check_run: Option<u64>,
+    pub conclusion: Conclusion,
+    /// One line.
+    pub title: String,
+    /// Markdown.
+    pub summary: String,
+    /// Link to the job; may be empty.
+    pub details_url: String,
+}
+
+/// What the job's author should know and does not know yet.
+pub fn due_notification(pool: &Pool, view: &PoolView, job: JobId, now: Timestamp) -> Option<Notification> {
     let check = view.check_runs.get(&job);
-    if check.is_some_and(|check| check.next_at > now) {
+    if check.is_some_and(|check| !check.lease.is_free(now)) {
         return None;
     }
-    let Some(waiting) = view.waiting.get(&job) else { return check.map(|_| Word::Over) };
-    // A gated job waits for a person, who knows.
+    let Some(waiting) = view.waiting.get(&job) else { return check.map(|_| Notification::Over) };
+    // A gated job waits for a person, who knows about it.
     if !waiting.open {
         return None;
     }
@@ -37,25 +73,45 @@ pub fn due_notification(pool: &Pool, view: &PoolView, job: JobId, now: Timestamp
     } else {
         return None;
     };
-    let told = check.and_then(|check| check.told);
-    (told < Some(stage)).then_some(Word::Stage(stage))
+    let published = check.and_then(|check| check.published);
+    (published < Some(stage)).then_some(Notification::Stage(stage))
+}
+
+/// Whether the notification can wait while little of GitHub's budget is left.
+pub fn can_wait(notification: Notification) -> bool {
+    notification == Notification::Stage(Stage::Waiting)
+}
+
+/// The check run of a job that has none yet.
+pub fn first_check_run(pool: &Pool, job: &Job, now: Timestamp) -> CheckRun {
+    CheckRun {
+        job: job.id,
+        pool: pool.name.clone(),
+        repository: job.repository.clone(),
+        head_sha: job.head_sha.clone(),
+        html_url: job.html_url.clone(),
+        published: None,
+        id: None,
+        lease: Lease::due(now),
+        revision: 0,
+    }
 }
 
 /// Why a job waits, in sentences; the first is the one to act on. Never empty.
 pub fn reasons(pool: &Pool, view: &PoolView, job: &WaitingJob, now: Timestamp) -> Vec<String> {
     let mut reasons = Vec::new();
-    if let Circuit::Open { until, code, message, .. } = &view.meta.circuit {
-        reasons.push(format!("the pool launches only probes: {code}: {message}; the next one after {until:.0}"));
+    if let Circuit::Open { until, cause, message, .. } = &view.meta.circuit {
+        reasons.push(format!("the pool launches only test machines: {cause}: {message}; next one after {until:.0}"));
     }
     if let Some(unserved) = &job.unserved {
         reasons.push(format!(
-            "GitHub did not give it to a runner that fits and was idle: look whether runner group {} allows {}; \
-             the next runner after {:.0}",
+            "GitHub did not assign it to an idle runner with matching labels: check that runner group {} allows {}; \
+             next runner after {:.0}",
             pool.runner_group, job.repository, unserved.until
         ));
     }
     for pause in view.meta.pauses.iter().filter(|pause| pause.until > now) {
-        reasons.push(format!("the account's quota: {}: {}", pause.code, pause.message));
+        reasons.push(format!("the account's EC2 quota is used up: {}: {}", pause.code, pause.message));
     }
     for batch in view.batches.values() {
         for refusal in batch.refusals.iter().rev() {
@@ -65,16 +121,20 @@ pub fn reasons(pool: &Pool, view: &PoolView, job: &WaitingJob, now: Timestamp) -
             }
         }
         if batch.is_stuck() {
-            reasons.push(format!("EC2 has not answered launch {} clearly in {} tries", batch.tag(), batch.tries));
+            reasons.push(format!(
+                "EC2 gave no clear answer to launch {} in {} attempts",
+                batch.tag(),
+                batch.lease.tries
+            ));
         }
     }
     if view.meta.is_throttled(now) {
-        reasons.push("EC2 has too many calls of RunInstances from this account".to_owned());
+        reasons.push("EC2 throttles RunInstances calls of this account".to_owned());
     }
     let launched = job.launches_within(pool.timings.relaunch_window.duration(), now).count();
     if launched >= RELAUNCH_LIMIT {
         let window = pool.timings.relaunch_window;
-        reasons.push(format!("{launched} machines were launched for it within {window}, and none of them ran it"));
+        reasons.push(format!("{launched} machines were launched for it within {window}, and none ran it"));
     }
     if view.supply(now).count() < view.demand(now) && view.live() >= pool.max as usize {
         reasons.push(format!("the pool runs its maximum of {} machines", pool.max));
@@ -82,39 +142,102 @@ pub fn reasons(pool: &Pool, view: &PoolView, job: &WaitingJob, now: Timestamp) -
     let unregistered = view
         .supply(now)
         .filter(|slot| slot.wanted && matches!(slot.state, SlotState::Launched(_)) && slot.registration > 1)
-        .map(|slot| slot.next_at)
+        .map(|slot| slot.lease.next_at)
         .max();
     if let Some(at) = unregistered {
-        reasons
-            .push(format!("a machine is up, and GitHub has not registered its runner yet; the next try after {at:.0}"));
+        reasons.push(format!(
+            "a machine is running, but GitHub has not registered its runner yet; next attempt after {at:.0}"
+        ));
     }
     if reasons.is_empty() {
         reasons.push(match view.supply(now).count() >= view.demand(now) {
             true => "a machine is on its way".to_owned(),
-            false => "a machine will be launched any moment".to_owned(),
+            false => "a machine will be launched shortly".to_owned(),
         });
     }
     reasons
 }
 
-/// A word as GitHub shows it: one line, and Markdown.
-pub fn text(pool: &Pool, word: Word, reasons: &[String], waited: SignedDuration) -> (String, String) {
-    let minutes = waited.as_mins();
+/// The check run's title: one line.
+pub fn title(notification: Notification, reasons: &[String], waited: SignedDuration) -> String {
     let first = reasons.first().map(String::as_str).unwrap_or_default();
-    let title = match word {
-        Word::Stage(Stage::Waiting) => format!("Waiting for capacity: {first}"),
-        Word::Stage(Stage::Failed) => format!("No machine for {minutes} minutes: {first}"),
-        Word::Over => "The job waits no more".to_owned(),
+    let title = match notification {
+        Notification::Stage(Stage::Waiting) => format!("Waiting for capacity: {first}"),
+        Notification::Stage(Stage::Failed) => format!("No machine for {} minutes: {first}", waited.as_mins()),
+        Notification::Over => "No longer waiting".to_owned(),
     };
-    let summary = match word {
-        Word::Stage(_) => {
+    title.chars().take(LONGEST_TITLE).collect()
+}
+
+/// The check run's text, in Markdown.
+pub fn summary(pool: &Pool, notification: Notification, reasons: &[String], waited: SignedDuration) -> String {
+    match notification {
+        Notification::Stage(_) => {
             let list: String = reasons.iter().map(|reason| format!("- {reason}\n")).collect();
-            format!("The job has waited for {minutes} minutes for a runner of pool `{}`.\n\n{list}", pool.name)
+            let minutes = waited.as_mins();
+            format!("The job has waited {minutes} minutes for a runner of pool `{}`.\n\n{list}", pool.name)
         }
-        Word::Over => "A runner has it, or it is over.".to_owned(),
-    };
-    (title.chars().take(LONGEST_TITLE).collect(), summary)
+        Notification::Over => "The job has a runner, or it is finished.".to_owned(),
+    }
 }
 
 /// GitHub shows a title in one line.
 const LONGEST_TITLE: usize = 200;
+
+/// The call to GitHub; None if there is no check run that an end of the wait could change.
+pub fn update(
+    pool: &Pool,
+    view: &PoolView,
+    check: &CheckRun,
+    notification: Notification,
+    now: Timestamp,
+) -> (String, Option<CheckRunUpdate>) {
+    let waiting = view.waiting.get(&check.job);
+    let reasons = waiting.map(|waiting| reasons(pool, view, waiting, now)).unwrap_or_default();
+    let waited = waiting.map(|waiting| now.duration_since(waiting.waits_since())).unwrap_or_default();
+    let title = title(notification, &reasons, waited);
+    let conclusion = match notification {
+        Notification::Stage(Stage::Waiting) => Conclusion::Neutral,
+        Notification::Stage(Stage::Failed) => Conclusion::Failure,
+        Notification::Over if check.id.is_none() => return (title, None),
+        Notification::Over => Conclusion::Success,
+    };
+    let update = CheckRunUpdate {
+        repository: check.repository.clone(),
+        head_sha: check.head_sha.clone(),
+        external_id: check.job.to_string(),
+        check_run: check.id,
+        conclusion,
+        title: title.clone(),
+        summary: summary(pool, notification, &reasons, waited),
+        details_url: check.html_url.clone(),
+    };
+    (title, Some(update))
+}
+
+/// Records what was published; the end of the wait ends the record, too. `id` is GitHub's id of the check run.
+pub fn published(
+    pool: &Pool,
+    check: CheckRun,
+    notification: Notification,
+    id: Option<u64>,
+    title: String,
+    turn: &Turn,
+) -> Transaction {
+    let what = What::Notified { job: check.job, title, check_run: id };
+    let writes = match notification {
+        Notification::Over => Transaction::new().delete(check),
+        Notification::Stage(stage) => {
+            let id = id.or(check.id);
+            Transaction::new().put(CheckRun { published: Some(stage), id, lease: Lease::due(turn.now), ..check })
+        }
+    };
+    writes.emit(Stream::Pool(pool.name.clone()), what, turn)
+}
+
+/// Records that GitHub refuses the check run, perhaps only for now: the app may be installed again, or receive the
+/// permission. `check` carries the time of the next attempt.
+pub fn refused(pool: &Pool, check: CheckRun, title: String, turn: &Turn) -> Transaction {
+    let what = What::Notified { job: check.job, title, check_run: None };
+    Transaction::new().put(check).emit(Stream::Pool(pool.name.clone()), what, turn)
+}

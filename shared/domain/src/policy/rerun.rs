@@ -1,22 +1,25 @@
-//! A job that lost its machine to EC2 is run once more, if its pool says so.
+//! Re-running a job that lost its machine to EC2, if its pool asks for it.
+
+use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::Pool;
-use crate::state::Rerun;
-use crate::state::{Slot, StopReason};
-use crate::wire::{Action, Notice};
+use crate::log::{Stream, Transaction, Turn, What};
+use crate::policy::retry::backoff;
+use crate::state::{Lease, Leased, Rerun, Slot, StopReason};
+use crate::wire::{Action, JobNotice, Notice};
 
-/// A run that has not ended by then will be looked after by people.
+/// A run that does not end within this time is left to its author.
 pub const GIVE_UP_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
-/// A job whose machine went away so long before its end did not end by itself: the machine of one that did powers off
-/// after it.
+/// A machine that ended this long before its job did not end because of it: after its job, a machine powers off, and not
+/// the other way round.
 const LOST_BEFORE: SignedDuration = SignedDuration::from_secs(30);
 
-/// The intent that follows from the news that the slot's job is over: None unless EC2 took the machine under it, it failed
-/// for the first time, and the pool wants that.
-pub fn called_for(pool: &Pool, slot: &Slot, notice: &Notice, now: Timestamp) -> Option<Rerun> {
+/// The re-run that becomes due when the slot's job ends: only if EC2 reclaimed the machine of a first attempt, the job
+/// failed, and the pool asks for it.
+pub fn due(pool: &Pool, slot: &Slot, notice: &Notice, now: Timestamp) -> Option<Rerun> {
     let job = &notice.job;
     let interrupted = slot.stop.as_ref().is_some_and(|stop| stop.why == StopReason::Interrupted);
     let ended_at = job.completed_at.unwrap_or(notice.received_at);
@@ -30,8 +33,63 @@ pub fn called_for(pool: &Pool, slot: &Slot, notice: &Notice, now: Timestamp) -> 
         run_id: job.run_id,
         run_attempt: job.run_attempt,
         since: now,
-        tries: 0,
-        next_at: now,
+        lease: Lease::due(now),
         revision: 0,
     })
+}
+
+/// What the jobs of the run's latest attempt say about a re-run that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RerunStep {
+    /// Somebody has re-run it, or an earlier call did although its answer was lost.
+    AlreadyDone,
+    /// GitHub refuses to re-run a job before its run has ended.
+    RunUnderWay,
+    Request,
+}
+
+pub fn next_step(rerun: &Rerun, jobs: &[JobNotice]) -> RerunStep {
+    if jobs.iter().any(|job| job.run_attempt > rerun.run_attempt) {
+        RerunStep::AlreadyDone
+    } else if jobs.iter().any(|job| job.status != "completed") {
+        RerunStep::RunUnderWay
+    } else {
+        RerunStep::Request
+    }
+}
+
+/// How a re-run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RerunOutcome {
+    Begun,
+    AlreadyDone,
+    RunNeverEnded,
+    /// GitHub refused it, with this message.
+    Refused(String),
+}
+
+impl fmt::Display for RerunOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RerunOutcome::Begun => f.write_str("re-run requested"),
+            RerunOutcome::AlreadyDone => f.write_str("the run was re-run already"),
+            RerunOutcome::RunNeverEnded => f.write_str("the run did not end within a day"),
+            RerunOutcome::Refused(message) => write!(f, "GitHub refuses the re-run: {message}"),
+        }
+    }
+}
+
+/// Deletes the intent.
+pub fn close(pool: &Pool, rerun: Rerun, outcome: &RerunOutcome, turn: &Turn) -> Transaction {
+    let what = What::Rerun { job: rerun.job, outcome: outcome.to_string() };
+    Transaction::new().delete(rerun).emit(Stream::Pool(pool.name.clone()), what, turn)
+}
+
+/// Puts the re-run off, unless it is too old for that: then None.
+pub fn wait(pool: &Pool, rerun: &Rerun, now: Timestamp) -> Option<Rerun> {
+    if now.duration_since(rerun.since) >= GIVE_UP_AFTER {
+        return None;
+    }
+    let wait = backoff(pool, rerun.lease.tries, &rerun.job.to_string());
+    Some(rerun.clone().put_off(now + wait))
 }

@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Label, Pool};
 use crate::ids::Repository;
+use crate::wire::Notice;
 
-/// Why a job is not ours. The order is how near it came: the nearest miss over all pools is the one to report.
+/// Why no pool serves a job, in order of how near a pool came: the nearest miss of all pools is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unrouted {
-    /// There is no pool at all.
     NoPools,
-    /// The job has no labels, or one that no runner could have.
+    /// The job has no labels, or one that no runner can have.
     Unlabelled,
     /// No pool is registered where the repository is.
     Owner,
@@ -27,25 +27,51 @@ pub enum Unrouted {
     Public,
 }
 
+impl Unrouted {
+    /// The name in the metric `MessagesIgnored`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Unrouted::NoPools => "NoPools",
+            Unrouted::Unlabelled => "Unlabelled",
+            Unrouted::Owner => "Owner",
+            Unrouted::Repository => "Repository",
+            Unrouted::Labels => "Labels",
+            Unrouted::Draining => "Draining",
+            Unrouted::Public => "Public",
+        }
+    }
+}
+
+/// The parts of a job that decide which pool it belongs to.
+#[derive(Debug, Clone, Copy)]
+pub struct Routable<'a> {
+    pub repository: &'a Repository,
+    /// Whether the repository is public.
+    pub public: bool,
+    /// `runs-on`, as written.
+    pub labels: &'a [String],
+}
+
+impl<'a> Routable<'a> {
+    pub fn of(notice: &'a Notice) -> Self {
+        Self { repository: &notice.repository, public: notice.public, labels: &notice.job.labels }
+    }
+}
+
 /// Finds the pool for a job: the first, by priority and then name, that accepts it.
 ///
 /// # Errors
 /// [`Unrouted`], the nearest miss.
-pub fn route<'a>(
-    pools: &'a [Pool],
-    repository: &Repository,
-    public: bool,
-    labels: &[String],
-) -> Result<&'a Pool, Unrouted> {
+pub fn route<'a>(pools: &'a [Pool], job: &Routable<'_>) -> Result<&'a Pool, Unrouted> {
     let labels: BTreeSet<Label> =
-        labels.iter().map(|label| label.parse()).collect::<Result<_, _>>().map_err(|_| Unrouted::Unlabelled)?;
+        job.labels.iter().map(|label| label.parse()).collect::<Result<_, _>>().map_err(|_| Unrouted::Unlabelled)?;
     if labels.is_empty() {
         return Err(Unrouted::Unlabelled);
     }
     let mut nearest = Unrouted::NoPools;
     let mut found: Option<&Pool> = None;
     for pool in pools {
-        match refusal(pool, repository, public, &labels) {
+        match refusal(pool, job, &labels) {
             Some(why) => nearest = nearest.max(why),
             None => {
                 let before = |other: &Pool| (pool.priority, &pool.name) < (other.priority, &other.name);
@@ -58,16 +84,16 @@ pub fn route<'a>(
     found.ok_or(nearest)
 }
 
-fn refusal(pool: &Pool, repository: &Repository, public: bool, labels: &BTreeSet<Label>) -> Option<Unrouted> {
-    if !pool.owner.covers(repository) {
+fn refusal(pool: &Pool, job: &Routable<'_>, labels: &BTreeSet<Label>) -> Option<Unrouted> {
+    if !pool.owner.covers(job.repository) {
         Some(Unrouted::Owner)
-    } else if !pool.lists(repository) {
+    } else if !pool.lists(job.repository) {
         Some(Unrouted::Repository)
     } else if !labels.is_subset(&pool.labels) {
         Some(Unrouted::Labels)
     } else if pool.draining {
         Some(Unrouted::Draining)
-    } else if public && !pool.allow_public {
+    } else if job.public && !pool.allow_public {
         Some(Unrouted::Public)
     } else {
         None

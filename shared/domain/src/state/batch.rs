@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Tuple;
 use crate::ids::{BatchTag, Epoch, PoolName};
+use crate::state::lease::{Lease, Leased};
 
 /// One launch that is still owed: the item `POOL#<pool>`, `BATCH#<version>`. It has everything the call needs, so that
 /// whoever repeats it makes the same call.
@@ -23,10 +24,9 @@ pub struct Batch {
     /// How this attempt launches; fixed for the attempt. None while every way is cooling down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuple: Option<Tuple>,
-    /// How often this attempt was begun.
-    pub tries: u32,
-    /// Nobody else works on it before then: the lease of whoever began it, then a back-off.
-    pub next_at: Timestamp,
+    /// Tries count the calls of this attempt.
+    #[serde(flatten)]
+    pub lease: Lease,
     /// When a look-up of this attempt's tag first found nothing. A refusal counts only if a second one, a confirm gap
     /// later, finds nothing either: until then an earlier call without an answer may still have launched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,6 +46,16 @@ pub const STUCK_AFTER: u32 = 5;
 /// More would only repeat themselves.
 pub const REFUSALS_KEPT: usize = 12;
 
+impl Leased for Batch {
+    fn lease_mut(&mut self) -> &mut Lease {
+        &mut self.lease
+    }
+
+    fn revision_mut(&mut self) -> &mut u64 {
+        &mut self.revision
+    }
+}
+
 impl Batch {
     /// The tag that this attempt's instances carry.
     pub fn tag(&self) -> BatchTag {
@@ -54,7 +64,7 @@ impl Batch {
 
     /// Whether a person should look at it.
     pub fn is_stuck(&self) -> bool {
-        self.tries >= STUCK_AFTER
+        self.lease.tries >= STUCK_AFTER
     }
 }
 

@@ -1,9 +1,9 @@
 //! The check run that tells a job's author why the job waits.
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{JobId, PoolName, Repository};
+use crate::state::lease::{Lease, Leased};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -29,16 +29,24 @@ pub struct CheckRun {
     /// Its page.
     #[serde(default)]
     pub html_url: String,
-    /// What was told last; None while nothing is known to have been.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub told: Option<Stage>,
+    /// What the check run says; None until GitHub has confirmed one.
+    #[serde(rename = "told", default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<Stage>,
     /// GitHub's id of the check run; None if there is none yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<u64>,
-    /// How often the next word was tried in vain.
-    pub tries: u32,
-    /// Nobody else tells before then.
-    pub next_at: Timestamp,
+    #[serde(flatten)]
+    pub lease: Lease,
     /// How often the item was written.
     pub revision: u64,
+}
+
+impl Leased for CheckRun {
+    fn lease_mut(&mut self) -> &mut Lease {
+        &mut self.lease
+    }
+
+    fn revision_mut(&mut self) -> &mut u64 {
+        &mut self.revision
+    }
 }

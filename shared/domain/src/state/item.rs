@@ -21,25 +21,72 @@ use crate::state::rerun::Rerun;
 use crate::state::slot::Slot;
 use crate::state::waiting::WaitingJob;
 
-/// Anything that [`Key`] names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Item {
-    Meta(Meta),
-    Waiting(WaitingJob),
-    Batch(Batch),
-    Slot(Slot),
-    Nudge(Nudge),
-    CheckRun(CheckRun),
-    Rerun(Rerun),
-    Job(Box<Job>),
-    Instance(Instance),
-    Config(Config),
-    Limit(Limit),
-    Janitor(Janitor),
+/// Declares [`Item`] and everything that is the same for each kind of record. `stored` differs from `record` only where
+/// a record is boxed. The kinds are those of [`Key`].
+macro_rules! items {
+    ($($kind:ident: $record:ty as $stored:ty),* $(,)?) => {
+        /// A record of any kind that [`Key`] names.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum Item {
+            $($kind($stored)),*
+        }
+
+        impl Item {
+            /// How often the item was written; 0 for an item that is not in the table.
+            pub fn revision(&self) -> u64 {
+                match self {
+                    $(Item::$kind(record) => record.revision),*
+                }
+            }
+
+            /// The item as the store writes it: with the next revision.
+            #[must_use]
+            pub fn next_revision(mut self) -> Self {
+                match &mut self {
+                    $(Item::$kind(record) => record.revision += 1),*
+                }
+                self
+            }
+
+            /// Reads the item of that key. The key determines the kind; no attribute could contradict it.
+            pub fn deserialize<'de, D: Deserializer<'de>>(key: &Key, from: D) -> Result<Self, D::Error> {
+                match key {
+                    $(Key::$kind { .. } => <$stored>::deserialize(from).map(Item::$kind)),*
+                }
+            }
+        }
+
+        impl Serialize for Item {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                match self {
+                    $(Item::$kind(record) => record.serialize(to)),*
+                }
+            }
+        }
+
+        $(impl From<$record> for Item {
+            fn from(record: $record) -> Self {
+                Item::$kind(record.into())
+            }
+        })*
+    };
+}
+items! {
+    Meta: Meta as Meta,
+    Waiting: WaitingJob as WaitingJob,
+    Batch: Batch as Batch,
+    Slot: Slot as Slot,
+    Nudge: Nudge as Nudge,
+    CheckRun: CheckRun as CheckRun,
+    Rerun: Rerun as Rerun,
+    Job: Job as Box<Job>,
+    Instance: Instance as Instance,
+    Config: Config as Config,
+    Limit: Limit as Limit,
+    Janitor: Janitor as Janitor,
 }
 
 impl Item {
-    /// Its name.
     pub fn key(&self) -> Key {
         match self {
             Item::Meta(meta) => Key::Meta(meta.pool.clone()),
@@ -56,107 +103,4 @@ impl Item {
             Item::Janitor(_) => Key::Janitor,
         }
     }
-
-    /// How often it was written; 0 for an item that is not in the table.
-    pub fn revision(&self) -> u64 {
-        match self {
-            Item::Meta(item) => item.revision,
-            Item::Waiting(item) => item.revision,
-            Item::Batch(item) => item.revision,
-            Item::Slot(item) => item.revision,
-            Item::Nudge(item) => item.revision,
-            Item::CheckRun(item) => item.revision,
-            Item::Rerun(item) => item.revision,
-            Item::Job(item) => item.revision,
-            Item::Instance(item) => item.revision,
-            Item::Config(item) => item.revision,
-            Item::Limit(item) => item.revision,
-            Item::Janitor(item) => item.revision,
-        }
-    }
-
-    /// The item as the store writes it: one revision on.
-    #[must_use]
-    pub fn next_revision(mut self) -> Self {
-        let revision = match &mut self {
-            Item::Meta(item) => &mut item.revision,
-            Item::Waiting(item) => &mut item.revision,
-            Item::Batch(item) => &mut item.revision,
-            Item::Slot(item) => &mut item.revision,
-            Item::Nudge(item) => &mut item.revision,
-            Item::CheckRun(item) => &mut item.revision,
-            Item::Rerun(item) => &mut item.revision,
-            Item::Job(item) => &mut item.revision,
-            Item::Instance(item) => &mut item.revision,
-            Item::Config(item) => &mut item.revision,
-            Item::Limit(item) => &mut item.revision,
-            Item::Janitor(item) => &mut item.revision,
-        };
-        *revision += 1;
-        self
-    }
-
-    /// Reads the item of that key. The key tells the type; there is no type attribute to disagree with it.
-    ///
-    /// # Errors
-    /// The deserialiser's.
-    pub fn deserialize<'de, D: Deserializer<'de>>(key: &Key, from: D) -> Result<Self, D::Error> {
-        Ok(match key {
-            Key::Meta(_) => Item::Meta(Meta::deserialize(from)?),
-            Key::Waiting(..) => Item::Waiting(WaitingJob::deserialize(from)?),
-            Key::Batch(..) => Item::Batch(Batch::deserialize(from)?),
-            Key::Slot(..) => Item::Slot(Slot::deserialize(from)?),
-            Key::Nudge(_) => Item::Nudge(Nudge::deserialize(from)?),
-            Key::CheckRun(..) => Item::CheckRun(CheckRun::deserialize(from)?),
-            Key::Rerun(..) => Item::Rerun(Rerun::deserialize(from)?),
-            Key::Job(_) => Item::Job(Box::new(Job::deserialize(from)?)),
-            Key::Instance(_) => Item::Instance(Instance::deserialize(from)?),
-            Key::Config => Item::Config(Config::deserialize(from)?),
-            Key::Limit(_) => Item::Limit(Limit::deserialize(from)?),
-            Key::Janitor => Item::Janitor(Janitor::deserialize(from)?),
-        })
-    }
-}
-
-impl Serialize for Item {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Item::Meta(item) => item.serialize(to),
-            Item::Waiting(item) => item.serialize(to),
-            Item::Batch(item) => item.serialize(to),
-            Item::Slot(item) => item.serialize(to),
-            Item::Nudge(item) => item.serialize(to),
-            Item::CheckRun(item) => item.serialize(to),
-            Item::Rerun(item) => item.serialize(to),
-            Item::Job(item) => item.serialize(to),
-            Item::Instance(item) => item.serialize(to),
-            Item::Config(item) => item.serialize(to),
-            Item::Limit(item) => item.serialize(to),
-            Item::Janitor(item) => item.serialize(to),
-        }
-    }
-}
-
-macro_rules! item_from {
-    ($($type:ty => $variant:ident $wrap:expr;)*) => {
-        $(impl From<$type> for Item {
-            fn from(item: $type) -> Self {
-                Item::$variant($wrap(item))
-            }
-        })*
-    };
-}
-item_from! {
-    Meta => Meta std::convert::identity;
-    WaitingJob => Waiting std::convert::identity;
-    Batch => Batch std::convert::identity;
-    Slot => Slot std::convert::identity;
-    Nudge => Nudge std::convert::identity;
-    CheckRun => CheckRun std::convert::identity;
-    Rerun => Rerun std::convert::identity;
-    Job => Job Box::new;
-    Instance => Instance std::convert::identity;
-    Config => Config std::convert::identity;
-    Limit => Limit std::convert::identity;
-    Janitor => Janitor std::convert::identity;
 }

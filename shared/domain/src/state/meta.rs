@@ -79,11 +79,57 @@ pub enum Circuit {
         backoff_seconds: i64,
         /// Since when the pool has not worked.
         since: Timestamp,
-        /// EC2's error code, or `BootFailures`.
-        code: String,
+        /// Stored as `code`.
+        #[serde(rename = "code")]
+        cause: CircuitCause,
         /// EC2's message, or what to look at.
         message: String,
     },
+}
+
+/// Why a circuit is open. Stored as text: EC2's error code, `BootFailures` or `RegistrationRefused`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum CircuitCause {
+    /// Configured runners in a row never came online.
+    BootFailures,
+    /// GitHub refuses to register runners: the runner group or the app's installation is gone, for example.
+    RegistrationRefused,
+    /// EC2 refused a launch with this code, because of the configuration.
+    LaunchRefused(String),
+}
+
+const BOOT_FAILURES: &str = "BootFailures";
+const REGISTRATION_REFUSED: &str = "RegistrationRefused";
+
+impl CircuitCause {
+    /// The text that is stored and shown. EC2 has no code that is equal to one of ours.
+    pub fn code(&self) -> &str {
+        match self {
+            CircuitCause::BootFailures => BOOT_FAILURES,
+            CircuitCause::RegistrationRefused => REGISTRATION_REFUSED,
+            CircuitCause::LaunchRefused(code) => code,
+        }
+    }
+}
+impl From<String> for CircuitCause {
+    fn from(code: String) -> Self {
+        match code.as_str() {
+            BOOT_FAILURES => CircuitCause::BootFailures,
+            REGISTRATION_REFUSED => CircuitCause::RegistrationRefused,
+            _ => CircuitCause::LaunchRefused(code),
+        }
+    }
+}
+impl From<CircuitCause> for String {
+    fn from(cause: CircuitCause) -> String {
+        cause.code().to_owned()
+    }
+}
+impl std::fmt::Display for CircuitCause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.code())
+    }
 }
 
 /// A way to launch that EC2 refused for want of capacity.

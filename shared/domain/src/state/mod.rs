@@ -8,6 +8,7 @@ mod item;
 mod janitor;
 mod job;
 mod key;
+mod lease;
 mod limit;
 mod meta;
 mod nudge;
@@ -21,16 +22,17 @@ pub use boot::{BootItem, boot_key};
 pub use check_run::{CheckRun, Stage};
 pub use instance::{Condemned, Instance, KEEP_CLOSED, Ownership};
 pub use item::Item;
-pub use janitor::{Janitor, SearchedRepository, Undelivered};
+pub use janitor::{Janitor, SearchedRepository, Suspect, Undelivered};
 pub use job::{Job, KEEP_DONE, Rank, TRUST_QUEUED_FOR};
 pub use key::Key;
+pub use lease::{Lease, Leased};
 pub use limit::Limit;
-pub use meta::{Circuit, Cooldown, Meta, Pause, Throttle};
+pub use meta::{Circuit, CircuitCause, Cooldown, Meta, Pause, Throttle};
 pub use nudge::Nudge;
 pub use pools::{Config, FORMAT};
 pub use rerun::Rerun;
 pub use slot::{
-    ASK_AFTER, Ended, GIVE_UP_ASKING_AFTER, Machine, Runner, Slot, SlotState, Stop, StopReason, TRUST_BUSY_FOR,
+    ASK_AFTER, Ended, GIVE_UP_ASKING_AFTER, Machine, Phase, Runner, Slot, SlotState, Stop, StopReason, TRUST_BUSY_FOR,
     WEBHOOK_GRACE,
 };
 pub use waiting::{Unserved, WaitingJob};

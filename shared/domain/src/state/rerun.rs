@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{JobId, PoolName, Repository, RunId};
+use crate::state::lease::{Lease, Leased};
 
 /// A job to be run again once its run has ended: the item `POOL#<pool>`, `RERUN#<job>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,10 +21,18 @@ pub struct Rerun {
     pub run_attempt: u32,
     /// Since when this is owed.
     pub since: Timestamp,
-    /// How often it was tried in vain.
-    pub tries: u32,
-    /// Nobody else works on it before then.
-    pub next_at: Timestamp,
+    #[serde(flatten)]
+    pub lease: Lease,
     /// How often the item was written.
     pub revision: u64,
+}
+
+impl Leased for Rerun {
+    fn lease_mut(&mut self) -> &mut Lease {
+        &mut self.lease
+    }
+
+    fn revision_mut(&mut self) -> &mut u64 {
+        &mut self.revision
+    }
 }

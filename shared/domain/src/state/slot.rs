@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{InstanceId, JobId, PoolName, RunnerId, SlotId};
+use crate::state::lease::{Lease, Leased};
 
 /// How far a slot has come. The rank only grows; a slot that is over is not an item any more, see [`Ended`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,20 +65,30 @@ pub enum SlotState {
 impl SlotState {
     /// `next`, if it is further than `now`: a rank only grows.
     pub fn furthest(now: &SlotState, next: SlotState) -> Option<SlotState> {
-        (next.rank() > now.rank()).then_some(next)
+        (next.phase() > now.phase()).then_some(next)
     }
 
-    /// 0 for Planned to 5 for Done.
-    pub fn rank(&self) -> u8 {
+    pub fn phase(&self) -> Phase {
         match self {
-            SlotState::Planned => 0,
-            SlotState::Launched(_) => 1,
-            SlotState::Configured { .. } => 2,
-            SlotState::Online { .. } => 3,
-            SlotState::Busy { .. } => 4,
-            SlotState::Done { .. } => 5,
+            SlotState::Planned => Phase::Planned,
+            SlotState::Launched(_) => Phase::Launched,
+            SlotState::Configured { .. } => Phase::Configured,
+            SlotState::Online { .. } => Phase::Online,
+            SlotState::Busy { .. } => Phase::Busy,
+            SlotState::Done { .. } => Phase::Done,
         }
     }
+}
+
+/// The order of a slot's states. A slot only moves forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    Planned,
+    Launched,
+    Configured,
+    Online,
+    Busy,
+    Done,
 }
 
 /// An instance bound to a slot.
@@ -256,11 +267,9 @@ pub struct Slot {
     /// An operator's tag on its machine: nothing is done to it, and it is given no runner.
     #[serde(default)]
     pub held: bool,
-    /// How often what is owed to it was tried in vain.
-    #[serde(default)]
-    pub tries: u32,
-    /// Nobody else works on what is owed to it before then.
-    pub next_at: Timestamp,
+    /// Lease of the slot's next effect: its registration or its retirement.
+    #[serde(flatten)]
+    pub lease: Lease,
     /// How often the item was written.
     pub revision: u64,
 }
@@ -278,6 +287,16 @@ pub const GIVE_UP_ASKING_AFTER: SignedDuration = SignedDuration::from_mins(30);
 /// arrive within three seconds. Only one that stays busy without a word for this long is taken for lost to a job that is
 /// not ours, and replaced.
 pub const WEBHOOK_GRACE: SignedDuration = SignedDuration::from_secs(30);
+
+impl Leased for Slot {
+    fn lease_mut(&mut self) -> &mut Lease {
+        &mut self.lease
+    }
+
+    fn revision_mut(&mut self) -> &mut u64 {
+        &mut self.revision
+    }
+}
 
 impl Slot {
     /// Its machine, if it has one.
@@ -313,9 +332,8 @@ impl Slot {
         }
     }
 
-    /// See [`SlotState::rank`].
-    pub fn rank(&self) -> u8 {
-        self.state.rank()
+    pub fn phase(&self) -> Phase {
+        self.state.phase()
     }
 
     /// Whether it counts against the pool's `max`: it has a machine, or may get one.
@@ -337,7 +355,7 @@ impl Slot {
     pub fn is_supply(&self, now: Timestamp) -> bool {
         let there = self.is_live() && !self.is_lost_to_another(now);
         let will_run = !self.held || self.runner().is_some();
-        (there || self.is_fate_unknown(now)) && will_run && self.stop.is_none() && self.rank() < 4
+        (there || self.is_fate_unknown(now)) && will_run && self.stop.is_none() && self.phase() < Phase::Busy
     }
 
     /// Its machine went away by itself a moment ago. Most likely its runner had one of the jobs that wait and finished it,
@@ -348,7 +366,7 @@ impl Slot {
 
     /// When a machine that went away without a word about a job is taken for one that had none; None for any other.
     pub fn fate_known_at(&self) -> Option<Timestamp> {
-        let may_have_run = self.stop.is_none() && matches!(self.rank(), 2 | 3);
+        let may_have_run = self.stop.is_none() && matches!(self.phase(), Phase::Configured | Phase::Online);
         self.gone_at.filter(|_| may_have_run).map(|at| at + WEBHOOK_GRACE)
     }
 
@@ -362,7 +380,7 @@ impl Slot {
     /// The slot after EC2 said that its machine is no more.
     #[must_use]
     pub fn gone(self, now: Timestamp) -> Self {
-        Self { gone_at: Some(now), next_at: now + ASK_AFTER, tries: 0, ..self }
+        Self { gone_at: Some(now), lease: Lease::due(now + ASK_AFTER), ..self }
     }
 
     /// Since when its runner is online, as far as we know, without a job.
@@ -421,8 +439,7 @@ impl Slot {
     pub fn stopped(mut self, why: StopReason, now: Timestamp, lease: Timestamp) -> Self {
         let (at, forced) = self.stop.map_or((now, false), |before| (before.at, before.forced));
         self.stop = Some(Stop { why, at, forced });
-        self.tries = 0;
-        self.next_at = lease;
+        self.lease = Lease::due(lease);
         self
     }
 
@@ -439,7 +456,7 @@ impl Slot {
     pub fn owing_registration(mut self, lease: Timestamp) -> Self {
         if matches!(self.state, SlotState::Launched(_)) && self.wanted {
             self.registration += 1;
-            self.next_at = lease;
+            self.lease.next_at = lease;
         }
         self
     }

@@ -6,4 +6,4 @@ mod observed;
 pub use notice::{
     Action, InstanceChange, JobNotice, Message, MessageError, Notice, RunnerNotice, VERSION as MESSAGE_VERSION,
 };
-pub use observed::{MachineState, ObservedInstance, ObservedRunner};
+pub use observed::{DeliveryAttempt, Deregistered, FoundJob, MachineState, ObservedInstance, ObservedRunner};

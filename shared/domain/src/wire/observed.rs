@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 
-use crate::ids::{BatchTag, InstanceId, PoolName, RunnerId};
+use crate::ids::{BatchTag, DeliveryId, InstanceId, PoolName, RunnerId};
+use crate::wire::notice::JobNotice;
 
 /// An instance's state, as EC2 says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,4 +54,39 @@ pub struct ObservedRunner {
     pub online: bool,
     /// Has a job. May be out of date when false.
     pub busy: bool,
+}
+
+/// GitHub's answer to the deletion of a runner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deregistered {
+    /// 204: it can take no job any more.
+    Removed,
+    /// 404: it could take none before either.
+    AlreadyGone,
+    /// 422: it has a job.
+    Busy,
+}
+
+/// One attempt of GitHub to deliver a webhook event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryAttempt {
+    /// The attempt's id, which a redelivery is requested with.
+    pub id: u64,
+    /// `X-GitHub-Delivery`, which all attempts of one event share.
+    pub guid: DeliveryId,
+    pub delivered_at: Timestamp,
+    /// Somebody requested it.
+    pub redelivery: bool,
+    /// It was answered with a 2xx.
+    pub succeeded: bool,
+    /// It is about a workflow job.
+    pub about_a_job: bool,
+}
+
+/// A job in GitHub's list of a repository's jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundJob {
+    pub job: JobNotice,
+    /// Whether its repository is public.
+    pub public: bool,
 }

@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use domain::config::Tuple;
 use domain::ids::{BatchTag, InstanceId};
-pub use domain::policy::launch::ErrorClass;
+pub use domain::policy::launch_error::ErrorClass;
+pub use domain::policy::retire::TerminationPermit;
 pub use domain::wire::ObservedInstance;
 use jiff::{SignedDuration, Timestamp};
 
@@ -21,9 +22,9 @@ pub trait Compute: Send + Sync {
     /// Returns every instance of the stack that EC2 still lists, all pages.
     async fn census(&self) -> Result<Vec<ObservedInstance>, ComputeError>;
 
-    /// Calls TerminateInstances for one instance. "Not found" is an outcome and not an error; shortly after a launch it
+    /// Calls TerminateInstances for the instance of the permit. "Not found" is an outcome and not an error; shortly after a launch it
     /// does not even mean that the instance is gone.
-    async fn terminate(&self, instance: &InstanceId) -> Result<Terminated, ComputeError>;
+    async fn terminate(&self, permit: &TerminationPermit) -> Result<Terminated, ComputeError>;
 
     /// Returns what an instance wrote to its console, or None if EC2 does not know the instance. EC2 keeps the output for
     /// an hour after the instance has ended ("Instance console output" in EC2's user guide).
@@ -67,6 +68,13 @@ pub struct LaunchError {
     pub code: String,
     /// EC2's message.
     pub message: String,
+}
+
+impl LaunchError {
+    /// The look-up of an earlier call's instances failed, so nothing is known of that call.
+    pub(crate) fn look_up_failed(error: &ComputeError) -> Self {
+        Self { class: ErrorClass::Ambiguous, code: "LookUp".to_owned(), message: error.to_string() }
+    }
 }
 
 /// EC2 did not answer a call, or refused it.

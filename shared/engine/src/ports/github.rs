@@ -4,10 +4,12 @@ use std::fmt;
 
 use async_trait::async_trait;
 use domain::config::Label;
-use domain::ids::{DeliveryId, JobId, Owner, Repository, RunId, RunnerId, RunnerName, Scope, StackName};
+use domain::ids::{JobId, Owner, Repository, RunId, RunnerId, RunnerName, Scope, StackName};
 pub use domain::policy::budget::Budget;
+pub use domain::policy::notify::CheckRunUpdate;
+use domain::policy::retry::Failure;
 use domain::wire::JobNotice;
-pub use domain::wire::ObservedRunner;
+pub use domain::wire::{DeliveryAttempt, Deregistered, FoundJob, ObservedRunner};
 use jiff::Timestamp;
 
 use super::Source;
@@ -73,60 +75,6 @@ impl fmt::Debug for Registered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registered").field("runner_id", &self.runner_id).field("jit_config", &"<secret>").finish()
     }
-}
-
-/// The outcome of a deregistration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deregistered {
-    /// 204: from now on the runner gets no job.
-    Removed,
-    /// 404: the runner was not registered.
-    AlreadyGone,
-    /// 422: the runner has a job.
-    Busy,
-}
-
-/// One attempt of GitHub to deliver the app's webhook.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeliveryAttempt {
-    /// The attempt's id, which a redelivery names.
-    pub id: u64,
-    /// `X-GitHub-Delivery`. All attempts to deliver one event share it.
-    pub guid: DeliveryId,
-    pub delivered_at: Timestamp,
-    /// Whether the attempt was requested.
-    pub redelivery: bool,
-    /// Whether the receiver answered with 2xx.
-    pub succeeded: bool,
-    /// Whether the event is a `workflow_job` event.
-    pub about_a_job: bool,
-}
-
-/// A job found by searching a repository.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoundJob {
-    pub job: JobNotice,
-    /// Whether the repository is public.
-    pub public: bool,
-}
-
-/// A check run on a job's commit, which the job's author sees.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CheckRunUpdate {
-    pub repository: Repository,
-    pub head_sha: String,
-    /// Drover's reference: the job's id.
-    pub external_id: String,
-    /// The id of the check run to update. None creates one.
-    pub check_run: Option<u64>,
-    /// `neutral`, `failure` or `success`.
-    pub conclusion: &'static str,
-    /// One line.
-    pub title: String,
-    /// Markdown.
-    pub summary: String,
-    /// The page behind the link "Details". Empty for none.
-    pub details_url: String,
 }
 
 /// The outcome of a request to re-run a job.
@@ -209,16 +157,26 @@ impl GitHubError {
         }
     }
 
-    /// The account that must not be called, and until when.
-    pub fn limit(&self, owner: &Owner) -> Option<(Owner, Timestamp)> {
+    /// What it says about the next attempt.
+    pub fn failure(&self) -> Failure {
         match self {
-            GitHubError::Limited { until, .. } => Some((owner.clone(), *until)),
+            GitHubError::Limited { until, .. } => Failure::Limited { until: *until },
             GitHubError::Denied(_)
             | GitHubError::NameTaken
             | GitHubError::Refused(_)
+            | GitHubError::SecretUnusable(_) => Failure::Refused,
+            GitHubError::Unavailable { .. } | GitHubError::SecretUnreadable { .. } => Failure::Unavailable,
+        }
+    }
+
+    /// Whether every call for the account fails like this one.
+    pub fn concerns_account(&self) -> bool {
+        match self {
+            GitHubError::Limited { .. } | GitHubError::Denied(_) | GitHubError::SecretUnusable(_) => true,
+            GitHubError::NameTaken
+            | GitHubError::Refused(_)
             | GitHubError::Unavailable { .. }
-            | GitHubError::SecretUnreadable { .. }
-            | GitHubError::SecretUnusable(_) => None,
+            | GitHubError::SecretUnreadable { .. } => false,
         }
     }
 }

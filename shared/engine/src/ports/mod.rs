@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 pub use self::clock::Clock;
 pub use self::compute::{
-    Compute, ComputeError, ErrorClass, Launch, LaunchError, Launched, ObservedInstance, Terminated,
+    Compute, ComputeError, ErrorClass, Launch, LaunchError, Launched, ObservedInstance, Terminated, TerminationPermit,
 };
 pub use self::github::{
     Budget, CheckRunUpdate, DeliveryAttempt, Deregistered, FoundJob, GitHub, GitHubAnswer, GitHubError, ObservedRunner,

@@ -207,7 +207,7 @@ impl GitHubApp {
             head_sha,
             external_id,
             status: "completed",
-            conclusion,
+            conclusion: conclusion.as_str(),
             details_url,
             output: Output { title, summary },
         };

@@ -12,12 +12,15 @@ use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType};
 use domain::config::{LaunchTemplate, Market, Tuple};
-use domain::ids::{BatchTag, JobId, PoolName, StackName, SubnetId};
-use domain::log::{Cause, Event, Stream, Transaction, What};
-use domain::state::{BootItem, Item, Key, Meta, WaitingJob};
+use domain::ids::{BatchTag, InstanceId, JobId, PoolName, StackName, SubnetId};
+use domain::log::{Cause, Event, Stream, Transaction, Turn, What};
+use domain::policy::retire::permit_unowned;
+use domain::state::{BootItem, Condemned, Item, Key, Meta, WaitingJob};
 use domain::wire::{MESSAGE_VERSION as VERSION, Message};
 use engine::memory::MemoryStore;
-use engine::ports::{Clock, CommitError, Compute, ErrorClass, Launch, Queue as _, Store, Terminated};
+use engine::ports::{
+    Clock, CommitError, Compute, ErrorClass, Launch, Queue as _, Store, Terminated, TerminationPermit,
+};
 use jiff::{SignedDuration, Timestamp};
 use platform::boot::BootTable;
 use platform::clock::SystemClock;
@@ -149,7 +152,11 @@ async fn told_by(store: &dyn LoggedStore) -> Vec<String> {
     let meta = Meta::new(pool(), "e1".parse().unwrap());
     let event = |transaction: Transaction, second: i64| {
         let what = What::Checked { job: JobId(1), status: "queued".to_owned() };
-        transaction.told(Stream::Pool(pool()), Cause::Operator("test".to_owned()), what, at(second))
+        transaction.emit(
+            Stream::Pool(pool()),
+            what,
+            &Turn { now: at(second), lease: at(second), cause: Cause::Operator("test".to_owned()) },
+        )
     };
     told.push(commit("the first META", &event(Transaction::new().put(meta.clone()), 1)).await);
     told.push(commit("it must not be there", &Transaction::new().put(meta.clone())).await);
@@ -171,8 +178,10 @@ async fn told_by(store: &dyn LoggedStore) -> Vec<String> {
     absent.checks.push((Key::Job(JobId(9)), 0));
     told.push(commit("a check that something is not there", &absent).await);
 
-    told.push(commit("a boot item", &Transaction::new().leave("role:i-1".to_owned(), boot_item())).await);
-    told.push(commit("another", &Transaction::new().leave("role:i-1".to_owned(), boot_item()).put(waiting(6))).await);
+    told.push(commit("a boot item", &Transaction::new().put_boot_item("role:i-1".to_owned(), boot_item())).await);
+    told.push(
+        commit("another", &Transaction::new().put_boot_item("role:i-1".to_owned(), boot_item()).put(waiting(6))).await,
+    );
 
     let mut all: Vec<String> = store.partition(&pool()).await.unwrap().iter().map(|item| format!("{item:?}")).collect();
     all.sort();
@@ -188,6 +197,10 @@ async fn told_by(store: &dyn LoggedStore) -> Vec<String> {
     let events = store.newest_events(&Stream::Pool(pool()), 2).await;
     told.push(format!("newest first, at most so many: {events:?}"));
     told
+}
+
+fn permit(instance: &InstanceId) -> TerminationPermit {
+    permit_unowned(instance, Condemned::MaxLife, &[]).expect("max life allows a termination")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -218,7 +231,7 @@ async fn a_boot_item_is_read_once_and_only_by_its_machine() {
     let target = target().await;
     let (table, boot) = target.table().await;
     let key = format!("{RUNNER_ROLE_ID}:i-1");
-    table.commit(&Transaction::new().leave(key.clone(), boot_item())).await.unwrap();
+    table.commit(&Transaction::new().put_boot_item(key.clone(), boot_item())).await.unwrap();
     let Target::Sandbox(sandbox) = &target else {
         // moto does not know who calls; that the item is read once it does.
         let aws = target.aws("").await;
@@ -381,8 +394,8 @@ async fn a_launch_is_found_by_its_tags_and_repeated_by_its_token() {
     let census = ec2.census().await.unwrap();
     assert!(ids(&census).is_superset(&ids(&by_batch)) && ids(&census).contains(&other[0].id));
 
-    assert_eq!(ec2.terminate(&other[0].id).await.unwrap(), Terminated::Ending);
-    assert_eq!(ec2.terminate(&"i-0123456789abcdef0".into()).await.unwrap(), Terminated::NotFound);
+    assert_eq!(ec2.terminate(&permit(&other[0].id)).await.unwrap(), Terminated::Ending);
+    assert_eq!(ec2.terminate(&permit(&"i-0123456789abcdef0".into())).await.unwrap(), Terminated::NotFound);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -173,12 +173,16 @@ impl Both {
             }
         }
         if let Some(boot) = write.boot {
-            transaction = transaction.leave(format!("role:i-{}-{boot}", self.number), boot_item());
+            transaction = transaction.put_boot_item(format!("role:i-{}-{boot}", self.number), boot_item());
         }
         if write.is_told {
             let what = What::Checked { job: JobId(1), status: "queued".to_owned() };
             let cause = Cause::Operator("test".to_owned());
-            transaction = transaction.told(Stream::Pool(self.pool()), cause, what, at(self.writes));
+            transaction = transaction.emit(
+                Stream::Pool(self.pool()),
+                what,
+                &Turn { now: at(self.writes), lease: at(self.writes), cause },
+            );
         }
         transaction
     }

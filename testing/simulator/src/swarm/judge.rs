@@ -157,8 +157,7 @@ impl Swarm<'_> {
     pub(super) fn judge_acknowledged(&mut self, message: &Message) {
         let Message::WorkflowJob(notice) = message else { return };
         let config = self.universe.config();
-        let ours =
-            domain::policy::route::route(&config.pools, &notice.repository, notice.public, &notice.job.labels).is_ok();
+        let ours = domain::policy::route::route(&config.pools, &domain::policy::route::Routable::of(notice)).is_ok();
         let known = match self.universe.item(&Key::Job(notice.job.id)) {
             Some(Item::Job(job)) => Some(job.rank),
             _ => None,

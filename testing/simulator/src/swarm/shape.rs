@@ -151,7 +151,8 @@ impl Shape {
     /// The pool that has to serve such a job, if one does.
     pub(crate) fn pool_for(&self, repository: (&str, &str), labels: &[String]) -> Option<&Pool> {
         let repository = format!("{}/{}", repository.0, repository.1).parse().ok()?;
-        domain::policy::route::route(&self.pools, &repository, false, labels).ok()
+        let job = domain::policy::route::Routable { repository: &repository, public: false, labels };
+        domain::policy::route::route(&self.pools, &job).ok()
     }
 
     /// Whether faults strike then.

@@ -1,0 +1,61 @@
+//! Closing slots: neither EC2 nor GitHub holds anything for them any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config::{MicroUsd, Pool, Rates};
+use crate::ids::{InstanceId, Repository, SlotId};
+use crate::log::{Stream, Transaction, Turn, What};
+use crate::state::{Instance, Slot};
+
+/// Bytes of a console's end that are kept: a few hundred lines, in an item that stays small.
+const CONSOLE_KEPT: usize = 16 * 1024;
+
+/// The writes that close slots, and what is known of their machines.
+#[derive(Debug)]
+pub struct Closing {
+    pub writes: Transaction,
+    /// List price of each machine's life, where the price is known.
+    pub costs: BTreeMap<SlotId, MicroUsd>,
+    /// Repositories whose jobs the slots ran.
+    pub repositories: BTreeSet<Repository>,
+}
+
+/// Whether the end of the machine's console is worth keeping.
+pub fn wants_console(slot: &Slot) -> bool {
+    slot.ended().is_abnormal()
+}
+
+/// The part of a console that is kept: its end. None if nothing was written.
+pub fn console_tail(console: &str) -> Option<String> {
+    let from = console.ceil_char_boundary(console.len().saturating_sub(CONSOLE_KEPT));
+    (!console.is_empty()).then(|| console[from..].to_owned())
+}
+
+/// Deletes the slots and closes the mappings of their instances. `consoles` has the consoles that could be read.
+pub fn close(
+    pool: &Pool,
+    slots: &[Slot],
+    instances: Vec<Instance>,
+    mut consoles: BTreeMap<InstanceId, String>,
+    rates: &Rates,
+    turn: &Turn,
+) -> Closing {
+    let by_instance: BTreeMap<&InstanceId, &Slot> =
+        slots.iter().filter_map(|slot| Some((&slot.machine()?.instance, slot))).collect();
+    let mut writes = Transaction::new();
+    let mut repositories = BTreeSet::new();
+    let mut costs = BTreeMap::new();
+    for instance in instances {
+        repositories.extend(instance.repository.clone());
+        let Some(slot) = by_instance.get(&instance.id) else { continue };
+        let lived = slot.gone_at.unwrap_or(turn.now).duration_since(instance.launched_at);
+        let cost = instance.instance_type.as_ref().and_then(|it| rates.cost(it, lived));
+        costs.extend(cost.map(|cost| (slot.id, cost)));
+        let console = consoles.remove(&instance.id);
+        let closed = instance.closed(slot.ended(), turn.now);
+        writes = writes.put(Instance { cost_micro_usd: cost, console, ..closed });
+    }
+    let what = What::Closed { slots: slots.iter().map(|slot| slot.id).collect() };
+    let writes = slots.iter().cloned().fold(writes, Transaction::delete);
+    Closing { writes: writes.emit(Stream::Pool(pool.name.clone()), what, turn), costs, repositories }
+}

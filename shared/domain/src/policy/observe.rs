@@ -1,0 +1,87 @@
+//! Recording what EC2 and GitHub show of a pool's slots.
+
+use std::collections::BTreeMap;
+
+use crate::config::Pool;
+use crate::ids::{RunnerId, SlotId};
+use crate::log::{Stream, Transaction, Turn, What};
+use crate::policy::PoolView;
+use crate::state::{Slot, SlotState};
+
+/// What EC2 or GitHub shows of a slot.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Observation {
+    /// Its runner came online.
+    Online(SlotId),
+    /// Its runner has a job that no webhook has reported yet.
+    Busy(SlotId),
+    /// Its machine has ended.
+    Gone(SlotId),
+    /// Its machine has ended, and GitHub does not list its runner.
+    Unregistered(SlotId),
+    /// Its machine has ended, and GitHub still lists its runner: deregister it.
+    LeftRegistered(SlotId, RunnerId),
+    /// An operator put the tag `drover:hold` on its machine.
+    Held(SlotId),
+    /// The operator removed the tag.
+    Released(SlotId),
+}
+
+impl Observation {
+    fn slot(&self) -> SlotId {
+        match self {
+            Observation::Online(id)
+            | Observation::Busy(id)
+            | Observation::Gone(id)
+            | Observation::Unregistered(id)
+            | Observation::LeftRegistered(id, _)
+            | Observation::Held(id)
+            | Observation::Released(id) => *id,
+        }
+    }
+}
+
+/// Writes the observations into the slots. Registrations that were left must have been deregistered before:
+/// [`Observation::LeftRegistered`] changes nothing here. None if nothing changes.
+pub fn record_observations(
+    pool: &Pool,
+    view: &PoolView,
+    observations: &[Observation],
+    turn: &Turn,
+) -> Option<Transaction> {
+    let now = turn.now;
+    let mut changed: BTreeMap<SlotId, Slot> = BTreeMap::new();
+    let (mut online, mut gone, mut unregistered) = (Vec::new(), Vec::new(), Vec::new());
+    for observation in observations {
+        let id = observation.slot();
+        let Some(slot) = changed.get(&id).or_else(|| view.slots.get(&id)).cloned() else { continue };
+        let slot = match observation {
+            Observation::Online(_) => {
+                let (Some(machine), Some(runner)) = (slot.machine().cloned(), slot.runner().cloned()) else { continue };
+                online.push(id);
+                Slot { state: SlotState::Online { machine, runner, online_at: now }, ..slot }
+            }
+            Observation::Busy(_) => slot.seen_busy(now),
+            Observation::Gone(_) => {
+                gone.push(id);
+                slot.gone(now)
+            }
+            Observation::Unregistered(_) => {
+                unregistered.push(id);
+                Slot { unregistered_at: Some(now), ..slot }
+            }
+            Observation::LeftRegistered(..) => continue,
+            Observation::Held(_) => Slot { held: true, ..slot },
+            Observation::Released(_) => Slot { held: false, ..slot },
+        };
+        changed.insert(id, slot);
+    }
+    if changed.is_empty() {
+        return None;
+    }
+    let writes = Transaction::new().put_all(changed.into_values());
+    if online.is_empty() && gone.is_empty() && unregistered.is_empty() {
+        return Some(writes);
+    }
+    Some(writes.emit(Stream::Pool(pool.name.clone()), What::Observed { online, gone, unregistered }, turn))
+}

@@ -1,0 +1,108 @@
+//! What a sweep writes before it removes something: the claim of a slot or of an instance that belongs to no slot.
+
+use crate::config::Pool;
+use crate::ids::{PoolName, SlotId};
+use crate::log::{Stream, Transaction, Turn, What};
+use crate::policy::PoolView;
+use crate::policy::due::is_being_retired;
+use crate::policy::launch::open_circuit;
+use crate::state::{CircuitCause, Condemned, Instance, Key, Meta, Ownership, Phase, Slot, StopReason};
+use crate::wire::ObservedInstance;
+
+/// Configured slots in a row that never came online before the pool's circuit opens.
+pub const BOOT_FAILURES_ALLOWED: u32 = 3;
+
+/// What to do with a slot that the sweep wants to stop, from a reading that is newer than the sweep's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StopSlot {
+    /// The slot or its machine is gone.
+    AlreadyGone,
+    /// The reason does not hold any more: its runner has a job by now, for example.
+    Spare,
+    /// Write the claim, then retire the slot.
+    Claim(Transaction),
+}
+
+pub fn stop_slot(pool: &Pool, view: &PoolView, id: SlotId, why: StopReason, turn: &Turn) -> StopSlot {
+    let Some(slot) = view.slots.get(&id).filter(|slot| slot.gone_at.is_none()) else {
+        return StopSlot::AlreadyGone;
+    };
+    if !still_holds(slot, why) {
+        return StopSlot::Spare;
+    }
+    let mut writes = Transaction::new().put(slot.clone().stopped(why, turn.now, turn.lease));
+    if why == StopReason::BootFailure {
+        writes = writes.put(with_boot_failure(pool, &view.meta, turn));
+    }
+    StopSlot::Claim(writes.emit(Stream::Pool(pool.name.clone()), What::Stopped { slot: id, why }, turn))
+}
+
+fn still_holds(slot: &Slot, why: StopReason) -> bool {
+    match why {
+        StopReason::BootFailure => slot.phase() == Phase::Configured && slot.stop.is_none(),
+        StopReason::Disconnected => slot.phase() == Phase::Online && slot.stop.is_none(),
+        StopReason::RunnerEnded | StopReason::Halted => slot.phase() < Phase::Done && !is_being_retired(slot),
+        StopReason::MaxLife => true,
+        StopReason::Surplus | StopReason::Interrupted | StopReason::Recycled | StopReason::Operator => {
+            slot.stop.is_none()
+        }
+    }
+}
+
+fn with_boot_failure(pool: &Pool, meta: &Meta, turn: &Turn) -> Meta {
+    let mut meta = meta.clone();
+    meta.boot_failures += 1;
+    if meta.boot_failures >= BOOT_FAILURES_ALLOWED {
+        let message = format!(
+            "{} machines in a row never came online: look at the image, the agent's log and the network",
+            meta.boot_failures
+        );
+        open_circuit(&mut meta, pool, CircuitCause::BootFailures, message, turn.now);
+    }
+    meta
+}
+
+/// The claim that condemns an instance; None if `recorded` says that it is condemned already.
+pub fn condemn(
+    instance: &ObservedInstance,
+    recorded: Option<&Instance>,
+    why: Condemned,
+    turn: &Turn,
+) -> Option<Transaction> {
+    if recorded.is_some_and(|recorded| matches!(recorded.ownership, Ownership::Condemned { .. })) {
+        return None;
+    }
+    let what = What::Condemned { instance: instance.id.clone(), why };
+    Some(claim_unowned(instance, recorded, Ownership::Condemned { why }, what, turn))
+}
+
+/// The record of an instance that belongs to no slot and whose runner has a job.
+pub fn adopt(instance: &ObservedInstance, recorded: Option<&Instance>, turn: &Turn) -> Transaction {
+    let what = What::Adopted { instance: instance.id.clone() };
+    claim_unowned(instance, recorded, Ownership::Adopted, what, turn)
+}
+
+/// An instance that is recorded as bound belongs to no slot only if its slot is gone: the pools were read before the
+/// instance's item, and the instance may have been bound in between.
+fn claim_unowned(
+    instance: &ObservedInstance,
+    recorded: Option<&Instance>,
+    ownership: Ownership,
+    what: What,
+    turn: &Turn,
+) -> Transaction {
+    let item = Instance::unowned(instance, recorded, ownership, turn.now);
+    let stream = item.pool.clone().map_or(Stream::Stack, Stream::Pool);
+    let writes = match bound_to(recorded) {
+        Some((pool, slot)) => Transaction::new().check_absent(Key::Slot(pool.clone(), slot)),
+        None => Transaction::new(),
+    };
+    writes.put(item).emit(stream, what, turn)
+}
+
+fn bound_to(recorded: Option<&Instance>) -> Option<(&PoolName, SlotId)> {
+    let Instance { ownership: Ownership::Bound, pool: Some(pool), slot: Some(slot), .. } = recorded? else {
+        return None;
+    };
+    Some((pool, *slot))
+}

@@ -1,0 +1,267 @@
+//! What a notice about a workflow job changes: the job's facts, its pool's waiting job, the slot and instance of its
+//! runner, and a re-run that becomes due.
+//!
+//! A job's facts are joined, so notices may be repeated and reordered without changing the result.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::config::Pool;
+use crate::ids::{JobId, PoolName, RunnerName, StackName};
+use crate::log::{Cause, Statement, Stream, Transaction, Turn, What};
+use crate::policy::rerun;
+use crate::policy::route::{Routable, Unrouted, route};
+use crate::state::{Config, Instance, Item, Job, Key, Lease, Rank, Slot, SlotState, WaitingJob};
+use crate::wire::{Action, Notice};
+
+/// Notices, sorted by how they are recorded. The numbers are indices into the slice of notices.
+#[derive(Debug, Default)]
+pub struct Sorted<'a> {
+    /// All notices of each job.
+    pub by_job: BTreeMap<JobId, Vec<usize>>,
+    /// Jobs of which only `queued` is reported, by pool. Most are new: they are written without reading.
+    pub likely_new: BTreeMap<&'a PoolName, Vec<(JobId, &'a Pool)>>,
+    /// Jobs for which stored records must be read first.
+    pub others: Vec<JobId>,
+}
+
+pub fn sort<'a>(config: &'a Config, notices: &[Notice]) -> Sorted<'a> {
+    let mut sorted = Sorted::default();
+    for (index, notice) in notices.iter().enumerate() {
+        sorted.by_job.entry(notice.job.id).or_default().push(index);
+    }
+    for (job, indices) in &sorted.by_job {
+        match route_notice(config, &notices[indices[0]]) {
+            Ok(pool) if indices.iter().all(|index| notices[*index].action == Action::Queued) => {
+                sorted.likely_new.entry(&pool.name).or_default().push((*job, pool));
+            }
+            Ok(_) | Err(_) => sorted.others.push(*job),
+        }
+    }
+    sorted
+}
+
+fn route_notice<'a>(config: &'a Config, notice: &Notice) -> Result<&'a Pool, Unrouted> {
+    route(&config.pools, &Routable::of(notice))
+}
+
+/// Writes jobs of one pool that are not stored yet. The store refuses the transaction if one of them is.
+pub fn record_new(jobs: &[(&Pool, Vec<&Notice>)], now: Timestamp) -> Transaction {
+    let mut writes = Transaction::new();
+    for (pool, notices) in jobs {
+        let job = join(None, pool, notices);
+        let waiting = WaitingJob::of(&job, now, pool.timings.job_check.duration());
+        writes = writes.put(job).put(waiting);
+    }
+    let notices: Vec<&Notice> = jobs.iter().flat_map(|(_, notices)| notices.iter().copied()).collect();
+    let Some((pool, _)) = jobs.first() else { return writes };
+    writes.emit(Stream::Pool(pool.name.clone()), recorded(&notices), &turn(&notices, now))
+}
+
+/// Records the notices of one job that may be stored already.
+#[derive(Debug)]
+pub struct Recorder<'a> {
+    config: &'a Config,
+    notices: &'a [&'a Notice],
+    routed: Result<&'a Pool, Unrouted>,
+    /// The pool and name of our runner, if the notices name one.
+    runner: Option<(&'a Pool, RunnerName)>,
+    job: Option<Job>,
+    waiting: Option<WaitingJob>,
+    slot: Option<Slot>,
+    instance: Option<Instance>,
+}
+
+impl<'a> Recorder<'a> {
+    /// `notices` is not empty, and all of them are about the same job.
+    pub fn new(stack: &StackName, config: &'a Config, notices: &'a [&'a Notice]) -> Self {
+        let routed = route_notice(config, notices[0]);
+        let runner = own_runner(stack, config, notices);
+        Self { config, notices, routed, runner, job: None, waiting: None, slot: None, instance: None }
+    }
+
+    fn id(&self) -> JobId {
+        self.notices[0].job.id
+    }
+
+    /// The records to read first.
+    pub fn first_keys(&self) -> Vec<Key> {
+        let mut keys = vec![Key::Job(self.id())];
+        keys.extend(self.routed.as_ref().ok().map(|pool| Key::Waiting(pool.name.clone(), self.id())));
+        keys.extend(self.runner.as_ref().map(|(_, name)| Key::Slot(name.pool.clone(), name.slot)));
+        keys
+    }
+
+    /// Adds a record that was read. Gives it back if it is of a kind that was not asked for.
+    pub fn add(&mut self, item: Item) -> Result<(), Item> {
+        match item {
+            Item::Job(job) => self.job = Some(*job),
+            Item::Waiting(waiting) => self.waiting = Some(waiting),
+            Item::Slot(slot) => self.slot = Some(slot),
+            Item::Instance(instance) => self.instance = Some(instance),
+            other => return Err(other),
+        }
+        Ok(())
+    }
+
+    /// The waiting job to read instead, if the job was routed before the pools changed: a job never moves.
+    pub fn other_waiting_key(&mut self) -> Option<Key> {
+        let job = self.job.as_ref()?;
+        if self.routed.as_ref().is_ok_and(|pool| pool.name == job.pool) {
+            return None;
+        }
+        self.waiting = None;
+        Some(Key::Waiting(job.pool.clone(), job.id))
+    }
+
+    /// The instance to read, if the notices move the slot of their runner.
+    pub fn instance_key(&self, now: Timestamp) -> Option<Key> {
+        Some(Key::Instance(self.moved_slot(now)?.machine()?.instance.clone()))
+    }
+
+    /// The pool that owns the job.
+    fn pool(&self) -> Option<&'a Pool> {
+        match &self.job {
+            Some(job) => self.config.pool(&job.pool),
+            None => self.routed.as_ref().ok().copied(),
+        }
+    }
+
+    fn moved_slot(&self, now: Timestamp) -> Option<Slot> {
+        let (pool, _) = self.runner.as_ref()?;
+        let slot = self.slot.as_ref()?;
+        self.notices.iter().fold(None, |moved: Option<Slot>, notice| {
+            moved_by(moved.as_ref().unwrap_or(slot), pool, notice, now).or(moved)
+        })
+    }
+
+    /// The writes, once the records are added.
+    pub fn record(self, now: Timestamp) -> Result<Recording, Unrouted> {
+        let mut pools = Vec::new();
+        let mut writes = Transaction::new();
+        let mut after = None;
+        if let Some(pool) = self.pool() {
+            let job = join(self.job.clone(), pool, self.notices);
+            pools.push(pool.name.clone());
+            writes = self.change_waiting(writes, pool, &job, now);
+            if self.job.as_ref() != Some(&job) {
+                writes = writes.put(job.clone());
+            }
+            after = Some(job);
+        }
+        let mut taken_by = None;
+        if let (Some((pool, _)), Some(slot)) = (&self.runner, self.moved_slot(now)) {
+            if matches!(slot.state, SlotState::Done { .. }) {
+                writes = writes.put_all(self.notices.iter().find_map(|notice| rerun::due(pool, &slot, notice, now)));
+            }
+            writes = writes.put_all(self.mapped_instance());
+            if !pools.contains(&slot.pool) {
+                pools.push(slot.pool.clone());
+            }
+            let had_no_job = self.slot.as_ref().is_some_and(|slot| slot.job().is_none());
+            taken_by = had_no_job.then(|| slot.clone());
+            writes = writes.put(slot);
+        }
+        let Some(first) = pools.first() else { return Err(self.routed.err().unwrap_or(Unrouted::NoPools)) };
+        if is_worth_an_event(&writes) {
+            let stream = Stream::Pool(first.clone());
+            writes = writes.emit(stream, recorded(self.notices), &turn(self.notices, now));
+        }
+        let is_new = self.job.is_none() && after.is_some();
+        Ok(Recording { writes, pools, before: self.job, after, taken_by, is_new })
+    }
+
+    /// Keeps the pool's record of the job in step: it exists exactly as long as the job's rank is Queued.
+    fn change_waiting(&self, writes: Transaction, pool: &Pool, job: &Job, now: Timestamp) -> Transaction {
+        match (job.rank, self.waiting.clone()) {
+            (Rank::Queued, None) => writes.put(WaitingJob::of(job, now, pool.timings.job_check.duration())),
+            (Rank::Queued, Some(waiting)) => {
+                let newly_gated = job.gated && !self.job.as_ref().is_some_and(|before| before.gated);
+                // Any further notice about a gated job may mean that the gate moved: ask GitHub.
+                let is_news = job.gated && self.notices.iter().any(|notice| notice.received_at > waiting.checked_at);
+                if newly_gated || is_news {
+                    writes.put(WaitingJob { open: waiting.open && !newly_gated, check_at: now, ..waiting })
+                } else {
+                    writes
+                }
+            }
+            (Rank::Started | Rank::Done, Some(waiting)) => writes.delete(waiting),
+            (Rank::Started | Rank::Done, None) => writes,
+        }
+    }
+
+    /// The instance of the moved slot, with the job; None if it has one already.
+    fn mapped_instance(&self) -> Option<Instance> {
+        let instance = self.instance.clone().filter(|instance| instance.job.is_none())?;
+        let repository = Some(self.notices[0].repository.clone());
+        Some(Instance { job: Some(self.id()), repository, ..instance })
+    }
+}
+
+/// What the notices of one job change.
+#[derive(Debug)]
+pub struct Recording {
+    pub writes: Transaction,
+    /// Pools whose facts change, the job's own first.
+    pub pools: Vec<PoolName>,
+    pub before: Option<Job>,
+    pub after: Option<Job>,
+    /// The slot whose runner turns out to have a job.
+    pub taken_by: Option<Slot>,
+    /// The job was not stored before.
+    pub is_new: bool,
+}
+
+/// A changed time of the next check is no fact, and no event describes it.
+fn is_worth_an_event(writes: &Transaction) -> bool {
+    !writes.deletes.is_empty() || writes.puts.iter().any(|item| !matches!(item, Item::Waiting(_)))
+}
+
+fn join(before: Option<Job>, pool: &Pool, notices: &[&Notice]) -> Job {
+    let first = before.unwrap_or_else(|| Job::first(pool.name.clone(), notices[0]));
+    notices.iter().fold(first, |job, notice| job.join(notice))
+}
+
+/// The pool and name of the runner that the notices name, if it can be one of this stack: the job's repository must lie in
+/// the scope where the pool registers, because anybody may register a runner of the same name elsewhere.
+fn own_runner<'a>(stack: &StackName, config: &'a Config, notices: &[&Notice]) -> Option<(&'a Pool, RunnerName)> {
+    notices.iter().find_map(|notice| {
+        let name: RunnerName = notice.job.runner.as_ref()?.name.parse().ok()?;
+        let pool = config.pool(&name.pool)?;
+        (name.stack == *stack && pool.owner.covers(&notice.repository)).then_some((pool, name))
+    })
+}
+
+/// The slot after the notice, if the notice is about its runner: scope, id and name must all be those that were registered.
+fn moved_by(slot: &Slot, pool: &Pool, notice: &Notice, now: Timestamp) -> Option<Slot> {
+    let named = notice.job.runner.as_ref()?;
+    let runner = slot.runner()?.clone();
+    let machine = slot.machine()?.clone();
+    if runner.runner_id != named.id || runner.runner_name != named.name || !pool.owner.covers(&notice.repository) {
+        return None;
+    }
+    let job = notice.job.id;
+    let state = match notice.action {
+        Action::Queued | Action::Waiting => return None,
+        Action::InProgress => SlotState::Busy { machine, runner, job },
+        Action::Completed => SlotState::Done { machine, runner, job, done_at: now },
+    };
+    let state = SlotState::furthest(&slot.state, state)?;
+    Some(Slot { state, busy_seen_at: None, busy_since: None, lease: Lease::due(now), ..slot.clone() })
+}
+
+fn turn(notices: &[&Notice], now: Timestamp) -> Turn {
+    let mut deliveries: Vec<_> = notices.iter().map(|notice| notice.delivery.clone()).collect();
+    deliveries.dedup();
+    Turn { now, lease: now, cause: Cause::Deliveries(deliveries) }
+}
+
+fn recorded(notices: &[&Notice]) -> What {
+    let mut statements: Vec<Statement> = notices
+        .iter()
+        .map(|notice| Statement { job: notice.job.id, action: notice.action, delivery: notice.delivery.clone() })
+        .collect();
+    statements.dedup();
+    What::Recorded { statements }
+}

@@ -1,0 +1,72 @@
+//! Registering a machine's runner and handing its JIT config over.
+
+use jiff::SignedDuration;
+
+use crate::config::Pool;
+use crate::ids::{Epoch, RunnerId, RunnerName, StackName};
+use crate::log::{Stream, Transaction, Turn, What};
+use crate::policy::launch::open_circuit;
+use crate::state::{BootItem, Circuit, CircuitCause, Instance, Lease, Meta, Runner, Slot, SlotState, boot_key};
+
+/// How long a boot item outlives the longest life of its machine before DynamoDB may delete it.
+const KEEP_BOOT_ITEM: SignedDuration = SignedDuration::from_hours(24);
+
+/// The name of the slot's present registration.
+pub fn runner_name(stack: &StackName, pool: &Pool, epoch: &Epoch, slot: &Slot) -> RunnerName {
+    RunnerName {
+        stack: stack.clone(),
+        pool: pool.name.clone(),
+        epoch: epoch.clone(),
+        slot: slot.id,
+        registration: slot.registration,
+    }
+}
+
+/// The slot with another registration: another registration has another name, because the last one may exist although its
+/// answer was lost.
+pub fn next_registration(slot: Slot) -> Slot {
+    Slot { registration: slot.registration + 1, ..slot }
+}
+
+/// Leaves the JIT config for the slot's machine: boot item, slot, mapping and event in one transaction. None if the slot
+/// has no machine.
+pub fn hand_over(
+    pool: &Pool,
+    role_id: &str,
+    slot: &Slot,
+    instance: Instance,
+    name: &RunnerName,
+    runner_id: RunnerId,
+    jit_config: String,
+    turn: &Turn,
+) -> Option<Transaction> {
+    let machine = slot.machine()?.clone();
+    let key = boot_key(role_id, &machine.instance);
+    let max_life = pool.timings.max_life.duration();
+    let boot = BootItem {
+        jit_config,
+        max_life_seconds: max_life.as_secs().unsigned_abs(),
+        repositories: pool.repository_patterns(),
+        expires_at: (turn.now + max_life + KEEP_BOOT_ITEM).as_second(),
+    };
+    let runner = Runner { runner_id, runner_name: name.to_string(), configured_at: turn.now };
+    let instance = Instance { runner_id: Some(runner_id), runner_name: Some(runner.runner_name.clone()), ..instance };
+    let state = SlotState::Configured { machine, runner };
+    let slot = Slot { state, lease: Lease::due(turn.now), ..slot.clone() };
+    let what = What::HandedOver { slot: slot.id, runner_name: name.to_string() };
+    let writes = Transaction::new().put(slot).put(instance).put_boot_item(key, boot);
+    Some(writes.emit(Stream::Pool(pool.name.clone()), what, turn))
+}
+
+/// No machine of the pool can be registered: the pool's machines wait, and no others are launched. None if the circuit is
+/// open already.
+pub fn registration_refused(pool: &Pool, meta: Meta, message: String, turn: &Turn) -> Option<Transaction> {
+    if meta.circuit != Circuit::Closed {
+        return None;
+    }
+    let mut meta = meta;
+    let cause = CircuitCause::RegistrationRefused;
+    open_circuit(&mut meta, pool, cause.clone(), message.clone(), turn.now);
+    let what = What::CircuitOpened { code: cause.into(), message };
+    Some(Transaction::new().put(meta).emit(Stream::Pool(pool.name.clone()), what, turn))
+}

@@ -1,0 +1,214 @@
+//! The decision about one instance, as a total function of what the three sources show of it.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::config::Timings;
+use crate::policy::due::is_being_retired;
+use crate::state::{Condemned, Slot, SlotState, StopReason};
+use crate::wire::MachineState;
+
+/// An instance that is `stopping` for this long will not finish by itself.
+pub const STOPPING_GRACE: SignedDuration = SignedDuration::from_mins(10);
+
+/// EC2 is eventually consistent: that a younger instance is not listed proves nothing.
+pub const LISTED_AFTER: SignedDuration = SignedDuration::from_mins(5);
+
+/// What GitHub shows of an instance's runner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RunnerState {
+    /// GitHub could not be read, or its answer is not believed.
+    Unread,
+    /// Not listed, in every reading for this long.
+    Unregistered(SignedDuration),
+    /// Registered and not connected, in every reading for this long. The time is measured only for a runner that was
+    /// online before.
+    Offline(SignedDuration),
+    /// Connected, and idle according to a list that may be out of date.
+    Idle,
+    /// Has a job.
+    Busy,
+}
+
+/// The instance of an open slot.
+#[derive(Debug, Clone, Copy)]
+pub struct SlotSubject<'a> {
+    pub slot: &'a Slot,
+    /// EC2's state; None if EC2 has not listed the instance for `unlisted_for`.
+    pub state: Option<MachineState>,
+    pub unlisted_for: SignedDuration,
+    /// Since its launch.
+    pub age: SignedDuration,
+    pub stopping_for: SignedDuration,
+    /// An operator's tag is on the instance.
+    pub hold: bool,
+    pub runner: RunnerState,
+    pub timings: &'a Timings,
+}
+
+/// What to do about the instance of an open slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SlotVerdict {
+    /// Nothing is wrong, or it is too early to know.
+    Normal,
+    /// An operator holds it: leave it alone, whatever is wrong.
+    Held,
+    /// The instance has ended.
+    Gone,
+    /// The slot is of no use any more: stop it, deregister, terminate.
+    Stop(StopReason),
+    /// Its job is done, and the machine has not powered itself off: terminate.
+    Finish,
+}
+
+/// The first row that matches; every combination has exactly one verdict.
+pub fn judge_slot(subject: &SlotSubject<'_>, now: Timestamp) -> SlotVerdict {
+    let SlotSubject { slot, timings, .. } = *subject;
+    let Some(state) = subject.state.filter(|state| state.is_live()) else {
+        return judge_gone(subject);
+    };
+    if subject.hold {
+        return SlotVerdict::Held;
+    }
+    if subject.age >= timings.max_life.duration() {
+        return stop_for(slot, StopReason::MaxLife);
+    }
+    if let SlotState::Done { done_at, .. } = &slot.state {
+        let is_over = now.duration_since(*done_at) >= timings.done_grace.duration();
+        return if is_over && slot.lease.is_free(now) { SlotVerdict::Finish } else { SlotVerdict::Normal };
+    }
+    if is_halted(state, subject.stopping_for) {
+        return stop_for(slot, StopReason::Halted);
+    }
+    judge_runner(subject, now)
+}
+
+fn judge_gone(subject: &SlotSubject<'_>) -> SlotVerdict {
+    let is_certain = match subject.state {
+        Some(_) => true,
+        None => subject.age >= LISTED_AFTER && subject.unlisted_for >= subject.timings.confirm_gap.duration(),
+    };
+    if subject.slot.gone_at.is_none() && is_certain { SlotVerdict::Gone } else { SlotVerdict::Normal }
+}
+
+fn is_halted(state: MachineState, stopping_for: SignedDuration) -> bool {
+    match state {
+        MachineState::Stopped => true,
+        MachineState::Stopping => stopping_for >= STOPPING_GRACE,
+        MachineState::Pending | MachineState::Running | MachineState::ShuttingDown | MachineState::Terminated => false,
+    }
+}
+
+fn judge_runner(subject: &SlotSubject<'_>, now: Timestamp) -> SlotVerdict {
+    let SlotSubject { slot, timings, .. } = *subject;
+    let Some(runner) = slot.runner() else { return SlotVerdict::Normal };
+    match subject.runner {
+        RunnerState::Unregistered(since) if since >= timings.confirm_gap.duration() => {
+            stop_for(slot, StopReason::RunnerEnded)
+        }
+        // It may come back from a short loss of its connection; GitHub gives it no job meanwhile.
+        RunnerState::Offline(since) if matches!(slot.state, SlotState::Online { .. }) => {
+            if since >= timings.boot_grace.duration() && !slot.is_seen_busy(now) {
+                stop_for(slot, StopReason::Disconnected)
+            } else {
+                SlotVerdict::Normal
+            }
+        }
+        RunnerState::Offline(_) if matches!(slot.state, SlotState::Configured { .. }) => {
+            let waited = now.duration_since(runner.configured_at);
+            let boot_grace = timings.boot_grace.duration();
+            // A machine that had the time to boot before it was configured only needs to connect.
+            let is_up = subject.age - waited >= boot_grace;
+            let patience = if is_up { boot_grace / 4 } else { boot_grace };
+            if waited >= patience && !slot.is_seen_busy(now) {
+                stop_for(slot, StopReason::BootFailure)
+            } else {
+                SlotVerdict::Normal
+            }
+        }
+        RunnerState::Unread
+        | RunnerState::Unregistered(_)
+        | RunnerState::Offline(_)
+        | RunnerState::Idle
+        | RunnerState::Busy => SlotVerdict::Normal,
+    }
+}
+
+/// A slot that is being retired is left to that; only the end of its life replaces the reason.
+fn stop_for(slot: &Slot, why: StopReason) -> SlotVerdict {
+    match &slot.stop {
+        Some(stop) if stop.why == why => SlotVerdict::Normal,
+        Some(_) if why != StopReason::MaxLife && is_being_retired(slot) => SlotVerdict::Normal,
+        Some(_) | None => SlotVerdict::Stop(why),
+    }
+}
+
+/// What the table says about an instance that belongs to no open slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recorded {
+    /// Nothing.
+    Nothing,
+    /// Nothing, but the batch that launched it is still open and will bind it.
+    BatchOpen,
+    Adopted,
+    Condemned,
+    /// It is closed, or bound to a slot that does not exist any more.
+    Closed,
+}
+
+/// An instance that belongs to no open slot.
+#[derive(Debug, Clone, Copy)]
+pub struct UnownedSubject<'a> {
+    pub recorded: Recorded,
+    pub state: MachineState,
+    /// Since its launch.
+    pub age: SignedDuration,
+    pub stopping_for: SignedDuration,
+    /// An operator's tag is on the instance.
+    pub hold: bool,
+    /// The busiest of the runners that may run on it.
+    pub runner: RunnerState,
+    pub timings: &'a Timings,
+}
+
+/// What to do about an instance that belongs to no open slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum UnownedVerdict {
+    /// Nothing is wrong, or it is too early to know.
+    Normal,
+    /// An operator holds it: leave it alone, whatever is wrong.
+    Held,
+    /// Its runner has a job: record that, and leave it alone.
+    Adopt,
+    /// Claim it, deregister what may run on it, terminate it.
+    Condemn(Condemned),
+}
+
+/// The first row that matches; every combination has exactly one verdict.
+pub fn judge_unowned(subject: &UnownedSubject<'_>) -> UnownedVerdict {
+    let timings = subject.timings;
+    if !subject.state.is_live() {
+        return UnownedVerdict::Normal;
+    }
+    if subject.hold {
+        return UnownedVerdict::Held;
+    }
+    if subject.age >= timings.max_life.duration() {
+        return UnownedVerdict::Condemn(Condemned::MaxLife);
+    }
+    if subject.runner == RunnerState::Unread {
+        return UnownedVerdict::Normal;
+    }
+    let is_busy = subject.runner == RunnerState::Busy;
+    let is_young = subject.age < timings.orphan_grace.duration() && !is_halted(subject.state, subject.stopping_for);
+    match subject.recorded {
+        Recorded::Nothing | Recorded::Closed if is_busy => UnownedVerdict::Adopt,
+        Recorded::Nothing if is_young => UnownedVerdict::Normal,
+        // The launch that is still open finds its instances by their tag.
+        Recorded::BatchOpen => UnownedVerdict::Normal,
+        Recorded::Adopted if is_busy => UnownedVerdict::Normal,
+        // A condemned instance was claimed by a sweep that did not finish. Its deregistration shows whether it has a job.
+        Recorded::Nothing | Recorded::Closed | Recorded::Adopted | Recorded::Condemned => {
+            UnownedVerdict::Condemn(Condemned::Orphan)
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! The plan of a sweep: what to remove and what to record, from a comparison of the three sources.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::config::Pool;
+use crate::ids::{BatchTag, Epoch, InstanceId, PoolName, RunnerId, RunnerName, Scope, SlotId};
+use crate::policy::PoolView;
+use crate::policy::observe::Observation;
+use crate::policy::sweep::judge::{
+    Recorded, RunnerState, SlotSubject, SlotVerdict, UnownedSubject, UnownedVerdict, judge_slot, judge_unowned,
+};
+use crate::state::{Condemned, Instance, Machine, Ownership, Phase, Slot, SlotState, StopReason, Suspect};
+use crate::wire::{MachineState, ObservedInstance, ObservedRunner};
+
+/// Everything that one sweep has read.
+#[derive(Debug)]
+pub struct Census<'a> {
+    /// EC2's list; None if it could not be read to the end.
+    pub machines: Option<&'a [ObservedInstance]>,
+    /// GitHub's lists, those that could be read to the end.
+    pub runners: &'a BTreeMap<Scope, Vec<ObservedRunner>>,
+    /// The pools that could be read.
+    pub pools: &'a [(Pool, PoolView)],
+    /// The records of the instances that belong to no open slot, see [`unowned_instances`].
+    pub recorded: &'a BTreeMap<InstanceId, Instance>,
+    /// What looked wrong in the last sweep, and since when.
+    pub suspects: &'a BTreeMap<Suspect, Timestamp>,
+    pub now: Timestamp,
+}
+
+/// Since when things have looked wrong: collects this sweep's suspects, with the times of the last sweep's.
+struct Suspicions<'a> {
+    before: &'a BTreeMap<Suspect, Timestamp>,
+    found: BTreeMap<Suspect, Timestamp>,
+    now: Timestamp,
+}
+
+impl Suspicions<'_> {
+    /// Notes the suspect, and returns for how long it has looked wrong.
+    fn note(&mut self, suspect: Suspect) -> SignedDuration {
+        let since = *self.before.get(&suspect).unwrap_or(&self.now);
+        self.found.insert(suspect, since);
+        self.now.duration_since(since)
+    }
+}
+
+/// Something to remove.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reap {
+    /// A slot of that pool: stop it.
+    Stop(PoolName, SlotId, StopReason),
+    /// A slot's machine whose job is done: terminate it.
+    Finish(PoolName, SlotId),
+    /// A machine that is nobody's: claim it, deregister these, terminate it.
+    Condemn {
+        /// The machine.
+        machine: ObservedInstance,
+        /// Why.
+        why: Condemned,
+        /// The runners that may run on it.
+        runners: Vec<(Scope, RunnerId)>,
+    },
+    /// A machine that is nobody's and has a job: write it down.
+    Adopt(ObservedInstance),
+    /// A registration that nobody uses.
+    Deregister(Scope, ObservedRunner),
+}
+
+impl Reap {
+    /// The reason in the sweep's report and in the metric `Reaped`.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Reap::Stop(_, _, why) => why.as_str(),
+            Reap::Finish(..) => "job_done",
+            Reap::Condemn { why, .. } => why.as_str(),
+            Reap::Adopt(_) => "adopted",
+            Reap::Deregister(..) => "stale_runner",
+        }
+    }
+
+    /// Whether neither a deregistration nor a finished job vouches for it. A wrong source could cause many of these at
+    /// once.
+    fn is_unvouched(&self) -> bool {
+        match self {
+            Reap::Stop(_, _, why) => *why == StopReason::MaxLife,
+            Reap::Condemn { runners, why, .. } => runners.is_empty() || *why == Condemned::MaxLife,
+            Reap::Finish(..) | Reap::Adopt(_) | Reap::Deregister(..) => false,
+        }
+    }
+}
+
+/// What a sweep is to do.
+#[derive(Debug, Default)]
+pub struct Plan {
+    pub reaps: Vec<Reap>,
+    pub observations: BTreeMap<PoolName, Vec<Observation>>,
+    /// What looks wrong now, and since when.
+    pub suspects: BTreeMap<Suspect, Timestamp>,
+    /// Instances that an operator holds.
+    pub held: usize,
+    /// Safety limits that applied, as sentences.
+    pub fused: Vec<String>,
+}
+
+impl Plan {
+    fn observe(&mut self, pool: &Pool, observation: Observation) {
+        self.observations.entry(pool.name.clone()).or_default().push(observation);
+    }
+}
+
+/// The instances that belong to no open slot: their records are worth reading.
+pub fn unowned_instances(machines: &[ObservedInstance], pools: &[(Pool, PoolView)]) -> Vec<InstanceId> {
+    let slotted: BTreeSet<&InstanceId> = pools
+        .iter()
+        .flat_map(|(_, view)| view.slots.values())
+        .filter_map(|slot| slot.machine().map(|machine| &machine.instance))
+        .collect();
+    machines
+        .iter()
+        .filter(|seen| seen.state.is_live() && !slotted.contains(&seen.id))
+        .map(|seen| seen.id.clone())
+        .collect()
+}
+
+/// An empty list of GitHub's is not believed while at least this many runners should be in it.
+pub const MIN_BELIEVED_EMPTY: usize = 10;
+
+/// At least this many unvouched removals are allowed in one sweep; in a larger stack, a fifth of the live instances.
+pub const MAX_UNVOUCHED: usize = 10;
+
+/// Compares what was read.
+pub fn plan(census: &Census<'_>) -> Plan {
+    let mut plan = Plan::default();
+    let mut suspicions = Suspicions { before: census.suspects, found: BTreeMap::new(), now: census.now };
+    let believed = believed_lists(census, &mut plan);
+    if let Some(machines) = census.machines {
+        let by_id: BTreeMap<&InstanceId, &ObservedInstance> = machines.iter().map(|seen| (&seen.id, seen)).collect();
+        for (pool, view) in census.pools {
+            for slot in view.slots.values() {
+                let Some(machine) = slot.machine() else { continue };
+                let seen = by_id.get(&machine.instance).copied();
+                plan_slot(&mut plan, &mut suspicions, pool, slot, machine, seen, believed.get(&pool.owner), census.now);
+            }
+        }
+        let unowned: BTreeSet<InstanceId> = unowned_instances(machines, census.pools).into_iter().collect();
+        for seen in machines.iter().filter(|seen| unowned.contains(&seen.id)) {
+            plan_unowned(&mut plan, &mut suspicions, census, &believed, seen);
+        }
+    }
+    for (scope, list) in &believed {
+        for (pool, runner) in stale(census, scope, list) {
+            let stale_for = suspicions.note(Suspect::Stale(runner.name.clone()));
+            if stale_for >= pool.timings.stale_grace.duration() {
+                plan.reaps.push(Reap::Deregister((*scope).clone(), runner.clone()));
+            }
+        }
+    }
+    plan.suspects = suspicions.found;
+    limit_unvouched(census, &mut plan);
+    plan
+}
+
+#[expect(clippy::too_many_arguments, reason = "the loop of `plan`, as a function of its own")]
+fn plan_slot(
+    plan: &mut Plan,
+    suspicions: &mut Suspicions<'_>,
+    pool: &Pool,
+    slot: &Slot,
+    machine: &Machine,
+    seen: Option<&ObservedInstance>,
+    list: Option<&List<'_>>,
+    now: Timestamp,
+) {
+    let runner = runner_state(slot, list, suspicions);
+    let subject = SlotSubject {
+        slot,
+        state: seen.map(|seen| seen.state),
+        unlisted_for: match seen {
+            None => suspicions.note(Suspect::Unlisted(machine.instance.clone())),
+            Some(_) => SignedDuration::ZERO,
+        },
+        age: now.duration_since(machine.launched_at),
+        stopping_for: stopping_for(seen, suspicions),
+        hold: seen.is_some_and(|seen| seen.hold),
+        runner,
+        timings: &pool.timings,
+    };
+    let verdict = judge_slot(&subject, now);
+    let has_ended = slot.gone_at.is_some() || verdict == SlotVerdict::Gone;
+    match verdict {
+        SlotVerdict::Normal => {}
+        SlotVerdict::Held => plan.held += 1,
+        SlotVerdict::Gone => plan.observe(pool, Observation::Gone(slot.id)),
+        SlotVerdict::Stop(why) => plan.reaps.push(Reap::Stop(pool.name.clone(), slot.id, why)),
+        SlotVerdict::Finish => plan.reaps.push(Reap::Finish(pool.name.clone(), slot.id)),
+    }
+    let observation = if has_ended { left_behind(slot, runner, list) } else { progress(slot, runner) };
+    if let Some(observation) = observation {
+        plan.observe(pool, observation);
+    }
+    if let Some(seen) = seen.filter(|seen| seen.hold != slot.held) {
+        plan.observe(pool, if seen.hold { Observation::Held(slot.id) } else { Observation::Released(slot.id) });
+    }
+}
+
+fn stopping_for(seen: Option<&ObservedInstance>, suspicions: &mut Suspicions<'_>) -> SignedDuration {
+    match seen.filter(|seen| seen.state == MachineState::Stopping) {
+        Some(seen) => suspicions.note(Suspect::Stopping(seen.id.clone())),
+        None => SignedDuration::ZERO,
+    }
+}
+
+/// What GitHub still shows of the runner of a machine that has ended.
+fn left_behind(slot: &Slot, runner: RunnerState, list: Option<&List<'_>>) -> Option<Observation> {
+    match runner {
+        RunnerState::Unread => None,
+        RunnerState::Unregistered(_) => slot.unregistered_at.is_none().then_some(Observation::Unregistered(slot.id)),
+        RunnerState::Offline(_) | RunnerState::Idle | RunnerState::Busy => slot
+            .runner()
+            .filter(|runner| list.is_some_and(|list| list.by_id.contains_key(&runner.runner_id)))
+            .map(|runner| Observation::LeftRegistered(slot.id, runner.runner_id)),
+    }
+}
+
+/// What GitHub shows of the runner of a live machine that the slot does not know yet.
+fn progress(slot: &Slot, runner: RunnerState) -> Option<Observation> {
+    match (&slot.state, runner) {
+        (SlotState::Configured { .. }, RunnerState::Idle) => Some(Observation::Online(slot.id)),
+        (SlotState::Configured { .. } | SlotState::Online { .. }, RunnerState::Busy) => {
+            Some(Observation::Busy(slot.id))
+        }
+        _ => None,
+    }
+}
+
+/// One of GitHub's lists, indexed once: it may contain ten thousand runners, and as many machines are compared with it.
+struct List<'a> {
+    by_id: BTreeMap<RunnerId, &'a ObservedRunner>,
+    /// The runners with a name of Drover's, by the launch that is part of the name.
+    by_launch: BTreeMap<Launch, Vec<(RunnerName, &'a ObservedRunner)>>,
+}
+
+/// What the machines of one launch and the names of their runners have in common.
+type Launch = (PoolName, Epoch, u64);
+
+impl<'a> List<'a> {
+    fn new(all: &'a [ObservedRunner]) -> Self {
+        let mut by_launch: BTreeMap<Launch, Vec<_>> = BTreeMap::new();
+        for runner in all {
+            if let Ok(name) = runner.name.parse::<RunnerName>() {
+                let launch = (name.pool.clone(), name.epoch.clone(), name.slot.version);
+                by_launch.entry(launch).or_default().push((name, runner));
+            }
+        }
+        Self { by_id: all.iter().map(|runner| (runner.id, runner)).collect(), by_launch }
+    }
+}
+
+fn believed_lists<'a>(census: &Census<'a>, plan: &mut Plan) -> BTreeMap<&'a Scope, List<'a>> {
+    let mut believed = BTreeMap::new();
+    for (scope, list) in census.runners {
+        let online = census
+            .pools
+            .iter()
+            .filter(|(pool, _)| pool.owner == *scope)
+            .flat_map(|(_, view)| view.slots.values())
+            .filter(|slot| slot.is_live() && matches!(slot.phase(), Phase::Online | Phase::Busy))
+            .count();
+        if list.is_empty() && online >= MIN_BELIEVED_EMPTY {
+            plan.fused
+                .push(format!("GitHub lists no runner of {scope}, but {online} should be online: the list is ignored"));
+        } else {
+            believed.insert(scope, List::new(list));
+        }
+    }
+    believed
+}
+
+fn runner_state(slot: &Slot, list: Option<&List<'_>>, suspicions: &mut Suspicions<'_>) -> RunnerState {
+    let Some(list) = list else { return RunnerState::Unread };
+    let Some(runner) = slot.runner() else { return RunnerState::Unregistered(SignedDuration::ZERO) };
+    match list.by_id.get(&runner.runner_id) {
+        Some(seen) if seen.busy => RunnerState::Busy,
+        Some(seen) if seen.online => RunnerState::Idle,
+        // A runner that still boots has its boot grace, which is measured from its slot.
+        Some(_) if !matches!(slot.state, SlotState::Online { .. }) => RunnerState::Offline(SignedDuration::ZERO),
+        Some(_) => RunnerState::Offline(suspicions.note(Suspect::Offline(runner.runner_name.clone()))),
+        None => RunnerState::Unregistered(suspicions.note(Suspect::Unregistered(runner.runner_name.clone()))),
+    }
+}
+
+/// Plans for an instance that belongs to no open slot. Which runner it runs is unknown. Its batch tells which runners it
+/// may run, and all of them count: one busy runner keeps all instances of the batch.
+fn plan_unowned(
+    plan: &mut Plan,
+    suspicions: &mut Suspicions<'_>,
+    census: &Census<'_>,
+    believed: &BTreeMap<&Scope, List<'_>>,
+    seen: &ObservedInstance,
+) {
+    // Without the batch tag, or of a pool that could not be read or is not configured: perhaps not ours to end.
+    let Some(batch) = &seen.batch else { return };
+    let Some((pool, view)) = census.pools.iter().find(|(pool, _)| pool.name == batch.pool) else { return };
+    let candidates: Option<Vec<&ObservedRunner>> = believed.get(&pool.owner).map(|list| {
+        let launched = list.by_launch.get(&(batch.pool.clone(), batch.epoch.clone(), batch.version));
+        let unused = launched.into_iter().flatten().filter(|(name, _)| !is_current(view, name));
+        unused.map(|(_, runner)| *runner).collect()
+    });
+    let subject = UnownedSubject {
+        recorded: recorded_as(census, view, seen, batch),
+        state: seen.state,
+        age: census.now.duration_since(seen.launched_at),
+        stopping_for: stopping_for(Some(seen), suspicions),
+        hold: seen.hold,
+        runner: busiest(candidates.as_deref()),
+        timings: &pool.timings,
+    };
+    match judge_unowned(&subject) {
+        UnownedVerdict::Normal => {}
+        UnownedVerdict::Held => plan.held += 1,
+        UnownedVerdict::Adopt => plan.reaps.push(Reap::Adopt(seen.clone())),
+        UnownedVerdict::Condemn(why) => plan.reaps.push(Reap::Condemn {
+            machine: seen.clone(),
+            why,
+            runners: candidates.into_iter().flatten().map(|runner| (pool.owner.clone(), runner.id)).collect(),
+        }),
+    }
+}
+
+fn recorded_as(census: &Census<'_>, view: &PoolView, seen: &ObservedInstance, batch: &BatchTag) -> Recorded {
+    match census.recorded.get(&seen.id).map(|instance| &instance.ownership) {
+        Some(Ownership::Bound | Ownership::Closed { .. }) => Recorded::Closed,
+        Some(Ownership::Condemned { .. }) => Recorded::Condemned,
+        Some(Ownership::Adopted) => Recorded::Adopted,
+        None if view.batches.contains_key(&batch.version) && view.meta.epoch == batch.epoch => Recorded::BatchOpen,
+        None => Recorded::Nothing,
+    }
+}
+
+/// The state of the busiest candidate; `candidates` is None if GitHub's list could not be read.
+fn busiest(candidates: Option<&[&ObservedRunner]>) -> RunnerState {
+    let Some(candidates) = candidates else { return RunnerState::Unread };
+    if candidates.iter().any(|runner| runner.busy) {
+        RunnerState::Busy
+    } else if candidates.iter().any(|runner| runner.online) {
+        RunnerState::Idle
+    } else if candidates.is_empty() {
+        RunnerState::Unregistered(SignedDuration::ZERO)
+    } else {
+        RunnerState::Offline(SignedDuration::ZERO)
+    }
+}
+
+/// Whether an open slot uses that registration, or may just be making it.
+fn is_current(view: &PoolView, name: &RunnerName) -> bool {
+    view.meta.epoch == name.epoch
+        && view.slots.get(&name.slot).is_some_and(|slot| match slot.runner() {
+            Some(runner) => runner.runner_name == name.to_string(),
+            None => slot.registration == name.registration,
+        })
+}
+
+/// Registrations of our names, not connected, that no open slot uses, and their pools.
+fn stale<'a>(census: &Census<'a>, scope: &Scope, list: &List<'a>) -> Vec<(&'a Pool, &'a ObservedRunner)> {
+    let mut stale = Vec::new();
+    for ((pool, ..), runners) in &list.by_launch {
+        // A pool that is configured but could not be read may use it.
+        let known = census.pools.iter().find(|(known, _)| known.name == *pool && known.owner == *scope);
+        let Some((pool, view)) = known else { continue };
+        let unused = runners.iter().filter(|(name, runner)| !runner.online && !runner.busy && !is_current(view, name));
+        stale.extend(unused.map(|(_, runner)| (pool, *runner)));
+    }
+    stale
+}
+
+/// Drops the removals that exceed the limit: if a source is wrong, it must not end the whole stack at once.
+fn limit_unvouched(census: &Census<'_>, plan: &mut Plan) {
+    let live = census.machines.map_or(0, |machines| machines.iter().filter(|seen| seen.state.is_live()).count());
+    let allowed = MAX_UNVOUCHED.max(live / 5);
+    let unvouched = plan.reaps.iter().filter(|reap| reap.is_unvouched()).count();
+    if unvouched > allowed {
+        plan.fused.push(format!(
+            "{unvouched} of {live} instances would be terminated without a deregistration: limited to {allowed} in this sweep"
+        ));
+        let mut left = allowed;
+        plan.reaps.retain(|reap| {
+            if !reap.is_unvouched() {
+                return true;
+            }
+            let keep = left > 0;
+            left = left.saturating_sub(1);
+            keep
+        });
+    }
+}

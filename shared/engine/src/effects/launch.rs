@@ -1,0 +1,227 @@
+//! Launching the instances of a batch, and binding each to a slot.
+
+use std::collections::BTreeSet;
+
+use domain::config::{Pool, Tuple};
+use domain::ids::InstanceId;
+use domain::log::Transaction;
+use domain::policy::PoolView;
+use domain::policy::launch::{self, AfterError, Attempt, Refused};
+use domain::state::{Batch, Item, Key};
+use jiff::Timestamp;
+
+use crate::context::{Context, RESERVE};
+use crate::effects::register::register_bound;
+use crate::effects::{Holder, Next};
+use crate::error::ReconcileError;
+use crate::metrics;
+use crate::ports::{Launch, LaunchError};
+use crate::table::{Commit, commit, commit_or_leave, read_pool};
+
+/// Attempts in one invocation: all tuples of a large pool, each refused.
+const MAX_ATTEMPTS: usize = 32;
+
+/// Lost races that are read again.
+const MAX_RACES: usize = 8;
+
+/// Performs the launch of that version, attempt after attempt, while EC2's answers say how to go on.
+///
+/// Crash windows: before the call, the batch is in the table with its lease, and the next invocation repeats the call
+/// after the lease. After the call and before the binding, the instances carry the batch's tag, and the next invocation
+/// finds them by it. The client token makes a repeated call harmless.
+pub(crate) async fn launch(
+    context: &Context<'_>,
+    pool: &Pool,
+    view: &PoolView,
+    version: u64,
+    holder: Holder,
+) -> Result<Next, ReconcileError> {
+    let mut view = view.clone();
+    let mut attempt = Attempt::First;
+    if holder == Holder::Nobody {
+        let Some(batch) = view.batches.get(&version) else { return Ok(None) };
+        attempt = Attempt::of(batch);
+        let writes = launch::claim(pool, &view, batch, &context.turn(pool));
+        if let Commit::Lost(_) = commit(context, &writes).await? {
+            return Ok(None);
+        }
+        view.apply(&writes);
+    }
+    for _ in 0..MAX_ATTEMPTS {
+        let Some(batch) = view.batches.get(&version).cloned() else { return Ok(None) };
+        let Some(tuple) = batch.tuple.clone() else { return Ok(Some(batch.lease.next_at)) };
+        if context.short_of_time() {
+            return Ok(Some(context.now()));
+        }
+        match run_instances(context, pool, &batch, &tuple, attempt).await {
+            Outcome::Launched(instances) => return bind(context, pool, view, version, instances).await,
+            Outcome::Refused(why) => match refuse(context, pool, &batch, &tuple, &why).await? {
+                Some(newer) => view = newer,
+                None => return Ok(None),
+            },
+            Outcome::Throttled(error) => return throttled(context, pool, &batch, &error).await,
+            Outcome::Unknown(batch, error) => return put_off(context, pool, *batch, &error).await,
+        }
+        attempt = Attempt::First;
+    }
+    Ok(Some(context.now()))
+}
+
+enum Outcome {
+    Launched(Vec<(InstanceId, Timestamp)>),
+    Refused(Refused),
+    Throttled(LaunchError),
+    /// The batch to write: its attempt is due again later.
+    Unknown(Box<Batch>, LaunchError),
+}
+
+async fn run_instances(context: &Context<'_>, pool: &Pool, batch: &Batch, tuple: &Tuple, attempt: Attempt) -> Outcome {
+    let tag = batch.tag();
+    let mut found = Vec::new();
+    if attempt == Attempt::Repeated {
+        // An earlier call may have launched although no answer arrived.
+        match context.ports.compute.by_batch(&tag).await {
+            Ok(seen) => found = seen.into_iter().map(|seen| (seen.id, seen.launched_at)).collect(),
+            Err(error) => {
+                let later = launch::unanswered(pool, batch, context.now());
+                return Outcome::Unknown(Box::new(later), LaunchError::look_up_failed(&error));
+            }
+        }
+        if found.len() >= batch.count as usize {
+            return Outcome::Launched(found);
+        }
+    }
+    let within = context.deadline.duration_since(context.now()) - RESERVE / 2;
+    let call = Launch { tag, tuple: tuple.clone(), count: batch.count, within };
+    let error = match context.ports.compute.launch(&call).await {
+        Ok(launched) => return Outcome::Launched(launched.into_iter().map(|one| (one.id, one.launched_at)).collect()),
+        // The look-up has shown instances, whatever EC2 answers to the repeated call.
+        Err(_) if !found.is_empty() => return Outcome::Launched(found),
+        Err(error) => error,
+    };
+    match launch::after_error(pool, batch, attempt, error.class, context.now()) {
+        AfterError::Refused(about) => Outcome::Refused(Refused { about, code: error.code, message: error.message }),
+        AfterError::Throttled => Outcome::Throttled(error),
+        AfterError::Unknown(batch) => Outcome::Unknown(batch, error),
+    }
+}
+
+/// Records a definitive refusal. Returns the pool as written; None if another invocation has gone on with the batch.
+async fn refuse(
+    context: &Context<'_>,
+    pool: &Pool,
+    batch: &Batch,
+    tuple: &Tuple,
+    why: &Refused,
+) -> Result<Option<PoolView>, ReconcileError> {
+    tracing::warn!(code = why.code, %tuple, "EC2 refused {tuple}: {}: {}", why.code, why.message);
+    metrics::launch_refused(pool, &why.code);
+    let writes = |view: &PoolView| launch::refused(pool, view, batch, tuple, why, &context.turn(pool));
+    follow_up(context, pool, batch, writes).await
+}
+
+async fn throttled(
+    context: &Context<'_>,
+    pool: &Pool,
+    batch: &Batch,
+    error: &LaunchError,
+) -> Result<Next, ReconcileError> {
+    metrics::not_launched(pool, &error.code);
+    tracing::warn!(code = error.code, "EC2 throttles launch {}", batch.tag());
+    let view = follow_up(context, pool, batch, |view| launch::throttled(view, batch, context.now())).await?;
+    Ok(view.and_then(|view| view.meta.throttled.map(|throttled| throttled.until)))
+}
+
+async fn put_off(
+    context: &Context<'_>,
+    pool: &Pool,
+    batch: Batch,
+    error: &LaunchError,
+) -> Result<Next, ReconcileError> {
+    metrics::not_launched(pool, &error.code);
+    let next_at = batch.lease.next_at;
+    tracing::warn!(
+        code = error.code,
+        "launch {} has no clear answer and is repeated at {next_at:.0}: {error}",
+        batch.tag()
+    );
+    commit_or_leave(context, Transaction::new().put(batch)).await?;
+    Ok(Some(next_at))
+}
+
+/// Writes what follows from EC2's answer to the batch's present attempt, from a new reading of the pool. Returns the pool as
+/// written; None if another invocation has gone on with the batch.
+async fn follow_up(
+    context: &Context<'_>,
+    pool: &Pool,
+    batch: &Batch,
+    writes: impl Fn(&PoolView) -> Transaction,
+) -> Result<Option<PoolView>, ReconcileError> {
+    let mut lost = String::new();
+    for _ in 0..MAX_RACES {
+        let mut view = read_pool(context, &pool.name).await?;
+        let is_unchanged = view.batches.get(&batch.version).is_some_and(|now| now.revision == batch.revision);
+        if !is_unchanged {
+            return Ok(None);
+        }
+        let writes = writes(&view);
+        match commit(context, &writes).await? {
+            Commit::Written => {
+                view.apply(&writes);
+                return Ok(Some(view));
+            }
+            Commit::Lost(what) => lost = what,
+        }
+    }
+    Err(ReconcileError::Contention(lost))
+}
+
+/// Binds the instances and registers their runners.
+///
+/// The common case reads nothing: the batch and its slots are as this invocation wrote them, and instances that were
+/// launched a moment ago have no item. The store refuses the transaction if any of that is wrong.
+async fn bind(
+    context: &Context<'_>,
+    pool: &Pool,
+    mut view: PoolView,
+    version: u64,
+    launched: Vec<(InstanceId, Timestamp)>,
+) -> Result<Next, ReconcileError> {
+    let mut lost = String::new();
+    let mut taken = BTreeSet::new();
+    for _ in 0..MAX_RACES {
+        let Some(batch) = view.batches.get(&version) else { return Ok(None) };
+        let Some(writes) = launch::bind(&view, batch, &launched, &taken, &context.turn(pool)) else { return Ok(None) };
+        match commit(context, &writes).await? {
+            Commit::Written => {
+                metrics::launched(pool, &writes);
+                view.apply(&writes);
+                let unlaunched = view.batches.contains_key(&version).then(|| context.now());
+                let registered = register_bound(context, pool, &view, &writes).await?;
+                return Ok(unlaunched.into_iter().chain(registered).min());
+            }
+            Commit::Lost(what) => {
+                lost = what;
+                taken.extend(recorded(context, &launched).await?);
+                view = read_pool(context, &pool.name).await?;
+            }
+        }
+    }
+    Err(ReconcileError::Contention(lost))
+}
+
+/// The instances that have an item already: bound by another invocation, or condemned.
+async fn recorded(
+    context: &Context<'_>,
+    launched: &[(InstanceId, Timestamp)],
+) -> Result<Vec<InstanceId>, ReconcileError> {
+    let keys: Vec<Key> = launched.iter().map(|(id, _)| Key::Instance(id.clone())).collect();
+    let items = context.ports.store.get_many(&keys).await?;
+    Ok(items
+        .into_iter()
+        .filter_map(|item| match item {
+            Item::Instance(instance) => Some(instance.id),
+            _ => None,
+        })
+        .collect())
+}

@@ -1,0 +1,85 @@
+//! Telling a waiting job's author why it waits, with a check run on the job's commit.
+
+use domain::config::Pool;
+use domain::ids::JobId;
+use domain::log::{Transaction, Turn};
+use domain::policy::PoolView;
+use domain::policy::budget::is_scarce;
+use domain::policy::notify::{Notification, can_wait, due_notification, first_check_run, published, refused, update};
+use domain::policy::retry::{backoff, next_attempt};
+use domain::state::{CheckRun, Item, Key, Leased};
+
+use crate::context::Context;
+use crate::effects::Next;
+use crate::error::ReconcileError;
+use crate::ports::GitHubError;
+use crate::table::{claim, commit_or_leave, record_limit};
+
+/// Publishes what is due.
+///
+/// Crash windows: the record is in the table, leased, before GitHub is called. A lost answer costs a second check run of the
+/// same name and reference, of which GitHub shows the newer one.
+pub(crate) async fn notify(
+    context: &Context<'_>,
+    pool: &Pool,
+    view: &PoolView,
+    job: JobId,
+) -> Result<Next, ReconcileError> {
+    let turn = context.turn(pool);
+    let Some(notification) = due_notification(pool, view, job, turn.now) else { return Ok(None) };
+    if can_wait(notification) && is_scarce(context.ports.github.budget(pool.owner.owner())) {
+        return Ok(None);
+    }
+    let Some(check) = claimed(context, pool, view, job).await? else { return Ok(None) };
+    let (title, update) = update(pool, view, &check, notification, turn.now);
+    let answer = match update {
+        Some(update) => context.ports.github.write_check_run(&update).await.map(Some),
+        None => Ok(None),
+    };
+    let id = match answer {
+        Ok(id) => id,
+        // Nothing depends on the end of the wait; what GitHub shows stays out of date.
+        Err(error) if notification == Notification::Over && error.is_refusal() => {
+            tracing::warn!(%job, "the check run of job {job} cannot be closed: {error}");
+            None
+        }
+        Err(error) => return put_off(context, pool, check, title, &error, &turn).await,
+    };
+    commit_or_leave(context, published(pool, check, notification, id, title, &context.turn(pool))).await?;
+    Ok(None)
+}
+
+/// The record, claimed; None if another invocation holds it, or nothing is stored about the job.
+async fn claimed(
+    context: &Context<'_>,
+    pool: &Pool,
+    view: &PoolView,
+    job: JobId,
+) -> Result<Option<CheckRun>, ReconcileError> {
+    let check = match view.check_runs.get(&job) {
+        Some(check) => check.clone(),
+        None => match context.ports.store.get(&Key::Job(job)).await? {
+            Some(Item::Job(job)) => first_check_run(pool, &job, context.now()),
+            _ => return Ok(None),
+        },
+    };
+    claim(context, check, context.lease(pool)).await
+}
+
+async fn put_off(
+    context: &Context<'_>,
+    pool: &Pool,
+    check: CheckRun,
+    title: String,
+    error: &GitHubError,
+    turn: &Turn,
+) -> Result<Next, ReconcileError> {
+    let job = check.job;
+    record_limit(context, pool.owner.owner(), error).await?;
+    tracing::warn!(%job, "the check run of job {job} is not written yet: {error}");
+    let next_at = next_attempt(error.failure(), turn.now, backoff(pool, check.lease.tries, &job.to_string()));
+    let check = check.put_off(next_at);
+    let writes = if error.is_refusal() { refused(pool, check, title, turn) } else { Transaction::new().put(check) };
+    commit_or_leave(context, writes).await?;
+    Ok(Some(next_at))
+}

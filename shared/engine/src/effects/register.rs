@@ -1,0 +1,184 @@
+//! Registering the runner of a machine that waits for its JIT config.
+
+use domain::config::Pool;
+use domain::ids::{RunnerId, RunnerName, SlotId};
+use domain::log::Transaction;
+use domain::policy::PoolView;
+use domain::policy::due::{Effect, owed};
+use domain::policy::register::{hand_over, next_registration, registration_refused, runner_name};
+use domain::policy::retry::{backoff, next_attempt};
+use domain::state::{Instance, Item, Key, Leased, Slot};
+use futures::stream::{self, StreamExt};
+
+use crate::context::Context;
+use crate::effects::{Holder, Next};
+use crate::error::ReconcileError;
+use crate::ports::{Deregistered, GitHubError, Registration};
+use crate::table::{Commit, claim, commit, commit_or_leave, limited_until, record_limit};
+
+/// Registrations of one launch under way at a time. GitHub allows 100 concurrent requests per installation; four invocations
+/// with one full launch each stay below.
+const MAX_CONCURRENT_REGISTRATIONS: usize = 24;
+
+/// Registers the runners of the machines that `bound` has just bound. The items are as written there; nothing is read but
+/// GitHub's limit.
+pub(crate) async fn register_bound(
+    context: &Context<'_>,
+    pool: &Pool,
+    view: &PoolView,
+    bound: &Transaction,
+) -> Result<Next, ReconcileError> {
+    let pairs: Vec<(Slot, Instance)> = bound
+        .slots()
+        .zip(bound.instances())
+        .filter(|(slot, _)| matches!(owed(slot), Some(Effect::Register(_))))
+        .collect();
+    if pairs.is_empty() {
+        return Ok(None);
+    }
+    let limit = match context.ports.store.get(&Key::Limit(pool.owner.owner().clone())).await? {
+        Some(Item::Limit(limit)) => Some(limit),
+        _ => None,
+    };
+    if let Some(until) = limited_until(limit.as_ref(), context.now()) {
+        let waiting = pairs.into_iter().map(|(slot, _)| slot.put_off(until));
+        commit_or_leave(context, Transaction::new().put_all(waiting)).await?;
+        return Ok(Some(until));
+    }
+    stream::iter(pairs)
+        .map(|(slot, instance)| register(context, pool, view, slot, instance))
+        .buffer_unordered(MAX_CONCURRENT_REGISTRATIONS)
+        .fold(Ok(None), |soonest: Result<Next, ReconcileError>, next| {
+            std::future::ready(match (soonest, next) {
+                (Ok(soonest), Ok(next)) => Ok(soonest.into_iter().chain(next).min()),
+                (Err(error), _) | (_, Err(error)) => Err(error),
+            })
+        })
+        .await
+}
+
+/// Registers one slot's runner: a retry, a recovery, or a warm machine that is wanted now.
+pub(crate) async fn register_one(
+    context: &Context<'_>,
+    pool: &Pool,
+    view: &PoolView,
+    slot: SlotId,
+    holder: Holder,
+) -> Result<Next, ReconcileError> {
+    let Some(slot) = view.slots.get(&slot) else { return Ok(None) };
+    let Some(machine) = slot.machine() else { return Ok(None) };
+    let keys = [Key::Instance(machine.instance.clone()), Key::Limit(pool.owner.owner().clone())];
+    let (mut instance, mut limit) = (None, None);
+    for item in context.ports.store.get_many(&keys).await? {
+        match item {
+            Item::Instance(found) => instance = Some(found),
+            Item::Limit(found) => limit = Some(found),
+            other => return Err(ReconcileError::Unexpected(format!("{} was not asked for", other.key()))),
+        }
+    }
+    let Some(instance) = instance else {
+        return Err(ReconcileError::Unexpected(format!("{} is bound but has no item", machine.instance)));
+    };
+    if let Some(until) = limited_until(limit.as_ref(), context.now()) {
+        commit_or_leave(context, Transaction::new().put(slot.clone().put_off(until))).await?;
+        return Ok(Some(until));
+    }
+    let slot = match holder {
+        Holder::This => Some(slot.clone()),
+        Holder::Nobody => claim(context, next_registration(slot.clone()), context.lease(pool)).await?,
+    };
+    match slot {
+        Some(slot) => register(context, pool, view, slot, instance).await,
+        None => Ok(None),
+    }
+}
+
+/// Registers and hands over. The slot carries the registration's number, stored before this call.
+///
+/// Crash windows: before the call nothing has happened. After it and before the hand-over there is an offline registration
+/// whose name the next try does not repeat; it can take no job, and the janitor deletes it. The hand-over is one
+/// transaction, and fails if the slot was stopped meanwhile.
+async fn register(
+    context: &Context<'_>,
+    pool: &Pool,
+    view: &PoolView,
+    slot: Slot,
+    instance: Instance,
+) -> Result<Next, ReconcileError> {
+    if context.short_of_time() {
+        return Ok(Some(context.now()));
+    }
+    let name = runner_name(context.stack, pool, &view.meta.epoch, &slot);
+    let registration = Registration {
+        scope: pool.owner.clone(),
+        name: name.clone(),
+        labels: pool.labels.iter().cloned().collect(),
+        group: pool.runner_group,
+    };
+    let registered = match context.ports.github.register(&registration).await {
+        Ok(registered) => registered,
+        Err(error) => return refused(context, pool, slot, &name, error).await,
+    };
+    let runner_id = registered.runner_id;
+    let instance_id = instance.id.clone();
+    let turn = context.turn(pool);
+    let jit_config = registered.jit_config;
+    let Some(writes) = hand_over(pool, context.runner_role, &slot, instance, &name, runner_id, jit_config, &turn)
+    else {
+        return Ok(None);
+    };
+    match commit(context, &writes).await? {
+        Commit::Written => {
+            tracing::info!(runner = %name, runner_id = %runner_id, instance = %instance_id, "runner {name} is handed over to {instance_id}");
+        }
+        Commit::Lost(what) => {
+            tracing::info!(runner = %name, "runner {name} is not needed any more: {what} has changed");
+            drop_registration(context, pool, runner_id, &name).await;
+        }
+    }
+    Ok(None)
+}
+
+/// GitHub refused or did not answer. The machine waits; no other machine is launched for it.
+async fn refused(
+    context: &Context<'_>,
+    pool: &Pool,
+    slot: Slot,
+    name: &RunnerName,
+    error: GitHubError,
+) -> Result<Next, ReconcileError> {
+    tracing::warn!(runner = %name, "runner {name} is not registered yet: {error}");
+    record_limit(context, pool.owner.owner(), &error).await?;
+    let now = context.now();
+    let next_at = match &error {
+        // The next registration has another name.
+        GitHubError::NameTaken => now,
+        error => next_attempt(error.failure(), now, backoff(pool, slot.lease.tries, &name.to_string())),
+    };
+    if error.is_refusal() && !matches!(error, GitHubError::NameTaken) {
+        open_circuit(context, pool, &error).await?;
+    }
+    commit_or_leave(context, Transaction::new().put(slot.put_off(next_at))).await?;
+    Ok(Some(next_at))
+}
+
+/// A race that is lost here is won by the next refusal.
+async fn open_circuit(context: &Context<'_>, pool: &Pool, error: &GitHubError) -> Result<(), ReconcileError> {
+    let Some(Item::Meta(meta)) = context.ports.store.get(&Key::Meta(pool.name.clone())).await? else {
+        return Ok(());
+    };
+    match registration_refused(pool, meta, error.to_string(), &context.turn(pool)) {
+        Some(writes) => commit_or_leave(context, writes).await,
+        None => Ok(()),
+    }
+}
+
+/// Deletes a registration that no machine will use. The janitor does it if this fails.
+async fn drop_registration(context: &Context<'_>, pool: &Pool, runner: RunnerId, name: &RunnerName) {
+    match context.ports.github.deregister(&pool.owner, runner).await {
+        Ok(Deregistered::Removed | Deregistered::AlreadyGone | Deregistered::Busy) => {}
+        Err(error) => {
+            tracing::warn!(runner = %name, "runner {name} stays registered until the janitor deletes it: {error}")
+        }
+    }
+}

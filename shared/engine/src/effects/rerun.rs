@@ -1,0 +1,68 @@
+//! Re-running a job that lost its machine to EC2.
+
+use domain::config::Pool;
+use domain::ids::JobId;
+use domain::log::Transaction;
+use domain::policy::PoolView;
+use domain::policy::rerun::{RerunOutcome, RerunStep, close, next_step, wait};
+use domain::state::Rerun;
+
+use crate::context::Context;
+use crate::effects::Next;
+use crate::error::ReconcileError;
+use crate::ports::{self, GitHubError};
+use crate::table::{claim, commit_or_leave, record_limit};
+
+/// Re-runs a job as soon as its run has ended: GitHub refuses before.
+///
+/// Crash windows: the intent stays in the table until the end. After a lost answer the run has a further attempt, which
+/// shows that nothing is due any more.
+pub(crate) async fn rerun(
+    context: &Context<'_>,
+    pool: &Pool,
+    view: &PoolView,
+    job: JobId,
+) -> Result<Next, ReconcileError> {
+    let Some(rerun) = view.reruns.get(&job).cloned() else { return Ok(None) };
+    let Some(rerun) = claim(context, rerun, context.lease(pool)).await? else { return Ok(None) };
+    match request(context, &rerun).await {
+        Ok(Some(outcome)) => end(context, pool, rerun, outcome).await,
+        Ok(None) => put_off(context, pool, rerun).await,
+        Err(error @ GitHubError::Refused(_)) => {
+            tracing::error!(%job, "job {job} lost its machine and cannot be re-run: {error}");
+            end(context, pool, rerun, RerunOutcome::Refused(error.to_string())).await
+        }
+        Err(error) => {
+            tracing::warn!(%job, "job {job} is not re-run yet: {error}");
+            record_limit(context, pool.owner.owner(), &error).await?;
+            put_off(context, pool, rerun).await
+        }
+    }
+}
+
+/// The outcome; None while the run has not ended.
+async fn request(context: &Context<'_>, rerun: &Rerun) -> Result<Option<RerunOutcome>, GitHubError> {
+    let jobs = context.ports.github.run_jobs(&rerun.repository, rerun.run_id).await?;
+    match next_step(rerun, &jobs) {
+        RerunStep::AlreadyDone => Ok(Some(RerunOutcome::AlreadyDone)),
+        RerunStep::RunUnderWay => Ok(None),
+        RerunStep::Request => match context.ports.github.rerun(&rerun.repository, rerun.job).await? {
+            ports::Rerun::Begun => Ok(Some(RerunOutcome::Begun)),
+            ports::Rerun::RunUnderWay => Ok(None),
+        },
+    }
+}
+
+async fn put_off(context: &Context<'_>, pool: &Pool, rerun: Rerun) -> Result<Next, ReconcileError> {
+    let Some(later) = wait(pool, &rerun, context.now()) else {
+        return end(context, pool, rerun, RerunOutcome::RunNeverEnded).await;
+    };
+    let next_at = later.lease.next_at;
+    commit_or_leave(context, Transaction::new().put(later)).await?;
+    Ok(Some(next_at))
+}
+
+async fn end(context: &Context<'_>, pool: &Pool, rerun: Rerun, outcome: RerunOutcome) -> Result<Next, ReconcileError> {
+    commit_or_leave(context, close(pool, rerun, &outcome, &context.turn(pool))).await?;
+    Ok(None)
+}

@@ -1,0 +1,195 @@
+//! Removing what the plan of a sweep names.
+
+use std::collections::BTreeMap;
+
+use domain::ids::{InstanceId, PoolName, RunnerId, Scope, SlotId};
+use domain::log::Turn;
+use domain::policy::reap::{self, StopSlot};
+use domain::policy::retire::{RetireStep, TerminationPermit, next_step, permit_unowned};
+use domain::policy::sweep::{Plan, Reap};
+use domain::state::{Condemned, Config, Instance, Item, Key, Phase, StopReason};
+use domain::wire::{ObservedInstance, ObservedRunner};
+use futures::stream::{self, StreamExt};
+
+use crate::context::Context;
+use crate::effects::Holder;
+use crate::effects::retire::{retire, terminate};
+use crate::error::ReconcileError;
+use crate::ports::{Deregistered, Terminated};
+use crate::sweep::report::Report;
+use crate::table::{Commit, commit, commit_or_leave, read_pool};
+
+const MAX_CONCURRENT_REAPS: usize = 8;
+
+/// What became of one removal.
+enum Outcome {
+    Removed,
+    AlreadyGone,
+    /// Left alone: it has a job, or another invocation holds it.
+    Spared,
+}
+
+pub(super) async fn perform_all(
+    context: &Context<'_>,
+    config: &Config,
+    recorded: &BTreeMap<InstanceId, Instance>,
+    plan: &Plan,
+    report: &mut Report,
+) {
+    let done: Vec<_> = stream::iter(&plan.reaps)
+        .map(|reap| async move {
+            if context.short_of_time() {
+                return (reap, Ok(Outcome::Spared));
+            }
+            (reap, perform(context, config, recorded, reap).await)
+        })
+        .buffer_unordered(MAX_CONCURRENT_REAPS)
+        .collect()
+        .await;
+    for (reap, done) in done {
+        match done {
+            Ok(Outcome::Removed) => *report.reaped.entry(reap.reason()).or_default() += 1,
+            Ok(Outcome::AlreadyGone) => report.already_gone += 1,
+            Ok(Outcome::Spared) => {}
+            Err(error) => {
+                tracing::warn!("not reaped: {reap:?}: {error}");
+                report.failed += 1;
+            }
+        }
+    }
+}
+
+async fn perform(
+    context: &Context<'_>,
+    config: &Config,
+    recorded: &BTreeMap<InstanceId, Instance>,
+    reap: &Reap,
+) -> Result<Outcome, ReconcileError> {
+    match reap {
+        Reap::Stop(pool, slot, why) => stop(context, config, pool, *slot, *why).await,
+        Reap::Finish(pool, slot) => finish(context, config, pool, *slot).await,
+        Reap::Condemn { machine, why, runners } => {
+            condemn(context, machine, recorded.get(&machine.id), *why, runners).await
+        }
+        Reap::Adopt(machine) => adopt(context, machine, recorded.get(&machine.id)).await,
+        Reap::Deregister(scope, runner) => deregister(context, scope, runner).await,
+    }
+}
+
+/// Claims a slot, then retires it.
+async fn stop(
+    context: &Context<'_>,
+    config: &Config,
+    pool: &PoolName,
+    slot: SlotId,
+    why: StopReason,
+) -> Result<Outcome, ReconcileError> {
+    let Some(pool) = config.pool(pool) else { return Ok(Outcome::Spared) };
+    let mut view = read_pool(context, &pool.name).await?;
+    let writes = match reap::stop_slot(pool, &view, slot, why, &context.turn(pool)) {
+        StopSlot::AlreadyGone => return Ok(Outcome::AlreadyGone),
+        StopSlot::Spare => return Ok(Outcome::Spared),
+        StopSlot::Claim(writes) => writes,
+    };
+    if let Commit::Lost(_) = commit(context, &writes).await? {
+        return Ok(Outcome::Spared);
+    }
+    view.apply(&writes);
+    retire(context, pool, &view, slot, Holder::This).await?;
+    Ok(Outcome::Removed)
+}
+
+/// Terminates the machine of a slot whose job is done.
+async fn finish(
+    context: &Context<'_>,
+    config: &Config,
+    pool: &PoolName,
+    slot: SlotId,
+) -> Result<Outcome, ReconcileError> {
+    let Some(pool) = config.pool(pool) else { return Ok(Outcome::Spared) };
+    let slot = match context.ports.store.get(&Key::Slot(pool.name.clone(), slot)).await? {
+        Some(Item::Slot(slot)) if slot.phase() == Phase::Done => slot,
+        Some(_) => return Ok(Outcome::Spared),
+        None => return Ok(Outcome::AlreadyGone),
+    };
+    match next_step(&slot) {
+        RetireStep::Terminate(permit) => {
+            terminate(context, pool, slot, &permit).await?;
+            Ok(Outcome::Removed)
+        }
+        RetireStep::Nothing | RetireStep::Deregister(_) => Ok(Outcome::Spared),
+    }
+}
+
+/// Removes an instance that belongs to no slot. The claim prevents that it is bound, the deregistrations prevent that it
+/// receives a job, and only then it is terminated.
+async fn condemn(
+    context: &Context<'_>,
+    machine: &ObservedInstance,
+    recorded: Option<&Instance>,
+    why: Condemned,
+    runners: &[(Scope, RunnerId)],
+) -> Result<Outcome, ReconcileError> {
+    if let Some(writes) = reap::condemn(machine, recorded, why, &turn(context))
+        && let Commit::Lost(_) = commit(context, &writes).await?
+    {
+        return Ok(Outcome::Spared);
+    }
+    let Some(permit) = deregister_all(context, machine, why, runners).await? else { return Ok(Outcome::Spared) };
+    match context.ports.compute.terminate(&permit).await {
+        Ok(Terminated::Ending) => Ok(Outcome::Removed),
+        Ok(Terminated::NotFound) => Ok(Outcome::AlreadyGone),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Deregisters the runners that may run on the instance. None if one of them may have a job.
+async fn deregister_all(
+    context: &Context<'_>,
+    machine: &ObservedInstance,
+    why: Condemned,
+    runners: &[(Scope, RunnerId)],
+) -> Result<Option<TerminationPermit>, ReconcileError> {
+    let mut answers = Vec::new();
+    for (scope, runner) in runners {
+        let answer = context.ports.github.deregister(scope, *runner).await;
+        answers.push(answer.as_ref().ok().copied());
+        if permit_unowned(&machine.id, why, &answers).is_some() {
+            if let Err(error) = &answer {
+                tracing::warn!(runner_id = %runner, "runner {runner} cannot be deregistered: {error}");
+            }
+            continue;
+        }
+        answer?;
+        tracing::error!(
+            instance = %machine.id, runner_id = %runner,
+            "instance {} belongs to no slot, but may have a job: left alone", machine.id
+        );
+        return Ok(None);
+    }
+    Ok(permit_unowned(&machine.id, why, &answers))
+}
+
+async fn adopt(
+    context: &Context<'_>,
+    machine: &ObservedInstance,
+    recorded: Option<&Instance>,
+) -> Result<Outcome, ReconcileError> {
+    tracing::error!(instance = %machine.id, "instance {} belongs to no slot, but has a job: left alone", machine.id);
+    commit_or_leave(context, reap::adopt(machine, recorded, &turn(context))).await?;
+    Ok(Outcome::Spared)
+}
+
+async fn deregister(context: &Context<'_>, scope: &Scope, runner: &ObservedRunner) -> Result<Outcome, ReconcileError> {
+    match context.ports.github.deregister(scope, runner.id).await? {
+        Deregistered::Removed => Ok(Outcome::Removed),
+        Deregistered::AlreadyGone => Ok(Outcome::AlreadyGone),
+        Deregistered::Busy => Ok(Outcome::Spared),
+    }
+}
+
+/// For what belongs to no pool, and is not leased.
+fn turn(context: &Context<'_>) -> Turn {
+    let now = context.now();
+    Turn { now, lease: now, cause: context.cause() }
+}

@@ -1,0 +1,188 @@
+//! The janitor's work: read the three sources, compare them, repair differences.
+//!
+//! GitHub is read first, then EC2, then the table. Everything is written to the table before it is made; so what GitHub or
+//! EC2 shows and the table does not know afterwards is not merely late.
+
+mod actions;
+mod observe;
+mod redeliver;
+mod report;
+mod search;
+mod sources;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use domain::config::Pool;
+use domain::ids::{InstanceId, Repository};
+use domain::log::{Stream, Transaction, Turn};
+use domain::policy::PoolView;
+use domain::policy::search::remember;
+use domain::policy::sweep::{Census, Plan, plan};
+use domain::state::{Config, Instance, Item, Janitor, Key};
+use futures::stream::{self as futures_stream, StreamExt};
+
+pub use self::report::Report;
+use crate::context::Context;
+use crate::metrics;
+use crate::ports::{CommitError, StoreError};
+use crate::reconcile::reconcile;
+
+const MAX_CONCURRENT_POOLS: usize = 4;
+
+/// Whether a sweep changes anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Repairs what it finds.
+    Repair,
+    /// Plans and reports only.
+    DryRun,
+}
+
+/// Sweeps once, unless another sweep is under way.
+///
+/// # Errors
+/// Only if the janitor's lock or the configuration cannot be read. Every other failure is counted, and what could not be
+/// read is left alone.
+pub async fn sweep(context: &Context<'_>, mode: Mode) -> Result<Report, StoreError> {
+    let mut report = Report::default();
+    let Some(Item::Config(config)) = context.ports.store.get(&Key::Config).await? else {
+        tracing::warn!("no pools are configured, and nothing is swept: run `drover pools apply`");
+        return Ok(report);
+    };
+    // The lock comes after that: a sweep that ended there would keep all others out until its deadline.
+    let Some(mut memory) = lock(context).await? else {
+        tracing::info!("another sweep is under way");
+        return Ok(report);
+    };
+    sweep_locked(context, &config, &mut memory, mode, &mut report).await;
+    metrics::swept(&report);
+    unlock(context, memory, &report).await;
+    Ok(report)
+}
+
+async fn lock(context: &Context<'_>) -> Result<Option<Janitor>, StoreError> {
+    let now = context.now();
+    let before = match context.ports.store.get(&Key::Janitor).await? {
+        Some(Item::Janitor(before)) => Some(before),
+        _ => None,
+    };
+    if before.as_ref().is_some_and(|before| before.until > now) {
+        return Ok(None);
+    }
+    let lock = Janitor { holder: context.request.to_owned(), until: context.deadline, ..before.unwrap_or_default() };
+    match context.ports.store.commit(&Transaction::new().put(lock.clone())).await {
+        Ok(()) => Ok(Some(Janitor { revision: lock.revision + 1, ..lock })),
+        Err(CommitError::Conflict(_)) => Ok(None),
+        Err(CommitError::Store(error)) => Err(error),
+    }
+}
+
+/// Ends the lock, and stores what the next sweep needs to know.
+async fn unlock(context: &Context<'_>, memory: Janitor, report: &Report) {
+    let now = context.now();
+    let writes = Transaction::new().put(Janitor { until: now, ..memory });
+    let writes = match report.describe() {
+        Some(what) => writes.emit(Stream::Stack, what, &Turn { now, lease: now, cause: context.cause() }),
+        None => writes,
+    };
+    if let Err(error) = context.ports.store.commit(&writes).await {
+        // The lock ends by itself, and the next sweep notes for itself what looks wrong.
+        tracing::warn!("the sweep's findings are not stored: {error}");
+    }
+}
+
+async fn sweep_locked(context: &Context<'_>, config: &Config, memory: &mut Janitor, mode: Mode, report: &mut Report) {
+    let runners = sources::list_runners(context, config, report).await;
+    let machines = sources::list_instances(context, report).await;
+    let pools = sources::read_pools(context, config, report).await;
+    metrics::state(&pools, context.now());
+    let recorded = match sources::read_unowned(context, machines.as_deref().unwrap_or_default(), &pools).await {
+        Ok(recorded) => recorded,
+        Err(error) => {
+            tracing::error!("the records of unowned instances cannot be read, and nothing is judged: {error}");
+            report.failed += 1;
+            reconcile_all(context, config, report).await;
+            return;
+        }
+    };
+    let plan = plan(&Census {
+        machines: machines.as_deref(),
+        runners: &runners,
+        pools: &pools,
+        recorded: &recorded,
+        suspects: &memory.suspects,
+        now: context.now(),
+    });
+    report.add_plan(&plan);
+    match mode {
+        Mode::DryRun => plan.reaps.iter().for_each(|reap| tracing::info!("would reap: {reap:?}")),
+        Mode::Repair => repair(context, config, memory, &pools, &recorded, plan, report).await,
+    }
+}
+
+async fn repair(
+    context: &Context<'_>,
+    config: &Config,
+    memory: &mut Janitor,
+    pools: &[(Pool, PoolView)],
+    recorded: &BTreeMap<InstanceId, Instance>,
+    plan: Plan,
+    report: &mut Report,
+) {
+    let closed = observe::record_and_close(context, pools, &plan, report).await;
+    actions::perform_all(context, config, recorded, &plan, report).await;
+    reconcile_all(context, config, report).await;
+    memory.suspects = plan.suspects;
+    remember_repositories(memory, pools, closed, context);
+    recover_webhooks(context, config, memory, report).await;
+}
+
+/// Remembers where the stack's jobs come from: webhooks that were never sent are searched for there.
+fn remember_repositories(
+    memory: &mut Janitor,
+    pools: &[(Pool, PoolView)],
+    closed: BTreeSet<Repository>,
+    context: &Context<'_>,
+) {
+    let now = context.now();
+    let waiting = pools.iter().flat_map(|(_, view)| view.waiting.values().map(|job| job.repository.clone()));
+    waiting.chain(closed).for_each(|repository| remember(memory, repository, now));
+}
+
+/// Recovers what no webhook reported: failed deliveries are requested again, and repositories are searched.
+async fn recover_webhooks(context: &Context<'_>, config: &Config, memory: &mut Janitor, report: &mut Report) {
+    report.redelivered = redeliver::redeliver(context, memory).await;
+    let found = search::search(context, config, memory).await;
+    report.recovered = found.recovered;
+    report.failed += found.failed;
+    for pool in found.touched.iter().filter_map(|pool| config.pool(pool)) {
+        if context.short_of_time() {
+            return;
+        }
+        report.failed += reconcile_or_count(context, config, pool).await;
+    }
+}
+
+/// Reconciles every pool: the last resort for whatever was lost.
+async fn reconcile_all(context: &Context<'_>, config: &Config, report: &mut Report) {
+    let failed =
+        futures_stream::iter(&config.pools)
+            .map(|pool| async move {
+                if context.short_of_time() { 0 } else { reconcile_or_count(context, config, pool).await }
+            })
+            .buffer_unordered(MAX_CONCURRENT_POOLS)
+            .fold(0, |sum, failed| std::future::ready(sum + failed))
+            .await;
+    report.failed += failed;
+}
+
+/// The number of failures.
+async fn reconcile_or_count(context: &Context<'_>, config: &Config, pool: &Pool) -> usize {
+    match reconcile(context, config, pool).await {
+        Ok(()) => 0,
+        Err(error) => {
+            tracing::error!(pool = %pool.name, "pool {} is not reconciled: {error}", pool.name);
+            1
+        }
+    }
+}

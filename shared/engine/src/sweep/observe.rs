@@ -1,0 +1,142 @@
+//! Recording what EC2 and GitHub show of the slots, and closing those that hold nothing any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use domain::config::Pool;
+use domain::ids::{InstanceId, Repository, RunnerId};
+use domain::policy::PoolView;
+use domain::policy::close::{close, console_tail, wants_console};
+use domain::policy::observe::{Observation, record_observations};
+use domain::policy::sweep::Plan;
+use domain::state::{Instance, Item, Key, Slot};
+
+use crate::context::Context;
+use crate::error::ReconcileError;
+use crate::metrics;
+use crate::ports::Deregistered;
+use crate::sweep::report::Report;
+use crate::table::{Commit, commit, record_limit};
+
+/// Slots per write: with their instances and the event they stay below DynamoDB's hundred.
+const SLOTS_PER_WRITE: usize = 45;
+
+/// Returns the repositories whose jobs the closed slots ran.
+pub(super) async fn record_and_close(
+    context: &Context<'_>,
+    pools: &[(Pool, PoolView)],
+    plan: &Plan,
+    report: &mut Report,
+) -> BTreeSet<Repository> {
+    let mut closed = BTreeSet::new();
+    for (pool, view) in pools {
+        let mut view = view.clone();
+        let observations = plan.observations.get(&pool.name).map(Vec::as_slice).unwrap_or_default();
+        for chunk in observations.chunks(SLOTS_PER_WRITE) {
+            if let Err(error) = observe(context, pool, &mut view, chunk).await {
+                tracing::warn!(pool = %pool.name, "pool {}: observations are not recorded: {error}", pool.name);
+                report.failed += 1;
+            }
+        }
+        let over: Vec<Slot> = view.slots.values().filter(|slot| slot.is_over()).cloned().collect();
+        for chunk in over.chunks(SLOTS_PER_WRITE) {
+            match close_slots(context, pool, chunk).await {
+                Ok(repositories) => closed.extend(repositories),
+                Err(error) => {
+                    tracing::warn!(pool = %pool.name, "pool {}: slots are not closed: {error}", pool.name);
+                    report.failed += 1;
+                }
+            }
+        }
+    }
+    closed
+}
+
+async fn observe(
+    context: &Context<'_>,
+    pool: &Pool,
+    view: &mut PoolView,
+    observations: &[Observation],
+) -> Result<(), ReconcileError> {
+    let turn = context.turn(pool);
+    let mut resolved = Vec::new();
+    for observation in observations {
+        match observation {
+            Observation::LeftRegistered(slot, runner) => {
+                if deregister_left(context, pool, *runner).await {
+                    resolved.push(Observation::Unregistered(*slot));
+                }
+            }
+            other => resolved.push(other.clone()),
+        }
+    }
+    let Some(writes) = record_observations(pool, view, &resolved, &turn) else { return Ok(()) };
+    if commit(context, &writes).await? == Commit::Written {
+        view.apply(&writes);
+    }
+    Ok(())
+}
+
+/// Deregisters the runner of a machine that has ended. Whether it is deregistered now.
+async fn deregister_left(context: &Context<'_>, pool: &Pool, runner: RunnerId) -> bool {
+    match context.ports.github.deregister(&pool.owner, runner).await {
+        Ok(Deregistered::Removed | Deregistered::AlreadyGone) => true,
+        // GitHub has not noticed yet that the machine has ended.
+        Ok(Deregistered::Busy) => false,
+        Err(error) => {
+            tracing::warn!(runner_id = %runner, "runner {runner} cannot be deregistered yet: {error}");
+            if let Err(error) = record_limit(context, pool.owner.owner(), &error).await {
+                tracing::warn!("GitHub's limit is not recorded: {error}");
+            }
+            false
+        }
+    }
+}
+
+async fn close_slots(
+    context: &Context<'_>,
+    pool: &Pool,
+    slots: &[Slot],
+) -> Result<BTreeSet<Repository>, ReconcileError> {
+    let turn = context.turn(pool);
+    let keys: Vec<Key> =
+        slots.iter().filter_map(|slot| Some(Key::Instance(slot.machine()?.instance.clone()))).collect();
+    let instances: Vec<Instance> = context
+        .ports
+        .store
+        .get_many(&keys)
+        .await?
+        .into_iter()
+        .filter_map(|item| match item {
+            Item::Instance(instance) => Some(instance),
+            _ => None,
+        })
+        .collect();
+    let consoles = read_consoles(context, slots, &instances).await;
+    let closing = close(pool, slots, instances, consoles, context.rates, &turn);
+    if commit(context, &closing.writes).await? == Commit::Written {
+        slots.iter().for_each(|slot| metrics::slot_closed(slot, closing.costs.get(&slot.id).copied(), turn.now));
+    }
+    Ok(closing.repositories)
+}
+
+/// The ends of the consoles of machines that did not end as they should. A slot is closed without one as well.
+async fn read_consoles(context: &Context<'_>, slots: &[Slot], instances: &[Instance]) -> BTreeMap<InstanceId, String> {
+    let abnormal: BTreeSet<&InstanceId> = slots
+        .iter()
+        .filter(|slot| wants_console(slot))
+        .filter_map(|slot| slot.machine().map(|machine| &machine.instance))
+        .collect();
+    let mut consoles = BTreeMap::new();
+    for id in instances.iter().map(|instance| &instance.id).filter(|id| abnormal.contains(id)) {
+        if context.short_of_time() {
+            break;
+        }
+        match context.ports.compute.console(id).await {
+            Ok(console) => {
+                consoles.extend(console.and_then(|console| console_tail(&console)).map(|tail| (id.clone(), tail)));
+            }
+            Err(error) => tracing::warn!(instance = %id, "the console of instance {id} is lost: {error}"),
+        }
+    }
+    consoles
+}

@@ -1,0 +1,49 @@
+//! Requesting webhook deliveries again that failed.
+
+use domain::policy::redeliver::{due, examine, list_since};
+use domain::state::Janitor;
+
+use crate::context::Context;
+use crate::ports::GitHubError;
+
+/// Returns how many deliveries were requested.
+///
+/// Crash windows: what was requested and not stored is requested again; a delivery may come twice in any case.
+pub(super) async fn redeliver(context: &Context<'_>, memory: &mut Janitor) -> usize {
+    let now = context.now();
+    let Some(since) = list_since(memory, now) else { return 0 };
+    match context.ports.github.deliveries(since).await {
+        Ok(attempts) => examine(memory, &attempts, now),
+        Err(error) => {
+            note_failure(memory, &error);
+            return 0;
+        }
+    }
+    let mut requested = 0;
+    for guid in due(memory, now) {
+        if context.short_of_time() {
+            break;
+        }
+        let Some(event) = memory.undelivered.get_mut(&guid) else { continue };
+        match context.ports.github.redeliver(event.attempt).await {
+            Ok(()) => {
+                event.requested(now);
+                requested += 1;
+                tracing::info!(delivery = %guid, "delivery {guid} failed and is requested again");
+            }
+            Err(error) if error.is_refusal() => event.refused(now),
+            Err(error) => {
+                note_failure(memory, &error);
+                break;
+            }
+        }
+    }
+    requested
+}
+
+fn note_failure(memory: &mut Janitor, error: &GitHubError) {
+    tracing::warn!("failed deliveries cannot be requested again: {error}");
+    if let GitHubError::Limited { until, .. } = error {
+        memory.app_backoff_until = Some(*until);
+    }
+}

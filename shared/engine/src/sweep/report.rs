@@ -1,0 +1,60 @@
+//! What a sweep did.
+
+use std::collections::BTreeMap;
+
+use domain::log::What;
+use domain::policy::sweep::Plan;
+use serde::Serialize;
+
+/// The janitor's answer, and its line in the log.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Instances and registrations that should not exist.
+    pub found: usize,
+    /// How many of them were removed, by reason.
+    pub reaped: BTreeMap<&'static str, usize>,
+    /// How many had gone by themselves.
+    pub already_gone: usize,
+    /// Instances that an operator holds.
+    pub held: usize,
+    /// Removals and readings that failed: the next sweep tries again.
+    pub failed: usize,
+    /// Safety limits that applied, as sentences.
+    pub fused: Vec<String>,
+    /// Failed deliveries that GitHub was asked to send again.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub redelivered: usize,
+    /// Jobs found whose webhook never came.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub recovered: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+impl Report {
+    pub(super) fn add_plan(&mut self, plan: &Plan) {
+        self.found = plan.reaps.len();
+        self.held = plan.held;
+        self.fused.clone_from(&plan.fused);
+        for limit in &plan.fused {
+            tracing::error!("safety limit: {limit}");
+        }
+    }
+
+    /// The event; None if the sweep found nothing.
+    pub(super) fn describe(&self) -> Option<What> {
+        (*self != Self::default()).then(|| What::Swept {
+            found: self.found,
+            reaped: self.reaped.iter().map(|(why, times)| ((*why).to_owned(), *times)).collect(),
+            already_gone: self.already_gone,
+            held: self.held,
+            failed: self.failed,
+            fused: self.fused.clone(),
+            redelivered: self.redelivered,
+            recovered: self.recovered,
+        })
+    }
+}
