@@ -13,13 +13,11 @@ use domain::state::{Config, Item, Key};
 use domain::wire::{InstanceChange, Message, Notice};
 use futures::stream::{self, StreamExt};
 
-use crate::context::Context;
+use crate::context::{Context, MAX_CONCURRENT_POOLS};
 use crate::error::ReconcileError;
 use crate::reconcile::{nudged, reconcile};
 use crate::record::record;
 use crate::table::{Commit, commit};
-
-const MAX_CONCURRENT_POOLS: usize = 4;
 
 /// What became of a batch. Messages are named by their index.
 #[derive(Debug, Default)]

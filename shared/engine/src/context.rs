@@ -11,6 +11,9 @@ use crate::ports::Ports;
 /// it. Otherwise every effect would be left to the next invocation after its lease.
 pub const RESERVE: SignedDuration = SignedDuration::from_secs(8);
 
+/// Pools read or reconciled at a time.
+pub(crate) const MAX_CONCURRENT_POOLS: usize = 4;
+
 /// Which invocation is at work, until when, and with what.
 #[expect(missing_debug_implementations, reason = "the ports have nothing to show")]
 pub struct Context<'a> {

@@ -15,7 +15,7 @@ use domain::state::{Circuit, Ended, Item, Job, Rank, Slot};
 use jiff::{SignedDuration, Timestamp};
 use metrics::{Label, Unit, counter, histogram};
 
-use crate::sweep::Report;
+use crate::sweep::report::Report;
 
 #[derive(Debug)]
 pub struct Metric {

@@ -106,12 +106,11 @@ async fn read<'a>(
     now: Timestamp,
 ) -> Result<Recorder<'a>, ReconcileError> {
     let store = context.ports.store;
-    let not_asked_for = |item: Item| ReconcileError::Unexpected(format!("{} was not asked for", item.key()));
+    let not_asked_for = |key: Key| ReconcileError::Unexpected(format!("{key} was not asked for"));
     for item in store.get_many(&recorder.first_keys()).await? {
         recorder.add(item).map_err(not_asked_for)?;
     }
-    let other_waiting: Option<Key> = recorder.other_waiting_key();
-    if let Some(key) = other_waiting
+    if let Some(key) = recorder.other_waiting_key()
         && let Some(item) = store.get(&key).await?
     {
         recorder.add(item).map_err(not_asked_for)?;

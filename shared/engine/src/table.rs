@@ -49,7 +49,7 @@ where
 {
     let claimed = record.claimed(until);
     match commit(context, &Transaction::new().put(claimed.clone())).await? {
-        Commit::Written => Ok(Some(claimed.as_written())),
+        Commit::Written => Ok(Some(claimed.written())),
         Commit::Lost(_) => Ok(None),
     }
 }

@@ -20,7 +20,7 @@ pub enum StopSlot {
     /// The reason does not hold any more: its runner has a job by now, for example.
     Spare,
     /// Write the claim, then retire the slot.
-    Claim(Transaction),
+    Claim(Box<Transaction>),
 }
 
 pub fn stop_slot(pool: &Pool, view: &PoolView, id: SlotId, why: StopReason, turn: &Turn) -> StopSlot {
@@ -34,7 +34,8 @@ pub fn stop_slot(pool: &Pool, view: &PoolView, id: SlotId, why: StopReason, turn
     if why == StopReason::BootFailure {
         writes = writes.put(with_boot_failure(pool, &view.meta, turn));
     }
-    StopSlot::Claim(writes.emit(Stream::Pool(pool.name.clone()), What::Stopped { slot: id, why }, turn))
+    let writes = writes.emit(Stream::Pool(pool.name.clone()), What::Stopped { slot: id, why }, turn);
+    StopSlot::Claim(Box::new(writes))
 }
 
 fn still_holds(slot: &Slot, why: StopReason) -> bool {

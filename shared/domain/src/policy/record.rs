@@ -93,14 +93,14 @@ impl<'a> Recorder<'a> {
         keys
     }
 
-    /// Adds a record that was read. Gives it back if it is of a kind that was not asked for.
-    pub fn add(&mut self, item: Item) -> Result<(), Item> {
+    /// Adds a record that was read. Fails with its key if it is of a kind that was not asked for.
+    pub fn add(&mut self, item: Item) -> Result<(), Key> {
         match item {
             Item::Job(job) => self.job = Some(*job),
             Item::Waiting(waiting) => self.waiting = Some(waiting),
             Item::Slot(slot) => self.slot = Some(slot),
             Item::Instance(instance) => self.instance = Some(instance),
-            other => return Err(other),
+            other => return Err(other.key()),
         }
         Ok(())
     }

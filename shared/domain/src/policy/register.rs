@@ -28,6 +28,14 @@ pub fn next_registration(slot: Slot) -> Slot {
     Slot { registration: slot.registration + 1, ..slot }
 }
 
+/// A registration as GitHub has made it.
+#[expect(missing_debug_implementations, reason = "the JIT config is a secret")]
+pub struct NewRunner<'a> {
+    pub name: &'a RunnerName,
+    pub id: RunnerId,
+    pub jit_config: String,
+}
+
 /// Leaves the JIT config for the slot's machine: boot item, slot, mapping and event in one transaction. None if the slot
 /// has no machine.
 pub fn hand_over(
@@ -35,25 +43,24 @@ pub fn hand_over(
     role_id: &str,
     slot: &Slot,
     instance: Instance,
-    name: &RunnerName,
-    runner_id: RunnerId,
-    jit_config: String,
+    registration: NewRunner<'_>,
     turn: &Turn,
 ) -> Option<Transaction> {
     let machine = slot.machine()?.clone();
     let key = boot_key(role_id, &machine.instance);
     let max_life = pool.timings.max_life.duration();
     let boot = BootItem {
-        jit_config,
+        jit_config: registration.jit_config,
         max_life_seconds: max_life.as_secs().unsigned_abs(),
         repositories: pool.repository_patterns(),
         expires_at: (turn.now + max_life + KEEP_BOOT_ITEM).as_second(),
     };
-    let runner = Runner { runner_id, runner_name: name.to_string(), configured_at: turn.now };
-    let instance = Instance { runner_id: Some(runner_id), runner_name: Some(runner.runner_name.clone()), ..instance };
+    let (runner_id, runner_name) = (registration.id, registration.name.to_string());
+    let runner = Runner { runner_id, runner_name: runner_name.clone(), configured_at: turn.now };
+    let instance = Instance { runner_id: Some(runner_id), runner_name: Some(runner_name.clone()), ..instance };
     let state = SlotState::Configured { machine, runner };
     let slot = Slot { state, lease: Lease::due(turn.now), ..slot.clone() };
-    let what = What::HandedOver { slot: slot.id, runner_name: name.to_string() };
+    let what = What::HandedOver { slot: slot.id, runner_name };
     let writes = Transaction::new().put(slot).put(instance).put_boot_item(key, boot);
     Some(writes.emit(Stream::Pool(pool.name.clone()), what, turn))
 }

@@ -92,7 +92,7 @@ pub fn next_step(slot: &Slot) -> RetireStep {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AfterDeregistration {
     /// Record that the runner is deregistered; then [`next_step`] of the slot as written.
-    Record(Box<Slot>, Transaction),
+    Record(Box<Slot>, Box<Transaction>),
     Terminate(Box<Slot>, TerminationPermit),
     /// The runner has a job: write the slot, and try again when its lease ends.
     KeepRunning(Box<Slot>),
@@ -105,7 +105,7 @@ pub fn after_deregistration(pool: &Pool, slot: Slot, answer: Deregistered, turn:
             let slot = Slot { unregistered_at: Some(turn.now), ..slot };
             let what = What::Unregistered { slot: slot.id };
             let writes = Transaction::new().put(slot.clone()).emit(Stream::Pool(pool.name.clone()), what, turn);
-            return AfterDeregistration::Record(Box::new(slot), writes);
+            return AfterDeregistration::Record(Box::new(slot), Box::new(writes));
         }
         Deregistered::Busy if stop.is_some_and(|stop| stop.why == StopReason::MaxLife) => Grounds::MaxLife,
         Deregistered::Busy if stop.is_some_and(|stop| stop.forced) => Grounds::Forced,

@@ -47,7 +47,7 @@ pub trait Leased {
 
     /// The record as the store has written it: with the next revision.
     #[must_use]
-    fn as_written(mut self) -> Self
+    fn written(mut self) -> Self
     where
         Self: Sized,
     {

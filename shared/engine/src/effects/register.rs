@@ -5,7 +5,7 @@ use domain::ids::{RunnerId, RunnerName, SlotId};
 use domain::log::Transaction;
 use domain::policy::PoolView;
 use domain::policy::due::{Effect, owed};
-use domain::policy::register::{hand_over, next_registration, registration_refused, runner_name};
+use domain::policy::register::{NewRunner, hand_over, next_registration, registration_refused, runner_name};
 use domain::policy::retry::{backoff, next_attempt};
 use domain::state::{Instance, Item, Key, Leased, Slot};
 use futures::stream::{self, StreamExt};
@@ -122,9 +122,8 @@ async fn register(
     let runner_id = registered.runner_id;
     let instance_id = instance.id.clone();
     let turn = context.turn(pool);
-    let jit_config = registered.jit_config;
-    let Some(writes) = hand_over(pool, context.runner_role, &slot, instance, &name, runner_id, jit_config, &turn)
-    else {
+    let runner = NewRunner { name: &name, id: runner_id, jit_config: registered.jit_config };
+    let Some(writes) = hand_over(pool, context.runner_role, &slot, instance, runner, &turn) else {
         return Ok(None);
     };
     match commit(context, &writes).await? {

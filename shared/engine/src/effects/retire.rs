@@ -55,7 +55,7 @@ async fn go_on(context: &Context<'_>, pool: &Pool, after: AfterDeregistration) -
         }
         AfterDeregistration::Record(slot, writes) => match commit(context, &writes).await? {
             Commit::Written => {
-                let slot = slot.as_written();
+                let slot = slot.written();
                 match next_step(&slot) {
                     RetireStep::Terminate(permit) => terminate(context, pool, slot, &permit).await,
                     RetireStep::Nothing | RetireStep::Deregister(_) => Ok(None),

@@ -8,7 +8,7 @@ pub use domain::policy::retire::TerminationPermit;
 pub use domain::wire::ObservedInstance;
 use jiff::{SignedDuration, Timestamp};
 
-use super::Source;
+use crate::ports::source::Source;
 
 /// EC2, as far as it holds instances of this stack.
 #[async_trait]

@@ -12,7 +12,7 @@ use domain::wire::JobNotice;
 pub use domain::wire::{DeliveryAttempt, Deregistered, FoundJob, ObservedRunner};
 use jiff::Timestamp;
 
-use super::Source;
+use crate::ports::source::Source;
 
 /// GitHub's API. Unless stated otherwise, a call uses the app's installation on the account of the scope or repository.
 #[async_trait]

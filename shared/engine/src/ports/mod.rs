@@ -12,11 +12,8 @@ mod clock;
 mod compute;
 mod github;
 mod queue;
+mod source;
 mod store;
-
-use std::error::Error;
-use std::ops::Deref;
-use std::sync::Arc;
 
 pub use self::clock::Clock;
 pub use self::compute::{
@@ -27,6 +24,7 @@ pub use self::github::{
     Registered, Registration, Rerun,
 };
 pub use self::queue::{Queue, QueueError};
+pub use self::source::Source;
 pub use self::store::{CommitError, Store, StoreError};
 
 /// All ports of one invocation.
@@ -37,25 +35,4 @@ pub struct Ports<'a> {
     pub github: &'a dyn GitHub,
     pub queue: &'a dyn Queue,
     pub clock: &'a dyn Clock,
-}
-
-/// The error that caused a port's error, as the platform's client reported it.
-///
-/// The engine does not look at it. A program that uses a concrete platform finds the platform's own error type with
-/// [`Error::source`].
-#[derive(Debug, Clone)]
-pub struct Source(Arc<dyn Error + Send + Sync>);
-
-impl Source {
-    pub fn new(error: impl Error + Send + Sync + 'static) -> Self {
-        Self(Arc::new(error))
-    }
-}
-
-impl Deref for Source {
-    type Target = dyn Error + Send + Sync;
-
-    fn deref(&self) -> &Self::Target {
-        &*self.0
-    }
 }

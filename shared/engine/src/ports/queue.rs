@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use domain::ids::PoolName;
 use jiff::SignedDuration;
 
-use super::Source;
+use crate::ports::source::Source;
 
 /// What the engine writes to the queue.
 #[async_trait]

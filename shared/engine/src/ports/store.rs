@@ -5,7 +5,7 @@ use domain::ids::PoolName;
 use domain::log::Transaction;
 use domain::state::{Item, Key};
 
-use super::Source;
+use crate::ports::source::Source;
 
 /// The main table and the boot table.
 #[async_trait]

@@ -6,7 +6,7 @@
 mod actions;
 mod observe;
 mod redeliver;
-mod report;
+pub(crate) mod report;
 mod search;
 mod sources;
 
@@ -19,15 +19,13 @@ use domain::policy::PoolView;
 use domain::policy::search::remember;
 use domain::policy::sweep::{Census, Plan, plan};
 use domain::state::{Config, Instance, Item, Janitor, Key};
-use futures::stream::{self as futures_stream, StreamExt};
+use futures::stream::{self, StreamExt};
 
 pub use self::report::Report;
-use crate::context::Context;
+use crate::context::{Context, MAX_CONCURRENT_POOLS};
 use crate::metrics;
 use crate::ports::{CommitError, StoreError};
 use crate::reconcile::reconcile;
-
-const MAX_CONCURRENT_POOLS: usize = 4;
 
 /// Whether a sweep changes anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,7 +164,7 @@ async fn recover_webhooks(context: &Context<'_>, config: &Config, memory: &mut J
 /// Reconciles every pool: the last resort for whatever was lost.
 async fn reconcile_all(context: &Context<'_>, config: &Config, report: &mut Report) {
     let failed =
-        futures_stream::iter(&config.pools)
+        stream::iter(&config.pools)
             .map(|pool| async move {
                 if context.short_of_time() { 0 } else { reconcile_or_count(context, config, pool).await }
             })

@@ -10,9 +10,8 @@ use domain::state::{Config, Instance, Item, Key};
 use domain::wire::{ObservedInstance, ObservedRunner};
 use futures::stream::{self, StreamExt};
 
-use crate::context::Context;
+use crate::context::{Context, MAX_CONCURRENT_POOLS};
 use crate::ports::StoreError;
-use crate::sweep::MAX_CONCURRENT_POOLS;
 use crate::sweep::report::Report;
 use crate::table::read_pool;
 

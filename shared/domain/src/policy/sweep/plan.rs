@@ -138,10 +138,11 @@ pub fn plan(census: &Census<'_>) -> Plan {
     if let Some(machines) = census.machines {
         let by_id: BTreeMap<&InstanceId, &ObservedInstance> = machines.iter().map(|seen| (&seen.id, seen)).collect();
         for (pool, view) in census.pools {
+            let list = believed.get(&pool.owner);
             for slot in view.slots.values() {
                 let Some(machine) = slot.machine() else { continue };
                 let seen = by_id.get(&machine.instance).copied();
-                plan_slot(&mut plan, &mut suspicions, pool, slot, machine, seen, believed.get(&pool.owner), census.now);
+                plan_slot(&mut plan, &mut suspicions, pool, (slot, machine), seen, list);
             }
         }
         let unowned: BTreeSet<InstanceId> = unowned_instances(machines, census.pools).into_iter().collect();
@@ -162,17 +163,15 @@ pub fn plan(census: &Census<'_>) -> Plan {
     plan
 }
 
-#[expect(clippy::too_many_arguments, reason = "the loop of `plan`, as a function of its own")]
 fn plan_slot(
     plan: &mut Plan,
     suspicions: &mut Suspicions<'_>,
     pool: &Pool,
-    slot: &Slot,
-    machine: &Machine,
+    (slot, machine): (&Slot, &Machine),
     seen: Option<&ObservedInstance>,
     list: Option<&List<'_>>,
-    now: Timestamp,
 ) {
+    let now = suspicions.now;
     let runner = runner_state(slot, list, suspicions);
     let subject = SlotSubject {
         slot,
