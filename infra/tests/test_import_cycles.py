@@ -18,7 +18,11 @@ def program():
     return loaded
 
 
-PROBLEMS = program().problems
+ALL_PROBLEMS = program().problems
+
+
+def PROBLEMS(root):  # noqa: N802 - the small workspaces have no comments
+    return [problem for problem in ALL_PROBLEMS(root) if not problem.startswith("documentation: ")]
 
 
 def workspace(test, files, folder="agent", manifest=""):
@@ -34,6 +38,24 @@ def workspace(test, files, folder="agent", manifest=""):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text, encoding="utf-8")
     return root
+
+
+class Documentation(unittest.TestCase):
+    def found(self, text):
+        return list(ALL_PROBLEMS(workspace(self, {"lib.rs": text})))
+
+    def test_a_file_begins_with_a_sentence_about_itself(self):
+        self.assertEqual(
+            self.found("pub struct A;"), ["documentation: agent/src/lib.rs does not begin with a //! comment"]
+        )
+        self.assertEqual(self.found("//! A file.\npub struct A;"), [])
+
+    def test_a_public_trait_has_a_comment_and_attributes_may_follow_it(self):
+        self.assertEqual(self.found("//! A file.\n/// A trait.\n#[async_trait]\npub trait A {}"), [])
+        self.assertEqual(
+            self.found("//! A file.\n#[async_trait]\npub trait A {}"),
+            ["documentation: agent/src/lib.rs:3: the trait has no /// comment"],
+        )
 
 
 class Cycles(unittest.TestCase):
