@@ -180,6 +180,7 @@ class Cycles(unittest.TestCase):
     def test_the_program_prints_problems_and_fails(self):
         for b, status in (("use crate::a::A;\npub struct B;", 1), ("pub struct B;", 0)):
             files = {"lib.rs": "mod a; mod b;", "a.rs": "use crate::b::B;\npub struct A;", "b.rs": b}
+            files = {name: f"//! A file.\n{text}" for name, text in files.items()}
             done = subprocess.run(
                 [sys.executable, PROGRAM, workspace(self, files)], capture_output=True, text=True, check=False
             )
