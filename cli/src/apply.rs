@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::output::{Failure, Output};
 use crate::pool_file::{PoolFile, Written, by_name};
-use crate::ps::config_if_any;
+use crate::read::config_if_any;
 use crate::runner_groups;
 
 /// METAs of new pools in one transaction.

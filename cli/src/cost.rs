@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::output::{Failure, Output, age, table};
-use crate::ps::some_pools;
+use crate::read::pools;
 
 /// What machines are added up by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -69,7 +69,7 @@ pub async fn cost(
 ) -> Result<Output, Failure> {
     let begin = now - since;
     let mut lives: BTreeMap<String, Life> = BTreeMap::new();
-    for pool in some_pools(store, None).await? {
+    for pool in pools(store, None).await? {
         let mut events = store.events(&Stream::Pool(pool.name), usize::MAX).await?;
         events.reverse();
         events.iter().for_each(|event| follow(&mut lives, event));

@@ -27,7 +27,8 @@ use crate::explain::{JobReference, explain};
 use crate::jobs::jobs;
 use crate::output::{Failure, age, printable};
 use crate::pools::pools;
-use crate::ps::{ps, some_pools};
+use crate::ps::ps;
+use crate::read;
 use crate::story::{cause, told};
 use crate::web::{document, guarded};
 
@@ -147,7 +148,7 @@ impl Shown {
             return Ok(waits.clone());
         }
         let mut waits = BTreeMap::new();
-        for pool in some_pools(&self.table, None).await? {
+        for pool in read::pools(&self.table, None).await? {
             let events = self.table.events(&Stream::Pool(pool.name.clone()), EVENTS_FOR_WAITS).await?;
             waits.insert(pool.name, Waits::of(&events, events.len() < EVENTS_FOR_WAITS, now));
         }
@@ -157,7 +158,7 @@ impl Shown {
 
     /// The newest first, of all logs.
     async fn events(&self) -> Result<Vec<Event>, Failure> {
-        let pools = some_pools(&self.table, None).await?.into_iter().map(|pool| Stream::Pool(pool.name));
+        let pools = read::pools(&self.table, None).await?.into_iter().map(|pool| Stream::Pool(pool.name));
         let mut events = Vec::new();
         for stream in pools.chain([Stream::Stack]) {
             events.extend(self.table.events(&stream, EVENTS_TOLD).await?);

@@ -9,7 +9,7 @@ use platform::table::Table;
 use serde_json::{Value, json};
 
 use crate::output::{Failure, Output};
-use crate::ps::some_pools;
+use crate::read;
 use crate::story::{cause, told};
 
 /// Which events.
@@ -42,7 +42,7 @@ impl Reader {
     /// # Errors
     /// When the table cannot be read, or there is no such pool.
     pub async fn next(&mut self, table: &Table) -> Result<Output, Failure> {
-        let pools = some_pools(table, self.wanted.pool.as_ref()).await?;
+        let pools = read::pools(table, self.wanted.pool.as_ref()).await?;
         let mut streams: Vec<Stream> = pools.into_iter().map(|pool| Stream::Pool(pool.name)).collect();
         if self.wanted.pool.is_none() && self.wanted.job.is_none() {
             streams.push(Stream::Stack);

@@ -16,7 +16,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::output::{Failure, Output, age};
-use crate::ps::{config, state, view};
+use crate::ps::state;
+use crate::read::{config, view};
 use crate::story::{cause, told};
 
 /// How far back a pool's log is searched for the job.

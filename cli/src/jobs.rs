@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::output::{Failure, Output, age, table};
-use crate::ps::{some_pools, view};
+use crate::read::{pools, view};
 
 /// One line.
 #[derive(Debug, Serialize)]
@@ -34,7 +34,7 @@ struct Row {
 /// When the table cannot be read, or there is no such pool.
 pub async fn jobs(table: &impl Store, only: Option<&PoolName>, now: Timestamp) -> Result<Output, Failure> {
     let mut rows = Vec::new();
-    for pool in some_pools(table, only).await? {
+    for pool in pools(table, only).await? {
         let view = view(table, &pool.name).await?;
         let running: BTreeMap<JobId, String> = view
             .slots

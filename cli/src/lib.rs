@@ -16,6 +16,7 @@ pub mod output;
 pub mod pool_file;
 pub mod pools;
 pub mod ps;
+pub mod read;
 pub mod replay;
 pub mod runner_groups;
 pub mod secrets;

@@ -21,7 +21,7 @@ use drover::lint::{self, Home};
 use drover::operate::{Drain, Hands, Hold, Retirement};
 use drover::output::{Failure, Output};
 use drover::pool_file::{PoolFile, Written};
-use drover::{apply, jobs, logs, pools, ps, replay, secrets};
+use drover::{apply, jobs, logs, pools, ps, read, replay, secrets};
 use engine::ports::Clock;
 use jiff::SignedDuration;
 use platform::clock::SystemClock;
@@ -496,7 +496,7 @@ async fn run(command: Command, json: bool) -> Result<Output, Failure> {
         Command::Jobs { pool } => jobs::jobs(&control::table(&aws().await?)?, pool.as_ref(), now).await,
         Command::Lint { workflows, repository, public, pools } => {
             let pools = match pools {
-                None => ps::config(&control::table(&aws().await?)?).await?.pools,
+                None => read::config(&control::table(&aws().await?)?).await?.pools,
                 Some(file) => {
                     let file = PoolFile::read(&file)?;
                     if !file.errors.is_empty() {

@@ -13,7 +13,7 @@ use platform::queue::Queue;
 use serde_json::json;
 
 use crate::output::{Failure, Output};
-use crate::ps::{config, view};
+use crate::read::{config, no_such_pool, view};
 
 /// With what, and in whose name.
 #[derive(Debug)]
@@ -159,7 +159,7 @@ impl<S: Store> Hands<'_, S> {
         let mut config = config(self.table).await?;
         let draining = drain == Drain::Begin;
         let Some(pool) = config.pools.iter_mut().find(|pool| pool.name == *name) else {
-            return Err(Failure::Usage(format!("there is no pool {:?} -> drover pools lists them", name.as_str())));
+            return Err(no_such_pool(name));
         };
         let changes = pool.draining != draining;
         pool.draining = draining;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::output::{Failure, Output, age, table};
-use crate::ps::{some_pools, view};
+use crate::read::{self, view};
 
 /// Lists them.
 ///
@@ -18,7 +18,7 @@ pub async fn pools(table: &impl Store, now: Timestamp) -> Result<Output, Failure
     let mut rows = Vec::new();
     let mut details = String::new();
     let mut all = Vec::new();
-    for pool in some_pools(table, None).await? {
+    for pool in read::pools(table, None).await? {
         let view = view(table, &pool.name).await?;
         let obstacles = obstacles(&view, now);
         details.extend(obstacles.iter().map(|obstacle| format!("{}: {obstacle}\n", pool.name)));

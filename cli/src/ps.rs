@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use domain::config::Pool;
 use domain::ids::{InstanceId, PoolName};
-use domain::policy::PoolView;
-use domain::state::{Config, FORMAT, Instance, Item, Key, Slot, SlotState};
+use domain::state::{Instance, Item, Key, Slot, SlotState};
 use engine::ports::{Store, StoreError};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::output::{Failure, Output, age, table};
+use crate::read::pools;
 
 /// One line.
 #[derive(Debug, Serialize)]
@@ -32,7 +31,7 @@ struct Row {
 /// When the table cannot be read, or there is no such pool.
 pub async fn ps(table: &impl Store, only: Option<&PoolName>, now: Timestamp) -> Result<Output, Failure> {
     let mut rows = Vec::new();
-    for pool in some_pools(table, only).await? {
+    for pool in pools(table, only).await? {
         rows.extend(rows_of(table, &pool.name, now).await?);
     }
     let header = ["INSTANCE", "POOL", "STATE", "JOB", "REPOSITORY", "AGE"];
@@ -52,45 +51,6 @@ pub async fn ps(table: &impl Store, only: Option<&PoolName>, now: Timestamp) -> 
         false => self::table(&header, lines),
     };
     Ok(Output { yes: true, text, json: json!(rows) })
-}
-
-/// The pools that are in force.
-///
-/// # Errors
-/// When the table cannot be read, or there are none.
-pub async fn config(table: &impl Store) -> Result<Config, Failure> {
-    let none = || Failure::Usage("no pools are configured -> drover pools apply FILE".to_owned());
-    config_if_any(table).await?.ok_or_else(none)
-}
-
-/// All pools that are in force, or the one that is meant.
-pub(crate) async fn some_pools(table: &impl Store, only: Option<&PoolName>) -> Result<Vec<Pool>, Failure> {
-    let config = config(table).await?;
-    match only {
-        None => Ok(config.pools),
-        Some(name) => match config.pool(name) {
-            Some(pool) => Ok(vec![pool.clone()]),
-            None => Err(Failure::Usage(format!("there is no pool {:?} -> drover pools lists them", name.as_str()))),
-        },
-    }
-}
-
-/// A pool, read as a decision would read it.
-pub(crate) async fn view(table: &impl Store, pool: &PoolName) -> Result<PoolView, Failure> {
-    match table.get(&Key::Meta(pool.clone())).await? {
-        Some(Item::Meta(meta)) => Ok(PoolView::new(meta, table.partition(pool).await?)),
-        _ => Err(Failure::Usage(format!("pool {pool} has no state -> drover pools apply FILE"))),
-    }
-}
-
-/// The pools that are in force; None before the first `drover pools apply`. A table that a newer version wrote is neither
-/// read nor written.
-pub(crate) async fn config_if_any(table: &impl Store) -> Result<Option<Config>, Failure> {
-    match table.get(&Key::Config).await? {
-        Some(Item::Config(config)) if config.format > FORMAT => Err(Failure::Newer { format: config.format }),
-        Some(Item::Config(config)) => Ok(Some(config)),
-        _ => Ok(None),
-    }
 }
 
 async fn rows_of(table: &impl Store, pool: &PoolName, now: Timestamp) -> Result<Vec<Row>, StoreError> {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::output::{Failure, Output, table};
-use crate::ps::some_pools;
+use crate::read::pools;
 
 /// Readings that must agree on a difference: log and items are read one after the other, and the system goes on meanwhile.
 const READINGS: usize = 3;
@@ -66,8 +66,8 @@ pub async fn verify(store: &Table, now: Timestamp) -> Result<Output, Failure> {
 /// What the log says there is, and how many events it has.
 async fn folded(store: &Table) -> Result<(BTreeMap<String, Value>, usize), Failure> {
     let mut events = Vec::new();
-    let pools = some_pools(store, None).await?.into_iter().map(|pool| Stream::Pool(pool.name));
-    for stream in pools.chain([Stream::Stack]) {
+    let streams = pools(store, None).await?.into_iter().map(|pool| Stream::Pool(pool.name));
+    for stream in streams.chain([Stream::Stack]) {
         events.extend(store.events(&stream, usize::MAX).await?);
     }
     Ok((fold(&events), events.len()))
@@ -82,7 +82,7 @@ async fn compare(store: &Table, now: Timestamp) -> Result<(BTreeMap<String, Diff
         .filter(|key| !matches!(key, Key::Slot(..)))
         .collect();
     let mut items = store.get_many(&keys).await?;
-    for pool in some_pools(store, None).await? {
+    for pool in pools(store, None).await? {
         items.extend(store.partition(&pool.name).await?);
     }
     let mut compared = 0;

@@ -185,7 +185,7 @@ async fn a_drained_pool_takes_no_jobs_and_gives_up_its_warm_machines_and_its_cir
     says(&sandbox, &["pools"], 0, &["draining"]).await;
     sandbox.world.until("the warm machines to go", Duration::from_secs(100), alive(0)).await.unwrap();
     says(&sandbox, &["drain", "linux", "--undo"], 0, &["takes jobs"]).await;
-    says(&sandbox, &["drain", "nowhere"], 2, &["drover pools lists them"]).await;
+    says(&sandbox, &["drain", "nowhere"], 2, &["drover pools lists the pools"]).await;
     sandbox.world.until("warm machines again", Duration::from_secs(100), alive(2)).await.unwrap();
 }
 

@@ -1,0 +1,52 @@
+//! Reads the pool configuration and the state of pools from the table, for every command that needs them.
+
+use domain::config::Pool;
+use domain::ids::PoolName;
+use domain::policy::PoolView;
+use domain::state::{Config, FORMAT, Item, Key};
+use engine::ports::Store;
+
+use crate::output::Failure;
+
+/// The pool configuration in force.
+///
+/// # Errors
+/// The table cannot be read, or no configuration was ever applied.
+pub async fn config(table: &impl Store) -> Result<Config, Failure> {
+    let none = || Failure::Usage("no pools are configured -> drover pools apply FILE".to_owned());
+    config_if_any(table).await?.ok_or_else(none)
+}
+
+/// The pool configuration in force; None before the first `drover pools apply`. Fails if a newer version wrote the table, so
+/// that this one neither misreads nor overwrites it.
+pub(crate) async fn config_if_any(table: &impl Store) -> Result<Option<Config>, Failure> {
+    match table.get(&Key::Config).await? {
+        Some(Item::Config(config)) if config.format > FORMAT => Err(Failure::Newer { format: config.format }),
+        Some(Item::Config(config)) => Ok(Some(config)),
+        _ => Ok(None),
+    }
+}
+
+/// Every pool in force, or only the named one.
+pub(crate) async fn pools(table: &impl Store, only: Option<&PoolName>) -> Result<Vec<Pool>, Failure> {
+    let config = config(table).await?;
+    match only {
+        None => Ok(config.pools),
+        Some(name) => match config.pool(name) {
+            Some(pool) => Ok(vec![pool.clone()]),
+            None => Err(no_such_pool(name)),
+        },
+    }
+}
+
+pub(crate) fn no_such_pool(name: &PoolName) -> Failure {
+    Failure::Usage(format!("there is no pool {:?} -> drover pools lists the pools", name.as_str()))
+}
+
+/// The state of a pool, read in the same order as for a decision: META, then the partition.
+pub(crate) async fn view(table: &impl Store, pool: &PoolName) -> Result<PoolView, Failure> {
+    match table.get(&Key::Meta(pool.clone())).await? {
+        Some(Item::Meta(meta)) => Ok(PoolView::new(meta, table.partition(pool).await?)),
+        _ => Err(Failure::Usage(format!("pool {pool} has no state -> drover pools apply FILE"))),
+    }
+}
