@@ -1,4 +1,4 @@
-//! `drover pools apply`: the pool file becomes the item that scaler and janitor follow.
+//! `drover pools apply`: stores the pool file as the configuration that scaler and janitor follow.
 
 use std::collections::BTreeMap;
 
@@ -11,23 +11,51 @@ use jiff::Timestamp;
 use platform::ec2::Ec2;
 use platform::github::GitHubApp;
 use rand::Rng;
+use serde::Serialize;
 use serde_json::json;
 
-use crate::output::{Failure, Output};
-use crate::pool_file::{PoolFile, Written, by_name};
+use crate::output::{Failure, Output, count};
+use crate::pool_file::{PoolEntry, PoolFile, by_name};
 use crate::read::config_if_any;
 use crate::runner_groups;
 
-/// METAs of new pools in one transaction.
-const METAS_A_WRITE: usize = 50;
+/// Keeps a transaction within DynamoDB's limit.
+const METAS_PER_TRANSACTION: usize = 50;
 
-/// Applies a file without errors. What is resolved here (a template's version, the subnets) stays as it is until the next
-/// time: nothing that is launched changes by itself.
+/// What applying the file does to a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Change {
+    Added,
+    Changed,
+    Unchanged,
+    /// No longer in the file, but still with jobs or machines.
+    Draining,
+    /// No longer in the file, and empty.
+    Removed,
+}
+
+impl Change {
+    fn as_str(self) -> &'static str {
+        match self {
+            Change::Added => "added",
+            Change::Changed => "changed",
+            Change::Unchanged => "unchanged",
+            Change::Draining => "draining",
+            Change::Removed => "removed",
+        }
+    }
+}
+
+type Changes = BTreeMap<PoolName, Change>;
+
+/// Applies a pool file. The launch template's version and the subnets are resolved here and stay as they are until the next
+/// time, so that nothing changes without an operator.
 ///
-/// A runner group that admits more than its pool is an error like one of the file.
+/// A file with errors is reported and not applied. A runner group that admits more than its pool serves is such an error.
 ///
 /// # Errors
-/// When AWS cannot be asked, or somebody else applied at the same moment.
+/// AWS does not answer, or another operator applied a file at the same time.
 pub async fn apply(
     mut file: PoolFile,
     table: &impl Store,
@@ -37,70 +65,83 @@ pub async fn apply(
 ) -> Result<Output, Failure> {
     if file.errors.is_empty() {
         let pools: Vec<_> = file.pools.iter().map(Into::into).collect();
-        let fence = runner_groups::check(&pools, github).await;
-        file.errors.extend(fence.errors);
-        file.warnings.extend(fence.warnings);
+        let findings = runner_groups::check(&pools, github).await;
+        file.errors.extend(findings.errors);
+        file.warnings.extend(findings.warnings);
     }
     if !file.errors.is_empty() {
         return Ok(file.report());
     }
     let before = config_if_any(table).await?;
-    let wanted = by_name(&file.pools);
-    let mut pools = Vec::new();
-    let mut changes: BTreeMap<PoolName, &str> = BTreeMap::new();
-    for (name, written) in &wanted {
-        let pool = resolve(written, ec2).await?;
-        let known = before.as_ref().and_then(|config| config.pool(name));
-        let change = match known {
-            None => "added",
-            Some(known) if *known == pool => "unchanged",
-            Some(_) => "changed",
+    let (pools, changes) = plan(&file, before.as_ref(), table, ec2).await?;
+    write_metas(&pools, table).await?;
+    let revision = before.map_or(0, |config| config.revision);
+    let config = Config { format: FORMAT, pools: pools.clone(), applied_at: now, revision };
+    table.commit(&Transaction::new().put(config)).await?;
+    let json = json!({ "changes": changes, "pools": pools, "warnings": file.warnings });
+    Ok(Output { ok: true, text: text(&file.warnings, &changes, &pools), json })
+}
+
+/// The new configuration, and how it differs from the old one.
+async fn plan(
+    file: &PoolFile,
+    before: Option<&Config>,
+    table: &impl Store,
+    ec2: &Ec2,
+) -> Result<(Vec<Pool>, Changes), Failure> {
+    let entries = by_name(&file.pools);
+    let (mut pools, mut changes) = (Vec::new(), Changes::new());
+    for (name, entry) in &entries {
+        let pool = resolve(entry, ec2).await?;
+        let change = match before.and_then(|config| config.pool(name)) {
+            None => Change::Added,
+            Some(old) if *old == pool => Change::Unchanged,
+            Some(_) => Change::Changed,
         };
         changes.insert((*name).clone(), change);
         pools.push(pool);
     }
-    let gone = before.iter().flat_map(|config| &config.pools).filter(|pool| !wanted.contains_key(&pool.name));
-    for pool in gone {
-        let busy = table.partition(&pool.name).await?.iter().any(is_open);
-        changes.insert(pool.name.clone(), if busy { "draining" } else { "removed" });
-        if busy {
-            pools.push(Pool { draining: true, ..pool.clone() });
+    let dropped = before.into_iter().flat_map(|config| &config.pools).filter(|pool| !entries.contains_key(&pool.name));
+    for pool in dropped {
+        match table.partition(&pool.name).await?.iter().any(is_unfinished) {
+            true => {
+                changes.insert(pool.name.clone(), Change::Draining);
+                pools.push(Pool { draining: true, ..pool.clone() });
+            }
+            false => drop(changes.insert(pool.name.clone(), Change::Removed)),
         }
     }
+    Ok((pools, changes))
+}
 
-    // METAs first: a pool that is configured without one cannot be decided about.
+/// Writes the META of each new pool. This comes before the configuration, because the scaler cannot decide about a configured
+/// pool without META. A pool that was removed and comes back finds its old META, so its versions continue.
+async fn write_metas(pools: &[Pool], table: &impl Store) -> Result<(), Failure> {
     let mut metas = Vec::new();
     for pool in pools.iter().filter(|pool| !pool.draining) {
-        // A pool that comes back finds the META that it had; its versions go on.
         if table.get(&Key::Meta(pool.name.clone())).await?.is_none() {
             metas.push(Meta::new(pool.name.clone(), epoch()));
         }
     }
-    for some in metas.chunks(METAS_A_WRITE) {
+    for some in metas.chunks(METAS_PER_TRANSACTION) {
         table.commit(&Transaction::new().put_all(some.iter().cloned())).await?;
     }
-    let revision = before.map_or(0, |config| config.revision);
-    table
-        .commit(&Transaction::new().put(Config { format: FORMAT, pools: pools.clone(), applied_at: now, revision }))
-        .await?;
-
-    let mut text: String = file.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
-    for (name, change) in &changes {
-        text += &format!("{name}: {change}\n");
-    }
-    for pool in pools.iter().filter(|pool| !pool.draining) {
-        let (template, subnets) = (&pool.launch_template, pool.subnets.len());
-        text += &format!(
-            "{}: {} version {} ({}), {subnets} subnets\n",
-            pool.name, template.name, template.version, template.id
-        );
-    }
-    text += "in force within a minute\n";
-    let json = json!({ "changes": changes, "pools": pools, "warnings": file.warnings });
-    Ok(Output { yes: true, text, json })
+    Ok(())
 }
 
-fn is_open(item: &Item) -> bool {
+fn text(warnings: &[String], changes: &Changes, pools: &[Pool]) -> String {
+    let mut text: String = warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
+    text.extend(changes.iter().map(|(name, change)| format!("{name}: {}\n", change.as_str())));
+    for pool in pools.iter().filter(|pool| !pool.draining) {
+        let (template, subnets) = (&pool.launch_template, count(pool.subnets.len(), "subnet"));
+        text +=
+            &format!("{}: {} version {} ({}), {subnets}\n", pool.name, template.name, template.version, template.id);
+    }
+    text + "in force within a minute\n"
+}
+
+/// Whether the item is work that a draining pool still has to finish.
+fn is_unfinished(item: &Item) -> bool {
     match item {
         Item::Slot(_) | Item::Batch(_) | Item::Waiting(_) | Item::CheckRun(_) | Item::Rerun(_) => true,
         Item::Meta(_)
@@ -113,25 +154,25 @@ fn is_open(item: &Item) -> bool {
     }
 }
 
-async fn resolve(written: &Written, ec2: &Ec2) -> Result<Pool, Failure> {
-    let launch_template = ec2.resolve_template(&written.launch_template, written.launch_template_version).await?;
-    let subnets = match written.subnets.is_empty() {
-        false => written.subnets.clone(),
+async fn resolve(entry: &PoolEntry, ec2: &Ec2) -> Result<Pool, Failure> {
+    let launch_template = ec2.resolve_template(&entry.launch_template, entry.launch_template_version).await?;
+    let subnets = match entry.subnets.is_empty() {
+        false => entry.subnets.clone(),
         true => ec2.tagged_subnets().await?,
     };
     if subnets.is_empty() {
         return Err(Failure::Usage(format!(
-            "pool {:?}: no subnets are given and none has the stack's tag drover:stack",
-            written.name.as_str()
+            "pool {:?}: the file lists no subnets, and none has the stack's tag drover:stack",
+            entry.name.as_str()
         )));
     }
-    Ok(Pool { launch_template, subnets, ..written.unresolved() })
+    Ok(Pool { launch_template, subnets, ..entry.unresolved() })
 }
 
-/// Six random characters: two tables of one stack never have the same.
+/// Six random characters: two tables of the same stack do not get the same epoch.
 fn epoch() -> Epoch {
     const LETTERS: &[u8] = b"abcdefghijkmnpqrstuvwxyz23456789";
     let mut random = rand::rng();
-    let word: String = (0..6).map(|_| char::from(LETTERS[random.random_range(0..LETTERS.len())])).collect();
-    word.parse().expect("letters and digits make an epoch")
+    let letters: String = (0..6).map(|_| char::from(LETTERS[random.random_range(0..LETTERS.len())])).collect();
+    letters.parse().expect("letters and digits make an epoch")
 }

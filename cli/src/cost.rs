@@ -1,5 +1,6 @@
-//! `drover cost`: what machines were paid for, by whom they worked for.
+//! `drover cost`: what machines cost, by pool, repository, workflow or instance type.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use clap::ValueEnum;
@@ -13,27 +14,37 @@ use platform::table::Table;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::output::{Failure, Output, age, table};
+use crate::output::{Failure, Output, age, count, table};
 use crate::read::pools;
 
-/// What machines are added up by.
+/// What costs are grouped by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum By {
-    /// The pool that launched them.
+    /// The pool that launched the machine
     Pool,
-    /// The repository of the job that they ran.
+    /// The repository of the machine's job
     Repository,
-    /// That job's workflow. Jobs are known for a week after their end.
+    /// The workflow of the machine's job; Drover knows a job for a week after its end
     Workflow,
-    /// Instance type and market.
+    /// Instance type and market
     Type,
 }
 
-/// A machine's life, as the log tells it.
+/// The question to answer.
+#[derive(Debug, Clone)]
+pub struct Query<'a> {
+    pub by: By,
+    pub since: SignedDuration,
+    pub prices: &'a Prices,
+    pub region: &'a str,
+}
+
+/// A machine, as the event log describes it.
 #[derive(Debug, Clone, Default)]
-struct Life {
-    from: Option<Timestamp>,
-    to: Option<Timestamp>,
+struct Machine {
+    /// Of the first event about the machine.
+    launched_at: Option<Timestamp>,
+    closed_at: Option<Timestamp>,
     pool: Option<String>,
     job: Option<JobId>,
     repository: Option<String>,
@@ -41,103 +52,131 @@ struct Life {
     market: Option<Market>,
 }
 
-/// A line.
+/// A line of the table.
 #[derive(Debug, Clone, Default, Serialize)]
 struct Row {
     what: String,
     machines: u64,
     seconds: i64,
-    /// Of which on the spot market.
     spot_seconds: i64,
-    /// At the on-demand price.
+    /// At the on-demand list price.
     usd: f64,
-    /// Machines whose price is not known.
+    /// Machines without a known price.
     unpriced: u64,
 }
 
-/// Adds up the machines that were paid for in that time.
+/// Adds up the machines that existed within the period.
 ///
 /// # Errors
-/// When the table cannot be read.
-pub async fn cost(
-    store: &Table,
-    by: By,
-    since: SignedDuration,
-    prices: &Prices,
-    region: &str,
-    now: Timestamp,
-) -> Result<Output, Failure> {
-    let begin = now - since;
-    let mut lives: BTreeMap<String, Life> = BTreeMap::new();
-    for pool in pools(store, None).await? {
-        let mut events = store.events(&Stream::Pool(pool.name), usize::MAX).await?;
-        events.reverse();
-        events.iter().for_each(|event| follow(&mut lives, event));
-    }
-    lives.retain(|_, life| life.from.is_some() && life.to.is_none_or(|to| to > begin));
-    let workflows = if by == By::Workflow { workflows(store, lives.values()).await? } else { BTreeMap::new() };
+/// The table cannot be read.
+pub async fn cost(store: &Table, query: &Query<'_>, now: Timestamp) -> Result<Output, Failure> {
+    let begin = now - query.since;
+    let machines = machines(store, begin).await?;
+    let workflows = match query.by {
+        By::Workflow => workflows(store, &machines).await?,
+        By::Pool | By::Repository | By::Type => BTreeMap::new(),
+    };
     let mut rows: BTreeMap<String, Row> = BTreeMap::new();
-    for life in lives.values() {
-        let Some(from) = life.from else { continue };
-        let seconds = life.to.unwrap_or(now).duration_since(from.max(begin)).as_secs();
-        let is_spot = life.market == Some(Market::Spot);
-        let what = match by {
-            By::Pool => life.pool.clone(),
-            By::Repository => life.repository.clone(),
-            By::Workflow => life.job.and_then(|job| workflows.get(&job).cloned()),
-            By::Type => life.instance_type.clone().map(|it| if is_spot { format!("{it} spot") } else { it }),
-        };
-        let what = what.unwrap_or_else(|| if life.job.is_none() { "(no job)" } else { "(not known)" }.to_owned());
-        let time = SignedDuration::from_secs(seconds);
-        let cost = life.instance_type.as_deref().and_then(|it| prices.cost(&it.into(), region, time));
+    for machine in &machines {
+        let what = machine.group(query.by, &workflows);
         let row = rows.entry(what.clone()).or_insert(Row { what, ..Row::default() });
-        row.machines += 1;
-        row.seconds += seconds;
-        row.spot_seconds += if is_spot { seconds } else { 0 };
-        row.usd += cost.map_or(0.0, MicroUsd::usd);
-        row.unpriced += u64::from(cost.is_none());
+        machine.add_to(row, query, begin, now);
     }
     let mut rows: Vec<Row> = rows.into_values().collect();
-    rows.sort_by_key(|row| std::cmp::Reverse(row.seconds));
+    rows.sort_by_key(|row| Reverse(row.seconds));
+    let Query { region, prices, .. } = query;
+    Ok(Output {
+        ok: true,
+        text: text(&rows, query),
+        json: json!({ "region": region, "prices": prices.read, "rows": rows }),
+    })
+}
+
+fn text(rows: &[Row], query: &Query<'_>) -> String {
     let time = |seconds: i64| age(SignedDuration::from_secs(seconds));
     let lines = rows.iter().map(|row| {
         let usd = format!("{}{:.2}", if row.unpriced > 0 { "more than " } else { "" }, row.usd);
         vec![row.what.clone(), row.machines.to_string(), time(row.seconds), time(row.spot_seconds), usd]
     });
-    let mut text = table(&["WHAT", "MACHINES", "TIME", "OF WHICH SPOT", "USD"], lines);
+    let mut text = table(&["WHAT", "MACHINES", "TIME", "SPOT TIME", "USD"], lines);
     text += &format!(
-        "\nThe last {}, at the list price on demand in {region} of {}: what spot and agreements save is not in it, nor are \
-         volumes and traffic.\n",
-        age(since),
-        prices.read
+        "\nThe last {}, at on-demand list prices in {} of {}. Not included: savings by spot and by agreements, volumes, \
+         traffic.\n",
+        age(query.since),
+        query.region,
+        query.prices.read
     );
     let unpriced: u64 = rows.iter().map(|row| row.unpriced).sum();
     if unpriced > 0 {
-        text +=
-            &format!("{unpriced} machines' types have no price here -> make prices, then drover cost --prices FILE\n");
+        let machines = count(unpriced as usize, "machine");
+        text += &format!("no price is known for {machines} -> make prices, then drover cost --prices FILE\n");
     }
-    Ok(Output { yes: true, text, json: json!({ "region": region, "prices": prices.read, "rows": rows }) })
+    text
 }
 
-/// What an event tells of machines.
-fn follow(lives: &mut BTreeMap<String, Life>, event: &Event) {
+/// Every machine that existed after `begin`.
+async fn machines(store: &Table, begin: Timestamp) -> Result<Vec<Machine>, Failure> {
+    let mut machines: BTreeMap<String, Machine> = BTreeMap::new();
+    for pool in pools(store, None).await? {
+        let mut events = store.events(&Stream::Pool(pool.name), usize::MAX).await?;
+        events.reverse();
+        events.iter().for_each(|event| apply(&mut machines, event));
+    }
+    let existed = |machine: &Machine| machine.closed_at.is_none_or(|at| at > begin);
+    Ok(machines.into_values().filter(existed).collect())
+}
+
+/// Adds what an event says about machines.
+fn apply(machines: &mut BTreeMap<String, Machine>, event: &Event) {
     for after in &event.after {
         let Some(id) = after.key.strip_prefix("INSTANCE#").and_then(|key| key.strip_suffix(" STATE")) else { continue };
         let text = |name: &str| after.is.get(name).and_then(|it| it.as_str()).map(ToOwned::to_owned);
-        let life = lives.entry(id.to_owned()).or_default();
-        life.from = life.from.or(Some(event.at));
-        life.to = life.to.or_else(|| text("closed_at")?.parse().ok());
-        life.pool = text("pool").or(life.pool.take());
-        life.repository = text("repository").or(life.repository.take());
-        life.instance_type = text("instance_type").or(life.instance_type.take());
-        life.job = after.is.get("job").and_then(|it| it.as_u64()).map(JobId).or(life.job);
+        let machine = machines.entry(id.to_owned()).or_default();
+        machine.launched_at = machine.launched_at.or(Some(event.at));
+        machine.closed_at = machine.closed_at.or_else(|| text("closed_at")?.parse().ok());
+        machine.pool = text("pool").or(machine.pool.take());
+        machine.repository = text("repository").or(machine.repository.take());
+        machine.instance_type = text("instance_type").or(machine.instance_type.take());
+        machine.job = after.is.get("job").and_then(|it| it.as_u64()).map(JobId).or(machine.job);
         let market = after.is.get("market").and_then(|it| serde_json::from_value(it.clone()).ok());
-        life.market = market.or(life.market);
+        machine.market = market.or(machine.market);
     }
 }
 
-async fn workflows(store: &impl Store, lives: impl Iterator<Item = &Life>) -> Result<BTreeMap<JobId, String>, Failure> {
-    let keys: Vec<Key> = lives.filter_map(|life| life.job).map(Key::Job).collect();
+impl Machine {
+    fn is_spot(&self) -> bool {
+        self.market == Some(Market::Spot)
+    }
+
+    /// The name of the row that the machine belongs to.
+    fn group(&self, by: By, workflows: &BTreeMap<JobId, String>) -> String {
+        let name = match by {
+            By::Pool => self.pool.clone(),
+            By::Repository => self.repository.clone(),
+            By::Workflow => self.job.and_then(|job| workflows.get(&job).cloned()),
+            By::Type => self.instance_type.clone().map(|it| if self.is_spot() { format!("{it} spot") } else { it }),
+        };
+        let unknown = if self.job.is_none() { "(no job)" } else { "(unknown)" };
+        name.unwrap_or_else(|| unknown.to_owned())
+    }
+
+    fn add_to(&self, row: &mut Row, query: &Query<'_>, begin: Timestamp, now: Timestamp) {
+        let from = self.launched_at.unwrap_or(now).max(begin);
+        let seconds = self.closed_at.unwrap_or(now).duration_since(from).as_secs();
+        let time = SignedDuration::from_secs(seconds);
+        let instance_type = self.instance_type.as_deref();
+        let cost = instance_type.and_then(|it| query.prices.cost(&it.into(), query.region, time));
+        row.machines += 1;
+        row.seconds += seconds;
+        row.spot_seconds += if self.is_spot() { seconds } else { 0 };
+        row.usd += cost.map_or(0.0, MicroUsd::usd);
+        row.unpriced += u64::from(cost.is_none());
+    }
+}
+
+/// The repository and workflow of each job, as far as Drover still knows the job.
+async fn workflows(store: &Table, machines: &[Machine]) -> Result<BTreeMap<JobId, String>, Failure> {
+    let keys: Vec<Key> = machines.iter().filter_map(|machine| machine.job).map(Key::Job).collect();
     let items = store.get_many(&keys).await?.into_iter();
     let named = items.filter_map(|item| match item {
         Item::Job(job) => Some((job.id, format!("{}: {}", job.repository, job.workflow.as_deref().unwrap_or("?")))),

@@ -1,80 +1,109 @@
-//! `drover dead-letters`: messages that the scaler could not use, however often it was given them.
+//! `drover dead-letters`: lists, shows and resends messages that the scaler could not process.
 //!
-//! Whoever can write to a repository has a hand in what stands in them: everything printed goes through
+//! Anyone who can write to a repository influences the content of these messages, so everything printed goes through
 //! [`crate::output::printable`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::wire::{InstanceChange, Message};
+use engine::ports::QueueError;
 use jiff::Timestamp;
 use platform::queue::{DeadLetters, Letter};
 use serde_json::{Value, json};
 
-use crate::output::{Failure, Output, age, table};
+use crate::describe::action;
+use crate::output::{Failure, Output, age, or_dash, table};
 
-/// Letters that are looked at in one go: more than a person reads, and all of them have to be given back.
-const AT_MOST: usize = 1000;
+/// Messages read at a time. SQS shows messages only by receiving them, and each has to be returned to the queue.
+const MAX_LETTERS: usize = 1000;
 
-/// Which letters are sent again.
+/// The messages to send again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Which {
-    /// Those of these ids.
-    Named(BTreeSet<String>),
-    /// All that were there when the command began.
+pub enum Selection {
+    Ids(BTreeSet<String>),
+    /// Every message that was in the queue when the command began.
     All,
 }
 
-/// Lists them.
+impl Selection {
+    fn contains(&self, letter: &Letter, now: Timestamp) -> bool {
+        match self {
+            Selection::Ids(ids) => ids.contains(&letter.id),
+            Selection::All => letter.sent_at.is_none_or(|sent| sent <= now),
+        }
+    }
+}
+
+/// Lists the messages.
 ///
 /// # Errors
-/// When SQS cannot be asked.
+/// SQS does not answer.
 pub async fn list(letters: &DeadLetters, now: Timestamp) -> Result<Output, Failure> {
-    let all = look(letters, now, |_| false).await?;
+    let all = receive_until(letters, now, |_| false).await?;
     let rows = all.iter().map(|letter| {
-        let since = letter.sent_at.map_or("-".to_owned(), |at| age(now.duration_since(at)));
-        vec![letter.id.clone(), since, what(letter)]
+        let sent = letter.sent_at.map(|at| age(now.duration_since(at)));
+        vec![letter.id.clone(), or_dash(sent), describe(letter)]
     });
     let mut text = match all.is_empty() {
         true => "no dead letters\n".to_owned(),
         false => table(&["ID", "AGE", "WHAT"], rows),
     };
-    if all.len() >= AT_MOST {
-        text += &format!("and perhaps more: these are the first {AT_MOST}\n");
+    if all.len() >= MAX_LETTERS {
+        text += &format!("these are the first {MAX_LETTERS}; there may be more\n");
     }
     let json = all.iter().map(summary).collect();
-    Ok(Output { yes: true, text, json })
+    Ok(Output { ok: true, text, json })
 }
 
-/// Shows one whole.
+/// Shows one message with its body.
 ///
 /// # Errors
-/// When SQS cannot be asked.
+/// SQS does not answer.
 pub async fn show(letters: &DeadLetters, id: &str, now: Timestamp) -> Result<Output, Failure> {
-    let all = look(letters, now, |letter| letter.id == id).await?;
+    let all = receive_until(letters, now, |letter| letter.id == id).await?;
     let Some(letter) = all.iter().find(|letter| letter.id == id) else { return Ok(missing([id])) };
     let body: Option<Value> = serde_json::from_str(&letter.body).ok();
-    let whole = body.as_ref().map_or_else(|| letter.body.clone(), |body| format!("{body:#}"));
+    let body_text = body.as_ref().map_or_else(|| letter.body.clone(), |body| format!("{body:#}"));
     let sent = letter.sent_at.map_or("at an unknown time".to_owned(), |at| at.to_string());
-    let text = format!("message  {id}\nsent     {sent}\nwhat     {}\n\n{whole}\n", what(letter));
+    let text = format!("message  {id}\nsent     {sent}\nwhat     {}\n\n{body_text}\n", describe(letter));
     let mut json = summary(letter);
     json["body"] = body.unwrap_or_else(|| json!(letter.body));
-    Ok(Output { yes: true, text, json })
+    Ok(Output { ok: true, text, json })
 }
 
-/// Sends them to the main queue again. What comes back as a dead letter meanwhile is left there: it was sent later than
-/// the command began.
+/// Sends messages back to the scaler's queue. A message that becomes a dead letter again meanwhile is not sent a second time,
+/// because it was sent after the command began.
 ///
 /// # Errors
-/// When SQS cannot be asked. Those that were sent before are said.
-pub async fn redrive(letters: &DeadLetters, which: &Which, now: Timestamp) -> Result<Output, Failure> {
-    let mut missing_ids = match which {
-        Which::Named(ids) => ids.clone(),
-        Which::All => BTreeSet::new(),
+/// SQS does not answer. The error names the messages that were sent before.
+pub async fn redrive(letters: &DeadLetters, selection: &Selection, now: Timestamp) -> Result<Output, Failure> {
+    let (redriven, failed) = redrive_selected(letters, selection, now).await;
+    let sent: String = redriven.iter().map(|id| format!("{id}: sent again\n")).collect();
+    if let Some(error) = failed {
+        return Err(Failure::Unreachable(format!("{sent}{error}")));
+    }
+    let mut output = match selection {
+        Selection::Ids(ids) => missing(ids.iter().filter(|id| !redriven.contains(id)).map(String::as_str)),
+        Selection::All => missing([]),
     };
+    output.text = sent + &output.text;
+    if redriven.is_empty() && output.ok {
+        output.text = "no dead letters\n".to_owned();
+    }
+    output.json["redriven"] = json!(redriven);
+    Ok(output)
+}
+
+/// The ids of the messages sent again, and the error that ended it early. All other messages received are returned.
+async fn redrive_selected(
+    letters: &DeadLetters,
+    selection: &Selection,
+    now: Timestamp,
+) -> (Vec<String>, Option<QueueError>) {
     let mut redriven = Vec::new();
     let mut others: BTreeMap<String, Letter> = BTreeMap::new();
     let mut failed = None;
-    'receiving: while others.len() < AT_MOST {
+    'receiving: while others.len() < MAX_LETTERS {
         let received = match letters.receive().await {
             Ok(received) if received.is_empty() => break,
             Ok(received) => received,
@@ -84,11 +113,7 @@ pub async fn redrive(letters: &DeadLetters, which: &Which, now: Timestamp) -> Re
             }
         };
         for letter in received {
-            let wanted = match which {
-                Which::Named(ids) => ids.contains(&letter.id),
-                Which::All => letter.sent_at.is_none_or(|sent| sent <= now),
-            };
-            if !wanted {
+            if !selection.contains(&letter, now) {
                 others.insert(letter.id.clone(), letter);
                 continue;
             }
@@ -96,48 +121,40 @@ pub async fn redrive(letters: &DeadLetters, which: &Which, now: Timestamp) -> Re
                 failed = Some(error);
                 break 'receiving;
             }
-            missing_ids.remove(&letter.id);
             redriven.push(letter.id);
         }
-        if matches!(which, Which::Named(_)) && missing_ids.is_empty() {
+        if matches!(selection, Selection::Ids(ids) if ids.iter().all(|id| redriven.contains(id))) {
             break;
         }
     }
     give_back(letters, others.values()).await;
-    let sent: String = redriven.iter().map(|id| format!("{id}: sent again\n")).collect();
-    if let Some(error) = failed {
-        return Err(Failure::Unreachable(format!("{sent}{error}")));
-    }
-    let mut output = missing(missing_ids.iter().map(String::as_str));
-    output.text = sent + &output.text;
-    if redriven.is_empty() && output.yes {
-        output.text = "no dead letters\n".to_owned();
-    }
-    output.json["redriven"] = json!(redriven);
-    Ok(output)
+    (redriven, failed)
 }
 
 fn missing<'a>(ids: impl IntoIterator<Item = &'a str>) -> Output {
     let ids: Vec<&str> = ids.into_iter().collect();
-    let text = ids.iter().map(|id| format!("there is no dead letter {id:?}, or somebody looks at it just now\n"));
-    Output { yes: ids.is_empty(), text: text.collect(), json: json!({ "missing": ids }) }
+    let text = ids.iter().map(|id| format!("there is no dead letter {id:?}, or another command is reading it\n"));
+    Output { ok: ids.is_empty(), text: text.collect(), json: json!({ "missing": ids }) }
 }
 
-/// Receives letters until there are no others, or the one that was looked for is found, and gives all of them back. Oldest
-/// first.
-async fn look(letters: &DeadLetters, now: Timestamp, found: impl Fn(&Letter) -> bool) -> Result<Vec<Letter>, Failure> {
+/// Receives messages until none is left or one is found, and returns all of them to the queue. Oldest first.
+async fn receive_until(
+    letters: &DeadLetters,
+    now: Timestamp,
+    found: impl Fn(&Letter) -> bool,
+) -> Result<Vec<Letter>, Failure> {
     let mut all = BTreeMap::new();
     let mut failed = None;
-    while all.len() < AT_MOST {
+    while all.len() < MAX_LETTERS {
         match letters.receive().await {
             Ok(received) if received.is_empty() => break,
             Ok(received) => {
-                let done = received.iter().any(&found);
+                let is_done = received.iter().any(&found);
                 all.extend(received.into_iter().map(|letter| {
                     let sent_at = letter.sent_at.unwrap_or(now);
                     ((sent_at, letter.id.clone()), letter)
                 }));
-                if done {
+                if is_done {
                     break;
                 }
             }
@@ -156,29 +173,29 @@ async fn look(letters: &DeadLetters, now: Timestamp, found: impl Fn(&Letter) -> 
 
 async fn give_back(letters: &DeadLetters, some: impl Iterator<Item = &Letter>) {
     for letter in some {
-        // It is seen again by itself, a little later.
+        // If this fails, the message becomes visible again a little later by itself.
         let _ = letters.give_back(letter).await;
     }
 }
 
 fn summary(letter: &Letter) -> Value {
-    json!({ "id": letter.id, "sent_at": letter.sent_at, "what": what(letter) })
+    json!({ "id": letter.id, "sent_at": letter.sent_at, "what": describe(letter) })
 }
 
-/// What it is about, in a line; why it is of no use, if that can be seen from here.
-fn what(letter: &Letter) -> String {
+/// What the message is about; for a message that cannot be parsed, why not.
+fn describe(letter: &Letter) -> String {
     match Message::parse(&letter.body) {
         Ok(Message::WorkflowJob(notice)) => {
-            format!("job {} {:?} in {}", notice.job.id, notice.action, notice.repository).to_lowercase()
+            format!("job {} {} in {}", notice.job.id, action(notice.action), notice.repository)
         }
-        Ok(Message::Nudge { pool, .. }) => format!("another look at pool {pool}"),
+        Ok(Message::Nudge { pool, .. }) => format!("nudge for pool {pool}"),
         Ok(Message::Instance { id, change }) => {
-            let word = match change {
-                InstanceChange::Interrupted => "will be taken back",
+            let change = match change {
+                InstanceChange::Interrupted => "will be interrupted",
                 InstanceChange::Ended => "ended",
                 InstanceChange::Other => "changed its state",
             };
-            format!("instance {id} {word}")
+            format!("instance {id} {change}")
         }
         Err(error) => error.to_string(),
     }

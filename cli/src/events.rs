@@ -1,4 +1,4 @@
-//! `drover events`: the log, oldest first.
+//! `drover events`: the event log, oldest first.
 
 use std::collections::BTreeSet;
 
@@ -8,75 +8,85 @@ use domain::state::Key;
 use platform::table::Table;
 use serde_json::{Value, json};
 
+use crate::describe;
 use crate::output::{Failure, Output};
 use crate::read;
-use crate::story::{cause, told};
 
-/// Which events.
+/// The events to show.
 #[derive(Debug, Clone, Default)]
-pub struct Wanted {
-    /// Of this pool only.
+pub struct Filter {
     pub pool: Option<PoolName>,
-    /// Of this job only.
     pub job: Option<JobId>,
-    /// How many of each pool's are looked at, at first.
+    /// How many events of each log the first read covers.
     pub newest: usize,
 }
 
-/// Reads the log, and goes on where it stopped.
+/// Reads the log. Each further read continues where the last one stopped.
 #[derive(Debug, Default)]
 pub struct Reader {
-    wanted: Wanted,
-    /// What was read. An event of a slow writer may come to stand before one that was.
-    seen: BTreeSet<String>,
+    filter: Filter,
+    /// The sequences of all events read: an event of a slow writer may sort before one that was read earlier.
+    known: BTreeSet<String>,
 }
 
 impl Reader {
-    /// Nothing read yet.
-    pub fn new(wanted: Wanted) -> Self {
-        Self { wanted, seen: BTreeSet::new() }
+    pub fn new(filter: Filter) -> Self {
+        Self { filter, known: BTreeSet::new() }
     }
 
-    /// What has come since the last call; at first, the newest.
+    /// The events since the last call; on the first call the newest.
     ///
     /// # Errors
-    /// When the table cannot be read, or there is no such pool.
+    /// The table cannot be read, or the pool does not exist.
     pub async fn next(&mut self, table: &Table) -> Result<Output, Failure> {
-        let pools = read::pools(table, self.wanted.pool.as_ref()).await?;
+        let is_first = self.known.is_empty();
+        let mut events = Vec::new();
+        for stream in self.streams(table).await? {
+            events.extend(self.unread(table, &stream).await?);
+        }
+        events.retain(|event| self.known.insert(event.sequence.clone()));
+        events.retain(|event| self.filter.job.is_none_or(|job| concerns(event, job)));
+        events.sort_by(|a, b| a.sequence.cmp(&b.sequence));
+        if is_first {
+            events.drain(..events.len().saturating_sub(self.filter.newest));
+        }
+        let text = events.iter().map(|event| line(event, self.filter.job)).collect();
+        Ok(Output { ok: true, text, json: events.iter().map(|event| json!(event)).collect::<Value>() })
+    }
+
+    /// The log of each pool in question; without a filter also the log of events that belong to no pool.
+    async fn streams(&self, table: &Table) -> Result<Vec<Stream>, Failure> {
+        let pools = read::pools(table, self.filter.pool.as_ref()).await?;
         let mut streams: Vec<Stream> = pools.into_iter().map(|pool| Stream::Pool(pool.name)).collect();
-        if self.wanted.pool.is_none() && self.wanted.job.is_none() {
+        if self.filter.pool.is_none() && self.filter.job.is_none() {
             streams.push(Stream::Stack);
         }
-        let first = self.seen.is_empty();
-        let mut events = Vec::new();
-        for stream in streams {
-            let mut newest = self.wanted.newest;
-            let mut some = table.events(&stream, newest).await?;
-            // As far back as what was read before: nothing is left out, however much came since.
-            while !first && some.len() >= newest && !some.iter().any(|event| self.seen.contains(&event.sequence)) {
-                newest *= 2;
-                some = table.events(&stream, newest).await?;
+        Ok(streams)
+    }
+
+    /// The newest events of a log, back to the last one known, however many were added since.
+    async fn unread(&self, table: &Table, stream: &Stream) -> Result<Vec<Event>, Failure> {
+        let mut newest = self.filter.newest;
+        loop {
+            let events = table.events(stream, newest).await?;
+            let is_complete = self.known.is_empty()
+                || events.len() < newest
+                || events.iter().any(|event| self.known.contains(&event.sequence));
+            if is_complete {
+                return Ok(events);
             }
-            events.extend(some);
+            newest *= 2;
         }
-        events.retain(|event| self.seen.insert(event.sequence.clone()));
-        events.retain(|event| self.wanted.job.is_none_or(|job| is_about(event, job)));
-        events.sort_by(|a, b| a.sequence.cmp(&b.sequence));
-        if first {
-            events.drain(..events.len().saturating_sub(self.wanted.newest));
-        }
-        let text = events.iter().map(|event| line(event, self.wanted.job)).collect();
-        Ok(Output { yes: true, text, json: events.iter().map(|event| json!(event)).collect::<Value>() })
     }
 }
 
 fn line(event: &Event, job: Option<JobId>) -> String {
     let stream = String::from(event.stream.clone());
-    format!("{:.3}  {stream:<16}  {}  ({})\n", event.at, told(event, job), cause(&event.cause))
+    format!("{:.3}  {stream:<16}  {}  ({})\n", event.at, describe::event(event, job), describe::cause(&event.cause))
 }
 
-/// Whether it changed the job, or a slot or machine that has it.
-fn is_about(event: &Event, job: JobId) -> bool {
+/// Whether the event changed the job, or a slot or machine that has it.
+fn concerns(event: &Event, job: JobId) -> bool {
     let key = Key::Job(job).to_string();
     event.after.iter().any(|after| after.key == key || after.is["job"].as_u64() == Some(job.0))
 }

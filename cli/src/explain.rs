@@ -1,4 +1,4 @@
-//! `drover explain`: a job's facts, its pool's demand and supply, what is owed, and what happened.
+//! `drover explain`: a job's facts, why it waits or how it ended, the state of its pool, and its history.
 
 use std::str::FromStr;
 
@@ -15,27 +15,26 @@ use platform::table::Table;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::output::{Failure, Output, age};
+use crate::describe;
+use crate::output::{Failure, Output, age, count};
 use crate::ps::state;
 use crate::read::{config, view};
-use crate::story::{cause, told};
 
-/// How far back a pool's log is searched for the job.
+/// How many of the pool's newest events are searched for the job.
 const EVENTS: usize = 2000;
 
-/// Machines on their way that are told of: a job gets one of them.
-const SLOTS_TOLD: usize = 3;
+/// Of the machines on their way, how many are listed: the job gets one of them.
+const MAX_MACHINES_LISTED: usize = 3;
 
-/// A job, as somebody names it.
+/// A job, named by its id or by the URL of its page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobReference {
     id: JobId,
-    /// Known if its page was named.
+    /// Known only from a URL.
     repository: Option<Repository>,
 }
 
 impl JobReference {
-    /// Which.
     pub fn id(&self) -> JobId {
         self.id
     }
@@ -44,7 +43,7 @@ impl JobReference {
 impl FromStr for JobReference {
     type Err = &'static str;
 
-    /// Its number, or its page: `https://HOST/OWNER/REPOSITORY/actions/runs/RUN/job/JOB`, with whatever a browser appends.
+    /// A job id, or `https://HOST/OWNER/REPOSITORY/actions/runs/RUN/job/JOB` with any query and fragment.
     fn from_str(text: &str) -> Result<Self, &'static str> {
         if let Ok(id) = text.parse() {
             return Ok(Self { id: JobId(id), repository: None });
@@ -54,14 +53,14 @@ impl FromStr for JobReference {
         let parts: Vec<&str> = path.unwrap_or_default().split('/').collect();
         match parts[..] {
             [owner, name, "actions", "runs", _, "job", id] => {
-                let id = id.parse().map_err(|_| "the number at the end of its page's address is none")?;
-                let repository = format!("{owner}/{name}").parse().map_err(|_| "there can be no such repository")?;
+                let id = id.parse().map_err(|_| "the URL does not end in a job id")?;
+                let repository = format!("{owner}/{name}")
+                    .parse()
+                    .map_err(|_| "the URL does not contain a valid repository name")?;
                 Ok(Self { id: JobId(id), repository: Some(repository) })
             }
-            [_, _, "actions", "runs", _] => {
-                Err("this is the page of a run: open the job in it and take that page's address")
-            }
-            _ => Err("must be a job's number, or the address of its page"),
+            [_, _, "actions", "runs", _] => Err("this is the URL of a run: open the job and use the URL of its page"),
+            _ => Err("must be a job id, or the URL of a job's page on GitHub"),
         }
     }
 }
@@ -69,46 +68,40 @@ impl FromStr for JobReference {
 /// Explains a job.
 ///
 /// # Errors
-/// When the table cannot be read.
-pub async fn explain(table: &Table, job: &JobReference, now: Timestamp) -> Result<Output, Failure> {
-    let (id, config) = (job.id, config(table).await?);
-    let Some(Item::Job(job)) = table.get(&Key::Job(id)).await? else {
-        return Ok(unknown(job, &config));
+/// The table cannot be read.
+pub async fn explain(table: &Table, reference: &JobReference, now: Timestamp) -> Result<Output, Failure> {
+    let config = config(table).await?;
+    let Some(Item::Job(job)) = table.get(&Key::Job(reference.id)).await? else {
+        return Ok(unknown(reference, &config));
     };
     let view = view(table, &job.pool).await?;
     let configured = config.pool(&job.pool);
     let max = configured.map_or(0, |pool| pool.max);
-    let limit = match table.get(&Key::Limit(job.repository.owner.clone())).await? {
-        Some(Item::Limit(limit)) if limit.backoff_until > now => Some(limit),
-        _ => None,
-    };
     let mut events = table.events(&Stream::Pool(job.pool.clone()), EVENTS).await?;
     events.reverse();
     let machine = machine(&events, &job);
     let parts = parts(&events, &job);
     events.retain(|event| concerns(event, &job));
 
-    let waiting = view.waiting.get(&id);
+    let waiting = view.waiting.get(&job.id);
     let sentences = match waiting {
-        Some(waiting) => why_it_waits(&job, waiting, &view, configured, limit.as_ref(), now),
+        Some(waiting) => {
+            let limit = limit(table, &job, now).await?;
+            why_it_waits(&job, waiting, &view, configured, limit.as_ref(), now)
+        }
         None => {
             let cost = match &machine {
                 Some(id) => cost(table, id).await?,
                 None => None,
             };
-            what_became(&job, machine.as_ref(), cost, &parts, now)
+            how_it_ran(&job, machine.as_ref(), cost, &parts, now)
         }
     };
     let mut text = facts(&job, now);
     text += "\n";
     text.extend(sentences.iter().map(|sentence| format!("{sentence}\n")));
     text += &pool(&view, max, now);
-    if !events.is_empty() {
-        text += "\nhistory\n";
-    }
-    for event in &events {
-        text += &format!("  {:.3}  {}  ({})\n", event.at, told(event, Some(id)), cause(&event.cause));
-    }
+    text += &history(&events, job.id);
     let json = json!({
         "job": *job, "waiting": waiting, "says": sentences, "instance": machine, "parts": parts, "meta": view.meta,
         "demand": view.demand(now), "supply": view.supply(now).count(), "live": view.live(), "max": max,
@@ -116,22 +109,40 @@ pub async fn explain(table: &Table, job: &JobReference, now: Timestamp) -> Resul
         "slots": view.slots.values().collect::<Vec<_>>(),
         "events": events,
     });
-    Ok(Output { yes: true, text, json })
+    Ok(Output { ok: true, text, json })
 }
 
-fn unknown(job: &JobReference, config: &Config) -> Output {
-    let JobReference { id, repository } = job;
+/// The rate limit of the job's owner, if it is in effect.
+async fn limit(table: &impl Store, job: &Job, now: Timestamp) -> Result<Option<Limit>, Failure> {
+    match table.get(&Key::Limit(job.repository.owner.clone())).await? {
+        Some(Item::Limit(limit)) if limit.backoff_until > now => Ok(Some(limit)),
+        _ => Ok(None),
+    }
+}
+
+fn unknown(reference: &JobReference, config: &Config) -> Output {
+    let JobReference { id, repository } = reference;
     let text = match repository {
         Some(repository) if !config.pools.iter().any(|pool| pool.serves(repository)) => format!(
-            "no pool serves {repository}, so job {id} is none of Drover's -> name it in a pool's repositories, then \
+            "no pool serves {repository}, so Drover does not handle job {id} -> add the repository to a pool, then \
              drover pools apply FILE\n"
         ),
         _ => format!(
-            "Drover has never recorded job {id}: no delivery about it arrived, no pool has its labels, or it ended more \
-             than a week ago -> drover lint on its workflow, and the app's recent deliveries on GitHub\n"
+            "Drover has no record of job {id}: no delivery about it arrived, no pool has its labels, or it ended more \
+             than a week ago -> run drover lint on its workflow, and look at the app's recent deliveries on GitHub\n"
         ),
     };
-    Output { yes: false, json: json!({ "job": null, "says": text.trim_end() }), text }
+    Output { ok: false, json: json!({ "job": null, "says": text.trim_end() }), text }
+}
+
+fn history(events: &[Event], job: JobId) -> String {
+    let lines = events.iter().map(|event| {
+        format!("  {:.3}  {}  ({})\n", event.at, describe::event(event, Some(job)), describe::cause(&event.cause))
+    });
+    match events.is_empty() {
+        true => String::new(),
+        false => format!("\nhistory\n{}", lines.collect::<String>()),
+    }
 }
 
 fn facts(job: &Job, now: Timestamp) -> String {
@@ -160,7 +171,7 @@ fn facts(job: &Job, now: Timestamp) -> String {
     text
 }
 
-/// What somebody whose job waits wants to read.
+/// The reasons why a job waits, the one to act on first, and the machines on their way.
 fn why_it_waits(
     job: &Job,
     waiting: &WaitingJob,
@@ -170,38 +181,42 @@ fn why_it_waits(
     now: Timestamp,
 ) -> Vec<String> {
     if !waiting.open && job.gated {
-        return vec!["It waits for an approval on GitHub.".to_owned()];
+        return vec!["Waiting for an approval on GitHub.".to_owned()];
     }
     if !waiting.open {
-        return vec!["Drover is asking GitHub whether it is still queued.".to_owned()];
+        return vec!["Drover is asking GitHub whether the job is still queued.".to_owned()];
     }
-    let Some(pool) = pool else { return vec!["Its pool is not configured any more.".to_owned()] };
+    let Some(pool) = pool else { return vec![format!("Pool {} is no longer configured.", job.pool)] };
     let mut sentences: Vec<String> =
-        reasons(pool, view, waiting, now).iter().map(|why| format!("It waits: {why}.")).collect();
+        reasons(pool, view, waiting, now).iter().map(|why| format!("Waiting: {why}.")).collect();
     if let Some(limit) = limit {
         let (owner, until) = (&limit.owner, limit.backoff_until);
-        sentences.push(format!("It waits: GitHub wants no calls about {owner} before {until:.0}: {}.", limit.why));
+        sentences.push(format!("Waiting: GitHub accepts no calls for {owner} until {until:.0}: {}.", limit.why));
     }
-    let ways = pool.tuples();
-    let free = ways.iter().map(|tuple| tuple_free_at(&view.meta, tuple, now)).min().unwrap_or(now);
+    let options = pool.tuples();
+    let free = options.iter().map(|tuple| tuple_free_at(&view.meta, tuple, now)).min().unwrap_or(now);
     if free > now && view.supply(now).count() < view.demand(now) {
-        sentences.push(format!("None of the {} ways to launch is free; the next one is after {free:.0}.", ways.len()));
+        let all = count(options.len(), "launch option");
+        sentences.push(format!("The pool has {all}, and none can be used before {free:.0}."));
     }
     sentences.extend(
-        view.supply(now).filter(|slot| slot.wanted).map(|slot| on_its_way(slot, view, pool, now)).take(SLOTS_TOLD),
+        view.supply(now)
+            .filter(|slot| slot.wanted)
+            .map(|slot| on_its_way(slot, view, pool, now))
+            .take(MAX_MACHINES_LISTED),
     );
     sentences
 }
 
-/// What a machine that the job may get still lacks.
+/// How far a machine is that the job may get.
 fn on_its_way(slot: &Slot, view: &PoolView, pool: &Pool, now: Timestamp) -> String {
     let ago = |at: Timestamp| age(now.duration_since(at));
     match &slot.state {
         SlotState::Planned => match view.batches.get(&slot.id.version) {
             Some(batch) if batch.tuple.is_none() => {
-                format!("A launch waits until a way is free again, after {:.0}.", batch.lease.next_at)
+                format!("A launch is waiting for a launch option until {:.0}.", batch.lease.next_at)
             }
-            _ => format!("A launch was decided {} ago, and EC2 has not confirmed it yet.", ago(slot.planned_at)),
+            _ => format!("A launch was decided {} ago; EC2 has not confirmed it yet.", ago(slot.planned_at)),
         },
         SlotState::Launched(machine) => {
             format!(
@@ -211,7 +226,7 @@ fn on_its_way(slot: &Slot, view: &PoolView, pool: &Pool, now: Timestamp) -> Stri
             )
         }
         SlotState::Configured { machine, runner } => format!(
-            "{} boots: it was launched {} ago, its runner was registered {} ago and may take {} to come online.",
+            "{} is booting: it was launched {} ago; its runner was registered {} ago and has {} to come online.",
             machine.instance,
             ago(machine.launched_at),
             ago(runner.configured_at),
@@ -219,7 +234,7 @@ fn on_its_way(slot: &Slot, view: &PoolView, pool: &Pool, now: Timestamp) -> Stri
         ),
         SlotState::Online { machine, online_at, .. } => {
             format!(
-                "The runner on {} is online for {} and has no job: GitHub gives it one.",
+                "The runner on {} has been online for {} and has no job yet; GitHub assigns one.",
                 machine.instance,
                 ago(*online_at)
             )
@@ -228,7 +243,7 @@ fn on_its_way(slot: &Slot, view: &PoolView, pool: &Pool, now: Timestamp) -> Stri
     }
 }
 
-/// What the machine cost, once it is no more and if its price is known.
+/// What the machine cost; None before its end, or if its price is unknown.
 async fn cost(table: &impl Store, id: &InstanceId) -> Result<Option<MicroUsd>, Failure> {
     match table.get(&Key::Instance(id.clone())).await? {
         Some(Item::Instance(instance)) => Ok(instance.cost_micro_usd),
@@ -236,8 +251,8 @@ async fn cost(table: &impl Store, id: &InstanceId) -> Result<Option<MicroUsd>, F
     }
 }
 
-/// What became of a job that waits no more.
-fn what_became(
+/// Where and how long the job ran, what its wait consisted of, and what its machine cost.
+fn how_it_ran(
     job: &Job,
     machine: Option<&InstanceId>,
     cost: Option<MicroUsd>,
@@ -247,57 +262,57 @@ fn what_became(
     let on = match (&job.runner, machine) {
         (Some(_), Some(instance)) => format!("on {instance}"),
         (Some(runner), None) => {
-            format!("on {}, which is none of Drover's or was one more than a month ago", runner.name)
+            format!("on {}, which is not one of Drover's runners of the last month", runner.name)
         }
-        (None, _) => "on no runner".to_owned(),
+        (None, _) => "without a runner".to_owned(),
     };
     let conclusion = job.conclusion.as_deref().unwrap_or("no conclusion");
     let mut sentences = vec![match (job.started_at, job.completed_at) {
-        (Some(started), None) => format!("It runs {on} for {}.", age(now.duration_since(started))),
+        (Some(started), None) => format!("The job has been running {on} for {}.", age(now.duration_since(started))),
         (Some(started), Some(ended)) if job.runner.is_some() => {
-            format!("It ran {on} for {}: {conclusion}.", age(ended.duration_since(started)))
+            format!("The job ran {on} for {}: {conclusion}.", age(ended.duration_since(started)))
         }
-        (_, Some(_)) => format!("It was over before a runner had it: {conclusion}."),
-        (None, None) => format!("It runs {on}."),
+        (_, Some(_)) => format!("The job ended before a runner took it: {conclusion}."),
+        (None, None) => format!("The job is running {on}."),
     }];
     if !parts.is_empty() {
         let parts: Vec<String> =
             parts.iter().map(|part| format!("{:.1} s until {}", part.seconds, part.until)).collect();
         sentences.push(format!("It waited {}.", parts.join(", ")));
     }
-    sentences.extend(cost.map(|cost| format!("Its machine cost {cost}, at the list price on demand.")));
+    sentences.extend(cost.map(|cost| format!("Its machine cost {cost} at the on-demand list price.")));
     sentences
 }
 
-/// A part of a job's wait.
+/// A part of a job's wait, up to an event.
 #[derive(Debug, Serialize)]
 struct Part {
     until: &'static str,
     seconds: f64,
 }
 
-/// What the wait consisted of, if its runner is one of ours.
+/// The parts of the job's wait, if it ran on one of Drover's runners.
 fn parts(events: &[Event], job: &Job) -> Vec<Part> {
     let Some(runner) = &job.runner else { return Vec::new() };
-    let handed = events.iter().find_map(|event| match &event.what {
+    let registered = events.iter().find_map(|event| match &event.what {
         What::HandedOver { slot, runner_name } if *runner_name == runner.name => Some((event.at, *slot)),
         _ => None,
     });
-    let Some((handed_at, slot)) = handed else { return Vec::new() };
+    let Some((registered_at, slot)) = registered else { return Vec::new() };
     let bound = events.iter().find_map(|event| match &event.what {
         What::Bound { version, .. } if *version == slot.version => Some(event.at),
         _ => None,
     });
     let marks = [
-        ("Drover heard of it", Some(job.first_seen_at)),
-        ("EC2 had launched its machine", bound),
-        ("its runner was registered", Some(handed_at)),
-        ("the runner took it", job.started_at),
+        ("Drover recorded it", Some(job.first_seen_at)),
+        ("EC2 launched the machine", bound),
+        ("the runner was registered", Some(registered_at)),
+        ("the runner took the job", job.started_at),
     ];
     let mut since = job.queued_at;
     let mut parts = Vec::new();
     for (until, at) in marks {
-        // A machine that was there before the job cost it nothing.
+        // A machine that was ready before the job was queued did not delay it.
         let Some(at) = at.filter(|at| *at > since) else { continue };
         parts.push(Part { until, seconds: at.duration_since(since).as_secs_f64() });
         since = at;
@@ -305,7 +320,7 @@ fn parts(events: &[Event], job: &Job) -> Vec<Part> {
     parts
 }
 
-/// The machine that has or had the job.
+/// The machine that runs or ran the job.
 fn machine(events: &[Event], job: &Job) -> Option<InstanceId> {
     let after = events.iter().rev().flat_map(|event| &event.after);
     let of_job = |after: &&After| after.is["job"].as_u64() == Some(job.id.0);
@@ -324,7 +339,7 @@ fn pool(view: &PoolView, max: u32, now: Timestamp) -> String {
         view.live()
     );
     for batch in view.batches.values() {
-        let how = batch.tuple.as_ref().map_or_else(|| "no way free".to_owned(), ToString::to_string);
+        let how = batch.tuple.as_ref().map_or_else(|| "no launch option".to_owned(), ToString::to_string);
         let stuck = if batch.is_stuck() { ", stuck" } else { "" };
         text += &format!(
             "  launch {}: {} x {how}, attempt {}, try {}{stuck}, next at {:.0}\n",
@@ -336,7 +351,7 @@ fn pool(view: &PoolView, max: u32, now: Timestamp) -> String {
         }
     }
     for cooldown in &view.meta.cooldowns {
-        text += &format!("  not tried before {:.0}: {}: {}\n", cooldown.until, cooldown.tuple, cooldown.code);
+        text += &format!("  cooling down until {:.0}: {}: {}\n", cooldown.until, cooldown.tuple, cooldown.code);
     }
     for slot in view.slots.values() {
         let instance = slot.machine().map_or("-", |machine| machine.instance.as_str());
@@ -345,16 +360,16 @@ fn pool(view: &PoolView, max: u32, now: Timestamp) -> String {
     text
 }
 
-/// Whether an event is about the job or its runner, or is a launch of its pool while it waited.
+/// Whether an event is about the job or its runner, or about a launch of its pool while the job waited.
 fn concerns(event: &Event, job: &Job) -> bool {
     let key = Key::Job(job.id).to_string();
     let slot_of = |after: &After| after.is.get("job").and_then(|it| it.as_u64()) == Some(job.id.0);
     if event.after.iter().any(|after| after.key == key || slot_of(after)) {
         return true;
     }
-    // What happened to its machine before GitHub said whose job it had.
+    // Events of its machine from before GitHub reported which job the machine has.
     let runner: Option<RunnerName> = job.runner.as_ref().and_then(|runner| runner.name.parse().ok());
-    let is_its = |slot: &SlotId| runner.as_ref().is_some_and(|runner| runner.slot == *slot);
+    let is_its_slot = |slot: &SlotId| runner.as_ref().is_some_and(|runner| runner.slot == *slot);
     let waited = job.first_seen_at <= event.at && job.started_at.or(job.completed_at).is_none_or(|at| event.at <= at);
     match &event.what {
         What::Checked { job: about, .. } | What::Notified { job: about, .. } | What::Rerun { job: about, .. } => {
@@ -363,8 +378,8 @@ fn concerns(event: &Event, job: &Job) -> bool {
         What::HandedOver { runner_name, .. } => job.runner.as_ref().is_some_and(|runner| runner.name == *runner_name),
         What::Decided { launch, wanted, unserved, .. } => waited && launch + wanted > 0 || unserved.contains(&job.id),
         What::Refused { .. } | What::Resumed { .. } | What::CircuitOpened { .. } => waited,
-        What::Stopped { slot, .. } | What::Unregistered { slot } => is_its(slot),
-        What::Observed { gone, .. } => gone.iter().any(is_its),
+        What::Stopped { slot, .. } | What::Unregistered { slot } => is_its_slot(slot),
+        What::Observed { gone, .. } => gone.iter().any(is_its_slot),
         What::Recorded { .. }
         | What::Bound { .. }
         | What::Closed { .. }

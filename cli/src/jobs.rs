@@ -1,87 +1,117 @@
-//! `drover jobs`: every job that waits or runs, and for how long.
+//! `drover jobs`: every waiting or running job, and for how long.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use domain::ids::{JobId, PoolName};
-use domain::state::{Item, Job, Key, Phase};
+use domain::ids::{InstanceId, JobId, PoolName, Repository};
+use domain::state::{Item, Job, Key, SlotState};
 use engine::ports::Store;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::output::{Failure, Output, age, table};
+use crate::output::{Failure, Output, age, or_dash, table};
 use crate::read::{pools, view};
 
-/// One line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum State {
+    Queued,
+    /// Waiting for an approval, or for GitHub to confirm that it is still queued.
+    Held,
+    Running,
+}
+
+impl State {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            State::Queued => "queued",
+            State::Held => "held",
+            State::Running => "running",
+        }
+    }
+}
+
+/// A line of the table.
 #[derive(Debug, Serialize)]
-struct Row {
-    job: u64,
-    pool: String,
-    state: &'static str,
-    repository: String,
-    name: String,
-    /// On which machine, once it runs.
-    instance: Option<String>,
-    /// From its creation to its start, or until now.
-    waited_seconds: i64,
-    /// Since its start.
+pub(crate) struct JobRow {
+    pub(crate) job: JobId,
+    pub(crate) pool: PoolName,
+    pub(crate) state: State,
+    pub(crate) repository: Repository,
+    pub(crate) name: String,
+    /// The machine, once the job runs.
+    instance: Option<InstanceId>,
+    /// From queued to started, or until now.
+    pub(crate) waited_seconds: i64,
     runs_seconds: Option<i64>,
 }
 
-/// Lists them, those first that wait longest.
+/// Lists waiting jobs, the longest wait first, then running jobs.
 ///
 /// # Errors
-/// When the table cannot be read, or there is no such pool.
+/// The table cannot be read, or the pool does not exist.
 pub async fn jobs(table: &impl Store, only: Option<&PoolName>, now: Timestamp) -> Result<Output, Failure> {
+    let rows = rows(table, only, now).await?;
+    let header = ["JOB", "POOL", "STATE", "REPOSITORY", "NAME", "WAITED", "RUNS", "INSTANCE"];
+    let text = match rows.is_empty() {
+        true => "no waiting or running jobs\n".to_owned(),
+        false => self::table(&header, rows.iter().map(cells)),
+    };
+    Ok(Output { ok: true, text, json: json!(rows) })
+}
+
+fn cells(row: &JobRow) -> Vec<String> {
+    let time = |seconds: i64| age(SignedDuration::from_secs(seconds));
+    vec![
+        row.job.to_string(),
+        row.pool.to_string(),
+        row.state.as_str().to_owned(),
+        row.repository.to_string(),
+        row.name.clone(),
+        time(row.waited_seconds),
+        or_dash(row.runs_seconds.map(time)),
+        or_dash(row.instance.as_ref()),
+    ]
+}
+
+pub(crate) async fn rows(table: &impl Store, only: Option<&PoolName>, now: Timestamp) -> Result<Vec<JobRow>, Failure> {
     let mut rows = Vec::new();
     for pool in pools(table, only).await? {
         let view = view(table, &pool.name).await?;
-        let running: BTreeMap<JobId, String> = view
+        let running: BTreeMap<JobId, InstanceId> = view
             .slots
             .values()
-            .filter(|slot| slot.phase() == Phase::Busy)
-            .filter_map(|slot| Some((slot.job()?, slot.machine()?.instance.to_string())))
+            .filter_map(|slot| match &slot.state {
+                SlotState::Busy { .. } => Some((slot.job()?, slot.machine()?.instance.clone())),
+                _ => None,
+            })
             .collect();
         let keys: Vec<Key> = view.waiting.keys().chain(running.keys()).copied().map(Key::Job).collect();
         for item in table.get_many(&keys).await? {
             let Item::Job(job) = item else { continue };
-            let open = view.waiting.get(&job.id).map(|waiting| waiting.open);
-            rows.push(row(&job, open, running.get(&job.id).cloned(), now));
+            let state = match view.waiting.get(&job.id) {
+                Some(waiting) if waiting.open => State::Queued,
+                Some(_) => State::Held,
+                None => State::Running,
+            };
+            rows.push(row(&job, state, running.get(&job.id).cloned(), now));
         }
     }
-    rows.sort_by_key(|row| (row.runs_seconds.is_some(), std::cmp::Reverse(row.waited_seconds), row.job));
-    let header = ["JOB", "POOL", "STATE", "REPOSITORY", "NAME", "WAITED", "RUNS", "INSTANCE"];
-    let length = |seconds: i64| age(SignedDuration::from_secs(seconds));
-    let lines = rows.iter().map(|row| {
-        vec![
-            row.job.to_string(),
-            row.pool.clone(),
-            row.state.to_owned(),
-            row.repository.clone(),
-            row.name.clone(),
-            length(row.waited_seconds),
-            row.runs_seconds.map_or("-".to_owned(), length),
-            row.instance.clone().unwrap_or("-".to_owned()),
-        ]
-    });
-    let text = match rows.is_empty() {
-        true => "no job waits, none runs\n".to_owned(),
-        false => self::table(&header, lines),
-    };
-    Ok(Output { yes: true, text, json: json!(rows) })
+    rows.sort_by_key(|row| (row.runs_seconds.is_some(), Reverse(row.waited_seconds), row.job));
+    Ok(rows)
 }
 
-fn row(job: &Job, open: Option<bool>, instance: Option<String>, now: Timestamp) -> Row {
-    let started = job.started_at.filter(|_| open.is_none());
-    Row {
-        job: job.id.0,
-        pool: job.pool.to_string(),
-        state: match open {
-            Some(true) => "queued",
-            Some(false) => "held",
-            None => "running",
-        },
-        repository: job.repository.to_string(),
+fn row(job: &Job, state: State, instance: Option<InstanceId>, now: Timestamp) -> JobRow {
+    let started = match state {
+        State::Running => job.started_at,
+        State::Queued | State::Held => None,
+    };
+    JobRow {
+        job: job.id,
+        pool: job.pool.clone(),
+        state,
+        repository: job.repository.clone(),
         name: job.name.clone(),
         instance,
         waited_seconds: started.unwrap_or(now).duration_since(job.queued_at).as_secs(),

@@ -1,9 +1,10 @@
-//! `drover`, the operator's command.
+//! The commands of `drover`, the operator's command line. Each returns an [`output::Output`] or an [`output::Failure`].
 
 pub mod apply;
 pub mod cost;
 pub mod dashboard;
 pub mod dead_letters;
+mod describe;
 pub mod doctor;
 pub mod events;
 pub mod explain;
@@ -13,6 +14,7 @@ pub mod lint;
 pub mod logs;
 pub mod operate;
 pub mod output;
+mod permissions;
 pub mod pool_file;
 pub mod pools;
 pub mod ps;
@@ -20,5 +22,4 @@ pub mod read;
 pub mod replay;
 pub mod runner_groups;
 pub mod secrets;
-mod story;
 mod web;

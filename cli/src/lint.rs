@@ -1,4 +1,4 @@
-//! `drover lint`: will each job of a workflow find a pool, and which?
+//! `drover lint`: which pool each job of a workflow matches.
 
 use std::path::Path;
 
@@ -10,29 +10,34 @@ use serde_json::{Map, Value, json};
 
 use crate::output::{Failure, Output};
 
-/// What the labels of GitHub's own runners begin with.
+/// Prefixes of the labels of GitHub-hosted runners.
 const HOSTED: [&str; 3] = ["ubuntu-", "windows-", "macos-"];
 
-/// The repository that a workflow is of.
+/// The repository that the workflows belong to.
 #[derive(Debug, Clone)]
-pub struct Home {
-    /// Which.
+pub struct WorkflowRepository {
     pub repository: Repository,
-    /// Whether everybody sees it.
     pub public: bool,
 }
 
-/// What becomes of a job with some labels.
+/// Where a job with certain labels runs.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case", tag = "verdict")]
 enum Verdict {
-    Pool { pool: String },
+    Pool {
+        pool: String,
+    },
     Hosted,
-    NoPool { why: String },
-    Unknown { why: String },
+    NoPool {
+        why: String,
+    },
+    /// The labels depend on something that is only known when the workflow runs.
+    Unknown {
+        why: String,
+    },
 }
 
-/// One job with one choice of its matrix.
+/// The verdict for one job and one combination of its matrix.
 #[derive(Debug, Serialize)]
 struct Finding {
     file: String,
@@ -42,81 +47,82 @@ struct Finding {
     verdict: Verdict,
 }
 
-/// Says for each job of these workflows which pool it finds. What an expression will be is not known here, unless it is a
-/// choice of the job's own matrix.
+/// Finds the pool of each job. The value of an expression is unknown, unless it is a value of the job's own matrix.
 ///
 /// # Errors
-/// When a file cannot be read, or is no workflow.
-pub fn lint(files: &[impl AsRef<Path>], pools: &[Pool], home: &Home) -> Result<Output, Failure> {
+/// A file cannot be read, or is not a workflow.
+pub fn lint(files: &[impl AsRef<Path>], pools: &[Pool], source: &WorkflowRepository) -> Result<Output, Failure> {
     let mut findings = Vec::new();
     for file in files {
         let name = file.as_ref().display().to_string();
-        let wrong = |why: String| Failure::Usage(format!("{name}: {why}"));
-        let text = std::fs::read_to_string(file).map_err(|error| wrong(format!("cannot be read: {error}")))?;
-        let workflow: Value = serde_saphyr::from_str(&text)
-            .map_err(|error| wrong(format!("is no YAML: {}", error.to_string().lines().next().unwrap_or_default())))?;
-        let jobs = workflow["jobs"].as_object().ok_or_else(|| wrong("is no workflow: it has no jobs".to_owned()))?;
+        let invalid = |why: String| Failure::Usage(format!("{name}: {why}"));
+        let text = std::fs::read_to_string(file).map_err(|error| invalid(format!("cannot be read: {error}")))?;
+        let workflow: Value = serde_saphyr::from_str(&text).map_err(|error| {
+            invalid(format!("is not YAML: {}", error.to_string().lines().next().unwrap_or_default()))
+        })?;
+        let jobs =
+            workflow["jobs"].as_object().ok_or_else(|| invalid("is not a workflow: it has no jobs".to_owned()))?;
         for (job, written) in jobs {
             for (labels, unknown) in choices(written) {
                 let verdict = match unknown {
                     Some(why) => Verdict::Unknown { why },
-                    None => verdict(pools, home, &labels),
+                    None => verdict(pools, source, &labels),
                 };
                 findings.push(Finding { file: name.clone(), job: job.clone(), labels, verdict });
             }
         }
     }
     let text = findings.iter().map(line).collect();
-    let yes = findings.iter().all(|finding| !matches!(finding.verdict, Verdict::NoPool { .. }));
-    Ok(Output { yes, text, json: json!(findings) })
+    let ok = findings.iter().all(|finding| !matches!(finding.verdict, Verdict::NoPool { .. }));
+    Ok(Output { ok, text, json: json!(findings) })
 }
 
 fn line(finding: &Finding) -> String {
     let Finding { file, job, labels, verdict } = finding;
-    let says = match verdict {
+    let result = match verdict {
         Verdict::Pool { pool } => format!("pool {pool}"),
-        Verdict::Hosted => "GitHub's own runners".to_owned(),
+        Verdict::Hosted => "GitHub-hosted runner".to_owned(),
         Verdict::NoPool { why } => format!("NO POOL: {why}"),
-        Verdict::Unknown { why } => format!("not known here: {why}"),
+        Verdict::Unknown { why } => format!("unknown: {why}"),
     };
-    format!("{file}: {job} [{}]: {says}\n", labels.join(", "))
+    format!("{file}: {job} [{}]: {result}\n", labels.join(", "))
 }
 
-fn verdict(pools: &[Pool], home: &Home, labels: &[String]) -> Verdict {
+fn verdict(pools: &[Pool], source: &WorkflowRepository, labels: &[String]) -> Verdict {
     if let [label] = labels
         && HOSTED.iter().any(|hosted| label.to_lowercase().starts_with(hosted))
     {
         return Verdict::Hosted;
     }
-    let repository = &home.repository;
-    let why = match route(pools, &Routable { repository, public: home.public, labels }) {
+    let repository = &source.repository;
+    let why = match route(pools, &Routable { repository, public: source.public, labels }) {
         Ok(pool) => return Verdict::Pool { pool: pool.name.to_string() },
-        Err(Unrouted::NoPools) => "there are no pools".to_owned(),
-        Err(Unrouted::Unlabelled) => "it has no labels, or one that no runner can have".to_owned(),
-        Err(Unrouted::Owner) => format!("no pool is registered where {repository} is"),
-        Err(Unrouted::Repository) => format!("the pools there do not serve {repository}"),
+        Err(Unrouted::NoPools) => "no pools are configured".to_owned(),
+        Err(Unrouted::Unlabelled) => "the job has no labels, or one that no runner can have".to_owned(),
+        Err(Unrouted::Owner) => format!("no pool is registered for {repository} or its owner"),
+        Err(Unrouted::Repository) => format!("the pools of {} do not serve {repository}", repository.owner),
         Err(Unrouted::Labels) => "no pool has all of these labels".to_owned(),
-        Err(Unrouted::Draining) => "the pool that fits takes no new jobs".to_owned(),
-        Err(Unrouted::Public) => "the pool that fits does not serve public repositories".to_owned(),
+        Err(Unrouted::Draining) => "the matching pool is draining".to_owned(),
+        Err(Unrouted::Public) => "the matching pool does not serve public repositories".to_owned(),
     };
     Verdict::NoPool { why }
 }
 
-/// Every set of labels that a job may ask for, and why one of them cannot be known.
+/// Every set of labels that a job may request, or why a set is unknown.
 fn choices(job: &Value) -> Vec<(Vec<String>, Option<String>)> {
     if let Some(workflow) = job["uses"].as_str() {
-        return vec![(Vec::new(), Some(format!("its jobs are those of {workflow}")))];
+        return vec![(Vec::new(), Some(format!("the job calls the workflow {workflow}")))];
     }
     let labels = match &job["runs-on"] {
         Value::Object(group) if !group.contains_key("labels") => {
-            return vec![(Vec::new(), Some("it asks for a runner group and no labels".to_owned()))];
+            return vec![(Vec::new(), Some("the job requests a runner group without labels".to_owned()))];
         }
         Value::Object(group) => &group["labels"],
         other => other,
     };
     let mut choices = Vec::new();
     for combination in combinations(&job["strategy"]["matrix"]) {
-        let choice = match asked(labels, &combination) {
+        let choice = match requested(labels, &combination) {
             Ok(set) => (set, None),
             Err(why) => (texts(labels), Some(why)),
         };
@@ -127,15 +133,15 @@ fn choices(job: &Value) -> Vec<(Vec<String>, Option<String>)> {
     choices
 }
 
-/// A choice of each of a matrix's axes.
+/// One value of each variable of a matrix.
 type Combination = Map<String, Value>;
 
-/// GitHub makes no more jobs of one.
-const COMBINATIONS: usize = 256;
+/// GitHub's limit of jobs per matrix.
+const MAX_COMBINATIONS: usize = 256;
 
-/// What a matrix is multiplied out to, as GitHub does it ("Running variations of jobs in a workflow" in its docs): what
-/// `exclude` matches in part is left out; an entry of `include` is added to the combinations whose own choices it leaves as
-/// they are, and is one of its own if there is none. What is an expression is left out: it may be anything.
+/// The combinations of a matrix, by GitHub's rules ("Running variations of jobs in a workflow" in its docs): a combination
+/// that contains an entry of `exclude` is dropped; an entry of `include` extends the combinations whose own values it does not
+/// change, and is a combination of its own if there is none. A variable that is an expression is ignored.
 fn combinations(matrix: &Value) -> Vec<Combination> {
     let entries = |name: &str| matrix[name].as_array().into_iter().flatten().filter_map(Value::as_object);
     let own =
@@ -143,7 +149,7 @@ fn combinations(matrix: &Value) -> Vec<Combination> {
     let axes: Vec<(&String, &Vec<Value>)> = own.filter_map(|(key, values)| Some((key, values.as_array()?))).collect();
     let mut original = if axes.is_empty() { Vec::new() } else { vec![Combination::new()] };
     for (key, values) in axes.into_iter().filter(|(_, values)| !values.is_empty()) {
-        if original.len() * values.len() > COMBINATIONS {
+        if original.len() * values.len() > MAX_COMBINATIONS {
             continue;
         }
         let with = |combination: &Combination, value: &Value| {
@@ -169,19 +175,19 @@ fn combinations(matrix: &Value) -> Vec<Combination> {
     if all.is_empty() { vec![Combination::new()] } else { all }
 }
 
-/// The labels that a combination asks for.
-fn asked(labels: &Value, combination: &Combination) -> Result<Vec<String>, String> {
+/// The labels that a combination requests.
+fn requested(labels: &Value, combination: &Combination) -> Result<Vec<String>, String> {
     match labels {
         Value::String(text) => resolved(text, combination),
         Value::Array(all) => {
             let each = all.iter().flat_map(texts).map(|text| resolved(&text, combination));
             Ok(each.collect::<Result<Vec<_>, _>>()?.concat())
         }
-        _ => Err("it has no runs-on".to_owned()),
+        _ => Err("the job has no runs-on".to_owned()),
     }
 }
 
-/// A text with the combination's choices in it; one that is nothing but a choice may be a whole list.
+/// The text with the combination's values filled in. A text that is a single `${{ matrix.x }}` may give a whole list.
 fn resolved(text: &str, combination: &Combination) -> Result<Vec<String>, String> {
     let unknown = || format!("{} is an expression", text.trim());
     let choice = |expression: &str| {

@@ -1,4 +1,4 @@
-//! What is printed, and how the command ends.
+//! What a command prints, and its exit code.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -12,88 +12,83 @@ use platform::environment::EnvironmentError;
 use platform::inspect::Unanswered;
 use serde_json::{Value, json};
 
-/// An answer, for people and for programs.
+/// The result of a command, as text and as JSON.
 #[derive(Debug)]
 pub struct Output {
-    /// Whether the answer is yes.
-    pub yes: bool,
-    /// For people.
+    /// False if the answer is no: a check failed, nothing was found, or nothing was done. Exit code 1.
+    pub ok: bool,
     pub text: String,
-    /// For programs.
     pub json: Value,
 }
 
-/// No answer.
+/// A command that has no result. The message is one line and ends with a remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// Something was said wrong.
+    /// Wrong arguments, or a wrong environment.
     #[error("{0}")]
     Usage(String),
-    /// The environment does not say where the stack is.
-    #[error("{0} -> {STACKS_ENVIRONMENT}")]
+    #[error("{0} -> {SET_ENVIRONMENT}")]
     Environment(EnvironmentError),
-    /// AWS cannot be reached, or does not allow it.
+    /// AWS or GitHub could not be reached, or refused. The message contains the remedy.
     #[error("{0}")]
     Unreachable(String),
-    /// AWS did not do it.
-    #[error("{says} -> {}", remedy(*.kind))]
-    Aws {
-        /// What failed, and how.
-        says: String,
-        /// What is in the way.
-        kind: ErrorKind,
-    },
-    /// The table is written as this version does not know.
-    #[error("the table is in format {format}, and this drover knows {FORMAT} -> {}", remedy(ErrorKind::Unreadable))]
-    Newer {
-        /// The table's.
-        format: u32,
-    },
+    #[error("{message} -> {}", remedy(*.kind))]
+    Aws { message: String, kind: ErrorKind },
+    /// A newer version wrote the table.
+    #[error("the table is in format {format}, but this drover supports {FORMAT} -> {}", remedy(ErrorKind::Unreadable))]
+    Newer { format: u32 },
 }
 
-const STACKS_ENVIRONMENT: &str = "eval \"$(make --silent environment)\" names all parts of the stack";
+const SET_ENVIRONMENT: &str = "eval \"$(make --silent environment)\" sets every variable from the stack's outputs";
 
-/// What whoever sees an error does next.
-fn remedy(trouble: ErrorKind) -> &'static str {
-    match trouble {
-        ErrorKind::Credentials => "log in again (aws sso login, say), or choose others with AWS_PROFILE",
+/// The operator's next step.
+fn remedy(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Credentials => {
+            "log in again (for example with aws sso login), or select other credentials with AWS_PROFILE"
+        }
         ErrorKind::NotAllowed => {
-            "use a role that may: the role deploy of terraform/iam_people.tf may all that drover does"
+            "use a role with this permission: the role deploy in terraform/iam_people.tf has every permission"
         }
         ErrorKind::NotThere => {
-            "is AWS_REGION the stack's, and does the stack exist? eval \"$(make --silent environment)\" names its parts"
+            "check that AWS_REGION is the stack's region and that the stack exists: eval \"$(make --silent environment)\" \
+             reads its names"
         }
         ErrorKind::Unreadable => "a newer drover wrote it: install the version that is deployed",
-        ErrorKind::Away => "look at the network and at AWS_REGION, and try again",
+        ErrorKind::Away => "check the network and AWS_REGION, and try again",
     }
 }
 
 impl Output {
-    /// Prints it to the standard output.
-    pub fn print(&self, as_json: bool) {
-        let text = match as_json {
-            true => format!("{:#}\n", self.json),
-            false => self.text.clone(),
+    /// Prints text or JSON to standard output.
+    pub fn print(&self, format: Format) {
+        let text = match format {
+            Format::Json => format!("{:#}\n", self.json),
+            Format::Text => self.text.clone(),
         };
-        say(&text);
+        print_all(&text);
     }
 
-    /// 0 or 1.
     pub fn exit_code(&self) -> ExitCode {
-        ExitCode::from(if self.yes { 0 } else { 1 })
+        ExitCode::from(if self.ok { 0 } else { 1 })
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Text,
+    Json,
+}
+
 impl Failure {
-    /// Prints it: as JSON to the standard output, as text to the standard error.
-    pub fn print(&self, as_json: bool) {
-        match as_json {
-            true => say(&format!("{:#}\n", json!({ "error": self.to_string() }))),
-            false => eprint!("{}", printable(&format!("drover: {self}\n"))),
+    /// Prints text to standard error, or JSON to standard output.
+    pub fn print(&self, format: Format) {
+        match format {
+            Format::Json => print_all(&format!("{:#}\n", json!({ "error": self.to_string() }))),
+            Format::Text => eprint!("{}", printable(&format!("drover: {self}\n"))),
         }
     }
 
-    /// 2 or 3.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Failure::Usage(_) | Failure::Environment(_) => ExitCode::from(2),
@@ -114,25 +109,25 @@ impl From<AwsError> for Failure {
 }
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        Failure::Aws { says: error.to_string(), kind: ErrorKind::of(&error) }
+        Failure::Aws { message: error.to_string(), kind: ErrorKind::of(&error) }
     }
 }
 impl From<CommitError> for Failure {
     fn from(error: CommitError) -> Self {
         match error {
             CommitError::Store(error) => error.into(),
-            CommitError::Conflict(_) => Failure::Unreachable(format!("{error} -> nothing was done; try again")),
+            CommitError::Conflict(_) => Failure::Unreachable(format!("{error} -> nothing was written; try again")),
         }
     }
 }
 impl From<QueueError> for Failure {
     fn from(error: QueueError) -> Self {
-        Failure::Aws { says: error.to_string(), kind: ErrorKind::of(&error) }
+        Failure::Aws { message: error.to_string(), kind: ErrorKind::of(&error) }
     }
 }
 impl From<ComputeError> for Failure {
     fn from(error: ComputeError) -> Self {
-        Failure::Aws { says: error.to_string(), kind: ErrorKind::of(&error) }
+        Failure::Aws { message: error.to_string(), kind: ErrorKind::of(&error) }
     }
 }
 impl From<GitHubError> for Failure {
@@ -142,42 +137,53 @@ impl From<GitHubError> for Failure {
 }
 impl From<Unanswered> for Failure {
     fn from(error: Unanswered) -> Self {
-        Failure::Aws { kind: error.kind(), says: error.message }
+        Failure::Aws { kind: error.kind(), message: error.message }
     }
 }
 
-/// How a shell's tools end whose reader has gone: 128 and the number of SIGPIPE.
-const READER_GONE: i32 = 141;
+/// The exit code of a program that SIGPIPE ended, as a shell reports it: 128 + 13.
+const BROKEN_PIPE: i32 = 141;
 
-/// To the standard output. Whoever reads it may have had enough (`head`), and that is no error of ours.
-fn say(text: &str) {
+/// Prints to standard output. A reader that stops reading, such as `head`, is not an error.
+fn print_all(text: &str) {
     let mut output = std::io::stdout().lock();
     if output.write_all(printable(text).as_bytes()).and_then(|()| output.flush()).is_err() {
-        std::process::exit(READER_GONE);
+        std::process::exit(BROKEN_PIPE);
     }
 }
 
-/// Without what could command a terminal: names of jobs are written by whoever can open a pull request. Control characters
-/// go, and so do those that turn the direction of the text around.
+/// Removes control characters and bidirectional overrides: anyone who can open a pull request chooses the names of jobs, and
+/// a name must not control the operator's terminal.
 pub fn printable(text: &str) -> String {
-    let commands =
+    let is_control =
         |c: char| (c.is_control() && c != '\n') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars().filter(|c| !commands(*c)).collect()
+    text.chars().filter(|c| !is_control(*c)).collect()
 }
 
-/// Rows under a header, in columns.
+/// A table with a header line.
 pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header.iter().map(|title| (*title).to_owned()).collect::<Vec<_>>());
     for row in rows {
-        // Before the columns are measured; a cell has one line.
+        // Clean each cell before the columns are measured, and keep it on one line.
         table.add_row(row.iter().map(|cell| printable(cell).replace('\n', " ")).collect::<Vec<_>>());
     }
     let lines = table.to_string();
     lines.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-/// A length of time in its two largest units: `3d 4h`, `5m 10s`.
+/// A cell of a table that may have no value.
+pub(crate) fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or("-".to_owned(), |value| value.to_string())
+}
+
+/// A number with its noun: `1 pool`, `2 pools`.
+pub fn count(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
+/// A duration in its two largest units: `3d 4h`, `5m 10s`.
 pub fn age(time: SignedDuration) -> String {
     let seconds = time.as_secs().max(0);
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
@@ -194,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_printed_can_command_a_terminal() {
+    fn printed_text_cannot_control_the_terminal() {
         let name = "\u{1b}]0;owned\u{7}\u{1b}[2Jbuild\u{9b}31m \u{202e}gnp.exe\r\n";
         assert_eq!(printable(name), "]0;owned[2Jbuild31m gnp.exe\n");
         assert!(!table(&["job"], [vec![name.to_owned()]]).contains('\u{1b}'));

@@ -1,4 +1,4 @@
-//! The pool file: TOML, unknown fields refused, everything wrong with it said at once.
+//! The pool file: TOML. Unknown fields are errors, and all errors are reported at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,9 +9,9 @@ use serde::Deserialize;
 use serde_json::json;
 use toml::{Table, Value};
 
-use crate::output::{Failure, Output};
+use crate::output::{Failure, Output, count};
 
-/// The names of [`Timings`]' fields, which stand among a pool's own.
+/// The field names of [`Timings`], which a pool table contains next to its own.
 const TIMINGS: [&str; 16] = [
     "idle_grace",
     "boot_grace",
@@ -31,65 +31,53 @@ const TIMINGS: [&str; 16] = [
     "relaunch_window",
 ];
 
-/// A pool as written: names not resolved yet.
+/// A pool as the file describes it: names are not resolved yet. [`domain::config::Pool`] documents the fields.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Written {
-    /// See [`domain::config::Pool`] for this field and all that follow.
+pub struct PoolEntry {
     pub name: PoolName,
-    /// `org` or `org/repo`.
     pub owner: Scope,
-    /// At least one.
     pub labels: BTreeSet<Label>,
-    /// Empty for all that the owner has.
+    /// Empty: every repository of the owner.
     #[serde(default)]
     pub repositories: Vec<Repository>,
-    /// Whether public repositories are served.
     #[serde(default)]
     pub allow_public: bool,
-    /// Name or id.
+    /// A name or an id.
     pub launch_template: String,
-    /// The template's default version when absent, pinned when applied.
+    /// None: the default version at the time of `drover pools apply`.
     pub launch_template_version: Option<u64>,
-    /// Those tagged with the stack when empty.
+    /// Empty: every subnet with the stack's tag.
     #[serde(default)]
     pub subnets: Vec<SubnetId>,
-    /// At least one.
     pub instance_types: Vec<InstanceType>,
-    /// On-demand by default.
     #[serde(default)]
     pub market: MarketChoice,
-    /// Instances at a time.
     pub max: u32,
-    /// Instances kept waiting.
     #[serde(default)]
     pub warm: u32,
-    /// Lower is asked first.
-    #[serde(default = "hundred")]
+    #[serde(default = "default_priority")]
     pub priority: i32,
-    /// GitHub's id of the runner group.
-    #[serde(default = "one")]
+    #[serde(default = "default_runner_group")]
     pub runner_group: u64,
-    /// Whether a job that failed because EC2 took its machine is run again, once.
     #[serde(default)]
     pub rerun_on_interruption: bool,
-    /// From the fields of the same names, in the pool or in `[defaults]`.
     #[serde(skip)]
     pub timings: Timings,
 }
 
-fn hundred() -> i32 {
+fn default_priority() -> i32 {
     100
 }
 
-fn one() -> u64 {
+fn default_runner_group() -> u64 {
     1
 }
 
-impl Written {
-    /// The pool before AWS was asked about its names: nothing can be launched for it.
+impl PoolEntry {
+    /// The pool without the launch template's id and the tagged subnets, which only AWS knows. Nothing can be launched for it.
     pub fn unresolved(&self) -> Pool {
-        let Written { name, owner, labels, repositories, allow_public, instance_types, market, .. } = self.clone();
+        let PoolEntry { name, owner, labels, repositories, allow_public, instance_types, market, .. } = self.clone();
         Pool {
             name,
             owner,
@@ -115,14 +103,14 @@ impl Written {
     }
 }
 
-/// A file that was read.
+/// A pool file, and what is wrong with it.
 #[derive(Debug, Default)]
 pub struct PoolFile {
-    /// The pools that could be understood, in the file's order.
-    pub pools: Vec<Written>,
-    /// What is wrong: a file with errors is never applied.
+    /// The valid pools, in the order of the file.
+    pub pools: Vec<PoolEntry>,
+    /// A file with errors is never applied.
     pub errors: Vec<String>,
-    /// What may not be meant.
+    /// Allowed, but possibly a mistake.
     pub warnings: Vec<String>,
 }
 
@@ -130,14 +118,13 @@ impl PoolFile {
     /// Reads a file.
     ///
     /// # Errors
-    /// Only when there is no such file; what is wrong *in* it is in `errors`.
+    /// The file cannot be read. Errors in its content are in `errors`.
     pub fn read(path: &Path) -> Result<Self, Failure> {
         let text = std::fs::read_to_string(path);
         let text = text.map_err(|error| Failure::Usage(format!("cannot read {}: {error}", path.display())))?;
         Ok(Self::parse(&text))
     }
 
-    /// Reads a text.
     pub fn parse(text: &str) -> Self {
         let mut file = PoolFile::default();
         let table: Table = match text.parse() {
@@ -158,44 +145,43 @@ impl PoolFile {
         }
         for unique in ["name", "pool"] {
             if defaults.contains_key(unique) {
-                file.errors.push(format!("[defaults] cannot have {unique:?}"));
+                file.errors.push(format!("[defaults] cannot contain {unique:?}"));
             }
         }
         if pools.is_empty() {
-            file.errors.push("there is no [[pool]]".to_owned());
+            file.errors.push("the file has no [[pool]]".to_owned());
         }
-        for (place, pool) in pools.into_iter().enumerate() {
+        for (index, pool) in pools.into_iter().enumerate() {
             let Value::Table(fields) = pool else {
-                file.errors.push(format!("pool number {} is not a [[pool]]", place + 1));
+                file.errors.push(format!("pool number {} is not a [[pool]]", index + 1));
                 continue;
             };
-            let called = match fields.get("name") {
+            let title = match fields.get("name") {
                 Some(Value::String(name)) => format!("pool {name:?}"),
-                _ => format!("pool number {}", place + 1),
+                _ => format!("pool number {}", index + 1),
             };
-            match written(fields, &defaults) {
+            match entry(fields, &defaults) {
                 Ok(pool) => {
-                    let wrong = pool.wrong().into_iter().map(|what| format!("{called}: {what}"));
-                    file.errors.extend(wrong);
+                    file.errors.extend(pool.errors().into_iter().map(|error| format!("{title}: {error}")));
                     file.pools.push(pool);
                 }
-                Err(what) => file.errors.push(format!("{called}: {what}")),
+                Err(error) => file.errors.push(format!("{title}: {error}")),
             }
         }
         file.compare();
         file
     }
 
-    /// What is wrong between pools.
+    /// Finds names that are used twice, and pools that match the same jobs.
     fn compare(&mut self) {
-        let mut seen = BTreeSet::new();
+        let mut names = BTreeSet::new();
         for pool in &self.pools {
-            if !seen.insert(&pool.name) {
-                self.errors.push(format!("pool {:?}: there are two of this name", pool.name.as_str()));
+            if !names.insert(&pool.name) {
+                self.errors.push(format!("pool {:?}: this name is used twice", pool.name.as_str()));
             }
         }
-        for (place, a) in self.pools.iter().enumerate() {
-            for b in self.pools[place + 1..].iter().filter(|b| b.name != a.name) {
+        for (index, a) in self.pools.iter().enumerate() {
+            for b in self.pools[index + 1..].iter().filter(|b| b.name != a.name) {
                 let common: Vec<&str> = a.labels.intersection(&b.labels).map(Label::as_str).collect();
                 if common.is_empty() || !overlap(&a.owner, &b.owner) {
                     continue;
@@ -204,20 +190,20 @@ impl PoolFile {
                 let set = common.join(", ");
                 if shared_repositories(a, b) && a.priority == b.priority {
                     self.errors.push(format!(
-                        "{both}: a job with the labels [{set}] fits both: give one of them another priority (lower is \
-                         asked first) or drop a label"
+                        "{both}: a job with the labels [{set}] matches both: give them different priorities (the lower \
+                         number goes first) or remove a label"
                     ));
                 } else if shared_repositories(a, b) || a.runner_group == b.runner_group {
                     self.warnings.push(format!(
-                        "{both}: GitHub may give a job with the labels [{set}] to a runner of either. Drover then \
-                         launches another; runner groups keep them apart"
+                        "{both}: GitHub may give a job with the labels [{set}] to a runner of either pool. Drover then \
+                         launches another machine; separate runner groups prevent it"
                     ));
                 }
             }
         }
     }
 
-    /// The answer of `drover pools check`.
+    /// The output of `drover pools check`.
     pub fn report(&self) -> Output {
         let mut text = String::new();
         for error in &self.errors {
@@ -227,47 +213,47 @@ impl PoolFile {
             text += &format!("warning: {warning}\n");
         }
         if self.errors.is_empty() {
-            text += &format!("{} pools, no errors\n", self.pools.len());
+            text += &format!("{}, no errors\n", count(self.pools.len(), "pool"));
         }
         let names: Vec<&str> = self.pools.iter().map(|pool| pool.name.as_str()).collect();
         let json = json!({ "pools": names, "errors": self.errors, "warnings": self.warnings });
-        Output { yes: self.errors.is_empty(), text, json }
+        Output { ok: self.errors.is_empty(), text, json }
     }
 }
 
-fn written(mut fields: Table, defaults: &Table) -> Result<Written, String> {
+fn entry(mut fields: Table, defaults: &Table) -> Result<PoolEntry, String> {
     for (name, value) in defaults {
         fields.entry(name.clone()).or_insert_with(|| value.clone());
     }
-    let timings: Table = fields.iter().filter(|(name, _)| TIMINGS.contains(&name.as_str())).map(own).collect();
-    let others: Table = fields.iter().filter(|(name, _)| !TIMINGS.contains(&name.as_str())).map(own).collect();
-    let pool: Written = others.try_into().map_err(said)?;
-    Ok(Written { timings: timings.try_into().map_err(said)?, ..pool })
+    let timings: Table = fields.iter().filter(|(name, _)| TIMINGS.contains(&name.as_str())).map(owned).collect();
+    let others: Table = fields.iter().filter(|(name, _)| !TIMINGS.contains(&name.as_str())).map(owned).collect();
+    let pool: PoolEntry = others.try_into().map_err(one_line)?;
+    Ok(PoolEntry { timings: timings.try_into().map_err(one_line)?, ..pool })
 }
 
-fn own((name, value): (&String, &Value)) -> (String, Value) {
+fn owned((name, value): (&String, &Value)) -> (String, Value) {
     (name.clone(), value.clone())
 }
 
-/// toml says where on a line of its own.
-fn said(error: toml::de::Error) -> String {
+/// toml puts the position on a line of its own.
+fn one_line(error: toml::de::Error) -> String {
     error.to_string().trim().replace('\n', " ")
 }
 
-impl Written {
-    fn wrong(&self) -> Vec<String> {
-        let mut wrong = Vec::new();
-        let mut check = |right: bool, what: String| {
-            if !right {
-                wrong.push(what);
+impl PoolEntry {
+    fn errors(&self) -> Vec<String> {
+        let mut errors = Vec::new();
+        let mut check = |valid: bool, error: String| {
+            if !valid {
+                errors.push(error);
             }
         };
-        check(!self.labels.is_empty(), "labels: at least one is needed; GitHub adds none".to_owned());
-        check(!self.instance_types.is_empty(), "instance_types: at least one is needed".to_owned());
+        check(!self.labels.is_empty(), "labels: at least one is required; GitHub adds none itself".to_owned());
+        check(!self.instance_types.is_empty(), "instance_types: at least one is required".to_owned());
         check(!self.launch_template.is_empty(), "launch_template: must be a name or an id".to_owned());
-        check(self.launch_template_version != Some(0), "launch_template_version: counts from 1".to_owned());
+        check(self.launch_template_version != Some(0), "launch_template_version: versions start at 1".to_owned());
         check(self.max > 0, "max: must be at least 1".to_owned());
-        check(self.warm <= self.max, format!("warm: {} machines cannot wait where max is {}", self.warm, self.max));
+        check(self.warm <= self.max, format!("warm: {} is more than max, {}", self.warm, self.max));
         let foreign = self.repositories.iter().filter(|repository| !self.owner.covers(repository));
         for repository in foreign {
             check(false, format!("repositories: {repository} does not belong to {}", self.owner));
@@ -280,15 +266,15 @@ impl Written {
         check(
             timings.launch_deadline >= timings.boot_grace,
             format!(
-                "launch_deadline: {} is shorter than boot_grace, {}: a job would be given up while its machine boots",
+                "launch_deadline: {} is shorter than boot_grace, {}: a job would be reported as failed while its machine boots",
                 timings.launch_deadline, timings.boot_grace
             ),
         );
-        wrong
+        errors
     }
 }
 
-/// Whether runners of the two could serve a common repository, as far as their registration goes.
+/// Whether runners registered with the one and runners registered with the other could serve the same repository.
 fn overlap(a: &Scope, b: &Scope) -> bool {
     match (a, b) {
         (Scope::Repository(a), Scope::Repository(b)) => a == b,
@@ -296,12 +282,12 @@ fn overlap(a: &Scope, b: &Scope) -> bool {
     }
 }
 
-/// Whether there is a repository that both pools say they serve.
-fn shared_repositories(a: &Written, b: &Written) -> bool {
-    let serves = |pool: &Written, repository: &Repository| {
+/// Whether both pools serve the same repository.
+fn shared_repositories(a: &PoolEntry, b: &PoolEntry) -> bool {
+    let serves = |pool: &PoolEntry, repository: &Repository| {
         pool.owner.covers(repository) && (pool.repositories.is_empty() || pool.repositories.contains(repository))
     };
-    let listed = |pool: &Written| -> Option<Vec<Repository>> {
+    let listed = |pool: &PoolEntry| -> Option<Vec<Repository>> {
         match &pool.owner {
             Scope::Repository(only) => Some(vec![only.clone()]),
             Scope::Organization(_) if pool.repositories.is_empty() => None,
@@ -315,8 +301,7 @@ fn shared_repositories(a: &Written, b: &Written) -> bool {
     }
 }
 
-/// The pools by name.
-pub(crate) fn by_name(pools: &[Written]) -> BTreeMap<&PoolName, &Written> {
+pub(crate) fn by_name(pools: &[PoolEntry]) -> BTreeMap<&PoolName, &PoolEntry> {
     pools.iter().map(|pool| (&pool.name, pool)).collect()
 }
 
@@ -329,7 +314,7 @@ mod tests {
 
     /// The errors of a file made of [`POOL`] with a line replaced.
     fn errors(line: &str, instead: &str) -> Vec<String> {
-        assert!(POOL.contains(line), "{line} is no line of the pool");
+        assert!(POOL.contains(line), "{line} is not a line of the pool");
         PoolFile::parse(&POOL.replace(line, instead)).errors
     }
 
@@ -346,7 +331,7 @@ mod tests {
     #[test]
     fn every_timing_can_be_set_for_all_pools_and_for_one() {
         for name in TIMINGS {
-            // The longest back-off must not fall below the shortest.
+            // backoff_max must not be shorter than backoff_min.
             let (all, one) = if name == "backoff_min" { ("1s", "0s") } else { ("40m", "41m") };
             let second = POOL.replace("linux\"\nowner", "other\"\npriority = 7\nowner");
             let file = PoolFile::parse(&format!("[defaults]\n{name} = \"{all}\"\n{POOL}{name} = \"{one}\"\n{second}"));
@@ -362,7 +347,7 @@ mod tests {
             ("max = 10", "max = 10\nmaximum = 11", "pool \"linux\": unknown field `maximum`"),
             ("max = 10", "", "pool \"linux\": missing field `max`"),
             ("max = 10", "max = 0", "pool \"linux\": max: must be at least 1"),
-            ("max = 10", "max = 2\nwarm = 3", "pool \"linux\": warm: 3 machines cannot wait where max is 2"),
+            ("max = 10", "max = 2\nwarm = 3", "pool \"linux\": warm: 3 is more than max, 2"),
             ("max = 10", "max = 10\nlaunch_deadline = \"7m\"", "launch_deadline: 7m is shorter than boot_grace, 8m"),
             ("max = 10", "max = 10\nboot_grace = \"2h\"", "pool \"linux\": launch_deadline: 1h is shorter than"),
             ("max = 10", "max = 10\nboot_grace = \"soon\"", "must be a length of time"),
@@ -384,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn two_pools_that_fit_the_same_job_need_different_priorities() {
+    fn two_pools_that_match_the_same_job_need_different_priorities() {
         let second = POOL.replace("name = \"linux\"", "name = \"other\"").replace("\"linux\"]", "\"arm\"]");
         let file = PoolFile::parse(&format!("{POOL}{second}"));
         assert_eq!(file.errors.len(), 1, "{:?}", file.errors);
@@ -399,8 +384,8 @@ mod tests {
     }
 
     #[test]
-    fn a_name_may_stand_only_once() {
+    fn a_name_may_be_used_only_once() {
         let errors = PoolFile::parse(&format!("{POOL}{POOL}")).errors;
-        assert_eq!(errors, ["pool \"linux\": there are two of this name"]);
+        assert_eq!(errors, ["pool \"linux\": this name is used twice"]);
     }
 }

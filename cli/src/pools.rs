@@ -1,76 +1,132 @@
-//! `drover pools`: what each pool needs, has and may have, and what keeps it from launching.
+//! `drover pools`: demand, supply and limits of each pool, and what keeps it from launching.
 
 use domain::config::{Market, Pool};
+use domain::ids::PoolName;
 use domain::policy::PoolView;
-use domain::state::Circuit;
+use domain::state::{Circuit, Meta};
 use engine::ports::Store;
 use jiff::Timestamp;
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::output::{Failure, Output, age, table};
 use crate::read::{self, view};
 
-/// Lists them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) enum State {
+    #[serde(rename = "ok")]
+    Ok,
+    #[serde(rename = "draining")]
+    Draining,
+    #[serde(rename = "circuit open")]
+    CircuitOpen,
+}
+
+impl State {
+    fn of(pool: &Pool, meta: &Meta) -> Self {
+        match (&meta.circuit, pool.draining) {
+            (_, true) => State::Draining,
+            (Circuit::Open { .. }, false) => State::CircuitOpen,
+            (Circuit::Closed, false) => State::Ok,
+        }
+    }
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            State::Ok => "ok",
+            State::Draining => "draining",
+            State::CircuitOpen => "circuit open",
+        }
+    }
+}
+
+/// A line of the table.
+#[derive(Debug, Serialize)]
+pub(crate) struct PoolRow {
+    pub(crate) pool: PoolName,
+    pub(crate) demand: usize,
+    pub(crate) supply: usize,
+    /// Warm machines that there are.
+    pub(crate) warm: usize,
+    /// Warm machines that the pool file asks for.
+    pub(crate) warm_wanted: u32,
+    pub(crate) live: usize,
+    pub(crate) max: u32,
+    pub(crate) state: State,
+    pub(crate) obstacles: Vec<String>,
+    circuit: Value,
+    cooldowns: Value,
+    pauses: Value,
+}
+
+/// Lists the pools.
 ///
 /// # Errors
-/// When the table cannot be read.
+/// The table cannot be read.
 pub async fn pools(table: &impl Store, now: Timestamp) -> Result<Output, Failure> {
+    let rows = rows(table, now).await?;
+    let mut text = self::table(&["POOL", "DEMAND", "SUPPLY", "WARM", "LIVE/MAX", "STATE"], rows.iter().map(cells));
+    let obstacles: String =
+        rows.iter().flat_map(|row| row.obstacles.iter().map(|it| format!("{}: {it}\n", row.pool))).collect();
+    if !obstacles.is_empty() {
+        text += &format!("\n{obstacles}");
+    }
+    Ok(Output { ok: true, text, json: json!(rows) })
+}
+
+fn cells(row: &PoolRow) -> Vec<String> {
+    vec![
+        row.pool.to_string(),
+        row.demand.to_string(),
+        row.supply.to_string(),
+        format!("{}/{}", row.warm, row.warm_wanted),
+        format!("{}/{}", row.live, row.max),
+        row.state.as_str().to_owned(),
+    ]
+}
+
+pub(crate) async fn rows(table: &impl Store, now: Timestamp) -> Result<Vec<PoolRow>, Failure> {
     let mut rows = Vec::new();
-    let mut details = String::new();
-    let mut all = Vec::new();
     for pool in read::pools(table, None).await? {
         let view = view(table, &pool.name).await?;
-        let obstacles = obstacles(&view, now);
-        details.extend(obstacles.iter().map(|obstacle| format!("{}: {obstacle}\n", pool.name)));
-        let warm = view.supply(now).filter(|slot| !slot.wanted).count();
-        let state = state(&pool, &view);
-        rows.push(vec![
-            pool.name.to_string(),
-            view.demand(now).to_string(),
-            view.supply(now).count().to_string(),
-            format!("{warm}/{}", pool.warm),
-            format!("{}/{}", view.live(), pool.max),
-            state.to_owned(),
-        ]);
-        all.push(json!({
-            "pool": pool.name, "demand": view.demand(now), "supply": view.supply(now).count(), "warm": warm,
-            "warm_wanted": pool.warm, "live": view.live(), "max": pool.max, "state": state, "obstacles": obstacles,
-            "circuit": view.meta.circuit, "cooldowns": view.meta.cooldowns, "pauses": view.meta.pauses,
-        }));
+        rows.push(PoolRow {
+            demand: view.demand(now),
+            supply: view.supply(now).count(),
+            warm: view.supply(now).filter(|slot| !slot.wanted).count(),
+            warm_wanted: pool.warm,
+            live: view.live(),
+            max: pool.max,
+            state: State::of(&pool, &view.meta),
+            obstacles: obstacles(&view, now),
+            circuit: json!(view.meta.circuit),
+            cooldowns: json!(view.meta.cooldowns),
+            pauses: json!(view.meta.pauses),
+            pool: pool.name,
+        });
     }
-    let mut text = self::table(&["POOL", "DEMAND", "SUPPLY", "WARM", "LIVE/MAX", "STATE"], rows);
-    if !details.is_empty() {
-        text += &format!("\n{details}");
-    }
-    Ok(Output { yes: true, text, json: json!(all) })
+    Ok(rows)
 }
 
-fn state(pool: &Pool, view: &PoolView) -> &'static str {
-    match (&view.meta.circuit, pool.draining) {
-        (_, true) => "draining",
-        (Circuit::Open { .. }, false) => "circuit open",
-        (Circuit::Closed, false) => "ok",
-    }
-}
-
-/// What keeps it from launching what it needs, in sentences.
+/// What keeps the pool from launching the machines it needs.
 fn obstacles(view: &PoolView, now: Timestamp) -> Vec<String> {
     let wait =
         |until: Timestamp| if until > now { format!("in {}", age(until.duration_since(now))) } else { "now".into() };
     let mut obstacles = Vec::new();
-    if let Circuit::Open { until, since, cause: code, message, .. } = &view.meta.circuit {
+    if let Circuit::Open { until, since, cause, message, .. } = &view.meta.circuit {
         let since = age(now.duration_since(*since));
-        obstacles.push(format!("circuit open for {since}, next probe {}: {code}: {message}", wait(*until)));
+        obstacles.push(format!("circuit open for {since}, next probe {}: {cause}: {message}", wait(*until)));
     }
     for pause in view.meta.pauses.iter().filter(|pause| pause.until > now) {
         let market = match pause.market {
             Market::OnDemand => "on-demand",
             Market::Spot => "spot",
         };
-        obstacles.push(format!("{market} is tried again {}: {}: {}", wait(pause.until), pause.code, pause.message));
+        let until = wait(pause.until);
+        obstacles.push(format!("no {market} launches, next attempt {until}: {}: {}", pause.code, pause.message));
     }
     for cooldown in view.meta.cooldowns.iter().filter(|cooldown| cooldown.until > now) {
-        obstacles.push(format!("{} is tried again {}: {}", cooldown.tuple, wait(cooldown.until), cooldown.code));
+        let until = wait(cooldown.until);
+        obstacles.push(format!("{} is cooling down, next attempt {until}: {}", cooldown.tuple, cooldown.code));
     }
     for batch in view.batches.values().filter(|batch| batch.is_stuck()) {
         obstacles.push(format!("launch {} is stuck after {} tries", batch.tag(), batch.lease.tries));

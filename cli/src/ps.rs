@@ -1,106 +1,126 @@
-//! `drover ps`: every machine, and every job that waits for one.
+//! `drover ps`: every machine and every waiting job.
 
 use std::collections::BTreeMap;
 
-use domain::ids::{InstanceId, PoolName};
-use domain::state::{Instance, Item, Key, Slot, SlotState};
-use engine::ports::{Store, StoreError};
-use jiff::Timestamp;
+use domain::ids::{InstanceId, JobId, PoolName, Repository};
+use domain::state::{Item, Key, Slot, SlotState, WaitingJob};
+use engine::ports::Store;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::output::{Failure, Output, age, table};
+use crate::output::{Failure, Output, age, or_dash, table};
 use crate::read::pools;
 
-/// One line.
-#[derive(Debug, Serialize)]
-struct Row {
-    /// Missing while EC2 has not launched it, and for a waiting job.
-    instance: Option<String>,
-    pool: String,
-    state: String,
-    job: Option<u64>,
-    repository: Option<String>,
-    /// Since the launch, the decision, or the job's creation.
-    age_seconds: i64,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    WaitingJob,
+    Machine,
+    BusyMachine,
 }
 
-/// Lists them.
+/// A line of the table: a slot or a waiting job.
+#[derive(Debug, Serialize)]
+pub(crate) struct Row {
+    #[serde(skip)]
+    pub(crate) kind: Kind,
+    /// None before EC2 has launched the machine, and for a waiting job.
+    pub(crate) instance: Option<InstanceId>,
+    pub(crate) pool: PoolName,
+    pub(crate) state: String,
+    pub(crate) job: Option<JobId>,
+    pub(crate) repository: Option<Repository>,
+    /// Since EC2 launched the machine; before that since the decision. For a job since it was queued.
+    pub(crate) age_seconds: i64,
+}
+
+/// Lists machines and waiting jobs.
 ///
 /// # Errors
-/// When the table cannot be read, or there is no such pool.
+/// The table cannot be read, or the pool does not exist.
 pub async fn ps(table: &impl Store, only: Option<&PoolName>, now: Timestamp) -> Result<Output, Failure> {
-    let mut rows = Vec::new();
-    for pool in pools(table, only).await? {
-        rows.extend(rows_of(table, &pool.name, now).await?);
-    }
-    let header = ["INSTANCE", "POOL", "STATE", "JOB", "REPOSITORY", "AGE"];
-    let dash = |cell: Option<String>| cell.unwrap_or_else(|| "-".to_owned());
-    let lines = rows.iter().map(|row| {
-        vec![
-            dash(row.instance.clone()),
-            row.pool.clone(),
-            row.state.clone(),
-            dash(row.job.map(|job| job.to_string())),
-            dash(row.repository.clone()),
-            age(jiff::SignedDuration::from_secs(row.age_seconds)),
-        ]
-    });
+    let rows = rows(table, only, now).await?;
     let text = match rows.is_empty() {
-        true => "no machines, no waiting jobs\n".to_owned(),
-        false => self::table(&header, lines),
+        true => "no machines and no waiting jobs\n".to_owned(),
+        false => self::table(&["INSTANCE", "POOL", "STATE", "JOB", "REPOSITORY", "AGE"], rows.iter().map(cells)),
     };
-    Ok(Output { yes: true, text, json: json!(rows) })
+    Ok(Output { ok: true, text, json: json!(rows) })
 }
 
-async fn rows_of(table: &impl Store, pool: &PoolName, now: Timestamp) -> Result<Vec<Row>, StoreError> {
-    let items = table.partition(pool).await?;
-    let machines: Vec<Key> = items
+fn cells(row: &Row) -> Vec<String> {
+    vec![
+        or_dash(row.instance.as_ref()),
+        row.pool.to_string(),
+        row.state.clone(),
+        or_dash(row.job),
+        or_dash(row.repository.as_ref()),
+        age(SignedDuration::from_secs(row.age_seconds)),
+    ]
+}
+
+pub(crate) async fn rows(table: &impl Store, only: Option<&PoolName>, now: Timestamp) -> Result<Vec<Row>, Failure> {
+    let mut rows = Vec::new();
+    for pool in pools(table, only).await? {
+        let items = table.partition(&pool.name).await?;
+        let repositories = repositories(table, &items).await?;
+        rows.extend(items.iter().filter_map(|item| match item {
+            Item::Slot(slot) => Some(slot_row(slot, &repositories, now)),
+            Item::Waiting(job) => Some(job_row(job, &pool.name, now)),
+            _ => None,
+        }));
+    }
+    Ok(rows)
+}
+
+/// The repositories whose jobs the machines run.
+async fn repositories(table: &impl Store, items: &[Item]) -> Result<BTreeMap<InstanceId, Repository>, Failure> {
+    let keys: Vec<Key> = items
         .iter()
         .filter_map(|item| match item {
             Item::Slot(slot) => slot.machine().map(|machine| Key::Instance(machine.instance.clone())),
             _ => None,
         })
         .collect();
-    let mut known: BTreeMap<InstanceId, Instance> = BTreeMap::new();
-    for item in table.get_many(&machines).await? {
-        if let Item::Instance(instance) = item {
-            known.insert(instance.id.clone(), instance);
-        }
-    }
-    let since = |at: Timestamp| now.duration_since(at).as_secs();
-    Ok(items
-        .iter()
-        .filter_map(|item| match item {
-            Item::Slot(slot) => {
-                let machine = slot.machine();
-                Some(Row {
-                    instance: machine.map(|machine| machine.instance.to_string()),
-                    pool: pool.to_string(),
-                    state: state(slot),
-                    job: slot.job().map(|job| job.0),
-                    repository: machine
-                        .and_then(|machine| known.get(&machine.instance)?.repository.as_ref())
-                        .map(ToString::to_string),
-                    age_seconds: since(machine.map_or(slot.planned_at, |machine| machine.launched_at)),
-                })
-            }
-            Item::Waiting(job) => Some(Row {
-                instance: None,
-                pool: pool.to_string(),
-                state: if job.open { "queued" } else { "held" }.to_owned(),
-                job: Some(job.id.0),
-                repository: Some(job.repository.to_string()),
-                age_seconds: since(job.queued_at),
-            }),
-            _ => None,
-        })
-        .collect())
+    let items = table.get_many(&keys).await?.into_iter();
+    let known = items.filter_map(|item| match item {
+        Item::Instance(instance) => Some((instance.id, instance.repository?)),
+        _ => None,
+    });
+    Ok(known.collect())
 }
 
-/// A slot's state in a word, and what is being done about it.
+fn slot_row(slot: &Slot, repositories: &BTreeMap<InstanceId, Repository>, now: Timestamp) -> Row {
+    let machine = slot.machine();
+    let since = machine.map_or(slot.planned_at, |machine| machine.launched_at);
+    Row {
+        kind: match slot.state {
+            SlotState::Busy { .. } => Kind::BusyMachine,
+            _ => Kind::Machine,
+        },
+        instance: machine.map(|machine| machine.instance.clone()),
+        pool: slot.pool.clone(),
+        state: state(slot),
+        job: slot.job(),
+        repository: machine.and_then(|machine| repositories.get(&machine.instance)).cloned(),
+        age_seconds: now.duration_since(since).as_secs(),
+    }
+}
+
+fn job_row(job: &WaitingJob, pool: &PoolName, now: Timestamp) -> Row {
+    Row {
+        kind: Kind::WaitingJob,
+        instance: None,
+        pool: pool.clone(),
+        state: if job.open { "queued" } else { "held" }.to_owned(),
+        job: Some(job.id),
+        repository: Some(job.repository.clone()),
+        age_seconds: now.duration_since(job.queued_at).as_secs(),
+    }
+}
+
+/// A slot's state, and what an operator or Drover does to the slot.
 pub(crate) fn state(slot: &Slot) -> String {
-    let word = match &slot.state {
+    let state = match &slot.state {
         SlotState::Planned => "launching",
         SlotState::Launched(_) if !slot.wanted => "warm",
         SlotState::Launched(_) => "booting",
@@ -110,9 +130,9 @@ pub(crate) fn state(slot: &Slot) -> String {
         SlotState::Done { .. } => "done",
     };
     match (&slot.stop, slot.gone_at) {
-        (_, Some(_)) => format!("{word}, gone"),
-        _ if slot.held => format!("{word}, held by an operator"),
-        (Some(stop), None) => format!("{word}, stopping: {}", stop.why),
-        (None, None) => word.to_owned(),
+        (_, Some(_)) => format!("{state}, gone"),
+        _ if slot.held => format!("{state}, held by an operator"),
+        (Some(stop), None) => format!("{state}, stopping: {}", stop.why),
+        (None, None) => state.to_owned(),
     }
 }

@@ -1,4 +1,4 @@
-//! `drover replay`: the log folded, and compared with what the table says.
+//! `drover replay`: the state of every record as the event log gives it, and a comparison with the table.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,14 @@ use platform::table::Table;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::output::{Failure, Output, table};
+use crate::output::{Failure, Output, count, table};
 use crate::read::pools;
 
-/// Readings that must agree on a difference: log and items are read one after the other, and the system goes on meanwhile.
-const READINGS: usize = 3;
+/// A difference counts if this many comparisons in a row show it: the log is read before the items, and both may change in
+/// between.
+const COMPARISONS: usize = 3;
 
-/// An entity of which log and table say different things.
+/// A record that differs between log and table.
 #[derive(Debug, Clone, Serialize)]
 struct Difference {
     key: String,
@@ -24,24 +25,25 @@ struct Difference {
     log: Option<Value>,
 }
 
-/// Shows what the log says everything looks like.
+/// Lists every record as the log gives it.
 ///
 /// # Errors
-/// When the table cannot be read.
+/// The table cannot be read.
 pub async fn replay(store: &Table) -> Result<Output, Failure> {
     let (folded, events) = folded(store).await?;
-    let rows = folded.iter().map(|(key, is)| vec![key.clone(), is.to_string()]);
-    let text = format!("{}\n{} things of {events} events\n", table(&["KEY", "IS"], rows), folded.len());
-    Ok(Output { yes: true, text, json: json!(folded) })
+    let rows = folded.iter().map(|(key, state)| vec![key.clone(), state.to_string()]);
+    let total = format!("{} from {}", count(folded.len(), "record"), count(events, "event"));
+    let text = format!("{}\n{total}\n", table(&["KEY", "STATE"], rows));
+    Ok(Output { ok: true, text, json: json!(folded) })
 }
 
-/// Compares. Whatever the log no longer tells of, because it is older than the log, is compared with nothing.
+/// Compares the log with the table. A record that may have expired is not compared.
 ///
 /// # Errors
-/// When the table cannot be read.
+/// The table cannot be read.
 pub async fn verify(store: &Table, now: Timestamp) -> Result<Output, Failure> {
     let (mut differences, mut compared, mut events) = compare(store, now).await?;
-    for _ in 1..READINGS {
+    for _ in 1..COMPARISONS {
         if differences.is_empty() {
             break;
         }
@@ -51,19 +53,20 @@ pub async fn verify(store: &Table, now: Timestamp) -> Result<Output, Failure> {
     }
     let differences: Vec<Difference> = differences.into_values().collect();
     let mut text = String::new();
-    let say = |is: &Option<Value>| is.as_ref().map_or("nothing".to_owned(), Value::to_string);
+    let shown = |state: &Option<Value>| state.as_ref().map_or("nothing".to_owned(), Value::to_string);
     for Difference { key, table, log } in &differences {
-        text += &format!("{key}\n  the table says {}\n  the log says   {}\n", say(table), say(log));
+        text += &format!("{key}\n  table: {}\n  log:   {}\n", shown(table), shown(log));
     }
+    let (records, in_log) = (count(compared, "record"), count(events, "event"));
     text += &match differences.len() {
-        0 => format!("{compared} things are as the log's {events} events say\n"),
-        differences => format!("{differences} of {compared} things are not as the log's {events} events say\n"),
+        0 => format!("{records} match the {in_log} of the log\n"),
+        different => format!("{different} of {records} do not match the {in_log} of the log\n"),
     };
     let json = json!({ "events": events, "compared": compared, "differences": differences });
-    Ok(Output { yes: differences.is_empty(), text, json })
+    Ok(Output { ok: differences.is_empty(), text, json })
 }
 
-/// What the log says there is, and how many events it has.
+/// Every record as the log gives it, and the number of events.
 async fn folded(store: &Table) -> Result<(BTreeMap<String, Value>, usize), Failure> {
     let mut events = Vec::new();
     let streams = pools(store, None).await?.into_iter().map(|pool| Stream::Pool(pool.name));
@@ -89,12 +92,12 @@ async fn compare(store: &Table, now: Timestamp) -> Result<(BTreeMap<String, Diff
     let mut differences = BTreeMap::new();
     let mut differ = |key: String, table, log| drop(differences.insert(key.clone(), Difference { key, table, log }));
     for item in items {
-        let Some(is) = lifecycle(&item) else { continue };
+        let Some(state) = lifecycle(&item) else { continue };
         compared += 1;
         let key = item.key().to_string();
         let log = folded.remove(&key);
-        if log.as_ref() != Some(&is) && !is_expired(&item, now) {
-            differ(key, Some(is), log);
+        if log.as_ref() != Some(&state) && !is_expired(&item, now) {
+            differ(key, Some(state), log);
         }
     }
     for (key, log) in folded.into_iter().filter(|(_, log)| !may_be_dropped(log, now)) {
@@ -103,7 +106,7 @@ async fn compare(store: &Table, now: Timestamp) -> Result<(BTreeMap<String, Diff
     Ok((differences, compared, events))
 }
 
-/// DynamoDB drops it any day, as it may have dropped its events.
+/// Whether DynamoDB may delete the item at any time; its events may be gone already.
 fn is_expired(item: &Item, now: Timestamp) -> bool {
     let at = match item {
         Item::Job(job) => job.expires_at,
@@ -122,7 +125,7 @@ fn is_expired(item: &Item, now: Timestamp) -> bool {
     at.is_some_and(|at| at <= now.as_second())
 }
 
-/// Whether what the log tells of has been over for as long as its item is kept.
+/// Whether the record's item may have expired: it has been over for as long as such items are kept.
 fn may_be_dropped(log: &Value, now: Timestamp) -> bool {
     let over = |field: &str, kept: SignedDuration| {
         let at: Option<Timestamp> = log[field].as_str().and_then(|at| at.parse().ok());

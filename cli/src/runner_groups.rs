@@ -1,7 +1,8 @@
-//! Runner groups, held against the pools that use them.
+//! Compares runner groups with the pools that use them.
 //!
-//! GitHub gives a job to any runner that the job's repository may use, and a runner's group is what says so: Drover's own
-//! list of repositories only decides for whose jobs machines are launched, and makes others fail on them.
+//! GitHub gives a job to any runner that the job's repository may use, and the runner's group decides which repositories those
+//! are. The pool's own list of repositories only decides for whose jobs Drover launches machines; the job-started hook fails
+//! jobs of other repositories.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,20 +11,20 @@ use domain::ids::{Owner, PoolName, Repository, Scope};
 use engine::ports::GitHubError;
 use platform::github::{GitHubApp, RunnerGroup};
 
-use crate::pool_file::Written;
+use crate::pool_file::PoolEntry;
 
-/// What is to be said about the groups of a pool file.
+/// What is wrong with the runner groups of some pools.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Fence {
-    /// A group lets in what its pool does not serve.
+pub struct Findings {
+    /// A group admits repositories that its pool does not serve.
     pub errors: Vec<String>,
-    /// What could not be told, and what may not be meant.
+    /// A group admits too few repositories, or could not be read.
     pub warnings: Vec<String>,
 }
 
-/// A pool, as far as a fence around it goes: written, or in force.
+/// What a pool says about access: a pool of a file, or one in force.
 #[derive(Debug, Clone, Copy)]
-pub struct Fenced<'a> {
+pub struct PoolAccess<'a> {
     name: &'a PoolName,
     owner: &'a Scope,
     repositories: &'a [Repository],
@@ -31,32 +32,32 @@ pub struct Fenced<'a> {
     allow_public: bool,
 }
 
-impl<'a> From<&'a Written> for Fenced<'a> {
-    fn from(pool: &'a Written) -> Self {
-        let Written { name, owner, repositories, runner_group, allow_public, .. } = pool;
+impl<'a> From<&'a PoolEntry> for PoolAccess<'a> {
+    fn from(pool: &'a PoolEntry) -> Self {
+        let PoolEntry { name, owner, repositories, runner_group, allow_public, .. } = pool;
         Self { name, owner, repositories, runner_group: *runner_group, allow_public: *allow_public }
     }
 }
-impl<'a> From<&'a Pool> for Fenced<'a> {
+impl<'a> From<&'a Pool> for PoolAccess<'a> {
     fn from(pool: &'a Pool) -> Self {
         let Pool { name, owner, repositories, runner_group, allow_public, .. } = pool;
         Self { name, owner, repositories, runner_group: *runner_group, allow_public: *allow_public }
     }
 }
 
-/// What GitHub says about an organisation's groups.
+/// The runner groups of an organisation.
 struct Groups {
     all: Vec<RunnerGroup>,
-    /// By repository, the ids of the groups that it may use.
-    open_to: BTreeMap<Repository, BTreeSet<u64>>,
+    /// For each repository the ids of the groups that admit it.
+    admitting: BTreeMap<Repository, BTreeSet<u64>>,
 }
 
-/// Asks GitHub about the groups of all pools that are registered with an organisation; a repository's runners serve only
-/// that repository, whatever their group. What GitHub does not tell is a warning: the app may lack the permission, and a
-/// pool file must be applicable while GitHub is away.
-pub async fn check(pools: &[Fenced<'_>], github: Result<&GitHubApp, String>) -> Fence {
-    let mut fence = Fence::default();
-    let mut by_owner: BTreeMap<&Owner, Vec<Fenced<'_>>> = BTreeMap::new();
+/// Checks the groups of all pools that are registered with an organisation; runners of a single repository serve only that
+/// repository, whatever their group. If GitHub does not answer, that is a warning: the app may lack the permission, and a pool
+/// file can be applied while GitHub is unavailable.
+pub async fn check(pools: &[PoolAccess<'_>], github: Result<&GitHubApp, String>) -> Findings {
+    let mut findings = Findings::default();
+    let mut by_owner: BTreeMap<&Owner, Vec<PoolAccess<'_>>> = BTreeMap::new();
     for pool in pools {
         match pool.owner {
             Scope::Organization(owner) => by_owner.entry(owner).or_default().push(*pool),
@@ -64,50 +65,50 @@ pub async fn check(pools: &[Fenced<'_>], github: Result<&GitHubApp, String>) -> 
         }
     }
     for (owner, pools) in by_owner {
-        let asked = match &github {
-            Ok(github) => ask(github, owner, &pools).await.map_err(|error| error.to_string()),
+        let groups = match &github {
+            Ok(github) => read(github, owner, &pools).await.map_err(|error| error.to_string()),
             Err(why) => Err(why.clone()),
         };
-        match asked {
-            Ok(groups) => pools.iter().for_each(|pool| groups.judge(pool, &mut fence)),
-            Err(why) => fence.warnings.push(format!(
-                "the runner groups of {owner} are not checked ({why}): see to it that they admit no other repositories \
-                 than their pools serve"
+        match groups {
+            Ok(groups) => pools.iter().for_each(|pool| groups.check(pool, &mut findings)),
+            Err(why) => findings.warnings.push(format!(
+                "the runner groups of {owner} were not checked ({why}): make sure that they admit only repositories \
+                 that their pools serve"
             )),
         }
     }
-    fence
+    findings
 }
 
-/// One question, and one more for each repository that a pool of this organisation lists.
-async fn ask(github: &GitHubApp, owner: &Owner, pools: &[Fenced<'_>]) -> Result<Groups, GitHubError> {
+/// One call, and one more for each repository that a pool of this organisation lists.
+async fn read(github: &GitHubApp, owner: &Owner, pools: &[PoolAccess<'_>]) -> Result<Groups, GitHubError> {
     let all = github.runner_groups(owner, None).await?;
     let listed: BTreeSet<&Repository> = pools.iter().flat_map(|pool| pool.repositories).collect();
-    let mut open_to = BTreeMap::new();
+    let mut admitting = BTreeMap::new();
     for repository in listed {
-        let open = match github.runner_groups(owner, Some(repository)).await {
-            Ok(open) => open.iter().map(|group| group.id).collect(),
-            // There is no such repository (yet): it can use none.
+        let groups = match github.runner_groups(owner, Some(repository)).await {
+            Ok(groups) => groups.iter().map(|group| group.id).collect(),
+            // The repository does not exist yet, so no group admits it.
             Err(GitHubError::Refused(_)) => BTreeSet::new(),
             Err(error) => return Err(error),
         };
-        open_to.insert(repository.clone(), open);
+        admitting.insert(repository.clone(), groups);
     }
-    Ok(Groups { all, open_to })
+    Ok(Groups { all, admitting })
 }
 
 impl Groups {
-    fn judge(&self, pool: &Fenced<'_>, fence: &mut Fence) {
-        let called = format!("pool {:?}: runner_group {}", pool.name.as_str(), pool.runner_group);
+    fn check(&self, pool: &PoolAccess<'_>, findings: &mut Findings) {
+        let title = format!("pool {:?}: runner_group {}", pool.name.as_str(), pool.runner_group);
         let Some(group) = self.all.iter().find(|group| group.id == pool.runner_group) else {
             let known: Vec<String> = self.all.iter().map(|group| format!("{} ({})", group.id, group.name)).collect();
-            fence.errors.push(format!("{called} does not exist: {} has {}", pool.owner, known.join(", ")));
+            findings.errors.push(format!("{title} does not exist: {} has {}", pool.owner, known.join(", ")));
             return;
         };
-        let called = format!("{called} ({})", group.name);
+        let title = format!("{title} ({})", group.name);
         if group.allows_public && !pool.allow_public {
-            fence.errors.push(format!(
-                "{called} allows public repositories, and the pool does not (allow_public): anybody's pull request could \
+            findings.errors.push(format!(
+                "{title} allows public repositories, and the pool does not (allow_public): anyone's pull request could \
                  run on its machines"
             ));
         }
@@ -115,20 +116,20 @@ impl Groups {
             return;
         }
         if !group.selected {
-            fence.errors.push(format!(
-                "{called} admits more than the pool's repositories: select those in the group, or leave \
-                 repositories out"
+            findings.errors.push(format!(
+                "{title} admits more than the pool's repositories: select only those in the group, or remove \
+                 `repositories` from the pool"
             ));
             return;
         }
-        for (repository, open) in &self.open_to {
-            match (open.contains(&group.id), pool.repositories.contains(repository)) {
-                (true, false) => fence.errors.push(format!(
-                    "{called} admits {repository}, which is none of the pool's repositories: give the pools that serve \
-                     different repositories different groups"
+        for (repository, groups) in &self.admitting {
+            match (groups.contains(&group.id), pool.repositories.contains(repository)) {
+                (true, false) => findings.errors.push(format!(
+                    "{title} admits {repository}, which the pool does not serve: use a separate group for each set of \
+                     repositories"
                 )),
-                (false, true) => fence.warnings.push(format!(
-                    "{called} does not admit {repository}: its jobs will wait for a runner that they may not use"
+                (false, true) => findings.warnings.push(format!(
+                    "{title} does not admit {repository}: its jobs will wait for a runner that they cannot use"
                 )),
                 (true, true) | (false, false) => {}
             }

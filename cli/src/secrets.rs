@@ -1,5 +1,5 @@
-//! `drover secrets`: what Secrets Manager holds for us. Values come from a file or the standard input, never from an argument,
-//! which other users of the machine and the shell's history would see.
+//! `drover secrets`: stores and rotates the app's key and the webhook secret. Values come from a file or from standard input,
+//! never from an argument, which would be visible in the process list and in the shell's history.
 
 use std::io::{IsTerminal, Read};
 use std::path::Path;
@@ -13,20 +13,20 @@ use serde_json::json;
 
 use crate::output::{Failure, Output};
 
-/// Shorter ones can be guessed.
-const SHORTEST: usize = 20;
+/// A shorter webhook secret could be guessed.
+const MIN_LENGTH: usize = 20;
 
-/// A secret that nobody can guess, of letters and digits.
+/// 32 random bytes in hexadecimal.
 pub(crate) fn random() -> String {
     let mut bytes = [0; 32];
     rand::rng().fill_bytes(&mut bytes);
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The text of a file, or of the standard input.
+/// Reads a file, or standard input.
 ///
 /// # Errors
-/// When it cannot be read.
+/// It cannot be read, or standard input is a terminal.
 pub fn value(file: Option<&Path>) -> Result<String, Failure> {
     let mut text = String::new();
     match file {
@@ -35,49 +35,55 @@ pub fn value(file: Option<&Path>) -> Result<String, Failure> {
                 .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", file.display())))?;
         }
         None if std::io::stdin().is_terminal() => {
-            let says = "a secret is not typed where it can be seen: name a file, or send it to the standard input";
-            return Err(Failure::Usage(says.to_owned()));
+            let message = "a secret typed here would be visible -> name a file, or pipe the secret to standard input";
+            return Err(Failure::Usage(message.to_owned()));
         }
         None => {
             let read = std::io::stdin().read_to_string(&mut text);
-            read.map_err(|error| Failure::Usage(format!("cannot read the standard input: {error}")))?;
+            read.map_err(|error| Failure::Usage(format!("cannot read standard input: {error}")))?;
         }
     }
     Ok(text)
 }
 
-/// Stores what webhooks are signed with. GitHub is told by whoever calls.
+/// Stores the secret that webhooks are signed with. The operator has to enter it on GitHub.
 ///
 /// # Errors
-/// When it is none, or Secrets Manager does not take it.
+/// The secret is too weak, or Secrets Manager does not store it.
 pub async fn put_webhook(inspect: &Inspect, id: &str, text: &str) -> Result<Output, Failure> {
     let secret = text.trim_end_matches(['\r', '\n']);
-    if secret.len() < SHORTEST || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
-        let says = format!("that is no webhook secret: it is one line of {SHORTEST} or more characters without spaces");
-        return Err(Failure::Usage(says));
+    if secret.len() < MIN_LENGTH || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let rule = format!("one line of at least {MIN_LENGTH} characters without spaces");
+        return Err(Failure::Usage(format!("a webhook secret must be {rule}")));
     }
     inspect.fill(id, secret).await?;
     let text = format!(
-        "stored in {id}; the one before is accepted for 24 hours\nput it into the app's settings on GitHub, or let \
-         `drover secrets rotate webhook` make one and tell GitHub\n"
+        "stored in {id}; the previous secret is accepted for 24 hours\nenter it in the app's settings on GitHub, or run \
+         `drover secrets rotate webhook`, which generates a secret and sends it to GitHub\n"
     );
-    Ok(Output { yes: true, text, json: json!({ "stored": id }) })
+    Ok(Output { ok: true, text, json: json!({ "stored": id }) })
 }
 
-/// The app's secret that is not stored yet, and the app that GitHub says it is.
-pub(crate) struct Asked {
+/// A key that GitHub accepts, before it is stored.
+pub(crate) struct AcceptedKey {
+    /// The value for Secrets Manager.
     pub(crate) text: String,
     pub(crate) github: GitHubApp,
     pub(crate) about: platform::github::About,
 }
 
-/// Checks a key's form, and has GitHub say whose it is.
-pub(crate) async fn ask(secret: Secret, app: u64, key: &str, api_url: Option<&str>) -> Result<Asked, Failure> {
-    let text = app_secret(app, key, api_url).map_err(|why| Failure::Usage(format!("that is no key: {why}")))?;
+/// Checks the format of a key, and tries it against GitHub.
+pub(crate) async fn check_key(
+    secret: Secret,
+    app: u64,
+    key: &str,
+    api_url: Option<&str>,
+) -> Result<AcceptedKey, Failure> {
+    let text = app_secret(app, key, api_url).map_err(|why| Failure::Usage(format!("not a private key: {why}")))?;
     let github = GitHubApp::of_text(secret, &text, api_url.map(ToOwned::to_owned))?;
     let about = github.about().await.map_err(|error| match error {
         GitHubError::Denied(why) | GitHubError::Refused(why) => Failure::Usage(format!(
-            "GitHub does not take this key for app {app}: {why} -> is it this app's, and not deleted?"
+            "GitHub does not accept this key for app {app}: {why} -> check that the key belongs to this app and was not deleted"
         )),
         GitHubError::SecretUnusable(why) => Failure::Usage(format!("the key of app {app} is unusable: {why}")),
         GitHubError::Limited { .. }
@@ -85,13 +91,13 @@ pub(crate) async fn ask(secret: Secret, app: u64, key: &str, api_url: Option<&st
         | GitHubError::Unavailable { .. }
         | GitHubError::SecretUnreadable { .. } => error.into(),
     })?;
-    Ok(Asked { text, github, about })
+    Ok(AcceptedKey { text, github, about })
 }
 
-/// Stores the app's id and private key, if GitHub takes them.
+/// Stores the app's id and private key, if GitHub accepts them.
 ///
 /// # Errors
-/// When GitHub does not, or Secrets Manager does not.
+/// GitHub does not accept them, or Secrets Manager does not store them.
 pub async fn put_app(
     inspect: &Inspect,
     (id, secret): (&str, Secret),
@@ -99,36 +105,39 @@ pub async fn put_app(
     key: &str,
     api_url: Option<&str>,
 ) -> Result<Output, Failure> {
-    let asked = ask(secret, app, key, api_url).await?;
-    inspect.fill(id, &asked.text).await?;
+    let accepted = check_key(secret, app, key, api_url).await?;
+    inspect.fill(id, &accepted.text).await?;
     let text = format!(
-        "stored in {id}: the key of {}, which GitHub takes\nscaler and janitor read it at their next cold start: \
+        "stored in {id}: the key of {}; GitHub accepts it\nscaler and janitor read it at their next cold start: \
          docs/changing.md, Rotating secrets\n",
-        asked.about.name
+        accepted.about.name
     );
-    Ok(Output { yes: true, text, json: json!({ "stored": id, "app": asked.about.slug }) })
+    Ok(Output { ok: true, text, json: json!({ "stored": id, "app": accepted.about.slug }) })
 }
 
-/// A new secret of the webhook, first for ingest, which goes on to accept the one before for a day, then for GitHub: at no
-/// moment is a signature refused.
+/// Generates a webhook secret and gives it to ingest, then to GitHub. Ingest accepts the previous secret for a day, so it
+/// rejects no delivery.
 ///
 /// # Errors
-/// When GitHub cannot be asked, in which case nothing has changed; or when one of the two does not take the new one.
+/// GitHub does not answer, and nothing has changed; or Secrets Manager or GitHub does not store the new secret.
 pub async fn rotate_webhook(inspect: &Inspect, id: &str, github: &GitHubApp) -> Result<Output, Failure> {
-    // First whether GitHub will listen: a second rotation would push the secret that it signs with out of the previous place.
+    // Check first that GitHub answers. If it did not store the new secret, the next rotation would drop the secret that GitHub
+    // still signs with.
     let hook = github.hook().await?;
     if !inspect.is_filled(id).await? {
-        return Err(Failure::Usage(format!("{id} is empty -> `drover doctor --fix` makes a first one for both")));
+        return Err(Failure::Usage(format!(
+            "{id} is empty -> `drover doctor --fix` generates the first secret and gives it to ingest and GitHub"
+        )));
     }
     let secret = random();
     inspect.fill(id, &secret).await?;
     if let Err(error) = github.set_hook(None, Some(&secret)).await {
-        let says = format!(
-            "the new secret is stored, and GitHub did not take it: {error} -> it signs with the one before, which is \
-             good for 24 hours: within them, once GitHub answers, `drover doctor --fix` gives both another"
+        let message = format!(
+            "the new secret is stored, but GitHub did not accept it: {error} -> GitHub still signs with the previous \
+             secret, which ingest accepts for 24 hours: run `drover doctor --fix` before then"
         );
-        return Err(Failure::Unreachable(says));
+        return Err(Failure::Unreachable(message));
     }
-    let text = format!("a new secret, in {id} and at GitHub, which signs what it sends to {}\n", hook.url);
-    Ok(Output { yes: true, text, json: json!({ "rotated": id }) })
+    let text = format!("ingest and GitHub have a new secret ({id}); GitHub signs deliveries to {} with it\n", hook.url);
+    Ok(Output { ok: true, text, json: json!({ "rotated": id }) })
 }

@@ -1,4 +1,4 @@
-//! A page on this machine, for whoever sits at it.
+//! Web pages that this machine serves to itself: their frame, and protection against DNS rebinding.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-/// A page: its title, its style, what else its head has, and its body. `maud` escapes every word that is not markup.
+/// A page. `maud` escapes all text; `style` is inserted as it is.
 pub(crate) fn document(title: &str, style: &'static str, head: &Markup, body: &Markup) -> Html<String> {
     let page = html! {
         (DOCTYPE)
@@ -28,8 +28,8 @@ pub(crate) fn document(title: &str, style: &'static str, head: &Markup, body: &M
     Html(page.into_string())
 }
 
-/// Answers only those who mean this machine: a page of somebody else's, whose name was made to lead here, still says its own
-/// name in `Host`. The policy says what a page of ours may load, and where its forms may go.
+/// Refuses requests with a foreign `Host`: after DNS rebinding, a foreign page still sends its own name there. `policy` is the
+/// content security policy of every answer.
 pub(crate) fn guarded(routes: Router, address: SocketAddr, policy: &str) -> Router {
     let port = address.port();
     let hosts = ["127.0.0.1", "localhost", "[::1]"].map(|host| format!("{host}:{port}"));
@@ -43,8 +43,8 @@ struct Guard {
 
 async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let host = request.headers().get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if !guard.hosts.iter().any(|ours| ours == host) {
-        return (StatusCode::MISDIRECTED_REQUEST, "this page is read on the machine that it is served from")
+    if !guard.hosts.iter().any(|own| own == host) {
+        return (StatusCode::MISDIRECTED_REQUEST, "this page is available only on the machine that serves it")
             .into_response();
     }
     let mut answer = next.run(request).await;

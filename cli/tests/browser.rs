@@ -1,7 +1,7 @@
-//! What an operator sees in a browser. From nothing to a job that is explained, as a new operator goes: init, doctor, pools
-//! apply, a job, explain; then the secrets through their lives; and the dashboard.
+//! What an operator sees in a browser. The way of a new operator: init, doctor, pools apply, a job, explain. Then the secrets:
+//! stored and rotated. Then the dashboard.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod common;
 
@@ -21,12 +21,12 @@ use world::github::{Answer, HookConfig};
 
 use crate::common::Visitor;
 
-/// A line of what a command says while it works.
+/// The first line with this part that a running command prints to standard error.
 async fn line_with(child: &mut Child, part: &str) -> String {
     let mut lines = BufReader::new(child.stderr.as_mut().unwrap()).lines();
     let mut all = String::new();
     loop {
-        let line = lines.next_line().await.unwrap().unwrap_or_else(|| panic!("{part} was not said: {all}"));
+        let line = lines.next_line().await.unwrap().unwrap_or_else(|| panic!("{part} was not printed: {all}"));
         if line.contains(part) {
             return line.trim().to_owned();
         }
@@ -43,15 +43,15 @@ fn secret(sandbox: &Sandbox, name: &str) -> (String, Option<String>) {
     sandbox.world.look(|state| (state.secrets[name].current.clone(), state.secrets[name].previous.clone()))
 }
 
-async fn runs_a_job(sandbox: &Sandbox) -> String {
+async fn run_a_job(sandbox: &Sandbox) -> String {
     let job = sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_millis(100));
     let over = |state: &State| state.github.job(job).is_some_and(|job| job.completed_at.is_some()).then_some(());
     sandbox.world.until("the job to be over", Duration::from_secs(60), over).await.unwrap();
     job.to_string()
 }
 
-/// Runs a command with that on its standard input.
-async fn given(sandbox: &Sandbox, arguments: &[&str], input: &str) -> (String, Option<i32>) {
+/// Runs a command with this standard input.
+async fn drover_with_input(sandbox: &Sandbox, arguments: &[&str], input: &str) -> (String, Option<i32>) {
     let mut command = sandbox.operator(arguments, &[]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
@@ -61,7 +61,7 @@ async fn given(sandbox: &Sandbox, arguments: &[&str], input: &str) -> (String, O
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_new_operator_sets_up_an_app_and_sees_a_job_through() {
+async fn a_new_operator_sets_up_an_app_and_run_a_job() {
     let sandbox = Sandbox::start(Options::default()).await.unwrap();
     sandbox.forget_app();
     let before = sandbox.drover(&["doctor"]).await.unwrap();
@@ -71,12 +71,12 @@ async fn a_new_operator_sets_up_an_app_and_sees_a_job_through() {
     let page = line_with(&mut init, "http://127.0.0.1").await;
     let mut visitor = Visitor::start().await;
     visitor.open(&page).await;
-    assert!(visitor.text().await.contains("organization_self_hosted_runners"), "it says what GitHub will be asked for");
+    assert!(visitor.text().await.contains("organization_self_hosted_runners"), "the page lists the permissions");
     visitor.press().await;
     assert!(visitor.text().await.contains("Create GitHub App for octo-org"), "{}", visitor.text().await);
-    assert_eq!(secret(&sandbox, APP_SECRET).0, "", "nobody has agreed yet");
+    assert_eq!(secret(&sandbox, APP_SECRET).0, "", "the user has not confirmed yet");
     visitor.press().await;
-    assert!(visitor.text().await.contains("Install drover-octo-org"), "sent on to the installation");
+    assert!(visitor.text().await.contains("Install drover-octo-org"), "redirected to the installation");
     visitor.press().await;
     assert!(visitor.text().await.contains("<h1>Installed"), "{}", visitor.text().await);
     visitor.leave().await;
@@ -88,27 +88,28 @@ async fn a_new_operator_sets_up_an_app_and_sees_a_job_through() {
     assert_eq!(Some(secret(&sandbox, WEBHOOK_SECRET).0), hook.secret);
 
     let again = sandbox.drover(&["init", "octo-org", "--no-browser"]).await.unwrap();
-    assert_eq!(again.status.code(), Some(2), "an app that is set up is not given up by accident");
+    assert_eq!(again.status.code(), Some(2), "an app is not replaced by accident");
 
     sandbox.apply(&one_pool("")).await.unwrap();
-    let job = runs_a_job(&sandbox).await;
+    let job = run_a_job(&sandbox).await;
     let doctor = sandbox.drover(&["doctor", "--json"]).await.unwrap();
     let checks: Value = serde_json::from_slice(&doctor.stdout).unwrap();
     let bad = checks["checks"].as_array().unwrap().iter().filter(|check| check["level"] == "fail");
     assert_eq!((bad.collect::<Vec<_>>(), doctor.status.code()), (Vec::new(), Some(0)));
     let explained = sandbox.drover(&["explain", &job]).await.unwrap();
     let explained = String::from_utf8(explained.stdout).unwrap();
-    assert!(explained.contains(": done") && explained.contains("GitHub said: completed"), "{explained}");
+    assert!(explained.contains(": done") && explained.contains("GitHub reported: completed"), "{explained}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_app_for_one_repository_of_ones_own_keeps_its_key_in_a_file_if_asked_to() {
+async fn an_app_for_a_personal_repository_saves_its_key_in_a_file_if_asked_to() {
     let (sandbox, folder) = (Sandbox::start(Options::default()).await.unwrap(), tempfile::tempdir().unwrap());
     sandbox.forget_app();
     let (key, name) = (folder.path().join("drover.pem"), "my-runners");
     let file = key.to_str().unwrap();
-    let told = ["init", "octo-org/widgets", "--personal", "--name", name, "--save-key", file, "--no-browser", "--json"];
-    let mut init = begin(&sandbox, &told);
+    let arguments =
+        ["init", "octo-org/widgets", "--personal", "--name", name, "--save-key", file, "--no-browser", "--json"];
+    let mut init = begin(&sandbox, &arguments);
     let page = line_with(&mut init, "http://127.0.0.1").await;
     let mut visitor = Visitor::start().await;
     visitor.open(&page).await;
@@ -125,12 +126,12 @@ async fn an_app_for_one_repository_of_ones_own_keeps_its_key_in_a_file_if_asked_
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let stored: Value = serde_json::from_str(&secret(&sandbox, APP_SECRET).0).unwrap();
     assert_eq!(std::fs::read_to_string(&key).unwrap(), stored["private_key"].as_str().unwrap());
-    assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600, "for nobody else's eyes");
+    assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600, "readable by its owner only");
     assert_eq!(sandbox.world.look(|state| state.github.app().slug.clone()), name);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_was_not_sent_by_the_page_slips_in_no_app() {
+async fn a_callback_that_the_page_did_not_start_is_refused() {
     let sandbox = Sandbox::start(Options::default()).await.unwrap();
     sandbox.forget_app();
     let mut init = begin(&sandbox, &["init", "octo-org", "--no-browser"]);
@@ -144,11 +145,11 @@ async fn whoever_was_not_sent_by_the_page_slips_in_no_app() {
     let shown = http.get(&page).send().await.unwrap();
     assert!(shown.headers()["content-security-policy"].to_str().unwrap().contains("form-action http://127.0.0.1"));
     assert_eq!(secret(&sandbox, APP_SECRET).0, "");
-    assert!(init.try_wait().unwrap().is_none(), "it waits for its own visitor");
+    assert!(init.try_wait().unwrap().is_none(), "init still waits for its own callback");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_app_that_exists_is_taken_with_its_key() {
+async fn an_existing_app_is_set_up_with_its_key() {
     let (sandbox, folder) = (Sandbox::start(Options::default()).await.unwrap(), tempfile::tempdir().unwrap());
     let app: Value = serde_json::from_str(&secret(&sandbox, APP_SECRET).0).unwrap();
     let (id, file) = (app["app_id"].to_string(), folder.path().join("drover.private-key.pem"));
@@ -169,11 +170,11 @@ async fn an_app_that_exists_is_taken_with_its_key() {
         (sandbox.webhooks.url.as_str(), Some(secret(&sandbox, WEBHOOK_SECRET).0))
     );
     sandbox.apply(&one_pool("")).await.unwrap();
-    runs_a_job(&sandbox).await;
+    run_a_job(&sandbox).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_is_judged_before_it_is_stored_and_a_rotation_loses_no_delivery() {
+async fn a_secret_is_checked_before_it_is_stored_and_a_rotation_loses_no_delivery() {
     let sandbox = Sandbox::start(Options::default()).await.unwrap();
     sandbox.apply(&one_pool("")).await.unwrap();
     let (app, _) = secret(&sandbox, APP_SECRET);
@@ -181,29 +182,29 @@ async fn a_secret_is_judged_before_it_is_stored_and_a_rotation_loses_no_delivery
     let (id, key) = (app["app_id"].to_string(), app["private_key"].as_str().unwrap());
     let before = [secret(&sandbox, APP_SECRET), secret(&sandbox, WEBHOOK_SECRET)];
     let put_app = ["secrets", "put", "app", "--app-id", id.as_str()];
-    let stranger = AppKey::generate().unwrap().private;
+    let foreign_key = AppKey::generate().unwrap().private;
     for (arguments, input) in [
         (&put_app[..], "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n"),
-        (&put_app[..], stranger.as_str()),
+        (&put_app[..], foreign_key.as_str()),
         (&["secrets", "put", "webhook"], "hunter2"),
         (&["secrets", "put", "webhook"], "two words that are long enough"),
         (&["secrets", "put", "webhook", "/nowhere"], ""),
     ] {
-        let (said, code) = given(&sandbox, arguments, input).await;
+        let (said, code) = drover_with_input(&sandbox, arguments, input).await;
         assert_eq!(code, Some(2), "{arguments:?}: {said}");
         assert!(!said.contains("hunter2") && !said.contains("two words"), "a secret is never printed: {said}");
     }
     assert_eq!([secret(&sandbox, APP_SECRET), secret(&sandbox, WEBHOOK_SECRET)], before, "nothing was stored");
 
-    let (said, code) = given(&sandbox, &put_app, key).await;
+    let (said, code) = drover_with_input(&sandbox, &put_app, key).await;
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(
         secret(&sandbox, APP_SECRET).0,
         app_secret(id.parse().unwrap(), key, Some(&sandbox.github_url)).unwrap()
     );
 
-    // Ingest has read the first secret; a job comes while each of the others is new.
-    runs_a_job(&sandbox).await;
+    // Ingest has read the first secret. A job is queued right after each new one.
+    run_a_job(&sandbox).await;
     let first = secret(&sandbox, WEBHOOK_SECRET).0;
     let rotated = sandbox.drover(&["secrets", "rotate", "webhook"]).await.unwrap();
     assert_eq!(rotated.status.code(), Some(0));
@@ -212,25 +213,29 @@ async fn a_secret_is_judged_before_it_is_stored_and_a_rotation_loses_no_delivery
         (previous, Some(&second)),
         (Some(first), sandbox.world.look(|it| it.github.hook().secret.clone()).as_ref())
     );
-    runs_a_job(&sandbox).await;
+    run_a_job(&sandbox).await;
     let accepted = sandbox.world.look(|state| {
         let mut answers = state.github.deliveries().filter_map(|it| it.attempted.as_ref()).map(|it| it.answer);
         answers.all(|answer| answer == Answer::Status(202))
     });
-    assert!(accepted, "each delivery, the first time");
+    assert!(accepted, "ingest accepted each delivery on the first attempt");
 
     sandbox.world.act(|state, _| state.github.faults.down = true);
     let away = sandbox.drover(&["secrets", "rotate", "webhook"]).await.unwrap();
-    assert_eq!((away.status.code(), secret(&sandbox, WEBHOOK_SECRET).0), (Some(3), second), "GitHub first, then ours");
+    assert_eq!(
+        (away.status.code(), secret(&sandbox, WEBHOOK_SECRET).0),
+        (Some(3), second),
+        "nothing is stored while GitHub is unavailable"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_browser_sees_what_happens_without_being_told_to_look_on_a_phone_and_in_the_dark_too() {
+async fn the_dashboard_updates_itself_and_fits_a_phone_and_dark_mode() {
     let sandbox = Sandbox::start(Options::default()).await.unwrap();
     sandbox.apply(&one_pool("")).await.unwrap();
     let mut dashboard = sandbox.follow(&["dashboard", "--port", "0"]).unwrap();
-    let told = dashboard.line().await.unwrap();
-    let url = told.split_whitespace().next().unwrap();
+    let line = dashboard.line().await.unwrap();
+    let url = line.split_whitespace().next().unwrap();
     let mut visitor = Visitor::start().await;
     visitor.open(url).await;
     assert!(visitor.wait_for("Waiting jobs (0)").await.contains("Machines (0)"));
@@ -238,11 +243,11 @@ async fn a_browser_sees_what_happens_without_being_told_to_look_on_a_phone_and_i
     sandbox.reconcile(&[job], Duration::from_secs(60)).await.unwrap();
     visitor.wait_for("EC2 launched i-").await;
 
-    // Nothing is wider than a phone, and the dark is dark.
+    // The page is not wider than a phone, and dark mode has light text.
     let phone = json!({ "width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": true });
     visitor.emulate("Emulation.setDeviceMetricsOverride", phone).await;
     if let Some(beyond) = visitor.script("return document.documentElement.scrollWidth - innerWidth").await {
-        assert!(beyond.as_i64().unwrap() <= 0, "{beyond} pixels are beyond a phone's edge");
+        assert!(beyond.as_i64().unwrap() <= 0, "the page is {beyond} pixels wider than a phone");
     }
     let ink = "return getComputedStyle(document.body).color.match(/\\d+/g).slice(0, 3).map(Number)";
     for (scheme, is_dark) in [("light", false), ("dark", true)] {
@@ -250,7 +255,7 @@ async fn a_browser_sees_what_happens_without_being_told_to_look_on_a_phone_and_i
         visitor.emulate("Emulation.setEmulatedMedia", media).await;
         if let Some(colour) = visitor.script(ink).await {
             let sum: i64 = colour.as_array().unwrap().iter().filter_map(Value::as_i64).sum();
-            assert_eq!(sum > 3 * 128, is_dark, "{scheme}: written in {colour}");
+            assert_eq!(sum > 3 * 128, is_dark, "{scheme}: the text is {colour}");
         }
     }
     visitor.leave().await;

@@ -1,6 +1,6 @@
-//! `drover` as a process: what it answers, and with which exit code.
+//! Runs `drover` as a process and checks its output and exit codes.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use std::process::Output;
 use std::time::Duration;
@@ -49,15 +49,15 @@ async fn a_pool_file_is_checked_without_an_account() {
         file(&folder, &POOLS.replace("max = 20", "maximum = 20").replace("\"linux\"\nlabels", "\"Linux\"\nlabels"));
     let wrong = sandbox.drover(&["pools", "check", &wrong, "--json"]).await.unwrap();
     assert_eq!(code(&wrong), 1);
-    assert_eq!(json_of(&wrong)["errors"].as_array().unwrap().len(), 2, "all that is wrong, at once: {}", text(&wrong));
+    assert_eq!(json_of(&wrong)["errors"].as_array().unwrap().len(), 2, "all errors at once: {}", text(&wrong));
     let missing = sandbox.drover(&["pools", "check", "/nowhere.toml"]).await.unwrap();
     assert_eq!(code(&missing), 2, "{}", text(&missing));
     assert_eq!(code(&sandbox.drover(&["pools", "chekc"]).await.unwrap()), 2);
-    assert_eq!(sandbox.calls.counts(), calls, "nobody was called");
+    assert_eq!(sandbox.calls.counts(), calls, "no call to AWS or GitHub");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_workflow_is_told_which_pool_each_of_its_jobs_will_find() {
+async fn lint_names_the_pool_of_each_job_of_a_workflow() {
     let (sandbox, folder) = (by_hand().await, tempfile::tempdir().unwrap());
     let path = folder.path().join("ci.yml");
     let workflow = "on: push\njobs:\n  hosted: {runs-on: ubuntu-latest}\n  ours: {runs-on: [drover, linux]}\n  \
@@ -75,17 +75,17 @@ async fn a_workflow_is_told_which_pool_each_of_its_jobs_will_find() {
     let calls = sandbox.calls.counts();
     let linted = sandbox.drover(&offline).await.unwrap();
     let said = text(&linted).replace(workflow, "ci.yml");
-    let expected = "ci.yml: hosted [ubuntu-latest]: GitHub's own runners\n\
+    let expected = "ci.yml: hosted [ubuntu-latest]: GitHub-hosted runner\n\
                     ci.yml: ours [drover, linux]: pool linux\n\
                     ci.yml: typo [drover, Linxu]: NO POOL: no pool has all of these labels\n\
                     ci.yml: group [DROVER]: pool linux\n\
-                    ci.yml: called []: not known here: its jobs are those of ./.github/workflows/other.yml\n\
-                    ci.yml: late [${{ inputs.runner }}]: not known here: ${{ inputs.runner }} is an expression\n\
+                    ci.yml: called []: unknown: the job calls the workflow ./.github/workflows/other.yml\n\
+                    ci.yml: late [${{ inputs.runner }}]: unknown: ${{ inputs.runner }} is an expression\n\
                     ci.yml: some [drover, linux]: pool linux\n\
                     ci.yml: some [drover, arm]: NO POOL: no pool has all of these labels\n\
                     ci.yml: some [drover, ubuntu-24.04]: NO POOL: no pool has all of these labels\n\
                     ci.yml: whole [drover, linux]: pool linux\n\
-                    ci.yml: whole [windows-2025]: GitHub's own runners\n\
+                    ci.yml: whole [windows-2025]: GitHub-hosted runner\n\
                     ci.yml: but [drover, linux]: pool linux\n\
                     ci.yml: part [drover-linux]: NO POOL: no pool has all of these labels\n";
     let sorted = |text: &str| {
@@ -94,7 +94,7 @@ async fn a_workflow_is_told_which_pool_each_of_its_jobs_will_find() {
         lines
     };
     assert_eq!((code(&linted), sorted(&said)), (1, sorted(expected)));
-    assert_eq!(sandbox.calls.counts(), calls, "nobody was called");
+    assert_eq!(sandbox.calls.counts(), calls, "no call to AWS or GitHub");
 
     sandbox.apply(&with_short_timings(POOLS).unwrap()).await.unwrap();
     std::fs::write(&path, "jobs: {ours: {runs-on: [drover, linux]}}\n").unwrap();
@@ -126,7 +126,7 @@ async fn pools_are_pinned_kept_and_drained() {
     let again = json_of(&sandbox.drover(&["pools", "apply", &all, "--json"]).await.unwrap());
     assert_eq!(again["changes"], json!({ "large": "unchanged", "linux": "unchanged" }));
 
-    // A pool with a job drains; one with nothing is gone.
+    // A pool with a job drains; an empty pool is removed.
     sandbox.queue_job("octo-org/widgets", &["drover", "linux"], Duration::from_secs(60));
     let arrived = |state: &State| (!state.sqs.bodies(QUEUE).is_empty()).then_some(());
     sandbox.world.until("the delivery on the queue", Duration::from_secs(20), arrived).await.unwrap();
@@ -146,7 +146,7 @@ async fn pools_are_pinned_kept_and_drained() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_is_listed_and_explained_and_its_name_cannot_command_the_terminal() {
+async fn a_job_is_listed_and_explained_and_its_name_cannot_control_the_terminal() {
     let sandbox = by_hand().await;
     let nothing = sandbox.drover(&["ps"]).await.unwrap();
     assert_eq!(code(&nothing), 2);
@@ -179,7 +179,7 @@ async fn a_job_is_listed_and_explained_and_its_name_cannot_command_the_terminal(
     let states: Vec<&str> = listed.as_array().unwrap().iter().map(|row| row["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["queued", "starting"], "{listed}");
     assert_eq!(code(&sandbox.drover(&["ps", "--pool", "nowhere"]).await.unwrap()), 2);
-    assert_eq!(code(&sandbox.drover(&["explain", "77"]).await.unwrap()), 1, "never heard of it");
+    assert_eq!(code(&sandbox.drover(&["explain", "77"]).await.unwrap()), 1, "an unknown job");
     assert_eq!(code(&sandbox.drover(&["explain", "not-a-job"]).await.unwrap()), 2);
 }
 
@@ -198,13 +198,13 @@ async fn dead_letters_are_listed_shown_and_sent_again() {
             state.sqs.send(DEAD_LETTERS, &nudge.to_string(), Duration::ZERO, now).unwrap();
         }
     });
-    // Twice: looking takes nothing away.
+    // Twice: listing leaves the messages in the queue.
     for _ in 0..2 {
         let listed = json_of(&sandbox.drover(&["dead-letters", "list", "--json"]).await.unwrap());
-        assert_eq!(listed.as_array().unwrap().len(), 25, "more than SQS gives at a time");
+        assert_eq!(listed.as_array().unwrap().len(), 25, "more than SQS returns at a time");
     }
     let shown = text(&sandbox.drover(&["dead-letters", "list"]).await.unwrap());
-    assert!(shown.contains("version 99 is newer") && shown.contains("another look at pool pool-22"), "{shown}");
+    assert!(shown.contains("version 99 is newer") && shown.contains("nudge for pool pool-22"), "{shown}");
     assert!(!shown.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{shown:?}");
 
     let listed = json_of(&sandbox.drover(&["dead-letters", "list", "--json"]).await.unwrap());
@@ -222,19 +222,19 @@ async fn dead_letters_are_listed_shown_and_sent_again() {
 
     let bodies = |queue: &str| sandbox.world.look(|state| state.sqs.bodies(queue).len());
     let sent = sandbox.drover(&["dead-letters", "redrive", &good, "nowhere"]).await.unwrap();
-    assert_eq!(code(&sent), 1, "one of them is not there: {}", text(&sent));
+    assert_eq!(code(&sent), 1, "one of the messages does not exist: {}", text(&sent));
     assert_eq!((bodies(DEAD_LETTERS), bodies(QUEUE)), (24, 1));
     let sent = json_of(&sandbox.drover(&["dead-letters", "redrive", "--all", "--json"]).await.unwrap());
     assert_eq!(sent["redriven"].as_array().unwrap().len(), 24);
     assert_eq!((bodies(DEAD_LETTERS), bodies(QUEUE)), (0, 25));
-    assert_eq!(code(&sandbox.drover(&["dead-letters", "redrive"]).await.unwrap()), 2, "which?");
+    assert_eq!(code(&sandbox.drover(&["dead-letters", "redrive"]).await.unwrap()), 2, "neither ids nor --all");
     sandbox.world.act(|state, _| state.sqs.delete_queue(DEAD_LETTERS));
     let gone = sandbox.drover(&["dead-letters", "list"]).await.unwrap();
     assert_eq!(code(&gone), 3, "{}", text(&gone));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_runner_group_that_admits_more_than_its_pool_is_refused_as_far_as_github_tells() {
+async fn a_runner_group_that_admits_more_than_its_pool_serves_is_refused() {
     let (sandbox, folder) = (by_hand().await, tempfile::tempdir().unwrap());
     let apply = async |pools: &str| sandbox.drover(&["pools", "apply", &file(&folder, pools)]).await.unwrap();
     let owner = sandbox.world.look(|state| state.github.find_owner("octo-org").unwrap().id);
@@ -262,7 +262,7 @@ async fn a_runner_group_that_admits_more_than_its_pool_is_refused_as_far_as_gith
 
     group(&[], false);
     refused(POOLS, &["pool \"linux\": runner_group 1 (Default) admits more than the pool's repositories"]).await;
-    // A pool that serves all of its owner's repositories has no fence to keep.
+    // A pool without a list of repositories may use any group.
     let all = POOLS.replace("repositories = [\"octo-org/widgets\"]", "");
     assert_eq!(code(&apply(&all).await), 0);
     group(&["widgets"], true);
@@ -281,7 +281,7 @@ async fn a_runner_group_that_admits_more_than_its_pool_is_refused_as_far_as_gith
     group(&["widgets"], false);
     refused(&missing, &["pool \"large\": runner_group 77 does not exist: octo-org has 1 (Default)"]).await;
 
-    // Two pools of different repositories in one group: each is open to the other's.
+    // Two pools with different repositories in one group: each admits the other's repository.
     let foreign = format!("octo-org/{FOREIGN_REPOSITORY}");
     let two = POOLS.replacen("[\"octo-org/widgets\"]", &format!("[\"{foreign}\"]"), 1);
     group(&["widgets", FOREIGN_REPOSITORY], false);
@@ -290,21 +290,21 @@ async fn a_runner_group_that_admits_more_than_its_pool_is_refused_as_far_as_gith
     refused(&two, &["pool \"linux\"", "admits octo-org/widgets", &format!("does not admit {foreign}")]).await;
     warned(&POOLS.replace("octo-org/widgets", &foreign), &[&format!("does not admit {foreign}")]).await;
 
-    // What GitHub does not tell stops nobody.
+    // A failed call to GitHub is only a warning.
     for status in [403, 404, 500] {
         sandbox.world.act(|state, _| state.github.faults.broken.push_back((Endpoint::ListGroups, status)));
-        warned(POOLS, &["warning: the runner groups of octo-org are not checked", &status.to_string()]).await;
+        warned(POOLS, &["warning: the runner groups of octo-org were not checked", &status.to_string()]).await;
     }
     sandbox.world.act(|state, _| state.github.uninstall(owner));
-    warned(POOLS, &["are not checked", "not installed"]).await;
-    // A repository's own runners serve no other, whatever their group.
+    warned(POOLS, &["were not checked", "not installed"]).await;
+    // Runners registered with a repository serve only that repository, whatever their group.
     let own = POOLS.replace("owner = \"octo-org\"", "owner = \"octo-org/widgets\"");
     let own = apply(&own).await;
     assert_eq!((code(&own), text(&own).contains("runner groups")), (0, false), "{}", text(&own));
 }
 
 #[test]
-fn who_reads_the_output_may_have_had_enough() {
+fn a_reader_that_stops_reading_is_not_an_error() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let mut drover = std::process::Command::new(env!("CARGO_BIN_EXE_drover"));
@@ -313,7 +313,7 @@ fn who_reads_the_output_may_have_had_enough() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_in_the_way_is_said_in_one_line_with_what_to_do_and_its_own_exit_code() {
+async fn an_error_is_one_line_with_a_remedy_and_has_its_own_exit_code() {
     let sandbox = by_hand().await;
     sandbox.apply(&with_short_timings(POOLS).unwrap()).await.unwrap();
     let said = async |arguments: &[&str], variables: &[(&str, &str)], exit: i32, parts: &[&str]| {
@@ -328,13 +328,26 @@ async fn what_is_in_the_way_is_said_in_one_line_with_what_to_do_and_its_own_exit
     said(&ps, &[("AWS_ACCESS_KEY_ID", EXPIRED_ACCESS_KEY)], 3, &["ExpiredTokenException", log_in]).await;
     said(&ps, &[("AWS_ACCESS_KEY_ID", "AKIANOBODY")], 3, &["UnrecognizedClientException", log_in]).await;
     said(&ps, &[("AWS_ACCESS_KEY_ID", "")], 3, &[log_in]).await;
-    said(&ps, &[("AWS_REGION", "us-east-1")], 3, &["not found", "-> is AWS_REGION the stack's"]).await;
+    said(&ps, &[("AWS_REGION", "us-east-1")], 3, &["not found", "-> check that AWS_REGION is the stack's region"])
+        .await;
     said(&ps, &[("AWS_REGION", "")], 2, &["-> export AWS_REGION"]).await;
-    said(&ps, &[("DROVER_TABLE", "no-such-stack")], 3, &["not found", "does the stack exist?"]).await;
-    said(&ps, &[("AWS_ACCESS_KEY_ID", "AKIAINGEST")], 3, &["may not call GetItem", "-> use a role that may"]).await;
-    said(&ps, &[("AWS_ENDPOINT_URL", "http://127.0.0.1:1")], 3, &["-> look at the network"]).await;
+    said(&ps, &[("DROVER_TABLE", "no-such-stack")], 3, &["not found", "that the stack exists"]).await;
+    said(
+        &ps,
+        &[("AWS_ACCESS_KEY_ID", "AKIAINGEST")],
+        3,
+        &["may not call GetItem", "-> use a role with this permission"],
+    )
+    .await;
+    said(&ps, &[("AWS_ENDPOINT_URL", "http://127.0.0.1:1")], 3, &["-> check the network"]).await;
     let letters = ["dead-letters", "list"];
-    said(&letters, &[("AWS_REGION", "us-east-1")], 3, &["QueueDoesNotExist", "-> is AWS_REGION the stack's"]).await;
+    said(
+        &letters,
+        &[("AWS_REGION", "us-east-1")],
+        3,
+        &["QueueDoesNotExist", "-> check that AWS_REGION is the stack's region"],
+    )
+    .await;
     for name in ["DROVER_TABLE", "DROVER_BOOT_TABLE"] {
         said(&ps, &[(name, "")], 2, &[&format!("{name} is not set"), "-> eval"]).await;
     }
@@ -343,9 +356,9 @@ async fn what_is_in_the_way_is_said_in_one_line_with_what_to_do_and_its_own_exit
     said(&["explain", foreign], &[], 1, &["no pool serves octo-org/not-served", "->"]).await;
     let run = "https://github.com/octo-org/widgets/actions/runs/1";
     let refused = sandbox.drover(&["explain", run]).await.unwrap();
-    assert_eq!((code(&refused), text(&refused).contains("open the job in it")), (2, true), "{}", text(&refused));
+    assert_eq!((code(&refused), text(&refused).contains("open the job")), (2, true), "{}", text(&refused));
 
-    // A table that a newer version wrote is not read, and above all not written.
+    // A table that a newer version wrote is neither read nor written.
     let table = sandbox.table().await;
     let Some(Item::Config(config)) = table.get(&Key::Config).await.unwrap() else { panic!("pools were applied") };
     let newer = Config { format: FORMAT + 1, ..config };

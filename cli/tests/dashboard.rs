@@ -1,6 +1,6 @@
-//! `drover dashboard` as a browser asks it.
+//! Requests to `drover dashboard`, as a browser makes them.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use std::time::Duration;
 
@@ -22,23 +22,23 @@ async fn read(http: &Client, url: &str) -> (StatusCode, String) {
 
 async fn dashboard(sandbox: &Sandbox) -> (Follower, String) {
     let mut dashboard = sandbox.follow(&["dashboard", "--port", "0"]).unwrap();
-    let told = dashboard.line().await.unwrap();
-    let url = told.split_whitespace().next().unwrap().to_owned();
+    let line = dashboard.line().await.unwrap();
+    let url = line.split_whitespace().next().unwrap().to_owned();
     (dashboard, url)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_page_shows_what_happens_and_nobodys_words_become_markup() {
+async fn the_page_shows_what_happens_and_escapes_all_text() {
     let mut sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
     let (_dashboard, url) = dashboard(&sandbox).await;
     let http = Client::builder().tls_certs_only([]).build().unwrap();
 
     let (status, page) = read(&http, &url).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-    assert!(page.contains("drover pools apply"), "what is in the way is said, with what to do: {page}");
+    assert!(page.contains("drover pools apply"), "the page shows the error and its remedy: {page}");
     sandbox.apply(&one_pool("")).await.unwrap();
 
-    // A job waits; its name is written by whoever can open a pull request.
+    // A job waits. Anyone who can open a pull request chooses its name.
     let job = sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_millis(300));
     let arrived =
         |state: &State| state.sqs.bodies(QUEUE).first().map(|body| serde_json::from_str::<Value>(body).unwrap());
@@ -56,34 +56,34 @@ async fn the_page_shows_what_happens_and_nobodys_words_become_markup() {
     assert!(page.contains("Waiting jobs (1)") && page.contains("Machines (1)"), "{page}");
     assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;") && page.contains("EC2 launched i-"), "{page}");
     let (_, story) = read(&http, &format!("{url}job?job={job}")).await;
-    assert!(story.contains("It waits: ") && story.contains("&lt;script&gt;"), "{story}");
+    assert!(story.contains("Waiting: ") && story.contains("&lt;script&gt;"), "{story}");
     for text in [&page, &story] {
         assert!(!text.contains("<script>") && !text.contains("<img"), "{text}");
     }
 
-    // It runs, and how long it waited is told.
+    // The job runs, and its wait is shown.
     assert!(page.contains("Wait p50\">-"), "{page}");
     sandbox.go_live();
     sandbox.reconcile(&[job], Duration::from_secs(60)).await.unwrap();
     let (_, story) =
         read(&http, &format!("{url}job?job=https://github.com/octo-org/widgets/actions/runs/1/job/{job}")).await;
-    assert!(story.contains("success") && story.contains("the runner took it"), "{story}");
-    // Waits are computed once a minute: another dashboard has nothing to remember.
+    assert!(story.contains("success") && story.contains("the runner took the job"), "{story}");
+    // Waits are cached for a minute: a new dashboard computes them again.
     let (_another, fresh) = dashboard(&sandbox).await;
     let (_, page) = read(&http, &fresh).await;
-    assert!(page.contains("Jobs taken\">1<") && !page.contains("Wait p50\">-"), "{page}");
+    assert!(page.contains("Jobs started\">1<") && !page.contains("Wait p50\">-"), "{page}");
     assert_eq!(read(&http, &format!("{url}job?job=nonsense")).await.0, StatusCode::BAD_REQUEST);
     let (_, script) = read(&http, &format!("{url}dashboard.js")).await;
     assert!(script.contains("fetch(location.href)") && !script.contains("innerHTML"), "{script}");
 
-    // A page of somebody else's whose name leads here is told nothing.
+    // DNS rebinding: a foreign page gets no content.
     let rebound = http.get(&url).header("host", "evil.example:4780").send().await.unwrap();
     assert_eq!(rebound.status(), StatusCode::MISDIRECTED_REQUEST);
     assert!(!rebound.text().await.unwrap().contains("octo-org"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_shell_that_reads_the_sandboxs_file_operates_it() {
+async fn drover_works_in_a_shell_that_sources_the_sandboxs_file() {
     let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
     sandbox.apply(&one_pool("")).await.unwrap();
     let script = format!(". {} && drover pools", sandbox.operators_shell().unwrap().display());

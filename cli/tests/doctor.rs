@@ -1,6 +1,7 @@
-//! `drover doctor` as a new operator meets it: set up, a job, and then eleven things break, each found with one command.
+//! `drover doctor` in a new installation: after one job, eleven faults are prepared one by one, and each is found with one
+//! command.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use world::github::{Group, HookConfig};
 
 const RUNNERS: &str = "organization_self_hosted_runners";
 
-/// What `drover doctor` finds wrong, by name, and its exit code.
+/// The names of the failed checks of `drover doctor`, and its exit code.
 async fn doctor(sandbox: &Sandbox, more: &[&str]) -> (Vec<String>, Option<i32>) {
     let said = sandbox.drover(&[&["doctor", "--json"], more].concat()).await.unwrap();
     let json: Value = serde_json::from_slice(&said.stdout).unwrap();
@@ -21,26 +22,26 @@ async fn doctor(sandbox: &Sandbox, more: &[&str]) -> (Vec<String>, Option<i32>) 
     assert!(checks.len() >= 25, "{json:#}");
     let bad = checks.iter().filter(|check| check["level"] == "fail");
     let names = bad.map(|check| {
-        assert!(!check["remedy"].as_str().unwrap().is_empty(), "it says what to do: {check}");
+        assert!(!check["remedy"].as_str().unwrap().is_empty(), "each failure has a remedy: {check}");
         check["name"].as_str().unwrap().to_owned()
     });
     (names.collect(), said.status.code())
 }
 
-/// Breaks one thing, has it found, and mends it.
-async fn found(sandbox: &Sandbox, check: &str, break_it: impl FnOnce(&mut State), mend: impl FnOnce(&mut State)) {
+/// Breaks one part, expects the check to fail, and repairs the part.
+async fn found(sandbox: &Sandbox, check: &str, break_it: impl FnOnce(&mut State), repair: impl FnOnce(&mut State)) {
     sandbox.world.act(|state, _| break_it(state));
     let (wrong, code) = doctor(sandbox, &[]).await;
     assert!(wrong.iter().any(|name| name == check), "{check} is not among {wrong:?}");
     assert_eq!(code, Some(1));
-    sandbox.world.act(|state, _| mend(state));
+    sandbox.world.act(|state, _| repair(state));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_prepared_fault_is_found_with_one_command() {
     let sandbox = Sandbox::start(Options::default()).await.unwrap();
     let (_, without_pools) = doctor(&sandbox, &[]).await;
-    assert_eq!(without_pools, Some(1), "pools are to be applied first");
+    assert_eq!(without_pools, Some(1), "no pools are applied yet");
     sandbox.apply(&one_pool("")).await.unwrap();
     let labels = ["drover"];
     let job = sandbox.queue_job("octo-org/widgets", &labels, Duration::from_millis(100));
@@ -50,32 +51,32 @@ async fn each_prepared_fault_is_found_with_one_command() {
     let owner = sandbox.world.look(|state| state.github.find_owner("octo-org").unwrap().clone());
     let hook = sandbox.world.look(|state| state.github.hook().clone());
 
-    // 1. The webhook goes elsewhere, which can be put right at once.
+    // 1. The webhook points elsewhere, which --fix repairs.
     let elsewhere = HookConfig { url: "https://example.com/hook".to_owned(), ..hook.clone() };
-    let stays = |_: &mut State| {};
-    found(&sandbox, "webhook", |state| state.github.set_hook(elsewhere), stays).await;
+    let no_repair = |_: &mut State| {};
+    found(&sandbox, "webhook", |state| state.github.set_hook(elsewhere), no_repair).await;
     assert_eq!(doctor(&sandbox, &["--fix"]).await.1, Some(0));
     assert_eq!(sandbox.world.look(|state| state.github.hook().url.clone()), hook.url);
     // 2. The webhook's secret was never filled.
     let secret = sandbox.world.look(|state| state.secrets[WEBHOOK_SECRET].current.clone());
     let fill = |text: String| move |state: &mut State| state.secrets.get_mut(WEBHOOK_SECRET).unwrap().current = text;
     found(&sandbox, "webhook secret", fill(String::new()), fill(secret)).await;
-    // 3. GitHub signs with another one.
+    // 3. GitHub signs with another secret.
     let other = HookConfig { secret: Some("another".to_owned()), ..hook.clone() };
     found(&sandbox, "signature", |state| state.github.set_hook(other), |state| state.github.set_hook(hook)).await;
     // 4. The app lacks a permission.
     let permit = |level: Option<&'static str>| move |state: &mut State| state.github.set_permission(RUNNERS, level);
     found(&sandbox, "permissions", permit(None), permit(Some("write"))).await;
-    // 5. It is told of no jobs.
-    let tell = |events: &'static [&'static str]| move |state: &mut State| state.github.set_events(events);
-    found(&sandbox, "events", tell(&[]), tell(&["workflow_job"])).await;
-    // 6. The organisation uninstalled it.
+    // 5. The app is not subscribed to workflow_job.
+    let subscribe = |events: &'static [&'static str]| move |state: &mut State| state.github.set_events(events);
+    found(&sandbox, "events", subscribe(&[]), subscribe(&["workflow_job"])).await;
+    // 6. The organisation uninstalled the app.
     sandbox.world.act(|state, _| state.github.uninstall(owner.id));
     assert!(doctor(&sandbox, &[]).await.0.contains(&"installed".to_owned()));
     sandbox.world.act(|state, now| {
         state.github.install(owner.id, now);
     });
-    // 7. Other people's repositories may use the runners.
+    // 7. The runner group admits every repository.
     let groups = |groups: Vec<Group>| {
         move |state: &mut State| groups.into_iter().for_each(|group| state.github.set_group(owner.id, group))
     };
@@ -89,13 +90,13 @@ async fn each_prepared_fault_is_found_with_one_command() {
         }
     };
     found(&sandbox, "addresses", full(Some(0)), full(None)).await;
-    // 9. A message that nobody can use.
+    // 9. A message that the scaler cannot process.
     let poison = |state: &mut State| {
         let now = state.secrets[WEBHOOK_SECRET].created_at;
         drop(state.sqs.send(DEAD_LETTERS, "poison", Duration::ZERO, now).unwrap());
     };
-    found(&sandbox, "dead letters", poison, stays).await;
-    // 10. EC2 refuses to launch for this job: its own explanation says so.
+    found(&sandbox, "dead letters", poison, no_repair).await;
+    // 10. EC2 refuses to launch for a job: drover explain says so.
     sandbox.world.act(|state, _| {
         let (matches, code) = (LaunchMatch::default(), Code::InsufficientInstanceCapacity);
         state.ec2.faults.refusals.push(Refusal { matches, code, when: When::Chance(1.0) });
@@ -107,11 +108,11 @@ async fn each_prepared_fault_is_found_with_one_command() {
     sandbox.world.until("EC2 to refuse in both zones", Duration::from_secs(60), refused).await.unwrap();
     let explained = sandbox.drover(&["explain", &waits.to_string()]).await.unwrap();
     let said = String::from_utf8_lossy(&explained.stdout).into_owned();
-    assert!(said.contains("It waits:") && said.contains("InsufficientInstanceCapacity"), "{said}");
+    assert!(said.contains("Waiting:") && said.contains("InsufficientInstanceCapacity"), "{said}");
     // 11. The launch template is gone.
     let gone = |state: &mut State| {
         let templates: Vec<_> = state.ec2.launch_templates().map(|template| template.id.clone()).collect();
         templates.iter().for_each(|id| state.ec2.delete_launch_template(id));
     };
-    found(&sandbox, "launch templates", gone, stays).await;
+    found(&sandbox, "launch templates", gone, no_repair).await;
 }

@@ -1,9 +1,9 @@
-//! Every command in `docs/operate.md`, in the page's order, is run against the sandbox and answers as the page says.
+//! Runs every command in `docs/operate.md`, in the page's order, against the sandbox and compares the output with the page.
 //!
-//! The page's jobs and machines have names of their own, numbers and ids are any, and a line of three dots stands for any
-//! lines. `DROVER_UPDATE_DOCS=1` writes what was answered into the page, where it has no such line.
+//! The page has names of its own for jobs and machines. Numbers and other ids may differ, and a line of three dots stands for
+//! any number of lines. `DROVER_UPDATE_DOCS=1` replaces outdated output in the page, except where it contains such a line.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,28 +23,28 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const WORKFLOW: &str = "on: push\njobs:\n  test:\n    runs-on: drover\n  docs:\n    runs-on: ubuntu-latest\n  \
                         bench:\n    runs-on: [drover, gpu]\n";
 
-/// The page, as far as it was acted out.
+/// The page, and how far it was run.
 struct Page {
     path: PathBuf,
     lines: Vec<String>,
     at: usize,
-    /// What has a name on the page: that, and what it is here.
+    /// The names on the page, and what they stand for in this run.
     names: Vec<(&'static str, String)>,
-    updates: bool,
+    is_updated: bool,
 }
 
 impl Page {
     fn open() -> Self {
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/operate.md");
         let lines = std::fs::read_to_string(&path).unwrap().lines().map(ToOwned::to_owned).collect();
-        Self { path, lines, at: 0, names: Vec::new(), updates: optional("DROVER_UPDATE_DOCS").is_some() }
+        Self { path, lines, at: 0, names: Vec::new(), is_updated: optional("DROVER_UPDATE_DOCS").is_some() }
     }
 
     fn name(&mut self, on_the_page: &'static str, here: impl ToString) {
         self.names.push((on_the_page, here.to_string()));
     }
 
-    /// The page's next command is this one, and it answers as the page says.
+    /// Runs the page's next command, which must be this one, and compares the output.
     async fn run(&mut self, sandbox: &Sandbox, command: &str) {
         self.run_with(sandbox, command, &[]).await;
     }
@@ -66,16 +66,16 @@ impl Page {
         if let Some(code) = output.status.code().filter(|code| *code != 0) {
             said.insert(0, format!("? {code}"));
         }
-        // The page ends a block with an empty line where a command follows.
+        // A block ends with an empty line if a command follows.
         let mut answer = expected.as_slice();
         while let [rest @ .., last] = answer
             && last.is_empty()
         {
             answer = rest;
         }
-        if is_like(answer, &said) {
+        if matches(answer, &said) {
             self.at = next + 1 + length;
-        } else if self.updates && !answer.iter().any(|line| line == "...") {
+        } else if self.is_updated && !answer.iter().any(|line| line == "...") {
             self.at = next + 1 + said.len();
             self.lines.splice(next + 1..next + 1 + answer.len(), said);
             std::fs::write(&self.path, self.lines.join("\n") + "\n").unwrap();
@@ -90,20 +90,20 @@ impl Page {
     }
 }
 
-/// Whether these lines may be those, numbers and ids aside.
-fn is_like(page: &[String], here: &[String]) -> bool {
+/// Whether the lines are equal except for numbers and ids.
+fn matches(page: &[String], here: &[String]) -> bool {
     match page {
         [] => here.is_empty(),
-        [any, rest @ ..] if any == "..." => (0..=here.len()).any(|skip| is_like(rest, &here[skip..])),
+        [any, rest @ ..] if any == "..." => (0..=here.len()).any(|skip| matches(rest, &here[skip..])),
         [line, rest @ ..] => match here {
-            [first, others @ ..] => plain(line) == plain(first) && is_like(rest, others),
+            [first, others @ ..] => normalized(line) == normalized(first) && matches(rest, others),
             [] => false,
         },
     }
 }
 
-/// A line without what differs from run to run: numbers, ids, the widths of columns, lengths of time in one unit or two.
-fn plain(line: &str) -> String {
+/// A line without what differs from run to run: numbers, ids, column widths, and durations in one unit or two.
+fn normalized(line: &str) -> String {
     let mut plain = String::new();
     for word in line.split_inclusive(|c: char| !c.is_ascii_alphanumeric() && c != '-') {
         let own = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric() && c != '-');
@@ -126,7 +126,7 @@ fn plain(line: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_page_about_operating_is_what_happens() {
+async fn each_command_on_the_page_about_operating_answers_as_the_page_says() {
     let sandbox = Sandbox::start(Options::default()).await.unwrap();
     sandbox.apply(&one_pool("")).await.unwrap();
     std::fs::write(sandbox.folder().join("ci.yml"), WORKFLOW).unwrap();

@@ -1,6 +1,6 @@
-//! What an operator does and looks at on a day with jobs: machines held, released and retired, a pool drained, the log read.
+//! What an operator does while jobs run: hold, release and retire machines, drain a pool, read costs and the log.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use std::time::Duration;
 
@@ -19,16 +19,16 @@ use world::ec2::{Code, LaunchMatch, Refusal, When};
 const PATIENCE: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(600);
 
-struct Said {
+struct Printed {
     code: i32,
     text: String,
 }
 
-async fn drover(sandbox: &Sandbox, arguments: &[&str]) -> Said {
+async fn drover(sandbox: &Sandbox, arguments: &[&str]) -> Printed {
     let output = sandbox.drover(arguments).await.unwrap();
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(!text.contains('\u{1b}'), "no colour where there is no terminal: {text:?}");
-    Said { code: output.status.code().unwrap(), text }
+    Printed { code: output.status.code().unwrap(), text }
 }
 
 async fn json(sandbox: &Sandbox, arguments: &[&str]) -> Value {
@@ -54,40 +54,38 @@ async fn a_machine_is_held_released_and_retired_and_its_job_is_killed_only_by_fo
     says(&sandbox, &["pools"], 0, &["linux", "/10", "ok"]).await;
     let explained = json(&sandbox, &["explain", &job.to_string()]).await;
     assert_eq!(explained["instance"], busy.as_str());
-    assert!(explained["says"][0].as_str().unwrap().starts_with(&format!("It runs on {busy} for")), "{explained:#}");
-    assert!(explained["says"][1].as_str().unwrap().contains("s until the runner took it"), "{explained:#}");
+    assert!(
+        explained["says"][0].as_str().unwrap().starts_with(&format!("The job has been running on {busy} for")),
+        "{explained:#}"
+    );
+    assert!(explained["says"][1].as_str().unwrap().contains("s until the runner took the job"), "{explained:#}");
 
-    // One with a job is not retired, unless that is said.
+    // A machine with a job is retired only with --force.
     let refused = [&format!("{busy} runs job {job} of octo-org/widgets"), "nothing was done", "--force kills the job"];
     says(&sandbox, &["retire", &busy], 1, &refused.map(AsRef::as_ref)).await;
-    says(&sandbox, &["retire", "i-0123456789abcdef0"], 1, &["knows no machine"]).await;
+    says(&sandbox, &["retire", "i-0123456789abcdef0"], 1, &["no record of i-0123456789abcdef0"]).await;
 
-    // A held machine is left alone, by the operator himself, too.
+    // A held machine is not retired either.
     says(&sandbox, &["hold", &busy], 0, &["is held"]).await;
     let tag = |state: &State| state.ec2.instance(&busy.as_str().into()).unwrap().tags.get("drover:hold").cloned();
     assert!(sandbox.world.look(tag).unwrap().contains("assumed-role/drover-operator"));
     says(&sandbox, &["ps"], 0, &["held by an operator"]).await;
     says(&sandbox, &["retire", &busy, "--force"], 1, &["is held: nothing was done"]).await;
-    says(&sandbox, &["hold", "i-0123456789abcdef0"], 1, &["shows no machine"]).await;
+    says(&sandbox, &["hold", "i-0123456789abcdef0"], 1, &["shows no live machine"]).await;
     says(&sandbox, &["release", &busy], 0, &["is released"]).await;
     assert_eq!(sandbox.world.look(tag), None);
     says(&sandbox, &["release", &busy], 0, &["was not held"]).await;
 
-    says(&sandbox, &["retire", &busy, "--force"], 0, &[&format!("and job {job} of octo-org/widgets with it")]).await;
+    says(&sandbox, &["retire", &busy, "--force"], 0, &[&format!("which kills job {job} of octo-org/widgets")]).await;
     let killed = |state: &State| (state.github.killed().count() == 1).then_some(());
     sandbox.world.until("the machine to end, and its job with it", PATIENCE, killed).await.unwrap();
-    assert_eq!(sandbox.killed_by_us().len(), 1, "that was asked for");
-    says(
-        &sandbox,
-        &["events", "--job", &job.to_string()],
-        0,
-        &["is stopped: operator", "drover retire, arn:aws:sts::"],
-    )
-    .await;
-    // What it wrote outlives it, for a while.
+    assert_eq!(sandbox.killed_by_us().len(), 1, "the operator asked for it");
+    says(&sandbox, &["events", "--job", &job.to_string()], 0, &[": operator", "drover retire, arn:aws:sts::"]).await;
+    // The console output outlives the machine.
     says(&sandbox, &["logs", &busy], 0, &["runner"]).await;
-    says(&sandbox, &["logs", "i-0123456789abcdef0"], 1, &["keeps one for an hour", "knows no machine"]).await;
-    // What the janitor kept of one that failed is there when EC2 has forgotten it.
+    says(&sandbox, &["logs", "i-0123456789abcdef0"], 1, &["keeps it for an hour", "no record of i-0123456789abcdef0"])
+        .await;
+    // EC2 no longer has the output, but the janitor kept it.
     let table = sandbox.table().await;
     let Some(Item::Instance(known)) = table.get(&Key::Instance(InstanceId(busy.clone()))).await.unwrap() else {
         panic!("{busy} is known")
@@ -98,7 +96,7 @@ async fn a_machine_is_held_released_and_retired_and_its_job_is_killed_only_by_fo
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn why_a_job_waits_is_told_of_ec2_and_of_github() {
+async fn explain_names_the_refusals_of_ec2_and_github() {
     let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
     sandbox.apply(&one_pool("")).await.unwrap();
     let always =
@@ -108,9 +106,9 @@ async fn why_a_job_waits_is_told_of_ec2_and_of_github() {
     let arrived = |state: &State| (!state.sqs.bodies(QUEUE).is_empty()).then_some(());
     sandbox.world.until("the delivery", PATIENCE, arrived).await.unwrap();
     sandbox.scale().await.unwrap();
-    says(&sandbox, &["explain", &job], 0, &["It waits: no m7i.large", "InsufficientInstanceCapacity"]).await;
+    says(&sandbox, &["explain", &job], 0, &["Waiting: no m7i.large", "InsufficientInstanceCapacity"]).await;
 
-    // Tried in vain again and again, and GitHub wants to be left alone.
+    // EC2 has not answered the launch, and GitHub limits calls.
     let (table, pool) = (sandbox.table().await, "linux".parse().unwrap());
     let items = table.partition(&pool).await.unwrap();
     let batch = items.into_iter().find_map(|item| match item {
@@ -122,19 +120,19 @@ async fn why_a_job_waits_is_told_of_ec2_and_of_github() {
     let limit = Limit { owner: "octo-org".parse().unwrap(), backoff_until: until, why: why.clone(), revision: 0 };
     let stuck = Batch { lease: Lease { tries: STUCK_AFTER, next_at: SystemClock.now() }, ..batch.unwrap() };
     table.commit(&Transaction::new().put(stuck).put(limit)).await.unwrap();
-    let told =
-        ["EC2 has not answered launch linux.", "clearly in 5 tries", "GitHub wants no calls about octo-org", &why];
-    says(&sandbox, &["explain", &job], 0, &told).await;
+    let parts =
+        ["EC2 has not answered launch linux.", "clearly in 5 tries", "GitHub accepts no calls for octo-org", &why];
+    says(&sandbox, &["explain", &job], 0, &parts).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_machines_cost_is_added_up_by_what_they_worked_for() {
+async fn costs_are_grouped_by_pool_repository_workflow_and_type() {
     let sandbox = Sandbox::start(Options::default()).await.unwrap();
     sandbox.apply(&one_pool("")).await.unwrap();
     let job = || sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_secs(2));
     let jobs = [job(), job()];
     sandbox.reconcile(&jobs, PATIENCE).await.unwrap();
-    // A second for a dollar.
+    // One dollar per second.
     std::fs::write(
         sandbox.folder().join("prices.json"),
         r#"{"source": "a test", "read": "today", "families": {"m7i": {"eu-central-1": 3600}}}"#,
@@ -142,11 +140,11 @@ async fn what_machines_cost_is_added_up_by_what_they_worked_for() {
     .unwrap();
     for by in ["pool", "repository", "workflow", "type"] {
         let arguments = ["cost", "--by", by, "--since", "1h", "--prices", "prices.json", "--json"];
-        let told: Value = serde_json::from_str(&drover(&sandbox, &arguments).await.text).unwrap();
-        let rows = told["rows"].as_array().unwrap();
+        let printed: Value = serde_json::from_str(&drover(&sandbox, &arguments).await.text).unwrap();
+        let rows = printed["rows"].as_array().unwrap();
         let sum = |name: &str| rows.iter().filter_map(|row| row[name].as_f64()).sum::<f64>();
-        assert_eq!((sum("machines"), sum("unpriced")), (2.0, 0.0), "{told:#}");
-        assert!(sum("seconds") >= 2.0 && (sum("usd") - sum("seconds")).abs() < 0.01, "{told:#}");
+        assert_eq!((sum("machines"), sum("unpriced")), (2.0, 0.0), "{printed:#}");
+        assert!(sum("seconds") >= 2.0 && (sum("usd") - sum("seconds")).abs() < 0.01, "{printed:#}");
         let what: Vec<&str> = rows.iter().filter_map(|row| row["what"].as_str()).collect();
         let expected = match by {
             "pool" => "linux",
@@ -156,17 +154,17 @@ async fn what_machines_cost_is_added_up_by_what_they_worked_for() {
         };
         assert!(what.iter().all(|what| what.starts_with(expected)), "{what:?}");
     }
-    says(&sandbox, &["cost"], 0, &["at the list price on demand in eu-central-1"]).await;
-    // Once nothing is left of a machine, its job tells what it cost.
+    says(&sandbox, &["cost"], 0, &["at on-demand list prices in eu-central-1"]).await;
+    // Once the machine is closed, drover explain shows what it cost.
     let job = jobs[0].0.to_string();
     let machine = json(&sandbox, &["explain", &job]).await["instance"].as_str().unwrap().to_owned();
     sandbox.closed(&machine.as_str().into()).await.unwrap();
-    says(&sandbox, &["explain", &job], 0, &["Its machine cost 0.0", "USD, at the list price on demand"]).await;
+    says(&sandbox, &["explain", &job], 0, &["Its machine cost 0.0", "USD at the on-demand list price"]).await;
     says(&sandbox, &["cost", "--prices", "ci.yml"], 2, &["ci.yml"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_drained_pool_takes_no_jobs_and_gives_up_its_warm_machines_and_its_circuit_stays_as_it_was() {
+async fn a_drained_pool_takes_no_jobs_and_retires_its_warm_machines_and_its_circuit_stays_as_it_was() {
     let sandbox = Sandbox::start(Options::default()).await.unwrap();
     sandbox.apply(&one_pool("warm = 2\n")).await.unwrap();
     let alive = |count: usize| move |state: &State| (state.ec2.alive().count() == count).then_some(());
@@ -181,16 +179,16 @@ async fn a_drained_pool_takes_no_jobs_and_gives_up_its_warm_machines_and_its_cir
     let hash = config().await.pools[0].config_hash();
 
     says(&sandbox, &["drain", "linux"], 0, &["takes no new jobs", "drover drain linux --undo"]).await;
-    assert_eq!(config().await.pools[0].config_hash(), hash, "a drain is no change that could make a pool work again");
+    assert_eq!(config().await.pools[0].config_hash(), hash, "a drain does not change the pool's configuration");
     says(&sandbox, &["pools"], 0, &["draining"]).await;
     sandbox.world.until("the warm machines to go", Duration::from_secs(100), alive(0)).await.unwrap();
-    says(&sandbox, &["drain", "linux", "--undo"], 0, &["takes jobs"]).await;
+    says(&sandbox, &["drain", "linux", "--undo"], 0, &["takes jobs again"]).await;
     says(&sandbox, &["drain", "nowhere"], 2, &["drover pools lists the pools"]).await;
     sandbox.world.until("warm machines again", Duration::from_secs(100), alive(2)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_held_machine_that_nobody_needs_stays_and_goes_once_it_is_released() {
+async fn a_surplus_machine_that_is_held_stays_until_it_is_released() {
     let sandbox = Sandbox::start(Options::default()).await.unwrap();
     sandbox.apply(&one_pool("warm = 1\n")).await.unwrap();
     let table = sandbox.table().await;
@@ -203,7 +201,7 @@ async fn a_held_machine_that_nobody_needs_stays_and_goes_once_it_is_released() {
     says(&sandbox, &["hold", &machine], 0, &["is held"]).await;
     sandbox.apply(&one_pool("warm = 0\n")).await.unwrap();
     says(&sandbox, &["drain", "linux"], 0, &["takes no new jobs"]).await;
-    // The mark is the tag's, whoever sets it: a slot that lost it has it again after a sweep.
+    // The tag decides: a slot that lost the mark has it again after a sweep.
     let slot = || async {
         let items = table.partition(&"linux".parse().unwrap()).await.unwrap();
         let mut slots = items.into_iter().filter_map(|item| match item {
@@ -226,24 +224,26 @@ async fn a_held_machine_that_nobody_needs_stays_and_goes_once_it_is_released() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_log_replays_to_what_the_table_says_and_a_difference_is_found() {
+async fn the_log_replays_to_the_state_of_the_table_and_a_difference_is_found() {
     let sandbox = Sandbox::start(Options::default()).await.unwrap();
     sandbox.apply(&one_pool("")).await.unwrap();
     let jobs: Vec<_> =
         (0..3).map(|_| sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_millis(100))).collect();
     sandbox.reconcile(&jobs, PATIENCE).await.unwrap();
-    says(&sandbox, &["replay", "--verify"], 0, &["things are as the log's"]).await;
-    says(&sandbox, &["replay"], 0, &[&format!("JOB#{}", jobs[0].0), "things of"]).await;
-    says(&sandbox, &["explain", &jobs[0].0.to_string()], 0, &["It ran on i-", ": success.", "It waited"]).await;
+    says(&sandbox, &["replay", "--verify"], 0, &["match the", "events of the log"]).await;
+    says(&sandbox, &["replay"], 0, &[&format!("JOB#{}", jobs[0].0), "records from"]).await;
+    says(&sandbox, &["explain", &jobs[0].0.to_string()], 0, &["The job ran on i-", ": success.", "It waited"]).await;
 
-    // Somebody changes the table by hand.
+    // Change the table by hand.
     let table = sandbox.table().await;
-    let Some(Item::Job(job)) = table.get(&Key::Job(JobId(jobs[1].0))).await.unwrap() else { panic!("it was told") };
+    let Some(Item::Job(job)) = table.get(&Key::Job(JobId(jobs[1].0))).await.unwrap() else {
+        panic!("the job is recorded")
+    };
     let changed = domain::state::Job { conclusion: Some("failure".to_owned()), ..*job };
     table.commit(&Transaction::new().put(changed)).await.unwrap();
     says(&sandbox, &["replay", "--verify"], 1, &[&format!("JOB#{}", jobs[1].0), "\"failure\"", "\"success\""]).await;
 
-    // Reading on: what came since, and nothing twice.
+    // Follow the log: new events appear, and none twice.
     let mut follower = sandbox.follow(&["events", "--follow", "--newest", "5"]).unwrap();
     for _ in 0..5 {
         follower.line().await.unwrap();
@@ -265,7 +265,7 @@ async fn the_log_replays_to_what_the_table_says_and_a_difference_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_command_has_an_example_and_completions_and_manual_know_them_all() {
+async fn every_command_has_an_example_and_is_in_completions_and_manual() {
     let sandbox = Sandbox::start(Options::default()).await.unwrap();
     let help = drover(&sandbox, &["--help"]).await.text;
     let listed = help.split("Commands:").nth(1).unwrap().split("\n\n").next().unwrap();

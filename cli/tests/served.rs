@@ -1,6 +1,6 @@
-//! The sandbox as a newcomer starts it, `make demo ARGS=--serve`, and operates it from another shell.
+//! The sandbox as `make demo ARGS=--serve` starts it, operated from another shell.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::process::{ChildStdout, Command};
 
 const POOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../pools.toml");
 
-/// The next line of what the sandbox prints that begins so.
+/// The next line of the sandbox's output with this beginning.
 async fn next(lines: &mut Lines<BufReader<ChildStdout>>, begin: &str) -> String {
     let found = async {
         loop {
@@ -26,13 +26,13 @@ async fn next(lines: &mut Lines<BufReader<ChildStdout>>, begin: &str) -> String 
         .unwrap_or_else(|_| panic!("no line begins with {begin:?}"))
 }
 
-/// What a command says in a shell that has read the sandbox's file.
+/// Exit code and output of a command in a shell that has sourced the sandbox's file.
 async fn operate(shell: &str, command: &str) -> (i32, String) {
     let said = Command::new("sh").args(["-c", &format!("{shell} && {command}")]).output().await.unwrap();
     (said.status.code().unwrap(), String::from_utf8([said.stdout, said.stderr].concat()).unwrap())
 }
 
-/// Does what the printed command of curl would do. Gives the job that it is about.
+/// Sends the request of a printed curl command. Returns the id of its job.
 async fn post(curl: &str) -> String {
     let (command, file) = curl.split_once(" --data-binary @").unwrap();
     let mut parts = command.split(" -H ");
@@ -45,7 +45,7 @@ async fn post(curl: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_newcomer_sends_deliveries_sees_their_jobs_through_and_operates_what_runs_them() {
+async fn a_newcomer_sends_deliveries_follows_their_jobs_and_operates_the_pools() {
     let programs = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
     let mut served = Command::new(programs.join("sandbox"))
         .args(["--serve", "--pools", POOLS])
@@ -60,14 +60,14 @@ async fn a_newcomer_sends_deliveries_sees_their_jobs_through_and_operates_what_r
     let (code, said) = operate(&shell, "drover doctor").await;
     assert_eq!(code, 0, "{said}");
     let job = post(&first).await;
-    // The sandbox prints the next one when this one's job is over.
+    // The sandbox prints the next command when this job is done.
     let second = next(&mut lines, "curl ").await;
     let (code, said) = operate(&shell, &format!("drover explain {job}")).await;
     assert!(code == 0 && said.contains("  started  ") && said.contains("on i-"), "{said}");
     let (_, said) = operate(&shell, "drover jobs --json").await;
     assert!(said.contains(&job), "{said}");
 
-    // The next one is for another pool.
+    // The next job is for another pool.
     let job = post(&second).await;
     next(&mut lines, "curl ").await;
     let (code, said) = operate(&shell, &format!("drover explain {job}")).await;

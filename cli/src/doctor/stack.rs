@@ -1,39 +1,33 @@
-//! The AWS side of the stack: who asks, the table, the queue, the secrets, ingest.
+//! Checks of the stack in AWS: environment, credentials, table, queue, secrets and ingest.
 
 use domain::state::{Config, Item, Key};
 use engine::ports::Store;
 use jiff::SignedDuration;
 use platform::inspect;
 
-use super::{Group, Level, Subject};
-use crate::output::age;
+use super::clock::clock;
+use super::report::{Group, Level};
+use super::subject::Subject;
+use crate::output::{age, count};
 
-/// A clock that is further off is noticed by nobody yet, and on its way there.
-const CLOCK_WARN: SignedDuration = SignedDuration::from_secs(30);
+/// The janitor runs every minute.
+const LONGEST_SINCE_SWEEP: SignedDuration = SignedDuration::from_mins(5);
 
-/// GitHub refuses a JWT of a clock that is more than so far ahead of its own: as far as ours are dated back.
-const CLOCK_FAIL: SignedDuration = SignedDuration::from_secs(120);
-
-/// The janitor is woken each minute.
-const SWEPT_WITHIN: SignedDuration = SignedDuration::from_mins(5);
-
-/// More than the scaler takes in one batch of a healthy deployment, by far.
+/// Far more messages than a healthy scaler leaves in the queue.
 const BACKLOG: u64 = 1000;
 
-/// Who we are, and what time it is.
 pub(super) async fn aws(subject: &Subject<'_>) -> Group {
     let mut group = Group::new("AWS");
     let errors = [
         subject.table.as_ref().err(),
         subject.github.as_ref().err(),
-        subject.queue.as_ref().err(),
+        subject.queue_url.as_ref().err(),
         subject.webhook_url.as_ref().err(),
         subject.webhook_secret.as_ref().err(),
     ];
-    let wrong: Vec<String> = errors.into_iter().flatten().map(ToString::to_string).collect();
-    let fine = "names table, queue, secrets and webhook";
-    let remedy = "eval \"$(make --silent environment)\" names everything; it asks CloudFormation";
-    group.judge("environment", Level::Fail, &wrong, fine, remedy);
+    let problems: Vec<String> = errors.into_iter().flatten().map(ToString::to_string).collect();
+    let remedy = "eval \"$(make --silent environment)\" sets every variable from the stack's outputs";
+    group.conclude("environment", Level::Fail, &problems, "names table, queue, secrets and webhook", remedy);
     match subject.inspect.identity().await {
         Ok(identity) => {
             let region = subject.inspect.region().unwrap_or("no region");
@@ -44,7 +38,7 @@ pub(super) async fn aws(subject: &Subject<'_>) -> Group {
             }
         }
         Err(error) => {
-            let remedy = "log in again (aws sso login, say), and set AWS_REGION to the stack's region";
+            let remedy = "log in again (for example with aws sso login), and set AWS_REGION to the stack's region";
             group.fail("credentials", error.to_string(), remedy);
             group.skip("clock", "AWS does not answer");
         }
@@ -52,22 +46,7 @@ pub(super) async fn aws(subject: &Subject<'_>) -> Group {
     group
 }
 
-/// How far a clock is ahead of ours.
-pub(super) fn clock(group: &mut Group, whose: &str, ahead: SignedDuration) {
-    let off = ahead.abs();
-    let direction = if ahead.is_negative() { "behind" } else { "ahead of" };
-    let says = format!("{whose}'s is {} {direction} the clock here", age(off));
-    let remedy =
-        "set the clock here (timedatectl); if it is right, the other one is wrong, and the functions know no better";
-    let level = match off {
-        off if off > CLOCK_FAIL => Level::Fail,
-        off if off > CLOCK_WARN => Level::Warn,
-        _ => Level::Pass,
-    };
-    group.add("clock", level, says, (level != Level::Pass).then(|| remedy.to_owned()));
-}
-
-/// The table, and the pools in it.
+/// The checks of the table, and the configuration in it.
 pub(super) async fn table(subject: &Subject<'_>) -> (Group, Option<Config>) {
     let mut group = Group::new("table");
     let table = match &subject.table {
@@ -78,8 +57,8 @@ pub(super) async fn table(subject: &Subject<'_>) -> (Group, Option<Config>) {
             return (group, None);
         }
     };
-    let away = "is DROVER_TABLE the stack's table, and AWS_REGION its region? The role needs what terraform/iam_people.tf \
-                gives the role deploy";
+    let remedy = "check that DROVER_TABLE is the stack's table and AWS_REGION its region; the role deploy in \
+                  terraform/iam_people.tf has the needed permissions";
     let config = match table.get(&Key::Config).await {
         Ok(Some(Item::Config(config))) => {
             let names: Vec<&str> = config.pools.iter().map(|pool| pool.name.as_str()).collect();
@@ -91,33 +70,34 @@ pub(super) async fn table(subject: &Subject<'_>) -> (Group, Option<Config>) {
             None
         }
         Err(error) => {
-            group.fail("pools", error.to_string(), away);
+            group.fail("pools", error.to_string(), remedy);
             None
         }
     };
     match table.get(&Key::Janitor).await {
-        Ok(Some(Item::Janitor(janitor))) => {
-            let since = subject.now.duration_since(janitor.until);
-            let late = since > SWEPT_WITHIN;
-            let wrong = late.then(|| format!("the last sweep was over {} ago", age(since)));
-            let fine = match janitor.undelivered.len() {
-                0 => "it sweeps".to_owned(),
-                events => format!("it sweeps, and has {events} events delivered again"),
-            };
-            let remedy = "look at the log group of the function janitor, and whether its schedule is enabled";
-            group.judge("janitor", Level::Fail, wrong.as_slice(), fine, remedy);
-        }
-        Ok(_) => group.warn(
-            "janitor",
-            "it never swept: leaks and lost webhooks would stay",
-            "if the stack is older than a minute, look at the log group of the function janitor",
-        ),
-        Err(error) => group.fail("janitor", error.to_string(), away),
+        Ok(item) => janitor(&mut group, subject, item),
+        Err(error) => group.fail("janitor", error.to_string(), remedy),
     }
     (group, config)
 }
 
-/// Queue, secrets, and ingest.
+fn janitor(group: &mut Group, subject: &Subject<'_>, item: Option<Item>) {
+    let Some(Item::Janitor(janitor)) = item else {
+        let message = "it has never swept: leaked machines and lost webhooks are not repaired";
+        let remedy = "if the stack is older than a minute, look at the log group of the function janitor";
+        return group.warn("janitor", message, remedy);
+    };
+    let since = subject.now.duration_since(janitor.until);
+    let late = (since > LONGEST_SINCE_SWEEP).then(|| format!("the last sweep was {} ago", age(since)));
+    let fine = match janitor.undelivered.len() {
+        0 => "sweeps every minute".to_owned(),
+        events => format!("sweeps every minute; {} to redeliver", count(events, "webhook event")),
+    };
+    let remedy = "look at the log group of the function janitor, and check that its schedule is enabled";
+    group.conclude("janitor", Level::Fail, late.as_slice(), fine, remedy);
+}
+
+/// The checks of ingest, queue and secrets.
 pub(super) async fn stack(subject: &Subject<'_>) -> Vec<Group> {
     let (queue, secrets, ingest) = tokio::join!(queue(subject), secrets(subject), ingest(subject));
     vec![ingest, queue, secrets]
@@ -125,7 +105,7 @@ pub(super) async fn stack(subject: &Subject<'_>) -> Vec<Group> {
 
 async fn queue(subject: &Subject<'_>) -> Group {
     let mut group = Group::new("queue");
-    let url = match &subject.queue {
+    let url = match &subject.queue_url {
         Ok(url) => url,
         Err(error) => {
             group.skip("messages", &error.to_string());
@@ -135,27 +115,27 @@ async fn queue(subject: &Subject<'_>) -> Group {
     };
     match subject.inspect.queue(url).await {
         Ok(depth) => {
-            let says = format!("{} wait, {} are being worked on", depth.waiting, depth.in_flight);
-            let wrong = (depth.waiting > BACKLOG).then(|| says.clone());
+            let message = format!("{} waiting, {} in progress", depth.waiting, depth.in_flight);
+            let backlog = (depth.waiting > BACKLOG).then(|| message.clone());
             let remedy =
-                "look whether the function scaler fails or is throttled; its reserved concurrency may be too small";
-            group.judge("messages", Level::Warn, wrong.as_slice(), says, remedy);
+                "check whether the function scaler fails or is throttled; its reserved concurrency may be too low";
+            group.conclude("messages", Level::Warn, backlog.as_slice(), message, remedy);
         }
-        Err(error) => group.unanswered("messages", &error),
+        Err(error) => group.aws_error("messages", &error),
     }
     match subject.inspect.dead_letters(url).await {
         Ok(Some(depth)) => {
             let letters = depth.waiting + depth.in_flight;
-            let wrong = (letters > 0).then(|| format!("{letters} messages that the scaler could not use"));
-            let remedy = "drover dead-letters list says what they are; then drover dead-letters redrive";
-            group.judge("dead letters", Level::Fail, wrong.as_slice(), "none", remedy);
+            let problem = (letters > 0).then(|| format!("{letters} that the scaler could not process"));
+            let remedy = "drover dead-letters list shows them; drover dead-letters redrive sends them again";
+            group.conclude("dead letters", Level::Fail, problem.as_slice(), "none", remedy);
         }
         Ok(None) => group.fail(
             "dead letters",
-            "the queue has no redrive policy: a message that cannot be used comes again for four days",
-            "make deploy gives it one",
+            "the queue has no redrive policy: a message that cannot be processed is retried for four days",
+            "make deploy sets one",
         ),
-        Err(error) => group.unanswered("dead letters", &error),
+        Err(error) => group.aws_error("dead letters", &error),
     }
     group
 }
@@ -169,14 +149,14 @@ async fn secrets(subject: &Subject<'_>) -> Group {
             return group;
         }
     };
-    // Its value is ingest's alone: nobody here reads it.
+    // Only ingest may read the value, so this looks at the secret's versions.
     match subject.inspect.is_filled(id).await {
         Ok(filled) => {
-            let wrong = (!filled).then(|| format!("{id} has no value: ingest can accept nothing"));
-            let remedy = "drover doctor --fix makes one and tells it GitHub";
-            group.judge("webhook secret", Level::Fail, wrong.as_slice(), "has a value", remedy);
+            let problem = (!filled).then(|| format!("{id} has no value: ingest rejects every delivery"));
+            let remedy = "drover doctor --fix generates one and sends it to GitHub";
+            group.conclude("webhook secret", Level::Fail, problem.as_slice(), "has a value", remedy);
         }
-        Err(error) => group.unanswered("webhook secret", &error),
+        Err(error) => group.aws_error("webhook secret", &error),
     }
     group
 }
@@ -192,11 +172,9 @@ async fn ingest(subject: &Subject<'_>) -> Group {
     };
     let remedy = "look at the log group of the function ingest";
     match inspect::unsigned(url).await {
-        Ok(401) => group.pass("answers", "refuses what is not signed"),
-        Ok(503) => group.fail("answers", "503: it cannot read its secret, or not reach its queue", remedy),
-        Ok(status) => {
-            group.fail("answers", format!("{status} to a request that is not signed; it should be 401"), remedy)
-        }
+        Ok(401) => group.pass("answers", "rejects unsigned requests"),
+        Ok(503) => group.fail("answers", "503: it cannot read its secret or reach its queue", remedy),
+        Ok(status) => group.fail("answers", format!("{status} to an unsigned request; expected 401"), remedy),
         Err(error) => group.fail("answers", format!("{url} does not answer: {error}"), remedy),
     }
     group

@@ -1,46 +1,48 @@
-//! What the pages of `drover init` look like. `maud` escapes every word in them.
+//! The pages of `drover init`. `maud` escapes all text.
 
 use axum::response::Html;
 use maud::{Markup, html};
 use platform::github::Manifest;
 
-use crate::doctor::app::EVENT;
 use crate::output::printable;
+use crate::permissions::{EVENT, Permission};
 use crate::web::document;
 
 const STYLE: &str = include_str!("page.css");
 
-/// A page that says something.
 pub(super) fn page(title: &str, body: &Markup) -> Html<String> {
     document(title, STYLE, &html! {}, body)
 }
 
-/// One that only says how it went.
-pub(super) fn words(title: &str, says: &str) -> Html<String> {
-    page(title, &html! { h1 { (title) } p { (printable(says)) } })
+/// A page with only a message.
+pub(super) fn message_page(title: &str, message: &str) -> Html<String> {
+    page(title, &html! { h1 { (title) } p { (printable(message)) } })
 }
 
-/// What goes to GitHub at `form`, and the button.
-pub(super) fn first(manifest: &Manifest, permissions: &[(&str, &str, &str)], form: &str, json: &str) -> Markup {
+/// What the app will be, with a button that posts the manifest to GitHub.
+pub(super) fn start(manifest: &Manifest, permissions: &[Permission], form_url: &str, json: &str) -> Markup {
     html! {
         h1 { "A GitHub App for Drover" }
         p {
-            "Your browser goes to GitHub with the following, and GitHub asks you to agree. The private key goes from GitHub to \
-             AWS Secrets Manager, and onto no disk here."
+            "Your browser sends this description to GitHub, and GitHub asks you to confirm it. The app's private key goes from \
+             GitHub to AWS Secrets Manager. It is written to this machine's disk only with --save-key."
         }
         h2 { (printable(&manifest.name)) }
-        p { "Told of " code { (EVENT) } " at " code { (printable(&manifest.hook_attributes.url)) } "." }
+        p {
+            "GitHub sends " code { (EVENT) } " events to " code { (printable(&manifest.hook_attributes.url)) } "."
+        }
         div.wide {
             table {
-                thead { tr { th { "permission" } th { "level" } th { "why" } } }
-                @for (name, level, why) in permissions {
-                    tr { td { (name) } td { (level) } td { (why) } }
+                thead { tr { th { "Permission" } th { "Access" } th { "Purpose" } } }
+                @for permission in permissions {
+                    tr { td { (permission.name) } td { (permission.access) } td { (permission.purpose) } }
                 }
+                tr { td { "metadata" } td { "read" } td { "part of every app" } }
             }
         }
-        form method="post" action=(form) {
+        form method="post" action=(form_url) {
             input type="hidden" name="manifest" value=(json);
-            p { button { "Create it on GitHub" } }
+            p { button { "Create the app on GitHub" } }
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Somebody at a browser: a headless Chromium, where there is a `chromedriver`, told what to do in WebDriver's words; elsewhere an
-//! HTTP client that reads the page's form. Both stop where a page leads nowhere.
+//! A user with a browser: headless Chromium, driven by WebDriver, if there is a `chromedriver`; otherwise an HTTP client that
+//! submits the page's form.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-/// WebDriver's name of an element's name.
+/// The JSON key of an element's id in WebDriver.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 pub(crate) enum Visitor {
@@ -23,7 +23,7 @@ impl Visitor {
         let mut command = Command::new("chromedriver");
         command.arg("--port=0").stdout(Stdio::piped()).kill_on_drop(true);
         let Ok(mut driver) = command.spawn() else {
-            eprintln!("no chromedriver here: pages are read by an HTTP client");
+            eprintln!("no chromedriver: pages are read by an HTTP client");
             return Visitor::Reader { http, url: None, page: String::new() };
         };
         let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
@@ -51,7 +51,7 @@ impl Visitor {
     pub(crate) async fn open(&mut self, address: &str) {
         match self {
             Visitor::Browser { http, session, .. } => {
-                tell(http, session, "url", json!({ "url": address })).await;
+                webdriver(http, session, "url", json!({ "url": address })).await;
             }
             Visitor::Reader { http, url, page } => {
                 let answer = http.get(address).send().await.unwrap();
@@ -60,14 +60,15 @@ impl Visitor {
         }
     }
 
-    /// Presses the page's button, and waits for where it leads.
+    /// Presses the page's button, and waits for the next page.
     pub(crate) async fn press(&mut self) {
         match self {
             Visitor::Browser { http, session, .. } => {
-                let found = tell(http, session, "element", json!({ "using": "css selector", "value": "button" })).await;
+                let found =
+                    webdriver(http, session, "element", json!({ "using": "css selector", "value": "button" })).await;
                 let button = found[ELEMENT].as_str().unwrap_or_else(|| panic!("no button: {found}")).to_owned();
-                tell(http, session, &format!("element/{button}/click"), json!({})).await;
-                // The click returns before the form's answer is there; the button is gone when the page has changed.
+                webdriver(http, session, &format!("element/{button}/click"), json!({})).await;
+                // The click returns before the next page is loaded. Once it is loaded, the button is gone.
                 let name = format!("{session}/element/{button}/name");
                 let gone = async {
                     while http.get(&name).send().await.unwrap().status().is_success() {
@@ -102,7 +103,7 @@ impl Visitor {
         }
     }
 
-    /// Waits until the page says something. A browser's renews itself; a reader asks again.
+    /// Waits until the page contains the text. In a browser the page reloads itself; the HTTP client loads it again.
     pub(crate) async fn wait_for(&mut self, part: &str) -> String {
         for _ in 0..600 {
             let text = self.text().await;
@@ -118,19 +119,19 @@ impl Visitor {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        panic!("the page never said {part:?}: {}", self.text().await);
+        panic!("the page never contained {part:?}: {}", self.text().await);
     }
 
-    /// What a script finds in the page; None without a browser.
+    /// The result of a script in the page; None without a browser.
     pub(crate) async fn script(&self, script: &str) -> Option<Value> {
         let Visitor::Browser { http, session, .. } = self else { return None };
-        Some(tell(http, session, "execute/sync", json!({ "script": script, "args": [] })).await)
+        Some(webdriver(http, session, "execute/sync", json!({ "script": script, "args": [] })).await)
     }
 
-    /// Looks at the page on another screen, in the words of Chromium's DevTools protocol.
+    /// Emulates another screen, with a command of Chromium's DevTools protocol.
     pub(crate) async fn emulate(&self, command: &str, parameters: Value) {
         if let Visitor::Browser { http, session, .. } = self {
-            tell(http, session, "goog/cdp/execute", json!({ "cmd": command, "params": parameters })).await;
+            webdriver(http, session, "goog/cdp/execute", json!({ "cmd": command, "params": parameters })).await;
         }
     }
 
@@ -146,7 +147,7 @@ impl Visitor {
     }
 }
 
-async fn tell(http: &Client, session: &str, what: &str, body: Value) -> Value {
+async fn webdriver(http: &Client, session: &str, what: &str, body: Value) -> Value {
     let answer = http.post(format!("{session}/{what}")).json(&body).send().await.unwrap();
     let mut said: Value = answer.json().await.unwrap();
     assert!(said["value"]["error"].is_null(), "{what}: {said}");

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use domain::ids::{Owner, Repository, Scope};
-use drover::pool_file::{PoolFile, Written};
+use drover::pool_file::{PoolFile, PoolEntry};
 
 use crate::sandbox::Fenced;
 use crate::short_timings::{with_fields, with_short_timings};
@@ -14,7 +14,7 @@ use crate::short_timings::{with_fields, with_short_timings};
 pub(crate) struct Pools {
     /// Its text, with short time limits.
     pub(crate) with_short_timings: String,
-    pools: Vec<Written>,
+    pools: Vec<PoolEntry>,
 }
 
 /// Where a job is pushed.
@@ -43,7 +43,7 @@ impl Pools {
         Ok(Self { with_short_timings: with_fields(&with_short_timings(&text)?, fields)?, pools: file.pools })
     }
 
-    fn served_by(pool: &Written) -> String {
+    fn served_by(pool: &PoolEntry) -> String {
         match (&pool.owner, pool.repositories.first()) {
             (Scope::Repository(repository), _) => repository.to_string(),
             (Scope::Organization(_), Some(repository)) => repository.to_string(),

@@ -1,4 +1,4 @@
-// The page again, every five seconds, without losing the reader's place. It is the server that makes it, and escapes it.
+// Replaces the content every five seconds and keeps the scroll position. The server renders and escapes the content.
 setInterval(async () => {
   try {
     const answer = await fetch(location.href);

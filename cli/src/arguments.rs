@@ -1,0 +1,317 @@
+//! The command line: commands, arguments and their help texts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use domain::ids::{InstanceId, PoolName, Repository, Scope};
+use drover::cost::By;
+use drover::explain::JobReference;
+use jiff::SignedDuration;
+
+/// Runs GitHub Actions jobs on EC2, one fresh machine per job.
+///
+/// Exit codes: 0 success; 1 the answer is no: a check failed, nothing was found, or nothing was done; 2 a wrong argument, or a
+/// missing environment variable; 3 AWS cannot be reached or refuses a call, the stack does not exist, or a newer drover wrote
+/// the table. An error is one line that ends with the next step.
+#[derive(Parser)]
+#[command(name = "drover", version)]
+pub(crate) struct Arguments {
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Print a shell completion script
+    #[command(after_help = "Example:\n  drover completions bash > /etc/bash_completion.d/drover")]
+    Completions {
+        /// The shell to print it for
+        shell: Shell,
+    },
+    /// Show what machines cost, by pool, repository, workflow or instance type
+    ///
+    /// Uses on-demand list prices, which are an upper bound for spot machines. Covers at most the last 30 days, because the
+    /// event log goes back no further.
+    #[command(after_help = "Example:\n  drover cost --by workflow --since 7d")]
+    Cost {
+        /// What to group costs by
+        #[arg(long, value_enum, default_value_t = By::Pool)]
+        by: By,
+        /// How far to look back, in days (7d) or hours (12h)
+        #[arg(long, default_value = "7d", value_parser = time)]
+        since: SignedDuration,
+        /// Use this price file, as written by make prices, instead of the built-in prices
+        #[arg(long, value_name = "FILE")]
+        prices: Option<PathBuf>,
+    },
+    /// Serve a web page with pools, machines, waiting jobs and events on this machine, until Ctrl-C
+    ///
+    /// The page is read-only. Every user of this machine can open it.
+    #[command(after_help = "Example:\n  drover dashboard")]
+    Dashboard {
+        /// The port to listen on; 0 picks a free port
+        #[arg(long, default_value_t = 4780)]
+        port: u16,
+    },
+    /// List, show or resend messages that the scaler could not process
+    #[command(subcommand, after_help = "Example:\n  drover dead-letters list\n  drover dead-letters redrive --all")]
+    DeadLetters(DeadLettersCommand),
+    /// Check the installation: AWS, the GitHub App and the pools
+    ///
+    /// Reports each problem with a remedy. Asks GitHub to redeliver the newest webhook delivery, and EC2 for dry runs of
+    /// launches; neither changes anything.
+    #[command(after_help = "Example:\n  drover doctor --fix")]
+    Doctor {
+        /// Repair the webhook's settings and its secret
+        #[arg(long)]
+        fix: bool,
+    },
+    /// Stop a pool from taking new jobs, and let it finish the jobs it has
+    ///
+    /// The drain ends with --undo, or when a pool file that contains the pool is applied.
+    #[command(after_help = "Example:\n  drover drain linux\n  drover drain linux --undo")]
+    Drain {
+        /// Name of the pool
+        pool: PoolName,
+        /// Let the pool take jobs again
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Show the event log, oldest event first
+    #[command(after_help = "Example:\n  drover events --follow --pool linux")]
+    Events {
+        /// Keep printing new events
+        #[arg(long, short)]
+        follow: bool,
+        /// Only events of this pool
+        #[arg(long)]
+        pool: Option<PoolName>,
+        /// Only events that changed this job: its id, or the URL of its page
+        #[arg(long)]
+        job: Option<JobReference>,
+        /// How many of the newest events to read from each pool's log
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
+        newest: u16,
+    },
+    /// Explain why a job is waiting or how it ended, with its history
+    #[command(after_help = "Example:\n  drover explain https://github.com/octo-org/widgets/actions/runs/7/job/12")]
+    Explain {
+        /// The job's id, or the URL of its page
+        job: JobReference,
+    },
+    /// Keep Drover from terminating a machine or giving it a runner
+    ///
+    /// The hold lasts until drover release. The machine still powers itself off when its job ends; to keep it longer, stop the
+    /// agent on it.
+    #[command(after_help = "Example:\n  drover hold i-0123456789abcdef0")]
+    Hold {
+        /// Instance id of the machine
+        instance: InstanceId,
+    },
+    /// Create the GitHub App, or set up an existing app, and wait until it is installed
+    ///
+    /// Serves a page that sends you to GitHub with the app's description. The app's key and the webhook secret are stored in
+    /// Secrets Manager, and nowhere else unless you pass --save-key.
+    #[command(after_help = "Example:\n  drover init octo-org")]
+    Init(Init),
+    /// List waiting and running jobs
+    #[command(after_help = "Example:\n  drover jobs --pool linux")]
+    Jobs {
+        /// Only jobs of this pool
+        #[arg(long)]
+        pool: Option<PoolName>,
+    },
+    /// Show which pool each job of a workflow matches
+    ///
+    /// Exits with 1 if a job matches no pool. Uses the pools in force, or those of a pool file, which needs no AWS account.
+    #[command(
+        after_help = "Example:\n  drover lint .github/workflows/*.yml --repository octo-org/widgets --pools pools.toml"
+    )]
+    Lint {
+        /// Workflow files
+        #[arg(required = true)]
+        workflows: Vec<PathBuf>,
+        /// The repository of the workflows, as OWNER/NAME
+        #[arg(long, short)]
+        repository: Repository,
+        /// The repository is public
+        #[arg(long)]
+        public: bool,
+        /// Use the pools of this file
+        #[arg(long)]
+        pools: Option<PathBuf>,
+    },
+    /// Print the console output of a machine
+    ///
+    /// EC2 keeps it for an hour after the machine's end. Drover keeps the end of a failed machine's output for a month.
+    #[command(after_help = "Example:\n  drover logs i-0123456789abcdef0")]
+    Logs {
+        /// Instance id of the machine
+        instance: InstanceId,
+    },
+    /// Print the manual page
+    #[command(after_help = "Example:\n  drover man | man -l -")]
+    Man,
+    /// List pools with their demand, supply and limits; check or apply a pool file
+    #[command(after_help = "Example:\n  drover pools\n  drover pools apply pools.toml")]
+    Pools {
+        #[command(subcommand)]
+        command: Option<PoolsCommand>,
+    },
+    /// List machines and waiting jobs
+    #[command(after_help = "Example:\n  drover ps --watch")]
+    Ps {
+        /// Only machines and jobs of this pool
+        #[arg(long)]
+        pool: Option<PoolName>,
+        /// Repeat every two seconds
+        #[arg(long, short)]
+        watch: bool,
+    },
+    /// Release a held machine, so that Drover manages it again
+    #[command(after_help = "Example:\n  drover release i-0123456789abcdef0")]
+    Release {
+        /// Instance id of the machine
+        instance: InstanceId,
+    },
+    /// Rebuild every record from the event log
+    #[command(after_help = "Example:\n  drover replay --verify")]
+    Replay {
+        /// Compare the records with the table; exit with 1 if they differ
+        #[arg(long)]
+        verify: bool,
+    },
+    /// Deregister a machine's runner and terminate the machine
+    ///
+    /// A machine with a job is left alone, unless you pass --force.
+    #[command(after_help = "Example:\n  drover retire i-0123456789abcdef0")]
+    Retire {
+        /// Instance id of the machine
+        instance: InstanceId,
+        /// Terminate the machine even if that kills a job
+        #[arg(long)]
+        force: bool,
+    },
+    /// Store or rotate the app's key and the webhook secret
+    #[command(subcommand, after_help = "Example:\n  drover secrets rotate webhook")]
+    Secrets(SecretsCommand),
+}
+
+#[derive(Args)]
+pub(crate) struct Init {
+    /// Where to register runners: an organisation, or OWNER/REPOSITORY
+    pub(crate) owner: Scope,
+    /// The owner is your own account, not an organisation
+    #[arg(long)]
+    pub(crate) personal: bool,
+    /// Name of the app [default: drover-OWNER]
+    #[arg(long, conflicts_with = "app_id")]
+    pub(crate) name: Option<String>,
+    /// Let the app re-run jobs whose machine EC2 reclaimed (rerun_on_interruption)
+    #[arg(long)]
+    pub(crate) reruns: bool,
+    /// Replace the app that is set up now
+    #[arg(long)]
+    pub(crate) replace: bool,
+    /// Print the URL of the page instead of opening a browser
+    #[arg(long)]
+    pub(crate) no_browser: bool,
+    /// Save a copy of the private key in this new file
+    #[arg(long, value_name = "FILE", conflicts_with = "app_id")]
+    pub(crate) save_key: Option<PathBuf>,
+    /// Id of an existing app to use
+    #[arg(long, requires = "key")]
+    pub(crate) app_id: Option<u64>,
+    /// Private key file of the existing app, as downloaded from GitHub
+    #[arg(long, value_name = "FILE", requires = "app_id")]
+    pub(crate) key: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum SecretsCommand {
+    /// Store a secret
+    ///
+    /// Checks the format first. An app's key is also tried against GitHub.
+    #[command(subcommand)]
+    Put(Put),
+    /// Generate a new secret, store it and send it to GitHub, without losing a delivery
+    #[command(subcommand)]
+    Rotate(Rotate),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Put {
+    /// The app's id and private key
+    #[command(after_help = "Example:\n  drover secrets put app --app-id 4242 drover.private-key.pem")]
+    App {
+        /// Id of the app
+        #[arg(long)]
+        app_id: u64,
+        /// Private key file, as downloaded from GitHub [default: standard input]
+        file: Option<PathBuf>,
+    },
+    /// The secret that GitHub signs webhooks with
+    #[command(after_help = "Example:\n  openssl rand -hex 32 | drover secrets put webhook")]
+    Webhook {
+        /// File with the secret [default: standard input]
+        file: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Rotate {
+    /// The secret that GitHub signs webhooks with
+    ///
+    /// A new private key for the app can only be generated on GitHub's website; store it with drover secrets put app.
+    Webhook,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum DeadLettersCommand {
+    /// List the messages
+    List,
+    /// Show a message with its body
+    Show {
+        /// Id of the message, from the list
+        id: String,
+    },
+    /// Send messages to the scaler again
+    Redrive {
+        /// Ids of the messages, from the list
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        ids: Vec<String>,
+        /// Every message that is in the queue now
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum PoolsCommand {
+    /// Check a pool file; needs no AWS account
+    Check {
+        /// The pool file
+        file: PathBuf,
+    },
+    /// Apply a pool file
+    ///
+    /// The file is in force within a minute. A pool that is no longer in it takes no new jobs and finishes those it has.
+    Apply {
+        /// The pool file
+        file: PathBuf,
+    },
+}
+
+/// Parses `7d` or `12h`.
+fn time(text: &str) -> Result<SignedDuration, String> {
+    let days: Option<u16> = text.strip_suffix('d').and_then(|days| days.parse().ok());
+    let time = match days {
+        Some(days) => Some(SignedDuration::from_hours(24 * i64::from(days))),
+        None => text.parse().ok(),
+    };
+    time.filter(|time| time.is_positive()).ok_or_else(|| "must be like 7d or 12h".to_owned())
+}

@@ -1,0 +1,85 @@
+//! Describes events and their causes in plain text.
+
+use domain::ids::{JobId, SlotId};
+use domain::log::{Cause, Event, What};
+use domain::wire::Action;
+
+/// What happened. With a job, only what concerns that job.
+pub(crate) fn event(event: &Event, job: Option<JobId>) -> String {
+    match &event.what {
+        What::Recorded { statements } => {
+            let reports = statements.iter().filter(|it| job.is_none_or(|job| it.job == job)).map(|it| match job {
+                Some(_) => action(it.action).to_owned(),
+                None => format!("job {} {}", it.job, action(it.action)),
+            });
+            format!("GitHub reported: {}", reports.collect::<Vec<_>>().join(", "))
+        }
+        What::Checked { job, status } => format!("asked GitHub about job {job}: {status}"),
+        What::Decided { unserved, .. } if job.is_some_and(|job| unserved.contains(&job)) => {
+            "a matching runner stayed idle and GitHub did not give it this job: launch nothing, and ask GitHub"
+                .to_owned()
+        }
+        What::Decided { demand, supply, launch, wanted, stop, tuple, .. } => {
+            let option = tuple.as_ref().map(|tuple| format!(" {tuple}")).unwrap_or_default();
+            let warm = if *wanted > 0 { format!(", use {wanted} warm") } else { String::new() };
+            let stop = if *stop > 0 { format!(", stop {stop}") } else { String::new() };
+            format!("decided (demand {demand}, supply {supply}): launch {launch}{option}{warm}{stop}")
+        }
+        What::CircuitOpened { code, message } => format!("circuit opened, only probes are launched: {code}: {message}"),
+        What::Refused { tuple, code, message, .. } => format!("EC2 refused {tuple}: {code}: {message}"),
+        What::Resumed { next: Some(tuple), .. } => format!("the launch continues with {tuple}"),
+        What::Resumed { next: None, .. } => "the launch has no launch option left for now".to_owned(),
+        What::Bound { instances, .. } => {
+            let ids: Vec<&str> = instances.iter().map(|id| id.as_str()).collect();
+            format!("EC2 launched {}", ids.join(", "))
+        }
+        What::HandedOver { runner_name, .. } => format!("{runner_name} is registered, its JIT config is ready"),
+        What::Observed { gone, .. } if !gone.is_empty() => {
+            format!("EC2 no longer shows the machine of {}", slot_list(gone))
+        }
+        What::Observed { .. } => "the sweep observed its runner".to_owned(),
+        What::Stopped { slot, why } => format!("stopping slot {slot}: {why}"),
+        What::Unregistered { slot } => format!("the runner of slot {slot} is deregistered"),
+        What::Closed { slots } => format!("{} closed", slot_list(slots)),
+        What::Condemned { instance, why } => format!("removing unowned {instance}: {}", why.as_str()),
+        What::Adopted { instance } => format!("{instance} is unowned but has a job: left running"),
+        What::Notified { title, check_run: Some(id), .. } => format!("notified its author: {title} (check run {id})"),
+        What::Notified { title, check_run: None, .. } => format!("could not notify its author: {title}"),
+        What::Rerun { outcome, .. } => format!("its machine was lost: {outcome}"),
+        What::Swept { found, reaped, held, failed, redelivered, recovered, .. } => {
+            let counts = [("found", *found), ("removed", reaped.values().sum()), ("held", *held), ("failed", *failed)];
+            let more = [("redelivered", *redelivered), ("jobs recovered", *recovered)];
+            let all = counts.into_iter().chain(more).filter(|(_, count)| *count > 0);
+            let parts: Vec<String> = all.map(|(what, count)| format!("{count} {what}")).collect();
+            format!("sweep: {}", parts.join(", "))
+        }
+    }
+}
+
+/// `slot 2.0`, `slots 2.0, 2.1`.
+fn slot_list(slots: &[SlotId]) -> String {
+    let ids: Vec<String> = slots.iter().map(ToString::to_string).collect();
+    format!("{} {}", if ids.len() == 1 { "slot" } else { "slots" }, ids.join(", "))
+}
+
+pub(crate) fn action(action: Action) -> &'static str {
+    match action {
+        Action::Queued => "queued",
+        Action::Waiting => "waiting",
+        Action::InProgress => "in progress",
+        Action::Completed => "completed",
+    }
+}
+
+/// The delivery, invocation or operator that caused an event.
+pub(crate) fn cause(cause: &Cause) -> String {
+    match cause {
+        Cause::Deliveries(deliveries) => {
+            // A job that Drover found by asking GitHub has no delivery.
+            let ids: Vec<&str> = deliveries.iter().map(|it| it.as_str()).filter(|id| !id.is_empty()).collect();
+            if ids.is_empty() { "asked GitHub".to_owned() } else { format!("delivery {}", ids.join(", ")) }
+        }
+        Cause::Invocation(request) => format!("invocation {request}"),
+        Cause::Operator(who) => who.clone(),
+    }
+}

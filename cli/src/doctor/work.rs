@@ -1,0 +1,125 @@
+//! Checks of the pools at work: circuits, refusals, stuck launches, jobs that wait too long, and GitHub's rate limits.
+
+use std::collections::BTreeSet;
+
+use domain::config::Pool;
+use domain::policy::PoolView;
+use domain::state::{Circuit, Config, Item, Key};
+use engine::ports::Store;
+use jiff::Timestamp;
+use platform::table::Table;
+
+use super::report::{Group, Level};
+use super::subject::{MaybeConfig, Subject};
+use crate::output::{age, count};
+
+/// Jobs that the report names, of those that wait too long.
+const NAMED: usize = 5;
+
+pub(super) async fn work(subject: &Subject<'_>, config: MaybeConfig<'_>) -> Group {
+    let mut group = Group::new("pools at work");
+    let Some(config) = config else {
+        for name in ["circuits", "quota", "capacity", "launches", "waiting jobs", "GitHub's limits"] {
+            group.skip(name, "no pools are known");
+        }
+        return group;
+    };
+    if let Ok(table) = &subject.table {
+        let mut problems = Problems::default();
+        for pool in &config.pools {
+            match view(table, pool).await {
+                Ok(view) => problems.add(pool, &view, subject.now),
+                Err(why) => problems.unread.push(format!("pool {}: {why}", pool.name)),
+            }
+        }
+        problems.report(&mut group, config.pools.len());
+        limits(&mut group, subject, table, config).await;
+    }
+    group
+}
+
+/// Problems of all pools, by check.
+#[derive(Default)]
+struct Problems {
+    unread: Vec<String>,
+    circuits: Vec<String>,
+    quota: Vec<String>,
+    capacity: Vec<String>,
+    launches: Vec<String>,
+    waiting: Vec<String>,
+}
+
+impl Problems {
+    fn add(&mut self, pool: &Pool, view: &PoolView, now: Timestamp) {
+        let name = &pool.name;
+        if let Circuit::Open { since, cause, message, .. } = &view.meta.circuit {
+            self.circuits.push(format!("pool {name} launches only probes since {since:.0}: {cause}: {message}"));
+        }
+        for pause in view.meta.pauses.iter().filter(|pause| pause.until > now) {
+            self.quota.push(format!("pool {name}: {}: {}", pause.code, pause.message));
+        }
+        for cooldown in view.meta.cooldowns.iter().filter(|cooldown| cooldown.until > now) {
+            self.capacity
+                .push(format!("pool {name}: {}: {} until {:.0}", cooldown.tuple, cooldown.code, cooldown.until));
+        }
+        for batch in view.batches.values().filter(|batch| batch.is_stuck()) {
+            self.launches.push(format!("launch {} was tried {} times", batch.tag(), batch.lease.tries));
+        }
+        let too_long = pool.timings.notice_after.duration();
+        for job in view.waiting.values().filter(|job| job.open && now.duration_since(job.waits_since()) >= too_long) {
+            let waited = age(now.duration_since(job.waits_since()));
+            self.waiting.push(format!("job {} of {} in pool {name}, for {waited}", job.id, job.repository));
+        }
+    }
+
+    fn report(mut self, group: &mut Group, pools: usize) {
+        let more = self.waiting.len().saturating_sub(NAMED);
+        self.waiting.truncate(NAMED);
+        self.waiting.extend((more > 0).then(|| format!("and {more} more")));
+        let fine = format!("{} read", count(pools, "pool"));
+        group.conclude("state", Level::Fail, &self.unread, fine, "drover pools apply");
+        let remedy =
+            "fix what the message says; the next probe closes the circuit, and so does applying a changed pool";
+        group.conclude("circuits", Level::Fail, &self.circuits, "closed", remedy);
+        let remedy = "request a higher quota (Service Quotas, EC2), or lower the pool's max";
+        group.conclude("quota", Level::Fail, &self.quota, "no recent refusals by EC2", remedy);
+        let remedy = "if it persists, give the pool more instance types or subnets";
+        group.conclude("capacity", Level::Warn, &self.capacity, "no recent refusals by EC2", remedy);
+        let remedy = "drover explain of a waiting job shows EC2's answer";
+        group.conclude("launches", Level::Fail, &self.launches, "none stuck", remedy);
+        group.conclude(
+            "waiting jobs",
+            Level::Warn,
+            &self.waiting,
+            "none waits too long",
+            "drover explain JOB says why",
+        );
+    }
+}
+
+async fn view(table: &Table, pool: &Pool) -> Result<PoolView, String> {
+    // META before the partition: PoolView explains why.
+    let meta = match table.get(&Key::Meta(pool.name.clone())).await.map_err(|error| error.to_string())? {
+        Some(Item::Meta(meta)) => meta,
+        _ => return Err("it has no state".to_owned()),
+    };
+    let partition = table.partition(&pool.name).await.map_err(|error| error.to_string())?;
+    Ok(PoolView::new(meta, partition))
+}
+
+async fn limits(group: &mut Group, subject: &Subject<'_>, table: &Table, config: &Config) {
+    let owners: BTreeSet<_> = config.pools.iter().map(|pool| pool.owner.owner()).collect();
+    let mut problems = Vec::new();
+    for owner in owners {
+        match table.get(&Key::Limit(owner.clone())).await {
+            Ok(Some(Item::Limit(limit))) if limit.backoff_until > subject.now => {
+                problems.push(format!("no calls for {owner} until {:.0}: {}", limit.backoff_until, limit.why));
+            }
+            Ok(_) => {}
+            Err(error) => problems.push(format!("{owner}: {error}")),
+        }
+    }
+    let remedy = "wait; if it happens again, check whether other software uses this app, or whether one account has more \
+                  jobs than one app can serve";
+    group.conclude("GitHub's limits", Level::Warn, &problems, "not reached", remedy);
+}

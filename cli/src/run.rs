@@ -1,0 +1,322 @@
+//! Connects each command with the parts of the stack that it needs.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use clap::CommandFactory;
+use clap_complete::Shell;
+use domain::config::{PRICES, Pool, Prices};
+use domain::ids::{InstanceId, PoolName, StackName};
+use drover::cost::{self, By};
+use drover::dashboard::Dashboard;
+use drover::dead_letters::{self, Selection};
+use drover::doctor::{self, Mode, Subject};
+use drover::events::{Filter, Reader};
+use drover::explain;
+use drover::init::{self, Account, Browser, ExistingApp, Request, Target};
+use drover::lint::{self, WorkflowRepository};
+use drover::operate::{DrainAction, HoldAction, Operator, Retirement};
+use drover::output::{Failure, Format, Output};
+use drover::pool_file::{PoolEntry, PoolFile};
+use drover::{apply, jobs, logs, pools, ps, read, replay, secrets};
+use engine::ports::Clock;
+use jiff::{SignedDuration, Timestamp};
+use platform::clock::SystemClock;
+use platform::control;
+use platform::ec2::Ec2;
+use platform::environment::{optional, parsed, required};
+use platform::inspect::Inspect;
+use platform::queue::{DeadLetters, Queue};
+use platform::secrets::Secret;
+use platform::table::Table;
+use serde_json::json;
+
+use crate::arguments::{Arguments, Command, DeadLettersCommand, Init, PoolsCommand, Put, Rotate, SecretsCommand};
+
+/// Between two readings of `drover ps --watch` and `drover events --follow`.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
+
+const CLEAR_SCREEN: &str = "\u{1b}[2J\u{1b}[H";
+
+/// Runs a command to its end. Commands that repeat print each result but the last themselves.
+pub(crate) async fn run(command: Command, format: Format) -> Result<Output, Failure> {
+    let now = SystemClock.now();
+    match command {
+        Command::Completions { shell } => Ok(completions(shell)),
+        Command::Cost { by, since, prices } => run_cost(by, since, prices.as_deref(), now).await,
+        Command::Dashboard { port } => run_dashboard(port, format).await,
+        Command::DeadLetters(command) => run_dead_letters(command, now).await,
+        Command::Doctor { fix } => run_doctor(if fix { Mode::Repair } else { Mode::ReportOnly }, now).await,
+        Command::Drain { pool, undo } => {
+            run_drain(&pool, if undo { DrainAction::Undo } else { DrainAction::Start }).await
+        }
+        Command::Events { follow: false, pool, job, newest } => {
+            let filter = Filter { pool, job: job.map(|job| job.id()), newest: newest.into() };
+            Reader::new(filter).next(&table(&aws().await?)?).await
+        }
+        Command::Events { follow: true, pool, job, newest } => {
+            follow_events(Filter { pool, job: job.map(|job| job.id()), newest: newest.into() }, format).await
+        }
+        Command::Explain { job } => explain::explain(&table(&aws().await?)?, &job, now).await,
+        Command::Hold { instance } => run_hold(&instance, HoldAction::Hold).await,
+        Command::Init(arguments) => run_init(arguments).await,
+        Command::Jobs { pool } => jobs::jobs(&table(&aws().await?)?, pool.as_ref(), now).await,
+        Command::Lint { workflows, repository, public, pools } => {
+            run_lint(&workflows, &WorkflowRepository { repository, public }, pools.as_deref()).await
+        }
+        Command::Logs { instance } => {
+            let aws = aws().await?;
+            logs::logs(&table(&aws)?, &ec2(&aws)?, &instance).await
+        }
+        Command::Man => manual(),
+        Command::Pools { command: None } => pools::pools(&table(&aws().await?)?, now).await,
+        Command::Pools { command: Some(PoolsCommand::Check { file }) } => Ok(PoolFile::read(&file)?.report()),
+        Command::Pools { command: Some(PoolsCommand::Apply { file }) } => run_apply(&file, now).await,
+        Command::Ps { pool, watch: false } => ps::ps(&table(&aws().await?)?, pool.as_ref(), now).await,
+        Command::Ps { pool, watch: true } => watch_ps(pool.as_ref(), format).await,
+        Command::Release { instance } => run_hold(&instance, HoldAction::Release).await,
+        Command::Replay { verify: false } => replay::replay(&table(&aws().await?)?).await,
+        Command::Replay { verify: true } => replay::verify(&table(&aws().await?)?, now).await,
+        Command::Retire { instance, force } => {
+            run_retire(&instance, if force { Retirement::Forced } else { Retirement::Graceful }).await
+        }
+        Command::Secrets(command) => run_secrets(command).await,
+    }
+}
+
+fn completions(shell: Shell) -> Output {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "drover", &mut script);
+    document(&script)
+}
+
+async fn run_cost(by: By, since: SignedDuration, prices: Option<&Path>, now: Timestamp) -> Result<Output, Failure> {
+    let aws = aws().await?;
+    let text = match prices {
+        Some(file) => std::fs::read_to_string(file)
+            .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", file.display())))?,
+        None => PRICES.to_owned(),
+    };
+    let invalid = |error| Failure::Usage(format!("this is not a price file: {error} -> make prices writes one"));
+    let prices = Prices::parse(&text).map_err(invalid)?;
+    let region = aws.region().map(ToString::to_string).unwrap_or_default();
+    let query = cost::Query { by, since, prices: &prices, region: &region };
+    cost::cost(&table(&aws)?, &query, now).await
+}
+
+async fn run_dashboard(port: u16, format: Format) -> Result<Output, Failure> {
+    let table = table(&aws().await?)?;
+    let dashboard = Dashboard::bind(port).await?;
+    let url = dashboard.url();
+    let output = Output { ok: true, text: format!("{url}  (Ctrl-C to stop)\n"), json: json!({ "url": url }) };
+    output.print(format);
+    dashboard.serve(table).await?;
+    Ok(output)
+}
+
+async fn run_dead_letters(command: DeadLettersCommand, now: Timestamp) -> Result<Output, Failure> {
+    let aws = aws().await?;
+    let letters = DeadLetters::of(&aws, required("DROVER_QUEUE_URL")?).await?;
+    match command {
+        DeadLettersCommand::List => dead_letters::list(&letters, now).await,
+        DeadLettersCommand::Show { id } => dead_letters::show(&letters, &id, now).await,
+        DeadLettersCommand::Redrive { all: true, .. } => dead_letters::redrive(&letters, &Selection::All, now).await,
+        DeadLettersCommand::Redrive { all: false, ids } => {
+            dead_letters::redrive(&letters, &Selection::Ids(ids.into_iter().collect()), now).await
+        }
+    }
+}
+
+async fn run_doctor(mode: Mode, now: Timestamp) -> Result<Output, Failure> {
+    // Doctor also reports a missing region.
+    let aws = platform::aws::config().await?;
+    let (inspect, table, github) = (Inspect::new(&aws), control::table(&aws), control::github(&aws));
+    let subject = Subject {
+        inspect: &inspect,
+        table: table.as_ref().map_err(Clone::clone),
+        github: github.as_ref().map_err(Clone::clone),
+        queue_url: required("DROVER_QUEUE_URL"),
+        webhook_url: required("DROVER_WEBHOOK_URL"),
+        webhook_secret: required("DROVER_WEBHOOK_SECRET"),
+        mode,
+        now,
+    };
+    Ok(doctor::doctor(&subject).await)
+}
+
+async fn run_drain(pool: &PoolName, action: DrainAction) -> Result<Output, Failure> {
+    let aws = aws().await?;
+    let (table, ec2, queue) = (table(&aws)?, ec2(&aws)?, queue(&aws)?);
+    operator(&aws, &table, &ec2, "drain").await?.drain(&queue, pool, action).await
+}
+
+async fn follow_events(filter: Filter, format: Format) -> Result<Output, Failure> {
+    let table = table(&aws().await?)?;
+    let mut reader = Reader::new(filter);
+    loop {
+        let output = reader.next(&table).await?;
+        if !output.text.is_empty() {
+            output.print(format);
+        }
+        tokio::time::sleep(REFRESH_INTERVAL).await;
+    }
+}
+
+async fn run_hold(instance: &InstanceId, action: HoldAction) -> Result<Output, Failure> {
+    let command = match action {
+        HoldAction::Hold => "hold",
+        HoldAction::Release => "release",
+    };
+    let aws = aws().await?;
+    let (table, ec2) = (table(&aws)?, ec2(&aws)?);
+    operator(&aws, &table, &ec2, command).await?.hold(instance, action).await
+}
+
+async fn run_init(arguments: Init) -> Result<Output, Failure> {
+    let aws = platform::aws::config().await?;
+    let inspect = Inspect::new(&aws);
+    let target = Target {
+        aws: &aws,
+        inspect: &inspect,
+        webhook_url: required("DROVER_WEBHOOK_URL")?,
+        webhook_secret: required("DROVER_WEBHOOK_SECRET")?,
+        app_secret: required("DROVER_APP_SECRET")?,
+        api_url: github_api_url(),
+    };
+    let key = arguments.key.as_deref().map(|file| secrets::value(Some(file))).transpose()?;
+    let request = Request {
+        owner: arguments.owner,
+        account: if arguments.personal { Account::Personal } else { Account::Organization },
+        name: arguments.name,
+        reruns: arguments.reruns,
+        existing: if arguments.replace { ExistingApp::Replace } else { ExistingApp::Refuse },
+        browser: if arguments.no_browser { Browser::PrintUrl } else { Browser::Open },
+        save_key: arguments.save_key,
+        use_app: arguments.app_id.zip(key),
+    };
+    init::init(&target, &request).await
+}
+
+async fn run_lint(
+    workflows: &[PathBuf],
+    repository: &WorkflowRepository,
+    file: Option<&Path>,
+) -> Result<Output, Failure> {
+    let pools: Vec<Pool> = match file {
+        None => read::config(&table(&aws().await?)?).await?.pools,
+        Some(file) => {
+            let file = PoolFile::read(file)?;
+            if !file.errors.is_empty() {
+                return Ok(file.report());
+            }
+            file.pools.iter().map(PoolEntry::unresolved).collect()
+        }
+    };
+    lint::lint(workflows, &pools, repository)
+}
+
+async fn run_apply(file: &Path, now: Timestamp) -> Result<Output, Failure> {
+    let file = PoolFile::read(file)?;
+    let aws = aws().await?;
+    let github = control::github(&aws).map_err(|error| error.to_string());
+    let github = github.as_ref().map_err(Clone::clone);
+    apply::apply(file, &table(&aws)?, &ec2(&aws)?, github, now).await
+}
+
+async fn watch_ps(pool: Option<&PoolName>, format: Format) -> Result<Output, Failure> {
+    let table = table(&aws().await?)?;
+    loop {
+        let output = ps::ps(&table, pool, SystemClock.now()).await?;
+        if std::io::stdout().is_terminal() {
+            print!("{CLEAR_SCREEN}");
+        }
+        output.print(format);
+        tokio::time::sleep(REFRESH_INTERVAL).await;
+    }
+}
+
+async fn run_retire(instance: &InstanceId, how: Retirement) -> Result<Output, Failure> {
+    let aws = aws().await?;
+    let (table, ec2, queue) = (table(&aws)?, ec2(&aws)?, queue(&aws)?);
+    operator(&aws, &table, &ec2, "retire").await?.retire(&queue, instance, how).await
+}
+
+async fn run_secrets(command: SecretsCommand) -> Result<Output, Failure> {
+    let aws = platform::aws::config().await?;
+    let inspect = Inspect::new(&aws);
+    match command {
+        SecretsCommand::Put(Put::App { app_id, file }) => {
+            let (id, key) = (required("DROVER_APP_SECRET")?, secrets::value(file.as_deref())?);
+            let secret = Secret::new(&aws, id.clone());
+            secrets::put_app(&inspect, (&id, secret), app_id, &key, github_api_url().as_deref()).await
+        }
+        SecretsCommand::Put(Put::Webhook { file }) => {
+            let (id, text) = (required("DROVER_WEBHOOK_SECRET")?, secrets::value(file.as_deref())?);
+            secrets::put_webhook(&inspect, &id, &text).await
+        }
+        SecretsCommand::Rotate(Rotate::Webhook) => {
+            let (id, github) = (required("DROVER_WEBHOOK_SECRET")?, control::github(&aws)?);
+            secrets::rotate_webhook(&inspect, &id, &github).await
+        }
+    }
+}
+
+/// The AWS configuration of the caller. Fails without a region, because the AWS SDK's own message does not say how to set one.
+async fn aws() -> Result<SdkConfig, Failure> {
+    let aws = platform::aws::config().await?;
+    match aws.region() {
+        Some(_) => Ok(aws),
+        None => {
+            Err(Failure::Usage("no AWS region is set -> export AWS_REGION=REGION, with the stack's region".to_owned()))
+        }
+    }
+}
+
+fn table(aws: &SdkConfig) -> Result<Table, Failure> {
+    Ok(control::table(aws)?)
+}
+
+fn ec2(aws: &SdkConfig) -> Result<Ec2, Failure> {
+    let stack: StackName = parsed("DROVER_STACK")?;
+    Ok(Ec2::new(aws, stack))
+}
+
+fn queue(aws: &SdkConfig) -> Result<Queue, Failure> {
+    Ok(Queue::new(aws, required("DROVER_QUEUE_URL")?))
+}
+
+/// None for github.com.
+fn github_api_url() -> Option<String> {
+    optional("DROVER_GITHUB_API_URL").filter(|url| !url.is_empty())
+}
+
+/// The event log names the caller's ARN and the command as the cause of a change.
+async fn operator<'a>(
+    aws: &SdkConfig,
+    table: &'a Table,
+    ec2: &'a Ec2,
+    command: &str,
+) -> Result<Operator<'a, Table>, Failure> {
+    let identity = format!("drover {command}, {}", Inspect::new(aws).identity().await?.arn);
+    Ok(Operator { table, ec2, identity, now: SystemClock.now() })
+}
+
+/// The manual page of `drover`, followed by those of its commands.
+fn manual() -> Result<Output, Failure> {
+    let mut all = Arguments::command();
+    all.build();
+    let mut page = Vec::new();
+    let commands = all.get_subcommands().filter(|command| command.get_name() != "help").cloned();
+    for command in std::iter::once(all.clone()).chain(commands) {
+        let rendered = clap_mangen::Man::new(command).render(&mut page);
+        rendered.map_err(|error| Failure::Usage(format!("cannot write the manual page: {error}")))?;
+    }
+    Ok(document(&page))
+}
+
+fn document(bytes: &[u8]) -> Output {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    Output { ok: true, json: json!({ "text": text }), text }
+}
