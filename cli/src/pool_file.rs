@@ -152,24 +152,27 @@ impl PoolFile {
             file.errors.push("the file has no [[pool]]".to_owned());
         }
         for (index, pool) in pools.into_iter().enumerate() {
-            let Value::Table(fields) = pool else {
-                file.errors.push(format!("pool number {} is not a [[pool]]", index + 1));
-                continue;
-            };
-            let title = match fields.get("name") {
-                Some(Value::String(name)) => format!("pool {name:?}"),
-                _ => format!("pool number {}", index + 1),
-            };
-            match entry(fields, &defaults) {
-                Ok(pool) => {
-                    file.errors.extend(pool.errors().into_iter().map(|error| format!("{title}: {error}")));
-                    file.pools.push(pool);
-                }
-                Err(error) => file.errors.push(format!("{title}: {error}")),
-            }
+            file.add(index + 1, pool, &defaults);
         }
         file.compare();
         file
+    }
+
+    fn add(&mut self, number: usize, pool: Value, defaults: &Table) {
+        let Value::Table(fields) = pool else {
+            return self.errors.push(format!("pool number {number} is not a [[pool]]"));
+        };
+        let title = match fields.get("name") {
+            Some(Value::String(name)) => format!("pool {name:?}"),
+            _ => format!("pool number {number}"),
+        };
+        match entry(fields, defaults) {
+            Ok(pool) => {
+                self.errors.extend(pool.errors().into_iter().map(|error| format!("{title}: {error}")));
+                self.pools.push(pool);
+            }
+            Err(error) => self.errors.push(format!("{title}: {error}")),
+        }
     }
 
     /// Finds names that are used twice, and pools that match the same jobs.
