@@ -61,7 +61,7 @@ async fn drover_with_input(sandbox: &Sandbox, arguments: &[&str], input: &str) -
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_new_operator_sets_up_an_app_and_run_a_job() {
+async fn a_new_operator_sets_up_an_app_and_runs_a_job() {
     let sandbox = Sandbox::start(Options::default()).await.unwrap();
     sandbox.forget_app();
     let before = sandbox.drover(&["doctor"]).await.unwrap();

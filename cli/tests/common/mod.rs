@@ -79,8 +79,9 @@ impl Visitor {
             }
             Visitor::Reader { http, url, page } => {
                 let fields: Vec<(String, String)> = page
-                    .split("<input type=hidden ")
+                    .split("<input ")
                     .skip(1)
+                    .filter(|input| attribute(input, "type") == "hidden")
                     .map(|input| (attribute(input, "name"), attribute(input, "value")))
                     .collect();
                 let form = page.split("<form ").nth(1).expect("a form");
