@@ -129,7 +129,7 @@ fn obstacles(view: &PoolView, now: Timestamp) -> Vec<String> {
         obstacles.push(format!("{} is cooling down, next attempt {until}: {}", cooldown.tuple, cooldown.code));
     }
     for batch in view.batches.values().filter(|batch| batch.is_stuck()) {
-        obstacles.push(format!("launch {} is stuck after {} tries", batch.tag(), batch.lease.tries));
+        obstacles.push(format!("launch {} is stuck after {} attempts", batch.tag(), batch.lease.tries));
     }
     obstacles
 }

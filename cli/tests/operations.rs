@@ -121,7 +121,7 @@ async fn explain_names_the_refusals_of_ec2_and_github() {
     let stuck = Batch { lease: Lease { tries: STUCK_AFTER, next_at: SystemClock.now() }, ..batch.unwrap() };
     table.commit(&Transaction::new().put(stuck).put(limit)).await.unwrap();
     let parts =
-        ["EC2 has not answered launch linux.", "clearly in 5 tries", "GitHub accepts no calls for octo-org", &why];
+        ["EC2 gave no clear answer to launch linux.", "in 5 attempts", "GitHub accepts no calls for octo-org", &why];
     says(&sandbox, &["explain", &job], 0, &parts).await;
 }
 
