@@ -1,21 +1,26 @@
-//! Ingest's bootstrap.
+//! Starts ingest.
 
-use ingest::{Ingest, Request};
-use lambda_runtime::{Error, LambdaEvent, service_fn};
+use ingest::{Answer, Ingest, Request};
+use lambda_runtime::{Error, LambdaEvent, Runtime, service_fn};
 use platform::environment::required;
 use platform::queue::Queue;
 use platform::secrets::{Secret, WebhookSecret};
+use platform::telemetry;
+use tracing::Instrument;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    platform::telemetry::init();
+    telemetry::init();
     let aws = platform::aws::config().await?;
     let ingest = &Ingest {
         secret: WebhookSecret::new(Secret::new(&aws, required("DROVER_WEBHOOK_SECRET")?)),
         queue: Queue::new(&aws, required("DROVER_QUEUE_URL")?),
     };
-    lambda_runtime::run(service_fn(async |event: LambdaEvent<Request>| {
-        Ok::<_, Error>(ingest.receive(event.payload).await)
+    // Not `lambda_runtime::run`: that opens a span of its own with the same id under another name.
+    Runtime::new(service_fn(|event: LambdaEvent<Request>| {
+        let span = telemetry::invocation_span(&event.context.request_id);
+        async move { Ok::<Answer, Error>(ingest.receive(event.payload).await) }.instrument(span)
     }))
+    .run()
     .await
 }

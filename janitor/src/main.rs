@@ -1,34 +1,42 @@
-//! The janitor's bootstrap: one sweep an invocation, whatever woke it.
+//! Starts the janitor: one sweep per invocation. The event's content does not matter.
 
 use engine::sweep::{Mode, Report, sweep};
-use lambda_runtime::{Error, LambdaEvent, service_fn};
+use lambda_runtime::{Error, LambdaEvent, Runtime, service_fn};
 use platform::control::ControlPlane;
+use platform::telemetry;
 use serde::de::IgnoredAny;
+use tracing::Instrument;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    platform::telemetry::init();
+    telemetry::init();
     let control = &ControlPlane::from_environment(&platform::aws::config().await?)?;
-    let figures = &control.figures()?;
+    let metrics = &control.metrics()?;
     let mode = match platform::environment::flag("DROVER_DRY_RUN")? {
         true => Mode::DryRun,
         false => Mode::Repair,
     };
-    lambda_runtime::run(service_fn(async |event: LambdaEvent<IgnoredAny>| {
+    let invoke = async |event: LambdaEvent<IgnoredAny>| {
         let context = control.invocation(&event.context.request_id, event.context.deadline)?;
         let report = sweep(&context, mode).await?;
-        tell(&report);
-        figures.look_at_images(context.now()).await;
-        figures.tell();
-        Ok::<_, Error>(report)
+        log_report(&report);
+        metrics.record_image_ages(context.now()).await;
+        metrics.flush();
+        Ok::<Report, Error>(report)
+    };
+    // Not `lambda_runtime::run`: that opens a span of its own with the same id under another name.
+    Runtime::new(service_fn(|event: LambdaEvent<IgnoredAny>| {
+        let span = telemetry::invocation_span(&event.context.request_id);
+        invoke(event).instrument(span)
     }))
+    .run()
     .await
 }
 
-fn tell(report: &Report) {
+fn log_report(report: &Report) {
     tracing::info!(
         found = report.found, reaped = ?report.reaped, already_gone = report.already_gone, held = report.held,
         failed = report.failed, fused = ?report.fused,
-        "swept: {} found", report.found
+        "sweep finished: {} found", report.found
     );
 }

@@ -1,4 +1,4 @@
-//! Everything that scaler and janitor reach the world through, built once a cold start.
+//! What the scaler and the janitor share: their clients, built once per cold start.
 
 use aws_config::SdkConfig;
 use domain::config::Rates;
@@ -9,14 +9,14 @@ use jiff::Timestamp;
 
 use crate::clock::SystemClock;
 use crate::ec2::Ec2;
-use crate::embedded_metrics::Figures;
+use crate::embedded_metrics::EmbeddedMetrics;
 use crate::environment::{self, EnvironmentError, parsed, required};
 use crate::github::GitHubApp;
 use crate::queue::Queue;
 use crate::secrets::Secret;
 use crate::table::Table;
 
-/// The ports on AWS and GitHub, and who we are.
+/// The clients of AWS and GitHub, and the identity of the stack.
 #[derive(Debug)]
 pub struct ControlPlane {
     table: Table,
@@ -29,10 +29,10 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// As the environment says. Makes no call.
+    /// Reads the environment variables of `docs/environment.md`. Makes no call.
     ///
     /// # Errors
-    /// When a variable is missing or makes no sense; see `docs/environment.md`.
+    /// If a variable is missing or invalid.
     pub fn from_environment(aws: &SdkConfig) -> Result<Self, EnvironmentError> {
         let stack: StackName = parsed("DROVER_STACK")?;
         Ok(Self {
@@ -46,18 +46,18 @@ impl ControlPlane {
         })
     }
 
-    /// Begins to collect the figures of this process.
+    /// Starts collecting this process's metrics.
     ///
     /// # Errors
-    /// When it does already.
-    pub fn figures(&self) -> anyhow::Result<Figures<'_>> {
-        Figures::collect(&self.stack, &self.table, &self.ec2, &self.github)
+    /// If this process collects metrics already.
+    pub fn metrics(&self) -> anyhow::Result<EmbeddedMetrics<'_>> {
+        EmbeddedMetrics::collect(&self.stack, &self.table, &self.ec2, &self.github)
     }
 
-    /// One invocation, by its id, which ends at that time (in milliseconds since 1970).
+    /// The context of one invocation. `deadline_ms` is in milliseconds since 1970.
     ///
     /// # Errors
-    /// When that is no time.
+    /// If the deadline is out of range.
     pub fn invocation<'a>(&'a self, request: &'a str, deadline_ms: u64) -> anyhow::Result<Context<'a>> {
         Ok(Context {
             ports: Ports {
@@ -76,18 +76,18 @@ impl ControlPlane {
     }
 }
 
-/// The tables that `DROVER_TABLE` and `DROVER_BOOT_TABLE` name.
+/// The tables named by `DROVER_TABLE` and `DROVER_BOOT_TABLE`.
 ///
 /// # Errors
-/// When one of them is not set.
+/// If one of the variables is not set.
 pub fn table(aws: &SdkConfig) -> Result<Table, EnvironmentError> {
     Ok(Table::new(aws, required("DROVER_TABLE")?, required("DROVER_BOOT_TABLE")?))
 }
 
-/// The app whose secret `DROVER_APP_SECRET` names.
+/// The app whose secret is named by `DROVER_APP_SECRET`.
 ///
 /// # Errors
-/// When it is not set.
+/// If the variable is not set.
 pub fn github(aws: &SdkConfig) -> Result<GitHubApp, EnvironmentError> {
     let secret = Secret::new(aws, required("DROVER_APP_SECRET")?);
     Ok(GitHubApp::new(secret, environment::optional("DROVER_GITHUB_API_URL").filter(|url| !url.is_empty())))

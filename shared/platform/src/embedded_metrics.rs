@@ -1,5 +1,5 @@
-//! Where the figures of [`engine::metrics`] go: CloudWatch reads them from the log, in its Embedded Metric Format
-//! ("Specification: Embedded metric format" in CloudWatch's user guide). They cost no call and no time.
+//! Publishes the metrics of [`engine::metrics`] as log lines in CloudWatch's Embedded Metric Format ("Specification:
+//! Embedded metric format" in CloudWatch's user guide). CloudWatch reads them from the log, so they need no call.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -17,24 +17,24 @@ use crate::ec2::Ec2;
 use crate::github::GitHubApp;
 use crate::table::Table;
 
-/// Images age slowly.
-const IMAGES_EVERY: SignedDuration = SignedDuration::from_hours(1);
+/// How often the ages of images are recorded.
+const IMAGE_AGES_EVERY: SignedDuration = SignedDuration::from_hours(1);
 
-/// The figures of this process, in the namespace `Drover/<stack>`.
+/// The metrics of this process, in the namespace `Drover/<stack>`.
 #[expect(missing_debug_implementations, reason = "the collector has nothing to show")]
-pub struct Figures<'a> {
+pub struct EmbeddedMetrics<'a> {
     collector: &'static Collector,
     table: &'a Table,
     ec2: &'a Ec2,
     github: &'a GitHubApp,
-    images_at: Mutex<Option<Timestamp>>,
+    image_ages_at: Mutex<Option<Timestamp>>,
 }
 
-impl<'a> Figures<'a> {
-    /// Begins to collect.
+impl<'a> EmbeddedMetrics<'a> {
+    /// Starts collecting.
     ///
     /// # Errors
-    /// When this process does already.
+    /// If this process collects metrics already.
     pub(crate) fn collect(
         stack: &StackName,
         table: &'a Table,
@@ -42,20 +42,20 @@ impl<'a> Figures<'a> {
         github: &'a GitHubApp,
     ) -> anyhow::Result<Self> {
         let built = Builder::new().cloudwatch_namespace(format!("Drover/{stack}")).init();
-        let collector = built.map_err(|error| anyhow!("figures cannot be collected: {error}"))?;
+        let collector = built.map_err(|error| anyhow!("cannot collect metrics: {error}"))?;
         for metric in ALL {
-            // Whatever a name is described as, its unit is kept.
+            // Only the unit is used; the description is not published.
             if let Some(unit) = metric.unit {
                 metrics::describe_histogram!(metric.name, unit, "");
             }
         }
-        Ok(Self { collector, table, ec2, github, images_at: Mutex::default() })
+        Ok(Self { collector, table, ec2, github, image_ages_at: Mutex::default() })
     }
 
-    /// Takes the ages of the oldest image that the pools launch and of the oldest runner in one, once an hour.
-    pub async fn look_at_images(&self, now: Timestamp) {
-        let last = *self.images_at.lock().expect("nobody panics while holding it");
-        if last.is_some_and(|at| now.duration_since(at) < IMAGES_EVERY) {
+    /// Records, once an hour, the age of the oldest image that a pool launches and of the oldest runner in such an image.
+    pub async fn record_image_ages(&self, now: Timestamp) {
+        let last = *self.image_ages_at.lock().expect("nobody panics while holding it");
+        if last.is_some_and(|at| now.duration_since(at) < IMAGE_AGES_EVERY) {
             return;
         }
         let Ok(Some(Item::Config(config))) = self.table.get(&Key::Config).await else { return };
@@ -64,27 +64,27 @@ impl<'a> Figures<'a> {
         let used: BTreeMap<(&str, u64), &LaunchTemplate> = used.map(|it| ((it.id.as_str(), it.version), it)).collect();
         for template in used.into_values() {
             match self.ec2.image_dates(template).await {
-                Ok((made_at, released_at)) => {
-                    oldest = [oldest, made_at].into_iter().flatten().min();
+                Ok((created_at, released_at)) => {
+                    oldest = [oldest, created_at].into_iter().flatten().min();
                     oldest_runner = [oldest_runner, released_at].into_iter().flatten().min();
                 }
-                Err(error) => tracing::warn!("the image of launch template {}: {error}", template.name),
+                Err(error) => tracing::warn!("cannot find the image of launch template {}: {error}", template.name),
             }
         }
-        if let Some(made_at) = oldest {
-            *self.images_at.lock().expect("nobody panics while holding it") = Some(now);
-            IMAGE_AGE.record(now.duration_since(made_at).max(SignedDuration::ZERO).as_secs_f64(), &[]);
+        if let Some(created_at) = oldest {
+            *self.image_ages_at.lock().expect("nobody panics while holding it") = Some(now);
+            IMAGE_AGE.record(now.duration_since(created_at).max(SignedDuration::ZERO).as_secs_f64(), &[]);
         }
         if let Some(released_at) = oldest_runner {
             RUNNER_AGE.record(now.duration_since(released_at).max(SignedDuration::ZERO).as_secs_f64(), &[]);
         }
     }
 
-    /// Writes what was taken since the last time to the log: a line for each set of dimensions.
-    pub fn tell(&self) {
-        self.github.measure();
+    /// Writes the metrics recorded since the last call to the log: one line per set of dimensions.
+    pub fn flush(&self) {
+        self.github.record_budgets();
         if let Err(error) = self.collector.flush(std::io::stdout().lock()) {
-            tracing::warn!("the figures cannot be written: {error}");
+            tracing::warn!("cannot write metrics: {error}");
         }
     }
 }

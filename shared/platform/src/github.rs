@@ -146,7 +146,7 @@ impl GitHubApp {
     }
 
     /// Takes the figures of what may still be asked.
-    pub(crate) fn measure(&self) {
+    pub(crate) fn record_budgets(&self) {
         self.budgets.measure();
     }
 

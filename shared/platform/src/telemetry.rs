@@ -1,19 +1,27 @@
-//! Logs: one JSON object a line, which CloudWatch Logs Insights queries by field.
+//! Logs: one JSON object per line, described in `docs/LOGGING.md`.
 
 use std::str::FromStr;
 
+use tracing::Span;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::environment;
 
-/// Writes what the process has to say to its standard output, as JSON. `RUST_LOG` chooses targets and levels, as in
-/// `info,scaler=debug`; without it, `info`.
+/// Starts writing log lines to the standard output. `RUST_LOG` selects targets and levels, as in `info,scaler=debug`; the
+/// default is `info`.
 pub fn init() {
     let targets = environment::optional("RUST_LOG").and_then(|targets| Targets::from_str(&targets).ok());
     let targets = targets.unwrap_or_else(|| Targets::new().with_default(tracing::Level::INFO));
+    // Every line has the fields of all open spans, the outermost first. The list includes the current span.
     let lines =
-        tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
+        tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(true);
     tracing_subscriber::registry().with(targets).with(lines).init();
+}
+
+/// The span of one invocation of a Lambda function. Its level is the highest, so that no `RUST_LOG` hides it while lines
+/// are written.
+pub fn invocation_span(request_id: &str) -> Span {
+    tracing::error_span!("invocation", request_id)
 }
