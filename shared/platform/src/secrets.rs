@@ -1,31 +1,37 @@
-//! Secrets Manager.
+//! Secrets in Secrets Manager.
 
 use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::error::ProvideErrorMetadata;
 use jiff::{SignedDuration, Timestamp};
+use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
 use crate::aws::describe;
 
-/// A rotated webhook secret is good for so long after the new one was made: GitHub signs with the old one until somebody
-/// tells it the new one, and redeliveries carry old signatures.
-pub const PREVIOUS_GOOD_FOR: SignedDuration = SignedDuration::from_hours(24);
+/// How long the previous webhook secret stays valid after a rotation. GitHub signs with it until an operator gives GitHub
+/// the new one, and redeliveries carry old signatures.
+pub const PREVIOUS_VALID_FOR: SignedDuration = SignedDuration::from_hours(24);
 
-/// Anybody can send us forged signatures; they must not become as many calls to Secrets Manager.
-pub const READ_AGAIN_AFTER: SignedDuration = SignedDuration::from_secs(10);
+/// The shortest time between two reads after a wrong signature. Without it, a flood of forged signatures would become a
+/// flood of calls to Secrets Manager.
+pub const MIN_REREAD_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
 
-/// What was read is read again after so long even if every signature matches: else a process that lives for days would
-/// go on to accept a secret that was rotated away.
-pub const READ_GOOD_FOR: SignedDuration = SignedDuration::from_hours(1);
+/// How long a secret is used before it is read again, even if every signature matches. A process that lives for days must
+/// not accept a secret that was replaced.
+pub const CACHED_FOR: SignedDuration = SignedDuration::from_hours(1);
+
+/// The version stages of Secrets Manager.
+const CURRENT: &str = "AWSCURRENT";
+const PREVIOUS: &str = "AWSPREVIOUS";
 
 /// A secret could not be read.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("cannot read the secret {id}: {why}")]
 pub struct SecretError {
-    /// Its name or ARN.
+    /// The secret's name or ARN.
     pub id: String,
-    /// What is the matter. Never the secret.
+    /// The reason, without any part of the secret.
     pub why: String,
 }
 
@@ -37,22 +43,22 @@ pub struct Secret {
 }
 
 struct Version {
-    text: String,
+    text: SecretString,
     created_at: Option<Timestamp>,
 }
 
 impl Secret {
-    /// The secret of that name or ARN. Makes no call.
+    /// The secret with this name or ARN. Makes no call.
     pub fn new(aws: &SdkConfig, id: String) -> Self {
         Self { client: Client::new(aws), id }
     }
 
-    /// Its current text.
+    /// The current text.
     ///
     /// # Errors
-    /// When it cannot be read, has no text, or is empty.
-    pub async fn read(&self) -> Result<String, SecretError> {
-        Ok(self.version("AWSCURRENT").await?.ok_or_else(|| self.error("it has no current version"))?.text)
+    /// If the secret cannot be read, has no text, or is empty.
+    pub async fn read(&self) -> Result<SecretString, SecretError> {
+        Ok(self.version(CURRENT).await?.ok_or_else(|| self.error("it has no current version"))?.text)
     }
 
     async fn version(&self, stage: &str) -> Result<Option<Version>, SecretError> {
@@ -60,15 +66,15 @@ impl Secret {
         let value = match answer {
             Ok(value) => value,
             // A secret that was never rotated has no previous version.
-            Err(error) if stage == "AWSPREVIOUS" && error.code() == Some("ResourceNotFoundException") => {
+            Err(error) if stage == PREVIOUS && error.code() == Some("ResourceNotFoundException") => {
                 return Ok(None);
             }
             Err(error) => return Err(self.error(&describe(&error))),
         };
         let text = value.secret_string.ok_or_else(|| self.error("it is binary, not text"))?;
-        // A file that was put in with the CLI ends in a newline; no secret does.
-        let text = text.trim_end_matches(['\r', '\n']).to_owned();
-        if text.is_empty() {
+        // A file stored with the AWS CLI ends in a newline, which is not part of the secret.
+        let text = SecretString::from(text.trim_end_matches(['\r', '\n']));
+        if text.expose_secret().is_empty() {
             return Err(self.error("it is empty"));
         }
         let created_at = value.created_date.and_then(|date| Timestamp::from_second(date.secs()).ok());
@@ -80,76 +86,75 @@ impl Secret {
     }
 }
 
-/// The secret that GitHub signs webhooks with, through its rotations.
+/// The secret with which GitHub signs webhooks, and the previous one for a while after a rotation.
 #[derive(Debug)]
 pub struct WebhookSecret {
     secret: Secret,
-    known: Mutex<Known>,
+    cached: Mutex<Cached>,
 }
 
-#[derive(Default)]
-struct Known {
-    current: Option<String>,
-    previous: Option<(String, Timestamp)>,
+#[derive(Debug, Default)]
+struct Cached {
+    current: Option<SecretString>,
+    /// The previous secret, and until when it is valid.
+    previous: Option<(SecretString, Timestamp)>,
     read_at: Option<Timestamp>,
-    read_again_at: Option<Timestamp>,
+    /// When both secrets were last read because of a wrong signature.
+    reread_at: Option<Timestamp>,
 }
 
-impl std::fmt::Debug for Known {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Known").field("read_at", &self.read_at).finish_non_exhaustive()
-    }
-}
-
-impl Known {
+impl Cached {
     fn matches(&self, check: &impl Fn(&[u8]) -> bool, now: Timestamp) -> bool {
-        let current = self.current.as_ref().is_some_and(|secret| check(secret.as_bytes()));
-        let previous = self.previous.as_ref().is_some_and(|(secret, until)| now < *until && check(secret.as_bytes()));
+        let check = |secret: &SecretString| check(secret.expose_secret().as_bytes());
+        let current = self.current.as_ref().is_some_and(check);
+        let previous = self.previous.as_ref().is_some_and(|(secret, until)| now < *until && check(secret));
         current || previous
     }
 }
 
 impl WebhookSecret {
-    /// Reads nothing yet.
+    /// Makes no call: the first check reads the secret.
     pub fn new(secret: Secret) -> Self {
-        Self { secret, known: Mutex::default() }
+        Self { secret, cached: Mutex::default() }
     }
 
-    /// Whether `check` holds for the current secret, or for the previous one while that is still good.
+    /// Whether `check` holds for the current secret, or for the previous one while it is valid.
     ///
-    /// A mismatch may mean a rotation we have not heard of: then both are read again, at most once per
-    /// [`READ_AGAIN_AFTER`].
+    /// If it holds for neither, the secret may have been rotated: both are read again, at most once per
+    /// [`MIN_REREAD_INTERVAL`].
     ///
     /// # Errors
-    /// When the secret cannot be read. That is not remembered: the next call reads again.
+    /// If the secret cannot be read. The next call tries again.
     pub async fn accepts(&self, check: impl Fn(&[u8]) -> bool, now: Timestamp) -> Result<bool, SecretError> {
-        let mut known = self.known.lock().await;
-        let outdated = known.read_at.is_none_or(|at| now.duration_since(at) >= READ_GOOD_FOR);
+        let mut cached = self.cached.lock().await;
+        let outdated = cached.read_at.is_none_or(|at| now.duration_since(at) >= CACHED_FOR);
         if outdated {
-            match self.secret.version("AWSCURRENT").await {
+            match self.secret.version(CURRENT).await {
                 Ok(current) => {
-                    // What was the current secret until now is judged as the previous one by the reading below.
-                    *known = Known { current: current.map(|it| it.text), read_at: Some(now), ..Known::default() };
+                    // If the secret was rotated, the reading below finds the old one as the previous version.
+                    *cached = Cached { current: current.map(|it| it.text), read_at: Some(now), ..Cached::default() };
                 }
-                Err(error) if known.current.is_none() => return Err(error),
-                Err(error) => tracing::warn!("the webhook secret is not refreshed: {error}"),
+                Err(error) if cached.current.is_none() => return Err(error),
+                Err(error) => {
+                    tracing::warn!("the webhook secret could not be read again, and the cached one is used: {error}")
+                }
             }
         }
-        if known.matches(&check, now) {
+        if cached.matches(&check, now) {
             return Ok(true);
         }
-        if known.read_again_at.is_some_and(|at| now.duration_since(at) < READ_AGAIN_AFTER) {
+        if cached.reread_at.is_some_and(|at| now.duration_since(at) < MIN_REREAD_INTERVAL) {
             return Ok(false);
         }
-        let current = self.secret.version("AWSCURRENT").await?;
-        let previous = self.secret.version("AWSPREVIOUS").await?;
+        let current = self.secret.version(CURRENT).await?;
+        let previous = self.secret.version(PREVIOUS).await?;
         let rotated_at = current.as_ref().and_then(|current| current.created_at);
-        *known = Known {
-            previous: previous.and_then(|it| Some((it.text, rotated_at? + PREVIOUS_GOOD_FOR))),
+        *cached = Cached {
+            previous: previous.and_then(|it| Some((it.text, rotated_at? + PREVIOUS_VALID_FOR))),
             current: current.map(|it| it.text),
             read_at: Some(now),
-            read_again_at: Some(now),
+            reread_at: Some(now),
         };
-        Ok(known.matches(&check, now))
+        Ok(cached.matches(&check, now))
     }
 }

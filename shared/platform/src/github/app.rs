@@ -1,187 +1,188 @@
-//! The app itself, as its owner sets it up: what it may do, where its webhook goes, who installed it.
+//! The GitHub App: its calls as itself and as its installations, with their tokens.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex as StdMutex};
 
-use domain::ids::Scope;
-use engine::ports::{Clock, GitHubError};
+use domain::ids::{Owner, Repository, Scope};
+use engine::ports::{Budget, Clock, GitHubAnswer, GitHubError, Source};
 use jiff::{SignedDuration, Timestamp};
-use reqwest::{Method, StatusCode};
-use serde::{Deserialize, Serialize};
+use reqwest::header::ETAG;
+use reqwest::{Method, Response, StatusCode};
+use secrecy::SecretString;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{Mutex, OnceCell};
 
-use super::{App, GitHubApp, NO_BODY, failed, lost};
-use crate::clock::{SystemClock, ahead};
+use super::answer::{error, parse_body, unanswered};
+use super::budgets::Budgets;
+use super::client::{Client, NO_BODY, Request};
+use super::etag_cache::{CachedAnswer, EtagCache};
+use crate::clock::SystemClock;
+use crate::secrets::Secret;
 
-/// Permissions by name, `read` or `write`.
-pub type Permissions = BTreeMap<String, String>;
+/// How long before its end (after an hour) a token is replaced. No call may begin with a token that ends during the call,
+/// even if the local clock is two minutes wrong.
+const TOKEN_MARGIN: SignedDuration = SignedDuration::from_mins(5);
 
-/// The app.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct About {
-    /// Its id.
-    pub id: u64,
-    /// Its name in addresses.
-    pub slug: String,
-    /// Its name.
-    pub name: String,
-    /// Its public page, from which it can be installed.
-    pub html_url: String,
-    /// What it asks for.
-    pub permissions: Permissions,
-    /// The events it is told of.
-    pub events: Vec<String>,
+/// The GitHub App.
+#[derive(Debug)]
+pub struct GitHubApp {
+    secret: Secret,
+    api_url: Option<String>,
+    client: OnceCell<Client>,
+    installations: StdMutex<HashMap<Owner, Arc<Mutex<Installation>>>>,
+    answers: EtagCache,
+    budgets: Budgets,
 }
 
-/// Where the app's webhook goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hook {
-    /// The address.
-    pub url: String,
-    /// `json` or `form`.
-    pub content_type: String,
-    /// Whether GitHub checks the certificate there.
-    pub checks_certificate: bool,
-    /// Whether deliveries are signed. Which secret they are signed with, GitHub tells nobody.
-    pub has_secret: bool,
+/// The app's installation on one account. Its lock is held while a token is created, so that concurrent calls create one
+/// token; calls for other accounts do not wait.
+#[derive(Debug, Default)]
+struct Installation {
+    id: Option<u64>,
+    /// The token, and when to replace it.
+    token: Option<(SecretString, Timestamp)>,
 }
 
-/// The app on one account.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Installed {
-    /// What the account granted.
-    pub permissions: Permissions,
-    /// The events it is told of.
-    pub events: Vec<String>,
-    /// Since when it may do nothing.
-    pub suspended_at: Option<Timestamp>,
-    /// Its page, for the account's administrators.
-    pub html_url: String,
-}
-
-/// One attempt to deliver.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Attempt {
-    /// Which attempt.
-    pub id: u64,
-    /// What was delivered; a redelivery has the same.
-    pub guid: String,
-    /// When.
-    pub delivered_at: Timestamp,
-    /// Whether somebody asked for it again.
-    pub redelivery: bool,
-    /// What came back, in GitHub's words.
-    pub status: String,
-    /// The same as HTTP says it.
-    pub status_code: u16,
-    /// What was told of.
-    pub event: String,
-}
-
-impl Attempt {
-    /// Whether the receiver took it.
-    pub fn succeeded(&self) -> bool {
-        (200..300).contains(&self.status_code)
-    }
-}
+/// GitHub answered 404: the resource does not exist, or the app may not see it.
+#[derive(Debug)]
+pub(super) struct NotFound(pub(super) GitHubAnswer);
 
 impl GitHubApp {
-    /// The app's own description.
-    ///
-    /// # Errors
-    /// When its secret is unusable, or GitHub does not know it.
-    pub async fn about(&self) -> Result<About, GitHubError> {
-        let answer = self.call_as_app(Method::GET, "/app", NO_BODY).await?;
-        match answer.status() {
-            StatusCode::OK => answer.json().await.map_err(lost),
-            _ => Err(failed(answer, SystemClock.now()).await),
+    /// The app whose id and key are in a secret. Makes no call: the first use reads the secret.
+    pub fn new(secret: Secret, api_url: Option<String>) -> Self {
+        Self {
+            secret,
+            api_url,
+            client: OnceCell::new(),
+            installations: StdMutex::default(),
+            answers: EtagCache::default(),
+            budgets: Budgets::default(),
         }
     }
 
-    /// How far GitHub's clock is ahead of ours. It tells that to callers whom it refuses, too.
+    /// The app whose id and key are in a text that is not stored yet, to ask GitHub about it first.
     ///
     /// # Errors
-    /// When it does not answer.
-    pub async fn clock_ahead(&self) -> Result<SignedDuration, GitHubError> {
-        let answer = self.call_as_app(Method::GET, "/app", NO_BODY).await?;
-        let date = answer.headers().get("date").and_then(|date| date.to_str().ok());
-        date.and_then(ahead).ok_or_else(|| GitHubError::unavailable("an answer without a date"))
+    /// If the text is not an app's secret.
+    pub fn of_text(secret: Secret, text: &str, api_url: Option<String>) -> Result<Self, GitHubError> {
+        let client = Client::from_secret(&SecretString::from(text), api_url.clone())?;
+        Ok(Self { client: OnceCell::new_with(Some(client)), ..Self::new(secret, api_url) })
     }
 
-    /// Where the webhook goes.
-    ///
-    /// # Errors
-    /// When GitHub does not say.
-    pub async fn hook(&self) -> Result<Hook, GitHubError> {
-        let answer = self.call_as_app(Method::GET, "/app/hook/config", NO_BODY).await?;
-        match answer.status() {
-            StatusCode::OK => hook(answer).await,
-            _ => Err(failed(answer, SystemClock.now()).await),
-        }
+    /// Records what is left of the accounts' rate limits as metrics.
+    pub(crate) fn record_budgets(&self) {
+        self.budgets.record();
     }
 
-    /// Sends the webhook somewhere else, signs it with another secret, or both.
-    ///
-    /// # Errors
-    /// When GitHub does not confirm it.
-    pub async fn set_hook(&self, url: Option<&str>, secret: Option<&str>) -> Result<Hook, GitHubError> {
-        #[derive(Serialize)]
-        struct Wanted<'a> {
-            #[serde(skip_serializing_if = "Option::is_none")]
-            url: Option<&'a str>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            secret: Option<&'a str>,
-            content_type: &'static str,
-            insecure_ssl: &'static str,
-        }
-        let wanted = Wanted { url, secret, content_type: "json", insecure_ssl: "0" };
-        let answer = self.call_as_app(Method::PATCH, "/app/hook/config", Some(&wanted)).await?;
-        match answer.status() {
-            StatusCode::OK => hook(answer).await,
-            _ => Err(failed(answer, SystemClock.now()).await),
-        }
+    pub(super) fn budget_of(&self, owner: &Owner) -> Option<Budget> {
+        self.budgets.of(owner, SystemClock.now())
     }
 
-    /// The app on the account of a scope; None if it is not installed there.
-    ///
-    /// # Errors
-    /// When GitHub does not say.
-    pub async fn installed(&self, scope: &Scope) -> Result<Option<Installed>, GitHubError> {
-        let answer = self.call_as_app(Method::GET, &App::installation_path(scope), NO_BODY).await?;
-        match answer.status() {
-            StatusCode::OK => answer.json().await.map(Some).map_err(lost),
-            StatusCode::NOT_FOUND => Ok(None),
-            _ => Err(failed(answer, SystemClock.now()).await),
-        }
+    async fn client(&self) -> Result<&Client, GitHubError> {
+        self.client.get_or_try_init(|| self.read_secret()).await
     }
-}
 
-async fn hook(answer: reqwest::Response) -> Result<Hook, GitHubError> {
-    #[derive(Deserialize)]
-    struct Config {
-        #[serde(default)]
-        url: String,
-        #[serde(default)]
-        content_type: String,
-        #[serde(default)]
-        insecure_ssl: Insecure,
-        #[serde(default)]
-        secret: Option<String>,
+    async fn read_secret(&self) -> Result<Client, GitHubError> {
+        let text = self.secret.read().await.map_err(|error| GitHubError::SecretUnreadable {
+            message: error.to_string(),
+            source: Some(Source::new(error)),
+        })?;
+        Client::from_secret(&text, self.api_url.clone())
     }
-    /// GitHub describes both.
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Insecure {
-        Text(String),
-        Number(f64),
+
+    fn installation(&self, owner: &Owner) -> Arc<Mutex<Installation>> {
+        let mut all = self.installations.lock().expect("nobody panics while holding it");
+        all.entry(owner.clone()).or_default().clone()
     }
-    impl Default for Insecure {
-        fn default() -> Self {
-            Insecure::Number(0.0)
+
+    /// A token of the installation on the account of a scope.
+    async fn token(&self, client: &Client, scope: &Scope) -> Result<SecretString, GitHubError> {
+        let installation = self.installation(scope.owner());
+        let mut installation = installation.lock().await;
+        let now = SystemClock.now();
+        if let Some((token, until)) = &installation.token
+            && now < *until
+        {
+            return Ok(token.clone());
+        }
+        let id = match installation.id {
+            Some(id) => id,
+            None => client.find_installation(scope, now).await?,
+        };
+        installation.id = None;
+        let (token, expires_at) = client.create_token(id, now).await?;
+        *installation = Installation { id: Some(id), token: Some((token.clone(), expires_at - TOKEN_MARGIN)) };
+        Ok(token)
+    }
+
+    /// Calls GitHub as the app itself.
+    pub(super) async fn call_as_app<B: Serialize + ?Sized + Sync>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<Response, GitHubError> {
+        self.client().await?.send_as_app(method, path, body, SystemClock.now()).await
+    }
+
+    /// Calls GitHub as the installation on the account of a scope.
+    pub(super) async fn call<B: Serialize + ?Sized + Sync>(
+        &self,
+        method: Method,
+        scope: &Scope,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<Response, GitHubError> {
+        self.send(scope, Request { method, path, body, if_changed_from: None }).await
+    }
+
+    /// Sends a request as the installation. If GitHub refuses the token, because the app was installed anew, for example,
+    /// the request is sent once more with a new token.
+    async fn send<B: Serialize + ?Sized + Sync>(
+        &self,
+        scope: &Scope,
+        request: Request<'_, B>,
+    ) -> Result<Response, GitHubError> {
+        let client = self.client().await?;
+        let token = self.token(client, scope).await?;
+        let mut answer = client.send(request.clone(), &token).await?;
+        if answer.status() == StatusCode::UNAUTHORIZED {
+            *self.installation(scope.owner()).lock().await = Installation::default();
+            let token = self.token(client, scope).await?;
+            answer = client.send(request, &token).await?;
+        }
+        self.budgets.update(scope.owner(), answer.headers());
+        Ok(answer)
+    }
+
+    /// Reads a resource of a repository that is read repeatedly. If the resource has not changed, GitHub answers 304, which
+    /// does not count against the rate limit, and the cached answer is returned.
+    pub(super) async fn read<T: DeserializeOwned>(
+        &self,
+        repository: &Repository,
+        path: &str,
+    ) -> Result<Result<T, NotFound>, GitHubError> {
+        let (cached, scope) = (self.answers.get(path), Scope::Repository(repository.clone()));
+        let if_changed_from = cached.as_ref().map(|cached| cached.tag.as_str());
+        let request = Request { method: Method::GET, path, body: NO_BODY, if_changed_from };
+        let answer = self.send(&scope, request).await?;
+        match (answer.status(), cached) {
+            (StatusCode::NOT_MODIFIED, Some(cached)) => parse_body(&cached.body).map(Ok),
+            (StatusCode::OK, _) => {
+                let tag = answer.headers().get(ETAG).and_then(|tag| tag.to_str().ok()).map(ToOwned::to_owned);
+                let body = answer.bytes().await.map_err(unanswered)?;
+                let resource = parse_body(&body)?;
+                if let Some(tag) = tag {
+                    self.answers.insert(path.to_owned(), CachedAnswer { tag, body: body.into() });
+                }
+                Ok(Ok(resource))
+            }
+            (StatusCode::NOT_FOUND, _) => {
+                let message = format!("GitHub does not know {path}");
+                Ok(Err(NotFound(GitHubAnswer { code: Some(404), message })))
+            }
+            _ => Err(error(answer, SystemClock.now()).await),
         }
     }
-    let Config { url, content_type, insecure_ssl, secret } = answer.json().await.map_err(lost)?;
-    let checks_certificate = match insecure_ssl {
-        Insecure::Text(text) => text == "0",
-        Insecure::Number(number) => number == 0.0,
-    };
-    Ok(Hook { url, content_type, checks_certificate, has_secret: secret.is_some_and(|secret| !secret.is_empty()) })
 }

@@ -1,4 +1,4 @@
-//! How an app comes to be: a manifest that a person agrees to in the browser, and the code that GitHub gives for it.
+//! Creating the app: a person confirms a manifest in the browser, and GitHub exchanges a code for the app's key.
 
 use std::collections::BTreeMap;
 
@@ -7,52 +7,46 @@ use jsonwebtoken::EncodingKey;
 use reqwest::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::sync::OnceCell;
 
-use super::{App, GitHubApp, client, failed, lost};
+use super::answer::{error, parse, unanswered};
+use super::client::http_client;
 use crate::clock::SystemClock;
-use crate::secrets::Secret;
 
-/// What a new app is to be.
+/// The description of an app to create.
 #[derive(Debug, Clone, Serialize)]
 pub struct Manifest {
-    /// Its name, which no other app on GitHub may have.
+    /// Unique among all apps on GitHub.
     pub name: String,
-    /// Its home page.
+    /// The app's home page.
     pub url: String,
-    /// Where deliveries go.
     pub hook_attributes: HookAttributes,
-    /// Where the browser is sent with the code.
+    /// The page to which GitHub sends the browser, with the code.
     pub redirect_url: String,
-    /// Whether other accounts may install it.
+    /// Whether other accounts may install the app.
     pub public: bool,
     /// Permissions by name, `read` or `write`.
     pub default_permissions: BTreeMap<String, String>,
-    /// The events it is told of.
+    /// The events that the app subscribes to.
     pub default_events: Vec<String>,
 }
 
-/// The webhook of a new app. GitHub makes its secret.
+/// The webhook of an app to create. GitHub generates the secret.
 #[derive(Debug, Clone, Serialize)]
 pub struct HookAttributes {
-    /// Where to.
     pub url: String,
-    /// Whether anything is delivered.
+    /// Whether GitHub delivers events.
     pub active: bool,
 }
 
-/// A new app, with what GitHub tells once.
+/// A new app. GitHub returns the key and the webhook's secret only once.
 #[derive(Deserialize)]
 pub struct Made {
-    /// Its id.
     pub id: u64,
-    /// Its name.
     pub name: String,
-    /// Its public page, from which it can be installed.
+    /// The app's public page, where people install it.
     pub html_url: String,
-    /// Its private key.
+    /// The private key.
     pub pem: String,
-    /// What it signs deliveries with.
     pub webhook_secret: Option<String>,
 }
 
@@ -62,7 +56,7 @@ impl std::fmt::Debug for Made {
     }
 }
 
-/// Where people see the GitHub whose API is there.
+/// The address of GitHub's web pages that belongs to an API address.
 pub fn web_url(api_url: &str) -> String {
     let api_url = api_url.trim_end_matches('/');
     match api_url {
@@ -71,31 +65,30 @@ pub fn web_url(api_url: &str) -> String {
     }
 }
 
-/// Turns the code into the app, which GitHub does once and within an hour.
+/// Exchanges the code for the new app. A code works once and for an hour.
 ///
 /// # Errors
-/// When GitHub does not know the code, or does not answer: then the app may exist, and its key be lost.
+/// If GitHub does not know the code, or does not answer. In the latter case the app may exist and its key be lost.
 pub async fn convert(api_url: &str, code: &str) -> Result<Made, GitHubError> {
     if code.is_empty() || !code.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
-        return Err(GitHubError::Refused("that is no code of GitHub's".to_owned().into()));
+        return Err(GitHubError::Refused("the code is not one that GitHub issues".to_owned().into()));
     }
     let url = format!("{}/app-manifests/{code}/conversions", api_url.trim_end_matches('/'));
-    let ask = client()?.post(url).header("accept", "application/vnd.github+json");
-    let answer = ask.header("x-github-api-version", "2022-11-28").send().await.map_err(lost)?;
+    let call = http_client()?.post(url).header("accept", "application/vnd.github+json");
+    let answer = call.header("x-github-api-version", "2022-11-28").send().await.map_err(unanswered)?;
     match answer.status() {
-        StatusCode::CREATED => answer.json().await.map_err(lost),
-        _ => Err(failed(answer, SystemClock.now()).await),
+        StatusCode::CREATED => parse(answer).await,
+        _ => Err(error(answer, SystemClock.now()).await),
     }
 }
 
-/// The text of the app's secret.
+/// The text to store as the app's secret.
 ///
 /// # Errors
-/// When the key is not one that GitHub hands out; the message does not quote it.
+/// If the key does not have the form of GitHub's keys. The message does not quote the key.
 pub fn app_secret(id: u64, private_key: &str, api_url: Option<&str>) -> Result<String, String> {
-    EncodingKey::from_rsa_pem(private_key.as_bytes()).map_err(|_| {
-        "it is no RSA private key in PEM: the file that GitHub makes ends in .private-key.pem".to_owned()
-    })?;
+    EncodingKey::from_rsa_pem(private_key.as_bytes())
+        .map_err(|_| "not an RSA private key in PEM format (GitHub's file ends in .private-key.pem)".to_owned())?;
     let mut secret = json!({ "app_id": id, "private_key": private_key });
     if let Some(api_url) = api_url {
         secret["api_url"] = json!(api_url);
@@ -103,29 +96,18 @@ pub fn app_secret(id: u64, private_key: &str, api_url: Option<&str>) -> Result<S
     Ok(secret.to_string())
 }
 
-impl GitHubApp {
-    /// The app that this text of a secret names, which is not stored yet: to ask GitHub about it first.
-    ///
-    /// # Errors
-    /// When the text is none.
-    pub fn of_text(secret: Secret, text: &str, api_url: Option<String>) -> Result<Self, GitHubError> {
-        let app = App::of(text, api_url.clone())?;
-        Ok(Self { app: OnceCell::new_with(Some(app)), ..Self::new(secret, api_url) })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn people_see_a_github_where_its_api_says() {
+    fn the_web_address_follows_from_the_api_address() {
         assert_eq!(web_url("https://api.github.com"), "https://github.com");
         assert_eq!(web_url("https://ghe.example.com/api/v3/"), "https://ghe.example.com");
     }
 
     #[test]
-    fn what_is_no_key_is_refused_without_being_quoted() {
+    fn a_text_that_is_not_a_key_is_refused_without_being_quoted() {
         let refused = app_secret(1, "-----BEGIN PUBLIC KEY-----\nhunter2", None).unwrap_err();
         assert!(!refused.contains("hunter2"));
     }

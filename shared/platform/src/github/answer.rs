@@ -1,0 +1,103 @@
+//! What GitHub's answers mean: results, errors and rate limits.
+
+use engine::ports::{GitHubAnswer, GitHubError, Source};
+use jiff::{SignedDuration, Timestamp};
+use reqwest::header::HeaderMap;
+use reqwest::{Response, StatusCode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// GitHub: "wait for at least one minute" if a rate limit names no time.
+const MIN_WAIT: SignedDuration = SignedDuration::from_mins(1);
+
+/// Parses the body of a successful answer.
+pub(super) async fn parse<T: DeserializeOwned>(answer: Response) -> Result<T, GitHubError> {
+    answer.json().await.map_err(unanswered)
+}
+
+/// Parses a body that was read before.
+pub(super) fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, GitHubError> {
+    serde_json::from_slice(body).map_err(|error| GitHubError::Unavailable {
+        message: format!("the answer has an unknown form: {error}"),
+        source: Some(Source::new(error)),
+    })
+}
+
+/// No answer, or an incomplete one. The call may have had its effect. The message leaves out the URL, which the caller
+/// knows.
+pub(super) fn unanswered(error: reqwest::Error) -> GitHubError {
+    let error = error.without_url();
+    let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    GitHubError::Unavailable { message: format!("{error}{cause}"), source: Some(Source::new(error)) }
+}
+
+/// The error of an answer with an unexpected status.
+pub(super) async fn error(answer: Response, now: Timestamp) -> GitHubError {
+    #[derive(Deserialize, Default)]
+    struct Body {
+        #[serde(default)]
+        message: String,
+    }
+    let (status, headers) = (answer.status(), answer.headers().clone());
+    let body: Body = answer.json().await.unwrap_or_default();
+    let answer = GitHubAnswer { code: Some(status.as_u16()), message: body.message };
+    if let Some(until) = limited_until(status, &headers, &answer.message, now) {
+        return GitHubError::Limited { until, message: answer.to_string() };
+    }
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => GitHubError::Denied(answer),
+        status if status.is_client_error() => GitHubError::Refused(answer),
+        _ => GitHubError::unavailable(answer.to_string()),
+    }
+}
+
+/// Until when a rate limit forbids further calls; None if the answer is not a rate limit.
+///
+/// From GitHub's "Best practices for using the REST API": `retry-after`, else `x-ratelimit-reset` if nothing remains, else
+/// at least a minute.
+fn limited_until(status: StatusCode, headers: &HeaderMap, message: &str, now: Timestamp) -> Option<Timestamp> {
+    if !matches!(status, StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS) {
+        return None;
+    }
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<i64>().ok();
+    if let Some(seconds) = number("retry-after") {
+        return Some(now + SignedDuration::from_secs(seconds.clamp(1, 24 * 3600)));
+    }
+    if number("x-ratelimit-remaining") == Some(0) {
+        let reset = number("x-ratelimit-reset").and_then(|at| Timestamp::from_second(at).ok());
+        return Some(reset.filter(|at| *at > now).unwrap_or(now + MIN_WAIT));
+    }
+    let is_limit = status == StatusCode::TOO_MANY_REQUESTS || message.to_ascii_lowercase().contains("rate limit");
+    is_limit.then_some(now + MIN_WAIT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.insert(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn a_rate_limit_differs_from_a_refusal_and_names_its_end() {
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        let after = |seconds| Some(now + SignedDuration::from_secs(seconds));
+        let forbidden = StatusCode::FORBIDDEN;
+        assert_eq!(limited_until(forbidden, &headers(&[("retry-after", "30")]), "", now), after(30));
+        let used_up = headers(&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1000900")]);
+        assert_eq!(limited_until(forbidden, &used_up, "", now), after(900));
+        let past = headers(&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1")]);
+        assert_eq!(limited_until(forbidden, &past, "", now), after(60), "a reset in the past still means a minute");
+        assert_eq!(limited_until(StatusCode::TOO_MANY_REQUESTS, &headers(&[]), "", now), after(60));
+        let secondary = "You have exceeded a secondary rate limit";
+        assert_eq!(limited_until(forbidden, &headers(&[]), secondary, now), after(60));
+        let left = headers(&[("x-ratelimit-remaining", "9")]);
+        assert_eq!(limited_until(forbidden, &left, "Resource not accessible", now), None);
+        assert_eq!(limited_until(StatusCode::NOT_FOUND, &headers(&[("retry-after", "30")]), "", now), None);
+    }
+}

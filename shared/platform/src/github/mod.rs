@@ -1,0 +1,24 @@
+//! GitHub's REST API, called as the app or as one of its installations. One file per part of the API.
+//!
+//! A rate limit is an answer like any other: it is returned to the caller and never waited for.
+
+mod answer;
+mod app;
+mod app_manifest;
+mod budgets;
+mod checks;
+mod client;
+mod deliveries;
+mod etag_cache;
+mod jobs;
+mod port;
+mod runner_groups;
+mod runners;
+mod setup;
+
+pub use self::app::GitHubApp;
+pub use self::app_manifest::{HookAttributes, Made, Manifest, app_secret, convert, web_url};
+pub use self::client::API_URL;
+pub use self::deliveries::Attempt;
+pub use self::runner_groups::RunnerGroup;
+pub use self::setup::{About, Hook, Installed, Permissions};
