@@ -1,4 +1,4 @@
-//! From a verified body to a notice.
+//! Parses a verified body into a notice.
 
 use domain::ids::DeliveryId;
 use domain::wire::{Action, MESSAGE_VERSION as VERSION, Notice};
@@ -8,32 +8,31 @@ use serde::Deserialize;
 
 use crate::verify::Verified;
 
-/// What a delivery comes to.
+/// The content of a delivery.
 #[derive(Debug)]
 pub enum Delivered {
-    /// Something for the scaler.
+    /// A notice for the scaler.
     Notice(Box<Notice>),
-    /// Nothing that Drover will ever want; why, in a word.
+    /// An event that Drover has no use for, and why.
     Ignored(&'static str),
 }
 
-/// A body that is signed by GitHub and still not what GitHub documents.
+/// Why a body that GitHub signed does not have the documented form.
 #[derive(Debug, thiserror::Error)]
 pub enum Malformed {
-    /// Not UTF-8.
     #[error("the body is not UTF-8")]
     Text,
     /// Not the JSON of a `workflow_job` event.
     #[error("the body is not a workflow_job event: line {line}, column {column}: {what}")]
     Json {
-        /// From 1.
+        /// Counted from 1.
         line: usize,
-        /// From 1.
+        /// Counted from 1.
         column: usize,
-        /// What is wrong, in our words: serde's could quote the body.
+        /// The reason. serde's own message could quote the body.
         what: &'static str,
     },
-    /// A repository whose name could mean something else in a URL.
+    /// A repository name that could change the meaning of a URL.
     #[error("the repository's full_name is not owner/name")]
     Repository,
 }
@@ -51,7 +50,7 @@ impl From<serde_json::Error> for Malformed {
 }
 
 #[derive(Deserialize)]
-struct Acted {
+struct ActionOnly {
     action: String,
 }
 
@@ -74,7 +73,7 @@ struct Installation {
     id: u64,
 }
 
-/// Reads a delivery. `event` is `X-GitHub-Event`.
+/// Parses a delivery. `event` is the header `X-GitHub-Event`.
 ///
 /// # Errors
 /// [`Malformed`].
@@ -85,8 +84,8 @@ pub fn parse(event: &str, body: &Verified, delivery: DeliveryId, now: Timestamp)
         _ => return Ok(Delivered::Ignored("another event")),
     }
     let body = std::str::from_utf8(body.bytes()).map_err(|_| Malformed::Text)?;
-    // The action first: of an action that we do not know, we do not know the form either.
-    let Acted { action } = serde_json::from_str(body)?;
+    // The action first: the rest of an event with an unknown action may have an unknown form.
+    let ActionOnly { action } = serde_json::from_str(body)?;
     let action = match action.as_str() {
         "queued" => Action::Queued,
         "waiting" => Action::Waiting,
@@ -94,15 +93,15 @@ pub fn parse(event: &str, body: &Verified, delivery: DeliveryId, now: Timestamp)
         "completed" => Action::Completed,
         _ => return Ok(Delivered::Ignored("unknown action")),
     };
-    let told: WorkflowJobEvent = serde_json::from_str(body)?;
+    let event: WorkflowJobEvent = serde_json::from_str(body)?;
     Ok(Delivered::Notice(Box::new(Notice {
         v: VERSION,
         delivery,
         received_at: now,
         action,
-        repository: told.repository.full_name.parse().map_err(|_| Malformed::Repository)?,
-        public: !told.repository.private,
-        installation: told.installation.map(|installation| installation.id),
-        job: told.workflow_job.into(),
+        repository: event.repository.full_name.parse().map_err(|_| Malformed::Repository)?,
+        public: !event.repository.private,
+        installation: event.installation.map(|installation| installation.id),
+        job: event.workflow_job.into(),
     })))
 }

@@ -1,10 +1,11 @@
-//! Ingest: verifies one delivery of GitHub's webhook and puts what it says on the queue.
+//! Ingest: verifies one delivery of GitHub's webhook and sends its content to the queue.
 //!
-//! **Architecture Invariant:** ingest has no table, no EC2 and no pools. Whether a job is ours is not its business, so a
-//! wrong pool file can never lose a delivery.
+//! **Architecture Invariant:** ingest uses no table and no EC2, and knows no pools. It does not decide whether a job belongs
+//! to Drover, so a mistake in the pool file can never lose a delivery.
 //!
-//! Retry policy: GitHub never repeats a delivery by itself, but shows which failed. So whatever may succeed later is a 503,
-//! and 2xx means that the message is on the queue or that nobody will ever want it.
+//! Retry policy: GitHub never repeats a delivery by itself, but lists the failed ones, and the janitor requests them again.
+//! Therefore a failure that may be temporary is answered with 503. 2xx means that the message is on the queue or that
+//! Drover has no use for the event.
 
 mod delivery;
 mod request;
@@ -21,20 +22,19 @@ pub use delivery::{Delivered, Malformed, parse};
 pub use request::{Answer, Request};
 pub use verify::{Signature, Verified};
 
-/// The largest body that is looked at. A `workflow_job` has 8 to 14 KB, an SQS message at most 1 MiB.
-pub const LARGEST_BODY: usize = 1 << 20;
+/// The largest accepted body. A `workflow_job` event has 8 to 14 KB, and an SQS message at most 1 MiB.
+pub const MAX_BODY_BYTES: usize = 1 << 20;
 
-/// The function: where the secret is, and where messages go.
+/// What the function uses.
 #[derive(Debug)]
 pub struct Ingest {
-    /// What GitHub signs with.
     pub secret: WebhookSecret,
-    /// What the scaler reads.
+    /// The queue that the scaler reads.
     pub queue: Queue,
 }
 
 impl Ingest {
-    /// Handles one request. Every outcome is an answer; each is logged once, without body and signature.
+    /// Handles one request. Every request gets an answer, and each answer is logged once, without body and signature.
     pub async fn receive(&self, request: Request) -> Answer {
         let delivery = request.delivery_id();
         let answer = self.answer(request).await;
@@ -42,9 +42,9 @@ impl Ingest {
         let (delivery, job) = (delivery.as_str(), answer.job.map(|job| job.0));
         let sentence = format!("delivery {delivery}: {status} {result} {reason}");
         match status {
-            500.. => tracing::error!(delivery.id = delivery, job.id = job, status, result, reason, "{sentence}"),
-            400..500 => tracing::warn!(delivery.id = delivery, job.id = job, status, result, reason, "{sentence}"),
-            _ => tracing::info!(delivery.id = delivery, job.id = job, status, result, reason, "{sentence}"),
+            500.. => tracing::error!(delivery, job, status, result, reason, "{sentence}"),
+            400..500 => tracing::warn!(delivery, job, status, result, reason, "{sentence}"),
+            _ => tracing::info!(delivery, job, status, result, reason, "{sentence}"),
         }
         answer
     }
@@ -55,10 +55,10 @@ impl Ingest {
         let Some(body) = request.body() else {
             return Answer::rejected(400, "the body is not valid base64");
         };
-        if body.len() > LARGEST_BODY {
+        if body.len() > MAX_BODY_BYTES {
             return Answer::rejected(413, "the body is larger than 1 MiB");
         }
-        // One answer for a signature that is missing, doubled or wrong: a forger learns nothing from it.
+        // A missing, repeated or wrong signature gets the same answer, which tells a forger nothing.
         let Some(signature) = signature else {
             return Answer::rejected(401, "signature");
         };
@@ -67,7 +67,7 @@ impl Ingest {
             Ok(Some(body)) => body,
             Ok(None) => return Answer::rejected(401, "signature"),
             Err(error) => {
-                tracing::error!("{error}");
+                tracing::error!("the delivery cannot be verified: {error}");
                 return Answer::rejected(503, "the webhook secret cannot be read");
             }
         };
@@ -81,7 +81,7 @@ impl Ingest {
                 match self.queue.send(&Message::WorkflowJob(notice), SignedDuration::ZERO).await {
                     Ok(()) => Answer::enqueued(job),
                     Err(error) => {
-                        tracing::error!("{error}");
+                        tracing::error!("the delivery cannot be enqueued: {error}");
                         Answer { job: Some(job), ..Answer::rejected(503, "the queue cannot be used") }
                     }
                 }

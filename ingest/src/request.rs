@@ -1,4 +1,4 @@
-//! A function URL's event and answer, payload format 2.0.
+//! The event and the answer of a function URL or an HTTP API (payload format 2.0).
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::verify::Signature;
 
-/// One HTTP request, as a function URL hands it over. A header that came twice has its values joined by a comma.
+/// One HTTP request, as a function URL passes it on. The values of a repeated header are joined by a comma.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Request {
@@ -22,37 +22,38 @@ pub struct Request {
 }
 
 impl Request {
-    /// The one header of that name, whatever its case; None also if there are two.
+    /// The header with this name, whatever its case. None if there is none, or if there are several.
     fn header(&self, name: &str) -> Option<&str> {
         let mut found = self.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
         let (_, value) = found.next()?;
         found.next().is_none().then_some(value.as_str())
     }
 
-    /// `X-GitHub-Event`, empty if it is not there.
+    /// `X-GitHub-Event`; empty if missing.
     pub(crate) fn event(&self) -> String {
         self.header("x-github-event").unwrap_or_default().to_owned()
     }
 
-    /// `X-GitHub-Delivery`. Only ever logged and recorded, so a strange one is no reason to lose what it brings.
+    /// `X-GitHub-Delivery`; empty if it has an unusual form. It is only logged and recorded, so that is no reason to refuse
+    /// the delivery.
     pub(crate) fn delivery_id(&self) -> DeliveryId {
         let id = self.header("x-github-delivery").unwrap_or_default();
         let plain = id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_graphic());
         DeliveryId::from(if plain { id } else { "" })
     }
 
-    /// The signature, if there is exactly one that is written as GitHub writes it.
+    /// The signature, if there is exactly one and it has GitHub's form.
     pub(crate) fn signature(&self) -> Option<Signature> {
         self.header("x-hub-signature-256").and_then(Signature::parse)
     }
 
-    /// Whether the webhook was set up to send a form instead of JSON.
+    /// Whether the webhook is set up to send a form instead of JSON.
     pub(crate) fn is_form(&self) -> bool {
         let form = "application/x-www-form-urlencoded";
         self.header("content-type").is_some_and(|kind| kind.to_ascii_lowercase().starts_with(form))
     }
 
-    /// The raw bytes that GitHub signed; None if they cannot be decoded.
+    /// The raw bytes that GitHub signed. None if they cannot be decoded.
     pub(crate) fn body(self) -> Option<Vec<u8>> {
         match self.is_base64_encoded {
             true => STANDARD.decode(&self.body).ok(),
@@ -61,16 +62,15 @@ impl Request {
     }
 }
 
-/// What GitHub is answered: a status, and `{"result", "reason"}`.
+/// The answer to GitHub: an HTTP status and a body `{"result", "reason"}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// The HTTP status.
     pub status: u16,
     /// `enqueued`, `ignored` or `rejected`.
     pub result: &'static str,
-    /// Why, unless it was enqueued.
+    /// Empty if the delivery was enqueued.
     pub reason: String,
-    /// The job it was about, if it came to that. For the log only.
+    /// The job, if it is known. For the log only.
     pub job: Option<JobId>,
 }
 

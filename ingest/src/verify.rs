@@ -1,23 +1,23 @@
-//! Nothing is parsed before it is known to come from GitHub.
+//! Verifies that a body comes from GitHub, before anything in the body is parsed.
 
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use platform::secrets::{SecretError, WebhookSecret};
 use sha2::Sha256;
 
-/// The value of `X-Hub-Signature-256`, read: `sha256=` and 64 hexadecimal digits.
+/// The value of `X-Hub-Signature-256`: `sha256=` and 64 hexadecimal digits.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Signature([u8; 32]);
 
 impl Signature {
-    /// Reads the header's value; None if GitHub would not have written it so.
+    /// Parses the header's value. None if it does not have GitHub's form.
     pub fn parse(header: &str) -> Option<Self> {
         let mut bytes = [0; 32];
         hex::decode_to_slice(header.strip_prefix("sha256=")?, &mut bytes).ok()?;
         Some(Self(bytes))
     }
 
-    /// Whether it is the HMAC-SHA256 of these bytes, in constant time.
+    /// Whether this is the HMAC-SHA256 of a body. Takes the same time for every wrong signature.
     pub fn signs(&self, body: &[u8], secret: &[u8]) -> bool {
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret) else { return false };
         mac.update(body);
@@ -31,14 +31,14 @@ impl std::fmt::Debug for Signature {
     }
 }
 
-/// A body that GitHub signed. There is no other way to have one.
+/// A body that GitHub signed. [`Verified::check`] is the only constructor.
 pub struct Verified(Vec<u8>);
 
 impl Verified {
-    /// Checks the signature over the raw bytes; None if it is not GitHub's.
+    /// Checks the signature of the raw bytes. None if the signature is wrong.
     ///
     /// # Errors
-    /// When the secret cannot be read, and nothing can be said.
+    /// If the secret cannot be read.
     pub async fn check(
         secret: &WebhookSecret,
         body: Vec<u8>,
@@ -49,7 +49,6 @@ impl Verified {
         Ok(accepted.then_some(Self(body)))
     }
 
-    /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -76,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_github_would_not_write_is_no_signature() {
+    fn a_value_without_githubs_form_is_not_a_signature() {
         let good = "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
         let written = [
             String::new(),

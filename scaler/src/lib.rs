@@ -1,8 +1,10 @@
-//! The scaler: records what the queue says and gives every pool the runners it needs.
+//! The scaler: records what the messages in the queue report, and gives every pool the runners that it needs.
 //!
-//! Retry policy, by message: one that cannot be understood is *poison*, fails, and ends in the dead-letter queue once SQS
-//! has delivered it often enough; one whose facts could not be written down *fails* and comes again; every other one is
-//! done, also when what follows from it could not be performed: that is owed by the table from then on.
+//! Retry policy, per message:
+//! - A message that cannot be parsed is *poison*. It fails, and SQS moves it to the dead-letter queue after some deliveries.
+//! - A message whose facts could not be recorded *fails* too, and SQS delivers it again.
+//! - Every other message is done, even if an effect that follows from it failed: the table has a record of the effect, and
+//!   it is tried again.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -16,14 +18,13 @@ use engine::ports::StoreError;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// How long the pools are remembered: `drover pools apply` takes effect within this time. Reading them each time would be
-/// one more call on the way to every launch.
-pub const REMEMBER_POOLS: SignedDuration = SignedDuration::from_secs(60);
+/// How long the pools are cached. `drover pools apply` takes effect within this time. Reading the pools for every batch
+/// would delay each launch by one more call.
+pub const POOLS_CACHED_FOR: SignedDuration = SignedDuration::from_secs(60);
 
-/// SQS's event, as far as it concerns us.
+/// The fields of an SQS event that the scaler uses.
 #[derive(Debug, Deserialize)]
 pub struct Batch {
-    /// The messages.
     #[serde(rename = "Records", default)]
     records: Vec<Record>,
 }
@@ -35,7 +36,7 @@ struct Record {
     body: String,
 }
 
-/// The partial batch response: the messages to have again.
+/// The partial batch response: the messages that SQS must deliver again.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Failures {
@@ -48,24 +49,25 @@ struct Failure {
     item_identifier: String,
 }
 
-/// The pools, remembered for [`REMEMBER_POOLS`].
+/// The pools, cached for [`POOLS_CACHED_FOR`].
 #[derive(Debug, Default)]
 pub struct Pools {
-    read: Mutex<Option<(Timestamp, Config)>>,
+    /// When the pools were read, and what was read.
+    cached: Mutex<Option<(Timestamp, Config)>>,
 }
 
 impl Pools {
     async fn get(&self, context: &Context<'_>) -> Result<Config, PoolsError> {
         let now = context.now();
-        let remembered = self.read.lock().expect("nobody panics while holding it").clone();
-        if let Some((at, config)) = remembered
-            && now.duration_since(at) < REMEMBER_POOLS
+        let cached = self.cached.lock().expect("nobody panics while holding it").clone();
+        if let Some((at, config)) = cached
+            && now.duration_since(at) < POOLS_CACHED_FOR
         {
             return Ok(config);
         }
         match context.ports.store.get(&Key::Config).await? {
             Some(Item::Config(config)) => {
-                *self.read.lock().expect("nobody panics while holding it") = Some((now, config.clone()));
+                *self.cached.lock().expect("nobody panics while holding it") = Some((now, config.clone()));
                 Ok(config)
             }
             _ => Err(PoolsError::NotConfigured),
@@ -73,7 +75,7 @@ impl Pools {
     }
 }
 
-/// The pools are not known.
+/// Why the pools are not known.
 #[derive(Debug, thiserror::Error)]
 enum PoolsError {
     #[error(transparent)]
@@ -87,7 +89,7 @@ pub async fn handle(context: &Context<'_>, pools: &Pools, batch: Batch) -> Failu
     let config = match pools.get(context).await {
         Ok(config) => config,
         Err(error) => {
-            tracing::error!("the batch comes again: {error}");
+            tracing::error!("SQS delivers the batch again: {error}");
             return failures(batch.records.into_iter());
         }
     };
@@ -101,14 +103,14 @@ pub async fn handle(context: &Context<'_>, pools: &Pools, batch: Batch) -> Failu
                 messages.push(message);
             }
             Err(error) => {
-                tracing::error!(message.id = record.message_id, "message {} is poison: {error}", record.message_id);
+                tracing::error!(message_id = record.message_id, "message {} is poison: {error}", record.message_id);
                 poison.push(Failure { item_identifier: record.message_id });
             }
         }
     }
     let consumed = consume(context, &config, &messages).await;
-    tell(&ids, &messages, &consumed);
-    let failed = consumed.failed.into_keys().map(|place| Failure { item_identifier: ids[place].clone() });
+    log_outcome(&ids, &messages, &consumed);
+    let failed = consumed.failed.into_keys().map(|index| Failure { item_identifier: ids[index].clone() });
     Failures { batch_item_failures: poison.into_iter().chain(failed).collect() }
 }
 
@@ -117,16 +119,16 @@ fn failures(records: impl Iterator<Item = Record>) -> Failures {
     Failures { batch_item_failures }
 }
 
-fn tell(ids: &[String], messages: &[Message], consumed: &Consumed) {
-    for (place, error) in &consumed.failed {
-        tracing::error!(message.id = ids[*place], "message {} comes again: {error}", ids[*place]);
+fn log_outcome(ids: &[String], messages: &[Message], consumed: &Consumed) {
+    for (index, error) in &consumed.failed {
+        tracing::error!(message_id = ids[*index], "SQS delivers message {} again: {error}", ids[*index]);
     }
-    for (place, why) in &consumed.ignored {
+    for (index, why) in &consumed.ignored {
         metrics::ignored(*why);
-        if let Message::WorkflowJob(notice) = &messages[*place] {
+        if let Message::WorkflowJob(notice) = &messages[*index] {
             tracing::info!(
-                message.id = ids[*place], delivery.id = %notice.delivery, job.id = %notice.job.id, ?why,
-                "job {} is not for us: {why:?}", notice.job.id
+                message_id = ids[*index], delivery = %notice.delivery, job = %notice.job.id, ?why,
+                "job {} belongs to no pool: {why:?}", notice.job.id
             );
         }
     }
