@@ -134,3 +134,33 @@ async fn words_about_a_runner_of_our_name_that_is_not_ours_change_nothing() {
     sandbox.reconcile(&[job], PATIENCE).await.unwrap();
     assert_eq!(launches(&sandbox), 1);
 }
+
+/// The lines that the scaler's processes have written so far.
+fn log_lines(sandbox: &Sandbox) -> Vec<Value> {
+    let files = std::fs::read_dir(sandbox.folder().join("functions")).unwrap();
+    let scaler = files.map(|file| file.unwrap().path()).filter(|path| path.to_string_lossy().contains("scaler-"));
+    let text: String = scaler.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// The value of a field, from the innermost span that has it.
+fn span_field<'a>(line: &'a Value, name: &str) -> Option<&'a str> {
+    line["spans"].as_array()?.iter().rev().find_map(|span| span[name].as_str())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_line_of_an_effect_names_its_invocation_and_its_pool() {
+    let sandbox = with_pools().await;
+    message_about_a_job(&sandbox, Duration::from_secs(1)).await;
+    sandbox.scale().await.unwrap();
+    let lines = log_lines(&sandbox);
+    let of_effect: Vec<&Value> = lines.iter().filter(|line| span_field(line, "effect").is_some()).collect();
+    assert!(!of_effect.is_empty(), "{lines:#?}");
+    for line in of_effect {
+        assert_eq!(span_field(line, "pool"), Some("linux"), "{line}");
+        assert!(span_field(line, "request_id").is_some_and(|id| !id.is_empty()), "{line}");
+    }
+    for line in lines.iter().filter(|line| line["target"].as_str().is_some_and(|target| target.starts_with("engine"))) {
+        assert!(span_field(line, "request_id").is_some(), "{line}");
+    }
+}

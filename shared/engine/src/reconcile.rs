@@ -33,7 +33,7 @@ const MAX_DECISIONS: usize = 64;
 
 /// Gives the pool what it needs, as far as time allows.
 pub async fn reconcile(context: &Context<'_>, config: &Config, pool: &Pool) -> Result<(), ReconcileError> {
-    let span = tracing::info_span!("pool", pool = %pool.name);
+    let span = tracing::error_span!("pool", pool = %pool.name);
     reconcile_pool(context, config, pool).instrument(span).await
 }
 
@@ -147,13 +147,13 @@ async fn perform(
 
 fn effect_span(effect: &Effect) -> tracing::Span {
     match effect {
-        Effect::Launch(version) => tracing::info_span!("effect", effect = "launch", batch = version),
-        Effect::Register(slot) => tracing::info_span!("effect", effect = "register", %slot),
-        Effect::Retire(slot) => tracing::info_span!("effect", effect = "retire", %slot),
-        Effect::Check(job) => tracing::info_span!("effect", effect = "check", %job),
-        Effect::AskFate(slot) => tracing::info_span!("effect", effect = "ask_fate", %slot),
-        Effect::Notify(job) => tracing::info_span!("effect", effect = "notify", %job),
-        Effect::Rerun(job) => tracing::info_span!("effect", effect = "rerun", %job),
+        Effect::Launch(version) => tracing::error_span!("effect", effect = "launch", batch = version),
+        Effect::Register(slot) => tracing::error_span!("effect", effect = "register", %slot),
+        Effect::Retire(slot) => tracing::error_span!("effect", effect = "retire", %slot),
+        Effect::Check(job) => tracing::error_span!("effect", effect = "check", %job),
+        Effect::AskFate(slot) => tracing::error_span!("effect", effect = "ask_fate", %slot),
+        Effect::Notify(job) => tracing::error_span!("effect", effect = "notify", %job),
+        Effect::Rerun(job) => tracing::error_span!("effect", effect = "rerun", %job),
     }
 }
 

@@ -106,7 +106,7 @@ pub enum GitHubError {
     #[error("GitHub refused the request: {0}")]
     Refused(GitHubAnswer),
     /// 5xx, a time-out or an unreadable answer. The call may have had its effect.
-    #[error("GitHub did not answer: {message}")]
+    #[error("GitHub is unavailable: {message}")]
     Unavailable { message: String, source: Option<Source> },
     /// The app's secret could not be read, so GitHub was not called.
     #[error("cannot read the app's secret: {message}")]

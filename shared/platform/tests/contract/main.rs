@@ -31,6 +31,7 @@ use platform::secrets::Secret;
 use platform::table::Table;
 use sandbox::aws::{BOOT_TABLE, RUNNER_ROLE_ID, TABLE, access_key, instance_access_key};
 use sandbox::sandbox::{Driven, Options, QUEUE, STACK, Sandbox};
+use secrecy::ExposeSecret;
 
 /// Where the contract is tried.
 enum Target {
@@ -298,7 +299,7 @@ async fn a_secret_is_read_and_one_that_is_empty_is_refused() {
         }
     };
     let [good, empty, missing] = names.map(|name| Secret::new(&aws, name));
-    assert_eq!(good.read().await.unwrap(), "value", "a newline at its end is no part of it");
+    assert_eq!(good.read().await.unwrap().expose_secret(), "value", "a newline at its end is no part of it");
     assert!(empty.read().await.unwrap_err().to_string().contains("it is empty"));
     assert!(missing.read().await.unwrap_err().to_string().contains("ResourceNotFound"));
 }
