@@ -114,9 +114,10 @@ async fn perform_all(
                 return Some(context.now());
             }
             let holder = if decided.contains(effect) { Holder::This } else { Holder::Nobody };
-            let performed = perform(context, config, pool, view, *effect, holder);
-            performed.instrument(effect_span(effect)).await.unwrap_or_else(|error| {
-                tracing::warn!("{effect} failed and stays due: {error}");
+            let span = effect_span(effect);
+            let performed = perform(context, config, pool, view, *effect, holder).instrument(span.clone()).await;
+            performed.unwrap_or_else(|error| {
+                span.in_scope(|| tracing::warn!("{effect} failed and stays due: {error}"));
                 None
             })
         })
@@ -145,6 +146,7 @@ async fn perform(
     }
 }
 
+/// Its level is the highest, so that no configured level hides the span while lines are written.
 fn effect_span(effect: &Effect) -> tracing::Span {
     match effect {
         Effect::Launch(version) => tracing::error_span!("effect", effect = "launch", batch = version),

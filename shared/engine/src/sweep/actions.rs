@@ -10,6 +10,7 @@ use domain::policy::sweep::{Plan, Reap};
 use domain::state::{Condemned, Config, Instance, Item, Key, Phase, StopReason};
 use domain::wire::{ObservedInstance, ObservedRunner};
 use futures::stream::{self, StreamExt};
+use tracing::{Instrument, Span};
 
 use crate::context::Context;
 use crate::effects::Holder;
@@ -41,7 +42,7 @@ pub(super) async fn perform_all(
             if context.short_of_time() {
                 return (reap, Ok(Outcome::Spared));
             }
-            (reap, perform(context, config, recorded, reap).await)
+            (reap, perform(context, config, recorded, reap).instrument(reap_span(reap)).await)
         })
         .buffer_unordered(MAX_CONCURRENT_REAPS)
         .collect()
@@ -52,10 +53,21 @@ pub(super) async fn perform_all(
             Ok(Outcome::AlreadyGone) => report.already_gone += 1,
             Ok(Outcome::Spared) => {}
             Err(error) => {
-                tracing::warn!("not reaped: {reap:?}: {error}");
+                reap_span(reap).in_scope(|| tracing::warn!("not reaped: {reap:?}: {error}"));
                 report.failed += 1;
             }
         }
+    }
+}
+
+/// Its level is the highest, so that no configured level hides the span while lines are written.
+fn reap_span(reap: &Reap) -> Span {
+    match reap {
+        Reap::Stop(pool, slot, _) => tracing::error_span!("effect", effect = "stop", %pool, %slot),
+        Reap::Finish(pool, slot) => tracing::error_span!("effect", effect = "finish", %pool, %slot),
+        Reap::Condemn { machine, .. } => tracing::error_span!("effect", effect = "condemn", instance = %machine.id),
+        Reap::Adopt(machine) => tracing::error_span!("effect", effect = "adopt", instance = %machine.id),
+        Reap::Deregister(_, runner) => tracing::error_span!("effect", effect = "deregister", runner = %runner.name),
     }
 }
 
