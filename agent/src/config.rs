@@ -1,4 +1,4 @@
-//! What the machine's image says.
+//! The agent's configuration, which the machine's image sets.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,15 +7,15 @@ use anyhow::Context;
 use domain::config::Span;
 use platform::environment::{optional, required};
 
-/// The agent's environment.
+/// The agent's environment variables.
 pub(crate) struct Config {
     /// `DROVER_BOOT_TABLE`.
     pub(crate) boot_table: String,
-    /// `DROVER_RUNNER_DIR`: where `run.sh` is.
+    /// `DROVER_RUNNER_DIR`: the folder that contains `run.sh`.
     pub(crate) runner_dir: PathBuf,
-    /// `DROVER_RUNNER_USER`: who runs it; None for ourselves.
+    /// `DROVER_RUNNER_USER`: the user that runs the runner. None for the agent's own user.
     pub(crate) runner_user: Option<String>,
-    /// `DROVER_AGENT_WAIT`: a machine that was given no JIT config for so long is of no use.
+    /// `DROVER_AGENT_WAIT`: how long the agent waits for a JIT config before it powers off.
     pub(crate) wait: Duration,
 }
 

@@ -1,5 +1,5 @@
-//! The job-started hook. GitHub may give our runner any job that its group allows, also one of a repository that the pool
-//! does not serve; this is where such a job fails, before its first step.
+//! The job-started hook. GitHub may assign any job that the runner group allows, even one of a repository that the pool does
+//! not serve. The hook makes such a job fail before its first step.
 
 use std::ffi::OsStr;
 use std::fs::Permissions;
@@ -12,29 +12,30 @@ use anyhow::Context;
 use domain::ids::{Repository, RepositoryPattern};
 use platform::environment::optional;
 
-/// The agent's own subcommand, which the hook calls.
+/// The agent's subcommand that the hook calls.
 pub(crate) const CHECK_REPOSITORY: &str = "check-repository";
 
-/// The runner's variable that names the hook.
+/// The runner's environment variable with the path of the hook.
 pub(crate) const JOB_STARTED: &str = "ACTIONS_RUNNER_HOOK_JOB_STARTED";
 
-/// The hook's files: gone with the machine.
+/// The hook's files.
 pub(crate) struct Hook {
     folder: tempfile::TempDir,
 }
 
 impl Hook {
-    /// Writes the hook for these repositories. A hook that the image brought runs after it.
+    /// Writes the hook for a list of repositories. A hook that the image sets runs after it.
     ///
-    /// Everything in the script is the image's or ours: what GitHub's users write reaches neither it nor any shell. The
-    /// paths stand in it literally, because a workflow's `env:` could change a variable.
+    /// The script contains only text of the agent and the image; nothing that GitHub's users write reaches the script or any
+    /// shell. It contains the paths themselves, because a workflow's `env:` could change a variable.
     pub(crate) fn write(repositories: &[RepositoryPattern]) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("drover-").tempdir().context("cannot make a folder")?;
-        // The runner's user must get in.
+        let folder =
+            tempfile::Builder::new().prefix("drover-").tempdir().context("cannot create a temporary folder")?;
+        // The runner's user must be able to read the folder.
         std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
         let hook = Self { folder };
         write(&hook.repositories(), &serde_json::to_string(repositories)?, 0o644)?;
-        let agent = std::env::current_exe().context("cannot find the agent itself")?;
+        let agent = std::env::current_exe().context("cannot find the agent's own path")?;
         let mut script =
             format!("#!/bin/sh\n{} {CHECK_REPOSITORY} {} || exit 1\n", quoted(&agent)?, quoted(&hook.repositories())?);
         if let Some(own) = optional(JOB_STARTED).filter(|own| !own.is_empty()) {
@@ -44,7 +45,7 @@ impl Hook {
         Ok(hook)
     }
 
-    /// What [`JOB_STARTED`] must name. The runner wants the ending.
+    /// The value of [`JOB_STARTED`]. The runner requires the extension.
     pub(crate) fn script(&self) -> PathBuf {
         self.folder.path().join("job-started.sh")
     }
@@ -61,23 +62,23 @@ fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A path as one word of `sh`.
+/// Quotes a path for `sh`.
 fn quoted(path: &Path) -> anyhow::Result<String> {
     let path = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;
     Ok(format!("'{}'", path.replace('\'', r"'\''")))
 }
 
-/// Called by the hook: whether `GITHUB_REPOSITORY`, which the runner sets, is one of those in the file. What it prints is
-/// in the job's log.
+/// Called by the hook. Succeeds if the file lists the repository in `GITHUB_REPOSITORY`, which the runner sets. The output
+/// appears in the job's log.
 pub(crate) fn check_repository(allowed: &OsStr) -> ExitCode {
     match refused(Path::new(allowed)) {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(repository)) => {
-            eprintln!("Drover: this machine's pool does not serve {repository:?}. Ask whoever runs Drover to add it.");
+            eprintln!("Drover: this machine's pool does not serve {repository:?}. Ask Drover's operator to add it.");
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("Drover: cannot tell whether this machine's pool serves this repository: {error:#}");
+            eprintln!("Drover: cannot check whether this machine's pool serves this repository: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -1,9 +1,8 @@
-//! The program on a runner's machine: fetches the one secret it may read, runs GitHub's runner for one job, and powers the
-//! machine off.
+//! The agent runs on each machine. It reads the JIT config, runs GitHub's runner for one job, and powers the machine off.
 //!
-//! **Every path ends in power off**: a machine of ours that does nothing is the one fault that costs money while nobody
-//! notices. There is no idle deadline: only the control plane may retire an idle runner, because only it can deregister
-//! the runner first, and a runner that is merely switched off may just have been given a job.
+//! **Every path ends in power off.** A machine that does nothing costs money without anybody noticing. There is no idle
+//! deadline: only the control plane may retire an idle runner, because only the control plane can deregister it first. A
+//! runner that is simply switched off may have received a job in the same moment.
 
 mod config;
 mod hook;
@@ -23,8 +22,8 @@ use crate::config::Config;
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     match (arguments.next(), arguments.next()) {
-        (None, _) => life(),
-        // How the job-started hook comes back to us.
+        (None, _) => run(),
+        // The job-started hook calls the agent this way.
         (Some(command), Some(allowed)) if command == hook::CHECK_REPOSITORY => hook::check_repository(&allowed),
         _ => {
             eprintln!("usage: agent (no arguments; it is configured by its environment)");
@@ -33,67 +32,67 @@ fn main() -> ExitCode {
     }
 }
 
-/// From boot to power off.
-fn life() -> ExitCode {
+/// Runs from boot to power off.
+fn run() -> ExitCode {
     platform::telemetry::init();
     power::off_on_panic();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let served = runtime.context("no runtime").and_then(|runtime| runtime.block_on(serve()));
+    let served = runtime.context("cannot start the async runtime").and_then(|runtime| runtime.block_on(serve()));
     match &served {
-        Ok(()) => tracing::info!("nothing left to do: powering off"),
+        Ok(()) => tracing::info!("powering off: nothing is left to do"),
         Err(error) => tracing::error!("powering off: {error:#}"),
     }
     match power::off() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("cannot power off: {error:#}");
-            // The unit that runs us powers off when we fail.
+            // The systemd unit of the agent powers off if the agent fails.
             ExitCode::FAILURE
         }
     }
 }
 
-/// Serves one job, or nothing. Returns when there is nothing left for this machine to do.
+/// Serves at most one job. Returns when nothing is left to do on this machine.
 async fn serve() -> anyhow::Result<()> {
-    let began = Instant::now();
+    let started_at = Instant::now();
     let config = Config::from_environment()?;
     let aws = platform::aws::config().await?;
     let (table, spot) = (BootTable::new(&aws, config.boot_table.clone()), SpotNotice::new(&aws));
-    let mut terminated = signal(SignalKind::terminate()).context("cannot listen to signals")?;
+    let mut terminated = signal(SignalKind::terminate()).context("cannot listen for signals")?;
 
     let item = tokio::select! {
         item = wait::for_boot_item(&table) => item,
-        () = sleep_until(began + config.wait) => {
-            tracing::info!("no JIT config within {:?}", config.wait);
+        () = sleep_until(started_at + config.wait) => {
+            tracing::info!("received no JIT config within {:?}", config.wait);
             return Ok(());
         }
-        // Without a job there is nothing to finish.
+        // The machine has no job that could finish first.
         notice = wait::for_spot_notice(&spot) => {
-            tracing::info!("EC2 takes the machine back before it had a runner: {notice}");
+            tracing::info!("EC2 reclaims the machine before it has a runner: {notice}");
             return Ok(());
         }
         _ = terminated.recv() => return Ok(()),
     };
 
     let mut running = runner::start(&config, &item)?;
-    // From the machine's beginning, not from here: that is how the control plane reckons, too.
-    let max_life = began + std::time::Duration::from_secs(item.max_life_seconds);
-    let mut noticed = false;
+    // Counted from the agent's start and not from here: the control plane counts from the launch.
+    let max_life = started_at + std::time::Duration::from_secs(item.max_life_seconds);
+    let mut has_notice = false;
     loop {
         tokio::select! {
             ended = running.wait() => {
-                // Exit code 0 proves nothing: run.sh maps several failures to it. What became of the job, GitHub says.
+                // Exit code 0 is no proof of success: run.sh uses it for several failures. GitHub has the job's result.
                 tracing::info!("the runner has ended: {}", ended.context("cannot wait for the runner")?);
                 return Ok(());
             }
             () = sleep_until(max_life) => {
-                tracing::warn!("the machine is {} s old, and may not be older", item.max_life_seconds);
+                tracing::warn!("the machine has reached its maximum life of {} s", item.max_life_seconds);
                 return Ok(());
             }
-            notice = wait::for_spot_notice(&spot), if !noticed => {
-                // Two minutes may be enough for the job. A runner without a job is the control plane's to deregister.
-                tracing::warn!("EC2 takes the machine back; the runner may finish what it can: {notice}");
-                noticed = true;
+            notice = wait::for_spot_notice(&spot), if !has_notice => {
+                // Two minutes may be enough for the job. The control plane deregisters a runner without a job.
+                tracing::warn!("EC2 reclaims the machine, and the runner continues until then: {notice}");
+                has_notice = true;
             }
             _ = terminated.recv() => return Ok(()),
         }

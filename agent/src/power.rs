@@ -1,11 +1,12 @@
-//! Power off.
+//! Powering the machine off.
 
 use std::process::Command;
 
 use anyhow::{Context, bail};
 use platform::environment::optional;
 
-/// Powers the machine off with `DROVER_POWEROFF`, split on spaces, no shell; `systemctl poweroff` if it is not set.
+/// Powers the machine off with the command in `DROVER_POWEROFF`, by default `systemctl poweroff`. The command is split at
+/// spaces and runs without a shell.
 pub(crate) fn off() -> anyhow::Result<()> {
     let command = optional("DROVER_POWEROFF").filter(|command| !command.trim().is_empty());
     let command = command.unwrap_or_else(|| "systemctl poweroff".to_owned());
@@ -18,7 +19,7 @@ pub(crate) fn off() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Not even a bug of ours may leave the machine on.
+/// Powers the machine off if the agent panics.
 pub(crate) fn off_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

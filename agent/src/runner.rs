@@ -10,24 +10,24 @@ use tokio::process::{Child, Command};
 use crate::config::Config;
 use crate::hook::{Hook, JOB_STARTED};
 
-/// The runner reads its JIT config here, and removes it from its environment. An argument would stay visible to every
-/// process of the machine.
+/// The runner reads the JIT config from this variable and removes it from its environment. A command-line argument would
+/// be visible to every process on the machine.
 const JIT_CONFIG: &str = "ACTIONS_RUNNER_INPUT_JITCONFIG";
 
-/// The runner, with the files of its hook.
+/// The running runner and the files of its hook.
 pub(crate) struct Running {
     process: Child,
     _hook: Hook,
 }
 
 impl Running {
-    /// Waits for its end. May be dropped and called again.
+    /// Waits until the runner ends. Can be cancelled and called again.
     pub(crate) async fn wait(&mut self) -> std::io::Result<ExitStatus> {
         self.process.wait().await
     }
 }
 
-/// Starts `run.sh` without arguments, as the runner's user.
+/// Starts `run.sh` as the runner's user.
 pub(crate) fn start(config: &Config, item: &BootItem) -> anyhow::Result<Running> {
     let hook = Hook::write(&item.repositories)?;
     let script = config.runner_dir.join("run.sh");
@@ -35,8 +35,8 @@ pub(crate) fn start(config: &Config, item: &BootItem) -> anyhow::Result<Running>
         None => Command::new(&script),
         Some(name) => {
             let user = User::from_name(name).with_context(|| format!("cannot look up the user {name}"))?;
-            let user = user.with_context(|| format!("there is no user {name}: DROVER_RUNNER_USER"))?;
-            // setpriv and not a plain setuid: the user's other groups (docker, say) must come along.
+            let user = user.with_context(|| format!("DROVER_RUNNER_USER names {name}, who does not exist"))?;
+            // setpriv instead of setuid, to keep the user's other groups, such as docker.
             let mut command = Command::new("setpriv");
             command.arg("--reuid").arg(name).arg("--regid").arg(user.gid.as_raw().to_string());
             command.arg("--init-groups").arg("--").arg(&script);

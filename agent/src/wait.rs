@@ -1,4 +1,4 @@
-//! Waiting for what others decide.
+//! Waiting for the boot item and for EC2's interruption notice.
 
 use std::time::Duration;
 
@@ -6,34 +6,35 @@ use domain::state::BootItem;
 use platform::boot::{BootTable, SpotNotice};
 use tokio::time::{Instant, sleep};
 
-/// A machine that was launched for a job finds its JIT config there already, or gets it any moment.
-const EAGER: Duration = Duration::from_millis(500);
+/// How often the boot item is read at first. If the machine was launched for a job, the item exists or is about to.
+const FIRST_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long it is eager.
-const EAGER_FOR: Duration = Duration::from_secs(120);
+/// How long the boot item is read at the first interval.
+const FIRST_INTERVAL_FOR: Duration = Duration::from_secs(120);
 
-/// A warm machine may wait for hours. Each look is one write of a capacity unit: a cent in twelve hours.
-const PATIENT: Duration = Duration::from_secs(2);
+/// How often the boot item is read after that. A warm machine may wait for hours. Each read consumes one write unit: a
+/// cent in twelve hours.
+const LATER_INTERVAL: Duration = Duration::from_secs(2);
 
-/// EC2 recommends to look every five seconds.
-const SPOT_EVERY: Duration = Duration::from_secs(5);
+/// How often the interruption notice is read. EC2 recommends five seconds.
+const SPOT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The boot item, once it is there. Failures are logged and tried again: the network of a machine that just booted may not
-/// be there yet.
+/// Waits for the boot item. A failed read is logged and repeated: the network of a machine that has just booted may not be
+/// up yet.
 pub(crate) async fn for_boot_item(table: &BootTable) -> BootItem {
     let began = Instant::now();
     let mut key = None;
     loop {
-        match look(table, &mut key).await {
+        match read(table, &mut key).await {
             Ok(Some(item)) => return item,
             Ok(None) => {}
             Err(error) => tracing::warn!("{error}"),
         }
-        sleep(if began.elapsed() < EAGER_FOR { EAGER } else { PATIENT }).await;
+        sleep(if began.elapsed() < FIRST_INTERVAL_FOR { FIRST_INTERVAL } else { LATER_INTERVAL }).await;
     }
 }
 
-async fn look(table: &BootTable, key: &mut Option<String>) -> Result<Option<BootItem>, platform::boot::BootError> {
+async fn read(table: &BootTable, key: &mut Option<String>) -> Result<Option<BootItem>, platform::boot::BootError> {
     let key = match key {
         Some(key) => key,
         None => key.insert(table.key().await?),
@@ -41,12 +42,12 @@ async fn look(table: &BootTable, key: &mut Option<String>) -> Result<Option<Boot
     table.take(key).await
 }
 
-/// EC2's notice, once it is given.
+/// Waits for EC2's interruption notice.
 pub(crate) async fn for_spot_notice(spot: &SpotNotice) -> String {
     loop {
         if let Some(notice) = spot.read().await {
             return notice;
         }
-        sleep(SPOT_EVERY).await;
+        sleep(SPOT_INTERVAL).await;
     }
 }

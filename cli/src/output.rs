@@ -50,12 +50,12 @@ fn remedy(kind: ErrorKind) -> &'static str {
         ErrorKind::NotAllowed => {
             "use a role with this permission: the role deploy in terraform/iam_people.tf has every permission"
         }
-        ErrorKind::NotThere => {
+        ErrorKind::NotFound => {
             "check that AWS_REGION is the stack's region and that the stack exists: eval \"$(make --silent environment)\" \
              reads its names"
         }
         ErrorKind::Unreadable => "a newer drover wrote it: install the version that is deployed",
-        ErrorKind::Away => "check the network and AWS_REGION, and try again",
+        ErrorKind::Unavailable => "check the network and AWS_REGION, and try again",
     }
 }
 

@@ -1,4 +1,4 @@
-//! How we talk to AWS: one configuration for all clients.
+//! One AWS configuration for all clients, and the errors of their calls.
 
 use std::time::Duration;
 
@@ -15,24 +15,24 @@ use crate::environment;
 /// A healthy endpoint accepts a connection within milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// One try of one call. Twice this is still within the time GitHub waits for ingest.
+/// One attempt of a call. Two attempts fit into the 10 s that GitHub waits for ingest.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// A call with its retries. GitHub gives a webhook 10 s; an answer after that is worth nothing to ingest, and the other
-/// functions keep as much in reserve before they begin an effect.
+/// A call including its retries. GitHub waits 10 s for ingest, so a later answer is of no use to ingest. The other
+/// functions keep a reserve of the same length before they begin an effect.
 const CALL_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// The roots of AWS's own endpoints. Reading every root certificate of the machine instead takes a third of ingest's cold
-/// start.
+/// The root certificates of AWS's endpoints. Reading all root certificates of the machine instead takes a third of
+/// ingest's cold start.
 const AWS_ROOTS: &[u8] = include_bytes!("aws-roots.crt");
 
-/// Region, credentials and endpoints as the SDK finds them in its own variables; time-outs and roots are ours.
-/// `AWS_CA_BUNDLE` names a file with other roots, for endpoints behind a proxy that has its own.
+/// The configuration of the SDK's own environment variables, with Drover's time-outs and root certificates.
+/// `AWS_CA_BUNDLE` names a file with other root certificates, for endpoints behind a proxy.
 ///
 /// Makes no call.
 ///
 /// # Errors
-/// When `AWS_CA_BUNDLE` cannot be read.
+/// If `AWS_CA_BUNDLE` cannot be read.
 pub async fn config() -> Result<SdkConfig, AwsError> {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
@@ -46,7 +46,7 @@ pub async fn config() -> Result<SdkConfig, AwsError> {
         }
     };
     let tls = TlsContext::builder().with_trust_store(TrustStore::empty().with_pem_certificate(roots)).build();
-    let tls = tls.map_err(|error| AwsError(format!("the root certificates are unusable: {error}")))?;
+    let tls = tls.map_err(|error| AwsError(format!("cannot use the root certificates: {error}")))?;
     let http = aws_smithy_http_client::Builder::new()
         .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
         .tls_context(tls)
@@ -54,7 +54,7 @@ pub async fn config() -> Result<SdkConfig, AwsError> {
     Ok(aws_config::from_env().http_client(http).timeout_config(timeouts).load().await)
 }
 
-/// An emulator at that address, as whoever has that access key: for whoever looks at a sandbox from outside.
+/// The configuration for an emulator, with an access key. The sandbox's tests use it.
 pub async fn emulator(endpoint: &str, access_key: &str) -> SdkConfig {
     let credentials = aws_credential_types::Credentials::new(access_key, "emulator", None, None, "emulator");
     aws_config::from_env()
@@ -66,12 +66,12 @@ pub async fn emulator(endpoint: &str, access_key: &str) -> SdkConfig {
         .await
 }
 
-/// AWS cannot be talked to at all.
+/// The AWS clients cannot be configured.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct AwsError(String);
 
-/// The whole chain of an SDK's error in one line: its own `Display` says only "service error".
+/// The whole chain of an SDK error in one line. The error's own `Display` says only "service error".
 pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     aws_smithy_types::error::display::DisplayErrorContext(error).to_string()
 }
@@ -84,11 +84,11 @@ pub enum ErrorKind {
     /// The caller lacks a permission.
     NotAllowed,
     /// The resource does not exist in this account and region.
-    NotThere,
+    NotFound,
     /// An item in the table has a format that this version does not know.
     Unreadable,
     /// Anything else: no answer, a throttled call, an error inside AWS.
-    Away,
+    Unavailable,
 }
 
 impl ErrorKind {
@@ -101,7 +101,7 @@ impl ErrorKind {
             }
             next = error.source();
         }
-        ErrorKind::Away
+        ErrorKind::Unavailable
     }
 
     /// The codes are those of AWS's lists of common errors, of DynamoDB's, of SQS's and of EC2's.
@@ -123,10 +123,10 @@ impl ErrorKind {
                 ErrorKind::NotAllowed
             }
             "ResourceNotFoundException" | "QueueDoesNotExist" | "AWS.SimpleQueueService.NonExistentQueue" => {
-                ErrorKind::NotThere
+                ErrorKind::NotFound
             }
-            _ if code.contains(".NotFound") => ErrorKind::NotThere,
-            _ => ErrorKind::Away,
+            _ if code.contains(".NotFound") => ErrorKind::NotFound,
+            _ => ErrorKind::Unavailable,
         }
     }
 }
@@ -165,7 +165,7 @@ impl CallError {
         let first_line =
             |text: String| text.lines().next().unwrap_or_default().trim_end_matches(" Attempted:").to_owned();
         let mut chain = vec![error.to_string()];
-        let mut kind = ErrorKind::Away;
+        let mut kind = ErrorKind::Unavailable;
         let mut source = error.source();
         while let Some(error) = source {
             if error.is::<CredentialsError>() {

@@ -1,4 +1,4 @@
-//! A machine's one read: its boot item.
+//! What the agent reads on a machine: the boot item and EC2's interruption notice.
 
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
@@ -6,7 +6,7 @@ use domain::state::BootItem;
 
 use crate::aws::describe;
 
-/// The boot table, as a runner's machine sees it: its own key, once.
+/// The boot table. A machine may read only the item of its own key, and only once.
 #[derive(Debug, Clone)]
 pub struct BootTable {
     dynamodb: aws_sdk_dynamodb::Client,
@@ -14,33 +14,34 @@ pub struct BootTable {
     name: String,
 }
 
-/// The boot item could not be asked for, or not be read.
+/// The boot item could not be read.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct BootError(String);
 
 impl BootTable {
-    /// The table of that name. Makes no call.
+    /// The table with this name. Makes no call.
     pub fn new(aws: &SdkConfig, name: String) -> Self {
         Self { dynamodb: aws_sdk_dynamodb::Client::new(aws), sts: aws_sdk_sts::Client::new(aws), name }
     }
 
-    /// This machine's key: the `UserId` of its role, `<role id>:<instance id>`. Needs no permission.
+    /// This machine's key: the `UserId` of the role's session, `<role id>:<instance id>`. The call needs no permission.
     ///
     /// # Errors
-    /// When STS does not answer.
+    /// If STS does not answer.
     pub async fn key(&self) -> Result<String, BootError> {
         let identity = self.sts.get_caller_identity().send().await;
-        let identity =
-            identity.map_err(|error| BootError(format!("cannot ask STS who we are: {}", describe(&error))))?;
-        identity.user_id.ok_or_else(|| BootError("STS did not say who we are".to_owned()))
+        let identity = identity.map_err(|error| {
+            BootError(format!("cannot read this machine's identity from STS: {}", describe(&error)))
+        })?;
+        identity.user_id.ok_or_else(|| BootError("STS returned no user id".to_owned()))
     }
 
-    /// Takes the boot item: DynamoDB deletes it and returns it in one step. None if it is not there yet.
+    /// Deletes the boot item and returns it, in one step. None if the item does not exist yet.
     ///
     /// # Errors
-    /// When DynamoDB does not answer (the item may be gone then: the control plane sees a boot failure), or with
-    /// something that is no boot item.
+    /// If DynamoDB does not answer, or the item has an unknown form. If the answer is lost, the item may be deleted; then
+    /// the machine never starts a runner, and the control plane counts a boot failure.
     pub async fn take(&self, key: &str) -> Result<Option<BootItem>, BootError> {
         let taken = self
             .dynamodb
@@ -50,15 +51,15 @@ impl BootTable {
             .return_values(ReturnValue::AllOld)
             .send()
             .await
-            .map_err(|error| BootError(format!("cannot take the boot item: {}", describe(&error))))?;
+            .map_err(|error| BootError(format!("cannot read the boot item: {}", describe(&error))))?;
         let Some(item) = taken.attributes else { return Ok(None) };
         serde_dynamo::from_item(item)
             .map(Some)
-            .map_err(|error| BootError(format!("the boot item {key} is none that this agent understands: {error}")))
+            .map_err(|error| BootError(format!("the boot item {key} has an unknown form: {error}")))
     }
 }
 
-/// The machine's metadata service, as far as it announces the machine's end.
+/// EC2's notice that it will reclaim the machine, from the machine's metadata service.
 #[derive(Debug, Clone)]
 pub struct SpotNotice {
     imds: aws_config::imds::Client,
@@ -74,8 +75,8 @@ impl SpotNotice {
         Self { imds: aws_config::imds::Client::builder().configure(&provider).max_attempts(1).build() }
     }
 
-    /// EC2's notice that it takes the machine back, as it writes it; None as long as there is none, which is also said of a
-    /// metadata service that does not answer: it is best effort by EC2's own words.
+    /// The text of the notice; None if there is none. A metadata service that does not answer counts as no notice: EC2
+    /// gives the notice on a best-effort basis.
     pub async fn read(&self) -> Option<String> {
         let notice = self.imds.get("/latest/meta-data/spot/instance-action").await.ok()?;
         Some(notice.as_ref().to_owned())

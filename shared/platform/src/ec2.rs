@@ -1,4 +1,4 @@
-//! EC2: launch, look, end; and what the CLI resolves names with.
+//! EC2: launching, listing and terminating instances, and resolving the names in a pool file.
 
 use std::time::Duration;
 
@@ -21,22 +21,23 @@ use jiff::{SignedDuration, Timestamp};
 use crate::aws::{CallError, ErrorKind, describe};
 use crate::image;
 
-/// A launch of many takes EC2 seconds.
+/// EC2 takes seconds to launch many instances.
 const LAUNCH_TIMEOUT: SignedDuration = SignedDuration::from_secs(20);
 
-/// The least a launch is given, however little time the invocation has left: less would make every reply a lost one.
-const LAUNCH_TIMEOUT_LEAST: SignedDuration = SignedDuration::from_secs(1);
+/// The shortest time-out of a launch, however little time the invocation has left. With less, no answer would arrive in
+/// time.
+const MIN_LAUNCH_TIMEOUT: SignedDuration = SignedDuration::from_secs(1);
 
-/// DescribeInstances' largest page.
-const PAGE: i32 = 1000;
+/// The largest page of DescribeInstances.
+const PER_PAGE: i32 = 1000;
 
-/// The tag that keeps everybody's hands off an instance.
+/// The tag that protects an instance from termination.
 const HOLD: &str = "drover:hold";
 
-/// EC2's longest value of a tag.
-const LONGEST_TAG: usize = 256;
+/// The longest value of a tag, in characters.
+const MAX_TAG_CHARS: usize = 256;
 
-/// EC2, for one stack.
+/// EC2, limited to the instances of one stack.
 #[derive(Debug, Clone)]
 pub struct Ec2 {
     client: Client,
@@ -44,16 +45,16 @@ pub struct Ec2 {
 }
 
 impl Ec2 {
-    /// The stack's part of EC2. Makes no call.
+    /// Makes no call.
     pub fn new(aws: &SdkConfig, stack: StackName) -> Self {
         Self { client: Client::new(aws), stack }
     }
 
-    /// When the image was made that the template launches, and when GitHub published the runner in it; None for what EC2 does
-    /// not say.
+    /// When the template's image was created, and when GitHub published the runner in it. None for a date that EC2 does not
+    /// have.
     ///
     /// # Errors
-    /// When EC2 does not answer.
+    /// If EC2 does not answer.
     pub async fn image_dates(
         &self,
         template: &LaunchTemplate,
@@ -62,7 +63,7 @@ impl Ec2 {
         let Some(id) = found.and_then(|data| data.image_id) else { return Ok((None, None)) };
         let found = image::image(&self.client, &id).await.map_err(failed)?;
         let found = found.as_ref();
-        Ok((found.and_then(image::made_at), found.and_then(image::runner_released_at)))
+        Ok((found.and_then(image::created_at), found.and_then(image::runner_released_at)))
     }
 
     fn tags(&self, tag: &BatchTag) -> Vec<Tag> {
@@ -78,7 +79,7 @@ impl Ec2 {
     /// Every instance with that tag, all pages.
     async fn tagged(&self, key: &str, value: String) -> Result<Vec<ObservedInstance>, ComputeError> {
         let filter = Filter::builder().name(format!("tag:{key}")).values(value).build();
-        let mut pages = self.client.describe_instances().filters(filter).into_paginator().page_size(PAGE).send();
+        let mut pages = self.client.describe_instances().filters(filter).into_paginator().page_size(PER_PAGE).send();
         let mut all = Vec::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(failed)?;
@@ -87,47 +88,47 @@ impl Ec2 {
                     .unwrap_or_default()
                     .into_iter()
                     .flat_map(|it| it.instances.unwrap_or_default())
-                    .filter_map(seen),
+                    .filter_map(observed),
             );
         }
         Ok(all)
     }
 
-    /// What EC2 shows of an instance of this stack; None if there is none of that id.
+    /// An instance of this stack. None if there is no such instance.
     ///
     /// # Errors
-    /// When EC2 cannot be asked.
+    /// If EC2 does not answer.
     pub async fn machine(&self, id: &InstanceId) -> Result<Option<ObservedInstance>, ComputeError> {
         let filter = |name: &str, value: &str| Filter::builder().name(name).values(value).build();
         let own = filter("tag:drover:stack", self.stack.as_str());
         let ask = self.client.describe_instances().filters(filter("instance-id", id.as_str())).filters(own);
         let found = ask.send().await.map_err(failed)?.reservations.unwrap_or_default().into_iter();
-        Ok(found.flat_map(|it| it.instances.unwrap_or_default()).find_map(seen))
+        Ok(found.flat_map(|it| it.instances.unwrap_or_default()).find_map(observed))
     }
 
-    /// Puts the tag on an instance that keeps everybody's hands off it, with a word about who did.
+    /// Protects an instance from termination by a tag, whose value says who did so.
     ///
     /// # Errors
-    /// When EC2 does not do it.
+    /// If EC2 does not confirm it.
     pub async fn hold(&self, id: &InstanceId, who: &str) -> Result<(), ComputeError> {
-        let value: String = who.chars().take(LONGEST_TAG).collect();
+        let value: String = who.chars().take(MAX_TAG_CHARS).collect();
         let tag = Tag::builder().key(HOLD).value(value).build();
         self.client.create_tags().resources(id.as_str()).tags(tag).send().await.map(drop).map_err(failed)
     }
 
-    /// Takes that tag away.
+    /// Removes the protection.
     ///
     /// # Errors
-    /// When EC2 does not do it.
+    /// If EC2 does not confirm it.
     pub async fn release(&self, id: &InstanceId) -> Result<(), ComputeError> {
         let tag = Tag::builder().key(HOLD).build();
         self.client.delete_tags().resources(id.as_str()).tags(tag).send().await.map(drop).map_err(failed)
     }
 
-    /// Pins a launch template: finds it by name or id and, unless a version is given, takes its default one.
+    /// Finds a launch template by name or id, and pins its version: the given one, or else the default version.
     ///
     /// # Errors
-    /// When there is no such template, or EC2 cannot be asked.
+    /// If the template does not exist, or EC2 does not answer.
     pub async fn resolve_template(
         &self,
         name_or_id: &str,
@@ -141,7 +142,7 @@ impl Ec2 {
         let found = ask.send().await.map_err(failed)?.launch_templates.unwrap_or_default().into_iter().next();
         let missing = || {
             let message = format!("there is no launch template {name_or_id:?} in this account and region");
-            ComputeError::from(CallError::new(ErrorKind::NotThere, message))
+            ComputeError::from(CallError::new(ErrorKind::NotFound, message))
         };
         let found = found.ok_or_else(missing)?;
         let default = found.default_version_number.and_then(|number| u64::try_from(number).ok());
@@ -152,10 +153,10 @@ impl Ec2 {
         })
     }
 
-    /// The subnets tagged with the stack, ordered by zone, so that the order means something.
+    /// The subnets tagged with the stack, ordered by zone, so that the order is the same for everyone.
     ///
     /// # Errors
-    /// When EC2 cannot be asked.
+    /// If EC2 does not answer.
     pub async fn tagged_subnets(&self) -> Result<Vec<SubnetId>, ComputeError> {
         let filter = Filter::builder().name("tag:drover:stack").values(self.stack.as_str()).build();
         let mut pages = self.client.describe_subnets().filters(filter).into_paginator().send();
@@ -173,7 +174,7 @@ fn failed<E: ProvideErrorMetadata + std::error::Error + 'static>(error: E) -> Co
     CallError::from_sdk(error).into()
 }
 
-fn seen(instance: aws_sdk_ec2::types::Instance) -> Option<ObservedInstance> {
+fn observed(instance: aws_sdk_ec2::types::Instance) -> Option<ObservedInstance> {
     let tag = |key: &str| {
         let tags = instance.tags.iter().flatten();
         tags.filter(|tag| tag.key() == Some(key)).find_map(|tag| tag.value.clone())
@@ -186,7 +187,7 @@ fn seen(instance: aws_sdk_ec2::types::Instance) -> Option<ObservedInstance> {
         Some(InstanceStateName::Stopped) => MachineState::Stopped,
         Some(InstanceStateName::ShuttingDown) => MachineState::ShuttingDown,
         Some(InstanceStateName::Terminated) => MachineState::Terminated,
-        // A state that EC2 invents later: a machine that exists, as far as we know.
+        // A state that does not exist today. The instance exists, as far as is known.
         Some(_) | None => MachineState::Running,
     };
     Some(ObservedInstance {
@@ -216,7 +217,7 @@ impl Compute for Ec2 {
             Market::Spot => Some(spot()),
         };
         let tagged = |kind| TagSpecification::builder().resource_type(kind).set_tags(Some(tags.clone())).build();
-        let within = launch.within.clamp(LAUNCH_TIMEOUT_LEAST, LAUNCH_TIMEOUT).unsigned_abs();
+        let within = launch.within.clamp(MIN_LAUNCH_TIMEOUT, LAUNCH_TIMEOUT).unsigned_abs();
         let answer = self
             .client
             .run_instances()
@@ -272,8 +273,8 @@ impl Compute for Ec2 {
     }
 }
 
-/// One try within that time. The SDK would repeat a refusal for want of capacity, which EC2 answers as a 500, and waste
-/// the seconds in which another zone could have served.
+/// One attempt with a time-out. The SDK would retry a lack of capacity, which EC2 answers with 500, and lose seconds in
+/// which another zone could serve.
 fn once(within: Duration) -> aws_sdk_ec2::config::Builder {
     let timeouts = TimeoutConfig::builder().operation_timeout(within).operation_attempt_timeout(within).build();
     aws_sdk_ec2::config::Builder::new().retry_config(RetryConfig::disabled()).timeout_config(timeouts)

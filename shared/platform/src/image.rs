@@ -1,4 +1,4 @@
-//! What a launch template launches, and how old that is.
+//! Launch templates and images.
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
@@ -8,7 +8,7 @@ use aws_sdk_ec2::types::{Image, ResponseLaunchTemplateData};
 use domain::config::LaunchTemplate;
 use jiff::Timestamp;
 
-/// What a version of a launch template says, its image's alias resolved; None if there is no such version.
+/// The content of a launch template's version, with its image alias resolved. None if the version does not exist.
 pub(crate) async fn template(
     ec2: &Client,
     template: &LaunchTemplate,
@@ -19,7 +19,7 @@ pub(crate) async fn template(
     Ok(found.and_then(|version| version.launch_template_data))
 }
 
-/// An image; None if there is none of that id.
+/// An image. None if it does not exist.
 pub(crate) async fn image(ec2: &Client, id: &str) -> Result<Option<Image>, SdkError<DescribeImagesError>> {
     match ec2.describe_images().image_ids(id).send().await {
         Err(error) if error.code().is_some_and(|code| code.starts_with("InvalidAMIID")) => Ok(None),
@@ -27,18 +27,18 @@ pub(crate) async fn image(ec2: &Client, id: &str) -> Result<Option<Image>, SdkEr
     }
 }
 
-/// What `make build-image` says of an image in that tag.
+/// The value of a tag, which `make build-image` sets.
 pub(crate) fn tagged<'a>(image: &'a Image, key: &str) -> Option<&'a str> {
     let tags = image.tags.as_deref().unwrap_or_default();
     tags.iter().find(|tag| tag.key.as_deref() == Some(key)).and_then(|tag| tag.value.as_deref())
 }
 
-/// When GitHub published the runner in it, if the image says so.
+/// When GitHub published the runner in the image, if a tag says so.
 pub(crate) fn runner_released_at(image: &Image) -> Option<Timestamp> {
     tagged(image, "drover:runner-released")?.parse().ok()
 }
 
-/// When an image was made, if EC2 says so in a form that we know.
-pub(crate) fn made_at(image: &Image) -> Option<Timestamp> {
+/// When the image was created. None if EC2's date has an unknown form.
+pub(crate) fn created_at(image: &Image) -> Option<Timestamp> {
     image.creation_date.as_deref().and_then(|date| date.parse().ok())
 }

@@ -1,4 +1,4 @@
-//! What an operator is shown of the AWS account: read-only, but for the one secret that `drover` may renew.
+//! Reads the parts of the AWS account that `drover` shows. The only write is a new value of a secret.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -22,21 +22,21 @@ use crate::clock::ahead;
 use crate::ec2::spot;
 use crate::image;
 
-/// GitHub waits as long.
+/// GitHub waits this long for an answer of ingest.
 const INGEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// AWS did not say.
+/// A question to AWS without a usable answer.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct Unanswered {
-    /// AWS's code of the error, if it answered.
+    /// AWS's error code. None if AWS did not answer.
     pub code: Option<String>,
-    /// All of it.
+    /// The whole error.
     pub message: String,
 }
 
 impl Unanswered {
-    /// Whether the caller's own role is what is in the way.
+    /// Whether the caller's own role lacks a permission.
     pub fn is_refusal(&self) -> bool {
         let code = self.code.as_deref().unwrap_or_default();
         code.starts_with("AccessDenied") || code == "UnauthorizedOperation" || code == "AuthorizationError"
@@ -44,10 +44,10 @@ impl Unanswered {
 
     /// The category of the error.
     pub fn kind(&self) -> ErrorKind {
-        self.code.as_deref().map_or(ErrorKind::Away, ErrorKind::of_code)
+        self.code.as_deref().map_or(ErrorKind::Unavailable, ErrorKind::of_code)
     }
 
-    /// Whether it is asked too often.
+    /// Whether AWS throttles the call.
     pub fn is_throttled(&self) -> bool {
         matches!(self.code.as_deref(), Some("RequestLimitExceeded" | "Throttling" | "ThrottlingException"))
     }
@@ -57,21 +57,21 @@ fn unanswered<E: ProvideErrorMetadata + std::error::Error + 'static>(error: E) -
     Unanswered { code: error.code().map(ToOwned::to_owned), message: describe(&error) }
 }
 
-/// Who we are to AWS, and by its clock when.
+/// The caller's identity, and the difference between AWS's clock and the local clock.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// The role's or user's ARN.
+    /// ARN of the role or user.
     pub arn: String,
-    /// How far AWS's clock is ahead of ours.
+    /// How far AWS's clock is ahead of the local clock.
     pub clock_ahead: Option<SignedDuration>,
 }
 
-/// What a version of a launch template says.
+/// The content of a launch template's version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemplateFacts {
-    /// The image, an alias resolved.
+    /// The image's id, with an alias resolved.
     pub image: Option<String>,
-    /// Whether a machine that powers itself off is gone.
+    /// Whether an instance that powers itself off is terminated.
     pub ends_by_power_off: bool,
 }
 
@@ -80,33 +80,30 @@ pub struct TemplateFacts {
 pub struct ImageFacts {
     /// Whether machines can be launched from it.
     pub available: bool,
-    /// When it was made.
     pub created_at: Option<Timestamp>,
-    /// The runner in it, as `make build-image` tags it.
+    /// Version of the runner in the image, from the tag that `make build-image` sets.
     pub runner: Option<String>,
-    /// When GitHub published that runner, likewise.
+    /// When GitHub published that runner, from a tag too.
     pub runner_released_at: Option<Timestamp>,
 }
 
 /// A subnet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubnetFacts {
-    /// Its id.
     pub id: SubnetId,
-    /// How many machines still find an address in it.
+    /// Free addresses.
     pub free: u32,
 }
 
-/// The messages of a queue.
+/// The number of messages in a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Depth {
-    /// That wait.
     pub waiting: u64,
-    /// That somebody has received and not deleted yet.
+    /// Received and not deleted yet.
     pub in_flight: u64,
 }
 
-/// The account, looked at.
+/// Reads the account.
 #[derive(Debug, Clone)]
 pub struct Inspect {
     ec2: aws_sdk_ec2::Client,
@@ -128,15 +125,15 @@ impl Inspect {
         }
     }
 
-    /// The region that is asked, if any is configured.
+    /// The configured region, if any.
     pub fn region(&self) -> Option<&str> {
         self.region.as_deref()
     }
 
-    /// Who we are.
+    /// The caller's identity.
     ///
     /// # Errors
-    /// When AWS does not say: there are no credentials, or they have expired.
+    /// If AWS does not answer, because there are no credentials or they have expired, for example.
     pub async fn identity(&self) -> Result<Identity, Unanswered> {
         let date = AnswerDate::default();
         let asked = self.sts.get_caller_identity().customize().interceptor(date.clone()).send().await;
@@ -144,10 +141,10 @@ impl Inspect {
         Ok(Identity { arn, clock_ahead: date.ahead() })
     }
 
-    /// What is launched for a pool.
+    /// The content of a pool's launch template.
     ///
     /// # Errors
-    /// When there is no such version, or EC2 does not say.
+    /// If the version does not exist, or EC2 does not answer.
     pub async fn template(&self, template: &LaunchTemplate) -> Result<TemplateFacts, Unanswered> {
         let found = image::template(&self.ec2, template).await.map_err(unanswered)?;
         let data = found.ok_or_else(|| Unanswered {
@@ -160,26 +157,26 @@ impl Inspect {
         })
     }
 
-    /// An image; None if there is none of that id.
+    /// An image. None if it does not exist.
     ///
     /// # Errors
-    /// When EC2 does not say.
+    /// If EC2 does not answer.
     pub async fn image(&self, id: &str) -> Result<Option<ImageFacts>, Unanswered> {
         let found = image::image(&self.ec2, id).await.map_err(unanswered)?;
         Ok(found.map(|image| ImageFacts {
             available: image.state == Some(ImageState::Available),
-            created_at: image::made_at(&image),
+            created_at: image::created_at(&image),
             runner: image::tagged(&image, "drover:runner").map(ToOwned::to_owned),
             runner_released_at: image::runner_released_at(&image),
         }))
     }
 
-    /// Those of these subnets that there are.
+    /// Those of the subnets that exist.
     ///
     /// # Errors
-    /// When EC2 does not say.
+    /// If EC2 does not answer.
     pub async fn subnets(&self, ids: &[&SubnetId]) -> Result<Vec<SubnetFacts>, Unanswered> {
-        // By a filter: naming one that is gone would fail the call, and hide the others.
+        // With a filter, because a call that names a missing subnet fails for all of them.
         let these = ids.iter().map(|id| id.to_string()).collect();
         let filter = Filter::builder().name("subnet-id").set_values(Some(these)).build();
         let mut pages = self.ec2.describe_subnets().filters(filter).into_paginator().send();
@@ -194,10 +191,11 @@ impl Inspect {
         Ok(found)
     }
 
-    /// Whether a launch would be allowed and makes sense, without launching: in our own name, not the scaler's.
+    /// Whether EC2 would accept a launch, by a dry run in the caller's name, not the scaler's. A dry run does not check
+    /// capacity.
     ///
     /// # Errors
-    /// Why not. EC2 does not look for capacity then.
+    /// Why EC2 would not accept it.
     pub async fn try_launch(&self, tuple: &Tuple) -> Result<(), Unanswered> {
         let template = LaunchTemplateSpecification::builder()
             .launch_template_id(tuple.template.as_str())
@@ -207,7 +205,7 @@ impl Inspect {
             Market::OnDemand => None,
             Market::Spot => Some(spot()),
         };
-        let tried = self
+        let answer = self
             .ec2
             .run_instances()
             .dry_run(true)
@@ -219,25 +217,25 @@ impl Inspect {
             .set_instance_market_options(market)
             .send()
             .await;
-        match tried {
+        match answer {
             Err(error) if error.code() == Some("DryRunOperation") => Ok(()),
             Err(error) => Err(unanswered(error)),
-            Ok(_) => Err(Unanswered { code: None, message: "EC2 answered a trial as if it were none".to_owned() }),
+            Ok(_) => Err(Unanswered { code: None, message: "EC2 answered a dry run like a launch".to_owned() }),
         }
     }
 
-    /// The messages of a queue.
+    /// The number of messages in a queue.
     ///
     /// # Errors
-    /// When SQS does not say.
+    /// If SQS does not answer.
     pub async fn queue(&self, url: &str) -> Result<Depth, Unanswered> {
         Ok(self.depth(url).await?.0)
     }
 
-    /// The messages that a queue gave up on; None if it gives up on none.
+    /// The number of dead letters of a queue. None if the queue has no dead-letter queue.
     ///
     /// # Errors
-    /// When SQS does not say.
+    /// If SQS does not answer.
     pub async fn dead_letters(&self, url: &str) -> Result<Option<Depth>, Unanswered> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -267,30 +265,30 @@ impl Inspect {
         Ok((depth, said.get(&RedrivePolicy).cloned()))
     }
 
-    /// Whether a secret has a value, without reading it.
+    /// Whether a secret has a value. Does not read the value.
     ///
     /// # Errors
-    /// When there is no such secret, or Secrets Manager does not say.
+    /// If the secret does not exist, or Secrets Manager does not answer.
     pub async fn is_filled(&self, secret: &str) -> Result<bool, Unanswered> {
         let asked = self.secrets.describe_secret().secret_id(secret).send().await.map_err(unanswered)?;
         let stages = asked.version_ids_to_stages.unwrap_or_default();
         Ok(stages.values().flatten().any(|stage| stage == "AWSCURRENT"))
     }
 
-    /// Gives a secret a new value. The one before stays the previous one.
+    /// Gives a secret a new value. The old value becomes the previous version.
     ///
     /// # Errors
-    /// When Secrets Manager does not confirm it.
+    /// If Secrets Manager does not confirm it.
     pub async fn fill(&self, secret: &str, text: &str) -> Result<(), Unanswered> {
         let put = self.secrets.put_secret_value().secret_id(secret).secret_string(text);
         put.send().await.map(drop).map_err(unanswered)
     }
 }
 
-/// What ingest answers to a request that nobody signed: 401, if it works and can read its secret.
+/// The status that ingest answers to an unsigned request. It is 401 if ingest works and can read its secret.
 ///
 /// # Errors
-/// When nothing answers there.
+/// If nothing answers at the address.
 pub async fn unsigned(webhook_url: &str) -> Result<u16, Unanswered> {
     let failed = |error: reqwest::Error| Unanswered { code: None, message: error.to_string() };
     let http = reqwest::Client::builder().timeout(INGEST_TIMEOUT).build().map_err(failed)?;
@@ -298,7 +296,8 @@ pub async fn unsigned(webhook_url: &str) -> Result<u16, Unanswered> {
     Ok(asked.map_err(failed)?.status().as_u16())
 }
 
-/// Reads the header `date` off an answer: AWS's clock. The SDK corrects its own signatures by it and says nothing.
+/// Reads AWS's clock from the header `date` of an answer. The SDK uses the header to correct its signatures, but does not
+/// report it.
 #[derive(Debug, Clone, Default)]
 struct AnswerDate(Arc<Mutex<Option<SignedDuration>>>);
 

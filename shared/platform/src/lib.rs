@@ -1,9 +1,9 @@
-//! The only code that names AWS or GitHub's API: the engine's ports on the real world.
+//! The clients of AWS and GitHub. They implement the engine's ports. No other crate calls AWS or GitHub's API.
 //!
-//! **Architecture Invariant:** nothing here decides. A failure says what is known of the effect, in the words of the port.
+//! **Architecture Invariant:** the clients make no decisions. An error says what is known about the effect of a call.
 //!
-//! Features keep each executable small: none for ingest (queue and secrets), `boot` for the agent, `control` for whoever
-//! needs the table, EC2 and GitHub, `inspect` for the operator's command.
+//! Features keep each executable small: none for ingest (queue and secrets), `boot` for the agent, `control` for the scaler
+//! and the janitor (table, EC2 and GitHub), `inspect` for `drover`.
 
 pub mod aws;
 #[cfg(feature = "boot")]

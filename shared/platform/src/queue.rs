@@ -1,4 +1,4 @@
-//! SQS: what we send, and what an operator does about dead letters.
+//! SQS: sending messages, and handling dead letters.
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
@@ -13,18 +13,18 @@ use serde::Deserialize;
 
 use crate::aws::CallError;
 
-/// SQS's longest delay of a message.
-const LONGEST_DELAY: SignedDuration = SignedDuration::from_mins(15);
+/// The longest delay of a message that SQS allows.
+const MAX_DELAY: SignedDuration = SignedDuration::from_mins(15);
 
-/// A dead letter that is being looked at is hidden for so long. One that is not given back, because whoever looked at it
-/// was interrupted, is there again after it.
-const LOOKED_AT_FOR: i32 = 60;
+/// How long a received dead letter is hidden from other receivers, in seconds. If `drover` is interrupted before it gives
+/// the letter back, the letter reappears after this time.
+const VISIBILITY_SECONDS: i32 = 60;
 
-/// A receive that waits asks all of SQS's servers; one that does not may miss letters that are there.
+/// A receive that waits asks all of SQS's servers. Without waiting, it can miss letters.
 const WAIT_SECONDS: i32 = 1;
 
-/// SQS's largest answer to a receive.
-const A_RECEIVE: i32 = 10;
+/// The most messages that SQS returns at once.
+const MAX_MESSAGES: i32 = 10;
 
 /// The queue between ingest and the scaler.
 #[derive(Debug, Clone)]
@@ -34,17 +34,17 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// The queue of that URL.
+    /// The queue with this URL.
     pub fn new(aws: &SdkConfig, url: String) -> Self {
         Self { client: Client::new(aws), url }
     }
 
-    /// Puts a message on the queue, to be seen after a delay of at most 15 minutes: one SendMessage.
+    /// Sends a message that is delivered after a delay of at most 15 minutes. Makes one call.
     ///
     /// # Errors
-    /// When SQS did not confirm it; the message may be there all the same.
+    /// If SQS does not confirm the message. It may have been sent.
     pub async fn send(&self, message: &Message, after: SignedDuration) -> Result<(), QueueError> {
-        let delay = after.clamp(SignedDuration::ZERO, LONGEST_DELAY);
+        let delay = after.clamp(SignedDuration::ZERO, MAX_DELAY);
         let delay = (delay.as_millis() as i32 + 999) / 1000;
         self.client
             .send_message()
@@ -69,8 +69,8 @@ impl engine::ports::Queue for Queue {
     }
 }
 
-/// The dead letters of a queue. SQS has no way to look at a message without receiving it: it is hidden meanwhile, and given
-/// back afterwards.
+/// The dead-letter queue of a queue. In SQS, a message can only be read by receiving it, which hides it from others until
+/// it is given back.
 #[derive(Debug, Clone)]
 pub struct DeadLetters {
     client: Client,
@@ -78,23 +78,22 @@ pub struct DeadLetters {
     url: String,
 }
 
-/// A dead letter that was received.
+/// A received dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Letter {
     /// SQS's id of the message.
     pub id: String,
-    /// What was sent.
     pub body: String,
-    /// When it was sent to the main queue.
+    /// When the message was sent to the main queue.
     pub sent_at: Option<Timestamp>,
     receipt: String,
 }
 
 impl DeadLetters {
-    /// The dead letters of the queue of that URL, as its redrive policy names them.
+    /// The dead-letter queue that a queue's redrive policy names.
     ///
     /// # Errors
-    /// When SQS cannot be asked, or the queue has none.
+    /// If SQS does not answer, or the queue has no dead-letter queue.
     pub async fn of(aws: &SdkConfig, queue: String) -> Result<Self, QueueError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -103,29 +102,29 @@ impl DeadLetters {
         }
         let client = Client::new(aws);
         let policy = QueueAttributeName::RedrivePolicy;
-        let asked = client.get_queue_attributes().queue_url(&queue).attribute_names(policy.clone()).send().await;
-        let attributes = asked.map_err(failed)?.attributes.unwrap_or_default();
-        let none = || QueueError::new(format!("{queue} has no redrive policy, and with it no dead letters"));
+        let answer = client.get_queue_attributes().queue_url(&queue).attribute_names(policy.clone()).send().await;
+        let attributes = answer.map_err(failed)?.attributes.unwrap_or_default();
+        let none = || QueueError::new(format!("{queue} has no redrive policy and therefore no dead-letter queue"));
         let policy: Policy =
             attributes.get(&policy).and_then(|policy| serde_json::from_str(policy).ok()).ok_or_else(none)?;
         let mut parts = policy.dead_letter_target_arn.rsplit(':');
         let (name, account) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        let asked = client.get_queue_url().queue_name(name).queue_owner_aws_account_id(account).send().await;
-        let url = asked.map_err(failed)?.queue_url.ok_or_else(none)?;
+        let answer = client.get_queue_url().queue_name(name).queue_owner_aws_account_id(account).send().await;
+        let url = answer.map_err(failed)?.queue_url.ok_or_else(none)?;
         Ok(Self { client, queue, url })
     }
 
-    /// At most ten letters that nobody looks at now; none if there are no others.
+    /// Receives at most ten letters that are not hidden.
     ///
     /// # Errors
-    /// When SQS cannot be asked.
+    /// If SQS does not answer.
     pub async fn receive(&self) -> Result<Vec<Letter>, QueueError> {
         let received = self
             .client
             .receive_message()
             .queue_url(&self.url)
-            .max_number_of_messages(A_RECEIVE)
-            .visibility_timeout(LOOKED_AT_FOR)
+            .max_number_of_messages(MAX_MESSAGES)
+            .visibility_timeout(VISIBILITY_SECONDS)
             .wait_time_seconds(WAIT_SECONDS)
             .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
             .send()
@@ -140,20 +139,20 @@ impl DeadLetters {
         Ok(letters.collect())
     }
 
-    /// Lets others see a letter again, at once.
+    /// Makes a letter visible to others again, at once.
     ///
     /// # Errors
-    /// When SQS does not confirm it; it is seen again a minute later all the same.
+    /// If SQS does not confirm it. The letter reappears by itself within a minute.
     pub async fn give_back(&self, letter: &Letter) -> Result<(), QueueError> {
         let shown = self.client.change_message_visibility().queue_url(&self.url).receipt_handle(&letter.receipt);
         shown.visibility_timeout(0).send().await.map(drop).map_err(failed)
     }
 
-    /// Sends a letter to the main queue, and only then deletes it. Interrupted between the two, it is in both: what the
-    /// scaler does with a message twice is what it does with it once.
+    /// Sends a letter to the main queue, then deletes it. If interrupted in between, the letter is in both queues, which is
+    /// harmless: processing a message twice has the effect of processing it once.
     ///
     /// # Errors
-    /// When SQS does not confirm both.
+    /// If SQS does not confirm both calls.
     pub async fn redrive(&self, letter: &Letter) -> Result<(), QueueError> {
         let sent = self.client.send_message().queue_url(&self.queue).message_body(&letter.body).send().await;
         sent.map_err(failed)?;

@@ -1,4 +1,4 @@
-//! The table on DynamoDB.
+//! The table in DynamoDB.
 
 use std::collections::HashMap;
 
@@ -15,14 +15,15 @@ use engine::ports::{CommitError, Store, StoreError};
 
 use crate::aws::{CallError, ErrorKind, describe};
 
-/// DynamoDB's limit of one BatchGetItem.
-const KEYS_A_CALL: usize = 100;
+/// DynamoDB's limit for one BatchGetItem.
+const KEYS_PER_CALL: usize = 100;
 
-/// Answers of a BatchGetItem that left keys out, before giving up: DynamoDB is throttling.
-const BATCH_GET_TRIES: usize = 8;
+/// How often a BatchGetItem is repeated for the keys that DynamoDB left out because it throttles.
+const MAX_BATCH_GETS: usize = 8;
 
-/// `POOL#<pool>` holds its open jobs, slots and batches. So many pages of 1 MB mean that something else is wrong.
-const PAGES: usize = 100;
+/// The most pages, of 1 MB each, that a query reads. A partition with more open jobs, slots and batches is a sign of a
+/// fault.
+const MAX_PAGES: usize = 100;
 
 type Attributes = HashMap<String, AttributeValue>;
 
@@ -35,7 +36,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// The tables of those names. Makes no call.
+    /// The tables with these names. Makes no call.
     pub fn new(aws: &SdkConfig, name: String, boot: String) -> Self {
         Self { client: Client::new(aws), name, boot }
     }
@@ -47,7 +48,7 @@ impl Table {
     pub async fn events(&self, stream: &Stream, newest: usize) -> Result<Vec<Event>, StoreError> {
         let mut events = Vec::new();
         let mut from = None;
-        for _ in 0..PAGES {
+        for _ in 0..MAX_PAGES {
             let page = self
                 .client
                 .query()
@@ -62,9 +63,9 @@ impl Table {
                 .map_err(failed)?;
             for attributes in page.items.unwrap_or_default() {
                 let event = serde_dynamo::from_item(attributes);
-                events.push(
-                    event.map_err(|error| unreadable(format!("an event of {} is unreadable: {error}", stream.pk())))?,
-                );
+                events.push(event.map_err(|error| {
+                    unreadable(format!("an event of {} has an unknown form: {error}", stream.pk()))
+                })?);
             }
             from = page.last_evaluated_key.filter(|key| !key.is_empty());
             if from.is_none() || events.len() >= newest {
@@ -74,17 +75,17 @@ impl Table {
         Ok(events)
     }
 
-    /// An item of ours; None for anything else, which is left alone.
+    /// Parses an item. None if the key is not one of Drover's: such an item is left alone.
     fn parse(attributes: Attributes) -> Result<Option<Item>, StoreError> {
         let text = |name: &str| attributes.get(name).and_then(|value| value.as_s().ok()).cloned().unwrap_or_default();
         let (pk, sk) = (text("pk"), text("sk"));
         let Ok(key) = Key::parse(&pk, &sk) else {
-            tracing::warn!("the item {pk} / {sk} is none of ours: left alone");
+            tracing::warn!("the item {pk} / {sk} is unknown and left alone");
             return Ok(None);
         };
         let attributes = serde_dynamo::AttributeValue::M(serde_dynamo::Item::from(attributes).into());
         let item = Item::deserialize(&key, serde_dynamo::Deserializer::from_attribute_value(attributes));
-        item.map(Some).map_err(|error| unreadable(format!("the item {key} is unreadable: {error}")))
+        item.map(Some).map_err(|error| unreadable(format!("the item {key} has an unknown form: {error}")))
     }
 
     fn key(key: &Key) -> Attributes {
@@ -93,7 +94,7 @@ impl Table {
 
     fn attributes<T: serde::Serialize>(it: &T, pk: String, sk: Option<String>) -> Result<Attributes, StoreError> {
         let mut item: Attributes =
-            serde_dynamo::to_item(it).map_err(|error| StoreError::new(format!("cannot be written: {error}")))?;
+            serde_dynamo::to_item(it).map_err(|error| StoreError::new(format!("cannot serialise an item: {error}")))?;
         item.insert("pk".to_owned(), AttributeValue::S(pk));
         item.extend(sk.map(|sk| ("sk".to_owned(), AttributeValue::S(sk))));
         Ok(item)
@@ -106,7 +107,7 @@ impl Table {
             .set_item(Some(Self::attributes(&item.clone().next_revision(), key.pk(), Some(key.sk()))?))
             .condition_expression(at.expression)
             .set_expression_attribute_values(at.values);
-        Ok(TransactWriteItem::builder().put(built(put.build())?).build())
+        Ok(TransactWriteItem::builder().put(build(put.build())?).build())
     }
 
     fn delete(&self, key: &Key, revision: u64) -> Result<TransactWriteItem, StoreError> {
@@ -116,7 +117,7 @@ impl Table {
             .set_key(Some(Self::key(key)))
             .condition_expression(at.expression)
             .set_expression_attribute_values(at.values);
-        Ok(TransactWriteItem::builder().delete(built(delete.build())?).build())
+        Ok(TransactWriteItem::builder().delete(build(delete.build())?).build())
     }
 
     fn check(&self, key: &Key, revision: u64) -> Result<TransactWriteItem, StoreError> {
@@ -126,28 +127,28 @@ impl Table {
             .set_key(Some(Self::key(key)))
             .condition_expression(at.expression)
             .set_expression_attribute_values(at.values);
-        Ok(TransactWriteItem::builder().condition_check(built(check.build())?).build())
+        Ok(TransactWriteItem::builder().condition_check(build(check.build())?).build())
     }
 
-    fn leave(&self, key: &str, item: &BootItem) -> Result<TransactWriteItem, StoreError> {
+    fn put_boot_item(&self, key: &str, item: &BootItem) -> Result<TransactWriteItem, StoreError> {
         let put = Put::builder()
             .table_name(&self.boot)
             .set_item(Some(Self::attributes(item, key.to_owned(), None)?))
             .condition_expression("attribute_not_exists(pk)");
-        Ok(TransactWriteItem::builder().put(built(put.build())?).build())
+        Ok(TransactWriteItem::builder().put(build(put.build())?).build())
     }
 
-    fn tell(&self, event: &Event) -> Result<TransactWriteItem, StoreError> {
+    fn put_event(&self, event: &Event) -> Result<TransactWriteItem, StoreError> {
         let put = Put::builder().table_name(&self.name).set_item(Some(Self::attributes(
             event,
             event.stream.pk(),
             Some(event.sequence.clone()),
         )?));
-        Ok(TransactWriteItem::builder().put(built(put.build())?).build())
+        Ok(TransactWriteItem::builder().put(build(put.build())?).build())
     }
 }
 
-/// The condition that an item is as it was read.
+/// The condition that an item still has the revision that was read.
 struct Expected {
     expression: &'static str,
     values: Option<Attributes>,
@@ -163,7 +164,7 @@ impl Expected {
     }
 }
 
-fn built<T>(part: Result<T, aws_sdk_dynamodb::error::BuildError>) -> Result<T, StoreError> {
+fn build<T>(part: Result<T, aws_sdk_dynamodb::error::BuildError>) -> Result<T, StoreError> {
     part.map_err(|error| StoreError::new(describe(&error)))
 }
 
@@ -187,22 +188,23 @@ impl Store for Table {
 
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, StoreError> {
         let mut items = Vec::new();
-        for some in keys.chunks(KEYS_A_CALL) {
+        for some in keys.chunks(KEYS_PER_CALL) {
             let all = KeysAndAttributes::builder()
                 .set_keys(Some(some.iter().map(Self::key).collect()))
                 .consistent_read(true)
                 .build();
-            let mut asked = Some(HashMap::from([(self.name.clone(), built(all)?)]));
-            for _ in 0..BATCH_GET_TRIES {
-                let Some(ask) = asked.take() else { break };
-                let answer = self.client.batch_get_item().set_request_items(Some(ask)).send().await.map_err(failed)?;
+            let mut pending = Some(HashMap::from([(self.name.clone(), build(all)?)]));
+            for _ in 0..MAX_BATCH_GETS {
+                let Some(request) = pending.take() else { break };
+                let answer =
+                    self.client.batch_get_item().set_request_items(Some(request)).send().await.map_err(failed)?;
                 for attributes in answer.responses.unwrap_or_default().into_values().flatten() {
                     items.extend(Self::parse(attributes)?);
                 }
-                asked = answer.unprocessed_keys.filter(|left| !left.is_empty());
+                pending = answer.unprocessed_keys.filter(|left| !left.is_empty());
             }
-            if asked.is_some() {
-                return Err(StoreError::new("DynamoDB keeps leaving keys unread".to_owned()));
+            if pending.is_some() {
+                return Err(StoreError::new("DynamoDB keeps leaving out keys of a BatchGetItem".to_owned()));
             }
         }
         Ok(items)
@@ -211,7 +213,7 @@ impl Store for Table {
     async fn partition(&self, pool: &PoolName) -> Result<Vec<Item>, StoreError> {
         let mut items = Vec::new();
         let mut from = None;
-        for _ in 0..PAGES {
+        for _ in 0..MAX_PAGES {
             let page = self
                 .client
                 .query()
@@ -231,7 +233,7 @@ impl Store for Table {
                 return Ok(items);
             }
         }
-        Err(StoreError::new(format!("pool {pool} has more than {PAGES} MB of open items")))
+        Err(StoreError::new(format!("pool {pool} has more than {MAX_PAGES} MB of open items")))
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {
@@ -250,13 +252,13 @@ impl Store for Table {
             names.push(key.to_string());
         }
         if let Some((key, item)) = &transaction.boot {
-            writes.push(self.leave(key, item)?);
+            writes.push(self.put_boot_item(key, item)?);
             names.push("the boot item".to_owned());
         }
         if let Some(event) = &transaction.event {
-            writes.push(self.tell(event)?);
+            writes.push(self.put_event(event)?);
         }
-        // The SDK gives every call a request token, so that its own retry after a lost reply is not a conflict with itself.
+        // The SDK adds a request token, so that its own retry after a lost reply does not conflict with the first attempt.
         match self.client.transact_write_items().set_transact_items(Some(writes)).send().await {
             Ok(_) => Ok(()),
             Err(error) => Err(refused(error, &names)),
@@ -264,12 +266,12 @@ impl Store for Table {
     }
 }
 
-/// A cancelled transaction says for each write why: the first that was somebody else's doing is the conflict.
+/// A cancelled transaction has a reason for each write. The first reason that names another writer is the conflict.
 fn refused(error: SdkError<TransactWriteItemsError>, names: &[String]) -> CommitError {
     if let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() {
-        for (place, reason) in cancelled.cancellation_reasons().iter().enumerate() {
+        for (index, reason) in cancelled.cancellation_reasons().iter().enumerate() {
             if matches!(reason.code(), Some("ConditionalCheckFailed" | "TransactionConflict")) {
-                return CommitError::Conflict(names.get(place).cloned().unwrap_or_else(|| "the log".to_owned()));
+                return CommitError::Conflict(names.get(index).cloned().unwrap_or_else(|| "the log".to_owned()));
             }
         }
     }

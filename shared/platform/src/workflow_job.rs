@@ -1,4 +1,4 @@
-//! GitHub's JSON of a workflow job: the same in the webhook's `workflow_job` and in the answer of
+//! GitHub's JSON of a workflow job. It is the same in the webhook's `workflow_job` and in the answer to
 //! `GET /repos/{owner}/{repo}/actions/jobs/{id}`.
 
 use domain::ids::{JobId, RunId, RunnerId};
@@ -6,7 +6,7 @@ use domain::wire::{JobNotice, RunnerNotice};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-/// A job as GitHub writes it; everything we do not use is ignored.
+/// The fields of a job that Drover uses.
 #[derive(Debug, Deserialize)]
 pub struct WorkflowJob {
     id: u64,
@@ -24,7 +24,7 @@ pub struct WorkflowJob {
     runner_id: Option<u64>,
     #[serde(default)]
     runner_name: Option<String>,
-    /// Missing in deliveries of old GHES versions, which only know `started_at`.
+    /// Missing in deliveries of old GitHub Enterprise Server versions, which have only `started_at`.
     #[serde(default)]
     created_at: Option<Timestamp>,
     started_at: Timestamp,
@@ -38,7 +38,7 @@ pub struct WorkflowJob {
 
 impl From<WorkflowJob> for JobNotice {
     fn from(job: WorkflowJob) -> Self {
-        // A job cancelled while queued names its runner as null, 0 or "".
+        // The runner of a job that was cancelled while queued is null, 0 or "".
         let runner = match (job.runner_id, job.runner_name) {
             (Some(id), Some(name)) if id != 0 && !name.is_empty() => Some(RunnerNotice { id: RunnerId(id), name }),
             _ => None,
