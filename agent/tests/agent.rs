@@ -1,4 +1,4 @@
-//! The agent as a process, with a runner of our own making: what it hands on, and that it always powers off.
+//! The agent as a process, with a script as its runner: what it passes on, and that it always powers off.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -50,7 +50,7 @@ impl Machine {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
-    /// The control plane leaves a boot item.
+    /// Writes a boot item, as the control plane does.
     async fn hand_over(&self, max_life_seconds: u64) {
         let app: domain::ids::Repository = "acme/app".parse().unwrap();
         let item = BootItem {
@@ -96,7 +96,7 @@ async fn end_of(mut agent: Child) -> ExitStatus {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_machine_runs_one_job_with_its_secret_out_of_sight_and_powers_off() {
+async fn a_machine_runs_one_job_hides_its_secret_and_powers_off() {
     let machine = machine(Some(
         "echo \"$#\" > $OUT/arguments\n\
          tr '\\0' ' ' < /proc/$$/cmdline > $OUT/cmdline\n\
@@ -127,7 +127,7 @@ async fn a_machine_runs_one_job_with_its_secret_out_of_sight_and_powers_off() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hook_that_the_image_brought_runs_after_ours_and_only_if_ours_agrees() {
+async fn a_hook_of_the_image_runs_only_after_the_agents_hook_has_agreed() {
     let machine = machine(Some(
         "for repository in acme/app acme/other; do\n\
            GITHUB_REPOSITORY=$repository \"$ACTIONS_RUNNER_HOOK_JOB_STARTED\"; echo \"$repository $?\" >> $OUT/hook\n\
@@ -189,7 +189,7 @@ async fn a_machine_that_gets_no_jit_config_or_a_signal_powers_off() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_agent_that_cannot_power_off_says_so_by_failing() {
+async fn an_agent_that_cannot_power_off_fails() {
     let machine = machine(Some("true")).await;
     machine.hand_over(3600).await;
     assert!(!end_of(machine.agent().env("DROVER_POWEROFF", "false").spawn().unwrap()).await.success());

@@ -1,4 +1,4 @@
-//! What ingest answers, as a process behind a function URL, and what reaches the queue.
+//! Ingest as a process behind a function URL: its answers, and what reaches the queue.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -62,7 +62,7 @@ async fn githubs_own_examples_are_understood_unmodified() {
         assert_eq!((status, said.as_str()), (202, r#"{"result":"enqueued","reason":""}"#), "{kind}");
     }
     let queued = ingest.queued();
-    assert_eq!(queued.len(), TEMPLATES.len(), "one message a delivery");
+    assert_eq!(queued.len(), TEMPLATES.len(), "one message per delivery");
     for ((kind, body), message) in TEMPLATES.iter().zip(queued) {
         let Message::WorkflowJob(notice) = message else { panic!("{message:?}") };
         let expected = match *kind {
@@ -83,7 +83,7 @@ async fn githubs_own_examples_are_understood_unmodified() {
 }
 
 #[tokio::test]
-async fn a_forged_delivery_is_answered_without_a_word_and_reaches_nobody() {
+async fn a_forged_delivery_gets_no_reason_and_reaches_no_queue() {
     let ingest = ingest().await;
     let right = signature(SECRET, QUEUED);
     let wrong = [
@@ -121,7 +121,7 @@ async fn a_forged_delivery_is_answered_without_a_word_and_reaches_nobody() {
 }
 
 #[tokio::test]
-async fn a_delivery_that_cannot_be_understood_says_why() {
+async fn a_malformed_delivery_is_answered_with_the_reason() {
     let ingest = ingest().await;
     let deep = format!("{{\"action\":\"queued\",\"workflow_job\":{}", "[".repeat(200_000));
     let mut not_text = QUEUED.to_vec();
@@ -149,11 +149,11 @@ async fn a_delivery_that_cannot_be_understood_says_why() {
     assert_eq!(status, 400);
     assert!(said.contains("application/json"), "{said}");
     assert!(ingest.queued().is_empty());
-    assert_eq!(answer(ingest.signed("workflow_job", QUEUED)).await.0, 202, "and it is still there");
+    assert_eq!(answer(ingest.signed("workflow_job", QUEUED)).await.0, 202, "ingest still works");
 }
 
 #[tokio::test]
-async fn what_nobody_will_ever_want_is_ignored_and_said_to_be() {
+async fn an_event_without_use_is_ignored_and_the_answer_says_so() {
     let ingest = ingest().await;
     for (event, body, reason) in [
         ("ping", br#"{"zen":"Design for failure."}"#.as_slice(), "ping"),
@@ -168,7 +168,7 @@ async fn what_nobody_will_ever_want_is_ignored_and_said_to_be() {
 }
 
 #[tokio::test]
-async fn a_rotated_secret_is_found_and_the_old_one_is_good_for_a_day() {
+async fn a_rotated_secret_is_found_and_the_old_one_stays_valid_for_a_day() {
     let ingest = ingest().await;
     let with = |secret: &str| {
         let request = ingest.delivery("workflow_job", QUEUED);
@@ -184,14 +184,14 @@ async fn a_rotated_secret_is_found_and_the_old_one_is_good_for_a_day() {
     };
     rotate(SignedDuration::from_hours(23));
     assert_eq!(status(with("new")).await, 202, "a mismatch reads again");
-    assert_eq!(status(with(SECRET)).await, 202, "the previous one is good for 24 hours");
+    assert_eq!(status(with(SECRET)).await, 202, "the previous one stays valid for 24 hours");
     let reads = ingest.calls("GetSecretValue");
     for _ in 0..20 {
         assert_eq!(status(with("forged")).await, 401);
     }
-    assert_eq!(ingest.calls("GetSecretValue"), reads, "forgers cannot make us read more than once in ten seconds");
+    assert_eq!(ingest.calls("GetSecretValue"), reads, "forged signatures cause at most one read in ten seconds");
 
-    // A process that starts after the day is over.
+    // A process that starts after that day.
     rotate(SignedDuration::from_hours(25));
     ingest.sandbox.ingest.cold_start().await.unwrap();
     assert_eq!(status(with("new")).await, 202);
@@ -199,12 +199,12 @@ async fn a_rotated_secret_is_found_and_the_old_one_is_good_for_a_day() {
 }
 
 #[tokio::test]
-async fn what_may_succeed_later_is_a_failed_delivery() {
+async fn a_temporary_failure_is_a_failed_delivery() {
     let ingest = ingest().await;
     let secret = ingest.sandbox.world.act(|state, _| state.secrets.remove("drover/webhook")).unwrap();
     assert_eq!(status(ingest.signed("workflow_job", QUEUED)).await, 503);
     ingest.sandbox.world.act(|state, _| state.secrets.insert("drover/webhook".to_owned(), secret));
-    assert_eq!(status(ingest.signed("workflow_job", QUEUED)).await, 202, "a failed read is not remembered");
+    assert_eq!(status(ingest.signed("workflow_job", QUEUED)).await, 202, "the next request reads again");
 
     ingest.sandbox.world.act(|state, _| state.sqs.delete_queue(QUEUE));
     let (status, said) = answer(ingest.signed("workflow_job", QUEUED)).await;
@@ -212,7 +212,7 @@ async fn what_may_succeed_later_is_a_failed_delivery() {
 }
 
 #[tokio::test]
-async fn a_body_that_the_function_url_hands_over_as_base64_is_the_same_body() {
+async fn a_body_in_base64_is_decoded_before_it_is_verified() {
     let ingest = ingest().await;
     let headers = [
         ("x-github-event", "workflow_job".to_owned()),

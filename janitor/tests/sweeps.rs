@@ -1,4 +1,4 @@
-//! The janitor as a process: what it finds, what it leaves alone, and what it only plans.
+//! The janitor as a process: what it removes, and what it leaves alone.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use sandbox::short_timings::one_pool;
 use serde_json::json;
 use world::ec2::EndCause;
 
-/// What looks wrong is wrong at once.
+/// Without the waiting times before a finding counts.
 const NO_DOUBT: &str = "orphan_grace = \"0s\"\nconfirm_gap = \"0s\"";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -16,7 +16,7 @@ async fn an_orphan_is_removed_a_held_machine_is_not_and_a_second_sweep_does_noth
     sandbox.apply(&one_pool(NO_DOUBT)).await.unwrap();
     let orphan = sandbox.unowned(&[]);
     let held = sandbox.unowned(&[("drover:hold", "")]);
-    // Two readings must agree; then it is claimed and ended.
+    // Two sweeps must agree; then the machine is claimed and terminated.
     for _ in 0..3 {
         sandbox.sweep().await.unwrap();
     }

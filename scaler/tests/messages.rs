@@ -1,4 +1,4 @@
-//! What the scaler makes of messages, right and wrong, as a process behind an event source mapping.
+//! The scaler as a process behind an event source mapping, with valid and invalid messages.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -28,7 +28,7 @@ fn send(sandbox: &Sandbox, body: &str) {
     sandbox.world.act(|state, now| state.sqs.send(QUEUE, body, Duration::ZERO, now)).unwrap();
 }
 
-/// Pushes a job, and gives the one message that comes of it.
+/// Queues a job, and returns the message about it.
 async fn message_about_a_job(sandbox: &Sandbox, runs_for: Duration) -> (JobId, Value) {
     let job = sandbox.queue_job("octo-org/widgets", &["drover"], runs_for);
     let arrived = |state: &State| state.sqs.bodies(QUEUE).first().map(|body| serde_json::from_str(body).unwrap());
@@ -51,7 +51,7 @@ async fn poison_ends_in_the_dead_letters_and_harms_no_other_message() {
     }
     let first = sandbox.scale().await.unwrap();
     assert_eq!(first, Batch { messages: 6, failed: 5 });
-    assert_eq!(launches(&sandbox), 1, "the good one is done");
+    assert_eq!(launches(&sandbox), 1, "the valid one is done");
     let dead = |state: &State| (state.sqs.bodies(DEAD_LETTERS).len() == poison.len()).then_some(());
     for _ in 0..100 {
         sandbox.scale().await.unwrap();
@@ -66,7 +66,7 @@ async fn poison_ends_in_the_dead_letters_and_harms_no_other_message() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_pools_every_message_comes_again() {
+async fn without_pools_every_message_is_delivered_again() {
     let sandbox = by_hand().await;
     message_about_a_job(&sandbox, Duration::from_secs(1)).await;
     assert_eq!(sandbox.scale().await.unwrap(), Batch { messages: 1, failed: 1 });
@@ -78,7 +78,7 @@ async fn without_pools_every_message_comes_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn five_times_the_same_delivery_and_what_concerns_nobody_launch_one_machine() {
+async fn repeated_and_unrelated_messages_launch_one_machine() {
     let sandbox = with_pools().await;
     let (_, told) = message_about_a_job(&sandbox, Duration::from_secs(1)).await;
     for _ in 0..4 {
@@ -91,7 +91,7 @@ async fn five_times_the_same_delivery_and_what_concerns_nobody_launch_one_machin
         send(&sandbox, &message.to_string());
     };
     change(&|message| {
-        // Cancelled while queued, and never heard of.
+        // A job that is unknown and was cancelled while queued.
         message["action"] = json!("completed");
         message["job"]["conclusion"] = json!("cancelled");
     });
@@ -112,7 +112,7 @@ async fn five_times_the_same_delivery_and_what_concerns_nobody_launch_one_machin
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn words_about_a_runner_of_our_name_that_is_not_ours_change_nothing() {
+async fn events_about_a_foreign_runner_with_a_name_of_this_stack_change_nothing() {
     let mut sandbox = with_pools().await;
     let (job, told) = message_about_a_job(&sandbox, Duration::from_secs(5)).await;
     sandbox.scale().await.unwrap();

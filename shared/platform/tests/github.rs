@@ -1,4 +1,4 @@
-//! The client of GitHub held against the model, which is held against GitHub's own description elsewhere.
+//! The GitHub client against the model of GitHub. Another test checks the model against GitHub's own description.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -97,7 +97,7 @@ async fn registrations_are_made_listed_page_by_page_and_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_busy_runner_is_said_to_be_busy() {
+async fn a_busy_runner_is_reported_as_busy() {
     let world = world().await;
     let job = world.sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_secs(60));
     let made = world.github.register(&registration(&world.scope, "ci", 1)).await.unwrap();
@@ -116,7 +116,7 @@ async fn a_busy_runner_is_said_to_be_busy() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_limit_is_told_with_its_end_and_never_waited_for() {
+async fn a_rate_limit_is_returned_with_its_end_and_not_waited_for() {
     let world = world_with(|limits| limits.points_per_minute = 10).await;
     let github = &world.github;
     for index in 0..2 {
@@ -131,7 +131,7 @@ async fn a_limit_is_told_with_its_end_and_never_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_github_answers_is_told_apart() {
+async fn each_of_githubs_answers_has_its_own_error() {
     let world = world().await;
     let (github, state) = (&world.github, &world.sandbox.world);
     github.register(&registration(&world.scope, "ci", 0)).await.unwrap();
@@ -165,7 +165,7 @@ async fn what_github_answers_is_told_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_app_secret_that_is_wrong_says_what_it_must_be_and_not_what_it_is() {
+async fn an_unusable_app_secret_is_explained_and_not_quoted() {
     let world = world().await;
     let aws = platform::aws::emulator(&world.sandbox.aws_url, access_key("scaler").unwrap()).await;
     for (secret, expected) in [
@@ -188,7 +188,7 @@ fn widgets() -> Repository {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn attempts_to_deliver_are_listed_until_a_time_and_made_again() {
+async fn delivery_attempts_are_listed_since_a_time_and_repeated() {
     let world = world().await;
     let state = &world.sandbox.world;
     for number in 0..130 {
@@ -275,7 +275,7 @@ async fn jobs_under_way_are_found_behind_every_page_and_in_runs_that_hide_them()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_that_has_not_changed_is_read_for_free_and_one_that_has_is_read_anew() {
+async fn an_unchanged_job_costs_nothing_and_a_changed_one_is_read_again() {
     let world = world().await;
     let job = world.sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_secs(60));
     let read = || async { world.github.job(&widgets(), JobId(job.0)).await.unwrap().unwrap() };
@@ -288,7 +288,7 @@ async fn a_job_that_has_not_changed_is_read_for_free_and_one_that_has_is_read_an
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_author_is_told_once_and_then_told_otherwise() {
+async fn a_check_run_is_created_once_and_then_updated() {
     let world = world().await;
     let job = world.sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_secs(60));
     let said = world.github.job(&widgets(), JobId(job.0)).await.unwrap().unwrap();
@@ -330,7 +330,7 @@ async fn an_author_is_told_once_and_then_told_otherwise() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_is_run_again_once_its_run_has_ended() {
+async fn a_job_is_re_run_after_its_run_has_ended() {
     let world = world().await;
     let job = world.sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_secs(60));
     let again = async || world.github.rerun(&widgets(), JobId(job.0)).await;
@@ -370,7 +370,7 @@ async fn the_last_fifth_of_an_hours_budget_is_scarce_for_that_account_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_suspended_installation_is_denied_until_it_goes_on() {
+async fn a_suspended_installation_is_denied_until_it_is_resumed() {
     let world = world().await;
     let owner = world.owner();
     let ask = || world.ours();

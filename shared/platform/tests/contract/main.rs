@@ -1,5 +1,5 @@
-//! The platform held against emulators: our own sandbox, or whatever `DROVER_TEST_AWS_ENDPOINT` names (CI runs `moto`,
-//! which nobody here wrote). Where moto is known to be wrong, the test says so.
+//! The clients of AWS against an emulator: the sandbox, or the one at `DROVER_TEST_AWS_ENDPOINT` (CI runs `moto`, an
+//! independent emulator). Where moto is known to be wrong, the test says so.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -33,10 +33,10 @@ use sandbox::aws::{BOOT_TABLE, RUNNER_ROLE_ID, TABLE, access_key, instance_acces
 use sandbox::sandbox::{Driven, Options, QUEUE, STACK, Sandbox};
 use secrecy::ExposeSecret;
 
-/// Where the contract is tried.
+/// The emulator under test.
 enum Target {
     Sandbox(Box<Sandbox>),
-    /// An emulator of others, shared by all tests: everything in it has a name of its own.
+    /// Another emulator, which all tests share: every name in it is unique.
     Other(String, u32),
 }
 
@@ -139,9 +139,9 @@ impl LoggedStore for MemoryStore {
     }
 }
 
-/// What a store answers to a sequence that touches every rule; two stores must answer the same.
-async fn told_by(store: &dyn LoggedStore) -> Vec<String> {
-    let mut told = Vec::new();
+/// A store's answers to a sequence of calls that touches every rule. Two stores must answer the same.
+async fn answers_of(store: &dyn LoggedStore) -> Vec<String> {
+    let mut answers = Vec::new();
     let commit = async |what: &str, transaction: &Transaction| {
         let done = match store.commit(transaction).await {
             Ok(()) => "written".to_owned(),
@@ -159,45 +159,45 @@ async fn told_by(store: &dyn LoggedStore) -> Vec<String> {
             &Turn { now: at(second), lease: at(second), cause: Cause::Operator("test".to_owned()) },
         )
     };
-    told.push(commit("the first META", &event(Transaction::new().put(meta.clone()), 1)).await);
-    told.push(commit("it must not be there", &Transaction::new().put(meta.clone())).await);
+    answers.push(commit("the first META", &event(Transaction::new().put(meta.clone()), 1)).await);
+    answers.push(commit("it must not be there", &Transaction::new().put(meta.clone())).await);
     let read = store.get(&Key::Meta(pool())).await.unwrap();
-    told.push(format!("{read:?}"));
+    answers.push(format!("{read:?}"));
     let Some(Item::Meta(meta)) = read else { panic!("META is gone") };
 
     let both = Transaction::new().put(meta.clone()).put_all([waiting(1), waiting(2)]);
-    told.push(commit("a new version with jobs", &event(both, 2)).await);
-    told.push(commit("an old version", &Transaction::new().put(meta.clone()).put(waiting(3))).await);
-    told.push(format!("nothing of it was written: {:?}", store.get(&Key::Waiting(pool(), JobId(3))).await.unwrap()));
+    answers.push(commit("a new version with jobs", &event(both, 2)).await);
+    answers.push(commit("an old version", &Transaction::new().put(meta.clone()).put(waiting(3))).await);
+    answers.push(format!("nothing of it was written: {:?}", store.get(&Key::Waiting(pool(), JobId(3))).await.unwrap()));
     let mut checked = Transaction::new().put(waiting(4));
     checked.checks.push((Key::Meta(pool()), 2));
-    told.push(commit("a check that holds", &checked).await);
+    answers.push(commit("a check that holds", &checked).await);
     let mut checked = Transaction::new().put(waiting(5));
     checked.checks.push((Key::Meta(pool()), 1));
-    told.push(commit("a check that does not", &checked).await);
+    answers.push(commit("a check that does not", &checked).await);
     let mut absent = Transaction::new().put(waiting(5));
     absent.checks.push((Key::Job(JobId(9)), 0));
-    told.push(commit("a check that something is not there", &absent).await);
+    answers.push(commit("a check that something is not there", &absent).await);
 
-    told.push(commit("a boot item", &Transaction::new().put_boot_item("role:i-1".to_owned(), boot_item())).await);
-    told.push(
+    answers.push(commit("a boot item", &Transaction::new().put_boot_item("role:i-1".to_owned(), boot_item())).await);
+    answers.push(
         commit("another", &Transaction::new().put_boot_item("role:i-1".to_owned(), boot_item()).put(waiting(6))).await,
     );
 
     let mut all: Vec<String> = store.partition(&pool()).await.unwrap().iter().map(|item| format!("{item:?}")).collect();
     all.sort();
-    told.extend(all);
+    answers.extend(all);
     let keys: Vec<Key> = (1..=120).map(|id| Key::Waiting(pool(), JobId(id))).collect();
     let many: BTreeSet<String> = store.get_many(&keys).await.unwrap().iter().map(|item| format!("{item:?}")).collect();
-    told.extend(many);
+    answers.extend(many);
     let old = WaitingJob { revision: 7, ..waiting(1) };
-    told.push(commit("deleting another revision", &Transaction::new().delete(old)).await);
+    answers.push(commit("deleting another revision", &Transaction::new().delete(old)).await);
     let now = WaitingJob { revision: 1, ..waiting(1) };
-    told.push(commit("deleting", &event(Transaction::new().delete(now), 3)).await);
-    told.push(format!("{:?}", store.get(&Key::Waiting(pool(), JobId(1))).await.unwrap()));
+    answers.push(commit("deleting", &event(Transaction::new().delete(now), 3)).await);
+    answers.push(format!("{:?}", store.get(&Key::Waiting(pool(), JobId(1))).await.unwrap()));
     let events = store.newest_events(&Stream::Pool(pool()), 2).await;
-    told.push(format!("newest first, at most so many: {events:?}"));
-    told
+    answers.push(format!("newest first, at most so many: {events:?}"));
+    answers
 }
 
 fn permit(instance: &InstanceId) -> TerminationPermit {
@@ -205,10 +205,10 @@ fn permit(instance: &InstanceId) -> TerminationPermit {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_table_keeps_the_same_rules_as_the_one_in_memory() {
+async fn the_table_follows_the_same_rules_as_the_one_in_memory() {
     let target = target().await;
     let (table, _) = target.table().await;
-    let (is, expected) = (told_by(&table).await, told_by(&MemoryStore::default()).await);
+    let (is, expected) = (answers_of(&table).await, answers_of(&MemoryStore::default()).await);
     assert_eq!(is, expected);
     assert!(is.iter().all(|line| !line.contains("failed")), "{is:#?}");
     assert!(is.iter().filter(|line| line.contains("conflict on")).count() >= 5, "{is:#?}");
@@ -400,7 +400,7 @@ async fn a_launch_is_found_by_its_tags_and_repeated_by_its_token() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refusal_is_classed_by_its_code_and_made_once() {
+async fn a_refusal_is_classified_by_its_code_and_not_retried() {
     let region = region().await;
     let missing = Launch {
         tuple: Tuple { template: "lt-0123456789abcdef0".into(), ..region.launch(1, 1).tuple },

@@ -1,5 +1,5 @@
-//! The table on DynamoDB does what the one in memory does, whatever is written in whatever order, and however old what the
-//! writer had read.
+//! The table in DynamoDB behaves like the one in memory, whatever is written in whatever order, and however old the
+//! revision that the writer has read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 
 use super::*;
 
-/// Something that an item is about.
+/// The subject of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
     Meta,
@@ -108,7 +108,7 @@ impl ReferenceStateMachine for Revisions {
     }
 }
 
-/// Both tables, and names that no other run has used in them.
+/// Both tables, with unique names.
 struct Both {
     runtime: Runtime,
     table: Table,
@@ -246,5 +246,5 @@ prop_state_machine! {
     #![proptest_config(Config { cases: 12, failure_persistence: None, max_shrink_iters: 200, ..Config::default() })]
 
     #[test]
-    fn whatever_is_written_the_table_is_as_the_one_in_memory(sequential 1..20 => Conforms);
+    fn the_table_equals_the_one_in_memory_after_any_writes(sequential 1..20 => Conforms);
 }
