@@ -13,13 +13,12 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::mistake::Mistake;
 use domain::state::Config;
 use domain::wire::{MESSAGE_VERSION as VERSION, Message};
-use engine::consume::consume;
 use jiff::SignedDuration;
-use world::{LostReply, ec2};
+use world::{LostReply, ec2, github};
 
+use crate::mistakes::Mistake;
 use crate::steps::{Digest, Side};
 use crate::universe::{Universe, pool};
 
@@ -97,9 +96,9 @@ struct Frontier {
     explored: Explored,
 }
 
-/// Explores all of it, or until something is wrong. `mutant` is a mistake to make, with the feature of that name; `told` hears
-/// every thousand states how many there are.
-pub fn explore(mutant: Option<Mistake>, told: impl Fn(usize) + Sync) -> Explored {
+/// Explores all of it, or until something is wrong, while Drover makes that mistake. Calls `progress` with the number of
+/// states, every thousand.
+pub fn explore(mistake: Option<Mistake>, progress: impl Fn(usize) + Sync) -> Explored {
     let frontier = Mutex::new(Frontier {
         known: HashSet::new(),
         ways: [Way::default()].into(),
@@ -112,7 +111,7 @@ pub fn explore(mutant: Option<Mistake>, told: impl Fn(usize) + Sync) -> Explored
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some(way) = next_way(&frontier, &more) {
-                    in_a_world(mutant, |world| go_on(world, way, &frontier, &more, &told));
+                    in_a_world(mistake, |world| go_on(world, way, &frontier, &more, &progress));
                     lock(&frontier).exploring -= 1;
                     more.notify_all();
                 }
@@ -151,7 +150,7 @@ fn go_on(
     Way { choices: mut way, heard }: Way,
     frontier: &Mutex<Frontier>,
     more: &Condvar,
-    told: &(impl Fn(usize) + Sync),
+    progress: &(impl Fn(usize) + Sync),
 ) {
     for choice in &way {
         world.choose(*choice);
@@ -172,7 +171,7 @@ fn go_on(
             return;
         }
         if frontier.known.len().is_multiple_of(1000) {
-            told(frontier.known.len());
+            progress(frontier.known.len());
         }
         let Some(next) = choices.pop() else {
             frontier.explored.ends += 1;
@@ -189,9 +188,9 @@ fn go_on(
     }
 }
 
-fn in_a_world<T>(mutant: Option<Mistake>, run: impl FnOnce(&mut World<'_>) -> T) -> T {
-    let _ = mutant;
-    let universe = Universe::new(1, vec![pool("linux", 100)]);
+fn in_a_world<T>(mistake: Option<Mistake>, run: impl FnOnce(&mut World<'_>) -> T) -> T {
+    let (ec2, github) = (ec2::Config::default(), github::Config::default());
+    let universe = Universe::with(1, vec![pool("linux", 100)], ec2, github, mistake);
     for _ in 0..JOBS {
         universe.queue_job(&["linux"], SignedDuration::from_mins(1));
     }
@@ -212,7 +211,7 @@ fn in_a_world<T>(mutant: Option<Mistake>, run: impl FnOnce(&mut World<'_>) -> T)
 
 /// The jobs are known; the scaler that wrote them down ended before it decided anything.
 fn record(universe: &Universe, config: &Config, messages: &[Message]) {
-    let scale = async |context: &engine::context::Context<'_>| drop(consume(context, config, messages).await);
+    let scale = async |context: &engine::context::Context<'_>| drop(universe.consume(context, config, messages).await);
     let mut scaler = std::pin::pin!(universe.invocation(scale));
     let mut context = Context::from_waker(Waker::noop());
     while scaler.as_mut().poll(&mut context).is_pending() {
@@ -311,8 +310,9 @@ impl World<'_> {
             let messages = [Message::Nudge { v: VERSION, pool: config.pools[0].name.clone() }];
             self.actors[number].started = true;
             self.actors[number].future = Some(Box::pin(async move {
-                let scale =
-                    async |context: &engine::context::Context<'_>| drop(consume(context, config, &messages).await);
+                let scale = async |context: &engine::context::Context<'_>| {
+                    drop(universe.consume(context, config, &messages).await)
+                };
                 universe.invocation(scale).await;
             }));
             self.poll(number);

@@ -4,7 +4,7 @@
 //! step at which whoever drives the engine may let others run first, or drop the engine as a crash would.
 
 pub mod exhaustive;
-pub mod mistake;
+pub mod mistakes;
 pub mod page;
 mod ports;
 mod rules;

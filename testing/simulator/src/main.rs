@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use clap::Parser;
 use clap::builder::PossibleValuesParser;
+use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use simulator::swarm::{Fault, Options, Shrunk, Total, run, shrink};
+use simulator::mistakes::{self, Mistake};
+use simulator::swarm::{Fault, Options, Shrunk, Total, hunt, run, shrink};
 
 /// Runs Drover's engine in a faulty world, in virtual time, and checks its invariants.
 #[derive(Debug, Parser)]
@@ -39,9 +40,12 @@ struct Arguments {
     /// Tells everything that happens in the seed.
     #[arg(long, requires = "seed")]
     trace: bool,
-    /// Hunts every deliberate mistake through at most so many seeds instead; needs the feature `mutants`.
+    /// Makes a deliberate mistake.
     #[arg(long)]
-    mutants: bool,
+    mistake: Option<Mistake>,
+    /// Makes each deliberate mistake in turn and fails if no invariant reveals it. See `make mutants`.
+    #[arg(long, conflicts_with = "mistake")]
+    mistakes: bool,
     /// Explores every order of a small world instead.
     #[arg(long)]
     exhaustive: bool,
@@ -61,10 +65,10 @@ fn main() -> anyhow::Result<ExitCode> {
     };
     let without: Vec<Fault> = Fault::ALL.iter().copied().filter(left_out).collect();
     if arguments.exhaustive {
-        return Ok(explore_all());
+        return Ok(explore_all(&arguments));
     }
-    if arguments.mutants {
-        return hunt_all(&arguments);
+    if arguments.mistakes {
+        return Ok(hunt_all(&arguments));
     }
     if arguments.trace {
         return Ok(tell(&arguments, without));
@@ -77,7 +81,7 @@ fn main() -> anyhow::Result<ExitCode> {
             without: without.clone(),
             trace: false,
             outcomes_only: false,
-            mutant: None,
+            mistake: arguments.mistake,
         };
         shrink(&options, violation)
     });
@@ -101,9 +105,9 @@ fn main() -> anyhow::Result<ExitCode> {
     }
 }
 
-fn explore_all() -> ExitCode {
+fn explore_all(arguments: &Arguments) -> ExitCode {
     let bar = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{pos} states").expect("a template"));
-    let explored = simulator::exhaustive::explore(None, |states| bar.set_position(states as u64));
+    let explored = simulator::exhaustive::explore(arguments.mistake, |states| bar.set_position(states as u64));
     bar.finish_and_clear();
     println!("{} states, {} transitions, {} ends", explored.states, explored.transitions, explored.ends);
     match explored.counterexample {
@@ -115,46 +119,56 @@ fn explore_all() -> ExitCode {
     }
 }
 
-#[cfg(not(feature = "mutants"))]
-fn hunt_all(_: &Arguments) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("built without the mistakes: add --features mutants")
-}
-
-#[cfg(feature = "mutants")]
-fn hunt_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    use simulator::swarm::mutants::hunt;
-    let mut survived = 0;
-    println!("{:<18} {:<10} {:>5}  what gave it away", "mistake", "invariant", "seeds");
-    for mutant in simulator::mistake::Mistake::ALL {
-        let hunt = hunt(*mutant, arguments.first_seed, arguments.seeds, arguments.jobs);
-        let name = format!("{mutant:?}");
+fn hunt_all(arguments: &Arguments) -> ExitCode {
+    let mut failed = 0;
+    println!("{:<18} {:<10} {:>5}  violation", "mistake", "invariant", "seeds");
+    for mistake in Mistake::value_variants() {
+        let name = mistake.name();
+        if !mistakes::is_included(*mistake) {
+            println!("{name:<18} not in this build: make mutants");
+            continue;
+        }
+        let hunt = hunt(*mistake, arguments.first_seed, arguments.seeds, arguments.jobs);
         match &hunt.found {
             Some((seeds, violation)) => {
                 println!("{name:<18} {:<10} {seeds:>5}  {}", violation.invariant, violation.what);
             }
             None => {
-                survived += 1;
-                println!("{name:<18} {:<10} {:>5}  it survived", "-", arguments.seeds);
+                failed += 1;
+                println!("{name:<18} {:<10} {:>5}  not found", "-", arguments.seeds);
             }
         }
-        if let Some(violation) = &hunt.straw_man {
-            survived += 1;
-            println!("{name:<18} breaks {} even where nothing goes wrong, and so proves nothing", violation.what);
+        if let Some(violation) = &hunt.harm_without_faults {
+            failed += 1;
+            println!("{name:<18} breaks an invariant even without faults: {}", violation.what);
         }
     }
-    Ok(if survived == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// The seed whose story a page without a violation tells.
 fn arguments_of_story(arguments: &Arguments, without: Vec<Fault>) -> Options {
     let seed = arguments.seed.unwrap_or(arguments.first_seed);
-    Options { seed, jobs: arguments.jobs.min(10), without, trace: true, outcomes_only: false, mutant: None }
+    Options {
+        seed,
+        jobs: arguments.jobs.min(10),
+        without,
+        trace: true,
+        outcomes_only: false,
+        mistake: arguments.mistake,
+    }
 }
 
 fn tell(arguments: &Arguments, without: Vec<Fault>) -> ExitCode {
     let seed = arguments.seed.unwrap_or(arguments.first_seed);
-    let outcome =
-        run(&Options { seed, jobs: arguments.jobs, without, trace: true, outcomes_only: false, mutant: None });
+    let outcome = run(&Options {
+        seed,
+        jobs: arguments.jobs,
+        without,
+        trace: true,
+        outcomes_only: false,
+        mistake: arguments.mistake,
+    });
     for line in &outcome.story {
         println!("{line}");
     }
@@ -201,7 +215,7 @@ fn run_all(arguments: &Arguments, without: &[Fault]) -> Total {
                     without: without.to_vec(),
                     trace: false,
                     outcomes_only: false,
-                    mutant: None,
+                    mistake: arguments.mistake,
                 });
                 if outcome.violation.is_some() && !arguments.keep_going {
                     stop.store(true, Ordering::Relaxed);

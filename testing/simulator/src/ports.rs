@@ -239,7 +239,7 @@ impl State {
             subnet: launch.tuple.subnet.as_str().into(),
             instance_type: Some(launch.tuple.instance_type.as_str().to_owned()),
             market,
-            client_token: Some(launch.tag.token(&stack)),
+            client_token: Some(self.token(launch, &stack)),
             tags: tags.clone(),
             volume_tags: tags,
         };
@@ -253,6 +253,16 @@ impl State {
             .into_iter()
             .map(|instance| Launched { id: instance.id.as_str().into(), launched_at: instance.launched_at })
             .collect())
+    }
+
+    fn token(&mut self, launch: &Launch, stack: &StackName) -> String {
+        match &mut self.random_tokens {
+            None => launch.tag.token(stack),
+            Some(used) => {
+                *used += 1;
+                format!("random-{used}")
+            }
+        }
     }
 
     fn describe(&mut self, filters: &[Filter]) -> Result<Vec<ObservedInstance>, ComputeError> {

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use domain::ids::PoolName;
+use domain::ids::{JobId, PoolName};
 use domain::log::{Event, Stream, Transaction};
 use domain::policy::PoolView;
 use domain::policy::decide::RELAUNCH_LIMIT;
 use domain::state::{BootItem, Item, Key, SlotState};
 use engine::memory::MemoryStore;
 use engine::ports::{CommitError, Store, StoreError};
+use jiff::Timestamp;
 
 /// The pools of a simulated world all have the default `relaunch_window`.
 const HOUR: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
@@ -22,11 +23,13 @@ pub struct Checked {
     /// None: what is broken panics.
     broken: Mutex<Option<Vec<String>>>,
     counts: Mutex<BTreeMap<PoolName, Count>>,
+    /// When launches were charged to a job, whatever its item still says about that.
+    charges: Mutex<BTreeMap<JobId, Vec<Timestamp>>>,
 }
 
 impl Checked {
     pub(crate) fn new(table: MemoryStore) -> Self {
-        Self { table, broken: Mutex::new(None), counts: Mutex::default() }
+        Self { table, broken: Mutex::new(None), counts: Mutex::default(), charges: Mutex::default() }
     }
 
     /// A machine's one read.
@@ -48,6 +51,7 @@ impl Checked {
     pub fn empty(&self) {
         self.table.empty();
         self.counts.lock().expect("nobody panics while holding it").clear();
+        self.charges.lock().expect("nobody panics while holding it").clear();
     }
 
     /// The log folds to what the items say.
@@ -100,13 +104,28 @@ impl Checked {
             }
             (Item::Slot(after), Some(Item::Slot(before))) => (before.stop.is_some() && after.stop.is_none())
                 .then(|| format!("S4: a stop of {} was taken back", after.id)),
-            (Item::Waiting(job), _) => {
-                let last = job.launches.iter().max().copied();
-                let recent = job.launches.iter().filter(|at| last.is_some_and(|last| last.duration_since(**at) < HOUR));
-                (recent.count() > RELAUNCH_LIMIT).then(|| format!("S6: job {} was charged too often", job.id))
-            }
             _ => None,
         }
+    }
+
+    /// S6: how many launches were charged to a job within an hour. An item that loses a charge and gets another one has
+    /// forgotten the first; one that only loses a charge got it back, because nothing was launched.
+    fn judge_charges(&self, item: &Item, before: Option<&Item>) -> Option<String> {
+        let Item::Waiting(job) = item else { return None };
+        let before = match before {
+            Some(Item::Waiting(before)) => before.launches.as_slice(),
+            _ => &[],
+        };
+        let mut charges = self.charges.lock().expect("nobody panics while holding it");
+        let charged = charges.entry(job.id).or_default();
+        let new: Vec<Timestamp> = job.launches.iter().filter(|at| !before.contains(at)).copied().collect();
+        if new.is_empty() {
+            charged.retain(|at| job.launches.contains(at) || !before.contains(at));
+        }
+        charged.extend(new);
+        let last = charged.iter().max().copied()?;
+        let recent = charged.iter().filter(|at| last.duration_since(**at) < HOUR);
+        (recent.count() > RELAUNCH_LIMIT).then(|| format!("S6: job {} was charged too often", job.id))
     }
 
     /// S3: what a decision adds is never more than what was asked for when it was made.
@@ -213,7 +232,9 @@ impl Store for Checked {
         let capacity = self.judge_capacity(transaction, &before, &deleted);
         let wrong =
             transaction.puts.iter().zip(&before).filter_map(|(item, before)| Self::judge(item, before.as_ref()));
-        for wrong in wrong.chain(capacity) {
+        let charges = transaction.puts.iter().zip(&before);
+        let charges = charges.filter_map(|(item, before)| self.judge_charges(item, before.as_ref()));
+        for wrong in wrong.chain(charges).chain(capacity) {
             self.broken(wrong);
         }
         Ok(())

@@ -9,6 +9,7 @@ use domain::ids::{BatchTag, DeliveryId, Epoch, JobId, RunId, RunnerId, StackName
 use domain::log::Transaction;
 use domain::state::{Config, FORMAT, Item, Meta};
 use domain::wire::{Action, InstanceChange, JobNotice, MESSAGE_VERSION as VERSION, Message, Notice, RunnerNotice};
+use engine::consume::{Consumed, consume};
 use engine::context::Context;
 use engine::memory::MemoryStore;
 use engine::ports::{Launch, Ports, Store};
@@ -21,6 +22,7 @@ use world::github::{
     self, Answer, App, GitHub, InstallationId, JobEvent, OwnerKind, QueueJob, RepositoryId, Visibility,
 };
 
+use crate::mistakes::{self, Memory, Mistake, MistakenPorts, settings};
 use crate::ports::TableFault;
 use crate::rules::Checked;
 use crate::steps::Step;
@@ -41,6 +43,8 @@ pub struct Universe {
     pub steps: Step,
     stack: StackName,
     rates: Rates,
+    mistake: Option<Mistake>,
+    memory: Memory,
 }
 
 #[derive(Debug)]
@@ -60,6 +64,8 @@ pub(crate) struct State {
     pub(crate) queue_fault: bool,
     /// The launch that is just being asked for.
     pub(crate) sending: Option<Launch>,
+    /// How many random client tokens were used; None if a token is a function of its attempt.
+    pub(crate) random_tokens: Option<u64>,
     /// What EC2 launched: when, for which attempt, how many.
     pub(crate) launched: Vec<(Timestamp, BatchTag, u64)>,
     pub(crate) launched_attempts: BTreeSet<BatchTag>,
@@ -110,11 +116,19 @@ pub fn pool(name: &str, max: u32) -> Pool {
 impl Universe {
     /// A new one at noon, with these pools applied.
     pub fn new(seed: u64, pools: Vec<Pool>) -> Self {
-        Self::with(seed, pools, ec2::Config::default(), github::Config::default())
+        Self::with(seed, pools, ec2::Config::default(), github::Config::default(), None)
     }
 
-    /// The same where EC2 and GitHub are as slow as that.
-    pub(crate) fn with(seed: u64, pools: Vec<Pool>, ec2: ec2::Config, github: github::Config) -> Self {
+    /// The same where EC2 and GitHub are as slow as that, and Drover makes that mistake.
+    pub(crate) fn with(
+        seed: u64,
+        pools: Vec<Pool>,
+        ec2: ec2::Config,
+        github: github::Config,
+        mistake: Option<Mistake>,
+    ) -> Self {
+        mistakes::switch_to(mistake);
+        let pools = settings(mistake, pools);
         let now: Timestamp = "2026-11-02T12:00:00Z".parse().expect("a time");
         let mut ec2 = Ec2::new(ec2, seed);
         for (subnet, zone) in [("subnet-a", "eu-central-1a"), ("subnet-b", "eu-central-1b")] {
@@ -145,6 +159,7 @@ impl Universe {
                 table_fault: None,
                 queue_fault: false,
                 sending: None,
+                random_tokens: (mistake == Some(Mistake::NoClientToken)).then_some(0),
                 launched: Vec::new(),
                 launched_attempts: BTreeSet::new(),
                 secrets: BTreeMap::new(),
@@ -156,6 +171,8 @@ impl Universe {
             steps: Step::default(),
             stack: "sim".parse().expect("a stack's name"),
             rates: Rates::of("eu-central-1".to_owned()),
+            mistake,
+            memory: Memory::default(),
         };
         let pools = pools
             .into_iter()
@@ -257,15 +274,28 @@ impl Universe {
             state.calls += 1;
             (format!("invocation-{}", state.calls), state.now)
         };
+        let deadline = now + INVOCATION;
+        let world = || Ports { store: self, compute: self, github: self, queue: self, clock: self };
+        let mistaken = self.mistake.map(|mistake| MistakenPorts::new(mistake, world(), deadline, &self.memory));
         let context = Context {
-            ports: Ports { store: self, compute: self, github: self, queue: self, clock: self },
+            ports: mistaken.as_ref().map_or_else(world, MistakenPorts::ports),
             stack: &self.stack,
             runner_role: ROLE,
             rates: &self.rates,
             request: &request,
-            deadline: now + INVOCATION,
+            deadline,
         };
         run(&context).await
+    }
+
+    /// What the scaler does with a batch of messages.
+    pub(crate) async fn consume(&self, context: &Context<'_>, config: &Config, messages: &[Message]) -> Consumed {
+        let mut consumed = consume(context, config, messages).await;
+        mistakes::recorded(&config.pools, messages);
+        if self.mistake == Some(Mistake::Acknowledged) {
+            consumed.failed.clear();
+        }
+        consumed
     }
 
     /// The messages that a batch would bring now, oldest first.
@@ -293,7 +323,7 @@ impl Universe {
         if messages.is_empty() {
             return;
         }
-        let consumed = self.invoke(async |context| engine::consume::consume(context, &config, &messages).await);
+        let consumed = self.invoke(async |context| self.consume(context, &config, &messages).await);
         self.send(consumed.failed.into_keys().map(|place| messages[place].clone()));
     }
 

@@ -1,9 +1,9 @@
-//! A small world, all of it. Without optimisation it would take minutes: `make exhaustive` builds it with.
-#![cfg(feature = "mutants")]
+//! A small world, completely. Ignored by default: it takes minutes without optimisation. `make exhaustive` runs it.
 
 use simulator::exhaustive::explore;
 
 #[test]
+#[ignore = "takes minutes without optimisation: make exhaustive"]
 fn no_order_of_calls_breaks_an_invariant() {
     let explored = explore(None, |_| {});
     if let Some((way, wrong)) = &explored.counterexample {
@@ -13,28 +13,31 @@ fn no_order_of_calls_breaks_an_invariant() {
     assert!(explored.ends > 1, "{explored:?}");
 }
 
-/// The same world where one thing is missing: what keeps it safe is what we think it is.
+/// The same world with one safeguard missing: an invariant breaks, so the safeguard is needed.
 mod without {
     use simulator::exhaustive::explore;
-    use simulator::mistake::Mistake;
+    use simulator::mistakes::Mistake;
 
-    fn counterexample(mutant: Mistake) -> String {
-        explore(Some(mutant), |_| {}).counterexample.expect("a counterexample").1
+    fn counterexample(mistake: Mistake) -> String {
+        explore(Some(mistake), |_| {}).counterexample.expect("a counterexample").1
     }
 
     #[test]
+    #[ignore = "takes minutes without optimisation: make exhaustive"]
     fn the_lease_two_scalers_launch_the_same_batch() {
         let wrong = counterexample(Mistake::NoLease);
         assert!(wrong.starts_with("S2"), "{wrong}");
     }
 
     #[test]
+    #[ignore = "takes minutes without optimisation: make exhaustive"]
     fn the_version_check_two_scalers_fill_the_same_gap() {
         let wrong = counterexample(Mistake::NoVersionCheck);
         assert!(wrong.starts_with("S3"), "{wrong}");
     }
 
     #[test]
+    #[ignore = "takes minutes without optimisation: make exhaustive"]
     fn the_token_a_repeated_launch_is_another() {
         let wrong = counterexample(Mistake::NoClientToken);
         assert!(wrong.starts_with("S2") || wrong.starts_with("S3"), "{wrong}");

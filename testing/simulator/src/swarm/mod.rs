@@ -6,10 +6,9 @@
 
 mod effects;
 mod faults;
+mod hunt;
 mod judge;
 mod machines;
-#[cfg(feature = "mutants")]
-pub mod mutants;
 mod shape;
 mod shrink;
 mod total;
@@ -19,11 +18,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::mistake::Mistake;
 use domain::config::Pool;
 use domain::state::Config;
 use domain::wire::Message;
-use engine::consume::{Consumed, consume};
+use engine::consume::Consumed;
 use engine::ports::{Launch, StoreError};
 use engine::sweep::{Mode, Report, sweep};
 use jiff::{SignedDuration, Timestamp};
@@ -34,12 +32,14 @@ use world::github::{self, Delivery};
 use world::sqs::{QueueConfig, Redrive, Sqs};
 use world::{LostReply, Model};
 
+use crate::mistakes::Mistake;
 use crate::ports::TableFault;
 use crate::steps::Side;
 use crate::universe::Universe;
 
 pub use effects::{EFFECTS, effect_of};
 pub use faults::{Fault, VERSION};
+pub use hunt::{Hunt, hunt};
 pub use judge::{Convergence, Violation};
 pub use shrink::{Shrunk, shrink};
 pub use total::Total;
@@ -79,8 +79,8 @@ pub struct Options {
     pub trace: bool,
     /// Whether only what users would notice counts: a job not served, a machine left, a job killed.
     pub outcomes_only: bool,
-    /// A deliberate mistake; only with the feature `mutants`.
-    pub mutant: Option<Mistake>,
+    /// A deliberate mistake to make.
+    pub mistake: Option<Mistake>,
 }
 
 /// A line of a story.
@@ -231,7 +231,8 @@ struct Swarm<'u> {
 pub fn run(options: &Options) -> Outcome {
     let mut rng = SmallRng::seed_from_u64(options.seed);
     let shape = Shape::of(&mut rng, options.jobs);
-    let universe = Universe::with(options.seed, shape.pools.clone(), shape.ec2.clone(), shape.github.clone());
+    let universe =
+        Universe::with(options.seed, shape.pools.clone(), shape.ec2.clone(), shape.github.clone(), options.mistake);
     universe.store.remember();
     universe.steps.schedule();
     let now = universe.now();
@@ -717,7 +718,7 @@ impl<'u> Swarm<'u> {
     fn scaler(&self, config: Config, messages: Vec<Message>) -> Pin<Box<dyn Future<Output = Done> + 'u>> {
         let universe = self.universe;
         Box::pin(async move {
-            universe.invocation(async |context| Done::Scaler(consume(context, &config, &messages).await)).await
+            universe.invocation(async |context| Done::Scaler(universe.consume(context, &config, &messages).await)).await
         })
     }
 

@@ -1,0 +1,62 @@
+//! Mistakes in front of EC2.
+
+use std::collections::BTreeSet;
+use std::sync::MutexGuard;
+
+use async_trait::async_trait;
+use domain::config::Tuple;
+use domain::ids::{BatchTag, InstanceId};
+use engine::ports::{
+    Compute, ComputeError, ErrorClass, Launch, LaunchError, Launched, ObservedInstance, Terminated, TerminationPermit,
+};
+
+use crate::mistakes::kinds::Mistake;
+use crate::mistakes::ports::MistakenPorts;
+
+#[async_trait]
+impl Compute for MistakenPorts<'_> {
+    async fn launch(&self, launch: &Launch) -> Result<Vec<Launched>, LaunchError> {
+        if self.mistake != Mistake::ZoneChanged {
+            return self.world.compute.launch(launch).await;
+        }
+        let repeated = self.unanswered().contains(&launch.tag);
+        let launch = if repeated { in_another_zone(launch) } else { launch.clone() };
+        let answer = self.world.compute.launch(&launch).await;
+        if matches!(&answer, Err(error) if error.class == ErrorClass::Ambiguous) {
+            self.unanswered().insert(launch.tag);
+        }
+        answer
+    }
+
+    async fn by_batch(&self, tag: &BatchTag) -> Result<Vec<ObservedInstance>, ComputeError> {
+        self.world.compute.by_batch(tag).await
+    }
+
+    async fn census(&self) -> Result<Vec<ObservedInstance>, ComputeError> {
+        if self.mistake == Mistake::NoListing {
+            return Err(ComputeError::new("not asked"));
+        }
+        self.world.compute.census().await
+    }
+
+    async fn terminate(&self, permit: &TerminationPermit) -> Result<Terminated, ComputeError> {
+        self.world.compute.terminate(permit).await
+    }
+
+    async fn console(&self, instance: &InstanceId) -> Result<Option<String>, ComputeError> {
+        self.world.compute.console(instance).await
+    }
+}
+
+impl MistakenPorts<'_> {
+    fn unanswered(&self) -> MutexGuard<'_, BTreeSet<BatchTag>> {
+        self.memory.unanswered.lock().expect("nobody panics while holding it")
+    }
+}
+
+/// Every simulated region has two zones.
+fn in_another_zone(launch: &Launch) -> Launch {
+    let other = if launch.tuple.subnet.as_str() == "subnet-a" { "subnet-b" } else { "subnet-a" };
+    let tuple = Tuple { subnet: other.into(), ..launch.tuple.clone() };
+    Launch { tuple, ..launch.clone() }
+}

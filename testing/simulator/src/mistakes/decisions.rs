@@ -1,0 +1,18 @@
+//! Mistakes in decisions. `mistakes.patch` puts them into a copy of the source and replaces this file by one that switches
+//! them; as it stands there is nothing to switch.
+
+use domain::config::Pool;
+use domain::wire::Message;
+
+use crate::mistakes::kinds::Mistake;
+
+/// Whether this build can make the mistake.
+pub fn is_included(mistake: Mistake) -> bool {
+    !matches!(mistake, Mistake::PerJobPairing | Mistake::Counters)
+}
+
+/// From now on the decisions of this thread make this mistake, or none.
+pub(crate) fn switch_to(_: Option<Mistake>) {}
+
+/// The messages have been recorded: a counter of demand follows them.
+pub(crate) fn recorded(_: &[Pool], _: &[Message]) {}

@@ -1,0 +1,48 @@
+//! The list of deliberate mistakes.
+
+use clap::ValueEnum;
+
+/// One deviation from the design. It does no harm as long as nothing else goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Mistake {
+    /// Each call of RunInstances has a random client token, which is what the SDK does if none is given.
+    NoClientToken,
+    /// After an unanswered launch the same attempt goes to another zone, where EC2 does not know its token.
+    ZoneChanged,
+    /// A decision that lost the race is written over the new version.
+    NoVersionCheck,
+    /// Leases expire at once.
+    NoLease,
+    /// GitHub never says whether a job still waits.
+    NoPolling,
+    /// A machine is launched for one job and counts for no other.
+    PerJobPairing,
+    /// A machine is terminated without deregistering its runner.
+    TerminateFirst,
+    /// A repeated registration has the same name.
+    FixedName,
+    /// A `completed` of an unknown job leaves no trace.
+    NoTombstone,
+    /// The janitor cannot list EC2's instances.
+    NoListing,
+    /// Demand is kept in a counter.
+    Counters,
+    /// A machine that is not online at once has failed.
+    ZeroGrace,
+    /// A machine is terminated although GitHub says that its runner is busy.
+    StaleBusy,
+    /// A machine without an owner is removed without a claim.
+    NoClaim,
+    /// Nothing bounds the number of machines launched for a job.
+    NoRelaunchBound,
+    /// A message that could not be recorded is acknowledged.
+    Acknowledged,
+}
+
+impl Mistake {
+    /// Its name on the command line and in reports.
+    pub fn name(self) -> String {
+        let value = self.to_possible_value().expect("no mistake is hidden from the command line");
+        value.get_name().to_owned()
+    }
+}

@@ -1,0 +1,138 @@
+//! Mistakes of the table.
+
+use async_trait::async_trait;
+use domain::ids::{PoolName, SlotId};
+use domain::log::{Transaction, Turn, What};
+use domain::state::{Item, Key, Lease, Rank};
+use engine::ports::{CommitError, Store, StoreError};
+use jiff::Timestamp;
+
+use crate::mistakes::kinds::Mistake;
+use crate::mistakes::ports::MistakenPorts;
+
+#[async_trait]
+impl Store for MistakenPorts<'_> {
+    async fn get(&self, key: &Key) -> Result<Option<Item>, StoreError> {
+        self.world.store.get(key).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, StoreError> {
+        self.world.store.get_many(keys).await
+    }
+
+    async fn partition(&self, pool: &PoolName) -> Result<Vec<Item>, StoreError> {
+        self.world.store.partition(pool).await
+    }
+
+    async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {
+        let store = self.world.store;
+        if self.mistake == Mistake::NoClaim && is_claim(transaction) {
+            return Ok(());
+        }
+        if self.mistake == Mistake::NoTombstone && transaction.puts.iter().any(is_tombstone) {
+            let rest = without_tombstones(transaction);
+            return if rest.puts.is_empty() { Ok(()) } else { store.commit(&rest).await };
+        }
+        if self.mistake == Mistake::NoLease {
+            let now = self.world.clock.now();
+            return store.commit(&without_leases(transaction, self.lease, now)).await;
+        }
+        if self.mistake == Mistake::FixedName {
+            return store.commit(&with_the_first_registration(transaction)).await;
+        }
+        let answer = store.commit(transaction).await;
+        if self.mistake == Mistake::NoVersionCheck
+            && matches!(answer, Err(CommitError::Conflict(_)))
+            && let Some(forced) = over_the_new_version(store, transaction).await?
+        {
+            return store.commit(&forced).await;
+        }
+        answer
+    }
+}
+
+/// The write that claims a machine without an owner, before the machine is removed.
+fn is_claim(transaction: &Transaction) -> bool {
+    transaction.event.as_ref().is_some_and(|event| matches!(event.what, What::Condemned { .. }))
+}
+
+/// The first write of a job that is already over.
+fn is_tombstone(item: &Item) -> bool {
+    matches!(item, Item::Job(job) if job.revision == 0 && job.rank == Rank::Done)
+}
+
+fn without_tombstones(transaction: &Transaction) -> Transaction {
+    let mut rest = transaction.clone();
+    rest.puts.retain(|item| !is_tombstone(item));
+    rest
+}
+
+/// The same writes, with each lease already over.
+fn without_leases(transaction: &Transaction, lease: Timestamp, now: Timestamp) -> Transaction {
+    let expire = |held: &mut Lease| {
+        if held.next_at == lease {
+            *held = held.put_off(now);
+        }
+    };
+    let mut writes = transaction.clone();
+    for item in &mut writes.puts {
+        match item {
+            Item::Batch(batch) => expire(&mut batch.lease),
+            Item::Slot(slot) => expire(&mut slot.lease),
+            Item::CheckRun(check_run) => expire(&mut check_run.lease),
+            Item::Rerun(rerun) => expire(&mut rerun.lease),
+            Item::Meta(_)
+            | Item::Waiting(_)
+            | Item::Nudge(_)
+            | Item::Job(_)
+            | Item::Instance(_)
+            | Item::Config(_)
+            | Item::Limit(_)
+            | Item::Janitor(_) => {}
+        }
+    }
+    writes
+}
+
+/// The same writes, with no slot past its first registration.
+fn with_the_first_registration(transaction: &Transaction) -> Transaction {
+    let mut writes = transaction.clone();
+    for item in &mut writes.puts {
+        if let Item::Slot(slot) = item {
+            slot.registration = slot.registration.min(1);
+        }
+    }
+    writes
+}
+
+/// A decision that lost the race, as if it had been made from the version that won. None if it is not a decision.
+///
+/// The jobs that it charges are overwritten, too: they alone would reveal that another decision was faster.
+async fn over_the_new_version(store: &dyn Store, transaction: &Transaction) -> Result<Option<Transaction>, StoreError> {
+    let Some(event) = transaction.event.clone().filter(|event| matches!(event.what, What::Decided { .. })) else {
+        return Ok(None);
+    };
+    let mut forced = Transaction { event: None, ..transaction.clone() };
+    let mut version = 0;
+    // META is the first of them.
+    for item in &mut forced.puts {
+        if let Item::Meta(meta) = item {
+            meta.revision = revision(store, Key::Meta(meta.pool.clone())).await?;
+            version = meta.revision + 1;
+        } else if let Item::Waiting(job) = item {
+            job.revision = revision(store, Key::Waiting(job.pool.clone(), job.id)).await?;
+        } else if let Item::Batch(batch) = item {
+            batch.version = version;
+        } else if let Item::Slot(slot) = item
+            && slot.revision == 0
+        {
+            slot.id = SlotId { version, ..slot.id };
+        }
+    }
+    let turn = Turn { now: event.at, lease: event.at, cause: event.cause };
+    Ok(Some(forced.emit(event.stream, event.what, &turn)))
+}
+
+async fn revision(store: &dyn Store, key: Key) -> Result<u64, StoreError> {
+    Ok(store.get(&key).await?.map_or(0, |item| item.revision()))
+}

@@ -1,0 +1,36 @@
+//! Can the checks fail? An invariant must reveal each deliberate mistake, and none may break one in a world without faults.
+
+use crate::mistakes::Mistake;
+
+use super::*;
+
+/// Seeds without any fault in which a mistake must do no harm.
+const HARMLESS_SEEDS: usize = 5;
+
+/// The search for a mistake.
+#[derive(Debug)]
+pub struct Hunt {
+    /// The invariant that revealed it, and after how many seeds; None if nothing did.
+    pub found: Option<(u64, Violation)>,
+    /// What it broke in a world without faults. Such a mistake proves nothing about the search for rare violations.
+    pub harm_without_faults: Option<Violation>,
+}
+
+/// Whether the seed's world has no warm machines and no two pools whose runners can take each other's jobs.
+fn is_plain(seed: u64) -> bool {
+    let shape = Shape::of(&mut SmallRng::seed_from_u64(seed), 1);
+    shape.pools.iter().all(|pool| pool.name.as_str() != "big" && pool.warm == 0)
+}
+
+/// Makes the mistake in up to `seeds` worlds, until an invariant breaks.
+pub fn hunt(mistake: Mistake, first: u64, seeds: u64, jobs: usize) -> Hunt {
+    let options =
+        |seed| Options { seed, jobs, without: Vec::new(), trace: false, outcomes_only: false, mistake: Some(mistake) };
+    let harmless =
+        |seed| Options { without: Fault::ALL.to_vec(), jobs: jobs.min(20), outcomes_only: true, ..options(seed) };
+    let plain = (first..).filter(|seed| is_plain(*seed)).take(HARMLESS_SEEDS);
+    Hunt {
+        harm_without_faults: plain.map(|seed| run(&harmless(seed))).find_map(|outcome| outcome.violation),
+        found: (0..seeds).find_map(|tried| Some((tried + 1, run(&options(first + tried)).violation?))),
+    }
+}
