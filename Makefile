@@ -58,8 +58,14 @@ simulate:
 
 ## Check that the simulator detects every deliberate mistake.
 # Each mistake must also stay harmless in runs without injected faults.
+# Mistakes in decisions are patched into a copy of the source; those at the ports need no patch.
+mutants: COPY = $(TARGET)/mistakes/source
 mutants:
-	$(CARGO) run --release --package simulator --features mutants -- --mutants --seeds 300 --jobs 100 $(ARGS)
+	rm -rf $(COPY) && mkdir -p $(COPY)
+	cp -r Cargo.toml Cargo.lock rust-toolchain.toml ingest scaler janitor agent cli shared testing $(COPY)
+	patch --directory $(COPY) --strip 1 <testing/simulator/mistakes.patch
+	$(CARGO) run --manifest-path $(COPY)/Cargo.toml --target-dir $(TARGET)/mistakes/target --release \
+		--package simulator -- --mistakes --seeds 300 --jobs 100 $(ARGS)
 
 ## Mutate each expression of shared/domain and list the mutations that no test detects. Takes hours; for a sample: ARGS="--shard 0/14"
 mutate:
