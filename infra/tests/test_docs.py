@@ -167,7 +167,7 @@ class Promises(unittest.TestCase):
 
     def test_each_mistake_exists_and_each_existing_mistake_is_named(self):
         named = {name for *_, mistake in self.rows() for name in re.findall(r"`([A-Z]\w+)`", mistake)}
-        known = re.search(r"enum Mistake \{(.*?)\n\}", source("testing/simulator/src/mistake.rs"), re.S)[1]
+        known = re.search(r"enum Mistake \{(.*?)\n\}", source("testing/simulator/src/mistakes/kinds.rs"), re.S)[1]
         self.assertEqual(named, set(re.findall(r"^    (\w+),", known, re.M)))
 
     def test_each_row_is_complete_and_has_its_own_id(self):
