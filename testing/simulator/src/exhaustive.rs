@@ -1,10 +1,11 @@
-//! Every order of a small world: two jobs wait, three scalers were told so, two zones, at most one crash anywhere, at most
-//! two launches whose answers are lost, whose machines EC2 may not show either, one that is refused for want of machines,
-//! and at any time so long a pause that every lease is over.
+//! Every order of calls in a small world.
 //!
-//! It is the engine itself that runs, not a model of it. A state is what the table, EC2 and GitHub have, and what each
-//! scaler has been answered so far; it is reached again by making the same choices from the beginning, and two ways to the
-//! same state are one.
+//! Two jobs wait, three scalers have received messages about them, and there are two zones. At most one scaler crashes, at
+//! any call. At most two launches lose their answer, and EC2 may not show their machines either. One launch is refused for
+//! lack of capacity. Once, so much time passes that every lease expires.
+//!
+//! The engine itself runs. A state consists of what the table, EC2 and GitHub hold and of the answers that each scaler has
+//! received. A state is reached again by making the same choices from the beginning; two ways to one state count once.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fmt::Write;
@@ -13,19 +14,21 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use domain::state::Config;
+use domain::state::{Config, Key};
 use domain::wire::{MESSAGE_VERSION as VERSION, Message};
 use jiff::SignedDuration;
 use world::{LostReply, ec2, github};
 
+use crate::call::Call;
+use crate::digest::Digest;
 use crate::mistakes::Mistake;
-use crate::steps::{Digest, Side};
+use crate::steps::Side;
 use crate::universe::{Universe, pool};
 
-/// Jobs that wait.
+/// The number of jobs that wait.
 const JOBS: usize = 2;
 
-/// Scalers that come to serve them.
+/// The number of scalers.
 const ACTORS: usize = 3;
 
 /// Longer than [`Choice::Later`].
@@ -34,39 +37,39 @@ const HIDDEN_FOR: Duration = Duration::from_secs(3600);
 /// What happens next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
-    /// A scaler makes its next call; of a launch, hears the answer.
+    /// A scaler makes its next call. A launch takes two steps: the call and its answer.
     Step(usize),
     /// A scaler ends.
     Crash(usize),
-    /// A scaler launches, and never hears what came of it.
+    /// A scaler launches and gets no answer.
     Lose(usize, LostReply),
-    /// The same, and EC2 describes none of its machines for longer than all of this lasts: only the token tells of them.
+    /// A scaler launches and gets no answer, and EC2 never shows the machines: only the client token reveals them.
     Hide(usize),
-    /// A scaler launches where there are no machines now.
+    /// A scaler launches and EC2 has no capacity.
     Refuse(usize),
-    /// So much time passes that every lease is over, and with it every invocation.
+    /// So much time passes that every lease expires and every invocation ends.
     Later,
 }
 
-/// What was found.
+/// The result of an exploration.
 #[derive(Debug)]
 pub struct Explored {
-    /// Different states.
+    /// The number of different states.
     pub states: usize,
-    /// Choices made in them.
     pub transitions: usize,
-    /// States in which nothing more happens.
+    /// The number of states in which nothing more can happen.
     pub ends: usize,
-    /// A way to something that must not be.
+    /// Choices that violate an invariant, and the violation.
     pub counterexample: Option<(Vec<Choice>, String)>,
 }
 
 struct Actor<'u> {
     future: Option<Pin<Box<dyn Future<Output = ()> + 'u>>>,
     started: bool,
-    ownership: BTreeMap<u64, (Side, String, Waker)>,
-    /// What it has asked and was answered.
-    heard: Digest,
+    /// The parts that have come to a call, by ticket.
+    waiting: BTreeMap<u64, (Side, Call, Waker)>,
+    /// A digest of its calls and their answers.
+    answers: Digest,
 }
 
 struct World<'u> {
@@ -79,25 +82,25 @@ struct World<'u> {
     later: bool,
 }
 
-/// How to come to a state, and what each scaler has heard by then: it need not listen on the way.
+/// How to reach a state, and the answers that each scaler has received by then.
 #[derive(Default)]
 struct Way {
     choices: Vec<Choice>,
-    heard: [Digest; ACTORS],
+    answers: [Digest; ACTORS],
 }
 
-/// Where there is more to explore.
+/// What is left to explore.
 struct Frontier {
     known: HashSet<u64>,
-    /// The first first: what needs little to go wrong is found soon.
+    /// First in, first out: short counterexamples are found first.
     ways: VecDeque<Way>,
-    /// How many explore a way just now, which may lead to more of them.
+    /// The number of threads that explore a way, which may add further ways.
     exploring: usize,
     explored: Explored,
 }
 
-/// Explores all of it, or until something is wrong, while Drover makes that mistake. Calls `progress` with the number of
-/// states, every thousand.
+/// Explores the whole world, or until an invariant breaks. Drover makes the mistake, if there is one. Calls `progress` with
+/// the number of states, every thousand.
 pub fn explore(mistake: Option<Mistake>, progress: impl Fn(usize) + Sync) -> Explored {
     let frontier = Mutex::new(Frontier {
         known: HashSet::new(),
@@ -111,7 +114,7 @@ pub fn explore(mistake: Option<Mistake>, progress: impl Fn(usize) + Sync) -> Exp
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some(way) = next_way(&frontier, &more) {
-                    in_a_world(mistake, |world| go_on(world, way, &frontier, &more, &progress));
+                    in_a_world(mistake, |world| follow(world, way, &frontier, &more, &progress));
                     lock(&frontier).exploring -= 1;
                     more.notify_all();
                 }
@@ -122,11 +125,15 @@ pub fn explore(mistake: Option<Mistake>, progress: impl Fn(usize) + Sync) -> Exp
     Explored { states: frontier.known.len(), ..frontier.explored }
 }
 
+fn is_launch(call: &Call) -> bool {
+    matches!(call, Call::RunInstances(_))
+}
+
 fn lock(frontier: &Mutex<Frontier>) -> MutexGuard<'_, Frontier> {
     frontier.lock().expect("nobody panics while holding it")
 }
 
-/// None if all is explored, or something was found.
+/// None if everything is explored, or a counterexample was found.
 fn next_way(frontier: &Mutex<Frontier>, more: &Condvar) -> Option<Way> {
     let mut frontier = lock(frontier);
     loop {
@@ -144,10 +151,11 @@ fn next_way(frontier: &Mutex<Frontier>, more: &Condvar) -> Option<Way> {
     }
 }
 
-/// Goes that way, and on from there as long as it is new: one choice at once, the others later, from the beginning.
-fn go_on(
+/// Follows a way and goes on from its end as long as the states are new: with one choice at once, with the others later,
+/// from the beginning.
+fn follow(
     world: &mut World<'_>,
-    Way { choices: mut way, heard }: Way,
+    Way { choices: mut way, answers }: Way,
     frontier: &Mutex<Frontier>,
     more: &Condvar,
     progress: &(impl Fn(usize) + Sync),
@@ -155,16 +163,16 @@ fn go_on(
     for choice in &way {
         world.choose(*choice);
     }
-    for (actor, heard) in world.actors.iter_mut().zip(heard) {
-        actor.heard = heard;
+    for (actor, answers) in world.actors.iter_mut().zip(answers) {
+        actor.answers = answers;
     }
-    world.universe.steps.listen();
+    world.universe.steps.digest_answers();
     loop {
-        let (wrong, digest, mut choices) = (world.wrong(), world.digest(), world.choices());
+        let (violation, digest, mut choices) = (world.violation(), world.digest(), world.choices());
         let mut frontier = lock(frontier);
         frontier.explored.transitions += 1;
-        if let Some(wrong) = wrong {
-            frontier.explored.counterexample.get_or_insert((way, wrong));
+        if let Some(violation) = violation {
+            frontier.explored.counterexample.get_or_insert((way, violation));
             return;
         }
         if !frontier.known.insert(digest) {
@@ -177,9 +185,9 @@ fn go_on(
             frontier.explored.ends += 1;
             return;
         };
-        let heard = std::array::from_fn(|number| world.actors[number].heard);
+        let answers = std::array::from_fn(|number| world.actors[number].answers);
         for choice in choices {
-            frontier.ways.push_back(Way { choices: way.iter().copied().chain([choice]).collect(), heard });
+            frontier.ways.push_back(Way { choices: way.iter().copied().chain([choice]).collect(), answers });
             more.notify_one();
         }
         drop(frontier);
@@ -202,24 +210,24 @@ fn in_a_world<T>(mistake: Option<Mistake>, run: impl FnOnce(&mut World<'_>) -> T
     universe.store.remember();
     universe.steps.schedule();
     record(&universe, &config, &messages);
-    let actor = || Actor { future: None, started: false, ownership: BTreeMap::new(), heard: Digest::default() };
+    let actor = || Actor { future: None, started: false, waiting: BTreeMap::new(), answers: Digest::default() };
     let actors = (0..ACTORS).map(|_| actor()).collect();
     let mut world =
         World { universe: &universe, config: &config, actors, crashes: 1, losses: 2, refusals: 1, later: true };
     run(&mut world)
 }
 
-/// The jobs are known; the scaler that wrote them down ended before it decided anything.
+/// Runs a scaler that records the jobs and ends before it decides anything.
 fn record(universe: &Universe, config: &Config, messages: &[Message]) {
     let scale = async |context: &engine::context::Context<'_>| drop(universe.consume(context, config, messages).await);
     let mut scaler = std::pin::pin!(universe.invocation(scale));
     let mut context = Context::from_waker(Waker::noop());
     while scaler.as_mut().poll(&mut context).is_pending() {
         for arrival in universe.steps.arrivals() {
-            if arrival.call.ends_with("META") {
+            if matches!(arrival.call, Call::Get(Key::Meta(_))) {
                 return;
             }
-            universe.steps.call(arrival.ticket);
+            universe.steps.release(arrival.ticket);
             arrival.waker.wake();
         }
     }
@@ -239,9 +247,8 @@ impl World<'_> {
             if actor.started && self.crashes > 0 {
                 choices.push(Choice::Crash(number));
             }
-            let next = actor.ownership.values().next();
-            let launches =
-                next.is_some_and(|(side, call, _)| *side == Side::Before && call.starts_with("RunInstances"));
+            let next = actor.waiting.values().next();
+            let launches = next.is_some_and(|(side, call, _)| *side == Side::Before && is_launch(call));
             if launches && self.losses > 0 {
                 choices.push(Choice::Lose(number, LostReply::Applied));
                 choices.push(Choice::Lose(number, LostReply::NotApplied));
@@ -274,7 +281,7 @@ impl World<'_> {
                 let refusal = ec2::Refusal { matches, code, when: ec2::When::Next(1) };
                 self.universe.ec2(|ec2, _| ec2.faults.refusals.push(refusal));
                 self.step(number);
-                // A call that repeats a launch is answered like it, whatever machines there are now.
+                // EC2 answers a repeated launch like the first one even without capacity, and leaves the refusal in place.
                 self.universe.ec2(|ec2, _| ec2.faults.refusals.clear());
             }
             Choice::Later => {
@@ -299,9 +306,9 @@ impl World<'_> {
     fn end(&mut self, number: usize) {
         let actor = &mut self.actors[number];
         actor.future = None;
-        actor.ownership.clear();
-        // What a scaler that is no more had heard makes no difference.
-        actor.heard = Digest::default();
+        actor.waiting.clear();
+        // The answers of a scaler that has ended make no difference.
+        actor.answers = Digest::default();
     }
 
     fn step(&mut self, number: usize) {
@@ -319,38 +326,40 @@ impl World<'_> {
             return;
         }
         self.advance(number);
-        // What touches nothing that another scaler looks at may as well happen at once: no order of it makes a difference.
-        while self.actors[number].ownership.values().next().is_some_and(|(side, call, _)| {
-            *side == Side::Before
-                && (call.starts_with("get GITHUB#")
-                    || call.starts_with("generate-jitconfig")
-                    || call.ends_with("NUDGE"))
-        }) {
+        // The order of calls that no other scaler's calls depend on makes no difference: they are made at once.
+        let is_independent =
+            |call: &Call| matches!(call, Call::Get(Key::Limit(_) | Key::Nudge(_)) | Call::GenerateJitConfig(_));
+        while self.actors[number]
+            .waiting
+            .values()
+            .next()
+            .is_some_and(|(side, call, _)| *side == Side::Before && is_independent(call))
+        {
             self.advance(number);
         }
     }
 
-    /// One call of the scaler; of a launch one half.
+    /// Makes one call of the scaler, or one half of a launch.
     fn advance(&mut self, number: usize) {
-        let Some((ticket, (side, call, waker))) = self.actors[number].ownership.pop_first() else { return };
-        self.universe.steps.call(ticket);
+        let Some((ticket, (side, call, waker))) = self.actors[number].waiting.pop_first() else { return };
+        self.universe.steps.release(ticket);
         waker.wake();
         self.poll(number);
         if side == Side::After {
             return;
         }
-        let heard = self.universe.steps.heard();
+        let answer = self.universe.steps.answer();
         let actor = &mut self.actors[number];
-        write!(actor.heard, "{call} {heard:x};").expect("a digest takes everything");
-        // Only a launch is under way long enough for others to act meanwhile.
-        if call.starts_with("RunInstances") {
+        write!(actor.answers, "{call} {answer:x};").expect("a digest takes everything");
+        // Only a launch takes long enough for others to act meanwhile.
+        if is_launch(&call) {
             return;
         }
-        let answered = actor.ownership.iter().find(|(_, (side, at, _))| *side == Side::After && *at == call);
+        let answered = actor.waiting.iter().find(|(_, (side, at, _))| *side == Side::After && *at == call);
         if let Some(ticket) = answered.map(|(ticket, _)| *ticket)
-            && let Some((_, _, waker)) = actor.ownership.remove(&ticket)
+            && let Some((_, _, waker)) = actor.waiting.remove(&ticket)
         {
-            self.universe.steps.call(ticket);
+            self.universe.steps.release(ticket);
             waker.wake();
             self.poll(number);
         }
@@ -361,28 +370,28 @@ impl World<'_> {
         let Some(future) = &mut actor.future else { return };
         let done = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         for arrival in self.universe.steps.arrivals() {
-            actor.ownership.insert(arrival.ticket, (arrival.side, arrival.call, arrival.waker));
+            actor.waiting.insert(arrival.ticket, (arrival.side, arrival.call, arrival.waker));
         }
         if let Poll::Ready(()) = done {
             self.end(number);
         }
     }
 
-    /// What must not be: an invariant that the table or EC2 shows broken, two scalers in the same launch, or more machines
-    /// than jobs.
-    fn wrong(&self) -> Option<String> {
+    /// A violation: one that the table or EC2 shows, two scalers in the same launch, or more machines than jobs.
+    fn violation(&self) -> Option<String> {
         if let Some(broken) = self.universe.store.take_broken().into_iter().next() {
             return Some(broken);
         }
         let launching = self.actors.iter().filter_map(|actor| {
-            let mut ownership = actor.ownership.values();
-            ownership.find(|(side, call, _)| *side == Side::After && call.starts_with("RunInstances"))
+            let mut waiting = actor.waiting.values();
+            waiting.find(|(side, call, _)| *side == Side::After && is_launch(call))
         });
-        let mut seen = HashSet::new();
+        let mut launches: Vec<&Call> = Vec::new();
         for (_, call, _) in launching {
-            if !seen.insert(call) {
+            if launches.contains(&call) {
                 return Some(format!("S2: two scalers are in {call} at the same time"));
             }
+            launches.push(call);
         }
         let launched = self.universe.ec2(|ec2, _| ec2.launches());
         (launched > JOBS as u64).then(|| format!("S3: {launched} machines for {JOBS} jobs"))
@@ -393,8 +402,8 @@ impl World<'_> {
         let mut add = |what: std::fmt::Arguments<'_>| digest.write_fmt(what).expect("a digest takes everything");
         add(format_args!("{} {} {} {} ", self.crashes, self.losses, self.refusals, self.later));
         for actor in &self.actors {
-            add(format_args!("{} {} {:x} ", actor.started, actor.future.is_some(), actor.heard.value()));
-            for (side, call, _) in actor.ownership.values() {
+            add(format_args!("{} {} {:x} ", actor.started, actor.future.is_some(), actor.answers.value()));
+            for (side, call, _) in actor.waiting.values() {
                 add(format_args!("{side:?} {call} "));
             }
         }

@@ -1,17 +1,20 @@
-//! The engine in the models of EC2 and GitHub, in virtual time: no network, no process, no clock.
+//! The engine in models of EC2, GitHub and SQS and in virtual time: no network, no process, no clock.
 //!
-//! [`Universe`] implements the engine's ports on the very models that the sandbox puts on the wire. Every port call is a
-//! step at which whoever drives the engine may let others run first, or drop the engine as a crash would.
+//! [`Universe`] implements the engine's ports on the models that the sandbox puts on the wire. At every call of a port the
+//! test may run other invocations first, or drop the invocation, which is what a crash does. On top of it are
+//! [`swarm`], random worlds with random faults, and [`exhaustive`], every order of calls in a small world.
 
+mod call;
+mod digest;
 pub mod exhaustive;
 pub mod mistakes;
 pub mod page;
-mod ports;
 mod rules;
 mod steps;
 pub mod swarm;
 mod universe;
 
+pub use call::{Call, CallKind};
 pub use rules::Checked;
-pub use steps::{Call, Side, Step};
-pub use universe::{Universe, pool};
+pub use steps::{Side, Steps};
+pub use universe::{Ingest, Universe, pool};

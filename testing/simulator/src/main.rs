@@ -1,4 +1,4 @@
-//! `cargo run --release -p simulator`: many seeds, or the story of one.
+//! `make simulate`: runs many random worlds, or tells the story of one.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,48 +13,55 @@ use simulator::swarm::{Fault, Options, Shrunk, Total, hunt, run, shrink};
 /// Runs Drover's engine in a faulty world, in virtual time, and checks its invariants.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// One seed only.
+    /// Runs this seed only.
     #[arg(long, conflicts_with_all = ["first_seed", "seeds"])]
     seed: Option<u64>,
-    /// The first of many.
+    /// The first seed.
     #[arg(long, default_value_t = 1)]
     first_seed: u64,
-    /// How many.
+    /// The number of seeds.
     #[arg(long, default_value_t = 1000)]
     seeds: u64,
-    /// Jobs a seed.
+    /// The number of jobs per seed.
     #[arg(long, default_value_t = 200)]
     jobs: usize,
-    /// Kinds of faults to leave out.
+    /// Turns a kind of fault off. May be repeated.
     #[arg(long, value_parser = PossibleValuesParser::new(Fault::ALL.iter().map(|fault| fault.name())))]
     without: Vec<String>,
-    /// The only kinds of faults.
+    /// Turns every other kind of fault off. May be repeated.
     #[arg(long, conflicts_with = "without", value_parser = PossibleValuesParser::new(Fault::ALL.iter().map(|fault| fault.name())))]
     only: Vec<String>,
-    /// Seeds at a time; the number of processors if absent.
+    /// Runs this many seeds at the same time. [default: the number of processors]
     #[arg(long)]
     threads: Option<usize>,
-    /// Goes on after a violation, and lists them all.
+    /// Goes on after a violation, and lists all violations.
     #[arg(long)]
     keep_going: bool,
-    /// Tells everything that happens in the seed.
+    /// Prints everything that happens in the seed.
     #[arg(long, requires = "seed")]
     trace: bool,
     /// Makes a deliberate mistake.
     #[arg(long)]
     mistake: Option<Mistake>,
-    /// Makes each deliberate mistake in turn and fails if no invariant reveals it. See `make mutants`.
+    /// Makes each deliberate mistake in turn, and fails if a mistake breaks no invariant. See `make mutants`.
     #[arg(long, conflicts_with = "mistake")]
     mistakes: bool,
-    /// Explores every order of a small world instead.
+    /// Explores every order of calls in a small world instead.
     #[arg(long)]
     exhaustive: bool,
-    /// The result as JSON.
+    /// Prints the result as JSON.
     #[arg(long)]
     json: bool,
-    /// Writes one page with the distributions and a story.
+    /// Writes an HTML page with the distributions and a story to this file.
     #[arg(long)]
     html: Option<PathBuf>,
+}
+
+impl Arguments {
+    fn options(&self, seed: u64, without: &[Fault]) -> Options {
+        let (jobs, without) = (self.jobs, without.to_vec());
+        Options { seed, jobs, without, trace: false, outcomes_only: false, mistake: self.mistake }
+    }
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -71,22 +78,13 @@ fn main() -> anyhow::Result<ExitCode> {
         return Ok(hunt_all(&arguments));
     }
     if arguments.trace {
-        return Ok(tell(&arguments, without));
+        return Ok(trace(&arguments, without));
     }
     let total = run_all(&arguments, &without);
-    let shrunk = total.violations.first().map(|(seed, violation)| {
-        let options = Options {
-            seed: *seed,
-            jobs: arguments.jobs,
-            without: without.clone(),
-            trace: false,
-            outcomes_only: false,
-            mistake: arguments.mistake,
-        };
-        shrink(&options, violation)
-    });
+    let shrunk =
+        total.violations.first().map(|(seed, violation)| shrink(&arguments.options(*seed, &without), violation));
     if let Some(path) = &arguments.html {
-        std::fs::write(path, simulator::page::page(&total, shrunk.as_ref(), &arguments_of_story(&arguments, without)))?;
+        std::fs::write(path, simulator::page::page(&total, shrunk.as_ref(), &story_options(&arguments, without)))?;
     }
     if arguments.json {
         println!("{}", total.json());
@@ -112,8 +110,8 @@ fn explore_all(arguments: &Arguments) -> ExitCode {
     println!("{} states, {} transitions, {} ends", explored.states, explored.transitions, explored.ends);
     match explored.counterexample {
         None => ExitCode::SUCCESS,
-        Some((way, wrong)) => {
-            println!("{wrong} after {way:?}");
+        Some((choices, violation)) => {
+            println!("{violation} after {choices:?}");
             ExitCode::FAILURE
         }
     }
@@ -146,29 +144,15 @@ fn hunt_all(arguments: &Arguments) -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The seed whose story a page without a violation tells.
-fn arguments_of_story(arguments: &Arguments, without: Vec<Fault>) -> Options {
+/// The run whose story is on the page if there is no violation.
+fn story_options(arguments: &Arguments, without: Vec<Fault>) -> Options {
     let seed = arguments.seed.unwrap_or(arguments.first_seed);
-    Options {
-        seed,
-        jobs: arguments.jobs.min(10),
-        without,
-        trace: true,
-        outcomes_only: false,
-        mistake: arguments.mistake,
-    }
+    Options { jobs: arguments.jobs.min(10), trace: true, ..arguments.options(seed, &without) }
 }
 
-fn tell(arguments: &Arguments, without: Vec<Fault>) -> ExitCode {
+fn trace(arguments: &Arguments, without: Vec<Fault>) -> ExitCode {
     let seed = arguments.seed.unwrap_or(arguments.first_seed);
-    let outcome = run(&Options {
-        seed,
-        jobs: arguments.jobs,
-        without,
-        trace: true,
-        outcomes_only: false,
-        mistake: arguments.mistake,
-    });
+    let outcome = run(&Options { trace: true, ..arguments.options(seed, &without) });
     for line in &outcome.story {
         println!("{line}");
     }
@@ -176,21 +160,21 @@ fn tell(arguments: &Arguments, without: Vec<Fault>) -> ExitCode {
     match outcome.violation {
         None => ExitCode::SUCCESS,
         Some(violation) => {
-            println!("violated: {}", violation.what);
+            println!("violation: {}", violation.what);
             ExitCode::FAILURE
         }
     }
 }
 
 fn show(shrunk: &Shrunk) {
-    eprintln!("\nthe smallest world that shows it, seed {}:", shrunk.options.seed);
+    eprintln!("\nthe smallest world with this violation, seed {}:", shrunk.options.seed);
     for line in shrunk.story(150) {
         eprintln!("  {line}");
     }
-    eprintln!("\nrun it again: {}", shrunk.command());
+    eprintln!("\nto replay: {}", shrunk.command());
 }
 
-/// Threads take the next seed; each seed runs on one thread, from its own dice alone.
+/// Each thread takes the next seed until none is left. A run depends on its seed only, not on its thread.
 fn run_all(arguments: &Arguments, without: &[Fault]) -> Total {
     let (first, seeds) = match arguments.seed {
         Some(seed) => (seed, 1),
@@ -209,14 +193,7 @@ fn run_all(arguments: &Arguments, without: &[Fault]) -> Total {
                 if seed >= first + seeds {
                     break;
                 }
-                let outcome = run(&Options {
-                    seed,
-                    jobs: arguments.jobs,
-                    without: without.to_vec(),
-                    trace: false,
-                    outcomes_only: false,
-                    mistake: arguments.mistake,
-                });
+                let outcome = run(&arguments.options(seed, without));
                 if outcome.violation.is_some() && !arguments.keep_going {
                     stop.store(true, Ordering::Relaxed);
                 }

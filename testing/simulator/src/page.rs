@@ -1,18 +1,19 @@
-//! The result as one self-contained page.
+//! The result as one self-contained HTML page.
 
 use std::fmt::Write;
 
-use crate::swarm::{EFFECTS, Fault, Options, Shrunk, Total, VERSION, run};
+use crate::call::CallKind;
+use crate::swarm::{Fault, Options, Shrunk, Total, VERSION, run};
 
-/// Bars of a histogram.
+/// The number of bars of a histogram.
 const BARS: usize = 60;
 
-/// The page: what held, the distributions, and the story of a seed, the violating one if there is one.
+/// The page: totals, distributions, and the story of the violation or, without one, of `story`.
 pub fn page(total: &Total, shrunk: Option<&Shrunk>, story: &Options) -> String {
     let mut page = String::from(HEAD);
     let mut write = |text: std::fmt::Arguments<'_>| page.write_fmt(text).expect("a string takes everything");
     write(format_args!(
-        "<p>{} seeds, {} jobs, {} steps, fault intensities version {VERSION}: <b>{} violations</b>. {} machines launched, {:.2} % of them extra.</p>",
+        "<p>{} seeds, {} jobs, {} steps, fault intensities version {VERSION}: <b>{} violations</b>. {} machines launched, {:.2} % of them not needed.</p>",
         total.seeds,
         total.jobs,
         total.steps,
@@ -22,17 +23,17 @@ pub fn page(total: &Total, shrunk: Option<&Shrunk>, story: &Options) -> String {
     ));
     write(format_args!("<h2>From queued to started</h2>{}", histogram(&total.waited)));
     write(format_args!("<h2>From the last fault to everything in order</h2>{}", histogram(&total.converged)));
-    write(format_args!("<h2>Faults</h2><table><tr><th>kind<th>greatest chance<th>struck"));
+    write(format_args!("<h2>Faults</h2><table><tr><th>kind<th>greatest chance<th>times"));
     for (fault, struck) in Fault::ALL.iter().zip(&total.struck) {
-        write(format_args!("<tr><td>{}<td>{:.2}<td>{struck}", fault.name(), fault.most()));
+        write(format_args!("<tr><td>{}<td>{:.2}<td>{struck}", fault.name(), fault.greatest_chance()));
     }
-    write(format_args!("</table><h2>Where functions ended</h2><table><tr><th>effect<th>before<th>after"));
-    for (effect, [before, after]) in EFFECTS.iter().zip(&total.reach) {
-        write(format_args!("<tr><td>{effect}<td>{before}<td>{after}"));
+    write(format_args!("</table><h2>Calls at which functions ended</h2><table><tr><th>call<th>before<th>after"));
+    for (kind, [before, after]) in CallKind::ALL.iter().zip(&total.interrupted) {
+        write(format_args!("<tr><td>{}<td>{before}<td>{after}", kind.name()));
     }
     write(format_args!("</table>"));
     let (title, lines) = match shrunk {
-        Some(shrunk) => (format!("Violated: seed {}", shrunk.options.seed), shrunk.story(400)),
+        Some(shrunk) => (format!("Violation in seed {}", shrunk.options.seed), shrunk.story(400)),
         None => {
             let outcome = run(story);
             let title = format!("Seed {} with {} jobs", story.seed, story.jobs);
@@ -57,12 +58,12 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;")
 }
 
-/// Counts by time, up to what all but one of a thousand reach.
+/// How many times fall into each bar. The last bar has the longest one in a thousand.
 fn histogram(seconds: &[u32]) -> String {
     let mut sorted = seconds.to_vec();
     sorted.sort_unstable();
     let Some(most) = sorted.get(sorted.len().saturating_sub(1 + sorted.len() / 1000)) else {
-        return "<p>nothing</p>".to_owned();
+        return "<p>none</p>".to_owned();
     };
     let width = (*most as usize / BARS).max(1);
     let mut counts = [0usize; BARS + 1];
@@ -71,14 +72,14 @@ fn histogram(seconds: &[u32]) -> String {
     }
     let highest = counts.iter().max().copied().unwrap_or(1).max(1);
     let mut svg = String::from("<svg viewBox='0 0 620 110' preserveAspectRatio='none'>");
-    for (place, count) in counts.iter().enumerate() {
+    for (index, count) in counts.iter().enumerate() {
         let height = 100.0 * *count as f64 / highest as f64;
-        write!(svg, "<rect x={} y={:.1} width=9 height={height:.1} />", place * 10, 100.0 - height)
+        write!(svg, "<rect x={} y={:.1} width=9 height={height:.1} />", index * 10, 100.0 - height)
             .expect("a string takes everything");
     }
     write!(
         svg,
-        "</svg><p>0 to {} s in steps of {width} s, the highest bar {highest}; the last one is all beyond.</p>",
+        "</svg><p>0 to {} s in bars of {width} s. The highest bar is {highest}. The last bar is everything longer.</p>",
         width * BARS
     )
     .expect("a string takes everything");

@@ -1,4 +1,4 @@
-//! The invariants, checked at every write of the table.
+//! The invariants that can be checked at each write of the table.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -8,7 +8,7 @@ use domain::ids::{JobId, PoolName};
 use domain::log::{Event, Stream, Transaction};
 use domain::policy::PoolView;
 use domain::policy::decide::RELAUNCH_LIMIT;
-use domain::state::{BootItem, Item, Key, SlotState};
+use domain::state::{BootItem, Item, Key, Phase, SlotState};
 use engine::memory::MemoryStore;
 use engine::ports::{CommitError, Store, StoreError};
 use jiff::Timestamp;
@@ -16,11 +16,11 @@ use jiff::Timestamp;
 /// The pools of a simulated world all have the default `relaunch_window`.
 const HOUR: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 
-/// The table in memory, which panics when a write breaks an invariant.
+/// The table in memory. A write that violates an invariant panics, unless [`Checked::remember`] was called.
 #[derive(Debug)]
 pub struct Checked {
     table: MemoryStore,
-    /// None: what is broken panics.
+    /// Violations; None if a violation panics.
     broken: Mutex<Option<Vec<String>>>,
     counts: Mutex<BTreeMap<PoolName, Count>>,
     /// When launches were charged to a job, whatever its item still says about that.
@@ -32,7 +32,7 @@ impl Checked {
         Self { table, broken: Mutex::new(None), counts: Mutex::default(), charges: Mutex::default() }
     }
 
-    /// A machine's one read.
+    /// Takes a machine's boot item, which it may read once.
     pub fn take_boot_item(&self, key: &str) -> Option<BootItem> {
         self.table.take_boot_item(key)
     }
@@ -42,31 +42,31 @@ impl Checked {
         self.table.events(stream, newest)
     }
 
-    /// Every item.
+    /// Every item, in order of the keys.
     pub fn items(&self) -> Vec<Item> {
         self.table.items()
     }
 
-    /// Loses the main table.
+    /// Deletes everything in the main table.
     pub fn empty(&self) {
         self.table.empty();
         self.counts.lock().expect("nobody panics while holding it").clear();
         self.charges.lock().expect("nobody panics while holding it").clear();
     }
 
-    /// The log folds to what the items say.
+    /// Panics if the event log disagrees with the items.
     pub fn check_log(&self) {
         let differences = self.unfolded();
-        assert!(differences.is_empty(), "the log does not tell what the items say: {differences:#?}");
+        assert!(differences.is_empty(), "the event log disagrees with the items: {differences:#?}");
     }
 
-    /// Where the log and the items differ, in words.
+    /// Where the event log and the items disagree.
     pub(crate) fn unfolded(&self) -> Vec<String> {
         let differences = self.table.unfolded();
-        differences.into_iter().map(|(key, is, told)| format!("{key} is {is:?}, the log says {told:?}")).collect()
+        differences.into_iter().map(|(key, is, logged)| format!("{key} is {is:?}, but {logged:?} in the log")).collect()
     }
 
-    /// A pool as it is now.
+    /// The present state of a pool.
     pub fn view(&self, pool: &PoolName) -> PoolView {
         let items = now_or_never(self.table.partition(pool)).expect("the table in memory can be read");
         let meta = items.iter().find_map(|item| match item {
@@ -76,7 +76,7 @@ impl Checked {
         PoolView::new(meta.expect("the pool was applied"), items)
     }
 
-    /// An invariant does not hold. Panics, or is remembered for whoever wants to tell more of it.
+    /// An invariant does not hold: panics, or remembers the violation.
     pub(crate) fn broken(&self, what: String) {
         match &mut *self.broken.lock().expect("nobody panics while holding it") {
             Some(broken) => broken.push(what),
@@ -84,17 +84,17 @@ impl Checked {
         }
     }
 
-    /// From now on what is broken is remembered.
+    /// From now on violations are remembered.
     pub(crate) fn remember(&self) {
         self.broken.lock().expect("nobody panics while holding it").get_or_insert_default();
     }
 
-    /// What was broken since this was last asked.
+    /// The violations since the last question.
     pub(crate) fn take_broken(&self) -> Vec<String> {
         self.broken.lock().expect("nobody panics while holding it").as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// What is wrong with one item, given what stood there before.
+    /// S4: what is wrong with an item, compared with the item that it replaces.
     fn judge(item: &Item, before: Option<&Item>) -> Option<String> {
         match (item, before) {
             (Item::Job(after), Some(Item::Job(before))) => (after.rank < before.rank)
@@ -103,7 +103,7 @@ impl Checked {
                 Some(format!("S4: slot {} went back", after.id))
             }
             (Item::Slot(after), Some(Item::Slot(before))) => (before.stop.is_some() && after.stop.is_none())
-                .then(|| format!("S4: a stop of {} was taken back", after.id)),
+                .then(|| format!("S4: the stop of {} was withdrawn", after.id)),
             _ => None,
         }
     }
@@ -128,10 +128,10 @@ impl Checked {
         (recent.count() > RELAUNCH_LIMIT).then(|| format!("S6: job {} was charged too often", job.id))
     }
 
-    /// S3: what a decision adds is never more than what was asked for when it was made.
+    /// S3: a decision adds no more than the demand at the time of its reading.
     ///
-    /// It was made from a reading after the pool's version last moved. Until it is committed jobs may have started and
-    /// slots may have ended: it answers to the greatest demand and the smallest supply since then.
+    /// The reading took place after the pool's version last changed. Since then jobs may have started and slots may have
+    /// ended, so the greatest demand and the smallest supply since that change count.
     fn judge_capacity(
         &self,
         transaction: &Transaction,
@@ -152,9 +152,9 @@ impl Checked {
             let Ok(Some(Item::Config(config))) = now_or_never(self.table.get(&Key::Config)) else { continue };
             let Some(pool) = config.pool(&pool) else { continue };
             let count = counts.entry(pool.name.clone()).or_default();
-            let (supply, asked) = (count.least_supply + added, count.most_demand + i64::from(pool.warm));
-            if supply > asked {
-                wrong.push(format!("S3: supply {supply} of pool {} after a launch for {asked}", pool.name));
+            let (supply, wanted) = (count.least_supply + added, count.most_demand + i64::from(pool.warm));
+            if supply > wanted {
+                wrong.push(format!("S3: supply {supply} of pool {} after a launch for {wanted}", pool.name));
             }
             let live = count.live + added;
             if live > i64::from(pool.max) {
@@ -173,7 +173,7 @@ impl Checked {
                     let count = counts.entry(slot.pool.clone()).or_default();
                     let usable = slot.is_live()
                         && slot.stop.is_none()
-                        && slot.phase() < domain::state::Phase::Busy
+                        && slot.phase() < Phase::Busy
                         && slot.busy_seen_at.is_none();
                     count.supply += if usable { sign } else { 0 };
                     count.live += if slot.is_live() { sign } else { 0 };
@@ -195,7 +195,7 @@ impl Checked {
     }
 }
 
-/// A pool as its items count, with their extremes since its version last moved.
+/// What the items of a pool add up to, with the extremes since its version last changed.
 #[derive(Debug, Default)]
 struct Count {
     demand: i64,

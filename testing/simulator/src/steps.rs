@@ -1,189 +1,159 @@
-//! Where an engine under test stands still: before and after every call of a port.
+//! Where an engine under test can be held up: before and after every call of a port.
 
 use std::fmt::{Debug, Write};
 use std::future::poll_fn;
 use std::sync::{Mutex, MutexGuard};
 use std::task::{Poll, Waker};
 
-/// One call of a port, for traces.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Call(pub String);
+use crate::call::Call;
+use crate::digest::Digest;
 
-/// On which side of a call an invocation stands. A crash before it means that the call was never made; a crash after it
-/// that its answer was never heard.
+/// The side of a call on which an invocation is held up. After a crash before the call, the call was never made; after a
+/// crash behind it, the call took effect and its answer was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Side {
-    /// The call was not made yet.
     Before,
-    /// It took effect.
     After,
 }
 
-/// Somebody stands at a call and waits to be let on.
+/// A part of an invocation that has come to a call and waits to be released.
 #[derive(Debug)]
 pub(crate) struct Arrival {
-    /// What lets him on.
+    /// Releases it, see [`Steps::release`].
     pub(crate) ticket: u64,
-    /// On which side.
     pub(crate) side: Side,
-    /// The call in words.
-    pub(crate) call: String,
-    /// Wakes the part of the invocation that waits.
+    pub(crate) call: Call,
     pub(crate) waker: Waker,
 }
 
 /// What happens at every call of a port.
 #[derive(Debug, Default)]
-pub struct Step {
+pub struct Steps {
     mode: Mutex<Mode>,
 }
 
 #[derive(Debug, Default)]
 enum Mode {
-    /// Nothing: the call is made.
+    /// Nothing: the call is made at once.
     #[default]
-    Through,
-    /// It is written down, and whoever polls may stop before and after it.
+    Immediate,
+    /// Every call is written down and yields once before and once after it, so that the caller may stop polling there.
     Recording(Vec<Call>),
-    /// Whoever stands there waits for his ticket to be called.
-    Scheduled(Desk),
+    /// Every call waits until its ticket is released.
+    Scheduled(Schedule),
 }
 
 #[derive(Debug, Default)]
-struct Desk {
-    last: u64,
-    called: Option<u64>,
+struct Schedule {
+    last_ticket: u64,
+    released: Option<u64>,
     arrivals: Vec<Arrival>,
-    /// A digest of the last answer, if anybody wants to know.
-    heard: Option<u64>,
+    /// A digest of the last answer; None if answers are not digested.
+    answer: Option<u64>,
 }
 
-/// What text comes to: FNV, which is the same everywhere and always.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Digest(u64);
-
-impl Digest {
-    pub(crate) fn value(self) -> u64 {
-        self.0
-    }
-}
-
-impl Default for Digest {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl std::fmt::Write for Digest {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        for byte in text.bytes() {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-        Ok(())
-    }
-}
-
-impl Step {
+impl Steps {
     fn mode(&self) -> MutexGuard<'_, Mode> {
         self.mode.lock().expect("nobody panics while holding it")
     }
 
-    /// From now on every call is written down, and the engine pauses before and after it.
+    /// Starts to write down every call. The engine yields before and after each.
     pub fn record(&self) {
         *self.mode() = Mode::Recording(Vec::new());
     }
 
-    /// What was written down; ends the recording.
+    /// Ends the recording and returns the calls.
     pub fn recorded(&self) -> Vec<Call> {
         match std::mem::take(&mut *self.mode()) {
             Mode::Recording(calls) => calls,
-            Mode::Through | Mode::Scheduled(_) => Vec::new(),
+            Mode::Immediate | Mode::Scheduled(_) => Vec::new(),
         }
     }
 
-    /// From now on every call waits, before and after it, until [`Step::call`] lets it on.
+    /// From now on every call waits before and after it until [`Steps::release`].
     pub(crate) fn schedule(&self) {
-        *self.mode() = Mode::Scheduled(Desk::default());
+        *self.mode() = Mode::Scheduled(Schedule::default());
     }
 
-    /// Who has come to stand at a call since this was last asked.
+    /// The parts of invocations that have come to a call since the last question.
     pub(crate) fn arrivals(&self) -> Vec<Arrival> {
         match &mut *self.mode() {
-            Mode::Scheduled(desk) => std::mem::take(&mut desk.arrivals),
-            Mode::Through | Mode::Recording(_) => Vec::new(),
+            Mode::Scheduled(schedule) => std::mem::take(&mut schedule.arrivals),
+            Mode::Immediate | Mode::Recording(_) => Vec::new(),
         }
     }
 
-    /// Lets the holder of the ticket on, when it is polled next.
-    pub(crate) fn call(&self, ticket: u64) {
-        if let Mode::Scheduled(desk) = &mut *self.mode() {
-            desk.called = Some(ticket);
+    /// Lets the holder of the ticket go on when it is polled next.
+    pub(crate) fn release(&self, ticket: u64) {
+        if let Mode::Scheduled(schedule) = &mut *self.mode() {
+            schedule.released = Some(ticket);
         }
     }
 
-    /// From now on it is known what every call was answered.
-    pub(crate) fn listen(&self) {
-        if let Mode::Scheduled(desk) = &mut *self.mode() {
-            desk.heard = Some(0);
+    /// From now on answers are digested.
+    pub(crate) fn digest_answers(&self) {
+        if let Mode::Scheduled(schedule) = &mut *self.mode() {
+            schedule.answer = Some(0);
         }
     }
 
-    /// A digest of what the last call was answered.
-    pub(crate) fn heard(&self) -> u64 {
+    /// A digest of the answer to the last call.
+    pub(crate) fn answer(&self) -> u64 {
         match &*self.mode() {
-            Mode::Scheduled(desk) => desk.heard.unwrap_or_default(),
-            Mode::Through | Mode::Recording(_) => 0,
+            Mode::Scheduled(schedule) => schedule.answer.unwrap_or_default(),
+            Mode::Immediate | Mode::Recording(_) => 0,
         }
     }
 
-    fn hear(&self, answer: &impl Debug) {
-        if let Mode::Scheduled(Desk { heard: Some(heard), .. }) = &mut *self.mode() {
+    fn digest(&self, answer: &impl Debug) {
+        if let Mode::Scheduled(Schedule { answer: Some(last), .. }) = &mut *self.mode() {
             let mut digest = Digest::default();
             write!(digest, "{answer:?}").expect("a digest takes everything");
-            *heard = digest.value();
+            *last = digest.value();
         }
     }
 
-    pub(crate) async fn around<T: Debug>(&self, call: impl FnOnce() -> String, act: impl FnOnce() -> T) -> T {
+    /// Makes a call, held up before and after it as the mode says.
+    pub(crate) async fn around<T: Debug>(&self, call: impl FnOnce() -> Call, make: impl FnOnce() -> T) -> T {
         let scheduled = match &mut *self.mode() {
-            Mode::Through => return act(),
+            Mode::Immediate => return make(),
             Mode::Recording(calls) => {
-                calls.push(Call(call()));
+                calls.push(call());
                 None
             }
             Mode::Scheduled(_) => Some(call()),
         };
         match scheduled {
             None => {
-                pause().await;
-                let answer = act();
-                pause().await;
+                yield_once().await;
+                let answer = make();
+                yield_once().await;
                 answer
             }
             Some(call) => {
-                self.stand(Side::Before, call.clone()).await;
-                let answer = act();
-                self.hear(&answer);
-                self.stand(Side::After, call).await;
+                self.wait(Side::Before, call.clone()).await;
+                let answer = make();
+                self.digest(&answer);
+                self.wait(Side::After, call).await;
                 answer
             }
         }
     }
 
-    /// Waits for a ticket of its own to be called.
-    async fn stand(&self, side: Side, call: String) {
+    /// Takes a ticket and waits for its release.
+    async fn wait(&self, side: Side, call: Call) {
         let mut call = Some(call);
         let mut ticket = 0;
         poll_fn(|context| {
             let mut mode = self.mode();
-            let Mode::Scheduled(desk) = &mut *mode else { return Poll::Ready(()) };
+            let Mode::Scheduled(schedule) = &mut *mode else { return Poll::Ready(()) };
             if let Some(call) = call.take() {
-                desk.last += 1;
-                ticket = desk.last;
-                desk.arrivals.push(Arrival { ticket, side, call, waker: context.waker().clone() });
+                schedule.last_ticket += 1;
+                ticket = schedule.last_ticket;
+                schedule.arrivals.push(Arrival { ticket, side, call, waker: context.waker().clone() });
             }
-            if desk.called == Some(ticket) {
-                desk.called = None;
+            if schedule.released == Some(ticket) {
+                schedule.released = None;
                 return Poll::Ready(());
             }
             Poll::Pending
@@ -192,11 +162,10 @@ impl Step {
     }
 }
 
-/// Gives way once.
-async fn pause() {
-    let mut paused = false;
+async fn yield_once() {
+    let mut yielded = false;
     poll_fn(|context| {
-        if std::mem::replace(&mut paused, true) {
+        if std::mem::replace(&mut yielded, true) {
             return Poll::Ready(());
         }
         context.waker().wake_by_ref();

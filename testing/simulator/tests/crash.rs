@@ -75,7 +75,7 @@ fn a_scaler_that_ends_at_any_call_loses_and_doubles_nothing() {
             everything_is_over(&universe);
             assert_eq!(universe.ec2(|ec2, _| ec2.launches()), jobs as u64, "after a crash at step {step}: {trace:#?}");
             if finished {
-                let mut made: Vec<String> = trace.into_iter().map(|call| call.0).collect();
+                let mut made: Vec<String> = trace.iter().map(ToString::to_string).collect();
                 made.sort();
                 let expected = calls_of_a_launch(jobs);
                 assert_eq!(made.len(), expected.len(), "{made:#?}");

@@ -8,7 +8,7 @@ use domain::state::StopReason;
 use engine::ports::Store;
 use futures::FutureExt;
 use jiff::SignedDuration;
-use simulator::{Universe, pool};
+use simulator::{Ingest, Universe, pool};
 use story::everything_is_over;
 use world::github::{JobId, QueueJob, Webhooks};
 
@@ -36,11 +36,11 @@ fn until_running(universe: &Universe, job: JobId) {
 fn failed_deliveries_are_asked_for_again_within_the_minute() {
     let universe = universe(40);
     universe.sweep();
-    universe.refuse_webhooks(true);
+    universe.set_ingest(Ingest::Down);
     let jobs: Vec<JobId> = (0..5).map(|_| JobId(universe.queue_job(&["linux"], MINUTE).0)).collect();
     universe.run(SignedDuration::from_secs(30));
     assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 0);
-    universe.refuse_webhooks(false);
+    universe.set_ingest(Ingest::Up);
     universe.run(MINUTE * 3);
     assert!(
         jobs.iter()
@@ -54,12 +54,12 @@ fn failed_deliveries_are_asked_for_again_within_the_minute() {
 fn an_event_is_redelivered_three_times_and_as_soon_as_the_receiver_works_again() {
     let universe = universe(41);
     universe.sweep();
-    universe.refuse_webhooks(true);
+    universe.set_ingest(Ingest::Down);
     let job = JobId(universe.queue_job(&["linux"], MINUTE).0);
     universe.run(MINUTE * 40);
     let attempts = |universe: &Universe| universe.github(|github, _| github.deliveries().count());
     assert_eq!(attempts(&universe), 3, "at once, and after ten minutes");
-    universe.refuse_webhooks(false);
+    universe.set_ingest(Ingest::Up);
     universe.queue_job(&["linux"], MINUTE);
     universe.run(MINUTE * 3);
     assert!(
@@ -69,7 +69,7 @@ fn an_event_is_redelivered_three_times_and_as_soon_as_the_receiver_works_again()
 
     let universe = self::universe(42);
     universe.sweep();
-    universe.refuse_webhooks(true);
+    universe.set_ingest(Ingest::Down);
     universe.queue_job(&["linux"], MINUTE);
     universe.run(SignedDuration::from_hours(5));
     assert_eq!(attempts(&universe), 4, "never more than three times");

@@ -1,8 +1,13 @@
 //! Can the checks fail? An invariant must reveal each deliberate mistake, and none may break one in a world without faults.
 
-use crate::mistakes::Mistake;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
 
-use super::*;
+use crate::mistakes::Mistake;
+use crate::swarm::faults::Fault;
+use crate::swarm::outcome::{Options, Violation};
+use crate::swarm::run::run;
+use crate::swarm::shape::Shape;
 
 /// Seeds without any fault in which a mistake must do no harm.
 const HARMLESS_SEEDS: usize = 5;

@@ -1,82 +1,47 @@
-//! What must hold, judged by what the models know and Drover does not.
+//! The invariants that are checked against what the models know and Drover does not.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use domain::ids::JobId;
 use domain::policy::decide::RELAUNCH_LIMIT;
+use domain::policy::route::{Routable, route};
 use domain::state::{Item, Key, Rank};
+use domain::wire::Message;
+use jiff::{SignedDuration, Timestamp};
+use world::{ec2, github};
 
-use super::*;
+use crate::call::Call;
+use crate::steps::Side;
+use crate::swarm::agenda::Due;
+use crate::swarm::outcome::{Convergence, MachineCounts, Outcome};
+use crate::swarm::seed::Swarm;
+use crate::swarm::shape::{LONGEST_IDLE_GRACE, ORGANIZATION, OTHER};
 
-/// A pool's `notice_after`, and five minutes more.
-const PATIENCE_OF_AUTHORS: SignedDuration = SignedDuration::from_mins(20);
+/// A new job starts within this time when no fault strikes.
+const STARTS_WITHIN: SignedDuration = SignedDuration::from_mins(3);
 
-/// The longest `idle_grace` of a simulated pool: what is idle for less is in order.
-pub(super) const IDLE_AT_MOST: SignedDuration = SignedDuration::from_secs(180);
+/// How long the last jobs and their machines may take to leave no trace.
+const LEAVES_WITHIN: SignedDuration = SignedDuration::from_mins(15);
+
+/// A job whose launches were used up by faults may have to wait until its hour is over.
+const LATE_JOBS_WITHIN: SignedDuration = SignedDuration::from_mins(85);
+
+/// The default of `notice_after`, and five minutes more.
+const AUTHORS_KNOW_WITHIN: SignedDuration = SignedDuration::from_mins(20);
+
+/// A machine or a registration without use for this long is left over.
+const LEFT_OVER_AFTER: SignedDuration = SignedDuration::from_mins(12);
 
 /// The pools of a simulated world all have the default `relaunch_window`.
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
-/// An invariant that does not hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Violation {
-    /// Which: `S1` to `L4`, or `log`.
-    pub invariant: String,
-    /// What was seen.
-    pub what: String,
-    /// When.
-    pub at: Timestamp,
-}
-
-/// How long after the last fault everything was in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Convergence(pub SignedDuration);
-
-/// What was launched, and for what.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Machines {
-    /// All of ours.
-    pub launched: u64,
-    /// Ran a job.
-    pub used: u64,
-    /// Ran none because something happened to it.
-    pub spoilt: u64,
-    /// Kept warm.
-    pub warm: u64,
-    /// Jobs that were cancelled, or taken by somebody else's runner, after a machine was due to them.
-    pub excused: u64,
-    /// Idle for nothing.
-    pub extra: u64,
-}
-
-/// What the world knows that nobody told Drover.
-#[derive(Debug, Default)]
-pub(super) struct Judge {
-    /// Jobs that no pool may serve.
-    pub(super) foreign: BTreeSet<github::JobId>,
-    pub(super) gated: BTreeSet<github::JobId>,
-    pub(super) cancelled: BTreeSet<github::JobId>,
-    /// Machines that something happened to.
-    pub(super) spoilt: BTreeSet<InstanceId>,
-    /// Runners whose machine EC2 took, or whose life was over.
-    pub(super) ended_by_ec2: BTreeSet<github::RunnerId>,
-    pub(super) booted: BTreeSet<InstanceId>,
-    /// Machines that ran a job.
-    pub(super) used: BTreeSet<InstanceId>,
-    pub(super) foreign_runner: bool,
-    pub(super) converged: Option<Convergence>,
-    /// When a pool last had as many machines as it may, or nearly.
-    pub(super) full_at: BTreeMap<String, Timestamp>,
-    /// Jobs that waited longer than twenty minutes by design: their relaunches were used up, or their pool was full.
-    pub(super) late: BTreeSet<github::JobId>,
-}
-
 impl Swarm<'_> {
-    /// The jobs that are Drover's to serve and wait for a runner, each with its pool.
+    /// The jobs that wait for one of Drover's runners, each with its pool.
     fn waiting(&self) -> Vec<(github::JobId, String)> {
         self.universe.github(|github, _| {
             let queued = github.jobs().filter(|job| {
-                !self.judge.foreign.contains(&job.id)
+                !self.truth.foreign.contains(&job.id)
                     && matches!(job.state, github::JobState::Queued { .. } | github::JobState::Waiting)
             });
             queued
@@ -89,7 +54,7 @@ impl Swarm<'_> {
         })
     }
 
-    /// Machines and registrations that nothing uses, longer than `patience`.
+    /// Machines and registrations without use for at least `patience`.
     fn left_over(&self, patience: SignedDuration) -> Vec<String> {
         let state = self.universe.state();
         let mut left = Vec::new();
@@ -129,60 +94,60 @@ impl Swarm<'_> {
         left
     }
 
-    /// Looks each minute which pools are full, and whether everything is in order after the faults.
+    /// Every minute: notes which pools are full, and whether everything is in order after the faults.
     pub(super) fn watch(&mut self) {
         for pool in &self.shape.pools {
             if self.is_full(pool.name.as_str()) {
-                self.judge.full_at.insert(pool.name.to_string(), self.now);
+                self.truth.full_at.insert(pool.name.to_string(), self.now);
             }
         }
-        let Some(since) = self.calm_since.filter(|_| self.judge.converged.is_none()) else { return };
-        if self.waiting().is_empty() && self.left_over(IDLE_AT_MOST).is_empty() {
-            self.judge.converged = Some(Convergence(self.now.duration_since(since)));
+        let Some(since) = self.calm_since.filter(|_| self.truth.converged.is_none()) else { return };
+        if self.waiting().is_empty() && self.left_over(LONGEST_IDLE_GRACE).is_empty() {
+            self.truth.converged = Some(Convergence(self.now.duration_since(since)));
         }
     }
 
-    /// S2: nobody launches what another has begun and may still be doing.
-    pub(super) fn judge_alone(&mut self, number: u64, call: &str) {
+    /// S2: no two invocations make the same call at the same time.
+    pub(super) fn check_alone(&mut self, number: u64, call: &Call) {
         let other = self.invocations.iter().find(|(other, invocation)| {
-            **other != number && invocation.ownership.values().any(|at| at.side == Side::After && at.call == call)
+            **other != number && invocation.waiting.values().any(|at| at.side == Side::After && at.call == *call)
         });
         if let Some((other, _)) = other {
             let other = *other;
-            self.violates(format!("S2: invocations {other} and {number} are in {call} at the same time"));
+            self.violate(format!("S2: invocations {other} and {number} are in {call} at the same time"));
         }
     }
 
-    /// S4: what was acknowledged is known.
-    pub(super) fn judge_acknowledged(&mut self, message: &Message) {
+    /// S4: what was acknowledged is in the table.
+    pub(super) fn check_acknowledged(&mut self, message: &Message) {
         let Message::WorkflowJob(notice) = message else { return };
         let config = self.universe.config();
-        let ours = domain::policy::route::route(&config.pools, &domain::policy::route::Routable::of(notice)).is_ok();
+        let is_served = route(&config.pools, &Routable::of(notice)).is_ok();
         let known = match self.universe.item(&Key::Job(notice.job.id)) {
             Some(Item::Job(job)) => Some(job.rank),
             _ => None,
         };
-        let said = Rank::from(notice.action);
-        if ours && known.is_none_or(|known| known < said) {
-            self.violates(format!("S4: {said:?} of job {} was acknowledged and is not in the table", notice.job.id));
+        let reported = Rank::from(notice.action);
+        if is_served && known.is_none_or(|known| known < reported) {
+            self.violate(format!("S4: {reported:?} of job {} was acknowledged and is not in the table", notice.job.id));
         }
     }
 
-    /// L4: the author of a job that has waited longer than its pool's patience, and five minutes more, can see why.
-    fn is_told(&self, job: github::JobId) -> bool {
+    /// L4: whether the author of a job can see why it waits.
+    fn is_explained(&self, job: github::JobId) -> bool {
         self.universe.github(|github, _| {
-            let about = job.to_string();
-            github.check_runs().any(|run| run.now.external_id.as_deref() == Some(&about))
+            let external_id = job.to_string();
+            github.check_runs().any(|run| run.now.external_id.as_deref() == Some(&external_id))
         })
     }
 
-    /// Since when it has been queued: one that is run again may have been queued after all faults stopped.
+    /// How long it has been queued. A job that is run again may have been queued after all faults stopped.
     fn waits_for(&self, job: github::JobId) -> SignedDuration {
         let queued = self.universe.github(|github, _| github.job(job)?.history.queued.last().copied());
         queued.map_or(SignedDuration::ZERO, |at| self.now.duration_since(at))
     }
 
-    /// Whether the job's launches of the last hour are used up: then it waits by design (S6), and visibly.
+    /// Whether the job's launches of the last hour are used up. Then it waits by design (S6).
     fn used_up(&self, job: github::JobId, pool: &str) -> bool {
         let view = self.universe.store.view(&pool.parse().expect("a pool of this world"));
         view.waiting.get(&JobId(job.0)).is_some_and(|waiting| {
@@ -191,55 +156,54 @@ impl Swarm<'_> {
         })
     }
 
-    /// Whether the pool has as many machines as it may, or nearly: then what waits is served as they end, one by one.
+    /// Whether the pool has as many machines as its maximum, or nearly. Then jobs wait for machines to end.
     fn is_full(&self, pool: &str) -> bool {
         let most =
             self.shape.pools.iter().find(|known| known.name.as_str() == pool).map_or(0, |pool| pool.max as usize);
         self.universe.ec2(|ec2, _| {
-            let there = ec2.instances().filter(|machine| machine.state != ec2::State::Terminated);
-            there.filter(|machine| machine.tags.get("drover:pool").is_some_and(|tag| tag == pool)).count() * 5
+            let counted = ec2.instances().filter(|machine| machine.state != ec2::State::Terminated);
+            counted.filter(|machine| machine.tags.get("drover:pool").is_some_and(|tag| tag == pool)).count() * 5
                 >= most * 4
         })
     }
 
-    /// Whether it was so within the last five minutes.
+    /// Whether it was full within the last five minutes.
     fn was_full(&self, pool: &str) -> bool {
-        self.judge.full_at.get(pool).is_some_and(|at| self.now.duration_since(*at) <= SignedDuration::from_mins(5))
+        self.truth.full_at.get(pool).is_some_and(|at| self.now.duration_since(*at) <= SignedDuration::from_mins(5))
     }
 
-    /// Whether a fault left the pool a machine that never came up and was not asked to yet: a warm one is found out only
-    /// when it is needed.
+    /// Whether the pool has a warm machine that never came up. Drover notices that only when a job needs the machine.
     fn has_a_dead_machine(&self, pool: &str) -> bool {
         let state = self.universe.state();
         state.ec2.alive().any(|machine| {
             machine.tags.get("drover:pool").is_some_and(|tag| tag == pool)
-                && !self.judge.booted.contains(&machine.id)
+                && !self.truth.booted.contains(&machine.id)
                 && self.now.duration_since(machine.launched_at) >= STARTS_WITHIN
         })
     }
 
-    /// L1 and L2; and a new job for each pool.
+    /// L1, L2 and L4, and a new job for each pool.
     pub(super) fn in_order(&mut self) {
         self.watch();
         for (job, pool) in self.waiting() {
             if self.used_up(job, &pool) || self.was_full(&pool) {
-                self.judge.late.insert(job);
-                if self.waits_for(job) >= PATIENCE_OF_AUTHORS && !self.is_told(job) {
-                    self.violates(format!(
-                        "L4: job {job} of pool {pool} waits for 20 minutes, and nobody told its author"
+                self.truth.late.insert(job);
+                if self.waits_for(job) >= AUTHORS_KNOW_WITHIN && !self.is_explained(job) {
+                    self.violate(format!(
+                        "L4: job {job} of pool {pool} has waited for 20 minutes, and its author cannot see why"
                     ));
                 }
             } else {
-                self.violates(format!("L1: job {job} of pool {pool} still waits, 20 minutes after all faults stopped"));
+                self.violate(format!("L1: job {job} of pool {pool} still waits, 20 minutes after all faults stopped"));
             }
         }
-        if let Some(left) = self.left_over(SignedDuration::from_mins(12)).into_iter().next() {
-            self.violates(format!("L2: {left} is still there, 20 minutes after all faults stopped"));
+        if let Some(left) = self.left_over(LEFT_OVER_AFTER).into_iter().next() {
+            self.violate(format!("L2: {left} is still there, 20 minutes after all faults stopped"));
         }
         let late: BTreeSet<String> = self.waiting().into_iter().map(|(_, pool)| pool).collect();
         for pool in self.shape.pools.clone() {
             if late.contains(pool.name.as_str()) || self.has_a_dead_machine(pool.name.as_str()) {
-                // What waits there would take the new job's machine; or the new job is the first to need a dead one.
+                // An older job would take the new job's machine, or the new job is the first to need the dead machine.
                 continue;
             }
             let (repository, labels) = match pool.name.as_str() {
@@ -252,7 +216,7 @@ impl Swarm<'_> {
                 let runs_for = Duration::from_secs(20);
                 github.queue_job(github::QueueJob { runs_for, ..github::QueueJob::new(repository, &labels) }, now)
             });
-            self.world_tells(|| format!("job {job} is queued to see whether pool {} works", pool.name));
+            self.log_world(|| format!("job {job} is queued as a probe of pool {}", pool.name));
             self.probes.push(job);
         }
         self.plan_in(STARTS_WITHIN, Due::Started);
@@ -264,37 +228,37 @@ impl Swarm<'_> {
             let started =
                 self.universe.github(|github, _| github.job(probe).is_some_and(|job| !job.history.started.is_empty()));
             if !started {
-                self.violates(format!("L3: job {probe} has not started within 3 minutes, though nothing goes wrong"));
+                self.violate(format!("L3: job {probe} has not started within 3 minutes, though no fault strikes"));
             }
         }
         self.plan_in(LEAVES_WITHIN, Due::Over);
     }
 
-    /// Every job is over, nothing is left, and the log tells what the table says.
+    /// L1, L2 and the log: every job is over, nothing is left, and the event log agrees with the table.
     pub(super) fn over(&mut self) {
         let late = self.waiting();
-        let patience = self.calm_since.expect("it is calm") + LATE_AT_MOST;
-        if !late.is_empty() && self.now < patience {
+        let give_up_at = self.calm_since.expect("it is calm") + LATE_JOBS_WITHIN;
+        if !late.is_empty() && self.now < give_up_at {
             self.plan_in(SignedDuration::from_mins(5), Due::Over);
             return;
         }
         for (job, pool) in late {
-            self.violates(format!("L1: job {job} of pool {pool} was never served"));
+            self.violate(format!("L1: job {job} of pool {pool} was never served"));
         }
-        if let Some(left) = self.left_over(SignedDuration::from_mins(12)).into_iter().next() {
-            self.violates(format!("L2: {left} is still there when everything is over"));
+        if let Some(left) = self.left_over(LEFT_OVER_AFTER).into_iter().next() {
+            self.violate(format!("L2: {left} is still there when everything is over"));
         }
         let killed = self.universe.github(|github, _| {
             let mut killed = github
                 .killed()
-                .filter(|job| !job.history.started.iter().any(|start| self.judge.ended_by_ec2.contains(&start.runner)));
+                .filter(|job| !job.history.started.iter().any(|start| self.truth.ended_by_ec2.contains(&start.runner)));
             killed.next().map(|job| job.id)
         });
         if let Some(job) = killed {
-            self.violates(format!("L1: job {job} was killed, and not by EC2"));
+            self.violate(format!("L1: job {job} lost its machine, and not to EC2"));
         }
         if let Some(difference) = self.universe.store.unfolded().into_iter().next() {
-            self.violates(format!("log: {difference}"));
+            self.violate(format!("log: {difference}"));
         }
         self.over = true;
     }
@@ -306,30 +270,30 @@ impl Swarm<'_> {
         let (jobs, waited) = self.universe.github(|github, _| {
             let waited = github
                 .jobs()
-                .filter(|job| !self.judge.foreign.contains(&job.id) && !self.judge.gated.contains(&job.id))
+                .filter(|job| !self.truth.foreign.contains(&job.id) && !self.truth.gated.contains(&job.id))
                 .filter_map(|job| Some(job.history.started.first()?.at.duration_since(*job.history.queued.first()?)))
                 .collect();
             (github.jobs().count(), waited)
         });
         Outcome {
             seed: self.options.seed,
-            digest: self.digest,
+            digest: self.digest.value(),
             jobs,
             steps: self.steps,
             struck: self.dice.struck,
-            reach: self.reach,
+            interrupted: self.interrupted,
             machines,
             waited,
-            converged: self.judge.converged,
-            late: self.judge.late.len() as u64,
+            converged: self.truth.converged,
+            late: self.truth.late.len() as u64,
             violation: self.violation,
             story: self.story,
         }
     }
 
-    fn count_machines(&self) -> Machines {
+    fn count_machines(&self) -> MachineCounts {
         let state = self.universe.state();
-        let mut machines = Machines::default();
+        let mut machines = MachineCounts::default();
         for machine in state.ec2.instances() {
             let Some(pool) = self
                 .shape
@@ -341,10 +305,10 @@ impl Swarm<'_> {
             };
             machines.launched += 1;
             let configured = state.configured.contains_key(&machine.id);
-            if self.judge.used.contains(&machine.id) {
+            if self.truth.used.contains(&machine.id) {
                 machines.used += 1;
-            } else if self.judge.spoilt.contains(&machine.id)
-                || (configured && !self.judge.booted.contains(&machine.id))
+            } else if self.truth.spoilt.contains(&machine.id)
+                || (configured && !self.truth.booted.contains(&machine.id))
             {
                 machines.spoilt += 1;
             } else if pool.warm > 0 && !configured {
@@ -352,10 +316,10 @@ impl Swarm<'_> {
             }
         }
         for job in state.github.jobs() {
-            let on_ours = job.history.started.iter().any(|start| start.name.starts_with("drover_sim_"));
-            let elsewhere = !job.history.started.is_empty() && !on_ours;
-            let cancelled = self.judge.cancelled.contains(&job.id) && job.history.started.is_empty();
-            if !self.judge.foreign.contains(&job.id) && (elsewhere || cancelled) {
+            let on_drovers = job.history.started.iter().any(|start| start.name.starts_with("drover_sim_"));
+            let elsewhere = !job.history.started.is_empty() && !on_drovers;
+            let cancelled = self.truth.cancelled.contains(&job.id) && job.history.started.is_empty();
+            if !self.truth.foreign.contains(&job.id) && (elsewhere || cancelled) {
                 machines.excused += 1;
             }
         }

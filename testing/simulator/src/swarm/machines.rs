@@ -1,99 +1,66 @@
-//! What runs on the machines: the agent, the runner, and what becomes of both.
+//! The programs on machines: the agent, the runner, and how both end.
 
 use domain::state::boot_key;
+use jiff::SignedDuration;
+use world::ec2::{self, InstanceId};
+use world::github;
 
-use super::*;
+use crate::swarm::agenda::Due;
+use crate::swarm::faults::Fault;
+use crate::swarm::machine::{AfterExit, Doing, Life, Machine};
+use crate::swarm::seed::Swarm;
+use crate::swarm::shape::soon;
 use crate::universe::ROLE;
-
-/// A machine whose programs have started.
-#[derive(Debug)]
-pub(super) struct Machine {
-    life: Life,
-    /// Since when it is as it is.
-    pub(super) since: Timestamp,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Life {
-    /// The agent looks for its boot item.
-    Waiting,
-    /// The runner starts.
-    Starting,
-    /// The runner is connected.
-    Runner(github::RunnerId),
-    /// Nothing runs there any more, but it has power.
-    Dead,
-}
-
-/// What a machine does next.
-#[derive(Debug)]
-pub(super) enum Doing {
-    /// The agent takes its JIT config.
-    Read,
-    /// The runner connects with it.
-    Connect(String),
-    /// The runner ends without a job; its machine powers off, or stays.
-    Exit(Stays),
-    /// It powers off.
-    PowerOff,
-}
-
-/// Whether a machine stays when its runner has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stays {
-    Powered,
-    Off,
-}
 
 impl Swarm<'_> {
     pub(super) fn ec2_happened(&mut self, happening: ec2::Happening) {
         match happening {
             ec2::Happening::Booted { instance } => {
-                if self.strangers.contains(&instance) {
+                if self.foreign_machines.contains(&instance) {
                     return;
                 }
                 let configured = self.universe.state().configured.contains_key(&instance);
                 self.machines.insert(instance.clone(), Machine { life: Life::Waiting, since: self.now });
-                self.judge.booted.insert(instance.clone());
+                self.truth.booted.insert(instance.clone());
                 if configured {
                     self.handed_over(instance);
                 }
             }
             ec2::Happening::PowerLost { instance } => {
-                self.world_tells(|| format!("{instance} has no power any more"));
+                self.log_world(|| format!("{instance} loses power"));
                 if let Some(Machine { life: Life::Runner(runner), .. }) = self.machines.remove(&instance) {
                     self.runs_on.remove(&runner);
-                    let (taken, lived) = self.universe.ec2(|ec2, now| {
+                    let (reclaimed, lived) = self.universe.ec2(|ec2, now| {
                         let machine = ec2.instance(&instance).expect("it had power");
                         let pool = machine.tags.get("drover:pool").cloned().unwrap_or_default();
                         (machine.end == Some(ec2::EndCause::Ec2), (pool, now.duration_since(machine.launched_at)))
                     });
                     let most = self.universe.state().max_life.get(&lived.0).copied().unwrap_or(SignedDuration::MAX);
-                    if taken || lived.1 >= most {
-                        self.judge.ended_by_ec2.insert(runner);
+                    if reclaimed || lived.1 >= most {
+                        self.truth.ended_by_ec2.insert(runner);
                     }
                     self.universe.github(|github, now| github.disconnect(runner, now));
                 }
             }
             ec2::Happening::SpotNotice { instance, .. } => {
                 let detail = format!(r#"{{"instance-id":"{instance}","instance-action":"terminate"}}"#);
-                self.ec2_says("EC2 Spot Instance Interruption Warning", &detail);
+                self.send_ec2_event("EC2 Spot Instance Interruption Warning", &detail);
             }
             ec2::Happening::Terminated { instance, .. } => {
                 let detail = format!(r#"{{"instance-id":"{instance}","state":"terminated"}}"#);
-                self.ec2_says("EC2 Instance State-change Notification", &detail);
+                self.send_ec2_event("EC2 Instance State-change Notification", &detail);
             }
         }
     }
 
-    fn ec2_says(&mut self, what: &str, detail: &str) {
+    fn send_ec2_event(&mut self, kind: &str, detail: &str) {
         if self.dice.strikes(Fault::EventLost) {
             return;
         }
-        self.send(&format!(r#"{{"detail-type":"{what}","detail":{detail}}}"#), SignedDuration::ZERO);
+        self.send(&format!(r#"{{"detail-type":"{kind}","detail":{detail}}}"#), SignedDuration::ZERO);
     }
 
-    /// A machine was left a JIT config.
+    /// A machine was given a JIT config.
     pub(super) fn handed_over(&mut self, machine: InstanceId) {
         if self.machines.get(&machine).is_some_and(|machine| machine.life == Life::Waiting) {
             let after = soon(&mut self.rng);
@@ -113,8 +80,8 @@ impl Swarm<'_> {
                 machine.since = self.now;
                 if self.dice.strikes(Fault::LostBootRead) {
                     machine.life = Life::Dead;
-                    self.world_tells(|| format!("the agent of {id} loses its JIT config"));
-                    self.judge.spoilt.insert(id);
+                    self.log_world(|| format!("the agent of {id} loses its JIT config"));
+                    self.truth.spoilt.insert(id);
                 } else {
                     machine.life = Life::Starting;
                     let after = soon(&mut self.rng) * 3;
@@ -122,7 +89,7 @@ impl Swarm<'_> {
                 }
             }
             Doing::Connect(secret) => self.connect(id, &secret),
-            Doing::Exit(stays) => {
+            Doing::Exit(after) => {
                 let Life::Runner(runner) = machine.life else { return };
                 if self.has_job(&id) {
                     return;
@@ -131,10 +98,10 @@ impl Swarm<'_> {
                 machine.life = Life::Dead;
                 machine.since = self.now;
                 self.runs_on.remove(&runner);
-                self.judge.spoilt.insert(id.clone());
+                self.truth.spoilt.insert(id.clone());
                 self.universe.github(|github, now| github.disconnect(runner, now));
-                self.world_tells(|| format!("runner {runner} on {id} ends without a job"));
-                if stays == Stays::Off {
+                self.log_world(|| format!("runner {runner} on {id} ends without a job"));
+                if after == AfterExit::PowersOff {
                     let after = soon(&mut self.rng);
                     self.plan_in(after, Due::Machine(id, Doing::PowerOff));
                 }
@@ -142,7 +109,7 @@ impl Swarm<'_> {
             Doing::PowerOff => {
                 machine.life = Life::Dead;
                 if self.dice.strikes(Fault::HungPowerOff) {
-                    self.world_tells(|| format!("{id} does not power off"));
+                    self.log_world(|| format!("{id} does not power off"));
                 } else {
                     self.universe.ec2(|ec2, now| ec2.power_off(&id, now));
                 }
@@ -166,13 +133,15 @@ impl Swarm<'_> {
                 machine.life = Life::Runner(runner);
                 self.runs_on.insert(runner, id.clone());
                 if expected != Some(runner) {
-                    self.violates(format!("S5: runner {runner} connects from {id}, which was not left its JIT config"));
+                    self.violate(format!("S5: runner {runner} connects from {id}, which was not given its JIT config"));
                 }
-                self.world_tells(|| format!("runner {runner} connects from {id}"));
-                for (fault, stays) in [(Fault::RunnerExits, Stays::Off), (Fault::RunnerVanishes, Stays::Powered)] {
+                self.log_world(|| format!("runner {runner} connects from {id}"));
+                for (fault, after_exit) in
+                    [(Fault::RunnerExits, AfterExit::PowersOff), (Fault::RunnerVanishes, AfterExit::KeepsPower)]
+                {
                     if self.dice.strikes(fault) {
                         let after = soon(&mut self.rng) * 15;
-                        self.plan_in(after, Due::Machine(id.clone(), Doing::Exit(stays)));
+                        self.plan_in(after, Due::Machine(id.clone(), Doing::Exit(after_exit)));
                     }
                 }
             }
@@ -184,7 +153,7 @@ impl Swarm<'_> {
         }
     }
 
-    /// GitHub removed the registration of the runner on that machine: its process ends, and with it the machine.
+    /// GitHub removed the registration of the runner on that machine. The runner's process ends, and the machine powers off.
     pub(super) fn runner_ended(&mut self, id: &InstanceId) {
         if let Some(machine) = self.machines.get_mut(id) {
             machine.life = Life::Dead;
@@ -198,8 +167,8 @@ impl Swarm<'_> {
         let Some(instance) = self.runs_on.get(&offer.runner).cloned() else { return };
         let acquired = self.universe.github(|github, now| github.acquire(offer.runner, offer.job, now).is_ok());
         if acquired {
-            self.world_tells(|| format!("job {} begins on runner {} of {instance}", offer.job, offer.runner));
-            self.judge.used.insert(instance);
+            self.log_world(|| format!("job {} begins on runner {} of {instance}", offer.job, offer.runner));
+            self.truth.used.insert(instance);
             let runs_for = SignedDuration::try_from(offer.runs_for).unwrap_or_default();
             self.plan_in(runs_for, Due::Finish(offer.runner, offer.job, offer.ends));
         }
@@ -229,9 +198,9 @@ impl Swarm<'_> {
             state.github.rerun_job(installation, &owner, &name, job, now)
         };
         if let Ok(again) = again {
-            self.world_tells(|| format!("job {job} is run again as {again}"));
-            if self.judge.foreign.contains(&job) {
-                self.judge.foreign.insert(again);
+            self.log_world(|| format!("job {job} is run again as {again}"));
+            if self.truth.foreign.contains(&job) {
+                self.truth.foreign.insert(again);
             }
         }
     }

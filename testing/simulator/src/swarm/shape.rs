@@ -1,21 +1,25 @@
-//! What a seed means: which pools there are, which jobs come, when faults strike.
+//! The world that a seed stands for: which pools there are, which jobs are queued, when faults strike.
 
 use std::time::Duration;
 
 use domain::config::{MarketChoice, Pool, Span};
+use domain::policy::route::{Routable, route};
 use jiff::SignedDuration;
 use rand::Rng;
 use rand::rngs::SmallRng;
 use world::{ec2, github};
 
-use super::judge::IDLE_AT_MOST;
+use crate::universe::pool;
 
-/// The organisation with two pools that overlap.
+/// The longest `idle_grace` of a simulated pool. A runner may be idle for this long.
+pub(super) const LONGEST_IDLE_GRACE: SignedDuration = SignedDuration::from_secs(180);
+
+/// The organization with two pools whose labels overlap.
 pub(crate) const ORGANIZATION: &str = "octo-org";
 /// The account with a pool for one of its repositories.
 pub(crate) const OTHER: &str = "mona-inc";
 
-/// A job that comes.
+/// A job to be queued.
 #[derive(Debug, Clone)]
 pub(crate) struct Arrival {
     pub(crate) after: SignedDuration,
@@ -24,14 +28,13 @@ pub(crate) struct Arrival {
     pub(crate) runs_for: SignedDuration,
 }
 
-/// One seed's world.
 #[derive(Debug)]
 pub(crate) struct Shape {
     pub(crate) pools: Vec<Pool>,
     pub(crate) ec2: ec2::Config,
     pub(crate) github: github::Config,
     pub(crate) arrivals: Vec<Arrival>,
-    /// Times of faults, one after the other, with quiet ones between.
+    /// The storms of faults, in order, with pauses between them.
     pub(crate) stormy: Vec<(SignedDuration, SignedDuration)>,
     /// When all faults stop.
     pub(crate) calm_after: SignedDuration,
@@ -56,11 +59,11 @@ impl Shape {
         let lasting = SignedDuration::from_mins(rng.random_range(25..=40));
         let mut arrivals = Vec::new();
         while arrivals.len() < jobs {
-            // Alone, or many at once as a matrix does.
-            let together = if rng.random_bool(0.2) { rng.random_range(2..=40) } else { 1 };
+            // One job, or many at once as from a matrix.
+            let batch = if rng.random_bool(0.2) { rng.random_range(2..=40) } else { 1 };
             let at = SignedDuration::from_millis(rng.random_range(0..lasting.as_millis() as i64));
-            let (repository, labels) = asked_for(rng, &pools);
-            for _ in 0..together.min(jobs - arrivals.len()) {
+            let (repository, labels) = job_for(rng, &pools);
+            for _ in 0..batch.min(jobs - arrivals.len()) {
                 let long = if rng.random_bool(0.1) { 420 } else { 90 };
                 arrivals.push(Arrival {
                     after: at + seconds(rng, 0, 2),
@@ -84,7 +87,7 @@ impl Shape {
             boot: Duration::from_millis(rng.random_range(8_000..35_000)),
             ..ec2::Config::default()
         };
-        // Some ten minutes; how soon it is known to be so is GitHub's affair, and a storm must not be over by then.
+        // How soon GitHub gives up on a lost runner. GitHub takes about ten minutes; sooner, so that it happens during a storm, too.
         let lost_runner = Duration::from_secs(rng.random_range(60..=600));
         let github = github::Config { lost_runner, ..github::Config::default() };
         let scalers = rng.random_range(2..=6);
@@ -102,7 +105,7 @@ fn pools(rng: &mut SmallRng) -> Vec<Pool> {
     names
         .iter()
         .map(|name| {
-            let mut pool = crate::universe::pool(name, rng.random_range(8..=120));
+            let mut pool = pool(name, rng.random_range(8..=120));
             let valid = "a constant that is valid";
             let (owner, labels, repositories) = match *name {
                 "linux" => (ORGANIZATION, &["linux", "x64"][..], &["octo-org/widgets", "octo-org/gadgets"][..]),
@@ -125,20 +128,20 @@ fn pools(rng: &mut SmallRng) -> Vec<Pool> {
                 pool.subnets.truncate(1);
             }
             pool.warm = if rng.random_bool(0.3) { rng.random_range(1..=3) } else { 0 };
-            pool.timings.idle_grace = span(rng, 20, IDLE_AT_MOST.as_secs());
+            pool.timings.idle_grace = span(rng, 20, LONGEST_IDLE_GRACE.as_secs());
             pool.timings.backoff_max = span(rng, 120, 300);
             pool.timings.notice_after = span(rng, 120, 900);
             if rng.random_bool(0.15) {
                 pool.timings.max_life = span(rng, 1500, 2700);
             }
-            // No roll of the dice of its own: a seed stays the world that it was.
+            // Not rolled, so that a seed keeps the world that it had before this setting.
             pool.rerun_on_interruption = pool.max.is_multiple_of(2);
             pool
         })
         .collect()
 }
 
-fn asked_for(rng: &mut SmallRng, pools: &[Pool]) -> ((&'static str, &'static str), Vec<&'static str>) {
+fn job_for(rng: &mut SmallRng, pools: &[Pool]) -> ((&'static str, &'static str), Vec<&'static str>) {
     let repository = if rng.random_bool(0.5) { (ORGANIZATION, "widgets") } else { (ORGANIZATION, "gadgets") };
     match pools[rng.random_range(0..pools.len())].name.as_str() {
         "linux" => (repository, if rng.random_bool(0.5) { vec!["linux"] } else { vec!["linux", "x64"] }),
@@ -148,20 +151,20 @@ fn asked_for(rng: &mut SmallRng, pools: &[Pool]) -> ((&'static str, &'static str
 }
 
 impl Shape {
-    /// The pool that has to serve such a job, if one does.
+    /// The pool that serves such a job, if any.
     pub(crate) fn pool_for(&self, repository: (&str, &str), labels: &[String]) -> Option<&Pool> {
         let repository = format!("{}/{}", repository.0, repository.1).parse().ok()?;
-        let job = domain::policy::route::Routable { repository: &repository, public: false, labels };
-        domain::policy::route::route(&self.pools, &job).ok()
+        let job = Routable { repository: &repository, public: false, labels };
+        route(&self.pools, &job).ok()
     }
 
-    /// Whether faults strike then.
+    /// Whether a storm is under way at that time after the beginning.
     pub(crate) fn stormy_at(&self, since: SignedDuration) -> bool {
         self.stormy.iter().any(|(from, until)| *from <= since && since < *until)
     }
 }
 
-/// Somewhat more than nothing.
+/// Up to two seconds.
 pub(crate) fn soon(rng: &mut SmallRng) -> SignedDuration {
     SignedDuration::from_millis(rng.random_range(100..2 * SECOND.as_millis() as i64))
 }

@@ -1,18 +1,18 @@
-//! A violation told as shortly as possible: fewer kinds of faults, fewer jobs, and the lines that matter.
+//! The shortest story of a violation: fewer kinds of faults, fewer jobs, and the lines that matter.
 
-use super::*;
+use crate::swarm::faults::Fault;
+use crate::swarm::outcome::{Line, Options, Outcome, Topic, Violation};
+use crate::swarm::run::run;
 
-/// The smallest world that still shows it.
+/// The smallest world that was found to violate the invariant.
 #[derive(Debug)]
 pub struct Shrunk {
-    /// What to run.
     pub options: Options,
-    /// What comes of it, with its story.
+    /// With its story.
     pub outcome: Outcome,
 }
 
-/// Leaves out whatever the violation does not need: each kind of fault in turn, then jobs. Another violation of the same
-/// invariant counts as the same.
+/// Leaves out jobs and kinds of faults that the violation does not need. Any violation of the same invariant counts.
 pub fn shrink(options: &Options, violation: &Violation) -> Shrunk {
     let shows = |options: &Options| {
         let outcome = run(options);
@@ -50,12 +50,16 @@ pub fn shrink(options: &Options, violation: &Violation) -> Shrunk {
 }
 
 impl Shrunk {
-    /// The command that shows it again.
+    /// The command that replays it.
     pub fn command(&self) -> String {
         let mut command = format!(
             "cargo run --release -p simulator -- --seed {} --jobs {} --trace",
             self.options.seed, self.options.jobs
         );
+        if let Some(mistake) = self.options.mistake {
+            command.push_str(" --mistake ");
+            command.push_str(&mistake.name());
+        }
         let (off, on): (Vec<Fault>, Vec<Fault>) =
             Fault::ALL.iter().partition(|fault| self.options.without.contains(fault));
         let (option, named) = if off.len() <= on.len() { (" --without ", off) } else { (" --only ", on) };
@@ -66,32 +70,16 @@ impl Shrunk {
         command
     }
 
-    /// The last lines that are about what the violation names, or about what was done to anybody.
+    /// The last lines that are about something that the violation names, or that are not routine.
     pub fn story(&self, most: usize) -> Vec<String> {
         let violation = self.outcome.violation.as_ref().map(|violation| violation.what.clone()).unwrap_or_default();
         let names: Vec<&str> = violation
             .split(|c: char| c.is_whitespace() || matches!(c, ',' | '(' | ')' | ':'))
             .filter(|word| word.len() > 5 && word.bytes().any(|byte| byte.is_ascii_digit()))
             .collect();
-        let matters = |line: &&Line| {
-            names.iter().any(|name| line.what.contains(name))
-                || line.who == "judge"
-                || line.who == "world"
-                || line.what.contains('[')
-                || line.what.starts_with("ends ")
-                || line.what.starts_with("commit") && !line.what.contains("quietly")
-                || line.what.starts_with("RunInstances")
-                || line.what.starts_with("TerminateInstances")
-                || line.what.starts_with("DELETE")
-        };
+        let matters = |line: &&Line| line.topic != Topic::Routine || names.iter().any(|name| line.what.contains(name));
         let lines: Vec<&Line> = self.outcome.story.iter().filter(matters).collect();
         let skipped = lines.len().saturating_sub(most);
         lines.into_iter().skip(skipped).map(Line::to_string).collect()
-    }
-}
-
-impl std::fmt::Display for Line {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:.3} {:<12} {}", self.at, self.who, self.what)
     }
 }

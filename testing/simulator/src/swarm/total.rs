@@ -1,48 +1,45 @@
-//! What many seeds came to, and how it is shown.
+//! The sum of many runs, as text and as JSON.
 
 use std::fmt::Write;
 
 use jiff::SignedDuration;
 use serde::Serialize;
 
-use super::*;
+use crate::call::CallKind;
+use crate::swarm::faults::{Fault, VERSION};
+use crate::swarm::outcome::{Convergence, MachineCounts, Outcome, Violation};
 
-/// Seeds added up.
+/// The sum of many runs. [`Outcome`] describes what is added up.
 #[derive(Debug, Default)]
 pub struct Total {
-    /// How many.
     pub seeds: u64,
-    /// Jobs that came.
     pub jobs: u64,
-    /// Things that happened.
     pub steps: u64,
-    /// Faults by kind.
     pub struck: Vec<u64>,
-    /// Ends by effect, before it and after it.
-    pub reach: Vec<[u64; 2]>,
-    /// Machines.
-    pub machines: judge::Machines,
-    /// Waits, in seconds.
+    pub interrupted: Vec<[u64; 2]>,
+    pub machines: MachineCounts,
+    /// In seconds.
     pub waited: Vec<u32>,
-    /// Convergence, in seconds, of the seeds in which no job waits longer by design.
+    /// In seconds. Without the seeds in which jobs waited longer by design.
     pub converged: Vec<u32>,
-    /// Seeds with jobs that do, and how many those are.
-    pub late: (u64, u64),
-    /// Digests joined, in whatever order the seeds were run.
+    pub late_seeds: u64,
+    pub late_jobs: u64,
+    /// Does not depend on the order of the runs.
     pub digest: u64,
-    /// What did not hold, by seed.
+    /// By seed.
     pub violations: Vec<(u64, Violation)>,
 }
 
+/// The result as JSON.
 #[derive(Serialize)]
-struct Shown<'a> {
+struct Json<'a> {
     seeds: u64,
     jobs: u64,
     steps: u64,
     digest: String,
     faults_version: u32,
-    faults: Vec<ShownFault>,
-    reach: Vec<ShownEffect>,
+    faults: Vec<JsonFault>,
+    reach: Vec<JsonCall>,
     launched: u64,
     extra: u64,
     extra_percent: f64,
@@ -50,38 +47,35 @@ struct Shown<'a> {
     converged_seconds: Percentiles,
     late_seeds: u64,
     late_jobs: u64,
-    violations: Vec<ShownViolation<'a>>,
+    violations: Vec<JsonViolation<'a>>,
 }
 
 #[derive(Serialize)]
-struct ShownFault {
+struct JsonFault {
     name: &'static str,
     greatest_intensity: f64,
     struck: u64,
 }
 
 #[derive(Serialize)]
-struct ShownEffect {
+struct JsonCall {
     effect: &'static str,
     before: u64,
     after: u64,
 }
 
 #[derive(Serialize)]
-struct ShownViolation<'a> {
+struct JsonViolation<'a> {
     seed: u64,
     invariant: &'a str,
     what: &'a str,
 }
 
-/// Of many numbers.
+/// Percentiles of times in seconds.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Percentiles {
-    /// Half are at most that.
     pub p50: u32,
-    /// All but one of a hundred.
     pub p99: u32,
-    /// All.
     pub most: u32,
 }
 
@@ -100,17 +94,17 @@ fn seconds(time: SignedDuration) -> u32 {
 }
 
 impl Total {
-    /// One more seed.
+    /// Adds one run.
     pub fn add(&mut self, outcome: &Outcome) {
         self.seeds += 1;
         self.jobs += outcome.jobs as u64;
         self.steps += outcome.steps;
         self.struck.resize(Fault::ALL.len(), 0);
-        self.reach.resize(EFFECTS.len(), [0; 2]);
+        self.interrupted.resize(CallKind::ALL.len(), [0; 2]);
         for (sum, struck) in self.struck.iter_mut().zip(&outcome.struck) {
             *sum += struck;
         }
-        for (sum, reached) in self.reach.iter_mut().zip(&outcome.reach) {
+        for (sum, reached) in self.interrupted.iter_mut().zip(&outcome.interrupted) {
             sum[0] += reached[0];
             sum[1] += reached[1];
         }
@@ -124,7 +118,8 @@ impl Total {
         if outcome.late == 0 {
             self.converged.extend(outcome.converged.map(|Convergence(after)| seconds(after)));
         } else {
-            self.late = (self.late.0 + 1, self.late.1 + outcome.late);
+            self.late_seeds += 1;
+            self.late_jobs += outcome.late;
         }
         self.digest ^= outcome.digest;
         if let Some(violation) = &outcome.violation {
@@ -133,17 +128,17 @@ impl Total {
         }
     }
 
-    /// Adds what another thread has added up.
+    /// Adds the sum of another thread.
     pub fn join(&mut self, other: Total) {
         self.seeds += other.seeds;
         self.jobs += other.jobs;
         self.steps += other.steps;
         self.struck.resize(Fault::ALL.len(), 0);
-        self.reach.resize(EFFECTS.len(), [0; 2]);
+        self.interrupted.resize(CallKind::ALL.len(), [0; 2]);
         for (sum, struck) in self.struck.iter_mut().zip(other.struck) {
             *sum += struck;
         }
-        for (sum, reached) in self.reach.iter_mut().zip(other.reach) {
+        for (sum, reached) in self.interrupted.iter_mut().zip(other.interrupted) {
             sum[0] += reached[0];
             sum[1] += reached[1];
         }
@@ -155,40 +150,41 @@ impl Total {
         self.machines.extra += other.machines.extra;
         self.waited.extend(other.waited);
         self.converged.extend(other.converged);
-        self.late = (self.late.0 + other.late.0, self.late.1 + other.late.1);
+        self.late_seeds += other.late_seeds;
+        self.late_jobs += other.late_jobs;
         self.digest ^= other.digest;
         self.violations.extend(other.violations);
         self.violations.sort_by_key(|(seed, _)| *seed);
     }
 
-    /// Machines that were idle for nothing, of a hundred launched.
+    /// The share of machines that were launched and not needed.
     pub fn extra_percent(&self) -> f64 {
         100.0 * self.machines.extra as f64 / self.machines.launched.max(1) as f64
     }
 
-    /// How long served jobs waited.
+    /// From queued to started.
     pub fn waited(&self) -> Percentiles {
         Percentiles::of(&self.waited)
     }
 
-    /// How long after the last fault everything was in order.
+    /// From the last fault to everything in order.
     pub fn converged(&self) -> Percentiles {
         Percentiles::of(&self.converged)
     }
 
-    /// For a terminal.
+    /// The report for a terminal.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        let mut line = |words: std::fmt::Arguments<'_>| writeln!(text, "{words}").expect("a string takes everything");
+        let mut line = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("a string takes everything");
         line(format_args!(
-            "fault intensities, version {VERSION} (greatest chance at one occasion, and how often it struck)"
+            "fault intensities, version {VERSION} (greatest chance on one occasion, and how often it struck)"
         ));
         for (fault, struck) in Fault::ALL.iter().zip(&self.struck) {
-            line(format_args!("  {:<26} {:>5.2} {struck:>12}", fault.name(), fault.most()));
+            line(format_args!("  {:<26} {:>5.2} {struck:>12}", fault.name(), fault.greatest_chance()));
         }
-        line(format_args!("where functions ended                  before        after"));
-        for (effect, [before, after]) in EFFECTS.iter().zip(&self.reach) {
-            line(format_args!("  {effect:<26} {before:>16} {after:>12}"));
+        line(format_args!("calls at which functions ended         before        after"));
+        for (kind, [before, after]) in CallKind::ALL.iter().zip(&self.interrupted) {
+            line(format_args!("  {:<26} {before:>16} {after:>12}", kind.name()));
         }
         let (waited, converged) = (self.waited(), self.converged());
         line(format_args!(
@@ -201,65 +197,68 @@ impl Total {
         ));
         let machines = &self.machines;
         line(format_args!(
-            "{} machines launched: {} ran a job, {} were spoilt by a fault, {} kept warm; {} jobs were cancelled or taken by others; {} extra ({:.2} %)",
+            "{} machines launched: {} ran a job, {} were spoilt by a fault, {} were kept warm, {} were extra ({:.2} %)",
             machines.launched,
             machines.used,
             machines.spoilt,
             machines.warm,
-            machines.excused,
             machines.extra,
             self.extra_percent()
         ));
-        line(format_args!("start latency p50 {} s, p99 {} s, at most {} s", waited.p50, waited.p99, waited.most));
+        line(format_args!("{} jobs were cancelled or taken by other runners", machines.excused));
         line(format_args!(
-            "in order after the last fault: p50 {} s, p99 {} s, at most {} s",
+            "from queued to started: p50 {} s, p99 {} s, at most {} s",
+            waited.p50, waited.p99, waited.most
+        ));
+        line(format_args!(
+            "from the last fault to everything in order: p50 {} s, p99 {} s, at most {} s",
             converged.p50, converged.p99, converged.most
         ));
         line(format_args!(
-            "in {} seeds {} jobs had to wait longer: their relaunches were used up, or their pool was at its maximum",
-            self.late.0, self.late.1
+            "{} jobs in {} seeds waited longer by design: their launches were used up, or their pool was full",
+            self.late_jobs, self.late_seeds
         ));
         line(format_args!("{} violations", self.violations.len()));
         text
     }
 
-    /// For a program.
+    /// The report for a program.
     pub fn json(&self) -> String {
         let faults = Fault::ALL.iter().zip(&self.struck);
-        let reach = EFFECTS.iter().zip(&self.reach);
-        let shown = Shown {
+        let calls = CallKind::ALL.iter().zip(&self.interrupted);
+        let json = Json {
             seeds: self.seeds,
             jobs: self.jobs,
             steps: self.steps,
             digest: format!("{:016x}", self.digest),
             faults_version: VERSION,
             faults: faults
-                .map(|(fault, struck)| ShownFault {
+                .map(|(fault, struck)| JsonFault {
                     name: fault.name(),
-                    greatest_intensity: fault.most(),
+                    greatest_intensity: fault.greatest_chance(),
                     struck: *struck,
                 })
                 .collect(),
-            reach: reach
-                .map(|(effect, [before, after])| ShownEffect { effect, before: *before, after: *after })
+            reach: calls
+                .map(|(kind, [before, after])| JsonCall { effect: kind.name(), before: *before, after: *after })
                 .collect(),
             launched: self.machines.launched,
             extra: self.machines.extra,
             extra_percent: self.extra_percent(),
             waited_seconds: self.waited(),
             converged_seconds: self.converged(),
-            late_seeds: self.late.0,
-            late_jobs: self.late.1,
+            late_seeds: self.late_seeds,
+            late_jobs: self.late_jobs,
             violations: self
                 .violations
                 .iter()
-                .map(|(seed, violation)| ShownViolation {
+                .map(|(seed, violation)| JsonViolation {
                     seed: *seed,
                     invariant: &violation.invariant,
                     what: &violation.what,
                 })
                 .collect(),
         };
-        serde_json::to_string_pretty(&shown).expect("names and numbers")
+        serde_json::to_string_pretty(&json).expect("names and numbers")
     }
 }

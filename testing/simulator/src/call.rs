@@ -1,0 +1,175 @@
+//! The calls that the engine makes through its ports.
+
+use std::fmt;
+
+use domain::ids::{BatchTag, InstanceId, JobId, PoolName, Repository, RunId, RunnerId, RunnerName, Scope};
+use domain::log::{Transaction, What};
+use domain::state::Key;
+
+/// One call of a port. `Display` is its line in a trace.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Call {
+    Get(Key),
+    /// The number of items.
+    GetMany(usize),
+    Query(PoolName),
+    Commit(Box<What>),
+    /// A write without an event. The number of items.
+    CommitUnlogged(usize),
+    RunInstances(BatchTag),
+    DescribeBatch(BatchTag),
+    DescribeInstances,
+    TerminateInstances(InstanceId),
+    GetConsoleOutput(InstanceId),
+    GenerateJitConfig(RunnerName),
+    ListRunners(Scope),
+    DeleteRunner(RunnerId),
+    GetJob(JobId),
+    ListRunJobs(RunId),
+    ListRuns(Repository),
+    ListDeliveries,
+    /// The delivery attempt to repeat.
+    Redeliver(u64),
+    /// The check run's external id.
+    CheckRun(String),
+    Rerun(JobId),
+    Nudge(PoolName),
+}
+
+macro_rules! kinds {
+    ($($kind:ident = $name:literal;)*) => {
+        /// The kinds of calls: the rows of the table of interrupted calls. A commit is a kind for each kind of event.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum CallKind { $($kind,)* }
+
+        impl CallKind {
+            /// Every kind, in the order of the enum.
+            pub const ALL: &'static [CallKind] = &[$(CallKind::$kind),*];
+
+            /// The name in reports and traces.
+            pub fn name(self) -> &'static str {
+                match self { $(CallKind::$kind => $name,)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    Get = "get";
+    Query = "query";
+    CommitRecorded = "commit Recorded";
+    CommitChecked = "commit Checked";
+    CommitDecided = "commit Decided";
+    CommitRefused = "commit Refused";
+    CommitResumed = "commit Resumed";
+    CommitBound = "commit Bound";
+    CommitHandedOver = "commit HandedOver";
+    CommitObserved = "commit Observed";
+    CommitStopped = "commit Stopped";
+    CommitUnregistered = "commit Unregistered";
+    CommitClosed = "commit Closed";
+    CommitCircuitOpened = "commit CircuitOpened";
+    CommitNotified = "commit Notified";
+    CommitRerun = "commit Rerun";
+    CommitSwept = "commit Swept";
+    CommitCondemned = "commit Condemned";
+    CommitAdopted = "commit Adopted";
+    CommitUnlogged = "commit unlogged";
+    RunInstances = "RunInstances";
+    TerminateInstances = "TerminateInstances";
+    DescribeInstances = "DescribeInstances";
+    GetConsoleOutput = "GetConsoleOutput";
+    GenerateJitConfig = "generate-jitconfig";
+    ListRunners = "list runners";
+    DeleteRunner = "delete runner";
+    ListRunJobs = "list jobs of run";
+    GetJob = "get job";
+    ListRuns = "list runs";
+    ListDeliveries = "list deliveries";
+    Redeliver = "redeliver";
+    CheckRun = "check run";
+    Rerun = "rerun";
+    Nudge = "nudge";
+}
+
+impl Call {
+    /// The call that writes the transaction.
+    pub(crate) fn commit(transaction: &Transaction) -> Self {
+        match &transaction.event {
+            Some(event) => Call::Commit(Box::new(event.what.clone())),
+            None => Call::CommitUnlogged(transaction.len()),
+        }
+    }
+
+    pub fn kind(&self) -> CallKind {
+        match self {
+            Call::Get(_) | Call::GetMany(_) => CallKind::Get,
+            Call::Query(_) => CallKind::Query,
+            Call::Commit(what) => commit_kind(what),
+            Call::CommitUnlogged(_) => CallKind::CommitUnlogged,
+            Call::RunInstances(_) => CallKind::RunInstances,
+            Call::DescribeBatch(_) | Call::DescribeInstances => CallKind::DescribeInstances,
+            Call::TerminateInstances(_) => CallKind::TerminateInstances,
+            Call::GetConsoleOutput(_) => CallKind::GetConsoleOutput,
+            Call::GenerateJitConfig(_) => CallKind::GenerateJitConfig,
+            Call::ListRunners(_) => CallKind::ListRunners,
+            Call::DeleteRunner(_) => CallKind::DeleteRunner,
+            Call::GetJob(_) => CallKind::GetJob,
+            Call::ListRunJobs(_) => CallKind::ListRunJobs,
+            Call::ListRuns(_) => CallKind::ListRuns,
+            Call::ListDeliveries => CallKind::ListDeliveries,
+            Call::Redeliver(_) => CallKind::Redeliver,
+            Call::CheckRun(_) => CallKind::CheckRun,
+            Call::Rerun(_) => CallKind::Rerun,
+            Call::Nudge(_) => CallKind::Nudge,
+        }
+    }
+}
+
+fn commit_kind(what: &What) -> CallKind {
+    match what {
+        What::Recorded { .. } => CallKind::CommitRecorded,
+        What::Checked { .. } => CallKind::CommitChecked,
+        What::Decided { .. } => CallKind::CommitDecided,
+        What::Refused { .. } => CallKind::CommitRefused,
+        What::Resumed { .. } => CallKind::CommitResumed,
+        What::Bound { .. } => CallKind::CommitBound,
+        What::HandedOver { .. } => CallKind::CommitHandedOver,
+        What::Observed { .. } => CallKind::CommitObserved,
+        What::Stopped { .. } => CallKind::CommitStopped,
+        What::Unregistered { .. } => CallKind::CommitUnregistered,
+        What::Closed { .. } => CallKind::CommitClosed,
+        What::CircuitOpened { .. } => CallKind::CommitCircuitOpened,
+        What::Notified { .. } => CallKind::CommitNotified,
+        What::Rerun { .. } => CallKind::CommitRerun,
+        What::Swept { .. } => CallKind::CommitSwept,
+        What::Condemned { .. } => CallKind::CommitCondemned,
+        What::Adopted { .. } => CallKind::CommitAdopted,
+    }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = self.kind().name();
+        match self {
+            Call::Get(key) => write!(f, "{kind} {key}"),
+            Call::GetMany(items) => write!(f, "{kind} {items} items"),
+            Call::Query(pool) => write!(f, "{kind} {pool}"),
+            // A long event fills the line of a trace.
+            Call::Commit(what) => write!(f, "commit {:.60}", format!("{what:?}")),
+            Call::CommitUnlogged(writes) => write!(f, "{kind} {writes} items"),
+            Call::RunInstances(tag) | Call::DescribeBatch(tag) => write!(f, "{kind} {tag}"),
+            Call::DescribeInstances | Call::ListDeliveries => write!(f, "{kind}"),
+            Call::TerminateInstances(instance) | Call::GetConsoleOutput(instance) => write!(f, "{kind} {instance}"),
+            Call::GenerateJitConfig(name) => write!(f, "{kind} {name}"),
+            Call::ListRunners(scope) => write!(f, "{kind} of {scope}"),
+            Call::DeleteRunner(runner) => write!(f, "{kind} {runner}"),
+            Call::GetJob(job) | Call::Rerun(job) => write!(f, "{kind} {job}"),
+            Call::ListRunJobs(run) => write!(f, "{kind} {run}"),
+            Call::ListRuns(repository) => write!(f, "{kind} of {repository}"),
+            Call::Redeliver(attempt) => write!(f, "{kind} {attempt}"),
+            Call::CheckRun(external_id) => write!(f, "{kind} of {external_id}"),
+            Call::Nudge(pool) => write!(f, "{kind} {pool}"),
+        }
+    }
+}

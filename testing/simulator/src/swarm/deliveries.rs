@@ -1,0 +1,122 @@
+//! From a queued job to a message on the queue.
+
+use std::time::Duration;
+
+use domain::wire::Message;
+use jiff::SignedDuration;
+use world::github::{self, Delivery};
+
+use crate::swarm::agenda::Due;
+use crate::swarm::faults::Fault;
+use crate::swarm::seed::Swarm;
+use crate::swarm::shape::{ORGANIZATION, soon};
+use crate::universe::notice;
+
+impl Swarm<'_> {
+    /// A job is queued.
+    pub(super) fn arrive(&mut self, index: usize) {
+        let arrival = self.shape.arrivals[index].clone();
+        let foreign = arrival.repository.0 == ORGANIZATION && self.dice.strikes(Fault::ForeignJob);
+        let repository = if foreign { (ORGANIZATION, "elsewhere") } else { arrival.repository };
+        let gated = self.dice.strikes(Fault::Gated);
+        let job = self.universe.github(|github, now| {
+            let repository = github.find_repository(repository.0, repository.1).expect("a repository of this world").id;
+            let job = github::QueueJob {
+                runs_for: arrival.runs_for.unsigned_abs(),
+                ..github::QueueJob::new(repository, &arrival.labels)
+            };
+            if gated { github.queue_gated_job(job, now) } else { github.queue_job(job, now) }
+        });
+        if foreign {
+            self.truth.foreign.insert(job);
+        }
+        if gated {
+            let after = SignedDuration::from_secs(60 + self.dice.pick(Fault::Gated, 600) as i64);
+            self.truth.gated.insert(job);
+            self.plan_in(after, Due::Approve(job));
+        }
+        self.log_world(|| {
+            let how = if gated { " and waits for an approval" } else { "" };
+            format!(
+                "job {job} of {}/{} is queued{how}, with the labels {:?}",
+                repository.0, repository.1, arrival.labels
+            )
+        });
+    }
+
+    pub(super) fn github_happened(&mut self, happening: github::Happening) {
+        match happening {
+            github::Happening::Deliver(delivery) => self.deliver(delivery),
+            github::Happening::Offered(offer) => {
+                let after = soon(&mut self.rng);
+                if self.dice.strikes(Fault::NotPickedUp) {
+                    self.log_world(|| format!("runner {} does not pick up job {}", offer.runner, offer.job));
+                } else {
+                    self.plan_in(after, Due::PickUp(offer));
+                }
+            }
+            github::Happening::CancelWanted { runner, job } => {
+                let after = soon(&mut self.rng);
+                self.plan_in(after, Due::Finish(runner, job, github::Conclusion::Cancelled));
+            }
+            github::Happening::RunnerRemoved { runner } => {
+                if let Some(instance) = self.runs_on.remove(&runner) {
+                    self.runner_ended(&instance);
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self, delivery: Box<Delivery>) {
+        if self.dice.strikes(Fault::WebhookNeverSent) {
+            self.log_world(|| format!("GitHub never sends {} of job {}", delivery.event.action, delivery.event.job.id));
+            return;
+        }
+        if self.dice.strikes(Fault::WebhookFailed) {
+            self.log_world(|| format!("ingest fails for {} of job {}", delivery.event.action, delivery.event.job.id));
+            self.universe.github(|github, now| {
+                github.record_answer(delivery.id, github::Answer::Status(503), Duration::from_millis(20), now);
+            });
+            return;
+        }
+        if self.dice.strikes(Fault::WebhookTwice) {
+            let after = soon(&mut self.rng);
+            self.plan_in(after, Due::Webhook(delivery.clone()));
+        }
+        if self.dice.strikes(Fault::WebhookLate) {
+            let after = SignedDuration::from_millis(self.dice.pick(Fault::WebhookLate, 600_000) as i64);
+            self.plan_in(after, Due::Webhook(delivery));
+        } else {
+            self.ingest(&delivery);
+        }
+    }
+
+    pub(super) fn ingest(&mut self, delivery: &Delivery) {
+        let mut notice = notice(&delivery.event, &delivery.guid, self.now);
+        if self.dice.lasts(Fault::GithubClock) {
+            let skew = SignedDuration::from_secs_f64(240.0 * self.dice.intensity(Fault::GithubClock) - 120.0);
+            notice.job.created_at += skew;
+            notice.job.started_at = notice.job.started_at.map(|at| at + skew);
+            notice.job.completed_at = notice.job.completed_at.map(|at| at + skew);
+        }
+        self.universe.github(|github, now| {
+            github.record_answer(delivery.id, github::Answer::Status(202), Duration::from_millis(20), now);
+        });
+        let body = Message::WorkflowJob(Box::new(notice)).to_body();
+        self.send(&body, SignedDuration::ZERO);
+    }
+
+    pub(super) fn send(&mut self, body: &str, after: SignedDuration) {
+        let late = if self.dice.strikes(Fault::MessageLate) {
+            SignedDuration::from_millis(self.dice.pick(Fault::MessageLate, 300_000) as i64)
+        } else {
+            SignedDuration::ZERO
+        };
+        let times = if self.dice.strikes(Fault::MessageTwice) { 2 } else { 1 };
+        let delay = (after + late).unsigned_abs().min(Duration::from_secs(900));
+        for _ in 0..times {
+            self.sqs.send("main", body, delay, self.now).expect("a message of a valid size");
+        }
+        self.plan(self.now + delay, Due::Receive);
+    }
+}

@@ -1,0 +1,216 @@
+//! Drover's functions: how invocations start, go on from call to call, and end.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use domain::state::Config;
+use domain::wire::Message;
+use engine::sweep::{Mode, sweep};
+use jiff::SignedDuration;
+use rand::Rng;
+
+use crate::call::{Call, CallKind};
+use crate::steps::Side;
+use crate::swarm::agenda::Due;
+use crate::swarm::call_kinds;
+use crate::swarm::faults::Fault;
+use crate::swarm::invocation::{AtCall, Done, Function, Invocation};
+use crate::swarm::outcome::Topic;
+use crate::swarm::seed::{Swarm, VISIBILITY};
+use crate::universe::INVOCATION;
+
+impl<'u> Swarm<'u> {
+    /// Starts as many scalers as there are batches of messages and as may run.
+    pub(super) fn receive(&mut self) {
+        loop {
+            let scalers = self.invocations.values().filter(|invocation| invocation.function == Function::Scaler);
+            let running = scalers.count();
+            let Some(config) = self.universe.configuration().filter(|_| running < self.shape.scalers) else { return };
+            let received = self.sqs.receive("main", 10, self.now).expect("the queue exists");
+            if received.is_empty() {
+                return;
+            }
+            self.plan_in(SignedDuration::try_from(VISIBILITY).expect("some minutes"), Due::Receive);
+            let messages: Vec<Message> =
+                received.iter().map(|received| Message::parse(&received.body).expect("Drover's message")).collect();
+            let receipts = received.into_iter().map(|received| received.receipt).collect();
+            let count = messages.len();
+            let future = self.scaler(config, messages.clone());
+            let number = self.start(Function::Scaler, future, messages, receipts);
+            self.log(Topic::Routine, || format!("scaler {number}"), || format!("begins with {count} messages"));
+            self.poll(number);
+        }
+    }
+
+    fn scaler(&self, config: Config, messages: Vec<Message>) -> Pin<Box<dyn Future<Output = Done> + 'u>> {
+        let universe = self.universe;
+        Box::pin(async move {
+            Done::Scaler(universe.invocation(async |context| universe.consume(context, &config, &messages).await).await)
+        })
+    }
+
+    pub(super) fn start_janitor(&mut self) {
+        let universe = self.universe;
+        let future = Box::pin(async move {
+            Done::Janitor(universe.invocation(async |context| sweep(context, Mode::Repair).await).await)
+        });
+        let number = self.start(Function::Janitor, future, Vec::new(), Vec::new());
+        self.log(Topic::Routine, || format!("janitor {number}"), || "begins".to_owned());
+        self.poll(number);
+    }
+
+    fn start(
+        &mut self,
+        function: Function,
+        future: Pin<Box<dyn Future<Output = Done> + 'u>>,
+        messages: Vec<Message>,
+        receipts: Vec<String>,
+    ) -> u64 {
+        self.invoked += 1;
+        let invocation = Invocation { function, future, messages, receipts, waiting: BTreeMap::new() };
+        self.invocations.insert(self.invoked, invocation);
+        self.plan_in(INVOCATION, Due::Timeout(self.invoked));
+        self.invoked
+    }
+
+    /// A part of an invocation has come to a call: the invocation ends there, or the part goes on.
+    pub(super) fn at_call(&mut self, number: u64, ticket: u64) {
+        let Some(invocation) = self.invocations.get_mut(&number) else { return };
+        let Some(at_call) = invocation.waiting.remove(&ticket) else { return };
+        let function = invocation.function;
+        self.mix(number << 32 | ticket);
+        let AtCall { side, call, waker, launch } = at_call;
+        let kind = call.kind();
+        if self.crashes(kind, side) {
+            self.interrupted[kind as usize][side as usize] += 1;
+            if let Some(launch) = launch
+                && side == Side::Before
+                && self.dice.strikes(Fault::LaunchLate)
+            {
+                // The call was already on its way. It arrives before the lease of its invocation has expired.
+                let after = SignedDuration::from_secs(1 + self.dice.pick(Fault::LaunchLate, 20) as i64);
+                self.plan_in(after, Due::LateLaunch(launch));
+            }
+            let side = if side == Side::Before { "before" } else { "after" };
+            self.end(number, &format!("ends {side} {call}"));
+            return;
+        }
+        if side == Side::Before {
+            if kind == CallKind::RunInstances {
+                self.check_alone(number, &call);
+            }
+            let struck = self.inject(kind);
+            let topic = match struck {
+                Some(_) => Topic::Event,
+                None if changes_something(&call) => Topic::Change,
+                None => Topic::Routine,
+            };
+            self.log(
+                topic,
+                || format!("{function} {number}"),
+                || match struck {
+                    Some(fault) => format!("{call} [{}]", fault.name()),
+                    None => call.to_string(),
+                },
+            );
+        }
+        self.universe.steps.release(ticket);
+        waker.wake();
+        self.poll(number);
+    }
+
+    /// Whether an invocation ends here: in a storm at any call, and between storms at rare calls only. What follows a storm
+    /// by minutes would hardly ever be interrupted otherwise.
+    fn crashes(&mut self, kind: CallKind, side: Side) -> bool {
+        let weight = call_kinds::weight(kind, side);
+        let may = self.dice.on || self.calm_since.is_none() && call_kinds::is_rare(kind);
+        may && self.dice.strikes_anytime(Fault::Crash, weight)
+    }
+
+    fn poll(&mut self, number: u64) {
+        let Some(invocation) = self.invocations.get_mut(&number) else { return };
+        let done = invocation.future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        for arrival in self.universe.steps.arrivals() {
+            let launch = self.universe.state().sending.take().map(Box::new);
+            let takes = self.latency(arrival.call.kind());
+            let at_call = AtCall { side: arrival.side, call: arrival.call, waker: arrival.waker, launch };
+            if let Some(invocation) = self.invocations.get_mut(&number) {
+                invocation.waiting.insert(arrival.ticket, at_call);
+            }
+            self.plan_in(takes, Due::Call { invocation: number, ticket: arrival.ticket });
+        }
+        let (messages, handed_over) = {
+            let mut state = self.universe.state();
+            (std::mem::take(&mut state.messages), std::mem::take(&mut state.handed_over))
+        };
+        for (at, message) in messages {
+            self.send(&message.to_body(), at.duration_since(self.now));
+        }
+        for machine in handed_over {
+            self.handed_over(machine);
+        }
+        if let Poll::Ready(done) = done {
+            self.finished(number, done);
+        }
+    }
+
+    fn latency(&mut self, kind: CallKind) -> SignedDuration {
+        let (least, most) = call_kinds::latency(kind);
+        let takes = SignedDuration::from_micros(self.rng.random_range(least..most) * 500);
+        if self.dice.strikes(Fault::Slow) {
+            takes + SignedDuration::from_millis(self.dice.pick(Fault::Slow, 25_000) as i64)
+        } else {
+            takes
+        }
+    }
+
+    /// An invocation ends early. What it has not written down is lost, and its messages come again.
+    pub(super) fn end(&mut self, number: u64, how: &str) {
+        if let Some(Invocation { function, .. }) = self.invocations.remove(&number) {
+            self.log(Topic::Event, || format!("{function} {number}"), || how.to_owned());
+        }
+    }
+
+    fn finished(&mut self, number: u64, done: Done) {
+        let Some(invocation) = self.invocations.remove(&number) else { return };
+        match done {
+            Done::Scaler(consumed) => {
+                for (index, receipt) in invocation.receipts.iter().enumerate() {
+                    if !consumed.failed.contains_key(&index) {
+                        if number > self.lost_at {
+                            self.check_acknowledged(&invocation.messages[index]);
+                        }
+                        self.sqs.delete("main", receipt).expect("the queue exists");
+                    }
+                }
+                self.log(
+                    Topic::Routine,
+                    || format!("scaler {number}"),
+                    || match consumed.failed.len() {
+                        0 => "is done".to_owned(),
+                        _ => format!("is done; failed messages by index: {:?}", consumed.failed),
+                    },
+                );
+                self.receive();
+            }
+            Done::Janitor(report) => {
+                self.log(
+                    Topic::Routine,
+                    || format!("janitor {number}"),
+                    || match report {
+                        Ok(report) => {
+                            format!("is done: {:?}, {} failed, {:?}", report.reaped, report.failed, report.fused)
+                        }
+                        Err(error) => format!("fails: {error}"),
+                    },
+                );
+            }
+        }
+    }
+}
+
+/// Whether the call launches, terminates or deregisters, or writes an event.
+fn changes_something(call: &Call) -> bool {
+    matches!(call, Call::Commit(_) | Call::RunInstances(_) | Call::TerminateInstances(_) | Call::DeleteRunner(_))
+}

@@ -1,0 +1,31 @@
+//! What the world knows and Drover does not.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use world::ec2::InstanceId;
+use world::github::{JobId, RunnerId};
+
+use crate::swarm::outcome::Convergence;
+
+#[derive(Debug, Default)]
+pub(super) struct GroundTruth {
+    /// Jobs that no pool may serve.
+    pub(super) foreign: BTreeSet<JobId>,
+    pub(super) gated: BTreeSet<JobId>,
+    pub(super) cancelled: BTreeSet<JobId>,
+    /// Machines that a fault struck.
+    pub(super) spoilt: BTreeSet<InstanceId>,
+    /// Runners whose machine EC2 reclaimed, or which was past `max_life`.
+    pub(super) ended_by_ec2: BTreeSet<RunnerId>,
+    pub(super) booted: BTreeSet<InstanceId>,
+    /// Machines that ran a job.
+    pub(super) used: BTreeSet<InstanceId>,
+    /// A runner that is not Drover's serves one of the repositories.
+    pub(super) foreign_runner: bool,
+    pub(super) converged: Option<Convergence>,
+    /// When a pool last had as many machines as its maximum, or nearly.
+    pub(super) full_at: BTreeMap<String, Timestamp>,
+    /// Jobs that waited longer than 20 minutes by design: their launches were used up, or their pool was full.
+    pub(super) late: BTreeSet<JobId>,
+}

@@ -1,0 +1,179 @@
+//! What goes wrong outside Drover: storms of faults, and incidents.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use world::ec2::{self, InstanceId};
+use world::github;
+
+use crate::swarm::agenda::Due;
+use crate::swarm::faults::Fault;
+use crate::swarm::seed::Swarm;
+use crate::swarm::shape::{ORGANIZATION, OTHER};
+use crate::universe::INVOCATION;
+
+impl Swarm<'_> {
+    /// A storm begins or ends: turns the faults that last on or off.
+    pub(super) fn weather(&mut self) {
+        let on = self.calm_since.is_none() && self.shape.stormy_at(self.now.duration_since(self.began));
+        self.dice.on = on;
+        let mut state = self.universe.state();
+        let (mut ec2, mut github) = (ec2::Faults::default(), github::Faults::default());
+        if self.dice.lasts(Fault::Invisible) {
+            ec2.invisible_for = Duration::from_secs_f64(120.0 * self.dice.intensity(Fault::Invisible));
+        }
+        if self.dice.lasts(Fault::BootFailure) {
+            ec2.boot_failures = self.dice.intensity(Fault::BootFailure);
+        }
+        if self.dice.lasts(Fault::Stops) {
+            ec2.stops = self.dice.intensity(Fault::Stops);
+        }
+        if self.dice.lasts(Fault::StaleList) {
+            github.busy_lag = Duration::from_secs_f64(120.0 * self.dice.intensity(Fault::StaleList));
+        }
+        if self.dice.lasts(Fault::IdleRemoved) {
+            github.idle_limit = Some(Duration::from_secs_f64(360.0 - 240.0 * self.dice.intensity(Fault::IdleRemoved)));
+        }
+        state.ec2.faults = ec2;
+        state.github.faults = github;
+        drop(state);
+        if on && self.dice.intensity(Fault::ForeignRunner) > 0.0 && !self.truth.foreign_runner {
+            self.truth.foreign_runner = self.dice.lasts(Fault::ForeignRunner);
+            let scope = github::Scope::repository(ORGANIZATION, "gadgets");
+            self.universe
+                .github(|github, now| github.add_foreign_runner(scope, "somebody-elses", &["linux", "x64"], now));
+            self.log_world(|| "a runner that is not Drover's serves gadgets, too".to_owned());
+        }
+        self.log_world(|| if on { "a storm begins" } else { "faults pause" }.to_owned());
+    }
+
+    pub(super) fn calm(&mut self) {
+        self.calm_since = Some(self.now);
+        self.weather();
+        for owner in std::mem::take(&mut self.uninstalled) {
+            self.universe.state().install(owner);
+        }
+        self.new_table();
+        let waiting: Vec<_> = self.universe.github(|github, _| {
+            github.jobs().filter(|job| job.state == github::JobState::Waiting).map(|job| job.id).collect()
+        });
+        for job in waiting {
+            self.universe.github(|github, now| github.approve(job, now));
+        }
+        // The operator looks at the dead letters and sends them again.
+        let dead: Vec<String> = self.sqs.bodies("dead").into_iter().map(str::to_owned).collect();
+        self.sqs.purge_queue("dead");
+        for body in dead {
+            self.send(&body, SignedDuration::ZERO);
+        }
+        self.log_world(|| "all faults stop".to_owned());
+    }
+
+    /// Lets users, EC2 and operators do something that Drover does not expect.
+    pub(super) fn incidents(&mut self) {
+        self.plan_in(SignedDuration::from_secs(20), Due::Incidents);
+        if self.dice.strikes(Fault::Cancelled) {
+            let jobs: Vec<_> = self.universe.github(|github, _| {
+                github.jobs().filter(|job| job.state.conclusion().is_none()).map(|job| job.id).collect()
+            });
+            if !jobs.is_empty() {
+                let job = jobs[self.dice.pick(Fault::Cancelled, jobs.len())];
+                self.log_world(|| format!("job {job} is cancelled"));
+                self.truth.cancelled.insert(job);
+                self.universe.github(|github, now| github.cancel(job, now));
+            }
+        }
+        if self.dice.strikes(Fault::Uninstalled) {
+            let owner = [ORGANIZATION, OTHER][self.dice.pick(Fault::Uninstalled, 2)];
+            if !self.uninstalled.contains(&owner) {
+                self.uninstalled.push(owner);
+                self.log_world(|| format!("{owner} uninstalls the app"));
+                self.universe.github(|github, _| {
+                    let id = github.find_owner(owner).expect("an account of this world").id;
+                    github.uninstall(id);
+                });
+                let away = SignedDuration::from_secs(60 + self.dice.pick(Fault::Uninstalled, 300) as i64);
+                self.plan_in(away, Due::Install(owner));
+            }
+        }
+        for (fault, spot) in [(Fault::SpotTaken, true), (Fault::HostFails, false)] {
+            if self.dice.strikes(fault) {
+                let alive: Vec<InstanceId> = self.universe.ec2(|ec2, _| {
+                    let candidates = ec2.alive().filter(|machine| !spot || machine.market == ec2::Market::Spot);
+                    candidates.map(|machine| machine.id.clone()).collect()
+                });
+                // Half of the time one that has a job, if there is one.
+                let busy: Vec<InstanceId> = alive.iter().filter(|machine| self.has_job(machine)).cloned().collect();
+                let alive = if busy.is_empty() || self.dice.pick(fault, 2) == 0 { alive } else { busy };
+                if !alive.is_empty() {
+                    let machine = alive[self.dice.pick(fault, alive.len())].clone();
+                    self.log_world(|| {
+                        format!("{} {machine}", if spot { "EC2 reclaims" } else { "a host fails, and with it" })
+                    });
+                    self.truth.spoilt.insert(machine.clone());
+                    self.universe.ec2(|ec2, now| {
+                        if spot { ec2.interrupt_spot(&machine, now) } else { ec2.fail_host(&machine, now) }
+                    });
+                }
+            }
+        }
+        if self.dice.strikes(Fault::ForeignMachine) {
+            self.foreign_machine();
+        }
+        if self.dice.strikes(Fault::TableLost) {
+            self.lose_table();
+        }
+    }
+
+    /// The table is lost. Machines without a job have no use any more.
+    fn lose_table(&mut self) {
+        let Some(config) = self.universe.configuration() else { return };
+        self.log_world(|| "the table is lost".to_owned());
+        self.lost_pools = config.pools;
+        self.tables += 1;
+        self.lost_at = self.invoked;
+        self.universe.store.empty();
+        let alive: Vec<InstanceId> =
+            self.universe.ec2(|ec2, _| ec2.alive().map(|machine| machine.id.clone()).collect());
+        self.truth.spoilt.extend(alive);
+        // By then no invocation that read the lost table is running.
+        self.plan_in(INVOCATION + SignedDuration::from_secs(5), Due::NewTable);
+    }
+
+    pub(super) fn new_table(&mut self) {
+        if self.universe.configuration().is_some() {
+            return;
+        }
+        self.log_world(|| "an operator applies the pools to a new table".to_owned());
+        self.universe.apply(self.lost_pools.clone(), &format!("e{}", self.tables));
+        self.plan_in(SignedDuration::ZERO, Due::Receive);
+    }
+
+    /// Somebody launches a machine of another stack, or one with this stack's tag and no batch.
+    fn foreign_machine(&mut self) {
+        let stack = ["other", "simulator", "sim"][self.dice.pick(Fault::ForeignMachine, 3)];
+        let Some(template) = self.launch_template() else { return };
+        let request = ec2::RunInstances {
+            template: ec2::TemplateRef::Id(template),
+            template_version: None,
+            min_count: 1,
+            max_count: 1,
+            subnet: "subnet-a".into(),
+            instance_type: None,
+            market: ec2::Market::OnDemand,
+            client_token: None,
+            tags: [("drover:stack".to_owned(), stack.to_owned())].into(),
+            volume_tags: ec2::Tags::new(),
+        };
+        let launched = self.universe.ec2(|ec2, now| ec2.run_instances(request, now));
+        if let Ok(launched) = launched {
+            self.foreign_machines.extend(launched.instances.into_iter().map(|instance| instance.id));
+            self.log_world(|| format!("somebody else launches a machine of stack {stack}"));
+        }
+    }
+
+    fn launch_template(&self) -> Option<ec2::TemplateId> {
+        let config = self.universe.configuration()?;
+        Some(config.pools[0].launch_template.id.as_str().into())
+    }
+}

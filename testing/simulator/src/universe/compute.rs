@@ -1,0 +1,192 @@
+//! EC2's port.
+
+use async_trait::async_trait;
+use domain::ids::{BatchTag, InstanceId, StackName};
+use domain::wire::MachineState;
+use engine::ports::{
+    Compute, ComputeError, ErrorClass, Launch, LaunchError, Launched, ObservedInstance, Terminated, TerminationPermit,
+};
+use world::ec2::{self, Code, Filter, RunInstances, Tags, TemplateRef};
+
+use crate::call::Call;
+use crate::universe::Universe;
+use crate::universe::state::State;
+
+#[async_trait]
+impl Compute for Universe {
+    async fn launch(&self, launch: &Launch) -> Result<Vec<Launched>, LaunchError> {
+        self.state().sending = Some(launch.clone());
+        self.steps.around(|| Call::RunInstances(launch.tag.clone()), || self.launch_now(launch)).await
+    }
+
+    async fn by_batch(&self, tag: &BatchTag) -> Result<Vec<ObservedInstance>, ComputeError> {
+        let look = || self.state().describe(&[Filter::tag("drover:batch", &tag.to_string())]);
+        self.steps.around(|| Call::DescribeBatch(tag.clone()), look).await
+    }
+
+    async fn census(&self) -> Result<Vec<ObservedInstance>, ComputeError> {
+        let look = || self.state().describe(&[Filter::tag("drover:stack", "sim")]);
+        self.steps.around(|| Call::DescribeInstances, look).await
+    }
+
+    async fn terminate(&self, permit: &TerminationPermit) -> Result<Terminated, ComputeError> {
+        let instance = permit.instance();
+        let end = || {
+            let (answer, wrong) = self.state().terminate(instance);
+            if let Some(wrong) = wrong {
+                self.store.broken(wrong);
+            }
+            answer
+        };
+        self.steps.around(|| Call::TerminateInstances(instance.clone()), end).await
+    }
+
+    async fn console(&self, instance: &InstanceId) -> Result<Option<String>, ComputeError> {
+        let look = || {
+            let mut state = self.state();
+            let now = state.now;
+            match state.ec2.console_output(&instance.as_str().into(), now) {
+                Ok(written) => Ok(Some(written.to_owned())),
+                Err(error) if error.code() == Some(Code::InvalidInstanceIdNotFound) => Ok(None),
+                Err(error) => Err(port_error(&error)),
+            }
+        };
+        self.steps.around(|| Call::GetConsoleOutput(instance.clone()), look).await
+    }
+}
+
+impl Universe {
+    /// Calls RunInstances and checks S2. A call may arrive after its invocation has ended.
+    pub(crate) fn launch_now(&self, launch: &Launch) -> Result<Vec<Launched>, LaunchError> {
+        let mut state = self.state();
+        let before = state.ec2.launches();
+        let answer = state.run_instances(launch);
+        if state.ec2.launches() > before {
+            let again = !state.launched_attempts.insert(launch.tag.clone());
+            drop(state);
+            if again {
+                self.store.broken(format!("S2: {} was launched twice", launch.tag));
+            }
+        }
+        answer
+    }
+}
+
+impl State {
+    /// Calls TerminateInstances. Returns what violates S1, too: a machine must not end while its runner can be given a job.
+    fn terminate(&mut self, instance: &InstanceId) -> (Result<Terminated, ComputeError>, Option<String>) {
+        let (id, now): (ec2::InstanceId, _) = (instance.as_str().into(), self.now);
+        let was_live = self.ec2.instance(&id).is_some_and(|machine| machine.state.is_live());
+        let is_own =
+            self.ec2.instance(&id).is_none_or(|machine| machine.tags.get("drover:stack").is_some_and(|s| s == "sim"));
+        let answer = match self.ec2.terminate_instances(std::slice::from_ref(&id), now) {
+            Ok(_) => Ok(Terminated::Ending),
+            Err(error) if error.code() == Some(Code::InvalidInstanceIdNotFound) => Ok(Terminated::NotFound),
+            Err(error) => Err(port_error(&error)),
+        };
+        let Some(machine) = self.ec2.instance(&id) else { return (answer, None) };
+        if !was_live || machine.state.is_live() {
+            return (answer, None);
+        }
+        if !is_own {
+            return (answer, Some(format!("S1: {id} was terminated, which is not of this stack")));
+        }
+        let age = now.duration_since(machine.launched_at);
+        let pool = machine.tags.get("drover:pool").cloned().unwrap_or_default();
+        let past_life = self.max_life.get(&pool).is_some_and(|most| age >= *most);
+        let registered = self.configured.get(&id).and_then(|runner| self.github.runner(*runner));
+        let wrong = registered.filter(|_| !past_life).map(|runner| {
+            let may_run = if runner.job.is_some() { "has a job" } else { "can be given a job" };
+            format!("S1: {id} was terminated while its runner {} {may_run}", runner.id)
+        });
+        (answer, wrong)
+    }
+
+    fn run_instances(&mut self, launch: &Launch) -> Result<Vec<Launched>, LaunchError> {
+        let stack: StackName = "sim".parse().expect("a stack's name");
+        let tags: Tags = [
+            ("drover:stack".to_owned(), stack.to_string()),
+            ("drover:pool".to_owned(), launch.tag.pool.to_string()),
+            ("drover:batch".to_owned(), launch.tag.to_string()),
+        ]
+        .into();
+        let market = match launch.tuple.market {
+            domain::config::Market::OnDemand => ec2::Market::OnDemand,
+            domain::config::Market::Spot => ec2::Market::Spot,
+        };
+        let request = RunInstances {
+            template: TemplateRef::Id(launch.tuple.template.as_str().into()),
+            template_version: Some(launch.tuple.template_version.to_string()),
+            min_count: 1,
+            max_count: launch.count,
+            subnet: launch.tuple.subnet.as_str().into(),
+            instance_type: Some(launch.tuple.instance_type.as_str().to_owned()),
+            market,
+            client_token: Some(self.token(launch, &stack)),
+            tags: tags.clone(),
+            volume_tags: tags,
+        };
+        let now = self.now;
+        let reservation = self.ec2.run_instances(request, now).map_err(|error| {
+            let code = error.code().map_or("NoReply", Code::as_str).to_owned();
+            LaunchError { class: ErrorClass::of(&code), code, message: error.to_string() }
+        })?;
+        Ok(reservation
+            .instances
+            .into_iter()
+            .map(|instance| Launched { id: instance.id.as_str().into(), launched_at: instance.launched_at })
+            .collect())
+    }
+
+    fn token(&mut self, launch: &Launch, stack: &StackName) -> String {
+        match &mut self.random_tokens {
+            None => launch.tag.token(stack),
+            Some(used) => {
+                *used += 1;
+                format!("random-{used}")
+            }
+        }
+    }
+
+    fn describe(&mut self, filters: &[Filter]) -> Result<Vec<ObservedInstance>, ComputeError> {
+        let now = self.now;
+        let mut found = Vec::new();
+        let mut next_token = None;
+        loop {
+            let page = self
+                .ec2
+                .describe_instances(&[], filters, Some(1000), next_token.as_deref(), now)
+                .map_err(|error| port_error(&error))?;
+            found.extend(page.items.into_iter().flat_map(|reservation| reservation.instances).map(|instance| {
+                ObservedInstance {
+                    id: instance.id.as_str().into(),
+                    state: match instance.state {
+                        ec2::State::Pending => MachineState::Pending,
+                        ec2::State::Running => MachineState::Running,
+                        ec2::State::Stopping => MachineState::Stopping,
+                        ec2::State::Stopped => MachineState::Stopped,
+                        ec2::State::ShuttingDown => MachineState::ShuttingDown,
+                        ec2::State::Terminated => MachineState::Terminated,
+                    },
+                    launched_at: instance.launched_at,
+                    pool: instance.tags.get("drover:pool").and_then(|pool| pool.parse().ok()),
+                    batch: instance.tags.get("drover:batch").and_then(|batch| batch.parse().ok()),
+                    hold: instance.tags.contains_key("drover:hold"),
+                }
+            }));
+            next_token = page.next_token;
+            if next_token.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+}
+
+fn port_error(failure: &ec2::Failure) -> ComputeError {
+    match failure {
+        ec2::Failure::Refused { code, message } => {
+            ComputeError { code: Some(code.to_string()), ..ComputeError::new(message) }
+        }
+        ec2::Failure::NoReply => ComputeError::new(failure.to_string()),
+    }
+}

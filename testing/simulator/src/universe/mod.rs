@@ -1,0 +1,317 @@
+//! A stack in a model of the world: the table, EC2, GitHub and the queue in memory, and virtual time.
+//!
+//! [`Universe`] implements the engine's ports on the models that the sandbox puts on the wire. Its own methods are for
+//! tests that tell a story; the random worlds of [`swarm`](crate::swarm) move the models themselves.
+
+mod compute;
+mod github;
+mod notices;
+mod queue;
+mod state;
+mod store;
+mod time;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Mutex, MutexGuard};
+
+use domain::config::{LaunchTemplate, Pool, Rates, Timings};
+use domain::ids::{Epoch, JobId, StackName};
+use domain::log::Transaction;
+use domain::state::{Config, FORMAT, Item, Key, Meta};
+use domain::wire::Message;
+use engine::consume::{Consumed, consume};
+use engine::context::Context;
+use engine::memory::MemoryStore;
+use engine::ports::{Ports, Store};
+use engine::sweep::{Mode, Report, sweep};
+use futures::executor::block_on;
+use jiff::{SignedDuration, Timestamp};
+use world::ec2::{self, Ec2, OnPowerOff, Tags, TemplateData};
+use world::github::{App, GitHub, OwnerKind, QueueJob, Visibility};
+
+use crate::mistakes::{self, Memory, Mistake, MistakenPorts, settings};
+use crate::rules::Checked;
+use crate::steps::Steps;
+use state::State;
+
+pub(crate) use notices::notice;
+pub use state::Ingest;
+pub(crate) use state::TableFault;
+
+/// The unique id of the runner machines' role.
+pub(crate) const ROLE: &str = "AROAVIRTUAL";
+
+/// How long an invocation may take. Virtual time stands still during an invocation unless a test moves it.
+pub(crate) const INVOCATION: SignedDuration = SignedDuration::from_secs(60);
+
+/// A stack and its world: one organization with one repository, and one region of EC2 with two zones.
+#[derive(Debug)]
+pub struct Universe {
+    state: Mutex<State>,
+    /// The table. Every write is checked against the invariants.
+    pub store: Checked,
+    /// Holds invocations up at each call of a port.
+    pub steps: Steps,
+    stack: StackName,
+    rates: Rates,
+    mistake: Option<Mistake>,
+    memory: Memory,
+}
+
+/// A pool of the organization `octo-org` with its own name as its label and at most `max` machines.
+pub fn pool(name: &str, max: u32) -> Pool {
+    let valid = "the constants here are valid names";
+    Pool {
+        name: name.parse().expect(valid),
+        owner: "octo-org".parse().expect(valid),
+        labels: [name.parse().expect(valid)].into(),
+        repositories: Vec::new(),
+        allow_public: true,
+        launch_template: LaunchTemplate { id: "lt-0".into(), name: "runner".to_owned(), version: 1 },
+        subnets: vec!["subnet-a".into(), "subnet-b".into()],
+        instance_types: vec!["m7i.large".into()],
+        market: Default::default(),
+        max,
+        warm: 0,
+        priority: 100,
+        runner_group: 1,
+        rerun_on_interruption: false,
+        timings: Timings::default(),
+        draining: false,
+    }
+}
+
+/// Creation.
+impl Universe {
+    /// A new universe at noon in which these pools are applied.
+    pub fn new(seed: u64, pools: Vec<Pool>) -> Self {
+        Self::with(seed, pools, ec2::Config::default(), world::github::Config::default(), None)
+    }
+
+    /// A new universe in which EC2 and GitHub are configured, and in which Drover makes a mistake.
+    pub(crate) fn with(
+        seed: u64,
+        pools: Vec<Pool>,
+        ec2: ec2::Config,
+        github: world::github::Config,
+        mistake: Option<Mistake>,
+    ) -> Self {
+        mistakes::switch_to(mistake);
+        let pools = settings(mistake, pools);
+        let now: Timestamp = "2026-11-02T12:00:00Z".parse().expect("a time");
+        let mut ec2 = Ec2::new(ec2, seed);
+        for (subnet, zone) in [("subnet-a", "eu-central-1a"), ("subnet-b", "eu-central-1b")] {
+            ec2.add_subnet(subnet, zone, Tags::new());
+        }
+        let data = TemplateData {
+            image: "ami-0".to_owned(),
+            instance_type: "m7i.large".to_owned(),
+            on_power_off: OnPowerOff::Terminate,
+        };
+        let template = ec2.create_launch_template("runner", data, Tags::new(), now).expect("a new region");
+        let app = App::new(1, "drover", "Drover", now);
+        let mut github = GitHub::new(github, app, seed);
+        let owner = github.add_owner("octo-org", OwnerKind::Organization, now);
+        let installation = github.install(owner, now);
+        let repository = github.add_repository(owner, "widgets", Visibility::Private, now);
+        let universe = Self {
+            state: Mutex::new(State {
+                now,
+                ec2,
+                github,
+                installations: [("octo-org".to_owned(), installation)].into(),
+                repository,
+                messages: VecDeque::new(),
+                machines: BTreeMap::new(),
+                ingest: Ingest::Up,
+                invocations: 0,
+                table_fault: None,
+                queue_fault: false,
+                sending: None,
+                random_tokens: (mistake == Some(Mistake::NoClientToken)).then_some(0),
+                launched_attempts: BTreeSet::new(),
+                secrets: BTreeMap::new(),
+                configured: BTreeMap::new(),
+                handed_over: Vec::new(),
+                max_life: pools.iter().map(|pool| (pool.name.to_string(), pool.timings.max_life.duration())).collect(),
+            }),
+            store: Checked::new(MemoryStore::default()),
+            steps: Steps::default(),
+            stack: "sim".parse().expect("a stack's name"),
+            rates: Rates::of("eu-central-1".to_owned()),
+            mistake,
+            memory: Memory::default(),
+        };
+        let pools = pools
+            .into_iter()
+            .map(|pool| Pool {
+                launch_template: LaunchTemplate { id: template.id.as_str().into(), ..pool.launch_template },
+                ..pool
+            })
+            .collect();
+        universe.apply(pools, "e1");
+        universe
+    }
+
+    /// Does what `drover pools apply` does to an empty table.
+    pub fn apply(&self, pools: Vec<Pool>, epoch: &str) {
+        let epoch: Epoch = epoch.parse().expect("an epoch");
+        let metas: Vec<Meta> = pools.iter().map(|pool| Meta::new(pool.name.clone(), epoch.clone())).collect();
+        let config = Config { format: FORMAT, pools, applied_at: self.now(), revision: 0 };
+        let writes = Transaction::new().put(config).put_all(metas);
+        block_on(self.store.commit(&writes)).expect("an empty table");
+    }
+}
+
+/// The world outside Drover.
+impl Universe {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nobody panics while holding it")
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.state().now
+    }
+
+    /// Reads or changes EC2's model.
+    pub fn ec2<T>(&self, access: impl FnOnce(&mut Ec2, Timestamp) -> T) -> T {
+        let mut state = self.state();
+        let now = state.now;
+        access(&mut state.ec2, now)
+    }
+
+    /// Reads or changes GitHub's model.
+    pub fn github<T>(&self, access: impl FnOnce(&mut GitHub, Timestamp) -> T) -> T {
+        let mut state = self.state();
+        let now = state.now;
+        access(&mut state.github, now)
+    }
+
+    /// Queues a job with these labels that runs for `runs_for`.
+    pub fn queue_job(&self, labels: &[&str], runs_for: SignedDuration) -> JobId {
+        self.queue(labels, |job| QueueJob { runs_for: runs_for.unsigned_abs(), ..job })
+    }
+
+    /// Queues a job with these labels, after `change`.
+    pub fn queue(&self, labels: &[&str], change: impl FnOnce(QueueJob) -> QueueJob) -> JobId {
+        let job = change(QueueJob::new(self.state().repository, labels));
+        JobId(self.github(|github, now| github.queue_job(job, now)).0)
+    }
+
+    /// Queues a job that waits for an approval.
+    pub fn queue_gated_job(&self, labels: &[&str]) -> JobId {
+        let repository = self.state().repository;
+        JobId(self.github(|github, now| github.queue_gated_job(QueueJob::new(repository, labels), now)).0)
+    }
+
+    /// The organization installs the app again.
+    pub fn install_again(&self) {
+        self.state().install("octo-org");
+    }
+
+    pub fn set_ingest(&self, ingest: Ingest) {
+        self.state().ingest = ingest;
+    }
+}
+
+/// Drover's functions.
+impl Universe {
+    /// The configuration. Panics if no pools are applied.
+    pub fn config(&self) -> Config {
+        self.configuration().expect("the pools are applied")
+    }
+
+    /// The configuration as the functions read it; None if the table was lost.
+    pub(crate) fn configuration(&self) -> Option<Config> {
+        match self.item(&Key::Config) {
+            Some(Item::Config(config)) => Some(config),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn item(&self, key: &Key) -> Option<Item> {
+        block_on(self.store.get(key)).expect("the table in memory can be read")
+    }
+
+    /// Runs one invocation of a function to its end.
+    pub fn invoke<T>(&self, run: impl AsyncFnOnce(&Context<'_>) -> T) -> T {
+        block_on(self.invocation(run))
+    }
+
+    /// One invocation of a function. The caller may poll it, interleave it with others or drop it.
+    pub async fn invocation<T>(&self, run: impl AsyncFnOnce(&Context<'_>) -> T) -> T {
+        let (request, now) = {
+            let mut state = self.state();
+            state.invocations += 1;
+            (format!("invocation-{}", state.invocations), state.now)
+        };
+        let deadline = now + INVOCATION;
+        let world = || Ports { store: self, compute: self, github: self, queue: self, clock: self };
+        let mistaken = self.mistake.map(|mistake| MistakenPorts::new(mistake, world(), deadline, &self.memory));
+        let context = Context {
+            ports: mistaken.as_ref().map_or_else(world, MistakenPorts::ports),
+            stack: &self.stack,
+            runner_role: ROLE,
+            rates: &self.rates,
+            request: &request,
+            deadline,
+        };
+        run(&context).await
+    }
+
+    /// What the scaler does with a batch of messages.
+    pub(crate) async fn consume(&self, context: &Context<'_>, config: &Config, messages: &[Message]) -> Consumed {
+        let mut consumed = consume(context, config, messages).await;
+        mistakes::recorded(&config.pools, messages);
+        if self.mistake == Some(Mistake::Acknowledged) {
+            consumed.failed.clear();
+        }
+        consumed
+    }
+
+    /// Takes the messages that are due from the queue, oldest first.
+    pub fn receive(&self) -> Vec<Message> {
+        let mut state = self.state();
+        let now = state.now;
+        let (due, later) = std::mem::take(&mut state.messages).into_iter().partition(|(at, _)| *at <= now);
+        state.messages = later;
+        let due: VecDeque<_> = due;
+        due.into_iter().map(|(_, message)| message).collect()
+    }
+
+    /// Puts messages on the queue.
+    pub fn send(&self, messages: impl IntoIterator<Item = Message>) {
+        let mut state = self.state();
+        let now = state.now;
+        state.messages.extend(messages.into_iter().map(|message| (now, message)));
+    }
+
+    /// The scaler consumes the messages that are due. Those that failed go back to the queue.
+    pub fn scale(&self) {
+        // Without pools the scaler cannot read its configuration, and all messages stay on the queue.
+        let Some(config) = self.configuration() else { return };
+        let messages = self.receive();
+        if messages.is_empty() {
+            return;
+        }
+        let consumed = self.invoke(async |context| self.consume(context, &config, &messages).await);
+        self.send(consumed.failed.into_keys().map(|index| messages[index].clone()));
+    }
+
+    /// The janitor sweeps once.
+    pub fn sweep(&self) -> Report {
+        self.invoke(async |context| sweep(context, Mode::Repair).await).expect("the table can be read")
+    }
+
+    /// Lets time pass, second by second: the models move, machines boot and work, the scaler consumes messages, and the
+    /// janitor sweeps every minute.
+    pub fn run(&self, time: SignedDuration) {
+        for _ in 0..time.as_secs() {
+            self.tick();
+            self.scale();
+            if self.now().as_second() % 60 == 0 {
+                self.sweep();
+            }
+        }
+    }
+}

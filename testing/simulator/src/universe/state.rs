@@ -1,0 +1,87 @@
+//! Everything in a universe that changes: the models, the messages under way, and the machines of [`tick`].
+//!
+//! [`tick`]: crate::Universe::tick
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use domain::ids::BatchTag;
+use domain::wire::Message;
+use engine::ports::Launch;
+use jiff::{SignedDuration, Timestamp};
+use world::LostReply;
+use world::ec2::{Ec2, InstanceId};
+use world::github::{self, GitHub, InstallationId, RepositoryId};
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) now: Timestamp,
+    pub(crate) ec2: Ec2,
+    pub(crate) github: GitHub,
+    pub(super) installations: BTreeMap<String, InstallationId>,
+    pub(super) repository: RepositoryId,
+    pub(crate) messages: VecDeque<(Timestamp, Message)>,
+    pub(super) machines: BTreeMap<InstanceId, Machine>,
+    pub(super) ingest: Ingest,
+    /// How many invocations there have been.
+    pub(super) invocations: u64,
+    /// How the table fails its next call.
+    pub(crate) table_fault: Option<TableFault>,
+    /// Whether the queue fails its next call.
+    pub(crate) queue_fault: bool,
+    /// The launch whose call has just begun.
+    pub(crate) sending: Option<Launch>,
+    /// How many random client tokens were used; None if a token is a function of its attempt.
+    pub(crate) random_tokens: Option<u64>,
+    /// The attempts that have launched something.
+    pub(crate) launched_attempts: BTreeSet<BatchTag>,
+    /// The runner of each JIT config.
+    pub(crate) secrets: BTreeMap<String, github::RunnerId>,
+    /// The runner whose JIT config a machine was given.
+    pub(crate) configured: BTreeMap<InstanceId, github::RunnerId>,
+    /// Machines that were given a JIT config since the last question.
+    pub(crate) handed_over: Vec<InstanceId>,
+    /// `max_life` by pool.
+    pub(crate) max_life: BTreeMap<String, SignedDuration>,
+}
+
+/// What runs on a machine of [`tick`](crate::Universe::tick).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Machine {
+    /// The agent looks for its boot item.
+    Waiting,
+    /// The runner is connected.
+    Runner(github::RunnerId),
+    /// The runner has a job, which ends then and so.
+    Busy(github::RunnerId, github::JobId, Timestamp, github::Conclusion),
+}
+
+/// Whether ingest accepts webhooks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ingest {
+    Up,
+    /// It answers every webhook with 503.
+    Down,
+}
+
+/// How the table fails one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TableFault {
+    /// Another transaction is changing the same items.
+    Conflict,
+    /// Throttled, slow or away.
+    Unavailable(LostReply),
+}
+
+impl State {
+    /// The app's installation on that account; one that does not exist if it was never installed there.
+    pub(crate) fn installation_of(&self, owner: &str) -> InstallationId {
+        self.installations.get(&owner.to_ascii_lowercase()).copied().unwrap_or(InstallationId(0))
+    }
+
+    /// The account installs the app (again).
+    pub(crate) fn install(&mut self, login: &str) {
+        let owner = self.github.find_owner(login).expect("an account of this world").id;
+        let installation = self.github.install(owner, self.now);
+        self.installations.insert(login.to_owned(), installation);
+    }
+}

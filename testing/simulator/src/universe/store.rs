@@ -1,0 +1,110 @@
+//! The table's port.
+
+use async_trait::async_trait;
+use domain::ids::PoolName;
+use domain::log::Transaction;
+use domain::state::{Item, Key, Rank};
+use engine::ports::{CommitError, Store, StoreError};
+use world::LostReply;
+use world::{ec2, github};
+
+use crate::call::Call;
+use crate::universe::Universe;
+use crate::universe::state::TableFault;
+
+/// The store in memory answers at once: its futures are ready when they are first polled.
+fn now_or_never<T>(future: impl Future<Output = T>) -> T {
+    futures::FutureExt::now_or_never(future).expect("the table in memory never waits")
+}
+
+impl Universe {
+    /// A reading, unless the table is to fail it.
+    fn reading<T>(&self, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        match self.state().table_fault.take() {
+            Some(_) => Err(StoreError::new("throttled")),
+            None => read(),
+        }
+    }
+
+    fn writing(&self, transaction: &Transaction) -> Result<(), CommitError> {
+        let fault = self.state().table_fault.take();
+        match fault {
+            Some(TableFault::Conflict) => {
+                return Err(CommitError::Conflict("another transaction was under way and it".to_owned()));
+            }
+            Some(TableFault::Unavailable(LostReply::NotApplied)) => {
+                return Err(StoreError::new("throttled").into());
+            }
+            Some(TableFault::Unavailable(LostReply::Applied)) | None => {}
+        }
+        now_or_never(self.store.commit(transaction))?;
+        self.check_written(transaction);
+        match fault {
+            Some(_) => Err(StoreError::new("no reply").into()),
+            None => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Universe {
+    async fn get(&self, key: &Key) -> Result<Option<Item>, StoreError> {
+        let get = || self.reading(|| now_or_never(self.store.get(key)));
+        self.steps.around(|| Call::Get(key.clone()), get).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, StoreError> {
+        let get = || self.reading(|| now_or_never(self.store.get_many(keys)));
+        self.steps.around(|| Call::GetMany(keys.len()), get).await
+    }
+
+    async fn partition(&self, pool: &PoolName) -> Result<Vec<Item>, StoreError> {
+        let query = || self.reading(|| now_or_never(self.store.partition(pool)));
+        self.steps.around(|| Call::Query(pool.clone()), query).await
+    }
+
+    async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {
+        self.steps.around(|| Call::commit(transaction), || self.writing(transaction)).await
+    }
+}
+
+impl Universe {
+    /// S4 and S5: compares what was written with what GitHub and the machines know.
+    fn check_written(&self, transaction: &Transaction) {
+        let mut wrong = Vec::new();
+        let mut state = self.state();
+        if let Some((key, item)) = &transaction.boot {
+            let machine = key.split_once(':').map_or("", |(_, instance)| instance);
+            let machine: ec2::InstanceId = machine.into();
+            let runner = state.secrets.get(&item.jit_config).copied();
+            match runner {
+                None => wrong.push(format!("S5: {machine} was given a JIT config that GitHub never issued")),
+                Some(runner) => {
+                    if state.configured.values().any(|other| *other == runner) {
+                        wrong.push(format!("S5: the JIT config of runner {runner} was given out twice"));
+                    }
+                    if state.configured.insert(machine.clone(), runner).is_some() {
+                        wrong.push(format!("S5: {machine} was given a second JIT config"));
+                    }
+                    state.handed_over.push(machine);
+                }
+            }
+        }
+        for item in &transaction.puts {
+            let Item::Job(job) = item else { continue };
+            let Some(truth) = state.github.job(github::JobId(job.id.0)) else { continue };
+            let most = match &truth.state {
+                github::JobState::Waiting | github::JobState::Queued { .. } => Rank::Queued,
+                github::JobState::InProgress { .. } => Rank::Started,
+                github::JobState::Completed { .. } => Rank::Done,
+            };
+            if job.rank > most {
+                wrong.push(format!("S4: job {} is {:?} in the table, but {}", job.id, job.rank, truth.state.status()));
+            }
+        }
+        drop(state);
+        for wrong in wrong {
+            self.store.broken(wrong);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The world outside Drover for stories: second by second, with machines that do what they should.
+
+use std::time::Duration;
+
+use domain::wire::{InstanceChange, Message};
+use jiff::{SignedDuration, Timestamp};
+use world::Model;
+use world::ec2::{self, InstanceId};
+use world::github::{self, Answer};
+
+use crate::universe::notices::notice;
+use crate::universe::state::{Ingest, Machine, State};
+use crate::universe::{ROLE, Universe};
+
+impl Universe {
+    /// One second passes in the world outside Drover.
+    pub fn tick(&self) {
+        let mut state = self.state();
+        state.now += SignedDuration::from_secs(1);
+        let now = state.now;
+        for happening in state.ec2.advance(now) {
+            state.machine_happened(happening, now);
+        }
+        for happening in state.github.advance(now) {
+            state.github_happened(happening, now);
+        }
+        self.boot(&mut state);
+        state.finish_jobs(now);
+    }
+
+    /// Waiting agents look for their boot items.
+    fn boot(&self, state: &mut State) {
+        let waiting: Vec<InstanceId> = state
+            .machines
+            .iter()
+            .filter(|(_, machine)| **machine == Machine::Waiting)
+            .map(|(id, _)| id.clone())
+            .collect();
+        let now = state.now;
+        for id in waiting {
+            let key = domain::state::boot_key(ROLE, &id.as_str().into());
+            let Some(item) = self.store.take_boot_item(&key) else { continue };
+            match state.github.connect(&item.jit_config, now) {
+                Ok(runner) => drop(state.machines.insert(id, Machine::Runner(runner))),
+                Err(_) => state.power_off(&id, now),
+            }
+        }
+    }
+}
+
+impl State {
+    fn machine_happened(&mut self, happening: ec2::Happening, now: Timestamp) {
+        match happening {
+            ec2::Happening::Booted { instance } => drop(self.machines.insert(instance, Machine::Waiting)),
+            ec2::Happening::PowerLost { instance } => match self.machines.remove(&instance) {
+                Some(Machine::Runner(runner) | Machine::Busy(runner, ..)) => self.github.disconnect(runner, now),
+                Some(Machine::Waiting) | None => {}
+            },
+            ec2::Happening::SpotNotice { instance, .. } => {
+                let id = instance.as_str().into();
+                self.messages.push_back((now, Message::Instance { id, change: InstanceChange::Interrupted }));
+            }
+            ec2::Happening::Terminated { instance, .. } => {
+                let id = instance.as_str().into();
+                self.messages.push_back((now, Message::Instance { id, change: InstanceChange::Ended }));
+            }
+        }
+    }
+
+    fn github_happened(&mut self, happening: github::Happening, now: Timestamp) {
+        match happening {
+            github::Happening::Deliver(delivery) => {
+                if self.ingest == Ingest::Down {
+                    self.github.record_answer(delivery.id, Answer::Status(503), Duration::from_millis(20), now);
+                    return;
+                }
+                let notice = notice(&delivery.event, &delivery.guid, now);
+                self.messages.push_back((now, Message::WorkflowJob(Box::new(notice))));
+                self.github.record_answer(delivery.id, Answer::Status(202), Duration::from_millis(20), now);
+            }
+            github::Happening::Offered(offer) => {
+                if let Some(machine) = self.machine_of(offer.runner)
+                    && self.github.acquire(offer.runner, offer.job, now).is_ok()
+                {
+                    let until = now + SignedDuration::try_from(offer.runs_for).unwrap_or_default();
+                    self.machines.insert(machine, Machine::Busy(offer.runner, offer.job, until, offer.ends));
+                }
+            }
+            github::Happening::CancelWanted { runner, job } => {
+                if let Some(machine) = self.machine_of(runner) {
+                    let cancelled = Machine::Busy(runner, job, now, github::Conclusion::Cancelled);
+                    self.machines.insert(machine, cancelled);
+                }
+            }
+            github::Happening::RunnerRemoved { runner } => {
+                if let Some(machine) = self.machine_of(runner) {
+                    self.power_off(&machine, now);
+                }
+            }
+        }
+    }
+
+    fn machine_of(&self, wanted: github::RunnerId) -> Option<InstanceId> {
+        self.machines
+            .iter()
+            .find(|(_, machine)| match machine {
+                Machine::Runner(runner) | Machine::Busy(runner, ..) => *runner == wanted,
+                Machine::Waiting => false,
+            })
+            .map(|(id, _)| id.clone())
+    }
+
+    fn power_off(&mut self, machine: &InstanceId, now: Timestamp) {
+        self.machines.remove(machine);
+        self.ec2.power_off(machine, now);
+    }
+
+    fn finish_jobs(&mut self, now: Timestamp) {
+        let done: Vec<_> = self
+            .machines
+            .values()
+            .filter_map(|machine| match machine {
+                Machine::Busy(runner, job, until, ends) if *until <= now => Some((*runner, *job, *ends)),
+                Machine::Busy(..) | Machine::Runner(_) | Machine::Waiting => None,
+            })
+            .collect();
+        for (runner, job, ends) in done {
+            // The removal of the ephemeral runner, which follows, powers the machine off.
+            let _ = self.github.complete(runner, job, ends, now);
+        }
+    }
+}
