@@ -207,7 +207,7 @@ fn in_a_world<T>(mistake: Option<Mistake>, run: impl FnOnce(&mut World<'_>) -> T
     }
     let messages = universe.receive();
     let config = universe.config();
-    universe.store.remember();
+    universe.store.collect_violations();
     universe.steps.schedule();
     record(&universe, &config, &messages);
     let actor = || Actor { future: None, started: false, waiting: BTreeMap::new(), answers: Digest::default() };
@@ -379,8 +379,8 @@ impl World<'_> {
 
     /// A violation: one that the table or EC2 shows, two scalers in the same launch, or more machines than jobs.
     fn violation(&self) -> Option<String> {
-        if let Some(broken) = self.universe.store.take_broken().into_iter().next() {
-            return Some(broken);
+        if let Some(violation) = self.universe.store.take_violations().into_iter().next() {
+            return Some(violation);
         }
         let launching = self.actors.iter().filter_map(|actor| {
             let mut waiting = actor.waiting.values();

@@ -16,12 +16,12 @@ use jiff::Timestamp;
 /// The pools of a simulated world all have the default `relaunch_window`.
 const HOUR: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 
-/// The table in memory. A write that violates an invariant panics, unless [`Checked::remember`] was called.
+/// The table in memory. A write that violates an invariant panics, unless [`Checked::collect_violations`] was called.
 #[derive(Debug)]
 pub struct Checked {
     table: MemoryStore,
     /// Violations; None if a violation panics.
-    broken: Mutex<Option<Vec<String>>>,
+    violations: Mutex<Option<Vec<String>>>,
     counts: Mutex<BTreeMap<PoolName, Count>>,
     /// When launches were charged to a job, whatever its item still says about that.
     charges: Mutex<BTreeMap<JobId, Vec<Timestamp>>>,
@@ -29,7 +29,7 @@ pub struct Checked {
 
 impl Checked {
     pub(crate) fn new(table: MemoryStore) -> Self {
-        Self { table, broken: Mutex::new(None), counts: Mutex::default(), charges: Mutex::default() }
+        Self { table, violations: Mutex::new(None), counts: Mutex::default(), charges: Mutex::default() }
     }
 
     /// Takes a machine's boot item, which it may read once.
@@ -56,12 +56,12 @@ impl Checked {
 
     /// Panics if the event log disagrees with the items.
     pub fn check_log(&self) {
-        let differences = self.unfolded();
+        let differences = self.log_differences();
         assert!(differences.is_empty(), "the event log disagrees with the items: {differences:#?}");
     }
 
     /// Where the event log and the items disagree.
-    pub(crate) fn unfolded(&self) -> Vec<String> {
+    pub(crate) fn log_differences(&self) -> Vec<String> {
         let differences = self.table.unfolded();
         differences.into_iter().map(|(key, is, logged)| format!("{key} is {is:?}, but {logged:?} in the log")).collect()
     }
@@ -77,25 +77,25 @@ impl Checked {
     }
 
     /// An invariant does not hold: panics, or remembers the violation.
-    pub(crate) fn broken(&self, what: String) {
-        match &mut *self.broken.lock().expect("nobody panics while holding it") {
-            Some(broken) => broken.push(what),
+    pub(crate) fn violate(&self, what: String) {
+        match &mut *self.violations.lock().expect("nobody panics while holding it") {
+            Some(violations) => violations.push(what),
             None => panic!("{what}"),
         }
     }
 
     /// From now on violations are remembered.
-    pub(crate) fn remember(&self) {
-        self.broken.lock().expect("nobody panics while holding it").get_or_insert_default();
+    pub(crate) fn collect_violations(&self) {
+        self.violations.lock().expect("nobody panics while holding it").get_or_insert_default();
     }
 
     /// The violations since the last question.
-    pub(crate) fn take_broken(&self) -> Vec<String> {
-        self.broken.lock().expect("nobody panics while holding it").as_mut().map(std::mem::take).unwrap_or_default()
+    pub(crate) fn take_violations(&self) -> Vec<String> {
+        self.violations.lock().expect("nobody panics while holding it").as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// S4: what is wrong with an item, compared with the item that it replaces.
-    fn judge(item: &Item, before: Option<&Item>) -> Option<String> {
+    fn check_item(item: &Item, before: Option<&Item>) -> Option<String> {
         match (item, before) {
             (Item::Job(after), Some(Item::Job(before))) => (after.rank < before.rank)
                 .then(|| format!("S4: {} went from {:?} to {:?}", after.id, before.rank, after.rank)),
@@ -110,7 +110,7 @@ impl Checked {
 
     /// S6: how many launches were charged to a job within an hour. An item that loses a charge and gets another one has
     /// forgotten the first; one that only loses a charge got it back, because nothing was launched.
-    fn judge_charges(&self, item: &Item, before: Option<&Item>) -> Option<String> {
+    fn check_charges(&self, item: &Item, before: Option<&Item>) -> Option<String> {
         let Item::Waiting(job) = item else { return None };
         let before = match before {
             Some(Item::Waiting(before)) => before.launches.as_slice(),
@@ -132,7 +132,7 @@ impl Checked {
     ///
     /// The reading took place after the pool's version last changed. Since then jobs may have started and slots may have
     /// ended, so the greatest demand and the smallest supply since that change count.
-    fn judge_capacity(
+    fn check_capacity(
         &self,
         transaction: &Transaction,
         before: &[Option<Item>],
@@ -229,13 +229,13 @@ impl Store for Checked {
         let before: Vec<Option<Item>> = transaction.puts.iter().map(|item| found(&item.key())).collect();
         let deleted: Vec<Option<Item>> = transaction.deletes.iter().map(|(key, _)| found(key)).collect();
         self.table.commit(transaction).await?;
-        let capacity = self.judge_capacity(transaction, &before, &deleted);
+        let capacity = self.check_capacity(transaction, &before, &deleted);
         let wrong =
-            transaction.puts.iter().zip(&before).filter_map(|(item, before)| Self::judge(item, before.as_ref()));
+            transaction.puts.iter().zip(&before).filter_map(|(item, before)| Self::check_item(item, before.as_ref()));
         let charges = transaction.puts.iter().zip(&before);
-        let charges = charges.filter_map(|(item, before)| self.judge_charges(item, before.as_ref()));
+        let charges = charges.filter_map(|(item, before)| self.check_charges(item, before.as_ref()));
         for wrong in wrong.chain(charges).chain(capacity) {
-            self.broken(wrong);
+            self.violate(wrong);
         }
         Ok(())
     }

@@ -257,7 +257,7 @@ impl Swarm<'_> {
         if let Some(job) = killed {
             self.violate(format!("L1: job {job} lost its machine, and not to EC2"));
         }
-        if let Some(difference) = self.universe.store.unfolded().into_iter().next() {
+        if let Some(difference) = self.universe.store.log_differences().into_iter().next() {
             self.violate(format!("log: {difference}"));
         }
         self.over = true;

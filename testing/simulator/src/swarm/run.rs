@@ -18,7 +18,7 @@ pub fn run(options: &Options) -> Outcome {
     let shape = Shape::of(&mut rng, options.jobs);
     let universe =
         Universe::with(options.seed, shape.pools.clone(), shape.ec2.clone(), shape.github.clone(), options.mistake);
-    universe.store.remember();
+    universe.store.collect_violations();
     universe.steps.schedule();
     let mut swarm = Swarm::new(&universe, options, &shape, rng);
     while !swarm.over && swarm.violation.is_none() {
@@ -52,8 +52,8 @@ impl Swarm<'_> {
         {
             self.happen(due);
         }
-        for broken in self.universe.store.take_broken() {
-            self.violate(broken);
+        for violation in self.universe.store.take_violations() {
+            self.violate(violation);
         }
     }
 

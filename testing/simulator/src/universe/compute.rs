@@ -34,7 +34,7 @@ impl Compute for Universe {
         let end = || {
             let (answer, wrong) = self.state().terminate(instance);
             if let Some(wrong) = wrong {
-                self.store.broken(wrong);
+                self.store.violate(wrong);
             }
             answer
         };
@@ -65,7 +65,7 @@ impl Universe {
             let again = !state.launched_attempts.insert(launch.tag.clone());
             drop(state);
             if again {
-                self.store.broken(format!("S2: {} was launched twice", launch.tag));
+                self.store.violate(format!("S2: {} was launched twice", launch.tag));
             }
         }
         answer

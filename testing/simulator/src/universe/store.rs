@@ -104,7 +104,7 @@ impl Universe {
         }
         drop(state);
         for wrong in wrong {
-            self.store.broken(wrong);
+            self.store.violate(wrong);
         }
     }
 }
