@@ -23,7 +23,7 @@ pub struct Checked {
     /// Violations; None if a violation panics.
     violations: Mutex<Option<Vec<String>>>,
     counts: Mutex<BTreeMap<PoolName, Count>>,
-    /// When launches were charged to a job, whatever its item still says about that.
+    /// When launches were charged to a job. Kept here because the item of the job may forget them.
     charges: Mutex<BTreeMap<JobId, Vec<Timestamp>>>,
 }
 
@@ -89,7 +89,7 @@ impl Checked {
         self.violations.lock().expect("nobody panics while holding it").get_or_insert_default();
     }
 
-    /// The violations since the last question.
+    /// Takes the remembered violations.
     pub(crate) fn take_violations(&self) -> Vec<String> {
         self.violations.lock().expect("nobody panics while holding it").as_mut().map(std::mem::take).unwrap_or_default()
     }

@@ -9,7 +9,7 @@ use crate::call::Call;
 use crate::digest::Digest;
 
 /// The side of a call on which an invocation is held up. After a crash before the call, the call was never made; after a
-/// crash behind it, the call took effect and its answer was lost.
+/// crash after the call, the call took effect and its answer was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Side {
     Before,
@@ -75,7 +75,7 @@ impl Steps {
         *self.mode() = Mode::Scheduled(Schedule::default());
     }
 
-    /// The parts of invocations that have come to a call since the last question.
+    /// Takes the parts of invocations that have come to a call.
     pub(crate) fn arrivals(&self) -> Vec<Arrival> {
         match &mut *self.mode() {
             Mode::Scheduled(schedule) => std::mem::take(&mut schedule.arrivals),

@@ -1,4 +1,4 @@
-//! What EC2 refuses, and what GitHub does: every job is served in the end, or its author knows why not; nothing extra runs.
+//! Refusals by EC2 and GitHub: every job is served in the end or its author is notified, and nothing extra is launched.
 
 mod story;
 
@@ -41,11 +41,11 @@ fn circuit(universe: &Universe) -> Circuit {
     universe.store.view(&"linux".parse().expect("a pool")).meta.circuit
 }
 
-/// What the authors were told about a job: conclusion and title of its check run.
-fn told(universe: &Universe, job: JobId) -> Vec<(String, String)> {
+/// The conclusion and the title of each check run about a job.
+fn check_runs(universe: &Universe, job: JobId) -> Vec<(String, String)> {
     universe.github(|github, _| {
-        let about = github.check_runs().filter(|run| run.now.external_id.as_deref() == Some(&job.to_string()));
-        about
+        let of_job = github.check_runs().filter(|run| run.now.external_id.as_deref() == Some(&job.to_string()));
+        of_job
             .map(|run| {
                 let title = run.now.output.as_ref().map(|output| output.title.clone());
                 (run.now.conclusion.clone().unwrap_or_default(), title.unwrap_or_default())
@@ -83,7 +83,7 @@ fn every_capacity_code_leads_to_the_next_zone_at_once() {
         queue(&universe, 3);
         universe.run(SignedDuration::from_secs(10));
         assert_eq!(launches(&universe), 3, "{code}");
-        // The refused zone cools down: it is not asked again by each launch.
+        // The refused zone cools down: the next launches do not try it.
         queue(&universe, 3);
         let before = calls_of_run_instances(&universe);
         universe.run(SignedDuration::from_secs(10));
@@ -104,7 +104,7 @@ fn spot_falls_over_to_on_demand_within_one_invocation() {
         let before = calls_of_run_instances(&universe);
         universe.scale();
         if calls_of_run_instances(&universe) > before {
-            assert!(launches(&universe) > 0, "the invocation ended without on-demand");
+            assert!(launches(&universe) > 0, "the invocation ended without an on-demand launch");
         }
     }
     everything_is_over(&universe);
@@ -124,7 +124,7 @@ fn a_quota_pauses_the_market_and_not_the_zones() {
         refuse(&universe, LaunchMatch::default(), code, When::Next(1));
         queue(&universe, 2);
         universe.run(MINUTE);
-        assert_eq!(calls_of_run_instances(&universe), 1, "{code}: other zones were asked");
+        assert_eq!(calls_of_run_instances(&universe), 1, "{code}: other zones were tried");
         everything_is_over(&universe);
         assert_eq!(launches(&universe), 2);
     }
@@ -141,7 +141,7 @@ fn a_partial_launch_is_used_and_the_rest_launched_elsewhere() {
 }
 
 #[test]
-fn what_cannot_work_is_probed_and_not_hammered() {
+fn a_pool_that_cannot_launch_sends_probes_only() {
     let universe = universe(25);
     refuse(&universe, LaunchMatch::default(), Code::UnauthorizedOperation, When::Chance(1.0));
     let jobs = queue(&universe, 20);
@@ -149,20 +149,22 @@ fn what_cannot_work_is_probed_and_not_hammered() {
     let calls = calls_of_run_instances(&universe);
     assert!((2..=12).contains(&calls), "{calls} calls within an hour");
     assert!(matches!(circuit(&universe), Circuit::Open { cause, .. } if cause.code() == "UnauthorizedOperation"));
-    let [(conclusion, title)] = &told(&universe, jobs[0])[..] else { panic!("{:?}", told(&universe, jobs[0])) };
+    let [(conclusion, title)] = &check_runs(&universe, jobs[0])[..] else {
+        panic!("{:?}", check_runs(&universe, jobs[0]))
+    };
     assert_eq!(conclusion, "neutral");
     assert!(title.contains("UnauthorizedOperation"), "{title}");
     universe.run(SignedDuration::from_mins(10));
-    assert_eq!(told(&universe, jobs[0])[0].0, "failure", "an hour is over");
+    assert_eq!(check_runs(&universe, jobs[0])[0].0, "failure", "after launch_deadline, an hour");
     universe.ec2(|ec2, _| ec2.faults.refusals.clear());
     universe.run(SignedDuration::from_mins(35));
     everything_is_over(&universe);
-    assert_eq!(told(&universe, jobs[0])[0].0, "success", "the word is taken back");
-    assert_eq!(universe.github(|github, _| github.check_runs().count()), 20, "one check run a job");
+    assert_eq!(check_runs(&universe, jobs[0])[0].0, "success", "closed once the job no longer waits");
+    assert_eq!(universe.github(|github, _| github.check_runs().count()), 20, "one check run per job");
 }
 
 #[test]
-fn machines_that_never_come_up_are_bounded_and_the_author_knows() {
+fn machines_that_never_come_up_are_bounded_and_the_author_is_notified() {
     let universe = universe(26);
     universe.ec2(|ec2, _| ec2.faults.boot_failures = 1.0);
     let jobs = queue(&universe, 10);
@@ -170,7 +172,7 @@ fn machines_that_never_come_up_are_bounded_and_the_author_knows() {
     let launched = launches(&universe);
     assert!(launched <= 30, "S6: {launched} machines for ten jobs within an hour");
     assert!(matches!(circuit(&universe), Circuit::Open { .. }));
-    assert_eq!(told(&universe, jobs[0])[0].0, "failure");
+    assert_eq!(check_runs(&universe, jobs[0])[0].0, "failure");
     universe.ec2(|ec2, _| ec2.faults.boot_failures = 0.0);
     universe.run(SignedDuration::from_mins(60));
     everything_is_over(&universe);
@@ -186,14 +188,14 @@ fn group(universe: &Universe, allowed: bool) {
 }
 
 #[test]
-fn a_job_that_github_gives_to_no_runner_of_ours_is_unserved_and_costs_little() {
+fn a_job_that_github_gives_to_no_runner_of_the_pool_costs_few_launches() {
     let universe = universe(27);
     group(&universe, false);
     let job = queue(&universe, 1)[0];
     universe.run(SignedDuration::from_mins(20));
     let view = universe.store.view(&"linux".parse().expect("a pool"));
     assert!(view.waiting[&job].unserved.is_some());
-    let [(_, title)] = &told(&universe, job)[..] else { panic!("its author was not told") };
+    let [(_, title)] = &check_runs(&universe, job)[..] else { panic!("no check run") };
     assert!(title.contains("runner group 1"), "{title}");
     universe.run(SignedDuration::from_mins(100));
     let launched = launches(&universe);
@@ -218,10 +220,10 @@ fn a_deleted_runner_group_launches_no_further_machine_and_harms_no_other_pool() 
     let (mine, others): (Vec<_>, Vec<_>) = universe.ec2(|ec2, _| {
         ec2.instances().map(|instance| instance.tags["drover:pool"].clone()).partition(|pool| pool == "linux")
     });
-    assert_eq!((mine.len(), others.len()), (2, 1), "one machine, one probe; and the other pool's");
+    assert_eq!((mine.len(), others.len()), (2, 1), "one machine, one probe, and one machine of the other pool");
     let owner = universe.github(|github, _| github.find_owner("octo-org").expect("it exists").id);
     let restored =
-        Group { id: world::github::GroupId(99), name: "again".into(), repositories: None, allows_public: true };
+        Group { id: world::github::GroupId(99), name: "restored".into(), repositories: None, allows_public: true };
     universe.github(|github, _| github.set_group(owner, restored));
     universe.run(MINUTE * 60);
     everything_is_over(&universe);
@@ -243,7 +245,7 @@ fn a_limit_on_registrations_launches_nothing_and_the_waiting_machine_is_used() {
     queue(&universe, 400);
     universe.run(MINUTE * 4);
     everything_is_over(&universe);
-    assert_eq!(launches(&universe), 400, "GitHub registers 180 a minute, and a machine waits for its turn");
+    assert_eq!(launches(&universe), 400, "GitHub registers 180 runners per minute; the machines wait");
 }
 
 #[test]
@@ -255,16 +257,16 @@ fn warm_machines_take_jobs_at_once_and_are_recycled_at_half_their_life() {
     let job = github::JobId(queue(&universe, 1)[0].0);
     universe.run(SignedDuration::from_secs(20));
     let state = universe.github(|github, _| github.job(job).map(|job| job.state.status()));
-    assert_eq!(state, Some("in_progress"), "a warm machine has it");
+    assert_eq!(state, Some("in_progress"), "a warm machine runs it");
     universe.run(SignedDuration::from_hours(7));
     let oldest = universe.ec2(|ec2, now| ec2.alive().map(|machine| now.duration_since(machine.launched_at)).max());
     assert!(oldest.expect("two are warm") < SignedDuration::from_mins(6 * 60 + 5), "{oldest:?}");
     assert_eq!(universe.ec2(|ec2, _| ec2.alive().count()), 2);
-    assert_eq!(launches(&universe), 5, "two, one in place of the used one, and two at half their life");
+    assert_eq!(launches(&universe), 5, "two, one for the used one, and two at half their life");
 }
 
 #[test]
-fn an_author_whom_github_would_not_let_us_tell_is_told_once_it_does() {
+fn a_notification_that_github_refuses_is_repeated_until_github_accepts_it() {
     let universe = universe(33);
     refuse(&universe, LaunchMatch::default(), Code::InsufficientInstanceCapacity, When::Chance(1.0));
     let jobs = queue(&universe, 1);
@@ -274,16 +276,18 @@ fn an_author_whom_github_would_not_let_us_tell_is_told_once_it_does() {
         github.uninstall(owner);
     });
     universe.run(MINUTE * 20);
-    assert!(told(&universe, jobs[0]).is_empty(), "nobody may write there");
+    assert!(check_runs(&universe, jobs[0]).is_empty(), "the app may not write check runs");
     universe.install_again();
     universe.run(MINUTE * 10);
-    let [(conclusion, title)] = &told(&universe, jobs[0])[..] else { panic!("{:?}", told(&universe, jobs[0])) };
+    let [(conclusion, title)] = &check_runs(&universe, jobs[0])[..] else {
+        panic!("{:?}", check_runs(&universe, jobs[0]))
+    };
     assert_eq!(conclusion, "neutral");
     assert!(title.contains("InsufficientInstanceCapacity"), "{title}");
 }
 
 #[test]
-fn an_uninstalled_app_stops_its_own_account_and_everything_goes_on_once_it_is_back() {
+fn an_uninstalled_app_stops_only_its_account_until_it_is_installed_again() {
     let universe = universe(32);
     queue(&universe, 2);
     universe.run(SignedDuration::from_secs(4));
@@ -292,8 +296,8 @@ fn an_uninstalled_app_stops_its_own_account_and_everything_goes_on_once_it_is_ba
         github.uninstall(owner);
     });
     universe.run(MINUTE * 10);
-    // Runners that were registered before still took the jobs, of which nothing was told any more.
-    assert!(launches(&universe) <= 6, "S6: three a job and hour");
+    // Runners that were registered before still run the jobs, but no webhook says so.
+    assert!(launches(&universe) <= 6, "S6: three per job and hour");
     universe.install_again();
     universe.run(MINUTE * 40);
     everything_is_over(&universe);

@@ -1,4 +1,4 @@
-//! A function may end at any moment, and two may run at once: at every call of a port, before it and after it.
+//! Crashes and interleaving: an invocation may end, or let another one run, before and after every call of a port.
 
 mod story;
 
@@ -14,7 +14,7 @@ use story::everything_is_over;
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
-/// Polls at most so many times; whether it came to its end.
+/// Polls up to `steps` times after the first. Returns whether the future is done.
 fn steps<F: Future>(mut future: std::pin::Pin<&mut F>, steps: usize) -> bool {
     let mut context = Context::from_waker(Waker::noop());
     for _ in 0..=steps {
@@ -25,7 +25,7 @@ fn steps<F: Future>(mut future: std::pin::Pin<&mut F>, steps: usize) -> bool {
     false
 }
 
-/// A world in which so many jobs were just queued, and the messages about them.
+/// A world in which `jobs` jobs were just queued, and the messages about them. Every grace is `patience`.
 fn queued(jobs: usize, seed: u64, patience: SignedDuration) -> (Universe, Vec<Message>) {
     let mut linux = pool("linux", 100);
     let patience = patience.to_string().parse().expect("a length of time");
@@ -44,7 +44,7 @@ fn queued(jobs: usize, seed: u64, patience: SignedDuration) -> (Universe, Vec<Me
     (universe, messages)
 }
 
-/// Every call that serving one or two jobs takes, by the first words of its name.
+/// Every call that it takes to serve the jobs, by the beginning of its line in a trace.
 fn calls_of_a_launch(jobs: usize) -> Vec<&'static str> {
     let mut calls = vec!["commit Recorded", "get POOL#linux META", "query linux", "commit Decided", "RunInstances"];
     calls.extend(["commit Bound", "get GITHUB#octo-org LIMIT"]);
@@ -56,7 +56,7 @@ fn calls_of_a_launch(jobs: usize) -> Vec<&'static str> {
 }
 
 #[test]
-fn a_scaler_that_ends_at_any_call_loses_and_doubles_nothing() {
+fn a_scaler_that_crashes_at_any_call_loses_no_job_and_launches_nothing_twice() {
     for jobs in [1, 2] {
         let mut step = 0;
         loop {
@@ -70,7 +70,7 @@ fn a_scaler_that_ends_at_any_call_loses_and_doubles_nothing() {
                 steps(scaler, step)
             };
             let trace = universe.steps.recorded();
-            // The queue delivers again what was not acknowledged.
+            // The queue delivers messages again that were not acknowledged.
             universe.send(messages);
             everything_is_over(&universe);
             assert_eq!(universe.ec2(|ec2, _| ec2.launches()), jobs as u64, "after a crash at step {step}: {trace:#?}");
@@ -91,7 +91,7 @@ fn a_scaler_that_ends_at_any_call_loses_and_doubles_nothing() {
 }
 
 #[test]
-fn a_janitor_that_ends_at_any_call_loses_and_doubles_nothing() {
+fn a_janitor_that_crashes_at_any_call_loses_no_job_and_launches_nothing_twice() {
     for stage in [20, 40, 70, 130] {
         let mut step = 0;
         loop {
@@ -113,8 +113,8 @@ fn a_janitor_that_ends_at_any_call_loses_and_doubles_nothing() {
     }
 }
 
-/// One of them stops at each of its steps and lets the other run to its end. Every patience is zero, so the janitor is as
-/// eager as it can be, and the job is cancelled meanwhile or not.
+/// One of the two functions pauses at each of its steps and lets the other run to its end. Every grace is zero, so that the
+/// janitor removes as much as it can. In half of the cases the jobs are cancelled meanwhile.
 #[test]
 fn scaler_and_janitor_may_interleave_at_any_call() {
     for (cancel, janitor_first) in [(false, false), (false, true), (true, false), (true, true)] {
@@ -169,10 +169,10 @@ fn scaler_and_janitor_may_interleave_at_any_call() {
     }
 }
 
-/// The scaler stops at one of its calls, then the janitor at one of its own; then the scaler ends, and last the janitor,
-/// which has heard some of its witnesses before and some after.
+/// The scaler pauses at one of its calls, then the janitor at one of its own. The scaler goes on to its end and then the
+/// janitor, which has read some of its sources before the scaler's writes and some after.
 #[test]
-fn a_janitor_whose_witnesses_speak_of_different_times_kills_nobody() {
+fn a_janitor_that_reads_its_sources_at_different_times_kills_no_job() {
     let mut scaler_step = 0;
     loop {
         let mut janitor_step = 0;
@@ -205,7 +205,7 @@ fn a_janitor_whose_witnesses_speak_of_different_times_kills_nobody() {
         }
         scaler_step += 1;
     }
-    assert!(scaler_step > 10, "the scaler stopped at every call: {scaler_step}");
+    assert!(scaler_step > 10, "the scaler paused at every call: {scaler_step}");
 }
 
 /// Two scalers get the same messages at the same time.
@@ -239,7 +239,7 @@ fn two_scalers_with_the_same_messages_launch_once() {
 }
 
 #[test]
-fn a_lost_table_kills_nobody() {
+fn a_lost_table_kills_no_job() {
     let (universe, messages) = queued(6, 14, 2 * MINUTE);
     universe.send(messages);
     universe.run(SignedDuration::from_secs(40));

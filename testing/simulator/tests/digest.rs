@@ -1,4 +1,4 @@
-//! A seed is the whole of a run, and nothing is violated in it.
+//! A run depends on its options only, and violates no invariant.
 
 use simulator::swarm::{Options, run};
 
@@ -10,10 +10,10 @@ fn digest(seed: u64) -> u64 {
 }
 
 #[test]
-fn a_seed_is_the_same_run_each_time_and_on_any_thread() {
+fn the_same_seed_gives_the_same_run_on_any_thread() {
     for seed in 1..=5 {
-        let elsewhere = std::thread::spawn(move || digest(seed)).join().expect("it runs through");
+        let elsewhere = std::thread::spawn(move || digest(seed)).join().expect("the thread does not panic");
         assert_eq!(digest(seed), elsewhere, "seed {seed}");
-        assert_ne!(digest(seed), digest(seed + 100), "another seed is another run");
+        assert_ne!(digest(seed), digest(seed + 100), "another seed gives another run");
     }
 }

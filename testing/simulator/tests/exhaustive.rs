@@ -24,21 +24,21 @@ mod without {
 
     #[test]
     #[ignore = "takes minutes without optimisation: make exhaustive"]
-    fn the_lease_two_scalers_launch_the_same_batch() {
+    fn leases_two_scalers_launch_the_same_batch() {
         let wrong = counterexample(Mistake::NoLease);
         assert!(wrong.starts_with("S2"), "{wrong}");
     }
 
     #[test]
     #[ignore = "takes minutes without optimisation: make exhaustive"]
-    fn the_version_check_two_scalers_fill_the_same_gap() {
+    fn version_checks_two_scalers_launch_for_the_same_jobs() {
         let wrong = counterexample(Mistake::NoVersionCheck);
         assert!(wrong.starts_with("S3"), "{wrong}");
     }
 
     #[test]
     #[ignore = "takes minutes without optimisation: make exhaustive"]
-    fn the_token_a_repeated_launch_is_another() {
+    fn client_tokens_a_repeated_launch_launches_again() {
         let wrong = counterexample(Mistake::NoClientToken);
         assert!(wrong.starts_with("S2") || wrong.starts_with("S3"), "{wrong}");
     }

@@ -1,5 +1,5 @@
-//! The janitor's matrix, row by row. In each story the world goes wrong in one way, the sweeps of the following minutes put
-//! it right, and a second sweep does nothing.
+//! The janitor's rules. In each story one thing goes wrong, the sweeps of the following minutes repair it, and a further
+//! sweep does nothing.
 
 mod story;
 
@@ -20,7 +20,7 @@ fn universe(seed: u64, change: impl FnOnce(Pool) -> Pool) -> Universe {
     Universe::new(seed, vec![change(pool("linux", 100))])
 }
 
-/// Runs until a job runs on each of so many machines.
+/// Runs until `machines` machines have a job.
 fn until_busy(universe: &Universe, machines: usize) {
     for _ in 0..600 {
         let busy = |github: &mut github::GitHub| github.registrations().filter(|runner| runner.job.is_some()).count();
@@ -32,7 +32,7 @@ fn until_busy(universe: &Universe, machines: usize) {
     panic!("{machines} jobs do not run");
 }
 
-/// A runner that is online and has no job: its job was cancelled on the way.
+/// A runner that is online and idle: its job was cancelled while the machine started.
 fn idle_runner(universe: &Universe) -> (InstanceId, RunnerId) {
     let job = universe.queue_job(&["linux"], MINUTE);
     universe.run(SignedDuration::from_secs(3));
@@ -49,7 +49,7 @@ fn idle_runner(universe: &Universe) -> (InstanceId, RunnerId) {
     panic!("no runner comes online");
 }
 
-/// Machines with the stack's tags, of a launch that no table knows.
+/// Machines with the stack's tags, from a launch that is not in the table.
 fn unowned_instances(universe: &Universe, count: u32, more: &[(&str, &str)]) -> Vec<InstanceId> {
     let own = [("drover:stack", "sim"), ("drover:pool", "linux"), ("drover:batch", "linux.zz9.7.1")];
     let tags: BTreeMap<String, String> =
@@ -76,7 +76,7 @@ fn unowned(universe: &Universe, more: &[(&str, &str)]) -> InstanceId {
     unowned_instances(universe, 1, more).remove(0)
 }
 
-/// A registration that no slot uses.
+/// A registration without a slot.
 fn registration(universe: &Universe, name: &str) -> RunnerId {
     universe.github(|github, now| {
         let installation = github.find_owner("octo-org").and_then(|owner| owner.installation).expect("it is installed");
@@ -117,7 +117,7 @@ fn a_held_machine_is_reported_and_not_touched() {
 }
 
 #[test]
-fn a_machine_past_its_life_ends_even_with_a_job() {
+fn a_machine_past_max_life_is_terminated_even_with_a_job() {
     let universe = universe(61, |mut pool| {
         pool.timings.max_life = "10m".parse().expect("a time");
         pool
@@ -137,7 +137,7 @@ fn a_machine_past_its_life_ends_even_with_a_job() {
 }
 
 #[test]
-fn a_machine_that_stopped_instead_of_ending_is_deregistered_and_ended() {
+fn a_machine_that_stopped_instead_of_terminating_is_deregistered_and_terminated() {
     let universe = universe(62, |pool| pool);
     universe.ec2(|ec2, _| ec2.faults.stops = 1.0);
     let (machine, runner) = idle_runner(&universe);
@@ -154,23 +154,23 @@ fn a_machine_that_stopped_instead_of_ending_is_deregistered_and_ended() {
 }
 
 #[test]
-fn a_machine_that_nobody_knows_ends_after_its_grace_and_one_of_another_stack_never() {
+fn an_orphan_is_terminated_after_its_grace_and_a_machine_of_another_stack_never() {
     let universe = universe(63, |pool| pool);
     let orphan = unowned(&universe, &[]);
     let foreign = unowned(&universe, &[("drover:stack", "other")]);
     let held_by_others = unowned(&universe, &[("drover:stack", "other"), ("drover:hold", "")]);
     universe.run(MINUTE * 9);
-    assert_eq!(ended(&universe, &orphan), None, "its launch may be on its way to the table");
+    assert_eq!(ended(&universe, &orphan), None, "its launch may not be in the table yet");
     universe.run(MINUTE * 4);
     assert_eq!(ended(&universe, &orphan), Some(EndCause::TerminateCall));
-    assert_eq!(universe.sweep().held, 0, "a hold on another stack's machine is not ours to report");
+    assert_eq!(universe.sweep().held, 0, "a held machine of another stack is not reported");
     universe.run(SignedDuration::from_hours(13));
     assert_eq!((ended(&universe, &foreign), ended(&universe, &held_by_others)), (None, None));
     nothing_more(&universe);
 }
 
 #[test]
-fn a_machine_whose_job_is_done_and_that_did_not_power_off_is_ended() {
+fn a_machine_whose_job_is_done_and_that_did_not_power_off_is_terminated() {
     let universe = universe(64, |pool| pool);
     universe.ec2(|ec2, _| ec2.faults.stops = 1.0);
     universe.queue_job(&["linux"], MINUTE);
@@ -192,7 +192,7 @@ fn a_machine_that_never_comes_up_is_replaced_and_its_job_runs() {
         id
     });
     universe.run(MINUTE * 7);
-    assert_eq!(ended(&universe, &broken), None, "it may be slow");
+    assert_eq!(ended(&universe, &broken), None, "it may boot slowly");
     everything_is_over(&universe);
     assert_eq!(ended(&universe, &broken), Some(EndCause::TerminateCall));
     assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 2);
@@ -200,7 +200,7 @@ fn a_machine_that_never_comes_up_is_replaced_and_its_job_runs() {
 }
 
 #[test]
-fn a_machine_whose_runner_github_removed_is_ended_and_its_job_served() {
+fn a_machine_whose_runner_github_removed_is_terminated_and_its_job_is_served() {
     let universe = universe(66, |pool| pool);
     let (machine, runner) = idle_runner(&universe);
     universe.github(|github, now| {
@@ -214,25 +214,25 @@ fn a_machine_whose_runner_github_removed_is_ended_and_its_job_served() {
 }
 
 #[test]
-fn a_runner_that_lost_its_connection_for_good_is_no_warm_machine() {
+fn a_runner_that_stays_disconnected_does_not_count_as_warm() {
     let universe = universe(75, |pool| Pool { warm: 1, ..pool });
     let (machine, runner) = idle_runner(&universe);
     universe.run(MINUTE * 3);
-    assert_eq!(ended(&universe, &machine), None, "it is what the pool keeps warm");
+    assert_eq!(ended(&universe, &machine), None, "it counts as the warm machine");
     universe.ec2(|ec2, _| ec2.print(&machine, &format!("{}the disk is full\n", "a line\n".repeat(10_000))));
     universe.github(|github, now| github.disconnect(runner, now));
     universe.run(MINUTE * 6);
-    assert_eq!(ended(&universe, &machine), None, "it might come back");
+    assert_eq!(ended(&universe, &machine), None, "it may connect again");
     universe.run(MINUTE * 4);
     assert!(ended(&universe, &machine).is_some());
     assert!(!is_registered(&universe, runner));
     assert_eq!(universe.ec2(|ec2, _| ec2.alive().count()), 1, "another one is kept warm");
     nothing_more(&universe);
-    // What it wrote and what it cost are known when EC2 has long forgotten it.
+    // Its console output and its cost are in the table after EC2 has forgotten the machine.
     let items = universe.store.items();
     let of_machine = |item: &Item| matches!(item, Item::Instance(it) if it.id.as_str() == machine.as_str());
     let Some(Item::Instance(closed)) = items.into_iter().find(of_machine) else { panic!("it is known") };
-    let console = closed.console.expect("it ended otherwise than it should");
+    let console = closed.console.expect("it ended abnormally");
     assert!(console.len() <= 16 * 1024 && console.ends_with("the disk is full\n"), "{console}");
     assert!(
         closed.cost_micro_usd.is_some_and(|cost| (20_000..60_000).contains(&cost.0)),
@@ -242,20 +242,20 @@ fn a_runner_that_lost_its_connection_for_good_is_no_warm_machine() {
 }
 
 #[test]
-fn warm_machines_that_never_came_up_cost_the_job_that_finds_them_minutes_each_and_not_a_boot_each() {
+fn a_warm_machine_that_never_came_up_delays_a_job_by_minutes_and_not_by_the_boot_grace() {
     let universe = universe(76, |pool| Pool { warm: 3, ..pool });
     universe.ec2(|ec2, _| ec2.faults.boot_failures = 1.0);
     universe.run(MINUTE * 15);
     universe.ec2(|ec2, _| ec2.faults.boot_failures = 0.0);
-    assert_eq!(universe.ec2(|ec2, _| ec2.alive().count()), 3, "nothing told that they are dead");
+    assert_eq!(universe.ec2(|ec2, _| ec2.alive().count()), 3, "nothing shows that they never booted");
     let job = universe.queue_job(&["linux"], MINUTE);
     universe.run(MINUTE * 12);
     let done = universe.github(|github, _| github.job(github::JobId(job.0)).is_some_and(github::Job::served_once));
-    assert!(done, "three dead machines may cost it three minutes each");
+    assert!(done, "three dead machines delay the job by at most three minutes each");
 }
 
 #[test]
-fn an_idle_runner_that_nobody_needs_is_deregistered_before_its_machine_ends() {
+fn a_surplus_runner_is_deregistered_before_its_machine_is_terminated() {
     let universe = universe(67, |pool| pool);
     let (machine, runner) = idle_runner(&universe);
     universe.run(MINUTE);
@@ -268,7 +268,7 @@ fn an_idle_runner_that_nobody_needs_is_deregistered_before_its_machine_ends() {
 }
 
 #[test]
-fn a_busy_machine_is_left_to_its_job() {
+fn a_busy_machine_is_left_alone() {
     let universe = universe(68, |pool| pool);
     universe.queue_job(&["linux"], MINUTE * 90);
     until_busy(&universe, 1);
@@ -281,7 +281,7 @@ fn a_busy_machine_is_left_to_its_job() {
 }
 
 #[test]
-fn a_machine_that_somebody_ended_is_replaced_and_its_runner_deregistered() {
+fn a_machine_that_somebody_terminated_is_replaced_and_its_runner_deregistered() {
     let universe = universe(69, |pool| pool);
     let (machine, runner) = idle_runner(&universe);
     universe.ec2(|ec2, now| drop(ec2.terminate_instances(std::slice::from_ref(&machine), now)));
@@ -294,7 +294,7 @@ fn a_machine_that_somebody_ended_is_replaced_and_its_runner_deregistered() {
 }
 
 #[test]
-fn a_registration_that_nobody_uses_goes_and_those_of_others_stay() {
+fn an_unused_registration_is_removed_and_those_of_others_stay() {
     let universe = universe(70, |pool| pool);
     let stale = registration(&universe, "drover_sim_linux_zz9_7_0_1");
     let other_stack = registration(&universe, "drover_sim2_linux_zz9_7_0_1");
@@ -324,7 +324,7 @@ fn a_machine_of_a_lost_table_that_has_a_job_is_adopted_and_finishes() {
 }
 
 #[test]
-fn no_more_than_ten_machines_end_in_a_sweep_without_a_deregistration() {
+fn at_most_ten_machines_are_terminated_in_a_sweep_without_a_deregistration() {
     let universe = universe(72, |pool| pool);
     let orphans = unowned_instances(&universe, 25, &[]);
     let gone = |universe: &Universe| orphans.iter().filter(|id| ended(universe, id).is_some()).count();
@@ -335,12 +335,12 @@ fn no_more_than_ten_machines_end_in_a_sweep_without_a_deregistration() {
     let first = universe.sweep();
     assert_eq!((first.found, first.fused.len(), gone(&universe)), (10, 1, 10), "{first:?}");
     universe.run(MINUTE * 5);
-    assert_eq!(gone(&universe), 25, "the others in the sweeps after it");
+    assert_eq!(gone(&universe), 25, "the others in the next sweeps");
     nothing_more(&universe);
 }
 
 #[test]
-fn an_empty_list_of_many_runners_is_not_believed() {
+fn an_empty_list_is_not_trusted_if_many_runners_should_be_online() {
     let universe = universe(74, |pool| pool);
     let jobs = 12;
     for _ in 0..jobs {

@@ -1,4 +1,4 @@
-//! Jobs run, whatever happens to the messages about them.
+//! Jobs run, whether messages about them are repeated, reordered or late.
 
 mod story;
 
@@ -17,7 +17,7 @@ fn jobs_run_and_nothing_is_left() {
         universe.queue_job(&["linux"], MINUTE);
     }
     everything_is_over(&universe);
-    assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 10, "one machine a job");
+    assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 10, "one machine per job");
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_runner_taken_by_another_job_is_replaced() {
 }
 
 #[test]
-fn a_runner_seen_busy_before_its_job_was_told_is_not_replaced() {
+fn a_runner_listed_as_busy_before_its_job_is_recorded_is_not_replaced() {
     let universe = Universe::new(10, vec![pool("linux", 100)]);
     let job = github::JobId(universe.queue_job(&["linux"], MINUTE).0);
     let is_running =
@@ -88,14 +88,14 @@ fn a_runner_seen_busy_before_its_job_was_told_is_not_replaced() {
         universe.tick();
         universe.scale();
     }
-    // `in_progress` is on its way, and the janitor is faster.
+    // The janitor lists the runner before the scaler has received `in_progress`.
     universe.sweep();
     everything_is_over(&universe);
     assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 1);
 }
 
 #[test]
-fn the_maximum_holds_and_what_waits_for_it_is_served() {
+fn a_pool_keeps_to_its_maximum_and_serves_the_jobs_that_wait() {
     let universe = Universe::new(5, vec![pool("linux", 3)]);
     for _ in 0..9 {
         universe.queue_job(&["linux"], MINUTE);

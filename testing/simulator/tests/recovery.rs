@@ -1,4 +1,4 @@
-//! Webhooks that never come, machines that EC2 takes: what was lost is found again.
+//! Lost webhooks and interrupted machines: lost jobs are found, and machines are replaced.
 
 mod story;
 
@@ -33,7 +33,7 @@ fn until_running(universe: &Universe, job: JobId) {
 }
 
 #[test]
-fn failed_deliveries_are_asked_for_again_within_the_minute() {
+fn failed_deliveries_are_redelivered_within_a_minute() {
     let universe = universe(40);
     universe.sweep();
     universe.set_ingest(Ingest::Down);
@@ -58,7 +58,7 @@ fn an_event_is_redelivered_three_times_and_as_soon_as_the_receiver_works_again()
     let job = JobId(universe.queue_job(&["linux"], MINUTE).0);
     universe.run(MINUTE * 40);
     let attempts = |universe: &Universe| universe.github(|github, _| github.deliveries().count());
-    assert_eq!(attempts(&universe), 3, "at once, and after ten minutes");
+    assert_eq!(attempts(&universe), 3, "the webhook, one redelivery at once and one after ten minutes");
     universe.set_ingest(Ingest::Up);
     universe.queue_job(&["linux"], MINUTE);
     universe.run(MINUTE * 3);
@@ -86,15 +86,15 @@ fn a_repository_that_a_pool_names_is_searched_from_the_beginning() {
 }
 
 #[test]
-fn a_job_that_no_webhook_was_ever_sent_about_is_found_by_searching() {
+fn a_job_without_any_webhook_is_found_by_a_search() {
     let universe = universe(42);
-    // The repository is known by a job that was told of.
+    // The repository is known from a job with a webhook.
     universe.queue_job(&["linux"], MINUTE);
     everything_is_over(&universe);
     let unheard = universe.queue(&["linux"], |job| QueueJob { webhooks: Webhooks::NeverAttempted, ..job });
     universe.run(MINUTE * 13);
     let done = universe.github(|github, _| github.job(JobId(unheard.0)).is_some_and(|job| job.served_once()));
-    assert!(done, "found after at most ten minutes, served in two");
+    assert!(done, "found within ten minutes and served within two");
     everything_is_over(&universe);
     assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 2);
     let log = universe.store.events(&Stream::Stack, 1000);
@@ -105,11 +105,11 @@ fn a_job_that_no_webhook_was_ever_sent_about_is_found_by_searching() {
             _ => 0,
         })
         .sum();
-    assert_eq!(recovered, 1, "the sweep's event says so");
+    assert_eq!(recovered, 1, "the sweep's event counts it");
 }
 
 #[test]
-fn a_job_whose_end_was_never_told_is_asked_about_and_its_slot_closes() {
+fn a_job_whose_completed_webhook_is_lost_is_polled_and_its_slot_closes() {
     let universe = universe(43);
     let job = JobId(universe.queue_job(&["linux"], MINUTE).0);
     until_running(&universe, job);
@@ -135,7 +135,7 @@ fn interrupt_all(universe: &Universe) {
 }
 
 #[test]
-fn a_machine_taken_before_its_job_began_is_replaced_at_once() {
+fn a_machine_reclaimed_before_its_job_started_is_replaced_at_once() {
     let universe = spot(false);
     universe.queue_job(&["linux"], MINUTE);
     while universe.ec2(|ec2, _| ec2.launches()) == 0 {
@@ -143,7 +143,7 @@ fn a_machine_taken_before_its_job_began_is_replaced_at_once() {
     }
     interrupt_all(&universe);
     universe.run(SignedDuration::from_secs(5));
-    assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 2, "without waiting for the sweep");
+    assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 2, "before the next sweep");
     universe.run(MINUTE * 20);
     universe.github(|github, _| {
         assert!(github.jobs().all(|job| job.served_once()));
@@ -152,7 +152,7 @@ fn a_machine_taken_before_its_job_began_is_replaced_at_once() {
 }
 
 #[test]
-fn a_stop_that_came_too_late_does_not_hide_that_ec2_took_the_machine() {
+fn a_late_stop_does_not_hide_that_ec2_reclaimed_the_machine() {
     let universe = spot(true);
     let job = JobId(universe.queue_job(&["linux"], MINUTE * 30).0);
     until_running(&universe, job);
@@ -168,14 +168,14 @@ fn a_stop_that_came_too_late_does_not_hide_that_ec2_took_the_machine() {
     interrupt_all(&universe);
     universe.run(SignedDuration::from_secs(5));
     let log = universe.store.events(&Stream::Pool("linux".parse().expect("a pool")), 1000);
-    let told = |event: &Event| matches!(event.what, What::Stopped { why: StopReason::Interrupted, .. });
-    assert!(log.iter().any(told));
+    let interrupted = |event: &Event| matches!(event.what, What::Stopped { why: StopReason::Interrupted, .. });
+    assert!(log.iter().any(interrupted));
     universe.run(MINUTE * 60);
-    assert_eq!(universe.github(|github, _| github.jobs().count()), 2, "it is run again");
+    assert_eq!(universe.github(|github, _| github.jobs().count()), 2, "it is re-run");
 }
 
 #[test]
-fn a_job_that_lost_its_machine_is_run_again_once_if_the_pool_says_so() {
+fn a_job_that_lost_its_machine_is_re_run_once_if_the_pool_asks_for_it() {
     for rerun in [false, true] {
         let universe = spot(rerun);
         let job = JobId(universe.queue_job(&["linux"], MINUTE * 30).0);

@@ -21,7 +21,7 @@ use crate::swarm::seed::{Swarm, VISIBILITY};
 use crate::universe::INVOCATION;
 
 impl<'u> Swarm<'u> {
-    /// Starts as many scalers as there are batches of messages and as may run.
+    /// Starts a scaler for each batch of messages, as long as another scaler may run.
     pub(super) fn receive(&mut self) {
         loop {
             let scalers = self.invocations.values().filter(|invocation| invocation.function == Function::Scaler);
@@ -120,8 +120,8 @@ impl<'u> Swarm<'u> {
         self.poll(number);
     }
 
-    /// Whether an invocation ends here: in a storm at any call, and between storms at rare calls only. What follows a storm
-    /// by minutes would hardly ever be interrupted otherwise.
+    /// Whether an invocation ends here: in a storm at any call, and between storms at rare calls only. Otherwise
+    /// calls that follow a storm by minutes would hardly ever be interrupted.
     fn crashes(&mut self, kind: CallKind, side: Side) -> bool {
         let weight = call_kinds::weight(kind, side);
         let may = self.dice.on || self.calm_since.is_none() && call_kinds::is_rare(kind);

@@ -102,7 +102,7 @@ impl Swarm<'_> {
                     let candidates = ec2.alive().filter(|machine| !spot || machine.market == ec2::Market::Spot);
                     candidates.map(|machine| machine.id.clone()).collect()
                 });
-                // Half of the time one that has a job, if there is one.
+                // Half of the time a machine with a job, if there is one.
                 let busy: Vec<InstanceId> = alive.iter().filter(|machine| self.has_job(machine)).cloned().collect();
                 let alive = if busy.is_empty() || self.dice.pick(fault, 2) == 0 { alive } else { busy };
                 if !alive.is_empty() {
@@ -125,7 +125,7 @@ impl Swarm<'_> {
         }
     }
 
-    /// The table is lost. Machines without a job have no use any more.
+    /// The table is lost. Machines without a job are no longer needed.
     fn lose_table(&mut self) {
         let Some(config) = self.universe.configuration() else { return };
         self.log_world(|| "the table is lost".to_owned());

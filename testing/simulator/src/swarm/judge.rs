@@ -72,7 +72,7 @@ impl Swarm<'_> {
                 if busy || self.now.duration_since(since) < patience {
                     continue;
                 }
-                // A runner that a job no longer needs may be what a pool keeps warm; one that is not connected may not.
+                // A connected runner without a job may count as warm. A disconnected one may not.
                 let serves =
                     runner.is_none_or(|runner| state.github.runner(*runner).is_some_and(|runner| runner.online));
                 if serves && warm > 0 {
@@ -167,7 +167,7 @@ impl Swarm<'_> {
         })
     }
 
-    /// Whether it was full within the last five minutes.
+    /// Whether the pool was full within the last five minutes.
     fn was_full(&self, pool: &str) -> bool {
         self.truth.full_at.get(pool).is_some_and(|at| self.now.duration_since(*at) <= SignedDuration::from_mins(5))
     }

@@ -87,7 +87,7 @@ impl Shape {
             boot: Duration::from_millis(rng.random_range(8_000..35_000)),
             ..ec2::Config::default()
         };
-        // How soon GitHub gives up on a lost runner. GitHub takes about ten minutes; sooner, so that it happens during a storm, too.
+        // GitHub gives up on a lost runner after about ten minutes. Here often sooner, so that it happens during a storm.
         let lost_runner = Duration::from_secs(rng.random_range(60..=600));
         let github = github::Config { lost_runner, ..github::Config::default() };
         let scalers = rng.random_range(2..=6);
@@ -134,7 +134,7 @@ fn pools(rng: &mut SmallRng) -> Vec<Pool> {
             if rng.random_bool(0.15) {
                 pool.timings.max_life = span(rng, 1500, 2700);
             }
-            // Not rolled, so that a seed keeps the world that it had before this setting.
+            // Derived and not random, so that a seed keeps the world that it had before this setting existed.
             pool.rerun_on_interruption = pool.max.is_multiple_of(2);
             pool
         })

@@ -38,7 +38,7 @@ pub(crate) struct State {
     pub(crate) secrets: BTreeMap<String, github::RunnerId>,
     /// The runner whose JIT config a machine was given.
     pub(crate) configured: BTreeMap<InstanceId, github::RunnerId>,
-    /// Machines that were given a JIT config since the last question.
+    /// Machines that were given a JIT config since the swarm last took them.
     pub(crate) handed_over: Vec<InstanceId>,
     /// `max_life` by pool.
     pub(crate) max_life: BTreeMap<String, SignedDuration>,
@@ -51,7 +51,7 @@ pub(super) enum Machine {
     Waiting,
     /// The runner is connected.
     Runner(github::RunnerId),
-    /// The runner has a job, which ends then and so.
+    /// The runner has a job: when the job ends, and with which conclusion.
     Busy(github::RunnerId, github::JobId, Timestamp, github::Conclusion),
 }
 
@@ -68,12 +68,12 @@ pub enum Ingest {
 pub(crate) enum TableFault {
     /// Another transaction is changing the same items.
     Conflict,
-    /// Throttled, slow or away.
+    /// Throttled, slow or unavailable.
     Unavailable(LostReply),
 }
 
 impl State {
-    /// The app's installation on that account; one that does not exist if it was never installed there.
+    /// The app's installation on an account, or an id that GitHub does not know if the app was never installed there.
     pub(crate) fn installation_of(&self, owner: &str) -> InstallationId {
         self.installations.get(&owner.to_ascii_lowercase()).copied().unwrap_or(InstallationId(0))
     }

@@ -18,7 +18,7 @@ fn now_or_never<T>(future: impl Future<Output = T>) -> T {
 }
 
 impl Universe {
-    /// A reading, unless the table is to fail it.
+    /// Reads, unless a fault strikes the table.
     fn reading<T>(&self, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
         match self.state().table_fault.take() {
             Some(_) => Err(StoreError::new("throttled")),

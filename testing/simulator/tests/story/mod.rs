@@ -1,10 +1,10 @@
-//! How every story ends.
+//! The end of every story.
 
 use jiff::SignedDuration;
 use simulator::Universe;
 
-/// Each job served once (unless it was cancelled), nobody killed, nothing left, the log true, and a further sweep finds
-/// nothing to do.
+/// Each job was served once or cancelled, no job was killed, nothing is left, the event log agrees with the items, and a
+/// further sweep finds nothing.
 pub(crate) fn everything_is_over(universe: &Universe) {
     universe.run(SignedDuration::from_mins(20));
     universe.github(|github, _| {
