@@ -3,6 +3,8 @@
 CARGO ?= cargo
 # Cargo's build directory: CARGO_TARGET_DIR if it is set, otherwise target/.
 TARGET = $(or $(CARGO_TARGET_DIR),target)
+# The copy of the source in which `make mutants` makes mistakes.
+COPY = $(TARGET)/mistakes/source
 
 .DEFAULT_GOAL := help
 .PHONY: help
@@ -59,7 +61,6 @@ simulate:
 ## Check that the simulator detects every deliberate mistake.
 # Each mistake must also stay harmless in runs without injected faults.
 # Mistakes in decisions are patched into a copy of the source; those at the ports need no patch.
-mutants: COPY = $(TARGET)/mistakes/source
 mutants:
 	rm -rf $(COPY) && mkdir -p $(COPY)
 	cp -r Cargo.toml Cargo.lock rust-toolchain.toml ingest scaler janitor agent cli shared testing $(COPY)

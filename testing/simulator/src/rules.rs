@@ -16,7 +16,7 @@ use jiff::Timestamp;
 /// The pools of a simulated world all have the default `relaunch_window`.
 const HOUR: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 
-/// The table in memory. A write that violates an invariant panics, unless [`Checked::collect_violations`] was called.
+/// The table in memory. A write that violates an invariant panics, unless violations are collected.
 #[derive(Debug)]
 pub struct Checked {
     table: MemoryStore,
@@ -76,7 +76,7 @@ impl Checked {
         PoolView::new(meta.expect("the pool was applied"), items)
     }
 
-    /// An invariant does not hold: panics, or remembers the violation.
+    /// An invariant does not hold: panics, or keeps the violation.
     pub(crate) fn violate(&self, what: String) {
         match &mut *self.violations.lock().expect("nobody panics while holding it") {
             Some(violations) => violations.push(what),
@@ -84,12 +84,12 @@ impl Checked {
         }
     }
 
-    /// From now on violations are remembered.
+    /// From now on violations are collected.
     pub(crate) fn collect_violations(&self) {
         self.violations.lock().expect("nobody panics while holding it").get_or_insert_default();
     }
 
-    /// Takes the remembered violations.
+    /// Takes the collected violations.
     pub(crate) fn take_violations(&self) -> Vec<String> {
         self.violations.lock().expect("nobody panics while holding it").as_mut().map(std::mem::take).unwrap_or_default()
     }

@@ -1,9 +1,8 @@
 //! Deliberate mistakes. An invariant must reveal each of them, which proves that the checks can fail.
 //!
 //! Most are made at the edge of the system under test, between the engine and the models: by ports that lose, change or
-//! forge something ([`MistakenPorts`]), and by settings. The engine does not know about them. The few that change a
-//! decision are in `mistakes.patch`, which `make mutants` applies to a copy of the source and
-//! [`switch_to`] switches.
+//! forge something, and by settings. The engine does not know about them. The few that change a decision are in
+//! `mistakes.patch`, which `make mutants` applies to a copy of the source.
 
 mod compute;
 mod decisions;
