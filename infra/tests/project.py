@@ -4,7 +4,6 @@ import json
 import pathlib
 import re
 
-import botocore.session
 import parliament
 import yaml
 
@@ -73,19 +72,7 @@ def listed(value):
     return value if isinstance(value, list) else [value]
 
 
-# ------------------------------------------------------------------------------------------------ AWS calls in the code
-
-
-def operations():
-    """Maps SDK method names to [(service, operation)], for all services that the platform has clients for."""
-    session = botocore.session.get_session()
-    names = {name.replace("-", ""): name for name in session.get_available_services()}
-    found = {}
-    for service in re.findall(r"^aws-sdk-(\w+)", text("shared/platform/Cargo.toml"), re.M):
-        for operation in session.get_service_model(names[service]).operation_names:
-            snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", operation).lower()
-            found.setdefault(snake, []).append((service, operation))
-    return found
+# ------------------------------------------------------------------------------------------------ sources
 
 
 def platform_modules():
@@ -120,67 +107,6 @@ def reachable(executable):
         seen.add(name)
         todo |= names(modules[name], "crate") - seen
     return seen
-
-
-def functions_of(source):
-    """Yields (type of the impl block or None, name, has arguments, body) for each function of a module."""
-    owners = [(0, None)]
-    for line in re.finditer(r"^(impl\b.*|\})$", source, re.M):
-        # Matches `impl Queue {`, `impl engine::ports::Queue for Queue {` and the end of an impl block.
-        owners.append((line.start(), (re.findall(r"(\w+)(?:<[^<]*>)? \{", line[1]) or [None])[-1]))
-    starts = list(re.finditer(r"^\s*(?:pub(?:\([a-z]+\))? )?(?:async )?fn (\w+)(?:<[^>]*>)?\(([^)]*)\)", source, re.M))
-    ends = [start.start() for start in starts[1:]] + [len(source)]
-    for start, next_start in zip(starts, ends, strict=False):
-        # A brace in the first column closes the function or its impl block.
-        closed = source.find("\n}", start.end())
-        end = min(next_start, closed if closed >= 0 else next_start)
-        owner = [name for at, name in owners if at <= start.start()][-1]
-        arguments = [one for one in start[2].split(",") if one.strip() and not re.search(r"\bself$", one.strip())]
-        yield owner, start[1], bool(arguments), source[start.end() : end]
-
-
-def calls(executable):
-    """The AWS operations that an executable can call: {(service, operation)}.
-
-    Starts from the source of the executable, and of the engine if the executable runs it, and follows calls through the
-    functions of the platform. A method counts as called if its type appears in the source and a function of its name is
-    called. This may find too many operations, which fails the tests, but not too few. The parts of a transaction count
-    as the operations for which IAM checks permissions.
-    """
-    known = operations()
-    modules = platform_modules()
-    source = crate(executable)
-    if ".invocation(" in source:
-        source += crate("shared/engine")
-    waiting = [(module, *function) for module in reachable(executable) for function in functions_of(modules[module])]
-    found = set()
-
-    def is_called(function):
-        _, owner, name, has_arguments, _ = function
-        # Tell methods of the same name apart by their arguments: `.send()` is the SDK's, `.send(message, after)` is the
-        # platform's.
-        call = re.search(rf"\b{name}\(" + (r"(?!\))" if has_arguments else ""), source)
-        return call and (owner is None or re.search(rf"\b{owner}\b", source))
-
-    while called := [one for one in waiting if is_called(one)]:
-        for one in called:
-            waiting.remove(one)
-            module, *_, body = one
-            source += body
-            for method in re.findall(r"\.(\w+)\(\)", body):
-                found.update(it for it in known.get(method, []) if f"aws_sdk_{it[0]}" in modules[module])
-            parts = {
-                "Put": "PutItem",
-                "Delete": "DeleteItem",
-                "Update": "UpdateItem",
-                "ConditionCheck": "ConditionCheckItem",
-            }
-            found.update(("dynamodb", it) for part, it in parts.items() if re.search(rf"\b{part}::builder\(\)", body))
-    # IAM has no permission of this name. It checks the parts of the transaction.
-    found.discard(("dynamodb", "TransactWriteItems"))
-    # STS requires no permission for this.
-    found.discard(("sts", "GetCallerIdentity"))
-    return found
 
 
 def variables_read(executable):

@@ -1,7 +1,7 @@
 //! AWS on one address: EC2 and SQS on models, DynamoDB on an emulator, Secrets Manager and STS as far as Drover asks them.
 //!
-//! Signatures are not checked, but who signed is read from the access key, and each role may do what its policy will allow
-//! it in an account, and nothing else.
+//! Signatures are not verified. The access key identifies the caller, and each caller may call exactly what its policies
+//! allow.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,78 +18,18 @@ use platform::clock::SystemClock;
 use serde_json::{Value, json};
 use world::sqs::{Failure, Received};
 
-use crate::calls::{Caller, Calls};
+use crate::calls::Calls;
 use crate::ec2::{self, Form, escaped, xml};
+pub use crate::names::{ACCOUNT, BOOT_TABLE, REGION, RUNNER_ROLE_ID, TABLE};
+use crate::permissions::{Access, Caller, accesses, allows};
 use crate::state::{State, World};
 
-/// The unique id of the runner machines' role.
-pub const RUNNER_ROLE_ID: &str = "AROADROVERSANDBOXRUNNR";
-
-/// The region that everything is in. The others are empty.
-pub const REGION: &str = "eu-central-1";
-
-/// An access key whose session is over.
+/// An access key whose session has expired.
 pub const EXPIRED_ACCESS_KEY: &str = "ASIAEXPIRED";
 
-/// The account that everything is in.
-pub const ACCOUNT: &str = "123456789012";
-
-/// The boot table's name.
-pub const BOOT_TABLE: &str = "drover-boot";
-
-/// The main table's name.
-pub const TABLE: &str = "drover";
-
-/// The roles, their access keys, and what they may call.
-const POLICIES: [(&str, &str, &[&str]); 4] = [
-    ("ingest", "AKIAINGEST", &["SendMessage", "GetSecretValue"]),
-    ("scaler", "AKIASCALER", CONTROL_PLANE),
-    ("janitor", "AKIAJANITOR", CONTROL_PLANE),
-    (
-        "operator",
-        "AKIAOPERATOR",
-        &[
-            "GetItem",
-            "BatchGetItem",
-            "Query",
-            "TransactWriteItems",
-            "DescribeLaunchTemplates",
-            "DescribeLaunchTemplateVersions",
-            "DescribeImages",
-            "DescribeSubnets",
-            "DescribeInstances",
-            "GetConsoleOutput",
-            "CreateTags",
-            "DeleteTags",
-            "RunInstances",
-            "GetSecretValue",
-            "DescribeSecret",
-            "PutSecretValue",
-            "GetQueueUrl",
-            "GetQueueAttributes",
-            "ReceiveMessage",
-            "ChangeMessageVisibility",
-            "DeleteMessage",
-            "SendMessage",
-        ],
-    ),
-];
-
-const CONTROL_PLANE: &[&str] = &[
-    "GetItem",
-    "BatchGetItem",
-    "Query",
-    "TransactWriteItems",
-    "RunInstances",
-    "DescribeInstances",
-    "TerminateInstances",
-    "GetConsoleOutput",
-    "SendMessage",
-    "GetSecretValue",
-];
-
-/// What the janitor may, and the scaler may not.
-const JANITOR: &[&str] = &["DescribeLaunchTemplateVersions", "DescribeImages"];
+/// The roles and their access keys.
+const ACCESS_KEYS: [(&str, &str); 4] =
+    [("ingest", "AKIAINGEST"), ("scaler", "AKIASCALER"), ("janitor", "AKIAJANITOR"), ("operator", "AKIAOPERATOR")];
 
 /// What the gateway answers with.
 #[derive(Debug)]
@@ -106,7 +46,7 @@ pub struct Gateway {
 
 /// The access key of a role.
 pub fn access_key(role: &str) -> Option<&'static str> {
-    POLICIES.iter().find(|(name, ..)| *name == role).map(|(_, key, _)| *key)
+    ACCESS_KEYS.iter().find(|(name, _)| *name == role).map(|(_, key)| *key)
 }
 
 /// The access key of a machine: its id is in it, as it is in the session name of real ones.
@@ -128,7 +68,7 @@ fn scope(headers: &HeaderMap) -> (&str, &str) {
 
 /// Whose access key it is.
 fn caller(key: &str) -> Caller {
-    if let Some((role, ..)) = POLICIES.iter().find(|(_, known, _)| *known == key) {
+    if let Some((role, _)) = ACCESS_KEYS.iter().find(|(_, known)| *known == key) {
         return Caller::Role(role);
     }
     let instance = key.strip_prefix("ASIA").and_then(|id| String::from_utf8(hex::decode(id).ok()?).ok());
@@ -142,19 +82,19 @@ async fn answer(Shared(gateway): Shared<Arc<Gateway>>, headers: HeaderMap, body:
     let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
     match target.rsplit_once('.') {
         Some((service, operation)) => {
-            let service = match service {
-                "DynamoDB_20120810" => "DynamoDB",
-                "AmazonSQS" => "SQS",
-                "secretsmanager" => "Secrets Manager",
-                _ => return refused("UnknownOperationException", "no such service here"),
+            let (service, prefix) = match service {
+                "DynamoDB_20120810" => ("DynamoDB", "dynamodb"),
+                "AmazonSQS" => ("SQS", "sqs"),
+                "secretsmanager" => ("Secrets Manager", "secretsmanager"),
+                _ => return refused("UnknownOperationException", "The sandbox does not have this service."),
             };
             let body_json: Value = serde_json::from_slice(&body).unwrap_or_default();
             let reply = async {
                 if caller == Caller::Unknown {
                     return unknown_caller(key);
                 }
-                if !may(&caller, operation, &body_json) {
-                    return refused("AccessDeniedException", &format!("{caller:?} may not call {operation}"));
+                if !is_allowed(&gateway, &caller, &accesses(prefix, operation, &body_json)) {
+                    return refused("AccessDeniedException", &format!("{caller} may not call {operation}"));
                 }
                 if region != REGION {
                     return nothing_there(service);
@@ -180,8 +120,8 @@ async fn answer(Shared(gateway): Shared<Arc<Gateway>>, headers: HeaderMap, body:
                 if operation == "GetCallerIdentity" {
                     return identity(&caller);
                 }
-                if !may(&caller, &operation, &Value::Null) {
-                    let message = format!("{caller:?} may not call {operation}");
+                if !is_allowed(&gateway, &caller, &accesses("ec2", &operation, &Value::Null)) {
+                    let message = format!("{caller} may not call {operation}");
                     return xml(
                         StatusCode::FORBIDDEN,
                         format!(
@@ -200,19 +140,13 @@ async fn answer(Shared(gateway): Shared<Arc<Gateway>>, headers: HeaderMap, body:
     }
 }
 
-/// A role's policy; a machine may delete its own key in the boot table.
-fn may(caller: &Caller, operation: &str, body: &Value) -> bool {
-    match caller {
-        Caller::Role(role) => {
-            let of_its_own = *role == "janitor" && JANITOR.contains(&operation);
-            of_its_own || POLICIES.iter().any(|(name, _, calls)| name == role && calls.contains(&operation))
-        }
-        Caller::Instance(id) => {
-            let own = format!("{RUNNER_ROLE_ID}:{id}");
-            operation == "DeleteItem" && body["TableName"] == BOOT_TABLE && body["Key"]["pk"]["S"] == own.as_str()
-        }
-        Caller::ControlPlane | Caller::Unknown => false,
+/// Whether the caller's policies allow a call. Records the call's actions if they do.
+fn is_allowed(gateway: &Gateway, caller: &Caller, accesses: &[Access]) -> bool {
+    let allowed = allows(caller, accesses);
+    if let (true, Caller::Role(role)) = (allowed, caller) {
+        gateway.calls.record_actions(role, accesses.iter().map(|access| access.action.clone()));
     }
+    allowed
 }
 
 fn reply(body: Value) -> Response {

@@ -1,7 +1,7 @@
 //! Every request that reaches an emulated service: counted, and, when a test asks for it, traced and made fatal to its
 //! caller.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use axum::body::Body;
@@ -12,18 +12,7 @@ use nix::unistd::Pid;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-/// Who calls, as the access key tells.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Caller {
-    /// One of the functions, by its name, or the operator.
-    Role(&'static str),
-    /// A runner's machine.
-    Instance(String),
-    /// Somebody calling GitHub: only the control plane does.
-    ControlPlane,
-    /// Nobody we know.
-    Unknown,
-}
+use crate::permissions::Caller;
 
 /// How often what was called: service, operation.
 pub type Counts = BTreeMap<(&'static str, String), u64>;
@@ -42,6 +31,8 @@ pub enum Kill {
 #[derive(Debug, Default)]
 struct Inner {
     counts: Counts,
+    /// IAM actions of the calls of each role, if its policies allow them.
+    actions: BTreeMap<&'static str, BTreeSet<String>>,
     trace: Option<Trace>,
     /// The processes that were started, by what they sign with.
     processes: BTreeMap<String, u32>,
@@ -86,6 +77,15 @@ impl Calls {
     /// How often what was called so far.
     pub fn counts(&self) -> Counts {
         self.0.lock().expect("nobody panics while holding it").counts.clone()
+    }
+
+    /// The IAM actions that a role has used so far.
+    pub fn actions(&self, role: &str) -> BTreeSet<String> {
+        self.0.lock().expect("nobody panics while holding it").actions.get(role).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn record_actions(&self, role: &'static str, actions: impl Iterator<Item = String>) {
+        self.0.lock().expect("nobody panics while holding it").actions.entry(role).or_default().extend(actions);
     }
 
     /// From now on, writes down what the process of that role calls, and kills it as told.

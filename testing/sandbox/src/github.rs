@@ -29,7 +29,8 @@ use world::github::{
     OwnerKind, Paging, Repository, RepositoryId, Run, RunId, Runner, RunnerId, Scope, Visibility,
 };
 
-use crate::calls::{Caller, Calls, hang_up};
+use crate::calls::{Calls, hang_up};
+use crate::permissions::Caller;
 use crate::state::{State, World};
 
 /// GitHub's longest life of a JWT.

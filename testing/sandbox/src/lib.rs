@@ -20,6 +20,8 @@ pub mod github;
 mod github_pages;
 pub mod lambda;
 pub mod machine;
+pub mod names;
+pub mod permissions;
 pub mod sandbox;
 pub mod short_timings;
 pub mod state;

@@ -30,7 +30,8 @@ use tokio::task::JoinHandle;
 use world::ec2::InstanceId;
 use world::github::{Conclusion, JobId, RunnerId};
 
-use crate::aws::{BOOT_TABLE, instance_credentials};
+use crate::aws::instance_credentials;
+use crate::names::BOOT_TABLE;
 use crate::state::{Told, World};
 
 /// A runner's long poll is answered with nothing after so long, and asks again.

@@ -28,32 +28,16 @@ use world::github::{
 };
 use world::sqs::{QueueConfig, Redrive};
 
-use crate::aws::{self, BOOT_TABLE, Gateway, RUNNER_ROLE_ID, TABLE, access_key};
+use crate::aws::{self, Gateway, access_key};
 use crate::calls::Calls;
 use crate::deliveries::{WebhookFaults, Webhooks};
 use crate::events::Rules;
 use crate::github::{Api, AppKey};
 use crate::lambda::{EventSource, Failed, Function, function_url};
 use crate::machine::{self, Machines, serve};
+pub use crate::names::{APP_SECRET, DEAD_LETTERS, FOREIGN_REPOSITORY, QUEUE, STACK, WEBHOOK_SECRET};
+use crate::names::{BOOT_TABLE, RUNNER_ROLE_ID, TABLE};
 use crate::state::{Happening, Secret, State, Told, World};
-
-/// A repository of every owner that no pool of the example serves.
-pub const FOREIGN_REPOSITORY: &str = "not-served";
-
-/// The queue between ingest and scaler.
-pub const QUEUE: &str = "drover";
-
-/// Where its poison goes.
-pub const DEAD_LETTERS: &str = "drover-dead-letters";
-
-/// The stack's name.
-pub const STACK: &str = "sandbox";
-
-/// The name of the secret that ingest reads.
-pub const WEBHOOK_SECRET: &str = "drover/webhook";
-
-/// The name of the secret with the app's key.
-pub const APP_SECRET: &str = "drover/app";
 
 /// Who runs the functions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
