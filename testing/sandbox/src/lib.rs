@@ -17,7 +17,6 @@ pub mod demo;
 pub mod ec2;
 pub mod events;
 pub mod github;
-mod github_pages;
 pub mod lambda;
 pub mod machine;
 pub mod names;

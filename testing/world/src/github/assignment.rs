@@ -1,31 +1,9 @@
 //! Who gets which job, and what runners say.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use rand::Rng;
 
 use super::*;
-
-/// A job offered to a runner.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Offer {
-    /// To whom.
-    pub runner: RunnerId,
-    /// What.
-    pub job: JobId,
-    /// `owner/name` of the job's repository, which the runner's processes see as `GITHUB_REPOSITORY`.
-    pub repository: String,
-    /// How long it will take.
-    pub runs_for: Duration,
-    /// How it will end.
-    pub ends: Conclusion,
-}
-
-/// The runner, its secret or its job is not what the caller believes: it was removed, used, or given to somebody else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("unknown to GitHub")]
-pub struct Unknown;
 
 impl GitHub {
     /// A runner process connects with the secret of its JIT config, which is worth nothing afterwards.

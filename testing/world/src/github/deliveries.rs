@@ -7,72 +7,6 @@ use rand::Rng;
 
 use super::*;
 
-/// One attempt to deliver one event. A redelivery is another attempt with the same guid.
-#[derive(Debug, Clone)]
-pub struct Delivery {
-    /// Which attempt.
-    pub id: DeliveryId,
-    /// The event's name, `X-GitHub-Delivery`.
-    pub guid: String,
-    /// Whether somebody asked for it again.
-    pub redelivery: bool,
-    /// What is told.
-    pub event: JobEvent,
-    /// What became of it, once that is known.
-    pub attempted: Option<Attempted>,
-}
-
-/// The outcome of an attempt.
-#[derive(Debug, Clone)]
-pub struct Attempted {
-    /// When.
-    pub at: Timestamp,
-    /// How long it took.
-    pub took: Duration,
-    /// What came back.
-    pub answer: Answer,
-}
-
-/// What came back from the receiver of a webhook.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// This HTTP status.
-    Status(u16),
-    /// No connection.
-    Unreachable,
-    /// Nothing within ten seconds.
-    TimedOut,
-}
-
-impl Answer {
-    /// What GitHub shows: a word and a status.
-    pub fn shown(self) -> (&'static str, u16) {
-        match self {
-            Answer::Status(status @ 200..300) => ("OK", status),
-            Answer::Status(status) => ("Invalid HTTP Response", status),
-            Answer::Unreachable => ("failed to connect to host", 502),
-            Answer::TimedOut => ("timed out", 504),
-        }
-    }
-}
-
-/// Everything a `workflow_job` payload says, as it was when it happened.
-#[derive(Debug, Clone)]
-pub struct JobEvent {
-    /// `queued`, `waiting`, `in_progress` or `completed`.
-    pub action: &'static str,
-    /// When it happened.
-    pub at: Timestamp,
-    /// The job, then.
-    pub job: Job,
-    /// What was checked out.
-    pub head_sha: String,
-    /// The repository.
-    pub repository: Repository,
-    /// Its owner.
-    pub owner: Owner,
-}
-
 impl GitHub {
     /// A job changed: plans the webhook, unless this account, this job or the dice say that none is sent.
     pub(super) fn announce(&mut self, id: JobId, action: &'static str, now: Timestamp) {
@@ -106,13 +40,13 @@ impl GitHub {
             format!("{}-{}-{}-{}-{}", &secret[..8], &secret[8..12], &secret[12..16], &secret[16..20], &secret[20..]);
         let (soonest, latest) = self.config.webhook_delay;
         let delay = soonest + latest.saturating_sub(soonest).mul_f64(self.rng.random());
-        self.plan_delivery(guid, false, event, now + delay);
+        let id = DeliveryId(self.fresh_id());
+        self.plan_delivery(Delivery { id, guid, redelivery: false, event, attempted: None }, now + delay);
     }
 
-    fn plan_delivery(&mut self, guid: String, redelivery: bool, event: JobEvent, at: Timestamp) {
-        let id = DeliveryId(self.fresh_id());
-        self.deliveries.insert(id, Delivery { id, guid, redelivery, event, attempted: None });
-        self.agenda.plan(at, Due::Deliver(id));
+    fn plan_delivery(&mut self, delivery: Delivery, at: Timestamp) {
+        self.agenda.plan(at, Due::Deliver(delivery.id));
+        self.deliveries.insert(delivery.id, delivery);
     }
 
     pub(super) fn send(&mut self, id: DeliveryId) -> Option<Happening> {
@@ -167,7 +101,9 @@ impl GitHub {
             .get(&id)
             .filter(|old| old.attempted.as_ref().is_some_and(|attempted| attempted.at + kept > now));
         let (guid, event) = old.map(|old| (old.guid.clone(), old.event.clone())).ok_or(Failure::NotFound)?;
-        self.plan_delivery(guid, true, event, now + self.config.webhook_delay.0);
+        let id = DeliveryId(self.fresh_id());
+        let again = Delivery { id, guid, redelivery: true, event, attempted: None };
+        self.plan_delivery(again, now + self.config.webhook_delay.0);
         reply.with(())
     }
 

@@ -4,9 +4,12 @@
 //! one is a roll of the model's dice, never the one that was launched for it.
 
 mod accounts;
+mod app;
 mod assignment;
+mod check_run;
 mod checks;
 mod deliveries;
+mod delivery;
 mod error;
 mod jobs;
 mod limits;
@@ -22,10 +25,9 @@ use jiff::Timestamp;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-pub use accounts::{AccessToken, App, HookConfig};
-pub use assignment::{Offer, Unknown};
-pub use checks::{CheckOutput, CheckRun, CheckRunChange};
-pub use deliveries::{Answer, Attempted, Delivery, JobEvent};
+pub use app::{AccessToken, App, HookConfig};
+pub use check_run::{CheckOutput, CheckRun, CheckRunChange};
+pub use delivery::{Answer, Attempted, Delivery, JobEvent};
 pub use error::Failure;
 pub use jobs::{Attempts, QueueJob};
 pub use limits::{Caller, Endpoint, Limits, Rate};

@@ -1,5 +1,5 @@
-//! GitHub's pages, as far as somebody who sets Drover up meets them: the form of a new app that a manifest fills in, and the
-//! form that installs it.
+//! The pages of GitHub that the setup of Drover uses: the form that creates an app from a manifest, and the form that
+//! installs the app.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,19 +13,19 @@ use form_urlencoded::byte_serialize;
 use serde::Deserialize;
 use world::github::{App, HookConfig};
 
+use super::api::Api;
 use crate::ec2::escaped;
-use crate::github::Api;
 
-pub(crate) fn routes() -> Router<Arc<Api>> {
+pub(super) fn routes() -> Router<Arc<Api>> {
     Router::new()
         .route("/organizations/{org}/settings/apps/new", post(organization_form))
         .route("/settings/apps/new", post(own_form))
-        .route("/settings/apps/manifest", post(agreed))
+        .route("/settings/apps/manifest", post(create_app))
         .route("/apps/{slug}/installations/new", get(install_form))
         .route("/apps/{slug}/installations", post(install))
 }
 
-/// What GitHub knows in a manifest; it refuses the rest.
+/// The fields that GitHub accepts in a manifest. It refuses others.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
@@ -48,12 +48,12 @@ struct HookAttributes {
 }
 
 #[derive(Deserialize)]
-struct Sent {
+struct ManifestForm {
     manifest: String,
 }
 
 #[derive(Deserialize)]
-struct Passed {
+struct FormQuery {
     #[serde(default)]
     state: String,
 }
@@ -70,41 +70,41 @@ fn invalid(why: &str) -> Response {
 async fn organization_form(
     api: Shared<Arc<Api>>,
     Path(org): Path<String>,
-    passed: Query<Passed>,
-    sent: Form<Sent>,
+    query: Query<FormQuery>,
+    form: Form<ManifestForm>,
 ) -> Response {
     match api.world.look(|state| state.github.find_owner(&org).is_some()) {
-        true => form(&org, &passed, &sent),
+        true => creation_form(&org, &query, &form),
         false => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
-async fn own_form(passed: Query<Passed>, sent: Form<Sent>) -> Response {
-    form("your account", &passed, &sent)
+async fn own_form(query: Query<FormQuery>, form: Form<ManifestForm>) -> Response {
+    creation_form("your account", &query, &form)
 }
 
-fn form(owner: &str, passed: &Passed, sent: &Sent) -> Response {
-    match serde_json::from_str::<Manifest>(&sent.manifest) {
+fn creation_form(owner: &str, query: &FormQuery, form: &ManifestForm) -> Response {
+    match serde_json::from_str::<Manifest>(&form.manifest) {
         Err(error) => invalid(&error.to_string()),
         Ok(manifest) => page(&format!(
             "<h1>Create GitHub App for {}</h1><p>{}<form method=post action=\"/settings/apps/manifest?state={}\">\
              <input type=hidden name=manifest value=\"{}\"><button id=create>Create GitHub App</button></form>",
             escaped(owner),
             escaped(&manifest.name),
-            byte_serialize(passed.state.as_bytes()).collect::<String>(),
-            escaped(&sent.manifest)
+            byte_serialize(query.state.as_bytes()).collect::<String>(),
+            escaped(&form.manifest)
         ))
         .into_response(),
     }
 }
 
-async fn agreed(api: Shared<Arc<Api>>, passed: Query<Passed>, sent: Form<Sent>) -> Response {
-    let manifest: Manifest = match serde_json::from_str(&sent.manifest) {
+async fn create_app(api: Shared<Arc<Api>>, query: Query<FormQuery>, form: Form<ManifestForm>) -> Response {
+    let manifest: Manifest = match serde_json::from_str(&form.manifest) {
         Ok(manifest) => manifest,
         Err(error) => return invalid(&error.to_string()),
     };
     if !manifest.hook_attributes.active {
-        return invalid("the model of GitHub knows no hook that delivers nothing");
+        return invalid("the model of GitHub supports only active hooks");
     }
     let code = api.world.act(|state, now| {
         let id = state.github.app_id();
@@ -121,7 +121,7 @@ async fn agreed(api: Shared<Arc<Api>>, passed: Query<Passed>, sent: Form<Sent>) 
         state.github.add_manifest_code(&code, now);
         code
     });
-    let state: String = byte_serialize(passed.state.as_bytes()).collect();
+    let state: String = byte_serialize(query.state.as_bytes()).collect();
     Redirect::to(&format!("{}?code={code}&state={state}", manifest.redirect_url)).into_response()
 }
 
