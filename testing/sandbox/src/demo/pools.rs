@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use domain::ids::{Owner, Repository, Scope};
 use drover::pool_file::{PoolFile, PoolEntry};
 
-use crate::sandbox::Fenced;
+use crate::sandbox::RunnerGroup;
 use crate::short_timings::{with_fields, with_short_timings};
 
 /// A pool file that was read.
@@ -68,7 +68,7 @@ impl Pools {
     }
 
     /// Runner groups that admit what their pools serve, and nothing else.
-    pub(crate) fn groups(&self) -> Vec<Fenced> {
+    pub(crate) fn groups(&self) -> Vec<RunnerGroup> {
         let mut admitted = Admitted::new();
         for pool in &self.pools {
             if let Scope::Organization(owner) = &pool.owner {
@@ -77,8 +77,8 @@ impl Pools {
                 group.extend(pool.repositories.iter().cloned());
             }
         }
-        let fenced = |((owner, group), repositories)| Fenced { owner, group, repositories };
-        admitted.into_iter().map(fenced).collect()
+        let group = |((owner, group), repositories)| RunnerGroup { owner, group, repositories };
+        admitted.into_iter().map(group).collect()
     }
 
     pub(crate) fn launch_templates(&self) -> Vec<String> {

@@ -1,0 +1,29 @@
+//! The environment of the functions and of the operator.
+
+use platform::environment::optional;
+
+use crate::aws::access_key;
+use crate::names::{ACCOUNT, APP_SECRET, BOOT_TABLE, QUEUE, REGION, RUNNER_ROLE_ID, STACK, TABLE, WEBHOOK_SECRET};
+
+/// A function's or the operator's environment, whole.
+pub(super) fn environment(role: &str, aws_url: &str, github_url: &str) -> Vec<(String, String)> {
+    let queue_url = format!("{aws_url}/{ACCOUNT}/{QUEUE}");
+    let own = [
+        ("AWS_ACCESS_KEY_ID", access_key(role).unwrap_or_default()),
+        ("AWS_SECRET_ACCESS_KEY", "sandbox"),
+        ("AWS_REGION", REGION),
+        ("AWS_ENDPOINT_URL", aws_url),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+        ("DROVER_STACK", STACK),
+        ("DROVER_QUEUE_URL", &queue_url),
+        ("DROVER_WEBHOOK_SECRET", WEBHOOK_SECRET),
+        ("DROVER_TABLE", TABLE),
+        ("DROVER_BOOT_TABLE", BOOT_TABLE),
+        ("DROVER_APP_SECRET", APP_SECRET),
+        ("DROVER_GITHUB_API_URL", github_url),
+        ("DROVER_RUNNER_ROLE_ID", RUNNER_ROLE_ID),
+    ];
+    let mut all: Vec<(String, String)> = own.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    all.extend(optional("RUST_LOG").map(|log| ("RUST_LOG".to_owned(), log)));
+    all
+}

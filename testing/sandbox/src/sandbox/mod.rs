@@ -1,0 +1,245 @@
+//! Starts the sandbox: the models, the emulated services, and the functions.
+
+mod actions;
+mod environment;
+mod happenings;
+mod models;
+mod operator;
+mod options;
+mod outcome;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use engine::ports::Clock;
+use platform::clock::SystemClock;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use world::github::HookConfig;
+use world::sqs::{QueueConfig, Redrive};
+
+use crate::aws::{self, Gateway};
+use crate::calls::Calls;
+use crate::deliveries::Webhooks;
+use crate::github::{Api, AppKey};
+use crate::lambda::{EventSource, Failed, Function, function_url};
+use crate::machine::{self, Machines, serve};
+pub use crate::names::{APP_SECRET, DEAD_LETTERS, FOREIGN_REPOSITORY, QUEUE, STACK, WEBHOOK_SECRET};
+use crate::state::{Secret, World};
+use environment::environment;
+pub use operator::Follower;
+pub use options::{Driven, Options, RunnerGroup};
+
+/// A running sandbox. Dropping it ends every process that it started.
+#[derive(Debug)]
+pub struct Sandbox {
+    /// Everything outside Drover.
+    pub world: Arc<World>,
+    /// Who called what.
+    pub calls: Arc<Calls>,
+    /// GitHub's sender of webhooks.
+    pub webhooks: Arc<Webhooks>,
+    /// The function.
+    pub ingest: Arc<Function>,
+    /// The function.
+    pub scaler: Arc<Function>,
+    /// The function.
+    pub janitor: Arc<Function>,
+    /// The queue's consumer.
+    pub source: Arc<EventSource>,
+    /// Where AWS is.
+    pub aws_url: String,
+    /// Where GitHub's API is.
+    pub github_url: String,
+    dynamodb_url: String,
+    http: reqwest::Client,
+    machines: Arc<Machines>,
+    programs: PathBuf,
+    folder: TempDir,
+    sweep_every: Duration,
+    tasks: JoinSet<()>,
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.machines.end();
+    }
+}
+
+/// The folder with the executables: that of the running one, or the one above for a test.
+fn programs() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot find the own executable")?;
+    let folder = own.parent().context("no folder")?;
+    Ok(if folder.ends_with("deps") { folder.parent().context("no folder")?.to_owned() } else { folder.to_owned() })
+}
+
+impl Sandbox {
+    /// Starts everything: AWS, GitHub, the functions' runtimes; queue, tables, secrets and launch template are made. No
+    /// pool is applied yet.
+    ///
+    /// # Errors
+    /// When an executable is missing, or a port cannot be had.
+    pub async fn start(options: Options) -> anyhow::Result<Self> {
+        let programs = programs()?;
+        for name in ["ingest", "scaler", "janitor", "agent", "drover", "stand-in"] {
+            ensure!(programs.join(name).exists(), "{name} is not in {}: cargo build --workspace", programs.display());
+        }
+        let folder = tempfile::Builder::new().prefix("drover-sandbox-").tempdir()?;
+        let now = SystemClock.now();
+        let ec2 = models::ec2(&options, now)?;
+        let github = models::github(&options, now);
+        let world = Arc::new(World::new(ec2, github));
+
+        let key = AppKey::generate()?;
+        let webhook_secret = "It's a Secret to Everybody".to_owned();
+        let app_secret = json!({ "app_id": models::app(now).id, "private_key": key.private }).to_string();
+        world.act(|state, now| {
+            state.sqs.create_queue(DEAD_LETTERS, QueueConfig { visibility: options.visibility, redrive: None });
+            let redrive = Some(Redrive { to: DEAD_LETTERS.to_owned(), after: 5 });
+            state.sqs.create_queue(QUEUE, QueueConfig { visibility: options.visibility, redrive });
+            for (name, current) in [(WEBHOOK_SECRET, webhook_secret.clone()), (APP_SECRET, app_secret)] {
+                state.secrets.insert(name.to_owned(), Secret { current, previous: None, created_at: now });
+            }
+        });
+
+        let mut tasks = JoinSet::new();
+        let calls = Arc::new(Calls::default());
+        let http = reqwest::Client::builder().tls_certs_only([]).build()?;
+        let (dynamodb, dynamodb_url) = listen().await?;
+        let database = dynoxide::Database::memory().context("DynamoDB's emulator does not start")?;
+        tasks.spawn(dynoxide::server::serve_on(dynamodb, database));
+        aws::create_tables(&http, &dynamodb_url).await?;
+
+        let (listener, aws_url) = listen().await?;
+        let gateway =
+            Gateway { world: world.clone(), calls: calls.clone(), dynamodb: dynamodb_url.clone(), http: http.clone() };
+        tasks.spawn(serve(listener, aws::router(Arc::new(gateway))));
+        let (listener, github_url) = listen().await?;
+        let api = Api { world: world.clone(), calls: calls.clone(), key };
+        tasks.spawn(serve(listener, crate::github::router(Arc::new(api))));
+        let (listener, machines_url) = listen().await?;
+        let folder_of = |name: &str| -> anyhow::Result<PathBuf> {
+            let path = folder.path().join(name);
+            std::fs::create_dir(&path)?;
+            Ok(path)
+        };
+        let machines = Arc::new(Machines::new(
+            world.clone(),
+            programs.join("agent"),
+            programs.join("stand-in"),
+            folder_of("machines")?,
+            aws_url.clone(),
+            machines_url,
+        ));
+        tasks.spawn(serve(listener, machine::router(machines.clone())));
+
+        let logs = folder_of("functions")?;
+        let function = |name: &'static str, timeout: Duration, concurrency: usize| {
+            let environment = environment(name, &aws_url, &github_url);
+            let (program, logs, calls) = (programs.join(name), logs.clone(), calls.clone());
+            Arc::new(Function::new(name, program, environment, timeout, concurrency, logs, calls))
+        };
+        let ingest = function("ingest", Duration::from_secs(10), 4);
+        let scaler = function("scaler", options.scaler_timeout, 2);
+        let janitor = function("janitor", options.janitor_timeout, 1);
+        let (listener, hook_url) = listen().await?;
+        tasks.spawn(serve(listener, function_url(ingest.clone())));
+        let hook = HookConfig { url: hook_url.clone(), secret: Some(webhook_secret), ..HookConfig::default() };
+        world.act(|state, _| state.github.set_hook(hook));
+        let webhooks = Arc::new(Webhooks::new(world.clone(), hook_url, options.webhook_faults, http.clone()));
+
+        let source = Arc::new(EventSource {
+            world: world.clone(),
+            queue: QUEUE,
+            scaler: scaler.clone(),
+            batch_size: options.batch_size,
+            window: options.window,
+        });
+        let (tell, told) = mpsc::unbounded_channel();
+        let moving = world.clone();
+        let rules = options.rules;
+        tasks.spawn(async move { moving.run(tell, rules, QUEUE).await });
+        tasks.spawn(happenings::act_on(world.clone(), machines.clone(), webhooks.clone(), told));
+        let driven = options.driven;
+        let mut sandbox = Self {
+            world,
+            calls,
+            webhooks,
+            ingest,
+            scaler,
+            janitor,
+            source,
+            aws_url,
+            github_url,
+            dynamodb_url,
+            http,
+            machines,
+            programs,
+            folder,
+            sweep_every: options.sweep_every,
+            tasks,
+        };
+        if driven == Driven::Live {
+            sandbox.go_live();
+        }
+        Ok(sandbox)
+    }
+
+    /// From now on, the event source mapping and the schedule run the functions.
+    pub fn go_live(&mut self) {
+        // As many pollers as the mapping's maximum concurrency.
+        for _ in 0..2 {
+            let source = self.source.clone();
+            self.tasks.spawn(async move { source.run().await });
+        }
+        self.tasks.spawn(schedule(self.janitor.clone(), self.sweep_every));
+    }
+
+    /// Where the logs are: `functions/` and `machines/`.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Keeps the logs when the sandbox ends, and says where they are.
+    pub fn keep_logs(&mut self) -> PathBuf {
+        self.folder.disable_cleanup(true);
+        self.folder.path().to_owned()
+    }
+
+    /// The scaler consumes what is on the queue, once.
+    ///
+    /// # Errors
+    /// When the invocation fails.
+    pub async fn scale(&self) -> Result<crate::lambda::Batch, Failed> {
+        self.source.poll().await
+    }
+
+    /// The janitor sweeps, once.
+    ///
+    /// # Errors
+    /// When the invocation fails.
+    pub async fn sweep(&self) -> Result<Value, Failed> {
+        self.janitor.invoke(json!({ "source": "aws.scheduler" })).await
+    }
+}
+
+async fn listen() -> anyhow::Result<(TcpListener, String)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.context("no port to listen on")?;
+    let url = format!("http://{}", listener.local_addr()?);
+    Ok((listener, url))
+}
+
+async fn schedule(janitor: Arc<Function>, every: Duration) {
+    let mut ticks = tokio::time::interval(every);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = janitor.invoke(json!({ "source": "aws.scheduler" })).await {
+            tracing::warn!("{error}");
+        }
+    }
+}
