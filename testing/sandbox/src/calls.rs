@@ -106,7 +106,7 @@ impl Calls {
     }
 
     /// From now on, kills whoever makes the call that the dice choose, so many times.
-    pub fn wreak_havoc(&self, seed: u64, times: usize) {
+    pub fn kill_at_random_calls(&self, seed: u64, times: usize) {
         let mut random = SmallRng::seed_from_u64(seed);
         let next_in = random.random_range(BETWEEN_KILLS);
         let chaos = Chaos { random, next_in, left: times, done: 0 };

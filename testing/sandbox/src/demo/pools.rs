@@ -1,4 +1,4 @@
-//! The pool file, as the demo plays it.
+//! The pool file and what the sandbox needs for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,14 +10,14 @@ use drover::pool_file::{PoolFile, PoolEntry};
 use crate::sandbox::RunnerGroup;
 use crate::short_timings::{with_fields, with_short_timings};
 
-/// A pool file that was read.
+/// A parsed pool file.
 pub(crate) struct Pools {
-    /// Its text, with short time limits.
+    /// The text, with short time limits.
     pub(crate) with_short_timings: String,
     pools: Vec<PoolEntry>,
 }
 
-/// Where a job is pushed.
+/// Repository and labels of a job.
 pub(crate) struct Target {
     pub(crate) repository: String,
     pub(crate) labels: Vec<String>,
@@ -25,11 +25,11 @@ pub(crate) struct Target {
     pub(crate) serves_all: bool,
 }
 
-/// Which repositories a pool's runner group has to admit, by organisation and group.
-type Admitted = BTreeMap<(Owner, u64), Vec<Repository>>;
+/// The repositories that each runner group must allow, by organisation and group.
+type Allowed = BTreeMap<(Owner, u64), Vec<Repository>>;
 
 impl Pools {
-    /// `fields` stand in every pool, whatever the file says.
+    /// Reads a pool file. `fields` override those of every pool.
     pub(crate) fn read(path: &Path, fields: &[(&str, toml::Value)]) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let file = PoolFile::parse(&text);
@@ -38,7 +38,11 @@ impl Pools {
         }
         let fixed = file.pools.iter().find(|pool| pool.launch_template.starts_with("lt-"));
         if let Some(pool) = fixed {
-            bail!("pool {}: the demo can only make launch templates by name, not {}", pool.name, pool.launch_template);
+            bail!(
+                "pool {}: the demo creates launch templates by name and cannot use the id {}",
+                pool.name,
+                pool.launch_template
+            );
         }
         Ok(Self { with_short_timings: with_fields(&with_short_timings(&text)?, fields)?, pools: file.pools })
     }
@@ -51,7 +55,7 @@ impl Pools {
         }
     }
 
-    /// Where the job of that number goes: round the pools.
+    /// The target of a job, by its index. The pools take turns.
     pub(crate) fn target(&self, job: usize) -> Target {
         let pool = &self.pools[job % self.pools.len()];
         Target {
@@ -67,18 +71,18 @@ impl Pools {
         served.chain(listed).collect::<BTreeSet<Repository>>().into_iter().collect()
     }
 
-    /// Runner groups that admit what their pools serve, and nothing else.
+    /// Runner groups that allow exactly the repositories that their pools serve.
     pub(crate) fn groups(&self) -> Vec<RunnerGroup> {
-        let mut admitted = Admitted::new();
+        let mut allowed = Allowed::new();
         for pool in &self.pools {
             if let Scope::Organization(owner) = &pool.owner {
-                let group = admitted.entry((owner.clone(), pool.runner_group)).or_default();
+                let group = allowed.entry((owner.clone(), pool.runner_group)).or_default();
                 group.extend(Self::served_by(pool).parse::<Repository>().ok());
                 group.extend(pool.repositories.iter().cloned());
             }
         }
         let group = |((owner, group), repositories)| RunnerGroup { owner, group, repositories };
-        admitted.into_iter().map(group).collect()
+        allowed.into_iter().map(group).collect()
     }
 
     pub(crate) fn launch_templates(&self) -> Vec<String> {

@@ -1,4 +1,4 @@
-//! What happens, as it happens: a line a step for a few jobs, a bar for many.
+//! Progress: one line per change for a few jobs, a bar for many.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use world::github::JobState;
 
 use crate::state::{State, World};
 
-/// More would scroll by unread.
-const LINES_FOR: u32 = 10;
+/// With more jobs, lines would be too many to read.
+const MAX_JOBS_WITH_LINES: u32 = 10;
 
-/// The task that watches the world.
+/// The task that prints the progress.
 pub(crate) struct Progress {
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
@@ -31,7 +31,7 @@ impl Progress {
             loop {
                 tokio::select! {
                     _ = changed.changed() => {
-                        let steps = world.look(|state| watch.look(state));
+                        let steps = world.look(|state| watch.changes(state));
                         watch.show(steps);
                     }
                     _ = &mut stopped => break,
@@ -56,7 +56,7 @@ struct Watch {
     done: u64,
 }
 
-/// Something that is new: what, its state, and how long ago it began.
+/// A change: the subject, its new state, and since when the subject exists.
 struct Step {
     what: String,
     state: String,
@@ -65,7 +65,7 @@ struct Step {
 
 impl Watch {
     fn new(jobs: u32) -> Self {
-        let bar = (jobs > LINES_FOR).then(|| {
+        let bar = (jobs > MAX_JOBS_WITH_LINES).then(|| {
             let style = "{elapsed:>4} [{bar:40}] {pos}/{len} jobs done, {msg}";
             let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::new(u64::from(jobs)).with_style(style)
@@ -73,8 +73,8 @@ impl Watch {
         Self { began: SystemClock.now(), seen: BTreeMap::new(), bar, done: 0 }
     }
 
-    /// What is not as it was.
-    fn look(&mut self, state: &State) -> Vec<Step> {
+    /// The changes since the last call.
+    fn changes(&mut self, state: &State) -> Vec<Step> {
         let mut steps = Vec::new();
         let mut step = |what: String, is: String, since: Timestamp| {
             if self.seen.get(&what) != Some(&is) {
@@ -109,7 +109,7 @@ impl Watch {
         if let Some(bar) = &self.bar {
             let machines =
                 |state: &str| self.seen.iter().filter(|(what, is)| what.starts_with("machine") && *is == state).count();
-            bar.set_message(format!("{} machines running, {} ended", machines("running"), machines("terminated")));
+            bar.set_message(format!("machines: {} running, {} ended", machines("running"), machines("terminated")));
             bar.set_position(self.done.min(bar.length().unwrap_or(self.done)));
             return;
         }

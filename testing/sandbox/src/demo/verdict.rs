@@ -1,4 +1,4 @@
-//! What became of it all, in the words of the models of EC2 and GitHub: Drover's own table has no say here.
+//! The outcome according to the models of EC2 and GitHub, not to Drover's table.
 
 use std::fmt;
 
@@ -6,18 +6,19 @@ use anyhow::ensure;
 use drover::output::table;
 use world::github::{Conclusion, JobId, JobState};
 
-use super::faults::{Injected, latest};
+use super::faults::Injected;
+use super::pushed::latest;
 use crate::calls::Counts;
 use crate::sandbox::{DEAD_LETTERS, Sandbox};
 
-/// The models' judgement.
+/// The counts that decide between success and failure.
 pub(crate) struct Verdict {
     jobs: usize,
     cancelled: usize,
     served_once: usize,
     killed: usize,
-    /// Killed by EC2, which takes its spot machines when it likes.
-    taken: usize,
+    /// Killed because EC2 reclaimed the spot machine.
+    reclaimed: usize,
     launches: u64,
     pick_up: Vec<f64>,
     machines_left: usize,
@@ -40,7 +41,7 @@ impl Verdict {
                 .map(|(queued, start)| start.at.duration_since(*queued).as_secs_f64())
                 .collect();
             pick_up.sort_by(f64::total_cmp);
-            // A job that lost its machine to EC2 is served by the one it is run again as.
+            // A job whose machine EC2 reclaimed counts as served if its re-run is.
             let last = jobs.filter(|job| !cancelled.contains(&job.id)).filter_map(|job| latest(state, job.id));
             let served = last.filter(|job| {
                 let succeeded = matches!(job.state, JobState::Completed { conclusion: Conclusion::Success, .. });
@@ -51,7 +52,7 @@ impl Verdict {
                 cancelled: cancelled.len(),
                 served_once: served.count(),
                 killed,
-                taken: state.github.killed().count() - killed,
+                reclaimed: state.github.killed().count() - killed,
                 launches: state.ec2.launches(),
                 pick_up,
                 machines_left,
@@ -69,19 +70,24 @@ impl Verdict {
     }
 
     /// # Errors
-    /// What is not as it should be.
+    /// The first count that is not as expected.
     pub(crate) fn judge(&self) -> anyhow::Result<()> {
         let wanted = self.jobs - self.cancelled;
         ensure!(self.served_once == wanted, "{} of {wanted} jobs were served exactly once", self.served_once);
-        ensure!(self.killed == 0, "{} jobs were killed", self.killed);
-        ensure!(self.machines_left == 0, "{} machines are left", self.machines_left);
-        ensure!(self.runners_left == 0, "{} registrations are left", self.runners_left);
-        ensure!(self.dead_letters == 0, "{} messages are dead letters", self.dead_letters);
+        ensure!(self.killed == 0, "Drover killed {} running", count(self.killed, "job"));
+        ensure!(self.machines_left == 0, "{} left", count(self.machines_left, "machine"));
+        ensure!(self.runners_left == 0, "{} left", count(self.runners_left, "registration"));
+        ensure!(self.dead_letters == 0, "{} in the dead-letter queue", count(self.dead_letters, "message"));
         for Injected { flag, times, .. } in &self.injected {
-            ensure!(*times > 0, "--{flag} was asked for and never happened");
+            ensure!(*times > 0, "--{flag} was requested, but the fault never happened");
         }
         Ok(())
     }
+}
+
+/// `1 job`, `2 jobs`.
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 impl fmt::Display for Verdict {
@@ -91,11 +97,11 @@ impl fmt::Display for Verdict {
             vec!["  served exactly once".to_owned(), self.served_once.to_string()],
             vec!["  cancelled".to_owned(), self.cancelled.to_string()],
             vec!["  killed by Drover".to_owned(), self.killed.to_string()],
-            vec!["  killed by EC2, and run again".to_owned(), self.taken.to_string()],
+            vec!["  killed by EC2 and re-run".to_owned(), self.reclaimed.to_string()],
             vec!["launches".to_owned(), self.launches.to_string()],
             vec!["pick-up time p50".to_owned(), self.percentile(0.5)],
             vec!["pick-up time p99".to_owned(), self.percentile(0.99)],
-            vec!["leftovers".to_owned(), (self.machines_left + self.runners_left).to_string()],
+            vec!["machines and registrations left".to_owned(), (self.machines_left + self.runners_left).to_string()],
             vec!["dead letters".to_owned(), self.dead_letters.to_string()],
         ];
         rows.extend(self.injected.iter().map(|it| vec![it.what.to_owned(), it.times.to_string()]));
@@ -115,7 +121,7 @@ mod tests {
             cancelled: 1,
             served_once: 1,
             killed: 0,
-            taken: 0,
+            reclaimed: 0,
             launches: 1,
             pick_up: Vec::new(),
             machines_left: 0,
@@ -127,14 +133,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_for_and_never_happened_is_no_success() {
-        let injected = |times| vec![Injected { flag: "quota", what: "launches refused for a quota", times }];
+    fn a_requested_fault_that_never_happened_is_a_failure() {
+        let injected = |times| vec![Injected { flag: "quota", what: "launches refused by the spot quota", times }];
         assert!(verdict(injected(1)).judge().is_ok());
         assert!(verdict(injected(0)).judge().is_err_and(|error| error.to_string().contains("--quota")));
         assert!(Verdict { killed: 1, ..verdict(Vec::new()) }.judge().is_err());
-        assert!(Verdict { taken: 1, ..verdict(Vec::new()) }.judge().is_ok(), "EC2 may");
+        assert!(Verdict { reclaimed: 1, ..verdict(Vec::new()) }.judge().is_ok(), "EC2 may reclaim machines");
         assert!(Verdict { served_once: 0, ..verdict(Vec::new()) }.judge().is_err());
         let shown = verdict(injected(3)).to_string();
-        assert!(shown.contains("launches refused for a quota") && shown.contains('3'), "{shown}");
+        assert!(shown.contains("launches refused by the spot quota") && shown.contains('3'), "{shown}");
     }
 }

@@ -1,0 +1,83 @@
+//! Faults of machines: some never boot, and EC2 reclaims some while their jobs run.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::task::JoinHandle;
+use world::ec2::InstanceId;
+use world::github::{JobId, JobState};
+
+use crate::sandbox::Sandbox;
+use crate::state::State;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Lets some of the launched machines never boot.
+pub(super) struct Saboteur {
+    task: JoinHandle<()>,
+    broken: Arc<Mutex<BTreeSet<InstanceId>>>,
+}
+
+impl Saboteur {
+    /// The second of every four launched machines fails, up to the limit.
+    pub(super) fn start(sandbox: &Sandbox, limit: usize) -> Self {
+        let (world, broken) = (sandbox.world.clone(), Arc::default());
+        let of_task: Arc<Mutex<BTreeSet<InstanceId>>> = Arc::clone(&broken);
+        let task = tokio::spawn(async move {
+            let mut changed = world.changed();
+            let mut checked = 0;
+            while changed.changed().await.is_ok() {
+                let fresh: Vec<InstanceId> = world
+                    .look(|state| state.ec2.instances().skip(checked).map(|instance| instance.id.clone()).collect());
+                for id in fresh {
+                    checked += 1;
+                    let mut broken = of_task.lock().expect("nobody panics while holding it");
+                    if checked % 4 == 2 && broken.len() < limit {
+                        broken.insert(id.clone());
+                        drop(broken);
+                        world.act(|state, _| state.ec2.fail_boot(&id));
+                    }
+                }
+            }
+        });
+        Self { task, broken }
+    }
+
+    /// How many machines never booted.
+    pub(super) fn broken(&self) -> usize {
+        self.broken.lock().expect("nobody panics while holding it").len()
+    }
+}
+
+impl Drop for Saboteur {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// EC2 reclaims the machines of these jobs as soon as they run on spot machines.
+pub(super) async fn interrupt(sandbox: &Sandbox, victims: &[JobId]) -> anyhow::Result<()> {
+    let mut left: BTreeSet<JobId> = victims.iter().copied().collect();
+    while !left.is_empty() {
+        let hosts = |state: &State| {
+            let running = left.iter().filter_map(|id| match &state.github.job(*id)?.state {
+                JobState::InProgress { runner } => Some((*id, sandbox.host_of(runner.id))),
+                // Ended before the interruption, for example because it was cancelled.
+                JobState::Completed { .. } => Some((*id, None)),
+                JobState::Waiting | JobState::Queued { .. } => None,
+            });
+            let running: Vec<_> = running.collect();
+            (!running.is_empty()).then_some(running)
+        };
+        let running = sandbox.world.until("a job to interrupt", PATIENCE, hosts).await;
+        for (job, host) in running.context("no job to interrupt has started")? {
+            left.remove(&job);
+            if let Some(host) = host {
+                sandbox.world.act(|state, now| state.ec2.interrupt_spot(&host, now));
+            }
+        }
+    }
+    Ok(())
+}
