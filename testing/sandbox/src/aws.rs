@@ -1,4 +1,4 @@
-//! AWS on one address: EC2 and SQS on models, DynamoDB on an emulator, Secrets Manager and STS as far as Drover asks them.
+//! AWS on one address: EC2 and SQS on models, DynamoDB on an emulator, and what Drover uses of Secrets Manager and STS.
 //!
 //! Signatures are not verified. The access key identifies the caller, and each caller may call exactly what its policies
 //! allow.
@@ -31,16 +31,13 @@ pub const EXPIRED_ACCESS_KEY: &str = "ASIAEXPIRED";
 const ACCESS_KEYS: [(&str, &str); 4] =
     [("ingest", "AKIAINGEST"), ("scaler", "AKIASCALER"), ("janitor", "AKIAJANITOR"), ("operator", "AKIAOPERATOR")];
 
-/// What the gateway answers with.
+/// What the endpoint needs to answer.
 #[derive(Debug)]
 pub struct Gateway {
-    /// The models.
     pub world: Arc<World>,
-    /// Who called what.
     pub calls: Arc<Calls>,
-    /// Where the DynamoDB emulator listens.
+    /// URL of the DynamoDB emulator.
     pub dynamodb: String,
-    /// To pass DynamoDB's requests on with.
     pub http: reqwest::Client,
 }
 
@@ -49,7 +46,7 @@ pub fn access_key(role: &str) -> Option<&'static str> {
     ACCESS_KEYS.iter().find(|(name, _)| *name == role).map(|(_, key)| *key)
 }
 
-/// The access key of a machine: its id is in it, as it is in the session name of real ones.
+/// The access key of a machine. It encodes the instance id, which a real machine has in its session name.
 pub fn instance_access_key(instance: &str) -> String {
     format!("ASIA{}", hex::encode_upper(instance))
 }
@@ -59,16 +56,16 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
     Router::new().fallback(post(answer)).with_state(gateway)
 }
 
-/// Of the signature: `AWS4-HMAC-SHA256 Credential=<key>/<date>/<region>/...`.
+/// Access key and region of a signature: `AWS4-HMAC-SHA256 Credential=<key>/<date>/<region>/...`.
 fn scope(headers: &HeaderMap) -> (&str, &str) {
     let authorization = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut parts = authorization.split_once("Credential=").map(|(_, rest)| rest.split('/')).into_iter().flatten();
     (parts.next().unwrap_or_default(), parts.nth(1).unwrap_or_default())
 }
 
-/// Whose access key it is.
+/// The owner of an access key.
 fn caller(key: &str) -> Caller {
-    if let Some((role, _)) = ACCESS_KEYS.iter().find(|(_, known)| *known == key) {
+    if let Some((role, _)) = ACCESS_KEYS.iter().find(|(_, own)| *own == key) {
         return Caller::Role(role);
     }
     let instance = key.strip_prefix("ASIA").and_then(|id| String::from_utf8(hex::decode(id).ok()?).ok());
@@ -97,10 +94,10 @@ async fn answer(Shared(gateway): Shared<Arc<Gateway>>, headers: HeaderMap, body:
                     return refused("AccessDeniedException", &format!("{caller} may not call {operation}"));
                 }
                 if region != REGION {
-                    return nothing_there(service);
+                    return no_resources(service);
                 }
                 match service {
-                    "DynamoDB" => gateway.pass_on(target, body.clone()).await,
+                    "DynamoDB" => gateway.forward(target, body.clone()).await,
                     "SQS" => {
                         let host = headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
                         gateway.world.act(|state, now| sqs(state, host, operation, &body_json, now))
@@ -158,7 +155,7 @@ fn refused(code: &str, message: &str) -> Response {
     (StatusCode::BAD_REQUEST, [("content-type", "application/x-amz-json-1.0")], body.to_string()).into_response()
 }
 
-/// What a signature that is nobody's is answered.
+/// The answer to a signature with an unknown or expired access key.
 fn unknown_caller(key: &str) -> Response {
     match key {
         EXPIRED_ACCESS_KEY => refused("ExpiredTokenException", "The security token included in the request is expired"),
@@ -166,8 +163,8 @@ fn unknown_caller(key: &str) -> Response {
     }
 }
 
-/// What a region is answered in which there is nothing.
-fn nothing_there(service: &str) -> Response {
+/// The answer of a region without resources.
+fn no_resources(service: &str) -> Response {
     match service {
         "SQS" => refused("com.amazonaws.sqs#QueueDoesNotExist", &Failure::NoSuchQueue.to_string()),
         "DynamoDB" => refused("ResourceNotFoundException", "Requested resource not found"),
@@ -192,7 +189,7 @@ fn identity(caller: &Caller) -> Response {
     )
 }
 
-/// A request to the DynamoDB emulator. It wants a signature, and believes any.
+/// A request to the DynamoDB emulator, which accepts any signature.
 fn dynamodb(http: &reqwest::Client, url: &str, target: &str) -> reqwest::RequestBuilder {
     let signature = "AWS4-HMAC-SHA256 Credential=AKIASANDBOX/20260101/eu-central-1/dynamodb/aws4_request, \
                      SignedHeaders=host, Signature=0";
@@ -204,15 +201,15 @@ fn dynamodb(http: &reqwest::Client, url: &str, target: &str) -> reqwest::Request
 }
 
 impl Gateway {
-    /// DynamoDB's requests go to the emulator as they are.
-    async fn pass_on(&self, target: &str, body: Bytes) -> Response {
+    /// Forwards a request to the DynamoDB emulator.
+    async fn forward(&self, target: &str, body: Bytes) -> Response {
         let request = dynamodb(&self.http, &self.dynamodb, target).body(body);
-        let passed = async {
+        let forwarded = async {
             let answer = request.send().await?;
             let (status, headers) = (answer.status(), answer.headers().clone());
             Ok::<_, reqwest::Error>((status, headers, answer.bytes().await?))
         };
-        match passed.await {
+        match forwarded.await {
             Ok((status, headers, body)) => {
                 let mut answer = (status, body).into_response();
                 for name in ["content-type", "x-amz-crc32", "x-amzn-requestid"] {
@@ -227,7 +224,7 @@ impl Gateway {
     }
 }
 
-/// The last part of a queue's URL is its name.
+/// SQS. The last part of a queue's URL is its name.
 fn sqs(state: &mut State, host: &str, operation: &str, body: &Value, now: Timestamp) -> Response {
     let queue = body["QueueUrl"].as_str().unwrap_or_default().rsplit('/').next().unwrap_or_default();
     let receipt = body["ReceiptHandle"].as_str().unwrap_or_default();
@@ -244,8 +241,8 @@ fn sqs(state: &mut State, host: &str, operation: &str, body: &Value, now: Timest
         }
         "GetQueueAttributes" => queue_attributes(state, queue, now),
         "ReceiveMessage" => {
-            let most = body["MaxNumberOfMessages"].as_u64().unwrap_or(1) as usize;
-            let received = state.sqs.receive_hidden_for(queue, most, seconds("VisibilityTimeout"), now);
+            let limit = body["MaxNumberOfMessages"].as_u64().unwrap_or(1) as usize;
+            let received = state.sqs.receive_hidden_for(queue, limit, seconds("VisibilityTimeout"), now);
             received.map(|messages| json!({ "Messages": messages.iter().map(message_json).collect::<Vec<_>>() }))
         }
         "DeleteMessage" => state.sqs.delete(queue, receipt).map(|()| json!({})),
@@ -313,11 +310,11 @@ fn secrets(state: &mut State, operation: &str, body: &Value, now: Timestamp) -> 
             secret.created_at = now;
             return reply(json!({ "ARN": arn, "Name": name, "VersionStages": ["AWSCURRENT"] }));
         }
-        _ => return refused("InvalidRequestException", "not one that Drover calls"),
+        _ => return refused("InvalidRequestException", "The sandbox does not have this operation."),
     }
     let stage = body["VersionStage"].as_str().unwrap_or("AWSCURRENT");
     let text = match stage {
-        // A secret that was made without a value has no version.
+        // A secret without a value has no version.
         "AWSCURRENT" => Some(&secret.current).filter(|current| !current.is_empty()),
         "AWSPREVIOUS" => secret.previous.as_ref(),
         _ => None,
@@ -334,7 +331,7 @@ fn secrets(state: &mut State, operation: &str, body: &Value, now: Timestamp) -> 
     }))
 }
 
-/// Two tables as `template.yaml` will have them, made with DynamoDB's own calls.
+/// Creates the two tables of `template.yaml`.
 pub(crate) async fn create_tables(http: &reqwest::Client, url: &str) -> anyhow::Result<()> {
     create_table(http, url, TABLE, &[("pk", "HASH"), ("sk", "RANGE")]).await?;
     create_table(http, url, BOOT_TABLE, &[("pk", "HASH")]).await
@@ -363,7 +360,7 @@ async fn administer(http: &reqwest::Client, url: &str, operation: &str, body: Va
     Ok(())
 }
 
-/// What a machine's metadata service hands out: good for an hour, and for its own boot item.
+/// The credentials in a machine's metadata, valid for six hours.
 pub(crate) fn instance_credentials(instance: &str) -> Value {
     let now = SystemClock.now();
     json!({

@@ -1,5 +1,5 @@
-//! Every request that reaches an emulated service: counted, and, when a test asks for it, traced and made fatal to its
-//! caller.
+//! Counts every request to an emulated service. A test can also trace the requests of a process and kill it at one of
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -14,17 +14,17 @@ use rand::{Rng, SeedableRng};
 
 use crate::permissions::Caller;
 
-/// How often what was called: service, operation.
+/// The number of calls, by service and operation.
 pub type Counts = BTreeMap<(&'static str, String), u64>;
 
 /// When the traced process is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kill {
-    /// Never: only write down what it calls.
+    /// Never, only trace its calls.
     Never,
-    /// Before the call of that number, from 0, takes effect.
+    /// Before the call with this index takes effect.
     Before(usize),
-    /// After it took effect, before its answer arrives.
+    /// After the call with this index took effect, before its answer arrives.
     After(usize),
 }
 
@@ -34,7 +34,7 @@ struct Inner {
     /// IAM actions of the calls of each role, if its policies allow them.
     actions: BTreeMap<&'static str, BTreeSet<String>>,
     trace: Option<Trace>,
-    /// The processes that were started, by what they sign with.
+    /// The started processes, by session token.
     processes: BTreeMap<String, u32>,
     chaos: Option<Chaos>,
 }
@@ -43,15 +43,14 @@ struct Inner {
 #[derive(Debug)]
 struct Chaos {
     random: SmallRng,
-    /// Calls until the next one.
+    /// The number of calls until the next kill.
     next_in: u32,
-    left: usize,
-    done: usize,
+    kills_left: usize,
+    kills: usize,
 }
 
-/// So many calls are between two kills, at least and at most: a function has to get some work done, and the shortest demo
-/// makes more calls than this.
-const BETWEEN_KILLS: std::ops::Range<u32> = 10..60;
+/// The number of calls between two kills. A function must get some work done, and the shortest demo makes more calls.
+const CALLS_BETWEEN_KILLS: std::ops::Range<u32> = 10..60;
 
 #[derive(Debug)]
 struct Trace {
@@ -61,11 +60,11 @@ struct Trace {
     calls: Vec<String>,
 }
 
-/// The counter and the trace.
+/// The counts and the trace.
 #[derive(Debug, Default)]
 pub struct Calls(Mutex<Inner>);
 
-/// What is to be done about a call.
+/// What happens at a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Answer,
@@ -74,7 +73,7 @@ enum Fate {
 }
 
 impl Calls {
-    /// How often what was called so far.
+    /// The counts so far.
     pub fn counts(&self) -> Counts {
         self.0.lock().expect("nobody panics while holding it").counts.clone()
     }
@@ -88,34 +87,34 @@ impl Calls {
         self.0.lock().expect("nobody panics while holding it").actions.entry(role).or_default().extend(actions);
     }
 
-    /// From now on, writes down what the process of that role calls, and kills it as told.
+    /// Starts to trace the calls of a process, and kills it at the given call.
     pub fn trace(&self, role: &'static str, process: u32, kill: Kill) {
         let trace = Trace { role, process, kill, calls: Vec::new() };
         self.0.lock().expect("nobody panics while holding it").trace = Some(trace);
     }
 
-    /// What was called since; ends the trace.
+    /// Ends the trace and returns its calls, for example `EC2 RunInstances`.
     pub fn traced(&self) -> Vec<String> {
         let trace = self.0.lock().expect("nobody panics while holding it").trace.take();
         trace.map(|trace| trace.calls).unwrap_or_default()
     }
 
-    /// A process was started, and signs with that session token.
+    /// Registers a started process, which signs with this session token.
     pub(crate) fn started(&self, token: String, process: u32) {
         self.0.lock().expect("nobody panics while holding it").processes.insert(token, process);
     }
 
-    /// From now on, kills whoever makes the call that the dice choose, so many times.
+    /// Starts to kill processes at random calls, up to this number of kills.
     pub fn kill_at_random_calls(&self, seed: u64, times: usize) {
         let mut random = SmallRng::seed_from_u64(seed);
-        let next_in = random.random_range(BETWEEN_KILLS);
-        let chaos = Chaos { random, next_in, left: times, done: 0 };
+        let next_in = random.random_range(CALLS_BETWEEN_KILLS);
+        let chaos = Chaos { random, next_in, kills_left: times, kills: 0 };
         self.0.lock().expect("nobody panics while holding it").chaos = Some(chaos);
     }
 
-    /// How many processes were killed at random calls.
+    /// The number of processes killed at random calls.
     pub fn killed(&self) -> usize {
-        self.0.lock().expect("nobody panics while holding it").chaos.as_ref().map_or(0, |chaos| chaos.done)
+        self.0.lock().expect("nobody panics while holding it").chaos.as_ref().map_or(0, |chaos| chaos.kills)
     }
 
     fn begin(&self, caller: &Caller, token: &str, service: &'static str, operation: &str) -> Fate {
@@ -123,13 +122,13 @@ impl Calls {
         *inner.counts.entry((service, operation.to_owned())).or_default() += 1;
         let process = inner.processes.get(token).copied();
         if let (Some(chaos), Some(process)) = (&mut inner.chaos, process)
-            && chaos.left > 0
+            && chaos.kills_left > 0
         {
             chaos.next_in -= 1;
             if chaos.next_in == 0 {
-                chaos.next_in = chaos.random.random_range(BETWEEN_KILLS);
-                chaos.left -= 1;
-                chaos.done += 1;
+                chaos.next_in = chaos.random.random_range(CALLS_BETWEEN_KILLS);
+                chaos.kills_left -= 1;
+                chaos.kills += 1;
                 return if chaos.random.random() { Fate::DieBefore(process) } else { Fate::DieAfter(process) };
             }
         }
@@ -146,8 +145,7 @@ impl Calls {
         }
     }
 
-    /// Counts a call and answers it, unless its caller is to die of it. `token` is the session token it is signed with, if
-    /// there is one.
+    /// Counts a call and answers it, or kills its caller. `token` is the session token of the signature, or empty.
     pub(crate) async fn answer(
         &self,
         caller: &Caller,
@@ -171,12 +169,12 @@ impl Calls {
     }
 }
 
-/// It may have ended by itself meanwhile; then there is nobody to kill.
+/// Kills a process, which may have ended by itself.
 fn end(process: u32) {
     let _ = kill(Pid::from_raw(process.cast_signed()), Signal::SIGKILL);
 }
 
-/// An answer that breaks off: to its caller, no answer.
+/// An answer that breaks off, which the caller treats as no answer.
 pub(crate) fn hang_up() -> Response {
     let broken = futures::stream::once(async { Err::<String, _>(std::io::Error::other("hung up")) });
     (StatusCode::OK, Body::from_stream(broken)).into_response()

@@ -1,4 +1,4 @@
-//! GitHub tells: the official example deliveries, made to fit the job, signed and posted.
+//! Sends webhooks: GitHub's example deliveries with the values of the job, signed and posted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -13,10 +13,10 @@ use world::github::{Answer, Delivery, JobEvent, JobId, Visibility};
 
 use crate::state::World;
 
-/// GitHub waits so long for an answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long GitHub waits for an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// GitHub's own examples, by action; see `tests/data/README.md` for their origin and licence.
+/// GitHub's examples, by action. `tests/data/README.md` has their origin and licence.
 pub const TEMPLATES: [(&str, &str); 8] = [
     ("queued", include_str!("../tests/data/workflow_job/queued.json")),
     ("queued, waiting", include_str!("../tests/data/workflow_job/queued-status-waiting.json")),
@@ -28,8 +28,8 @@ pub const TEMPLATES: [(&str, &str); 8] = [
     ("completed", include_str!("../tests/data/workflow_job/completed-2.json")),
 ];
 
-/// The body of a delivery: an example of the same action, with ids, labels, owner and repository, visibility, times,
-/// status and runner fields rewritten, and nothing else.
+/// The body of a delivery: an example of the same action in which only ids, labels, owner, repository, visibility, times,
+/// status and runner fields are replaced.
 pub fn body(event: &JobEvent) -> String {
     let (job, status) = (&event.job, event.job.state.status());
     let kind = if event.action == "queued" && status == "waiting" { "queued, waiting" } else { event.action };
@@ -77,23 +77,23 @@ pub fn signature(secret: &str, body: &[u8]) -> String {
     format!("sha256={}", hex::encode(mac.finalize().into_bytes()))
 }
 
-/// What goes wrong with deliveries on purpose: every so many, the first included; None for never.
+/// Faults of deliveries. `Some(4)` affects the first of every four, `None` affects none.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WebhookFaults {
     /// Deliveries that are posted twice.
     pub duplicate_every: Option<usize>,
     /// Jobs whose `in_progress` is posted after their `completed`.
     pub reorder_every: Option<usize>,
-    /// Deliveries that do not arrive, and are answered 503 on the way; redeliveries do.
+    /// Deliveries that fail with 503 before they arrive. Redeliveries are not affected.
     pub lose_every: Option<usize>,
 }
 
-/// What was done on purpose.
+/// How often each fault happened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Done {
     /// Deliveries posted twice.
     pub duplicated: usize,
-    /// Jobs whose end was told before their beginning.
+    /// Jobs whose `completed` was posted before their `in_progress`.
     pub reordered: usize,
     /// Deliveries that did not arrive.
     pub lost: usize,
@@ -113,13 +113,10 @@ pub struct Withheld {
 /// GitHub's sender of webhooks.
 #[derive(Debug)]
 pub struct Webhooks {
-    /// Where the deliveries are.
     pub world: Arc<World>,
-    /// Where they went when the sandbox began. Where they go, and what they are signed with, is the model's hook.
+    /// URL of ingest when the sandbox started. The model's hook has the current URL and secret.
     pub url: String,
-    /// What goes wrong.
     pub webhook_faults: WebhookFaults,
-    /// To post with.
     pub http: reqwest::Client,
     sent: Mutex<Sent>,
     withheld: Mutex<BTreeSet<JobId>>,
@@ -128,13 +125,14 @@ pub struct Webhooks {
 #[derive(Debug, Default)]
 struct Sent {
     deliveries: usize,
-    begun: usize,
+    started_jobs: usize,
+    /// `in_progress` deliveries that are posted after the `completed` of their job.
     held: BTreeMap<JobId, Delivery>,
     done: Done,
 }
 
 impl Webhooks {
-    /// Nothing sent yet.
+    /// A sender that has sent nothing.
     pub fn new(world: Arc<World>, url: String, webhook_faults: WebhookFaults, http: reqwest::Client) -> Self {
         Self { world, url, webhook_faults, http, sent: Mutex::default(), withheld: Mutex::default() }
     }
@@ -146,7 +144,7 @@ impl Webhooks {
         })
     }
 
-    /// Keeps a job's `queued` from being sent, and gives what would have been: for somebody else to post.
+    /// Withholds the `queued` delivery of a job and returns it, so that somebody else can post it.
     pub fn withhold(&self, job: JobId) -> Option<Withheld> {
         self.withheld.lock().expect("nobody panics while holding it").insert(job);
         let delivery = self.world.look(|state| state.github.deliveries().find(|it| it.event.job.id == job).cloned())?;
@@ -155,12 +153,12 @@ impl Webhooks {
         Some(Withheld { guid: delivery.guid, body, signature })
     }
 
-    /// What was done on purpose so far.
+    /// The counts so far.
     pub fn done(&self) -> Done {
         self.sent.lock().expect("nobody panics while holding it").done
     }
 
-    /// Sends one delivery, or holds it, or sends more than it.
+    /// Sends one delivery, with the faults.
     pub async fn deliver(&self, delivery: Delivery) {
         let (job, action) = (delivery.event.job.id, delivery.event.action);
         if action == "queued" && self.withheld.lock().expect("nobody panics while holding it").remove(&job) {
@@ -170,24 +168,24 @@ impl Webhooks {
             let mut sent = self.sent.lock().expect("nobody panics while holding it");
             let number = sent.deliveries;
             sent.deliveries += 1;
-            let strikes = |every: Option<usize>, number: usize| every.is_some_and(|every| number.is_multiple_of(every));
-            // Counted by beginnings that can be held back: a job that is cancelled before has none, one that is over no end.
-            let over = |job: &JobId| {
+            let affects = |every: Option<usize>, number: usize| every.is_some_and(|every| number.is_multiple_of(every));
+            // Only jobs that have started and not ended are counted, because only they can be reordered.
+            let ended = |job: &JobId| {
                 self.world.look(|state| state.github.job(*job).is_some_and(|job| job.completed_at.is_some()))
             };
-            if action == "in_progress" && self.webhook_faults.reorder_every.is_some() && !over(&job) {
-                // The end of those that were held may never be told, as when the app is away. Then another one is held.
-                let none_yet = sent.done.reordered == 0 && sent.held.keys().all(over);
-                let reorder = none_yet || strikes(self.webhook_faults.reorder_every, sent.begun);
-                sent.begun += 1;
+            if action == "in_progress" && self.webhook_faults.reorder_every.is_some() && !ended(&job) {
+                // A held job may end without a delivery, for example while the app is uninstalled. Then another one is held.
+                let none_yet = sent.done.reordered == 0 && sent.held.keys().all(ended);
+                let reorder = none_yet || affects(self.webhook_faults.reorder_every, sent.started_jobs);
+                sent.started_jobs += 1;
                 if reorder {
                     sent.held.insert(job, delivery);
                     return;
                 }
             }
             let after = if action == "completed" { sent.held.remove(&job) } else { None };
-            let lost = !delivery.redelivery && strikes(self.webhook_faults.lose_every, number);
-            let twice = !lost && strikes(self.webhook_faults.duplicate_every, number);
+            let lost = !delivery.redelivery && affects(self.webhook_faults.lose_every, number);
+            let twice = !lost && affects(self.webhook_faults.duplicate_every, number);
             sent.done.lost += usize::from(lost);
             sent.done.duplicated += usize::from(twice);
             sent.done.reordered += usize::from(after.is_some());
@@ -208,7 +206,7 @@ impl Webhooks {
         }
     }
 
-    /// Posts what is still held back: the end of its job will not be told.
+    /// Posts the deliveries that are still held because their job had no `completed` delivery.
     pub async fn release(&self) {
         let held = std::mem::take(&mut self.sent.lock().expect("nobody panics while holding it").held);
         for delivery in held.values() {
@@ -223,7 +221,7 @@ impl Webhooks {
         let answer = self
             .http
             .post(url)
-            .timeout(PATIENCE)
+            .timeout(ANSWER_TIMEOUT)
             .header("content-type", "application/json")
             .header("user-agent", "GitHub-Hookshot/sandbox")
             .header("x-github-event", "workflow_job")

@@ -1,4 +1,4 @@
-//! EC2's query API on the model: a form comes in, XML goes out.
+//! EC2's query API on the model: requests are forms, answers are XML.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -65,7 +65,7 @@ pub(crate) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// `<prefix>.1`, `<prefix>.2`, ... as long as there are any.
+/// The values of `<prefix>.1`, `<prefix>.2`, ...
 fn list(form: &Form, prefix: &str) -> Vec<String> {
     (1..).map_while(|n| form.get(&format!("{prefix}.{n}")).cloned()).collect()
 }
@@ -287,7 +287,7 @@ fn describe_images(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String,
     Ok(format!("<imagesSet>{}</imagesSet>", found.iter().map(item).collect::<String>()))
 }
 
-/// What a subnet without a limit says it has: those of a /20.
+/// The free addresses of a subnet without a limit: those of a /20.
 const ADDRESSES: u32 = 4091;
 
 fn describe_subnets(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, Failure> {

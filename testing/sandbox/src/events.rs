@@ -1,21 +1,21 @@
-//! EventBridge: what EC2 says about instances, in EC2's own form and unaltered, onto the queue that ingest writes to.
+//! EventBridge: EC2's events about instances, which the rules put on the scaler's queue unchanged.
 //!
-//! These events name an instance and carry no tags: everything that anybody starts in the account is told of.
+//! The events name an instance and contain no tags, so they concern every instance in the account.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use world::ec2::{Config, Entered, InstanceId, State};
 
-/// The rules between the event bus and the queue. Interruption warnings always pass.
+/// The rules between the event bus and the queue. They match all interruption warnings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
-    /// The states whose beginning passes.
+    /// The state changes that the rules match.
     pub states: Vec<State>,
 }
 
 impl Default for Rules {
-    /// Those of `template.yaml`.
+    /// The rules of `template.yaml`.
     fn default() -> Self {
         Self { states: vec![State::ShuttingDown, State::Terminated] }
     }
@@ -37,7 +37,7 @@ fn envelope(kind: &str, instance: &InstanceId, at: Timestamp, detail: Value, con
     let (account, region) = (&config.account, &config.region);
     let digest = hex::encode(Sha256::digest(format!("{kind} {instance} {at} {detail}")));
     let id = [&digest[..8], &digest[8..12], &digest[12..16], &digest[16..20], &digest[20..32]].join("-");
-    // EventBridge's times are of whole seconds.
+    // EventBridge truncates times to seconds.
     let time = Timestamp::from_second(at.as_second()).unwrap_or(at);
     json!({
         "version": "0", "id": id, "detail-type": kind, "source": "aws.ec2", "account": account, "time": time,
@@ -53,9 +53,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_event_is_one_that_the_scaler_understands() {
+    fn the_scaler_parses_every_event() {
         let (config, instance, at) = (Config::default(), InstanceId::from("i-0123"), Timestamp::UNIX_EPOCH);
-        let said = |event: Value| match Message::parse(&event.to_string()) {
+        let parsed = |event: Value| match Message::parse(&event.to_string()) {
             Ok(Message::Instance { id, change }) => (id.to_string(), change),
             other => panic!("{other:?}"),
         };
@@ -69,10 +69,10 @@ mod tests {
         ] {
             let event = state_change(&Entered { instance: instance.clone(), state, at }, &config);
             assert_eq!(event["detail"]["state"], state.as_str());
-            assert_eq!(said(event), ("i-0123".to_owned(), change));
+            assert_eq!(parsed(event), ("i-0123".to_owned(), change));
         }
         let warning = interruption(&instance, at, &config);
         assert_eq!(warning["time"], "1970-01-01T00:00:00Z");
-        assert_eq!(said(warning), ("i-0123".to_owned(), InstanceChange::Interrupted));
+        assert_eq!(parsed(warning), ("i-0123".to_owned(), InstanceChange::Interrupted));
     }
 }

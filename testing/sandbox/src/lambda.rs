@@ -1,5 +1,5 @@
-//! How Lambda runs functions: a process an environment, one invocation at a time in each, more environments when they are
-//! needed; a function URL and an event source mapping in front.
+//! Runs functions as Lambda does: one process per execution environment, one invocation at a time in each, and new
+//! environments on demand. A function URL and an event source mapping invoke them.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -25,13 +25,12 @@ use world::sqs::Received;
 use crate::calls::Calls;
 use crate::state::{World, until};
 
-/// How long one wait for an answer takes at most. The Runtime API simulator can miss the moment when an answer arrives
-/// between its look and its wait, and would then wait to the end.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// The longest single wait for an answer. The Runtime API simulator can miss an answer that arrives just before it starts
+/// to wait, and would then wait until the time-out.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A function.
 pub struct Function {
-    /// Its name.
     pub name: &'static str,
     program: PathBuf,
     environment: Vec<(String, String)>,
@@ -43,25 +42,25 @@ pub struct Function {
     calls: Arc<Calls>,
 }
 
-/// A process and its Runtime API.
+/// An execution environment: a process and its Runtime API.
 struct Environment {
     simulator: Simulator,
     process: Child,
 }
 
-/// Why an invocation brought no answer.
+/// Why an invocation has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Failed {
     /// The process ended.
     #[error("the process of {0} ended")]
     Died(&'static str),
-    /// It took too long; Lambda ends the process.
+    /// The invocation took too long.
     #[error("{0} timed out")]
     TimedOut(&'static str),
-    /// The function said so.
+    /// The function returned an error.
     #[error("{0} failed: {1}")]
     Error(&'static str, String),
-    /// It could not be started.
+    /// The process could not be started.
     #[error("{0} cannot be started: {1:#}")]
     NotStarted(&'static str, anyhow::Error),
 }
@@ -73,7 +72,7 @@ impl std::fmt::Debug for Function {
 }
 
 impl Function {
-    /// A function without environments yet.
+    /// A function without environments.
     pub fn new(
         name: &'static str,
         program: PathBuf,
@@ -105,7 +104,7 @@ impl Function {
             .context("the Runtime API does not start")?;
         let number = self.started.fetch_add(1, Ordering::Relaxed) + 1;
         let log = std::fs::File::create(self.logs.join(format!("{}-{number}.log", self.name)))?;
-        // What tells one process of a function from another in the requests it makes.
+        // Identifies the process in its requests.
         let token = format!("{}-{number}", self.name);
         let process = Command::new(&self.program)
             .env_clear()
@@ -124,15 +123,15 @@ impl Function {
         Ok(Environment { simulator, process })
     }
 
-    /// How many processes were started so far.
+    /// The number of processes started so far.
     pub fn started(&self) -> usize {
         self.started.load(Ordering::Relaxed)
     }
 
-    /// Starts a process and hands out its id: the next invocation is its.
+    /// Starts a process for the next invocation and returns its id. Ends the idle processes.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// If it cannot be started.
     pub async fn cold_start(&self) -> anyhow::Result<u32> {
         let environment = self.start().await?;
         let id = environment.process.id().context("it has ended already")?;
@@ -157,7 +156,7 @@ impl Function {
         let deadline = Instant::now() + self.timeout;
         let answer = loop {
             tokio::select! {
-                state = environment.simulator.wait_for_invocation_complete(&request, LOOK_AGAIN) => {
+                state = environment.simulator.wait_for_invocation_complete(&request, CHECK_INTERVAL) => {
                     if let Ok(state) = state {
                         break state;
                     }
@@ -192,12 +191,12 @@ async fn receive(Shared(ingest): Shared<Arc<Function>>, headers: HeaderMap, body
             let body = answer["body"].as_str().unwrap_or_default().to_owned();
             (status, [("content-type", "application/json")], Body::from(body)).into_response()
         }
-        // As Lambda answers for a function that failed.
+        // Lambda's answer if the function failed.
         Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
     }
 }
 
-/// Payload format 2.0: values of a header that came more than once are joined by commas; a body that is not text is base64.
+/// An event in payload format 2.0. Repeated headers are joined by commas, and a body that is not UTF-8 is base64.
 pub fn request_event(headers: &HeaderMap, body: &[u8]) -> Value {
     let mut joined = serde_json::Map::new();
     for name in headers.keys() {
@@ -216,23 +215,21 @@ pub fn request_event(headers: &HeaderMap, body: &[u8]) -> Value {
     })
 }
 
-/// What a batch came to.
+/// The result of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Batch {
-    /// Messages in it.
+    /// Number of messages.
     pub messages: usize,
-    /// Of these, those that come again.
+    /// Number of messages that return to the queue.
     pub failed: usize,
 }
 
-/// An event source mapping: queue to scaler, with partial batch responses.
+/// An event source mapping from the queue to the scaler, with partial batch responses.
 #[derive(Debug)]
 pub struct EventSource {
-    /// Where the queue is.
     pub world: Arc<World>,
-    /// Its name.
+    /// Name of the queue.
     pub queue: &'static str,
-    /// What consumes it.
     pub scaler: Arc<Function>,
     /// `BatchSize`.
     pub batch_size: usize,
@@ -241,7 +238,7 @@ pub struct EventSource {
 }
 
 impl EventSource {
-    /// Polls for ever.
+    /// Polls forever.
     pub async fn run(&self) {
         loop {
             let batch = self.next().await;
@@ -251,10 +248,10 @@ impl EventSource {
         }
     }
 
-    /// Consumes what is on the queue now, if anything, in one invocation.
+    /// Consumes the messages that are visible now in one invocation, if there are any.
     ///
     /// # Errors
-    /// When the invocation fails; the messages come again after the visibility timeout.
+    /// If the invocation fails. The messages become visible again after the visibility timeout.
     pub async fn poll(&self) -> Result<Batch, Failed> {
         match self.receive() {
             Some(batch) => self.consume(batch).await,
@@ -312,7 +309,7 @@ impl EventSource {
         let failed: Vec<&str> = failures.iter().filter_map(|failure| failure["itemIdentifier"].as_str()).collect();
         self.world.act(|state, _| {
             for message in batch.iter().filter(|message| !failed.contains(&message.id.as_str())) {
-                // The queue exists, or nothing would have been received.
+                // Cannot fail, because the queue exists.
                 let _ = state.sqs.delete(self.queue, &message.receipt);
             }
         });

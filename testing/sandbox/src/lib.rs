@@ -1,14 +1,15 @@
 //! Drover on one machine, without an account: the real executables against an emulated AWS, a model of GitHub and Lambda's
 //! Runtime API, over HTTP on loopback.
 //!
-//! What is real: ingest, scaler, janitor, agent and `drover`, unmodified, each a process with nothing but its environment;
-//! the AWS SDKs; DynamoDB's conditions and transactions (`dynoxide`); the Runtime API (`lambda-simulator`). What is a
-//! model: EC2, GitHub and SQS, from the crate `world`, which the simulator uses too. What is left out: request signatures
-//! of AWS (who calls is read from the access key, and what he may do is checked), and DynamoDB's TTL.
+//! Real are the executables of ingest, scaler, janitor, agent and `drover`, each a process with an environment of its own,
+//! and the AWS SDKs. Emulated are DynamoDB's conditions and transactions (`dynoxide`) and the Runtime API
+//! (`lambda-simulator`). EC2, GitHub and SQS are models from the crate `world`, which the simulator uses, too. AWS request
+//! signatures are not verified, but the access key identifies the caller, and its permissions are enforced. DynamoDB's TTL
+//! is missing.
 //!
-//! Reading order: [`sandbox`] puts everything together, [`state`] is the world and lets its time pass, [`aws`], [`ec2`] and
-//! [`github`] put it on the wire, [`events`] is what EC2 tells unasked, [`machine`] is what happens when an instance boots, [`lambda`] how functions are run,
-//! [`deliveries`] how GitHub tells. [`demo`] is `make demo`.
+//! Reading order: [`sandbox`] starts everything, [`state`] contains the models and advances their time, [`aws`], [`ec2`]
+//! and [`github`] serve them over HTTP, [`permissions`] restricts the callers, [`events`] are EC2's events, [`machine`]
+//! boots instances, [`lambda`] runs functions, [`deliveries`] sends webhooks. [`demo`] is `make demo`.
 
 pub mod aws;
 pub mod calls;

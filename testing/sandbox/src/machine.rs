@@ -1,5 +1,5 @@
-//! What happens when an instance boots: the unmodified agent runs as a process, with a metadata service of its own and a
-//! runner's folder whose `run.sh` is the stand-in; when the power goes, everything it started ends.
+//! Machines. When an instance boots, the unmodified agent starts as a process, with a metadata service of its own and a
+//! runner folder whose `run.sh` is the stand-in. When the instance loses its power, all its processes are killed.
 
 use std::collections::BTreeMap;
 use std::io::PipeReader;
@@ -32,40 +32,38 @@ use world::github::{Conclusion, JobId, RunnerId};
 
 use crate::aws::instance_credentials;
 use crate::names::BOOT_TABLE;
-use crate::state::{Told, World};
+use crate::state::{Notification, World};
 
-/// A runner's long poll is answered with nothing after so long, and asks again.
+/// The longest time that a runner's poll waits for a message.
 const LONG_POLL: Duration = Duration::from_secs(30);
 
-/// The variable that tells the stand-in where the sandbox is.
+/// The variable with the sandbox's URL, for the stand-in.
 pub const SANDBOX_URL: &str = "SANDBOX_URL";
 
-/// The variable that tells the stand-in which machine it is on.
+/// The variable with the machine's instance id, for the stand-in.
 pub const SANDBOX_INSTANCE: &str = "SANDBOX_INSTANCE";
 
-/// The power button and the runners' side of GitHub.
+/// The running machines, and the connections of their runners.
 #[derive(Debug)]
 pub struct Machines {
-    /// The world they are part of.
     pub world: Arc<World>,
-    /// The agent's executable.
+    /// Path of the executable.
     pub agent: PathBuf,
-    /// The stand-in's.
+    /// Path of the executable.
     pub stand_in: PathBuf,
-    /// Where each machine has its folder.
+    /// Contains a folder and a log for each machine.
     pub folder: PathBuf,
-    /// Where AWS is.
     pub aws_url: String,
-    /// Where we are.
+    /// URL of [`router`].
     pub own_url: String,
     running: Mutex<BTreeMap<String, Machine>>,
     inboxes: Mutex<BTreeMap<RunnerId, Inbox>>,
-    /// Which machine each runner connected from, those that are gone included.
+    /// The machine from which each runner connected, including machines that are gone.
     hosts: Mutex<BTreeMap<RunnerId, InstanceId>>,
 }
 
-/// What a runner was told and has not fetched.
-type Inbox = Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Told>>>;
+/// Messages that a runner has not fetched.
+type Inbox = Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Notification>>>;
 
 #[derive(Debug)]
 struct Machine {
@@ -79,7 +77,7 @@ impl Drop for Machine {
         if let Some(metadata) = &self.metadata {
             metadata.abort();
         }
-        // The agent leads a group of its own, in which its children are.
+        // The agent leads a process group that contains its children.
         if let Some(id) = self.agent.as_ref().and_then(Child::id) {
             let _ = killpg(Pid::from_raw(id.cast_signed()), Signal::SIGKILL);
         }
@@ -87,7 +85,7 @@ impl Drop for Machine {
 }
 
 impl Machines {
-    /// None running.
+    /// No machine runs.
     pub fn new(
         world: Arc<World>,
         agent: PathBuf,
@@ -100,10 +98,10 @@ impl Machines {
         Self { world, agent, stand_in, folder, aws_url, own_url, running, inboxes, hosts }
     }
 
-    /// The machine is up: its agent starts.
+    /// Starts the agent of a machine.
     ///
     /// # Errors
-    /// When the process cannot be started.
+    /// If the process cannot be started.
     pub async fn boot(&self, instance: &InstanceId) -> anyhow::Result<()> {
         let id = instance.as_str().to_owned();
         let runner_dir = self.folder.join(&id);
@@ -140,11 +138,11 @@ impl Machines {
         Ok(())
     }
 
-    /// The power is gone, and with it everything that ran. A job that ran was killed, and the model of GitHub knows.
+    /// Kills the processes of a machine and disconnects its runner from GitHub. A running job counts as killed.
     pub fn power_lost(&self, instance: &InstanceId) {
         let machine = self.running.lock().expect("nobody panics while holding it").remove(instance.as_str());
         let runner = machine.as_ref().and_then(|machine| machine.runner);
-        // Ended before GitHub hears of it, so that nothing more is said in its name.
+        // Kills the processes first, so that the runner cannot report anything after its disconnection.
         drop(machine);
         if let Some(runner) = runner {
             self.inboxes.lock().expect("nobody panics while holding it").remove(&runner);
@@ -159,13 +157,13 @@ impl Machines {
         self.hosts.lock().expect("nobody panics while holding it").get(&runner).cloned()
     }
 
-    /// Every machine loses its power: the sandbox ends.
+    /// Kills the processes of all machines.
     pub fn end(&self) {
         self.running.lock().expect("nobody panics while holding it").clear();
     }
 }
 
-/// What the agent and its children write goes to the machine's console, and to a file for whoever looks at a failed test.
+/// Copies the output of the agent and its children to the machine's console, and to a log for failed tests.
 async fn console(pipe: PipeReader, mut log: File, world: Arc<World>, instance: InstanceId) -> std::io::Result<()> {
     let mut pipe = tokio::net::unix::pipe::Receiver::from_owned_fd(pipe.into())?;
     let mut some = [0; 4096];
@@ -182,16 +180,16 @@ async fn console(pipe: PipeReader, mut log: File, world: Arc<World>, instance: I
 
 /// Serves until aborted.
 pub(crate) async fn serve(listener: TcpListener, router: Router) {
-    // It ends with an error only if the listener breaks; then whoever called sees a refused connection.
+    // Fails only if the listener breaks. Callers then get a refused connection.
     let _ = axum::serve(listener, router).await;
 }
 
-/// IMDSv2: a token first, then the role's credentials, and a spot notice when EC2 gives one.
+/// IMDSv2: the token, the role's credentials, and the interruption warning if there is one.
 fn metadata_router(instance: String, world: Arc<World>) -> Router {
     let role = "drover-runner";
     let credentials = Arc::new(instance);
     let spot = credentials.clone();
-    let give = move |Path(asked): Path<String>| {
+    let credentials_of = move |Path(asked): Path<String>| {
         let instance = credentials.clone();
         async move {
             match asked == role {
@@ -214,25 +212,24 @@ fn metadata_router(instance: String, world: Arc<World>) -> Router {
     Router::new()
         .route("/latest/api/token", put(token))
         .route("/latest/meta-data/iam/security-credentials/", get(move || async move { role }))
-        .route("/latest/meta-data/iam/security-credentials/{role}", get(give))
+        .route("/latest/meta-data/iam/security-credentials/{role}", get(credentials_of))
         .route("/latest/meta-data/spot/instance-action", get(notice))
 }
 
-/// What the stand-in is told.
+/// A message to the stand-in for GitHub's runner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum RunnerMessage {
-    /// Nothing yet: ask again.
+    /// No message yet. Poll again.
     Nothing,
-    /// Take this job.
+    /// A job to acquire and run.
     Job {
-        /// Which.
         job: u64,
-        /// Whose.
+        /// `owner/name`.
         repository: String,
-        /// How long its steps take.
+        /// The run time of its steps.
         runs_for_ms: u64,
-        /// How they end: `success`, `failure`.
+        /// Its conclusion: `success` or `failure`.
         ends: String,
     },
     /// Stop the job.
@@ -241,7 +238,7 @@ pub enum RunnerMessage {
     Removed,
 }
 
-/// The runners' side of GitHub, and the machines' power button.
+/// The runners' connection to GitHub, and the machines' power button.
 pub fn router(machines: Arc<Machines>) -> Router {
     Router::new()
         .route("/machines/{instance}/power-off", post(power_off))
@@ -257,20 +254,20 @@ async fn power_off(machines: Shared<Arc<Machines>>, Path(instance): Path<String>
     StatusCode::NO_CONTENT
 }
 
-/// A runner connects with its JIT config; answers with its id.
+/// Connects a runner with its JIT config. Answers with its id.
 async fn connect(machines: Shared<Arc<Machines>>, Path(instance): Path<String>, jit_config: String) -> Response {
     let secret = STANDARD.decode(jit_config.trim()).ok().and_then(|json| serde_json::from_slice::<Value>(&json).ok());
     let secret = secret.and_then(|json| Some(json["secret"].as_str()?.to_owned())).unwrap_or_default();
-    let (tell, told) = mpsc::unbounded_channel();
+    let (sender, receiver) = mpsc::unbounded_channel();
     let connected = machines.world.act(|state, now| {
         let runner = state.github.connect(&secret, now)?;
         let host = InstanceId(instance.clone());
         machines.hosts.lock().expect("nobody panics while holding it").insert(runner, host);
-        state.sessions.insert(runner, tell);
+        state.sessions.insert(runner, sender);
         Ok::<_, world::github::Unknown>(runner)
     });
     let Ok(runner) = connected else { return StatusCode::UNAUTHORIZED.into_response() };
-    let inbox = Arc::new(tokio::sync::Mutex::new(told));
+    let inbox = Arc::new(tokio::sync::Mutex::new(receiver));
     machines.inboxes.lock().expect("nobody panics while holding it").insert(runner, inbox);
     if let Some(machine) = machines.running.lock().expect("nobody panics while holding it").get_mut(&instance) {
         machine.runner = Some(runner);
@@ -284,9 +281,9 @@ async fn message(machines: Shared<Arc<Machines>>, Path(runner): Path<u64>) -> Js
     let mut inbox = inbox.lock().await;
     Json(match tokio::time::timeout(LONG_POLL, inbox.recv()).await {
         Err(_) => RunnerMessage::Nothing,
-        Ok(None | Some(Told::Removed)) => RunnerMessage::Removed,
-        Ok(Some(Told::CancelWanted)) => RunnerMessage::Cancel,
-        Ok(Some(Told::Offered(offer))) => RunnerMessage::Job {
+        Ok(None | Some(Notification::Removed)) => RunnerMessage::Removed,
+        Ok(Some(Notification::CancelWanted)) => RunnerMessage::Cancel,
+        Ok(Some(Notification::Offered(offer))) => RunnerMessage::Job {
             job: offer.job.0,
             repository: offer.repository,
             runs_for_ms: u64::try_from(offer.runs_for.as_millis()).unwrap_or(u64::MAX),

@@ -1,4 +1,4 @@
-//! The world and its time.
+//! The models, and the time that passes in them.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
@@ -21,18 +21,15 @@ use crate::events::{Rules, interruption, state_change};
 /// Everything outside Drover.
 #[derive(Debug)]
 pub struct State {
-    /// EC2.
     pub ec2: Ec2,
-    /// GitHub.
     pub github: GitHub,
-    /// How far GitHub's clock is ahead of everybody else's: what it checks the times of a JWT with, and tells times by.
+    /// How far GitHub's clock is ahead of the other clocks. GitHub uses it to verify JWTs and in its answers.
     pub github_ahead: SignedDuration,
-    /// SQS.
     pub sqs: Sqs,
     /// Secrets Manager, by the secret's name.
     pub secrets: BTreeMap<String, Secret>,
-    /// Connected runner processes, and how they are told things.
-    pub(crate) sessions: BTreeMap<RunnerId, mpsc::UnboundedSender<Told>>,
+    /// Connected runner processes, with the channel to each.
+    pub(crate) sessions: BTreeMap<RunnerId, mpsc::UnboundedSender<Notification>>,
 }
 
 /// A secret and its stages.
@@ -42,26 +39,26 @@ pub struct Secret {
     pub current: String,
     /// `AWSPREVIOUS`, after a rotation.
     pub previous: Option<String>,
-    /// When the current version was made.
+    /// Creation time of the current version.
     pub created_at: Timestamp,
 }
 
-/// What GitHub tells a connected runner.
+/// A message from GitHub to a connected runner.
 #[derive(Debug, Clone)]
-pub(crate) enum Told {
+pub(crate) enum Notification {
     Offered(Offer),
     CancelWanted,
     Removed,
 }
 
-/// Something that whoever runs the world has to act on.
+/// Something that happened in a model and that the sandbox has to act on.
 #[derive(Debug)]
 pub(crate) enum Happening {
     Ec2(ec2::Happening),
     GitHub(github::Happening),
 }
 
-/// The state, shared, and what wakes those who wait for it to change.
+/// The shared state, and the signals for those who wait for a change.
 #[derive(Debug)]
 pub struct World {
     state: Mutex<State>,
@@ -70,7 +67,7 @@ pub struct World {
 }
 
 impl World {
-    /// A world as the models are.
+    /// A world with these models and no queues or secrets.
     pub fn new(ec2: Ec2, github: GitHub) -> Self {
         let state = State {
             ec2,
@@ -87,7 +84,7 @@ impl World {
         self.state.lock().expect("nobody panics while holding it")
     }
 
-    /// Does something in the world, now. Whoever waits looks again.
+    /// Changes the state at the current time and wakes all waiters.
     pub fn act<T>(&self, act: impl FnOnce(&mut State, Timestamp) -> T) -> T {
         let done = act(&mut self.lock(), SystemClock.now());
         self.changed.send_replace(());
@@ -95,17 +92,17 @@ impl World {
         done
     }
 
-    /// Looks at the world.
+    /// Reads the state.
     pub fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         look(&self.lock())
     }
 
-    /// Something happened outside the models: whoever waits looks again.
+    /// Wakes all waiters after a change outside the models.
     pub(crate) fn touch(&self) {
         self.changed.send_replace(());
     }
 
-    /// Tries something that may find nothing to do, and then wakes nobody.
+    /// Tries a change. Wakes the waiters only if it returns something.
     pub(crate) fn attempt<T>(&self, act: impl FnOnce(&mut State, Timestamp) -> Option<T>) -> Option<T> {
         let done = act(&mut self.lock(), SystemClock.now());
         if done.is_some() {
@@ -115,43 +112,43 @@ impl World {
         done
     }
 
-    /// Waits until the world is so, looking whenever it changes.
+    /// Waits until a condition holds, and checks it after every change.
     ///
     /// # Errors
-    /// When it is not within that time.
+    /// If it does not hold in time.
     pub async fn until<T>(
         &self,
         what: &str,
-        patience: Duration,
-        mut is: impl FnMut(&State) -> Option<T>,
+        max_wait: Duration,
+        mut condition: impl FnMut(&State) -> Option<T>,
     ) -> anyhow::Result<T> {
         let mut changed = self.changed();
         let wait = async {
             loop {
-                if let Some(it) = self.look(&mut is) {
+                if let Some(it) = self.look(&mut condition) {
                     return it;
                 }
-                // The sender lives as long as we do.
+                // Never fails, because `self` owns the sender.
                 let _ = changed.changed().await;
             }
         };
-        match timeout(patience, wait).await {
+        match timeout(max_wait, wait).await {
             Ok(it) => Ok(it),
-            Err(_) => bail!("waited {patience:?} in vain for this: {what}"),
+            Err(_) => bail!("timed out after {max_wait:?}, waiting for: {what}"),
         }
     }
 
-    /// Tells of every change.
+    /// A receiver that is notified of every change.
     pub(crate) fn changed(&self) -> watch::Receiver<()> {
         let mut changed = self.changed.subscribe();
         changed.mark_changed();
         changed
     }
 
-    /// Lets the world's time pass, for ever: whatever is due happens, and is told; what EC2 says of it, and the rules let
-    /// pass, is put on the queue.
-    pub(crate) async fn run(&self, tell: mpsc::UnboundedSender<Happening>, rules: Rules, queue: &str) {
-        let mut seen = 0;
+    /// Advances the models' time until the receiver is dropped: sends what happens, and puts the events that match the
+    /// rules on the queue.
+    pub(crate) async fn run(&self, happenings: mpsc::UnboundedSender<Happening>, rules: Rules, queue: &str) {
+        let mut reported = 0;
         loop {
             let (next, happened, sent) = {
                 let now = SystemClock.now();
@@ -159,10 +156,10 @@ impl World {
                 let mut happened: Vec<Happening> = state.ec2.advance(now).into_iter().map(Happening::Ec2).collect();
                 happened.extend(state.github.advance(now).into_iter().map(Happening::GitHub));
                 let next = [state.ec2.next_due(), state.github.next_due()].into_iter().flatten().min();
-                let (entered, config) = (&state.ec2.entered()[seen..], state.ec2.config());
-                seen += entered.len();
-                let passing = entered.iter().filter(|entered| rules.states.contains(&entered.state));
-                let mut events: Vec<Value> = passing.map(|entered| state_change(entered, config)).collect();
+                let (entered, config) = (&state.ec2.entered()[reported..], state.ec2.config());
+                reported += entered.len();
+                let matching = entered.iter().filter(|entered| rules.states.contains(&entered.state));
+                let mut events: Vec<Value> = matching.map(|entered| state_change(entered, config)).collect();
                 events.extend(happened.iter().filter_map(|happening| match happening {
                     Happening::Ec2(ec2::Happening::SpotNotice { instance, .. }) => {
                         Some(interruption(instance, now, config))
@@ -179,7 +176,7 @@ impl World {
                 self.changed.send_replace(());
             }
             for happening in happened {
-                if tell.send(happening).is_err() {
+                if happenings.send(happening).is_err() {
                     return;
                 }
             }
@@ -191,7 +188,7 @@ impl World {
     }
 }
 
-/// Sleeps until then; for ever, if never.
+/// Sleeps until that time, or forever if there is none.
 pub async fn until(then: Option<Timestamp>) {
     match then {
         Some(then) => {

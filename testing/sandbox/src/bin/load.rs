@@ -1,7 +1,7 @@
-//! `make load`: signed deliveries from a process of their own, at a rate that does not wait for answers, to ingest as Lambda
-//! runs it; then every message is looked for on the queue.
+//! `make load`: a separate process posts signed deliveries to ingest at a fixed rate, without waiting for answers. Then each
+//! delivery must be on the queue.
 //!
-//! At a given rate it passes or fails. Without one it finds the highest that is kept up with, which passes or fails nothing.
+//! With `--rate` it passes or fails. Without it, it finds the highest rate that ingest keeps up with.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
@@ -21,34 +21,34 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep_until};
 
-/// Posts deliveries to ingest and looks for each on the queue; finds the highest rate that is kept up with.
+/// Post deliveries to ingest at a fixed rate and check that each is on the queue.
 #[derive(Debug, Parser)]
 #[command(name = "make load ARGS=\"...\"")]
 struct Arguments {
-    /// Deliveries a second; finds the most if absent.
+    /// Deliveries per second. Without it, find the highest rate that ingest keeps up with.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rate: Option<u32>,
-    /// How long at each rate.
+    /// Duration at each rate, in seconds.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
     seconds: u32,
-    /// Bad requests of all kinds among them.
+    /// Number of bad requests in addition.
     #[arg(long, default_value_t = 0)]
     bad: u32,
-    /// The process that posts: reads its orders from standard input.
+    /// Post deliveries as the JSON on standard input says. Used by the parent process.
     #[arg(long, hide = true)]
     post: bool,
 }
 
-/// GitHub waits so long for an answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long GitHub waits for an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Slower than that, a rate is not kept up with: what waits only grows.
-const SLOW: Duration = Duration::from_secs(1);
+/// The 99th percentile of the answer time above which ingest does not keep up with a rate.
+const MAX_ANSWER_TIME: Duration = Duration::from_secs(1);
 
-/// The first rate tried for the most, and the last.
+/// The first and the last rate of a search, in deliveries per second.
 const RATES: (u32, u32) = (100, 10_000);
 
-/// What is to be posted.
+/// The instructions for the posting process.
 #[derive(Debug, Serialize, Deserialize)]
 struct Orders {
     url: String,
@@ -58,14 +58,14 @@ struct Orders {
     seconds: u32,
 }
 
-/// What was answered.
+/// The report of the posting process.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Answers {
-    /// Good deliveries that were not answered with 202, each with what it was answered.
+    /// Good deliveries that were not answered with 202, with their answers.
     refused: BTreeMap<u32, String>,
-    /// Bad requests that were answered otherwise than they should have been.
-    mistaken: Vec<String>,
-    /// From when a good delivery was due until it was answered, in milliseconds, sorted.
+    /// Bad requests with an unexpected answer.
+    unexpected: Vec<String>,
+    /// The time from when a good delivery was due until its answer, in milliseconds, sorted.
     took: Vec<f64>,
 }
 
@@ -80,8 +80,8 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match (arguments.post, arguments.rate) {
         (true, _) => post_all().await,
-        (false, Some(rate)) => hold(&arguments, rate).await,
-        (false, None) => find(&arguments).await,
+        (false, Some(rate)) => check_rate(&arguments, rate).await,
+        (false, None) => find_highest_rate(&arguments).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -92,11 +92,12 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn hold(arguments: &Arguments, rate: u32) -> anyhow::Result<()> {
+async fn check_rate(arguments: &Arguments, rate: u32) -> anyhow::Result<()> {
     let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await?;
     let answers = load(&sandbox, rate, arguments.seconds, arguments.bad).await?;
     println!(
-        "{rate}/s for {} s and {} bad requests: each delivery on the queue, once, and nothing else; p50 {:.0} ms, p99 {:.0} ms",
+        "{rate}/s for {} s, with {} bad requests: each good delivery is on the queue exactly once, and no bad one; \
+         p50 {:.0} ms, p99 {:.0} ms",
         arguments.seconds,
         arguments.bad,
         answers.percentile(50),
@@ -105,10 +106,10 @@ async fn hold(arguments: &Arguments, rate: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Raises the rate by a quarter until it is not kept up with.
-async fn find(arguments: &Arguments) -> anyhow::Result<()> {
+/// Raises the rate by a quarter until ingest does not keep up.
+async fn find_highest_rate(arguments: &Arguments) -> anyhow::Result<()> {
     let mut rows = Vec::new();
-    let (mut rate, mut most) = (RATES.0, None);
+    let (mut rate, mut highest) = (RATES.0, None);
     while rate <= RATES.1 {
         let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await?;
         let answers = match load(&sandbox, rate, arguments.seconds, arguments.bad).await {
@@ -123,19 +124,22 @@ async fn find(arguments: &Arguments) -> anyhow::Result<()> {
             format!("{:.0} ms", answers.percentile(50)),
             format!("{:.0} ms", answers.percentile(99)),
         ]);
-        if answers.percentile(99) > SLOW.as_secs_f64() * 1000.0 {
+        if answers.percentile(99) > MAX_ANSWER_TIME.as_secs_f64() * 1000.0 {
             break;
         }
-        most = Some(rate);
+        highest = Some(rate);
         rate += rate / 4;
     }
-    println!("\n{} s at each rate, {}\n", arguments.seconds, machine());
+    println!("\n{} s at each rate on {}\n", arguments.seconds, machine());
     print!("{}", table(&["DELIVERIES", "P50", "P99"], rows));
-    println!("\nthe most that is kept up with: {}/s", most.context("not even the lowest rate")?);
+    println!(
+        "\nHighest rate that ingest keeps up with: {}/s",
+        highest.context("ingest does not keep up with the lowest rate")?
+    );
     Ok(())
 }
 
-/// Has deliveries posted, and looks for each of them.
+/// Starts a process that posts deliveries, and checks that each arrives.
 async fn load(sandbox: &Sandbox, rate: u32, seconds: u32, bad: u32) -> anyhow::Result<Answers> {
     let secret = sandbox.world.look(|state| state.github.hook().secret.clone()).context("the hook has no secret")?;
     let good = rate * seconds;
@@ -153,22 +157,25 @@ async fn load(sandbox: &Sandbox, rate: u32, seconds: u32, bad: u32) -> anyhow::R
     let output = loop {
         tokio::select! {
             output = &mut ended => break output?,
-            // A long queue would measure the queue.
-            _ = ticks.tick() => take(sandbox, &mut arrived)?,
+            // A long queue would be measured, too.
+            _ = ticks.tick() => count_messages(sandbox, &mut arrived)?,
         }
     };
-    take(sandbox, &mut arrived)?;
-    ensure!(output.status.success(), "the process that posts failed");
-    let answers: Answers = serde_json::from_slice(&output.stdout).context("its report")?;
+    count_messages(sandbox, &mut arrived)?;
+    ensure!(output.status.success(), "the posting process failed");
+    let answers: Answers =
+        serde_json::from_slice(&output.stdout).context("the report of the posting process is not valid")?;
     judge(&arrived, &answers, good)?;
     Ok(answers)
 }
 
-/// Takes what is on the queue, and counts it by delivery.
-fn take(sandbox: &Sandbox, arrived: &mut BTreeMap<String, u32>) -> anyhow::Result<()> {
+/// Removes the messages from the queue and counts them by delivery.
+fn count_messages(sandbox: &Sandbox, arrived: &mut BTreeMap<String, u32>) -> anyhow::Result<()> {
     sandbox.world.act(|state, _| {
         for body in state.sqs.bodies(QUEUE) {
-            let Message::WorkflowJob(notice) = Message::parse(body)? else { anyhow::bail!("no notice: {body}") };
+            let Message::WorkflowJob(notice) = Message::parse(body)? else {
+                anyhow::bail!("not the message of a job: {body}")
+            };
             *arrived.entry(notice.delivery.to_string()).or_default() += 1;
         }
         state.sqs.purge_queue(QUEUE);
@@ -182,12 +189,16 @@ fn judge(arrived: &BTreeMap<String, u32>, answers: &Answers, good: u32) -> anyho
     let twice = arrived.values().filter(|times| **times > 1).count();
     let others: Vec<&String> = arrived.keys().filter(|guid| !sent.contains(*guid)).collect();
     ensure!(others.is_empty(), "bad requests reached the queue: {others:?}");
-    let (mistaken, example) = (answers.mistaken.len(), answers.mistaken.first());
-    ensure!(mistaken == 0, "{mistaken} bad requests were answered otherwise than they should be: {example:?}");
+    let (unexpected, example) = (answers.unexpected.len(), answers.unexpected.first());
+    ensure!(unexpected == 0, "{unexpected} of the bad requests had an unexpected answer: {example:?}");
     let example = answers.refused.values().next();
-    ensure!(answers.refused.is_empty(), "{} of {good} were not accepted: {example:?}", answers.refused.len());
-    ensure!(lost == 0, "{lost} of {good} were accepted and are not on the queue");
-    ensure!(twice == 0, "{twice} of {good} are on the queue more than once");
+    ensure!(
+        answers.refused.is_empty(),
+        "{} of {good} deliveries were not accepted: {example:?}",
+        answers.refused.len()
+    );
+    ensure!(lost == 0, "{lost} of {good} deliveries were accepted but are not on the queue");
+    ensure!(twice == 0, "{twice} of {good} deliveries are on the queue more than once");
     Ok(())
 }
 
@@ -195,13 +206,13 @@ fn good_guid(number: u32) -> String {
     format!("good-{number}")
 }
 
-/// Posts when each is due, whether or not those before were answered: GitHub does not wait either.
+/// Posts each delivery when it is due and does not wait for earlier answers, as GitHub does not.
 async fn post_all() -> anyhow::Result<()> {
     let mut text = Vec::new();
     tokio::io::stdin().read_to_end(&mut text).await?;
     let orders: Orders = serde_json::from_slice(&text)?;
     let signed = TEMPLATES.map(|(_, body)| (body, signature(&orders.secret, body.as_bytes())));
-    let http = Client::builder().timeout(PATIENCE).build()?;
+    let http = Client::builder().timeout(ANSWER_TIMEOUT).build()?;
     let total = u64::from(orders.good + orders.bad);
     let (mut good, mut bad) = (0, 0);
     let mut answers = Answers::default();
@@ -218,23 +229,23 @@ async fn post_all() -> anyhow::Result<()> {
             Post { bad: None, number: good - 1, request: request.header("x-hub-signature-256", signature) }
         } else {
             bad += 1;
-            let (kind, request) = webhook_faults(&http, &orders, bad - 1);
+            let (kind, request) = bad_request(&http, &orders, bad - 1);
             Post { bad: Some(kind), number: bad - 1, request }
         };
         posted.spawn(post.send(due));
         while let Some(answer) = posted.try_join_next() {
-            hear(&mut answers, answer?);
+            record(&mut answers, answer?);
         }
     }
     while let Some(answer) = posted.join_next().await {
-        hear(&mut answers, answer?);
+        record(&mut answers, answer?);
     }
     answers.took.sort_by(f64::total_cmp);
     println!("{}", serde_json::to_string(&answers)?);
     Ok(())
 }
 
-/// What a bad request is, and how it must be answered.
+/// The kind of a bad request, and the expected status.
 type Kind = (&'static str, u16);
 
 struct Post {
@@ -258,7 +269,7 @@ impl Post {
     }
 }
 
-fn hear(answers: &mut Answers, answer: Answered) {
+fn record(answers: &mut Answers, answer: Answered) {
     match answer.bad {
         None => {
             answers.took.push(answer.took.as_secs_f64() * 1000.0);
@@ -267,7 +278,7 @@ fn hear(answers: &mut Answers, answer: Answered) {
             }
         }
         Some((what, expected)) if answer.status != Ok(expected) => {
-            answers.mistaken.push(format!("{what}: {:?} instead of {expected}", answer.status));
+            answers.unexpected.push(format!("{what}: {:?} instead of {expected}", answer.status));
         }
         Some(_) => {}
     }
@@ -278,8 +289,8 @@ fn delivery(http: &Client, url: &str, guid: &str, event: &str, body: impl Into<r
     request.header("x-github-event", event).header("x-github-delivery", guid)
 }
 
-/// One of the many ways to be wrong, in turn.
-fn webhook_faults(http: &Client, orders: &Orders, number: u32) -> (Kind, RequestBuilder) {
+/// A bad request. The kinds take turns.
+fn bad_request(http: &Client, orders: &Orders, number: u32) -> (Kind, RequestBuilder) {
     let (_, body) = TEMPLATES[number as usize % TEMPLATES.len()];
     let guid = format!("bad-{number}");
     let made = |event: &str, body: String| delivery(http, &orders.url, &guid, event, body);
@@ -290,13 +301,19 @@ fn webhook_faults(http: &Client, orders: &Orders, number: u32) -> (Kind, Request
     let right = signature(&orders.secret, body.as_bytes());
     let plain = || made("workflow_job", body.to_owned());
     if number % 50 == 49 {
-        // Rare, or it would measure a megabyte's way through the sandbox.
+        // Rare, because the sandbox needs long for a megabyte.
         return (("more than 1 MiB", 413), signed("workflow_job", " ".repeat((1 << 20) + 1)));
     }
     match number % 10 {
         0 => (("no signature", 401), plain()),
-        1 => (("another secret's", 401), plain().header("x-hub-signature-256", signature("x", body.as_bytes()))),
-        2 => (("of another body", 401), made("workflow_job", "{}".to_owned()).header("x-hub-signature-256", right)),
+        1 => (
+            ("signed with another secret", 401),
+            plain().header("x-hub-signature-256", signature("x", body.as_bytes())),
+        ),
+        2 => (
+            ("signature of another body", 401),
+            made("workflow_job", "{}".to_owned()).header("x-hub-signature-256", right),
+        ),
         3 => {
             let twice = plain().header("x-hub-signature-256", &right).header("x-hub-signature-256", &right);
             (("two signatures", 401), twice)

@@ -1,5 +1,5 @@
-//! What a runner machine's image brings, in place of the real things: as `run.sh`, GitHub's runner; as `poweroff`, the
-//! machine's power button.
+//! Replaces two programs of a runner machine's image: as `run.sh` GitHub's runner, and as `poweroff` the command that
+//! powers the machine off.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,13 +15,13 @@ async fn main() -> ExitCode {
     let done = match name.rsplit('/').next().unwrap_or_default() {
         "run.sh" => run().await,
         "poweroff" => power_off().await,
-        other => Err(anyhow::anyhow!("{other}: call it as run.sh or poweroff")),
+        other => Err(anyhow::anyhow!("{other}: the name must be run.sh or poweroff")),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
-            // As the real run.sh, which maps most failures to 0.
+            // The real run.sh exits with 0 after most failures, too.
             ExitCode::SUCCESS
         }
     }
@@ -54,10 +54,10 @@ async fn power_off() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Connects, takes one job, runs its hook and its "steps", reports.
+/// Connects, acquires one job, runs the hook, waits for the run time of the job, and reports the conclusion.
 async fn run() -> anyhow::Result<()> {
     if std::env::args().count() > 1 {
-        bail!("run.sh is to be called without arguments: they are visible to every process");
+        bail!("run.sh must be called without arguments, because every process can read them");
     }
     let sandbox = Sandbox::from_environment()?;
     let jit_config = required("ACTIONS_RUNNER_INPUT_JITCONFIG")?;
@@ -78,8 +78,8 @@ async fn run() -> anyhow::Result<()> {
                 }
                 println!("Running job {job} of {repository}");
                 let conclusion = match hook(&repository).await? {
-                    false => "failure".to_owned(),
-                    true => tokio::select! {
+                    HookResult::Failed => "failure".to_owned(),
+                    HookResult::Passed => tokio::select! {
                         () = tokio::time::sleep(Duration::from_millis(runs_for_ms)) => ends,
                         () = cancelled(&sandbox, runner) => "cancelled".to_owned(),
                     },
@@ -102,9 +102,15 @@ async fn cancelled(sandbox: &Sandbox, runner: u64) {
     }
 }
 
-/// The job-started hook, as the runner runs it: before the first step, with the job's variables.
-async fn hook(repository: &str) -> anyhow::Result<bool> {
-    let Some(hook) = optional("ACTIONS_RUNNER_HOOK_JOB_STARTED") else { return Ok(true) };
+enum HookResult {
+    Passed,
+    Failed,
+}
+
+/// Runs the job-started hook with the job's variables, as the runner does before the first step.
+async fn hook(repository: &str) -> anyhow::Result<HookResult> {
+    let Some(hook) = optional("ACTIONS_RUNNER_HOOK_JOB_STARTED") else { return Ok(HookResult::Passed) };
     let status = Command::new(&hook).env("GITHUB_REPOSITORY", repository).status().await;
-    Ok(status.with_context(|| format!("cannot run {hook}"))?.success())
+    let status = status.with_context(|| format!("cannot run {hook}"))?;
+    Ok(if status.success() { HookResult::Passed } else { HookResult::Failed })
 }

@@ -10,18 +10,18 @@ use crate::names::STACK;
 use crate::state::Secret;
 
 impl Sandbox {
-    /// Somebody pushes to `owner/name`: a job is queued.
+    /// Queues a job of `owner/name`.
     ///
     /// # Panics
-    /// When there is no such repository.
+    /// If there is no such repository.
     pub fn queue_job(&self, repository: &str, labels: &[&str], runs_for: Duration) -> JobId {
         self.queue(repository, labels, |job| QueueJob { runs_for, ..job })
     }
 
-    /// The same, with everything else about the job to choose.
+    /// Queues a job of `owner/name` after a change to its other fields.
     ///
     /// # Panics
-    /// When there is no such repository.
+    /// If there is no such repository.
     pub fn queue(&self, repository: &str, labels: &[&str], change: impl FnOnce(QueueJob) -> QueueJob) -> JobId {
         let (owner, name) = repository.split_once('/').expect("a repository is owner/name");
         self.world.act(|state, now| {
@@ -30,10 +30,10 @@ impl Sandbox {
         })
     }
 
-    /// A machine with our tags, and these besides, that nobody of ours launched.
+    /// Launches a machine that has Drover's tags and these, but is not in the table.
     ///
     /// # Panics
-    /// When EC2 refuses it.
+    /// If EC2 refuses the launch.
     pub fn unowned(&self, more: &[(&str, &str)]) -> String {
         let own = [("drover:stack", STACK), ("drover:pool", "linux"), ("drover:batch", "linux.zz9.7.1")];
         let tags: Tags = own.iter().chain(more).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
@@ -53,7 +53,7 @@ impl Sandbox {
         launched.expect("EC2 launches it").instances[0].id.to_string()
     }
 
-    /// Somebody opens every runner group to all repositories: from now on other people's jobs may take our runners.
+    /// Allows all repositories in every runner group, so that jobs of other repositories may take the pools' runners.
     pub fn open_groups(&self) {
         self.world.act(|state, _| {
             let owners: Vec<_> = state.github.owners().map(|owner| (owner.id, owner.groups.clone())).collect();
@@ -65,7 +65,7 @@ impl Sandbox {
         });
     }
 
-    /// As before anybody set an app up: the secrets are empty, and the app is installed nowhere.
+    /// Empties the secrets and uninstalls the app, as before the setup.
     pub fn forget_app(&self) {
         self.world.act(|state, _| {
             for secret in state.secrets.values_mut() {

@@ -5,7 +5,7 @@ use platform::environment::optional;
 use crate::aws::access_key;
 use crate::names::{ACCOUNT, APP_SECRET, BOOT_TABLE, QUEUE, REGION, RUNNER_ROLE_ID, STACK, TABLE, WEBHOOK_SECRET};
 
-/// A function's or the operator's environment, whole.
+/// All environment variables of a function or the operator.
 pub(super) fn environment(role: &str, aws_url: &str, github_url: &str) -> Vec<(String, String)> {
     let queue_url = format!("{aws_url}/{ACCOUNT}/{QUEUE}");
     let own = [

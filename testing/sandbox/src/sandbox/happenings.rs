@@ -9,17 +9,17 @@ use world::{ec2, github};
 
 use crate::deliveries::Webhooks;
 use crate::machine::Machines;
-use crate::state::{Happening, Told, World};
+use crate::state::{Happening, Notification, World};
 
-/// Acts on what the models tell.
+/// Boots and stops machines, delivers webhooks and notifies runners.
 pub(super) async fn act_on(
     world: Arc<World>,
     machines: Arc<Machines>,
     webhooks: Arc<Webhooks>,
-    mut told: mpsc::UnboundedReceiver<Happening>,
+    mut happenings: mpsc::UnboundedReceiver<Happening>,
 ) {
     let mut deliveries = JoinSet::new();
-    while let Some(happening) = told.recv().await {
+    while let Some(happening) = happenings.recv().await {
         while deliveries.try_join_next().is_some() {}
         match happening {
             Happening::Ec2(ec2::Happening::Booted { instance }) => {
@@ -35,21 +35,25 @@ pub(super) async fn act_on(
             }
             Happening::GitHub(github::Happening::Offered(offer)) => {
                 let runner = offer.runner;
-                world.look(|state| say(&state.sessions, runner, Told::Offered(offer)));
+                world.look(|state| notify(&state.sessions, runner, Notification::Offered(offer)));
             }
             Happening::GitHub(github::Happening::CancelWanted { runner, .. }) => {
-                world.look(|state| say(&state.sessions, runner, Told::CancelWanted));
+                world.look(|state| notify(&state.sessions, runner, Notification::CancelWanted));
             }
             Happening::GitHub(github::Happening::RunnerRemoved { runner }) => {
-                world.look(|state| say(&state.sessions, runner, Told::Removed));
+                world.look(|state| notify(&state.sessions, runner, Notification::Removed));
             }
         }
     }
 }
 
-/// To a runner that is gone, nothing can be said.
-fn say(sessions: &BTreeMap<github::RunnerId, mpsc::UnboundedSender<Told>>, runner: github::RunnerId, what: Told) {
+/// Does nothing if the runner is not connected.
+fn notify(
+    sessions: &BTreeMap<github::RunnerId, mpsc::UnboundedSender<Notification>>,
+    runner: github::RunnerId,
+    notification: Notification,
+) {
     if let Some(session) = sessions.get(&runner) {
-        let _ = session.send(what);
+        let _ = session.send(notification);
     }
 }

@@ -35,26 +35,21 @@ use environment::environment;
 pub use operator::Follower;
 pub use options::{Driven, Options, RunnerGroup};
 
-/// A running sandbox. Dropping it ends every process that it started.
+/// A running sandbox. Dropping it kills every process that it started.
 #[derive(Debug)]
 pub struct Sandbox {
-    /// Everything outside Drover.
+    /// The models.
     pub world: Arc<World>,
-    /// Who called what.
+    /// Counts of API calls.
     pub calls: Arc<Calls>,
     /// GitHub's sender of webhooks.
     pub webhooks: Arc<Webhooks>,
-    /// The function.
     pub ingest: Arc<Function>,
-    /// The function.
     pub scaler: Arc<Function>,
-    /// The function.
     pub janitor: Arc<Function>,
-    /// The queue's consumer.
     pub source: Arc<EventSource>,
-    /// Where AWS is.
     pub aws_url: String,
-    /// Where GitHub's API is.
+    /// URL of GitHub's API.
     pub github_url: String,
     dynamodb_url: String,
     http: reqwest::Client,
@@ -71,23 +66,27 @@ impl Drop for Sandbox {
     }
 }
 
-/// The folder with the executables: that of the running one, or the one above for a test.
+/// The folder with the executables: that of this executable, or of a test the parent of it.
 fn programs() -> anyhow::Result<PathBuf> {
-    let own = std::env::current_exe().context("cannot find the own executable")?;
+    let own = std::env::current_exe().context("cannot find the path of this executable")?;
     let folder = own.parent().context("no folder")?;
     Ok(if folder.ends_with("deps") { folder.parent().context("no folder")?.to_owned() } else { folder.to_owned() })
 }
 
 impl Sandbox {
-    /// Starts everything: AWS, GitHub, the functions' runtimes; queue, tables, secrets and launch template are made. No
-    /// pool is applied yet.
+    /// Starts AWS, GitHub and the functions' runtimes, and creates queues, tables, secrets and launch templates. Applies no
+    /// pools.
     ///
     /// # Errors
-    /// When an executable is missing, or a port cannot be had.
+    /// If an executable is missing or no port is free.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let programs = programs()?;
         for name in ["ingest", "scaler", "janitor", "agent", "drover", "stand-in"] {
-            ensure!(programs.join(name).exists(), "{name} is not in {}: cargo build --workspace", programs.display());
+            ensure!(
+                programs.join(name).exists(),
+                "{name} is missing in {}; run: cargo build --workspace",
+                programs.display()
+            );
         }
         let folder = tempfile::Builder::new().prefix("drover-sandbox-").tempdir()?;
         let now = SystemClock.now();
@@ -111,7 +110,7 @@ impl Sandbox {
         let calls = Arc::new(Calls::default());
         let http = reqwest::Client::builder().tls_certs_only([]).build()?;
         let (dynamodb, dynamodb_url) = listen().await?;
-        let database = dynoxide::Database::memory().context("DynamoDB's emulator does not start")?;
+        let database = dynoxide::Database::memory().context("the DynamoDB emulator does not start")?;
         tasks.spawn(dynoxide::server::serve_on(dynamodb, database));
         aws::create_tables(&http, &dynamodb_url).await?;
 
@@ -160,11 +159,11 @@ impl Sandbox {
             batch_size: options.batch_size,
             window: options.window,
         });
-        let (tell, told) = mpsc::unbounded_channel();
-        let moving = world.clone();
+        let (happenings, received) = mpsc::unbounded_channel();
+        let advancing = world.clone();
         let rules = options.rules;
-        tasks.spawn(async move { moving.run(tell, rules, QUEUE).await });
-        tasks.spawn(happenings::act_on(world.clone(), machines.clone(), webhooks.clone(), told));
+        tasks.spawn(async move { advancing.run(happenings, rules, QUEUE).await });
+        tasks.spawn(happenings::act_on(world.clone(), machines.clone(), webhooks.clone(), received));
         let driven = options.driven;
         let mut sandbox = Self {
             world,
@@ -190,9 +189,9 @@ impl Sandbox {
         Ok(sandbox)
     }
 
-    /// From now on, the event source mapping and the schedule run the functions.
+    /// Starts the event source mapping and the schedule, which run the functions.
     pub fn go_live(&mut self) {
-        // As many pollers as the mapping's maximum concurrency.
+        // Two concurrent batches, which is the scaler's concurrency here.
         for _ in 0..2 {
             let source = self.source.clone();
             self.tasks.spawn(async move { source.run().await });
@@ -200,36 +199,36 @@ impl Sandbox {
         self.tasks.spawn(schedule(self.janitor.clone(), self.sweep_every));
     }
 
-    /// Where the logs are: `functions/` and `machines/`.
+    /// The folder of the logs, in `functions/` and `machines/`.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Keeps the logs when the sandbox ends, and says where they are.
+    /// Keeps the logs when the sandbox ends, and returns their folder.
     pub fn keep_logs(&mut self) -> PathBuf {
         self.folder.disable_cleanup(true);
         self.folder.path().to_owned()
     }
 
-    /// The scaler consumes what is on the queue, once.
+    /// Runs the scaler once, with the messages that are on the queue.
     ///
     /// # Errors
-    /// When the invocation fails.
+    /// If the invocation fails.
     pub async fn scale(&self) -> Result<crate::lambda::Batch, Failed> {
         self.source.poll().await
     }
 
-    /// The janitor sweeps, once.
+    /// Runs the janitor once.
     ///
     /// # Errors
-    /// When the invocation fails.
+    /// If the invocation fails.
     pub async fn sweep(&self) -> Result<Value, Failed> {
         self.janitor.invoke(json!({ "source": "aws.scheduler" })).await
     }
 }
 
 async fn listen() -> anyhow::Result<(TcpListener, String)> {
-    let listener = TcpListener::bind("127.0.0.1:0").await.context("no port to listen on")?;
+    let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen on a port")?;
     let url = format!("http://{}", listener.local_addr()?);
     Ok((listener, url))
 }

@@ -61,10 +61,10 @@ pub(super) fn github(options: &Options, now: Timestamp) -> GitHub {
     github
 }
 
-/// Makes a runner group that admits those repositories, and no public ones.
-fn add_group<'a>(github: &mut GitHub, owner: &Owner, group: u64, admitted: impl Iterator<Item = &'a Repository>) {
+/// Adds or changes a runner group so that it allows these repositories, but no public ones.
+fn add_group<'a>(github: &mut GitHub, owner: &Owner, group: u64, allowed: impl Iterator<Item = &'a Repository>) {
     let Some(id) = github.find_owner(owner.as_str()).map(|owner| owner.id) else { return };
-    let found = admitted.filter_map(|it| github.find_repository(owner.as_str(), it.name())).map(|it| it.id);
+    let found = allowed.filter_map(|it| github.find_repository(owner.as_str(), it.name())).map(|it| it.id);
     let repositories = Some(found.collect());
     let name = if group == DEFAULT_GROUP.0 { "Default".to_owned() } else { format!("group {group}") };
     github.set_group(id, Group { id: GroupId(group), name, repositories, allows_public: false });

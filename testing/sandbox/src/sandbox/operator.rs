@@ -16,7 +16,7 @@ use super::environment::environment;
 use crate::aws::{self, access_key};
 use crate::names::{BOOT_TABLE, TABLE};
 
-/// A `drover` that goes on.
+/// A running `drover`.
 #[derive(Debug)]
 pub struct Follower {
     lines: Lines<BufReader<ChildStdout>>,
@@ -24,10 +24,10 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Its next line.
+    /// The next line of its output.
     ///
     /// # Errors
-    /// When there is none: it has ended.
+    /// If it has ended.
     pub async fn line(&mut self) -> anyhow::Result<String> {
         self.lines.next_line().await?.context("drover has ended")
     }
@@ -37,23 +37,23 @@ impl Sandbox {
     /// Runs `drover` as the operator, in [`Sandbox::folder`].
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// If it cannot be started.
     pub async fn drover(&self, arguments: &[&str]) -> anyhow::Result<Output> {
         self.drover_with(arguments, &[]).await
     }
 
-    /// Runs `drover` as the operator, but for these variables of the environment; an empty one is not set.
+    /// Runs `drover` in the operator's environment with these changes. An empty value removes the variable.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// If it cannot be started.
     pub async fn drover_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> anyhow::Result<Output> {
         self.operator(arguments, variables).output().await.context("cannot run drover")
     }
 
-    /// Starts `drover` as the operator, to be listened to. Dropping it ends it.
+    /// Starts `drover` as the operator. Dropping the result kills it.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// If it cannot be started.
     pub fn follow(&self, arguments: &[&str]) -> anyhow::Result<Follower> {
         let mut command = self.operator(arguments, &[]);
         let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().context("cannot run drover")?;
@@ -61,7 +61,7 @@ impl Sandbox {
         Ok(Follower { lines, _child: child })
     }
 
-    /// `drover` as the operator would start it, but for these variables; an empty one is not set.
+    /// The command of `drover` in the operator's environment with these changes. An empty value removes the variable.
     pub fn operator(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
         let mut command = Command::new(self.programs.join("drover"));
         command
@@ -77,19 +77,19 @@ impl Sandbox {
         command
     }
 
-    /// What the operator's shell exports.
+    /// The variables of the operator's environment.
     pub fn operators_environment(&self) -> Vec<(String, String)> {
         let mut all = environment("operator", &self.aws_url, &self.github_url);
         all.push(("DROVER_WEBHOOK_URL".to_owned(), self.webhooks.url.clone()));
         all
     }
 
-    /// Writes a file that makes a shell the operator's, with `drover` in its path.
+    /// Writes a shell script that sets the operator's environment, with `drover` in the path.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn operators_shell(&self) -> anyhow::Result<PathBuf> {
-        // What a shell may have for real accounts, and would be sent along.
+        // Variables for real accounts, which would change the requests.
         let mut text = "unset AWS_PROFILE AWS_SESSION_TOKEN AWS_CA_BUNDLE\n".to_owned();
         text.extend(self.operators_environment().iter().map(|(name, value)| format!("export {name}='{value}'\n")));
         text += &format!("export PATH='{}':\"$PATH\"\n", self.programs.display());
@@ -98,36 +98,36 @@ impl Sandbox {
         Ok(file)
     }
 
-    /// Applies a pool file's text, which must be right.
+    /// Applies a pool file.
     ///
     /// # Errors
-    /// When it is not.
+    /// If it is invalid.
     pub async fn apply(&self, pools: &str) -> anyhow::Result<()> {
         let file = self.folder.path().join("pools.toml");
         std::fs::write(&file, pools)?;
         let path = file.to_str().context("the folder's name is not UTF-8")?;
         let output = self.drover(&["pools", "apply", path]).await?;
-        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        ensure!(output.status.success(), "drover pools apply: {said}");
+        let printed = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        ensure!(output.status.success(), "drover pools apply: {printed}");
         Ok(())
     }
 
-    /// The table, as the operator reads it.
+    /// The tables, with the permissions of the operator.
     pub async fn table(&self) -> Table {
         let key = access_key("operator").unwrap_or_default();
         let aws = platform::aws::emulator(&self.aws_url, key).await;
         Table::new(&aws, TABLE.to_owned(), BOOT_TABLE.to_owned())
     }
 
-    /// Loses the main table with all that is in it, and makes an empty one, as an operator might.
+    /// Deletes the main table and creates an empty one.
     ///
     /// # Errors
-    /// When the emulator refuses.
+    /// If the emulator refuses.
     pub async fn lose_table(&self) -> anyhow::Result<()> {
         aws::lose_table(&self.http, &self.dynamodb_url).await
     }
 
-    /// A pool's log, oldest first, a line an event: what a failing test shows.
+    /// A pool's log for the message of a failing test: one line per event, oldest first.
     pub async fn log(&self, pool: &PoolName) -> String {
         let events = self.table().await.events(&Stream::Pool(pool.clone()), 1000).await.unwrap_or_default();
         let lines = events.iter().rev().map(|event| format!("{} {:?} {:?}\n", event.at, event.what, event.cause));

@@ -13,56 +13,52 @@ use crate::events::Rules;
 pub enum Driven {
     /// The event source mapping and the schedule.
     Live,
-    /// The test, by [`Sandbox::scale`] and [`Sandbox::sweep`].
+    /// The test, with `Sandbox::scale` and `Sandbox::sweep`.
     ByHand,
 }
 
-/// A runner group that admits a few repositories.
+/// A runner group that allows only these repositories.
 #[derive(Debug, Clone)]
 pub struct RunnerGroup {
-    /// Whose.
     pub owner: Owner,
-    /// Its id.
+    /// Id of the group.
     pub group: u64,
-    /// Whom it admits.
     pub repositories: Vec<Repository>,
 }
 
 /// How the sandbox is set up.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Decides every roll of the models' dice.
+    /// Seed of the models' random numbers.
     pub seed: u64,
-    /// How long EC2 takes, and what it allows.
+    /// Durations and limits of EC2.
     pub ec2: ec2::Config,
-    /// How long GitHub takes, and what it allows.
+    /// Durations and limits of GitHub.
     pub github: github::Config,
-    /// The repositories that there are, and with them their owners, all of them organisations.
+    /// The repositories. Their owners are organisations.
     pub repositories: Vec<Repository>,
-    /// The runner groups that there are, beyond the default one. Where that is not named, it admits all repositories of its
-    /// organisation above, and no public ones.
+    /// The runner groups. An organisation's default group allows its repositories above, but no public ones, unless this
+    /// list contains the group.
     pub groups: Vec<RunnerGroup>,
-    /// The launch templates that there are.
+    /// Names of the launch templates.
     pub launch_templates: Vec<String>,
-    /// The subnets that there are, tagged with the stack, each in a zone of its own.
+    /// Ids of the subnets. Each has the stack's tag and a zone of its own.
     pub subnets: Vec<String>,
-    /// What goes wrong with deliveries.
     pub webhook_faults: WebhookFaults,
-    /// What EC2 tells that reaches the queue.
+    /// The EC2 events that reach the queue.
     pub rules: Rules,
-    /// Who runs the functions.
     pub driven: Driven,
     /// The queue's visibility timeout.
     pub visibility: Duration,
-    /// The event source mapping's `BatchSize`.
+    /// `BatchSize` of the event source mapping.
     pub batch_size: usize,
-    /// The event source mapping's window.
+    /// Batching window of the event source mapping.
     pub window: Duration,
-    /// How often the janitor is woken.
+    /// The interval between two runs of the janitor.
     pub sweep_every: Duration,
-    /// The scaler's timeout; with it ends the lease of what it began.
+    /// The scaler's time-out, which also limits its leases.
     pub scaler_timeout: Duration,
-    /// The janitor's timeout; with it ends its lock.
+    /// The janitor's time-out, which also limits its lock.
     pub janitor_timeout: Duration,
 }
 
@@ -81,7 +77,7 @@ impl Default for Options {
             seed: 1,
             ec2,
             github,
-            repositories: vec!["octo-org/widgets".parse().expect("it is owner/name")],
+            repositories: vec!["octo-org/widgets".parse().expect("the text is owner/name")],
             groups: Vec::new(),
             launch_templates: vec!["drover-runner".to_owned()],
             subnets: vec!["subnet-a".to_owned(), "subnet-b".to_owned()],
