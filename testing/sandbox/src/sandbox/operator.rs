@@ -6,7 +6,6 @@ use std::process::{Output, Stdio};
 use anyhow::{Context, ensure};
 use domain::ids::PoolName;
 use domain::log::Stream;
-use engine::ports::Store;
 use platform::table::Table;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
