@@ -180,7 +180,7 @@ async fn a_machine_that_gets_no_jit_config_or_a_signal_powers_off() {
         let counts = machine.sandbox.calls.counts();
         counts.keys().any(|(service, _)| *service == "STS").then_some(())
     };
-    // It is up and has asked who it is: now it is told to stop.
+    // The agent is up and has read its identity. Now it gets the signal.
     machine.sandbox.world.until("the agent to look", Duration::from_secs(20), asked).await.unwrap();
     kill(Pid::from_raw(agent.id().unwrap().cast_signed()), Signal::SIGTERM).unwrap();
     end_of(agent).await;

@@ -80,15 +80,15 @@ async fn without_pools_every_message_is_delivered_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn repeated_and_unrelated_messages_launch_one_machine() {
     let sandbox = with_pools().await;
-    let (_, told) = message_about_a_job(&sandbox, Duration::from_secs(1)).await;
+    let (_, message) = message_about_a_job(&sandbox, Duration::from_secs(1)).await;
     for _ in 0..4 {
-        send(&sandbox, &told.to_string());
+        send(&sandbox, &message.to_string());
     }
     let change = |change: &dyn Fn(&mut Value)| {
-        let mut message = told.clone();
-        message["job"]["id"] = json!(77);
-        change(&mut message);
-        send(&sandbox, &message.to_string());
+        let mut changed = message.clone();
+        changed["job"]["id"] = json!(77);
+        change(&mut changed);
+        send(&sandbox, &changed.to_string());
     };
     change(&|message| {
         // A job that is unknown and was cancelled while queued.
@@ -114,7 +114,7 @@ async fn repeated_and_unrelated_messages_launch_one_machine() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_about_a_foreign_runner_with_a_name_of_this_stack_change_nothing() {
     let mut sandbox = with_pools().await;
-    let (job, told) = message_about_a_job(&sandbox, Duration::from_secs(5)).await;
+    let (job, message) = message_about_a_job(&sandbox, Duration::from_secs(5)).await;
     sandbox.scale().await.unwrap();
     let running = |state: &State| match &state.github.job(job)?.state {
         JobState::InProgress { runner } => Some(runner.clone()),
@@ -122,7 +122,7 @@ async fn events_about_a_foreign_runner_with_a_name_of_this_stack_change_nothing(
     };
     let runner = sandbox.world.until("the job to run", PATIENCE, running).await.unwrap();
     for (id, repository) in [(runner.id.0 + 1, "octo-org/widgets"), (runner.id.0, "umbrella/widgets")] {
-        let mut forged = told.clone();
+        let mut forged = message.clone();
         forged["action"] = json!("completed");
         forged["repository"] = json!(repository);
         forged["job"]["id"] = json!(78);

@@ -62,7 +62,7 @@ impl World {
     }
 
     /// The runners of the stack `ci`.
-    async fn ours(&self) -> Result<Vec<ObservedRunner>, GitHubError> {
+    async fn listed_runners(&self) -> Result<Vec<ObservedRunner>, GitHubError> {
         self.github.runners(&self.scope, &"ci".parse().unwrap()).await
     }
 
@@ -76,7 +76,7 @@ async fn registrations_are_made_listed_page_by_page_and_removed() {
     let world = world().await;
     for scope in ["octo-org", "octo-org/widgets"] {
         let scope: Scope = scope.parse().unwrap();
-        // Those of a stack whose name begins like ours are not ours.
+        // Runners of a stack whose name has the same beginning are left out.
         world.github.register(&registration(&scope, "ci-2", 0)).await.unwrap();
         let made = futures::future::join_all((0..120).map(|index| {
             let (github, scope) = (&world.github, scope.clone());
@@ -106,7 +106,7 @@ async fn a_busy_runner_is_reported_as_busy() {
     let secret = serde_json::from_slice::<serde_json::Value>(&config).unwrap()["secret"].as_str().unwrap().to_owned();
     world.sandbox.world.act(|state, now| state.github.connect(&secret, now)).unwrap();
     assert_eq!(world.github.deregister(&world.scope, made.runner_id).await.unwrap(), Deregistered::Busy);
-    let listed = world.ours().await.unwrap();
+    let listed = world.listed_runners().await.unwrap();
     assert!(listed[0].online && listed[0].busy);
 
     let repository = "octo-org/widgets".parse().unwrap();
@@ -170,7 +170,7 @@ async fn an_unusable_app_secret_is_explained_and_not_quoted() {
     let aws = platform::aws::emulator(&world.sandbox.aws_url, access_key("scaler").unwrap()).await;
     for (secret, expected) in [
         ("-----BEGIN RSA PRIVATE KEY-----", "must be JSON"),
-        (r#"{"app_id": 1, "private_key": "sesame"}"#, "no RSA key"),
+        (r#"{"app_id": 1, "private_key": "sesame"}"#, "not an RSA private key"),
         (r#"{"app_id": 1}"#, "must be JSON"),
     ] {
         world.sandbox.world.act(|state, _| {
@@ -312,11 +312,11 @@ async fn a_check_run_is_created_once_and_then_updated() {
     };
     assert_eq!(world.github.write_check_run(&starts).await.unwrap(), id);
     world.sandbox.world.look(|state| {
-        let [told] = &state.github.check_runs().collect::<Vec<_>>()[..] else { panic!("one check run") };
-        assert_eq!((&told.head_sha, told.now.external_id.as_ref()), (&said.head_sha, Some(&job.to_string())));
-        assert_eq!((told.now.name.as_deref(), told.now.conclusion.as_deref()), (Some("Drover"), Some("success")));
-        assert_eq!(told.now.output.as_ref().unwrap().title, "started");
-        assert_eq!(told.now.details_url.as_deref(), Some("https://example.com/"));
+        let [run] = &state.github.check_runs().collect::<Vec<_>>()[..] else { panic!("one check run") };
+        assert_eq!((&run.head_sha, run.now.external_id.as_ref()), (&said.head_sha, Some(&job.to_string())));
+        assert_eq!((run.now.name.as_deref(), run.now.conclusion.as_deref()), (Some("Drover"), Some("success")));
+        assert_eq!(run.now.output.as_ref().unwrap().title, "started");
+        assert_eq!(run.now.details_url.as_deref(), Some("https://example.com/"));
     });
     let gone = world.github.write_check_run(&CheckRunUpdate { check_run: Some(7), ..waits.clone() }).await;
     assert!(matches!(gone, Err(GitHubError::Refused(_))), "{gone:?}");
@@ -356,9 +356,9 @@ async fn the_last_fifth_of_an_hours_budget_is_scarce_for_that_account_alone() {
     let (owner, other): (Owner, Owner) = ("Octo-Org".parse().unwrap(), "umbrella".parse().unwrap());
     let scarce = |owner| is_scarce(world.github.budget(owner));
     assert!(!scarce(&owner), "GitHub has not answered yet");
-    let ask = || world.ours();
+    let ask = || world.listed_runners();
     for left in (0..10).rev() {
-        assert!(world.ours().await.unwrap().is_empty());
+        assert!(world.listed_runners().await.unwrap().is_empty());
         assert_eq!(scarce(&owner), left < 2, "{left} of 10 left");
     }
     assert!(!scarce(&other));
@@ -373,10 +373,10 @@ async fn the_last_fifth_of_an_hours_budget_is_scarce_for_that_account_alone() {
 async fn a_suspended_installation_is_denied_until_it_is_resumed() {
     let world = world().await;
     let owner = world.owner();
-    let ask = || world.ours();
+    let ask = || world.listed_runners();
     let suspend = |since: Option<Timestamp>| world.sandbox.world.act(|state, _| state.github.suspend(owner, since));
     suspend(Some(SystemClock.now()));
-    let runners = world.ours().await;
+    let runners = world.listed_runners().await;
     assert!(matches!(&runners, Err(GitHubError::Denied(why)) if why.message.contains("suspended")), "{runners:?}");
     suspend(None);
     assert!(ask().await.unwrap().is_empty());
@@ -428,7 +428,7 @@ async fn a_clock_that_is_two_minutes_off_in_either_direction_does_no_harm() {
         world.github.register(&registration(&world.scope, "ci", 1)).await.unwrap();
         assert!(world.github.deliveries(Timestamp::UNIX_EPOCH).await.unwrap().is_empty());
         world.sandbox.world.act(|state, _| state.github.faults.broken.push_back((Endpoint::ListRunners, 401)));
-        assert_eq!(world.ours().await.unwrap().len(), 1);
+        assert_eq!(world.listed_runners().await.unwrap().len(), 1);
         // The model does check: five minutes are too many.
         world.sandbox.world.act(|state, _| state.github_ahead = SignedDuration::from_mins(minutes * 5));
         let denied = world.github.deliveries(Timestamp::UNIX_EPOCH).await;
@@ -448,8 +448,8 @@ async fn a_deleted_runner_group_refuses_its_own_registrations_and_no_others() {
     world.sandbox.open_groups();
     state.act(|state, _| state.github.set_group(owner, fenced));
     let groups = world.github.runner_groups(&organization, None).await.unwrap();
-    let told: Vec<_> = groups.iter().map(|it| (it.id, it.selected, it.allows_public)).collect();
-    assert_eq!(told, [(DEFAULT_GROUP.0, false, true), (5, true, false)]);
+    let listed: Vec<_> = groups.iter().map(|it| (it.id, it.selected, it.allows_public)).collect();
+    assert_eq!(listed, [(DEFAULT_GROUP.0, false, true), (5, true, false)]);
     let foreign: Repository = format!("octo-org/{}", sandbox::sandbox::FOREIGN_REPOSITORY).parse().unwrap();
     let seen = world.github.runner_groups(&organization, Some(&foreign)).await.unwrap();
     assert_eq!(seen.iter().map(|it| it.id).collect::<Vec<_>>(), [DEFAULT_GROUP.0]);

@@ -196,7 +196,7 @@ async fn answers_of(store: &dyn LoggedStore) -> Vec<String> {
     answers.push(commit("deleting", &event(Transaction::new().delete(now), 3)).await);
     answers.push(format!("{:?}", store.get(&Key::Waiting(pool(), JobId(1))).await.unwrap()));
     let events = store.newest_events(&Stream::Pool(pool()), 2).await;
-    answers.push(format!("newest first, at most so many: {events:?}"));
+    answers.push(format!("newest first, at most two: {events:?}"));
     answers
 }
 

@@ -54,7 +54,7 @@ struct Write {
     /// For each subject, what is done, and how many revisions old what the writer had read is.
     deeds: BTreeMap<Subject, (Deed, u64)>,
     boot: Option<u8>,
-    is_told: bool,
+    has_event: bool,
 }
 
 /// How often each item was written: all that is needed to think of transactions that mostly succeed.
@@ -87,7 +87,7 @@ impl ReferenceStateMachine for Revisions {
         let behind = prop_oneof![9 => Just(0_u64), 1 => 1..3_u64];
         let deeds = btree_map(select(&SUBJECTS[..]), (deed, behind), 1..5);
         (deeds, proptest::option::weighted(0.2, 0..4_u8), any::<bool>())
-            .prop_map(|(deeds, boot, is_told)| Write { deeds, boot, is_told })
+            .prop_map(|(deeds, boot, has_event)| Write { deeds, boot, has_event })
             .boxed()
     }
 
@@ -175,7 +175,7 @@ impl Both {
         if let Some(boot) = write.boot {
             transaction = transaction.put_boot_item(format!("role:i-{}-{boot}", self.number), boot_item());
         }
-        if write.is_told {
+        if write.has_event {
             let what = What::Checked { job: JobId(1), status: "queued".to_owned() };
             let cause = Cause::Operator("test".to_owned());
             transaction = transaction.emit(

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use domain::ids::{Owner, Repository, Scope};
-use drover::pool_file::{PoolFile, PoolEntry};
+use drover::pool_file::{PoolEntry, PoolFile};
 
 use crate::sandbox::RunnerGroup;
 use crate::short_timings::{with_fields, with_short_timings};
