@@ -3,17 +3,15 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 
 use crate::ids::InvalidName;
 
 /// A runner label, lower-cased: GitHub compares labels without case.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, DeserializeFromStr, SerializeDisplay)]
 pub struct Label(String);
 
 impl Label {
-    /// The label, lower-cased.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -30,17 +28,6 @@ impl FromStr for Label {
             });
         }
         Ok(Self(value.to_lowercase()))
-    }
-}
-impl TryFrom<String> for Label {
-    type Error = InvalidName;
-    fn try_from(value: String) -> Result<Self, InvalidName> {
-        value.parse()
-    }
-}
-impl From<Label> for String {
-    fn from(label: Label) -> String {
-        label.0
     }
 }
 impl fmt::Display for Label {

@@ -6,26 +6,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{InstanceType, SubnetId, TemplateId};
 
-/// How EC2 is paid.
+/// How an instance is paid for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Market {
-    /// Never interrupted.
     OnDemand,
-    /// Cheaper; EC2 may take it back with two minutes' notice.
+    /// Cheaper, but EC2 may reclaim the instance with two minutes' notice.
     Spot,
 }
 
-/// What the operator allows, in order of preference.
+/// The markets that the operator allows, in order of preference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MarketChoice {
-    /// On-demand only.
     #[default]
     OnDemand,
-    /// Spot only.
     Spot,
-    /// Spot; on-demand once every spot tuple refused.
+    /// Spot first, and on-demand once EC2 has refused every spot tuple.
     SpotThenOnDemand,
 }
 
@@ -40,18 +37,14 @@ impl MarketChoice {
     }
 }
 
-/// One way to launch: everything about an attempt that EC2 may refuse.
+/// One way to launch: the parameters of RunInstances for which EC2 may refuse an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Tuple {
-    /// The launch template's id.
     pub template: TemplateId,
-    /// Its version.
     pub template_version: u64,
-    /// The subnet, which is also the zone in which the client token counts.
+    /// Determines the zone. A client token is valid in one zone.
     pub subnet: SubnetId,
-    /// The instance type.
     pub instance_type: InstanceType,
-    /// The market.
     pub market: Market,
 }
 

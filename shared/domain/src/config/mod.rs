@@ -1,4 +1,4 @@
-//! What an operator configures, and what machines cost.
+//! The operator's configuration, and the prices of machines.
 
 mod label;
 mod market;

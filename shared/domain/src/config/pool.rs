@@ -10,64 +10,59 @@ use crate::config::market::{MarketChoice, Tuple};
 use crate::config::timings::Timings;
 use crate::ids::{InstanceType, PoolName, Repository, RepositoryPattern, Scope, SubnetId, TemplateId};
 
-/// A launch template at a version. Always a fixed version: a moving one could change an attempt between two tries of the
-/// same client token, which EC2 refuses.
+/// A launch template at a fixed version. `$Latest` could change between two calls with the same client token, and EC2
+/// refuses a token with other parameters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaunchTemplate {
-    /// `lt-...`.
     pub id: TemplateId,
-    /// As the operator names it; shown, never sent.
+    /// The name in the pool file. It is shown, and never sent to EC2.
     pub name: String,
-    /// A number from 1.
+    /// From 1.
     pub version: u64,
 }
 
-/// A named class of runners, validated and with every name resolved: what `drover pools apply` writes.
+/// A named class of runners, as `drover pools apply` stores it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
-    /// Its name.
     pub name: PoolName,
-    /// Where its runners are registered.
+    /// The organisation or repository in which its runners are registered.
     pub owner: Scope,
-    /// What its runners are registered with: exactly these, GitHub adds none.
+    /// The labels of its runners. GitHub adds none.
     pub labels: BTreeSet<Label>,
-    /// The repositories it serves; empty means all that `owner` covers.
+    /// The repositories that it serves. Empty means all that `owner` covers.
     #[serde(default)]
     pub repositories: Vec<Repository>,
-    /// Whether jobs of public repositories are served. A fork's pull request runs its code there.
+    /// Whether it serves public repositories. There, a pull request from a fork can run its own code on the machine.
     #[serde(default)]
     pub allow_public: bool,
-    /// What is launched.
     pub launch_template: LaunchTemplate,
-    /// Where, in order of preference; at least one.
+    /// In order of preference; at least one.
     pub subnets: Vec<SubnetId>,
-    /// On what, in order of preference; at least one.
+    /// In order of preference; at least one.
     pub instance_types: Vec<InstanceType>,
-    /// How it is paid.
     #[serde(default)]
     pub market: MarketChoice,
-    /// At most this many instances at a time.
+    /// The largest number of instances at a time.
     pub max: u32,
-    /// Instances kept booted and unregistered, ready to be handed a job's runner.
+    /// The number of instances that are kept booted and unregistered, ready for a job.
     #[serde(default)]
     pub warm: u32,
-    /// Lower is asked first.
+    /// If several pools fit a job, the one with the lowest number gets it.
     pub priority: i32,
     /// GitHub's id of the runner group.
     pub runner_group: u64,
-    /// Whether a job that failed because EC2 took its machine is run again, once.
+    /// Whether a job that failed because EC2 reclaimed its machine is re-run, once.
     #[serde(default)]
     pub rerun_on_interruption: bool,
-    /// How long things may take.
     pub timings: Timings,
-    /// Removed from the pool file: takes no new jobs, and is deleted once it is empty.
+    /// It was removed from the pool file. It takes no new jobs, and is deleted once it is empty.
     #[serde(default)]
     pub draining: bool,
 }
 
 impl Pool {
-    /// Every way to launch, first choice first: market, then type, then subnet, because another zone gives the same
-    /// machine at the same price.
+    /// Every way to launch, in order of preference: by market, then type, then subnet. Another zone comes before another
+    /// type, because it has the same machine at the same price.
     pub fn tuples(&self) -> Vec<Tuple> {
         let mut tuples = Vec::new();
         for market in self.market.markets() {
@@ -95,20 +90,19 @@ impl Pool {
         }
     }
 
-    /// Changes whenever anything about the pool changes that could make it work: what closes a circuit that a configuration
-    /// refusal opened.
+    /// Changes with every setting that could make a failing pool work again. A change closes the pool's circuit.
     pub fn config_hash(&self) -> String {
         let working = Pool { draining: false, ..self.clone() };
         let json = serde_json::to_vec(&working).expect("a pool has no map keys that could fail to serialise");
         hex::encode(&Sha256::digest(json)[..8])
     }
 
-    /// Whether jobs of that repository can be its.
+    /// Whether jobs of that repository can belong to this pool.
     pub fn serves(&self, repository: &Repository) -> bool {
         self.owner.covers(repository) && self.lists(repository)
     }
 
-    /// Whether it is named, or no one is.
+    /// Whether the pool's list of repositories has it or is empty.
     pub(crate) fn lists(&self, repository: &Repository) -> bool {
         self.repositories.is_empty() || self.repositories.contains(repository)
     }

@@ -1,4 +1,4 @@
-//! What machines cost: AWS's list price on demand, which is the most that a machine of that type may have cost.
+//! What machines cost, at AWS's on-demand list price. A spot instance costs at most that.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,15 +9,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::InstanceType;
 
-/// The prices that this version knows, with their origin and date.
+/// The prices that this version of Drover contains, with their source and date.
 pub const PRICES: &str = include_str!("../../prices.json");
 
-/// Prices by family and region: USD an hour, Linux, on demand, of the size `large`.
+/// Prices by instance family and region: USD per hour for the size `large`, Linux, on-demand.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Prices {
-    /// Where they are from.
+    /// The address that the prices were read from.
     pub source: String,
-    /// When they were read there.
+    /// The date on which they were read.
     pub read: String,
     families: BTreeMap<String, BTreeMap<String, f64>>,
 }
@@ -26,13 +26,13 @@ impl Prices {
     /// Reads a file like [`PRICES`].
     ///
     /// # Errors
-    /// When it is of another form.
+    /// The text has another format.
     pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
         serde_json::from_str(text)
     }
 
-    /// What an hour of that type costs in that region, if that is known. A family's sizes cost in proportion: `xlarge` twice a
-    /// `large`, `4xlarge` eight times.
+    /// USD per hour, or None if the price is not known. Sizes of a family cost in proportion: `xlarge` costs twice as much as
+    /// `large`, `4xlarge` eight times as much.
     fn hour(&self, instance_type: &InstanceType, region: &str) -> Option<f64> {
         let (family, size) = instance_type.as_str().split_once('.')?;
         let larges = match size {
@@ -44,24 +44,23 @@ impl Prices {
         Some(self.families.get(family)?.get(region)? * larges)
     }
 
-    /// What a machine of that type costs there in that time; None if its price is not known.
+    /// The cost of a machine that runs for that time, or None if its price is not known.
     pub fn cost(&self, instance_type: &InstanceType, region: &str, time: SignedDuration) -> Option<MicroUsd> {
         let hours = time.as_secs_f64().max(0.0) / 3600.0;
         Some(MicroUsd((self.hour(instance_type, region)? * hours * 1e6).round() as u64))
     }
 }
 
-/// Read when the first machine is closed, which the scaler never does: it costs no cold start.
-static KNOWN: LazyLock<Prices> = LazyLock::new(|| Prices::parse(PRICES).expect("our own file, which a test reads"));
+/// Parsed when the first slot is closed. The scaler closes none, so this does not slow down its cold start.
+static KNOWN: LazyLock<Prices> = LazyLock::new(|| Prices::parse(PRICES).expect("a test parses this file"));
 
-/// The prices of one region, as this version knows them.
+/// The prices of one region.
 #[derive(Debug, Clone)]
 pub struct Rates {
     region: String,
 }
 
 impl Rates {
-    /// Those of that region.
     pub fn of(region: String) -> Self {
         Self { region }
     }
@@ -78,7 +77,6 @@ impl Rates {
 pub struct MicroUsd(pub u64);
 
 impl MicroUsd {
-    /// In dollars.
     pub fn usd(self) -> f64 {
         self.0 as f64 / 1e6
     }
@@ -95,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_cost_in_proportion_and_what_is_not_known_has_no_price() {
+    fn sizes_cost_in_proportion_and_unknown_types_have_no_price() {
         let prices = Prices::parse(PRICES).unwrap();
         assert_eq!(prices.hour(&"m7i.large".into(), "us-east-1"), Some(0.1008));
         assert_eq!(prices.hour(&"m7i.4xlarge".into(), "us-east-1"), Some(0.8064));

@@ -5,44 +5,45 @@ use std::str::FromStr;
 
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 
 use crate::ids::InvalidName;
 
-/// How long things may take. Written in the pool file as `"90s"`, `"8m"`, `"12h"`; zero is allowed.
+/// The durations of a pool. Written in the pool file as `"90s"`, `"8m"`, `"12h"`; zero is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Timings {
-    /// An idle runner that no job needs is kept this long, for the next job.
+    /// How long an idle runner that no job needs is kept for the next job.
     pub idle_grace: Span,
-    /// A machine that was handed a registration must be online within this time, else it is a boot failure.
+    /// A runner must be online within this time after its JIT config was handed over. Otherwise it is a boot failure.
     pub boot_grace: Span,
-    /// An instance of an open batch that is bound to no slot is bound after this time.
+    /// Not used: no decision reads it. Existing pool files may contain it.
     pub unbound_grace: Span,
-    /// An instance with our tag that nothing knows is removed after this time.
+    /// An instance with the stack's tags that no record mentions is removed after this time.
     pub orphan_grace: Span,
     /// An instance whose job is done powers itself off; after this time it is terminated.
     pub done_grace: Span,
-    /// A registration without an instance is deleted after this time.
+    /// A registration that no open slot uses is deleted after this time.
     pub stale_grace: Span,
-    /// Two readings that must agree before something is destroyed are this far apart.
+    /// The time between two readings that must agree before something is removed.
     pub confirm_gap: Span,
-    /// No machine lives longer.
+    /// The longest life of a machine.
     pub max_life: Span,
-    /// A launch is repeated by somebody else only this long after the deadline of the one who began it.
+    /// Another invocation repeats a launch only this long after the deadline of the invocation that began it.
     pub lease_margin: Span,
-    /// A waiting job is explained to its author after this time.
+    /// A check run explains to a job's author why the job waits, after this time.
     pub notice_after: Span,
-    /// A job that could not be served for this long is said to have failed.
+    /// The check run of a job that still waits is marked as failed after this time. Drover keeps trying.
     pub launch_deadline: Span,
-    /// A job that is not over is asked about this often.
+    /// How often GitHub is asked about a job that has not ended.
     pub job_check: Span,
-    /// Repositories are searched for jobs whose webhook never came this often.
+    /// How often repositories are searched for jobs whose webhook never came.
     pub poll_interval: Span,
-    /// The first wait after a refusal; doubles.
+    /// The wait after a first failure. It doubles with each further failure.
     pub backoff_min: Span,
     /// The longest wait.
     pub backoff_max: Span,
-    /// At most `policy::decide::RELAUNCH_LIMIT` machines are launched on one job's account within this time.
+    /// At most `policy::decide::RELAUNCH_LIMIT` machines are launched for one job within this time.
     pub relaunch_window: Span,
 }
 
@@ -70,12 +71,11 @@ impl Default for Timings {
     }
 }
 
-/// A length of time that is not negative.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A duration from zero to 30 days.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, DeserializeFromStr, SerializeDisplay)]
 pub struct Span(SignedDuration);
 
 impl Span {
-    /// As a duration to reckon with.
     pub fn duration(self) -> SignedDuration {
         self.0
     }
@@ -110,15 +110,5 @@ impl fmt::Display for Span {
             (60.., _) if seconds % 60 == 0 => write!(f, "{}m", seconds / 60),
             _ => write!(f, "{seconds}s"),
         }
-    }
-}
-impl Serialize for Span {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }

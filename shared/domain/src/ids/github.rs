@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 
 use crate::ids::plain::InvalidName;
 
@@ -12,26 +13,24 @@ use crate::ids::plain::InvalidName;
 #[serde(transparent)]
 pub struct Owner(String);
 
-/// `owner/name` of a repository. Compared without case, as GitHub does.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A repository, written `owner/name`. Compared without case, as GitHub does.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, DeserializeFromStr, SerializeDisplay)]
 pub struct Repository {
-    /// The account it belongs to.
     pub owner: Owner,
     name: Owner,
 }
 
 /// Where runners are registered: an organisation, or one repository.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, DeserializeFromStr, SerializeDisplay)]
 pub enum Scope {
-    /// `org`: runners serve the repositories that their runner group allows.
+    /// Written `org`. Its runners serve the repositories that their runner group allows.
     Organization(Owner),
-    /// `org/repo`: runners serve this repository.
+    /// Written `org/repo`. Its runners serve this repository only.
     Repository(Repository),
 }
 
-/// GitHub's rule for account and repository names is narrower; this one keeps anything that could change the meaning of
-/// a URL path or a table key out of them.
+/// GitHub's own rule for account and repository names is narrower. This one excludes everything that could change the
+/// meaning of a URL path or a table key.
 fn is_github_name(value: &str) -> bool {
     (1..=100).contains(&value.len())
         && value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
@@ -42,7 +41,7 @@ fn is_github_name(value: &str) -> bool {
 const GITHUB_NAME_RULE: &str = "must be 1 to 100 characters of A-Z, a-z, 0-9, -, _ and .";
 
 impl Owner {
-    /// The name as first seen.
+    /// The name with the case that it was first read with.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -108,25 +107,9 @@ impl fmt::Display for Repository {
         write!(f, "{}/{}", self.owner, self.name)
     }
 }
-impl TryFrom<String> for Repository {
-    type Error = InvalidName;
-    fn try_from(value: String) -> Result<Self, InvalidName> {
-        value.parse()
-    }
-}
-impl Serialize for Repository {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-impl<'de> Deserialize<'de> for Repository {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
 
 impl Scope {
-    /// The account whose installation of the app speaks for this scope.
+    /// The account whose installation of the app is used for this scope.
     pub fn owner(&self) -> &Owner {
         match self {
             Scope::Organization(owner) => owner,
@@ -134,7 +117,8 @@ impl Scope {
         }
     }
 
-    /// Whether runners registered here can, as far as the scope goes, be given jobs of this repository.
+    /// Whether GitHub can give jobs of this repository to runners that are registered in this scope. The runner group may
+    /// still exclude the repository.
     pub fn covers(&self, repository: &Repository) -> bool {
         match self {
             Scope::Organization(owner) => *owner == repository.owner,
@@ -148,17 +132,6 @@ impl FromStr for Scope {
         if value.contains('/') { value.parse().map(Scope::Repository) } else { value.parse().map(Scope::Organization) }
     }
 }
-impl TryFrom<String> for Scope {
-    type Error = InvalidName;
-    fn try_from(value: String) -> Result<Self, InvalidName> {
-        value.parse()
-    }
-}
-impl From<Scope> for String {
-    fn from(scope: Scope) -> String {
-        scope.to_string()
-    }
-}
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -168,13 +141,14 @@ impl fmt::Display for Scope {
     }
 }
 
-/// `owner/name`, or `owner/*` for every repository of the owner. Compared without case.
+/// The repositories whose jobs a machine may run: `owner/name`, or `owner/*` for every repository of the owner. Compared
+/// without case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RepositoryPattern(String);
 
 impl RepositoryPattern {
-    /// Every repository the scope covers.
+    /// Every repository that the scope covers.
     pub fn all_of(scope: &Scope) -> Self {
         match scope {
             Scope::Organization(owner) => Self(format!("{owner}/*")),
@@ -182,12 +156,11 @@ impl RepositoryPattern {
         }
     }
 
-    /// Exactly this one.
     pub fn only(repository: &Repository) -> Self {
         Self(repository.to_string())
     }
 
-    /// Whether `GITHUB_REPOSITORY` is allowed by it.
+    /// Whether the machine may run a job of this repository.
     pub fn allows(&self, repository: &Repository) -> bool {
         match self.0.strip_suffix("/*") {
             Some(owner) => repository.owner.as_str().eq_ignore_ascii_case(owner),

@@ -1,4 +1,4 @@
-//! Every id is its own type; the names of outside things are built and parsed here and nowhere else.
+//! Each kind of id is its own type. Names that EC2 and GitHub know are built and parsed here and nowhere else.
 
 mod github;
 mod names;
@@ -32,7 +32,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_is_read_as_a_runner_name_it_would_not_be_written_as(text in "drover_[a-z0-9_+-]{0,40}") {
+        fn only_the_canonical_spelling_of_a_runner_name_is_read(text in "drover_[a-z0-9_+-]{0,40}") {
             if let Ok(name) = text.parse::<RunnerName>() {
                 prop_assert_eq!(name.to_string(), text);
             }
@@ -48,7 +48,7 @@ mod tests {
     #[test]
     fn names_from_github_that_could_change_a_path_are_refused() {
         for bad in ["a/b/c", "../x", "a/..", "a b/c", "a/b?c", "", "a/", "a/b\u{1b}[31m"] {
-            assert!(bad.parse::<Repository>().is_err(), "{bad:?} was taken");
+            assert!(bad.parse::<Repository>().is_err(), "{bad:?} is accepted");
         }
     }
 

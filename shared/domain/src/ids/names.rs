@@ -3,15 +3,16 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 use sha2::{Digest, Sha256};
 
 use crate::ids::plain::{Epoch, InvalidName, PoolName, StackName};
 
-/// One potential runner of a pool: the decision that made it and its place in that decision. Written `<version>.<index>`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// One potential runner of a pool: the decision that added it, and its index in that decision. Written
+/// `<version>.<index>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, DeserializeFromStr, SerializeDisplay)]
 pub struct SlotId {
-    /// The pool's version that the decision made.
+    /// The pool's version that the decision wrote.
     pub version: u64,
     /// 0 to 47.
     pub index: u8,
@@ -31,42 +32,29 @@ impl FromStr for SlotId {
         parsed.ok_or_else(|| InvalidName { kind: "slot", value: value.to_owned(), rule: "must be <version>.<index>" })
     }
 }
-impl Serialize for SlotId {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-impl<'de> Deserialize<'de> for SlotId {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
 
-/// A number written as `Display` writes it: no sign, no leading zero. Names must have one spelling.
+/// A number as `Display` writes it, without sign and leading zeros: each name has one spelling.
 fn canonical<N: FromStr + fmt::Display>(text: &str) -> Option<N> {
     text.parse::<N>().ok().filter(|number| number.to_string() == text)
 }
 
 /// The name under which a slot's runner is registered: `drover_<stack>_<pool>_<epoch>_<version>_<index>_<registration>`.
 ///
-/// At most 64 characters, which is GitHub's limit; `[a-z0-9_-]` only. `_` separates because no part may contain it.
-/// Built only from what is durable before the call, so that a name tells which attempt made it.
+/// At most 64 characters, which is GitHub's limit, of `[a-z0-9_-]`. No part contains the separator `_`. Every part is
+/// stored before GitHub is called, so the name of a registration identifies the attempt that made it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunnerName {
-    /// The stack that registered it.
     pub stack: StackName,
-    /// Its pool.
     pub pool: PoolName,
-    /// The pool's epoch when it was registered.
     pub epoch: Epoch,
-    /// The slot it stands for.
     pub slot: SlotId,
     /// Which registration of that slot this is, from 1.
     pub registration: u32,
 }
 
 impl RunnerName {
-    /// The beginning of every runner name of a stack, separator included, so that stack `ci` never sees `ci-2`'s.
+    /// The beginning of every runner name of a stack. It ends with the separator, so that the prefix of stack `ci` does not
+    /// match the names of stack `ci-2`.
     pub fn prefix(stack: &StackName) -> String {
         format!("drover_{stack}_")
     }
@@ -94,7 +82,7 @@ impl FromStr for RunnerName {
         parsed().ok_or_else(|| InvalidName {
             kind: "runner name",
             value: value.to_owned(),
-            rule: "is not one that Drover gives",
+            rule: "is not a name of a Drover runner",
         })
     }
 }
@@ -102,19 +90,17 @@ impl FromStr for RunnerName {
 /// The value of an instance's tag `drover:batch`: `<pool>.<epoch>.<version>.<attempt>`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchTag {
-    /// The pool that launched.
     pub pool: PoolName,
-    /// Its epoch.
     pub epoch: Epoch,
-    /// The decision.
+    /// The pool's version that the decision wrote.
     pub version: u64,
-    /// Which attempt of it, from 1.
+    /// Which attempt of that decision's launch, from 1.
     pub attempt: u32,
 }
 
 impl BatchTag {
-    /// The client token of RunInstances: a function of what is launched and of nothing else, so that whoever repeats the
-    /// attempt repeats the token. 64 hexadecimal digits, EC2's limit.
+    /// The client token of RunInstances. It depends only on stack and tag, so a repeated attempt has the same token. 64
+    /// hexadecimal digits, EC2's limit.
     pub fn token(&self, stack: &StackName) -> String {
         hex::encode(Sha256::digest(format!("{stack}/{self}")))
     }

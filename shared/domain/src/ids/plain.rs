@@ -1,19 +1,18 @@
-//! Ids of one part: names that Drover checks, and opaque ids that GitHub and EC2 make.
+//! Ids of one part: names that Drover checks, and opaque ids that GitHub and EC2 assign.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 
-/// A name that is not what its kind of thing may be called.
+/// A name that breaks the rule of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} {value:?}: {rule}")]
 pub struct InvalidName {
-    /// What was being named, in the operator's words.
+    /// What the name is for, such as `pool` or `label`.
     pub kind: &'static str,
-    /// What was given.
     pub value: String,
-    /// The rule it breaks.
     pub rule: &'static str,
 }
 
@@ -22,37 +21,25 @@ fn is_plain(value: &str, longest: usize) -> bool {
         && value.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
-/// A string id checked when it is made: `TryFrom<String>`, `FromStr`, `Display`, `as_str`.
+/// Declares a name that is checked when it is parsed. It is serialised as a string.
 macro_rules! checked_name {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $rule:literal, $check:expr) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, DeserializeFromStr, SerializeDisplay)]
         pub struct $name(String);
 
         impl $name {
-            /// The name as written.
             pub fn as_str(&self) -> &str {
                 &self.0
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = InvalidName;
-            fn try_from(value: String) -> Result<Self, InvalidName> {
-                let check: fn(&str) -> bool = $check;
-                if check(&value) {
-                    Ok(Self(value))
-                } else {
-                    Err(InvalidName { kind: $kind, value, rule: $rule })
-                }
             }
         }
 
         impl FromStr for $name {
             type Err = InvalidName;
             fn from_str(value: &str) -> Result<Self, InvalidName> {
-                value.to_owned().try_into()
+                let check: fn(&str) -> bool = $check;
+                let value = value.to_owned();
+                if check(&value) { Ok(Self(value)) } else { Err(InvalidName { kind: $kind, value, rule: $rule }) }
             }
         }
 
@@ -70,7 +57,7 @@ macro_rules! checked_name {
     };
 }
 
-/// An id that somebody else makes and we only repeat: a string (`opaque_id!(Name)`) or a number (`opaque_id!(Name: u64)`).
+/// Declares an id that GitHub or EC2 assigns: a string (`opaque_id!(Name)`) or a number (`opaque_id!(Name: u64)`).
 macro_rules! opaque_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -79,7 +66,6 @@ macro_rules! opaque_id {
         pub struct $name(pub String);
 
         impl $name {
-            /// The id as its owner writes it.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -112,38 +98,38 @@ macro_rules! opaque_id {
 }
 
 checked_name! {
-    /// The name of one installation of Drover; the value of the tag `drover:stack`. At most 12 of `[a-z0-9-]`, because
-    /// it is part of every runner's name and GitHub allows 64 characters there.
+    /// The name of one installation of Drover; the value of the tag `drover:stack`. At most 12 characters of `[a-z0-9-]`:
+    /// it is part of every runner's name, for which GitHub allows 64 characters.
     StackName, "stack", "must be 1 to 12 characters of a-z, 0-9 and -", |s| is_plain(s, 12)
 }
 checked_name! {
-    /// The name of a pool, at most 16 of `[a-z0-9-]`.
+    /// The name of a pool, at most 16 characters of `[a-z0-9-]`.
     PoolName, "pool", "must be 1 to 16 characters of a-z, 0-9 and -", |s| is_plain(s, 16)
 }
 checked_name! {
-    /// A random word written once per pool by `drover pools apply`. It is part of runner names, batch tags and launch
-    /// tokens, so that a table that was lost and rebuilt never repeats one of its predecessor's.
+    /// A random text that `drover pools apply` writes once per pool. It is part of runner names, batch tags and launch
+    /// tokens, so that a table that was lost and rebuilt does not repeat names of the lost one.
     Epoch, "epoch", "must be 1 to 8 characters of a-z and 0-9", |s| is_plain(s, 8) && !s.contains('-')
 }
 
 opaque_id! {
-    /// GitHub's name of one delivery (`X-GitHub-Delivery`). A redelivery has the same.
+    /// GitHub's id of a webhook event (`X-GitHub-Delivery`). A redelivery has the same id.
     DeliveryId
 }
 opaque_id! {
-    /// EC2's name of a machine, `i-` and hexadecimal digits.
+    /// EC2's id of an instance, `i-` and hexadecimal digits.
     InstanceId
 }
 opaque_id! {
-    /// EC2's name of a subnet, `subnet-...`.
+    /// EC2's id of a subnet, `subnet-...`.
     SubnetId
 }
 opaque_id! {
-    /// EC2's name of a launch template, `lt-...`.
+    /// EC2's id of a launch template, `lt-...`.
     TemplateId
 }
 opaque_id! {
-    /// An EC2 instance type, `m7i.large`.
+    /// An EC2 instance type, such as `m7i.large`.
     InstanceType
 }
 opaque_id! {
