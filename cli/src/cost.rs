@@ -130,15 +130,15 @@ async fn machines(store: &Table, begin: Timestamp) -> Result<Vec<Machine>, Failu
 fn apply(machines: &mut BTreeMap<String, Machine>, event: &Event) {
     for after in &event.after {
         let Some(id) = after.key.strip_prefix("INSTANCE#").and_then(|key| key.strip_suffix(" STATE")) else { continue };
-        let text = |name: &str| after.is.get(name).and_then(|it| it.as_str()).map(ToOwned::to_owned);
+        let text = |name: &str| after.fields.get(name).and_then(|it| it.as_str()).map(ToOwned::to_owned);
         let machine = machines.entry(id.to_owned()).or_default();
         machine.launched_at = machine.launched_at.or(Some(event.at));
         machine.closed_at = machine.closed_at.or_else(|| text("closed_at")?.parse().ok());
         machine.pool = text("pool").or(machine.pool.take());
         machine.repository = text("repository").or(machine.repository.take());
         machine.instance_type = text("instance_type").or(machine.instance_type.take());
-        machine.job = after.is.get("job").and_then(|it| it.as_u64()).map(JobId).or(machine.job);
-        let market = after.is.get("market").and_then(|it| serde_json::from_value(it.clone()).ok());
+        machine.job = after.fields.get("job").and_then(|it| it.as_u64()).map(JobId).or(machine.job);
+        let market = after.fields.get("market").and_then(|it| serde_json::from_value(it.clone()).ok());
         machine.market = market.or(machine.market);
     }
 }

@@ -88,5 +88,5 @@ fn line(event: &Event, job: Option<JobId>) -> String {
 /// Whether the event changed the job, or a slot or machine that has it.
 fn concerns(event: &Event, job: JobId) -> bool {
     let key = Key::Job(job).to_string();
-    event.after.iter().any(|after| after.key == key || after.is["job"].as_u64() == Some(job.0))
+    event.after.iter().any(|after| after.key == key || after.fields["job"].as_u64() == Some(job.0))
 }

@@ -323,7 +323,7 @@ fn parts(events: &[Event], job: &Job) -> Vec<Part> {
 /// The machine that runs or ran the job.
 fn machine(events: &[Event], job: &Job) -> Option<InstanceId> {
     let after = events.iter().rev().flat_map(|event| &event.after);
-    let of_job = |after: &&After| after.is["job"].as_u64() == Some(job.id.0);
+    let of_job = |after: &&After| after.fields["job"].as_u64() == Some(job.id.0);
     after.filter(of_job).find_map(|after| {
         let id = after.key.strip_prefix("INSTANCE#")?.strip_suffix(" STATE")?;
         Some(InstanceId(id.to_owned()))
@@ -363,7 +363,7 @@ fn pool(view: &PoolView, max: u32, now: Timestamp) -> String {
 /// Whether an event is about the job or its runner, or about a launch of its pool while the job waited.
 fn concerns(event: &Event, job: &Job) -> bool {
     let key = Key::Job(job.id).to_string();
-    let slot_of = |after: &After| after.is.get("job").and_then(|it| it.as_u64()) == Some(job.id.0);
+    let slot_of = |after: &After| after.fields.get("job").and_then(|it| it.as_u64()) == Some(job.id.0);
     if event.after.iter().any(|after| after.key == key || slot_of(after)) {
         return true;
     }

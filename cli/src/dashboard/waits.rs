@@ -66,7 +66,7 @@ impl Waits {
         }
         let mut by_job: BTreeMap<&str, SignedDuration> = BTreeMap::new();
         for after in events.iter().flat_map(|event| &event.after).filter(|after| after.key.starts_with("JOB#")) {
-            let job = StartedJob::deserialize(&after.is);
+            let job = StartedJob::deserialize(&after.fields);
             if let Some(job) = job.ok().filter(|job| now.duration_since(job.started_at) <= PERIOD) {
                 let wait = job.started_at.duration_since(job.queued_at).max(SignedDuration::ZERO);
                 // Of several events about a job, the newest counts.

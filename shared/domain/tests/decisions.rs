@@ -80,7 +80,7 @@ fn slots() -> impl Strategy<Value = Vec<Slot>> {
                     busy_since: busy_seen.map(|seen| ago(seen + age)),
                     gone_at: None,
                     unregistered_at: None,
-                    lost_sight: false,
+                    job_check_ended: false,
                     held: false,
                     lease: Lease::due(noon()),
                     revision: 1,

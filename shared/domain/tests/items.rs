@@ -5,7 +5,7 @@ use domain::ids::{InstanceId, JobId};
 use domain::log::{Cause, Event, Stream, Transaction, Turn, What};
 use domain::policy::PoolView;
 use domain::policy::launch::throttled;
-use domain::state::{Batch, Condemned, Ended, Instance, Meta, Ownership, Slot, StopReason, Throttle};
+use domain::state::{Batch, Condemned, Instance, Meta, Ownership, Slot, SlotOutcome, StopReason, Throttle};
 use domain::wire::{InstanceChange, MachineState, Message, ObservedInstance};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -45,7 +45,7 @@ fn what_is_over_is_kept_for_a_month() {
     };
     let stranger = Instance::unowned(&seen, None, Ownership::Condemned { why: Condemned::Orphan }, noon());
     assert_eq!(stranger.expires_at, Some(noon().as_second() + MONTH));
-    let closed = Instance { expires_at: None, ..stranger }.closed(Ended::JobDone, noon());
+    let closed = Instance { expires_at: None, ..stranger }.closed(SlotOutcome::JobDone, noon());
     assert_eq!(closed.expires_at, Some(noon().as_second() + MONTH));
     assert_eq!(closed.ownership, Ownership::Closed { closed_at: noon(), why: "job_done".to_owned() });
     let what = What::Checked { job: JobId(5), status: "queued".to_owned() };

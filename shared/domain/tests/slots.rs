@@ -1,4 +1,4 @@
-//! What a slot is worth, what is owed to it and what its job's author is told, each from its moment on and not before.
+//! What a slot is worth, what is next_effect to it and what its job's author is told, each from its moment on and not before.
 
 mod common;
 
@@ -7,12 +7,12 @@ use domain::config::Market;
 use domain::ids::{JobId, SlotId};
 use domain::log::{Cause, Stream, Transaction, Turn, What};
 use domain::policy::PoolView;
-use domain::policy::due::{Effect, due, is_being_retired, owed};
+use domain::policy::due::{Effect, due, is_being_retired, next_effect};
 use domain::policy::notify::{Notification, due_notification, reasons, summary, title};
 use domain::policy::retry::{backoff, throttle_backoff};
 use domain::state::{
-    CheckRun, Circuit, CircuitCause, Ended, Item, Meta, Pause, Slot, SlotState, Stage, StopReason, Throttle, Unserved,
-    WaitingJob,
+    CheckRun, Circuit, CircuitCause, Item, Meta, Pause, Slot, SlotOutcome, SlotState, Stage, StopReason, Throttle,
+    Unserved, WaitingJob,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -71,7 +71,7 @@ fn a_slot_is_supply_until_it_has_a_job_or_is_lost_to_one() {
     for (seen, since, supply) in [(0, 0, true), (0, 29, true), (0, 30, false), (299, 330, false), (300, 330, true)] {
         let slot = slot("online", 400, json!({ "busy_seen_at": ago(seen), "busy_since": ago(since) }));
         assert_eq!(slot.is_supply(noon()), supply, "seen {seen} s ago, busy for {since} s");
-        assert_eq!(slot.is_seen_busy(noon()), seen < 300);
+        assert_eq!(slot.is_observed_busy(noon()), seen < 300);
     }
     // Gone without a word: its job's end may be on its way for half a minute.
     for (state, gone, unknown) in [
@@ -82,7 +82,7 @@ fn a_slot_is_supply_until_it_has_a_job_or_is_lost_to_one() {
         ("busy", 1, false),
     ] {
         let slot = slot(state, 60, json!({ "gone_at": ago(gone) }));
-        assert_eq!((slot.is_fate_unknown(noon()), slot.is_supply(noon())), (unknown, unknown), "{state} {gone}");
+        assert_eq!((slot.awaits_report(noon()), slot.is_supply(noon())), (unknown, unknown), "{state} {gone}");
         assert!(!slot.is_live());
     }
     // A held machine is given no runner; one that has one keeps it.
@@ -92,9 +92,9 @@ fn a_slot_is_supply_until_it_has_a_job_or_is_lost_to_one() {
 
 #[test]
 fn busy_is_counted_from_the_first_of_the_readings_that_followed_each_other() {
-    let again = slot("online", 400, json!({ "busy_seen_at": ago(299), "busy_since": ago(310) })).seen_busy(noon());
+    let again = slot("online", 400, json!({ "busy_seen_at": ago(299), "busy_since": ago(310) })).observed_busy(noon());
     assert_eq!((again.busy_seen_at, again.busy_since), (Some(noon()), Some(ago(310))));
-    let anew = slot("online", 400, json!({ "busy_seen_at": ago(300), "busy_since": ago(310) })).seen_busy(noon());
+    let anew = slot("online", 400, json!({ "busy_seen_at": ago(300), "busy_since": ago(310) })).observed_busy(noon());
     assert_eq!(anew.busy_since, Some(noon()), "it was not believed any more in between");
 }
 
@@ -121,39 +121,41 @@ fn a_slot_is_over_when_neither_ec2_nor_github_has_anything_of_it() {
     assert!(slot("launched", 9, json!({ "gone_at": ago(1), "registration": 0 })).is_over());
     assert!(slot("launched", 9, both.clone()).is_over());
     assert!(!slot("busy", 9, both).is_over(), "what became of its job is not known");
-    assert!(slot("busy", 9, json!({ "gone_at": ago(1), "unregistered_at": ago(1), "lost_sight": true })).is_over());
+    assert!(
+        slot("busy", 9, json!({ "gone_at": ago(1), "unregistered_at": ago(1), "job_check_ended": true })).is_over()
+    );
     let stopped = json!({ "gone_at": ago(1), "stop": { "why": "surplus", "at": ago(1) } });
     assert!(slot("planned", 9, stopped).is_over() && !slot("planned", 9, gone).is_over());
 
-    let stop = |state: &str, why: &str| slot(state, 9, json!({ "stop": { "why": why, "at": ago(1) } })).ended();
-    assert_eq!(stop("done", "surplus"), Ended::JobDone);
-    assert_eq!(stop("online", "surplus"), Ended::Stopped(StopReason::Surplus));
-    assert_eq!(slot("planned", 9, json!({})).ended(), Ended::NeverLaunched);
-    assert_eq!(slot("online", 9, json!({})).ended(), Ended::InstanceLost);
+    let stop = |state: &str, why: &str| slot(state, 9, json!({ "stop": { "why": why, "at": ago(1) } })).outcome();
+    assert_eq!(stop("done", "surplus"), SlotOutcome::JobDone);
+    assert_eq!(stop("online", "surplus"), SlotOutcome::Stopped(StopReason::Surplus));
+    assert_eq!(slot("planned", 9, json!({})).outcome(), SlotOutcome::NeverLaunched);
+    assert_eq!(slot("online", 9, json!({})).outcome(), SlotOutcome::InstanceLost);
     for (why, untoward) in [("boot_failure", true), ("disconnected", true), ("surplus", false), ("operator", false)] {
         assert_eq!(stop("online", why).is_abnormal(), untoward, "{why}");
     }
-    assert!(Ended::InstanceLost.is_abnormal() && !Ended::JobDone.is_abnormal());
+    assert!(SlotOutcome::InstanceLost.is_abnormal() && !SlotOutcome::JobDone.is_abnormal());
 }
 
 #[test]
 fn what_is_owed_to_a_slot_follows_from_how_far_it_is() {
     let id = SlotId { version: 4, index: 0 };
     let stop = |why: &str| json!({ "stop": { "why": why, "at": ago(1) } });
-    assert_eq!(owed(&slot("planned", 9, json!({}))), None);
-    assert_eq!(owed(&slot("launched", 9, json!({}))), Some(Effect::Register(id)));
-    assert_eq!(owed(&slot("launched", 9, json!({ "wanted": false }))), None);
-    assert_eq!(owed(&slot("launched", 9, json!({ "held": true }))), None);
+    assert_eq!(next_effect(&slot("planned", 9, json!({}))), None);
+    assert_eq!(next_effect(&slot("launched", 9, json!({}))), Some(Effect::Register(id)));
+    assert_eq!(next_effect(&slot("launched", 9, json!({ "wanted": false }))), None);
+    assert_eq!(next_effect(&slot("launched", 9, json!({ "held": true }))), None);
     for state in ["launched", "configured", "online"] {
-        assert_eq!(owed(&slot(state, 9, stop("surplus"))), Some(Effect::Retire(id)), "{state}");
+        assert_eq!(next_effect(&slot(state, 9, stop("surplus"))), Some(Effect::Retire(id)), "{state}");
     }
     for (why, retired) in [("surplus", false), ("halted", true), ("max_life", true), ("interrupted", false)] {
         assert_eq!(is_being_retired(&slot("busy", 9, stop(why))), retired, "{why}");
     }
-    assert_eq!(owed(&slot("busy", 9, json!({ "gone_at": ago(1) }))), Some(Effect::AskFate(id)));
-    assert_eq!(owed(&slot("busy", 9, json!({ "gone_at": ago(1), "lost_sight": true }))), None);
+    assert_eq!(next_effect(&slot("busy", 9, json!({ "gone_at": ago(1) }))), Some(Effect::CheckLostJob(id)));
+    assert_eq!(next_effect(&slot("busy", 9, json!({ "gone_at": ago(1), "job_check_ended": true }))), None);
     assert_eq!(
-        owed(&slot("online", 9, json!({ "gone_at": ago(1), "stop": { "why": "surplus", "at": ago(1) } }))),
+        next_effect(&slot("online", 9, json!({ "gone_at": ago(1), "stop": { "why": "surplus", "at": ago(1) } }))),
         None
     );
 
@@ -279,9 +281,9 @@ fn why_a_job_waits_names_what_is_in_the_way_and_nothing_that_is_not() {
 #[test]
 fn a_rank_only_grows() {
     let (online, done) = (slot("online", 9, json!({})).state, slot("done", 9, json!({})).state);
-    assert_eq!(SlotState::furthest(&online, done.clone()), Some(done.clone()));
-    assert_eq!(SlotState::furthest(&done, online.clone()), None);
-    assert_eq!(SlotState::furthest(&online, online.clone()), None);
+    assert_eq!(SlotState::advanced(&online, done.clone()), Some(done.clone()));
+    assert_eq!(SlotState::advanced(&done, online.clone()), None);
+    assert_eq!(SlotState::advanced(&online, online.clone()), None);
 }
 
 #[test]

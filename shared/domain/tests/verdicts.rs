@@ -41,7 +41,7 @@ fn slots() -> Vec<Slot> {
         busy_since: None,
         gone_at: None,
         unregistered_at: None,
-        lost_sight: false,
+        job_check_ended: false,
         held: false,
         lease: Lease::due(at),
         revision: 1,

@@ -1,8 +1,8 @@
 //! The scaler's work: a batch of messages becomes facts, facts become decisions, decisions become effects.
 //!
-//! A message is done once its facts are in the table. An effect that fails is no reason to receive the message again: the
-//! effect stays due, and the next invocation that looks at the pool performs it. Only a message that could not be recorded
-//! goes back.
+//! A message is done once its facts are in the table. If an effect fails, the message is not received again: the effect
+//! stays due, and the next invocation that reconciles the pool performs it. Only a message that could not be recorded goes
+//! back to the queue.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,18 +19,18 @@ use crate::reconcile::{nudged, reconcile};
 use crate::record::record;
 use crate::table::{Commit, commit};
 
-/// What became of a batch. Messages are named by their index.
+/// The result of a batch. Messages are identified by their index.
 #[derive(Debug, Default)]
 pub struct Consumed {
-    /// Messages that must come again, and why.
+    /// Messages that must go back to the queue, and why.
     pub failed: BTreeMap<usize, String>,
     /// Messages about jobs that no pool serves.
     pub ignored: BTreeMap<usize, Unrouted>,
-    /// Pools that were reconciled.
+    /// Pools that were reconciled, or could not be.
     pub pools: BTreeSet<PoolName>,
 }
 
-/// Records all messages first, then reconciles every pool that they touch.
+/// Records all messages first, then reconciles every pool whose facts changed.
 pub async fn consume(context: &Context<'_>, config: &Config, messages: &[Message]) -> Consumed {
     let mut consumed = Consumed::default();
     let (mut indices, mut notices): (Vec<usize>, Vec<Notice>) = (Vec::new(), Vec::new());

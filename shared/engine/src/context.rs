@@ -7,15 +7,15 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::ports::Ports;
 
-/// No effect begins with less time left than this: the slowest call (a launch, some seconds) and the writes after it need
-/// it. Otherwise every effect would be left to the next invocation after its lease.
+/// No effect begins with less time left than this. It is enough for the slowest call, a launch of some seconds, and for the
+/// writes after it. An effect that is cut off is due again only after its lease.
 pub const RESERVE: SignedDuration = SignedDuration::from_secs(8);
 
 /// Pools read or reconciled at a time.
 pub(crate) const MAX_CONCURRENT_POOLS: usize = 4;
 
-/// Which invocation is at work, until when, and with what.
-#[expect(missing_debug_implementations, reason = "the ports have nothing to show")]
+/// One invocation: its ports, its identity and its deadline.
+#[expect(missing_debug_implementations, reason = "ports do not implement Debug")]
 pub struct Context<'a> {
     pub ports: Ports<'a>,
     pub stack: &'a StackName,
@@ -33,22 +33,21 @@ impl Context<'_> {
         self.ports.clock.now()
     }
 
-    /// Whether no time is left to begin another effect.
+    /// Whether too little time is left to begin another effect.
     pub fn short_of_time(&self) -> bool {
         self.now() + RESERVE > self.deadline
     }
 
-    /// Until when this invocation holds what it begins. None of its calls is still under way after that.
+    /// When the leases of this invocation expire. None of its calls is still under way then.
     pub fn lease(&self, pool: &Pool) -> Timestamp {
         self.deadline + pool.timings.lease_margin.duration()
     }
 
-    /// What a decision about the pool is made with, now.
+    /// The turn for a decision that is made now.
     pub fn turn(&self, pool: &Pool) -> Turn {
         Turn { now: self.now(), lease: self.lease(pool), cause: self.cause() }
     }
 
-    /// The cause of this invocation's events.
     pub fn cause(&self) -> Cause {
         Cause::Invocation(self.request.to_owned())
     }

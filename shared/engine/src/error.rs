@@ -4,7 +4,7 @@ use domain::ids::PoolName;
 
 use crate::ports::{CommitError, ComputeError, GitHubError, QueueError, StoreError};
 
-/// Nothing is lost by any of these: what is due stays due, and the janitor reconciles every pool each minute.
+/// None of these errors loses an effect: what is due stays due, and the janitor reconciles every pool each minute.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
     #[error(transparent)]
@@ -15,16 +15,15 @@ pub enum ReconcileError {
     GitHub(#[from] GitHubError),
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// The table holds something that Drover never writes, or lacks something that it always writes.
+    /// The table has an item that Drover never writes, or lacks one that it always writes.
     #[error("the table is inconsistent: {0}")]
     Unexpected(String),
-    /// Other writers changed an item each time between reading and writing it.
+    /// Other invocations kept changing an item between reading and writing it.
     #[error("{0} keeps changing")]
     Contention(String),
-    /// A fact could not be recorded.
     #[error("cannot record {0}")]
     NotRecorded(String),
-    /// The table is not the one that `drover pools apply` wrote.
+    /// `drover pools apply` writes the configuration and the state of each pool, but the state is missing.
     #[error("pool {0} is configured but has no state: run `drover pools apply` again")]
     NoMeta(PoolName),
 }

@@ -1,9 +1,9 @@
-//! What scaler, janitor and simulator share: record facts, reconcile pools, sweep.
+//! The code that scaler, janitor and simulator share: record facts, reconcile pools, sweep.
 //!
 //! The engine performs calls in order and decides nothing: every decision is a pure function of `domain::policy`.
 //!
-//! **Architecture Invariant:** nothing here knows AWS, HTTP, tokio or the machine's clock. Everything outside comes in
-//! through [`ports`]; so the simulator runs this very code in virtual time.
+//! **Architecture Invariant:** nothing here uses AWS, HTTP, tokio or the system clock. The engine reaches the outside
+//! through [`ports`] only, so the simulator runs the same code in virtual time.
 
 pub mod consume;
 pub mod context;

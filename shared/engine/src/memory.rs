@@ -1,4 +1,4 @@
-//! The table in memory: the reference that the DynamoDB store is held against, and the simulator's table.
+//! The table in memory: the simulator's table, and the reference that the DynamoDB store is compared with.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
@@ -26,15 +26,15 @@ struct Tables {
 
 impl MemoryStore {
     fn tables(&self) -> MutexGuard<'_, Tables> {
-        self.tables.lock().expect("nobody panics while holding it")
+        self.tables.lock().expect("no thread panics while it holds the lock")
     }
 
-    /// A machine's one read of its boot item.
+    /// Removes and returns a boot item, as a machine reads it.
     pub fn take_boot_item(&self, key: &str) -> Option<BootItem> {
         self.tables().boot.remove(key)
     }
 
-    /// Every item, in order of its key.
+    /// Every item, ordered by key.
     pub fn items(&self) -> Vec<Item> {
         self.tables().items.values().cloned().collect()
     }
@@ -53,27 +53,27 @@ impl MemoryStore {
         events
     }
 
-    /// Loses everything in the main table, as an operator might.
+    /// Deletes every item of the main table, as an operator might do by mistake.
     pub fn empty(&self) {
         let mut tables = self.tables();
         tables.items.clear();
         tables.log.clear();
     }
 
-    /// What the items say and what the log says, where they differ: `(key, item, log)`. Empty, always.
+    /// The lifecycle fields that differ between items and log: `(key, item, log)`. Empty unless there is a bug.
     pub fn unfolded(&self) -> Vec<(String, Option<Value>, Option<Value>)> {
         let tables = self.tables();
         let mut folded = fold(&tables.log);
         let mut differences = Vec::new();
         for item in tables.items.values() {
-            let Some(is) = lifecycle(item) else { continue };
+            let Some(stored) = lifecycle(item) else { continue };
             let key = item.key().to_string();
-            let told = folded.remove(&key);
-            if told.as_ref() != Some(&is) {
-                differences.push((key, Some(is), told));
+            let logged = folded.remove(&key);
+            if logged.as_ref() != Some(&stored) {
+                differences.push((key, Some(stored), logged));
             }
         }
-        differences.extend(folded.into_iter().map(|(key, told)| (key, None, Some(told))));
+        differences.extend(folded.into_iter().map(|(key, logged)| (key, None, Some(logged))));
         differences
     }
 }
@@ -100,7 +100,7 @@ impl Store for MemoryStore {
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {
-        assert!(transaction.len() <= Transaction::MAX_WRITES, "DynamoDB would refuse so many writes");
+        assert!(transaction.len() <= Transaction::MAX_WRITES, "DynamoDB refuses a transaction of this size");
         let mut tables = self.tables();
         let expected = transaction
             .puts

@@ -1,17 +1,18 @@
-//! The metrics: each has one name, which stands here, on the dashboard and in `docs/metrics.md`.
+//! The metrics. Each name is also on the dashboard and in `docs/metrics.md`.
 //!
-//! A metric is recorded where the transaction that makes it true was committed. The table lets one writer through, so what
-//! is repeated is recorded once. An invocation that dies after a commit loses what it had recorded, and nothing else.
+//! A metric is recorded after the transaction that it describes was committed. Only one invocation can commit it, so a
+//! repeated effect is recorded once. An invocation that ends after a commit loses the values that it has not published.
 //!
-//! Dimensions are bounded: pools and owners by the pool file, outcomes and reasons by GitHub and this code, results by EC2's
-//! codes. No metric carries a repository, a job or an instance: the log lines and the event log have those.
+//! The number of dimension values is limited: pools and owners are those of the pool file, outcomes and reasons those of
+//! GitHub and this code, results are EC2's error codes. Repositories, jobs and instances are in the log lines and the event
+//! log only.
 
 use domain::config::{MicroUsd, Pool};
 use domain::log::Transaction;
 use domain::policy::PoolView;
 use domain::policy::record::Recording;
 use domain::policy::route::Unrouted;
-use domain::state::{Circuit, Ended, Item, Job, Rank, Slot};
+use domain::state::{Circuit, Item, Job, Rank, Slot, SlotOutcome};
 use jiff::{SignedDuration, Timestamp};
 use metrics::{Label, Unit, counter, histogram};
 
@@ -29,7 +30,7 @@ pub struct Metric {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// The sum of an invocation is published.
+    /// One sum per invocation is published.
     Sum,
     /// Every value is published.
     Each,
@@ -44,7 +45,7 @@ impl Metric {
         Self { name, unit: Some(unit), dimensions, kind: Kind::Each }
     }
 
-    /// Records a value; `values` are those of the dimensions, in their order. Does nothing without a recorder.
+    /// Records a value. `values` are the values of the dimensions, in their order. Does nothing without a recorder.
     pub fn record(&self, value: f64, values: &[&str]) {
         debug_assert_eq!(values.len(), self.dimensions.len(), "{}", self.name);
         let labels: Vec<Label> =
@@ -56,7 +57,7 @@ impl Metric {
     }
 
     fn record_duration(&self, from: Timestamp, to: Timestamp, pool: &str) {
-        // Two clocks may differ slightly.
+        // The times may come from two clocks.
         self.record(to.duration_since(from).max(SignedDuration::ZERO).as_secs_f64(), &[pool]);
     }
 }
@@ -117,7 +118,7 @@ const LONGEST_WAIT: Metric = Metric::each("LongestWait", Unit::Seconds, &[]);
 const UNSERVED_JOBS: Metric = Metric::each("UnservedJobs", Unit::Count, &[]);
 const STUCK_LAUNCHES: Metric = Metric::each("StuckLaunches", Unit::Count, &[]);
 const OPEN_CIRCUITS: Metric = Metric::each("OpenCircuits", Unit::Count, &[]);
-/// Recorded by GitHub's client: what is left of an owner's calls, in percent.
+/// Recorded by GitHub's client: an owner's remaining calls, in percent.
 pub const GITHUB_BUDGET: Metric = Metric::each("GitHubBudget", Unit::Percent, &["Owner"]);
 /// Recorded by the janitor, for the oldest image that a pool launches.
 pub const IMAGE_AGE: Metric = Metric::each("ImageAge", Unit::Seconds, &[]);
@@ -162,7 +163,7 @@ fn job_changed(before: Option<&Job>, job: &Job) {
     }
 }
 
-/// A slot's runner has, or had, a job. `job` is None if the job belongs to no pool.
+/// The runner of a slot received a job. `job` is None if the job belongs to no pool.
 fn job_taken(slot: &Slot, job: Option<&Job>) {
     let pool = slot.pool.as_str();
     let Some(job) = job.filter(|job| job.pool == slot.pool) else {
@@ -182,13 +183,13 @@ pub fn ignored(why: Unrouted) {
     MESSAGES_IGNORED.record(1.0, &[why.as_str()]);
 }
 
-/// EC2 launched the instances that `bound` binds.
+/// EC2 launched the instances that `bound` binds to slots.
 pub(crate) fn launched(pool: &Pool, bound: &Transaction) {
     let instances = bound.puts.iter().filter(|item| matches!(item, Item::Instance(_))).count();
     LAUNCHES.record(instances as f64, &[pool.name.as_str(), "Launched"]);
 }
 
-/// EC2 did not launch, or gave no clear answer.
+/// EC2 launched nothing, or gave no clear answer.
 pub(crate) fn not_launched(pool: &Pool, code: &str) {
     LAUNCHES.record(1.0, &[pool.name.as_str(), code]);
 }
@@ -203,16 +204,16 @@ pub(crate) fn launch_refused(pool: &Pool, code: &str) {
 pub(crate) fn slot_closed(slot: &Slot, cost: Option<MicroUsd>, now: Timestamp) {
     let Some(machine) = slot.machine() else { return };
     MACHINE_TIME.record_duration(machine.launched_at, slot.gone_at.unwrap_or(now), slot.pool.as_str());
-    match (slot.ended(), cost) {
-        (Ended::JobDone, Some(cost)) => JOB_COST.record(cost.usd(), &[slot.pool.as_str()]),
-        (Ended::JobDone, None) => {}
-        (Ended::Stopped(_) | Ended::InstanceLost | Ended::NeverLaunched, _) => {
+    match (slot.outcome(), cost) {
+        (SlotOutcome::JobDone, Some(cost)) => JOB_COST.record(cost.usd(), &[slot.pool.as_str()]),
+        (SlotOutcome::JobDone, None) => {}
+        (SlotOutcome::Stopped(_) | SlotOutcome::InstanceLost | SlotOutcome::NeverLaunched, _) => {
             RUNNERS_UNUSED.record(1.0, &[slot.pool.as_str()]);
         }
     }
 }
 
-/// What a sweep has read: what waits, and what an operator should look at.
+/// The state of the pools, as a sweep has read it.
 pub(crate) fn state(pools: &[(Pool, PoolView)], now: Timestamp) {
     for (pool, view) in pools {
         let pool = [pool.name.as_str()];

@@ -1,6 +1,6 @@
 //! Reconciling one pool: read it, decide until nothing is left to decide, perform every effect that is due.
 //!
-//! There is no other path. The first run, a retry, a redelivered message and the janitor after a crash all come through
+//! There is no other path: the first run, a retry, a redelivered message and the janitor after a crash all call
 //! [`reconcile`].
 
 use std::collections::BTreeSet;
@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use domain::config::Pool;
 use domain::ids::PoolName;
 use domain::log::Transaction;
-use domain::policy::due::{Effect, due, owed};
+use domain::policy::due::{Effect, due, next_effect};
 use domain::policy::{PoolView, decide, nudge};
 use domain::state::{Config, Item, Key};
 use futures::stream::{self, StreamExt};
@@ -16,22 +16,21 @@ use jiff::Timestamp;
 use tracing::Instrument;
 
 use crate::context::Context;
-use crate::effects::{Holder, Next, check, fate, launch, notify, register, rerun, retire};
+use crate::effects::{Holder, Next, check, launch, lost_job, notify, register, rerun, retire};
 use crate::error::ReconcileError;
 use crate::table::{Commit, commit, commit_or_leave, read_pool};
 
-/// Effects of one pool under way at a time. GitHub allows 100 concurrent requests per installation, and a launch makes up
-/// to 24 of them.
+/// Concurrent effects of one pool. GitHub allows 100 concurrent requests per installation, and a launch makes up to 24.
 const MAX_CONCURRENT_EFFECTS: usize = 4;
 
-/// Rounds of deciding and performing in one invocation. At the end of each, nothing is left to decide, and everything that
-/// is due has begun; a further round follows from what EC2 and GitHub answered.
+/// Rounds of deciding and performing in one invocation. After each round, nothing is left to decide and every due effect was
+/// attempted. Another round follows if EC2's or GitHub's answers made more due.
 const MAX_ROUNDS: usize = 16;
 
-/// Decisions in a row: 48 launches each. Beyond that another invocation goes on.
+/// Decisions in one round, of up to 48 launches each.
 const MAX_DECISIONS: usize = 64;
 
-/// Gives the pool what it needs, as far as time allows.
+/// Reconciles the pool, as far as time allows.
 pub async fn reconcile(context: &Context<'_>, config: &Config, pool: &Pool) -> Result<(), ReconcileError> {
     let span = tracing::error_span!("pool", pool = %pool.name);
     reconcile_pool(context, config, pool).instrument(span).await
@@ -54,15 +53,15 @@ async fn reconcile_pool(context: &Context<'_>, config: &Config, pool: &Pool) -> 
             break;
         }
     }
-    let fates = view.slots.values().filter_map(|slot| slot.fate_known_at()).filter(|at| *at > context.now()).min();
-    match next.into_iter().chain(fates).min() {
+    let reports = view.slots.values().filter_map(|slot| slot.awaits_report_until()).filter(|at| *at > context.now());
+    match next.into_iter().chain(reports).min() {
         Some(at) => send_nudge(context, pool, &view, at).await,
         None => Ok(()),
     }
 }
 
-/// Decides until nothing is left to decide, or time or the number of decisions is used up: then more is due at once. Adds
-/// the effects that follow to `decided`.
+/// Decides until nothing is left to decide. If the time or the number of decisions is used up first, more is due now. Adds
+/// the effects of the decisions to `decided`.
 async fn decide_all(
     context: &Context<'_>,
     pool: &Pool,
@@ -75,14 +74,14 @@ async fn decide_all(
         let turn = context.turn(pool);
         let Some(decision) = decide::decide(pool, view, &turn) else { return Ok(None) };
         if !is_fresh {
-            // The pool's version is this invocation's own doing now, and does not show what others have written since.
+            // This invocation wrote the pool's version itself, so the version does not show what others have written since.
             *view = read_pool(context, &pool.name).await?;
             is_fresh = true;
             continue;
         }
         decisions += 1;
         let launch = decision.batch.as_ref().map(|batch| Effect::Launch(batch.version));
-        let slots: Vec<Effect> = decision.slots.iter().filter_map(owed).collect();
+        let slots: Vec<Effect> = decision.slots.iter().filter_map(next_effect).collect();
         let writes = decision.transaction(&turn);
         match commit(context, &writes).await? {
             Commit::Written => {
@@ -113,7 +112,7 @@ async fn perform_all(
             if context.short_of_time() {
                 return Some(context.now());
             }
-            let holder = if decided.contains(effect) { Holder::This } else { Holder::Nobody };
+            let holder = if decided.contains(effect) { Holder::This } else { Holder::None };
             let span = effect_span(effect);
             let performed = perform(context, config, pool, view, *effect, holder).instrument(span.clone()).await;
             performed.unwrap_or_else(|error| {
@@ -140,7 +139,7 @@ async fn perform(
         Effect::Register(slot) => register::register_one(context, pool, view, slot, holder).await,
         Effect::Retire(slot) => retire::retire(context, pool, view, slot, holder).await,
         Effect::Check(job) => check::check(context, config, pool, view, job).await,
-        Effect::AskFate(slot) => fate::ask_fate(context, config, view, slot).await,
+        Effect::CheckLostJob(slot) => lost_job::check_lost_job(context, config, view, slot).await,
         Effect::Notify(job) => notify::notify(context, pool, view, job).await,
         Effect::Rerun(job) => rerun::rerun(context, pool, view, job).await,
     }
@@ -153,13 +152,13 @@ fn effect_span(effect: &Effect) -> tracing::Span {
         Effect::Register(slot) => tracing::error_span!("effect", effect = "register", %slot),
         Effect::Retire(slot) => tracing::error_span!("effect", effect = "retire", %slot),
         Effect::Check(job) => tracing::error_span!("effect", effect = "check", %job),
-        Effect::AskFate(slot) => tracing::error_span!("effect", effect = "ask_fate", %slot),
+        Effect::CheckLostJob(slot) => tracing::error_span!("effect", effect = "check_lost_job", %slot),
         Effect::Notify(job) => tracing::error_span!("effect", effect = "notify", %job),
         Effect::Rerun(job) => tracing::error_span!("effect", effect = "rerun", %job),
     }
 }
 
-/// Sends a message that makes the scaler look at the pool again, if it is due before the janitor comes.
+/// Sends a message that makes the scaler reconcile the pool at `at`, unless the janitor runs before.
 async fn send_nudge(context: &Context<'_>, pool: &Pool, view: &PoolView, at: Timestamp) -> Result<(), ReconcileError> {
     let now = context.now();
     let Some(nudge) = nudge::due(pool, view, at, now) else { return Ok(()) };
@@ -168,7 +167,7 @@ async fn send_nudge(context: &Context<'_>, pool: &Pool, view: &PoolView, at: Tim
         return Ok(());
     }
     if let Err(error) = context.ports.queue.nudge(&pool.name, after).await {
-        tracing::warn!("no nudge is sent, and the janitor reconciles the pool: {error}");
+        tracing::warn!("no nudge is sent; the janitor reconciles the pool: {error}");
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Recording notices: what GitHub reports about workflow jobs becomes facts in the table.
 //!
-//! A message is done once its facts are in the table; everything else follows from the table. Most notices are about new
-//! jobs. Up to 48 of these are one write without a read, which fails if one of them is stored already.
+//! Most notices are about new jobs. Up to 48 of these are one write without a read, which fails if one of them is stored
+//! already.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,15 +22,15 @@ use crate::table::{Commit, commit};
 /// Two writes per job and the event: 97 of DynamoDB's 100.
 const JOBS_PER_WRITE: usize = 48;
 
-/// Lost races that are read again. After more, the message goes back to the queue.
+/// The number of lost races after which the message goes back to the queue.
 const MAX_RACES: usize = 8;
 
-/// What became of the notices.
+/// The result of recording notices.
 #[derive(Debug, Default)]
 pub struct Recorded {
-    /// Pools whose facts changed, or may have been changed by an invocation that did not decide afterwards.
+    /// Pools whose facts changed, now or in an earlier invocation that may not have reconciled the pool.
     pub touched: BTreeSet<PoolName>,
-    /// Notices that must come again, by index, and why.
+    /// Notices that must be received again, by index, and why.
     pub failed: BTreeMap<usize, String>,
     /// Jobs that were not stored before.
     pub new: Vec<JobId>,
@@ -38,7 +38,7 @@ pub struct Recorded {
     pub ignored: BTreeMap<usize, Unrouted>,
 }
 
-/// Records each notice by itself, except that notices about one job stand or fall together.
+/// Records the notices. The notices about one job are recorded together; jobs are recorded independently of each other.
 pub async fn record(context: &Context<'_>, config: &Config, notices: &[Notice]) -> Recorded {
     let mut recorded = Recorded::default();
     let sorted = sort(config, notices);
@@ -74,7 +74,7 @@ pub async fn record(context: &Context<'_>, config: &Config, notices: &[Notice]) 
     recorded
 }
 
-/// Records the notices of one job, whatever is stored about it.
+/// Records the notices of one job that may be stored already.
 async fn record_one(
     context: &Context<'_>,
     config: &Config,
@@ -99,7 +99,7 @@ async fn record_one(
     Err(ReconcileError::Contention(lost))
 }
 
-/// Reads what the recorder needs.
+/// Reads the records that the recorder needs.
 async fn read<'a>(
     context: &Context<'_>,
     mut recorder: Recorder<'a>,
@@ -127,21 +127,21 @@ async fn write(context: &Context<'_>, writes: &Transaction) -> Result<Commit, Re
     if writes.is_empty() { Ok(Commit::Written) } else { commit(context, writes).await }
 }
 
-/// Records GitHub's answer about one job, like a notice without a delivery.
+/// Records GitHub's answer to a request about one job.
 pub(crate) async fn record_answer(
     context: &Context<'_>,
     config: &Config,
     repository: &Repository,
-    said: JobNotice,
+    reported: JobNotice,
     action: Action,
     asked_at: Timestamp,
 ) -> Result<(), ReconcileError> {
-    let job = said.id;
+    let job = reported.id;
     let public = match context.ports.store.get(&Key::Job(job)).await? {
         Some(Item::Job(job)) => job.public,
         _ => false,
     };
-    let notice = Notice::asked(repository.clone(), public, action, said, asked_at);
+    let notice = Notice::asked(repository.clone(), public, action, reported, asked_at);
     match record(context, config, &[notice]).await.failed.into_values().next() {
         Some(error) => Err(ReconcileError::NotRecorded(format!("job {job}: {error}"))),
         None => Ok(()),

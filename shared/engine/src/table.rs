@@ -1,4 +1,4 @@
-//! How every part of the engine reads and writes the table.
+//! Reads and writes of the table that several parts of the engine need.
 
 use domain::ids::{Owner, PoolName};
 use domain::log::Transaction;
@@ -10,8 +10,8 @@ use crate::context::Context;
 use crate::error::ReconcileError;
 use crate::ports::{CommitError, GitHubError};
 
-/// Reads a pool: META first, then the rest. A query is not isolated from transactions; in this order, a decision made from
-/// a torn reading fails on META's revision.
+/// Reads a pool: META first, then the rest. A query is not isolated from transactions. In this order, a decision from a
+/// reading that mixes two states fails on META's revision.
 pub async fn read_pool(context: &Context<'_>, pool: &PoolName) -> Result<PoolView, ReconcileError> {
     let Some(Item::Meta(meta)) = context.ports.store.get(&Key::Meta(pool.clone())).await? else {
         return Err(ReconcileError::NoMeta(pool.clone()));
@@ -19,15 +19,15 @@ pub async fn read_pool(context: &Context<'_>, pool: &PoolName) -> Result<PoolVie
     Ok(PoolView::new(meta, context.ports.store.partition(pool).await?))
 }
 
-/// What became of a transaction.
+/// The result of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Commit {
     Written,
-    /// The item of this key has changed since it was read: nothing was written.
+    /// Nothing was written, because the item of this key has changed since it was read.
     Lost(String),
 }
 
-/// Writes all of it, unless an item has changed since it was read.
+/// Writes the transaction, unless an item has changed since it was read.
 pub(crate) async fn commit(context: &Context<'_>, writes: &Transaction) -> Result<Commit, ReconcileError> {
     match context.ports.store.commit(writes).await {
         Ok(()) => Ok(Commit::Written),
@@ -36,13 +36,12 @@ pub(crate) async fn commit(context: &Context<'_>, writes: &Transaction) -> Resul
     }
 }
 
-/// Writes where a lost race needs no answer: the winner goes on.
+/// Writes the transaction, or nothing if another invocation was faster and goes on itself.
 pub(crate) async fn commit_or_leave(context: &Context<'_>, writes: Transaction) -> Result<(), ReconcileError> {
     commit(context, &writes).await.map(drop)
 }
 
-/// Claims an intent until this invocation cannot work on it any more, and returns it as written. None if another
-/// invocation was faster.
+/// Claims an intent until `until`, and returns it as written. None if another invocation was faster.
 pub(crate) async fn claim<T>(context: &Context<'_>, record: T, until: Timestamp) -> Result<Option<T>, ReconcileError>
 where
     T: Leased + Clone + Into<Item>,
@@ -54,26 +53,26 @@ where
     }
 }
 
-/// Until when GitHub must not be called for the account, if that is in the future.
+/// When the account's limit ends; None if it has none now.
 pub(crate) fn limited_until(limit: Option<&Limit>, now: Timestamp) -> Option<Timestamp> {
     limit.map(|limit| limit.backoff_until).filter(|until| *until > now)
 }
 
-/// If GitHub limits the account, records until when, so that every function knows.
+/// If the error is a rate limit, records it for every function.
 pub(crate) async fn record_limit(
     context: &Context<'_>,
     owner: &Owner,
     error: &GitHubError,
 ) -> Result<(), ReconcileError> {
     let GitHubError::Limited { until, .. } = error else { return Ok(()) };
-    let known = match context.ports.store.get(&Key::Limit(owner.clone())).await? {
+    let recorded = match context.ports.store.get(&Key::Limit(owner.clone())).await? {
         Some(Item::Limit(limit)) => Some(limit),
         _ => None,
     };
-    if known.as_ref().is_some_and(|known| known.backoff_until >= *until) {
+    if recorded.as_ref().is_some_and(|limit| limit.backoff_until >= *until) {
         return Ok(());
     }
-    let revision = known.map_or(0, |known| known.revision);
+    let revision = recorded.map_or(0, |limit| limit.revision);
     let limit = Limit { owner: owner.clone(), backoff_until: *until, why: error.to_string(), revision };
     commit_or_leave(context, Transaction::new().put(limit)).await
 }

@@ -333,7 +333,7 @@ fn at_most_ten_machines_are_terminated_in_a_sweep_without_a_deregistration() {
         universe.tick();
     }
     let first = universe.sweep();
-    assert_eq!((first.found, first.fused.len(), gone(&universe)), (10, 1, 10), "{first:?}");
+    assert_eq!((first.found, first.safety_limits.len(), gone(&universe)), (10, 1, 10), "{first:?}");
     universe.run(MINUTE * 5);
     assert_eq!(gone(&universe), 25, "the others in the next sweeps");
     nothing_more(&universe);
@@ -352,7 +352,7 @@ fn an_empty_list_is_not_trusted_if_many_runners_should_be_online() {
     for _ in 0..10 {
         universe.run(MINUTE);
         let report = universe.sweep();
-        assert_eq!((report.found, report.reaped.len(), report.fused.len()), (0, 0, 1), "{report:?}");
+        assert_eq!((report.found, report.reaped.len(), report.safety_limits.len()), (0, 0, 1), "{report:?}");
     }
     universe.github(|github, _| github.faults.lists_nothing = false);
     universe.run(MINUTE * 25);

@@ -1,4 +1,4 @@
-//! The event log: one event a transaction, written with it. Folding the log gives back what the items say.
+//! The event log: one event per transaction, written with it. The log determines the lifecycle fields of the items.
 
 use std::collections::BTreeMap;
 
@@ -11,47 +11,43 @@ use crate::ids::{DeliveryId, InstanceId, JobId, PoolName, SlotId};
 use crate::state::{Condemned, Item, Key, StopReason};
 use crate::wire::Action;
 
-/// The only version written today. Fields may be added with a default; a kind of event is never changed, only added.
+/// The version of the events that this code writes. Fields may be added with a default. Kinds of events are added, and never
+/// changed.
 pub const VERSION: u32 = 1;
 
-/// How long the log is kept.
+/// How long an event is kept.
 pub const KEEP_EVENTS: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-/// One line of a pool's log: the item `LOG#<pool>`, `<sequence>`.
+/// One event: the item `LOG#<pool>`, `<sequence>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// Always [`VERSION`].
     pub v: u32,
-    /// Which log it stands in.
     pub stream: Stream,
-    /// Its place there: the time, then what was written, which makes it unique.
+    /// The sort key: the time, then the key and revision of a written item, which make it unique.
     pub sequence: String,
-    /// When.
     pub at: Timestamp,
-    /// What led to it.
     pub cause: Cause,
-    /// What happened.
     #[serde(flatten)]
     pub what: What,
-    /// What the entities touched look like since.
+    /// The lifecycle fields of the written items, and the deleted slots.
     #[serde(default)]
     pub after: Vec<After>,
-    /// When DynamoDB may drop it, in epoch seconds.
+    /// DynamoDB's TTL, in epoch seconds.
     pub expires_at: i64,
 }
 
-/// A log: one a pool, and one for what belongs to none.
+/// A log: one per pool, and one for events that concern no pool.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum Stream {
     /// `LOG#<pool>`.
     Pool(PoolName),
-    /// `LOG#STACK`; no pool has a name in capitals.
+    /// `LOG#STACK`. Pool names have no capitals.
     Stack,
 }
 
 impl Stream {
-    /// The log's partition key.
     pub fn pk(&self) -> String {
         format!("LOG#{}", String::from(self.clone()))
     }
@@ -74,11 +70,11 @@ impl From<String> for Stream {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// What GitHub said.
+    /// Webhooks. The id is empty for GitHub's answer to a request.
     Deliveries(Vec<DeliveryId>),
-    /// A run of one of the functions, by the request id that its log lines carry.
+    /// An invocation of a function, with the request id that its log lines carry.
     Invocation(String),
-    /// A person.
+    /// A person who used `drover`.
     Operator(String),
 }
 
@@ -86,203 +82,156 @@ pub enum Cause {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum What {
-    /// GitHub's words were recorded as facts.
+    /// Reports by GitHub were recorded as facts.
     Recorded {
         #[serde(rename = "said")]
         statements: Vec<Statement>,
     },
-    /// GitHub was asked whether a job still waits.
-    Checked {
-        /// The job.
-        job: JobId,
-        /// GitHub's word for its state.
-        status: String,
-    },
-    /// Capacity was decided.
+    /// GitHub was asked about a waiting job that it does not know.
+    Checked { job: JobId, status: String },
+    /// The pool's capacity was decided.
     Decided {
-        /// Jobs that want a runner.
+        /// Jobs that need a runner now.
         demand: u32,
-        /// Slots that could take one, before.
+        /// Slots that could run one, before the decision.
         supply: u32,
-        /// Instances that count against the maximum, before.
+        /// Slots that counted towards `max`, before the decision.
         live: u32,
-        /// Slots added.
+        /// The number of added slots.
         #[serde(default)]
         launch: u32,
-        /// How they will be launched.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tuple: Option<Tuple>,
-        /// Warm slots that are wanted from now on.
+        /// The number of warm slots that receive a JIT config from now on.
         #[serde(default)]
         wanted: u32,
-        /// Slots stopped.
+        /// The number of stopped slots.
         #[serde(default)]
         stop: u32,
-        /// Jobs that GitHub does not give to the runners that fit them.
+        /// Jobs that GitHub does not give to idle runners with matching labels.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         unserved: Vec<JobId>,
     },
-    /// EC2 refused an attempt for good.
+    /// EC2 refused a launch attempt definitively.
     Refused {
-        /// The decision.
         version: u64,
-        /// The attempt.
         attempt: u32,
-        /// What was asked for.
         tuple: Tuple,
-        /// EC2's code.
+        /// EC2's error code.
         code: String,
-        /// EC2's message.
         message: String,
-        /// What is tried next, if anything can be now.
+        /// The next attempt's tuple; None if no tuple is free or nothing is left to launch.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<Tuple>,
     },
-    /// The pool launches nothing but probes until it works again.
+    /// The pool launches only probes until it works again.
     CircuitOpened {
-        /// What is wrong, in a word.
+        /// The text of a [`crate::state::CircuitCause`].
         code: String,
-        /// What is wrong, in a sentence.
         message: String,
     },
-    /// A launch that waited until some way was free again goes on.
+    /// A launch whose every tuple was cooling down was resumed.
     Resumed {
-        /// The decision.
         version: u64,
-        /// The attempt.
         attempt: u32,
-        /// How; None if there was nothing left to launch for, or still no way.
+        /// The next attempt's tuple; None if no tuple is free or nothing is left to launch.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<Tuple>,
     },
     /// Instances were bound to slots.
-    Bound {
-        /// The decision.
-        version: u64,
-        /// The attempt that launched them.
-        attempt: u32,
-        /// The instances.
-        instances: Vec<InstanceId>,
-    },
-    /// A JIT config was left for a machine.
-    HandedOver {
-        /// The slot.
-        slot: SlotId,
-        /// The runner's name.
-        runner_name: String,
-    },
-    /// The sweep wrote down what EC2 and GitHub show.
+    Bound { version: u64, attempt: u32, instances: Vec<InstanceId> },
+    /// A JIT config was handed over to a machine.
+    HandedOver { slot: SlotId, runner_name: String },
+    /// A sweep, or a report by EC2, changed slots.
     #[serde(rename = "seen")]
     Observed {
         /// Slots whose runner came online.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         online: Vec<SlotId>,
-        /// Slots whose machine is no more.
+        /// Slots whose machine has ended.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         gone: Vec<SlotId>,
-        /// Slots whose runner GitHub knows no more.
+        /// Slots that GitHub has no registration for.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         unregistered: Vec<SlotId>,
     },
-    /// A slot was stopped by the sweep.
-    Stopped {
-        /// The slot.
-        slot: SlotId,
-        /// Why.
-        why: StopReason,
-    },
-    /// GitHub knows a slot's runner no more.
-    Unregistered {
-        /// The slot.
-        slot: SlotId,
-    },
-    /// Nothing is left of these slots.
-    Closed {
-        /// The slots.
-        slots: Vec<SlotId>,
-    },
-    /// A job's author was told, or could not be.
+    /// A slot was stopped by a sweep, by EC2 or by an operator.
+    Stopped { slot: SlotId, why: StopReason },
+    /// A slot's runner was deregistered.
+    Unregistered { slot: SlotId },
+    /// Slots whose machine and registration are gone were deleted.
+    Closed { slots: Vec<SlotId> },
+    /// A job's check run was published, or GitHub refused it.
     #[serde(rename = "told")]
     Notified {
-        /// The job.
         job: JobId,
-        /// What, in one line.
+        /// The check run's title.
         title: String,
-        /// GitHub's id of the check run; None if GitHub refused to take it.
+        /// GitHub's id of the check run; None if GitHub refused it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         check_run: Option<u64>,
     },
-    /// A job that lost its machine is run again, or need not or cannot be.
+    /// A re-run that was due was requested or given up.
     Rerun {
-        /// The job.
         job: JobId,
-        /// What became of it, in words.
+        /// As a sentence.
         outcome: String,
     },
     /// A sweep found something.
     Swept {
-        /// Things that should not be there.
+        /// Instances and registrations that should not exist.
         found: usize,
         /// How many were removed, by reason.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         reaped: BTreeMap<String, usize>,
-        /// How many went away by themselves meanwhile.
+        /// How many had ended by themselves.
         #[serde(default)]
         already_gone: usize,
-        /// Machines left alone on an operator's word.
+        /// Instances that an operator holds.
         #[serde(default)]
         held: usize,
         /// Removals and readings that failed.
         #[serde(default)]
         failed: usize,
-        /// Fuses that blew.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        fused: Vec<String>,
-        /// Deliveries asked for once more.
+        /// Safety limits that applied, as sentences.
+        #[serde(rename = "fused", default, skip_serializing_if = "Vec::is_empty")]
+        safety_limits: Vec<String>,
+        /// Redeliveries that were requested.
         #[serde(default)]
         redelivered: usize,
-        /// Jobs found that no webhook had told of.
+        /// Jobs found whose webhook never came.
         #[serde(default)]
         recovered: usize,
     },
-    /// An instance that belongs to nobody is being removed.
-    Condemned {
-        /// The instance.
-        instance: InstanceId,
-        /// Why.
-        why: Condemned,
-    },
-    /// An instance that belongs to nobody has a job: left alone.
-    Adopted {
-        /// The instance.
-        instance: InstanceId,
-    },
+    /// An instance that belongs to no slot is being removed.
+    Condemned { instance: InstanceId, why: Condemned },
+    /// An instance that belongs to no slot has a job, and is left alone.
+    Adopted { instance: InstanceId },
 }
 
-/// One of GitHub's statements.
+/// One report by GitHub about a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statement {
-    /// About which job.
     pub job: JobId,
-    /// What.
     pub action: Action,
-    /// In which delivery; empty when GitHub was asked.
+    /// Empty for GitHub's answer to a request.
     pub delivery: DeliveryId,
 }
 
-/// The lifecycle of one entity after an event.
+/// The lifecycle fields of one item after an event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct After {
-    /// The entity's key, `<pk> <sk>`.
+    /// The item's key, `<pk> <sk>`.
     pub key: String,
-    /// Its revision since: the fold takes the highest, whatever order the log is read in.
+    /// The item's revision after the event. [`fold`] uses the highest, so the order of events does not matter.
     pub revision: u64,
-    /// Its lifecycle fields; null once the item is deleted.
-    pub is: Value,
+    /// Null if the item was deleted.
+    #[serde(rename = "is")]
+    pub fields: Value,
 }
 
-/// The fields of an item that only events may change; None for items without a lifecycle. Leases, tries and observations
-/// are not among them.
+/// The lifecycle fields of an item: those that change only in a transaction with an event. Leases, tries and observations
+/// are not among them. None for items without such fields.
 pub fn lifecycle(item: &Item) -> Option<Value> {
     let keep: &[&str] = match item {
         Item::Job(_) => &[
@@ -342,23 +291,23 @@ pub fn lifecycle(item: &Item) -> Option<Value> {
     Some(Value::Object(kept))
 }
 
-/// What the log says the entities look like now: the highest revision of each, deleted ones left out.
+/// Computes the present lifecycle fields of every item from the log, by key. Deleted items are left out.
 pub fn fold<'a>(events: impl IntoIterator<Item = &'a Event>) -> BTreeMap<String, Value> {
     let mut latest: BTreeMap<&str, &After> = BTreeMap::new();
     for after in events.into_iter().flat_map(|event| &event.after) {
-        let newer = latest.get(after.key.as_str()).is_none_or(|known| known.revision < after.revision);
+        let newer = latest.get(after.key.as_str()).is_none_or(|earlier| earlier.revision < after.revision);
         if newer {
             latest.insert(&after.key, after);
         }
     }
     latest
         .into_iter()
-        .filter(|(_, after)| !after.is.is_null())
-        .map(|(key, after)| (key.to_owned(), after.is.clone()))
+        .filter(|(_, after)| !after.fields.is_null())
+        .map(|(key, after)| (key.to_owned(), after.fields.clone()))
         .collect()
 }
 
-/// An event for these writes. `written` are the items as read, before the store moves their revision on.
+/// The event for these writes. `written` has the items with the revisions that were read.
 pub fn describe(
     stream: Stream,
     cause: Cause,
@@ -370,16 +319,16 @@ pub fn describe(
     let mut after: Vec<After> = written
         .iter()
         .filter_map(|item| {
-            let is = lifecycle(item)?;
-            Some(After { key: item.key().to_string(), revision: item.revision() + 1, is })
+            let fields = lifecycle(item)?;
+            Some(After { key: item.key().to_string(), revision: item.revision() + 1, fields })
         })
         .collect();
     after.extend(deleted.iter().filter(|(key, _)| matches!(key, Key::Slot(..))).map(|(key, revision)| After {
         key: key.to_string(),
         revision: revision + 1,
-        is: Value::Null,
+        fields: Value::Null,
     }));
-    // Every event writes or deletes something, and no revision of anything is written twice.
+    // Every event writes or deletes an item, and no revision of an item is written twice.
     let mark = written
         .first()
         .map(|item| (item.key(), item.revision() + 1))

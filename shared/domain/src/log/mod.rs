@@ -1,4 +1,4 @@
-//! The event log, and the transactions that write items together with their event.
+//! The event log, and transactions: items that are written together with the event that describes them.
 
 mod event;
 mod transaction;

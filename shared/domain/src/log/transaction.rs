@@ -1,51 +1,49 @@
-//! What is written together or not at all.
+//! Writes that succeed together or not at all.
 
 use crate::log::event::{Event, Stream, What, describe};
 use crate::log::turn::Turn;
 use crate::state::{BootItem, Instance, Item, Key, Slot};
 
-/// Writes that succeed together or not at all, with the event that tells of them.
+/// Writes that succeed together or not at all, with the event that describes them.
 ///
-/// Each write names the revision it replaces (an item's own `revision`; 0: it must not exist). If any has moved on, nothing
-/// is written.
+/// Each write names the revision that it replaces: the item's own `revision`, or 0 if the item must not exist. If any item
+/// has another revision, nothing is written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Transaction {
-    /// Items to write, with the revision they were read at; stored one higher.
+    /// Items to write, with the revision that was read. The store increases it by one.
     pub puts: Vec<Item>,
-    /// Items to delete, with the revision they were read at.
+    /// Items to delete, with the revision that was read.
     pub deletes: Vec<(Key, u64)>,
-    /// Items that must still be as they were read, 0 for "must not exist".
+    /// Items that must have this revision; 0 for an item that must not exist.
     pub checks: Vec<(Key, u64)>,
     /// A machine's boot item, which must not exist yet.
     pub boot: Option<(String, BootItem)>,
-    /// What it amounts to; None only if no lifecycle field changes.
+    /// Required if a lifecycle field changes.
     pub event: Option<Event>,
 }
 
 impl Transaction {
-    /// DynamoDB's limit.
+    /// DynamoDB's limit for one transaction.
     pub const MAX_WRITES: usize = 100;
 
-    /// No writes yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Writes an item over the revision it carries.
+    /// Writes an item, which has the revision that was read.
     #[must_use]
     pub fn put(mut self, item: impl Into<Item>) -> Self {
         self.puts.push(item.into());
         self
     }
 
-    /// Writes several.
     #[must_use]
     pub fn put_all<I: Into<Item>>(mut self, items: impl IntoIterator<Item = I>) -> Self {
         self.puts.extend(items.into_iter().map(Into::into));
         self
     }
 
-    /// Deletes an item as it was read.
+    /// Deletes an item, which has the revision that was read.
     #[must_use]
     pub fn delete(mut self, item: impl Into<Item>) -> Self {
         let item = item.into();
@@ -60,14 +58,14 @@ impl Transaction {
         self
     }
 
-    /// Fails if that item exists.
+    /// Requires that the item does not exist.
     #[must_use]
     pub fn check_absent(mut self, key: Key) -> Self {
         self.checks.push((key, 0));
         self
     }
 
-    /// Writes the event that describes what is put and deleted so far.
+    /// Adds the event. It describes the writes that were added before.
     #[must_use]
     pub fn emit(mut self, stream: Stream, what: What, turn: &Turn) -> Self {
         self.event = Some(describe(stream, turn.cause.clone(), what, turn.now, &self.puts, &self.deletes));
@@ -90,7 +88,7 @@ impl Transaction {
         })
     }
 
-    /// How many of DynamoDB's hundred it takes.
+    /// The number of writes and checks, of which DynamoDB allows [`Self::MAX_WRITES`].
     pub fn len(&self) -> usize {
         self.puts.len()
             + self.deletes.len()
@@ -99,7 +97,6 @@ impl Transaction {
             + usize::from(self.event.is_some())
     }
 
-    /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::log::event::Cause;
 
-/// When a decision is made, until when its effects belong to the invocation that made it, and what caused it.
+/// The time and the cause of a decision, and how long its effects belong to the invocation that decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turn {
     pub now: Timestamp,

@@ -12,7 +12,7 @@ pub struct Budget {
 /// The last fifth of the hour's requests is reserved for registering and removing runners.
 const RESERVED_ONE_IN: u64 = 5;
 
-/// Whether only calls that jobs depend on may be made. Not before GitHub has reported a budget.
+/// Whether only calls that jobs depend on may be made. False before GitHub has reported a budget.
 pub fn is_scarce(budget: Option<Budget>) -> bool {
     budget.is_some_and(|budget| budget.remaining.saturating_mul(RESERVED_ONE_IN) < budget.limit)
 }

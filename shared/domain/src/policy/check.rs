@@ -1,39 +1,41 @@
-//! Asking GitHub about one job: whether it still waits, and how it ended if its machine is gone.
+//! GitHub's answers about one job: whether it still waits, and how it ended if its machine has ended.
 
 use jiff::Timestamp;
 
 use crate::config::Pool;
 use crate::ids::JobId;
 use crate::log::{Stream, Transaction, Turn, What};
-use crate::state::{ASK_AFTER, GIVE_UP_ASKING_AFTER, Job, Lease, Rank, Slot, TRUST_QUEUED_FOR, WaitingJob};
+use crate::state::{
+    CHECK_LOST_JOB_AFTER, GIVE_UP_LOST_JOB_AFTER, Job, Lease, Rank, Slot, TRUST_QUEUED_FOR, WaitingJob,
+};
 use crate::wire::{Action, JobNotice};
 
 /// What GitHub's answer about a waiting job means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// It still waits: write it. `demand_changed` asks for another decision.
+    /// It still waits: write it. If `demand_changed`, decide again.
     Waits { job: Box<WaitingJob>, demand_changed: bool },
-    /// It has moved on: record the answer like a notice with this action.
-    Moved(Action),
-    /// GitHub does not know it, and would have failed it by now: close it.
+    /// It has started or ended: record the answer like a notice with this action.
+    Advanced(Action),
+    /// GitHub does not know it, and would have failed a queued job by now: close it.
     Unknown,
 }
 
-/// `said` is None if GitHub does not know the job.
-pub fn answer(pool: &Pool, waiting: &WaitingJob, said: Option<&JobNotice>, asked_at: Timestamp) -> Answer {
-    let Some(said) = said else {
-        // It was deleted or moved, or the app may not see it any more. That is no reason to launch; whether the job is
-        // over is certain only once GitHub would have failed it.
+/// `reported` is None if GitHub does not know the job.
+pub fn answer(pool: &Pool, waiting: &WaitingJob, reported: Option<&JobNotice>, asked_at: Timestamp) -> Answer {
+    let Some(reported) = reported else {
+        // The repository was deleted or moved, or the app has lost access. That is no reason to launch. The job has ended
+        // for certain only once GitHub would have failed it.
         if asked_at.duration_since(waiting.queued_at) >= TRUST_QUEUED_FOR {
             return Answer::Unknown;
         }
         return waits(pool, waiting, Gate::Closed, asked_at);
     };
-    match said.status.as_str() {
+    match reported.status.as_str() {
         "queued" => waits(pool, waiting, Gate::Open, asked_at),
-        "in_progress" => Answer::Moved(Action::InProgress),
-        "completed" => Answer::Moved(Action::Completed),
-        // `waiting`, `pending`, `requested`: GitHub has several names for a gate.
+        "in_progress" => Answer::Advanced(Action::InProgress),
+        "completed" => Answer::Advanced(Action::Completed),
+        // A gate: `waiting`, `pending` or `requested`.
         _ => waits(pool, waiting, Gate::Closed, asked_at),
     }
 }
@@ -52,7 +54,7 @@ fn waits(pool: &Pool, waiting: &WaitingJob, gate: Gate, asked_at: Timestamp) -> 
     Answer::Waits { demand_changed: job.open != waiting.open, job: Box::new(job) }
 }
 
-/// Closes a job that GitHub does not know. `job` is None if its facts are gone, too.
+/// Closes a job that GitHub does not know. `job` is None if its facts are no longer stored.
 pub fn close_unknown(pool: &Pool, waiting: &WaitingJob, job: Option<Job>, turn: &Turn) -> Transaction {
     let Some(job) = job else { return Transaction::new().delete(waiting.clone()) };
     let job = Job { rank: Rank::Done, conclusion: Some("unknown".to_owned()), completed_at: Some(turn.now), ..job };
@@ -60,10 +62,10 @@ pub fn close_unknown(pool: &Pool, waiting: &WaitingJob, job: Option<Job>, turn: 
     Transaction::new().put(job).delete(waiting.clone()).emit(Stream::Pool(pool.name.clone()), what, turn)
 }
 
-/// What GitHub says about the job of a slot whose machine is gone. Its `completed` may be lost, and GitHub fails a job
-/// whose runner vanished only after some minutes.
+/// What GitHub's answer says about the job of a slot whose machine has ended. The webhook `completed` may be lost, and
+/// GitHub fails the job of a runner that disappeared only after some minutes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum LostJob {
     /// It ended on this slot's runner.
     EndedHere,
     /// It ended on another runner, or GitHub does not know it.
@@ -72,30 +74,34 @@ pub enum Fate {
     Undecided,
 }
 
-/// `said` is None if GitHub does not know the job.
-pub fn fate(slot: &Slot, said: Option<&JobNotice>) -> Fate {
-    match said {
-        None => Fate::EndedElsewhere,
-        Some(said) if said.status == "completed" => {
-            let ran_on = said.runner.as_ref().map(|runner| runner.id);
-            if ran_on == slot.runner().map(|runner| runner.runner_id) { Fate::EndedHere } else { Fate::EndedElsewhere }
+/// `reported` is None if GitHub does not know the job.
+pub fn lost_job(slot: &Slot, reported: Option<&JobNotice>) -> LostJob {
+    match reported {
+        None => LostJob::EndedElsewhere,
+        Some(reported) if reported.status == "completed" => {
+            let ran_on = reported.runner.as_ref().map(|runner| runner.id);
+            if ran_on == slot.runner().map(|runner| runner.runner_id) {
+                LostJob::EndedHere
+            } else {
+                LostJob::EndedElsewhere
+            }
         }
-        Some(_) => Fate::Undecided,
+        Some(_) => LostJob::Undecided,
     }
 }
 
-/// The slot after GitHub was asked and its job did not end here: asked again, or given up.
-pub fn asked(slot: &Slot, fate: Fate, now: Timestamp) -> Slot {
-    let lost_sight = match fate {
-        Fate::EndedElsewhere => true,
-        Fate::EndedHere | Fate::Undecided => {
-            slot.gone_at.is_some_and(|gone_at| now.duration_since(gone_at) >= GIVE_UP_ASKING_AFTER)
+/// The slot after an answer that does not end its job: GitHub is asked again later, or not any more.
+pub fn after_lost_job_check(slot: &Slot, job: LostJob, now: Timestamp) -> Slot {
+    let job_check_ended = match job {
+        LostJob::EndedElsewhere => true,
+        LostJob::EndedHere | LostJob::Undecided => {
+            slot.gone_at.is_some_and(|gone_at| now.duration_since(gone_at) >= GIVE_UP_LOST_JOB_AFTER)
         }
     };
-    Slot { lost_sight, lease: Lease { next_at: now + ASK_AFTER * 2, ..slot.lease }, ..slot.clone() }
+    Slot { job_check_ended, lease: Lease { next_at: now + CHECK_LOST_JOB_AFTER * 2, ..slot.lease }, ..slot.clone() }
 }
 
-/// The job to ask about, if the slot's machine is gone and its job's end is not recorded.
+/// The job of a slot whose machine has ended.
 pub fn job_of_lost_machine(slot: &Slot) -> Option<JobId> {
     slot.gone_at.and(slot.machine()).and(slot.job())
 }

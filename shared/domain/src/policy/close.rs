@@ -1,4 +1,4 @@
-//! Closing slots: neither EC2 nor GitHub holds anything for them any more.
+//! Closing slots whose machine and registration are gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,25 +7,25 @@ use crate::ids::{InstanceId, Repository, SlotId};
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::state::{Instance, Slot};
 
-/// Bytes of a console's end that are kept: a few hundred lines, in an item that stays small.
+/// Bytes of a console's end that are kept: a few hundred lines.
 const CONSOLE_KEPT: usize = 16 * 1024;
 
-/// The writes that close slots, and what is known of their machines.
+/// The writes that close slots, and data about their machines.
 #[derive(Debug)]
 pub struct Closing {
     pub writes: Transaction,
-    /// List price of each machine's life, where the price is known.
+    /// The cost of each machine at the list price, where the price is known.
     pub costs: BTreeMap<SlotId, MicroUsd>,
-    /// Repositories whose jobs the slots ran.
+    /// The repositories whose jobs the slots ran.
     pub repositories: BTreeSet<Repository>,
 }
 
 /// Whether the end of the machine's console is worth keeping.
 pub fn wants_console(slot: &Slot) -> bool {
-    slot.ended().is_abnormal()
+    slot.outcome().is_abnormal()
 }
 
-/// The part of a console that is kept: its end. None if nothing was written.
+/// The end of a console, which is kept. None if the console is empty.
 pub fn console_tail(console: &str) -> Option<String> {
     let from = console.ceil_char_boundary(console.len().saturating_sub(CONSOLE_KEPT));
     (!console.is_empty()).then(|| console[from..].to_owned())
@@ -52,7 +52,7 @@ pub fn close(
         let cost = instance.instance_type.as_ref().and_then(|it| rates.cost(it, lived));
         costs.extend(cost.map(|cost| (slot.id, cost)));
         let console = consoles.remove(&instance.id);
-        let closed = instance.closed(slot.ended(), turn.now);
+        let closed = instance.closed(slot.outcome(), turn.now);
         writes = writes.put(Instance { cost_micro_usd: cost, console, ..closed });
     }
     let what = What::Closed { slots: slots.iter().map(|slot| slot.id).collect() };

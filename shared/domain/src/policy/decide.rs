@@ -1,7 +1,7 @@
 //! The only place that adds or removes capacity.
 //!
-//! A decision is made from one [`PoolView`] and committed only if the pool's version is still the view's. So two deciders
-//! that saw the same deficit cannot both fill it, whatever was delivered twice, reordered or run at the same time.
+//! A decision is made from one [`PoolView`], and committed only if the pool's version is still that of the view. So two
+//! invocations that see the same deficit cannot both fill it.
 
 use std::collections::BTreeSet;
 
@@ -15,33 +15,30 @@ use crate::state::{
     Batch, Circuit, CircuitCause, Lease, Meta, Phase, Slot, SlotState, StopReason, Unserved, WaitingJob,
 };
 
-/// The most slots one decision adds. META, BATCH, 48 slots, the 48 jobs they are launched for and the event are 99 writes
-/// of DynamoDB's 100; EC2's bucket refills two calls a second, so a big burst is bounded by that and not by this.
+/// The largest number of slots that one decision adds. META, BATCH, 48 slots, the 48 jobs that they are launched for and
+/// the event are 99 writes; DynamoDB allows 100. A large burst takes several decisions, and is limited by EC2's rate for
+/// RunInstances, two calls per second.
 pub const MAX_LAUNCH: usize = 48;
 
-/// Each launched slot is one write, and the job that the launch is charged to another.
+/// A launch writes each slot, and the job that the slot is charged to.
 const WRITES_FOR_SLOTS_AND_JOBS: usize = 2 * MAX_LAUNCH;
 
-/// How often machines are launched on one job's account, unless it starts, within its pool's `relaunch_window`.
+/// How many machines are launched for one job that does not start, within its pool's `relaunch_window`.
 pub const RELAUNCH_LIMIT: usize = 3;
 
-/// What to change, all of it together with META.
+/// The items that a decision changes. They are written in one transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// The pool's own state.
     pub meta: Meta,
-    /// A launch.
     pub batch: Option<Batch>,
-    /// Slots that are new, wanted or stopped.
+    /// Slots that are added, wanted or stopped.
     pub slots: Vec<Slot>,
-    /// Jobs that a launch was charged to.
+    /// Jobs that a launch is charged to, and jobs that GitHub does not give to idle runners.
     pub jobs: Vec<WaitingJob>,
-    /// In words.
     pub what: What,
 }
 
 impl Decision {
-    /// As writes.
     pub fn transaction(self, turn: &Turn) -> Transaction {
         let stream = Stream::Pool(self.meta.pool.clone());
         Transaction::new()
@@ -53,11 +50,11 @@ impl Decision {
     }
 }
 
-/// What the pool needs, or None if it needs nothing.
+/// Decides what the pool needs; None if it needs nothing.
 ///
-/// The invocation that decides performs the effects at once, and holds them until `turn.lease`.
+/// The invocation that decides performs the effects immediately, and holds them until `turn.lease`.
 ///
-/// One decision is bounded by what one transaction holds: decide again until there is nothing left to decide.
+/// One decision is limited by the size of a transaction: decide again until the answer is None.
 pub fn decide(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
     let (now, lease) = (turn.now, turn.lease);
     let mut meta = refreshed(pool, view);
@@ -79,7 +76,7 @@ pub fn decide(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
     let mut tuple = None;
     if let Some(plan) = launch {
         if let Circuit::Open { until, backoff_seconds, .. } = &mut meta.circuit {
-            // One probe; the next one only after this one has had the time to boot and fail.
+            // One probe. The next one follows after this one has had the time to boot and to fail.
             *backoff_seconds = (*backoff_seconds * 2).min(pool.timings.backoff_max.duration().as_secs());
             *until = now + pool.timings.boot_grace.duration() + SignedDuration::from_secs(*backoff_seconds);
         }
@@ -128,7 +125,7 @@ pub fn decide(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
     Some(Decision { meta, batch, slots, jobs, what })
 }
 
-/// META as this reading shows it should be: the circuit closes when the configuration changed or a machine works again.
+/// META with the present configuration. The circuit closes if the configuration has changed, or a machine works again.
 fn refreshed(pool: &Pool, view: &PoolView) -> Meta {
     let mut meta = view.meta.clone();
     let hash = pool.config_hash();
@@ -145,8 +142,8 @@ fn refreshed(pool: &Pool, view: &PoolView) -> Meta {
             .any(|slot| slot.phase() >= phase && slot.machine().is_some_and(|machine| machine.launched_at >= since))
     };
     if let Circuit::Open { since, cause, .. } = &meta.circuit {
-        // A refusal by EC2 is disproved by any launch, a boot failure only by a runner that came online, one by GitHub by
-        // any registration.
+        // After boot failures, a runner must come online. After a refusal by GitHub any registration is enough, after one
+        // by EC2 any launch.
         let works = match cause {
             CircuitCause::BootFailures => works_since(*since, Phase::Online),
             CircuitCause::RegistrationRefused => {
@@ -162,14 +159,14 @@ fn refreshed(pool: &Pool, view: &PoolView) -> Meta {
     meta
 }
 
-/// Marks as many warm slots as wanted as there are jobs without one, those that wait longest first.
+/// Marks one warm slot as wanted for each job that has no wanted slot.
 fn want(view: &PoolView, demand: usize, now: Timestamp, lease: Timestamp) -> Vec<Slot> {
     let (wanted, mut warm): (Vec<&Slot>, Vec<&Slot>) = view.supply(now).partition(|slot| slot.wanted);
-    // A machine that is up beats one that is not, and among those the one that is up longest.
+    // Later phases first, then the oldest: they are online soonest.
     warm.sort_by_key(|slot| (std::cmp::Reverse(slot.phase()), slot.planned_at, slot.id));
     warm.into_iter()
         .take(demand.saturating_sub(wanted.len()).min(MAX_LAUNCH))
-        .map(|slot| Slot { wanted: true, wanted_at: Some(now), ..slot.clone() }.owing_registration(lease))
+        .map(|slot| Slot { wanted: true, wanted_at: Some(now), ..slot.clone() }.begin_registration_if_wanted(lease))
         .collect()
 }
 
@@ -206,7 +203,7 @@ fn plan_launch(
         Circuit::Open { until, .. } if *until <= now => room.min(1),
         Circuit::Open { .. } => 0,
     };
-    // Each wanted slot costs two writes, itself and the job it is charged to.
+    // Each wanted slot is two writes: the slot, and the job that it is charged to.
     let wanted = unmet.min(budgeted(pool, view, unserved, now).count()).min(room).min(needs.writes_left / 2);
     let count = wanted + warm.min(room - wanted).min(needs.writes_left - 2 * wanted);
     if count == 0 {
@@ -216,19 +213,19 @@ fn plan_launch(
     Some(Plan { count, wanted, tuple })
 }
 
-/// The first way to launch that was not refused lately.
+/// The first tuple that may be tried now.
 pub fn choose_tuple(pool: &Pool, meta: &Meta, now: Timestamp) -> Option<Tuple> {
     pool.tuples().into_iter().find(|tuple| tuple_free_at(meta, tuple, now) <= now)
 }
 
-/// When that way may be tried (again).
+/// When the tuple may be tried.
 pub fn tuple_free_at(meta: &Meta, tuple: &Tuple, now: Timestamp) -> Timestamp {
     let cooling = meta.cooldowns.iter().filter(|cooling| cooling.tuple == *tuple).map(|cooling| cooling.until);
     let paused = meta.pauses.iter().filter(|pause| pause.market == tuple.market).map(|pause| pause.until);
     cooling.chain(paused).max().unwrap_or(now).max(now)
 }
 
-/// The slots of a new batch: those that a job waits for first, then warm ones.
+/// The slots of a new batch: first the wanted ones, then the warm ones.
 fn new_slots(pool: &Pool, version: u64, plan: &Plan, now: Timestamp) -> impl Iterator<Item = Slot> {
     let wanted = plan.wanted;
     (0..plan.count).map(move |index| {
@@ -246,7 +243,7 @@ fn new_slots(pool: &Pool, version: u64, plan: &Plan, now: Timestamp) -> impl Ite
             busy_since: None,
             gone_at: None,
             unregistered_at: None,
-            lost_sight: false,
+            job_check_ended: false,
             held: false,
             lease: Lease::due(now),
             revision: 0,
@@ -254,7 +251,7 @@ fn new_slots(pool: &Pool, version: u64, plan: &Plan, now: Timestamp) -> impl Ite
     })
 }
 
-/// The launches charged to the job that still count.
+/// The launches within the pool's `relaunch_window`.
 fn recent_launches<'a>(
     pool: &Pool,
     job: &'a WaitingJob,
@@ -263,19 +260,20 @@ fn recent_launches<'a>(
     job.launches_within(pool.timings.relaunch_window.duration(), now)
 }
 
-/// The jobs on whose account a machine may be launched.
+/// The jobs for which another machine may be launched.
 fn budgeted<'a>(
     pool: &'a Pool,
     view: &'a PoolView,
     unserved: &'a [WaitingJob],
     now: Timestamp,
 ) -> impl Iterator<Item = &'a WaitingJob> {
-    let given_up = move |job: &WaitingJob| unserved.iter().any(|unserved| unserved.id == job.id);
-    let jobs = view.waiting.values().filter(move |job| job.is_demand(now) && !given_up(job));
+    let is_unserved = move |job: &WaitingJob| unserved.iter().any(|unserved| unserved.id == job.id);
+    let jobs = view.waiting.values().filter(move |job| job.is_demand(now) && !is_unserved(job));
     jobs.filter(move |job| recent_launches(pool, job, now).count() < RELAUNCH_LIMIT)
 }
 
-/// Charges the launches to the jobs that cost fewest so far, then to the oldest: no job can burn another's budget.
+/// Charges the launches to the jobs with the fewest launches, then to the oldest, so that no job uses up the budget of
+/// another.
 fn charge(pool: &Pool, view: &PoolView, unserved: &[WaitingJob], launches: usize, now: Timestamp) -> Vec<WaitingJob> {
     let mut jobs: Vec<&WaitingJob> = budgeted(pool, view, unserved, now).collect();
     jobs.sort_by_key(|job| (recent_launches(pool, job, now).count(), job.queued_at, job.id));
@@ -288,13 +286,13 @@ fn charge(pool: &Pool, view: &PoolView, unserved: &[WaitingJob], launches: usize
         .collect()
 }
 
-/// Stops what nobody needs: warm ones first, then those idle longer than the idle grace, oldest first. A planned slot is
-/// not stopped: its launch may be on its way, and the next decision can use it.
+/// Stops excess slots: first warm ones, then those that have been idle for `idle_grace`, oldest first. A planned slot is not
+/// stopped: its launch may be under way, and the next decision can use it.
 fn surplus(pool: &Pool, view: &PoolView, excess: usize, now: Timestamp, lease: Timestamp) -> Vec<Slot> {
     let idle_grace = pool.timings.idle_grace.duration();
     let mut idle: Vec<&Slot> = view
         .supply(now)
-        .filter(|slot| slot.is_live() && slot.state != SlotState::Planned && !slot.is_seen_busy(now) && !slot.held)
+        .filter(|slot| slot.is_live() && slot.state != SlotState::Planned && !slot.is_observed_busy(now) && !slot.held)
         .filter(|slot| !slot.wanted || now.duration_since(slot.idle_since()) >= idle_grace)
         .collect();
     idle.sort_by_key(|slot| (slot.wanted, slot.idle_since(), slot.id));
@@ -304,7 +302,7 @@ fn surplus(pool: &Pool, view: &PoolView, excess: usize, now: Timestamp, lease: T
         .collect()
 }
 
-/// Warm machines that have used up half their life: one that got a job now might not live to its end.
+/// Stops warm machines that have used up half of `max_life`: a job that starts now might outlast the machine.
 fn recycled<'a>(
     pool: &'a Pool,
     view: &'a PoolView,
@@ -320,10 +318,10 @@ fn recycled<'a>(
     old.take(MAX_LAUNCH / 2).map(move |slot| slot.clone().stopped(StopReason::Recycled, now, lease))
 }
 
-/// The jobs that GitHub should have given to a runner that idled through its grace while they waited: as it is idle still,
-/// it may have none of them. They are no demand for a while, twice as long each time, and GitHub is asked about them.
+/// The jobs that waited while a runner was idle for `idle_grace`: GitHub does not give them to this pool's runners. They are
+/// not demand for a while, each time for twice as long, and GitHub is asked about them.
 fn unserved(pool: &Pool, view: &PoolView, now: Timestamp) -> Vec<WaitingJob> {
-    let idle = view.supply(now).filter(|slot| slot.is_live() && !slot.is_seen_busy(now));
+    let idle = view.supply(now).filter(|slot| slot.is_live() && !slot.is_observed_busy(now));
     let Some(idle_since) = idle.filter_map(Slot::online_at).min() else { return Vec::new() };
     let (least, most) = (pool.timings.backoff_min.duration().as_secs(), pool.timings.backoff_max.duration().as_secs());
     let mut jobs: Vec<(Timestamp, &WaitingJob)> = view

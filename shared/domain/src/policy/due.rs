@@ -1,4 +1,4 @@
-//! The effects that are due for a pool. First run, retry, redelivery and recovery from a crash all ask this one question.
+//! The effects that are due for a pool. First run, retry, redelivery and recovery from a crash all call [`due`].
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,20 +11,20 @@ use crate::policy::PoolView;
 use crate::policy::notify::due_notification;
 use crate::state::{Slot, SlotState};
 
-/// Something to do for a pool.
+/// A call to EC2 or GitHub that a pool needs, with the writes around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
-    /// Launch the batch of that version.
+    /// Launch the batch of this version.
     Launch(u64),
-    /// Register a runner for the slot and leave its machine the JIT config.
+    /// Register a runner for the slot and hand its JIT config over to the machine.
     Register(SlotId),
     /// Deregister the slot's runner and terminate its machine, in that order.
     Retire(SlotId),
     /// Ask GitHub whether the job still waits.
     Check(JobId),
-    /// Ask GitHub how the job of a slot whose machine is gone ended.
-    AskFate(SlotId),
-    /// Publish or change the check run that tells the job's author why it waits.
+    /// Ask GitHub about the job of a slot whose machine has ended.
+    CheckLostJob(SlotId),
+    /// Publish or update the check run that explains why the job waits.
     Notify(JobId),
     /// Re-run the job, once its run has ended.
     Rerun(JobId),
@@ -37,7 +37,7 @@ impl fmt::Display for Effect {
             Effect::Register(slot) => write!(f, "the registration of slot {slot}"),
             Effect::Retire(slot) => write!(f, "the retirement of slot {slot}"),
             Effect::Check(job) => write!(f, "the check of job {job}"),
-            Effect::AskFate(slot) => write!(f, "the question about the job of slot {slot}"),
+            Effect::CheckLostJob(slot) => write!(f, "the check of the job of slot {slot}"),
             Effect::Notify(job) => write!(f, "the check run of job {job}"),
             Effect::Rerun(job) => write!(f, "the re-run of job {job}"),
         }
@@ -51,10 +51,10 @@ pub fn due(pool: &Pool, view: &PoolView, now: Timestamp) -> Vec<Effect> {
         .values()
         .filter(|batch| batch.lease.is_free(now) && !view.meta.is_throttled(now))
         .map(|batch| Effect::Launch(batch.version));
-    let slots = view.slots.values().filter(|slot| slot.lease.is_free(now)).filter_map(owed);
+    let slots = view.slots.values().filter(|slot| slot.lease.is_free(now)).filter_map(next_effect);
     let mut checks: BTreeSet<JobId> =
         view.waiting.values().filter(|job| job.check_at <= now).map(|job| job.id).collect();
-    checks.extend(perhaps_done(view, now));
+    checks.extend(possibly_run(view, now));
     let checks = checks.into_iter().map(Effect::Check);
     let jobs: BTreeSet<JobId> = view.waiting.keys().chain(view.check_runs.keys()).copied().collect();
     let notifications =
@@ -63,21 +63,23 @@ pub fn due(pool: &Pool, view: &PoolView, now: Timestamp) -> Vec<Effect> {
     launches.chain(slots).chain(checks).chain(notifications).chain(reruns).collect()
 }
 
-/// The jobs that machines which ended without a report most likely ran: the two that wait longest for each machine.
-fn perhaps_done(view: &PoolView, now: Timestamp) -> Vec<JobId> {
-    let silent: Vec<Timestamp> =
-        view.slots.values().filter(|slot| slot.is_fate_unknown(now)).filter_map(|slot| slot.gone_at).collect();
-    let Some(last) = silent.iter().max() else { return Vec::new() };
+/// The jobs that machines without a report most likely ran: for each machine, the two that have waited longest.
+fn possibly_run(view: &PoolView, now: Timestamp) -> Vec<JobId> {
+    let ended: Vec<Timestamp> =
+        view.slots.values().filter(|slot| slot.awaits_report(now)).filter_map(|slot| slot.gone_at).collect();
+    let Some(last) = ended.iter().max() else { return Vec::new() };
     let mut jobs: Vec<_> = view.waiting.values().filter(|job| job.open && job.checked_at < *last).collect();
     jobs.sort_by_key(|job| (job.queued_at, job.id));
-    jobs.into_iter().take(2 * silent.len()).map(|job| job.id).collect()
+    jobs.into_iter().take(2 * ended.len()).map(|job| job.id).collect()
 }
 
-/// The effect that the slot needs next, leased or not.
-pub fn owed(slot: &Slot) -> Option<Effect> {
+/// The effect that the slot needs next, whether or not it is leased.
+pub fn next_effect(slot: &Slot) -> Option<Effect> {
     match (&slot.state, &slot.stop) {
-        (SlotState::Busy { .. }, _) if slot.gone_at.is_some() && !slot.lost_sight => Some(Effect::AskFate(slot.id)),
-        // Its machine has ended; the sweep removes what is left of its registration.
+        (SlotState::Busy { .. }, _) if slot.gone_at.is_some() && !slot.job_check_ended => {
+            Some(Effect::CheckLostJob(slot.id))
+        }
+        // The machine has ended. The sweep removes the registration.
         _ if slot.gone_at.is_some() => None,
         _ if slot.held => None,
         (SlotState::Launched(_), None) if slot.wanted => Some(Effect::Register(slot.id)),
@@ -99,7 +101,7 @@ pub fn owed(slot: &Slot) -> Option<Effect> {
     }
 }
 
-/// Whether its stop is being carried out. A stop that came too late, because the runner turned out to have a job, is not.
+/// Whether the slot is being retired. A stopped slot is not if its runner has a job that the stop does not end.
 pub fn is_being_retired(slot: &Slot) -> bool {
-    matches!(owed(slot), Some(Effect::Retire(_)))
+    matches!(next_effect(slot), Some(Effect::Retire(_)))
 }

@@ -1,4 +1,4 @@
-//! What EC2 reports about one instance: a spot interruption, or its end.
+//! EC2's reports about one instance: a spot interruption, or its end.
 
 use crate::config::Pool;
 use crate::ids::SlotId;
@@ -21,7 +21,7 @@ pub fn record_change(pool: &Pool, slot: Slot, change: InstanceChange, turn: &Tur
         InstanceChange::Other => return None,
         InstanceChange::Interrupted => {
             let why = StopReason::Interrupted;
-            // A stop that came too late for a runner with a job must not hide why that job will fail.
+            // An earlier stop does not end a job, and must not hide why the job will fail.
             if slot.stop.as_ref().is_some_and(|stop| stop.why == why || stop.why.ends_a_job()) {
                 return None;
             }

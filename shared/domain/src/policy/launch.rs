@@ -16,23 +16,23 @@ use crate::state::{
     Slot, SlotState, Throttle, WaitingJob,
 };
 
-/// How long a way to launch is left alone after EC2's first refusal; doubles up to [`COOLDOWN_MAX`].
+/// How long a tuple is not tried after EC2's first refusal. Doubles up to [`COOLDOWN_MAX`].
 pub const COOLDOWN_MIN: SignedDuration = SignedDuration::from_mins(1);
 
 /// See [`COOLDOWN_MIN`].
 pub const COOLDOWN_MAX: SignedDuration = SignedDuration::from_mins(15);
 
-/// How long a market is left alone after a quota refusal: quotas free up when machines end or a person raises them.
+/// How long a market is not tried after EC2 refused because of a quota. Quota becomes free when machines end.
 pub const QUOTA_PAUSE: SignedDuration = SignedDuration::from_mins(5);
 
-/// EC2's bucket is full again after some seconds: a throttling that long ago says nothing about the next call.
+/// EC2's rate limit recovers within seconds: an older throttling does not lengthen the next wait.
 const THROTTLE_FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_mins(1);
 
-/// Binds instances to the batch's free slots, lowest to lowest, so that everybody who looks at the same instances binds
-/// them alike.
+/// Binds instances to the batch's free slots: the lowest instance id to the lowest slot id, so that every invocation binds
+/// the same instances in the same way.
 ///
-/// `taken` are those that have an `INSTANCE#` item already: bound by somebody else, or condemned. None if there is nothing
-/// to bind. The batch is over when no slot is left without an instance; else its next attempt is for the rest.
+/// `taken` are instances that have an item already: bound by another invocation, or condemned. The batch is deleted if every
+/// slot has an instance; otherwise its next attempt is for the rest. None if there is nothing to bind.
 pub fn bind(
     view: &PoolView,
     batch: &Batch,
@@ -48,8 +48,8 @@ pub fn bind(
         .zip(&instances)
         .map(|(slot, (id, launched_at))| {
             let machine = Machine { instance: id.clone(), launched_at: *launched_at };
-            let mut slot =
-                Slot { state: SlotState::Launched(machine), ..(*slot).clone() }.owing_registration(turn.lease);
+            let mut slot = Slot { state: SlotState::Launched(machine), ..(*slot).clone() }
+                .begin_registration_if_wanted(turn.lease);
             slot.lease.tries = 0;
             let instance = Instance::bound(&slot, batch.tuple.as_ref(), id.clone(), *launched_at);
             (slot, instance)
@@ -74,7 +74,7 @@ pub fn bind(
     Some(writes.emit(Stream::Pool(view.meta.pool.clone()), what, turn))
 }
 
-/// The batch's next attempt, untried.
+/// The batch with its next attempt, not tried yet.
 fn next(batch: &Batch, now: Timestamp) -> Batch {
     Batch { attempt: batch.attempt + 1, lease: Lease::due(now), missing_since: None, ..batch.clone() }
 }
@@ -82,7 +82,7 @@ fn next(batch: &Batch, now: Timestamp) -> Batch {
 /// What a definitive refusal is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusedFor {
-    /// The tuple has no capacity now.
+    /// EC2 has no capacity for the tuple now.
     Capacity,
     /// The account's quota for the market is used up.
     Quota,
@@ -94,13 +94,12 @@ pub enum RefusedFor {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     pub about: RefusedFor,
-    /// EC2's code.
+    /// EC2's error code.
     pub code: String,
-    /// EC2's message.
     pub message: String,
 }
 
-/// Whether the present attempt may have been called before by an invocation that did not see the answer.
+/// Whether an earlier call of the same attempt may have gone unanswered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attempt {
     First,
@@ -108,7 +107,7 @@ pub enum Attempt {
 }
 
 impl Attempt {
-    /// Of a batch that is claimed again.
+    /// For a batch that was not decided in this invocation.
     pub fn of(batch: &Batch) -> Self {
         if batch.lease.tries > 0 && batch.tuple.is_some() { Attempt::Repeated } else { Attempt::First }
     }
@@ -119,7 +118,7 @@ impl Attempt {
 pub enum AfterError {
     Refused(RefusedFor),
     Throttled,
-    /// Instances may have been launched: write this batch, and look again when its lease ends.
+    /// Instances may have been launched: write this batch, and look them up when its lease ends.
     Unknown(Box<Batch>),
 }
 
@@ -134,8 +133,8 @@ pub fn after_error(pool: &Pool, batch: &Batch, attempt: Attempt, class: ErrorCla
     if attempt == Attempt::First {
         return AfterError::Refused(about);
     }
-    // EC2 refused this call. An earlier call, perhaps still on its way then, may have launched: only a second empty look-up,
-    // a confirm gap after the first, rules that out.
+    // EC2 refused this call, but an earlier call of the attempt may have launched instances. Only a second empty look-up,
+    // `confirm_gap` after the first, rules that out.
     let since = batch.missing_since.unwrap_or(now);
     let confirmed_at = since + pool.timings.confirm_gap.duration();
     if now < confirmed_at {
@@ -145,13 +144,13 @@ pub fn after_error(pool: &Pool, batch: &Batch, attempt: Attempt, class: ErrorCla
     AfterError::Refused(about)
 }
 
-/// The batch after a call, or a look-up, without an answer: the same attempt is due again after the back-off.
+/// The batch after a call or a look-up without an answer: the same attempt is due again after the back-off.
 pub fn unanswered(pool: &Pool, batch: &Batch, now: Timestamp) -> Batch {
     let wait = backoff(pool, batch.lease.tries, &batch.tag().to_string());
     batch.clone().put_off(now + wait)
 }
 
-/// The claim of a batch: its present attempt once more, or a new choice where every tuple was refused before.
+/// Claims a batch: to repeat its present attempt, or to resume it if every tuple was cooling down.
 pub fn claim(pool: &Pool, view: &PoolView, batch: &Batch, turn: &Turn) -> Transaction {
     match &batch.tuple {
         Some(_) => Transaction::new().put(batch.clone().claimed(turn.lease)),
@@ -159,7 +158,7 @@ pub fn claim(pool: &Pool, view: &PoolView, batch: &Batch, turn: &Turn) -> Transa
     }
 }
 
-/// What the next attempt of a batch is called in its event.
+/// Why a batch goes on to its next attempt.
 enum NextAttempt<'a> {
     AfterRefusal(&'a Tuple, &'a Refused),
     Resumed,
@@ -181,7 +180,7 @@ impl NextAttempt<'_> {
         }
     }
 
-    /// A launch that cannot work as configured is given up.
+    /// A launch that cannot work as configured is not tried again.
     fn is_worth_trying(&self) -> bool {
         match self {
             NextAttempt::AfterRefusal(_, why) => why.about != RefusedFor::Configuration,
@@ -190,8 +189,9 @@ impl NextAttempt<'_> {
     }
 }
 
-/// Records a definitive refusal of the batch's present attempt, and goes on with the next tuple, for as many slots as are
-/// needed now. Where no tuple is free the batch waits; where it can never work it is given up, and the pool's circuit opens.
+/// Records a definitive refusal of the batch's present attempt, and continues with the next tuple, for as many slots as are
+/// needed now. If no tuple is free, the batch waits. If the launch cannot work as configured, the batch is deleted and the
+/// pool's circuit opens.
 pub fn refused(pool: &Pool, view: &PoolView, batch: &Batch, tuple: &Tuple, why: &Refused, turn: &Turn) -> Transaction {
     let now = turn.now;
     let mut meta = view.meta.clone();
@@ -219,15 +219,15 @@ pub fn refused(pool: &Pool, view: &PoolView, batch: &Batch, tuple: &Tuple, why: 
     });
     let excess = batch.refusals.len().saturating_sub(REFUSALS_KEPT);
     batch.refusals.drain(..excess);
-    go_on(pool, view, meta, &batch, &NextAttempt::AfterRefusal(tuple, why), turn)
+    start_next_attempt(pool, view, meta, &batch, &NextAttempt::AfterRefusal(tuple, why), turn)
 }
 
-/// Goes on with a batch whose every tuple was cooling down.
+/// Continues a batch whose every tuple was cooling down.
 fn resume(pool: &Pool, view: &PoolView, batch: &Batch, turn: &Turn) -> Transaction {
-    go_on(pool, view, view.meta.clone(), batch, &NextAttempt::Resumed, turn)
+    start_next_attempt(pool, view, view.meta.clone(), batch, &NextAttempt::Resumed, turn)
 }
 
-fn go_on(
+fn start_next_attempt(
     pool: &Pool,
     view: &PoolView,
     meta: Meta,
@@ -241,7 +241,7 @@ fn go_on(
     let warm = if pool.draining { 0 } else { pool.warm as usize };
     let missing = (view.demand(now) + warm).saturating_sub(others);
     let needed = if attempt.is_worth_trying() { missing.min(planned.len()) } else { 0 };
-    // The last slots are dropped: warm ones come last.
+    // The last slots are closed: warm ones come last.
     let closing = planned.split_off(needed);
     let refunds = refund(view, batch, closing.iter().filter(|slot| slot.wanted).count());
     let following = (needed > 0).then(|| {
@@ -263,11 +263,11 @@ fn go_on(
     writes.emit(stream, what, turn)
 }
 
-/// EC2 had too many calls. Nothing was launched: the same attempt, with the same token, is due later, and until then no
-/// other launch of the pool is tried either.
+/// EC2 throttled the call, so nothing was launched. The same attempt, with the same token, is due later. Until then no other
+/// launch of the pool is tried.
 pub fn throttled(view: &PoolView, batch: &Batch, now: Timestamp) -> Transaction {
     let last = view.meta.throttled.as_ref().filter(|last| now.duration_since(last.until) < THROTTLE_FORGOTTEN_AFTER);
-    // Launches that were under way together are refused together: that is one throttling and not several.
+    // Launches that were under way at the same time are throttled together. They count once.
     if let Some(last) = last.filter(|last| last.until > now) {
         return Transaction::new().put(batch.clone().put_off(last.until));
     }
@@ -284,7 +284,7 @@ fn next_free(pool: &Pool, meta: &Meta, now: Timestamp) -> Timestamp {
 fn cool_down(meta: &mut Meta, tuple: &Tuple, why: &Refused, now: Timestamp) {
     let last = meta.cooldowns.iter().find(|cooling| cooling.tuple == *tuple);
     let seconds = last.map_or(COOLDOWN_MIN.as_secs(), |last| (last.seconds * 2).min(COOLDOWN_MAX.as_secs()));
-    // A cool-down is remembered as long again as the longest one lasts: what it must double is the last one of a bad time.
+    // Expired cool-downs are kept for a while: another refusal within that time doubles the wait.
     meta.cooldowns.retain(|cooling| cooling.tuple != *tuple && now.duration_since(cooling.until) < COOLDOWN_MAX);
     meta.cooldowns.push(Cooldown {
         tuple: tuple.clone(),
@@ -294,7 +294,7 @@ fn cool_down(meta: &mut Meta, tuple: &Tuple, why: &Refused, now: Timestamp) {
     });
 }
 
-/// Opens the pool's circuit, or keeps it open for twice as long as the last time.
+/// Opens the pool's circuit. A circuit that is open stays open for its present back-off.
 pub fn open_circuit(meta: &mut Meta, pool: &Pool, cause: CircuitCause, message: String, now: Timestamp) {
     let (since, backoff_seconds) = match &meta.circuit {
         Circuit::Closed => (now, pool.timings.backoff_min.duration().as_secs()),
@@ -304,7 +304,7 @@ pub fn open_circuit(meta: &mut Meta, pool: &Pool, cause: CircuitCause, message: 
     meta.circuit = Circuit::Open { until, backoff_seconds, since, cause, message };
 }
 
-/// Gives back what slots that were never launched were charged.
+/// Removes the charge for slots that are closed without a launch.
 fn refund(view: &PoolView, batch: &Batch, slots: usize) -> Vec<WaitingJob> {
     let mut charged: Vec<&WaitingJob> =
         view.waiting.values().filter(|job| job.launches.contains(&batch.planned_at)).collect();

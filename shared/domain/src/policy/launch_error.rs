@@ -1,22 +1,22 @@
-//! What EC2's answer to RunInstances means.
+//! The classes of RunInstances errors.
 
 /// Class of an EC2 error code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ErrorClass {
-    /// This tuple has no capacity now: try another one.
+    /// EC2 has no capacity for the tuple now: try another one.
     Capacity,
-    /// The account's quota is used up: another zone does not help.
+    /// The account's quota is used up. Another zone does not help.
     Quota,
-    /// Too many calls: repeat this one later.
+    /// EC2 limits the rate of calls: repeat the call later.
     Throttled,
     /// The launch cannot work as configured.
     Configuration,
-    /// EC2 may have launched: every code that is in no other class.
+    /// EC2 may have launched instances. Every code that is in no other class.
     Ambiguous,
 }
 
 impl ErrorClass {
-    /// The class of a code of RunInstances, after "Error codes for the Amazon EC2 API" in EC2's API reference.
+    /// The class of an error code, from "Error codes for the Amazon EC2 API" in EC2's API reference.
     pub fn of(code: &str) -> Self {
         match code {
             "InsufficientInstanceCapacity"

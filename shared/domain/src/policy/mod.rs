@@ -1,4 +1,4 @@
-//! Every decision, as pure functions of what is stored, configured and observed.
+//! Every decision, as a pure function of the stored records, the configuration and the observations.
 
 pub mod budget;
 pub mod check;

@@ -1,4 +1,4 @@
-//! What the author of a waiting job sees on GitHub: a check run that says that the job waits, and why.
+//! The check run on a waiting job's commit: when it is published, and what it says.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -9,7 +9,7 @@ use crate::policy::PoolView;
 use crate::policy::decide::RELAUNCH_LIMIT;
 use crate::state::{CheckRun, Circuit, Job, Lease, SlotState, Stage, WaitingJob};
 
-/// What the check run is to say next.
+/// What the check run must say next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notification {
     Stage(Stage),
@@ -26,7 +26,7 @@ pub enum Conclusion {
 }
 
 impl Conclusion {
-    /// GitHub's name.
+    /// The text in GitHub's API.
     pub fn as_str(self) -> &'static str {
         match self {
             Conclusion::Neutral => "neutral",
@@ -36,32 +36,32 @@ impl Conclusion {
     }
 }
 
-/// A check run to create or to change on the job's commit.
+/// A check run to create or to update on the job's commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckRunUpdate {
     pub repository: Repository,
     pub head_sha: String,
-    /// Our reference: the job's id.
+    /// The job's id.
     pub external_id: String,
-    /// The check run to change; None creates one.
+    /// GitHub's id of the check run to update; None creates one.
     pub check_run: Option<u64>,
     pub conclusion: Conclusion,
     /// One line.
     pub title: String,
     /// Markdown.
     pub summary: String,
-    /// Link to the job; may be empty.
+    /// The job's page on GitHub. May be empty.
     pub details_url: String,
 }
 
-/// What the job's author should know and does not know yet.
+/// What the check run must say and does not say yet; None if it is up to date, or must not be written now.
 pub fn due_notification(pool: &Pool, view: &PoolView, job: JobId, now: Timestamp) -> Option<Notification> {
     let check = view.check_runs.get(&job);
     if check.is_some_and(|check| !check.lease.is_free(now)) {
         return None;
     }
     let Some(waiting) = view.waiting.get(&job) else { return check.map(|_| Notification::Over) };
-    // A gated job waits for a person, who knows about it.
+    // A gated job waits for somebody's approval, and GitHub shows that.
     if !waiting.open {
         return None;
     }
@@ -97,7 +97,7 @@ pub fn first_check_run(pool: &Pool, job: &Job, now: Timestamp) -> CheckRun {
     }
 }
 
-/// Why a job waits, in sentences; the first is the one to act on. Never empty.
+/// Why a job waits, as sentences. The first one is the most important. Never empty.
 pub fn reasons(pool: &Pool, view: &PoolView, job: &WaitingJob, now: Timestamp) -> Vec<String> {
     let mut reasons = Vec::new();
     if let Circuit::Open { until, cause, message, .. } = &view.meta.circuit {
@@ -169,7 +169,7 @@ pub fn title(notification: Notification, reasons: &[String], waited: SignedDurat
     title.chars().take(LONGEST_TITLE).collect()
 }
 
-/// The check run's text, in Markdown.
+/// The check run's text.
 pub fn summary(pool: &Pool, notification: Notification, reasons: &[String], waited: SignedDuration) -> String {
     match notification {
         Notification::Stage(_) => {
@@ -184,7 +184,7 @@ pub fn summary(pool: &Pool, notification: Notification, reasons: &[String], wait
 /// GitHub shows a title in one line.
 const LONGEST_TITLE: usize = 200;
 
-/// The call to GitHub; None if there is no check run that an end of the wait could change.
+/// The check run's title and the call to GitHub. No call is needed if the wait ends before a check run exists.
 pub fn update(
     pool: &Pool,
     view: &PoolView,
@@ -215,7 +215,7 @@ pub fn update(
     (title, Some(update))
 }
 
-/// Records what was published; the end of the wait ends the record, too. `id` is GitHub's id of the check run.
+/// Records what was published. The end of the wait deletes the record. `id` is GitHub's id of the check run.
 pub fn published(
     pool: &Pool,
     check: CheckRun,
@@ -235,8 +235,8 @@ pub fn published(
     writes.emit(Stream::Pool(pool.name.clone()), what, turn)
 }
 
-/// Records that GitHub refuses the check run, perhaps only for now: the app may be installed again, or receive the
-/// permission. `check` carries the time of the next attempt.
+/// Records that GitHub refused the check run. It is tried again, because the app may be installed again or receive the
+/// permission. `check` has the time of the next attempt.
 pub fn refused(pool: &Pool, check: CheckRun, title: String, turn: &Turn) -> Transaction {
     let what = What::Notified { job: check.job, title, check_run: None };
     Transaction::new().put(check).emit(Stream::Pool(pool.name.clone()), what, turn)

@@ -1,4 +1,4 @@
-//! Recording what EC2 and GitHub show of a pool's slots.
+//! Recording what EC2 and GitHub show about a pool's slots.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::PoolView;
 use crate::state::{Slot, SlotState};
 
-/// What EC2 or GitHub shows of a slot.
+/// What EC2 or GitHub shows about a slot.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Observation {
     /// Its runner came online.
@@ -41,8 +41,8 @@ impl Observation {
     }
 }
 
-/// Writes the observations into the slots. Registrations that were left must have been deregistered before:
-/// [`Observation::LeftRegistered`] changes nothing here. None if nothing changes.
+/// Records the observations in the slots; None if nothing changes. [`Observation::LeftRegistered`] changes nothing here: the
+/// caller deregisters the runner first and replaces the observation with [`Observation::Unregistered`].
 pub fn record_observations(
     pool: &Pool,
     view: &PoolView,
@@ -61,7 +61,7 @@ pub fn record_observations(
                 online.push(id);
                 Slot { state: SlotState::Online { machine, runner, online_at: now }, ..slot }
             }
-            Observation::Busy(_) => slot.seen_busy(now),
+            Observation::Busy(_) => slot.observed_busy(now),
             Observation::Gone(_) => {
                 gone.push(id);
                 slot.gone(now)

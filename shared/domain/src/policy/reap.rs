@@ -1,4 +1,4 @@
-//! What a sweep writes before it removes something: the claim of a slot or of an instance that belongs to no slot.
+//! The claims that a sweep writes before it removes a slot or an instance that belongs to no slot.
 
 use crate::config::Pool;
 use crate::ids::{PoolName, SlotId};
@@ -9,15 +9,15 @@ use crate::policy::launch::open_circuit;
 use crate::state::{CircuitCause, Condemned, Instance, Key, Meta, Ownership, Phase, Slot, StopReason};
 use crate::wire::ObservedInstance;
 
-/// Configured slots in a row that never came online before the pool's circuit opens.
+/// The pool's circuit opens after this many configured slots in a row that never came online.
 pub const BOOT_FAILURES_ALLOWED: u32 = 3;
 
-/// What to do with a slot that the sweep wants to stop, from a reading that is newer than the sweep's.
+/// What to do with a slot that the sweep plans to stop, decided from a reading that is newer than the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StopSlot {
-    /// The slot or its machine is gone.
+    /// The slot was deleted, or its machine has ended.
     AlreadyGone,
-    /// The reason does not hold any more: its runner has a job by now, for example.
+    /// The reason does not apply any more: for example, the runner has a job now.
     Spare,
     /// Write the claim, then retire the slot.
     Claim(Box<Transaction>),
@@ -27,7 +27,7 @@ pub fn stop_slot(pool: &Pool, view: &PoolView, id: SlotId, why: StopReason, turn
     let Some(slot) = view.slots.get(&id).filter(|slot| slot.gone_at.is_none()) else {
         return StopSlot::AlreadyGone;
     };
-    if !still_holds(slot, why) {
+    if !still_applies(slot, why) {
         return StopSlot::Spare;
     }
     let mut writes = Transaction::new().put(slot.clone().stopped(why, turn.now, turn.lease));
@@ -38,7 +38,7 @@ pub fn stop_slot(pool: &Pool, view: &PoolView, id: SlotId, why: StopReason, turn
     StopSlot::Claim(Box::new(writes))
 }
 
-fn still_holds(slot: &Slot, why: StopReason) -> bool {
+fn still_applies(slot: &Slot, why: StopReason) -> bool {
     match why {
         StopReason::BootFailure => slot.phase() == Phase::Configured && slot.stop.is_none(),
         StopReason::Disconnected => slot.phase() == Phase::Online && slot.stop.is_none(),
@@ -63,7 +63,7 @@ fn with_boot_failure(pool: &Pool, meta: &Meta, turn: &Turn) -> Meta {
     meta
 }
 
-/// The claim that condemns an instance; None if `recorded` says that it is condemned already.
+/// The claim that condemns an instance; None if it is condemned already.
 pub fn condemn(
     instance: &ObservedInstance,
     recorded: Option<&Instance>,
@@ -83,8 +83,8 @@ pub fn adopt(instance: &ObservedInstance, recorded: Option<&Instance>, turn: &Tu
     claim_unowned(instance, recorded, Ownership::Adopted, what, turn)
 }
 
-/// An instance that is recorded as bound belongs to no slot only if its slot is gone: the pools were read before the
-/// instance's item, and the instance may have been bound in between.
+/// An instance that is recorded as bound belongs to no slot only if its slot was deleted. The transaction checks that,
+/// because the instance may have been bound after the pools were read.
 fn claim_unowned(
     instance: &ObservedInstance,
     recorded: Option<&Instance>,

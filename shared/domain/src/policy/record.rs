@@ -15,14 +15,14 @@ use crate::policy::route::{Routable, Unrouted, route};
 use crate::state::{Config, Instance, Item, Job, Key, Lease, Rank, Slot, SlotState, WaitingJob};
 use crate::wire::{Action, Notice};
 
-/// Notices, sorted by how they are recorded. The numbers are indices into the slice of notices.
+/// Notices, sorted by how they are recorded. Numbers are indices into the slice of notices.
 #[derive(Debug, Default)]
 pub struct Sorted<'a> {
     /// All notices of each job.
     pub by_job: BTreeMap<JobId, Vec<usize>>,
-    /// Jobs of which only `queued` is reported, by pool. Most are new: they are written without reading.
+    /// Jobs with `queued` notices only, by pool. Most are new: they are written without reading.
     pub likely_new: BTreeMap<&'a PoolName, Vec<(JobId, &'a Pool)>>,
-    /// Jobs for which stored records must be read first.
+    /// Jobs whose stored records must be read first.
     pub others: Vec<JobId>,
 }
 
@@ -65,7 +65,7 @@ pub struct Recorder<'a> {
     config: &'a Config,
     notices: &'a [&'a Notice],
     routed: Result<&'a Pool, Unrouted>,
-    /// The pool and name of our runner, if the notices name one.
+    /// The runner that the notices name, and its pool, if it can be one of this stack.
     runner: Option<(&'a Pool, RunnerName)>,
     job: Option<Job>,
     waiting: Option<WaitingJob>,
@@ -77,7 +77,7 @@ impl<'a> Recorder<'a> {
     /// `notices` is not empty, and all of them are about the same job.
     pub fn new(stack: &StackName, config: &'a Config, notices: &'a [&'a Notice]) -> Self {
         let routed = route_notice(config, notices[0]);
-        let runner = own_runner(stack, config, notices);
+        let runner = runner_of_stack(stack, config, notices);
         Self { config, notices, routed, runner, job: None, waiting: None, slot: None, instance: None }
     }
 
@@ -93,7 +93,7 @@ impl<'a> Recorder<'a> {
         keys
     }
 
-    /// Adds a record that was read. Fails with its key if it is of a kind that was not asked for.
+    /// Adds a record that was read. Returns the record's key as an error if it is of an unexpected kind.
     pub fn add(&mut self, item: Item) -> Result<(), Key> {
         match item {
             Item::Job(job) => self.job = Some(*job),
@@ -105,7 +105,7 @@ impl<'a> Recorder<'a> {
         Ok(())
     }
 
-    /// The waiting job to read instead, if the job was routed before the pools changed: a job never moves.
+    /// The key of the waiting job in another pool, if the job was routed before the pools changed: a job never moves.
     pub fn other_waiting_key(&mut self) -> Option<Key> {
         let job = self.job.as_ref()?;
         if self.routed.as_ref().is_ok_and(|pool| pool.name == job.pool) {
@@ -115,9 +115,9 @@ impl<'a> Recorder<'a> {
         Some(Key::Waiting(job.pool.clone(), job.id))
     }
 
-    /// The instance to read, if the notices move the slot of their runner.
+    /// The instance to read, if the notices advance the slot of their runner.
     pub fn instance_key(&self, now: Timestamp) -> Option<Key> {
-        Some(Key::Instance(self.moved_slot(now)?.machine()?.instance.clone()))
+        Some(Key::Instance(self.advanced_slot(now)?.machine()?.instance.clone()))
     }
 
     /// The pool that owns the job.
@@ -128,15 +128,15 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    fn moved_slot(&self, now: Timestamp) -> Option<Slot> {
+    fn advanced_slot(&self, now: Timestamp) -> Option<Slot> {
         let (pool, _) = self.runner.as_ref()?;
         let slot = self.slot.as_ref()?;
-        self.notices.iter().fold(None, |moved: Option<Slot>, notice| {
-            moved_by(moved.as_ref().unwrap_or(slot), pool, notice, now).or(moved)
+        self.notices.iter().fold(None, |advanced: Option<Slot>, notice| {
+            advanced_by(advanced.as_ref().unwrap_or(slot), pool, notice, now).or(advanced)
         })
     }
 
-    /// The writes, once the records are added.
+    /// Computes the writes. All records that were read must have been added.
     pub fn record(self, now: Timestamp) -> Result<Recording, Unrouted> {
         let mut pools = Vec::new();
         let mut writes = Transaction::new();
@@ -151,7 +151,7 @@ impl<'a> Recorder<'a> {
             after = Some(job);
         }
         let mut taken_by = None;
-        if let (Some((pool, _)), Some(slot)) = (&self.runner, self.moved_slot(now)) {
+        if let (Some((pool, _)), Some(slot)) = (&self.runner, self.advanced_slot(now)) {
             if matches!(slot.state, SlotState::Done { .. }) {
                 writes = writes.put_all(self.notices.iter().find_map(|notice| rerun::due(pool, &slot, notice, now)));
             }
@@ -164,7 +164,7 @@ impl<'a> Recorder<'a> {
             writes = writes.put(slot);
         }
         let Some(first) = pools.first() else { return Err(self.routed.err().unwrap_or(Unrouted::NoPools)) };
-        if is_worth_an_event(&writes) {
+        if needs_event(&writes) {
             let stream = Stream::Pool(first.clone());
             writes = writes.emit(stream, recorded(self.notices), &turn(self.notices, now));
         }
@@ -172,13 +172,13 @@ impl<'a> Recorder<'a> {
         Ok(Recording { writes, pools, before: self.job, after, taken_by, is_new })
     }
 
-    /// Keeps the pool's record of the job in step: it exists exactly as long as the job's rank is Queued.
+    /// Creates, changes or deletes the waiting job, which exists if and only if the job's rank is Queued.
     fn change_waiting(&self, writes: Transaction, pool: &Pool, job: &Job, now: Timestamp) -> Transaction {
         match (job.rank, self.waiting.clone()) {
             (Rank::Queued, None) => writes.put(WaitingJob::of(job, now, pool.timings.job_check.duration())),
             (Rank::Queued, Some(waiting)) => {
                 let newly_gated = job.gated && !self.job.as_ref().is_some_and(|before| before.gated);
-                // Any further notice about a gated job may mean that the gate moved: ask GitHub.
+                // A further notice about a gated job may mean that the gate opened or closed: ask GitHub.
                 let is_news = job.gated && self.notices.iter().any(|notice| notice.received_at > waiting.checked_at);
                 if newly_gated || is_news {
                     writes.put(WaitingJob { open: waiting.open && !newly_gated, check_at: now, ..waiting })
@@ -191,7 +191,7 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    /// The instance of the moved slot, with the job; None if it has one already.
+    /// The instance of the advanced slot, with the job; None if it has one already.
     fn mapped_instance(&self) -> Option<Instance> {
         let instance = self.instance.clone().filter(|instance| instance.job.is_none())?;
         let repository = Some(self.notices[0].repository.clone());
@@ -203,18 +203,18 @@ impl<'a> Recorder<'a> {
 #[derive(Debug)]
 pub struct Recording {
     pub writes: Transaction,
-    /// Pools whose facts change, the job's own first.
+    /// Pools whose facts change, first the job's own.
     pub pools: Vec<PoolName>,
     pub before: Option<Job>,
     pub after: Option<Job>,
-    /// The slot whose runner turns out to have a job.
+    /// The slot that had no job before, and whose runner has this one.
     pub taken_by: Option<Slot>,
-    /// The job was not stored before.
+    /// Whether the job was not stored before.
     pub is_new: bool,
 }
 
-/// A changed time of the next check is no fact, and no event describes it.
-fn is_worth_an_event(writes: &Transaction) -> bool {
+/// A waiting job that is only changed has no lifecycle fields, and no event describes it.
+fn needs_event(writes: &Transaction) -> bool {
     !writes.deletes.is_empty() || writes.puts.iter().any(|item| !matches!(item, Item::Waiting(_)))
 }
 
@@ -223,9 +223,9 @@ fn join(before: Option<Job>, pool: &Pool, notices: &[&Notice]) -> Job {
     notices.iter().fold(first, |job, notice| job.join(notice))
 }
 
-/// The pool and name of the runner that the notices name, if it can be one of this stack: the job's repository must lie in
-/// the scope where the pool registers, because anybody may register a runner of the same name elsewhere.
-fn own_runner<'a>(stack: &StackName, config: &'a Config, notices: &[&Notice]) -> Option<(&'a Pool, RunnerName)> {
+/// The runner that the notices name, and its pool, if it can be one of this stack. The job's repository must be in the
+/// scope in which the pool registers, because anyone may register a runner with the same name elsewhere.
+fn runner_of_stack<'a>(stack: &StackName, config: &'a Config, notices: &[&Notice]) -> Option<(&'a Pool, RunnerName)> {
     notices.iter().find_map(|notice| {
         let name: RunnerName = notice.job.runner.as_ref()?.name.parse().ok()?;
         let pool = config.pool(&name.pool)?;
@@ -233,8 +233,9 @@ fn own_runner<'a>(stack: &StackName, config: &'a Config, notices: &[&Notice]) ->
     })
 }
 
-/// The slot after the notice, if the notice is about its runner: scope, id and name must all be those that were registered.
-fn moved_by(slot: &Slot, pool: &Pool, notice: &Notice, now: Timestamp) -> Option<Slot> {
+/// The slot after the notice, if the notice is about its runner and advances it. Scope, runner id and name must all be those
+/// of the registration.
+fn advanced_by(slot: &Slot, pool: &Pool, notice: &Notice, now: Timestamp) -> Option<Slot> {
     let named = notice.job.runner.as_ref()?;
     let runner = slot.runner()?.clone();
     let machine = slot.machine()?.clone();
@@ -247,7 +248,7 @@ fn moved_by(slot: &Slot, pool: &Pool, notice: &Notice, now: Timestamp) -> Option
         Action::InProgress => SlotState::Busy { machine, runner, job },
         Action::Completed => SlotState::Done { machine, runner, job, done_at: now },
     };
-    let state = SlotState::furthest(&slot.state, state)?;
+    let state = SlotState::advanced(&slot.state, state)?;
     Some(Slot { state, busy_seen_at: None, busy_since: None, lease: Lease::due(now), ..slot.clone() })
 }
 

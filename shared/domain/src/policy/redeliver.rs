@@ -1,4 +1,4 @@
-//! Which failed webhook deliveries GitHub is asked to send again.
+//! Which failed webhook deliveries are requested again.
 
 use std::collections::BTreeMap;
 
@@ -11,24 +11,23 @@ use crate::wire::DeliveryAttempt;
 /// GitHub keeps deliveries for three days.
 const DELIVERIES_KEPT: SignedDuration = SignedDuration::from_hours(3 * 24);
 
-/// How far a listing reaches back before the newest examined delivery. The list is ordered by the time of the attempt, and
-/// an attempt may appear in it a little late.
+/// How far a listing reaches back before the newest examined delivery. GitHub orders the list by the time of the attempt,
+/// and an attempt may appear in it late.
 const OVERLAP: SignedDuration = SignedDuration::from_mins(1);
 
-/// After this many redeliveries the search of the repositories must find the job.
+/// After this many redeliveries, only the search of the repositories can find the job.
 const MAX_REDELIVERIES: u32 = 3;
 
-/// The wait after the first and after the second redelivery, unless a delivery has succeeded since. The third one comes
-/// after an outage of an hour.
+/// The wait after the first and after the second redelivery, unless another delivery has succeeded since.
 const REDELIVER_AFTER: [SignedDuration; 2] = [SignedDuration::from_mins(10), SignedDuration::from_mins(60)];
 
-/// A write costs five of GitHub's 900 points per minute. After a long outage, ingest must accept all of them at once.
+/// A request costs five of GitHub's 900 points per minute.
 const REDELIVERIES_PER_SWEEP: usize = 60;
 
-/// Remembered events. More would fit into DynamoDB's 400 KB, and an outage of an hour may cause more.
+/// The largest number of remembered events. They are stored in one item, and DynamoDB allows 400 KB.
 const MAX_UNDELIVERED: usize = 1000;
 
-/// The start of the listing; None while GitHub must not be called.
+/// The time from which deliveries are listed; None while GitHub must not be called.
 pub fn list_since(memory: &Janitor, now: Timestamp) -> Option<Timestamp> {
     if memory.app_backoff_until.is_some_and(|until| until > now) {
         return None;
@@ -58,7 +57,8 @@ pub fn examine(memory: &mut Janitor, attempts: &[DeliveryAttempt], now: Timestam
     forget(memory, now);
 }
 
-/// Forgets what GitHub will not list again, and the newest events above the limit: these are listed again later.
+/// Forgets events that GitHub no longer has or will not list again, and the newest ones above the limit. Those are listed
+/// again later.
 fn forget(memory: &mut Janitor, now: Timestamp) {
     let listed_from = memory.examined_to.map_or(now, |newest| newest - OVERLAP);
     memory.undelivered.retain(|_, event| {
@@ -94,13 +94,13 @@ fn is_due(event: &Undelivered, delivered_at: Option<Timestamp>, now: Timestamp) 
 }
 
 impl Undelivered {
-    /// GitHub was asked for one more redelivery.
+    /// A redelivery was requested.
     pub fn requested(&mut self, now: Timestamp) {
         self.redeliveries += 1;
         self.asked_at = Some(now);
     }
 
-    /// GitHub refuses to redeliver it: the search of the repositories must find its job.
+    /// GitHub refuses to redeliver the event. The search of the repositories finds its job.
     pub fn refused(&mut self, now: Timestamp) {
         self.redeliveries = MAX_REDELIVERIES;
         self.asked_at = Some(now);

@@ -1,4 +1,4 @@
-//! Registering a machine's runner and handing its JIT config over.
+//! Registering a runner, and handing its JIT config over to its machine.
 
 use jiff::SignedDuration;
 
@@ -11,7 +11,7 @@ use crate::state::{BootItem, Circuit, CircuitCause, Instance, Lease, Meta, Runne
 /// How long a boot item outlives the longest life of its machine before DynamoDB may delete it.
 const KEEP_BOOT_ITEM: SignedDuration = SignedDuration::from_hours(24);
 
-/// The name of the slot's present registration.
+/// The name of the slot's present registration attempt.
 pub fn runner_name(stack: &StackName, pool: &Pool, epoch: &Epoch, slot: &Slot) -> RunnerName {
     RunnerName {
         stack: stack.clone(),
@@ -22,13 +22,13 @@ pub fn runner_name(stack: &StackName, pool: &Pool, epoch: &Epoch, slot: &Slot) -
     }
 }
 
-/// The slot with another registration: another registration has another name, because the last one may exist although its
+/// The slot with one more registration attempt. Each attempt has its own name: the last registration may exist although its
 /// answer was lost.
 pub fn next_registration(slot: Slot) -> Slot {
     Slot { registration: slot.registration + 1, ..slot }
 }
 
-/// A registration as GitHub has made it.
+/// A registration that GitHub has made.
 #[expect(missing_debug_implementations, reason = "the JIT config is a secret")]
 pub struct NewRunner<'a> {
     pub name: &'a RunnerName,
@@ -36,7 +36,7 @@ pub struct NewRunner<'a> {
     pub jit_config: String,
 }
 
-/// Leaves the JIT config for the slot's machine: boot item, slot, mapping and event in one transaction. None if the slot
+/// Hands the JIT config over to the slot's machine: boot item, slot, mapping and event in one transaction. None if the slot
 /// has no machine.
 pub fn hand_over(
     pool: &Pool,
@@ -65,8 +65,8 @@ pub fn hand_over(
     Some(writes.emit(Stream::Pool(pool.name.clone()), what, turn))
 }
 
-/// No machine of the pool can be registered: the pool's machines wait, and no others are launched. None if the circuit is
-/// open already.
+/// Opens the circuit of a pool whose runners GitHub refuses to register: its machines wait, and no others are launched. None
+/// if the circuit is open already.
 pub fn registration_refused(pool: &Pool, meta: Meta, message: String, turn: &Turn) -> Option<Transaction> {
     if meta.circuit != Circuit::Closed {
         return None;

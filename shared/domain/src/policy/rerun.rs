@@ -1,4 +1,4 @@
-//! Re-running a job that lost its machine to EC2, if its pool asks for it.
+//! Re-running a job whose machine EC2 reclaimed, if its pool is configured so.
 
 use std::fmt;
 
@@ -10,15 +10,15 @@ use crate::policy::retry::backoff;
 use crate::state::{Lease, Leased, Rerun, Slot, StopReason};
 use crate::wire::{Action, JobNotice, Notice};
 
-/// A run that does not end within this time is left to its author.
+/// If a run does not end within this time, its job is not re-run.
 pub const GIVE_UP_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
-/// A machine that ended this long before its job did not end because of it: after its job, a machine powers off, and not
-/// the other way round.
+/// A machine powers itself off after its job. If the machine ended at least this long before the job, the job ended because
+/// of the machine.
 const LOST_BEFORE: SignedDuration = SignedDuration::from_secs(30);
 
-/// The re-run that becomes due when the slot's job ends: only if EC2 reclaimed the machine of a first attempt, the job
-/// failed, and the pool asks for it.
+/// The re-run that becomes due when the slot's job ends: only if the job failed in its first attempt, its machine was
+/// interrupted or ended before it, and the pool is configured so.
 pub fn due(pool: &Pool, slot: &Slot, notice: &Notice, now: Timestamp) -> Option<Rerun> {
     let job = &notice.job;
     let interrupted = slot.stop.as_ref().is_some_and(|stop| stop.why == StopReason::Interrupted);
@@ -38,16 +38,17 @@ pub fn due(pool: &Pool, slot: &Slot, notice: &Notice, now: Timestamp) -> Option<
     })
 }
 
-/// What the jobs of the run's latest attempt say about a re-run that is due.
+/// The next step of a re-run that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RerunStep {
-    /// Somebody has re-run it, or an earlier call did although its answer was lost.
+    /// The run has a later attempt: somebody re-ran it, or the answer to an earlier request was lost.
     AlreadyDone,
     /// GitHub refuses to re-run a job before its run has ended.
     RunUnderWay,
     Request,
 }
 
+/// `jobs` are the jobs of the run's latest attempt.
 pub fn next_step(rerun: &Rerun, jobs: &[JobNotice]) -> RerunStep {
     if jobs.iter().any(|job| job.run_attempt > rerun.run_attempt) {
         RerunStep::AlreadyDone
@@ -64,7 +65,7 @@ pub enum RerunOutcome {
     Begun,
     AlreadyDone,
     RunNeverEnded,
-    /// GitHub refused it, with this message.
+    /// GitHub's message.
     Refused(String),
 }
 
@@ -79,13 +80,13 @@ impl fmt::Display for RerunOutcome {
     }
 }
 
-/// Deletes the intent.
+/// Deletes the record.
 pub fn close(pool: &Pool, rerun: Rerun, outcome: &RerunOutcome, turn: &Turn) -> Transaction {
     let what = What::Rerun { job: rerun.job, outcome: outcome.to_string() };
     Transaction::new().delete(rerun).emit(Stream::Pool(pool.name.clone()), what, turn)
 }
 
-/// Puts the re-run off, unless it is too old for that: then None.
+/// The re-run, due again after the back-off; None if it is too old.
 pub fn wait(pool: &Pool, rerun: &Rerun, now: Timestamp) -> Option<Rerun> {
     if now.duration_since(rerun.since) >= GIVE_UP_AFTER {
         return None;

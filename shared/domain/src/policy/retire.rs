@@ -21,12 +21,12 @@ pub struct TerminationPermit {
     grounds: Grounds,
 }
 
-/// What allows a termination.
+/// The reason that allows a termination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grounds {
     /// GitHub answered 204 or 404 to the deregistration of its runner.
     Deregistered,
-    /// It never received a JIT config, and the claim prevents that it receives one.
+    /// It never received a JIT config, and because of the claim it will not receive one.
     NeverConfigured,
     /// GitHub reported the end of its job.
     JobDone,
@@ -62,7 +62,7 @@ impl fmt::Display for Grounds {
     }
 }
 
-/// The next step of a slot's retirement.
+/// The next step of a retirement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RetireStep {
     /// The slot has no machine.
@@ -109,20 +109,20 @@ pub fn after_deregistration(pool: &Pool, slot: Slot, answer: Deregistered, turn:
         }
         Deregistered::Busy if stop.is_some_and(|stop| stop.why == StopReason::MaxLife) => Grounds::MaxLife,
         Deregistered::Busy if stop.is_some_and(|stop| stop.forced) => Grounds::Forced,
-        Deregistered::Busy => return AfterDeregistration::KeepRunning(Box::new(seen_busy(slot, turn.now))),
+        Deregistered::Busy => return AfterDeregistration::KeepRunning(Box::new(busy(slot, turn.now))),
     };
     match slot.machine().map(|machine| TerminationPermit::new(&machine.instance, grounds)) {
         Some(permit) => AfterDeregistration::Terminate(Box::new(slot), permit),
-        None => AfterDeregistration::KeepRunning(Box::new(seen_busy(slot, turn.now))),
+        None => AfterDeregistration::KeepRunning(Box::new(busy(slot, turn.now))),
     }
 }
 
-fn seen_busy(slot: Slot, now: Timestamp) -> Slot {
-    slot.seen_busy(now).put_off(now + TRUST_BUSY_FOR)
+fn busy(slot: Slot, now: Timestamp) -> Slot {
+    slot.observed_busy(now).put_off(now + TRUST_BUSY_FOR)
 }
 
-/// Whether an instance that belongs to no slot may be terminated after these deregistrations of the runners that may run
-/// on it. `None` stands for a call that failed. Until all runners are deregistered, only max life allows it.
+/// The permit for an instance that belongs to no slot, after GitHub's answers to the deregistrations of all runners that may
+/// run on it; a failed call is None. Unless the instance is past max life, every runner must be deregistered.
 pub fn permit_unowned(
     instance: &InstanceId,
     why: Condemned,

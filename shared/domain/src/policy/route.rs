@@ -8,22 +8,22 @@ use crate::config::{Label, Pool};
 use crate::ids::Repository;
 use crate::wire::Notice;
 
-/// Why no pool serves a job, in order of how near a pool came: the nearest miss of all pools is reported.
+/// Why no pool serves a job. Later variants are nearer misses; the nearest miss of all pools is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unrouted {
     NoPools,
     /// The job has no labels, or one that no runner can have.
     Unlabelled,
-    /// No pool is registered where the repository is.
+    /// No pool's scope covers the repository.
     Owner,
-    /// The pools there do not list the repository.
+    /// The pools whose scope covers the repository do not list it.
     Repository,
-    /// No pool there has all the job's labels.
+    /// No pool that serves the repository has all labels of the job.
     Labels,
-    /// The pool that fits was removed from the pool file.
+    /// The matching pool was removed from the pool file.
     Draining,
-    /// The pool that fits does not serve public repositories.
+    /// The matching pool does not serve public repositories.
     Public,
 }
 
@@ -58,10 +58,10 @@ impl<'a> Routable<'a> {
     }
 }
 
-/// Finds the pool for a job: the first, by priority and then name, that accepts it.
+/// Finds the pool for a job: the first one, by priority and then by name, that accepts it.
 ///
 /// # Errors
-/// [`Unrouted`], the nearest miss.
+/// No pool accepts the job.
 pub fn route<'a>(pools: &'a [Pool], job: &Routable<'_>) -> Result<&'a Pool, Unrouted> {
     let labels: BTreeSet<Label> =
         job.labels.iter().map(|label| label.parse()).collect::<Result<_, _>>().map_err(|_| Unrouted::Unlabelled)?;

@@ -1,4 +1,4 @@
-//! Which repositories are searched for jobs whose webhook was never sent.
+//! Which repositories are searched for jobs whose webhook never came.
 
 use std::collections::BTreeSet;
 
@@ -12,17 +12,17 @@ use crate::wire::{Action, FoundJob, Notice};
 /// A repository without jobs for this long is searched only if a pool names it.
 const SEARCHED_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// Remembered repositories: a few thousand would fit into DynamoDB's 400 KB.
+/// The largest number of remembered repositories. They are stored in one item, and DynamoDB allows 400 KB.
 const MAX_REPOSITORIES: usize = 1000;
 
-/// Remembers that a repository has jobs for the pools of this stack.
+/// Remembers that a repository had a job for this stack.
 pub fn remember(memory: &mut Janitor, repository: Repository, now: Timestamp) {
     let fresh = SearchedRepository { seen_at: now, searched_at: None };
-    let known = memory.repositories.entry(repository).or_insert(fresh);
-    known.seen_at = known.seen_at.max(now);
+    let remembered = memory.repositories.entry(repository).or_insert(fresh);
+    remembered.seen_at = remembered.seen_at.max(now);
 }
 
-/// Updates the remembered repositories, and returns those to search now, longest not searched first.
+/// Updates the remembered repositories, and returns those to search now, least recently searched first.
 pub fn due(memory: &mut Janitor, config: &Config, now: Timestamp) -> Vec<Repository> {
     let named = named(config);
     for repository in &named {
@@ -55,7 +55,7 @@ fn named(config: &Config) -> BTreeSet<Repository> {
 fn forget(memory: &mut Janitor, named: &BTreeSet<Repository>, now: Timestamp) {
     memory
         .repositories
-        .retain(|repository, known| named.contains(repository) || now.duration_since(known.seen_at) < SEARCHED_FOR);
+        .retain(|repository, it| named.contains(repository) || now.duration_since(it.seen_at) < SEARCHED_FOR);
     while memory.repositories.len() > MAX_REPOSITORIES {
         let oldest = memory.repositories.iter().min_by_key(|(_, known)| known.seen_at);
         let Some(oldest) = oldest.map(|(repository, _)| repository.clone()) else { break };
@@ -70,7 +70,7 @@ fn is_due(config: &Config, repository: &Repository, known: &SearchedRepository, 
     known.searched_at.is_none_or(|at| now.duration_since(at) >= every)
 }
 
-/// The found jobs that belong to a pool, as notices. Most jobs of a large organisation belong to none.
+/// The found jobs that belong to a pool, as notices.
 pub fn notices(config: &Config, repository: &Repository, jobs: Vec<FoundJob>, now: Timestamp) -> Vec<Notice> {
     jobs.into_iter()
         .filter_map(|FoundJob { job, public }| {

@@ -1,4 +1,4 @@
-//! A pool as one reading of the table shows it: everything a decision may rest on.
+//! A pool as one reading of the table shows it: the input of every decision.
 
 use std::collections::BTreeMap;
 
@@ -8,28 +8,22 @@ use crate::ids::{JobId, SlotId};
 use crate::log::Transaction;
 use crate::state::{Batch, CheckRun, Item, Key, Meta, Nudge, Rerun, Slot, SlotState, WaitingJob};
 
-/// One reading. `meta` was read **before** the rest: whatever changed in between makes its revision stale, so a decision
-/// from a torn reading cannot be committed.
+/// One reading of a pool. `meta` was read **before** the rest: if another decision was committed in between, the revision of
+/// `meta` is out of date, and a decision from this reading cannot be committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolView {
-    /// The pool's own state, and its version.
     pub meta: Meta,
-    /// The queued jobs.
     pub waiting: BTreeMap<JobId, WaitingJob>,
-    /// The open launches.
+    /// Unfinished launches, by version.
     pub batches: BTreeMap<u64, Batch>,
-    /// The open slots.
     pub slots: BTreeMap<SlotId, Slot>,
-    /// The nudge on its way.
     pub nudge: Option<Nudge>,
-    /// What authors are told.
     pub check_runs: BTreeMap<JobId, CheckRun>,
-    /// Jobs to be run again.
     pub reruns: BTreeMap<JobId, Rerun>,
 }
 
 impl PoolView {
-    /// Puts a reading together. A META among `partition` is newer than `meta` and therefore ignored.
+    /// A META in `partition` is newer than `meta`, and is ignored.
     pub fn new(meta: Meta, partition: impl IntoIterator<Item = Item>) -> Self {
         let mut view = Self {
             meta,
@@ -48,7 +42,7 @@ impl PoolView {
         view
     }
 
-    /// The reading after a transaction of ours was committed: saves reading again.
+    /// Applies a committed transaction, which saves another reading.
     pub fn apply(&mut self, transaction: &Transaction) {
         for (key, _) in &transaction.deletes {
             match key {
@@ -79,28 +73,28 @@ impl PoolView {
         }
     }
 
-    /// The jobs that want a runner now.
+    /// The number of jobs that need a runner now.
     pub fn demand(&self, now: Timestamp) -> usize {
         self.waiting.values().filter(|job| job.is_demand(now)).count()
     }
 
-    /// The slots that a queued job can count on.
+    /// The slots that can run a queued job, or run one whose webhook has not arrived.
     pub fn supply(&self, now: Timestamp) -> impl Iterator<Item = &Slot> {
         self.slots.values().filter(move |slot| slot.is_supply(now) && (slot.is_live() || self.may_have_run_one(slot)))
     }
 
-    /// Whether a machine that went away may have run one of the jobs that wait: not once GitHub said, later than that, that
-    /// every one of them is still queued.
+    /// Whether a machine that has ended may have run one of the waiting jobs. It has not if GitHub was asked about every open
+    /// job since then.
     fn may_have_run_one(&self, slot: &Slot) -> bool {
         slot.gone_at.is_some_and(|gone| self.waiting.values().any(|job| job.open && job.checked_at < gone))
     }
 
-    /// How many slots count against the pool's maximum.
+    /// The number of slots that count towards the pool's `max`.
     pub fn live(&self) -> usize {
         self.slots.values().filter(|slot| slot.is_live()).count()
     }
 
-    /// The slots of a batch that still have no instance.
+    /// The slots of a batch that have no instance yet.
     pub fn planned(&self, version: u64) -> impl Iterator<Item = &Slot> {
         self.slots.values().filter(move |slot| slot.id.version == version && slot.state == SlotState::Planned)
     }

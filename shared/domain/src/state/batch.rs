@@ -1,4 +1,4 @@
-//! A launch that is not finished.
+//! An unfinished launch.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -7,43 +7,39 @@ use crate::config::Tuple;
 use crate::ids::{BatchTag, Epoch, PoolName};
 use crate::state::lease::{Lease, Leased};
 
-/// One launch that is still owed: the item `POOL#<pool>`, `BATCH#<version>`. It has everything the call needs, so that
-/// whoever repeats it makes the same call.
+/// One launch that is not finished: the item `POOL#<pool>`, `BATCH#<version>`. It has every parameter of the call, so
+/// that a repeated attempt makes the same call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
-    /// The pool.
     pub pool: PoolName,
-    /// The decision, and the version part of its slots' ids.
+    /// The pool's version that the decision wrote, which is also part of its slots' ids.
     pub version: u64,
-    /// The pool's epoch at the decision.
     pub epoch: Epoch,
-    /// Which attempt this is, from 1. Another attempt has another token.
+    /// The number of the attempt, from 1. Each attempt has its own client token.
     pub attempt: u32,
-    /// How many instances this attempt asks for: fixed for the attempt, as EC2 refuses a token with other parameters.
+    /// How many instances this attempt requests. Fixed for the attempt: EC2 refuses a token with other parameters.
     pub count: u32,
-    /// How this attempt launches; fixed for the attempt. None while every way is cooling down.
+    /// Fixed for the attempt. None while every tuple is cooling down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuple: Option<Tuple>,
-    /// Tries count the calls of this attempt.
+    /// `tries` counts the calls of this attempt.
     #[serde(flatten)]
     pub lease: Lease,
-    /// When a look-up of this attempt's tag first found nothing. A refusal counts only if a second one, a confirm gap
-    /// later, finds nothing either: until then an earlier call without an answer may still have launched.
+    /// When a look-up by this attempt's tag first found nothing. After an unanswered call, a refusal counts only if a second
+    /// look-up, `confirm_gap` later, finds nothing either: until then the unanswered call may have launched instances.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing_since: Option<Timestamp>,
-    /// What EC2 answered to earlier attempts, newest last, at most [`REFUSALS_KEPT`].
+    /// EC2's refusals of earlier attempts, newest last, at most [`REFUSALS_KEPT`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refusals: Vec<Refusal>,
-    /// When it was decided.
     pub planned_at: Timestamp,
-    /// How often the item was written.
     pub revision: u64,
 }
 
-/// A launch that has been tried this often is stuck: still tried, but a person should look.
+/// A launch is stuck after this many tries of one attempt. It is still tried, but an operator should look at it.
 pub const STUCK_AFTER: u32 = 5;
 
-/// More would only repeat themselves.
+/// Older refusals are dropped: they mostly repeat the newer ones.
 pub const REFUSALS_KEPT: usize = 12;
 
 impl Leased for Batch {
@@ -57,12 +53,12 @@ impl Leased for Batch {
 }
 
 impl Batch {
-    /// The tag that this attempt's instances carry.
+    /// The tag of the instances that this attempt launches.
     pub fn tag(&self) -> BatchTag {
         BatchTag { pool: self.pool.clone(), epoch: self.epoch.clone(), version: self.version, attempt: self.attempt }
     }
 
-    /// Whether a person should look at it.
+    /// See [`STUCK_AFTER`].
     pub fn is_stuck(&self) -> bool {
         self.lease.tries >= STUCK_AFTER
     }
@@ -71,12 +67,9 @@ impl Batch {
 /// One refused attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// When.
     pub at: Timestamp,
-    /// What was asked for.
     pub tuple: Tuple,
-    /// EC2's code.
+    /// EC2's error code.
     pub code: String,
-    /// EC2's message.
     pub message: String,
 }

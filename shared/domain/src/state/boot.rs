@@ -1,25 +1,25 @@
-//! What the control plane leaves for one machine: the only thing a runner machine can ever read from Drover.
+//! The item that a machine receives its JIT config from. A machine can read nothing else from Drover.
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{InstanceId, RepositoryPattern};
 
-/// The boot table's key of a machine: the instance role's `aws:userid`, which is also what STS GetCallerIdentity
-/// answers as `UserId` on that machine. The role's policy lets a machine delete this key and do nothing else.
+/// A machine's key in the boot table: its `aws:userid`, which STS GetCallerIdentity returns as `UserId` on the machine. The
+/// role's policy allows a machine to delete this key and nothing else.
 pub fn boot_key(role_id: &str, instance: &InstanceId) -> String {
     format!("{role_id}:{instance}")
 }
 
-/// The item under [`boot_key`]. Deleting it returns it: one read, once.
+/// The item under [`boot_key`]. The machine reads it by deleting it, which works once.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootItem {
-    /// GitHub's one-use registration secret.
+    /// The secret with which GitHub's runner starts.
     pub jit_config: String,
-    /// The machine powers off this long after it began, whatever it is doing.
+    /// The machine powers off after this time, even if it has a job.
     pub max_life_seconds: u64,
-    /// Which repositories' jobs this machine may run: `owner/name`, or `owner/*`.
+    /// The repositories whose jobs this machine may run.
     pub repositories: Vec<RepositoryPattern>,
-    /// When DynamoDB may drop it, in epoch seconds. Housekeeping only.
+    /// DynamoDB's TTL, in epoch seconds.
     pub expires_at: i64,
 }
 

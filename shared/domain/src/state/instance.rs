@@ -10,72 +10,63 @@ use crate::ids::{InstanceId, InstanceType, JobId, PoolName, Repository, RunnerId
 use crate::state::slot::Slot;
 use crate::wire::ObservedInstance;
 
-/// The instance-to-runner mapping: the item `INSTANCE#<instance>`, `STATE`. It outlives its slot, and its mere existence
-/// forbids binding the instance once more.
+/// The instance-to-runner mapping: the item `INSTANCE#<instance>`, `STATE`. It outlives its slot. An instance that has one
+/// is never bound again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
-    /// EC2's id.
     pub id: InstanceId,
-    /// The pool, as far as its tags tell.
+    /// The pool of its slot, or the one that its tags name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<PoolName>,
-    /// What it is to us.
     #[serde(flatten)]
     pub ownership: Ownership,
-    /// The slot it is or was bound to.
+    /// The slot that it is or was bound to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<SlotId>,
-    /// Its runner's id at GitHub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runner_id: Option<RunnerId>,
-    /// Its runner's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runner_name: Option<String>,
-    /// The job that its runner was given.
+    /// The job that GitHub gave to its runner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobId>,
-    /// That job's repository.
+    /// The job's repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<Repository>,
-    /// When EC2 launched it.
     pub launched_at: Timestamp,
-    /// What it is paid as; None for one that no slot ever had, or that an older Drover bound.
+    /// None if it never had a slot, or if an older version bound it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance_type: Option<InstanceType>,
-    /// How it is paid; None likewise.
+    /// None in the same cases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub market: Option<Market>,
-    /// What it cost, at the list price on demand; None before its end, and where the price is not known.
+    /// Its cost at the on-demand list price. None before its end, and if the price is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_micro_usd: Option<MicroUsd>,
-    /// The end of what it wrote to its console, if it ended otherwise than it should: EC2 forgets that within the hour.
+    /// The end of its console output, if it ended abnormally. EC2 keeps the output for an hour only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub console: Option<String>,
-    /// When DynamoDB may drop it, in epoch seconds; only once nothing will be done with it any more.
+    /// DynamoDB's TTL, in epoch seconds. Set once the instance belongs to no open slot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<i64>,
-    /// How often the item was written.
     pub revision: u64,
 }
 
-/// What an instance is to us.
+/// Whether an instance belongs to a slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Ownership {
-    /// Belongs to its slot.
+    /// It belongs to its slot.
     Bound,
-    /// Belongs to no slot and never will: it is being removed.
-    Condemned {
-        /// Why.
-        why: Condemned,
-    },
-    /// Belongs to no slot, but its runner has a job: left alone until the job is over.
+    /// It belongs to no slot and never will. It is being removed.
+    Condemned { why: Condemned },
+    /// It belongs to no slot, but its runner has a job. Drover leaves it alone until the job has ended.
     Adopted,
-    /// Is no more.
+    /// It has ended.
     Closed {
-        /// When we knew.
+        /// When Drover recorded the end.
         closed_at: Timestamp,
-        /// How it ended, in words of [`super::Ended`] or [`Condemned`].
+        /// The text of a [`super::SlotOutcome`] or [`Condemned`].
         why: String,
     },
 }
@@ -84,14 +75,14 @@ pub enum Ownership {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Condemned {
-    /// Has our tags, and nothing in the table knows it.
+    /// It has the stack's tags, and no record mentions it.
     Orphan,
-    /// Older than any machine of ours may be.
+    /// It is past the pool's `max_life`.
     MaxLife,
 }
 
 impl Condemned {
-    /// As the table and the reports write it.
+    /// The text in the table and in reports.
     pub fn as_str(self) -> &'static str {
         match self {
             Condemned::Orphan => "orphan",
@@ -100,7 +91,7 @@ impl Condemned {
     }
 }
 
-/// How long a closed instance's mapping is kept.
+/// How long the mapping of an instance without an open slot is kept.
 pub const KEEP_CLOSED: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 impl Instance {
@@ -125,8 +116,8 @@ impl Instance {
         }
     }
 
-    /// The mapping of an instance that no slot has.
-    pub fn unowned(seen: &ObservedInstance, known: Option<&Instance>, ownership: Ownership, now: Timestamp) -> Self {
+    /// The mapping of an instance that belongs to no slot.
+    pub fn unowned(seen: &ObservedInstance, recorded: Option<&Instance>, ownership: Ownership, now: Timestamp) -> Self {
         let fresh = Self {
             id: seen.id.clone(),
             pool: seen.batch.as_ref().map(|batch| batch.pool.clone()).or_else(|| seen.pool.clone()),
@@ -145,7 +136,7 @@ impl Instance {
             revision: 0,
         };
         let expires_at = Some((now + KEEP_CLOSED).as_second());
-        Self { ownership, expires_at, ..known.cloned().unwrap_or(fresh) }
+        Self { ownership, expires_at, ..recorded.cloned().unwrap_or(fresh) }
     }
 
     /// The mapping after the instance ended.

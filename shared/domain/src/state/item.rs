@@ -1,9 +1,9 @@
-//! How what is known is kept: the keys and items of the main table.
+//! The items of the main table.
 //!
-//! Every item carries `revision`, the number of times it was written; 0 means "not in the table". Whoever writes an item
-//! writes the one he read: the store refuses when the revision has moved on. That one rule is the whole of Drover's
-//! concurrency control. A pool's META is such an item too, and its revision is the pool's *version*: every decision
-//! writes META, so two decisions made from the same reading can never both be committed.
+//! Every item carries `revision`, the number of times it was written; 0 means "not in the table". A write names the
+//! revision that was read, and the store refuses it if the item has changed since. That is Drover's only concurrency
+//! control. The revision of a pool's META is the pool's *version*: every decision writes META, so of two decisions made
+//! from the same reading only one can be committed.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -21,8 +21,8 @@ use crate::state::rerun::Rerun;
 use crate::state::slot::Slot;
 use crate::state::waiting::WaitingJob;
 
-/// Declares [`Item`] and everything that is the same for each kind of record. `stored` differs from `record` only where
-/// a record is boxed. The kinds are those of [`Key`].
+/// Declares [`Item`] and the functions that are the same for each kind of record. `stored` differs from `record` where a
+/// record is boxed. The kinds are those of [`Key`].
 macro_rules! items {
     ($($kind:ident: $record:ty as $stored:ty),* $(,)?) => {
         /// A record of any kind that [`Key`] names.
@@ -32,7 +32,7 @@ macro_rules! items {
         }
 
         impl Item {
-            /// How often the item was written; 0 for an item that is not in the table.
+            /// How often the item was written; 0 if it is not in the table.
             pub fn revision(&self) -> u64 {
                 match self {
                     $(Item::$kind(record) => record.revision),*
@@ -48,7 +48,7 @@ macro_rules! items {
                 self
             }
 
-            /// Reads the item of that key. The key determines the kind; no attribute could contradict it.
+            /// Reads the item of that key. The key determines the kind.
             pub fn deserialize<'de, D: Deserializer<'de>>(key: &Key, from: D) -> Result<Self, D::Error> {
                 match key {
                     $(Key::$kind { .. } => <$stored>::deserialize(from).map(Item::$kind)),*

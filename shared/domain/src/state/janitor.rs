@@ -1,4 +1,4 @@
-//! The janitor's lock and its memory between sweeps.
+//! The janitor's lock, and what it remembers between sweeps.
 
 use std::collections::BTreeMap;
 
@@ -7,32 +7,31 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::ids::{DeliveryId, InstanceId, Repository};
 
-/// The janitor's lock and memory: the item `JANITOR`, `LOCK`.
+/// The item `JANITOR`, `LOCK`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Janitor {
-    /// The invocation that sweeps.
+    /// The request id of the invocation that sweeps.
     pub holder: String,
-    /// Until when it may.
+    /// When the lock expires.
     pub until: Timestamp,
-    /// What looked wrong in the last sweep, and since when: what must look wrong twice before it is destroyed.
+    /// What looked wrong in the last sweep, and since when.
     #[serde(default, deserialize_with = "readable_suspects")]
     pub suspects: BTreeMap<Suspect, Timestamp>,
-    /// The newest delivery of the app's webhook that was examined.
+    /// The time of the newest webhook delivery that was examined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub examined_to: Option<Timestamp>,
-    /// The newest delivery that succeeded: our receiver worked then.
+    /// The time of the newest delivery that succeeded: ingest worked then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivered_at: Option<Timestamp>,
-    /// The events that no delivery of the last days brought to us, by their guid.
+    /// Events whose every delivery failed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub undelivered: BTreeMap<DeliveryId, Undelivered>,
-    /// The repositories that had jobs of ours lately.
+    /// Repositories that had jobs for this stack recently, or that a pool names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub repositories: BTreeMap<Repository, SearchedRepository>,
-    /// GitHub wants the app itself, not one of its installations, to be quiet until then.
+    /// GitHub limits calls as the app itself, not as one of its installations, until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_backoff_until: Option<Timestamp>,
-    /// How often the item was written.
     pub revision: u64,
 }
 
@@ -80,33 +79,32 @@ impl Suspect {
     }
 }
 
-/// Leaves out what another version wrote and this one cannot read: forgetting a suspect only delays a removal, while an
-/// unreadable item would stop every sweep.
+/// Leaves out suspects that this version cannot read. A missing suspect only delays a removal; an unreadable item would
+/// stop every sweep.
 fn readable_suspects<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<Suspect, Timestamp>, D::Error> {
     let stored = BTreeMap::<String, Timestamp>::deserialize(from)?;
     Ok(stored.into_iter().filter_map(|(text, since)| Some((Suspect::parse(&text)?, since))).collect())
 }
 
-/// An event whose every delivery failed so far.
+/// A webhook event whose every delivery has failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Undelivered {
-    /// The failed attempt that a redelivery is asked for by.
+    /// The id of the first failed attempt. A redelivery is requested by it.
     pub attempt: u64,
-    /// When that was.
+    /// The time of that attempt.
     pub failed_at: Timestamp,
-    /// How many redeliveries were asked for.
+    /// How many redeliveries were requested.
     pub redeliveries: u32,
-    /// When the last of them was.
+    /// When the last redelivery was requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_at: Option<Timestamp>,
 }
 
-/// A repository in which to look for jobs that no webhook told of.
+/// A repository that is searched for jobs whose webhook never came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SearchedRepository {
-    /// When it had a job of ours last.
+    /// When it last had a job for this stack.
     pub seen_at: Timestamp,
-    /// When it was searched last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub searched_at: Option<Timestamp>,
 }

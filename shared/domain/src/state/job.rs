@@ -1,4 +1,5 @@
-//! What is known of a workflow job. Facts are joins: any order and any repetition of what GitHub says ends the same.
+//! The facts about a workflow job. Order and repetition of GitHub's reports do not matter: each report is joined with the
+//! facts so far.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -6,15 +7,13 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{JobId, PoolName, Repository, RunId};
 use crate::wire::{Action, Notice, RunnerNotice};
 
-/// How far a job has come. It only grows.
+/// The progress of a job. It never decreases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rank {
-    /// Wants a runner, or will after a gate.
+    /// Needs a runner, now or once a gate has opened.
     Queued,
-    /// A runner has it.
     Started,
-    /// Over.
     Done,
 }
 
@@ -28,68 +27,59 @@ impl From<Action> for Rank {
     }
 }
 
-/// The facts of one job: the item `JOB#<job>`, `STATE`. Kept seven days after it is done, which outlives the three days
-/// in which GitHub can redeliver what it said about it.
+/// The facts about one job: the item `JOB#<job>`, `STATE`. Kept for seven days after the job's end. GitHub can redeliver a
+/// webhook for three days.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
-    /// GitHub's id.
     pub id: JobId,
-    /// The pool it was routed to at first sight. Fixed: a job never moves.
+    /// The pool that the first notice was routed to. A job never moves to another pool.
     pub pool: PoolName,
-    /// Where it belongs.
     pub repository: Repository,
-    /// Whether the repository is public.
     pub public: bool,
-    /// Its workflow run.
     pub run_id: RunId,
-    /// Which attempt of the run.
+    /// From 1; each re-run is one more.
     pub run_attempt: u32,
-    /// Its name, written by users.
+    /// Written by users.
     pub name: String,
-    /// Its workflow's name, written by users.
+    /// Written by users.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workflow: Option<String>,
-    /// `runs-on`.
+    /// `runs-on`, as written.
     pub labels: Vec<String>,
-    /// Its commit.
     #[serde(default)]
     pub head_sha: String,
-    /// Its page.
+    /// The job's page on GitHub.
     #[serde(default)]
     pub html_url: String,
-    /// How far it has come.
     pub rank: Rank,
-    /// GitHub said `waiting` at least once. Monotone; the order of `queued` and `waiting` cannot be trusted, so from then
-    /// on only an answer of GitHub's opens the gate.
+    /// GitHub reported `waiting` at least once. Webhooks do not show the order of `queued` and `waiting`, so from then on
+    /// only GitHub's answer to a request opens the gate.
     pub gated: bool,
-    /// The runner that has or had it.
+    /// The runner that GitHub gave the job to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runner: Option<RunnerNotice>,
-    /// GitHub's word for how it ended.
+    /// For example `success`, `failure` or `cancelled`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conclusion: Option<String>,
-    /// When GitHub made it.
+    /// When GitHub created the job.
     pub queued_at: Timestamp,
-    /// When a runner took it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
-    /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Timestamp>,
-    /// When Drover first heard of it.
+    /// When Drover received the first notice about it.
     pub first_seen_at: Timestamp,
-    /// When DynamoDB may drop it, in epoch seconds; only once done.
+    /// DynamoDB's TTL, in epoch seconds. Set once the job has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<i64>,
-    /// How often the item was written.
     pub revision: u64,
 }
 
 /// How long a finished job's facts are kept.
 pub const KEEP_DONE: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// A `queued` older than this is checked with GitHub before anything is launched for it: GitHub fails a job after 24 h
-/// in the queue, so an older one is a redelivery, a redrive or a tombstone that expired.
+/// For a job that was queued longer ago than this, GitHub is asked before anything is launched. GitHub fails a job after
+/// 24 h in the queue, so the notice is most likely a late redelivery.
 pub const TRUST_QUEUED_FOR: SignedDuration = SignedDuration::from_hours(24);
 
 impl Job {
@@ -125,26 +115,26 @@ impl Job {
     /// The facts after one more notice. Commutative, associative, idempotent.
     #[must_use]
     pub fn join(mut self, notice: &Notice) -> Self {
-        let said = &notice.job;
+        let reported = &notice.job;
         let rank = Rank::from(notice.action);
-        self.gated |= notice.action == Action::Waiting || said.status == "waiting";
-        self.queued_at = self.queued_at.min(said.created_at);
+        self.gated |= notice.action == Action::Waiting || reported.status == "waiting";
+        self.queued_at = self.queued_at.min(reported.created_at);
         self.first_seen_at = self.first_seen_at.min(notice.received_at);
         if rank >= Rank::Started {
-            // GitHub fills `started_at` of a queued job with the time it was made: only these tell when it started.
-            self.started_at = earliest(self.started_at, said.started_at);
-            self.runner = self.runner.max_by_id(said.runner.clone());
+            // For a queued job, `started_at` is the time of its creation.
+            self.started_at = earliest(self.started_at, reported.started_at);
+            self.runner = max_by_id(self.runner, reported.runner.clone());
         }
         if rank == Rank::Done {
-            self.completed_at = earliest(self.completed_at, Some(said.completed_at.unwrap_or(notice.received_at)));
-            self.conclusion = self.conclusion.max(said.conclusion.clone());
+            self.completed_at = earliest(self.completed_at, Some(reported.completed_at.unwrap_or(notice.received_at)));
+            self.conclusion = self.conclusion.max(reported.conclusion.clone());
             self.expires_at = self.completed_at.map(|at| (at + KEEP_DONE).as_second());
         }
         self.rank = self.rank.max(rank);
         self
     }
 
-    /// Whether it is plain from what was said alone that a runner is wanted now.
+    /// Whether the notices alone prove that the job needs a runner now. Otherwise GitHub is asked.
     pub fn needs_no_check(&self, now: Timestamp) -> bool {
         !self.gated && now.duration_since(self.queued_at) < TRUST_QUEUED_FOR
     }
@@ -157,14 +147,9 @@ fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
     }
 }
 
-trait MaxById {
-    fn max_by_id(self, other: Self) -> Self;
-}
-impl MaxById for Option<RunnerNotice> {
-    fn max_by_id(self, other: Self) -> Self {
-        match (self, other) {
-            (Some(a), Some(b)) => Some(if (b.id, &b.name) > (a.id, &a.name) { b } else { a }),
-            (a, b) => a.or(b),
-        }
+fn max_by_id(a: Option<RunnerNotice>, b: Option<RunnerNotice>) -> Option<RunnerNotice> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if (b.id, &b.name) > (a.id, &a.name) { b } else { a }),
+        (a, b) => a.or(b),
     }
 }

@@ -1,41 +1,40 @@
-//! Keys of the main table: how each item is named, and how a name is parsed.
+//! The keys of the main table: how they are written, and how they are parsed.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::ids::{InstanceId, InvalidName, JobId, Owner, PoolName, SlotId};
 
-/// Names an item.
+/// The key of an item.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
-    /// A pool's [`Meta`].
+    /// A pool's own state.
     Meta(PoolName),
-    /// A queued job, as its pool sees it.
+    /// A queued job.
     Waiting(PoolName, JobId),
-    /// An open launch, by the version that decided it.
+    /// An unfinished launch, by the version of its decision.
     Batch(PoolName, u64),
     /// An open slot.
     Slot(PoolName, SlotId),
-    /// A nudge that is on its way.
+    /// A nudge that was sent.
     Nudge(PoolName),
-    /// What a job's author is told.
+    /// The check run about a waiting job.
     CheckRun(PoolName, JobId),
-    /// A job that is to be run again.
+    /// A job to re-run.
     Rerun(PoolName, JobId),
-    /// A job's facts.
+    /// The facts about a job.
     Job(JobId),
     /// The instance-to-runner mapping.
     Instance(InstanceId),
-    /// All pools.
+    /// The configuration of all pools.
     Config,
-    /// How long GitHub wants to be left alone.
+    /// Until when GitHub must not be called for an account.
     Limit(Owner),
-    /// The janitor's lock and memory.
+    /// The janitor's lock, and what it remembers between sweeps.
     Janitor,
 }
 
 impl Key {
-    /// The partition key.
     pub fn pk(&self) -> String {
         match self {
             Key::Meta(pool)
@@ -53,7 +52,6 @@ impl Key {
         }
     }
 
-    /// The sort key.
     pub fn sk(&self) -> String {
         match self {
             Key::Meta(_) => "META".to_owned(),
@@ -70,12 +68,12 @@ impl Key {
         }
     }
 
-    /// The partition that holds everything a decision about the pool is made from.
+    /// The partition key of a pool. The partition has every item that a decision about the pool needs.
     pub fn pool_pk(pool: &PoolName) -> String {
         format!("POOL#{pool}")
     }
 
-    /// The pool in whose partition it lies.
+    /// The pool whose partition has the item.
     pub fn pool(&self) -> Option<&PoolName> {
         match self {
             Key::Meta(pool)
@@ -89,12 +87,11 @@ impl Key {
         }
     }
 
-    /// Reads a key back.
-    ///
     /// # Errors
-    /// When it is none of ours; the event log, for one, lives in the same table.
+    /// It is not the key of an item. The event log, for example, is in the same table.
     pub fn parse(pk: &str, sk: &str) -> Result<Self, InvalidName> {
-        let invalid = || InvalidName { kind: "key", value: format!("{pk} / {sk}"), rule: "is none that Drover writes" };
+        let invalid =
+            || InvalidName { kind: "key", value: format!("{pk} / {sk}"), rule: "is not a key that Drover writes" };
         let number = |text: &str| text.parse().map_err(|_| invalid());
         let (kind, name) = pk.split_once('#').unwrap_or((pk, ""));
         let (part, id) = sk.split_once('#').unwrap_or((sk, ""));
@@ -113,7 +110,7 @@ impl Key {
             ("JANITOR", "LOCK") => Key::Janitor,
             _ => return Err(invalid()),
         };
-        // Another spelling is another item: what is read as one must not be written as the other.
+        // A key in another spelling is another item, which a write of the parsed key would not replace.
         if (key.pk().as_str(), key.sk().as_str()) == (pk, sk) { Ok(key) } else { Err(invalid()) }
     }
 }

@@ -1,12 +1,12 @@
-//! The lease of an intent: who works on it, and when the next attempt is due.
+//! The lease of an intent: its attempts, and when the next one is due.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Attempts and due time of an intent: a launch, a slot's registration or retirement, a check run, a re-run.
 ///
-/// Nobody else works on the intent before `next_at`. While an invocation works on it, `next_at` is the end of that
-/// invocation's lease; afterwards it is the end of the back-off. A crash needs no clean-up: the lease ends by itself.
+/// No other invocation works on the intent before `next_at`. While an invocation works on it, `next_at` is the end of that
+/// invocation's lease; afterwards it is the end of the back-off. A crash needs no clean-up: the lease expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     /// Attempts begun since the last success.
@@ -16,7 +16,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Due at `at`, not tried yet.
+    /// Due at that time, not tried yet.
     pub fn due(at: Timestamp) -> Self {
         Self { tries: 0, next_at: at }
     }
@@ -26,13 +26,13 @@ impl Lease {
         self.next_at <= now
     }
 
-    /// The lease of an attempt that begins now and is over by `until`.
+    /// The lease of an attempt that begins now and ends by `until`.
     #[must_use]
     pub fn claimed(self, until: Timestamp) -> Self {
         Self { tries: self.tries + 1, next_at: until }
     }
 
-    /// The same attempts, due again at `at`.
+    /// The same number of attempts, due again at that time.
     #[must_use]
     pub fn put_off(self, at: Timestamp) -> Self {
         Self { next_at: at, ..self }
@@ -55,7 +55,6 @@ pub trait Leased {
         self
     }
 
-    /// The record with its lease claimed until then.
     #[must_use]
     fn claimed(mut self, until: Timestamp) -> Self
     where
@@ -66,7 +65,6 @@ pub trait Leased {
         self
     }
 
-    /// The record, due again at `at`.
     #[must_use]
     fn put_off(mut self, at: Timestamp) -> Self
     where

@@ -5,16 +5,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::Owner;
 
-/// How long GitHub wants to be left alone: the item `GITHUB#<owner>`, `LIMIT`. Keyed by the account and not by the
-/// installation's number, which many deliveries do not carry and which would cost a call to learn.
+/// GitHub's rate limit for an account: the item `GITHUB#<owner>`, `LIMIT`. The key is the account and not the
+/// installation's id: many deliveries do not carry that id, and looking it up costs a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limit {
-    /// The account.
     pub owner: Owner,
-    /// No call before then.
     pub backoff_until: Timestamp,
-    /// What GitHub said.
+    /// GitHub's error, as text.
     pub why: String,
-    /// How often the item was written.
     pub revision: u64,
 }

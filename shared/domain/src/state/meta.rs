@@ -9,33 +9,29 @@ use crate::ids::{Epoch, PoolName};
 /// A pool's own state: the item `POOL#<pool>`, `META`. Its revision is the pool's version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
-    /// The pool.
     pub pool: PoolName,
-    /// See [`Epoch`].
     pub epoch: Epoch,
-    /// [`Pool::config_hash`] of the configuration that the last decision followed.
+    /// The hash of the configuration that the last decision used.
     #[serde(default)]
     pub config_hash: String,
-    /// Whether launching makes sense.
     pub circuit: Circuit,
-    /// Slots in a row that were configured and never came online.
+    /// The number of configured slots in a row that never came online.
     #[serde(default)]
     pub boot_failures: u32,
-    /// Ways to launch that EC2 refused lately.
+    /// Tuples that EC2 refused recently.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cooldowns: Vec<Cooldown>,
-    /// Markets whose quota is used up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pauses: Vec<Pause>,
-    /// EC2 had too many calls of RunInstances lately.
+    /// Set if EC2 throttled RunInstances recently.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttled: Option<Throttle>,
-    /// How often the item was written: the pool's version.
+    /// The pool's version.
     pub revision: u64,
 }
 
 impl Meta {
-    /// A pool that never decided anything.
+    /// The state before the first decision.
     pub fn new(pool: PoolName, epoch: Epoch) -> Self {
         Self {
             pool,
@@ -50,39 +46,35 @@ impl Meta {
         }
     }
 
-    /// Whether RunInstances is to be left alone.
+    /// Whether RunInstances must not be called now.
     pub fn is_throttled(&self, now: Timestamp) -> bool {
         self.throttled.as_ref().is_some_and(|throttled| throttled.until > now)
     }
 }
 
-/// How long RunInstances is left alone, by everybody who launches for the pool.
+/// No invocation calls RunInstances for the pool before `until`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Throttle {
-    /// No call before then.
     pub until: Timestamp,
-    /// How often in a row EC2 said so: the next wait is longer.
+    /// How often in a row EC2 has throttled. Each wait is longer than the last.
     pub times: u32,
 }
 
-/// Keeps a pool whose machines cannot work from launching more of them.
+/// Stops a pool whose machines cannot work from launching more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Circuit {
-    /// Launch what is needed.
     Closed,
-    /// Launch nothing before `until`, then one machine to see whether it works again.
+    /// Nothing is launched before `until`, then one probe: a machine that shows whether the pool works again.
     Open {
-        /// When the next probe may be launched.
         until: Timestamp,
-        /// How long the last wait was; the next is twice as long.
+        /// The length of the last wait. The next one is twice as long.
         backoff_seconds: i64,
-        /// Since when the pool has not worked.
+        /// When the circuit opened.
         since: Timestamp,
-        /// Stored as `code`.
         #[serde(rename = "code")]
         cause: CircuitCause,
-        /// EC2's message, or what to look at.
+        /// EC2's or GitHub's message, or what an operator should look at.
         message: String,
     },
 }
@@ -93,9 +85,9 @@ pub enum Circuit {
 pub enum CircuitCause {
     /// Configured runners in a row never came online.
     BootFailures,
-    /// GitHub refuses to register runners: the runner group or the app's installation is gone, for example.
+    /// GitHub refuses to register runners, for example because the runner group was deleted.
     RegistrationRefused,
-    /// EC2 refused a launch with this code, because of the configuration.
+    /// EC2 refused a launch with this code. The launch cannot work as configured.
     LaunchRefused(String),
 }
 
@@ -103,7 +95,7 @@ const BOOT_FAILURES: &str = "BootFailures";
 const REGISTRATION_REFUSED: &str = "RegistrationRefused";
 
 impl CircuitCause {
-    /// The text that is stored and shown. EC2 has no code that is equal to one of ours.
+    /// The text that is stored and shown. None of EC2's codes is equal to one of Drover's.
     pub fn code(&self) -> &str {
         match self {
             CircuitCause::BootFailures => BOOT_FAILURES,
@@ -132,28 +124,23 @@ impl std::fmt::Display for CircuitCause {
     }
 }
 
-/// A way to launch that EC2 refused for want of capacity.
+/// A tuple that EC2 had no capacity for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cooldown {
-    /// What was refused.
     pub tuple: Tuple,
-    /// Not tried before then.
     pub until: Timestamp,
-    /// How long this wait is; the next is twice as long.
+    /// The length of this wait. The next one is twice as long.
     pub seconds: i64,
-    /// EC2's code.
+    /// EC2's error code.
     pub code: String,
 }
 
-/// A market whose account quota is used up.
+/// A market whose quota the account has used up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pause {
-    /// The market.
     pub market: Market,
-    /// Not tried before then.
     pub until: Timestamp,
-    /// EC2's code.
+    /// EC2's error code.
     pub code: String,
-    /// EC2's message.
     pub message: String,
 }

@@ -1,4 +1,4 @@
-//! What is stored: one record per file, and the keys that name them.
+//! The stored records, one per file, and their keys.
 
 mod batch;
 mod boot;
@@ -32,7 +32,7 @@ pub use nudge::Nudge;
 pub use pools::{Config, FORMAT};
 pub use rerun::Rerun;
 pub use slot::{
-    ASK_AFTER, Ended, GIVE_UP_ASKING_AFTER, Machine, Phase, Runner, Slot, SlotState, Stop, StopReason, TRUST_BUSY_FOR,
-    WEBHOOK_GRACE,
+    CHECK_LOST_JOB_AFTER, GIVE_UP_LOST_JOB_AFTER, Machine, Phase, Runner, Slot, SlotOutcome, SlotState, Stop,
+    StopReason, TRUST_BUSY_FOR, WEBHOOK_GRACE,
 };
 pub use waiting::{Unserved, WaitingJob};

@@ -1,4 +1,4 @@
-//! A job that is to be run again.
+//! A job to re-run.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,24 +6,19 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{JobId, PoolName, Repository, RunId};
 use crate::state::lease::{Lease, Leased};
 
-/// A job to be run again once its run has ended: the item `POOL#<pool>`, `RERUN#<job>`.
+/// A job to re-run once its run has ended: the item `POOL#<pool>`, `RERUN#<job>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rerun {
-    /// The job that failed.
     pub job: JobId,
-    /// Its pool.
     pub pool: PoolName,
-    /// Where it belongs.
     pub repository: Repository,
-    /// Its run.
     pub run_id: RunId,
-    /// The attempt in which it failed. A later one means that somebody ran it again.
+    /// The attempt in which it failed. If the run has a later attempt, somebody has re-run it.
     pub run_attempt: u32,
-    /// Since when this is owed.
+    /// When the re-run became due.
     pub since: Timestamp,
     #[serde(flatten)]
     pub lease: Lease,
-    /// How often the item was written.
     pub revision: u64,
 }
 

@@ -1,4 +1,4 @@
-//! One potential runner of a pool, from the decision to launch it until nothing of it is left.
+//! One potential runner of a pool, from the decision to launch it until its machine and its registration are gone.
 
 use std::fmt;
 
@@ -8,63 +8,56 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{InstanceId, JobId, PoolName, RunnerId, SlotId};
 use crate::state::lease::{Lease, Leased};
 
-/// How far a slot has come. The rank only grows; a slot that is over is not an item any more, see [`Ended`].
+/// The progress of a slot. It never decreases. A slot that has ended is deleted, see [`SlotOutcome`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum SlotState {
-    /// Decided; an instance is to be launched for it.
+    /// An instance will be launched for it.
     Planned,
-    /// Has a machine.
+    /// It has a machine.
     Launched(Machine),
-    /// Its machine was left a JIT config.
+    /// A JIT config was handed over to its machine.
     Configured {
-        /// The machine.
         #[serde(flatten)]
         machine: Machine,
-        /// The registration.
         #[serde(flatten)]
         runner: Runner,
     },
-    /// GitHub has seen its runner online.
+    /// GitHub has listed its runner as online.
     Online {
-        /// The machine.
         #[serde(flatten)]
         machine: Machine,
-        /// The registration.
         #[serde(flatten)]
         runner: Runner,
-        /// When we first saw it so.
+        /// When a sweep first found it online.
         online_at: Timestamp,
     },
-    /// GitHub said its runner has a job.
+    /// GitHub reported that its runner has a job.
     Busy {
-        /// The machine.
         #[serde(flatten)]
         machine: Machine,
-        /// The registration.
         #[serde(flatten)]
         runner: Runner,
-        /// The job, which need not be one of this pool's.
+        /// The job may belong to another pool, or to none.
         job: JobId,
     },
-    /// GitHub said its job is over.
+    /// GitHub reported that its job has ended.
     Done {
-        /// The machine, about to power itself off.
+        /// It powers itself off.
         #[serde(flatten)]
         machine: Machine,
-        /// The registration, which GitHub removes by itself.
+        /// GitHub removes the registration by itself.
         #[serde(flatten)]
         runner: Runner,
-        /// The job it ran.
         job: JobId,
-        /// When we heard that it is over.
+        /// When the end was recorded.
         done_at: Timestamp,
     },
 }
 
 impl SlotState {
-    /// `next`, if it is further than `now`: a rank only grows.
-    pub fn furthest(now: &SlotState, next: SlotState) -> Option<SlotState> {
+    /// `next` if it is a later phase than `now`, otherwise None.
+    pub fn advanced(now: &SlotState, next: SlotState) -> Option<SlotState> {
         (next.phase() > now.phase()).then_some(next)
     }
 
@@ -94,31 +87,26 @@ pub enum Phase {
 /// An instance bound to a slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
-    /// EC2's id.
     pub instance: InstanceId,
-    /// When EC2 launched it.
     pub launched_at: Timestamp,
 }
 
 /// A registration at GitHub.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Runner {
-    /// GitHub's id.
     pub runner_id: RunnerId,
-    /// Its name, see [`crate::ids::RunnerName`].
+    /// A [`crate::ids::RunnerName`].
     pub runner_name: String,
-    /// When its JIT config was handed over.
     pub configured_at: Timestamp,
 }
 
-/// A decision that a slot is not to be used any more.
+/// The decision to end a slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stop {
-    /// Why.
     pub why: StopReason,
-    /// Since when.
+    /// When the first such decision was made.
     pub at: Timestamp,
-    /// An operator wants it ended with the job that it may have.
+    /// An operator ends the slot even if its runner has a job.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub forced: bool,
 }
@@ -127,28 +115,28 @@ pub struct Stop {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
-    /// More supply than demand, longer than the idle grace.
+    /// Supply exceeded demand for longer than `idle_grace`.
     Surplus,
-    /// Not online within the boot grace.
+    /// Its runner was not online within `boot_grace`.
     BootFailure,
-    /// Its runner's process ended without a job: GitHub knows it no more.
+    /// GitHub does not list its runner any more: the runner's process has ended.
     RunnerEnded,
-    /// Its runner was online once, and has had no connection for the boot grace.
+    /// Its runner was online, and has had no connection for `boot_grace`.
     Disconnected,
-    /// Its machine was stopped and will not come back.
+    /// Its machine is stopped.
     Halted,
-    /// Older than its pool allows.
+    /// It is past the pool's `max_life`.
     MaxLife,
-    /// EC2 takes its machine back.
+    /// EC2 reclaims its machine.
     Interrupted,
-    /// Warm for so long that a job it were given now would not find enough of its life left.
+    /// It is a warm machine that has used up half of its `max_life`.
     Recycled,
-    /// The operator said so.
+    /// An operator stopped it.
     Operator,
 }
 
 impl StopReason {
-    /// As the table and the reports write it.
+    /// The text in the table and in reports.
     pub fn as_str(self) -> &'static str {
         match self {
             StopReason::Surplus => "surplus",
@@ -163,10 +151,10 @@ impl StopReason {
         }
     }
 
-    /// Whether a runner with a job is ended, too. Other stops come too late for it.
+    /// Whether the slot is retired even if its runner has a job. Other stops do not apply to such a slot.
     pub fn ends_a_job(self) -> bool {
         match self {
-            // These say that the machine is of no use any more, or that the job is over.
+            // The machine cannot finish the job, or the job has ended.
             StopReason::MaxLife | StopReason::RunnerEnded | StopReason::Halted => true,
             StopReason::Surplus
             | StopReason::BootFailure
@@ -183,27 +171,25 @@ impl fmt::Display for StopReason {
     }
 }
 
-/// How a slot ended, in the log and in its instance's item.
+/// How a slot ended: the text in its instance's item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Ended {
-    /// Ran a job to its end.
+pub enum SlotOutcome {
+    /// It ran a job to its end.
     JobDone,
-    /// Stopped, as decided.
     Stopped(StopReason),
-    /// Its machine went away by itself or by EC2's hand before its job was known to be done.
+    /// Its machine ended without a stop, before the end of a job was recorded.
     InstanceLost,
-    /// No machine was ever launched for it.
     NeverLaunched,
 }
 
-impl Ended {
-    /// Whether something went wrong with its machine or on it: somebody may want to know what it wrote.
+impl SlotOutcome {
+    /// Whether something went wrong on the machine, so that its console output is worth keeping.
     pub fn is_abnormal(self) -> bool {
         match self {
-            Ended::JobDone | Ended::NeverLaunched => false,
-            Ended::InstanceLost => true,
-            Ended::Stopped(why) => match why {
+            SlotOutcome::JobDone | SlotOutcome::NeverLaunched => false,
+            SlotOutcome::InstanceLost => true,
+            SlotOutcome::Stopped(why) => match why {
                 StopReason::BootFailure
                 | StopReason::RunnerEnded
                 | StopReason::Disconnected
@@ -215,13 +201,13 @@ impl Ended {
     }
 }
 
-impl fmt::Display for Ended {
+impl fmt::Display for SlotOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Ended::JobDone => f.write_str("job_done"),
-            Ended::Stopped(why) => why.fmt(f),
-            Ended::InstanceLost => f.write_str("instance_lost"),
-            Ended::NeverLaunched => f.write_str("never_launched"),
+            SlotOutcome::JobDone => f.write_str("job_done"),
+            SlotOutcome::Stopped(why) => why.fmt(f),
+            SlotOutcome::InstanceLost => f.write_str("instance_lost"),
+            SlotOutcome::NeverLaunched => f.write_str("never_launched"),
         }
     }
 }
@@ -229,63 +215,58 @@ impl fmt::Display for Ended {
 /// A slot: the item `POOL#<pool>`, `SLOT#<version>.<index>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slot {
-    /// Its name.
     pub id: SlotId,
-    /// Its pool.
     pub pool: PoolName,
-    /// How far it has come.
     #[serde(flatten)]
     pub state: SlotState,
-    /// Whether it is to get a JIT config: false for the warm ones that wait.
+    /// Whether its machine receives a JIT config as soon as possible. False for a warm machine.
     pub wanted: bool,
-    /// When it was decided.
     pub planned_at: Timestamp,
-    /// Since when it is wanted; the boot clock of a warm machine starts here.
+    /// When `wanted` became true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wanted_at: Option<Timestamp>,
-    /// Set once, never taken back: hand-over and bind refuse a slot that has it.
+    /// Set once and never removed. Neither an instance nor a JIT config is given to a slot that has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<Stop>,
-    /// The registration attempt that was begun last; part of the runner's name, durable before the call; 0 for none.
+    /// The number of the last registration attempt, stored before the call and part of the runner's name; 0 if there was
+    /// none.
     pub registration: u32,
-    /// GitHub said 422 or `busy: true` then. Blocks termination for [`TRUST_BUSY_FOR`], and supply once it has been so for
-    /// [`WEBHOOK_GRACE`].
+    /// When GitHub last reported the runner as busy (422 or `busy: true`). Prevents termination for [`TRUST_BUSY_FOR`]. A
+    /// slot that has been busy for [`WEBHOOK_GRACE`] is not supply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub busy_seen_at: Option<Timestamp>,
-    /// When GitHub first said so, of those times that followed each other.
+    /// When the present run of such reports began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub busy_since: Option<Timestamp>,
-    /// EC2 said then that the machine is no more. Such a slot is neither live nor supply.
+    /// When Drover learned that the machine has ended. Such a slot is not live.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone_at: Option<Timestamp>,
-    /// GitHub said then that it does not know the runner (any more), or it was never told of one.
+    /// When Drover learned that GitHub has no registration for the slot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unregistered_at: Option<Timestamp>,
-    /// Its machine is gone, and no more is to be learnt of its job than is known.
-    #[serde(default)]
-    pub lost_sight: bool,
-    /// An operator's tag on its machine: nothing is done to it, and it is given no runner.
+    /// The machine has ended, and GitHub is not asked about the job any more.
+    #[serde(default, rename = "lost_sight")]
+    pub job_check_ended: bool,
+    /// The machine has the tag `drover:hold`: it is not terminated and receives no JIT config.
     #[serde(default)]
     pub held: bool,
-    /// Lease of the slot's next effect: its registration or its retirement.
+    /// The lease of the slot's next effect, its registration or its retirement.
     #[serde(flatten)]
     pub lease: Lease,
-    /// How often the item was written.
     pub revision: u64,
 }
 
-/// How long a `busy` that no `in_progress` followed is believed before it is read again.
+/// How long a report that a runner is busy is trusted, unless `in_progress` follows.
 pub const TRUST_BUSY_FOR: SignedDuration = SignedDuration::from_mins(5);
 
-/// A job whose machine is gone is asked about so long after, if GitHub has not said by then that it is over.
-pub const ASK_AFTER: SignedDuration = SignedDuration::from_secs(60);
+/// When GitHub is asked about the job of a machine that has ended, unless it has reported the job's end by then.
+pub const CHECK_LOST_JOB_AFTER: SignedDuration = SignedDuration::from_secs(60);
 
-/// GitHub fails the job of a runner that vanished after some ten minutes: what is not known long after will not be.
-pub const GIVE_UP_ASKING_AFTER: SignedDuration = SignedDuration::from_mins(30);
+/// GitHub fails the job of a runner that disappeared after about ten minutes. After this time it is not asked any more.
+pub const GIVE_UP_LOST_JOB_AFTER: SignedDuration = SignedDuration::from_mins(30);
 
-/// A runner that is busy most likely has one of the jobs that wait, and `in_progress` is on its way: nine of ten webhooks
-/// arrive within three seconds. Only one that stays busy without a word for this long is taken for lost to a job that is
-/// not ours, and replaced.
+/// How long the `in_progress` or `completed` of a waiting job may take to arrive. A runner that has been busy for this long
+/// without a webhook has a job that belongs to no pool, and is replaced. Nine of ten webhooks arrive within three seconds.
 pub const WEBHOOK_GRACE: SignedDuration = SignedDuration::from_secs(30);
 
 impl Leased for Slot {
@@ -299,7 +280,6 @@ impl Leased for Slot {
 }
 
 impl Slot {
-    /// Its machine, if it has one.
     pub fn machine(&self) -> Option<&Machine> {
         match &self.state {
             SlotState::Planned => None,
@@ -311,7 +291,7 @@ impl Slot {
         }
     }
 
-    /// Its registration, if its machine was left one.
+    /// The runner whose JIT config was handed over.
     pub fn runner(&self) -> Option<&Runner> {
         match &self.state {
             SlotState::Planned | SlotState::Launched(_) => None,
@@ -322,7 +302,7 @@ impl Slot {
         }
     }
 
-    /// The job it has or had.
+    /// The job that its runner has or had.
     pub fn job(&self) -> Option<JobId> {
         match &self.state {
             SlotState::Busy { job, .. } | SlotState::Done { job, .. } => Some(*job),
@@ -336,54 +316,56 @@ impl Slot {
         self.state.phase()
     }
 
-    /// Whether it counts against the pool's `max`: it has a machine, or may get one.
+    /// Whether it counts towards the pool's `max`: it has a machine, or may receive one.
     pub fn is_live(&self) -> bool {
         self.gone_at.is_none()
     }
 
-    /// Whether GitHub may have given it a job that we have not heard of yet.
-    pub fn is_seen_busy(&self, now: Timestamp) -> bool {
+    /// Whether GitHub reported its runner as busy, recently enough to be trusted.
+    pub fn is_observed_busy(&self, now: Timestamp) -> bool {
         self.busy_seen_at.is_some_and(|at| now.duration_since(at) < TRUST_BUSY_FOR)
     }
 
-    /// Whether it has been busy for so long that a job we were told of would have been told by now.
-    fn is_lost_to_another(&self, now: Timestamp) -> bool {
-        self.is_seen_busy(now) && self.busy_since.is_none_or(|since| now.duration_since(since) >= WEBHOOK_GRACE)
+    /// Whether its runner has been busy for so long that a job of a pool would have been reported.
+    fn runs_foreign_job(&self, now: Timestamp) -> bool {
+        self.is_observed_busy(now) && self.busy_since.is_none_or(|since| now.duration_since(since) >= WEBHOOK_GRACE)
     }
 
-    /// Whether a queued job can count on it, or has it already without our knowing.
+    /// Whether it can run a queued job, or runs one whose webhook has not arrived.
     pub fn is_supply(&self, now: Timestamp) -> bool {
-        let there = self.is_live() && !self.is_lost_to_another(now);
-        let will_run = !self.held || self.runner().is_some();
-        (there || self.is_fate_unknown(now)) && will_run && self.stop.is_none() && self.phase() < Phase::Busy
+        let is_usable = self.is_live() && !self.runs_foreign_job(now);
+        let has_or_gets_runner = !self.held || self.runner().is_some();
+        let is_open = self.stop.is_none() && self.phase() < Phase::Busy;
+        (is_usable || self.awaits_report(now)) && has_or_gets_runner && is_open
     }
 
-    /// Its machine went away by itself a moment ago. Most likely its runner had one of the jobs that wait and finished it,
-    /// and the word of that is on its way: a replacement at once would be one for nobody.
-    pub fn is_fate_unknown(&self, now: Timestamp) -> bool {
-        self.fate_known_at().is_some_and(|at| now < at)
+    /// Whether its machine ended without a stop less than [`WEBHOOK_GRACE`] ago. Most likely its runner has finished one of
+    /// the waiting jobs, and the webhook has not arrived: a replacement launched now would find no job.
+    pub fn awaits_report(&self, now: Timestamp) -> bool {
+        self.awaits_report_until().is_some_and(|at| now < at)
     }
 
-    /// When a machine that went away without a word about a job is taken for one that had none; None for any other.
-    pub fn fate_known_at(&self) -> Option<Timestamp> {
+    /// When a machine that ended without a stop, and without a report about a job, counts as one that ran no job. None for
+    /// every other slot.
+    pub fn awaits_report_until(&self) -> Option<Timestamp> {
         let may_have_run = self.stop.is_none() && matches!(self.phase(), Phase::Configured | Phase::Online);
         self.gone_at.filter(|_| may_have_run).map(|at| at + WEBHOOK_GRACE)
     }
 
-    /// The slot after GitHub said that its runner is busy.
+    /// The slot after GitHub reported its runner as busy.
     #[must_use]
-    pub fn seen_busy(self, now: Timestamp) -> Self {
-        let before = self.busy_since.filter(|_| self.is_seen_busy(now));
+    pub fn observed_busy(self, now: Timestamp) -> Self {
+        let before = self.busy_since.filter(|_| self.is_observed_busy(now));
         Self { busy_seen_at: Some(now), busy_since: before.or(Some(now)), ..self }
     }
 
-    /// The slot after EC2 said that its machine is no more.
+    /// The slot after its machine has ended.
     #[must_use]
     pub fn gone(self, now: Timestamp) -> Self {
-        Self { gone_at: Some(now), lease: Lease::due(now + ASK_AFTER), ..self }
+        Self { gone_at: Some(now), lease: Lease::due(now + CHECK_LOST_JOB_AFTER), ..self }
     }
 
-    /// Since when its runner is online, as far as we know, without a job.
+    /// When its runner came online. None once a job was reported for it.
     pub fn online_at(&self) -> Option<Timestamp> {
         match &self.state {
             SlotState::Online { online_at, .. } => Some(*online_at),
@@ -395,7 +377,7 @@ impl Slot {
         }
     }
 
-    /// Since when it has been waiting in its present state.
+    /// When its present state began, but not before it was planned.
     pub fn idle_since(&self) -> Timestamp {
         let entered = match &self.state {
             SlotState::Planned | SlotState::Busy { .. } => self.planned_at,
@@ -407,34 +389,34 @@ impl Slot {
         entered.max(self.planned_at)
     }
 
-    /// What EC2 and GitHub still have of it is nothing: the item can go.
+    /// Neither EC2 nor GitHub holds anything for the slot: it can be deleted.
     pub fn is_over(&self) -> bool {
         match &self.state {
             SlotState::Planned => self.stop.is_some() && self.gone_at.is_some(),
             SlotState::Launched(_) => {
                 self.gone_at.is_some() && (self.registration == 0 || self.unregistered_at.is_some())
             }
-            SlotState::Busy { .. } => self.lost_sight && self.gone_at.is_some() && self.unregistered_at.is_some(),
+            SlotState::Busy { .. } => self.job_check_ended && self.gone_at.is_some() && self.unregistered_at.is_some(),
             SlotState::Configured { .. } | SlotState::Online { .. } | SlotState::Done { .. } => {
                 self.gone_at.is_some() && self.unregistered_at.is_some()
             }
         }
     }
 
-    /// How it ended, once [`Slot::is_over`].
-    pub fn ended(&self) -> Ended {
+    /// How it ended; valid once [`Slot::is_over`].
+    pub fn outcome(&self) -> SlotOutcome {
         match (&self.state, &self.stop) {
-            (SlotState::Done { .. }, _) => Ended::JobDone,
-            (_, Some(stop)) => Ended::Stopped(stop.why),
-            (SlotState::Planned, None) => Ended::NeverLaunched,
-            (_, None) => Ended::InstanceLost,
+            (SlotState::Done { .. }, _) => SlotOutcome::JobDone,
+            (_, Some(stop)) => SlotOutcome::Stopped(stop.why),
+            (SlotState::Planned, None) => SlotOutcome::NeverLaunched,
+            (_, None) => SlotOutcome::InstanceLost,
         }
     }
 }
 
 impl Slot {
-    /// The slot with a decision to stop it, which the newest reason explains; the retirement belongs to whoever decides until
-    /// `lease`.
+    /// The slot with a decision to stop it. The newest reason replaces an older one. The invocation that decides performs the
+    /// retirement, and holds it until `lease`.
     #[must_use]
     pub fn stopped(mut self, why: StopReason, now: Timestamp, lease: Timestamp) -> Self {
         let (at, forced) = self.stop.map_or((now, false), |before| (before.at, before.forced));
@@ -443,7 +425,7 @@ impl Slot {
         self
     }
 
-    /// The slot with an operator's decision to end it whatever it does.
+    /// The slot with an operator's decision to end it even if its runner has a job.
     #[must_use]
     pub fn forced(self, now: Timestamp) -> Self {
         let mut slot = self.stopped(StopReason::Operator, now, now);
@@ -451,9 +433,9 @@ impl Slot {
         slot
     }
 
-    /// The slot with one more registration begun, if a JIT config is what it needs next.
+    /// The slot with one more registration attempt, held until `lease`, if its machine waits for a JIT config.
     #[must_use]
-    pub fn owing_registration(mut self, lease: Timestamp) -> Self {
+    pub fn begin_registration_if_wanted(mut self, lease: Timestamp) -> Self {
         if matches!(self.state, SlotState::Launched(_)) && self.wanted {
             self.registration += 1;
             self.lease.next_at = lease;

@@ -1,4 +1,4 @@
-//! What arrives from outside: queue messages, and what EC2 and GitHub list.
+//! Data from outside: queue messages, and the lists of EC2 and GitHub.
 
 mod notice;
 mod observed;

@@ -1,53 +1,47 @@
-//! What GitHub said about a workflow job, as it travels from ingest to the scaler: the contract between the two.
+//! The messages on the queue between ingest and the scaler.
 //!
-//! Compatibility: fields may be added with a default; a field is never renamed, retyped or removed within one `v`. The
-//! queue may hold notices of the version before the running one for its retention time.
+//! Compatibility: fields may be added with a default. Within one `v`, a field is never renamed, retyped or removed. For
+//! its retention time, the queue may hold messages of the previous version.
 //!
-//! EC2's own events come over the same queue, in EventBridge's form and unaltered by anybody.
+//! EventBridge puts EC2's events on the same queue, in its own format.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{DeliveryId, InstanceId, JobId, PoolName, Repository, RunId, RunnerId};
 
-/// The only version written today.
+/// The version of the messages that this code writes.
 pub const VERSION: u32 = 1;
 
-/// A message of ours on the queue, told apart by `kind`.
+/// A message on the queue. `kind` distinguishes them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Message {
     /// A verified `workflow_job` delivery.
     WorkflowJob(Box<Notice>),
-    /// Somebody ran out of time and asks that this pool be looked at again.
+    /// An effect of the pool is due: reconcile the pool.
     Nudge {
         /// Always [`VERSION`].
         v: u32,
-        /// The pool to look at.
         pool: PoolName,
     },
-    /// EC2 said something about an instance, which need not be ours: these events carry no tags.
+    /// EC2 reports a change of an instance. The event carries no tags, so the instance may belong to another application.
     #[serde(skip)]
-    Instance {
-        /// Which.
-        id: InstanceId,
-        /// What.
-        change: InstanceChange,
-    },
+    Instance { id: InstanceId, change: InstanceChange },
 }
 
-/// What EC2 said of an instance.
+/// A change of an instance, as far as it matters to Drover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InstanceChange {
-    /// It will be taken back in two minutes.
+    /// EC2 reclaims the spot instance in two minutes.
     Interrupted,
-    /// It is, or will not be kept from being, no more.
+    /// It is shutting down or terminated.
     Ended,
-    /// It entered a state that changes nothing for us.
+    /// Any other change.
     Other,
 }
 
-/// EventBridge's envelope, as far as it concerns us.
+/// The part of an EventBridge event that Drover uses.
 #[derive(Deserialize)]
 struct Envelope {
     #[serde(rename = "detail-type")]
@@ -74,30 +68,27 @@ impl From<Envelope> for Message {
     }
 }
 
-/// One delivery about one workflow job.
+/// A report by GitHub about one workflow job: a webhook delivery, or GitHub's answer to a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
     /// Always [`VERSION`].
     pub v: u32,
-    /// Which delivery; empty when the job was found by asking GitHub instead.
+    /// Empty for GitHub's answer to a request.
     pub delivery: DeliveryId,
-    /// When ingest (or the poll) saw it.
+    /// When ingest received it, or when GitHub was asked.
     pub received_at: Timestamp,
-    /// What happened.
     pub action: Action,
-    /// `owner/name`.
     pub repository: Repository,
-    /// Anyone on the internet can open a pull request there.
+    /// Whether the repository is public: then anyone on the internet can open a pull request.
     pub public: bool,
-    /// The installation GitHub named, if it did: many deliveries carry none.
+    /// The id of the app's installation. Many deliveries do not carry it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installation: Option<u64>,
-    /// The job as the delivery describes it.
     pub job: JobNotice,
 }
 
 impl Notice {
-    /// What GitHub said when it was asked: a fact like any other, without a delivery.
+    /// GitHub's answer to a request about a job.
     pub fn asked(repository: Repository, public: bool, action: Action, job: JobNotice, at: Timestamp) -> Self {
         let delivery = DeliveryId::from("");
         Self { v: VERSION, delivery, received_at: at, action, repository, public, installation: None, job }
@@ -108,74 +99,66 @@ impl Notice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// Wants a runner, or will after a gate: GitHub also sends `queued` with status `waiting`.
+    /// Needs a runner, now or once a gate has opened: GitHub also sends `queued` with status `waiting`.
     Queued,
     /// Held back by an environment's protection rules.
     Waiting,
-    /// A runner has it.
     InProgress,
-    /// Over, in whatever way.
+    /// Ended, with any conclusion.
     Completed,
 }
 
 /// The part of a delivery's `workflow_job` that Drover uses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobNotice {
-    /// GitHub's id.
     pub id: JobId,
-    /// Its workflow run.
     pub run_id: RunId,
-    /// 1 for the first run, then one more each re-run.
+    /// From 1; each re-run is one more.
     pub run_attempt: u32,
     /// The job's name in the workflow. Written by users: never rendered into a shell.
     pub name: String,
-    /// The workflow's name, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workflow: Option<String>,
     /// `runs-on`, as written.
     pub labels: Vec<String>,
-    /// GitHub's word for the state, e.g. `queued`, `waiting`, `in_progress`, `completed`.
+    /// `queued`, `waiting`, `pending`, `requested`, `in_progress` or `completed`.
     pub status: String,
-    /// GitHub's word for the outcome, e.g. `success`, `failure`, `cancelled`.
+    /// For example `success`, `failure` or `cancelled`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conclusion: Option<String>,
-    /// The runner that has or had it. None for a job cancelled while queued (GitHub then sends null, 0 or "").
+    /// The runner that GitHub gave the job to. None for a job that was cancelled while queued (GitHub then sends null, 0 or
+    /// "").
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runner: Option<RunnerNotice>,
-    /// When GitHub made the job.
     pub created_at: Timestamp,
-    /// When a runner took it.
+    /// When a runner started it. For a queued job, GitHub sends the time of its creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
-    /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Timestamp>,
-    /// The commit it runs on, 40 hexadecimal digits.
+    /// The commit that it runs on, 40 hexadecimal digits.
     #[serde(default)]
     pub head_sha: String,
-    /// Where a person can look at it.
+    /// The job's page on GitHub.
     #[serde(default)]
     pub html_url: String,
 }
 
-/// The runner a delivery names. Anybody with admin rights on a repository can register one with a name of ours, so the
-/// name alone proves nothing.
+/// The runner that a delivery names. Anyone with admin rights on a repository can register a runner with a name like
+/// Drover's, so the name alone proves nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunnerNotice {
-    /// GitHub's id, unique within the scope it is registered in.
+    /// Unique within the scope in which it is registered.
     pub id: RunnerId,
-    /// As registered.
     pub name: String,
 }
 
-/// Why a queue message cannot be used. All of these are poison: trying again cannot help.
+/// Why a queue message cannot be used. Retrying does not help.
 #[derive(Debug, thiserror::Error)]
 pub enum MessageError {
-    /// Not JSON of a known kind.
-    #[error("not a message of ours: {0}")]
+    #[error("not a Drover message: {0}")]
     Malformed(#[from] serde_json::Error),
-    /// Written by a newer Drover than this one.
-    #[error("version {0} is newer than this scaler understands ({VERSION}): deploy the scaler before ingest")]
+    #[error("version {0} is newer than this scaler supports ({VERSION}): deploy the scaler before ingest")]
     TooNew(u32),
 }
 
@@ -183,7 +166,7 @@ impl Message {
     /// Reads a message body.
     ///
     /// # Errors
-    /// [`MessageError`]; the message belongs in the dead-letter queue.
+    /// The message belongs in the dead-letter queue.
     pub fn parse(body: &str) -> Result<Self, MessageError> {
         let json: serde_json::Value = serde_json::from_str(body)?;
         let message = if json.get("detail-type").is_some() {
@@ -202,7 +185,6 @@ impl Message {
         Ok(message)
     }
 
-    /// The body to send.
     pub fn to_body(&self) -> String {
         serde_json::to_string(self).expect("a message has no map keys that could fail to serialise")
     }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::ids::{BatchTag, DeliveryId, InstanceId, PoolName, RunnerId};
 use crate::wire::notice::JobNotice;
 
-/// An instance's state, as EC2 says it.
+/// An instance's state in EC2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MachineState {
     Pending,
@@ -17,7 +17,7 @@ pub enum MachineState {
 }
 
 impl MachineState {
-    /// Whether it still costs money or can run a job: pending to stopped.
+    /// Whether the instance has not been terminated, and can run a job or be started again.
     pub fn is_live(self) -> bool {
         match self {
             MachineState::Pending | MachineState::Running | MachineState::Stopping | MachineState::Stopped => true,
@@ -29,57 +29,51 @@ impl MachineState {
 /// An instance of the stack, as DescribeInstances shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObservedInstance {
-    /// Its id.
     pub id: InstanceId,
-    /// Its state.
     pub state: MachineState,
-    /// When EC2 launched it.
     pub launched_at: Timestamp,
-    /// Tag `drover:pool`, if it is a pool's name.
+    /// The tag `drover:pool`, if it is a valid pool name.
     pub pool: Option<PoolName>,
-    /// Tag `drover:batch`, if it is one.
+    /// The tag `drover:batch`, if it is valid.
     pub batch: Option<BatchTag>,
-    /// Tag `drover:hold` is there: an operator wants it untouched.
+    /// It has the tag `drover:hold`: Drover must leave it alone.
     pub hold: bool,
 }
 
 /// A runner in GitHub's list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObservedRunner {
-    /// GitHub's id.
     pub id: RunnerId,
-    /// Its name, whole.
     pub name: String,
-    /// Connected just now.
     pub online: bool,
-    /// Has a job. May be out of date when false.
+    /// It has a job. `false` may be out of date.
     pub busy: bool,
 }
 
 /// GitHub's answer to the deletion of a runner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deregistered {
-    /// 204: it can take no job any more.
+    /// 204: it can receive no job from now on.
     Removed,
-    /// 404: it could take none before either.
+    /// 404: GitHub does not know it.
     AlreadyGone,
     /// 422: it has a job.
     Busy,
 }
 
-/// One attempt of GitHub to deliver a webhook event.
+/// One attempt by GitHub to deliver a webhook event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryAttempt {
-    /// The attempt's id, which a redelivery is requested with.
+    /// The attempt's id. A redelivery is requested by it.
     pub id: u64,
     /// `X-GitHub-Delivery`, which all attempts of one event share.
     pub guid: DeliveryId,
     pub delivered_at: Timestamp,
-    /// Somebody requested it.
+    /// The attempt was requested.
     pub redelivery: bool,
-    /// It was answered with a 2xx.
+    /// The receiver answered with 2xx.
     pub succeeded: bool,
-    /// It is about a workflow job.
+    /// The event is `workflow_job`.
     pub about_a_job: bool,
 }
 

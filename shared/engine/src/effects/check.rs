@@ -26,17 +26,17 @@ pub(crate) async fn check(
     job: JobId,
 ) -> Result<Next, ReconcileError> {
     let Some(waiting) = view.waiting.get(&job) else { return Ok(None) };
-    // The answer about an open job is most likely known; a gated job is opened only by the answer.
+    // An open job most likely still waits. A gated job can only be opened by the answer.
     if waiting.open && is_scarce(context.ports.github.budget(pool.owner.owner())) {
         return Ok(None);
     }
     let asked_at = context.now();
     match context.ports.github.job(&waiting.repository, job).await {
-        Ok(said) => {
-            // A machine that ended without a report did not run a job that still waits: one may have to be replaced.
-            let fates = view.slots.values().any(|slot| slot.is_fate_unknown(asked_at)) && said.is_some();
-            let next = answered(context, config, pool, waiting, said, asked_at).await?;
-            Ok(next.or(fates.then_some(asked_at)))
+        Ok(reported) => {
+            // A machine that ended without a report did not run a job that still waits, and may have to be replaced.
+            let may_replace = view.slots.values().any(|slot| slot.awaits_report(asked_at)) && reported.is_some();
+            let next = answered(context, config, pool, waiting, reported, asked_at).await?;
+            Ok(next.or(may_replace.then_some(asked_at)))
         }
         Err(error) => put_off(context, pool, waiting, asked_at, &error).await,
     }
@@ -47,22 +47,22 @@ async fn answered(
     config: &Config,
     pool: &Pool,
     waiting: &WaitingJob,
-    said: Option<JobNotice>,
+    reported: Option<JobNotice>,
     asked_at: Timestamp,
 ) -> Result<Next, ReconcileError> {
-    if said.is_none() {
+    if reported.is_none() {
         tracing::warn!(job = %waiting.id, "GitHub does not know job {}", waiting.id);
     }
-    match (check::answer(pool, waiting, said.as_ref(), asked_at), said) {
+    match (check::answer(pool, waiting, reported.as_ref(), asked_at), reported) {
         (Answer::Waits { job, demand_changed }, _) => {
             commit_or_leave(context, Transaction::new().put(*job)).await?;
             Ok(demand_changed.then_some(asked_at))
         }
-        (Answer::Moved(action), Some(said)) => {
-            record_answer(context, config, &waiting.repository, said, action, asked_at).await?;
+        (Answer::Advanced(action), Some(reported)) => {
+            record_answer(context, config, &waiting.repository, reported, action, asked_at).await?;
             Ok(Some(asked_at))
         }
-        (Answer::Moved(_) | Answer::Unknown, _) => close(context, pool, waiting).await,
+        (Answer::Advanced(_) | Answer::Unknown, _) => close(context, pool, waiting).await,
     }
 }
 

@@ -18,17 +18,17 @@ use crate::metrics;
 use crate::ports::{Launch, LaunchError};
 use crate::table::{Commit, commit, commit_or_leave, read_pool};
 
-/// Attempts in one invocation: all tuples of a large pool, each refused.
+/// Attempts in one invocation. Enough for every tuple of a large pool to be refused.
 const MAX_ATTEMPTS: usize = 32;
 
-/// Lost races that are read again.
+/// The number of lost races after which the effect is left to a later invocation.
 const MAX_RACES: usize = 8;
 
-/// Performs the launch of that version, attempt after attempt, while EC2's answers say how to go on.
+/// Performs the launch of that version, attempt after attempt, until instances are launched or the launch must wait.
 ///
 /// Crash windows: before the call, the batch is in the table with its lease, and the next invocation repeats the call
 /// after the lease. After the call and before the binding, the instances carry the batch's tag, and the next invocation
-/// finds them by it. The client token makes a repeated call harmless.
+/// finds them by it. A repeated call has the same client token, so EC2 launches nothing twice.
 pub(crate) async fn launch(
     context: &Context<'_>,
     pool: &Pool,
@@ -38,7 +38,7 @@ pub(crate) async fn launch(
 ) -> Result<Next, ReconcileError> {
     let mut view = view.clone();
     let mut attempt = Attempt::First;
-    if holder == Holder::Nobody {
+    if holder == Holder::None {
         let Some(batch) = view.batches.get(&version) else { return Ok(None) };
         attempt = Attempt::of(batch);
         let writes = launch::claim(pool, &view, batch, &context.turn(pool));
@@ -95,7 +95,7 @@ async fn run_instances(context: &Context<'_>, pool: &Pool, batch: &Batch, tuple:
     let call = Launch { tag, tuple: tuple.clone(), count: batch.count, within };
     let error = match context.ports.compute.launch(&call).await {
         Ok(launched) => return Outcome::Launched(launched.into_iter().map(|one| (one.id, one.launched_at)).collect()),
-        // The look-up has shown instances, whatever EC2 answers to the repeated call.
+        // The earlier call launched instances, whatever EC2 answers to the repeated one.
         Err(_) if !found.is_empty() => return Outcome::Launched(found),
         Err(error) => error,
     };
@@ -178,8 +178,8 @@ async fn follow_up(
 
 /// Binds the instances and registers their runners.
 ///
-/// The common case reads nothing: the batch and its slots are as this invocation wrote them, and instances that were
-/// launched a moment ago have no item. The store refuses the transaction if any of that is wrong.
+/// The common case needs no reading: this invocation wrote the batch and its slots, and new instances have no item. The store
+/// refuses the transaction if that is not so.
 async fn bind(
     context: &Context<'_>,
     pool: &Pool,

@@ -1,9 +1,9 @@
-//! Asking GitHub how the job of a slot whose machine is gone ended.
+//! Asking GitHub about the job of a slot whose machine has ended.
 
 use domain::ids::SlotId;
 use domain::log::Transaction;
 use domain::policy::PoolView;
-use domain::policy::check::{Fate, asked, fate, job_of_lost_machine};
+use domain::policy::check::{LostJob, after_lost_job_check, job_of_lost_machine, lost_job};
 use domain::state::{Config, Item, Key};
 use domain::wire::Action;
 
@@ -13,7 +13,7 @@ use crate::error::ReconcileError;
 use crate::record::record_answer;
 use crate::table::commit_or_leave;
 
-pub(crate) async fn ask_fate(
+pub(crate) async fn check_lost_job(
     context: &Context<'_>,
     config: &Config,
     view: &PoolView,
@@ -26,22 +26,22 @@ pub(crate) async fn ask_fate(
         Some(Item::Instance(instance)) => instance.repository,
         _ => None,
     };
-    let fate = match &repository {
-        None => Fate::EndedElsewhere,
+    let lost = match &repository {
+        None => LostJob::EndedElsewhere,
         Some(repository) => match context.ports.github.job(repository, job).await {
-            Err(_) => Fate::Undecided,
-            Ok(said) => {
-                let fate = fate(slot, said.as_ref());
-                if let Some(said) = said.filter(|_| fate != Fate::Undecided) {
-                    record_answer(context, config, repository, said, Action::Completed, now).await?;
+            Err(_) => LostJob::Undecided,
+            Ok(reported) => {
+                let lost = lost_job(slot, reported.as_ref());
+                if let Some(reported) = reported.filter(|_| lost != LostJob::Undecided) {
+                    record_answer(context, config, repository, reported, Action::Completed, now).await?;
                 }
-                fate
+                lost
             }
         },
     };
-    if fate == Fate::EndedHere {
+    if lost == LostJob::EndedHere {
         return Ok(Some(now));
     }
-    commit_or_leave(context, Transaction::new().put(asked(slot, fate, now))).await?;
+    commit_or_leave(context, Transaction::new().put(after_lost_job_check(slot, lost, now))).await?;
     Ok(None)
 }

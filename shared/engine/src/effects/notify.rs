@@ -1,4 +1,4 @@
-//! Telling a waiting job's author why it waits, with a check run on the job's commit.
+//! Publishing the check run that explains why a job waits.
 
 use domain::config::Pool;
 use domain::ids::JobId;
@@ -15,10 +15,10 @@ use crate::error::ReconcileError;
 use crate::ports::GitHubError;
 use crate::table::{claim, commit_or_leave, record_limit};
 
-/// Publishes what is due.
+/// Publishes the notification that is due.
 ///
-/// Crash windows: the record is in the table, leased, before GitHub is called. A lost answer costs a second check run of the
-/// same name and reference, of which GitHub shows the newer one.
+/// Crash windows: the record is in the table, leased, before GitHub is called. If the answer is lost, a second check run with
+/// the same name and external id is created, and GitHub shows the newer one.
 pub(crate) async fn notify(
     context: &Context<'_>,
     pool: &Pool,
@@ -38,7 +38,7 @@ pub(crate) async fn notify(
     };
     let id = match answer {
         Ok(id) => id,
-        // Nothing depends on the end of the wait; what GitHub shows stays out of date.
+        // Nothing depends on this update. The check run on GitHub stays out of date.
         Err(error) if notification == Notification::Over && error.is_refusal() => {
             tracing::warn!(%job, "the check run of job {job} cannot be closed: {error}");
             None

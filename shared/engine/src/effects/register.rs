@@ -4,7 +4,7 @@ use domain::config::Pool;
 use domain::ids::{RunnerId, RunnerName, SlotId};
 use domain::log::Transaction;
 use domain::policy::PoolView;
-use domain::policy::due::{Effect, owed};
+use domain::policy::due::{Effect, next_effect};
 use domain::policy::register::{NewRunner, hand_over, next_registration, registration_refused, runner_name};
 use domain::policy::retry::{backoff, next_attempt};
 use domain::state::{Instance, Item, Key, Leased, Slot};
@@ -16,12 +16,11 @@ use crate::error::ReconcileError;
 use crate::ports::{Deregistered, GitHubError, Registration};
 use crate::table::{Commit, claim, commit, commit_or_leave, limited_until, record_limit};
 
-/// Registrations of one launch under way at a time. GitHub allows 100 concurrent requests per installation; four invocations
-/// with one full launch each stay below.
+/// Concurrent registrations of one launch. GitHub allows 100 concurrent requests per installation, and four invocations with
+/// a large launch each make 96.
 const MAX_CONCURRENT_REGISTRATIONS: usize = 24;
 
-/// Registers the runners of the machines that `bound` has just bound. The items are as written there; nothing is read but
-/// GitHub's limit.
+/// Registers the runners of the machines that `bound` has just bound. Its items need no reading; only GitHub's limit is read.
 pub(crate) async fn register_bound(
     context: &Context<'_>,
     pool: &Pool,
@@ -31,7 +30,7 @@ pub(crate) async fn register_bound(
     let pairs: Vec<(Slot, Instance)> = bound
         .slots()
         .zip(bound.instances())
-        .filter(|(slot, _)| matches!(owed(slot), Some(Effect::Register(_))))
+        .filter(|(slot, _)| matches!(next_effect(slot), Some(Effect::Register(_))))
         .collect();
     if pairs.is_empty() {
         return Ok(None);
@@ -57,7 +56,7 @@ pub(crate) async fn register_bound(
         .await
 }
 
-/// Registers one slot's runner: a retry, a recovery, or a warm machine that is wanted now.
+/// Registers the runner of one slot: a retry, a recovery, or a warm machine that is wanted now.
 pub(crate) async fn register_one(
     context: &Context<'_>,
     pool: &Pool,
@@ -85,7 +84,7 @@ pub(crate) async fn register_one(
     }
     let slot = match holder {
         Holder::This => Some(slot.clone()),
-        Holder::Nobody => claim(context, next_registration(slot.clone()), context.lease(pool)).await?,
+        Holder::None => claim(context, next_registration(slot.clone()), context.lease(pool)).await?,
     };
     match slot {
         Some(slot) => register(context, pool, view, slot, instance).await,
@@ -93,11 +92,11 @@ pub(crate) async fn register_one(
     }
 }
 
-/// Registers and hands over. The slot carries the registration's number, stored before this call.
+/// Registers a runner and hands its JIT config over. The number of the registration was stored in the slot before.
 ///
-/// Crash windows: before the call nothing has happened. After it and before the hand-over there is an offline registration
-/// whose name the next try does not repeat; it can take no job, and the janitor deletes it. The hand-over is one
-/// transaction, and fails if the slot was stopped meanwhile.
+/// Crash windows: between the registration and the hand-over there is an offline registration, whose name the next attempt
+/// does not repeat. It can receive no job, and the janitor deletes it. The hand-over is one transaction, and fails if the
+/// slot was stopped meanwhile.
 async fn register(
     context: &Context<'_>,
     pool: &Pool,
@@ -138,7 +137,7 @@ async fn register(
     Ok(None)
 }
 
-/// GitHub refused or did not answer. The machine waits; no other machine is launched for it.
+/// GitHub refused or did not answer. The machine waits, and no other one is launched in its place.
 async fn refused(
     context: &Context<'_>,
     pool: &Pool,
@@ -161,7 +160,7 @@ async fn refused(
     Ok(Some(next_at))
 }
 
-/// A race that is lost here is won by the next refusal.
+/// If another invocation changes META first, the next refusal opens the circuit.
 async fn open_circuit(context: &Context<'_>, pool: &Pool, error: &GitHubError) -> Result<(), ReconcileError> {
     let Some(Item::Meta(meta)) = context.ports.store.get(&Key::Meta(pool.name.clone())).await? else {
         return Ok(());

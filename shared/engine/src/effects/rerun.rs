@@ -1,4 +1,4 @@
-//! Re-running a job that lost its machine to EC2.
+//! Re-running a job whose machine EC2 reclaimed.
 
 use domain::config::Pool;
 use domain::ids::JobId;
@@ -13,10 +13,10 @@ use crate::error::ReconcileError;
 use crate::ports::{self, GitHubError};
 use crate::table::{claim, commit_or_leave, record_limit};
 
-/// Re-runs a job as soon as its run has ended: GitHub refuses before.
+/// Re-runs a job once its run has ended: GitHub refuses earlier requests.
 ///
-/// Crash windows: the intent stays in the table until the end. After a lost answer the run has a further attempt, which
-/// shows that nothing is due any more.
+/// Crash windows: the record stays in the table until the re-run is requested or given up. If the answer is lost, the run
+/// has a later attempt, which shows that the re-run was requested.
 pub(crate) async fn rerun(
     context: &Context<'_>,
     pool: &Pool,

@@ -15,13 +15,13 @@ use crate::error::ReconcileError;
 use crate::ports::{GitHubError, Terminated};
 use crate::table::{Commit, claim, commit, commit_or_leave, record_limit};
 
-/// How long EC2 may take to show a terminated machine as gone before it is terminated again.
+/// A terminated machine that EC2 still lists after this time is terminated again.
 const TERMINATE_AGAIN_AFTER: SignedDuration = SignedDuration::from_secs(60);
 
-/// Performs a stop.
+/// Retires a stopped slot.
 ///
-/// Crash windows: the stop is in the table, so the slot receives no JIT config and counts as no supply any more.
-/// Deregistering again is answered 404, and terminating again changes nothing.
+/// Crash windows: the stop is in the table, so the slot receives no JIT config and is not supply. GitHub answers a repeated
+/// deregistration with 404, and a repeated termination changes nothing.
 pub(crate) async fn retire(
     context: &Context<'_>,
     pool: &Pool,
@@ -32,20 +32,22 @@ pub(crate) async fn retire(
     let Some(slot) = view.slots.get(&slot).cloned() else { return Ok(None) };
     let slot = match holder {
         Holder::This => Some(slot),
-        Holder::Nobody => claim(context, slot, context.lease(pool)).await?,
+        Holder::None => claim(context, slot, context.lease(pool)).await?,
     };
     let Some(slot) = slot else { return Ok(None) };
     match next_step(&slot) {
         RetireStep::Nothing => Ok(None),
         RetireStep::Terminate(permit) => terminate(context, pool, slot, &permit).await,
         RetireStep::Deregister(runner) => match context.ports.github.deregister(&pool.owner, runner).await {
-            Ok(answer) => go_on(context, pool, after_deregistration(pool, slot, answer, &context.turn(pool))).await,
+            Ok(answer) => {
+                act_on_answer(context, pool, after_deregistration(pool, slot, answer, &context.turn(pool))).await
+            }
             Err(error) => put_off(context, pool, slot, error).await,
         },
     }
 }
 
-async fn go_on(context: &Context<'_>, pool: &Pool, after: AfterDeregistration) -> Result<Next, ReconcileError> {
+async fn act_on_answer(context: &Context<'_>, pool: &Pool, after: AfterDeregistration) -> Result<Next, ReconcileError> {
     match after {
         AfterDeregistration::Terminate(slot, permit) => terminate(context, pool, *slot, &permit).await,
         AfterDeregistration::KeepRunning(slot) => {
@@ -76,7 +78,7 @@ async fn put_off(context: &Context<'_>, pool: &Pool, slot: Slot, error: GitHubEr
     Ok(Some(next_at))
 }
 
-/// Terminates a slot's machine. EC2's list shows when it is gone.
+/// Terminates a slot's machine. A later sweep finds that it has ended.
 pub(crate) async fn terminate(
     context: &Context<'_>,
     pool: &Pool,

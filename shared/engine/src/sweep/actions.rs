@@ -1,4 +1,4 @@
-//! Removing what the plan of a sweep names.
+//! Performing the removals of a sweep's plan.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ use crate::table::{Commit, commit, commit_or_leave, read_pool};
 
 const MAX_CONCURRENT_REAPS: usize = 8;
 
-/// What became of one removal.
+/// The result of one removal.
 enum Outcome {
     Removed,
     AlreadyGone,
@@ -133,8 +133,8 @@ async fn finish(
     }
 }
 
-/// Removes an instance that belongs to no slot. The claim prevents that it is bound, the deregistrations prevent that it
-/// receives a job, and only then it is terminated.
+/// Removes an instance that belongs to no slot. After the claim it cannot be bound, and after the deregistrations it cannot
+/// receive a job. Only then it is terminated.
 async fn condemn(
     context: &Context<'_>,
     machine: &ObservedInstance,
@@ -200,7 +200,7 @@ async fn deregister(context: &Context<'_>, scope: &Scope, runner: &ObservedRunne
     }
 }
 
-/// For what belongs to no pool, and is not leased.
+/// The turn for a write that concerns no pool and takes no lease.
 fn turn(context: &Context<'_>) -> Turn {
     let now = context.now();
     Turn { now, lease: now, cause: context.cause() }

@@ -1,7 +1,7 @@
 //! The janitor's work: read the three sources, compare them, repair differences.
 //!
-//! GitHub is read first, then EC2, then the table. Everything is written to the table before it is made; so what GitHub or
-//! EC2 shows and the table does not know afterwards is not merely late.
+//! GitHub is read first, then EC2, then the table. Every launch and registration is written to the table before it is made.
+//! So an instance or a runner that is in the lists and not in the table is not just too new.
 
 mod actions;
 mod observe;
@@ -39,15 +39,15 @@ pub enum Mode {
 /// Sweeps once, unless another sweep is under way.
 ///
 /// # Errors
-/// Only if the janitor's lock or the configuration cannot be read. Every other failure is counted, and what could not be
-/// read is left alone.
+/// The janitor's lock or the configuration cannot be read. Every other failure is counted in the report, and what could not
+/// be read is left alone.
 pub async fn sweep(context: &Context<'_>, mode: Mode) -> Result<Report, StoreError> {
     let mut report = Report::default();
     let Some(Item::Config(config)) = context.ports.store.get(&Key::Config).await? else {
         tracing::warn!("no pools are configured, and nothing is swept: run `drover pools apply`");
         return Ok(report);
     };
-    // The lock comes after that: a sweep that ended there would keep all others out until its deadline.
+    // The lock is last: a sweep that returned early with the lock would keep all others out until its deadline.
     let Some(mut memory) = lock(context).await? else {
         tracing::info!("another sweep is under way");
         return Ok(report);
@@ -84,7 +84,7 @@ async fn unlock(context: &Context<'_>, memory: Janitor, report: &Report) {
         None => writes,
     };
     if let Err(error) = context.ports.store.commit(&writes).await {
-        // The lock ends by itself, and the next sweep notes for itself what looks wrong.
+        // The lock expires, and the next sweep finds out again what looks wrong.
         tracing::warn!("the sweep's findings are not stored: {error}");
     }
 }
@@ -135,7 +135,7 @@ async fn repair(
     recover_webhooks(context, config, memory, report).await;
 }
 
-/// Remembers where the stack's jobs come from: webhooks that were never sent are searched for there.
+/// Remembers the repositories of the stack's jobs. They are searched for jobs whose webhook never came.
 fn remember_repositories(
     memory: &mut Janitor,
     pools: &[(Pool, PoolView)],
@@ -147,7 +147,7 @@ fn remember_repositories(
     waiting.chain(closed).for_each(|repository| remember(memory, repository, now));
 }
 
-/// Recovers what no webhook reported: failed deliveries are requested again, and repositories are searched.
+/// Finds jobs whose webhook was lost: requests failed deliveries again, and searches repositories.
 async fn recover_webhooks(context: &Context<'_>, config: &Config, memory: &mut Janitor, report: &mut Report) {
     report.redelivered = redeliver::redeliver(context, memory).await;
     let found = search::search(context, config, memory).await;
@@ -161,7 +161,7 @@ async fn recover_webhooks(context: &Context<'_>, config: &Config, memory: &mut J
     }
 }
 
-/// Reconciles every pool: the last resort for whatever was lost.
+/// Reconciles every pool, which performs every effect that another invocation has left.
 async fn reconcile_all(context: &Context<'_>, config: &Config, report: &mut Report) {
     let failed =
         stream::iter(&config.pools)
@@ -174,7 +174,7 @@ async fn reconcile_all(context: &Context<'_>, config: &Config, report: &mut Repo
     report.failed += failed;
 }
 
-/// The number of failures.
+/// Returns the number of failures, 0 or 1.
 async fn reconcile_or_count(context: &Context<'_>, config: &Config, pool: &Pool) -> usize {
     match reconcile(context, config, pool).await {
         Ok(()) => 0,

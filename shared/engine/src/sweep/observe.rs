@@ -1,4 +1,4 @@
-//! Recording what EC2 and GitHub show of the slots, and closing those that hold nothing any more.
+//! Recording what EC2 and GitHub show about the slots, and closing those whose machine and registration are gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ use crate::ports::Deregistered;
 use crate::sweep::report::Report;
 use crate::table::{Commit, commit, record_limit};
 
-/// Slots per write: with their instances and the event they stay below DynamoDB's hundred.
+/// With one instance per slot and the event, 91 of the 100 writes that DynamoDB allows.
 const SLOTS_PER_WRITE: usize = 45;
 
 /// Returns the repositories whose jobs the closed slots ran.
@@ -76,7 +76,7 @@ async fn observe(
     Ok(())
 }
 
-/// Deregisters the runner of a machine that has ended. Whether it is deregistered now.
+/// Deregisters the runner of a machine that has ended. Returns whether it is deregistered now.
 async fn deregister_left(context: &Context<'_>, pool: &Pool, runner: RunnerId) -> bool {
     match context.ports.github.deregister(&pool.owner, runner).await {
         Ok(Deregistered::Removed | Deregistered::AlreadyGone) => true,
@@ -119,7 +119,7 @@ async fn close_slots(
     Ok(closing.repositories)
 }
 
-/// The ends of the consoles of machines that did not end as they should. A slot is closed without one as well.
+/// The ends of the consoles of machines that ended abnormally. If one cannot be read, the slot is closed without it.
 async fn read_consoles(context: &Context<'_>, slots: &[Slot], instances: &[Instance]) -> BTreeMap<InstanceId, String> {
     let abnormal: BTreeSet<&InstanceId> = slots
         .iter()
@@ -135,7 +135,7 @@ async fn read_consoles(context: &Context<'_>, slots: &[Slot], instances: &[Insta
             Ok(console) => {
                 consoles.extend(console.and_then(|console| console_tail(&console)).map(|tail| (id.clone(), tail)));
             }
-            Err(error) => tracing::warn!(instance = %id, "the console of instance {id} is lost: {error}"),
+            Err(error) => tracing::warn!(instance = %id, "the console of instance {id} cannot be read: {error}"),
         }
     }
     consoles

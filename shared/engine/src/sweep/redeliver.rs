@@ -1,4 +1,4 @@
-//! Requesting webhook deliveries again that failed.
+//! Requesting failed webhook deliveries again.
 
 use domain::policy::redeliver::{due, examine, list_since};
 use domain::state::Janitor;
@@ -8,7 +8,7 @@ use crate::ports::GitHubError;
 
 /// Returns how many deliveries were requested.
 ///
-/// Crash windows: what was requested and not stored is requested again; a delivery may come twice in any case.
+/// Crash windows: a request that was not stored is repeated. A delivery may arrive twice in any case.
 pub(super) async fn redeliver(context: &Context<'_>, memory: &mut Janitor) -> usize {
     let now = context.now();
     let Some(since) = list_since(memory, now) else { return 0 };

@@ -1,4 +1,4 @@
-//! What a sweep did.
+//! The result of a sweep.
 
 use std::collections::BTreeMap;
 
@@ -13,15 +13,16 @@ pub struct Report {
     pub found: usize,
     /// How many of them were removed, by reason.
     pub reaped: BTreeMap<&'static str, usize>,
-    /// How many had gone by themselves.
+    /// How many had ended by themselves.
     pub already_gone: usize,
     /// Instances that an operator holds.
     pub held: usize,
     /// Removals and readings that failed: the next sweep tries again.
     pub failed: usize,
     /// Safety limits that applied, as sentences.
-    pub fused: Vec<String>,
-    /// Failed deliveries that GitHub was asked to send again.
+    #[serde(rename = "fused")]
+    pub safety_limits: Vec<String>,
+    /// Failed deliveries that were requested again.
     #[serde(skip_serializing_if = "is_zero")]
     pub redelivered: usize,
     /// Jobs found whose webhook never came.
@@ -38,8 +39,8 @@ impl Report {
     pub(super) fn add_plan(&mut self, plan: &Plan) {
         self.found = plan.reaps.len();
         self.held = plan.held;
-        self.fused.clone_from(&plan.fused);
-        for limit in &plan.fused {
+        self.safety_limits.clone_from(&plan.safety_limits);
+        for limit in &plan.safety_limits {
             tracing::error!("safety limit: {limit}");
         }
     }
@@ -52,7 +53,7 @@ impl Report {
             already_gone: self.already_gone,
             held: self.held,
             failed: self.failed,
-            fused: self.fused.clone(),
+            safety_limits: self.safety_limits.clone(),
             redelivered: self.redelivered,
             recovered: self.recovered,
         })

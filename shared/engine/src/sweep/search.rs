@@ -1,4 +1,4 @@
-//! Searching repositories for jobs whose webhook was never sent.
+//! Searching repositories for jobs whose webhook never came.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::record::record;
 use crate::table::limited_until;
 
-/// What a search found.
+/// The result of a search.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// Pools to reconcile.
@@ -41,13 +41,13 @@ pub(super) async fn search(context: &Context<'_>, config: &Config, memory: &mut 
         match context.ports.github.jobs_under_way(&repository).await {
             Ok(jobs) => {
                 record_found(context, config, &repository, jobs, &mut found).await;
-                if let Some(known) = memory.repositories.get_mut(&repository) {
-                    known.searched_at = Some(now);
+                if let Some(remembered) = memory.repositories.get_mut(&repository) {
+                    remembered.searched_at = Some(now);
                 }
             }
             Err(error) => {
                 tracing::warn!(%repository, "{repository} cannot be searched for jobs: {error}");
-                // If the whole account is out of reach, its list of runners has failed already.
+                // If no call for the account works, listing its runners has failed too and was counted.
                 let whole_account = error.concerns_account();
                 found.failed += usize::from(!whole_account);
                 quiet.insert(owner, whole_account);

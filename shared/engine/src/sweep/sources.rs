@@ -1,4 +1,4 @@
-//! Reading the three sources. What cannot be read to the end is left out: it is unknown, not empty.
+//! Reading the three sources. A list that cannot be read to the end is left out: it is unknown, not empty.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use crate::ports::StoreError;
 use crate::sweep::report::Report;
 use crate::table::read_pool;
 
-/// GitHub's list of each scope.
+/// GitHub's list of runners for each scope.
 pub(super) async fn list_runners(
     context: &Context<'_>,
     config: &Config,
@@ -35,7 +35,7 @@ pub(super) async fn list_runners(
     lists
 }
 
-/// EC2's list.
+/// EC2's list of instances.
 pub(super) async fn list_instances(context: &Context<'_>, report: &mut Report) -> Option<Vec<ObservedInstance>> {
     match context.ports.compute.census().await {
         Ok(machines) => Some(machines),
@@ -47,7 +47,7 @@ pub(super) async fn list_instances(context: &Context<'_>, report: &mut Report) -
     }
 }
 
-/// The pools' partitions of the table.
+/// The pools that can be read.
 pub(super) async fn read_pools(context: &Context<'_>, config: &Config, report: &mut Report) -> Vec<(Pool, PoolView)> {
     let readings: Vec<_> = stream::iter(&config.pools)
         .map(|pool| async move { (pool, read_pool(context, &pool.name).await) })

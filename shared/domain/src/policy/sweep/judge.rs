@@ -1,4 +1,4 @@
-//! The decision about one instance, as a total function of what the three sources show of it.
+//! The decision about one instance, as a total function of what the three sources show about it.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -7,23 +7,23 @@ use crate::policy::due::is_being_retired;
 use crate::state::{Condemned, Slot, SlotState, StopReason};
 use crate::wire::MachineState;
 
-/// An instance that is `stopping` for this long will not finish by itself.
+/// An instance that has been `stopping` for this long counts as stopped.
 pub const STOPPING_GRACE: SignedDuration = SignedDuration::from_mins(10);
 
-/// EC2 is eventually consistent: that a younger instance is not listed proves nothing.
+/// EC2's list is eventually consistent: a younger instance may be missing from it.
 pub const LISTED_AFTER: SignedDuration = SignedDuration::from_mins(5);
 
-/// What GitHub shows of an instance's runner.
+/// What GitHub shows about an instance's runner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RunnerState {
-    /// GitHub could not be read, or its answer is not believed.
+    /// GitHub's list could not be read, or is not trusted.
     Unread,
     /// Not listed, in every reading for this long.
     Unregistered(SignedDuration),
     /// Registered and not connected, in every reading for this long. The time is measured only for a runner that was
     /// online before.
     Offline(SignedDuration),
-    /// Connected, and idle according to a list that may be out of date.
+    /// Connected and idle. The list may be out of date.
     Idle,
     /// Has a job.
     Busy,
@@ -54,9 +54,9 @@ pub enum SlotVerdict {
     Held,
     /// The instance has ended.
     Gone,
-    /// The slot is of no use any more: stop it, deregister, terminate.
+    /// Stop the slot, deregister its runner, terminate the instance.
     Stop(StopReason),
-    /// Its job is done, and the machine has not powered itself off: terminate.
+    /// Its job is done, and the machine has not powered itself off: terminate it.
     Finish,
 }
 
@@ -105,9 +105,9 @@ fn judge_runner(subject: &SlotSubject<'_>, now: Timestamp) -> SlotVerdict {
         RunnerState::Unregistered(since) if since >= timings.confirm_gap.duration() => {
             stop_for(slot, StopReason::RunnerEnded)
         }
-        // It may come back from a short loss of its connection; GitHub gives it no job meanwhile.
+        // The connection may come back. GitHub gives the runner no job meanwhile.
         RunnerState::Offline(since) if matches!(slot.state, SlotState::Online { .. }) => {
-            if since >= timings.boot_grace.duration() && !slot.is_seen_busy(now) {
+            if since >= timings.boot_grace.duration() && !slot.is_observed_busy(now) {
                 stop_for(slot, StopReason::Disconnected)
             } else {
                 SlotVerdict::Normal
@@ -116,10 +116,10 @@ fn judge_runner(subject: &SlotSubject<'_>, now: Timestamp) -> SlotVerdict {
         RunnerState::Offline(_) if matches!(slot.state, SlotState::Configured { .. }) => {
             let waited = now.duration_since(runner.configured_at);
             let boot_grace = timings.boot_grace.duration();
-            // A machine that had the time to boot before it was configured only needs to connect.
+            // A machine that had booted before it received its JIT config only needs to connect.
             let is_up = subject.age - waited >= boot_grace;
-            let patience = if is_up { boot_grace / 4 } else { boot_grace };
-            if waited >= patience && !slot.is_seen_busy(now) {
+            let wait = if is_up { boot_grace / 4 } else { boot_grace };
+            if waited >= wait && !slot.is_observed_busy(now) {
                 stop_for(slot, StopReason::BootFailure)
             } else {
                 SlotVerdict::Normal
@@ -133,7 +133,7 @@ fn judge_runner(subject: &SlotSubject<'_>, now: Timestamp) -> SlotVerdict {
     }
 }
 
-/// A slot that is being retired is left to that; only the end of its life replaces the reason.
+/// The reason of a slot that is being retired is replaced by max life only.
 fn stop_for(slot: &Slot, why: StopReason) -> SlotVerdict {
     match &slot.stop {
         Some(stop) if stop.why == why => SlotVerdict::Normal,
@@ -145,9 +145,9 @@ fn stop_for(slot: &Slot, why: StopReason) -> SlotVerdict {
 /// What the table says about an instance that belongs to no open slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recorded {
-    /// Nothing.
+    /// There is no record.
     Nothing,
-    /// Nothing, but the batch that launched it is still open and will bind it.
+    /// There is no record, but the batch that launched it is still open and will bind it.
     BatchOpen,
     Adopted,
     Condemned,
@@ -179,7 +179,7 @@ pub enum UnownedVerdict {
     Held,
     /// Its runner has a job: record that, and leave it alone.
     Adopt,
-    /// Claim it, deregister what may run on it, terminate it.
+    /// Claim it, deregister the runners that may run on it, terminate it.
     Condemn(Condemned),
 }
 
@@ -206,7 +206,7 @@ pub fn judge_unowned(subject: &UnownedSubject<'_>) -> UnownedVerdict {
         // The launch that is still open finds its instances by their tag.
         Recorded::BatchOpen => UnownedVerdict::Normal,
         Recorded::Adopted if is_busy => UnownedVerdict::Normal,
-        // A condemned instance was claimed by a sweep that did not finish. Its deregistration shows whether it has a job.
+        // An earlier sweep claimed a condemned instance and did not finish. The deregistration shows whether it has a job.
         Recorded::Nothing | Recorded::Closed | Recorded::Adopted | Recorded::Condemned => {
             UnownedVerdict::Condemn(Condemned::Orphan)
         }

@@ -1,8 +1,9 @@
-//! What a sweep repairs, from three sources: EC2's list of instances, GitHub's lists of runners, and the table.
+//! The decisions of a sweep, from three sources: EC2's list of instances, GitHub's lists of runners, and the table.
 //!
 //! An instance is *abandoned* if and only if nothing in the table will use it again and GitHub cannot give its runner a job.
-//! A sweep removes abandoned instances, ends what has outlived its use, and records what EC2 and GitHub show of the rest. A
-//! source that could not be read is unknown, never empty: see [`RunnerState::Unread`].
+//! A sweep removes abandoned instances and unused registrations, stops slots that cannot run a job any more, and records what
+//! EC2 and GitHub show about the others. A source that could not be read is unknown, never empty: see
+//! [`RunnerState::Unread`].
 
 mod judge;
 mod plan;
@@ -11,4 +12,4 @@ pub use judge::{
     LISTED_AFTER, Recorded, RunnerState, STOPPING_GRACE, SlotSubject, SlotVerdict, UnownedSubject, UnownedVerdict,
     judge_slot, judge_unowned,
 };
-pub use plan::{Census, MAX_UNVOUCHED, MIN_BELIEVED_EMPTY, Plan, Reap, plan, unowned_instances};
+pub use plan::{Census, MAX_UNCONFIRMED, MIN_ONLINE_TO_DISTRUST_EMPTY, Plan, Reap, plan, unowned_instances};

@@ -30,7 +30,7 @@ pub struct Census<'a> {
     pub now: Timestamp,
 }
 
-/// Since when things have looked wrong: collects this sweep's suspects, with the times of the last sweep's.
+/// Collects this sweep's suspects. A suspect of the last sweep keeps its time.
 struct Suspicions<'a> {
     before: &'a BTreeMap<Suspect, Timestamp>,
     found: BTreeMap<Suspect, Timestamp>,
@@ -46,25 +46,23 @@ impl Suspicions<'_> {
     }
 }
 
-/// Something to remove.
+/// Something to remove, or to adopt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reap {
-    /// A slot of that pool: stop it.
+    /// Stop a slot, and retire it.
     Stop(PoolName, SlotId, StopReason),
-    /// A slot's machine whose job is done: terminate it.
+    /// Terminate the machine of a slot whose job is done.
     Finish(PoolName, SlotId),
-    /// A machine that is nobody's: claim it, deregister these, terminate it.
+    /// Claim an instance that belongs to no slot, deregister the runners, terminate it.
     Condemn {
-        /// The machine.
         machine: ObservedInstance,
-        /// Why.
         why: Condemned,
-        /// The runners that may run on it.
+        /// The runners that may run on the instance.
         runners: Vec<(Scope, RunnerId)>,
     },
-    /// A machine that is nobody's and has a job: write it down.
+    /// Record an instance that belongs to no slot and has a job.
     Adopt(ObservedInstance),
-    /// A registration that nobody uses.
+    /// Delete a registration that no slot uses.
     Deregister(Scope, ObservedRunner),
 }
 
@@ -80,9 +78,9 @@ impl Reap {
         }
     }
 
-    /// Whether neither a deregistration nor a finished job vouches for it. A wrong source could cause many of these at
-    /// once.
-    fn is_unvouched(&self) -> bool {
+    /// Whether the removal needs neither a deregistration nor a finished job. If a source is wrong, many of these could happen
+    /// at once.
+    fn is_unconfirmed(&self) -> bool {
         match self {
             Reap::Stop(_, _, why) => *why == StopReason::MaxLife,
             Reap::Condemn { runners, why, .. } => runners.is_empty() || *why == Condemned::MaxLife,
@@ -91,17 +89,17 @@ impl Reap {
     }
 }
 
-/// What a sweep is to do.
+/// What a sweep will do.
 #[derive(Debug, Default)]
 pub struct Plan {
     pub reaps: Vec<Reap>,
     pub observations: BTreeMap<PoolName, Vec<Observation>>,
-    /// What looks wrong now, and since when.
+    /// What looks wrong in this sweep, and since when.
     pub suspects: BTreeMap<Suspect, Timestamp>,
     /// Instances that an operator holds.
     pub held: usize,
     /// Safety limits that applied, as sentences.
-    pub fused: Vec<String>,
+    pub safety_limits: Vec<String>,
 }
 
 impl Plan {
@@ -110,7 +108,7 @@ impl Plan {
     }
 }
 
-/// The instances that belong to no open slot: their records are worth reading.
+/// The live instances that belong to no open slot.
 pub fn unowned_instances(machines: &[ObservedInstance], pools: &[(Pool, PoolView)]) -> Vec<InstanceId> {
     let slotted: BTreeSet<&InstanceId> = pools
         .iter()
@@ -124,21 +122,21 @@ pub fn unowned_instances(machines: &[ObservedInstance], pools: &[(Pool, PoolView
         .collect()
 }
 
-/// An empty list of GitHub's is not believed while at least this many runners should be in it.
-pub const MIN_BELIEVED_EMPTY: usize = 10;
+/// An empty list from GitHub is not trusted if at least this many runners should be in it.
+pub const MIN_ONLINE_TO_DISTRUST_EMPTY: usize = 10;
 
-/// At least this many unvouched removals are allowed in one sweep; in a larger stack, a fifth of the live instances.
-pub const MAX_UNVOUCHED: usize = 10;
+/// The largest number of unconfirmed removals in one sweep, or a fifth of the live instances if that is more.
+pub const MAX_UNCONFIRMED: usize = 10;
 
-/// Compares what was read.
+/// Plans a sweep.
 pub fn plan(census: &Census<'_>) -> Plan {
     let mut plan = Plan::default();
     let mut suspicions = Suspicions { before: census.suspects, found: BTreeMap::new(), now: census.now };
-    let believed = believed_lists(census, &mut plan);
+    let trusted = trusted_lists(census, &mut plan);
     if let Some(machines) = census.machines {
         let by_id: BTreeMap<&InstanceId, &ObservedInstance> = machines.iter().map(|seen| (&seen.id, seen)).collect();
         for (pool, view) in census.pools {
-            let list = believed.get(&pool.owner);
+            let list = trusted.get(&pool.owner);
             for slot in view.slots.values() {
                 let Some(machine) = slot.machine() else { continue };
                 let seen = by_id.get(&machine.instance).copied();
@@ -147,10 +145,10 @@ pub fn plan(census: &Census<'_>) -> Plan {
         }
         let unowned: BTreeSet<InstanceId> = unowned_instances(machines, census.pools).into_iter().collect();
         for seen in machines.iter().filter(|seen| unowned.contains(&seen.id)) {
-            plan_unowned(&mut plan, &mut suspicions, census, &believed, seen);
+            plan_unowned(&mut plan, &mut suspicions, census, &trusted, seen);
         }
     }
-    for (scope, list) in &believed {
+    for (scope, list) in &trusted {
         for (pool, runner) in stale(census, scope, list) {
             let stale_for = suspicions.note(Suspect::Stale(runner.name.clone()));
             if stale_for >= pool.timings.stale_grace.duration() {
@@ -159,7 +157,7 @@ pub fn plan(census: &Census<'_>) -> Plan {
         }
     }
     plan.suspects = suspicions.found;
-    limit_unvouched(census, &mut plan);
+    limit_unconfirmed(census, &mut plan);
     plan
 }
 
@@ -211,7 +209,7 @@ fn stopping_for(seen: Option<&ObservedInstance>, suspicions: &mut Suspicions<'_>
     }
 }
 
-/// What GitHub still shows of the runner of a machine that has ended.
+/// What to record or to do about the runner of a machine that has ended.
 fn left_behind(slot: &Slot, runner: RunnerState, list: Option<&List<'_>>) -> Option<Observation> {
     match runner {
         RunnerState::Unread => None,
@@ -223,7 +221,7 @@ fn left_behind(slot: &Slot, runner: RunnerState, list: Option<&List<'_>>) -> Opt
     }
 }
 
-/// What GitHub shows of the runner of a live machine that the slot does not know yet.
+/// What GitHub shows about the runner of a live machine and the slot does not record yet.
 fn progress(slot: &Slot, runner: RunnerState) -> Option<Observation> {
     match (&slot.state, runner) {
         (SlotState::Configured { .. }, RunnerState::Idle) => Some(Observation::Online(slot.id)),
@@ -234,14 +232,14 @@ fn progress(slot: &Slot, runner: RunnerState) -> Option<Observation> {
     }
 }
 
-/// One of GitHub's lists, indexed once: it may contain ten thousand runners, and as many machines are compared with it.
+/// One of GitHub's lists, with indices: it may have ten thousand runners, and as many machines are compared with it.
 struct List<'a> {
     by_id: BTreeMap<RunnerId, &'a ObservedRunner>,
-    /// The runners with a name of Drover's, by the launch that is part of the name.
+    /// The runners with a Drover name, by the launch that is part of the name.
     by_launch: BTreeMap<Launch, Vec<(RunnerName, &'a ObservedRunner)>>,
 }
 
-/// What the machines of one launch and the names of their runners have in common.
+/// The parts that the batch tag of an instance and the name of its runner share.
 type Launch = (PoolName, Epoch, u64);
 
 impl<'a> List<'a> {
@@ -257,8 +255,8 @@ impl<'a> List<'a> {
     }
 }
 
-fn believed_lists<'a>(census: &Census<'a>, plan: &mut Plan) -> BTreeMap<&'a Scope, List<'a>> {
-    let mut believed = BTreeMap::new();
+fn trusted_lists<'a>(census: &Census<'a>, plan: &mut Plan) -> BTreeMap<&'a Scope, List<'a>> {
+    let mut trusted = BTreeMap::new();
     for (scope, list) in census.runners {
         let online = census
             .pools
@@ -267,14 +265,14 @@ fn believed_lists<'a>(census: &Census<'a>, plan: &mut Plan) -> BTreeMap<&'a Scop
             .flat_map(|(_, view)| view.slots.values())
             .filter(|slot| slot.is_live() && matches!(slot.phase(), Phase::Online | Phase::Busy))
             .count();
-        if list.is_empty() && online >= MIN_BELIEVED_EMPTY {
-            plan.fused
+        if list.is_empty() && online >= MIN_ONLINE_TO_DISTRUST_EMPTY {
+            plan.safety_limits
                 .push(format!("GitHub lists no runner of {scope}, but {online} should be online: the list is ignored"));
         } else {
-            believed.insert(scope, List::new(list));
+            trusted.insert(scope, List::new(list));
         }
     }
-    believed
+    trusted
 }
 
 fn runner_state(slot: &Slot, list: Option<&List<'_>>, suspicions: &mut Suspicions<'_>) -> RunnerState {
@@ -283,26 +281,26 @@ fn runner_state(slot: &Slot, list: Option<&List<'_>>, suspicions: &mut Suspicion
     match list.by_id.get(&runner.runner_id) {
         Some(seen) if seen.busy => RunnerState::Busy,
         Some(seen) if seen.online => RunnerState::Idle,
-        // A runner that still boots has its boot grace, which is measured from its slot.
+        // The boot grace of a runner that is not online yet is measured from its slot.
         Some(_) if !matches!(slot.state, SlotState::Online { .. }) => RunnerState::Offline(SignedDuration::ZERO),
         Some(_) => RunnerState::Offline(suspicions.note(Suspect::Offline(runner.runner_name.clone()))),
         None => RunnerState::Unregistered(suspicions.note(Suspect::Unregistered(runner.runner_name.clone()))),
     }
 }
 
-/// Plans for an instance that belongs to no open slot. Which runner it runs is unknown. Its batch tells which runners it
-/// may run, and all of them count: one busy runner keeps all instances of the batch.
+/// Plans for an instance that belongs to no open slot. It is unknown which runner of its batch runs on it, so every one of
+/// them counts: one busy runner keeps all such instances of the batch.
 fn plan_unowned(
     plan: &mut Plan,
     suspicions: &mut Suspicions<'_>,
     census: &Census<'_>,
-    believed: &BTreeMap<&Scope, List<'_>>,
+    trusted: &BTreeMap<&Scope, List<'_>>,
     seen: &ObservedInstance,
 ) {
-    // Without the batch tag, or of a pool that could not be read or is not configured: perhaps not ours to end.
+    // Without the batch tag, or with a pool that is unknown or could not be read, it may belong to something else.
     let Some(batch) = &seen.batch else { return };
     let Some((pool, view)) = census.pools.iter().find(|(pool, _)| pool.name == batch.pool) else { return };
-    let candidates: Option<Vec<&ObservedRunner>> = believed.get(&pool.owner).map(|list| {
+    let candidates: Option<Vec<&ObservedRunner>> = trusted.get(&pool.owner).map(|list| {
         let launched = list.by_launch.get(&(batch.pool.clone(), batch.epoch.clone(), batch.version));
         let unused = launched.into_iter().flatten().filter(|(name, _)| !is_current(view, name));
         unused.map(|(_, runner)| *runner).collect()
@@ -352,7 +350,7 @@ fn busiest(candidates: Option<&[&ObservedRunner]>) -> RunnerState {
     }
 }
 
-/// Whether an open slot uses that registration, or may just be making it.
+/// Whether an open slot uses the registration, or is making it at present.
 fn is_current(view: &PoolView, name: &RunnerName) -> bool {
     view.meta.epoch == name.epoch
         && view.slots.get(&name.slot).is_some_and(|slot| match slot.runner() {
@@ -361,31 +359,31 @@ fn is_current(view: &PoolView, name: &RunnerName) -> bool {
         })
 }
 
-/// Registrations of our names, not connected, that no open slot uses, and their pools.
+/// Registrations with Drover names that are not connected and that no open slot uses, with their pools.
 fn stale<'a>(census: &Census<'a>, scope: &Scope, list: &List<'a>) -> Vec<(&'a Pool, &'a ObservedRunner)> {
     let mut stale = Vec::new();
     for ((pool, ..), runners) in &list.by_launch {
-        // A pool that is configured but could not be read may use it.
-        let known = census.pools.iter().find(|(known, _)| known.name == *pool && known.owner == *scope);
-        let Some((pool, view)) = known else { continue };
+        // A pool that could not be read may use the registration.
+        let found = census.pools.iter().find(|(read, _)| read.name == *pool && read.owner == *scope);
+        let Some((pool, view)) = found else { continue };
         let unused = runners.iter().filter(|(name, runner)| !runner.online && !runner.busy && !is_current(view, name));
         stale.extend(unused.map(|(_, runner)| (pool, *runner)));
     }
     stale
 }
 
-/// Drops the removals that exceed the limit: if a source is wrong, it must not end the whole stack at once.
-fn limit_unvouched(census: &Census<'_>, plan: &mut Plan) {
+/// Drops the unconfirmed removals above the limit, so that a wrong source cannot end the whole stack at once.
+fn limit_unconfirmed(census: &Census<'_>, plan: &mut Plan) {
     let live = census.machines.map_or(0, |machines| machines.iter().filter(|seen| seen.state.is_live()).count());
-    let allowed = MAX_UNVOUCHED.max(live / 5);
-    let unvouched = plan.reaps.iter().filter(|reap| reap.is_unvouched()).count();
-    if unvouched > allowed {
-        plan.fused.push(format!(
-            "{unvouched} of {live} instances would be terminated without a deregistration: limited to {allowed} in this sweep"
+    let allowed = MAX_UNCONFIRMED.max(live / 5);
+    let unconfirmed = plan.reaps.iter().filter(|reap| reap.is_unconfirmed()).count();
+    if unconfirmed > allowed {
+        plan.safety_limits.push(format!(
+            "{unconfirmed} of {live} instances would be terminated without a deregistration: limited to {allowed} in this sweep"
         ));
         let mut left = allowed;
         plan.reaps.retain(|reap| {
-            if !reap.is_unvouched() {
+            if !reap.is_unconfirmed() {
                 return true;
             }
             let keep = left > 0;
