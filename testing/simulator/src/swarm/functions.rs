@@ -200,7 +200,10 @@ impl<'u> Swarm<'u> {
                     || format!("janitor {number}"),
                     || match report {
                         Ok(report) => {
-                            format!("is done: {:?}, {} failed, {:?}", report.reaped, report.failed, report.fused)
+                            format!(
+                                "is done: {:?}, {} failed, {:?}",
+                                report.reaped, report.failed, report.safety_limits
+                            )
                         }
                         Err(error) => format!("fails: {error}"),
                     },
