@@ -307,6 +307,45 @@ class SamBuild(unittest.TestCase):
         self.assertEqual(text.count("xray:PutTraceSegments"), 3)
 
 
+class VerifyImage(unittest.TestCase):
+    """Runs the part of verify.sh that needs no image."""
+
+    MODULES = ("growpart", "resizefs", "set_hostname")
+
+    def verify(self, text):
+        folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory(prefix="drover-image-")))
+        # cloud-init is in no registry of Python, so its modules are empty files here.
+        config = folder / "python/cloudinit/config"
+        config.mkdir(parents=True)
+        for package in (config.parent, config):
+            (package / "__init__.py").touch()
+        for module_name in self.MODULES:
+            (config / f"cc_{module_name}.py").touch()
+        (folder / "99-drover.cfg").write_text(text, encoding="utf-8")
+        return Tools(self).run(
+            "packer/scripts/verify.sh", "cloud-init", str(folder / "99-drover.cfg"), PYTHONPATH=str(folder / "python")
+        )
+
+    def test_the_configuration_of_cloud_init_is_valid(self):
+        done = self.verify(project.text("packer/files/99-drover.cfg"))
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+
+    def test_a_broken_configuration_of_cloud_init_is_rejected(self):
+        valid = project.text("packer/files/99-drover.cfg")
+        for broken, message in (
+            (valid.replace("cloud_final_modules", "cloud_finale_modules"), "unknown key: cloud_finale_modules"),
+            (valid.replace("growpart", "growprat"), "cloud-init has no module growprat"),
+            (valid.replace("[Ec2]", "Ec2"), "datasource_list must be a list of names"),
+            (valid.replace("  Ec2:", "  Azure:"), "its keys must be in datasource_list"),
+            (valid.replace("[Ec2]", "[Ec2"), "cannot read"),
+            ("#cloud-config", "is not a mapping"),
+        ):
+            with self.subTest(message):
+                done = self.verify(broken)
+                self.assertEqual(done.returncode, 1, done.stdout)
+                self.assertIn(message, done.stderr)
+
+
 class RunnerVersion(unittest.TestCase):
     def setUp(self):
         self.module = module("runner-version")

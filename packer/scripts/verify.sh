@@ -1,8 +1,55 @@
 #!/usr/bin/env bash
 # Checks that Drover can launch the image of this machine, and fails the image build if not. Installed on the image as
 # drover-verify-image, to check custom images, too. Run as root. RUNNER_VERSION, if set, is the required version of
-# GitHub's runner.
+# GitHub's runner. `verify.sh cloud-init FILE` only checks a configuration file of cloud-init, on any machine.
 set -uo pipefail
+
+# Checks a file for /etc/cloud/cloud.cfg.d. `cloud-init schema` accepts only user data and rejects such a file. Needs
+# PyYAML, which cloud-init depends on. Looks for the modules in cloud-init's own package.
+cloud_init() {
+	python3 - "$1" <<-'PYTHON'
+		import importlib.util
+		import sys
+
+		import yaml
+
+		STAGES = ("cloud_init_modules", "cloud_config_modules", "cloud_final_modules")
+		# cloud-init ignores a key that it does not know, so a misspelt key would have no effect.
+		KNOWN = {"datasource", "datasource_list", *STAGES}
+
+		try:
+		    with open(sys.argv[1], encoding="utf-8") as file:
+		        config = yaml.safe_load(file)
+		except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+		    sys.exit(f"cannot read {sys.argv[1]}: {error}")
+		if not isinstance(config, dict):
+		    sys.exit(f"{sys.argv[1]} is not a mapping")
+		if importlib.util.find_spec("cloudinit") is None:
+		    sys.exit("cloud-init is not installed for python3")
+
+		wrong = [f"unknown key: {key}" for key in config if key not in KNOWN]
+		for key in ("datasource_list", *STAGES):
+		    value = config.get(key)
+		    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+		        wrong.append(f"{key} must be a list of names")
+		    elif key != "datasource_list":
+		        # cloud-init skips a module that does not exist, with a warning in its log.
+		        wrong += [
+		            f"{key}: cloud-init has no module {name}"
+		            for name in value
+		            if importlib.util.find_spec(f"cloudinit.config.cc_{name.replace('-', '_')}") is None
+		        ]
+		sources = config.get("datasource_list")
+		settings = config.get("datasource", {})
+		if not isinstance(settings, dict) or not isinstance(sources, list) or not set(settings) <= set(sources):
+		    wrong.append("datasource must be a mapping, and its keys must be in datasource_list")
+		sys.exit("\n".join(wrong) or None)
+	PYTHON
+}
+if [ "${1:-}" = cloud-init ]; then
+	cloud_init "${2:?usage: verify.sh cloud-init FILE}"
+	exit
+fi
 
 failed=0
 must() {
@@ -47,7 +94,7 @@ for unit in apt-daily.timer unattended-upgrades.service systemd-networkd-wait-on
 	must "$unit is disabled" not systemctl is-enabled "$unit"
 done
 must "cloud-init runs no final modules" grep -q '^cloud_final_modules: \[\]$' /etc/cloud/cloud.cfg.d/99-drover.cfg
-must "cloud-init's configuration is valid" cloud-init schema --config-file /etc/cloud/cloud.cfg.d/99-drover.cfg
+must "cloud-init's configuration is valid" cloud_init /etc/cloud/cloud.cfg.d/99-drover.cfg
 
 # Tools for jobs.
 for tool in aws cargo docker gcc git jq musl-gcc pkg-config rg rustc terraform unzip; do
