@@ -13,6 +13,7 @@ import unittest
 import zipfile
 
 import project
+import yaml
 
 
 def module(name):
@@ -161,8 +162,13 @@ class Infrastructure(unittest.TestCase):
 class Deploy(unittest.TestCase):
     def test_parameters_come_from_terraform_and_the_environment(self):
         outputs = json.dumps({"Stack": "drover", "LaunchTemplateArns": "arn:a,arn:b"})
+        described = json.dumps([{"OutputKey": it, "OutputValue": it} for it in Smoke.OUTPUTS])
         tools = Tools(
-            self, terraform=f"case \"$*\" in *output*) echo '{outputs}';; esac", sam="", aws="echo '[]'", rustup=""
+            self,
+            terraform=f"case \"$*\" in *output*) echo '{outputs}';; esac",
+            sam="",
+            aws=f"echo '{described}'",
+            rustup="",
         )
         done = tools.run("infra/deploy", AUTO="1", STACK="drover", PARAMETERS="Architecture=x86_64 LogLevel=debug")
         self.assertEqual(done.returncode, 0, done.stderr)
@@ -187,14 +193,14 @@ class Smoke(unittest.TestCase):
         "QueueUrl": "https://sqs.example.com/drover",
     }
 
-    def smoke(self, status="401", failed="0", doctor="exit 0"):
-        outputs = json.dumps([{"OutputKey": key, "OutputValue": value} for key, value in self.OUTPUTS.items()])
+    def smoke(self, outputs=OUTPUTS, stack="exit 0", curl="echo 401", report='{"failed":0}', error="None", doctor=""):
+        described = json.dumps([{"OutputKey": key, "OutputValue": value} for key, value in outputs.items()] or None)
         # `aws lambda invoke` writes the answer to the file that is its last argument.
         aws = f"""case "$*" in
-            *describe-stacks*) echo '{outputs}';;
-            *invoke*) for last in "$@"; do :; done; echo '{{"failed":{failed}}}' >"$last"; echo None;;
+            *describe-stacks*) echo '{described}'; {stack};;
+            *invoke*) for last in "$@"; do :; done; echo '{report}' >"$last"; echo {error};;
         esac"""
-        tools = Tools(self, aws=aws, curl=f"echo {status}", drover=doctor)
+        tools = Tools(self, aws=aws, curl=curl, drover=doctor)
         done = tools.run("infra/smoke", DROVER="drover", AWS_REGION="eu-central-1")
         return done, tools.calls()
 
@@ -206,12 +212,65 @@ class Smoke(unittest.TestCase):
         )
         self.assertTrue([call for call in calls if "lambda invoke --function-name drover-janitor" in call])
         self.assertIn("drover doctor", calls)
-        self.assertIn("runs-on:", done.stdout)
 
-    def test_a_failure_of_any_of_them_is_a_failure(self):
-        for failure in ({"status": "200"}, {"failed": "1"}, {"doctor": "exit 1"}):
+    def test_each_failure_is_reported(self):
+        without_url = {key: value for key, value in self.OUTPUTS.items() if key != "WebhookUrl"}
+        for failure in (
+            {"stack": "exit 254"},
+            {"outputs": {}},
+            {"outputs": without_url},
+            {"curl": "exit 7"},
+            {"curl": "echo 202"},
+            {"error": "Unhandled"},
+            {"report": '{"failed":1}'},
+            {"report": "{}"},
+            {"report": "no JSON"},
+            {"doctor": "exit 1"},
+        ):
             with self.subTest(failure):
-                self.assertNotEqual(self.smoke(**failure)[0].returncode, 0)
+                done, _ = self.smoke(**failure)
+                self.assertNotEqual(done.returncode, 0)
+                self.assertNotIn("runs-on:", done.stdout)
+
+    def canary(self, aws):
+        """Runs the last step of the printed workflow as GitHub's runner would."""
+        printed = self.smoke()[0].stdout
+        workflow = yaml.safe_load(printed[printed.index("name: drover-canary") :])
+        script = workflow["jobs"]["canary"]["steps"][-1]["run"]
+        tools = Tools(self, aws=aws)
+        # The script writes to its working directory.
+        done = tools.run("bash", "-c", f"cd {tools.folder} && exec bash -e -c '{script}'")
+        return done, tools.calls()
+
+    def test_the_first_job_succeeds_only_if_the_machines_role_may_do_nothing(self):
+        denied = "echo An error occurred '(AccessDeniedException)' when calling it >&2; exit 254"
+        done, calls = self.canary(denied)
+        self.assertEqual((done.returncode, len(calls)), (0, 3), done.stdout + done.stderr)
+        for allowed in ("--table-name drover", "--table-name drover-boot", "secretsmanager"):
+            with self.subTest(allowed=allowed):
+                done, _ = self.canary(f'case "$*" in *"{allowed}"|*{allowed}" "*) exit 0;; esac\n{denied}')
+                self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertEqual(self.canary("exit 127")[0].returncode, 1, "an AWS CLI that does not work proves nothing")
+
+
+class Checks(unittest.TestCase):
+    def test_no_check_in_a_script_is_exempt_from_errexit(self):
+        # With `set -e`, bash ignores the status of a command that begins with `!`.
+        for folder in ("infra", "packer/scripts", "packer/files", ".github/workflows", ".ci"):
+            for path in filter(pathlib.Path.is_file, (project.ROOT / folder).iterdir()):
+                self.assertEqual(re.findall(r"(?m)^\s*! .*$", path.read_text(encoding="utf-8")), [], path.name)
+
+    def test_the_version_of_an_image_is_checked_even_if_none_is_expected(self):
+        source = project.text("packer/scripts/verify.sh")
+        function = re.search(r"(?m)^is_version\(\) .*$", source)[0]
+        for version, expected, status in (
+            ("2.338.0", "2.338.0", 0),
+            ("2.338.0", "", 0),
+            ("2.337.0", "2.338.0", 1),
+            ("", "", 1),
+        ):
+            done = Tools(self).run("bash", "-c", f'{function}\nis_version "{version}"', RUNNER_VERSION=expected)
+            self.assertEqual(done.returncode, status, (version, expected))
 
 
 class Package(unittest.TestCase):

@@ -65,6 +65,8 @@ must() {
 as_runner() { runuser --login runner --command "$1"; }
 # shellcheck disable=SC2329 # called by `must`
 not() { ! "$@"; }
+# shellcheck disable=SC2329
+is_version() { [[ "$1" =~ ^[0-9]+(\.[0-9]+)+$ ]] && [ "$1" = "${RUNNER_VERSION:-$1}" ]; }
 
 # What Drover requires to run a job.
 must "the agent is executable on this machine" test "$(
@@ -78,12 +80,13 @@ must "the machine powers off when the agent fails" grep -q '^FailureAction=power
 must "the boot table is configured" grep -qE '^DROVER_BOOT_TABLE=[a-z0-9-]+-boot$' /etc/drover/agent.env
 must "the runner's folder is configured" grep -q '^DROVER_RUNNER_DIR=/opt/runner$' /etc/drover/agent.env
 must "GitHub's runner is installed" test -x /opt/runner/run.sh
-must "the runner has the expected version" test "$(as_runner '/opt/runner/bin/Runner.Listener --version')" = "${RUNNER_VERSION:-$(as_runner '/opt/runner/bin/Runner.Listener --version')}"
+must "the runner has the expected version" is_version "$(as_runner '/opt/runner/bin/Runner.Listener --version')"
 must "the runner's user owns its folder" test "$(stat --format %U /opt/runner)" = runner
-must "the runner's work folder is empty" test -z "$(ls -A /opt/runner/_work)"
+must "the runner's work folder is empty" test -d /opt/runner/_work -a -z "$(ls -A /opt/runner/_work)"
 must "setpriv can change to the runner's user" setpriv --reuid runner --regid runner --init-groups -- true
 
 # Security.
+must "the runner's user exists" id runner
 must "the runner's user has no sudo" not runuser --user runner -- sudo --non-interactive true
 must "SSH logins are disabled" not systemctl is-enabled ssh.service ssh.socket
 must "the runner is not registered" test ! -e /opt/runner/.credentials
