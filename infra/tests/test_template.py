@@ -182,6 +182,20 @@ class Contract(Template):
             self.properties["Queue"]["RedrivePolicy"]["deadLetterTargetArn"], {"Fn::GetAtt": ["DeadLetters", "Arn"]}
         )
 
+    def test_only_the_scaler_may_continue_a_chain_of_its_own_messages(self):
+        functions = (name.capitalize() for name in FUNCTIONS)
+        may = [name for name in functions if self.properties[name].get("RecursiveLoop") == "Allow"]
+        self.assertEqual(may, ["Scaler"])
+        # The comment in the template argues that no chain can fan out, because a pool has at most one nudge and the
+        # functions send nothing else to the queue.
+        port = re.search(r"trait Queue\b.*?\n\}", project.text("shared/engine/src/ports/queue.rs"), re.S)[0]
+        self.assertEqual(re.findall(r"fn (\w+)", port), ["nudge"])
+        engine = project.crate("shared/engine")
+        self.assertEqual(engine.count(".queue.nudge("), 1)
+        sending = re.search(r"async fn send_nudge\(.*?\n\}", engine, re.S)[0]
+        self.assertLess(sending.index("nudge::due("), sending.index("put(nudge)"))
+        self.assertLess(sending.index("put(nudge)"), sending.index(".queue.nudge("))
+
     def test_instance_events_reach_the_queue_unchanged(self):
         source = project.text("shared/domain/src/wire/notice.rs")
         for rule in ("SpotInterruptions", "InstanceStateChanges"):
