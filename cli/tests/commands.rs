@@ -17,6 +17,11 @@ use world::github::{DEFAULT_GROUP, Endpoint, Group};
 
 const POOLS: &str = include_str!("../../pools.toml");
 
+/// The example, with pools that serve one repository.
+fn limited_pools() -> String {
+    POOLS.replace("\nmax = ", "\nrepositories = [\"octo-org/widgets\"]\nmax = ")
+}
+
 async fn by_hand() -> Sandbox {
     Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap()
 }
@@ -96,7 +101,7 @@ async fn lint_names_the_pool_of_each_job_of_a_workflow() {
     assert_eq!((code(&linted), sorted(&said)), (1, sorted(expected)));
     assert_eq!(sandbox.calls.counts(), calls, "no call to AWS or GitHub");
 
-    sandbox.apply(&with_short_timings(POOLS).unwrap()).await.unwrap();
+    sandbox.apply(&with_short_timings(&limited_pools()).unwrap()).await.unwrap();
     std::fs::write(&path, "jobs: {ours: {runs-on: [drover, linux]}}\n").unwrap();
     let online = async |more: &[&str]| {
         let linted = sandbox.drover(&[&["lint", workflow, "--repository"], more].concat()).await.unwrap();
@@ -256,17 +261,23 @@ async fn a_runner_group_that_admits_more_than_its_pool_serves_is_refused() {
         assert_eq!(code(&warned), 0, "{}", text(&warned));
         assert!(parts.iter().all(|part| text(&warned).contains(part)), "{}", text(&warned));
     };
+    // The example works in a new organisation, whose default group admits all private repositories.
+    group(&[], false);
+    let example = apply(POOLS).await;
+    assert_eq!((code(&example), text(&example).contains("runner_group")), (0, false), "{}", text(&example));
+
+    let limited = limited_pools();
     group(&["widgets"], false);
-    let fits = apply(POOLS).await;
+    let fits = apply(&limited).await;
     assert_eq!((code(&fits), text(&fits).contains("runner_group")), (0, false), "{}", text(&fits));
 
     group(&[], false);
-    refused(POOLS, &["pool \"linux\": runner_group 1 (Default) admits more than the pool's repositories"]).await;
+    refused(&limited, &["pool \"linux\": runner_group 1 (Default) admits more than the pool's repositories"]).await;
     // A pool without a list of repositories may use any group.
-    let all = POOLS.replace("repositories = [\"octo-org/widgets\"]", "");
-    assert_eq!(code(&apply(&all).await), 0);
+    let all = POOLS;
+    assert_eq!(code(&apply(all).await), 0);
     group(&["widgets"], true);
-    refused(&all, &["allows public repositories, and the pool does not (allow_public)"]).await;
+    refused(all, &["allows public repositories, and the pool does not (allow_public)"]).await;
     assert_eq!(
         code(
             &apply(
@@ -277,28 +288,28 @@ async fn a_runner_group_that_admits_more_than_its_pool_serves_is_refused() {
         ),
         0
     );
-    let missing = POOLS.replace("max = 20", "max = 20\nrunner_group = 77");
+    let missing = limited.replace("max = 20", "max = 20\nrunner_group = 77");
     group(&["widgets"], false);
     refused(&missing, &["pool \"large\": runner_group 77 does not exist: octo-org has 1 (Default)"]).await;
 
     // Two pools with different repositories in one group: each admits the other's repository.
     let foreign = format!("octo-org/{FOREIGN_REPOSITORY}");
-    let two = POOLS.replacen("[\"octo-org/widgets\"]", &format!("[\"{foreign}\"]"), 1);
+    let two = limited.replacen("[\"octo-org/widgets\"]", &format!("[\"{foreign}\"]"), 1);
     group(&["widgets", FOREIGN_REPOSITORY], false);
     refused(&two, &["pool \"linux\"", "admits octo-org/widgets", "pool \"large\"", &format!("admits {foreign}")]).await;
     group(&["widgets"], false);
     refused(&two, &["pool \"linux\"", "admits octo-org/widgets", &format!("does not admit {foreign}")]).await;
-    warned(&POOLS.replace("octo-org/widgets", &foreign), &[&format!("does not admit {foreign}")]).await;
+    warned(&limited.replace("octo-org/widgets", &foreign), &[&format!("does not admit {foreign}")]).await;
 
     // A failed call to GitHub is only a warning.
     for status in [403, 404, 500] {
         sandbox.world.act(|state, _| state.github.faults.broken.push_back((Endpoint::ListGroups, status)));
-        warned(POOLS, &["warning: the runner groups of octo-org were not checked", &status.to_string()]).await;
+        warned(&limited, &["warning: the runner groups of octo-org were not checked", &status.to_string()]).await;
     }
     sandbox.world.act(|state, _| state.github.uninstall(owner));
-    warned(POOLS, &["were not checked", "not installed"]).await;
+    warned(&limited, &["were not checked", "not installed"]).await;
     // Runners registered with a repository serve only that repository, whatever their group.
-    let own = POOLS.replace("owner = \"octo-org\"", "owner = \"octo-org/widgets\"");
+    let own = limited.replace("owner = \"octo-org\"", "owner = \"octo-org/widgets\"");
     let own = apply(&own).await;
     assert_eq!((code(&own), text(&own).contains("runner groups")), (0, false), "{}", text(&own));
 }
@@ -315,7 +326,7 @@ fn a_reader_that_stops_reading_is_not_an_error() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_error_is_one_line_with_a_remedy_and_has_its_own_exit_code() {
     let sandbox = by_hand().await;
-    sandbox.apply(&with_short_timings(POOLS).unwrap()).await.unwrap();
+    sandbox.apply(&with_short_timings(&limited_pools()).unwrap()).await.unwrap();
     let said = async |arguments: &[&str], variables: &[(&str, &str)], exit: i32, parts: &[&str]| {
         let output = sandbox.drover_with(arguments, variables).await.unwrap();
         let said = text(&output);

@@ -4,6 +4,7 @@ import functools
 import re
 import subprocess
 import sys
+import tomllib
 import unittest
 
 import project
@@ -150,6 +151,16 @@ class Names(unittest.TestCase):
             self.assertTrue(named, f"no test is named for the threat: {threat}")
             for name in named:
                 self.assertTrue(has_function(name, all_sources()), name)
+
+
+class ExamplePools(unittest.TestCase):
+    def test_only_the_organisation_has_to_be_replaced(self):
+        text = source("pools.toml")
+        code = [line.partition("#")[0] for line in text.splitlines()]
+        self.assertEqual([line.strip() for line in code if "octo-org" in line], ['owner = "octo-org"'])
+        for pool in tomllib.loads(text)["pool"]:
+            # `drover pools apply` refuses a pool for some repositories in the default group, which admits all.
+            self.assertFalse({"repositories", "runner_group"} & set(pool), pool["name"])
 
 
 class Promises(unittest.TestCase):
