@@ -190,6 +190,16 @@ locals {
     deploy         = { policy = data.aws_iam_policy_document.deploy.json, subject = "environment:deploy" }
   }
 
+  # The repository as it appears in the subject of a token. GitHub adds the ids for repositories that were created, renamed
+  # or transferred since July 2026. Older repositories keep the form without ids, so both are accepted. A repository that
+  # takes over a name later has another id, and no token without ids.
+  repository_subjects = var.github_repository == null ? [] : concat(
+    ["repo:${var.github_repository}"],
+    var.github_repository_id == null ? [] : [format("repo:%s@%s/%s@%s",
+      split("/", var.github_repository)[0], var.github_owner_id, split("/", var.github_repository)[1], var.github_repository_id,
+    )],
+  )
+
   oidc_provider_arn = var.github_oidc_provider_arn != null ? var.github_oidc_provider_arn : one(aws_iam_openid_connect_provider.github[*].arn)
 }
 
@@ -233,7 +243,7 @@ data "aws_iam_policy_document" "assumed_by_people" {
       condition {
         test     = "StringEquals"
         variable = "token.actions.githubusercontent.com:sub"
-        values   = ["repo:${var.github_repository}:${each.value.subject}"]
+        values   = [for repository in local.repository_subjects : "${repository}:${each.value.subject}"]
       }
     }
   }

@@ -111,6 +111,32 @@ variable "github_repository" {
   default     = null
 }
 
+variable "github_owner_id" {
+  description = "Id of the owner of github_repository. `make infrastructure` looks it up. GitHub puts both ids into the subject of a token if the repository was created, renamed or transferred since July 2026."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.github_owner_id == null || can(regex("^[0-9]+$", var.github_owner_id))
+    error_message = "github_owner_id must be a number."
+  }
+}
+
+variable "github_repository_id" {
+  description = "Id of github_repository. `make infrastructure` looks it up."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.github_repository_id == null || can(regex("^[0-9]+$", var.github_repository_id))
+    error_message = "github_repository_id must be a number."
+  }
+  validation {
+    condition     = (var.github_repository_id == null) == (var.github_owner_id == null)
+    error_message = "Set both github_owner_id and github_repository_id, or neither."
+  }
+}
+
 variable "github_oidc_provider_arn" {
   description = "ARN of the account's identity provider for token.actions.githubusercontent.com, if it already exists. An account can have only one."
   type        = string

@@ -35,12 +35,15 @@ class Tools:
             path.write_text(f'#!/bin/sh\necho "{tool} $*" >>"{self.log}"\n{answer}\n', encoding="utf-8")
             path.chmod(0o755)
 
-    def run(self, *command, **environment):
+    def run(self, *command, checkout=project.ROOT, **environment):
         path = {"PATH": f"{self.folder}:{os.environ['PATH']}", "DROVER_TOOLS": self.folder}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("TF_VAR_", "GITHUB_", "STATE_"))
+        }
         return subprocess.run(
             command,
-            cwd=project.ROOT,
-            env={**os.environ, **environment, **path},
+            cwd=checkout,
+            env={**inherited, **environment, **path},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -130,33 +133,92 @@ class PruneImages(unittest.TestCase):
         self.assertEqual(sum("deregister-image" in call for call in self.tools.calls()), 5)
 
 
-class Infrastructure(unittest.TestCase):
-    def tearDown(self):
-        (project.ROOT / "terraform/backend_override.tf").unlink(missing_ok=True)
+class Checkout:
+    """Runs infra/infrastructure in a copy of the checkout, because it writes to terraform/."""
 
+    def setUp(self):
+        self.checkout = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory(prefix="drover-checkout-")))
+        shutil.copytree(project.ROOT / "infra", self.checkout / "infra", ignore=shutil.ignore_patterns("tests"))
+        self.terraform = self.checkout / "terraform"
+        self.terraform.mkdir()
+
+    def infrastructure(self, tools, *arguments, **environment):
+        return tools.run("infra/infrastructure", *arguments, checkout=self.checkout, **environment)
+
+
+class Infrastructure(Checkout, unittest.TestCase):
     def test_apply_without_a_terminal_is_refused(self):
         tools = Tools(self, terraform="")
-        done = tools.run("infra/infrastructure", "apply", AUTO="")
+        done = self.infrastructure(tools, "apply", AUTO="")
         self.assertNotEqual(done.returncode, 0)
         self.assertFalse([call for call in tools.calls() if call.startswith("terraform apply")])
 
     def test_apply_uses_the_plan_that_was_shown(self):
         tools = Tools(self, terraform="")
-        done = tools.run("infra/infrastructure", "apply", AUTO="1", STACK="blue", STATE_BUCKET="states")
+        done = self.infrastructure(tools, "apply", AUTO="1", STACK="blue", STATE_BUCKET="states")
         self.assertEqual(done.returncode, 0, done.stderr)
         (plan,) = [call.split() for call in tools.calls() if call.startswith("terraform plan")]
         (apply,) = [call.split() for call in tools.calls() if call.startswith("terraform apply")]
         self.assertEqual(plan[plan.index("-out") + 1], apply[-1])
         self.assertIn("stack=blue", plan)
-        backend = project.text("terraform/backend_override.tf")
+        backend = (self.terraform / "backend_override.tf").read_text(encoding="utf-8")
         self.assertIn('bucket       = "states"', backend)
         self.assertIn('key          = "blue/terraform.tfstate"', backend)
 
     def test_destroy_is_refused_while_machines_exist(self):
         tools = Tools(self, terraform="", aws="echo i-0123456789abcdef0")
-        done = tools.run("infra/infrastructure", "destroy", AUTO="1")
+        done = self.infrastructure(tools, "destroy", AUTO="1")
         self.assertIn("i-0123456789abcdef0", done.stderr)
         self.assertEqual(len(tools.calls()), 2, "expected only terraform init and one call of EC2")
+
+
+class GitHubIds(Checkout, unittest.TestCase):
+    """The ids of the repository whose workflows may assume the roles."""
+
+    ANSWER = '{"id": 7654321, "owner": {"id": 1234567}}'
+
+    def plan(self, variables, gh="exit 1", curl="exit 22", **environment):
+        (self.terraform / "terraform.tfvars").write_text(variables, encoding="utf-8")
+        tools = Tools(self, terraform="", gh=gh, curl=curl)
+        return self.infrastructure(tools, "plan", **environment), tools.calls()
+
+    def test_the_ids_are_looked_up(self):
+        repository = 'egress = "public"\ngithub_repository = "octo-org/infrastructure" # its workflows\n'
+        for lookup in (
+            {"gh": "echo 1234567 7654321"},
+            {"curl": f"echo '{self.ANSWER}'"},
+            {
+                "GITHUB_REPOSITORY": "octo-org/infrastructure",
+                "GITHUB_REPOSITORY_ID": "7654321",
+                "GITHUB_REPOSITORY_OWNER_ID": "1234567",
+            },
+        ):
+            with self.subTest(lookup):
+                done, calls = self.plan(repository, **lookup)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertIn("-var github_owner_id=1234567 -var github_repository_id=7654321", calls[-1])
+        done, calls = self.plan("", gh="echo 1 2", TF_VAR_github_repository="octo-org/infrastructure")
+        self.assertIn("-var github_owner_id=1 -var github_repository_id=2", calls[-1])
+
+    def test_ids_that_are_set_are_not_looked_up(self):
+        ids = 'github_repository = "a/b"\ngithub_owner_id = "1"\ngithub_repository_id = "2"\n'
+        for variables in (ids, "github_repository = null\n", ""):
+            done, calls = self.plan(variables)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual([call.split()[1] for call in calls], ["init", "plan"])
+
+    def test_a_plan_without_the_ids_is_refused(self):
+        for failure in ({}, {"gh": "echo", "curl": "exit 6"}, {"curl": 'echo "{}"'}):
+            done, calls = self.plan('github_repository = "octo-org/infrastructure"\n', **failure)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("github_owner_id and github_repository_id", done.stderr)
+            self.assertFalse([call for call in calls if call.startswith("terraform plan")])
+
+    def test_the_token_is_not_an_argument(self):
+        answer = f"cat \"$(echo \"$*\" | sed 's/.*--config \\([^ ]*\\).*/\\1/')\" >&2; echo '{self.ANSWER}'"
+        done, calls = self.plan('github_repository = "a/b"\n', curl=answer, GITHUB_TOKEN="secret-token")
+        self.assertIn("Authorization: Bearer secret-token", done.stderr)
+        self.assertNotIn("secret-token", "".join(calls))
 
 
 class Deploy(unittest.TestCase):

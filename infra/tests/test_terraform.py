@@ -249,8 +249,13 @@ class NewVpc(Applied, unittest.TestCase):
             (statement,) = [trust["Statement"]] if isinstance(trust["Statement"], dict) else trust["Statement"]
             self.assertEqual(statement["Action"], "sts:AssumeRoleWithWebIdentity")
             equals = statement["Condition"]["StringEquals"]
-            self.assertEqual(
-                equals["token.actions.githubusercontent.com:sub"], f"repo:octo-org/infrastructure:{subject}"
+            # With and without the ids of owner and repository.
+            self.assertCountEqual(
+                equals["token.actions.githubusercontent.com:sub"],
+                [
+                    f"repo:octo-org/infrastructure:{subject}",
+                    f"repo:octo-org@1234567/infrastructure@7654321:{subject}",
+                ],
             )
             self.assertEqual(equals["token.actions.githubusercontent.com:aud"], "sts.amazonaws.com")
 

@@ -156,6 +156,15 @@ run "an_existing_identity_provider_is_used" {
   }
 }
 
+run "one_github_id_without_the_other_is_rejected" {
+  command = plan
+  variables {
+    github_repository    = "octo-org/infrastructure"
+    github_repository_id = "7654321"
+  }
+  expect_failures = [var.github_repository_id]
+}
+
 run "a_stack_name_of_more_than_12_characters_is_rejected" {
   command = plan
   variables {

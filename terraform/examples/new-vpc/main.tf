@@ -17,7 +17,9 @@ provider "aws" {
 module "drover" {
   source = "../.."
 
-  github_repository = "octo-org/infrastructure"
+  github_repository    = "octo-org/infrastructure"
+  github_owner_id      = "1234567" # gh api repos/octo-org/infrastructure --jq .owner.id
+  github_repository_id = "7654321" # gh api repos/octo-org/infrastructure --jq .id
   runner_classes = {
     runner = {}
     arm    = { architecture = "arm64", volume_gb = 60 }
