@@ -113,6 +113,19 @@ data "aws_iam_policy_document" "infrastructure" {
     resources = local.own_iam
   }
 
+  # Adding a role to an instance profile passes the role to EC2.
+  statement {
+    sid       = "PassTheMachinesRoles"
+    actions   = ["iam:PassRole"]
+    resources = [aws_iam_role.runner.arn, aws_iam_role.builder.arn]
+
+    condition {
+      test     = "StringEquals"
+      variable = "iam:PassedToService"
+      values   = ["ec2.amazonaws.com"]
+    }
+  }
+
   statement {
     sid       = "OwnImages"
     actions   = ["ssm:AddTagsToResource", "ssm:DeleteParameter", "ssm:PutParameter", "ssm:RemoveTagsFromResource"]
@@ -371,6 +384,19 @@ data "aws_iam_policy_document" "deploy" {
     }
   }
 
+  # SAM tags the event source mapping, whose id a policy cannot name in advance.
+  statement {
+    sid       = "TagTheEventSource"
+    actions   = ["lambda:ListTags", "lambda:TagResource", "lambda:UntagResource"]
+    resources = ["arn:${local.partition}:lambda:${local.arn_prefix}:event-source-mapping:*"]
+
+    condition {
+      test     = "ForAnyValue:StringEquals"
+      variable = "aws:CalledVia"
+      values   = ["cloudformation.amazonaws.com"]
+    }
+  }
+
   # Event source mappings, subscriptions and HTTP APIs have generated ids, so a policy cannot name them in advance.
   statement {
     sid = "UnnamedThings"
@@ -428,6 +454,13 @@ data "aws_iam_policy_document" "deploy" {
       variable = "iam:PassedToService"
       values   = ["lambda.amazonaws.com"]
     }
+  }
+
+  # `make smoke` runs the janitor. A changed description makes a function read a new key (docs/changing.md).
+  statement {
+    sid       = "OperateTheFunctions"
+    actions   = ["lambda:InvokeFunction", "lambda:UpdateFunctionConfiguration"]
+    resources = ["arn:${local.partition}:lambda:${local.arn_prefix}:function:${var.stack}-*"]
   }
 
   # `drover` uses the same calls as the functions to read and write the table.
@@ -505,6 +538,32 @@ data "aws_iam_policy_document" "deploy" {
       variable = "ec2:LaunchTemplate"
       values   = [for template in aws_launch_template.runner : template.arn]
     }
+  }
+
+  # RunInstances tags what it launches and resolves the template's image on behalf of the caller.
+  statement {
+    sid     = "TryALaunchWithTags"
+    actions = ["ec2:CreateTags"]
+    resources = [
+      "arn:${local.partition}:ec2:${local.arn_prefix}:instance/*",
+      "arn:${local.partition}:ec2:${local.arn_prefix}:volume/*",
+    ]
+    condition {
+      test     = "StringEquals"
+      variable = "ec2:CreateAction"
+      values   = ["RunInstances"]
+    }
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestTag/drover:stack"
+      values   = [var.stack]
+    }
+  }
+
+  statement {
+    sid       = "TryALaunchWithTheImage"
+    actions   = ["ssm:GetParameters"]
+    resources = ["arn:${local.partition}:ssm:${local.arn_prefix}:parameter/${var.stack}/image/*"]
   }
 
   statement {

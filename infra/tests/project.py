@@ -1,11 +1,13 @@
 """What the project says of itself, read from where it says it: template.yaml, the crates' sources, the documents."""
 
+import fnmatch
 import json
 import pathlib
 import re
 
 import parliament
 import yaml
+from botocore import xform_name
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FUNCTIONS = ("ingest", "scaler", "janitor")
@@ -141,6 +143,63 @@ def names_in(cell):
 
 
 # ------------------------------------------------------------------------------------------------ policies
+
+
+# Actions that AWS checks in addition to the one that is called, on behalf of the caller.
+IMPLIED_BY = {
+    "ec2:CreateLaunchTemplate": {"ssm:GetParameters"},
+    "ec2:RunInstances": {"ec2:CreateTags", "iam:PassRole", "ssm:GetParameters"},
+    "iam:AddRoleToInstanceProfile": {"iam:PassRole"},
+    "lambda:CreateEventSourceMapping": {"lambda:TagResource"},
+    "lambda:CreateFunction": {"iam:PassRole"},
+}
+
+
+def holds(condition, context):
+    """Evaluates the condition of a statement for the context of a request, for the operators that the policies use."""
+    for operator, tests in condition.items():
+        for key, expected in tests.items():
+            given = listed(context.get(key, []))
+            quantifier, _, test = operator.rpartition(":")
+            if test not in ("ArnEquals", "StringEquals"):
+                raise AssertionError(f"unknown operator {operator}")
+            matches = [any(fnmatch.fnmatchcase(one, it) for it in listed(expected)) for one in given]
+            if not (all(matches) if quantifier == "ForAllValues" else any(matches)):
+                return False
+    return True
+
+
+def allows(policy, action, resource, context):
+    """Whether a policy allows a request. The context has the condition keys of the request."""
+    return any(
+        statement["Effect"] == "Allow"
+        and any(fnmatch.fnmatchcase(action, it) for it in listed(statement["Action"]))
+        and any(fnmatch.fnmatchcase(resource, it) for it in listed(statement["Resource"]))
+        and holds(statement.get("Condition", {}), context)
+        for statement in listed(policy["Statement"])
+    )
+
+
+def commands_of(script):
+    """The actions of the AWS CLI's commands in a script."""
+    session = botocore.session.get_session()
+    lines = [line for line in text(script).splitlines() if not re.match(r"\s*(#|echo|denied) ", line)]
+    actions = set()
+    for service, command, argument in re.findall(r"\baws ([a-z0-9]+) ([a-z0-9-]+)(?: ([a-z-]+))?", "\n".join(lines)):
+        if service == "configure":
+            continue
+        if service == "s3":
+            actions.add({"cp": "s3:PutObject"}[command])
+            continue
+        model = session.get_service_model(service)
+        if command == "wait":
+            waiters = session.get_waiter_model(service)
+            names = {xform_name(name, "-"): waiters.get_waiter(name).operation for name in waiters.waiter_names}
+            operation = names[argument]
+        else:
+            operation = {xform_name(name, "-"): name for name in model.operation_names}[command]
+        actions.add(f"{service}:{operation}".replace("lambda:Invoke", "lambda:InvokeFunction"))
+    return actions
 
 
 def functions_actions():

@@ -266,6 +266,78 @@ class NewVpc(Applied, unittest.TestCase):
                 self.assertRegex(action.split(":")[1], "^(Describe|Get|List)")
                 self.assertNotIn("SecretValue", action)
 
+    def policy(self, role):
+        (policy,) = self.inline(f"{self.stack}-{role}").values()
+        return policy
+
+    def allowed(self, role):
+        """The actions that a role allows, at least for some resources and without another service in between."""
+        return {
+            action
+            for statement in self.policy(role)["Statement"]
+            if "aws:CalledVia" not in json.dumps(statement.get("Condition", {}))
+            for action in project.listed(statement["Action"])
+        }
+
+    def test_each_role_allows_the_commands_of_its_scripts(self):
+        scripts = {
+            "deploy": ("infra/deploy", "infra/environment", "infra/smoke"),
+            "image": ("infra/build-image", "infra/prune-images"),
+        }
+        for role, paths in scripts.items():
+            for path in paths:
+                with self.subTest(path):
+                    self.assertEqual(project.commands_of(path) - self.allowed(role), set())
+        self.assertIn("lambda:InvokeFunction", project.commands_of("infra/smoke"))
+
+    def test_each_role_allows_the_actions_that_its_actions_imply(self):
+        for role in self.output["roles"]:
+            statements = self.policy(role)["Statement"]
+            actions = {action for it in statements for action in project.listed(it["Action"])}
+            for action in actions & set(project.IMPLIED_BY):
+                with self.subTest(role, action=action):
+                    implied = project.IMPLIED_BY[action]
+                    if role == "image":
+                        # The builder's image is named in the request.
+                        implied = implied - {"ssm:GetParameters"}
+                    self.assertEqual(implied - actions, set())
+
+    def test_each_role_allows_the_requests_that_its_commands_imply(self):
+        account = f"{REGION}:123456789012"
+        runner, builder = (f"arn:aws:iam::123456789012:role/{self.stack}-{name}" for name in ("runner", "builder"))
+        parameter = f"arn:aws:ssm:{account}:parameter/{self.stack}/image/x86_64"
+        janitor = f"arn:aws:lambda:{account}:function:{self.stack}-janitor"
+        mapping = f"arn:aws:lambda:{account}:event-source-mapping:6f0c9f5e"
+        instance = f"arn:aws:ec2:{account}:instance/i-0123456789abcdef0"
+        to_ec2 = {"iam:PassedToService": "ec2.amazonaws.com"}
+        launched = {"ec2:CreateAction": "RunInstances", "aws:RequestTag/drover:stack": self.stack}
+        through_cloudformation = {"aws:CalledVia": ["cloudformation.amazonaws.com"]}
+        tag_keys = {"aws:TagKeys": ["drover:stack", "drover:pool"]}
+        for role, action, resource, context in (
+            ("deploy", "lambda:InvokeFunction", janitor, {}),
+            ("deploy", "lambda:UpdateFunctionConfiguration", janitor, {}),
+            ("deploy", "lambda:TagResource", mapping, through_cloudformation),
+            ("deploy", "ssm:GetParameters", parameter, {}),
+            ("deploy", "ec2:CreateTags", instance, launched | tag_keys),
+            ("deploy", "iam:PassRole", runner, to_ec2),
+            ("infrastructure", "iam:PassRole", runner, to_ec2),
+            ("infrastructure", "iam:PassRole", builder, to_ec2),
+            ("infrastructure", "ssm:GetParameters", parameter, {}),
+            ("image", "iam:PassRole", builder, to_ec2),
+        ):
+            with self.subTest(role, action=action, resource=resource):
+                self.assertTrue(project.allows(self.policy(role), action, resource, context))
+        for role, action, resource, context in (
+            ("deploy", "lambda:InvokeFunction", janitor.replace(self.stack, "other"), {}),
+            ("deploy", "lambda:TagResource", mapping, {}),
+            ("deploy", "ec2:CreateTags", instance, tag_keys),
+            ("deploy", "iam:PassRole", builder, to_ec2),
+            ("infrastructure", "iam:PassRole", runner, {"iam:PassedToService": "lambda.amazonaws.com"}),
+            ("plan", "iam:PassRole", runner, to_ec2),
+        ):
+            with self.subTest(role, action=action, resource=resource, is_allowed=False):
+                self.assertFalse(project.allows(self.policy(role), action, resource, context))
+
     def test_a_deployer_makes_roles_only_under_the_boundary(self):
         (policy,) = self.inline(f"{self.stack}-deploy").values()
         for statement in policy["Statement"]:
