@@ -154,7 +154,7 @@ class Infrastructure(Checkout, unittest.TestCase):
         self.assertFalse([call for call in tools.calls() if call.startswith("terraform apply")])
 
     def test_apply_uses_the_plan_that_was_shown(self):
-        tools = Tools(self, terraform="")
+        tools = Tools(self, terraform="", aws="exit 254")
         done = self.infrastructure(tools, "apply", AUTO="1", STACK="blue", STATE_BUCKET="states")
         self.assertEqual(done.returncode, 0, done.stderr)
         (plan,) = [call.split() for call in tools.calls() if call.startswith("terraform plan")]
@@ -170,6 +170,77 @@ class Infrastructure(Checkout, unittest.TestCase):
         done = self.infrastructure(tools, "destroy", AUTO="1")
         self.assertIn("i-0123456789abcdef0", done.stderr)
         self.assertEqual(len(tools.calls()), 2, "expected only terraform init and one call of EC2")
+
+
+class State(Checkout, unittest.TestCase):
+    """Where Terraform's state is. test_terraform moves a real one."""
+
+    STATE = {"resources": [{}], "outputs": {"sam_parameters": {"value": {"Stack": "drover"}}}}
+    ROLE = {"type": "aws_iam_role", "name": "runner", "instances": [{"attributes": {"name": "blue-runner"}}]}
+
+    def run_with(self, command="apply", state=None, recorded=None, role_exists=False, terraform="", **environment):
+        for name, text in (("terraform.tfstate", state and json.dumps(state)), ("state-bucket", recorded)):
+            (self.terraform / name).unlink(missing_ok=True)
+            if text:
+                (self.terraform / name).write_text(text, encoding="utf-8")
+        aws = f'case "$*" in "iam get-role"*) exit {0 if role_exists else 254};; esac'
+        tools = Tools(self, terraform=terraform, aws=aws)
+        done = self.infrastructure(tools, command, *(["roles"] * (command == "output")), **{"AUTO": "1", **environment})
+        return done, [call for call in tools.calls() if call.startswith("terraform")]
+
+    def refused(self, message, **given):
+        done, calls = self.run_with(**given)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn(message, done.stderr)
+        self.assertFalse([call for call in calls if call.split()[1] in ("plan", "apply", "output", "destroy")], calls)
+
+    def test_the_bucket_is_remembered_for_other_shells(self):
+        done, _ = self.run_with(STATE_BUCKET="states")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual((self.terraform / "state-bucket").read_text(encoding="utf-8"), "states\n")
+        for command in ("plan", "apply", "output", "destroy"):
+            done, _ = self.run_with(command, recorded="states\n")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn('"states"', (self.terraform / "backend_override.tf").read_text(encoding="utf-8"))
+
+    def test_a_plan_that_is_not_applied_does_not_change_the_checkout(self):
+        self.run_with("plan", STATE_BUCKET="states")
+        self.assertFalse((self.terraform / "state-bucket").exists())
+
+    def test_another_bucket_than_the_recorded_one_is_refused(self):
+        self.refused("STATE_BUCKET is other", recorded="states\n", STATE_BUCKET="other")
+        self.assertEqual(self.run_with(recorded="states\n", STATE_BUCKET="states")[0].returncode, 0)
+
+    def test_the_first_apply_with_a_bucket_copies_the_local_state(self):
+        done, calls = self.run_with(state=self.STATE, STATE_BUCKET="states")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual([call.split()[1] for call in calls], ["init", "state", "state", "state", "plan", "apply"])
+        self.assertIn("terraform state push terraform.tfstate", calls)
+        self.assertFalse((self.terraform / "terraform.tfstate").exists())
+        self.assertTrue((self.terraform / "terraform.tfstate.copied").exists())
+        self.assertTrue((self.terraform / "state-bucket").exists())
+
+    def test_a_local_state_is_never_left_behind(self):
+        for command in ("plan", "output", "destroy"):
+            self.refused("not yet in the bucket states", command=command, state=self.STATE, STATE_BUCKET="states")
+        pulled = 'case "$*" in "state pull") echo "{\\"resources\\": [{}]}";; esac'
+        self.refused("both", state=self.STATE, STATE_BUCKET="states", terraform=pulled)
+        self.refused("cannot ask for confirmation", state=self.STATE, STATE_BUCKET="states", AUTO="")
+
+    def test_the_local_state_of_another_stack_is_neither_used_nor_copied(self):
+        for state, stack in ((self.STATE, "blue"), ({"resources": [self.ROLE]}, "drover")):
+            self.refused("is the state of another stack", state=state, STACK=stack)
+            done, calls = self.run_with(state=state, STACK=stack, STATE_BUCKET="states")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertFalse([call for call in calls if "push" in call])
+            self.assertTrue((self.terraform / "terraform.tfstate").exists())
+
+    def test_an_empty_state_of_an_existing_stack_is_refused(self):
+        for command in ("apply", "destroy"):
+            self.refused("the stack's state is elsewhere", command=command, role_exists=True)
+            self.refused("the stack's state is elsewhere", command=command, role_exists=True, STATE_BUCKET="states")
+        listed = 'case "$*" in "state list") echo aws_iam_role.runner;; esac'
+        self.assertEqual(self.run_with(role_exists=True, terraform=listed)[0].returncode, 0)
 
 
 class GitHubIds(Checkout, unittest.TestCase):
