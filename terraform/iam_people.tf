@@ -463,12 +463,13 @@ data "aws_iam_policy_document" "deploy" {
     resources = ["arn:${local.partition}:lambda:${local.arn_prefix}:function:${var.stack}-*"]
   }
 
-  # `drover` uses the same calls as the functions to read and write the table.
+  # `drover` uses the same calls as the functions to read and write the table. `make deploy` looks for a table that
+  # outlived its stack.
   statement {
     sid = "OperateTheTable"
     actions = [
-      "dynamodb:BatchGetItem", "dynamodb:ConditionCheckItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem",
-      "dynamodb:Query",
+      "dynamodb:BatchGetItem", "dynamodb:ConditionCheckItem", "dynamodb:DeleteItem", "dynamodb:DescribeTable",
+      "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query",
     ]
     resources = ["arn:${local.partition}:dynamodb:${local.arn_prefix}:table/${var.stack}"]
   }

@@ -293,19 +293,45 @@ class GitHubIds(Checkout, unittest.TestCase):
 
 
 class Deploy(unittest.TestCase):
-    def test_parameters_come_from_terraform_and_the_environment(self):
-        outputs = json.dumps({"Stack": "drover", "LaunchTemplateArns": "arn:a,arn:b"})
+    PARAMETERS = {"Stack": "drover", "LaunchTemplateArns": "arn:a,arn:b"}
+
+    def deploy(self, *, status="", table=False, after="CREATE_COMPLETE", change_set="exit 0", **environment):
+        """Deploys with a fake AWS that has a stack with this status and a table. Returns the result and all calls."""
+        folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory(prefix="drover-stack-")))
+        (folder / "status").write_text(status, encoding="utf-8")
         described = json.dumps([{"OutputKey": it, "OutputValue": it} for it in Smoke.OUTPUTS])
-        tools = Tools(
-            self,
-            terraform=f"case \"$*\" in *output*) echo '{outputs}';; esac",
-            sam="",
-            aws=f"echo '{described}'",
-            rustup="",
-        )
-        done = tools.run("infra/deploy", AUTO="1", STACK="drover", PARAMETERS="Architecture=x86_64 LogLevel=debug")
+        aws = f"""cd {folder}
+        case "$*" in
+            *describe-stacks*StackStatus*)
+                [ -s status ] || {{ echo "Stack with id drover does not exist" >&2; exit 254; }}
+                # Each question brings the stack a step further.
+                cat status; [ ! -s next ] || mv next status;;
+            *describe-stacks*) echo '{described}';;
+            *describe-table*) {"echo drover" if table else "echo ResourceNotFoundException >&2; exit 254"};;
+            *" delete-stack "*) : >status;;
+            *create-change-set*) echo REVIEW_IN_PROGRESS >status;;
+            *change-set-create-complete*) {change_set};;
+            *StatusReason*) echo "the reason";;
+            *execute-change-set*) echo CREATE_IN_PROGRESS >status; echo {after} >next;;
+        esac"""
+        outputs = json.dumps(self.PARAMETERS)
+        tools = Tools(self, terraform=f"case \"$*\" in *output*) echo '{outputs}';; esac", sam="", aws=aws, rustup="")
+        given = {"AUTO": "1", "STACK": "drover", "POLL_SECONDS": "0", **environment}
+        done = tools.run("infra/deploy", **given)
+        return done, tools.calls()
+
+    def assert_calls(self, calls, *expected, absent=()):
+        """Checks that the calls contain these beginnings in this order."""
+        positions = [next((at for at, call in enumerate(calls) if call.startswith(it)), None) for it in expected]
+        self.assertNotIn(None, positions, (expected, calls))
+        self.assertEqual(positions, sorted(positions), calls)
+        for it in absent:
+            self.assertFalse([call for call in calls if call.startswith(it)], it)
+
+    def test_parameters_come_from_terraform_and_the_environment(self):
+        done, calls = self.deploy(PARAMETERS="Architecture=x86_64 LogLevel=debug")
         self.assertEqual(done.returncode, 0, done.stderr)
-        (deploy,) = [call for call in tools.calls() if call.startswith("sam deploy")]
+        (deploy,) = [call for call in calls if call.startswith("sam deploy")]
         self.assertIn(
             "--parameter-overrides Stack=drover LaunchTemplateArns=arn:a,arn:b Architecture=x86_64 LogLevel=debug",
             deploy,
@@ -315,6 +341,84 @@ class Deploy(unittest.TestCase):
         tools = Tools(self, terraform='case "$*" in *output*) echo \'{"Stack": "blue"}\';; esac', sam="", aws="")
         done = tools.run("infra/deploy", AUTO="1", STACK="drover")
         self.assertIn("another stack", done.stderr)
+        self.assertFalse([call for call in tools.calls() if call.startswith("sam")])
+
+    def test_a_stack_without_remains_is_deployed_by_sam(self):
+        for status, table in (("", False), ("REVIEW_IN_PROGRESS", False), ("UPDATE_COMPLETE", True)):
+            with self.subTest(status):
+                done, calls = self.deploy(status=status, table=table)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                unused = ("sam package", "aws cloudformation create-change-set", "aws cloudformation delete-stack")
+                self.assert_calls(calls, "sam build", "sam deploy", absent=unused)
+
+    def test_a_table_without_a_stack_is_imported(self):
+        done, calls = self.deploy(table=True, PARAMETERS="Architecture=x86_64")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assert_calls(
+            calls,
+            "sam build",
+            "sam package",
+            "aws cloudformation create-change-set",
+            "aws cloudformation wait change-set-create-complete",
+            "aws cloudformation execute-change-set",
+            absent=["sam deploy"],
+        )
+        text = "\n".join(calls)
+        create = text[text.index("aws cloudformation create-change-set") :]
+        self.assertIn("--change-set-type CREATE --import-existing-resources", create)
+        parameters = json.JSONDecoder().raw_decode(create[create.index("--parameters ") + len("--parameters ") :])[0]
+        self.assertEqual(
+            {it["ParameterKey"]: it["ParameterValue"] for it in parameters},
+            {**self.PARAMETERS, "Architecture": "x86_64"},
+        )
+        self.assertIn("export DROVER_TABLE=", done.stdout)
+
+    def test_a_failed_first_deployment_is_deleted_and_its_table_imported(self):
+        for table, then in ((True, "aws cloudformation execute-change-set"), (False, "sam deploy")):
+            done, calls = self.deploy(status="ROLLBACK_COMPLETE", table=table)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            deleted = ("aws cloudformation delete-stack", "aws cloudformation wait stack-delete-complete")
+            self.assert_calls(calls, *deleted, "sam build", then)
+
+    def test_nothing_is_deleted_or_imported_without_confirmation(self):
+        for given in ({"status": "ROLLBACK_COMPLETE"}, {"table": True}):
+            done, calls = self.deploy(**given, AUTO="")
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("set AUTO=1", done.stderr)
+            changes = ("aws cloudformation delete-stack", "aws cloudformation execute-change-set")
+            self.assert_calls(calls, absent=changes)
+
+    def test_a_failed_import_is_an_error(self):
+        done, _ = self.deploy(table=True, after="ROLLBACK_COMPLETE")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("is in the state ROLLBACK_COMPLETE", done.stderr)
+        done, calls = self.deploy(table=True, change_set="exit 255")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("the reason", done.stderr)
+        self.assert_calls(calls, absent=["aws cloudformation execute-change-set"])
+
+    def test_a_stack_that_needs_an_operator_is_reported_before_the_build(self):
+        for status, remedy in (
+            ("ROLLBACK_FAILED", "aws cloudformation delete-stack --stack-name drover"),
+            ("DELETE_FAILED", "aws cloudformation delete-stack --stack-name drover"),
+            ("UPDATE_ROLLBACK_FAILED", "aws cloudformation continue-update-rollback --stack-name drover"),
+            ("UPDATE_IN_PROGRESS", "wait until the other deployment has ended"),
+        ):
+            done, calls = self.deploy(status=status, table=True)
+            self.assertEqual(done.returncode, 1, status)
+            self.assertIn(remedy, done.stderr)
+            self.assert_calls(calls, absent=["sam"])
+
+    def test_an_account_that_cannot_be_read_is_an_error(self):
+        tools = Tools(
+            self,
+            terraform=f"case \"$*\" in *output*) echo '{json.dumps(self.PARAMETERS)}';; esac",
+            sam="",
+            aws="echo AccessDenied >&2; exit 254",
+        )
+        done = tools.run("infra/deploy", AUTO="1", STACK="drover")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("AccessDenied", done.stderr)
         self.assertFalse([call for call in tools.calls() if call.startswith("sam")])
 
 
