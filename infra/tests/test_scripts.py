@@ -295,9 +295,12 @@ class GitHubIds(Checkout, unittest.TestCase):
 class Deploy(unittest.TestCase):
     PARAMETERS = {"Stack": "drover", "LaunchTemplateArns": "arn:a,arn:b"}
 
-    def deploy(self, *, status="", table=False, after="CREATE_COMPLETE", change_set="exit 0", **environment):
+    def deploy(
+        self, *, status="", table=False, after="CREATE_COMPLETE", change_set="exit 0", action="Import", **environment
+    ):
         """Deploys with a fake AWS that has a stack with this status and a table. Returns the result and all calls."""
         folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory(prefix="drover-stack-")))
+        self.template = folder / "template"
         (folder / "status").write_text(status, encoding="utf-8")
         described = json.dumps([{"OutputKey": it, "OutputValue": it} for it in Smoke.OUTPUTS])
         aws = f"""cd {folder}
@@ -309,13 +312,20 @@ class Deploy(unittest.TestCase):
             *describe-stacks*) echo '{described}';;
             *describe-table*) {"echo drover" if table else "echo ResourceNotFoundException >&2; exit 254"};;
             *" delete-stack "*) : >status;;
-            *create-change-set*) echo REVIEW_IN_PROGRESS >status;;
+            *create-change-set*)
+                for it; do case "$it" in file://*) cp "${{it#file://}}" template;; esac; done
+                echo REVIEW_IN_PROGRESS >status;;
             *change-set-create-complete*) {change_set};;
             *StatusReason*) echo "the reason";;
+            *LogicalResourceId==*) echo {action};;
             *execute-change-set*) echo CREATE_IN_PROGRESS >status; echo {after} >next;;
         esac"""
         outputs = json.dumps(self.PARAMETERS)
-        tools = Tools(self, terraform=f"case \"$*\" in *output*) echo '{outputs}';; esac", sam="", aws=aws, rustup="")
+        packaged = json.dumps({"Resources": {"Table": {"Properties": {"TableName": {"Ref": "Stack"}}}}})
+        # The packaged template is the file that is the last argument.
+        sam = f"""case "$1" in package) for last; do :; done; echo '{packaged}' >"$last";; esac"""
+        terraform = f"case \"$*\" in *output*) echo '{outputs}';; esac"
+        tools = Tools(self, terraform=terraform, sam=sam, aws=aws, rustup="")
         given = {"AUTO": "1", "STACK": "drover", "POLL_SECONDS": "0", **environment}
         done = tools.run("infra/deploy", **given)
         return done, tools.calls()
@@ -372,6 +382,9 @@ class Deploy(unittest.TestCase):
             {**self.PARAMETERS, "Architecture": "x86_64"},
         )
         self.assertIn("export DROVER_TABLE=", done.stdout)
+        # CloudFormation would try to create a table whose name is a reference.
+        template = json.loads(self.template.read_text(encoding="utf-8"))
+        self.assertEqual(template["Resources"]["Table"]["Properties"]["TableName"], "drover")
 
     def test_a_failed_first_deployment_is_deleted_and_its_table_imported(self):
         for table, then in ((True, "aws cloudformation execute-change-set"), (False, "sam deploy")):
@@ -392,10 +405,11 @@ class Deploy(unittest.TestCase):
         done, _ = self.deploy(table=True, after="ROLLBACK_COMPLETE")
         self.assertEqual(done.returncode, 1)
         self.assertIn("is in the state ROLLBACK_COMPLETE", done.stderr)
-        done, calls = self.deploy(table=True, change_set="exit 255")
-        self.assertEqual(done.returncode, 1)
-        self.assertIn("the reason", done.stderr)
-        self.assert_calls(calls, absent=["aws cloudformation execute-change-set"])
+        for failure, message in (({"change_set": "exit 255"}, "the reason"), ({"action": "Add"}, "does not import")):
+            done, calls = self.deploy(table=True, **failure)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(message, done.stderr)
+            self.assert_calls(calls, absent=["aws cloudformation execute-change-set"])
 
     def test_a_stack_that_needs_an_operator_is_reported_before_the_build(self):
         for status, remedy in (
