@@ -5,6 +5,7 @@ import json
 import pathlib
 import re
 
+import botocore.session
 import parliament
 import yaml
 from botocore import xform_name
