@@ -217,7 +217,7 @@ async fn dead_letters_are_listed_shown_and_sent_again() {
         let letter = listed.as_array().unwrap().iter().find(|it| it["what"].as_str().unwrap().contains(part));
         letter.unwrap()["id"].as_str().unwrap().to_owned()
     };
-    let (bad, good) = (id_of("not a message of ours"), id_of("pool-7"));
+    let (bad, good) = (id_of("not a Drover message"), id_of("pool-7"));
     let whole = sandbox.drover(&["dead-letters", "show", &bad]).await.unwrap();
     assert_eq!(code(&whole), 0);
     assert!(text(&whole).contains("]0;ownednot JSON gnp") && !text(&whole).contains('\u{1b}'), "{whole:?}");

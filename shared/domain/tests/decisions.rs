@@ -1,24 +1,17 @@
-//! Whatever a pool looks like, deciding until nothing is left to decide keeps the promises of a decision.
+//! For every pool, deciding ends, and each decision keeps the invariants.
 
 mod common;
 
+use common::{ago, noon};
 use domain::config::Pool;
 use domain::ids::{JobId, RunnerId, SlotId};
 use domain::log::{Cause, Transaction, Turn};
 use domain::policy::PoolView;
 use domain::policy::decide::{RELAUNCH_LIMIT, decide};
 use domain::state::{Item, Lease, Machine, Meta, Runner, Slot, SlotState, StopReason, WaitingJob};
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use proptest::prelude::*;
 use proptest::sample::select;
-
-fn noon() -> Timestamp {
-    "2026-11-02T12:00:00Z".parse().expect("a time")
-}
-
-fn ago(seconds: i64) -> Timestamp {
-    noon() - SignedDuration::from_secs(seconds)
-}
 
 fn pools() -> impl Strategy<Value = Pool> {
     (0..60u32, 0..6u32, any::<bool>()).prop_map(|(max, warm, draining)| Pool { max, warm, draining, ..common::pool() })
@@ -93,7 +86,7 @@ fn slots() -> impl Strategy<Value = Vec<Slot>> {
 
 proptest! {
     #[test]
-    fn deciding_ends_and_never_adds_more_than_was_asked_for(pool in pools(), jobs in jobs(), slots in slots()) {
+    fn deciding_ends_and_adds_no_more_than_is_needed(pool in pools(), jobs in jobs(), slots in slots()) {
         let items = jobs.into_iter().map(Item::from).chain(slots.into_iter().map(Item::from));
         let mut meta = Meta::new(pool.name.clone(), "e1".parse().expect("an epoch"));
         meta.revision = 1;
@@ -111,13 +104,13 @@ proptest! {
             let (now, added) = (view.supply(noon()).count(), view.live() - live);
             prop_assert!(added == 0 || now <= view.demand(noon()) + warm, "S3: {now} for {} + {warm}", view.demand(noon()));
             prop_assert!(added == 0 || view.live() <= pool.max as usize, "S3: {} of {}", view.live(), pool.max);
-            prop_assert!(now >= supply || now >= view.demand(noon()) + warm, "stopped what is needed");
+            prop_assert!(now >= supply || now >= view.demand(noon()) + warm, "a slot that is needed was stopped");
         }
         for job in view.waiting.values() {
             let recent = job.launches.iter().filter(|at| noon().duration_since(**at) < pool.timings.relaunch_window.duration()).count();
             prop_assert!(recent <= RELAUNCH_LIMIT, "S6: {job:?}");
         }
-        // What could be served is: either every open job has a wanted slot, or something says why not.
+        // Every open job has a wanted slot, unless the pool is full or a job's launches are used up.
         let wanted = view.supply(noon()).filter(|slot| slot.wanted).count();
         let full = view.live() >= pool.max as usize;
         let spent = view.waiting.values().any(|job| job.open && job.launches.len() >= RELAUNCH_LIMIT);

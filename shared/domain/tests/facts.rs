@@ -1,4 +1,4 @@
-//! What GitHub says ends in the same facts, in whatever order and however often it is said.
+//! Order and repetition of GitHub's notices do not change the facts.
 
 use domain::state::{Job, Rank};
 use domain::wire::{Action, JobNotice, MESSAGE_VERSION as VERSION, Notice, RunnerNotice};
@@ -10,7 +10,7 @@ fn second(n: i64) -> Timestamp {
     Timestamp::from_second(1_790_000_000 + n).expect("a time")
 }
 
-/// Everything GitHub may say of one job: gated or not, run by one of two runners or cancelled before.
+/// Any notices about one job: gated or not, run by one of two runners or cancelled before.
 fn deliveries() -> impl Strategy<Value = Vec<Notice>> {
     let action = select(vec![
         (Action::Queued, "queued"),
@@ -24,9 +24,9 @@ fn deliveries() -> impl Strategy<Value = Vec<Notice>> {
     prop::collection::vec(one, 1..8).prop_map(|all| {
         all.into_iter()
             .enumerate()
-            .map(|(place, ((action, status), runner, at, conclusion))| Notice {
+            .map(|(index, ((action, status), runner, at, conclusion))| Notice {
                 v: VERSION,
-                delivery: format!("delivery-{place}").as_str().into(),
+                delivery: format!("delivery-{index}").as_str().into(),
                 received_at: second(at),
                 action,
                 repository: "octo-org/widgets".parse().expect("a repository"),
@@ -54,7 +54,7 @@ fn deliveries() -> impl Strategy<Value = Vec<Notice>> {
     })
 }
 
-fn told(notices: &[Notice]) -> Job {
+fn joined(notices: &[Notice]) -> Job {
     let first = Job::first("linux".parse().expect("a pool"), &notices[0]);
     notices.iter().skip(1).fold(first, |job, notice| job.join(notice))
 }
@@ -71,12 +71,12 @@ proptest! {
             (Just(once), again.prop_shuffle())
         })
     ) {
-        prop_assert_eq!(told(&once), told(&again));
+        prop_assert_eq!(joined(&once), joined(&again));
     }
 
     #[test]
-    fn a_job_that_is_over_is_kept_for_a_week(notices in deliveries()) {
-        let job = told(&notices);
+    fn a_finished_job_is_kept_for_a_week(notices in deliveries()) {
+        let job = joined(&notices);
         let week = job.completed_at.map(|at| at.as_second() + 7 * 24 * 60 * 60);
         prop_assert_eq!(job.expires_at, week);
     }

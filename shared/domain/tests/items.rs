@@ -1,24 +1,19 @@
-//! Small rules of what is kept: how long, from when on it is a person's, and what it reads as.
+//! Small rules of stored records: how long they are kept, when they need an operator, and how they are written.
 
+mod common;
+
+use common::{noon, turn};
 use domain::config::{Label, Span};
 use domain::ids::{InstanceId, JobId};
-use domain::log::{Cause, Event, Stream, Transaction, Turn, What};
+use domain::log::{Event, Stream, Transaction, What};
 use domain::policy::PoolView;
 use domain::policy::launch::throttled;
 use domain::state::{Batch, Condemned, Instance, Meta, Ownership, Slot, SlotOutcome, StopReason, Throttle};
 use domain::wire::{InstanceChange, MachineState, Message, ObservedInstance};
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use serde_json::json;
 
-fn turn() -> Turn {
-    Turn { now: noon(), lease: noon(), cause: Cause::Invocation("1".to_owned()) }
-}
-
 const MONTH: i64 = 30 * 24 * 60 * 60;
-
-fn noon() -> Timestamp {
-    "2026-11-02T12:00:00Z".parse().expect("a time")
-}
 
 fn batch(tries: u32) -> Batch {
     let batch = json!({
@@ -34,8 +29,8 @@ fn a_launch_is_stuck_from_the_fifth_try_on() {
 }
 
 #[test]
-fn what_is_over_is_kept_for_a_month() {
-    let seen = ObservedInstance {
+fn closed_instances_and_events_are_kept_for_a_month() {
+    let listed = ObservedInstance {
         id: InstanceId::from("i-1"),
         state: MachineState::Running,
         launched_at: noon(),
@@ -43,9 +38,9 @@ fn what_is_over_is_kept_for_a_month() {
         batch: None,
         hold: false,
     };
-    let stranger = Instance::unowned(&seen, None, Ownership::Condemned { why: Condemned::Orphan }, noon());
-    assert_eq!(stranger.expires_at, Some(noon().as_second() + MONTH));
-    let closed = Instance { expires_at: None, ..stranger }.closed(SlotOutcome::JobDone, noon());
+    let unowned = Instance::unowned(&listed, None, Ownership::Condemned { why: Condemned::Orphan }, noon());
+    assert_eq!(unowned.expires_at, Some(noon().as_second() + MONTH));
+    let closed = Instance { expires_at: None, ..unowned }.closed(SlotOutcome::JobDone, noon());
     assert_eq!(closed.expires_at, Some(noon().as_second() + MONTH));
     assert_eq!(closed.ownership, Ownership::Closed { closed_at: noon(), why: "job_done".to_owned() });
     let what = What::Checked { job: JobId(5), status: "queued".to_owned() };
@@ -57,7 +52,7 @@ fn what_is_over_is_kept_for_a_month() {
 }
 
 #[test]
-fn an_operators_force_is_remembered_and_no_other_stop_has_it() {
+fn only_an_operator_forces_a_stop_and_a_later_reason_keeps_the_force() {
     let slot = json!({
         "id": "4.0", "pool": "linux", "state": "planned", "wanted": true, "planned_at": noon(), "registration": 0,
         "next_at": noon(), "revision": 1,
@@ -66,12 +61,12 @@ fn an_operators_force_is_remembered_and_no_other_stop_has_it() {
     let forced = slot.clone().forced(noon()).stop.expect("it is stopped");
     assert_eq!((forced.why, forced.forced), (StopReason::Operator, true));
     let later = slot.clone().forced(noon()).stopped(StopReason::Halted, noon(), noon()).stop.expect("it is stopped");
-    assert_eq!((later.why, later.forced), (StopReason::Halted, true), "another reason does not take it back");
+    assert_eq!((later.why, later.forced), (StopReason::Halted, true), "another reason keeps it");
     assert!(!slot.stopped(StopReason::Operator, noon(), noon()).stop.expect("it is stopped").forced);
 }
 
 #[test]
-fn ec2s_words_are_what_they_mean_for_us() {
+fn each_event_of_ec2_is_read_as_its_change() {
     let change = "EC2 Instance State-change Notification";
     for (kind, state, expected) in [
         ("EC2 Spot Instance Interruption Warning", None, InstanceChange::Interrupted),
@@ -98,27 +93,27 @@ fn launches_refused_together_are_one_throttling_and_the_next_one_waits_longer() 
         let mut after = view(last.clone());
         after.apply(&throttled(&view(last), &batch(1), noon()));
         let throttle = after.meta.throttled.expect("it is throttled");
-        assert_eq!(after.batches[&4].lease.next_at, throttle.until, "the launch waits as long");
+        assert_eq!(after.batches[&4].lease.next_at, throttle.until, "the launch waits as long as the pool");
         Some(throttle.times)
     };
     assert_eq!(times(None), Some(1));
-    assert_eq!(times(Some(1)), Some(2), "it is the same one");
-    assert_eq!(times(Some(0)), Some(3), "its wait is over: this is another");
-    assert_eq!(times(Some(-3600)), Some(1), "an hour ago is forgotten");
+    assert_eq!(times(Some(1)), Some(2), "the wait has not ended: the same throttling");
+    assert_eq!(times(Some(0)), Some(3), "the wait has ended: another throttling");
+    assert_eq!(times(Some(-3600)), Some(1), "an old throttling does not count");
 }
 
 #[test]
-fn a_label_is_what_github_compares() {
+fn a_label_is_lower_cased_and_has_at_most_256_characters() {
     assert_eq!("Self-Hosted".parse::<Label>().expect("a label").as_str(), "self-hosted");
     let longest = "ü".repeat(256);
     assert_eq!(longest.parse::<Label>().expect("256 characters").as_str(), longest);
     for bad in ["", " ", "a,b", "a\nb", &"a".repeat(257)] {
-        assert!(bad.parse::<Label>().is_err(), "{bad:?} was taken");
+        assert!(bad.parse::<Label>().is_err(), "{bad:?} is accepted");
     }
 }
 
 #[test]
-fn a_length_of_time_is_written_as_it_was_read() {
+fn a_duration_is_written_in_its_largest_whole_unit() {
     for (text, seconds) in [("1s", 1), ("90s", 90), ("8m", 480), ("61m", 3660), ("12h", 43_200)] {
         let span: Span = text.parse().expect(text);
         assert_eq!(span.duration().as_secs(), seconds, "{text}");
@@ -137,6 +132,6 @@ fn a_length_of_time_is_written_as_it_was_read() {
         assert_eq!(text.parse::<Span>().expect(text).to_string(), shown);
     }
     for bad in ["", "s", "5", "-1s", "721h", "an hour"] {
-        assert!(bad.parse::<Span>().is_err(), "{bad:?} was taken");
+        assert!(bad.parse::<Span>().is_err(), "{bad:?} is accepted");
     }
 }

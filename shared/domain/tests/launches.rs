@@ -1,37 +1,23 @@
-//! What follows from EC2's answers to a launch.
+//! The writes that follow from EC2's answers to a launch.
 
 mod common;
 
 use std::collections::BTreeSet;
 
-use common::pool;
+use common::{after, later, noon, pool, turn};
 use domain::config::{Market, Pool};
 use domain::ids::{InstanceId, JobId};
-use domain::log::{Cause, Transaction, Turn};
 use domain::policy::PoolView;
 use domain::policy::launch::{Refused, RefusedFor, bind, refused};
 use domain::state::{Batch, Circuit, Item, Meta, Slot, SlotState, WaitingJob};
-use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-
-fn noon() -> Timestamp {
-    "2026-11-02T12:00:00Z".parse().expect("a time")
-}
-
-fn lease() -> Timestamp {
-    noon() + SignedDuration::from_secs(90)
-}
-
-fn turn() -> Turn {
-    Turn { now: noon(), lease: lease(), cause: Cause::Invocation("test".to_owned()) }
-}
 
 fn two_zones() -> Pool {
     Pool { subnets: vec!["subnet-a".into(), "subnet-b".into()], ..pool() }
 }
 
-/// Two jobs wait, and a launch of two machines for them is owed.
-fn owed() -> (PoolView, Batch) {
+/// Two jobs wait, and a launch of two machines for them is due.
+fn planned() -> (PoolView, Batch) {
     let mut items: Vec<Item> = Vec::new();
     for index in 0..2 {
         let slot = json!({
@@ -41,12 +27,12 @@ fn owed() -> (PoolView, Batch) {
         items.push(serde_json::from_value::<Slot>(slot).expect("a slot").into());
         let job = json!({
             "id": 5 + index, "pool": "linux", "repository": "octo/widgets", "queued_at": noon(), "open": true,
-            "check_at": lease(), "checked_at": noon(), "launches": [noon()], "revision": 1,
+            "check_at": later(90), "checked_at": noon(), "launches": [noon()], "revision": 1,
         });
         items.push(serde_json::from_value::<WaitingJob>(job).expect("a job").into());
     }
     let batch = json!({
-        "pool": "linux", "version": 4, "epoch": "e1", "attempt": 1, "count": 2, "tries": 1, "next_at": lease(),
+        "pool": "linux", "version": 4, "epoch": "e1", "attempt": 1, "count": 2, "tries": 1, "next_at": later(90),
         "planned_at": noon(), "revision": 1,
     });
     let batch: Batch = serde_json::from_value(batch).expect("a batch");
@@ -55,45 +41,39 @@ fn owed() -> (PoolView, Batch) {
     (PoolView::new(Meta::new(pool().name, "e1".parse().expect("an epoch")), items), batch)
 }
 
-fn after(view: &PoolView, writes: &Transaction) -> PoolView {
-    let mut after = view.clone();
-    after.apply(writes);
-    after
-}
-
 fn machines(view: &PoolView) -> Vec<Option<&str>> {
     view.slots.values().map(|slot| slot.machine().map(|machine| machine.instance.as_str())).collect()
 }
 
 #[test]
-fn what_was_launched_is_bound_lowest_to_lowest_and_the_rest_is_another_attempt() {
-    let (view, batch) = owed();
-    let seen = |ids: &[&str]| ids.iter().map(|id| (InstanceId::from(*id), noon())).collect::<Vec<_>>();
-    let nobodys = BTreeSet::new();
-    let all = bind(&view, &batch, &seen(&["i-3", "i-1"]), &nobodys, &turn()).expect("two to bind");
+fn instances_are_bound_in_the_order_of_their_ids_and_the_rest_is_another_attempt() {
+    let (view, batch) = planned();
+    let launched = |ids: &[&str]| ids.iter().map(|id| (InstanceId::from(*id), noon())).collect::<Vec<_>>();
+    let none = BTreeSet::new();
+    let all = bind(&view, &batch, &launched(&["i-3", "i-1"]), &none, &turn()).expect("two to bind");
     let all = after(&view, &all);
     assert_eq!((machines(&all), all.batches.len()), (vec![Some("i-1"), Some("i-3")], 0));
 
-    let one = bind(&view, &batch, &seen(&["i-2"]), &nobodys, &turn()).expect("one to bind");
+    let one = bind(&view, &batch, &launched(&["i-2"]), &none, &turn()).expect("one to bind");
     let one = after(&view, &one);
     assert_eq!(machines(&one), [Some("i-2"), None]);
     let slot = one.slots.values().next().expect("the first");
-    assert!(matches!(slot.state, SlotState::Launched(_)) && slot.registration == 1 && slot.lease.next_at == lease());
+    assert!(matches!(slot.state, SlotState::Launched(_)) && slot.registration == 1 && slot.lease.next_at == later(90));
     let rest = &one.batches[&4];
     assert_eq!((rest.attempt, rest.count, rest.lease.tries, rest.lease.next_at), (2, 1, 0, noon()), "another token");
     assert_ne!(rest.tag(), batch.tag());
 
     let taken = BTreeSet::from(["i-2".into()]);
-    assert_eq!(bind(&one, rest, &seen(&["i-2"]), &taken, &turn()), None, "it is bound");
-    let last = bind(&one, rest, &seen(&["i-2", "i-4"]), &taken, &turn()).expect("one to bind");
+    assert_eq!(bind(&one, rest, &launched(&["i-2"]), &taken, &turn()), None, "it is bound already");
+    let last = bind(&one, rest, &launched(&["i-2", "i-4"]), &taken, &turn()).expect("one to bind");
     let last = after(&one, &last);
     assert_eq!((machines(&last), last.batches.len()), (vec![Some("i-2"), Some("i-4")], 0));
 }
 
 #[test]
-fn a_refusal_goes_on_elsewhere_with_another_token_or_waits_or_gives_up() {
+fn after_a_refusal_the_next_tuple_is_tried_or_the_launch_waits_or_ends() {
     let pool = two_zones();
-    let (view, batch) = owed();
+    let (view, batch) = planned();
     let no = |about, view: &PoolView, batch: &Batch| {
         let why = Refused { about, code: "No".to_owned(), message: "no".to_owned() };
         let tuple = batch.tuple.clone().expect("a way");
@@ -102,7 +82,7 @@ fn a_refusal_goes_on_elsewhere_with_another_token_or_waits_or_gives_up() {
     let first = no(RefusedFor::Capacity, &view, &batch);
     let second = &first.batches[&4];
     let subnet = |batch: &Batch| batch.tuple.as_ref().map(|tuple| tuple.subnet.as_str().to_owned());
-    assert_eq!((second.attempt, second.count, second.lease.tries, second.lease.next_at), (2, 2, 1, lease()));
+    assert_eq!((second.attempt, second.count, second.lease.tries, second.lease.next_at), (2, 2, 1, later(90)));
     assert_eq!((subnet(&batch).as_deref(), subnet(second).as_deref()), (Some("subnet-a"), Some("subnet-b")));
     assert_eq!((first.meta.cooldowns.len(), second.refusals.len()), (1, 1));
 
@@ -120,6 +100,6 @@ fn a_refusal_goes_on_elsewhere_with_another_token_or_waits_or_gives_up() {
     assert!(matches!(&wrong.meta.circuit, Circuit::Open { cause, .. } if cause.code() == "No"));
     assert_eq!((wrong.batches.len(), wrong.slots.len()), (0, 0), "given up");
     let charged = |view: &PoolView| view.waiting.values().map(|job| job.launches.len()).sum::<usize>();
-    assert_eq!((charged(&view), charged(&wrong)), (2, 0), "what was never launched is not charged");
+    assert_eq!((charged(&view), charged(&wrong)), (2, 0), "slots without a launch are not charged");
     assert!(wrong.waiting.contains_key(&JobId(5)));
 }

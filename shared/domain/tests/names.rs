@@ -1,11 +1,11 @@
-//! What a name may be, and that a key reads back as what it was written from.
+//! Which names are valid, and that every key can be parsed.
 
 use domain::config::Label;
 use domain::ids::{Epoch, InstanceId, JobId, Owner, PoolName, Repository, Scope, SlotId, StackName};
 use domain::state::Key;
 
 #[test]
-fn a_name_is_taken_or_refused_by_its_rule() {
+fn each_name_has_its_rule() {
     let longest = |length: usize| "a".repeat(length);
     for good in ["a", "0", "linux-x64", "-", &longest(16)] {
         assert_eq!(good.parse::<PoolName>().expect(good).as_str(), good);
@@ -22,7 +22,7 @@ fn a_name_is_taken_or_refused_by_its_rule() {
         assert_eq!(good.parse::<Owner>().expect(good).as_str(), good);
     }
     for bad in ["", ".", "..", "a/b", "a b", "ü", &longest(101)] {
-        assert!(bad.parse::<Owner>().is_err(), "{bad:?} was taken");
+        assert!(bad.parse::<Owner>().is_err(), "{bad:?} is accepted");
     }
     for good in ["drover", "x64", "self-hosted", "with space"] {
         assert_eq!(good.parse::<Label>().expect(good).as_str(), good);
@@ -39,7 +39,7 @@ fn accounts_repositories_and_scopes_are_compared_without_case() {
     let repository = |text: &str| text.parse::<Repository>().expect(text);
     assert_eq!(repository("Octo/Widgets"), repository("octo/widgets"));
     assert_ne!(repository("octo/widgets"), repository("octo/gadgets"));
-    assert_eq!(repository("octo/Widgets").to_string(), "octo/Widgets", "as first seen");
+    assert_eq!(repository("octo/Widgets").to_string(), "octo/Widgets", "the case is kept");
     let scope = |text: &str| text.parse::<Scope>().expect(text);
     assert!(scope("octo").covers(&repository("Octo/widgets")) && !scope("octo").covers(&repository("mona/widgets")));
     assert!(scope("octo/widgets").covers(&repository("octo/WIDGETS")));
@@ -49,7 +49,7 @@ fn accounts_repositories_and_scopes_are_compared_without_case() {
 }
 
 #[test]
-fn every_key_reads_back_and_no_other_spelling_does() {
+fn every_key_is_parsed_and_no_other_spelling_is() {
     let pool: PoolName = "linux".parse().expect("a pool");
     let slot = SlotId { version: 41, index: 7 };
     let of_pool = [
@@ -90,6 +90,6 @@ fn every_key_reads_back_and_no_other_spelling_does() {
         ("EVENT#linux", "1"),
     ] {
         let error = Key::parse(pk, sk).expect_err(pk).to_string();
-        assert!(error.contains("is none that Drover writes") || error.contains("must be"), "{error}");
+        assert!(error.contains("is not a key that Drover writes") || error.contains("must be"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Which pool a job is for, and what the nearest miss was if it is for none.
+//! Which pool a job belongs to, and which nearest miss is reported if it belongs to none.
 
 mod common;
 
@@ -20,7 +20,7 @@ fn routed(pools: &[Pool], repository: &str, public: bool, labels: &[&str]) -> Re
     let found =
         route(pools, &Routable { repository: &repository, public, labels: &labels }).map(|pool| pool.name.to_string());
     for pool in pools.iter().filter(|pool| found.as_ref() == Ok(&pool.name.to_string())) {
-        assert!(pool.serves(&repository), "whoever takes its jobs serves the repository");
+        assert!(pool.serves(&repository), "the pool of a job serves the job's repository");
     }
     found
 }
@@ -50,7 +50,7 @@ fn a_job_goes_to_the_first_pool_that_has_all_its_labels() {
 }
 
 #[test]
-fn priority_decides_and_then_the_name_whatever_the_order_of_the_file() {
+fn priority_decides_and_then_the_name_in_any_order_of_the_file() {
     let named = |name: &str, priority: i32| pool(name, "octo", &["linux"], |pool| Pool { priority, ..pool });
     for pools in [[named("a", 100), named("b", 100)], [named("b", 100), named("a", 100)]] {
         assert_eq!(routed(&pools, "octo/widgets", false, &["linux"]).as_deref(), Ok("a"));
@@ -61,7 +61,7 @@ fn priority_decides_and_then_the_name_whatever_the_order_of_the_file() {
 }
 
 #[test]
-fn the_nearest_miss_is_told() {
+fn the_nearest_miss_is_reported() {
     let own =
         pool("own", "octo", &["linux"], |pool| Pool { repositories: vec!["octo/a".parse().expect("one")], ..pool });
     let other = pool("other", "mona", &["linux"], |pool| pool);
@@ -75,7 +75,7 @@ fn the_nearest_miss_is_told() {
         (&[other.clone(), own.clone()], "octo/a", false, &["gpu"], Unrouted::Labels),
         (&[other.clone(), own.clone()], "octo/a", true, &["linux"], Unrouted::Public),
         (std::slice::from_ref(&drained), "octo/a", false, &["linux"], Unrouted::Draining),
-        // It would not have fitted, drained or not.
+        // Draining is the nearest miss only if everything else fits.
         (std::slice::from_ref(&drained), "octo/a", false, &["gpu"], Unrouted::Labels),
         (std::slice::from_ref(&drained), "mona/a", false, &["linux"], Unrouted::Owner),
     ] {

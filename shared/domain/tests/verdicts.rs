@@ -1,5 +1,8 @@
-//! Every combination of what the three sources show has one verdict, and no verdict terminates on doubt.
+//! Every combination of the three sources has one verdict, and none terminates a machine that may have a job.
 
+mod common;
+
+use common::noon;
 use domain::config::Timings;
 use domain::ids::{JobId, RunnerId, SlotId};
 use domain::policy::sweep::{
@@ -7,15 +10,11 @@ use domain::policy::sweep::{
 };
 use domain::state::{Condemned, Lease, Machine, Runner, Slot, SlotState, Stop, StopReason};
 use domain::wire::MachineState;
-use jiff::{SignedDuration, Timestamp};
-
-fn noon() -> Timestamp {
-    "2026-11-02T12:00:00Z".parse().expect("a time")
-}
+use jiff::SignedDuration;
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
-/// A slot in each state, entered an hour ago, so that every grace is over.
+/// A slot in each state with a machine, running and stopped. Each state began an hour ago, so that every grace is over.
 fn slots() -> Vec<Slot> {
     let at = noon() - HOUR;
     let machine = Machine { instance: "i-1".into(), launched_at: at };
@@ -87,7 +86,7 @@ fn age(old: bool) -> SignedDuration {
 }
 
 #[test]
-fn no_combination_makes_the_janitor_end_a_slots_machine_on_doubt() {
+fn no_combination_ends_a_slots_machine_that_may_have_a_job() {
     let timings = Timings::default();
     let mut judged = 0;
     for slot in &slots() {
@@ -110,7 +109,7 @@ fn no_combination_makes_the_janitor_end_a_slots_machine_on_doubt() {
             let doubt = matches!(runner, RunnerState::Unread | RunnerState::Busy | RunnerState::Idle);
             let over = matches!(slot.state, SlotState::Done { .. });
             judged += 1;
-            assert!(!ends || live, "nothing ends twice: {subject:?} {verdict:?}");
+            assert!(!ends || live, "an ended machine is not ended again: {subject:?} {verdict:?}");
             assert_eq!(live && hold, verdict == SlotVerdict::Held, "hold wins: {subject:?} {verdict:?}");
             assert!(!ends || by_age == old, "age wins: {subject:?} {verdict:?}");
             assert!(!ends || by_age || halted || over || !doubt, "{subject:?} {verdict:?}");
@@ -120,7 +119,7 @@ fn no_combination_makes_the_janitor_end_a_slots_machine_on_doubt() {
 }
 
 #[test]
-fn no_combination_makes_the_janitor_end_an_unowned_machine_on_doubt() {
+fn no_combination_ends_an_unowned_machine_that_may_have_a_job() {
     let timings = Timings::default();
     let mut judged = 0;
     let all = [Recorded::Nothing, Recorded::BatchOpen, Recorded::Adopted, Recorded::Condemned, Recorded::Closed];
@@ -134,7 +133,7 @@ fn no_combination_makes_the_janitor_end_an_unowned_machine_on_doubt() {
             let ends = matches!(verdict, UnownedVerdict::Condemn(_));
             let by_age = verdict == UnownedVerdict::Condemn(Condemned::MaxLife);
             judged += 1;
-            assert!(!ends || live, "nothing ends twice: {subject:?} {verdict:?}");
+            assert!(!ends || live, "an ended machine is not ended again: {subject:?} {verdict:?}");
             assert_eq!(live && hold, verdict == UnownedVerdict::Held, "hold wins: {subject:?} {verdict:?}");
             assert!(!ends || by_age == old, "age wins: {subject:?} {verdict:?}");
             if ends && !by_age {
@@ -162,7 +161,7 @@ fn subject<'a>(slot: &'a Slot, runner: RunnerState, timings: &'a Timings) -> Slo
 }
 
 #[test]
-fn each_row_holds_from_its_moment_on_and_not_a_second_before() {
+fn each_verdict_applies_from_its_exact_moment() {
     let timings = Timings::default();
     let second = SignedDuration::from_secs(1);
     let of = |name: usize| slots()[2 * name].clone();
@@ -183,7 +182,7 @@ fn each_row_holds_from_its_moment_on_and_not_a_second_before() {
     let stop = |why| SlotVerdict::Stop(why);
     let offline = RunnerState::Offline;
 
-    // One that booted before it was configured has two minutes to connect, one that boots has eight.
+    // A machine that had booted before it was configured has two minutes to connect, one that still boots has eight.
     let young = |slot: &Slot, seconds: i64| {
         let age = SignedDuration::from_secs(seconds);
         judged(SlotSubject { age, ..subject(slot, offline(SignedDuration::ZERO), &timings) })
@@ -194,7 +193,11 @@ fn each_row_holds_from_its_moment_on_and_not_a_second_before() {
     assert_eq!(young(&at(&configured, 120), 600), stop(StopReason::BootFailure));
     assert_eq!(young(&at(&configured, 120), 599), SlotVerdict::Normal);
     let busy = Slot { busy_seen_at: Some(noon()), ..at(&configured, 900) };
-    assert_eq!(open(&busy, offline(SignedDuration::ZERO)), SlotVerdict::Normal, "it has a job, whatever the list says");
+    assert_eq!(
+        open(&busy, offline(SignedDuration::ZERO)),
+        SlotVerdict::Normal,
+        "it has a job, although the list shows none"
+    );
 
     assert_eq!(open(&online, offline(8 * 60 * second - second)), SlotVerdict::Normal);
     assert_eq!(open(&online, offline(8 * 60 * second)), stop(StopReason::Disconnected));
@@ -203,7 +206,7 @@ fn each_row_holds_from_its_moment_on_and_not_a_second_before() {
     assert_eq!(open(&at(&done, 89), RunnerState::Unread), SlotVerdict::Normal);
     assert_eq!(open(&at(&done, 90), RunnerState::Unread), SlotVerdict::Finish);
     let leased = Slot { lease: Lease::due(noon() + second), ..at(&done, 90) };
-    assert_eq!(open(&leased, RunnerState::Unread), SlotVerdict::Normal, "somebody is at it");
+    assert_eq!(open(&leased, RunnerState::Unread), SlotVerdict::Normal, "another invocation terminates it");
 
     let with = |change: &dyn Fn(&mut SlotSubject<'_>)| {
         let mut subject = subject(&online, RunnerState::Idle, &timings);
@@ -232,7 +235,7 @@ fn each_row_holds_from_its_moment_on_and_not_a_second_before() {
     );
     assert_eq!(with(&|it| it.state = Some(MachineState::Terminated)), SlotVerdict::Gone);
 
-    // A stop that is on its way is not stopped again, but for the end of its life; one that came too late is.
+    // A slot that is being retired is stopped again for max life only. A stop that does not end a job is replaced.
     let stopped =
         |state: usize, why| Slot { stop: Some(Stop { why, at: noon(), forced: false }), ..slots()[2 * state].clone() };
     let halted = |slot: &Slot| {
@@ -240,13 +243,13 @@ fn each_row_holds_from_its_moment_on_and_not_a_second_before() {
     };
     let old = |slot: &Slot| judged(SlotSubject { age: 13 * HOUR, ..subject(slot, RunnerState::Idle, &timings) });
     assert_eq!(halted(&stopped(2, StopReason::Surplus)), SlotVerdict::Normal);
-    assert_eq!(halted(&stopped(3, StopReason::Surplus)), stop(StopReason::Halted), "it came too late for its job");
+    assert_eq!(halted(&stopped(3, StopReason::Surplus)), stop(StopReason::Halted), "a surplus does not end a job");
     assert_eq!(old(&stopped(2, StopReason::Surplus)), stop(StopReason::MaxLife));
     assert_eq!(old(&stopped(2, StopReason::MaxLife)), SlotVerdict::Normal);
 }
 
 #[test]
-fn each_row_of_an_unowned_machine_holds_from_its_moment_on() {
+fn each_verdict_of_an_unowned_machine_applies_from_its_exact_moment() {
     let timings = Timings::default();
     let unowned = |recorded, runner, age: i64, state| {
         judge_unowned(&UnownedSubject {

@@ -1,0 +1,136 @@
+//! What a webhook changes: the job's facts, the waiting job, the slot and the instance of its runner.
+
+mod common;
+
+use common::{config, facts, instance, job, noon, notice, pool, slot, slots};
+use domain::config::Pool;
+use domain::ids::JobId;
+use domain::policy::record::{Recorder, Recording, sort};
+use domain::policy::route::Unrouted;
+use domain::state::{Item, Key, Rank, SlotState};
+use domain::wire::{Action, Notice, RunnerNotice};
+use serde_json::json;
+
+fn record(notice: &Notice, stored: impl IntoIterator<Item = Item>) -> Result<Recording, Unrouted> {
+    let (stack, config, notices) = ("ci".parse().expect("a stack"), config([pool()]), [notice]);
+    let mut recorder = Recorder::new(&stack, &config, &notices);
+    stored.into_iter().for_each(|item| recorder.add(item).expect("a kind that the recorder reads"));
+    recorder.record(noon())
+}
+
+fn recorded(notice: &Notice, stored: impl IntoIterator<Item = Item>) -> Recording {
+    record(notice, stored).expect("the job belongs to a pool")
+}
+
+fn waiting(recording: &Recording) -> Option<(bool, bool)> {
+    let found =
+        recording.writes.puts.iter().find_map(|item| if let Item::Waiting(it) = item { Some(it) } else { None });
+    found.map(|waiting| (waiting.open, waiting.check_at == noon()))
+}
+
+#[test]
+fn a_new_job_waits_and_its_pool_is_reconciled() {
+    let new = recorded(&notice(Action::Queued), []);
+    assert_eq!(
+        (new.is_new, new.pools, waiting(&recorded(&notice(Action::Queued), []))),
+        (true, vec![pool().name], Some((true, false)))
+    );
+    let gated = recorded(&notice(Action::Waiting), []);
+    assert_eq!(waiting(&gated), Some((false, true)), "GitHub is asked before the gate opens");
+}
+
+#[test]
+fn a_repeated_webhook_changes_nothing() {
+    let again = recorded(&notice(Action::Queued), [facts(&[Action::Queued]).into(), job(120).into()]);
+    assert!(again.writes.is_empty() && !again.is_new, "{again:?}");
+}
+
+#[test]
+fn a_gate_closes_an_open_job_and_later_news_only_asks_github() {
+    let stored =
+        |actions: &[Action], open| [facts(actions).into(), domain::state::WaitingJob { open, ..job(120) }.into()];
+    let closed = recorded(&notice(Action::Waiting), stored(&[Action::Queued], true));
+    assert_eq!(waiting(&closed), Some((false, true)));
+    let news = recorded(&notice(Action::Queued), stored(&[Action::Waiting], true));
+    assert_eq!(waiting(&news), Some((true, true)), "an open job stays open");
+    let mut old = notice(Action::Queued);
+    old.received_at = job(120).checked_at;
+    assert_eq!(waiting(&recorded(&old, stored(&[Action::Waiting], true))), None, "GitHub was asked since");
+}
+
+#[test]
+fn a_started_job_no_longer_waits_and_its_slot_and_instance_have_it() {
+    let stored = [
+        facts(&[Action::Queued]).into(),
+        job(120).into(),
+        slot("online", 60, json!({ "busy_seen_at": noon() })).into(),
+        instance().into(),
+    ];
+    let started = recorded(&notice(Action::InProgress), stored);
+    let written = slots(&started.writes);
+    let [busy] = &written[..] else { panic!("one slot: {started:?}") };
+    assert!(matches!(busy.state, SlotState::Busy { job: JobId(5), .. }));
+    assert_eq!((busy.busy_seen_at, busy.lease.next_at), (None, noon()));
+    let [mapped] = &common::instances(&started.writes)[..] else { panic!("one instance: {started:?}") };
+    assert_eq!(mapped.job, Some(JobId(5)));
+    assert_eq!(started.writes.deletes, [(Key::Waiting(pool().name, JobId(5)), 1)]);
+    assert_eq!(started.taken_by.map(|slot| slot.id), Some(busy.id));
+    assert_eq!(started.after.map(|job| job.rank), Some(Rank::Started));
+}
+
+#[test]
+fn a_late_start_does_not_move_a_slot_back() {
+    let stored = [facts(&[Action::Completed]).into(), slot("done", 9, json!({})).into()];
+    let late = recorded(&notice(Action::InProgress), stored);
+    assert_eq!(slots(&late.writes), []);
+}
+
+#[test]
+fn a_runner_must_match_in_scope_id_and_name() {
+    let online = || [Item::from(slot("online", 60, json!({})))];
+    let changed = |change: &dyn Fn(&mut Notice)| {
+        let mut notice = notice(Action::InProgress);
+        change(&mut notice);
+        record(&notice, online()).map(|recording| slots(&recording.writes).len())
+    };
+    let runner = |id: u64, name: &str| Some(RunnerNotice { id: domain::ids::RunnerId(id), name: name.to_owned() });
+    assert_eq!(changed(&|_| {}), Ok(1));
+    assert_eq!(changed(&|it| it.job.runner = runner(8, common::RUNNER)), Ok(0), "another id");
+    assert_eq!(changed(&|it| it.job.runner = runner(7, "drover_ci_linux_e1_4_0_2")), Ok(0), "another registration");
+    assert_eq!(changed(&|it| it.job.runner = runner(7, "drover_ci2_linux_e1_4_0_1")), Ok(0), "another stack");
+    let elsewhere = changed(&|it| it.repository = "mona/widgets".parse().expect("a repository"));
+    assert_eq!(elsewhere, Err(Unrouted::Owner), "another owner");
+}
+
+#[test]
+fn a_slot_runs_a_job_of_no_pool() {
+    let mut foreign = notice(Action::InProgress);
+    foreign.job.labels = vec!["gpu".to_owned()];
+    let taken = recorded(&foreign, [slot("online", 60, json!({})).into(), instance().into()]);
+    assert_eq!((slots(&taken.writes).len(), taken.after, taken.pools), (1, None, vec![pool().name]));
+}
+
+#[test]
+fn a_job_stays_in_its_first_pool() {
+    let other = Pool { name: "other".parse().expect("a pool"), priority: 1, ..pool() };
+    let (stack, config, queued) =
+        ("ci".parse().expect("a stack"), config([other.clone(), pool()]), notice(Action::Queued));
+    let notices = [&queued];
+    let mut recorder = Recorder::new(&stack, &config, &notices);
+    assert_eq!(recorder.first_keys(), [Key::Job(JobId(5)), Key::Waiting(other.name, JobId(5))]);
+    recorder.add(facts(&[Action::Queued]).into()).expect("a job");
+    assert_eq!(recorder.other_waiting_key(), Some(Key::Waiting(pool().name, JobId(5))));
+    assert_eq!(recorder.add(common::meta().into()), Err(Key::Meta(pool().name)));
+}
+
+#[test]
+fn only_jobs_with_queued_notices_alone_are_likely_new() {
+    let (queued, started) = (notice(Action::Queued), notice(Action::InProgress));
+    let mut foreign = notice(Action::Queued);
+    (foreign.job.id, foreign.job.labels) = (JobId(6), vec!["gpu".to_owned()]);
+    let config = config([pool()]);
+    let alone = sort(&config, &[queued.clone(), queued.clone()]);
+    assert_eq!((alone.likely_new.len(), alone.others.len(), alone.by_job[&JobId(5)].len()), (1, 0, 2));
+    let both = sort(&config, &[queued, started, foreign].map(|it| it));
+    assert_eq!((both.likely_new.len(), both.others), (0, vec![JobId(5), JobId(6)]));
+}

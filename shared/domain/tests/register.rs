@@ -1,0 +1,125 @@
+//! Registering runners, re-running jobs, and when a pool is reconciled again.
+
+mod common;
+
+use common::{after, ago, described, instance, later, meta, noon, notice, pool, slot, slots, turn, view};
+use domain::config::Pool;
+use domain::ids::{RunnerId, RunnerName};
+use domain::policy::nudge;
+use domain::policy::register::{NewRunner, hand_over, next_registration, registration_refused, runner_name};
+use domain::policy::rerun::{self, RerunOutcome, RerunStep};
+use domain::state::{Circuit, CircuitCause, Nudge, Rerun, SlotState};
+use domain::wire::Action;
+use serde_json::json;
+
+fn name(registration: u32) -> RunnerName {
+    let slot = slot("launched", 60, json!({ "registration": registration }));
+    runner_name(&"ci".parse().expect("a stack"), &pool(), &"e1".parse().expect("an epoch"), &slot)
+}
+
+#[test]
+fn each_registration_attempt_has_its_own_name() {
+    assert_eq!(
+        (name(1).to_string(), name(2).to_string()),
+        (common::RUNNER.to_owned(), "drover_ci_linux_e1_4_0_2".to_owned())
+    );
+    assert_eq!(next_registration(slot("launched", 60, json!({}))).registration, 2);
+}
+
+#[test]
+fn a_hand_over_writes_boot_item_slot_and_mapping_together() {
+    let name = name(1);
+    let runner = NewRunner { name: &name, id: RunnerId(7), jit_config: "secret".to_owned() };
+    let launched = slot("launched", 60, json!({}));
+    let writes = hand_over(&pool(), "AROA", &launched, instance(), runner, &turn()).expect("it has a machine");
+    let configured = &slots(&writes)[0];
+    let SlotState::Configured { machine, runner } = &configured.state else { panic!("{configured:?}") };
+    assert_eq!((machine.instance.as_str(), runner.runner_id, runner.configured_at), ("i-1", RunnerId(7), noon()));
+    assert_eq!((configured.lease.tries, configured.lease.next_at), (0, noon()));
+    assert_eq!(common::instances(&writes)[0].runner_name.as_deref(), Some(common::RUNNER));
+    let (key, boot) = writes.boot.clone().expect("a boot item");
+    assert_eq!((key.as_str(), boot.jit_config.as_str(), boot.max_life_seconds), ("AROA:i-1", "secret", 12 * 3600));
+    assert_eq!(boot.expires_at, later(36 * 3600).as_second());
+    assert!(writes.event.is_some() && writes.puts.len() == 2);
+}
+
+#[test]
+fn a_planned_slot_is_handed_nothing() {
+    let name = name(1);
+    let runner = NewRunner { name: &name, id: RunnerId(7), jit_config: String::new() };
+    assert_eq!(hand_over(&pool(), "AROA", &slot("planned", 60, json!({})), instance(), runner, &turn()), None);
+}
+
+#[test]
+fn a_refused_registration_opens_the_circuit_once() {
+    let opened = registration_refused(&pool(), meta(), "no group".to_owned(), &turn()).expect("a write");
+    let meta = after(&view([]), &opened).meta;
+    let Circuit::Open { cause, until, message, .. } = &meta.circuit else { panic!("{meta:?}") };
+    assert_eq!((cause, *until, message.as_str()), (&CircuitCause::RegistrationRefused, later(30), "no group"));
+    assert_eq!(registration_refused(&pool(), meta, "no group".to_owned(), &turn()), None);
+}
+
+fn rerun_due(pool: &Pool, more: serde_json::Value, attempt: u32, conclusion: &str) -> bool {
+    let mut notice = notice(Action::Completed);
+    (notice.job.run_attempt, notice.job.conclusion) = (attempt, Some(conclusion.to_owned()));
+    notice.job.completed_at = Some(ago(10));
+    rerun::due(pool, &slot("done", 10, more), &notice, noon()).is_some()
+}
+
+#[test]
+fn a_failed_first_attempt_is_re_run_if_its_machine_was_lost_and_the_pool_says_so() {
+    let pool = Pool { rerun_on_interruption: true, ..pool() };
+    let interrupted = || json!({ "stop": { "why": "interrupted", "at": ago(60) } });
+    assert!(rerun_due(&pool, interrupted(), 1, "failure"));
+    assert!(!rerun_due(&common::pool(), interrupted(), 1, "failure"), "the pool does not ask for it");
+    assert!(!rerun_due(&pool, interrupted(), 2, "failure"), "it is a re-run");
+    assert!(!rerun_due(&pool, interrupted(), 1, "cancelled"), "it was cancelled");
+    assert!(!rerun_due(&pool, json!({ "stop": { "why": "halted", "at": ago(60) } }), 1, "failure"));
+    assert!(rerun_due(&pool, json!({ "gone_at": ago(40) }), 1, "failure"), "the machine ended 30 s before the job");
+    assert!(!rerun_due(&pool, json!({ "gone_at": ago(39) }), 1, "failure"), "the machine ended with the job");
+    let started = rerun::due(&pool, &slot("done", 10, interrupted()), &notice(Action::InProgress), noon());
+    assert_eq!(started, None);
+}
+
+fn rerun(since: i64) -> Rerun {
+    let value = json!({ "job": 5, "pool": "linux", "repository": "octo/widgets", "run_id": 2, "run_attempt": 1,
+        "since": ago(since), "tries": 1, "next_at": noon(), "revision": 1 });
+    serde_json::from_value(value).expect("a re-run")
+}
+
+#[test]
+fn a_re_run_is_requested_once_the_run_has_ended() {
+    let step = |statuses: &[&str], attempt: u32| {
+        let jobs: Vec<_> = statuses
+            .iter()
+            .map(|status| domain::wire::JobNotice { run_attempt: attempt, ..described(status) })
+            .collect();
+        rerun::next_step(&rerun(60), &jobs)
+    };
+    assert_eq!(step(&["completed", "in_progress"], 1), RerunStep::RunUnderWay);
+    assert_eq!(step(&["completed", "completed"], 1), RerunStep::Request);
+    assert_eq!(step(&["queued"], 2), RerunStep::AlreadyDone);
+}
+
+#[test]
+fn a_re_run_is_given_up_after_a_day() {
+    let day = 24 * 3600;
+    let waits = rerun::wait(&pool(), &rerun(day - 1), noon()).expect("it is tried again");
+    assert!(waits.lease.next_at > noon() && waits.lease.next_at <= later(60), "{waits:?}");
+    assert_eq!(rerun::wait(&pool(), &rerun(day), noon()), None);
+    let closed = rerun::close(&pool(), rerun(day), &RerunOutcome::RunNeverEnded, &turn());
+    assert_eq!((closed.deletes.len(), closed.event.is_some()), (1, true));
+}
+
+#[test]
+fn a_nudge_is_sent_unless_one_is_under_way_or_the_janitor_runs_first() {
+    let due = |nudge: Option<i64>, at| {
+        let nudge = nudge.map(|late| Nudge { pool: pool().name, due_at: ago(late), revision: 3 });
+        nudge::due(&pool(), &view(nudge.map(Into::into)), at, noon()).map(|nudge| (nudge.due_at, nudge.revision))
+    };
+    assert_eq!(due(None, later(55)), Some((later(55), 0)));
+    assert_eq!(due(None, later(56)), None);
+    assert_eq!(due(None, ago(9)), Some((noon(), 0)), "never in the past");
+    assert_eq!(due(Some(119), later(1)), None, "one is under way");
+    assert_eq!(due(Some(120), later(1)), Some((later(1), 3)), "it is lost, and replaced");
+}

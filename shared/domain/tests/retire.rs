@@ -1,0 +1,196 @@
+//! When a machine may be terminated, and what is written before and after.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{after, ago, instance, later, listed, noon, pool, slot, slots, turn, view};
+use domain::config::Rates;
+use domain::ids::{InstanceId, RunnerId, SlotId};
+use domain::log::Stream;
+use domain::policy::close::{close, console_tail};
+use domain::policy::reap::{BOOT_FAILURES_ALLOWED, StopSlot, adopt, condemn, stop_slot};
+use domain::policy::retire::{
+    AfterDeregistration, Grounds, RetireStep, after_deregistration, next_step, permit_unowned,
+};
+use domain::state::{Circuit, CircuitCause, Condemned, Instance, Key, Ownership, Slot, StopReason};
+use domain::wire::Deregistered;
+use serde_json::{Value, json};
+
+const SLOT: SlotId = SlotId { version: 4, index: 0 };
+
+fn stopped(state: &str, why: &str, forced: bool) -> Slot {
+    slot(state, 60, json!({ "stop": { "why": why, "at": ago(9), "forced": forced } }))
+}
+
+/// The grounds of the permit, or None if the next step is not a termination.
+fn grounds(step: &RetireStep) -> Option<Grounds> {
+    match step {
+        RetireStep::Terminate(permit) => {
+            assert_eq!(permit.instance(), &InstanceId::from("i-1"));
+            Some(permit.grounds())
+        }
+        RetireStep::Nothing | RetireStep::Deregister(_) => None,
+    }
+}
+
+#[test]
+fn a_registered_runner_is_deregistered_before_its_machine_is_terminated() {
+    assert_eq!(next_step(&stopped("planned", "surplus", false)), RetireStep::Nothing);
+    assert_eq!(grounds(&next_step(&stopped("launched", "surplus", false))), Some(Grounds::NeverConfigured));
+    for state in ["configured", "online", "busy"] {
+        for (why, forced) in [("surplus", false), ("halted", false), ("operator", true)] {
+            let step = next_step(&stopped(state, why, forced));
+            assert_eq!(step, RetireStep::Deregister(RunnerId(7)), "{state} {why}");
+        }
+        let deregistered = Slot { unregistered_at: Some(ago(1)), ..stopped(state, "surplus", false) };
+        assert_eq!(grounds(&next_step(&deregistered)), Some(Grounds::Deregistered), "{state}");
+    }
+    assert_eq!(grounds(&next_step(&slot("done", 60, json!({})))), Some(Grounds::JobDone));
+}
+
+#[test]
+fn max_life_ends_a_job_without_a_deregistration_and_an_idle_runner_only_after_it() {
+    assert_eq!(grounds(&next_step(&stopped("busy", "max_life", false))), Some(Grounds::MaxLife));
+    assert_eq!(next_step(&stopped("online", "max_life", false)), RetireStep::Deregister(RunnerId(7)));
+}
+
+#[test]
+fn a_deregistered_runner_is_recorded_before_the_machine_is_terminated() {
+    for answer in [Deregistered::Removed, Deregistered::AlreadyGone] {
+        let AfterDeregistration::Record(written, writes) =
+            after_deregistration(&pool(), stopped("online", "surplus", false), answer, &turn())
+        else {
+            panic!("{answer:?} is recorded");
+        };
+        assert_eq!((written.unregistered_at, slots(&writes)), (Some(noon()), vec![(*written).clone()]));
+        assert_eq!(grounds(&next_step(&written)), Some(Grounds::Deregistered));
+    }
+}
+
+#[test]
+fn a_busy_runner_keeps_its_machine_except_past_max_life_and_by_force() {
+    let busy =
+        |why: &str, forced| after_deregistration(&pool(), stopped("online", why, forced), Deregistered::Busy, &turn());
+    for why in ["surplus", "boot_failure", "disconnected", "halted", "interrupted", "operator"] {
+        let AfterDeregistration::KeepRunning(slot) = busy(why, false) else { panic!("{why} ends a job") };
+        assert_eq!((slot.busy_seen_at, slot.lease.next_at), (Some(noon()), later(300)), "{why}");
+        assert_eq!(slot.unregistered_at, None, "{why}");
+    }
+    for (why, forced, expected) in [("max_life", false, Grounds::MaxLife), ("operator", true, Grounds::Forced)] {
+        let AfterDeregistration::Terminate(_, permit) = busy(why, forced) else { panic!("{why} does not end a job") };
+        assert_eq!(permit.grounds(), expected);
+    }
+}
+
+#[test]
+fn an_unowned_machine_is_terminated_once_every_runner_is_deregistered_or_past_max_life() {
+    let permit = |why, answers: &[Option<Deregistered>]| {
+        permit_unowned(&"i-1".into(), why, answers).map(|permit| permit.grounds())
+    };
+    let (gone, busy) = (Some(Deregistered::AlreadyGone), Some(Deregistered::Busy));
+    assert_eq!(permit(Condemned::Orphan, &[]), Some(Grounds::Deregistered));
+    assert_eq!(permit(Condemned::Orphan, &[gone, Some(Deregistered::Removed)]), Some(Grounds::Deregistered));
+    assert_eq!((permit(Condemned::Orphan, &[gone, busy]), permit(Condemned::Orphan, &[None, gone])), (None, None));
+    assert_eq!(permit(Condemned::MaxLife, &[busy]), Some(Grounds::MaxLife));
+    assert_eq!(permit(Condemned::MaxLife, &[None]), Some(Grounds::MaxLife));
+}
+
+fn stop(state: &str, more: Value, why: StopReason) -> StopSlot {
+    stop_slot(&pool(), &view([slot(state, 60, more).into()]), SLOT, why, &turn())
+}
+
+#[test]
+fn a_stop_applies_only_if_its_reason_still_does() {
+    let earlier = || json!({ "stop": { "why": "surplus", "at": ago(9) } });
+    for (why, state, more, applies) in [
+        (StopReason::BootFailure, "configured", json!({}), true),
+        (StopReason::BootFailure, "online", json!({}), false),
+        (StopReason::BootFailure, "configured", earlier(), false),
+        (StopReason::Disconnected, "online", json!({}), true),
+        (StopReason::Disconnected, "busy", json!({}), false),
+        (StopReason::Disconnected, "online", earlier(), false),
+        (StopReason::RunnerEnded, "busy", json!({}), true),
+        (StopReason::RunnerEnded, "done", json!({}), false),
+        (StopReason::Halted, "online", earlier(), false),
+        (StopReason::Halted, "busy", earlier(), true),
+        (StopReason::MaxLife, "done", earlier(), true),
+        (StopReason::Surplus, "online", json!({}), true),
+        (StopReason::Surplus, "online", earlier(), false),
+    ] {
+        let label = format!("{why} {state} {more}");
+        match stop(state, more, why) {
+            StopSlot::Claim(writes) => {
+                assert!(applies, "{label}");
+                let slot = &slots(&writes)[0];
+                assert_eq!(
+                    (slot.stop.as_ref().map(|it| it.why), slot.lease.next_at),
+                    (Some(why), later(90)),
+                    "{label}"
+                );
+            }
+            StopSlot::Spare => assert!(!applies, "{label}"),
+            StopSlot::AlreadyGone => panic!("{label}"),
+        }
+    }
+    assert_eq!(stop("online", json!({ "gone_at": ago(1) }), StopReason::MaxLife), StopSlot::AlreadyGone);
+    assert_eq!(stop_slot(&pool(), &view([]), SLOT, StopReason::MaxLife, &turn()), StopSlot::AlreadyGone);
+}
+
+#[test]
+fn the_third_boot_failure_in_a_row_opens_the_circuit() {
+    let fail = |failures: u32| {
+        let mut read = view([slot("configured", 600, json!({})).into()]);
+        read.meta.boot_failures = failures;
+        let StopSlot::Claim(writes) = stop_slot(&pool(), &read, SLOT, StopReason::BootFailure, &turn()) else {
+            panic!("it is a boot failure");
+        };
+        after(&read, &writes).meta
+    };
+    assert_eq!((fail(0).boot_failures, fail(0).circuit, fail(1).circuit), (1, Circuit::Closed, Circuit::Closed));
+    let third = fail(BOOT_FAILURES_ALLOWED - 1);
+    assert!(matches!(third.circuit, Circuit::Open { cause: CircuitCause::BootFailures, since, .. } if since == noon()));
+}
+
+#[test]
+fn an_instance_is_condemned_once_and_not_while_its_slot_exists() {
+    let writes = condemn(&listed(), Some(&instance()), Condemned::Orphan, &turn()).expect("a claim");
+    assert_eq!(writes.checks, [(Key::Slot(pool().name, SLOT), 0)]);
+    let [condemned] = &common::instances(&writes)[..] else { panic!("one instance: {writes:?}") };
+    assert_eq!(condemned.ownership, Ownership::Condemned { why: Condemned::Orphan });
+    assert_eq!(condemned.revision, 1, "it replaces the record that was read");
+    assert_eq!(condemn(&listed(), Some(condemned), Condemned::MaxLife, &turn()), None);
+    let unknown = condemn(&listed(), None, Condemned::Orphan, &turn()).expect("a claim");
+    assert_eq!((unknown.checks.len(), common::instances(&unknown)[0].revision), (0, 0));
+}
+
+#[test]
+fn an_adopted_instance_is_recorded_in_its_pools_log_or_in_the_stacks() {
+    let stream = |instance| adopt(&instance, None, &turn()).event.expect("an event").stream;
+    assert_eq!(stream(listed()), Stream::Pool(pool().name));
+    assert_eq!(stream(domain::wire::ObservedInstance { pool: None, batch: None, ..listed() }), Stream::Stack);
+    assert_eq!(common::instances(&adopt(&listed(), None, &turn()))[0].ownership, Ownership::Adopted);
+}
+
+#[test]
+fn closing_a_slot_deletes_it_and_closes_the_record_of_its_instance() {
+    let over = slot("done", 60, json!({ "gone_at": ago(60), "unregistered_at": ago(1) }));
+    let mapped = Instance { instance_type: Some("m7i.large".into()), launched_at: ago(660), ..instance() };
+    let consoles = BTreeMap::from([(mapped.id.clone(), "panic".to_owned())]);
+    let rates = Rates::of("us-east-1".to_owned());
+    let closing = close(&pool(), std::slice::from_ref(&over), vec![mapped], consoles, &rates, &turn());
+    assert_eq!(closing.writes.deletes, [(Key::Slot(pool().name, SLOT), 1)]);
+    let [closed] = &common::instances(&closing.writes)[..] else { panic!("one instance: {closing:?}") };
+    assert_eq!(closed.ownership, Ownership::Closed { closed_at: noon(), why: "job_done".to_owned() });
+    assert_eq!(closed.console.as_deref(), Some("panic"));
+    let cost = closing.costs[&SLOT];
+    assert_eq!((closed.cost_micro_usd, cost.to_string()), (Some(cost), "0.0168 USD".to_owned()), "ten minutes");
+}
+
+#[test]
+fn the_end_of_a_long_console_is_kept_in_whole_characters() {
+    assert_eq!(console_tail(""), None);
+    assert_eq!(console_tail("short").as_deref(), Some("short"));
+    let long = format!("ü{}", "x".repeat(16 * 1024 - 1));
+    assert_eq!(console_tail(&long).map(|tail| tail.len()), Some(16 * 1024 - 1));
+}
