@@ -83,7 +83,7 @@ fn each_reason_is_given_only_while_it_applies() {
         let (cause, message) = (CircuitCause::from("Blocked".to_owned()), "m".to_owned());
         meta.circuit = Circuit::Open { until: noon(), backoff_seconds: 30, since: noon(), cause, message };
     };
-    assert!(why(&job(60), &open, &[]).starts_with("the pool launches only test machines: Blocked: m"));
+    assert!(why(&job(60), &open, &[]).starts_with("the pool launches only probes: Blocked: m"));
     let unserved = Unserved { since: ago(9), until: noon(), seconds: 30 };
     assert!(why(&WaitingJob { unserved: Some(unserved), ..job(60) }, &nothing, &[]).contains("runner group 1"));
     let launched =

@@ -3,19 +3,12 @@
 mod common;
 
 use common::{ago, job, later, noon, pool, slot, turn, view};
-use domain::config::Market;
 use domain::ids::{JobId, SlotId};
-use domain::log::{Cause, Stream, Transaction, Turn, What};
-use domain::policy::PoolView;
+use domain::log::{Stream, Transaction, What};
 use domain::policy::due::{Effect, due, is_being_retired, next_effect};
-use domain::policy::notify::{Notification, due_notification, reasons, summary, title};
 use domain::policy::retry::{backoff, throttle_backoff};
-use domain::state::{
-    CheckRun, Circuit, CircuitCause, Item, Meta, Pause, Slot, SlotOutcome, SlotState, Stage, StopReason, Throttle,
-    Unserved, WaitingJob,
-};
-use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
+use domain::state::{Item, SlotOutcome, SlotState, StopReason, WaitingJob};
+use serde_json::json;
 
 #[test]
 fn a_slot_is_supply_until_it_is_stopped_or_has_a_job() {

@@ -101,7 +101,7 @@ pub fn first_check_run(pool: &Pool, job: &Job, now: Timestamp) -> CheckRun {
 pub fn reasons(pool: &Pool, view: &PoolView, job: &WaitingJob, now: Timestamp) -> Vec<String> {
     let mut reasons = Vec::new();
     if let Circuit::Open { until, cause, message, .. } = &view.meta.circuit {
-        reasons.push(format!("the pool launches only test machines: {cause}: {message}; next one after {until:.0}"));
+        reasons.push(format!("the pool launches only probes: {cause}: {message}; next one after {until:.0}"));
     }
     if let Some(unserved) = &job.unserved {
         reasons.push(format!(
