@@ -1,6 +1,6 @@
 //! The agent as a process, with a script as its runner: what it passes on, and that it always powers off.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

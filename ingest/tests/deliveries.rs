@@ -1,6 +1,6 @@
 //! Ingest as a process behind a function URL: its answers, and what reaches the queue.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use domain::wire::{Action, Message};
 use jiff::SignedDuration;

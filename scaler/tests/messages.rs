@@ -1,6 +1,6 @@
 //! The scaler as a process behind an event source mapping, with valid and invalid messages.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use std::time::Duration;
 

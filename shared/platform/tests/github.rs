@@ -1,6 +1,6 @@
 //! The GitHub client against the model of GitHub. Another test checks the model against GitHub's own description.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use std::time::Duration;
 

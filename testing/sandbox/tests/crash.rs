@@ -1,4 +1,4 @@
-//! The scaler's process is killed at every request it makes, before and after it takes effect.
+//! The scaler's process is killed at every request that it makes, before and after the request takes effect.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use sandbox::calls::Kill;
 use sandbox::sandbox::{Driven, Options, QUEUE, Sandbox};
 use sandbox::short_timings::one_pool;
 
-/// Cases under way at a time: most of each is waiting for a dead process's lease to end.
-const MAX_CONCURRENT_REGISTRATIONS: usize = 8;
+/// Runs at a time. A run spends most of its time waiting for the lease of the killed process to end.
+const MAX_CONCURRENT_RUNS: usize = 8;
 
-/// More than the reserve that the scaler wants before it begins an effect, and what the effects take.
+/// Longer than the reserve that the scaler keeps before it begins an effect, plus the time that the effects take.
 const SCALER_TIMEOUT: Duration = Duration::from_secs(13);
 
-/// One life: so many jobs on the queue, a scaler that has just started and is killed then. Gives what it called.
-async fn life(jobs: usize, kill: Kill) -> anyhow::Result<Vec<String>> {
+/// One run: `jobs` jobs are on the queue, and a newly started scaler is killed at one of its requests. Returns its requests.
+async fn run(jobs: usize, kill: Kill) -> anyhow::Result<Vec<String>> {
     let options = Options {
         driven: Driven::ByHand,
         scaler_timeout: SCALER_TIMEOUT,
@@ -24,15 +24,15 @@ async fn life(jobs: usize, kill: Kill) -> anyhow::Result<Vec<String>> {
         ..Options::default()
     };
     let mut sandbox = Sandbox::start(options).await?;
-    let ended = live(&mut sandbox, jobs, kill).await;
+    let ended = serve(&mut sandbox, jobs, kill).await;
     let log = if ended.is_err() { sandbox.log(&"linux".parse()?).await } else { String::new() };
     ended.with_context(|| format!("{kill:?}, {jobs} jobs, logs in {}\n{log}", sandbox.keep_logs().display()))
 }
 
-async fn live(sandbox: &mut Sandbox, jobs: usize, kill: Kill) -> anyhow::Result<Vec<String>> {
+async fn serve(sandbox: &mut Sandbox, jobs: usize, kill: Kill) -> anyhow::Result<Vec<String>> {
     sandbox.apply(&one_pool("lease_margin = \"0s\"")).await?;
-    // Long enough for `in_progress` to be consumed while the machine is there: of a machine that is gone before anybody
-    // said that it had a job, Drover believes that it had none, and launches another.
+    // Long enough for `in_progress` to be consumed while the machine exists. If a machine ends before any webhook says that it
+    // has a job, Drover assumes that it had none, and launches another one.
     let runs_for = Duration::from_secs(3);
     let pushed: Vec<_> = (0..jobs).map(|_| sandbox.queue_job("octo-org/widgets", &["drover"], runs_for)).collect();
     let arrived = |state: &sandbox::state::State| (state.sqs.bodies(QUEUE).len() == jobs).then_some(());
@@ -57,7 +57,7 @@ async fn live(sandbox: &mut Sandbox, jobs: usize, kill: Kill) -> anyhow::Result<
 }
 
 async fn every_boundary(jobs: usize) -> anyhow::Result<()> {
-    let called = life(jobs, Kill::Never).await?;
+    let called = run(jobs, Kill::Never).await?;
     for wanted in ["DynamoDB TransactWriteItems", "EC2 RunInstances", "Secrets Manager GetSecretValue"] {
         assert!(called.iter().any(|call| call == wanted), "{wanted} is not among {called:?}");
     }
@@ -65,9 +65,8 @@ async fn every_boundary(jobs: usize) -> anyhow::Result<()> {
     assert_eq!(registered, jobs, "{called:?}");
     let kills: Vec<Kill> = (0..called.len()).flat_map(|at| [Kill::Before(at), Kill::After(at)]).collect();
     assert_eq!(kills.len(), 2 * called.len());
-    let lived =
-        stream::iter(kills.iter().copied().map(|kill| life(jobs, kill))).buffer_unordered(MAX_CONCURRENT_REGISTRATIONS);
-    let all: Vec<Vec<String>> = lived.try_collect().await?;
+    let runs = stream::iter(kills.iter().copied().map(|kill| run(jobs, kill))).buffer_unordered(MAX_CONCURRENT_RUNS);
+    let all: Vec<Vec<String>> = runs.try_collect().await?;
     assert_eq!(all.len(), kills.len(), "every boundary was covered");
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The demo with each of its faults: zero jobs lost, zero machines left, zero running jobs killed by Drover, by the word of
-//! the models; and every fault that was asked for really struck, or the demo fails.
+//! The demo with each of its faults. It fails if the models report a lost job, a machine left or a job that Drover killed,
+//! or if a requested fault never happened.
 
 use clap::Parser;
 use sandbox::demo::{Arguments, demo};
@@ -12,7 +12,7 @@ async fn survives(faults: &[&str]) -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_capacity_in_one_place_and_throttled_launches() -> anyhow::Result<()> {
+async fn no_capacity_in_one_subnet_and_throttled_launches() -> anyhow::Result<()> {
     survives(&["--capacity", "--throttle"]).await
 }
 
@@ -22,7 +22,7 @@ async fn a_spot_quota_that_is_used_up() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_limit_of_githubs_and_githubs_outage() -> anyhow::Result<()> {
+async fn a_rate_limit_and_an_outage_of_github() -> anyhow::Result<()> {
     survives(&["--github-limit", "--github-down"]).await
 }
 
@@ -32,7 +32,7 @@ async fn deliveries_that_fail_and_deliveries_that_are_never_sent() -> anyhow::Re
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn spot_machines_that_are_taken_under_their_jobs() -> anyhow::Result<()> {
+async fn spot_machines_that_ec2_reclaims_during_their_jobs() -> anyhow::Result<()> {
     survives(&["--spot-kill"]).await
 }
 
@@ -42,7 +42,7 @@ async fn machines_that_never_boot() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_app_that_is_uninstalled_and_installed_anew() -> anyhow::Result<()> {
+async fn an_app_that_is_uninstalled_and_installed_again() -> anyhow::Result<()> {
     survives(&["--uninstall"]).await
 }
 
@@ -52,16 +52,16 @@ async fn functions_that_are_killed_at_random_calls() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_of_it_at_once() -> anyhow::Result<()> {
+async fn all_faults_at_once() -> anyhow::Result<()> {
     survives(&["--all"]).await
 }
 
 #[tokio::test]
-async fn what_makes_no_sense_is_refused() {
+async fn invalid_arguments_are_refused() {
     for wrong in [&["--seed", "3..1"][..], &["--seed", "x"], &["--steal=2"], &["--jobs", "0"]] {
         assert!(Arguments::try_parse_from(["demo"].iter().chain(wrong)).is_err(), "{wrong:?}");
     }
     let few = Arguments::try_parse_from(["demo", "--pools", POOLS, "--all", "--jobs", "3"]);
-    let refused = demo(few.expect("it parses")).await.expect_err("three jobs are too few for everything");
+    let refused = demo(few.expect("it parses")).await.expect_err("three jobs are too few for all faults");
     assert!(refused.to_string().contains("--jobs 8"), "{refused}");
 }

@@ -1,12 +1,13 @@
-//! Everything that is read from outside, or was written by an older Drover, with inputs that nobody thought of.
+//! Random inputs for every parser of data from outside or from an older version.
 //!
-//! An input is one of the corpus (`tests/fuzz/<target>`, of deliveries GitHub's examples), changed in a few places: bytes, or the parts of its JSON. `cargo
-//! test` makes some thousands of each target; with `DROVER_FUZZ_SECONDS` it goes on for so long. What fails is made as small
-//! as possible and written to the corpus, whose inputs are tried unchanged first: so it stays a test.
+//! An input is a file of the corpus (`tests/fuzz/<target>`; for deliveries, GitHub's examples) with a few changed bytes or
+//! changed parts of its JSON. `cargo test` tries 2,000 inputs per target; with `DROVER_FUZZ_SECONDS` it continues for that many
+//! seconds. An input that fails is reduced and written to the corpus. The unchanged corpus is tried first, so every failure
+//! stays a test.
 //!
-//! Not coverage-guided: that needs flags which only a nightly compiler has.
+//! Fuzzing is not guided by coverage, which needs a nightly compiler.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,14 +34,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-/// Inputs between two looks at the time.
+/// Inputs per round. The time is checked after each round.
 const INPUTS: u32 = 2000;
 
-/// Changes to an input at most.
-const CHANGES: usize = 6;
+/// The largest number of changes to an input.
+const MAX_CHANGES: usize = 6;
 
-/// What parsers stumble over.
-const WORDS: [&str; 24] = [
+/// Texts that often break parsers.
+const TEXTS: [&str; 24] = [
     "\"",
     "\\",
     "\\u0000",
@@ -67,7 +68,7 @@ const WORDS: [&str; 24] = [
     "=",
 ];
 
-/// What no field expects, and what one of another type would hold.
+/// Values at the limits of their types, and of other types than a field expects.
 fn leaves() -> [Value; 16] {
     [
         Value::Null,
@@ -89,10 +90,10 @@ fn leaves() -> [Value; 16] {
     ]
 }
 
-/// One change: where, with what, and how.
+/// One change: the position, the replacement and the kind of change.
 type Change = (u16, u16, u8);
 
-/// Tries the corpus, then changed inputs of it until the time is over.
+/// Tries the corpus, then changed inputs of it until the time is up.
 fn fuzz(target: &str, holds: impl Fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(target);
     let corpus = corpus(&folder);
@@ -105,14 +106,14 @@ fn fuzz(target: &str, holds: impl Fn(&[u8])) {
     let (began, mut tried) = (Instant::now(), 0);
     loop {
         let mut runner = TestRunner::new(Runs { cases: INPUTS, failure_persistence: None, ..Runs::default() });
-        let changed = (0..inputs.len(), proptest::collection::vec(any::<Change>(), 0..CHANGES));
-        let failed = runner.run(&changed, |(place, changes)| {
-            holds(&change(&inputs, place, &changes));
+        let changed = (0..inputs.len(), proptest::collection::vec(any::<Change>(), 0..MAX_CHANGES));
+        let failed = runner.run(&changed, |(index, changes)| {
+            holds(&change(&inputs, index, &changes));
             Ok(())
         });
-        if let Err(TestError::Fail(why, (place, changes))) = failed {
-            let input = change(&inputs, place, &changes);
-            let path = folder.join(format!("found-{:08x}", crc(&input)));
+        if let Err(TestError::Fail(why, (index, changes))) = failed {
+            let input = change(&inputs, index, &changes);
+            let path = folder.join(format!("found-{:08x}", hash(&input)));
             std::fs::write(&path, input).unwrap();
             panic!("{}: {why}", path.display());
         }
@@ -132,13 +133,13 @@ fn corpus(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     paths.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
 }
 
-/// A name for an input.
-fn crc(input: &[u8]) -> u32 {
+/// A hash that names an input (FNV-1a).
+fn hash(input: &[u8]) -> u32 {
     input.iter().fold(0x811c_9dc5, |sum, byte| (sum ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
-fn change(inputs: &[Vec<u8>], place: usize, changes: &[Change]) -> Vec<u8> {
-    let mut input = inputs[place].clone();
+fn change(inputs: &[Vec<u8>], index: usize, changes: &[Change]) -> Vec<u8> {
+    let mut input = inputs[index].clone();
     for (at, with, how) in changes.iter().map(|(at, with, how)| (usize::from(*at), usize::from(*with), how % 10)) {
         if how >= 5
             && let Ok(mut json) = serde_json::from_slice::<Value>(&input)
@@ -157,30 +158,30 @@ fn change(inputs: &[Vec<u8>], place: usize, changes: &[Change]) -> Vec<u8> {
                 let from = with % (other.len() + 1);
                 drop(input.splice(at..at, other[from..other.len().min(from + 40)].iter().copied()));
             }
-            _ => drop(input.splice(at..at, WORDS[with % WORDS.len()].bytes())),
+            _ => drop(input.splice(at..at, TEXTS[with % TEXTS.len()].bytes())),
         }
     }
     input
 }
 
 fn change_json(json: &mut Value, at: usize, with: usize, how: u8) {
-    let mut places = Vec::new();
-    pointers(json, String::new(), &mut places);
-    let place = &places[at % places.len()];
-    let other = json.pointer(&places[with % places.len()]).cloned().unwrap_or_default();
-    if let Some((parent, name)) = place.rsplit_once('/')
+    let mut all = Vec::new();
+    pointers(json, String::new(), &mut all);
+    let pointer = &all[at % all.len()];
+    let other = json.pointer(&all[with % all.len()]).cloned().unwrap_or_default();
+    if let Some((parent, name)) = pointer.rsplit_once('/')
         && how == 5
         && let Some(Value::Object(parent)) = json.pointer_mut(parent)
     {
         parent.remove(&name.replace("~1", "/").replace("~0", "~"));
         return;
     }
-    let Some(node) = json.pointer_mut(place) else { return };
+    let Some(node) = json.pointer_mut(pointer) else { return };
     match (how, node) {
         (6, node) => *node = other,
         (7, Value::Array(list)) => list.push(other),
-        (7, Value::Object(fields)) => drop(fields.insert(WORDS[with % WORDS.len()].to_owned(), other)),
-        (8, Value::String(text)) => text.push_str(WORDS[with % WORDS.len()]),
+        (7, Value::Object(fields)) => drop(fields.insert(TEXTS[with % TEXTS.len()].to_owned(), other)),
+        (8, Value::String(text)) => text.push_str(TEXTS[with % TEXTS.len()]),
         (_, node) => *node = leaves()[with % leaves().len()].clone(),
     }
 }
@@ -206,7 +207,7 @@ fn text(input: &[u8]) -> Option<&str> {
 const SECRET: &str = "It's a Secret to Everybody";
 
 #[test]
-fn a_signature_is_read_as_github_writes_it_and_signs_one_body() {
+fn a_signature_needs_githubs_format_and_matches_only_its_body() {
     fuzz("fuzz/signature", |input| {
         let Some(header) = text(input) else { return };
         let digits = header.strip_prefix("sha256=").unwrap_or_default();
@@ -219,7 +220,7 @@ fn a_signature_is_read_as_github_writes_it_and_signs_one_body() {
 }
 
 #[test]
-fn a_delivery_is_a_notice_that_reads_back_or_is_refused_in_our_words() {
+fn a_delivery_becomes_a_notice_or_is_refused_with_a_short_reason() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let options = Options { driven: Driven::ByHand, ..Options::default() };
     let sandbox = runtime.block_on(Sandbox::start(options)).unwrap();
@@ -242,7 +243,7 @@ fn a_delivery_is_a_notice_that_reads_back_or_is_refused_in_our_words() {
     });
 }
 
-/// What may enter a URL's path.
+/// Whether the name may become part of a URL's path.
 fn is_plain(repository: &Repository) -> bool {
     let plain = |part: &str| {
         let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
@@ -259,7 +260,7 @@ fn a_message_of_any_version_is_understood_or_poison() {
             Message::WorkflowJob(_) | Message::Nudge { .. } => {
                 assert_eq!(Message::parse(&message.to_body()).unwrap(), message);
             }
-            // EC2's; we never write one.
+            // Written by EventBridge only.
             Message::Instance { .. } => {}
         }
     });
@@ -291,7 +292,7 @@ fn an_item_that_can_be_read_can_be_decided_upon() {
         let found = path.file_name().unwrap().to_string_lossy().starts_with("found-");
         let kept: Kept = serde_json::from_slice(&input).ok()?;
         let item = kept.read();
-        assert!(found || item.is_some(), "{} was written by us, and cannot be read any more", path.display());
+        assert!(found || item.is_some(), "{} cannot be read any more", path.display());
         item.filter(|_| !found)
     };
     let items: Vec<Item> = corpus(&folder).into_iter().filter_map(known).collect();
@@ -330,20 +331,20 @@ fn an_event_of_any_version_folds() {
 }
 
 #[test]
-fn a_pool_file_is_refused_with_a_reason_or_means_something() {
+fn a_pool_file_defines_pools_or_is_refused_with_a_reason() {
     fuzz("fuzz/pools", |input| {
         let Some(written) = text(input) else { return };
         let file = PoolFile::parse(written);
         for pool in file.pools.iter().filter(|_| file.errors.is_empty()) {
             assert!(!pool.labels.is_empty() && !pool.instance_types.is_empty(), "{pool:?}");
         }
-        assert!(!file.pools.is_empty() || !file.errors.is_empty(), "nothing in it, and nothing wrong with it");
+        assert!(!file.pools.is_empty() || !file.errors.is_empty(), "the file has neither pools nor errors");
     });
 }
 
 /// A job to be routed.
 #[derive(Deserialize)]
-struct Asked {
+struct RoutedJob {
     pools: Vec<Pool>,
     repository: Repository,
     public: bool,
@@ -351,24 +352,24 @@ struct Asked {
 }
 
 #[test]
-fn a_job_goes_to_a_pool_whose_runners_github_would_give_it_to() {
+fn a_job_is_routed_to_a_pool_whose_runners_may_run_it() {
     fuzz("fuzz/route", |input| {
-        let Ok(Asked { pools, repository, public, labels }) = serde_json::from_slice(input) else { return };
+        let Ok(RoutedJob { pools, repository, public, labels }) = serde_json::from_slice(input) else { return };
         let job = Routable { repository: &repository, public, labels: &labels };
         let Ok(pool) = route(&pools, &job) else { return };
-        // Space around a label is no part of it: an assumption about GitHub, which does not say.
+        // Assumes that GitHub ignores spaces around a label, which GitHub does not document.
         let has = |label: &String| pool.labels.iter().any(|own| own.as_str() == label.trim().to_lowercase());
         assert!(labels.iter().all(has) && !labels.is_empty(), "{labels:?} on {:?}", pool.labels);
         assert!(pool.owner.covers(&repository) && (pool.allow_public || !public) && !pool.draining);
-        let mut turned = pools.clone();
-        turned.reverse();
-        let names = (&pool.name, route(&turned, &job).map(|pool| &pool.name));
-        assert_eq!(Ok(names.0), names.1, "the order of the pools matters");
+        let mut reversed = pools.clone();
+        reversed.reverse();
+        let names = (&pool.name, route(&reversed, &job).map(|pool| &pool.name));
+        assert_eq!(Ok(names.0), names.1, "the order of the pools does not matter");
     });
 }
 
 #[test]
-fn a_name_that_is_read_is_written_as_it_was() {
+fn a_parsed_name_is_printed_unchanged() {
     fuzz("fuzz/name", |input| {
         let Some(name) = text(input) else { return };
         if let Ok(read) = name.parse::<RunnerName>() {
@@ -388,14 +389,14 @@ fn a_name_that_is_read_is_written_as_it_was() {
 }
 
 #[test]
-fn a_boot_item_allows_what_it_says_and_nothing_else() {
+fn a_boot_item_allows_only_the_repositories_in_its_list() {
     let ours: Repository = "octo-org/widgets".parse().unwrap();
     let theirs: Repository = "octo-org-2/widgets".parse().unwrap();
     fuzz("fuzz/boot", |input| {
         let Ok(item) = serde_json::from_slice::<BootItem>(input) else { return };
         let again: BootItem = serde_json::from_value(serde_json::to_value(&item).unwrap()).unwrap();
         assert_eq!(again, item);
-        assert!(format!("{item:?}").starts_with(r#"BootItem { jit_config: "<secret>","#), "it tells its secret");
+        assert!(format!("{item:?}").starts_with(r#"BootItem { jit_config: "<secret>","#), "the secret is not printed");
         for pattern in &item.repositories {
             let says = |repository: &Repository| {
                 let pattern = serde_json::to_value(pattern).unwrap();

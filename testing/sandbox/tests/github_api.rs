@@ -1,6 +1,6 @@
-//! The model of GitHub answers in the form of GitHub's own OpenAPI description (see `data/README.md`).
+//! Compares the answers of GitHub's model with GitHub's OpenAPI description (see `data/README.md`).
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use std::time::Duration;
 
@@ -26,12 +26,12 @@ impl Checked {
         Self { http, url: sandbox.github_url.clone(), description }
     }
 
-    /// Calls an operation, by its name in the description, and holds its answer against it.
+    /// Calls an operation, by its name in the description, and validates the answer.
     async fn call(&self, operation: &str, path: &str, bearer: &str, body: Option<Value>, status: u16) -> Value {
         self.call_with(operation, path, bearer, body, status, &[]).await.0
     }
 
-    /// The same, with further headers, and those of the answer.
+    /// The same with further headers. Also returns the headers of the answer.
     async fn call_with(
         &self,
         operation: &str,
@@ -54,14 +54,14 @@ impl Checked {
         let text = answer.text().await.unwrap();
         assert_eq!(is, status, "{operation}: {text}");
         if status == 304 {
-            // HTTP's own: no operation describes it, and it has no body.
+            // 304 has no body, and the description does not mention it.
             assert_eq!(text, "");
             return (Value::Null, headers);
         }
         let described = self.description["operations"][operation].get(status.to_string()).cloned();
-        let mut described = described.unwrap_or_else(|| panic!("{operation} is not described to answer {status}"));
+        let mut described = described.unwrap_or_else(|| panic!("{operation} has no documented answer {status}"));
         if operation == "GET /app/installations" {
-            // Here the description wants each account to be a user *and* an enterprise; that of one installation is right.
+            // The description requires each account to be a user *and* an enterprise. The schema of one installation is correct.
             described = json!({ "type": "array", "items": { "$ref": "#/schemas/installation" } });
         }
         if text.is_empty() {
@@ -78,7 +78,7 @@ impl Checked {
     }
 }
 
-/// As the app signs.
+/// A JWT of the app.
 fn jwt(sandbox: &Sandbox) -> String {
     let secret = sandbox.world.look(|state| state.secrets["drover/app"].current.clone());
     let secret: Value = serde_json::from_str(&secret).unwrap();
@@ -89,7 +89,7 @@ fn jwt(sandbox: &Sandbox) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_answer_has_the_form_that_github_describes() {
+async fn every_answer_matches_githubs_description() {
     let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
     let (github, jwt) = (Checked::new(&sandbox), jwt(&sandbox));
 
@@ -112,10 +112,10 @@ async fn every_answer_has_the_form_that_github_describes() {
         let wanted = json!({ "name": "one", "runner_group_id": 1, "labels": ["drover"] });
         let made = github.call(&jit, &path, token, Some(wanted.clone()), 201).await;
         github.call(&jit, &path, token, Some(wanted), 409).await;
-        let nobody = json!({ "name": "two", "runner_group_id": 1, "labels": [] });
-        github.call(&jit, &path, token, Some(nobody), 422).await;
-        let nowhere = json!({ "name": "two", "runner_group_id": 77, "labels": ["drover"] });
-        github.call(&jit, &path, token, Some(nowhere), 404).await;
+        let unlabelled = json!({ "name": "two", "runner_group_id": 1, "labels": [] });
+        github.call(&jit, &path, token, Some(unlabelled), 422).await;
+        let unknown_group = json!({ "name": "two", "runner_group_id": 77, "labels": ["drover"] });
+        github.call(&jit, &path, token, Some(unknown_group), 404).await;
         let list = github.call(&operation("GET", ""), &format!("{runners}?per_page=1"), token, None, 200).await;
         assert_eq!(list["total_count"], 1);
         let one = format!("{runners}/{}", made["runner"]["id"]);
@@ -146,7 +146,7 @@ async fn every_answer_has_the_form_that_github_describes() {
     let create = "POST /repos/{owner}/{repo}/check-runs";
     let wanted = json!({
         "name": "Drover", "head_sha": is["head_sha"], "external_id": job.to_string(), "status": "completed",
-        "conclusion": "neutral", "output": { "title": "waiting for capacity", "summary": "no machine is to be had" },
+        "conclusion": "neutral", "output": { "title": "waiting for capacity", "summary": "EC2 has no such machine" },
     });
     let made = github.call(create, &format!("{repository}/check-runs"), token, Some(wanted), 201).await;
     let change = "PATCH /repos/{owner}/{repo}/check-runs/{check_run_id}";
@@ -163,19 +163,19 @@ async fn every_answer_has_the_form_that_github_describes() {
     sandbox.world.act(|state, _| {
         let owner = state.github.find_owner("octo-org").unwrap().id;
         let widgets = state.github.find_repository("octo-org", "widgets").unwrap().id;
-        let fenced = Group {
+        let restricted = Group {
             id: DEFAULT_GROUP,
             name: "Default".to_owned(),
             repositories: Some([widgets].into()),
             allows_public: false,
         };
-        state.github.set_group(owner, fenced);
+        state.github.set_group(owner, restricted);
     });
     assert_eq!(github.call(groups, &foreign, token, None, 200).await["total_count"], 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_app_and_its_hook_have_the_form_that_github_describes() {
+async fn answers_about_the_app_and_its_hook_match_githubs_description() {
     let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
     let (github, jwt) = (Checked::new(&sandbox), jwt(&sandbox));
 
@@ -205,7 +205,7 @@ async fn the_app_and_its_hook_have_the_form_that_github_describes() {
     assert_eq!((&made["id"], &made["webhook_secret"]), (&app["id"], &json!("another")));
     github.call(convert, "/app-manifests/c0de/conversions", "", None, 404).await;
 
-    // Signed with the new secret, which ingest does not know: three deliveries, each refused.
+    // Three deliveries are signed with the new secret, which ingest does not have. Each is refused.
     for _ in 0..3 {
         sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_secs(1));
     }
@@ -238,7 +238,7 @@ async fn the_app_and_its_hook_have_the_form_that_github_describes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_has_not_changed_costs_nothing_and_what_was_renamed_is_found() {
+async fn an_unchanged_answer_is_free_and_a_renamed_repository_redirects() {
     let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
     let (github, jwt) = (Checked::new(&sandbox), jwt(&sandbox));
     let found = github.call("GET /orgs/{org}/installation", "/orgs/octo-org/installation", &jwt, None, 200).await;

@@ -1,4 +1,4 @@
-//! The figures as the functions' logs carry them: every one is taken, none that is not listed, and the docs list them all.
+//! The metrics in the functions' logs: every listed metric is recorded, no other is, and the docs list them all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -31,8 +31,8 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// What the functions told so far, and the sum of each metric's values.
-fn told(sandbox: &Sandbox) -> anyhow::Result<(Shapes, BTreeMap<String, f64>)> {
+/// The metrics that the functions have recorded so far, and the sum of each metric's values.
+fn recorded(sandbox: &Sandbox) -> anyhow::Result<(Shapes, BTreeMap<String, f64>)> {
     let (mut shapes, mut sums) = (Shapes::new(), BTreeMap::new());
     for entry in std::fs::read_dir(sandbox.folder().join("functions"))? {
         for line in std::fs::read_to_string(entry?.path())?.lines().filter(|line| line.contains("_aws")) {
@@ -60,7 +60,7 @@ fn told(sandbox: &Sandbox) -> anyhow::Result<(Shapes, BTreeMap<String, f64>)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_figure_is_taken_and_none_that_is_not_listed() -> anyhow::Result<()> {
+async fn every_listed_metric_is_recorded_and_no_other() -> anyhow::Result<()> {
     let webhook_faults = WebhookFaults { lose_every: Some(5), ..WebhookFaults::default() };
     let sandbox = Sandbox::start(Options { sweep_every: SECOND, webhook_faults, ..Options::default() }).await?;
     sandbox.apply(&one_pool("")).await?;
@@ -71,13 +71,13 @@ async fn every_figure_is_taken_and_none_that_is_not_listed() -> anyhow::Result<(
         state.ec2.faults.refusals.push(refused);
         state.github.faults.broken.push_back((Endpoint::ListRunners, 502));
     });
-    // A stranger's job, which waits longest, takes the first runner. Nothing about it is lost: of these two jobs' deliveries
-    // the fifth is the first.
+    // A job of a foreign repository waits longest and takes the first runner. Each fifth delivery is lost, which is none of its
+    // deliveries.
     sandbox.open_groups();
     sandbox.queue_job(&format!("octo-org/{FOREIGN_REPOSITORY}"), &["drover"], SECOND);
     let mut jobs = vec![sandbox.queue_job("octo-org/widgets", &["drover"], SECOND)];
     sandbox.reconcile(&jobs, PATIENCE).await?;
-    // One is for nobody, and of one nobody is told.
+    // No pool serves the first job, and GitHub sends no webhook for the third.
     sandbox.queue_job("octo-org/widgets", &["windows"], SECOND);
     jobs.push(sandbox.queue_job("octo-org/widgets", &["drover"], SECOND));
     jobs.push(sandbox.queue("octo-org/widgets", &["drover"], |job| QueueJob {
@@ -92,13 +92,13 @@ async fn every_figure_is_taken_and_none_that_is_not_listed() -> anyhow::Result<(
     sandbox.world.act(|state, now| state.github.cancel(given_up, now));
     sandbox.reconcile(&[], PATIENCE).await?;
 
-    let (mut shapes, mut sums) = told(&sandbox)?;
+    let (mut shapes, mut sums) = recorded(&sandbox)?;
     for _ in 0..30 {
         if shapes.len() == ALL.len() {
             break;
         }
         sandbox.sweep().await?;
-        (shapes, sums) = told(&sandbox)?;
+        (shapes, sums) = recorded(&sandbox)?;
     }
     assert_eq!(shapes, listed());
     let sum = |name: &str| sums.get(name).copied().unwrap_or_default();
@@ -108,7 +108,7 @@ async fn every_figure_is_taken_and_none_that_is_not_listed() -> anyhow::Result<(
 }
 
 #[test]
-fn the_docs_list_what_the_code_takes() {
+fn the_docs_list_every_metric() {
     let docs = include_str!("../../../docs/metrics.md");
     let mut rows = Shapes::new();
     for line in docs.lines().filter(|line| line.starts_with("| `")) {

@@ -1,4 +1,4 @@
-//! Ten thousand machines and as many runners: what one sweep asks for.
+//! The calls that one sweep makes for ten thousand machines and as many runners.
 
 use std::time::Duration;
 
@@ -12,21 +12,21 @@ use world::github::{DEFAULT_GROUP, JitRequest, Scope};
 
 const MANY: usize = 10_000;
 
-/// EC2 gives a thousand instances a page, and GitHub a hundred runners; the eleventh page is for the few held ones.
-const LISTINGS: u64 = 11 + 100;
+/// Pages: EC2 returns a thousand instances per page, GitHub a hundred runners. The held machines are on EC2's eleventh page.
+const PAGES: u64 = 11 + 100;
 
-fn of(counts: &Counts, what: &str) -> u64 {
+fn number_of(counts: &Counts, what: &str) -> u64 {
     counts.iter().filter(|((_, call), _)| call == what).map(|(_, times)| times).sum()
 }
 
-/// Some more that an operator holds.
+/// Further machines, which an operator holds.
 const HELD: usize = 10;
 
 /// Machines and registrations of one launch.
-const A_LAUNCH: usize = 48;
+const PER_LAUNCH: usize = 48;
 
-/// Machines of the stack that no table knows, each with its launch's tag, and registrations of those launches: the largest
-/// census there can be, all of it to be judged, and nothing in it to remove yet.
+/// Creates machines with the tags of the stack and of their launch, and the registrations of these launches. The table has none
+/// of them: the sweep judges each, and removes nothing yet.
 fn populate(sandbox: &Sandbox) -> anyhow::Result<()> {
     sandbox.world.act(|state, now| {
         let mut launch = |version: usize, count: usize, held: bool| -> anyhow::Result<()> {
@@ -49,13 +49,13 @@ fn populate(sandbox: &Sandbox) -> anyhow::Result<()> {
             Ok(())
         };
         launch(0, HELD, true)?;
-        for first in (0..MANY).step_by(A_LAUNCH) {
-            launch(first / A_LAUNCH + 1, A_LAUNCH.min(MANY - first), false)?;
+        for first in (0..MANY).step_by(PER_LAUNCH) {
+            launch(first / PER_LAUNCH + 1, PER_LAUNCH.min(MANY - first), false)?;
         }
         let installation = state.github.find_owner("octo-org").and_then(|owner| owner.installation);
         let installation = installation.context("the app is installed")?;
         for number in 0..MANY {
-            let (version, index) = (number / A_LAUNCH + 1, number % A_LAUNCH);
+            let (version, index) = (number / PER_LAUNCH + 1, number % PER_LAUNCH);
             let name = format!("drover_sandbox_linux_zz9_{version}_{index}_1");
             let request = JitRequest { name, group: DEFAULT_GROUP, labels: vec!["drover".to_owned()] };
             state.github.generate_jit(installation, &Scope::organization("octo-org"), request, now)?;
@@ -65,14 +65,14 @@ fn populate(sandbox: &Sandbox) -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sweep_of_ten_thousand_asks_for_each_page_once() -> anyhow::Result<()> {
+async fn a_sweep_of_ten_thousand_machines_reads_each_page_once() -> anyhow::Result<()> {
     let mut options = Options { driven: Driven::ByHand, ..Options::default() };
     options.ec2.throttle = false;
-    // They stay as they are: nothing boots.
+    // No machine boots.
     options.ec2.pending = Duration::from_secs(3600);
     options.github.limits.enforced = false;
     let sandbox = Sandbox::start(options).await?;
-    // Machines and registrations that nobody knows are spared for as long as this.
+    // Machines and registrations without a record are left alone for an hour.
     sandbox.apply(&one_pool("orphan_grace = \"1h\"\nstale_grace = \"1h\"")).await?;
     populate(&sandbox)?;
 
@@ -81,11 +81,11 @@ async fn a_sweep_of_ten_thousand_asks_for_each_page_once() -> anyhow::Result<()>
     let report = sandbox.sweep().await?;
     let took = began.elapsed();
     let after = sandbox.calls.counts();
-    let made = |what: &str| of(&after, what) - of(&before, what);
+    let made = |what: &str| number_of(&after, what) - number_of(&before, what);
     let (pages, lists) = (made("DescribeInstances"), made("GET /orgs/{org}/actions/runners"));
     println!("a sweep of {MANY} machines and {MANY} runners: {} calls to list them, {took:.2?}", pages + lists);
     ensure!(report["held"] == HELD && report["failed"] == 0, "{report}");
-    ensure!(pages + lists == LISTINGS, "every page once: {pages} of machines, {lists} of runners");
+    ensure!(pages + lists == PAGES, "every page once: {pages} of machines, {lists} of runners");
     ensure!(sandbox.world.look(|state| state.ec2.ended().is_empty()), "nothing was to be removed");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Stories of the whole system: real processes, and the models' word for what became of it.
+//! Stories of the whole system, with real processes. The models report the result.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn push(sandbox: &Sandbox, runs_for: Duration) -> JobId {
     sandbox.queue_job("octo-org/widgets", &["drover"], runs_for)
 }
 
-/// The table sees the end, the next sweep finds nothing, and the log gives back what the items say.
+/// The pool is empty, a further sweep finds nothing, and the event log agrees with the items.
 async fn is_over(sandbox: &Sandbox, jobs: &[JobId]) -> anyhow::Result<()> {
     let table = sandbox.table().await;
     for _ in 0..30 {
@@ -44,10 +44,10 @@ async fn is_over(sandbox: &Sandbox, jobs: &[JobId]) -> anyhow::Result<()> {
     let mut log = after;
     log.extend(table.events(&Stream::Stack, 10_000).await?);
     let folded = fold(&log);
-    for (key, told) in &folded {
+    for (key, expected) in &folded {
         let (pk, sk) = key.split_once(' ').unwrap_or_default();
         let item = table.get(&Key::parse(pk, sk)?).await?;
-        assert_eq!(item.as_ref().and_then(lifecycle).as_ref(), Some(told), "{key}");
+        assert_eq!(item.as_ref().and_then(lifecycle).as_ref(), Some(expected), "{key}");
     }
     for job in jobs {
         assert!(folded.contains_key(&Key::Job(OurJobId(job.0)).to_string()), "job {job} is not in the log");
@@ -62,9 +62,9 @@ async fn jobs_run_on_machines_that_power_themselves_off() -> anyhow::Result<()> 
     sandbox.reconcile(&jobs, PATIENCE).await?;
     is_over(&sandbox, &jobs).await?;
     sandbox.world.look(|state| {
-        assert_eq!(state.ec2.launches(), 3, "one machine a job");
+        assert_eq!(state.ec2.launches(), 3, "one machine per job");
         let ended: Vec<EndCause> = state.ec2.ended().iter().map(|it| it.why).collect();
-        assert_eq!(ended, [EndCause::PowerOff; 3], "nobody had to end them");
+        assert_eq!(ended, [EndCause::PowerOff; 3], "each machine powered itself off");
     });
     Ok(())
 }
@@ -72,21 +72,21 @@ async fn jobs_run_on_machines_that_power_themselves_off() -> anyhow::Result<()> 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_of_a_repository_that_is_not_served_fails_before_its_first_step() -> anyhow::Result<()> {
     let sandbox = sandbox().await?;
-    // The fence was down when the pool was applied, and is up no more.
+    // The runner group was restricted when the pool was applied, and admits every repository now.
     sandbox.open_groups();
-    // The longest waiting job is given out first: the foreign one takes the runner that is launched for ours.
+    // GitHub assigns the longest waiting job first: the foreign job takes the runner that is launched for the other one.
     let foreign = sandbox.queue_job(&format!("octo-org/{FOREIGN_REPOSITORY}"), &["drover"], Duration::from_secs(30));
-    let ours = push(&sandbox, Duration::from_secs(1));
-    sandbox.reconcile(&[ours], PATIENCE).await?;
+    let served = push(&sandbox, Duration::from_secs(1));
+    sandbox.reconcile(&[served], PATIENCE).await?;
     sandbox.world.look(|state| {
         let state = state.github.job(foreign).map(|job| job.state.clone());
         assert!(matches!(state, Some(JobState::Completed { conclusion: Conclusion::Failure, .. })), "{state:?}");
     });
-    is_over(&sandbox, &[ours]).await
+    is_over(&sandbox, &[served]).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_table_lost_in_the_middle_of_a_run_kills_nothing() -> anyhow::Result<()> {
+async fn a_table_lost_while_jobs_run_kills_no_job() -> anyhow::Result<()> {
     let sandbox = sandbox().await?;
     let jobs: Vec<JobId> = (0..3).map(|_| push(&sandbox, Duration::from_secs(6))).collect();
     let running = |state: &sandbox::state::State| {
@@ -106,7 +106,7 @@ async fn a_table_lost_in_the_middle_of_a_run_kills_nothing() -> anyhow::Result<(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_that_ec2_takes_before_its_job_began_is_replaced_at_once() -> anyhow::Result<()> {
-    // Nobody sweeps meanwhile, and every state that EC2 has a word for is told.
+    // No sweep runs, and the rule forwards every state of an instance.
     let all = vec![
         Machine::Pending,
         Machine::Running,
@@ -121,13 +121,13 @@ async fn a_machine_that_ec2_takes_before_its_job_began_is_replaced_at_once() -> 
     let job = push(&sandbox, Duration::from_secs(1));
     let launched = |state: &sandbox::state::State| state.ec2.instances().next().map(|instance| instance.id.clone());
     let taken = sandbox.world.until("a machine", PATIENCE, launched).await?;
-    // Of a machine that is not bound yet nobody would know whose it is; then it is the sweep's.
+    // Before it is bound, only a sweep could find out which slot the machine belongs to.
     let bound = |state: &sandbox::state::State| state.github.registrations().next().map(drop);
     sandbox.world.until("it is bound", PATIENCE, bound).await?;
     sandbox.world.act(|state, now| state.ec2.fail_host(&taken, now));
     let replaced = |state: &sandbox::state::State| (state.ec2.launches() == 2).then_some(());
     sandbox.world.until("another machine, without a sweep", PATIENCE, replaced).await?;
-    // What is left of the first one's registration is the sweep's.
+    // The sweep removes the registration of the first machine.
     sandbox.sweep().await?;
     sandbox.reconcile(&[job], PATIENCE).await?;
     sandbox.world.look(|state| {

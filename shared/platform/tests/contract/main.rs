@@ -1,7 +1,7 @@
 //! The clients of AWS against an emulator: the sandbox, or the one at `DROVER_TEST_AWS_ENDPOINT` (CI runs `moto`, an
 //! independent emulator). Where moto is known to be wrong, the test says so.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod random;
 
