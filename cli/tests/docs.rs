@@ -7,7 +7,7 @@ use drover::pool_file::PoolFile;
 /// Each page with the beginnings of the warnings that the parser gives for it; the page explains them.
 const PAGES: [(&str, &[&str]); 1] = [("pools.md", &["pools \"x64\" and \"arm64\""])];
 
-/// The fenced `toml` blocks of a page, each with the line on which its fence begins.
+/// The `toml` code blocks of a page, each with the number of its first line.
 fn toml_blocks(page: &str) -> Vec<(usize, String)> {
     let mut blocks = Vec::new();
     let mut lines = page.lines().enumerate();

@@ -126,14 +126,14 @@ fn normalized(line: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_command_on_the_page_about_operating_answers_as_the_page_says() {
+async fn each_command_in_operate_md_prints_what_the_page_shows() {
     let sandbox = Sandbox::start(Options::default()).await.unwrap();
     sandbox.apply(&one_pool("")).await.unwrap();
     std::fs::write(sandbox.folder().join("ci.yml"), WORKFLOW).unwrap();
     let mut page = Page::open();
     let (repository, labels, long) = ("octo-org/widgets", ["drover"], Duration::from_secs(600));
 
-    // A day.
+    // A normal day.
     let job = sandbox.queue_job(repository, &labels, Duration::from_millis(500));
     let machine = sandbox.running(job, PATIENCE).await.unwrap();
     sandbox.reconcile(&[job], PATIENCE).await.unwrap();
@@ -162,7 +162,7 @@ async fn each_command_on_the_page_about_operating_answers_as_the_page_says() {
     page.run(&sandbox, "drover drain linux --undo").await;
     page.run(&sandbox, "drover replay --verify").await;
 
-    // A bad day.
+    // When something is wrong.
     page.run_with(&sandbox, "drover ps", &[("AWS_ACCESS_KEY_ID", EXPIRED_ACCESS_KEY)]).await;
     sandbox.world.act(|state, _| {
         let (matches, code) = (LaunchMatch::default(), Code::InsufficientInstanceCapacity);

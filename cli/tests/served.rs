@@ -15,7 +15,7 @@ const POOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../pools.toml");
 async fn next(lines: &mut Lines<BufReader<ChildStdout>>, begin: &str) -> String {
     let found = async {
         loop {
-            let line = lines.next_line().await.unwrap().expect("the sandbox goes on");
+            let line = lines.next_line().await.unwrap().expect("the sandbox keeps running");
             if line.starts_with(begin) {
                 return line;
             }

@@ -157,7 +157,7 @@ def box(it: Box) -> list[str]:
         f'<rect class="box {it.kind}" x="{it.x}" y="{it.y}" width="{it.width}" height="{it.height}" rx="9"/>',
         text("name", middle, first, it.name),
     ]
-    return drawn + [text("says", middle, first + 2 + 16 * (place + 1), line) for place, line in enumerate(it.says)]
+    return drawn + [text("says", middle, first + 2 + 16 * (index + 1), line) for index, line in enumerate(it.says)]
 
 
 def arrow(it: Arrow) -> list[str]:
@@ -178,7 +178,7 @@ def arrow(it: Arrow) -> list[str]:
 
 def note(it: Note) -> list[str]:
     last = len(it.lines) - 1
-    return [text("note", it.x, it.y - 15 * (last - place), line) for place, line in enumerate(it.lines)]
+    return [text("note", it.x, it.y - 15 * (last - index), line) for index, line in enumerate(it.lines)]
 
 
 def picture() -> str:
@@ -188,8 +188,8 @@ def picture() -> str:
         f'<rect class="frame" x="{x}" y="{y}" width="{width}" height="{height}" rx="12"/>',
         text("frame-name", x + 14, y + 22, name),
     ]
-    for place, (kind, meaning) in enumerate(LEGEND):
-        x, y = LEGEND_AT[0], LEGEND_AT[1] + 24 * place
+    for index, (kind, meaning) in enumerate(LEGEND):
+        x, y = LEGEND_AT[0], LEGEND_AT[1] + 24 * index
         lines.append(f'<rect class="box {kind}" x="{x}" y="{y - 11}" width="14" height="14" rx="4"/>')
         lines.append(text("legend", x + 22, y + 1, meaning))
     for it in BOXES:

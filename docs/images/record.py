@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the README's recordings anew: demo.svg, explain.svg, dashboard.png and dashboard-dark.png, in docs/images.
+"""Records the images of the README: demo.svg, explain.svg, dashboard.png and dashboard-dark.png, in docs/images.
 
 Run it with `make recordings`, or with the folder of the executables as the only argument. It starts the sandbox on this
 machine, takes about a minute, and needs Python 3.11 and Debian's chromium (CHROMIUM names another one).
@@ -20,7 +20,7 @@ from pathlib import Path
 IMAGES = Path(__file__).resolve().parent
 ROOT = IMAGES.parent.parent
 
-# A story with a refused launch, a reclaimed machine and a re-run.
+# A run with a refused launch, a reclaimed machine and a re-run.
 FAULTS = ["--jobs", "10", "--spot-kill", "--capacity", "--throttle", "--duplicate", "--seed", "3"]
 
 # Small enough for some jobs to wait while others run.
@@ -43,7 +43,7 @@ market = "spot-then-on-demand"
 max = 4
 """
 JOBS = 48
-# The dashboard is looked at when at most so many of them still wait.
+# The dashboard is recorded when at most this many of them still wait.
 FEW = 4
 
 LOCAL_URL = r"http://127\.0\.0\.1:\d+"
@@ -68,7 +68,7 @@ STYLE = """
 # The heading of a table.
 HEADING = re.compile(r" ?[A-Z][A-Z /]{3,}")
 
-# What is coloured in a line of output; the first that matches at a place wins.
+# What is coloured in a line of output; the first match at a position wins.
 COLOURS = [
     (r"^ *\d+\.\d{3} s\b|\d{4}-\d\d-\d\dT[\d:.]+Z|\(after [^)]*\)", "dim"),
     (r"\bsuccess\b|\bonline\b", "good"),
@@ -83,7 +83,7 @@ def spans(line: str) -> str:
         return f'<tspan class="prompt">$</tspan><tspan class="command"> {escape(line[2:])}</tspan>'
     if HEADING.fullmatch(line.rstrip()):
         return f'<tspan class="head">{escape(line)}</tspan>'
-    pattern = "|".join(f"(?P<c{place}>{regex})" for place, (regex, _) in enumerate(COLOURS))
+    pattern = "|".join(f"(?P<c{index}>{regex})" for index, (regex, _) in enumerate(COLOURS))
     drawn, end = "", 0
     for found in re.finditer(pattern, line):
         kind = COLOURS[int(found.lastgroup[1:])][1]
@@ -93,7 +93,7 @@ def spans(line: str) -> str:
 
 
 def wrapped(line: str) -> list[str]:
-    """Breaks a long line at spaces; what follows is indented."""
+    """Breaks a long line at spaces; the continuation is indented."""
     lines = []
     indent = " " * (len(line) - len(line.lstrip()) + 2)
     while len(line) > COLUMNS:
@@ -105,7 +105,7 @@ def wrapped(line: str) -> list[str]:
 
 
 def terminal(title: str, lines: list[tuple[str, float]]) -> str:
-    """A window with these lines, each shown after so many seconds."""
+    """A window with these lines, each shown after its delay in seconds."""
     shown = [(part, after) for line, after in lines for part in wrapped(line)]
     width = round(COLUMNS * ADVANCE + 2 * MARGIN)
     height = TITLE_BAR + LINE_HEIGHT * len(shown) + MARGIN
@@ -117,14 +117,14 @@ def terminal(title: str, lines: list[tuple[str, float]]) -> str:
         f"<style>{STYLE}</style>",
         f'<rect x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="9" fill="#10141a" stroke="#3d444d"/>',
         *(
-            f'<circle cx="{20 + 18 * place}" cy="18" r="5.5" fill="{colour}"/>'
-            for place, colour in enumerate(["#ff5f57", "#febc2e", "#28c840"])
+            f'<circle cx="{20 + 18 * index}" cy="18" r="5.5" fill="{colour}"/>'
+            for index, colour in enumerate(["#ff5f57", "#febc2e", "#28c840"])
         ),
         f'<text class="title" x="{width / 2:g}" y="22">{escape(title)}</text>',
     ]
-    for place, (line, after) in enumerate(shown):
+    for index, (line, after) in enumerate(shown):
         if line.strip():
-            y = TITLE_BAR + LINE_HEIGHT * place + FONT_SIZE
+            y = TITLE_BAR + LINE_HEIGHT * index + FONT_SIZE
             appears = f' class="appears" style="animation-delay:{after:.2f}s"' if after else ""
             drawn.append(f'<text x="{MARGIN}" y="{y}"{appears} xml:space="preserve">{spans(line)}</text>')
     return "\n".join([*drawn, "</svg>", ""])
@@ -143,9 +143,9 @@ def run(programs: Path, *arguments: str) -> list[str]:
 
 def section(lines: list[str], start: str) -> list[str]:
     """From the line that starts so to the next command, or to the table after it."""
-    first = next(place for place, line in enumerate(lines) if line.startswith(start))
+    first = next(index for index, line in enumerate(lines) if line.startswith(start))
     rest = lines[first + 1 :]
-    ends = (place for place, line in enumerate(rest) if line.startswith("$ ") or HEADING.fullmatch(line.rstrip()))
+    ends = (index for index, line in enumerate(rest) if line.startswith("$ ") or HEADING.fullmatch(line.rstrip()))
     return [lines[first], *rest[: next(ends, len(rest))]]
 
 
@@ -166,14 +166,14 @@ def demo(programs: Path) -> None:
             # Half as fast as it was.
             after = 1.0 + 2 * float(found[1])
             lines.append((line, after))
-    first, second = (place for place, line in enumerate(output) if HEADING.fullmatch(line.rstrip()))
+    first, second = (index for index, line in enumerate(output) if HEADING.fullmatch(line.rstrip()))
     result = trimmed(output[first:second])
     lines += [("", after), *((line, after + 0.8) for line in result)]
     (IMAGES / "demo.svg").write_text(terminal("make demo", lines), encoding="utf-8")
 
 
 def explain(programs: Path) -> None:
-    """The story of a job in a demo with faults. Left out: the ids of deliveries and invocations."""
+    """drover explain for one job of a demo with faults. Left out: the ids of deliveries and invocations."""
     lines = trimmed(section(run(programs, *FAULTS), "$ drover explain"))
     lines = [re.sub(r"  \((delivery|invocation) [^)]*\)", "", line) for line in lines]
     (IMAGES / "explain.svg").write_text(terminal("drover explain", [(line, 0.0) for line in lines]), encoding="utf-8")
@@ -266,7 +266,7 @@ def main() -> None:
     if len(sys.argv) != 2:
         sys.exit(f"usage: {sys.argv[0]} FOLDER-OF-THE-EXECUTABLES")
     programs = Path(sys.argv[1]).resolve()
-    # A name that is the same on every machine, and in UTC.
+    # Times are in UTC on every machine.
     os.environ["TZ"] = "UTC"
     time.tzset()
     demo(programs)

@@ -58,7 +58,7 @@ impl Ingest {
         if body.len() > MAX_BODY_BYTES {
             return Answer::rejected(413, "the body is larger than 1 MiB");
         }
-        // A missing, repeated or wrong signature gets the same answer, which tells a forger nothing.
+        // A missing, repeated or wrong signature gets the same answer, so that a forger learns nothing from it.
         let Some(signature) = signature else {
             return Answer::rejected(401, "signature");
         };

@@ -106,19 +106,20 @@ async fn read<'a>(
     now: Timestamp,
 ) -> Result<Recorder<'a>, ReconcileError> {
     let store = context.ports.store;
-    let not_asked_for = |key: Key| ReconcileError::Unexpected(format!("{key} was not asked for"));
+    let not_requested =
+        |key: Key| ReconcileError::Unexpected(format!("the table returned {key}, which was not requested"));
     for item in store.get_many(&recorder.first_keys()).await? {
-        recorder.add(item).map_err(not_asked_for)?;
+        recorder.add(item).map_err(not_requested)?;
     }
     if let Some(key) = recorder.other_waiting_key()
         && let Some(item) = store.get(&key).await?
     {
-        recorder.add(item).map_err(not_asked_for)?;
+        recorder.add(item).map_err(not_requested)?;
     }
     if let Some(key) = recorder.instance_key(now)
         && let Some(item) = store.get(&key).await?
     {
-        recorder.add(item).map_err(not_asked_for)?;
+        recorder.add(item).map_err(not_requested)?;
     }
     Ok(recorder)
 }

@@ -149,7 +149,7 @@ async fn each_of_githubs_answers_has_its_own_error() {
     let again = github.register(&registration(&world.scope, "ci", 2)).await;
     assert!(matches!(again, Err(GitHubError::NameTaken)), "it had been made: {again:?}");
 
-    // Installed anew: the old token is worth nothing, and is replaced within the call.
+    // The app was installed again: the old token is invalid and is replaced within the call.
     state.act(|state, now| {
         let owner = state.github.find_owner("octo-org").unwrap().id;
         state.github.uninstall(owner);
@@ -441,12 +441,12 @@ async fn a_deleted_runner_group_refuses_its_own_registrations_and_no_others() {
     let world = world().await;
     let (state, owner) = (&world.sandbox.world, world.owner());
     let organization: Owner = "octo-org".parse().unwrap();
-    let fenced = state.act(|state, _| {
+    let restricted = state.act(|state, _| {
         let widgets = state.github.find_repository("octo-org", "widgets").unwrap().id;
-        Group { id: GroupId(5), name: "fenced".into(), repositories: Some([widgets].into()), allows_public: false }
+        Group { id: GroupId(5), name: "restricted".into(), repositories: Some([widgets].into()), allows_public: false }
     });
     world.sandbox.open_groups();
-    state.act(|state, _| state.github.set_group(owner, fenced));
+    state.act(|state, _| state.github.set_group(owner, restricted));
     let groups = world.github.runner_groups(&organization, None).await.unwrap();
     let listed: Vec<_> = groups.iter().map(|it| (it.id, it.selected, it.allows_public)).collect();
     assert_eq!(listed, [(DEFAULT_GROUP.0, false, true), (5, true, false)]);

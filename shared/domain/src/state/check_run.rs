@@ -11,7 +11,7 @@ use crate::state::lease::{Lease, Leased};
 pub enum Stage {
     /// The job waits longer than usual.
     Waiting,
-    /// The job has waited so long that somebody must act. Drover keeps trying.
+    /// An operator must act. Drover keeps trying.
     Failed,
 }
 

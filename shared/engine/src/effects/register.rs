@@ -72,7 +72,12 @@ pub(crate) async fn register_one(
         match item {
             Item::Instance(found) => instance = Some(found),
             Item::Limit(found) => limit = Some(found),
-            other => return Err(ReconcileError::Unexpected(format!("{} was not asked for", other.key()))),
+            other => {
+                return Err(ReconcileError::Unexpected(format!(
+                    "the table returned {}, which was not requested",
+                    other.key()
+                )));
+            }
         }
     }
     let Some(instance) = instance else {

@@ -137,7 +137,7 @@ impl GitHubApp {
         self.send(scope, Request { method, path, body, if_changed_from: None }).await
     }
 
-    /// Sends a request as the installation. If GitHub refuses the token, because the app was installed anew, for example,
+    /// Sends a request as the installation. If GitHub refuses the token, because the app was installed again, for example,
     /// the request is sent once more with a new token.
     async fn send<B: Serialize + ?Sized + Sync>(
         &self,
