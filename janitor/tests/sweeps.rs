@@ -44,5 +44,8 @@ async fn a_failed_reading_is_not_an_empty_list() {
         let report = sandbox.sweep().await.unwrap();
         assert_eq!(report["failed"], 1, "{report}");
     }
-    assert!(sandbox.world.look(|state| state.ec2.ended().is_empty()), "nothing is destroyed on doubt");
+    assert!(
+        sandbox.world.look(|state| state.ec2.ended().is_empty()),
+        "nothing is terminated if a source cannot be read"
+    );
 }

@@ -59,7 +59,7 @@ pub struct Pools {
 impl Pools {
     async fn get(&self, context: &Context<'_>) -> Result<Config, PoolsError> {
         let now = context.now();
-        let cached = self.cached.lock().expect("nobody panics while holding it").clone();
+        let cached = self.cached.lock().expect("no thread panics while it holds the lock").clone();
         if let Some((at, config)) = cached
             && now.duration_since(at) < POOLS_CACHED_FOR
         {
@@ -67,7 +67,7 @@ impl Pools {
         }
         match context.ports.store.get(&Key::Config).await? {
             Some(Item::Config(config)) => {
-                *self.cached.lock().expect("nobody panics while holding it") = Some((now, config.clone()));
+                *self.cached.lock().expect("no thread panics while it holds the lock") = Some((now, config.clone()));
                 Ok(config)
             }
             _ => Err(PoolsError::NotConfigured),

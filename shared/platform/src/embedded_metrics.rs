@@ -54,7 +54,7 @@ impl<'a> EmbeddedMetrics<'a> {
 
     /// Records, once an hour, the age of the oldest image that a pool launches and of the oldest runner in such an image.
     pub async fn record_image_ages(&self, now: Timestamp) {
-        let last = *self.image_ages_at.lock().expect("nobody panics while holding it");
+        let last = *self.image_ages_at.lock().expect("no thread panics while it holds the lock");
         if last.is_some_and(|at| now.duration_since(at) < IMAGE_AGES_EVERY) {
             return;
         }
@@ -72,7 +72,7 @@ impl<'a> EmbeddedMetrics<'a> {
             }
         }
         if let Some(created_at) = oldest {
-            *self.image_ages_at.lock().expect("nobody panics while holding it") = Some(now);
+            *self.image_ages_at.lock().expect("no thread panics while it holds the lock") = Some(now);
             IMAGE_AGE.record(now.duration_since(created_at).max(SignedDuration::ZERO).as_secs_f64(), &[]);
         }
         if let Some(released_at) = oldest_runner {

@@ -303,7 +303,7 @@ struct AnswerDate(Arc<Mutex<Option<SignedDuration>>>);
 
 impl AnswerDate {
     fn ahead(&self) -> Option<SignedDuration> {
-        *self.0.lock().expect("nobody panics while holding it")
+        *self.0.lock().expect("no thread panics while it holds the lock")
     }
 }
 
@@ -319,7 +319,7 @@ impl Intercept for AnswerDate {
         _bag: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let ahead = context.response().headers().get("date").and_then(ahead);
-        *self.0.lock().expect("nobody panics while holding it") = ahead;
+        *self.0.lock().expect("no thread panics while it holds the lock") = ahead;
         Ok(())
     }
 }

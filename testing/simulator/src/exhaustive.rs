@@ -121,7 +121,7 @@ pub fn explore(mistake: Option<Mistake>, progress: impl Fn(usize) + Sync) -> Exp
             });
         }
     });
-    let frontier = frontier.into_inner().expect("nobody panicked while holding it");
+    let frontier = frontier.into_inner().expect("no thread panicked while it held the lock");
     Explored { states: frontier.known.len(), ..frontier.explored }
 }
 
@@ -130,7 +130,7 @@ fn is_launch(call: &Call) -> bool {
 }
 
 fn lock(frontier: &Mutex<Frontier>) -> MutexGuard<'_, Frontier> {
-    frontier.lock().expect("nobody panics while holding it")
+    frontier.lock().expect("no thread panics while it holds the lock")
 }
 
 /// None if everything is explored, or a counterexample was found.
@@ -147,7 +147,7 @@ fn next_way(frontier: &Mutex<Frontier>, more: &Condvar) -> Option<Way> {
         if frontier.exploring == 0 {
             return None;
         }
-        frontier = more.wait(frontier).expect("nobody panics while holding it");
+        frontier = more.wait(frontier).expect("no thread panics while it holds the lock");
     }
 }
 
@@ -350,7 +350,7 @@ impl World<'_> {
         }
         let answer = self.universe.steps.answer();
         let actor = &mut self.actors[number];
-        write!(actor.answers, "{call} {answer:x};").expect("a digest takes everything");
+        write!(actor.answers, "{call} {answer:x};").expect("writing to a digest does not fail");
         // Only a launch takes long enough for others to act meanwhile.
         if is_launch(&call) {
             return;
@@ -399,7 +399,8 @@ impl World<'_> {
 
     fn digest(&self) -> u64 {
         let mut digest = Digest::default();
-        let mut add = |what: std::fmt::Arguments<'_>| digest.write_fmt(what).expect("a digest takes everything");
+        let mut add =
+            |what: std::fmt::Arguments<'_>| digest.write_fmt(what).expect("writing to a digest does not fail");
         add(format_args!("{} {} {} {} ", self.crashes, self.losses, self.refusals, self.later));
         for actor in &self.actors {
             add(format_args!("{} {} {:x} ", actor.started, actor.future.is_some(), actor.answers.value()));

@@ -1,6 +1,6 @@
-//! The engine in models of EC2, GitHub and SQS and in virtual time: no network, no process, no clock.
+//! Runs the engine against models of EC2, GitHub and SQS in virtual time, without a network, processes or a clock.
 //!
-//! [`Universe`] implements the engine's ports on the models that the sandbox puts on the wire. At every call of a port the
+//! [`Universe`] implements the engine's ports on the models that the sandbox serves over HTTP. At every call of a port the
 //! test may run other invocations first, or drop the invocation, which is what a crash does. On top of it are
 //! [`swarm`], random worlds with random faults, and [`exhaustive`], every order of calls in a small world.
 

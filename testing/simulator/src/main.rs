@@ -1,4 +1,4 @@
-//! `make simulate`: runs many random worlds, or tells the story of one.
+//! `make simulate`: runs many random worlds, or prints everything that happens in one.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,7 +34,7 @@ struct Arguments {
     /// Runs this many seeds at the same time. [default: the number of processors]
     #[arg(long)]
     threads: Option<usize>,
-    /// Goes on after a violation, and lists all violations.
+    /// Continues after a violation, and lists all violations.
     #[arg(long)]
     keep_going: bool,
     /// Prints everything that happens in the seed.

@@ -11,7 +11,7 @@ const BARS: usize = 60;
 /// The page: totals, distributions, and the story of the violation or, without one, of `story`.
 pub fn page(total: &Total, shrunk: Option<&Shrunk>, story: &Options) -> String {
     let mut page = String::from(HEAD);
-    let mut write = |text: std::fmt::Arguments<'_>| page.write_fmt(text).expect("a string takes everything");
+    let mut write = |text: std::fmt::Arguments<'_>| page.write_fmt(text).expect("writing to a string does not fail");
     write(format_args!(
         "<p>{} seeds, {} jobs, {} steps, fault intensities version {VERSION}: <b>{} violations</b>. {} machines launched, {:.2} % of them not needed.</p>",
         total.seeds,
@@ -75,13 +75,13 @@ fn histogram(seconds: &[u32]) -> String {
     for (index, count) in counts.iter().enumerate() {
         let height = 100.0 * *count as f64 / highest as f64;
         write!(svg, "<rect x={} y={:.1} width=9 height={height:.1} />", index * 10, 100.0 - height)
-            .expect("a string takes everything");
+            .expect("writing to a string does not fail");
     }
     write!(
         svg,
         "</svg><p>0 to {} s in bars of {width} s. The highest bar is {highest}. The last bar is everything longer.</p>",
         width * BARS
     )
-    .expect("a string takes everything");
+    .expect("writing to a string does not fail");
     svg
 }

@@ -50,8 +50,8 @@ impl Checked {
     /// Deletes everything in the main table.
     pub fn empty(&self) {
         self.table.empty();
-        self.counts.lock().expect("nobody panics while holding it").clear();
-        self.charges.lock().expect("nobody panics while holding it").clear();
+        self.counts.lock().expect("no thread panics while it holds the lock").clear();
+        self.charges.lock().expect("no thread panics while it holds the lock").clear();
     }
 
     /// Panics if the event log disagrees with the items.
@@ -78,7 +78,7 @@ impl Checked {
 
     /// An invariant does not hold: panics, or keeps the violation.
     pub(crate) fn violate(&self, what: String) {
-        match &mut *self.violations.lock().expect("nobody panics while holding it") {
+        match &mut *self.violations.lock().expect("no thread panics while it holds the lock") {
             Some(violations) => violations.push(what),
             None => panic!("{what}"),
         }
@@ -86,12 +86,17 @@ impl Checked {
 
     /// From now on violations are collected.
     pub(crate) fn collect_violations(&self) {
-        self.violations.lock().expect("nobody panics while holding it").get_or_insert_default();
+        self.violations.lock().expect("no thread panics while it holds the lock").get_or_insert_default();
     }
 
     /// Takes the collected violations.
     pub(crate) fn take_violations(&self) -> Vec<String> {
-        self.violations.lock().expect("nobody panics while holding it").as_mut().map(std::mem::take).unwrap_or_default()
+        self.violations
+            .lock()
+            .expect("no thread panics while it holds the lock")
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 
     /// S4: what is wrong with an item, compared with the item that it replaces.
@@ -116,7 +121,7 @@ impl Checked {
             Some(Item::Waiting(before)) => before.launches.as_slice(),
             _ => &[],
         };
-        let mut charges = self.charges.lock().expect("nobody panics while holding it");
+        let mut charges = self.charges.lock().expect("no thread panics while it holds the lock");
         let charged = charges.entry(job.id).or_default();
         let new: Vec<Timestamp> = job.launches.iter().filter(|at| !before.contains(at)).copied().collect();
         if new.is_empty() {
@@ -139,7 +144,7 @@ impl Checked {
         deleted: &[Option<Item>],
     ) -> Vec<String> {
         let mut wrong = Vec::new();
-        let mut counts = self.counts.lock().expect("nobody panics while holding it");
+        let mut counts = self.counts.lock().expect("no thread panics while it holds the lock");
         let is_launch = |item: &Item| match item {
             Item::Slot(slot) if slot.revision == 0 && slot.state == SlotState::Planned => Some(slot.pool.clone()),
             _ => None,

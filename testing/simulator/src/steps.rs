@@ -54,7 +54,7 @@ struct Schedule {
 
 impl Steps {
     fn mode(&self) -> MutexGuard<'_, Mode> {
-        self.mode.lock().expect("nobody panics while holding it")
+        self.mode.lock().expect("no thread panics while it holds the lock")
     }
 
     /// Starts to write down every call. The engine yields before and after each.

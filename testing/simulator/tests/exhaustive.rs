@@ -1,4 +1,4 @@
-//! A small world, completely. Ignored by default: it takes minutes without optimisation. `make exhaustive` runs it.
+//! Explores a small world completely. Ignored by default: it takes minutes without optimisation. `make exhaustive` runs it.
 
 use simulator::exhaustive::explore;
 
@@ -13,8 +13,8 @@ fn no_order_of_calls_breaks_an_invariant() {
     assert!(explored.ends > 1, "{explored:?}");
 }
 
-/// The same world with one safeguard missing: an invariant breaks, so the safeguard is needed.
-mod without {
+/// The same world with one safeguard missing. An invariant breaks, which proves that the safeguard is needed.
+mod missing_safeguards {
     use simulator::exhaustive::explore;
     use simulator::mistakes::Mistake;
 
@@ -24,21 +24,21 @@ mod without {
 
     #[test]
     #[ignore = "takes minutes without optimisation: make exhaustive"]
-    fn leases_two_scalers_launch_the_same_batch() {
+    fn without_leases_two_scalers_launch_the_same_batch() {
         let wrong = counterexample(Mistake::NoLease);
         assert!(wrong.starts_with("S2"), "{wrong}");
     }
 
     #[test]
     #[ignore = "takes minutes without optimisation: make exhaustive"]
-    fn version_checks_two_scalers_launch_for_the_same_jobs() {
+    fn without_version_checks_two_scalers_launch_for_the_same_jobs() {
         let wrong = counterexample(Mistake::NoVersionCheck);
         assert!(wrong.starts_with("S3"), "{wrong}");
     }
 
     #[test]
     #[ignore = "takes minutes without optimisation: make exhaustive"]
-    fn client_tokens_a_repeated_launch_launches_again() {
+    fn without_client_tokens_a_repeated_launch_launches_again() {
         let wrong = counterexample(Mistake::NoClientToken);
         assert!(wrong.starts_with("S2") || wrong.starts_with("S3"), "{wrong}");
     }

@@ -281,7 +281,7 @@ fn a_busy_machine_is_left_alone() {
 }
 
 #[test]
-fn a_machine_that_somebody_terminated_is_replaced_and_its_runner_deregistered() {
+fn a_machine_that_an_operator_terminated_is_replaced_and_its_runner_deregistered() {
     let universe = universe(69, |pool| pool);
     let (machine, runner) = idle_runner(&universe);
     universe.ec2(|ec2, now| drop(ec2.terminate_instances(std::slice::from_ref(&machine), now)));
@@ -316,7 +316,7 @@ fn a_machine_of_a_lost_table_that_has_a_job_is_adopted_and_finishes() {
     universe.store.empty();
     universe.apply(pools, "e2");
     universe.run(MINUTE * 15);
-    assert_eq!(universe.ec2(|ec2, _| ec2.ended().len()), 0, "never terminated under its job");
+    assert_eq!(universe.ec2(|ec2, _| ec2.ended().len()), 0, "not terminated while its job runs");
     universe.run(MINUTE * 40);
     assert_eq!(universe.github(|github, _| github.killed().count()), 0);
     assert_eq!(universe.ec2(|ec2, _| ec2.alive().count()), 0);

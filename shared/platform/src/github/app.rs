@@ -92,7 +92,7 @@ impl GitHubApp {
     }
 
     fn installation(&self, owner: &Owner) -> Arc<Mutex<Installation>> {
-        let mut all = self.installations.lock().expect("nobody panics while holding it");
+        let mut all = self.installations.lock().expect("no thread panics while it holds the lock");
         all.entry(owner.clone()).or_default().clone()
     }
 

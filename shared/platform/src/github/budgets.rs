@@ -30,13 +30,14 @@ impl Budgets {
             Some(Reported { budget: Budget { remaining, limit }, reset })
         };
         if let Some(reported) = reported() {
-            self.0.lock().expect("nobody panics while holding it").insert(owner.clone(), reported);
+            self.0.lock().expect("no thread panics while it holds the lock").insert(owner.clone(), reported);
         }
     }
 
     /// Records each account's budget as a metric, in percent of the limit.
     pub(super) fn record(&self) {
-        for (owner, Reported { budget, .. }) in self.0.lock().expect("nobody panics while holding it").iter() {
+        for (owner, Reported { budget, .. }) in self.0.lock().expect("no thread panics while it holds the lock").iter()
+        {
             let percent = 100.0 * budget.remaining as f64 / budget.limit.max(1) as f64;
             GITHUB_BUDGET.record(percent, &[owner.as_str()]);
         }
@@ -44,7 +45,7 @@ impl Budgets {
 
     /// What is left for an account; None if GitHub has not reported it, or if the hour is over.
     pub(super) fn of(&self, owner: &Owner, now: Timestamp) -> Option<Budget> {
-        let reported = self.0.lock().expect("nobody panics while holding it").get(owner).copied()?;
+        let reported = self.0.lock().expect("no thread panics while it holds the lock").get(owner).copied()?;
         (now < reported.reset).then_some(reported.budget)
     }
 }

@@ -1,4 +1,4 @@
-//! Mistakes in front of EC2.
+//! Mistakes at EC2's port.
 
 use std::collections::BTreeSet;
 use std::sync::MutexGuard;
@@ -50,7 +50,7 @@ impl Compute for MistakenPorts<'_> {
 
 impl MistakenPorts<'_> {
     fn unanswered(&self) -> MutexGuard<'_, BTreeSet<BatchTag>> {
-        self.memory.unanswered.lock().expect("nobody panics while holding it")
+        self.memory.unanswered.lock().expect("no thread panics while it holds the lock")
     }
 }
 

@@ -1,5 +1,5 @@
-//! Mistakes in decisions. `mistakes.patch` puts them into a copy of the source and replaces this file by one that switches
-//! them; as it stands there is nothing to switch.
+//! Mistakes in decisions. `mistakes.patch` adds them to a copy of the source, and replaces these functions, which do nothing
+//! without the patch.
 
 use domain::config::Pool;
 use domain::wire::Message;
@@ -14,5 +14,5 @@ pub fn is_included(mistake: Mistake) -> bool {
 /// From now on the decisions of this thread make this mistake, or none.
 pub(crate) fn switch_to(_: Option<Mistake>) {}
 
-/// The messages have been recorded: a counter of demand follows them.
+/// The messages have been recorded. `Counters` counts them.
 pub(crate) fn recorded(_: &[Pool], _: &[Message]) {}

@@ -1,4 +1,4 @@
-//! Mistakes in front of GitHub.
+//! Mistakes at GitHub's port.
 
 use async_trait::async_trait;
 use domain::ids::{JobId, Owner, Repository, RunId, RunnerId, RunnerName, Scope, StackName};

@@ -1,4 +1,4 @@
-//! Mistakes of the table.
+//! Mistakes at the table's port.
 
 use async_trait::async_trait;
 use domain::ids::{PoolName, SlotId};

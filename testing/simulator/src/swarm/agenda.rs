@@ -1,4 +1,4 @@
-//! What is due when.
+//! The events that are planned, by time.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use world::github::{self, Delivery};
 
 use crate::swarm::machine::Doing;
 
-/// Something that is due.
+/// An event that is due.
 pub(super) enum Due {
     /// A part of an invocation goes on at a call, or ends there.
     Call {
@@ -30,9 +30,9 @@ pub(super) enum Due {
     PickUp(github::Offer),
     /// A runner's job ends.
     Finish(github::RunnerId, github::JobId, github::Conclusion),
-    /// Somebody runs a job again.
+    /// A user runs a job again.
     Rerun(github::JobId),
-    /// Somebody approves a job.
+    /// A user approves a job.
     Approve(github::JobId),
     /// An account installs the app again.
     Install(&'static str),
@@ -68,13 +68,13 @@ impl Agenda {
         self.due.insert((at, self.planned), due);
     }
 
-    /// When the next thing is due.
+    /// When the next event is due.
     pub(super) fn next_at(&self) -> Timestamp {
         let first = self.due.first_key_value();
         first.map(|((at, _), _)| *at).expect("the end of the run is always due")
     }
 
-    /// Takes the next thing if it is due by then.
+    /// Takes the next event if it is due by then.
     pub(super) fn next_by(&mut self, now: Timestamp) -> Option<Due> {
         if self.next_at() > now {
             return None;

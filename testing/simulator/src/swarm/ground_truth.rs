@@ -1,4 +1,4 @@
-//! What the world knows and Drover does not.
+//! Facts about the world that Drover does not know.
 
 use std::collections::{BTreeMap, BTreeSet};
 

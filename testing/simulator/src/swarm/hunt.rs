@@ -1,4 +1,5 @@
-//! Can the checks fail? An invariant must reveal each deliberate mistake, and none may break one in a world without faults.
+//! Proves that the checks can fail: an invariant must reveal each deliberate mistake. In a world without faults, no mistake may
+//! break one.
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;

@@ -1,4 +1,4 @@
-//! The invariants that are checked against what the models know and Drover does not.
+//! The invariants that are checked against facts of the models that Drover does not know.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -237,7 +237,7 @@ impl Swarm<'_> {
     /// L1, L2 and the log: every job is over, nothing is left, and the event log agrees with the table.
     pub(super) fn over(&mut self) {
         let late = self.waiting();
-        let give_up_at = self.calm_since.expect("it is calm") + LATE_JOBS_WITHIN;
+        let give_up_at = self.calm_since.expect("all faults have stopped") + LATE_JOBS_WITHIN;
         if !late.is_empty() && self.now < give_up_at {
             self.plan_in(SignedDuration::from_mins(5), Due::Over);
             return;

@@ -1,9 +1,9 @@
-//! Random worlds: the engine while faults strike, and then while none does any more.
+//! Random worlds: the engine runs while faults strike, and then without faults.
 //!
 //! A seed decides everything: pools, jobs, which kinds of faults are on and how often each strikes. A run is
-//! single-threaded and event-driven: time jumps to the next thing that is due. Every call of a port is two of those
-//! things, before and after the call, each at a time of its own, so invocations interleave at every call. At each of the
-//! two a fault may strike and the invocation may end.
+//! single-threaded and event-driven: time jumps to the next event. Every call of a port has two events, one
+//! before and one after the call, each at its own time, so invocations interleave at every call. At each of these events a
+//! fault may strike and the invocation may end.
 
 mod agenda;
 mod call_kinds;

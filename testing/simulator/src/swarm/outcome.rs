@@ -1,4 +1,4 @@
-//! What goes into a run and what comes out of it.
+//! The options and the result of a run.
 
 use std::fmt;
 
@@ -57,7 +57,7 @@ pub struct Outcome {
     pub digest: u64,
     /// The number of jobs, re-runs among them.
     pub jobs: usize,
-    /// The number of things that happened.
+    /// The number of events.
     pub steps: u64,
     /// How often each kind of fault struck, in the order of [`Fault::ALL`].
     pub struck: Vec<u64>,

@@ -28,7 +28,7 @@ pub fn run(options: &Options) -> Outcome {
 }
 
 impl Swarm<'_> {
-    /// Jumps to the time of the next thing that is due, and lets it happen.
+    /// Jumps to the time of the next event, and performs it.
     fn step(&mut self) {
         let next = self.agenda.next_at();
         let mut state = self.universe.state();

@@ -175,7 +175,8 @@ impl Total {
     /// The report for a terminal.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        let mut line = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("a string takes everything");
+        let mut line =
+            |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("writing to a string does not fail");
         line(format_args!(
             "fault intensities, version {VERSION} (greatest chance on one occasion, and how often it struck)"
         ));

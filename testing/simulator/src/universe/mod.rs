@@ -1,7 +1,7 @@
 //! A stack in a model of the world: the table, EC2, GitHub and the queue in memory, and virtual time.
 //!
-//! [`Universe`] implements the engine's ports on the models that the sandbox puts on the wire. Its own methods are for
-//! tests that tell a story; the random worlds of [`swarm`](crate::swarm) move the models themselves.
+//! [`Universe`] implements the engine's ports on the models that the sandbox serves over HTTP. Its own methods are for
+//! tests of single stories; the random worlds of [`swarm`](crate::swarm) advance the models themselves.
 
 mod compute;
 mod github;
@@ -166,7 +166,7 @@ impl Universe {
 /// The world outside Drover.
 impl Universe {
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nobody panics while holding it")
+        self.state.lock().expect("no thread panics while it holds the lock")
     }
 
     pub fn now(&self) -> Timestamp {

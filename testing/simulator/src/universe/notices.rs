@@ -1,4 +1,4 @@
-//! What ingest and GitHub's port make of the model's jobs.
+//! Converts the model's jobs to notices, as ingest and GitHub's port do.
 
 use domain::ids::{DeliveryId, JobId, RunId, RunnerId};
 use domain::wire::{Action, JobNotice, MESSAGE_VERSION, Notice, RunnerNotice};

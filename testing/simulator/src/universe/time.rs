@@ -1,4 +1,4 @@
-//! The world outside Drover for stories: second by second, with machines that do what they should.
+//! Advances the world outside Drover second by second. Machines behave correctly.
 
 use std::time::Duration;
 

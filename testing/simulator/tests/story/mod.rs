@@ -1,4 +1,4 @@
-//! The end of every story.
+//! The checks at the end of every story.
 
 use jiff::SignedDuration;
 use simulator::Universe;
