@@ -108,7 +108,7 @@ impl Steps {
     fn digest(&self, answer: &impl Debug) {
         if let Mode::Scheduled(Schedule { answer: Some(last), .. }) = &mut *self.mode() {
             let mut digest = Digest::default();
-            write!(digest, "{answer:?}").expect("a digest takes everything");
+            write!(digest, "{answer:?}").expect("writing to a digest does not fail");
             *last = digest.value();
         }
     }
