@@ -202,7 +202,7 @@ fn metadata_router(instance: String, world: Arc<World>) -> Router {
         let (instance, world) = (spot.clone(), world.clone());
         async move {
             let instance = InstanceId(instance.to_string());
-            match world.look(|state| state.ec2.instance(&instance).and_then(|it| it.taken_at)) {
+            match world.look(|state| state.ec2.instance(&instance).and_then(|it| it.reclaimed_at)) {
                 Some(at) => Json(serde_json::json!({ "action": "terminate", "time": at })).into_response(),
                 None => StatusCode::NOT_FOUND.into_response(),
             }

@@ -1,10 +1,10 @@
-//! What a model still has to do, by time.
+//! What a model has to do later, by due time.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-/// Things due at a time; equal times keep the order in which they were planned, so that a run repeats exactly.
+/// Entries with due times. Entries with equal times keep their order, so that a run can be repeated exactly.
 #[derive(Debug)]
 pub(crate) struct Agenda<T> {
     entries: BTreeMap<(Timestamp, u64), T>,
@@ -25,7 +25,7 @@ impl<T> Agenda<T> {
         self.entries.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// The earliest entry due by `now`, with its own time: what happens late still happened when it was due.
+    /// The earliest entry due by `now`, with its due time. Its effects have the due time, even if the driver is late.
     pub(crate) fn pop(&mut self, now: Timestamp) -> Option<(Timestamp, T)> {
         if self.next()? > now {
             return None;

@@ -1,12 +1,12 @@
-//! Models of EC2, GitHub and SQS: what Drover is judged by.
+//! Models of EC2, GitHub and SQS, which tests compare Drover with.
 //!
-//! A model is a synchronous state machine without clock, network or threads. Every method is told the time; randomness
-//! comes from a seeded generator that the model owns; whatever happens *later* (a boot that finishes, a job that nobody
-//! picked up, a webhook to send) is a due time inside the model. So one model has two drivers: the simulator calls it
-//! directly in virtual time, the sandbox serves it over HTTP in real time, and both see the same world.
+//! A model is a synchronous state machine without clock, network or threads. The time is an argument of every method,
+//! randomness comes from the model's seeded generator, and what happens *later* (a boot, an assignment that times out, a
+//! webhook) is a due time inside the model. So one model has two drivers: the simulator calls it in virtual time, and the
+//! sandbox serves it over HTTP in real time.
 //!
-//! **Architecture invariant:** nothing here knows Drover. The models share no type with the product, so that a wrong idea
-//! in one cannot hide in the other.
+//! **Architecture Invariant:** the models do not know Drover. They share no type with the product, so that a mistake in one
+//! cannot hide in the other.
 
 mod agenda;
 mod bucket;
@@ -18,13 +18,13 @@ use jiff::Timestamp;
 
 /// What a driver needs to let time pass in a model.
 pub trait Model {
-    /// What the model tells its driver.
+    /// What the driver has to act on.
     type Happening;
 
-    /// When [`Model::advance`] has to be called next, if nothing else happens before. A time that is past means: now.
+    /// When to call [`Model::advance`] next if nothing else happens before. A time in the past means now.
     fn next_due(&self) -> Option<Timestamp>;
 
-    /// Lets everything happen that is due by `now`, in order, and says what the driver has to know of it.
+    /// Performs everything that is due by `now`, in order, and returns what the driver has to act on.
     fn advance(&mut self, now: Timestamp) -> Vec<Self::Happening>;
 }
 
@@ -66,11 +66,11 @@ macro_rules! model_id {
 }
 use model_id;
 
-/// A caller that hears nothing: the fault every repeatable effect has to survive.
+/// A call whose reply is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LostReply {
     /// The call took effect.
     Applied,
-    /// It did not.
+    /// The call did not take effect.
     NotApplied,
 }

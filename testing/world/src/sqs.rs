@@ -1,45 +1,45 @@
-//! A model of SQS's standard queues: visibility, delays, redrive. What a consumer can rely on, and what it cannot: a
-//! message that was received and not deleted comes again.
+//! A model of SQS standard queues: visibility, delays, redrive. A message that was received but not deleted becomes visible
+//! again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// SQS's limit of a message.
-const LARGEST_MESSAGE: usize = 1 << 20;
+/// The longest message, in bytes.
+const MAX_MESSAGE_BYTES: usize = 1 << 20;
 
-/// SQS's limit of one ReceiveMessage.
-const LARGEST_RECEIVE: usize = 10;
+/// The maximum number of messages of one ReceiveMessage.
+const MAX_RECEIVED: usize = 10;
 
-/// SQS's longest delay of one message.
-const LONGEST_DELAY: Duration = Duration::from_secs(15 * 60);
+/// The longest delay of a message.
+const MAX_DELAY: Duration = Duration::from_secs(15 * 60);
 
-/// How a queue is set up.
+/// Attributes of a queue.
 #[derive(Debug, Clone)]
 pub struct QueueConfig {
-    /// How long a received message is hidden, unless the receiver says otherwise.
+    /// How long a received message is hidden if the receiver does not choose a time.
     pub visibility: Duration,
-    /// Where a message goes that was received so often and never deleted.
+    /// When messages go to a dead-letter queue.
     pub redrive: Option<Redrive>,
 }
 
 /// A redrive policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Redrive {
-    /// The dead-letter queue's name.
+    /// Name of the dead-letter queue.
     pub to: String,
     /// `maxReceiveCount`.
     pub after: u32,
 }
 
-/// Why SQS refused.
+/// An error of SQS.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// No queue of this name.
+    /// There is no queue of this name.
     #[error("The specified queue does not exist.")]
     NoSuchQueue,
-    /// A parameter makes no sense.
+    /// A parameter is invalid.
     #[error("{0}")]
     Invalid(String),
 }
@@ -47,26 +47,24 @@ pub enum Failure {
 /// A message as a receiver gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Received {
-    /// The message's id, the same each time.
+    /// Id of the message, the same at each reception.
     pub id: String,
-    /// This reception's handle: what deletes it.
+    /// Handle of this reception, which deletes the message.
     pub receipt: String,
-    /// What was sent.
     pub body: String,
     /// `ApproximateReceiveCount`, this one included.
     pub receive_count: u32,
-    /// When it was sent.
     pub sent_at: Timestamp,
 }
 
-/// How many messages a queue has.
+/// Numbers of messages in a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Depth {
-    /// Can be received now.
+    /// Messages that can be received now.
     pub visible: usize,
-    /// Received and not deleted.
+    /// Messages that were received, are hidden and not deleted.
     pub in_flight: usize,
-    /// Sent with a delay that is not over.
+    /// Messages whose delay has not ended.
     pub delayed: usize,
 }
 
@@ -94,13 +92,13 @@ struct Message {
 }
 
 impl Sqs {
-    /// Adds a queue, or changes its set-up.
+    /// Adds a queue or changes its attributes.
     pub fn create_queue(&mut self, name: &str, config: QueueConfig) {
         let queue = self.queues.entry(name.to_owned());
         queue.and_modify(|queue| queue.config = config.clone()).or_insert(Queue { config, messages: Vec::new() });
     }
 
-    /// Deletes a queue with all that is in it.
+    /// Deletes a queue and its messages.
     pub fn delete_queue(&mut self, name: &str) {
         self.queues.remove(name);
     }
@@ -121,14 +119,14 @@ impl Sqs {
         format!("{kind}-{:08}", self.last_id)
     }
 
-    /// SendMessage; answers with the message's id.
+    /// SendMessage. Returns the message's id.
     pub fn send(&mut self, queue: &str, body: &str, delay: Duration, now: Timestamp) -> Result<String, Failure> {
         let id = self.fresh_id("message");
         let queue = self.queue(queue)?;
-        if body.is_empty() || body.len() > LARGEST_MESSAGE {
+        if body.is_empty() || body.len() > MAX_MESSAGE_BYTES {
             return Err(Failure::Invalid("A message has 1 to 1,048,576 bytes.".to_owned()));
         }
-        if delay > LONGEST_DELAY {
+        if delay > MAX_DELAY {
             return Err(Failure::Invalid("DelaySeconds is at most 900.".to_owned()));
         }
         let message = Message {
@@ -143,34 +141,34 @@ impl Sqs {
         Ok(id)
     }
 
-    /// ReceiveMessage: at most ten, oldest first, hidden from now on. What was received too often goes to the dead letters
-    /// instead.
-    pub fn receive(&mut self, name: &str, most: usize, now: Timestamp) -> Result<Vec<Received>, Failure> {
-        self.receive_hidden_for(name, most, None, now)
+    /// ReceiveMessage: at most ten messages, oldest first, which are hidden from now on. Messages that were received too
+    /// often go to the dead-letter queue instead.
+    pub fn receive(&mut self, name: &str, max: usize, now: Timestamp) -> Result<Vec<Received>, Failure> {
+        self.receive_hidden_for(name, max, None, now)
     }
 
-    /// The same, with a visibility timeout of the receiver's own.
+    /// ReceiveMessage with a visibility timeout chosen by the receiver.
     pub fn receive_hidden_for(
         &mut self,
         name: &str,
-        most: usize,
+        max: usize,
         hidden_for: Option<Duration>,
         now: Timestamp,
     ) -> Result<Vec<Received>, Failure> {
         let mut received = Vec::new();
         let mut dead = Vec::new();
-        let mut handles: Vec<String> = (0..LARGEST_RECEIVE).map(|_| self.fresh_id("receipt")).collect();
+        let mut handles: Vec<String> = (0..MAX_RECEIVED).map(|_| self.fresh_id("receipt")).collect();
         let queue = self.queue(name)?;
         let config = queue.config.clone();
-        let mut place = 0;
-        while place < queue.messages.len() && received.len() < most.min(LARGEST_RECEIVE) {
-            let message = &mut queue.messages[place];
+        let mut index = 0;
+        while index < queue.messages.len() && received.len() < max.min(MAX_RECEIVED) {
+            let message = &mut queue.messages[index];
             if message.visible_at > now {
-                place += 1;
+                index += 1;
                 continue;
             }
             if config.redrive.as_ref().is_some_and(|redrive| message.receive_count >= redrive.after) {
-                dead.push(queue.messages.remove(place));
+                dead.push(queue.messages.remove(index));
                 continue;
             }
             let Some(receipt) = handles.pop() else { break };
@@ -184,21 +182,21 @@ impl Sqs {
                 receive_count: message.receive_count,
                 sent_at: message.sent_at,
             });
-            place += 1;
+            index += 1;
         }
         if let Some(redrive) = config.redrive
-            && let Ok(letters) = self.queue(&redrive.to)
+            && let Ok(dead_letters) = self.queue(&redrive.to)
         {
-            letters.messages.extend(dead.into_iter().map(|letter| Message {
+            dead_letters.messages.extend(dead.into_iter().map(|message| Message {
                 receive_count: 0,
                 receipt: None,
-                ..letter
+                ..message
             }));
         }
         Ok(received)
     }
 
-    /// DeleteMessage: only the handle of the latest reception deletes; an older one is accepted and does nothing.
+    /// DeleteMessage. Only the handle of the latest reception deletes the message; an older one has no effect.
     pub fn delete(&mut self, queue: &str, receipt: &str) -> Result<(), Failure> {
         let queue = self.queue(queue)?;
         queue.messages.retain(|message| message.receipt.as_deref() != Some(receipt));
@@ -222,17 +220,17 @@ impl Sqs {
         Ok(())
     }
 
-    /// When there will be something to receive that there is not now; None if never, as it stands.
+    /// When the next message is or becomes visible.
     pub fn next_visible(&self, queue: &str) -> Option<Timestamp> {
         self.queues.get(queue)?.messages.iter().map(|message| message.visible_at).min()
     }
 
-    /// How a queue is set up.
+    /// Attributes of a queue.
     pub fn config(&self, queue: &str) -> Result<&QueueConfig, Failure> {
         self.queues.get(queue).map(|queue| &queue.config).ok_or(Failure::NoSuchQueue)
     }
 
-    /// How many messages a queue has.
+    /// Numbers of messages in a queue.
     pub fn depth(&self, queue: &str, now: Timestamp) -> Depth {
         let mut depth = Depth::default();
         for message in self.queues.get(queue).iter().flat_map(|queue| &queue.messages) {
@@ -245,7 +243,7 @@ impl Sqs {
         depth
     }
 
-    /// What is in a queue, whether it can be received or not.
+    /// Bodies of all messages in a queue, visible or not.
     pub fn bodies(&self, queue: &str) -> Vec<&str> {
         self.queues.get(queue).iter().flat_map(|queue| &queue.messages).map(|message| message.body.as_str()).collect()
     }
@@ -268,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_deleted_comes_again_and_then_is_dead() {
+    fn a_message_that_is_not_deleted_becomes_visible_again_and_then_a_dead_letter() {
         let mut sqs = queue();
         sqs.send("main", "a", Duration::ZERO, at(0)).unwrap();
         assert_eq!(sqs.receive("main", 10, at(0)).unwrap().len(), 1);
@@ -292,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delayed_message_waits_and_a_large_one_is_refused() {
+    fn a_delayed_message_is_hidden_and_a_long_one_is_refused() {
         let mut sqs = queue();
         sqs.send("main", "a", Duration::from_secs(10), at(0)).unwrap();
         assert_eq!(sqs.depth("main", at(0)).delayed, 1);

@@ -174,16 +174,16 @@ pub(super) fn run_json(github: &GitHub, run: &Run) -> Value {
 
 pub(super) fn check_run_json(run: &CheckRun, app: &App, owner: &str, repo: &str) -> Value {
     let url = format!("https://api.github.com/repos/{owner}/{repo}/check-runs/{}", run.id);
-    let said = &run.now;
+    let values = &run.now;
     json!({
-        "id": run.id.0, "node_id": format!("node-{}", run.id), "head_sha": run.head_sha, "name": said.name,
-        "external_id": said.external_id, "url": url, "details_url": said.details_url,
+        "id": run.id.0, "node_id": format!("node-{}", run.id), "head_sha": run.head_sha, "name": values.name,
+        "external_id": values.external_id, "url": url, "details_url": values.details_url,
         "html_url": format!("https://github.com/{owner}/{repo}/runs/{}", run.id),
-        "status": said.status.as_deref().unwrap_or("queued"), "conclusion": said.conclusion,
-        "started_at": run.created_at, "completed_at": said.conclusion.as_ref().map(|_| run.created_at),
+        "status": values.status.as_deref().unwrap_or("queued"), "conclusion": values.conclusion,
+        "started_at": run.created_at, "completed_at": values.conclusion.as_ref().map(|_| run.created_at),
         "output": {
-            "title": said.output.as_ref().map(|output| &output.title),
-            "summary": said.output.as_ref().map(|output| &output.summary),
+            "title": values.output.as_ref().map(|output| &output.title),
+            "summary": values.output.as_ref().map(|output| &output.summary),
             "text": null, "annotations_count": 0, "annotations_url": format!("{url}/annotations"),
         },
         "check_suite": { "id": 1 }, "app": app_json(app), "pull_requests": [],

@@ -107,7 +107,7 @@ async fn create_app(api: Shared<Arc<Api>>, query: Query<FormQuery>, form: Form<M
         return invalid("the model of GitHub supports only active hooks");
     }
     let code = api.world.act(|state, now| {
-        let id = state.github.app_id();
+        let id = state.github.new_app_id();
         let slug = manifest.name.to_lowercase().replace(' ', "-");
         let app = App {
             permissions: manifest.default_permissions,
@@ -116,7 +116,7 @@ async fn create_app(api: Shared<Arc<Api>>, query: Query<FormQuery>, form: Form<M
         };
         let secret = Some(format!("made-by-github-for-app-{id}"));
         let hook = HookConfig { url: manifest.hook_attributes.url, secret, ..HookConfig::default() };
-        state.github.make_app(app, hook);
+        state.github.replace_app(app, hook);
         let code = format!("c0de{id}");
         state.github.add_manifest_code(&code, now);
         code

@@ -4,11 +4,11 @@ use jiff::Timestamp;
 
 use super::*;
 
-/// DescribeInstances answers with at most so many instances a page.
-const LARGEST_PAGE: usize = 1000;
+/// The maximum number of instances per page.
+const MAX_INSTANCES_PER_PAGE: usize = 1000;
 
 impl Ec2 {
-    /// DescribeInstances. Naming ids excludes paging, and one id that is not there fails the call, as in EC2.
+    /// DescribeInstances. As in EC2, ids exclude paging, and the call fails if one id does not exist.
     pub fn describe_instances(
         &mut self,
         ids: &[InstanceId],
@@ -27,7 +27,7 @@ impl Ec2 {
                 "The parameter instancesSet cannot be used with the parameter maxResults",
             ));
         }
-        if max_results.is_some_and(|size| !(5..=LARGEST_PAGE).contains(&size)) {
+        if max_results.is_some_and(|size| !(5..=MAX_INSTANCES_PER_PAGE).contains(&size)) {
             return Err(Failure::new(Code::InvalidParameterValue, "MaxResults must be between 5 and 1000"));
         }
         for id in ids {
@@ -44,7 +44,7 @@ impl Ec2 {
             if !named || !self.is_visible(instance, now) || !matches(instance, filters)? {
                 continue;
             }
-            if shown == max_results.unwrap_or(LARGEST_PAGE) {
+            if shown == max_results.unwrap_or(MAX_INSTANCES_PER_PAGE) {
                 more = Some(format!("from-{number}"));
                 break;
             }
@@ -65,14 +65,14 @@ impl Ec2 {
         id.into()
     }
 
-    /// Limits how many machines find an address in a subnet.
+    /// Limits the addresses of a subnet.
     pub fn set_addresses(&mut self, subnet: &SubnetId, addresses: Option<u32>) {
         if let Some(subnet) = self.subnets.get_mut(subnet) {
             subnet.addresses = addresses;
         }
     }
 
-    /// How many machines still find an address in a subnet; None for as many as may come.
+    /// The free addresses of a subnet, or `None` if they are unlimited.
     pub fn free_addresses(&self, subnet: &SubnetId) -> Option<u32> {
         let addresses = self.subnets.get(subnet)?.addresses?;
         let taken = self.alive().filter(|instance| instance.subnet == *subnet).count();
@@ -119,7 +119,7 @@ impl Ec2 {
     }
 }
 
-/// Filters are joined by "and", their values by "or".
+/// Whether an instance matches all filters. A filter matches if one of its values does.
 fn matches(instance: &Instance, filters: &[Filter]) -> Result<bool, Failure> {
     let mut all = true;
     for filter in filters {
@@ -157,7 +157,7 @@ impl Filter {
     }
 }
 
-/// EC2's wildcards: `*` is any text, `?` any one character.
+/// EC2's wildcards: `*` matches any text, `?` any single character.
 fn glob(pattern: &[u8], text: &[u8]) -> bool {
     match (pattern.first(), text.first()) {
         (None, None) => true,

@@ -1,6 +1,6 @@
-//! EC2's error codes, as EC2 spells them.
+//! EC2's error codes.
 
-/// Declares the codes once: the variant is the first dotted part and the rest, `status` the HTTP status EC2 answers with.
+/// Declares the codes, each with its name in the API and its HTTP status.
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $status:literal;)*) => {
         /// An error code of EC2's API.
@@ -11,10 +11,10 @@ macro_rules! codes {
         }
 
         impl Code {
-            /// Every code the model knows.
+            /// Every code of the model.
             pub const ALL: &'static [Code] = &[$(Code::$variant),*];
 
-            /// The code as it stands in the answer.
+            /// Its name in the API.
             pub fn as_str(self) -> &'static str {
                 match self { $(Code::$variant => $name,)* }
             }
@@ -28,9 +28,9 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The zone has no such machine left. A 500, which the SDK would silently retry.
+    /// The zone has no capacity for the type. The SDK retries the status 500 unless retries are off.
     InsufficientInstanceCapacity = "InsufficientInstanceCapacity", 500;
-    /// No dedicated host has room.
+    /// No dedicated host has capacity.
     InsufficientHostCapacity = "InsufficientHostCapacity", 500;
     /// The reserved capacity is used up.
     InsufficientReservedInstanceCapacity = "InsufficientReservedInstanceCapacity", 500;
@@ -44,17 +44,17 @@ codes! {
     SpotMaxPriceTooLow = "SpotMaxPriceTooLow", 400;
     /// The capacity reservation is full.
     ReservationCapacityExceeded = "ReservationCapacityExceeded", 400;
-    /// The account's limit of virtual CPUs.
+    /// The account's quota of virtual CPUs is used up.
     VcpuLimitExceeded = "VcpuLimitExceeded", 400;
-    /// The account's limit of instances.
+    /// The account's quota of instances is used up.
     InstanceLimitExceeded = "InstanceLimitExceeded", 400;
-    /// The account's limit of spot requests.
+    /// The account's spot quota is used up.
     MaxSpotInstanceCountExceeded = "MaxSpotInstanceCountExceeded", 400;
     /// The account is being verified.
     PendingVerification = "PendingVerification", 400;
     /// A request or resource bucket is empty.
     RequestLimitExceeded = "RequestLimitExceeded", 503;
-    /// The other spelling of a throttle.
+    /// Another code for throttling.
     Throttling = "Throttling", 400;
     /// The image does not exist.
     InvalidAmiIdNotFound = "InvalidAMIID.NotFound", 400;
@@ -68,15 +68,15 @@ codes! {
     InvalidLaunchTemplateVersionNotFound = "InvalidLaunchTemplateId.VersionNotFound", 400;
     /// No subnet has this id.
     InvalidSubnetIdNotFound = "InvalidSubnetID.NotFound", 400;
-    /// IAM refuses.
+    /// IAM does not allow the call.
     UnauthorizedOperation = "UnauthorizedOperation", 403;
-    /// A parameter's value makes no sense.
+    /// The value of a parameter is invalid.
     InvalidParameterValue = "InvalidParameterValue", 400;
     /// Two parameters exclude each other.
     InvalidParameterCombination = "InvalidParameterCombination", 400;
     /// A parameter is missing.
     MissingParameter = "MissingParameter", 400;
-    /// The account has not subscribed.
+    /// The account has not subscribed to the image.
     OptInRequired = "OptInRequired", 401;
     /// The account is blocked.
     Blocked = "Blocked", 403;
@@ -84,19 +84,19 @@ codes! {
     IdempotentParameterMismatch = "IdempotentParameterMismatch", 400;
     /// An instance does not exist, or is not visible yet.
     InvalidInstanceIdNotFound = "InvalidInstanceID.NotFound", 400;
-    /// That is not an instance id.
+    /// The instance id is malformed.
     InvalidInstanceIdMalformed = "InvalidInstanceID.Malformed", 400;
     /// A resource to tag does not exist.
     InvalidIdNotFound = "InvalidID", 400;
-    /// The paging token is none of ours.
+    /// The paging token is invalid.
     InvalidNextToken = "InvalidNextToken", 400;
-    /// The action is not one of EC2's, or not one the model has.
+    /// EC2 or the model does not have this action.
     InvalidAction = "InvalidAction", 400;
-    /// The call would have succeeded, and was only a trial.
+    /// The dry run would have succeeded.
     DryRunOperation = "DryRunOperation", 412;
-    /// EC2 broke.
+    /// EC2 failed internally.
     InternalError = "InternalError", 500;
-    /// EC2 is not there.
+    /// EC2 is unavailable.
     Unavailable = "Unavailable", 503;
 }
 
@@ -106,19 +106,13 @@ impl std::fmt::Display for Code {
     }
 }
 
-/// Why a call brought nothing.
+/// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// EC2 answered with an error.
     #[error("{code}: {message}")]
-    Refused {
-        /// EC2's code.
-        code: Code,
-        /// Prose for people.
-        message: String,
-    },
-    /// The caller gets no answer at all: the driver must drop the connection. Whether the call took effect is not known to
-    /// the caller, and that is the point.
+    Refused { code: Code, message: String },
+    /// The caller gets no answer, so the driver must drop the connection. The call may have taken effect.
     #[error("the reply was lost")]
     NoReply,
 }

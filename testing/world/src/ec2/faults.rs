@@ -1,4 +1,4 @@
-//! What goes wrong in EC2. Everything here is off by default and may be changed at any time.
+//! Injected faults of EC2.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,63 +6,56 @@ use std::time::Duration;
 use super::{Code, Failure, Market, Operation, RunInstances, SubnetId};
 use crate::LostReply;
 
-/// The knobs. Public on purpose: a driver, a test or a simulator's schedule turns them between two calls.
+/// Injected faults. There are none by default. A test may change them between two calls.
 #[derive(Debug, Clone, Default)]
 pub struct Faults {
-    /// Refusals of RunInstances. The first that matches and is not used up answers.
+    /// Refusals of RunInstances. The first one that matches and is not used up applies.
     pub refusals: Vec<Refusal>,
-    /// How many machines are left where. The first that matches counts; none means plenty. Less than MinCount is
-    /// `InsufficientInstanceCapacity`, less than MaxCount a partial launch.
+    /// Limited capacity. The first entry that matches a launch applies; without one, capacity is unlimited. If fewer than
+    /// MinCount machines are left, the answer is `InsufficientInstanceCapacity`; if fewer than MaxCount, the launch is partial.
     pub capacity: Vec<Capacity>,
-    /// Replies that get lost, in the order of the calls of that operation.
+    /// Lost replies, in the order of the calls of each operation.
     pub lost_replies: VecDeque<(Operation, LostReply)>,
-    /// Calls that are answered with this error, in the order of the calls of that operation.
+    /// Errors, in the order of the calls of each operation.
     pub errors: VecDeque<(Operation, Code)>,
-    /// Eventual consistency: for so long after its launch an instance is in no answer but that of its RunInstances.
+    /// Eventual consistency: how long after its launch an instance is only in the answer to RunInstances.
     pub invisible_for: Duration,
     /// The share of machines that reach `running` but whose programs never start, from 0 to 1.
     pub boot_failures: f64,
-    /// The share of machines that stop when they power off, whatever their launch template says, from 0 to 1.
+    /// The share of machines that stop instead of terminating when they power off, from 0 to 1.
     pub stops: f64,
 }
 
-/// Which launches a fault concerns; `None` is any.
+/// The launches that a fault affects. `None` matches all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LaunchMatch {
-    /// This subnet.
     pub subnet: Option<SubnetId>,
-    /// This type.
     pub instance_type: Option<String>,
-    /// This market.
     pub market: Option<Market>,
 }
 
 /// An error for RunInstances.
 #[derive(Debug, Clone)]
 pub struct Refusal {
-    /// Which launches.
     pub matches: LaunchMatch,
-    /// The error they get.
     pub code: Code,
-    /// How often.
     pub when: When,
 }
 
-/// How often a fault strikes.
+/// Which of the matching launches fail.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum When {
-    /// At the next so many calls.
+    /// The next launches, up to this number.
     Next(u32),
-    /// With this probability, from 0 to 1.
+    /// Each launch with this probability, from 0 to 1.
     Chance(f64),
 }
 
-/// A stock of machines.
+/// The machines that are left for some launches.
 #[derive(Debug, Clone)]
 pub struct Capacity {
-    /// Which launches draw on it.
     pub matches: LaunchMatch,
-    /// How many machines are left. Ended ones do not come back by themselves.
+    /// Number of machines. Terminated machines do not increase it.
     pub left: u32,
 }
 
@@ -75,54 +68,54 @@ impl LaunchMatch {
 }
 
 impl Faults {
-    /// The refusal that strikes this launch, counted as used. `dice` is a number in 0..1.
+    /// The refusal of this launch, which is then used. `random` returns a number from 0 to 1.
     pub(super) fn refusal(
         &mut self,
         request: &RunInstances,
         instance_type: &str,
-        mut dice: impl FnMut() -> f64,
+        mut random: impl FnMut() -> f64,
     ) -> Option<Failure> {
-        let struck =
-            self.refusals.iter_mut().filter(|refusal| refusal.matches.covers(request, instance_type)).find_map(
-                |refusal| {
-                    let strikes = match &mut refusal.when {
-                        When::Next(left) => {
-                            let strikes = *left > 0;
-                            *left = left.saturating_sub(1);
-                            strikes
-                        }
-                        When::Chance(chance) => dice() < *chance,
-                    };
-                    strikes.then_some(refusal.code)
-                },
-            )?;
-        Some(Failure::new(struck, format!("the model was told to refuse {instance_type} in {}", request.subnet)))
+        let code = self.refusals.iter_mut().filter(|refusal| refusal.matches.covers(request, instance_type)).find_map(
+            |refusal| {
+                let applies = match &mut refusal.when {
+                    When::Next(left) => {
+                        let applies = *left > 0;
+                        *left = left.saturating_sub(1);
+                        applies
+                    }
+                    When::Chance(chance) => random() < *chance,
+                };
+                applies.then_some(refusal.code)
+            },
+        )?;
+        Some(Failure::new(code, format!("injected fault: launch of {instance_type} in {} refused", request.subnet)))
     }
 
-    /// How many machines a launch gets, taken from the stock.
+    /// The number of machines that a launch gets, which reduces the capacity.
     pub(super) fn draw(&mut self, request: &RunInstances, instance_type: &str) -> Result<u32, Failure> {
-        let Some(stock) = self.capacity.iter_mut().find(|stock| stock.matches.covers(request, instance_type)) else {
+        let Some(capacity) = self.capacity.iter_mut().find(|capacity| capacity.matches.covers(request, instance_type))
+        else {
             return Ok(request.max_count);
         };
-        let granted = request.max_count.min(stock.left);
+        let granted = request.max_count.min(capacity.left);
         if granted < request.min_count {
             return Err(Failure::new(
                 Code::InsufficientInstanceCapacity,
                 format!("there is no sufficient {instance_type} capacity in {}", request.subnet),
             ));
         }
-        stock.left -= granted;
+        capacity.left -= granted;
         Ok(granted)
     }
 
-    /// The error that this call is answered with, if it is.
+    /// The next error of an operation, which is then used.
     pub(super) fn error(&mut self, operation: Operation) -> Option<Failure> {
         let at = self.errors.iter().position(|(of, _)| *of == operation)?;
         let (_, code) = self.errors.remove(at)?;
-        Some(Failure::new(code, format!("the model was told to refuse {}", operation.as_str())))
+        Some(Failure::new(code, format!("injected fault: {} refused", operation.as_str())))
     }
 
-    /// Whether the reply to this call gets lost.
+    /// The next lost reply of an operation, which is then used.
     pub(super) fn lost_reply(&mut self, operation: Operation) -> Option<LostReply> {
         let at = self.lost_replies.iter().position(|(of, _)| *of == operation)?;
         self.lost_replies.remove(at).map(|(_, how)| how)

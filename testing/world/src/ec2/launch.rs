@@ -8,8 +8,8 @@ use super::*;
 impl Ec2 {
     /// RunInstances.
     ///
-    /// A repeated token with the same parameters answers with the instances of the first call, whatever became of them; it
-    /// neither launches nor meets a capacity fault. A call that failed has not used its token.
+    /// A repeated token with the same parameters returns the instances of the first call, even if they have ended, and
+    /// launches nothing. Faults of launches do not apply to it. A call that failed has not used its token.
     pub fn run_instances(&mut self, request: RunInstances, now: Timestamp) -> Result<Reservation, Failure> {
         self.admit(Operation::RunInstances, now)?;
         let lost = self.faults.lost_reply(Operation::RunInstances);
@@ -23,11 +23,11 @@ impl Ec2 {
         }
     }
 
-    /// RunInstances with `DryRun`: an error in any case, `DryRunOperation` if the call would have been allowed. It looks for
-    /// no capacity, and uses no token.
+    /// RunInstances with `DryRun`, which always fails: with `DryRunOperation` if the call would have been allowed. It does
+    /// not check capacity and uses no token.
     pub fn try_run_instances(&mut self, request: &RunInstances, now: Timestamp) -> Failure {
         let tried = self.admit(Operation::RunInstances, now).and_then(|()| {
-            self.asked(request)?;
+            self.validate(request)?;
             self.template_of(request)
         });
         match tried {
@@ -36,8 +36,8 @@ impl Ec2 {
         }
     }
 
-    /// Whether a request makes sense by itself, and its zone.
-    fn asked(&self, request: &RunInstances) -> Result<String, Failure> {
+    /// Validates a request. Returns the zone of its subnet.
+    fn validate(&self, request: &RunInstances) -> Result<String, Failure> {
         if request.min_count == 0 || request.min_count > request.max_count {
             return Err(Failure::new(Code::InvalidParameterValue, "MinCount must be between 1 and MaxCount"));
         }
@@ -49,7 +49,7 @@ impl Ec2 {
         })
     }
 
-    /// What it launches, with an image that exists.
+    /// The template version of a request, if its image exists.
     fn template_of(&self, request: &RunInstances) -> Result<(TemplateId, u64, TemplateData), Failure> {
         let found = self.resolve_template(&request.template, request.template_version.as_deref())?;
         self.image(&found.2.image)?;
@@ -57,7 +57,7 @@ impl Ec2 {
     }
 
     fn launch(&mut self, request: RunInstances, now: Timestamp) -> Result<Reservation, Failure> {
-        let zone = self.asked(&request)?;
+        let zone = self.validate(&request)?;
         let token = request.client_token.clone().map(|token| (zone.clone(), token));
         if let Some(used) = token.as_ref().and_then(|token| self.tokens.get(token)) {
             if used.request != request {
@@ -117,11 +117,11 @@ impl Ec2 {
                 state: State::Pending,
                 state_since: now,
                 on_power_off: if stops { OnPowerOff::Stop } else { data.on_power_off },
-                taken_at: None,
+                reclaimed_at: None,
                 end: None,
                 visible_at: now + self.faults.invisible_for,
                 console: String::new(),
-                comes_up: self.rng.random::<f64>() >= self.faults.boot_failures,
+                can_boot: self.rng.random::<f64>() >= self.faults.boot_failures,
             });
             self.entered.push(Entered { instance: id.clone(), state: State::Pending, at: now });
             self.agenda.plan(now + self.config.pending, Due::Running(id));

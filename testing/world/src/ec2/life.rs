@@ -1,11 +1,11 @@
-//! How instances live and end.
+//! The life cycle of instances, their tags and their consoles.
 
 use jiff::Timestamp;
 
 use super::*;
 
 impl Ec2 {
-    /// TerminateInstances. One id that does not exist, or is not visible yet, fails the whole call and nothing ends.
+    /// TerminateInstances. If one id does not exist or is not visible yet, the call fails and terminates nothing.
     pub fn terminate_instances(&mut self, ids: &[InstanceId], now: Timestamp) -> Result<Vec<StateChange>, Failure> {
         self.admit(Operation::TerminateInstances, now)?;
         let lost = self.faults.lost_reply(Operation::TerminateInstances);
@@ -27,7 +27,8 @@ impl Ec2 {
         }
     }
 
-    /// The machine powers itself off. What that means is the launch template's `InstanceInitiatedShutdownBehavior`.
+    /// The machine powers itself off. The launch template's `InstanceInitiatedShutdownBehavior` decides whether it stops or
+    /// terminates.
     pub fn power_off(&mut self, id: &InstanceId, now: Timestamp) {
         let Some(instance) = self.instance_mut(id) else {
             return;
@@ -39,39 +40,39 @@ impl Ec2 {
             OnPowerOff::Terminate => self.end(id, EndCause::PowerOff, now),
             OnPowerOff::Stop => {
                 self.enter(id, State::Stopping, now);
-                self.agenda.plan(now, Due::Tell(Happening::PowerLost { instance: id.clone() }));
+                self.agenda.plan(now, Due::Report(Happening::PowerLost { instance: id.clone() }));
                 self.agenda.plan(now + self.config.stopping, Due::Stopped(id.clone()));
             }
         }
     }
 
-    /// EC2 wants its spot machine back: notice now, gone a while later. Does nothing to other machines.
+    /// EC2 reclaims a spot machine: it sends the warning now and terminates the machine later. No effect on other machines.
     pub fn interrupt_spot(&mut self, id: &InstanceId, now: Timestamp) {
         let is_spot =
             self.instance(id).is_some_and(|instance| instance.market == Market::Spot && instance.state.is_live());
         if is_spot {
             let at = now + self.config.spot_notice;
             if let Some(instance) = self.instance_mut(id) {
-                instance.taken_at = Some(at);
+                instance.reclaimed_at = Some(at);
             }
-            self.agenda.plan(now, Due::Tell(Happening::SpotNotice { instance: id.clone(), at }));
+            self.agenda.plan(now, Due::Report(Happening::SpotNotice { instance: id.clone(), at }));
             self.agenda.plan(at, Due::SpotTake(id.clone()));
         }
     }
 
-    /// The machine will reach `running`, but its programs will never start. Comes too late for one that is up already.
+    /// The machine will reach `running`, but its programs will never start. No effect on a machine that has booted.
     pub fn fail_boot(&mut self, id: &InstanceId) {
         if let Some(instance) = self.instance_mut(id) {
-            instance.comes_up = false;
+            instance.can_boot = false;
         }
     }
 
-    /// The host breaks: EC2 ends the machine without notice.
+    /// The host fails: EC2 terminates the machine without a warning.
     pub fn fail_host(&mut self, id: &InstanceId, now: Timestamp) {
         self.end(id, EndCause::Ec2, now);
     }
 
-    /// An instance begins to end, once: what happens to a machine that is ending already changes nothing.
+    /// An instance begins to end. No effect if it is ending already.
     fn end(&mut self, id: &InstanceId, why: EndCause, now: Timestamp) {
         let Some(instance) = self.instance_mut(id) else {
             return;
@@ -82,13 +83,13 @@ impl Ec2 {
         instance.end = Some(why);
         self.enter(id, State::ShuttingDown, now);
         self.ended.push(Ended { instance: id.clone(), why, at: now });
-        self.agenda.plan(now, Due::Tell(Happening::PowerLost { instance: id.clone() }));
+        self.agenda.plan(now, Due::Report(Happening::PowerLost { instance: id.clone() }));
         self.agenda.plan(now + self.config.shutting_down, Due::Terminated(id.clone()));
     }
 
     pub(super) fn happen(&mut self, due: Due, at: Timestamp) -> Option<Happening> {
         match due {
-            Due::Tell(happening) => Some(happening),
+            Due::Report(happening) => Some(happening),
             Due::Running(id) => {
                 if self.state(&id) == State::Pending {
                     self.enter(&id, State::Running, at);
@@ -97,9 +98,9 @@ impl Ec2 {
                 None
             }
             Due::Booted(instance) => {
-                let up =
-                    self.instance(&instance).is_some_and(|machine| machine.state == State::Running && machine.comes_up);
-                up.then_some(Happening::Booted { instance })
+                let has_booted =
+                    self.instance(&instance).is_some_and(|machine| machine.state == State::Running && machine.can_boot);
+                has_booted.then_some(Happening::Booted { instance })
             }
             Due::SpotTake(id) => {
                 self.end(&id, EndCause::Ec2, at);
@@ -113,7 +114,7 @@ impl Ec2 {
             }
             Due::Terminated(instance) => {
                 self.enter(&instance, State::Terminated, at);
-                let why = self.instance(&instance).and_then(|gone| gone.end)?;
+                let why = self.instance(&instance).and_then(|ended| ended.end)?;
                 Some(Happening::Terminated { instance, why })
             }
         }
@@ -135,7 +136,7 @@ impl Ec2 {
         self.instance(id).map_or(State::Terminated, |instance| instance.state)
     }
 
-    /// The instance as the API sees it: not before it is visible, not after it is forgotten.
+    /// The instance as the API shows it: not before it is visible and not after it is forgotten.
     pub(super) fn visible(&self, id: &InstanceId, now: Timestamp) -> Result<&Instance, Failure> {
         let digits = id.as_str().strip_prefix("i-").unwrap_or_default();
         if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
@@ -151,13 +152,13 @@ impl Ec2 {
         instance.visible_at <= now && !forgotten
     }
 
-    /// CreateTags on instances and volumes. One unknown resource fails the whole call.
+    /// CreateTags on instances and volumes. If one resource is unknown, the call fails.
     pub fn create_tags(&mut self, resources: &[String], tags: &Tags, now: Timestamp) -> Result<(), Failure> {
         self.admit(Operation::CreateTags, now)?;
         self.retag(resources, now, |own| own.extend(tags.clone()))
     }
 
-    /// DeleteTags on instances and volumes, whatever their values. One unknown resource fails the whole call.
+    /// DeleteTags on instances and volumes, independent of the values. If one resource is unknown, the call fails.
     pub fn delete_tags(&mut self, resources: &[String], keys: &[String], now: Timestamp) -> Result<(), Failure> {
         self.admit(Operation::DeleteTags, now)?;
         self.retag(resources, now, |own| own.retain(|key, _| !keys.contains(key)))
@@ -183,7 +184,7 @@ impl Ec2 {
         Ok(())
     }
 
-    /// GetConsoleOutput: what the machine wrote, as long as EC2 remembers it.
+    /// GetConsoleOutput, as long as EC2 describes the machine.
     pub fn console_output(&mut self, id: &InstanceId, now: Timestamp) -> Result<&str, Failure> {
         self.admit(Operation::GetConsoleOutput, now)?;
         Ok(&self.visible(id, now)?.console)

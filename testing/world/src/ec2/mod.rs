@@ -1,7 +1,7 @@
-//! A model of EC2: launches, tags, describing, ending, with EC2's idempotency, eventual consistency and limits.
+//! A model of EC2: launches, tags, descriptions and terminations, with EC2's idempotency, eventual consistency and limits.
 //!
-//! Only what no emulator does right, and what Drover depends on, is here: zonal client tokens, filters on tags and client
-//! tokens, paging, throttle buckets, machines that power themselves off, and the faults of [`Faults`].
+//! It has what Drover depends on and emulators lack: zonal client tokens, filters on tags and client tokens, paging, throttle
+//! buckets, machines that power themselves off, and the faults of [`Faults`].
 
 mod describe;
 mod error;
@@ -30,7 +30,7 @@ use crate::agenda::Agenda;
 use crate::bucket::Bucket;
 use crate::{LostReply, Model};
 
-/// How long EC2 takes.
+/// Durations and limits of EC2.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// From the launch to `running`.
@@ -41,15 +41,15 @@ pub struct Config {
     pub shutting_down: Duration,
     /// From `stopping` to `stopped`.
     pub stopping: Duration,
-    /// From the notice that EC2 wants a spot machine back until it takes it.
+    /// From the interruption warning until EC2 reclaims the machine.
     pub spot_notice: Duration,
-    /// How long a terminated instance is still described.
+    /// How long a terminated instance is described.
     pub remembered: Duration,
-    /// Whether the published request limits hold.
+    /// Whether the published request limits are enforced.
     pub throttle: bool,
-    /// The account that owns everything.
+    /// Id of the account.
     pub account: String,
-    /// The region, the beginning of every zone's name.
+    /// Name of the region.
     pub region: String,
 }
 
@@ -69,7 +69,7 @@ impl Default for Config {
     }
 }
 
-/// EC2's published buckets (size, refill a second), per account and region.
+/// EC2's published buckets (size, refill per second), per account and region.
 #[derive(Debug)]
 struct Throttle {
     run_requests: Bucket,
@@ -111,7 +111,7 @@ impl Throttle {
 /// What is due later.
 #[derive(Debug)]
 enum Due {
-    Tell(Happening),
+    Report(Happening),
     Running(InstanceId),
     Booted(InstanceId),
     SpotTake(InstanceId),
@@ -119,7 +119,7 @@ enum Due {
     Terminated(InstanceId),
 }
 
-/// What a client token stands for: the call it was used with, and what that call made.
+/// The call that used a client token, and its reservation.
 #[derive(Debug)]
 struct TokenUse {
     request: RunInstances,
@@ -130,16 +130,16 @@ struct TokenUse {
 #[derive(Debug)]
 pub struct Ec2 {
     config: Config,
-    /// What goes wrong.
+    /// Injected faults.
     pub faults: Faults,
     rng: SmallRng,
     subnets: BTreeMap<SubnetId, Subnet>,
     templates: BTreeMap<TemplateId, LaunchTemplate>,
     images: BTreeMap<String, Image>,
-    /// In the order of their launch, which is also the order of answers and pages.
+    /// In the order of their launches, which is also the order of answers and pages.
     instances: Vec<Instance>,
     by_id: BTreeMap<InstanceId, usize>,
-    /// By zone and token: that a token means nothing in another zone is EC2's, not ours.
+    /// By zone and token, because EC2's client tokens are zonal.
     tokens: BTreeMap<(String, String), TokenUse>,
     agenda: Agenda<Due>,
     throttle: Throttle,
@@ -151,7 +151,7 @@ pub struct Ec2 {
 }
 
 impl Ec2 {
-    /// An empty region. The seed decides every id and every roll of the dice.
+    /// An empty region. The seed determines all ids and random decisions.
     pub fn new(config: Config, seed: u64) -> Self {
         Self {
             config,
@@ -173,47 +173,47 @@ impl Ec2 {
         }
     }
 
-    /// How long things take here.
+    /// The durations and limits.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// The instance, if it was ever launched; knows more than DescribeInstances tells.
+    /// The instance, if it was ever launched, even if DescribeInstances does not show it.
     pub fn instance(&self, id: &InstanceId) -> Option<&Instance> {
         self.by_id.get(id).map(|at| &self.instances[*at])
     }
 
-    /// Every instance ever launched, in that order.
+    /// Every instance that was ever launched, in the order of the launches.
     pub fn instances(&self) -> impl Iterator<Item = &Instance> {
         self.instances.iter()
     }
 
-    /// The machines that exist now: what a run must not leave behind.
+    /// The machines that exist now.
     pub fn alive(&self) -> impl Iterator<Item = &Instance> {
         self.instances.iter().filter(|instance| instance.state.is_live())
     }
 
-    /// How many machines were ever launched.
+    /// The number of machines that were ever launched.
     pub fn launches(&self) -> u64 {
         self.launches
     }
 
-    /// How often [`Faults::refusals`] struck, by code.
+    /// The number of launches refused by [`Faults::refusals`], by code.
     pub fn struck(&self) -> &BTreeMap<Code, u64> {
         &self.struck
     }
 
-    /// Every instance that ended, by whom and when.
+    /// Every instance that ended.
     pub fn ended(&self) -> &[Ended] {
         &self.ended
     }
 
-    /// Every state that any instance ever entered, in that order.
+    /// Every state change of every instance, in order.
     pub fn entered(&self) -> &[Entered] {
         &self.entered
     }
 
-    /// How often each operation was called, refused calls included.
+    /// The number of calls of each operation, including refused calls.
     pub fn calls(&self) -> &BTreeMap<Operation, u64> {
         &self.calls
     }
@@ -245,10 +245,10 @@ impl Model for Ec2 {
     }
 
     fn advance(&mut self, now: Timestamp) -> Vec<Happening> {
-        let mut told = Vec::new();
+        let mut happenings = Vec::new();
         while let Some((at, due)) = self.agenda.pop(now) {
-            told.extend(self.happen(due, at));
+            happenings.extend(self.happen(due, at));
         }
-        told
+        happenings
     }
 }

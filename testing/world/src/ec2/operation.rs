@@ -1,34 +1,23 @@
 //! The operations of EC2's API.
 
-/// The operations of EC2's API that the model has.
+/// An operation of EC2's API that the model has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {
-    /// Launch.
     RunInstances,
-    /// End.
     TerminateInstances,
-    /// Look.
     DescribeInstances,
-    /// Look at launch templates.
     DescribeLaunchTemplates,
-    /// Look at their versions.
     DescribeLaunchTemplateVersions,
-    /// Make a launch template.
     CreateLaunchTemplate,
-    /// Look at subnets.
     DescribeSubnets,
-    /// Look at images.
     DescribeImages,
-    /// Tag an instance or a volume.
     CreateTags,
-    /// Take tags away.
     DeleteTags,
-    /// What a machine wrote to its console.
     GetConsoleOutput,
 }
 
 impl Operation {
-    /// EC2's name of it.
+    /// Its name in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Operation::RunInstances => "RunInstances",

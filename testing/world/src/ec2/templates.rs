@@ -1,11 +1,11 @@
-//! Launch templates.
+//! Launch templates and images.
 
 use jiff::Timestamp;
 
 use super::*;
 
 impl Ec2 {
-    /// CreateLaunchTemplate: its first version is also its default.
+    /// CreateLaunchTemplate. The first version is the default version.
     pub fn create_launch_template(
         &mut self,
         name: &str,
@@ -34,7 +34,7 @@ impl Ec2 {
         Ok(template)
     }
 
-    /// Adds a version to a template, as an operator does who changes the image. The default version stays.
+    /// Adds a version to a template, for example with another image. The default version stays.
     pub fn add_template_version(&mut self, id: &TemplateId, data: TemplateData) -> Option<u64> {
         let template = self.templates.get_mut(id)?;
         let (image, made_at) = (data.image.clone(), template.created_at);
@@ -44,7 +44,7 @@ impl Ec2 {
         Some(number)
     }
 
-    /// Deletes a template with all its versions, as an operator might.
+    /// Deletes a template with all its versions.
     pub fn delete_launch_template(&mut self, id: &TemplateId) {
         self.templates.remove(id);
     }
@@ -54,24 +54,24 @@ impl Ec2 {
         self.templates.values()
     }
 
-    /// Registers an image, unless it is there already.
+    /// Registers an image if it does not exist.
     pub fn add_image(&mut self, id: &str, created_at: Timestamp) {
         self.images.entry(id.to_owned()).or_insert(Image { id: id.to_owned(), created_at, tags: Tags::new() });
     }
 
-    /// Tags an image, as whoever builds it does.
+    /// Adds tags to an image.
     pub fn tag_image(&mut self, id: &str, tags: Tags) {
         if let Some(image) = self.images.get_mut(id) {
             image.tags.extend(tags);
         }
     }
 
-    /// Deregisters an image: nothing is launched from it any more.
+    /// Deregisters an image, after which launches from it fail.
     pub fn remove_image(&mut self, id: &str) {
         self.images.remove(id);
     }
 
-    /// DescribeImages, by ids. One that is not there fails the call.
+    /// DescribeImages, by ids. If one does not exist, the call fails.
     pub fn describe_images(&mut self, ids: &[String], now: Timestamp) -> Result<Vec<Image>, Failure> {
         self.admit(Operation::DescribeImages, now)?;
         ids.iter().map(|id| self.image(id).cloned()).collect()
@@ -82,7 +82,7 @@ impl Ec2 {
         self.images.get(id).ok_or_else(missing)
     }
 
-    /// DescribeLaunchTemplates, by ids or names (all when none is given).
+    /// DescribeLaunchTemplates, by ids or names, or all templates without either.
     pub fn describe_launch_templates(
         &mut self,
         ids: &[TemplateId],
@@ -125,7 +125,7 @@ impl Ec2 {
         Ok(found)
     }
 
-    /// DescribeLaunchTemplateVersions of one template: the asked versions (all when none is given), with their numbers.
+    /// DescribeLaunchTemplateVersions of one template: the template, and the numbers of the requested versions, or of all.
     pub fn describe_launch_template_versions(
         &mut self,
         template: &TemplateRef,

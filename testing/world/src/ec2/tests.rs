@@ -1,4 +1,4 @@
-//! Facts about EC2 that Drover stands on.
+//! Facts about EC2 that Drover depends on.
 
 use super::*;
 
@@ -78,8 +78,8 @@ fn a_new_instance_is_not_found_before_it_is_visible_and_one_bad_id_fails_all() {
     let both = [old[0].clone(), new[0].clone()];
     assert_eq!(ec2.terminate_instances(&both, at(11)).unwrap_err().code(), Some(Code::InvalidInstanceIdNotFound));
     assert_eq!(ec2.alive().count(), 6, "nothing ended");
-    let seen = ec2.describe_instances(&[], &[Filter::tag("drover:stack", "ci")], None, None, at(11)).unwrap();
-    assert_eq!(seen.items.len(), 1);
+    let listed = ec2.describe_instances(&[], &[Filter::tag("drover:stack", "ci")], None, None, at(11)).unwrap();
+    assert_eq!(listed.items.len(), 1);
 
     ec2.terminate_instances(&both, at(40)).unwrap();
     assert_eq!(ec2.alive().count(), 4);
@@ -98,15 +98,15 @@ fn a_machine_boots_and_powers_itself_off_for_good() {
         ec2.terminate_instances(std::slice::from_ref(&instance), at(101)).unwrap()[0].previous,
         State::ShuttingDown
     );
-    let told = ec2.advance(at(200));
+    let happenings = ec2.advance(at(200));
     let gone = Happening::Terminated { instance: instance.clone(), why: EndCause::PowerOff };
-    assert_eq!(told, [Happening::PowerLost { instance: instance.clone() }, gone]);
+    assert_eq!(happenings, [Happening::PowerLost { instance: instance.clone() }, gone]);
     let entered: Vec<State> = ec2.entered().iter().map(|entered| entered.state).collect();
     assert_eq!(entered, [State::Pending, State::Running, State::ShuttingDown, State::Terminated]);
     assert_eq!(ec2.ended(), [Ended { instance, why: EndCause::PowerOff, at: at(100) }]);
     assert_eq!(ec2.next_due(), None);
-    let seen = ec2.describe_instances(&[], &[], None, None, at(120 + 3600)).unwrap();
-    assert!(seen.items.is_empty(), "a terminated instance is forgotten after an hour");
+    let listed = ec2.describe_instances(&[], &[], None, None, at(120 + 3600)).unwrap();
+    assert!(listed.items.is_empty(), "a terminated instance is forgotten after an hour");
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn capacity_runs_out_into_a_partial_launch_and_then_a_refusal() {
 }
 
 #[test]
-fn spot_is_taken_two_minutes_after_the_notice() {
+fn a_spot_machine_is_reclaimed_two_minutes_after_the_warning() {
     let (mut ec2, request) = region();
     let spot = RunInstances { market: Market::Spot, max_count: 1, ..request };
     let instance = ids(&ec2.run_instances(spot, at(0)).unwrap())[0].clone();
@@ -149,21 +149,21 @@ fn the_published_buckets_hold() {
     assert_eq!(ec2.run_instances(call(6), at(0)).unwrap_err().code(), Some(Code::RequestLimitExceeded));
     ec2.run_instances(call(7), at(1)).unwrap();
     ec2.run_instances(call(8), at(1)).unwrap();
-    assert!(ec2.run_instances(call(9), at(1)).is_err(), "two a second");
+    assert!(ec2.run_instances(call(9), at(1)).is_err(), "two per second");
 }
 
 #[test]
 fn pages_show_every_instance_once() {
     let (mut ec2, request) = region();
     let all = ids(&ec2.run_instances(RunInstances { max_count: 12, ..request }, at(0)).unwrap());
-    let (mut seen, mut token) = (Vec::new(), None::<String>);
+    let (mut listed, mut token) = (Vec::new(), None::<String>);
     loop {
         let page = ec2.describe_instances(&[], &[], Some(5), token.as_deref(), at(1)).unwrap();
-        seen.extend(page.items.iter().flat_map(ids));
+        listed.extend(page.items.iter().flat_map(ids));
         token = page.next_token;
         if token.is_none() {
             break;
         }
     }
-    assert_eq!(seen, all);
+    assert_eq!(listed, all);
 }

@@ -1,4 +1,4 @@
-//! What EC2 consists of.
+//! The resources of EC2, and the parameters of its calls.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,16 +31,13 @@ model_id! {
 /// Tags of one resource.
 pub type Tags = BTreeMap<String, String>;
 
-/// A subnet lies in exactly one zone, which is why the subnet decides what a client token means.
+/// A subnet. It is in exactly one zone, and so decides in which zone a client token counts.
 #[derive(Debug, Clone)]
 pub struct Subnet {
-    /// Its id.
     pub id: SubnetId,
-    /// Its availability zone.
     pub zone: String,
-    /// Its tags.
     pub tags: Tags,
-    /// How many machines find an address in it; None for as many as may come.
+    /// Number of addresses, or `None` if they are unlimited.
     pub addresses: Option<u32>,
 }
 
@@ -49,77 +46,64 @@ pub struct Subnet {
 pub struct Image {
     /// `ami-...`
     pub id: String,
-    /// When it was made.
     pub created_at: Timestamp,
-    /// What it says of itself.
     pub tags: Tags,
 }
 
 /// A named set of launch parameters.
 #[derive(Debug, Clone)]
 pub struct LaunchTemplate {
-    /// Its id.
     pub id: TemplateId,
-    /// Its name.
     pub name: String,
-    /// The version meant by `$Default`.
+    /// The version that `$Default` refers to.
     pub default_version: u64,
-    /// Versions, the first of which is 1.
+    /// The versions, starting with 1.
     pub versions: Vec<TemplateData>,
-    /// Its tags.
     pub tags: Tags,
-    /// When it was made.
     pub created_at: Timestamp,
 }
 
 /// One version of a launch template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemplateData {
-    /// The machine image.
     pub image: String,
-    /// The type used when the call names none.
+    /// The type if the call names none.
     pub instance_type: String,
-    /// What powering off from the inside does.
     pub on_power_off: OnPowerOff,
 }
 
 /// `InstanceInitiatedShutdownBehavior`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnPowerOff {
-    /// The machine is gone: how a runner machine ends itself without any permission.
+    /// The machine terminates. Runner machines use this to terminate without a permission.
     Terminate,
-    /// EC2's default: the machine stops and its disk goes on costing.
+    /// EC2's default: the machine stops, and its disk still costs money.
     Stop,
 }
 
-/// How an instance is paid for, and whether EC2 may take it.
+/// How an instance is paid for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Market {
-    /// Ours until we end it.
+    /// EC2 does not reclaim it.
     OnDemand,
-    /// EC2 takes it back with two minutes' notice.
+    /// EC2 may reclaim it after a warning of two minutes.
     Spot,
 }
 
-/// The states of an instance.
+/// The state of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// Being made.
     Pending,
-    /// Powered on.
     Running,
-    /// Being ended.
     ShuttingDown,
-    /// Gone; still described for an hour.
+    /// Described for another hour.
     Terminated,
-    /// Being powered off.
     Stopping,
-    /// Powered off, could be started again.
     Stopped,
 }
 
 impl State {
-    /// The state in EC2's words.
+    /// Its name in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             State::Pending => "pending",
@@ -131,7 +115,7 @@ impl State {
         }
     }
 
-    /// The state in EC2's numbers.
+    /// Its number in the API.
     pub fn code(self) -> u8 {
         match self {
             State::Pending => 0,
@@ -143,7 +127,7 @@ impl State {
         }
     }
 
-    /// Whether the machine exists: everything before shutting down.
+    /// Whether the machine exists, that is, has not begun to terminate.
     pub fn is_live(self) -> bool {
         match self {
             State::Pending | State::Running | State::Stopping | State::Stopped => true,
@@ -158,188 +142,148 @@ impl fmt::Display for State {
     }
 }
 
-/// A machine.
+/// An instance.
 #[derive(Debug, Clone)]
 pub struct Instance {
-    /// Its id.
     pub id: InstanceId,
-    /// The call that made it.
+    /// The call that launched it.
     pub reservation: ReservationId,
-    /// Where it is.
     pub subnet: SubnetId,
-    /// The subnet's zone.
     pub zone: String,
-    /// Its type.
     pub instance_type: String,
-    /// Its image.
     pub image: String,
-    /// The launch template it was made from.
     pub template: TemplateId,
-    /// That template's version, resolved.
+    /// The number of the template's version.
     pub template_version: u64,
-    /// How it is paid for.
     pub market: Market,
-    /// Its tags.
     pub tags: Tags,
-    /// Its root volume.
+    /// The root volume.
     pub volume: VolumeId,
-    /// The tags of that volume.
     pub volume_tags: Tags,
-    /// The token of the call that made it.
     pub client_token: Option<String>,
-    /// Its number among the instances of its call.
+    /// Its index among the instances of its call.
     pub launch_index: usize,
-    /// Its address.
     pub private_ip: String,
-    /// When it was made.
     pub launched_at: Timestamp,
-    /// Its state.
     pub state: State,
-    /// When it reached that state.
+    /// When it entered the state.
     pub state_since: Timestamp,
-    /// What powering off does.
     pub on_power_off: OnPowerOff,
-    /// What it wrote to its console.
     pub console: String,
-    /// When EC2 will take it back, once it said so.
-    pub taken_at: Option<Timestamp>,
-    /// Why it ended, once it has begun to.
+    /// When EC2 reclaims it, after the interruption warning.
+    pub reclaimed_at: Option<Timestamp>,
+    /// Why it ended, if it has begun to end.
     pub end: Option<EndCause>,
-    /// From when on EC2 describes it.
+    /// From when EC2 describes it.
     pub visible_at: Timestamp,
-    pub(super) comes_up: bool,
+    pub(super) can_boot: bool,
 }
 
-/// Who ended an instance. The difference between a machine that did its work and one that was taken from it.
+/// Why an instance ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EndCause {
     /// Somebody called TerminateInstances.
     TerminateCall,
     /// The machine powered itself off.
     PowerOff,
-    /// EC2 took it: spot, or a broken host.
+    /// EC2 reclaimed it, or its host failed.
     Ec2,
 }
 
-/// RunInstances, as far as Drover uses it.
+/// The parameters of RunInstances that the model has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunInstances {
-    /// Which launch template.
     pub template: TemplateRef,
-    /// Which version: a number, `$Default` (also when absent) or `$Latest`.
+    /// A number, `$Default` or `$Latest`; `$Default` if absent.
     pub template_version: Option<String>,
-    /// Launch this many or none.
+    /// If fewer instances are possible, the call fails.
     pub min_count: u32,
-    /// Launch up to this many.
+    /// The maximum number of instances.
     pub max_count: u32,
-    /// Where.
     pub subnet: SubnetId,
-    /// Overrides the template's type.
+    /// Overrides the type of the template.
     pub instance_type: Option<String>,
-    /// How to pay.
     pub market: Market,
-    /// Makes the call repeatable, within the zone of the subnet.
+    /// Makes the call idempotent within the subnet's zone.
     pub client_token: Option<String>,
-    /// Tags for each instance.
+    /// Tags of each instance.
     pub tags: Tags,
-    /// Tags for each volume.
+    /// Tags of each volume.
     pub volume_tags: Tags,
 }
 
-/// A launch template is named by id or by name.
+/// A reference to a launch template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TemplateRef {
     /// `lt-...`
     Id(TemplateId),
-    /// Its name.
     Name(String),
 }
 
 /// The instances of one RunInstances call.
 #[derive(Debug, Clone)]
 pub struct Reservation {
-    /// Its id.
     pub id: ReservationId,
-    /// Its instances: all in the answer to RunInstances, the matching ones in DescribeInstances.
+    /// In the answer to RunInstances all instances, in that to DescribeInstances those that match.
     pub instances: Vec<Instance>,
 }
 
 /// One instance in the answer to TerminateInstances.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateChange {
-    /// Which instance.
     pub id: InstanceId,
-    /// Its state before the call.
+    /// The state before the call.
     pub previous: State,
-    /// Its state now.
+    /// The state after the call.
     pub current: State,
 }
 
 /// A page of an answer.
 #[derive(Debug, Clone)]
 pub struct Page<T> {
-    /// What is on it.
     pub items: Vec<T>,
-    /// Asks for the next one, if there is one.
+    /// Requests the next page, if there is one.
     pub next_token: Option<String>,
 }
 
 /// A filter of a Describe call: the values are alternatives, `*` and `?` are wildcards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
-    /// What is looked at.
+    /// For example `tag:drover:stack`.
     pub name: String,
-    /// What it may be.
     pub values: Vec<String>,
 }
 
-/// What EC2 tells its driver.
+/// Something that happened and that the driver has to act on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Happening {
-    /// The machine is up: its programs start now.
-    Booted {
-        /// Which one.
-        instance: InstanceId,
-    },
-    /// EC2 announces that it will take the machine in two minutes (instance metadata and EventBridge show it).
+    /// The machine has booted. Its programs start now.
+    Booted { instance: InstanceId },
+    /// EC2 will reclaim the machine. Instance metadata and EventBridge show the warning.
     SpotNotice {
-        /// Which one.
         instance: InstanceId,
-        /// When it will be taken.
+        /// When EC2 reclaims it.
         at: Timestamp,
     },
-    /// The machine has no power any more: its programs end now.
-    PowerLost {
-        /// Which one.
-        instance: InstanceId,
-    },
-    /// The instance is gone.
-    Terminated {
-        /// Which one.
-        instance: InstanceId,
-        /// By whom.
-        why: EndCause,
-    },
+    /// The machine has no power. Its programs end now.
+    PowerLost { instance: InstanceId },
+    /// The instance has terminated.
+    Terminated { instance: InstanceId, why: EndCause },
 }
 
-/// An instance entered a state: what EC2 tells EventBridge, whoever asked for it.
+/// A state change, which EC2 also sends to EventBridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entered {
-    /// Which one.
     pub instance: InstanceId,
-    /// Which state.
     pub state: State,
-    /// When.
     pub at: Timestamp,
 }
 
-/// An instance that ended, for the verdict.
+/// An instance that ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
-    /// Which one.
     pub instance: InstanceId,
-    /// By whom.
     pub why: EndCause,
-    /// When its end began.
+    /// When it began to end.
     pub at: Timestamp,
 }

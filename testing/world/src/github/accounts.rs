@@ -1,4 +1,4 @@
-//! The app, who installed it, its tokens and its hook.
+//! The app, its installations, tokens and hook, and the accounts with their repositories.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use jiff::Timestamp;
 
 use super::*;
 
-/// A manifest's code is good for so long.
+/// How long the code of a manifest is valid.
 const MANIFEST_CODE_LIFE: Duration = Duration::from_secs(3600);
 
 impl GitHub {
-    /// Adds an account which has not installed the app: nothing of it is accessible, and no webhook comes from it.
+    /// Adds an account without the app, which the app cannot access and which sends no webhooks.
     pub fn add_owner(&mut self, login: &str, kind: OwnerKind, now: Timestamp) -> OwnerId {
         let id = OwnerId(self.fresh_id());
         let default = Group { id: DEFAULT_GROUP, name: "Default".to_owned(), repositories: None, allows_public: true };
@@ -40,37 +40,37 @@ impl GitHub {
         installation
     }
 
-    /// The account uninstalls the app: its tokens are worth nothing from now on.
+    /// The account uninstalls the app, which invalidates the tokens of the installation.
     pub fn uninstall(&mut self, owner: OwnerId) {
-        let gone = self.owners.get_mut(&owner).and_then(|owner| owner.installation.take());
-        self.tokens.retain(|_, (installation, _)| Some(*installation) != gone);
+        let removed = self.owners.get_mut(&owner).and_then(|owner| owner.installation.take());
+        self.tokens.retain(|_, (installation, _)| Some(*installation) != removed);
     }
 
-    /// The app's owner changes what it asks for. What is taken away is gone everywhere at once; what is added is the app's
-    /// only where the account accepts it, as [`GitHub::install`] does.
+    /// The app's owner changes a requested permission. Less takes effect in all accounts at once; more takes effect only
+    /// after the account accepts it, as [`GitHub::install`] does.
     pub fn set_permission(&mut self, permission: &str, level: Option<&str>) {
-        let asked = &mut self.app.permissions;
+        let requested = &mut self.app.permissions;
         match level {
-            Some(level) => drop(asked.insert(permission.to_owned(), level.to_owned())),
-            None => drop(asked.remove(permission)),
+            Some(level) => drop(requested.insert(permission.to_owned(), level.to_owned())),
+            None => drop(requested.remove(permission)),
         }
         for owner in self.owners.values_mut() {
             owner.granted.retain(|name, level| {
-                let asked = asked.get(name);
-                if asked.is_some_and(|asked| asked == "read") {
+                let requested = requested.get(name);
+                if requested.is_some_and(|requested| requested == "read") {
                     "read".clone_into(level);
                 }
-                asked.is_some()
+                requested.is_some()
             });
         }
     }
 
-    /// The app's owner chooses which events it is told of.
+    /// The app's owner changes the subscribed events.
     pub fn set_events(&mut self, events: &[&str]) {
         self.app.events = events.iter().map(|event| (*event).to_owned()).collect();
     }
 
-    /// The account suspends the app, or lets it go on.
+    /// The account suspends the app, or, with `None`, ends the suspension.
     pub fn suspend(&mut self, owner: OwnerId, since: Option<Timestamp>) {
         if let Some(owner) = self.owners.get_mut(&owner) {
             owner.suspended_at = since;
@@ -100,15 +100,14 @@ impl GitHub {
         }
     }
 
-    /// Deletes a runner group. Its runners stay registered and are given nothing.
+    /// Deletes a runner group. Its runners stay registered and get no jobs.
     pub fn remove_group(&mut self, owner: OwnerId, group: GroupId) {
         if let Some(owner) = self.owners.get_mut(&owner) {
             owner.groups.retain(|each| each.id != group);
         }
     }
 
-    /// Renames a repository. GitHub sends whoever calls it by its old name to `/repositories/{id}`; runners registered
-    /// there, and everything else that goes by its id, stay.
+    /// Renames a repository. Calls under the old name are redirected to `/repositories/{id}`. The registered runners stay.
     pub fn rename_repository(&mut self, id: RepositoryId, name: &str) {
         let Some(repository) = self.repositories.get_mut(&id) else { return };
         let old = Scope::repository(&repository.owner_login, &repository.name);
@@ -121,7 +120,7 @@ impl GitHub {
         self.former_names.insert(old, id);
     }
 
-    /// The repository that had this name before.
+    /// The repository that had this name before it was renamed.
     pub fn moved(&self, owner: &str, name: &str) -> Option<RepositoryId> {
         self.former_names.get(&Scope::repository(owner, name)).copied()
     }
@@ -152,7 +151,7 @@ impl GitHub {
         self.owners.get(&id)
     }
 
-    /// `GET /app`: the app, and how often it is installed.
+    /// `GET /app`: the app and the number of its installations.
     pub fn get_app(&mut self, now: Timestamp) -> Result<(App, usize), Failure> {
         let reply = self.admit(Caller::App, Endpoint::GetApp, now)?;
         let installed = self.owners.values().filter(|owner| owner.installation.is_some()).count();
@@ -195,7 +194,7 @@ impl GitHub {
         reply.with(AccessToken { token, expires_at })
     }
 
-    /// Whose token that is, if it is good.
+    /// The installation of a valid token.
     pub fn authorize(&self, token: &str, now: Timestamp) -> Result<InstallationId, Failure> {
         match self.tokens.get(token) {
             Some((installation, expires)) if *expires > now => {
@@ -206,7 +205,7 @@ impl GitHub {
         }
     }
 
-    /// Whether there is such an installation, and it is not suspended.
+    /// Fails unless the installation exists and is not suspended.
     fn installed(&self, installation: InstallationId) -> Result<(), Failure> {
         let owner = self.owners.values().find(|owner| owner.installation == Some(installation));
         match owner.ok_or(Failure::NotFound)?.suspended_at {
@@ -215,7 +214,7 @@ impl GitHub {
         }
     }
 
-    /// The account of a scope, if the caller may act there.
+    /// The account of a scope, if the installation may access it.
     pub(super) fn entitled(&self, caller: InstallationId, scope: &Scope) -> Result<&Owner, Failure> {
         let owner = self.find_owner(scope.owner()).ok_or(Failure::NotFound)?;
         if let Scope::Repository { owner, name } = scope {
@@ -227,7 +226,7 @@ impl GitHub {
         Ok(owner)
     }
 
-    /// The account of a scope, if the caller may do that with its runners.
+    /// The account of a scope, if the installation has this level of access to its runners.
     pub(super) fn entitled_to_runners(
         &self,
         caller: InstallationId,
@@ -245,7 +244,7 @@ impl GitHub {
         }
     }
 
-    /// The repository of a call, if the caller may act there.
+    /// The repository of a call, if the installation may access it.
     pub(super) fn entitled_repository(
         &self,
         caller: InstallationId,
@@ -256,8 +255,8 @@ impl GitHub {
         self.find_repository(owner, name).map(|repository| repository.id).ok_or(Failure::NotFound)
     }
 
-    /// `GET /orgs/{org}/actions/runner-groups`; `visible_to` names a repository of the organisation, and only groups that
-    /// it may use are listed then.
+    /// `GET /orgs/{org}/actions/runner-groups`. With `visible_to`, only groups that this repository of the organisation may
+    /// use.
     pub fn list_groups(
         &mut self,
         caller: InstallationId,
@@ -271,17 +270,17 @@ impl GitHub {
         if owner.kind == OwnerKind::User {
             return Err(Failure::NotFound);
         }
-        let asked = visible_to.map(|name| self.find_repository(org, name).ok_or(Failure::NotFound)).transpose()?;
-        let visible = |group: &&Group| asked.is_none_or(|repository| group.admits(repository));
+        let repository = visible_to.map(|name| self.find_repository(org, name).ok_or(Failure::NotFound)).transpose()?;
+        let visible = |group: &&Group| repository.is_none_or(|repository| group.admits(repository));
         reply.with(paging.of(owner.groups.iter().filter(visible).cloned()))
     }
 
-    /// Where webhooks go and what they are signed with, without a call.
+    /// The webhook's configuration, without a call.
     pub fn hook(&self) -> &HookConfig {
         &self.hook
     }
 
-    /// Sets the hook up, as the form of a new app does.
+    /// Sets the configuration of the hook, as the form of a new app does.
     pub fn set_hook(&mut self, hook: HookConfig) {
         self.hook = hook;
     }
@@ -292,7 +291,7 @@ impl GitHub {
         reply.with(self.hook.clone())
     }
 
-    /// `PATCH /app/hook/config`: what is given changes.
+    /// `PATCH /app/hook/config`: changes the given fields.
     pub fn update_hook(
         &mut self,
         url: Option<String>,
@@ -307,20 +306,20 @@ impl GitHub {
         reply.with(self.hook.clone())
     }
 
-    /// Somebody agrees to a manifest: the new app takes the place of the one before, and nobody has installed it.
-    pub fn make_app(&mut self, app: App, hook: HookConfig) {
+    /// Creates an app from a manifest. It replaces the previous app and has no installations.
+    pub fn replace_app(&mut self, app: App, hook: HookConfig) {
         let owners: Vec<OwnerId> = self.owners.keys().copied().collect();
         owners.into_iter().for_each(|owner| self.uninstall(owner));
         self.app = app;
         self.hook = hook;
     }
 
-    /// An id that nothing has yet.
-    pub fn app_id(&mut self) -> u64 {
+    /// An unused id for a new app.
+    pub fn new_app_id(&mut self) -> u64 {
         self.fresh_id()
     }
 
-    /// Somebody filled in the form of a manifest: the code stands for the app for an hour, once.
+    /// Adds the code of a manifest, which can be converted once, within an hour.
     pub fn add_manifest_code(&mut self, code: &str, now: Timestamp) {
         self.manifest_codes.insert(code.to_owned(), now + MANIFEST_CODE_LIFE);
     }

@@ -4,27 +4,25 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-/// The app. Its key is the driver's business: the model believes that a call in the app's name is the app's.
+/// The app. The driver verifies its JWTs.
 #[derive(Debug, Clone)]
 pub struct App {
-    /// Its id, the issuer of its JWTs.
+    /// The issuer of its JWTs.
     pub id: u64,
-    /// Its name in URLs.
+    /// The name in URLs.
     pub slug: String,
-    /// Its name.
     pub name: String,
-    /// When it was made.
     pub created_at: Timestamp,
-    /// What it asks for: the permission, and `read` or `write`.
+    /// The permissions that it requests, each with `read` or `write`.
     pub permissions: BTreeMap<String, String>,
-    /// The events it is told of.
+    /// The events that it subscribes to.
     pub events: Vec<String>,
 }
 
 impl App {
-    /// An app as a runner service needs it, for organisations' runners and for repositories'.
+    /// An app with the permissions for runners of organisations and of repositories.
     pub fn new(id: u64, slug: &str, name: &str, created_at: Timestamp) -> Self {
-        let asked = [
+        let requested = [
             ("actions", "write"),
             ("administration", "write"),
             ("checks", "write"),
@@ -36,20 +34,19 @@ impl App {
             slug: slug.to_owned(),
             name: name.to_owned(),
             created_at,
-            permissions: asked.iter().map(|(name, level)| ((*name).to_owned(), (*level).to_owned())).collect(),
+            permissions: requested.iter().map(|(name, level)| ((*name).to_owned(), (*level).to_owned())).collect(),
             events: vec!["workflow_job".to_owned()],
         }
     }
 }
 
-/// Where webhooks go. The secret itself stays with the driver, which signs.
+/// Configuration of the app's webhook. The driver signs the deliveries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HookConfig {
-    /// The URL.
     pub url: String,
     /// `json` or `form`.
     pub content_type: String,
-    /// The secret deliveries are signed with.
+    /// Signs the deliveries.
     pub secret: Option<String>,
 }
 
@@ -62,8 +59,6 @@ impl Default for HookConfig {
 /// A token of an installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessToken {
-    /// The secret.
     pub token: String,
-    /// Until when it is good.
     pub expires_at: Timestamp,
 }

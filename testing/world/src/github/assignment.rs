@@ -1,4 +1,4 @@
-//! Who gets which job, and what runners say.
+//! Assignment of jobs to runners, and the connections of runners.
 
 use jiff::Timestamp;
 use rand::Rng;
@@ -6,7 +6,7 @@ use rand::Rng;
 use super::*;
 
 impl GitHub {
-    /// A runner process connects with the secret of its JIT config, which is worth nothing afterwards.
+    /// A runner process connects with the secret of its JIT config, which is then used up.
     pub fn connect(&mut self, secret: &str, now: Timestamp) -> Result<RunnerId, Unknown> {
         let id = self.secrets.remove(secret).ok_or(Unknown)?;
         let runner = self.runners.get_mut(&id).ok_or(Unknown)?;
@@ -20,7 +20,7 @@ impl GitHub {
         Ok(id)
     }
 
-    /// Gives queued jobs, oldest first, to idle runners; which of those that fit is chance.
+    /// Assigns queued jobs, oldest first, each to a random idle runner that fits.
     pub(super) fn assign(&mut self, now: Timestamp) {
         for (queued_at, id) in self.queue.clone() {
             if self.idle.is_empty() {
@@ -36,7 +36,7 @@ impl GitHub {
         }
     }
 
-    /// Whether GitHub could give this job to this runner: scope, group and labels.
+    /// Whether GitHub may assign the job to the runner: scope, group and labels match.
     fn fits(&self, runner: RunnerId, job: JobId) -> bool {
         let (Some(runner), Some(job)) = (self.runners.get(&runner), self.jobs.get(&job)) else {
             return false;
@@ -73,7 +73,7 @@ impl GitHub {
                     .map(|at| format!("{}/{}", at.owner_login, at.name))
                     .unwrap_or_default();
                 let offer = Offer { runner, job, repository, runs_for: offered.runs_for, ends: offered.ends };
-                self.agenda.plan(now, Due::Tell(Happening::Offered(offer)));
+                self.agenda.plan(now, Due::Report(Happening::Offered(offer)));
                 self.agenda.plan(now + self.config.pick_up, Due::PickUp(job, runner));
             }
             Operator::Model => {
@@ -84,7 +84,7 @@ impl GitHub {
         }
     }
 
-    /// The runner picks up the job it was offered: from now on the job runs.
+    /// The runner accepts the offered job, which runs from now on.
     pub fn acquire(&mut self, runner: RunnerId, job: JobId, now: Timestamp) -> Result<(), Unknown> {
         let offered = self.jobs.get(&job).is_some_and(|job| job.state == JobState::Queued { assigned: Some(runner) });
         if !offered {
@@ -104,7 +104,7 @@ impl GitHub {
         self.announce(id, "in_progress", now);
     }
 
-    /// The runner reports that its job is over.
+    /// The runner reports the end of its job.
     pub fn complete(
         &mut self,
         runner: RunnerId,
@@ -138,8 +138,8 @@ impl GitHub {
         }
     }
 
-    /// The runner process is gone: it exited, or its machine has no power. If it ran a job, that job was killed, which
-    /// GitHub notices much later.
+    /// The runner process has exited, or its machine lost its power. A running job counts as killed, and GitHub fails it
+    /// later.
     pub fn disconnect(&mut self, id: RunnerId, now: Timestamp) {
         self.idle.remove(&id);
         let Some(runner) = self.runners.get_mut(&id) else {
@@ -161,7 +161,7 @@ impl GitHub {
         }
     }
 
-    /// The runner has no job any more.
+    /// The runner becomes idle.
     pub(super) fn release(&mut self, id: RunnerId, now: Timestamp) {
         let Some(runner) = self.runners.get_mut(&id) else {
             return;
@@ -182,9 +182,9 @@ impl GitHub {
         }
     }
 
-    pub(super) fn finish_own(&mut self, runner: RunnerId, job: JobId, now: Timestamp) {
+    pub(super) fn finish_operated(&mut self, runner: RunnerId, job: JobId, now: Timestamp) {
         if let Some(ends) = self.jobs.get(&job).map(|job| job.ends) {
-            // A job cancelled meanwhile is over already; then this is unknown, and right.
+            // Fails if the job was cancelled meanwhile.
             let _ = self.complete(runner, job, ends, now);
         }
     }

@@ -7,36 +7,30 @@ use super::{CheckRunId, RepositoryId};
 /// A check run.
 #[derive(Debug, Clone)]
 pub struct CheckRun {
-    /// Its id.
     pub id: CheckRunId,
-    /// Where.
     pub repository: RepositoryId,
-    /// What it is about.
+    /// The commit of the check.
     pub head_sha: String,
-    /// What the app changed, last.
+    /// The current values.
     pub now: CheckRunChange,
-    /// When it was made.
     pub created_at: Timestamp,
 }
 
-/// The part of a check run that its app says. `None` in an update leaves what was there.
+/// The values that the app sets. In an update, `None` keeps the previous value.
 #[derive(Debug, Clone, Default)]
 pub struct CheckRunChange {
-    /// Its name.
     pub name: Option<String>,
-    /// The app's own reference: how a repeated call finds what an earlier one made.
+    /// The app's own reference.
     pub external_id: Option<String>,
     /// `queued`, `in_progress` or `completed`.
     pub status: Option<String>,
     /// `success`, `failure`, ...
     pub conclusion: Option<String>,
-    /// Where to read more.
     pub details_url: Option<String>,
-    /// Title and summary.
     pub output: Option<CheckOutput>,
 }
 
-/// What a check run shows.
+/// The text of a check run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckOutput {
     /// One line.

@@ -1,4 +1,4 @@
-//! Check runs: how an app tells the author of a job something.
+//! Check runs, with which an app shows messages to the author of a commit.
 
 use jiff::Timestamp;
 
@@ -24,9 +24,9 @@ impl GitHub {
         if change.name.as_ref().is_none_or(String::is_empty) || head_sha.len() != 40 {
             return Err(Failure::Unprocessable("Invalid request: name and head_sha are needed".to_owned()));
         }
-        let now_is = CheckRunChange::default().changed(change)?;
+        let current = CheckRunChange::default().changed(change)?;
         let id = CheckRunId(self.fresh_id());
-        let run = CheckRun { id, repository, head_sha: head_sha.to_owned(), now: now_is, created_at: now };
+        let run = CheckRun { id, repository, head_sha: head_sha.to_owned(), now: current, created_at: now };
         self.check_runs.insert(id, run.clone());
         reply.with(run)
     }
@@ -48,7 +48,7 @@ impl GitHub {
         reply.with(run.clone())
     }
 
-    /// Every check run: what authors were told.
+    /// Every check run.
     pub fn check_runs(&self) -> impl Iterator<Item = &CheckRun> {
         self.check_runs.values()
     }
@@ -56,12 +56,12 @@ impl GitHub {
 
 impl CheckRunChange {
     fn changed(self, change: CheckRunChange) -> Result<CheckRunChange, Failure> {
-        let known =
+        let is_valid =
             |value: &Option<String>, of: &[&str]| value.as_ref().is_none_or(|value| of.contains(&value.as_str()));
-        if !known(&change.status, &STATUSES) || !known(&change.conclusion, &CONCLUSIONS) {
+        if !is_valid(&change.status, &STATUSES) || !is_valid(&change.conclusion, &CONCLUSIONS) {
             return Err(Failure::Unprocessable("Invalid request: unknown status or conclusion".to_owned()));
         }
-        // A conclusion completes the run, said or not.
+        // A conclusion completes the check run, even if the status is missing.
         let status = change.conclusion.as_ref().map(|_| "completed".to_owned()).or(change.status).or(self.status);
         if status.as_deref() == Some("completed") && change.conclusion.is_none() && self.conclusion.is_none() {
             return Err(Failure::Unprocessable("Invalid request: a completed check run needs a conclusion".to_owned()));

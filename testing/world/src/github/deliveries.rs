@@ -1,4 +1,4 @@
-//! Webhooks: what is sent, and what became of it.
+//! Webhooks: their deliveries, redeliveries and the list of deliveries.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use rand::Rng;
 use super::*;
 
 impl GitHub {
-    /// A job changed: plans the webhook, unless this account, this job or the dice say that none is sent.
+    /// Plans the webhook for a change of a job, unless the account, the job or a fault prevents it.
     pub(super) fn announce(&mut self, id: JobId, action: &'static str, now: Timestamp) {
         let Some(job) = self.jobs.get(&id).cloned() else {
             return;
@@ -19,9 +19,9 @@ impl GitHub {
         let Some(owner) = self.owners.get(&repository.owner) else {
             return;
         };
-        let is_told = owner.installation.is_some() && owner.suspended_at.is_none();
-        let wants = self.app.events.iter().any(|event| event == "workflow_job");
-        if !is_told || !wants || job.webhooks == Webhooks::NeverAttempted {
+        let has_app = owner.installation.is_some() && owner.suspended_at.is_none();
+        let subscribes = self.app.events.iter().any(|event| event == "workflow_job");
+        if !has_app || !subscribes || job.webhooks == Webhooks::NeverAttempted {
             return;
         }
         let event = JobEvent {
@@ -53,7 +53,7 @@ impl GitHub {
         self.deliveries.get(&id).map(|delivery| Happening::Deliver(Box::new(delivery.clone())))
     }
 
-    /// The driver says what became of a delivery. Nothing is ever sent again by itself.
+    /// Records the outcome of a delivery. Failed deliveries are not repeated automatically.
     pub fn record_answer(&mut self, id: DeliveryId, answer: Answer, took: Duration, now: Timestamp) {
         let kept = self.config.deliveries_kept;
         self.deliveries
@@ -63,7 +63,7 @@ impl GitHub {
         }
     }
 
-    /// `GET /app/hook/deliveries`: newest first, attempted ones only; `cursor` is what the last page gave.
+    /// `GET /app/hook/deliveries`: attempted deliveries, newest first. `cursor` comes from the previous page.
     pub fn list_deliveries(
         &mut self,
         per_page: usize,
@@ -79,20 +79,20 @@ impl GitHub {
             }
         };
         let kept = self.config.deliveries_kept;
-        let mut known = self
+        let mut listed = self
             .deliveries
             .range(..DeliveryId(before))
             .rev()
             .map(|(_, delivery)| delivery)
             .filter(|delivery| delivery.attempted.as_ref().is_some_and(|attempted| attempted.at + kept > now))
             .peekable();
-        let page: Vec<Delivery> = known.by_ref().take(per_page.clamp(1, 100)).cloned().collect();
-        let more = known.peek().is_some();
+        let page: Vec<Delivery> = listed.by_ref().take(per_page.clamp(1, 100)).cloned().collect();
+        let more = listed.peek().is_some();
         let next = page.last().filter(|_| more).map(|last| format!("v1_{}", last.id));
         reply.with((page, next))
     }
 
-    /// `POST /app/hook/deliveries/{id}/attempts`: the same event again, under the same guid.
+    /// `POST /app/hook/deliveries/{id}/attempts`: delivers the same event again, with the same guid.
     pub fn redeliver(&mut self, id: DeliveryId, now: Timestamp) -> Result<(), Failure> {
         let reply = self.admit(Caller::App, Endpoint::Redeliver, now)?;
         let kept = self.config.deliveries_kept;
@@ -107,7 +107,7 @@ impl GitHub {
         reply.with(())
     }
 
-    /// Every delivery the model remembers, pending ones included.
+    /// Every delivery that the model keeps, including pending deliveries.
     pub fn deliveries(&self) -> impl Iterator<Item = &Delivery> {
         self.deliveries.values()
     }

@@ -9,42 +9,37 @@ use super::{DeliveryId, Job, Owner, Repository};
 /// One attempt to deliver one event. A redelivery is another attempt with the same guid.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// Which attempt.
     pub id: DeliveryId,
-    /// The event's name, `X-GitHub-Delivery`.
+    /// Id of the event, `X-GitHub-Delivery`.
     pub guid: String,
-    /// Whether somebody asked for it again.
+    /// Whether it was requested through the API.
     pub redelivery: bool,
-    /// What is told.
     pub event: JobEvent,
-    /// What became of it, once that is known.
+    /// The outcome, once it is known.
     pub attempted: Option<Attempted>,
 }
 
 /// The outcome of an attempt.
 #[derive(Debug, Clone)]
 pub struct Attempted {
-    /// When.
     pub at: Timestamp,
-    /// How long it took.
     pub took: Duration,
-    /// What came back.
     pub answer: Answer,
 }
 
-/// What came back from the receiver of a webhook.
+/// The answer of the receiver of a webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// This HTTP status.
+    /// An HTTP status.
     Status(u16),
     /// No connection.
     Unreachable,
-    /// Nothing within ten seconds.
+    /// No answer within ten seconds.
     TimedOut,
 }
 
 impl Answer {
-    /// What GitHub shows: a word and a status.
+    /// Status text and status code in the list of deliveries.
     pub fn shown(self) -> (&'static str, u16) {
         match self {
             Answer::Status(status @ 200..300) => ("OK", status),
@@ -55,19 +50,15 @@ impl Answer {
     }
 }
 
-/// Everything a `workflow_job` payload says, as it was when it happened.
+/// The content of a `workflow_job` payload, at the time of the event.
 #[derive(Debug, Clone)]
 pub struct JobEvent {
     /// `queued`, `waiting`, `in_progress` or `completed`.
     pub action: &'static str,
-    /// When it happened.
     pub at: Timestamp,
-    /// The job, then.
     pub job: Job,
-    /// What was checked out.
+    /// The commit of the run.
     pub head_sha: String,
-    /// The repository.
     pub repository: Repository,
-    /// Its owner.
     pub owner: Owner,
 }

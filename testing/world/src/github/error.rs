@@ -1,14 +1,14 @@
-//! How GitHub refuses.
+//! Errors of GitHub's API.
 
 use jiff::Timestamp;
 
-/// Why a call brought nothing.
+/// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// 401.
     #[error("bad credentials")]
     Unauthorized,
-    /// 403: the credentials are good, but not for this.
+    /// 403: the credentials are valid, but do not allow this.
     #[error("{0}")]
     Forbidden(String),
     /// 404.
@@ -23,25 +23,25 @@ pub enum Failure {
     /// 403 with `x-ratelimit-remaining: 0`.
     #[error("API rate limit exceeded")]
     PrimaryLimit {
-        /// When requests are allowed again.
+        /// When the limit is reset.
         reset: Timestamp,
     },
     /// 403 with `retry-after`.
     #[error("you have exceeded a secondary rate limit")]
     SecondaryLimit {
-        /// When to try again.
+        /// When the limit ends.
         until: Timestamp,
     },
-    /// GitHub broke, with this status.
+    /// GitHub answered with only a status.
     #[error("GitHub answered {0}")]
     Broken(u16),
-    /// The caller gets no answer at all: the driver must drop the connection.
+    /// The caller gets no answer, so the driver must drop the connection.
     #[error("the reply was lost")]
     NoReply,
 }
 
 impl Failure {
-    /// The HTTP status of the answer; none when there is no answer.
+    /// The HTTP status of the answer; `None` if there is no answer.
     pub fn status(&self) -> Option<u16> {
         match self {
             Failure::Unauthorized => Some(401),

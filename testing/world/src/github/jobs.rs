@@ -1,4 +1,4 @@
-//! Runs and jobs: how they come, are looked at, and end without a runner.
+//! Workflow runs and jobs: queueing, lists, re-runs, and ends without a runner.
 
 use std::time::Duration;
 
@@ -7,27 +7,25 @@ use rand::Rng;
 
 use super::*;
 
-/// A job somebody pushes.
+/// The parameters of a new job.
 #[derive(Debug, Clone)]
 pub struct QueueJob {
-    /// Where.
     pub repository: RepositoryId,
-    /// Its name.
     pub name: String,
-    /// What it asks of a runner.
+    /// The labels that its runner must have.
     pub labels: Vec<String>,
-    /// How long it takes a runner.
+    /// The run time.
     pub runs_for: Duration,
-    /// How it ends if nothing happens to it.
+    /// The conclusion, unless something interrupts the job.
     pub ends: Conclusion,
     /// Whether GitHub sends webhooks for it.
     pub webhooks: Webhooks,
-    /// The run it belongs to; a new one when absent.
+    /// The run of the job, or `None` for a new one.
     pub run: Option<RunId>,
 }
 
 impl QueueJob {
-    /// A job of a run of its own which takes a second, succeeds, and whose webhooks are sent.
+    /// A job in a run of its own that runs for a second, succeeds, and sends webhooks.
     pub fn new(repository: RepositoryId, labels: &[&str]) -> Self {
         Self {
             repository,
@@ -42,14 +40,15 @@ impl QueueJob {
 }
 
 impl GitHub {
-    /// A job is queued.
+    /// Queues a job.
     pub fn queue_job(&mut self, job: QueueJob, now: Timestamp) -> JobId {
         let id = self.new_job(job, now);
         self.enqueue(id, now);
         id
     }
 
-    /// A job is queued behind the gate of an environment: GitHub says `queued` with status `waiting`, then `waiting`.
+    /// Queues a job that waits for the approval of an environment. GitHub sends `queued` with the status `waiting`, then
+    /// `waiting`.
     pub fn queue_gated_job(&mut self, job: QueueJob, now: Timestamp) -> JobId {
         let id = self.new_job(job, now);
         self.announce(id, "queued", now);
@@ -57,14 +56,14 @@ impl GitHub {
         id
     }
 
-    /// Somebody opens the gate.
+    /// Approves a waiting job.
     pub fn approve(&mut self, id: JobId, now: Timestamp) {
         if self.jobs.get(&id).is_some_and(|job| job.state == JobState::Waiting) {
             self.enqueue(id, now);
         }
     }
 
-    /// Somebody cancels a job. One that waits for a runner is over at once; one that runs ends when its runner says so.
+    /// Cancels a job. A job that has not started ends at once, a running one when its runner reports the end.
     pub fn cancel(&mut self, id: JobId, now: Timestamp) {
         match self.jobs.get(&id).map(|job| job.state.clone()) {
             Some(JobState::Waiting | JobState::Queued { .. }) => {
@@ -72,7 +71,7 @@ impl GitHub {
             }
             Some(JobState::InProgress { runner }) => match self.runners.get(&runner.id).map(|runner| runner.operator) {
                 Some(Operator::Process) => {
-                    self.agenda.plan(now, Due::Tell(Happening::CancelWanted { runner: runner.id, job: id }));
+                    self.agenda.plan(now, Due::Report(Happening::CancelWanted { runner: runner.id, job: id }));
                 }
                 Some(Operator::Model) => self.conclude(runner.id, id, Conclusion::Cancelled, now),
                 None => {}
@@ -117,7 +116,7 @@ impl GitHub {
         id
     }
 
-    /// The job wants a runner from now on, and the world hears of it.
+    /// Queues the job and sends the webhook.
     fn enqueue(&mut self, id: JobId, now: Timestamp) {
         self.agenda.plan(now + self.config.queue_limit, Due::QueueLimit(id));
         self.put_in_queue(id, now);
@@ -125,7 +124,7 @@ impl GitHub {
         self.assign(now);
     }
 
-    /// Into the queue without a webhook: GitHub does not announce that a runner failed to pick a job up.
+    /// Queues the job without a webhook: GitHub sends none when a runner did not acquire a job.
     pub(super) fn put_in_queue(&mut self, id: JobId, now: Timestamp) {
         if let Some(job) = self.jobs.get_mut(&id) {
             job.state = JobState::Queued { assigned: None };
@@ -162,19 +161,19 @@ impl GitHub {
         }
     }
 
-    /// A run, by its id.
+    /// A run by its id.
     pub fn run(&self, id: RunId) -> Option<&Run> {
         self.runs.get(&id)
     }
 
-    /// A run's status and conclusion, derived from the jobs of its latest attempt as GitHub does: one job that began makes
-    /// the run `in_progress`, however many of its jobs are still queued.
+    /// A run's status and conclusion, derived from the jobs of its latest attempt as GitHub does. If one job has started, the
+    /// run is `in_progress`, even if other jobs are queued.
     pub fn run_status(&self, run: &Run) -> (&'static str, Option<Conclusion>) {
         let jobs = run.jobs.iter().filter_map(|id| self.jobs.get(id));
         let states: Vec<&JobState> = jobs.filter(|job| job.attempt == run.attempt).map(|job| &job.state).collect();
         let conclusions: Vec<Conclusion> = states.iter().filter_map(|state| state.conclusion()).collect();
         if conclusions.len() == states.len() {
-            let worst = [Conclusion::Failure, Conclusion::Cancelled].into_iter().find(|bad| conclusions.contains(bad));
+            let worst = [Conclusion::Failure, Conclusion::Cancelled].into_iter().find(|it| conclusions.contains(it));
             return ("completed", Some(worst.unwrap_or(Conclusion::Success)));
         }
         let status = if states.iter().any(|state| state.runner().is_some()) || !conclusions.is_empty() {
@@ -215,15 +214,15 @@ impl GitHub {
         let reply = self.admit(Caller::Installation(caller), Endpoint::ListRuns, now)?;
         let repository = self.entitled_repository(caller, owner, repo)?;
         let wanted = |run: &&Run| {
-            let (is, conclusion) = self.run_status(run);
+            let (current, conclusion) = self.run_status(run);
             run.repository == repository
-                && status.is_none_or(|status| status == is || conclusion.is_some_and(|how| how.as_str() == status))
+                && status.is_none_or(|status| status == current || conclusion.is_some_and(|how| how.as_str() == status))
         };
         reply.with(paging.of(self.runs.values().rev().filter(wanted).cloned()))
     }
 
-    /// `GET /repos/{owner}/{repo}/actions/runs/{id}/jobs`: those of the latest attempt, or of all.
-    #[expect(clippy::too_many_arguments, reason = "they are the endpoint's own")]
+    /// `GET /repos/{owner}/{repo}/actions/runs/{id}/jobs`: the jobs of the latest attempt, or of all attempts.
+    #[expect(clippy::too_many_arguments, reason = "the endpoint has these parameters")]
     pub fn list_run_jobs(
         &mut self,
         caller: InstallationId,

@@ -1,4 +1,4 @@
-//! GitHub's rate limits, and how calls are counted.
+//! GitHub's rate limits, and the counts of calls.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,11 +10,10 @@ use super::{Failure, InstallationId};
 /// The published limits.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Whether they hold.
     pub enforced: bool,
-    /// Requests an hour, per installation.
+    /// Requests per hour and installation.
     pub requests_per_hour: u64,
-    /// Points a minute, per installation and endpoint; a read costs 1, a write 5.
+    /// Points per minute, installation and endpoint. A read costs 1 point, a write 5.
     pub points_per_minute: u64,
 }
 
@@ -24,21 +23,21 @@ impl Default for Limits {
     }
 }
 
-/// Who calls.
+/// The caller of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Caller {
-    /// Nobody known: converting a manifest.
+    /// No credentials, for the conversion of a manifest.
     Anonymous,
-    /// The app itself, by its JWT.
+    /// The app, with a JWT.
     App,
-    /// One installation, by its token.
+    /// An installation, with its token.
     Installation(InstallationId),
 }
 
-/// Declares the endpoints once: variant, method and path as GitHub documents them.
+/// Declares the endpoints, each with method and path as in GitHub's documentation.
 macro_rules! endpoints {
     ($($variant:ident = $operation:literal;)*) => {
-        /// The operations of GitHub's API that the model has.
+        /// An operation of GitHub's API that the model has.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Endpoint {
             $(#[doc = concat!("`", $operation, "`")] $variant,)*
@@ -76,24 +75,24 @@ endpoints! {
 }
 
 impl Endpoint {
-    /// What a call costs of the points.
+    /// The points that a call costs.
     fn points(self) -> u64 {
         if self.as_str().starts_with("GET ") { 1 } else { 5 }
     }
 }
 
-/// What the `x-ratelimit-*` headers say.
+/// The values of the `x-ratelimit-*` headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// Requests an hour.
+    /// Requests per hour.
     pub limit: u64,
-    /// Used in this window.
+    /// Requests in the current window.
     pub used: u64,
     /// When the window ends.
     pub reset: Timestamp,
 }
 
-/// What was used of a fixed window, which begins with the first call in it.
+/// The use of a limit in a window, which begins with its first call.
 #[derive(Debug)]
 struct Window {
     ends: Timestamp,
@@ -112,7 +111,7 @@ impl Window {
 const HOUR: Duration = Duration::from_secs(3600);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The use that callers have made of their limits.
+/// The use of all limits.
 #[derive(Debug, Default)]
 pub(super) struct Usage {
     hours: BTreeMap<Caller, Option<Window>>,
@@ -120,7 +119,7 @@ pub(super) struct Usage {
 }
 
 impl Usage {
-    /// Charges a call. A refused call costs nothing here; GitHub threatens to ban who goes on anyway.
+    /// Charges a call. A refused call costs nothing, although GitHub may ban integrations that continue.
     pub(super) fn charge(
         &mut self,
         limits: &Limits,

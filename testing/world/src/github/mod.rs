@@ -1,7 +1,7 @@
-//! A model of GitHub Actions: jobs, runners, who gets which job, the app's API and its webhooks.
+//! A model of GitHub Actions: jobs, runners, the assignment of jobs to runners, the app's API and its webhooks.
 //!
-//! The rule everything else exists for: GitHub gives a queued job to **any** idle runner whose labels and scope fit. Which
-//! one is a roll of the model's dice, never the one that was launched for it.
+//! GitHub may assign a queued job to **any** idle runner whose scope, group and labels match. The model chooses one at random,
+//! not the one that was launched for the job.
 
 mod accounts;
 mod app;
@@ -37,22 +37,22 @@ pub use types::*;
 use crate::agenda::Agenda;
 use crate::{LostReply, Model};
 
-/// How long GitHub takes, and what it allows.
+/// Durations and limits of GitHub.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// A job that its runner has not picked up by then is queued again.
+    /// A job that its runner has not acquired after this time is queued again.
     pub pick_up: Duration,
-    /// A job that is still queued after that fails.
+    /// A job that is still queued after this time fails.
     pub queue_limit: Duration,
-    /// An ephemeral registration that is offline for so long is removed.
+    /// An ephemeral registration that is offline for this long is removed.
     pub offline_limit: Duration,
-    /// How long GitHub waits for a runner that vanished, before it fails the job.
+    /// How long GitHub waits for a lost runner before it fails the job.
     pub lost_runner: Duration,
-    /// Webhooks are sent after a time between these two, each on its own: so they overtake each other.
+    /// Shortest and longest delay of a webhook. The delays are independent, so webhooks overtake each other.
     pub webhook_delay: (Duration, Duration),
     /// How long deliveries are kept.
     pub deliveries_kept: Duration,
-    /// How long an installation's token is good.
+    /// How long an installation's token is valid.
     pub token_life: Duration,
     /// The rate limits.
     pub limits: Limits,
@@ -74,30 +74,30 @@ impl Default for Config {
     }
 }
 
-/// What goes wrong. Everything is off by default and may be changed at any time.
+/// Injected faults. There are none by default. A test may change them at any time.
 #[derive(Debug, Clone, Default)]
 pub struct Faults {
-    /// Replies that get lost, in the order of the calls of that endpoint.
+    /// Lost replies, in the order of the calls of each endpoint.
     pub lost_replies: VecDeque<(Endpoint, LostReply)>,
-    /// Calls that are answered with this status (500, 502, 401, ...) and nothing else, in their order.
+    /// Calls that are answered only with this status (500, 502, 401, ...), in the order of the calls of each endpoint.
     pub broken: VecDeque<(Endpoint, u16)>,
-    /// Calls that fail in this very way, in their order: a limit, a name that is taken, a permission that is gone.
+    /// Calls that fail with this error, in the order of the calls of each endpoint.
     pub failures: VecDeque<(Endpoint, Failure)>,
     /// Every call is answered with 503.
     pub down: bool,
-    /// Until then every call of an installation meets a secondary limit, used or not.
+    /// Until this time, every call of an installation is refused by a secondary limit.
     pub limited_until: Option<Timestamp>,
     /// The share of webhooks that GitHub never attempts, from 0 to 1.
     pub never_attempted: f64,
-    /// For so long after a runner became busy, lists still call it idle.
+    /// How long lists still show a runner as idle after it became busy.
     pub busy_lag: Duration,
-    /// Lists of runners are empty, whatever runners there are.
+    /// Lists of runners are empty.
     pub lists_nothing: bool,
-    /// An idle JIT runner is removed after so long, as some report.
+    /// An idle JIT runner is removed after this time, as some users report.
     pub idle_limit: Option<Duration>,
 }
 
-/// How often lasting faults struck.
+/// Numbers of calls that lasting faults affected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Struck {
     /// Calls answered with 503 because of [`Faults::down`].
@@ -106,51 +106,43 @@ pub struct Struck {
     pub limited: u64,
 }
 
-/// What GitHub tells its driver.
+/// Something that happened and that the driver has to act on.
 #[derive(Debug, Clone)]
 pub enum Happening {
-    /// A webhook is to be posted. Tell the outcome with [`GitHub::record_answer`].
+    /// A webhook must be posted. [`GitHub::record_answer`] takes the outcome.
     Deliver(Box<Delivery>),
-    /// A connected runner is offered a job. It has a minute to [`GitHub::acquire`] it.
+    /// A connected runner is offered a job. It has one minute to [`GitHub::acquire`] it.
     Offered(Offer),
-    /// The runner shall stop the job it runs and report it as cancelled.
-    CancelWanted {
-        /// Which runner.
-        runner: RunnerId,
-        /// Which job.
-        job: JobId,
-    },
-    /// The registration is gone: its session ends.
-    RunnerRemoved {
-        /// Which runner.
-        runner: RunnerId,
-    },
+    /// The runner must stop its job and report it as cancelled.
+    CancelWanted { runner: RunnerId, job: JobId },
+    /// The registration was removed, so its session ends.
+    RunnerRemoved { runner: RunnerId },
 }
 
 /// What is due later.
 #[derive(Debug)]
 enum Due {
-    Tell(Happening),
-    /// The runner was offered the job and should have picked it up.
+    Report(Happening),
+    /// The runner was offered the job and should have acquired it.
     PickUp(JobId, RunnerId),
-    /// The job was queued at that time and should not be any more.
+    /// The job should not be queued any more.
     QueueLimit(JobId),
-    /// The model's own runner finishes.
+    /// A runner that the model operates finishes its job.
     Finish(RunnerId, JobId),
-    /// A runner that vanished has had its chance to come back.
+    /// A lost runner has not reconnected in time.
     RunnerLost(RunnerId, JobId),
-    /// The runner went offline at that time.
+    /// The runner has been offline since this time.
     OfflineLimit(RunnerId, Timestamp),
-    /// The runner connected at that time.
+    /// The runner has been connected since this time.
     IdleLimit(RunnerId, Timestamp),
     Deliver(DeliveryId),
 }
 
-/// All of GitHub that one app can see.
+/// GitHub, as one app sees it.
 #[derive(Debug)]
 pub struct GitHub {
     config: Config,
-    /// What goes wrong.
+    /// Injected faults.
     pub faults: Faults,
     rng: SmallRng,
     app: App,
@@ -158,17 +150,17 @@ pub struct GitHub {
     manifest_codes: BTreeMap<String, Timestamp>,
     owners: BTreeMap<OwnerId, Owner>,
     repositories: BTreeMap<RepositoryId, Repository>,
-    /// What renamed repositories were called.
+    /// The previous names of renamed repositories.
     former_names: BTreeMap<Scope, RepositoryId>,
     tokens: BTreeMap<String, (InstallationId, Timestamp)>,
     runs: BTreeMap<RunId, Run>,
     jobs: BTreeMap<JobId, Job>,
-    /// Queued and not assigned, oldest first.
+    /// Queued jobs that are not assigned, oldest first.
     queue: BTreeSet<(Timestamp, JobId)>,
     runners: BTreeMap<RunnerId, Runner>,
-    /// Online without a job.
+    /// Online runners without a job.
     idle: BTreeSet<RunnerId>,
-    /// Secrets of JIT configs that were not used yet.
+    /// Secrets of unused JIT configs.
     secrets: BTreeMap<String, RunnerId>,
     check_runs: BTreeMap<CheckRunId, CheckRun>,
     deliveries: BTreeMap<DeliveryId, Delivery>,
@@ -180,7 +172,7 @@ pub struct GitHub {
 }
 
 impl GitHub {
-    /// A GitHub that knows one app and nothing else. The seed decides every secret and every roll of the dice.
+    /// GitHub with one app and no accounts. The seed determines all secrets and random decisions.
     pub fn new(config: Config, app: App, seed: u64) -> Self {
         Self {
             config,
@@ -205,22 +197,22 @@ impl GitHub {
             usage: limits::Usage::default(),
             calls: BTreeMap::new(),
             struck: Struck::default(),
-            // GitHub's ids are large; small ones would hide a confusion of an id with an index or a count.
+            // Large, as GitHub's ids are. Small ids would hide a mix-up of an id with an index or a count.
             last_id: 40_000_000_000,
         }
     }
 
-    /// How long things take here.
+    /// The durations and limits.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// How often each endpoint was called, refused calls included.
+    /// The number of calls of each endpoint, including refused calls.
     pub fn calls(&self) -> &BTreeMap<Endpoint, u64> {
         &self.calls
     }
 
-    /// How often lasting faults struck.
+    /// Numbers of calls that lasting faults affected.
     pub fn struck(&self) -> Struck {
         self.struck
     }
@@ -230,28 +222,28 @@ impl GitHub {
         self.jobs.values()
     }
 
-    /// One job.
+    /// A job by its id.
     pub fn job(&self, id: JobId) -> Option<&Job> {
         self.jobs.get(&id)
     }
 
-    /// Jobs whose runner vanished while running them: what must never happen.
+    /// Jobs that lost their runner while they ran.
     pub fn killed(&self) -> impl Iterator<Item = &Job> {
         self.jobs.values().filter(|job| job.history.killed.is_some())
     }
 
-    /// Every registration that exists now. Those of processes must not be left behind.
+    /// Every registration that exists now.
     pub fn registrations(&self) -> impl Iterator<Item = &Runner> {
         self.runners.values()
     }
 
-    /// One registration, as it truly is.
+    /// A registration by its id, without the delay of lists.
     pub fn runner(&self, id: RunnerId) -> Option<&Runner> {
         self.runners.get(&id)
     }
 
-    /// Counts the call, charges the caller's limits, and lets faults strike. On success says whether the reply, after the
-    /// call took effect, gets lost.
+    /// Counts a call, charges the caller's limits, and injects faults. On success, returns whether the reply gets lost after
+    /// the call took effect.
     fn admit(&mut self, caller: Caller, endpoint: Endpoint, now: Timestamp) -> Result<Reply, Failure> {
         *self.calls.entry(endpoint).or_default() += 1;
         if self.faults.down {
@@ -271,18 +263,18 @@ impl GitHub {
             return Err(failure);
         }
         match take_first(&mut self.faults.lost_replies, endpoint) {
-            None => Ok(Reply::Heard),
+            None => Ok(Reply::Delivered),
             Some(LostReply::Applied) => Ok(Reply::Lost),
             Some(LostReply::NotApplied) => Err(Failure::NoReply),
         }
     }
 
-    /// What the caller's `x-ratelimit-*` headers say now.
+    /// The values of the caller's `x-ratelimit-*` headers.
     pub fn rate(&mut self, caller: Caller, now: Timestamp) -> Rate {
         self.usage.rate(&self.config.limits, caller, now)
     }
 
-    /// The answer to the call just made is "not modified": it costs nothing of the caller's hourly limit.
+    /// Refunds the last call, because its answer is 304 and does not count towards the hourly limit.
     pub fn not_modified(&mut self, caller: Caller, now: Timestamp) {
         self.usage.refund(caller, now);
     }
@@ -297,17 +289,17 @@ impl GitHub {
     }
 }
 
-/// What becomes of an answer.
+/// Whether an answer reaches the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reply {
-    Heard,
+    Delivered,
     Lost,
 }
 
 impl Reply {
     fn with<T>(self, answer: T) -> Result<T, Failure> {
         match self {
-            Reply::Heard => Ok(answer),
+            Reply::Delivered => Ok(answer),
             Reply::Lost => Err(Failure::NoReply),
         }
     }
@@ -326,19 +318,19 @@ impl Model for GitHub {
     }
 
     fn advance(&mut self, now: Timestamp) -> Vec<Happening> {
-        let mut told = Vec::new();
+        let mut happenings = Vec::new();
         while let Some((at, due)) = self.agenda.pop(now) {
             match due {
-                Due::Tell(happening) => told.push(happening),
+                Due::Report(happening) => happenings.push(happening),
                 Due::PickUp(job, runner) => self.not_picked_up(job, runner, at),
                 Due::QueueLimit(job) => self.queued_too_long(job, at),
-                Due::Finish(runner, job) => self.finish_own(runner, job, at),
+                Due::Finish(runner, job) => self.finish_operated(runner, job, at),
                 Due::RunnerLost(runner, job) => self.runner_lost(runner, job, at),
                 Due::OfflineLimit(runner, since) => self.offline_too_long(runner, since),
                 Due::IdleLimit(runner, since) => self.idle_too_long(runner, since, at),
-                Due::Deliver(delivery) => told.extend(self.send(delivery)),
+                Due::Deliver(delivery) => happenings.extend(self.send(delivery)),
             }
         }
-        told
+        happenings
     }
 }

@@ -1,31 +1,30 @@
-//! Registrations.
+//! Runner registrations.
 
 use jiff::Timestamp;
 
 use super::*;
 
-/// `generate-jitconfig`'s body.
+/// The body of `generate-jitconfig`.
 #[derive(Debug, Clone)]
 pub struct JitRequest {
-    /// The runner's name, at most 64 characters, unique in its scope.
+    /// At most 64 characters, unique in the scope.
     pub name: String,
-    /// Its group.
     pub group: GroupId,
-    /// Its labels, 1 to 100 of them.
+    /// 1 to 100 labels.
     pub labels: Vec<String>,
 }
 
-/// What a JIT config stands for.
+/// A new registration and its JIT config.
 #[derive(Debug, Clone)]
 pub struct JitRegistration {
-    /// The registration, which exists from now on, offline.
+    /// The registration, which is offline.
     pub runner: Runner,
-    /// Lets one process connect as this runner, once.
+    /// The secret of the JIT config, with which one process can connect once.
     pub secret: String,
 }
 
 impl GitHub {
-    /// `POST .../actions/runners/generate-jitconfig`. Binds the runner to no job.
+    /// `POST .../actions/runners/generate-jitconfig`. Does not bind the runner to a job.
     pub fn generate_jit(
         &mut self,
         caller: InstallationId,
@@ -62,7 +61,7 @@ impl GitHub {
         reply.with(JitRegistration { runner, secret })
     }
 
-    /// Somebody else's runner appears, which the model operates: it takes any job that fits, again and again.
+    /// Adds another user's runner, which the model operates. It takes any job that fits, one after the other.
     pub fn add_foreign_runner(&mut self, scope: Scope, name: &str, labels: &[&str], now: Timestamp) -> RunnerId {
         let labels = labels.iter().map(|label| (*label).to_owned()).collect();
         let group = Group { id: DEFAULT_GROUP, name: "Default".to_owned(), repositories: None, allows_public: true };
@@ -106,7 +105,7 @@ impl GitHub {
         runner
     }
 
-    /// `GET .../actions/runners`, optionally by name. May call a runner idle that became busy a moment ago.
+    /// `GET .../actions/runners`, optionally by name. May show a runner as idle that became busy a moment ago.
     pub fn list_runners(
         &mut self,
         caller: InstallationId,
@@ -126,7 +125,7 @@ impl GitHub {
         reply.with(paging.of(listed))
     }
 
-    /// `GET .../actions/runners/{id}`, as stale as the list.
+    /// `GET .../actions/runners/{id}`, with the delay of the list.
     pub fn get_runner(
         &mut self,
         caller: InstallationId,
@@ -148,7 +147,7 @@ impl GitHub {
         listed
     }
 
-    /// `DELETE .../actions/runners/{id}`. 422 for a busy one, and that is true, never stale: the only fence there is.
+    /// `DELETE .../actions/runners/{id}`. Answers 422 if the runner is busy, without the delay of the list.
     pub fn delete_runner(
         &mut self,
         caller: InstallationId,
@@ -169,12 +168,12 @@ impl GitHub {
         reply.with(())
     }
 
-    /// The registration is gone, and with it the right to connect.
+    /// Removes a registration and its JIT config.
     pub(super) fn remove_runner(&mut self, id: RunnerId, now: Timestamp) {
         if self.runners.remove(&id).is_some() {
             self.idle.remove(&id);
             self.secrets.retain(|_, runner| *runner != id);
-            self.agenda.plan(now, Due::Tell(Happening::RunnerRemoved { runner: id }));
+            self.agenda.plan(now, Due::Report(Happening::RunnerRemoved { runner: id }));
         }
     }
 

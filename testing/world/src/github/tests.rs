@@ -1,4 +1,4 @@
-//! Facts about GitHub that Drover stands on.
+//! Facts about GitHub that Drover depends on.
 
 use std::collections::BTreeSet;
 
@@ -47,21 +47,23 @@ impl World {
     }
 
     fn offers(&mut self, now: Timestamp) -> Vec<(RunnerId, JobId)> {
-        let told = self.github.advance(now).into_iter();
-        told.filter_map(|each| match each {
-            Happening::Offered(offer) => Some((offer.runner, offer.job)),
-            Happening::Deliver(_) | Happening::CancelWanted { .. } | Happening::RunnerRemoved { .. } => None,
-        })
-        .collect()
+        let happenings = self.github.advance(now).into_iter();
+        happenings
+            .filter_map(|each| match each {
+                Happening::Offered(offer) => Some((offer.runner, offer.job)),
+                Happening::Deliver(_) | Happening::CancelWanted { .. } | Happening::RunnerRemoved { .. } => None,
+            })
+            .collect()
     }
 
     fn actions(&mut self, now: Timestamp) -> Vec<&'static str> {
-        let told = self.github.advance(now).into_iter();
-        told.filter_map(|each| match each {
-            Happening::Deliver(delivery) => Some(delivery.event.action),
-            Happening::Offered(_) | Happening::CancelWanted { .. } | Happening::RunnerRemoved { .. } => None,
-        })
-        .collect()
+        let happenings = self.github.advance(now).into_iter();
+        happenings
+            .filter_map(|each| match each {
+                Happening::Deliver(delivery) => Some(delivery.event.action),
+                Happening::Offered(_) | Happening::CancelWanted { .. } | Happening::RunnerRemoved { .. } => None,
+            })
+            .collect()
     }
 }
 
@@ -160,7 +162,7 @@ fn a_job_not_picked_up_in_a_minute_is_queued_again_without_a_webhook() {
 }
 
 #[test]
-fn a_runner_that_vanishes_kills_its_job() {
+fn a_job_of_a_lost_runner_is_killed() {
     let mut world = world(5);
     let runner = world.connected("one", &["linux"], at(1));
     let job = world.queue(&["linux"], at(2));
@@ -190,7 +192,7 @@ fn a_cancelled_job_completes_without_a_runner_and_a_gate_shows_in_both_actions()
 }
 
 #[test]
-fn a_foreign_runner_steals_and_finishes() {
+fn another_users_runner_takes_a_job_and_finishes_it() {
     let mut world = world(7);
     world.github.add_foreign_runner(Scope::repository("acme", "rocket"), "foreign", &["linux"], at(0));
     let job = world.queue(&["linux"], at(1));
@@ -261,7 +263,7 @@ fn a_token_is_for_one_owner_and_one_hour() {
 }
 
 #[test]
-fn a_suspended_installation_exists_and_gives_nothing() {
+fn a_suspended_installation_has_no_tokens_and_sends_no_webhooks() {
     let mut world = world(12);
     let token = world.github.create_token(world.acme, at(0)).unwrap();
     world.github.suspend(world.owner, Some(at(1)));
@@ -293,7 +295,7 @@ fn a_renamed_repository_keeps_its_number_its_jobs_and_its_runners() {
 }
 
 #[test]
-fn a_job_is_run_again_only_after_its_whole_run_ended() {
+fn a_job_is_re_run_only_after_its_whole_run_has_ended() {
     let mut world = world(14);
     let first = world.queue(&["linux"], at(0));
     let run = world.github.job(first).unwrap().run;
@@ -308,7 +310,7 @@ fn a_job_is_run_again_only_after_its_whole_run_ended() {
 }
 
 #[test]
-fn lasting_faults_strike_until_they_end_and_are_counted() {
+fn lasting_faults_affect_calls_until_they_end_and_are_counted() {
     let mut world = world(15);
     let scope = world.scope.clone();
     let list = |world: &mut World, now| world.github.list_runners(world.acme, &scope, None, Paging::default(), now);

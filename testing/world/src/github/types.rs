@@ -1,4 +1,4 @@
-//! What GitHub consists of, as far as Actions goes.
+//! GitHub's accounts, repositories, runs, jobs and runners.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -44,98 +44,81 @@ model_id! {
     CheckRunId: u64
 }
 
-/// The group every owner has.
+/// Every owner's default group.
 pub const DEFAULT_GROUP: GroupId = GroupId(1);
 
-/// What kind of account.
+/// The kind of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnerKind {
-    /// Has runners and runner groups of its own.
+    /// It has runners and runner groups of its own.
     Organization,
-    /// Has runners only on its repositories.
+    /// It has runners only in its repositories.
     User,
 }
 
 /// An account.
 #[derive(Debug, Clone)]
 pub struct Owner {
-    /// Its id.
     pub id: OwnerId,
-    /// Its name as its owner writes it; compared without case.
+    /// The name as its owner writes it. Comparisons ignore case.
     pub login: String,
-    /// What it is.
     pub kind: OwnerKind,
-    /// The app's installation, if the account installed it.
+    /// The app's installation, if there is one.
     pub installation: Option<InstallationId>,
-    /// Since when that installation is suspended: it exists, but gives no tokens and sends no webhooks.
+    /// Since when the installation is suspended. It then has no tokens and sends no webhooks.
     pub suspended_at: Option<Timestamp>,
-    /// When the app was installed, or the account made.
+    /// When the app was installed, or the account created.
     pub since: Timestamp,
-    /// Its runner groups.
     pub groups: Vec<Group>,
-    /// What it granted the app.
+    /// The permissions that the account granted to the app.
     pub granted: BTreeMap<String, String>,
 }
 
-/// A runner group: GitHub's fence around who may use a runner.
+/// A runner group, which restricts the repositories that may use its runners.
 #[derive(Debug, Clone)]
 pub struct Group {
-    /// Its id.
     pub id: GroupId,
-    /// Its name.
     pub name: String,
-    /// The repositories that may use it; `None` is all of the owner's.
+    /// The repositories that may use it, or `None` for all repositories of the owner.
     pub repositories: Option<BTreeSet<RepositoryId>>,
     /// Whether public repositories may use it.
     pub allows_public: bool,
 }
 
 impl Group {
-    /// Whether jobs of that repository may use the group's runners.
+    /// Whether jobs of a repository may use the group's runners.
     pub fn admits(&self, repository: &Repository) -> bool {
         self.repositories.as_ref().is_none_or(|selected| selected.contains(&repository.id))
             && (self.allows_public || repository.visibility == Visibility::Private)
     }
 }
 
-/// Who can see a repository. A public one runs what any fork's pull request says.
+/// Who can see a repository. Jobs of a public repository may run code of any fork.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visibility {
-    /// Everybody.
     Public,
-    /// Its collaborators.
     Private,
 }
 
 /// A repository.
 #[derive(Debug, Clone)]
 pub struct Repository {
-    /// Its id.
     pub id: RepositoryId,
-    /// Whose it is.
     pub owner: OwnerId,
-    /// The login of that owner.
     pub owner_login: String,
-    /// Its name without the owner.
+    /// The name without the owner.
     pub name: String,
-    /// Who can see it.
     pub visibility: Visibility,
-    /// When it was made.
     pub created_at: Timestamp,
 }
 
-/// Where a runner is registered. Lower case, because GitHub compares names without case.
+/// Where a runner is registered. In lower case, because GitHub ignores case.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
-    /// An organisation: its runners serve the repositories their group allows.
+    /// An organisation. Its runners serve the repositories that their group allows.
     Organization(String),
     /// One repository.
-    Repository {
-        /// Its owner's login.
-        owner: String,
-        /// Its name.
-        name: String,
-    },
+    Repository { owner: String, name: String },
 }
 
 impl Scope {
@@ -149,14 +132,14 @@ impl Scope {
         Scope::Repository { owner: owner.to_ascii_lowercase(), name: name.to_ascii_lowercase() }
     }
 
-    /// The login of the account it belongs to.
+    /// The login of its account.
     pub fn owner(&self) -> &str {
         match self {
             Scope::Organization(owner) | Scope::Repository { owner, .. } => owner,
         }
     }
 
-    /// Whether runners of this scope may serve that repository.
+    /// Whether runners of this scope may serve a repository.
     pub fn covers(&self, repository: &Repository) -> bool {
         let same_owner = self.owner().eq_ignore_ascii_case(&repository.owner_login);
         match self {
@@ -169,35 +152,29 @@ impl Scope {
 /// A workflow run.
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// Its id.
     pub id: RunId,
-    /// Where.
     pub repository: RepositoryId,
-    /// Its number in the repository's list.
+    /// The number in the repository's list.
     pub number: u64,
-    /// Its latest attempt, from 1.
+    /// The latest attempt, from 1.
     pub attempt: u64,
-    /// What was checked out.
+    /// The commit of the run.
     pub head_sha: String,
-    /// Its jobs, of all attempts.
+    /// The jobs of all attempts.
     pub jobs: Vec<JobId>,
-    /// When it began.
     pub created_at: Timestamp,
 }
 
-/// How a job ended.
+/// The conclusion of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Conclusion {
-    /// Well.
     Success,
-    /// Badly.
     Failure,
-    /// By somebody's wish.
     Cancelled,
 }
 
 impl Conclusion {
-    /// In GitHub's words.
+    /// Its name in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Conclusion::Success => "success",
@@ -207,45 +184,36 @@ impl Conclusion {
     }
 }
 
-/// The runner a job was given to, as the job remembers it after the runner is gone.
+/// The runner of a job. Stays in the job after the runner is removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobRunner {
-    /// Its id.
     pub id: RunnerId,
-    /// Its name.
     pub name: String,
-    /// Its group.
     pub group: GroupId,
-    /// That group's name.
     pub group_name: String,
 }
 
-/// Where a job is.
+/// The state of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobState {
-    /// Behind the gate of an environment.
+    /// Waits for the approval of an environment.
     Waiting,
-    /// Wants a runner. One that was assigned has a minute to pick it up.
+    /// Waits for a runner. An assigned runner has one minute to acquire the job.
     Queued {
-        /// The runner that was told.
         assigned: Option<RunnerId>,
     },
-    /// Runs.
     InProgress {
-        /// On this runner.
         runner: JobRunner,
     },
-    /// Over.
     Completed {
-        /// How it ended.
         conclusion: Conclusion,
-        /// On which runner, if it ever had one.
+        /// `None` if it ended before a runner acquired it.
         runner: Option<JobRunner>,
     },
 }
 
 impl JobState {
-    /// The status in GitHub's words.
+    /// The status in the API.
     pub fn status(&self) -> &'static str {
         match self {
             JobState::Waiting => "waiting",
@@ -255,7 +223,7 @@ impl JobState {
         }
     }
 
-    /// How it ended, if it did.
+    /// The conclusion, if the job has ended.
     pub fn conclusion(&self) -> Option<Conclusion> {
         match self {
             JobState::Completed { conclusion, .. } => Some(*conclusion),
@@ -263,7 +231,7 @@ impl JobState {
         }
     }
 
-    /// The runner that has or had it.
+    /// The runner that runs or ran the job.
     pub fn runner(&self) -> Option<&JobRunner> {
         match self {
             JobState::InProgress { runner } => Some(runner),
@@ -276,70 +244,56 @@ impl JobState {
 /// A workflow job.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// Its id.
     pub id: JobId,
-    /// The run it belongs to.
     pub run: RunId,
-    /// The attempt of that run.
     pub attempt: u64,
-    /// Where.
     pub repository: RepositoryId,
-    /// Its name.
     pub name: String,
-    /// What it asks of a runner.
+    /// The labels that its runner must have.
     pub labels: Vec<String>,
-    /// Where it is.
     pub state: JobState,
-    /// When it was made.
     pub created_at: Timestamp,
-    /// When it last began to run.
     pub started_at: Option<Timestamp>,
-    /// When it ended.
     pub completed_at: Option<Timestamp>,
-    /// How long it takes a runner.
+    /// The run time.
     pub runs_for: Duration,
-    /// How it will end if nothing happens to it.
+    /// The conclusion, unless something interrupts the job.
     pub ends: Conclusion,
-    /// Whether GitHub sends webhooks for it.
     pub webhooks: Webhooks,
-    /// What happened to it, for the verdict.
     pub history: History,
     pub(super) queued_at: Timestamp,
 }
 
-/// Whether GitHub tells us about a job.
+/// Whether GitHub sends webhooks for a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Webhooks {
-    /// Each transition is delivered.
+    /// GitHub sends one for each transition.
     Sent,
-    /// GitHub never attempts a delivery; none shows in the list of deliveries either.
+    /// GitHub never attempts a delivery, and the list of deliveries has none.
     NeverAttempted,
 }
 
-/// What happened to a job: the model's own knowledge, which no bug of Drover can colour.
+/// What happened to a job.
 #[derive(Debug, Clone, Default)]
 pub struct History {
-    /// Each time it was queued, a runner's failure to pick it up included.
+    /// Each time it was queued, also after a runner did not acquire it.
     pub queued: Vec<Timestamp>,
-    /// Each time a runner began it.
+    /// Each time a runner started it.
     pub started: Vec<Start>,
-    /// Its runner vanished while running it.
+    /// When it lost its runner while it ran.
     pub killed: Option<Timestamp>,
 }
 
-/// A runner began a job.
+/// The start of a job on a runner.
 #[derive(Debug, Clone)]
 pub struct Start {
-    /// When.
     pub at: Timestamp,
-    /// Which runner.
     pub runner: RunnerId,
-    /// Its name.
     pub name: String,
 }
 
 impl Job {
-    /// Served: begun exactly once, by one runner that lived to report the end.
+    /// Whether it was started exactly once and its runner reported the end.
     pub fn served_once(&self) -> bool {
         self.history.started.len() == 1
             && self.history.killed.is_none()
@@ -350,38 +304,30 @@ impl Job {
 /// Who operates a runner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operator {
-    /// A process outside the model which connects, picks up and reports.
+    /// A process outside the model.
     Process,
-    /// The model: somebody else's runner, always on, which takes any job that matches. How jobs get stolen.
+    /// The model. Such a runner belongs to another user, is always online and takes any job that matches.
     Model,
 }
 
-/// A registration.
+/// A registered runner.
 #[derive(Debug, Clone)]
 pub struct Runner {
-    /// Its id.
     pub id: RunnerId,
-    /// Where it is registered.
     pub scope: Scope,
-    /// Its name, unique in its scope.
+    /// Unique in its scope.
     pub name: String,
-    /// Exactly the labels it was given: GitHub adds none to a JIT registration.
+    /// The labels of the request. GitHub adds none to a JIT registration.
     pub labels: Vec<String>,
-    /// Its group.
     pub group: GroupId,
-    /// That group's name.
     pub group_name: String,
     /// Whether it is removed after one job.
     pub ephemeral: bool,
-    /// Who operates it.
     pub operator: Operator,
-    /// Whether it is connected.
     pub online: bool,
-    /// The job it was told of or runs.
+    /// The job that it was offered or runs.
     pub job: Option<JobId>,
-    /// When it was registered.
     pub created_at: Timestamp,
-    /// When it last connected, if it ever did.
     pub connected_at: Option<Timestamp>,
     pub(super) offline_since: Timestamp,
     pub(super) busy_since: Option<Timestamp>,
@@ -396,19 +342,15 @@ impl Runner {
 /// A job offered to a runner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
-    /// To whom.
     pub runner: RunnerId,
-    /// What.
     pub job: JobId,
-    /// `owner/name` of the job's repository, which the runner's processes see as `GITHUB_REPOSITORY`.
+    /// `owner/name` of the job's repository, the value of `GITHUB_REPOSITORY`.
     pub repository: String,
-    /// How long it will take.
     pub runs_for: Duration,
-    /// How it will end.
     pub ends: Conclusion,
 }
 
-/// The runner, its secret or its job is not what the caller believes: it was removed, used, or given to somebody else.
+/// GitHub does not know the runner, its secret or its job: it was removed, used, or assigned to another runner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("unknown to GitHub")]
 pub struct Unknown;
@@ -416,18 +358,18 @@ pub struct Unknown;
 /// A page of a list.
 #[derive(Debug, Clone)]
 pub struct Listed<T> {
-    /// How many there are on all pages.
+    /// The number of items on all pages.
     pub total: usize,
-    /// What is on this one.
+    /// The items on this page.
     pub items: Vec<T>,
 }
 
-/// Which page of a list.
+/// A page of a list, by number and size.
 #[derive(Debug, Clone, Copy)]
 pub struct Paging {
-    /// From 1.
+    /// Starts with 1.
     pub page: usize,
-    /// At most 100; 30 when not said.
+    /// At most 100, by default 30.
     pub per_page: usize,
 }
 
