@@ -84,7 +84,7 @@ fuzz:
 # The tests then remove each safeguard and check that an invariant breaks.
 exhaustive:
 	$(CARGO) run --release --package simulator -- --exhaustive
-	$(CARGO) test --release --package simulator --test exhaustive -- --ignored
+	$(CARGO) test --release --package simulator --test exhaustive
 
 .PHONY: diagrams recordings
 

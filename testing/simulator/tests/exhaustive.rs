@@ -1,9 +1,10 @@
-//! Explores a small world completely. Ignored by default: it takes minutes without optimisation. `make exhaustive` runs it.
+//! Explores a small world completely. Exists in optimised builds only, because it takes minutes in others: `make exhaustive`
+//! runs it.
+#![cfg(not(debug_assertions))]
 
 use simulator::exhaustive::explore;
 
 #[test]
-#[ignore = "takes minutes without optimisation: make exhaustive"]
 fn no_order_of_calls_breaks_an_invariant() {
     let explored = explore(None, |_| {});
     if let Some((way, wrong)) = &explored.counterexample {
@@ -23,21 +24,18 @@ mod missing_safeguards {
     }
 
     #[test]
-    #[ignore = "takes minutes without optimisation: make exhaustive"]
     fn without_leases_two_scalers_launch_the_same_batch() {
         let wrong = counterexample(Mistake::NoLease);
         assert!(wrong.starts_with("S2"), "{wrong}");
     }
 
     #[test]
-    #[ignore = "takes minutes without optimisation: make exhaustive"]
     fn without_version_checks_two_scalers_launch_for_the_same_jobs() {
         let wrong = counterexample(Mistake::NoVersionCheck);
         assert!(wrong.starts_with("S3"), "{wrong}");
     }
 
     #[test]
-    #[ignore = "takes minutes without optimisation: make exhaustive"]
     fn without_client_tokens_a_repeated_launch_launches_again() {
         let wrong = counterexample(Mistake::NoClientToken);
         assert!(wrong.starts_with("S2") || wrong.starts_with("S3"), "{wrong}");
