@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use sandbox::sandbox::{DEAD_LETTERS, Options, Sandbox, WEBHOOK_SECRET};
+use sandbox::sandbox::{DEAD_LETTERS, Driven, Options, Sandbox, WEBHOOK_SECRET};
 use sandbox::short_timings::one_pool;
 use sandbox::state::State;
 use serde_json::Value;
-use world::ec2::{Code, LaunchMatch, Refusal, When};
+use world::ec2::{Code, LaunchMatch, Operation, Refusal, When};
 use world::github::{Group, HookConfig};
 
 const RUNNERS: &str = "organization_self_hosted_runners";
@@ -115,4 +115,52 @@ async fn each_prepared_fault_is_found_with_one_command() {
         templates.iter().for_each(|id| state.ec2.delete_launch_template(id));
     };
     found(&sandbox, "launch templates", gone, no_repair).await;
+}
+
+/// How many calls of GitHub and EC2 the models have refused.
+fn refused(sandbox: &Sandbox) -> u64 {
+    let refused = sandbox.calls.refused().into_iter();
+    refused.filter(|((service, _), _)| ["GitHub", "EC2"].contains(service)).map(|(_, times)| times).sum()
+}
+
+/// Sweeps once. Doctor must fail if and only if the models refused a call of the sweep, and the log must have the reason.
+async fn sweep_and_compare(sandbox: &Sandbox, reason: Option<&str>) {
+    let before = refused(sandbox);
+    sandbox.sweep().await.unwrap();
+    let was_refused = refused(sandbox) > before;
+    assert_eq!(was_refused, reason.is_some(), "the models know");
+    let said = sandbox.drover(&["doctor", "--json"]).await.unwrap();
+    let json: Value = serde_json::from_slice(&said.stdout).unwrap();
+    let check = json["checks"].as_array().unwrap().iter().find(|check| check["name"] == "last sweep").unwrap();
+    assert_eq!(check["level"] == "fail", was_refused, "{check}");
+    if let Some(reason) = reason {
+        assert_eq!(said.status.code(), Some(1));
+        assert!(check["says"].as_str().unwrap().contains(reason), "{check}");
+        let events = sandbox.drover(&["events"]).await.unwrap();
+        let events = String::from_utf8_lossy(&events.stdout).into_owned();
+        assert!(events.lines().last().unwrap().contains(reason), "{events}");
+    }
+}
+
+/// V1.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doctor_fails_exactly_as_long_as_sweeps_fail_and_events_say_why() {
+    let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
+    sandbox.apply(&one_pool("")).await.unwrap();
+    sweep_and_compare(&sandbox, None).await;
+    let owner = sandbox.world.look(|state| state.github.find_owner("octo-org").unwrap().id);
+    sandbox.world.act(|state, _| state.github.uninstall(owner));
+    sweep_and_compare(&sandbox, Some("the app is not installed on octo-org")).await;
+    sandbox.world.act(|state, now| {
+        state.github.install(owner, now);
+    });
+    sweep_and_compare(&sandbox, None).await;
+    sandbox.world.act(|state, _| state.github.faults.down = true);
+    sweep_and_compare(&sandbox, Some("503")).await;
+    sandbox.world.act(|state, _| state.github.faults.down = false);
+    sandbox.world.act(|state, _| {
+        state.ec2.faults.errors.push_back((Operation::DescribeInstances, Code::UnauthorizedOperation));
+    });
+    sweep_and_compare(&sandbox, Some("UnauthorizedOperation")).await;
+    sweep_and_compare(&sandbox, None).await;
 }

@@ -36,7 +36,7 @@ async fn main() -> Result<(), Error> {
 fn log_report(report: &Report) {
     tracing::info!(
         found = report.found, reaped = ?report.reaped, already_gone = report.already_gone, held = report.held,
-        failed = report.failed, fused = ?report.safety_limits,
+        failed = report.failures.len(), fused = ?report.safety_limits,
         "sweep finished: {} found", report.found
     );
 }

@@ -1,6 +1,6 @@
 //! Checks of the stack in AWS: environment, credentials, table, queue, secrets and ingest.
 
-use domain::state::{Config, Item, Key};
+use domain::state::{Config, Item, Janitor, Key};
 use engine::ports::Store;
 use jiff::SignedDuration;
 use platform::inspect;
@@ -54,6 +54,7 @@ pub(super) async fn table(subject: &Subject<'_>) -> (Group, Option<Config>) {
         Err(error) => {
             group.skip("pools", &error.to_string());
             group.skip("janitor", &error.to_string());
+            group.skip("last sweep", &error.to_string());
             return (group, None);
         }
     };
@@ -87,14 +88,28 @@ fn janitor(group: &mut Group, subject: &Subject<'_>, item: Option<Item>) {
         let remedy = "if the stack is older than a minute, look at the log group of the function janitor";
         return group.warn("janitor", message, remedy);
     };
+    let mut problems = Vec::new();
     let since = subject.now.duration_since(janitor.until);
-    let late = (since > LONGEST_SINCE_SWEEP).then(|| format!("the last sweep was {} ago", age(since)));
+    problems.extend((since > LONGEST_SINCE_SWEEP).then(|| format!("the last sweep was {} ago", age(since))));
+    let unfinished = janitor.unfinished_since.map(|at| subject.now.duration_since(at));
+    let unfinished = unfinished.filter(|since| *since > LONGEST_SINCE_SWEEP);
+    problems.extend(unfinished.map(|since| format!("no sweep has ended for {}", age(since))));
     let fine = match janitor.undelivered.len() {
         0 => "sweeps every minute".to_owned(),
         events => format!("sweeps every minute; {} to redeliver", count(events, "webhook event")),
     };
     let remedy = "look at the log group of the function janitor, and check that its schedule is enabled";
-    group.conclude("janitor", Level::Fail, late.as_slice(), fine, remedy);
+    group.conclude("janitor", Level::Fail, &problems, fine, remedy);
+    sweep(group, &janitor);
+}
+
+/// What the last sweep could not do.
+fn sweep(group: &mut Group, janitor: &Janitor) {
+    let mut problems = janitor.failures.clone();
+    let more = janitor.failed.saturating_sub(problems.len());
+    problems.extend((more > 0).then(|| format!("and {} more", count(more, "failure"))));
+    let remedy = "the next sweep tries again; if this stays, fix what the message says: docs/troubleshooting.md";
+    group.conclude("last sweep", Level::Fail, &problems, "read and repaired everything", remedy);
 }
 
 /// The checks of ingest, queue and secrets.

@@ -237,7 +237,7 @@ pub(crate) fn swept(report: &Report) {
     for (why, times) in &report.reaped {
         REAPED.record(*times as f64, &[why]);
     }
-    SWEEP_FAILURES.record(report.failed as f64, &[]);
+    SWEEP_FAILURES.record(report.failures.len() as f64, &[]);
     DELIVERIES_REDELIVERED.record(report.redelivered as f64, &[]);
     JOBS_RECOVERED.record(report.recovered as f64, &[]);
 }

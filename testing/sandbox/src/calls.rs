@@ -31,6 +31,8 @@ pub enum Kill {
 #[derive(Debug, Default)]
 struct Inner {
     counts: Counts,
+    /// Calls answered with an HTTP status from 400 on.
+    refused: Counts,
     /// IAM actions of the calls of each role, if its policies allow them.
     actions: BTreeMap<&'static str, BTreeSet<String>>,
     trace: Option<Trace>,
@@ -76,6 +78,11 @@ impl Calls {
     /// The counts so far.
     pub fn counts(&self) -> Counts {
         self.0.lock().expect("nobody panics while holding it").counts.clone()
+    }
+
+    /// The calls so far that were answered with an HTTP status from 400 on.
+    pub fn refused(&self) -> Counts {
+        self.0.lock().expect("nobody panics while holding it").refused.clone()
     }
 
     /// The IAM actions that a role has used so far.
@@ -155,7 +162,14 @@ impl Calls {
         answer: impl Future<Output = Response>,
     ) -> Response {
         match self.begin(caller, token, service, operation) {
-            Fate::Answer => answer.await,
+            Fate::Answer => {
+                let answer = answer.await;
+                if answer.status().as_u16() >= 400 {
+                    let mut inner = self.0.lock().expect("nobody panics while holding it");
+                    *inner.refused.entry((service, operation.to_owned())).or_default() += 1;
+                }
+                answer
+            }
             Fate::DieBefore(process) => {
                 end(process);
                 hang_up()

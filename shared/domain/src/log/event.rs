@@ -193,6 +193,9 @@ pub enum What {
         /// Removals and readings that failed.
         #[serde(default)]
         failed: usize,
+        /// The first of these failures, with their reasons.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        failures: Vec<String>,
         /// Safety limits that applied, as sentences.
         #[serde(rename = "fused", default, skip_serializing_if = "Vec::is_empty")]
         safety_limits: Vec<String>,

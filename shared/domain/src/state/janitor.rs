@@ -32,7 +32,41 @@ pub struct Janitor {
     /// GitHub limits calls as the app itself, not as one of its installations, until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_backoff_until: Option<Timestamp>,
+    /// How many readings and removals failed in the last sweep that ended.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failed: usize,
+    /// The first of these failures, as sentences with their reasons: see [`Janitor::keep_failures`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<String>,
+    /// Since when sweeps have begun and none has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfinished_since: Option<Timestamp>,
     pub revision: u64,
+}
+
+/// Failures that are stored with their reasons.
+pub(crate) const KEPT_FAILURES: usize = 5;
+
+/// Characters of a stored failure. EC2's and GitHub's messages can be much longer.
+const FAILURE_LENGTH: usize = 300;
+
+impl Janitor {
+    /// Keeps how many parts of a sweep failed, and the first of them, each on one line and shortened.
+    pub fn keep_failures(self, failures: &[String]) -> Self {
+        let failed = failures.len();
+        Self { failed, failures: failures.iter().take(KEPT_FAILURES).map(|text| shortened(text)).collect(), ..self }
+    }
+}
+
+/// One line of at most [`FAILURE_LENGTH`] characters.
+fn shortened(text: &str) -> String {
+    let line: String = text.chars().map(|it| if it.is_control() { ' ' } else { it }).take(FAILURE_LENGTH).collect();
+    if text.chars().nth(FAILURE_LENGTH).is_some() { format!("{line} ...") } else { line }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// Something that looks wrong. It must look wrong in two readings before anything is removed because of it.
@@ -107,4 +141,22 @@ pub struct SearchedRepository {
     pub seen_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub searched_at: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_failures_are_kept_each_on_one_short_line() {
+        let long = "é\n".repeat(FAILURE_LENGTH);
+        let failures: Vec<String> = (0..8).map(|n| format!("{n} {long}")).collect();
+        let kept = Janitor::default().keep_failures(&failures);
+        assert_eq!((kept.failed, kept.failures.len()), (8, KEPT_FAILURES));
+        for line in &kept.failures {
+            assert!(line.chars().count() <= FAILURE_LENGTH + 4 && !line.contains('\n'), "{line}");
+        }
+        let stored = serde_json::to_value(kept.keep_failures(&[])).unwrap();
+        assert!(stored.get("failures").is_none() && stored.get("failed").is_none(), "{stored}");
+    }
 }

@@ -53,8 +53,9 @@ pub(super) async fn perform_all(
             Ok(Outcome::AlreadyGone) => report.already_gone += 1,
             Ok(Outcome::Spared) => {}
             Err(error) => {
-                reap_span(reap).in_scope(|| tracing::warn!("not reaped: {reap:?}: {error}"));
-                report.failed += 1;
+                let what = format!("{} ({}) is not removed: {error}", subject(reap), reap.reason());
+                reap_span(reap).in_scope(|| tracing::warn!("{what}"));
+                report.fail(what);
             }
         }
     }
@@ -68,6 +69,15 @@ fn reap_span(reap: &Reap) -> Span {
         Reap::Condemn { machine, .. } => tracing::error_span!("effect", effect = "condemn", instance = %machine.id),
         Reap::Adopt(machine) => tracing::error_span!("effect", effect = "adopt", instance = %machine.id),
         Reap::Deregister(_, runner) => tracing::error_span!("effect", effect = "deregister", runner = %runner.name),
+    }
+}
+
+/// What the removal is about, in plain text.
+fn subject(reap: &Reap) -> String {
+    match reap {
+        Reap::Stop(pool, slot, _) | Reap::Finish(pool, slot) => format!("slot {slot} of pool {pool}"),
+        Reap::Condemn { machine, .. } | Reap::Adopt(machine) => format!("instance {}", machine.id),
+        Reap::Deregister(scope, runner) => format!("runner {} of {scope}", runner.name),
     }
 }
 

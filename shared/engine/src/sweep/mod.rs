@@ -67,7 +67,13 @@ async fn lock(context: &Context<'_>) -> Result<Option<Janitor>, StoreError> {
     if before.as_ref().is_some_and(|before| before.until > now) {
         return Ok(None);
     }
-    let lock = Janitor { holder: context.request.to_owned(), until: context.deadline, ..before.unwrap_or_default() };
+    let before = before.unwrap_or_default();
+    let lock = Janitor {
+        holder: context.request.to_owned(),
+        until: context.deadline,
+        unfinished_since: before.unfinished_since.or(Some(now)),
+        ..before
+    };
     match context.ports.store.commit(&Transaction::new().put(lock.clone())).await {
         Ok(()) => Ok(Some(Janitor { revision: lock.revision + 1, ..lock })),
         Err(CommitError::Conflict(_)) => Ok(None),
@@ -78,8 +84,10 @@ async fn lock(context: &Context<'_>) -> Result<Option<Janitor>, StoreError> {
 /// Ends the lock, and stores what the next sweep needs to know.
 async fn unlock(context: &Context<'_>, memory: Janitor, report: &Report) {
     let now = context.now();
-    let writes = Transaction::new().put(Janitor { until: now, ..memory });
-    let writes = match report.describe() {
+    let memory = Janitor { until: now, unfinished_since: None, ..memory }.keep_failures(&report.failures);
+    let event = report.describe(&memory.failures);
+    let writes = Transaction::new().put(memory);
+    let writes = match event {
         Some(what) => writes.emit(Stream::Stack, what, &Turn { now, lease: now, cause: context.cause() }),
         None => writes,
     };
@@ -97,8 +105,9 @@ async fn sweep_locked(context: &Context<'_>, config: &Config, memory: &mut Janit
     let recorded = match sources::read_unowned(context, machines.as_deref().unwrap_or_default(), &pools).await {
         Ok(recorded) => recorded,
         Err(error) => {
-            tracing::error!("the records of unowned instances cannot be read, and nothing is judged: {error}");
-            report.failed += 1;
+            let what = format!("the records of unowned instances cannot be read, and nothing is judged: {error}");
+            tracing::error!("{what}");
+            report.fail(what);
             reconcile_all(context, config, report).await;
             return;
         }
@@ -149,38 +158,34 @@ fn remember_repositories(
 
 /// Finds jobs whose webhook was lost: requests failed deliveries again, and searches repositories.
 async fn recover_webhooks(context: &Context<'_>, config: &Config, memory: &mut Janitor, report: &mut Report) {
-    report.redelivered = redeliver::redeliver(context, memory).await;
+    report.redelivered = redeliver::redeliver(context, memory, report).await;
     let found = search::search(context, config, memory).await;
     report.recovered = found.recovered;
-    report.failed += found.failed;
+    report.failures.extend(found.failures);
     for pool in found.touched.iter().filter_map(|pool| config.pool(pool)) {
         if context.short_of_time() {
             return;
         }
-        report.failed += reconcile_or_count(context, config, pool).await;
+        report.failures.extend(reconcile_or_explain(context, config, pool).await);
     }
 }
 
 /// Reconciles every pool, which performs every effect that another invocation has left.
 async fn reconcile_all(context: &Context<'_>, config: &Config, report: &mut Report) {
-    let failed =
-        stream::iter(&config.pools)
-            .map(|pool| async move {
-                if context.short_of_time() { 0 } else { reconcile_or_count(context, config, pool).await }
-            })
-            .buffer_unordered(MAX_CONCURRENT_POOLS)
-            .fold(0, |sum, failed| std::future::ready(sum + failed))
-            .await;
-    report.failed += failed;
+    let failures: Vec<Option<String>> = stream::iter(&config.pools)
+        .map(|pool| async move {
+            if context.short_of_time() { None } else { reconcile_or_explain(context, config, pool).await }
+        })
+        .buffer_unordered(MAX_CONCURRENT_POOLS)
+        .collect()
+        .await;
+    report.failures.extend(failures.into_iter().flatten());
 }
 
-/// Returns the number of failures, 0 or 1.
-async fn reconcile_or_count(context: &Context<'_>, config: &Config, pool: &Pool) -> usize {
-    match reconcile(context, config, pool).await {
-        Ok(()) => 0,
-        Err(error) => {
-            tracing::error!(pool = %pool.name, "pool {} is not reconciled: {error}", pool.name);
-            1
-        }
-    }
+/// Returns the failure, if there was one.
+async fn reconcile_or_explain(context: &Context<'_>, config: &Config, pool: &Pool) -> Option<String> {
+    let error = reconcile(context, config, pool).await.err()?;
+    let what = format!("pool {} is not reconciled: {error}", pool.name);
+    tracing::error!(pool = %pool.name, "{what}");
+    Some(what)
 }

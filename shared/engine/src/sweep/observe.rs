@@ -33,8 +33,9 @@ pub(super) async fn record_and_close(
         let observations = plan.observations.get(&pool.name).map(Vec::as_slice).unwrap_or_default();
         for chunk in observations.chunks(SLOTS_PER_WRITE) {
             if let Err(error) = observe(context, pool, &mut view, chunk).await {
-                tracing::warn!(pool = %pool.name, "pool {}: observations are not recorded: {error}", pool.name);
-                report.failed += 1;
+                let what = format!("pool {}: observations are not recorded: {error}", pool.name);
+                tracing::warn!(pool = %pool.name, "{what}");
+                report.fail(what);
             }
         }
         let over: Vec<Slot> = view.slots.values().filter(|slot| slot.is_over()).cloned().collect();
@@ -42,8 +43,9 @@ pub(super) async fn record_and_close(
             match close_slots(context, pool, chunk).await {
                 Ok(repositories) => closed.extend(repositories),
                 Err(error) => {
-                    tracing::warn!(pool = %pool.name, "pool {}: slots are not closed: {error}", pool.name);
-                    report.failed += 1;
+                    let what = format!("pool {}: slots are not closed: {error}", pool.name);
+                    tracing::warn!(pool = %pool.name, "{what}");
+                    report.fail(what);
                 }
             }
         }

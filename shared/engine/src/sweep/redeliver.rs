@@ -5,17 +5,18 @@ use domain::state::Janitor;
 
 use crate::context::Context;
 use crate::ports::GitHubError;
+use crate::sweep::report::Report;
 
 /// Returns how many deliveries were requested.
 ///
 /// Crash windows: a request that was not stored is repeated. A delivery may arrive twice in any case.
-pub(super) async fn redeliver(context: &Context<'_>, memory: &mut Janitor) -> usize {
+pub(super) async fn redeliver(context: &Context<'_>, memory: &mut Janitor, report: &mut Report) -> usize {
     let now = context.now();
     let Some(since) = list_since(memory, now) else { return 0 };
     match context.ports.github.deliveries(since).await {
         Ok(attempts) => examine(memory, &attempts, now),
         Err(error) => {
-            note_failure(memory, &error);
+            note_failure(memory, &error, report);
             return 0;
         }
     }
@@ -33,7 +34,7 @@ pub(super) async fn redeliver(context: &Context<'_>, memory: &mut Janitor) -> us
             }
             Err(error) if error.is_refusal() => event.refused(now),
             Err(error) => {
-                note_failure(memory, &error);
+                note_failure(memory, &error, report);
                 break;
             }
         }
@@ -41,9 +42,17 @@ pub(super) async fn redeliver(context: &Context<'_>, memory: &mut Janitor) -> us
     requested
 }
 
-fn note_failure(memory: &mut Janitor, error: &GitHubError) {
-    tracing::warn!("failed deliveries cannot be requested again: {error}");
-    if let GitHubError::Limited { until, .. } = error {
-        memory.app_backoff_until = Some(*until);
+/// A rate limit is waited for and is no failure of the sweep.
+fn note_failure(memory: &mut Janitor, error: &GitHubError, report: &mut Report) {
+    let what = format!("failed deliveries cannot be requested again: {error}");
+    tracing::warn!("{what}");
+    match error {
+        GitHubError::Limited { until, .. } => memory.app_backoff_until = Some(*until),
+        GitHubError::Denied(_)
+        | GitHubError::NameTaken
+        | GitHubError::Refused(_)
+        | GitHubError::Unavailable { .. }
+        | GitHubError::SecretUnreadable { .. }
+        | GitHubError::SecretUnusable(_) => report.fail(what),
     }
 }

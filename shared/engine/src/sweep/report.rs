@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use domain::log::What;
 use domain::policy::sweep::Plan;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// The janitor's answer, and its line in the log.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
@@ -17,8 +17,9 @@ pub struct Report {
     pub already_gone: usize,
     /// Instances that an operator holds.
     pub held: usize,
-    /// Removals and readings that failed: the next sweep tries again.
-    pub failed: usize,
+    /// How many removals and readings failed: the next sweep tries again.
+    #[serde(rename = "failed", serialize_with = "count")]
+    pub failures: Vec<String>,
     /// Safety limits that applied, as sentences.
     #[serde(rename = "fused")]
     pub safety_limits: Vec<String>,
@@ -28,6 +29,11 @@ pub struct Report {
     /// Jobs found whose webhook never came.
     #[serde(skip_serializing_if = "is_zero")]
     pub recovered: usize,
+}
+
+/// The janitor's answer has the number of failures. Their reasons are in the log and in the janitor's item.
+fn count<S: Serializer>(failures: &[String], to: S) -> Result<S::Ok, S::Error> {
+    failures.len().serialize(to)
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -45,14 +51,20 @@ impl Report {
         }
     }
 
-    /// The event; None if the sweep found nothing.
-    pub(super) fn describe(&self) -> Option<What> {
+    /// Counts a reading or a removal that failed, and keeps the reason.
+    pub(super) fn fail(&mut self, what: String) {
+        self.failures.push(what);
+    }
+
+    /// The event; None if the sweep found nothing. `kept` is the part of the failures that is stored.
+    pub(super) fn describe(&self, kept: &[String]) -> Option<What> {
         (*self != Self::default()).then(|| What::Swept {
             found: self.found,
             reaped: self.reaped.iter().map(|(why, times)| ((*why).to_owned(), *times)).collect(),
             already_gone: self.already_gone,
             held: self.held,
-            failed: self.failed,
+            failed: self.failures.len(),
+            failures: kept.to_vec(),
             safety_limits: self.safety_limits.clone(),
             redelivered: self.redelivered,
             recovered: self.recovered,

@@ -19,8 +19,8 @@ pub(super) struct Found {
     pub(super) touched: BTreeSet<PoolName>,
     /// Jobs whose webhook never came.
     pub(super) recovered: usize,
-    /// Repositories that could not be searched.
-    pub(super) failed: usize,
+    /// Why repositories could not be searched.
+    pub(super) failures: Vec<String>,
 }
 
 pub(super) async fn search(context: &Context<'_>, config: &Config, memory: &mut Janitor) -> Found {
@@ -46,10 +46,11 @@ pub(super) async fn search(context: &Context<'_>, config: &Config, memory: &mut 
                 }
             }
             Err(error) => {
-                tracing::warn!(%repository, "{repository} cannot be searched for jobs: {error}");
+                let what = format!("{repository} cannot be searched for jobs: {error}");
+                tracing::warn!(%repository, "{what}");
                 // If no call for the account works, listing its runners has failed too and was counted.
                 let whole_account = error.concerns_account();
-                found.failed += usize::from(!whole_account);
+                found.failures.extend((!whole_account).then_some(what));
                 quiet.insert(owner, whole_account);
             }
         }

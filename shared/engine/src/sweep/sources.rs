@@ -27,8 +27,9 @@ pub(super) async fn list_runners(
         match context.ports.github.runners(scope, context.stack).await {
             Ok(list) => drop(lists.insert(scope.clone(), list)),
             Err(error) => {
-                tracing::error!(%scope, "the runners of {scope} cannot be listed, and none is judged: {error}");
-                report.failed += 1;
+                let what = format!("the runners of {scope} cannot be listed, and none is judged: {error}");
+                tracing::error!(%scope, "{what}");
+                report.fail(what);
             }
         }
     }
@@ -40,8 +41,9 @@ pub(super) async fn list_instances(context: &Context<'_>, report: &mut Report) -
     match context.ports.compute.census().await {
         Ok(machines) => Some(machines),
         Err(error) => {
-            tracing::error!("instances cannot be listed, and none is judged: {error}");
-            report.failed += 1;
+            let what = format!("instances cannot be listed, and none is judged: {error}");
+            tracing::error!("{what}");
+            report.fail(what);
             None
         }
     }
@@ -59,8 +61,9 @@ pub(super) async fn read_pools(context: &Context<'_>, config: &Config, report: &
         match reading {
             Ok(view) => pools.push((pool.clone(), view)),
             Err(error) => {
-                tracing::error!(pool = %pool.name, "pool {} cannot be read, and is not judged: {error}", pool.name);
-                report.failed += 1;
+                let what = format!("pool {} cannot be read, and is not judged: {error}", pool.name);
+                tracing::error!(pool = %pool.name, "{what}");
+                report.fail(what);
             }
         }
     }

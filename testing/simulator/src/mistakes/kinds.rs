@@ -37,6 +37,8 @@ pub enum Mistake {
     NoRelaunchBound,
     /// A message that could not be recorded is acknowledged.
     Acknowledged,
+    /// The janitor does not store what failed in a sweep.
+    SilentSweep,
 }
 
 impl Mistake {

@@ -40,6 +40,9 @@ impl Store for MistakenPorts<'_> {
         if self.mistake == Mistake::FixedName {
             return store.commit(&with_the_first_registration(transaction)).await;
         }
+        if self.mistake == Mistake::SilentSweep {
+            return store.commit(&without_failures(transaction)).await;
+        }
         let answer = store.commit(transaction).await;
         if self.mistake == Mistake::NoVersionCheck
             && matches!(answer, Err(CommitError::Conflict(_)))
@@ -89,6 +92,17 @@ fn without_leases(transaction: &Transaction, lease: Timestamp, now: Timestamp) -
             | Item::Config(_)
             | Item::Limit(_)
             | Item::Janitor(_) => {}
+        }
+    }
+    writes
+}
+
+/// The same writes, without the failures of a sweep.
+fn without_failures(transaction: &Transaction) -> Transaction {
+    let mut writes = transaction.clone();
+    for item in &mut writes.puts {
+        if let Item::Janitor(janitor) = item {
+            *janitor = janitor.clone().keep_failures(&[]);
         }
     }
     writes

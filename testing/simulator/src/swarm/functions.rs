@@ -195,6 +195,11 @@ impl<'u> Swarm<'u> {
                 self.receive();
             }
             Done::Janitor(report) => {
+                if let Ok(report) = &report
+                    && number > self.lost_at
+                {
+                    self.check_reported(report);
+                }
                 self.log(
                     Topic::Routine,
                     || format!("janitor {number}"),
@@ -202,7 +207,9 @@ impl<'u> Swarm<'u> {
                         Ok(report) => {
                             format!(
                                 "is done: {:?}, {} failed, {:?}",
-                                report.reaped, report.failed, report.safety_limits
+                                report.reaped,
+                                report.failures.len(),
+                                report.safety_limits
                             )
                         }
                         Err(error) => format!("fails: {error}"),

@@ -8,6 +8,7 @@ use domain::policy::decide::RELAUNCH_LIMIT;
 use domain::policy::route::{Routable, route};
 use domain::state::{Item, Key, Rank};
 use domain::wire::Message;
+use engine::sweep::Report;
 use jiff::{SignedDuration, Timestamp};
 use world::{ec2, github};
 
@@ -130,6 +131,17 @@ impl Swarm<'_> {
         let reported = Rank::from(notice.action);
         if is_served && known.is_none_or(|known| known < reported) {
             self.violate(format!("S4: {reported:?} of job {} was acknowledged and is not in the table", notice.job.id));
+        }
+    }
+
+    /// V1: the janitor's item says what failed in the last sweep. Doctor reads it there.
+    pub(super) fn check_reported(&mut self, report: &Report) {
+        let Some(Item::Janitor(janitor)) = self.universe.item(&Key::Janitor) else { return };
+        // The sweep's last write has failed, or the next sweep has begun.
+        let is_of_this_sweep = janitor.unfinished_since.is_none();
+        let failed = report.failures.len();
+        if is_of_this_sweep && failed > 0 && (janitor.failed != failed || janitor.failures.is_empty()) {
+            self.violate(format!("V1: {failed} failures of a sweep are not in the janitor's item"));
         }
     }
 
