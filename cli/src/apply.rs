@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use domain::config::Pool;
 use domain::ids::{Epoch, PoolName};
 use domain::log::Transaction;
-use domain::state::{Config, FORMAT, Item, Key, Meta};
+use domain::policy::format;
+use domain::state::{Config, Function, FunctionName, Item, Key, Meta};
 use engine::ports::Store;
 use jiff::Timestamp;
 use platform::ec2::Ec2;
@@ -74,9 +75,13 @@ pub async fn apply(
     }
     let before = config_if_any(table).await?;
     let (pools, changes) = plan(&file, before.as_ref(), table, ec2).await?;
+    let format = format::lowest(&pools);
+    if before.is_some() {
+        require_functions(format, table).await?;
+    }
     write_metas(&pools, table).await?;
     let revision = before.map_or(0, |config| config.revision);
-    let config = Config { format: FORMAT, pools: pools.clone(), applied_at: now, revision };
+    let config = Config { format, pools: pools.clone(), applied_at: now, revision };
     table.commit(&Transaction::new().put(config)).await?;
     let json = json!({ "changes": changes, "pools": pools, "warnings": file.warnings });
     Ok(Output { ok: true, text: text(&file.warnings, &changes, &pools), json })
@@ -112,6 +117,22 @@ async fn plan(
         }
     }
     Ok((pools, changes))
+}
+
+/// Fails if a deployed function does not support the format. On a new stack no function has run yet, and none has an older
+/// version.
+async fn require_functions(format: u32, table: &impl Store) -> Result<(), Failure> {
+    if format <= 1 {
+        return Ok(());
+    }
+    let keys: Vec<Key> = FunctionName::ALL.into_iter().map(Key::Function).collect();
+    let recorded: Vec<_> = table.get_many(&keys).await?.into_iter().filter_map(function).collect();
+    let older = format::unsupported_by(format, &recorded);
+    if older.is_empty() { Ok(()) } else { Err(Failure::OlderFunctions { format, functions: older }) }
+}
+
+fn function(item: Item) -> Option<Function> {
+    if let Item::Function(function) = item { Some(function) } else { None }
 }
 
 /// Writes the META of each new pool. This comes before the configuration, because the scaler cannot decide about a configured
@@ -150,7 +171,8 @@ fn is_unfinished(item: &Item) -> bool {
         | Item::Instance(_)
         | Item::Config(_)
         | Item::Limit(_)
-        | Item::Janitor(_) => false,
+        | Item::Janitor(_)
+        | Item::Function(_) => false,
     }
 }
 

@@ -3,6 +3,7 @@
 use domain::ids::{JobId, SlotId};
 use domain::log::{Cause, Event, What};
 use domain::wire::Action;
+use serde_json::Value;
 
 /// What happened. With a job, only what concerns that job.
 pub(crate) fn event(event: &Event, job: Option<JobId>) -> String {
@@ -42,6 +43,10 @@ pub(crate) fn event(event: &Event, job: Option<JobId>) -> String {
         What::Unregistered { slot } => format!("the runner of slot {slot} is deregistered"),
         What::Closed { slots } => format!("{} closed", slot_list(slots)),
         What::Condemned { instance, why } => format!("removing unowned {instance}: {}", why.as_str()),
+        What::Unknown(fields) => {
+            let kind = fields.get("type").and_then(Value::as_str).unwrap_or("without a type");
+            format!("an event that only a newer drover can describe: {kind}")
+        }
         What::Adopted { instance } => format!("{instance} is unowned but has a job: left running"),
         What::Notified { title, check_run: Some(id), .. } => format!("notified its author: {title} (check run {id})"),
         What::Notified { title, check_run: None, .. } => format!("could not notify its author: {title}"),

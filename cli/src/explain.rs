@@ -385,6 +385,7 @@ fn concerns(event: &Event, job: &Job) -> bool {
         | What::Closed { .. }
         | What::Condemned { .. }
         | What::Adopted { .. }
+        | What::Unknown(_)
         | What::Swept { .. } => false,
     }
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use comfy_table::{Table, presets};
-use domain::state::FORMAT;
+use domain::state::{FORMAT, FunctionName};
 use engine::ports::{CommitError, ComputeError, GitHubError, QueueError, StoreError};
 use jiff::SignedDuration;
 use platform::aws::{AwsError, ErrorKind};
@@ -37,6 +37,19 @@ pub enum Failure {
     /// A newer version wrote the table.
     #[error("the table is in format {format}, but this drover supports {FORMAT} -> {}", remedy(ErrorKind::Unreadable))]
     Newer { format: u32 },
+    /// The pool file needs a format of the table that a deployed function does not support.
+    #[error(
+        "the pool file needs a table in format {format}, which {} not support yet -> deploy the functions first (make deploy); a \
+         deployed function reports its version within two minutes",
+        subject(functions)
+    )]
+    OlderFunctions { format: u32, functions: Vec<FunctionName> },
+}
+
+/// The functions as the subject of a sentence, with its verb.
+fn subject(functions: &[FunctionName]) -> String {
+    let names: Vec<&str> = functions.iter().map(|name| name.as_str()).collect();
+    format!("{} {}", names.join(" and "), if names.len() == 1 { "does" } else { "do" })
 }
 
 const SET_ENVIRONMENT: &str = "eval \"$(make --silent environment)\" sets every variable from the stack's outputs";
@@ -92,7 +105,9 @@ impl Failure {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Failure::Usage(_) | Failure::Environment(_) => ExitCode::from(2),
-            Failure::Unreachable(_) | Failure::Aws { .. } | Failure::Newer { .. } => ExitCode::from(3),
+            Failure::Unreachable(_) | Failure::Aws { .. } | Failure::Newer { .. } | Failure::OlderFunctions { .. } => {
+                ExitCode::from(3)
+            }
         }
     }
 }

@@ -120,7 +120,8 @@ fn is_expired(item: &Item, now: Timestamp) -> bool {
         | Item::Rerun(_)
         | Item::Config(_)
         | Item::Limit(_)
-        | Item::Janitor(_) => None,
+        | Item::Janitor(_)
+        | Item::Function(_) => None,
     };
     at.is_some_and(|at| at <= now.as_second())
 }

@@ -9,12 +9,12 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use domain::state::{Config, Item, Key};
+use domain::state::{Config, FunctionName};
 use domain::wire::Message;
 use engine::consume::{Consumed, consume};
 use engine::context::Context;
 use engine::metrics;
-use engine::ports::StoreError;
+use engine::pools::PoolsError;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -65,23 +65,10 @@ impl Pools {
         {
             return Ok(config);
         }
-        match context.ports.store.get(&Key::Config).await? {
-            Some(Item::Config(config)) => {
-                *self.cached.lock().expect("no thread panics while it holds the lock") = Some((now, config.clone()));
-                Ok(config)
-            }
-            _ => Err(PoolsError::NotConfigured),
-        }
+        let config = engine::pools::read(context, FunctionName::Scaler).await?;
+        *self.cached.lock().expect("no thread panics while it holds the lock") = Some((now, config.clone()));
+        Ok(config)
     }
-}
-
-/// Why the pools are not known.
-#[derive(Debug, thiserror::Error)]
-enum PoolsError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("no pools are configured: run `drover pools apply`")]
-    NotConfigured,
 }
 
 /// Handles one batch.

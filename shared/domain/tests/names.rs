@@ -2,7 +2,7 @@
 
 use domain::config::Label;
 use domain::ids::{Epoch, InstanceId, JobId, Owner, PoolName, Repository, Scope, SlotId, StackName};
-use domain::state::Key;
+use domain::state::{FunctionName, Key};
 
 #[test]
 fn each_name_has_its_rule() {
@@ -72,6 +72,7 @@ fn every_key_is_parsed_and_no_other_spelling_is() {
         (Key::Config, "CONFIG", "POOLS"),
         (Key::Limit("octo".parse().expect("an account")), "GITHUB#octo", "LIMIT"),
         (Key::Janitor, "JANITOR", "LOCK"),
+        (Key::Function(FunctionName::Scaler), "FUNCTION#scaler", "STATE"),
     ];
     for (key, pk, sk) in others {
         assert_eq!((key.pk().as_str(), key.sk().as_str(), key.pool()), (pk, sk, None));

@@ -11,6 +11,7 @@ mod effects;
 pub mod error;
 pub mod memory;
 pub mod metrics;
+pub mod pools;
 pub mod ports;
 pub mod reconcile;
 pub mod record;

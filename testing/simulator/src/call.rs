@@ -145,6 +145,7 @@ fn commit_kind(what: &What) -> CallKind {
         What::Swept { .. } => CallKind::CommitSwept,
         What::Condemned { .. } => CallKind::CommitCondemned,
         What::Adopted { .. } => CallKind::CommitAdopted,
+        What::Unknown(_) => unreachable!("Drover writes only events that it knows"),
     }
 }
 

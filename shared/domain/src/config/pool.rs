@@ -97,6 +97,11 @@ impl Pool {
         hex::encode(&Sha256::digest(json)[..8])
     }
 
+    /// The lowest format of the table that can hold this pool and what the functions write because of it.
+    pub fn lowest_format(&self) -> u32 {
+        1
+    }
+
     /// Whether jobs of that repository can belong to this pool.
     pub fn serves(&self, repository: &Repository) -> bool {
         self.owner.covers(repository) && self.lists(repository)

@@ -210,6 +210,9 @@ pub enum What {
     Condemned { instance: InstanceId, why: Condemned },
     /// An instance that belongs to no slot has a job, and is left alone.
     Adopted { instance: InstanceId },
+    /// An event of a kind that only a newer version knows, as it is stored. It is read and never written.
+    #[serde(untagged)]
+    Unknown(Map<String, Value>),
 }
 
 /// One report by GitHub about a job.
@@ -287,7 +290,8 @@ pub fn lifecycle(item: &Item) -> Option<Value> {
         | Item::Rerun(_)
         | Item::Config(_)
         | Item::Limit(_)
-        | Item::Janitor(_) => return None,
+        | Item::Janitor(_)
+        | Item::Function(_) => return None,
     };
     let Ok(Value::Object(all)) = serde_json::to_value(item) else { unreachable!("items are structs with string keys") };
     let kept: Map<String, Value> = all.into_iter().filter(|(name, _)| keep.contains(&name.as_str())).collect();

@@ -5,6 +5,7 @@ pub mod check;
 pub mod close;
 pub mod decide;
 pub mod due;
+pub mod format;
 pub mod interruption;
 pub mod launch;
 pub mod launch_error;

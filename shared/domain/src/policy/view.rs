@@ -52,7 +52,13 @@ impl PoolView {
                 Key::Nudge(_) => self.nudge = None,
                 Key::CheckRun(_, job) => drop(self.check_runs.remove(job)),
                 Key::Rerun(_, job) => drop(self.reruns.remove(job)),
-                Key::Meta(_) | Key::Job(_) | Key::Instance(_) | Key::Config | Key::Limit(_) | Key::Janitor => {}
+                Key::Meta(_)
+                | Key::Job(_)
+                | Key::Instance(_)
+                | Key::Config
+                | Key::Limit(_)
+                | Key::Janitor
+                | Key::Function(_) => {}
             }
         }
         for item in &transaction.puts {
@@ -69,7 +75,12 @@ impl PoolView {
             Item::Nudge(nudge) => self.nudge = Some(nudge),
             Item::CheckRun(check) => drop(self.check_runs.insert(check.job, check)),
             Item::Rerun(rerun) => drop(self.reruns.insert(rerun.job, rerun)),
-            Item::Job(_) | Item::Instance(_) | Item::Config(_) | Item::Limit(_) | Item::Janitor(_) => {}
+            Item::Job(_)
+            | Item::Instance(_)
+            | Item::Config(_)
+            | Item::Limit(_)
+            | Item::Janitor(_)
+            | Item::Function(_) => {}
         }
     }
 

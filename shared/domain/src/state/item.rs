@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::state::batch::Batch;
 use crate::state::check_run::CheckRun;
+use crate::state::function::Function;
 use crate::state::instance::Instance;
 use crate::state::janitor::Janitor;
 use crate::state::job::Job;
@@ -84,6 +85,7 @@ items! {
     Config: Config as Config,
     Limit: Limit as Limit,
     Janitor: Janitor as Janitor,
+    Function: Function as Function,
 }
 
 impl Item {
@@ -101,6 +103,7 @@ impl Item {
             Item::Config(_) => Key::Config,
             Item::Limit(limit) => Key::Limit(limit.owner.clone()),
             Item::Janitor(_) => Key::Janitor,
+            Item::Function(function) => Key::Function(function.name),
         }
     }
 }

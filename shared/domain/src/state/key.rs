@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::ids::{InstanceId, InvalidName, JobId, Owner, PoolName, SlotId};
+use crate::state::function::FunctionName;
 
 /// The key of an item.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +33,8 @@ pub enum Key {
     Limit(Owner),
     /// The janitor's lock, and what it remembers between sweeps.
     Janitor,
+    /// What a deployed function reported about itself.
+    Function(FunctionName),
 }
 
 impl Key {
@@ -49,6 +52,7 @@ impl Key {
             Key::Config => "CONFIG".to_owned(),
             Key::Limit(owner) => format!("GITHUB#{}", owner.as_str().to_ascii_lowercase()),
             Key::Janitor => "JANITOR".to_owned(),
+            Key::Function(name) => format!("FUNCTION#{name}"),
         }
     }
 
@@ -61,7 +65,7 @@ impl Key {
             Key::Nudge(_) => "NUDGE".to_owned(),
             Key::CheckRun(_, job) => format!("CHECK#{job}"),
             Key::Rerun(_, job) => format!("RERUN#{job}"),
-            Key::Job(_) | Key::Instance(_) => "STATE".to_owned(),
+            Key::Job(_) | Key::Instance(_) | Key::Function(_) => "STATE".to_owned(),
             Key::Config => "POOLS".to_owned(),
             Key::Limit(_) => "LIMIT".to_owned(),
             Key::Janitor => "LOCK".to_owned(),
@@ -83,7 +87,7 @@ impl Key {
             | Key::Nudge(pool)
             | Key::CheckRun(pool, _)
             | Key::Rerun(pool, _) => Some(pool),
-            Key::Job(_) | Key::Instance(_) | Key::Config | Key::Limit(_) | Key::Janitor => None,
+            Key::Job(_) | Key::Instance(_) | Key::Config | Key::Limit(_) | Key::Janitor | Key::Function(_) => None,
         }
     }
 
@@ -108,6 +112,7 @@ impl Key {
             ("CONFIG", "POOLS") => Key::Config,
             ("GITHUB", "LIMIT") => Key::Limit(name.parse()?),
             ("JANITOR", "LOCK") => Key::Janitor,
+            ("FUNCTION", "STATE") => Key::Function(name.parse()?),
             _ => return Err(invalid()),
         };
         // A key in another spelling is another item, which a write of the parsed key would not replace.

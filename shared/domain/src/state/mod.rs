@@ -3,6 +3,7 @@
 mod batch;
 mod boot;
 mod check_run;
+mod function;
 mod instance;
 mod item;
 mod janitor;
@@ -20,6 +21,7 @@ mod waiting;
 pub use batch::{Batch, REFUSALS_KEPT, Refusal, STUCK_AFTER};
 pub use boot::{BootItem, boot_key};
 pub use check_run::{CheckRun, Stage};
+pub use function::{Function, FunctionName};
 pub use instance::{Condemned, Instance, KEEP_CLOSED, Ownership};
 pub use item::Item;
 pub use janitor::{Janitor, SearchedRepository, Suspect, Undelivered};

@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 use crate::config::Pool;
 use crate::ids::PoolName;
 
-/// The format of the table. It increases only if an older `drover` could damage a table of the new format. The functions
-/// ignore it: they read what the version before or after them wrote.
-pub const FORMAT: u32 = 1;
+/// The newest format of the table that this version supports. [`crate::policy::format`] states the rules.
+///
+/// - 1: the first format.
+/// - 2: the functions respect the format, and may store `job_done` as the reason of a stop.
+pub const FORMAT: u32 = 2;
 
 fn first_format() -> u32 {
     1
@@ -17,7 +19,7 @@ fn first_format() -> u32 {
 /// All pools: the item `CONFIG`, `POOLS`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
-    /// The [`FORMAT`] of the `drover` that wrote it.
+    /// The format of the table. A function that does not support it writes nothing.
     #[serde(default = "first_format")]
     pub format: u32,
     /// Includes draining pools.

@@ -18,12 +18,13 @@ use domain::log::{Stream, Transaction, Turn};
 use domain::policy::PoolView;
 use domain::policy::search::remember;
 use domain::policy::sweep::{Census, Plan, plan};
-use domain::state::{Config, Instance, Item, Janitor, Key};
+use domain::state::{Config, FunctionName, Instance, Item, Janitor, Key};
 use futures::stream::{self, StreamExt};
 
 pub use self::report::Report;
 use crate::context::{Context, MAX_CONCURRENT_POOLS};
 use crate::metrics;
+use crate::pools::{self, PoolsError};
 use crate::ports::{CommitError, StoreError};
 use crate::reconcile::reconcile;
 
@@ -39,14 +40,19 @@ pub enum Mode {
 /// Sweeps once, unless another sweep is under way.
 ///
 /// # Errors
-/// The janitor's lock or the configuration cannot be read. Every other failure is counted in the report, and what could not
-/// be read is left alone.
-pub async fn sweep(context: &Context<'_>, mode: Mode) -> Result<Report, StoreError> {
+/// The janitor's lock or the configuration cannot be read, or the table's format is newer than this version supports. Every
+/// other failure is counted in the report, and what could not be read is left alone.
+pub async fn sweep(context: &Context<'_>, mode: Mode) -> Result<Report, PoolsError> {
     let mut report = Report::default();
-    let Some(Item::Config(config)) = context.ports.store.get(&Key::Config).await? else {
-        tracing::warn!("no pools are configured, and nothing is swept: run `drover pools apply`");
-        return Ok(report);
+    let config = match pools::read(context, FunctionName::Janitor).await {
+        Ok(config) => config,
+        Err(PoolsError::NotConfigured) => {
+            tracing::warn!("nothing is swept: {}", PoolsError::NotConfigured);
+            return Ok(report);
+        }
+        Err(error) => return Err(error),
     };
+    pools::wake_scaler(context, &config).await?;
     // The lock is last: a sweep that returned early with the lock would keep all others out until its deadline.
     let Some(mut memory) = lock(context).await? else {
         tracing::info!("another sweep is under way");

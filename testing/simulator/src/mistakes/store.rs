@@ -91,7 +91,8 @@ fn without_leases(transaction: &Transaction, lease: Timestamp, now: Timestamp) -
             | Item::Instance(_)
             | Item::Config(_)
             | Item::Limit(_)
-            | Item::Janitor(_) => {}
+            | Item::Janitor(_)
+            | Item::Function(_) => {}
         }
     }
     writes

@@ -7,7 +7,8 @@ use std::task::Waker;
 
 use domain::wire::Message;
 use engine::consume::Consumed;
-use engine::ports::{Launch, StoreError};
+use engine::pools::PoolsError;
+use engine::ports::Launch;
 use engine::sweep::Report;
 
 use crate::call::Call;
@@ -32,7 +33,7 @@ impl fmt::Display for Function {
 /// What an invocation returns.
 pub(super) enum Done {
     Scaler(Consumed),
-    Janitor(Result<Report, StoreError>),
+    Janitor(Result<Report, PoolsError>),
 }
 
 pub(super) struct Invocation<'u> {

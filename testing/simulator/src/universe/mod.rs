@@ -17,11 +17,13 @@ use std::sync::{Mutex, MutexGuard};
 use domain::config::{LaunchTemplate, Pool, Rates, Timings};
 use domain::ids::{Epoch, JobId, StackName};
 use domain::log::Transaction;
-use domain::state::{Config, FORMAT, Item, Key, Meta};
+use domain::policy::format;
+use domain::state::{Config, FunctionName, Item, Key, Meta};
 use domain::wire::Message;
 use engine::consume::{Consumed, consume};
 use engine::context::Context;
 use engine::memory::MemoryStore;
+use engine::pools;
 use engine::ports::{Ports, Store};
 use engine::sweep::{Mode, Report, sweep};
 use futures::executor::block_on;
@@ -157,7 +159,7 @@ impl Universe {
     pub fn apply(&self, pools: Vec<Pool>, epoch: &str) {
         let epoch: Epoch = epoch.parse().expect("an epoch");
         let metas: Vec<Meta> = pools.iter().map(|pool| Meta::new(pool.name.clone(), epoch.clone())).collect();
-        let config = Config { format: FORMAT, pools, applied_at: self.now(), revision: 0 };
+        let config = Config { format: format::lowest(&pools), pools, applied_at: self.now(), revision: 0 };
         let writes = Transaction::new().put(config).put_all(metas);
         block_on(self.store.commit(&writes)).expect("an empty table");
     }
@@ -288,14 +290,25 @@ impl Universe {
 
     /// The scaler consumes the messages that are due. Those that failed go back to the queue.
     pub fn scale(&self) {
-        // Without pools the scaler cannot read its configuration, and all messages stay on the queue.
-        let Some(config) = self.configuration() else { return };
+        self.scale_in(async |context, messages| self.scaler(context, messages).await);
+    }
+
+    /// Like [`Universe::scale`], with another scaler. It returns the indices of the messages that failed.
+    pub fn scale_in(&self, scaler: impl AsyncFnOnce(&Context<'_>, &[Message]) -> Vec<usize>) {
         let messages = self.receive();
         if messages.is_empty() {
             return;
         }
-        let consumed = self.invoke(async |context| self.consume(context, &config, &messages).await);
-        self.send(consumed.failed.into_keys().map(|index| messages[index].clone()));
+        let failed = self.invoke(async |context| scaler(context, &messages).await);
+        self.send(failed.into_iter().map(|index| messages[index].clone()));
+    }
+
+    /// One invocation of the scaler that has not cached the pools. Returns the indices of the messages that failed.
+    pub async fn scaler(&self, context: &Context<'_>, messages: &[Message]) -> Vec<usize> {
+        match pools::read(context, FunctionName::Scaler).await {
+            Ok(config) => self.consume(context, &config, messages).await.failed.into_keys().collect(),
+            Err(_) => (0..messages.len()).collect(),
+        }
     }
 
     /// The janitor sweeps once.

@@ -1,0 +1,43 @@
+//! Which formats of the table may be written, and by whom.
+//!
+//! Items are rewritten whole, so a function erases attributes that it does not know, and an unknown state makes a pool
+//! unreadable to it. Therefore CONFIG states the format of the table: a function that does not support it writes nothing.
+//! `drover pools apply` writes the lowest format that the pools need, and none that a deployed function does not support.
+
+use jiff::Timestamp;
+
+use crate::config::Pool;
+use crate::state::{Config, FORMAT, Function, FunctionName};
+
+/// The format of the table is newer than this program supports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the table is in format {found}, and this version supports formats up to {FORMAT}: deploy the newer version again"
+)]
+pub struct TooNew {
+    pub found: u32,
+}
+
+/// Whether this version may write the table.
+pub fn check(config: &Config) -> Result<(), TooNew> {
+    if config.format > FORMAT { Err(TooNew { found: config.format }) } else { Ok(()) }
+}
+
+/// The lowest format that can hold these pools.
+pub fn lowest(pools: &[Pool]) -> u32 {
+    pools.iter().map(Pool::lowest_format).max().unwrap_or(1)
+}
+
+/// What a function that starts reports about itself; None if the table already says so.
+pub fn report(name: FunctionName, recorded: Option<&Function>, now: Timestamp) -> Option<Function> {
+    let is_recorded = recorded.is_some_and(|function| function.format == FORMAT);
+    let revision = recorded.map_or(0, |function| function.revision);
+    (!is_recorded).then_some(Function { name, format: FORMAT, recorded_at: now, revision })
+}
+
+/// The deployed functions that do not support a format. A function without a record is older than these records, which
+/// came with format 2.
+pub fn unsupported_by(format: u32, recorded: &[Function]) -> Vec<FunctionName> {
+    let supported = |name| recorded.iter().find(|function| function.name == name).map_or(1, |function| function.format);
+    FunctionName::ALL.into_iter().filter(|name| supported(*name) < format).collect()
+}
