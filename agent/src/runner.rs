@@ -1,14 +1,16 @@
 //! GitHub's runner, as a process.
 
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 
 use anyhow::Context;
 use domain::state::BootItem;
-use nix::unistd::User;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::{Pid, User};
 use tokio::process::{Child, Command};
 
 use crate::config::Config;
 use crate::hook::{Hook, JOB_STARTED};
+use crate::output::Output;
 
 /// The runner reads the JIT config from this variable and removes it from its environment. A command-line argument would
 /// be visible to every process on the machine.
@@ -16,20 +18,26 @@ const JIT_CONFIG: &str = "ACTIONS_RUNNER_INPUT_JITCONFIG";
 
 /// The running runner and the files of its hook.
 pub(crate) struct Running {
-    process: Child,
-    _hook: Hook,
+    pub(crate) process: Child,
+    pub(crate) output: Output,
+    pub(crate) hook: Hook,
 }
 
 impl Running {
-    /// Waits until the runner ends. Can be cancelled and called again.
-    pub(crate) async fn wait(&mut self) -> std::io::Result<ExitStatus> {
-        self.process.wait().await
+    /// Kills the runner and all processes of its group.
+    pub(crate) async fn kill(&mut self) -> anyhow::Result<()> {
+        let Some(id) = self.process.id() else { return Ok(()) };
+        killpg(Pid::from_raw(id.cast_signed()), Signal::SIGKILL).context("cannot kill the runner")?;
+        self.process.wait().await.context("cannot wait for the runner")?;
+        Ok(())
     }
 }
 
-/// Starts `run.sh` as the runner's user.
+/// Starts `run.sh` as the runner's user, in a process group of its own.
 pub(crate) fn start(config: &Config, item: &BootItem) -> anyhow::Result<Running> {
-    let hook = Hook::write(&item.repositories)?;
+    let hook = Hook::write(&item.allowed_jobs())?;
+    let (output, write) = std::io::pipe().context("cannot create a pipe")?;
+    let also = write.try_clone().context("cannot create a pipe")?;
     let script = config.runner_dir.join("run.sh");
     let mut command = match &config.runner_user {
         None => Command::new(&script),
@@ -49,8 +57,11 @@ pub(crate) fn start(config: &Config, item: &BootItem) -> anyhow::Result<Running>
         .env(JIT_CONFIG, &item.jit_config)
         .env(JOB_STARTED, hook.script())
         .stdin(Stdio::null())
+        .stdout(write)
+        .stderr(also)
+        .process_group(0)
         .spawn()
         .with_context(|| format!("cannot start {}", script.display()))?;
     tracing::info!("the runner has started");
-    Ok(Running { process, _hook: hook })
+    Ok(Running { process, output: Output::of(output)?, hook })
 }

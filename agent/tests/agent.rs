@@ -5,21 +5,26 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use domain::ids::RepositoryPattern;
 use domain::log::Transaction;
 use domain::state::BootItem;
 use engine::ports::Store;
-use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sandbox::aws::{BOOT_TABLE, RUNNER_ROLE_ID, instance_access_key};
+use sandbox::machine::{in_own_session, kill_session};
 use sandbox::sandbox::{Driven, Options, Sandbox};
 use tempfile::TempDir;
+use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 
 const INSTANCE: &str = "i-0123456789abcdef0";
+
+/// Only a test that fails waits this long.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A machine with a power button.
 struct Machine {
@@ -57,6 +62,7 @@ impl Machine {
             jit_config: "one-use-secret".to_owned(),
             max_life_seconds,
             repositories: vec![RepositoryPattern::only(&app)],
+            allow_public: Some(false),
             expires_at: 4_000_000_000,
         };
         let key = format!("{RUNNER_ROLE_ID}:{INSTANCE}");
@@ -64,7 +70,7 @@ impl Machine {
     }
 
     fn agent(&self) -> Command {
-        let mut agent = Command::new(env!("CARGO_BIN_EXE_agent"));
+        let mut agent = in_own_session(Path::new(env!("CARGO_BIN_EXE_agent")));
         agent
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
@@ -77,7 +83,6 @@ impl Machine {
             .env("DROVER_RUNNER_DIR", self.folder.path())
             .env("DROVER_POWEROFF", format!("touch {}", self.path("off").display()))
             .env("OUT", self.folder.path())
-            .process_group(0)
             .kill_on_drop(true);
         agent
     }
@@ -89,10 +94,21 @@ impl Machine {
 
 /// Waits for the agent's end; then the machine is off, and with it whatever the agent left running.
 async fn end_of(mut agent: Child) -> ExitStatus {
-    let group = Pid::from_raw(agent.id().unwrap().cast_signed());
-    let ended = tokio::time::timeout(Duration::from_secs(30), agent.wait()).await.expect("the agent ends").unwrap();
-    let _ = killpg(group, Signal::SIGKILL);
+    let session = agent.id().unwrap();
+    let ended = tokio::time::timeout(PATIENCE, agent.wait()).await.expect("the agent ends").unwrap();
+    kill_session(session);
     ended
+}
+
+/// Waits for the agent's end like [`end_of`], and returns its last line.
+async fn last_line_of(agent: &mut Command) -> String {
+    let mut agent = agent.stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    let mut output = agent.stdout.take().unwrap();
+    let reading = tokio::time::timeout(PATIENCE, output.read_to_string(&mut said));
+    let (read, _) = tokio::join!(reading, end_of(agent));
+    read.expect("the agent ends").unwrap();
+    said.lines().last().unwrap_or_default().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -102,9 +118,8 @@ async fn a_machine_runs_one_job_hides_its_secret_and_powers_off() {
          tr '\\0' ' ' < /proc/$$/cmdline > $OUT/cmdline\n\
          echo \"$ACTIONS_RUNNER_INPUT_JITCONFIG\" > $OUT/secret\n\
          pwd > $OUT/folder\n\
-         for repository in acme/app ACME/App acme/other 'x; reboot' ''; do\n\
-           GITHUB_REPOSITORY=\"$repository\" \"$ACTIONS_RUNNER_HOOK_JOB_STARTED\" 2>> $OUT/said\n\
-           echo \"$repository: $?\" >> $OUT/hook\n\
+         for repository in acme/app ACME/App; do\n\
+           GITHUB_REPOSITORY=\"$repository\" \"$ACTIONS_RUNNER_HOOK_JOB_STARTED\"; echo \"$repository: $?\" >> $OUT/hook\n\
          done",
     ))
     .await;
@@ -115,10 +130,7 @@ async fn a_machine_runs_one_job_hides_its_secret_and_powers_off() {
     assert!(!machine.read("cmdline").contains("one-use-secret"));
     assert_eq!(machine.read("secret"), "one-use-secret\n");
     assert_eq!(machine.read("folder").trim(), machine.folder.path().to_str().unwrap());
-    let hook = machine.read("hook");
-    let refused: Vec<&str> = hook.lines().filter(|line| !line.ends_with(": 0")).collect();
-    assert_eq!(refused, ["acme/other: 1", "x; reboot: 1", ": 1"], "{hook}");
-    assert!(machine.read("said").contains("does not serve \"acme/other\""), "{}", machine.read("said"));
+    assert_eq!(machine.read("hook"), "acme/app: 0\nACME/App: 0\n");
 
     // The item was taken: a second machine with the same key would find nothing.
     fs::remove_file(machine.path("secret")).unwrap();
@@ -127,18 +139,78 @@ async fn a_machine_runs_one_job_hides_its_secret_and_powers_off() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hook_of_the_image_runs_only_after_the_agents_hook_has_agreed() {
-    let machine = machine(Some(
-        "for repository in acme/app acme/other; do\n\
-           GITHUB_REPOSITORY=$repository \"$ACTIONS_RUNNER_HOOK_JOB_STARTED\"; echo \"$repository $?\" >> $OUT/hook\n\
-         done",
-    ))
-    .await;
-    let own = machine.path("it's own.sh");
-    write_script(&own, "echo \"own $GITHUB_REPOSITORY\" >> $OUT/hook; exit 7");
+async fn a_refused_job_ends_the_machine_before_the_hook_returns() {
+    let cases = [
+        ("acme/other", "{}", "does not serve acme/other"),
+        ("x; reboot", "{}", "cannot check"),
+        ("", "{}", "cannot check"),
+        ("acme/app", r#"{"repository": {"private": false}}"#, "acme/app is public"),
+        ("acme/app", "no JSON", "cannot check"),
+    ];
+    for (repository, event, expected) in cases {
+        let machine = machine(Some(
+            "GITHUB_EVENT_PATH=$OUT/event \"$ACTIONS_RUNNER_HOOK_JOB_STARTED\" 2> $OUT/said; touch $OUT/next; sleep 1000",
+        ))
+        .await;
+        fs::write(machine.path("event"), event).unwrap();
+        machine.hand_over(3600).await;
+        let last = last_line_of(machine.agent().env("GITHUB_REPOSITORY", repository)).await;
+        assert!(machine.is_off(), "{repository} {event}");
+        assert!(!machine.path("next").exists(), "the runner went on: {repository} {event}");
+        assert!(machine.read("said").contains(expected), "{repository} {event}: {}", machine.read("said"));
+        assert!(last.contains("powering off: refused a job") && last.contains(expected), "{last}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_of_a_private_repository_or_of_an_event_without_one_is_run() {
+    for event in [r#"{"repository": {"private": true}, "other": 1}"#, r#"{"schedule": "0 0 * * *"}"#] {
+        let machine = machine(Some(
+            "GITHUB_REPOSITORY=acme/app GITHUB_EVENT_PATH=$OUT/event \"$ACTIONS_RUNNER_HOOK_JOB_STARTED\"; echo $? > $OUT/hook",
+        ))
+        .await;
+        fs::write(machine.path("event"), event).unwrap();
+        machine.hand_over(3600).await;
+        let last = last_line_of(&mut machine.agent()).await;
+        assert_eq!(machine.read("hook"), "0\n", "{event}");
+        assert!(last.contains("the runner has ended after its job: exit status: 0"), "{last}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_runners_user_can_write_to_the_hooks_socket_and_replace_nothing() {
+    let machine =
+        machine(Some("cd \"$(dirname \"$ACTIONS_RUNNER_HOOK_JOB_STARTED\")\"; stat --format '%n %a' . * > $OUT/modes"))
+            .await;
     machine.hand_over(3600).await;
-    end_of(machine.agent().env("ACTIONS_RUNNER_HOOK_JOB_STARTED", own).spawn().unwrap()).await;
-    assert_eq!(machine.read("hook"), "own acme/app\nacme/app 7\nacme/other 1\n");
+    end_of(machine.agent().spawn().unwrap()).await;
+    assert_eq!(machine.read("modes"), ". 755\nagent.sock 666\nallowed.json 644\njob-started.sh 755\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_line_says_how_a_runner_without_a_job_ended() {
+    let machine =
+        machine(Some("echo 'Connected to GitHub'; echo 'Runner version 2.300.0 is deprecated' >&2; exit 0")).await;
+    machine.hand_over(3600).await;
+    let last = last_line_of(&mut machine.agent()).await;
+    let expected = "powering off: the runner has ended without a job: exit status: 0. \
+                    Its last lines: Connected to GitHub | Runner version 2.300.0 is deprecated";
+    assert!(last.contains(expected), "{last}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hook_of_the_image_runs_only_after_the_agents_hook_has_agreed() {
+    for (repository, expected) in [("acme/app", "own acme/app\nacme/app 7\n"), ("acme/other", "")] {
+        let machine =
+            machine(Some("\"$ACTIONS_RUNNER_HOOK_JOB_STARTED\"; echo \"$GITHUB_REPOSITORY $?\" >> $OUT/hook")).await;
+        let own = machine.path("it's own.sh");
+        write_script(&own, "echo \"own $GITHUB_REPOSITORY\" >> $OUT/hook; exit 7");
+        machine.hand_over(3600).await;
+        let mut agent = machine.agent();
+        agent.env("ACTIONS_RUNNER_HOOK_JOB_STARTED", own).env("GITHUB_REPOSITORY", repository);
+        end_of(agent.spawn().unwrap()).await;
+        assert_eq!(machine.read("hook"), expected);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

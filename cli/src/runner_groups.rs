@@ -1,8 +1,8 @@
 //! Compares runner groups with the pools that use them.
 //!
 //! GitHub gives a job to any runner that the job's repository may use, and the runner's group decides which repositories those
-//! are. The pool's own list of repositories only decides for whose jobs Drover launches machines; the job-started hook fails
-//! jobs of other repositories.
+//! are. The pool's own list of repositories only decides for whose jobs Drover launches machines; a machine
+//! that gets a job of another repository ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
 //! Machines. When an instance boots, the unmodified agent starts as a process, with a metadata service of its own and a
 //! runner folder whose `run.sh` is the stand-in. When the instance loses its power, all its processes are killed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::PipeReader;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -28,7 +28,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use world::ec2::InstanceId;
-use world::github::{Conclusion, JobId, RunnerId};
+use world::github::{Conclusion, JobId, Offer, RunnerId, Steps, Visibility};
 
 use crate::aws::instance_credentials;
 use crate::names::BOOT_TABLE;
@@ -77,11 +77,46 @@ impl Drop for Machine {
         if let Some(metadata) = &self.metadata {
             metadata.abort();
         }
-        // The agent leads a process group that contains its children.
         if let Some(id) = self.agent.as_ref().and_then(Child::id) {
-            let _ = killpg(Pid::from_raw(id.cast_signed()), Signal::SIGKILL);
+            kill_session(id);
         }
     }
+}
+
+/// Kills every process of a session, as a machine that loses its power does. The agent leads the session of its machine, and
+/// its runner has a process group of its own.
+pub fn kill_session(leader: u32) {
+    let mut killed = BTreeSet::new();
+    loop {
+        // A process may have started another one meanwhile.
+        let found: Vec<i32> = processes_in(leader).into_iter().filter(|process| killed.insert(*process)).collect();
+        if found.is_empty() {
+            return;
+        }
+        for process in found {
+            // It may have ended by itself.
+            let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
+        }
+    }
+}
+
+fn processes_in(session: u32) -> Vec<i32> {
+    let Ok(all) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let ids = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    ids.filter(|id: &i32| session_of(*id) == Some(session)).collect()
+}
+
+fn session_of(process: i32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // After the name, which is in parentheses: state, parent, process group, session.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(3)?.parse().ok()
+}
+
+/// A command that runs the program as the leader of a session of its own.
+pub fn in_own_session(program: &std::path::Path) -> Command {
+    let mut command = Command::new("setsid");
+    command.arg(program);
+    command
 }
 
 impl Machines {
@@ -115,7 +150,7 @@ impl Machines {
         let log = File::create(self.folder.join(format!("{id}.log"))).await?;
         let (read, write) = std::io::pipe()?;
         let also = write.try_clone()?;
-        let agent = Command::new(&self.agent)
+        let agent = in_own_session(&self.agent)
             .env_clear()
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .env("AWS_REGION", "eu-central-1")
@@ -129,7 +164,6 @@ impl Machines {
             .stdin(Stdio::null())
             .stdout(write)
             .stderr(also)
-            .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {}", self.agent.display()))?;
         tokio::spawn(console(read, log, self.world.clone(), instance.clone()));
@@ -227,15 +261,61 @@ pub enum RunnerMessage {
         job: u64,
         /// `owner/name`.
         repository: String,
-        /// The run time of its steps.
-        runs_for_ms: u64,
-        /// Its conclusion: `success` or `failure`.
+        /// The payload of the event that triggered its workflow.
+        event: Value,
+        steps: Vec<RunnerStep>,
+        /// Its conclusion, if nothing fails or is cancelled: `success` or `failure`.
         ends: String,
     },
     /// Stop the job.
     Cancel,
     /// The registration is gone.
     Removed,
+}
+
+/// A step of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunnerStep {
+    pub name: String,
+    pub condition: Condition,
+    pub runs_for_ms: u64,
+}
+
+/// A step's `if`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Condition {
+    /// `success()`, the default of a step.
+    Success,
+    /// `always()`, the default of an action's `pre` step.
+    Always,
+}
+
+fn steps_of(offer: &Offer) -> Vec<RunnerStep> {
+    let step = |name: &str, condition, runs_for: Duration| RunnerStep {
+        name: name.to_owned(),
+        condition,
+        runs_for_ms: u64::try_from(runs_for.as_millis()).unwrap_or(u64::MAX),
+    };
+    let work = step("work", Condition::Success, offer.runs_for);
+    match offer.steps {
+        Steps::Ordinary => vec![work],
+        Steps::Unconditional => vec![
+            step("pre", Condition::Always, Duration::ZERO),
+            work,
+            step("always", Condition::Always, Duration::ZERO),
+        ],
+    }
+}
+
+fn event_of(offer: &Offer) -> Value {
+    let (private, visibility) = match offer.visibility {
+        Visibility::Private => (true, "private"),
+        Visibility::Public => (false, "public"),
+    };
+    serde_json::json!({
+        "repository": { "full_name": offer.repository, "private": private, "visibility": visibility },
+    })
 }
 
 /// The runners' connection to GitHub, and the machines' power button.
@@ -245,6 +325,7 @@ pub fn router(machines: Arc<Machines>) -> Router {
         .route("/machines/{instance}/session", post(connect))
         .route("/runners/{runner}/message", get(message))
         .route("/runners/{runner}/jobs/{job}/acquire", post(acquire))
+        .route("/runners/{runner}/jobs/{job}/step", post(begin_step))
         .route("/runners/{runner}/jobs/{job}/complete", post(complete))
         .with_state(machines)
 }
@@ -285,8 +366,9 @@ async fn message(machines: Shared<Arc<Machines>>, Path(runner): Path<u64>) -> Js
         Ok(Some(Notification::CancelWanted)) => RunnerMessage::Cancel,
         Ok(Some(Notification::Offered(offer))) => RunnerMessage::Job {
             job: offer.job.0,
+            event: event_of(&offer),
+            steps: steps_of(&offer),
             repository: offer.repository,
-            runs_for_ms: u64::try_from(offer.runs_for.as_millis()).unwrap_or(u64::MAX),
             ends: offer.ends.as_str().to_owned(),
         },
     })
@@ -295,6 +377,15 @@ async fn message(machines: Shared<Arc<Machines>>, Path(runner): Path<u64>) -> Js
 async fn acquire(machines: Shared<Arc<Machines>>, Path((runner, job)): Path<(u64, u64)>) -> StatusCode {
     let acquired = machines.world.act(|state, now| state.github.acquire(RunnerId(runner), JobId(job), now));
     if acquired.is_ok() { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND }
+}
+
+async fn begin_step(
+    machines: Shared<Arc<Machines>>,
+    Path((runner, job)): Path<(u64, u64)>,
+    step: String,
+) -> StatusCode {
+    let begun = machines.world.act(|state, _| state.github.begin_step(RunnerId(runner), JobId(job), &step));
+    if begun.is_ok() { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND }
 }
 
 async fn complete(

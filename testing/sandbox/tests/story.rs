@@ -11,7 +11,7 @@ use sandbox::events::Rules;
 use sandbox::sandbox::{FOREIGN_REPOSITORY, Options, Sandbox};
 use sandbox::short_timings::one_pool;
 use world::ec2::{EndCause, State as Machine};
-use world::github::{Conclusion, JobId, JobState};
+use world::github::{self, Conclusion, JobId, JobState, QueueJob, Steps};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -70,17 +70,29 @@ async fn jobs_run_on_machines_that_power_themselves_off() -> anyhow::Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_of_a_repository_that_is_not_served_fails_before_its_first_step() -> anyhow::Result<()> {
-    let sandbox = sandbox().await?;
+async fn a_job_of_a_repository_that_is_not_served_runs_no_step_and_ends_the_machine() -> anyhow::Result<()> {
+    let github = github::Config { lost_runner: Duration::from_secs(3), ..Options::default().github };
+    let options = Options { sweep_every: Duration::from_millis(700), github, ..Options::default() };
+    let sandbox = Sandbox::start(options).await?;
+    sandbox.apply(&one_pool("")).await?;
     // The runner group was restricted when the pool was applied, and admits every repository now.
     sandbox.open_groups();
     // GitHub assigns the longest waiting job first: the foreign job takes the runner that is launched for the other one.
-    let foreign = sandbox.queue_job(&format!("octo-org/{FOREIGN_REPOSITORY}"), &["drover"], Duration::from_secs(30));
+    let foreign = sandbox.queue(&format!("octo-org/{FOREIGN_REPOSITORY}"), &["drover"], |job| QueueJob {
+        runs_for: Duration::from_secs(30),
+        steps: Steps::Unconditional,
+        ..job
+    });
     let served = push(&sandbox, Duration::from_secs(1));
     sandbox.reconcile(&[served], PATIENCE).await?;
     sandbox.world.look(|state| {
-        let state = state.github.job(foreign).map(|job| job.state.clone());
-        assert!(matches!(state, Some(JobState::Completed { conclusion: Conclusion::Failure, .. })), "{state:?}");
+        let foreign = state.github.job(foreign).expect("the model keeps it");
+        assert_eq!(foreign.history.started.len(), 1, "GitHub gave it a runner");
+        assert_eq!(foreign.history.steps, Vec::<String>::new(), "no step ran, not even one with `if: always()`");
+        let failed = matches!(foreign.state, JobState::Completed { conclusion: Conclusion::Failure, .. });
+        assert!(failed, "{:?}", foreign.state);
+        let ended: Vec<EndCause> = state.ec2.ended().iter().map(|it| it.why).collect();
+        assert_eq!(ended, [EndCause::PowerOff; 2], "both machines powered themselves off");
     });
     is_over(&sandbox, &[served]).await
 }

@@ -1,5 +1,6 @@
 //! Every decision, as a pure function of the stored records, the configuration and the observations.
 
+pub mod admit;
 pub mod budget;
 pub mod check;
 pub mod close;

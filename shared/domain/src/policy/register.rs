@@ -53,6 +53,7 @@ pub fn hand_over(
         jit_config: registration.jit_config,
         max_life_seconds: max_life.as_secs().unsigned_abs(),
         repositories: pool.repository_patterns(),
+        allow_public: Some(pool.allow_public),
         expires_at: (turn.now + max_life + KEEP_BOOT_ITEM).as_second(),
     };
     let (runner_id, runner_name) = (registration.id, registration.name.to_string());

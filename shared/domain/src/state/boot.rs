@@ -19,8 +19,24 @@ pub struct BootItem {
     pub max_life_seconds: u64,
     /// The repositories whose jobs this machine may run.
     pub repositories: Vec<RepositoryPattern>,
+    /// Whether this machine may run jobs of public repositories. None, written by older versions: the machine does not check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_public: Option<bool>,
     /// DynamoDB's TTL, in epoch seconds.
     pub expires_at: i64,
+}
+
+/// The jobs that a machine may run: a part of its [`BootItem`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllowedJobs {
+    pub repositories: Vec<RepositoryPattern>,
+    pub allow_public: Option<bool>,
+}
+
+impl BootItem {
+    pub fn allowed_jobs(&self) -> AllowedJobs {
+        AllowedJobs { repositories: self.repositories.clone(), allow_public: self.allow_public }
+    }
 }
 
 impl std::fmt::Debug for BootItem {
@@ -29,6 +45,7 @@ impl std::fmt::Debug for BootItem {
             .field("jit_config", &"<secret>")
             .field("max_life_seconds", &self.max_life_seconds)
             .field("repositories", &self.repositories)
+            .field("allow_public", &self.allow_public)
             .finish_non_exhaustive()
     }
 }

@@ -19,7 +19,7 @@ mod slot;
 mod waiting;
 
 pub use batch::{Batch, REFUSALS_KEPT, Refusal, STUCK_AFTER};
-pub use boot::{BootItem, boot_key};
+pub use boot::{AllowedJobs, BootItem, boot_key};
 pub use check_run::{CheckRun, Stage};
 pub use function::{Function, FunctionName};
 pub use instance::{Condemned, Instance, KEEP_CLOSED, Ownership};

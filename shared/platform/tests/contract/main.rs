@@ -115,6 +115,7 @@ fn boot_item() -> BootItem {
         jit_config: "secret".to_owned(),
         max_life_seconds: 3600,
         repositories: Vec::new(),
+        allow_public: Some(false),
         expires_at: 1_790_000_000,
     }
 }

@@ -1,12 +1,15 @@
 //! Replaces two programs of a runner machine's image: as `run.sh` GitHub's runner, and as `poweroff` the command that
 //! powers the machine off.
 
+use std::path::Path;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use platform::environment::{optional, required};
-use sandbox::machine::{RunnerMessage, SANDBOX_INSTANCE, SANDBOX_URL};
+use sandbox::machine::{Condition, RunnerMessage, RunnerStep, SANDBOX_INSTANCE, SANDBOX_URL};
+use serde_json::Value;
 use tokio::process::Command;
 
 #[tokio::main(flavor = "current_thread")]
@@ -54,7 +57,7 @@ async fn power_off() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Connects, acquires one job, runs the hook, waits for the run time of the job, and reports the conclusion.
+/// Connects, acquires one job, runs it, and reports the conclusion.
 async fn run() -> anyhow::Result<()> {
     if std::env::args().count() > 1 {
         bail!("run.sh must be called without arguments, because every process can read them");
@@ -71,18 +74,17 @@ async fn run() -> anyhow::Result<()> {
         match sandbox.message(runner).await? {
             RunnerMessage::Nothing | RunnerMessage::Cancel => {}
             RunnerMessage::Removed => return Ok(()),
-            RunnerMessage::Job { job, repository, runs_for_ms, ends } => {
+            RunnerMessage::Job { job, repository, event, steps, ends } => {
                 let path = format!("/runners/{runner}/jobs/{job}");
                 if !sandbox.post(&format!("{path}/acquire"), String::new()).await?.status().is_success() {
                     continue;
                 }
                 println!("Running job {job} of {repository}");
-                let conclusion = match hook(&repository).await? {
-                    HookResult::Failed => "failure".to_owned(),
-                    HookResult::Passed => tokio::select! {
-                        () = tokio::time::sleep(Duration::from_millis(runs_for_ms)) => ends,
-                        () = cancelled(&sandbox, runner) => "cancelled".to_owned(),
-                    },
+                let hook = hook(&repository, &event);
+                let conclusion = match run_steps(&sandbox, runner, &path, hook, &steps).await? {
+                    Status::Success => ends,
+                    Status::Failure => "failure".to_owned(),
+                    Status::Cancelled => "cancelled".to_owned(),
                 };
                 println!("Job {job} completed with result: {conclusion}");
                 sandbox.post(&format!("{path}/complete"), conclusion).await?;
@@ -90,6 +92,42 @@ async fn run() -> anyhow::Result<()> {
             }
         }
     }
+}
+
+/// The state of a job, on which the conditions of its steps depend.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Status {
+    Success,
+    Failure,
+    Cancelled,
+}
+
+/// Runs the hook and then the steps as GitHub's runner does: a failed hook or a cancellation skips the steps with the
+/// condition `success()`, and the others run.
+async fn run_steps(
+    sandbox: &Sandbox,
+    runner: u64,
+    path: &str,
+    hook: impl Future<Output = anyhow::Result<Status>>,
+    steps: &[RunnerStep],
+) -> anyhow::Result<Status> {
+    let mut cancelled = pin!(cancelled(sandbox, runner));
+    let mut status = tokio::select! {
+        status = hook => status?,
+        () = &mut cancelled => Status::Cancelled,
+    };
+    for step in steps {
+        match step.condition {
+            Condition::Success if status != Status::Success => continue,
+            Condition::Success | Condition::Always => {}
+        }
+        sandbox.post(&format!("{path}/step"), step.name.clone()).await?;
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(step.runs_for_ms)) => {}
+            () = &mut cancelled, if status != Status::Cancelled => status = Status::Cancelled,
+        }
+    }
+    Ok(status)
 }
 
 async fn cancelled(sandbox: &Sandbox, runner: u64) {
@@ -102,15 +140,17 @@ async fn cancelled(sandbox: &Sandbox, runner: u64) {
     }
 }
 
-enum HookResult {
-    Passed,
-    Failed,
-}
-
-/// Runs the job-started hook with the job's variables, as the runner does before the first step.
-async fn hook(repository: &str) -> anyhow::Result<HookResult> {
-    let Some(hook) = optional("ACTIONS_RUNNER_HOOK_JOB_STARTED") else { return Ok(HookResult::Passed) };
-    let status = Command::new(&hook).env("GITHUB_REPOSITORY", repository).status().await;
-    let status = status.with_context(|| format!("cannot run {hook}"))?;
-    Ok(if status.success() { HookResult::Passed } else { HookResult::Failed })
+/// Runs the job-started hook before the first step, as the runner does: with `bash -e` or `sh -e`, with the variables of the
+/// job and without those of its workflow's `env`.
+async fn hook(repository: &str, event: &Value) -> anyhow::Result<Status> {
+    let Some(hook) = optional("ACTIONS_RUNNER_HOOK_JOB_STARTED") else { return Ok(Status::Success) };
+    let folder = std::env::current_dir()?.join("_work/_temp/_github_workflow");
+    std::fs::create_dir_all(&folder)?;
+    let payload = folder.join("event.json");
+    std::fs::write(&payload, event.to_string())?;
+    let shell = if Path::new("/bin/bash").exists() { "bash" } else { "sh" };
+    let mut command = Command::new(shell);
+    command.arg("-e").arg(&hook).env("GITHUB_REPOSITORY", repository).env("GITHUB_EVENT_PATH", payload);
+    let status = command.kill_on_drop(true).status().await.with_context(|| format!("cannot run {hook}"))?;
+    Ok(if status.success() { Status::Success } else { Status::Failure })
 }

@@ -9,7 +9,7 @@ use world::ec2;
 use world::github::{self, JobId, Operator};
 
 use super::Sandbox;
-use crate::names::QUEUE;
+use crate::names::{FOREIGN_REPOSITORY, QUEUE};
 use crate::state::State;
 
 impl Sandbox {
@@ -52,13 +52,21 @@ impl Sandbox {
         self.machines.host_of(runner)
     }
 
-    /// Jobs that lost their machine while they ran, unless EC2 reclaimed it.
+    /// Jobs that lost their machine while they ran, unless EC2 reclaimed it or the machine must not run them.
     pub fn killed_by_us(&self) -> Vec<JobId> {
+        // Pools of the sandbox serve neither.
+        let foreign = |state: &State, job: &github::Job| {
+            let repository = state.github.repository(job.repository);
+            repository.is_some_and(|it| it.name == FOREIGN_REPOSITORY || it.visibility == github::Visibility::Public)
+        };
         let reclaimed = |state: &State, job: &github::Job| {
             let host = job.history.started.last().and_then(|start| self.host_of(start.runner));
             host.and_then(|host| state.ec2.instance(&host)?.end) == Some(ec2::EndCause::Ec2)
         };
-        self.world.look(|state| state.github.killed().filter(|job| !reclaimed(state, job)).map(|job| job.id).collect())
+        self.world.look(|state| {
+            let killed = state.github.killed().filter(|job| !reclaimed(state, job) && !foreign(state, job));
+            killed.map(|job| job.id).collect()
+        })
     }
 
     /// Sweeps until the table says that a machine is closed, and returns its item.

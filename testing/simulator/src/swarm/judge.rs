@@ -263,6 +263,7 @@ impl Swarm<'_> {
         let killed = self.universe.github(|github, _| {
             let mut killed = github
                 .killed()
+                .filter(|job| !self.truth.foreign.contains(&job.id))
                 .filter(|job| !job.history.started.iter().any(|start| self.truth.ended_by_ec2.contains(&start.runner)));
             killed.next().map(|job| job.id)
         });

@@ -168,10 +168,27 @@ impl Swarm<'_> {
         let acquired = self.universe.github(|github, now| github.acquire(offer.runner, offer.job, now).is_ok());
         if acquired {
             self.log_world(|| format!("job {} begins on runner {} of {instance}", offer.job, offer.runner));
-            self.truth.used.insert(instance);
+            self.truth.used.insert(instance.clone());
+            if self.truth.foreign.contains(&offer.job) {
+                self.refuse_job(instance, offer.runner);
+                return;
+            }
             let runs_for = SignedDuration::try_from(offer.runs_for).unwrap_or_default();
             self.plan_in(runs_for, Due::Finish(offer.runner, offer.job, offer.ends));
         }
+    }
+
+    /// The agent of a machine refuses a foreign job: it kills the runner and powers the machine off.
+    fn refuse_job(&mut self, id: InstanceId, runner: github::RunnerId) {
+        if let Some(machine) = self.machines.get_mut(&id) {
+            machine.life = Life::Dead;
+            machine.since = self.now;
+        }
+        self.runs_on.remove(&runner);
+        self.universe.github(|github, now| github.disconnect(runner, now));
+        self.log_world(|| format!("{id} refuses the job of runner {runner}"));
+        let after = soon(&mut self.rng);
+        self.plan_in(after, Due::Machine(id, Doing::PowerOff));
     }
 
     pub(super) fn finish_job(&mut self, runner: github::RunnerId, job: github::JobId, how: github::Conclusion) {

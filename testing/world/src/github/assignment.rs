@@ -67,12 +67,16 @@ impl GitHub {
         offered.state = JobState::Queued { assigned: Some(runner) };
         match operator {
             Operator::Process => {
-                let repository = self
-                    .repositories
-                    .get(&offered.repository)
-                    .map(|at| format!("{}/{}", at.owner_login, at.name))
-                    .unwrap_or_default();
-                let offer = Offer { runner, job, repository, runs_for: offered.runs_for, ends: offered.ends };
+                let Some(at) = self.repositories.get(&offered.repository) else { return };
+                let offer = Offer {
+                    runner,
+                    job,
+                    repository: format!("{}/{}", at.owner_login, at.name),
+                    visibility: at.visibility,
+                    runs_for: offered.runs_for,
+                    ends: offered.ends,
+                    steps: offered.steps,
+                };
                 self.agenda.plan(now, Due::Report(Happening::Offered(offer)));
                 self.agenda.plan(now + self.config.pick_up, Due::PickUp(job, runner));
             }
@@ -102,6 +106,16 @@ impl GitHub {
         job.started_at = Some(now);
         job.history.started.push(Start { at: now, runner: runner.id, name: runner.name.clone() });
         self.announce(id, "in_progress", now);
+    }
+
+    /// The runner reports that it begins a step of its job.
+    pub fn begin_step(&mut self, runner: RunnerId, job: JobId, step: &str) -> Result<(), Unknown> {
+        let job = self.jobs.get_mut(&job).ok_or(Unknown)?;
+        if !matches!(&job.state, JobState::InProgress { runner: on } if on.id == runner) {
+            return Err(Unknown);
+        }
+        job.history.steps.push(step.to_owned());
+        Ok(())
     }
 
     /// The runner reports the end of its job.

@@ -18,6 +18,7 @@ pub struct QueueJob {
     pub runs_for: Duration,
     /// The conclusion, unless something interrupts the job.
     pub ends: Conclusion,
+    pub steps: Steps,
     /// Whether GitHub sends webhooks for it.
     pub webhooks: Webhooks,
     /// The run of the job, or `None` for a new one.
@@ -33,6 +34,7 @@ impl QueueJob {
             labels: labels.iter().map(|label| (*label).to_owned()).collect(),
             runs_for: Duration::from_secs(1),
             ends: Conclusion::Success,
+            steps: Steps::Ordinary,
             webhooks: Webhooks::Sent,
             run: None,
         }
@@ -108,6 +110,7 @@ impl GitHub {
             completed_at: None,
             runs_for: job.runs_for,
             ends: job.ends,
+            steps: job.steps,
             webhooks: job.webhooks,
             history: History::default(),
             queued_at: now,
@@ -266,6 +269,7 @@ impl GitHub {
                 labels: old.labels,
                 runs_for: old.runs_for,
                 ends: old.ends,
+                steps: old.steps,
                 webhooks: old.webhooks,
                 run: Some(old.run),
             },

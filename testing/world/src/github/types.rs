@@ -259,6 +259,7 @@ pub struct Job {
     pub runs_for: Duration,
     /// The conclusion, unless something interrupts the job.
     pub ends: Conclusion,
+    pub steps: Steps,
     pub webhooks: Webhooks,
     pub history: History,
     pub(super) queued_at: Timestamp,
@@ -273,6 +274,15 @@ pub enum Webhooks {
     NeverAttempted,
 }
 
+/// The steps of a job, as far as they differ after a failed job-started hook. One step takes the job's run time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Steps {
+    /// Steps that run if nothing has failed.
+    Ordinary,
+    /// Before them an action's `pre` step, and after them a step with `if: always()`. Both run after a failure, too.
+    Unconditional,
+}
+
 /// What happened to a job.
 #[derive(Debug, Clone, Default)]
 pub struct History {
@@ -280,6 +290,8 @@ pub struct History {
     pub queued: Vec<Timestamp>,
     /// Each time a runner started it.
     pub started: Vec<Start>,
+    /// Names of the steps that its runner began.
+    pub steps: Vec<String>,
     /// When it lost its runner while it ran.
     pub killed: Option<Timestamp>,
 }
@@ -346,8 +358,10 @@ pub struct Offer {
     pub job: JobId,
     /// `owner/name` of the job's repository, the value of `GITHUB_REPOSITORY`.
     pub repository: String,
+    pub visibility: Visibility,
     pub runs_for: Duration,
     pub ends: Conclusion,
+    pub steps: Steps,
 }
 
 /// GitHub does not know the runner, its secret or its job: it was removed, used, or assigned to another runner.

@@ -1,0 +1,66 @@
+//! The runner's output: copied to the agent's own, which the image shows on the machine's console, and its end kept.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, PipeReader, Write};
+
+use anyhow::Context;
+use tokio::net::unix::pipe::Receiver;
+
+/// How many bytes of the output are kept.
+const KEPT_BYTES: usize = 4096;
+
+/// How many lines are shown, and how many characters of each.
+const SHOWN_LINES: usize = 5;
+const SHOWN_CHARACTERS: usize = 200;
+
+/// The runner's standard output and error.
+pub(crate) struct Output {
+    pipe: Option<Receiver>,
+    end: VecDeque<u8>,
+}
+
+impl Output {
+    pub(crate) fn of(pipe: PipeReader) -> anyhow::Result<Self> {
+        let pipe = Receiver::from_owned_fd(pipe.into()).context("cannot read the runner's output")?;
+        Ok(Self { pipe: Some(pipe), end: VecDeque::new() })
+    }
+
+    /// Copies the output until it ends, and then waits for ever. Can be cancelled and called again.
+    pub(crate) async fn copy(&mut self) {
+        while let Some(pipe) = &self.pipe {
+            if pipe.readable().await.is_err() {
+                self.pipe = None;
+            }
+            self.copy_available();
+        }
+        std::future::pending().await
+    }
+
+    /// The last lines, after everything that the runner wrote until now.
+    ///
+    /// The output may never end, because a process that the job left running can keep it open.
+    pub(crate) fn last_lines(&mut self) -> String {
+        self.copy_available();
+        let text = String::from_utf8_lossy(self.end.make_contiguous());
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let shown = lines.iter().skip(lines.len().saturating_sub(SHOWN_LINES));
+        shown.map(|line| line.chars().take(SHOWN_CHARACTERS).collect::<String>()).collect::<Vec<_>>().join(" | ")
+    }
+
+    fn copy_available(&mut self) {
+        let mut some = [0; 4096];
+        while let Some(pipe) = &self.pipe {
+            match pipe.try_read(&mut some) {
+                Ok(0) => self.pipe = None,
+                Ok(length) => {
+                    // A console that cannot be written to must not keep the machine from its job.
+                    let _ = std::io::stdout().write_all(&some[..length]);
+                    self.end.extend(&some[..length]);
+                    self.end.drain(..self.end.len().saturating_sub(KEPT_BYTES));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(_) => self.pipe = None,
+            }
+        }
+    }
+}
