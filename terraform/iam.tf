@@ -27,7 +27,7 @@ data "aws_iam_policy_document" "runner" {
   statement {
     sid       = "TakeItsOwnBootItem"
     actions   = ["dynamodb:DeleteItem"]
-    resources = ["arn:${local.partition}:dynamodb:${local.region}:${local.account}:table/${var.stack}-boot"]
+    resources = ["arn:${local.partition}:dynamodb:${local.arn_prefix}:table/${var.stack}-boot"]
 
     # The `aws:userid` of a machine consists of its role's unique id and its instance id, and is its key in the boot
     # table. LeadingKeys may have several values, for example in a transaction. Each must be the machine's own key.
@@ -51,11 +51,27 @@ resource "aws_iam_role_policy" "runner" {
   policy = data.aws_iam_policy_document.runner.json
 }
 
-resource "aws_iam_role_policy_attachment" "runner_ssm" {
+# What the Session Manager agent of a machine needs to offer a shell. AWS's managed policy for it can also read every SSM
+# parameter of the account, and receive commands.
+data "aws_iam_policy_document" "session" {
+  #checkov:skip=CKV_AWS_356:The actions of the message gateway do not support resource-level permissions
+  #checkov:skip=CKV_AWS_111:The actions of the message gateway do not support resource-level permissions
+  statement {
+    sid = "OfferSessions"
+    actions = [
+      "ssm:UpdateInstanceInformation", "ssmmessages:CreateControlChannel", "ssmmessages:CreateDataChannel",
+      "ssmmessages:OpenControlChannel", "ssmmessages:OpenDataChannel",
+    ]
+    resources = ["*"]
+  }
+}
+
+resource "aws_iam_role_policy" "runner_session" {
   count = var.runner_ssm ? 1 : 0
 
-  role       = aws_iam_role.runner.name
-  policy_arn = "arn:${local.partition}:iam::aws:policy/AmazonSSMManagedInstanceCore"
+  name   = "session"
+  role   = aws_iam_role.runner.name
+  policy = data.aws_iam_policy_document.session.json
 }
 
 resource "aws_iam_instance_profile" "runner" {
@@ -74,9 +90,10 @@ resource "aws_iam_role" "builder" {
   tags               = local.part_of
 }
 
-resource "aws_iam_role_policy_attachment" "builder_ssm" {
-  role       = aws_iam_role.builder.name
-  policy_arn = "arn:${local.partition}:iam::aws:policy/AmazonSSMManagedInstanceCore"
+resource "aws_iam_role_policy" "builder_session" {
+  name   = "session"
+  role   = aws_iam_role.builder.name
+  policy = data.aws_iam_policy_document.session.json
 }
 
 resource "aws_iam_instance_profile" "builder" {
@@ -85,12 +102,142 @@ resource "aws_iam_instance_profile" "builder" {
   tags = local.part_of
 }
 
+# ------------------------------------------------------------------------------------------------ launches of runners
+
+# Launches from the stack's templates, into the stack's subnets, and with the stack's tag, so that the janitor sees every
+# machine. The request names the subnet, because a launch template cannot have several, so the subnet's tag is required
+# instead of the template's resource. The boundary and the role `deploy` use this document. The functions' own policy in
+# template.yaml has the same conditions.
+data "aws_iam_policy_document" "launch" {
+  statement {
+    sid     = "LaunchTaggedMachines"
+    actions = ["ec2:RunInstances"]
+    resources = [
+      "arn:${local.partition}:ec2:${local.arn_prefix}:instance/*",
+      "arn:${local.partition}:ec2:${local.arn_prefix}:volume/*",
+    ]
+
+    condition {
+      test     = "ArnEquals"
+      variable = "ec2:LaunchTemplate"
+      values   = local.launch_template_arns
+    }
+    condition {
+      test     = "Bool"
+      variable = "ec2:IsLaunchTemplateResource"
+      values   = ["true"]
+    }
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestTag/drover:stack"
+      values   = [var.stack]
+    }
+  }
+
+  statement {
+    sid     = "LaunchFromTheTemplate"
+    actions = ["ec2:RunInstances"]
+    resources = [
+      "arn:${local.partition}:ec2:${local.arn_prefix}:launch-template/*",
+      "arn:${local.partition}:ec2:${local.arn_prefix}:security-group/*",
+      "arn:${local.partition}:ec2:${local.region}::image/*",
+    ]
+
+    condition {
+      test     = "ArnEquals"
+      variable = "ec2:LaunchTemplate"
+      values   = local.launch_template_arns
+    }
+    condition {
+      test     = "Bool"
+      variable = "ec2:IsLaunchTemplateResource"
+      values   = ["true"]
+    }
+  }
+
+  statement {
+    sid       = "LaunchIntoTaggedSubnets"
+    actions   = ["ec2:RunInstances"]
+    resources = ["arn:${local.partition}:ec2:${local.arn_prefix}:subnet/*"]
+
+    condition {
+      test     = "ArnEquals"
+      variable = "ec2:LaunchTemplate"
+      values   = local.launch_template_arns
+    }
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/drover:stack"
+      values   = [var.stack]
+    }
+  }
+
+  # EC2 creates the interface in the subnet of the request.
+  statement {
+    sid       = "LaunchWithAnInterface"
+    actions   = ["ec2:RunInstances"]
+    resources = ["arn:${local.partition}:ec2:${local.arn_prefix}:network-interface/*"]
+
+    condition {
+      test     = "ArnEquals"
+      variable = "ec2:LaunchTemplate"
+      values   = local.launch_template_arns
+    }
+  }
+
+  # RunInstances tags what it launches on behalf of the caller.
+  statement {
+    sid     = "TagWhatIsLaunched"
+    actions = ["ec2:CreateTags"]
+    resources = [
+      "arn:${local.partition}:ec2:${local.arn_prefix}:instance/*",
+      "arn:${local.partition}:ec2:${local.arn_prefix}:volume/*",
+    ]
+
+    condition {
+      test     = "StringEquals"
+      variable = "ec2:CreateAction"
+      values   = ["RunInstances"]
+    }
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestTag/drover:stack"
+      values   = [var.stack]
+    }
+  }
+
+  # RunInstances resolves the template's image and passes its role on behalf of the caller.
+  statement {
+    sid       = "ResolveTheImage"
+    actions   = ["ssm:GetParameters"]
+    resources = ["arn:${local.partition}:ssm:${local.arn_prefix}:parameter/${var.stack}/image/*"]
+  }
+
+  statement {
+    sid       = "PassTheMachinesRole"
+    actions   = ["iam:PassRole"]
+    resources = [aws_iam_role.runner.arn]
+
+    condition {
+      test     = "StringEquals"
+      variable = "iam:PassedToService"
+      values   = ["ec2.amazonaws.com"]
+    }
+  }
+}
+
+locals {
+  launch_template_arns = [for template in aws_launch_template.runner : template.arn]
+}
+
 # ------------------------------------------------------------------------------------------------ the functions' boundary
 
 # The role `deploy` creates the functions' roles. Without a boundary, a role that may create roles can create an
 # administrator. With it, no role that `deploy` creates can exceed these permissions, whatever the role's own policy says.
-# The boundary is deliberately wider than the functions' policies, which tests compare with every call in the code.
+# The boundary is slightly wider than the functions' policies, which tests compare with every call in the code.
 data "aws_iam_policy_document" "boundary" {
+  source_policy_documents = [data.aws_iam_policy_document.launch.json]
+
   statement {
     sid = "OwnThings"
     actions = [
@@ -98,42 +245,15 @@ data "aws_iam_policy_document" "boundary" {
       "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem",
       "secretsmanager:GetSecretValue",
       "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:SendMessage",
-      "ssm:GetParameters",
       "logs:CreateLogStream", "logs:PutLogEvents",
     ]
-    resources = [
-      "arn:${local.partition}:dynamodb:${local.region}:${local.account}:table/${var.stack}",
-      "arn:${local.partition}:dynamodb:${local.region}:${local.account}:table/${var.stack}-boot",
-      "arn:${local.partition}:secretsmanager:${local.region}:${local.account}:secret:${var.stack}/*",
-      "arn:${local.partition}:sqs:${local.region}:${local.account}:${var.stack}",
-      "arn:${local.partition}:sqs:${local.region}:${local.account}:${var.stack}-dead-letters",
-      "arn:${local.partition}:ssm:${local.region}:${local.account}:parameter/${var.stack}/image/*",
-      "arn:${local.partition}:logs:${local.region}:${local.account}:log-group:/aws/lambda/${var.stack}-*",
-    ]
-  }
-
-  statement {
-    sid       = "Launch"
-    actions   = ["ec2:RunInstances"]
-    resources = ["*"]
-
-    condition {
-      test     = "ArnEquals"
-      variable = "ec2:LaunchTemplate"
-      values   = [for template in aws_launch_template.runner : template.arn]
-    }
-  }
-
-  statement {
-    sid       = "TagWhatIsLaunched"
-    actions   = ["ec2:CreateTags"]
-    resources = ["*"]
-
-    condition {
-      test     = "StringEquals"
-      variable = "ec2:CreateAction"
-      values   = ["RunInstances"]
-    }
+    resources = concat(local.function_logs, [
+      "arn:${local.partition}:dynamodb:${local.arn_prefix}:table/${var.stack}",
+      "arn:${local.partition}:dynamodb:${local.arn_prefix}:table/${var.stack}-boot",
+      "arn:${local.partition}:secretsmanager:${local.arn_prefix}:secret:${var.stack}/*",
+      "arn:${local.partition}:sqs:${local.arn_prefix}:${var.stack}",
+      "arn:${local.partition}:sqs:${local.arn_prefix}:${var.stack}-dead-letters",
+    ])
   }
 
   statement {
@@ -146,12 +266,6 @@ data "aws_iam_policy_document" "boundary" {
       variable = "aws:ResourceTag/drover:stack"
       values   = [var.stack]
     }
-  }
-
-  statement {
-    sid       = "PassTheMachinesRole"
-    actions   = ["iam:PassRole"]
-    resources = [aws_iam_role.runner.arn]
   }
 
   # These actions do not support resource-level permissions.
@@ -259,7 +373,7 @@ resource "aws_iam_role" "people" {
 }
 
 resource "aws_iam_role_policy" "people" {
-  #checkov:skip=CKV_AWS_287:iam_people.tf explains the policies
+  #checkov:skip=CKV_AWS_287:The files iam_*.tf explain the policies
   for_each = local.may_be_assumed ? local.people : {}
 
   name   = each.key

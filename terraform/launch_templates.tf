@@ -1,6 +1,9 @@
 locals {
   # The last part of each image parameter's name, with the architecture of its image. Classes can share a parameter.
   images = { for class in values(var.runner_classes) : coalesce(class.image, class.architecture) => class.architecture... }
+
+  # Canonical's account, which publishes Ubuntu's images.
+  canonical = "099720109477"
 }
 
 # The id of the image that runners are launched from. `make build-image` writes it. Terraform only creates the parameter,
@@ -25,8 +28,7 @@ resource "aws_ssm_parameter" "image" {
 data "aws_ami" "ubuntu" {
   for_each = toset([for class in values(var.runner_classes) : class.architecture])
 
-  # Canonical's account.
-  owners      = ["099720109477"]
+  owners      = [local.canonical]
   most_recent = true
 
   filter {

@@ -23,6 +23,11 @@ output "packer_variables" {
   }
 }
 
+output "artifact_bucket" {
+  description = "Bucket for the functions' zip files. `make deploy` uploads them."
+  value       = aws_s3_bucket.artifacts.id
+}
+
 output "launch_templates" {
   description = "Names of the launch templates by class, for launch_template in pools.toml."
   value       = { for class, template in aws_launch_template.runner : class => template.name }

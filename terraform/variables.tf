@@ -143,6 +143,12 @@ variable "github_oidc_provider_arn" {
   default     = null
 }
 
+variable "http_api" {
+  description = "Allow the role deploy to create the HTTP API of the parameter IngestEndpoint=http-api. Off by default, because a role with this permission can change other HTTP APIs of the region."
+  type        = bool
+  default     = false
+}
+
 variable "state_bucket" {
   description = "S3 bucket with the Terraform state, to which the roles get access. Null if the state is elsewhere."
   type        = string

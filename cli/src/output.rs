@@ -61,7 +61,7 @@ fn remedy(kind: ErrorKind) -> &'static str {
             "log in again (for example with aws sso login), or select other credentials with AWS_PROFILE"
         }
         ErrorKind::NotAllowed => {
-            "use a role with this permission: the role deploy in terraform/iam_people.tf has every permission"
+            "use a role with this permission: the role deploy in terraform/iam_deploy.tf has every permission"
         }
         ErrorKind::NotFound => {
             "check that AWS_REGION is the stack's region and that the stack exists: eval \"$(make --silent environment)\" \

@@ -137,6 +137,7 @@ async fn run_doctor(mode: Mode, now: Timestamp) -> Result<Output, Failure> {
         inspect: &inspect,
         table: table.as_ref().map_err(Clone::clone),
         github: github.as_ref().map_err(Clone::clone),
+        stack: parsed("DROVER_STACK"),
         queue_url: required("DROVER_QUEUE_URL"),
         webhook_url: required("DROVER_WEBHOOK_URL"),
         webhook_secret: required("DROVER_WEBHOOK_SECRET"),

@@ -55,8 +55,6 @@ class Emulator:
             "AWS_ACCESS_KEY_ID": "emulator",
             "AWS_SECRET_ACCESS_KEY": "emulator",
             "AWS_REGION": REGION,
-            # Terraform attaches AmazonSSMManagedInstanceCore.
-            "MOTO_IAM_LOAD_MANAGED_POLICIES": "true",
             "MOTO_AMIS_PATH": self.images.name,
         }
         server = pathlib.Path(sys.executable).with_name("moto_server")

@@ -324,7 +324,7 @@ class Deploy(unittest.TestCase):
         packaged = json.dumps({"Resources": {"Table": {"Properties": {"TableName": {"Ref": "Stack"}}}}})
         # The packaged template is the file that is the last argument.
         sam = f"""case "$1" in package) for last; do :; done; echo '{packaged}' >"$last";; esac"""
-        terraform = f"case \"$*\" in *output*) echo '{outputs}';; esac"
+        terraform = f"case \"$*\" in *artifact_bucket*) echo '\"zips\"';; *output*) echo '{outputs}';; esac"
         tools = Tools(self, terraform=terraform, sam=sam, aws=aws, rustup="")
         given = {"AUTO": "1", "STACK": "drover", "POLL_SECONDS": "0", **environment}
         done = tools.run("infra/deploy", **given)
@@ -346,6 +346,7 @@ class Deploy(unittest.TestCase):
             "--parameter-overrides Stack=drover LaunchTemplateArns=arn:a,arn:b Architecture=x86_64 LogLevel=debug",
             deploy,
         )
+        self.assertIn("--s3-bucket zips ", deploy)
 
     def test_the_state_of_another_stack_is_rejected(self):
         tools = Tools(self, terraform='case "$*" in *output*) echo \'{"Stack": "blue"}\';; esac', sam="", aws="")

@@ -1,56 +1,15 @@
 """Applies both examples to an emulated AWS, inspects the resources with its API, and destroys them."""
 
 import json
-import os
-import pathlib
-import shutil
-import subprocess
-import tempfile
 import unittest
 
 import project
+from applied import Example, managed_policies, new_vpc
 from emulator import REGION, Emulator
 
 # IAM's size limits, without white space: all inline policies of a role together, and a managed policy.
 INLINE_LIMIT = 10_240
 MANAGED_LIMIT = 6_144
-
-
-class Example:
-    """A copy of an example from terraform/examples, so that state and plug-ins stay out of the checkout."""
-
-    def __init__(self, emulator, name):
-        self.emulator = emulator
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="drover-terraform-"))
-        shutil.copytree(
-            project.ROOT / "terraform",
-            self.folder / "terraform",
-            ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"),
-        )
-        self.root = self.folder / "terraform/examples" / name
-        plugins = os.environ.get("TF_PLUGIN_DIR")
-        self.run("init", "-input=false", *([f"-plugin-dir={plugins}"] if plugins else []))
-
-    def run(self, *arguments, **variables):
-        environment = {**self.emulator.environment, **{f"TF_VAR_{name}": value for name, value in variables.items()}}
-        # A CLI configuration with mirrors would override -plugin-dir.
-        environment.pop("TF_CLI_CONFIG_FILE", None)
-        done = subprocess.run(
-            ["terraform", *arguments], cwd=self.root, env=environment, capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            raise AssertionError(f"terraform {' '.join(arguments)}:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
-        return done.stdout
-
-    def apply(self, **variables):
-        self.run("apply", "-input=false", "-auto-approve", "-no-color", **variables)
-        return json.loads(self.run("output", "-json", "drover"))
-
-    def destroy(self, **variables):
-        self.run("destroy", "-input=false", "-auto-approve", "-no-color", **variables)
-
-    def close(self):
-        shutil.rmtree(self.folder)
 
 
 def tags_of(thing):
@@ -60,20 +19,12 @@ def tags_of(thing):
 class Applied:
     """Tests that apply to both examples."""
 
-    variables = {}
-
-    @classmethod
-    def prepare(cls):
-        """Creates the resources that the example expects to exist."""
-
     @classmethod
     def setUpClass(cls):
-        cls.emulator = cls.enterClassContext(Emulator())
+        cls.terraform = cls.applied()
+        cls.emulator = cls.terraform.emulator
         cls.ec2, cls.iam = cls.emulator.client("ec2"), cls.emulator.client("iam")
-        cls.prepare()
-        cls.terraform = Example(cls.emulator, cls.example)
-        cls.addClassCleanup(cls.terraform.close)
-        cls.output = cls.terraform.apply(**cls.variables)
+        cls.output = cls.terraform.output()
 
     @property
     def stack(self):
@@ -99,6 +50,17 @@ class Applied:
             name: self.iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
             for name in self.iam.list_role_policies(RoleName=role)["PolicyNames"]
         }
+
+    def managed(self):
+        """The managed policies that Terraform created, by name."""
+        return managed_policies(self.iam)
+
+    def policy(self, role):
+        """The inline policy of a role together with its managed one."""
+        (policy,) = self.inline(f"{self.stack}-{role}").values()
+        attached = self.iam.list_attached_role_policies(RoleName=f"{self.stack}-{role}")["AttachedPolicies"]
+        more = [statement for it in attached for statement in self.managed()[it["PolicyName"]]["Statement"]]
+        return {**policy, "Statement": [*policy["Statement"], *more]}
 
     def launch_templates(self):
         for name in self.output["launch_templates"].values():
@@ -189,76 +151,22 @@ class Applied:
             size = sum(len(json.dumps(document, separators=(",", ":"))) for document in inline.values())
             self.assertLessEqual(size, INLINE_LIMIT, role["RoleName"])
             documents += [(f"{role['RoleName']}/{name}", document) for name, document in inline.items()]
-        boundary = self.iam.get_policy(PolicyArn=self.output["sam_parameters"]["PermissionsBoundaryArn"])["Policy"]
-        version = self.iam.get_policy_version(PolicyArn=boundary["Arn"], VersionId=boundary["DefaultVersionId"])
-        document = version["PolicyVersion"]["Document"]
-        self.assertLessEqual(len(json.dumps(document, separators=(",", ":"))), MANAGED_LIMIT)
-        documents.append((boundary["PolicyName"], document))
+        for name, document in self.managed().items():
+            self.assertLessEqual(len(json.dumps(document, separators=(",", ":"))), MANAGED_LIMIT, name)
+            documents.append((name, document))
         self.assertGreaterEqual(len(documents), 2)
         for name, document in documents:
             with self.subTest(name):
                 self.assertEqual(project.lint(document), [])
 
     def test_the_boundary_allows_all_actions_of_the_functions(self):
-        boundary = self.iam.get_policy(PolicyArn=self.output["sam_parameters"]["PermissionsBoundaryArn"])["Policy"]
-        version = self.iam.get_policy_version(PolicyArn=boundary["Arn"], VersionId=boundary["DefaultVersionId"])
-        allowed = {
-            action
-            for it in version["PolicyVersion"]["Document"]["Statement"]
-            for action in project.listed(it["Action"])
-        }
+        boundary = self.managed()[f"{self.stack}-boundary"]
+        allowed = {action for it in boundary["Statement"] for action in project.listed(it["Action"])}
         self.assertLessEqual(project.functions_actions(), allowed)
 
 
-class State(unittest.TestCase):
-    """Moves a state from the local file to a bucket, with Terraform's own S3 backend."""
-
-    MODULE = """
-        variable "stack" {}
-        variable "state_bucket" { default = null }
-        resource "terraform_data" "this" { input = var.stack }
-        output "sam_parameters" { value = { Stack = var.stack } }
-    """
-
-    def test_a_state_moves_to_the_bucket_and_is_used_from_there(self):
-        emulator = self.enterContext(Emulator())
-        emulator.client("s3").create_bucket(Bucket="states", CreateBucketConfiguration={"LocationConstraint": REGION})
-        checkout = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory(prefix="drover-state-")))
-        (checkout / "terraform").mkdir()
-        (checkout / "terraform/main.tf").write_text(self.MODULE, encoding="utf-8")
-        (checkout / "infra").mkdir()
-        shutil.copy(project.ROOT / "infra/infrastructure", checkout / "infra")
-
-        def run(*arguments, **environment):
-            # The emulator's buckets have no host names of their own.
-            path_style = {"TF_CLI_ARGS_init": "-backend-config=use_path_style=true"}
-            if not (environment.get("STATE_BUCKET") or (checkout / "terraform/state-bucket").exists()):
-                path_style = {}
-            given = {**emulator.environment, "AUTO": "1", **path_style, **environment}
-            given.pop("TF_DATA_DIR", None)
-            done = subprocess.run(
-                ["infra/infrastructure", *arguments],
-                cwd=checkout,
-                env=given,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-            return done.stdout
-
-        run("apply")
-        before = json.loads((checkout / "terraform/terraform.tfstate").read_text(encoding="utf-8"))
-        self.assertIn("No changes", run("apply", STATE_BUCKET="states"))
-        stored = emulator.client("s3").get_object(Bucket="states", Key="drover/terraform.tfstate")["Body"].read()
-        self.assertEqual(json.loads(stored)["resources"], before["resources"])
-        # Another shell, without STATE_BUCKET.
-        self.assertIn("No changes", run("plan"))
-        self.assertEqual(json.loads(run("output", "sam_parameters")), {"Stack": "drover"})
-
-
 class NewVpc(Applied, unittest.TestCase):
-    example = "new-vpc"
+    applied = staticmethod(new_vpc)
 
     def test_runners_are_in_private_subnets_of_several_zones(self):
         subnets = self.subnets()
@@ -312,10 +220,6 @@ class NewVpc(Applied, unittest.TestCase):
             for action in project.listed(statement["Action"]):
                 self.assertRegex(action.split(":")[1], "^(Describe|Get|List)")
                 self.assertNotIn("SecretValue", action)
-
-    def policy(self, role):
-        (policy,) = self.inline(f"{self.stack}-{role}").values()
-        return policy
 
     def allowed(self, role):
         """The actions that a role allows, at least for some resources and without another service in between."""
@@ -386,13 +290,12 @@ class NewVpc(Applied, unittest.TestCase):
                 self.assertFalse(project.allows(self.policy(role), action, resource, context))
 
     def test_a_deployer_makes_roles_only_under_the_boundary(self):
-        (policy,) = self.inline(f"{self.stack}-deploy").values()
-        for statement in policy["Statement"]:
+        for statement in self.policy("deploy")["Statement"]:
             if {"iam:CreateRole", "iam:PutRolePolicy", "iam:AttachRolePolicy"} & set(
                 project.listed(statement["Action"])
             ):
                 boundary = self.output["sam_parameters"]["PermissionsBoundaryArn"]
-                self.assertEqual(statement["Condition"], {"ArnEquals": {"iam:PermissionsBoundary": boundary}})
+                self.assertEqual(statement["Condition"]["ArnEquals"], {"iam:PermissionsBoundary": boundary})
                 self.assertEqual({arn.rsplit("-", 1)[1] for arn in statement["Resource"]}, set(project.FUNCTIONS))
 
     def test_a_second_apply_creates_and_replaces_nothing_and_keeps_the_built_image(self):
@@ -425,10 +328,10 @@ class NewVpc(Applied, unittest.TestCase):
 
 
 class ExistingVpc(Applied, unittest.TestCase):
-    example = "existing-vpc"
-
     @classmethod
-    def prepare(cls):
+    def applied(cls):
+        emulator = cls.enterClassContext(Emulator())
+        cls.ec2 = emulator.client("ec2")
         vpc = cls.ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
         subnets = [
             cls.ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{place}.0/24", AvailabilityZone=f"{REGION}{zone}")[
@@ -438,6 +341,10 @@ class ExistingVpc(Applied, unittest.TestCase):
         ]
         cls.variables = {"vpc_id": vpc, "subnet_ids": json.dumps(subnets)}
         cls.before = cls.network()
+        terraform = Example(emulator, "existing-vpc")
+        cls.addClassCleanup(terraform.close)
+        terraform.apply(**cls.variables)
+        return terraform
 
     @classmethod
     def network(cls):

@@ -135,13 +135,13 @@ run "runner_classes_set_image_volume_and_initialization_rate" {
   }
 }
 
-run "runner_ssm_attaches_the_session_manager_policy" {
+run "runner_ssm_lets_runners_offer_sessions" {
   variables {
     runner_ssm = true
   }
   assert {
-    condition     = length(aws_iam_role_policy_attachment.runner_ssm) == 1
-    error_message = "the Session Manager policy is not attached"
+    condition     = length(aws_iam_role_policy.runner_session) == 1
+    error_message = "the runners cannot offer sessions"
   }
 }
 

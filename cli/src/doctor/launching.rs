@@ -139,12 +139,19 @@ async fn addresses(group: &mut Group, subject: &Subject<'_>, pools: &[&Pool]) {
 
 /// Tries launches with EC2's dry run.
 async fn trial(group: &mut Group, subject: &Subject<'_>, pools: &[&Pool]) {
+    let stack = match &subject.stack {
+        Ok(stack) => stack,
+        Err(error) => {
+            group.conclude("trial", Level::Warn, &[error.to_string()], String::new(), "set the variable");
+            return;
+        }
+    };
     let mut options = launch_options(pools);
     let skipped = options.len().saturating_sub(MAX_DRY_RUNS);
     options.truncate(MAX_DRY_RUNS);
     let (mut problems, mut worst) = (Vec::new(), Level::Warn);
     for option in &options {
-        match subject.inspect.try_launch(option).await {
+        match subject.inspect.try_launch(stack, option).await {
             Ok(()) => {}
             Err(error) if error.is_refusal() => {
                 problems.push(format!("this role is not allowed to try {option}: {error}"));

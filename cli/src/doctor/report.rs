@@ -63,7 +63,7 @@ impl Group {
     /// For a check whose call to AWS failed.
     pub(super) fn aws_error(&mut self, name: &'static str, error: &Unanswered) {
         let remedy = match error.is_refusal() {
-            true => "use a role with this permission: the role deploy in terraform/iam_people.tf has every permission",
+            true => "use a role with this permission: the role deploy in terraform/iam_deploy.tf has every permission",
             false => "check the name and the region in the message, and whether AWS is available",
         };
         self.fail(name, error.to_string(), remedy);

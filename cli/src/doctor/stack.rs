@@ -59,7 +59,7 @@ pub(super) async fn table(subject: &Subject<'_>) -> (Group, Option<Config>) {
         }
     };
     let remedy = "check that DROVER_TABLE is the stack's table and AWS_REGION its region; the role deploy in \
-                  terraform/iam_people.tf has the needed permissions";
+                  terraform/iam_deploy.tf has the needed permissions";
     let config = match table.get(&Key::Config).await {
         Ok(Some(Item::Config(config))) => {
             let names: Vec<&str> = config.pools.iter().map(|pool| pool.name.as_str()).collect();

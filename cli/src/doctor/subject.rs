@@ -1,5 +1,6 @@
 //! What `drover doctor` examines.
 
+use domain::ids::StackName;
 use domain::state::Config;
 use jiff::Timestamp;
 use platform::environment::EnvironmentError;
@@ -21,6 +22,7 @@ pub struct Subject<'a> {
     pub inspect: &'a Inspect,
     pub table: Result<&'a Table, EnvironmentError>,
     pub github: Result<&'a GitHubApp, EnvironmentError>,
+    pub stack: Result<StackName, EnvironmentError>,
     pub queue_url: Result<String, EnvironmentError>,
     /// The URL of ingest.
     pub webhook_url: Result<String, EnvironmentError>,

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_ec2::error::ProvideErrorMetadata;
-use aws_sdk_ec2::types::{Filter, ImageState, InstanceType, LaunchTemplateSpecification, ShutdownBehavior};
+use aws_sdk_ec2::types::{
+    Filter, ImageState, InstanceType, LaunchTemplateSpecification, ResourceType, ShutdownBehavior, Tag,
+    TagSpecification,
+};
 use aws_sdk_sqs::types::QueueAttributeName;
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::Intercept;
@@ -13,7 +16,7 @@ use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserialization
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 use domain::config::{LaunchTemplate, Market, Tuple};
-use domain::ids::SubnetId;
+use domain::ids::{StackName, SubnetId};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
@@ -192,11 +195,11 @@ impl Inspect {
     }
 
     /// Whether EC2 would accept a launch, by a dry run in the caller's name, not the scaler's. A dry run does not check
-    /// capacity.
+    /// capacity. The tag of the stack is the one that the policies of the scaler and of operators require.
     ///
     /// # Errors
     /// Why EC2 would not accept it.
-    pub async fn try_launch(&self, tuple: &Tuple) -> Result<(), Unanswered> {
+    pub async fn try_launch(&self, stack: &StackName, tuple: &Tuple) -> Result<(), Unanswered> {
         let template = LaunchTemplateSpecification::builder()
             .launch_template_id(tuple.template.as_str())
             .version(tuple.template_version.to_string())
@@ -205,6 +208,8 @@ impl Inspect {
             Market::OnDemand => None,
             Market::Spot => Some(spot()),
         };
+        let tag = Tag::builder().key("drover:stack").value(stack.to_string()).build();
+        let tagged = |kind| TagSpecification::builder().resource_type(kind).tags(tag.clone()).build();
         let answer = self
             .ec2
             .run_instances()
@@ -215,6 +220,8 @@ impl Inspect {
             .subnet_id(tuple.subnet.as_str())
             .instance_type(InstanceType::from(tuple.instance_type.as_str()))
             .set_instance_market_options(market)
+            .tag_specifications(tagged(ResourceType::Instance))
+            .tag_specifications(tagged(ResourceType::Volume))
             .send()
             .await;
         match answer {

@@ -131,6 +131,11 @@ fn run_instances(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, F
         tags: tags_for(form, "instance"),
         volume_tags: tags_for(form, "volume"),
     };
+    // The policies of all roles require the tag, also for a dry run.
+    let is_tagged = |tags: &Tags| tags.contains_key("drover:stack");
+    if !is_tagged(&request.tags) || !is_tagged(&request.volume_tags) {
+        return Err(Failure::new(Code::UnauthorizedOperation, "the request has no tag drover:stack"));
+    }
     if form.get("DryRun").is_some_and(|dry| dry == "true") {
         return Err(ec2.try_run_instances(&request, now));
     }

@@ -14,9 +14,9 @@ use crate::names::{BOOT_TABLE, RUNNER_ROLE_ID, TABLE};
 const TEMPLATE: &str = include_str!("../../../template.yaml");
 
 /// The policies of operators. The role `deploy` is the one that runs `drover`.
-const OPERATORS: &str = include_str!("../../../terraform/iam_people.tf");
+const OPERATORS: &str = include_str!("../../../terraform/iam_deploy.tf");
 
-/// The policy of the runner machines.
+/// The policy of the runner machines, and the launches that operators may try.
 const MACHINES: &str = include_str!("../../../terraform/iam.tf");
 
 /// The functions, and the logical ids of their roles in the template.
@@ -26,7 +26,9 @@ static POLICIES: LazyLock<BTreeMap<&'static str, Vec<Statement>>> = LazyLock::ne
     let template: Value = serde_saphyr::from_str(TEMPLATE).expect("template.yaml is YAML");
     let mut policies: BTreeMap<_, _> =
         FUNCTIONS.iter().map(|(function, role)| (*function, template_statements(&template, role))).collect();
-    policies.insert("operator", terraform_statements(OPERATORS, "deploy"));
+    let mut operator = terraform_statements(OPERATORS, "deploy");
+    operator.extend(terraform_statements(MACHINES, "launch"));
+    policies.insert("operator", operator);
     policies.insert("runner", terraform_statements(MACHINES, "runner"));
     policies
 });

@@ -118,7 +118,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
         Failure::Refused { code, message: message.into() }
     }
 
