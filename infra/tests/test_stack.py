@@ -32,6 +32,10 @@ def translated_template():
         if resource["Type"] == "AWS::Serverless::Function":
             resource["Properties"]["CodeUri"] = {"Bucket": BUCKET, "Key": "bootstrap.zip"}
     translated = transform(template, parameters(), NoManagedPolicies())
+    # The emulator allows message groups only for FIFO queues.
+    for resource in translated["Resources"].values():
+        for target in resource["Properties"].get("Targets", []):
+            target.pop("SqsParameters", None)
     # The emulator does not support function URLs.
     del translated["Outputs"]["WebhookUrl"]
     return translated

@@ -205,7 +205,7 @@ class Contract(Template):
             for state in pattern.get("detail", {}).get("state", []):
                 self.assertIn(f'"{state}"', source)
             (target,) = self.properties[rule]["Targets"]
-            self.assertEqual(set(target), {"Id", "Arn"}, "an input transformer would change the event")
+            self.assertEqual(set(target), {"Id", "Arn", "SqsParameters"}, "an input transformer would change the event")
             self.assertEqual(target["Arn"], {"Fn::GetAtt": ["Queue", "Arn"]})
             allowed = [
                 one for one in self.properties["QueuePolicy"]["PolicyDocument"]["Statement"] if one["Sid"] == rule
@@ -226,6 +226,31 @@ class Contract(Template):
             self.assertTrue(self.properties[table]["SSESpecification"]["SSEEnabled"])
         self.assertTrue(self.properties["Table"]["DeletionProtectionEnabled"])
         self.assertTrue(self.properties["Table"]["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"])
+
+    def test_the_queue_is_standard_and_events_have_groups_of_their_own(self):
+        for name in ("Queue", "DeadLetters"):
+            self.assertNotIn("FifoQueue", self.properties[name])
+        groups = [
+            target["SqsParameters"]["MessageGroupId"]
+            for rule in ("SpotInterruptions", "InstanceStateChanges")
+            for target in self.properties[rule]["Targets"]
+        ]
+        self.assertEqual(len(set(groups)), 2)
+
+    def test_only_the_boot_table_has_a_maximum_throughput_and_an_alarm_for_it(self):
+        self.assertNotIn("OnDemandThroughput", self.properties["Table"])
+        throughput = self.properties["BootTable"]["OnDemandThroughput"]
+        self.assertEqual(throughput["MaxWriteRequestUnits"], {"Ref": "BootTableMaximumWrites"})
+        # One item takes at most 1,000 writes per second, so a single machine cannot use up the table's.
+        self.assertGreater(self.template["Parameters"]["BootTableMaximumWrites"]["Default"], 1000)
+        self.assertEqual(self.properties["BootTableAlarm"]["MetricName"], "WriteThrottleEvents")
+
+    def test_an_alarm_counts_what_the_url_rejects_for_either_endpoint(self):
+        alarm = self.properties["RejectedDeliveriesAlarm"]
+        self.assertEqual(alarm["MetricName"], {"Fn::If": ["ByFunctionUrl", "Url4xxCount", "4xx"]})
+        self.assertEqual(alarm["Namespace"], {"Fn::If": ["ByFunctionUrl", "AWS/Lambda", "AWS/ApiGateway"]})
+        (dimension,) = alarm["Dimensions"]
+        self.assertEqual(dimension["Name"], {"Fn::If": ["ByFunctionUrl", "FunctionName", "ApiId"]})
 
     def test_dashboard_and_alarms_use_exactly_the_documented_metrics(self):
         documented = {
@@ -263,7 +288,7 @@ class Contract(Template):
 
     def test_every_alarm_notifies_the_topic(self):
         alarms = [name for name, it in self.resources.items() if it["Type"] == "AWS::CloudWatch::Alarm"]
-        self.assertEqual(len(alarms), 12)
+        self.assertEqual(len(alarms), 14)
         for alarm in alarms:
             self.assertEqual(self.properties[alarm]["AlarmActions"], [{"Ref": "AlarmTopic"}])
             self.assertTrue(self.properties[alarm]["AlarmDescription"])
