@@ -187,11 +187,19 @@ class Contract(Template):
         may = [name for name in functions if self.properties[name].get("RecursiveLoop") == "Allow"]
         self.assertEqual(may, ["Scaler"])
         # The comment in the template argues that no chain can fan out, because a pool has at most one nudge and the
-        # functions send nothing else to the queue.
+        # scaler sends nothing else to the queue. The janitor may wake the scaler once per sweep.
         port = re.search(r"trait Queue\b.*?\n\}", project.text("shared/engine/src/ports/queue.rs"), re.S)[0]
         self.assertEqual(re.findall(r"fn (\w+)", port), ["nudge"])
         engine = project.crate("shared/engine")
-        self.assertEqual(engine.count(".queue.nudge("), 1)
+        self.assertEqual(engine.count(".queue.nudge("), 2)
+        waking = re.search(r"async fn wake_scaler\(.*?\n\}", engine, re.S)[0]
+        self.assertEqual(waking.count(".queue.nudge("), 1)
+        calls = [
+            path.relative_to(project.ROOT).as_posix()
+            for path in (project.ROOT / "shared/engine/src").rglob("*.rs")
+            if re.search(r"(?<!fn )wake_scaler\(", project.code(path))
+        ]
+        self.assertEqual(calls, ["shared/engine/src/sweep/mod.rs"])
         sending = re.search(r"async fn send_nudge\(.*?\n\}", engine, re.S)[0]
         self.assertLess(sending.index("nudge::due("), sending.index("put(nudge)"))
         self.assertLess(sending.index("put(nudge)"), sending.index(".queue.nudge("))
