@@ -9,14 +9,14 @@ locals {
   name = local.names[var.architecture]
 
   # Without the tag drover:stack: the janitor would terminate the builder as an orphan.
-  tags = {
+  tags = merge(var.tags, {
     "Name"                   = "${var.stack} runner image"
     "drover:image-of"        = var.stack
     "drover:runner"          = var.runner_version
     "drover:runner-released" = var.runner_released
     "drover:base"            = "ubuntu-24.04"
     "drover:processor"       = var.architecture
-  }
+  })
 }
 
 source "amazon-ebs" "runner" {

@@ -9,6 +9,12 @@ variable "region" {
   description = "Region in which the image is built and used."
 }
 
+variable "tags" {
+  type        = map(string)
+  default     = {}
+  description = "Tags of the organisation for the builder, its volume and the image."
+}
+
 variable "architecture" {
   type        = string
   default     = "x86_64"

@@ -7,10 +7,12 @@
 # Untrusted code runs with this role. Its only permission is to delete the machine's own boot item. The deletion returns
 # the item, so the machine can read it exactly once.
 resource "aws_iam_role" "runner" {
-  name               = "${var.stack}-runner"
-  description        = "Drover: runner machines"
-  assume_role_policy = data.aws_iam_policy_document.assumed_by_ec2.json
-  tags               = local.part_of
+  name                 = "${var.stack}-runner"
+  path                 = var.role_path
+  permissions_boundary = var.permissions_boundary
+  description          = "Drover: runner machines"
+  assume_role_policy   = data.aws_iam_policy_document.assumed_by_ec2.json
+  tags                 = local.part_of
 }
 
 data "aws_iam_policy_document" "assumed_by_ec2" {
@@ -76,6 +78,7 @@ resource "aws_iam_role_policy" "runner_session" {
 
 resource "aws_iam_instance_profile" "runner" {
   name = "${var.stack}-runner"
+  path = var.role_path
   role = aws_iam_role.runner.name
   tags = local.part_of
 }
@@ -84,10 +87,12 @@ resource "aws_iam_instance_profile" "runner" {
 
 # Only the Session Manager agent uses this role. Session Manager needs no inbound access to the builder.
 resource "aws_iam_role" "builder" {
-  name               = "${var.stack}-builder"
-  description        = "Drover: builder of the runner image"
-  assume_role_policy = data.aws_iam_policy_document.assumed_by_ec2.json
-  tags               = local.part_of
+  name                 = "${var.stack}-builder"
+  path                 = var.role_path
+  permissions_boundary = var.permissions_boundary
+  description          = "Drover: builder of the runner image"
+  assume_role_policy   = data.aws_iam_policy_document.assumed_by_ec2.json
+  tags                 = local.part_of
 }
 
 resource "aws_iam_role_policy" "builder_session" {
@@ -98,6 +103,7 @@ resource "aws_iam_role_policy" "builder_session" {
 
 resource "aws_iam_instance_profile" "builder" {
   name = "${var.stack}-builder"
+  path = var.role_path
   role = aws_iam_role.builder.name
   tags = local.part_of
 }
@@ -206,6 +212,24 @@ data "aws_iam_policy_document" "launch" {
     }
   }
 
+  # Launch templates tag interfaces if the organisation has tags of its own.
+  statement {
+    sid       = "TagTheInterface"
+    actions   = ["ec2:CreateTags"]
+    resources = ["arn:${local.partition}:ec2:${local.arn_prefix}:network-interface/*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "ec2:CreateAction"
+      values   = ["RunInstances"]
+    }
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestTag/drover:part-of"
+      values   = [var.stack]
+    }
+  }
+
   # RunInstances resolves the template's image and passes its role on behalf of the caller.
   statement {
     sid       = "ResolveTheImage"
@@ -281,6 +305,7 @@ data "aws_iam_policy_document" "boundary" {
 
 resource "aws_iam_policy" "boundary" {
   name = "${var.stack}-boundary"
+  path = var.role_path
   # A new description would replace the policy, which the functions' roles still use.
   description = "Drover: the most that a role of its functions can do"
   policy      = data.aws_iam_policy_document.boundary.json
@@ -366,10 +391,12 @@ data "aws_iam_policy_document" "assumed_by_people" {
 resource "aws_iam_role" "people" {
   for_each = local.may_be_assumed ? local.people : {}
 
-  name               = "${var.stack}-${each.key}"
-  description        = "Drover: ${each.key}, for people and workflows"
-  assume_role_policy = data.aws_iam_policy_document.assumed_by_people[each.key].json
-  tags               = local.part_of
+  name                 = "${var.stack}-${each.key}"
+  path                 = var.role_path
+  permissions_boundary = var.permissions_boundary
+  description          = "Drover: ${each.key}, for people and workflows"
+  assume_role_policy   = data.aws_iam_policy_document.assumed_by_people[each.key].json
+  tags                 = local.part_of
 }
 
 resource "aws_iam_role_policy" "people" {

@@ -1,5 +1,5 @@
-# What CloudFormation calls on behalf of the role `deploy`: nothing here can be called otherwise. A managed policy, because
-# all inline policies of a role together are limited to 10,240 characters.
+# What CloudFormation calls on behalf of the role `deploy`: nothing here can be called otherwise. Managed policies, because
+# all inline policies of a role together are limited to 10,240 characters, and two, because each is limited to 6,144.
 data "aws_iam_policy_document" "cloudformation" {
   #checkov:skip=CKV_AWS_356:Calls without resource-level permissions are allowed only through CloudFormation
   #checkov:skip=CKV_AWS_109:Roles are restricted by name and boundary, and to calls through CloudFormation
@@ -8,12 +8,12 @@ data "aws_iam_policy_document" "cloudformation" {
     sid = "OwnThings"
     actions = [
       "cloudwatch:DeleteAlarms", "cloudwatch:DeleteDashboards", "cloudwatch:DescribeAlarms", "cloudwatch:GetDashboard",
-      "cloudwatch:PutDashboard", "cloudwatch:PutMetricAlarm", "cloudwatch:TagResource",
+      "cloudwatch:PutDashboard", "cloudwatch:PutMetricAlarm", "cloudwatch:TagResource", "cloudwatch:UntagResource",
       "dynamodb:CreateTable", "dynamodb:DeleteTable", "dynamodb:DescribeContinuousBackups", "dynamodb:DescribeTable",
-      "dynamodb:DescribeTimeToLive", "dynamodb:ListTagsOfResource", "dynamodb:TagResource",
+      "dynamodb:DescribeTimeToLive", "dynamodb:ListTagsOfResource", "dynamodb:TagResource", "dynamodb:UntagResource",
       "dynamodb:UpdateContinuousBackups", "dynamodb:UpdateTable", "dynamodb:UpdateTimeToLive",
       "events:DeleteRule", "events:DescribeRule", "events:PutRule", "events:PutTargets", "events:RemoveTargets",
-      "events:TagResource", "events:ListTargetsByRule",
+      "events:ListTargetsByRule", "events:TagResource", "events:UntagResource",
       "lambda:AddPermission", "lambda:CreateFunction", "lambda:CreateFunctionUrlConfig", "lambda:DeleteFunction",
       "lambda:DeleteFunctionConcurrency", "lambda:DeleteFunctionEventInvokeConfig", "lambda:DeleteFunctionUrlConfig",
       "lambda:GetFunction", "lambda:GetFunctionCodeSigningConfig", "lambda:GetFunctionConfiguration",
@@ -23,12 +23,12 @@ data "aws_iam_policy_document" "cloudformation" {
       "lambda:TagResource", "lambda:UntagResource", "lambda:UpdateFunctionCode", "lambda:UpdateFunctionConfiguration",
       "lambda:UpdateFunctionUrlConfig",
       "logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:ListTagsForResource", "logs:PutRetentionPolicy",
-      "logs:TagResource",
+      "logs:TagResource", "logs:UntagResource",
       "sns:CreateTopic", "sns:DeleteTopic", "sns:GetSubscriptionAttributes", "sns:GetTopicAttributes",
       "sns:ListSubscriptionsByTopic", "sns:ListTagsForResource", "sns:SetTopicAttributes", "sns:Subscribe",
-      "sns:TagResource", "sns:Unsubscribe",
+      "sns:TagResource", "sns:Unsubscribe", "sns:UntagResource",
       "sqs:CreateQueue", "sqs:DeleteQueue", "sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ListQueueTags",
-      "sqs:SetQueueAttributes", "sqs:TagQueue",
+      "sqs:SetQueueAttributes", "sqs:TagQueue", "sqs:UntagQueue",
     ]
     resources = concat(
       local.function_logs,
@@ -142,7 +142,10 @@ data "aws_iam_policy_document" "cloudformation" {
       }
     }
   }
+}
 
+data "aws_iam_policy_document" "cloudformation_roles" {
+  #checkov:skip=CKV_AWS_109:Roles are restricted by name and boundary, and to calls through CloudFormation
   # Only the functions' roles, and only with the boundary, so that this role cannot create an administrator.
   statement {
     sid       = "MakeRolesUnderTheBoundary"
@@ -152,7 +155,7 @@ data "aws_iam_policy_document" "cloudformation" {
     condition {
       test     = "ArnEquals"
       variable = "iam:PermissionsBoundary"
-      values   = [aws_iam_policy.boundary.arn]
+      values   = [local.functions_boundary]
     }
     condition {
       test     = "ForAnyValue:StringEquals"
@@ -165,7 +168,7 @@ data "aws_iam_policy_document" "cloudformation" {
     sid = "KeepRoles"
     actions = [
       "iam:DeleteRole", "iam:GetRole", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies", "iam:ListRolePolicies",
-      "iam:TagRole", "iam:UpdateAssumeRolePolicy",
+      "iam:TagRole", "iam:UntagRole", "iam:UpdateAssumeRolePolicy",
     ]
     resources = local.function_roles
 
@@ -182,7 +185,7 @@ data "aws_iam_policy_document" "cloudformation" {
       "iam:CreatePolicy", "iam:CreatePolicyVersion", "iam:DeletePolicy", "iam:DeletePolicyVersion", "iam:GetPolicy",
       "iam:GetPolicyVersion", "iam:ListPolicyVersions",
     ]
-    resources = ["arn:${local.partition}:iam::${local.account}:policy/${var.stack}-control-plane"]
+    resources = ["arn:${local.partition}:iam::${local.account}:policy${var.role_path}${var.stack}-control-plane"]
 
     condition {
       test     = "ForAnyValue:StringEquals"
@@ -210,21 +213,26 @@ data "aws_iam_policy_document" "cloudformation" {
 }
 
 resource "aws_iam_policy" "cloudformation" {
-  count = local.may_be_assumed ? 1 : 0
+  for_each = local.may_be_assumed ? {
+    cloudformation       = data.aws_iam_policy_document.cloudformation.json
+    cloudformation-roles = data.aws_iam_policy_document.cloudformation_roles.json
+  } : {}
 
-  name        = "${var.stack}-cloudformation"
+  name        = "${var.stack}-${each.key}"
+  path        = var.role_path
   description = "Drover: what CloudFormation may do for the role deploy"
-  policy      = data.aws_iam_policy_document.cloudformation.json
+  policy      = each.value
   tags        = local.part_of
 }
 
 resource "aws_iam_role_policy_attachment" "cloudformation" {
-  count = local.may_be_assumed ? 1 : 0
+  for_each = aws_iam_policy.cloudformation
 
   role       = aws_iam_role.people["deploy"].name
-  policy_arn = aws_iam_policy.cloudformation[0].arn
+  policy_arn = each.value.arn
 }
 
 locals {
-  function_roles = [for name in local.functions : "arn:${local.partition}:iam::${local.account}:role/${var.stack}-${name}"]
+  functions_boundary = coalesce(var.permissions_boundary, aws_iam_policy.boundary.arn)
+  function_roles     = [for name in local.functions : "arn:${local.partition}:iam::${local.account}:role${var.role_path}${var.stack}-${name}"]
 }

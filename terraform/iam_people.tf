@@ -88,11 +88,11 @@ data "aws_iam_policy_document" "plan" {
 
 locals {
   own_iam = concat(
-    [for name in ["plan", "infrastructure", "image", "deploy"] : "arn:${local.partition}:iam::${local.account}:role/${var.stack}-${name}"],
+    [for name in ["plan", "infrastructure", "image", "deploy"] : "arn:${local.partition}:iam::${local.account}:role${var.role_path}${var.stack}-${name}"],
     flatten([for name in ["runner", "builder"] :
-      [for kind in ["role", "instance-profile"] : "arn:${local.partition}:iam::${local.account}:${kind}/${var.stack}-${name}"]
+      [for kind in ["role", "instance-profile"] : "arn:${local.partition}:iam::${local.account}:${kind}${var.role_path}${var.stack}-${name}"]
     ]),
-    [for name in ["boundary", "cloudformation"] : "arn:${local.partition}:iam::${local.account}:policy/${var.stack}-${name}"],
+    [for name in ["boundary", "cloudformation", "cloudformation-roles"] : "arn:${local.partition}:iam::${local.account}:policy${var.role_path}${var.stack}-${name}"],
     ["arn:${local.partition}:iam::${local.account}:oidc-provider/token.actions.githubusercontent.com"],
   )
 }

@@ -90,7 +90,8 @@ resource "aws_launch_template" "runner" {
   # The scaler adds the tag drover:stack at launch. It is not set here, so that the janitor does not terminate a machine
   # that somebody starts by hand from this template.
   dynamic "tag_specifications" {
-    for_each = toset(["instance", "volume"])
+    # A policy of the organisation may also require its tags on network interfaces.
+    for_each = toset(length(var.tags) > 0 ? ["instance", "network-interface", "volume"] : ["instance", "volume"])
 
     content {
       resource_type = tag_specifications.value

@@ -41,7 +41,7 @@ locals {
   gateways = local.private ? (var.egress == "nat" ? slice(local.zones, 0, 1) : local.zones) : []
 
   subnet_ids = local.new_vpc ? [for zone in local.zones : aws_subnet.runners[zone].id] : var.subnet_ids
-  part_of    = { "drover:part-of" = var.stack }
+  part_of    = merge(var.tags, { "drover:part-of" = var.stack })
 }
 
 resource "aws_vpc" "runners" {

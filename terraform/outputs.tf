@@ -7,14 +7,21 @@ output "sam_parameters" {
     LaunchTemplateArns     = join(",", [for template in aws_launch_template.runner : template.arn])
     WebhookSecretArn       = aws_secretsmanager_secret.this["webhook"].arn
     AppSecretArn           = aws_secretsmanager_secret.this["app"].arn
-    PermissionsBoundaryArn = aws_iam_policy.boundary.arn
+    PermissionsBoundaryArn = local.functions_boundary
+    RolePath               = var.role_path
   }
+}
+
+output "tags" {
+  description = "Tags for the resources of `make deploy`."
+  value       = var.tags
 }
 
 output "packer_variables" {
   description = "Variables of packer/. `make build-image` passes them to Packer."
   value = {
     stack             = var.stack
+    tags              = var.tags
     region            = local.region
     subnet_id         = local.subnet_ids[0]
     security_group_id = aws_security_group.builder.id

@@ -20,6 +20,7 @@ resource "aws_vpc_security_group_ingress_rule" "builder_ssh" {
   from_port         = 22
   to_port           = 22
   cidr_ipv4         = var.builder_ssh_cidr
+  tags              = local.part_of
 }
 
 # Ubuntu's package mirrors use plain HTTP. The packages are signed.
@@ -32,6 +33,7 @@ resource "aws_vpc_security_group_egress_rule" "builder" {
   from_port         = tonumber(each.key)
   to_port           = tonumber(each.key)
   cidr_ipv4         = "0.0.0.0/0"
+  tags              = local.part_of
 }
 
 # Runners execute untrusted code. Without inbound rules, no job can connect to the machine of another job. By default,
@@ -53,4 +55,5 @@ resource "aws_vpc_security_group_egress_rule" "runner" {
   from_port         = tonumber(each.key)
   to_port           = tonumber(each.key)
   cidr_ipv4         = "0.0.0.0/0"
+  tags              = local.part_of
 }

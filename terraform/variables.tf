@@ -143,6 +143,39 @@ variable "github_oidc_provider_arn" {
   default     = null
 }
 
+variable "tags" {
+  description = "Tags of your organisation for everything that is created: by Terraform, by `make deploy`, for the image builder and its image, and for runners with their volumes and network interfaces. Keys must not begin with drover: or aws:."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for key in keys(var.tags) : !startswith(lower(key), "drover:") && !startswith(lower(key), "aws:")])
+    error_message = "Tags that begin with drover: are Drover's own, and AWS reserves aws:."
+  }
+  validation {
+    # `sam deploy --tags` takes words.
+    condition     = alltrue([for key, value in var.tags : can(regex("^[A-Za-z0-9_.:/+@-]+$", key)) && can(regex("^[A-Za-z0-9_.:/+@-]+$", value))])
+    error_message = "Keys and values of tags may have letters, digits and _.:/+@- only."
+  }
+}
+
+variable "role_path" {
+  description = "IAM path of all roles, policies and instance profiles, if your organisation requires one, for example /platform/. Choose it before the first apply: a path cannot be changed."
+  type        = string
+  default     = "/"
+
+  validation {
+    condition     = can(regex("^/([A-Za-z0-9_.-]+/)*$", var.role_path))
+    error_message = "role_path must begin and end with a slash."
+  }
+}
+
+variable "permissions_boundary" {
+  description = "ARN of the permissions boundary that your organisation requires for all roles. It then also replaces this module's own boundary of the functions, so it must allow what they need and should not allow much more."
+  type        = string
+  default     = null
+}
+
 variable "http_api" {
   description = "Allow the role deploy to create the HTTP API of the parameter IngestEndpoint=http-api. Off by default, because a role with this permission can change other HTTP APIs of the region."
   type        = bool

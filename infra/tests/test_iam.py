@@ -214,6 +214,12 @@ class Policies(unittest.TestCase):
                 ("ec2:CreateTags", f"{HERE}:{it}/new", tag | {"ec2:CreateAction": "RunInstances"})
                 for it in ("instance", "volume")
             ),
+            # The launch templates of a stack with tags of the organisation.
+            (
+                "ec2:CreateTags",
+                f"{HERE}:network-interface/new",
+                {"aws:RequestTag/drover:part-of": "drover", "ec2:CreateAction": "RunInstances"},
+            ),
         ]
 
     def test_functions_boundary_and_doctor_allow_the_same_launches(self):
@@ -231,6 +237,7 @@ class Policies(unittest.TestCase):
             ),
             ("ec2:RunInstances", f"{HERE}:instance/*", {"aws:RequestTag/drover:stack": "drover"}),
             ("ec2:CreateTags", f"{HERE}:instance/i-2", {"aws:RequestTag/drover:stack": "drover"}),
+            ("ec2:CreateTags", f"{HERE}:network-interface/eni-2", {"aws:RequestTag/drover:part-of": "drover"}),
         ]
         for policies, boundary in (
             ([self.control_plane], self.boundary),

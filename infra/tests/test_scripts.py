@@ -294,6 +294,7 @@ class GitHubIds(Checkout, unittest.TestCase):
 
 class Deploy(unittest.TestCase):
     PARAMETERS = {"Stack": "drover", "LaunchTemplateArns": "arn:a,arn:b"}
+    TAGS = {}
 
     def deploy(
         self, *, status="", table=False, after="CREATE_COMPLETE", change_set="exit 0", action="Import", **environment
@@ -324,7 +325,8 @@ class Deploy(unittest.TestCase):
         packaged = json.dumps({"Resources": {"Table": {"Properties": {"TableName": {"Ref": "Stack"}}}}})
         # The packaged template is the file that is the last argument.
         sam = f"""case "$1" in package) for last; do :; done; echo '{packaged}' >"$last";; esac"""
-        terraform = f"case \"$*\" in *artifact_bucket*) echo '\"zips\"';; *output*) echo '{outputs}';; esac"
+        terraform = f"""case "$*" in *artifact_bucket*) echo '"zips"';;
+        *"output -json tags"*) echo '{json.dumps(self.TAGS)}';; *output*) echo '{outputs}';; esac"""
         tools = Tools(self, terraform=terraform, sam=sam, aws=aws, rustup="")
         given = {"AUTO": "1", "STACK": "drover", "POLL_SECONDS": "0", **environment}
         done = tools.run("infra/deploy", **given)
@@ -347,6 +349,17 @@ class Deploy(unittest.TestCase):
             deploy,
         )
         self.assertIn("--s3-bucket zips ", deploy)
+        self.assertNotIn("--tags", deploy)
+
+    def test_the_stack_has_the_tags_of_the_organisation(self):
+        self.TAGS = {"CostCenter": "4711", "Team": "a=b"}
+        _, calls = self.deploy()
+        (deploy,) = [call for call in calls if call.startswith("sam deploy")]
+        self.assertIn("--tags CostCenter=4711 Team=a=b ", deploy)
+        _, calls = self.deploy(table=True)
+        # The call takes several lines of the log.
+        given = json.loads(re.search(r"--tags (\[.*?\]) --import", " ".join(calls))[1])
+        self.assertEqual(given, [{"Key": "CostCenter", "Value": "4711"}, {"Key": "Team", "Value": "a=b"}])
 
     def test_the_state_of_another_stack_is_rejected(self):
         tools = Tools(self, terraform='case "$*" in *output*) echo \'{"Stack": "blue"}\';; esac', sam="", aws="")
@@ -376,7 +389,7 @@ class Deploy(unittest.TestCase):
         )
         text = "\n".join(calls)
         create = text[text.index("aws cloudformation create-change-set") :]
-        self.assertIn("--change-set-type CREATE --import-existing-resources", create)
+        self.assertIn("--change-set-type CREATE --tags [] --import-existing-resources", create)
         parameters = json.JSONDecoder().raw_decode(create[create.index("--parameters ") + len("--parameters ") :])[0]
         self.assertEqual(
             {it["ParameterKey"]: it["ParameterValue"] for it in parameters},

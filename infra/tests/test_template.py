@@ -101,8 +101,8 @@ class Policies(Template):
         for function in ("scaler", "janitor"):
             (ends,) = self.of(function, "ec2:TerminateInstances")
             self.assertEqual(ends["Condition"], {"StringEquals": {"aws:ResourceTag/drover:stack": "drover"}})
-            (tags,) = self.of(function, "ec2:CreateTags")
-            self.assertEqual(tags["Condition"]["StringEquals"]["ec2:CreateAction"], "RunInstances")
+            for tags in self.of(function, "ec2:CreateTags"):
+                self.assertEqual(tags["Condition"]["StringEquals"]["ec2:CreateAction"], "RunInstances")
             (passes,) = self.of(function, "iam:PassRole")
             self.assertEqual(passes["Resource"], project.PARAMETERS["RunnerRoleArn"])
             self.assertEqual(passes["Condition"], {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}})

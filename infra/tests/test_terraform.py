@@ -84,8 +84,10 @@ class Applied:
                 self.assertTrue(root["Ebs"]["DeleteOnTermination"])
                 self.assertEqual(root["Ebs"]["VolumeType"], "gp3")
                 self.assertEqual(data["SecurityGroupIds"], [self.group("runner")["GroupId"]])
+                path = self.output["sam_parameters"]["RolePath"]
                 self.assertEqual(
-                    data["IamInstanceProfile"]["Arn"], f"arn:aws:iam::123456789012:instance-profile/{self.stack}-runner"
+                    data["IamInstanceProfile"]["Arn"],
+                    f"arn:aws:iam::123456789012:instance-profile{path}{self.stack}-runner",
                 )
                 # The launch request names the subnet, and EC2 rejects a subnet together with network interfaces.
                 for absent in ("KeyName", "UserData", "NetworkInterfaces", "InstanceType"):
@@ -341,6 +343,8 @@ class ExistingVpc(Applied, unittest.TestCase):
         ]
         cls.variables = {"vpc_id": vpc, "subnet_ids": json.dumps(subnets)}
         cls.before = cls.network()
+        anything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+        emulator.client("iam").create_policy(PolicyName="organisation", PolicyDocument=json.dumps(anything))
         terraform = Example(emulator, "existing-vpc")
         cls.addClassCleanup(terraform.close)
         terraform.apply(**cls.variables)
@@ -360,6 +364,48 @@ class ExistingVpc(Applied, unittest.TestCase):
     def test_subnets_are_tagged_and_the_network_is_otherwise_unchanged(self):
         self.assertEqual({it["SubnetId"] for it in self.subnets()}, set(json.loads(self.variables["subnet_ids"])))
         self.assertEqual(self.network(), self.before)
+
+    def test_everything_has_the_tags_the_path_and_the_boundary_of_the_organisation(self):
+        boundary = "arn:aws:iam::123456789012:policy/organisation"
+        roles = self.iam.list_roles()["Roles"]
+        self.assertEqual(len(roles), 6)
+        for role in roles:
+            with self.subTest(role["RoleName"]):
+                full = self.iam.get_role(RoleName=role["RoleName"])["Role"]
+                self.assertEqual(full["Path"], "/platform/")
+                self.assertEqual(full["PermissionsBoundary"]["PermissionsBoundaryArn"], boundary)
+                self.assertEqual(tags_of(full)["CostCenter"], "4711")
+        for kind, found in (
+            ("profile", self.iam.list_instance_profiles()["InstanceProfiles"]),
+            ("policy", [it for it in self.iam.list_policies(Scope="Local")["Policies"] if it["Arn"] != boundary]),
+        ):
+            self.assertTrue(found)
+            for it in found:
+                self.assertEqual(it["Path"], "/platform/", kind)
+        self.assertEqual(self.output["sam_parameters"]["PermissionsBoundaryArn"], boundary)
+        self.assertEqual(self.output["sam_parameters"]["RolePath"], "/platform/")
+        self.assertEqual(self.output["tags"], {"CostCenter": "4711"})
+        self.assertEqual(self.output["packer_variables"]["tags"], {"CostCenter": "4711"})
+        groups = [self.group("runner"), self.group("builder")]
+        rules = self.ec2.describe_security_group_rules(
+            Filters=[{"Name": "group-id", "Values": [it["GroupId"] for it in groups]}]
+        )["SecurityGroupRules"]
+        templates = [template for template, _ in self.launch_templates()]
+        for it in (*groups, *rules, *templates):
+            self.assertEqual(tags_of(it).get("CostCenter"), "4711", it)
+        for _, data in self.launch_templates():
+            tagged = {it["ResourceType"]: tags_of(it) for it in data["TagSpecifications"]}
+            # The emulator mixes in the template's own tags.
+            tagged.pop("launch-template", None)
+            self.assertEqual(set(tagged), {"instance", "volume", "network-interface"})
+            for tags in tagged.values():
+                self.assertEqual((tags["CostCenter"], tags["drover:part-of"]), ("4711", self.stack))
+        # Only roles of this path, under this boundary.
+        for statement in self.policy("deploy")["Statement"]:
+            if "iam:CreateRole" in project.listed(statement["Action"]):
+                self.assertEqual(statement["Condition"]["ArnEquals"], {"iam:PermissionsBoundary": boundary})
+                for arn in statement["Resource"]:
+                    self.assertTrue(arn.startswith(f"arn:aws:iam::123456789012:role/platform/{self.stack}-"), arn)
 
     def test_the_builder_accepts_ssh_from_one_address(self):
         (rule,) = self.group("builder")["IpPermissions"]

@@ -173,6 +173,22 @@ run "a_stack_name_of_more_than_12_characters_is_rejected" {
   expect_failures = [var.stack]
 }
 
+run "tags_that_begin_with_drover_are_rejected" {
+  command = plan
+  variables {
+    tags = { "drover:stack" = "other" }
+  }
+  expect_failures = [var.tags]
+}
+
+run "a_path_without_slashes_is_rejected" {
+  command = plan
+  variables {
+    role_path = "platform"
+  }
+  expect_failures = [var.role_path]
+}
+
 run "subnet_ids_without_vpc_id_are_rejected" {
   command = plan
   variables {

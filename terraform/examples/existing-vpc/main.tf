@@ -35,6 +35,11 @@ module "drover" {
   trusted_principals = ["arn:aws:iam::123456789012:role/platform-team"]
   builder_ssh_cidr   = "203.0.113.7/32"
   state_bucket       = "octo-org-terraform"
+
+  # What the organisation's policies require.
+  tags                 = { CostCenter = "4711" }
+  role_path            = "/platform/"
+  permissions_boundary = "arn:aws:iam::123456789012:policy/organisation"
 }
 
 output "drover" {
