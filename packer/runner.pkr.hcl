@@ -61,6 +61,7 @@ source "amazon-ebs" "runner" {
     iops                  = 3000
     throughput            = 250
     encrypted             = true
+    kms_key_id            = var.kms_key_arn
     delete_on_termination = true
   }
 

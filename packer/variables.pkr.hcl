@@ -15,6 +15,12 @@ variable "tags" {
   description = "Tags of the organisation for the builder, its volume and the image."
 }
 
+variable "kms_key_arn" {
+  type        = string
+  default     = ""
+  description = "ARN of the KMS key that encrypts the builder's volume and the image. Empty: the key of EBS."
+}
+
 variable "architecture" {
   type        = string
   default     = "x86_64"

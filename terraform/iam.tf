@@ -230,6 +230,44 @@ data "aws_iam_policy_document" "launch" {
     }
   }
 
+  # EC2 uses the key of encrypted volumes on behalf of the caller.
+  dynamic "statement" {
+    for_each = local.ebs_kms_key
+
+    content {
+      sid       = "UseTheVolumesKey"
+      actions   = ["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext"]
+      resources = [statement.value]
+
+      condition {
+        test     = "StringEquals"
+        variable = "kms:ViaService"
+        values   = ["ec2.${local.region}.amazonaws.com"]
+      }
+    }
+  }
+
+  dynamic "statement" {
+    for_each = local.ebs_kms_key
+
+    content {
+      sid       = "LendTheVolumesKey"
+      actions   = ["kms:CreateGrant"]
+      resources = [statement.value]
+
+      condition {
+        test     = "StringEquals"
+        variable = "kms:ViaService"
+        values   = ["ec2.${local.region}.amazonaws.com"]
+      }
+      condition {
+        test     = "Bool"
+        variable = "kms:GrantIsForAWSResource"
+        values   = ["true"]
+      }
+    }
+  }
+
   # RunInstances resolves the template's image and passes its role on behalf of the caller.
   statement {
     sid       = "ResolveTheImage"
@@ -251,6 +289,8 @@ data "aws_iam_policy_document" "launch" {
 }
 
 locals {
+  # A list, so that the policies have no statement for the key if there is none.
+  ebs_kms_key          = var.ebs_kms_key_arn == null ? [] : [var.ebs_kms_key_arn]
   launch_template_arns = [for template in aws_launch_template.runner : template.arn]
 }
 

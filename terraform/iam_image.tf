@@ -155,6 +155,44 @@ data "aws_iam_policy_document" "image" {
     }
   }
 
+  # EC2 uses the key of the builder's volume and of the image's snapshot on behalf of the caller.
+  dynamic "statement" {
+    for_each = local.ebs_kms_key
+
+    content {
+      sid       = "UseTheVolumesKey"
+      actions   = ["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"]
+      resources = [statement.value]
+
+      condition {
+        test     = "StringEquals"
+        variable = "kms:ViaService"
+        values   = ["ec2.${local.region}.amazonaws.com"]
+      }
+    }
+  }
+
+  dynamic "statement" {
+    for_each = local.ebs_kms_key
+
+    content {
+      sid       = "LendTheVolumesKey"
+      actions   = ["kms:CreateGrant"]
+      resources = [statement.value]
+
+      condition {
+        test     = "StringEquals"
+        variable = "kms:ViaService"
+        values   = ["ec2.${local.region}.amazonaws.com"]
+      }
+      condition {
+        test     = "Bool"
+        variable = "kms:GrantIsForAWSResource"
+        values   = ["true"]
+      }
+    }
+  }
+
   statement {
     sid       = "PassTheBuildersRole"
     actions   = ["iam:PassRole"]

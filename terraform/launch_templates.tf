@@ -80,6 +80,7 @@ resource "aws_launch_template" "runner" {
       iops                  = each.value.volume_iops
       throughput            = each.value.volume_mib_s
       encrypted             = true
+      kms_key_id            = var.ebs_kms_key_arn
       delete_on_termination = true
       # A new volume loads each block from S3 on its first read, which takes most of the boot time. With a rate, EC2 fills
       # the volume in advance for a fee per GB. Null disables that.

@@ -9,6 +9,7 @@ output "sam_parameters" {
     AppSecretArn           = aws_secretsmanager_secret.this["app"].arn
     PermissionsBoundaryArn = local.functions_boundary
     RolePath               = var.role_path
+    EbsKmsKeyArn           = var.ebs_kms_key_arn == null ? "" : var.ebs_kms_key_arn
   }
 }
 
@@ -22,6 +23,7 @@ output "packer_variables" {
   value = {
     stack             = var.stack
     tags              = var.tags
+    kms_key_arn       = var.ebs_kms_key_arn == null ? "" : var.ebs_kms_key_arn
     region            = local.region
     subnet_id         = local.subnet_ids[0]
     security_group_id = aws_security_group.builder.id

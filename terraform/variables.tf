@@ -176,6 +176,17 @@ variable "permissions_boundary" {
   default     = null
 }
 
+variable "ebs_kms_key_arn" {
+  description = "ARN of a customer-managed KMS key that encrypts the volumes of runners and of the image builder. Required if the account encrypts volumes with such a key by default, because whoever launches must be allowed to use it. Null: the key of EBS."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.ebs_kms_key_arn == null || can(regex("^arn:aws:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$", var.ebs_kms_key_arn))
+    error_message = "ebs_kms_key_arn must be the ARN of a key, not of an alias."
+  }
+}
+
 variable "http_api" {
   description = "Allow the role deploy to create the HTTP API of the parameter IngestEndpoint=http-api. Off by default, because a role with this permission can change other HTTP APIs of the region."
   type        = bool

@@ -1,13 +1,14 @@
-// Evaluates requests against policies with @cloud-copilot/iam-simulate. Reads a JSON list of {policies, boundary, action,
-// resource, context} from standard input, and writes a JSON list with "allowed", "denied" or the reason why a request
-// cannot be evaluated: an invalid policy, or a condition key that AWS does not document for this action and resource.
+// Evaluates requests against policies with @cloud-copilot/iam-simulate. Reads a JSON list of {policies, boundary,
+// resourcePolicy, action, resource, context} from standard input, and writes a JSON list with "allowed", "denied" or the
+// reason why a request cannot be evaluated: an invalid policy, or a condition key that AWS does not document for this
+// action and resource.
 const { createRequire } = require('node:module')
 const { readFileSync } = require('node:fs')
 const { runSimulation } = createRequire(process.argv[2] + '/')('@cloud-copilot/iam-simulate')
 
 const account = '123456789012'
 
-async function evaluate({ policies, boundary, action, resource, context }) {
+async function evaluate({ policies, boundary, resourcePolicy, action, resource, context }) {
   const named = (list) => list.map((policy, index) => ({ name: String(index), policy }))
   const result = await runSimulation(
     {
@@ -19,6 +20,7 @@ async function evaluate({ policies, boundary, action, resource, context }) {
       },
       identityPolicies: named(policies),
       permissionBoundaryPolicies: boundary ? named([boundary]) : undefined,
+      resourcePolicy,
       serviceControlPolicies: [],
       resourceControlPolicies: [],
     },

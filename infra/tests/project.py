@@ -18,6 +18,7 @@ PARAMETERS = {
     "RunnerRoleId": "AROAEXAMPLE",
     "LaunchTemplateArns": ["arn:aws:ec2:eu-central-1:123456789012:launch-template/lt-0123456789abcdef0"],
     "WebhookSecretArn": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:drover/webhook-AbCdEf",
+    "EbsKmsKeyArn": "arn:aws:kms:eu-central-1:123456789012:key/01234567-89ab-cdef-0123-456789abcdef",
     "AppSecretArn": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:drover/app-AbCdEf",
     "AWS::Region": "eu-central-1",
     "AWS::AccountId": "123456789012",
@@ -213,7 +214,7 @@ def functions_actions():
     return {
         action
         for document in documents
-        for statement in document["Statement"]
+        for statement in resolved(document["Statement"])
         for action in listed(statement["Action"])
     }
 

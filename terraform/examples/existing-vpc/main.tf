@@ -39,6 +39,7 @@ module "drover" {
   # What the organisation's policies require.
   tags                 = { CostCenter = "4711" }
   role_path            = "/platform/"
+  ebs_kms_key_arn      = "arn:aws:kms:eu-central-1:123456789012:key/01234567-89ab-cdef-0123-456789abcdef"
   permissions_boundary = "arn:aws:iam::123456789012:policy/organisation"
 }
 

@@ -132,7 +132,8 @@ impl Statement {
 }
 
 /// The statements of a role in the template. The YAML parser drops the tags of CloudFormation's short forms, so
-/// `!GetAtt Table.Arn` is the text `Table.Arn`.
+/// `!GetAtt Table.Arn` is the text `Table.Arn`, and `!If` is the list of condition, statement and alternative. The sandbox
+/// counts such a statement.
 fn template_statements(template: &Value, role: &str) -> Vec<Statement> {
     let properties = |resource: &str| &template["Resources"][resource]["Properties"];
     let role = properties(role);
@@ -141,6 +142,7 @@ fn template_statements(template: &Value, role: &str) -> Vec<Statement> {
         listed(&role["ManagedPolicyArns"]).map(|id| &properties(id.as_str().unwrap_or_default())["PolicyDocument"]);
     let statements = inline.chain(managed).flat_map(|document| listed(&document["Statement"]));
     statements
+        .map(|statement| statement.get(1).unwrap_or(statement))
         .map(|statement| {
             assert_eq!(statement["Effect"], "Allow", "the sandbox evaluates no other effect");
             let texts = |value| listed(value).filter_map(Value::as_str);

@@ -17,7 +17,7 @@ use world::ec2::{Code, InstanceId, LaunchMatch, Refusal, When};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Actions that a role needs although its function does not call them, and why.
-const NOT_CALLED: [(&str, &str); 10] = [
+const NOT_CALLED: [(&str, &str); 14] = [
     ("logs:CreateLogStream", "Lambda writes a function's output to its log group on behalf of the function"),
     ("logs:PutLogEvents", "Lambda writes a function's output to its log group on behalf of the function"),
     ("xray:PutTraceSegments", "Lambda sends traces on behalf of the function"),
@@ -27,6 +27,10 @@ const NOT_CALLED: [(&str, &str); 10] = [
     ("sqs:GetQueueAttributes", "Lambda polls the queue on behalf of the scaler"),
     ("ec2:CreateTags", "RunInstances tags resources on behalf of the caller"),
     ("iam:PassRole", "RunInstances passes the template's instance profile to EC2 on behalf of the caller"),
+    ("kms:CreateGrant", "EC2 uses the key of encrypted volumes on behalf of the caller"),
+    ("kms:Decrypt", "EC2 uses the key of encrypted volumes on behalf of the caller"),
+    ("kms:DescribeKey", "EC2 uses the key of encrypted volumes on behalf of the caller"),
+    ("kms:GenerateDataKeyWithoutPlaintext", "EC2 uses the key of encrypted volumes on behalf of the caller"),
     ("ssm:GetParameters", "RunInstances resolves the template's image on behalf of the caller"),
 ];
 
