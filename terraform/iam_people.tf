@@ -87,6 +87,7 @@ data "aws_iam_policy_document" "plan" {
 }
 
 locals {
+  spot_role = "arn:${local.partition}:iam::${local.account}:role/aws-service-role/spot.amazonaws.com/AWSServiceRoleForEC2Spot"
   own_iam = concat(
     [for name in ["plan", "infrastructure", "image", "deploy"] : "arn:${local.partition}:iam::${local.account}:role${var.role_path}${var.stack}-${name}"],
     flatten([for name in ["runner", "builder"] :
@@ -154,6 +155,13 @@ data "aws_iam_policy_document" "infrastructure" {
       variable = "iam:PassedToService"
       values   = ["ec2.amazonaws.com"]
     }
+  }
+
+  # Spot launches need this role of the account.
+  statement {
+    sid       = "CreateTheSpotRole"
+    actions   = ["iam:CreateServiceLinkedRole", "iam:GetRole"]
+    resources = [local.spot_role]
   }
 
   statement {

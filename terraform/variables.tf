@@ -94,7 +94,7 @@ variable "runner_ssm" {
 }
 
 variable "builder_ssh_cidr" {
-  description = "Address block from which Packer connects to the image builder by SSH, for example 203.0.113.7/32. Null uses Session Manager, without inbound access."
+  description = "Address block from which Packer connects to the image builder by SSH: with egress = public the builder's public address, for example from 203.0.113.7/32, otherwise its private one, for example from a VPN. Null uses Session Manager, without inbound access."
   type        = string
   default     = null
 }

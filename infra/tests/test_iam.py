@@ -345,6 +345,13 @@ class Policies(unittest.TestCase):
                 missing = {it for it in self.calls[name] if not any(fnmatch.fnmatchcase(it, one) for one in allowed)}
                 self.assertEqual(missing, set())
 
+    def test_the_role_infrastructure_creates_no_service_linked_role_but_the_one_for_spot(self):
+        linked = f"arn:aws:iam::{ACCOUNT}:role/aws-service-role"
+        action, role = "iam:CreateServiceLinkedRole", "drover-infrastructure"
+        self.check(self.roles[role], [(action, f"{linked}/spot.amazonaws.com/AWSServiceRoleForEC2Spot")], "allowed")
+        other = f"{linked}/organizations.amazonaws.com/AWSServiceRoleForOrganizations"
+        self.check(self.roles[role], [(action, other)], "denied")
+
     def test_the_builder_can_only_offer_sessions(self):
         channel = "ssmmessages:OpenDataChannel"
         self.check(self.roles["drover-builder"], [(channel, "*"), ("ssm:UpdateInstanceInformation", "*")], "allowed")

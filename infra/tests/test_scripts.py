@@ -165,6 +165,20 @@ class Infrastructure(Checkout, unittest.TestCase):
         self.assertIn('bucket       = "states"', backend)
         self.assertIn('key          = "blue/terraform.tfstate"', backend)
 
+    def test_apply_creates_the_spot_role_that_the_account_lacks(self):
+        create = "aws iam create-service-linked-role --aws-service-name spot.amazonaws.com"
+        for answer, creates in (
+            ("echo An error occurred NoSuchEntity >&2; exit 254", True),
+            ("echo '{}'", False),
+            ("echo AccessDenied >&2; exit 254", False),
+        ):
+            with self.subTest(answer):
+                aws = f'case "$*" in *AWSServiceRoleForEC2Spot*) {answer};; *get-role*) exit 254;; esac'
+                tools = Tools(self, terraform="", aws=aws)
+                done = self.infrastructure(tools, "apply", AUTO="1")
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertEqual(create in tools.calls(), creates)
+
     def test_destroy_is_refused_while_machines_exist(self):
         tools = Tools(self, terraform="", aws="echo i-0123456789abcdef0")
         done = self.infrastructure(tools, "destroy", AUTO="1")

@@ -445,9 +445,10 @@ class ExistingVpc(Applied, unittest.TestCase):
                 request |= {"action": action, "resource": resource, "context": context}
                 self.assertEqual(decisions([request]), [expected], (action, resource, context))
 
-    def test_the_builder_accepts_ssh_from_one_address(self):
+    def test_the_builder_accepts_ssh_from_inside_the_network_where_packer_looks_for_it(self):
+        self.assertEqual(self.output["packer_variables"]["ssh_interface"], "private_ip")
         (rule,) = self.group("builder")["IpPermissions"]
-        self.assertEqual((rule["FromPort"], rule["ToPort"], rule["IpRanges"][0]["CidrIp"]), (22, 22, "203.0.113.7/32"))
+        self.assertEqual((rule["FromPort"], rule["ToPort"], rule["IpRanges"][0]["CidrIp"]), (22, 22, "10.8.0.0/24"))
 
     def test_trusted_principals_can_assume_the_roles(self):
         trust = self.iam.get_role(RoleName=f"{self.stack}-deploy")["Role"]["AssumeRolePolicyDocument"]

@@ -33,8 +33,10 @@ module "drover" {
   vpc_id             = var.vpc_id
   subnet_ids         = var.subnet_ids
   trusted_principals = ["arn:aws:iam::123456789012:role/platform-team"]
-  builder_ssh_cidr   = "203.0.113.7/32"
-  state_bucket       = "octo-org-terraform"
+  # The addresses inside the network from which images are built, for example those of a VPN: Packer connects to the
+  # builder's private address. Without this line it uses Session Manager, which needs no inbound access.
+  builder_ssh_cidr = "10.8.0.0/24"
+  state_bucket     = "octo-org-terraform"
 
   # What the organisation's policies require.
   tags                 = { CostCenter = "4711" }
