@@ -14,6 +14,7 @@ import zipfile
 
 import project
 import yaml
+from samcli.cli.types import CfnParameterOverridesType
 
 
 def module(name):
@@ -364,6 +365,16 @@ class Deploy(unittest.TestCase):
         )
         self.assertIn("--s3-bucket zips ", deploy)
         self.assertNotIn("--tags", deploy)
+
+    def test_sam_understands_an_empty_parameter(self):
+        self.PARAMETERS = {**self.PARAMETERS, "EbsKmsKeyArn": ""}
+        _, calls = self.deploy()
+        (deploy,) = [call for call in calls if call.startswith("sam deploy")]
+        given = deploy.split("--parameter-overrides ")[1].split()
+        converted = CfnParameterOverridesType().convert(tuple(given), None, None)
+        self.assertEqual(converted, self.PARAMETERS)
+        _, calls = self.deploy(table=True)
+        self.assertIn('"ParameterKey": "EbsKmsKeyArn",     "ParameterValue": ""', " ".join(calls))
 
     def test_the_stack_has_the_tags_of_the_organisation(self):
         self.TAGS = {"CostCenter": "4711", "Team": "a=b"}
