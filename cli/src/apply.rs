@@ -108,7 +108,7 @@ async fn plan(
     }
     let dropped = before.into_iter().flat_map(|config| &config.pools).filter(|pool| !entries.contains_key(&pool.name));
     for pool in dropped {
-        match table.partition(&pool.name).await?.iter().any(is_unfinished) {
+        match table.partition(&pool.name).await?.items.iter().any(is_unfinished) {
             true => {
                 changes.insert(pool.name.clone(), Change::Draining);
                 pools.push(Pool { draining: true, ..pool.clone() });
@@ -172,7 +172,8 @@ fn is_unfinished(item: &Item) -> bool {
         | Item::Config(_)
         | Item::Limit(_)
         | Item::Janitor(_)
-        | Item::Function(_) => false,
+        | Item::Function(_)
+        | Item::Listing(_) => false,
     }
 }
 

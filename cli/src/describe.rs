@@ -51,9 +51,9 @@ pub(crate) fn event(event: &Event, job: Option<JobId>) -> String {
         What::Notified { title, check_run: Some(id), .. } => format!("notified its author: {title} (check run {id})"),
         What::Notified { title, check_run: None, .. } => format!("could not notify its author: {title}"),
         What::Rerun { outcome, .. } => format!("its machine was lost: {outcome}"),
-        What::Swept { found, reaped, held, failed, failures, redelivered, recovered, .. } => {
+        What::Swept { found, reaped, held, failed, failures, redelivered, recovered, unreadable, .. } => {
             let counts = [("found", *found), ("removed", reaped.values().sum()), ("held", *held), ("failed", *failed)];
-            let more = [("redelivered", *redelivered), ("jobs recovered", *recovered)];
+            let more = [("redelivered", *redelivered), ("jobs recovered", *recovered), ("unreadable", *unreadable)];
             let all = counts.into_iter().chain(more).filter(|(_, count)| *count > 0);
             let parts: Vec<String> = all.map(|(what, count)| format!("{count} {what}")).collect();
             let reasons: Vec<String> = failures.iter().map(|why| format!("; {why}")).collect();

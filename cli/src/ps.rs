@@ -61,7 +61,7 @@ fn cells(row: &Row) -> Vec<String> {
 pub(crate) async fn rows(table: &impl Store, only: Option<&PoolName>, now: Timestamp) -> Result<Vec<Row>, Failure> {
     let mut rows = Vec::new();
     for pool in pools(table, only).await? {
-        let items = table.partition(&pool.name).await?;
+        let items = table.partition(&pool.name).await?.items;
         let repositories = repositories(table, &items).await?;
         rows.extend(items.iter().filter_map(|item| match item {
             Item::Slot(slot) => Some(slot_row(slot, &repositories, now)),

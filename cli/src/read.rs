@@ -46,7 +46,7 @@ pub(crate) fn no_such_pool(name: &PoolName) -> Failure {
 /// The state of a pool, read in the same order as for a decision: META, then the partition.
 pub(crate) async fn view(table: &impl Store, pool: &PoolName) -> Result<PoolView, Failure> {
     match table.get(&Key::Meta(pool.clone())).await? {
-        Some(Item::Meta(meta)) => Ok(PoolView::new(meta, table.partition(pool).await?)),
+        Some(Item::Meta(meta)) => Ok(PoolView::new(meta, table.partition(pool).await?.items)),
         _ => Err(Failure::Usage(format!("pool {pool} has no state -> drover pools apply FILE"))),
     }
 }

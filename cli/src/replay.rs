@@ -86,7 +86,7 @@ async fn compare(store: &Table, now: Timestamp) -> Result<(BTreeMap<String, Diff
         .collect();
     let mut items = store.get_many(&keys).await?;
     for pool in pools(store, None).await? {
-        items.extend(store.partition(&pool.name).await?);
+        items.extend(store.partition(&pool.name).await?.items);
     }
     let mut compared = 0;
     let mut differences = BTreeMap::new();
@@ -121,7 +121,8 @@ fn is_expired(item: &Item, now: Timestamp) -> bool {
         | Item::Config(_)
         | Item::Limit(_)
         | Item::Janitor(_)
-        | Item::Function(_) => None,
+        | Item::Function(_)
+        | Item::Listing(_) => None,
     };
     at.is_some_and(|at| at <= now.as_second())
 }

@@ -110,7 +110,7 @@ async fn explain_names_the_refusals_of_ec2_and_github() {
 
     // EC2 has not answered the launch, and GitHub limits calls.
     let (table, pool) = (sandbox.table().await, "linux".parse().unwrap());
-    let items = table.partition(&pool).await.unwrap();
+    let items = table.partition(&pool).await.unwrap().items;
     let batch = items.into_iter().find_map(|item| match item {
         Item::Batch(batch) => Some(batch),
         _ => None,
@@ -203,7 +203,7 @@ async fn a_surplus_machine_that_is_held_stays_until_it_is_released() {
     says(&sandbox, &["drain", "linux"], 0, &["takes no new jobs"]).await;
     // The tag decides: a slot that lost the mark has it again after a sweep.
     let slot = || async {
-        let items = table.partition(&"linux".parse().unwrap()).await.unwrap();
+        let items = table.partition(&"linux".parse().unwrap()).await.unwrap().items;
         let mut slots = items.into_iter().filter_map(|item| match item {
             Item::Slot(slot) if slot.machine().is_some_and(|it| it.instance == known) => Some(slot),
             _ => None,

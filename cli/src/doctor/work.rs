@@ -103,7 +103,7 @@ async fn view(table: &Table, pool: &Pool) -> Result<PoolView, String> {
         Some(Item::Meta(meta)) => meta,
         _ => return Err("it has no state".to_owned()),
     };
-    let partition = table.partition(&pool.name).await.map_err(|error| error.to_string())?;
+    let partition = table.partition(&pool.name).await.map_err(|error| error.to_string())?.items;
     Ok(PoolView::new(meta, partition))
 }
 

@@ -73,6 +73,8 @@ fn every_key_is_parsed_and_no_other_spelling_is() {
         (Key::Limit("octo".parse().expect("an account")), "GITHUB#octo", "LIMIT"),
         (Key::Janitor, "JANITOR", "LOCK"),
         (Key::Function(FunctionName::Scaler), "FUNCTION#scaler", "STATE"),
+        (Key::Listing("octo".parse().expect("a scope")), "JANITOR", "RUNNERS#octo"),
+        (Key::Listing("octo/widgets".parse().expect("a scope")), "JANITOR", "RUNNERS#octo/widgets"),
     ];
     for (key, pk, sk) in others {
         assert_eq!((key.pk().as_str(), key.sk().as_str(), key.pool()), (pk, sk, None));

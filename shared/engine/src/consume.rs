@@ -13,6 +13,7 @@ use domain::state::{Config, Item, Key};
 use domain::wire::{InstanceChange, Message, Notice};
 use futures::stream::{self, StreamExt};
 
+use crate::accounts::Accounts;
 use crate::context::{Context, MAX_CONCURRENT_POOLS};
 use crate::error::ReconcileError;
 use crate::reconcile::{nudged, reconcile};
@@ -32,6 +33,11 @@ pub struct Consumed {
 
 /// Records all messages first, then reconciles every pool whose facts changed.
 pub async fn consume(context: &Context<'_>, config: &Config, messages: &[Message]) -> Consumed {
+    let accounts = Accounts::new(context);
+    consume_gated(&context.with_github(&accounts), config, messages).await
+}
+
+async fn consume_gated(context: &Context<'_>, config: &Config, messages: &[Message]) -> Consumed {
     let mut consumed = Consumed::default();
     let (mut indices, mut notices): (Vec<usize>, Vec<Notice>) = (Vec::new(), Vec::new());
     for (index, message) in messages.iter().enumerate() {
@@ -54,6 +60,7 @@ pub async fn consume(context: &Context<'_>, config: &Config, messages: &[Message
     consumed.ignored.extend(recorded.ignored.into_iter().map(|(index, why)| (indices[index], why)));
     consumed.pools.extend(recorded.touched);
 
+    let context = &context.shared_by(consumed.pools.len());
     stream::iter(consumed.pools.iter().filter_map(|pool| config.pool(pool)))
         .for_each_concurrent(MAX_CONCURRENT_POOLS, |pool| async move {
             if let Err(error) = reconcile(context, config, pool).await {

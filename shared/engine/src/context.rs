@@ -3,9 +3,10 @@
 use domain::config::{Pool, Rates};
 use domain::ids::StackName;
 use domain::log::{Cause, Turn};
+use domain::policy::due::{MAX_POINTS, points_each};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::ports::Ports;
+use crate::ports::{GitHub, Ports};
 
 /// No effect begins with less time left than this. It is enough for the slowest call, a launch of some seconds, and for the
 /// writes after it. An effect that is cut off is due again only after its lease.
@@ -15,6 +16,7 @@ pub const RESERVE: SignedDuration = SignedDuration::from_secs(8);
 pub(crate) const MAX_CONCURRENT_POOLS: usize = 4;
 
 /// One invocation: its ports, its identity and its deadline.
+#[derive(Clone, Copy)]
 #[expect(missing_debug_implementations, reason = "ports do not implement Debug")]
 pub struct Context<'a> {
     pub ports: Ports<'a>,
@@ -26,16 +28,52 @@ pub struct Context<'a> {
     pub request: &'a str,
     /// When the invocation ends, whether or not it has finished.
     pub deadline: Timestamp,
+    /// What this part of the invocation may use.
+    pub share: Share,
 }
 
-impl Context<'_> {
+/// What a part of an invocation may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// No effect begins later.
+    pub until: Timestamp,
+    /// GitHub's points that checks and notifications of one pool may cost.
+    pub points: u32,
+}
+
+impl Share {
+    /// A whole invocation, which ends at `deadline`.
+    pub fn of_invocation(deadline: Timestamp) -> Self {
+        Self { until: deadline - RESERVE, points: MAX_POINTS }
+    }
+}
+
+impl<'a> Context<'a> {
+    /// The same invocation, with GitHub's port replaced.
+    pub(crate) fn with_github<'b>(&self, github: &'b dyn GitHub) -> Context<'b>
+    where
+        'a: 'b,
+    {
+        Context { ports: Ports { github, ..self.ports }, ..*self }
+    }
+
+    /// The same invocation, shared by this many pools.
+    pub(crate) fn shared_by(&self, pools: usize) -> Self {
+        Self { share: Share { points: points_each(pools), ..self.share }, ..*self }
+    }
+
+    /// The same invocation, where no effect begins after `until`.
+    pub(crate) fn until(&self, until: Timestamp) -> Self {
+        Self { share: Share { until: self.share.until.min(until), ..self.share }, ..*self }
+    }
+
     pub fn now(&self) -> Timestamp {
         self.ports.clock.now()
     }
 
     /// Whether too little time is left to begin another effect.
     pub fn short_of_time(&self) -> bool {
-        self.now() + RESERVE > self.deadline
+        self.now() > self.share.until
     }
 
     /// When the leases of this invocation expire. None of its calls is still under way then.

@@ -5,6 +5,7 @@
 //! **Architecture Invariant:** nothing here uses AWS, HTTP, tokio or the system clock. The engine reaches the outside
 //! through [`ports`] only, so the simulator runs the same code in virtual time.
 
+mod accounts;
 pub mod consume;
 pub mod context;
 mod effects;
@@ -17,3 +18,4 @@ pub mod reconcile;
 pub mod record;
 pub mod sweep;
 pub mod table;
+mod turnstile;

@@ -9,7 +9,7 @@ use domain::log::{Event, Stream, Transaction, fold, lifecycle};
 use domain::state::{BootItem, Item, Key};
 use serde_json::Value;
 
-use crate::ports::{CommitError, Store, StoreError};
+use crate::ports::{CommitError, Reading, Store, StoreError};
 
 /// The table, the boot table and the log.
 #[derive(Debug, Default)]
@@ -89,14 +89,14 @@ impl Store for MemoryStore {
         Ok(keys.iter().filter_map(|key| tables.items.get(key).cloned()).collect())
     }
 
-    async fn partition(&self, pool: &PoolName) -> Result<Vec<Item>, StoreError> {
-        Ok(self
-            .tables()
-            .items
-            .iter()
-            .filter(|(key, _)| key.pool() == Some(pool))
-            .map(|(_, item)| item.clone())
-            .collect())
+    async fn get_readable(&self, keys: &[Key]) -> Result<Reading, StoreError> {
+        Ok(Reading { items: self.get_many(keys).await?, unreadable: Vec::new() })
+    }
+
+    async fn partition(&self, pool: &PoolName) -> Result<Reading, StoreError> {
+        let tables = self.tables();
+        let items = tables.items.iter().filter(|(key, _)| key.pool() == Some(pool)).map(|(_, item)| item.clone());
+        Ok(Reading { items: items.collect(), unreadable: Vec::new() })
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {

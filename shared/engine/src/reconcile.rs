@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use domain::config::Pool;
 use domain::ids::PoolName;
 use domain::log::Transaction;
-use domain::policy::due::{Effect, due, next_effect};
+use domain::policy::due::{Effect, LEFT_OUT_FOR, affordable, due, next_effect};
 use domain::policy::{PoolView, decide, nudge};
 use domain::state::{Config, Item, Key};
 use futures::stream::{self, StreamExt};
@@ -39,6 +39,7 @@ pub async fn reconcile(context: &Context<'_>, config: &Config, pool: &Pool) -> R
 async fn reconcile_pool(context: &Context<'_>, config: &Config, pool: &Pool) -> Result<(), ReconcileError> {
     let mut view = read_pool(context, &pool.name).await?;
     let mut next = None;
+    let mut points = context.share.points;
     for round in 0..MAX_ROUNDS {
         if round > 0 {
             view = read_pool(context, &pool.name).await?;
@@ -47,8 +48,11 @@ async fn reconcile_pool(context: &Context<'_>, config: &Config, pool: &Pool) -> 
         let undecided = decide_all(context, pool, &mut view, &mut decided).await?;
         let mut effects: BTreeSet<Effect> = due(pool, &view, context.now()).into_iter().collect();
         effects.extend(&decided);
+        let due = effects.len();
+        let effects = affordable(&effects, &mut points);
+        let left_out = (effects.len() < due).then(|| context.now() + LEFT_OUT_FOR);
         let performed = perform_all(context, config, pool, &view, &effects, &decided).await;
-        next = undecided.into_iter().chain(performed).min();
+        next = undecided.into_iter().chain(performed).chain(left_out).min();
         if context.short_of_time() || next.is_none_or(|at| at > context.now()) {
             break;
         }

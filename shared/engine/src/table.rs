@@ -8,15 +8,24 @@ use jiff::Timestamp;
 
 use crate::context::Context;
 use crate::error::ReconcileError;
-use crate::ports::{CommitError, GitHubError};
+use crate::ports::{CommitError, GitHubError, Reading};
 
 /// Reads a pool: META first, then the rest. A query is not isolated from transactions. In this order, a decision from a
 /// reading that mixes two states fails on META's revision.
 pub async fn read_pool(context: &Context<'_>, pool: &PoolName) -> Result<PoolView, ReconcileError> {
+    read_and_count(context, pool).await.map(|(view, _)| view)
+}
+
+/// Like [`read_pool`], with the number of items that cannot be read and are left out.
+pub(crate) async fn read_and_count(
+    context: &Context<'_>,
+    pool: &PoolName,
+) -> Result<(PoolView, usize), ReconcileError> {
     let Some(Item::Meta(meta)) = context.ports.store.get(&Key::Meta(pool.clone())).await? else {
         return Err(ReconcileError::NoMeta(pool.clone()));
     };
-    Ok(PoolView::new(meta, context.ports.store.partition(pool).await?))
+    let Reading { items, unreadable } = context.ports.store.partition(pool).await?;
+    Ok((PoolView::new(meta, items), unreadable.len()))
 }
 
 /// The result of a transaction.

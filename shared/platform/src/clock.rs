@@ -1,5 +1,8 @@
 //! The machine's clock.
 
+use std::time::Duration;
+
+use async_trait::async_trait;
 use engine::ports::Clock;
 use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
@@ -8,10 +11,16 @@ use jiff::{SignedDuration, Timestamp};
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
+#[async_trait]
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
     fn now(&self) -> Timestamp {
         Timestamp::now()
+    }
+
+    async fn sleep_until(&self, at: Timestamp) {
+        let left = Duration::try_from(at.duration_since(self.now())).unwrap_or_default();
+        tokio::time::sleep(left).await;
     }
 }
 

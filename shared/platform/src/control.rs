@@ -3,7 +3,7 @@
 use aws_config::SdkConfig;
 use domain::config::Rates;
 use domain::ids::StackName;
-use engine::context::Context;
+use engine::context::{Context, Share};
 use engine::ports::Ports;
 use jiff::Timestamp;
 
@@ -59,6 +59,7 @@ impl ControlPlane {
     /// # Errors
     /// If the deadline is out of range.
     pub fn invocation<'a>(&'a self, request: &'a str, deadline_ms: u64) -> anyhow::Result<Context<'a>> {
+        let deadline = Timestamp::from_millisecond(deadline_ms.try_into()?)?;
         Ok(Context {
             ports: Ports {
                 store: &self.table,
@@ -71,7 +72,8 @@ impl ControlPlane {
             runner_role: &self.runner_role,
             rates: &self.rates,
             request,
-            deadline: Timestamp::from_millisecond(deadline_ms.try_into()?)?,
+            deadline,
+            share: Share::of_invocation(deadline),
         })
     }
 }

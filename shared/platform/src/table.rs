@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, Delete, KeysAndAtt
 use domain::ids::PoolName;
 use domain::log::{Event, Stream, Transaction};
 use domain::state::{BootItem, Item, Key};
-use engine::ports::{CommitError, Store, StoreError};
+use engine::ports::{CommitError, Reading, Store, StoreError};
 
 use crate::aws::{CallError, ErrorKind, describe};
 
@@ -76,7 +76,7 @@ impl Table {
     }
 
     /// Parses an item. None if the key is not one of Drover's: such an item is left alone.
-    fn parse(attributes: Attributes) -> Result<Option<Item>, StoreError> {
+    fn parse(attributes: Attributes) -> Result<Option<Item>, Unreadable> {
         let text = |name: &str| attributes.get(name).and_then(|value| value.as_s().ok()).cloned().unwrap_or_default();
         let (pk, sk) = (text("pk"), text("sk"));
         let Ok(key) = Key::parse(&pk, &sk) else {
@@ -85,7 +85,50 @@ impl Table {
         };
         let attributes = serde_dynamo::AttributeValue::M(serde_dynamo::Item::from(attributes).into());
         let item = Item::deserialize(&key, serde_dynamo::Deserializer::from_attribute_value(attributes));
-        item.map(Some).map_err(|error| unreadable(format!("the item {key} has an unknown form: {error}")))
+        item.map(Some)
+            .map_err(|error| Unreadable { message: format!("the item {key} has an unknown form: {error}"), key })
+    }
+
+    /// Adds an item to a reading. An unreadable one is left out if the reading may do without it.
+    fn add(
+        reading: &mut Reading,
+        attributes: Attributes,
+        may_be_left_out: impl FnOnce(&Key) -> bool,
+    ) -> Result<(), StoreError> {
+        match Self::parse(attributes) {
+            Ok(item) => reading.items.extend(item),
+            Err(Unreadable { key, message }) if may_be_left_out(&key) => {
+                tracing::error!("{message}: it is left out");
+                reading.unreadable.push(key);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Reads the items of these keys. Those that may be left out are, if they cannot be read.
+    async fn read(&self, keys: &[Key], may_be_left_out: fn(&Key) -> bool) -> Result<Reading, StoreError> {
+        let mut reading = Reading::default();
+        for some in keys.chunks(KEYS_PER_CALL) {
+            let all = KeysAndAttributes::builder()
+                .set_keys(Some(some.iter().map(Self::key).collect()))
+                .consistent_read(true)
+                .build();
+            let mut pending = Some(HashMap::from([(self.name.clone(), build(all)?)]));
+            for _ in 0..MAX_BATCH_GETS {
+                let Some(request) = pending.take() else { break };
+                let answer =
+                    self.client.batch_get_item().set_request_items(Some(request)).send().await.map_err(failed)?;
+                for attributes in answer.responses.unwrap_or_default().into_values().flatten() {
+                    Self::add(&mut reading, attributes, may_be_left_out)?;
+                }
+                pending = answer.unprocessed_keys.filter(|left| !left.is_empty());
+            }
+            if pending.is_some() {
+                return Err(StoreError::new("DynamoDB keeps leaving out keys of a BatchGetItem".to_owned()));
+            }
+        }
+        Ok(reading)
     }
 
     fn key(key: &Key) -> Attributes {
@@ -172,6 +215,19 @@ fn failed<E: ProvideErrorMetadata + std::error::Error + 'static>(error: E) -> St
     CallError::from_sdk(error).into()
 }
 
+/// An item of an unknown form.
+#[derive(Debug)]
+struct Unreadable {
+    key: Key,
+    message: String,
+}
+
+impl From<Unreadable> for StoreError {
+    fn from(error: Unreadable) -> Self {
+        unreadable(error.message)
+    }
+}
+
 fn unreadable(message: String) -> StoreError {
     CallError::new(ErrorKind::Unreadable, message).into()
 }
@@ -181,37 +237,21 @@ impl Store for Table {
     async fn get(&self, key: &Key) -> Result<Option<Item>, StoreError> {
         let read = self.client.get_item().table_name(&self.name).set_key(Some(Self::key(key))).consistent_read(true);
         match read.send().await.map_err(failed)?.item {
-            Some(attributes) => Self::parse(attributes),
+            Some(attributes) => Ok(Self::parse(attributes)?),
             None => Ok(None),
         }
     }
 
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, StoreError> {
-        let mut items = Vec::new();
-        for some in keys.chunks(KEYS_PER_CALL) {
-            let all = KeysAndAttributes::builder()
-                .set_keys(Some(some.iter().map(Self::key).collect()))
-                .consistent_read(true)
-                .build();
-            let mut pending = Some(HashMap::from([(self.name.clone(), build(all)?)]));
-            for _ in 0..MAX_BATCH_GETS {
-                let Some(request) = pending.take() else { break };
-                let answer =
-                    self.client.batch_get_item().set_request_items(Some(request)).send().await.map_err(failed)?;
-                for attributes in answer.responses.unwrap_or_default().into_values().flatten() {
-                    items.extend(Self::parse(attributes)?);
-                }
-                pending = answer.unprocessed_keys.filter(|left| !left.is_empty());
-            }
-            if pending.is_some() {
-                return Err(StoreError::new("DynamoDB keeps leaving out keys of a BatchGetItem".to_owned()));
-            }
-        }
-        Ok(items)
+        Ok(self.read(keys, |_| false).await?.items)
     }
 
-    async fn partition(&self, pool: &PoolName) -> Result<Vec<Item>, StoreError> {
-        let mut items = Vec::new();
+    async fn get_readable(&self, keys: &[Key]) -> Result<Reading, StoreError> {
+        self.read(keys, |_| true).await
+    }
+
+    async fn partition(&self, pool: &PoolName) -> Result<Reading, StoreError> {
+        let mut reading = Reading::default();
         let mut from = None;
         for _ in 0..MAX_PAGES {
             let page = self
@@ -226,11 +266,11 @@ impl Store for Table {
                 .await
                 .map_err(failed)?;
             for attributes in page.items.unwrap_or_default() {
-                items.extend(Self::parse(attributes)?);
+                Self::add(&mut reading, attributes, Key::is_dispensable)?;
             }
             from = page.last_evaluated_key.filter(|key| !key.is_empty());
             if from.is_none() {
-                return Ok(items);
+                return Ok(reading);
             }
         }
         Err(StoreError::new(format!("pool {pool} has more than {MAX_PAGES} MB of open items")))

@@ -7,6 +7,7 @@ use std::time::Duration;
 use domain::ids::{JobId, Owner, Repository, RunId, RunnerName, Scope, SlotId};
 use domain::policy::budget::is_scarce;
 use domain::policy::notify::Conclusion;
+use domain::wire::JobNotice;
 use engine::ports::{CheckRunUpdate, Clock, Deregistered, GitHub, GitHubError, ObservedRunner, Registration, Rerun};
 use jiff::{SignedDuration, Timestamp};
 use platform::clock::SystemClock;
@@ -63,7 +64,29 @@ impl World {
 
     /// The runners of the stack `ci`.
     async fn listed_runners(&self) -> Result<Vec<ObservedRunner>, GitHubError> {
-        self.github.runners(&self.scope, &"ci".parse().unwrap()).await
+        self.listed_in(&self.scope).await
+    }
+
+    async fn listed_in(&self, scope: &Scope) -> Result<Vec<ObservedRunner>, GitHubError> {
+        let mut runners = Vec::new();
+        for page in 1.. {
+            let listed = self.github.runners(scope, &"ci".parse().unwrap(), page).await?;
+            assert_eq!(listed.unreadable, []);
+            runners.extend(listed.runners);
+            if page * 100 >= listed.total {
+                break;
+            }
+        }
+        Ok(runners)
+    }
+
+    async fn jobs_under_way(&self, repository: &Repository) -> Result<Vec<(JobNotice, bool)>, GitHubError> {
+        let mut jobs = Vec::new();
+        for (run, public) in self.github.runs_under_way(repository).await?.runs {
+            let listed = self.github.run_jobs(repository, run).await?.jobs;
+            jobs.extend(listed.into_iter().filter(|job| job.status != "completed").map(|job| (job, public)));
+        }
+        Ok(jobs)
     }
 
     fn calls(&self, endpoint: Endpoint) -> u64 {
@@ -84,7 +107,7 @@ async fn registrations_are_made_listed_page_by_page_and_removed() {
         }))
         .await;
         let made: Vec<_> = made.into_iter().map(|made| made.unwrap()).collect();
-        let listed = world.github.runners(&scope, &"ci".parse().unwrap()).await.unwrap();
+        let listed = world.listed_in(&scope).await.unwrap();
         assert_eq!(listed.len(), 120, "more than a page");
         assert!(listed.iter().all(|runner| !runner.online && !runner.busy));
         let again = world.github.register(&registration(&scope, "ci", 0)).await;
@@ -206,15 +229,21 @@ async fn delivery_attempts_are_listed_since_a_time_and_repeated() {
         };
         state.until("the attempt", Duration::from_secs(20), attempted).await.unwrap();
     }
-    let all = world.github.deliveries(Timestamp::UNIX_EPOCH).await.unwrap();
-    assert_eq!((all.len(), world.calls(Endpoint::ListDeliveries)), (130, 2), "more than a page");
+    let first = world.github.deliveries(None).await.unwrap();
+    assert_eq!((first.attempts.len(), first.unreadable), (100, 0));
+    let second = world.github.deliveries(first.next.as_deref()).await.unwrap();
+    assert_eq!((second.attempts.len(), second.next), (30, None), "more than a page");
+    let all = [first.attempts, second.attempts].concat();
     assert!(all.iter().all(|attempt| attempt.about_a_job));
     assert!(all.is_sorted_by_key(|attempt| std::cmp::Reverse(attempt.id)), "newest first");
     assert_eq!(all.iter().filter(|attempt| attempt.succeeded).count(), 3);
-    let since = all[9].delivered_at;
-    let some = world.github.deliveries(since).await.unwrap();
-    assert_eq!(some, all[..10]);
-    assert_eq!(world.calls(Endpoint::ListDeliveries), 3, "and no page more than needed");
+    state.act(|state, _| {
+        let newest = state.github.deliveries().last().unwrap().id;
+        state.github.faults.malformed_deliveries.insert(newest);
+    });
+    let page = world.github.deliveries(None).await.unwrap();
+    assert_eq!((page.attempts.len(), page.unreadable), (99, 1), "one of an unknown form does not hide the others");
+    state.act(|state, _| state.github.faults.malformed_deliveries.clear());
 
     let lost = &all[0];
     world.github.redeliver(lost.id).await.unwrap();
@@ -228,14 +257,14 @@ async fn delivery_attempts_are_listed_since_a_time_and_repeated() {
     state.act(|state, _| state.github.faults.lost_replies.push_back((Endpoint::Redeliver, LostReply::Applied)));
     assert!(matches!(world.github.redeliver(lost.id).await, Err(GitHubError::Unavailable { .. })));
     state.act(|state, _| state.github.faults.broken.push_back((Endpoint::ListDeliveries, 502)));
-    assert!(matches!(world.github.deliveries(since).await, Err(GitHubError::Unavailable { .. })));
+    assert!(matches!(world.github.deliveries(None).await, Err(GitHubError::Unavailable { .. })));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn jobs_under_way_are_found_behind_every_page_and_in_runs_that_hide_them() {
     let world = world().await;
     let push = || world.sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_secs(60));
-    assert!(world.github.jobs_under_way(&widgets()).await.unwrap().is_empty());
+    assert!(world.jobs_under_way(&widgets()).await.unwrap().is_empty());
     let first = push();
     let queued: Vec<_> = (0..110).map(|_| push()).collect();
     let run = world.sandbox.world.look(|state| state.github.job(first).unwrap().run);
@@ -246,32 +275,84 @@ async fn jobs_under_way_are_found_behind_every_page_and_in_runs_that_hide_them()
         state.github.add_foreign_runner(scope, "foreign", &["drover"], now);
         state.github.cancel(queued[0], now);
     });
-    let found = world.github.jobs_under_way(&widgets()).await.unwrap();
-    let mut ids: Vec<u64> = found.iter().map(|found| found.job.id.0).collect();
+    let found = world.jobs_under_way(&widgets()).await.unwrap();
+    let mut ids: Vec<u64> = found.iter().map(|(job, _)| job.id.0).collect();
     ids.sort_unstable();
     let mut expected: Vec<u64> = queued[1..].iter().chain([&first, &hidden]).map(|job| job.0).collect();
     expected.sort_unstable();
     assert_eq!(ids, expected, "not the one that is over");
-    assert!(found.iter().all(|found| !found.public && found.job.head_sha.len() == 40));
-    let statuses = |id: u64| found.iter().find(|found| found.job.id.0 == id).unwrap().job.status.clone();
+    assert!(found.iter().all(|(job, public)| !public && job.head_sha.len() == 40));
+    let statuses = |id: u64| found.iter().find(|(job, _)| job.id.0 == id).unwrap().0.status.clone();
     assert_eq!((statuses(first.0), statuses(hidden.0)), ("in_progress".to_owned(), "queued".to_owned()));
 
     // Nothing changed: GitHub says so, for free.
     let used = world.used();
-    assert_eq!(world.github.jobs_under_way(&widgets()).await.unwrap().len(), found.len());
+    assert_eq!(world.jobs_under_way(&widgets()).await.unwrap().len(), found.len());
     assert_eq!(world.used(), used);
 
-    let of_run = world.github.run_jobs(&widgets(), RunId(run.0)).await.unwrap();
+    let of_run = world.github.run_jobs(&widgets(), RunId(run.0)).await.unwrap().jobs;
     assert_eq!(of_run.iter().map(|job| job.id.0).collect::<Vec<_>>(), [first.0, hidden.0]);
     assert!(matches!(world.github.run_jobs(&widgets(), RunId(7)).await, Err(GitHubError::Refused(_))));
     let nowhere: Repository = "octo-org/nowhere".parse().unwrap();
-    assert!(matches!(
-        world.github.jobs_under_way(&nowhere).await,
-        Err(GitHubError::Refused(_) | GitHubError::Denied(_))
-    ));
+    assert!(matches!(world.jobs_under_way(&nowhere).await, Err(GitHubError::Refused(_) | GitHubError::Denied(_))));
     world.sandbox.world.act(|state, _| state.github.faults.broken.push_back((Endpoint::ListRunJobs, 500)));
-    let half = world.github.jobs_under_way(&widgets()).await;
+    let half = world.jobs_under_way(&widgets()).await;
     assert!(matches!(half, Err(GitHubError::Unavailable { .. })), "half an answer is none: {half:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unchanged_list_costs_nothing_until_the_token_is_renewed() {
+    let world = world().await;
+    world.github.register(&registration(&world.scope, "ci", 1)).await.unwrap();
+    let stack = "ci".parse().unwrap();
+    let owner = world.scope.owner();
+    let read = async || {
+        let runners = world.github.runners(&world.scope, &stack, 1).await.unwrap();
+        let repositories = world.github.repositories(owner, 1).await.unwrap();
+        assert_eq!(runners.runners.len(), 1);
+        assert!(
+            repositories.repositories.contains(&widgets()) && repositories.total == repositories.repositories.len()
+        );
+        (runners.counted, repositories.counted)
+    };
+    assert_eq!(read().await, (1, 1));
+    let used = world.used();
+    assert_eq!((read().await, world.used()), ((0, 0), used));
+    // A refused token is replaced, and GitHub's tags of the old one are worth nothing.
+    world.sandbox.world.act(|state, _| state.github.faults.broken.push_back((Endpoint::ListRunners, 401)));
+    assert_eq!(read().await, (1, 1));
+    assert_eq!(read().await, (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_item_of_an_unknown_form_does_not_hide_the_others_of_its_list() {
+    let world = world().await;
+    let first = world.github.register(&registration(&world.scope, "ci", 1)).await.unwrap().runner_id;
+    let other = world.github.register(&registration(&world.scope, "ci", 2)).await.unwrap().runner_id;
+    let foreign = world.github.register(&registration(&world.scope, "other", 1)).await.unwrap().runner_id;
+    let malform = |runner: domain::ids::RunnerId, form| {
+        world.sandbox.world.act(|state, _| {
+            state.github.faults.malformed_runners.insert(world::github::RunnerId(runner.0), form);
+        });
+    };
+    let stack = "ci".parse().unwrap();
+    malform(first, world::github::Malformed::State);
+    malform(foreign, world::github::Malformed::All);
+    let page = world.github.runners(&world.scope, &stack, 1).await.unwrap();
+    assert_eq!(page.runners.iter().map(|runner| runner.id).collect::<Vec<_>>(), [other]);
+    assert_eq!(page.unreadable, [Some(first), None]);
+
+    let queued = |label: &str| world.sandbox.queue_job("octo-org/widgets", &[label], Duration::from_secs(60));
+    let (malformed, readable) = (queued("gpu"), queued("drover"));
+    world.sandbox.world.act(|state, _| state.github.faults.malformed_jobs.insert(malformed));
+    let runs = world.github.runs_under_way(&widgets()).await.unwrap().runs;
+    let (mut jobs, mut unreadable) = (Vec::new(), 0);
+    for run in runs.into_keys() {
+        let listed = world.github.run_jobs(&widgets(), run).await.unwrap();
+        jobs.extend(listed.jobs.iter().map(|job| job.id.0));
+        unreadable += listed.unreadable;
+    }
+    assert_eq!((jobs, unreadable), (vec![readable.0], 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -338,7 +419,7 @@ async fn a_job_is_re_run_after_its_run_has_ended() {
     world.sandbox.world.act(|state, now| state.github.cancel(job, now));
     assert_eq!(again().await.unwrap(), Rerun::Begun);
     let run = world.sandbox.world.look(|state| state.github.job(job).unwrap().run);
-    let latest = world.github.run_jobs(&widgets(), RunId(run.0)).await.unwrap();
+    let latest = world.github.run_jobs(&widgets(), RunId(run.0)).await.unwrap().jobs;
     assert_eq!((latest.len(), latest[0].run_attempt, latest[0].status.as_str()), (1, 2, "queued"));
     assert_ne!(latest[0].id, JobId(job.0), "a re-run makes a new job");
     assert_eq!(again().await.unwrap(), Rerun::RunUnderWay, "of the job before it");
@@ -356,9 +437,10 @@ async fn the_last_fifth_of_an_hours_budget_is_scarce_for_that_account_alone() {
     let (owner, other): (Owner, Owner) = ("Octo-Org".parse().unwrap(), "umbrella".parse().unwrap());
     let scarce = |owner| is_scarce(world.github.budget(owner));
     assert!(!scarce(&owner), "GitHub has not answered yet");
-    let ask = || world.listed_runners();
+    // A list would not count: it does not change.
+    let ask = || world.github.deregister(&world.scope, domain::ids::RunnerId(7));
     for left in (0..10).rev() {
-        assert!(world.listed_runners().await.unwrap().is_empty());
+        assert_eq!(ask().await.unwrap(), Deregistered::AlreadyGone);
         assert_eq!(scarce(&owner), left < 2, "{left} of 10 left");
     }
     assert!(!scarce(&other));
@@ -402,9 +484,9 @@ async fn a_renamed_repository_is_found_under_its_old_name_by_every_call() {
     let said = world.github.job(&widgets(), JobId(job.0)).await.unwrap().unwrap();
     assert_eq!(said.id, JobId(job.0));
     let made = world.github.register(&registration(&scope, "ci", 1)).await.unwrap();
-    assert_eq!(world.github.runners(&scope, &"ci".parse().unwrap()).await.unwrap().len(), 1);
+    assert_eq!(world.listed_in(&scope).await.unwrap().len(), 1);
     assert_eq!(world.github.deregister(&scope, made.runner_id).await.unwrap(), Deregistered::Removed);
-    assert_eq!(world.github.jobs_under_way(&widgets()).await.unwrap().len(), 1);
+    assert_eq!(world.jobs_under_way(&widgets()).await.unwrap().len(), 1);
     let update = CheckRunUpdate {
         repository: widgets(),
         head_sha: said.head_sha,
@@ -426,12 +508,12 @@ async fn a_clock_that_is_two_minutes_off_in_either_direction_does_no_harm() {
         let world = world().await;
         world.sandbox.world.act(|state, _| state.github_ahead = SignedDuration::from_mins(minutes));
         world.github.register(&registration(&world.scope, "ci", 1)).await.unwrap();
-        assert!(world.github.deliveries(Timestamp::UNIX_EPOCH).await.unwrap().is_empty());
+        assert!(world.github.deliveries(None).await.unwrap().attempts.is_empty());
         world.sandbox.world.act(|state, _| state.github.faults.broken.push_back((Endpoint::ListRunners, 401)));
         assert_eq!(world.listed_runners().await.unwrap().len(), 1);
         // The model does check: five minutes are too many.
         world.sandbox.world.act(|state, _| state.github_ahead = SignedDuration::from_mins(minutes * 5));
-        let denied = world.github.deliveries(Timestamp::UNIX_EPOCH).await;
+        let denied = world.github.deliveries(None).await;
         assert!(matches!(denied, Err(GitHubError::Denied(_))), "{denied:?}");
     }
 }

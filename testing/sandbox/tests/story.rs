@@ -30,7 +30,7 @@ async fn is_over(sandbox: &Sandbox, jobs: &[JobId]) -> anyhow::Result<()> {
     let table = sandbox.table().await;
     for _ in 0..30 {
         sandbox.sweep().await?;
-        let open = table.partition(&"linux".parse()?).await?;
+        let open = table.partition(&"linux".parse()?).await?.items;
         if !open.iter().any(|item| matches!(item, Item::Slot(_) | Item::Batch(_) | Item::Waiting(_))) {
             break;
         }

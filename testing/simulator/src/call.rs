@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use domain::ids::{BatchTag, InstanceId, JobId, PoolName, Repository, RunId, RunnerId, RunnerName, Scope};
+use domain::ids::{BatchTag, InstanceId, JobId, Owner, PoolName, Repository, RunId, RunnerId, RunnerName, Scope};
 use domain::log::{Transaction, What};
 use domain::state::Key;
 
@@ -27,6 +27,7 @@ pub enum Call {
     GetJob(JobId),
     ListRunJobs(RunId),
     ListRuns(Repository),
+    ListRepositories(Owner),
     ListDeliveries,
     /// The delivery attempt to repeat.
     Redeliver(u64),
@@ -85,6 +86,7 @@ kinds! {
     ListRunJobs = "list jobs of run";
     GetJob = "get job";
     ListRuns = "list runs";
+    ListRepositories = "list repositories";
     ListDeliveries = "list deliveries";
     Redeliver = "redeliver";
     CheckRun = "check run";
@@ -117,6 +119,7 @@ impl Call {
             Call::GetJob(_) => CallKind::GetJob,
             Call::ListRunJobs(_) => CallKind::ListRunJobs,
             Call::ListRuns(_) => CallKind::ListRuns,
+            Call::ListRepositories(_) => CallKind::ListRepositories,
             Call::ListDeliveries => CallKind::ListDeliveries,
             Call::Redeliver(_) => CallKind::Redeliver,
             Call::CheckRun(_) => CallKind::CheckRun,
@@ -167,6 +170,7 @@ impl fmt::Display for Call {
             Call::DeleteRunner(runner) => write!(f, "{kind} {runner}"),
             Call::GetJob(job) | Call::Rerun(job) => write!(f, "{kind} {job}"),
             Call::ListRunJobs(run) => write!(f, "{kind} {run}"),
+            Call::ListRepositories(owner) => write!(f, "{kind} of {owner}"),
             Call::ListRuns(repository) => write!(f, "{kind} of {repository}"),
             Call::Redeliver(attempt) => write!(f, "{kind} {attempt}"),
             Call::CheckRun(external_id) => write!(f, "{kind} of {external_id}"),

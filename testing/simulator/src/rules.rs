@@ -10,7 +10,7 @@ use domain::policy::PoolView;
 use domain::policy::decide::RELAUNCH_LIMIT;
 use domain::state::{BootItem, Item, Key, Phase, SlotState};
 use engine::memory::MemoryStore;
-use engine::ports::{CommitError, Store, StoreError};
+use engine::ports::{CommitError, Reading, Store, StoreError};
 use jiff::Timestamp;
 
 /// The pools of a simulated world all have the default `relaunch_window`.
@@ -68,7 +68,7 @@ impl Checked {
 
     /// The present state of a pool.
     pub fn view(&self, pool: &PoolName) -> PoolView {
-        let items = now_or_never(self.table.partition(pool)).expect("the table in memory can be read");
+        let items = now_or_never(self.table.partition(pool)).expect("the table in memory can be read").items;
         let meta = items.iter().find_map(|item| match item {
             Item::Meta(meta) => Some(meta.clone()),
             _ => None,
@@ -225,7 +225,11 @@ impl Store for Checked {
         self.table.get_many(keys).await
     }
 
-    async fn partition(&self, pool: &PoolName) -> Result<Vec<Item>, StoreError> {
+    async fn get_readable(&self, keys: &[Key]) -> Result<Reading, StoreError> {
+        self.table.get_readable(keys).await
+    }
+
+    async fn partition(&self, pool: &PoolName) -> Result<Reading, StoreError> {
         self.table.partition(pool).await
     }
 

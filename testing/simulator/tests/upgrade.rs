@@ -16,7 +16,7 @@ use domain::state::{Config, FORMAT, Function, FunctionName, Item, Key};
 use engine::consume::consume;
 use engine::context::Context;
 use engine::pools::PoolsError;
-use engine::ports::{CommitError, Ports, Store, StoreError};
+use engine::ports::{CommitError, Ports, Reading, Store, StoreError};
 use engine::sweep::{Mode, sweep};
 use futures::executor::block_on;
 use jiff::SignedDuration;
@@ -49,7 +49,7 @@ fn kind(item: &Item) -> Option<&'static str> {
         Item::Slot(_) => Some("slot"),
         Item::Waiting(_) => Some("waiting"),
         // The first version did not have it.
-        Item::Function(_) => None,
+        Item::Function(_) | Item::Listing(_) => None,
     }
 }
 
@@ -90,8 +90,14 @@ impl Store for FirstVersionStore<'_> {
         Ok(self.table.get_many(keys).await?.into_iter().filter_map(|item| self.version.read(item)).collect())
     }
 
-    async fn partition(&self, pool: &PoolName) -> Result<Vec<Item>, StoreError> {
-        Ok(self.table.partition(pool).await?.into_iter().filter_map(|item| self.version.read(item)).collect())
+    async fn get_readable(&self, keys: &[Key]) -> Result<Reading, StoreError> {
+        Ok(Reading { items: self.get_many(keys).await?, unreadable: Vec::new() })
+    }
+
+    async fn partition(&self, pool: &PoolName) -> Result<Reading, StoreError> {
+        let read = self.table.partition(pool).await?;
+        let items = read.items.into_iter().filter_map(|item| self.version.read(item)).collect();
+        Ok(Reading { items, ..read })
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {

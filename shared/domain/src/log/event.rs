@@ -205,6 +205,9 @@ pub enum What {
         /// Jobs found whose webhook never came.
         #[serde(default)]
         recovered: usize,
+        /// Items of the table and of GitHub's lists that could not be read and were left out.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        unreadable: usize,
     },
     /// An instance that belongs to no slot is being removed.
     Condemned { instance: InstanceId, why: Condemned },
@@ -213,6 +216,11 @@ pub enum What {
     /// An event of a kind that only a newer version knows, as it is stored. It is read and never written.
     #[serde(untagged)]
     Unknown(Map<String, Value>),
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// One report by GitHub about a job.
@@ -291,7 +299,8 @@ pub fn lifecycle(item: &Item) -> Option<Value> {
         | Item::Config(_)
         | Item::Limit(_)
         | Item::Janitor(_)
-        | Item::Function(_) => return None,
+        | Item::Function(_)
+        | Item::Listing(_) => return None,
     };
     let Ok(Value::Object(all)) = serde_json::to_value(item) else { unreachable!("items are structs with string keys") };
     let kept: Map<String, Value> = all.into_iter().filter(|(name, _)| keep.contains(&name.as_str())).collect();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::config::Pool;
 use crate::ids::{JobId, SlotId};
@@ -63,6 +63,57 @@ pub fn due(pool: &Pool, view: &PoolView, now: Timestamp) -> Vec<Effect> {
     launches.chain(slots).chain(checks).chain(notifications).chain(reruns).collect()
 }
 
+/// GitHub's points that the checks and notifications of one invocation may cost. GitHub allows 900 per minute and endpoint,
+/// and several invocations run at the same time.
+pub const MAX_POINTS: u32 = 120;
+
+/// Each pool may make at least this many checks, however many pools share an invocation.
+const MIN_POINTS: u32 = 10;
+
+/// How soon the checks and notifications are due again that an invocation leaves out.
+pub const LEFT_OUT_FOR: SignedDuration = SignedDuration::from_secs(15);
+
+/// The points that each pool may use, if this many share an invocation.
+pub fn points_each(pools: usize) -> u32 {
+    (MAX_POINTS / u32::try_from(pools.max(1)).unwrap_or(u32::MAX)).max(MIN_POINTS)
+}
+
+impl Effect {
+    /// GitHub's points that a question about a job or its check run costs. None for an effect that a machine waits for.
+    fn points(&self) -> Option<u32> {
+        match self {
+            Effect::Check(_) | Effect::CheckLostJob(_) => Some(1),
+            Effect::Notify(_) => Some(5),
+            Effect::Launch(_) | Effect::Register(_) | Effect::Retire(_) | Effect::Rerun(_) => None,
+        }
+    }
+}
+
+/// The effects without the checks and notifications that cost more than the points that are left. Takes what the others
+/// cost from `points`. Half of the points is for notifications, and what they leave is for checks: many of the one kind do
+/// not put off the other.
+pub fn affordable(effects: &BTreeSet<Effect>, points: &mut u32) -> BTreeSet<Effect> {
+    let mut affordable: BTreeSet<Effect> = effects.iter().filter(|it| it.points().is_none()).copied().collect();
+    let is_notification = |effect: &&Effect| matches!(effect, Effect::Notify(_));
+    let mut left = *points / 2;
+    let reserved = *points - left;
+    affordable.extend(within(effects.iter().filter(is_notification), &mut left));
+    left += reserved;
+    affordable.extend(within(effects.iter().filter(|it| !is_notification(it)), &mut left));
+    *points = left;
+    affordable
+}
+
+/// The first of the effects, as long as points are left for them.
+fn within<'a>(effects: impl Iterator<Item = &'a Effect>, points: &mut u32) -> Vec<Effect> {
+    effects
+        .map_while(|effect| {
+            *points = points.checked_sub(effect.points().unwrap_or(0))?;
+            Some(*effect)
+        })
+        .collect()
+}
+
 /// The jobs that machines without a report most likely ran: for each machine, the two that have waited longest.
 fn possibly_run(view: &PoolView, now: Timestamp) -> Vec<JobId> {
     let ended: Vec<Timestamp> =
@@ -104,4 +155,29 @@ pub fn next_effect(slot: &Slot) -> Option<Effect> {
 /// Whether the slot is being retired. A stopped slot is not if its runner has a job that the stop does not end.
 pub fn is_being_retired(slot: &Slot) -> bool {
     matches!(next_effect(slot), Some(Effect::Retire(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_and_notifications_share_the_points_and_neither_puts_off_the_other() {
+        let checks = (0..500).map(|job| Effect::Check(JobId(job)));
+        let notifications = (0..500).map(|job| Effect::Notify(JobId(job)));
+        let slot = SlotId { version: 1, index: 0 };
+        let effects: BTreeSet<Effect> = checks.chain(notifications).chain([Effect::Register(slot)]).collect();
+        let mut points = MAX_POINTS;
+        let chosen = affordable(&effects, &mut points);
+        let count = |wanted: fn(&Effect) -> bool| chosen.iter().filter(|effect| wanted(effect)).count();
+        assert_eq!(count(|effect| matches!(effect, Effect::Check(_))), 60);
+        assert_eq!(count(|effect| matches!(effect, Effect::Notify(_))), 12);
+        assert_eq!(count(|effect| matches!(effect, Effect::Register(_))), 1, "machines wait for it");
+        assert_eq!(points, 0);
+        let only_checks: BTreeSet<Effect> = (0..500).map(|job| Effect::Check(JobId(job))).collect();
+        let mut points = MAX_POINTS;
+        assert_eq!(affordable(&only_checks, &mut points).len(), 120, "nothing is kept for what is not due");
+        assert_eq!(points_each(1), MAX_POINTS);
+        assert_eq!(points_each(1000), MIN_POINTS);
+    }
 }

@@ -10,6 +10,7 @@ pub mod format;
 pub mod interruption;
 pub mod launch;
 pub mod launch_error;
+pub mod listing;
 pub mod notify;
 pub mod nudge;
 pub mod observe;

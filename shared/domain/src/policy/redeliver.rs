@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::ids::DeliveryId;
-use crate::state::{Janitor, Undelivered};
+use crate::state::{DeliveryReading, Janitor, Undelivered};
 use crate::wire::DeliveryAttempt;
 
 /// GitHub keeps deliveries for three days.
@@ -35,8 +35,28 @@ pub fn list_since(memory: &Janitor, now: Timestamp) -> Option<Timestamp> {
     Some(memory.examined_to.map_or(now - DELIVERIES_KEPT, |newest| newest - OVERLAP))
 }
 
-/// Remembers the events of which every attempt failed, and forgets those of which one succeeded.
+/// Remembers the events of which every attempt failed, and forgets those of which one succeeded. `attempts` is everything
+/// since the time that [`list_since`] returned.
 pub fn examine(memory: &mut Janitor, attempts: &[DeliveryAttempt], now: Timestamp) {
+    let begun = memory.unread_deliveries.take().map(|unread| unread.newest);
+    note(memory, attempts);
+    let newest = attempts.iter().map(|attempt| attempt.delivered_at).max();
+    memory.examined_to = memory.examined_to.max(newest).max(begun).or(Some(now));
+    forget(memory, now);
+}
+
+/// The same for the first of several parts: the next sweep goes on at the cursor `from`. An event may be requested again
+/// although a later part would show that it was delivered; that does no harm.
+pub fn examine_part(memory: &mut Janitor, attempts: &[DeliveryAttempt], from: String, now: Timestamp) {
+    let begun = memory.unread_deliveries.take().map(|unread| unread.newest);
+    note(memory, attempts);
+    let newest = attempts.iter().map(|attempt| attempt.delivered_at).max();
+    let newest = begun.or(newest).unwrap_or(now);
+    memory.unread_deliveries = Some(DeliveryReading { from, newest });
+    forget(memory, now);
+}
+
+fn note(memory: &mut Janitor, attempts: &[DeliveryAttempt]) {
     let mut events: BTreeMap<&DeliveryId, Vec<&DeliveryAttempt>> = BTreeMap::new();
     for attempt in attempts.iter().filter(|attempt| attempt.about_a_job) {
         events.entry(&attempt.guid).or_default().push(attempt);
@@ -52,9 +72,6 @@ pub fn examine(memory: &mut Janitor, attempts: &[DeliveryAttempt], now: Timestam
     }
     let succeeded = attempts.iter().filter(|attempt| attempt.succeeded).map(|attempt| attempt.delivered_at).max();
     memory.delivered_at = memory.delivered_at.max(succeeded);
-    let newest = attempts.iter().map(|attempt| attempt.delivered_at).max();
-    memory.examined_to = memory.examined_to.max(newest).or(Some(now));
-    forget(memory, now);
 }
 
 /// Forgets events that GitHub no longer has or will not list again, and the newest ones above the limit. Those are listed

@@ -1,12 +1,17 @@
 //! Which repositories are searched for jobs whose webhook never came.
+//!
+//! Repositories that had jobs for this stack, and those that pools name, are searched every `poll_interval`. Every other
+//! repository that a pool may serve is searched in rounds: GitHub's list of the installation's repositories is read page by
+//! page, and each repository is searched as soon as the account's share of the budget pays for it.
 
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::ids::{Repository, Scope};
+use crate::ids::{Owner, Repository, Scope};
+use crate::policy::budget::price;
 use crate::policy::route::{Routable, route};
-use crate::state::{Config, Janitor, SearchedRepository};
+use crate::state::{Config, Janitor, SearchRound, SearchedRepository};
 use crate::wire::{Action, FoundJob, Notice};
 
 /// A repository without jobs for this long is searched only if a pool names it.
@@ -15,9 +20,12 @@ const SEARCHED_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// The largest number of remembered repositories. They are stored in one item, and DynamoDB allows 400 KB.
 const MAX_REPOSITORIES: usize = 1000;
 
+/// GitHub's largest page of repositories.
+pub const REPOSITORIES_PER_PAGE: usize = 100;
+
 /// Remembers that a repository had a job for this stack.
 pub fn remember(memory: &mut Janitor, repository: Repository, now: Timestamp) {
-    let fresh = SearchedRepository { seen_at: now, searched_at: None };
+    let fresh = SearchedRepository { seen_at: now, searched_at: None, searched_to: None };
     let remembered = memory.repositories.entry(repository).or_insert(fresh);
     remembered.seen_at = remembered.seen_at.max(now);
 }
@@ -26,7 +34,7 @@ pub fn remember(memory: &mut Janitor, repository: Repository, now: Timestamp) {
 pub fn due(memory: &mut Janitor, config: &Config, now: Timestamp) -> Vec<Repository> {
     let named = named(config);
     for repository in &named {
-        let fresh = SearchedRepository { seen_at: now, searched_at: None };
+        let fresh = SearchedRepository { seen_at: now, searched_at: None, searched_to: None };
         memory.repositories.entry(repository.clone()).or_insert(fresh);
     }
     forget(memory, &named, now);
@@ -38,6 +46,51 @@ pub fn due(memory: &mut Janitor, config: &Config, now: Timestamp) -> Vec<Reposit
         .collect();
     due.sort();
     due.into_iter().map(|(_, repository)| repository.clone()).collect()
+}
+
+/// A search of a repository without jobs: its queued and its running runs.
+pub const CALLS_PER_SEARCH: u32 = 2;
+
+/// How many minutes a round of this many repositories takes if each search counts and no list of runners costs more than a
+/// few calls, with GitHub's smallest hourly limit.
+pub fn round_minutes(repositories: usize) -> i64 {
+    let search = price(None) * i32::try_from(CALLS_PER_SEARCH).unwrap_or(i32::MAX);
+    (search * i32::try_from(repositories).unwrap_or(i32::MAX)).as_mins()
+}
+
+/// The accounts of which a pool may serve every repository.
+pub fn open_accounts(config: &Config) -> BTreeSet<Owner> {
+    let pools = config.pools.iter().filter(|pool| !pool.draining && pool.repositories.is_empty());
+    pools
+        .filter_map(|pool| match &pool.owner {
+            Scope::Organization(owner) => Some(owner.clone()),
+            Scope::Repository(_) => None,
+        })
+        .collect()
+}
+
+/// Where the search of the account's repositories goes on; None if the last round was completed not long ago.
+pub fn round(memory: &Janitor, config: &Config, owner: &Owner, now: Timestamp) -> Option<SearchRound> {
+    match memory.rounds.get(owner) {
+        Some(round) if round.page > 0 => Some(*round),
+        Some(round) if now.duration_since(round.began_at) < interval(config, owner)? => None,
+        Some(_) | None => Some(SearchRound { began_at: now, page: 1, searched: 0 }),
+    }
+}
+
+/// The round after `searched` repositories of a page that has `listed`, of `total` in all.
+pub fn advance(round: SearchRound, searched: usize, listed: usize, total: usize) -> SearchRound {
+    if searched < listed {
+        return SearchRound { searched, ..round };
+    }
+    let is_last = round.page * REPOSITORIES_PER_PAGE >= total || listed == 0;
+    SearchRound { page: if is_last { 0 } else { round.page + 1 }, searched: 0, ..round }
+}
+
+/// The shortest `poll_interval` of the account's pools.
+fn interval(config: &Config, owner: &Owner) -> Option<SignedDuration> {
+    let pools = config.pools.iter().filter(|pool| !pool.draining && pool.owner.owner() == owner);
+    pools.map(|pool| pool.timings.poll_interval.duration()).min()
 }
 
 /// The repositories that pools name.

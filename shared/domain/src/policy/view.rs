@@ -58,7 +58,8 @@ impl PoolView {
                 | Key::Config
                 | Key::Limit(_)
                 | Key::Janitor
-                | Key::Function(_) => {}
+                | Key::Function(_)
+                | Key::Listing(_) => {}
             }
         }
         for item in &transaction.puts {
@@ -80,7 +81,8 @@ impl PoolView {
             | Item::Config(_)
             | Item::Limit(_)
             | Item::Janitor(_)
-            | Item::Function(_) => {}
+            | Item::Function(_)
+            | Item::Listing(_) => {}
         }
     }
 

@@ -15,6 +15,7 @@ use crate::state::janitor::Janitor;
 use crate::state::job::Job;
 use crate::state::key::Key;
 use crate::state::limit::Limit;
+use crate::state::listing::Listing;
 use crate::state::meta::Meta;
 use crate::state::nudge::Nudge;
 use crate::state::pools::Config;
@@ -86,6 +87,7 @@ items! {
     Limit: Limit as Limit,
     Janitor: Janitor as Janitor,
     Function: Function as Function,
+    Listing: Listing as Listing,
 }
 
 impl Item {
@@ -104,6 +106,7 @@ impl Item {
             Item::Limit(limit) => Key::Limit(limit.owner.clone()),
             Item::Janitor(_) => Key::Janitor,
             Item::Function(function) => Key::Function(function.name),
+            Item::Listing(listing) => Key::Listing(listing.scope.clone()),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::ids::{DeliveryId, InstanceId, Repository};
+use crate::ids::{DeliveryId, InstanceId, Owner, Repository, RunId, RunnerName, Scope};
 
 /// The item `JANITOR`, `LOCK`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,18 @@ pub struct Janitor {
     /// GitHub limits calls as the app itself, not as one of its installations, until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_backoff_until: Option<Timestamp>,
+    /// Deliveries that are listed in several sweeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread_deliveries: Option<DeliveryReading>,
+    /// The last reading of each list of runners.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lists: BTreeMap<Scope, ListReading>,
+    /// For each account, until when its share of the budget is used up by the lists that were read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub paid_until: BTreeMap<Owner, Timestamp>,
+    /// For each account, where the search of its repositories is.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rounds: BTreeMap<Owner, SearchRound>,
     /// How many readings and removals failed in the last sweep that ended.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failed: usize,
@@ -100,6 +112,14 @@ impl From<Suspect> for String {
 }
 
 impl Suspect {
+    /// The runner that looks wrong, if its name is one of Drover's.
+    pub fn runner(&self) -> Option<RunnerName> {
+        match self {
+            Suspect::Offline(name) | Suspect::Unregistered(name) | Suspect::Stale(name) => name.parse().ok(),
+            Suspect::Unlisted(_) | Suspect::Stopping(_) => None,
+        }
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let (kind, name) = text.split_once(' ')?;
         Some(match kind {
@@ -141,6 +161,52 @@ pub struct SearchedRepository {
     pub seen_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub searched_at: Option<Timestamp>,
+    /// The run after which an unfinished search goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub searched_to: Option<RunId>,
+}
+
+/// Where the list of webhook deliveries, newest first, was left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliveryReading {
+    /// GitHub's cursor of the next page.
+    pub from: String,
+    /// The time of the newest delivery on the first page.
+    pub newest: Timestamp,
+}
+
+/// The last reading of a list of runners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListReading {
+    /// When it began.
+    pub read_at: Timestamp,
+    /// How many of its calls counted towards the account's hourly limit.
+    pub counted: u32,
+    /// How far the list was read.
+    pub state: ListState,
+}
+
+/// How far a list of runners was read, and what it showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ListState {
+    /// The next sweep goes on.
+    Unfinished,
+    /// To the end.
+    Finished,
+    /// To the end, without a runner of the stack, and no slot of the scope was open and nothing looked wrong.
+    Quiet,
+}
+
+/// Where the search of an account's repositories is. It reads GitHub's list of them page by page, again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SearchRound {
+    /// When it began with the first page.
+    pub began_at: Timestamp,
+    /// The page, from 1; 0 if the round is over.
+    pub page: usize,
+    /// How many repositories of the page were searched.
+    pub searched: usize,
 }
 
 #[cfg(test)]

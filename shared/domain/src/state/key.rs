@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::ids::{InstanceId, InvalidName, JobId, Owner, PoolName, SlotId};
+use crate::ids::{InstanceId, InvalidName, JobId, Owner, PoolName, Scope, SlotId};
 use crate::state::function::FunctionName;
 
 /// The key of an item.
@@ -35,6 +35,8 @@ pub enum Key {
     Janitor,
     /// What a deployed function reported about itself.
     Function(FunctionName),
+    /// A list of runners that takes several sweeps to read.
+    Listing(Scope),
 }
 
 impl Key {
@@ -51,7 +53,7 @@ impl Key {
             Key::Instance(instance) => format!("INSTANCE#{instance}"),
             Key::Config => "CONFIG".to_owned(),
             Key::Limit(owner) => format!("GITHUB#{}", owner.as_str().to_ascii_lowercase()),
-            Key::Janitor => "JANITOR".to_owned(),
+            Key::Janitor | Key::Listing(_) => "JANITOR".to_owned(),
             Key::Function(name) => format!("FUNCTION#{name}"),
         }
     }
@@ -69,6 +71,7 @@ impl Key {
             Key::Config => "POOLS".to_owned(),
             Key::Limit(_) => "LIMIT".to_owned(),
             Key::Janitor => "LOCK".to_owned(),
+            Key::Listing(scope) => format!("RUNNERS#{}", scope.to_string().to_ascii_lowercase()),
         }
     }
 
@@ -87,7 +90,31 @@ impl Key {
             | Key::Nudge(pool)
             | Key::CheckRun(pool, _)
             | Key::Rerun(pool, _) => Some(pool),
-            Key::Job(_) | Key::Instance(_) | Key::Config | Key::Limit(_) | Key::Janitor | Key::Function(_) => None,
+            Key::Job(_)
+            | Key::Instance(_)
+            | Key::Config
+            | Key::Limit(_)
+            | Key::Janitor
+            | Key::Listing(_)
+            | Key::Function(_) => None,
+        }
+    }
+
+    /// Whether a pool can be read without this item. A decision or a judgement that lacks a slot, a batch or META could be
+    /// wrong; without one of the other items it is incomplete at most.
+    pub fn is_dispensable(&self) -> bool {
+        match self {
+            Key::Waiting(..) | Key::CheckRun(..) | Key::Rerun(..) | Key::Nudge(_) => true,
+            Key::Meta(_)
+            | Key::Batch(..)
+            | Key::Slot(..)
+            | Key::Job(_)
+            | Key::Instance(_)
+            | Key::Config
+            | Key::Limit(_)
+            | Key::Janitor
+            | Key::Listing(_)
+            | Key::Function(_) => false,
         }
     }
 
@@ -113,6 +140,7 @@ impl Key {
             ("GITHUB", "LIMIT") => Key::Limit(name.parse()?),
             ("JANITOR", "LOCK") => Key::Janitor,
             ("FUNCTION", "STATE") => Key::Function(name.parse()?),
+            ("JANITOR", "RUNNERS") => Key::Listing(id.parse()?),
             _ => return Err(invalid()),
         };
         // A key in another spelling is another item, which a write of the parsed key would not replace.

@@ -11,6 +11,7 @@ mod job;
 mod key;
 mod lease;
 mod limit;
+mod listing;
 mod meta;
 mod nudge;
 mod pools;
@@ -24,11 +25,14 @@ pub use check_run::{CheckRun, Stage};
 pub use function::{Function, FunctionName};
 pub use instance::{Condemned, Instance, KEEP_CLOSED, Ownership};
 pub use item::Item;
-pub use janitor::{Janitor, SearchedRepository, Suspect, Undelivered};
+pub use janitor::{
+    DeliveryReading, Janitor, ListReading, ListState, SearchRound, SearchedRepository, Suspect, Undelivered,
+};
 pub use job::{Job, KEEP_DONE, Rank, TRUST_QUEUED_FOR};
 pub use key::Key;
 pub use lease::{Lease, Leased};
 pub use limit::Limit;
+pub use listing::Listing;
 pub use meta::{Circuit, CircuitCause, Cooldown, Meta, Pause, Throttle};
 pub use nudge::Nudge;
 pub use pools::{Config, FORMAT};

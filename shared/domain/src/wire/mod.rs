@@ -6,4 +6,7 @@ mod observed;
 pub use notice::{
     Action, InstanceChange, JobNotice, Message, MessageError, Notice, RunnerNotice, VERSION as MESSAGE_VERSION,
 };
-pub use observed::{DeliveryAttempt, Deregistered, FoundJob, MachineState, ObservedInstance, ObservedRunner};
+pub use observed::{
+    DeliveryAttempt, DeliveryPage, Deregistered, FoundJob, MachineState, ObservedInstance, ObservedRunner,
+    RepositoryPage, RunJobs, RunnerPage, RunsUnderWay,
+};

@@ -1,8 +1,11 @@
 //! Instances and runners as EC2 and GitHub list them.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
-use crate::ids::{BatchTag, DeliveryId, InstanceId, PoolName, RunnerId};
+use std::collections::BTreeMap;
+
+use crate::ids::{BatchTag, DeliveryId, InstanceId, PoolName, Repository, RunId, RunnerId};
 use crate::wire::notice::JobNotice;
 
 /// An instance's state in EC2.
@@ -41,13 +44,26 @@ pub struct ObservedInstance {
 }
 
 /// A runner in GitHub's list.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObservedRunner {
     pub id: RunnerId,
     pub name: String,
     pub online: bool,
     /// It has a job. `false` may be out of date.
     pub busy: bool,
+}
+
+/// One page of GitHub's list of the runners of a scope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunnerPage {
+    /// The runners of the page whose names have the stack's prefix.
+    pub runners: Vec<ObservedRunner>,
+    /// The items of the page that cannot be read and may be runners of the stack, with their ids if those can be read.
+    pub unreadable: Vec<Option<RunnerId>>,
+    /// The number of runners on all pages, whosever they are.
+    pub total: usize,
+    /// How many calls counted towards the account's hourly limit. An unchanged page does not count.
+    pub counted: u32,
 }
 
 /// GitHub's answer to the deletion of a runner.
@@ -75,6 +91,50 @@ pub struct DeliveryAttempt {
     pub succeeded: bool,
     /// The event is `workflow_job`.
     pub about_a_job: bool,
+}
+
+/// One page of GitHub's list of attempts to deliver the app's webhook, newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeliveryPage {
+    pub attempts: Vec<DeliveryAttempt>,
+    /// How many items of the page cannot be read.
+    pub unreadable: usize,
+    /// Where the next, older page begins; None on the last page.
+    pub next: Option<String>,
+}
+
+/// The runs of a repository that have not ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunsUnderWay {
+    /// The runs, with whether their repository is public.
+    pub runs: BTreeMap<RunId, bool>,
+    /// How many runs cannot be read.
+    pub unreadable: usize,
+    /// How many calls counted towards the account's hourly limit.
+    pub counted: u32,
+}
+
+/// The jobs of the latest attempt of a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunJobs {
+    pub jobs: Vec<JobNotice>,
+    /// How many jobs cannot be read.
+    pub unreadable: usize,
+    /// How many calls counted towards the account's hourly limit.
+    pub counted: u32,
+}
+
+/// One page of the repositories that an installation may access.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RepositoryPage {
+    /// The repositories of the page in which workflows can run.
+    pub repositories: Vec<Repository>,
+    /// How many items of the page cannot be read.
+    pub unreadable: usize,
+    /// The number of repositories on all pages.
+    pub total: usize,
+    /// How many calls counted towards the account's hourly limit.
+    pub counted: u32,
 }
 
 /// A job in GitHub's list of a repository's jobs.

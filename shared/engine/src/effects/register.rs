@@ -16,8 +16,7 @@ use crate::error::ReconcileError;
 use crate::ports::{Deregistered, GitHubError, Registration};
 use crate::table::{Commit, claim, commit, commit_or_leave, limited_until, record_limit};
 
-/// Concurrent registrations of one launch. GitHub allows 100 concurrent requests per installation, and four invocations with
-/// a large launch each make 96.
+/// Concurrent registrations of one launch. Those of one account are bounded together, see [`crate::accounts`].
 const MAX_CONCURRENT_REGISTRATIONS: usize = 24;
 
 /// Registers the runners of the machines that `bound` has just bound. Its items need no reading; only GitHub's limit is read.

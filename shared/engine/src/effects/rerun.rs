@@ -42,7 +42,7 @@ pub(crate) async fn rerun(
 
 /// The outcome; None while the run has not ended.
 async fn request(context: &Context<'_>, rerun: &Rerun) -> Result<Option<RerunOutcome>, GitHubError> {
-    let jobs = context.ports.github.run_jobs(&rerun.repository, rerun.run_id).await?;
+    let jobs = context.ports.github.run_jobs(&rerun.repository, rerun.run_id).await?.jobs;
     match next_step(rerun, &jobs) {
         RerunStep::AlreadyDone => Ok(Some(RerunOutcome::AlreadyDone)),
         RerunStep::RunUnderWay => Ok(None),

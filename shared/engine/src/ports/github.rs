@@ -9,7 +9,9 @@ pub use domain::policy::budget::Budget;
 pub use domain::policy::notify::CheckRunUpdate;
 use domain::policy::retry::Failure;
 use domain::wire::JobNotice;
-pub use domain::wire::{DeliveryAttempt, Deregistered, FoundJob, ObservedRunner};
+pub use domain::wire::{
+    DeliveryAttempt, DeliveryPage, Deregistered, ObservedRunner, RepositoryPage, RunJobs, RunnerPage, RunsUnderWay,
+};
 use jiff::Timestamp;
 
 use crate::ports::source::Source;
@@ -20,8 +22,8 @@ pub trait GitHub: Send + Sync {
     /// Calls generate-jitconfig. From the call on the registration exists and is offline, even if no answer arrives.
     async fn register(&self, registration: &Registration) -> Result<Registered, GitHubError>;
 
-    /// Returns every runner of the scope whose name has this stack's prefix, all pages.
-    async fn runners(&self, scope: &Scope, stack: &StackName) -> Result<Vec<ObservedRunner>, GitHubError>;
+    /// Returns one page of the scope's runners, counted from 1, with those whose names have this stack's prefix.
+    async fn runners(&self, scope: &Scope, stack: &StackName, page: usize) -> Result<RunnerPage, GitHubError>;
 
     /// Removes a runner. Nothing else prevents GitHub from assigning a job to the runner at the same time.
     async fn deregister(&self, scope: &Scope, runner: RunnerId) -> Result<Deregistered, GitHubError>;
@@ -29,15 +31,19 @@ pub trait GitHub: Send + Sync {
     /// Returns a job's present state, or None if GitHub does not know the job.
     async fn job(&self, repository: &Repository, job: JobId) -> Result<Option<JobNotice>, GitHubError>;
 
+    /// Returns one page of the repositories that the installation on an organisation may access, counted from 1.
+    async fn repositories(&self, owner: &Owner, page: usize) -> Result<RepositoryPage, GitHubError>;
+
     /// Returns the jobs of the latest attempt of a run.
-    async fn run_jobs(&self, repository: &Repository, run: RunId) -> Result<Vec<JobNotice>, GitHubError>;
+    async fn run_jobs(&self, repository: &Repository, run: RunId) -> Result<RunJobs, GitHubError>;
 
-    /// Returns the jobs of a repository that have not completed. Searches queued and running runs: as soon as one job of a
-    /// run is running, the run is `in_progress`, no matter how many of its jobs are still queued.
-    async fn jobs_under_way(&self, repository: &Repository) -> Result<Vec<FoundJob>, GitHubError>;
+    /// Returns the newest queued and running runs of a repository. As soon as one job of a run is running, the run is
+    /// `in_progress`, no matter how many of its jobs are still queued.
+    async fn runs_under_way(&self, repository: &Repository) -> Result<RunsUnderWay, GitHubError>;
 
-    /// Returns every attempt to deliver the app's webhook since a time. Authenticates as the app.
-    async fn deliveries(&self, since: Timestamp) -> Result<Vec<DeliveryAttempt>, GitHubError>;
+    /// Returns one page of the attempts to deliver the app's webhook, newest first. `from` is an earlier page's
+    /// [`DeliveryPage::next`]; None is the newest page. Authenticates as the app.
+    async fn deliveries(&self, from: Option<&str>) -> Result<DeliveryPage, GitHubError>;
 
     /// Requests one more delivery of what an earlier attempt delivered. Authenticates as the app.
     async fn redeliver(&self, attempt: u64) -> Result<(), GitHubError>;

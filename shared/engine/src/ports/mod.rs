@@ -20,14 +20,15 @@ pub use self::compute::{
     Compute, ComputeError, ErrorClass, Launch, LaunchError, Launched, ObservedInstance, Terminated, TerminationPermit,
 };
 pub use self::github::{
-    Budget, CheckRunUpdate, DeliveryAttempt, Deregistered, FoundJob, GitHub, GitHubAnswer, GitHubError, ObservedRunner,
-    Registered, Registration, Rerun,
+    Budget, CheckRunUpdate, DeliveryAttempt, DeliveryPage, Deregistered, GitHub, GitHubAnswer, GitHubError,
+    ObservedRunner, Registered, Registration, RepositoryPage, Rerun, RunJobs, RunnerPage, RunsUnderWay,
 };
 pub use self::queue::{Queue, QueueError};
 pub use self::source::Source;
-pub use self::store::{CommitError, Store, StoreError};
+pub use self::store::{CommitError, Reading, Store, StoreError};
 
 /// All ports of one invocation.
+#[derive(Clone, Copy)]
 #[expect(missing_debug_implementations, reason = "the ports have nothing to show")]
 pub struct Ports<'a> {
     pub store: &'a dyn Store,

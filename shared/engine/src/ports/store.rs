@@ -16,12 +16,24 @@ pub trait Store: Send + Sync {
     /// Returns several items, each read with strong consistency, in any order. Missing items are left out.
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, StoreError>;
 
+    /// Like [`Store::get_many`], but an item that cannot be read does not hide the others.
+    async fn get_readable(&self, keys: &[Key]) -> Result<Reading, StoreError>;
+
     /// Returns every item under `POOL#<pool>`, each read with strong consistency. The set is **not** isolated from
-    /// transactions.
-    async fn partition(&self, pool: &PoolName) -> Result<Vec<Item>, StoreError>;
+    /// transactions. Items that the pool can be read without are left out if they cannot be read
+    /// ([`Key::is_dispensable`]); any other unreadable item is an error.
+    async fn partition(&self, pool: &PoolName) -> Result<Reading, StoreError>;
 
     /// Writes the whole transaction or nothing.
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError>;
+}
+
+/// Several items of the table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reading {
+    pub items: Vec<Item>,
+    /// The keys of items whose form is unknown. They are not among `items`.
+    pub unreadable: Vec<Key>,
 }
 
 /// The table could not be read or written.

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use domain::ids::{InstanceId, PoolName, RunnerId, Scope, SlotId};
+use domain::ids::{InstanceId, Owner, PoolName, RunnerId, Scope, SlotId};
 use domain::log::Turn;
 use domain::policy::reap::{self, StopSlot};
 use domain::policy::retire::{RetireStep, TerminationPermit, next_step, permit_unowned};
 use domain::policy::sweep::{Plan, Reap};
 use domain::state::{Condemned, Config, Instance, Item, Key, Phase, StopReason};
 use domain::wire::{ObservedInstance, ObservedRunner};
+use futures::future::join_all;
 use futures::stream::{self, StreamExt};
 use tracing::{Instrument, Span};
 
@@ -37,17 +38,24 @@ pub(super) async fn perform_all(
     plan: &Plan,
     report: &mut Report,
 ) {
-    let done: Vec<_> = stream::iter(&plan.reaps)
-        .map(|reap| async move {
-            if context.short_of_time() {
-                return (reap, Ok(Outcome::Spared));
-            }
-            (reap, perform(context, config, recorded, reap).instrument(reap_span(reap)).await)
-        })
-        .buffer_unordered(MAX_CONCURRENT_REAPS)
-        .collect()
-        .await;
-    for (reap, done) in done {
+    // Each account on its own, so that an account whose calls hang does not keep the others waiting.
+    let mut by_account: BTreeMap<Option<&Owner>, Vec<&Reap>> = BTreeMap::new();
+    for reap in &plan.reaps {
+        by_account.entry(account(config, reap)).or_default().push(reap);
+    }
+    let done: Vec<Vec<_>> = join_all(by_account.into_values().map(|reaps| {
+        stream::iter(reaps)
+            .map(|reap| async move {
+                if context.short_of_time() {
+                    return (reap, Ok(Outcome::Spared));
+                }
+                (reap, perform(context, config, recorded, reap).instrument(reap_span(reap)).await)
+            })
+            .buffer_unordered(MAX_CONCURRENT_REAPS)
+            .collect()
+    }))
+    .await;
+    for (reap, done) in done.into_iter().flatten() {
         match done {
             Ok(Outcome::Removed) => *report.reaped.entry(reap.reason()).or_default() += 1,
             Ok(Outcome::AlreadyGone) => report.already_gone += 1,
@@ -58,6 +66,18 @@ pub(super) async fn perform_all(
                 report.fail(what);
             }
         }
+    }
+}
+
+/// The account whose runners the removal concerns.
+fn account<'a>(config: &'a Config, reap: &'a Reap) -> Option<&'a Owner> {
+    let of_pool = |name: &PoolName| config.pool(name).map(|pool| pool.owner.owner());
+    match reap {
+        Reap::Stop(pool, ..) | Reap::Finish(pool, _) => of_pool(pool),
+        Reap::Condemn { machine, .. } | Reap::Adopt(machine) => {
+            machine.batch.as_ref().and_then(|batch| of_pool(&batch.pool))
+        }
+        Reap::Deregister(scope, _) => Some(scope.owner()),
     }
 }
 

@@ -11,22 +11,30 @@ mod search;
 mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 
 use domain::config::Pool;
-use domain::ids::{InstanceId, Repository};
+use domain::ids::{InstanceId, Owner, Repository, Scope};
 use domain::log::{Stream, Transaction, Turn};
 use domain::policy::PoolView;
+use domain::policy::listing::{RunnerList, note_quiet};
 use domain::policy::search::remember;
-use domain::policy::sweep::{Census, Plan, plan};
+use domain::policy::sweep::{Census, Plan, Shares, plan, shares};
 use domain::state::{Config, FunctionName, Instance, Item, Janitor, Key};
+use futures::future::{Either, join_all, select};
 use futures::stream::{self, StreamExt};
+use jiff::SignedDuration;
 
 pub use self::report::Report;
+use crate::accounts::Accounts;
 use crate::context::{Context, MAX_CONCURRENT_POOLS};
 use crate::metrics;
 use crate::pools::{self, PoolsError};
 use crate::ports::{CommitError, StoreError};
 use crate::reconcile::reconcile;
+
+/// What is left of an invocation when a sweep is cut off: enough to store what the next sweep needs to know.
+const FAREWELL: SignedDuration = SignedDuration::from_secs(2);
 
 /// Whether a sweep changes anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +66,19 @@ pub async fn sweep(context: &Context<'_>, mode: Mode) -> Result<Report, PoolsErr
         tracing::info!("another sweep is under way");
         return Ok(report);
     };
-    sweep_locked(context, &config, &mut memory, mode, &mut report).await;
+    let accounts = Accounts::new(context);
+    let shared = context.with_github(&accounts).shared_by(config.pools.len());
+    let is_finished = {
+        let swept = pin!(sweep_locked(&shared, &config, &mut memory, mode, &mut report));
+        let time_is_up = context.ports.clock.sleep_until(context.deadline - FAREWELL);
+        matches!(select(swept, time_is_up).await, Either::Left(_))
+    };
+    if !is_finished {
+        // As after a crash: what was begun and not recorded is due again.
+        let what = "the sweep is cut off: its calls took longer than its time limit allows".to_owned();
+        tracing::error!("{what}");
+        report.fail(what);
+    }
     metrics::swept(&report);
     unlock(context, memory, &report).await;
     Ok(report)
@@ -104,17 +124,20 @@ async fn unlock(context: &Context<'_>, memory: Janitor, report: &Report) {
 }
 
 async fn sweep_locked(context: &Context<'_>, config: &Config, memory: &mut Janitor, mode: Mode, report: &mut Report) {
-    let runners = sources::list_runners(context, config, report).await;
+    let shares = shares(context.now(), context.share.until);
+    let readings = sources::list_runners(&context.until(shares.lists), config, memory, report).await;
+    let runners: BTreeMap<Scope, RunnerList> =
+        readings.iter().map(|(scope, reading)| (scope.clone(), reading.list())).collect();
     let machines = sources::list_instances(context, report).await;
     let pools = sources::read_pools(context, config, report).await;
     metrics::state(&pools, context.now());
-    let recorded = match sources::read_unowned(context, machines.as_deref().unwrap_or_default(), &pools).await {
+    let recorded = match sources::read_unowned(context, machines.as_deref().unwrap_or_default(), &pools, report).await {
         Ok(recorded) => recorded,
         Err(error) => {
             let what = format!("the records of unowned instances cannot be read, and nothing is judged: {error}");
             tracing::error!("{what}");
             report.fail(what);
-            reconcile_all(context, config, report).await;
+            reconcile_all(&context.until(shares.pools), config, report).await;
             return;
         }
     };
@@ -122,14 +145,20 @@ async fn sweep_locked(context: &Context<'_>, config: &Config, memory: &mut Janit
         machines: machines.as_deref(),
         runners: &runners,
         pools: &pools,
-        recorded: &recorded,
+        recorded: &recorded.readable,
+        unreadable: &recorded.unreadable,
         suspects: &memory.suspects,
         now: context.now(),
     });
     report.add_plan(&plan);
     match mode {
         Mode::DryRun => plan.reaps.iter().for_each(|reap| tracing::info!("would reap: {reap:?}")),
-        Mode::Repair => repair(context, config, memory, &pools, &recorded, plan, report).await,
+        Mode::Repair => {
+            sources::keep_unfinished(context, &readings, &pools, memory).await;
+            memory.suspects.clone_from(&plan.suspects);
+            note_quiet(memory, &config.pools, &pools, &runners, machines.as_deref(), context.now());
+            repair(context, config, memory, shares, (&pools, &recorded.readable), &plan, report).await;
+        }
     }
 }
 
@@ -137,17 +166,24 @@ async fn repair(
     context: &Context<'_>,
     config: &Config,
     memory: &mut Janitor,
-    pools: &[(Pool, PoolView)],
-    recorded: &BTreeMap<InstanceId, Instance>,
-    plan: Plan,
+    shares: Shares,
+    (pools, recorded): (&[(Pool, PoolView)], &BTreeMap<InstanceId, Instance>),
+    plan: &Plan,
     report: &mut Report,
 ) {
-    let closed = observe::record_and_close(context, pools, &plan, report).await;
-    actions::perform_all(context, config, recorded, &plan, report).await;
-    reconcile_all(context, config, report).await;
-    memory.suspects = plan.suspects;
+    let removing = &context.until(shares.removals);
+    let closed = observe::record_and_close(removing, pools, plan, report).await;
+    actions::perform_all(removing, config, recorded, plan, report).await;
+    reconcile_all(&context.until(shares.pools), config, report).await;
     remember_repositories(memory, pools, closed, context);
-    recover_webhooks(context, config, memory, report).await;
+    redeliver::redeliver(&context.until(shares.deliveries), memory, report).await;
+    let touched = search::search(context, config, memory, report).await;
+    for pool in touched.iter().filter_map(|pool| config.pool(pool)) {
+        if context.short_of_time() {
+            return;
+        }
+        report.failures.extend(reconcile_or_explain(context, config, pool).await);
+    }
 }
 
 /// Remembers the repositories of the stack's jobs. They are searched for jobs whose webhook never came.
@@ -162,30 +198,23 @@ fn remember_repositories(
     waiting.chain(closed).for_each(|repository| remember(memory, repository, now));
 }
 
-/// Finds jobs whose webhook was lost: requests failed deliveries again, and searches repositories.
-async fn recover_webhooks(context: &Context<'_>, config: &Config, memory: &mut Janitor, report: &mut Report) {
-    report.redelivered = redeliver::redeliver(context, memory, report).await;
-    let found = search::search(context, config, memory).await;
-    report.recovered = found.recovered;
-    report.failures.extend(found.failures);
-    for pool in found.touched.iter().filter_map(|pool| config.pool(pool)) {
-        if context.short_of_time() {
-            return;
-        }
-        report.failures.extend(reconcile_or_explain(context, config, pool).await);
-    }
-}
-
-/// Reconciles every pool, which performs every effect that another invocation has left.
+/// Reconciles every pool, which performs every effect that another invocation has left. Each account's pools are reconciled
+/// on their own, so that an account whose calls hang does not keep the others waiting.
 async fn reconcile_all(context: &Context<'_>, config: &Config, report: &mut Report) {
-    let failures: Vec<Option<String>> = stream::iter(&config.pools)
-        .map(|pool| async move {
-            if context.short_of_time() { None } else { reconcile_or_explain(context, config, pool).await }
-        })
-        .buffer_unordered(MAX_CONCURRENT_POOLS)
-        .collect()
-        .await;
-    report.failures.extend(failures.into_iter().flatten());
+    let mut by_account: BTreeMap<&Owner, Vec<&Pool>> = BTreeMap::new();
+    for pool in &config.pools {
+        by_account.entry(pool.owner.owner()).or_default().push(pool);
+    }
+    let failures: Vec<Vec<Option<String>>> = join_all(by_account.into_values().map(|pools| {
+        stream::iter(pools)
+            .map(|pool| async move {
+                if context.short_of_time() { None } else { reconcile_or_explain(context, config, pool).await }
+            })
+            .buffer_unordered(MAX_CONCURRENT_POOLS)
+            .collect()
+    }))
+    .await;
+    report.failures.extend(failures.into_iter().flatten().flatten());
 }
 
 /// Returns the failure, if there was one.

@@ -64,7 +64,7 @@ async fn observe(
     for observation in observations {
         match observation {
             Observation::LeftRegistered(slot, runner) => {
-                if deregister_left(context, pool, *runner).await {
+                if !context.short_of_time() && deregister_left(context, pool, *runner).await {
                     resolved.push(Observation::Unregistered(*slot));
                 }
             }
@@ -102,11 +102,15 @@ async fn close_slots(
     let turn = context.turn(pool);
     let keys: Vec<Key> =
         slots.iter().filter_map(|slot| Some(Key::Instance(slot.machine()?.instance.clone()))).collect();
-    let instances: Vec<Instance> = context
-        .ports
-        .store
-        .get_many(&keys)
-        .await?
+    let read = context.ports.store.get_readable(&keys).await?;
+    // The slot of an unreadable mapping stays open, so that the mapping is closed with it once it can be read.
+    let slots: Vec<Slot> = slots.iter().filter(|slot| !is_mapped(slot, &read.unreadable)).cloned().collect();
+    let slots = slots.as_slice();
+    if slots.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let instances: Vec<Instance> = read
+        .items
         .into_iter()
         .filter_map(|item| match item {
             Item::Instance(instance) => Some(instance),
@@ -119,6 +123,11 @@ async fn close_slots(
         slots.iter().for_each(|slot| metrics::slot_closed(slot, closing.costs.get(&slot.id).copied(), turn.now));
     }
     Ok(closing.repositories)
+}
+
+/// Whether the mapping of the slot's instance is one of these items.
+fn is_mapped(slot: &Slot, items: &[Key]) -> bool {
+    slot.machine().is_some_and(|machine| items.contains(&Key::Instance(machine.instance.clone())))
 }
 
 /// The ends of the consoles of machines that ended abnormally. If one cannot be read, the slot is closed without it.

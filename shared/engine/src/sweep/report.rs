@@ -29,6 +29,9 @@ pub struct Report {
     /// Jobs found whose webhook never came.
     #[serde(skip_serializing_if = "is_zero")]
     pub recovered: usize,
+    /// Items of the table and of GitHub's lists that could not be read and were left out.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unreadable: usize,
 }
 
 /// The janitor's answer has the number of failures. Their reasons are in the log and in the janitor's item.
@@ -68,6 +71,7 @@ impl Report {
             safety_limits: self.safety_limits.clone(),
             redelivered: self.redelivered,
             recovered: self.recovered,
+            unreadable: self.unreadable,
         })
     }
 }

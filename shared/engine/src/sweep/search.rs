@@ -1,91 +1,233 @@
 //! Searching repositories for jobs whose webhook never came.
+//!
+//! Each account is searched on its own: an account whose calls hang does not keep the others waiting.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::ids::{Owner, PoolName, Repository};
-use domain::policy::budget::is_scarce;
-use domain::policy::search::{due, notices};
-use domain::state::{Config, Item, Janitor, Key};
-use domain::wire::FoundJob;
+use domain::ids::{Owner, PoolName, Repository, RunId};
+use domain::policy::budget::{Budget, is_scarce, may_search, pay};
+use domain::policy::search::{self, advance, notices, open_accounts, round};
+use domain::state::{Config, Janitor, SearchRound};
+use domain::wire::{FoundJob, RunsUnderWay};
+use futures::future::join_all;
+use jiff::Timestamp;
 
 use crate::context::Context;
+use crate::ports::{GitHubError, RunJobs};
 use crate::record::record;
-use crate::table::limited_until;
+use crate::sweep::report::Report;
 
-/// The result of a search.
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    /// Pools to reconcile.
-    pub(super) touched: BTreeSet<PoolName>,
-    /// Jobs whose webhook never came.
-    pub(super) recovered: usize,
-    /// Why repositories could not be searched.
-    pub(super) failures: Vec<String>,
+/// Runs whose jobs are read at the same time. GitHub asks for few concurrent requests.
+const MAX_CONCURRENT_RUNS: usize = 4;
+
+/// After this many failures an account's search ends until the next sweep.
+const MAX_FAILURES: usize = 3;
+
+/// The search of one account's repositories.
+struct Search<'a> {
+    context: &'a Context<'a>,
+    config: &'a Config,
+    owner: Owner,
+    /// Until when the account's share of the budget is used up.
+    paid_until: Option<Timestamp>,
+    /// Repositories that were searched: to the end, or up to a run.
+    searched: Vec<(Repository, Option<RunId>)>,
+    round: Option<SearchRound>,
+    touched: BTreeSet<PoolName>,
+    recovered: usize,
+    unreadable: usize,
+    failures: Vec<String>,
 }
 
-pub(super) async fn search(context: &Context<'_>, config: &Config, memory: &mut Janitor) -> Found {
-    let mut found = Found::default();
+/// Whether the search of an account goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GoOn {
+    Yes,
+    No,
+}
+
+/// Searches the repositories that are due, and returns the pools to reconcile.
+pub(super) async fn search(
+    context: &Context<'_>,
+    config: &Config,
+    memory: &mut Janitor,
+    report: &mut Report,
+) -> BTreeSet<PoolName> {
     let now = context.now();
-    let mut quiet: BTreeMap<Owner, bool> = BTreeMap::new();
-    for repository in due(memory, config, now) {
-        if context.short_of_time() {
-            break;
-        }
-        let owner = repository.owner.clone();
-        if !quiet.contains_key(&owner) {
-            quiet.insert(owner.clone(), must_be_quiet(context, &owner).await);
-        }
-        if quiet.get(&owner) == Some(&true) {
-            continue;
-        }
-        match context.ports.github.jobs_under_way(&repository).await {
-            Ok(jobs) => {
-                record_found(context, config, &repository, jobs, &mut found).await;
-                if let Some(remembered) = memory.repositories.get_mut(&repository) {
+    let mut by_account: BTreeMap<Owner, Vec<Repository>> = BTreeMap::new();
+    for owner in open_accounts(config) {
+        by_account.entry(owner).or_default();
+    }
+    for repository in search::due(memory, config, now) {
+        by_account.entry(repository.owner.clone()).or_default().push(repository);
+    }
+    let known = &*memory;
+    let searches = join_all(by_account.into_iter().map(|(owner, due)| async move {
+        let round = open_accounts(config).contains(&owner).then(|| round(known, config, &owner, now)).flatten();
+        let mut search = Search {
+            context,
+            config,
+            paid_until: known.paid_until.get(&owner).copied(),
+            owner,
+            searched: Vec::new(),
+            round,
+            touched: BTreeSet::new(),
+            recovered: 0,
+            unreadable: 0,
+            failures: Vec::new(),
+        };
+        search.run(due, known).await;
+        search
+    }))
+    .await;
+    let mut touched = BTreeSet::new();
+    for search in searches {
+        for (repository, to) in search.searched {
+            if let Some(remembered) = memory.repositories.get_mut(&repository) {
+                remembered.searched_to = to;
+                if to.is_none() {
                     remembered.searched_at = Some(now);
                 }
             }
-            Err(error) => {
-                let what = format!("{repository} cannot be searched for jobs: {error}");
-                tracing::warn!(%repository, "{what}");
-                // If no call for the account works, listing its runners has failed too and was counted.
-                let whole_account = error.concerns_account();
-                found.failures.extend((!whole_account).then_some(what));
-                quiet.insert(owner, whole_account);
+        }
+        memory.paid_until.extend(search.paid_until.map(|paid| (search.owner.clone(), paid)));
+        memory.rounds.extend(search.round.map(|round| (search.owner, round)));
+        touched.extend(search.touched);
+        report.recovered += search.recovered;
+        report.unreadable += search.unreadable;
+        report.failures.extend(search.failures);
+    }
+    touched
+}
+
+impl Search<'_> {
+    fn budget(&self) -> Option<Budget> {
+        self.context.ports.github.budget(&self.owner)
+    }
+
+    /// Whether time and the account's budget allow another search.
+    fn may_go_on(&self) -> bool {
+        let now = self.context.now();
+        !self.context.short_of_time() && !is_scarce(self.budget()) && may_search(self.paid_until, now)
+    }
+
+    fn pay(&mut self, calls: u32) {
+        self.paid_until = Some(pay(self.paid_until, calls, self.budget(), self.context.now()));
+    }
+
+    /// Searches the repositories that are due, then those that were never seen.
+    async fn run(&mut self, due: Vec<Repository>, memory: &Janitor) {
+        for repository in due {
+            let from = memory.repositories.get(&repository).and_then(|known| known.searched_to);
+            if !self.may_go_on() || self.search(repository, from).await == GoOn::No {
+                return;
+            }
+        }
+        while let Some(round) = self.round.filter(|round| round.page > 0)
+            && self.may_go_on()
+        {
+            if self.search_page(round, memory).await == GoOn::No {
+                return;
             }
         }
     }
-    found
-}
 
-/// Whether calls for this account must wait: its budget is scarce, or GitHub limits it.
-async fn must_be_quiet(context: &Context<'_>, owner: &Owner) -> bool {
-    if is_scarce(context.ports.github.budget(owner)) {
-        return true;
+    /// Goes on with one page of the account's repositories.
+    async fn search_page(&mut self, round: SearchRound, memory: &Janitor) -> GoOn {
+        let page = match self.context.ports.github.repositories(&self.owner, round.page).await {
+            Ok(page) => page,
+            Err(error) => {
+                self.failed(format!("the repositories of {} cannot be listed", self.owner), &error);
+                return GoOn::No;
+            }
+        };
+        self.pay(page.counted);
+        self.unreadable += page.unreadable;
+        let listed = page.repositories.len();
+        let mut searched = round.searched;
+        for repository in page.repositories.into_iter().skip(round.searched) {
+            // The others are searched on their own.
+            if !memory.repositories.contains_key(&repository) {
+                if !self.may_go_on() {
+                    break;
+                }
+                // Also if it cannot be searched: it must not keep the others from their turn.
+                self.round = Some(advance(round, searched + 1, listed, page.total));
+                if self.search(repository, None).await == GoOn::No {
+                    return GoOn::No;
+                }
+            }
+            searched += 1;
+        }
+        self.round = Some(advance(round, searched, listed, page.total));
+        GoOn::Yes
     }
-    match context.ports.store.get(&Key::Limit(owner.clone())).await {
-        Ok(Some(Item::Limit(limit))) => limited_until(Some(&limit), context.now()).is_some(),
-        Ok(_) => false,
-        Err(_) => true,
-    }
-}
 
-async fn record_found(
-    context: &Context<'_>,
-    config: &Config,
-    repository: &Repository,
-    jobs: Vec<FoundJob>,
-    found: &mut Found,
-) {
-    let notices = notices(config, repository, jobs, context.now());
-    let recorded = record(context, config, &notices).await;
-    for (index, error) in &recorded.failed {
-        let job = notices[*index].job.id;
-        tracing::warn!(%job, "job {job} was found and cannot be recorded: {error}");
+    /// Searches one repository, from the run after `from` on.
+    async fn search(&mut self, repository: Repository, from: Option<RunId>) -> GoOn {
+        let RunsUnderWay { runs, unreadable, counted } =
+            match self.context.ports.github.runs_under_way(&repository).await {
+                Ok(runs) => runs,
+                Err(error) => return self.failed(format!("{repository} cannot be searched for jobs"), &error),
+            };
+        self.pay(counted);
+        self.unreadable += unreadable;
+        let left: Vec<(RunId, bool)> =
+            runs.into_iter().filter(|(run, _)| from.is_none_or(|from| *run > from)).collect();
+        let mut searched_to = None;
+        let mut jobs = Vec::new();
+        for some in left.chunks(MAX_CONCURRENT_RUNS) {
+            if searched_to.is_some() && self.context.short_of_time() {
+                break;
+            }
+            let answers = some.iter().map(|(run, _)| self.context.ports.github.run_jobs(&repository, *run));
+            for ((run, public), answer) in some.iter().zip(join_all(answers).await) {
+                match answer {
+                    Ok(RunJobs { jobs: listed, unreadable, counted }) => {
+                        self.pay(counted);
+                        self.unreadable += unreadable;
+                        let under_way = listed.into_iter().filter(|job| job.status != "completed");
+                        jobs.extend(under_way.map(|job| FoundJob { job, public: *public }));
+                    }
+                    // The run was deleted after it was listed.
+                    Err(GitHubError::Refused(_)) => {}
+                    Err(error) => {
+                        self.record_found(&repository, jobs).await;
+                        return self.failed(format!("{repository} cannot be searched for jobs"), &error);
+                    }
+                }
+                searched_to = Some(*run);
+            }
+        }
+        let is_finished = left.last().is_none_or(|(last, _)| searched_to == Some(*last));
+        self.record_found(&repository, jobs).await;
+        self.searched.push((repository, searched_to.filter(|_| !is_finished)));
+        GoOn::Yes
     }
-    for job in &recorded.new {
-        tracing::warn!(%job, "job {job} was found by searching {repository}: its webhook never came");
+
+    /// Whether the search goes on after an error.
+    fn failed(&mut self, what: String, error: &GitHubError) -> GoOn {
+        let what = format!("{what}: {error}");
+        tracing::warn!(owner = %self.owner, "{what}");
+        // If no call for the account works, listing its runners has failed too and was counted.
+        if error.concerns_account() {
+            return GoOn::No;
+        }
+        self.failures.push(what);
+        if self.failures.len() < MAX_FAILURES { GoOn::Yes } else { GoOn::No }
     }
-    found.recovered += recorded.new.len();
-    found.touched.extend(recorded.touched);
+
+    async fn record_found(&mut self, repository: &Repository, jobs: Vec<FoundJob>) {
+        let notices = notices(self.config, repository, jobs, self.context.now());
+        let recorded = record(self.context, self.config, &notices).await;
+        for (index, error) in &recorded.failed {
+            let job = notices[*index].job.id;
+            tracing::warn!(%job, "job {job} was found and cannot be recorded: {error}");
+        }
+        for job in &recorded.new {
+            tracing::warn!(%job, "job {job} was found by searching {repository}: its webhook never came");
+        }
+        self.recovered += recorded.new.len();
+        self.touched.extend(recorded.touched);
+    }
 }

@@ -3,37 +3,135 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::config::Pool;
-use domain::ids::{InstanceId, Scope};
+use domain::ids::{InstanceId, Owner, PoolName, RunnerName, Scope};
+use domain::log::Transaction;
 use domain::policy::PoolView;
-use domain::policy::sweep::unowned_instances;
-use domain::state::{Config, Instance, Item, Key};
-use domain::wire::{ObservedInstance, ObservedRunner};
+use domain::policy::budget::pay;
+use domain::policy::listing::{Reading, due, remember};
+use domain::policy::sweep::{is_current, unowned_instances};
+use domain::state::{Config, Instance, Item, Janitor, Key, ListState};
+use domain::wire::ObservedInstance;
+use futures::future::join_all;
 use futures::stream::{self, StreamExt};
 
 use crate::context::{Context, MAX_CONCURRENT_POOLS};
-use crate::ports::StoreError;
+use crate::ports::{self, StoreError};
 use crate::sweep::report::Report;
-use crate::table::read_pool;
+use crate::table::read_and_count;
 
-/// GitHub's list of runners for each scope.
+/// Pages of one list, and lists of one account, that are read at the same time.
+const MAX_CONCURRENT_PAGES: usize = 8;
+const MAX_CONCURRENT_LISTS: usize = 4;
+
+/// Accounts whose lists are read at the same time.
+const MAX_CONCURRENT_ACCOUNTS: usize = 16;
+
+/// Reads GitHub's lists of runners that are due. Each account's are read on their own, so that an account whose calls hang
+/// does not keep the others waiting.
 pub(super) async fn list_runners(
     context: &Context<'_>,
     config: &Config,
+    memory: &mut Janitor,
     report: &mut Report,
-) -> BTreeMap<Scope, Vec<ObservedRunner>> {
-    let scopes: BTreeSet<&Scope> = config.pools.iter().map(|pool| &pool.owner).collect();
-    let mut lists = BTreeMap::new();
-    for scope in scopes {
-        match context.ports.github.runners(scope, context.stack).await {
-            Ok(list) => drop(lists.insert(scope.clone(), list)),
-            Err(error) => {
-                let what = format!("the runners of {scope} cannot be listed, and none is judged: {error}");
-                tracing::error!(%scope, "{what}");
-                report.fail(what);
+) -> BTreeMap<Scope, Reading> {
+    let now = context.now();
+    let budget = |owner: &Owner| context.ports.github.budget(owner);
+    let mut by_account: BTreeMap<Owner, Vec<(Scope, bool)>> = BTreeMap::new();
+    for scope in due(memory, &config.pools, budget, now) {
+        let is_unfinished = memory.lists.get(&scope).is_some_and(|last| last.state == ListState::Unfinished);
+        by_account.entry(scope.owner().clone()).or_default().push((scope, is_unfinished));
+    }
+    let read: Vec<Vec<_>> = stream::iter(by_account.into_values())
+        .map(|scopes| {
+            stream::iter(scopes)
+                .map(|(scope, is_unfinished)| async move {
+                    let read = read_list(context, &scope, is_unfinished).await;
+                    (scope, read)
+                })
+                .buffer_unordered(MAX_CONCURRENT_LISTS)
+                .collect()
+        })
+        .buffer_unordered(MAX_CONCURRENT_ACCOUNTS)
+        .collect()
+        .await;
+    let mut readings = BTreeMap::new();
+    for (scope, (reading, error)) in read.into_iter().flatten() {
+        if let Some(error) = error {
+            let what = format!("the runners of {scope} cannot be listed, and not all are judged: {error}");
+            tracing::error!(%scope, "{what}");
+            report.fail(what);
+        }
+        let Some(reading) = reading else { continue };
+        report.unreadable += reading.unreadable();
+        if reading.unreadable() > 0 {
+            tracing::error!(%scope, "{} runners of {scope} cannot be read", reading.unreadable());
+        }
+        remember(memory, &scope, &reading);
+        pay_for(context, memory, scope.owner(), reading.counted());
+        readings.insert(scope, reading);
+    }
+    readings
+}
+
+/// Takes calls for lists from the account's share of its budget.
+pub(super) fn pay_for(context: &Context<'_>, memory: &mut Janitor, owner: &Owner, calls: u32) {
+    let budget = context.ports.github.budget(owner);
+    let paid = pay(memory.paid_until.get(owner).copied(), calls, budget, context.now());
+    memory.paid_until.insert(owner.clone(), paid);
+}
+
+/// Reads as many pages of a list as time allows. Returns what was read, and why not more; None if nothing was read.
+async fn read_list(context: &Context<'_>, scope: &Scope, is_unfinished: bool) -> (Option<Reading>, Option<String>) {
+    if context.short_of_time() {
+        return (None, None);
+    }
+    let before = match is_unfinished {
+        false => None,
+        true => match context.ports.store.get(&Key::Listing(scope.clone())).await {
+            Ok(Some(Item::Listing(listing))) => Some(listing),
+            Ok(_) => None,
+            Err(error) => return (None, Some(error.to_string())),
+        },
+    };
+    let mut reading = Reading::new(before, context.now());
+    let mut is_begun = false;
+    while let Some(next) = reading.next_page()
+        && !context.short_of_time()
+    {
+        let last = next + reading.pages_left().clamp(1, MAX_CONCURRENT_PAGES);
+        let pages = (next..last).map(|page| context.ports.github.runners(scope, context.stack, page));
+        for page in join_all(pages).await {
+            match page {
+                Ok(page) => reading.add(page),
+                // The pages after this one are of no use without it.
+                Err(error) => return (is_begun.then_some(reading), Some(error.to_string())),
             }
+            is_begun = true;
         }
     }
-    lists
+    (is_begun.then_some(reading), None)
+}
+
+/// Keeps the lists that were not read to their end for the next sweep.
+pub(super) async fn keep_unfinished(
+    context: &Context<'_>,
+    readings: &BTreeMap<Scope, Reading>,
+    pools: &[(Pool, PoolView)],
+    memory: &mut Janitor,
+) {
+    let views: BTreeMap<&PoolName, &PoolView> = pools.iter().map(|(pool, view)| (&pool.name, view)).collect();
+    for (scope, reading) in readings {
+        let is_used = |name: &RunnerName| views.get(&name.pool).is_some_and(|view| is_current(view, name));
+        let writes = match (reading.unfinished(scope, is_used), reading.outdated()) {
+            (Some(listing), _) => Transaction::new().put(listing),
+            (None, Some(listing)) => Transaction::new().delete(listing.clone()),
+            (None, None) => continue,
+        };
+        if let Err(error) = context.ports.store.commit(&writes).await {
+            tracing::warn!(%scope, "the list of runners of {scope} is read again: {error}");
+            memory.lists.remove(scope);
+        }
+    }
 }
 
 /// EC2's list of instances.
@@ -52,14 +150,17 @@ pub(super) async fn list_instances(context: &Context<'_>, report: &mut Report) -
 /// The pools that can be read.
 pub(super) async fn read_pools(context: &Context<'_>, config: &Config, report: &mut Report) -> Vec<(Pool, PoolView)> {
     let readings: Vec<_> = stream::iter(&config.pools)
-        .map(|pool| async move { (pool, read_pool(context, &pool.name).await) })
+        .map(|pool| async move { (pool, read_and_count(context, &pool.name).await) })
         .buffered(MAX_CONCURRENT_POOLS)
         .collect()
         .await;
     let mut pools = Vec::new();
     for (pool, reading) in readings {
         match reading {
-            Ok(view) => pools.push((pool.clone(), view)),
+            Ok((view, unreadable)) => {
+                report.unreadable += unreadable;
+                pools.push((pool.clone(), view));
+            }
             Err(error) => {
                 let what = format!("pool {} cannot be read, and is not judged: {error}", pool.name);
                 tracing::error!(pool = %pool.name, "{what}");
@@ -71,18 +172,33 @@ pub(super) async fn read_pools(context: &Context<'_>, config: &Config, report: &
 }
 
 /// The records of the instances that belong to no open slot.
+#[derive(Debug, Default)]
+pub(super) struct Recorded {
+    pub(super) readable: BTreeMap<InstanceId, Instance>,
+    /// The instances whose record cannot be read.
+    pub(super) unreadable: BTreeSet<InstanceId>,
+}
+
 pub(super) async fn read_unowned(
     context: &Context<'_>,
     machines: &[ObservedInstance],
     pools: &[(Pool, PoolView)],
-) -> Result<BTreeMap<InstanceId, Instance>, StoreError> {
+    report: &mut Report,
+) -> Result<Recorded, StoreError> {
     let keys: Vec<Key> = unowned_instances(machines, pools).into_iter().map(Key::Instance).collect();
-    let items = if keys.is_empty() { Vec::new() } else { context.ports.store.get_many(&keys).await? };
-    Ok(items
-        .into_iter()
-        .filter_map(|item| match item {
-            Item::Instance(instance) => Some((instance.id.clone(), instance)),
-            _ => None,
-        })
-        .collect())
+    let read =
+        if keys.is_empty() { ports::Reading::default() } else { context.ports.store.get_readable(&keys).await? };
+    report.unreadable += read.unreadable.len();
+    let mut recorded = Recorded::default();
+    for item in read.items {
+        if let Item::Instance(instance) = item {
+            recorded.readable.insert(instance.id.clone(), instance);
+        }
+    }
+    for key in read.unreadable {
+        if let Key::Instance(instance) = key {
+            recorded.unreadable.insert(instance);
+        }
+    }
+    Ok(recorded)
 }

@@ -48,6 +48,14 @@ struct Installation {
 #[derive(Debug)]
 pub(super) struct NotFound(pub(super) GitHubAnswer);
 
+/// A resource that was read.
+#[derive(Debug)]
+pub(super) struct Read<T> {
+    pub(super) resource: T,
+    /// How many calls counted towards the hourly limit: 0 or 1.
+    pub(super) counted: u32,
+}
+
 impl GitHubApp {
     /// The app whose id and key are in a secret. Makes no call: the first use reads the secret.
     pub fn new(secret: Secret, api_url: Option<String>) -> Self {
@@ -156,27 +164,43 @@ impl GitHubApp {
         Ok(answer)
     }
 
-    /// Reads a resource of a repository that is read repeatedly. If the resource has not changed, GitHub answers 304, which
-    /// does not count against the rate limit, and the cached answer is returned.
+    /// Reads a resource of a repository that is read repeatedly, see [`GitHubApp::read_cached`].
     pub(super) async fn read<T: DeserializeOwned>(
         &self,
         repository: &Repository,
         path: &str,
-    ) -> Result<Result<T, NotFound>, GitHubError> {
-        let (cached, scope) = (self.answers.get(path), Scope::Repository(repository.clone()));
+    ) -> Result<Result<Read<T>, NotFound>, GitHubError> {
+        self.read_cached(&Scope::Repository(repository.clone()), path).await
+    }
+
+    /// Reads a resource that is read repeatedly. If the resource has not changed, GitHub answers 304, which does not count
+    /// against the rate limit, and the cached answer is returned.
+    ///
+    /// GitHub's tags depend on the token: after its renewal, each answer is 200 once, with a new tag. A tag of another token
+    /// is sent all the same, because GitHub Enterprise Server may treat it differently; the answer decides in any case.
+    pub(super) async fn read_cached<T: DeserializeOwned>(
+        &self,
+        scope: &Scope,
+        path: &str,
+    ) -> Result<Result<Read<T>, NotFound>, GitHubError> {
+        // The same path means another resource for another installation.
+        let key = format!("{}{path}", scope.owner());
+        let cached = self.answers.get(&key);
         let if_changed_from = cached.as_ref().map(|cached| cached.tag.as_str());
         let request = Request { method: Method::GET, path, body: NO_BODY, if_changed_from };
-        let answer = self.send(&scope, request).await?;
+        let answer = self.send(scope, request).await?;
         match (answer.status(), cached) {
-            (StatusCode::NOT_MODIFIED, Some(cached)) => parse_body(&cached.body).map(Ok),
+            (StatusCode::NOT_MODIFIED, Some(cached)) => {
+                parse_body(&cached.body).map(|it| Ok(Read { resource: it, counted: 0 }))
+            }
             (StatusCode::OK, _) => {
                 let tag = answer.headers().get(ETAG).and_then(|tag| tag.to_str().ok()).map(ToOwned::to_owned);
                 let body = answer.bytes().await.map_err(unanswered)?;
                 let resource = parse_body(&body)?;
                 if let Some(tag) = tag {
-                    self.answers.insert(path.to_owned(), CachedAnswer { tag, body: body.into() });
+                    self.answers.insert(key, CachedAnswer { tag, body: body.into() });
                 }
-                Ok(Ok(resource))
+                Ok(Ok(Read { resource, counted: 1 }))
             }
             (StatusCode::NOT_FOUND, _) => {
                 let message = format!("GitHub does not know {path}");

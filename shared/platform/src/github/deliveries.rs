@@ -1,7 +1,7 @@
 //! GitHub's attempts to deliver the app's webhook.
 
 use domain::ids::DeliveryId;
-use engine::ports::{Clock, DeliveryAttempt, GitHubError};
+use engine::ports::{Clock, DeliveryAttempt, DeliveryPage, GitHubError};
 use jiff::Timestamp;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode, Url};
@@ -10,14 +10,11 @@ use serde::Deserialize;
 use super::answer::{error, parse};
 use super::app::GitHubApp;
 use super::client::NO_BODY;
+use super::listed::readable;
 use crate::clock::SystemClock;
 
 /// GitHub's largest page of deliveries.
 const PER_PAGE: usize = 100;
-
-/// Pages that one sweep reads. More deliveries than that only follow an outage of hours; then the newest are read, and the
-/// jobs of the others are found by searching the repositories.
-const MAX_PAGES: usize = 100;
 
 /// One attempt to deliver an event.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -44,12 +41,9 @@ impl Attempt {
 }
 
 impl GitHubApp {
-    pub(super) async fn list_deliveries(&self, since: Timestamp) -> Result<Vec<DeliveryAttempt>, GitHubError> {
-        let attempts = self.attempts(since, MAX_PAGES).await?;
-        if attempts.len() >= MAX_PAGES * PER_PAGE {
-            tracing::warn!("more than {} deliveries since {since}: older ones are not read", attempts.len());
-        }
-        Ok(attempts
+    pub(super) async fn list_deliveries(&self, from: Option<&str>) -> Result<DeliveryPage, GitHubError> {
+        let (attempts, unreadable, next) = self.page(from).await?;
+        let attempts = attempts
             .into_iter()
             .map(|attempt| DeliveryAttempt {
                 id: attempt.id,
@@ -59,7 +53,21 @@ impl GitHubApp {
                 succeeded: attempt.succeeded(),
                 about_a_job: attempt.event == "workflow_job",
             })
-            .collect())
+            .collect();
+        Ok(DeliveryPage { attempts, unreadable, next })
+    }
+
+    /// One page of attempts, the number of unreadable ones, and the cursor of the next page.
+    async fn page(&self, from: Option<&str>) -> Result<(Vec<Attempt>, usize, Option<String>), GitHubError> {
+        let cursor = from.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
+        let path = format!("/app/hook/deliveries?per_page={PER_PAGE}{cursor}");
+        let answer = self.call_as_app(Method::GET, &path, NO_BODY).await?;
+        if answer.status() != StatusCode::OK {
+            return Err(error(answer, SystemClock.now()).await);
+        }
+        let next = next_cursor(answer.headers());
+        let (attempts, unreadable) = readable(parse(answer).await?);
+        Ok((attempts, unreadable, next))
     }
 
     /// Attempts since a time, newest first, from at most `max_pages` pages of a hundred.
@@ -68,20 +76,13 @@ impl GitHubApp {
     /// If GitHub does not list them.
     pub async fn attempts(&self, since: Timestamp, max_pages: usize) -> Result<Vec<Attempt>, GitHubError> {
         let mut attempts: Vec<Attempt> = Vec::new();
-        let mut path = format!("/app/hook/deliveries?per_page={PER_PAGE}");
+        let mut from: Option<String> = None;
         for _ in 0..max_pages {
-            let answer = self.call_as_app(Method::GET, &path, NO_BODY).await?;
-            if answer.status() != StatusCode::OK {
-                return Err(error(answer, SystemClock.now()).await);
-            }
-            let next = next_cursor(answer.headers());
-            let page: Vec<Attempt> = parse(answer).await?;
-            let is_past_since = page.last().is_none_or(|last| last.delivered_at < since);
+            let (page, _, next) = self.page(from.as_deref()).await?;
+            let is_past_since = page.last().is_some_and(|last| last.delivered_at < since);
             attempts.extend(page.into_iter().filter(|attempt| attempt.delivered_at >= since));
             match next {
-                Some(cursor) if !is_past_since => {
-                    path = format!("/app/hook/deliveries?per_page={PER_PAGE}&cursor={cursor}");
-                }
+                Some(next) if !is_past_since => from = Some(next),
                 _ => break,
             }
         }

@@ -1,18 +1,16 @@
 //! Reading jobs and runs, and re-running a job.
 
-use std::collections::BTreeMap;
-
 use domain::ids::{JobId, Repository, RunId, Scope};
 use domain::wire::JobNotice;
-use engine::ports::{Clock, FoundJob, GitHubError, Rerun};
-use futures::stream::{self, StreamExt, TryStreamExt};
+use engine::ports::{Clock, GitHubError, Rerun, RunJobs, RunsUnderWay};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::answer::error;
-use super::app::GitHubApp;
+use super::app::{GitHubApp, Read};
 use super::client::NO_BODY;
+use super::listed::{Listed, readable};
 use crate::clock::SystemClock;
 use crate::workflow_job::WorkflowJob;
 
@@ -21,38 +19,21 @@ const PER_PAGE: usize = 100;
 
 const MAX_PAGES: usize = 1000;
 
-/// Runs whose jobs are read at the same time. GitHub asks for few concurrent requests.
-const MAX_CONCURRENT_RUNS: usize = 4;
+/// Pages of runs that one search reads. A repository with more runs under way has webhooks that work.
+const MAX_RUN_PAGES: usize = 3;
 
 impl GitHubApp {
     pub(super) async fn read_job(&self, repository: &Repository, job: JobId) -> Result<Option<JobNotice>, GitHubError> {
         let read = self.read::<WorkflowJob>(repository, &format!("/repos/{repository}/actions/jobs/{job}")).await?;
-        Ok(read.ok().map(Into::into))
+        Ok(read.ok().map(|read| read.resource.into()))
     }
 
-    pub(super) async fn find_jobs_under_way(&self, repository: &Repository) -> Result<Vec<FoundJob>, GitHubError> {
-        let found: Vec<Vec<FoundJob>> = stream::iter(self.runs_under_way(repository).await?)
-            .map(|(run, public)| async move {
-                let jobs = match self.list_run_jobs(repository, run).await {
-                    // The run was deleted after it was listed.
-                    Err(GitHubError::Refused(_)) => Vec::new(),
-                    jobs => jobs?,
-                };
-                let under_way = jobs.into_iter().filter(|job| job.status != "completed");
-                Ok::<_, GitHubError>(under_way.map(|job| FoundJob { job, public }).collect())
-            })
-            .buffer_unordered(MAX_CONCURRENT_RUNS)
-            .try_collect()
-            .await?;
-        Ok(found.into_iter().flatten().collect())
-    }
-
-    /// The runs of a repository that have not ended, and whether the repository is public.
-    async fn runs_under_way(&self, repository: &Repository) -> Result<BTreeMap<RunId, bool>, GitHubError> {
+    /// The newest queued and running runs of a repository, up to [`MAX_RUN_PAGES`] pages of each.
+    pub(super) async fn list_runs_under_way(&self, repository: &Repository) -> Result<RunsUnderWay, GitHubError> {
         #[derive(Deserialize)]
         struct Page {
             total_count: usize,
-            workflow_runs: Vec<Run>,
+            workflow_runs: Vec<Listed<Run>>,
         }
         #[derive(Deserialize)]
         struct Run {
@@ -64,46 +45,52 @@ impl GitHubApp {
             private: bool,
         }
         // A run that starts between the two lists was in the first one or is in both.
-        let mut runs = BTreeMap::new();
+        let mut found = RunsUnderWay::default();
         for status in ["queued", "in_progress"] {
             let path = format!("/repos/{repository}/actions/runs?status={status}&per_page={PER_PAGE}");
-            for page in 1..=MAX_PAGES {
-                let listed: Page = self.list(repository, &format!("{path}&page={page}")).await?;
+            for page in 1..=MAX_RUN_PAGES {
+                let Read { resource: listed, counted } =
+                    self.list::<Page>(repository, &format!("{path}&page={page}")).await?;
                 let is_last = listed.workflow_runs.is_empty() || page * PER_PAGE >= listed.total_count;
-                runs.extend(listed.workflow_runs.iter().map(|run| (RunId(run.id), !run.repository.private)));
+                let (readable, unreadable) = readable(listed.workflow_runs);
+                found.unreadable += unreadable;
+                found.counted += counted;
+                found.runs.extend(readable.iter().map(|run| (RunId(run.id), !run.repository.private)));
                 if is_last {
                     break;
                 }
             }
         }
-        Ok(runs)
+        Ok(found)
     }
 
-    pub(super) async fn list_run_jobs(
-        &self,
-        repository: &Repository,
-        run: RunId,
-    ) -> Result<Vec<JobNotice>, GitHubError> {
+    pub(super) async fn list_run_jobs(&self, repository: &Repository, run: RunId) -> Result<RunJobs, GitHubError> {
         #[derive(Deserialize)]
         struct Page {
             total_count: usize,
-            jobs: Vec<WorkflowJob>,
+            jobs: Vec<Listed<WorkflowJob>>,
         }
-        let mut jobs = Vec::new();
+        let mut found = RunJobs::default();
         for page in 1..=MAX_PAGES {
             let path =
                 format!("/repos/{repository}/actions/runs/{run}/jobs?filter=latest&per_page={PER_PAGE}&page={page}");
-            let listed: Page = self.list(repository, &path).await?;
+            let Read { resource: listed, counted } = self.list::<Page>(repository, &path).await?;
             let is_last = listed.jobs.is_empty() || page * PER_PAGE >= listed.total_count;
-            jobs.extend(listed.jobs.into_iter().map(JobNotice::from));
+            let (readable, unreadable) = readable(listed.jobs);
+            found.unreadable += unreadable;
+            found.counted += counted;
+            found.jobs.extend(readable.into_iter().map(JobNotice::from));
             if is_last {
-                return Ok(jobs);
+                if found.unreadable > 0 {
+                    tracing::error!(%repository, %run, "{} jobs of run {run} cannot be read", found.unreadable);
+                }
+                return Ok(found);
             }
         }
         Err(GitHubError::unavailable(format!("run {run} has more than {} jobs", MAX_PAGES * PER_PAGE)))
     }
 
-    async fn list<T: DeserializeOwned>(&self, repository: &Repository, path: &str) -> Result<T, GitHubError> {
+    async fn list<T: DeserializeOwned>(&self, repository: &Repository, path: &str) -> Result<Read<T>, GitHubError> {
         self.read(repository, path).await?.map_err(|not_found| GitHubError::Refused(not_found.0))
     }
 

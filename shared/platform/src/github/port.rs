@@ -1,56 +1,71 @@
 //! The engine's port on the app.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use domain::ids::{JobId, Owner, Repository, RunId, RunnerId, Scope, StackName};
 use domain::wire::JobNotice;
 use engine::ports::{
-    Budget, CheckRunUpdate, DeliveryAttempt, Deregistered, FoundJob, GitHub, GitHubError, ObservedRunner, Registered,
-    Registration, Rerun,
+    Budget, CheckRunUpdate, DeliveryPage, Deregistered, GitHub, GitHubError, Registered, Registration, RepositoryPage,
+    Rerun, RunJobs, RunnerPage, RunsUnderWay,
 };
-use jiff::Timestamp;
 
 use super::app::GitHubApp;
+
+/// The longest call, with everything that it needs: the app's secret, a token, the answer's body. It is shorter than what
+/// an invocation keeps in reserve, [`engine::context::RESERVE`].
+const LONGEST_CALL: Duration = Duration::from_secs(7);
+
+/// Makes a call, unless it takes too long. Then it may have had its effect.
+async fn bounded<T>(call: impl Future<Output = Result<T, GitHubError>>) -> Result<T, GitHubError> {
+    let in_time = tokio::time::timeout(LONGEST_CALL, call).await;
+    in_time.unwrap_or_else(|_| Err(GitHubError::unavailable(format!("no answer within {} s", LONGEST_CALL.as_secs()))))
+}
 
 #[async_trait]
 impl GitHub for GitHubApp {
     async fn register(&self, registration: &Registration) -> Result<Registered, GitHubError> {
-        self.register_runner(registration).await
+        bounded(self.register_runner(registration)).await
     }
 
-    async fn runners(&self, scope: &Scope, stack: &StackName) -> Result<Vec<ObservedRunner>, GitHubError> {
-        self.list_runners(scope, stack).await
+    async fn runners(&self, scope: &Scope, stack: &StackName, page: usize) -> Result<RunnerPage, GitHubError> {
+        bounded(self.list_runners(scope, stack, page)).await
     }
 
     async fn deregister(&self, scope: &Scope, runner: RunnerId) -> Result<Deregistered, GitHubError> {
-        self.remove_runner(scope, runner).await
+        bounded(self.remove_runner(scope, runner)).await
     }
 
     async fn job(&self, repository: &Repository, job: JobId) -> Result<Option<JobNotice>, GitHubError> {
-        self.read_job(repository, job).await
+        bounded(self.read_job(repository, job)).await
     }
 
-    async fn run_jobs(&self, repository: &Repository, run: RunId) -> Result<Vec<JobNotice>, GitHubError> {
-        self.list_run_jobs(repository, run).await
+    async fn repositories(&self, owner: &Owner, page: usize) -> Result<RepositoryPage, GitHubError> {
+        bounded(self.list_repositories(owner, page)).await
     }
 
-    async fn jobs_under_way(&self, repository: &Repository) -> Result<Vec<FoundJob>, GitHubError> {
-        self.find_jobs_under_way(repository).await
+    async fn run_jobs(&self, repository: &Repository, run: RunId) -> Result<RunJobs, GitHubError> {
+        bounded(self.list_run_jobs(repository, run)).await
     }
 
-    async fn deliveries(&self, since: Timestamp) -> Result<Vec<DeliveryAttempt>, GitHubError> {
-        self.list_deliveries(since).await
+    async fn runs_under_way(&self, repository: &Repository) -> Result<RunsUnderWay, GitHubError> {
+        bounded(self.list_runs_under_way(repository)).await
+    }
+
+    async fn deliveries(&self, from: Option<&str>) -> Result<DeliveryPage, GitHubError> {
+        bounded(self.list_deliveries(from)).await
     }
 
     async fn redeliver(&self, attempt: u64) -> Result<(), GitHubError> {
-        GitHubApp::redeliver(self, attempt).await
+        bounded(GitHubApp::redeliver(self, attempt)).await
     }
 
     async fn write_check_run(&self, update: &CheckRunUpdate) -> Result<u64, GitHubError> {
-        self.put_check_run(update).await
+        bounded(self.put_check_run(update)).await
     }
 
     async fn rerun(&self, repository: &Repository, job: JobId) -> Result<Rerun, GitHubError> {
-        self.rerun_job(repository, job).await
+        bounded(self.rerun_job(repository, job)).await
     }
 
     fn budget(&self, owner: &Owner) -> Option<Budget> {

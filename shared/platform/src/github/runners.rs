@@ -1,20 +1,16 @@
 //! Registering, listing and removing runners.
 
 use domain::ids::{RunnerId, RunnerName, Scope, StackName};
-use engine::ports::{Clock, Deregistered, GitHubError, ObservedRunner, Registered, Registration};
+use domain::policy::listing::RUNNERS_PER_PAGE;
+use engine::ports::{Clock, Deregistered, GitHubError, ObservedRunner, Registered, Registration, RunnerPage};
 use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::answer::{error, parse};
-use super::app::GitHubApp;
+use super::app::{GitHubApp, Read};
 use super::client::NO_BODY;
+use super::listed::Listed;
 use crate::clock::SystemClock;
-
-/// GitHub's largest page of runners.
-const PER_PAGE: usize = 100;
-
-/// A runner group holds at most 10,000 runners, and an organisation can have several groups.
-const MAX_PAGES: usize = 1000;
 
 #[derive(Deserialize)]
 struct Runner {
@@ -69,34 +65,33 @@ impl GitHubApp {
         &self,
         scope: &Scope,
         stack: &StackName,
-    ) -> Result<Vec<ObservedRunner>, GitHubError> {
+        page: usize,
+    ) -> Result<RunnerPage, GitHubError> {
         #[derive(Deserialize)]
         struct Page {
             total_count: usize,
-            runners: Vec<Runner>,
+            runners: Vec<Listed<Runner>>,
         }
         let prefix = RunnerName::prefix(stack);
-        let mut observed = Vec::new();
-        for page in 1..=MAX_PAGES {
-            let path = format!("{}?per_page={PER_PAGE}&page={page}", runners_path(scope));
-            let answer = self.call(Method::GET, scope, &path, NO_BODY).await?;
-            if answer.status() != StatusCode::OK {
-                return Err(error(answer, SystemClock.now()).await);
-            }
-            let listed: Page = parse(answer).await?;
-            let is_last = listed.runners.is_empty() || page * PER_PAGE >= listed.total_count;
-            let of_stack = listed.runners.into_iter().filter(|runner| runner.name.starts_with(&prefix));
-            observed.extend(of_stack.map(|runner| ObservedRunner {
-                id: RunnerId(runner.id),
-                online: runner.status == "online",
-                busy: runner.busy,
-                name: runner.name,
-            }));
-            if is_last {
-                return Ok(observed);
+        let path = format!("{}?per_page={RUNNERS_PER_PAGE}&page={page}", runners_path(scope));
+        let read = self.read_cached::<Page>(scope, &path).await?;
+        let Read { resource: listed, counted } = read.map_err(|not_found| GitHubError::Refused(not_found.0))?;
+        let mut page = RunnerPage { runners: Vec::new(), unreadable: Vec::new(), total: listed.total_count, counted };
+        for item in listed.runners {
+            match item {
+                Listed::Readable(runner) if runner.name.starts_with(&prefix) => page.runners.push(ObservedRunner {
+                    id: RunnerId(runner.id),
+                    online: runner.status == "online",
+                    busy: runner.busy,
+                    name: runner.name,
+                }),
+                Listed::Readable(_) => {}
+                // Another stack's, whatever else is wrong with it.
+                Listed::Unreadable(item) if item["name"].as_str().is_some_and(|name| !name.starts_with(&prefix)) => {}
+                Listed::Unreadable(item) => page.unreadable.push(item["id"].as_u64().map(RunnerId)),
             }
         }
-        Err(GitHubError::unavailable(format!("{scope} has more than {} runners", MAX_PAGES * PER_PAGE)))
+        Ok(page)
     }
 
     pub(super) async fn remove_runner(&self, scope: &Scope, runner: RunnerId) -> Result<Deregistered, GitHubError> {

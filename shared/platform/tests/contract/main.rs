@@ -185,7 +185,8 @@ async fn answers_of(store: &dyn LoggedStore) -> Vec<String> {
         commit("another", &Transaction::new().put_boot_item("role:i-1".to_owned(), boot_item()).put(waiting(6))).await,
     );
 
-    let mut all: Vec<String> = store.partition(&pool()).await.unwrap().iter().map(|item| format!("{item:?}")).collect();
+    let mut all: Vec<String> =
+        store.partition(&pool()).await.unwrap().items.iter().map(|item| format!("{item:?}")).collect();
     all.sort();
     answers.extend(all);
     let keys: Vec<Key> = (1..=120).map(|id| Key::Waiting(pool(), JobId(id))).collect();
@@ -225,7 +226,7 @@ async fn a_partition_of_many_pages_is_read_whole() {
         let jobs = some.iter().map(|id| WaitingJob { launches: launches.clone(), ..waiting(*id) });
         table.commit(&Transaction::new().put_all(jobs)).await.unwrap();
     }
-    assert_eq!(table.partition(&pool()).await.unwrap().len(), 300);
+    assert_eq!(table.partition(&pool()).await.unwrap().items.len(), 300);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -194,7 +194,7 @@ impl Both {
         for key in &keys {
             one_by_one.push(store.get(key).await.unwrap());
         }
-        let mut many = store.partition(&self.pool()).await.unwrap();
+        let mut many = store.partition(&self.pool()).await.unwrap().items;
         many.extend(store.get_many(&keys).await.unwrap());
         let mut many: Vec<String> = many.iter().map(|item| format!("{item:?}")).collect();
         many.sort();

@@ -68,10 +68,6 @@ impl Arguments {
         if self.spot_kill {
             fields.push(("rerun_on_interruption", Value::Boolean(true)));
         }
-        if self.uninstall || self.never_sent {
-            // There is no webhook, and only repositories that are known are searched for jobs.
-            fields.push(("repositories", Value::Array(vec![Value::String("octo-org/widgets".to_owned())])));
-        }
         if self.boot_fail {
             // Longer than a boot takes here, even if the machine is busy.
             fields.push(("boot_grace", Value::String("10s".to_owned())));

@@ -102,7 +102,7 @@ impl Api {
                     let charged = Charged::Installation(caller);
                     let done = act(state, caller, now);
                     let tag = match &done {
-                        Ok((StatusCode::OK, body)) if operation.starts_with("GET ") => Some(entity_tag(body)),
+                        Ok((StatusCode::OK, body)) if operation.starts_with("GET ") => Some(entity_tag(body, &token)),
                         _ => None,
                     };
                     let known = headers.get("if-none-match").and_then(|known| known.to_str().ok());
@@ -172,9 +172,9 @@ fn bearer(headers: &HeaderMap) -> &str {
     value.strip_prefix("Bearer ").unwrap_or_default()
 }
 
-/// A weak ETag, as GitHub's are. Equal bodies have equal tags.
-fn entity_tag(body: &Value) -> String {
-    format!("W/\"{}\"", hex::encode(Sha256::digest(body.to_string())))
+/// A weak ETag, as GitHub's are. Equal bodies have equal tags for the same token, and different ones for another token.
+fn entity_tag(body: &Value, token: &str) -> String {
+    format!("W/\"{}\"", hex::encode(Sha256::digest(format!("{token} {body}"))))
 }
 
 pub(super) fn respond(state: &mut State, caller: Charged, done: Answered, now: Timestamp) -> Response {

@@ -113,7 +113,7 @@ async fn deliveries(api: Shared<Arc<Api>>, query: Query<List>, headers: HeaderMa
             link = next.map(|cursor| {
                 format!("<http://{host}/app/hook/deliveries?per_page={per_page}&cursor={cursor}>; rel=\"next\"")
             });
-            Ok((StatusCode::OK, page.iter().map(delivery_json).collect()))
+            Ok((StatusCode::OK, page.iter().map(|delivery| delivery_json(&state.github, delivery)).collect()))
         })
         .await;
     if let Some(link) = link.and_then(|link| HeaderValue::from_str(&link).ok()) {

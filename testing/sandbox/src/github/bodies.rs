@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use world::github::{
-    App, CheckRun, DEFAULT_GROUP, Delivery, GitHub, Group, HookConfig, Job, Owner, OwnerId, OwnerKind, Repository, Run,
-    Runner, Visibility,
+    App, CheckRun, DEFAULT_GROUP, Delivery, GitHub, Group, HookConfig, Job, Malformed, Owner, OwnerId, OwnerKind,
+    Repository, Run, Runner, Visibility,
 };
 
 fn account_json(owner: &Owner) -> Value {
@@ -72,11 +72,12 @@ pub(super) fn hook_json(hook: &HookConfig) -> Value {
     })
 }
 
-pub(super) fn delivery_json(delivery: &Delivery) -> Value {
+pub(super) fn delivery_json(github: &GitHub, delivery: &Delivery) -> Value {
     let attempted = delivery.attempted.as_ref();
     let (status, status_code) = attempted.map_or(("pending", 0), |attempted| attempted.answer.shown());
+    let guid = (!github.faults.malformed_deliveries.contains(&delivery.id)).then_some(&delivery.guid);
     json!({
-        "id": delivery.id.0, "guid": delivery.guid, "delivered_at": attempted.map(|attempted| attempted.at),
+        "id": delivery.id.0, "guid": guid, "delivered_at": attempted.map(|attempted| attempted.at),
         "redelivery": delivery.redelivery, "duration": attempted.map(|attempted| attempted.took.as_secs_f64()),
         "status": status, "status_code": status_code, "event": "workflow_job", "action": delivery.event.action,
         "installation_id": delivery.event.owner.installation.map(|installation| installation.0),
@@ -99,7 +100,7 @@ pub(super) fn group_json(group: &Group, org: &str) -> Value {
     body
 }
 
-fn repository_json(github: &GitHub, repository: &Repository) -> Value {
+pub(super) fn repository_json(github: &GitHub, repository: &Repository) -> Value {
     let (owner, name) = (&repository.owner_login, &repository.name);
     let base = format!("https://api.github.com/repos/{owner}/{name}");
     let mut body = json!({
@@ -204,7 +205,27 @@ pub(super) fn runner_json(runner: &Runner) -> Value {
     })
 }
 
+/// A runner as a list shows it.
+pub(super) fn listed_runner_json(github: &GitHub, runner: &Runner) -> Value {
+    let mut body = runner_json(runner);
+    let nulls: &[&str] = match github.faults.malformed_runners.get(&runner.id) {
+        Some(Malformed::State) => &["name", "status", "busy"],
+        Some(Malformed::All) => &["id", "name", "status", "busy"],
+        None => &[],
+    };
+    nulls.iter().for_each(|name| body[*name] = Value::Null);
+    body
+}
+
 pub(super) fn job_json(github: &GitHub, job: &Job, owner: &str, repo: &str) -> Value {
+    let mut body = well_formed_job_json(github, job, owner, repo);
+    if github.faults.malformed_jobs.contains(&job.id) {
+        ["started_at", "run_id", "status"].into_iter().for_each(|name| body[name] = Value::Null);
+    }
+    body
+}
+
+fn well_formed_job_json(github: &GitHub, job: &Job, owner: &str, repo: &str) -> Value {
     let base = format!("https://api.github.com/repos/{owner}/{repo}/actions");
     let runner = job.state.runner();
     let head_sha = github.run(job.run).map(|run| run.head_sha.clone()).unwrap_or_default();

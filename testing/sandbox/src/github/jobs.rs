@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use world::github::{Attempts, CheckOutput, CheckRunChange, CheckRunId, JobId, RunId};
 
 use super::api::{Api, List, parsed};
-use super::bodies::{check_run_json, job_json, run_json};
+use super::bodies::{check_run_json, job_json, repository_json, run_json};
 
 type Repo = Path<(String, String)>;
 type InRepo = Path<(String, String, u64)>;
@@ -22,10 +22,23 @@ pub(super) fn routes() -> Router<Arc<Api>> {
     Router::new()
         .route("/repos/{owner}/{repo}/actions/jobs/{id}", get(job))
         .route("/repos/{owner}/{repo}/actions/jobs/{id}/rerun", post(rerun))
+        .route("/installation/repositories", get(repositories))
         .route("/repos/{owner}/{repo}/actions/runs", get(runs))
         .route("/repos/{owner}/{repo}/actions/runs/{id}/jobs", get(run_jobs))
         .route("/repos/{owner}/{repo}/check-runs", post(create_check_run))
         .route("/repos/{owner}/{repo}/check-runs/{id}", patch(update_check_run))
+}
+
+async fn repositories(api: Shared<Arc<Api>>, query: Query<List>, headers: HeaderMap) -> Response {
+    api.as_installation("GET /installation/repositories", &headers, |state, caller, now| {
+        let listed = state.github.list_installation_repositories(caller, query.paging(), now)?;
+        let repositories: Vec<Value> = listed.items.iter().map(|it| repository_json(&state.github, it)).collect();
+        let body = json!({
+            "total_count": listed.total, "repository_selection": "all", "repositories": repositories,
+        });
+        Ok((StatusCode::OK, body))
+    })
+    .await
 }
 
 async fn runs(api: Shared<Arc<Api>>, Path((owner, repo)): Repo, query: Query<List>, headers: HeaderMap) -> Response {

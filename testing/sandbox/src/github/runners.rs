@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use world::github::{GroupId, JitRequest, RunnerId, Scope};
 
 use super::api::{Api, List, parsed};
-use super::bodies::{group_json, runner_json};
+use super::bodies::{group_json, listed_runner_json, runner_json};
 
 type Org = Path<String>;
 type Repo = Path<(String, String)>;
@@ -85,7 +85,7 @@ async fn runners(api: &Api, operation: &str, scope: Scope, query: &List, headers
     let paging = query.paging();
     api.as_installation(operation, headers, |state, caller, now| {
         let listed = state.github.list_runners(caller, &scope, query.name.as_deref(), paging, now)?;
-        let runners: Vec<Value> = listed.items.iter().map(runner_json).collect();
+        let runners: Vec<Value> = listed.items.iter().map(|runner| listed_runner_json(&state.github, runner)).collect();
         Ok((StatusCode::OK, json!({ "total_count": listed.total, "runners": runners })))
     })
     .await

@@ -4,10 +4,9 @@ use async_trait::async_trait;
 use domain::ids::{JobId, Owner, Repository, RunId, RunnerId, RunnerName, Scope, StackName};
 use domain::wire::JobNotice;
 use engine::ports::{
-    Budget, CheckRunUpdate, DeliveryAttempt, Deregistered, FoundJob, GitHub, GitHubError, ObservedRunner, Registered,
-    Registration, Rerun,
+    Budget, CheckRunUpdate, DeliveryPage, Deregistered, GitHub, GitHubError, Registered, Registration, RepositoryPage,
+    Rerun, RunJobs, RunnerPage, RunsUnderWay,
 };
-use jiff::Timestamp;
 
 use crate::mistakes::kinds::Mistake;
 use crate::mistakes::ports::MistakenPorts;
@@ -22,8 +21,12 @@ impl GitHub for MistakenPorts<'_> {
         self.world.github.register(registration).await
     }
 
-    async fn runners(&self, scope: &Scope, stack: &StackName) -> Result<Vec<ObservedRunner>, GitHubError> {
-        self.world.github.runners(scope, stack).await
+    async fn runners(&self, scope: &Scope, stack: &StackName, page: usize) -> Result<RunnerPage, GitHubError> {
+        let answer = self.world.github.runners(scope, stack, page).await?;
+        if self.mistake == Mistake::AllOrNothing && !answer.unreadable.is_empty() {
+            return Err(GitHubError::unavailable("a runner has an unknown form"));
+        }
+        Ok(answer)
     }
 
     async fn deregister(&self, scope: &Scope, runner: RunnerId) -> Result<Deregistered, GitHubError> {
@@ -43,16 +46,28 @@ impl GitHub for MistakenPorts<'_> {
         self.world.github.job(repository, job).await
     }
 
-    async fn run_jobs(&self, repository: &Repository, run: RunId) -> Result<Vec<JobNotice>, GitHubError> {
-        self.world.github.run_jobs(repository, run).await
+    async fn repositories(&self, owner: &Owner, page: usize) -> Result<RepositoryPage, GitHubError> {
+        self.world.github.repositories(owner, page).await
     }
 
-    async fn jobs_under_way(&self, repository: &Repository) -> Result<Vec<FoundJob>, GitHubError> {
-        self.world.github.jobs_under_way(repository).await
+    async fn run_jobs(&self, repository: &Repository, run: RunId) -> Result<RunJobs, GitHubError> {
+        let answer = self.world.github.run_jobs(repository, run).await?;
+        if self.mistake == Mistake::AllOrNothing && answer.unreadable > 0 {
+            return Err(GitHubError::unavailable("a job has an unknown form"));
+        }
+        Ok(answer)
     }
 
-    async fn deliveries(&self, since: Timestamp) -> Result<Vec<DeliveryAttempt>, GitHubError> {
-        self.world.github.deliveries(since).await
+    async fn runs_under_way(&self, repository: &Repository) -> Result<RunsUnderWay, GitHubError> {
+        self.world.github.runs_under_way(repository).await
+    }
+
+    async fn deliveries(&self, from: Option<&str>) -> Result<DeliveryPage, GitHubError> {
+        let answer = self.world.github.deliveries(from).await?;
+        if self.mistake == Mistake::AllOrNothing && answer.unreadable > 0 {
+            return Err(GitHubError::unavailable("a delivery has an unknown form"));
+        }
+        Ok(answer)
     }
 
     async fn redeliver(&self, attempt: u64) -> Result<(), GitHubError> {

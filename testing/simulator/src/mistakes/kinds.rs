@@ -39,6 +39,10 @@ pub enum Mistake {
     Acknowledged,
     /// The janitor does not store what failed in a sweep.
     SilentSweep,
+    /// The limit that is stored for an account is never read.
+    LimitUnread,
+    /// One unreadable item of a list hides the others.
+    AllOrNothing,
 }
 
 impl Mistake {

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use domain::ids::{PoolName, SlotId};
 use domain::log::{Transaction, Turn, What};
 use domain::state::{Item, Key, Lease, Rank};
-use engine::ports::{CommitError, Store, StoreError};
+use engine::ports::{CommitError, Reading, Store, StoreError};
 use jiff::Timestamp;
 
 use crate::mistakes::kinds::Mistake;
@@ -13,15 +13,32 @@ use crate::mistakes::ports::MistakenPorts;
 #[async_trait]
 impl Store for MistakenPorts<'_> {
     async fn get(&self, key: &Key) -> Result<Option<Item>, StoreError> {
+        if self.mistake == Mistake::LimitUnread && matches!(key, Key::Limit(_)) {
+            return Ok(None);
+        }
         self.world.store.get(key).await
     }
 
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, StoreError> {
-        self.world.store.get_many(keys).await
+        let mut items = self.world.store.get_many(keys).await?;
+        if self.mistake == Mistake::LimitUnread {
+            items.retain(|item| !matches!(item, Item::Limit(_)));
+        }
+        Ok(items)
     }
 
-    async fn partition(&self, pool: &PoolName) -> Result<Vec<Item>, StoreError> {
-        self.world.store.partition(pool).await
+    async fn get_readable(&self, keys: &[Key]) -> Result<Reading, StoreError> {
+        self.world.store.get_readable(keys).await
+    }
+
+    async fn partition(&self, pool: &PoolName) -> Result<Reading, StoreError> {
+        let answer = self.world.store.partition(pool).await;
+        match answer {
+            Ok(reading) if self.mistake == Mistake::AllOrNothing && !reading.unreadable.is_empty() => {
+                Err(StoreError::new(format!("{} has an unknown form", reading.unreadable[0])))
+            }
+            answer => answer,
+        }
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {
@@ -92,7 +109,8 @@ fn without_leases(transaction: &Transaction, lease: Timestamp, now: Timestamp) -
             | Item::Config(_)
             | Item::Limit(_)
             | Item::Janitor(_)
-            | Item::Function(_) => {}
+            | Item::Function(_)
+            | Item::Listing(_) => {}
         }
     }
     writes

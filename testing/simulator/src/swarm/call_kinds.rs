@@ -14,6 +14,7 @@ pub(super) fn latency(kind: CallKind) -> (i64, i64) {
         | CallKind::GetJob
         | CallKind::ListRunJobs
         | CallKind::ListRuns
+        | CallKind::ListRepositories
         | CallKind::ListDeliveries
         | CallKind::Redeliver
         | CallKind::CheckRun
@@ -85,6 +86,7 @@ fn weights(kind: CallKind) -> (f64, f64) {
         | CallKind::CommitClosed
         | CallKind::TerminateInstances
         | CallKind::GetConsoleOutput
-        | CallKind::ListRuns => (8.0, 16.0),
+        | CallKind::ListRuns
+        | CallKind::ListRepositories => (8.0, 16.0),
     }
 }

@@ -6,7 +6,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 /// Increased with every change of the table below or of what a fault does.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $kind:ident = $name:literal, $most:literal;)*) => {
@@ -116,6 +116,8 @@ faults! {
     EventLost = "ec2-event-lost", 0.50;
     /// Somebody else launches a machine with Drover's tag key.
     ForeignMachine = "machine-foreign", 0.10;
+    /// Lists of GitHub and items of the table have an unknown form, one of them for ever.
+    Malformed = "malformed-items", 0.50;
     /// A message is received twice.
     MessageTwice = "sqs-twice", 0.25;
     /// A message is up to five minutes late.

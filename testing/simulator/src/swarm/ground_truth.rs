@@ -12,6 +12,8 @@ use crate::swarm::outcome::Convergence;
 pub(super) struct GroundTruth {
     /// Jobs that no pool may serve.
     pub(super) foreign: BTreeSet<JobId>,
+    /// Jobs that GitHub shows in an unknown form, for ever. No pool may serve them.
+    pub(super) malformed_for_ever: BTreeSet<JobId>,
     pub(super) gated: BTreeSet<JobId>,
     pub(super) cancelled: BTreeSet<JobId>,
     /// Machines that a fault struck.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use domain::state::{Item, Key};
 use jiff::SignedDuration;
 use world::ec2::{self, InstanceId};
 use world::github;
@@ -34,8 +35,11 @@ impl Swarm<'_> {
         if self.dice.lasts(Fault::IdleRemoved) {
             github.idle_limit = Some(Duration::from_secs_f64(360.0 - 240.0 * self.dice.intensity(Fault::IdleRemoved)));
         }
+        // What is malformed is repaired when the storm ends, except the job that no pool serves.
+        github.malformed_jobs.clone_from(&self.truth.malformed_for_ever);
         state.ec2.faults = ec2;
         state.github.faults = github;
+        state.unreadable.clear();
         drop(state);
         if on && self.dice.intensity(Fault::ForeignRunner) > 0.0 && !self.truth.foreign_runner {
             self.truth.foreign_runner = self.dice.lasts(Fault::ForeignRunner);
@@ -117,6 +121,9 @@ impl Swarm<'_> {
                 }
             }
         }
+        if self.dice.strikes(Fault::Malformed) {
+            self.malform();
+        }
         if self.dice.strikes(Fault::ForeignMachine) {
             self.foreign_machine();
         }
@@ -125,11 +132,68 @@ impl Swarm<'_> {
         }
     }
 
+    /// An item of the table or of one of GitHub's lists gets an unknown form. One job that no pool serves keeps it for ever.
+    fn malform(&mut self) {
+        if self.truth.malformed_for_ever.is_empty() {
+            let job = self.universe.github(|github, now| {
+                let repository = github.find_repository(ORGANIZATION, "widgets").expect("of this world").id;
+                github.queue_job(github::QueueJob::new(repository, &["nobodys"]), now)
+            });
+            self.truth.foreign.insert(job);
+            self.truth.malformed_for_ever.insert(job);
+            self.universe.github(|github, _| github.faults.malformed_jobs.insert(job));
+            self.log_world(|| format!("job {job} has an unknown form for ever"));
+        }
+        let choice = self.dice.pick(Fault::Malformed, 4);
+        let at = self.dice.pick(Fault::Malformed, 1 << 16);
+        let pick = |among: usize| at % among.max(1);
+        match choice {
+            0 => {
+                let runner = self.universe.github(|github, _| {
+                    let own = github.registrations().filter(|runner| runner.name.starts_with("drover_sim_"));
+                    let own: Vec<_> = own.map(|runner| runner.id).collect();
+                    let form = if at.is_multiple_of(2) { github::Malformed::State } else { github::Malformed::All };
+                    let runner = own.get(pick(own.len())).copied()?;
+                    github.faults.malformed_runners.insert(runner, form);
+                    Some((runner, form))
+                });
+                self.log_world(|| format!("runner {runner:?} has an unknown form"));
+            }
+            1 => {
+                let job = self.universe.github(|github, _| {
+                    let under_way = github.jobs().filter(|job| job.state.conclusion().is_none());
+                    let under_way: Vec<_> = under_way.map(|job| job.id).collect();
+                    let job = under_way.get(pick(under_way.len())).copied()?;
+                    github.faults.malformed_jobs.insert(job);
+                    Some(job)
+                });
+                self.log_world(|| format!("job {job:?} has an unknown form"));
+            }
+            2 => {
+                let delivery = self.universe.github(|github, _| {
+                    let delivery = github.deliveries().map(|delivery| delivery.id).last()?;
+                    github.faults.malformed_deliveries.insert(delivery);
+                    Some(delivery)
+                });
+                self.log_world(|| format!("delivery {delivery:?} has an unknown form"));
+            }
+            _ => {
+                let of_pools: Vec<Key> =
+                    self.universe.store.items().iter().map(Item::key).filter(|key| key.pool().is_some()).collect();
+                if let Some(key) = of_pools.get(pick(of_pools.len())) {
+                    self.log_world(|| format!("the item {key} has an unknown form"));
+                    self.universe.state().unreadable.insert(key.clone());
+                }
+            }
+        }
+    }
+
     /// The table is lost. Machines without a job are no longer needed.
     fn lose_table(&mut self) {
         let Some(config) = self.universe.configuration() else { return };
         self.log_world(|| "the table is lost".to_owned());
         self.lost_pools = config.pools;
+        self.universe.state().limits.clear();
         self.tables += 1;
         self.lost_at = self.invoked;
         self.universe.store.empty();

@@ -27,6 +27,7 @@ impl Swarm<'_> {
             CallKind::GetJob => self.inject_github(Endpoint::GetJob),
             CallKind::ListRunJobs => self.inject_github(Endpoint::ListRunJobs),
             CallKind::ListRuns => self.inject_github(Endpoint::ListRuns),
+            CallKind::ListRepositories => self.inject_github(Endpoint::ListRepositories),
             CallKind::ListDeliveries => self.inject_github(Endpoint::ListDeliveries),
             CallKind::Redeliver => self.inject_github(Endpoint::Redeliver),
             CallKind::CheckRun => self.inject_github(Endpoint::CreateCheckRun),

@@ -1,19 +1,25 @@
 //! GitHub's port.
 
+use std::fmt::Write;
+
 use async_trait::async_trait;
 use domain::ids::{DeliveryId, JobId, Owner, Repository, RunId, RunnerId, RunnerName, Scope, StackName};
 use domain::wire::JobNotice;
 use engine::ports::{
-    Budget, CheckRunUpdate, DeliveryAttempt, Deregistered, FoundJob, GitHub, GitHubError, ObservedRunner, Registered,
-    Registration, Rerun,
+    Budget, CheckRunUpdate, DeliveryAttempt, DeliveryPage, Deregistered, GitHub, GitHubError, ObservedRunner,
+    Registered, Registration, RepositoryPage, Rerun, RunJobs, RunnerPage, RunsUnderWay,
 };
 use jiff::Timestamp;
-use world::github::{self, Answer, CheckOutput, CheckRunChange, CheckRunId, GroupId, JitRequest, Paging};
+use world::github::{self, Answer, CheckOutput, CheckRunChange, CheckRunId, GroupId, JitRequest, Malformed, Paging};
 
 use crate::call::Call;
-use crate::universe::Universe;
+use crate::digest::Digest;
 use crate::universe::notices::job_notice;
 use crate::universe::state::State;
+use crate::universe::{INVOCATION, Universe};
+
+/// How long Drover uses a token: GitHub's hour, less the margin.
+const TOKEN_SECONDS: i64 = 55 * 60;
 
 fn model_scope(scope: &Scope) -> github::Scope {
     match scope {
@@ -55,36 +61,36 @@ impl GitHub for Universe {
                 })
                 .map_err(|error| port_error(error, now))
         };
-        self.steps.around(|| Call::GenerateJitConfig(registration.name.clone()), register).await
+        self.call_for(registration.scope.owner(), || Call::GenerateJitConfig(registration.name.clone()), register).await
     }
 
-    async fn runners(&self, scope: &Scope, stack: &StackName) -> Result<Vec<ObservedRunner>, GitHubError> {
+    async fn runners(&self, scope: &Scope, stack: &StackName, page: usize) -> Result<RunnerPage, GitHubError> {
         let list = || {
             let mut state = self.state();
             let (now, installation) = (state.now, state.installation_of(scope.owner().as_str()));
             let prefix = RunnerName::prefix(stack);
-            let mut found = Vec::new();
-            for page in 1.. {
-                let paging = Paging { page, per_page: 100 };
-                let listed = state
-                    .github
-                    .list_runners(installation, &model_scope(scope), None, paging, now)
-                    .map_err(|error| port_error(error, now))?;
-                if listed.items.is_empty() {
-                    break;
-                }
-                found.extend(listed.items.into_iter().filter(|runner| runner.name.starts_with(&prefix)).map(
-                    |runner| ObservedRunner {
+            let paging = Paging { page, per_page: 100 };
+            let listed = state
+                .github
+                .list_runners(installation, &model_scope(scope), None, paging, now)
+                .map_err(|error| port_error(error, now))?;
+            let counted = state.counted(scope.owner(), format!("{scope} {page}"), &listed.items);
+            let mut page = RunnerPage { runners: Vec::new(), unreadable: Vec::new(), total: listed.total, counted };
+            for runner in listed.items.into_iter().filter(|runner| runner.name.starts_with(&prefix)) {
+                match state.github.faults.malformed_runners.get(&runner.id) {
+                    Some(Malformed::State) => page.unreadable.push(Some(RunnerId(runner.id.0))),
+                    Some(Malformed::All) => page.unreadable.push(None),
+                    None => page.runners.push(ObservedRunner {
                         id: RunnerId(runner.id.0),
                         name: runner.name,
                         online: runner.online,
                         busy: runner.job.is_some(),
-                    },
-                ));
+                    }),
+                }
             }
-            Ok(found)
+            Ok(page)
         };
-        self.steps.around(|| Call::ListRunners(scope.clone()), list).await
+        self.call_for(scope.owner(), || Call::ListRunners(scope.clone()), list).await
     }
 
     async fn deregister(&self, scope: &Scope, runner: RunnerId) -> Result<Deregistered, GitHubError> {
@@ -98,7 +104,7 @@ impl GitHub for Universe {
                 Err(error) => Err(port_error(error, now)),
             }
         };
-        self.steps.around(|| Call::DeleteRunner(runner), delete).await
+        self.call_for(scope.owner(), || Call::DeleteRunner(runner), delete).await
     }
 
     async fn job(&self, repository: &Repository, job: JobId) -> Result<Option<JobNotice>, GitHubError> {
@@ -107,63 +113,79 @@ impl GitHub for Universe {
             let (now, installation) = (state.now, state.installation_of(repository.owner.as_str()));
             let (owner, name) = (repository.owner.as_str(), repository.name());
             match state.github.get_job(installation, owner, name, github::JobId(job.0), now) {
+                Ok(job) if state.github.faults.malformed_jobs.contains(&job.id) => {
+                    Err(GitHubError::unavailable("the answer has an unknown form"))
+                }
                 Ok(job) => Ok(Some(state.notice_of(&job))),
                 Err(github::Failure::NotFound) => Ok(None),
                 Err(error) => Err(port_error(error, now)),
             }
         };
-        self.steps.around(|| Call::GetJob(job), look).await
+        self.call_for(&repository.owner, || Call::GetJob(job), look).await
     }
 
-    async fn run_jobs(&self, repository: &Repository, run: RunId) -> Result<Vec<JobNotice>, GitHubError> {
+    async fn repositories(&self, owner: &Owner, page: usize) -> Result<RepositoryPage, GitHubError> {
+        let look = || {
+            let mut state = self.state();
+            let (now, installation) = (state.now, state.installation_of(owner.as_str()));
+            let paging = Paging { page, per_page: 100 };
+            let listed = state.github.list_installation_repositories(installation, paging, now);
+            let listed = listed.map_err(|error| port_error(error, now))?;
+            let counted = state.counted(owner, format!("repositories {page}"), &listed.items);
+            let name = |it: &github::Repository| format!("{}/{}", it.owner_login, it.name).parse().ok();
+            let repositories = listed.items.iter().filter_map(name).collect();
+            Ok(RepositoryPage { repositories, unreadable: 0, total: listed.total, counted })
+        };
+        self.call_for(owner, || Call::ListRepositories(owner.clone()), look).await
+    }
+
+    async fn run_jobs(&self, repository: &Repository, run: RunId) -> Result<RunJobs, GitHubError> {
         let look = || {
             let mut state = self.state();
             let now = state.now;
             let jobs = state.jobs_of(repository, github::RunId(run.0)).map_err(|error| port_error(error, now))?;
-            Ok(jobs.iter().map(|job| state.notice_of(job)).collect())
+            let counted = state.counted(&repository.owner, format!("{repository} {run}"), &jobs);
+            let malformed = &state.github.faults.malformed_jobs;
+            let readable: Vec<_> = jobs.iter().filter(|job| !malformed.contains(&job.id)).collect();
+            let unreadable = jobs.len() - readable.len();
+            let jobs = readable.into_iter().map(|job| state.notice_of(job)).collect();
+            Ok(RunJobs { jobs, unreadable, counted })
         };
-        self.steps.around(|| Call::ListRunJobs(run), look).await
+        self.call_for(&repository.owner, || Call::ListRunJobs(run), look).await
     }
 
-    async fn jobs_under_way(&self, repository: &Repository) -> Result<Vec<FoundJob>, GitHubError> {
+    async fn runs_under_way(&self, repository: &Repository) -> Result<RunsUnderWay, GitHubError> {
         let look = || {
             let mut state = self.state();
             let now = state.now;
             state.under_way(repository).map_err(|error| port_error(error, now))
         };
-        self.steps.around(|| Call::ListRuns(repository.clone()), look).await
+        self.call_for(&repository.owner, || Call::ListRuns(repository.clone()), look).await
     }
 
-    async fn deliveries(&self, since: Timestamp) -> Result<Vec<DeliveryAttempt>, GitHubError> {
+    async fn deliveries(&self, from: Option<&str>) -> Result<DeliveryPage, GitHubError> {
         let look = || {
             let mut state = self.state();
             let now = state.now;
-            let mut attempts = Vec::new();
-            let mut cursor = None;
-            loop {
-                let (page, next) = state
-                    .github
-                    .list_deliveries(100, cursor.as_deref(), now)
-                    .map_err(|error| port_error(error, now))?;
-                for delivery in page {
-                    let Some(attempted) = delivery.attempted else { continue };
-                    if attempted.at < since {
-                        return Ok(attempts);
-                    }
-                    attempts.push(DeliveryAttempt {
-                        id: delivery.id.0,
-                        guid: DeliveryId::from(delivery.guid.as_str()),
-                        delivered_at: attempted.at,
-                        redelivery: delivery.redelivery,
-                        succeeded: matches!(attempted.answer, Answer::Status(200..300)),
-                        about_a_job: true,
-                    });
+            let listed = state.github.list_deliveries(100, from, now);
+            let (listed, next) = listed.map_err(|error| port_error(error, now))?;
+            let mut page = DeliveryPage { next, ..DeliveryPage::default() };
+            for delivery in listed {
+                let Some(attempted) = delivery.attempted else { continue };
+                if state.github.faults.malformed_deliveries.contains(&delivery.id) {
+                    page.unreadable += 1;
+                    continue;
                 }
-                match next {
-                    Some(next) => cursor = Some(next),
-                    None => return Ok(attempts),
-                }
+                page.attempts.push(DeliveryAttempt {
+                    id: delivery.id.0,
+                    guid: DeliveryId::from(delivery.guid.as_str()),
+                    delivered_at: attempted.at,
+                    redelivery: delivery.redelivery,
+                    succeeded: matches!(attempted.answer, Answer::Status(200..300)),
+                    about_a_job: true,
+                });
             }
+            Ok(page)
         };
         self.steps.around(|| Call::ListDeliveries, look).await
     }
@@ -198,7 +220,7 @@ impl GitHub for Universe {
             };
             run.map(|run| run.id.0).map_err(|error| port_error(error, now))
         };
-        self.steps.around(|| Call::CheckRun(update.external_id.clone()), write).await
+        self.call_for(&update.repository.owner, || Call::CheckRun(update.external_id.clone()), write).await
     }
 
     async fn rerun(&self, repository: &Repository, job: JobId) -> Result<Rerun, GitHubError> {
@@ -212,7 +234,7 @@ impl GitHub for Universe {
                 Err(error) => Err(port_error(error, now)),
             }
         };
-        self.steps.around(|| Call::Rerun(job), again).await
+        self.call_for(&repository.owner, || Call::Rerun(job), again).await
     }
 
     fn budget(&self, owner: &Owner) -> Option<Budget> {
@@ -220,6 +242,30 @@ impl GitHub for Universe {
         let (now, installation) = (state.now, state.installation_of(owner.as_str()));
         let rate = state.github.rate(github::Caller::Installation(installation), now);
         Some(Budget { remaining: rate.limit.saturating_sub(rate.used), limit: rate.limit })
+    }
+}
+
+impl Universe {
+    /// A call for an account. F1: it respects the limit that is in the table for the account.
+    async fn call_for<T: std::fmt::Debug>(
+        &self,
+        owner: &Owner,
+        call: impl FnOnce() -> Call,
+        make: impl FnOnce() -> T,
+    ) -> T {
+        let (now, limit) = {
+            let state = self.state();
+            (state.now, state.limits.get(owner).copied())
+        };
+        // An invocation may have read the limit just before, and its calls may be slow. It lasts a minute at most.
+        if let Some((written_at, until)) = limit
+            && now < until
+            && now.duration_since(written_at) > INVOCATION
+        {
+            self.store
+                .violate(format!("F1: GitHub is called for {owner} at {now}, though it forbids that until {until}"));
+        }
+        self.steps.around(call, make).await
     }
 }
 
@@ -244,32 +290,40 @@ impl State {
         Ok(jobs)
     }
 
-    fn under_way(&mut self, repository: &Repository) -> Result<Vec<FoundJob>, github::Failure> {
+    fn under_way(&mut self, repository: &Repository) -> Result<RunsUnderWay, github::Failure> {
         let (owner, name) = (repository.owner.as_str(), repository.name());
         let (now, installation) = (self.now, self.installation_of(owner));
         let public = self
             .github
             .find_repository(owner, name)
             .is_some_and(|repository| repository.visibility == github::Visibility::Public);
-        let mut found = Vec::new();
+        let mut found = RunsUnderWay::default();
         for status in ["queued", "in_progress"] {
-            let mut runs = Vec::new();
-            for page in 1.. {
+            for page in 1..=3 {
                 let paging = Paging { page, per_page: 100 };
                 let listed = self.github.list_runs(installation, owner, name, Some(status), paging, now)?;
-                if listed.items.is_empty() {
+                let path = format!("{repository} {status} {page}");
+                found.counted += self.counted(&repository.owner, path, &listed.items);
+                found.runs.extend(listed.items.iter().map(|run| (RunId(run.id.0), public)));
+                if page * 100 >= listed.total {
                     break;
-                }
-                runs.extend(listed.items);
-            }
-            for run in runs {
-                for job in self.jobs_of(repository, run.id)? {
-                    if job.state.conclusion().is_none() {
-                        found.push(FoundJob { job: self.notice_of(&job), public });
-                    }
                 }
             }
         }
         Ok(found)
+    }
+
+    /// How often the answer counted towards the hourly limit: 0 if Drover has it already, with a tag of its present token.
+    fn counted(&mut self, owner: &Owner, path: String, answer: &impl std::fmt::Debug) -> u32 {
+        let mut digest = Digest::default();
+        let token = self.now.as_second() / TOKEN_SECONDS;
+        write!(digest, "{token} {answer:?}").expect("writing to a digest does not fail");
+        let before = self.tags.insert((owner.clone(), path), digest.value());
+        if before != Some(digest.value()) {
+            return 1;
+        }
+        let installation = self.installation_of(owner.as_str());
+        self.github.not_modified(github::Caller::Installation(installation), self.now);
+        0
     }
 }

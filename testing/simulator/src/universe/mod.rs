@@ -21,7 +21,7 @@ use domain::policy::format;
 use domain::state::{Config, FunctionName, Item, Key, Meta};
 use domain::wire::Message;
 use engine::consume::{Consumed, consume};
-use engine::context::Context;
+use engine::context::{Context, Share};
 use engine::memory::MemoryStore;
 use engine::pools;
 use engine::ports::{Ports, Store};
@@ -128,6 +128,9 @@ impl Universe {
                 ingest: Ingest::Up,
                 invocations: 0,
                 table_fault: None,
+                limits: BTreeMap::new(),
+                tags: BTreeMap::new(),
+                unreadable: BTreeSet::new(),
                 queue_fault: false,
                 sending: None,
                 random_tokens: (mistake == Some(Mistake::NoClientToken)).then_some(0),
@@ -211,6 +214,27 @@ impl Universe {
         self.state().install("octo-org");
     }
 
+    /// Another organisation installs the app.
+    pub fn add_account(&self, login: &str) {
+        self.github(|github, now| github.add_owner(login, OwnerKind::Organization, now));
+        self.state().install(login);
+    }
+
+    /// Time passes while a call is under way. Nothing else happens.
+    pub fn pass(&self, time: SignedDuration) {
+        self.state().now += time;
+    }
+
+    /// The item has an unknown form until it is written again, or until [`Universe::repair_items`].
+    pub fn malform_item(&self, key: Key) {
+        self.state().unreadable.insert(key);
+    }
+
+    /// An operator repairs all malformed items.
+    pub fn repair_items(&self) {
+        self.state().unreadable.clear();
+    }
+
     pub fn set_ingest(&self, ingest: Ingest) {
         self.state().ingest = ingest;
     }
@@ -257,6 +281,7 @@ impl Universe {
             rates: &self.rates,
             request: &request,
             deadline,
+            share: Share::of_invocation(deadline),
         };
         run(&context).await
     }

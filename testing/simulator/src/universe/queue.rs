@@ -25,8 +25,14 @@ impl Queue for Universe {
     }
 }
 
+#[async_trait]
 impl Clock for Universe {
     fn now(&self) -> Timestamp {
         Universe::now(self)
+    }
+
+    /// Never returns: the simulator ends invocations that take too long.
+    async fn sleep_until(&self, _: Timestamp) {
+        std::future::pending().await
     }
 }

@@ -4,7 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use domain::ids::BatchTag;
+use domain::ids::{BatchTag, Owner};
+use domain::state::Key;
 use domain::wire::Message;
 use engine::ports::Launch;
 use jiff::{SignedDuration, Timestamp};
@@ -26,6 +27,12 @@ pub(crate) struct State {
     pub(super) invocations: u64,
     /// How the table fails its next call.
     pub(crate) table_fault: Option<TableFault>,
+    /// The limits of accounts in the table: when each was written, and until when it forbids calls.
+    pub(crate) limits: BTreeMap<Owner, (Timestamp, Timestamp)>,
+    /// The tags of the answers that Drover has read, by account and path.
+    pub(crate) tags: BTreeMap<(Owner, String), u64>,
+    /// Items whose form is unknown to Drover.
+    pub(crate) unreadable: BTreeSet<Key>,
     /// Whether the queue fails its next call.
     pub(crate) queue_fault: bool,
     /// The launch whose call has just begun.

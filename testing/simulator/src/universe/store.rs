@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use domain::ids::PoolName;
 use domain::log::Transaction;
 use domain::state::{Item, Key, Rank};
-use engine::ports::{CommitError, Store, StoreError};
+use engine::ports::{CommitError, Reading, Store, StoreError};
 use world::LostReply;
 use world::{ec2, github};
 
@@ -20,10 +20,28 @@ fn now_or_never<T>(future: impl Future<Output = T>) -> T {
 impl Universe {
     /// Reads, unless a fault strikes the table.
     fn reading<T>(&self, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-        match self.state().table_fault.take() {
+        // The read locks the state.
+        let fault = self.state().table_fault.take();
+        match fault {
             Some(_) => Err(StoreError::new("throttled")),
             None => read(),
         }
+    }
+
+    /// Fails if one of the items has an unknown form.
+    fn readable(&self, keys: &[Key]) -> Result<(), StoreError> {
+        let state = self.state();
+        match keys.iter().find(|key| state.unreadable.contains(key)) {
+            Some(key) => Err(StoreError::new(format!("the item {key} has an unknown form"))),
+            None => Ok(()),
+        }
+    }
+
+    fn without_unreadable(&self, read: Reading) -> Reading {
+        let state = self.state();
+        let (unreadable, items): (Vec<Item>, Vec<Item>) =
+            read.items.into_iter().partition(|item| state.unreadable.contains(&item.key()));
+        Reading { items, unreadable: unreadable.iter().map(Item::key).collect() }
     }
 
     fn writing(&self, transaction: &Transaction) -> Result<(), CommitError> {
@@ -38,6 +56,14 @@ impl Universe {
             Some(TableFault::Unavailable(LostReply::Applied)) | None => {}
         }
         now_or_never(self.store.commit(transaction))?;
+        // Items are written whole.
+        let written =
+            transaction.puts.iter().map(Item::key).chain(transaction.deletes.iter().map(|(key, _)| key.clone()));
+        let mut state = self.state();
+        for key in written {
+            state.unreadable.remove(&key);
+        }
+        drop(state);
         self.check_written(transaction);
         match fault {
             Some(_) => Err(StoreError::new("no reply").into()),
@@ -49,17 +75,33 @@ impl Universe {
 #[async_trait]
 impl Store for Universe {
     async fn get(&self, key: &Key) -> Result<Option<Item>, StoreError> {
-        let get = || self.reading(|| now_or_never(self.store.get(key)));
+        let get = || {
+            self.reading(|| self.readable(std::slice::from_ref(key)).and_then(|()| now_or_never(self.store.get(key))))
+        };
         self.steps.around(|| Call::Get(key.clone()), get).await
     }
 
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, StoreError> {
-        let get = || self.reading(|| now_or_never(self.store.get_many(keys)));
+        let get = || self.reading(|| self.readable(keys).and_then(|()| now_or_never(self.store.get_many(keys))));
         self.steps.around(|| Call::GetMany(keys.len()), get).await
     }
 
-    async fn partition(&self, pool: &PoolName) -> Result<Vec<Item>, StoreError> {
-        let query = || self.reading(|| now_or_never(self.store.partition(pool)));
+    async fn get_readable(&self, keys: &[Key]) -> Result<Reading, StoreError> {
+        let get =
+            || self.reading(|| now_or_never(self.store.get_readable(keys)).map(|read| self.without_unreadable(read)));
+        self.steps.around(|| Call::GetMany(keys.len()), get).await
+    }
+
+    async fn partition(&self, pool: &PoolName) -> Result<Reading, StoreError> {
+        let query = || {
+            self.reading(|| {
+                let read = now_or_never(self.store.partition(pool)).map(|read| self.without_unreadable(read))?;
+                match read.unreadable.iter().find(|key| !key.is_dispensable()) {
+                    Some(key) => Err(StoreError::new(format!("the item {key} has an unknown form"))),
+                    None => Ok(read),
+                }
+            })
+        };
         self.steps.around(|| Call::Query(pool.clone()), query).await
     }
 
@@ -91,6 +133,10 @@ impl Universe {
             }
         }
         for item in &transaction.puts {
+            if let Item::Limit(limit) = item {
+                let now = state.now;
+                state.limits.insert(limit.owner.clone(), (now, limit.backoff_until));
+            }
             let Item::Job(job) = item else { continue };
             let Some(truth) = state.github.job(github::JobId(job.id.0)) else { continue };
             let most = match &truth.state {

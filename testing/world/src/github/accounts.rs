@@ -275,6 +275,19 @@ impl GitHub {
         reply.with(paging.of(owner.groups.iter().filter(visible).cloned()))
     }
 
+    /// `GET /installation/repositories`: the repositories that the installation may access, which is all of the account's.
+    pub fn list_installation_repositories(
+        &mut self,
+        caller: InstallationId,
+        paging: Paging,
+        now: Timestamp,
+    ) -> Result<Listed<Repository>, Failure> {
+        let reply = self.admit(Caller::Installation(caller), Endpoint::ListRepositories, now)?;
+        let owner =
+            self.owners.values().find(|owner| owner.installation == Some(caller)).ok_or(Failure::Unauthorized)?;
+        reply.with(paging.of(self.repositories.values().filter(|repository| repository.owner == owner.id).cloned()))
+    }
+
     /// The webhook's configuration, without a call.
     pub fn hook(&self) -> &HookConfig {
         &self.hook

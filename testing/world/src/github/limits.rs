@@ -64,6 +64,7 @@ endpoints! {
     GetJob = "GET /repos/{owner}/{repo}/actions/jobs/{id}";
     ListRuns = "GET /repos/{owner}/{repo}/actions/runs";
     ListRunJobs = "GET /repos/{owner}/{repo}/actions/runs/{id}/jobs";
+    ListRepositories = "GET /installation/repositories";
     CreateCheckRun = "POST /repos/{owner}/{repo}/check-runs";
     UpdateCheckRun = "PATCH /repos/{owner}/{repo}/check-runs/{id}";
     RerunJob = "POST /repos/{owner}/{repo}/actions/jobs/{id}/rerun";

@@ -95,6 +95,21 @@ pub struct Faults {
     pub lists_nothing: bool,
     /// An idle JIT runner is removed after this time, as some users report.
     pub idle_limit: Option<Duration>,
+    /// Jobs that every answer shows with a null `started_at`.
+    pub malformed_jobs: BTreeSet<JobId>,
+    /// Runners that lists show in an unknown form.
+    pub malformed_runners: BTreeMap<RunnerId, Malformed>,
+    /// Delivery attempts that the list shows in an unknown form.
+    pub malformed_deliveries: BTreeSet<DeliveryId>,
+}
+
+/// What is wrong with an item of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Malformed {
+    /// Everything but its id is null.
+    State,
+    /// Everything is null.
+    All,
 }
 
 /// Numbers of calls that lasting faults affected.
@@ -167,6 +182,8 @@ pub struct GitHub {
     agenda: Agenda<Due>,
     usage: limits::Usage,
     calls: BTreeMap<Endpoint, u64>,
+    /// The calls of each caller that counted towards its hourly limit.
+    counted: BTreeMap<Caller, u64>,
     struck: Struck,
     last_id: u64,
 }
@@ -196,6 +213,7 @@ impl GitHub {
             agenda: Agenda::new(),
             usage: limits::Usage::default(),
             calls: BTreeMap::new(),
+            counted: BTreeMap::new(),
             struck: Struck::default(),
             // Large, as GitHub's ids are. Small ids would hide a mix-up of an id with an index or a count.
             last_id: 40_000_000_000,
@@ -210,6 +228,11 @@ impl GitHub {
     /// The number of calls of each endpoint, including refused calls.
     pub fn calls(&self) -> &BTreeMap<Endpoint, u64> {
         &self.calls
+    }
+
+    /// The number of a caller's calls that counted towards its hourly limit since the beginning.
+    pub fn counted(&self, caller: Caller) -> u64 {
+        self.counted.get(&caller).copied().unwrap_or_default()
     }
 
     /// Numbers of calls that lasting faults affected.
@@ -256,6 +279,7 @@ impl GitHub {
             return Err(Failure::SecondaryLimit { until });
         }
         self.usage.charge(&self.config.limits, caller, endpoint, now)?;
+        *self.counted.entry(caller).or_default() += 1;
         if let Some(status) = take_first(&mut self.faults.broken, endpoint) {
             return Err(Failure::Broken(status));
         }
@@ -277,6 +301,9 @@ impl GitHub {
     /// Refunds the last call, because its answer is 304 and does not count towards the hourly limit.
     pub fn not_modified(&mut self, caller: Caller, now: Timestamp) {
         self.usage.refund(caller, now);
+        if let Some(counted) = self.counted.get_mut(&caller) {
+            *counted = counted.saturating_sub(1);
+        }
     }
 
     fn fresh_id(&mut self) -> u64 {

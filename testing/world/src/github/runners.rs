@@ -120,9 +120,10 @@ impl GitHub {
             .runners
             .values()
             .filter(|runner| runner.scope == *scope && name.is_none_or(|name| runner.name == name))
-            .filter(|_| !self.faults.lists_nothing)
-            .map(|runner| self.as_listed(runner, now));
-        reply.with(paging.of(listed))
+            .filter(|_| !self.faults.lists_nothing);
+        let page = paging.of(listed);
+        let items = page.items.into_iter().map(|runner| self.as_listed(runner, now)).collect();
+        reply.with(Listed { total: page.total, items })
     }
 
     /// `GET .../actions/runners/{id}`, with the delay of the list.

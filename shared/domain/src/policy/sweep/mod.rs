@@ -7,9 +7,13 @@
 
 mod judge;
 mod plan;
+mod shares;
 
 pub use judge::{
     LISTED_AFTER, Recorded, RunnerState, STOPPING_GRACE, SlotSubject, SlotVerdict, UnownedSubject, UnownedVerdict,
     judge_slot, judge_unowned,
 };
-pub use plan::{Census, MAX_UNCONFIRMED, MIN_ONLINE_TO_DISTRUST_EMPTY, Plan, Reap, plan, unowned_instances};
+pub use plan::{
+    Census, MAX_UNCONFIRMED, MIN_ONLINE_TO_DISTRUST_EMPTY, Plan, Reap, is_current, plan, unowned_instances,
+};
+pub use shares::{Shares, shares};

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::Pool;
 use crate::ids::{BatchTag, Epoch, InstanceId, PoolName, RunnerId, RunnerName, Scope, SlotId};
 use crate::policy::PoolView;
+use crate::policy::listing::{Missing, RunnerList};
 use crate::policy::observe::Observation;
 use crate::policy::sweep::judge::{
     Recorded, RunnerState, SlotSubject, SlotVerdict, UnownedSubject, UnownedVerdict, judge_slot, judge_unowned,
@@ -19,12 +20,14 @@ use crate::wire::{MachineState, ObservedInstance, ObservedRunner};
 pub struct Census<'a> {
     /// EC2's list; None if it could not be read to the end.
     pub machines: Option<&'a [ObservedInstance]>,
-    /// GitHub's lists, those that could be read to the end.
-    pub runners: &'a BTreeMap<Scope, Vec<ObservedRunner>>,
+    /// GitHub's lists, as far as they were read.
+    pub runners: &'a BTreeMap<Scope, RunnerList>,
     /// The pools that could be read.
     pub pools: &'a [(Pool, PoolView)],
     /// The records of the instances that belong to no open slot, see [`unowned_instances`].
     pub recorded: &'a BTreeMap<InstanceId, Instance>,
+    /// Those of these instances whose record cannot be read. They are not judged.
+    pub unreadable: &'a BTreeSet<InstanceId>,
     /// What looked wrong in the last sweep, and since when.
     pub suspects: &'a BTreeMap<Suspect, Timestamp>,
     pub now: Timestamp,
@@ -43,6 +46,13 @@ impl Suspicions<'_> {
         let since = *self.before.get(&suspect).unwrap_or(&self.now);
         self.found.insert(suspect, since);
         self.now.duration_since(since)
+    }
+
+    /// Keeps a suspect of the last sweep that this sweep cannot examine.
+    fn keep(&mut self, suspect: Suspect) {
+        if let Some(since) = self.before.get(&suspect) {
+            self.found.insert(suspect, *since);
+        }
     }
 }
 
@@ -144,7 +154,8 @@ pub fn plan(census: &Census<'_>) -> Plan {
             }
         }
         let unowned: BTreeSet<InstanceId> = unowned_instances(machines, census.pools).into_iter().collect();
-        for seen in machines.iter().filter(|seen| unowned.contains(&seen.id)) {
+        let judged = |seen: &&ObservedInstance| unowned.contains(&seen.id) && !census.unreadable.contains(&seen.id);
+        for seen in machines.iter().filter(judged) {
             plan_unowned(&mut plan, &mut suspicions, census, &trusted, seen);
         }
     }
@@ -156,6 +167,7 @@ pub fn plan(census: &Census<'_>) -> Plan {
             }
         }
     }
+    keep_unexamined(&mut suspicions, census, &trusted);
     plan.suspects = suspicions.found;
     limit_unconfirmed(census, &mut plan);
     plan
@@ -212,6 +224,11 @@ fn stopping_for(seen: Option<&ObservedInstance>, suspicions: &mut Suspicions<'_>
 /// What to record or to do about the runner of a machine that has ended.
 fn left_behind(slot: &Slot, runner: RunnerState, list: Option<&List<'_>>) -> Option<Observation> {
     match runner {
+        // Its deregistration shows whether it is the unreadable one.
+        RunnerState::Unread if list.is_some_and(|list| list.missing == Missing::PerhapsUnreadable) => slot
+            .runner()
+            .filter(|_| slot.unregistered_at.is_none())
+            .map(|runner| Observation::LeftRegistered(slot.id, runner.runner_id)),
         RunnerState::Unread => None,
         RunnerState::Unregistered(_) => slot.unregistered_at.is_none().then_some(Observation::Unregistered(slot.id)),
         RunnerState::Offline(_) | RunnerState::Idle | RunnerState::Busy => slot
@@ -235,6 +252,11 @@ fn progress(slot: &Slot, runner: RunnerState) -> Option<Observation> {
 /// One of GitHub's lists, with indices: it may have ten thousand runners, and as many machines are compared with it.
 struct List<'a> {
     by_id: BTreeMap<RunnerId, &'a ObservedRunner>,
+    names: BTreeSet<&'a str>,
+    /// Runners whose state is unknown.
+    listed: &'a BTreeSet<RunnerId>,
+    missing: Missing,
+    is_readable: bool,
     /// The runners with a Drover name, by the launch that is part of the name.
     by_launch: BTreeMap<Launch, Vec<(RunnerName, &'a ObservedRunner)>>,
 }
@@ -243,15 +265,22 @@ struct List<'a> {
 type Launch = (PoolName, Epoch, u64);
 
 impl<'a> List<'a> {
-    fn new(all: &'a [ObservedRunner]) -> Self {
+    fn new(list: &'a RunnerList) -> Self {
         let mut by_launch: BTreeMap<Launch, Vec<_>> = BTreeMap::new();
-        for runner in all {
+        for runner in list.runners.iter().chain(&list.unused) {
             if let Ok(name) = runner.name.parse::<RunnerName>() {
                 let launch = (name.pool.clone(), name.epoch.clone(), name.slot.version);
                 by_launch.entry(launch).or_default().push((name, runner));
             }
         }
-        Self { by_id: all.iter().map(|runner| (runner.id, runner)).collect(), by_launch }
+        Self {
+            by_id: list.runners.iter().map(|runner| (runner.id, runner)).collect(),
+            names: list.runners.iter().map(|runner| runner.name.as_str()).collect(),
+            listed: &list.listed,
+            missing: list.missing,
+            is_readable: list.is_readable(),
+            by_launch,
+        }
     }
 }
 
@@ -284,7 +313,27 @@ fn runner_state(slot: &Slot, list: Option<&List<'_>>, suspicions: &mut Suspicion
         // The boot grace of a runner that is not online yet is measured from its slot.
         Some(_) if !matches!(slot.state, SlotState::Online { .. }) => RunnerState::Offline(SignedDuration::ZERO),
         Some(_) => RunnerState::Offline(suspicions.note(Suspect::Offline(runner.runner_name.clone()))),
-        None => RunnerState::Unregistered(suspicions.note(Suspect::Unregistered(runner.runner_name.clone()))),
+        None => match list.missing {
+            Missing::Absent { since } if !list.listed.contains(&runner.runner_id) && runner.configured_at <= since => {
+                RunnerState::Unregistered(suspicions.note(Suspect::Unregistered(runner.runner_name.clone())))
+            }
+            Missing::Absent { .. } | Missing::PerhapsUnreadable | Missing::PerhapsUnread => RunnerState::Unread,
+        },
+    }
+}
+
+/// Keeps what looked wrong about runners that this sweep's lists say nothing about. Such a reading neither confirms nor
+/// clears a suspicion.
+fn keep_unexamined(suspicions: &mut Suspicions<'_>, census: &Census<'_>, trusted: &BTreeMap<&Scope, List<'_>>) {
+    for suspect in census.suspects.keys() {
+        let Some(name) = suspect.runner() else { continue };
+        let Some((pool, _)) = census.pools.iter().find(|(pool, _)| pool.name == name.pool) else { continue };
+        let text = name.to_string();
+        let examined =
+            trusted.get(&pool.owner).is_some_and(|list| list.is_readable || list.names.contains(text.as_str()));
+        if !examined {
+            suspicions.keep(suspect.clone());
+        }
     }
 }
 
@@ -300,10 +349,12 @@ fn plan_unowned(
     // Without the batch tag, or with a pool that is unknown or could not be read, it may belong to something else.
     let Some(batch) = &seen.batch else { return };
     let Some((pool, view)) = census.pools.iter().find(|(pool, _)| pool.name == batch.pool) else { return };
-    let candidates: Option<Vec<&ObservedRunner>> = trusted.get(&pool.owner).map(|list| {
+    let candidates: Option<Vec<&ObservedRunner>> = trusted.get(&pool.owner).and_then(|list| {
         let launched = list.by_launch.get(&(batch.pool.clone(), batch.epoch.clone(), batch.version));
         let unused = launched.into_iter().flatten().filter(|(name, _)| !is_current(view, name));
-        unused.map(|(_, runner)| *runner).collect()
+        let unused: Vec<&ObservedRunner> = unused.map(|(_, runner)| *runner).collect();
+        // Without the whole list the candidates are unknown, unless one is known to be busy.
+        (list.is_readable || unused.iter().any(|runner| runner.busy)).then_some(unused)
     });
     let subject = UnownedSubject {
         recorded: recorded_as(census, view, seen, batch),
@@ -351,7 +402,7 @@ fn busiest(candidates: Option<&[&ObservedRunner]>) -> RunnerState {
 }
 
 /// Whether an open slot uses the registration, or is making it at present.
-fn is_current(view: &PoolView, name: &RunnerName) -> bool {
+pub fn is_current(view: &PoolView, name: &RunnerName) -> bool {
     view.meta.epoch == name.epoch
         && view.slots.get(&name.slot).is_some_and(|slot| match slot.runner() {
             Some(runner) => runner.runner_name == name.to_string(),

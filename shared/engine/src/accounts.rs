@@ -1,0 +1,197 @@
+//! GitHub's port as one invocation uses it.
+//!
+//! GitHub's limits concern an account, and other invocations meet them, too. So before a call for an account, the limit that
+//! is stored for the account is read. The first answer that names a limit ends the calls for the account in this
+//! invocation. So does the first call that GitHub does not answer in time: the others would take as long.
+//!
+//! An account's registrations are shared between pools in turn, so that a pool with many jobs does not delay another.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use domain::ids::{JobId, Owner, Repository, RunId, RunnerId, Scope, StackName};
+use domain::state::{Item, Key};
+use domain::wire::JobNotice;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::context::Context;
+use crate::ports::{
+    Budget, CheckRunUpdate, DeliveryPage, Deregistered, GitHub, GitHubError, Registered, Registration, RepositoryPage,
+    Rerun, RunJobs, RunnerPage, RunsUnderWay,
+};
+use crate::table::{limited_until, record_limit};
+use crate::turnstile::Turnstile;
+
+/// How long a reading of a stored limit counts. Calls that begin together need one reading, not one each.
+const LIMIT_COUNTS_FOR: SignedDuration = SignedDuration::from_secs(1);
+
+/// A call that fails after this time was not answered. GitHub reports its own failures within a second.
+const HANGS_AFTER: SignedDuration = SignedDuration::from_secs(4);
+
+/// Concurrent registrations for one account. GitHub allows 100 concurrent requests per installation, and four invocations
+/// with large launches make 96.
+const MAX_CONCURRENT_REGISTRATIONS: usize = 24;
+
+/// GitHub's port for one invocation.
+pub(crate) struct Accounts<'a> {
+    /// The invocation, with the port that makes the calls.
+    context: &'a Context<'a>,
+    accounts: Mutex<BTreeMap<Owner, Account>>,
+}
+
+struct Account {
+    /// When the stored limit was read, and did not forbid calls.
+    free_at: Option<Timestamp>,
+    /// Why no further call is made in this invocation.
+    ended: Option<GitHubError>,
+    /// Held while the stored limit is read.
+    reading: Arc<futures::lock::Mutex<()>>,
+    registrations: Arc<Turnstile>,
+}
+
+impl Default for Account {
+    fn default() -> Self {
+        let registrations = Arc::new(Turnstile::new(MAX_CONCURRENT_REGISTRATIONS));
+        Self { free_at: None, ended: None, reading: Arc::default(), registrations }
+    }
+}
+
+impl<'a> Accounts<'a> {
+    pub(crate) fn new(context: &'a Context<'a>) -> Self {
+        Self { context, accounts: Mutex::default() }
+    }
+
+    fn accounts(&self) -> MutexGuard<'_, BTreeMap<Owner, Account>> {
+        self.accounts.lock().expect("no thread panics while it holds the lock")
+    }
+
+    fn github(&self) -> &'a dyn GitHub {
+        self.context.ports.github
+    }
+
+    /// What is known about the account without a reading: whether it may be called now.
+    fn known(&self, owner: &Owner, now: Timestamp) -> Option<Result<(), GitHubError>> {
+        let mut accounts = self.accounts();
+        let account = accounts.entry(owner.clone()).or_default();
+        if let Some(error) = &account.ended {
+            return Some(Err(error.clone()));
+        }
+        account.free_at.is_some_and(|at| now.duration_since(at) < LIMIT_COUNTS_FOR).then_some(Ok(()))
+    }
+
+    /// Fails if the account may not be called now. Calls that begin together share one reading.
+    async fn admit(&self, owner: &Owner) -> Result<(), GitHubError> {
+        if let Some(known) = self.known(owner, self.context.now()) {
+            return known;
+        }
+        let reading = self.accounts().entry(owner.clone()).or_default().reading.clone();
+        let _alone = reading.lock().await;
+        let now = self.context.now();
+        if let Some(known) = self.known(owner, now) {
+            return known;
+        }
+        let limit = match self.context.ports.store.get(&Key::Limit(owner.clone())).await {
+            Ok(Some(Item::Limit(limit))) => Some(limit),
+            Ok(_) => None,
+            Err(error) => return Err(GitHubError::unavailable(format!("its limit cannot be read: {error}"))),
+        };
+        if let Some(until) = limited_until(limit.as_ref(), now) {
+            let message = limit.map(|limit| limit.why).unwrap_or_default();
+            let error = GitHubError::Limited { until, message };
+            self.end(owner, error.clone());
+            return Err(error);
+        }
+        self.accounts().entry(owner.clone()).or_default().free_at = Some(now);
+        Ok(())
+    }
+
+    fn end(&self, owner: &Owner, why: GitHubError) {
+        self.accounts().entry(owner.clone()).or_default().ended.get_or_insert(why);
+    }
+
+    /// Makes a call for an account, if the account may be called now.
+    async fn call<T>(
+        &self,
+        owner: &Owner,
+        call: impl Future<Output = Result<T, GitHubError>> + Send,
+    ) -> Result<T, GitHubError> {
+        self.admit(owner).await?;
+        let began_at = self.context.now();
+        let answer = call.await;
+        match &answer {
+            Err(error @ GitHubError::Limited { .. }) => {
+                self.end(owner, error.clone());
+                if let Err(error) = record_limit(self.context, owner, error).await {
+                    tracing::warn!("GitHub's limit for {owner} is not recorded: {error}");
+                }
+            }
+            Err(GitHubError::Unavailable { message, .. })
+                if self.context.now().duration_since(began_at) >= HANGS_AFTER =>
+            {
+                tracing::error!(%owner, "GitHub did not answer a call for {owner} in time: {message}");
+                let why = format!("it did not answer a call for {owner} in time, and is not called again for now");
+                self.end(owner, GitHubError::unavailable(why));
+            }
+            Ok(_) | Err(_) => {}
+        }
+        answer
+    }
+}
+
+#[async_trait]
+impl GitHub for Accounts<'_> {
+    async fn register(&self, registration: &Registration) -> Result<Registered, GitHubError> {
+        let owner = registration.scope.owner();
+        let turnstile = self.accounts().entry(owner.clone()).or_default().registrations.clone();
+        let _inside = turnstile.enter(&registration.name.pool).await;
+        if self.context.short_of_time() {
+            return Err(GitHubError::unavailable("too little time is left to call it"));
+        }
+        self.call(owner, self.github().register(registration)).await
+    }
+
+    async fn runners(&self, scope: &Scope, stack: &StackName, page: usize) -> Result<RunnerPage, GitHubError> {
+        self.call(scope.owner(), self.github().runners(scope, stack, page)).await
+    }
+
+    async fn deregister(&self, scope: &Scope, runner: RunnerId) -> Result<Deregistered, GitHubError> {
+        self.call(scope.owner(), self.github().deregister(scope, runner)).await
+    }
+
+    async fn job(&self, repository: &Repository, job: JobId) -> Result<Option<JobNotice>, GitHubError> {
+        self.call(&repository.owner, self.github().job(repository, job)).await
+    }
+
+    async fn repositories(&self, owner: &Owner, page: usize) -> Result<RepositoryPage, GitHubError> {
+        self.call(owner, self.github().repositories(owner, page)).await
+    }
+
+    async fn run_jobs(&self, repository: &Repository, run: RunId) -> Result<RunJobs, GitHubError> {
+        self.call(&repository.owner, self.github().run_jobs(repository, run)).await
+    }
+
+    async fn runs_under_way(&self, repository: &Repository) -> Result<RunsUnderWay, GitHubError> {
+        self.call(&repository.owner, self.github().runs_under_way(repository)).await
+    }
+
+    async fn deliveries(&self, from: Option<&str>) -> Result<DeliveryPage, GitHubError> {
+        self.github().deliveries(from).await
+    }
+
+    async fn redeliver(&self, attempt: u64) -> Result<(), GitHubError> {
+        self.github().redeliver(attempt).await
+    }
+
+    async fn write_check_run(&self, update: &CheckRunUpdate) -> Result<u64, GitHubError> {
+        self.call(&update.repository.owner, self.github().write_check_run(update)).await
+    }
+
+    async fn rerun(&self, repository: &Repository, job: JobId) -> Result<Rerun, GitHubError> {
+        self.call(&repository.owner, self.github().rerun(repository, job)).await
+    }
+
+    fn budget(&self, owner: &Owner) -> Option<Budget> {
+        self.github().budget(owner)
+    }
+}
