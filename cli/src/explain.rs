@@ -8,7 +8,7 @@ use domain::log::{After, Event, Stream, What};
 use domain::policy::PoolView;
 use domain::policy::decide::tuple_free_at;
 use domain::policy::notify::reasons;
-use domain::state::{Config, Item, Job, Key, Limit, Meta, Rank, Slot, SlotState, WaitingJob};
+use domain::state::{Answer, Config, Item, Job, Key, Limit, Meta, Rank, Slot, SlotState, WaitingJob};
 use engine::ports::Store;
 use jiff::Timestamp;
 use platform::table::Table;
@@ -345,10 +345,9 @@ fn pool(view: &PoolView, max: u32, now: Timestamp) -> String {
             "  launch {}: {} x {how}, attempt {}, try {}{stuck}, next at {:.0}\n",
             batch.version, batch.count, batch.attempt, batch.lease.tries, batch.lease.next_at
         );
-        for refusal in &batch.refusals {
-            text +=
-                &format!("    refused {:.0}: {}: {}: {}\n", refusal.at, refusal.tuple, refusal.code, refusal.message);
-        }
+    }
+    for Answer { at, tuple, code, message } in view.latest_answers(now) {
+        text += &format!("  EC2's answer {at:.0}: {tuple}: {code}: {message}\n");
     }
     for cooldown in &view.meta.cooldowns {
         text += &format!("  cooling down until {:.0}: {}: {}\n", cooldown.until, cooldown.tuple, cooldown.code);

@@ -3,7 +3,7 @@
 use domain::config::{Market, Pool};
 use domain::ids::PoolName;
 use domain::policy::PoolView;
-use domain::state::{Circuit, Meta};
+use domain::state::{Answer, Circuit, Meta};
 use engine::ports::Store;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -127,6 +127,9 @@ fn obstacles(view: &PoolView, now: Timestamp) -> Vec<String> {
     for cooldown in view.meta.cooldowns.iter().filter(|cooldown| cooldown.until > now) {
         let until = wait(cooldown.until);
         obstacles.push(format!("{} is cooling down, next attempt {until}: {}", cooldown.tuple, cooldown.code));
+    }
+    for Answer { at, tuple, code, message } in view.latest_answers(now) {
+        obstacles.push(format!("EC2 answered {} ago for {tuple}: {code}: {message}", age(now.duration_since(*at))));
     }
     for batch in view.batches.values().filter(|batch| batch.is_stuck()) {
         obstacles.push(format!("launch {} is stuck after {} attempts", batch.tag(), batch.lease.tries));

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use domain::config::Pool;
 use domain::policy::PoolView;
-use domain::state::{Circuit, Config, Item, Key};
+use domain::policy::launch_error::is_lack_of_capacity;
+use domain::state::{Answer, Circuit, Config, Item, Key};
 use engine::ports::Store;
 use jiff::Timestamp;
 use platform::table::Table;
@@ -19,7 +20,7 @@ const NAMED: usize = 5;
 pub(super) async fn work(subject: &Subject<'_>, config: MaybeConfig<'_>) -> Group {
     let mut group = Group::new("pools at work");
     let Some(config) = config else {
-        for name in ["circuits", "quota", "capacity", "launches", "waiting jobs", "GitHub's limits"] {
+        for name in ["circuits", "quota", "capacity", "EC2's answers", "launches", "waiting jobs", "GitHub's limits"] {
             group.skip(name, "no pools are known");
         }
         return group;
@@ -45,6 +46,7 @@ struct Problems {
     circuits: Vec<String>,
     quota: Vec<String>,
     capacity: Vec<String>,
+    answers: Vec<String>,
     launches: Vec<String>,
     waiting: Vec<String>,
 }
@@ -61,6 +63,11 @@ impl Problems {
         for cooldown in view.meta.cooldowns.iter().filter(|cooldown| cooldown.until > now) {
             self.capacity
                 .push(format!("pool {name}: {}: {} until {:.0}", cooldown.tuple, cooldown.code, cooldown.until));
+        }
+        let refusals = view.latest_answers(now).into_iter().filter(|answer| !is_lack_of_capacity(&answer.code));
+        for Answer { at, tuple, code, message } in refusals {
+            let ago = age(now.duration_since(*at));
+            self.answers.push(format!("pool {name}: {tuple}: {code}: {message} ({ago} ago)"));
         }
         for batch in view.batches.values().filter(|batch| batch.is_stuck()) {
             self.launches.push(format!("launch {} was tried {} times", batch.tag(), batch.lease.tries));
@@ -85,6 +92,8 @@ impl Problems {
         group.conclude("quota", Level::Fail, &self.quota, "no recent refusals by EC2", remedy);
         let remedy = "if it persists, give the pool more instance types or subnets";
         group.conclude("capacity", Level::Warn, &self.capacity, "no recent refusals by EC2", remedy);
+        let remedy = "fix what the message says; meanwhile the other launch options are tried";
+        group.conclude("EC2's answers", Level::Warn, &self.answers, "no other refusals in the last hour", remedy);
         let remedy = "drover explain of a waiting job shows EC2's answer";
         group.conclude("launches", Level::Fail, &self.launches, "none stuck", remedy);
         group.conclude(

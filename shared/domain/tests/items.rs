@@ -8,6 +8,7 @@ use domain::ids::{InstanceId, JobId};
 use domain::log::{Event, Stream, Transaction, What};
 use domain::policy::PoolView;
 use domain::policy::launch::throttled;
+use domain::policy::launch_error::LaunchError;
 use domain::state::{Batch, Condemned, Instance, Meta, Ownership, Slot, SlotOutcome, StopReason, Throttle};
 use domain::wire::{InstanceChange, MachineState, Message, ObservedInstance};
 use jiff::SignedDuration;
@@ -91,7 +92,8 @@ fn launches_refused_together_are_one_throttling_and_the_next_one_waits_longer() 
     let times = |at: Option<i64>| {
         let last = at.map(|seconds| Throttle { until: noon() + SignedDuration::from_secs(seconds), times: 2 });
         let mut after = view(last.clone());
-        after.apply(&throttled(&view(last), &batch(1), noon()));
+        let error = LaunchError::answered(503, Some("RequestLimitExceeded"), "slow down");
+        after.apply(&throttled(&view(last), &batch(1), &error, noon()));
         let throttle = after.meta.throttled.expect("it is throttled");
         assert_eq!(after.batches[&4].lease.next_at, throttle.until, "the launch waits as long as the pool");
         Some(throttle.times)

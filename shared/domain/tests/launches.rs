@@ -8,7 +8,8 @@ use common::{after, later, noon, pool, turn};
 use domain::config::{Market, Pool};
 use domain::ids::{InstanceId, JobId};
 use domain::policy::PoolView;
-use domain::policy::launch::{Refused, RefusedFor, bind, refused};
+use domain::policy::launch::{AfterError, Attempt, Refused, RefusedFor, after_error, bind, refused};
+use domain::policy::launch_error::LaunchError;
 use domain::state::{Batch, Circuit, Item, Meta, Slot, SlotState, WaitingJob};
 use serde_json::json;
 
@@ -75,7 +76,8 @@ fn after_a_refusal_the_next_tuple_is_tried_or_the_launch_waits_or_ends() {
     let pool = two_zones();
     let (view, batch) = planned();
     let no = |about, view: &PoolView, batch: &Batch| {
-        let why = Refused { about, code: "No".to_owned(), message: "no".to_owned() };
+        let code = if about == RefusedFor::Capacity { "InsufficientInstanceCapacity" } else { "No" };
+        let why = Refused { about, code: code.to_owned(), message: "no".to_owned() };
         let tuple = batch.tuple.clone().expect("a way");
         after(view, &refused(&pool, view, batch, &tuple, &why, &turn()))
     };
@@ -84,7 +86,7 @@ fn after_a_refusal_the_next_tuple_is_tried_or_the_launch_waits_or_ends() {
     let subnet = |batch: &Batch| batch.tuple.as_ref().map(|tuple| tuple.subnet.as_str().to_owned());
     assert_eq!((second.attempt, second.count, second.lease.tries, second.lease.next_at), (2, 2, 1, later(90)));
     assert_eq!((subnet(&batch).as_deref(), subnet(second).as_deref()), (Some("subnet-a"), Some("subnet-b")));
-    assert_eq!((first.meta.cooldowns.len(), second.refusals.len()), (1, 1));
+    assert_eq!((first.meta.cooldowns.len(), second.answers.len(), first.meta.answers.len()), (1, 1, 1));
 
     let both = no(RefusedFor::Capacity, &first, second);
     let waits = &both.batches[&4];
@@ -96,10 +98,62 @@ fn after_a_refusal_the_next_tuple_is_tried_or_the_launch_waits_or_ends() {
     assert_eq!(quota.meta.pauses.iter().map(|pause| pause.market).collect::<Vec<_>>(), [Market::OnDemand]);
     assert_eq!(subnet(&quota.batches[&4]), None, "another zone does not help");
 
-    let wrong = no(RefusedFor::Configuration, &view, &batch);
-    assert!(matches!(&wrong.meta.circuit, Circuit::Open { cause, .. } if cause.code() == "No"));
+    let first = no(RefusedFor::Tuple, &view, &batch);
+    assert_eq!((&first.meta.circuit, subnet(&first.batches[&4]).as_deref()), (&Circuit::Closed, Some("subnet-b")));
+    let wrong = no(RefusedFor::Tuple, &first, &first.batches[&4]);
+    let Circuit::Open { cause, message, .. } = &wrong.meta.circuit else { panic!("EC2 refuses every launch option") };
+    assert_eq!((cause.code(), message.as_str(), wrong.meta.answers.len()), ("No", "no", 2));
     assert_eq!((wrong.batches.len(), wrong.slots.len()), (0, 0), "given up");
     let charged = |view: &PoolView| view.waiting.values().map(|job| job.launches.len()).sum::<usize>();
     assert_eq!((charged(&view), charged(&wrong)), (2, 0), "slots without a launch are not charged");
     assert!(wrong.waiting.contains_key(&JobId(5)));
+
+    let waiting = no(RefusedFor::Capacity, &view, &batch);
+    let mixed = no(RefusedFor::Tuple, &waiting, &waiting.batches[&4]);
+    assert_eq!((&mixed.meta.circuit, subnet(&mixed.batches[&4])), (&Circuit::Closed, None), "capacity may come back");
+}
+
+#[test]
+fn an_answer_about_the_caller_or_without_a_code_repeats_the_same_attempt() {
+    let (_, batch) = planned();
+    for (status, code) in [(400, Some("RequestExpired")), (401, Some("AuthFailure")), (502, None), (500, Some("Oops"))]
+    {
+        let error = LaunchError::answered(status, code, "no");
+        for attempt in [Attempt::First, Attempt::Repeated] {
+            let AfterError::Later(later) = after_error(&pool(), &batch, attempt, &error, noon()) else {
+                panic!("{error} ends the attempt");
+            };
+            assert_eq!((later.attempt, &later.tuple, later.missing_since), (1, &batch.tuple, None), "{error}");
+            assert!(later.lease.next_at > noon(), "{error}");
+            assert_eq!(later.answers.iter().map(|answer| &answer.code).collect::<Vec<_>>(), [&error.code]);
+        }
+    }
+}
+
+#[test]
+fn after_an_unanswered_call_or_a_used_token_two_empty_look_ups_are_needed() {
+    let (view, batch) = planned();
+    let pool = two_zones();
+    let used = LaunchError::answered(400, Some("IdempotentParameterMismatch"), "no");
+    let wrong = LaunchError::answered(400, Some("TagPolicyViolation"), "no");
+    assert!(matches!(after_error(&pool, &batch, Attempt::First, &wrong, noon()), AfterError::Refused(_)));
+    let AfterError::Later(first) = after_error(&pool, &batch, Attempt::First, &used, noon()) else {
+        panic!("nothing was looked up")
+    };
+    assert_eq!(first.missing_since, None);
+    for error in [used, wrong] {
+        let AfterError::Later(once) = after_error(&pool, &first, Attempt::Repeated, &error, later(30)) else {
+            panic!("one look-up is not enough")
+        };
+        assert_eq!((once.missing_since, once.attempt), (Some(later(30)), 1));
+        assert_eq!(once.lease.next_at, later(90), "confirm_gap");
+        let AfterError::Refused(why) = after_error(&pool, &once, Attempt::Repeated, &error, later(90)) else {
+            panic!("two empty look-ups are enough")
+        };
+        let tuple = once.tuple.clone().expect("a tuple");
+        let next = after(&view, &refused(&pool, &view, &once, &tuple, &why, &turn()));
+        assert_eq!((next.batches[&4].attempt, next.batches[&4].missing_since), (2, None), "another token");
+        let is_used = why.about == RefusedFor::Token;
+        assert_eq!(next.meta.cooldowns.is_empty(), is_used, "a used token says nothing about the tuple");
+    }
 }

@@ -10,7 +10,7 @@ use domain::policy::notify::{
     Conclusion, Notification, can_wait, due_notification, published, reasons, refused, summary, title, update,
 };
 use domain::state::{
-    Batch, CheckRun, Circuit, CircuitCause, Item, Meta, Pause, Refusal, Slot, Stage, Throttle, Unserved, WaitingJob,
+    Answer, Batch, CheckRun, Circuit, CircuitCause, Item, Meta, Pause, Slot, Stage, Throttle, Unserved, WaitingJob,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -148,13 +148,13 @@ fn situations() -> Vec<(&'static str, WaitingJob, PoolView)> {
     let batch = |tries: u32, refusals: &[(&str, Market)]| {
         let value = json!({ "pool": "linux", "version": 4, "epoch": "e1", "attempt": 3, "count": 1, "tries": tries,
             "next_at": noon(), "planned_at": ago(960), "revision": 1 });
-        let refusal = |(subnet, market): &(&str, Market)| Refusal {
+        let refusal = |(subnet, market): &(&str, Market)| Answer {
             at: ago(60),
             tuple: tuple(subnet, *market),
             code: "InsufficientInstanceCapacity".to_owned(),
             message: "We currently do not have sufficient capacity.".to_owned(),
         };
-        Batch { refusals: refusals.iter().map(refusal).collect(), ..serde_json::from_value(value).expect("a batch") }
+        Batch { answers: refusals.iter().map(refusal).collect(), ..serde_json::from_value(value).expect("a batch") }
     };
     let open = |cause: CircuitCause, message: &str| Circuit::Open {
         until: later(300),

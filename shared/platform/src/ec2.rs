@@ -15,7 +15,7 @@ use aws_sdk_ec2::types::{
 use domain::config::{LaunchTemplate, Market};
 use domain::ids::{BatchTag, InstanceId, StackName, SubnetId, TemplateId};
 use domain::wire::{MachineState, ObservedInstance};
-use engine::ports::{Compute, ComputeError, ErrorClass, Launch, LaunchError, Launched, Terminated, TerminationPermit};
+use engine::ports::{Compute, ComputeError, Launch, LaunchError, Launched, Terminated, TerminationPermit};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::aws::{CallError, ErrorKind, describe};
@@ -288,17 +288,19 @@ pub(crate) fn spot() -> InstanceMarketOptionsRequest {
     InstanceMarketOptionsRequest::builder().market_type(MarketType::Spot).spot_options(options).build()
 }
 
+/// The class follows from the HTTP status and from whether the body has an EC2 code.
 fn refused<E: ProvideErrorMetadata + std::error::Error + 'static>(error: SdkError<E>) -> LaunchError {
-    let code = match &error {
-        SdkError::ServiceError(service) => service.err().code().unwrap_or("Unknown").to_owned(),
-        SdkError::TimeoutError(_) => "TimedOut".to_owned(),
-        SdkError::ResponseError(_) => "UnreadableAnswer".to_owned(),
-        SdkError::ConstructionFailure(_) | SdkError::DispatchFailure(_) => "NotSent".to_owned(),
-        _ => "Unknown".to_owned(),
-    };
     let message = match error.as_service_error().and_then(ProvideErrorMetadata::message) {
         Some(message) => message.to_owned(),
         None => describe(&error),
     };
-    LaunchError { class: ErrorClass::of(&code), code, message }
+    match &error {
+        SdkError::ServiceError(service) => {
+            LaunchError::answered(service.raw().status().as_u16(), service.err().code(), &message)
+        }
+        SdkError::ResponseError(_) => LaunchError::unanswered("UnreadableAnswer", &message),
+        SdkError::TimeoutError(_) => LaunchError::unanswered("TimedOut", &message),
+        SdkError::ConstructionFailure(_) | SdkError::DispatchFailure(_) => LaunchError::unanswered("NotSent", &message),
+        _ => LaunchError::unanswered("Unknown", &message),
+    }
 }

@@ -4,6 +4,7 @@
 //! test may run other invocations first, or drop the invocation, which is what a crash does. On top of it are
 //! [`swarm`], random worlds with random faults, and [`exhaustive`], every order of calls in a small world.
 
+mod attempts;
 mod call;
 mod digest;
 pub mod exhaustive;

@@ -13,6 +13,8 @@ use engine::memory::MemoryStore;
 use engine::ports::{CommitError, Reading, Store, StoreError};
 use jiff::Timestamp;
 
+use crate::attempts::Attempts;
+
 /// The pools of a simulated world all have the default `relaunch_window`.
 const HOUR: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 
@@ -25,11 +27,19 @@ pub struct Checked {
     counts: Mutex<BTreeMap<PoolName, Count>>,
     /// When launches were charged to a job. Kept here because the item of the job may forget them.
     charges: Mutex<BTreeMap<JobId, Vec<Timestamp>>>,
+    /// What EC2 answered to each attempt of a launch.
+    pub(crate) attempts: Attempts,
 }
 
 impl Checked {
     pub(crate) fn new(table: MemoryStore) -> Self {
-        Self { table, violations: Mutex::new(None), counts: Mutex::default(), charges: Mutex::default() }
+        Self {
+            table,
+            violations: Mutex::new(None),
+            counts: Mutex::default(),
+            charges: Mutex::default(),
+            attempts: Attempts::default(),
+        }
     }
 
     /// Takes a machine's boot item, which it may read once.
@@ -243,7 +253,9 @@ impl Store for Checked {
             transaction.puts.iter().zip(&before).filter_map(|(item, before)| Self::check_item(item, before.as_ref()));
         let charges = transaction.puts.iter().zip(&before);
         let charges = charges.filter_map(|(item, before)| self.check_charges(item, before.as_ref()));
-        for wrong in wrong.chain(charges).chain(capacity) {
+        let batches = before.iter().chain(&deleted).flatten();
+        let attempts = batches.filter_map(|before| self.attempts.check(before, transaction));
+        for wrong in wrong.chain(charges).chain(attempts).chain(capacity) {
             self.violate(wrong);
         }
         Ok(())

@@ -141,13 +141,31 @@ fn a_partial_launch_is_used_and_the_rest_launched_elsewhere() {
 }
 
 #[test]
+fn a_refusal_with_any_code_leads_to_the_next_launch_option_in_the_same_invocation() {
+    for code in [Code::TagPolicyViolation, Code::SpotRoleMissing, Code::NeverSeen, Code::UnauthorizedOperation] {
+        let universe = Universe::new(34, linux(|pool| Pool { market: MarketChoice::SpotThenOnDemand, ..pool }));
+        let spot = LaunchMatch { market: Some(Market::Spot), ..LaunchMatch::default() };
+        refuse(&universe, spot, code, When::Chance(1.0));
+        queue(&universe, 1);
+        universe.run(SignedDuration::from_secs(10));
+        assert_eq!(
+            (launches(&universe), calls_of_run_instances(&universe)),
+            (1, 3),
+            "{code}: two zones, then on-demand"
+        );
+        assert_eq!(circuit(&universe), Circuit::Closed, "{code}");
+        everything_is_over(&universe);
+    }
+}
+
+#[test]
 fn a_pool_that_cannot_launch_sends_probes_only() {
     let universe = universe(25);
     refuse(&universe, LaunchMatch::default(), Code::UnauthorizedOperation, When::Chance(1.0));
     let jobs = queue(&universe, 20);
     universe.run(SignedDuration::from_mins(55));
     let calls = calls_of_run_instances(&universe);
-    assert!((2..=12).contains(&calls), "{calls} calls within an hour");
+    assert!((4..=24).contains(&calls), "{calls} calls within an hour, two for each probe");
     assert!(matches!(circuit(&universe), Circuit::Open { cause, .. } if cause.code() == "UnauthorizedOperation"));
     let [(conclusion, title)] = &check_runs(&universe, jobs[0])[..] else {
         panic!("{:?}", check_runs(&universe, jobs[0]))

@@ -93,7 +93,7 @@ pub fn decide(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
             tuple: Some(plan.tuple),
             lease: Lease::due(now).claimed(lease),
             missing_since: None,
-            refusals: Vec::new(),
+            answers: Vec::new(),
             planned_at: now,
             revision: 0,
         });

@@ -9,11 +9,11 @@ use crate::ids::InstanceId;
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::PoolView;
 use crate::policy::decide::{choose_tuple, tuple_free_at};
-use crate::policy::launch_error::ErrorClass;
+use crate::policy::launch_error::{ErrorClass, LaunchError, is_lack_of_capacity};
 use crate::policy::retry::{backoff, throttle_backoff};
 use crate::state::{
-    Batch, Circuit, CircuitCause, Cooldown, Instance, Lease, Leased, Machine, Meta, Pause, REFUSALS_KEPT, Refusal,
-    Slot, SlotState, Throttle, WaitingJob,
+    Answer, Batch, Circuit, CircuitCause, Cooldown, Instance, Lease, Leased, Machine, Meta, Pause, Slot, SlotState,
+    Throttle, WaitingJob,
 };
 
 /// How long a tuple is not tried after EC2's first refusal. Doubles up to [`COOLDOWN_MAX`].
@@ -86,8 +86,10 @@ pub enum RefusedFor {
     Capacity,
     /// The account's quota for the market is used up.
     Quota,
-    /// The launch cannot work as configured.
-    Configuration,
+    /// EC2 would refuse the tuple again.
+    Tuple,
+    /// The attempt's client token was used before, and its machines do not exist.
+    Token,
 }
 
 /// A definitive refusal by EC2.
@@ -116,38 +118,53 @@ impl Attempt {
 /// What follows from an error of RunInstances.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AfterError {
-    Refused(RefusedFor),
+    Refused(Refused),
     Throttled,
-    /// Instances may have been launched: write this batch, and look them up when its lease ends.
-    Unknown(Box<Batch>),
+    /// Nothing is decided about the attempt: write this batch, and repeat the attempt when its lease ends. If instances may
+    /// have been launched, they are looked up first.
+    Later(Box<Batch>),
 }
 
-pub fn after_error(pool: &Pool, batch: &Batch, attempt: Attempt, class: ErrorClass, now: Timestamp) -> AfterError {
-    let about = match class {
-        ErrorClass::Throttled => return AfterError::Throttled,
-        ErrorClass::Ambiguous => return AfterError::Unknown(Box::new(unanswered(pool, batch, now))),
-        ErrorClass::Capacity => RefusedFor::Capacity,
-        ErrorClass::Quota => RefusedFor::Quota,
-        ErrorClass::Configuration => RefusedFor::Configuration,
+pub fn after_error(pool: &Pool, batch: &Batch, attempt: Attempt, error: &LaunchError, now: Timestamp) -> AfterError {
+    let batch = with_answer(batch, error, now);
+    let wait = backoff(pool, batch.lease.tries, &batch.tag().to_string());
+    let about = match (error.class, attempt) {
+        (ErrorClass::Throttled, _) => return AfterError::Throttled,
+        // The call may have launched instances that an earlier look-up could not find.
+        (ErrorClass::Ambiguous, _) => {
+            return AfterError::Later(Box::new(Batch { missing_since: None, ..batch }.put_off(now + wait)));
+        }
+        (ErrorClass::Caller, _) | (ErrorClass::TokenUsed, Attempt::First) => {
+            return AfterError::Later(Box::new(batch.put_off(now + wait)));
+        }
+        (ErrorClass::Capacity, _) => RefusedFor::Capacity,
+        (ErrorClass::Quota, _) => RefusedFor::Quota,
+        (ErrorClass::Refusal, _) => RefusedFor::Tuple,
+        (ErrorClass::TokenUsed, Attempt::Repeated) => RefusedFor::Token,
     };
+    let refused = Refused { about, code: error.code.clone(), message: error.message.clone() };
     if attempt == Attempt::First {
-        return AfterError::Refused(about);
+        return AfterError::Refused(refused);
     }
     // EC2 refused this call, but an earlier call of the attempt may have launched instances. Only a second empty look-up,
     // `confirm_gap` after the first, rules that out.
     let since = batch.missing_since.unwrap_or(now);
     let confirmed_at = since + pool.timings.confirm_gap.duration();
     if now < confirmed_at {
-        let batch = Batch { missing_since: Some(since), ..batch.clone() };
-        return AfterError::Unknown(Box::new(batch.put_off(confirmed_at)));
+        let batch = Batch { missing_since: Some(since), ..batch };
+        return AfterError::Later(Box::new(batch.put_off(confirmed_at)));
     }
-    AfterError::Refused(about)
+    AfterError::Refused(refused)
 }
 
-/// The batch after a call or a look-up without an answer: the same attempt is due again after the back-off.
-pub fn unanswered(pool: &Pool, batch: &Batch, now: Timestamp) -> Batch {
-    let wait = backoff(pool, batch.lease.tries, &batch.tag().to_string());
-    batch.clone().put_off(now + wait)
+/// The batch with EC2's answer to its present attempt.
+fn with_answer(batch: &Batch, error: &LaunchError, now: Timestamp) -> Batch {
+    let mut batch = batch.clone();
+    if let Some(tuple) = batch.tuple.clone() {
+        let answer = Answer { at: now, tuple, code: error.code.clone(), message: error.message.clone() };
+        answer.keep(&mut batch.answers);
+    }
+    batch
 }
 
 /// Claims a batch: to repeat its present attempt, or to resume it if every tuple was cooling down.
@@ -179,25 +196,17 @@ impl NextAttempt<'_> {
             NextAttempt::Resumed => What::Resumed { version: batch.version, attempt: batch.attempt + 1, next },
         }
     }
-
-    /// A launch that cannot work as configured is not tried again.
-    fn is_worth_trying(&self) -> bool {
-        match self {
-            NextAttempt::AfterRefusal(_, why) => why.about != RefusedFor::Configuration,
-            NextAttempt::Resumed => true,
-        }
-    }
 }
 
 /// Records a definitive refusal of the batch's present attempt, and continues with the next tuple, for as many slots as are
-/// needed now. If no tuple is free, the batch waits. If the launch cannot work as configured, the batch is deleted and the
-/// pool's circuit opens.
+/// needed now. If no tuple is free, the batch waits. If EC2 refuses every tuple of the pool, and not for lack of capacity,
+/// the batch is deleted and the pool's circuit opens.
 pub fn refused(pool: &Pool, view: &PoolView, batch: &Batch, tuple: &Tuple, why: &Refused, turn: &Turn) -> Transaction {
     let now = turn.now;
     let mut meta = view.meta.clone();
     let mut batch = batch.clone();
     match why.about {
-        RefusedFor::Capacity => cool_down(&mut meta, tuple, why, now),
+        RefusedFor::Capacity | RefusedFor::Tuple => cool_down(&mut meta, tuple, why, now),
         RefusedFor::Quota => {
             meta.pauses.retain(|pause| pause.market != tuple.market);
             meta.pauses.push(Pause {
@@ -207,19 +216,24 @@ pub fn refused(pool: &Pool, view: &PoolView, batch: &Batch, tuple: &Tuple, why: 
                 message: why.message.clone(),
             });
         }
-        RefusedFor::Configuration => {
-            open_circuit(&mut meta, pool, CircuitCause::LaunchRefused(why.code.clone()), why.message.clone(), now);
-        }
+        RefusedFor::Token => {}
     }
-    batch.refusals.push(Refusal {
-        at: now,
-        tuple: tuple.clone(),
-        code: why.code.clone(),
-        message: why.message.clone(),
-    });
-    let excess = batch.refusals.len().saturating_sub(REFUSALS_KEPT);
-    batch.refusals.drain(..excess);
+    if is_every_tuple_refused(pool, &meta, now) {
+        open_circuit(&mut meta, pool, CircuitCause::LaunchRefused(why.code.clone()), why.message.clone(), now);
+    }
+    let answer = Answer { at: now, tuple: tuple.clone(), code: why.code.clone(), message: why.message.clone() };
+    answer.clone().keep(&mut meta.answers);
+    answer.keep(&mut batch.answers);
     start_next_attempt(pool, view, meta, &batch, &NextAttempt::AfterRefusal(tuple, why), turn)
+}
+
+/// Whether EC2 refuses every tuple at present, and not for lack of capacity.
+fn is_every_tuple_refused(pool: &Pool, meta: &Meta, now: Timestamp) -> bool {
+    let is_refused = |tuple: &Tuple| {
+        let mut cooling = meta.cooldowns.iter().filter(|cooling| cooling.tuple == *tuple && cooling.until > now);
+        cooling.any(|cooling| !is_lack_of_capacity(&cooling.code))
+    };
+    pool.tuples().iter().all(is_refused)
 }
 
 /// Continues a batch whose every tuple was cooling down.
@@ -240,7 +254,7 @@ fn start_next_attempt(
     let others = view.supply(now).count() - planned.len();
     let warm = if pool.draining { 0 } else { pool.warm as usize };
     let missing = (view.demand(now) + warm).saturating_sub(others);
-    let needed = if attempt.is_worth_trying() { missing.min(planned.len()) } else { 0 };
+    let needed = if is_every_tuple_refused(pool, &meta, now) { 0 } else { missing.min(planned.len()) };
     // The last slots are closed: warm ones come last.
     let closing = planned.split_off(needed);
     let refunds = refund(view, batch, closing.iter().filter(|slot| slot.wanted).count());
@@ -265,16 +279,17 @@ fn start_next_attempt(
 
 /// EC2 throttled the call, so nothing was launched. The same attempt, with the same token, is due later. Until then no other
 /// launch of the pool is tried.
-pub fn throttled(view: &PoolView, batch: &Batch, now: Timestamp) -> Transaction {
+pub fn throttled(view: &PoolView, batch: &Batch, error: &LaunchError, now: Timestamp) -> Transaction {
+    let batch = with_answer(batch, error, now);
     let last = view.meta.throttled.as_ref().filter(|last| now.duration_since(last.until) < THROTTLE_FORGOTTEN_AFTER);
     // Launches that were under way at the same time are throttled together. They count once.
     if let Some(last) = last.filter(|last| last.until > now) {
-        return Transaction::new().put(batch.clone().put_off(last.until));
+        return Transaction::new().put(batch.put_off(last.until));
     }
     let times = last.map_or(1, |last| last.times.saturating_add(1));
     let until = now + throttle_backoff(times, &batch.tag().to_string());
     let meta = Meta { throttled: Some(Throttle { until, times }), ..view.meta.clone() };
-    Transaction::new().put(meta).put(batch.clone().put_off(until))
+    Transaction::new().put(meta).put(batch.put_off(until))
 }
 
 fn next_free(pool: &Pool, meta: &Meta, now: Timestamp) -> Timestamp {

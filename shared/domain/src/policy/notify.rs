@@ -114,8 +114,8 @@ pub fn reasons(pool: &Pool, view: &PoolView, job: &WaitingJob, now: Timestamp) -
         reasons.push(format!("the account's EC2 quota is used up: {}: {}", pause.code, pause.message));
     }
     for batch in view.batches.values() {
-        for refusal in batch.refusals.iter().rev() {
-            let line = format!("no {}: {}: {}", refusal.tuple, refusal.code, refusal.message);
+        for answer in batch.answers.iter().rev() {
+            let line = format!("no {}: {}: {}", answer.tuple, answer.code, answer.message);
             if !reasons.contains(&line) {
                 reasons.push(line);
             }

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::ids::{JobId, SlotId};
 use crate::log::Transaction;
-use crate::state::{Batch, CheckRun, Item, Key, Meta, Nudge, Rerun, Slot, SlotState, WaitingJob};
+use crate::state::{ANSWERS_KEPT, Answer, Batch, CheckRun, Item, Key, Meta, Nudge, Rerun, Slot, SlotState, WaitingJob};
+
+/// How long an answer of EC2 is shown.
+const SHOW_ANSWERS_FOR: SignedDuration = SignedDuration::from_hours(1);
 
 /// One reading of a pool. `meta` was read **before** the rest: if another decision was committed in between, the revision of
 /// `meta` is out of date, and a decision from this reading cannot be committed.
@@ -100,6 +103,16 @@ impl PoolView {
     /// job since then.
     fn may_have_run_one(&self, slot: &Slot) -> bool {
         slot.gone_at.is_some_and(|gone| self.waiting.values().any(|job| job.open && job.checked_at < gone))
+    }
+
+    /// EC2's latest answers that reported no launch, newest last. Older ones are not shown: the launch has worked since, or
+    /// nothing was launched.
+    pub fn latest_answers(&self, now: Timestamp) -> Vec<&Answer> {
+        let all = self.meta.answers.iter().chain(self.batches.values().flat_map(|batch| &batch.answers));
+        let mut recent: Vec<&Answer> = all.filter(|it| now.duration_since(it.at) < SHOW_ANSWERS_FOR).collect();
+        recent.sort_by_key(|answer| (answer.at, &answer.tuple));
+        recent.dedup();
+        recent.split_off(recent.len().saturating_sub(ANSWERS_KEPT))
     }
 
     /// The number of slots that count towards the pool's `max`.

@@ -29,9 +29,9 @@ pub struct Batch {
     /// look-up, `confirm_gap` later, finds nothing either: until then the unanswered call may have launched instances.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing_since: Option<Timestamp>,
-    /// EC2's refusals of earlier attempts, newest last, at most [`REFUSALS_KEPT`].
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub refusals: Vec<Refusal>,
+    /// EC2's latest answers that reported no launch, newest last, at most [`ANSWERS_KEPT`].
+    #[serde(rename = "refusals", default, skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<Answer>,
     pub planned_at: Timestamp,
     pub revision: u64,
 }
@@ -39,8 +39,11 @@ pub struct Batch {
 /// A launch is stuck after this many tries of one attempt. It is still tried, but an operator should look at it.
 pub const STUCK_AFTER: u32 = 5;
 
-/// Older refusals are dropped: they mostly repeat the newer ones.
-pub const REFUSALS_KEPT: usize = 12;
+/// Older answers are dropped: they mostly repeat the newer ones.
+pub const ANSWERS_KEPT: usize = 3;
+
+/// The largest part of a message that is kept, in bytes. An encoded authorization failure alone has several thousand.
+const MESSAGE_KEPT: usize = 500;
 
 impl Leased for Batch {
     fn lease_mut(&mut self) -> &mut Lease {
@@ -64,12 +67,26 @@ impl Batch {
     }
 }
 
-/// One refused attempt.
+/// An answer of EC2 that reported no launch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
+pub struct Answer {
     pub at: Timestamp,
     pub tuple: Tuple,
-    /// EC2's error code.
+    /// EC2's error code, or a name for a call without a complete answer.
     pub code: String,
     pub message: String,
+}
+
+impl Answer {
+    /// Adds the answer to the latest ones.
+    pub fn keep(self, latest: &mut Vec<Answer>) {
+        latest.push(self);
+        let excess = latest.len().saturating_sub(ANSWERS_KEPT);
+        latest.drain(..excess);
+    }
+}
+
+/// The beginning of a message, which is kept.
+pub fn bounded(message: &str) -> String {
+    message[..message.floor_char_boundary(MESSAGE_KEPT)].to_owned()
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Market, Tuple};
 use crate::ids::{Epoch, PoolName};
+use crate::state::batch::Answer;
 
 /// A pool's own state: the item `POOL#<pool>`, `META`. Its revision is the pool's version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,9 @@ pub struct Meta {
     /// The number of configured slots in a row that never came online.
     #[serde(default)]
     pub boot_failures: u32,
+    /// EC2's latest refusals, newest last. They outlive their batches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<Answer>,
     /// Tuples that EC2 refused recently.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cooldowns: Vec<Cooldown>,
@@ -39,6 +43,7 @@ impl Meta {
             config_hash: String::new(),
             circuit: Circuit::Closed,
             boot_failures: 0,
+            answers: Vec::new(),
             cooldowns: Vec::new(),
             pauses: Vec::new(),
             throttled: None,
@@ -87,7 +92,7 @@ pub enum CircuitCause {
     BootFailures,
     /// GitHub refuses to register runners, for example because the runner group was deleted.
     RegistrationRefused,
-    /// EC2 refused a launch with this code. The launch cannot work as configured.
+    /// EC2 refuses every launch option of the pool, the last one with this code.
     LaunchRefused(String),
 }
 
@@ -124,7 +129,7 @@ impl std::fmt::Display for CircuitCause {
     }
 }
 
-/// A tuple that EC2 had no capacity for.
+/// A tuple that EC2 refused, for lack of capacity or for good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cooldown {
     pub tuple: Tuple,

@@ -19,7 +19,7 @@ mod rerun;
 mod slot;
 mod waiting;
 
-pub use batch::{Batch, REFUSALS_KEPT, Refusal, STUCK_AFTER};
+pub use batch::{ANSWERS_KEPT, Answer, Batch, STUCK_AFTER, bounded};
 pub use boot::{AllowedJobs, BootItem, boot_key};
 pub use check_run::{CheckRun, Stage};
 pub use function::{Function, FunctionName};

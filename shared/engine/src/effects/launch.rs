@@ -15,7 +15,7 @@ use crate::effects::register::register_bound;
 use crate::effects::{Holder, Next};
 use crate::error::ReconcileError;
 use crate::metrics;
-use crate::ports::{Launch, LaunchError};
+use crate::ports::{ErrorClass, Launch, LaunchError};
 use crate::table::{Commit, commit, commit_or_leave, read_pool};
 
 /// Attempts in one invocation. Enough for every tuple of a large pool to be refused.
@@ -60,7 +60,7 @@ pub(crate) async fn launch(
                 None => return Ok(None),
             },
             Outcome::Throttled(error) => return throttled(context, pool, &batch, &error).await,
-            Outcome::Unknown(batch, error) => return put_off(context, pool, *batch, &error).await,
+            Outcome::Later(batch, error) => return put_off(context, pool, *batch, &error).await,
         }
         attempt = Attempt::First;
     }
@@ -72,7 +72,7 @@ enum Outcome {
     Refused(Refused),
     Throttled(LaunchError),
     /// The batch to write: its attempt is due again later.
-    Unknown(Box<Batch>, LaunchError),
+    Later(Box<Batch>, LaunchError),
 }
 
 async fn run_instances(context: &Context<'_>, pool: &Pool, batch: &Batch, tuple: &Tuple, attempt: Attempt) -> Outcome {
@@ -83,8 +83,8 @@ async fn run_instances(context: &Context<'_>, pool: &Pool, batch: &Batch, tuple:
         match context.ports.compute.by_batch(&tag).await {
             Ok(seen) => found = seen.into_iter().map(|seen| (seen.id, seen.launched_at)).collect(),
             Err(error) => {
-                let later = launch::unanswered(pool, batch, context.now());
-                return Outcome::Unknown(Box::new(later), LaunchError::look_up_failed(&error));
+                let unknown = LaunchError::unanswered("LookUp", &error.to_string());
+                return failed(context, pool, batch, attempt, unknown);
             }
         }
         if found.len() >= batch.count as usize {
@@ -99,10 +99,14 @@ async fn run_instances(context: &Context<'_>, pool: &Pool, batch: &Batch, tuple:
         Err(_) if !found.is_empty() => return Outcome::Launched(found),
         Err(error) => error,
     };
-    match launch::after_error(pool, batch, attempt, error.class, context.now()) {
-        AfterError::Refused(about) => Outcome::Refused(Refused { about, code: error.code, message: error.message }),
+    failed(context, pool, batch, attempt, error)
+}
+
+fn failed(context: &Context<'_>, pool: &Pool, batch: &Batch, attempt: Attempt, error: LaunchError) -> Outcome {
+    match launch::after_error(pool, batch, attempt, &error, context.now()) {
+        AfterError::Refused(why) => Outcome::Refused(why),
         AfterError::Throttled => Outcome::Throttled(error),
-        AfterError::Unknown(batch) => Outcome::Unknown(batch, error),
+        AfterError::Later(batch) => Outcome::Later(batch, error),
     }
 }
 
@@ -128,7 +132,7 @@ async fn throttled(
 ) -> Result<Next, ReconcileError> {
     metrics::not_launched(pool, &error.code);
     tracing::warn!(code = error.code, "EC2 throttles launch {}", batch.tag());
-    let view = follow_up(context, pool, batch, |view| launch::throttled(view, batch, context.now())).await?;
+    let view = follow_up(context, pool, batch, |view| launch::throttled(view, batch, error, context.now())).await?;
     Ok(view.and_then(|view| view.meta.throttled.map(|throttled| throttled.until)))
 }
 
@@ -139,12 +143,13 @@ async fn put_off(
     error: &LaunchError,
 ) -> Result<Next, ReconcileError> {
     metrics::not_launched(pool, &error.code);
-    let next_at = batch.lease.next_at;
-    tracing::warn!(
-        code = error.code,
-        "launch {} has no clear answer and is repeated at {next_at:.0}: {error}",
-        batch.tag()
-    );
+    let (next_at, tag) = (batch.lease.next_at, batch.tag());
+    let code = &error.code;
+    if error.class == ErrorClass::Caller {
+        tracing::error!(code, "EC2 does not accept this function's credentials, launch {tag} waits: {error}");
+    } else {
+        tracing::warn!(code, "launch {tag} has no clear answer and is repeated at {next_at:.0}: {error}");
+    }
     commit_or_leave(context, Transaction::new().put(batch)).await?;
     Ok(Some(next_at))
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use domain::config::Tuple;
 use domain::ids::{BatchTag, InstanceId};
-pub use domain::policy::launch_error::ErrorClass;
+pub use domain::policy::launch_error::{ErrorClass, LaunchError};
 pub use domain::policy::retire::TerminationPermit;
 pub use domain::wire::ObservedInstance;
 use jiff::{SignedDuration, Timestamp};
@@ -57,24 +57,6 @@ pub enum Terminated {
     Ending,
     /// EC2 does not know the instance: it does not show it yet, or no longer.
     NotFound,
-}
-
-/// Why RunInstances is not known to have launched anything.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{class:?}: {code}: {message}")]
-pub struct LaunchError {
-    pub class: ErrorClass,
-    /// EC2's error code, or the platform's name for a call without an answer.
-    pub code: String,
-    /// EC2's message.
-    pub message: String,
-}
-
-impl LaunchError {
-    /// The look-up of an earlier call's instances failed, so nothing is known of that call.
-    pub(crate) fn look_up_failed(error: &ComputeError) -> Self {
-        Self { class: ErrorClass::Ambiguous, code: "LookUp".to_owned(), message: error.to_string() }
-    }
 }
 
 /// EC2 did not answer a call, or refused it.

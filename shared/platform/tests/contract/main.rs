@@ -414,14 +414,19 @@ async fn a_refusal_is_classified_by_its_code_and_not_retried() {
         assert_eq!(refused.class, ErrorClass::Ambiguous, "{refused}");
         return;
     };
-    assert_eq!(refused.class, ErrorClass::Configuration, "{refused}");
+    assert_eq!(refused.class, ErrorClass::Refusal, "{refused}");
 
     use world::ec2::{Code, LaunchMatch, Operation, Refusal as Fault, When};
     for (number, (code, class)) in [
         (Code::InsufficientInstanceCapacity, ErrorClass::Capacity),
         (Code::VcpuLimitExceeded, ErrorClass::Quota),
         (Code::RequestLimitExceeded, ErrorClass::Throttled),
-        (Code::UnauthorizedOperation, ErrorClass::Configuration),
+        (Code::UnauthorizedOperation, ErrorClass::Refusal),
+        (Code::TagPolicyViolation, ErrorClass::Refusal),
+        (Code::SpotRoleMissing, ErrorClass::Refusal),
+        (Code::AuthFailure, ErrorClass::Caller),
+        (Code::RequestExpired, ErrorClass::Caller),
+        (Code::IdempotentInstanceTerminated, ErrorClass::TokenUsed),
         (Code::InternalError, ErrorClass::Ambiguous),
     ]
     .into_iter()

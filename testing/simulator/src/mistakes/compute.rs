@@ -16,6 +16,9 @@ use crate::mistakes::ports::MistakenPorts;
 #[async_trait]
 impl Compute for MistakenPorts<'_> {
     async fn launch(&self, launch: &Launch) -> Result<Vec<Launched>, LaunchError> {
+        if self.mistake == Mistake::RefusalUnclear {
+            return self.world.compute.launch(launch).await.map_err(unclear);
+        }
         if self.mistake != Mistake::ZoneChanged {
             return self.world.compute.launch(launch).await;
         }
@@ -51,6 +54,13 @@ impl Compute for MistakenPorts<'_> {
 impl MistakenPorts<'_> {
     fn unanswered(&self) -> MutexGuard<'_, BTreeSet<BatchTag>> {
         self.memory.unanswered.lock().expect("no thread panics while it holds the lock")
+    }
+}
+
+fn unclear(error: LaunchError) -> LaunchError {
+    match error.class {
+        ErrorClass::Refusal => LaunchError { class: ErrorClass::Ambiguous, ..error },
+        _ => error,
     }
 }
 

@@ -43,6 +43,8 @@ pub enum Mistake {
     LimitUnread,
     /// One unreadable item of a list hides the others.
     AllOrNothing,
+    /// A refusal of a launch counts as a call without an answer.
+    RefusalUnclear,
 }
 
 impl Mistake {

@@ -140,6 +140,12 @@ faults! {
     TableLostAfter = "table-reply-lost", 0.06;
     /// The main table is lost; an operator creates a new one and applies the pools.
     TableLost = "table-lost", 0.12;
+    /// EC2 refuses a launch with a code that Drover does not list.
+    UnknownCode = "ec2-unknown-code", 0.40;
+    /// EC2 does not accept the credentials of the call.
+    Credentials = "ec2-credentials", 0.15;
+    /// EC2 says that the client token of a launch was used before.
+    TokenUsed = "ec2-token-used", 0.10;
 }
 
 /// The random numbers of one seed. Each kind of fault has its own intensity and its own stream, so that turning one kind

@@ -114,7 +114,7 @@ impl Swarm<'_> {
                 return Some(fault);
             }
         }
-        let refusals: [(Fault, &[Code]); 5] = [
+        let refusals: [(Fault, &[Code]); 8] = [
             (
                 Fault::Capacity,
                 &[
@@ -128,6 +128,9 @@ impl Swarm<'_> {
             (Fault::Throttled, &[Code::RequestLimitExceeded, Code::Throttling]),
             (Fault::Misconfigured, &[Code::UnauthorizedOperation, Code::InvalidAmiIdNotFound]),
             (Fault::Ec2Broken, &[Code::InternalError, Code::Unavailable]),
+            (Fault::UnknownCode, &[Code::TagPolicyViolation, Code::SpotRoleMissing, Code::NeverSeen]),
+            (Fault::Credentials, &[Code::RequestExpired, Code::AuthFailure]),
+            (Fault::TokenUsed, &[Code::IdempotentParameterMismatch, Code::IdempotentInstanceTerminated]),
         ];
         for (fault, codes) in refusals {
             if self.dice.strikes(fault) {

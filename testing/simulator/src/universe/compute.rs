@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use domain::ids::{BatchTag, InstanceId, StackName};
 use domain::wire::MachineState;
 use engine::ports::{
-    Compute, ComputeError, ErrorClass, Launch, LaunchError, Launched, ObservedInstance, Terminated, TerminationPermit,
+    Compute, ComputeError, Launch, LaunchError, Launched, ObservedInstance, Terminated, TerminationPermit,
 };
 use world::ec2::{self, Code, Filter, RunInstances, Tags, TemplateRef};
 
@@ -16,12 +16,19 @@ use crate::universe::state::State;
 impl Compute for Universe {
     async fn launch(&self, launch: &Launch) -> Result<Vec<Launched>, LaunchError> {
         self.state().sending = Some(launch.clone());
-        self.steps.around(|| Call::RunInstances(launch.tag.clone()), || self.launch_now(launch)).await
+        let answer = self.steps.around(|| Call::RunInstances(launch.tag.clone()), || self.launch_now(launch)).await;
+        // An invocation that ends during the call does not learn the answer.
+        self.store.attempts.answered(&launch.tag, answer.as_ref().err().map(|error| error.code.as_str()));
+        answer
     }
 
     async fn by_batch(&self, tag: &BatchTag) -> Result<Vec<ObservedInstance>, ComputeError> {
         let look = || self.state().describe(&[Filter::tag("drover:batch", &tag.to_string())]);
-        self.steps.around(|| Call::DescribeBatch(tag.clone()), look).await
+        let found = self.steps.around(|| Call::DescribeBatch(tag.clone()), look).await;
+        if found.as_ref().is_ok_and(Vec::is_empty) {
+            self.store.attempts.found_nothing(tag, self.now());
+        }
+        found
     }
 
     async fn census(&self) -> Result<Vec<ObservedInstance>, ComputeError> {
@@ -127,9 +134,11 @@ impl State {
             volume_tags: tags,
         };
         let now = self.now;
-        let reservation = self.ec2.run_instances(request, now).map_err(|error| {
-            let code = error.code().map_or("NoReply", Code::as_str).to_owned();
-            LaunchError { class: ErrorClass::of(&code), code, message: error.to_string() }
+        let reservation = self.ec2.run_instances(request, now).map_err(|error| match &error {
+            ec2::Failure::Refused { code, message } => {
+                LaunchError::answered(code.status(), Some(code.as_str()), message)
+            }
+            ec2::Failure::NoReply => LaunchError::unanswered("TimedOut", &error.to_string()),
         })?;
         Ok(reservation
             .instances

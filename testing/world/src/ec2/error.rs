@@ -80,8 +80,20 @@ codes! {
     OptInRequired = "OptInRequired", 401;
     /// The account is blocked.
     Blocked = "Blocked", 403;
+    /// A tag policy of the organization does not allow the tags.
+    TagPolicyViolation = "TagPolicyViolation", 400;
+    /// The account lacks the service-linked role for spot instances.
+    SpotRoleMissing = "AuthFailure.ServiceLinkedRoleCreationNotPermitted", 403;
+    /// A code of the model that no list of Drover has.
+    NeverSeen = "SomethingNewIn2031", 400;
+    /// The caller's temporary credentials have expired.
+    RequestExpired = "RequestExpired", 400;
+    /// The caller's credentials are not valid.
+    AuthFailure = "AuthFailure", 401;
     /// The client token was used with other parameters.
     IdempotentParameterMismatch = "IdempotentParameterMismatch", 400;
+    /// The client token was used for instances that have ended.
+    IdempotentInstanceTerminated = "IdempotentInstanceTerminated", 400;
     /// An instance does not exist, or is not visible yet.
     InvalidInstanceIdNotFound = "InvalidInstanceID.NotFound", 400;
     /// The instance id is malformed.
