@@ -7,7 +7,7 @@ use domain::ids::{InstanceId, JobId, Repository, RunnerName, SlotId};
 use domain::log::{After, Event, Stream, What};
 use domain::policy::PoolView;
 use domain::policy::decide::tuple_free_at;
-use domain::policy::notify::reasons;
+use domain::policy::notify::{Reader, reasons};
 use domain::state::{Answer, Config, Item, Job, Key, Limit, Meta, Rank, Slot, SlotState, WaitingJob};
 use engine::ports::Store;
 use jiff::Timestamp;
@@ -188,7 +188,7 @@ fn why_it_waits(
     }
     let Some(pool) = pool else { return vec![format!("Pool {} is no longer configured.", job.pool)] };
     let mut sentences: Vec<String> =
-        reasons(pool, view, waiting, now).iter().map(|why| format!("Waiting: {why}.")).collect();
+        reasons(pool, view, waiting, Reader::Operator, now).iter().map(|why| format!("Waiting: {why}.")).collect();
     if let Some(limit) = limit {
         let (owner, until) = (&limit.owner, limit.backoff_until);
         sentences.push(format!("Waiting: GitHub accepts no calls for {owner} until {until:.0}: {}.", limit.why));

@@ -1,6 +1,6 @@
 //! `drover pools`: demand, supply and limits of each pool, and what keeps it from launching.
 
-use domain::config::{Market, Pool};
+use domain::config::Pool;
 use domain::ids::PoolName;
 use domain::policy::PoolView;
 use domain::state::{Answer, Circuit, Meta};
@@ -117,11 +117,7 @@ fn obstacles(view: &PoolView, now: Timestamp) -> Vec<String> {
         obstacles.push(format!("circuit open for {since}, next probe {}: {cause}: {message}", wait(*until)));
     }
     for pause in view.meta.pauses.iter().filter(|pause| pause.until > now) {
-        let market = match pause.market {
-            Market::OnDemand => "on-demand",
-            Market::Spot => "spot",
-        };
-        let until = wait(pause.until);
+        let (market, until) = (pause.market, wait(pause.until));
         obstacles.push(format!("no {market} launches, next attempt {until}: {}: {}", pause.code, pause.message));
     }
     for cooldown in view.meta.cooldowns.iter().filter(|cooldown| cooldown.until > now) {

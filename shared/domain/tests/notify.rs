@@ -7,12 +7,13 @@ use domain::config::{Market, Tuple};
 use domain::ids::{JobId, SlotId};
 use domain::policy::PoolView;
 use domain::policy::notify::{
-    Conclusion, Notification, can_wait, due_notification, published, reasons, refused, summary, title, update,
+    Conclusion, Notification, Reader, can_wait, due_notification, published, reasons, refused, summary, title, update,
 };
 use domain::state::{
     Answer, Batch, CheckRun, Circuit, CircuitCause, Item, Meta, Pause, Slot, Stage, Throttle, Unserved, WaitingJob,
 };
 use jiff::{SignedDuration, Timestamp};
+use proptest::proptest;
 use serde_json::json;
 
 fn check(published: Option<Stage>, next_at: Timestamp) -> CheckRun {
@@ -66,7 +67,7 @@ fn each_reason_is_given_only_while_it_applies() {
         let slots = slots.iter().cloned().map(Item::from);
         let mut view = view([Item::from(job.clone())].into_iter().chain(slots));
         change(&mut view.meta);
-        reasons(&pool(), &view, job, noon()).join("; ")
+        reasons(&pool(), &view, job, Reader::Operator, noon()).join("; ")
     };
     let nothing = |_: &mut Meta| {};
     let (soon, past) = (later(9), noon());
@@ -74,7 +75,7 @@ fn each_reason_is_given_only_while_it_applies() {
     assert_eq!(why(&job(60), &nothing, &[slot("planned", 9, json!({}))]), "a machine is on its way");
     let pause = |until| Pause { market: Market::Spot, until, code: "MaxSpot".to_owned(), message: "m".to_owned() };
     let quota = |until| move |meta: &mut Meta| meta.pauses.push(pause(until));
-    assert_eq!(why(&job(60), &quota(soon), &[]), "the account's EC2 quota is used up: MaxSpot: m");
+    assert_eq!(why(&job(60), &quota(soon), &[]), "no spot launches for now: MaxSpot: m");
     assert_eq!(why(&job(60), &quota(past), &[]), "a machine will be launched shortly");
     let throttled = |until| move |meta: &mut Meta| meta.throttled = Some(Throttle { until, times: 1 });
     assert!(why(&job(60), &throttled(soon), &[]).contains("throttles RunInstances"));
@@ -229,6 +230,47 @@ fn situations() -> Vec<(&'static str, WaitingJob, PoolView)> {
             }),
         ),
     ]
+}
+
+/// The text of the check run in each situation, with the code and message of every error replaced.
+fn published_texts(code: &str, text: &str) -> Vec<String> {
+    let (code, text) = (|| code.to_owned(), || text.to_owned());
+    let situations = situations().into_iter().map(|(_, job, mut view)| {
+        if let Circuit::Open { cause, message, .. } = &mut view.meta.circuit {
+            *message = text();
+            if matches!(cause, CircuitCause::LaunchRefused(_)) {
+                *cause = CircuitCause::LaunchRefused(code());
+            }
+        }
+        view.meta.pauses.iter_mut().for_each(|pause| (pause.code, pause.message) = (code(), text()));
+        let answers = view.batches.values_mut().flat_map(|batch| &mut batch.answers);
+        answers.for_each(|answer| (answer.code, answer.message) = (code(), text()));
+        let view = PoolView { waiting: [(job.id, job)].into(), ..view };
+        let (title, call) = update(&pool(), &view, &check(None, noon()), Notification::Stage(Stage::Waiting), noon());
+        format!("{title}\n{}", call.expect("a call").summary)
+    });
+    situations.collect()
+}
+
+#[test]
+fn a_check_run_shows_error_codes_and_no_message_of_ec2_or_github() {
+    let message = "User: arn:aws:sts::123456789012:assumed-role/drover-scaler/x is not authorized to perform: \
+        ec2:RunInstances on resource: arn:aws:ec2:eu-central-1:123456789012:subnet/subnet-0123456789abcdef0";
+    let texts = published_texts("UnauthorizedOperation", message);
+    assert!(texts.iter().any(|text| text.contains("UnauthorizedOperation: Drover is not allowed to launch it")));
+    for code in ["UnauthorizedOperation", "TagPolicyViolation", message, "123456789012", "arn:aws:iam::1:role/x"] {
+        for text in published_texts(code, message) {
+            let digits = text.split(|it: char| !it.is_ascii_digit()).map(str::len).max().unwrap_or_default();
+            assert!(!text.contains("arn:") && digits < 12, "{text}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_check_run_depends_on_the_message_of_an_error(message in "\\PC{0,80}") {
+        assert_eq!(published_texts("TagPolicyViolation", &message), published_texts("TagPolicyViolation", "another"));
+    }
 }
 
 #[test]

@@ -15,6 +15,15 @@ pub enum Market {
     Spot,
 }
 
+impl fmt::Display for Market {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Market::OnDemand => "on-demand",
+            Market::Spot => "spot",
+        })
+    }
+}
+
 /// The markets that the operator allows, in order of preference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -50,10 +59,6 @@ pub struct Tuple {
 
 impl fmt::Display for Tuple {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let market = match self.market {
-            Market::OnDemand => "on-demand",
-            Market::Spot => "spot",
-        };
-        write!(f, "{} {market} in {}", self.instance_type, self.subnet)
+        write!(f, "{} {} in {}", self.instance_type, self.market, self.subnet)
     }
 }

@@ -99,6 +99,26 @@ fn is_about_caller(code: &str) -> bool {
     ) || begins.iter().any(|begin| code.starts_with(begin))
 }
 
+/// What an error code of RunInstances means for somebody who waits for a machine.
+pub fn in_plain_words(code: &str) -> &'static str {
+    if is_lack_of_capacity(code) {
+        return "EC2 has no such machine at present";
+    }
+    if is_throttling(code) {
+        return "EC2 limits the rate of calls";
+    }
+    if is_quota(code) {
+        return "the account's quota is used up";
+    }
+    if is_about_caller(code) {
+        return "EC2 does not accept Drover's credentials";
+    }
+    if code == "UnauthorizedOperation" || code.starts_with("AuthFailure.") {
+        return "Drover is not allowed to launch it";
+    }
+    "the launch did not succeed"
+}
+
 /// Why RunInstances is not known to have launched anything.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]

@@ -7,7 +7,8 @@ use crate::ids::{JobId, Repository};
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::PoolView;
 use crate::policy::decide::RELAUNCH_LIMIT;
-use crate::state::{CheckRun, Circuit, Job, Lease, SlotState, Stage, WaitingJob};
+use crate::policy::launch_error::in_plain_words;
+use crate::state::{Answer, CheckRun, Circuit, CircuitCause, Job, Lease, SlotState, Stage, WaitingJob};
 
 /// What the check run must say next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,11 +98,65 @@ pub fn first_check_run(pool: &Pool, job: &Job, now: Timestamp) -> CheckRun {
     }
 }
 
+/// Who reads why a job waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// Anyone who may read the repository: error codes with sentences of our own. The messages of EC2 and GitHub contain
+    /// account ids, roles and resources.
+    Author,
+    /// An operator, who may read the table: everything.
+    Operator,
+}
+
+impl Reader {
+    /// An error that EC2 or GitHub reported.
+    fn error(self, code: &str, message: &str) -> String {
+        match self {
+            Reader::Author => format!("{}: {}", public_code(code), in_plain_words(code)),
+            Reader::Operator => format!("{code}: {message}"),
+        }
+    }
+
+    fn circuit(self, cause: &CircuitCause, message: &str) -> String {
+        match (self, cause) {
+            (Reader::Operator, _) => format!("{cause}: {message}"),
+            (Reader::Author, CircuitCause::LaunchRefused(code)) => self.error(code, message),
+            (Reader::Author, CircuitCause::BootFailures) => {
+                format!("{cause}: machines start, and their runners do not come online")
+            }
+            (Reader::Author, CircuitCause::RegistrationRefused) => {
+                format!("{cause}: GitHub does not register runners for this pool")
+            }
+        }
+    }
+
+    fn answer(self, Answer { tuple, code, message, .. }: &Answer) -> String {
+        match self {
+            Reader::Author => format!("no {} {}: {}", tuple.instance_type, tuple.market, self.error(code, message)),
+            Reader::Operator => format!("no {tuple}: {}", self.error(code, message)),
+        }
+    }
+}
+
+/// The code, if it looks like one: nothing else that EC2 sends is shown on GitHub.
+fn public_code(code: &str) -> &str {
+    let is_code = code.len() <= LONGEST_CODE
+        && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b' ')
+        && code.bytes().filter(u8::is_ascii_digit).count() < SHORTEST_ID;
+    if is_code { code } else { "an error" }
+}
+
+const LONGEST_CODE: usize = 80;
+
+/// No id of AWS or GitHub has fewer digits.
+const SHORTEST_ID: usize = 6;
+
 /// Why a job waits, as sentences. The first one is the most important. Never empty.
-pub fn reasons(pool: &Pool, view: &PoolView, job: &WaitingJob, now: Timestamp) -> Vec<String> {
+pub fn reasons(pool: &Pool, view: &PoolView, job: &WaitingJob, reader: Reader, now: Timestamp) -> Vec<String> {
     let mut reasons = Vec::new();
     if let Circuit::Open { until, cause, message, .. } = &view.meta.circuit {
-        reasons.push(format!("the pool launches only probes: {cause}: {message}; next one after {until:.0}"));
+        let why = reader.circuit(cause, message);
+        reasons.push(format!("the pool launches only probes: {why}; next one after {until:.0}"));
     }
     if let Some(unserved) = &job.unserved {
         reasons.push(format!(
@@ -111,21 +166,22 @@ pub fn reasons(pool: &Pool, view: &PoolView, job: &WaitingJob, now: Timestamp) -
         ));
     }
     for pause in view.meta.pauses.iter().filter(|pause| pause.until > now) {
-        reasons.push(format!("the account's EC2 quota is used up: {}: {}", pause.code, pause.message));
+        let why = reader.error(&pause.code, &pause.message);
+        reasons.push(format!("no {} launches for now: {why}", pause.market));
     }
     for batch in view.batches.values() {
         for answer in batch.answers.iter().rev() {
-            let line = format!("no {}: {}: {}", answer.tuple, answer.code, answer.message);
+            let line = reader.answer(answer);
             if !reasons.contains(&line) {
                 reasons.push(line);
             }
         }
         if batch.is_stuck() {
-            reasons.push(format!(
-                "EC2 gave no clear answer to launch {} in {} attempts",
-                batch.tag(),
-                batch.lease.tries
-            ));
+            let launch = match reader {
+                Reader::Author => "a launch".to_owned(),
+                Reader::Operator => format!("launch {}", batch.tag()),
+            };
+            reasons.push(format!("EC2 gave no clear answer to {launch} in {} attempts", batch.lease.tries));
         }
     }
     if view.meta.is_throttled(now) {
@@ -175,7 +231,11 @@ pub fn summary(pool: &Pool, notification: Notification, reasons: &[String], wait
         Notification::Stage(_) => {
             let list: String = reasons.iter().map(|reason| format!("- {reason}\n")).collect();
             let minutes = waited.as_mins();
-            format!("The job has waited {minutes} minutes for a runner of pool `{}`.\n\n{list}", pool.name)
+            format!(
+                "The job has waited {minutes} minutes for a runner of pool `{}`.\n\n{list}\n\
+                 An operator of Drover sees more with `drover explain` and the address of the job's page.\n",
+                pool.name
+            )
         }
         Notification::Over => "The job has a runner, or it is finished.".to_owned(),
     }
@@ -193,7 +253,7 @@ pub fn update(
     now: Timestamp,
 ) -> (String, Option<CheckRunUpdate>) {
     let waiting = view.waiting.get(&check.job);
-    let reasons = waiting.map(|waiting| reasons(pool, view, waiting, now)).unwrap_or_default();
+    let reasons = waiting.map(|waiting| reasons(pool, view, waiting, Reader::Author, now)).unwrap_or_default();
     let waited = waiting.map(|waiting| now.duration_since(waiting.waits_since())).unwrap_or_default();
     let title = title(notification, &reasons, waited);
     let conclusion = match notification {
