@@ -2,6 +2,7 @@
 
 use domain::ids::{JobId, SlotId};
 use domain::log::{Cause, Event, What};
+use domain::state::Failure;
 use domain::wire::Action;
 use serde_json::Value;
 
@@ -41,7 +42,10 @@ pub(crate) fn event(event: &Event, job: Option<JobId>) -> String {
         What::Observed { .. } => "the sweep observed its runner".to_owned(),
         What::Stopped { slot, why } => format!("stopping slot {slot}: {why}"),
         What::Unregistered { slot } => format!("the runner of slot {slot} is deregistered"),
-        What::Closed { slots } => format!("{} closed", slot_list(slots)),
+        What::Closed { slots, failures } => {
+            let ended: String = failures.iter().map(|it| format!("; ended early: {}", failure(it))).collect();
+            format!("{} closed{ended}", slot_list(slots))
+        }
         What::Condemned { instance, why } => format!("removing unowned {instance}: {}", why.as_str()),
         What::Unknown(fields) => {
             let kind = fields.get("type").and_then(Value::as_str).unwrap_or("without a type");
@@ -59,6 +63,15 @@ pub(crate) fn event(event: &Event, job: Option<JobId>) -> String {
             let reasons: Vec<String> = failures.iter().map(|why| format!("; {why}")).collect();
             format!("sweep: {}{}", parts.join(", "), reasons.concat())
         }
+    }
+}
+
+/// The machine, why it ended, and the last lines of its console.
+pub(crate) fn failure(Failure { instance, reason, console, .. }: &Failure) -> String {
+    let machine = instance.as_ref().map_or("a machine", |id| id.as_str());
+    match console.is_empty() {
+        true => format!("{machine}: {reason}"),
+        false => format!("{machine}: {reason}; its console ends with: {}", console.replace('\n', " / ")),
     }
 }
 

@@ -349,6 +349,9 @@ fn pool(view: &PoolView, max: u32, now: Timestamp) -> String {
     for Answer { at, tuple, code, message } in view.latest_answers(now) {
         text += &format!("  EC2's answer {at:.0}: {tuple}: {code}: {message}\n");
     }
+    for failure in view.latest_failures(now) {
+        text += &format!("  did not come online {:.0}: {}\n", failure.at, describe::failure(failure));
+    }
     for cooldown in &view.meta.cooldowns {
         text += &format!("  cooling down until {:.0}: {}: {}\n", cooldown.until, cooldown.tuple, cooldown.code);
     }
@@ -379,9 +382,9 @@ fn concerns(event: &Event, job: &Job) -> bool {
         What::Refused { .. } | What::Resumed { .. } | What::CircuitOpened { .. } => waited,
         What::Stopped { slot, .. } | What::Unregistered { slot } => is_its_slot(slot),
         What::Observed { gone, .. } => gone.iter().any(is_its_slot),
+        What::Closed { failures, .. } => waited && !failures.is_empty(),
         What::Recorded { .. }
         | What::Bound { .. }
-        | What::Closed { .. }
         | What::Condemned { .. }
         | What::Adopted { .. }
         | What::Unknown(_)

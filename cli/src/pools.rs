@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::describe;
 use crate::output::{Failure, Output, age, table};
 use crate::read::{self, view};
 
@@ -126,6 +127,10 @@ fn obstacles(view: &PoolView, now: Timestamp) -> Vec<String> {
     }
     for Answer { at, tuple, code, message } in view.latest_answers(now) {
         obstacles.push(format!("EC2 answered {} ago for {tuple}: {code}: {message}", age(now.duration_since(*at))));
+    }
+    for failure in view.latest_failures(now) {
+        let ago = age(now.duration_since(failure.at));
+        obstacles.push(format!("a machine did not come online {ago} ago: {}", describe::failure(failure)));
     }
     for batch in view.batches.values().filter(|batch| batch.is_stuck()) {
         obstacles.push(format!("launch {} is stuck after {} attempts", batch.tag(), batch.lease.tries));

@@ -12,6 +12,7 @@ use platform::table::Table;
 
 use super::report::{Group, Level};
 use super::subject::{MaybeConfig, Subject};
+use crate::describe;
 use crate::output::{age, count};
 
 /// Jobs that the report names, of those that wait too long.
@@ -20,7 +21,16 @@ const NAMED: usize = 5;
 pub(super) async fn work(subject: &Subject<'_>, config: MaybeConfig<'_>) -> Group {
     let mut group = Group::new("pools at work");
     let Some(config) = config else {
-        for name in ["circuits", "quota", "capacity", "EC2's answers", "launches", "waiting jobs", "GitHub's limits"] {
+        for name in [
+            "circuits",
+            "quota",
+            "capacity",
+            "EC2's answers",
+            "machines",
+            "launches",
+            "waiting jobs",
+            "GitHub's limits",
+        ] {
             group.skip(name, "no pools are known");
         }
         return group;
@@ -47,6 +57,7 @@ struct Problems {
     quota: Vec<String>,
     capacity: Vec<String>,
     answers: Vec<String>,
+    machines: Vec<String>,
     launches: Vec<String>,
     waiting: Vec<String>,
 }
@@ -68,6 +79,10 @@ impl Problems {
         for Answer { at, tuple, code, message } in refusals {
             let ago = age(now.duration_since(*at));
             self.answers.push(format!("pool {name}: {tuple}: {code}: {message} ({ago} ago)"));
+        }
+        for failure in view.latest_failures(now) {
+            let ago = age(now.duration_since(failure.at));
+            self.machines.push(format!("pool {name}, {ago} ago: {}", describe::failure(failure)));
         }
         for batch in view.batches.values().filter(|batch| batch.is_stuck()) {
             self.launches.push(format!("launch {} was tried {} times", batch.tag(), batch.lease.tries));
@@ -94,6 +109,8 @@ impl Problems {
         group.conclude("capacity", Level::Warn, &self.capacity, "no recent refusals by EC2", remedy);
         let remedy = "fix what the message says; meanwhile the other launch options are tried";
         group.conclude("EC2's answers", Level::Warn, &self.answers, "no other refusals in the last hour", remedy);
+        let remedy = "fix what EC2 says or the console shows; drover logs INSTANCE has the whole console";
+        group.conclude("machines", Level::Warn, &self.machines, "none failed to come online in the last hour", remedy);
         let remedy = "drover explain of a waiting job shows EC2's answer";
         group.conclude("launches", Level::Fail, &self.launches, "none stuck", remedy);
         group.conclude(

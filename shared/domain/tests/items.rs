@@ -38,6 +38,7 @@ fn closed_instances_and_events_are_kept_for_a_month() {
         pool: None,
         batch: None,
         hold: false,
+        state_reason: None,
     };
     let unowned = Instance::unowned(&listed, None, Ownership::Condemned { why: Condemned::Orphan }, noon());
     assert_eq!(unowned.expires_at, Some(noon().as_second() + MONTH));

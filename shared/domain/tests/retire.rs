@@ -8,8 +8,9 @@ use common::{after, ago, instance, later, listed, noon, pool, slot, slots, turn,
 use domain::config::Rates;
 use domain::ids::{InstanceId, RunnerId, SlotId};
 use domain::log::Stream;
-use domain::policy::close::{close, console_tail};
-use domain::policy::reap::{BOOT_FAILURES_ALLOWED, StopSlot, adopt, condemn, stop_slot};
+use domain::policy::close::{Ended, close, console_tail};
+use domain::policy::early_end::FAILURES_ALLOWED;
+use domain::policy::reap::{StopSlot, adopt, condemn, stop_slot};
 use domain::policy::retire::{
     AfterDeregistration, Grounds, RetireStep, after_deregistration, next_step, permit_unowned,
 };
@@ -148,7 +149,7 @@ fn the_third_boot_failure_in_a_row_opens_the_circuit() {
         after(&read, &writes).meta
     };
     assert_eq!((fail(0).boot_failures, fail(0).circuit, fail(1).circuit), (1, Circuit::Closed, Circuit::Closed));
-    let third = fail(BOOT_FAILURES_ALLOWED - 1);
+    let third = fail(FAILURES_ALLOWED - 1);
     assert!(matches!(third.circuit, Circuit::Open { cause: CircuitCause::BootFailures, since, .. } if since == noon()));
 }
 
@@ -178,7 +179,8 @@ fn closing_a_slot_deletes_it_and_closes_the_record_of_its_instance() {
     let mapped = Instance { instance_type: Some("m7i.large".into()), launched_at: ago(660), ..instance() };
     let consoles = BTreeMap::from([(mapped.id.clone(), "panic".to_owned())]);
     let rates = Rates::of("us-east-1".to_owned());
-    let closing = close(&pool(), std::slice::from_ref(&over), vec![mapped], consoles, &rates, &turn());
+    let ended = Ended { instances: vec![mapped], consoles, reasons: None };
+    let closing = close(&pool(), &view([]), std::slice::from_ref(&over), ended, &rates, &turn());
     assert_eq!(closing.writes.deletes, [(Key::Slot(pool().name, SLOT), 1)]);
     let [closed] = &common::instances(&closing.writes)[..] else { panic!("one instance: {closing:?}") };
     assert_eq!(closed.ownership, Ownership::Closed { closed_at: noon(), why: "job_done".to_owned() });

@@ -14,7 +14,8 @@ use aws_sdk_ec2::types::{
 };
 use domain::config::{LaunchTemplate, Market};
 use domain::ids::{BatchTag, InstanceId, StackName, SubnetId, TemplateId};
-use domain::wire::{MachineState, ObservedInstance};
+use domain::state::bounded;
+use domain::wire::{MachineState, ObservedInstance, StateReason};
 use engine::ports::{Compute, ComputeError, Launch, LaunchError, Launched, Terminated, TerminationPermit};
 use jiff::{SignedDuration, Timestamp};
 
@@ -197,6 +198,9 @@ fn observed(instance: aws_sdk_ec2::types::Instance) -> Option<ObservedInstance> 
         pool: pool.and_then(|pool| pool.parse().ok()),
         batch: batch.and_then(|batch| batch.parse().ok()),
         hold,
+        state_reason: instance.state_reason.and_then(|reason| {
+            Some(StateReason { code: reason.code?, message: bounded(&reason.message.unwrap_or_default()) })
+        }),
     })
 }
 

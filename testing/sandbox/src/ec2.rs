@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use world::ec2::{
     Code, Ec2, Failure, Filter, Image, Instance, InstanceId, LaunchTemplate, Market, OnPowerOff, Reservation,
-    RunInstances, Subnet, Tags, TemplateRef,
+    RunInstances, StateReason, Subnet, Tags, TemplateRef,
 };
 
 use crate::calls::hang_up;
@@ -200,6 +200,15 @@ fn instance_xml(instance: &Instance) -> String {
         instance.subnet,
         instance.private_ip,
     );
+    if let Some(StateReason { code, message }) = &instance.state_reason {
+        // Writing to a string cannot fail.
+        let _ = write!(
+            xml,
+            "<stateReason><code>{}</code><message>{}</message></stateReason>",
+            escaped(code),
+            escaped(message)
+        );
+    }
     if instance.market == Market::Spot {
         xml += "<instanceLifecycle>spot</instanceLifecycle>";
     }

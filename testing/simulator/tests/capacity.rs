@@ -6,7 +6,7 @@ use domain::config::{MarketChoice, Pool};
 use domain::ids::JobId;
 use domain::state::Circuit;
 use jiff::SignedDuration;
-use simulator::{Universe, pool};
+use simulator::{Ingest, Runners, Universe, pool};
 use story::everything_is_over;
 use world::ec2::{Capacity, Code, LaunchMatch, Market, Operation, Refusal, When};
 use world::github::{self, DEFAULT_GROUP, Group};
@@ -193,6 +193,68 @@ fn machines_that_never_come_up_are_bounded_and_the_author_is_notified() {
     assert_eq!(check_runs(&universe, jobs[0])[0].0, "failure");
     universe.ec2(|ec2, _| ec2.faults.boot_failures = 0.0);
     universe.run(SignedDuration::from_mins(60));
+    everything_is_over(&universe);
+}
+
+/// The message of the open circuit, which must have this cause.
+fn circuit_message(universe: &Universe, expected: &str) -> String {
+    match circuit(universe) {
+        Circuit::Open { cause, message, .. } if cause.code() == expected => message,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn machines_that_ec2_ends_at_once_open_the_circuit_after_three() {
+    let universe = universe(35);
+    universe.ec2(|ec2, _| ec2.faults.ends_at_once = 1.0);
+    queue(&universe, 10);
+    universe.run(MINUTE * 5);
+    assert!(launches(&universe) <= 13, "{} launches: ten, and probes", launches(&universe));
+    let message = circuit_message(&universe, "EndedEarly");
+    assert!(message.contains("Client.InvalidKMSKey.InvalidState"), "{message}");
+    universe.ec2(|ec2, _| ec2.faults.ends_at_once = 0.0);
+    universe.run(MINUTE * 65);
+    everything_is_over(&universe);
+    assert_eq!(circuit(&universe), Circuit::Closed);
+}
+
+#[test]
+fn runners_that_github_refuses_open_the_circuit_after_three() {
+    let universe = universe(36);
+    universe.set_runners(Runners::Refused);
+    queue(&universe, 10);
+    universe.run(MINUTE * 5);
+    assert!(launches(&universe) <= 13, "{} launches: ten, and probes", launches(&universe));
+    let message = circuit_message(&universe, "EndedEarly");
+    assert!(message.contains("GitHub refuses this version of the runner."), "{message}");
+    universe.set_runners(Runners::Accepted);
+    universe.run(MINUTE * 65);
+    everything_is_over(&universe);
+}
+
+#[test]
+fn machines_that_finished_jobs_without_webhooks_or_were_reclaimed_do_not_open_the_circuit() {
+    let universe = universe(37);
+    for _ in 0..6 {
+        universe.queue_job(&["linux"], SignedDuration::from_secs(10));
+    }
+    universe.run(SignedDuration::from_secs(12));
+    universe.set_ingest(Ingest::Down);
+    universe.run(MINUTE * 8);
+    assert_eq!((circuit(&universe), launches(&universe)), (Circuit::Closed, 6), "six jobs ran, and no webhook said so");
+    universe.set_ingest(Ingest::Up);
+    everything_is_over(&universe);
+
+    let universe = Universe::new(38, linux(|pool| Pool { market: MarketChoice::Spot, ..pool }));
+    queue(&universe, 6);
+    universe.run(SignedDuration::from_secs(12));
+    universe.ec2(|ec2, now| {
+        let ids: Vec<_> = ec2.alive().map(|machine| machine.id.clone()).collect();
+        ids.iter().for_each(|id| ec2.reclaim_without_notice(id, now));
+    });
+    universe.run(MINUTE * 3);
+    assert_eq!((circuit(&universe), launches(&universe)), (Circuit::Closed, 12), "each is replaced once");
     everything_is_over(&universe);
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::config::Tuple;
 use crate::ids::{DeliveryId, InstanceId, JobId, PoolName, SlotId};
-use crate::state::{Condemned, Item, Key, StopReason};
+use crate::state::{Condemned, Failure, Item, Key, StopReason};
 use crate::wire::Action;
 
 /// The version of the events that this code writes. Fields may be added with a default. Kinds of events are added, and never
@@ -160,7 +160,12 @@ pub enum What {
     /// A slot's runner was deregistered.
     Unregistered { slot: SlotId },
     /// Slots whose machine and registration are gone were deleted.
-    Closed { slots: Vec<SlotId> },
+    Closed {
+        slots: Vec<SlotId>,
+        /// The machines that ended before their runner came online, and count as failures of the pool.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        failures: Vec<Failure>,
+    },
     /// A job's check run was published, or GitHub refused it.
     #[serde(rename = "told")]
     Notified {

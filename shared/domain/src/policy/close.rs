@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::config::{MicroUsd, Pool, Rates};
 use crate::ids::{InstanceId, Repository, SlotId};
 use crate::log::{Stream, Transaction, Turn, What};
-use crate::state::{Instance, Slot};
+use crate::policy::PoolView;
+use crate::policy::early_end::{count, failure};
+use crate::state::{CircuitCause, Failure, Instance, Slot};
+use crate::wire::StateReason;
 
 /// Bytes of a console's end that are kept: a few hundred lines.
 const CONSOLE_KEPT: usize = 16 * 1024;
@@ -31,15 +34,28 @@ pub fn console_tail(console: &str) -> Option<String> {
     (!console.is_empty()).then(|| console[from..].to_owned())
 }
 
-/// Deletes the slots and closes the mappings of their instances. `consoles` has the consoles that could be read.
-pub fn close(
-    pool: &Pool,
-    slots: &[Slot],
-    instances: Vec<Instance>,
-    mut consoles: BTreeMap<InstanceId, String>,
-    rates: &Rates,
-    turn: &Turn,
-) -> Closing {
+/// What is known about machines that have ended.
+#[derive(Debug)]
+pub struct Ended<'a> {
+    /// Their records.
+    pub instances: Vec<Instance>,
+    /// The consoles that could be read.
+    pub consoles: BTreeMap<InstanceId, String>,
+    /// Why they ended; None if EC2's list was not read.
+    pub reasons: Option<&'a BTreeMap<InstanceId, StateReason>>,
+}
+
+/// Deletes the slots and closes the mappings of their instances. Machines that ended early are counted as failures.
+pub fn close(pool: &Pool, view: &PoolView, slots: &[Slot], ended: Ended<'_>, rates: &Rates, turn: &Turn) -> Closing {
+    let Ended { instances, mut consoles, reasons } = ended;
+    let failures: Vec<Failure> = slots
+        .iter()
+        .filter_map(|slot| {
+            let instance = &slot.machine()?.instance;
+            let reason = reasons.and_then(|reasons| reasons.get(instance));
+            failure(view, slot, reason, consoles.get(instance).map(String::as_str), turn.now)
+        })
+        .collect();
     let by_instance: BTreeMap<&InstanceId, &Slot> =
         slots.iter().filter_map(|slot| Some((&slot.machine()?.instance, slot))).collect();
     let mut writes = Transaction::new();
@@ -55,7 +71,10 @@ pub fn close(
         let closed = instance.closed(slot.outcome(), turn.now);
         writes = writes.put(Instance { cost_micro_usd: cost, console, ..closed });
     }
-    let what = What::Closed { slots: slots.iter().map(|slot| slot.id).collect() };
+    if !failures.is_empty() {
+        writes = writes.put(count(pool, &view.meta, &failures, CircuitCause::EndedEarly, turn.now));
+    }
+    let what = What::Closed { slots: slots.iter().map(|slot| slot.id).collect(), failures };
     let writes = slots.iter().cloned().fold(writes, Transaction::delete);
     Closing { writes: writes.emit(Stream::Pool(pool.name.clone()), what, turn), costs, repositories }
 }

@@ -11,9 +11,8 @@ use crate::config::{Pool, Tuple};
 use crate::ids::SlotId;
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::PoolView;
-use crate::state::{
-    Batch, Circuit, CircuitCause, Lease, Meta, Phase, Slot, SlotState, StopReason, Unserved, WaitingJob,
-};
+use crate::policy::early_end::{FAILURES_ALLOWED, forget_if_works, is_online_again, must_wait};
+use crate::state::{Batch, Circuit, CircuitCause, Lease, Meta, Slot, SlotState, StopReason, Unserved, WaitingJob};
 
 /// The largest number of slots that one decision adds. META, BATCH, 48 slots, the 48 jobs that they are launched for and
 /// the event are 99 writes; DynamoDB allows 100. A large burst takes several decisions, and is limited by EC2's rate for
@@ -133,29 +132,36 @@ fn refreshed(pool: &Pool, view: &PoolView) -> Meta {
         meta.config_hash = hash;
         meta.circuit = Circuit::Closed;
         meta.boot_failures = 0;
+        meta.failures.clear();
         meta.cooldowns.clear();
         meta.pauses.clear();
     }
-    let works_since = |since: Timestamp, phase: Phase| {
-        view.slots
-            .values()
-            .any(|slot| slot.phase() >= phase && slot.machine().is_some_and(|machine| machine.launched_at >= since))
-    };
     if let Circuit::Open { since, cause, .. } = &meta.circuit {
-        // After boot failures, a runner must come online. After a refusal by GitHub any registration is enough, after one
-        // by EC2 any launch.
+        // After machines that did not come online, a runner must come online, also if a probe was refused since. After a
+        // refusal by GitHub any registration is enough, after one by EC2 any launch.
+        let comes_online = is_online_again(view, &meta, *since);
         let works = match cause {
-            CircuitCause::BootFailures => works_since(*since, Phase::Online),
+            CircuitCause::BootFailures | CircuitCause::EndedEarly => comes_online,
+            CircuitCause::RegistrationRefused | CircuitCause::LaunchRefused(_)
+                if meta.boot_failures >= FAILURES_ALLOWED =>
+            {
+                comes_online
+            }
             CircuitCause::RegistrationRefused => {
                 view.slots.values().any(|slot| slot.runner().is_some_and(|runner| runner.configured_at >= *since))
             }
-            CircuitCause::LaunchRefused(_) => works_since(*since, Phase::Launched),
+            CircuitCause::LaunchRefused(_) => {
+                view.slots.values().filter_map(Slot::machine).any(|machine| machine.launched_at >= *since)
+            }
         };
-        if works {
-            meta.circuit = Circuit::Closed;
+        if comes_online {
             meta.boot_failures = 0;
         }
+        if works {
+            meta.circuit = Circuit::Closed;
+        }
     }
+    forget_if_works(view, &mut meta);
     meta
 }
 
@@ -199,6 +205,7 @@ fn plan_launch(
     let warm = (needs.demand + needs.warm).saturating_sub(needs.supply) - unmet;
     let room = (pool.max as usize).saturating_sub(needs.live).min(MAX_LAUNCH);
     let room = match &meta.circuit {
+        Circuit::Closed if must_wait(view, meta, now) => 0,
         Circuit::Closed => room,
         Circuit::Open { until, .. } if *until <= now => room.min(1),
         Circuit::Open { .. } => 0,

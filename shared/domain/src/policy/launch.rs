@@ -7,12 +7,13 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::{Pool, Tuple};
 use crate::ids::InstanceId;
 use crate::log::{Stream, Transaction, Turn, What};
-use crate::policy::PoolView;
+use crate::policy::circuit::open_circuit;
 use crate::policy::decide::{choose_tuple, tuple_free_at};
 use crate::policy::launch_error::{ErrorClass, LaunchError, is_lack_of_capacity};
 use crate::policy::retry::{backoff, throttle_backoff};
+use crate::policy::{PoolView, early_end};
 use crate::state::{
-    Answer, Batch, Circuit, CircuitCause, Cooldown, Instance, Lease, Leased, Machine, Meta, Pause, Slot, SlotState,
+    Answer, Batch, CircuitCause, Cooldown, Failure, Instance, Lease, Leased, Machine, Meta, Pause, Slot, SlotState,
     Throttle, WaitingJob,
 };
 
@@ -216,6 +217,13 @@ pub fn refused(pool: &Pool, view: &PoolView, batch: &Batch, tuple: &Tuple, why: 
                 message: why.message.clone(),
             });
         }
+        // Machines that ended before Drover saw them.
+        RefusedFor::Token if why.code == INSTANCE_TERMINATED => {
+            let (instance, launched_at, console) = (None, batch.planned_at, String::new());
+            let reason = format!("{}: {}", why.code, why.message);
+            let failure = Failure { at: now, instance, launched_at, reason, console };
+            meta = early_end::count(pool, &meta, &[failure], CircuitCause::EndedEarly, now);
+        }
         RefusedFor::Token => {}
     }
     if is_every_tuple_refused(pool, &meta, now) {
@@ -236,6 +244,9 @@ fn is_every_tuple_refused(pool: &Pool, meta: &Meta, now: Timestamp) -> bool {
     pool.tuples().iter().all(is_refused)
 }
 
+/// The code of a call with the token of instances that have ended.
+const INSTANCE_TERMINATED: &str = "IdempotentInstanceTerminated";
+
 /// Continues a batch whose every tuple was cooling down.
 fn resume(pool: &Pool, view: &PoolView, batch: &Batch, turn: &Turn) -> Transaction {
     start_next_attempt(pool, view, view.meta.clone(), batch, &NextAttempt::Resumed, turn)
@@ -254,7 +265,8 @@ fn start_next_attempt(
     let others = view.supply(now).count() - planned.len();
     let warm = if pool.draining { 0 } else { pool.warm as usize };
     let missing = (view.demand(now) + warm).saturating_sub(others);
-    let needed = if is_every_tuple_refused(pool, &meta, now) { 0 } else { missing.min(planned.len()) };
+    let is_given_up = meta.circuit != view.meta.circuit;
+    let needed = if is_given_up { 0 } else { missing.min(planned.len()) };
     // The last slots are closed: warm ones come last.
     let closing = planned.split_off(needed);
     let refunds = refund(view, batch, closing.iter().filter(|slot| slot.wanted).count());
@@ -307,16 +319,6 @@ fn cool_down(meta: &mut Meta, tuple: &Tuple, why: &Refused, now: Timestamp) {
         seconds,
         code: why.code.clone(),
     });
-}
-
-/// Opens the pool's circuit. A circuit that is open stays open for its present back-off.
-pub fn open_circuit(meta: &mut Meta, pool: &Pool, cause: CircuitCause, message: String, now: Timestamp) {
-    let (since, backoff_seconds) = match &meta.circuit {
-        Circuit::Closed => (now, pool.timings.backoff_min.duration().as_secs()),
-        Circuit::Open { since, backoff_seconds, .. } => (*since, *backoff_seconds),
-    };
-    let until = now + SignedDuration::from_secs(backoff_seconds);
-    meta.circuit = Circuit::Open { until, backoff_seconds, since, cause, message };
 }
 
 /// Removes the charge for slots that are closed without a launch.

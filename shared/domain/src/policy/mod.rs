@@ -3,9 +3,11 @@
 pub mod admit;
 pub mod budget;
 pub mod check;
+pub mod circuit;
 pub mod close;
 pub mod decide;
 pub mod due;
+pub mod early_end;
 pub mod format;
 pub mod interruption;
 pub mod launch;

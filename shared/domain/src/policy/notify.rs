@@ -124,6 +124,9 @@ impl Reader {
             (Reader::Author, CircuitCause::BootFailures) => {
                 format!("{cause}: machines start, and their runners do not come online")
             }
+            (Reader::Author, CircuitCause::EndedEarly) => {
+                format!("{cause}: machines end before they can run a job")
+            }
             (Reader::Author, CircuitCause::RegistrationRefused) => {
                 format!("{cause}: GitHub does not register runners for this pool")
             }

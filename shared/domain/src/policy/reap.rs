@@ -5,12 +5,9 @@ use crate::ids::{PoolName, SlotId};
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::PoolView;
 use crate::policy::due::is_being_retired;
-use crate::policy::launch::open_circuit;
-use crate::state::{CircuitCause, Condemned, Instance, Key, Meta, Ownership, Phase, Slot, StopReason};
+use crate::policy::early_end::count;
+use crate::state::{CircuitCause, Condemned, Failure, Instance, Key, Ownership, Phase, Slot, StopReason};
 use crate::wire::ObservedInstance;
-
-/// The pool's circuit opens after this many configured slots in a row that never came online.
-pub const BOOT_FAILURES_ALLOWED: u32 = 3;
 
 /// What to do with a slot that the sweep plans to stop, decided from a reading that is newer than the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +29,14 @@ pub fn stop_slot(pool: &Pool, view: &PoolView, id: SlotId, why: StopReason, turn
     }
     let mut writes = Transaction::new().put(slot.clone().stopped(why, turn.now, turn.lease));
     if why == StopReason::BootFailure {
-        writes = writes.put(with_boot_failure(pool, &view.meta, turn));
+        let failure = slot.machine().map(|machine| Failure {
+            at: turn.now,
+            instance: Some(machine.instance.clone()),
+            launched_at: machine.launched_at,
+            reason: "its runner did not come online within boot_grace".to_owned(),
+            console: String::new(),
+        });
+        writes = writes.put(count(pool, &view.meta, failure.as_slice(), CircuitCause::BootFailures, turn.now));
     }
     let writes = writes.emit(Stream::Pool(pool.name.clone()), What::Stopped { slot: id, why }, turn);
     StopSlot::Claim(Box::new(writes))
@@ -48,19 +52,6 @@ fn still_applies(slot: &Slot, why: StopReason) -> bool {
             slot.stop.is_none()
         }
     }
-}
-
-fn with_boot_failure(pool: &Pool, meta: &Meta, turn: &Turn) -> Meta {
-    let mut meta = meta.clone();
-    meta.boot_failures += 1;
-    if meta.boot_failures >= BOOT_FAILURES_ALLOWED {
-        let message = format!(
-            "{} machines in a row never came online: look at the image, the agent's log and the network",
-            meta.boot_failures
-        );
-        open_circuit(&mut meta, pool, CircuitCause::BootFailures, message, turn.now);
-    }
-    meta
 }
 
 /// The claim that condemns an instance; None if it is condemned already.

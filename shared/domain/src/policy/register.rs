@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use crate::config::Pool;
 use crate::ids::{Epoch, RunnerId, RunnerName, StackName};
 use crate::log::{Stream, Transaction, Turn, What};
-use crate::policy::launch::open_circuit;
+use crate::policy::circuit::open_circuit;
 use crate::state::{BootItem, Circuit, CircuitCause, Instance, Lease, Meta, Runner, Slot, SlotState, boot_key};
 
 /// How long a boot item outlives the longest life of its machine before DynamoDB may delete it.

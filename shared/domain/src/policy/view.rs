@@ -6,10 +6,15 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::ids::{JobId, SlotId};
 use crate::log::Transaction;
-use crate::state::{ANSWERS_KEPT, Answer, Batch, CheckRun, Item, Key, Meta, Nudge, Rerun, Slot, SlotState, WaitingJob};
+use crate::state::{
+    ANSWERS_KEPT, Answer, Batch, CheckRun, Failure, Item, Key, Meta, Nudge, Rerun, Slot, SlotState, WaitingJob,
+};
 
 /// How long an answer of EC2 is shown.
 const SHOW_ANSWERS_FOR: SignedDuration = SignedDuration::from_hours(1);
+
+/// How long a machine that did not come online is shown.
+const SHOW_FAILURES_FOR: SignedDuration = SignedDuration::from_hours(1);
 
 /// One reading of a pool. `meta` was read **before** the rest: if another decision was committed in between, the revision of
 /// `meta` is out of date, and a decision from this reading cannot be committed.
@@ -101,7 +106,7 @@ impl PoolView {
 
     /// Whether a machine that has ended may have run one of the waiting jobs. It has not if GitHub was asked about every open
     /// job since then.
-    fn may_have_run_one(&self, slot: &Slot) -> bool {
+    pub(super) fn may_have_run_one(&self, slot: &Slot) -> bool {
         slot.gone_at.is_some_and(|gone| self.waiting.values().any(|job| job.open && job.checked_at < gone))
     }
 
@@ -113,6 +118,11 @@ impl PoolView {
         recent.sort_by_key(|answer| (answer.at, &answer.tuple));
         recent.dedup();
         recent.split_off(recent.len().saturating_sub(ANSWERS_KEPT))
+    }
+
+    /// The latest machines that did not come online, newest last.
+    pub fn latest_failures(&self, now: Timestamp) -> impl Iterator<Item = &Failure> {
+        self.meta.failures.iter().filter(move |failure| now.duration_since(failure.at) < SHOW_FAILURES_FOR)
     }
 
     /// The number of slots that count towards the pool's `max`.

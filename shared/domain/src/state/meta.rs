@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Market, Tuple};
-use crate::ids::{Epoch, PoolName};
+use crate::ids::{Epoch, InstanceId, PoolName};
 use crate::state::batch::Answer;
 
 /// A pool's own state: the item `POOL#<pool>`, `META`. Its revision is the pool's version.
@@ -16,9 +16,12 @@ pub struct Meta {
     #[serde(default)]
     pub config_hash: String,
     pub circuit: Circuit,
-    /// The number of configured slots in a row that never came online.
+    /// The number of machines in a row that did not come online.
     #[serde(default)]
     pub boot_failures: u32,
+    /// The latest of them, newest last, at most [`FAILURES_KEPT`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<Failure>,
     /// EC2's latest refusals, newest last. They outlive their batches.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<Answer>,
@@ -43,6 +46,7 @@ impl Meta {
             config_hash: String::new(),
             circuit: Circuit::Closed,
             boot_failures: 0,
+            failures: Vec::new(),
             answers: Vec::new(),
             cooldowns: Vec::new(),
             pauses: Vec::new(),
@@ -54,6 +58,34 @@ impl Meta {
     /// Whether RunInstances must not be called now.
     pub fn is_throttled(&self, now: Timestamp) -> bool {
         self.throttled.as_ref().is_some_and(|throttled| throttled.until > now)
+    }
+}
+
+/// A machine that did not come online.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// When it was counted.
+    pub at: Timestamp,
+    /// None if EC2 did not say which machine it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<InstanceId>,
+    pub launched_at: Timestamp,
+    /// EC2's `StateReason`, or what Drover observed.
+    pub reason: String,
+    /// The last lines of its console. May be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub console: String,
+}
+
+/// See [`Meta::failures`].
+const FAILURES_KEPT: usize = 3;
+
+impl Failure {
+    /// Adds the failure to the latest ones.
+    pub fn keep(self, latest: &mut Vec<Failure>) {
+        latest.push(self);
+        let excess = latest.len().saturating_sub(FAILURES_KEPT);
+        latest.drain(..excess);
     }
 }
 
@@ -84,12 +116,14 @@ pub enum Circuit {
     },
 }
 
-/// Why a circuit is open. Stored as text: EC2's error code, `BootFailures` or `RegistrationRefused`.
+/// Why a circuit is open. Stored as text: EC2's error code, `BootFailures`, `EndedEarly` or `RegistrationRefused`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum CircuitCause {
     /// Configured runners in a row never came online.
     BootFailures,
+    /// Machines in a row ended before their runner came online.
+    EndedEarly,
     /// GitHub refuses to register runners, for example because the runner group was deleted.
     RegistrationRefused,
     /// EC2 refuses every launch option of the pool, the last one with this code.
@@ -97,6 +131,7 @@ pub enum CircuitCause {
 }
 
 const BOOT_FAILURES: &str = "BootFailures";
+const ENDED_EARLY: &str = "EndedEarly";
 const REGISTRATION_REFUSED: &str = "RegistrationRefused";
 
 impl CircuitCause {
@@ -104,6 +139,7 @@ impl CircuitCause {
     pub fn code(&self) -> &str {
         match self {
             CircuitCause::BootFailures => BOOT_FAILURES,
+            CircuitCause::EndedEarly => ENDED_EARLY,
             CircuitCause::RegistrationRefused => REGISTRATION_REFUSED,
             CircuitCause::LaunchRefused(code) => code,
         }
@@ -113,6 +149,7 @@ impl From<String> for CircuitCause {
     fn from(code: String) -> Self {
         match code.as_str() {
             BOOT_FAILURES => CircuitCause::BootFailures,
+            ENDED_EARLY => CircuitCause::EndedEarly,
             REGISTRATION_REFUSED => CircuitCause::RegistrationRefused,
             _ => CircuitCause::LaunchRefused(code),
         }

@@ -8,5 +8,5 @@ pub use notice::{
 };
 pub use observed::{
     DeliveryAttempt, DeliveryPage, Deregistered, FoundJob, MachineState, ObservedInstance, ObservedRunner,
-    RepositoryPage, RunJobs, RunnerPage, RunsUnderWay,
+    RepositoryPage, RunJobs, RunnerPage, RunsUnderWay, StateReason,
 };

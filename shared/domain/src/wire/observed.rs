@@ -1,5 +1,7 @@
 //! Instances and runners as EC2 and GitHub list them.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +43,41 @@ pub struct ObservedInstance {
     pub batch: Option<BatchTag>,
     /// It has the tag `drover:hold`: Drover must leave it alone.
     pub hold: bool,
+    /// Why it ended or stopped. EC2 shows it for about an hour.
+    pub state_reason: Option<StateReason>,
+}
+
+/// Why an instance ended or stopped, as EC2 says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateReason {
+    /// For example `Client.InvalidKMSKey.InvalidState`.
+    pub code: String,
+    pub message: String,
+}
+
+impl StateReason {
+    /// EC2 took the instance back.
+    pub fn is_reclaim(&self) -> bool {
+        match self.code.as_str() {
+            "Server.SpotInstanceTermination" | "Server.SpotInstanceShutdown" | "Server.ScheduledStop" => true,
+            _ => false,
+        }
+    }
+
+    /// Somebody called TerminateInstances or StopInstances.
+    pub fn is_request(&self) -> bool {
+        matches!(self.code.as_str(), "Client.UserInitiatedShutdown" | "Client.UserInitiatedHibernate")
+    }
+}
+
+impl fmt::Display for StateReason {
+    /// EC2's messages usually begin with their code.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.message.starts_with(&self.code) {
+            true => f.write_str(&self.message),
+            false => write!(f, "{}: {}", self.code, self.message),
+        }
+    }
 }
 
 /// A runner in GitHub's list.

@@ -104,6 +104,7 @@ pub(crate) fn listed() -> ObservedInstance {
         pool: Some(pool().name),
         batch: Some("linux.e1.4.1".parse().expect("a tag")),
         hold: false,
+        state_reason: None,
     }
 }
 

@@ -5,20 +5,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::config::Pool;
 use domain::ids::{InstanceId, Repository, RunnerId};
 use domain::policy::PoolView;
-use domain::policy::close::{close, console_tail, wants_console};
+use domain::policy::close::{Ended, close, console_tail, wants_console};
+use domain::policy::early_end::can_close;
 use domain::policy::observe::{Observation, record_observations};
 use domain::policy::sweep::Plan;
 use domain::state::{Instance, Item, Key, Slot};
+use domain::wire::StateReason;
 
 use crate::context::Context;
 use crate::error::ReconcileError;
 use crate::metrics;
 use crate::ports::Deregistered;
 use crate::sweep::report::Report;
-use crate::table::{Commit, commit, record_limit};
+use crate::table::{Commit, commit, read_pool, record_limit};
 
 /// With one instance per slot and the event, 91 of the 100 writes that DynamoDB allows.
 const SLOTS_PER_WRITE: usize = 45;
+
+/// The number of lost races after which slots are left to the next sweep.
+const MAX_RACES: usize = 4;
 
 /// Returns the repositories whose jobs the closed slots ran.
 pub(super) async fn record_and_close(
@@ -38,9 +43,11 @@ pub(super) async fn record_and_close(
                 report.fail(what);
             }
         }
-        let over: Vec<Slot> = view.slots.values().filter(|slot| slot.is_over()).cloned().collect();
+        let (reasons, now) = (plan.reasons.as_ref(), context.now());
+        let is_over = |slot: &&Slot| slot.is_over() && can_close(pool, &view, slot, reasons, now);
+        let over: Vec<Slot> = view.slots.values().filter(is_over).cloned().collect();
         for chunk in over.chunks(SLOTS_PER_WRITE) {
-            match close_slots(context, pool, chunk).await {
+            match close_slots(context, pool, &mut view, chunk, reasons).await {
                 Ok(repositories) => closed.extend(repositories),
                 Err(error) => {
                     let what = format!("pool {}: slots are not closed: {error}", pool.name);
@@ -97,7 +104,9 @@ async fn deregister_left(context: &Context<'_>, pool: &Pool, runner: RunnerId) -
 async fn close_slots(
     context: &Context<'_>,
     pool: &Pool,
+    view: &mut PoolView,
     slots: &[Slot],
+    reasons: Option<&BTreeMap<InstanceId, StateReason>>,
 ) -> Result<BTreeSet<Repository>, ReconcileError> {
     let turn = context.turn(pool);
     let keys: Vec<Key> =
@@ -118,11 +127,20 @@ async fn close_slots(
         })
         .collect();
     let consoles = read_consoles(context, slots, &instances).await;
-    let closing = close(pool, slots, instances, consoles, context.rates, &turn);
-    if commit(context, &closing.writes).await? == Commit::Written {
-        slots.iter().for_each(|slot| metrics::slot_closed(slot, closing.costs.get(&slot.id).copied(), turn.now));
+    let mut repositories = BTreeSet::new();
+    for _ in 0..MAX_RACES {
+        let ended = Ended { instances: instances.clone(), consoles: consoles.clone(), reasons };
+        let closing = close(pool, view, slots, ended, context.rates, &turn);
+        repositories = closing.repositories;
+        if commit(context, &closing.writes).await? == Commit::Written {
+            view.apply(&closing.writes);
+            slots.iter().for_each(|slot| metrics::slot_closed(slot, closing.costs.get(&slot.id).copied(), turn.now));
+            break;
+        }
+        // META changes with every decision, and failures are counted in it.
+        *view = read_pool(context, &pool.name).await?;
     }
-    Ok(closing.repositories)
+    Ok(repositories)
 }
 
 /// Whether the mapping of the slot's instance is one of these items.

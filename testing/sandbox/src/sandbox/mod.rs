@@ -130,7 +130,7 @@ impl Sandbox {
         let machines = Arc::new(Machines::new(
             world.clone(),
             programs.join("agent"),
-            programs.join("stand-in"),
+            options.runner.clone().unwrap_or_else(|| programs.join("stand-in")),
             folder_of("machines")?,
             aws_url.clone(),
             machines_url,

@@ -1,5 +1,6 @@
 //! How a sandbox is set up.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use domain::ids::{Owner, Repository};
@@ -58,6 +59,8 @@ pub struct Options {
     pub sweep_every: Duration,
     /// The scaler's time-out, which also limits its leases.
     pub scaler_timeout: Duration,
+    /// What runs on machines in place of GitHub's runner; None is the stand-in.
+    pub runner: Option<PathBuf>,
     /// The janitor's time-out, which also limits its lock.
     pub janitor_timeout: Duration,
 }
@@ -89,6 +92,7 @@ impl Default for Options {
             window: Duration::ZERO,
             sweep_every: Duration::from_secs(2),
             scaler_timeout: Duration::from_secs(60),
+            runner: None,
             janitor_timeout: Duration::from_secs(60),
         }
     }

@@ -39,7 +39,13 @@ impl Compute for MistakenPorts<'_> {
         if self.mistake == Mistake::NoListing {
             return Err(ComputeError::new("not asked"));
         }
-        self.world.compute.census().await
+        let mut machines = self.world.compute.census().await?;
+        if self.mistake == Mistake::AllReclaimed {
+            for reason in machines.iter_mut().filter_map(|machine| machine.state_reason.as_mut()) {
+                reason.code = "Server.SpotInstanceTermination".to_owned();
+            }
+        }
+        Ok(machines)
     }
 
     async fn terminate(&self, permit: &TerminationPermit) -> Result<Terminated, ComputeError> {

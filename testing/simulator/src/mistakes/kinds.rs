@@ -45,6 +45,8 @@ pub enum Mistake {
     AllOrNothing,
     /// A refusal of a launch counts as a call without an answer.
     RefusalUnclear,
+    /// Every machine that has ended counts as reclaimed by EC2.
+    AllReclaimed,
 }
 
 impl Mistake {

@@ -146,6 +146,10 @@ faults! {
     Credentials = "ec2-credentials", 0.15;
     /// EC2 says that the client token of a launch was used before.
     TokenUsed = "ec2-token-used", 0.10;
+    /// EC2 accepts a launch and ends the machine before it runs.
+    EndsAtOnce = "ec2-ends-machine", 0.40;
+    /// GitHub refuses a runner as it connects, and its machine powers off.
+    RunnerRefused = "runner-refused", 0.40;
 }
 
 /// The random numbers of one seed. Each kind of fault has its own intensity and its own stream, so that turning one kind

@@ -26,6 +26,9 @@ impl Swarm<'_> {
         if self.dice.lasts(Fault::BootFailure) {
             ec2.boot_failures = self.dice.intensity(Fault::BootFailure);
         }
+        if self.dice.lasts(Fault::EndsAtOnce) {
+            ec2.ends_at_once = self.dice.intensity(Fault::EndsAtOnce);
+        }
         if self.dice.lasts(Fault::Stops) {
             ec2.stops = self.dice.intensity(Fault::Stops);
         }

@@ -320,7 +320,8 @@ impl Swarm<'_> {
             let configured = state.configured.contains_key(&machine.id);
             if self.truth.used.contains(&machine.id) {
                 machines.used += 1;
-            } else if self.truth.spoilt.contains(&machine.id)
+            } else if machine.end == Some(ec2::EndCause::Ec2)
+                || self.truth.spoilt.contains(&machine.id)
                 || (configured && !self.truth.booted.contains(&machine.id))
             {
                 machines.spoilt += 1;

@@ -124,6 +124,12 @@ impl Swarm<'_> {
     }
 
     fn connect(&mut self, id: InstanceId, secret: &str) {
+        if self.dice.strikes(Fault::RunnerRefused) {
+            self.log_world(|| format!("GitHub refuses the runner of {id}"));
+            self.truth.spoilt.insert(id.clone());
+            self.universe.ec2(|ec2, _| ec2.print(&id, "GitHub refuses this version of the runner.\n"));
+            return self.runner_ended(&id);
+        }
         let expected = self.universe.state().configured.get(&id).copied();
         let connected = self.universe.github(|github, now| github.connect(secret, now));
         let Some(machine) = self.machines.get_mut(&id) else { return };
@@ -131,6 +137,7 @@ impl Swarm<'_> {
         match connected {
             Ok(runner) => {
                 machine.life = Life::Runner(runner);
+                self.universe.state().connected.insert(id.clone());
                 self.runs_on.insert(runner, id.clone());
                 if expected != Some(runner) {
                     self.violate(format!("S5: runner {runner} connects from {id}, which was not given its JIT config"));

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use domain::ids::{BatchTag, InstanceId, StackName};
-use domain::wire::MachineState;
+use domain::wire::{MachineState, StateReason};
 use engine::ports::{
     Compute, ComputeError, Launch, LaunchError, Launched, ObservedInstance, Terminated, TerminationPermit,
 };
@@ -181,6 +181,9 @@ impl State {
                     pool: instance.tags.get("drover:pool").and_then(|pool| pool.parse().ok()),
                     batch: instance.tags.get("drover:batch").and_then(|batch| batch.parse().ok()),
                     hold: instance.tags.contains_key("drover:hold"),
+                    state_reason: instance
+                        .state_reason
+                        .map(|reason| StateReason { code: reason.code, message: reason.message }),
                 }
             }));
             next_token = page.next_token;

@@ -4,6 +4,7 @@
 //! tests of single stories; the random worlds of [`swarm`](crate::swarm) advance the models themselves.
 
 mod compute;
+mod early_ends;
 mod github;
 mod notices;
 mod queue;
@@ -37,8 +38,8 @@ use crate::steps::Steps;
 use state::State;
 
 pub(crate) use notices::notice;
-pub use state::Ingest;
 pub(crate) use state::TableFault;
+pub use state::{Ingest, Runners};
 
 /// The unique id of the runner machines' role.
 pub(crate) const ROLE: &str = "AROAVIRTUAL";
@@ -138,6 +139,9 @@ impl Universe {
                 secrets: BTreeMap::new(),
                 configured: BTreeMap::new(),
                 handed_over: Vec::new(),
+                connected: BTreeSet::new(),
+                early_ends: BTreeMap::new(),
+                runners: Runners::Accepted,
                 max_life: pools.iter().map(|pool| (pool.name.to_string(), pool.timings.max_life.duration())).collect(),
             }),
             store: Checked::new(MemoryStore::default()),
@@ -165,6 +169,7 @@ impl Universe {
         let config = Config { format: format::lowest(&pools), pools, applied_at: self.now(), revision: 0 };
         let writes = Transaction::new().put(config).put_all(metas);
         block_on(self.store.commit(&writes)).expect("an empty table");
+        self.state().early_ends.clear();
     }
 }
 
@@ -212,6 +217,10 @@ impl Universe {
     /// The organization installs the app again.
     pub fn install_again(&self) {
         self.state().install("octo-org");
+    }
+
+    pub fn set_runners(&self, runners: Runners) {
+        self.state().runners = runners;
     }
 
     /// Another organisation installs the app.

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use domain::ids::{BatchTag, Owner};
+use domain::ids::{BatchTag, Owner, PoolName};
 use domain::state::Key;
 use domain::wire::Message;
 use engine::ports::Launch;
@@ -45,6 +45,11 @@ pub(crate) struct State {
     pub(crate) secrets: BTreeMap<String, github::RunnerId>,
     /// The runner whose JIT config a machine was given.
     pub(crate) configured: BTreeMap<InstanceId, github::RunnerId>,
+    /// Machines whose runner has connected.
+    pub(crate) connected: BTreeSet<InstanceId>,
+    /// When the machines were launched that ended early, by pool. Only those of closed slots.
+    pub(super) early_ends: BTreeMap<PoolName, Vec<Timestamp>>,
+    pub(super) runners: Runners,
     /// Machines that were given a JIT config since the swarm last took them.
     pub(crate) handed_over: Vec<InstanceId>,
     /// `max_life` by pool.
@@ -60,6 +65,13 @@ pub(super) enum Machine {
     Runner(github::RunnerId),
     /// The runner has a job: when the job ends, and with which conclusion.
     Busy(github::RunnerId, github::JobId, Timestamp, github::Conclusion),
+}
+
+/// Whether GitHub accepts the version of the machines' runners. A refused runner ends, and its machine powers off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runners {
+    Accepted,
+    Refused,
 }
 
 /// Whether ingest accepts webhooks.

@@ -9,7 +9,7 @@ use world::ec2::{self, InstanceId};
 use world::github::{self, Answer};
 
 use crate::universe::notices::notice;
-use crate::universe::state::{Ingest, Machine, State};
+use crate::universe::state::{Ingest, Machine, Runners, State};
 use crate::universe::{ROLE, Universe};
 
 impl Universe {
@@ -40,8 +40,16 @@ impl Universe {
         for id in waiting {
             let key = domain::state::boot_key(ROLE, &id.as_str().into());
             let Some(item) = self.store.take_boot_item(&key) else { continue };
+            if state.runners == Runners::Refused {
+                state.ec2.print(&id, "Listening for Jobs\nGitHub refuses this version of the runner.\n");
+                state.power_off(&id, now);
+                continue;
+            }
             match state.github.connect(&item.jit_config, now) {
-                Ok(runner) => drop(state.machines.insert(id, Machine::Runner(runner))),
+                Ok(runner) => {
+                    state.connected.insert(id.clone());
+                    state.machines.insert(id, Machine::Runner(runner));
+                }
                 Err(_) => state.power_off(&id, now),
             }
         }

@@ -22,6 +22,8 @@ pub struct Faults {
     pub invisible_for: Duration,
     /// The share of machines that reach `running` but whose programs never start, from 0 to 1.
     pub boot_failures: f64,
+    /// The share of machines that EC2 accepts and then ends before they run, from 0 to 1.
+    pub ends_at_once: f64,
     /// The share of machines that stop instead of terminating when they power off, from 0 to 1.
     pub stops: f64,
 }

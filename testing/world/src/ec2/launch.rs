@@ -119,11 +119,15 @@ impl Ec2 {
                 on_power_off: if stops { OnPowerOff::Stop } else { data.on_power_off },
                 reclaimed_at: None,
                 end: None,
+                state_reason: None,
                 visible_at: now + self.faults.invisible_for,
                 console: String::new(),
                 can_boot: self.rng.random::<f64>() >= self.faults.boot_failures,
             });
             self.entered.push(Entered { instance: id.clone(), state: State::Pending, at: now });
+            if self.faults.ends_at_once > 0.0 && self.rng.random::<f64>() < self.faults.ends_at_once {
+                self.agenda.plan(now + self.config.pending / 2, Due::NotStarted(id.clone()));
+            }
             self.agenda.plan(now + self.config.pending, Due::Running(id));
         }
         self.launches += u64::from(granted);

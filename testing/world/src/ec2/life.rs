@@ -18,7 +18,8 @@ impl Ec2 {
         let mut changes = Vec::new();
         for id in ids {
             let previous = self.state(id);
-            self.end(id, EndCause::TerminateCall, now);
+            let reason = StateReason::new("Client.UserInitiatedShutdown", "User initiated shutdown");
+            self.end(id, EndCause::TerminateCall, reason, now);
             changes.push(StateChange { id: id.clone(), previous, current: self.state(id) });
         }
         match lost {
@@ -37,7 +38,10 @@ impl Ec2 {
             return;
         }
         match instance.on_power_off {
-            OnPowerOff::Terminate => self.end(id, EndCause::PowerOff, now),
+            OnPowerOff::Terminate => {
+                let reason = StateReason::new("Client.InstanceInitiatedShutdown", "Instance initiated shutdown");
+                self.end(id, EndCause::PowerOff, reason, now);
+            }
             OnPowerOff::Stop => {
                 self.enter(id, State::Stopping, now);
                 self.agenda.plan(now, Due::Report(Happening::PowerLost { instance: id.clone() }));
@@ -60,6 +64,12 @@ impl Ec2 {
         }
     }
 
+    /// EC2 reclaims a spot machine. The warning, which is sent at best, was not.
+    pub fn reclaim_without_notice(&mut self, id: &InstanceId, now: Timestamp) {
+        let message = "Instance terminated due to lack of capacity";
+        self.end(id, EndCause::Ec2, StateReason::new("Server.SpotInstanceTermination", message), now);
+    }
+
     /// The machine will reach `running`, but its programs will never start. No effect on a machine that has booted.
     pub fn fail_boot(&mut self, id: &InstanceId) {
         if let Some(instance) = self.instance_mut(id) {
@@ -69,11 +79,12 @@ impl Ec2 {
 
     /// The host fails: EC2 terminates the machine without a warning.
     pub fn fail_host(&mut self, id: &InstanceId, now: Timestamp) {
-        self.end(id, EndCause::Ec2, now);
+        let reason = StateReason::new("Server.InternalError", "Internal error on launch");
+        self.end(id, EndCause::Ec2, reason, now);
     }
 
     /// An instance begins to end. No effect if it is ending already.
-    fn end(&mut self, id: &InstanceId, why: EndCause, now: Timestamp) {
+    fn end(&mut self, id: &InstanceId, why: EndCause, reason: StateReason, now: Timestamp) {
         let Some(instance) = self.instance_mut(id) else {
             return;
         };
@@ -81,6 +92,7 @@ impl Ec2 {
             return;
         }
         instance.end = Some(why);
+        instance.state_reason = Some(reason);
         self.enter(id, State::ShuttingDown, now);
         self.ended.push(Ended { instance: id.clone(), why, at: now });
         self.agenda.plan(now, Due::Report(Happening::PowerLost { instance: id.clone() }));
@@ -103,7 +115,12 @@ impl Ec2 {
                 has_booted.then_some(Happening::Booted { instance })
             }
             Due::SpotTake(id) => {
-                self.end(&id, EndCause::Ec2, at);
+                self.reclaim_without_notice(&id, at);
+                None
+            }
+            Due::NotStarted(id) => {
+                let message = "The KMS key provided is in an incorrect state";
+                self.end(&id, EndCause::Ec2, StateReason::new("Client.InvalidKMSKey.InvalidState", message), at);
                 None
             }
             Due::Stopped(id) => {

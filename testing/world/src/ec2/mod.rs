@@ -115,6 +115,7 @@ enum Due {
     Running(InstanceId),
     Booted(InstanceId),
     SpotTake(InstanceId),
+    NotStarted(InstanceId),
     Stopped(InstanceId),
     Terminated(InstanceId),
 }

@@ -174,9 +174,24 @@ pub struct Instance {
     pub reclaimed_at: Option<Timestamp>,
     /// Why it ended, if it has begun to end.
     pub end: Option<EndCause>,
+    /// The same as DescribeInstances shows it.
+    pub state_reason: Option<StateReason>,
     /// From when EC2 describes it.
     pub visible_at: Timestamp,
     pub(super) can_boot: bool,
+}
+
+/// `StateReason` of DescribeInstances.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateReason {
+    pub code: String,
+    pub message: String,
+}
+
+impl StateReason {
+    pub(super) fn new(code: &str, message: &str) -> Self {
+        Self { code: code.to_owned(), message: format!("{code}: {message}") }
+    }
 }
 
 /// Why an instance ended.
@@ -186,7 +201,7 @@ pub enum EndCause {
     TerminateCall,
     /// The machine powered itself off.
     PowerOff,
-    /// EC2 reclaimed it, or its host failed.
+    /// EC2 reclaimed it, its host failed, or EC2 could not start it.
     Ec2,
 }
 

@@ -13,7 +13,7 @@ use crate::policy::sweep::judge::{
     Recorded, RunnerState, SlotSubject, SlotVerdict, UnownedSubject, UnownedVerdict, judge_slot, judge_unowned,
 };
 use crate::state::{Condemned, Instance, Machine, Ownership, Phase, Slot, SlotState, StopReason, Suspect};
-use crate::wire::{MachineState, ObservedInstance, ObservedRunner};
+use crate::wire::{MachineState, ObservedInstance, ObservedRunner, StateReason};
 
 /// Everything that one sweep has read.
 #[derive(Debug)]
@@ -106,6 +106,8 @@ pub struct Plan {
     pub observations: BTreeMap<PoolName, Vec<Observation>>,
     /// What looks wrong in this sweep, and since when.
     pub suspects: BTreeMap<Suspect, Timestamp>,
+    /// Why instances ended; None if EC2's list could not be read.
+    pub reasons: Option<BTreeMap<InstanceId, StateReason>>,
     /// Instances that an operator holds.
     pub held: usize,
     /// Safety limits that applied, as sentences.
@@ -144,6 +146,8 @@ pub fn plan(census: &Census<'_>) -> Plan {
     let mut suspicions = Suspicions { before: census.suspects, found: BTreeMap::new(), now: census.now };
     let trusted = trusted_lists(census, &mut plan);
     if let Some(machines) = census.machines {
+        let reasons = machines.iter().filter_map(|seen| Some((seen.id.clone(), seen.state_reason.clone()?)));
+        plan.reasons = Some(reasons.collect());
         let by_id: BTreeMap<&InstanceId, &ObservedInstance> = machines.iter().map(|seen| (&seen.id, seen)).collect();
         for (pool, view) in census.pools {
             let list = trusted.get(&pool.owner);

@@ -1,0 +1,67 @@
+//! S8: machines that end early open the circuit of their pool.
+
+use std::collections::BTreeMap;
+
+use domain::ids::PoolName;
+use domain::log::Transaction;
+use domain::policy::early_end::FAILURES_ALLOWED;
+use domain::state::{Circuit, Config, Instance, Item, Meta, Ownership, SlotOutcome, SlotState};
+use jiff::SignedDuration;
+use world::ec2;
+
+use crate::universe::state::State;
+
+impl State {
+    /// Notes the machines that ended early, and returns what is wrong with the launches of a transaction.
+    pub(super) fn check_early_ends(&mut self, config: Option<&Config>, transaction: &Transaction) -> Vec<String> {
+        let mut metas: BTreeMap<&PoolName, &Meta> = BTreeMap::new();
+        let mut launched: BTreeMap<&PoolName, usize> = BTreeMap::new();
+        for item in &transaction.puts {
+            match item {
+                Item::Instance(instance) => self.note_early_end(config, instance),
+                Item::Meta(meta) => drop(metas.insert(&meta.pool, meta)),
+                Item::Slot(slot) if slot.revision == 0 && slot.state == SlotState::Planned => {
+                    *launched.entry(&slot.pool).or_default() += 1;
+                }
+                _ => {}
+            }
+        }
+        let wrong = launched.into_iter().filter_map(|(pool, added)| {
+            let in_a_row = self.early_ends_in_a_row(pool);
+            let is_open = metas.get(pool).is_some_and(|meta| matches!(meta.circuit, Circuit::Open { .. }));
+            let is_bounded = in_a_row < FAILURES_ALLOWED as usize || (is_open && added == 1);
+            (!is_bounded).then(|| format!("S8: {added} launches of pool {pool} after {in_a_row} machines ended early"))
+        });
+        wrong.collect()
+    }
+
+    fn note_early_end(&mut self, config: Option<&Config>, instance: &Instance) {
+        let (Ownership::Closed { closed_at, why }, Some(pool)) = (&instance.ownership, &instance.pool) else { return };
+        let Some(machine) = self.ec2.instance(&instance.id.as_str().into()) else { return };
+        let is_reclaimed = |reason: &ec2::StateReason| reason.code == "Server.SpotInstanceTermination";
+        let by_itself = match machine.end {
+            Some(ec2::EndCause::PowerOff) => true,
+            Some(ec2::EndCause::Ec2) => !machine.state_reason.as_ref().is_some_and(is_reclaimed),
+            Some(ec2::EndCause::TerminateCall) | None => false,
+        };
+        // Later, Drover no longer expects GitHub to say whether a job ran on it.
+        let patience = config.and_then(|config| config.pool(pool)).map(|pool| pool.timings.job_check.duration() * 2);
+        let in_time = patience.is_some_and(|patience| {
+            closed_at.duration_since(machine.state_since) < patience - SignedDuration::from_mins(1)
+        });
+        let is_lost = *why == SlotOutcome::InstanceLost.to_string();
+        if is_lost && by_itself && in_time && !self.connected.contains(&machine.id) {
+            let launched_at = machine.launched_at;
+            self.early_ends.entry(pool.clone()).or_default().push(launched_at);
+        }
+    }
+
+    /// How many machines ended early that were launched after the newest one that connected.
+    fn early_ends_in_a_row(&self, pool: &PoolName) -> usize {
+        let connected = self.ec2.instances().filter(|machine| self.connected.contains(&machine.id));
+        let of_pool =
+            connected.filter(|machine| machine.tags.get("drover:pool").is_some_and(|tag| tag == pool.as_str()));
+        let newest = of_pool.map(|machine| machine.launched_at).max();
+        self.early_ends.get(pool).into_iter().flatten().filter(|at| Some(**at) > newest).count()
+    }
+}
