@@ -54,18 +54,18 @@ const REQUEST_TIMEOUT: u16 = 408;
 
 /// Whether the code says that EC2 has no capacity for a tuple now.
 pub fn is_lack_of_capacity(code: &str) -> bool {
-    match code {
+    matches!(
+        code,
         "InsufficientInstanceCapacity"
-        | "InsufficientHostCapacity"
-        | "InsufficientReservedInstanceCapacity"
-        | "InsufficientFreeAddressesInSubnet"
-        | "InsufficientCapacity"
-        | "UnfulfillableCapacity"
-        | "Unsupported"
-        | "SpotMaxPriceTooLow"
-        | "ReservationCapacityExceeded" => true,
-        _ => false,
-    }
+            | "InsufficientHostCapacity"
+            | "InsufficientReservedInstanceCapacity"
+            | "InsufficientFreeAddressesInSubnet"
+            | "InsufficientCapacity"
+            | "UnfulfillableCapacity"
+            | "Unsupported"
+            | "SpotMaxPriceTooLow"
+            | "ReservationCapacityExceeded"
+    )
 }
 
 fn is_quota(code: &str) -> bool {

@@ -58,10 +58,10 @@ pub struct StateReason {
 impl StateReason {
     /// EC2 took the instance back.
     pub fn is_reclaim(&self) -> bool {
-        match self.code.as_str() {
-            "Server.SpotInstanceTermination" | "Server.SpotInstanceShutdown" | "Server.ScheduledStop" => true,
-            _ => false,
-        }
+        matches!(
+            self.code.as_str(),
+            "Server.SpotInstanceTermination" | "Server.SpotInstanceShutdown" | "Server.ScheduledStop"
+        )
     }
 
     /// Somebody called TerminateInstances or StopInstances.
