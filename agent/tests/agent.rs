@@ -16,15 +16,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sandbox::aws::{BOOT_TABLE, RUNNER_ROLE_ID, instance_access_key};
 use sandbox::machine::{in_own_session, kill_session};
+use sandbox::pace::PATIENCE;
 use sandbox::sandbox::{Driven, Options, Sandbox};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 
 const INSTANCE: &str = "i-0123456789abcdef0";
-
-/// Only a test that fails waits this long.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A machine with a power button.
 struct Machine {
@@ -253,7 +251,7 @@ async fn a_machine_that_gets_no_jit_config_or_a_signal_powers_off() {
         counts.keys().any(|(service, _)| *service == "STS").then_some(())
     };
     // The agent is up and has read its identity. Now it gets the signal.
-    machine.sandbox.world.until("the agent to look", Duration::from_secs(20), asked).await.unwrap();
+    machine.sandbox.world.until("the agent to look", PATIENCE, asked).await.unwrap();
     kill(Pid::from_raw(agent.id().unwrap().cast_signed()), Signal::SIGTERM).unwrap();
     end_of(agent).await;
     assert!(machine.is_off());

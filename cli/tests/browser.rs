@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use platform::github::app_secret;
 use sandbox::github::AppKey;
+use sandbox::pace::PATIENCE;
 use sandbox::sandbox::{APP_SECRET, Options, Sandbox, WEBHOOK_SECRET};
 use sandbox::short_timings::one_pool;
 use sandbox::state::State;
@@ -46,7 +47,7 @@ fn secret(sandbox: &Sandbox, name: &str) -> (String, Option<String>) {
 async fn run_a_job(sandbox: &Sandbox) -> String {
     let job = sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_millis(100));
     let over = |state: &State| state.github.job(job).is_some_and(|job| job.completed_at.is_some()).then_some(());
-    sandbox.world.until("the job to be over", Duration::from_secs(60), over).await.unwrap();
+    sandbox.world.until("the job to be over", PATIENCE, over).await.unwrap();
     job.to_string()
 }
 
@@ -80,7 +81,7 @@ async fn a_new_operator_sets_up_an_app_and_runs_a_job() {
     visitor.press().await;
     assert!(visitor.text().await.contains("<h1>Installed"), "{}", visitor.text().await);
     visitor.leave().await;
-    let output = tokio::time::timeout(Duration::from_secs(60), init.wait_with_output()).await.unwrap().unwrap();
+    let output = tokio::time::timeout(PATIENCE, init.wait_with_output()).await.unwrap().unwrap();
     let said: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((output.status.code(), &said["installed"]), (Some(0), &Value::Bool(true)), "{said}");
     let (asked, hook) = sandbox.world.look(|state| (state.github.app().clone(), state.github.hook().clone()));
@@ -122,7 +123,7 @@ async fn an_app_for_a_personal_repository_saves_its_key_in_a_file_if_asked_to() 
     }
     assert!(visitor.text().await.contains("<h1>Installed"), "{}", visitor.text().await);
     visitor.leave().await;
-    let output = tokio::time::timeout(Duration::from_secs(60), init.wait_with_output()).await.unwrap().unwrap();
+    let output = tokio::time::timeout(PATIENCE, init.wait_with_output()).await.unwrap().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let stored: Value = serde_json::from_str(&secret(&sandbox, APP_SECRET).0).unwrap();
     assert_eq!(std::fs::read_to_string(&key).unwrap(), stored["private_key"].as_str().unwrap());
@@ -240,7 +241,7 @@ async fn the_dashboard_updates_itself_and_fits_a_phone_and_dark_mode() {
     visitor.open(url).await;
     assert!(visitor.wait_for("Waiting jobs (0)").await.contains("Machines (0)"));
     let job = sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_millis(300));
-    sandbox.reconcile(&[job], Duration::from_secs(60)).await.unwrap();
+    sandbox.reconcile(&[job], PATIENCE).await.unwrap();
     visitor.wait_for("EC2 launched i-").await;
 
     // The page is not wider than a phone, and dark mode has light text.

@@ -9,6 +9,7 @@ use domain::log::Transaction;
 use domain::state::{Config, FORMAT, Item, Key};
 use engine::ports::Store;
 use sandbox::aws::EXPIRED_ACCESS_KEY;
+use sandbox::pace::PATIENCE;
 use sandbox::sandbox::{DEAD_LETTERS, Driven, FOREIGN_REPOSITORY, Options, QUEUE, Sandbox};
 use sandbox::short_timings::with_short_timings;
 use sandbox::state::State;
@@ -134,7 +135,7 @@ async fn pools_are_pinned_kept_and_drained() {
     // A pool with a job drains; an empty pool is removed.
     sandbox.queue_job("octo-org/widgets", &["drover", "linux"], Duration::from_secs(60));
     let arrived = |state: &State| (!state.sqs.bodies(QUEUE).is_empty()).then_some(());
-    sandbox.world.until("the delivery on the queue", Duration::from_secs(20), arrived).await.unwrap();
+    sandbox.world.until("the delivery on the queue", PATIENCE, arrived).await.unwrap();
     sandbox.scale().await.unwrap();
     let other = POOLS.replace("\"linux\"\nlabels", "\"other\"\nlabels").replace("\"large\"\nlabels", "\"big\"\nlabels");
     let other = file(&folder, &with_short_timings(&other.replace("[\"drover\", \"linux\"]", "[\"other\"]")).unwrap());
@@ -160,7 +161,7 @@ async fn a_job_is_listed_and_explained_and_its_name_cannot_control_the_terminal(
     let job = sandbox.queue_job("octo-org/widgets", &["drover", "linux"], Duration::from_secs(60));
     let arrived =
         |state: &State| state.sqs.bodies(QUEUE).first().map(|body| serde_json::from_str::<Value>(body).unwrap());
-    let mut message = sandbox.world.until("the delivery", Duration::from_secs(20), arrived).await.unwrap();
+    let mut message = sandbox.world.until("the delivery", PATIENCE, arrived).await.unwrap();
     sandbox.world.act(|state, now| {
         for received in state.sqs.receive(QUEUE, 10, now).unwrap() {
             state.sqs.delete(QUEUE, &received.receipt).unwrap();

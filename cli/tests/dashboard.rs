@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use reqwest::{Client, StatusCode};
+use sandbox::pace::PATIENCE;
 use sandbox::sandbox::{Driven, Follower, Options, QUEUE, Sandbox};
 use sandbox::short_timings::one_pool;
 use sandbox::state::State;
@@ -42,7 +43,7 @@ async fn the_page_shows_what_happens_and_escapes_all_text() {
     let job = sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_millis(300));
     let arrived =
         |state: &State| state.sqs.bodies(QUEUE).first().map(|body| serde_json::from_str::<Value>(body).unwrap());
-    let mut message = sandbox.world.until("the delivery", Duration::from_secs(20), arrived).await.unwrap();
+    let mut message = sandbox.world.until("the delivery", PATIENCE, arrived).await.unwrap();
     message["job"]["name"] = json!(HOSTILE);
     sandbox.world.act(|state, now| {
         for received in state.sqs.receive(QUEUE, 10, now).unwrap() {
@@ -64,7 +65,7 @@ async fn the_page_shows_what_happens_and_escapes_all_text() {
     // The job runs, and its wait is shown.
     assert!(page.contains("Wait p50\">-"), "{page}");
     sandbox.go_live();
-    sandbox.reconcile(&[job], Duration::from_secs(60)).await.unwrap();
+    sandbox.reconcile(&[job], PATIENCE).await.unwrap();
     let (_, story) =
         read(&http, &format!("{url}job?job=https://github.com/octo-org/widgets/actions/runs/1/job/{job}")).await;
     assert!(story.contains("success") && story.contains("the runner took the job"), "{story}");

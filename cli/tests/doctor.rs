@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use sandbox::pace::PATIENCE;
 use sandbox::sandbox::{DEAD_LETTERS, Driven, Options, Sandbox, WEBHOOK_SECRET};
 use sandbox::short_timings::one_pool;
 use sandbox::state::State;
@@ -46,7 +47,7 @@ async fn each_prepared_fault_is_found_with_one_command() {
     let labels = ["drover"];
     let job = sandbox.queue_job("octo-org/widgets", &labels, Duration::from_millis(100));
     let over = |state: &State| state.github.job(job).is_some_and(|job| job.completed_at.is_some()).then_some(());
-    sandbox.world.until("the job to be over", Duration::from_secs(60), over).await.unwrap();
+    sandbox.world.until("the job to be over", PATIENCE, over).await.unwrap();
     assert_eq!(doctor(&sandbox, &[]).await, (Vec::new(), Some(0)), "all is well");
     let owner = sandbox.world.look(|state| state.github.find_owner("octo-org").unwrap().clone());
     let hook = sandbox.world.look(|state| state.github.hook().clone());
@@ -105,7 +106,7 @@ async fn each_prepared_fault_is_found_with_one_command() {
     let refused = |state: &State| {
         state.ec2.struck().get(&Code::InsufficientInstanceCapacity).is_some_and(|times| *times >= 2).then_some(())
     };
-    sandbox.world.until("EC2 to refuse in both zones", Duration::from_secs(60), refused).await.unwrap();
+    sandbox.world.until("EC2 to refuse in both zones", PATIENCE, refused).await.unwrap();
     let explained = sandbox.drover(&["explain", &waits.to_string()]).await.unwrap();
     let said = String::from_utf8_lossy(&explained.stdout).into_owned();
     assert!(said.contains("Waiting:") && said.contains("InsufficientInstanceCapacity"), "{said}");

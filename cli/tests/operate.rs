@@ -13,12 +13,11 @@ use domain::state::{Item, Key};
 use engine::ports::Store;
 use platform::environment::optional;
 use sandbox::aws::EXPIRED_ACCESS_KEY;
+use sandbox::pace::PATIENCE;
 use sandbox::sandbox::{DEAD_LETTERS, Options, QUEUE, Sandbox};
 use sandbox::short_timings::one_pool;
 use sandbox::state::State;
 use world::ec2::{Code, LaunchMatch, Refusal, When};
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 const WORKFLOW: &str = "on: push\njobs:\n  test:\n    runs-on: drover\n  docs:\n    runs-on: ubuntu-latest\n  \
                         bench:\n    runs-on: [drover, gpu]\n";

@@ -10,13 +10,13 @@ use domain::state::{Batch, Instance, Item, Key, Lease, Limit, STUCK_AFTER, SlotS
 use engine::ports::{Clock, Store};
 use jiff::SignedDuration;
 use platform::clock::SystemClock;
+use sandbox::pace::PATIENCE;
 use sandbox::sandbox::{Driven, Options, QUEUE, Sandbox};
 use sandbox::short_timings::one_pool;
 use sandbox::state::State;
 use serde_json::Value;
 use world::ec2::{Code, LaunchMatch, Refusal, When};
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(600);
 
 struct Printed {
@@ -129,9 +129,9 @@ async fn explain_names_the_refusals_of_ec2_and_github() {
 async fn costs_are_grouped_by_pool_repository_workflow_and_type() {
     let sandbox = Sandbox::start(Options::default()).await.unwrap();
     sandbox.apply(&one_pool("")).await.unwrap();
-    let job = || sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_secs(2));
+    let job = || sandbox.queue_job("octo-org/widgets", &["drover"], LONG);
     let jobs = [job(), job()];
-    sandbox.reconcile(&jobs, PATIENCE).await.unwrap();
+    sandbox.serve(&jobs).await.unwrap();
     // One dollar per second.
     std::fs::write(
         sandbox.folder().join("prices.json"),
@@ -144,7 +144,7 @@ async fn costs_are_grouped_by_pool_repository_workflow_and_type() {
         let rows = printed["rows"].as_array().unwrap();
         let sum = |name: &str| rows.iter().filter_map(|row| row[name].as_f64()).sum::<f64>();
         assert_eq!((sum("machines"), sum("unpriced")), (2.0, 0.0), "{printed:#}");
-        assert!(sum("seconds") >= 2.0 && (sum("usd") - sum("seconds")).abs() < 0.01, "{printed:#}");
+        assert!(sum("seconds") > 0.0 && (sum("usd") - sum("seconds")).abs() < 0.01, "{printed:#}");
         let what: Vec<&str> = rows.iter().filter_map(|row| row["what"].as_str()).collect();
         let expected = match by {
             "pool" => "linux",
@@ -181,19 +181,24 @@ async fn a_drained_pool_takes_no_jobs_and_retires_its_warm_machines_and_its_circ
     says(&sandbox, &["drain", "linux"], 0, &["takes no new jobs", "drover drain linux --undo"]).await;
     assert_eq!(config().await.pools[0].config_hash(), hash, "a drain does not change the pool's configuration");
     says(&sandbox, &["pools"], 0, &["draining"]).await;
-    sandbox.world.until("the warm machines to go", Duration::from_secs(100), alive(0)).await.unwrap();
+    sandbox.world.until("the warm machines to go", PATIENCE, alive(0)).await.unwrap();
     says(&sandbox, &["drain", "linux", "--undo"], 0, &["takes jobs again"]).await;
     says(&sandbox, &["drain", "nowhere"], 2, &["drover pools lists the pools"]).await;
-    sandbox.world.until("warm machines again", Duration::from_secs(100), alive(2)).await.unwrap();
+    sandbox.world.until("warm machines again", PATIENCE, alive(2)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_surplus_machine_that_is_held_stays_until_it_is_released() {
-    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+    // No function runs between two steps of the test.
+    let mut sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
     sandbox.apply(&one_pool("warm = 1\n")).await.unwrap();
     let table = sandbox.table().await;
     let one = |state: &State| state.ec2.alive().next().map(|machine| machine.id.to_string());
-    let machine = sandbox.world.until("the warm machine", PATIENCE, one).await.unwrap();
+    let launched = async || {
+        sandbox.scale().await?;
+        Ok(sandbox.world.look(one))
+    };
+    let machine = sandbox.sweep_until("the warm machine", launched).await.unwrap();
     let known = InstanceId(machine.clone());
     while table.get(&Key::Instance(known.clone())).await.unwrap().is_none() {
         sandbox.sweep().await.unwrap();
@@ -215,12 +220,14 @@ async fn a_surplus_machine_that_is_held_stays_until_it_is_released() {
     while !slot().await.held {
         sandbox.sweep().await.unwrap();
     }
+    sandbox.scale().await.unwrap();
     sandbox.sweep().await.unwrap();
     assert!(matches!(slot().await.state, SlotState::Launched(_)));
     assert_eq!(sandbox.world.look(|state| state.ec2.alive().count()), 1, "hold wins");
     says(&sandbox, &["release", &machine], 0, &["is released"]).await;
+    sandbox.go_live();
     let gone = |state: &State| state.ec2.alive().next().is_none().then_some(());
-    sandbox.world.until("it to go", Duration::from_secs(100), gone).await.unwrap();
+    sandbox.world.until("it to go", PATIENCE, gone).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

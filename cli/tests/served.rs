@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+use sandbox::pace::PATIENCE;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -21,9 +22,7 @@ async fn next(lines: &mut Lines<BufReader<ChildStdout>>, begin: &str) -> String 
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(120), found)
-        .await
-        .unwrap_or_else(|_| panic!("no line begins with {begin:?}"))
+    tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("no line begins with {begin:?}"))
 }
 
 /// Exit code and output of a command in a shell that has sourced the sandbox's file.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sandbox::pace::PATIENCE;
 use sandbox::sandbox::{Driven, Options, Sandbox};
 use sandbox::short_timings::one_pool;
 use serde_json::json;
@@ -24,7 +25,7 @@ async fn an_orphan_is_removed_a_held_machine_is_not_and_a_second_sweep_does_noth
     assert_eq!(ended.iter().map(|it| it.instance.to_string()).collect::<Vec<_>>(), [orphan]);
     assert_eq!(ended[0].why, EndCause::TerminateCall);
     let gone = |state: &sandbox::state::State| (state.ec2.alive().count() == 1).then_some(());
-    sandbox.world.until("the orphan to be gone", Duration::from_secs(10), gone).await.unwrap();
+    sandbox.world.until("the orphan to be gone", PATIENCE, gone).await.unwrap();
     let again = sandbox.sweep().await.unwrap();
     let expected = json!({ "found": 0, "reaped": {}, "already_gone": 0, "held": 1, "failed": 0, "fused": [] });
     assert_eq!(again, expected, "{held} stays");

@@ -5,17 +5,16 @@
 use std::time::Duration;
 
 use sandbox::lambda::Batch;
+use sandbox::pace::PATIENCE;
 use sandbox::sandbox::{DEAD_LETTERS, Driven, Options, QUEUE, Sandbox};
 use sandbox::short_timings::one_pool;
 use sandbox::state::State;
 use serde_json::{Value, json};
 use world::github::{JobId, JobState};
 
-const PATIENCE: Duration = Duration::from_secs(30);
-
 async fn by_hand() -> Sandbox {
-    let visibility = Duration::from_millis(50);
-    Sandbox::start(Options { driven: Driven::ByHand, visibility, ..Options::default() }).await.unwrap()
+    let retry_after = Duration::from_millis(50);
+    Sandbox::start(Options { driven: Driven::ByHand, retry_after, ..Options::default() }).await.unwrap()
 }
 
 async fn with_pools() -> Sandbox {
@@ -114,7 +113,7 @@ async fn repeated_and_unrelated_messages_launch_one_machine() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_about_a_foreign_runner_with_a_name_of_this_stack_change_nothing() {
     let mut sandbox = with_pools().await;
-    let (job, message) = message_about_a_job(&sandbox, Duration::from_secs(5)).await;
+    let (job, message) = message_about_a_job(&sandbox, Duration::from_secs(3600)).await;
     sandbox.scale().await.unwrap();
     let running = |state: &State| match &state.github.job(job)?.state {
         JobState::InProgress { runner } => Some(runner.clone()),
@@ -131,7 +130,7 @@ async fn events_about_a_foreign_runner_with_a_name_of_this_stack_change_nothing(
         send(&sandbox, &forged.to_string());
     }
     sandbox.go_live();
-    sandbox.reconcile(&[job], PATIENCE).await.unwrap();
+    sandbox.serve(&[job]).await.unwrap();
     assert_eq!(launches(&sandbox), 1);
 }
 

@@ -1,6 +1,7 @@
 //! A user with a browser: headless Chromium, driven by WebDriver, if there is a `chromedriver`; otherwise an HTTP client that
 //! submits the page's form.
 
+use sandbox::pace::PATIENCE;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -75,7 +76,7 @@ impl Visitor {
                         tokio::time::sleep(Duration::from_millis(20)).await;
                     }
                 };
-                tokio::time::timeout(Duration::from_secs(30), gone).await.expect("the button leads somewhere");
+                tokio::time::timeout(PATIENCE, gone).await.expect("the button leads somewhere");
             }
             Visitor::Reader { http, url, page } => {
                 let fields: Vec<(String, String)> = page

@@ -14,6 +14,7 @@ use platform::clock::SystemClock;
 use platform::github::GitHubApp;
 use platform::secrets::Secret;
 use sandbox::aws::access_key;
+use sandbox::pace::PATIENCE;
 use sandbox::sandbox::{Driven, Options, Sandbox};
 use world::LostReply;
 use world::github::{Answer, DEFAULT_GROUP, Delivery, Endpoint, Group, GroupId, Limits, OwnerId, QueueJob};
@@ -227,7 +228,7 @@ async fn delivery_attempts_are_listed_since_a_time_and_repeated() {
             let done = state.github.deliveries().filter(|it| it.attempted.is_some()).count();
             (done == number + 1).then_some(())
         };
-        state.until("the attempt", Duration::from_secs(20), attempted).await.unwrap();
+        state.until("the attempt", PATIENCE, attempted).await.unwrap();
     }
     let first = world.github.deliveries(None).await.unwrap();
     assert_eq!((first.attempts.len(), first.unreadable), (100, 0));
@@ -251,7 +252,7 @@ async fn delivery_attempts_are_listed_since_a_time_and_repeated() {
         let same = |it: &&Delivery| it.guid == lost.guid.as_str() && it.redelivery;
         state.github.deliveries().find(same).and_then(|it| it.attempted.clone())
     };
-    let again = state.until("the redelivery", Duration::from_secs(20), again).await.unwrap();
+    let again = state.until("the redelivery", PATIENCE, again).await.unwrap();
     assert_eq!(again.answer, Answer::Unreachable);
     assert!(matches!(world.github.redeliver(7).await, Err(GitHubError::Refused(_))), "kept for three days");
     state.act(|state, _| state.github.faults.lost_replies.push_back((Endpoint::Redeliver, LostReply::Applied)));

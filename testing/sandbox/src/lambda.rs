@@ -233,6 +233,9 @@ pub struct EventSource {
     pub scaler: Arc<Function>,
     /// `BatchSize`.
     pub batch_size: usize,
+    /// When a message is received again after its invocation failed. With Lambda this is the queue's visibility timeout, which
+    /// here is longer, so that no message of a slow invocation is received twice.
+    pub retry_after: Duration,
     /// `MaximumBatchingWindowInSeconds`: how long a batch that is not full waits for more.
     pub window: Duration,
 }
@@ -251,7 +254,7 @@ impl EventSource {
     /// Consumes the messages that are visible now in one invocation, if there are any.
     ///
     /// # Errors
-    /// If the invocation fails. The messages become visible again after the visibility timeout.
+    /// If the invocation fails. The messages become visible again after `retry_after`.
     pub async fn poll(&self) -> Result<Batch, Failed> {
         match self.receive() {
             Some(batch) => self.consume(batch).await,
@@ -304,7 +307,13 @@ impl EventSource {
                 })
             })
             .collect();
-        let answer = self.scaler.invoke(json!({ "Records": records })).await?;
+        let answer = match self.scaler.invoke(json!({ "Records": records })).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.retry(batch.iter());
+                return Err(error);
+            }
+        };
         let failures = answer["batchItemFailures"].as_array().cloned().unwrap_or_default();
         let failed: Vec<&str> = failures.iter().filter_map(|failure| failure["itemIdentifier"].as_str()).collect();
         self.world.act(|state, _| {
@@ -313,6 +322,16 @@ impl EventSource {
                 let _ = state.sqs.delete(self.queue, &message.receipt);
             }
         });
+        self.retry(batch.iter().filter(|message| failed.contains(&message.id.as_str())));
         Ok(Batch { messages: batch.len(), failed: failed.len() })
+    }
+
+    fn retry<'a>(&self, messages: impl Iterator<Item = &'a Received>) {
+        self.world.act(|state, now| {
+            for message in messages {
+                // Has no effect if another reception has a newer receipt.
+                let _ = state.sqs.change_visibility(self.queue, &message.receipt, self.retry_after, now);
+            }
+        });
     }
 }

@@ -21,6 +21,7 @@ pub mod github;
 pub mod lambda;
 pub mod machine;
 pub mod names;
+pub mod pace;
 pub mod permissions;
 pub mod sandbox;
 pub mod short_timings;

@@ -269,6 +269,8 @@ pub enum RunnerMessage {
     },
     /// Stop the job.
     Cancel,
+    /// End the step that takes the run time.
+    Finish,
     /// The registration is gone.
     Removed,
 }
@@ -364,6 +366,7 @@ async fn message(machines: Shared<Arc<Machines>>, Path(runner): Path<u64>) -> Js
         Err(_) => RunnerMessage::Nothing,
         Ok(None | Some(Notification::Removed)) => RunnerMessage::Removed,
         Ok(Some(Notification::CancelWanted)) => RunnerMessage::Cancel,
+        Ok(Some(Notification::Finish)) => RunnerMessage::Finish,
         Ok(Some(Notification::Offered(offer))) => RunnerMessage::Job {
             job: offer.job.0,
             event: event_of(&offer),

@@ -3,23 +3,38 @@
 use anyhow::Context;
 use toml::{Table, Value};
 
-/// The time limits that are shortened.
-pub const SHORT_TIMINGS: [(&str, &str); 12] = [
-    ("idle_grace", "2s"),
-    ("unbound_grace", "2s"),
-    ("orphan_grace", "5s"),
-    ("done_grace", "3s"),
-    ("stale_grace", "2s"),
-    ("confirm_gap", "1s"),
-    ("lease_margin", "2s"),
-    ("job_check", "5s"),
-    ("poll_interval", "3s"),
-    ("backoff_min", "1s"),
-    ("backoff_max", "5s"),
-    ("relaunch_window", "20s"),
+use crate::pace::slowness;
+
+/// The time limits that are shortened, in seconds on an unloaded machine.
+const SHORT_TIMINGS: [(&str, u32); 12] = [
+    ("idle_grace", 2),
+    ("unbound_grace", 2),
+    ("orphan_grace", 5),
+    ("done_grace", 3),
+    ("stale_grace", 2),
+    ("confirm_gap", 1),
+    ("lease_margin", 2),
+    ("job_check", 5),
+    ("poll_interval", 3),
+    ("backoff_min", 1),
+    ("backoff_max", 5),
+    ("relaunch_window", 20),
 ];
 
-/// Adds [`SHORT_TIMINGS`] to the defaults of a pool file, except those that it sets itself.
+/// The time limits that wait for a process of this machine, and are longer if the machine is slow.
+const SCALED: [&str; 6] = ["idle_grace", "unbound_grace", "orphan_grace", "done_grace", "stale_grace", "lease_margin"];
+
+/// The shortened time limits on this machine, each with its name in a pool file.
+pub fn short_timings() -> Vec<(&'static str, String)> {
+    let slowness = slowness();
+    let limit = |(name, seconds): (&'static str, u32)| {
+        let seconds = if SCALED.contains(&name) { seconds * slowness } else { seconds };
+        (name, format!("{seconds}s"))
+    };
+    SHORT_TIMINGS.into_iter().map(limit).collect()
+}
+
+/// Adds [`short_timings`] to the defaults of a pool file, except those that it sets itself.
 ///
 /// # Errors
 /// If it is not TOML.
@@ -27,8 +42,8 @@ pub fn with_short_timings(pools: &str) -> anyhow::Result<String> {
     let mut table: Table = pools.parse()?;
     let defaults = table.entry("defaults").or_insert_with(|| Value::Table(Table::new()));
     let defaults = defaults.as_table_mut().context("[defaults] is not a table")?;
-    for (name, time) in SHORT_TIMINGS {
-        defaults.entry(name).or_insert_with(|| Value::String(time.to_owned()));
+    for (name, time) in short_timings() {
+        defaults.entry(name).or_insert_with(|| Value::String(time));
     }
     Ok(table.to_string())
 }

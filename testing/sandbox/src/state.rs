@@ -48,6 +48,8 @@ pub struct Secret {
 pub(crate) enum Notification {
     Offered(Offer),
     CancelWanted,
+    /// Not from GitHub: the step that takes the run time ends now.
+    Finish,
     Removed,
 }
 

@@ -8,6 +8,7 @@ use axum::http::HeaderMap;
 use engine::ports::Clock;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use platform::clock::SystemClock;
+use sandbox::pace::PATIENCE;
 use sandbox::sandbox::{Driven, FOREIGN_REPOSITORY, Options, Sandbox};
 use sandbox::state::State;
 use serde_json::{Value, json};
@@ -213,7 +214,7 @@ async fn answers_about_the_app_and_its_hook_match_githubs_description() {
         let mut all = state.github.deliveries();
         all.all(|it| it.attempted.as_ref().is_some_and(|it| it.answer == Answer::Status(401))).then_some(())
     };
-    sandbox.world.until("three refused deliveries", Duration::from_secs(20), refused).await.unwrap();
+    sandbox.world.until("three refused deliveries", PATIENCE, refused).await.unwrap();
     let operation = "GET /app/hook/deliveries";
     let mut next = Some("/app/hook/deliveries?per_page=2".to_owned());
     let mut pages = Vec::new();
@@ -234,7 +235,7 @@ async fn answers_about_the_app_and_its_hook_match_githubs_description() {
         let same = |it: &&Delivery| it.guid == pages[1][0]["guid"].as_str().unwrap();
         (state.github.deliveries().filter(same).filter(|it| it.attempted.is_some()).count() == 2).then_some(())
     };
-    sandbox.world.until("the redelivery", Duration::from_secs(20), redelivered).await.unwrap();
+    sandbox.world.until("the redelivery", PATIENCE, redelivered).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,13 +6,13 @@ use std::time::Duration;
 use anyhow::Context;
 use engine::metrics::ALL;
 use sandbox::deliveries::WebhookFaults;
+use sandbox::pace::PATIENCE;
 use sandbox::sandbox::{FOREIGN_REPOSITORY, Options, Sandbox};
 use sandbox::short_timings::one_pool;
 use serde_json::Value;
 use world::ec2::{Code, LaunchMatch, Refusal, When};
 use world::github::{Endpoint, QueueJob, Webhooks};
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A metric's unit and dimensions, by its name.
@@ -93,13 +93,12 @@ async fn every_listed_metric_is_recorded_and_no_other() -> anyhow::Result<()> {
     sandbox.reconcile(&[], PATIENCE).await?;
 
     let (mut shapes, mut sums) = recorded(&sandbox)?;
-    for _ in 0..30 {
-        if shapes.len() == ALL.len() {
-            break;
-        }
-        sandbox.sweep().await?;
+    let all = async || {
         (shapes, sums) = recorded(&sandbox)?;
-    }
+        Ok((shapes.len() == ALL.len()).then_some(()))
+    };
+    // If one is missing, the comparison names it.
+    let _ = sandbox.sweep_until("every metric", all).await;
     assert_eq!(shapes, listed());
     let sum = |name: &str| sums.get(name).copied().unwrap_or_default();
     assert_eq!(sum("JobsCompleted"), jobs.len() as f64 + 1.0, "{sums:?}");

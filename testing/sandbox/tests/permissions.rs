@@ -7,6 +7,7 @@ use domain::log::Transaction;
 use domain::state::{Instance, Item, Key};
 use engine::ports::Store;
 use sandbox::aws::access_key;
+use sandbox::pace::{PATIENCE, slowness};
 use sandbox::permissions::allowed_actions;
 use sandbox::sandbox::{Driven, Options, Sandbox};
 use sandbox::short_timings::one_pool;
@@ -14,7 +15,8 @@ use sandbox::state::State;
 use serde_json::{Value, json};
 use world::ec2::{Code, InstanceId, LaunchMatch, Refusal, When};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The jobs end when the test says so.
+const LONG: Duration = Duration::from_secs(3600);
 
 /// Actions that a role needs although its function does not call them, and why.
 const NOT_CALLED: [(&str, &str); 14] = [
@@ -91,38 +93,38 @@ async fn delete_slot(sandbox: &Sandbox, machine: &InstanceId) -> anyhow::Result<
     let registered = |state: &State| state.github.registrations().next().map(drop);
     sandbox.world.until("a registration", PATIENCE, registered).await?;
     let table = sandbox.table().await;
-    for _ in 0..100 {
-        if let Some(Item::Instance(Instance { pool: Some(pool), slot: Some(slot), .. })) =
+    let deleted = async || {
+        let Some(Item::Instance(Instance { pool: Some(pool), slot: Some(slot), .. })) =
             table.get(&Key::Instance(machine.as_str().into())).await?
-            && let Some(Item::Slot(slot)) = table.get(&Key::Slot(pool, slot)).await?
-            && table.commit(&Transaction::new().delete(slot)).await.is_ok()
-        {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    anyhow::bail!("{machine} has no slot")
+        else {
+            return Ok(None);
+        };
+        let Some(Item::Slot(slot)) = table.get(&Key::Slot(pool, slot)).await? else { return Ok(None) };
+        // Fails if the slot has changed meanwhile.
+        Ok(table.commit(&Transaction::new().delete(slot)).await.ok())
+    };
+    sandbox.sweep_until("a slot to delete", deleted).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn functions_use_every_action_that_the_template_allows() -> anyhow::Result<()> {
     let options = Options { sweep_every: Duration::from_secs(1), ..Options::default() };
     let sandbox = Sandbox::start(options).await?;
-    sandbox.apply(&one_pool("boot_grace = \"10s\"")).await?;
+    sandbox.apply(&one_pool(&format!("boot_grace = \"{}s\"", 10 * slowness()))).await?;
     // A throttled launch is tried again later.
     let throttled = Refusal { matches: LaunchMatch::default(), code: Code::RequestLimitExceeded, when: When::Next(1) };
     sandbox.world.act(|state, _| state.ec2.faults.refusals.push(throttled));
-    let first = sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_secs(1));
+    let first = sandbox.queue_job("octo-org/widgets", &["drover"], LONG);
     let failing = launched(&sandbox, 1).await?;
     // Its console output is read, it is terminated, and another machine takes its place.
     sandbox.world.act(|state, _| state.ec2.fail_boot(&failing));
-    sandbox.reconcile(&[first], PATIENCE).await?;
+    sandbox.serve(&[first]).await?;
     // A machine without a slot, as after a restore of the table.
-    let second = sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_secs(1));
+    let second = sandbox.queue_job("octo-org/widgets", &["drover"], LONG);
     let orphan = launched(&sandbox, 3).await?;
     sandbox.world.act(|state, _| state.ec2.fail_boot(&orphan));
     delete_slot(&sandbox, &orphan).await?;
-    sandbox.reconcile(&[second], PATIENCE).await?;
+    sandbox.serve(&[second]).await?;
 
     let allowed = |role: &str| -> BTreeSet<String> { allowed_actions(role).map(str::to_owned).collect() };
     let not_called: BTreeSet<String> = NOT_CALLED.iter().map(|(action, _)| (*action).to_owned()).collect();
@@ -132,13 +134,9 @@ async fn functions_use_every_action_that_the_template_allows() -> anyhow::Result
         let of_control_plane = &(&allowed("scaler") | &allowed("janitor")) - &control_plane;
         &(&of_ingest | &of_control_plane) - &not_called
     };
-    for _ in 0..30 {
-        if unused().is_empty() {
-            break;
-        }
-        sandbox.sweep().await?;
-    }
-    assert_eq!(unused(), BTreeSet::new(), "the template allows actions that no function needs");
+    let all_used = async || Ok(unused().is_empty().then_some(()));
+    let swept = sandbox.sweep_until("the use of every allowed action", all_used).await;
+    swept.with_context(|| format!("the template allows actions that no function needs: {:?}", unused()))?;
     let all: BTreeSet<String> = ["ingest", "scaler", "janitor"].into_iter().flat_map(allowed).collect();
     assert_eq!(&not_called - &all, BTreeSet::new(), "the list has actions that the template does not allow");
     Ok(())

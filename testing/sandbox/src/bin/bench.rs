@@ -263,7 +263,6 @@ async fn scaler(arguments: &Arguments) -> anyhow::Result<Vec<Measurement>> {
 async fn burst(arguments: &Arguments) -> anyhow::Result<Vec<Measurement>> {
     let mut options = Options { batch_size: BATCH_SIZE, window: WINDOW, ..Options::default() };
     options.ec2.pending = Duration::from_secs(3600);
-    options.visibility = Duration::from_secs(360);
     options.sweep_every = Duration::from_secs(60);
     let sandbox = Sandbox::start(options).await?;
     sandbox.apply(&one_pool(MAX_MACHINES)).await?;

@@ -2,7 +2,6 @@
 //! powers the machine off.
 
 use std::path::Path;
-use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use platform::environment::{optional, required};
 use sandbox::machine::{Condition, RunnerMessage, RunnerStep, SANDBOX_INSTANCE, SANDBOX_URL};
 use serde_json::Value;
 use tokio::process::Command;
+use tokio::sync::mpsc;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -30,6 +30,7 @@ async fn main() -> ExitCode {
     }
 }
 
+#[derive(Clone)]
 struct Sandbox {
     http: reqwest::Client,
     url: String,
@@ -72,7 +73,7 @@ async fn run() -> anyhow::Result<()> {
     println!("Listening for Jobs");
     loop {
         match sandbox.message(runner).await? {
-            RunnerMessage::Nothing | RunnerMessage::Cancel => {}
+            RunnerMessage::Nothing | RunnerMessage::Cancel | RunnerMessage::Finish => {}
             RunnerMessage::Removed => return Ok(()),
             RunnerMessage::Job { job, repository, event, steps, ends } => {
                 let path = format!("/runners/{runner}/jobs/{job}");
@@ -111,33 +112,62 @@ async fn run_steps(
     hook: impl Future<Output = anyhow::Result<Status>>,
     steps: &[RunnerStep],
 ) -> anyhow::Result<Status> {
-    let mut cancelled = pin!(cancelled(sandbox, runner));
-    let mut status = tokio::select! {
-        status = hook => status?,
-        () = &mut cancelled => Status::Cancelled,
+    let (mut hook, mut orders) = (Box::pin(hook), orders(sandbox.clone(), runner));
+    let mut is_finished = false;
+    let mut status = loop {
+        tokio::select! {
+            status = &mut hook => break status?,
+            Some(order) = orders.recv() => match order {
+                Order::Cancel => break Status::Cancelled,
+                Order::Finish => is_finished = true,
+            },
+        }
     };
+    // Ends the hook's process if the job was cancelled.
+    drop(hook);
     for step in steps {
         match step.condition {
             Condition::Success if status != Status::Success => continue,
             Condition::Success | Condition::Always => {}
         }
         sandbox.post(&format!("{path}/step"), step.name.clone()).await?;
+        if is_finished {
+            continue;
+        }
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(step.runs_for_ms)) => {}
-            () = &mut cancelled, if status != Status::Cancelled => status = Status::Cancelled,
+            Some(order) = orders.recv() => match order {
+                Order::Cancel => status = Status::Cancelled,
+                Order::Finish => is_finished = true,
+            },
         }
     }
     Ok(status)
 }
 
-async fn cancelled(sandbox: &Sandbox, runner: u64) {
-    loop {
-        match sandbox.message(runner).await {
-            Ok(RunnerMessage::Cancel) => return,
-            Ok(RunnerMessage::Removed) | Err(_) => return std::future::pending().await,
-            Ok(RunnerMessage::Nothing | RunnerMessage::Job { .. }) => {}
+/// What the runner is told while its job runs.
+enum Order {
+    Cancel,
+    Finish,
+}
+
+/// Receives the orders in a task of its own, because an answer to a request that is given up would be lost.
+fn orders(sandbox: Sandbox, runner: u64) -> mpsc::UnboundedReceiver<Order> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let order = match sandbox.message(runner).await {
+                Ok(RunnerMessage::Cancel) => Order::Cancel,
+                Ok(RunnerMessage::Finish) => Order::Finish,
+                Ok(RunnerMessage::Nothing | RunnerMessage::Job { .. }) => continue,
+                Ok(RunnerMessage::Removed) | Err(_) => return,
+            };
+            if sender.send(order).is_err() {
+                return;
+            }
         }
-    }
+    });
+    receiver
 }
 
 /// Runs the job-started hook before the first step, as the runner does: with `bash -e` or `sh -e`, with the variables of the

@@ -10,27 +10,26 @@ use world::github::{Endpoint, JobId};
 
 use super::arguments::Arguments;
 use super::pushed::{Pushed, latest};
+use crate::pace::{PATIENCE, slowness};
 use crate::sandbox::{Options, Sandbox};
 use crate::state::State;
 
 /// One in four jobs or deliveries is affected by faults without a share.
 pub(super) const ONE_IN: usize = 4;
 
-/// The longest wait for an effect of a fault.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// From the interruption warning until EC2 reclaims the machine.
 const SPOT_NOTICE: Duration = Duration::from_secs(1);
 
-/// The run time of a job that loses its machine: longer than the interruption warning.
-pub(super) const VICTIM_RUNS_FOR: Duration = Duration::from_secs(4);
+/// The run time of a job that loses its machine: it runs until then.
+pub(super) const VICTIM_RUNS_FOR: Duration = Duration::from_secs(3600);
 
 /// How long GitHub's secondary limit lasts.
 const LIMITED_FOR: jiff::SignedDuration = jiff::SignedDuration::from_secs(3);
 
-/// Time-out of the functions. The leases of a killed function last until this time-out. It must be longer than the time
-/// that the functions reserve for an effect.
-const TIMEOUT: Duration = Duration::from_secs(12);
+/// The time that the functions keep before they begin an effect, and the time that they have for effects. The leases of a
+/// killed function last until both have passed.
+const RESERVE: Duration = Duration::from_secs(8);
+const EFFECTS: Duration = Duration::from_secs(4);
 
 /// How often a fault happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,8 +68,8 @@ impl Arguments {
             fields.push(("rerun_on_interruption", Value::Boolean(true)));
         }
         if self.boot_fail {
-            // Longer than a boot takes here, even if the machine is busy.
-            fields.push(("boot_grace", Value::String("10s".to_owned())));
+            // Longer than a boot takes here.
+            fields.push(("boot_grace", Value::String(format!("{}s", 10 * slowness()))));
         }
         fields
     }
@@ -78,12 +77,12 @@ impl Arguments {
     /// Options that the sandbox needs for the faults.
     pub(super) fn prepare(&self, options: &mut Options) {
         options.ec2.spot_notice = SPOT_NOTICE;
-        options.github.lost_runner = Duration::from_secs(3);
         if self.crash {
-            options.scaler_timeout = TIMEOUT;
-            options.janitor_timeout = TIMEOUT;
+            let timeout = RESERVE + EFFECTS * slowness();
+            options.scaler_timeout = timeout;
+            options.janitor_timeout = timeout;
             // As in production, longer than it takes until a message becomes visible again after a crash.
-            options.github.lost_runner = options.visibility + Duration::from_secs(3);
+            options.github.lost_runner = options.retry_after + Duration::from_secs(3);
         }
     }
 

@@ -18,8 +18,9 @@ use tokio::time::Instant;
 use world::github::JobState;
 
 use crate::deliveries::WebhookFaults;
+use crate::pace::PATIENCE;
 use crate::sandbox::{Options, Sandbox};
-use crate::short_timings::SHORT_TIMINGS;
+use crate::short_timings::short_timings;
 use crate::state::State;
 pub use arguments::Arguments;
 use arguments::every;
@@ -96,7 +97,7 @@ async fn run(sandbox: &Sandbox, pools: &Pools, arguments: &Arguments) -> anyhow:
     println!("webhook {}  GitHub {}  AWS {}", sandbox.webhooks.url, sandbox.github_url, sandbox.aws_url);
     println!(
         "Pools applied. The demo uses shorter time limits: {}\n",
-        SHORT_TIMINGS.map(|(name, time)| format!("{name} {time}")).join(", ")
+        short_timings().iter().map(|(name, time)| format!("{name} {time}")).collect::<Vec<_>>().join(", ")
     );
     if arguments.serve {
         return serve(sandbox, pools).await;
@@ -142,7 +143,7 @@ async fn said(sandbox: &Sandbox, arguments: &[&str]) -> anyhow::Result<String> {
 
 /// Waits until all jobs have ended and the table has no machines.
 async fn reconcile(sandbox: &Sandbox, pushed: &Pushed) -> anyhow::Result<()> {
-    let patience = Duration::from_secs(90 + 2 * pushed.ours.len() as u64);
+    let patience = PATIENCE + Duration::from_secs(2 * pushed.ours.len() as u64);
     let served = |state: &State| pushed.ours.iter().all(|id| latest(state, *id).is_some_and(is_over)).then_some(());
     let waited = sandbox.world.until("all jobs ended", patience, served).await;
     let killed = sandbox.killed_by_us();

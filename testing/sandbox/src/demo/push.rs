@@ -12,6 +12,7 @@ use super::pools::{Pools, Target};
 use super::pushed::Pushed;
 use super::saboteur::interrupt;
 use crate::names::FOREIGN_REPOSITORY;
+use crate::pace::PATIENCE;
 use crate::sandbox::Sandbox;
 use crate::state::State;
 
@@ -74,7 +75,7 @@ async fn push_one(
             let mut deliveries = state.github.deliveries().filter(|it| it.event.job.id == id).peekable();
             (deliveries.peek().is_none() || deliveries.any(|it| it.attempted.is_some())).then_some(())
         };
-        sandbox.world.until("a delivery for the job to cancel", Duration::from_secs(30), delivered).await?;
+        sandbox.world.until("a delivery for the job to cancel", PATIENCE, delivered).await?;
         sandbox.world.act(|state, now| state.github.cancel(id, now));
         pushed.cancelled.push(id);
     }

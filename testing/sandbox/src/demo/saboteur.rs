@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::task::JoinHandle;
-use world::ec2::InstanceId;
+use world::ec2::{InstanceId, Market};
 use world::github::{JobId, JobState};
 
+use crate::pace::PATIENCE;
 use crate::sandbox::Sandbox;
 use crate::state::State;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The run time of a job that is run again.
+const AGAIN_RUNS_FOR: Duration = Duration::from_secs(1);
 
 /// Lets some of the launched machines never boot.
 pub(super) struct Saboteur {
@@ -75,7 +77,15 @@ pub(super) async fn interrupt(sandbox: &Sandbox, victims: &[JobId]) -> anyhow::R
         for (job, host) in running.context("no job to interrupt has started")? {
             left.remove(&job);
             if let Some(host) = host {
-                sandbox.world.act(|state, now| state.ec2.interrupt_spot(&host, now));
+                let spot = |state: &State| state.ec2.instance(&host).is_some_and(|it| it.market == Market::Spot);
+                match sandbox.world.look(spot) {
+                    true => sandbox.world.act(|state, now| {
+                        state.github.set_runs_for(job, AGAIN_RUNS_FOR);
+                        state.ec2.interrupt_spot(&host, now);
+                    }),
+                    // EC2 interrupts no on-demand machine.
+                    false => sandbox.finish(job),
+                }
             }
         }
     }

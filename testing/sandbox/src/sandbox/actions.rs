@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use world::ec2::{Market, RunInstances, Tags, TemplateRef};
-use world::github::{Group, JobId, QueueJob};
+use world::github::{Group, JobId, JobState, QueueJob};
 
 use super::Sandbox;
 use crate::names::STACK;
-use crate::state::Secret;
+use crate::state::{Notification, Secret};
 
 impl Sandbox {
     /// Queues a job of `owner/name`.
@@ -28,6 +28,18 @@ impl Sandbox {
             let repository = state.github.find_repository(owner, name).expect("the repository exists").id;
             state.github.queue_job(change(QueueJob::new(repository, labels)), now)
         })
+    }
+
+    /// Ends the work of a running job now, instead of after its run time. No effect on a job that does not run.
+    pub fn finish(&self, job: JobId) {
+        self.world.look(|state| {
+            if let Some(JobState::InProgress { runner }) = state.github.job(job).map(|job| &job.state)
+                && let Some(session) = state.sessions.get(&runner.id)
+            {
+                // The runner may have lost its connection.
+                let _ = session.send(Notification::Finish);
+            }
+        });
     }
 
     /// Launches a machine that has Drover's tags and these, but is not in the table.

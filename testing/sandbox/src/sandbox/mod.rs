@@ -30,10 +30,14 @@ use crate::github::{Api, AppKey};
 use crate::lambda::{EventSource, Failed, Function, function_url};
 use crate::machine::{self, Machines, serve};
 pub use crate::names::{APP_SECRET, DEAD_LETTERS, FOREIGN_REPOSITORY, QUEUE, STACK, WEBHOOK_SECRET};
+use crate::pace::slowness;
 use crate::state::{Secret, World};
 use environment::environment;
 pub use operator::Follower;
 pub use options::{Driven, Options, RunnerGroup};
+
+/// The queues' visibility timeout: that of the template, six times the longest time-out of the scaler.
+const VISIBILITY: Duration = Duration::from_secs(360);
 
 /// A running sandbox. Dropping it kills every process that it started.
 #[derive(Debug)]
@@ -98,9 +102,10 @@ impl Sandbox {
         let webhook_secret = "It's a Secret to Everybody".to_owned();
         let app_secret = json!({ "app_id": models::app(now).id, "private_key": key.private }).to_string();
         world.act(|state, now| {
-            state.sqs.create_queue(DEAD_LETTERS, QueueConfig { visibility: options.visibility, redrive: None });
+            let visibility = VISIBILITY;
+            state.sqs.create_queue(DEAD_LETTERS, QueueConfig { visibility, redrive: None });
             let redrive = Some(Redrive { to: DEAD_LETTERS.to_owned(), after: 5 });
-            state.sqs.create_queue(QUEUE, QueueConfig { visibility: options.visibility, redrive });
+            state.sqs.create_queue(QUEUE, QueueConfig { visibility, redrive });
             for (name, current) in [(WEBHOOK_SECRET, webhook_secret.clone()), (APP_SECRET, app_secret)] {
                 state.secrets.insert(name.to_owned(), Secret { current, previous: None, created_at: now });
             }
@@ -143,7 +148,7 @@ impl Sandbox {
             let (program, logs, calls) = (programs.join(name), logs.clone(), calls.clone());
             Arc::new(Function::new(name, program, environment, timeout, concurrency, logs, calls))
         };
-        let ingest = function("ingest", Duration::from_secs(10), 4);
+        let ingest = function("ingest", Duration::from_secs(10) * slowness(), 4);
         let scaler = function("scaler", options.scaler_timeout, 2);
         let janitor = function("janitor", options.janitor_timeout, 1);
         let (listener, hook_url) = listen().await?;
@@ -157,6 +162,7 @@ impl Sandbox {
             queue: QUEUE,
             scaler: scaler.clone(),
             batch_size: options.batch_size,
+            retry_after: options.retry_after,
             window: options.window,
         });
         let (happenings, received) = mpsc::unbounded_channel();

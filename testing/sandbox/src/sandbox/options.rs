@@ -49,8 +49,8 @@ pub struct Options {
     /// The EC2 events that reach the queue.
     pub rules: Rules,
     pub driven: Driven,
-    /// The queue's visibility timeout.
-    pub visibility: Duration,
+    /// When a message is received again after its invocation failed.
+    pub retry_after: Duration,
     /// `BatchSize` of the event source mapping.
     pub batch_size: usize,
     /// Batching window of the event source mapping.
@@ -75,7 +75,11 @@ impl Default for Options {
             stopping: millis(300),
             ..ec2::Config::default()
         };
-        let github = github::Config { webhook_delay: (millis(10), millis(120)), ..github::Config::default() };
+        let github = github::Config {
+            webhook_delay: (millis(10), millis(120)),
+            lost_runner: Duration::from_secs(3),
+            ..github::Config::default()
+        };
         Self {
             seed: 1,
             ec2,
@@ -87,7 +91,7 @@ impl Default for Options {
             webhook_faults: WebhookFaults::default(),
             rules: Rules::default(),
             driven: Driven::Live,
-            visibility: Duration::from_secs(10),
+            retry_after: Duration::from_secs(10),
             batch_size: 100,
             window: Duration::ZERO,
             sweep_every: Duration::from_secs(2),

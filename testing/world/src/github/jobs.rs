@@ -82,6 +82,13 @@ impl GitHub {
         }
     }
 
+    /// Changes the run time of a job that has not started, and of its re-run.
+    pub fn set_runs_for(&mut self, id: JobId, runs_for: Duration) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.runs_for = runs_for;
+        }
+    }
+
     fn new_job(&mut self, job: QueueJob, now: Timestamp) -> JobId {
         let run = job.run.filter(|run| self.runs.contains_key(run)).unwrap_or_else(|| {
             let id = RunId(self.fresh_id());
