@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 use tokio::time::Instant;
-use world::github::JobState;
+use world::github::{JobId, JobState};
 
 use crate::deliveries::WebhookFaults;
 use crate::pace::PATIENCE;
@@ -157,8 +157,9 @@ async fn reconcile(sandbox: &Sandbox, pushed: &Pushed) -> anyhow::Result<()> {
             }
         }
     });
-    let rivals =
-        |state: &State| pushed.rivals.iter().all(|id| state.github.job(*id).is_some_and(is_over)).then_some(());
+    // A rival that got a machine ends, too: the machine refuses it.
+    let has_ended = |state: &State, id: &JobId| state.github.job(*id).is_some_and(|job| job.completed_at.is_some());
+    let rivals = |state: &State| pushed.rivals.iter().all(|id| has_ended(state, id)).then_some(());
     sandbox.world.until("all rival jobs ended", patience, rivals).await?;
     sandbox.webhooks.release().await;
     sandbox.reconcile(&[], patience).await?;
