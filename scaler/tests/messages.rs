@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use world::github::{JobId, JobState};
 
 async fn by_hand() -> Sandbox {
-    let retry_after = Duration::from_millis(50);
+    let retry_after = Duration::ZERO;
     Sandbox::start(Options { driven: Driven::ByHand, retry_after, ..Options::default() }).await.unwrap()
 }
 

@@ -107,7 +107,7 @@ impl Visitor {
 
     /// Waits until the page contains the text. In a browser the page reloads itself; the HTTP client loads it again.
     pub(crate) async fn wait_for(&mut self, part: &str) -> String {
-        for _ in 0..600 {
+        for _ in 0..3000 {
             let text = self.text().await;
             if text.contains(part) {
                 return text;

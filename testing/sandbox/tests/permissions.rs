@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use anyhow::Context;
 use domain::log::Transaction;
 use domain::state::{Instance, Item, Key};
 use engine::ports::Store;

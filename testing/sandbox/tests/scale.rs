@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use sandbox::calls::Counts;
+use sandbox::pace::PATIENCE;
 use sandbox::sandbox::{Driven, Options, Sandbox};
 use sandbox::short_timings::one_pool;
 use tokio::time::Instant;
@@ -71,6 +72,8 @@ async fn a_sweep_of_ten_thousand_machines_reads_each_page_once() -> anyhow::Resu
     // No machine boots.
     options.ec2.pending = Duration::from_secs(3600);
     options.github.limits.enforced = false;
+    // One sweep reads everything, however slow this machine is.
+    options.janitor_timeout = PATIENCE;
     let sandbox = Sandbox::start(options).await?;
     // Machines and registrations without a record are left alone for an hour.
     sandbox.apply(&one_pool("orphan_grace = \"1h\"\nstale_grace = \"1h\"")).await?;
