@@ -4,7 +4,6 @@
 
 use sandbox::pace::PATIENCE;
 use std::process::Stdio;
-use std::time::Duration;
 
 use reqwest::Client;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};

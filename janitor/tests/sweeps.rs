@@ -1,7 +1,5 @@
 //! The janitor as a process: what it removes, and what it leaves alone.
 
-use std::time::Duration;
-
 use sandbox::pace::PATIENCE;
 use sandbox::sandbox::{Driven, Options, Sandbox};
 use sandbox::short_timings::one_pool;
