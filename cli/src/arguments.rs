@@ -103,6 +103,14 @@ pub(crate) enum Command {
         /// The job's id, or the URL of its page
         job: JobReference,
     },
+    /// Give up a waiting job that GitHub calls queued for ever
+    ///
+    /// Nothing is launched for it again, whatever GitHub says about it. A re-run of the job is a new job.
+    #[command(after_help = "Example:\n  drover forget https://github.com/octo-org/widgets/actions/runs/7/job/12")]
+    Forget {
+        /// The job's id, or the URL of its page
+        job: JobReference,
+    },
     /// Keep Drover from terminating a machine or giving it a runner
     ///
     /// The hold lasts until drover release. The machine still powers itself off when its job ends; to keep it longer, stop the

@@ -180,6 +180,12 @@ fn why_it_waits(
     limit: Option<&Limit>,
     now: Timestamp,
 ) -> Vec<String> {
+    if let Some(since) = waiting.unknown_since {
+        let repository = &job.repository;
+        return vec![format!(
+            "GitHub has not known the job since {since:.0}: {repository} was deleted or moved, or the app lost access to it."
+        )];
+    }
     if !waiting.open && job.gated {
         return vec!["Waiting for an approval on GitHub.".to_owned()];
     }
@@ -187,6 +193,13 @@ fn why_it_waits(
         return vec!["Drover is asking GitHub whether the job is still queued.".to_owned()];
     }
     let Some(pool) = pool else { return vec![format!("Pool {} is no longer configured.", job.pool)] };
+    if waiting.given_up(now).is_some() {
+        let why = reasons(pool, view, waiting, Reader::Operator, now).join("; ");
+        return vec![
+            format!("Nothing is launched for it any more: {why}."),
+            format!("drover forget {} removes it from Drover's lists.", job.id),
+        ];
+    }
     let mut sentences: Vec<String> =
         reasons(pool, view, waiting, Reader::Operator, now).iter().map(|why| format!("Waiting: {why}.")).collect();
     if let Some(limit) = limit {
@@ -374,9 +387,10 @@ fn concerns(event: &Event, job: &Job) -> bool {
     let is_its_slot = |slot: &SlotId| runner.as_ref().is_some_and(|runner| runner.slot == *slot);
     let waited = job.first_seen_at <= event.at && job.started_at.or(job.completed_at).is_none_or(|at| event.at <= at);
     match &event.what {
-        What::Checked { job: about, .. } | What::Notified { job: about, .. } | What::Rerun { job: about, .. } => {
-            *about == job.id
-        }
+        What::Checked { job: about, .. }
+        | What::Forgotten { job: about }
+        | What::Notified { job: about, .. }
+        | What::Rerun { job: about, .. } => *about == job.id,
         What::HandedOver { runner_name, .. } => job.runner.as_ref().is_some_and(|runner| runner.name == *runner_name),
         What::Decided { launch, wanted, unserved, .. } => waited && launch + wanted > 0 || unserved.contains(&job.id),
         What::Refused { .. } | What::Resumed { .. } | What::CircuitOpened { .. } => waited,

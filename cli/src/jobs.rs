@@ -19,6 +19,9 @@ pub(crate) enum State {
     Queued,
     /// Waiting for an approval, or for GitHub to confirm that it is still queued.
     Held,
+    /// GitHub calls it queued, and nothing is launched for it any more.
+    #[serde(rename = "given up")]
+    GivenUp,
     Running,
 }
 
@@ -27,6 +30,7 @@ impl State {
         match self {
             State::Queued => "queued",
             State::Held => "held",
+            State::GivenUp => "given up",
             State::Running => "running",
         }
     }
@@ -91,6 +95,7 @@ pub(crate) async fn rows(table: &impl Store, only: Option<&PoolName>, now: Times
         for item in table.get_many(&keys).await? {
             let Item::Job(job) = item else { continue };
             let state = match view.waiting.get(&job.id) {
+                Some(waiting) if waiting.given_up(now).is_some() => State::GivenUp,
                 Some(waiting) if waiting.open => State::Queued,
                 Some(_) => State::Held,
                 None => State::Running,
@@ -105,7 +110,7 @@ pub(crate) async fn rows(table: &impl Store, only: Option<&PoolName>, now: Times
 fn row(job: &Job, state: State, instance: Option<InstanceId>, now: Timestamp) -> JobRow {
     let started = match state {
         State::Running => job.started_at,
-        State::Queued | State::Held => None,
+        State::Queued | State::Held | State::GivenUp => None,
     };
     JobRow {
         job: job.id,

@@ -1,10 +1,11 @@
-//! What an operator changes by hand: `drover hold`, `release`, `retire` and `drain`.
+//! What an operator changes by hand: `drover hold`, `release`, `retire`, `drain` and `forget`.
 //!
 //! Each command writes its request to the table, and scaler and janitor carry it out in their usual order: a runner is
 //! deregistered before its machine is terminated, and a machine with a job is left alone unless the operator forces it.
 
-use domain::ids::{InstanceId, PoolName};
+use domain::ids::{InstanceId, JobId, PoolName};
 use domain::log::{Cause, Stream, Transaction, Turn, What};
+use domain::policy::check;
 use domain::state::{Instance, Item, Key, Ownership, Slot, SlotState, StopReason};
 use engine::ports::{Queue as _, Store};
 use jiff::{SignedDuration, Timestamp};
@@ -154,6 +155,34 @@ impl<S: Store> Operator<'_, S> {
                 Ok(format!("{id} is being retired, unless it has received a job meanwhile"))
             }
         })
+    }
+
+    /// Gives up a waiting job: nothing is launched for it again. A machine that is on its way for it is retired unless another
+    /// job needs it.
+    ///
+    /// # Errors
+    /// The table or the queue fails.
+    pub async fn forget(&self, queue: &Queue, id: JobId) -> Result<Output, Failure> {
+        let config = config(self.table).await?;
+        let answer = |ok, message: String| {
+            let json = json!({ "job": id, "done": ok, "says": message });
+            Output { ok, json, text: format!("{message}\n") }
+        };
+        let job = match self.table.get(&Key::Job(id)).await? {
+            Some(Item::Job(job)) => *job,
+            _ => return Ok(answer(false, format!("Drover has no record of job {id} -> drover jobs lists jobs"))),
+        };
+        let view = view(self.table, &job.pool).await?;
+        let (Some(waiting), Some(pool)) = (view.waiting.get(&id), config.pool(&job.pool)) else {
+            let message = format!("job {id} is not waiting: nothing was done -> drover explain {id}");
+            return Ok(answer(false, message));
+        };
+        let repository = job.repository.clone();
+        let turn = Turn { now: self.now, lease: self.now, cause: Cause::Operator(self.identity.clone()) };
+        self.table.commit(&check::forget(pool, &view, waiting, Some(job), &turn)).await?;
+        queue.nudge(&pool.name, SignedDuration::ZERO).await?;
+        let message = format!("job {id} of {repository} is forgotten: nothing is launched for it again");
+        Ok(answer(true, message))
     }
 
     /// Stops or resumes taking new jobs. Jobs that wait or run in the pool are finished either way. `drover pools apply` resumes

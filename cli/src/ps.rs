@@ -111,7 +111,12 @@ fn job_row(job: &WaitingJob, pool: &PoolName, now: Timestamp) -> Row {
         kind: Kind::WaitingJob,
         instance: None,
         pool: pool.clone(),
-        state: if job.open { "queued" } else { "held" }.to_owned(),
+        state: match (job.given_up(now), job.open) {
+            (Some(_), _) => "given up",
+            (None, true) => "queued",
+            (None, false) => "held",
+        }
+        .to_owned(),
         job: Some(job.id),
         repository: Some(job.repository.clone()),
         age_seconds: now.duration_since(job.queued_at).as_secs(),

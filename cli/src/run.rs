@@ -14,7 +14,7 @@ use drover::dashboard::Dashboard;
 use drover::dead_letters::{self, Selection};
 use drover::doctor::{self, Mode, Subject};
 use drover::events::{Filter, Reader};
-use drover::explain;
+use drover::explain::{self, JobReference};
 use drover::init::{self, Account, Browser, ExistingApp, Request, Target};
 use drover::lint::{self, WorkflowRepository};
 use drover::operate::{DrainAction, HoldAction, Operator, Retirement};
@@ -60,6 +60,7 @@ pub(crate) async fn run(command: Command, format: Format) -> Result<Output, Fail
             follow_events(Filter { pool, job: job.map(|job| job.id()), newest: newest.into() }, format).await
         }
         Command::Explain { job } => explain::explain(&table(&aws().await?)?, &job, now).await,
+        Command::Forget { job } => run_forget(&job).await,
         Command::Hold { instance } => run_hold(&instance, HoldAction::Hold).await,
         Command::Init(arguments) => run_init(arguments).await,
         Command::Jobs { pool } => jobs::jobs(&table(&aws().await?)?, pool.as_ref(), now).await,
@@ -163,6 +164,12 @@ async fn follow_events(filter: Filter, format: Format) -> Result<Output, Failure
         }
         tokio::time::sleep(REFRESH_INTERVAL).await;
     }
+}
+
+async fn run_forget(job: &JobReference) -> Result<Output, Failure> {
+    let aws = aws().await?;
+    let (table, ec2, queue) = (table(&aws)?, ec2(&aws)?, queue(&aws)?);
+    operator(&aws, &table, &ec2, "forget").await?.forget(&queue, job.id()).await
 }
 
 async fn run_hold(instance: &InstanceId, action: HoldAction) -> Result<Output, Failure> {

@@ -16,6 +16,7 @@ use sandbox::short_timings::one_pool;
 use sandbox::state::State;
 use serde_json::Value;
 use world::ec2::{Code, LaunchMatch, Refusal, When};
+use world::github::{CheckRun, Immortal, QueueJob};
 
 const LONG: Duration = Duration::from_secs(600);
 
@@ -288,4 +289,33 @@ async fn every_command_has_an_example_and_is_in_completions_and_manual() {
         assert!(completions.contains(command), "{command}");
         assert!(manual.contains(&command.replace('-', "\\-")), "{command}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_github_calls_queued_for_months_launches_nothing_and_can_be_forgotten() {
+    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+    sandbox.apply(&one_pool("")).await.unwrap();
+    let job = sandbox.world.act(|state, now| {
+        let repository = state.github.find_repository("octo-org", "widgets").unwrap().id;
+        let job = QueueJob::new(repository, &["drover"]);
+        state.github.queue_immortal_job(job, Immortal::RunUnderWay, 98 * 24 * Duration::from_secs(3600), now)
+    });
+    let notified = |state: &State| {
+        let of_job = |run: &&CheckRun| run.now.external_id == Some(job.to_string());
+        state.github.check_runs().find(of_job)?.now.output.clone()
+    };
+    let output = sandbox.world.until("the author is notified", PATIENCE, notified).await.unwrap();
+    assert!(output.title.contains("GitHub has called it queued for 98 days"), "{}", output.title);
+    assert_eq!(sandbox.world.look(|state| state.ec2.launches()), 0);
+
+    let job = job.0.to_string();
+    says(&sandbox, &["jobs"], 0, &[&job, "given up"]).await;
+    says(&sandbox, &["explain", &job], 0, &["Nothing is launched for it any more", &format!("drover forget {job}")])
+        .await;
+    let doctor = drover(&sandbox, &["doctor"]).await.text;
+    assert!(doctor.contains(&format!("nothing is launched any more for job {job} of octo-org/widgets")), "{doctor}");
+    says(&sandbox, &["forget", &job], 0, &["is forgotten"]).await;
+    says(&sandbox, &["forget", &job], 1, &["is not waiting"]).await;
+    says(&sandbox, &["jobs"], 0, &["no waiting or running jobs"]).await;
+    says(&sandbox, &["events", "--job", &job], 0, &["gave up job"]).await;
 }

@@ -88,7 +88,12 @@ impl Problems {
             self.launches.push(format!("launch {} was tried {} times", batch.tag(), batch.lease.tries));
         }
         let too_long = pool.timings.notice_after.duration();
-        for job in view.waiting.values().filter(|job| job.open && now.duration_since(job.waits_since()) >= too_long) {
+        for job in view.waiting.values().filter(|job| job.given_up(now).is_some()) {
+            let (id, repository) = (job.id, &job.repository);
+            self.waiting.push(format!("nothing is launched any more for job {id} of {repository} in pool {name}"));
+        }
+        let waiting = view.waiting.values().filter(|job| job.given_up(now).is_none());
+        for job in waiting.filter(|job| job.open && now.duration_since(job.waits_since()) >= too_long) {
             let waited = age(now.duration_since(job.waits_since()));
             self.waiting.push(format!("job {} of {} in pool {name}, for {waited}", job.id, job.repository));
         }
@@ -118,7 +123,7 @@ impl Problems {
             Level::Warn,
             &self.waiting,
             "none waits too long",
-            "drover explain JOB says why",
+            "drover explain JOB says why; drover forget JOB removes a job that GitHub calls queued for ever",
         );
     }
 }

@@ -13,9 +13,11 @@ use serde_json::json;
 
 const SLOT: SlotId = SlotId { version: 4, index: 0 };
 
+/// The job after the answer, if GitHub has reported a gate of it before.
 fn waits(waiting: &WaitingJob, status: &str) -> (WaitingJob, bool) {
-    match answer(&pool(), waiting, Some(&described(status)), noon()) {
-        Answer::Waits { job, demand_changed } => (*job, demand_changed),
+    let gated = facts(&[Action::Waiting]);
+    match answer(&pool(), waiting, Some(&gated), Some(&described(status)), noon()) {
+        Answer::Waits { job, demand_changed } | Answer::Held { job, demand_changed } => (*job, demand_changed),
         other => panic!("{status}: {other:?}"),
     }
 }
@@ -36,7 +38,7 @@ fn only_githubs_answer_opens_and_closes_a_gate() {
 
 #[test]
 fn an_answer_records_a_job_that_has_started_or_ended() {
-    let advanced = |status| answer(&pool(), &job(600), Some(&described(status)), noon());
+    let advanced = |status| answer(&pool(), &job(600), None, Some(&described(status)), noon());
     assert_eq!(advanced("in_progress"), Answer::Advanced(Action::InProgress));
     assert_eq!(advanced("completed"), Answer::Advanced(Action::Completed));
 }
@@ -44,7 +46,7 @@ fn an_answer_records_a_job_that_has_started_or_ended() {
 #[test]
 fn an_unknown_job_is_no_demand_and_is_closed_after_a_day() {
     let day = 24 * 3600;
-    let unknown = |queued| answer(&pool(), &job(queued), None, noon());
+    let unknown = |queued| answer(&pool(), &job(queued), None, None, noon());
     assert!(matches!(unknown(day - 1), Answer::Waits { job, demand_changed: true } if !job.open));
     assert_eq!(unknown(day), Answer::Unknown);
     let closed = close_unknown(&pool(), &job(day), Some(facts(&[Action::Queued])), &turn());

@@ -32,6 +32,8 @@ fn jobs() -> impl Strategy<Value = Vec<WaitingJob>> {
                 checked_at: ago(queued),
                 launches: launches.into_iter().map(ago).collect(),
                 opened_at: None,
+                run_over_at: None,
+                unknown_since: None,
                 unserved: None,
                 revision: 1,
             })

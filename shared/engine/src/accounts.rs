@@ -18,7 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::context::Context;
 use crate::ports::{
     Budget, CheckRunUpdate, DeliveryPage, Deregistered, GitHub, GitHubError, Registered, Registration, RepositoryPage,
-    Rerun, RunJobs, RunnerPage, RunsUnderWay,
+    Rerun, RunJobs, RunReference, RunnerPage, RunsUnderWay,
 };
 use crate::table::{limited_until, record_limit};
 use crate::turnstile::Turnstile;
@@ -169,6 +169,10 @@ impl GitHub for Accounts<'_> {
 
     async fn run_jobs(&self, repository: &Repository, run: RunId) -> Result<RunJobs, GitHubError> {
         self.call(&repository.owner, self.github().run_jobs(repository, run)).await
+    }
+
+    async fn is_run_over(&self, run: &RunReference) -> Result<bool, GitHubError> {
+        self.call(&run.repository.owner, self.github().is_run_over(run)).await
     }
 
     async fn runs_under_way(&self, repository: &Repository) -> Result<RunsUnderWay, GitHubError> {

@@ -12,7 +12,7 @@ use domain::log::Transaction;
 use domain::policy::PoolView;
 use domain::policy::record::Recording;
 use domain::policy::route::Unrouted;
-use domain::state::{Circuit, Item, Job, Rank, Slot, SlotOutcome};
+use domain::state::{Circuit, Item, Job, Rank, Slot, SlotOutcome, WaitingJob};
 use jiff::{SignedDuration, Timestamp};
 use metrics::{Label, Unit, counter, histogram};
 
@@ -222,7 +222,8 @@ pub(crate) fn state(pools: &[(Pool, PoolView)], now: Timestamp) {
         LIVE.record(view.live() as f64, &pool);
     }
     let views = || pools.iter().map(|(_, view)| view);
-    let jobs = || views().flat_map(|view| view.waiting.values()).filter(|job| job.open);
+    let is_waiting = |job: &&WaitingJob| job.open && job.given_up(now).is_none();
+    let jobs = || views().flat_map(|view| view.waiting.values()).filter(is_waiting);
     let longest = jobs().map(|job| now.duration_since(job.waits_since())).max().unwrap_or_default();
     WAITING_JOBS.record(jobs().count() as f64, &[]);
     LONGEST_WAIT.record(longest.max(SignedDuration::ZERO).as_secs_f64(), &[]);

@@ -27,6 +27,8 @@ pub enum Call {
     GetJob(JobId),
     ListRunJobs(RunId),
     ListRuns(Repository),
+    /// The run that is looked for among the completed ones.
+    ListCompletedRuns(RunId),
     ListRepositories(Owner),
     ListDeliveries,
     /// The delivery attempt to repeat.
@@ -118,7 +120,7 @@ impl Call {
             Call::DeleteRunner(_) => CallKind::DeleteRunner,
             Call::GetJob(_) => CallKind::GetJob,
             Call::ListRunJobs(_) => CallKind::ListRunJobs,
-            Call::ListRuns(_) => CallKind::ListRuns,
+            Call::ListRuns(_) | Call::ListCompletedRuns(_) => CallKind::ListRuns,
             Call::ListRepositories(_) => CallKind::ListRepositories,
             Call::ListDeliveries => CallKind::ListDeliveries,
             Call::Redeliver(_) => CallKind::Redeliver,
@@ -132,7 +134,8 @@ impl Call {
 fn commit_kind(what: &What) -> CallKind {
     match what {
         What::Recorded { .. } => CallKind::CommitRecorded,
-        What::Checked { .. } => CallKind::CommitChecked,
+        // The simulator has no operator.
+        What::Checked { .. } | What::Forgotten { .. } => CallKind::CommitChecked,
         What::Decided { .. } => CallKind::CommitDecided,
         What::Refused { .. } => CallKind::CommitRefused,
         What::Resumed { .. } => CallKind::CommitResumed,
@@ -169,7 +172,7 @@ impl fmt::Display for Call {
             Call::ListRunners(scope) => write!(f, "{kind} of {scope}"),
             Call::DeleteRunner(runner) => write!(f, "{kind} {runner}"),
             Call::GetJob(job) | Call::Rerun(job) => write!(f, "{kind} {job}"),
-            Call::ListRunJobs(run) => write!(f, "{kind} {run}"),
+            Call::ListRunJobs(run) | Call::ListCompletedRuns(run) => write!(f, "{kind} {run}"),
             Call::ListRepositories(owner) => write!(f, "{kind} of {owner}"),
             Call::ListRuns(repository) => write!(f, "{kind} of {repository}"),
             Call::Redeliver(attempt) => write!(f, "{kind} {attempt}"),

@@ -12,7 +12,7 @@ use domain::wire::JobNotice;
 use engine::context::Context;
 use engine::ports::{
     Budget, CheckRunUpdate, DeliveryPage, Deregistered, GitHub, GitHubError, Ports, Registered, Registration,
-    RepositoryPage, Rerun, RunJobs, RunnerPage, RunsUnderWay,
+    RepositoryPage, Rerun, RunJobs, RunReference, RunnerPage, RunsUnderWay,
 };
 use engine::sweep::{Mode, Report, sweep};
 use jiff::SignedDuration;
@@ -138,6 +138,10 @@ impl GitHub for Slow<'_> {
     async fn run_jobs(&self, repository: &Repository, run: RunId) -> Result<RunJobs, GitHubError> {
         self.takes(&repository.owner)?;
         self.world.run_jobs(repository, run).await
+    }
+    async fn is_run_over(&self, run: &RunReference) -> Result<bool, GitHubError> {
+        self.takes(&run.repository.owner)?;
+        self.world.is_run_over(run).await
     }
     async fn runs_under_way(&self, repository: &Repository) -> Result<RunsUnderWay, GitHubError> {
         self.takes(&repository.owner)?;

@@ -89,6 +89,8 @@ pub enum What {
     },
     /// GitHub was asked about a waiting job that it does not know.
     Checked { job: JobId, status: String },
+    /// An operator gave up a job that GitHub calls queued.
+    Forgotten { job: JobId },
     /// The pool's capacity was decided.
     Decided {
         /// Jobs that need a runner now.

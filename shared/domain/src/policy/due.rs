@@ -119,7 +119,8 @@ fn possibly_run(view: &PoolView, now: Timestamp) -> Vec<JobId> {
     let ended: Vec<Timestamp> =
         view.slots.values().filter(|slot| slot.awaits_report(now)).filter_map(|slot| slot.gone_at).collect();
     let Some(last) = ended.iter().max() else { return Vec::new() };
-    let mut jobs: Vec<_> = view.waiting.values().filter(|job| job.open && job.checked_at < *last).collect();
+    let mut jobs: Vec<_> =
+        view.waiting.values().filter(|job| job.open && job.given_up(now).is_none() && job.checked_at < *last).collect();
     jobs.sort_by_key(|job| (job.queued_at, job.id));
     jobs.into_iter().take(2 * ended.len()).map(|job| job.id).collect()
 }

@@ -8,12 +8,14 @@ use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::PoolView;
 use crate::policy::decide::RELAUNCH_LIMIT;
 use crate::policy::launch_error::in_plain_words;
-use crate::state::{Answer, CheckRun, Circuit, CircuitCause, Job, Lease, SlotState, Stage, WaitingJob};
+use crate::state::{Answer, CheckRun, Circuit, CircuitCause, GivenUp, Job, Lease, SlotState, Stage, WaitingJob};
 
 /// What the check run must say next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notification {
     Stage(Stage),
+    /// Nothing more is launched for the job, although GitHub calls it queued.
+    GivenUp,
     /// The job is no longer waiting.
     Over,
 }
@@ -66,6 +68,9 @@ pub fn due_notification(pool: &Pool, view: &PoolView, job: JobId, now: Timestamp
     if !waiting.open {
         return None;
     }
+    if waiting.given_up(now).is_some() {
+        return (!check.is_some_and(|check| check.given_up)).then_some(Notification::GivenUp);
+    }
     let waited = now.duration_since(waiting.waits_since());
     let stage = if waited >= pool.timings.launch_deadline.duration() {
         Stage::Failed
@@ -80,7 +85,10 @@ pub fn due_notification(pool: &Pool, view: &PoolView, job: JobId, now: Timestamp
 
 /// Whether the notification can wait while little of GitHub's budget is left.
 pub fn can_wait(notification: Notification) -> bool {
-    notification == Notification::Stage(Stage::Waiting)
+    match notification {
+        Notification::Stage(Stage::Waiting) | Notification::GivenUp => true,
+        Notification::Stage(Stage::Failed) | Notification::Over => false,
+    }
 }
 
 /// The check run of a job that has none yet.
@@ -92,6 +100,7 @@ pub fn first_check_run(pool: &Pool, job: &Job, now: Timestamp) -> CheckRun {
         head_sha: job.head_sha.clone(),
         html_url: job.html_url.clone(),
         published: None,
+        given_up: false,
         id: None,
         lease: Lease::due(now),
         revision: 0,
@@ -156,6 +165,21 @@ const SHORTEST_ID: usize = 6;
 
 /// Why a job waits, as sentences. The first one is the most important. Never empty.
 pub fn reasons(pool: &Pool, view: &PoolView, job: &WaitingJob, reader: Reader, now: Timestamp) -> Vec<String> {
+    match job.given_up(now) {
+        Some(GivenUp::RunOver) => {
+            let why = "GitHub still calls it queued, but its run is over: re-run the job if it is still needed";
+            return vec![why.to_owned()];
+        }
+        Some(GivenUp::TooOld) => {
+            let hours = now.duration_since(job.queued_at).as_hours();
+            let how_long = if hours < 72 { format!("{hours} hours") } else { format!("{} days", hours / 24) };
+            return vec![format!(
+                "GitHub has called it queued for {how_long}, and nothing is launched for a job after 24 hours: cancel \
+                 its run, and re-run the job if it is still needed"
+            )];
+        }
+        None => {}
+    }
     let mut reasons = Vec::new();
     if let Circuit::Open { until, cause, message, .. } = &view.meta.circuit {
         let why = reader.circuit(cause, message);
@@ -223,6 +247,7 @@ pub fn title(notification: Notification, reasons: &[String], waited: SignedDurat
     let title = match notification {
         Notification::Stage(Stage::Waiting) => format!("Waiting for capacity: {first}"),
         Notification::Stage(Stage::Failed) => format!("No machine for {} minutes: {first}", waited.as_mins()),
+        Notification::GivenUp => format!("No machine is launched any more: {first}"),
         Notification::Over => "No longer waiting".to_owned(),
     };
     title.chars().take(LONGEST_TITLE).collect()
@@ -239,6 +264,10 @@ pub fn summary(pool: &Pool, notification: Notification, reasons: &[String], wait
                  An operator of Drover sees more with `drover explain` and the address of the job's page.\n",
                 pool.name
             )
+        }
+        Notification::GivenUp => {
+            let list: String = reasons.iter().map(|reason| format!("- {reason}\n")).collect();
+            format!("Pool `{}` launches nothing more for the job.\n\n{list}", pool.name)
         }
         Notification::Over => "The job has a runner, or it is finished.".to_owned(),
     }
@@ -261,7 +290,7 @@ pub fn update(
     let title = title(notification, &reasons, waited);
     let conclusion = match notification {
         Notification::Stage(Stage::Waiting) => Conclusion::Neutral,
-        Notification::Stage(Stage::Failed) => Conclusion::Failure,
+        Notification::Stage(Stage::Failed) | Notification::GivenUp => Conclusion::Failure,
         Notification::Over if check.id.is_none() => return (title, None),
         Notification::Over => Conclusion::Success,
     };
@@ -290,6 +319,11 @@ pub fn published(
     let what = What::Notified { job: check.job, title, check_run: id };
     let writes = match notification {
         Notification::Over => Transaction::new().delete(check),
+        Notification::GivenUp => {
+            let (published, id) = (Some(Stage::Failed), id.or(check.id));
+            let lease = Lease::due(turn.now);
+            Transaction::new().put(CheckRun { published, given_up: true, id, lease, ..check })
+        }
         Notification::Stage(stage) => {
             let id = id.or(check.id);
             Transaction::new().put(CheckRun { published: Some(stage), id, lease: Lease::due(turn.now), ..check })

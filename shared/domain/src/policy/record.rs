@@ -177,11 +177,14 @@ impl<'a> Recorder<'a> {
         match (job.rank, self.waiting.clone()) {
             (Rank::Queued, None) => writes.put(WaitingJob::of(job, now, pool.timings.job_check.duration())),
             (Rank::Queued, Some(waiting)) => {
-                let newly_gated = job.gated && !self.job.as_ref().is_some_and(|before| before.gated);
+                let before = self.job.as_ref();
+                let newly_gated = job.gated && !before.is_some_and(|before| before.gated);
+                let late = job.late_webhook_at().filter(|_| before.is_some_and(|job| job.late_webhook_at().is_none()));
                 // A further notice about a gated job may mean that the gate opened or closed: ask GitHub.
                 let is_news = job.gated && self.notices.iter().any(|notice| notice.received_at > waiting.checked_at);
-                if newly_gated || is_news {
-                    writes.put(WaitingJob { open: waiting.open && !newly_gated, check_at: now, ..waiting })
+                if newly_gated || is_news || late.is_some() {
+                    let (open, opened_at) = (waiting.open && !newly_gated, waiting.opened_at.max(late));
+                    writes.put(WaitingJob { open, opened_at, check_at: now, ..waiting })
                 } else {
                     writes
                 }

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::ids::{Owner, Repository, Scope};
 use crate::policy::budget::price;
 use crate::policy::route::{Routable, route};
-use crate::state::{Config, Janitor, SearchRound, SearchedRepository};
+use crate::state::{Config, Janitor, MAX_QUEUED, SearchRound, SearchedRepository};
 use crate::wire::{Action, FoundJob, Notice};
 
 /// A repository without jobs for this long is searched only if a pool names it.
@@ -133,6 +133,9 @@ pub fn notices(config: &Config, repository: &Repository, jobs: Vec<FoundJob>, no
                 "in_progress" => Action::InProgress,
                 _ => return None,
             };
+            if now.duration_since(job.created_at) >= MAX_QUEUED {
+                return None;
+            }
             let routable = Routable { repository, public, labels: &job.labels };
             route(&config.pools, &routable).ok()?;
             Some(Notice::asked(repository.clone(), public, action, job, now))

@@ -101,13 +101,22 @@ impl PoolView {
 
     /// The slots that can run a queued job, or run one whose webhook has not arrived.
     pub fn supply(&self, now: Timestamp) -> impl Iterator<Item = &Slot> {
-        self.slots.values().filter(move |slot| slot.is_supply(now) && (slot.is_live() || self.may_have_run_one(slot)))
+        self.slots
+            .values()
+            .filter(move |slot| slot.is_supply(now) && (slot.is_live() || self.may_have_run_demand(slot, now)))
     }
 
     /// Whether a machine that has ended may have run one of the waiting jobs. It has not if GitHub was asked about every open
     /// job since then.
     pub(super) fn may_have_run_one(&self, slot: &Slot) -> bool {
         slot.gone_at.is_some_and(|gone| self.waiting.values().any(|job| job.open && job.checked_at < gone))
+    }
+
+    /// Whether it may have run one of those that are still demand.
+    fn may_have_run_demand(&self, slot: &Slot, now: Timestamp) -> bool {
+        let may_have_run =
+            |gone: Timestamp, job: &WaitingJob| job.open && job.given_up(now).is_none() && job.checked_at < gone;
+        slot.gone_at.is_some_and(|gone| self.waiting.values().any(|job| may_have_run(gone, job)))
     }
 
     /// EC2's latest answers that reported no launch, newest last. Older ones are not shown: the launch has worked since, or

@@ -31,6 +31,9 @@ pub struct CheckRun {
     /// What the check run says now; None before GitHub has confirmed one.
     #[serde(rename = "told", default, skip_serializing_if = "Option::is_none")]
     pub published: Option<Stage>,
+    /// It says that nothing more is launched for the job.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub given_up: bool,
     /// GitHub's id of the check run; None before it exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<u64>,

@@ -69,6 +69,9 @@ pub struct Job {
     pub completed_at: Option<Timestamp>,
     /// When Drover received the first notice about it.
     pub first_seen_at: Timestamp,
+    /// When the first webhook `queued` about it arrived. None for a job that was only found by asking GitHub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued_webhook_at: Option<Timestamp>,
     /// DynamoDB's TTL, in epoch seconds. Set once the job has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<i64>,
@@ -81,6 +84,10 @@ pub const KEEP_DONE: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// For a job that was queued longer ago than this, GitHub is asked before anything is launched. GitHub fails a job after
 /// 24 h in the queue, so the notice is most likely a late redelivery.
 pub const TRUST_QUEUED_FOR: SignedDuration = SignedDuration::from_hours(24);
+
+/// Nothing is launched for a job that was queued longer ago than this. GitHub can call a job `queued` for ever, and ends
+/// every run after 35 days.
+pub const MAX_QUEUED: SignedDuration = SignedDuration::from_hours(35 * 24);
 
 impl Job {
     /// The facts after the first notice.
@@ -106,6 +113,7 @@ impl Job {
             started_at: None,
             completed_at: None,
             first_seen_at: notice.received_at,
+            queued_webhook_at: None,
             expires_at: None,
             revision: 0,
         };
@@ -120,6 +128,9 @@ impl Job {
         self.gated |= notice.action == Action::Waiting || reported.status == "waiting";
         self.queued_at = self.queued_at.min(reported.created_at);
         self.first_seen_at = self.first_seen_at.min(notice.received_at);
+        if notice.action == Action::Queued && notice.is_webhook() {
+            self.queued_webhook_at = earliest(self.queued_webhook_at, Some(notice.received_at));
+        }
         if rank >= Rank::Started {
             // For a queued job, `started_at` is the time of its creation.
             self.started_at = earliest(self.started_at, reported.started_at);
@@ -132,6 +143,26 @@ impl Job {
         }
         self.rank = self.rank.max(rank);
         self
+    }
+
+    /// When its first webhook `queued` arrived, if GitHub would have failed the job by then. Further webhooks do not count,
+    /// and neither does GitHub's answer to a request: both can be repeated for as long as GitHub calls the job queued.
+    pub fn late_webhook_at(&self) -> Option<Timestamp> {
+        self.queued_webhook_at.filter(|at| at.duration_since(self.queued_at) >= TRUST_QUEUED_FOR)
+    }
+
+    /// The facts of a job that Drover closes although GitHub has not reported its end. They are kept until no notice about
+    /// the job could make it demand.
+    #[must_use]
+    pub fn closed(self, conclusion: &str, now: Timestamp) -> Self {
+        let keep_until = (now + KEEP_DONE).max(self.queued_at + MAX_QUEUED);
+        Self {
+            rank: Rank::Done,
+            conclusion: Some(conclusion.to_owned()),
+            completed_at: Some(now),
+            expires_at: Some(keep_until.as_second()),
+            ..self
+        }
     }
 
     /// Whether the notices alone prove that the job needs a runner now. Otherwise GitHub is asked.

@@ -28,7 +28,7 @@ pub use item::Item;
 pub use janitor::{
     DeliveryReading, Janitor, ListReading, ListState, SearchRound, SearchedRepository, Suspect, Undelivered,
 };
-pub use job::{Job, KEEP_DONE, Rank, TRUST_QUEUED_FOR};
+pub use job::{Job, KEEP_DONE, MAX_QUEUED, Rank, TRUST_QUEUED_FOR};
 pub use key::Key;
 pub use lease::{Lease, Leased};
 pub use limit::Limit;
@@ -41,4 +41,4 @@ pub use slot::{
     CHECK_LOST_JOB_AFTER, GIVE_UP_LOST_JOB_AFTER, Machine, Phase, Runner, Slot, SlotOutcome, SlotState, Stop,
     StopReason, TRUST_BUSY_FOR, WEBHOOK_GRACE,
 };
-pub use waiting::{Unserved, WaitingJob};
+pub use waiting::{GivenUp, Unserved, WaitingJob};

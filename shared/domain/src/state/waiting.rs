@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{JobId, PoolName, Repository};
-use crate::state::job::Job;
+use crate::state::job::{Job, MAX_QUEUED, TRUST_QUEUED_FOR};
 
 /// A queued job in its pool's partition: the item `POOL#<pool>`, `JOB#<job>`. It exists if and only if the job's rank is
 /// [`Rank::Queued`](super::Rank::Queued).
@@ -24,12 +24,18 @@ pub struct WaitingJob {
     /// When instances were launched for this job, within the pool's `relaunch_window`. Bounds the number of launches.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub launches: Vec<Timestamp>,
-    /// When its gate opened. None if it never had one.
+    /// When its gate opened, or its first webhook arrived more than a day late. None if its wait began when it was queued.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opened_at: Option<Timestamp>,
     /// Set if a runner with matching labels was idle for `idle_grace` and GitHub did not give it this job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unserved: Option<Unserved>,
+    /// When GitHub reported that its run is over, although it calls the job queued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_over_at: Option<Timestamp>,
+    /// Since when GitHub answers that it does not know the job. The job is not open then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown_since: Option<Timestamp>,
     pub revision: u64,
 }
 
@@ -42,6 +48,15 @@ pub struct Unserved {
     pub until: Timestamp,
     /// The length of this wait. The next one is twice as long.
     pub seconds: i64,
+}
+
+/// Why Drover launches nothing more for a job that GitHub calls queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GivenUp {
+    /// GitHub would have failed it long ago, or given it to a runner.
+    TooOld,
+    /// Its run is over.
+    RunOver,
 }
 
 impl WaitingJob {
@@ -57,15 +72,30 @@ impl WaitingJob {
             check_at: if open { now + check_every } else { now },
             checked_at: job.first_seen_at,
             launches: Vec::new(),
-            opened_at: None,
+            opened_at: job.late_webhook_at(),
             unserved: None,
+            run_over_at: None,
+            unknown_since: None,
             revision: 0,
         }
     }
 
     /// Whether the job needs a runner now.
     pub fn is_demand(&self, now: Timestamp) -> bool {
-        self.open && self.unserved.as_ref().is_none_or(|unserved| unserved.until <= now)
+        self.open && self.given_up(now).is_none() && self.unserved.as_ref().is_none_or(|unserved| unserved.until <= now)
+    }
+
+    /// Why nothing is launched for the job, although GitHub calls it queued. GitHub says so of some jobs for ever.
+    pub fn given_up(&self, now: Timestamp) -> Option<GivenUp> {
+        if !self.open {
+            None
+        } else if self.run_over_at.is_some() {
+            Some(GivenUp::RunOver)
+        } else if now >= (self.waits_since() + TRUST_QUEUED_FOR).min(self.queued_at + MAX_QUEUED) {
+            Some(GivenUp::TooOld)
+        } else {
+            None
+        }
     }
 
     /// The launches for the job within `window` before `now`.

@@ -93,6 +93,11 @@ impl Notice {
         let delivery = DeliveryId::from("");
         Self { v: VERSION, delivery, received_at: at, action, repository, public, installation: None, job }
     }
+
+    /// Whether GitHub sent it, and not as an answer to a request.
+    pub fn is_webhook(&self) -> bool {
+        !self.delivery.as_str().is_empty()
+    }
 }
 
 /// The `action` of a `workflow_job` delivery.

@@ -121,6 +121,8 @@ pub(crate) fn job(queued: i64) -> WaitingJob {
         launches: Vec::new(),
         opened_at: None,
         unserved: None,
+        run_over_at: None,
+        unknown_since: None,
         revision: 1,
     }
 }

@@ -37,6 +37,9 @@ pub trait GitHub: Send + Sync {
     /// Returns the jobs of the latest attempt of a run.
     async fn run_jobs(&self, repository: &Repository, run: RunId) -> Result<RunJobs, GitHubError>;
 
+    /// Whether the run has completed. A job of such a run may nevertheless be called queued.
+    async fn is_run_over(&self, run: &RunReference) -> Result<bool, GitHubError>;
+
     /// Returns the newest queued and running runs of a repository. As soon as one job of a run is running, the run is
     /// `in_progress`, no matter how many of its jobs are still queued.
     async fn runs_under_way(&self, repository: &Repository) -> Result<RunsUnderWay, GitHubError>;
@@ -57,6 +60,17 @@ pub trait GitHub: Send + Sync {
     /// Returns what is left of the account's rate limit for the current hour, as GitHub last reported it to this process.
     /// None if GitHub has not reported it, or if that hour is over. Makes no call.
     fn budget(&self, owner: &Owner) -> Option<Budget>;
+}
+
+/// One attempt of a workflow run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunReference {
+    pub repository: Repository,
+    pub run: RunId,
+    /// From 1; each re-run is one more.
+    pub attempt: u32,
+    /// The run's commit, by which GitHub finds the run in its list.
+    pub head_sha: String,
 }
 
 /// A runner to register.

@@ -21,7 +21,7 @@ pub use self::compute::{
 };
 pub use self::github::{
     Budget, CheckRunUpdate, DeliveryAttempt, DeliveryPage, Deregistered, GitHub, GitHubAnswer, GitHubError,
-    ObservedRunner, Registered, Registration, RepositoryPage, Rerun, RunJobs, RunnerPage, RunsUnderWay,
+    ObservedRunner, Registered, Registration, RepositoryPage, Rerun, RunJobs, RunReference, RunnerPage, RunsUnderWay,
 };
 pub use self::queue::{Queue, QueueError};
 pub use self::source::Source;

@@ -2,7 +2,7 @@
 
 use domain::ids::{JobId, Repository, RunId, Scope};
 use domain::wire::JobNotice;
-use engine::ports::{Clock, GitHubError, Rerun, RunJobs, RunsUnderWay};
+use engine::ports::{Clock, GitHubError, Rerun, RunJobs, RunReference, RunsUnderWay};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -26,6 +26,29 @@ impl GitHubApp {
     pub(super) async fn read_job(&self, repository: &Repository, job: JobId) -> Result<Option<JobNotice>, GitHubError> {
         let read = self.read::<WorkflowJob>(repository, &format!("/repos/{repository}/actions/jobs/{job}")).await?;
         Ok(read.ok().map(|read| read.resource.into()))
+    }
+
+    /// Looks for the run among the completed runs of its commit. There are few of these, so one page is enough.
+    pub(super) async fn read_whether_run_is_over(&self, run: &RunReference) -> Result<bool, GitHubError> {
+        #[derive(Deserialize)]
+        struct Page {
+            workflow_runs: Vec<Run>,
+        }
+        #[derive(Deserialize)]
+        struct Run {
+            id: u64,
+            #[serde(default)]
+            run_attempt: Option<u32>,
+        }
+        let RunReference { repository, run, attempt, head_sha } = run;
+        if head_sha.is_empty() || !head_sha.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Ok(false);
+        }
+        let path =
+            format!("/repos/{repository}/actions/runs?status=completed&head_sha={head_sha}&per_page={PER_PAGE}&page=1");
+        let listed = self.list::<Page>(repository, &path).await?.resource;
+        let is_it = |listed: &Run| listed.id == run.0 && listed.run_attempt.is_none_or(|listed| listed >= *attempt);
+        Ok(listed.workflow_runs.iter().any(is_it))
     }
 
     /// The newest queued and running runs of a repository, up to [`MAX_RUN_PAGES`] pages of each.

@@ -7,7 +7,7 @@ use domain::ids::{JobId, Owner, Repository, RunId, RunnerId, Scope, StackName};
 use domain::wire::JobNotice;
 use engine::ports::{
     Budget, CheckRunUpdate, DeliveryPage, Deregistered, GitHub, GitHubError, Registered, Registration, RepositoryPage,
-    Rerun, RunJobs, RunnerPage, RunsUnderWay,
+    Rerun, RunJobs, RunReference, RunnerPage, RunsUnderWay,
 };
 
 use super::app::GitHubApp;
@@ -46,6 +46,10 @@ impl GitHub for GitHubApp {
 
     async fn run_jobs(&self, repository: &Repository, run: RunId) -> Result<RunJobs, GitHubError> {
         bounded(self.list_run_jobs(repository, run)).await
+    }
+
+    async fn is_run_over(&self, run: &RunReference) -> Result<bool, GitHubError> {
+        bounded(self.read_whether_run_is_over(run)).await
     }
 
     async fn runs_under_way(&self, repository: &Repository) -> Result<RunsUnderWay, GitHubError> {

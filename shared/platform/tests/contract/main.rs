@@ -105,6 +105,8 @@ fn waiting(id: u64) -> WaitingJob {
         checked_at: at(1),
         launches: vec![at(2), at(3)],
         opened_at: None,
+        run_over_at: None,
+        unknown_since: None,
         unserved: None,
         revision: 0,
     }

@@ -5,7 +5,7 @@ use domain::ids::{JobId, Owner, Repository, RunId, RunnerId, RunnerName, Scope, 
 use domain::wire::JobNotice;
 use engine::ports::{
     Budget, CheckRunUpdate, DeliveryPage, Deregistered, GitHub, GitHubError, Registered, Registration, RepositoryPage,
-    Rerun, RunJobs, RunnerPage, RunsUnderWay,
+    Rerun, RunJobs, RunReference, RunnerPage, RunsUnderWay,
 };
 
 use crate::mistakes::kinds::Mistake;
@@ -56,6 +56,10 @@ impl GitHub for MistakenPorts<'_> {
             return Err(GitHubError::unavailable("a job has an unknown form"));
         }
         Ok(answer)
+    }
+
+    async fn is_run_over(&self, run: &RunReference) -> Result<bool, GitHubError> {
+        self.world.github.is_run_over(run).await
     }
 
     async fn runs_under_way(&self, repository: &Repository) -> Result<RunsUnderWay, GitHubError> {

@@ -35,6 +35,8 @@ pub enum Mistake {
     NoClaim,
     /// Nothing bounds the number of machines launched for a job.
     NoRelaunchBound,
+    /// A job that GitHub calls queued is demand, however old it is.
+    NoAgeLimit,
     /// A message that could not be recorded is acknowledged.
     Acknowledged,
     /// The janitor does not store what failed in a sweep.

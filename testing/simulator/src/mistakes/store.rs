@@ -5,7 +5,7 @@ use domain::ids::{PoolName, SlotId};
 use domain::log::{Transaction, Turn, What};
 use domain::state::{Item, Key, Lease, Rank};
 use engine::ports::{CommitError, Reading, Store, StoreError};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::mistakes::kinds::Mistake;
 use crate::mistakes::ports::MistakenPorts;
@@ -36,6 +36,11 @@ impl Store for MistakenPorts<'_> {
         match answer {
             Ok(reading) if self.mistake == Mistake::AllOrNothing && !reading.unreadable.is_empty() => {
                 Err(StoreError::new(format!("{} has an unknown form", reading.unreadable[0])))
+            }
+            Ok(mut reading) if self.mistake == Mistake::NoAgeLimit => {
+                let now = self.world.clock.now();
+                reading.items.iter_mut().for_each(|item| make_young(item, now));
+                Ok(reading)
             }
             answer => answer,
         }
@@ -68,6 +73,13 @@ impl Store for MistakenPorts<'_> {
             return store.commit(&forced).await;
         }
         answer
+    }
+}
+
+/// A waiting job, as if it had been queued within the last hour.
+fn make_young(item: &mut Item, now: Timestamp) {
+    if let Item::Waiting(job) = item {
+        job.queued_at = job.queued_at.max(now - SignedDuration::from_hours(1));
     }
 }
 

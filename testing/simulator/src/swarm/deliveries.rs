@@ -30,6 +30,9 @@ impl Swarm<'_> {
         if foreign {
             self.truth.foreign.insert(job);
         }
+        if self.dice.strikes(Fault::Immortal) {
+            self.immortal_job(repository, &arrival.labels);
+        }
         if gated {
             let after = SignedDuration::from_secs(60 + self.dice.pick(Fault::Gated, 600) as i64);
             self.truth.gated.insert(job);
@@ -67,6 +70,25 @@ impl Swarm<'_> {
         }
     }
 
+    /// A job that GitHub calls queued for ever. Half of them send no webhook, and only a search can find them.
+    fn immortal_job(&mut self, repository: (&'static str, &'static str), labels: &[&str]) {
+        const HOURS: [u64; 6] = [1, 23, 25, 20 * 24, 36 * 24, 98 * 24];
+        let hours = HOURS[self.dice.pick(Fault::Immortal, HOURS.len())];
+        let kinds = [github::Immortal::RunUnderWay, github::Immortal::RunOver];
+        let kind = kinds[self.dice.pick(Fault::Immortal, kinds.len())];
+        let webhooks = [github::Webhooks::Sent, github::Webhooks::NeverAttempted];
+        let webhooks = webhooks[self.dice.pick(Fault::Immortal, webhooks.len())];
+        let job = self.universe.github(|github, now| {
+            let repository = github.find_repository(repository.0, repository.1).expect("a repository of this world").id;
+            let job = github::QueueJob { webhooks, ..github::QueueJob::new(repository, labels) };
+            github.queue_immortal_job(job, kind, Duration::from_secs(hours * 3600), now)
+        });
+        self.log_world(|| {
+            let name = repository.1;
+            format!("GitHub calls job {job} of {name} queued for ever: {hours} h old, {kind:?}, webhooks {webhooks:?}")
+        });
+    }
+
     fn deliver(&mut self, delivery: Box<Delivery>) {
         if self.dice.strikes(Fault::WebhookNeverSent) {
             self.log_world(|| format!("GitHub never sends {} of job {}", delivery.event.action, delivery.event.job.id));
@@ -92,6 +114,7 @@ impl Swarm<'_> {
     }
 
     pub(super) fn ingest(&mut self, delivery: &Delivery) {
+        self.universe.state().received(&delivery.event, self.now);
         let mut notice = notice(&delivery.event, &delivery.guid, self.now);
         if self.dice.lasts(Fault::GithubClock) {
             let skew = SignedDuration::from_secs_f64(240.0 * self.dice.intensity(Fault::GithubClock) - 120.0);

@@ -6,7 +6,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 /// Increased with every change of the table below or of what a fault does.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $kind:ident = $name:literal, $most:literal;)*) => {
@@ -150,6 +150,8 @@ faults! {
     EndsAtOnce = "ec2-ends-machine", 0.40;
     /// GitHub refuses a runner as it connects, and its machine powers off.
     RunnerRefused = "runner-refused", 0.40;
+    /// A job that GitHub calls queued for ever, hours to months old.
+    Immortal = "job-immortal", 0.05;
 }
 
 /// The random numbers of one seed. Each kind of fault has its own intensity and its own stream, so that turning one kind

@@ -34,6 +34,10 @@ const AUTHORS_KNOW_WITHIN: SignedDuration = SignedDuration::from_mins(20);
 /// A machine or a registration without use for this long is left over.
 const LEFT_OVER_AFTER: SignedDuration = SignedDuration::from_mins(12);
 
+/// GitHub fails a job that was queued for a day, and ends a run after 35.
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+const MAX_AGE: SignedDuration = SignedDuration::from_hours(35 * 24);
+
 /// The pools of a simulated world all have the default `relaunch_window`.
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -43,6 +47,7 @@ impl Swarm<'_> {
         self.universe.github(|github, _| {
             let queued = github.jobs().filter(|job| {
                 !self.truth.foreign.contains(&job.id)
+                    && job.immortal.is_none()
                     && matches!(job.state, github::JobState::Queued { .. } | github::JobState::Waiting)
             });
             queued
@@ -153,6 +158,29 @@ impl Swarm<'_> {
         })
     }
 
+    /// Jobs that GitHub calls queued although their run may be over, and that Drover has found and must not serve, with the
+    /// pool that they are meant for.
+    fn given_up(&self) -> Vec<github::JobId> {
+        let state = self.universe.state();
+        let is_too_old = |job: &&github::Job| {
+            let age = self.now.duration_since(job.created_at);
+            let late = state.queued_webhooks.get(&job.id);
+            let since = late.copied().filter(|at| at.duration_since(job.created_at) >= DAY).unwrap_or(job.created_at);
+            age >= MAX_AGE || self.now.duration_since(since) >= DAY
+        };
+        let immortal = state.github.jobs().filter(|job| {
+            // A search does not find the jobs of a run that is over.
+            job.immortal == Some(github::Immortal::RunUnderWay)
+                || job.immortal.is_some() && state.queued_webhooks.contains_key(&job.id)
+        });
+        let theirs = immortal.filter(|job| !self.truth.foreign.contains(&job.id)).filter(is_too_old);
+        // A search ignores a job that GitHub would have ended weeks ago.
+        let found = theirs.filter(|job| {
+            state.queued_webhooks.contains_key(&job.id) || self.now.duration_since(job.created_at) < MAX_AGE
+        });
+        found.map(|job| job.id).collect()
+    }
+
     /// How long it has been queued. A job that is run again may have been queued after all faults stopped.
     fn waits_for(&self, job: github::JobId) -> SignedDuration {
         let queued = self.universe.github(|github, _| github.job(job)?.history.queued.last().copied());
@@ -194,6 +222,16 @@ impl Swarm<'_> {
         })
     }
 
+    /// Whether an older job waits in the pool that no runner will ever get, and that is still young enough to be demand. Its
+    /// machines may be launched instead of those for a new job.
+    fn launches_for_an_immortal_job(&self, pool: &str) -> bool {
+        let view = self.universe.store.view(&pool.parse().expect("a pool of this world"));
+        self.universe.github(|github, now| {
+            let is_immortal = |job: &JobId| github.job(github::JobId(job.0)).is_some_and(|job| job.immortal.is_some());
+            view.waiting.values().any(|job| job.given_up(now).is_none() && is_immortal(&job.id))
+        })
+    }
+
     /// L1, L2 and L4, and a new job for each pool.
     pub(super) fn in_order(&mut self) {
         self.watch();
@@ -209,12 +247,18 @@ impl Swarm<'_> {
                 self.violate(format!("L1: job {job} of pool {pool} still waits, 20 minutes after all faults stopped"));
             }
         }
+        for job in self.given_up() {
+            if !self.is_explained(job) {
+                self.violate(format!("L4: nothing is launched for job {job}, and its author cannot see why"));
+            }
+        }
         if let Some(left) = self.left_over(LEFT_OVER_AFTER).into_iter().next() {
             self.violate(format!("L2: {left} is still there, 20 minutes after all faults stopped"));
         }
         let late: BTreeSet<String> = self.waiting().into_iter().map(|(_, pool)| pool).collect();
         for pool in self.shape.pools.clone() {
-            if late.contains(pool.name.as_str()) || self.has_a_dead_machine(pool.name.as_str()) {
+            let name = pool.name.as_str();
+            if late.contains(name) || self.has_a_dead_machine(name) || self.launches_for_an_immortal_job(name) {
                 // An older job would take the new job's machine, or the new job is the first to need the dead machine.
                 continue;
             }

@@ -7,7 +7,7 @@ use domain::ids::{DeliveryId, JobId, Owner, Repository, RunId, RunnerId, RunnerN
 use domain::wire::JobNotice;
 use engine::ports::{
     Budget, CheckRunUpdate, DeliveryAttempt, DeliveryPage, Deregistered, GitHub, GitHubError, ObservedRunner,
-    Registered, Registration, RepositoryPage, Rerun, RunJobs, RunnerPage, RunsUnderWay,
+    Registered, Registration, RepositoryPage, Rerun, RunJobs, RunReference, RunnerPage, RunsUnderWay,
 };
 use jiff::Timestamp;
 use world::github::{self, Answer, CheckOutput, CheckRunChange, CheckRunId, GroupId, JitRequest, Malformed, Paging};
@@ -152,6 +152,22 @@ impl GitHub for Universe {
             Ok(RunJobs { jobs, unreadable, counted })
         };
         self.call_for(&repository.owner, || Call::ListRunJobs(run), look).await
+    }
+
+    async fn is_run_over(&self, run: &RunReference) -> Result<bool, GitHubError> {
+        let look = || {
+            let mut state = self.state();
+            let (now, installation) = (state.now, state.installation_of(run.repository.owner.as_str()));
+            let (owner, name) = (run.repository.owner.as_str(), run.repository.name());
+            let paging = Paging { page: 1, per_page: 100 };
+            let listed = state
+                .github
+                .list_runs(installation, owner, name, Some("completed"), paging, now)
+                .map_err(|error| port_error(error, now))?;
+            let is_it = |listed: &github::Run| listed.id.0 == run.run.0 && listed.attempt >= u64::from(run.attempt);
+            Ok(listed.items.iter().any(is_it))
+        };
+        self.call_for(&run.repository.owner, || Call::ListCompletedRuns(run.run), look).await
     }
 
     async fn runs_under_way(&self, repository: &Repository) -> Result<RunsUnderWay, GitHubError> {

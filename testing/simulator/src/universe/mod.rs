@@ -136,6 +136,7 @@ impl Universe {
                 sending: None,
                 random_tokens: (mistake == Some(Mistake::NoClientToken)).then_some(0),
                 launched_attempts: BTreeSet::new(),
+                queued_webhooks: BTreeMap::new(),
                 secrets: BTreeMap::new(),
                 configured: BTreeMap::new(),
                 handed_over: Vec::new(),

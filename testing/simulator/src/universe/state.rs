@@ -41,6 +41,8 @@ pub(crate) struct State {
     pub(crate) random_tokens: Option<u64>,
     /// The attempts that have launched something.
     pub(crate) launched_attempts: BTreeSet<BatchTag>,
+    /// When the first webhook `queued` of a job reached ingest.
+    pub(crate) queued_webhooks: BTreeMap<github::JobId, Timestamp>,
     /// The runner of each JIT config.
     pub(crate) secrets: BTreeMap<String, github::RunnerId>,
     /// The runner whose JIT config a machine was given.
@@ -95,6 +97,13 @@ impl State {
     /// The app's installation on an account, or an id that GitHub does not know if the app was never installed there.
     pub(crate) fn installation_of(&self, owner: &str) -> InstallationId {
         self.installations.get(&owner.to_ascii_lowercase()).copied().unwrap_or(InstallationId(0))
+    }
+
+    /// A webhook has reached ingest.
+    pub(crate) fn received(&mut self, event: &github::JobEvent, now: Timestamp) {
+        if event.action == "queued" {
+            self.queued_webhooks.entry(event.job.id).or_insert(now);
+        }
     }
 
     /// The account installs the app (again).

@@ -2,15 +2,25 @@
 
 use async_trait::async_trait;
 use domain::ids::PoolName;
-use domain::log::Transaction;
-use domain::state::{Item, Key, Rank};
+use domain::log::{Transaction, What};
+use domain::state::{Item, Key, Rank, WaitingJob};
 use engine::ports::{CommitError, Reading, Store, StoreError};
+use jiff::SignedDuration;
 use world::LostReply;
 use world::{ec2, github};
 
 use crate::call::Call;
 use crate::universe::Universe;
-use crate::universe::state::TableFault;
+use crate::universe::state::{State, TableFault};
+
+/// How long a job is demand after it was queued, its gate opened or its first webhook arrived late.
+const DEMAND_FOR: SignedDuration = SignedDuration::from_hours(24);
+
+/// Nothing is launched for a job that was queued longer ago than this.
+const LAUNCHES_END_AFTER: SignedDuration = SignedDuration::from_hours(35 * 24);
+
+/// GitHub's clock may be wrong, and a decision takes a while to be written.
+const TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 
 /// The store in memory answers at once: its futures are ready when they are first polled.
 fn now_or_never<T>(future: impl Future<Output = T>) -> T {
@@ -136,6 +146,9 @@ impl Universe {
                 }
             }
         }
+        for job in charged(transaction) {
+            wrong.extend(state.launched_for_an_old_job(job));
+        }
         for item in &transaction.puts {
             if let Item::Limit(limit) = item {
                 let now = state.now;
@@ -143,6 +156,11 @@ impl Universe {
             }
             let Item::Job(job) = item else { continue };
             let Some(truth) = state.github.job(github::JobId(job.id.0)) else { continue };
+            let is_closed =
+                truth.immortal.is_some() && state.now.duration_since(truth.created_at) >= LAUNCHES_END_AFTER;
+            if is_closed {
+                continue;
+            }
             let most = match &truth.state {
                 github::JobState::Waiting | github::JobState::Queued { .. } => Rank::Queued,
                 github::JobState::InProgress { .. } => Rank::Started,
@@ -156,5 +174,29 @@ impl Universe {
         for wrong in wrong {
             self.store.violate(wrong);
         }
+    }
+}
+
+/// The jobs that the decision charges launches to.
+fn charged(transaction: &Transaction) -> impl Iterator<Item = &WaitingJob> {
+    let decided = transaction.event.as_ref().filter(|event| matches!(event.what, What::Decided { .. }));
+    let at = decided.map(|event| event.at);
+    transaction.puts.iter().filter_map(move |item| match item {
+        Item::Waiting(job) if at.is_some() && job.launches.last().copied() == at => Some(job),
+        _ => None,
+    })
+}
+
+impl State {
+    /// S8: compares a job that a launch is charged to with what GitHub knows.
+    fn launched_for_an_old_job(&self, job: &WaitingJob) -> Option<String> {
+        let truth = self.github.job(github::JobId(job.id.0))?;
+        let queued_at = truth.created_at;
+        let late_webhook = self.queued_webhooks.get(&truth.id).filter(|at| at.duration_since(queued_at) >= DEMAND_FOR);
+        let opened = truth.history.queued.first();
+        let since = late_webhook.into_iter().chain(opened).copied().fold(queued_at, std::cmp::Ord::max);
+        let (age, wait) = (self.now.duration_since(queued_at), self.now.duration_since(since));
+        (age > LAUNCHES_END_AFTER + TOLERANCE || wait > DEMAND_FOR + TOLERANCE)
+            .then(|| format!("S8: a launch for job {}, which was queued {age:#} ago", job.id))
     }
 }

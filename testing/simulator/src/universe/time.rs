@@ -82,6 +82,7 @@ impl State {
                     self.github.record_answer(delivery.id, Answer::Status(503), Duration::from_millis(20), now);
                     return;
                 }
+                self.received(&delivery.event, now);
                 let notice = notice(&delivery.event, &delivery.guid, now);
                 self.messages.push_back((now, Message::WorkflowJob(Box::new(notice))));
                 self.github.record_answer(delivery.id, Answer::Status(202), Duration::from_millis(20), now);

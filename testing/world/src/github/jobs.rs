@@ -58,6 +58,21 @@ impl GitHub {
         id
     }
 
+    /// A job that was queued some time ago, and that GitHub calls queued for ever. If GitHub sends webhooks for it, it sends
+    /// `queued` now.
+    pub fn queue_immortal_job(&mut self, job: QueueJob, immortal: Immortal, age: Duration, now: Timestamp) -> JobId {
+        let id = self.new_job(job, now);
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.state = JobState::Queued { assigned: None };
+            job.created_at = now - age;
+            job.queued_at = job.created_at;
+            job.history.queued.push(job.created_at);
+            job.immortal = Some(immortal);
+        }
+        self.announce(id, "queued", now);
+        id
+    }
+
     /// Approves a waiting job.
     pub fn approve(&mut self, id: JobId, now: Timestamp) {
         if self.jobs.get(&id).is_some_and(|job| job.state == JobState::Waiting) {
@@ -67,6 +82,9 @@ impl GitHub {
 
     /// Cancels a job. A job that has not started ends at once, a running one when its runner reports the end.
     pub fn cancel(&mut self, id: JobId, now: Timestamp) {
+        if self.jobs.get(&id).is_some_and(|job| job.immortal.is_some()) {
+            return;
+        }
         match self.jobs.get(&id).map(|job| job.state.clone()) {
             Some(JobState::Waiting | JobState::Queued { .. }) => {
                 self.end_without_runner(id, Conclusion::Cancelled, now)
@@ -119,6 +137,7 @@ impl GitHub {
             ends: job.ends,
             steps: job.steps,
             webhooks: job.webhooks,
+            immortal: None,
             history: History::default(),
             queued_at: now,
         };
@@ -180,6 +199,7 @@ impl GitHub {
     /// run is `in_progress`, even if other jobs are queued.
     pub fn run_status(&self, run: &Run) -> (&'static str, Option<Conclusion>) {
         let jobs = run.jobs.iter().filter_map(|id| self.jobs.get(id));
+        let jobs = jobs.filter(|job| job.immortal != Some(Immortal::RunOver));
         let states: Vec<&JobState> = jobs.filter(|job| job.attempt == run.attempt).map(|job| &job.state).collect();
         let conclusions: Vec<Conclusion> = states.iter().filter_map(|state| state.conclusion()).collect();
         if conclusions.len() == states.len() {

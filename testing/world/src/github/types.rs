@@ -261,8 +261,19 @@ pub struct Job {
     pub ends: Conclusion,
     pub steps: Steps,
     pub webhooks: Webhooks,
+    /// Set if GitHub calls it queued for ever.
+    pub immortal: Option<Immortal>,
     pub history: History,
     pub(super) queued_at: Timestamp,
+}
+
+/// A job that GitHub calls queued for ever: no runner gets it, no time limit ends it, and it cannot be cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Immortal {
+    /// Its run has not ended either.
+    RunUnderWay,
+    /// Its run has ended.
+    RunOver,
 }
 
 /// Whether GitHub sends webhooks for a job.
