@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 use std::time::Duration;
 
 use domain::state::{Circuit, Item, Key};
@@ -91,7 +92,8 @@ async fn the_console_of_runners_that_github_refuses_is_shown() {
     let runner = folder.path().join("runner");
     std::fs::write(&runner, REFUSED_RUNNER).unwrap();
     std::fs::set_permissions(&runner, std::fs::Permissions::from_mode(0o755)).unwrap();
-    symlink(env!("CARGO_BIN_EXE_drover").replace("/drover", "/stand-in"), folder.path().join("real")).unwrap();
+    let real = Path::new(env!("CARGO_BIN_EXE_drover")).with_file_name("stand-in");
+    symlink(real, folder.path().join("real")).unwrap();
     let sandbox = Sandbox::start(Options { runner: Some(runner), ..Options::default() }).await.unwrap();
     sandbox.apply(&one_pool("")).await.unwrap();
     let job = sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_secs(1)).to_string();
