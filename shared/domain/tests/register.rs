@@ -122,4 +122,6 @@ fn a_nudge_is_sent_unless_one_is_under_way_or_the_janitor_runs_first() {
     assert_eq!(due(None, ago(9)), Some((noon(), 0)), "never in the past");
     assert_eq!(due(Some(119), later(1)), None, "one is under way");
     assert_eq!(due(Some(120), later(1)), Some((later(1), 3)), "it is lost, and replaced");
+    assert_eq!(due(Some(-30), later(30)), None, "one is due by then");
+    assert_eq!(due(Some(-30), later(29)), Some((later(29), 3)), "it would come too late");
 }

@@ -12,10 +12,14 @@ const NUDGE_WITHIN: SignedDuration = SignedDuration::from_secs(55);
 /// A nudge that is overdue by this much is lost.
 const NUDGE_LOST_AFTER: SignedDuration = SignedDuration::from_mins(2);
 
-/// The nudge to send so that the pool is reconciled at `at`. None if one was sent already, or the janitor runs before `at`.
+/// The nudge to send so that the pool is reconciled at `at`. None if one that is due by then was sent already, or the janitor
+/// runs before `at`.
 pub fn due(pool: &Pool, view: &PoolView, at: Timestamp, now: Timestamp) -> Option<Nudge> {
     let due_at = at.max(now);
-    let is_sent = view.nudge.as_ref().is_some_and(|nudge| now.duration_since(nudge.due_at) < NUDGE_LOST_AFTER);
+    let is_sent = view
+        .nudge
+        .as_ref()
+        .is_some_and(|nudge| nudge.due_at <= due_at && now.duration_since(nudge.due_at) < NUDGE_LOST_AFTER);
     if is_sent || due_at.duration_since(now) > NUDGE_WITHIN {
         return None;
     }
