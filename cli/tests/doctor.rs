@@ -148,6 +148,8 @@ async fn sweep_and_compare(sandbox: &Sandbox, reason: Option<&str>) {
 async fn doctor_fails_exactly_as_long_as_sweeps_fail_and_events_say_why() {
     let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
     sandbox.apply(&one_pool("")).await.unwrap();
+    // Without a machine the list of runners would be read every twelve minutes only.
+    sandbox.unowned(&[("drover:hold", "")]);
     sweep_and_compare(&sandbox, None).await;
     let owner = sandbox.world.look(|state| state.github.find_owner("octo-org").unwrap().id);
     sandbox.world.act(|state, _| state.github.uninstall(owner));
