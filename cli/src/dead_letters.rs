@@ -191,7 +191,7 @@ fn describe(letter: &Letter) -> String {
         Ok(Message::Nudge { pool, .. }) => format!("nudge for pool {pool}"),
         Ok(Message::Instance { id, change }) => {
             let change = match change {
-                InstanceChange::Interrupted => "will be interrupted",
+                InstanceChange::Interrupted(_) => "will be interrupted",
                 InstanceChange::Ended => "ended",
                 InstanceChange::Other => "changed its state",
             };

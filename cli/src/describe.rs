@@ -42,6 +42,7 @@ pub(crate) fn event(event: &Event, job: Option<JobId>) -> String {
         }
         What::Observed { .. } => "the sweep observed its runner".to_owned(),
         What::Stopped { slot, why } => format!("stopping slot {slot}: {why}"),
+        What::Interrupted { instance } => format!("EC2 reclaims {instance}"),
         What::Unregistered { slot } => format!("the runner of slot {slot} is deregistered"),
         What::Closed { slots, failures } => {
             let ended: String = failures.iter().map(|it| format!("; ended early: {}", failure(it))).collect();

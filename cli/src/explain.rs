@@ -398,6 +398,7 @@ fn concerns(event: &Event, job: &Job) -> bool {
         What::Observed { gone, .. } => gone.iter().any(is_its_slot),
         What::Closed { failures, .. } => waited && !failures.is_empty(),
         What::Recorded { .. }
+        | What::Interrupted { .. }
         | What::Bound { .. }
         | What::Condemned { .. }
         | What::Adopted { .. }

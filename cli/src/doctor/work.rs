@@ -4,16 +4,20 @@ use std::collections::BTreeSet;
 
 use domain::config::Pool;
 use domain::policy::PoolView;
+use domain::policy::due::is_being_retired;
 use domain::policy::launch_error::is_lack_of_capacity;
 use domain::state::{Answer, Circuit, Config, Item, Key};
 use engine::ports::Store;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use platform::table::Table;
 
 use super::report::{Group, Level};
 use super::subject::{MaybeConfig, Subject};
 use crate::describe;
 use crate::output::{age, count};
+
+/// A machine that is to end and is not busy ends within this time.
+const ENDS_WITHIN: SignedDuration = SignedDuration::from_mins(15);
 
 /// Jobs that the report names, of those that wait too long.
 const NAMED: usize = 5;
@@ -29,6 +33,7 @@ pub(super) async fn work(subject: &Subject<'_>, config: MaybeConfig<'_>) -> Grou
             "machines",
             "launches",
             "waiting jobs",
+            "ending machines",
             "GitHub's limits",
         ] {
             group.skip(name, "no pools are known");
@@ -60,6 +65,7 @@ struct Problems {
     machines: Vec<String>,
     launches: Vec<String>,
     waiting: Vec<String>,
+    ending: Vec<String>,
 }
 
 impl Problems {
@@ -97,6 +103,16 @@ impl Problems {
             let waited = age(now.duration_since(job.waits_since()));
             self.waiting.push(format!("job {} of {} in pool {name}, for {waited}", job.id, job.repository));
         }
+        for slot in view.slots.values().filter(|slot| is_being_retired(slot)) {
+            let (Some(stop), Some(machine)) = (&slot.stop, slot.machine()) else { continue };
+            let tried = now.duration_since(stop.at);
+            if tried >= ENDS_WITHIN {
+                self.ending.push(format!(
+                    "{} of pool {name}, {} for {}: GitHub does not confirm that its runner is deregistered, or EC2 does not end it",
+                    machine.instance, stop.why, age(tried)
+                ));
+            }
+        }
     }
 
     fn report(mut self, group: &mut Group, pools: usize) {
@@ -125,6 +141,9 @@ impl Problems {
             "none waits too long",
             "drover explain JOB says why; drover forget JOB removes a job that GitHub calls queued for ever",
         );
+        let remedy = "the scaler's log says why; the machine is ended at max_life in any case, or now with drover retire \
+                      INSTANCE --force";
+        group.conclude("ending machines", Level::Warn, &self.ending, "none is stuck", remedy);
     }
 }
 

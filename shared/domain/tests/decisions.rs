@@ -53,6 +53,7 @@ fn slots() -> impl Strategy<Value = Vec<Slot>> {
                     runner_id: RunnerId(index as u64 + 1),
                     runner_name: format!("runner-{index}"),
                     configured_at: ago(age),
+                    runner_group: None,
                 };
                 let job = JobId(9000 + index as u64);
                 let slot = Slot {
@@ -71,6 +72,7 @@ fn slots() -> impl Strategy<Value = Vec<Slot>> {
                     wanted_at: None,
                     stop: None,
                     registration: 0,
+                    claims: Vec::new(),
                     busy_seen_at: busy_seen.map(ago),
                     busy_since: busy_seen.map(|seen| ago(seen + age)),
                     gone_at: None,

@@ -41,8 +41,11 @@ fn deliveries() -> impl Strategy<Value = Vec<Notice>> {
                     labels: vec!["linux".to_owned()],
                     status: status.to_owned(),
                     conclusion: conclusion.map(str::to_owned),
-                    runner: runner
-                        .map(|(id, name)| RunnerNotice { id: domain::ids::RunnerId(id), name: name.to_owned() }),
+                    runner: runner.map(|(id, name)| RunnerNotice {
+                        id: domain::ids::RunnerId(id),
+                        name: name.to_owned(),
+                        group: (id % 2 == 0).then_some(id),
+                    }),
                     created_at: second(0),
                     started_at: Some(second(at)),
                     completed_at: (action == Action::Completed).then(|| second(at + 1)),

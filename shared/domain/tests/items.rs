@@ -71,14 +71,13 @@ fn only_an_operator_forces_a_stop_and_a_later_reason_keeps_the_force() {
 fn each_event_of_ec2_is_read_as_its_change() {
     let change = "EC2 Instance State-change Notification";
     for (kind, state, expected) in [
-        ("EC2 Spot Instance Interruption Warning", None, InstanceChange::Interrupted),
+        ("EC2 Spot Instance Interruption Warning", None, InstanceChange::Interrupted(Some(noon()))),
         (change, Some("shutting-down"), InstanceChange::Ended),
         (change, Some("terminated"), InstanceChange::Ended),
         (change, Some("running"), InstanceChange::Other),
         ("EC2 Instance Rebalance Recommendation", None, InstanceChange::Other),
     ] {
-        let body =
-            json!({ "detail-type": kind, "detail": { "instance-id": "i-1", "state": state.unwrap_or_default() } });
+        let body = json!({ "detail-type": kind, "time": noon(), "detail": { "instance-id": "i-1", "state": state.unwrap_or_default() } });
         let message = Message::parse(&body.to_string()).expect(kind);
         assert_eq!(message, Message::Instance { id: InstanceId::from("i-1"), change: expected }, "{kind} {state:?}");
     }

@@ -2,12 +2,13 @@
 
 mod common;
 
-use common::{config, facts, instance, job, noon, notice, pool, slot, slots};
+use common::{ago, config, facts, instance, job, noon, notice, pool, slot, slots};
 use domain::config::Pool;
 use domain::ids::JobId;
+use domain::policy::due::{Effect, next_effect};
 use domain::policy::record::{Recorder, Recording, sort};
 use domain::policy::route::Unrouted;
-use domain::state::{Item, Key, Rank, SlotState};
+use domain::state::{Instance, Item, Key, Rank, Slot, SlotState};
 use domain::wire::{Action, Notice, RunnerNotice};
 use serde_json::json;
 
@@ -85,6 +86,74 @@ fn a_late_start_does_not_move_a_slot_back() {
     assert_eq!(slots(&late.writes), []);
 }
 
+/// A report about a job of another repository, on a runner that poses as that of the slot.
+fn forged(action: Action, job: u64) -> Notice {
+    let mut forged = notice(action);
+    forged.job.id = JobId(job);
+    forged.job.labels = vec!["forged".to_owned()];
+    forged.repository = "octo/other".parse().expect("a repository");
+    forged
+}
+
+/// The slot after the report. It is unchanged if nothing is written.
+fn slot_after(notice: &Notice, slot: Slot) -> Slot {
+    let written = record(notice, [slot.clone().into(), instance().into()]).map(|recording| slots(&recording.writes));
+    written.unwrap_or_default().pop().unwrap_or(slot)
+}
+
+#[test]
+fn a_forged_claim_does_not_hide_the_end_of_the_real_job() {
+    let online = || slot("online", 60, json!({}));
+    // The forged job is reported first.
+    let both = slot_after(&notice(Action::InProgress), slot_after(&forged(Action::InProgress, 9), online()));
+    assert_eq!(both.claims.iter().map(|claim| claim.job.0).collect::<Vec<_>>(), [9, 5]);
+    let ended = slot_after(&forged(Action::Completed, 9), both);
+    assert!(matches!(ended.state, SlotState::Busy { .. }), "the real job still runs: {ended:?}");
+    assert!(matches!(slot_after(&notice(Action::Completed), ended).state, SlotState::Done { .. }));
+    // Only the forged job is reported: the real one is recorded when its report comes.
+    let done = slot_after(&forged(Action::Completed, 9), online());
+    assert!(matches!(done.state, SlotState::Done { .. }));
+    let gone = |slot: Slot| Slot { gone_at: Some(ago(1)), unregistered_at: Some(ago(1)), ..slot };
+    assert!(gone(done.clone()).is_over());
+    let real = gone(slot_after(&notice(Action::InProgress), done));
+    assert!(!real.is_over() && real.has_open_claim());
+    assert_eq!(next_effect(&real), Some(Effect::CheckLostJob(real.id)));
+    assert!(slot_after(&notice(Action::Completed), real).is_over());
+}
+
+#[test]
+fn a_job_that_failed_on_a_reclaimed_machine_is_owed_a_re_run_even_if_another_job_is_claimed() {
+    let pool = Pool { rerun_on_interruption: true, ..pool() };
+    let stack = "ci".parse().expect("a stack");
+    let mut failed = notice(Action::Completed);
+    failed.job.conclusion = Some("failure".to_owned());
+    let owed = |slot: Slot, mapped: Instance| {
+        let (config, notices) = (config([pool.clone()]), [&failed]);
+        let mut recorder = Recorder::new(&stack, &config, &notices);
+        [slot.into(), mapped.into()].into_iter().for_each(|item| recorder.add(item).expect("a kind that it reads"));
+        let writes = recorder.record(noon()).expect("the job belongs to a pool").writes;
+        writes.puts.iter().filter(|item| matches!(item, Item::Rerun(_))).count()
+    };
+    let reclaimed = || Instance { interrupted_at: Some(ago(60)), ..instance() };
+    let forged = slot_after(&forged(Action::InProgress, 9), slot("online", 60, json!({})));
+    let older = slot("busy", 60, json!({ "stop": { "why": "interrupted", "at": ago(60) } }));
+    assert_eq!(owed(slot("busy", 60, json!({})), reclaimed()), 1);
+    assert_eq!(owed(forged, reclaimed()), 1, "another job was claimed before");
+    assert_eq!(owed(older, instance()), 1, "an older version recorded the interruption");
+    assert_eq!(owed(slot("busy", 60, json!({})), instance()), 0);
+    assert_eq!(owed(slot("done", 60, json!({})), reclaimed()), 0, "the end was recorded before");
+}
+
+#[test]
+fn a_slot_keeps_four_claims_and_drops_ended_ones_first() {
+    let claim = |slot, job| slot_after(&forged(Action::InProgress, job), slot);
+    let full = (11..=14).fold(slot("online", 60, json!({})), claim);
+    let jobs = |slot: &Slot| slot.claims.iter().map(|claim| claim.job.0).collect::<Vec<_>>();
+    assert_eq!(jobs(&claim(full.clone(), 15)), [11, 12, 13, 14], "none has ended");
+    let one_ended = slot_after(&forged(Action::Completed, 12), full);
+    assert_eq!(jobs(&claim(one_ended, 15)), [11, 13, 14, 15]);
+}
+
 #[test]
 fn a_runner_must_match_in_scope_id_and_name() {
     let online = || [Item::from(slot("online", 60, json!({})))];
@@ -93,10 +162,19 @@ fn a_runner_must_match_in_scope_id_and_name() {
         change(&mut notice);
         record(&notice, online()).map(|recording| slots(&recording.writes).len())
     };
-    let runner = |id: u64, name: &str| Some(RunnerNotice { id: domain::ids::RunnerId(id), name: name.to_owned() });
+    let runner =
+        |id: u64, name: &str| Some(RunnerNotice { id: domain::ids::RunnerId(id), name: name.to_owned(), group: None });
     assert_eq!(changed(&|_| {}), Ok(1));
     assert_eq!(changed(&|it| it.job.runner = runner(8, common::RUNNER)), Ok(0), "another id");
     assert_eq!(changed(&|it| it.job.runner = runner(7, "drover_ci_linux_e1_4_0_2")), Ok(0), "another registration");
+    let grouped = |own: Option<u64>, named: Option<u64>| {
+        let mut notice = notice(Action::InProgress);
+        notice.job.runner.as_mut().expect("a runner").group = named;
+        let slot = slot("online", 60, json!({ "runner_group": own }));
+        record(&notice, [slot.into()]).map(|recording| slots(&recording.writes).len())
+    };
+    assert_eq!(grouped(Some(3), Some(1)), Ok(0), "another group");
+    assert_eq!((grouped(Some(3), Some(3)), grouped(Some(3), None), grouped(None, Some(1))), (Ok(1), Ok(1), Ok(1)));
     assert_eq!(changed(&|it| it.job.runner = runner(7, "drover_ci2_linux_e1_4_0_1")), Ok(0), "another stack");
     let elsewhere = changed(&|it| it.repository = "mona/widgets".parse().expect("a repository"));
     assert_eq!(elsewhere, Err(Unrouted::Owner), "another owner");

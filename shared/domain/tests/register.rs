@@ -2,12 +2,14 @@
 
 mod common;
 
-use common::{after, ago, described, instance, later, meta, noon, notice, pool, slot, slots, turn, view};
+use std::collections::BTreeSet;
+
+use common::{after, ago, config, described, instance, later, meta, noon, notice, pool, slot, slots, turn, view};
 use domain::config::Pool;
 use domain::ids::{RunnerId, RunnerName};
 use domain::policy::nudge;
 use domain::policy::register::{NewRunner, hand_over, next_registration, registration_refused, runner_name};
-use domain::policy::rerun::{self, RerunOutcome, RerunStep};
+use domain::policy::rerun::{self, Ended, RerunOutcome, RerunStep};
 use domain::state::{Circuit, CircuitCause, Nudge, Rerun, SlotState};
 use domain::wire::Action;
 use serde_json::json;
@@ -59,26 +61,28 @@ fn a_refused_registration_opens_the_circuit_once() {
     assert_eq!(registration_refused(&pool(), meta, "no group".to_owned(), &turn()), None);
 }
 
-fn rerun_due(pool: &Pool, more: serde_json::Value, attempt: u32, conclusion: &str) -> bool {
+/// Whether job 5, which ended ten seconds ago, is owed a re-run if its machine was interrupted and ended that long ago.
+fn rerun_owed(pool: &Pool, interrupted: Option<i64>, gone: Option<i64>, attempt: u32, conclusion: &str) -> bool {
     let mut notice = notice(Action::Completed);
     (notice.job.run_attempt, notice.job.conclusion) = (attempt, Some(conclusion.to_owned()));
     notice.job.completed_at = Some(ago(10));
-    rerun::due(pool, &slot("done", 10, more), &notice, noon()).is_some()
+    let ended = Ended::of_notice(&notice).expect("it has ended");
+    rerun::owed(&config([pool.clone()]), pool, &ended, interrupted.map(ago), gone.map(ago), noon()).is_some()
 }
 
 #[test]
 fn a_failed_first_attempt_is_re_run_if_its_machine_was_lost_and_the_pool_says_so() {
     let pool = Pool { rerun_on_interruption: true, ..pool() };
-    let interrupted = || json!({ "stop": { "why": "interrupted", "at": ago(60) } });
-    assert!(rerun_due(&pool, interrupted(), 1, "failure"));
-    assert!(!rerun_due(&common::pool(), interrupted(), 1, "failure"), "the pool does not ask for it");
-    assert!(!rerun_due(&pool, interrupted(), 2, "failure"), "it is a re-run");
-    assert!(!rerun_due(&pool, interrupted(), 1, "cancelled"), "it was cancelled");
-    assert!(!rerun_due(&pool, json!({ "stop": { "why": "halted", "at": ago(60) } }), 1, "failure"));
-    assert!(rerun_due(&pool, json!({ "gone_at": ago(40) }), 1, "failure"), "the machine ended 30 s before the job");
-    assert!(!rerun_due(&pool, json!({ "gone_at": ago(39) }), 1, "failure"), "the machine ended with the job");
-    let started = rerun::due(&pool, &slot("done", 10, interrupted()), &notice(Action::InProgress), noon());
-    assert_eq!(started, None);
+    assert!(rerun_owed(&pool, Some(60), None, 1, "failure"));
+    assert!(!rerun_owed(&common::pool(), Some(60), None, 1, "failure"), "the pool does not ask for it");
+    assert!(!rerun_owed(&pool, Some(60), None, 2, "failure"), "it is a re-run");
+    assert!(!rerun_owed(&pool, Some(60), None, 1, "success"));
+    assert!(!rerun_owed(&pool, None, None, 1, "failure"));
+    assert!(rerun_owed(&pool, None, Some(40), 1, "failure"), "the machine ended 30 s before the job");
+    assert!(!rerun_owed(&pool, None, Some(39), 1, "failure"), "the machine ended with the job");
+    let only_others = Pool { repositories: vec!["octo/gadgets".parse().expect("a repository")], ..pool };
+    assert!(!rerun_owed(&only_others, None, Some(40), 1, "failure"), "the machine ended itself because of the job");
+    assert_eq!(Ended::of_notice(&notice(Action::InProgress)), None);
 }
 
 fn rerun(since: i64) -> Rerun {
@@ -94,7 +98,7 @@ fn a_re_run_is_requested_once_the_run_has_ended() {
             .iter()
             .map(|status| domain::wire::JobNotice { run_attempt: attempt, ..described(status) })
             .collect();
-        rerun::next_step(&rerun(60), &jobs)
+        rerun::next_step(&rerun(60), &jobs, &BTreeSet::new())
     };
     assert_eq!(step(&["completed", "in_progress"], 1), RerunStep::RunUnderWay);
     assert_eq!(step(&["completed", "completed"], 1), RerunStep::Request);

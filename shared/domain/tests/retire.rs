@@ -12,16 +12,51 @@ use domain::policy::close::{Ended, close, console_tail};
 use domain::policy::early_end::FAILURES_ALLOWED;
 use domain::policy::reap::{StopSlot, adopt, condemn, stop_slot};
 use domain::policy::retire::{
-    AfterDeregistration, Grounds, RetireStep, after_deregistration, next_step, permit_unowned,
+    AfterDeregistration, Deregistration, Grounds, RetireStep, TagReading, Tags, Unheld, after_deregistration,
+    permit_unowned,
 };
 use domain::state::{Circuit, CircuitCause, Condemned, Instance, Key, Ownership, Slot, StopReason};
-use domain::wire::Deregistered;
+use domain::wire::{NamedRunners, ObservedInstance, TokenMark};
 use serde_json::{Value, json};
 
 const SLOT: SlotId = SlotId { version: 4, index: 0 };
 
 fn stopped(state: &str, why: &str, forced: bool) -> Slot {
     slot(state, 60, json!({ "stop": { "why": why, "at": ago(9), "forced": forced } }))
+}
+
+/// The proof that nobody holds the slots' machine.
+fn unheld() -> Unheld {
+    match TagReading::of([&listed()]).of_machine(&"i-1".into()) {
+        Tags::Free(unheld) => unheld,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn next_step(slot: &Slot) -> RetireStep {
+    domain::policy::retire::next_step(slot, &unheld())
+}
+
+/// The runner that the next step deregisters.
+fn deregisters(slot: &Slot) -> Option<RunnerId> {
+    match next_step(slot) {
+        RetireStep::Deregister(runner) => Some(runner.runner_id),
+        RetireStep::Nothing | RetireStep::Terminate(_) => None,
+    }
+}
+
+/// GitHub answered 404, and its list lacks the runner.
+fn absent() -> Deregistration {
+    not_found(TokenMark(1), listed_runners(&[8]))
+}
+
+fn not_found(token: TokenMark, listed: NamedRunners) -> Deregistration {
+    Deregistration::not_found(&pool().owner, RunnerId(7), token, &listed)
+}
+
+fn listed_runners(ids: &[u64]) -> NamedRunners {
+    let ids = ids.iter().copied().map(RunnerId).collect();
+    NamedRunners { scope: pool().owner, name: common::RUNNER.to_owned(), token: TokenMark(1), ids }
 }
 
 /// The grounds of the permit, or None if the next step is not a termination.
@@ -39,28 +74,56 @@ fn grounds(step: &RetireStep) -> Option<Grounds> {
 fn a_registered_runner_is_deregistered_before_its_machine_is_terminated() {
     assert_eq!(next_step(&stopped("planned", "surplus", false)), RetireStep::Nothing);
     assert_eq!(grounds(&next_step(&stopped("launched", "surplus", false))), Some(Grounds::NeverConfigured));
-    for state in ["configured", "online", "busy"] {
+    for state in ["configured", "online", "busy", "done"] {
         for (why, forced) in [("surplus", false), ("halted", false), ("operator", true)] {
-            let step = next_step(&stopped(state, why, forced));
-            assert_eq!(step, RetireStep::Deregister(RunnerId(7)), "{state} {why}");
+            assert_eq!(deregisters(&stopped(state, why, forced)), Some(RunnerId(7)), "{state} {why}");
         }
         let deregistered = Slot { unregistered_at: Some(ago(1)), ..stopped(state, "surplus", false) };
         assert_eq!(grounds(&next_step(&deregistered)), Some(Grounds::Deregistered), "{state}");
     }
-    assert_eq!(grounds(&next_step(&slot("done", 60, json!({})))), Some(Grounds::JobDone));
+    assert_eq!(deregisters(&slot("done", 60, json!({}))), Some(RunnerId(7)), "a reported end permits nothing");
+}
+
+#[test]
+fn a_404_proves_something_only_with_a_list_that_was_read_with_the_same_token() {
+    assert!(matches!(absent(), Deregistration::Confirmed(_)));
+    let elsewhere = NamedRunners { scope: "octo/widgets".parse().expect("a scope"), ..listed_runners(&[]) };
+    for (token, listed) in
+        [(TokenMark(2), listed_runners(&[])), (TokenMark(1), listed_runners(&[8, 7])), (TokenMark(1), elsewhere)]
+    {
+        assert_eq!(not_found(token, listed.clone()), Deregistration::Unproven, "{token:?} {listed:?}");
+    }
+    for state in ["configured", "online", "busy", "done"] {
+        let slot = stopped(state, "runner_ended", false);
+        let after = after_deregistration(&pool(), slot.clone(), &unheld(), Deregistration::Unproven, &turn());
+        assert_eq!(after, AfterDeregistration::Leave(Box::new(slot)), "{state}");
+    }
+    assert_eq!(permit_unowned(&unheld(), Condemned::Orphan, &[Some(Deregistration::Unproven)]), None);
+}
+
+#[test]
+fn a_machine_is_retired_only_after_its_tags_were_read_and_do_not_hold_it() {
+    let other = ObservedInstance { id: "i-2".into(), ..listed() };
+    let read = TagReading::of([&ObservedInstance { hold: true, ..listed() }, &other]);
+    assert_eq!((read.of_machine(&"i-1".into()), read.of_machine(&"i-3".into())), (Tags::Held, Tags::Unknown));
+    let Tags::Free(other) = read.of_machine(&"i-2".into()) else { panic!("nobody holds it") };
+    let step = domain::policy::retire::next_step(&stopped("launched", "surplus", false), &other);
+    assert_eq!(step, RetireStep::Nothing, "the proof is about another machine");
+    assert_eq!(TagReading::default().of_machine(&"i-1".into()), Tags::Unknown, "EC2 did not answer");
 }
 
 #[test]
 fn max_life_ends_a_job_without_a_deregistration_and_an_idle_runner_only_after_it() {
     assert_eq!(grounds(&next_step(&stopped("busy", "max_life", false))), Some(Grounds::MaxLife));
-    assert_eq!(next_step(&stopped("online", "max_life", false)), RetireStep::Deregister(RunnerId(7)));
+    assert_eq!(grounds(&next_step(&stopped("done", "max_life", false))), Some(Grounds::MaxLife));
+    assert_eq!(deregisters(&stopped("online", "max_life", false)), Some(RunnerId(7)));
 }
 
 #[test]
 fn a_deregistered_runner_is_recorded_before_the_machine_is_terminated() {
-    for answer in [Deregistered::Removed, Deregistered::AlreadyGone] {
+    for answer in [Deregistration::removed(), absent()] {
         let AfterDeregistration::Record(written, writes) =
-            after_deregistration(&pool(), stopped("online", "surplus", false), answer, &turn())
+            after_deregistration(&pool(), stopped("online", "surplus", false), &unheld(), answer, &turn())
         else {
             panic!("{answer:?} is recorded");
         };
@@ -71,9 +134,10 @@ fn a_deregistered_runner_is_recorded_before_the_machine_is_terminated() {
 
 #[test]
 fn a_busy_runner_keeps_its_machine_except_past_max_life_and_by_force() {
-    let busy =
-        |why: &str, forced| after_deregistration(&pool(), stopped("online", why, forced), Deregistered::Busy, &turn());
-    for why in ["surplus", "boot_failure", "disconnected", "halted", "interrupted", "operator"] {
+    let busy = |why: &str, forced| {
+        after_deregistration(&pool(), stopped("online", why, forced), &unheld(), Deregistration::Busy, &turn())
+    };
+    for why in ["surplus", "boot_failure", "disconnected", "halted", "interrupted", "operator", "job_done"] {
         let AfterDeregistration::KeepRunning(slot) = busy(why, false) else { panic!("{why} ends a job") };
         assert_eq!((slot.busy_seen_at, slot.lease.next_at), (Some(noon()), later(300)), "{why}");
         assert_eq!(slot.unregistered_at, None, "{why}");
@@ -86,12 +150,12 @@ fn a_busy_runner_keeps_its_machine_except_past_max_life_and_by_force() {
 
 #[test]
 fn an_unowned_machine_is_terminated_once_every_runner_is_deregistered_or_past_max_life() {
-    let permit = |why, answers: &[Option<Deregistered>]| {
-        permit_unowned(&"i-1".into(), why, answers).map(|permit| permit.grounds())
+    let permit = |why, answers: &[Option<Deregistration>]| {
+        permit_unowned(&unheld(), why, answers).map(|permit| permit.grounds())
     };
-    let (gone, busy) = (Some(Deregistered::AlreadyGone), Some(Deregistered::Busy));
+    let (gone, busy) = (Some(absent()), Some(Deregistration::Busy));
     assert_eq!(permit(Condemned::Orphan, &[]), Some(Grounds::Deregistered));
-    assert_eq!(permit(Condemned::Orphan, &[gone, Some(Deregistered::Removed)]), Some(Grounds::Deregistered));
+    assert_eq!(permit(Condemned::Orphan, &[gone, Some(Deregistration::removed())]), Some(Grounds::Deregistered));
     assert_eq!((permit(Condemned::Orphan, &[gone, busy]), permit(Condemned::Orphan, &[None, gone])), (None, None));
     assert_eq!(permit(Condemned::MaxLife, &[busy]), Some(Grounds::MaxLife));
     assert_eq!(permit(Condemned::MaxLife, &[None]), Some(Grounds::MaxLife));
@@ -112,7 +176,8 @@ fn a_stop_applies_only_if_its_reason_still_does() {
         (StopReason::Disconnected, "busy", json!({}), false),
         (StopReason::Disconnected, "online", earlier(), false),
         (StopReason::RunnerEnded, "busy", json!({}), true),
-        (StopReason::RunnerEnded, "done", json!({}), false),
+        (StopReason::JobDone, "done", json!({}), true),
+        (StopReason::JobDone, "done", json!({ "stop": { "why": "runner_ended", "at": ago(9) } }), false),
         (StopReason::Halted, "online", earlier(), false),
         (StopReason::Halted, "busy", earlier(), true),
         (StopReason::MaxLife, "done", earlier(), true),

@@ -18,7 +18,8 @@ const HOUR: SignedDuration = SignedDuration::from_hours(1);
 fn slots() -> Vec<Slot> {
     let at = noon() - HOUR;
     let machine = Machine { instance: "i-1".into(), launched_at: at };
-    let runner = Runner { runner_id: RunnerId(1), runner_name: "runner".to_owned(), configured_at: at };
+    let runner =
+        Runner { runner_id: RunnerId(1), runner_name: "runner".to_owned(), configured_at: at, runner_group: None };
     let (m, r, job) = (machine, runner, JobId(5));
     let states = [
         SlotState::Launched(m.clone()),
@@ -36,6 +37,7 @@ fn slots() -> Vec<Slot> {
         wanted_at: Some(at),
         stop: None,
         registration: 1,
+        claims: Vec::new(),
         busy_seen_at: None,
         busy_since: None,
         gone_at: None,
@@ -62,13 +64,14 @@ const MACHINES: [Option<MachineState>; 7] = [
     Some(MachineState::Terminated),
 ];
 
-const RUNNERS: [RunnerState; 7] = [
+const RUNNERS: [RunnerState; 8] = [
     RunnerState::Unread,
     RunnerState::Unregistered(SignedDuration::ZERO),
     RunnerState::Unregistered(HOUR),
     RunnerState::Offline(SignedDuration::ZERO),
     RunnerState::Offline(HOUR),
-    RunnerState::Idle,
+    RunnerState::Idle(SignedDuration::ZERO),
+    RunnerState::Idle(HOUR),
     RunnerState::Busy,
 ];
 
@@ -100,14 +103,17 @@ fn no_combination_ends_a_slots_machine_that_may_have_a_job() {
                 hold,
                 runner,
                 timings: &timings,
+                format: 2,
             };
             let verdict = judge_slot(&subject, noon());
             let live = state.is_some_and(MachineState::is_live);
-            let ends = matches!(verdict, SlotVerdict::Stop(_) | SlotVerdict::Finish);
+            let ends = matches!(verdict, SlotVerdict::Stop(_));
             let by_age = verdict == SlotVerdict::Stop(StopReason::MaxLife);
             let halted = matches!(state, Some(MachineState::Stopped | MachineState::Stopping));
-            let doubt = matches!(runner, RunnerState::Unread | RunnerState::Busy | RunnerState::Idle);
-            let over = matches!(slot.state, SlotState::Done { .. });
+            let doubt = matches!(runner, RunnerState::Unread | RunnerState::Busy | RunnerState::Idle(_));
+            // The deregistration shows whether GitHub's report of the job, or of its end, was right.
+            let denied = matches!(slot.state, SlotState::Busy { .. }) && runner == RunnerState::Idle(HOUR);
+            let over = matches!(slot.state, SlotState::Done { .. }) || denied;
             judged += 1;
             assert!(!ends || live, "an ended machine is not ended again: {subject:?} {verdict:?}");
             assert_eq!(live && hold, verdict == SlotVerdict::Held, "hold wins: {subject:?} {verdict:?}");
@@ -115,7 +121,7 @@ fn no_combination_ends_a_slots_machine_that_may_have_a_job() {
             assert!(!ends || by_age || halted || over || !doubt, "{subject:?} {verdict:?}");
         }
     }
-    assert_eq!(judged, 10 * 7 * 7 * 4, "every combination");
+    assert_eq!(judged, 10 * 7 * 8 * 4, "every combination");
 }
 
 #[test]
@@ -143,7 +149,7 @@ fn no_combination_ends_an_unowned_machine_that_may_have_a_job() {
             }
         }
     }
-    assert_eq!(judged, 5 * 6 * 7 * 4, "every combination");
+    assert_eq!(judged, 5 * 6 * 8 * 4, "every combination");
 }
 
 /// A slot's running machine, an hour old.
@@ -157,6 +163,7 @@ fn subject<'a>(slot: &'a Slot, runner: RunnerState, timings: &'a Timings) -> Slo
         hold: false,
         runner,
         timings,
+        format: 2,
     }
 }
 
@@ -204,12 +211,28 @@ fn each_verdict_applies_from_its_exact_moment() {
     assert_eq!(open(&online, RunnerState::Unregistered(59 * second)), SlotVerdict::Normal);
     assert_eq!(open(&online, RunnerState::Unregistered(60 * second)), stop(StopReason::RunnerEnded));
     assert_eq!(open(&at(&done, 89), RunnerState::Unread), SlotVerdict::Normal);
-    assert_eq!(open(&at(&done, 90), RunnerState::Unread), SlotVerdict::Finish);
-    let leased = Slot { lease: Lease::due(noon() + second), ..at(&done, 90) };
-    assert_eq!(open(&leased, RunnerState::Unread), SlotVerdict::Normal, "another invocation terminates it");
+    assert_eq!(open(&at(&done, 90), RunnerState::Unread), stop(StopReason::JobDone));
+    let old_format = judged(SlotSubject { format: 1, ..subject(&done, RunnerState::Unread, &timings) });
+    assert_eq!(old_format, stop(StopReason::RunnerEnded), "older versions cannot read the other reason");
+    let retiring = Slot { stop: Some(Stop { why: StopReason::JobDone, at: noon(), forced: false }), ..at(&done, 90) };
+    assert_eq!(open(&retiring, RunnerState::Unread), SlotVerdict::Normal, "it is being retired");
+    let SlotState::Done { machine, runner, job, done_at } = at(&done, 90).state else { panic!("its job is done") };
+    let booting = |seconds: i64| {
+        let runner = Runner { configured_at: noon() - second * seconds as i32, ..runner.clone() };
+        let state = SlotState::Done { machine: machine.clone(), runner, job, done_at };
+        open(&Slot { state, ..done.clone() }, offline(SignedDuration::ZERO))
+    };
+    assert_eq!((booting(479), booting(480)), (SlotVerdict::Normal, stop(StopReason::JobDone)), "a forged report");
+    let busy = of(3);
+    assert_eq!(open(&busy, RunnerState::Idle(59 * second)), SlotVerdict::Normal);
+    assert_eq!(open(&busy, RunnerState::Idle(60 * second)), stop(StopReason::JobDone));
+    let seen = Slot { busy_seen_at: Some(noon()), ..busy.clone() };
+    assert_eq!(open(&seen, RunnerState::Idle(60 * second)), SlotVerdict::Normal, "GitHub refused a deregistration");
+    assert_eq!(open(&busy, offline(8 * 60 * second - second)), SlotVerdict::Normal);
+    assert_eq!(open(&busy, offline(8 * 60 * second)), stop(StopReason::JobDone));
 
     let with = |change: &dyn Fn(&mut SlotSubject<'_>)| {
-        let mut subject = subject(&online, RunnerState::Idle, &timings);
+        let mut subject = subject(&online, RunnerState::Idle(SignedDuration::ZERO), &timings);
         change(&mut subject);
         judged(subject)
     };
@@ -239,9 +262,14 @@ fn each_verdict_applies_from_its_exact_moment() {
     let stopped =
         |state: usize, why| Slot { stop: Some(Stop { why, at: noon(), forced: false }), ..slots()[2 * state].clone() };
     let halted = |slot: &Slot| {
-        judged(SlotSubject { state: Some(MachineState::Stopped), ..subject(slot, RunnerState::Idle, &timings) })
+        judged(SlotSubject {
+            state: Some(MachineState::Stopped),
+            ..subject(slot, RunnerState::Idle(SignedDuration::ZERO), &timings)
+        })
     };
-    let old = |slot: &Slot| judged(SlotSubject { age: 13 * HOUR, ..subject(slot, RunnerState::Idle, &timings) });
+    let old = |slot: &Slot| {
+        judged(SlotSubject { age: 13 * HOUR, ..subject(slot, RunnerState::Idle(SignedDuration::ZERO), &timings) })
+    };
     assert_eq!(halted(&stopped(2, StopReason::Surplus)), SlotVerdict::Normal);
     assert_eq!(halted(&stopped(3, StopReason::Surplus)), stop(StopReason::Halted), "a surplus does not end a job");
     assert_eq!(old(&stopped(2, StopReason::Surplus)), stop(StopReason::MaxLife));
@@ -272,8 +300,8 @@ fn each_verdict_of_an_unowned_machine_applies_from_its_exact_moment() {
     assert_eq!(unowned(Recorded::Closed, none, 1, running), orphan);
     assert_eq!(unowned(Recorded::BatchOpen, none, 900, running), UnownedVerdict::Normal);
     assert_eq!(unowned(Recorded::Adopted, RunnerState::Busy, 900, running), UnownedVerdict::Normal);
-    assert_eq!(unowned(Recorded::Adopted, RunnerState::Idle, 900, running), orphan);
-    assert_eq!(unowned(Recorded::Condemned, RunnerState::Idle, 1, running), orphan);
+    assert_eq!(unowned(Recorded::Adopted, RunnerState::Idle(SignedDuration::ZERO), 900, running), orphan);
+    assert_eq!(unowned(Recorded::Condemned, RunnerState::Idle(SignedDuration::ZERO), 1, running), orphan);
     assert_eq!(unowned(Recorded::Nothing, RunnerState::Unread, 900, running), UnownedVerdict::Normal);
     assert_eq!(unowned(Recorded::BatchOpen, none, 12 * 3600, running), UnownedVerdict::Condemn(Condemned::MaxLife));
 }

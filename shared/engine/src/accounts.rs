@@ -17,8 +17,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::context::Context;
 use crate::ports::{
-    Budget, CheckRunUpdate, DeliveryPage, Deregistered, GitHub, GitHubError, Registered, Registration, RepositoryPage,
-    Rerun, RunJobs, RunReference, RunnerPage, RunsUnderWay,
+    Budget, CheckRunUpdate, DeliveryPage, Deregistered, GitHub, GitHubError, NamedRunners, Registered, Registration,
+    RepositoryPage, Rerun, RunJobs, RunReference, RunnerPage, RunsUnderWay,
 };
 use crate::table::{limited_until, record_limit};
 use crate::turnstile::Turnstile;
@@ -153,6 +153,10 @@ impl GitHub for Accounts<'_> {
 
     async fn runners(&self, scope: &Scope, stack: &StackName, page: usize) -> Result<RunnerPage, GitHubError> {
         self.call(scope.owner(), self.github().runners(scope, stack, page)).await
+    }
+
+    async fn runners_named(&self, scope: &Scope, name: &str) -> Result<NamedRunners, GitHubError> {
+        self.call(scope.owner(), self.github().runners_named(scope, name)).await
     }
 
     async fn deregister(&self, scope: &Scope, runner: RunnerId) -> Result<Deregistered, GitHubError> {

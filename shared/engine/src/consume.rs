@@ -6,8 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use domain::config::Pool;
 use domain::ids::{InstanceId, PoolName};
-use domain::policy::interruption::{bound_slot, record_change};
+use domain::policy::interruption::{Reported, bound_slot, pool_of, record_change};
 use domain::policy::route::Unrouted;
 use domain::state::{Config, Item, Key};
 use domain::wire::{InstanceChange, Message, Notice};
@@ -17,7 +18,7 @@ use crate::accounts::Accounts;
 use crate::context::{Context, MAX_CONCURRENT_POOLS};
 use crate::error::ReconcileError;
 use crate::reconcile::{nudged, reconcile};
-use crate::record::record;
+use crate::record::{MAX_RACES, record};
 use crate::table::{Commit, commit};
 
 /// The result of a batch. Messages are identified by their index.
@@ -71,8 +72,9 @@ async fn consume_gated(context: &Context<'_>, config: &Config, messages: &[Messa
     consumed
 }
 
-/// Records what EC2 reports about an instance. Returns the pool to reconcile; None if the instance belongs to no slot, or
-/// nothing changes.
+/// Records what EC2 reports about an instance. Returns the pool to reconcile; None if the instance is none of the stack's, or
+/// nothing changes. A lost race is repeated here: on the queue, the message would wait until it is visible again, and the
+/// slot may be closed by then.
 async fn instance_changed(
     context: &Context<'_>,
     config: &Config,
@@ -82,16 +84,36 @@ async fn instance_changed(
     if change == InstanceChange::Other {
         return Ok(None);
     }
-    let Some(Item::Instance(instance)) = context.ports.store.get(&Key::Instance(id.clone())).await? else {
-        return Ok(None);
-    };
-    let Some((pool, slot)) = bound_slot(config, &instance) else { return Ok(None) };
-    let Some(Item::Slot(slot)) = context.ports.store.get(&Key::Slot(pool.name.clone(), slot)).await? else {
-        return Ok(None);
-    };
-    let Some(writes) = record_change(pool, slot, change, &context.turn(pool)) else { return Ok(None) };
-    match commit(context, &writes).await? {
-        Commit::Written => Ok(Some(pool.name.clone())),
-        Commit::Lost(what) => Err(ReconcileError::Contention(what)),
+    let mut lost = String::new();
+    for _ in 0..MAX_RACES {
+        let Some((pool, reported)) = read_reported(context, config, id).await? else { return Ok(None) };
+        let Some(writes) = record_change(config, pool, reported, change, &context.turn(pool)) else { return Ok(None) };
+        match commit(context, &writes).await? {
+            Commit::Written => return Ok(Some(pool.name.clone())),
+            Commit::Lost(what) => lost = what,
+        }
     }
+    Err(ReconcileError::Contention(lost))
+}
+
+/// Reads the records about an instance: the slot first, because the end of a job writes slot and job together.
+async fn read_reported<'a>(
+    context: &Context<'_>,
+    config: &'a Config,
+    id: &InstanceId,
+) -> Result<Option<(&'a Pool, Reported)>, ReconcileError> {
+    let store = context.ports.store;
+    let Some(Item::Instance(instance)) = store.get(&Key::Instance(id.clone())).await? else { return Ok(None) };
+    let Some(pool) = pool_of(config, &instance) else { return Ok(None) };
+    let slot = match bound_slot(&instance) {
+        Some(slot) => match store.get(&Key::Slot(pool.name.clone(), slot)).await? {
+            Some(Item::Slot(slot)) => Some(slot),
+            _ => None,
+        },
+        None => None,
+    };
+    let claimed = instance.claimed_jobs().into_iter().map(Key::Job).collect::<Vec<_>>();
+    let jobs = if claimed.is_empty() { Vec::new() } else { store.get_many(&claimed).await? };
+    let jobs = jobs.into_iter().filter_map(|item| if let Item::Job(job) = item { Some(*job) } else { None });
+    Ok(Some((pool, Reported { jobs: jobs.collect(), instance, slot })))
 }

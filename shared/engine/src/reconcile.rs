@@ -9,6 +9,7 @@ use domain::config::Pool;
 use domain::ids::PoolName;
 use domain::log::Transaction;
 use domain::policy::due::{Effect, LEFT_OUT_FOR, affordable, due, next_effect};
+use domain::policy::retire::TagReading;
 use domain::policy::{PoolView, decide, nudge};
 use domain::state::{Config, Item, Key};
 use futures::stream::{self, StreamExt};
@@ -51,7 +52,8 @@ async fn reconcile_pool(context: &Context<'_>, config: &Config, pool: &Pool) -> 
         let due = effects.len();
         let effects = affordable(&effects, &mut points);
         let left_out = (effects.len() < due).then(|| context.now() + LEFT_OUT_FOR);
-        let performed = perform_all(context, config, pool, &view, &effects, &decided).await;
+        let tags = retire::read_tags(context, &view, &effects).await;
+        let performed = perform_all(context, config, pool, (&view, &tags), &effects, &decided).await;
         next = undecided.into_iter().chain(performed).chain(left_out).min();
         if context.short_of_time() || next.is_none_or(|at| at > context.now()) {
             break;
@@ -107,7 +109,7 @@ async fn perform_all(
     context: &Context<'_>,
     config: &Config,
     pool: &Pool,
-    view: &PoolView,
+    readings: (&PoolView, &TagReading),
     effects: &BTreeSet<Effect>,
     decided: &BTreeSet<Effect>,
 ) -> Next {
@@ -118,7 +120,7 @@ async fn perform_all(
             }
             let holder = if decided.contains(effect) { Holder::This } else { Holder::None };
             let span = effect_span(effect);
-            let performed = perform(context, config, pool, view, *effect, holder).instrument(span.clone()).await;
+            let performed = perform(context, config, pool, readings, *effect, holder).instrument(span.clone()).await;
             performed.unwrap_or_else(|error| {
                 span.in_scope(|| tracing::warn!("{effect} failed and stays due: {error}"));
                 None
@@ -134,14 +136,14 @@ async fn perform(
     context: &Context<'_>,
     config: &Config,
     pool: &Pool,
-    view: &PoolView,
+    (view, tags): (&PoolView, &TagReading),
     effect: Effect,
     holder: Holder,
 ) -> Result<Next, ReconcileError> {
     match effect {
         Effect::Launch(version) => launch::launch(context, pool, view, version, holder).await,
         Effect::Register(slot) => register::register_one(context, pool, view, slot, holder).await,
-        Effect::Retire(slot) => retire::retire(context, pool, view, slot, holder).await,
+        Effect::Retire(slot) => retire::retire(context, pool, view, tags, slot, holder).await,
         Effect::Check(job) => check::check(context, config, pool, view, job).await,
         Effect::CheckLostJob(slot) => lost_job::check_lost_job(context, config, view, slot).await,
         Effect::Notify(job) => notify::notify(context, pool, view, job).await,

@@ -23,7 +23,7 @@ use crate::table::{Commit, commit};
 const JOBS_PER_WRITE: usize = 48;
 
 /// The number of lost races after which the message goes back to the queue.
-const MAX_RACES: usize = 8;
+pub(crate) const MAX_RACES: usize = 8;
 
 /// The result of recording notices.
 #[derive(Debug, Default)]

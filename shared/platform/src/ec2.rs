@@ -256,6 +256,17 @@ impl Compute for Ec2 {
         self.tagged("drover:stack", self.stack.to_string()).await
     }
 
+    async fn instances(&self, ids: &[InstanceId]) -> Result<Vec<ObservedInstance>, ComputeError> {
+        let values = ids.iter().map(|id| id.to_string()).collect();
+        let filters = [
+            Filter::builder().name("tag:drover:stack").values(self.stack.as_str()).build(),
+            Filter::builder().name("instance-id").set_values(Some(values)).build(),
+        ];
+        let ask = self.client.describe_instances().set_filters(Some(filters.to_vec()));
+        let found = ask.send().await.map_err(failed)?.reservations.unwrap_or_default().into_iter();
+        Ok(found.flat_map(|it| it.instances.unwrap_or_default()).filter_map(observed).collect())
+    }
+
     async fn terminate(&self, permit: &TerminationPermit) -> Result<Terminated, ComputeError> {
         let instance = permit.instance();
         match self.client.terminate_instances().instance_ids(instance.as_str()).send().await {

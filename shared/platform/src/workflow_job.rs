@@ -24,6 +24,9 @@ pub struct WorkflowJob {
     runner_id: Option<u64>,
     #[serde(default)]
     runner_name: Option<String>,
+    /// Null or 0 for a runner without a group.
+    #[serde(default)]
+    runner_group_id: Option<u64>,
     /// Missing in deliveries of old GitHub Enterprise Server versions, which have only `started_at`.
     #[serde(default)]
     created_at: Option<Timestamp>,
@@ -39,8 +42,11 @@ pub struct WorkflowJob {
 impl From<WorkflowJob> for JobNotice {
     fn from(job: WorkflowJob) -> Self {
         // The runner of a job that was cancelled while queued is null, 0 or "".
+        let group = job.runner_group_id.filter(|group| *group != 0);
         let runner = match (job.runner_id, job.runner_name) {
-            (Some(id), Some(name)) if id != 0 && !name.is_empty() => Some(RunnerNotice { id: RunnerId(id), name }),
+            (Some(id), Some(name)) if id != 0 && !name.is_empty() => {
+                Some(RunnerNotice { id: RunnerId(id), name, group })
+            }
             _ => None,
         };
         JobNotice {

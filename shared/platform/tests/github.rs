@@ -114,7 +114,13 @@ async fn registrations_are_made_listed_page_by_page_and_removed() {
         let again = world.github.register(&registration(&scope, "ci", 0)).await;
         assert!(matches!(again, Err(GitHubError::NameTaken)), "{again:?}");
         assert_eq!(world.github.deregister(&scope, made[0].runner_id).await.unwrap(), Deregistered::Removed);
-        assert_eq!(world.github.deregister(&scope, made[0].runner_id).await.unwrap(), Deregistered::AlreadyGone);
+        let again = world.github.deregister(&scope, made[0].runner_id).await.unwrap();
+        let Deregistered::NotFound(token) = again else { panic!("it is not registered any more: {again:?}") };
+        let name = |index| registration(&scope, "ci", index).name.to_string();
+        let gone = world.github.runners_named(&scope, &name(0)).await.unwrap();
+        assert_eq!((gone.token, gone.ids), (token, Vec::new()), "the same token proves that it is gone");
+        let there = world.github.runners_named(&scope, &name(1)).await.unwrap();
+        assert_eq!(there.ids, [made[1].runner_id], "of 119 runners, one has the name");
     }
     assert_eq!(world.calls(Endpoint::CreateToken), 1, "one token serves all of an account");
     assert_eq!(world.calls(Endpoint::FindInstallation), 1);
@@ -441,7 +447,7 @@ async fn the_last_fifth_of_an_hours_budget_is_scarce_for_that_account_alone() {
     // A list would not count: it does not change.
     let ask = || world.github.deregister(&world.scope, domain::ids::RunnerId(7));
     for left in (0..10).rev() {
-        assert_eq!(ask().await.unwrap(), Deregistered::AlreadyGone);
+        assert!(matches!(ask().await.unwrap(), Deregistered::NotFound(_)));
         assert_eq!(scarce(&owner), left < 2, "{left} of 10 left");
     }
     assert!(!scarce(&other));
@@ -471,6 +477,22 @@ async fn a_suspended_installation_is_denied_until_it_is_resumed() {
     assert!(matches!(job, Err(GitHubError::Denied(_))), "what it may not see is not what is not there: {job:?}");
     suspend(None);
     assert!(ask().await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repository_that_left_the_installation_proves_nothing_about_its_runners() {
+    let world = world().await;
+    let scope: Scope = "octo-org/widgets".parse().unwrap();
+    let made = world.github.register(&registration(&scope, "ci", 1)).await.unwrap();
+    let widgets = world.sandbox.world.look(|state| state.github.find_repository("octo-org", "widgets").unwrap().id);
+    world.sandbox.world.act(|state, _| state.github.exclude_repository(widgets));
+    let answer = world.github.deregister(&scope, made.runner_id).await.unwrap();
+    assert!(matches!(answer, Deregistered::NotFound(_)), "{answer:?}");
+    let name = registration(&scope, "ci", 1).name.to_string();
+    let listed = world.github.runners_named(&scope, &name).await;
+    assert!(matches!(listed, Err(GitHubError::Refused(_))), "{listed:?}");
+    world.sandbox.world.act(|state, _| state.github.include_repository(widgets));
+    assert_eq!(world.github.deregister(&scope, made.runner_id).await.unwrap(), Deregistered::Removed);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -73,6 +73,6 @@ mod tests {
         }
         let warning = interruption(&instance, at, &config);
         assert_eq!(warning["time"], "1970-01-01T00:00:00Z");
-        assert_eq!(parsed(warning), ("i-0123".to_owned(), InstanceChange::Interrupted));
+        assert_eq!(parsed(warning), ("i-0123".to_owned(), InstanceChange::Interrupted(Some(at))));
     }
 }

@@ -19,10 +19,14 @@ pub enum Call {
     RunInstances(BatchTag),
     DescribeBatch(BatchTag),
     DescribeInstances,
+    /// The machines whose tags are read.
+    ReadTags(Vec<InstanceId>),
     TerminateInstances(InstanceId),
     GetConsoleOutput(InstanceId),
     GenerateJitConfig(RunnerName),
     ListRunners(Scope),
+    /// The runners of one name.
+    FindRunners(String),
     DeleteRunner(RunnerId),
     GetJob(JobId),
     ListRunJobs(RunId),
@@ -69,6 +73,7 @@ kinds! {
     CommitHandedOver = "commit HandedOver";
     CommitObserved = "commit Observed";
     CommitStopped = "commit Stopped";
+    CommitInterrupted = "commit Interrupted";
     CommitUnregistered = "commit Unregistered";
     CommitClosed = "commit Closed";
     CommitCircuitOpened = "commit CircuitOpened";
@@ -112,11 +117,11 @@ impl Call {
             Call::Commit(what) => commit_kind(what),
             Call::CommitUnlogged(_) => CallKind::CommitUnlogged,
             Call::RunInstances(_) => CallKind::RunInstances,
-            Call::DescribeBatch(_) | Call::DescribeInstances => CallKind::DescribeInstances,
+            Call::DescribeBatch(_) | Call::DescribeInstances | Call::ReadTags(_) => CallKind::DescribeInstances,
             Call::TerminateInstances(_) => CallKind::TerminateInstances,
             Call::GetConsoleOutput(_) => CallKind::GetConsoleOutput,
             Call::GenerateJitConfig(_) => CallKind::GenerateJitConfig,
-            Call::ListRunners(_) => CallKind::ListRunners,
+            Call::ListRunners(_) | Call::FindRunners(_) => CallKind::ListRunners,
             Call::DeleteRunner(_) => CallKind::DeleteRunner,
             Call::GetJob(_) => CallKind::GetJob,
             Call::ListRunJobs(_) => CallKind::ListRunJobs,
@@ -143,6 +148,7 @@ fn commit_kind(what: &What) -> CallKind {
         What::HandedOver { .. } => CallKind::CommitHandedOver,
         What::Observed { .. } => CallKind::CommitObserved,
         What::Stopped { .. } => CallKind::CommitStopped,
+        What::Interrupted { .. } => CallKind::CommitInterrupted,
         What::Unregistered { .. } => CallKind::CommitUnregistered,
         What::Closed { .. } => CallKind::CommitClosed,
         What::CircuitOpened { .. } => CallKind::CommitCircuitOpened,
@@ -167,9 +173,11 @@ impl fmt::Display for Call {
             Call::CommitUnlogged(writes) => write!(f, "{kind} {writes} items"),
             Call::RunInstances(tag) | Call::DescribeBatch(tag) => write!(f, "{kind} {tag}"),
             Call::DescribeInstances | Call::ListDeliveries => write!(f, "{kind}"),
+            Call::ReadTags(machines) => write!(f, "{kind} {machines:?}"),
             Call::TerminateInstances(instance) | Call::GetConsoleOutput(instance) => write!(f, "{kind} {instance}"),
             Call::GenerateJitConfig(name) => write!(f, "{kind} {name}"),
             Call::ListRunners(scope) => write!(f, "{kind} of {scope}"),
+            Call::FindRunners(name) => write!(f, "{kind} named {name}"),
             Call::DeleteRunner(runner) => write!(f, "{kind} {runner}"),
             Call::GetJob(job) | Call::Rerun(job) => write!(f, "{kind} {job}"),
             Call::ListRunJobs(run) | Call::ListCompletedRuns(run) => write!(f, "{kind} {run}"),

@@ -188,6 +188,7 @@ impl Checked {
                     let count = counts.entry(slot.pool.clone()).or_default();
                     let usable = slot.is_live()
                         && slot.stop.is_none()
+                        && (!slot.held || slot.runner().is_some())
                         && slot.phase() < Phase::Busy
                         && slot.busy_seen_at.is_none();
                     count.supply += if usable { sign } else { 0 };

@@ -11,8 +11,8 @@ use domain::policy::search::round_minutes;
 use domain::wire::JobNotice;
 use engine::context::Context;
 use engine::ports::{
-    Budget, CheckRunUpdate, DeliveryPage, Deregistered, GitHub, GitHubError, Ports, Registered, Registration,
-    RepositoryPage, Rerun, RunJobs, RunReference, RunnerPage, RunsUnderWay,
+    Budget, CheckRunUpdate, DeliveryPage, Deregistered, GitHub, GitHubError, NamedRunners, Ports, Registered,
+    Registration, RepositoryPage, Rerun, RunJobs, RunReference, RunnerPage, RunsUnderWay,
 };
 use engine::sweep::{Mode, Report, sweep};
 use jiff::SignedDuration;
@@ -122,6 +122,10 @@ impl GitHub for Slow<'_> {
         self.takes(scope.owner())?;
         *self.pages.lock().expect("no panic") += 1;
         self.world.runners(scope, stack, page).await
+    }
+    async fn runners_named(&self, scope: &Scope, name: &str) -> Result<NamedRunners, GitHubError> {
+        self.takes(scope.owner())?;
+        self.world.runners_named(scope, name).await
     }
     async fn deregister(&self, scope: &Scope, runner: RunnerId) -> Result<Deregistered, GitHubError> {
         self.takes(scope.owner())?;

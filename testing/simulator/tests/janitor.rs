@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use domain::config::Pool;
 use domain::state::Item;
+use domain::wire::Message;
 use engine::sweep::{Mode, Report, sweep};
 use jiff::SignedDuration;
 use simulator::{Universe, pool};
@@ -383,4 +384,84 @@ fn a_dry_run_plans_and_changes_nothing() {
     assert_eq!(reaped(&universe.sweep()), [("orphan", 1)]);
     universe.run(MINUTE);
     nothing_more(&universe);
+}
+
+/// Another repository's admin registers a runner with the name and id of this one, and runs a job on it.
+fn forge(universe: &Universe, victim: RunnerId, runs_for: SignedDuration) {
+    universe.github(|github, now| {
+        let owner = github.find_owner("octo-org").expect("the organization").id;
+        github.add_repository(owner, "elsewhere", github::Visibility::Private, now);
+    });
+    universe.forge_runner(victim, "elsewhere", "forged");
+    universe.github(|github, now| {
+        let elsewhere = github.find_repository("octo-org", "elsewhere").expect("it was added").id;
+        let job = github::QueueJob::new(elsewhere, &["forged"]);
+        github.queue_job(github::QueueJob { runs_for: runs_for.unsigned_abs(), ..job }, now)
+    });
+}
+
+#[test]
+fn a_forged_end_of_a_job_does_not_end_a_busy_machine() {
+    let universe = universe(80, |pool| pool);
+    let job = universe.queue_job(&["linux"], MINUTE * 12);
+    until_busy(&universe, 1);
+    let machine = universe.ec2(|ec2, _| ec2.alive().next().expect("one machine").id.clone());
+    let victim = universe.github(|github, _| github.registrations().next().expect("one runner").id);
+    forge(&universe, victim, SignedDuration::from_secs(5));
+    universe.run(MINUTE * 10);
+    assert_eq!(ended(&universe, &machine), None, "its own job still runs");
+    universe.run(MINUTE * 5);
+    assert_eq!(ended(&universe, &machine), Some(EndCause::PowerOff), "it powers itself off after its job");
+    universe.github(|github, _| {
+        assert!(github.job(github::JobId(job.0)).is_some_and(github::Job::served_once));
+        assert_eq!(github.killed().count(), 0);
+    });
+    nothing_more(&universe);
+}
+
+#[test]
+fn a_machine_that_only_a_forged_report_made_busy_is_ended() {
+    let universe = universe(81, |pool| pool);
+    let (machine, victim) = idle_runner(&universe);
+    forge(&universe, victim, MINUTE * 600);
+    universe.run(MINUTE * 4);
+    assert!(!is_registered(&universe, victim), "two readings showed it idle");
+    assert!(ended(&universe, &machine).is_some());
+    nothing_more(&universe);
+}
+
+#[test]
+fn a_runner_of_a_repository_that_left_the_installation_keeps_its_machine() {
+    let universe = universe(82, |mut pool| {
+        pool.owner = "octo-org/widgets".parse().expect("a scope");
+        pool
+    });
+    let (machine, runner) = idle_runner(&universe);
+    let widgets = universe.github(|github, _| github.find_repository("octo-org", "widgets").expect("it exists").id);
+    universe.github(|github, _| github.exclude_repository(widgets));
+    universe.run(MINUTE * 20);
+    assert_eq!((ended(&universe, &machine), is_registered(&universe, runner)), (None, true), "a 404 proves nothing");
+    universe.github(|github, _| github.include_repository(widgets));
+    universe.run(MINUTE * 40);
+    assert!(ended(&universe, &machine).is_some() && !is_registered(&universe, runner));
+    nothing_more(&universe);
+}
+
+#[test]
+fn a_tag_set_by_hand_protects_a_machine_that_the_table_does_not_mark() {
+    let universe = universe(83, |pool| pool);
+    let (machine, runner) = idle_runner(&universe);
+    universe.run(SignedDuration::from_secs(61));
+    universe.hold(&machine);
+    // No sweep reads the tag before the scaler finds that the runner is not needed.
+    for _ in 0..180 {
+        universe.tick();
+    }
+    universe.send([Message::Nudge { v: 1, pool: "linux".parse().expect("a pool") }]);
+    universe.scale();
+    assert!(universe.store.view(&"linux".parse().expect("a pool")).slots.values().any(|slot| slot.stop.is_some()));
+    universe.run(MINUTE * 30);
+    assert_eq!((ended(&universe, &machine), is_registered(&universe, runner)), (None, true));
+    universe.release(&machine);
+    everything_is_over(&universe);
 }

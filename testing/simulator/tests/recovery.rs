@@ -2,15 +2,23 @@
 
 mod story;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
 use domain::config::{MarketChoice, Pool};
+use domain::ids::{InstanceId, PoolName};
 use domain::log::{Cause, Event, Stream, Transaction, Turn, What};
-use domain::state::StopReason;
-use engine::ports::Store;
+use domain::state::{Item, Key, StopReason};
+use domain::wire::{InstanceChange, Message};
+use engine::consume::consume;
+use engine::context::Context;
+use engine::ports::{CommitError, Ports, Store, StoreError};
 use futures::FutureExt;
 use jiff::SignedDuration;
 use simulator::{Ingest, Universe, pool};
 use story::everything_is_over;
-use world::github::{JobId, QueueJob, Webhooks};
+use world::github::{self, JobId, QueueJob, Webhooks};
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
@@ -197,4 +205,86 @@ fn a_job_that_lost_its_machine_is_re_run_once_if_the_pool_asks_for_it() {
         assert!(view.reruns.is_empty() && view.slots.is_empty() && view.waiting.is_empty(), "{view:#?}");
         universe.store.check_log();
     }
+}
+
+/// A table whose next commits lose their race.
+struct Contended<'a> {
+    table: &'a dyn Store,
+    left: AtomicUsize,
+}
+
+#[async_trait]
+impl Store for Contended<'_> {
+    async fn get(&self, key: &Key) -> Result<Option<Item>, StoreError> {
+        self.table.get(key).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, StoreError> {
+        self.table.get_many(keys).await
+    }
+
+    async fn partition(&self, pool: &PoolName) -> Result<Vec<Item>, StoreError> {
+        self.table.partition(pool).await
+    }
+
+    async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {
+        let loses = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+        if loses {
+            Err(CommitError::Conflict("another write".to_owned()))
+        } else {
+            self.table.commit(transaction).await
+        }
+    }
+}
+
+#[test]
+fn a_notice_that_loses_write_races_is_recorded_in_the_same_invocation() {
+    let universe = spot(true);
+    let job = JobId(universe.queue_job(&["linux"], MINUTE * 30).0);
+    until_running(&universe, job);
+    universe.run(SignedDuration::from_secs(5));
+    let machine = universe.ec2(|ec2, _| ec2.alive().next().expect("one machine").id.clone());
+    let id = InstanceId::from(machine.as_str());
+    let notice = Message::Instance { id: id.clone(), change: InstanceChange::Interrupted(None) };
+    let config = universe.config();
+    let consumed = universe.invoke(async |context| {
+        let table = Contended { table: context.ports.store, left: AtomicUsize::new(3) };
+        let ports = Ports { store: &table, ..context.ports };
+        let Context { stack, runner_role, rates, request, deadline, .. } = *context;
+        let contended = Context { ports, stack, runner_role, rates, request, deadline };
+        consume(&contended, &config, &[notice]).await
+    });
+    assert!(consumed.failed.is_empty(), "{:?}", consumed.failed);
+    let stored = universe.store.items().into_iter().find_map(|item| match item {
+        Item::Instance(instance) if instance.id == id => instance.interrupted_at,
+        _ => None,
+    });
+    assert_eq!(stored, Some(universe.now()));
+}
+
+#[test]
+fn a_notice_that_comes_after_the_slot_was_closed_still_re_runs_the_job() {
+    let pool = Pool { market: MarketChoice::Spot, rerun_on_interruption: true, ..pool("linux", 10) };
+    // GitHub gives the runner up so soon that the machine does not clearly end before the job.
+    let github = github::Config { lost_runner: Duration::from_secs(5), ..github::Config::default() };
+    let universe = Universe::with_github(45, vec![pool], github);
+    let job = JobId(universe.queue_job(&["linux"], MINUTE * 30).0);
+    until_running(&universe, job);
+    let machine = universe.ec2(|ec2, now| {
+        let machine = ec2.alive().next().expect("one machine").id.clone();
+        ec2.fail_host(&machine, now);
+        machine
+    });
+    let announced = universe.now();
+    universe.run(MINUTE * 10);
+    assert!(universe.store.view(&"linux".parse().expect("a pool")).slots.is_empty(), "the slot is closed");
+    assert_eq!(universe.github(|github, _| github.jobs().count()), 1, "nothing shows that EC2 reclaimed the machine");
+    let change = InstanceChange::Interrupted(Some(announced));
+    universe.send([Message::Instance { id: machine.as_str().into(), change }]);
+    universe.run(MINUTE * 40);
+    universe.github(|github, _| {
+        assert_eq!(github.jobs().count(), 2, "it is re-run");
+        assert!(github.jobs().all(|job| job.state.conclusion().is_some()));
+    });
+    universe.store.check_log();
 }

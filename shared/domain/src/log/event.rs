@@ -159,6 +159,8 @@ pub enum What {
     },
     /// A slot was stopped by a sweep, by EC2 or by an operator.
     Stopped { slot: SlotId, why: StopReason },
+    /// EC2 reclaims an instance whose slot was not stopped because of it.
+    Interrupted { instance: InstanceId },
     /// A slot's runner was deregistered.
     Unregistered { slot: SlotId },
     /// Slots whose machine and registration are gone were deleted.

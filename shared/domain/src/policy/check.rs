@@ -162,40 +162,34 @@ fn without_check_run(writes: Transaction, check_run: Option<CheckRun>) -> Transa
 pub enum LostJob {
     /// It ended on this slot's runner.
     EndedHere,
-    /// It ended on another runner, or GitHub does not know it.
+    /// It ended on another runner.
     EndedElsewhere,
-    /// It has not ended, or GitHub did not answer.
+    /// It has not ended, GitHub did not answer, or GitHub does not know it.
     Undecided,
 }
 
 /// `reported` is None if GitHub does not know the job.
 pub fn lost_job(slot: &Slot, reported: Option<&JobNotice>) -> LostJob {
     match reported {
-        None => LostJob::EndedElsewhere,
+        // GitHub also answers 404 if the app has lost access to the repository.
+        None => LostJob::Undecided,
         Some(reported) if reported.status == "completed" => {
-            let ran_on = reported.runner.as_ref().map(|runner| runner.id);
-            if ran_on == slot.runner().map(|runner| runner.runner_id) {
-                LostJob::EndedHere
-            } else {
-                LostJob::EndedElsewhere
-            }
+            let ran_here =
+                reported.runner.as_ref().zip(slot.runner()).is_some_and(|(named, own)| own.is_named_by(named));
+            if ran_here { LostJob::EndedHere } else { LostJob::EndedElsewhere }
         }
         Some(_) => LostJob::Undecided,
     }
 }
 
-/// The slot after an answer that does not end its job: GitHub is asked again later, or not any more.
-pub fn after_lost_job_check(slot: &Slot, job: LostJob, now: Timestamp) -> Slot {
-    let job_check_ended = match job {
-        LostJob::EndedElsewhere => true,
-        LostJob::EndedHere | LostJob::Undecided => {
-            slot.gone_at.is_some_and(|gone_at| now.duration_since(gone_at) >= GIVE_UP_LOST_JOB_AFTER)
-        }
-    };
-    Slot { job_check_ended, lease: Lease { next_at: now + CHECK_LOST_JOB_AFTER * 2, ..slot.lease }, ..slot.clone() }
-}
-
-/// The job of a slot whose machine has ended.
-pub fn job_of_lost_machine(slot: &Slot) -> Option<JobId> {
-    slot.gone_at.and(slot.machine()).and(slot.job())
+/// The slot after answers that end none of its claimed jobs: GitHub is asked again later, or not any more.
+pub fn after_lost_job_check(slot: &Slot, answers: &[(JobId, LostJob)], now: Timestamp) -> Slot {
+    let mut claims = slot.claimed_jobs();
+    for claim in &mut claims {
+        claim.ended |= answers.contains(&(claim.job, LostJob::EndedElsewhere));
+    }
+    let has_waited = slot.gone_at.is_some_and(|gone_at| now.duration_since(gone_at) >= GIVE_UP_LOST_JOB_AFTER);
+    let job_check_ended = has_waited || claims.iter().all(|claim| claim.ended);
+    let lease = Lease { next_at: now + CHECK_LOST_JOB_AFTER * 2, ..slot.lease };
+    Slot { job_check_ended, claims, lease, ..slot.clone() }
 }

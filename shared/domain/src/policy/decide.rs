@@ -246,6 +246,7 @@ fn new_slots(pool: &Pool, version: u64, plan: &Plan, now: Timestamp) -> impl Ite
             wanted_at: wanted.then_some(now),
             stop: None,
             registration: 0,
+            claims: Vec::new(),
             busy_seen_at: None,
             busy_since: None,
             gone_at: None,

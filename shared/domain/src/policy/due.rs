@@ -22,7 +22,7 @@ pub enum Effect {
     Retire(SlotId),
     /// Ask GitHub whether the job still waits.
     Check(JobId),
-    /// Ask GitHub about the job of a slot whose machine has ended.
+    /// Ask GitHub about the claimed jobs of a slot whose machine has ended.
     CheckLostJob(SlotId),
     /// Publish or update the check run that explains why the job waits.
     Notify(JobId),
@@ -128,7 +128,9 @@ fn possibly_run(view: &PoolView, now: Timestamp) -> Vec<JobId> {
 /// The effect that the slot needs next, whether or not it is leased.
 pub fn next_effect(slot: &Slot) -> Option<Effect> {
     match (&slot.state, &slot.stop) {
-        (SlotState::Busy { .. }, _) if slot.gone_at.is_some() && !slot.job_check_ended => {
+        (SlotState::Busy { .. } | SlotState::Done { .. }, _)
+            if slot.gone_at.is_some() && !slot.job_check_ended && slot.has_open_claim() =>
+        {
             Some(Effect::CheckLostJob(slot.id))
         }
         // The machine has ended. The sweep removes the registration.

@@ -3,35 +3,83 @@
 use crate::config::Pool;
 use crate::ids::SlotId;
 use crate::log::{Stream, Transaction, Turn, What};
-use crate::state::{Config, Instance, Ownership, Slot, StopReason};
+use crate::policy::rerun::{Ended, owed};
+use crate::state::{Config, Instance, Job, Ownership, Slot, StopReason};
 use crate::wire::InstanceChange;
 
-/// The pool and slot that the instance is bound to.
-pub fn bound_slot<'a>(config: &'a Config, instance: &Instance) -> Option<(&'a Pool, SlotId)> {
-    let (Ownership::Bound, Some(pool), Some(slot)) = (&instance.ownership, &instance.pool, instance.slot) else {
-        return None;
-    };
-    Some((config.pool(pool)?, slot))
+/// The records about an instance that EC2 reported on.
+#[derive(Debug, Clone)]
+pub struct Reported {
+    pub instance: Instance,
+    /// The slot that the instance is bound to, unless it is closed.
+    pub slot: Option<Slot>,
+    /// The facts of the jobs that were claimed for its runner, as far as they are stored.
+    pub jobs: Vec<Job>,
 }
 
-/// Records EC2's report in the slot; None if it changes nothing.
-pub fn record_change(pool: &Pool, slot: Slot, change: InstanceChange, turn: &Turn) -> Option<Transaction> {
-    let id = slot.id;
-    let (slot, what) = match change {
-        InstanceChange::Other => return None,
-        InstanceChange::Interrupted => {
-            let why = StopReason::Interrupted;
-            // An earlier stop does not end a job, and must not hide why the job will fail.
-            if slot.stop.as_ref().is_some_and(|stop| stop.why == why || stop.why.ends_a_job()) {
-                return None;
-            }
-            (slot.stopped(why, turn.now, turn.now), What::Stopped { slot: id, why })
-        }
-        InstanceChange::Ended if slot.gone_at.is_some() => return None,
+/// The slot that the instance is bound to.
+pub fn bound_slot(instance: &Instance) -> Option<SlotId> {
+    match &instance.ownership {
+        Ownership::Bound => instance.slot,
+        Ownership::Condemned { .. } | Ownership::Adopted | Ownership::Closed { .. } => None,
+    }
+}
+
+/// The pool whose instance it is or was.
+pub fn pool_of<'a>(config: &'a Config, instance: &Instance) -> Option<&'a Pool> {
+    config.pool(instance.pool.as_ref()?)
+}
+
+/// Records EC2's report; None if it changes nothing.
+pub fn record_change(
+    config: &Config,
+    pool: &Pool,
+    reported: Reported,
+    change: InstanceChange,
+    turn: &Turn,
+) -> Option<Transaction> {
+    match change {
+        InstanceChange::Other => None,
+        InstanceChange::Interrupted(at) => record_interruption(config, pool, reported, at.unwrap_or(turn.now), turn),
         InstanceChange::Ended => {
-            let what = What::Observed { online: Vec::new(), gone: vec![id], unregistered: Vec::new() };
-            (slot.gone(turn.now), what)
+            let slot = reported.slot.filter(|slot| slot.gone_at.is_none())?;
+            let what = What::Observed { online: Vec::new(), gone: vec![slot.id], unregistered: Vec::new() };
+            let writes = Transaction::new().put(slot.gone(turn.now));
+            Some(writes.emit(Stream::Pool(pool.name.clone()), what, turn))
         }
+    }
+}
+
+/// Records the interruption in the instance, whatever the state of its slot. A job that has ended already is owed its re-run
+/// now. The slot is written even if it does not change: otherwise the end of its job, recorded at the same time from an
+/// earlier reading, would not see the interruption.
+fn record_interruption(
+    config: &Config,
+    pool: &Pool,
+    reported: Reported,
+    at: jiff::Timestamp,
+    turn: &Turn,
+) -> Option<Transaction> {
+    let Reported { instance, slot, jobs } = reported;
+    if instance.interrupted_at.is_some() {
+        return None;
+    }
+    let why = StopReason::Interrupted;
+    // An earlier stop does not end a job, and must not hide why the job will fail.
+    let stops = |slot: &Slot| {
+        slot.gone_at.is_none() && !slot.stop.as_ref().is_some_and(|stop| stop.why == why || stop.why.ends_a_job())
     };
-    Some(Transaction::new().put(slot).emit(Stream::Pool(pool.name.clone()), what, turn))
+    let gone_at = slot.as_ref().and_then(|slot| slot.gone_at);
+    let reruns: Vec<_> =
+        jobs.iter().filter_map(|job| owed(config, pool, &Ended::of_job(job)?, Some(at), gone_at, turn.now)).collect();
+    let (slot, what) = match slot {
+        Some(slot) if stops(&slot) => {
+            let what = What::Stopped { slot: slot.id, why };
+            (Some(slot.stopped(why, turn.now, turn.now)), what)
+        }
+        slot => (slot, What::Interrupted { instance: instance.id.clone() }),
+    };
+    let instance = Instance { interrupted_at: Some(at), ..instance };
+    let writes = Transaction::new().put(instance).put_all(slot).put_all(reruns);
+    Some(writes.emit(Stream::Pool(pool.name.clone()), what, turn))
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::config::Pool;
-use crate::ids::{RunnerId, SlotId};
+use crate::ids::SlotId;
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::PoolView;
-use crate::state::{Slot, SlotState};
+use crate::state::{Runner, Slot, SlotState};
 
 /// What EC2 or GitHub shows about a slot.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observation {
     /// Its runner came online.
     Online(SlotId),
@@ -20,7 +20,7 @@ pub enum Observation {
     /// Its machine has ended, and GitHub does not list its runner.
     Unregistered(SlotId),
     /// Its machine has ended, and GitHub still lists its runner: deregister it.
-    LeftRegistered(SlotId, RunnerId),
+    LeftRegistered(SlotId, Runner),
     /// An operator put the tag `drover:hold` on its machine.
     Held(SlotId),
     /// The operator removed the tag.

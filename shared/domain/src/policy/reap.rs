@@ -46,7 +46,7 @@ fn still_applies(slot: &Slot, why: StopReason) -> bool {
     match why {
         StopReason::BootFailure => slot.phase() == Phase::Configured && slot.stop.is_none(),
         StopReason::Disconnected => slot.phase() == Phase::Online && slot.stop.is_none(),
-        StopReason::RunnerEnded | StopReason::Halted => slot.phase() < Phase::Done && !is_being_retired(slot),
+        StopReason::RunnerEnded | StopReason::Halted | StopReason::JobDone => !is_being_retired(slot),
         StopReason::MaxLife => true,
         StopReason::Surplus | StopReason::Interrupted | StopReason::Recycled | StopReason::Operator => {
             slot.stop.is_none()

@@ -10,9 +10,11 @@ use jiff::Timestamp;
 use crate::config::Pool;
 use crate::ids::{JobId, PoolName, RunnerName, StackName};
 use crate::log::{Cause, Statement, Stream, Transaction, Turn, What};
-use crate::policy::rerun;
+use crate::policy::rerun::{Ended, owed};
 use crate::policy::route::{Routable, Unrouted, route};
-use crate::state::{Config, Instance, Item, Job, Key, Lease, Rank, Slot, SlotState, WaitingJob};
+use crate::state::{
+    Claim, Config, Instance, Item, Job, Key, Lease, Rank, Rerun, Slot, SlotState, StopReason, WaitingJob,
+};
 use crate::wire::{Action, Notice};
 
 /// Notices, sorted by how they are recorded. Numbers are indices into the slice of notices.
@@ -115,9 +117,9 @@ impl<'a> Recorder<'a> {
         Some(Key::Waiting(job.pool.clone(), job.id))
     }
 
-    /// The instance to read, if the notices advance the slot of their runner.
+    /// The instance to read, if the notices change the slot of their runner.
     pub fn instance_key(&self, now: Timestamp) -> Option<Key> {
-        Some(Key::Instance(self.advanced_slot(now)?.machine()?.instance.clone()))
+        Some(Key::Instance(self.claimed_slot(now)?.machine()?.instance.clone()))
     }
 
     /// The pool that owns the job.
@@ -128,12 +130,29 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    fn advanced_slot(&self, now: Timestamp) -> Option<Slot> {
+    /// The slot with the claims that the notices make; None if they change nothing.
+    fn claimed_slot(&self, now: Timestamp) -> Option<Slot> {
         let (pool, _) = self.runner.as_ref()?;
         let slot = self.slot.as_ref()?;
-        self.notices.iter().fold(None, |advanced: Option<Slot>, notice| {
-            advanced_by(advanced.as_ref().unwrap_or(slot), pool, notice, now).or(advanced)
+        self.notices.iter().fold(None, |claimed: Option<Slot>, notice| {
+            claimed_by(claimed.as_ref().unwrap_or(slot), pool, notice, now).or(claimed)
         })
+    }
+
+    /// The re-run that the job is owed, if the notices are the first to report its end.
+    fn owed_rerun(&self, pool: &Pool, slot: &Slot, now: Timestamp) -> Option<Rerun> {
+        let ended = Ended::of_notice(self.end(slot)?)?;
+        let recorded = self.instance.as_ref().and_then(|instance| instance.interrupted_at);
+        // Older versions record the interruption in the slot only.
+        let stop = slot.stop.as_ref().filter(|stop| stop.why == StopReason::Interrupted);
+        owed(self.config, pool, &ended, recorded.or(stop.map(|stop| stop.at)), slot.gone_at, now)
+    }
+
+    /// The notice that the job has ended, if it is the first one.
+    fn end(&self, slot: &Slot) -> Option<&'a Notice> {
+        let is_known = self.job.as_ref().is_some_and(|job| job.rank == Rank::Done);
+        let was_ended = slot.claimed_jobs().iter().any(|claim| claim.job == self.id() && claim.ended);
+        self.notices.iter().copied().find(|notice| notice.action == Action::Completed && !is_known && !was_ended)
     }
 
     /// Computes the writes. All records that were read must have been added.
@@ -151,11 +170,9 @@ impl<'a> Recorder<'a> {
             after = Some(job);
         }
         let mut taken_by = None;
-        if let (Some((pool, _)), Some(slot)) = (&self.runner, self.advanced_slot(now)) {
-            if matches!(slot.state, SlotState::Done { .. }) {
-                writes = writes.put_all(self.notices.iter().find_map(|notice| rerun::due(pool, &slot, notice, now)));
-            }
-            writes = writes.put_all(self.mapped_instance());
+        if let (Some((pool, _)), Some(before), Some(slot)) = (&self.runner, &self.slot, self.claimed_slot(now)) {
+            writes = writes.put_all(self.owed_rerun(pool, before, now));
+            writes = writes.put_all(self.mapped_instance(&slot));
             if !pools.contains(&slot.pool) {
                 pools.push(slot.pool.clone());
             }
@@ -194,11 +211,18 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    /// The instance of the advanced slot, with the job; None if it has one already.
-    fn mapped_instance(&self) -> Option<Instance> {
-        let instance = self.instance.clone().filter(|instance| instance.job.is_none())?;
-        let repository = Some(self.notices[0].repository.clone());
-        Some(Instance { job: Some(self.id()), repository, ..instance })
+    /// The slot's instance with the slot's claims; None if nothing changes.
+    fn mapped_instance(&self, slot: &Slot) -> Option<Instance> {
+        let instance = self.instance.clone()?;
+        let claims = slot.claims.clone();
+        let mapped = match instance.job {
+            Some(_) => Instance { claims, ..instance.clone() },
+            None => {
+                let repository = Some(self.notices[0].repository.clone());
+                Instance { job: Some(self.id()), repository, claims, ..instance.clone() }
+            }
+        };
+        (mapped != instance).then_some(mapped)
     }
 }
 
@@ -236,23 +260,32 @@ fn runner_of_stack<'a>(stack: &StackName, config: &'a Config, notices: &[&Notice
     })
 }
 
-/// The slot after the notice, if the notice is about its runner and advances it. Scope, runner id and name must all be those
-/// of the registration.
-fn advanced_by(slot: &Slot, pool: &Pool, notice: &Notice, now: Timestamp) -> Option<Slot> {
-    let named = notice.job.runner.as_ref()?;
+/// The slot with the claim that the notice makes, if the notice is about its runner and changes anything. Scope, runner id,
+/// name and, if stated, group must all be those of the registration. The slot's job is done once every claimed one is.
+fn claimed_by(slot: &Slot, pool: &Pool, notice: &Notice, now: Timestamp) -> Option<Slot> {
     let runner = slot.runner()?.clone();
     let machine = slot.machine()?.clone();
-    if runner.runner_id != named.id || runner.runner_name != named.name || !pool.owner.covers(&notice.repository) {
+    let named = notice.job.runner.as_ref()?;
+    if !runner.is_named_by(named) || !pool.owner.covers(&notice.repository) {
         return None;
     }
-    let job = notice.job.id;
-    let state = match notice.action {
+    let ended = match notice.action {
         Action::Queued | Action::Waiting => return None,
-        Action::InProgress => SlotState::Busy { machine, runner, job },
-        Action::Completed => SlotState::Done { machine, runner, job, done_at: now },
+        Action::InProgress => false,
+        Action::Completed => true,
     };
-    let state = SlotState::advanced(&slot.state, state)?;
-    Some(Slot { state, busy_seen_at: None, busy_since: None, lease: Lease::due(now), ..slot.clone() })
+    let claims = slot.claims_with(Claim { job: notice.job.id, repository: Some(notice.repository.clone()), ended });
+    let job = slot.job().unwrap_or(notice.job.id);
+    let next = match claims.iter().all(|claim| claim.ended) {
+        true => SlotState::Done { machine, runner, job, done_at: now },
+        false => SlotState::Busy { machine, runner, job },
+    };
+    match SlotState::advanced(&slot.state, next) {
+        Some(state) => {
+            Some(Slot { state, claims, busy_seen_at: None, busy_since: None, lease: Lease::due(now), ..slot.clone() })
+        }
+        None => (claims != slot.claimed_jobs()).then(|| Slot { claims, ..slot.clone() }),
+    }
 }
 
 fn turn(notices: &[&Notice], now: Timestamp) -> Turn {

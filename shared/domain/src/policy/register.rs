@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 
 use crate::config::Pool;
-use crate::ids::{Epoch, RunnerId, RunnerName, StackName};
+use crate::ids::{Epoch, RunnerId, RunnerName, Scope, StackName};
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::circuit::open_circuit;
 use crate::state::{BootItem, Circuit, CircuitCause, Instance, Lease, Meta, Runner, Slot, SlotState, boot_key};
@@ -57,7 +57,9 @@ pub fn hand_over(
         expires_at: (turn.now + max_life + KEEP_BOOT_ITEM).as_second(),
     };
     let (runner_id, runner_name) = (registration.id, registration.name.to_string());
-    let runner = Runner { runner_id, runner_name: runner_name.clone(), configured_at: turn.now };
+    // A repository's runner belongs to no group of its own.
+    let runner_group = matches!(pool.owner, Scope::Organization(_)).then_some(pool.runner_group);
+    let runner = Runner { runner_id, runner_name: runner_name.clone(), configured_at: turn.now, runner_group };
     let instance = Instance { runner_id: Some(runner_id), runner_name: Some(runner_name.clone()), ..instance };
     let state = SlotState::Configured { machine, runner };
     let slot = Slot { state, lease: Lease::due(turn.now), ..slot.clone() };

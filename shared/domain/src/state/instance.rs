@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Market, MicroUsd, Tuple};
 use crate::ids::{InstanceId, InstanceType, JobId, PoolName, Repository, RunnerId, SlotId};
+use crate::state::claim::Claim;
 use crate::state::slot::Slot;
 use crate::wire::ObservedInstance;
 
@@ -27,12 +28,15 @@ pub struct Instance {
     pub runner_id: Option<RunnerId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runner_name: Option<String>,
-    /// The job that GitHub gave to its runner.
+    /// The first job that was claimed for its runner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobId>,
     /// The job's repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<Repository>,
+    /// Every job that was claimed for its runner, that one included. Empty if an older version recorded the job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub claims: Vec<Claim>,
     pub launched_at: Timestamp,
     /// None if it never had a slot, or if an older version bound it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -40,6 +44,9 @@ pub struct Instance {
     /// None in the same cases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub market: Option<Market>,
+    /// When EC2 announced that it reclaims the instance, or, if only that is known, when Drover learned of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interrupted_at: Option<Timestamp>,
     /// Its cost at the on-demand list price. None before its end, and if the price is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_micro_usd: Option<MicroUsd>,
@@ -106,9 +113,11 @@ impl Instance {
             runner_name: None,
             job: None,
             repository: None,
+            claims: Vec::new(),
             launched_at,
             instance_type: tuple.map(|tuple| tuple.instance_type.clone()),
             market: tuple.map(|tuple| tuple.market),
+            interrupted_at: None,
             cost_micro_usd: None,
             console: None,
             expires_at: None,
@@ -127,9 +136,11 @@ impl Instance {
             runner_name: None,
             job: None,
             repository: None,
+            claims: Vec::new(),
             launched_at: seen.launched_at,
             instance_type: None,
             market: None,
+            interrupted_at: None,
             cost_micro_usd: None,
             console: None,
             expires_at: None,
@@ -137,6 +148,14 @@ impl Instance {
         };
         let expires_at = Some((now + KEEP_CLOSED).as_second());
         Self { ownership, expires_at, ..recorded.cloned().unwrap_or(fresh) }
+    }
+
+    /// Every job that was claimed for its runner.
+    pub fn claimed_jobs(&self) -> Vec<JobId> {
+        match self.job {
+            Some(job) if self.claims.is_empty() => vec![job],
+            Some(_) | None => self.claims.iter().map(|claim| claim.job).collect(),
+        }
     }
 
     /// The mapping after the instance ended.

@@ -91,8 +91,10 @@ pub enum Suspect {
     Unlisted(InstanceId),
     /// EC2 shows this instance as `stopping`.
     Stopping(InstanceId),
-    /// The runner of this name was online and is not connected.
+    /// The runner of this name was online or has a job, and is not connected.
     Offline(String),
+    /// The runner of this name should have a job, and is listed as idle.
+    Idle(String),
     /// GitHub does not list a runner of this name.
     Unregistered(String),
     /// No open slot uses the registration of this name.
@@ -105,6 +107,7 @@ impl From<Suspect> for String {
             Suspect::Unlisted(instance) => format!("unlisted {instance}"),
             Suspect::Stopping(instance) => format!("stopping {instance}"),
             Suspect::Offline(runner) => format!("offline {runner}"),
+            Suspect::Idle(runner) => format!("idle {runner}"),
             Suspect::Unregistered(runner) => format!("unregistered {runner}"),
             Suspect::Stale(runner) => format!("stale {runner}"),
         }
@@ -115,7 +118,9 @@ impl Suspect {
     /// The runner that looks wrong, if its name is one of Drover's.
     pub fn runner(&self) -> Option<RunnerName> {
         match self {
-            Suspect::Offline(name) | Suspect::Unregistered(name) | Suspect::Stale(name) => name.parse().ok(),
+            Suspect::Offline(name) | Suspect::Idle(name) | Suspect::Unregistered(name) | Suspect::Stale(name) => {
+                name.parse().ok()
+            }
             Suspect::Unlisted(_) | Suspect::Stopping(_) => None,
         }
     }
@@ -126,6 +131,7 @@ impl Suspect {
             "unlisted" => Suspect::Unlisted(InstanceId::from(name)),
             "stopping" => Suspect::Stopping(InstanceId::from(name)),
             "offline" => Suspect::Offline(name.to_owned()),
+            "idle" => Suspect::Idle(name.to_owned()),
             "unregistered" => Suspect::Unregistered(name.to_owned()),
             "stale" => Suspect::Stale(name.to_owned()),
             _ => return None,

@@ -180,7 +180,7 @@ fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
 
 fn max_by_id(a: Option<RunnerNotice>, b: Option<RunnerNotice>) -> Option<RunnerNotice> {
     match (a, b) {
-        (Some(a), Some(b)) => Some(if (b.id, &b.name) > (a.id, &a.name) { b } else { a }),
+        (Some(a), Some(b)) => Some(if (b.id, &b.name, b.group) > (a.id, &a.name, a.group) { b } else { a }),
         (a, b) => a.or(b),
     }
 }

@@ -3,6 +3,7 @@
 mod batch;
 mod boot;
 mod check_run;
+mod claim;
 mod function;
 mod instance;
 mod item;
@@ -22,6 +23,7 @@ mod waiting;
 pub use batch::{ANSWERS_KEPT, Answer, Batch, STUCK_AFTER, bounded};
 pub use boot::{AllowedJobs, BootItem, boot_key};
 pub use check_run::{CheckRun, Stage};
+pub use claim::{Claim, MAX_CLAIMS};
 pub use function::{Function, FunctionName};
 pub use instance::{Condemned, Instance, KEEP_CLOSED, Ownership};
 pub use item::Item;
@@ -36,7 +38,7 @@ pub use listing::Listing;
 pub use meta::{Circuit, CircuitCause, Cooldown, Failure, Meta, Pause, Throttle};
 pub use nudge::Nudge;
 pub use pools::{Config, FORMAT};
-pub use rerun::Rerun;
+pub use rerun::{Cancelled, Rerun};
 pub use slot::{
     CHECK_LOST_JOB_AFTER, GIVE_UP_LOST_JOB_AFTER, Machine, Phase, Runner, Slot, SlotOutcome, SlotState, Stop,
     StopReason, TRUST_BUSY_FOR, WEBHOOK_GRACE,

@@ -17,9 +17,20 @@ pub struct Rerun {
     pub run_attempt: u32,
     /// When the re-run became due.
     pub since: Timestamp,
+    /// Set if the job was cancelled: EC2's announcement and the job's end, both of which must be known. A cancelled job is
+    /// re-run only if nobody cancelled its run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancelled: Option<Cancelled>,
     #[serde(flatten)]
     pub lease: Lease,
     pub revision: u64,
+}
+
+/// The end of a cancelled job whose machine EC2 reclaimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancelled {
+    pub interrupted_at: Timestamp,
+    pub ended_at: Timestamp,
 }
 
 impl Leased for Rerun {

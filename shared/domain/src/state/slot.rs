@@ -6,7 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{InstanceId, JobId, PoolName, RunnerId, SlotId};
+use crate::state::claim::{Claim, with_claim};
 use crate::state::lease::{Lease, Leased};
+use crate::wire::RunnerNotice;
 
 /// The progress of a slot. It never decreases. A slot that has ended is deleted, see [`SlotOutcome`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,10 +40,10 @@ pub enum SlotState {
         machine: Machine,
         #[serde(flatten)]
         runner: Runner,
-        /// The job may belong to another pool, or to none.
+        /// The first claimed job. It may belong to another pool, or to none.
         job: JobId,
     },
-    /// GitHub reported that its job has ended.
+    /// GitHub reported that every claimed job has ended. That permits nothing by itself, because claims can be forged.
     Done {
         /// It powers itself off.
         #[serde(flatten)]
@@ -49,6 +51,7 @@ pub enum SlotState {
         /// GitHub removes the registration by itself.
         #[serde(flatten)]
         runner: Runner,
+        /// The first claimed job.
         job: JobId,
         /// When the end was recorded.
         done_at: Timestamp,
@@ -98,6 +101,18 @@ pub struct Runner {
     /// A [`crate::ids::RunnerName`].
     pub runner_name: String,
     pub configured_at: Timestamp,
+    /// Id of the runner group that an organisation's runner was registered in. None if an older version registered it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner_group: Option<u64>,
+}
+
+impl Runner {
+    /// Whether GitHub's report names this runner. Ids are counted per scope, so a runner of another scope can have the same
+    /// name and id; it is told apart by its group if the report states one.
+    pub fn is_named_by(&self, named: &RunnerNotice) -> bool {
+        let is_other_group = self.runner_group.zip(named.group).is_some_and(|(own, other)| own != other);
+        self.runner_id == named.id && self.runner_name == named.name && !is_other_group
+    }
 }
 
 /// The decision to end a slot.
@@ -133,6 +148,8 @@ pub enum StopReason {
     Recycled,
     /// An operator stopped it.
     Operator,
+    /// Its job is done, and its machine has not powered itself off. Not written before format 2 of the table.
+    JobDone,
 }
 
 impl StopReason {
@@ -148,14 +165,20 @@ impl StopReason {
             StopReason::Interrupted => "interrupted",
             StopReason::Recycled => "recycled",
             StopReason::Operator => "operator",
+            StopReason::JobDone => "job_done",
         }
     }
 
-    /// Whether the slot is retired even if its runner has a job. Other stops do not apply to such a slot.
+    /// The reason for a machine that outlives its job. Versions for format 1 cannot read [`StopReason::JobDone`].
+    pub fn after_job(format: u32) -> Self {
+        if format >= 2 { StopReason::JobDone } else { StopReason::RunnerEnded }
+    }
+
+    /// Whether the slot is retired even if a job was reported for its runner. GitHub may still refuse the deregistration.
     pub fn ends_a_job(self) -> bool {
         match self {
             // The machine cannot finish the job, or the job has ended.
-            StopReason::MaxLife | StopReason::RunnerEnded | StopReason::Halted => true,
+            StopReason::MaxLife | StopReason::RunnerEnded | StopReason::Halted | StopReason::JobDone => true,
             StopReason::Surplus
             | StopReason::BootFailure
             | StopReason::Disconnected
@@ -195,7 +218,11 @@ impl SlotOutcome {
                 | StopReason::Disconnected
                 | StopReason::Halted
                 | StopReason::MaxLife => true,
-                StopReason::Surplus | StopReason::Interrupted | StopReason::Recycled | StopReason::Operator => false,
+                StopReason::Surplus
+                | StopReason::Interrupted
+                | StopReason::Recycled
+                | StopReason::Operator
+                | StopReason::JobDone => false,
             },
         }
     }
@@ -231,6 +258,9 @@ pub struct Slot {
     /// The number of the last registration attempt, stored before the call and part of the runner's name; 0 if there was
     /// none.
     pub registration: u32,
+    /// The jobs that were reported for its runner, the first one first. Empty if an older version recorded the job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub claims: Vec<Claim>,
     /// When GitHub last reported the runner as busy (422 or `busy: true`). Prevents termination for [`TRUST_BUSY_FOR`]. A
     /// slot that has been busy for [`WEBHOOK_GRACE`] is not supply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -302,7 +332,7 @@ impl Slot {
         }
     }
 
-    /// The job that its runner has or had.
+    /// The first job that was claimed for its runner.
     pub fn job(&self) -> Option<JobId> {
         match &self.state {
             SlotState::Busy { job, .. } | SlotState::Done { job, .. } => Some(*job),
@@ -310,6 +340,26 @@ impl Slot {
                 None
             }
         }
+    }
+
+    /// Every claimed job.
+    pub fn claimed_jobs(&self) -> Vec<Claim> {
+        match self.job() {
+            Some(job) if self.claims.is_empty() => {
+                vec![Claim { job, repository: None, ended: self.phase() == Phase::Done }]
+            }
+            Some(_) | None => self.claims.clone(),
+        }
+    }
+
+    /// Whether a claimed job has not ended yet.
+    pub fn has_open_claim(&self) -> bool {
+        self.claimed_jobs().iter().any(|claim| !claim.ended)
+    }
+
+    /// The claimed jobs and one more, as far as there is room.
+    pub fn claims_with(&self, new: Claim) -> Vec<Claim> {
+        with_claim(self.claimed_jobs(), new)
     }
 
     pub fn phase(&self) -> Phase {
@@ -397,7 +447,12 @@ impl Slot {
                 self.gone_at.is_some() && (self.registration == 0 || self.unregistered_at.is_some())
             }
             SlotState::Busy { .. } => self.job_check_ended && self.gone_at.is_some() && self.unregistered_at.is_some(),
-            SlotState::Configured { .. } | SlotState::Online { .. } | SlotState::Done { .. } => {
+            // An earlier claim may have been forged: wait for the end of every other one, as of a busy slot's job.
+            SlotState::Done { .. } => {
+                let is_done = self.job_check_ended || !self.has_open_claim();
+                is_done && self.gone_at.is_some() && self.unregistered_at.is_some()
+            }
+            SlotState::Configured { .. } | SlotState::Online { .. } => {
                 self.gone_at.is_some() && self.unregistered_at.is_some()
             }
         }

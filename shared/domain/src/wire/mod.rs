@@ -7,6 +7,6 @@ pub use notice::{
     Action, InstanceChange, JobNotice, Message, MessageError, Notice, RunnerNotice, VERSION as MESSAGE_VERSION,
 };
 pub use observed::{
-    DeliveryAttempt, DeliveryPage, Deregistered, FoundJob, MachineState, ObservedInstance, ObservedRunner,
-    RepositoryPage, RunJobs, RunnerPage, RunsUnderWay, StateReason,
+    DeliveryAttempt, DeliveryPage, Deregistered, FoundJob, MachineState, NamedRunners, ObservedInstance,
+    ObservedRunner, RepositoryPage, RunJobs, RunnerPage, RunsUnderWay, StateReason, TokenMark,
 };

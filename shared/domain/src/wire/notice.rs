@@ -33,8 +33,8 @@ pub enum Message {
 /// A change of an instance, as far as it matters to Drover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InstanceChange {
-    /// EC2 reclaims the spot instance in two minutes.
-    Interrupted,
+    /// EC2 reclaims the spot instance in two minutes. When EC2 announced it, if the event states it.
+    Interrupted(Option<Timestamp>),
     /// It is shutting down or terminated.
     Ended,
     /// Any other change.
@@ -46,6 +46,9 @@ pub enum InstanceChange {
 struct Envelope {
     #[serde(rename = "detail-type")]
     detail_type: String,
+    /// When the event happened.
+    #[serde(default)]
+    time: Option<String>,
     detail: Detail,
 }
 
@@ -60,7 +63,9 @@ struct Detail {
 impl From<Envelope> for Message {
     fn from(envelope: Envelope) -> Self {
         let change = match (envelope.detail_type.as_str(), envelope.detail.state.as_str()) {
-            ("EC2 Spot Instance Interruption Warning", _) => InstanceChange::Interrupted,
+            ("EC2 Spot Instance Interruption Warning", _) => {
+                InstanceChange::Interrupted(envelope.time.and_then(|time| time.parse().ok()))
+            }
             ("EC2 Instance State-change Notification", "shutting-down" | "terminated") => InstanceChange::Ended,
             _ => InstanceChange::Other,
         };
@@ -156,6 +161,9 @@ pub struct RunnerNotice {
     /// Unique within the scope in which it is registered.
     pub id: RunnerId,
     pub name: String,
+    /// Id of its runner group, if the report states it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<u64>,
 }
 
 /// Why a queue message cannot be used. Retrying does not help.

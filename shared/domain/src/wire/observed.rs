@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use std::collections::BTreeMap;
 
-use crate::ids::{BatchTag, DeliveryId, InstanceId, PoolName, Repository, RunId, RunnerId};
+use crate::ids::{BatchTag, DeliveryId, InstanceId, PoolName, Repository, RunId, RunnerId, Scope};
 use crate::wire::notice::JobNotice;
 
 /// An instance's state in EC2.
@@ -108,10 +108,24 @@ pub struct RunnerPage {
 pub enum Deregistered {
     /// 204: it can receive no job from now on.
     Removed,
-    /// 404: GitHub does not know it.
-    AlreadyGone,
+    /// 404: GitHub does not know it, or the token has lost access to the scope. Only [`NamedRunners`] read with the same
+    /// token tells which.
+    NotFound(TokenMark),
     /// 422: it has a job.
     Busy,
+}
+
+/// Identifies the installation token that a call was made with, without revealing it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TokenMark(pub u64);
+
+/// The runners of one name in a scope's list, which was read to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedRunners {
+    pub scope: Scope,
+    pub name: String,
+    pub token: TokenMark,
+    pub ids: Vec<RunnerId>,
 }
 
 /// One attempt by GitHub to deliver a webhook event.

@@ -139,7 +139,7 @@ pub(crate) fn described(status: &str) -> JobNotice {
         labels: vec!["linux".to_owned()],
         status: status.to_owned(),
         conclusion: (status == "completed").then(|| "success".to_owned()),
-        runner: has_runner.then(|| RunnerNotice { id: RunnerId(7), name: RUNNER.to_owned() }),
+        runner: has_runner.then(|| RunnerNotice { id: RunnerId(7), name: RUNNER.to_owned(), group: None }),
         created_at: ago(120),
         started_at: Some(ago(60)),
         completed_at: (status == "completed").then(|| ago(1)),

@@ -1,9 +1,9 @@
-//! Asking GitHub about the job of a slot whose machine has ended.
+//! Asking GitHub about the jobs of a slot whose machine has ended.
 
 use domain::ids::SlotId;
 use domain::log::Transaction;
 use domain::policy::PoolView;
-use domain::policy::check::{LostJob, after_lost_job_check, job_of_lost_machine, lost_job};
+use domain::policy::check::{LostJob, after_lost_job_check, lost_job};
 use domain::state::{Config, Item, Key};
 use domain::wire::Action;
 
@@ -13,6 +13,8 @@ use crate::error::ReconcileError;
 use crate::record::record_answer;
 use crate::table::commit_or_leave;
 
+/// Asks about each claimed job that has not ended. The first one that ended on the slot's runner is recorded; the pool is
+/// then reconciled again, because the recording changes the slot.
 pub(crate) async fn check_lost_job(
     context: &Context<'_>,
     config: &Config,
@@ -20,28 +22,32 @@ pub(crate) async fn check_lost_job(
     slot: SlotId,
 ) -> Result<Next, ReconcileError> {
     let Some(slot) = view.slots.get(&slot) else { return Ok(None) };
-    let (Some(job), Some(machine)) = (job_of_lost_machine(slot), slot.machine()) else { return Ok(None) };
+    let (Some(_), Some(machine)) = (slot.gone_at, slot.machine()) else { return Ok(None) };
     let now = context.now();
-    let repository = match context.ports.store.get(&Key::Instance(machine.instance.clone())).await? {
-        Some(Item::Instance(instance)) => instance.repository,
+    let instance = match context.ports.store.get(&Key::Instance(machine.instance.clone())).await? {
+        Some(Item::Instance(instance)) => Some(instance),
         _ => None,
     };
-    let lost = match &repository {
-        None => LostJob::EndedElsewhere,
-        Some(repository) => match context.ports.github.job(repository, job).await {
-            Err(_) => LostJob::Undecided,
-            Ok(reported) => {
-                let lost = lost_job(slot, reported.as_ref());
-                if let Some(reported) = reported.filter(|_| lost != LostJob::Undecided) {
-                    record_answer(context, config, repository, reported, Action::Completed, now).await?;
-                }
-                lost
-            }
-        },
-    };
-    if lost == LostJob::EndedHere {
-        return Ok(Some(now));
+    let mut answers = Vec::new();
+    for claim in slot.claimed_jobs().into_iter().filter(|claim| !claim.ended) {
+        let repository = claim.repository.or_else(|| instance.as_ref()?.repository.clone());
+        let Some(repository) = repository else {
+            answers.push((claim.job, LostJob::EndedElsewhere));
+            continue;
+        };
+        let Ok(reported) = context.ports.github.job(&repository, claim.job).await else {
+            answers.push((claim.job, LostJob::Undecided));
+            continue;
+        };
+        let lost = lost_job(slot, reported.as_ref());
+        if let Some(reported) = reported.filter(|_| lost != LostJob::Undecided) {
+            record_answer(context, config, &repository, reported, Action::Completed, now).await?;
+        }
+        if lost == LostJob::EndedHere {
+            return Ok(Some(now));
+        }
+        answers.push((claim.job, lost));
     }
-    commit_or_leave(context, Transaction::new().put(after_lost_job_check(slot, lost, now))).await?;
+    commit_or_leave(context, Transaction::new().put(after_lost_job_check(slot, &answers, now))).await?;
     Ok(None)
 }

@@ -2,6 +2,7 @@
 //! recovery from a crash are the same call.
 
 pub(crate) mod check;
+pub(crate) mod deregister;
 pub(crate) mod launch;
 pub(crate) mod lost_job;
 pub(crate) mod notify;

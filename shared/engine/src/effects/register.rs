@@ -178,7 +178,7 @@ async fn open_circuit(context: &Context<'_>, pool: &Pool, error: &GitHubError) -
 /// Deletes a registration that no machine will use. The janitor does it if this fails.
 async fn drop_registration(context: &Context<'_>, pool: &Pool, runner: RunnerId, name: &RunnerName) {
     match context.ports.github.deregister(&pool.owner, runner).await {
-        Ok(Deregistered::Removed | Deregistered::AlreadyGone | Deregistered::Busy) => {}
+        Ok(Deregistered::Removed | Deregistered::NotFound(_) | Deregistered::Busy) => {}
         Err(error) => {
             tracing::warn!(runner = %name, "runner {name} stays registered until the janitor deletes it: {error}")
         }

@@ -1,5 +1,7 @@
 //! Re-running a job whose machine EC2 reclaimed.
 
+use std::collections::BTreeSet;
+
 use domain::config::Pool;
 use domain::ids::JobId;
 use domain::log::Transaction;
@@ -25,7 +27,8 @@ pub(crate) async fn rerun(
 ) -> Result<Next, ReconcileError> {
     let Some(rerun) = view.reruns.get(&job).cloned() else { return Ok(None) };
     let Some(rerun) = claim(context, rerun, context.lease(pool)).await? else { return Ok(None) };
-    match request(context, &rerun).await {
+    let reclaimed = view.reruns.keys().copied().collect();
+    match request(context, &rerun, &reclaimed).await {
         Ok(Some(outcome)) => end(context, pool, rerun, outcome).await,
         Ok(None) => put_off(context, pool, rerun).await,
         Err(error @ GitHubError::Refused(_)) => {
@@ -41,11 +44,16 @@ pub(crate) async fn rerun(
 }
 
 /// The outcome; None while the run has not ended.
-async fn request(context: &Context<'_>, rerun: &Rerun) -> Result<Option<RerunOutcome>, GitHubError> {
+async fn request(
+    context: &Context<'_>,
+    rerun: &Rerun,
+    reclaimed: &BTreeSet<JobId>,
+) -> Result<Option<RerunOutcome>, GitHubError> {
     let jobs = context.ports.github.run_jobs(&rerun.repository, rerun.run_id).await?.jobs;
-    match next_step(rerun, &jobs) {
+    match next_step(rerun, &jobs, reclaimed) {
         RerunStep::AlreadyDone => Ok(Some(RerunOutcome::AlreadyDone)),
         RerunStep::RunUnderWay => Ok(None),
+        RerunStep::GiveUp(why) => Ok(Some(RerunOutcome::GivenUp(why))),
         RerunStep::Request => match context.ports.github.rerun(&rerun.repository, rerun.job).await? {
             ports::Rerun::Begun => Ok(Some(RerunOutcome::Begun)),
             ports::Rerun::RunUnderWay => Ok(None),

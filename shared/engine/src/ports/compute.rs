@@ -10,6 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::ports::source::Source;
 
+/// The number of instances that one DescribeInstances reads by id. EC2 allows 200 values in a filter.
+pub const INSTANCES_PER_READING: usize = 100;
+
 /// EC2, as far as it holds instances of this stack.
 #[async_trait]
 pub trait Compute: Send + Sync {
@@ -21,6 +24,9 @@ pub trait Compute: Send + Sync {
 
     /// Returns every instance of the stack that EC2 still lists, all pages.
     async fn census(&self) -> Result<Vec<ObservedInstance>, ComputeError>;
+
+    /// Returns those of the given instances, at most [`INSTANCES_PER_READING`], that belong to the stack and that EC2 lists.
+    async fn instances(&self, ids: &[InstanceId]) -> Result<Vec<ObservedInstance>, ComputeError>;
 
     /// Calls TerminateInstances for the instance of the permit. "Not found" is an outcome and not an error; shortly after a launch it
     /// does not even mean that the instance is gone.

@@ -10,7 +10,8 @@ pub use domain::policy::notify::CheckRunUpdate;
 use domain::policy::retry::Failure;
 use domain::wire::JobNotice;
 pub use domain::wire::{
-    DeliveryAttempt, DeliveryPage, Deregistered, ObservedRunner, RepositoryPage, RunJobs, RunnerPage, RunsUnderWay,
+    DeliveryAttempt, DeliveryPage, Deregistered, NamedRunners, ObservedRunner, RepositoryPage, RunJobs, RunnerPage,
+    RunsUnderWay, TokenMark,
 };
 use jiff::Timestamp;
 
@@ -24,6 +25,9 @@ pub trait GitHub: Send + Sync {
 
     /// Returns one page of the scope's runners, counted from 1, with those whose names have this stack's prefix.
     async fn runners(&self, scope: &Scope, stack: &StackName, page: usize) -> Result<RunnerPage, GitHubError>;
+
+    /// Returns the runners of one name in the scope's list, all pages.
+    async fn runners_named(&self, scope: &Scope, name: &str) -> Result<NamedRunners, GitHubError>;
 
     /// Removes a runner. Nothing else prevents GitHub from assigning a job to the runner at the same time.
     async fn deregister(&self, scope: &Scope, runner: RunnerId) -> Result<Deregistered, GitHubError>;

@@ -17,11 +17,13 @@ mod store;
 
 pub use self::clock::Clock;
 pub use self::compute::{
-    Compute, ComputeError, ErrorClass, Launch, LaunchError, Launched, ObservedInstance, Terminated, TerminationPermit,
+    Compute, ComputeError, ErrorClass, INSTANCES_PER_READING, Launch, LaunchError, Launched, ObservedInstance,
+    Terminated, TerminationPermit,
 };
 pub use self::github::{
     Budget, CheckRunUpdate, DeliveryAttempt, DeliveryPage, Deregistered, GitHub, GitHubAnswer, GitHubError,
-    ObservedRunner, Registered, Registration, RepositoryPage, Rerun, RunJobs, RunReference, RunnerPage, RunsUnderWay,
+    NamedRunners, ObservedRunner, Registered, Registration, RepositoryPage, Rerun, RunJobs, RunReference, RunnerPage,
+    RunsUnderWay, TokenMark,
 };
 pub use self::queue::{Queue, QueueError};
 pub use self::source::Source;

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use domain::ids::{InstanceId, Owner, PoolName, RunnerId, Scope, SlotId};
+use domain::ids::{InstanceId, Owner, PoolName, Scope, SlotId};
 use domain::log::Turn;
 use domain::policy::reap::{self, StopSlot};
-use domain::policy::retire::{RetireStep, TerminationPermit, next_step, permit_unowned};
+use domain::policy::retire::{TagReading, Tags, TerminationPermit, Unheld, permit_unowned};
 use domain::policy::sweep::{Plan, Reap};
-use domain::state::{Condemned, Config, Instance, Item, Key, Phase, StopReason};
+use domain::state::{Condemned, Config, Instance, StopReason};
 use domain::wire::{ObservedInstance, ObservedRunner};
 use futures::future::join_all;
 use futures::stream::{self, StreamExt};
@@ -15,7 +15,8 @@ use tracing::{Instrument, Span};
 
 use crate::context::Context;
 use crate::effects::Holder;
-use crate::effects::retire::{retire, terminate};
+use crate::effects::deregister::deregister;
+use crate::effects::retire::retire;
 use crate::error::ReconcileError;
 use crate::ports::{Deregistered, Terminated};
 use crate::sweep::report::Report;
@@ -35,6 +36,7 @@ pub(super) async fn perform_all(
     context: &Context<'_>,
     config: &Config,
     recorded: &BTreeMap<InstanceId, Instance>,
+    tags: &TagReading,
     plan: &Plan,
     report: &mut Report,
 ) {
@@ -49,7 +51,7 @@ pub(super) async fn perform_all(
                 if context.short_of_time() {
                     return (reap, Ok(Outcome::Spared));
                 }
-                (reap, perform(context, config, recorded, reap).instrument(reap_span(reap)).await)
+                (reap, perform(context, config, (recorded, tags), reap).instrument(reap_span(reap)).await)
             })
             .buffer_unordered(MAX_CONCURRENT_REAPS)
             .collect()
@@ -73,7 +75,7 @@ pub(super) async fn perform_all(
 fn account<'a>(config: &'a Config, reap: &'a Reap) -> Option<&'a Owner> {
     let of_pool = |name: &PoolName| config.pool(name).map(|pool| pool.owner.owner());
     match reap {
-        Reap::Stop(pool, ..) | Reap::Finish(pool, _) => of_pool(pool),
+        Reap::Stop(pool, ..) => of_pool(pool),
         Reap::Condemn { machine, .. } | Reap::Adopt(machine) => {
             machine.batch.as_ref().and_then(|batch| of_pool(&batch.pool))
         }
@@ -85,7 +87,6 @@ fn account<'a>(config: &'a Config, reap: &'a Reap) -> Option<&'a Owner> {
 fn reap_span(reap: &Reap) -> Span {
     match reap {
         Reap::Stop(pool, slot, _) => tracing::error_span!("effect", effect = "stop", %pool, %slot),
-        Reap::Finish(pool, slot) => tracing::error_span!("effect", effect = "finish", %pool, %slot),
         Reap::Condemn { machine, .. } => tracing::error_span!("effect", effect = "condemn", instance = %machine.id),
         Reap::Adopt(machine) => tracing::error_span!("effect", effect = "adopt", instance = %machine.id),
         Reap::Deregister(_, runner) => tracing::error_span!("effect", effect = "deregister", runner = %runner.name),
@@ -95,7 +96,7 @@ fn reap_span(reap: &Reap) -> Span {
 /// What the removal is about, in plain text.
 fn subject(reap: &Reap) -> String {
     match reap {
-        Reap::Stop(pool, slot, _) | Reap::Finish(pool, slot) => format!("slot {slot} of pool {pool}"),
+        Reap::Stop(pool, slot, _) => format!("slot {slot} of pool {pool}"),
         Reap::Condemn { machine, .. } | Reap::Adopt(machine) => format!("instance {}", machine.id),
         Reap::Deregister(scope, runner) => format!("runner {} of {scope}", runner.name),
     }
@@ -104,17 +105,16 @@ fn subject(reap: &Reap) -> String {
 async fn perform(
     context: &Context<'_>,
     config: &Config,
-    recorded: &BTreeMap<InstanceId, Instance>,
+    (recorded, tags): (&BTreeMap<InstanceId, Instance>, &TagReading),
     reap: &Reap,
 ) -> Result<Outcome, ReconcileError> {
     match reap {
-        Reap::Stop(pool, slot, why) => stop(context, config, pool, *slot, *why).await,
-        Reap::Finish(pool, slot) => finish(context, config, pool, *slot).await,
-        Reap::Condemn { machine, why, runners } => {
-            condemn(context, machine, recorded.get(&machine.id), *why, runners).await
+        Reap::Stop(pool, slot, why) => stop(context, config, tags, pool, *slot, *why).await,
+        Reap::Condemn { machine, why, scope, runners } => {
+            condemn(context, tags, machine, recorded.get(&machine.id), *why, (scope, runners)).await
         }
         Reap::Adopt(machine) => adopt(context, machine, recorded.get(&machine.id)).await,
-        Reap::Deregister(scope, runner) => deregister(context, scope, runner).await,
+        Reap::Deregister(scope, runner) => deregister_stale(context, scope, runner).await,
     }
 }
 
@@ -122,6 +122,7 @@ async fn perform(
 async fn stop(
     context: &Context<'_>,
     config: &Config,
+    tags: &TagReading,
     pool: &PoolName,
     slot: SlotId,
     why: StopReason,
@@ -137,47 +138,29 @@ async fn stop(
         return Ok(Outcome::Spared);
     }
     view.apply(&writes);
-    retire(context, pool, &view, slot, Holder::This).await?;
+    retire(context, pool, &view, tags, slot, Holder::This).await?;
     Ok(Outcome::Removed)
-}
-
-/// Terminates the machine of a slot whose job is done.
-async fn finish(
-    context: &Context<'_>,
-    config: &Config,
-    pool: &PoolName,
-    slot: SlotId,
-) -> Result<Outcome, ReconcileError> {
-    let Some(pool) = config.pool(pool) else { return Ok(Outcome::Spared) };
-    let slot = match context.ports.store.get(&Key::Slot(pool.name.clone(), slot)).await? {
-        Some(Item::Slot(slot)) if slot.phase() == Phase::Done => slot,
-        Some(_) => return Ok(Outcome::Spared),
-        None => return Ok(Outcome::AlreadyGone),
-    };
-    match next_step(&slot) {
-        RetireStep::Terminate(permit) => {
-            terminate(context, pool, slot, &permit).await?;
-            Ok(Outcome::Removed)
-        }
-        RetireStep::Nothing | RetireStep::Deregister(_) => Ok(Outcome::Spared),
-    }
 }
 
 /// Removes an instance that belongs to no slot. After the claim it cannot be bound, and after the deregistrations it cannot
 /// receive a job. Only then it is terminated.
 async fn condemn(
     context: &Context<'_>,
+    tags: &TagReading,
     machine: &ObservedInstance,
     recorded: Option<&Instance>,
     why: Condemned,
-    runners: &[(Scope, RunnerId)],
+    runners: (&Scope, &[ObservedRunner]),
 ) -> Result<Outcome, ReconcileError> {
+    let Tags::Free(unheld) = tags.of_machine(&machine.id) else { return Ok(Outcome::Spared) };
     if let Some(writes) = reap::condemn(machine, recorded, why, &turn(context))
         && let Commit::Lost(_) = commit(context, &writes).await?
     {
         return Ok(Outcome::Spared);
     }
-    let Some(permit) = deregister_all(context, machine, why, runners).await? else { return Ok(Outcome::Spared) };
+    let Some(permit) = deregister_all(context, &unheld, machine, why, runners).await? else {
+        return Ok(Outcome::Spared);
+    };
     match context.ports.compute.terminate(&permit).await {
         Ok(Terminated::Ending) => Ok(Outcome::Removed),
         Ok(Terminated::NotFound) => Ok(Outcome::AlreadyGone),
@@ -188,15 +171,16 @@ async fn condemn(
 /// Deregisters the runners that may run on the instance. None if one of them may have a job.
 async fn deregister_all(
     context: &Context<'_>,
+    unheld: &Unheld,
     machine: &ObservedInstance,
     why: Condemned,
-    runners: &[(Scope, RunnerId)],
+    (scope, runners): (&Scope, &[ObservedRunner]),
 ) -> Result<Option<TerminationPermit>, ReconcileError> {
     let mut answers = Vec::new();
-    for (scope, runner) in runners {
-        let answer = context.ports.github.deregister(scope, *runner).await;
+    for ObservedRunner { id: runner, name, .. } in runners {
+        let answer = deregister(context, scope, *runner, name).await;
         answers.push(answer.as_ref().ok().copied());
-        if permit_unowned(&machine.id, why, &answers).is_some() {
+        if permit_unowned(unheld, why, &answers).is_some() {
             if let Err(error) = &answer {
                 tracing::warn!(runner_id = %runner, "runner {runner} cannot be deregistered: {error}");
             }
@@ -209,7 +193,7 @@ async fn deregister_all(
         );
         return Ok(None);
     }
-    Ok(permit_unowned(&machine.id, why, &answers))
+    Ok(permit_unowned(unheld, why, &answers))
 }
 
 async fn adopt(
@@ -222,10 +206,14 @@ async fn adopt(
     Ok(Outcome::Spared)
 }
 
-async fn deregister(context: &Context<'_>, scope: &Scope, runner: &ObservedRunner) -> Result<Outcome, ReconcileError> {
+async fn deregister_stale(
+    context: &Context<'_>,
+    scope: &Scope,
+    runner: &ObservedRunner,
+) -> Result<Outcome, ReconcileError> {
     match context.ports.github.deregister(scope, runner.id).await? {
         Deregistered::Removed => Ok(Outcome::Removed),
-        Deregistered::AlreadyGone => Ok(Outcome::AlreadyGone),
+        Deregistered::NotFound(_) => Ok(Outcome::AlreadyGone),
         Deregistered::Busy => Ok(Outcome::Spared),
     }
 }

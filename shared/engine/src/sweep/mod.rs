@@ -18,6 +18,7 @@ use domain::ids::{InstanceId, Owner, Repository, Scope};
 use domain::log::{Stream, Transaction, Turn};
 use domain::policy::PoolView;
 use domain::policy::listing::{RunnerList, note_quiet};
+use domain::policy::retire::TagReading;
 use domain::policy::search::remember;
 use domain::policy::sweep::{Census, Plan, Shares, plan, shares};
 use domain::state::{Config, FunctionName, Instance, Item, Janitor, Key};
@@ -148,6 +149,7 @@ async fn sweep_locked(context: &Context<'_>, config: &Config, memory: &mut Janit
         recorded: &recorded.readable,
         unreadable: &recorded.unreadable,
         suspects: &memory.suspects,
+        format: config.format,
         now: context.now(),
     });
     report.add_plan(&plan);
@@ -157,7 +159,9 @@ async fn sweep_locked(context: &Context<'_>, config: &Config, memory: &mut Janit
             sources::keep_unfinished(context, &readings, &pools, memory).await;
             memory.suspects.clone_from(&plan.suspects);
             note_quiet(memory, &config.pools, &pools, &runners, machines.as_deref(), context.now());
-            repair(context, config, memory, shares, (&pools, &recorded.readable), &plan, report).await;
+            let tags = TagReading::of(machines.iter().flatten());
+            let read = (pools.as_slice(), &recorded.readable, &tags);
+            repair(context, config, memory, shares, read, &plan, report).await;
         }
     }
 }
@@ -167,13 +171,13 @@ async fn repair(
     config: &Config,
     memory: &mut Janitor,
     shares: Shares,
-    (pools, recorded): (&[(Pool, PoolView)], &BTreeMap<InstanceId, Instance>),
+    (pools, recorded, tags): (&[(Pool, PoolView)], &BTreeMap<InstanceId, Instance>, &TagReading),
     plan: &Plan,
     report: &mut Report,
 ) {
     let removing = &context.until(shares.removals);
     let closed = observe::record_and_close(removing, pools, plan, report).await;
-    actions::perform_all(removing, config, recorded, plan, report).await;
+    actions::perform_all(removing, config, recorded, tags, plan, report).await;
     reconcile_all(&context.until(shares.pools), config, report).await;
     remember_repositories(memory, pools, closed, context);
     redeliver::redeliver(&context.until(shares.deliveries), memory, report).await;

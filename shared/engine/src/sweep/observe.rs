@@ -3,19 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::config::Pool;
-use domain::ids::{InstanceId, Repository, RunnerId};
+use domain::ids::{InstanceId, Repository};
 use domain::policy::PoolView;
 use domain::policy::close::{Ended, close, console_tail, wants_console};
 use domain::policy::early_end::can_close;
 use domain::policy::observe::{Observation, record_observations};
+use domain::policy::retire::Deregistration;
 use domain::policy::sweep::Plan;
-use domain::state::{Instance, Item, Key, Slot};
+use domain::state::{Instance, Item, Key, Runner, Slot};
 use domain::wire::StateReason;
 
 use crate::context::Context;
+use crate::effects::deregister::deregister;
 use crate::error::ReconcileError;
 use crate::metrics;
-use crate::ports::Deregistered;
 use crate::sweep::report::Report;
 use crate::table::{Commit, commit, read_pool, record_limit};
 
@@ -71,7 +72,7 @@ async fn observe(
     for observation in observations {
         match observation {
             Observation::LeftRegistered(slot, runner) => {
-                if !context.short_of_time() && deregister_left(context, pool, *runner).await {
+                if !context.short_of_time() && deregister_left(context, pool, runner).await {
                     resolved.push(Observation::Unregistered(*slot));
                 }
             }
@@ -86,11 +87,12 @@ async fn observe(
 }
 
 /// Deregisters the runner of a machine that has ended. Returns whether it is deregistered now.
-async fn deregister_left(context: &Context<'_>, pool: &Pool, runner: RunnerId) -> bool {
-    match context.ports.github.deregister(&pool.owner, runner).await {
-        Ok(Deregistered::Removed | Deregistered::AlreadyGone) => true,
-        // GitHub has not noticed yet that the machine has ended.
-        Ok(Deregistered::Busy) => false,
+async fn deregister_left(context: &Context<'_>, pool: &Pool, left: &Runner) -> bool {
+    let runner = left.runner_id;
+    match deregister(context, &pool.owner, runner, &left.runner_name).await {
+        Ok(Deregistration::Confirmed(_)) => true,
+        // GitHub has not noticed yet that the machine has ended, or does not show the scope any more.
+        Ok(Deregistration::Busy | Deregistration::Unproven) => false,
         Err(error) => {
             tracing::warn!(runner_id = %runner, "runner {runner} cannot be deregistered yet: {error}");
             if let Err(error) = record_limit(context, pool.owner.owner(), &error).await {

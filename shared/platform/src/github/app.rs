@@ -1,14 +1,15 @@
 //! The GitHub App: its calls as itself and as its installations, with their tokens.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex as StdMutex};
 
 use domain::ids::{Owner, Repository, Scope};
-use engine::ports::{Budget, Clock, GitHubAnswer, GitHubError, Source};
+use engine::ports::{Budget, Clock, GitHubAnswer, GitHubError, Source, TokenMark};
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::ETAG;
 use reqwest::{Method, Response, StatusCode};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex, OnceCell};
@@ -47,6 +48,13 @@ struct Installation {
 /// GitHub answered 404: the resource does not exist, or the app may not see it.
 #[derive(Debug)]
 pub(super) struct NotFound(pub(super) GitHubAnswer);
+
+/// Distinguishes tokens without revealing them.
+fn mark(token: &SecretString) -> TokenMark {
+    let mut hasher = DefaultHasher::new();
+    token.expose_secret().hash(&mut hasher);
+    TokenMark(hasher.finish())
+}
 
 /// A resource that was read.
 #[derive(Debug)]
@@ -145,23 +153,42 @@ impl GitHubApp {
         self.send(scope, Request { method, path, body, if_changed_from: None }).await
     }
 
-    /// Sends a request as the installation. If GitHub refuses the token, because the app was installed again, for example,
-    /// the request is sent once more with a new token.
+    /// Like [`Self::call`], with a mark of the token that GitHub accepted.
+    pub(super) async fn call_marked<B: Serialize + ?Sized + Sync>(
+        &self,
+        method: Method,
+        scope: &Scope,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<(Response, TokenMark), GitHubError> {
+        self.send_marked(scope, Request { method, path, body, if_changed_from: None }).await
+    }
+
     async fn send<B: Serialize + ?Sized + Sync>(
         &self,
         scope: &Scope,
         request: Request<'_, B>,
     ) -> Result<Response, GitHubError> {
+        self.send_marked(scope, request).await.map(|(answer, _)| answer)
+    }
+
+    /// Sends a request as the installation. If GitHub refuses the token, because the app was installed again, for example,
+    /// the request is sent once more with a new token.
+    async fn send_marked<B: Serialize + ?Sized + Sync>(
+        &self,
+        scope: &Scope,
+        request: Request<'_, B>,
+    ) -> Result<(Response, TokenMark), GitHubError> {
         let client = self.client().await?;
-        let token = self.token(client, scope).await?;
+        let mut token = self.token(client, scope).await?;
         let mut answer = client.send(request.clone(), &token).await?;
         if answer.status() == StatusCode::UNAUTHORIZED {
             *self.installation(scope.owner()).lock().await = Installation::default();
-            let token = self.token(client, scope).await?;
+            token = self.token(client, scope).await?;
             answer = client.send(request, &token).await?;
         }
         self.budgets.update(scope.owner(), answer.headers());
-        Ok(answer)
+        Ok((answer, mark(&token)))
     }
 
     /// Reads a resource of a repository that is read repeatedly, see [`GitHubApp::read_cached`].

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use domain::ids::{JobId, Owner, Repository, RunId, RunnerId, Scope, StackName};
 use domain::wire::JobNotice;
 use engine::ports::{
-    Budget, CheckRunUpdate, DeliveryPage, Deregistered, GitHub, GitHubError, Registered, Registration, RepositoryPage,
-    Rerun, RunJobs, RunReference, RunnerPage, RunsUnderWay,
+    Budget, CheckRunUpdate, DeliveryPage, Deregistered, GitHub, GitHubError, NamedRunners, Registered, Registration,
+    RepositoryPage, Rerun, RunJobs, RunReference, RunnerPage, RunsUnderWay,
 };
 
 use super::app::GitHubApp;
@@ -30,6 +30,10 @@ impl GitHub for GitHubApp {
 
     async fn runners(&self, scope: &Scope, stack: &StackName, page: usize) -> Result<RunnerPage, GitHubError> {
         bounded(self.list_runners(scope, stack, page)).await
+    }
+
+    async fn runners_named(&self, scope: &Scope, name: &str) -> Result<NamedRunners, GitHubError> {
+        bounded(self.find_runners(scope, name)).await
     }
 
     async fn deregister(&self, scope: &Scope, runner: RunnerId) -> Result<Deregistered, GitHubError> {

@@ -2,7 +2,9 @@
 
 use domain::ids::{RunnerId, RunnerName, Scope, StackName};
 use domain::policy::listing::RUNNERS_PER_PAGE;
-use engine::ports::{Clock, Deregistered, GitHubError, ObservedRunner, Registered, Registration, RunnerPage};
+use engine::ports::{
+    Clock, Deregistered, GitHubError, NamedRunners, ObservedRunner, Registered, Registration, RunnerPage,
+};
 use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +14,9 @@ use super::client::NO_BODY;
 use super::listed::Listed;
 use crate::clock::SystemClock;
 
+/// A runner group holds at most 10,000 runners, and an organisation can have several groups.
+const MAX_PAGES: usize = 1000;
+
 #[derive(Deserialize)]
 struct Runner {
     id: u64,
@@ -20,6 +25,12 @@ struct Runner {
     status: String,
     #[serde(default)]
     busy: bool,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    total_count: usize,
+    runners: Vec<Listed<Runner>>,
 }
 
 /// `/orgs/{org}/actions/runners` or `/repos/{owner}/{repo}/actions/runners`.
@@ -67,11 +78,6 @@ impl GitHubApp {
         stack: &StackName,
         page: usize,
     ) -> Result<RunnerPage, GitHubError> {
-        #[derive(Deserialize)]
-        struct Page {
-            total_count: usize,
-            runners: Vec<Listed<Runner>>,
-        }
         let prefix = RunnerName::prefix(stack);
         let path = format!("{}?per_page={RUNNERS_PER_PAGE}&page={page}", runners_path(scope));
         let read = self.read_cached::<Page>(scope, &path).await?;
@@ -94,12 +100,46 @@ impl GitHubApp {
         Ok(page)
     }
 
+    /// Reads the list of one name: usually one short page. A server that ignores `name` returns every runner.
+    pub(super) async fn find_runners(&self, scope: &Scope, name: &str) -> Result<NamedRunners, GitHubError> {
+        let mut found: Option<NamedRunners> = None;
+        for page in 1..=MAX_PAGES {
+            let path = format!("{}?name={name}&per_page={RUNNERS_PER_PAGE}&page={page}", runners_path(scope));
+            let (answer, token) = self.call_marked(Method::GET, scope, &path, NO_BODY).await?;
+            if answer.status() != StatusCode::OK {
+                return Err(error(answer, SystemClock.now()).await);
+            }
+            let listed: Page = parse(answer).await?;
+            let is_last = listed.runners.is_empty() || page * RUNNERS_PER_PAGE >= listed.total_count;
+            let (scope, name) = (scope.clone(), name.to_owned());
+            let named = found.get_or_insert(NamedRunners { scope, name, token, ids: Vec::new() });
+            if named.token != token {
+                return Err(GitHubError::unavailable("the token was replaced while the list was read"));
+            }
+            for item in listed.runners {
+                let id = match item {
+                    Listed::Readable(runner) => Some(runner.id),
+                    Listed::Unreadable(item) => item["id"].as_u64(),
+                };
+                // It could be the runner that the list is asked for.
+                let id = id.ok_or_else(|| GitHubError::unavailable("a runner in the list cannot be read"))?;
+                named.ids.push(RunnerId(id));
+            }
+            if is_last {
+                break;
+            }
+        }
+        found.ok_or_else(|| {
+            GitHubError::unavailable(format!("{scope} has more than {} runners", MAX_PAGES * RUNNERS_PER_PAGE))
+        })
+    }
+
     pub(super) async fn remove_runner(&self, scope: &Scope, runner: RunnerId) -> Result<Deregistered, GitHubError> {
         let path = format!("{}/{runner}", runners_path(scope));
-        let answer = self.call(Method::DELETE, scope, &path, NO_BODY).await?;
+        let (answer, token) = self.call_marked(Method::DELETE, scope, &path, NO_BODY).await?;
         match answer.status() {
             StatusCode::NO_CONTENT => Ok(Deregistered::Removed),
-            StatusCode::NOT_FOUND => Ok(Deregistered::AlreadyGone),
+            StatusCode::NOT_FOUND => Ok(Deregistered::NotFound(token)),
             StatusCode::UNPROCESSABLE_ENTITY => Ok(Deregistered::Busy),
             _ => Err(error(answer, SystemClock.now()).await),
         }

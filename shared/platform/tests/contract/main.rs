@@ -14,9 +14,9 @@ use aws_sdk_dynamodb::types::{AttributeDefinition, BillingMode, KeySchemaElement
 use domain::config::{LaunchTemplate, Market, Tuple};
 use domain::ids::{BatchTag, InstanceId, JobId, PoolName, StackName, SubnetId};
 use domain::log::{Cause, Event, Stream, Transaction, Turn, What};
-use domain::policy::retire::permit_unowned;
+use domain::policy::retire::{TagReading, Tags, permit_unowned};
 use domain::state::{BootItem, Condemned, Item, Key, Meta, WaitingJob};
-use domain::wire::{MESSAGE_VERSION as VERSION, Message};
+use domain::wire::{MESSAGE_VERSION as VERSION, MachineState, Message, ObservedInstance};
 use engine::memory::MemoryStore;
 use engine::ports::{
     Clock, CommitError, Compute, ErrorClass, Launch, Queue as _, Store, Terminated, TerminationPermit,
@@ -205,7 +205,17 @@ async fn answers_of(store: &dyn LoggedStore) -> Vec<String> {
 }
 
 fn permit(instance: &InstanceId) -> TerminationPermit {
-    permit_unowned(instance, Condemned::MaxLife, &[]).expect("max life allows a termination")
+    let listed = ObservedInstance {
+        id: instance.clone(),
+        state: MachineState::Running,
+        launched_at: Timestamp::UNIX_EPOCH,
+        pool: None,
+        batch: None,
+        hold: false,
+        state_reason: None,
+    };
+    let Tags::Free(unheld) = TagReading::of([&listed]).of_machine(instance) else { panic!("nobody holds it") };
+    permit_unowned(&unheld, Condemned::MaxLife, &[]).expect("max life allows a termination")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -398,6 +408,10 @@ async fn a_launch_is_found_by_its_tags_and_repeated_by_its_token() {
     assert!(by_batch.iter().all(|seen| seen.batch.as_ref() == Some(&launch.tag) && seen.pool == Some(pool())));
     let census = ec2.census().await.unwrap();
     assert!(ids(&census).is_superset(&ids(&by_batch)) && ids(&census).contains(&other[0].id));
+
+    let (mine, unknown) = (launched[0].id.clone(), InstanceId::from("i-0123456789abcdef0"));
+    let read = ec2.instances(&[mine.clone(), unknown]).await.unwrap();
+    assert_eq!(ids(&read), [mine].into(), "an unknown instance is no error");
 
     assert_eq!(ec2.terminate(&permit(&other[0].id)).await.unwrap(), Terminated::Ending);
     assert_eq!(ec2.terminate(&permit(&"i-0123456789abcdef0".into())).await.unwrap(), Terminated::NotFound);

@@ -45,7 +45,11 @@ impl Compute for MistakenPorts<'_> {
                 reason.code = "Server.SpotInstanceTermination".to_owned();
             }
         }
-        Ok(machines)
+        Ok(self.without_holds(machines))
+    }
+
+    async fn instances(&self, ids: &[InstanceId]) -> Result<Vec<ObservedInstance>, ComputeError> {
+        self.world.compute.instances(ids).await.map(|found| self.without_holds(found))
     }
 
     async fn terminate(&self, permit: &TerminationPermit) -> Result<Terminated, ComputeError> {
@@ -58,6 +62,14 @@ impl Compute for MistakenPorts<'_> {
 }
 
 impl MistakenPorts<'_> {
+    /// `IgnoresHold` sees no protecting tag.
+    fn without_holds(&self, mut found: Vec<ObservedInstance>) -> Vec<ObservedInstance> {
+        if self.mistake == Mistake::IgnoresHold {
+            found.iter_mut().for_each(|seen| seen.hold = false);
+        }
+        found
+    }
+
     fn unanswered(&self) -> MutexGuard<'_, BTreeSet<BatchTag>> {
         self.memory.unanswered.lock().expect("no thread panics while it holds the lock")
     }

@@ -2,10 +2,11 @@
 
 use async_trait::async_trait;
 use domain::ids::{JobId, Owner, Repository, RunId, RunnerId, RunnerName, Scope, StackName};
+use domain::state::{Item, Key, Slot, SlotState};
 use domain::wire::JobNotice;
 use engine::ports::{
-    Budget, CheckRunUpdate, DeliveryPage, Deregistered, GitHub, GitHubError, Registered, Registration, RepositoryPage,
-    Rerun, RunJobs, RunReference, RunnerPage, RunsUnderWay,
+    Budget, CheckRunUpdate, DeliveryPage, Deregistered, GitHub, GitHubError, NamedRunners, Registered, Registration,
+    RepositoryPage, Rerun, RunJobs, RunReference, RunnerPage, RunsUnderWay,
 };
 
 use crate::mistakes::kinds::Mistake;
@@ -29,12 +30,28 @@ impl GitHub for MistakenPorts<'_> {
         Ok(answer)
     }
 
+    async fn runners_named(&self, scope: &Scope, name: &str) -> Result<NamedRunners, GitHubError> {
+        let listed = self.world.github.runners_named(scope, name).await;
+        if self.mistake != Mistake::TrustsNotFound {
+            return listed;
+        }
+        // Without a list, the 404 alone is believed, whatever token it was answered to.
+        let token = *self.memory.refused.lock().expect("no thread panics while it holds the lock");
+        Ok(NamedRunners { scope: scope.clone(), name: name.to_owned(), token, ids: Vec::new() })
+    }
+
     async fn deregister(&self, scope: &Scope, runner: RunnerId) -> Result<Deregistered, GitHubError> {
-        if self.mistake == Mistake::TerminateFirst {
+        if self.mistake == Mistake::TerminateFirst
+            || self.mistake == Mistake::TrustsJobEnd && self.is_done(scope, runner).await
+        {
             return Ok(Deregistered::Removed);
         }
         match self.world.github.deregister(scope, runner).await {
             Ok(Deregistered::Busy) if self.mistake == Mistake::StaleBusy => Ok(Deregistered::Removed),
+            Ok(Deregistered::NotFound(token)) => {
+                *self.memory.refused.lock().expect("no thread panics while it holds the lock") = token;
+                Ok(Deregistered::NotFound(token))
+            }
             answer => answer,
         }
     }
@@ -88,5 +105,23 @@ impl GitHub for MistakenPorts<'_> {
 
     fn budget(&self, owner: &Owner) -> Option<Budget> {
         self.world.github.budget(owner)
+    }
+}
+
+impl MistakenPorts<'_> {
+    /// Whether the table says that the job of the slot with this runner is done.
+    async fn is_done(&self, scope: &Scope, runner: RunnerId) -> bool {
+        let Ok(Some(Item::Config(config))) = self.world.store.get(&Key::Config).await else { return false };
+        for pool in config.pools.iter().filter(|pool| pool.owner == *scope) {
+            let items = self.world.store.partition(&pool.name).await.unwrap_or_default();
+            let is_done = |item: &Item| match item {
+                Item::Slot(Slot { state: SlotState::Done { runner: done, .. }, .. }) => done.runner_id == runner,
+                _ => false,
+            };
+            if items.items.iter().any(is_done) {
+                return true;
+            }
+        }
+        false
     }
 }

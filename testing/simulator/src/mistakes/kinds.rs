@@ -41,6 +41,12 @@ pub enum Mistake {
     Acknowledged,
     /// The janitor does not store what failed in a sweep.
     SilentSweep,
+    /// A machine is terminated because the end of its job was reported.
+    TrustsJobEnd,
+    /// A runner counts as deregistered because GitHub answered 404.
+    TrustsNotFound,
+    /// The tag that protects a machine is not read.
+    IgnoresHold,
     /// The limit that is stored for an account is never read.
     LimitUnread,
     /// One unreadable item of a list hides the others.

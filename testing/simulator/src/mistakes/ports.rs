@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use domain::config::Timings;
 use domain::ids::BatchTag;
+use domain::wire::TokenMark;
 use engine::ports::Ports;
 use jiff::Timestamp;
 
@@ -15,6 +16,8 @@ use crate::mistakes::kinds::Mistake;
 pub(crate) struct Memory {
     /// Attempts of which a launch got no answer.
     pub(super) unanswered: Mutex<BTreeSet<BatchTag>>,
+    /// The token of the last deregistration that was answered with 404.
+    pub(super) refused: Mutex<TokenMark>,
 }
 
 /// Ports that make one mistake and are otherwise those of the world.

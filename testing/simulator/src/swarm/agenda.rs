@@ -36,6 +36,10 @@ pub(super) enum Due {
     Approve(github::JobId),
     /// An account installs the app again.
     Install(&'static str),
+    /// An account adds a repository to the app's installation again.
+    Include(github::RepositoryId),
+    /// An operator removes the tag that protects a machine.
+    Release(InstanceId),
     /// An operator applies the pools to a new table.
     NewTable,
     Machine(InstanceId, Doing),

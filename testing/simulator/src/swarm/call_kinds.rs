@@ -31,6 +31,7 @@ pub(super) fn latency(kind: CallKind) -> (i64, i64) {
         | CallKind::CommitHandedOver
         | CallKind::CommitObserved
         | CallKind::CommitStopped
+        | CallKind::CommitInterrupted
         | CallKind::CommitUnregistered
         | CallKind::CommitClosed
         | CallKind::CommitCircuitOpened
@@ -79,7 +80,7 @@ fn weights(kind: CallKind) -> (f64, f64) {
         | CallKind::CommitUnregistered => (16.0, 32.0),
         CallKind::CommitSwept | CallKind::Redeliver | CallKind::Rerun => (30.0, 60.0),
         CallKind::CommitResumed => (40.0, 80.0),
-        CallKind::CommitRerun => (50.0, 300.0),
+        CallKind::CommitRerun | CallKind::CommitInterrupted => (50.0, 300.0),
         CallKind::CommitAdopted => (30.0, 400.0),
         CallKind::CommitCircuitOpened | CallKind::CommitChecked | CallKind::CommitCondemned => (37.5, 300.0),
         CallKind::CommitRefused

@@ -116,6 +116,7 @@ impl Swarm<'_> {
     pub(super) fn ingest(&mut self, delivery: &Delivery) {
         self.universe.state().received(&delivery.event, self.now);
         let mut notice = notice(&delivery.event, &delivery.guid, self.now);
+        notice.job = self.universe.state().with_forged_id(notice.job);
         if self.dice.lasts(Fault::GithubClock) {
             let skew = SignedDuration::from_secs_f64(240.0 * self.dice.intensity(Fault::GithubClock) - 120.0);
             notice.job.created_at += skew;

@@ -152,6 +152,12 @@ faults! {
     RunnerRefused = "runner-refused", 0.40;
     /// A job that GitHub calls queued for ever, hours to months old.
     Immortal = "job-immortal", 0.05;
+    /// The admin of another repository runs a job on a runner with the name and id of one of Drover's.
+    ForgedRunner = "runner-forged", 0.30;
+    /// An operator protects a machine by its tag, for some minutes.
+    Held = "machine-held", 0.20;
+    /// A repository is removed from the app's installation, for some minutes.
+    RepositoryRemoved = "app-repository-removed", 0.10;
 }
 
 /// The random numbers of one seed. Each kind of fault has its own intensity and its own stream, so that turning one kind

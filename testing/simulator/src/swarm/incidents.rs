@@ -124,6 +124,15 @@ impl Swarm<'_> {
                 }
             }
         }
+        if self.dice.strikes(Fault::RepositoryRemoved) {
+            self.remove_repository();
+        }
+        if self.dice.strikes(Fault::ForgedRunner) {
+            self.forge_runner();
+        }
+        if self.dice.strikes(Fault::Held) {
+            self.hold_machine();
+        }
         if self.dice.strikes(Fault::Malformed) {
             self.malform();
         }
@@ -133,6 +142,60 @@ impl Swarm<'_> {
         if self.dice.strikes(Fault::TableLost) {
             self.lose_table();
         }
+    }
+
+    fn remove_repository(&mut self) {
+        let all = [(OTHER, "tools"), (ORGANIZATION, "widgets"), (ORGANIZATION, "gadgets")];
+        let (owner, name) = all[self.dice.pick(Fault::RepositoryRemoved, all.len())];
+        self.log_world(|| format!("{owner}/{name} is removed from the app's installation"));
+        let id = self.universe.github(|github, _| {
+            let id = github.find_repository(owner, name).expect("a repository of this world").id;
+            github.exclude_repository(id);
+            id
+        });
+        let away = SignedDuration::from_secs(60 + self.dice.pick(Fault::RepositoryRemoved, 240) as i64);
+        self.plan_in(away, Due::Include(id));
+    }
+
+    /// The admin of a repository that no pool serves registers a runner with the name and id of one of Drover's, and runs a
+    /// job on it. Half of the time that runner has a job, if there is one.
+    fn forge_runner(&mut self) {
+        let fault = Fault::ForgedRunner;
+        let (all, busy): (Vec<_>, Vec<_>) = self.universe.github(|github, _| {
+            let own = |runner: &&github::Runner| {
+                runner.name.starts_with("drover_sim_") && runner.scope == github::Scope::organization(ORGANIZATION)
+            };
+            let busy = github.registrations().filter(own).filter(|runner| runner.job.is_some()).map(|runner| runner.id);
+            (github.registrations().filter(own).map(|runner| runner.id).collect(), busy.collect())
+        });
+        let victims = if busy.is_empty() || self.dice.pick(fault, 2) == 0 { all } else { busy };
+        if victims.is_empty() {
+            return;
+        }
+        let victim = victims[self.dice.pick(fault, victims.len())];
+        let label = format!("forged-{victim}-{}", self.now.as_second());
+        let runs_for = Duration::from_secs(1 + self.dice.pick(fault, 400) as u64);
+        self.log_world(|| format!("somebody registers a runner that poses as runner {victim}, and runs a job on it"));
+        self.universe.forge_runner(victim, "elsewhere", &label);
+        let job = self.universe.github(|github, now| {
+            let repository = github.find_repository(ORGANIZATION, "elsewhere").expect("of this world").id;
+            github.queue_job(github::QueueJob { runs_for, ..github::QueueJob::new(repository, &[&label]) }, now)
+        });
+        self.truth.foreign.insert(job);
+    }
+
+    fn hold_machine(&mut self) {
+        let alive: Vec<InstanceId> =
+            self.universe.ec2(|ec2, _| ec2.alive().map(|machine| machine.id.clone()).collect());
+        if alive.is_empty() {
+            return;
+        }
+        let machine = alive[self.dice.pick(Fault::Held, alive.len())].clone();
+        self.log_world(|| format!("an operator holds {machine}"));
+        self.universe.hold(&machine);
+        self.truth.spoilt.insert(machine.clone());
+        let holds = SignedDuration::from_secs(60 + self.dice.pick(Fault::Held, 600) as i64);
+        self.plan_in(holds, Due::Release(machine));
     }
 
     /// An item of the table or of one of GitHub's lists gets an unknown form. One job that no pool serves keeps it for ever.

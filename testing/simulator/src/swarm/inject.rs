@@ -50,6 +50,7 @@ impl Swarm<'_> {
             | CallKind::CommitHandedOver
             | CallKind::CommitObserved
             | CallKind::CommitStopped
+            | CallKind::CommitInterrupted
             | CallKind::CommitUnregistered
             | CallKind::CommitClosed
             | CallKind::CommitCircuitOpened

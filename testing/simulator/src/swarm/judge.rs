@@ -89,7 +89,9 @@ impl Swarm<'_> {
                 left.push(format!("machine {} of pool {}, {} since {since}", machine.id, pool.name, machine.state));
             }
         }
-        let idle = state.github.registrations().filter(|runner| runner.name.starts_with("drover_sim_"));
+        let own =
+            |runner: &&github::Runner| runner.name.starts_with("drover_sim_") && !state.forged.contains_key(&runner.id);
+        let idle = state.github.registrations().filter(own);
         for runner in idle {
             let at = self.runs_on.get(&runner.id).and_then(|id| self.machines.get(id));
             let since = at.map_or(runner.created_at, |machine| machine.since);

@@ -57,7 +57,8 @@ impl Swarm<'_> {
         if self.dice.strikes(Fault::EventLost) {
             return;
         }
-        self.send(&format!(r#"{{"detail-type":"{kind}","detail":{detail}}}"#), SignedDuration::ZERO);
+        let body = format!(r#"{{"detail-type":"{kind}","time":"{:.0}","detail":{detail}}}"#, self.now);
+        self.send(&body, SignedDuration::ZERO);
     }
 
     /// A machine was given a JIT config.

@@ -92,6 +92,14 @@ impl Swarm<'_> {
                 self.log_world(|| format!("{owner} installs the app again"));
                 self.universe.state().install(owner);
             }
+            Due::Include(repository) => {
+                self.log_world(|| format!("repository {repository:?} is in the app's installation again"));
+                self.universe.github(|github, _| github.include_repository(repository));
+            }
+            Due::Release(machine) => {
+                self.log_world(|| format!("an operator releases {machine}"));
+                self.universe.release(&machine);
+            }
             Due::NewTable => self.new_table(),
             Due::Machine(instance, doing) => self.machine_does(instance, doing),
             Due::LateLaunch(launch) => {

@@ -9,8 +9,8 @@ use engine::ports::{
 use world::ec2::{self, Code, Filter, RunInstances, Tags, TemplateRef};
 
 use crate::call::Call;
-use crate::universe::Universe;
 use crate::universe::state::State;
+use crate::universe::{INVOCATION, Universe};
 
 #[async_trait]
 impl Compute for Universe {
@@ -34,6 +34,15 @@ impl Compute for Universe {
     async fn census(&self) -> Result<Vec<ObservedInstance>, ComputeError> {
         let look = || self.state().describe(&[Filter::tag("drover:stack", "sim")]);
         self.steps.around(|| Call::DescribeInstances, look).await
+    }
+
+    async fn instances(&self, ids: &[InstanceId]) -> Result<Vec<ObservedInstance>, ComputeError> {
+        let look = || {
+            let own = Filter::tag("drover:stack", "sim");
+            let values = ids.iter().map(|id| id.to_string()).collect();
+            self.state().describe(&[own, Filter { name: "instance-id".to_owned(), values }])
+        };
+        self.steps.around(|| Call::ReadTags(ids.to_vec()), look).await
     }
 
     async fn terminate(&self, permit: &TerminationPermit) -> Result<Terminated, ComputeError> {
@@ -80,7 +89,8 @@ impl Universe {
 }
 
 impl State {
-    /// Calls TerminateInstances. Returns what violates S1, too: a machine must not end while its runner can be given a job.
+    /// Calls TerminateInstances. Returns what violates S1 or S7, too: a machine must not end while its runner can be given a
+    /// job, nor while an operator holds it.
     fn terminate(&mut self, instance: &InstanceId) -> (Result<Terminated, ComputeError>, Option<String>) {
         let (id, now): (ec2::InstanceId, _) = (instance.as_str().into(), self.now);
         let was_live = self.ec2.instance(&id).is_some_and(|machine| machine.state.is_live());
@@ -97,6 +107,10 @@ impl State {
         }
         if !is_own {
             return (answer, Some(format!("S1: {id} was terminated, which is not of this stack")));
+        }
+        // An invocation that began before the tag was there may have read the machine's tags already.
+        if self.held.get(&id).is_some_and(|since| now.duration_since(*since) > INVOCATION) {
+            return (answer, Some(format!("S7: {id} was terminated, which an operator holds")));
         }
         let age = now.duration_since(machine.launched_at);
         let pool = machine.tags.get("drover:pool").cloned().unwrap_or_default();

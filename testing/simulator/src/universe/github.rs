@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use domain::ids::{DeliveryId, JobId, Owner, Repository, RunId, RunnerId, RunnerName, Scope, StackName};
 use domain::wire::JobNotice;
 use engine::ports::{
-    Budget, CheckRunUpdate, DeliveryAttempt, DeliveryPage, Deregistered, GitHub, GitHubError, ObservedRunner,
-    Registered, Registration, RepositoryPage, Rerun, RunJobs, RunReference, RunnerPage, RunsUnderWay,
+    Budget, CheckRunUpdate, DeliveryAttempt, DeliveryPage, Deregistered, GitHub, GitHubError, NamedRunners,
+    ObservedRunner, Registered, Registration, RepositoryPage, Rerun, RunJobs, RunReference, RunnerPage, RunsUnderWay,
+    TokenMark,
 };
 use jiff::Timestamp;
 use world::github::{self, Answer, CheckOutput, CheckRunChange, CheckRunId, GroupId, JitRequest, Malformed, Paging};
@@ -93,13 +94,28 @@ impl GitHub for Universe {
         self.call_for(scope.owner(), || Call::ListRunners(scope.clone()), list).await
     }
 
+    async fn runners_named(&self, scope: &Scope, name: &str) -> Result<NamedRunners, GitHubError> {
+        let list = || {
+            let mut state = self.state();
+            let (now, installation) = (state.now, state.installation_of(scope.owner().as_str()));
+            let paging = Paging { page: 1, per_page: 100 };
+            let listed = state
+                .github
+                .list_runners(installation, &model_scope(scope), Some(name), paging, now)
+                .map_err(|error| port_error(error, now))?;
+            let ids = listed.items.into_iter().map(|runner| RunnerId(runner.id.0)).collect();
+            Ok(NamedRunners { scope: scope.clone(), name: name.to_owned(), token: TokenMark(installation.0), ids })
+        };
+        self.call_for(scope.owner(), || Call::FindRunners(name.to_owned()), list).await
+    }
+
     async fn deregister(&self, scope: &Scope, runner: RunnerId) -> Result<Deregistered, GitHubError> {
         let delete = || {
             let mut state = self.state();
             let (now, installation) = (state.now, state.installation_of(scope.owner().as_str()));
             match state.github.delete_runner(installation, &model_scope(scope), github::RunnerId(runner.0), now) {
                 Ok(()) => Ok(Deregistered::Removed),
-                Err(github::Failure::NotFound) => Ok(Deregistered::AlreadyGone),
+                Err(github::Failure::NotFound) => Ok(Deregistered::NotFound(TokenMark(installation.0))),
                 Err(github::Failure::Unprocessable(_)) => Ok(Deregistered::Busy),
                 Err(error) => Err(port_error(error, now)),
             }
@@ -287,7 +303,8 @@ impl Universe {
 
 impl State {
     fn notice_of(&self, job: &github::Job) -> JobNotice {
-        job_notice(job, self.github.run(job.run).map(|run| run.head_sha.as_str()).unwrap_or_default())
+        let sha = self.github.run(job.run).map(|run| run.head_sha.as_str()).unwrap_or_default();
+        self.with_forged_id(job_notice(job, sha))
     }
 
     fn jobs_of(&mut self, repository: &Repository, run: github::RunId) -> Result<Vec<github::Job>, github::Failure> {

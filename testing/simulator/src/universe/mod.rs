@@ -30,7 +30,7 @@ use engine::sweep::{Mode, Report, sweep};
 use futures::executor::block_on;
 use jiff::{SignedDuration, Timestamp};
 use world::ec2::{self, Ec2, OnPowerOff, Tags, TemplateData};
-use world::github::{App, GitHub, OwnerKind, QueueJob, Visibility};
+use world::github::{App, GitHub, OwnerKind, QueueJob, RunnerId, Scope, Visibility};
 
 use crate::mistakes::{self, Memory, Mistake, MistakenPorts, settings};
 use crate::rules::Checked;
@@ -91,6 +91,11 @@ impl Universe {
         Self::with(seed, pools, ec2::Config::default(), world::github::Config::default(), None)
     }
 
+    /// A new universe in which GitHub is configured.
+    pub fn with_github(seed: u64, pools: Vec<Pool>, github: world::github::Config) -> Self {
+        Self::with(seed, pools, ec2::Config::default(), github, None)
+    }
+
     /// A new universe in which EC2 and GitHub are configured, and in which Drover makes a mistake.
     pub(crate) fn with(
         seed: u64,
@@ -143,6 +148,8 @@ impl Universe {
                 connected: BTreeSet::new(),
                 early_ends: BTreeMap::new(),
                 runners: Runners::Accepted,
+                forged: BTreeMap::new(),
+                held: BTreeMap::new(),
                 max_life: pools.iter().map(|pool| (pool.name.to_string(), pool.timings.max_life.duration())).collect(),
             }),
             store: Checked::new(MemoryStore::default()),
@@ -222,6 +229,36 @@ impl Universe {
 
     pub fn set_runners(&self, runners: Runners) {
         self.state().runners = runners;
+    }
+
+    /// The admin of a repository of the organization registers a runner with the name and id of one of Drover's. It takes
+    /// jobs with this label.
+    pub fn forge_runner(&self, victim: RunnerId, repository: &str, label: &str) {
+        let mut state = self.state();
+        let now = state.now;
+        let Some(name) = state.github.runner(victim).map(|runner| runner.name.clone()) else { return };
+        let scope = Scope::repository("octo-org", repository);
+        let forged = state.github.add_foreign_runner(scope, &name, &[label], now);
+        state.forged.insert(forged, victim);
+    }
+
+    /// An operator puts the tag that protects a machine on it by hand.
+    pub fn hold(&self, machine: &ec2::InstanceId) {
+        let mut state = self.state();
+        let (now, tags) = (state.now, [("drover:hold".to_owned(), "by hand".to_owned())].into());
+        if state.ec2.create_tags(&[machine.to_string()], &tags, now).is_ok() {
+            state.held.insert(machine.clone(), now);
+        }
+    }
+
+    /// The operator removes the tag.
+    pub fn release(&self, machine: &ec2::InstanceId) {
+        let mut state = self.state();
+        let now = state.now;
+        let removed = state.ec2.delete_tags(&[machine.to_string()], &["drover:hold".to_owned()], now);
+        if removed.is_ok() {
+            state.held.remove(machine);
+        }
     }
 
     /// Another organisation installs the app.

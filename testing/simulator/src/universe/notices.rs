@@ -38,7 +38,11 @@ pub(crate) fn job_notice(job: &github::Job, head_sha: &str) -> JobNotice {
         labels: job.labels.clone(),
         status: job.state.status().to_owned(),
         conclusion: job.state.conclusion().map(|conclusion| conclusion.as_str().to_owned()),
-        runner: job.state.runner().map(|runner| RunnerNotice { id: RunnerId(runner.id.0), name: runner.name.clone() }),
+        runner: job.state.runner().map(|runner| RunnerNotice {
+            id: RunnerId(runner.id.0),
+            name: runner.name.clone(),
+            group: None,
+        }),
         created_at: job.created_at,
         started_at: job.started_at,
         completed_at: job.completed_at,

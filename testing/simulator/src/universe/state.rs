@@ -4,9 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use domain::ids::{BatchTag, Owner, PoolName};
+use domain::ids::{BatchTag, Owner, PoolName, RunnerId};
 use domain::state::Key;
-use domain::wire::Message;
+use domain::wire::{JobNotice, Message};
 use engine::ports::Launch;
 use jiff::{SignedDuration, Timestamp};
 use world::LostReply;
@@ -54,6 +54,10 @@ pub(crate) struct State {
     pub(super) runners: Runners,
     /// Machines that were given a JIT config since the swarm last took them.
     pub(crate) handed_over: Vec<InstanceId>,
+    /// Other people's runners that pose as one of Drover's: GitHub counts ids per scope, the model does not.
+    pub(crate) forged: BTreeMap<github::RunnerId, github::RunnerId>,
+    /// Since when machines have had the tag that protects them.
+    pub(crate) held: BTreeMap<InstanceId, Timestamp>,
     /// `max_life` by pool.
     pub(crate) max_life: BTreeMap<String, SignedDuration>,
 }
@@ -94,6 +98,16 @@ pub(crate) enum TableFault {
 }
 
 impl State {
+    /// The report with the id that a forged runner has in its own scope.
+    pub(crate) fn with_forged_id(&self, mut job: JobNotice) -> JobNotice {
+        if let Some(runner) = &mut job.runner
+            && let Some(victim) = self.forged.get(&github::RunnerId(runner.id.0))
+        {
+            runner.id = RunnerId(victim.0);
+        }
+        job
+    }
+
     /// The app's installation on an account, or an id that GitHub does not know if the app was never installed there.
     pub(crate) fn installation_of(&self, owner: &str) -> InstallationId {
         self.installations.get(&owner.to_ascii_lowercase()).copied().unwrap_or(InstallationId(0))

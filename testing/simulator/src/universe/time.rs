@@ -66,7 +66,8 @@ impl State {
             },
             ec2::Happening::SpotNotice { instance, .. } => {
                 let id = instance.as_str().into();
-                self.messages.push_back((now, Message::Instance { id, change: InstanceChange::Interrupted }));
+                self.messages
+                    .push_back((now, Message::Instance { id, change: InstanceChange::Interrupted(Some(now)) }));
             }
             ec2::Happening::Terminated { instance, .. } => {
                 let id = instance.as_str().into();
@@ -83,7 +84,8 @@ impl State {
                     return;
                 }
                 self.received(&delivery.event, now);
-                let notice = notice(&delivery.event, &delivery.guid, now);
+                let mut notice = notice(&delivery.event, &delivery.guid, now);
+                notice.job = self.with_forged_id(notice.job);
                 self.messages.push_back((now, Message::WorkflowJob(Box::new(notice))));
                 self.github.record_answer(delivery.id, Answer::Status(202), Duration::from_millis(20), now);
             }

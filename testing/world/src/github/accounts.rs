@@ -46,6 +46,17 @@ impl GitHub {
         self.tokens.retain(|_, (installation, _)| Some(*installation) != removed);
     }
 
+    /// The account removes a repository from the installation. Every call about it is then answered with 404, and it sends
+    /// no webhooks.
+    pub fn exclude_repository(&mut self, repository: RepositoryId) {
+        self.excluded.insert(repository);
+    }
+
+    /// The account adds the repository to the installation again.
+    pub fn include_repository(&mut self, repository: RepositoryId) {
+        self.excluded.remove(&repository);
+    }
+
     /// The app's owner changes a requested permission. Less takes effect in all accounts at once; more takes effect only
     /// after the account accepts it, as [`GitHub::install`] does.
     pub fn set_permission(&mut self, permission: &str, level: Option<&str>) {
@@ -172,9 +183,7 @@ impl GitHub {
     /// `GET /orgs/{org}/installation` and `GET /repos/{owner}/{repo}/installation`
     pub fn find_installation(&mut self, scope: &Scope, now: Timestamp) -> Result<Owner, Failure> {
         let reply = self.admit(Caller::App, Endpoint::FindInstallation, now)?;
-        if let Scope::Repository { owner, name } = scope {
-            self.find_repository(owner, name).ok_or(Failure::NotFound)?;
-        }
+        self.included(scope)?;
         let owner =
             self.find_owner(scope.owner()).filter(|owner| owner.installation.is_some()).ok_or(Failure::NotFound)?;
         if matches!(scope, Scope::Organization(_)) && owner.kind == OwnerKind::User {
@@ -216,14 +225,19 @@ impl GitHub {
 
     /// The account of a scope, if the installation may access it.
     pub(super) fn entitled(&self, caller: InstallationId, scope: &Scope) -> Result<&Owner, Failure> {
-        let owner = self.find_owner(scope.owner()).ok_or(Failure::NotFound)?;
-        if let Scope::Repository { owner, name } = scope {
-            self.find_repository(owner, name).ok_or(Failure::NotFound)?;
-        }
-        if owner.installation != Some(caller) {
+        let account = self.find_owner(scope.owner()).ok_or(Failure::NotFound)?;
+        self.included(scope)?;
+        if account.installation != Some(caller) {
             return Err(Failure::Forbidden("Resource not accessible by integration".to_owned()));
         }
-        Ok(owner)
+        Ok(account)
+    }
+
+    /// Fails if the scope is a repository that does not exist or that was removed from the installation.
+    fn included(&self, scope: &Scope) -> Result<(), Failure> {
+        let Scope::Repository { owner, name } = scope else { return Ok(()) };
+        let repository = self.find_repository(owner, name).ok_or(Failure::NotFound)?.id;
+        if self.excluded.contains(&repository) { Err(Failure::NotFound) } else { Ok(()) }
     }
 
     /// The account of a scope, if the installation has this level of access to its runners.
@@ -285,7 +299,8 @@ impl GitHub {
         let reply = self.admit(Caller::Installation(caller), Endpoint::ListRepositories, now)?;
         let owner =
             self.owners.values().find(|owner| owner.installation == Some(caller)).ok_or(Failure::Unauthorized)?;
-        reply.with(paging.of(self.repositories.values().filter(|repository| repository.owner == owner.id).cloned()))
+        let is_accessible = |it: &&Repository| it.owner == owner.id && !self.excluded.contains(&it.id);
+        reply.with(paging.of(self.repositories.values().filter(is_accessible).cloned()))
     }
 
     /// The webhook's configuration, without a call.

@@ -19,7 +19,8 @@ impl GitHub {
         let Some(owner) = self.owners.get(&repository.owner) else {
             return;
         };
-        let has_app = owner.installation.is_some() && owner.suspended_at.is_none();
+        let is_excluded = self.excluded.contains(&repository.id);
+        let has_app = owner.installation.is_some() && owner.suspended_at.is_none() && !is_excluded;
         let subscribes = self.app.events.iter().any(|event| event == "workflow_job");
         if !has_app || !subscribes || job.webhooks == Webhooks::NeverAttempted {
             return;

@@ -167,6 +167,8 @@ pub struct GitHub {
     repositories: BTreeMap<RepositoryId, Repository>,
     /// The previous names of renamed repositories.
     former_names: BTreeMap<Scope, RepositoryId>,
+    /// Repositories that their owner removed from the app's installation.
+    excluded: BTreeSet<RepositoryId>,
     tokens: BTreeMap<String, (InstallationId, Timestamp)>,
     runs: BTreeMap<RunId, Run>,
     jobs: BTreeMap<JobId, Job>,
@@ -201,6 +203,7 @@ impl GitHub {
             owners: BTreeMap::new(),
             repositories: BTreeMap::new(),
             former_names: BTreeMap::new(),
+            excluded: BTreeSet::new(),
             tokens: BTreeMap::new(),
             runs: BTreeMap::new(),
             jobs: BTreeMap::new(),

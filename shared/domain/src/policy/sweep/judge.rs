@@ -23,8 +23,9 @@ pub enum RunnerState {
     /// Registered and not connected, in every reading for this long. The time is measured only for a runner that was
     /// online before.
     Offline(SignedDuration),
-    /// Connected and idle. The list may be out of date.
-    Idle,
+    /// Connected and idle, in every reading for this long. The list may be out of date. The time is measured only for a
+    /// slot whose runner should have a job.
+    Idle(SignedDuration),
     /// Has a job.
     Busy,
 }
@@ -43,6 +44,8 @@ pub struct SlotSubject<'a> {
     pub hold: bool,
     pub runner: RunnerState,
     pub timings: &'a Timings,
+    /// The format of the table.
+    pub format: u32,
 }
 
 /// What to do about the instance of an open slot.
@@ -56,8 +59,6 @@ pub enum SlotVerdict {
     Gone,
     /// Stop the slot, deregister its runner, terminate the instance.
     Stop(StopReason),
-    /// Its job is done, and the machine has not powered itself off: terminate it.
-    Finish,
 }
 
 /// The first row that matches; every combination has exactly one verdict.
@@ -72,9 +73,13 @@ pub fn judge_slot(subject: &SlotSubject<'_>, now: Timestamp) -> SlotVerdict {
     if subject.age >= timings.max_life.duration() {
         return stop_for(slot, StopReason::MaxLife);
     }
-    if let SlotState::Done { done_at, .. } = &slot.state {
-        let is_over = now.duration_since(*done_at) >= timings.done_grace.duration();
-        return if is_over && slot.lease.is_free(now) { SlotVerdict::Finish } else { SlotVerdict::Normal };
+    if let SlotState::Done { done_at, runner, .. } = &slot.state {
+        // GitHub removes a registration with its job. One that has not connected yet cannot have had a job: the report was
+        // forged, and the machine may still boot.
+        let is_booting = matches!(subject.runner, RunnerState::Offline(_))
+            && now.duration_since(runner.configured_at) < timings.boot_grace.duration();
+        let is_over = now.duration_since(*done_at) >= timings.done_grace.duration() && !is_booting;
+        return if is_over { stop_for(slot, StopReason::after_job(subject.format)) } else { SlotVerdict::Normal };
     }
     if is_halted(state, subject.stopping_for) {
         return stop_for(slot, StopReason::Halted);
@@ -125,11 +130,30 @@ fn judge_runner(subject: &SlotSubject<'_>, now: Timestamp) -> SlotVerdict {
                 SlotVerdict::Normal
             }
         }
+        // GitHub does not list a job for it: the report of its job was forged, or the list is out of date. The
+        // deregistration shows which.
+        RunnerState::Idle(since) if since >= timings.confirm_gap.duration() => has_no_job(subject, now),
+        RunnerState::Offline(since) if since >= timings.boot_grace.duration() => has_no_job(subject, now),
         RunnerState::Unread
         | RunnerState::Unregistered(_)
         | RunnerState::Offline(_)
-        | RunnerState::Idle
+        | RunnerState::Idle(_)
         | RunnerState::Busy => SlotVerdict::Normal,
+    }
+}
+
+/// The verdict on a slot whose runner is listed without a job.
+fn has_no_job(subject: &SlotSubject<'_>, now: Timestamp) -> SlotVerdict {
+    match &subject.slot.state {
+        SlotState::Busy { .. } if !subject.slot.is_observed_busy(now) => {
+            stop_for(subject.slot, StopReason::after_job(subject.format))
+        }
+        SlotState::Planned
+        | SlotState::Launched(_)
+        | SlotState::Configured { .. }
+        | SlotState::Online { .. }
+        | SlotState::Busy { .. }
+        | SlotState::Done { .. } => SlotVerdict::Normal,
     }
 }
 

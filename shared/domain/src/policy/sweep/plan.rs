@@ -30,6 +30,8 @@ pub struct Census<'a> {
     pub unreadable: &'a BTreeSet<InstanceId>,
     /// What looked wrong in the last sweep, and since when.
     pub suspects: &'a BTreeMap<Suspect, Timestamp>,
+    /// The format of the table.
+    pub format: u32,
     pub now: Timestamp,
 }
 
@@ -61,14 +63,14 @@ impl Suspicions<'_> {
 pub enum Reap {
     /// Stop a slot, and retire it.
     Stop(PoolName, SlotId, StopReason),
-    /// Terminate the machine of a slot whose job is done.
-    Finish(PoolName, SlotId),
     /// Claim an instance that belongs to no slot, deregister the runners, terminate it.
     Condemn {
         machine: ObservedInstance,
         why: Condemned,
+        /// The scope of the pool's runners.
+        scope: Scope,
         /// The runners that may run on the instance.
-        runners: Vec<(Scope, RunnerId)>,
+        runners: Vec<ObservedRunner>,
     },
     /// Record an instance that belongs to no slot and has a job.
     Adopt(ObservedInstance),
@@ -81,20 +83,18 @@ impl Reap {
     pub fn reason(&self) -> &'static str {
         match self {
             Reap::Stop(_, _, why) => why.as_str(),
-            Reap::Finish(..) => "job_done",
             Reap::Condemn { why, .. } => why.as_str(),
             Reap::Adopt(_) => "adopted",
             Reap::Deregister(..) => "stale_runner",
         }
     }
 
-    /// Whether the removal needs neither a deregistration nor a finished job. If a source is wrong, many of these could happen
-    /// at once.
+    /// Whether the removal needs no deregistration. If a source is wrong, many of these could happen at once.
     fn is_unconfirmed(&self) -> bool {
         match self {
             Reap::Stop(_, _, why) => *why == StopReason::MaxLife,
             Reap::Condemn { runners, why, .. } => runners.is_empty() || *why == Condemned::MaxLife,
-            Reap::Finish(..) | Reap::Adopt(_) | Reap::Deregister(..) => false,
+            Reap::Adopt(_) | Reap::Deregister(..) => false,
         }
     }
 }
@@ -154,7 +154,7 @@ pub fn plan(census: &Census<'_>) -> Plan {
             for slot in view.slots.values() {
                 let Some(machine) = slot.machine() else { continue };
                 let seen = by_id.get(&machine.instance).copied();
-                plan_slot(&mut plan, &mut suspicions, pool, (slot, machine), seen, list);
+                plan_slot(&mut plan, &mut suspicions, pool, (slot, machine), seen, list, census.format);
             }
         }
         let unowned: BTreeSet<InstanceId> = unowned_instances(machines, census.pools).into_iter().collect();
@@ -184,6 +184,7 @@ fn plan_slot(
     (slot, machine): (&Slot, &Machine),
     seen: Option<&ObservedInstance>,
     list: Option<&List<'_>>,
+    format: u32,
 ) {
     let now = suspicions.now;
     let runner = runner_state(slot, list, suspicions);
@@ -199,6 +200,7 @@ fn plan_slot(
         hold: seen.is_some_and(|seen| seen.hold),
         runner,
         timings: &pool.timings,
+        format,
     };
     let verdict = judge_slot(&subject, now);
     let has_ended = slot.gone_at.is_some() || verdict == SlotVerdict::Gone;
@@ -207,7 +209,6 @@ fn plan_slot(
         SlotVerdict::Held => plan.held += 1,
         SlotVerdict::Gone => plan.observe(pool, Observation::Gone(slot.id)),
         SlotVerdict::Stop(why) => plan.reaps.push(Reap::Stop(pool.name.clone(), slot.id, why)),
-        SlotVerdict::Finish => plan.reaps.push(Reap::Finish(pool.name.clone(), slot.id)),
     }
     let observation = if has_ended { left_behind(slot, runner, list) } else { progress(slot, runner) };
     if let Some(observation) = observation {
@@ -232,20 +233,20 @@ fn left_behind(slot: &Slot, runner: RunnerState, list: Option<&List<'_>>) -> Opt
         RunnerState::Unread if list.is_some_and(|list| list.missing == Missing::PerhapsUnreadable) => slot
             .runner()
             .filter(|_| slot.unregistered_at.is_none())
-            .map(|runner| Observation::LeftRegistered(slot.id, runner.runner_id)),
+            .map(|runner| Observation::LeftRegistered(slot.id, runner.clone())),
         RunnerState::Unread => None,
         RunnerState::Unregistered(_) => slot.unregistered_at.is_none().then_some(Observation::Unregistered(slot.id)),
-        RunnerState::Offline(_) | RunnerState::Idle | RunnerState::Busy => slot
+        RunnerState::Offline(_) | RunnerState::Idle(_) | RunnerState::Busy => slot
             .runner()
             .filter(|runner| list.is_some_and(|list| list.by_id.contains_key(&runner.runner_id)))
-            .map(|runner| Observation::LeftRegistered(slot.id, runner.runner_id)),
+            .map(|runner| Observation::LeftRegistered(slot.id, runner.clone())),
     }
 }
 
 /// What GitHub shows about the runner of a live machine and the slot does not record yet.
 fn progress(slot: &Slot, runner: RunnerState) -> Option<Observation> {
     match (&slot.state, runner) {
-        (SlotState::Configured { .. }, RunnerState::Idle) => Some(Observation::Online(slot.id)),
+        (SlotState::Configured { .. }, RunnerState::Idle(_)) => Some(Observation::Online(slot.id)),
         (SlotState::Configured { .. } | SlotState::Online { .. }, RunnerState::Busy) => {
             Some(Observation::Busy(slot.id))
         }
@@ -313,10 +314,23 @@ fn runner_state(slot: &Slot, list: Option<&List<'_>>, suspicions: &mut Suspicion
     let Some(runner) = slot.runner() else { return RunnerState::Unregistered(SignedDuration::ZERO) };
     match list.by_id.get(&runner.runner_id) {
         Some(seen) if seen.busy => RunnerState::Busy,
-        Some(seen) if seen.online => RunnerState::Idle,
-        // The boot grace of a runner that is not online yet is measured from its slot.
-        Some(_) if !matches!(slot.state, SlotState::Online { .. }) => RunnerState::Offline(SignedDuration::ZERO),
-        Some(_) => RunnerState::Offline(suspicions.note(Suspect::Offline(runner.runner_name.clone()))),
+        Some(seen) if seen.online => match &slot.state {
+            SlotState::Busy { .. } => RunnerState::Idle(suspicions.note(Suspect::Idle(runner.runner_name.clone()))),
+            SlotState::Planned
+            | SlotState::Launched(_)
+            | SlotState::Configured { .. }
+            | SlotState::Online { .. }
+            | SlotState::Done { .. } => RunnerState::Idle(SignedDuration::ZERO),
+        },
+        Some(_) => match &slot.state {
+            SlotState::Online { .. } | SlotState::Busy { .. } => {
+                RunnerState::Offline(suspicions.note(Suspect::Offline(runner.runner_name.clone())))
+            }
+            // The boot grace of a runner that is not online yet is measured from its slot.
+            SlotState::Planned | SlotState::Launched(_) | SlotState::Configured { .. } | SlotState::Done { .. } => {
+                RunnerState::Offline(SignedDuration::ZERO)
+            }
+        },
         None => match list.missing {
             Missing::Absent { since } if !list.listed.contains(&runner.runner_id) && runner.configured_at <= since => {
                 RunnerState::Unregistered(suspicions.note(Suspect::Unregistered(runner.runner_name.clone())))
@@ -376,7 +390,8 @@ fn plan_unowned(
         UnownedVerdict::Condemn(why) => plan.reaps.push(Reap::Condemn {
             machine: seen.clone(),
             why,
-            runners: candidates.into_iter().flatten().map(|runner| (pool.owner.clone(), runner.id)).collect(),
+            scope: pool.owner.clone(),
+            runners: candidates.into_iter().flatten().cloned().collect(),
         }),
     }
 }
@@ -397,7 +412,7 @@ fn busiest(candidates: Option<&[&ObservedRunner]>) -> RunnerState {
     if candidates.iter().any(|runner| runner.busy) {
         RunnerState::Busy
     } else if candidates.iter().any(|runner| runner.online) {
-        RunnerState::Idle
+        RunnerState::Idle(SignedDuration::ZERO)
     } else if candidates.is_empty() {
         RunnerState::Unregistered(SignedDuration::ZERO)
     } else {
