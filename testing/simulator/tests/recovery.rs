@@ -13,7 +13,7 @@ use domain::state::{Item, Key, StopReason};
 use domain::wire::{InstanceChange, Message};
 use engine::consume::consume;
 use engine::context::Context;
-use engine::ports::{CommitError, Ports, Store, StoreError};
+use engine::ports::{CommitError, Ports, Reading, Store, StoreError};
 use futures::FutureExt;
 use jiff::SignedDuration;
 use simulator::{Ingest, Universe, pool};
@@ -223,7 +223,11 @@ impl Store for Contended<'_> {
         self.table.get_many(keys).await
     }
 
-    async fn partition(&self, pool: &PoolName) -> Result<Vec<Item>, StoreError> {
+    async fn get_readable(&self, keys: &[Key]) -> Result<Reading, StoreError> {
+        self.table.get_readable(keys).await
+    }
+
+    async fn partition(&self, pool: &PoolName) -> Result<Reading, StoreError> {
         self.table.partition(pool).await
     }
 
@@ -250,8 +254,7 @@ fn a_notice_that_loses_write_races_is_recorded_in_the_same_invocation() {
     let consumed = universe.invoke(async |context| {
         let table = Contended { table: context.ports.store, left: AtomicUsize::new(3) };
         let ports = Ports { store: &table, ..context.ports };
-        let Context { stack, runner_role, rates, request, deadline, .. } = *context;
-        let contended = Context { ports, stack, runner_role, rates, request, deadline };
+        let contended = Context { ports, ..*context };
         consume(&contended, &config, &[notice]).await
     });
     assert!(consumed.failed.is_empty(), "{:?}", consumed.failed);
