@@ -41,8 +41,24 @@ fn a_hand_over_writes_boot_item_slot_and_mapping_together() {
     assert_eq!(common::instances(&writes)[0].runner_name.as_deref(), Some(common::RUNNER));
     let (key, boot) = writes.boot.clone().expect("a boot item");
     assert_eq!((key.as_str(), boot.jit_config.as_str(), boot.max_life_seconds), ("AROA:i-1", "secret", 12 * 3600));
-    assert_eq!(boot.expires_at, later(36 * 3600).as_second());
+    assert_eq!(boot.expires_at, later(3600).as_second());
     assert!(writes.event.is_some() && writes.puts.len() == 2);
+}
+
+/// A machine that comes up late still finds its item, because until the end of `boot_grace` its slot counts on the machine.
+#[test]
+fn a_boot_item_outlives_the_boot_grace_and_is_kept_for_an_hour_at_least() {
+    for (grace, life) in [("0s", 3600), ("8m", 3600), ("30m", 3600), ("1h", 5400), ("3h", 3 * 3600 + 1800)] {
+        let mut pool = pool();
+        pool.timings.boot_grace = grace.parse().expect("a length of time");
+        let name = name(1);
+        let runner = NewRunner { name: &name, id: RunnerId(7), jit_config: "secret".to_owned() };
+        let launched = slot("launched", 60, json!({}));
+        let writes = hand_over(&pool, "AROA", &launched, instance(), runner, &turn()).expect("it has a machine");
+        let (_, boot) = writes.boot.expect("a boot item");
+        assert_eq!(boot.expires_at, later(life).as_second(), "boot_grace {grace}");
+        assert!(boot.expires_at > (noon() + pool.timings.boot_grace.duration()).as_second());
+    }
 }
 
 #[test]

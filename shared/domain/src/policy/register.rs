@@ -8,8 +8,18 @@ use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::circuit::open_circuit;
 use crate::state::{BootItem, Circuit, CircuitCause, Instance, Lease, Meta, Runner, Slot, SlotState, boot_key};
 
-/// How long a boot item outlives the longest life of its machine before DynamoDB may delete it.
-const KEEP_BOOT_ITEM: SignedDuration = SignedDuration::from_hours(24);
+/// The shortest life of a boot item. A machine that is up reads it within a second. One that never comes up must not leave a
+/// JIT config in the table.
+const BOOT_ITEM_LIFE: SignedDuration = SignedDuration::from_hours(1);
+
+/// How long a boot item outlives the slot's `boot_grace`. After the grace the slot is stopped and its runner deregistered, so
+/// that nobody waits for the machine any more; the margin is for a janitor that is late.
+const BOOT_ITEM_MARGIN: SignedDuration = SignedDuration::from_mins(30);
+
+/// How long DynamoDB must keep a boot item.
+pub fn boot_item_life(pool: &Pool) -> SignedDuration {
+    BOOT_ITEM_LIFE.max(pool.timings.boot_grace.duration() + BOOT_ITEM_MARGIN)
+}
 
 /// The name of the slot's present registration attempt.
 pub fn runner_name(stack: &StackName, pool: &Pool, epoch: &Epoch, slot: &Slot) -> RunnerName {
@@ -54,7 +64,7 @@ pub fn hand_over(
         max_life_seconds: max_life.as_secs().unsigned_abs(),
         repositories: pool.repository_patterns(),
         allow_public: Some(pool.allow_public),
-        expires_at: (turn.now + max_life + KEEP_BOOT_ITEM).as_second(),
+        expires_at: (turn.now + boot_item_life(pool)).as_second(),
     };
     let (runner_id, runner_name) = (registration.id, registration.name.to_string());
     // A repository's runner belongs to no group of its own.
