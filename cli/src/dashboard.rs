@@ -1,6 +1,7 @@
 //! `drover dashboard`: a read-only web page with what `pools`, `jobs`, `ps`, `events` and `explain` show. The server renders the
 //! whole page, and a script reloads it.
 
+mod cache;
 mod page;
 mod waits;
 
@@ -13,13 +14,12 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use domain::log::{Event, Stream};
-use engine::ports::Clock;
 use jiff::Timestamp;
-use platform::clock::SystemClock;
 use platform::table::Table;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 
+use self::cache::PageCache;
 use self::page::{Overview, error_page};
 use self::waits::WaitCache;
 use crate::explain::{JobReference, explain};
@@ -65,7 +65,7 @@ impl Dashboard {
     /// # Errors
     /// The listener fails.
     pub async fn serve(self, table: Table) -> Result<(), Failure> {
-        let source = Arc::new(Source { table, waits: WaitCache::default() });
+        let source = Arc::new(Source { table, waits: WaitCache::default(), pages: PageCache::default() });
         let script = || async { ([("content-type", "text/javascript; charset=utf-8")], SCRIPT) };
         let routes = Router::new()
             .route("/", get(overview))
@@ -81,6 +81,7 @@ impl Dashboard {
 struct Source {
     table: Table,
     waits: WaitCache,
+    pages: PageCache,
 }
 
 impl Source {
@@ -108,11 +109,8 @@ impl Source {
 }
 
 async fn overview(State(source): State<Arc<Source>>) -> Response {
-    let now = SystemClock.now();
-    match source.overview(now).await {
-        Ok(content) => page::overview(&content, now).into_response(),
-        Err(failure) => unavailable(&failure),
-    }
+    let read = async |now| source.overview(now).await.map(|content| page::overview(&content, now));
+    source.pages.get("", read).await.map_or_else(|failure| unavailable(&failure), IntoResponse::into_response)
 }
 
 #[derive(Deserialize)]
@@ -125,10 +123,12 @@ async fn job(State(source): State<Arc<Source>>, Query(query): Query<JobQuery>) -
         Ok(reference) => reference,
         Err(rule) => return (StatusCode::BAD_REQUEST, error_page(rule)).into_response(),
     };
-    match explain(&source.table, &reference, SystemClock.now()).await {
-        Ok(explained) => page::explanation(reference.id(), &explained).into_response(),
-        Err(failure) => unavailable(&failure),
-    }
+    let read = async |now| {
+        let explained = explain(&source.table, &reference, now).await?;
+        Ok(page::explanation(reference.id(), &explained))
+    };
+    let page = source.pages.get(&reference.id().to_string(), read).await;
+    page.map_or_else(|failure| unavailable(&failure), IntoResponse::into_response)
 }
 
 fn unavailable(failure: &Failure) -> Response {

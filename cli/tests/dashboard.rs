@@ -11,6 +11,7 @@ use sandbox::short_timings::one_pool;
 use sandbox::state::State;
 use serde_json::{Value, json};
 use tokio::process::Command;
+use tokio::time::Instant;
 
 const HOSTILE: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>";
 
@@ -81,6 +82,31 @@ async fn the_page_shows_what_happens_and_escapes_all_text() {
     let rebound = http.get(&url).header("host", "evil.example:4780").send().await.unwrap();
     assert_eq!(rebound.status(), StatusCode::MISDIRECTED_REQUEST);
     assert!(!rebound.text().await.unwrap().contains("octo-org"));
+
+    // Nor does one that the operator's browser has open, whatever it loads. Links to the page work.
+    for site in ["cross-site", "same-site"] {
+        for mode in ["no-cors", "cors", "websocket"] {
+            let foreign = http.get(&url).header("sec-fetch-site", site).header("sec-fetch-mode", mode);
+            let answer = foreign.send().await.unwrap();
+            assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+            assert_eq!(answer.headers()["cross-origin-resource-policy"], "same-origin");
+        }
+        let framed = http.get(&url).header("sec-fetch-site", site).header("sec-fetch-mode", "navigate");
+        assert_eq!(framed.header("sec-fetch-dest", "iframe").send().await.unwrap().status(), StatusCode::FORBIDDEN);
+        let link = http.get(&url).header("sec-fetch-site", site).header("sec-fetch-mode", "navigate");
+        assert_eq!(link.header("sec-fetch-dest", "document").send().await.unwrap().status(), StatusCode::OK);
+    }
+
+    // Many requests are no more work for the table than one in a second.
+    let reads = || sandbox.calls.counts().get(&("DynamoDB", "Query".to_owned())).copied().unwrap_or_default();
+    let (before, began) = (reads(), Instant::now());
+    http.get(&url).send().await.unwrap();
+    let for_one = reads() - before;
+    for _ in 0..100 {
+        assert_eq!(http.get(&url).send().await.unwrap().status(), StatusCode::OK);
+    }
+    let pages = began.elapsed().as_secs() + 1;
+    assert!(reads() - before <= for_one.max(1) * (pages + 1), "{} reads, {for_one} for one page", reads() - before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
