@@ -77,7 +77,7 @@ async fn check_secrets(target: &Target<'_>, existing: ExistingApp) -> Result<(),
 
 /// Stores the key of an existing app and a new webhook secret.
 async fn use_app(target: &Target<'_>, id: u64, key: &str) -> Result<App, Failure> {
-    let accepted = check_key(target.secret(), id, key, target.api_url.as_deref()).await?;
+    let accepted = check_key(id, key, target.api_url.as_ref()).await?;
     target.inspect.fill(&target.app_secret, &accepted.text).await?;
     let webhook_secret = random();
     target.inspect.fill(&target.webhook_secret, &webhook_secret).await?;

@@ -24,12 +24,11 @@ use drover::{apply, jobs, logs, pools, ps, read, replay, secrets};
 use engine::ports::Clock;
 use jiff::{SignedDuration, Timestamp};
 use platform::clock::SystemClock;
-use platform::control;
+use platform::control::{self, github_api_url};
 use platform::ec2::Ec2;
-use platform::environment::{optional, parsed, required};
+use platform::environment::{parsed, required};
 use platform::inspect::Inspect;
 use platform::queue::{DeadLetters, Queue};
-use platform::secrets::Secret;
 use platform::table::Table;
 use serde_json::json;
 
@@ -186,12 +185,11 @@ async fn run_init(arguments: Init) -> Result<Output, Failure> {
     let aws = platform::aws::config().await?;
     let inspect = Inspect::new(&aws);
     let target = Target {
-        aws: &aws,
         inspect: &inspect,
         webhook_url: required("DROVER_WEBHOOK_URL")?,
         webhook_secret: required("DROVER_WEBHOOK_SECRET")?,
         app_secret: required("DROVER_APP_SECRET")?,
-        api_url: github_api_url(),
+        api_url: github_api_url()?,
     };
     let key = arguments.key.as_deref().map(|file| secrets::value(Some(file))).transpose()?;
     let request = Request {
@@ -257,8 +255,7 @@ async fn run_secrets(command: SecretsCommand) -> Result<Output, Failure> {
     match command {
         SecretsCommand::Put(Put::App { app_id, file }) => {
             let (id, key) = (required("DROVER_APP_SECRET")?, secrets::value(file.as_deref())?);
-            let secret = Secret::new(&aws, id.clone());
-            secrets::put_app(&inspect, (&id, secret), app_id, &key, github_api_url().as_deref()).await
+            secrets::put_app(&inspect, &id, app_id, &key, github_api_url()?.as_ref()).await
         }
         SecretsCommand::Put(Put::Webhook { file }) => {
             let (id, text) = (required("DROVER_WEBHOOK_SECRET")?, secrets::value(file.as_deref())?);
@@ -293,11 +290,6 @@ fn ec2(aws: &SdkConfig) -> Result<Ec2, Failure> {
 
 fn queue(aws: &SdkConfig) -> Result<Queue, Failure> {
     Ok(Queue::new(aws, required("DROVER_QUEUE_URL")?))
-}
-
-/// None for github.com.
-fn github_api_url() -> Option<String> {
-    optional("DROVER_GITHUB_API_URL").filter(|url| !url.is_empty())
 }
 
 /// The event log names the caller's ARN and the command as the cause of a change.

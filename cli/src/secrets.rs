@@ -3,11 +3,12 @@
 
 use std::io::{IsTerminal, Read};
 use std::path::Path;
+use std::time::Duration;
 
+use domain::policy::secret::MIN_READ_INTERVAL;
 use engine::ports::GitHubError;
-use platform::github::{GitHubApp, app_secret};
+use platform::github::{ApiUrl, GitHubApp, app_secret};
 use platform::inspect::Inspect;
-use platform::secrets::Secret;
 use rand::RngCore;
 use serde_json::json;
 
@@ -15,6 +16,9 @@ use crate::output::{Failure, Output};
 
 /// A shorter webhook secret could be guessed.
 const MIN_LENGTH: usize = 20;
+
+/// How long a process may take until it reads a secret again, and a second for clocks.
+const READ_AGAIN_AFTER: Duration = Duration::from_secs(MIN_READ_INTERVAL.as_secs().unsigned_abs() + 1);
 
 /// 32 random bytes in hexadecimal.
 pub(crate) fn random() -> String {
@@ -73,14 +77,9 @@ pub(crate) struct AcceptedKey {
 }
 
 /// Checks the format of a key, and tries it against GitHub.
-pub(crate) async fn check_key(
-    secret: Secret,
-    app: u64,
-    key: &str,
-    api_url: Option<&str>,
-) -> Result<AcceptedKey, Failure> {
+pub(crate) async fn check_key(app: u64, key: &str, api_url: Option<&ApiUrl>) -> Result<AcceptedKey, Failure> {
     let text = app_secret(app, key, api_url).map_err(|why| Failure::Usage(format!("not a private key: {why}")))?;
-    let github = GitHubApp::of_text(secret, &text, api_url.map(ToOwned::to_owned))?;
+    let github = GitHubApp::of_text(&text, api_url.cloned())?;
     let about = github.about().await.map_err(|error| match error {
         GitHubError::Denied(why) | GitHubError::Refused(why) => Failure::Usage(format!(
             "GitHub does not accept this key for app {app}: {why} -> check that the key belongs to this app and was not deleted"
@@ -100,16 +99,16 @@ pub(crate) async fn check_key(
 /// GitHub does not accept them, or Secrets Manager does not store them.
 pub async fn put_app(
     inspect: &Inspect,
-    (id, secret): (&str, Secret),
+    id: &str,
     app: u64,
     key: &str,
-    api_url: Option<&str>,
+    api_url: Option<&ApiUrl>,
 ) -> Result<Output, Failure> {
-    let accepted = check_key(secret, app, key, api_url).await?;
+    let accepted = check_key(app, key, api_url).await?;
     inspect.fill(id, &accepted.text).await?;
     let text = format!(
-        "stored in {id}: the key of {}; GitHub accepts it\nscaler and janitor read it at their next cold start: \
-         docs/changing.md, Rotating secrets\n",
+        "stored in {id}: the key of {}; GitHub accepts it\nscaler and janitor read it when GitHub refuses the old key: \
+         delete that key in the app's settings\n",
         accepted.about.name
     );
     Ok(Output { ok: true, text, json: json!({ "stored": id, "app": accepted.about.slug }) })
@@ -131,6 +130,9 @@ pub async fn rotate_webhook(inspect: &Inspect, id: &str, github: &GitHubApp) -> 
     }
     let secret = random();
     inspect.fill(id, &secret).await?;
+    // A process of ingest that has just read the secret does not read it again at once. From then on the first delivery with
+    // the new secret makes each process read it.
+    tokio::time::sleep(READ_AGAIN_AFTER).await;
     if let Err(error) = github.set_hook(None, Some(&secret)).await {
         let message = format!(
             "the new secret is stored, but GitHub did not accept it: {error} -> GitHub still signs with the previous \

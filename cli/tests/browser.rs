@@ -22,16 +22,18 @@ use world::github::{Answer, HookConfig};
 
 use crate::common::Visitor;
 
-/// The first line with this part that a running command prints to standard error.
-async fn line_with(child: &mut Child, part: &str) -> String {
+/// The address of the page and the number that a running `drover init` prints to standard error.
+async fn page_and_number(child: &mut Child) -> (String, String) {
     let mut lines = BufReader::new(child.stderr.as_mut().unwrap()).lines();
-    let mut all = String::new();
+    let mut page = String::new();
     loop {
-        let line = lines.next_line().await.unwrap().unwrap_or_else(|| panic!("{part} was not printed: {all}"));
-        if line.contains(part) {
-            return line.trim().to_owned();
+        let line = lines.next_line().await.unwrap().expect("init prints an address and a number");
+        if line.contains("http://127.0.0.1") {
+            page = line.trim().to_owned();
         }
-        all += &format!("{line}\n");
+        if let Some((_, number)) = line.split_once("asks for this number: ") {
+            return (page, number.trim().to_owned());
+        }
     }
 }
 
@@ -69,9 +71,11 @@ async fn a_new_operator_sets_up_an_app_and_runs_a_job() {
     assert_eq!(before.status.code(), Some(1));
 
     let mut init = begin(&sandbox, &["init", "octo-org", "--no-browser", "--json"]);
-    let page = line_with(&mut init, "http://127.0.0.1").await;
+    let (page, number) = page_and_number(&mut init).await;
     let mut visitor = Visitor::start().await;
     visitor.open(&page).await;
+    visitor.write("number", &number).await;
+    visitor.press().await;
     assert!(visitor.text().await.contains("organization_self_hosted_runners"), "the page lists the permissions");
     visitor.press().await;
     assert!(visitor.text().await.contains("Create GitHub App for octo-org"), "{}", visitor.text().await);
@@ -111,9 +115,11 @@ async fn an_app_for_a_personal_repository_saves_its_key_in_a_file_if_asked_to() 
     let arguments =
         ["init", "octo-org/widgets", "--personal", "--name", name, "--save-key", file, "--no-browser", "--json"];
     let mut init = begin(&sandbox, &arguments);
-    let page = line_with(&mut init, "http://127.0.0.1").await;
+    let (page, number) = page_and_number(&mut init).await;
     let mut visitor = Visitor::start().await;
     visitor.open(&page).await;
+    visitor.write("number", &number).await;
+    visitor.press().await;
     let asked = visitor.text().await;
     assert!(asked.contains("administration") && !asked.contains("organization_self_hosted_runners"), "{asked}");
     visitor.press().await;
@@ -136,7 +142,7 @@ async fn a_callback_that_the_page_did_not_start_is_refused() {
     let sandbox = Sandbox::start(Options::default()).await.unwrap();
     sandbox.forget_app();
     let mut init = begin(&sandbox, &["init", "octo-org", "--no-browser"]);
-    let page = line_with(&mut init, "http://127.0.0.1").await;
+    let (page, number) = page_and_number(&mut init).await;
     let http = reqwest::Client::new();
     sandbox.world.act(|state, now| state.github.add_manifest_code("theirs", now));
     let forged = http.get(format!("{page}made?code=theirs&state=guessed")).send().await.unwrap();
@@ -144,7 +150,27 @@ async fn a_callback_that_the_page_did_not_start_is_refused() {
     let rebound = http.get(&page).header("host", "evil.example").send().await.unwrap();
     assert_eq!(rebound.status(), 421);
     let shown = http.get(&page).send().await.unwrap();
-    assert!(shown.headers()["content-security-policy"].to_str().unwrap().contains("form-action http://127.0.0.1"));
+    assert!(
+        shown.headers()["content-security-policy"].to_str().unwrap().contains("form-action 'self' http://127.0.0.1")
+    );
+    assert_eq!(secret(&sandbox, APP_SECRET).0, "");
+
+    // Another user of the machine opens the page, and does not see the terminal. A browser sends a foreign page's requests, too.
+    let enter = |number: &str| {
+        let body = form_urlencoded::Serializer::new(String::new()).append_pair("number", number).finish();
+        http.post(&page).header("content-type", "application/x-www-form-urlencoded").body(body)
+    };
+    let shown = shown.text().await.unwrap();
+    assert!(!shown.contains("state=") && !shown.contains("manifest"), "{shown}");
+    let foreign = enter(&number).header("sec-fetch-site", "cross-site").send().await.unwrap();
+    assert_eq!(foreign.status(), 403);
+    for guess in 0..10 {
+        let refused = enter(&format!("{guess}")).send().await.unwrap();
+        assert_eq!(refused.status(), 403);
+        assert!(!refused.text().await.unwrap().contains("state="));
+    }
+    let exhausted = enter(&number).send().await.unwrap();
+    assert_eq!(exhausted.status(), 403, "not even the right number is accepted after ten wrong ones");
     assert_eq!(secret(&sandbox, APP_SECRET).0, "");
     assert!(init.try_wait().unwrap().is_none(), "init still waits for its own callback");
 }
@@ -201,7 +227,7 @@ async fn a_secret_is_checked_before_it_is_stored_and_a_rotation_loses_no_deliver
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(
         secret(&sandbox, APP_SECRET).0,
-        app_secret(id.parse().unwrap(), key, Some(&sandbox.github_url)).unwrap()
+        app_secret(id.parse().unwrap(), key, Some(&sandbox.github_url.parse().unwrap())).unwrap()
     );
 
     // Ingest has read the first secret. A job is queued right after each new one.

@@ -5,6 +5,7 @@ use domain::wire::{Action, MESSAGE_VERSION as VERSION, Notice};
 use jiff::Timestamp;
 use platform::workflow_job::WorkflowJob;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::verify::Verified;
 
@@ -15,37 +16,43 @@ pub enum Delivered {
     Notice(Box<Notice>),
     /// An event that Drover has no use for, and why.
     Ignored(&'static str),
+    /// A `workflow_job` event that lacks what Drover needs, and why. Delivered again, it would be the same.
+    Unusable(Unusable),
 }
 
-/// Why a body that GitHub signed does not have the documented form.
+/// The body is not JSON.
 #[derive(Debug, thiserror::Error)]
-pub enum Malformed {
+pub enum NotJson {
     #[error("the body is not UTF-8")]
     Text,
-    /// Not the JSON of a `workflow_job` event.
-    #[error("the body is not a workflow_job event: line {line}, column {column}: {what}")]
-    Json {
+    #[error("the body is not JSON: line {line}, column {column}")]
+    Syntax {
         /// Counted from 1.
         line: usize,
         /// Counted from 1.
         column: usize,
-        /// The reason. serde's own message could quote the body.
-        what: &'static str,
     },
-    /// A repository name that could change the meaning of a URL.
-    #[error("the repository's full_name is not owner/name")]
+}
+
+/// Why JSON is not a `workflow_job` event that Drover can use. Quotes nothing from the body.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    #[error("not a usable workflow_job: line {line}, column {column}: a field is missing or has another type")]
+    Form {
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1.
+        column: usize,
+    },
+    /// A name that could change the meaning of a URL.
+    #[error("not a usable workflow_job: the repository's full_name is not owner/name")]
     Repository,
 }
 
-impl From<serde_json::Error> for Malformed {
+impl From<serde_json::Error> for Unusable {
+    /// serde's own message could quote the body.
     fn from(error: serde_json::Error) -> Self {
-        let what = match error.classify() {
-            serde_json::error::Category::Io => "cannot be read",
-            serde_json::error::Category::Syntax => "is not JSON",
-            serde_json::error::Category::Data => "a field is missing or of another type",
-            serde_json::error::Category::Eof => "ends too early",
-        };
-        Malformed::Json { line: error.line(), column: error.column(), what }
+        Unusable::Form { line: error.line(), column: error.column() }
     }
 }
 
@@ -65,7 +72,23 @@ struct WorkflowJobEvent {
 #[derive(Deserialize)]
 struct Repository {
     full_name: String,
-    private: bool,
+    #[serde(default)]
+    private: Option<bool>,
+    /// `public`, `private` or `internal`.
+    #[serde(default)]
+    visibility: Option<String>,
+}
+
+impl Repository {
+    /// A repository that does not say what it is counts as public: a pool that serves no public repositories must not run
+    /// the code of a fork because a field is missing.
+    fn is_public(&self) -> bool {
+        match (self.private, self.visibility.as_deref()) {
+            (Some(private), _) => !private,
+            (None, Some("private" | "internal")) => false,
+            (None, _) => true,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -76,14 +99,22 @@ struct Installation {
 /// Parses a delivery. `event` is the header `X-GitHub-Event`.
 ///
 /// # Errors
-/// [`Malformed`].
-pub fn parse(event: &str, body: &Verified, delivery: DeliveryId, now: Timestamp) -> Result<Delivered, Malformed> {
+/// [`NotJson`].
+pub fn parse(event: &str, body: &Verified, delivery: DeliveryId, now: Timestamp) -> Result<Delivered, NotJson> {
     match event {
         "workflow_job" => {}
         "ping" => return Ok(Delivered::Ignored("ping")),
         _ => return Ok(Delivered::Ignored("another event")),
     }
-    let body = std::str::from_utf8(body.bytes()).map_err(|_| Malformed::Text)?;
+    let body = std::str::from_utf8(body.bytes()).map_err(|_| NotJson::Text)?;
+    if let Err(error) = serde_json::from_str::<IgnoredAny>(body) {
+        return Err(NotJson::Syntax { line: error.line(), column: error.column() });
+    }
+    Ok(usable(body, delivery, now).unwrap_or_else(Delivered::Unusable))
+}
+
+/// `body` is JSON.
+fn usable(body: &str, delivery: DeliveryId, now: Timestamp) -> Result<Delivered, Unusable> {
     // The action first: the rest of an event with an unknown action may have an unknown form.
     let ActionOnly { action } = serde_json::from_str(body)?;
     let action = match action.as_str() {
@@ -99,9 +130,9 @@ pub fn parse(event: &str, body: &Verified, delivery: DeliveryId, now: Timestamp)
         delivery,
         received_at: now,
         action,
-        repository: event.repository.full_name.parse().map_err(|_| Malformed::Repository)?,
-        public: !event.repository.private,
+        repository: event.repository.full_name.parse().map_err(|_| Unusable::Repository)?,
+        public: event.repository.is_public(),
         installation: event.installation.map(|installation| installation.id),
-        job: event.workflow_job.into(),
+        job: event.workflow_job.notice(now),
     })))
 }

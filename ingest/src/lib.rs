@@ -5,9 +5,11 @@
 //!
 //! Retry policy: GitHub never repeats a delivery by itself, but lists the failed ones, and the janitor requests them again.
 //! Therefore a failure that may be temporary is answered with 503. 2xx means that the message is on the queue or that
-//! Drover has no use for the event.
+//! Drover has no use for the event. An event that GitHub signed and that cannot be used is one of those: delivered again, it
+//! would be the same.
 
 mod delivery;
+mod rejections;
 mod request;
 mod verify;
 
@@ -15,12 +17,14 @@ use domain::wire::Message;
 use engine::ports::Clock;
 use jiff::SignedDuration;
 use platform::clock::SystemClock;
+use platform::ingest_metrics::IngestMetrics;
 use platform::queue::Queue;
 use platform::secrets::WebhookSecret;
 
-pub use delivery::{Delivered, Malformed, parse};
+pub use delivery::{Delivered, NotJson, Unusable, parse};
+use rejections::Rejections;
 pub use request::{Answer, Request};
-pub use verify::{Signature, Verified};
+pub use verify::{Checked, Signature, Verified};
 
 /// The largest accepted body. A `workflow_job` event has 8 to 14 KB, and an SQS message at most 1 MiB.
 pub const MAX_BODY_BYTES: usize = 1 << 20;
@@ -31,10 +35,17 @@ pub struct Ingest {
     pub secret: WebhookSecret,
     /// The queue that the scaler reads.
     pub queue: Queue,
+    pub metrics: IngestMetrics,
+    rejections: Rejections,
 }
 
 impl Ingest {
-    /// Handles one request. Every request gets an answer, and each answer is logged once, without body and signature.
+    pub fn new(secret: WebhookSecret, queue: Queue, metrics: IngestMetrics) -> Self {
+        Self { secret, queue, metrics, rejections: Rejections::default() }
+    }
+
+    /// Handles one request. Every request gets an answer. Each answer is logged once, without body and signature, except that
+    /// of the rejected signatures one in ten seconds is logged: a flood of them must not become a flood of log lines.
     pub async fn receive(&self, request: Request) -> Answer {
         let delivery = request.delivery_id();
         let answer = self.answer(request).await;
@@ -43,30 +54,40 @@ impl Ingest {
         let sentence = format!("delivery {delivery}: {status} {result} {reason}");
         match status {
             500.. => tracing::error!(delivery, job, status, result, reason, "{sentence}"),
+            401 => {
+                if let Some(rejected) = self.rejections.add(SystemClock.now()) {
+                    self.metrics.signatures_rejected(rejected);
+                    let sentence = format!("{sentence} ({rejected} since the last line about a signature)");
+                    tracing::warn!(delivery, status, result, reason, rejected, "{sentence}");
+                }
+            }
             400..500 => tracing::warn!(delivery, job, status, result, reason, "{sentence}"),
             _ => tracing::info!(delivery, job, status, result, reason, "{sentence}"),
         }
         answer
     }
 
+    /// The signature's form is checked first: a request without one costs neither a decoding nor a read of the secret.
     async fn answer(&self, request: Request) -> Answer {
-        let (event, delivery) = (request.event(), request.delivery_id());
-        let (signature, is_form) = (request.signature(), request.is_form());
+        // A missing, repeated or wrong signature gets the same answer, so that a forger learns nothing from it.
+        let Some(signature) = request.signature() else {
+            return Answer::rejected(401, "signature");
+        };
+        let (event, delivery, is_form) = (request.event(), request.delivery_id(), request.is_form());
+        if request.is_larger_than(MAX_BODY_BYTES) {
+            return Answer::rejected(413, "the body is larger than 1 MiB");
+        }
         let Some(body) = request.body() else {
             return Answer::rejected(400, "the body is not valid base64");
         };
         if body.len() > MAX_BODY_BYTES {
             return Answer::rejected(413, "the body is larger than 1 MiB");
         }
-        // A missing, repeated or wrong signature gets the same answer, so that a forger learns nothing from it.
-        let Some(signature) = signature else {
-            return Answer::rejected(401, "signature");
-        };
         let now = SystemClock.now();
         let body = match Verified::check(&self.secret, body, &signature, now).await {
-            Ok(Some(body)) => body,
-            Ok(None) => return Answer::rejected(401, "signature"),
-            Err(error) => {
+            Checked::Signed(body) => body,
+            Checked::Forged => return Answer::rejected(401, "signature"),
+            Checked::Unknown(error) => {
                 tracing::error!("the delivery cannot be verified: {error}");
                 return Answer::rejected(503, "the webhook secret cannot be read");
             }
@@ -76,6 +97,10 @@ impl Ingest {
         }
         match parse(&event, &body, delivery, now) {
             Ok(Delivered::Ignored(why)) => Answer::ignored(why),
+            Ok(Delivered::Unusable(why)) => {
+                self.metrics.delivery_unusable();
+                Answer::ignored(&why.to_string())
+            }
             Ok(Delivered::Notice(notice)) => {
                 let job = notice.job.id;
                 match self.queue.send(&Message::WorkflowJob(notice), SignedDuration::ZERO).await {
@@ -86,7 +111,7 @@ impl Ingest {
                     }
                 }
             }
-            Err(malformed) => Answer::rejected(400, malformed.to_string()),
+            Err(not_json) => Answer::rejected(400, not_json.to_string()),
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use ingest::{Answer, Ingest, Request};
 use lambda_runtime::{Error, LambdaEvent, Runtime, service_fn};
-use platform::environment::required;
+use platform::environment::{parsed, required};
+use platform::ingest_metrics::IngestMetrics;
 use platform::queue::Queue;
 use platform::secrets::{Secret, WebhookSecret};
 use platform::telemetry;
@@ -12,10 +13,9 @@ use tracing::Instrument;
 async fn main() -> Result<(), Error> {
     telemetry::init();
     let aws = platform::aws::config().await?;
-    let ingest = &Ingest {
-        secret: WebhookSecret::new(Secret::new(&aws, required("DROVER_WEBHOOK_SECRET")?)),
-        queue: Queue::new(&aws, required("DROVER_QUEUE_URL")?),
-    };
+    let secret = WebhookSecret::new(Secret::new(&aws, required("DROVER_WEBHOOK_SECRET")?));
+    let queue = Queue::new(&aws, required("DROVER_QUEUE_URL")?);
+    let ingest = &Ingest::new(secret, queue, IngestMetrics::new(&parsed("DROVER_STACK")?));
     // Not `lambda_runtime::run`: that opens a span of its own with the same id under another name.
     Runtime::new(service_fn(|event: LambdaEvent<Request>| {
         let span = telemetry::invocation_span(&event.context.request_id);

@@ -53,6 +53,13 @@ impl Request {
         self.header("content-type").is_some_and(|kind| kind.to_ascii_lowercase().starts_with(form))
     }
 
+    /// Whether the body certainly has more bytes than that. Needs no decoding.
+    pub(crate) fn is_larger_than(&self, bytes: usize) -> bool {
+        // Base64 has four characters for three bytes.
+        let most = if self.is_base64_encoded { bytes.div_ceil(3) * 4 } else { bytes };
+        self.body.len() > most
+    }
+
     /// The raw bytes that GitHub signed. None if they cannot be decoded.
     pub(crate) fn body(self) -> Option<Vec<u8>> {
         match self.is_base64_encoded {

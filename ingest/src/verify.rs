@@ -1,8 +1,9 @@
 //! Verifies that a body comes from GitHub, before anything in the body is parsed.
 
+use engine::ports::{SecretError, SecretStore};
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
-use platform::secrets::{SecretError, WebhookSecret};
+use platform::secrets::{Verdict, WebhookSecret};
 use sha2::Sha256;
 
 /// The value of `X-Hub-Signature-256`: `sha256=` and 64 hexadecimal digits.
@@ -34,19 +35,28 @@ impl std::fmt::Debug for Signature {
 /// A body that GitHub signed. [`Verified::check`] is the only constructor.
 pub struct Verified(Vec<u8>);
 
+/// Whether GitHub signed a body.
+#[derive(Debug)]
+pub enum Checked {
+    Signed(Verified),
+    Forged,
+    /// The secret cannot be read, so the signature may be right.
+    Unknown(SecretError),
+}
+
 impl Verified {
-    /// Checks the signature of the raw bytes. None if the signature is wrong.
-    ///
-    /// # Errors
-    /// If the secret cannot be read.
-    pub async fn check(
-        secret: &WebhookSecret,
+    /// Checks the signature of the raw bytes.
+    pub async fn check<S: SecretStore>(
+        secret: &WebhookSecret<S>,
         body: Vec<u8>,
         signature: &Signature,
         now: Timestamp,
-    ) -> Result<Option<Self>, SecretError> {
-        let accepted = secret.accepts(|secret| signature.signs(&body, secret), now).await?;
-        Ok(accepted.then_some(Self(body)))
+    ) -> Checked {
+        match secret.verify(|secret| signature.signs(&body, secret), now).await {
+            Verdict::Signed => Checked::Signed(Self(body)),
+            Verdict::Forged => Checked::Forged,
+            Verdict::Unknown(error) => Checked::Unknown(error),
+        }
     }
 
     pub fn bytes(&self) -> &[u8] {

@@ -1,9 +1,12 @@
 //! The janitor as a process: what it removes, and what it leaves alone.
 
+use std::time::Duration;
+
 use sandbox::pace::PATIENCE;
 use sandbox::sandbox::{Driven, Options, Sandbox};
 use sandbox::short_timings::one_pool;
 use serde_json::json;
+use tokio::time::Instant;
 use world::ec2::EndCause;
 
 /// Without the waiting times before a finding counts.
@@ -47,4 +50,31 @@ async fn a_failed_reading_is_not_an_empty_list() {
         sandbox.world.look(|state| state.ec2.ended().is_empty()),
         "nothing is terminated if a source cannot be read"
     );
+}
+
+/// L7. GitHub refuses the old key and the tokens made with it; the processes of the functions have both in memory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn warm_functions_work_again_after_the_apps_key_was_replaced() {
+    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+    sandbox.apply(&one_pool("")).await.unwrap();
+    let job = sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_millis(100));
+    sandbox.reconcile(&[job], PATIENCE).await.unwrap();
+    sandbox.rotate_app_key().unwrap();
+    sandbox.world.act(|state, now| {
+        let owner = state.github.find_owner("octo-org").unwrap().id;
+        state.github.uninstall(owner);
+        state.github.install(owner, now);
+    });
+    let job = sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_millis(100));
+    sandbox.reconcile(&[job], PATIENCE).await.unwrap();
+    // A sweep that began before may still report a refused call.
+    let began = Instant::now();
+    loop {
+        let report = sandbox.sweep().await.unwrap();
+        if report["failed"] == 0 {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "{report}");
+    }
+    assert_eq!(sandbox.janitor.started(), 1, "the janitor was not restarted");
 }

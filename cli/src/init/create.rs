@@ -1,27 +1,32 @@
 //! Creates the app by GitHub's manifest flow. A page on this machine posts the app's manifest to GitHub; the user confirms
 //! there; GitHub redirects the browser back with a code; the code is exchanged, once, for the app and its key.
+//!
+//! Every user of this machine can open the page. It therefore asks for a number that is printed in the terminal, before it
+//! shows anything that could complete the flow with another app.
 
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::get;
+use axum::{Form, Router};
 use maud::Markup;
-use platform::github::{API_URL, GitHubApp, HookAttributes, Made, Manifest, app_secret, convert, web_url};
+use platform::github::{ApiUrl, GitHubApp, HookAttributes, Made, Manifest, app_secret, convert};
 use platform::inspect::Unanswered;
+use rand::Rng;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use super::page::{message_page, page, start};
+use super::page::{message_page, number_page, page, start};
 use super::request::{Account, App, Browser, Request, Target, say};
 use crate::output::Failure;
 use crate::permissions::{EVENT, needed};
@@ -31,21 +36,24 @@ use crate::web::guarded;
 /// Time for the browser to load the last page before its server stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Wrong numbers that may be entered in one run.
+const MAX_GUESSES: u32 = 10;
+
 /// GitHub's limit for the name of an app.
 const MAX_NAME_LENGTH: usize = 34;
 
 /// Has the user create the app, and stores it.
 pub(super) async fn create(target: &Target<'_>, request: &Request) -> Result<App, Failure> {
-    let api_url = target.api_url.as_deref().unwrap_or(API_URL);
-    let web_url = web_url(api_url);
+    let api_url = target.api_url.clone().unwrap_or_default();
+    let web_url = api_url.web_url();
     let no_port = |error: std::io::Error| Failure::Usage(format!("cannot listen on a local port: {error}"));
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(no_port)?;
     let address = listener.local_addr().map_err(no_port)?;
     let (callback, called_back) = oneshot::channel();
     let flow = Arc::new(Flow::new(target, request, &web_url, address, callback));
-    let routes = Router::new().route("/", get(show)).route("/made", get(take)).with_state(flow);
+    let routes = Router::new().route("/", get(ask).post(show)).route("/made", get(take)).with_state(flow.clone());
     let policy = format!(
-        "default-src 'none'; style-src 'unsafe-inline'; form-action {web_url}; base-uri 'none'; frame-ancestors 'none'"
+        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self' {web_url}; base-uri 'none'; frame-ancestors 'none'"
     );
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(
@@ -54,12 +62,15 @@ pub(super) async fn create(target: &Target<'_>, request: &Request) -> Result<App
             .into_future(),
     );
     let url = format!("http://{address}/");
-    say(&format!("Create the GitHub App in your browser:\n\n  {url}\n"));
+    say(&format!(
+        "Create the GitHub App in your browser:\n\n  {url}\n\nThe page asks for this number: {}\n",
+        flow.number
+    ));
     if request.browser == Browser::Open && webbrowser::open(&url).is_err() {
         say("No browser could be started: open this URL yourself, on this machine.");
     }
     let Callback { code, answer } = called_back.await.map_err(|_| Failure::Usage("the page was closed".to_owned()))?;
-    let stored = store(target, request, api_url, &code).await;
+    let stored = store(target, request, &api_url, &code).await;
     // If the browser is gone, nobody waits for this answer.
     let _ = answer.send(match &stored {
         Ok(app) => Ok(format!("{}/installations/new", app.html_url)),
@@ -71,7 +82,7 @@ pub(super) async fn create(target: &Target<'_>, request: &Request) -> Result<App
 }
 
 /// Exchanges the code for the app, and stores its key and webhook secret at once.
-async fn store(target: &Target<'_>, request: &Request, api_url: &str, code: &str) -> Result<App, Failure> {
+async fn store(target: &Target<'_>, request: &Request, api_url: &ApiUrl, code: &str) -> Result<App, Failure> {
     let made = convert(api_url, code).await?;
     let not_stored = |error: &dyn std::fmt::Display| {
         Failure::Unreachable(format!(
@@ -83,11 +94,11 @@ async fn store(target: &Target<'_>, request: &Request, api_url: &str, code: &str
     if let Some(file) = &request.save_key {
         save(file, &made.pem).map_err(|error| not_stored(&format!("{}: {error}", file.display())))?;
     }
-    let text = app_secret(made.id, &made.pem, target.api_url.as_deref()).map_err(|error| not_stored(&error))?;
+    let text = app_secret(made.id, &made.pem, target.api_url.as_ref()).map_err(|error| not_stored(&error))?;
     target.inspect.fill(&target.app_secret, &text).await.map_err(|error| not_stored(&error))?;
     let new_webhook_secret = store_webhook_secret(target, &made).await.map_err(|error| not_stored(&error))?;
     say(&format!("\nGitHub created {} (app {}).", made.name, made.id));
-    let github = GitHubApp::of_text(target.secret(), &text, target.api_url.clone())?;
+    let github = GitHubApp::of_text(&text, target.api_url.clone())?;
     Ok(App { github, id: made.id, html_url: made.html_url, new_webhook_secret })
 }
 
@@ -107,9 +118,19 @@ fn save(file: &Path, key: &str) -> std::io::Result<()> {
     file.write_all(key.as_bytes())
 }
 
+/// Eight digits in two groups, which a person can type. With [`MAX_GUESSES`] guesses, one in ten million finds it.
+fn number() -> String {
+    let number = rand::rng().random_range(0..100_000_000_u32);
+    format!("{:04} {:04}", number / 10_000, number % 10_000)
+}
+
 /// One run of the manifest flow: what the local pages share.
 struct Flow {
     start_page: Markup,
+    /// What the page asks for. It is printed in the terminal only.
+    number: String,
+    /// How many wrong numbers may still be entered.
+    guesses: AtomicU32,
     /// Sent to GitHub and back, to recognise the redirect that belongs to this run.
     state: String,
     /// None once the code has been received.
@@ -152,7 +173,13 @@ impl Flow {
             Account::Organization => format!("{web_url}/organizations/{owner}/settings/apps/new?state={state}"),
         };
         let start_page = start(&manifest, &permissions, &form_url, &json!(manifest).to_string());
-        Self { start_page, state, callback: Mutex::new(Some(callback)) }
+        Self {
+            start_page,
+            number: number(),
+            guesses: AtomicU32::new(MAX_GUESSES),
+            state,
+            callback: Mutex::new(Some(callback)),
+        }
     }
 }
 
@@ -164,8 +191,29 @@ struct CallbackQuery {
     state: String,
 }
 
-async fn show(State(flow): State<Arc<Flow>>) -> Html<String> {
-    page("A GitHub App for Drover", &flow.start_page)
+#[derive(Deserialize)]
+struct NumberForm {
+    #[serde(default)]
+    number: String,
+}
+
+async fn ask() -> Html<String> {
+    number_page(None)
+}
+
+/// Shows the page with the manifest to whoever knows the number.
+async fn show(State(flow): State<Arc<Flow>>, Form(form): Form<NumberForm>) -> Response {
+    let has_guesses = flow.guesses.load(Ordering::SeqCst) > 0;
+    let entered: String = form.number.chars().filter(char::is_ascii_digit).collect();
+    if has_guesses && entered == flow.number.replace(' ', "") {
+        return page("A GitHub App for Drover", &flow.start_page).into_response();
+    }
+    let took = flow.guesses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+    let problem = match took {
+        Ok(_) => "This is not the number in the terminal.",
+        Err(_) => "Too many wrong numbers were entered. Start again with drover init.",
+    };
+    (StatusCode::FORBIDDEN, number_page(Some(problem))).into_response()
 }
 
 /// Takes the code. A request without the state does not come from this run's page and could smuggle in the code of a foreign

@@ -19,6 +19,23 @@ pub(super) fn message_page(title: &str, message: &str) -> Html<String> {
     page(title, &html! { h1 { (title) } p { (printable(message)) } })
 }
 
+/// Asks for the number in the terminal.
+pub(super) fn number_page(problem: Option<&str>) -> Html<String> {
+    let title = "A GitHub App for Drover";
+    let body = html! {
+        h1 { (title) }
+        p { "drover init prints a number in the terminal. It proves that you started it, and not another user of this machine." }
+        @if let Some(problem) = problem {
+            p { strong { (problem) } }
+        }
+        form method="post" action="/" {
+            p { label { "Number in the terminal: " input type="text" name="number" inputmode="numeric" autocomplete="off" autofocus; } }
+            p { button { "Continue" } }
+        }
+    };
+    page(title, &body)
+}
+
 /// What the app will be, with a button that posts the manifest to GitHub.
 pub(super) fn start(manifest: &Manifest, permissions: &[Permission], form_url: &str, json: &str) -> Markup {
     html! {

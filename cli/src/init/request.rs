@@ -2,11 +2,9 @@
 
 use std::path::PathBuf;
 
-use aws_config::SdkConfig;
 use domain::ids::Scope;
-use platform::github::GitHubApp;
+use platform::github::{ApiUrl, GitHubApp};
 use platform::inspect::Inspect;
-use platform::secrets::Secret;
 
 use crate::output::printable;
 use crate::permissions::Features;
@@ -14,7 +12,6 @@ use crate::permissions::Features;
 /// The parts of the stack that init writes to or points GitHub at.
 #[derive(Debug)]
 pub struct Target<'a> {
-    pub aws: &'a SdkConfig,
     pub inspect: &'a Inspect,
     /// The URL of ingest.
     pub webhook_url: String,
@@ -22,13 +19,7 @@ pub struct Target<'a> {
     pub webhook_secret: String,
     pub app_secret: String,
     /// None for github.com.
-    pub api_url: Option<String>,
-}
-
-impl Target<'_> {
-    pub(super) fn secret(&self) -> Secret {
-        Secret::new(self.aws, self.app_secret.clone())
-    }
+    pub api_url: Option<ApiUrl>,
 }
 
 /// The kind of account that owns the app.

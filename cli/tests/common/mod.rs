@@ -15,7 +15,7 @@ const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 pub(crate) enum Visitor {
     Browser { http: Client, session: String, driver: Child },
-    Reader { http: Client, url: Option<Url>, page: String },
+    Reader { http: Client, url: Option<Url>, page: String, typed: Vec<(String, String)> },
 }
 
 impl Visitor {
@@ -25,7 +25,7 @@ impl Visitor {
         command.arg("--port=0").stdout(Stdio::piped()).kill_on_drop(true);
         let Ok(mut driver) = command.spawn() else {
             eprintln!("no chromedriver: pages are read by an HTTP client");
-            return Visitor::Reader { http, url: None, page: String::new() };
+            return Visitor::Reader { http, url: None, page: String::new(), typed: Vec::new() };
         };
         let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
         let port = loop {
@@ -54,9 +54,25 @@ impl Visitor {
             Visitor::Browser { http, session, .. } => {
                 webdriver(http, session, "url", json!({ "url": address })).await;
             }
-            Visitor::Reader { http, url, page } => {
+            Visitor::Reader { http, url, page, .. } => {
                 let answer = http.get(address).send().await.unwrap();
                 (*url, *page) = (Some(answer.url().clone()), answer.text().await.unwrap());
+            }
+        }
+    }
+
+    /// Types into the field with that name.
+    pub(crate) async fn write(&mut self, name: &str, text: &str) {
+        match self {
+            Visitor::Browser { http, session, .. } => {
+                let css = json!({ "using": "css selector", "value": format!("input[name={name}]") });
+                let found = webdriver(http, session, "element", css).await;
+                let field = found[ELEMENT].as_str().unwrap_or_else(|| panic!("no field {name}: {found}")).to_owned();
+                webdriver(http, session, &format!("element/{field}/value"), json!({ "text": text })).await;
+            }
+            Visitor::Reader { page, typed, .. } => {
+                assert!(page.contains(&format!("name=\"{name}\"")), "no field {name}: {page}");
+                typed.push((name.to_owned(), text.to_owned()));
             }
         }
     }
@@ -78,13 +94,14 @@ impl Visitor {
                 };
                 tokio::time::timeout(PATIENCE, gone).await.expect("the button leads somewhere");
             }
-            Visitor::Reader { http, url, page } => {
-                let fields: Vec<(String, String)> = page
+            Visitor::Reader { http, url, page, typed } => {
+                let mut fields: Vec<(String, String)> = page
                     .split("<input ")
                     .skip(1)
                     .filter(|input| attribute(input, "type") == "hidden")
                     .map(|input| (attribute(input, "name"), attribute(input, "value")))
                     .collect();
+                fields.append(typed);
                 let form = page.split("<form ").nth(1).expect("a form");
                 let target = url.as_ref().unwrap().join(&attribute(form, "action")).unwrap();
                 let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();

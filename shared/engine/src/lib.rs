@@ -6,6 +6,7 @@
 //! through [`ports`] only, so the simulator runs the same code in virtual time.
 
 mod accounts;
+pub mod app_key;
 pub mod consume;
 pub mod context;
 mod effects;

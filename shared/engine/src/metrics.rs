@@ -63,7 +63,7 @@ impl Metric {
 }
 
 /// All metrics, in the order of `docs/metrics.md`.
-pub const ALL: [&Metric; 29] = [
+pub const ALL: [&Metric; 31] = [
     &QUEUE_TIME,
     &WEBHOOK_TIME,
     &DECIDE_TIME,
@@ -93,6 +93,8 @@ pub const ALL: [&Metric; 29] = [
     &SWEEP_FAILURES,
     &DELIVERIES_REDELIVERED,
     &JOBS_RECOVERED,
+    &SIGNATURES_REJECTED,
+    &DELIVERIES_UNUSABLE,
 ];
 
 const QUEUE_TIME: Metric = Metric::each("QueueTime", Unit::Seconds, &["Pool"]);
@@ -128,6 +130,10 @@ const REAPED: Metric = Metric::sum("Reaped", &["Reason"]);
 const SWEEP_FAILURES: Metric = Metric::sum("SweepFailures", &[]);
 const DELIVERIES_REDELIVERED: Metric = Metric::sum("DeliveriesRedelivered", &[]);
 const JOBS_RECOVERED: Metric = Metric::sum("JobsRecovered", &[]);
+/// Recorded by ingest: requests whose signature is missing or wrong.
+pub const SIGNATURES_REJECTED: Metric = Metric::sum("SignaturesRejected", &[]);
+/// Recorded by ingest: events that GitHub signed and that are no usable `workflow_job`.
+pub const DELIVERIES_UNUSABLE: Metric = Metric::sum("DeliveriesUnusable", &[]);
 
 /// New jobs were recorded.
 pub(crate) fn jobs_recorded(writes: &Transaction) {

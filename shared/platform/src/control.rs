@@ -11,7 +11,7 @@ use crate::clock::SystemClock;
 use crate::ec2::Ec2;
 use crate::embedded_metrics::EmbeddedMetrics;
 use crate::environment::{self, EnvironmentError, parsed, required};
-use crate::github::GitHubApp;
+use crate::github::{ApiUrl, GitHubApp};
 use crate::queue::Queue;
 use crate::secrets::Secret;
 use crate::table::Table;
@@ -89,8 +89,18 @@ pub fn table(aws: &SdkConfig) -> Result<Table, EnvironmentError> {
 /// The app whose secret is named by `DROVER_APP_SECRET`.
 ///
 /// # Errors
-/// If the variable is not set.
+/// If the variable is not set, or `DROVER_GITHUB_API_URL` is invalid.
 pub fn github(aws: &SdkConfig) -> Result<GitHubApp, EnvironmentError> {
-    let secret = Secret::new(aws, required("DROVER_APP_SECRET")?);
-    Ok(GitHubApp::new(secret, environment::optional("DROVER_GITHUB_API_URL").filter(|url| !url.is_empty())))
+    Ok(GitHubApp::new(Secret::new(aws, required("DROVER_APP_SECRET")?), github_api_url()?))
+}
+
+/// The address in `DROVER_GITHUB_API_URL`; None if the variable is not set or empty.
+///
+/// # Errors
+/// If it is invalid.
+pub fn github_api_url() -> Result<Option<ApiUrl>, EnvironmentError> {
+    match environment::optional("DROVER_GITHUB_API_URL").filter(|url| !url.is_empty()) {
+        None => Ok(None),
+        Some(_) => parsed("DROVER_GITHUB_API_URL").map(Some),
+    }
 }

@@ -20,6 +20,7 @@ pub mod environment;
 pub mod github;
 #[cfg(feature = "control")]
 mod image;
+pub mod ingest_metrics;
 #[cfg(feature = "inspect")]
 pub mod inspect;
 pub mod queue;

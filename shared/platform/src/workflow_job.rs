@@ -13,10 +13,13 @@ pub struct WorkflowJob {
     run_id: u64,
     #[serde(default)]
     run_attempt: Option<u32>,
-    name: String,
+    #[serde(default)]
+    name: Option<String>,
     #[serde(default)]
     workflow_name: Option<String>,
-    labels: Vec<String>,
+    /// Null or empty if the job names only a runner group.
+    #[serde(default)]
+    labels: Option<Vec<String>>,
     status: String,
     #[serde(default)]
     conclusion: Option<String>,
@@ -30,40 +33,56 @@ pub struct WorkflowJob {
     /// Missing in deliveries of old GitHub Enterprise Server versions, which have only `started_at`.
     #[serde(default)]
     created_at: Option<Timestamp>,
-    started_at: Timestamp,
+    #[serde(default)]
+    started_at: Option<Timestamp>,
     #[serde(default)]
     completed_at: Option<Timestamp>,
     #[serde(default)]
-    head_sha: String,
+    head_sha: Option<String>,
     #[serde(default)]
     html_url: Option<String>,
 }
 
-impl From<WorkflowJob> for JobNotice {
-    fn from(job: WorkflowJob) -> Self {
+impl WorkflowJob {
+    /// The job, as an event reported it. One without any time was created when the event arrived.
+    pub fn notice(self, received_at: Timestamp) -> JobNotice {
+        let created_at = self.created_at.or(self.started_at).unwrap_or(received_at);
+        self.created(created_at)
+    }
+
+    fn created(self, created_at: Timestamp) -> JobNotice {
         // The runner of a job that was cancelled while queued is null, 0 or "".
-        let group = job.runner_group_id.filter(|group| *group != 0);
-        let runner = match (job.runner_id, job.runner_name) {
+        let group = self.runner_group_id.filter(|group| *group != 0);
+        let runner = match (self.runner_id, self.runner_name) {
             (Some(id), Some(name)) if id != 0 && !name.is_empty() => {
                 Some(RunnerNotice { id: RunnerId(id), name, group })
             }
             _ => None,
         };
         JobNotice {
-            id: JobId(job.id),
-            run_id: RunId(job.run_id),
-            run_attempt: job.run_attempt.unwrap_or(1),
-            name: job.name,
-            workflow: job.workflow_name,
-            labels: job.labels,
-            status: job.status,
-            conclusion: job.conclusion,
-            created_at: job.created_at.unwrap_or(job.started_at),
-            started_at: Some(job.started_at),
-            completed_at: job.completed_at,
+            id: JobId(self.id),
+            run_id: RunId(self.run_id),
+            run_attempt: self.run_attempt.unwrap_or(1),
+            name: self.name.unwrap_or_default(),
+            workflow: self.workflow_name,
+            labels: self.labels.unwrap_or_default(),
+            status: self.status,
+            conclusion: self.conclusion,
+            created_at,
+            started_at: self.started_at,
+            completed_at: self.completed_at,
             runner,
-            head_sha: job.head_sha,
-            html_url: job.html_url.unwrap_or_default(),
+            head_sha: self.head_sha.unwrap_or_default(),
+            html_url: self.html_url.unwrap_or_default(),
         }
+    }
+}
+
+impl From<WorkflowJob> for JobNotice {
+    /// The job, as GitHub listed it. One without any time counts as old: an unknown age must not make it look new in each
+    /// list.
+    fn from(job: WorkflowJob) -> Self {
+        let created_at = job.created_at.or(job.started_at).unwrap_or(Timestamp::UNIX_EPOCH);
+        job.created(created_at)
     }
 }

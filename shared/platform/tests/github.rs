@@ -35,7 +35,10 @@ async fn world_with(limit: impl FnOnce(&mut Limits)) -> World {
     limit(&mut options.github.limits);
     let sandbox = Sandbox::start(options).await.unwrap();
     let aws = platform::aws::emulator(&sandbox.aws_url, access_key("scaler").unwrap()).await;
-    let github = GitHubApp::new(Secret::new(&aws, "drover/app".to_owned()), Some(format!("{}/", sandbox.github_url)));
+    let github = GitHubApp::new(
+        Secret::new(&aws, "drover/app".to_owned()),
+        Some(format!("{}/", sandbox.github_url).parse().unwrap()),
+    );
     World { sandbox, github, scope: "octo-org".parse().unwrap() }
 }
 

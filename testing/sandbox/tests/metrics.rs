@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use engine::metrics::ALL;
-use sandbox::deliveries::WebhookFaults;
+use sandbox::deliveries::{WebhookFaults, signature};
 use sandbox::pace::PATIENCE;
 use sandbox::sandbox::{FOREIGN_REPOSITORY, Options, Sandbox};
 use sandbox::short_timings::one_pool;
@@ -92,6 +92,14 @@ async fn every_listed_metric_is_recorded_and_no_other() -> anyhow::Result<()> {
     sandbox.world.act(|state, now| state.github.cancel(given_up, now));
     sandbox.reconcile(&[], PATIENCE).await?;
 
+    // A forged delivery, and one that GitHub signed and that Drover cannot use.
+    let unusable = r#"{"action":"queued","workflow_job":null}"#;
+    for secret in ["forged", "It's a Secret to Everybody"] {
+        let request = reqwest::Client::new().post(&sandbox.webhooks.url).header("x-github-event", "workflow_job");
+        let signed = request.header("x-hub-signature-256", signature(secret, unusable.as_bytes()));
+        signed.body(unusable).send().await?;
+    }
+
     let (mut shapes, mut sums) = recorded(&sandbox)?;
     let all = async || {
         (shapes, sums) = recorded(&sandbox)?;
@@ -102,6 +110,7 @@ async fn every_listed_metric_is_recorded_and_no_other() -> anyhow::Result<()> {
     assert_eq!(shapes, listed());
     let sum = |name: &str| sums.get(name).copied().unwrap_or_default();
     assert_eq!(sum("JobsCompleted"), jobs.len() as f64 + 1.0, "{sums:?}");
+    assert_eq!((sum("SignaturesRejected"), sum("DeliveriesUnusable")), (1.0, 1.0), "{sums:?}");
     assert_eq!((sum("LaunchesRefused"), sum("JobsStolen"), sum("Reaped")), (1.0, 1.0, 1.0), "{sums:?}");
     Ok(())
 }

@@ -41,6 +41,7 @@ pub enum Call {
     CheckRun(String),
     Rerun(JobId),
     Nudge(PoolName),
+    GetSecretValue,
 }
 
 macro_rules! kinds {
@@ -99,6 +100,7 @@ kinds! {
     CheckRun = "check run";
     Rerun = "rerun";
     Nudge = "nudge";
+    GetSecretValue = "get secret";
 }
 
 impl Call {
@@ -132,6 +134,7 @@ impl Call {
             Call::CheckRun(_) => CallKind::CheckRun,
             Call::Rerun(_) => CallKind::Rerun,
             Call::Nudge(_) => CallKind::Nudge,
+            Call::GetSecretValue => CallKind::GetSecretValue,
         }
     }
 }
@@ -172,7 +175,7 @@ impl fmt::Display for Call {
             Call::Commit(what) => write!(f, "commit {:.60}", format!("{what:?}")),
             Call::CommitUnlogged(writes) => write!(f, "{kind} {writes} items"),
             Call::RunInstances(tag) | Call::DescribeBatch(tag) => write!(f, "{kind} {tag}"),
-            Call::DescribeInstances | Call::ListDeliveries => write!(f, "{kind}"),
+            Call::DescribeInstances | Call::ListDeliveries | Call::GetSecretValue => write!(f, "{kind}"),
             Call::ReadTags(machines) => write!(f, "{kind} {machines:?}"),
             Call::TerminateInstances(instance) | Call::GetConsoleOutput(instance) => write!(f, "{kind} {instance}"),
             Call::GenerateJitConfig(name) => write!(f, "{kind} {name}"),

@@ -25,6 +25,7 @@ pub mod retire;
 pub mod retry;
 pub mod route;
 pub mod search;
+pub mod secret;
 pub mod sweep;
 mod view;
 

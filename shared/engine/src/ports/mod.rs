@@ -5,13 +5,15 @@
 //! **Architecture Invariant:** a port makes no decisions. It performs one call and returns what the system answered. An
 //! error names its system and says what is known about the effect, never what to do about it.
 //!
-//! Secrets have no port. Only the platform's GitHub client needs one, and the only secret that passes through a port is a
-//! JIT config on its way from GitHub to the boot table.
+//! The app's secret ([`SecretStore`]) is not one of the [`Ports`] of an invocation: it is read below GitHub's port, by
+//! [`AppKey`](crate::app_key::AppKey). The only secret that passes through the engine's effects is a JIT config on its way from
+//! GitHub to the boot table.
 
 mod clock;
 mod compute;
 mod github;
 mod queue;
+mod secrets;
 mod source;
 mod store;
 
@@ -26,6 +28,7 @@ pub use self::github::{
     RunsUnderWay, TokenMark,
 };
 pub use self::queue::{Queue, QueueError};
+pub use self::secrets::{SecretError, SecretStore, SecretVersion, StoredSecret};
 pub use self::source::Source;
 pub use self::store::{CommitError, Reading, Store, StoreError};
 

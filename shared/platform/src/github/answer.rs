@@ -10,9 +10,35 @@ use serde::de::DeserializeOwned;
 /// GitHub: "wait for at least one minute" if a rate limit names no time.
 const MIN_WAIT: SignedDuration = SignedDuration::from_mins(1);
 
+/// The largest body that is read. A page of a hundred jobs has about 2 MB, a function 128 MB of memory.
+const MAX_BODY_BYTES: usize = 16 << 20;
+
+/// The largest body of an error.
+const MAX_ERROR_BYTES: usize = 64 << 10;
+
+/// The longest message that is kept of an error, in characters. It becomes part of log lines and events.
+const MAX_MESSAGE_LENGTH: usize = 500;
+
 /// Parses the body of a successful answer.
 pub(super) async fn parse<T: DeserializeOwned>(answer: Response) -> Result<T, GitHubError> {
-    answer.json().await.map_err(unanswered)
+    parse_body(&read_body(answer).await?)
+}
+
+/// Reads the body of a successful answer.
+pub(super) async fn read_body(answer: Response) -> Result<Vec<u8>, GitHubError> {
+    read_at_most(answer, MAX_BODY_BYTES).await
+}
+
+/// Reads a body and stops as soon as it is too large, whatever `content-length` says.
+async fn read_at_most(mut answer: Response, bytes: usize) -> Result<Vec<u8>, GitHubError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(unanswered)? {
+        if body.len() + chunk.len() > bytes {
+            return Err(GitHubError::unavailable(format!("the answer has more than {bytes} bytes")));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
 }
 
 /// Parses a body that was read before.
@@ -39,8 +65,10 @@ pub(super) async fn error(answer: Response, now: Timestamp) -> GitHubError {
         message: String,
     }
     let (status, headers) = (answer.status(), answer.headers().clone());
-    let body: Body = answer.json().await.unwrap_or_default();
-    let answer = GitHubAnswer { code: Some(status.as_u16()), message: body.message };
+    let body = read_at_most(answer, MAX_ERROR_BYTES).await.unwrap_or_default();
+    let body: Body = serde_json::from_slice(&body).unwrap_or_default();
+    let message = body.message.chars().take(MAX_MESSAGE_LENGTH).collect();
+    let answer = GitHubAnswer { code: Some(status.as_u16()), message };
     if let Some(until) = limited_until(status, &headers, &answer.message, now) {
         return GitHubError::Limited { until, message: answer.to_string() };
     }

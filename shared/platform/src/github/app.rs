@@ -1,22 +1,23 @@
 //! The GitHub App: its calls as itself and as its installations, with their tokens.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex as StdMutex};
 
 use domain::ids::{Owner, Repository, Scope};
-use engine::ports::{Budget, Clock, GitHubAnswer, GitHubError, Source, TokenMark};
+use engine::app_key::AppKey;
+use engine::ports::{Budget, Clock, GitHubAnswer, GitHubError, TokenMark};
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::ETAG;
 use reqwest::{Method, Response, StatusCode};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::Mutex;
 
-use super::answer::{error, parse_body, unanswered};
+use super::answer::{error, parse_body, read_body};
+use super::api_url::ApiUrl;
 use super::budgets::Budgets;
-use super::client::{Client, NO_BODY, Request};
+use super::client::{Client, NO_BODY, Request, Token};
 use super::etag_cache::{CachedAnswer, EtagCache};
 use crate::clock::SystemClock;
 use crate::secrets::Secret;
@@ -28,12 +29,19 @@ const TOKEN_MARGIN: SignedDuration = SignedDuration::from_mins(5);
 /// The GitHub App.
 #[derive(Debug)]
 pub struct GitHubApp {
-    secret: Secret,
-    api_url: Option<String>,
-    client: OnceCell<Client>,
+    client: Source,
     installations: StdMutex<HashMap<Owner, Arc<Mutex<Installation>>>>,
     answers: EtagCache,
     budgets: Budgets,
+}
+
+/// Where the client gets the app's key from.
+#[derive(Debug)]
+enum Source {
+    /// A secret, which is read again when GitHub refuses the key.
+    Secret { secret: Secret, key: AppKey<Client> },
+    /// A text that is not stored. No other key takes its place.
+    Text(Arc<Client>),
 }
 
 /// The app's installation on one account. Its lock is held while a token is created, so that concurrent calls create one
@@ -42,19 +50,12 @@ pub struct GitHubApp {
 struct Installation {
     id: Option<u64>,
     /// The token, and when to replace it.
-    token: Option<(SecretString, Timestamp)>,
+    token: Option<(Token, Timestamp)>,
 }
 
 /// GitHub answered 404: the resource does not exist, or the app may not see it.
 #[derive(Debug)]
 pub(super) struct NotFound(pub(super) GitHubAnswer);
-
-/// Distinguishes tokens without revealing them.
-fn mark(token: &SecretString) -> TokenMark {
-    let mut hasher = DefaultHasher::new();
-    token.expose_secret().hash(&mut hasher);
-    TokenMark(hasher.finish())
-}
 
 /// A resource that was read.
 #[derive(Debug)]
@@ -66,24 +67,21 @@ pub(super) struct Read<T> {
 
 impl GitHubApp {
     /// The app whose id and key are in a secret. Makes no call: the first use reads the secret.
-    pub fn new(secret: Secret, api_url: Option<String>) -> Self {
-        Self {
-            secret,
-            api_url,
-            client: OnceCell::new(),
-            installations: StdMutex::default(),
-            answers: EtagCache::default(),
-            budgets: Budgets::default(),
-        }
+    pub fn new(secret: Secret, api_url: Option<ApiUrl>) -> Self {
+        let parse = move |text: &SecretString| Client::from_secret(text, api_url.clone());
+        Self::with(Source::Secret { secret, key: AppKey::new(parse) })
     }
 
     /// The app whose id and key are in a text that is not stored yet, to ask GitHub about it first.
     ///
     /// # Errors
     /// If the text is not an app's secret.
-    pub fn of_text(secret: Secret, text: &str, api_url: Option<String>) -> Result<Self, GitHubError> {
-        let client = Client::from_secret(&SecretString::from(text), api_url.clone())?;
-        Ok(Self { client: OnceCell::new_with(Some(client)), ..Self::new(secret, api_url) })
+    pub fn of_text(text: &str, api_url: Option<ApiUrl>) -> Result<Self, GitHubError> {
+        Ok(Self::with(Source::Text(Arc::new(Client::from_secret(&SecretString::from(text), api_url)?))))
+    }
+
+    fn with(client: Source) -> Self {
+        Self { client, installations: StdMutex::default(), answers: EtagCache::default(), budgets: Budgets::default() }
     }
 
     /// Records what is left of the accounts' rate limits as metrics.
@@ -95,16 +93,17 @@ impl GitHubApp {
         self.budgets.of(owner, SystemClock.now())
     }
 
-    async fn client(&self) -> Result<&Client, GitHubError> {
-        self.client.get_or_try_init(|| self.read_secret()).await
-    }
-
-    async fn read_secret(&self) -> Result<Client, GitHubError> {
-        let text = self.secret.read().await.map_err(|error| GitHubError::SecretUnreadable {
-            message: error.to_string(),
-            source: Some(Source::new(error)),
-        })?;
-        Client::from_secret(&text, self.api_url.clone())
+    /// Makes a call with the app's key. If GitHub refuses the key, the call is made once more with the key that the secret has
+    /// now: the key may have been rotated, or the app replaced.
+    async fn with_key<A, F: Future<Output = A>>(
+        &self,
+        call: impl Fn(Arc<Client>) -> F,
+        is_refused: impl Fn(&A) -> bool,
+    ) -> Result<A, GitHubError> {
+        match &self.client {
+            Source::Secret { secret, key } => key.call(secret, &SystemClock, call, is_refused).await,
+            Source::Text(client) => Ok(call(client.clone()).await),
+        }
     }
 
     fn installation(&self, owner: &Owner) -> Arc<Mutex<Installation>> {
@@ -113,7 +112,7 @@ impl GitHubApp {
     }
 
     /// A token of the installation on the account of a scope.
-    async fn token(&self, client: &Client, scope: &Scope) -> Result<SecretString, GitHubError> {
+    async fn token(&self, scope: &Scope) -> Result<Token, GitHubError> {
         let installation = self.installation(scope.owner());
         let mut installation = installation.lock().await;
         let now = SystemClock.now();
@@ -122,13 +121,13 @@ impl GitHubApp {
         {
             return Ok(token.clone());
         }
-        let id = match installation.id {
-            Some(id) => id,
-            None => client.find_installation(scope, now).await?,
-        };
-        installation.id = None;
-        let (token, expires_at) = client.create_token(id, now).await?;
-        *installation = Installation { id: Some(id), token: Some((token.clone(), expires_at - TOKEN_MARGIN)) };
+        let known = std::mem::take(&mut *installation).id;
+        let call = |client: Arc<Client>| async move { client.new_token(scope, known, now).await };
+        // "Not installed" and "suspended" are refusals as well: the secret may name another app now.
+        let made = self.with_key(call, |made| matches!(made, Err(GitHubError::Denied(_)))).await??;
+        let token = made.token.clone();
+        *installation =
+            Installation { id: Some(made.installation), token: Some((made.token, made.expires_at - TOKEN_MARGIN)) };
         Ok(token)
     }
 
@@ -139,7 +138,11 @@ impl GitHubApp {
         path: &str,
         body: Option<&B>,
     ) -> Result<Response, GitHubError> {
-        self.client().await?.send_as_app(method, path, body, SystemClock.now()).await
+        let method = &method;
+        let call = |client: Arc<Client>| async move {
+            client.send_as_app(method.clone(), path, body, SystemClock.now()).await
+        };
+        self.with_key(call, |answer| answer.as_ref().is_ok_and(is_unauthorized)).await?
     }
 
     /// Calls GitHub as the installation on the account of a scope.
@@ -179,16 +182,15 @@ impl GitHubApp {
         scope: &Scope,
         request: Request<'_, B>,
     ) -> Result<(Response, TokenMark), GitHubError> {
-        let client = self.client().await?;
-        let mut token = self.token(client, scope).await?;
-        let mut answer = client.send(request.clone(), &token).await?;
-        if answer.status() == StatusCode::UNAUTHORIZED {
+        let mut token = self.token(scope).await?;
+        let mut answer = token.send(request.clone()).await?;
+        if is_unauthorized(&answer) {
             *self.installation(scope.owner()).lock().await = Installation::default();
-            token = self.token(client, scope).await?;
-            answer = client.send(request, &token).await?;
+            token = self.token(scope).await?;
+            answer = token.send(request).await?;
         }
         self.budgets.update(scope.owner(), answer.headers());
-        Ok((answer, mark(&token)))
+        Ok((answer, token.mark()))
     }
 
     /// Reads a resource of a repository that is read repeatedly, see [`GitHubApp::read_cached`].
@@ -222,10 +224,10 @@ impl GitHubApp {
             }
             (StatusCode::OK, _) => {
                 let tag = answer.headers().get(ETAG).and_then(|tag| tag.to_str().ok()).map(ToOwned::to_owned);
-                let body = answer.bytes().await.map_err(unanswered)?;
+                let body = read_body(answer).await?;
                 let resource = parse_body(&body)?;
                 if let Some(tag) = tag {
-                    self.answers.insert(key, CachedAnswer { tag, body: body.into() });
+                    self.answers.insert(key, CachedAnswer { tag, body });
                 }
                 Ok(Ok(Read { resource, counted: 1 }))
             }
@@ -236,4 +238,8 @@ impl GitHubApp {
             _ => Err(error(answer, SystemClock.now()).await),
         }
     }
+}
+
+fn is_unauthorized(answer: &Response) -> bool {
+    answer.status() == StatusCode::UNAUTHORIZED
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::answer::{error, parse, unanswered};
+use super::api_url::ApiUrl;
 use super::client::http_client;
 use crate::clock::SystemClock;
 
@@ -56,24 +57,15 @@ impl std::fmt::Debug for Made {
     }
 }
 
-/// The address of GitHub's web pages that belongs to an API address.
-pub fn web_url(api_url: &str) -> String {
-    let api_url = api_url.trim_end_matches('/');
-    match api_url {
-        "https://api.github.com" => "https://github.com".to_owned(),
-        _ => api_url.strip_suffix("/api/v3").unwrap_or(api_url).to_owned(),
-    }
-}
-
 /// Exchanges the code for the new app. A code works once and for an hour.
 ///
 /// # Errors
 /// If GitHub does not know the code, or does not answer. In the latter case the app may exist and its key be lost.
-pub async fn convert(api_url: &str, code: &str) -> Result<Made, GitHubError> {
+pub async fn convert(api_url: &ApiUrl, code: &str) -> Result<Made, GitHubError> {
     if code.is_empty() || !code.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
         return Err(GitHubError::Refused("the code is not one that GitHub issues".to_owned().into()));
     }
-    let url = format!("{}/app-manifests/{code}/conversions", api_url.trim_end_matches('/'));
+    let url = format!("{api_url}/app-manifests/{code}/conversions");
     let call = http_client()?.post(url).header("accept", "application/vnd.github+json");
     let answer = call.header("x-github-api-version", "2022-11-28").send().await.map_err(unanswered)?;
     match answer.status() {
@@ -86,12 +78,12 @@ pub async fn convert(api_url: &str, code: &str) -> Result<Made, GitHubError> {
 ///
 /// # Errors
 /// If the key does not have the form of GitHub's keys. The message does not quote the key.
-pub fn app_secret(id: u64, private_key: &str, api_url: Option<&str>) -> Result<String, String> {
+pub fn app_secret(id: u64, private_key: &str, api_url: Option<&ApiUrl>) -> Result<String, String> {
     EncodingKey::from_rsa_pem(private_key.as_bytes())
         .map_err(|_| "not an RSA private key in PEM format (GitHub's file ends in .private-key.pem)".to_owned())?;
     let mut secret = json!({ "app_id": id, "private_key": private_key });
     if let Some(api_url) = api_url {
-        secret["api_url"] = json!(api_url);
+        secret["api_url"] = json!(api_url.to_string());
     }
     Ok(secret.to_string())
 }
@@ -99,12 +91,6 @@ pub fn app_secret(id: u64, private_key: &str, api_url: Option<&str>) -> Result<S
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_web_address_follows_from_the_api_address() {
-        assert_eq!(web_url("https://api.github.com"), "https://github.com");
-        assert_eq!(web_url("https://ghe.example.com/api/v3/"), "https://ghe.example.com");
-    }
 
     #[test]
     fn a_text_that_is_not_a_key_is_refused_without_being_quoted() {

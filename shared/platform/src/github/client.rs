@@ -1,9 +1,11 @@
 //! The HTTP client, and the calls that the app makes with its private key.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::ids::Scope;
-use engine::ports::GitHubError;
+use engine::ports::{GitHubError, TokenMark};
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::header::IF_NONE_MATCH;
@@ -13,9 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::answer::{error, parse, unanswered};
-
-/// The default address of GitHub's API.
-pub const API_URL: &str = "https://api.github.com";
+use super::api_url::ApiUrl;
 
 /// A healthy API accepts a connection within milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -40,7 +40,7 @@ pub(super) const NO_BODY: Option<&()> = None;
 pub(super) struct Client {
     app_id: String,
     key: EncodingKey,
-    api_url: String,
+    api_url: ApiUrl,
     http: reqwest::Client,
 }
 
@@ -111,8 +111,8 @@ pub(super) fn installation_path(scope: &Scope) -> String {
 }
 
 impl Client {
-    /// The client of the app in a secret's text. The address is `api_url`, else the one in the text, else [`API_URL`].
-    pub(super) fn from_secret(text: &SecretString, api_url: Option<String>) -> Result<Self, GitHubError> {
+    /// The client of the app in a secret's text. The address is `api_url`, else the one in the text, else GitHub's.
+    pub(super) fn from_secret(text: &SecretString, api_url: Option<ApiUrl>) -> Result<Self, GitHubError> {
         // serde_json's own message could quote the key.
         let expected = || {
             let form = "it must be JSON of the form {\"app_id\": ..., \"private_key\": \"...\"}";
@@ -122,15 +122,17 @@ impl Client {
         let key = EncodingKey::from_rsa_pem(secret.private_key.expose_secret().as_bytes()).map_err(|error| {
             GitHubError::SecretUnusable(format!("private_key is not an RSA private key in PEM format: {error}"))
         })?;
-        let api_url = api_url.or(secret.api_url).unwrap_or_else(|| API_URL.to_owned());
+        let stored = secret.api_url.map(|url| url.parse::<ApiUrl>()).transpose();
+        let stored = stored.map_err(|rule| GitHubError::SecretUnusable(format!("api_url {rule}")))?;
+        let api_url = api_url.or(stored).unwrap_or_default();
         let app_id = match secret.app_id {
             AppId::Number(id) => id.to_string(),
             AppId::Text(id) => id,
         };
-        Ok(Self { app_id, key, api_url: api_url.trim_end_matches('/').to_owned(), http: http_client()? })
+        Ok(Self { app_id, key, api_url, http: http_client()? })
     }
 
-    pub(super) async fn send<B: Serialize + ?Sized>(
+    async fn send<B: Serialize + ?Sized>(
         &self,
         request: Request<'_, B>,
         token: &SecretString,
@@ -177,7 +179,7 @@ impl Client {
     }
 
     /// The id of the app's installation on the account of a scope.
-    pub(super) async fn find_installation(&self, scope: &Scope, now: Timestamp) -> Result<u64, GitHubError> {
+    async fn find_installation(&self, scope: &Scope, now: Timestamp) -> Result<u64, GitHubError> {
         #[derive(Deserialize)]
         struct Found {
             id: u64,
@@ -198,12 +200,26 @@ impl Client {
         }
     }
 
-    /// Creates a token of an installation, and returns it with its end.
-    pub(super) async fn create_token(
-        &self,
-        installation: u64,
+    /// Creates a token of the app's installation on the account of a scope. `known` is the installation that the account had
+    /// last; if it is gone, the account may have installed the app again, or another app.
+    pub(super) async fn new_token(
+        self: Arc<Self>,
+        scope: &Scope,
+        known: Option<u64>,
         now: Timestamp,
-    ) -> Result<(SecretString, Timestamp), GitHubError> {
+    ) -> Result<NewToken, GitHubError> {
+        if let Some(known) = known
+            && let Some(made) = self.clone().create_token(known, now).await?
+        {
+            return Ok(made);
+        }
+        let installation = self.find_installation(scope, now).await?;
+        let gone = || GitHubError::Denied(format!("installation {installation} no longer exists").into());
+        self.create_token(installation, now).await?.ok_or_else(gone)
+    }
+
+    /// Creates a token of an installation. None if the installation does not exist.
+    async fn create_token(self: Arc<Self>, installation: u64, now: Timestamp) -> Result<Option<NewToken>, GitHubError> {
         #[derive(Deserialize)]
         struct Created {
             token: SecretString,
@@ -213,13 +229,45 @@ impl Client {
         let answer = self.send_as_app(Method::POST, &path, NO_BODY, now).await?;
         match answer.status() {
             StatusCode::CREATED => {
-                let created: Created = parse(answer).await?;
-                Ok((created.token, created.expires_at))
+                let Created { token, expires_at } = parse(answer).await?;
+                Ok(Some(NewToken { installation, token: Token { text: token, client: self }, expires_at }))
             }
-            StatusCode::NOT_FOUND => {
-                Err(GitHubError::Denied(format!("installation {installation} no longer exists").into()))
-            }
+            StatusCode::NOT_FOUND => Ok(None),
             _ => Err(error(answer, now).await),
         }
+    }
+}
+
+/// A token of an installation that was just created.
+pub(super) struct NewToken {
+    pub(super) installation: u64,
+    pub(super) token: Token,
+    pub(super) expires_at: Timestamp,
+}
+
+/// A token of an installation, with the client of the app that it belongs to.
+#[derive(Clone)]
+pub(super) struct Token {
+    text: SecretString,
+    client: Arc<Client>,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(<secret>)")
+    }
+}
+
+impl Token {
+    /// Sends a request that authenticates as the installation.
+    pub(super) async fn send<B: Serialize + ?Sized>(&self, request: Request<'_, B>) -> Result<Response, GitHubError> {
+        self.client.send(request, &self.text).await
+    }
+
+    /// Distinguishes tokens without revealing them.
+    pub(super) fn mark(&self) -> TokenMark {
+        let mut hasher = DefaultHasher::new();
+        self.text.expose_secret().hash(&mut hasher);
+        TokenMark(hasher.finish())
     }
 }

@@ -3,6 +3,7 @@
 //! A rate limit is an answer like any other: it is returned to the caller and never waited for.
 
 mod answer;
+mod api_url;
 mod app;
 mod app_manifest;
 mod budgets;
@@ -18,9 +19,9 @@ mod runner_groups;
 mod runners;
 mod setup;
 
+pub use self::api_url::{ApiUrl, NotAnApiUrl};
 pub use self::app::GitHubApp;
-pub use self::app_manifest::{HookAttributes, Made, Manifest, app_secret, convert, web_url};
-pub use self::client::API_URL;
+pub use self::app_manifest::{HookAttributes, Made, Manifest, app_secret, convert};
 pub use self::deliveries::Attempt;
 pub use self::runner_groups::RunnerGroup;
 pub use self::setup::{About, Hook, Installed, Permissions};

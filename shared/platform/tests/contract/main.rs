@@ -19,7 +19,8 @@ use domain::state::{BootItem, Condemned, Item, Key, Meta, WaitingJob};
 use domain::wire::{MESSAGE_VERSION as VERSION, MachineState, Message, ObservedInstance};
 use engine::memory::MemoryStore;
 use engine::ports::{
-    Clock, CommitError, Compute, ErrorClass, Launch, Queue as _, Store, Terminated, TerminationPermit,
+    Clock, CommitError, Compute, ErrorClass, Launch, Queue as _, SecretStore, SecretVersion, Store, Terminated,
+    TerminationPermit,
 };
 use jiff::{SignedDuration, Timestamp};
 use platform::boot::BootTable;
@@ -313,9 +314,16 @@ async fn a_secret_is_read_and_one_that_is_empty_is_refused() {
         }
     };
     let [good, empty, missing] = names.map(|name| Secret::new(&aws, name));
-    assert_eq!(good.read().await.unwrap().expose_secret(), "value", "a newline at its end is no part of it");
-    assert!(empty.read().await.unwrap_err().to_string().contains("it is empty"));
-    assert!(missing.read().await.unwrap_err().to_string().contains("ResourceNotFound"));
+    let current = SecretVersion::Current;
+    assert_eq!(
+        good.read(current).await.unwrap().unwrap().text.expose_secret(),
+        "value",
+        "a newline at its end is no part of it"
+    );
+    assert!(empty.read(current).await.unwrap_err().to_string().contains("it is empty"));
+    let previous = good.read(SecretVersion::Previous).await.unwrap();
+    assert!(previous.is_none(), "it was never changed");
+    assert!(missing.read(current).await.unwrap_err().to_string().contains("ResourceNotFound"));
 }
 
 struct Region {

@@ -1,6 +1,6 @@
 //! Callers of the API: who signed a call, and how each answer is sent.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeyPair, KeySize};
@@ -27,6 +27,7 @@ use crate::state::{State, World};
 const LONGEST_JWT: i64 = 600;
 
 /// The app's key pair.
+#[derive(Clone)]
 pub struct AppKey {
     /// In PEM form, for Drover.
     pub private: String,
@@ -57,13 +58,32 @@ impl std::fmt::Debug for AppKey {
     }
 }
 
+/// The key that GitHub accepts. It can be replaced.
+#[derive(Debug)]
+pub struct AcceptedKey(Mutex<AppKey>);
+
+impl AcceptedKey {
+    pub fn new(key: AppKey) -> Self {
+        Self(Mutex::new(key))
+    }
+
+    pub fn get(&self) -> AppKey {
+        self.0.lock().expect("nobody panics while holding it").clone()
+    }
+
+    /// From now on GitHub accepts only this key.
+    pub fn replace(&self, key: AppKey) {
+        *self.0.lock().expect("nobody panics while holding it") = key;
+    }
+}
+
 /// GitHub's API.
 #[derive(Debug)]
 pub struct Api {
     pub world: Arc<World>,
     pub calls: Arc<Calls>,
     /// Verifies the app's JWTs.
-    pub key: AppKey,
+    pub key: Arc<AcceptedKey>,
 }
 
 /// Status and body of an answer.
@@ -137,7 +157,9 @@ impl Api {
         let mut rules = Validation::new(Algorithm::RS256);
         rules.validate_aud = false;
         rules.validate_exp = false;
-        let Ok(token) = jsonwebtoken::decode::<Claims>(bearer(headers), &self.key.public, &rules) else { return false };
+        let Ok(token) = jsonwebtoken::decode::<Claims>(bearer(headers), &self.key.get().public, &rules) else {
+            return false;
+        };
         let (app, ahead) = self.world.look(|state| (state.github.app().id, state.github_ahead));
         let (claims, now) = (token.claims, (SystemClock.now() + ahead).as_second());
         claims.iss == app.to_string() && claims.iat <= now && (now + 1..=now + LONGEST_JWT).contains(&claims.exp)

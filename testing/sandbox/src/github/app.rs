@@ -141,7 +141,7 @@ async fn convert_manifest(api: Shared<Arc<Api>>, Path(code): Path<String>, heade
                 body["client_id"] = json!(format!("Iv1.{:016x}", app.id));
                 body["client_secret"] = json!("the model of GitHub has no user logins");
                 body["webhook_secret"] = json!(state.github.hook().secret);
-                body["pem"] = json!(api.key.private);
+                body["pem"] = json!(api.key.get().private);
                 (StatusCode::CREATED, body)
             });
             respond(state, Charged::Anonymous, done, now)

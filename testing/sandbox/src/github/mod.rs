@@ -14,7 +14,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 
-pub use api::{Api, AppKey};
+pub use api::{AcceptedKey, Api, AppKey};
 
 /// The routes. Calls under a renamed repository's old name are redirected, and the caller has to follow.
 pub fn router(api: Arc<Api>) -> Router {

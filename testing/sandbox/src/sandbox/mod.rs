@@ -20,13 +20,13 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use world::github::HookConfig;
+use world::github::{App, HookConfig};
 use world::sqs::{QueueConfig, Redrive};
 
 use crate::aws::{self, Gateway};
 use crate::calls::Calls;
 use crate::deliveries::Webhooks;
-use crate::github::{Api, AppKey};
+use crate::github::{AcceptedKey, Api, AppKey};
 use crate::lambda::{EventSource, Failed, Function, function_url};
 use crate::machine::{self, Machines, serve};
 pub use crate::names::{APP_SECRET, DEAD_LETTERS, FOREIGN_REPOSITORY, QUEUE, STACK, WEBHOOK_SECRET};
@@ -56,6 +56,7 @@ pub struct Sandbox {
     /// URL of GitHub's API.
     pub github_url: String,
     dynamodb_url: String,
+    app_key: Arc<AcceptedKey>,
     http: reqwest::Client,
     machines: Arc<Machines>,
     programs: PathBuf,
@@ -75,6 +76,11 @@ fn programs() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("cannot find the path of this executable")?;
     let folder = own.parent().context("no folder")?;
     Ok(if folder.ends_with("deps") { folder.parent().context("no folder")?.to_owned() } else { folder.to_owned() })
+}
+
+/// What is stored as the app's secret.
+fn app_secret(app: &App, key: &AppKey) -> String {
+    json!({ "app_id": app.id, "private_key": key.private }).to_string()
 }
 
 impl Sandbox {
@@ -100,7 +106,7 @@ impl Sandbox {
 
         let key = AppKey::generate()?;
         let webhook_secret = "It's a Secret to Everybody".to_owned();
-        let app_secret = json!({ "app_id": models::app(now).id, "private_key": key.private }).to_string();
+        let app_secret = app_secret(&models::app(now), &key);
         world.act(|state, now| {
             let visibility = VISIBILITY;
             state.sqs.create_queue(DEAD_LETTERS, QueueConfig { visibility, redrive: None });
@@ -124,7 +130,8 @@ impl Sandbox {
             Gateway { world: world.clone(), calls: calls.clone(), dynamodb: dynamodb_url.clone(), http: http.clone() };
         tasks.spawn(serve(listener, aws::router(Arc::new(gateway))));
         let (listener, github_url) = listen().await?;
-        let api = Api { world: world.clone(), calls: calls.clone(), key };
+        let key = Arc::new(AcceptedKey::new(key));
+        let api = Api { world: world.clone(), calls: calls.clone(), key: key.clone() };
         tasks.spawn(serve(listener, crate::github::router(Arc::new(api))));
         let (listener, machines_url) = listen().await?;
         let folder_of = |name: &str| -> anyhow::Result<PathBuf> {
@@ -144,7 +151,8 @@ impl Sandbox {
 
         let logs = folder_of("functions")?;
         let function = |name: &'static str, timeout: Duration, concurrency: usize| {
-            let environment = environment(name, &aws_url, &github_url);
+            let mut environment = environment(name, &aws_url, &github_url);
+            environment.extend(options.log_level.clone().map(|level| ("RUST_LOG".to_owned(), level)));
             let (program, logs, calls) = (programs.join(name), logs.clone(), calls.clone());
             Arc::new(Function::new(name, program, environment, timeout, concurrency, logs, calls))
         };
@@ -182,6 +190,7 @@ impl Sandbox {
             aws_url,
             github_url,
             dynamodb_url,
+            app_key: key,
             http,
             machines,
             programs,
@@ -203,6 +212,23 @@ impl Sandbox {
             self.tasks.spawn(async move { source.run().await });
         }
         self.tasks.spawn(schedule(self.janitor.clone(), self.sweep_every));
+    }
+
+    /// Replaces the app's private key, as `drover secrets put app` and a click on GitHub do: the secret has the new key, and
+    /// GitHub no longer accepts the old one.
+    ///
+    /// # Errors
+    /// If the machine has no randomness.
+    pub fn rotate_app_key(&self) -> anyhow::Result<()> {
+        let key = AppKey::generate()?;
+        self.app_key.replace(key.clone());
+        self.world.act(|state, now| {
+            let secret = app_secret(state.github.app(), &key);
+            let Some(stored) = state.secrets.get_mut(APP_SECRET) else { return };
+            let before = std::mem::replace(&mut stored.current, secret);
+            (stored.previous, stored.created_at) = (Some(before), now);
+        });
+        Ok(())
     }
 
     /// The folder of the logs, in `functions/` and `machines/`.

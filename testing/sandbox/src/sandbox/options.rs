@@ -63,6 +63,8 @@ pub struct Options {
     pub runner: Option<PathBuf>,
     /// The janitor's time-out, which also limits its lock.
     pub janitor_timeout: Duration,
+    /// `RUST_LOG` of the functions. None for that of this process.
+    pub log_level: Option<String>,
 }
 
 impl Default for Options {
@@ -98,6 +100,7 @@ impl Default for Options {
             scaler_timeout: Duration::from_secs(60),
             runner: None,
             janitor_timeout: Duration::from_secs(60),
+            log_level: None,
         }
     }
 }

@@ -55,6 +55,8 @@ pub enum Mistake {
     RefusalUnclear,
     /// Every machine that has ended counts as reclaimed by EC2.
     AllReclaimed,
+    /// A process that has read the app's key never reads another one.
+    StaleKey,
 }
 
 impl Mistake {

@@ -40,6 +40,8 @@ pub(super) enum Due {
     Include(github::RepositoryId),
     /// An operator removes the tag that protects a machine.
     Release(InstanceId),
+    /// An operator finishes the rotation of the app's key.
+    Rotated,
     /// An operator applies the pools to a new table.
     NewTable,
     Machine(InstanceId, Doing),

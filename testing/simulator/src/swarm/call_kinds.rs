@@ -19,7 +19,7 @@ pub(super) fn latency(kind: CallKind) -> (i64, i64) {
         | CallKind::Redeliver
         | CallKind::CheckRun
         | CallKind::Rerun => (100, 900),
-        CallKind::Nudge => (5, 30),
+        CallKind::Nudge | CallKind::GetSecretValue => (5, 30),
         CallKind::Get
         | CallKind::Query
         | CallKind::CommitRecorded
@@ -72,7 +72,7 @@ fn weights(kind: CallKind) -> (f64, f64) {
         | CallKind::CommitObserved
         | CallKind::RunInstances
         | CallKind::DescribeInstances => (2.0, 2.0),
-        CallKind::ListDeliveries | CallKind::DeleteRunner | CallKind::Nudge => (5.0, 10.0),
+        CallKind::ListDeliveries | CallKind::DeleteRunner | CallKind::Nudge | CallKind::GetSecretValue => (5.0, 10.0),
         CallKind::ListRunJobs
         | CallKind::CheckRun
         | CallKind::CommitNotified

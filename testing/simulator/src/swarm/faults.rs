@@ -70,6 +70,10 @@ faults! {
     ForeignRunner = "runner-foreign", 1.0;
     /// An account uninstalls the app, and installs it again a few minutes later.
     Uninstalled = "app-uninstalled", 0.08;
+    /// An operator replaces the app's private key: stores the new one and deletes the old one, in either order.
+    RotatedKeys = "rotated-keys", 0.10;
+    /// Secrets Manager does not answer.
+    SecretUnreadable = "secret-unreadable", 0.20;
     /// EC2 has no capacity for a launch.
     Capacity = "ec2-capacity", 0.40;
     /// The account's quota is used up.

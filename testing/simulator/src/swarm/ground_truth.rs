@@ -31,3 +31,12 @@ pub(super) struct GroundTruth {
     /// Jobs that waited longer than 20 minutes by design: their launches were used up, or their pool was full.
     pub(super) late: BTreeSet<JobId>,
 }
+
+/// What an operator has still to do after generating a key.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Rotation {
+    /// Delete the other keys.
+    Delete(u32),
+    /// Store this key.
+    Store(u32),
+}

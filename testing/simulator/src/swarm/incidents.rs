@@ -9,6 +9,7 @@ use world::github;
 
 use crate::swarm::agenda::Due;
 use crate::swarm::faults::Fault;
+use crate::swarm::ground_truth::Rotation;
 use crate::swarm::seed::Swarm;
 use crate::swarm::shape::{ORGANIZATION, OTHER};
 use crate::universe::INVOCATION;
@@ -57,6 +58,7 @@ impl Swarm<'_> {
     pub(super) fn calm(&mut self) {
         self.calm_since = Some(self.now);
         self.weather();
+        self.finish_rotation();
         for owner in std::mem::take(&mut self.uninstalled) {
             self.universe.state().install(owner);
         }
@@ -102,6 +104,9 @@ impl Swarm<'_> {
                 let away = SignedDuration::from_secs(60 + self.dice.pick(Fault::Uninstalled, 300) as i64);
                 self.plan_in(away, Due::Install(owner));
             }
+        }
+        if self.dice.strikes(Fault::RotatedKeys) && self.rotation.is_none() {
+            self.rotate_key();
         }
         for (fault, spot) in [(Fault::SpotTaken, true), (Fault::HostFails, false)] {
             if self.dice.strikes(fault) {
@@ -252,6 +257,30 @@ impl Swarm<'_> {
                 }
             }
         }
+    }
+
+    /// An operator generates a key. Either the secret has it first, or the old key is deleted first.
+    fn rotate_key(&mut self) {
+        let new = self.universe.github(|github, _| github.add_key());
+        self.log_world(|| format!("an operator replaces the app's key by key {new}"));
+        if self.dice.pick(Fault::RotatedKeys, 2) == 0 {
+            self.universe.store_key(new);
+            self.rotation = Some(Rotation::Delete(new));
+        } else {
+            self.universe.delete_other_keys(new);
+            self.rotation = Some(Rotation::Store(new));
+        }
+        let after = SignedDuration::from_secs(self.dice.pick(Fault::RotatedKeys, 90) as i64);
+        self.plan_in(after, Due::Rotated);
+    }
+
+    pub(super) fn finish_rotation(&mut self) {
+        match self.rotation.take() {
+            Some(Rotation::Delete(new)) => self.universe.delete_other_keys(new),
+            Some(Rotation::Store(new)) => self.universe.store_key(new),
+            None => return,
+        }
+        self.log_world(|| "the app's key is replaced".to_owned());
     }
 
     /// The table is lost. Machines without a job are no longer needed.

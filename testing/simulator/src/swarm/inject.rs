@@ -36,6 +36,10 @@ impl Swarm<'_> {
                 self.universe.state().queue_fault = true;
                 Fault::NudgeFails
             }),
+            CallKind::GetSecretValue => self.dice.strikes(Fault::SecretUnreadable).then(|| {
+                self.universe.state().secret_fault = true;
+                Fault::SecretUnreadable
+            }),
             CallKind::Get | CallKind::Query => self.dice.strikes(Fault::TableThrottled).then(|| {
                 let fault = TableFault::Unavailable(LostReply::NotApplied);
                 self.universe.state().table_fault = Some(fault);

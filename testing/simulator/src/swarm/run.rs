@@ -20,6 +20,7 @@ pub fn run(options: &Options) -> Outcome {
         Universe::with(options.seed, shape.pools.clone(), shape.ec2.clone(), shape.github.clone(), options.mistake);
     universe.store.collect_violations();
     universe.steps.schedule();
+    universe.secrets_take_time();
     let mut swarm = Swarm::new(&universe, options, &shape, rng);
     while !swarm.over && swarm.violation.is_none() {
         swarm.step();
@@ -100,6 +101,7 @@ impl Swarm<'_> {
                 self.log_world(|| format!("an operator releases {machine}"));
                 self.universe.release(&machine);
             }
+            Due::Rotated => self.finish_rotation(),
             Due::NewTable => self.new_table(),
             Due::Machine(instance, doing) => self.machine_does(instance, doing),
             Due::LateLaunch(launch) => {

@@ -14,7 +14,7 @@ use crate::call::CallKind;
 use crate::digest::Digest;
 use crate::swarm::agenda::{Agenda, Due};
 use crate::swarm::faults::Dice;
-use crate::swarm::ground_truth::GroundTruth;
+use crate::swarm::ground_truth::{GroundTruth, Rotation};
 use crate::swarm::invocation::Invocation;
 use crate::swarm::machine::Machine;
 use crate::swarm::outcome::{Line, Options, Topic, Violation};
@@ -50,6 +50,8 @@ pub(super) struct Swarm<'u> {
     /// Machines that somebody else launched.
     pub(super) foreign_machines: Vec<InstanceId>,
     pub(super) uninstalled: Vec<&'static str>,
+    /// What is left to do of a rotation of the app's key.
+    pub(super) rotation: Option<Rotation>,
     /// The number of tables that there have been.
     pub(super) tables: u32,
     /// The last invocation that may have used the table that was lost.
@@ -87,6 +89,7 @@ impl<'u> Swarm<'u> {
             runs_on: BTreeMap::new(),
             foreign_machines: Vec::new(),
             uninstalled: Vec::new(),
+            rotation: None,
             tables: 1,
             lost_at: 0,
             lost_pools: Vec::new(),

@@ -6,14 +6,16 @@
 mod compute;
 mod early_ends;
 mod github;
+mod invocation;
 mod notices;
+mod process;
 mod queue;
 mod state;
 mod store;
 mod time;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use domain::config::{LaunchTemplate, Pool, Rates, Timings};
 use domain::ids::{Epoch, JobId, StackName};
@@ -22,22 +24,23 @@ use domain::policy::format;
 use domain::state::{Config, FunctionName, Item, Key, Meta};
 use domain::wire::Message;
 use engine::consume::{Consumed, consume};
-use engine::context::{Context, Share};
+use engine::context::Context;
 use engine::memory::MemoryStore;
 use engine::pools;
-use engine::ports::{Ports, Store};
+use engine::ports::Store;
 use engine::sweep::{Mode, Report, sweep};
 use futures::executor::block_on;
 use jiff::{SignedDuration, Timestamp};
 use world::ec2::{self, Ec2, OnPowerOff, Tags, TemplateData};
-use world::github::{App, GitHub, OwnerKind, QueueJob, RunnerId, Scope, Visibility};
+use world::github::{App, FIRST_KEY, GitHub, OwnerKind, QueueJob, RunnerId, Scope, Visibility};
 
-use crate::mistakes::{self, Memory, Mistake, MistakenPorts, settings};
+use crate::mistakes::{self, Memory, Mistake, settings};
 use crate::rules::Checked;
 use crate::steps::Steps;
 use state::State;
 
 pub(crate) use notices::notice;
+use process::Process;
 pub(crate) use state::TableFault;
 pub use state::{Ingest, Runners};
 
@@ -59,6 +62,8 @@ pub struct Universe {
     rates: Rates,
     mistake: Option<Mistake>,
     memory: Memory,
+    /// Processes of the functions that are between two invocations.
+    idle: Mutex<Vec<Arc<Process>>>,
 }
 
 /// A pool of the organization `octo-org` with its own name as its label and at most `max` machines.
@@ -138,6 +143,10 @@ impl Universe {
                 tags: BTreeMap::new(),
                 unreadable: BTreeSet::new(),
                 queue_fault: false,
+                secret_fault: false,
+                stored_key: FIRST_KEY,
+                key_accepted_since: Some(now),
+                secrets_take_time: false,
                 sending: None,
                 random_tokens: (mistake == Some(Mistake::NoClientToken)).then_some(0),
                 launched_attempts: BTreeSet::new(),
@@ -158,6 +167,7 @@ impl Universe {
             rates: Rates::of("eu-central-1".to_owned()),
             mistake,
             memory: Memory::default(),
+            idle: Mutex::default(),
         };
         let pools = pools
             .into_iter()
@@ -309,28 +319,6 @@ impl Universe {
     /// Runs one invocation of a function to its end.
     pub fn invoke<T>(&self, run: impl AsyncFnOnce(&Context<'_>) -> T) -> T {
         block_on(self.invocation(run))
-    }
-
-    /// One invocation of a function. The caller may poll it, interleave it with others or drop it.
-    pub async fn invocation<T>(&self, run: impl AsyncFnOnce(&Context<'_>) -> T) -> T {
-        let (request, now) = {
-            let mut state = self.state();
-            state.invocations += 1;
-            (format!("invocation-{}", state.invocations), state.now)
-        };
-        let deadline = now + INVOCATION;
-        let world = || Ports { store: self, compute: self, github: self, queue: self, clock: self };
-        let mistaken = self.mistake.map(|mistake| MistakenPorts::new(mistake, world(), deadline, &self.memory));
-        let context = Context {
-            ports: mistaken.as_ref().map_or_else(world, MistakenPorts::ports),
-            stack: &self.stack,
-            runner_role: ROLE,
-            rates: &self.rates,
-            request: &request,
-            deadline,
-            share: Share::of_invocation(deadline),
-        };
-        run(&context).await
     }
 
     /// What the scaler does with a batch of messages.

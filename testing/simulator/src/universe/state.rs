@@ -35,6 +35,14 @@ pub(crate) struct State {
     pub(crate) unreadable: BTreeSet<Key>,
     /// Whether the queue fails its next call.
     pub(crate) queue_fault: bool,
+    /// Whether Secrets Manager fails its next call.
+    pub(crate) secret_fault: bool,
+    /// The number of the app's key that is stored in Secrets Manager.
+    pub(super) stored_key: u32,
+    /// Since when GitHub accepts the stored key. None while it does not.
+    pub(super) key_accepted_since: Option<Timestamp>,
+    /// Whether reading a secret is a call with a duration, which faults may strike.
+    pub(super) secrets_take_time: bool,
     /// The launch whose call has just begun.
     pub(crate) sending: Option<Launch>,
     /// How many random client tokens were used; None if a token is a function of its attempt.

@@ -81,6 +81,16 @@ impl GitHub {
         self.app.events = events.iter().map(|event| (*event).to_owned()).collect();
     }
 
+    /// Generates a private key for the app, and returns its number.
+    pub fn add_key(&mut self) -> u32 {
+        self.app.add_key()
+    }
+
+    /// Deletes the app's other private keys.
+    pub fn keep_only_key(&mut self, number: u32) {
+        self.app.keep_only_key(number);
+    }
+
     /// The account suspends the app, or, with `None`, ends the suspension.
     pub fn suspend(&mut self, owner: OwnerId, since: Option<Timestamp>) {
         if let Some(owner) = self.owners.get_mut(&owner) {

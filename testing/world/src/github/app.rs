@@ -1,8 +1,11 @@
 //! The app, its hook and its tokens.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+
+/// The number of the key that an app is created with.
+pub const FIRST_KEY: u32 = 1;
 
 /// The app. The driver verifies its JWTs.
 #[derive(Debug, Clone)]
@@ -17,6 +20,8 @@ pub struct App {
     pub permissions: BTreeMap<String, String>,
     /// The events that it subscribes to.
     pub events: Vec<String>,
+    /// The numbers of its private keys. The driver knows the keys themselves.
+    pub keys: BTreeSet<u32>,
 }
 
 impl App {
@@ -36,7 +41,20 @@ impl App {
             created_at,
             permissions: requested.iter().map(|(name, level)| ((*name).to_owned(), (*level).to_owned())).collect(),
             events: vec!["workflow_job".to_owned()],
+            keys: [FIRST_KEY].into(),
         }
+    }
+
+    /// Generates one more private key, and returns its number.
+    pub fn add_key(&mut self) -> u32 {
+        let number = self.keys.last().map_or(FIRST_KEY, |last| last + 1);
+        self.keys.insert(number);
+        number
+    }
+
+    /// Deletes every other key.
+    pub fn keep_only_key(&mut self, number: u32) {
+        self.keys.retain(|key| *key == number);
     }
 }
 

@@ -25,7 +25,7 @@ use jiff::Timestamp;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-pub use app::{AccessToken, App, HookConfig};
+pub use app::{AccessToken, App, FIRST_KEY, HookConfig};
 pub use check_run::{CheckOutput, CheckRun, CheckRunChange};
 pub use delivery::{Answer, Attempted, Delivery, JobEvent};
 pub use error::Failure;
