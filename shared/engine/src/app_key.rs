@@ -180,9 +180,14 @@ mod tests {
         }
     }
 
+    #[async_trait]
     impl Clock for World {
         fn now(&self) -> Timestamp {
             Timestamp::UNIX_EPOCH + SignedDuration::from_secs(*self.seconds.lock().unwrap())
+        }
+
+        async fn sleep_until(&self, _: Timestamp) {
+            std::future::pending().await
         }
     }
 

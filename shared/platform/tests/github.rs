@@ -569,3 +569,26 @@ async fn a_deleted_runner_group_refuses_its_own_registrations_and_no_others() {
     assert!(matches!(refused, Err(GitHubError::Refused(_))), "{refused:?}");
     world.github.register(&registration(&world.scope, "ci", 3)).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn concurrent_calls_whose_token_is_refused_create_one_token() {
+    let world = world().await;
+    let (repository, job) =
+        (widgets(), world.sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_secs(1)));
+    assert!(world.github.job(&repository, JobId(job.0)).await.unwrap().is_some());
+    let tokens = || {
+        let counts = world.sandbox.calls.counts();
+        counts.get(&("GitHub", "POST /app/installations/{id}/access_tokens".to_owned())).copied().unwrap_or_default()
+    };
+    let before = tokens();
+    world.sandbox.world.act(|state, now| {
+        let owner = state.github.find_owner("octo-org").unwrap().id;
+        state.github.uninstall(owner);
+        state.github.install(owner, now);
+    });
+    let calls = (0..20).map(|_| world.github.job(&repository, JobId(job.0)));
+    for answer in futures::future::join_all(calls).await {
+        assert!(answer.unwrap().is_some());
+    }
+    assert_eq!(tokens() - before, 1);
+}

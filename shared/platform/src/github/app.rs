@@ -131,6 +131,15 @@ impl GitHubApp {
         Ok(token)
     }
 
+    /// Forgets a token that GitHub refused, unless a concurrent call has replaced it already.
+    async fn forget(&self, scope: &Scope, refused: &Token) {
+        let installation = self.installation(scope.owner());
+        let mut installation = installation.lock().await;
+        if installation.token.as_ref().is_some_and(|(token, _)| token.is(refused)) {
+            *installation = Installation::default();
+        }
+    }
+
     /// Calls GitHub as the app itself.
     pub(super) async fn call_as_app<B: Serialize + ?Sized + Sync>(
         &self,
@@ -185,7 +194,7 @@ impl GitHubApp {
         let mut token = self.token(scope).await?;
         let mut answer = token.send(request.clone()).await?;
         if is_unauthorized(&answer) {
-            *self.installation(scope.owner()).lock().await = Installation::default();
+            self.forget(scope, &token).await;
             token = self.token(scope).await?;
             answer = token.send(request).await?;
         }

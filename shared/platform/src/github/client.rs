@@ -259,6 +259,10 @@ impl std::fmt::Debug for Token {
 }
 
 impl Token {
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.text.expose_secret() == other.text.expose_secret()
+    }
+
     /// Sends a request that authenticates as the installation.
     pub(super) async fn send<B: Serialize + ?Sized>(&self, request: Request<'_, B>) -> Result<Response, GitHubError> {
         self.client.send(request, &self.text).await
