@@ -12,6 +12,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use domain::config::Pool;
 use domain::ids::{BatchTag, DeliveryId, Repository, RunnerName, SlotId};
 use domain::log::{Cause, Event, Turn, fold};
@@ -22,14 +24,17 @@ use domain::policy::route::{Routable, route};
 use domain::state::{BootItem, Config, Item, Key, Meta};
 use domain::wire::Message;
 use drover::pool_file::PoolFile;
-use ingest::{Checked, Delivered, Signature, Verified};
+use ingest::{Checked, Delivered, Ingest, Request, Signature, Verified};
 use jiff::{SignedDuration, Timestamp};
 use platform::environment::optional;
+use platform::github::{ApiUrl, GitHubApp};
+use platform::ingest_metrics::IngestMetrics;
+use platform::queue::Queue;
 use platform::secrets::{Secret, WebhookSecret};
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Runs, TestError, TestRunner};
 use sandbox::deliveries::signature;
-use sandbox::sandbox::{Driven, Options, Sandbox, WEBHOOK_SECRET};
+use sandbox::sandbox::{Driven, Options, QUEUE, Sandbox, WEBHOOK_SECRET};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
@@ -251,6 +256,64 @@ fn a_delivery_becomes_a_notice_or_is_ignored_and_only_what_is_not_json_is_refuse
                 assert!(error.to_string().len() < 100, "{error}");
             }
         }
+    });
+}
+
+/// Any event of a function URL gets an answer. What GitHub did not sign reaches no queue.
+#[test]
+fn every_request_gets_an_answer_and_only_a_signed_one_is_enqueued() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let options = Options { driven: Driven::ByHand, ..Options::default() };
+    let sandbox = runtime.block_on(Sandbox::start(options)).unwrap();
+    let key = sandbox::aws::access_key("ingest").unwrap();
+    let aws = runtime.block_on(platform::aws::emulator(&sandbox.aws_url, key));
+    let secret = WebhookSecret::new(Secret::new(&aws, WEBHOOK_SECRET.to_owned()));
+    let queue = Queue::new(&aws, format!("{}/123456789012/{QUEUE}", sandbox.aws_url));
+    let ingest = Ingest::new(secret, queue, IngestMetrics::new(&"fuzz".parse().unwrap()));
+    fuzz("fuzz/request", |input| {
+        let Ok(request) = serde_json::from_slice::<Request>(input) else { return };
+        let is_signed = serde_json::from_slice::<Value>(input).is_ok_and(|event| is_signed(&event));
+        let answer = runtime.block_on(ingest.receive(request));
+        match answer.status {
+            200 | 202 => assert!(is_signed, "{answer:?}"),
+            // A redelivery may succeed, so this must not be the answer to what will never be accepted.
+            503 => panic!("queue and secret can be used: {answer:?}"),
+            400 | 401 | 413 => {}
+            _ => panic!("{answer:?}"),
+        }
+        assert!(answer.reason.len() < 150, "{answer:?}");
+    });
+}
+
+/// Whether one of the event's headers is the signature of its body, as plain text or decoded.
+fn is_signed(event: &Value) -> bool {
+    let body = event["body"].as_str().unwrap_or_default();
+    let bodies = [Some(body.as_bytes().to_vec()), STANDARD.decode(body).ok()];
+    let right: Vec<String> = bodies.iter().flatten().map(|body| signature(SECRET, body)).collect();
+    let headers = event["headers"].as_object().into_iter().flatten();
+    headers.filter_map(|(_, value)| value.as_str()).any(|value| right.iter().any(|it| it.eq_ignore_ascii_case(value)))
+}
+
+/// An address that tokens may be sent to.
+#[test]
+fn an_api_url_is_https_or_this_machine() {
+    fuzz("fuzz/api_url", |input| {
+        let Some(url) = text(input).and_then(|text| text.parse::<ApiUrl>().ok()) else { return };
+        let written = url.to_string();
+        assert_eq!(written.parse::<ApiUrl>().as_ref(), Ok(&url));
+        let rest = written.strip_prefix("http://");
+        let is_local = |rest: &str| ["localhost", "127.", "[::1]"].iter().any(|host| rest.starts_with(host));
+        assert!(written.starts_with("https://") || rest.is_some_and(is_local), "{written}");
+        assert!(!written.contains(['?', '#', ' ', '\n']), "{written}");
+        assert!(url.web_url().starts_with("http"));
+    });
+}
+
+#[test]
+fn an_unusable_app_secret_is_never_quoted() {
+    fuzz("fuzz/app_secret", |input| {
+        let Some(Err(error)) = text(input).map(|text| GitHubApp::of_text(text, None)) else { return };
+        assert!(!error.to_string().contains("hunter"), "{error}");
     });
 }
 
