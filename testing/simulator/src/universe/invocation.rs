@@ -8,9 +8,9 @@ use domain::ids::{JobId, Owner, Repository, RunId, RunnerId, Scope, StackName};
 use domain::wire::JobNotice;
 use engine::context::{Context, Share};
 use engine::ports::{
-    Budget, CheckRunUpdate, DeliveryPage, Deregistered, GitHub, GitHubAnswer, GitHubError, Ports, Registered,
-    Registration, RepositoryPage, Rerun, RunJobs, RunReference, RunnerPage, RunsUnderWay, SecretError, SecretStore,
-    SecretVersion, StoredSecret,
+    Budget, CheckRunUpdate, DeliveryPage, Deregistered, GitHub, GitHubAnswer, GitHubError, NamedRunners, Ports,
+    Registered, Registration, RepositoryPage, Rerun, RunJobs, RunReference, RunnerPage, RunsUnderWay, SecretError,
+    SecretStore, SecretVersion, StoredSecret,
 };
 use jiff::SignedDuration;
 
@@ -172,6 +172,10 @@ impl GitHub for Warm<'_> {
 
     async fn runners(&self, scope: &Scope, stack: &StackName, page: usize) -> Result<RunnerPage, GitHubError> {
         self.authorized(|| self.universe.runners(scope, stack, page)).await
+    }
+
+    async fn runners_named(&self, scope: &Scope, name: &str) -> Result<NamedRunners, GitHubError> {
+        self.authorized(|| self.universe.runners_named(scope, name)).await
     }
 
     async fn deregister(&self, scope: &Scope, runner: RunnerId) -> Result<Deregistered, GitHubError> {
