@@ -376,7 +376,8 @@ async fn an_error_is_one_line_with_a_remedy_and_has_its_own_exit_code() {
     let newer = Config { format: FORMAT + 1, ..config };
     table.commit(&Transaction::new().put(newer)).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let install = ["is in format 2", "-> a newer drover wrote it: install"];
+    let found = format!("is in format {}", FORMAT + 1);
+    let install = [found.as_str(), "-> a newer drover wrote it: install"];
     said(&ps, &[], 3, &install).await;
     said(&["pools", "apply", &file(&folder, POOLS)], &[], 3, &install).await;
 }
