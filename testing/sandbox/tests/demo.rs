@@ -56,6 +56,11 @@ async fn all_faults_at_once() -> anyhow::Result<()> {
     survives(&["--all"]).await
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attacker_in_the_organisation_kills_exposes_and_loses_no_other_job() -> anyhow::Result<()> {
+    survives(&["--attack"]).await
+}
+
 #[tokio::test]
 async fn invalid_arguments_are_refused() {
     for wrong in [&["--seed", "3..1"][..], &["--seed", "x"], &["--steal=2"], &["--jobs", "0"]] {

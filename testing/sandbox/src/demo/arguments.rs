@@ -66,7 +66,11 @@ pub struct Arguments {
     /// Functions are killed at random API calls.
     #[arg(long)]
     pub(super) crash: bool,
-    /// All of the faults above.
+    /// Somebody with access to two repositories of the organisation attacks: foreign jobs, runners with our names, hostile
+    /// labels, a storm of cancelled jobs.
+    #[arg(long)]
+    pub(super) attack: bool,
+    /// All of the faults above, without the attack.
     #[arg(long)]
     pub(super) all: bool,
     /// Seed of the models' random numbers. `1..20` runs the demo once with each seed from 1 to 20.

@@ -9,6 +9,7 @@ use world::ec2::{Code, LaunchMatch, Market, Refusal, When};
 use world::github::{Endpoint, JobId};
 
 use super::arguments::Arguments;
+use super::attack::Attack;
 use super::pushed::{Pushed, latest};
 use crate::pace::{PATIENCE, slowness};
 use crate::sandbox::{Options, Sandbox};
@@ -67,6 +68,10 @@ impl Arguments {
         if self.spot_kill {
             fields.push(("rerun_on_interruption", Value::Boolean(true)));
         }
+        if self.attack {
+            // The attacker needs a repository that no pool serves.
+            fields.push(("repositories", Value::Array(vec![Value::String("octo-org/widgets".to_owned())])));
+        }
         if self.boot_fail {
             // Longer than a boot takes here.
             fields.push(("boot_grace", Value::String(format!("{}s", 10 * slowness()))));
@@ -120,7 +125,13 @@ impl Arguments {
     }
 
     /// How often each requested fault happened.
-    pub(super) fn injected(&self, sandbox: &Sandbox, pushed: &Pushed, broken: usize) -> Vec<Injected> {
+    pub(super) fn injected(
+        &self,
+        sandbox: &Sandbox,
+        pushed: &Pushed,
+        broken: usize,
+        attack: Option<&Attack>,
+    ) -> Vec<Injected> {
         let done = sandbox.webhooks.done();
         sandbox.world.look(|state| {
             let stolen = pushed.rivals.iter().filter(|id| {
@@ -162,6 +173,11 @@ impl Arguments {
             .into_iter()
             .filter(|(asked, ..)| *asked)
             .map(|(_, flag, what, times)| Injected { flag, what, times })
+            .chain(attack.into_iter().flat_map(|attack| attack.happened(state)).map(|(what, times)| Injected {
+                flag: "attack",
+                what,
+                times,
+            }))
             .collect()
         })
     }

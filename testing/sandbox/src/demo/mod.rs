@@ -1,6 +1,7 @@
 //! `make demo`: pushes jobs, and lets the models of EC2 and GitHub judge the outcome.
 
 mod arguments;
+mod attack;
 mod faults;
 mod pools;
 mod progress;
@@ -15,15 +16,17 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 use tokio::time::Instant;
-use world::github::{JobId, JobState};
+use world::github::{Job, JobId, JobState};
 
 use crate::deliveries::WebhookFaults;
+use crate::names::FOREIGN_REPOSITORY;
 use crate::pace::PATIENCE;
 use crate::sandbox::{Options, Sandbox};
 use crate::short_timings::short_timings;
 use crate::state::State;
 pub use arguments::Arguments;
 use arguments::every;
+use attack::Attack;
 use faults::ONE_IN;
 use pools::Pools;
 use progress::Progress;
@@ -78,10 +81,16 @@ async fn demo_once(arguments: Arguments) -> anyhow::Result<()> {
     let mut sandbox = Sandbox::start(options).await?;
     let ended = run(&sandbox, &pools, &arguments).await;
     if ended.is_err() {
-        // Explains the first job that has not ended, or was killed and not re-run.
+        // Explains the first job that has not ended, or was killed and not re-run, or was started twice.
         let left = sandbox.world.look(|state| {
-            let ours = state.github.jobs().filter(|job| job.labels.iter().any(|label| label.starts_with("drover")));
-            ours.filter_map(|job| latest(state, job.id)).find(|job| !is_over(job)).map(|job| job.id)
+            let is_ours = |job: &&Job| {
+                let repository = state.github.repository(job.repository);
+                repository.is_some_and(|it| it.name != FOREIGN_REPOSITORY)
+                    && job.labels.iter().any(|label| label.starts_with("drover"))
+            };
+            let wrong = |job: &&Job| !is_over(job) || job.history.started.len() > 1;
+            let ours = state.github.jobs().filter(is_ours);
+            ours.filter_map(|job| latest(state, job.id)).find(wrong).map(|job| job.id)
         });
         if let Some(job) = left {
             let said = said(&sandbox, &["explain", &job.to_string()]).await;
@@ -102,7 +111,7 @@ async fn run(sandbox: &Sandbox, pools: &Pools, arguments: &Arguments) -> anyhow:
     if arguments.serve {
         return serve(sandbox, pools).await;
     }
-    if arguments.steal.is_some() {
+    if arguments.steal.is_some() || arguments.attack {
         // `pools apply` refuses a runner group that allows more repositories than its pool serves. Opens the groups only
         // afterwards.
         sandbox.open_groups();
@@ -112,15 +121,21 @@ async fn run(sandbox: &Sandbox, pools: &Pools, arguments: &Arguments) -> anyhow:
     let saboteur = Saboteur::start(sandbox, most);
     let progress = Progress::start(sandbox.world.clone(), arguments.jobs);
     let over = async {
-        let pushed = push(sandbox, pools, arguments).await?;
+        let attack = match arguments.attack {
+            true => Some(Attack::begin(sandbox, &pools.target(0), arguments.jobs as usize).await?),
+            false => None,
+        };
+        let mut pushed = push(sandbox, pools, arguments).await?;
+        served(sandbox, &pushed).await?;
+        pushed.rivals.extend(attack.iter().flat_map(Attack::jobs));
         reconcile(sandbox, &pushed).await?;
-        Ok::<_, anyhow::Error>(pushed)
+        Ok::<_, anyhow::Error>((pushed, attack))
     };
     let pushed = over.await;
     progress.finish().await;
-    let pushed = pushed?;
+    let (pushed, attack) = pushed?;
 
-    let injected = arguments.injected(sandbox, &pushed, saboteur.broken());
+    let injected = arguments.injected(sandbox, &pushed, saboteur.broken(), attack.as_ref());
     let verdict = Verdict::of(sandbox, &pushed.ours, &pushed.cancelled, injected);
     // Prefers a job whose machine was interrupted. Drover may not know a cancelled job.
     let known = pushed.ours.iter().find(|job| !pushed.cancelled.contains(job));
@@ -141,14 +156,27 @@ async fn said(sandbox: &Sandbox, arguments: &[&str]) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Waits until all jobs have ended and the table has no machines.
-async fn reconcile(sandbox: &Sandbox, pushed: &Pushed) -> anyhow::Result<()> {
-    let patience = PATIENCE + Duration::from_secs(2 * pushed.ours.len() as u64);
-    let served = |state: &State| pushed.ours.iter().all(|id| latest(state, *id).is_some_and(is_over)).then_some(());
-    let waited = sandbox.world.until("all jobs ended", patience, served).await;
+fn patience(pushed: &Pushed) -> Duration {
+    PATIENCE + Duration::from_secs(2 * pushed.ours.len() as u64)
+}
+
+/// Waits until all jobs have ended.
+async fn served(sandbox: &Sandbox, pushed: &Pushed) -> anyhow::Result<()> {
+    let waits = |state: &State, id: &JobId| !latest(state, *id).is_some_and(is_over);
+    let served = |state: &State| (!pushed.ours.iter().any(|id| waits(state, id))).then_some(());
+    let waited = sandbox.world.until("all jobs ended", patience(pushed), served).await;
     let killed = sandbox.killed_by_us();
     ensure!(killed.is_empty(), "Drover terminated the machines of running jobs: {killed:?}");
-    waited?;
+    waited.with_context(|| {
+        let left = |state: &State| pushed.ours.iter().filter(|id| waits(state, id)).map(ToString::to_string).collect();
+        let left: Vec<String> = sandbox.world.look(left);
+        format!("these jobs have not ended: {}", left.join(", "))
+    })
+}
+
+/// Waits until the table has no machines.
+async fn reconcile(sandbox: &Sandbox, pushed: &Pushed) -> anyhow::Result<()> {
+    let patience = patience(pushed);
     // Rivals without a runner would wait forever.
     sandbox.world.act(|state, now| {
         for rival in &pushed.rivals {

@@ -4,11 +4,12 @@ use std::fmt;
 
 use anyhow::ensure;
 use drover::output::table;
-use world::github::{Conclusion, JobId, JobState};
+use world::github::{Conclusion, Job, JobId, JobState};
 
 use super::faults::Injected;
 use super::pushed::latest;
 use crate::calls::Counts;
+use crate::names::FOREIGN_REPOSITORY;
 use crate::sandbox::{DEAD_LETTERS, Sandbox};
 
 /// The counts that decide between success and failure.
@@ -16,7 +17,11 @@ pub(crate) struct Verdict {
     jobs: usize,
     cancelled: usize,
     served_once: usize,
+    /// The jobs that were not.
+    wrong: Vec<JobId>,
     killed: usize,
+    /// Steps of jobs that the pools do not serve, on Drover's machines.
+    exposed: usize,
     /// Killed because EC2 reclaimed the spot machine.
     reclaimed: usize,
     launches: u64,
@@ -43,16 +48,21 @@ impl Verdict {
             pick_up.sort_by(f64::total_cmp);
             // A job whose machine EC2 reclaimed counts as served if its re-run is.
             let last = jobs.filter(|job| !cancelled.contains(&job.id)).filter_map(|job| latest(state, job.id));
-            let served = last.filter(|job| {
+            let (served, wrong): (Vec<&Job>, Vec<&Job>) = last.partition(|job| {
                 let succeeded = matches!(job.state, JobState::Completed { conclusion: Conclusion::Success, .. });
                 job.served_once() && succeeded
             });
+            let is_foreign =
+                |job: &&Job| state.github.repository(job.repository).is_some_and(|it| it.name == FOREIGN_REPOSITORY);
+            let foreign = state.github.jobs().filter(is_foreign);
             Self {
                 jobs: ours.len(),
                 cancelled: cancelled.len(),
-                served_once: served.count(),
+                served_once: served.len(),
+                wrong: wrong.iter().map(|job| job.id).collect(),
+                exposed: foreign.map(|job| job.history.steps.len()).sum(),
                 killed,
-                reclaimed: state.github.killed().count() - killed,
+                reclaimed: state.github.killed().filter(|job| !is_foreign(job)).count() - killed,
                 launches: state.ec2.launches(),
                 pick_up,
                 machines_left,
@@ -73,7 +83,13 @@ impl Verdict {
     /// The first count that is not as expected.
     pub(crate) fn judge(&self) -> anyhow::Result<()> {
         let wanted = self.jobs - self.cancelled;
-        ensure!(self.served_once == wanted, "{} of {wanted} jobs were served exactly once", self.served_once);
+        ensure!(
+            self.served_once == wanted,
+            "{} of {wanted} jobs were served exactly once, not these: {}",
+            self.served_once,
+            self.wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        );
+        ensure!(self.exposed == 0, "{} of foreign jobs ran on Drover's machines", count(self.exposed, "step"));
         ensure!(self.killed == 0, "Drover killed {} running", count(self.killed, "job"));
         ensure!(self.machines_left == 0, "{} left", count(self.machines_left, "machine"));
         ensure!(self.runners_left == 0, "{} left", count(self.runners_left, "registration"));
@@ -97,6 +113,7 @@ impl fmt::Display for Verdict {
             vec!["  served exactly once".to_owned(), self.served_once.to_string()],
             vec!["  cancelled".to_owned(), self.cancelled.to_string()],
             vec!["  killed by Drover".to_owned(), self.killed.to_string()],
+            vec!["  steps of foreign jobs".to_owned(), self.exposed.to_string()],
             vec!["  killed by EC2 and re-run".to_owned(), self.reclaimed.to_string()],
             vec!["launches".to_owned(), self.launches.to_string()],
             vec!["pick-up time p50".to_owned(), self.percentile(0.5)],
@@ -120,7 +137,9 @@ mod tests {
             jobs: 2,
             cancelled: 1,
             served_once: 1,
+            wrong: Vec::new(),
             killed: 0,
+            exposed: 0,
             reclaimed: 0,
             launches: 1,
             pick_up: Vec::new(),
@@ -137,6 +156,7 @@ mod tests {
         let injected = |times| vec![Injected { flag: "quota", what: "launches refused by the spot quota", times }];
         assert!(verdict(injected(1)).judge().is_ok());
         assert!(verdict(injected(0)).judge().is_err_and(|error| error.to_string().contains("--quota")));
+        assert!(Verdict { exposed: 1, ..verdict(Vec::new()) }.judge().is_err());
         assert!(Verdict { killed: 1, ..verdict(Vec::new()) }.judge().is_err());
         assert!(Verdict { reclaimed: 1, ..verdict(Vec::new()) }.judge().is_ok(), "EC2 may reclaim machines");
         assert!(Verdict { served_once: 0, ..verdict(Vec::new()) }.judge().is_err());
