@@ -215,10 +215,23 @@ impl Webhooks {
         }
     }
 
+    /// Posts an event of which the model knows nothing, signed as GitHub signs it.
+    pub async fn post_forged(&self, event: &JobEvent) -> Answer {
+        self.send(event, &format!("forged-{}-{}", event.action, event.job.id)).await
+    }
+
     async fn post(&self, delivery: &Delivery) {
-        let body = body(&delivery.event);
-        let (url, secret) = self.hook();
         let began = SystemClock.now();
+        let answer = self.send(&delivery.event, &delivery.guid).await;
+        self.world.act(|state, now| {
+            let took = Duration::try_from(now.duration_since(began)).unwrap_or_default();
+            state.github.record_answer(delivery.id, answer, took, now);
+        });
+    }
+
+    async fn send(&self, event: &JobEvent, guid: &str) -> Answer {
+        let body = body(event);
+        let (url, secret) = self.hook();
         let answer = self
             .http
             .post(url)
@@ -226,19 +239,15 @@ impl Webhooks {
             .header("content-type", "application/json")
             .header("user-agent", "GitHub-Hookshot/sandbox")
             .header("x-github-event", "workflow_job")
-            .header("x-github-delivery", &delivery.guid)
+            .header("x-github-delivery", guid)
             .header("x-hub-signature-256", signature(&secret, body.as_bytes()))
             .body(body)
             .send()
             .await;
-        let answer = match answer {
+        match answer {
             Ok(answer) => Answer::Status(answer.status().as_u16()),
             Err(error) if error.is_timeout() => Answer::TimedOut,
             Err(_) => Answer::Unreachable,
-        };
-        self.world.act(|state, now| {
-            let took = Duration::try_from(now.duration_since(began)).unwrap_or_default();
-            state.github.record_answer(delivery.id, answer, took, now);
-        });
+        }
     }
 }
