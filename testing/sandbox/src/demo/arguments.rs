@@ -66,8 +66,8 @@ pub struct Arguments {
     /// Functions are killed at random API calls.
     #[arg(long)]
     pub(super) crash: bool,
-    /// Somebody with access to two repositories of the organisation attacks: foreign jobs, runners with our names, hostile
-    /// labels, a storm of cancelled jobs.
+    /// Somebody with access to two repositories of the organisation attacks: foreign jobs, runners with our names, forged ends
+    /// of jobs, hostile labels, a storm of cancelled jobs, a flood of jobs.
     #[arg(long)]
     pub(super) attack: bool,
     /// All of the faults above, without the attack.

@@ -4,15 +4,19 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use anyhow::Context;
 use engine::ports::Clock;
+use jiff::SignedDuration;
 use platform::clock::SystemClock;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use world::github::{Conclusion, JobEvent, JobId, JobState, Operator, QueueJob, RunnerId, Scope, Steps};
 
-use super::pools::Target;
+use super::pools::{Flooded, Target};
 use crate::names::FOREIGN_REPOSITORY;
 use crate::pace::PATIENCE;
 use crate::sandbox::Sandbox;
+use crate::short_timings::short_timings;
 use crate::state::State;
 
 /// Labels that could do harm in a shell, a path, a key or a terminal.
@@ -27,8 +31,11 @@ const CANCELLED: usize = 12;
 /// Registrations whose names the attacker uses, too.
 const MOST_CLASHES: usize = 8;
 
-/// Runners whose jobs the attacker reports as ended.
-const MOST_FORGED: usize = 4;
+/// Jobs of others of which the attacker reports that their runner's job has ended.
+const VICTIMS: usize = 2;
+
+/// Jobs of one repository that are queued at once.
+const FLOOD: usize = 200;
 
 /// The forged jobs have ids from here on, which the model does not use.
 const FORGED_ID: u64 = 9_000_000_000;
@@ -44,14 +51,25 @@ pub(super) struct Attack {
     cancelled: Vec<JobId>,
     /// Jobs that ran on the attacker's runners.
     clashes: Arc<Mutex<Vec<JobId>>>,
-    /// Forged ends of jobs of others.
-    forged: Arc<Mutex<usize>>,
-    tasks: [JoinHandle<()>; 2],
+    /// Jobs of others that run until [`Attack::end`].
+    victims: Vec<JobId>,
+    flood: Vec<JobId>,
+    /// The labels of the pool that the attacker can reach.
+    labels: Vec<String>,
+    clash: JoinHandle<()>,
+    /// Returns the number of forged ends.
+    forge: JoinHandle<usize>,
+    forged: usize,
 }
 
 impl Attack {
     /// Begins before other jobs are pushed, so that the attacker's jobs wait longest and get the first runners.
-    pub(super) async fn begin(sandbox: &Sandbox, target: &Target, jobs: usize) -> anyhow::Result<Self> {
+    pub(super) async fn begin(
+        sandbox: &Sandbox,
+        target: &Target,
+        flooded: &Flooded,
+        jobs: usize,
+    ) -> anyhow::Result<Self> {
         let labels: Vec<&str> = target.labels.iter().map(String::as_str).collect();
         let owner = target.repository.split('/').next().unwrap_or_default().to_owned();
         let elsewhere = format!("{owner}/{FOREIGN_REPOSITORY}");
@@ -59,42 +77,67 @@ impl Attack {
         let foreign: Vec<JobId> =
             (0..jobs.div_ceil(4)).map(|_| sandbox.queue(&elsewhere, &labels, unconditional)).collect();
         let clashes = Arc::default();
-        let forged = Arc::default();
-        let tasks = [
-            register_names_of_ours(sandbox, owner, Arc::clone(&clashes)),
-            forge_ends(sandbox, foreign[0], Arc::clone(&forged)),
-        ];
+        let clash = register_names_of_ours(sandbox, owner, Arc::clone(&clashes));
         let queue = |labels: &[&str]| sandbox.queue_job(&target.repository, labels, Duration::from_secs(3600));
+        let victims: Vec<JobId> = (0..VICTIMS).map(|_| queue(&labels)).collect();
+        let forge = forge_ends(sandbox, foreign[0], victims.clone());
         let mut hostile = Vec::new();
         for label in HOSTILE_LABELS {
             hostile.extend((0..JOBS_PER_LABEL).map(|_| queue(&[labels[0], label])));
         }
         let cancelled: Vec<JobId> = (0..CANCELLED).map(|_| queue(&labels)).collect();
-        let attack = Self { foreign, hostile, cancelled, clashes, forged, tasks };
         let sent = |state: &State| {
             let sent: BTreeSet<JobId> =
                 state.github.deliveries().filter(|it| it.attempted.is_some()).map(|it| it.event.job.id).collect();
-            attack.cancelled.iter().all(|job| sent.contains(job)).then_some(())
+            cancelled.iter().all(|job| sent.contains(job)).then_some(())
         };
         sandbox.world.until("the deliveries of the jobs to cancel", PATIENCE, sent).await?;
-        sandbox.world.act(|state, now| attack.cancelled.iter().for_each(|job| state.github.cancel(*job, now)));
-        Ok(attack)
+        sandbox.world.act(|state, now| cancelled.iter().for_each(|job| state.github.cancel(*job, now)));
+        let repository = flooded.repository.to_string();
+        let runs_for = Duration::from_millis(200);
+        let flood = (0..FLOOD).map(|_| sandbox.queue_job(&repository, &[Flooded::LABEL], runs_for)).collect();
+        let labels = target.labels.clone();
+        Ok(Self { foreign, hostile, cancelled, clashes, victims, flood, labels, clash, forge, forged: 0 })
     }
 
-    /// Every job of the attacker.
+    /// Waits until Drover had time to act on the forged ends, and ends the jobs that they were about. Returns these: they
+    /// must have been served as any other job.
+    pub(super) async fn end(&mut self, sandbox: &Sandbox) -> anyhow::Result<Vec<JobId>> {
+        self.forged = timeout(PATIENCE, &mut self.forge).await.context("the jobs to attack do not run")??;
+        // A machine whose job is done is retired after this time.
+        let grace = short_timings().into_iter().find_map(|(name, time)| (name == "done_grace").then_some(time));
+        let grace: SignedDuration = grace.context("there is no done_grace")?.parse()?;
+        let acted = SystemClock.now() + grace + grace;
+        while SystemClock.now() < acted {
+            // A sweep that finds another one running does nothing.
+            let _ = sandbox.sweep().await;
+        }
+        self.victims.iter().for_each(|job| sandbox.finish(*job));
+        Ok(self.victims.clone())
+    }
+
+    /// The longest time that a job of another pool waited until it ran.
+    pub(super) fn longest_wait_elsewhere(&self, state: &State, ours: &[JobId]) -> Option<f64> {
+        let elsewhere = ours.iter().filter_map(|id| state.github.job(*id)).filter(|job| job.labels != self.labels);
+        let waits = elsewhere.filter_map(|job| Some((job.history.queued.first()?, job.history.started.first()?)));
+        waits.map(|(queued, start)| start.at.duration_since(*queued).as_secs_f64()).max_by(f64::total_cmp)
+    }
+
+    /// Every job that the attacker queued for themselves.
     pub(super) fn jobs(&self) -> Vec<JobId> {
         let clashes = self.clashes.lock().expect("nobody panics while holding it").clone();
-        [&self.foreign, &self.hostile, &self.cancelled, &clashes].into_iter().flatten().copied().collect()
+        [&self.foreign, &self.hostile, &self.cancelled, &self.flood, &clashes].into_iter().flatten().copied().collect()
     }
 
     /// What happened, and how often.
-    pub(super) fn happened(&self, state: &State) -> [(&'static str, usize); 5] {
+    pub(super) fn happened(&self, state: &State) -> [(&'static str, usize); 6] {
         let refused = |id: &&JobId| state.github.job(**id).is_some_and(|job| job.history.killed.is_some());
         [
             ("foreign jobs that a machine refused", self.foreign.iter().filter(refused).count()),
             ("jobs with hostile labels", self.hostile.len()),
             ("jobs cancelled in a storm", self.cancelled.len()),
-            ("forged ends of running jobs", *self.forged.lock().expect("nobody panics while holding it")),
+            ("forged ends of running jobs", self.forged),
+            ("jobs of a flood by one repository", self.flood.len()),
             ("runners of others with our names", self.clashes.lock().expect("nobody panics while holding it").len()),
         ]
     }
@@ -102,7 +145,8 @@ impl Attack {
 
 impl Drop for Attack {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.clash.abort();
+        self.forge.abort();
     }
 }
 
@@ -135,44 +179,38 @@ fn register_names_of_ours(sandbox: &Sandbox, owner: String, clashes: Arc<Mutex<V
 
 /// Forges signed events that a job of the attacker's repository began and ended on a runner with name and id of one of
 /// Drover's. GitHub counts ids per scope, so the attacker can make a runner of his own with the same id.
-fn forge_ends(sandbox: &Sandbox, own: JobId, forged: Arc<Mutex<usize>>) -> JoinHandle<()> {
+fn forge_ends(sandbox: &Sandbox, own: JobId, mut victims: Vec<JobId>) -> JoinHandle<usize> {
     let (world, webhooks) = (sandbox.world.clone(), sandbox.webhooks.clone());
     tokio::spawn(async move {
         let mut changed = world.changed();
-        let mut done: BTreeSet<RunnerId> = BTreeSet::new();
-        while done.len() < MOST_FORGED && changed.changed().await.is_ok() {
+        let mut forged = 0;
+        while !victims.is_empty() && changed.changed().await.is_ok() {
             let running = |state: &State| {
-                let busy = state.github.jobs().filter_map(|job| match &job.state {
-                    JobState::InProgress { runner } if job.id != own && !done.contains(&runner.id) => {
-                        Some(runner.clone())
-                    }
-                    JobState::InProgress { .. }
-                    | JobState::Waiting
-                    | JobState::Queued { .. }
-                    | JobState::Completed { .. } => None,
+                let mut busy = victims.iter().filter_map(|id| match &state.github.job(*id)?.state {
+                    JobState::InProgress { runner } => Some((*id, runner.clone())),
+                    JobState::Waiting | JobState::Queued { .. } | JobState::Completed { .. } => None,
                 });
-                let mut of_ours =
-                    busy.filter(|on| state.github.runner(on.id).is_some_and(|it| it.operator == Operator::Process));
-                let runner = of_ours.next()?;
+                let (victim, runner) = busy.next()?;
                 let job = state.github.job(own)?;
                 let repository = state.github.repository(job.repository)?.clone();
                 let owner = state.github.owner(repository.owner)?.clone();
-                Some((runner, job.clone(), repository, owner))
+                Some((victim, runner, job.clone(), repository, owner))
             };
-            let Some((runner, job, repository, owner)) = world.look(running) else { continue };
-            done.insert(runner.id);
+            let Some((victim, runner, job, repository, owner)) = world.look(running) else { continue };
+            victims.retain(|it| *it != victim);
+            forged += 1;
             let began = JobState::InProgress { runner: runner.clone() };
             let ended = JobState::Completed { conclusion: Conclusion::Success, runner: Some(runner) };
             for (action, state) in [("in_progress", began), ("completed", ended)] {
                 let at = SystemClock.now();
                 let mut job = job.clone();
-                (job.id, job.state, job.started_at) = (JobId(FORGED_ID + done.len() as u64), state, Some(at));
+                (job.id, job.state, job.started_at) = (JobId(FORGED_ID + forged as u64), state, Some(at));
                 job.completed_at = (action == "completed").then_some(at);
                 let (repository, owner) = (repository.clone(), owner.clone());
                 let event = JobEvent { action, at, job, head_sha: "0".repeat(40), repository, owner };
                 webhooks.post_forged(&event).await;
             }
-            *forged.lock().expect("nobody panics while holding it") += 1;
         }
+        forged
     })
 }

@@ -28,7 +28,7 @@ pub use arguments::Arguments;
 use arguments::every;
 use attack::Attack;
 use faults::ONE_IN;
-use pools::Pools;
+use pools::{Flooded, Pools};
 use progress::Progress;
 use push::push;
 use pushed::{Pushed, is_over, latest};
@@ -63,7 +63,8 @@ pub async fn demo(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 async fn demo_once(arguments: Arguments) -> anyhow::Result<()> {
-    let pools = Pools::read(&arguments.pools, &arguments.fields())?;
+    let mut pools = Pools::read(&arguments.pools, &arguments.fields())?;
+    let flooded = if arguments.attack { Some(pools.add_flooded()?) } else { None };
     let mut options = Options {
         seed: arguments.seed(),
         repositories: pools.repositories(),
@@ -79,7 +80,7 @@ async fn demo_once(arguments: Arguments) -> anyhow::Result<()> {
     };
     arguments.prepare(&mut options);
     let mut sandbox = Sandbox::start(options).await?;
-    let ended = run(&sandbox, &pools, &arguments).await;
+    let ended = run(&sandbox, &pools, flooded.as_ref(), &arguments).await;
     if ended.is_err() {
         // Explains the first job that has not ended, or was killed and not re-run, or was started twice.
         let left = sandbox.world.look(|state| {
@@ -101,7 +102,7 @@ async fn demo_once(arguments: Arguments) -> anyhow::Result<()> {
     ended
 }
 
-async fn run(sandbox: &Sandbox, pools: &Pools, arguments: &Arguments) -> anyhow::Result<()> {
+async fn run(sandbox: &Sandbox, pools: &Pools, flooded: Option<&Flooded>, arguments: &Arguments) -> anyhow::Result<()> {
     sandbox.apply(&pools.with_short_timings).await.context("cannot apply the pool file")?;
     println!("webhook {}  GitHub {}  AWS {}", sandbox.webhooks.url, sandbox.github_url, sandbox.aws_url);
     println!(
@@ -121,11 +122,14 @@ async fn run(sandbox: &Sandbox, pools: &Pools, arguments: &Arguments) -> anyhow:
     let saboteur = Saboteur::start(sandbox, most);
     let progress = Progress::start(sandbox.world.clone(), arguments.jobs);
     let over = async {
-        let attack = match arguments.attack {
-            true => Some(Attack::begin(sandbox, &pools.target(0), arguments.jobs as usize).await?),
-            false => None,
+        let mut attack = match flooded {
+            Some(flooded) => Some(Attack::begin(sandbox, &pools.target(0), flooded, arguments.jobs as usize).await?),
+            None => None,
         };
         let mut pushed = push(sandbox, pools, arguments).await?;
+        if let Some(attack) = &mut attack {
+            pushed.ours.extend(attack.end(sandbox).await?);
+        }
         served(sandbox, &pushed).await?;
         pushed.rivals.extend(attack.iter().flat_map(Attack::jobs));
         reconcile(sandbox, &pushed).await?;
@@ -136,7 +140,7 @@ async fn run(sandbox: &Sandbox, pools: &Pools, arguments: &Arguments) -> anyhow:
     let (pushed, attack) = pushed?;
 
     let injected = arguments.injected(sandbox, &pushed, saboteur.broken(), attack.as_ref());
-    let verdict = Verdict::of(sandbox, &pushed.ours, &pushed.cancelled, injected);
+    let verdict = Verdict::of(sandbox, &pushed.ours, &pushed.cancelled, injected, attack.as_ref());
     // Prefers a job whose machine was interrupted. Drover may not know a cancelled job.
     let known = pushed.ours.iter().find(|job| !pushed.cancelled.contains(job));
     if let Some(job) = pushed.victims.first().or(known) {

@@ -15,6 +15,20 @@ pub(crate) struct Pools {
     /// The text, with short time limits.
     pub(crate) with_short_timings: String,
     pools: Vec<PoolEntry>,
+    flooded: Option<Flooded>,
+}
+
+/// A pool that only the flood of an attacker uses, with a repository and a runner group of its own.
+#[derive(Clone)]
+pub(crate) struct Flooded {
+    pub(crate) repository: Repository,
+}
+
+impl Flooded {
+    pub(crate) const LABEL: &str = "drover-flooded";
+    const GROUP: u32 = 1000;
+    /// Far fewer than the jobs of the flood.
+    const MAX: u32 = 4;
 }
 
 /// Repository and labels of a job.
@@ -44,7 +58,28 @@ impl Pools {
                 pool.launch_template
             );
         }
-        Ok(Self { with_short_timings: with_fields(&with_short_timings(&text)?, fields)?, pools: file.pools })
+        Ok(Self {
+            with_short_timings: with_fields(&with_short_timings(&text)?, fields)?,
+            pools: file.pools,
+            flooded: None,
+        })
+    }
+
+    /// Adds the pool of the flood, which otherwise is like the first pool.
+    pub(crate) fn add_flooded(&mut self) -> anyhow::Result<Flooded> {
+        let first: Repository = Self::served_by(&self.pools[0]).parse()?;
+        let repository: Repository = format!("{}/flood", first.owner).parse()?;
+        let mut file: toml::Table = self.with_short_timings.parse()?;
+        let pools = file.get_mut("pool").and_then(toml::Value::as_array_mut).context("the file has no [[pool]]")?;
+        let mut pool = pools.first().and_then(toml::Value::as_table).context("the file has no [[pool]]")?.clone();
+        pool.insert("name".to_owned(), "flooded".into());
+        pool.insert("labels".to_owned(), vec![Flooded::LABEL].into());
+        pool.insert("repositories".to_owned(), vec![repository.to_string()].into());
+        pool.insert("runner_group".to_owned(), Flooded::GROUP.into());
+        pool.insert("max".to_owned(), Flooded::MAX.into());
+        pools.push(pool.into());
+        self.with_short_timings = file.to_string();
+        Ok(self.flooded.insert(Flooded { repository }).clone())
     }
 
     fn served_by(pool: &PoolEntry) -> String {
@@ -68,7 +103,8 @@ impl Pools {
     pub(crate) fn repositories(&self) -> Vec<Repository> {
         let served = self.pools.iter().filter_map(|pool| Self::served_by(pool).parse().ok());
         let listed = self.pools.iter().flat_map(|pool| pool.repositories.iter().cloned());
-        served.chain(listed).collect::<BTreeSet<Repository>>().into_iter().collect()
+        let flooded = self.flooded.iter().map(|it| it.repository.clone());
+        served.chain(listed).chain(flooded).collect::<BTreeSet<Repository>>().into_iter().collect()
     }
 
     /// Runner groups that allow exactly the repositories that their pools serve.
@@ -80,6 +116,9 @@ impl Pools {
                 group.extend(Self::served_by(pool).parse::<Repository>().ok());
                 group.extend(pool.repositories.iter().cloned());
             }
+        }
+        if let Some(Flooded { repository }) = &self.flooded {
+            allowed.insert((repository.owner.clone(), Flooded::GROUP.into()), vec![repository.clone()]);
         }
         let group = |((owner, group), repositories)| RunnerGroup { owner, group, repositories };
         allowed.into_iter().map(group).collect()

@@ -6,6 +6,7 @@ use anyhow::ensure;
 use drover::output::table;
 use world::github::{Conclusion, Job, JobId, JobState};
 
+use super::attack::Attack;
 use super::faults::Injected;
 use super::pushed::latest;
 use crate::calls::Counts;
@@ -26,6 +27,8 @@ pub(crate) struct Verdict {
     reclaimed: usize,
     launches: u64,
     pick_up: Vec<f64>,
+    /// Of jobs whose pool is neither attacked nor flooded, during an attack. Depends on the speed of this machine.
+    longest_elsewhere: Option<f64>,
     machines_left: usize,
     runners_left: usize,
     dead_letters: usize,
@@ -34,7 +37,13 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
-    pub(crate) fn of(sandbox: &Sandbox, ours: &[JobId], cancelled: &[JobId], injected: Vec<Injected>) -> Self {
+    pub(crate) fn of(
+        sandbox: &Sandbox,
+        ours: &[JobId],
+        cancelled: &[JobId],
+        injected: Vec<Injected>,
+        attack: Option<&Attack>,
+    ) -> Self {
         let counts = sandbox.calls.counts();
         let (machines_left, runners_left) = sandbox.leftovers();
         let killed = sandbox.killed_by_us().len();
@@ -65,6 +74,7 @@ impl Verdict {
                 reclaimed: state.github.killed().filter(|job| !is_foreign(job)).count() - killed,
                 launches: state.ec2.launches(),
                 pick_up,
+                longest_elsewhere: attack.and_then(|it| it.longest_wait_elsewhere(state, ours)),
                 machines_left,
                 runners_left,
                 dead_letters: state.sqs.bodies(DEAD_LETTERS).len(),
@@ -121,6 +131,10 @@ impl fmt::Display for Verdict {
             vec!["machines and registrations left".to_owned(), (self.machines_left + self.runners_left).to_string()],
             vec!["dead letters".to_owned(), self.dead_letters.to_string()],
         ];
+        rows.extend(
+            self.longest_elsewhere
+                .map(|it| vec!["longest pick-up time beside the flood".to_owned(), format!("{it:.2} s")]),
+        );
         rows.extend(self.injected.iter().map(|it| vec![it.what.to_owned(), it.times.to_string()]));
         write!(f, "{}", table(&["WHAT", "HOW MANY"], rows))?;
         let calls = self.counts.iter().map(|((service, call), n)| vec![format!("{service} {call}"), n.to_string()]);
@@ -143,6 +157,7 @@ mod tests {
             reclaimed: 0,
             launches: 1,
             pick_up: Vec::new(),
+            longest_elsewhere: None,
             machines_left: 0,
             runners_left: 0,
             dead_letters: 0,
