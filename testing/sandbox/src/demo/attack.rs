@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use engine::ports::Clock;
 use jiff::SignedDuration;
 use platform::clock::SystemClock;
@@ -112,6 +112,8 @@ impl Attack {
             // A sweep that finds another one running does nothing.
             let _ = sandbox.sweep().await;
         }
+        let killed = sandbox.killed_by_us();
+        ensure!(killed.is_empty(), "Drover terminated the machines of running jobs: {killed:?}");
         self.victims.iter().for_each(|job| sandbox.finish(*job));
         Ok(self.victims.clone())
     }
