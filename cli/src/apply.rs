@@ -171,6 +171,7 @@ fn is_unfinished(item: &Item) -> bool {
         | Item::Instance(_)
         | Item::Config(_)
         | Item::Limit(_)
+        | Item::Unrouted(_)
         | Item::Janitor(_)
         | Item::Function(_)
         | Item::Listing(_) => false,

@@ -8,7 +8,10 @@ use domain::log::{After, Event, Stream, What};
 use domain::policy::PoolView;
 use domain::policy::decide::tuple_free_at;
 use domain::policy::notify::{Reader, reasons};
-use domain::state::{Answer, Config, Item, Job, Key, Limit, Meta, Rank, Slot, SlotState, WaitingJob};
+use domain::policy::route::{Routable, route};
+use domain::policy::unrouted::reason;
+use domain::state::{Answer, Config, Item, Job, Key, Limit, Meta, Rank, Slot, SlotState, UnroutedJob, WaitingJob};
+use domain::wire::Notice;
 use engine::ports::Store;
 use jiff::Timestamp;
 use platform::table::Table;
@@ -72,7 +75,10 @@ impl FromStr for JobReference {
 pub async fn explain(table: &Table, reference: &JobReference, now: Timestamp) -> Result<Output, Failure> {
     let config = config(table).await?;
     let Some(Item::Job(job)) = table.get(&Key::Job(reference.id)).await? else {
-        return Ok(unknown(reference, &config));
+        return match table.get(&Key::Unrouted(reference.id)).await? {
+            Some(Item::Unrouted(job)) => Ok(unrouted(&job, &config)),
+            _ => Ok(unknown(reference, &config)),
+        };
     };
     let view = view(table, &job.pool).await?;
     let configured = config.pool(&job.pool);
@@ -118,6 +124,26 @@ async fn limit(table: &impl Store, job: &Job, now: Timestamp) -> Result<Option<L
         Some(Item::Limit(limit)) if limit.backoff_until > now => Ok(Some(limit)),
         _ => Ok(None),
     }
+}
+
+/// A job that was queued, and that no pool accepts.
+fn unrouted(job: &UnroutedJob, config: &Config) -> Output {
+    let Notice { job: described, repository, received_at, .. } = &job.notice;
+    let says = match route(&config.pools, &Routable::of(&job.notice)) {
+        Ok(pool) => format!("Pool {} accepts it now; the janitor routes it within a minute.", pool.name),
+        Err(why) => format!(
+            "No pool accepts it: {} -> correct the workflow or the pool file; if a pool accepts the job within a day \
+             after it arrived, it is run",
+            reason(&config.pools, &job.notice, why)
+        ),
+    };
+    let text = format!(
+        "job {} of {repository}: queued, and ignored\n  name       {}\n  labels     {}\n  arrived    {received_at:.0}\n\n{says}\n",
+        described.id,
+        described.name,
+        described.labels.join(", ")
+    );
+    Output { ok: false, json: json!({ "job": null, "unrouted": job, "says": says }), text }
 }
 
 fn unknown(reference: &JobReference, config: &Config) -> Output {

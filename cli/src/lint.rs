@@ -99,9 +99,10 @@ fn verdict(pools: &[Pool], source: &WorkflowRepository, labels: &[String]) -> Ve
         Ok(pool) => return Verdict::Pool { pool: pool.name.to_string() },
         Err(Unrouted::NoPools) => "no pools are configured".to_owned(),
         Err(Unrouted::Unlabelled) => "the job has no labels, or one that no runner can have".to_owned(),
+        Err(Unrouted::Group) => "the job names a runner group and no labels".to_owned(),
         Err(Unrouted::Owner) => format!("no pool is registered for {repository} or its owner"),
         Err(Unrouted::Repository) => format!("the pools of {} do not serve {repository}", repository.owner),
-        Err(Unrouted::Labels) => "no pool has all of these labels".to_owned(),
+        Err(Unrouted::Labels | Unrouted::PoolName) => "no pool has all of these labels".to_owned(),
         Err(Unrouted::Draining) => "the matching pool is draining".to_owned(),
         Err(Unrouted::Public) => "the matching pool does not serve public repositories".to_owned(),
     };

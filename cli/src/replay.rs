@@ -120,6 +120,7 @@ fn is_expired(item: &Item, now: Timestamp) -> bool {
         | Item::Rerun(_)
         | Item::Config(_)
         | Item::Limit(_)
+        | Item::Unrouted(_)
         | Item::Janitor(_)
         | Item::Function(_)
         | Item::Listing(_) => None,

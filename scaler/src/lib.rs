@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use domain::policy::unrouted::has_unrouted;
 use domain::state::{Config, FunctionName};
 use domain::wire::Message;
 use engine::consume::{Consumed, consume};
@@ -21,6 +22,10 @@ use serde::{Deserialize, Serialize};
 /// How long the pools are cached. `drover pools apply` takes effect within this time. Reading the pools for every batch
 /// would delay each launch by one more call.
 pub const POOLS_CACHED_FOR: SignedDuration = SignedDuration::from_secs(60);
+
+/// Pools that were read longer ago than this are read again if none of them accepts a job. So many jobs of others cost one
+/// call in this time.
+pub const POOLS_READ_AGAIN_AFTER: SignedDuration = SignedDuration::from_secs(2);
 
 /// The fields of an SQS event that the scaler uses.
 #[derive(Debug, Deserialize)]
@@ -65,6 +70,27 @@ impl Pools {
         {
             return Ok(config);
         }
+        self.read(context, now).await
+    }
+
+    /// The pools for these messages. If none accepts one of the jobs, the pools are read again: they may just have been
+    /// applied.
+    async fn for_messages(
+        &self,
+        context: &Context<'_>,
+        config: Config,
+        messages: &[Message],
+    ) -> Result<Config, PoolsError> {
+        let now = context.now();
+        let read_at = self.cached.lock().expect("no thread panics while it holds the lock").as_ref().map(|(at, _)| *at);
+        let is_fresh = read_at.is_some_and(|at| now.duration_since(at) < POOLS_READ_AGAIN_AFTER);
+        if is_fresh || !has_unrouted(&config, messages) {
+            return Ok(config);
+        }
+        self.read(context, now).await
+    }
+
+    async fn read(&self, context: &Context<'_>, now: Timestamp) -> Result<Config, PoolsError> {
         let config = engine::pools::read(context, FunctionName::Scaler).await?;
         *self.cached.lock().expect("no thread panics while it holds the lock") = Some((now, config.clone()));
         Ok(config)
@@ -95,6 +121,14 @@ pub async fn handle(context: &Context<'_>, pools: &Pools, batch: Batch) -> Failu
             }
         }
     }
+    let config = match pools.for_messages(context, config, &messages).await {
+        Ok(config) => config,
+        Err(error) => {
+            tracing::error!("SQS delivers the batch again: {error}");
+            let again = ids.into_iter().map(|item_identifier| Failure { item_identifier });
+            return Failures { batch_item_failures: poison.into_iter().chain(again).collect() };
+        }
+    };
     let consumed = consume(context, &config, &messages).await;
     log_outcome(&ids, &messages, &consumed);
     let failed = consumed.failed.into_keys().map(|index| Failure { item_identifier: ids[index].clone() });

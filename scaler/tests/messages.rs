@@ -77,6 +77,20 @@ async fn without_pools_every_message_is_delivered_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_arrives_before_its_pool_is_applied_is_served_after_that() {
+    let sandbox = with_pools().await;
+    sandbox.queue_job("octo-org/widgets", &["gpu"], Duration::from_secs(1));
+    let arrived = |state: &State| (state.sqs.bodies(QUEUE).len() == 1).then_some(());
+    sandbox.world.until("the delivery on the queue", PATIENCE, arrived).await.unwrap();
+    assert_eq!(sandbox.scale().await.unwrap(), Batch { messages: 1, failed: 0 });
+    assert_eq!(launches(&sandbox), 0);
+    let gpu = one_pool("").replace("\"linux\"", "\"gpu\"").replace("\"drover\"", "\"gpu\"");
+    sandbox.apply(&gpu).await.unwrap();
+    sandbox.sweep().await.unwrap();
+    assert_eq!(launches(&sandbox), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn repeated_and_unrelated_messages_launch_one_machine() {
     let sandbox = with_pools().await;
     let (_, message) = message_about_a_job(&sandbox, Duration::from_secs(1)).await;

@@ -68,7 +68,8 @@ fn the_nearest_miss_is_reported() {
     let drained = Pool { draining: true, ..own.clone() };
     for (pools, repository, public, labels, expected) in [
         (&[][..], "octo/a", false, &["linux"][..], Unrouted::NoPools),
-        (std::slice::from_ref(&own), "octo/a", false, &[], Unrouted::Unlabelled),
+        (std::slice::from_ref(&own), "octo/a", false, &[], Unrouted::Group),
+        (std::slice::from_ref(&own), "mona/a", false, &[], Unrouted::Unlabelled),
         (std::slice::from_ref(&own), "octo/a", false, &["linux", "a,b"], Unrouted::Unlabelled),
         (std::slice::from_ref(&other), "octo/a", false, &["linux"], Unrouted::Owner),
         (&[other.clone(), own.clone()], "octo/b", false, &["linux"], Unrouted::Repository),

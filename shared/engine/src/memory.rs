@@ -99,6 +99,13 @@ impl Store for MemoryStore {
         Ok(Reading { items: items.collect(), unreadable: Vec::new() })
     }
 
+    async fn unrouted(&self) -> Result<Reading, StoreError> {
+        let tables = self.tables();
+        let items =
+            tables.items.iter().filter(|(key, _)| matches!(key, Key::Unrouted(_))).map(|(_, item)| item.clone());
+        Ok(Reading { items: items.collect(), unreadable: Vec::new() })
+    }
+
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {
         assert!(transaction.len() <= Transaction::MAX_WRITES, "DynamoDB refuses a transaction of this size");
         let mut tables = self.tables();

@@ -84,9 +84,16 @@ async fn record_one(
     for _ in 0..MAX_RACES {
         let now = context.now();
         let recorder = read(context, Recorder::new(context.stack, config, notices), now).await?;
+        let keep = recorder.keep_unrouted(now);
         let recording = match recorder.record(now) {
             Ok(recording) => recording,
-            Err(why) => return Ok(Err(why)),
+            Err(why) => match write(context, &keep).await? {
+                Commit::Written => return Ok(Err(why)),
+                Commit::Lost(what) => {
+                    lost = what;
+                    continue;
+                }
+            },
         };
         match write(context, &recording.writes).await? {
             Commit::Written => {

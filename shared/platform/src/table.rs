@@ -25,6 +25,9 @@ const MAX_BATCH_GETS: usize = 8;
 /// fault.
 const MAX_PAGES: usize = 100;
 
+/// The most jobs that no pool accepts that one sweep reads.
+const MAX_UNROUTED: i32 = 1000;
+
 type Attributes = HashMap<String, AttributeValue>;
 
 /// The main table and the boot table.
@@ -274,6 +277,26 @@ impl Store for Table {
             }
         }
         Err(StoreError::new(format!("pool {pool} has more than {MAX_PAGES} MB of open items")))
+    }
+
+    async fn unrouted(&self) -> Result<Reading, StoreError> {
+        let page = self
+            .client
+            .query()
+            .table_name(&self.name)
+            .key_condition_expression("pk = :pk")
+            .expression_attribute_values(":pk", AttributeValue::S(Key::UNROUTED_PK.to_owned()))
+            .consistent_read(true)
+            .scan_index_forward(false)
+            .limit(MAX_UNROUTED)
+            .send()
+            .await
+            .map_err(failed)?;
+        let mut reading = Reading::default();
+        for attributes in page.items.unwrap_or_default() {
+            Self::add(&mut reading, attributes, |_| true)?;
+        }
+        Ok(reading)
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {

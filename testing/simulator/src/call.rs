@@ -13,6 +13,7 @@ pub enum Call {
     /// The number of items.
     GetMany(usize),
     Query(PoolName),
+    QueryUnrouted,
     Commit(Box<What>),
     /// A write without an event. The number of items.
     CommitUnlogged(usize),
@@ -115,7 +116,7 @@ impl Call {
     pub fn kind(&self) -> CallKind {
         match self {
             Call::Get(_) | Call::GetMany(_) => CallKind::Get,
-            Call::Query(_) => CallKind::Query,
+            Call::Query(_) | Call::QueryUnrouted => CallKind::Query,
             Call::Commit(what) => commit_kind(what),
             Call::CommitUnlogged(_) => CallKind::CommitUnlogged,
             Call::RunInstances(_) => CallKind::RunInstances,
@@ -171,6 +172,7 @@ impl fmt::Display for Call {
             Call::Get(key) => write!(f, "{kind} {key}"),
             Call::GetMany(items) => write!(f, "{kind} {items} items"),
             Call::Query(pool) => write!(f, "{kind} {pool}"),
+            Call::QueryUnrouted => write!(f, "{kind} unrouted jobs"),
             // A long event fills the line of a trace.
             Call::Commit(what) => write!(f, "commit {:.60}", format!("{what:?}")),
             Call::CommitUnlogged(writes) => write!(f, "{kind} {writes} items"),

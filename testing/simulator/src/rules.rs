@@ -244,6 +244,10 @@ impl Store for Checked {
         self.table.partition(pool).await
     }
 
+    async fn unrouted(&self) -> Result<Reading, StoreError> {
+        self.table.unrouted().await
+    }
+
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {
         let found = |key: &Key| now_or_never(self.table.get(key)).unwrap_or_default();
         let before: Vec<Option<Item>> = transaction.puts.iter().map(|item| found(&item.key())).collect();

@@ -231,6 +231,10 @@ impl Store for Contended<'_> {
         self.table.partition(pool).await
     }
 
+    async fn unrouted(&self) -> Result<Reading, StoreError> {
+        self.table.unrouted().await
+    }
+
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {
         let loses = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
         if loses {

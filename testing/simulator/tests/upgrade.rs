@@ -48,8 +48,8 @@ fn kind(item: &Item) -> Option<&'static str> {
         Item::Rerun(_) => Some("rerun"),
         Item::Slot(_) => Some("slot"),
         Item::Waiting(_) => Some("waiting"),
-        // The first version did not have it.
-        Item::Function(_) | Item::Listing(_) => None,
+        // The first version did not have these.
+        Item::Function(_) | Item::Listing(_) | Item::Unrouted(_) => None,
     }
 }
 
@@ -98,6 +98,10 @@ impl Store for FirstVersionStore<'_> {
         let read = self.table.partition(pool).await?;
         let items = read.items.into_iter().filter_map(|item| self.version.read(item)).collect();
         Ok(Reading { items, ..read })
+    }
+
+    async fn unrouted(&self) -> Result<Reading, StoreError> {
+        Ok(Reading::default())
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {

@@ -307,6 +307,7 @@ pub fn lifecycle(item: &Item) -> Option<Value> {
         | Item::Rerun(_)
         | Item::Config(_)
         | Item::Limit(_)
+        | Item::Unrouted(_)
         | Item::Janitor(_)
         | Item::Function(_)
         | Item::Listing(_) => return None,

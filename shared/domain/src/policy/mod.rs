@@ -27,6 +27,7 @@ pub mod route;
 pub mod search;
 pub mod secret;
 pub mod sweep;
+pub mod unrouted;
 mod view;
 
 pub use view::PoolView;

@@ -12,8 +12,9 @@ use crate::ids::{JobId, PoolName, RunnerName, StackName};
 use crate::log::{Cause, Statement, Stream, Transaction, Turn, What};
 use crate::policy::rerun::{Ended, owed};
 use crate::policy::route::{Routable, Unrouted, route};
+use crate::policy::unrouted;
 use crate::state::{
-    Claim, Config, Instance, Item, Job, Key, Lease, Rank, Rerun, Slot, SlotState, StopReason, WaitingJob,
+    Claim, Config, Instance, Item, Job, Key, Lease, Rank, Rerun, Slot, SlotState, StopReason, UnroutedJob, WaitingJob,
 };
 use crate::wire::{Action, Notice};
 
@@ -73,6 +74,7 @@ pub struct Recorder<'a> {
     waiting: Option<WaitingJob>,
     slot: Option<Slot>,
     instance: Option<Instance>,
+    unrouted: Option<UnroutedJob>,
 }
 
 impl<'a> Recorder<'a> {
@@ -80,7 +82,7 @@ impl<'a> Recorder<'a> {
     pub fn new(stack: &StackName, config: &'a Config, notices: &'a [&'a Notice]) -> Self {
         let routed = route_notice(config, notices[0]);
         let runner = runner_of_stack(stack, config, notices);
-        Self { config, notices, routed, runner, job: None, waiting: None, slot: None, instance: None }
+        Self { config, notices, routed, runner, job: None, waiting: None, slot: None, instance: None, unrouted: None }
     }
 
     fn id(&self) -> JobId {
@@ -91,6 +93,9 @@ impl<'a> Recorder<'a> {
     pub fn first_keys(&self) -> Vec<Key> {
         let mut keys = vec![Key::Job(self.id())];
         keys.extend(self.routed.as_ref().ok().map(|pool| Key::Waiting(pool.name.clone(), self.id())));
+        if self.routed.is_err() && unrouted::may_be_kept(self.config, self.notices[0]) {
+            keys.push(Key::Unrouted(self.id()));
+        }
         keys.extend(self.runner.as_ref().map(|(_, name)| Key::Slot(name.pool.clone(), name.slot)));
         keys
     }
@@ -102,6 +107,7 @@ impl<'a> Recorder<'a> {
             Item::Waiting(waiting) => self.waiting = Some(waiting),
             Item::Slot(slot) => self.slot = Some(slot),
             Item::Instance(instance) => self.instance = Some(instance),
+            Item::Unrouted(job) => self.unrouted = Some(*job),
             other => return Err(other.key()),
         }
         Ok(())
@@ -155,6 +161,16 @@ impl<'a> Recorder<'a> {
         self.notices.iter().copied().find(|notice| notice.action == Action::Completed && !is_known && !was_ended)
     }
 
+    /// The writes for a job that no pool accepts: it is kept while it is queued. Empty if nothing changes.
+    pub fn keep_unrouted(&self, now: Timestamp) -> Transaction {
+        let kept = unrouted::kept(self.config, self.notices, now);
+        match (kept, self.unrouted.clone()) {
+            (Some(kept), None) if self.job.is_none() => Transaction::new().put(kept),
+            (None, Some(before)) => Transaction::new().delete(before),
+            (Some(_) | None, _) => Transaction::new(),
+        }
+    }
+
     /// Computes the writes. All records that were read must have been added.
     pub fn record(self, now: Timestamp) -> Result<Recording, Unrouted> {
         let mut pools = Vec::new();
@@ -179,6 +195,10 @@ impl<'a> Recorder<'a> {
             let had_no_job = self.slot.as_ref().is_some_and(|slot| slot.job().is_none());
             taken_by = had_no_job.then(|| slot.clone());
             writes = writes.put(slot);
+        }
+        if !pools.is_empty() && self.pool().is_none() {
+            // A runner of this stack took the job of no pool.
+            writes = self.unrouted.clone().into_iter().fold(writes, Transaction::delete);
         }
         let Some(first) = pools.first() else { return Err(self.routed.err().unwrap_or(Unrouted::NoPools)) };
         if needs_event(&writes) {

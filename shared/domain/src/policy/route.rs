@@ -21,6 +21,10 @@ pub enum Unrouted {
     Repository,
     /// No pool that serves the repository has all labels of the job.
     Labels,
+    /// The job names a runner group and no labels. A pool serves its repository.
+    Group,
+    /// A label of the job begins with the name of a pool that serves the repository, and the pool does not have the label.
+    PoolName,
     /// The matching pool was removed from the pool file.
     Draining,
     /// The matching pool does not serve public repositories.
@@ -36,8 +40,20 @@ impl Unrouted {
             Unrouted::Owner => "Owner",
             Unrouted::Repository => "Repository",
             Unrouted::Labels => "Labels",
+            Unrouted::Group => "Group",
+            Unrouted::PoolName => "PoolName",
             Unrouted::Draining => "Draining",
             Unrouted::Public => "Public",
+        }
+    }
+
+    /// Whether a pool's owner and repository could have meant the job: its author must be able to see why it waits.
+    pub fn is_near_miss(self) -> bool {
+        match self {
+            Unrouted::Group | Unrouted::PoolName | Unrouted::Draining | Unrouted::Public => true,
+            Unrouted::NoPools | Unrouted::Unlabelled | Unrouted::Owner | Unrouted::Repository | Unrouted::Labels => {
+                false
+            }
         }
     }
 }
@@ -66,7 +82,8 @@ pub fn route<'a>(pools: &'a [Pool], job: &Routable<'_>) -> Result<&'a Pool, Unro
     let labels: BTreeSet<Label> =
         job.labels.iter().map(|label| label.parse()).collect::<Result<_, _>>().map_err(|_| Unrouted::Unlabelled)?;
     if labels.is_empty() {
-        return Err(Unrouted::Unlabelled);
+        let is_meant = pools.iter().any(|pool| pool.serves(job.repository));
+        return Err(if is_meant { Unrouted::Group } else { Unrouted::Unlabelled });
     }
     let mut nearest = Unrouted::NoPools;
     let mut found: Option<&Pool> = None;
@@ -90,7 +107,8 @@ fn refusal(pool: &Pool, job: &Routable<'_>, labels: &BTreeSet<Label>) -> Option<
     } else if !pool.lists(job.repository) {
         Some(Unrouted::Repository)
     } else if !labels.is_subset(&pool.labels) {
-        Some(Unrouted::Labels)
+        let begins = |label: &Label| label.as_str().starts_with(pool.name.as_str()) && !pool.labels.contains(label);
+        Some(if labels.iter().any(begins) { Unrouted::PoolName } else { Unrouted::Labels })
     } else if pool.draining {
         Some(Unrouted::Draining)
     } else if job.public && !pool.allow_public {

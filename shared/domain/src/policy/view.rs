@@ -65,6 +65,7 @@ impl PoolView {
                 | Key::Instance(_)
                 | Key::Config
                 | Key::Limit(_)
+                | Key::Unrouted(_)
                 | Key::Janitor
                 | Key::Function(_)
                 | Key::Listing(_) => {}
@@ -88,6 +89,7 @@ impl PoolView {
             | Item::Instance(_)
             | Item::Config(_)
             | Item::Limit(_)
+            | Item::Unrouted(_)
             | Item::Janitor(_)
             | Item::Function(_)
             | Item::Listing(_) => {}

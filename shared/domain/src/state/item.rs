@@ -21,6 +21,7 @@ use crate::state::nudge::Nudge;
 use crate::state::pools::Config;
 use crate::state::rerun::Rerun;
 use crate::state::slot::Slot;
+use crate::state::unrouted::UnroutedJob;
 use crate::state::waiting::WaitingJob;
 
 /// Declares [`Item`] and the functions that are the same for each kind of record. `stored` differs from `record` where a
@@ -85,6 +86,7 @@ items! {
     Instance: Instance as Instance,
     Config: Config as Config,
     Limit: Limit as Limit,
+    Unrouted: UnroutedJob as Box<UnroutedJob>,
     Janitor: Janitor as Janitor,
     Function: Function as Function,
     Listing: Listing as Listing,
@@ -104,6 +106,7 @@ impl Item {
             Item::Instance(instance) => Key::Instance(instance.id.clone()),
             Item::Config(_) => Key::Config,
             Item::Limit(limit) => Key::Limit(limit.owner.clone()),
+            Item::Unrouted(job) => Key::Unrouted(job.notice.job.id),
             Item::Janitor(_) => Key::Janitor,
             Item::Function(function) => Key::Function(function.name),
             Item::Listing(listing) => Key::Listing(listing.scope.clone()),

@@ -31,6 +31,8 @@ pub enum Key {
     Config,
     /// Until when GitHub must not be called for an account.
     Limit(Owner),
+    /// A queued job that no pool accepts.
+    Unrouted(JobId),
     /// The janitor's lock, and what it remembers between sweeps.
     Janitor,
     /// What a deployed function reported about itself.
@@ -40,6 +42,9 @@ pub enum Key {
 }
 
 impl Key {
+    /// The partition key of all jobs that no pool accepts.
+    pub const UNROUTED_PK: &'static str = "UNROUTED";
+
     pub fn pk(&self) -> String {
         match self {
             Key::Meta(pool)
@@ -53,6 +58,7 @@ impl Key {
             Key::Instance(instance) => format!("INSTANCE#{instance}"),
             Key::Config => "CONFIG".to_owned(),
             Key::Limit(owner) => format!("GITHUB#{}", owner.as_str().to_ascii_lowercase()),
+            Key::Unrouted(_) => Self::UNROUTED_PK.to_owned(),
             Key::Janitor | Key::Listing(_) => "JANITOR".to_owned(),
             Key::Function(name) => format!("FUNCTION#{name}"),
         }
@@ -61,7 +67,7 @@ impl Key {
     pub fn sk(&self) -> String {
         match self {
             Key::Meta(_) => "META".to_owned(),
-            Key::Waiting(_, job) => format!("JOB#{job}"),
+            Key::Waiting(_, job) | Key::Unrouted(job) => format!("JOB#{job}"),
             Key::Batch(_, version) => format!("BATCH#{version}"),
             Key::Slot(_, slot) => format!("SLOT#{slot}"),
             Key::Nudge(_) => "NUDGE".to_owned(),
@@ -94,6 +100,7 @@ impl Key {
             | Key::Instance(_)
             | Key::Config
             | Key::Limit(_)
+            | Key::Unrouted(_)
             | Key::Janitor
             | Key::Listing(_)
             | Key::Function(_) => None,
@@ -112,6 +119,7 @@ impl Key {
             | Key::Instance(_)
             | Key::Config
             | Key::Limit(_)
+            | Key::Unrouted(_)
             | Key::Janitor
             | Key::Listing(_)
             | Key::Function(_) => false,
@@ -138,6 +146,7 @@ impl Key {
             ("INSTANCE", "STATE") => Key::Instance(InstanceId(name.to_owned())),
             ("CONFIG", "POOLS") => Key::Config,
             ("GITHUB", "LIMIT") => Key::Limit(name.parse()?),
+            ("UNROUTED", "JOB") => Key::Unrouted(JobId(number(id)?)),
             ("JANITOR", "LOCK") => Key::Janitor,
             ("FUNCTION", "STATE") => Key::Function(name.parse()?),
             ("JANITOR", "RUNNERS") => Key::Listing(id.parse()?),

@@ -18,6 +18,7 @@ mod nudge;
 mod pools;
 mod rerun;
 mod slot;
+mod unrouted;
 mod waiting;
 
 pub use batch::{ANSWERS_KEPT, Answer, Batch, STUCK_AFTER, bounded};
@@ -43,4 +44,5 @@ pub use slot::{
     CHECK_LOST_JOB_AFTER, GIVE_UP_LOST_JOB_AFTER, Machine, Phase, Runner, Slot, SlotOutcome, SlotState, Stop,
     StopReason, TRUST_BUSY_FOR, WEBHOOK_GRACE,
 };
+pub use unrouted::{KEEP_UNROUTED, UnroutedJob};
 pub use waiting::{GivenUp, Unserved, WaitingJob};

@@ -24,6 +24,9 @@ pub trait Store: Send + Sync {
     /// ([`Key::is_dispensable`]); any other unreadable item is an error.
     async fn partition(&self, pool: &PoolName) -> Result<Reading, StoreError>;
 
+    /// Returns the newest jobs that no pool accepts, at most a thousand. Items that cannot be read are left out.
+    async fn unrouted(&self) -> Result<Reading, StoreError>;
+
     /// Writes the whole transaction or nothing.
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError>;
 }

@@ -9,6 +9,7 @@ mod redeliver;
 pub(crate) mod report;
 mod search;
 mod sources;
+mod unrouted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
@@ -181,7 +182,8 @@ async fn repair(
     reconcile_all(&context.until(shares.pools), config, report).await;
     remember_repositories(memory, pools, closed, context);
     redeliver::redeliver(&context.until(shares.deliveries), memory, report).await;
-    let touched = search::search(context, config, memory, report).await;
+    let mut touched = unrouted::route_again(&context.until(shares.deliveries), config, memory, report).await;
+    touched.extend(search::search(context, config, memory, report).await);
     for pool in touched.iter().filter_map(|pool| config.pool(pool)) {
         if context.short_of_time() {
             return;

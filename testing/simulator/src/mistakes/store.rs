@@ -46,6 +46,10 @@ impl Store for MistakenPorts<'_> {
         }
     }
 
+    async fn unrouted(&self) -> Result<Reading, StoreError> {
+        self.world.store.unrouted().await
+    }
+
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {
         let store = self.world.store;
         if self.mistake == Mistake::NoClaim && is_claim(transaction) {
@@ -120,6 +124,7 @@ fn without_leases(transaction: &Transaction, lease: Timestamp, now: Timestamp) -
             | Item::Instance(_)
             | Item::Config(_)
             | Item::Limit(_)
+            | Item::Unrouted(_)
             | Item::Janitor(_)
             | Item::Function(_)
             | Item::Listing(_) => {}

@@ -42,6 +42,8 @@ pub(super) enum Due {
     Release(InstanceId),
     /// An operator finishes the rotation of the app's key.
     Rotated,
+    /// An operator lets the drained pool take jobs again.
+    Undrain,
     /// An operator applies the pools to a new table.
     NewTable,
     Machine(InstanceId, Doing),

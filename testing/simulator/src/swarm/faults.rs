@@ -6,7 +6,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 /// Increased with every change of the table below or of what a fault does.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $kind:ident = $name:literal, $most:literal;)*) => {
@@ -162,6 +162,8 @@ faults! {
     Held = "machine-held", 0.20;
     /// A repository is removed from the app's installation, for some minutes.
     RepositoryRemoved = "app-repository-removed", 0.10;
+    /// An operator drains a pool, and undoes it some minutes later.
+    Drained = "pool-drained", 0.05;
 }
 
 /// The random numbers of one seed. Each kind of fault has its own intensity and its own stream, so that turning one kind

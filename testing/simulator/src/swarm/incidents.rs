@@ -63,6 +63,7 @@ impl Swarm<'_> {
             self.universe.state().install(owner);
         }
         self.new_table();
+        self.undrain();
         let waiting: Vec<_> = self.universe.github(|github, _| {
             github.jobs().filter(|job| job.state == github::JobState::Waiting).map(|job| job.id).collect()
         });
@@ -140,6 +141,13 @@ impl Swarm<'_> {
         }
         if self.dice.strikes(Fault::Malformed) {
             self.malform();
+        }
+        if self.dice.strikes(Fault::Drained) {
+            let pool = &self.shape.pools[self.dice.pick(Fault::Drained, self.shape.pools.len())];
+            self.universe.drain_only(Some(pool.name.as_str()));
+            self.log_world(|| format!("an operator drains pool {}", pool.name));
+            let after = SignedDuration::from_secs(30 + self.dice.pick(Fault::Drained, 300) as i64);
+            self.plan_in(after, Due::Undrain);
         }
         if self.dice.strikes(Fault::ForeignMachine) {
             self.foreign_machine();
@@ -306,6 +314,11 @@ impl Swarm<'_> {
         self.log_world(|| "an operator applies the pools to a new table".to_owned());
         self.universe.apply(self.lost_pools.clone(), &format!("e{}", self.tables));
         self.plan_in(SignedDuration::ZERO, Due::Receive);
+    }
+
+    pub(super) fn undrain(&mut self) {
+        self.universe.drain_only(None);
+        self.log_world(|| "an operator lets all pools take jobs".to_owned());
     }
 
     /// Somebody launches a machine of another stack, or one with this stack's tag and no batch.

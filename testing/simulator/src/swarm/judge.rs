@@ -133,7 +133,8 @@ impl Swarm<'_> {
         let is_served = route(&config.pools, &Routable::of(notice)).is_ok();
         let known = match self.universe.item(&Key::Job(notice.job.id)) {
             Some(Item::Job(job)) => Some(job.rank),
-            _ => None,
+            // The pools may have changed since the scaler read them. The janitor routes the job again.
+            _ => self.universe.item(&Key::Unrouted(notice.job.id)).map(|_| Rank::Queued),
         };
         let reported = Rank::from(notice.action);
         if is_served && known.is_none_or(|known| known < reported) {

@@ -102,6 +102,7 @@ impl Swarm<'_> {
                 self.universe.release(&machine);
             }
             Due::Rotated => self.finish_rotation(),
+            Due::Undrain => self.undrain(),
             Due::NewTable => self.new_table(),
             Due::Machine(instance, doing) => self.machine_does(instance, doing),
             Due::LateLaunch(launch) => {

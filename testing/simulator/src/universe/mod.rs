@@ -191,6 +191,26 @@ impl Universe {
     }
 }
 
+impl Universe {
+    /// Does what `drover pools apply` does to a table with pools.
+    pub fn change_pools(&self, change: impl FnOnce(&mut Vec<Pool>)) {
+        let Some(mut config) = self.configuration() else { return };
+        change(&mut config.pools);
+        let epoch: Epoch = "e1".parse().expect("an epoch");
+        let new = config.pools.iter().filter(|pool| self.item(&Key::Meta(pool.name.clone())).is_none());
+        let metas: Vec<Meta> = new.map(|pool| Meta::new(pool.name.clone(), epoch.clone())).collect();
+        let writes = Transaction::new().put(config).put_all(metas);
+        block_on(self.store.commit(&writes)).expect("nobody else changes the pools");
+    }
+
+    /// An operator drains this pool and no other.
+    pub fn drain_only(&self, drained: Option<&str>) {
+        self.change_pools(|pools| {
+            pools.iter_mut().for_each(|pool| pool.draining = Some(pool.name.as_str()) == drained);
+        });
+    }
+}
+
 /// The world outside Drover.
 impl Universe {
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {

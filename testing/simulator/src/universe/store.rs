@@ -115,6 +115,11 @@ impl Store for Universe {
         self.steps.around(|| Call::Query(pool.clone()), query).await
     }
 
+    async fn unrouted(&self) -> Result<Reading, StoreError> {
+        let query = || self.reading(|| now_or_never(self.store.unrouted()).map(|read| self.without_unreadable(read)));
+        self.steps.around(|| Call::QueryUnrouted, query).await
+    }
+
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {
         self.steps.around(|| Call::commit(transaction), || self.writing(transaction)).await
     }
