@@ -81,7 +81,9 @@ pub async fn apply(
     }
     write_metas(&pools, table).await?;
     let revision = before.map_or(0, |config| config.revision);
-    let config = Config { format, pools: pools.clone(), applied_at: now, revision };
+    // The pools of the file are not draining.
+    let removed = pools.iter().filter(|pool| pool.draining).map(|pool| pool.name.clone()).collect();
+    let config = Config { format, pools: pools.clone(), removed, applied_at: now, revision };
     table.commit(&Transaction::new().put(config)).await?;
     let json = json!({ "changes": changes, "pools": pools, "warnings": file.warnings });
     Ok(Output { ok: true, text: text(&file.warnings, &changes, &pools), json })

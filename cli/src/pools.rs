@@ -88,8 +88,12 @@ fn cells(row: &PoolRow) -> Vec<String> {
 
 pub(crate) async fn rows(table: &impl Store, now: Timestamp) -> Result<Vec<PoolRow>, Failure> {
     let mut rows = Vec::new();
-    for pool in read::pools(table, None).await? {
+    let config = read::config(table).await?;
+    for pool in config.pools.clone() {
         let view = view(table, &pool.name).await?;
+        if config.is_removed(&pool.name) && view.is_empty() {
+            continue;
+        }
         rows.push(PoolRow {
             demand: view.demand(now),
             supply: view.supply(now).count(),

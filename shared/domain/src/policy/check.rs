@@ -7,7 +7,7 @@ use crate::ids::JobId;
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::PoolView;
 use crate::state::{
-    CHECK_LOST_JOB_AFTER, CheckRun, GIVE_UP_LOST_JOB_AFTER, Job, Lease, MAX_QUEUED, Slot, TRUST_QUEUED_FOR, WaitingJob,
+    CHECK_LOST_JOB_EVERY, CheckRun, GIVE_UP_LOST_JOB_AFTER, Job, Lease, MAX_QUEUED, Slot, TRUST_QUEUED_FOR, WaitingJob,
 };
 use crate::wire::{Action, JobNotice};
 
@@ -190,6 +190,6 @@ pub fn after_lost_job_check(slot: &Slot, answers: &[(JobId, LostJob)], now: Time
     }
     let has_waited = slot.gone_at.is_some_and(|gone_at| now.duration_since(gone_at) >= GIVE_UP_LOST_JOB_AFTER);
     let job_check_ended = has_waited || claims.iter().all(|claim| claim.ended);
-    let lease = Lease { next_at: now + CHECK_LOST_JOB_AFTER * 2, ..slot.lease };
+    let lease = Lease { next_at: now + CHECK_LOST_JOB_EVERY, ..slot.lease };
     Slot { job_check_ended, claims, lease, ..slot.clone() }
 }

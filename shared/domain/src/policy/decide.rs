@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::{Pool, Tuple};
-use crate::ids::SlotId;
+use crate::ids::{JobId, SlotId};
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::PoolView;
 use crate::policy::early_end::{FAILURES_ALLOWED, forget_if_works, is_online_again, must_wait};
@@ -58,8 +58,10 @@ pub fn decide(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
     let (now, lease) = (turn.now, turn.lease);
     let mut meta = refreshed(pool, view);
     let meta_changed = meta != view.meta;
-    let unserved = unserved(pool, view, now);
+    let behind = view.behind(now);
+    let unserved = unserved(pool, view, &behind, now);
     let demand = view.demand(now) - unserved.len();
+    let excluded: BTreeSet<JobId> = unserved.iter().map(|job| job.id).chain(behind).collect();
     let supply = view.supply(now).count();
     let live = view.live();
     let warm = if pool.draining { 0 } else { pool.warm as usize };
@@ -69,7 +71,7 @@ pub fn decide(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
 
     let writes_left = WRITES_FOR_SLOTS_AND_JOBS - wanted - unserved.len();
     let needs = Needs { demand, supply, live, warm, writes_left };
-    let launch = plan_launch(pool, view, &meta, &unserved, now, needs);
+    let launch = plan_launch(pool, view, &meta, &excluded, now, needs);
     let mut batch = None;
     let mut jobs = Vec::new();
     let mut tuple = None;
@@ -81,7 +83,7 @@ pub fn decide(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
         }
         let version = view.meta.revision + 1;
         slots.extend(new_slots(pool, version, &plan, now));
-        jobs = charge(pool, view, &unserved, plan.wanted, now);
+        jobs = charge(pool, view, &excluded, plan.wanted, now);
         tuple = Some(plan.tuple.clone());
         batch = Some(Batch {
             pool: pool.name.clone(),
@@ -194,7 +196,7 @@ fn plan_launch(
     pool: &Pool,
     view: &PoolView,
     meta: &Meta,
-    unserved: &[WaitingJob],
+    excluded: &BTreeSet<JobId>,
     now: Timestamp,
     needs: Needs,
 ) -> Option<Plan> {
@@ -211,7 +213,7 @@ fn plan_launch(
         Circuit::Open { .. } => 0,
     };
     // Each wanted slot is two writes: the slot, and the job that it is charged to.
-    let wanted = unmet.min(budgeted(pool, view, unserved, now).count()).min(room).min(needs.writes_left / 2);
+    let wanted = unmet.min(budgeted(pool, view, excluded, now).count()).min(room).min(needs.writes_left / 2);
     let count = wanted + warm.min(room - wanted).min(needs.writes_left - 2 * wanted);
     if count == 0 {
         return None;
@@ -268,22 +270,27 @@ fn recent_launches<'a>(
     job.launches_within(pool.timings.relaunch_window.duration(), now)
 }
 
-/// The jobs for which another machine may be launched.
+/// The jobs for which another machine may be launched. `excluded` are jobs that are no demand in this decision.
 fn budgeted<'a>(
     pool: &'a Pool,
     view: &'a PoolView,
-    unserved: &'a [WaitingJob],
+    excluded: &'a BTreeSet<JobId>,
     now: Timestamp,
 ) -> impl Iterator<Item = &'a WaitingJob> {
-    let is_unserved = move |job: &WaitingJob| unserved.iter().any(|unserved| unserved.id == job.id);
-    let jobs = view.waiting.values().filter(move |job| job.is_demand(now) && !is_unserved(job));
+    let jobs = view.waiting.values().filter(move |job| job.is_demand(now) && !excluded.contains(&job.id));
     jobs.filter(move |job| recent_launches(pool, job, now).count() < RELAUNCH_LIMIT)
 }
 
 /// Charges the launches to the jobs with the fewest launches, then to the oldest, so that no job uses up the budget of
 /// another.
-fn charge(pool: &Pool, view: &PoolView, unserved: &[WaitingJob], launches: usize, now: Timestamp) -> Vec<WaitingJob> {
-    let mut jobs: Vec<&WaitingJob> = budgeted(pool, view, unserved, now).collect();
+fn charge(
+    pool: &Pool,
+    view: &PoolView,
+    excluded: &BTreeSet<JobId>,
+    launches: usize,
+    now: Timestamp,
+) -> Vec<WaitingJob> {
+    let mut jobs: Vec<&WaitingJob> = budgeted(pool, view, excluded, now).collect();
     jobs.sort_by_key(|job| (recent_launches(pool, job, now).count(), job.queued_at, job.id));
     jobs.into_iter()
         .take(launches)
@@ -328,14 +335,14 @@ fn recycled<'a>(
 
 /// The jobs that waited while a runner was idle for `idle_grace`: GitHub does not give them to this pool's runners. They are
 /// not demand for a while, each time for twice as long, and GitHub is asked about them.
-fn unserved(pool: &Pool, view: &PoolView, now: Timestamp) -> Vec<WaitingJob> {
+fn unserved(pool: &Pool, view: &PoolView, behind: &BTreeSet<JobId>, now: Timestamp) -> Vec<WaitingJob> {
     let idle = view.supply(now).filter(|slot| slot.is_live() && !slot.is_observed_busy(now));
     let Some(idle_since) = idle.filter_map(Slot::online_at).min() else { return Vec::new() };
     let (least, most) = (pool.timings.backoff_min.duration().as_secs(), pool.timings.backoff_max.duration().as_secs());
     let mut jobs: Vec<(Timestamp, &WaitingJob)> = view
         .waiting
         .values()
-        .filter(|job| job.is_demand(now))
+        .filter(|job| job.is_demand(now) && !behind.contains(&job.id))
         .map(|job| (job.unserved.as_ref().map_or(job.waits_since(), |unserved| unserved.until), job))
         .filter(|(since, _)| now.duration_since(idle_since.max(*since)) >= pool.timings.idle_grace.duration())
         .collect();

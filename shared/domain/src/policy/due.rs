@@ -8,8 +8,9 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::Pool;
 use crate::ids::{JobId, SlotId};
 use crate::policy::PoolView;
+use crate::policy::check::RECHECK_EVERY;
 use crate::policy::notify::due_notification;
-use crate::state::{Slot, SlotState};
+use crate::state::{Slot, SlotState, WaitingJob};
 
 /// A call to EC2 or GitHub that a pool needs, with the writes around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,8 +53,11 @@ pub fn due(pool: &Pool, view: &PoolView, now: Timestamp) -> Vec<Effect> {
         .filter(|batch| batch.lease.is_free(now) && !view.meta.is_throttled(now))
         .map(|batch| Effect::Launch(batch.version));
     let slots = view.slots.values().filter(|slot| slot.lease.is_free(now)).filter_map(next_effect);
-    let mut checks: BTreeSet<JobId> =
-        view.waiting.values().filter(|job| job.check_at <= now).map(|job| job.id).collect();
+    let behind = view.behind(now);
+    let is_due = |job: &&WaitingJob| {
+        job.check_at <= now && (!behind.contains(&job.id) || now.duration_since(job.checked_at) >= RECHECK_EVERY)
+    };
+    let mut checks: BTreeSet<JobId> = view.waiting.values().filter(is_due).map(|job| job.id).collect();
     checks.extend(possibly_run(view, now));
     let checks = checks.into_iter().map(Effect::Check);
     let jobs: BTreeSet<JobId> = view.waiting.keys().chain(view.check_runs.keys()).copied().collect();

@@ -30,4 +30,4 @@ pub mod sweep;
 pub mod unrouted;
 mod view;
 
-pub use view::PoolView;
+pub use view::{MAX_DEMAND_PER_REPOSITORY, PoolView};

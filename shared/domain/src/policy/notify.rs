@@ -5,9 +5,9 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::Pool;
 use crate::ids::{JobId, Repository};
 use crate::log::{Stream, Transaction, Turn, What};
-use crate::policy::PoolView;
 use crate::policy::decide::RELAUNCH_LIMIT;
 use crate::policy::launch_error::in_plain_words;
+use crate::policy::{MAX_DEMAND_PER_REPOSITORY, PoolView};
 use crate::state::{Answer, CheckRun, Circuit, CircuitCause, GivenUp, Job, Lease, SlotState, Stage, WaitingJob};
 
 /// What the check run must say next.
@@ -213,6 +213,9 @@ pub fn reasons(pool: &Pool, view: &PoolView, job: &WaitingJob, reader: Reader, n
     }
     if view.meta.is_throttled(now) {
         reasons.push("EC2 throttles RunInstances calls of this account".to_owned());
+    }
+    if view.behind(now).contains(&job.id) {
+        reasons.push(format!("{MAX_DEMAND_PER_REPOSITORY} older jobs of {} wait in the pool", job.repository));
     }
     let launched = job.launches_within(pool.timings.relaunch_window.duration(), now).count();
     if launched >= RELAUNCH_LIMIT {

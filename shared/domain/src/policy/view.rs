@@ -1,10 +1,10 @@
 //! A pool as one reading of the table shows it: the input of every decision.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::ids::{JobId, SlotId};
+use crate::ids::{JobId, Repository, SlotId};
 use crate::log::Transaction;
 use crate::state::{
     ANSWERS_KEPT, Answer, Batch, CheckRun, Failure, Item, Key, Meta, Nudge, Rerun, Slot, SlotState, WaitingJob,
@@ -15,6 +15,10 @@ const SHOW_ANSWERS_FOR: SignedDuration = SignedDuration::from_hours(1);
 
 /// How long a machine that did not come online is shown.
 const SHOW_FAILURES_FOR: SignedDuration = SignedDuration::from_hours(1);
+
+/// Of each repository, only this many of the oldest waiting jobs of a pool are demand. The others are kept, and GitHub is
+/// asked about them once an hour, so that one repository cannot use up GitHub's limit for the account.
+pub const MAX_DEMAND_PER_REPOSITORY: usize = 1000;
 
 /// One reading of a pool. `meta` was read **before** the rest: if another decision was committed in between, the revision of
 /// `meta` is out of date, and a decision from this reading cannot be committed.
@@ -96,9 +100,34 @@ impl PoolView {
         }
     }
 
-    /// The number of jobs that need a runner now.
+    /// The number of jobs that need a runner now, of each repository at most [`MAX_DEMAND_PER_REPOSITORY`].
     pub fn demand(&self, now: Timestamp) -> usize {
-        self.waiting.values().filter(|job| job.is_demand(now)).count()
+        let mut counts: BTreeMap<&Repository, usize> = BTreeMap::new();
+        for job in self.waiting.values().filter(|job| job.is_demand(now)) {
+            *counts.entry(&job.repository).or_default() += 1;
+        }
+        counts.into_values().map(|count| count.min(MAX_DEMAND_PER_REPOSITORY)).sum()
+    }
+
+    /// The jobs that do not count as demand because [`MAX_DEMAND_PER_REPOSITORY`] older jobs of their repository wait in the
+    /// pool.
+    pub fn behind(&self, now: Timestamp) -> BTreeSet<JobId> {
+        if self.waiting.len() <= MAX_DEMAND_PER_REPOSITORY {
+            return BTreeSet::new();
+        }
+        let mut jobs: Vec<&WaitingJob> = self.waiting.values().filter(|job| job.is_demand(now)).collect();
+        jobs.sort_by_key(|job| (&job.repository, job.queued_at, job.id));
+        let of_repository = jobs.chunk_by(|one, next| one.repository == next.repository);
+        of_repository.flat_map(|jobs| jobs.iter().skip(MAX_DEMAND_PER_REPOSITORY)).map(|job| job.id).collect()
+    }
+
+    /// Whether nothing in the pool is left to finish.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+            && self.batches.is_empty()
+            && self.slots.is_empty()
+            && self.check_runs.is_empty()
+            && self.reruns.is_empty()
     }
 
     /// The slots that can run a queued job, or run one whose webhook has not arrived.

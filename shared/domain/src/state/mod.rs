@@ -41,7 +41,7 @@ pub use nudge::Nudge;
 pub use pools::{Config, FORMAT};
 pub use rerun::{Cancelled, Rerun};
 pub use slot::{
-    CHECK_LOST_JOB_AFTER, GIVE_UP_LOST_JOB_AFTER, Machine, Phase, Runner, Slot, SlotOutcome, SlotState, Stop,
+    CHECK_LOST_JOB_EVERY, GIVE_UP_LOST_JOB_AFTER, Machine, Phase, Runner, Slot, SlotOutcome, SlotState, Stop,
     StopReason, TRUST_BUSY_FOR, WEBHOOK_GRACE,
 };
 pub use unrouted::{KEEP_UNROUTED, UnroutedJob};

@@ -1,5 +1,7 @@
 //! The configuration of all pools, as `drover pools apply` stored it.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -24,12 +26,20 @@ pub struct Config {
     pub format: u32,
     /// Includes draining pools.
     pub pools: Vec<Pool>,
+    /// Draining pools that the pool file no longer has. Once such a pool is empty, it is not shown.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub removed: BTreeSet<PoolName>,
     /// When `drover pools apply` wrote the item.
     pub applied_at: Timestamp,
     pub revision: u64,
 }
 
 impl Config {
+    /// Whether the pool file no longer has the pool. An empty one is gone as far as an operator is concerned.
+    pub fn is_removed(&self, name: &PoolName) -> bool {
+        self.removed.contains(name)
+    }
+
     pub fn pool(&self, name: &PoolName) -> Option<&Pool> {
         self.pools.iter().find(|pool| pool.name == *name)
     }

@@ -289,8 +289,9 @@ pub struct Slot {
 /// How long a report that a runner is busy is trusted, unless `in_progress` follows.
 pub const TRUST_BUSY_FOR: SignedDuration = SignedDuration::from_mins(5);
 
-/// When GitHub is asked about the job of a machine that has ended, unless it has reported the job's end by then.
-pub const CHECK_LOST_JOB_AFTER: SignedDuration = SignedDuration::from_secs(60);
+/// How often GitHub is asked about the job of a machine that has ended, until GitHub has noticed that the runner is gone. The
+/// first time is at once: usually the job has ended, and only its webhook is late or lost.
+pub const CHECK_LOST_JOB_EVERY: SignedDuration = SignedDuration::from_mins(2);
 
 /// GitHub fails the job of a runner that disappeared after about ten minutes. After this time it is not asked any more.
 pub const GIVE_UP_LOST_JOB_AFTER: SignedDuration = SignedDuration::from_mins(30);
@@ -412,7 +413,7 @@ impl Slot {
     /// The slot after its machine has ended.
     #[must_use]
     pub fn gone(self, now: Timestamp) -> Self {
-        Self { gone_at: Some(now), lease: Lease::due(now + CHECK_LOST_JOB_AFTER), ..self }
+        Self { gone_at: Some(now), lease: Lease::due(now), ..self }
     }
 
     /// When its runner came online. None once a job was reported for it.

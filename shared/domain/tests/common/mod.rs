@@ -53,7 +53,13 @@ pub(crate) fn pool() -> Pool {
 }
 
 pub(crate) fn config(pools: impl IntoIterator<Item = Pool>) -> Config {
-    Config { format: 1, pools: pools.into_iter().collect(), applied_at: noon(), revision: 1 }
+    Config {
+        format: 1,
+        pools: pools.into_iter().collect(),
+        removed: Default::default(),
+        applied_at: noon(),
+        revision: 1,
+    }
 }
 
 pub(crate) fn meta() -> Meta {

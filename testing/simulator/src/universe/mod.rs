@@ -184,7 +184,13 @@ impl Universe {
     pub fn apply(&self, pools: Vec<Pool>, epoch: &str) {
         let epoch: Epoch = epoch.parse().expect("an epoch");
         let metas: Vec<Meta> = pools.iter().map(|pool| Meta::new(pool.name.clone(), epoch.clone())).collect();
-        let config = Config { format: format::lowest(&pools), pools, applied_at: self.now(), revision: 0 };
+        let config = Config {
+            format: format::lowest(&pools),
+            pools,
+            removed: Default::default(),
+            applied_at: self.now(),
+            revision: 0,
+        };
         let writes = Transaction::new().put(config).put_all(metas);
         block_on(self.store.commit(&writes)).expect("an empty table");
         self.state().early_ends.clear();
