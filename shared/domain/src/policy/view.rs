@@ -116,7 +116,10 @@ impl PoolView {
             return BTreeSet::new();
         }
         let mut jobs: Vec<&WaitingJob> = self.waiting.values().filter(|job| job.is_demand(now)).collect();
-        jobs.sort_by_key(|job| (&job.repository, job.queued_at, job.id));
+        jobs.sort_by(|one, other| {
+            let order = |job: &WaitingJob| (job.queued_at, job.id);
+            one.repository.cmp(&other.repository).then_with(|| order(one).cmp(&order(other)))
+        });
         let of_repository = jobs.chunk_by(|one, next| one.repository == next.repository);
         of_repository.flat_map(|jobs| jobs.iter().skip(MAX_DEMAND_PER_REPOSITORY)).map(|job| job.id).collect()
     }
