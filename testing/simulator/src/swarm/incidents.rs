@@ -299,6 +299,7 @@ impl Swarm<'_> {
         self.universe.state().limits.clear();
         self.tables += 1;
         self.lost_at = self.invoked;
+        self.table_lost_at = Some(self.now);
         self.universe.store.empty();
         let alive: Vec<InstanceId> =
             self.universe.ec2(|ec2, _| ec2.alive().map(|machine| machine.id.clone()).collect());

@@ -171,16 +171,18 @@ impl Swarm<'_> {
             let since = late.copied().filter(|at| at.duration_since(job.created_at) >= DAY).unwrap_or(job.created_at);
             age >= MAX_AGE || self.now.duration_since(since) >= DAY
         };
+        // Drover has forgotten the webhooks that came before the table was lost.
+        let has_webhook = |job: &github::Job| {
+            let received = state.queued_webhooks.get(&job.id);
+            received.is_some_and(|at| self.table_lost_at.is_none_or(|lost| *at > lost))
+        };
         let immortal = state.github.jobs().filter(|job| {
             // A search does not find the jobs of a run that is over.
-            job.immortal == Some(github::Immortal::RunUnderWay)
-                || job.immortal.is_some() && state.queued_webhooks.contains_key(&job.id)
+            job.immortal == Some(github::Immortal::RunUnderWay) || job.immortal.is_some() && has_webhook(job)
         });
         let theirs = immortal.filter(|job| !self.truth.foreign.contains(&job.id)).filter(is_too_old);
         // A search ignores a job that GitHub would have ended weeks ago.
-        let found = theirs.filter(|job| {
-            state.queued_webhooks.contains_key(&job.id) || self.now.duration_since(job.created_at) < MAX_AGE
-        });
+        let found = theirs.filter(|job| has_webhook(job) || self.now.duration_since(job.created_at) < MAX_AGE);
         found.map(|job| job.id).collect()
     }
 

@@ -56,6 +56,8 @@ pub(super) struct Swarm<'u> {
     pub(super) tables: u32,
     /// The last invocation that may have used the table that was lost.
     pub(super) lost_at: u64,
+    /// When the table was lost last.
+    pub(super) table_lost_at: Option<Timestamp>,
     /// The pools of the table that was lost.
     pub(super) lost_pools: Vec<Pool>,
     pub(super) calm_since: Option<Timestamp>,
@@ -92,6 +94,7 @@ impl<'u> Swarm<'u> {
             rotation: None,
             tables: 1,
             lost_at: 0,
+            table_lost_at: None,
             lost_pools: Vec::new(),
             calm_since: None,
             probes: Vec::new(),
