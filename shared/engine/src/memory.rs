@@ -1,6 +1,6 @@
 //! The table in memory: the simulator's table, and the reference that the DynamoDB store is compared with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
@@ -120,6 +120,13 @@ impl Store for MemoryStore {
                 return Err(CommitError::Conflict(key.to_string()));
             }
         }
+        let keys: Vec<Key> = transaction.puts.iter().map(Item::key).collect();
+        let distinct: BTreeSet<&Key> = keys.iter().chain(transaction.deletes.iter().map(|(key, _)| key)).collect();
+        assert_eq!(
+            distinct.len(),
+            keys.len() + transaction.deletes.len(),
+            "DynamoDB refuses a transaction that writes an item twice: {keys:?}"
+        );
         if let Some((key, item)) = &transaction.boot {
             if tables.boot.contains_key(key) {
                 return Err(CommitError::Conflict("the boot item".to_owned()));

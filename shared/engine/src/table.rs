@@ -10,6 +10,9 @@ use crate::context::Context;
 use crate::error::ReconcileError;
 use crate::ports::{CommitError, GitHubError, Reading};
 
+/// How often a pool is read again because another invocation decided meanwhile.
+const MAX_READINGS: usize = 3;
+
 /// Reads a pool: META first, then the rest. A query is not isolated from transactions. In this order, a decision from a
 /// reading that mixes two states fails on META's revision.
 pub async fn read_pool(context: &Context<'_>, pool: &PoolName) -> Result<PoolView, ReconcileError> {
@@ -21,11 +24,18 @@ pub(crate) async fn read_and_count(
     context: &Context<'_>,
     pool: &PoolName,
 ) -> Result<(PoolView, usize), ReconcileError> {
-    let Some(Item::Meta(meta)) = context.ports.store.get(&Key::Meta(pool.clone())).await? else {
-        return Err(ReconcileError::NoMeta(pool.clone()));
-    };
-    let Reading { items, unreadable } = context.ports.store.partition(pool).await?;
-    Ok((PoolView::new(meta, items), unreadable.len()))
+    let mut readings = 0;
+    loop {
+        let Some(Item::Meta(meta)) = context.ports.store.get(&Key::Meta(pool.clone())).await? else {
+            return Err(ReconcileError::NoMeta(pool.clone()));
+        };
+        let Reading { items, unreadable } = context.ports.store.partition(pool).await?;
+        let view = PoolView::new(meta, items);
+        readings += 1;
+        if readings == MAX_READINGS || !view.is_torn() {
+            return Ok((view, unreadable.len()));
+        }
+    }
 }
 
 /// The result of a transaction.

@@ -6,9 +6,7 @@ use crate::config::Pool;
 use crate::ids::JobId;
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::PoolView;
-use crate::state::{
-    CHECK_LOST_JOB_EVERY, CheckRun, GIVE_UP_LOST_JOB_AFTER, Job, Lease, MAX_QUEUED, Slot, TRUST_QUEUED_FOR, WaitingJob,
-};
+use crate::state::{CHECK_LOST_JOB_EVERY, CheckRun, GIVE_UP_LOST_JOB_AFTER, Job, Lease, MAX_QUEUED, Slot, WaitingJob};
 use crate::wire::{Action, JobNotice};
 
 /// How often GitHub is asked about a job for which nothing is launched any more.
@@ -59,9 +57,9 @@ pub fn answer(
     asked_at: Timestamp,
 ) -> Answer {
     let Some(reported) = reported else {
-        // The repository was deleted or moved, or the app has lost access. That is no reason to launch. The job has ended
-        // for certain only once GitHub would have failed it.
-        if asked_at.duration_since(waiting.queued_at) >= TRUST_QUEUED_FOR {
+        // The repository was deleted or moved, or the app has lost access. That is no reason to launch. The record is closed
+        // only once nothing would be launched for the job anyway.
+        if waiting.is_too_old(asked_at) {
             return Answer::Unknown;
         }
         let unknown_since = waiting.unknown_since.or(Some(asked_at));

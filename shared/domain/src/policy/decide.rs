@@ -101,8 +101,10 @@ pub fn decide(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
     }
     let mut stopped = Vec::new();
     if batch.is_none() {
-        stopped = surplus(pool, view, supply.saturating_sub(demand + warm), now, lease);
-        let taken: BTreeSet<SlotId> = slots.iter().chain(&stopped).map(|slot| slot.id).collect();
+        // A slot that this decision wants is not stopped by it.
+        let wanted: BTreeSet<SlotId> = slots.iter().map(|slot| slot.id).collect();
+        stopped = surplus(pool, view, &wanted, supply.saturating_sub(demand + warm), now, lease);
+        let taken: BTreeSet<SlotId> = wanted.into_iter().chain(stopped.iter().map(|slot| slot.id)).collect();
         stopped.extend(recycled(pool, view, &taken, now, lease));
     }
     let stop = stopped.len();
@@ -303,12 +305,20 @@ fn charge(
 
 /// Stops excess slots: first warm ones, then those that have been idle for `idle_grace`, oldest first. A planned slot is not
 /// stopped: its launch may be under way, and the next decision can use it.
-fn surplus(pool: &Pool, view: &PoolView, excess: usize, now: Timestamp, lease: Timestamp) -> Vec<Slot> {
+fn surplus(
+    pool: &Pool,
+    view: &PoolView,
+    taken: &BTreeSet<SlotId>,
+    excess: usize,
+    now: Timestamp,
+    lease: Timestamp,
+) -> Vec<Slot> {
     let idle_grace = pool.timings.idle_grace.duration();
     let mut idle: Vec<&Slot> = view
         .supply(now)
         .filter(|slot| slot.is_live() && slot.state != SlotState::Planned && !slot.is_observed_busy(now) && !slot.held)
         .filter(|slot| !slot.wanted || now.duration_since(slot.idle_since()) >= idle_grace)
+        .filter(|slot| !taken.contains(&slot.id))
         .collect();
     idle.sort_by_key(|slot| (slot.wanted, slot.idle_since(), slot.id));
     idle.into_iter()

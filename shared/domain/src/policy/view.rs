@@ -54,6 +54,11 @@ impl PoolView {
         view
     }
 
+    /// Whether a slot is newer than META: the reading mixes two states, and a decision from it cannot be committed.
+    pub fn is_torn(&self) -> bool {
+        self.slots.keys().any(|slot| slot.version > self.meta.revision)
+    }
+
     /// Applies a committed transaction, which saves another reading.
     pub fn apply(&mut self, transaction: &Transaction) {
         for (key, _) in &transaction.deletes {

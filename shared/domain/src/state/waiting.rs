@@ -91,11 +91,16 @@ impl WaitingJob {
             None
         } else if self.run_over_at.is_some() {
             Some(GivenUp::RunOver)
-        } else if now >= (self.waits_since() + TRUST_QUEUED_FOR).min(self.queued_at + MAX_QUEUED) {
+        } else if self.is_too_old(now) {
             Some(GivenUp::TooOld)
         } else {
             None
         }
+    }
+
+    /// Whether GitHub should have ended the job by now.
+    pub fn is_too_old(&self, now: Timestamp) -> bool {
+        now >= (self.waits_since() + TRUST_QUEUED_FOR).min(self.queued_at + MAX_QUEUED)
     }
 
     /// The launches for the job within `window` before `now`.

@@ -178,7 +178,7 @@ impl<'u> Swarm<'u> {
             Done::Scaler(consumed) => {
                 for (index, receipt) in invocation.receipts.iter().enumerate() {
                     if !consumed.failed.contains_key(&index) {
-                        if number > self.lost_at {
+                        if number > self.lost_at.max(self.undrained_at) {
                             self.check_acknowledged(&invocation.messages[index]);
                         }
                         self.sqs.delete("main", receipt).expect("the queue exists");

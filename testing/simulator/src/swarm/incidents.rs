@@ -319,6 +319,7 @@ impl Swarm<'_> {
 
     pub(super) fn undrain(&mut self) {
         self.universe.drain_only(None);
+        self.undrained_at = self.invoked;
         self.log_world(|| "an operator lets all pools take jobs".to_owned());
     }
 

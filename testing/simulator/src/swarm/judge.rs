@@ -182,8 +182,13 @@ impl Swarm<'_> {
         });
         let theirs = immortal.filter(|job| !self.truth.foreign.contains(&job.id)).filter(is_too_old);
         // A search ignores a job that GitHub would have ended weeks ago.
-        let found = theirs.filter(|job| has_webhook(job) || self.now.duration_since(job.created_at) < MAX_AGE);
-        found.map(|job| job.id).collect()
+        // The webhook of another may have failed, and a search ignores a job that GitHub would have ended. One that GitHub
+        // did not know for a while is closed: its repository was out of the app's reach.
+        let is_waiting = |job: &github::Job| match self.universe.item(&Key::Job(JobId(job.id.0))) {
+            Some(Item::Job(job)) => job.rank == Rank::Queued,
+            _ => false,
+        };
+        theirs.filter(|job| is_waiting(job)).map(|job| job.id).collect()
     }
 
     /// How long it has been queued. A job that is run again may have been queued after all faults stopped.

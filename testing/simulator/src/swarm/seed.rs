@@ -56,6 +56,8 @@ pub(super) struct Swarm<'u> {
     pub(super) tables: u32,
     /// The last invocation that may have used the table that was lost.
     pub(super) lost_at: u64,
+    /// The last invocation that may have seen pools that take no jobs, although they do now.
+    pub(super) undrained_at: u64,
     /// When the table was lost last.
     pub(super) table_lost_at: Option<Timestamp>,
     /// The pools of the table that was lost.
@@ -94,6 +96,7 @@ impl<'u> Swarm<'u> {
             rotation: None,
             tables: 1,
             lost_at: 0,
+            undrained_at: 0,
             table_lost_at: None,
             lost_pools: Vec::new(),
             calm_since: None,

@@ -49,8 +49,10 @@ impl State {
         let in_time = patience.is_some_and(|patience| {
             closed_at.duration_since(machine.state_since) < patience - SignedDuration::from_mins(1)
         });
+        // An operator took a held machine for itself.
+        let is_held = machine.tags.contains_key("drover:hold");
         let is_lost = *why == SlotOutcome::InstanceLost.to_string();
-        if is_lost && by_itself && in_time && !self.connected.contains(&machine.id) {
+        if is_lost && by_itself && !is_held && in_time && !self.connected.contains(&machine.id) {
             let launched_at = machine.launched_at;
             self.early_ends.entry(pool.clone()).or_default().push(launched_at);
         }
