@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+
 use common::{ago, noon};
 use domain::config::Pool;
 use domain::ids::{JobId, RunnerId, SlotId};
@@ -104,6 +106,8 @@ proptest! {
             let (supply, live) = (view.supply(noon()).count(), view.live());
             let writes: Transaction = decision.transaction(&turn);
             prop_assert!(writes.len() <= Transaction::MAX_WRITES);
+            let keys: BTreeSet<_> = writes.puts.iter().map(Item::key).collect();
+            prop_assert_eq!(keys.len(), writes.puts.len(), "a slot is both wanted and stopped");
             view.apply(&writes);
             let (now, added) = (view.supply(noon()).count(), view.live() - live);
             prop_assert!(added == 0 || now <= view.demand(noon()) + warm, "S3: {now} for {} + {warm}", view.demand(noon()));
