@@ -132,7 +132,19 @@ async fn costs_are_grouped_by_pool_repository_workflow_and_type() {
     sandbox.apply(&one_pool("")).await.unwrap();
     let job = || sandbox.queue_job("octo-org/widgets", &["drover"], LONG);
     let jobs = [job(), job()];
-    sandbox.serve(&jobs).await.unwrap();
+    for job in jobs {
+        sandbox.running(job, PATIENCE).await.unwrap();
+    }
+    // A cost of zero would prove nothing.
+    let two_seconds_old = |state: &State| {
+        let age = |launched_at| SystemClock.now().duration_since(launched_at);
+        state.ec2.alive().all(|machine| age(machine.launched_at) >= SignedDuration::from_secs(2)).then_some(())
+    };
+    sandbox.world.until("machines that cost something", PATIENCE, two_seconds_old).await.unwrap();
+    for job in jobs {
+        sandbox.finish(job);
+    }
+    sandbox.reconcile(&jobs, PATIENCE).await.unwrap();
     // One dollar per second.
     std::fs::write(
         sandbox.folder().join("prices.json"),
@@ -145,7 +157,7 @@ async fn costs_are_grouped_by_pool_repository_workflow_and_type() {
         let rows = printed["rows"].as_array().unwrap();
         let sum = |name: &str| rows.iter().filter_map(|row| row[name].as_f64()).sum::<f64>();
         assert_eq!((sum("machines"), sum("unpriced")), (2.0, 0.0), "{printed:#}");
-        assert!(sum("seconds") > 0.0 && (sum("usd") - sum("seconds")).abs() < 0.01, "{printed:#}");
+        assert!(sum("seconds") >= 2.0 && (sum("usd") - sum("seconds")).abs() < 0.01, "{printed:#}");
         let what: Vec<&str> = rows.iter().filter_map(|row| row["what"].as_str()).collect();
         let expected = match by {
             "pool" => "linux",
