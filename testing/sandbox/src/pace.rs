@@ -15,7 +15,7 @@ const UNLOADED: Duration = Duration::from_millis(10);
 /// Slower machines do not get longer time limits.
 const SLOWEST: u32 = 8;
 
-/// How many times longer than on an unloaded machine something takes now: from 1 to [`SLOWEST`].
+/// How many times longer than on an unloaded machine something takes now: from 1 to `SLOWEST`.
 pub fn slowness() -> u32 {
     let mut took: Vec<Duration> = (0..3).map(|_| start_and_end()).collect();
     took.sort();
