@@ -3,7 +3,8 @@
 use domain::config::Pool;
 use domain::ids::PoolName;
 use domain::policy::PoolView;
-use domain::state::{Config, FORMAT, Item, Key};
+use domain::policy::format::{self, TooNew};
+use domain::state::{Config, Item, Key};
 use engine::ports::Store;
 
 use crate::output::Failure;
@@ -21,8 +22,10 @@ pub async fn config(table: &impl Store) -> Result<Config, Failure> {
 /// that this one neither misreads nor overwrites it.
 pub(crate) async fn config_if_any(table: &impl Store) -> Result<Option<Config>, Failure> {
     match table.get(&Key::Config).await? {
-        Some(Item::Config(config)) if config.format > FORMAT => Err(Failure::Newer { format: config.format }),
-        Some(Item::Config(config)) => Ok(Some(config)),
+        Some(Item::Config(config)) => match format::check(&config) {
+            Ok(()) => Ok(Some(config)),
+            Err(TooNew { found }) => Err(Failure::Newer { format: found }),
+        },
         _ => Ok(None),
     }
 }
