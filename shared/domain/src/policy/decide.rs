@@ -102,9 +102,9 @@ pub fn decide(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
     let mut stopped = Vec::new();
     if batch.is_none() {
         // A slot that this decision wants is not stopped by it.
-        let wanted: BTreeSet<SlotId> = slots.iter().map(|slot| slot.id).collect();
-        stopped = surplus(pool, view, &wanted, supply.saturating_sub(demand + warm), now, lease);
-        let taken: BTreeSet<SlotId> = wanted.into_iter().chain(stopped.iter().map(|slot| slot.id)).collect();
+        let mut taken: BTreeSet<SlotId> = slots.iter().map(|slot| slot.id).collect();
+        stopped = surplus(pool, view, &taken, supply.saturating_sub(demand + warm), now, lease);
+        taken.extend(stopped.iter().map(|slot| slot.id));
         stopped.extend(recycled(pool, view, &taken, now, lease));
     }
     let stop = stopped.len();
