@@ -397,7 +397,9 @@ fn an_item_that_can_be_read_can_be_decided_upon() {
 #[test]
 fn an_event_of_any_version_folds() {
     fuzz("fuzz/event", |input| {
-        let Ok(event) = serde_json::from_slice::<Event>(input) else { return };
+        // A stored item has no name twice, but JSON may: its last value counts.
+        let Ok(stored) = serde_json::from_slice::<Value>(input) else { return };
+        let Ok(event) = serde_json::from_value::<Event>(stored) else { return };
         let again: Event = serde_json::from_value(serde_json::to_value(&event).unwrap()).unwrap();
         assert_eq!(again, event);
         assert_eq!(fold([&event, &again]), fold([&event]));
