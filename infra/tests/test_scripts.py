@@ -1,5 +1,6 @@
 """Runs the scripts with fake tools that record their calls and change nothing."""
 
+import http.server
 import importlib.machinery
 import importlib.util
 import json
@@ -9,6 +10,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
 import unittest
 import zipfile
 
@@ -693,6 +695,91 @@ class VerifyImage(unittest.TestCase):
                 done = self.verify(broken)
                 self.assertEqual(done.returncode, 1, done.stdout)
                 self.assertIn(message, done.stderr)
+
+
+class BuildImage(unittest.TestCase):
+    """Builds with a fake Packer, and a server in place of GitHub's API."""
+
+    def setUp(self):
+        self.checkout = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory(prefix="drover-image-")))
+        ignored = shutil.ignore_patterns("tests")
+        for folder in ("infra", "packer", "terraform"):
+            shutil.copytree(project.ROOT / folder, self.checkout / folder, ignore=ignored)
+        # It downloads the plugin.
+        (self.checkout / "infra/packer-plugin").write_text("#!/bin/sh\necho /plugins\n", encoding="utf-8")
+        done = Tools(self).run("infra/runner-version", "--pinned", checkout=self.checkout)
+        self.pinned = done.stdout.strip()
+
+    def build(self, *arguments, api="http://127.0.0.1:1", image_has="2.300.0"):
+        aws = f"""case "$*" in
+            *get-parameter*) echo ami-1;;
+            *image-id,Values=ami-1*drover:runner*) echo {image_has};;
+            *describe-images*) echo '{{"Images": []}}';;
+        esac"""
+        packer = """echo '{"builds": [{"artifact_id": "eu-central-1:ami-2"}]}' >manifest.json
+        for it in "$@"; do case "$it" in -var-file=*) cat "${it#-var-file=}" >variables.json;; esac; done"""
+        cargo = """case "$1" in metadata) echo '{"target_directory": "/target"}';; esac"""
+        tools = Tools(self, aws=aws, packer=packer, cargo=cargo, terraform="echo '{}'")
+        done = tools.run(
+            "infra/build-image", *arguments, checkout=self.checkout, LINK="plain", STACK="drover", GITHUB_API_URL=api
+        )
+        return done, [call for call in tools.calls() if re.match("packer build|aws ssm put-parameter", call)]
+
+    def api(self):
+        """The address of an API in which the pinned runner was released on a known day."""
+        path = f"/repos/actions/runner/releases/tags/v{self.pinned}"
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200 if self.path == path else 404)
+                self.end_headers()
+                self.wfile.write(b'{"published_at": "2026-11-25T00:00:00Z"}')
+
+            def log_message(self, *arguments):
+                pass
+
+        server = self.enterContext(http.server.HTTPServer(("127.0.0.1", 0), Handler))
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(server.shutdown)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    def test_a_failed_look_up_of_the_runner_stops_the_build(self):
+        done, calls = self.build()
+        self.assertEqual(calls, [])
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("cannot read its age from GitHub", done.stderr)
+
+    def test_the_image_says_when_its_runner_was_released(self):
+        done, calls = self.build(api=self.api())
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(len(calls), 2)
+        variables = json.loads((self.checkout / "variables.json").read_text(encoding="utf-8"))
+        self.assertEqual(variables["runner_released"], "2026-11-25T00:00:00Z")
+
+    def test_with_if_new_runner_an_image_that_has_the_pinned_runner_is_kept(self):
+        done, calls = self.build("if-new-runner", image_has=self.pinned)
+        self.assertEqual((done.returncode, calls), (0, []), done.stderr)
+        self.assertIn("nothing to build", done.stdout)
+        # An image without a runner, such as the plain Ubuntu of a new stack, has no tag: the AWS CLI prints None.
+        api = self.api()
+        for other in ("2.300.0", "None"):
+            done, calls = self.build("if-new-runner", api=api, image_has=other)
+            self.assertEqual((done.returncode, len(calls)), (0, 2), done.stderr)
+
+    def test_a_new_runner_is_looked_for_every_six_hours_and_built_at_once(self):
+        workflow = yaml.safe_load(project.text(".github/workflows/image.yml"))
+        # YAML 1.1 reads the key `on` as true.
+        (often, _) = (it["cron"] for it in workflow[True]["schedule"])
+        self.assertRegex(often, r"^\d+ \*/6 \* \* \*$")
+        steps = workflow["jobs"]["build"]["steps"]
+        at, build = next((at, it) for at, it in enumerate(steps) if "make build-image" in it.get("run", ""))
+        self.assertIn(often, build["env"]["ONLY"])
+        update = next(at for at, it in enumerate(steps) if it.get("run") == "infra/runner-version --update")
+        self.assertLess(update, at)
+        for step in (steps[update], build):
+            self.assertEqual(step["env"]["GITHUB_TOKEN"], "${{ github.token }}")
 
 
 class RunnerVersion(unittest.TestCase):
