@@ -14,7 +14,6 @@ mod wait;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use platform::boot::{BootTable, SpotNotice};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
@@ -61,15 +60,17 @@ fn run() -> ExitCode {
 async fn serve() -> anyhow::Result<String> {
     let started_at = Instant::now();
     let config = Config::from_environment()?;
-    let aws = platform::aws::config().await?;
-    let (table, spot) = (BootTable::new(&aws, config.boot_table.clone()), SpotNotice::new(&aws));
     let mut terminated = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    let waited_too_long = || format!("received no JIT config within {:?}", config.wait);
 
+    let (table, spot) = tokio::select! {
+        clients = wait::for_region(&config.boot_table) => clients?,
+        () = sleep_until(started_at + config.wait) => return Ok(waited_too_long()),
+        _ = terminated.recv() => return Ok(STOPPED.to_owned()),
+    };
     let item = tokio::select! {
         item = wait::for_boot_item(&table) => item,
-        () = sleep_until(started_at + config.wait) => {
-            return Ok(format!("received no JIT config within {:?}", config.wait));
-        }
+        () = sleep_until(started_at + config.wait) => return Ok(waited_too_long()),
         // The machine has no job that could finish first.
         notice = wait::for_spot_notice(&spot) => {
             return Ok(format!("EC2 reclaims the machine before it has a runner: {notice}"));

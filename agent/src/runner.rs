@@ -56,6 +56,8 @@ pub(crate) fn start(config: &Config, item: &BootItem) -> anyhow::Result<Running>
         .current_dir(&config.runner_dir)
         .env(JIT_CONFIG, &item.jit_config)
         .env(JOB_STARTED, hook.script())
+        // It configures the agent. A job may work in another region, or rely on none being set.
+        .env_remove("AWS_REGION")
         .stdin(Stdio::null())
         .stdout(write)
         .stderr(also)

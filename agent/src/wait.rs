@@ -1,23 +1,40 @@
-//! Waiting for the boot item and for EC2's interruption notice.
+//! Waiting for the region, for the boot item and for EC2's interruption notice.
 
 use std::time::Duration;
 
 use domain::state::BootItem;
-use platform::boot::{BootTable, SpotNotice};
+use platform::aws::AwsError;
+use platform::boot::{BootError, BootTable, SpotNotice, clients};
 use tokio::time::{Instant, sleep};
 
-/// How often the boot item is read at first. If the machine was launched for a job, the item exists or is about to.
+/// How often the agent looks at first. If the machine was launched for a job, its boot item exists or is about to.
 const FIRST_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long the boot item is read at the first interval.
+/// How long the agent looks at the first interval.
 const FIRST_INTERVAL_FOR: Duration = Duration::from_secs(120);
 
-/// How often the boot item is read after that. A warm machine may wait for hours. Each read consumes one write unit: a
+/// How often the agent looks after that. A warm machine may wait for hours. Each read consumes one write unit: a
 /// cent in twelve hours.
 const LATER_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How often the interruption notice is read. EC2 recommends five seconds.
 const SPOT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Waits until the AWS region is known. Without `AWS_REGION` the metadata service knows it, and it may not answer yet when
+/// the agent starts.
+///
+/// # Errors
+/// If AWS cannot be configured, which does not change while the machine runs.
+pub(crate) async fn for_region(boot_table: &str) -> Result<(BootTable, SpotNotice), AwsError> {
+    let began = Instant::now();
+    loop {
+        if let Some(clients) = clients(boot_table).await? {
+            return Ok(clients);
+        }
+        tracing::warn!("AWS_REGION is not set, and the metadata service does not name the region");
+        sleep(interval(began)).await;
+    }
+}
 
 /// Waits for the boot item. A failed read is logged and repeated: the network of a machine that has just booted may not be
 /// up yet.
@@ -30,11 +47,15 @@ pub(crate) async fn for_boot_item(table: &BootTable) -> BootItem {
             Ok(None) => {}
             Err(error) => tracing::warn!("{error}"),
         }
-        sleep(if began.elapsed() < FIRST_INTERVAL_FOR { FIRST_INTERVAL } else { LATER_INTERVAL }).await;
+        sleep(interval(began)).await;
     }
 }
 
-async fn read(table: &BootTable, key: &mut Option<String>) -> Result<Option<BootItem>, platform::boot::BootError> {
+fn interval(began: Instant) -> Duration {
+    if began.elapsed() < FIRST_INTERVAL_FOR { FIRST_INTERVAL } else { LATER_INTERVAL }
+}
+
+async fn read(table: &BootTable, key: &mut Option<String>) -> Result<Option<BootItem>, BootError> {
     let key = match key {
         Some(key) => key,
         None => key.insert(table.key().await?),

@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 
 use domain::ids::RepositoryPattern;
 use domain::log::Transaction;
@@ -14,12 +15,14 @@ use engine::ports::Store;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sandbox::aws::{BOOT_TABLE, RUNNER_ROLE_ID, instance_access_key};
-use sandbox::machine::{in_own_session, kill_session};
+use sandbox::machine::{in_own_session, kill_session, metadata_router, serve};
 use sandbox::pace::PATIENCE;
 use sandbox::sandbox::{Driven, Options, Sandbox};
 use tempfile::TempDir;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
+use tokio::sync::Notify;
 
 const INSTANCE: &str = "i-0123456789abcdef0";
 
@@ -115,6 +118,7 @@ async fn a_machine_runs_one_job_hides_its_secret_and_powers_off() {
          tr '\\0' ' ' < /proc/$$/cmdline > $OUT/cmdline\n\
          echo \"$ACTIONS_RUNNER_INPUT_JITCONFIG\" > $OUT/secret\n\
          pwd > $OUT/folder\n\
+         env | grep ^AWS_REGION > $OUT/region\n\
          for repository in acme/app ACME/App; do\n\
            GITHUB_REPOSITORY=\"$repository\" \"$ACTIONS_RUNNER_HOOK_JOB_STARTED\"; echo \"$repository: $?\" >> $OUT/hook\n\
          done",
@@ -127,6 +131,7 @@ async fn a_machine_runs_one_job_hides_its_secret_and_powers_off() {
     assert!(!machine.read("cmdline").contains("one-use-secret"));
     assert_eq!(machine.read("secret"), "one-use-secret\n");
     assert_eq!(machine.read("folder").trim(), machine.folder.path().to_str().unwrap());
+    assert_eq!(machine.read("region"), "");
     assert_eq!(machine.read("hook"), "acme/app: 0\nACME/App: 0\n");
 
     // The item was taken: a second machine with the same key would find nothing.
@@ -235,6 +240,49 @@ async fn every_path_ends_in_power_off() {
         assert!(machine.is_off(), "{what}");
         assert!(ended.success(), "{what}: {ended}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_starts_before_the_metadata_service_answers_runs_its_job() {
+    let machine = machine(Some("touch $OUT/ran")).await;
+    machine.hand_over(3600).await;
+    let (listener, up) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Arc::new(Notify::new()));
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let metadata = metadata_router(INSTANCE.to_owned(), machine.sandbox.world.clone());
+    let notified = up.clone();
+    let serving = tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                refused = listener.accept() => drop(refused),
+                () = notified.notified() => break,
+            }
+        }
+        serve(listener, metadata).await;
+    });
+
+    let mut agent = machine.agent();
+    for name in ["AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_EC2_METADATA_DISABLED"] {
+        agent.env_remove(name);
+    }
+    agent.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", address).stdout(Stdio::piped());
+    let mut agent = agent.spawn().unwrap();
+    let mut lines = BufReader::new(agent.stdout.take().unwrap()).lines();
+    let mut up = Some(up);
+    // Reads to the end, because a full pipe would stop the agent.
+    let reading = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if line.contains("region")
+                && let Some(up) = up.take()
+            {
+                up.notify_one();
+            }
+        }
+    };
+    let (read, ended) = tokio::join!(tokio::time::timeout(PATIENCE, reading), end_of(agent));
+    read.expect("the agent ends");
+    assert!(ended.success());
+    assert!(machine.path("ran").exists());
+    serving.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs Drover's agent, its unit, and the unit for a workspace on instance storage. Needs STACK.
+# Installs Drover's agent, its unit, and the unit for a workspace on instance storage. Needs STACK
+# and REGION.
 set -euo pipefail
 
 install --mode 0755 /tmp/drover-agent /usr/local/bin/drover-agent
@@ -8,7 +9,6 @@ install --mode 0755 /tmp/drover-workspace /usr/local/sbin/drover-workspace
 install --mode 0644 /tmp/drover-agent.service /tmp/drover-workspace@.service /etc/systemd/system/
 install --mode 0644 /tmp/90-drover-workspace.rules /etc/udev/rules.d/
 install --mode 0644 -D /tmp/agent.env /etc/drover/agent.env
-sed -i "s/@STACK@/$STACK/" /etc/drover/agent.env
-
+sed -i "s/@STACK@/$STACK/; s/@REGION@/$REGION/" /etc/drover/agent.env
 systemctl daemon-reload
 systemctl enable drover-agent.service

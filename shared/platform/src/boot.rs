@@ -4,7 +4,7 @@ use aws_config::SdkConfig;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use domain::state::BootItem;
 
-use crate::aws::describe;
+use crate::aws::{self, AwsError, describe};
 
 /// The boot table. A machine may read only the item of its own key, and only once.
 #[derive(Debug, Clone)]
@@ -18,6 +18,17 @@ pub struct BootTable {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct BootError(String);
+
+/// The clients of this machine: its boot table and its metadata service. None if no region is known: neither `AWS_REGION` nor
+/// the metadata service names one. The SDK looks for a region only when it is configured, so that later calls would fail
+/// for ever.
+///
+/// # Errors
+/// If AWS cannot be configured.
+pub async fn clients(boot_table: &str) -> Result<Option<(BootTable, SpotNotice)>, AwsError> {
+    let aws = aws::config().await?;
+    Ok(aws.region().is_some().then(|| (BootTable::new(&aws, boot_table.to_owned()), SpotNotice::new(&aws))))
+}
 
 impl BootTable {
     /// The table with this name. Makes no call.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::extract::{Path, State as Shared};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
@@ -31,7 +31,7 @@ use world::ec2::InstanceId;
 use world::github::{Conclusion, JobId, Offer, RunnerId, Steps, Visibility};
 
 use crate::aws::instance_credentials;
-use crate::names::BOOT_TABLE;
+use crate::names::{BOOT_TABLE, REGION};
 use crate::state::{Notification, World};
 
 /// The longest time that a runner's poll waits for a message.
@@ -213,16 +213,21 @@ async fn console(pipe: PipeReader, mut log: File, world: Arc<World>, instance: I
 }
 
 /// Serves until aborted.
-pub(crate) async fn serve(listener: TcpListener, router: Router) {
+pub async fn serve(listener: TcpListener, router: Router) {
     // Fails only if the listener breaks. Callers then get a refused connection.
     let _ = axum::serve(listener, router).await;
 }
 
-/// IMDSv2: the token, the role's credentials, and the interruption warning if there is one.
-fn metadata_router(instance: String, world: Arc<World>) -> Router {
+/// IMDSv2: the token, the role's credentials, the interruption warning if there is one, and what cloud-init reads.
+pub fn metadata_router(instance: String, world: Arc<World>) -> Router {
     let role = "drover-runner";
     let credentials = Arc::new(instance);
     let spot = credentials.clone();
+    let described = credentials.clone();
+    let describe = move |uri: Uri| {
+        let described = description(&described, uri.path());
+        async move { described.ok_or(StatusCode::NOT_FOUND) }
+    };
     let credentials_of = move |Path(asked): Path<String>| {
         let instance = credentials.clone();
         async move {
@@ -248,6 +253,29 @@ fn metadata_router(instance: String, world: Arc<World>) -> Router {
         .route("/latest/meta-data/iam/security-credentials/", get(move || async move { role }))
         .route("/latest/meta-data/iam/security-credentials/{role}", get(credentials_of))
         .route("/latest/meta-data/spot/instance-action", get(notice))
+        .fallback(describe)
+}
+
+/// The machine's description at a path such as `/latest/meta-data/placement/region`, in any version: a value, or the names in
+/// a folder.
+fn description(instance: &str, path: &str) -> Option<String> {
+    let (_version, path) = path.strip_prefix('/')?.split_once("/meta-data/")?;
+    let zone = format!("{REGION}a");
+    let values = [
+        ("ami-id", "ami-0123456789abcdef0"),
+        ("instance-id", instance),
+        ("instance-type", "m7i.large"),
+        ("local-hostname", instance),
+        ("placement/availability-zone", &zone),
+        ("placement/region", REGION),
+    ];
+    if let Some((_, value)) = values.iter().find(|(key, _)| *key == path) {
+        return Some((*value).to_owned());
+    }
+    let inside = values.iter().filter_map(|(key, _)| key.strip_prefix(path));
+    let names: BTreeSet<&str> = inside.map(|rest| rest.split_inclusive('/').next().unwrap_or(rest)).collect();
+    let is_folder = path.is_empty() || path.ends_with('/');
+    (is_folder && !names.is_empty()).then(|| names.into_iter().collect::<Vec<_>>().join("\n"))
 }
 
 /// A message to the stand-in for GitHub's runner.
