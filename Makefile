@@ -100,7 +100,7 @@ recordings:
 ##@ Deploy to an AWS account (docs/install.md)
 
 # STACK, ARCH, AUTO, STATE_BUCKET and PARAMETERS come from the environment or the command line.
-.PHONY: setup plan infrastructure build-image deploy clean-deploy environment smoke destroy package prices runner-version check-infra
+.PHONY: setup plan infrastructure build-image deploy clean-deploy environment smoke destroy package prices runner-version check-infra check-image
 
 ## Install the tools that check-infra and deploy need and cargo does not install.
 setup:
@@ -114,9 +114,9 @@ plan:
 infrastructure:
 	infra/infrastructure apply
 
-## Build the runner image.
+## Build the runner image. With ARGS=if-new-runner, only if the current image has another version of GitHub's runner.
 build-image:
-	infra/build-image
+	infra/build-image $(ARGS)
 
 ## Deploy functions, queue, tables, schedule and alarms.
 deploy:
@@ -153,3 +153,8 @@ runner-version:
 ## Check template, Terraform, Packer, workflows and scripts without an AWS account.
 check-infra:
 	infra/check
+
+## Run the image's scripts in a root file system, and boot it in a virtual machine. Needs root on Debian or Ubuntu.
+check-image:
+	$(CARGO) build --workspace
+	BUILT=$(TARGET)/debug infra/check-image

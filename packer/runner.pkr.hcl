@@ -92,13 +92,17 @@ build {
     execute_command = "sudo env {{ .Vars }} bash '{{ .Path }}'"
     environment_vars = [
       "STACK=${var.stack}",
+      "REGION=${var.region}",
       "RUNNER_VERSION=${var.runner_version}",
       "RUNNER_SHA256=${var.runner_sha256[var.architecture]}",
       "RUNNER_ARCHITECTURE=${local.name.runner}",
+      "NODE_VERSION=${var.node_version}",
+      "NODE_SHA256=${var.node_sha256[var.architecture]}",
       "KEEP_SSM=${var.keep_ssm}",
     ]
     scripts = [
       "${path.root}/scripts/packages.sh",
+      "${path.root}/scripts/tools.sh",
       "${path.root}/scripts/runner.sh",
       "${path.root}/scripts/agent.sh",
       "${path.root}/scripts/boot.sh",

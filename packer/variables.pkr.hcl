@@ -76,6 +76,21 @@ variable "runner_sha256" {
   description = "SHA-256 checksum of the runner's archive, by architecture."
 }
 
+variable "node_version" {
+  type        = string
+  default     = "24.21.0"
+  description = "Version of Node.js for jobs that do not use actions/setup-node."
+}
+
+variable "node_sha256" {
+  type = map(string)
+  default = {
+    x86_64 = "fd8e59d5a511510f6a298afb548f18c7d2b1be404d8b4a27d94fbe49f56cb2d6"
+    arm64  = "6ad1325edbdb5649c379b75a237147a666c95d4f9ae8d340fef2d1575d289ad2"
+  }
+  description = "SHA-256 checksum of that version's archive, by architecture, from https://nodejs.org/dist/v<version>/SHASUMS256.txt."
+}
+
 variable "keep_ssm" {
   type        = bool
   default     = false

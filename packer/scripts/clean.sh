@@ -2,8 +2,9 @@
 # Removes what must differ between machines, and what no machine needs.
 set -euo pipefail
 
+# The lists of packages stay: workflows written for GitHub's runners call apt-get install without apt-get update.
 apt-get clean
-rm -rf /var/lib/apt/lists/* /var/cache/man /var/log/journal/*
+rm -rf /var/cache/man /var/log/journal/*
 find /var/log -type f -exec truncate --size 0 {} +
 
 # SSH keys of the build, and identities that all machines would share.

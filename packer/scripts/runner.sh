@@ -1,10 +1,15 @@
 #!/usr/bin/env bash
-# Installs GitHub's runner and creates its user. Needs RUNNER_VERSION, RUNNER_SHA256, RUNNER_ARCHITECTURE.
+# Installs GitHub's runner, its user, and the settings that jobs expect from GitHub's own runners. Needs RUNNER_VERSION,
+# RUNNER_SHA256, RUNNER_ARCHITECTURE, NODE_VERSION.
 set -euo pipefail
 
-# No sudo and no password. Jobs need Docker, and membership in the docker group is equivalent to root. The machine is the
-# security boundary: it runs one job, holds no secrets other than those of the job, and is terminated afterwards.
+# sudo without a password, as on GitHub's runners. Jobs need Docker, and the docker group is equivalent to root anyway. The
+# machine is the security boundary: it runs one job, holds no secrets other than those of the job, and is terminated
+# afterwards (docs/security.md).
 useradd --create-home --shell /bin/bash --groups docker runner
+echo 'runner ALL=(ALL) NOPASSWD:ALL' >/etc/sudoers.d/90-runner
+chmod 0440 /etc/sudoers.d/90-runner
+visudo --check --quiet
 
 archive="$(mktemp)"
 curl --fail --silent --show-error --location --proto '=https' --output "$archive" \
@@ -12,8 +17,19 @@ curl --fail --silent --show-error --location --proto '=https' --output "$archive
 echo "$RUNNER_SHA256  $archive" | sha256sum --check --strict
 install --directory --owner runner --group runner /opt/runner /opt/runner/_work
 tar --extract --gzip --file "$archive" --directory /opt/runner --no-same-owner
-chown --recursive runner:runner /opt/runner
 rm "$archive"
+
+# The runner reads this file at its start and passes the variables to jobs. Its values replace those of the agent. The
+# tool cache must have this path: prebuilt versions of Ruby and Python contain it.
+cache=/opt/hostedtoolcache
+cat >/opt/runner/.env <<-VARIABLES
+	AGENT_TOOLSDIRECTORY=$cache
+	RUNNER_TOOL_CACHE=$cache
+	ImageOS=ubuntu24
+	PATH=/home/runner/.local/bin:/home/runner/.cargo/bin:$cache/node/$NODE_VERSION/$RUNNER_ARCHITECTURE/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin
+VARIABLES
+mkdir --parents "$cache"
+chown --recursive runner:runner /opt/runner "$cache"
 /opt/runner/bin/installdependencies.sh
 
 # Install Rust for the user that runs the jobs.

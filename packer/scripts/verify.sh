@@ -74,9 +74,11 @@ must "the agent is executable on this machine" test "$(
 	echo $?
 )" = 2
 must "the agent starts at boot" systemctl is-enabled drover-agent.service
-must "the agent's unit is valid" systemd-analyze verify drover-agent.service
+# Only this unit: an image without manual pages has "errors" in others.
+must "the agent's unit is valid" systemd-analyze verify --man=no --recursive-errors=no drover-agent.service
 must "the machine powers off when the agent succeeds" grep -q '^SuccessAction=poweroff' /etc/systemd/system/drover-agent.service
 must "the machine powers off when the agent fails" grep -q '^FailureAction=poweroff' /etc/systemd/system/drover-agent.service
+must "the region is configured" grep -qE '^AWS_REGION=[a-z]+(-[a-z]+)+-[0-9]+$' /etc/drover/agent.env
 must "the boot table is configured" grep -qE '^DROVER_BOOT_TABLE=[a-z0-9-]+-boot$' /etc/drover/agent.env
 must "the runner's folder is configured" grep -q '^DROVER_RUNNER_DIR=/opt/runner$' /etc/drover/agent.env
 must "GitHub's runner is installed" test -x /opt/runner/run.sh
@@ -84,10 +86,17 @@ must "the runner has the expected version" is_version "$(as_runner '/opt/runner/
 must "the runner's user owns its folder" test "$(stat --format %U /opt/runner)" = runner
 must "the runner's work folder is empty" test -d /opt/runner/_work -a -z "$(ls -A /opt/runner/_work)"
 must "setpriv can change to the runner's user" setpriv --reuid runner --regid runner --init-groups -- true
+must "the runner's .env does not replace the agent's hook" not grep -q '^ACTIONS_RUNNER_HOOK_JOB_STARTED=' /opt/runner/.env
+
+# Limits of a job. systemd reports what it made of the unit.
+# shellcheck disable=SC2329
+unit_has() { [ "$(systemctl show --property "${1%%=*}" drover-agent.service)" = "$1" ]; }
+for setting in OOMPolicy=continue LimitNOFILE=524288 LimitNOFILESoft=65536 TasksMax=infinity; do
+	must "the agent's unit has $setting" unit_has "$setting"
+done
 
 # Security.
 must "the runner's user exists" id runner
-must "the runner's user has no sudo" not runuser --user runner -- sudo --non-interactive true
 must "SSH logins are disabled" not systemctl is-enabled ssh.service ssh.socket
 must "the runner is not registered" test ! -e /opt/runner/.credentials
 must "no AWS credentials are stored" test ! -e /root/.aws -a ! -e /home/runner/.aws -a ! -e /home/ubuntu/.aws
@@ -99,10 +108,27 @@ done
 must "cloud-init runs no final modules" grep -q '^cloud_final_modules: \[\]$' /etc/cloud/cloud.cfg.d/99-drover.cfg
 must "cloud-init's configuration is valid" cloud_init /etc/cloud/cloud.cfg.d/99-drover.cfg
 
-# Tools for jobs.
-for tool in aws cargo docker gcc git jq musl-gcc pkg-config rg rustc terraform unzip; do
-	must "$tool is installed" as_runner "command -v $tool"
+# What workflows written for GitHub's runners expect.
+must "the runner's user can use sudo without a password" as_runner 'sudo --non-interactive true'
+must "apt-get knows its packages and asks nothing" as_runner 'sudo apt-get install --simulate tree </dev/null'
+cache=/opt/hostedtoolcache
+must "the runner's user can write to the tool cache" as_runner "test -w $cache"
+for setting in "AGENT_TOOLSDIRECTORY=$cache" "RUNNER_TOOL_CACHE=$cache" ImageOS=ubuntu24; do
+	must "the runner's .env has $setting" grep -qxF "$setting" /opt/runner/.env
 done
+
+# Tools for jobs, looked for in the PATH that the runner gives to jobs.
+path="$(sed -n 's/^PATH=//p' /opt/runner/.env 2>/dev/null)"
+# shellcheck disable=SC2329
+in_job() { as_runner "PATH=${path:-\$PATH}; $1"; }
+for tool in aws cargo docker g++ gcc gh git git-lfs jq musl-gcc node npm pip3 pkg-config python3 rg rsync rustc \
+	ssh terraform unzip wget xz zip zstd; do
+	must "$tool is installed" in_job "command -v $tool"
+done
+must "docker compose is installed" as_runner 'docker compose version'
+must "docker buildx is installed" as_runner 'docker buildx version'
+must "Node.js runs" in_job 'node --version && npm --version'
+must "Node.js is in the tool cache" compgen -G "$cache/node/*/*.complete"
 must "the AWS CLI has version 2" as_runner 'aws --version | grep -q "^aws-cli/2"'
 must "the OpenSSL headers are installed" as_runner 'pkg-config --exists openssl'
 must "the Rust musl target is installed" as_runner 'rustup target list --installed | grep -q musl'

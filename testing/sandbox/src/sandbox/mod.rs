@@ -141,7 +141,7 @@ impl Sandbox {
         };
         let machines = Arc::new(Machines::new(
             world.clone(),
-            programs.join("agent"),
+            options.agent.clone().unwrap_or_else(|| programs.join("agent")),
             options.runner.clone().unwrap_or_else(|| programs.join("stand-in")),
             folder_of("machines")?,
             aws_url.clone(),

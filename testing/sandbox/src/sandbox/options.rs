@@ -59,6 +59,8 @@ pub struct Options {
     pub sweep_every: Duration,
     /// The scaler's time-out, which also limits its leases.
     pub scaler_timeout: Duration,
+    /// What starts on this machine when an instance boots; None is the agent.
+    pub agent: Option<PathBuf>,
     /// What runs on machines in place of GitHub's runner; None is the stand-in.
     pub runner: Option<PathBuf>,
     /// The janitor's time-out, which also limits its lock.
@@ -98,6 +100,7 @@ impl Default for Options {
             window: Duration::ZERO,
             sweep_every: Duration::from_secs(2),
             scaler_timeout: Duration::from_secs(60),
+            agent: None,
             runner: None,
             janitor_timeout: Duration::from_secs(60),
             log_level: None,
