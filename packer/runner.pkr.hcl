@@ -8,6 +8,9 @@ locals {
   }
   name = local.names[var.architecture]
 
+  # The metadata service and this machine are never reached through the proxy.
+  no_proxy = join(",", compact(["169.254.169.254", "localhost", "127.0.0.1", var.no_proxy]))
+
   # Without the tag drover:stack: the janitor would terminate the builder as an orphan.
   tags = merge(var.tags, {
     "Name"                   = "${var.stack} runner image"
@@ -99,8 +102,14 @@ build {
       "NODE_VERSION=${var.node_version}",
       "NODE_SHA256=${var.node_sha256[var.architecture]}",
       "KEEP_SSM=${var.keep_ssm}",
+      # Read by the programs that the scripts call, and by the scripts. Empty values have no effect.
+      "http_proxy=${var.https_proxy}",
+      "https_proxy=${var.https_proxy}",
+      "no_proxy=${local.no_proxy}",
+      "CA_CERTIFICATES=${var.ca_certificates}",
     ]
     scripts = [
+      "${path.root}/scripts/network.sh",
       "${path.root}/scripts/packages.sh",
       "${path.root}/scripts/tools.sh",
       "${path.root}/scripts/runner.sh",

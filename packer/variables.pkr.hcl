@@ -21,6 +21,24 @@ variable "kms_key_arn" {
   description = "ARN of the KMS key that encrypts the builder's volume and the image. Empty: the key of EBS."
 }
 
+variable "https_proxy" {
+  type        = string
+  default     = ""
+  description = "URL of a proxy for the build, the agent and the runner. Empty: none."
+}
+
+variable "no_proxy" {
+  type        = string
+  default     = ""
+  description = "Host names, domains and address blocks that are reached without the proxy, separated by commas."
+}
+
+variable "ca_certificates" {
+  type        = string
+  default     = ""
+  description = "Certificates of private CAs that the image trusts, base64, separated by commas."
+}
+
 variable "architecture" {
   type        = string
   default     = "x86_64"

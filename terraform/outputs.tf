@@ -1,3 +1,13 @@
+locals {
+  # Base64 on one line each: SAM's and systemd's settings have no lines.
+  ca_certificates = join(",", [
+    for certificate in regexall("-----BEGIN CERTIFICATE-----([^-]+)-----END CERTIFICATE-----", coalesce(var.ca_certificates, " ")) :
+    replace(certificate[0], "/\\s/", "")
+  ])
+  https_proxy = var.https_proxy == null ? "" : var.https_proxy
+  no_proxy    = join(",", var.no_proxy)
+}
+
 output "sam_parameters" {
   description = "Parameters of template.yaml. `make deploy` passes them to SAM."
   value = {
@@ -10,6 +20,9 @@ output "sam_parameters" {
     PermissionsBoundaryArn = local.functions_boundary
     RolePath               = var.role_path
     EbsKmsKeyArn           = var.ebs_kms_key_arn == null ? "" : var.ebs_kms_key_arn
+    HttpsProxy             = local.https_proxy
+    NoProxy                = local.no_proxy
+    CaCertificates         = local.ca_certificates
   }
 }
 
@@ -28,6 +41,9 @@ output "packer_variables" {
     subnet_id         = local.subnet_ids[0]
     security_group_id = aws_security_group.builder.id
     instance_profile  = aws_iam_instance_profile.builder.name
+    https_proxy       = local.https_proxy
+    no_proxy          = local.no_proxy
+    ca_certificates   = local.ca_certificates
     ssh_interface     = var.builder_ssh_cidr == null ? "session_manager" : (var.egress == "public" && local.new_vpc ? "public_ip" : "private_ip")
   }
 }

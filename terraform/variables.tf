@@ -198,3 +198,36 @@ variable "state_bucket" {
   type        = string
   default     = null
 }
+
+variable "https_proxy" {
+  description = "URL of a proxy through which functions, agents, GitHub's runner and image builds reach AWS, GitHub and package mirrors, for example http://proxy.example.com:3128. Null: none. Open the proxy's port with runner_egress_ports."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.https_proxy == null || can(regex("^https?://[^ ,/]+$", var.https_proxy))
+    error_message = "https_proxy must be a URL without a path, such as http://proxy.example.com:3128."
+  }
+}
+
+variable "no_proxy" {
+  description = "Host names, domains and address blocks that are reached without the proxy, for example those of VPC endpoints. The metadata service is always reached without it."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for name in var.no_proxy : can(regex("^[A-Za-z0-9.*:/_-]+$", name))])
+    error_message = "no_proxy must be a list of host names, domains and address blocks."
+  }
+}
+
+variable "ca_certificates" {
+  description = "Certificates of private CAs in PEM format, for example file(\"ca.pem\"): of a GitHub Enterprise Server, or of a proxy that intercepts TLS. Functions, agents and images trust them in addition to the public ones. Null: none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.ca_certificates == null || can(regex("-----BEGIN CERTIFICATE-----", var.ca_certificates))
+    error_message = "ca_certificates must be in PEM format."
+  }
+}

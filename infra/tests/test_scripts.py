@@ -368,8 +368,8 @@ class Deploy(unittest.TestCase):
         self.assertIn("--s3-bucket zips ", deploy)
         self.assertNotIn("--tags", deploy)
 
-    def test_sam_understands_an_empty_parameter(self):
-        self.PARAMETERS = {**self.PARAMETERS, "EbsKmsKeyArn": ""}
+    def test_sam_understands_an_empty_parameter_and_one_that_ends_with_an_equals_sign(self):
+        self.PARAMETERS = {**self.PARAMETERS, "EbsKmsKeyArn": "", "CaCertificates": "aGVsbG8=,d29ybGQ="}
         _, calls = self.deploy()
         (deploy,) = [call for call in calls if call.startswith("sam deploy")]
         given = deploy.split("--parameter-overrides ")[1].split()

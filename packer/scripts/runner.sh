@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs GitHub's runner, its user, and the settings that jobs expect from GitHub's own runners. Needs RUNNER_VERSION,
-# RUNNER_SHA256, RUNNER_ARCHITECTURE, NODE_VERSION.
+# RUNNER_SHA256, RUNNER_ARCHITECTURE, NODE_VERSION, https_proxy, no_proxy, CA_CERTIFICATES; the last three may be empty.
 set -euo pipefail
 
 # sudo without a password, as on GitHub's runners. Jobs need Docker, and the docker group is equivalent to root anyway. The
@@ -28,6 +28,18 @@ cat >/opt/runner/.env <<-VARIABLES
 	ImageOS=ubuntu24
 	PATH=/home/runner/.local/bin:/home/runner/.cargo/bin:$cache/node/$NODE_VERSION/$RUNNER_ARCHITECTURE/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin
 VARIABLES
+# Programs read different spellings of these variables.
+if [ -n "$https_proxy" ]; then
+	for name in http_proxy https_proxy HTTP_PROXY HTTPS_PROXY; do
+		echo "$name=$https_proxy"
+	done
+	printf '%s\n' "no_proxy=${no_proxy:-}" "NO_PROXY=${no_proxy:-}"
+fi >>/opt/runner/.env
+# Node.js, with which most actions run, and Python's requests have their own lists of CAs.
+if [ -n "$CA_CERTIFICATES" ]; then
+	certificates=/etc/ssl/certs/ca-certificates.crt
+	printf '%s\n' "NODE_EXTRA_CA_CERTS=$certificates" "REQUESTS_CA_BUNDLE=$certificates" "AWS_CA_BUNDLE=$certificates"
+fi >>/opt/runner/.env
 mkdir --parents "$cache"
 chown --recursive runner:runner /opt/runner "$cache"
 /opt/runner/bin/installdependencies.sh

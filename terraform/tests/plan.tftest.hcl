@@ -212,3 +212,30 @@ run "an_unknown_egress_is_rejected" {
   }
   expect_failures = [var.egress]
 }
+
+run "proxy_and_private_cas_reach_functions_and_images" {
+  variables {
+    https_proxy     = "http://proxy.example.com:3128"
+    no_proxy        = ["sts.eu-central-1.amazonaws.com", "10.0.0.0/8"]
+    ca_certificates = "# two CAs\n-----BEGIN CERTIFICATE-----\nMIIB\nAg==\n-----END CERTIFICATE-----\n-----BEGIN CERTIFICATE-----\r\nMIIC\r\n-----END CERTIFICATE-----\n"
+  }
+  assert {
+    condition = [
+      output.sam_parameters.HttpsProxy, output.sam_parameters.NoProxy, output.sam_parameters.CaCertificates
+    ] == ["http://proxy.example.com:3128", "sts.eu-central-1.amazonaws.com,10.0.0.0/8", "MIIBAg==,MIIC"]
+    error_message = "the functions get proxy and certificates, each on one line"
+  }
+  assert {
+    condition = [
+      output.packer_variables.https_proxy, output.packer_variables.no_proxy, output.packer_variables.ca_certificates
+    ] == ["http://proxy.example.com:3128", "sts.eu-central-1.amazonaws.com,10.0.0.0/8", "MIIBAg==,MIIC"]
+    error_message = "images get the same"
+  }
+}
+
+run "no_proxy_and_no_certificates_are_empty_settings" {
+  assert {
+    condition     = [for name in ["HttpsProxy", "NoProxy", "CaCertificates"] : output.sam_parameters[name]] == ["", "", ""]
+    error_message = "an empty parameter means none"
+  }
+}

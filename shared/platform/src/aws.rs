@@ -5,12 +5,14 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_credential_types::provider::error::CredentialsError;
+use aws_smithy_http_client::Connector;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use engine::ports::{ComputeError, QueueError, Source, StoreError};
 
-use crate::environment;
+use crate::{environment, network};
 
 /// A healthy endpoint accepts a connection within milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -27,12 +29,12 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(8);
 const AWS_ROOTS: &[u8] = include_bytes!("aws-roots.crt");
 
 /// The configuration of the SDK's own environment variables, with Drover's time-outs and root certificates.
-/// `AWS_CA_BUNDLE` names a file with other root certificates, for endpoints behind a proxy.
+/// `AWS_CA_BUNDLE` names a file with other root certificates, and `DROVER_CA_CERTIFICATES` contains additional ones.
 ///
 /// Makes no call.
 ///
 /// # Errors
-/// If `AWS_CA_BUNDLE` cannot be read.
+/// If `AWS_CA_BUNDLE` cannot be read, or a setting of the network is invalid.
 pub async fn config() -> Result<SdkConfig, AwsError> {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
@@ -45,12 +47,23 @@ pub async fn config() -> Result<SdkConfig, AwsError> {
             std::fs::read(&path).map_err(|error| AwsError(format!("cannot read AWS_CA_BUNDLE {path}: {error}")))?
         }
     };
-    let tls = TlsContext::builder().with_trust_store(TrustStore::empty().with_pem_certificate(roots)).build();
+    let own = network::ca_certificates().map_err(|error| AwsError(error.to_string()))?;
+    let trusted = TrustStore::empty().with_pem_certificate(roots);
+    let trusted = own.iter().fold(trusted, |trusted, own| trusted.with_pem_certificate(network::pem(own)));
+    let tls = TlsContext::builder().with_trust_store(trusted).build();
     let tls = tls.map_err(|error| AwsError(format!("cannot use the root certificates: {error}")))?;
-    let http = aws_smithy_http_client::Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-        .tls_context(tls)
-        .build_https();
+    let proxy = network::proxy().map_err(|error| AwsError(error.to_string()))?;
+    // The SDK's builder of clients has no setting for a proxy; its builder of connectors has one.
+    let http = aws_smithy_http_client::Builder::new().build_with_connector_fn(move |settings, components| {
+        let mut connector = Connector::builder();
+        connector.set_connector_settings(settings.cloned());
+        connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
+        connector
+            .proxy_config(proxy.clone())
+            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+            .tls_context(tls.clone())
+            .build()
+    });
     Ok(aws_config::from_env().http_client(http).timeout_config(timeouts).load().await)
 }
 

@@ -23,6 +23,7 @@ mod image;
 pub mod ingest_metrics;
 #[cfg(feature = "inspect")]
 pub mod inspect;
+mod network;
 pub mod queue;
 pub mod secrets;
 #[cfg(feature = "control")]

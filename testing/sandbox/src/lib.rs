@@ -9,7 +9,8 @@
 //!
 //! Reading order: [`sandbox`] starts everything, [`state`] contains the models and advances their time, [`aws`], [`ec2`]
 //! and [`github`] serve them over HTTP, [`permissions`] restricts the callers, [`events`] are EC2's events, [`machine`]
-//! boots instances, [`lambda`] runs functions, [`deliveries`] sends webhooks. [`demo`] is `make demo`.
+//! boots instances, [`lambda`] runs functions, [`deliveries`] sends webhooks, [`proxy`] stands between them if a test wants
+//! it. [`demo`] is `make demo`.
 
 pub mod aws;
 pub mod calls;
@@ -23,6 +24,7 @@ pub mod machine;
 pub mod names;
 pub mod pace;
 pub mod permissions;
+pub mod proxy;
 pub mod sandbox;
 pub mod short_timings;
 pub mod state;

@@ -56,6 +56,8 @@ pub struct Machines {
     pub aws_url: String,
     /// URL of [`router`].
     pub own_url: String,
+    /// Additional variables of the agents. They replace others.
+    environment: Vec<(String, String)>,
     running: Mutex<BTreeMap<String, Machine>>,
     inboxes: Mutex<BTreeMap<RunnerId, Inbox>>,
     /// The machine from which each runner connected, including machines that are gone.
@@ -128,9 +130,10 @@ impl Machines {
         folder: PathBuf,
         aws_url: String,
         own_url: String,
+        environment: Vec<(String, String)>,
     ) -> Self {
         let (running, inboxes, hosts) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { world, agent, stand_in, folder, aws_url, own_url, running, inboxes, hosts }
+        Self { world, agent, stand_in, folder, aws_url, own_url, environment, running, inboxes, hosts }
     }
 
     /// Starts the agent of a machine.
@@ -161,6 +164,7 @@ impl Machines {
             .env("DROVER_POWEROFF", runner_dir.join("poweroff"))
             .env(SANDBOX_URL, &self.own_url)
             .env(SANDBOX_INSTANCE, &id)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(write)
             .stderr(also)

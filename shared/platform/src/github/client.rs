@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::ids::Scope;
-use engine::ports::{GitHubError, TokenMark};
+use engine::ports::{GitHubError, Source, TokenMark};
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::header::IF_NONE_MATCH;
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::answer::{error, parse, unanswered};
 use super::api_url::ApiUrl;
+use crate::network;
 
 /// A healthy API accepts a connection within milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -82,9 +83,15 @@ enum AppId {
     Text(String),
 }
 
-/// Builds the HTTP client.
+/// Builds the HTTP client. It reads `HTTPS_PROXY` and `NO_PROXY` by itself.
 pub(super) fn http_client() -> Result<reqwest::Client, GitHubError> {
+    let own = network::ca_certificates().map_err(|error| {
+        let message = error.to_string();
+        GitHubError::Unavailable { message, source: Some(Source::new(error)) }
+    })?;
+    let own: Result<Vec<_>, _> = own.iter().map(|own| reqwest::Certificate::from_der(own)).collect();
     reqwest::Client::builder()
+        .tls_certs_merge(own.map_err(unanswered)?)
         .user_agent(concat!("drover/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(CALL_TIMEOUT)

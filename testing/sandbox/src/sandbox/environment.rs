@@ -4,6 +4,7 @@ use platform::environment::optional;
 
 use crate::aws::access_key;
 use crate::names::{ACCOUNT, APP_SECRET, BOOT_TABLE, QUEUE, REGION, RUNNER_ROLE_ID, STACK, TABLE, WEBHOOK_SECRET};
+use crate::proxy::{AWS, GITHUB, Proxy};
 
 /// All environment variables of a function or the operator.
 pub(super) fn environment(role: &str, aws_url: &str, github_url: &str) -> Vec<(String, String)> {
@@ -25,5 +26,26 @@ pub(super) fn environment(role: &str, aws_url: &str, github_url: &str) -> Vec<(S
     ];
     let mut all: Vec<(String, String)> = own.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
     all.extend(optional("RUST_LOG").map(|log| ("RUST_LOG".to_owned(), log)));
+    all
+}
+
+/// What a function needs in addition to reach AWS and GitHub through the proxy.
+pub(super) fn behind(proxy: &Proxy) -> Vec<(String, String)> {
+    let settings = [
+        ("AWS_ENDPOINT_URL", format!("https://{AWS}")),
+        ("DROVER_GITHUB_API_URL", format!("https://{GITHUB}")),
+        ("HTTPS_PROXY", proxy.url.clone()),
+        ("NO_PROXY", "localhost".to_owned()),
+        // On one line, as a parameter of CloudFormation or in a file for systemd.
+        ("DROVER_CA_CERTIFICATES", proxy.ca.replace('\n', " ")),
+    ];
+    settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// What a machine needs in addition.
+pub(super) fn machine_behind(proxy: &Proxy) -> Vec<(String, String)> {
+    let mut all = behind(proxy);
+    all.retain(|(name, _)| name != "DROVER_GITHUB_API_URL");
+    all.push(("AWS_ENDPOINT_URL_STS".to_owned(), proxy.direct_aws_url.clone()));
     all
 }

@@ -31,10 +31,11 @@ use crate::lambda::{EventSource, Failed, Function, function_url};
 use crate::machine::{self, Machines, serve};
 pub use crate::names::{APP_SECRET, DEAD_LETTERS, FOREIGN_REPOSITORY, QUEUE, STACK, WEBHOOK_SECRET};
 use crate::pace::slowness;
+use crate::proxy::Proxy;
 use crate::state::{Secret, World};
-use environment::environment;
+use environment::{behind, environment, machine_behind};
 pub use operator::Follower;
-pub use options::{Driven, Options, RunnerGroup};
+pub use options::{Driven, Network, Options, RunnerGroup};
 
 /// The queues' visibility timeout: that of the template, six times the longest time-out of the scaler.
 const VISIBILITY: Duration = Duration::from_secs(360);
@@ -55,6 +56,8 @@ pub struct Sandbox {
     pub aws_url: String,
     /// URL of GitHub's API.
     pub github_url: String,
+    /// Between the functions, the machines and the models, with [`Network::BehindProxy`].
+    pub proxy: Option<Arc<Proxy>>,
     dynamodb_url: String,
     app_key: Arc<AcceptedKey>,
     http: reqwest::Client,
@@ -133,6 +136,10 @@ impl Sandbox {
         let key = Arc::new(AcceptedKey::new(key));
         let api = Api { world: world.clone(), calls: calls.clone(), key: key.clone() };
         tasks.spawn(serve(listener, crate::github::router(Arc::new(api))));
+        let proxy = match options.network {
+            Network::Open => None,
+            Network::BehindProxy => Some(Proxy::start(&aws_url, &github_url, &mut tasks).await?),
+        };
         let (listener, machines_url) = listen().await?;
         let folder_of = |name: &str| -> anyhow::Result<PathBuf> {
             let path = folder.path().join(name);
@@ -146,12 +153,17 @@ impl Sandbox {
             folder_of("machines")?,
             aws_url.clone(),
             machines_url,
+            proxy.as_deref().map(machine_behind).unwrap_or_default(),
         ));
         tasks.spawn(serve(listener, machine::router(machines.clone())));
 
         let logs = folder_of("functions")?;
         let function = |name: &'static str, timeout: Duration, concurrency: usize| {
             let mut environment = environment(name, &aws_url, &github_url);
+            for (name, value) in proxy.as_deref().map(behind).unwrap_or_default() {
+                environment.retain(|(other, _)| *other != name);
+                environment.push((name, value));
+            }
             environment.extend(options.log_level.clone().map(|level| ("RUST_LOG".to_owned(), level)));
             let (program, logs, calls) = (programs.join(name), logs.clone(), calls.clone());
             Arc::new(Function::new(name, program, environment, timeout, concurrency, logs, calls))
@@ -189,6 +201,7 @@ impl Sandbox {
             source,
             aws_url,
             github_url,
+            proxy,
             dynamodb_url,
             app_key: key,
             http,

@@ -18,6 +18,15 @@ pub enum Driven {
     ByHand,
 }
 
+/// How functions and machines reach AWS and GitHub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// Directly.
+    Open,
+    /// Through a proxy, and with certificates of a private CA. Machines reach STS directly.
+    BehindProxy,
+}
+
 /// A runner group that allows only these repositories.
 #[derive(Debug, Clone)]
 pub struct RunnerGroup {
@@ -49,6 +58,7 @@ pub struct Options {
     /// The EC2 events that reach the queue.
     pub rules: Rules,
     pub driven: Driven,
+    pub network: Network,
     /// When a message is received again after its invocation failed.
     pub retry_after: Duration,
     /// `BatchSize` of the event source mapping.
@@ -95,6 +105,7 @@ impl Default for Options {
             webhook_faults: WebhookFaults::default(),
             rules: Rules::default(),
             driven: Driven::Live,
+            network: Network::Open,
             retry_after: Duration::from_secs(10),
             batch_size: 100,
             window: Duration::ZERO,
