@@ -71,6 +71,8 @@ struct WorkflowJobEvent {
 
 #[derive(Deserialize)]
 struct Repository {
+    #[serde(default)]
+    id: Option<u64>,
     full_name: String,
     #[serde(default)]
     private: Option<bool>,
@@ -131,6 +133,7 @@ fn usable(body: &str, delivery: DeliveryId, now: Timestamp) -> Result<Delivered,
         received_at: now,
         action,
         repository: event.repository.full_name.parse().map_err(|_| Unusable::Repository)?,
+        repository_id: event.repository.id,
         public: event.repository.is_public(),
         installation: event.installation.map(|installation| installation.id),
         job: event.workflow_job.notice(now),

@@ -108,6 +108,18 @@ async fn githubs_own_examples_are_understood_unmodified() {
         }
         assert_eq!(notice.job.status == "waiting", kind.contains("waiting"), "{kind}");
     }
+    let groups: Vec<Option<String>> = ingest
+        .sandbox
+        .world
+        .look(|state| state.sqs.groups(QUEUE).into_iter().map(|it| it.map(str::to_owned)).collect());
+    for ((kind, body), group) in TEMPLATES.iter().zip(groups) {
+        let event: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(
+            group,
+            Some(event["repository"]["id"].to_string()),
+            "{kind}: the queue is fair between repositories"
+        );
+    }
     assert_eq!(ingest.calls("SendMessage"), TEMPLATES.len() as u64);
     assert_eq!(ingest.calls("GetSecretValue"), 1, "the secret is read once");
 }

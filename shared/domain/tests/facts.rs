@@ -30,6 +30,7 @@ fn deliveries() -> impl Strategy<Value = Vec<Notice>> {
                 received_at: second(at),
                 action,
                 repository: "octo-org/widgets".parse().expect("a repository"),
+                repository_id: Some(1),
                 public: false,
                 installation: None,
                 job: JobNotice {

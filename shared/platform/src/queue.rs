@@ -39,7 +39,8 @@ impl Queue {
         Self { client: Client::new(aws), url }
     }
 
-    /// Sends a message that is delivered after a delay of at most 15 minutes. Makes one call.
+    /// Sends a message that is delivered after a delay of at most 15 minutes. Makes one call. Standard queues are fair
+    /// between message groups.
     ///
     /// # Errors
     /// If SQS does not confirm the message. It may have been sent.
@@ -50,6 +51,7 @@ impl Queue {
             .send_message()
             .queue_url(&self.url)
             .message_body(message.to_body())
+            .message_group_id(message.group())
             .set_delay_seconds((delay > 0).then_some(delay))
             .send()
             .await
@@ -154,8 +156,10 @@ impl DeadLetters {
     /// # Errors
     /// If SQS does not confirm both calls.
     pub async fn redrive(&self, letter: &Letter) -> Result<(), QueueError> {
-        let sent = self.client.send_message().queue_url(&self.queue).message_body(&letter.body).send().await;
-        sent.map_err(failed)?;
+        // What Drover cannot read has a group of its own.
+        let group = Message::parse(&letter.body).map_or_else(|_| "unreadable".to_owned(), |message| message.group());
+        let message = self.client.send_message().queue_url(&self.queue).message_body(&letter.body);
+        message.message_group_id(group).send().await.map_err(failed)?;
         let deleted = self.client.delete_message().queue_url(&self.url).receipt_handle(&letter.receipt).send().await;
         deleted.map(drop).map_err(failed)
     }

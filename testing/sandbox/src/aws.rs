@@ -232,7 +232,8 @@ fn sqs(state: &mut State, host: &str, operation: &str, body: &Value, now: Timest
     let done = match operation {
         "SendMessage" => {
             let delay = Duration::from_secs(body["DelaySeconds"].as_u64().unwrap_or_default());
-            let sent = state.sqs.send(queue, body["MessageBody"].as_str().unwrap_or_default(), delay, now);
+            let text = body["MessageBody"].as_str().unwrap_or_default();
+            let sent = state.sqs.send_in_group(queue, text, body["MessageGroupId"].as_str(), delay, now);
             sent.map(|id| json!({ "MessageId": id }))
         }
         "GetQueueUrl" => {

@@ -169,8 +169,9 @@ impl World {
                     Happening::Ec2(_) | Happening::GitHub(_) => None,
                 }));
                 for event in &events {
-                    // EventBridge drops what it cannot deliver.
-                    let _ = state.sqs.send(queue, &event.to_string(), Duration::ZERO, now);
+                    // EventBridge drops what it cannot deliver. Each rule of the template has a group.
+                    let group = event["detail-type"].as_str().map(|kind| kind.replace(' ', "-"));
+                    let _ = state.sqs.send_in_group(queue, &event.to_string(), group.as_deref(), Duration::ZERO, now);
                 }
                 (next, happened, !events.is_empty())
             };

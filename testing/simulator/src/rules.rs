@@ -76,6 +76,12 @@ impl Checked {
         differences.into_iter().map(|(key, is, logged)| format!("{key} is {is:?}, but {logged:?} in the log")).collect()
     }
 
+    /// The number of a pool's waiting jobs.
+    pub(crate) fn waiting_jobs(&self, pool: &PoolName) -> usize {
+        let items = now_or_never(self.table.partition(pool)).expect("the table in memory can be read").items;
+        items.iter().filter(|item| matches!(item, Item::Waiting(_))).count()
+    }
+
     /// The present state of a pool.
     pub fn view(&self, pool: &PoolName) -> PoolView {
         let items = now_or_never(self.table.partition(pool)).expect("the table in memory can be read").items;

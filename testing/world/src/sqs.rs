@@ -1,5 +1,8 @@
-//! A model of SQS standard queues: visibility, delays, redrive. A message that was received but not deleted becomes visible
-//! again.
+//! A model of SQS standard queues: visibility, delays, redrive, message groups. A message that was received but not deleted
+//! becomes visible again.
+//!
+//! Queues are fair: a message of a group with many messages in flight waits behind those of groups with fewer. SQS does so
+//! approximately.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,6 +11,9 @@ use jiff::Timestamp;
 
 /// The longest message, in bytes.
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
+
+/// The longest `MessageGroupId`.
+const MAX_GROUP_LENGTH: usize = 128;
 
 /// The maximum number of messages of one ReceiveMessage.
 const MAX_RECEIVED: usize = 10;
@@ -49,6 +55,8 @@ pub enum Failure {
 pub struct Received {
     /// Id of the message, the same at each reception.
     pub id: String,
+    /// `MessageGroupId`, if the sender stated one.
+    pub group: Option<String>,
     /// Handle of this reception, which deletes the message.
     pub receipt: String,
     pub body: String,
@@ -81,9 +89,35 @@ struct Queue {
     messages: Vec<Message>,
 }
 
+impl Queue {
+    /// The messages of each group that were received and are neither deleted nor visible again.
+    fn in_flight(&self, now: Timestamp) -> BTreeMap<Option<String>, usize> {
+        let mut counts = BTreeMap::new();
+        for message in self.messages.iter().filter(|message| message.receive_count > 0 && message.visible_at > now) {
+            *counts.entry(message.group.clone()).or_default() += 1;
+        }
+        counts
+    }
+
+    /// The index of the message to receive next: of the groups with the fewest messages in flight, the oldest one that is
+    /// visible and was not received before by this call.
+    fn next(
+        &self,
+        in_flight: &BTreeMap<Option<String>, usize>,
+        received: &[Received],
+        now: Timestamp,
+    ) -> Option<usize> {
+        let visible = self.messages.iter().enumerate().filter(|(_, message)| message.visible_at <= now);
+        let left = visible.filter(|(_, message)| !received.iter().any(|it| it.id == message.id));
+        let (index, _) = left.min_by_key(|(_, message)| in_flight.get(&message.group).copied().unwrap_or_default())?;
+        Some(index)
+    }
+}
+
 #[derive(Debug)]
 struct Message {
     id: String,
+    group: Option<String>,
     body: String,
     sent_at: Timestamp,
     visible_at: Timestamp,
@@ -119,8 +153,20 @@ impl Sqs {
         format!("{kind}-{:08}", self.last_id)
     }
 
-    /// SendMessage. Returns the message's id.
+    /// SendMessage without a group. Returns the message's id.
     pub fn send(&mut self, queue: &str, body: &str, delay: Duration, now: Timestamp) -> Result<String, Failure> {
+        self.send_in_group(queue, body, None, delay, now)
+    }
+
+    /// SendMessage.
+    pub fn send_in_group(
+        &mut self,
+        queue: &str,
+        body: &str,
+        group: Option<&str>,
+        delay: Duration,
+        now: Timestamp,
+    ) -> Result<String, Failure> {
         let id = self.fresh_id("message");
         let queue = self.queue(queue)?;
         if body.is_empty() || body.len() > MAX_MESSAGE_BYTES {
@@ -129,8 +175,17 @@ impl Sqs {
         if delay > MAX_DELAY {
             return Err(Failure::Invalid("DelaySeconds is at most 900.".to_owned()));
         }
+        let is_valid = |group: &str| {
+            (1..=MAX_GROUP_LENGTH).contains(&group.len()) && group.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        if group.is_some_and(|group| !is_valid(group)) {
+            return Err(Failure::Invalid(
+                "MessageGroupId has 1 to 128 letters, digits and punctuation marks.".to_owned(),
+            ));
+        }
         let message = Message {
             id: id.clone(),
+            group: group.map(str::to_owned),
             body: body.to_owned(),
             sent_at: now,
             visible_at: now + delay,
@@ -141,8 +196,8 @@ impl Sqs {
         Ok(id)
     }
 
-    /// ReceiveMessage: at most ten messages, oldest first, which are hidden from now on. Messages that were received too
-    /// often go to the dead-letter queue instead.
+    /// ReceiveMessage: at most ten messages, which are hidden from now on: those of groups with few messages in flight
+    /// first, then the oldest. Messages that were received too often go to the dead-letter queue instead.
     pub fn receive(&mut self, name: &str, max: usize, now: Timestamp) -> Result<Vec<Received>, Failure> {
         self.receive_hidden_for(name, max, None, now)
     }
@@ -160,13 +215,10 @@ impl Sqs {
         let mut handles: Vec<String> = (0..MAX_RECEIVED).map(|_| self.fresh_id("receipt")).collect();
         let queue = self.queue(name)?;
         let config = queue.config.clone();
-        let mut index = 0;
-        while index < queue.messages.len() && received.len() < max.min(MAX_RECEIVED) {
+        let mut in_flight = queue.in_flight(now);
+        while received.len() < max.min(MAX_RECEIVED) {
+            let Some(index) = queue.next(&in_flight, &received, now) else { break };
             let message = &mut queue.messages[index];
-            if message.visible_at > now {
-                index += 1;
-                continue;
-            }
             if config.redrive.as_ref().is_some_and(|redrive| message.receive_count >= redrive.after) {
                 dead.push(queue.messages.remove(index));
                 continue;
@@ -175,14 +227,15 @@ impl Sqs {
             message.receive_count += 1;
             message.visible_at = now + hidden_for.unwrap_or(config.visibility);
             message.receipt = Some(receipt.clone());
+            *in_flight.entry(message.group.clone()).or_default() += 1;
             received.push(Received {
                 id: message.id.clone(),
+                group: message.group.clone(),
                 receipt,
                 body: message.body.clone(),
                 receive_count: message.receive_count,
                 sent_at: message.sent_at,
             });
-            index += 1;
         }
         if let Some(redrive) = config.redrive
             && let Ok(dead_letters) = self.queue(&redrive.to)
@@ -243,6 +296,11 @@ impl Sqs {
         depth
     }
 
+    /// The groups of all messages in a queue, in the order of [`Self::bodies`].
+    pub fn groups(&self, queue: &str) -> Vec<Option<&str>> {
+        self.queues.get(queue).iter().flat_map(|queue| &queue.messages).map(|it| it.group.as_deref()).collect()
+    }
+
     /// Bodies of all messages in a queue, visible or not.
     pub fn bodies(&self, queue: &str) -> Vec<&str> {
         self.queues.get(queue).iter().flat_map(|queue| &queue.messages).map(|message| message.body.as_str()).collect()
@@ -287,6 +345,21 @@ mod tests {
         assert_eq!(sqs.bodies("main"), ["a"]);
         sqs.delete("main", &second.receipt).unwrap();
         assert!(sqs.bodies("main").is_empty());
+    }
+
+    #[test]
+    fn a_message_of_a_quiet_group_is_received_before_the_backlog_of_a_noisy_one() {
+        let mut sqs = queue();
+        for number in 0..100 {
+            sqs.send_in_group("main", &number.to_string(), Some("noisy"), Duration::ZERO, at(0)).unwrap();
+        }
+        let bodies = |received: Vec<Received>| received.into_iter().map(|it| it.body).collect::<Vec<_>>();
+        assert_eq!(bodies(sqs.receive("main", 2, at(0)).unwrap()), ["0", "1"], "the oldest first");
+        sqs.send_in_group("main", "quiet", Some("quiet"), Duration::ZERO, at(1)).unwrap();
+        assert_eq!(bodies(sqs.receive("main", 2, at(1)).unwrap()), ["quiet", "2"]);
+        for wrong in ["", "a b", &"x".repeat(129)] {
+            assert!(sqs.send_in_group("main", "x", Some(wrong), Duration::ZERO, at(1)).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

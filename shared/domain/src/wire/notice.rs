@@ -84,6 +84,9 @@ pub struct Notice {
     pub received_at: Timestamp,
     pub action: Action,
     pub repository: Repository,
+    /// GitHub's number of the repository. None in messages of older versions and in GitHub's answers to requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository_id: Option<u64>,
     /// Whether the repository is public: then anyone on the internet can open a pull request.
     pub public: bool,
     /// The id of the app's installation. Many deliveries do not carry it.
@@ -96,7 +99,17 @@ impl Notice {
     /// GitHub's answer to a request about a job.
     pub fn asked(repository: Repository, public: bool, action: Action, job: JobNotice, at: Timestamp) -> Self {
         let delivery = DeliveryId::from("");
-        Self { v: VERSION, delivery, received_at: at, action, repository, public, installation: None, job }
+        Self {
+            v: VERSION,
+            delivery,
+            received_at: at,
+            action,
+            repository,
+            repository_id: None,
+            public,
+            installation: None,
+            job,
+        }
     }
 
     /// Whether GitHub sent it, and not as an answer to a request.
@@ -196,6 +209,19 @@ impl Message {
             return Err(MessageError::TooNew(v));
         }
         Ok(message)
+    }
+
+    /// The group of the message on the queue. A queue with groups is fair: while one group has many messages, those of
+    /// other groups do not wait for them.
+    pub fn group(&self) -> String {
+        match self {
+            Message::WorkflowJob(notice) => match notice.repository_id {
+                Some(id) => id.to_string(),
+                None => "repository-without-number".to_owned(),
+            },
+            Message::Nudge { pool, .. } => format!("pool:{pool}"),
+            Message::Instance { .. } => "instances".to_owned(),
+        }
     }
 
     pub fn to_body(&self) -> String {

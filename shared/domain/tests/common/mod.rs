@@ -168,6 +168,7 @@ pub(crate) fn notice(action: Action) -> Notice {
         received_at: noon(),
         action,
         repository: "octo/widgets".parse().expect("a repository"),
+        repository_id: Some(1),
         public: false,
         installation: None,
         job: described(status),

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType};
+use aws_sdk_sqs::types::MessageSystemAttributeName;
 use domain::config::{LaunchTemplate, Market, Tuple};
 use domain::ids::{BatchTag, InstanceId, JobId, PoolName, StackName, SubnetId};
 use domain::log::{Cause, Event, Stream, Transaction, Turn, What};
@@ -275,6 +276,7 @@ async fn a_nudge_is_on_the_queue_after_its_delay() {
             queue.nudge(&pool(), SignedDuration::from_mins(60)).await.unwrap();
             sandbox.world.look(|state| {
                 assert_eq!(Message::parse(state.sqs.bodies(QUEUE)[0]).unwrap(), expected);
+                assert_eq!(state.sqs.groups(QUEUE), [Some(format!("pool:{}", pool()).as_str())]);
                 let seconds = state.sqs.next_visible(QUEUE).unwrap().duration_since(SystemClock.now()).as_secs();
                 assert!((840..=900).contains(&seconds), "an hour is more than SQS takes: {seconds} s");
             });
@@ -284,8 +286,12 @@ async fn a_nudge_is_on_the_queue_after_its_delay() {
             let sqs = aws_sdk_sqs::Client::new(&aws);
             let url = sqs.create_queue().queue_name(format!("q-{number}")).send().await.unwrap().queue_url.unwrap();
             Queue::new(&aws, url.clone()).nudge(&pool(), SignedDuration::ZERO).await.unwrap();
-            let received = sqs.receive_message().queue_url(&url).wait_time_seconds(5).send().await.unwrap();
-            assert_eq!(Message::parse(received.messages()[0].body().unwrap()).unwrap(), expected);
+            let group = MessageSystemAttributeName::MessageGroupId;
+            let receive = sqs.receive_message().queue_url(&url).wait_time_seconds(5);
+            let received = receive.message_system_attribute_names(group.clone()).send().await.unwrap();
+            let message = &received.messages()[0];
+            assert_eq!(Message::parse(message.body().unwrap()).unwrap(), expected);
+            assert_eq!(message.attributes().and_then(|it| it.get(&group)), Some(&format!("pool:{}", pool())));
         }
     }
 }

@@ -9,7 +9,7 @@ use world::github::{self, Delivery};
 use crate::swarm::agenda::Due;
 use crate::swarm::faults::Fault;
 use crate::swarm::seed::Swarm;
-use crate::swarm::shape::{ORGANIZATION, soon};
+use crate::swarm::shape::{Groups, ORGANIZATION, soon};
 use crate::universe::notice;
 
 impl Swarm<'_> {
@@ -126,11 +126,14 @@ impl Swarm<'_> {
         self.universe.github(|github, now| {
             github.record_answer(delivery.id, github::Answer::Status(202), Duration::from_millis(20), now);
         });
-        let body = Message::WorkflowJob(Box::new(notice)).to_body();
-        self.send(&body, SignedDuration::ZERO);
+        self.send(&Message::WorkflowJob(Box::new(notice)), SignedDuration::ZERO);
     }
 
-    pub(super) fn send(&mut self, body: &str, after: SignedDuration) {
+    pub(super) fn send(&mut self, message: &Message, after: SignedDuration) {
+        self.send_body(&message.to_body(), &message.group(), after);
+    }
+
+    pub(super) fn send_body(&mut self, body: &str, group: &str, after: SignedDuration) {
         let late = if self.dice.strikes(Fault::MessageLate) {
             SignedDuration::from_millis(self.dice.pick(Fault::MessageLate, 300_000) as i64)
         } else {
@@ -139,7 +142,9 @@ impl Swarm<'_> {
         let times = if self.dice.strikes(Fault::MessageTwice) { 2 } else { 1 };
         let delay = (after + late).unsigned_abs().min(Duration::from_secs(900));
         for _ in 0..times {
-            self.sqs.send("main", body, delay, self.now).expect("a message of a valid size");
+            let group = (self.shape.groups == Groups::Stated).then_some(group);
+            let sent = self.sqs.send_in_group("main", body, group, delay, self.now);
+            sent.expect("a message of a valid size");
         }
         self.plan(self.now + delay, Due::Receive);
     }

@@ -133,7 +133,7 @@ impl<'u> Swarm<'u> {
         let done = invocation.future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         for arrival in self.universe.steps.arrivals() {
             let launch = self.universe.state().sending.take().map(Box::new);
-            let takes = self.latency(arrival.call.kind());
+            let takes = self.latency(arrival.call.kind()) + self.paging(&arrival.call);
             let at_call = AtCall { side: arrival.side, call: arrival.call, waker: arrival.waker, launch };
             if let Some(invocation) = self.invocations.get_mut(&number) {
                 invocation.waiting.insert(arrival.ticket, at_call);
@@ -145,7 +145,7 @@ impl<'u> Swarm<'u> {
             (std::mem::take(&mut state.messages), std::mem::take(&mut state.handed_over))
         };
         for (at, message) in messages {
-            self.send(&message.to_body(), at.duration_since(self.now));
+            self.send(&message, at.duration_since(self.now));
         }
         for machine in handed_over {
             self.handed_over(machine);
@@ -163,6 +163,13 @@ impl<'u> Swarm<'u> {
         } else {
             takes
         }
+    }
+
+    /// The time that a large pool adds to a reading: DynamoDB returns at most 1 MB, which is about 3,000 waiting jobs, per page.
+    fn paging(&self, call: &Call) -> SignedDuration {
+        let Call::Query(pool) = call else { return SignedDuration::ZERO };
+        let jobs = self.universe.store.waiting_jobs(pool);
+        SignedDuration::from_millis(if jobs > 500 { jobs as i64 / 20 } else { 0 })
     }
 
     /// An invocation ends early. What it has not written down is lost, and its messages come again.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use domain::state::{Item, Key};
+use domain::wire::Message;
 use jiff::SignedDuration;
 use world::ec2::{self, InstanceId};
 use world::github;
@@ -74,7 +75,8 @@ impl Swarm<'_> {
         let dead: Vec<String> = self.sqs.bodies("dead").into_iter().map(str::to_owned).collect();
         self.sqs.purge_queue("dead");
         for body in dead {
-            self.send(&body, SignedDuration::ZERO);
+            let message = Message::parse(&body).expect("Drover's message");
+            self.send(&message, SignedDuration::ZERO);
         }
         self.log_world(|| "all faults stop".to_owned());
     }

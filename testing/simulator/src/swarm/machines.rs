@@ -58,7 +58,7 @@ impl Swarm<'_> {
             return;
         }
         let body = format!(r#"{{"detail-type":"{kind}","time":"{:.0}","detail":{detail}}}"#, self.now);
-        self.send(&body, SignedDuration::ZERO);
+        self.send_body(&body, "instances", SignedDuration::ZERO);
     }
 
     /// A machine was given a JIT config.

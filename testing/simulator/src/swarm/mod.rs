@@ -9,6 +9,7 @@ mod agenda;
 mod call_kinds;
 mod deliveries;
 mod faults;
+mod flood;
 mod functions;
 mod ground_truth;
 mod hunt;
@@ -26,8 +27,10 @@ mod shrink;
 mod total;
 
 pub use faults::{Fault, VERSION};
+pub use flood::{Flood, Flooded, MOST_DELAY, flood};
 pub use hunt::{Hunt, hunt};
 pub use outcome::{Convergence, Line, MachineCounts, Options, Outcome, Violation};
 pub use run::run;
+pub use shape::Groups;
 pub use shrink::{Shrunk, shrink};
 pub use total::{Percentiles, Total};

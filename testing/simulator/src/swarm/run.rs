@@ -30,7 +30,7 @@ pub fn run(options: &Options) -> Outcome {
 
 impl Swarm<'_> {
     /// Jumps to the time of the next event, and performs it.
-    fn step(&mut self) {
+    pub(super) fn step(&mut self) {
         let next = self.agenda.next_at();
         let mut state = self.universe.state();
         let models = [state.ec2.next_due(), state.github.next_due()].into_iter().flatten().min();

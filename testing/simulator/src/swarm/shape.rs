@@ -28,6 +28,13 @@ pub(crate) struct Arrival {
     pub(crate) runs_for: SignedDuration,
 }
 
+/// Whether messages are sent with their group, which makes the queue fair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Groups {
+    Stated,
+    Missing,
+}
+
 #[derive(Debug)]
 pub(crate) struct Shape {
     pub(crate) pools: Vec<Pool>,
@@ -40,6 +47,7 @@ pub(crate) struct Shape {
     pub(crate) calm_after: SignedDuration,
     /// How many scalers may run at a time.
     pub(crate) scalers: usize,
+    pub(crate) groups: Groups,
 }
 
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
@@ -91,7 +99,7 @@ impl Shape {
         let lost_runner = Duration::from_secs(rng.random_range(60..=600));
         let github = github::Config { lost_runner, ..github::Config::default() };
         let scalers = rng.random_range(2..=6);
-        Self { pools, ec2, github, arrivals, stormy, calm_after, scalers }
+        Self { pools, ec2, github, arrivals, stormy, calm_after, scalers, groups: Groups::Stated }
     }
 }
 

@@ -22,6 +22,7 @@ pub(crate) fn notice(event: &JobEvent, guid: &str, now: Timestamp) -> Notice {
         repository: format!("{}/{}", event.repository.owner_login, event.repository.name)
             .parse()
             .expect("a repository"),
+        repository_id: Some(event.repository.id.0),
         public: event.repository.visibility == Visibility::Public,
         installation: None,
         job: job_notice(job, &event.head_sha),
