@@ -4,10 +4,11 @@
 //! stays due, and the next invocation that reconciles the pool performs it. Only a message that could not be recorded goes
 //! back to the queue.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use domain::config::Pool;
 use domain::ids::{InstanceId, PoolName};
+use domain::policy::due::quiet_first;
 use domain::policy::interruption::{Reported, bound_slot, pool_of, record_change};
 use domain::policy::route::Unrouted;
 use domain::state::{Config, Item, Key};
@@ -28,8 +29,16 @@ pub struct Consumed {
     pub failed: BTreeMap<usize, String>,
     /// Messages about jobs that no pool serves.
     pub ignored: BTreeMap<usize, Unrouted>,
-    /// Pools that were reconciled, or could not be.
-    pub pools: BTreeSet<PoolName>,
+    /// Pools that were reconciled, or could not be, with the number of jobs and messages that concern each.
+    pub pools: BTreeMap<PoolName, usize>,
+}
+
+impl Consumed {
+    fn concerns(&mut self, pool: Option<PoolName>) {
+        if let Some(pool) = pool {
+            *self.pools.entry(pool).or_default() += 1;
+        }
+    }
 }
 
 /// Records all messages first, then reconciles every pool whose facts changed.
@@ -52,17 +61,19 @@ async fn consume_gated(context: &Context<'_>, config: &Config, messages: &[Messa
             Message::Instance { id, change } => instance_changed(context, config, id, *change).await,
         };
         match done {
-            Ok(pool) => consumed.pools.extend(pool),
+            Ok(pool) => consumed.concerns(pool),
             Err(error) => drop(consumed.failed.insert(index, error.to_string())),
         }
     }
     let recorded = record(context, config, &notices).await;
     consumed.failed.extend(recorded.failed.into_iter().map(|(index, error)| (indices[index], error)));
     consumed.ignored.extend(recorded.ignored.into_iter().map(|(index, why)| (indices[index], why)));
-    consumed.pools.extend(recorded.touched);
+    for (pool, jobs) in recorded.touched {
+        *consumed.pools.entry(pool).or_default() += jobs;
+    }
 
-    let context = &context.shared_by(consumed.pools.len());
-    stream::iter(consumed.pools.iter().filter_map(|pool| config.pool(pool)))
+    let context = &context.shared_by(consumed.pools.len()).yielding();
+    stream::iter(quiet_first(&consumed.pools).into_iter().filter_map(|pool| config.pool(pool)))
         .for_each_concurrent(MAX_CONCURRENT_POOLS, |pool| async move {
             if let Err(error) = reconcile(context, config, pool).await {
                 tracing::error!(pool = %pool.name, "pool {} is not reconciled: {error}", pool.name);

@@ -3,7 +3,7 @@
 use domain::config::{Pool, Rates};
 use domain::ids::StackName;
 use domain::log::{Cause, Turn};
-use domain::policy::due::{MAX_POINTS, points_each};
+use domain::policy::due::{MAX_POINTS, YIELD_AFTER, points_each};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::ports::{GitHub, Ports};
@@ -37,6 +37,8 @@ pub struct Context<'a> {
 pub struct Share {
     /// No effect begins later.
     pub until: Timestamp,
+    /// No question to GitHub and no further round of a pool begins later.
+    pub yields_at: Timestamp,
     /// GitHub's points that checks and notifications of one pool may cost.
     pub points: u32,
 }
@@ -44,7 +46,8 @@ pub struct Share {
 impl Share {
     /// A whole invocation, which ends at `deadline`.
     pub fn of_invocation(deadline: Timestamp) -> Self {
-        Self { until: deadline - RESERVE, points: MAX_POINTS }
+        let until = deadline - RESERVE;
+        Self { until, yields_at: until, points: MAX_POINTS }
     }
 }
 
@@ -62,6 +65,12 @@ impl<'a> Context<'a> {
         Self { share: Share { points: points_each(pools), ..self.share }, ..*self }
     }
 
+    /// The same invocation, which other messages wait for.
+    pub(crate) fn yielding(&self) -> Self {
+        let yields_at = self.share.yields_at.min(self.now() + YIELD_AFTER);
+        Self { share: Share { yields_at, ..self.share }, ..*self }
+    }
+
     /// The same invocation, where no effect begins after `until`.
     pub(crate) fn until(&self, until: Timestamp) -> Self {
         Self { share: Share { until: self.share.until.min(until), ..self.share }, ..*self }
@@ -74,6 +83,11 @@ impl<'a> Context<'a> {
     /// Whether too little time is left to begin another effect.
     pub fn short_of_time(&self) -> bool {
         self.now() > self.share.until
+    }
+
+    /// Whether only what machines wait for may begin.
+    pub fn must_yield(&self) -> bool {
+        self.now() > self.share.yields_at
     }
 
     /// When the leases of this invocation expire. None of its calls is still under way then.

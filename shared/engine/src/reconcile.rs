@@ -9,6 +9,7 @@ use domain::config::Pool;
 use domain::ids::PoolName;
 use domain::log::Transaction;
 use domain::policy::due::{Effect, LEFT_OUT_FOR, affordable, due, next_effect};
+use domain::policy::polling::questions;
 use domain::policy::retire::TagReading;
 use domain::policy::{PoolView, decide, nudge};
 use domain::state::{Config, Item, Key};
@@ -27,6 +28,11 @@ const MAX_CONCURRENT_EFFECTS: usize = 4;
 /// Rounds of deciding and performing in one invocation. After each round, nothing is left to decide and every due effect was
 /// attempted. Another round follows if EC2's or GitHub's answers made more due.
 const MAX_ROUNDS: usize = 16;
+
+/// Rounds in an invocation that other messages wait for, and questions to GitHub per round, however long they take: a slow
+/// invocation makes progress, too.
+const MIN_ROUNDS: usize = 3;
+const MIN_QUESTIONS: usize = 8;
 
 /// Decisions in one round, of up to 48 launches each.
 const MAX_DECISIONS: usize = 64;
@@ -51,11 +57,13 @@ async fn reconcile_pool(context: &Context<'_>, config: &Config, pool: &Pool) -> 
         effects.extend(&decided);
         let due = effects.len();
         let effects = affordable(&effects, &mut points);
-        let left_out = (effects.len() < due).then(|| context.now() + LEFT_OUT_FOR);
+        let is_left_out = effects.len() < due || questions(pool, &view, context.now()).is_more_due;
+        let left_out = is_left_out.then(|| context.now() + LEFT_OUT_FOR);
         let tags = retire::read_tags(context, &view, &effects).await;
         let performed = perform_all(context, config, pool, (&view, &tags), &effects, &decided).await;
         next = undecided.into_iter().chain(performed).chain(left_out).min();
-        if context.short_of_time() || next.is_none_or(|at| at > context.now()) {
+        let yields = round + 1 >= MIN_ROUNDS && context.must_yield();
+        if context.short_of_time() || yields || next.is_none_or(|at| at > context.now()) {
             break;
         }
     }
@@ -113,10 +121,15 @@ async fn perform_all(
     effects: &BTreeSet<Effect>,
     decided: &BTreeSet<Effect>,
 ) -> Next {
+    let first_extra = effects.iter().filter(|effect| effect.is_question()).nth(MIN_QUESTIONS);
+    let may_wait = |effect: &Effect| effect.is_question() && first_extra.is_some_and(|first| effect >= first);
     stream::iter(effects)
         .map(|effect| async move {
             if context.short_of_time() {
                 return Some(context.now());
+            }
+            if may_wait(effect) && context.must_yield() {
+                return Some(context.now() + LEFT_OUT_FOR);
             }
             let holder = if decided.contains(effect) { Holder::This } else { Holder::None };
             let span = effect_span(effect);

@@ -3,7 +3,7 @@
 //! Most notices are about new jobs. Up to 48 of these are one write without a read, which fails if one of them is stored
 //! already.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use domain::config::Pool;
 use domain::ids::{JobId, PoolName, Repository};
@@ -28,8 +28,9 @@ pub(crate) const MAX_RACES: usize = 8;
 /// The result of recording notices.
 #[derive(Debug, Default)]
 pub struct Recorded {
-    /// Pools whose facts changed, now or in an earlier invocation that may not have reconciled the pool.
-    pub touched: BTreeSet<PoolName>,
+    /// Pools whose facts changed, now or in an earlier invocation that may not have reconciled the pool, with the number of
+    /// jobs.
+    pub touched: BTreeMap<PoolName, usize>,
     /// Notices that must be received again, by index, and why.
     pub failed: BTreeMap<usize, String>,
     /// Jobs that were not stored before.
@@ -52,7 +53,7 @@ pub async fn record(context: &Context<'_>, config: &Config, notices: &[Notice]) 
             match context.ports.store.commit(&writes).await {
                 Ok(()) => {
                     metrics::jobs_recorded(&writes);
-                    recorded.touched.insert((*pool).clone());
+                    *recorded.touched.entry((*pool).clone()).or_default() += chunk.len();
                     recorded.new.extend(ids);
                 }
                 // One of them is stored already, or the table did not confirm the write: read.
@@ -64,7 +65,9 @@ pub async fn record(context: &Context<'_>, config: &Config, notices: &[Notice]) 
         let indices = &sorted.by_job[&job];
         match record_one(context, config, &of_job(&job)).await {
             Ok(Ok(recording)) => {
-                recorded.touched.extend(recording.pools);
+                for pool in recording.pools {
+                    *recorded.touched.entry(pool).or_default() += 1;
+                }
                 recorded.new.extend(recording.is_new.then_some(job));
             }
             Ok(Err(why)) => recorded.ignored.extend(indices.iter().map(|index| (*index, why))),

@@ -1,16 +1,15 @@
 //! The effects that are due for a pool. First run, retry, redelivery and recovery from a crash all call [`due`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::Pool;
-use crate::ids::{JobId, SlotId};
+use crate::ids::{JobId, PoolName, SlotId};
 use crate::policy::PoolView;
-use crate::policy::check::RECHECK_EVERY;
-use crate::policy::notify::due_notification;
-use crate::state::{Slot, SlotState, WaitingJob};
+use crate::policy::polling::{notifications, questions};
+use crate::state::{Slot, SlotState};
 
 /// A call to EC2 or GitHub that a pool needs, with the writes around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,16 +52,10 @@ pub fn due(pool: &Pool, view: &PoolView, now: Timestamp) -> Vec<Effect> {
         .filter(|batch| batch.lease.is_free(now) && !view.meta.is_throttled(now))
         .map(|batch| Effect::Launch(batch.version));
     let slots = view.slots.values().filter(|slot| slot.lease.is_free(now)).filter_map(next_effect);
-    let behind = view.behind(now);
-    let is_due = |job: &&WaitingJob| {
-        job.check_at <= now && (!behind.contains(&job.id) || now.duration_since(job.checked_at) >= RECHECK_EVERY)
-    };
-    let mut checks: BTreeSet<JobId> = view.waiting.values().filter(is_due).map(|job| job.id).collect();
+    let mut checks = questions(pool, view, now).jobs;
     checks.extend(possibly_run(view, now));
     let checks = checks.into_iter().map(Effect::Check);
-    let jobs: BTreeSet<JobId> = view.waiting.keys().chain(view.check_runs.keys()).copied().collect();
-    let notifications =
-        jobs.into_iter().filter(|job| due_notification(pool, view, *job, now).is_some()).map(Effect::Notify);
+    let notifications = notifications(pool, view, now).jobs.into_iter().map(Effect::Notify);
     let reruns = view.reruns.values().filter(|rerun| rerun.lease.is_free(now)).map(|rerun| Effect::Rerun(rerun.job));
     launches.chain(slots).chain(checks).chain(notifications).chain(reruns).collect()
 }
@@ -74,6 +67,18 @@ pub const MAX_POINTS: u32 = 120;
 /// Each pool may make at least this many checks, however many pools share an invocation.
 const MIN_POINTS: u32 = 10;
 
+/// An invocation for messages begins no check, no notification and no further round for a pool after this time: messages
+/// about other pools may wait for its end.
+pub const YIELD_AFTER: SignedDuration = SignedDuration::from_secs(2);
+
+/// The pools in the order in which they are reconciled: those with few messages first, so that one with very many does not
+/// keep them waiting.
+pub fn quiet_first(messages: &BTreeMap<PoolName, usize>) -> Vec<&PoolName> {
+    let mut pools: Vec<(&PoolName, &usize)> = messages.iter().collect();
+    pools.sort_by_key(|(_, messages)| **messages);
+    pools.into_iter().map(|(pool, _)| pool).collect()
+}
+
 /// How soon the checks and notifications are due again that an invocation leaves out.
 pub const LEFT_OUT_FOR: SignedDuration = SignedDuration::from_secs(15);
 
@@ -83,6 +88,11 @@ pub fn points_each(pools: usize) -> u32 {
 }
 
 impl Effect {
+    /// Whether it is a check or a notification, which no machine waits for.
+    pub fn is_question(&self) -> bool {
+        self.points().is_some()
+    }
+
     /// GitHub's points that a question about a job or its check run costs. None for an effect that a machine waits for.
     fn points(&self) -> Option<u32> {
         match self {

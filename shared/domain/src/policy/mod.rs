@@ -16,6 +16,7 @@ pub mod listing;
 pub mod notify;
 pub mod nudge;
 pub mod observe;
+pub mod polling;
 pub mod reap;
 pub mod record;
 pub mod redeliver;

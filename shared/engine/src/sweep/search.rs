@@ -228,6 +228,6 @@ impl Search<'_> {
             tracing::warn!(%job, "job {job} was found by searching {repository}: its webhook never came");
         }
         self.recovered += recorded.new.len();
-        self.touched.extend(recorded.touched);
+        self.touched.extend(recorded.touched.into_keys());
     }
 }

@@ -16,7 +16,7 @@ use crate::context::Context;
 use crate::error::ReconcileError;
 use crate::record::record;
 use crate::sweep::report::Report;
-use crate::table::{claim, commit_or_leave, record_limit};
+use crate::table::{claim, commit_or_leave};
 
 /// The most check runs that one sweep creates for jobs that no pool accepts. They share GitHub's limits with registrations.
 const MAX_CHECK_RUNS: usize = 20;
@@ -59,7 +59,7 @@ pub(super) async fn route_again(
             Step::Expired => commit_or_leave(context, Transaction::new().delete(job)).await,
             Step::Route => {
                 let recorded = record(context, config, std::slice::from_ref(&job.notice)).await;
-                touched.extend(recorded.touched);
+                touched.extend(recorded.touched.into_keys());
                 match recorded.failed.into_values().next() {
                     Some(error) => Err(ReconcileError::NotRecorded(format!("job {id}: {error}"))),
                     None => commit_or_leave(context, Transaction::new().delete(job)).await,
@@ -103,10 +103,7 @@ async fn notify(context: &Context<'_>, job: UnroutedJob, update: &CheckRunUpdate
             tracing::warn!(job = %update.external_id, "GitHub refuses the check run of a job of no pool: {error}");
             notified(job, now)
         }
-        Err(error) => {
-            record_limit(context, owner, &error).await?;
-            job.put_off(next_attempt(error.failure(), now, RETRY_AFTER))
-        }
+        Err(error) => job.put_off(next_attempt(error.failure(), now, RETRY_AFTER)),
     };
     commit_or_leave(context, Transaction::new().put(job)).await
 }

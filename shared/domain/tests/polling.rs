@@ -1,0 +1,95 @@
+//! How often a pool with very many waiting jobs calls GitHub.
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use common::{ago, facts, job, later, noon, pool, turn, view};
+use domain::ids::JobId;
+use domain::policy::PoolView;
+use domain::policy::notify::{Notification, first_check_run, published};
+use domain::policy::polling::{notifications, questions};
+use domain::state::{Item, Job, Stage, WaitingJob};
+use domain::wire::Action;
+use jiff::SignedDuration;
+
+const MINUTE: SignedDuration = SignedDuration::from_mins(1);
+
+/// Jobs that were first seen ten minutes ago, and are due since they have an id.
+fn jobs(count: u64) -> impl Iterator<Item = WaitingJob> {
+    (1..=count).map(|id| WaitingJob {
+        id: JobId(id),
+        check_at: ago(60) + SignedDuration::from_millis(id as i64),
+        ..job(600)
+    })
+}
+
+fn first(count: u64) -> BTreeSet<JobId> {
+    (1..=count).map(JobId).collect()
+}
+
+fn read(jobs: impl Iterator<Item = WaitingJob>) -> PoolView {
+    view(jobs.map(Item::from))
+}
+
+#[test]
+fn a_pool_with_few_waiting_jobs_asks_about_all_that_are_due() {
+    let asked = questions(&pool(), &read(jobs(30)), noon());
+    assert_eq!((asked.jobs, asked.is_more_due), (first(30), false));
+}
+
+#[test]
+fn a_pool_asks_about_thirty_jobs_per_minute_and_about_those_first_that_are_due_for_longest() {
+    let (pool, every) = (pool(), pool().timings.job_check.duration());
+    let all = read(jobs(1000));
+    assert_eq!(questions(&pool, &all, noon()).jobs, first(30));
+    let answered = |job: WaitingJob| match job.id.0 {
+        1..=30 => WaitingJob { checked_at: noon(), check_at: noon() + every, ..job },
+        _ => job,
+    };
+    let asked = read(jobs(1000).map(answered));
+    let before = noon() + MINUTE - SignedDuration::from_secs(1);
+    assert!(questions(&pool, &asked, before).jobs.is_empty(), "thirty were asked within the last minute");
+    let next: BTreeSet<JobId> = (31..=60).map(JobId).collect();
+    assert_eq!(questions(&pool, &asked, noon() + MINUTE).jobs, next);
+}
+
+#[test]
+fn a_job_that_a_webhook_made_doubtful_does_not_wait_for_the_regular_questions() {
+    let doubtful = WaitingJob { id: JobId(2000), open: false, checked_at: ago(1), check_at: noon(), ..job(600) };
+    let asked = questions(&pool(), &read(jobs(1000).chain([doubtful.clone()])), noon());
+    assert!(asked.jobs.contains(&JobId(2000)) && asked.jobs.len() == 31, "{asked:?}");
+    let many = (2000..3000).map(|id| WaitingJob { id: JobId(id), ..doubtful.clone() });
+    let asked = questions(&pool(), &read(many), noon());
+    assert_eq!((asked.jobs.len(), asked.is_more_due), (120, true), "the pool is reconciled again for the others");
+}
+
+#[test]
+fn a_pool_writes_sixty_check_runs_per_minute() {
+    let pool = pool();
+    let waiting: Vec<WaitingJob> =
+        (1..=200).map(|id| WaitingJob { id: JobId(id), check_at: later(60), ..job(2000) }).collect();
+    let all = read(waiting.iter().cloned());
+    assert_eq!(notifications(&pool, &all, noon()).jobs, first(60));
+    let check = |id: u64| {
+        let check = first_check_run(&pool, &Job { id: JobId(id), ..facts(&[Action::Queued]) }, noon());
+        published(&pool, check, Notification::Stage(Stage::Waiting), Some(id), String::new(), &turn())
+    };
+    let mut told = read(waiting.into_iter());
+    (1..=60).for_each(|id| told.apply(&check(id)));
+    assert!(notifications(&pool, &told, noon() + MINUTE - SignedDuration::from_secs(1)).jobs.is_empty());
+    assert_eq!(notifications(&pool, &told, noon() + MINUTE).jobs.len(), 60);
+}
+
+#[test]
+fn many_check_runs_are_closed_over_several_minutes_and_none_is_left() {
+    let pool = pool();
+    let check = |id: u64| first_check_run(&pool, &Job { id: JobId(id), ..facts(&[Action::Queued]) }, noon());
+    let closed_at = |count: u64, minute: i64| {
+        notifications(&pool, &view((1..=count).map(check).map(Item::from)), noon() + MINUTE * minute as i32).jobs
+    };
+    assert_eq!(closed_at(30, 0), first(30));
+    let each: Vec<BTreeSet<JobId>> = (0..32).map(|minute| closed_at(960, minute)).collect();
+    assert!(each.iter().all(|jobs| jobs.len() == 30));
+    assert_eq!(each.into_iter().flatten().collect::<BTreeSet<JobId>>(), first(960));
+}
