@@ -1,8 +1,8 @@
 //! GitHub's port as one invocation uses it.
 //!
 //! GitHub's limits concern an account, and other invocations meet them, too. So before a call for an account, the limit that
-//! is stored for the account is read. The first answer that names a limit ends the calls for the account in this
-//! invocation. So does the first call that GitHub does not answer in time: the others would take as long.
+//! is stored for the account is read. The first answer that names a limit is stored for other invocations, and ends the
+//! calls for the account in this one. So does the first call that GitHub does not answer in time: the others would take as long.
 //!
 //! An account's registrations are shared between pools in turn, so that a pool with many jobs does not delay another.
 
@@ -11,16 +11,18 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use domain::ids::{JobId, Owner, Repository, RunId, RunnerId, Scope, StackName};
-use domain::state::{Item, Key};
+use domain::log::Transaction;
+use domain::state::{Item, Key, Limit};
 use domain::wire::JobNotice;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::context::Context;
+use crate::error::ReconcileError;
 use crate::ports::{
     Budget, CheckRunUpdate, DeliveryPage, Deregistered, GitHub, GitHubError, NamedRunners, Registered, Registration,
-    RepositoryPage, Rerun, RunJobs, RunReference, RunnerPage, RunsUnderWay,
+    RepositoryPage, Rerun, RunJobs, RunReference, RunnerPage, RunsUnderWay, StoreError,
 };
-use crate::table::{limited_until, record_limit};
+use crate::table::commit_or_leave;
 use crate::turnstile::Turnstile;
 
 /// How long a reading of a stored limit counts. Calls that begin together need one reading, not one each.
@@ -91,19 +93,33 @@ impl<'a> Accounts<'a> {
         if let Some(known) = self.known(owner, now) {
             return known;
         }
-        let limit = match self.context.ports.store.get(&Key::Limit(owner.clone())).await {
-            Ok(Some(Item::Limit(limit))) => Some(limit),
-            Ok(_) => None,
-            Err(error) => return Err(GitHubError::unavailable(format!("its limit cannot be read: {error}"))),
-        };
-        if let Some(until) = limited_until(limit.as_ref(), now) {
-            let message = limit.map(|limit| limit.why).unwrap_or_default();
-            let error = GitHubError::Limited { until, message };
+        let stored = self.stored_limit(owner).await;
+        let limit = stored.map_err(|error| GitHubError::unavailable(format!("its limit cannot be read: {error}")))?;
+        if let Some(limit) = limit.filter(|limit| limit.backoff_until > now) {
+            let error = GitHubError::Limited { until: limit.backoff_until, message: limit.why };
             self.end(owner, error.clone());
             return Err(error);
         }
         self.accounts().entry(owner.clone()).or_default().free_at = Some(now);
         Ok(())
+    }
+
+    async fn stored_limit(&self, owner: &Owner) -> Result<Option<Limit>, StoreError> {
+        match self.context.ports.store.get(&Key::Limit(owner.clone())).await? {
+            Some(Item::Limit(limit)) => Ok(Some(limit)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Stores a limit for every function, unless a longer one is stored.
+    async fn store_limit(&self, owner: &Owner, until: Timestamp, why: String) -> Result<(), ReconcileError> {
+        let stored = self.stored_limit(owner).await?;
+        if stored.as_ref().is_some_and(|limit| limit.backoff_until >= until) {
+            return Ok(());
+        }
+        let revision = stored.map_or(0, |limit| limit.revision);
+        let limit = Limit { owner: owner.clone(), backoff_until: until, why, revision };
+        commit_or_leave(self.context, Transaction::new().put(limit)).await
     }
 
     fn end(&self, owner: &Owner, why: GitHubError) {
@@ -120,10 +136,10 @@ impl<'a> Accounts<'a> {
         let began_at = self.context.now();
         let answer = call.await;
         match &answer {
-            Err(error @ GitHubError::Limited { .. }) => {
+            Err(error @ GitHubError::Limited { until, .. }) => {
                 self.end(owner, error.clone());
-                if let Err(error) = record_limit(self.context, owner, error).await {
-                    tracing::warn!("GitHub's limit for {owner} is not recorded: {error}");
+                if let Err(error) = self.store_limit(owner, *until, error.to_string()).await {
+                    tracing::warn!("GitHub's limit for {owner} is not stored: {error}");
                 }
             }
             Err(GitHubError::Unavailable { message, .. })

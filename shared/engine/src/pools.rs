@@ -20,27 +20,40 @@ pub enum PoolsError {
 }
 
 /// Reads the pools for a function. The first invocation of another version records the format that it supports, which
-/// `drover pools apply` reads.
+/// `drover pools apply` reads. The janitor, which runs every minute, wakes a scaler that has not done so.
 ///
 /// # Errors
 /// With [`PoolsError::TooNew`], the function must write nothing.
 pub async fn read(context: &Context<'_>, function: FunctionName) -> Result<Config, PoolsError> {
-    let mut config = None;
-    let mut recorded = None;
-    for item in context.ports.store.get_many(&[Key::Config, Key::Function(function)]).await? {
+    let (mut config, mut scaler, mut janitor) = (None, None, None);
+    let keys = [Key::Config, Key::Function(FunctionName::Scaler), Key::Function(FunctionName::Janitor)];
+    for item in context.ports.store.get_many(&keys).await? {
         match item {
             Item::Config(found) => config = Some(found),
-            Item::Function(found) => recorded = Some(found),
+            Item::Function(found) if found.name == FunctionName::Scaler => scaler = Some(found),
+            Item::Function(found) => janitor = Some(found),
             other => return Err(StoreError::new(format!("{} was not requested", other.key())).into()),
         }
     }
     if let Some(config) = &config {
         format::check(config)?;
     }
-    if let Some(report) = format::report(function, recorded.as_ref(), context.now()) {
+    let now = context.now();
+    let own = match function {
+        FunctionName::Scaler => &scaler,
+        FunctionName::Janitor => &janitor,
+    };
+    if let Some(report) = format::report(function, own.as_ref(), now) {
         record(context, report).await;
     }
-    config.ok_or(PoolsError::NotConfigured)
+    let config = config.ok_or(PoolsError::NotConfigured)?;
+    match function {
+        FunctionName::Janitor if format::report(FunctionName::Scaler, scaler.as_ref(), now).is_some() => {
+            wake_scaler(context, &config).await;
+        }
+        FunctionName::Scaler | FunctionName::Janitor => {}
+    }
+    Ok(config)
 }
 
 /// Without the record, `drover pools apply` only refuses a newer format until the next invocation has written it.
@@ -52,18 +65,11 @@ async fn record(context: &Context<'_>, report: Function) {
     }
 }
 
-/// Makes the scaler run, and so record its format, if it has not run since it was deployed. The janitor runs every minute,
-/// the scaler only when there is a message.
-pub(crate) async fn wake_scaler(context: &Context<'_>, config: &Config) -> Result<(), StoreError> {
-    let recorded = match context.ports.store.get(&Key::Function(FunctionName::Scaler)).await? {
-        Some(Item::Function(function)) => Some(function),
-        _ => None,
-    };
-    let is_silent = format::report(FunctionName::Scaler, recorded.as_ref(), context.now()).is_some();
-    if let Some(pool) = config.pools.first().filter(|_| is_silent)
+/// Makes the scaler run, and so record its format. It runs only when there is a message.
+async fn wake_scaler(context: &Context<'_>, config: &Config) {
+    if let Some(pool) = config.pools.first()
         && let Err(error) = context.ports.queue.nudge(&pool.name, SignedDuration::ZERO).await
     {
         tracing::warn!("the scaler is not woken: {error}");
     }
-    Ok(())
 }

@@ -1,14 +1,14 @@
 //! Reads and writes of the table that several parts of the engine need.
 
-use domain::ids::{Owner, PoolName};
+use domain::ids::PoolName;
 use domain::log::Transaction;
 use domain::policy::PoolView;
-use domain::state::{Item, Key, Leased, Limit};
+use domain::state::{Item, Key, Leased};
 use jiff::Timestamp;
 
 use crate::context::Context;
 use crate::error::ReconcileError;
-use crate::ports::{CommitError, GitHubError, Reading};
+use crate::ports::{CommitError, Reading};
 
 /// How often a pool is read again because another invocation decided meanwhile.
 const MAX_READINGS: usize = 3;
@@ -70,28 +70,4 @@ where
         Commit::Written => Ok(Some(claimed.written())),
         Commit::Lost(_) => Ok(None),
     }
-}
-
-/// When the account's limit ends; None if it has none now.
-pub(crate) fn limited_until(limit: Option<&Limit>, now: Timestamp) -> Option<Timestamp> {
-    limit.map(|limit| limit.backoff_until).filter(|until| *until > now)
-}
-
-/// If the error is a rate limit, records it for every function.
-pub(crate) async fn record_limit(
-    context: &Context<'_>,
-    owner: &Owner,
-    error: &GitHubError,
-) -> Result<(), ReconcileError> {
-    let GitHubError::Limited { until, .. } = error else { return Ok(()) };
-    let recorded = match context.ports.store.get(&Key::Limit(owner.clone())).await? {
-        Some(Item::Limit(limit)) => Some(limit),
-        _ => None,
-    };
-    if recorded.as_ref().is_some_and(|limit| limit.backoff_until >= *until) {
-        return Ok(());
-    }
-    let revision = recorded.map_or(0, |limit| limit.revision);
-    let limit = Limit { owner: owner.clone(), backoff_until: *until, why: error.to_string(), revision };
-    commit_or_leave(context, Transaction::new().put(limit)).await
 }

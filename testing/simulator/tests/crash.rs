@@ -47,8 +47,8 @@ fn queued(jobs: usize, seed: u64, patience: SignedDuration) -> (Universe, Vec<Me
 /// Every call that it takes to serve the jobs, by the beginning of its line in a trace.
 fn calls_of_a_launch(jobs: usize) -> Vec<&'static str> {
     let mut calls = vec!["commit Recorded", "get POOL#linux META", "query linux", "commit Decided", "RunInstances"];
-    // The limit is read for the launch, and before the first call of the account.
-    calls.extend(["commit Bound", "get GITHUB#octo-org LIMIT", "get GITHUB#octo-org LIMIT"]);
+    // The limit is read before the first call for the account.
+    calls.extend(["commit Bound", "get GITHUB#octo-org LIMIT"]);
     for _ in 0..jobs {
         calls.extend(["commit HandedOver", "generate-jitconfig"]);
     }

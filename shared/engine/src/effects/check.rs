@@ -16,7 +16,7 @@ use crate::effects::Next;
 use crate::error::ReconcileError;
 use crate::ports::{GitHubError, RunReference};
 use crate::record::record_answer;
-use crate::table::{commit_or_leave, record_limit};
+use crate::table::commit_or_leave;
 
 pub(crate) async fn check(
     context: &Context<'_>,
@@ -61,7 +61,7 @@ async fn answered(
     match (check::answer(pool, waiting, facts.as_ref(), reported.as_ref(), asked_at), reported) {
         (Answer::Waits { job, demand_changed }, _) => {
             let is_over = match &facts {
-                Some(facts) if is_run_doubtful(&job, asked_at) => is_run_over(context, pool, facts).await?,
+                Some(facts) if is_run_doubtful(&job, asked_at) => is_run_over(context, facts).await,
                 Some(_) | None => false,
             };
             let job = if is_over { run_is_over(*job, asked_at) } else { *job };
@@ -94,7 +94,7 @@ async fn facts(context: &Context<'_>, waiting: &WaitingJob) -> Result<Option<Job
 }
 
 /// Whether GitHub reports the job's run as completed. If GitHub does not answer, the job counts as before.
-async fn is_run_over(context: &Context<'_>, pool: &Pool, job: &Job) -> Result<bool, ReconcileError> {
+async fn is_run_over(context: &Context<'_>, job: &Job) -> bool {
     let run = RunReference {
         repository: job.repository.clone(),
         run: job.run_id,
@@ -102,11 +102,10 @@ async fn is_run_over(context: &Context<'_>, pool: &Pool, job: &Job) -> Result<bo
         head_sha: job.head_sha.clone(),
     };
     match context.ports.github.is_run_over(&run).await {
-        Ok(is_over) => Ok(is_over),
+        Ok(is_over) => is_over,
         Err(error) => {
             tracing::warn!(job = %job.id, "the run of job {} cannot be read: {error}", job.id);
-            record_limit(context, pool.owner.owner(), &error).await?;
-            Ok(false)
+            false
         }
     }
 }
@@ -128,7 +127,6 @@ async fn put_off(
     error: &GitHubError,
 ) -> Result<Next, ReconcileError> {
     tracing::warn!(job = %waiting.id, "job {} cannot be checked yet: {error}", waiting.id);
-    record_limit(context, pool.owner.owner(), error).await?;
     let check_at = next_attempt(error.failure(), asked_at, pool.timings.backoff_min.duration());
     commit_or_leave(context, Transaction::new().put(WaitingJob { check_at, ..waiting.clone() })).await?;
     Ok(Some(check_at))

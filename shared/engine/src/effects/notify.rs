@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::effects::Next;
 use crate::error::ReconcileError;
 use crate::ports::GitHubError;
-use crate::table::{claim, commit_or_leave, record_limit};
+use crate::table::{claim, commit_or_leave};
 
 /// Publishes the notification that is due.
 ///
@@ -75,7 +75,6 @@ async fn put_off(
     turn: &Turn,
 ) -> Result<Next, ReconcileError> {
     let job = check.job;
-    record_limit(context, pool.owner.owner(), error).await?;
     tracing::warn!(%job, "the check run of job {job} is not written yet: {error}");
     let next_at = next_attempt(error.failure(), turn.now, backoff(pool, check.lease.tries, &job.to_string()));
     let check = check.put_off(next_at);

@@ -14,12 +14,12 @@ use crate::context::Context;
 use crate::effects::{Holder, Next};
 use crate::error::ReconcileError;
 use crate::ports::{Deregistered, GitHubError, Registration};
-use crate::table::{Commit, claim, commit, commit_or_leave, limited_until, record_limit};
+use crate::table::{Commit, claim, commit, commit_or_leave};
 
 /// Concurrent registrations of one launch. Those of one account are bounded together, see [`crate::accounts`].
 const MAX_CONCURRENT_REGISTRATIONS: usize = 24;
 
-/// Registers the runners of the machines that `bound` has just bound. Its items need no reading; only GitHub's limit is read.
+/// Registers the runners of the machines that `bound` has just bound. Its items need no reading.
 pub(crate) async fn register_bound(
     context: &Context<'_>,
     pool: &Pool,
@@ -31,18 +31,6 @@ pub(crate) async fn register_bound(
         .zip(bound.instances())
         .filter(|(slot, _)| matches!(next_effect(slot), Some(Effect::Register(_))))
         .collect();
-    if pairs.is_empty() {
-        return Ok(None);
-    }
-    let limit = match context.ports.store.get(&Key::Limit(pool.owner.owner().clone())).await? {
-        Some(Item::Limit(limit)) => Some(limit),
-        _ => None,
-    };
-    if let Some(until) = limited_until(limit.as_ref(), context.now()) {
-        let waiting = pairs.into_iter().map(|(slot, _)| slot.put_off(until));
-        commit_or_leave(context, Transaction::new().put_all(waiting)).await?;
-        return Ok(Some(until));
-    }
     stream::iter(pairs)
         .map(|(slot, instance)| register(context, pool, view, slot, instance))
         .buffer_unordered(MAX_CONCURRENT_REGISTRATIONS)
@@ -65,27 +53,10 @@ pub(crate) async fn register_one(
 ) -> Result<Next, ReconcileError> {
     let Some(slot) = view.slots.get(&slot) else { return Ok(None) };
     let Some(machine) = slot.machine() else { return Ok(None) };
-    let keys = [Key::Instance(machine.instance.clone()), Key::Limit(pool.owner.owner().clone())];
-    let (mut instance, mut limit) = (None, None);
-    for item in context.ports.store.get_many(&keys).await? {
-        match item {
-            Item::Instance(found) => instance = Some(found),
-            Item::Limit(found) => limit = Some(found),
-            other => {
-                return Err(ReconcileError::Unexpected(format!(
-                    "the table returned {}, which was not requested",
-                    other.key()
-                )));
-            }
-        }
-    }
-    let Some(instance) = instance else {
+    let Some(Item::Instance(instance)) = context.ports.store.get(&Key::Instance(machine.instance.clone())).await?
+    else {
         return Err(ReconcileError::Unexpected(format!("{} is bound but has no item", machine.instance)));
     };
-    if let Some(until) = limited_until(limit.as_ref(), context.now()) {
-        commit_or_leave(context, Transaction::new().put(slot.clone().put_off(until))).await?;
-        return Ok(Some(until));
-    }
     let slot = match holder {
         Holder::This => Some(slot.clone()),
         Holder::None => claim(context, next_registration(slot.clone()), context.lease(pool)).await?,
@@ -150,7 +121,6 @@ async fn refused(
     error: GitHubError,
 ) -> Result<Next, ReconcileError> {
     tracing::warn!(runner = %name, "runner {name} is not registered yet: {error}");
-    record_limit(context, pool.owner.owner(), &error).await?;
     let now = context.now();
     let next_at = match &error {
         // The next registration has another name.

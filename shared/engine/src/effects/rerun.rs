@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::effects::Next;
 use crate::error::ReconcileError;
 use crate::ports::{self, GitHubError};
-use crate::table::{claim, commit_or_leave, record_limit};
+use crate::table::{claim, commit_or_leave};
 
 /// Re-runs a job once its run has ended: GitHub refuses earlier requests.
 ///
@@ -37,7 +37,6 @@ pub(crate) async fn rerun(
         }
         Err(error) => {
             tracing::warn!(%job, "job {job} is not re-run yet: {error}");
-            record_limit(context, pool.owner.owner(), &error).await?;
             put_off(context, pool, rerun).await
         }
     }

@@ -17,7 +17,7 @@ use crate::effects::deregister::deregister;
 use crate::effects::{Holder, Next};
 use crate::error::ReconcileError;
 use crate::ports::{INSTANCES_PER_READING, Terminated};
-use crate::table::{Commit, claim, commit, commit_or_leave, record_limit};
+use crate::table::{Commit, claim, commit, commit_or_leave};
 
 /// A terminated machine that EC2 still lists after this time is terminated again.
 const TERMINATE_AGAIN_AFTER: SignedDuration = SignedDuration::from_secs(60);
@@ -90,10 +90,7 @@ pub(crate) async fn retire(
                     let after = after_deregistration(pool, slot, &unheld, answer, &context.turn(pool));
                     act_on_answer(context, pool, &unheld, after).await
                 }
-                Err(error) => {
-                    record_limit(context, pool.owner.owner(), &error).await?;
-                    put_off(context, pool, slot, error.failure(), &error.to_string()).await
-                }
+                Err(error) => put_off(context, pool, slot, error.failure(), &error.to_string()).await,
             }
         }
     }

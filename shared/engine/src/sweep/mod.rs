@@ -62,7 +62,6 @@ pub async fn sweep(context: &Context<'_>, mode: Mode) -> Result<Report, PoolsErr
         }
         Err(error) => return Err(error),
     };
-    pools::wake_scaler(context, &config).await?;
     // The lock is last: a sweep that returned early with the lock would keep all others out until its deadline.
     let Some(mut memory) = lock(context).await? else {
         tracing::info!("another sweep is under way");

@@ -18,7 +18,7 @@ use crate::effects::deregister::deregister;
 use crate::error::ReconcileError;
 use crate::metrics;
 use crate::sweep::report::Report;
-use crate::table::{Commit, commit, read_pool, record_limit};
+use crate::table::{Commit, commit, read_pool};
 
 /// With one instance per slot and the event, 91 of the 100 writes that DynamoDB allows.
 const SLOTS_PER_WRITE: usize = 45;
@@ -95,9 +95,6 @@ async fn deregister_left(context: &Context<'_>, pool: &Pool, left: &Runner) -> b
         Ok(Deregistration::Busy | Deregistration::Unproven) => false,
         Err(error) => {
             tracing::warn!(runner_id = %runner, "runner {runner} cannot be deregistered yet: {error}");
-            if let Err(error) = record_limit(context, pool.owner.owner(), &error).await {
-                tracing::warn!("GitHub's limit is not recorded: {error}");
-            }
             false
         }
     }
