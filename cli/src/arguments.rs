@@ -204,6 +204,9 @@ pub(crate) enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// List the runners of this stack that GitHub has registered
+    #[command(after_help = "Example:\n  drover runners")]
+    Runners,
     /// Store or rotate the app's key and the webhook secret
     #[command(subcommand, after_help = "Example:\n  drover secrets rotate webhook")]
     Secrets(SecretsCommand),

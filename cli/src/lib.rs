@@ -21,5 +21,6 @@ pub mod ps;
 pub mod read;
 pub mod replay;
 pub mod runner_groups;
+pub mod runners;
 pub mod secrets;
 mod web;

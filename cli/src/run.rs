@@ -20,7 +20,7 @@ use drover::lint::{self, WorkflowRepository};
 use drover::operate::{DrainAction, HoldAction, Operator, Retirement};
 use drover::output::{Failure, Format, Output};
 use drover::pool_file::{PoolEntry, PoolFile};
-use drover::{apply, jobs, logs, pools, ps, read, replay, secrets};
+use drover::{apply, jobs, logs, pools, ps, read, replay, runners, secrets};
 use engine::ports::Clock;
 use jiff::{SignedDuration, Timestamp};
 use platform::clock::SystemClock;
@@ -82,6 +82,7 @@ pub(crate) async fn run(command: Command, format: Format) -> Result<Output, Fail
         Command::Retire { instance, force } => {
             run_retire(&instance, if force { Retirement::Forced } else { Retirement::Graceful }).await
         }
+        Command::Runners => run_runners().await,
         Command::Secrets(command) => run_secrets(command).await,
     }
 }
@@ -247,6 +248,12 @@ async fn run_retire(instance: &InstanceId, how: Retirement) -> Result<Output, Fa
     let aws = aws().await?;
     let (table, ec2, queue) = (table(&aws)?, ec2(&aws)?, queue(&aws)?);
     operator(&aws, &table, &ec2, "retire").await?.retire(&queue, instance, how).await
+}
+
+async fn run_runners() -> Result<Output, Failure> {
+    let aws = aws().await?;
+    let github = control::github(&aws)?;
+    runners::runners(&table(&aws)?, &github, &parsed("DROVER_STACK")?).await
 }
 
 async fn run_secrets(command: SecretsCommand) -> Result<Output, Failure> {

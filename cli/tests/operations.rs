@@ -71,6 +71,11 @@ async fn a_machine_is_held_released_and_retired_and_its_job_is_killed_only_by_fo
     let tag = |state: &State| state.ec2.instance(&busy.as_str().into()).unwrap().tags.get("drover:hold").cloned();
     assert!(sandbox.world.look(tag).unwrap().contains("assumed-role/drover-operator"));
     says(&sandbox, &["ps"], 0, &["held by an operator"]).await;
+    says(&sandbox, &["runners"], 0, &["octo-org", "busy", "drover_"]).await;
+    // An empty list would mean that nothing is registered.
+    sandbox.world.act(|state, _| state.github.faults.down = true);
+    says(&sandbox, &["runners"], 3, &["GitHub"]).await;
+    sandbox.world.act(|state, _| state.github.faults.down = false);
     says(&sandbox, &["retire", &busy, "--force"], 1, &["is held: nothing was done"]).await;
     says(&sandbox, &["hold", "i-0123456789abcdef0"], 1, &["shows no live machine"]).await;
     says(&sandbox, &["release", &busy], 0, &["is released"]).await;
