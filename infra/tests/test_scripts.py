@@ -314,11 +314,23 @@ class Deploy(unittest.TestCase):
     TAGS = {}
 
     def deploy(
-        self, *, status="", table=False, after="CREATE_COMPLETE", change_set="exit 0", action="Import", **environment
+        self,
+        *,
+        status="",
+        table=False,
+        after="CREATE_COMPLETE",
+        change_set="exit 0",
+        action="Import",
+        architecture="",
+        **environment,
     ):
         """Deploys with a fake AWS that has a stack with this status and a table. Returns the result and all calls."""
         folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory(prefix="drover-stack-")))
-        self.template = folder / "template"
+        self.template, self.sam_template = folder / "template", folder / "sam.yaml"
+        for function in project.FUNCTIONS:
+            built = folder / f"target/lambda/{function}/bootstrap"
+            built.parent.mkdir(parents=True)
+            built.touch()
         (folder / "status").write_text(status, encoding="utf-8")
         described = json.dumps([{"OutputKey": it, "OutputValue": it} for it in Smoke.OUTPUTS])
         aws = f"""cd {folder}
@@ -327,6 +339,7 @@ class Deploy(unittest.TestCase):
                 [ -s status ] || {{ echo "Stack with id drover does not exist" >&2; exit 254; }}
                 # Each question brings the stack a step further.
                 cat status; [ ! -s next ] || mv next status;;
+            *describe-stacks*Architecture*) echo "{architecture}";;
             *describe-stacks*) echo '{described}';;
             *describe-table*) {"echo drover" if table else "echo ResourceNotFoundException >&2; exit 254"};;
             *" delete-stack "*) : >status;;
@@ -341,11 +354,13 @@ class Deploy(unittest.TestCase):
         outputs = json.dumps(self.PARAMETERS)
         packaged = json.dumps({"Resources": {"Table": {"Properties": {"TableName": {"Ref": "Stack"}}}}})
         # The packaged template is the file that is the last argument.
-        sam = f"""case "$1" in package) for last; do :; done; echo '{packaged}' >"$last";; esac"""
+        sam = f"""case "$1" in package) for last; do :; done; echo '{packaged}' >"$last";; esac
+        while [ "$1" != --template-file ]; do shift; done; cp "$2" "{self.sam_template}" """
+        cargo = f"""case "$1" in metadata) echo '{{"target_directory": "{folder}/target"}}';; esac"""
         terraform = f"""case "$*" in *artifact_bucket*) echo '"zips"';;
         *"output -json tags"*) echo '{json.dumps(self.TAGS)}';; *output*) echo '{outputs}';; esac"""
-        tools = Tools(self, terraform=terraform, sam=sam, aws=aws, rustup="")
-        given = {"AUTO": "1", "STACK": "drover", "POLL_SECONDS": "0", **environment}
+        tools = Tools(self, terraform=terraform, sam=sam, aws=aws, cargo=cargo, rustup="")
+        given = {"AUTO": "1", "STACK": "drover", "POLL_SECONDS": "0", "LINK": "", "RELEASE": "", **environment}
         done = tools.run("infra/deploy", **given)
         return done, tools.calls()
 
@@ -388,6 +403,26 @@ class Deploy(unittest.TestCase):
         given = json.loads(re.search(r"--tags (\[.*?\]) --import", " ".join(calls))[1])
         self.assertEqual(given, [{"Key": "CostCenter", "Value": "4711"}, {"Key": "Team", "Value": "a=b"}])
 
+    def test_the_functions_are_built_for_the_architecture_of_the_stack(self):
+        targets = {"arm64": "aarch64-unknown-linux-gnu", "x86_64": "x86_64-unknown-linux-gnu"}
+        for expected, given in (
+            ("arm64", {}),
+            ("x86_64", {"PARAMETERS": "LogLevel=debug Architecture=x86_64"}),
+            # An earlier deployment set it.
+            ("x86_64", {"status": "UPDATE_COMPLETE", "architecture": "x86_64"}),
+            ("arm64", {"status": "UPDATE_COMPLETE", "architecture": "x86_64", "PARAMETERS": "Architecture=arm64"}),
+        ):
+            with self.subTest(given):
+                done, calls = self.deploy(**given)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                (build,) = [call for call in calls if call.startswith("cargo lambda build")]
+                self.assertIn(f"--target {targets[expected]} ", build)
+                template = yaml.load(self.sam_template.read_text(encoding="utf-8"), project.Loader)
+                resources = template["Resources"].values()
+                code = {it["Properties"]["CodeUri"] for it in resources if "CodeUri" in it["Properties"]}
+                names = {f"{function}-{expected}.zip" for function in project.FUNCTIONS}
+                self.assertEqual({pathlib.Path(it).name for it in code}, names)
+
     def test_the_state_of_another_stack_is_rejected(self):
         tools = Tools(self, terraform='case "$*" in *output*) echo \'{"Stack": "blue"}\';; esac', sam="", aws="")
         done = tools.run("infra/deploy", AUTO="1", STACK="drover")
@@ -400,14 +435,14 @@ class Deploy(unittest.TestCase):
                 done, calls = self.deploy(status=status, table=table)
                 self.assertEqual(done.returncode, 0, done.stderr)
                 unused = ("sam package", "aws cloudformation create-change-set", "aws cloudformation delete-stack")
-                self.assert_calls(calls, "sam build", "sam deploy", absent=unused)
+                self.assert_calls(calls, "cargo lambda build", "sam deploy", absent=unused)
 
     def test_a_table_without_a_stack_is_imported(self):
         done, calls = self.deploy(table=True, PARAMETERS="Architecture=x86_64")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assert_calls(
             calls,
-            "sam build",
+            "cargo lambda build",
             "sam package",
             "aws cloudformation create-change-set",
             "aws cloudformation wait change-set-create-complete",
@@ -432,7 +467,7 @@ class Deploy(unittest.TestCase):
             done, calls = self.deploy(status="ROLLBACK_COMPLETE", table=table)
             self.assertEqual(done.returncode, 0, done.stderr)
             deleted = ("aws cloudformation delete-stack", "aws cloudformation wait stack-delete-complete")
-            self.assert_calls(calls, *deleted, "sam build", then)
+            self.assert_calls(calls, *deleted, "cargo lambda build", then)
 
     def test_nothing_is_deleted_or_imported_without_confirmation(self):
         for given in ({"status": "ROLLBACK_COMPLETE"}, {"table": True}):
@@ -462,7 +497,7 @@ class Deploy(unittest.TestCase):
             done, calls = self.deploy(status=status, table=True)
             self.assertEqual(done.returncode, 1, status)
             self.assertIn(remedy, done.stderr)
-            self.assert_calls(calls, absent=["sam"])
+            self.assert_calls(calls, absent=["cargo lambda build", "sam"])
 
     def test_an_account_that_cannot_be_read_is_an_error(self):
         tools = Tools(
@@ -475,6 +510,69 @@ class Deploy(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertIn("AccessDenied", done.stderr)
         self.assertFalse([call for call in tools.calls() if call.startswith("sam")])
+
+
+class Uninstall(Checkout, unittest.TestCase):
+    MACHINE = {"instance": "i-1", "pool": "linux", "state": "busy"}
+    QUEUED = {"instance": None, "pool": "linux", "state": "queued"}
+    RUNNER = {"owner": "octo-org", "runner": "drover_drover_linux_a_1_0_1", "id": 1, "state": "busy"}
+
+    def uninstall(self, ps=(), instances=(), runners=(), failing="", **environment):
+        """Uninstalls a stack of which these answers are given one after another; the last answer is repeated."""
+        answers = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory(prefix="drover-uninstall-")))
+        for name, given in (("ps", ps), ("ec2", instances), ("runners", runners)):
+            for number, one in enumerate([*given, "" if name == "ec2" else []]):
+                (answers / f"{name}-{number}").write_text(one if name == "ec2" else json.dumps(one), encoding="utf-8")
+        # following NAME: the next answer, or the last one again.
+        following = f"""following() {{
+            cd "{answers}"
+            echo >>"$1"
+            cat "$1-$(($(wc -l <"$1") - 1))" 2>/dev/null || cat "$(ls "$1"-* | tail -n 1)"
+        }}"""
+        described = json.dumps([{"OutputKey": key, "OutputValue": value} for key, value in Smoke.OUTPUTS.items()])
+        drover = f"""{following}
+        case "$*" in
+            {failing or "none"}*) exit 3;;
+            "pools --json") echo '[{{"pool": "linux"}}, {{"pool": "large"}}]';;
+            "ps --json") following ps;;
+            "runners --json") following runners;;
+        esac"""
+        aws = f"""{following}
+        case "$*" in *describe-stacks*) echo '{described}';; *describe-instances*) following ec2;; esac"""
+        tools = Tools(self, drover=drover, aws=aws)
+        (self.checkout / "infra/infrastructure").write_text(
+            f'#!/bin/sh\necho "infrastructure $*" >>"{tools.log}"\n', encoding="utf-8"
+        )
+        given = {"AUTO": "1", "DROVER": "drover", "POLL_SECONDS": "0", "QUIET_SECONDS": "0", **environment}
+        done = tools.run("infra/uninstall", checkout=self.checkout, **given)
+        return done, [call for call in tools.calls() if not call.startswith("aws cloudformation")]
+
+    def test_everything_is_deleted_after_the_last_machine_and_runner_are_gone(self):
+        done, calls = self.uninstall(
+            ps=[[self.MACHINE, self.QUEUED], [self.QUEUED]],
+            instances=["i-1", "i-1", ""],
+            runners=[[self.RUNNER], [self.RUNNER], [self.RUNNER], []],
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(calls[:3], ["drover pools --json", "drover drain linux", "drover drain large"])
+        self.assertEqual(calls[-1], "infrastructure destroy")
+        # Three readings with something left, then two without.
+        self.assertEqual(calls.count("drover runners --json"), 5)
+        self.assertIn("drover_drover_linux_a_1_0_1", done.stdout)
+
+    def test_what_appears_between_two_readings_is_waited_for(self):
+        done, calls = self.uninstall(ps=[[], [{**self.MACHINE, "state": "launching"}], []])
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(calls.count("drover ps --json"), 4)
+
+    def test_nothing_is_deleted_after_a_failure_or_without_confirmation(self):
+        for failing in ("pools", "drain", "ps", "runners"):
+            done, calls = self.uninstall(failing=failing)
+            self.assertNotEqual(done.returncode, 0, failing)
+            self.assertNotIn("infrastructure destroy", calls)
+        done, calls = self.uninstall(AUTO="")
+        self.assertIn("set AUTO=1", done.stderr)
+        self.assertEqual(calls, [])
 
 
 class Smoke(unittest.TestCase):
@@ -584,7 +682,7 @@ class Package(unittest.TestCase):
         first, second = self.package(b"ELF GLIBC_2.34"), self.package(b"ELF GLIBC_2.34")
         for done, zips, tools in (first, second):
             self.assertEqual(done.returncode, 0, done.stderr)
-            self.assertIn("cargo lambda build --release --target aarch64-unknown-linux-gnu", tools.calls()[-1])
+            self.assertIn("cargo lambda build --profile deploy --target aarch64-unknown-linux-gnu", tools.calls()[-1])
             for function in project.FUNCTIONS:
                 with zipfile.ZipFile(zips / f"{function}-arm64.zip") as packed:
                     (entry,) = packed.infolist()
@@ -605,57 +703,6 @@ class Package(unittest.TestCase):
     def test_packaging_the_agent_prints_only_its_path(self):
         done, zips, _ = self.package(b"ELF", "agent")
         self.assertEqual(done.stdout.strip(), str(zips.parent / "lambda/agent/bootstrap"))
-
-
-class SamBuild(unittest.TestCase):
-    """Runs `sam build` with a fake cargo that logs its arguments and builds nothing."""
-
-    def build(self, architecture):
-        folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory(prefix="drover-sam-")))
-        cargo = shutil.which("cargo")
-        self.assertIsNotNone(cargo, "cargo is missing")
-        tools = Tools(
-            self,
-            cargo=f"""
-            if [ "$1 $2" = "lambda build" ]; then
-                mkdir -p "$CARGO_TARGET_DIR/lambda/$(basename "$PWD")"
-                echo "$PWD" >"$CARGO_TARGET_DIR/lambda/$(basename "$PWD")/bootstrap"
-            else
-                exec {cargo} "$@"
-            fi""",
-        )
-        done = tools.run(
-            "sam",
-            "build",
-            "--build-dir",
-            str(folder / "build"),
-            "--parameter-overrides",
-            "LaunchTemplateArns=arn:a,arn:b",
-            f"Architecture={architecture}",
-            CARGO_TARGET_DIR=str(folder / "target"),
-            SAM_CLI_TELEMETRY="0",
-            AWS_DEFAULT_REGION="eu-central-1",
-        )
-        self.assertEqual(done.returncode, 0, done.stderr)
-        return folder / "build", [call for call in tools.calls() if "lambda build" in call]
-
-    def test_each_function_is_built_from_its_own_package_for_the_chosen_architecture(self):
-        for architecture, command in (
-            ("arm64", "cargo lambda build --release --arm64"),
-            ("x86_64", "cargo lambda build --release"),
-        ):
-            built, calls = self.build(architecture)
-            self.assertEqual(calls, [command] * 3)
-            for function in project.FUNCTIONS:
-                packed = (built / function.capitalize() / "bootstrap").read_text(encoding="utf-8")
-                self.assertEqual(packed.strip(), str(project.ROOT / function))
-
-    def test_the_built_template_has_no_yaml_aliases(self):
-        # CloudFormation rejects aliases. SAM expands them.
-        built, _ = self.build("arm64")
-        text = (built / "template.yaml").read_text(encoding="utf-8")
-        self.assertFalse(re.search(r"(?m)^\s*(- |\w+: )?[&*]\w+$|<<:", text))
-        self.assertEqual(text.count("xray:PutTraceSegments"), 3)
 
 
 class VerifyImage(unittest.TestCase):

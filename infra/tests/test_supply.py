@@ -19,7 +19,7 @@ PLATFORM = {"x86_64": "linux_amd64", "aarch64": "linux_arm64"}[platform.machine(
 
 class Requirements(unittest.TestCase):
     def test_every_package_has_a_version_and_a_hash(self):
-        for purpose in ("build", "deploy", "check"):
+        for purpose in ("build", "deploy", "check", "emulator"):
             text = project.text(f"infra/requirements/{purpose}.txt").replace("\\\n", " ")
             lines = [line for line in text.splitlines() if line and not line.startswith("#")]
             self.assertTrue(lines)
@@ -30,12 +30,12 @@ class Requirements(unittest.TestCase):
         names = re.findall(r"^([\w-]+)==", project.text("infra/requirements/build.txt"), re.M)
         self.assertEqual(names, ["cargo-lambda", "ziglang"])
         self.assertIn("infra/setup build", project.text("infra/package"))
-        release = project.text(".github/workflows/release.yml")
-        self.assertNotIn("infra/setup", release)
-        self.assertNotIn("make check", release)
+        for path in (".github/workflows/release.yml", "infra/release"):
+            self.assertNotIn("infra/setup", project.text(path))
+            self.assertNotIn("make check", project.text(path))
 
     def test_the_pinned_versions_are_those_of_the_input(self):
-        for purpose in ("build", "deploy", "check"):
+        for purpose in ("build", "deploy", "check", "emulator"):
             text = re.sub(r"\[\w+\]", "", project.text(f"infra/requirements/{purpose}.in"))
             wanted = set(re.findall(r"^([\w-]+==\S+)", text, re.M))
             locked = set(re.findall(r"^([\w-]+==\S+)", project.text(f"infra/requirements/{purpose}.txt"), re.M))
@@ -74,7 +74,7 @@ class Toolchain(unittest.TestCase):
         self.assertNotEqual(self.run_with(None).returncode, 0)
 
     def test_each_workflow_that_ships_executables_checks_it_first(self):
-        for name, job, builds in (("release", "release", "infra/package"), ("image", "build", "make build-image")):
+        for name, job, builds in (("release", "build", "infra/release"), ("image", "build", "make build-image")):
             steps = yaml.safe_load(project.text(f".github/workflows/{name}.yml"))["jobs"][job]["steps"]
             commands = [step.get("run", "") for step in steps]
             checks = next(at for at, it in enumerate(commands) if "infra/toolchain" in it)
