@@ -38,16 +38,25 @@ check:
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps
 
-## Measure latency and resource usage on this machine. Makes a release build, which takes minutes.
+# Puts the functions and the agent as they are deployed, and the other executables, into one folder.
+define build-measured
+$(CARGO) build --workspace --release
+$(CARGO) build --profile deploy --package ingest --package scaler --package janitor --package agent
+mkdir -p $(TARGET)/measured
+cp $(foreach it,bench load drover stand-in,$(TARGET)/release/$(it)) \
+	$(foreach it,ingest scaler janitor agent,$(TARGET)/deploy/$(it)) $(TARGET)/measured
+endef
+
+## Measure latency and resource usage of what is deployed, on this machine. The two builds take many minutes.
 bench:
-	$(CARGO) build --workspace --release
-	$(TARGET)/release/bench $(ARGS)
+	$(build-measured)
+	$(TARGET)/measured/bench $(ARGS)
 
 ## Find the highest rate of webhook deliveries that ingest keeps up with on this machine.
 # With ARGS="--rate 200 --seconds 60 --bad 10000", check that ingest keeps up with that rate instead.
 load:
-	$(CARGO) build --workspace --release
-	$(TARGET)/release/load $(ARGS)
+	$(build-measured)
+	$(TARGET)/measured/load $(ARGS)
 
 ##@ Search for faults
 
@@ -99,8 +108,8 @@ recordings:
 
 ##@ Deploy to an AWS account (docs/install.md)
 
-# STACK, ARCH, AUTO, STATE_BUCKET and PARAMETERS come from the environment or the command line.
-.PHONY: setup plan infrastructure build-image deploy clean-deploy environment smoke destroy package prices runner-version check-infra check-image
+# STACK, ARCH, AUTO, RELEASE, STATE_BUCKET and PARAMETERS come from the environment or the command line.
+.PHONY: setup plan infrastructure build-image deploy clean-deploy environment smoke uninstall destroy package prices runner-version check-infra check-image check-deploy verify
 
 ## Install the tools that check-infra and deploy need and cargo does not install.
 setup:
@@ -134,7 +143,11 @@ environment:
 smoke:
 	infra/smoke
 
-## Delete everything except the main table.
+## Drain all pools, wait until no machine and no runner is left, then delete everything except the main table.
+uninstall:
+	infra/uninstall
+
+## Delete everything except the main table, without draining first.
 destroy:
 	infra/infrastructure destroy
 
@@ -158,3 +171,12 @@ check-infra:
 check-image:
 	$(CARGO) build --workspace
 	BUILT=$(TARGET)/debug infra/check-image
+
+## Follow docs/install.md on an emulator of AWS, run a job and uninstall. With IAM enforced: ARGS=--iam
+check-deploy:
+	$(CARGO) build --workspace
+	EXECUTABLES=$(TARGET)/debug infra/check-deploy $(ARGS)
+
+## Run the checks that take too long for .ci/run.
+verify:
+	$(MAKE) check-deploy ARGS=--iam
