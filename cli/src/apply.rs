@@ -176,7 +176,8 @@ fn is_unfinished(item: &Item) -> bool {
         | Item::Unrouted(_)
         | Item::Janitor(_)
         | Item::Function(_)
-        | Item::Listing(_) => false,
+        | Item::Listing(_)
+        | Item::Runner(_) => false,
     }
 }
 

@@ -118,6 +118,7 @@ fn is_expired(item: &Item, now: Timestamp) -> bool {
         | Item::Nudge(_)
         | Item::CheckRun(_)
         | Item::Rerun(_)
+        | Item::Runner(_)
         | Item::Config(_)
         | Item::Limit(_)
         | Item::Unrouted(_)

@@ -11,7 +11,7 @@ use domain::policy::interruption::{Reported, bound_slot, pool_of, record_change}
 use domain::policy::observe::{Observation, record_observations};
 use domain::policy::rerun::{Ended, NotRerun, RerunStep, next_step, owed};
 use domain::state::{Instance, Item, Job, Ownership, Rank, Rerun, Slot, SlotState, StopReason, WaitingJob};
-use domain::wire::{Action, InstanceChange, JobNotice};
+use domain::wire::{Action, InstanceChange, JobNotice, RunJobs, RunnerNotice};
 use serde_json::json;
 
 const SLOT: SlotId = SlotId { version: 4, index: 0 };
@@ -84,7 +84,7 @@ fn a_lost_job_is_checked_for_half_an_hour() {
 /// What EC2's report changes, if these records are stored.
 fn change(slot: Option<Slot>, instance: Instance, jobs: Vec<Job>, change: InstanceChange) -> Option<Transaction> {
     let pool = Pool { rerun_on_interruption: true, ..pool() };
-    record_change(&config([pool.clone()]), &pool, Reported { instance, slot, jobs }, change, &turn())
+    record_change(&pool, Reported { instance, slot, jobs, reruns: Default::default() }, change, &turn())
 }
 
 const INTERRUPTED: InstanceChange = InstanceChange::Interrupted(None);
@@ -135,38 +135,88 @@ fn a_late_interruption_owes_the_job_that_has_ended_a_re_run_whatever_became_of_i
     assert_eq!(owes(None, "failure"), [JobId(5)], "its slot is closed");
     assert_eq!(owes(None, "timed_out"), [JobId(5)]);
     assert_eq!(owes(None, "success"), []);
-    assert_eq!(owes(None, "cancelled"), [], "older versions would re-run it without a check");
+    assert_eq!(owes(None, "cancelled"), [JobId(5)], "whether it is re-run is decided later");
     let running = change(None, mapped, vec![facts(&[Action::InProgress])], INTERRUPTED).expect("a write");
     assert_eq!(reruns(&running), [], "it has not ended");
 }
 
+/// The re-run that job 5 is owed, if it ended like this and EC2 interrupted its machine then.
+fn rerun(conclusion: &str, interrupted: Option<jiff::Timestamp>) -> Option<Rerun> {
+    let pool = Pool { rerun_on_interruption: true, ..pool() };
+    owed(&pool, &Ended::of_job(&ended(conclusion)).expect("it has ended"), interrupted, None, noon())
+}
+
+/// A job that ended on a runner of its own number.
+fn job_of_run(id: u64, conclusion: &str) -> JobNotice {
+    JobNotice {
+        id: JobId(id),
+        name: format!("job {id}"),
+        runner: Some(RunnerNotice { id: RunnerId(id), name: format!("runner-{id}"), group: None }),
+        conclusion: Some(conclusion.to_owned()),
+        ..described("completed")
+    }
+}
+
+fn run(jobs: impl IntoIterator<Item = JobNotice>) -> RunJobs {
+    RunJobs { jobs: jobs.into_iter().collect(), ..RunJobs::default() }
+}
+
+/// The next step for job 5, in a run that has these other jobs. EC2 is known to have interrupted those in `reclaimed`.
+fn step(rerun: &Rerun, others: &[JobNotice], reclaimed: &[u64], seconds: i64) -> RerunStep {
+    let own = JobNotice { conclusion: Some("cancelled".to_owned()), ..described("completed") };
+    let owed = reclaimed.iter().map(|id| (JobId(*id), Rerun { job: JobId(*id), ..rerun.clone() })).collect();
+    next_step(rerun, &run(others.iter().cloned().chain([own])), &owed, later(seconds))
+}
+
 #[test]
 fn a_cancelled_job_is_re_run_only_if_nobody_cancelled_its_run() {
-    let pool = Pool { rerun_on_interruption: true, ..pool() };
-    let config = domain::state::Config { format: 2, ..config([pool.clone()]) };
-    let end = Ended::of_job(&ended("cancelled")).expect("it has ended");
-    let owed_if = |interrupted| owed(&config, &pool, &end, interrupted, None, noon());
-    assert_eq!(owed_if(None), None);
-    let rerun = owed_if(Some(ago(90))).expect("EC2 reclaimed the machine before the job ended");
-    let jobs = |others: &[(u64, &str)]| {
-        let own = (5, "cancelled");
-        let job = |(id, conclusion): &(u64, &str)| JobNotice {
-            id: JobId(*id),
-            conclusion: Some((*conclusion).to_owned()),
-            ..described("completed")
-        };
-        others.iter().chain([&own]).map(job).collect::<Vec<_>>()
+    assert_eq!(rerun("cancelled", None), None);
+    let owed = rerun("cancelled", Some(ago(90))).expect("EC2 interrupted the machine before the job ended");
+    let others: Vec<_> = [(6, "success"), (7, "failure"), (8, "skipped")].map(|(id, end)| job_of_run(id, end)).into();
+    assert_eq!(step(&owed, &others, &[], 0), RerunStep::Request(JobId(5)));
+    let cancelled = [job_of_run(6, "cancelled")];
+    assert_eq!(step(&owed, &cancelled, &[], 0), RerunStep::Wait, "the report about its machine may be late");
+    assert_eq!(step(&owed, &cancelled, &[], 600), RerunStep::GiveUp(NotRerun::OthersCancelled));
+    assert_eq!(step(&owed, &cancelled, &[6], 0), RerunStep::Request(JobId(5)), "EC2 took that machine, too");
+    let late = rerun("cancelled", Some(later(1))).expect("a record that says why");
+    assert_eq!(step(&late, &[], &[], 0), RerunStep::GiveUp(NotRerun::CancelledBefore));
+    let failed = rerun("failure", Some(ago(90))).expect("it is owed a re-run");
+    assert_eq!(step(&failed, &cancelled, &[], 0), RerunStep::Request(JobId(5)), "a failure is no cancellation");
+    let unreadable = RunJobs { unreadable: 1, ..run([]) };
+    let unclear = next_step(&owed, &unreadable, &Default::default(), later(600));
+    assert_eq!(unclear, RerunStep::GiveUp(NotRerun::OthersCancelled), "the unreadable job may be a cancelled one");
+}
+
+#[test]
+fn an_older_version_does_not_see_the_re_run_of_a_cancelled_job_as_due() {
+    let mut stored = serde_json::to_value(rerun("cancelled", Some(ago(90)))).expect("an item");
+    let item = stored.as_object_mut().expect("an object");
+    for unknown in ["cancelled", "name", "runner"] {
+        assert!(item.remove(unknown).is_some(), "{unknown}");
+    }
+    let older: Rerun = serde_json::from_value(stored).expect("a re-run");
+    let month = 30 * 24 * 3600;
+    assert!(!older.lease().is_free(later(month)), "GitHub re-runs nothing that is older than a month");
+}
+
+#[test]
+fn in_a_later_attempt_a_copy_of_the_result_is_re_run_and_a_re_run_is_not_repeated() {
+    let owed = rerun("failure", Some(ago(90))).expect("it is owed a re-run");
+    let second = |id, job: JobNotice| JobNotice { id: JobId(id), run_attempt: 2, ..job };
+    let copy = || second(15, described("completed"));
+    let repeated = |status: &str| {
+        let runner = RunnerNotice { id: RunnerId(8), name: "another".to_owned(), group: None };
+        second(15, JobNotice { runner: Some(runner), status: status.to_owned(), ..described("completed") })
     };
-    let step = |rerun: &Rerun, others: &[(u64, &str)], reclaimed: &[u64]| {
-        next_step(rerun, &jobs(others), &reclaimed.iter().copied().map(JobId).collect())
-    };
-    assert_eq!(step(&rerun, &[(6, "success"), (7, "failure"), (8, "skipped")], &[]), RerunStep::Request);
-    assert_eq!(step(&rerun, &[(6, "cancelled")], &[]), RerunStep::GiveUp(NotRerun::OthersCancelled));
-    assert_eq!(step(&rerun, &[(6, "cancelled")], &[6]), RerunStep::Request, "EC2 took that machine, too");
-    let late = owed_if(Some(later(1))).expect("a record that says why");
-    assert_eq!(step(&late, &[], &[]), RerunStep::GiveUp(NotRerun::CancelledBefore));
-    let failed = Rerun { cancelled: None, ..rerun };
-    assert_eq!(step(&failed, &[(6, "cancelled")], &[]), RerunStep::Request, "a failure is no cancellation");
+    let next = |rerun: &Rerun, jobs: &[JobNotice]| next_step(rerun, &run(jobs.to_vec()), &Default::default(), noon());
+    let other = |status: &str| second(16, JobNotice { status: status.to_owned(), ..job_of_run(6, "failure") });
+    assert_eq!(next(&owed, &[copy(), other("completed")]), RerunStep::Request(JobId(15)));
+    assert_eq!(next(&owed, &[copy(), other("in_progress")]), RerunStep::Wait);
+    assert_eq!(next(&owed, &[repeated("queued")]), RerunStep::Wait, "its record is not there yet");
+    assert_eq!(next(&owed, &[repeated("in_progress")]), RerunStep::UnderWay);
+    assert_eq!(next(&owed, &[repeated("completed")]), RerunStep::UnderWay);
+    let requested = Rerun { requested_at: Some(noon()), ..owed };
+    assert_eq!(next(&requested, &[described("completed")]), RerunStep::Wait, "GitHub does not show the attempt yet");
 }
 
 #[test]

@@ -36,6 +36,7 @@ fn jobs() -> impl Strategy<Value = Vec<WaitingJob>> {
                 opened_at: None,
                 run_over_at: None,
                 unknown_since: None,
+                attempt: None,
                 unserved: None,
                 revision: 1,
             })

@@ -5,10 +5,11 @@ mod common;
 use common::{ago, config, facts, instance, job, noon, notice, pool, slot, slots};
 use domain::config::Pool;
 use domain::ids::JobId;
+use domain::log::Transaction;
 use domain::policy::due::{Effect, next_effect};
 use domain::policy::record::{Recorder, Recording, sort};
 use domain::policy::route::Unrouted;
-use domain::state::{Instance, Item, Key, Rank, Slot, SlotState};
+use domain::state::{ClosedRunner, Instance, Item, Key, Rank, Slot, SlotState};
 use domain::wire::{Action, Notice, RunnerNotice};
 use serde_json::json;
 
@@ -142,6 +143,37 @@ fn a_job_that_failed_on_a_reclaimed_machine_is_owed_a_re_run_even_if_another_job
     assert_eq!(owed(older, instance()), 1, "an older version recorded the interruption");
     assert_eq!(owed(slot("busy", 60, json!({})), instance()), 0);
     assert_eq!(owed(slot("done", 60, json!({})), reclaimed()), 0, "the end was recorded before");
+}
+
+#[test]
+fn a_job_whose_slot_was_closed_before_its_webhooks_came_is_owed_its_re_run() {
+    let pool = Pool { rerun_on_interruption: true, ..pool() };
+    let (stack, config) = ("ci".parse().expect("a stack"), config([pool.clone()]));
+    let lost = slot("configured", 60, json!({ "gone_at": ago(50), "unregistered_at": ago(40) }));
+    let closed = ClosedRunner::of(&lost, ago(30)).expect("no job is known");
+    assert_eq!(ClosedRunner::of(&slot("done", 60, json!({})), ago(30)), None, "the end of its job is recorded");
+    let mut failed = notice(Action::Completed);
+    failed.job.conclusion = Some("timed_out".to_owned());
+    let recorded = |notice: &Notice, mapped: Instance| {
+        let notices = [notice];
+        let mut recorder = Recorder::new(&stack, &config, &notices);
+        let key = recorder.closed_runner_key().expect("its slot is not stored");
+        assert_eq!((key.pk().as_str(), recorder.instance_key(noon())), ("RUNNER#drover_ci_linux_e1_4_0_1", None));
+        recorder.add(closed.clone().into()).expect("a closed runner");
+        assert_eq!(recorder.instance_key(noon()), Some(Key::Instance("i-1".into())));
+        recorder.add(mapped.into()).expect("an instance");
+        recorder.record(noon()).expect("the job belongs to a pool").writes
+    };
+    let reruns = |writes: &Transaction| writes.puts.iter().filter(|item| matches!(item, Item::Rerun(_))).count();
+    let reclaimed = Instance { interrupted_at: Some(ago(60)), ..instance() };
+    assert_eq!(reruns(&recorded(&failed, reclaimed.clone())), 1);
+    let started = recorded(&notice(Action::InProgress), reclaimed);
+    let [mapped] = &common::instances(&started)[..] else { panic!("one instance: {started:?}") };
+    assert_eq!((reruns(&started), mapped.claimed_jobs()), (0, vec![JobId(5)]), "it has not ended");
+    assert_eq!(reruns(&recorded(&failed, mapped.clone())), 1, "and now it has");
+    let unknown = recorded(&failed, instance());
+    assert_eq!(reruns(&unknown), 0, "nothing shows that EC2 reclaimed the machine");
+    assert_eq!(common::instances(&unknown)[0].claimed_jobs(), [JobId(5)], "a late report of EC2 finds the job");
 }
 
 #[test]

@@ -2,16 +2,14 @@
 
 mod common;
 
-use std::collections::BTreeSet;
-
-use common::{after, ago, config, described, instance, later, meta, noon, notice, pool, slot, slots, turn, view};
+use common::{after, ago, described, instance, later, meta, noon, notice, pool, slot, slots, turn, view};
 use domain::config::Pool;
-use domain::ids::{RunnerId, RunnerName};
+use domain::ids::{JobId, RunnerId, RunnerName};
 use domain::policy::nudge;
 use domain::policy::register::{NewRunner, hand_over, next_registration, registration_refused, runner_name};
 use domain::policy::rerun::{self, Ended, RerunOutcome, RerunStep};
 use domain::state::{Circuit, CircuitCause, Nudge, Rerun, SlotState};
-use domain::wire::Action;
+use domain::wire::{Action, JobNotice, RunJobs};
 use serde_json::json;
 
 fn name(registration: u32) -> RunnerName {
@@ -83,7 +81,7 @@ fn rerun_owed(pool: &Pool, interrupted: Option<i64>, gone: Option<i64>, attempt:
     (notice.job.run_attempt, notice.job.conclusion) = (attempt, Some(conclusion.to_owned()));
     notice.job.completed_at = Some(ago(10));
     let ended = Ended::of_notice(&notice).expect("it has ended");
-    rerun::owed(&config([pool.clone()]), pool, &ended, interrupted.map(ago), gone.map(ago), noon()).is_some()
+    rerun::owed(pool, &ended, interrupted.map(ago), gone.map(ago), noon()).is_some()
 }
 
 #[test]
@@ -109,16 +107,15 @@ fn rerun(since: i64) -> Rerun {
 
 #[test]
 fn a_re_run_is_requested_once_the_run_has_ended() {
-    let step = |statuses: &[&str], attempt: u32| {
-        let jobs: Vec<_> = statuses
-            .iter()
-            .map(|status| domain::wire::JobNotice { run_attempt: attempt, ..described(status) })
-            .collect();
-        rerun::next_step(&rerun(60), &jobs, &BTreeSet::new())
+    let step = |jobs: &[(u64, &str)], attempt: u32| {
+        let job = |(id, status): &(u64, &str)| JobNotice { id: JobId(*id), run_attempt: attempt, ..described(status) };
+        let run = RunJobs { jobs: jobs.iter().map(job).collect(), ..RunJobs::default() };
+        rerun::next_step(&rerun(60), &run, &Default::default(), noon())
     };
-    assert_eq!(step(&["completed", "in_progress"], 1), RerunStep::RunUnderWay);
-    assert_eq!(step(&["completed", "completed"], 1), RerunStep::Request);
-    assert_eq!(step(&["queued"], 2), RerunStep::AlreadyDone);
+    assert_eq!(step(&[(5, "completed"), (6, "in_progress")], 1), RerunStep::Wait);
+    assert_eq!(step(&[(5, "completed"), (6, "completed")], 1), RerunStep::Request(JobId(5)));
+    assert_eq!(step(&[(7, "queued")], 2), RerunStep::Wait, "it is not recorded yet");
+    assert_eq!(step(&[(7, "completed")], 2), RerunStep::UnderWay, "an older version recorded neither name nor runner");
 }
 
 #[test]

@@ -6,21 +6,18 @@
 
 use std::collections::BTreeMap;
 
-use domain::config::Pool;
-use domain::ids::{InstanceId, PoolName};
+use domain::ids::PoolName;
 use domain::policy::due::quiet_first;
-use domain::policy::interruption::{Reported, bound_slot, pool_of, record_change};
 use domain::policy::route::Unrouted;
-use domain::state::{Config, Item, Key};
-use domain::wire::{InstanceChange, Message, Notice};
+use domain::state::Config;
+use domain::wire::{Message, Notice};
 use futures::stream::{self, StreamExt};
 
 use crate::accounts::Accounts;
 use crate::context::{Context, MAX_CONCURRENT_POOLS};
-use crate::error::ReconcileError;
+use crate::instance_change::instance_changed;
 use crate::reconcile::{nudged, reconcile};
-use crate::record::{MAX_RACES, record};
-use crate::table::{Commit, commit};
+use crate::record::record;
 
 /// The result of a batch. Messages are identified by their index.
 #[derive(Debug, Default)]
@@ -81,50 +78,4 @@ async fn consume_gated(context: &Context<'_>, config: &Config, messages: &[Messa
         })
         .await;
     consumed
-}
-
-/// Records what EC2 reports about an instance. Returns the pool to reconcile; None if the instance is none of the stack's, or
-/// nothing changes. A lost race is repeated here: on the queue, the message would wait until it is visible again, and the
-/// slot may be closed by then.
-async fn instance_changed(
-    context: &Context<'_>,
-    config: &Config,
-    id: &InstanceId,
-    change: InstanceChange,
-) -> Result<Option<PoolName>, ReconcileError> {
-    if change == InstanceChange::Other {
-        return Ok(None);
-    }
-    let mut lost = String::new();
-    for _ in 0..MAX_RACES {
-        let Some((pool, reported)) = read_reported(context, config, id).await? else { return Ok(None) };
-        let Some(writes) = record_change(config, pool, reported, change, &context.turn(pool)) else { return Ok(None) };
-        match commit(context, &writes).await? {
-            Commit::Written => return Ok(Some(pool.name.clone())),
-            Commit::Lost(what) => lost = what,
-        }
-    }
-    Err(ReconcileError::Contention(lost))
-}
-
-/// Reads the records about an instance: the slot first, because the end of a job writes slot and job together.
-async fn read_reported<'a>(
-    context: &Context<'_>,
-    config: &'a Config,
-    id: &InstanceId,
-) -> Result<Option<(&'a Pool, Reported)>, ReconcileError> {
-    let store = context.ports.store;
-    let Some(Item::Instance(instance)) = store.get(&Key::Instance(id.clone())).await? else { return Ok(None) };
-    let Some(pool) = pool_of(config, &instance) else { return Ok(None) };
-    let slot = match bound_slot(&instance) {
-        Some(slot) => match store.get(&Key::Slot(pool.name.clone(), slot)).await? {
-            Some(Item::Slot(slot)) => Some(slot),
-            _ => None,
-        },
-        None => None,
-    };
-    let claimed = instance.claimed_jobs().into_iter().map(Key::Job).collect::<Vec<_>>();
-    let jobs = if claimed.is_empty() { Vec::new() } else { store.get_many(&claimed).await? };
-    let jobs = jobs.into_iter().filter_map(|item| if let Item::Job(job) = item { Some(*job) } else { None });
-    Ok(Some((pool, Reported { jobs: jobs.collect(), instance, slot })))
 }

@@ -11,6 +11,7 @@ pub mod consume;
 pub mod context;
 mod effects;
 pub mod error;
+mod instance_change;
 pub mod memory;
 pub mod metrics;
 pub mod pools;

@@ -126,6 +126,11 @@ async fn read<'a>(
     {
         recorder.add(item).map_err(not_requested)?;
     }
+    if let Some(key) = recorder.closed_runner_key()
+        && let Some(item) = store.get(&key).await?
+    {
+        recorder.add(item).map_err(not_requested)?;
+    }
     if let Some(key) = recorder.instance_key(now)
         && let Some(item) = store.get(&key).await?
     {

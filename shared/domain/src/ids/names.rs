@@ -42,7 +42,7 @@ fn canonical<N: FromStr + fmt::Display>(text: &str) -> Option<N> {
 ///
 /// At most 64 characters, which is GitHub's limit, of `[a-z0-9_-]`. No part contains the separator `_`. Every part is
 /// stored before GitHub is called, so the name of a registration identifies the attempt that made it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, DeserializeFromStr, SerializeDisplay)]
 pub struct RunnerName {
     pub stack: StackName,
     pub pool: PoolName,

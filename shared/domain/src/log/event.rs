@@ -305,6 +305,7 @@ pub fn lifecycle(item: &Item) -> Option<Value> {
         | Item::Nudge(_)
         | Item::CheckRun(_)
         | Item::Rerun(_)
+        | Item::Runner(_)
         | Item::Config(_)
         | Item::Limit(_)
         | Item::Unrouted(_)

@@ -7,7 +7,7 @@ use crate::ids::{InstanceId, Repository, SlotId};
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::PoolView;
 use crate::policy::early_end::{count, failure};
-use crate::state::{CircuitCause, Failure, Instance, Slot};
+use crate::state::{CircuitCause, ClosedRunner, Failure, Instance, Slot};
 use crate::wire::StateReason;
 
 /// Bytes of a console's end that are kept: a few hundred lines.
@@ -70,6 +70,9 @@ pub fn close(pool: &Pool, view: &PoolView, slots: &[Slot], ended: Ended<'_>, rat
         let console = consoles.remove(&instance.id);
         let closed = instance.closed(slot.outcome(), turn.now);
         writes = writes.put(Instance { cost_micro_usd: cost, console, ..closed });
+    }
+    if pool.rerun_on_interruption {
+        writes = writes.put_all(slots.iter().filter_map(|slot| ClosedRunner::of(slot, turn.now)));
     }
     if !failures.is_empty() {
         writes = writes.put(count(pool, &view.meta, &failures, CircuitCause::EndedEarly, turn.now));

@@ -7,12 +7,15 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::{Pool, Tuple};
+use crate::config::{Market, MarketChoice, Pool, Tuple};
 use crate::ids::{JobId, SlotId};
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::PoolView;
 use crate::policy::early_end::{FAILURES_ALLOWED, forget_if_works, is_online_again, must_wait};
-use crate::state::{Batch, Circuit, CircuitCause, Lease, Meta, Slot, SlotState, StopReason, Unserved, WaitingJob};
+use crate::policy::rerun::recorded;
+use crate::state::{
+    Batch, Circuit, CircuitCause, Lease, Meta, Rerun, Slot, SlotState, StopReason, Unserved, WaitingJob,
+};
 
 /// The largest number of slots that one decision adds. META, BATCH, 48 slots, the 48 jobs that they are launched for and
 /// the event are 99 writes; DynamoDB allows 100. A large burst takes several decisions, and is limited by EC2's rate for
@@ -32,20 +35,19 @@ pub struct Decision {
     pub batch: Option<Batch>,
     /// Slots that are added, wanted or stopped.
     pub slots: Vec<Slot>,
-    /// Jobs that a launch is charged to, and jobs that GitHub does not give to idle runners.
+    /// Jobs that a launch is charged to, jobs that GitHub does not give to idle runners, and jobs that repeat interrupted
+    /// ones.
     pub jobs: Vec<WaitingJob>,
+    /// The re-runs that these jobs are. They are deleted.
+    pub reruns: Vec<Rerun>,
     pub what: What,
 }
 
 impl Decision {
     pub fn transaction(self, turn: &Turn) -> Transaction {
         let stream = Stream::Pool(self.meta.pool.clone());
-        Transaction::new()
-            .put(self.meta)
-            .put_all(self.batch)
-            .put_all(self.slots)
-            .put_all(self.jobs)
-            .emit(stream, self.what, turn)
+        let writes = Transaction::new().put(self.meta).put_all(self.batch).put_all(self.slots).put_all(self.jobs);
+        self.reruns.into_iter().fold(writes, Transaction::delete).emit(stream, self.what, turn)
     }
 }
 
@@ -66,6 +68,15 @@ pub fn decide(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
     let live = view.live();
     let warm = if pool.draining { 0 } else { pool.warm as usize };
 
+    let (repeated, reruns): (Vec<_>, Vec<_>) = recorded(view, MAX_LAUNCH / 2).into_iter().unzip();
+    if !repeated.is_empty() {
+        // Launches for these jobs are the next decision's.
+        let (demand, supply, live) = (demand as u32, supply as u32, live as u32);
+        let (launch, wanted, stop, unserved) = (0, 0, 0, Vec::new());
+        let what = What::Decided { demand, supply, live, launch, tuple: None, wanted, stop, unserved };
+        return Some(Decision { meta, batch: None, slots: Vec::new(), jobs: repeated, reruns, what });
+    }
+
     let mut slots = want(view, demand, now, lease);
     let wanted = slots.len();
 
@@ -83,7 +94,7 @@ pub fn decide(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
         }
         let version = view.meta.revision + 1;
         slots.extend(new_slots(pool, version, &plan, now));
-        jobs = charge(pool, view, &excluded, plan.wanted, now);
+        jobs = charge(pool, view, &excluded, &plan, now);
         tuple = Some(plan.tuple.clone());
         batch = Some(Batch {
             pool: pool.name.clone(),
@@ -125,7 +136,7 @@ pub fn decide(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
         stop: stop as u32,
         unserved: unserved_ids,
     };
-    Some(Decision { meta, batch, slots, jobs, what })
+    Some(Decision { meta, batch, slots, jobs, reruns, what })
 }
 
 /// META with the present configuration. The circuit closes if the configuration has changed, or a machine works again.
@@ -216,6 +227,13 @@ fn plan_launch(
     };
     // Each wanted slot is two writes: the slot, and the job that it is charged to.
     let wanted = unmet.min(budgeted(pool, view, excluded, now).count()).min(room).min(needs.writes_left / 2);
+    let on_demand =
+        wanted.min(budgeted(pool, view, excluded, now).filter(|job| lacks_on_demand(pool, job, now)).count());
+    if on_demand > 0
+        && let Some(tuple) = first_free(pool, meta, Market::OnDemand, now)
+    {
+        return Some(Plan { count: on_demand, wanted: on_demand, tuple });
+    }
     let count = wanted + warm.min(room - wanted).min(needs.writes_left - 2 * wanted);
     if count == 0 {
         return None;
@@ -227,6 +245,23 @@ fn plan_launch(
 /// The first tuple that may be tried now.
 pub fn choose_tuple(pool: &Pool, meta: &Meta, now: Timestamp) -> Option<Tuple> {
     pool.tuples().into_iter().find(|tuple| tuple_free_at(meta, tuple, now) <= now)
+}
+
+/// The first tuple of the market that may be tried now.
+pub fn first_free(pool: &Pool, meta: &Meta, market: Market, now: Timestamp) -> Option<Tuple> {
+    let mut tuples = pool.tuples().into_iter().filter(|tuple| tuple.market == market);
+    tuples.find(|tuple| tuple_free_at(meta, tuple, now) <= now)
+}
+
+/// Whether a machine is to be launched on demand for the job, because EC2 has interrupted it before, and none was launched
+/// for it yet. It is a preference: if no such launch is possible, any other serves.
+fn lacks_on_demand(pool: &Pool, job: &WaitingJob, now: Timestamp) -> bool {
+    let may_choose = match pool.market {
+        MarketChoice::SpotThenOnDemand => true,
+        MarketChoice::Spot | MarketChoice::OnDemand => false,
+    };
+    let was_interrupted = job.attempt.as_ref().is_some_and(|attempt| attempt.follows_interruption);
+    may_choose && was_interrupted && recent_launches(pool, job, now).count() == 0
 }
 
 /// When the tuple may be tried.
@@ -284,18 +319,13 @@ fn budgeted<'a>(
 }
 
 /// Charges the launches to the jobs with the fewest launches, then to the oldest, so that no job uses up the budget of
-/// another.
-fn charge(
-    pool: &Pool,
-    view: &PoolView,
-    excluded: &BTreeSet<JobId>,
-    launches: usize,
-    now: Timestamp,
-) -> Vec<WaitingJob> {
+/// another. Launches on demand are charged first to the jobs that they were decided for.
+fn charge(pool: &Pool, view: &PoolView, excluded: &BTreeSet<JobId>, plan: &Plan, now: Timestamp) -> Vec<WaitingJob> {
+    let is_for = |job: &WaitingJob| plan.tuple.market == Market::OnDemand && lacks_on_demand(pool, job, now);
     let mut jobs: Vec<&WaitingJob> = budgeted(pool, view, excluded, now).collect();
-    jobs.sort_by_key(|job| (recent_launches(pool, job, now).count(), job.queued_at, job.id));
+    jobs.sort_by_key(|job| (!is_for(job), recent_launches(pool, job, now).count(), job.queued_at, job.id));
     jobs.into_iter()
-        .take(launches)
+        .take(plan.wanted)
         .map(|job| {
             let launches = recent_launches(pool, job, now).copied().chain([now]).collect();
             WaitingJob { launches, ..job.clone() }

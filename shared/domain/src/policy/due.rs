@@ -56,7 +56,7 @@ pub fn due(pool: &Pool, view: &PoolView, now: Timestamp) -> Vec<Effect> {
     checks.extend(possibly_run(view, now));
     let checks = checks.into_iter().map(Effect::Check);
     let notifications = notifications(pool, view, now).jobs.into_iter().map(Effect::Notify);
-    let reruns = view.reruns.values().filter(|rerun| rerun.lease.is_free(now)).map(|rerun| Effect::Rerun(rerun.job));
+    let reruns = view.reruns.values().filter(|rerun| rerun.lease().is_free(now)).map(|rerun| Effect::Rerun(rerun.job));
     launches.chain(slots).chain(checks).chain(notifications).chain(reruns).collect()
 }
 

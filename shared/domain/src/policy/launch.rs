@@ -8,7 +8,7 @@ use crate::config::{Pool, Tuple};
 use crate::ids::InstanceId;
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::circuit::open_circuit;
-use crate::policy::decide::{choose_tuple, tuple_free_at};
+use crate::policy::decide::{choose_tuple, first_free, tuple_free_at};
 use crate::policy::launch_error::{ErrorClass, LaunchError, is_lack_of_capacity};
 use crate::policy::retry::{backoff, throttle_backoff};
 use crate::policy::{PoolView, early_end};
@@ -271,7 +271,9 @@ fn start_next_attempt(
     let closing = planned.split_off(needed);
     let refunds = refund(view, batch, closing.iter().filter(|slot| slot.wanted).count());
     let following = (needed > 0).then(|| {
-        let tuple = choose_tuple(pool, &meta, now);
+        // A launch on demand after an interruption stays on demand as long as that is possible.
+        let same_market = batch.tuple.as_ref().and_then(|last| first_free(pool, &meta, last.market, now));
+        let tuple = same_market.or_else(|| choose_tuple(pool, &meta, now));
         let lease = match tuple {
             Some(_) => Lease::due(now).claimed(turn.lease),
             None => Lease::due(next_free(pool, &meta, now)),

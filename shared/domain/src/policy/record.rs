@@ -14,9 +14,10 @@ use crate::policy::rerun::{Ended, owed};
 use crate::policy::route::{Routable, Unrouted, route};
 use crate::policy::unrouted;
 use crate::state::{
-    Claim, Config, Instance, Item, Job, Key, Lease, Rank, Rerun, Slot, SlotState, StopReason, UnroutedJob, WaitingJob,
+    Claim, ClosedRunner, Config, Instance, Item, Job, Key, Lease, Rank, Rerun, Slot, SlotState, StopReason,
+    UnroutedJob, WaitingJob,
 };
-use crate::wire::{Action, Notice};
+use crate::wire::{Action, Notice, RunnerNotice};
 
 /// Notices, sorted by how they are recorded. Numbers are indices into the slice of notices.
 #[derive(Debug, Default)]
@@ -73,6 +74,7 @@ pub struct Recorder<'a> {
     job: Option<Job>,
     waiting: Option<WaitingJob>,
     slot: Option<Slot>,
+    closed: Option<ClosedRunner>,
     instance: Option<Instance>,
     unrouted: Option<UnroutedJob>,
 }
@@ -82,7 +84,18 @@ impl<'a> Recorder<'a> {
     pub fn new(stack: &StackName, config: &'a Config, notices: &'a [&'a Notice]) -> Self {
         let routed = route_notice(config, notices[0]);
         let runner = runner_of_stack(stack, config, notices);
-        Self { config, notices, routed, runner, job: None, waiting: None, slot: None, instance: None, unrouted: None }
+        Self {
+            config,
+            notices,
+            routed,
+            runner,
+            job: None,
+            waiting: None,
+            slot: None,
+            closed: None,
+            instance: None,
+            unrouted: None,
+        }
     }
 
     fn id(&self) -> JobId {
@@ -106,6 +119,7 @@ impl<'a> Recorder<'a> {
             Item::Job(job) => self.job = Some(*job),
             Item::Waiting(waiting) => self.waiting = Some(waiting),
             Item::Slot(slot) => self.slot = Some(slot),
+            Item::Runner(runner) => self.closed = Some(runner),
             Item::Instance(instance) => self.instance = Some(instance),
             Item::Unrouted(job) => self.unrouted = Some(*job),
             other => return Err(other.key()),
@@ -123,9 +137,27 @@ impl<'a> Recorder<'a> {
         Some(Key::Waiting(job.pool.clone(), job.id))
     }
 
-    /// The instance to read, if the notices change the slot of their runner.
+    /// The key of the runner that the notices name, if its slot is closed.
+    pub fn closed_runner_key(&self) -> Option<Key> {
+        let (_, name) = self.runner.as_ref().filter(|_| self.slot.is_none())?;
+        Some(Key::Runner(name.clone()))
+    }
+
+    /// The instance to read, if the notices concern its runner.
     pub fn instance_key(&self, now: Timestamp) -> Option<Key> {
-        Some(Key::Instance(self.claimed_slot(now)?.machine()?.instance.clone()))
+        match (&self.slot, &self.closed) {
+            (Some(_), _) => Some(Key::Instance(self.claimed_slot(now)?.machine()?.instance.clone())),
+            (None, Some(closed)) => self.late_claims().next().map(|_| Key::Instance(closed.instance.clone())),
+            (None, None) => None,
+        }
+    }
+
+    /// The claims that the notices make on a runner whose slot is closed.
+    fn late_claims(&self) -> impl Iterator<Item = Claim> {
+        let of_runner = self.runner.iter().zip(&self.closed);
+        of_runner.flat_map(|((pool, _), closed)| {
+            self.notices.iter().filter_map(|notice| claim(pool, notice, |named| closed.is_named_by(named)))
+        })
     }
 
     /// The pool that owns the job.
@@ -147,18 +179,31 @@ impl<'a> Recorder<'a> {
 
     /// The re-run that the job is owed, if the notices are the first to report its end.
     fn owed_rerun(&self, pool: &Pool, slot: &Slot, now: Timestamp) -> Option<Rerun> {
-        let ended = Ended::of_notice(self.end(slot)?)?;
+        let ended = Ended::of_notice(self.end(&slot.claimed_jobs())?)?;
         let recorded = self.instance.as_ref().and_then(|instance| instance.interrupted_at);
         // Older versions record the interruption in the slot only.
         let stop = slot.stop.as_ref().filter(|stop| stop.why == StopReason::Interrupted);
-        owed(self.config, pool, &ended, recorded.or(stop.map(|stop| stop.at)), slot.gone_at, now)
+        owed(pool, &ended, recorded.or(stop.map(|stop| stop.at)), slot.gone_at, now)
     }
 
     /// The notice that the job has ended, if it is the first one.
-    fn end(&self, slot: &Slot) -> Option<&'a Notice> {
+    fn end(&self, claims: &[Claim]) -> Option<&'a Notice> {
         let is_known = self.job.as_ref().is_some_and(|job| job.rank == Rank::Done);
-        let was_ended = slot.claimed_jobs().iter().any(|claim| claim.job == self.id() && claim.ended);
+        let was_ended = claims.iter().any(|claim| claim.job == self.id() && claim.ended);
         self.notices.iter().copied().find(|notice| notice.action == Action::Completed && !is_known && !was_ended)
+    }
+
+    /// The writes for a job of a runner whose slot is closed, and the runner's pool: the instance gets the claim, so that a
+    /// later report about the instance finds the job, and the job's end finds an earlier one. The instance is written in any
+    /// case: otherwise an interruption that is recorded at the same time would not see the end of the job.
+    fn record_late(&self, now: Timestamp) -> Option<(Transaction, &'a Pool)> {
+        let ((pool, _), closed, instance) = (self.runner.as_ref()?, self.closed.as_ref()?, self.instance.as_ref()?);
+        let mut claims = self.late_claims().peekable();
+        claims.peek()?;
+        let claimed = claims.fold(instance.clone(), Instance::claimed);
+        let ended = self.end(&instance.claims).and_then(Ended::of_notice);
+        let rerun = ended.and_then(|ended| owed(pool, &ended, instance.interrupted_at, closed.gone_at, now));
+        Some((Transaction::new().put(claimed).put_all(rerun), pool))
     }
 
     /// The writes for a job that no pool accepts: it is kept while it is queued. Empty if nothing changes.
@@ -195,6 +240,12 @@ impl<'a> Recorder<'a> {
             let had_no_job = self.slot.as_ref().is_some_and(|slot| slot.job().is_none());
             taken_by = had_no_job.then(|| slot.clone());
             writes = writes.put(slot);
+        }
+        if let Some((late, pool)) = self.record_late(now) {
+            writes = late.puts.into_iter().fold(writes, Transaction::put);
+            if !pools.contains(&pool.name) {
+                pools.push(pool.name.clone());
+            }
         }
         if !pools.is_empty() && self.pool().is_none() {
             // A runner of this stack took the job of no pool.
@@ -280,21 +331,23 @@ fn runner_of_stack<'a>(stack: &StackName, config: &'a Config, notices: &[&Notice
     })
 }
 
-/// The slot with the claim that the notice makes, if the notice is about its runner and changes anything. Scope, runner id,
-/// name and, if stated, group must all be those of the registration. The slot's job is done once every claimed one is.
-fn claimed_by(slot: &Slot, pool: &Pool, notice: &Notice, now: Timestamp) -> Option<Slot> {
-    let runner = slot.runner()?.clone();
-    let machine = slot.machine()?.clone();
-    let named = notice.job.runner.as_ref()?;
-    if !runner.is_named_by(named) || !pool.owner.covers(&notice.repository) {
-        return None;
-    }
+/// The claim that the notice makes on a runner of the pool, if it names the runner.
+fn claim(pool: &Pool, notice: &Notice, names: impl Fn(&RunnerNotice) -> bool) -> Option<Claim> {
     let ended = match notice.action {
         Action::Queued | Action::Waiting => return None,
         Action::InProgress => false,
         Action::Completed => true,
     };
-    let claims = slot.claims_with(Claim { job: notice.job.id, repository: Some(notice.repository.clone()), ended });
+    let is_named = notice.job.runner.as_ref().is_some_and(names) && pool.owner.covers(&notice.repository);
+    is_named.then(|| Claim { job: notice.job.id, repository: Some(notice.repository.clone()), ended })
+}
+
+/// The slot with the claim that the notice makes, if the notice is about its runner and changes anything. Scope, runner id,
+/// name and, if stated, group must all be those of the registration. The slot's job is done once every claimed one is.
+fn claimed_by(slot: &Slot, pool: &Pool, notice: &Notice, now: Timestamp) -> Option<Slot> {
+    let runner = slot.runner()?.clone();
+    let machine = slot.machine()?.clone();
+    let claims = slot.claims_with(claim(pool, notice, |named| runner.is_named_by(named))?);
     let job = slot.job().unwrap_or(notice.job.id);
     let next = match claims.iter().all(|claim| claim.ended) {
         true => SlotState::Done { machine, runner, job, done_at: now },

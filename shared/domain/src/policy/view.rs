@@ -72,6 +72,7 @@ impl PoolView {
                 Key::Meta(_)
                 | Key::Job(_)
                 | Key::Instance(_)
+                | Key::Runner(_)
                 | Key::Config
                 | Key::Limit(_)
                 | Key::Unrouted(_)
@@ -96,6 +97,7 @@ impl PoolView {
             Item::Rerun(rerun) => drop(self.reruns.insert(rerun.job, rerun)),
             Item::Job(_)
             | Item::Instance(_)
+            | Item::Runner(_)
             | Item::Config(_)
             | Item::Limit(_)
             | Item::Unrouted(_)

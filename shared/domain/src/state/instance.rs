@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Market, MicroUsd, Tuple};
 use crate::ids::{InstanceId, InstanceType, JobId, PoolName, Repository, RunnerId, SlotId};
-use crate::state::claim::Claim;
+use crate::state::claim::{Claim, with_claim};
 use crate::state::slot::Slot;
 use crate::wire::ObservedInstance;
 
@@ -148,6 +148,19 @@ impl Instance {
         };
         let expires_at = Some((now + KEEP_CLOSED).as_second());
         Self { ownership, expires_at, ..recorded.cloned().unwrap_or(fresh) }
+    }
+
+    /// The mapping with one more claimed job, as far as there is room.
+    #[must_use]
+    pub fn claimed(mut self, new: Claim) -> Self {
+        if let Some(job) = self.job.filter(|_| self.claims.is_empty()) {
+            self.claims.push(Claim { job, repository: self.repository.clone(), ended: false });
+        }
+        if self.job.is_none() {
+            (self.job, self.repository) = (Some(new.job), new.repository.clone());
+        }
+        self.claims = with_claim(self.claims, new);
+        self
     }
 
     /// Every job that was claimed for its runner.

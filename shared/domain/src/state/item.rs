@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::state::batch::Batch;
 use crate::state::check_run::CheckRun;
+use crate::state::closed_runner::ClosedRunner;
 use crate::state::function::Function;
 use crate::state::instance::Instance;
 use crate::state::janitor::Janitor;
@@ -84,6 +85,7 @@ items! {
     Rerun: Rerun as Rerun,
     Job: Job as Box<Job>,
     Instance: Instance as Instance,
+    Runner: ClosedRunner as ClosedRunner,
     Config: Config as Config,
     Limit: Limit as Limit,
     Unrouted: UnroutedJob as Box<UnroutedJob>,
@@ -104,6 +106,7 @@ impl Item {
             Item::Rerun(rerun) => Key::Rerun(rerun.pool.clone(), rerun.job),
             Item::Job(job) => Key::Job(job.id),
             Item::Instance(instance) => Key::Instance(instance.id.clone()),
+            Item::Runner(runner) => Key::Runner(runner.name.clone()),
             Item::Config(_) => Key::Config,
             Item::Limit(limit) => Key::Limit(limit.owner.clone()),
             Item::Unrouted(job) => Key::Unrouted(job.notice.job.id),

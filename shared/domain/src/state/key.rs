@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::ids::{InstanceId, InvalidName, JobId, Owner, PoolName, Scope, SlotId};
+use crate::ids::{InstanceId, InvalidName, JobId, Owner, PoolName, RunnerName, Scope, SlotId};
 use crate::state::function::FunctionName;
 
 /// The key of an item.
@@ -27,6 +27,8 @@ pub enum Key {
     Job(JobId),
     /// The instance-to-runner mapping.
     Instance(InstanceId),
+    /// A runner whose slot was closed before the end of its job was recorded.
+    Runner(RunnerName),
     /// The configuration of all pools.
     Config,
     /// Until when GitHub must not be called for an account.
@@ -56,6 +58,7 @@ impl Key {
             | Key::Rerun(pool, _) => Self::pool_pk(pool),
             Key::Job(job) => format!("JOB#{job}"),
             Key::Instance(instance) => format!("INSTANCE#{instance}"),
+            Key::Runner(name) => format!("RUNNER#{name}"),
             Key::Config => "CONFIG".to_owned(),
             Key::Limit(owner) => format!("GITHUB#{}", owner.as_str().to_ascii_lowercase()),
             Key::Unrouted(_) => Self::UNROUTED_PK.to_owned(),
@@ -73,7 +76,7 @@ impl Key {
             Key::Nudge(_) => "NUDGE".to_owned(),
             Key::CheckRun(_, job) => format!("CHECK#{job}"),
             Key::Rerun(_, job) => format!("RERUN#{job}"),
-            Key::Job(_) | Key::Instance(_) | Key::Function(_) => "STATE".to_owned(),
+            Key::Job(_) | Key::Instance(_) | Key::Runner(_) | Key::Function(_) => "STATE".to_owned(),
             Key::Config => "POOLS".to_owned(),
             Key::Limit(_) => "LIMIT".to_owned(),
             Key::Janitor => "LOCK".to_owned(),
@@ -98,6 +101,7 @@ impl Key {
             | Key::Rerun(pool, _) => Some(pool),
             Key::Job(_)
             | Key::Instance(_)
+            | Key::Runner(_)
             | Key::Config
             | Key::Limit(_)
             | Key::Unrouted(_)
@@ -117,6 +121,7 @@ impl Key {
             | Key::Slot(..)
             | Key::Job(_)
             | Key::Instance(_)
+            | Key::Runner(_)
             | Key::Config
             | Key::Limit(_)
             | Key::Unrouted(_)
@@ -144,6 +149,7 @@ impl Key {
             ("POOL", "RERUN") => Key::Rerun(name.parse()?, JobId(number(id)?)),
             ("JOB", "STATE") => Key::Job(JobId(number(name)?)),
             ("INSTANCE", "STATE") => Key::Instance(InstanceId(name.to_owned())),
+            ("RUNNER", "STATE") => Key::Runner(name.parse()?),
             ("CONFIG", "POOLS") => Key::Config,
             ("GITHUB", "LIMIT") => Key::Limit(name.parse()?),
             ("UNROUTED", "JOB") => Key::Unrouted(JobId(number(id)?)),

@@ -4,6 +4,7 @@ mod batch;
 mod boot;
 mod check_run;
 mod claim;
+mod closed_runner;
 mod function;
 mod instance;
 mod item;
@@ -25,6 +26,7 @@ pub use batch::{ANSWERS_KEPT, Answer, Batch, STUCK_AFTER, bounded};
 pub use boot::{AllowedJobs, BootItem, boot_key};
 pub use check_run::{CheckRun, Stage};
 pub use claim::{Claim, MAX_CLAIMS};
+pub use closed_runner::ClosedRunner;
 pub use function::{Function, FunctionName};
 pub use instance::{Condemned, Instance, KEEP_CLOSED, Ownership};
 pub use item::Item;
@@ -45,4 +47,4 @@ pub use slot::{
     StopReason, TRUST_BUSY_FOR, WEBHOOK_GRACE,
 };
 pub use unrouted::{KEEP_UNROUTED, UnroutedJob};
-pub use waiting::{GivenUp, Unserved, WaitingJob};
+pub use waiting::{GivenUp, LaterAttempt, Unserved, WaitingJob};

@@ -107,11 +107,9 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Whether GitHub's report names this runner. Ids are counted per scope, so a runner of another scope can have the same
-    /// name and id; it is told apart by its group if the report states one.
+    /// Whether GitHub's report names this runner.
     pub fn is_named_by(&self, named: &RunnerNotice) -> bool {
-        let is_other_group = self.runner_group.zip(named.group).is_some_and(|(own, other)| own != other);
-        self.runner_id == named.id && self.runner_name == named.name && !is_other_group
+        named.names(self.runner_id, &self.runner_name, self.runner_group)
     }
 }
 

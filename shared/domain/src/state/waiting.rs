@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{JobId, PoolName, Repository};
+use crate::ids::{JobId, PoolName, Repository, RunId};
 use crate::state::job::{Job, MAX_QUEUED, TRUST_QUEUED_FOR};
 
 /// A queued job in its pool's partition: the item `POOL#<pool>`, `JOB#<job>`. It exists if and only if the job's rank is
@@ -36,7 +36,23 @@ pub struct WaitingJob {
     /// Since when GitHub answers that it does not know the job. The job is not open then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown_since: Option<Timestamp>,
+    /// Set if the job is not of its run's first attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<LaterAttempt>,
     pub revision: u64,
+}
+
+/// A job that somebody re-ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaterAttempt {
+    pub run_id: RunId,
+    /// From 2.
+    pub run_attempt: u32,
+    /// The job's name, written by users.
+    pub name: String,
+    /// EC2 reclaimed the machine of the job that it repeats. A machine is launched on demand for it, if the pool may.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follows_interruption: bool,
 }
 
 /// GitHub does not give the job to idle runners with matching labels: for example, the runner group excludes the
@@ -59,6 +75,17 @@ pub enum GivenUp {
     RunOver,
 }
 
+impl LaterAttempt {
+    fn of(job: &Job) -> Option<Self> {
+        (job.run_attempt > 1).then(|| Self {
+            run_id: job.run_id,
+            run_attempt: job.run_attempt,
+            name: job.name.clone(),
+            follows_interruption: false,
+        })
+    }
+}
+
 impl WaitingJob {
     /// The record of a new job. It is open if the notices prove that it needs a runner; otherwise GitHub is asked at once.
     pub fn of(job: &Job, now: Timestamp, check_every: SignedDuration) -> Self {
@@ -76,6 +103,7 @@ impl WaitingJob {
             unserved: None,
             run_over_at: None,
             unknown_since: None,
+            attempt: LaterAttempt::of(job),
             revision: 0,
         }
     }

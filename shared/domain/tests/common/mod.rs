@@ -129,6 +129,7 @@ pub(crate) fn job(queued: i64) -> WaitingJob {
         unserved: None,
         run_over_at: None,
         unknown_since: None,
+        attempt: None,
         revision: 1,
     }
 }

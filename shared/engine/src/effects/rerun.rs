@@ -1,12 +1,12 @@
 //! Re-running a job whose machine EC2 reclaimed.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use domain::config::Pool;
 use domain::ids::JobId;
 use domain::log::Transaction;
 use domain::policy::PoolView;
-use domain::policy::rerun::{RerunOutcome, RerunStep, close, next_step, wait};
+use domain::policy::rerun::{RerunOutcome, RerunStep, close, next_step, requested, wait};
 use domain::state::Rerun;
 
 use crate::context::Context;
@@ -17,8 +17,8 @@ use crate::table::{claim, commit_or_leave};
 
 /// Re-runs a job once its run has ended: GitHub refuses earlier requests.
 ///
-/// Crash windows: the record stays in the table until the re-run is requested or given up. If the answer is lost, the run
-/// has a later attempt, which shows that the re-run was requested.
+/// Crash windows: the record stays in the table until the job of the next attempt is recorded or the re-run is given up. If
+/// the answer is lost, the run has a later attempt, which shows that the re-run was requested.
 pub(crate) async fn rerun(
     context: &Context<'_>,
     pool: &Pool,
@@ -27,10 +27,14 @@ pub(crate) async fn rerun(
 ) -> Result<Next, ReconcileError> {
     let Some(rerun) = view.reruns.get(&job).cloned() else { return Ok(None) };
     let Some(rerun) = claim(context, rerun, context.lease(pool)).await? else { return Ok(None) };
-    let reclaimed = view.reruns.keys().copied().collect();
-    match request(context, &rerun, &reclaimed).await {
-        Ok(Some(outcome)) => end(context, pool, rerun, outcome).await,
-        Ok(None) => put_off(context, pool, rerun).await,
+    match request(context, &rerun, &view.reruns).await {
+        Ok(Answer::Requested) => {
+            let writes = requested(pool, rerun, &context.turn(pool));
+            commit_or_leave(context, writes).await?;
+            Ok(Some(context.now() + pool.timings.job_check.duration()))
+        }
+        Ok(Answer::Ended(outcome)) => end(context, pool, rerun, outcome).await,
+        Ok(Answer::Later) => put_off(context, pool, rerun).await,
         Err(error @ GitHubError::Refused(_)) => {
             tracing::error!(%job, "job {job} lost its machine and cannot be re-run: {error}");
             end(context, pool, rerun, RerunOutcome::Refused(error.to_string())).await
@@ -42,20 +46,21 @@ pub(crate) async fn rerun(
     }
 }
 
-/// The outcome; None while the run has not ended.
-async fn request(
-    context: &Context<'_>,
-    rerun: &Rerun,
-    reclaimed: &BTreeSet<JobId>,
-) -> Result<Option<RerunOutcome>, GitHubError> {
-    let jobs = context.ports.github.run_jobs(&rerun.repository, rerun.run_id).await?.jobs;
-    match next_step(rerun, &jobs, reclaimed) {
-        RerunStep::AlreadyDone => Ok(Some(RerunOutcome::AlreadyDone)),
-        RerunStep::RunUnderWay => Ok(None),
-        RerunStep::GiveUp(why) => Ok(Some(RerunOutcome::GivenUp(why))),
-        RerunStep::Request => match context.ports.github.rerun(&rerun.repository, rerun.job).await? {
-            ports::Rerun::Begun => Ok(Some(RerunOutcome::Begun)),
-            ports::Rerun::RunUnderWay => Ok(None),
+enum Answer {
+    Requested,
+    Later,
+    Ended(RerunOutcome),
+}
+
+async fn request(context: &Context<'_>, rerun: &Rerun, owed: &BTreeMap<JobId, Rerun>) -> Result<Answer, GitHubError> {
+    let run = context.ports.github.run_jobs(&rerun.repository, rerun.run_id).await?;
+    match next_step(rerun, &run, owed, context.now()) {
+        RerunStep::UnderWay => Ok(Answer::Ended(RerunOutcome::UnderWay)),
+        RerunStep::Wait => Ok(Answer::Later),
+        RerunStep::GiveUp(why) => Ok(Answer::Ended(RerunOutcome::GivenUp(why))),
+        RerunStep::Request(job) => match context.ports.github.rerun(&rerun.repository, job).await? {
+            ports::Rerun::Begun => Ok(Answer::Requested),
+            ports::Rerun::RunUnderWay => Ok(Answer::Later),
         },
     }
 }
@@ -64,7 +69,7 @@ async fn put_off(context: &Context<'_>, pool: &Pool, rerun: Rerun) -> Result<Nex
     let Some(later) = wait(pool, &rerun, context.now()) else {
         return end(context, pool, rerun, RerunOutcome::RunNeverEnded).await;
     };
-    let next_at = later.lease.next_at;
+    let next_at = later.lease().next_at;
     commit_or_leave(context, Transaction::new().put(later)).await?;
     Ok(Some(next_at))
 }

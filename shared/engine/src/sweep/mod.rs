@@ -132,10 +132,11 @@ async fn sweep_locked(context: &Context<'_>, config: &Config, memory: &mut Janit
     let machines = sources::list_instances(context, report).await;
     let pools = sources::read_pools(context, config, report).await;
     metrics::state(&pools, context.now());
-    let recorded = match sources::read_unowned(context, machines.as_deref().unwrap_or_default(), &pools, report).await {
+    let recorded = match sources::read_instances(context, machines.as_deref().unwrap_or_default(), &pools, report).await
+    {
         Ok(recorded) => recorded,
         Err(error) => {
-            let what = format!("the records of unowned instances cannot be read, and nothing is judged: {error}");
+            let what = format!("the records of instances cannot be read, and nothing is judged: {error}");
             tracing::error!("{what}");
             report.fail(what);
             reconcile_all(&context.until(shares.pools), config, report).await;
@@ -176,6 +177,7 @@ async fn repair(
     report: &mut Report,
 ) {
     let removing = &context.until(shares.removals);
+    let pools = &observe::record_interruptions(removing, config, pools, plan, report).await;
     let closed = observe::record_and_close(removing, pools, plan, report).await;
     actions::perform_all(removing, config, recorded, tags, plan, report).await;
     reconcile_all(&context.until(shares.pools), config, report).await;

@@ -1,5 +1,6 @@
 //! Recording what EC2 and GitHub show about the slots, and closing those whose machine and registration are gone.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::config::Pool;
@@ -10,21 +11,58 @@ use domain::policy::early_end::can_close;
 use domain::policy::observe::{Observation, record_observations};
 use domain::policy::retire::Deregistration;
 use domain::policy::sweep::Plan;
-use domain::state::{Instance, Item, Key, Runner, Slot};
-use domain::wire::StateReason;
+use domain::state::{Config, Instance, Item, Key, Runner, Slot};
+use domain::wire::{InstanceChange, StateReason};
 
 use crate::context::Context;
 use crate::effects::deregister::deregister;
 use crate::error::ReconcileError;
+use crate::instance_change::instance_changed;
 use crate::metrics;
 use crate::sweep::report::Report;
 use crate::table::{Commit, commit, read_pool};
 
-/// With one instance per slot and the event, 91 of the 100 writes that DynamoDB allows.
-const SLOTS_PER_WRITE: usize = 45;
+/// With an instance and a runner per slot, META and the event, 98 of the 100 writes that DynamoDB allows.
+const SLOTS_PER_WRITE: usize = 32;
 
 /// The number of lost races after which slots are left to the next sweep.
 const MAX_RACES: usize = 4;
+
+/// Records the interruptions that only EC2's list shows, as if a notice had reported them. Returns the pools with what has
+/// changed.
+pub(super) async fn record_interruptions<'a>(
+    context: &Context<'_>,
+    config: &Config,
+    pools: &'a [(Pool, PoolView)],
+    plan: &Plan,
+    report: &mut Report,
+) -> Cow<'a, [(Pool, PoolView)]> {
+    let mut changed = BTreeSet::new();
+    for instance in &plan.interrupted {
+        if context.short_of_time() {
+            break;
+        }
+        match instance_changed(context, config, instance, InstanceChange::Interrupted(None)).await {
+            Ok(pool) => changed.extend(pool),
+            Err(error) => {
+                let what = format!("the interruption of instance {instance} is not recorded: {error}");
+                tracing::warn!(%instance, "{what}");
+                report.fail(what);
+            }
+        }
+    }
+    if changed.is_empty() {
+        return Cow::Borrowed(pools);
+    }
+    let mut pools = pools.to_vec();
+    for (pool, view) in pools.iter_mut().filter(|(pool, _)| changed.contains(&pool.name)) {
+        // Otherwise the writes about the pool's slots lose their race, and are made by the next sweep.
+        if let Ok(read) = read_pool(context, &pool.name).await {
+            *view = read;
+        }
+    }
+    Cow::Owned(pools)
+}
 
 /// Returns the repositories whose jobs the closed slots ran.
 pub(super) async fn record_and_close(

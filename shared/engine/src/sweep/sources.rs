@@ -8,7 +8,7 @@ use domain::log::Transaction;
 use domain::policy::PoolView;
 use domain::policy::budget::pay;
 use domain::policy::listing::{Reading, due, remember};
-use domain::policy::sweep::{is_current, unowned_instances};
+use domain::policy::sweep::{is_current, reclaimed_instances, unowned_instances};
 use domain::state::{Config, Instance, Item, Janitor, Key, ListState};
 use domain::wire::ObservedInstance;
 use futures::future::join_all;
@@ -171,7 +171,7 @@ pub(super) async fn read_pools(context: &Context<'_>, config: &Config, report: &
     pools
 }
 
-/// The records of the instances that belong to no open slot.
+/// The records of the instances that belong to no open slot or that EC2 has reclaimed.
 #[derive(Debug, Default)]
 pub(super) struct Recorded {
     pub(super) readable: BTreeMap<InstanceId, Instance>,
@@ -179,13 +179,15 @@ pub(super) struct Recorded {
     pub(super) unreadable: BTreeSet<InstanceId>,
 }
 
-pub(super) async fn read_unowned(
+pub(super) async fn read_instances(
     context: &Context<'_>,
     machines: &[ObservedInstance],
     pools: &[(Pool, PoolView)],
     report: &mut Report,
 ) -> Result<Recorded, StoreError> {
-    let keys: Vec<Key> = unowned_instances(machines, pools).into_iter().map(Key::Instance).collect();
+    let mut wanted: BTreeSet<InstanceId> = unowned_instances(machines, pools).into_iter().collect();
+    wanted.extend(reclaimed_instances(machines).cloned());
+    let keys: Vec<Key> = wanted.into_iter().map(Key::Instance).collect();
     let read =
         if keys.is_empty() { ports::Reading::default() } else { context.ports.store.get_readable(&keys).await? };
     report.unreadable += read.unreadable.len();

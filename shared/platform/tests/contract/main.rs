@@ -109,6 +109,7 @@ fn waiting(id: u64) -> WaitingJob {
         opened_at: None,
         run_over_at: None,
         unknown_since: None,
+        attempt: None,
         unserved: None,
         revision: 0,
     }

@@ -57,6 +57,8 @@ pub enum Mistake {
     AllReclaimed,
     /// A process that has read the app's key never reads another one.
     StaleKey,
+    /// A re-run that is due is not requested.
+    NoRerun,
 }
 
 impl Mistake {

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use domain::ids::{PoolName, SlotId};
 use domain::log::{Transaction, Turn, What};
-use domain::state::{Item, Key, Lease, Rank};
+use domain::state::{Item, Key, Lease, Leased, Rank};
 use engine::ports::{CommitError, Reading, Store, StoreError};
 use jiff::{SignedDuration, Timestamp};
 
@@ -116,12 +116,13 @@ fn without_leases(transaction: &Transaction, lease: Timestamp, now: Timestamp) -
             Item::Batch(batch) => expire(&mut batch.lease),
             Item::Slot(slot) => expire(&mut slot.lease),
             Item::CheckRun(check_run) => expire(&mut check_run.lease),
-            Item::Rerun(rerun) => expire(&mut rerun.lease),
+            Item::Rerun(rerun) => expire(rerun.lease_mut()),
             Item::Meta(_)
             | Item::Waiting(_)
             | Item::Nudge(_)
             | Item::Job(_)
             | Item::Instance(_)
+            | Item::Runner(_)
             | Item::Config(_)
             | Item::Limit(_)
             | Item::Unrouted(_)

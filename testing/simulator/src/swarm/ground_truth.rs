@@ -20,6 +20,8 @@ pub(super) struct GroundTruth {
     pub(super) spoilt: BTreeSet<InstanceId>,
     /// Runners whose machine EC2 reclaimed, or which was past `max_life`.
     pub(super) ended_by_ec2: BTreeSet<RunnerId>,
+    /// Runners whose machine EC2 reclaimed.
+    pub(super) reclaimed: BTreeSet<RunnerId>,
     pub(super) booted: BTreeSet<InstanceId>,
     /// Machines that ran a job.
     pub(super) used: BTreeSet<InstanceId>,

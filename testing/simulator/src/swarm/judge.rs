@@ -15,6 +15,7 @@ use world::{ec2, github};
 use crate::call::Call;
 use crate::steps::Side;
 use crate::swarm::agenda::Due;
+use crate::swarm::faults::Fault;
 use crate::swarm::outcome::{Convergence, MachineCounts, Outcome};
 use crate::swarm::seed::Swarm;
 use crate::swarm::shape::{LONGEST_IDLE_GRACE, ORGANIZATION, OTHER};
@@ -324,10 +325,39 @@ impl Swarm<'_> {
         if let Some(job) = killed {
             self.violate(format!("L1: job {job} lost its machine, and not to EC2"));
         }
+        if let Some(job) = self.owed_a_rerun() {
+            self.violate(format!("L5: EC2 reclaimed the machine of job {job}, and it was not re-run"));
+        }
         if let Some(difference) = self.universe.store.log_differences().into_iter().next() {
             self.violate(format!("log: {difference}"));
         }
         self.over = true;
+    }
+
+    /// A job whose machine EC2 reclaimed and whose pool asks for a re-run, in a run without a later attempt. Where GitHub did
+    /// not know the repository, or the table lost something, Drover may have given up or forgotten the job.
+    fn owed_a_rerun(&self) -> Option<github::JobId> {
+        let excuses = [Fault::Uninstalled, Fault::RepositoryRemoved, Fault::TableLost, Fault::Malformed];
+        if excuses.iter().any(|fault| self.dice.struck[*fault as usize] > 0) {
+            return None;
+        }
+        let recorded = |job: &github::Job| match self.universe.item(&Key::Job(JobId(job.id.0))) {
+            Some(Item::Job(recorded)) if recorded.rank == Rank::Done => Some(recorded),
+            _ => None,
+        };
+        let asks = |job: &github::Job| {
+            let pool = recorded(job).and_then(|job| self.shape.pools.iter().find(|pool| pool.name == job.pool));
+            pool.is_some_and(|pool| pool.rerun_on_interruption)
+        };
+        self.universe.github(|github, _| {
+            let mut owed = github.killed().filter(|job| {
+                let on_reclaimed =
+                    job.history.started.last().is_some_and(|it| self.truth.reclaimed.contains(&it.runner));
+                let is_last = github.run(job.run).is_some_and(|run| run.attempt == job.attempt);
+                job.attempt == 1 && on_reclaimed && is_last && !self.truth.foreign.contains(&job.id) && asks(job)
+            });
+            owed.next().map(|job| job.id)
+        })
     }
 
     pub(super) fn outcome(mut self) -> Outcome {

@@ -30,13 +30,17 @@ impl Swarm<'_> {
                 self.log_world(|| format!("{instance} loses power"));
                 if let Some(Machine { life: Life::Runner(runner), .. }) = self.machines.remove(&instance) {
                     self.runs_on.remove(&runner);
-                    let (reclaimed, lived) = self.universe.ec2(|ec2, now| {
+                    let (reclaimed, by_ec2, lived) = self.universe.ec2(|ec2, now| {
                         let machine = ec2.instance(&instance).expect("it had power");
                         let pool = machine.tags.get("drover:pool").cloned().unwrap_or_default();
-                        (machine.end == Some(ec2::EndCause::Ec2), (pool, now.duration_since(machine.launched_at)))
+                        let lived = (pool, now.duration_since(machine.launched_at));
+                        (machine.is_reclaimed(), machine.end == Some(ec2::EndCause::Ec2), lived)
                     });
+                    if reclaimed {
+                        self.truth.reclaimed.insert(runner);
+                    }
                     let most = self.universe.state().max_life.get(&lived.0).copied().unwrap_or(SignedDuration::MAX);
-                    if reclaimed || lived.1 >= most {
+                    if by_ec2 || lived.1 >= most {
                         self.truth.ended_by_ec2.insert(runner);
                     }
                     self.universe.github(|github, now| github.disconnect(runner, now));

@@ -38,10 +38,9 @@ impl State {
     fn note_early_end(&mut self, config: Option<&Config>, instance: &Instance) {
         let (Ownership::Closed { closed_at, why }, Some(pool)) = (&instance.ownership, &instance.pool) else { return };
         let Some(machine) = self.ec2.instance(&instance.id.as_str().into()) else { return };
-        let is_reclaimed = |reason: &ec2::StateReason| reason.code == "Server.SpotInstanceTermination";
         let by_itself = match machine.end {
             Some(ec2::EndCause::PowerOff) => true,
-            Some(ec2::EndCause::Ec2) => !machine.state_reason.as_ref().is_some_and(is_reclaimed),
+            Some(ec2::EndCause::Ec2) => !machine.is_reclaimed(),
             Some(ec2::EndCause::TerminateCall) | None => false,
         };
         // Later, Drover no longer expects GitHub to say whether a job ran on it.

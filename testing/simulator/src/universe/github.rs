@@ -261,7 +261,12 @@ impl GitHub for Universe {
             let (now, installation) = (state.now, state.installation_of(repository.owner.as_str()));
             let (owner, name) = (repository.owner.as_str(), repository.name());
             match state.github.rerun_job(installation, owner, name, github::JobId(job.0), now) {
-                Ok(_) => Ok(Rerun::Begun),
+                Ok(_) => {
+                    let wrong = state.check_rerun(github::JobId(job.0));
+                    drop(state);
+                    wrong.into_iter().for_each(|wrong| self.store.violate(wrong));
+                    Ok(Rerun::Begun)
+                }
                 Err(github::Failure::Forbidden(why)) if why.contains("already running") => Ok(Rerun::RunUnderWay),
                 Err(error) => Err(port_error(error, now)),
             }
@@ -302,6 +307,16 @@ impl Universe {
 }
 
 impl State {
+    /// L5: Drover re-runs a job once, and only if it ended without success.
+    fn check_rerun(&mut self, id: github::JobId) -> Option<String> {
+        let job = self.github.job(id)?;
+        if job.state.conclusion() == Some(github::Conclusion::Success) {
+            return Some(format!("L5: job {id} is re-run, which has succeeded"));
+        }
+        let is_new = self.re_run.insert((job.run, job.name.clone()));
+        (!is_new).then(|| format!("L5: job {id} is re-run a second time"))
+    }
+
     fn notice_of(&self, job: &github::Job) -> JobNotice {
         let sha = self.github.run(job.run).map(|run| run.head_sha.as_str()).unwrap_or_default();
         self.with_forged_id(job_notice(job, sha))

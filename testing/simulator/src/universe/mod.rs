@@ -157,6 +157,7 @@ impl Universe {
                 connected: BTreeSet::new(),
                 early_ends: BTreeMap::new(),
                 runners: Runners::Accepted,
+                re_run: BTreeSet::new(),
                 forged: BTreeMap::new(),
                 held: BTreeMap::new(),
                 max_life: pools.iter().map(|pool| (pool.name.to_string(), pool.timings.max_life.duration())).collect(),

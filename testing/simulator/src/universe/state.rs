@@ -60,6 +60,8 @@ pub(crate) struct State {
     /// When the machines were launched that ended early, by pool. Only those of closed slots.
     pub(super) early_ends: BTreeMap<PoolName, Vec<Timestamp>>,
     pub(super) runners: Runners,
+    /// The jobs that Drover re-ran, by run and name.
+    pub(super) re_run: BTreeSet<(github::RunId, String)>,
     /// Machines that were given a JIT config since the swarm last took them.
     pub(crate) handed_over: Vec<InstanceId>,
     /// Other people's runners that pose as one of Drover's: GitHub counts ids per scope, the model does not.

@@ -181,6 +181,13 @@ pub struct Instance {
     pub(super) can_boot: bool,
 }
 
+impl Instance {
+    /// Whether it ended because EC2 reclaimed it.
+    pub fn is_reclaimed(&self) -> bool {
+        self.state_reason.as_ref().is_some_and(|reason| reason.code == "Server.SpotInstanceTermination")
+    }
+}
+
 /// `StateReason` of DescribeInstances.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateReason {

@@ -270,7 +270,8 @@ impl GitHub {
         reply.with(paging.of(jobs.filter(|job| attempts == Attempts::All || job.attempt == run.attempt).cloned()))
     }
 
-    /// `POST /repos/{owner}/{repo}/actions/jobs/{id}/rerun`: a new attempt of the run with a new job id.
+    /// `POST /repos/{owner}/{repo}/actions/jobs/{id}/rerun`: a new attempt of the run with a new job id. The run's other jobs
+    /// get new ids, too, and keep their results. Only jobs of the latest attempt can be re-run.
     pub fn rerun_job(
         &mut self,
         caller: InstallationId,
@@ -286,9 +287,12 @@ impl GitHub {
         if is.1.is_none() {
             return Err(Failure::Forbidden("The workflow run containing this job is already running".to_owned()));
         }
-        if let Some(run) = self.runs.get_mut(&old.run) {
-            run.attempt += 1;
+        let Some(run) = self.runs.get_mut(&old.run) else { return Err(Failure::NotFound) };
+        if old.attempt < run.attempt {
+            return Err(Failure::Forbidden("Only jobs of the latest attempt can be re-run".to_owned()));
         }
+        run.attempt += 1;
+        self.copy_others(&old, now);
         let again = self.queue_job(
             QueueJob {
                 repository,
@@ -303,6 +307,23 @@ impl GitHub {
             now,
         );
         reply.with(again)
+    }
+}
+
+impl GitHub {
+    /// The jobs of the same attempt appear in the run's new attempt with their results. GitHub sends `completed` for them.
+    fn copy_others(&mut self, rerun: &Job, now: Timestamp) {
+        let others = self.jobs.values().filter(|job| job.run == rerun.run && job.attempt == rerun.attempt);
+        let others: Vec<Job> = others.filter(|job| job.id != rerun.id).cloned().collect();
+        for other in others {
+            let id = JobId(self.fresh_id());
+            let copy = Job { id, attempt: other.attempt + 1, history: History::default(), ..other };
+            self.jobs.insert(id, copy);
+            if let Some(run) = self.runs.get_mut(&rerun.run) {
+                run.jobs.push(id);
+            }
+            self.announce(id, "completed", now);
+        }
     }
 }
 

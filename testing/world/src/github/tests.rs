@@ -307,6 +307,11 @@ fn a_job_is_re_run_only_after_its_whole_run_has_ended() {
     world.github.cancel(second, at(3));
     let again = world.github.rerun_job(world.acme, "acme", "rocket", first, at(4)).unwrap();
     assert_eq!(world.github.job(again).unwrap().attempt, 2);
+    world.github.cancel(again, at(5));
+    let old = world.github.rerun_job(world.acme, "acme", "rocket", second, at(6)).unwrap_err();
+    assert_eq!(old.status(), Some(403), "it is not of the latest attempt");
+    let copy = world.github.jobs().find(|job| job.attempt == 2 && job.id != again).expect("a copy of the other").id;
+    assert!(world.github.rerun_job(world.acme, "acme", "rocket", copy, at(7)).is_ok());
 }
 
 #[test]

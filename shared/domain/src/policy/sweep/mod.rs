@@ -14,6 +14,7 @@ pub use judge::{
     judge_slot, judge_unowned,
 };
 pub use plan::{
-    Census, MAX_UNCONFIRMED, MIN_ONLINE_TO_DISTRUST_EMPTY, Plan, Reap, is_current, plan, unowned_instances,
+    Census, MAX_UNCONFIRMED, MIN_ONLINE_TO_DISTRUST_EMPTY, Plan, Reap, is_current, plan, reclaimed_instances,
+    unowned_instances,
 };
 pub use shares::{Shares, shares};

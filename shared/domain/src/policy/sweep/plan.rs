@@ -24,7 +24,8 @@ pub struct Census<'a> {
     pub runners: &'a BTreeMap<Scope, RunnerList>,
     /// The pools that could be read.
     pub pools: &'a [(Pool, PoolView)],
-    /// The records of the instances that belong to no open slot, see [`unowned_instances`].
+    /// The records of the instances that belong to no open slot or that EC2 has reclaimed, see [`unowned_instances`] and
+    /// [`reclaimed_instances`].
     pub recorded: &'a BTreeMap<InstanceId, Instance>,
     /// Those of these instances whose record cannot be read. They are not judged.
     pub unreadable: &'a BTreeSet<InstanceId>,
@@ -108,6 +109,8 @@ pub struct Plan {
     pub suspects: BTreeMap<Suspect, Timestamp>,
     /// Why instances ended; None if EC2's list could not be read.
     pub reasons: Option<BTreeMap<InstanceId, StateReason>>,
+    /// Instances that EC2 reclaimed without a notice that is recorded.
+    pub interrupted: Vec<InstanceId>,
     /// Instances that an operator holds.
     pub held: usize,
     /// Safety limits that applied, as sentences.
@@ -134,6 +137,11 @@ pub fn unowned_instances(machines: &[ObservedInstance], pools: &[(Pool, PoolView
         .collect()
 }
 
+/// The instances that EC2 has reclaimed, as its list says.
+pub fn reclaimed_instances(machines: &[ObservedInstance]) -> impl Iterator<Item = &InstanceId> {
+    machines.iter().filter(|seen| seen.state_reason.as_ref().is_some_and(StateReason::is_reclaim)).map(|seen| &seen.id)
+}
+
 /// An empty list from GitHub is not trusted if at least this many runners should be in it.
 pub const MIN_ONLINE_TO_DISTRUST_EMPTY: usize = 10;
 
@@ -148,6 +156,8 @@ pub fn plan(census: &Census<'_>) -> Plan {
     if let Some(machines) = census.machines {
         let reasons = machines.iter().filter_map(|seen| Some((seen.id.clone(), seen.state_reason.clone()?)));
         plan.reasons = Some(reasons.collect());
+        let is_recorded = |id: &&InstanceId| census.recorded.get(*id).is_none_or(|it| it.interrupted_at.is_some());
+        plan.interrupted = reclaimed_instances(machines).filter(|id| !is_recorded(id)).cloned().collect();
         let by_id: BTreeMap<&InstanceId, &ObservedInstance> = machines.iter().map(|seen| (&seen.id, seen)).collect();
         for (pool, view) in census.pools {
             let list = trusted.get(&pool.owner);
