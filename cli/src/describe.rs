@@ -17,6 +17,9 @@ pub(crate) fn event(event: &Event, job: Option<JobId>) -> String {
             format!("GitHub reported: {}", reports.collect::<Vec<_>>().join(", "))
         }
         What::Checked { job, status } => format!("asked GitHub about job {job}: {status}"),
+        What::Transferred { job, from, to } => {
+            format!("job {job} moved with its repository from {from} to {to}")
+        }
         What::Forgotten { job } => format!("gave up job {job}, which GitHub calls queued"),
         What::Decided { unserved, .. } if job.is_some_and(|job| unserved.contains(&job)) => {
             "a matching runner stayed idle and GitHub did not give it this job: launch nothing, and ask GitHub"

@@ -209,7 +209,9 @@ fn why_it_waits(
     if let Some(since) = waiting.unknown_since {
         let repository = &job.repository;
         return vec![format!(
-            "GitHub has not known the job since {since:.0}: {repository} was deleted or moved, or the app lost access to it."
+            "GitHub has not known the job since {since:.0}: {repository} was deleted or transferred to another owner, or the \
+             app lost access to it. If it was transferred and a pool of the new owner accepts the job, the janitor finds it \
+             there and the job moves to that pool."
         )];
     }
     if !waiting.open && job.gated {
@@ -415,6 +417,7 @@ fn concerns(event: &Event, job: &Job) -> bool {
     match &event.what {
         What::Checked { job: about, .. }
         | What::Forgotten { job: about }
+        | What::Transferred { job: about, .. }
         | What::Notified { job: about, .. }
         | What::Rerun { job: about, .. } => *about == job.id,
         What::HandedOver { runner_name, .. } => job.runner.as_ref().is_some_and(|runner| runner.name == *runner_name),

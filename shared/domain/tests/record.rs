@@ -9,7 +9,7 @@ use domain::log::Transaction;
 use domain::policy::due::{Effect, next_effect};
 use domain::policy::record::{Recorder, Recording, sort};
 use domain::policy::route::Unrouted;
-use domain::state::{ClosedRunner, Instance, Item, Key, Rank, Slot, SlotState};
+use domain::state::{ClosedRunner, Instance, Item, Key, Rank, Slot, SlotState, WaitingJob};
 use domain::wire::{Action, Notice, RunnerNotice};
 use serde_json::json;
 
@@ -231,6 +231,38 @@ fn a_job_stays_in_its_first_pool() {
     recorder.add(facts(&[Action::Queued]).into()).expect("a job");
     assert_eq!(recorder.other_waiting_key(), Some(Key::Waiting(pool().name, JobId(5))));
     assert_eq!(recorder.add(common::meta().into()), Err(Key::Meta(pool().name)));
+}
+
+#[test]
+fn a_waiting_job_moves_to_a_pool_of_the_new_owner_if_githubs_answer_shows_the_transfer() {
+    let theirs = Pool { name: "theirs".parse().expect("a pool"), owner: "mona".parse().expect("an owner"), ..pool() };
+    let (stack, config) = ("ci".parse().expect("a stack"), config([pool(), theirs.clone()]));
+    let transferred = |notice: Notice, rank: Action| {
+        let notice = Notice { repository: "mona/widgets".parse().expect("a repository"), ..notice };
+        let notices = [&notice];
+        let mut recorder = Recorder::new(&stack, &config, &notices);
+        recorder.add(facts(&[rank]).into()).expect("a job");
+        assert_eq!(recorder.other_waiting_key(), Some(Key::Waiting(pool().name, JobId(5))));
+        if rank == Action::Queued {
+            recorder.add(WaitingJob { launches: vec![ago(9)], ..job(120) }.into()).expect("a waiting job");
+        }
+        recorder.record(noon()).expect("the job belongs to a pool")
+    };
+    let answer = |action| {
+        Notice::asked("mona/widgets".parse().expect("a repository"), false, action, notice(action).job, noon())
+    };
+    let moved = transferred(answer(Action::Queued), Action::Queued);
+    assert_eq!(moved.pools, [theirs.name.clone(), pool().name]);
+    assert_eq!(moved.writes.deletes, [(Key::Waiting(pool().name, JobId(5)), 1)]);
+    let waiting = moved.writes.puts.iter().find_map(|item| if let Item::Waiting(it) = item { Some(it) } else { None });
+    let waiting = waiting.expect("it waits");
+    assert_eq!((&waiting.pool, waiting.repository.to_string().as_str()), (&theirs.name, "mona/widgets"));
+    assert_eq!((waiting.revision, waiting.launches.len()), (0, 1), "its launches still count");
+    let job = moved.after.expect("the job");
+    assert_eq!((job.pool, job.repository.to_string().as_str()), (theirs.name.clone(), "mona/widgets"));
+    let is_moved = |recording: Recording| recording.pools.contains(&theirs.name);
+    assert!(!is_moved(transferred(notice(Action::Queued), Action::Queued)), "a webhook may be old");
+    assert!(!is_moved(transferred(answer(Action::InProgress), Action::InProgress)), "it runs");
 }
 
 #[test]

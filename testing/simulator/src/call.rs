@@ -145,6 +145,7 @@ fn commit_kind(what: &What) -> CallKind {
         What::Recorded { .. } => CallKind::CommitRecorded,
         // The simulator has no operator.
         What::Checked { .. } | What::Forgotten { .. } => CallKind::CommitChecked,
+        What::Transferred { .. } => CallKind::CommitRecorded,
         What::Decided { .. } => CallKind::CommitDecided,
         What::Refused { .. } => CallKind::CommitRefused,
         What::Resumed { .. } => CallKind::CommitResumed,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::config::Tuple;
-use crate::ids::{DeliveryId, InstanceId, JobId, PoolName, SlotId};
+use crate::ids::{DeliveryId, InstanceId, JobId, PoolName, Repository, SlotId};
 use crate::state::{Condemned, Failure, Item, Key, StopReason};
 use crate::wire::Action;
 
@@ -89,6 +89,8 @@ pub enum What {
     },
     /// GitHub was asked about a waiting job that it does not know.
     Checked { job: JobId, status: String },
+    /// The repository of a waiting job was transferred to another owner, and the job belongs to a pool of that owner now.
+    Transferred { job: JobId, from: Repository, to: Repository },
     /// An operator gave up a job that GitHub calls queued.
     Forgotten { job: JobId },
     /// The pool's capacity was decided.

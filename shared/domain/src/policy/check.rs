@@ -92,6 +92,15 @@ pub fn answer(
     }
 }
 
+/// Writes a job that still waits. It is news if GitHub knows the job no more.
+pub fn waits(pool: &Pool, before: &WaitingJob, job: WaitingJob, turn: &Turn) -> Transaction {
+    let is_news = job.unknown_since.is_some() && before.unknown_since.is_none();
+    let status = "not found: its repository was deleted or transferred, or the app lost access to it".to_owned();
+    let what = What::Checked { job: job.id, status };
+    let writes = Transaction::new().put(job);
+    if is_news { writes.emit(Stream::Pool(pool.name.clone()), what, turn) } else { writes }
+}
+
 /// The job that cannot start now, and whether it could before.
 fn closed(pool: &Pool, waiting: &WaitingJob, asked_at: Timestamp) -> (Box<WaitingJob>, bool) {
     let check_at = asked_at + pool.timings.job_check.duration();

@@ -163,9 +163,18 @@ impl<'a> Recorder<'a> {
     /// The pool that owns the job.
     fn pool(&self) -> Option<&'a Pool> {
         match &self.job {
-            Some(job) => self.config.pool(&job.pool),
-            None => self.routed.as_ref().ok().copied(),
+            Some(job) if !self.was_transferred() => self.config.pool(&job.pool),
+            Some(_) | None => self.routed.as_ref().ok().copied(),
         }
+    }
+
+    /// Whether the job waits, and its repository was transferred to another owner of whom a pool accepts it. Only GitHub's
+    /// answer to a request shows that: a webhook may be from the time before.
+    fn was_transferred(&self) -> bool {
+        let has_moved =
+            |job: &Job| job.rank == Rank::Queued && job.repository.owner != self.notices[0].repository.owner;
+        let is_answer = self.notices.iter().all(|notice| !notice.is_webhook() && notice.action != Action::Completed);
+        self.routed.is_ok() && is_answer && self.job.as_ref().is_some_and(has_moved)
     }
 
     /// The slot with the claims that the notices make; None if they change nothing.
@@ -221,9 +230,18 @@ impl<'a> Recorder<'a> {
         let mut pools = Vec::new();
         let mut writes = Transaction::new();
         let mut after = None;
+        let mut what = recorded(self.notices);
         if let Some(pool) = self.pool() {
-            let job = join(self.job.clone(), pool, self.notices);
+            let mut job = join(self.job.clone(), pool, self.notices);
             pools.push(pool.name.clone());
+            if let Some(before) = self.job.as_ref().filter(|_| self.was_transferred()) {
+                let (from, to) = (before.repository.clone(), self.notices[0].repository.clone());
+                (job.pool, job.repository) = (pool.name.clone(), to.clone());
+                if before.pool != pool.name {
+                    pools.push(before.pool.clone());
+                }
+                what = What::Transferred { job: job.id, from, to };
+            }
             writes = self.change_waiting(writes, pool, &job, now);
             if self.job.as_ref() != Some(&job) {
                 writes = writes.put(job.clone());
@@ -254,7 +272,7 @@ impl<'a> Recorder<'a> {
         let Some(first) = pools.first() else { return Err(self.routed.err().unwrap_or(Unrouted::NoPools)) };
         if needs_event(&writes) {
             let stream = Stream::Pool(first.clone());
-            writes = writes.emit(stream, recorded(self.notices), &turn(self.notices, now));
+            writes = writes.emit(stream, what, &turn(self.notices, now));
         }
         let is_new = self.job.is_none() && after.is_some();
         Ok(Recording { writes, pools, before: self.job, after, taken_by, is_new })
@@ -264,6 +282,20 @@ impl<'a> Recorder<'a> {
     fn change_waiting(&self, writes: Transaction, pool: &Pool, job: &Job, now: Timestamp) -> Transaction {
         match (job.rank, self.waiting.clone()) {
             (Rank::Queued, None) => writes.put(WaitingJob::of(job, now, pool.timings.job_check.duration())),
+            (Rank::Queued, Some(waiting)) if self.was_transferred() => {
+                let moved = WaitingJob {
+                    pool: pool.name.clone(),
+                    repository: job.repository.clone(),
+                    open: job.needs_no_check(now),
+                    check_at: now,
+                    unknown_since: None,
+                    ..waiting.clone()
+                };
+                match moved.pool == waiting.pool {
+                    true => writes.put(moved),
+                    false => writes.put(WaitingJob { revision: 0, ..moved }).delete(waiting),
+                }
+            }
             (Rank::Queued, Some(waiting)) => {
                 let before = self.job.as_ref();
                 let newly_gated = job.gated && !before.is_some_and(|before| before.gated);

@@ -105,6 +105,12 @@ fn named(config: &Config) -> BTreeSet<Repository> {
     named
 }
 
+/// Whether a pool names the repository. One that no pool names and GitHub does not know was deleted or transferred: it is
+/// forgotten. If GitHub knows it again, the account's next round finds it.
+pub fn is_named(config: &Config, repository: &Repository) -> bool {
+    named(config).contains(repository)
+}
+
 fn forget(memory: &mut Janitor, named: &BTreeSet<Repository>, now: Timestamp) {
     memory
         .repositories

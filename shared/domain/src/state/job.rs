@@ -32,7 +32,8 @@ impl From<Action> for Rank {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
     pub id: JobId,
-    /// The pool that the first notice was routed to. A job never moves to another pool.
+    /// The pool that the first notice was routed to. A job moves to another pool only with its repository, if that is
+    /// transferred to another owner.
     pub pool: PoolName,
     pub repository: Repository,
     pub public: bool,

@@ -5,7 +5,7 @@ use domain::ids::JobId;
 use domain::log::Transaction;
 use domain::policy::PoolView;
 use domain::policy::budget::is_scarce;
-use domain::policy::check::{self, Answer, close_too_old, held, is_run_doubtful, needs_facts, run_is_over};
+use domain::policy::check::{self, Answer, close_too_old, held, is_run_doubtful, needs_facts, run_is_over, waits};
 use domain::policy::retry::next_attempt;
 use domain::state::{Config, Item, Job, Key, WaitingJob};
 use domain::wire::JobNotice;
@@ -65,7 +65,7 @@ async fn answered(
                 Some(_) | None => false,
             };
             let job = if is_over { run_is_over(*job, asked_at) } else { *job };
-            commit_or_leave(context, Transaction::new().put(job)).await?;
+            commit_or_leave(context, waits(pool, waiting, job, &context.turn(pool))).await?;
             Ok((demand_changed || is_over).then_some(asked_at))
         }
         (Answer::Held { job, demand_changed }, _) => {

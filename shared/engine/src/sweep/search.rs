@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use domain::ids::{Owner, PoolName, Repository, RunId};
 use domain::policy::budget::{Budget, is_scarce, may_search, pay};
-use domain::policy::search::{self, advance, notices, open_accounts, round};
+use domain::policy::search::{self, advance, is_named, notices, open_accounts, round};
 use domain::state::{Config, Janitor, SearchRound};
 use domain::wire::{FoundJob, RunsUnderWay};
 use futures::future::join_all;
@@ -32,6 +32,8 @@ struct Search<'a> {
     paid_until: Option<Timestamp>,
     /// Repositories that were searched: to the end, or up to a run.
     searched: Vec<(Repository, Option<RunId>)>,
+    /// Repositories that GitHub does not know and no pool names.
+    gone: Vec<Repository>,
     round: Option<SearchRound>,
     touched: BTreeSet<PoolName>,
     recovered: usize,
@@ -70,6 +72,7 @@ pub(super) async fn search(
             paid_until: known.paid_until.get(&owner).copied(),
             owner,
             searched: Vec::new(),
+            gone: Vec::new(),
             round,
             touched: BTreeSet::new(),
             recovered: 0,
@@ -90,6 +93,7 @@ pub(super) async fn search(
                 }
             }
         }
+        memory.repositories.retain(|repository, _| !search.gone.contains(repository));
         memory.paid_until.extend(search.paid_until.map(|paid| (search.owner.clone(), paid)));
         memory.rounds.extend(search.round.map(|round| (search.owner, round)));
         touched.extend(search.touched);
@@ -168,6 +172,11 @@ impl Search<'_> {
         let RunsUnderWay { runs, unreadable, counted } =
             match self.context.ports.github.runs_under_way(&repository).await {
                 Ok(runs) => runs,
+                Err(GitHubError::Refused(_)) if !is_named(self.config, &repository) => {
+                    tracing::warn!(%repository, "GitHub does not know {repository}, which is searched no more");
+                    self.gone.push(repository);
+                    return GoOn::Yes;
+                }
                 Err(error) => return self.failed(format!("{repository} cannot be searched for jobs"), &error),
             };
         self.pay(counted);

@@ -141,7 +141,17 @@ impl GitHub {
         self.former_names.insert(old, id);
     }
 
-    /// The repository that had this name before it was renamed.
+    /// Transfers a repository with its runs to another owner. Calls under its old name are redirected, and need access to the
+    /// new owner's repository.
+    pub fn transfer_repository(&mut self, id: RepositoryId, to: OwnerId) {
+        let Some(owner) = self.owners.get(&to).map(|owner| owner.login.clone()) else { return };
+        let Some(repository) = self.repositories.get_mut(&id) else { return };
+        let old = Scope::repository(&repository.owner_login, &repository.name);
+        (repository.owner, repository.owner_login) = (to, owner);
+        self.former_names.insert(old, id);
+    }
+
+    /// The repository that had this name before it was renamed or transferred.
     pub fn moved(&self, owner: &str, name: &str) -> Option<RepositoryId> {
         self.former_names.get(&Scope::repository(owner, name)).copied()
     }
