@@ -1,17 +1,24 @@
-//! Items, events, boot items and messages that the first version wrote can be read, and are written again unchanged.
+//! Items, events, boot items and messages that this and earlier versions wrote can be read, and are written again unchanged.
 //!
-//! `samples/v1` holds one line for each shape, taken from simulated runs of that version. Never edit a sample: a format
-//! that can no longer read one is a new format, with samples of its own.
+//! `samples/v1` and `samples/v2` hold one line for each shape, taken from simulated runs. `v1` is what the first version
+//! wrote. `v2` has every attribute that came later, none of which `v1` has, and every kind of event. Never edit a sample, and
+//! put what a new attribute adds into a new folder: a format that can no longer read a sample is a new format.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use domain::log::Event;
+use domain::log::{Event, What};
 use domain::state::{BootItem, Item, Key};
 use domain::wire::Message;
 use serde_json::Value;
 
-fn samples() -> Vec<(PathBuf, Value)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples/v1");
+/// The kinds of events that exist today.
+const EVENTS: usize = 20;
+
+const VERSIONS: [&str; 2] = ["v1", "v2"];
+
+fn samples(version: &str) -> Vec<(PathBuf, Value)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples").join(version);
     let files = std::fs::read_dir(&folder).expect("the folder of samples").map(|entry| entry.expect("an entry").path());
     let samples: Vec<(PathBuf, Value)> = files
         .flat_map(|file| {
@@ -21,8 +28,12 @@ fn samples() -> Vec<(PathBuf, Value)> {
             lines.into_iter().map(move |line| (file.clone(), line))
         })
         .collect();
-    assert!(samples.len() > 140, "samples are missing: {} found", samples.len());
+    assert!(samples.len() > 140, "samples are missing: {} found in {version}", samples.len());
     samples
+}
+
+fn all_samples() -> impl Iterator<Item = (PathBuf, Value)> {
+    VERSIONS.into_iter().flat_map(samples)
 }
 
 fn name(file: &Path) -> &str {
@@ -41,39 +52,44 @@ fn key_and_attributes(sample: &Value) -> (String, String, Value) {
 }
 
 #[test]
-fn every_stored_item_of_the_first_version_reads_and_writes_unchanged() {
-    let mut kinds = std::collections::HashSet::new();
-    for (file, sample) in samples() {
-        if name(&file).starts_with("event-") || matches!(name(&file), "boot" | "message") {
-            continue;
+fn every_stored_item_reads_and_writes_unchanged() {
+    for (version, expected) in VERSIONS.into_iter().zip([12, 16]) {
+        let mut kinds = std::collections::HashSet::new();
+        for (file, sample) in samples(version) {
+            if name(&file).starts_with("event-") || matches!(name(&file), "boot" | "message") {
+                continue;
+            }
+            let (pk, sk, attributes) = key_and_attributes(&sample);
+            let key = Key::parse(&pk, &sk).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            let item = Item::deserialize(&key, &attributes).unwrap_or_else(|error| panic!("{sample}: {error}"));
+            assert_eq!(item.key(), key);
+            assert_eq!(serde_json::to_value(&item).expect("an item"), attributes, "{}", file.display());
+            kinds.insert(std::mem::discriminant(&item));
         }
-        let (pk, sk, attributes) = key_and_attributes(&sample);
-        let key = Key::parse(&pk, &sk).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        let item = Item::deserialize(&key, &attributes).unwrap_or_else(|error| panic!("{sample}: {error}"));
-        assert_eq!(item.key(), key);
-        assert_eq!(serde_json::to_value(&item).expect("an item"), attributes, "{}", file.display());
-        kinds.insert(std::mem::discriminant(&item));
+        assert_eq!(kinds.len(), expected, "a kind of item has no sample in {version}");
     }
-    assert_eq!(kinds.len(), 12, "a kind of item has no sample");
 }
 
 #[test]
-fn every_event_of_the_first_version_reads_and_writes_unchanged() {
-    let mut kinds = std::collections::BTreeSet::new();
-    for (file, sample) in samples().into_iter().filter(|(file, _)| name(file).starts_with("event-")) {
-        let (pk, sk, attributes) = key_and_attributes(&sample);
-        let event: Event =
-            serde_json::from_value(attributes.clone()).unwrap_or_else(|error| panic!("{sample}: {error}"));
-        assert_eq!((event.stream.pk(), event.sequence.clone()), (pk, sk));
-        assert_eq!(serde_json::to_value(&event).expect("an event"), attributes, "{}", file.display());
-        kinds.insert(name(&file).to_owned());
+fn every_event_reads_and_writes_unchanged() {
+    for (version, expected) in VERSIONS.into_iter().zip([17, EVENTS]) {
+        let mut kinds = BTreeSet::new();
+        for (file, sample) in samples(version).into_iter().filter(|(file, _)| name(file).starts_with("event-")) {
+            let (pk, sk, attributes) = key_and_attributes(&sample);
+            let event: Event =
+                serde_json::from_value(attributes.clone()).unwrap_or_else(|error| panic!("{sample}: {error}"));
+            assert!(!matches!(event.what, What::Unknown(_)), "{sample}");
+            assert_eq!((event.stream.pk(), event.sequence.clone()), (pk, sk));
+            assert_eq!(serde_json::to_value(&event).expect("an event"), attributes, "{}", file.display());
+            kinds.insert(name(&file).to_owned());
+        }
+        assert_eq!(kinds.len(), expected, "a kind of event has no sample in {version}");
     }
-    assert_eq!(kinds.len(), 17, "a kind of event has no sample");
 }
 
 #[test]
-fn boot_items_and_messages_of_the_first_version_read_and_write_unchanged() {
-    for (file, sample) in samples() {
+fn boot_items_and_messages_read_and_write_unchanged() {
+    for (file, sample) in all_samples() {
         let (_, _, attributes) = key_and_attributes(&sample);
         match name(&file) {
             "boot" => {
@@ -87,5 +103,59 @@ fn boot_items_and_messages_of_the_first_version_read_and_write_unchanged() {
             }
             _ => {}
         }
+    }
+}
+
+/// What the present version writes and the first one did not: the file of the samples, and the path of the attribute.
+const NEW_IN_V2: [(&str, &str); 41] = [
+    ("boot", "/allow_public"),
+    ("checkrun", "/given_up"),
+    ("config", "/removed"),
+    ("event-closed", "/failures/0/console"),
+    ("event-forgotten", "/job"),
+    ("event-interrupted", "/instance"),
+    ("event-swept", "/failures"),
+    ("event-swept", "/unreadable"),
+    ("event-transferred", "/from"),
+    ("function", "/format"),
+    ("instance", "/claims/0/ended"),
+    ("instance", "/claims/0/repository"),
+    ("instance", "/interrupted_at"),
+    ("janitor", "/failed"),
+    ("janitor", "/failures"),
+    ("janitor", "/lists/octo-org/state"),
+    ("janitor", "/paid_until"),
+    ("janitor", "/repositories/octo-org~1widgets/searched_to"),
+    ("janitor", "/rounds"),
+    ("janitor", "/unfinished_since"),
+    ("janitor", "/unread_deliveries/from"),
+    ("job", "/queued_webhook_at"),
+    ("job", "/workflow"),
+    ("listing", "/unused/0/id"),
+    ("message", "/job/runner/group"),
+    ("message", "/installation"),
+    ("meta", "/answers/0/tuple"),
+    ("meta", "/failures/0/reason"),
+    ("rerun", "/cancelled/lease/next_at"),
+    ("rerun", "/name"),
+    ("rerun", "/requested_at"),
+    ("rerun", "/runner/id"),
+    ("runner", "/instance"),
+    ("slot", "/claims/0/ended"),
+    ("slot", "/claims/0/repository"),
+    ("slot", "/runner_group"),
+    ("unrouted", "/notice"),
+    ("waiting", "/attempt/follows_interruption"),
+    ("waiting", "/attempt/name"),
+    ("waiting", "/run_over_at"),
+    ("waiting", "/unknown_since"),
+];
+
+#[test]
+fn only_the_second_version_has_the_attributes_that_are_new_in_it() {
+    for (kind, path) in NEW_IN_V2 {
+        let has = |version| samples(version).iter().any(|(file, it)| name(file) == kind && it.pointer(path).is_some());
+        assert!(has("v2"), "no sample of {kind} in v2 has {path}");
+        assert!(!has("v1"), "a sample of {kind} in v1 has {path}");
     }
 }
