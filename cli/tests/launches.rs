@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use domain::state::{Circuit, Item, Key};
 use engine::ports::Store;
+use sandbox::pace::PATIENCE;
 use sandbox::sandbox::{Options, Sandbox};
 use sandbox::short_timings::one_pool;
 use world::ec2::{Code, LaunchMatch, Market, Refusal, When};
-
-const PATIENCE: Duration = Duration::from_secs(120);
 
 async fn says(sandbox: &Sandbox, arguments: &[&str], parts: &[&str]) {
     let output = sandbox.drover(arguments).await.unwrap();

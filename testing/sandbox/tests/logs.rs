@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sandbox::pace::PATIENCE;
 use sandbox::sandbox::{APP_SECRET, Options, Sandbox, WEBHOOK_SECRET};
 use sandbox::short_timings::one_pool;
 
@@ -11,7 +12,7 @@ async fn no_level_logs_bodies_signatures_or_secrets() {
     let sandbox = Sandbox::start(options).await.unwrap();
     sandbox.apply(&one_pool("")).await.unwrap();
     let job = sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_millis(100));
-    sandbox.reconcile(&[job], Duration::from_secs(60)).await.unwrap();
+    sandbox.reconcile(&[job], PATIENCE).await.unwrap();
     let forged = reqwest::Client::new().post(&sandbox.webhooks.url).header("x-github-event", "workflow_job");
     let signature = sandbox::deliveries::signature("another secret", b"a forged body");
     let answer = forged.header("x-hub-signature-256", &signature).body("a forged body").send().await.unwrap();
