@@ -820,7 +820,13 @@ class BuildImage(unittest.TestCase):
         # YAML 1.1 reads the key `on` as true.
         (often, _) = (it["cron"] for it in workflow[True]["schedule"])
         self.assertRegex(often, r"^\d+ \*/6 \* \* \*$")
-        steps = workflow["jobs"]["build"]["steps"]
+        look, build = workflow["jobs"]["new-runner"], workflow["jobs"]["build"]
+        self.assertIn(often, look["if"])
+        (step,) = (it for it in look["steps"] if it.get("run", "").startswith("infra/runner-version --update"))
+        self.assertEqual(step["env"]["GITHUB_TOKEN"], "${{ github.token }}")
+        # Otherwise each look would wait for an approval.
+        self.assertIn(f"github.event.schedule != '{often}' || needs.new-runner.outputs.newer == 'true'", build["if"])
+        steps = build["steps"]
         at, build = next((at, it) for at, it in enumerate(steps) if "make build-image" in it.get("run", ""))
         self.assertIn(often, build["env"]["ONLY"])
         update = next(at for at, it in enumerate(steps) if it.get("run") == "infra/runner-version --update")
