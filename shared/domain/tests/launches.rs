@@ -4,11 +4,11 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{after, later, noon, pool, turn};
+use common::{after, ago, later, noon, pool, turn};
 use domain::config::{Market, Pool};
 use domain::ids::{InstanceId, JobId};
 use domain::policy::PoolView;
-use domain::policy::launch::{AfterError, Attempt, Refused, RefusedFor, after_error, bind, refused};
+use domain::policy::launch::{AfterError, Attempt, Refused, RefusedFor, after_error, bind, claim, refused};
 use domain::policy::launch_error::LaunchError;
 use domain::state::{Batch, Circuit, Item, Meta, Slot, SlotState, WaitingJob};
 use serde_json::json;
@@ -128,6 +128,14 @@ fn an_answer_about_the_caller_or_without_a_code_repeats_the_same_attempt() {
             assert_eq!(later.answers.iter().map(|answer| &answer.code).collect::<Vec<_>>(), [&error.code]);
         }
     }
+}
+
+#[test]
+fn a_repeated_call_forgets_the_empty_look_ups_before_it_in_case_nobody_answers() {
+    let (view, batch) = planned();
+    let batch = Batch { missing_since: Some(ago(30)), ..batch };
+    let claimed = after(&view, &claim(&pool(), &view, &batch, &turn()));
+    assert_eq!((claimed.batches[&4].missing_since, claimed.batches[&4].attempt), (None, 1));
 }
 
 #[test]

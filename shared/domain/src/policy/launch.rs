@@ -169,9 +169,12 @@ fn with_answer(batch: &Batch, error: &LaunchError, now: Timestamp) -> Batch {
 }
 
 /// Claims a batch: to repeat its present attempt, or to resume it if every tuple was cooling down.
+///
+/// The repeated call may launch something without an answer, and the table may then refuse to record that. So the claim
+/// forgets the look-ups before the call; the invocation remembers them for the case that EC2 answers.
 pub fn claim(pool: &Pool, view: &PoolView, batch: &Batch, turn: &Turn) -> Transaction {
     match &batch.tuple {
-        Some(_) => Transaction::new().put(batch.clone().claimed(turn.lease)),
+        Some(_) => Transaction::new().put(Batch { missing_since: None, ..batch.clone() }.claimed(turn.lease)),
         None => resume(pool, view, batch, turn),
     }
 }

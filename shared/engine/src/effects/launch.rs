@@ -41,11 +41,15 @@ pub(crate) async fn launch(
     if holder == Holder::None {
         let Some(batch) = view.batches.get(&version) else { return Ok(None) };
         attempt = Attempt::of(batch);
+        let missing_since = batch.missing_since;
         let writes = launch::claim(pool, &view, batch, &context.turn(pool));
         if let Commit::Lost(_) = commit(context, &writes).await? {
             return Ok(None);
         }
         view.apply(&writes);
+        if let Some(claimed) = view.batches.get_mut(&version) {
+            claimed.missing_since = missing_since;
+        }
     }
     for _ in 0..MAX_ATTEMPTS {
         let Some(batch) = view.batches.get(&version).cloned() else { return Ok(None) };
