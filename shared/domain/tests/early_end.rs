@@ -4,14 +4,14 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{after, ago, instance, job, noon, pool, slot, turn, view};
+use common::{after, ago, instance, job, later, noon, pool, slot, turn, view};
 use domain::config::{Pool, Rates};
 use domain::ids::{InstanceId, SlotId};
 use domain::policy::PoolView;
 use domain::policy::close::{Ended, close};
 use domain::policy::decide::decide;
 use domain::policy::early_end::{can_close, failure};
-use domain::state::{Circuit, CircuitCause, Item, Slot, WaitingJob};
+use domain::state::{Circuit, CircuitCause, Failure, Item, Slot, WaitingJob};
 use domain::wire::StateReason;
 use serde_json::{Value, json};
 
@@ -137,4 +137,28 @@ fn a_machine_that_comes_online_ends_the_row() {
     };
     assert_eq!(next(slot("busy", 30, json!({}))), Some(0));
     assert_eq!(next(slot("busy", 300, json!({}))), None, "it was launched before the failure");
+}
+
+#[test]
+fn a_machine_launched_before_one_that_failed_does_not_end_the_row() {
+    let mut read = view([slot("busy", 300, json!({})).into()]);
+    read.meta.config_hash = pool().config_hash();
+    // Ends are counted in any order: the machine that was launched last was counted first.
+    let launched = |seconds: i64| Failure { launched_at: ago(seconds), ..failed() };
+    [90, 400, 500, 600].map(launched).into_iter().for_each(|failure| failure.keep(&mut read.meta.failures));
+    let until = later(60);
+    let cause = CircuitCause::EndedEarly;
+    read.meta.circuit = Circuit::Open { until, backoff_seconds: 60, since: ago(350), cause, message: String::new() };
+    read.meta.boot_failures = 4;
+    let kept: Vec<_> = read.meta.failures.iter().map(|failure| failure.launched_at).collect();
+    assert_eq!(kept, [ago(500), ago(400), ago(90)], "those that were launched last");
+    let is_closed =
+        |read: &PoolView| decide(&pool(), read, &turn()).is_some_and(|it| it.meta.circuit == Circuit::Closed);
+    assert!(!is_closed(&read));
+    read.meta.failures.retain(|failure| failure.launched_at != ago(90));
+    assert!(is_closed(&read), "the machine was launched after the others");
+}
+
+fn failed() -> Failure {
+    Failure { at: noon(), instance: None, launched_at: noon(), reason: String::new(), console: String::new() }
 }

@@ -111,9 +111,9 @@ fn describe(cause: &CircuitCause, last: &Failure) -> String {
     }
 }
 
-/// Whether a machine has come online that was launched after the last failure, or since the circuit opened.
+/// Whether a machine works that was launched after the last machine that failed, or since the circuit opened if none has.
 pub fn is_online_again(view: &PoolView, meta: &Meta, opened: Timestamp) -> bool {
-    works_since(view, last_failure(meta).map_or(opened, |last| last.min(opened)))
+    works_since(view, last_failure(meta).unwrap_or(opened))
 }
 
 fn last_failure(meta: &Meta) -> Option<Timestamp> {

@@ -81,9 +81,10 @@ pub struct Failure {
 const FAILURES_KEPT: usize = 3;
 
 impl Failure {
-    /// Adds the failure to the latest ones.
+    /// Adds the failure, and keeps those of the machines that were launched last.
     pub fn keep(self, latest: &mut Vec<Failure>) {
         latest.push(self);
+        latest.sort_by_key(|failure| failure.launched_at);
         let excess = latest.len().saturating_sub(FAILURES_KEPT);
         latest.drain(..excess);
     }

@@ -1,6 +1,6 @@
 //! S8: machines that end early open the circuit of their pool.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::ids::PoolName;
 use domain::log::Transaction;
@@ -57,9 +57,13 @@ impl State {
         }
     }
 
-    /// How many machines ended early that were launched after the newest one that connected.
+    /// How many machines ended early that were launched after the newest one that connected, or that Drover must believe to
+    /// have a job: a runner posed as its runner.
     fn early_ends_in_a_row(&self, pool: &PoolName) -> usize {
-        let connected = self.ec2.instances().filter(|machine| self.connected.contains(&machine.id));
+        let victims: BTreeSet<_> = self.forged.values().collect();
+        let is_posed_as = |id: &ec2::InstanceId| self.configured.get(id).is_some_and(|runner| victims.contains(runner));
+        let works = |id: &ec2::InstanceId| self.connected.contains(id) || is_posed_as(id);
+        let connected = self.ec2.instances().filter(|machine| works(&machine.id));
         let of_pool =
             connected.filter(|machine| machine.tags.get("drover:pool").is_some_and(|tag| tag == pool.as_str()));
         let newest = of_pool.map(|machine| machine.launched_at).max();
