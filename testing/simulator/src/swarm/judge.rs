@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use domain::ids::JobId;
+use domain::policy::budget::is_scarce;
 use domain::policy::decide::RELAUNCH_LIMIT;
 use domain::policy::route::{Routable, route};
 use domain::state::{Item, Key, Rank};
 use domain::wire::Message;
+use engine::ports::GitHub;
 use engine::sweep::Report;
 use jiff::{SignedDuration, Timestamp};
 use world::{ec2, github};
@@ -192,6 +194,17 @@ impl Swarm<'_> {
         theirs.filter(|job| is_waiting(job)).map(|job| job.id).collect()
     }
 
+    /// Whether the account of the job's repository has used up the part of its hourly limit that is not reserved for
+    /// registering and removing runners.
+    fn is_budget_scarce(&self, job: github::JobId) -> bool {
+        let login = self.universe.github(|github, _| {
+            let repository = github.job(job)?.repository;
+            Some(github.repository(repository)?.owner_login.clone())
+        });
+        let owner = login.and_then(|login| login.parse().ok());
+        owner.is_some_and(|owner| is_scarce(self.universe.budget(&owner)))
+    }
+
     /// How long it has been queued. A job that is run again may have been queued after all faults stopped.
     fn waits_for(&self, job: github::JobId) -> SignedDuration {
         let queued = self.universe.github(|github, _| github.job(job)?.history.queued.last().copied());
@@ -259,7 +272,7 @@ impl Swarm<'_> {
             }
         }
         for job in self.given_up() {
-            if !self.is_explained(job) {
+            if !self.is_explained(job) && !self.is_budget_scarce(job) {
                 self.violate(format!("L4: nothing is launched for job {job}, and its author cannot see why"));
             }
         }
