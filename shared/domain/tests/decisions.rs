@@ -37,6 +37,7 @@ fn jobs() -> impl Strategy<Value = Vec<WaitingJob>> {
                 run_over_at: None,
                 unknown_since: None,
                 attempt: None,
+                asked_until: None,
                 unserved: None,
                 revision: 1,
             })

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use common::{ago, facts, job, later, noon, pool, turn, view};
 use domain::ids::JobId;
 use domain::policy::PoolView;
+use domain::policy::check::claim;
 use domain::policy::notify::{Notification, first_check_run, published};
 use domain::policy::polling::{notifications, questions};
 use domain::state::{Item, Job, Stage, WaitingJob};
@@ -92,4 +93,14 @@ fn many_check_runs_are_closed_over_several_minutes_and_none_is_left() {
     let each: Vec<BTreeSet<JobId>> = (0..32).map(|minute| closed_at(960, minute)).collect();
     assert!(each.iter().all(|jobs| jobs.len() == 30));
     assert_eq!(each.into_iter().flatten().collect::<BTreeSet<JobId>>(), first(960));
+}
+
+#[test]
+fn a_job_that_one_invocation_asks_about_is_not_due_for_another_and_counts() {
+    let claimed = |until| {
+        let claimed = jobs(1000).map(move |job| if job.id.0 <= 10 { claim(&job, until) } else { job });
+        questions(&pool(), &read(claimed), noon()).jobs
+    };
+    assert_eq!(claimed(later(1)), (11..=30).map(JobId).collect());
+    assert_eq!(claimed(noon()), first(30), "the claim ends");
 }

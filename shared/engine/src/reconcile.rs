@@ -158,7 +158,7 @@ async fn perform(
         Effect::Register(slot) => register::register_one(context, pool, view, slot, holder).await,
         Effect::Retire(slot) => retire::retire(context, pool, view, tags, slot, holder).await,
         Effect::Check(job) => check::check(context, config, pool, view, job).await,
-        Effect::CheckLostJob(slot) => lost_job::check_lost_job(context, config, view, slot).await,
+        Effect::CheckLostJob(slot) => lost_job::check_lost_job(context, config, pool, view, slot).await,
         Effect::Notify(job) => notify::notify(context, pool, view, job).await,
         Effect::Rerun(job) => rerun::rerun(context, pool, view, job).await,
     }

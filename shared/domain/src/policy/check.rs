@@ -30,6 +30,19 @@ pub enum Answer {
     TooOld,
 }
 
+/// The job while this invocation asks GitHub about it. Concurrent invocations see the same jobs due, and GitHub's limits are
+/// for all of them together.
+#[must_use]
+pub fn claim(waiting: &WaitingJob, until: Timestamp) -> WaitingJob {
+    WaitingJob { asked_until: Some(until), ..waiting.clone() }
+}
+
+/// The job after GitHub could not be asked.
+#[must_use]
+pub fn put_off(waiting: &WaitingJob, check_at: Timestamp) -> WaitingJob {
+    WaitingJob { check_at, asked_until: None, ..waiting.clone() }
+}
+
 /// Whether the job's facts must be read to understand the answer: they say whether the job had a gate, and which run it
 /// belongs to.
 pub fn needs_facts(waiting: &WaitingJob, reported: Option<&JobNotice>, asked_at: Timestamp) -> bool {
@@ -73,7 +86,7 @@ pub fn answer(
             // that is asked about because it is old, has waited since it was queued.
             let gate_opened = !waiting.open && waiting.unknown_since.is_none() && job.is_some_and(|job| job.gated);
             let opened_at = if gate_opened { Some(asked_at) } else { waiting.opened_at };
-            let open = WaitingJob { open: true, opened_at, unknown_since: None, ..waiting.clone() };
+            let open = WaitingJob { open: true, opened_at, unknown_since: None, asked_until: None, ..waiting.clone() };
             let check_after = match open.given_up(asked_at) {
                 Some(_) => RECHECK_EVERY,
                 None => pool.timings.job_check.duration(),
@@ -104,7 +117,8 @@ pub fn waits(pool: &Pool, before: &WaitingJob, job: WaitingJob, turn: &Turn) -> 
 /// The job that cannot start now, and whether it could before.
 fn closed(pool: &Pool, waiting: &WaitingJob, asked_at: Timestamp) -> (Box<WaitingJob>, bool) {
     let check_at = asked_at + pool.timings.job_check.duration();
-    (Box::new(WaitingJob { open: false, checked_at: asked_at, check_at, ..waiting.clone() }), waiting.open)
+    let job = WaitingJob { open: false, checked_at: asked_at, check_at, asked_until: None, ..waiting.clone() };
+    (Box::new(job), waiting.open)
 }
 
 /// Records that a gate holds the job. The job's facts keep that GitHub has reported a gate: a later opening begins a new

@@ -54,6 +54,7 @@ pub fn due(pool: &Pool, view: &PoolView, now: Timestamp) -> Vec<Effect> {
     let slots = view.slots.values().filter(|slot| slot.lease.is_free(now)).filter_map(next_effect);
     let mut checks = questions(pool, view, now).jobs;
     checks.extend(possibly_run(view, now));
+    checks.retain(|job| view.waiting.get(job).is_some_and(|job| !job.is_being_asked_about(now)));
     let checks = checks.into_iter().map(Effect::Check);
     let notifications = notifications(pool, view, now).jobs.into_iter().map(Effect::Notify);
     let reruns = view.reruns.values().filter(|rerun| rerun.lease().is_free(now)).map(|rerun| Effect::Rerun(rerun.job));

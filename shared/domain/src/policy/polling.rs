@@ -1,7 +1,7 @@
 //! How many questions about waiting jobs, and how many check runs, a pool may cost per minute. A flood of jobs must not use
 //! up what GitHub allows its account per minute and per hour: other pools need the same account.
 //!
-//! Concurrent invocations may each use the whole allowance, because none sees what the others have begun.
+//! A question that another invocation has begun counts. A check run does not, so concurrent invocations may write more.
 
 use std::collections::BTreeSet;
 
@@ -54,11 +54,11 @@ pub fn questions(pool: &Pool, view: &PoolView, now: Timestamp) -> Allowed {
     };
     // A webhook puts the next question before the regular one.
     let is_urgent = |job: &WaitingJob| job.check_at < job.checked_at + every;
-    let due: Vec<&WaitingJob> = view.waiting.values().filter(|job| due_at(job) <= now).collect();
+    let free = view.waiting.values().filter(|job| !job.is_being_asked_about(now));
+    let due: Vec<&WaitingJob> = free.filter(|job| due_at(job) <= now).collect();
     let (urgent, regular): (Vec<&WaitingJob>, Vec<&WaitingJob>) = due.into_iter().partition(|job| is_urgent(job));
-    let asked =
-        view.waiting.values().filter(|job| was_asked(job, every) && now.duration_since(job.checked_at) < MINUTE);
-    let asked = asked.count();
+    let was_just_asked = |job: &WaitingJob| was_asked(job, every) && now.duration_since(job.checked_at) < MINUTE;
+    let asked = view.waiting.values().filter(|job| job.is_being_asked_about(now) || was_just_asked(job)).count();
     let first = |jobs: Vec<&WaitingJob>, most: usize| {
         Allowed::first(jobs.into_iter().map(|job| (due_at(job), job.id)).collect(), most.saturating_sub(asked))
     };

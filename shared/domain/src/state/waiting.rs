@@ -39,6 +39,9 @@ pub struct WaitingJob {
     /// Set if the job is not of its run's first attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<LaterAttempt>,
+    /// Until when the invocation that asks GitHub about the job is expected to record the answer. No other one asks before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_until: Option<Timestamp>,
     pub revision: u64,
 }
 
@@ -104,6 +107,7 @@ impl WaitingJob {
             run_over_at: None,
             unknown_since: None,
             attempt: LaterAttempt::of(job),
+            asked_until: None,
             revision: 0,
         }
     }
@@ -134,6 +138,11 @@ impl WaitingJob {
     /// The launches for the job within `window` before `now`.
     pub fn launches_within(&self, window: SignedDuration, now: Timestamp) -> impl Iterator<Item = &Timestamp> {
         self.launches.iter().filter(move |at| now.duration_since(**at) < window)
+    }
+
+    /// Whether an invocation is asking GitHub about the job.
+    pub fn is_being_asked_about(&self, now: Timestamp) -> bool {
+        self.asked_until.is_some_and(|until| until > now)
     }
 
     /// When its wait for a machine began.

@@ -130,6 +130,7 @@ pub(crate) fn job(queued: i64) -> WaitingJob {
         run_over_at: None,
         unknown_since: None,
         attempt: None,
+        asked_until: None,
         revision: 1,
     }
 }

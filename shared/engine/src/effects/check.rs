@@ -16,7 +16,7 @@ use crate::effects::Next;
 use crate::error::ReconcileError;
 use crate::ports::{GitHubError, RunReference};
 use crate::record::record_answer;
-use crate::table::commit_or_leave;
+use crate::table::{Commit, commit, commit_or_leave};
 
 pub(crate) async fn check(
     context: &Context<'_>,
@@ -30,6 +30,9 @@ pub(crate) async fn check(
     if waiting.open && is_scarce(context.ports.github.budget(pool.owner.owner())) {
         return Ok(None);
     }
+    let claimed = check::claim(waiting, context.lease(pool));
+    let Commit::Written = commit(context, &Transaction::new().put(claimed.clone())).await? else { return Ok(None) };
+    let waiting = &WaitingJob { revision: claimed.revision + 1, ..claimed };
     let asked_at = context.now();
     match context.ports.github.job(&waiting.repository, job).await {
         Ok(reported) => {
@@ -128,6 +131,6 @@ async fn put_off(
 ) -> Result<Next, ReconcileError> {
     tracing::warn!(job = %waiting.id, "job {} cannot be checked yet: {error}", waiting.id);
     let check_at = next_attempt(error.failure(), asked_at, pool.timings.backoff_min.duration());
-    commit_or_leave(context, Transaction::new().put(WaitingJob { check_at, ..waiting.clone() })).await?;
+    commit_or_leave(context, Transaction::new().put(check::put_off(waiting, check_at))).await?;
     Ok(Some(check_at))
 }

@@ -110,6 +110,7 @@ fn waiting(id: u64) -> WaitingJob {
         run_over_at: None,
         unknown_since: None,
         attempt: None,
+        asked_until: None,
         unserved: None,
         revision: 0,
     }

@@ -49,6 +49,8 @@ pub enum Mistake {
     IgnoresHold,
     /// The limit that is stored for an account is never read.
     LimitUnread,
+    /// A question about a waiting job is asked without a claim.
+    UnclaimedCheck,
     /// One unreadable item of a list hides the others.
     AllOrNothing,
     /// A refusal of a launch counts as a call without an answer.

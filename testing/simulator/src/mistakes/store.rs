@@ -42,6 +42,10 @@ impl Store for MistakenPorts<'_> {
                 reading.items.iter_mut().for_each(|item| make_young(item, now));
                 Ok(reading)
             }
+            Ok(mut reading) if self.mistake == Mistake::UnclaimedCheck => {
+                reading.items.iter_mut().for_each(forget_claim);
+                Ok(reading)
+            }
             answer => answer,
         }
     }
@@ -84,6 +88,13 @@ impl Store for MistakenPorts<'_> {
 fn make_young(item: &mut Item, now: Timestamp) {
     if let Item::Waiting(job) = item {
         job.queued_at = job.queued_at.max(now - SignedDuration::from_hours(1));
+    }
+}
+
+/// A waiting job that nobody asks about.
+fn forget_claim(item: &mut Item) {
+    if let Item::Waiting(job) = item {
+        job.asked_until = None;
     }
 }
 
