@@ -1,5 +1,5 @@
-//! `drover doctor`: checks the installation. Each check looks at one thing, reports what it found, and names a remedy. If a
-//! call fails, only the checks that need its answer fail or are skipped.
+//! `drover doctor`: checks the installation. Each check looks at one thing, reports what it found, and names a remedy. A check
+//! that needs an answer which another check did not get is skipped, so that one cause is reported once.
 
 mod app;
 mod clock;
@@ -18,7 +18,13 @@ use self::report::Group;
 
 /// Runs every check.
 pub async fn doctor(subject: &Subject<'_>) -> Output {
-    let (aws, (table, config)) = tokio::join!(stack::aws(subject), stack::table(subject));
+    let (basis, config) = match stack::basis(subject).await {
+        Ok(read) => read,
+        Err(basis) => {
+            let groups = basis.into_iter().chain([app::none()]).chain(stack::none());
+            return report::render(groups.chain([launching::none(), work::none()]).collect());
+        }
+    };
     let config = config.as_ref();
     let (app, stack, launching, work) = tokio::join!(
         app::app(subject, config),
@@ -26,6 +32,6 @@ pub async fn doctor(subject: &Subject<'_>) -> Output {
         launching::launching(subject, config),
         work::work(subject, config),
     );
-    let groups: Vec<Group> = [aws, table, app].into_iter().chain(stack).chain([launching, work]).collect();
-    report::render(&groups)
+    let groups: Vec<Group> = basis.into_iter().chain([app]).chain(stack).chain([launching, work]).collect();
+    report::render(groups)
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use comfy_table::{Table, presets};
 use domain::state::{FORMAT, FunctionName};
 use engine::ports::{CommitError, ComputeError, GitHubError, QueueError, StoreError};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use platform::aws::{AwsError, ErrorKind};
 use platform::environment::EnvironmentError;
 use platform::inspect::Unanswered;
@@ -29,9 +29,11 @@ pub enum Failure {
     Usage(String),
     #[error("{0} -> {SET_ENVIRONMENT}")]
     Environment(EnvironmentError),
-    /// AWS or GitHub could not be reached, or refused. The message contains the remedy.
+    /// AWS could not be reached, or another operator was faster. The message contains the remedy.
     #[error("{0}")]
     Unreachable(String),
+    #[error("{error} -> {}", github_remedy(error))]
+    GitHub { error: GitHubError },
     #[error("{message} -> {}", remedy(*.kind))]
     Aws { message: String, kind: ErrorKind },
     /// A newer version wrote the table.
@@ -52,10 +54,11 @@ fn subject(functions: &[FunctionName]) -> String {
     format!("{} {}", names.join(" and "), if names.len() == 1 { "does" } else { "do" })
 }
 
-const SET_ENVIRONMENT: &str = "eval \"$(make --silent environment)\" sets every variable from the stack's outputs";
+pub(crate) const SET_ENVIRONMENT: &str =
+    "eval \"$(make --silent environment)\" sets every variable from the stack's outputs";
 
-/// The operator's next step.
-fn remedy(kind: ErrorKind) -> &'static str {
+/// The operator's next step after an error of AWS.
+pub(crate) fn remedy(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Credentials => {
             "log in again (for example with aws sso login), or select other credentials with AWS_PROFILE"
@@ -72,6 +75,23 @@ fn remedy(kind: ErrorKind) -> &'static str {
     }
 }
 
+/// The operator's next step after an error of GitHub.
+pub(crate) fn github_remedy(error: &GitHubError) -> &'static str {
+    match error {
+        GitHubError::SecretUnusable(_) => "drover secrets put app --app-id ID KEY-FILE",
+        GitHubError::Denied(_) | GitHubError::Refused(_) | GitHubError::NameTaken => {
+            "check that the key belongs to this app and was not deleted on GitHub, and that this machine's clock is right"
+        }
+        GitHubError::Limited { .. } => "wait until GitHub's rate limit allows calls again",
+        GitHubError::SecretUnreadable { .. } => {
+            "check that DROVER_APP_SECRET names the stack's secret and that it has a value"
+        }
+        GitHubError::Unavailable { .. } => {
+            "check the network, that DROVER_GITHUB_API_URL is right, and https://www.githubstatus.com"
+        }
+    }
+}
+
 impl Output {
     /// Prints text or JSON to standard output.
     pub fn print(&self, format: Format) {
@@ -80,6 +100,28 @@ impl Output {
             Format::Text => self.text.clone(),
         };
         print_all(&text);
+    }
+
+    /// The outputs for several subjects of one command, as lines and as a list. One output stays as it is.
+    pub fn joined(outputs: Vec<Output>) -> Output {
+        Self::separated(outputs, "")
+    }
+
+    /// The same, with an empty line between them.
+    pub(crate) fn blocks(outputs: Vec<Output>) -> Output {
+        Self::separated(outputs, "\n")
+    }
+
+    fn separated(mut outputs: Vec<Output>, separator: &str) -> Output {
+        if outputs.len() == 1 {
+            return outputs.remove(0);
+        }
+        let texts: Vec<&str> = outputs.iter().map(|output| output.text.as_str()).collect();
+        Output {
+            ok: outputs.iter().all(|output| output.ok),
+            text: texts.join(separator),
+            json: outputs.iter().map(|output| output.json.clone()).collect(),
+        }
     }
 
     pub fn exit_code(&self) -> ExitCode {
@@ -105,9 +147,11 @@ impl Failure {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Failure::Usage(_) | Failure::Environment(_) => ExitCode::from(2),
-            Failure::Unreachable(_) | Failure::Aws { .. } | Failure::Newer { .. } | Failure::OlderFunctions { .. } => {
-                ExitCode::from(3)
-            }
+            Failure::Unreachable(_)
+            | Failure::GitHub { .. }
+            | Failure::Aws { .. }
+            | Failure::Newer { .. }
+            | Failure::OlderFunctions { .. } => ExitCode::from(3),
         }
     }
 }
@@ -147,12 +191,12 @@ impl From<ComputeError> for Failure {
 }
 impl From<GitHubError> for Failure {
     fn from(error: GitHubError) -> Self {
-        Failure::Unreachable(error.to_string())
+        Failure::GitHub { error }
     }
 }
 impl From<Unanswered> for Failure {
     fn from(error: Unanswered) -> Self {
-        Failure::Aws { kind: error.kind(), message: error.message }
+        Failure::Aws { kind: error.kind, message: error.message }
     }
 }
 
@@ -175,13 +219,26 @@ pub fn printable(text: &str) -> String {
     text.chars().filter(|c| !is_control(*c)).collect()
 }
 
+/// The same on one line: a name with a line break must not look like a line of Drover's own.
+pub fn one_line(text: &str) -> String {
+    printable(&text.replace(['\n', '\r', '\u{2028}', '\u{2029}'], " "))
+}
+
+/// When something is due.
+pub(crate) fn when(at: Timestamp, now: Timestamp) -> String {
+    match at > now {
+        true => format!("at {at:.0}, in {}", age(at.duration_since(now))),
+        false => format!("overdue since {at:.0}"),
+    }
+}
+
 /// A table with a header line.
 pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header.iter().map(|title| (*title).to_owned()).collect::<Vec<_>>());
     for row in rows {
         // Clean each cell before the columns are measured, and keep it on one line.
-        table.add_row(row.iter().map(|cell| printable(cell).replace('\n', " ")).collect::<Vec<_>>());
+        table.add_row(row.iter().map(|cell| one_line(cell)).collect::<Vec<_>>());
     }
     let lines = table.to_string();
     lines.lines().map(|line| format!("{}\n", line.trim_end())).collect()
@@ -196,6 +253,15 @@ pub(crate) fn or_dash(value: Option<impl ToString>) -> String {
 pub fn count(number: usize, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
+}
+
+/// An amount of US dollars: cents, or four decimals if it is small, rounded up to the last of them.
+pub(crate) fn usd(amount: f64) -> String {
+    match amount {
+        0.0 => "0.00".to_owned(),
+        ..1.0 => format!("{:.4}", amount.max(0.0001)),
+        _ => format!("{amount:.2}"),
+    }
 }
 
 /// A duration in its two largest units: `3d 4h`, `5m 10s`.

@@ -6,8 +6,12 @@ use domain::policy::PoolView;
 use domain::policy::format::{self, TooNew};
 use domain::state::{Config, Item, Key};
 use engine::ports::Store;
+use jiff::SignedDuration;
 
 use crate::output::Failure;
+
+/// The janitor runs every minute.
+pub(crate) const LONGEST_SINCE_SWEEP: SignedDuration = SignedDuration::from_mins(5);
 
 /// The pool configuration in force.
 ///

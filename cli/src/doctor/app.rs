@@ -5,25 +5,30 @@ use std::collections::BTreeMap;
 use domain::config::Pool;
 use domain::ids::Scope;
 use domain::state::Config;
-use engine::ports::GitHubError;
 use platform::github::{About, GitHubApp};
 
 use super::clock::clock;
 use super::report::{Group, Level};
 use super::subject::{MaybeConfig, Subject};
 use super::webhook;
+use crate::output::github_remedy;
 use crate::permissions::{EVENT, Features, Importance, Permission, missing};
 use crate::runner_groups;
 
+const CHECKS: &[&str] =
+    &["clock", "key", "permissions", "events", "webhook", "deliveries", "signature", "installed", "runner groups"];
+
+pub(super) fn none() -> Group {
+    Group::new("GitHub App", CHECKS)
+}
+
 pub(super) async fn app(subject: &Subject<'_>, config: MaybeConfig<'_>) -> Group {
-    let mut group = Group::new("GitHub App");
-    let github = match &subject.github {
-        Ok(github) => *github,
+    let mut group = none();
+    let Ok(github) = subject.github else { return group };
+    let about = match github.about().await {
+        Ok(about) => about,
         Err(error) => {
-            for name in ["key", "clock", "permissions", "events", "webhook", "signature", "installed", "runner groups"]
-            {
-                group.skip(name, &error.to_string());
-            }
+            group.fail("key", error.to_string(), github_remedy(&error));
             return group;
         }
     };
@@ -31,56 +36,21 @@ pub(super) async fn app(subject: &Subject<'_>, config: MaybeConfig<'_>) -> Group
         Ok(ahead) => clock(&mut group, "GitHub", ahead),
         Err(error) => group.skip("clock", &error.to_string()),
     }
-    let about = key(&mut group, github, config).await;
+    group.pass("key", format!("GitHub accepts the key of {} (app {})", about.name, about.id));
+    if let Some(config) = config {
+        permissions(&mut group, &about, config);
+    }
+    events(&mut group, &about);
     webhook::webhook(&mut group, subject, github).await;
-    match config {
-        Some(config) => {
-            installed(&mut group, github, config, about.as_ref()).await;
-            groups(&mut group, github, config).await;
-        }
-        None => {
-            group.skip("installed", "no pools are known");
-            group.skip("runner groups", "no pools are known");
-        }
+    if let Some(config) = config {
+        installed(&mut group, github, config, &about).await;
+        groups(&mut group, github, config).await;
     }
     group
 }
 
-/// The app as GitHub describes it, if GitHub accepts the key.
-async fn key(group: &mut Group, github: &GitHubApp, config: MaybeConfig<'_>) -> Option<About> {
-    match github.about().await {
-        Ok(about) => {
-            group.pass("key", format!("GitHub accepts the key of {} (app {})", about.name, about.id));
-            permissions(group, &about, config);
-            events(group, &about);
-            Some(about)
-        }
-        Err(error) => {
-            group.fail("key", error.to_string(), key_remedy(&error));
-            group.skip("permissions", "GitHub does not accept the key");
-            group.skip("events", "GitHub does not accept the key");
-            None
-        }
-    }
-}
-
-fn key_remedy(error: &GitHubError) -> &'static str {
-    match error {
-        GitHubError::SecretUnusable(_) => "drover secrets put app --app-id ID KEY-FILE",
-        GitHubError::Denied(_) | GitHubError::Refused(_) | GitHubError::NameTaken => {
-            "check that the key belongs to this app and was not deleted on GitHub, and that this machine's clock is right"
-        }
-        GitHubError::Limited { .. } => "wait until GitHub's rate limit allows calls again",
-        GitHubError::Unavailable { .. } | GitHubError::SecretUnreadable { .. } => {
-            "check that the secret has a value and is readable, that DROVER_GITHUB_API_URL is right, and \
-             https://www.githubstatus.com"
-        }
-    }
-}
-
 /// The permissions that the app requests from an account that installs it.
-fn permissions(group: &mut Group, about: &About, config: MaybeConfig<'_>) {
-    let Some(config) = config else { return group.skip("permissions", "no pools are known") };
+fn permissions(group: &mut Group, about: &About, config: &Config) {
     let missing = missing(Features::of(&config.pools), &about.permissions);
     let problems: Vec<String> = missing.iter().map(|permission| format!("lacks {permission}")).collect();
     let remedy = format!(
@@ -110,7 +80,7 @@ fn events(group: &mut Group, about: &About) {
 }
 
 /// Whether each account with pools has installed the app, not suspended it, and granted its permissions.
-async fn installed(group: &mut Group, github: &GitHubApp, config: &Config, about: Option<&About>) {
+async fn installed(group: &mut Group, github: &GitHubApp, config: &Config, about: &About) {
     let mut by_owner: BTreeMap<&Scope, Vec<Pool>> = BTreeMap::new();
     for pool in &config.pools {
         by_owner.entry(&pool.owner).or_default().push(pool.clone());
@@ -130,13 +100,13 @@ async fn installation_problems(
     github: &GitHubApp,
     scope: &Scope,
     pools: &[Pool],
-    about: Option<&About>,
+    about: &About,
 ) -> (Vec<String>, Level) {
     let installed = match github.installed(scope).await {
         Ok(Some(installed)) => installed,
         Ok(None) => {
-            let page = about.map(|about| format!(": {}/installations/new", about.html_url)).unwrap_or_default();
-            return (vec![format!("{scope} has not installed the app{page}")], Level::Fail);
+            let page = format!("{}/installations/new", about.html_url);
+            return (vec![format!("{scope} has not installed the app: {page}")], Level::Fail);
         }
         Err(error) => return (vec![format!("{scope}: {error}")], Level::Fail),
     };

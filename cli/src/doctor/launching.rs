@@ -6,6 +6,7 @@ use domain::config::{LaunchTemplate, Pool, Tuple};
 use domain::ids::SubnetId;
 use jiff::SignedDuration;
 use jiff::Timestamp;
+use platform::aws::ErrorKind;
 use platform::inspect::{ImageFacts, TemplateFacts};
 
 use super::report::{Group, Level};
@@ -19,14 +20,15 @@ const IMAGE_FAIL: SignedDuration = SignedDuration::from_hours(25 * 24);
 /// EC2 allows an account a burst of five RunInstances calls, then two per second: leave some of them to the scaler.
 const MAX_DRY_RUNS: usize = 3;
 
+const CHECKS: &[&str] = &["launch templates", "power-off", "image", "addresses", "trial"];
+
+pub(super) fn none() -> Group {
+    Group::new("launching", CHECKS)
+}
+
 pub(super) async fn launching(subject: &Subject<'_>, config: MaybeConfig<'_>) -> Group {
-    let mut group = Group::new("launching");
-    let Some(config) = config else {
-        for name in ["launch templates", "power-off", "image", "addresses", "trial"] {
-            group.skip(name, "no pools are known");
-        }
-        return group;
-    };
+    let mut group = none();
+    let Some(config) = config else { return group };
     let pools: Vec<&Pool> = config.pools.iter().filter(|pool| !pool.draining).collect();
     templates(&mut group, subject, &pools).await;
     addresses(&mut group, subject, &pools).await;
@@ -58,15 +60,17 @@ async fn templates(group: &mut Group, subject: &Subject<'_>, pools: &[&Pool]) {
     let remedy = "make infrastructure creates it; drover pools apply pins its version";
     group.conclude("launch templates", Level::Fail, &missing, format!("{} in use", facts.len()), remedy);
     let remedy = "set InstanceInitiatedShutdownBehavior=terminate in the template, then drover pools apply";
-    match facts.is_empty() {
-        true => group.skip("power-off", "no launch template is known"),
-        false => group.conclude("power-off", Level::Fail, &stopping, "terminates the machine", remedy),
+    if !facts.is_empty() {
+        group.conclude("power-off", Level::Fail, &stopping, "terminates the machine", remedy);
     }
     images(group, subject, &facts).await;
 }
 
 async fn images(group: &mut Group, subject: &Subject<'_>, facts: &[TemplateFacts]) {
     let used: BTreeSet<&str> = facts.iter().filter_map(|facts| facts.image.as_deref()).collect();
+    if facts.is_empty() {
+        return;
+    }
     if used.is_empty() {
         return group.skip("image", "no launch template names one");
     }
@@ -78,7 +82,7 @@ async fn images(group: &mut Group, subject: &Subject<'_>, facts: &[TemplateFacts
             Err(error) => (Level::Fail, format!("{id}: {error}")),
         };
         match level {
-            Level::Pass => fine.push(line),
+            Level::Pass | Level::Skip => fine.push(line),
             Level::Warn | Level::Fail => problems.push(line),
         }
         worst = worst.max(level);
@@ -153,7 +157,7 @@ async fn trial(group: &mut Group, subject: &Subject<'_>, pools: &[&Pool]) {
     for option in &options {
         match subject.inspect.try_launch(stack, option).await {
             Ok(()) => {}
-            Err(error) if error.is_refusal() => {
+            Err(error) if error.kind == ErrorKind::NotAllowed => {
                 problems.push(format!("this role is not allowed to try {option}: {error}"));
             }
             Err(error) if error.is_throttled() => problems.push(format!("{option} was not tried: EC2 throttles calls")),

@@ -1,23 +1,73 @@
 //! Checks of the stack in AWS: environment, credentials, table, queue, secrets and ingest.
 
 use domain::state::{Config, Item, Janitor, Key};
-use engine::ports::Store;
-use jiff::SignedDuration;
+use engine::ports::{Store, StoreError};
+use platform::aws::ErrorKind;
+use platform::environment::EnvironmentError;
 use platform::inspect;
 
 use super::clock::clock;
 use super::report::{Group, Level};
 use super::subject::Subject;
-use crate::output::{age, count};
-
-/// The janitor runs every minute.
-const LONGEST_SINCE_SWEEP: SignedDuration = SignedDuration::from_mins(5);
+use crate::output::{SET_ENVIRONMENT, age, count, remedy};
+use crate::read::LONGEST_SINCE_SWEEP;
 
 /// Far more messages than a healthy scaler leaves in the queue.
 const BACKLOG: u64 = 1000;
 
-pub(super) async fn aws(subject: &Subject<'_>) -> Group {
-    let mut group = Group::new("AWS");
+/// The groups of AWS and of the table.
+pub(super) type Basis = [Group; 2];
+
+/// Reads what every other check needs: also returns the configuration in force. An error contains the only cause that
+/// matters, because with it no call to the stack succeeds.
+pub(super) async fn basis(subject: &Subject<'_>) -> Result<(Basis, Option<Config>), Basis> {
+    let mut group = Group::new("AWS", &["environment", "credentials", "clock"]);
+    let Some(region) = subject.inspect.region() else {
+        group.fail("environment", "no AWS region is set", NO_REGION);
+        return Err([group, no_table()]);
+    };
+    environment(&mut group, subject);
+    let (identity, read) = tokio::join!(subject.inspect.identity(), read(subject));
+    let table_error = match &read {
+        Read::Failed(error) => Some(ErrorKind::of(error)),
+        Read::NotNamed | Read::Items { .. } => None,
+    };
+    match identity {
+        Ok(identity) => {
+            group.pass("credentials", format!("{} in {region}", identity.arn));
+            match identity.clock_ahead {
+                Some(ahead) => clock(&mut group, "AWS", ahead),
+                None => group.skip("clock", "AWS answered without a date"),
+            }
+        }
+        // The table answers, so this machine only cannot reach STS.
+        Err(error) if matches!(read, Read::Items { .. }) => {
+            group.warn("credentials", error.to_string(), remedy(error.kind));
+        }
+        Err(error) => {
+            let what = match error.kind {
+                ErrorKind::Credentials => "AWS does not accept the credentials",
+                ErrorKind::Unavailable => "AWS does not answer",
+                ErrorKind::NotAllowed | ErrorKind::NotFound | ErrorKind::Unreadable => "AWS refuses the first call",
+            };
+            group.fail("credentials", format!("{what}: {error}"), remedy(error.kind));
+            return Err([group, no_table()]);
+        }
+    }
+    if table_error == Some(ErrorKind::NotFound) && !has_queue(subject).await {
+        let mut table = no_table();
+        let name = subject.table.as_ref().map_or("", |table| table.name());
+        let message = format!("{region} has neither the table {name} nor the stack's queue");
+        table.fail("pools", message, remedy(ErrorKind::NotFound));
+        return Err([group, table]);
+    }
+    let (table, config) = table(subject, read);
+    Ok(([group, table], config))
+}
+
+const NO_REGION: &str = "export AWS_REGION=REGION, with the stack's region";
+
+fn environment(group: &mut Group, subject: &Subject<'_>) {
     let errors = [
         subject.table.as_ref().err(),
         subject.github.as_ref().err(),
@@ -25,65 +75,78 @@ pub(super) async fn aws(subject: &Subject<'_>) -> Group {
         subject.webhook_url.as_ref().err(),
         subject.webhook_secret.as_ref().err(),
     ];
-    let problems: Vec<String> = errors.into_iter().flatten().map(ToString::to_string).collect();
-    let remedy = "eval \"$(make --silent environment)\" sets every variable from the stack's outputs";
-    group.conclude("environment", Level::Fail, &problems, "names table, queue, secrets and webhook", remedy);
-    match subject.inspect.identity().await {
-        Ok(identity) => {
-            let region = subject.inspect.region().unwrap_or("no region");
-            group.pass("credentials", format!("{} in {region}", identity.arn));
-            match identity.clock_ahead {
-                Some(ahead) => clock(&mut group, "AWS", ahead),
-                None => group.skip("clock", "AWS answered without a date"),
-            }
-        }
-        Err(error) => {
-            let remedy = "log in again (for example with aws sso login), and set AWS_REGION to the stack's region";
-            group.fail("credentials", error.to_string(), remedy);
-            group.skip("clock", "AWS does not answer");
+    let (mut missing, mut problems) = (Vec::new(), Vec::new());
+    for error in errors.into_iter().flatten() {
+        match error {
+            EnvironmentError::Missing(name) => missing.push(*name),
+            EnvironmentError::Invalid { .. } => problems.push(error.to_string()),
         }
     }
-    group
+    if !missing.is_empty() {
+        problems.insert(0, format!("not set: {}", missing.join(", ")));
+    }
+    group.conclude("environment", Level::Fail, &problems, "names table, queue, secrets and webhook", SET_ENVIRONMENT);
+}
+
+/// The first reading of the table.
+enum Read {
+    /// The environment does not name it.
+    NotNamed,
+    Failed(StoreError),
+    Items {
+        config: Option<Config>,
+        janitor: Option<Janitor>,
+    },
+}
+
+async fn read(subject: &Subject<'_>) -> Read {
+    let Ok(table) = &subject.table else { return Read::NotNamed };
+    let both = tokio::try_join!(table.get(&Key::Config), table.get(&Key::Janitor));
+    match both {
+        Ok((config, janitor)) => Read::Items {
+            config: if let Some(Item::Config(config)) = config { Some(config) } else { None },
+            janitor: if let Some(Item::Janitor(janitor)) = janitor { Some(janitor) } else { None },
+        },
+        Err(error) => Read::Failed(error),
+    }
+}
+
+/// Whether the stack's queue exists, as far as is known.
+async fn has_queue(subject: &Subject<'_>) -> bool {
+    let Ok(url) = &subject.queue_url else { return false };
+    !subject.inspect.queue(url).await.is_err_and(|error| error.kind == ErrorKind::NotFound)
+}
+
+const TABLE: &[&str] = &["pools", "janitor", "last sweep"];
+
+fn no_table() -> Group {
+    Group::new("table", TABLE)
 }
 
 /// The checks of the table, and the configuration in it.
-pub(super) async fn table(subject: &Subject<'_>) -> (Group, Option<Config>) {
-    let mut group = Group::new("table");
-    let table = match &subject.table {
-        Ok(table) => *table,
-        Err(error) => {
-            group.skip("pools", &error.to_string());
-            group.skip("janitor", &error.to_string());
-            group.skip("last sweep", &error.to_string());
+fn table(subject: &Subject<'_>, read: Read) -> (Group, Option<Config>) {
+    let mut group = no_table();
+    let (config, janitor) = match read {
+        Read::NotNamed => return (group, None),
+        Read::Failed(error) => {
+            group.fail("pools", error.to_string(), remedy(ErrorKind::of(&error)));
             return (group, None);
         }
+        Read::Items { config, janitor } => (config, janitor),
     };
-    let remedy = "check that DROVER_TABLE is the stack's table and AWS_REGION its region; the role deploy in \
-                  terraform/iam_deploy.tf has the needed permissions";
-    let config = match table.get(&Key::Config).await {
-        Ok(Some(Item::Config(config))) => {
+    match &config {
+        Some(config) => {
             let names: Vec<&str> = config.pools.iter().map(|pool| pool.name.as_str()).collect();
             group.pass("pools", format!("in force: {}", names.join(", ")));
-            Some(config)
         }
-        Ok(_) => {
-            group.fail("pools", "none are configured: no job is served", "drover pools apply pools.toml");
-            None
-        }
-        Err(error) => {
-            group.fail("pools", error.to_string(), remedy);
-            None
-        }
-    };
-    match table.get(&Key::Janitor).await {
-        Ok(item) => janitor(&mut group, subject, item),
-        Err(error) => group.fail("janitor", error.to_string(), remedy),
+        None => group.fail("pools", "none are configured: no job is served", "drover pools apply pools.toml"),
     }
+    check_janitor(&mut group, subject, janitor);
     (group, config)
 }
 
-fn janitor(group: &mut Group, subject: &Subject<'_>, item: Option<Item>) {
-    let Some(Item::Janitor(janitor)) = item else {
+fn check_janitor(group: &mut Group, subject: &Subject<'_>, janitor: Option<Janitor>) {
+    let Some(janitor) = janitor else {
         let message = "it has never swept: leaked machines and lost webhooks are not repaired";
         let remedy = "if the stack is older than a minute, look at the log group of the function janitor";
         return group.warn("janitor", message, remedy);
@@ -118,16 +181,17 @@ pub(super) async fn stack(subject: &Subject<'_>) -> Vec<Group> {
     vec![ingest, queue, secrets]
 }
 
+const INGEST: &[&str] = &["answers"];
+const QUEUE: &[&str] = &["messages", "dead letters"];
+const SECRETS: &[&str] = &["webhook secret"];
+
+pub(super) fn none() -> [Group; 3] {
+    [Group::new("ingest", INGEST), Group::new("queue", QUEUE), Group::new("secrets", SECRETS)]
+}
+
 async fn queue(subject: &Subject<'_>) -> Group {
-    let mut group = Group::new("queue");
-    let url = match &subject.queue_url {
-        Ok(url) => url,
-        Err(error) => {
-            group.skip("messages", &error.to_string());
-            group.skip("dead letters", &error.to_string());
-            return group;
-        }
-    };
+    let mut group = Group::new("queue", QUEUE);
+    let Ok(url) = &subject.queue_url else { return group };
     match subject.inspect.queue(url).await {
         Ok(depth) => {
             let message = format!("{} waiting, {} in progress", depth.waiting, depth.in_flight);
@@ -136,13 +200,16 @@ async fn queue(subject: &Subject<'_>) -> Group {
                 "check whether the function scaler fails or is throttled; its reserved concurrency may be too low";
             group.conclude("messages", Level::Warn, backlog.as_slice(), message, remedy);
         }
-        Err(error) => group.aws_error("messages", &error),
+        Err(error) => {
+            group.aws_error("messages", &error);
+            return group;
+        }
     }
     match subject.inspect.dead_letters(url).await {
         Ok(Some(depth)) => {
             let letters = depth.waiting + depth.in_flight;
             let problem = (letters > 0).then(|| format!("{letters} that the scaler could not process"));
-            let remedy = "drover dead-letters list shows them; drover dead-letters redrive sends them again";
+            let remedy = "drover dead-letters list shows them; drover dead-letters redrive --all sends them again";
             group.conclude("dead letters", Level::Fail, problem.as_slice(), "none", remedy);
         }
         Ok(None) => group.fail(
@@ -156,14 +223,8 @@ async fn queue(subject: &Subject<'_>) -> Group {
 }
 
 async fn secrets(subject: &Subject<'_>) -> Group {
-    let mut group = Group::new("secrets");
-    let id = match &subject.webhook_secret {
-        Ok(id) => id,
-        Err(error) => {
-            group.skip("webhook secret", &error.to_string());
-            return group;
-        }
-    };
+    let mut group = Group::new("secrets", SECRETS);
+    let Ok(id) = &subject.webhook_secret else { return group };
     // Only ingest may read the value, so this looks at the secret's versions.
     match subject.inspect.is_filled(id).await {
         Ok(filled) => {
@@ -177,14 +238,8 @@ async fn secrets(subject: &Subject<'_>) -> Group {
 }
 
 async fn ingest(subject: &Subject<'_>) -> Group {
-    let mut group = Group::new("ingest");
-    let url = match &subject.webhook_url {
-        Ok(url) => url,
-        Err(error) => {
-            group.skip("answers", &error.to_string());
-            return group;
-        }
-    };
+    let mut group = Group::new("ingest", INGEST);
+    let Ok(url) = &subject.webhook_url else { return group };
     let remedy = "look at the log group of the function ingest";
     match inspect::unsigned(url).await {
         Ok(401) => group.pass("answers", "rejects unsigned requests"),

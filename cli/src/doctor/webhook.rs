@@ -10,6 +10,7 @@ use platform::github::{Attempt, GitHubApp, Hook};
 
 use super::report::{Group, Level};
 use super::subject::{Mode, Subject};
+use crate::output::github_remedy;
 use crate::secrets::random;
 
 /// How long GitHub keeps deliveries.
@@ -36,8 +37,7 @@ pub(super) async fn webhook(group: &mut Group, subject: &Subject<'_>, github: &G
     let attempts = match github.attempts(subject.now - DELIVERIES_KEPT, 1).await {
         Ok(attempts) => attempts,
         Err(error) => {
-            group.fail("deliveries", error.to_string(), "fix the app's key first");
-            return group.skip("signature", "no deliveries are known");
+            return group.fail("deliveries", error.to_string(), github_remedy(&error));
         }
     };
     let Some(newest) = attempts.first() else {
@@ -47,7 +47,8 @@ pub(super) async fn webhook(group: &mut Group, subject: &Subject<'_>, github: &G
     };
     deliveries(group, &attempts);
     match destination {
-        Destination::Elsewhere => group.skip("signature", "the webhook points elsewhere"),
+        // The signature follows from the webhook.
+        Destination::Elsewhere => {}
         Destination::Ingest | Destination::Unknown => signature(group, subject, github, newest).await,
     }
 }
@@ -57,7 +58,7 @@ async fn destination(group: &mut Group, subject: &Subject<'_>, github: &GitHubAp
     let hook = match github.hook().await {
         Ok(hook) => hook,
         Err(error) => {
-            group.fail("webhook", error.to_string(), "fix the app's key first");
+            group.fail("webhook", error.to_string(), github_remedy(&error));
             return Destination::Unknown;
         }
     };

@@ -19,29 +19,28 @@ use crate::output::{age, count};
 /// A machine that is to end and is not busy ends within this time.
 const ENDS_WITHIN: SignedDuration = SignedDuration::from_mins(15);
 
-/// Jobs that the report names, of those that wait too long.
-const NAMED: usize = 5;
+const CHECKS: &[&str] = &[
+    "state",
+    "circuits",
+    "quota",
+    "capacity",
+    "EC2's answers",
+    "machines",
+    "launches",
+    "waiting jobs",
+    "ending machines",
+    "GitHub's limits",
+];
+
+pub(super) fn none() -> Group {
+    Group::new("pools at work", CHECKS)
+}
 
 pub(super) async fn work(subject: &Subject<'_>, config: MaybeConfig<'_>) -> Group {
-    let mut group = Group::new("pools at work");
-    let Some(config) = config else {
-        for name in [
-            "circuits",
-            "quota",
-            "capacity",
-            "EC2's answers",
-            "machines",
-            "launches",
-            "waiting jobs",
-            "ending machines",
-            "GitHub's limits",
-        ] {
-            group.skip(name, "no pools are known");
-        }
-        return group;
-    };
+    let mut group = none();
+    let Some(config) = config else { return group };
     if let Ok(table) = &subject.table {
-        let mut problems = Problems::default();
+        let mut problems = Problems::new();
         for pool in &config.pools {
             match view(table, pool).await {
                 Ok(view) => problems.add(pool, &view, subject.now),
@@ -55,8 +54,9 @@ pub(super) async fn work(subject: &Subject<'_>, config: MaybeConfig<'_>) -> Grou
 }
 
 /// Problems of all pools, by check.
-#[derive(Default)]
 struct Problems {
+    /// Of EC2's refusals: a failure if jobs wait because of them.
+    refusals: Level,
     unread: Vec<String>,
     circuits: Vec<String>,
     quota: Vec<String>,
@@ -69,6 +69,21 @@ struct Problems {
 }
 
 impl Problems {
+    fn new() -> Self {
+        Self {
+            refusals: Level::Warn,
+            unread: Vec::new(),
+            circuits: Vec::new(),
+            quota: Vec::new(),
+            capacity: Vec::new(),
+            answers: Vec::new(),
+            machines: Vec::new(),
+            launches: Vec::new(),
+            waiting: Vec::new(),
+            ending: Vec::new(),
+        }
+    }
+
     fn add(&mut self, pool: &Pool, view: &PoolView, now: Timestamp) {
         let name = &pool.name;
         if let Circuit::Open { since, cause, message, .. } = &view.meta.circuit {
@@ -80,6 +95,10 @@ impl Problems {
         for cooldown in view.meta.cooldowns.iter().filter(|cooldown| cooldown.until > now) {
             self.capacity
                 .push(format!("pool {name}: {}: {} until {:.0}", cooldown.tuple, cooldown.code, cooldown.until));
+        }
+        let is_refused = view.meta.cooldowns.iter().any(|cooldown| cooldown.until > now);
+        if view.is_short(now) && (is_refused || !view.latest_answers(now).is_empty()) {
+            self.refusals = Level::Fail;
         }
         let refusals = view.latest_answers(now).into_iter().filter(|answer| !is_lack_of_capacity(&answer.code));
         for Answer { at, tuple, code, message } in refusals {
@@ -115,10 +134,7 @@ impl Problems {
         }
     }
 
-    fn report(mut self, group: &mut Group, pools: usize) {
-        let more = self.waiting.len().saturating_sub(NAMED);
-        self.waiting.truncate(NAMED);
-        self.waiting.extend((more > 0).then(|| format!("and {more} more")));
+    fn report(self, group: &mut Group, pools: usize) {
         let fine = format!("{} read", count(pools, "pool"));
         group.conclude("state", Level::Fail, &self.unread, fine, "drover pools apply");
         let remedy =
@@ -127,12 +143,12 @@ impl Problems {
         let remedy = "request a higher quota (Service Quotas, EC2), or lower the pool's max";
         group.conclude("quota", Level::Fail, &self.quota, "no recent refusals by EC2", remedy);
         let remedy = "if it persists, give the pool more instance types or subnets";
-        group.conclude("capacity", Level::Warn, &self.capacity, "no recent refusals by EC2", remedy);
+        group.conclude("capacity", self.refusals, &self.capacity, "no recent refusals by EC2", remedy);
         let remedy = "fix what the message says; meanwhile the other launch options are tried";
-        group.conclude("EC2's answers", Level::Warn, &self.answers, "no other refusals in the last hour", remedy);
+        group.conclude("EC2's answers", self.refusals, &self.answers, "no other refusals in the last hour", remedy);
         let remedy = "fix what EC2 says or the console shows; drover logs INSTANCE has the whole console";
         group.conclude("machines", Level::Warn, &self.machines, "none failed to come online in the last hour", remedy);
-        let remedy = "drover explain of a waiting job shows EC2's answer";
+        let remedy = "drover pools shows EC2's answer";
         group.conclude("launches", Level::Fail, &self.launches, "none stuck", remedy);
         group.conclude(
             "waiting jobs",

@@ -84,9 +84,34 @@ pub async fn emulator(endpoint: &str, access_key: &str) -> SdkConfig {
 #[error("{0}")]
 pub struct AwsError(String);
 
-/// The whole chain of an SDK error in one line. The error's own `Display` says only "service error".
-pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    aws_smithy_types::error::display::DisplayErrorContext(error).to_string()
+/// An SDK error in one line for people. The error's own `Display` says only "service error".
+pub(crate) fn describe<E: ProvideErrorMetadata + std::error::Error + 'static>(error: &E) -> String {
+    CallError::of(error).to_string()
+}
+
+/// Layers of an error that say only that the next one is the cause.
+const WITHOUT_CONTENT: [&str; 7] = [
+    "service error",
+    "dispatch failure",
+    "io error",
+    "other",
+    "client error (Connect)",
+    "client error (SendRequest)",
+    "error sending request",
+];
+
+/// The chain of causes in one line, without the layers that say nothing.
+pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    // The provider of credentials lists each place where it looked on a line of its own.
+    let first_line = |text: String| text.lines().next().unwrap_or_default().trim_end_matches(" Attempted:").to_owned();
+    let all: Vec<String> =
+        std::iter::successors(Some(error), |error| error.source()).map(|error| first_line(error.to_string())).collect();
+    let mut chain: Vec<&str> = all.iter().map(String::as_str).filter(|it| !WITHOUT_CONTENT.contains(it)).collect();
+    chain.dedup();
+    match chain.is_empty() {
+        true => all.join(": "),
+        false => chain.join(": "),
+    }
 }
 
 /// The category of an AWS error, by what an operator can do about it.
@@ -132,9 +157,12 @@ impl ErrorKind {
             | "SignatureDoesNotMatch"
             | "MissingAuthenticationToken"
             | "MissingAuthenticationTokenException" => ErrorKind::Credentials,
-            "UnauthorizedOperation" | "OptInRequired" | "AccessDenied" | "AccessDeniedException" => {
-                ErrorKind::NotAllowed
-            }
+            "UnauthorizedOperation"
+            | "OptInRequired"
+            | "AccessDenied"
+            | "AccessDeniedException"
+            | "AuthorizationError"
+            | "AuthorizationErrorException" => ErrorKind::NotAllowed,
             "ResourceNotFoundException" | "QueueDoesNotExist" | "AWS.SimpleQueueService.NonExistentQueue" => {
                 ErrorKind::NotFound
             }
@@ -162,33 +190,28 @@ impl CallError {
     }
 
     pub(crate) fn from_sdk<E: ProvideErrorMetadata + std::error::Error + 'static>(error: E) -> Self {
+        Self::of(&error)
+    }
+
+    pub(crate) fn of<E: ProvideErrorMetadata + std::error::Error + 'static>(error: &E) -> Self {
         match error.code() {
             Some(code) => Self {
                 kind: ErrorKind::of_code(code),
                 code: Some(code.to_owned()),
                 message: error.message().unwrap_or("without a message").to_owned(),
             },
-            None => Self::unanswered(&error),
+            None => Self::unanswered(error),
         }
     }
 
     /// The service did not answer: the message is the chain of causes.
     fn unanswered(error: &(dyn std::error::Error + 'static)) -> Self {
-        // The provider of credentials lists each place where it looked on a line of its own.
-        let first_line =
-            |text: String| text.lines().next().unwrap_or_default().trim_end_matches(" Attempted:").to_owned();
-        let mut chain = vec![error.to_string()];
-        let mut kind = ErrorKind::Unavailable;
-        let mut source = error.source();
-        while let Some(error) = source {
-            if error.is::<CredentialsError>() {
-                kind = ErrorKind::Credentials;
-            }
-            chain.push(first_line(error.to_string()));
-            source = error.source();
-        }
-        chain.dedup();
-        Self::new(kind, chain.join(": "))
+        let mut chain = std::iter::successors(Some(error), |error| error.source());
+        let kind = match chain.any(|error| error.is::<CredentialsError>()) {
+            true => ErrorKind::Credentials,
+            false => ErrorKind::Unavailable,
+        };
+        Self::new(kind, causes(error))
     }
 }
 

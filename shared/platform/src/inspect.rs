@@ -20,7 +20,7 @@ use domain::ids::{StackName, SubnetId};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
-use crate::aws::{ErrorKind, describe};
+use crate::aws::{CallError, ErrorKind, causes};
 use crate::clock::ahead;
 use crate::ec2::spot;
 use crate::image;
@@ -34,20 +34,14 @@ const INGEST_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Unanswered {
     /// AWS's error code. None if AWS did not answer.
     pub code: Option<String>,
-    /// The whole error.
+    /// Code and message, or what failed before AWS could answer.
     pub message: String,
+    pub kind: ErrorKind,
 }
 
 impl Unanswered {
-    /// Whether the caller's own role lacks a permission.
-    pub fn is_refusal(&self) -> bool {
-        let code = self.code.as_deref().unwrap_or_default();
-        code.starts_with("AccessDenied") || code == "UnauthorizedOperation" || code == "AuthorizationError"
-    }
-
-    /// The category of the error.
-    pub fn kind(&self) -> ErrorKind {
-        self.code.as_deref().map_or(ErrorKind::Unavailable, ErrorKind::of_code)
+    fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { code: None, message: message.into(), kind }
     }
 
     /// Whether AWS throttles the call.
@@ -57,7 +51,8 @@ impl Unanswered {
 }
 
 fn unanswered<E: ProvideErrorMetadata + std::error::Error + 'static>(error: E) -> Unanswered {
-    Unanswered { code: error.code().map(ToOwned::to_owned), message: describe(&error) }
+    let error = CallError::of(&error);
+    Unanswered { kind: error.kind, message: error.to_string(), code: error.code }
 }
 
 /// The caller's identity, and the difference between AWS's clock and the local clock.
@@ -150,10 +145,8 @@ impl Inspect {
     /// If the version does not exist, or EC2 does not answer.
     pub async fn template(&self, template: &LaunchTemplate) -> Result<TemplateFacts, Unanswered> {
         let found = image::template(&self.ec2, template).await.map_err(unanswered)?;
-        let data = found.ok_or_else(|| Unanswered {
-            code: None,
-            message: format!("there is no version {} of launch template {}", template.version, template.name),
-        })?;
+        let missing = || format!("there is no version {} of launch template {}", template.version, template.name);
+        let data = found.ok_or_else(|| Unanswered::new(ErrorKind::NotFound, missing()))?;
         Ok(TemplateFacts {
             image: data.image_id,
             ends_by_power_off: data.instance_initiated_shutdown_behavior == Some(ShutdownBehavior::Terminate),
@@ -227,7 +220,7 @@ impl Inspect {
         match answer {
             Err(error) if error.code() == Some("DryRunOperation") => Ok(()),
             Err(error) => Err(unanswered(error)),
-            Ok(_) => Err(Unanswered { code: None, message: "EC2 answered a dry run like a launch".to_owned() }),
+            Ok(_) => Err(Unanswered::new(ErrorKind::Unavailable, "EC2 answered a dry run like a launch")),
         }
     }
 
@@ -297,7 +290,7 @@ impl Inspect {
 /// # Errors
 /// If nothing answers at the address.
 pub async fn unsigned(webhook_url: &str) -> Result<u16, Unanswered> {
-    let failed = |error: reqwest::Error| Unanswered { code: None, message: error.to_string() };
+    let failed = |error: reqwest::Error| Unanswered::new(ErrorKind::Unavailable, causes(&error.without_url()));
     let http = reqwest::Client::builder().timeout(INGEST_TIMEOUT).build().map_err(failed)?;
     let asked = http.post(webhook_url).header("x-github-event", "ping").body("{}").send().await;
     Ok(asked.map_err(failed)?.status().as_u16())

@@ -160,6 +160,14 @@ impl DeadLetters {
         let group = Message::parse(&letter.body).map_or_else(|_| "unreadable".to_owned(), |message| message.group());
         let message = self.client.send_message().queue_url(&self.queue).message_body(&letter.body);
         message.message_group_id(group).send().await.map_err(failed)?;
+        self.delete(letter).await
+    }
+
+    /// Deletes a letter.
+    ///
+    /// # Errors
+    /// If SQS does not confirm it.
+    pub async fn delete(&self, letter: &Letter) -> Result<(), QueueError> {
         let deleted = self.client.delete_message().queue_url(&self.url).receipt_handle(&letter.receipt).send().await;
         deleted.map(drop).map_err(failed)
     }

@@ -13,7 +13,7 @@ use domain::log::{Event, Stream, Transaction};
 use domain::state::{BootItem, Item, Key};
 use engine::ports::{CommitError, Reading, Store, StoreError};
 
-use crate::aws::{CallError, ErrorKind, describe};
+use crate::aws::{CallError, ErrorKind};
 
 /// DynamoDB's limit for one BatchGetItem.
 const KEYS_PER_CALL: usize = 100;
@@ -42,6 +42,11 @@ impl Table {
     /// The tables with these names. Makes no call.
     pub fn new(aws: &SdkConfig, name: String, boot: String) -> Self {
         Self { client: Client::new(aws), name, boot }
+    }
+
+    /// Name of the main table.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The newest events of one stream, newest first.
@@ -211,7 +216,7 @@ impl Expected {
 }
 
 fn build<T>(part: Result<T, aws_sdk_dynamodb::error::BuildError>) -> Result<T, StoreError> {
-    part.map_err(|error| StoreError::new(describe(&error)))
+    part.map_err(|error| StoreError::new(error.to_string()))
 }
 
 fn failed<E: ProvideErrorMetadata + std::error::Error + 'static>(error: E) -> StoreError {

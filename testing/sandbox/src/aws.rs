@@ -114,6 +114,9 @@ async fn answer(Shared(gateway): Shared<Arc<Gateway>>, headers: HeaderMap, body:
             let operation = form.get("Action").cloned().unwrap_or_default();
             let service = if operation == "GetCallerIdentity" { "STS" } else { "EC2" };
             let reply = async {
+                if caller == Caller::Unknown {
+                    return unknown_query_caller(service, key);
+                }
                 if operation == "GetCallerIdentity" {
                     return identity(&caller);
                 }
@@ -161,6 +164,22 @@ fn unknown_caller(key: &str) -> Response {
         EXPIRED_ACCESS_KEY => refused("ExpiredTokenException", "The security token included in the request is expired"),
         _ => refused("UnrecognizedClientException", "The security token included in the request is invalid."),
     }
+}
+
+/// The same of the services with XML. EC2 has a code of its own.
+fn unknown_query_caller(service: &str, key: &str) -> Response {
+    let (code, message) = match (service, key) {
+        (_, EXPIRED_ACCESS_KEY) => ("ExpiredToken", "The security token included in the request is expired"),
+        ("STS", _) => ("InvalidClientTokenId", "The security token included in the request is invalid."),
+        _ => ("AuthFailure", "AWS was not able to validate the provided access credentials"),
+    };
+    let error = format!("<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>");
+    let body = match service {
+        "STS" => format!("<ErrorResponse>{error}<RequestId>sandbox</RequestId></ErrorResponse>"),
+        _ => format!("<Response><Errors>{error}</Errors><RequestID>sandbox</RequestID></Response>"),
+    };
+    let status = if service == "STS" { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED };
+    xml(status, body)
 }
 
 /// The answer of a region without resources.

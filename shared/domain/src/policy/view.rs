@@ -160,6 +160,12 @@ impl PoolView {
         slot.gone_at.is_some_and(|gone| self.waiting.values().any(|job| may_have_run(gone, job)))
     }
 
+    /// Whether jobs wait for machines that are not on their way: there are fewer slots than jobs, or EC2 has refused a launch
+    /// that is not given up.
+    pub fn is_short(&self, now: Timestamp) -> bool {
+        self.supply(now).count() < self.demand(now) || self.batches.values().any(|batch| !batch.answers.is_empty())
+    }
+
     /// EC2's latest answers that reported no launch, newest last. Older ones are not shown: the launch has worked since, or
     /// nothing was launched.
     pub fn latest_answers(&self, now: Timestamp) -> Vec<&Answer> {

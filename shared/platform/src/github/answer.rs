@@ -7,6 +7,8 @@ use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::aws::causes;
+
 /// GitHub: "wait for at least one minute" if a rate limit names no time.
 const MIN_WAIT: SignedDuration = SignedDuration::from_mins(1);
 
@@ -53,8 +55,7 @@ pub(super) fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, GitHubEr
 /// knows.
 pub(super) fn unanswered(error: reqwest::Error) -> GitHubError {
     let error = error.without_url();
-    let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-    GitHubError::Unavailable { message: format!("{error}{cause}"), source: Some(Source::new(error)) }
+    GitHubError::Unavailable { message: causes(&error), source: Some(Source::new(error)) }
 }
 
 /// The error of an answer with an unexpected status.
