@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use domain::ids::{InstanceId, PoolName, Repository, Scope};
 use drover::cost::By;
-use drover::explain::JobReference;
+use drover::explain::{JobReference, Reference};
 use jiff::SignedDuration;
 
 /// Runs GitHub Actions jobs on EC2, one fresh machine per job.
@@ -57,7 +57,7 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 4780)]
         port: u16,
     },
-    /// List, show or resend messages that the scaler could not process
+    /// List, show, resend or delete messages that the scaler could not process
     #[command(subcommand, after_help = "Example:\n  drover dead-letters list\n  drover dead-letters redrive --all")]
     DeadLetters(DeadLettersCommand),
     /// Check the installation: AWS, the GitHub App and the pools
@@ -97,11 +97,19 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
         newest: u16,
     },
-    /// Explain why a job is waiting or how it ended, with its history
-    #[command(after_help = "Example:\n  drover explain https://github.com/octo-org/widgets/actions/runs/7/job/12")]
+    /// Explain why a job is waiting or how it ended, what happens next, and its history
+    ///
+    /// For a run: every job of the run that reached a pool lately.
+    #[command(
+        after_help = "Example:\n  drover explain https://github.com/octo-org/widgets/actions/runs/7/job/12\n  drover explain https://github.com/octo-org/widgets/actions/runs/7"
+    )]
     Explain {
-        /// The job's id, or the URL of its page
-        job: JobReference,
+        /// Ids of jobs or runs, or URLs of their pages or of GitHub's API
+        #[arg(required = true, value_name = "JOB")]
+        jobs: Vec<Reference>,
+        /// List every slot of the pool; for a run, also the history of each job
+        #[arg(long)]
+        all: bool,
     },
     /// Give up a waiting job that GitHub calls queued for ever
     ///
@@ -117,8 +125,9 @@ pub(crate) enum Command {
     /// agent on it.
     #[command(after_help = "Example:\n  drover hold i-0123456789abcdef0")]
     Hold {
-        /// Instance id of the machine
-        instance: InstanceId,
+        /// Instance ids of the machines
+        #[arg(required = true, value_name = "INSTANCE", value_parser = instance)]
+        instances: Vec<InstanceId>,
     },
     /// Create the GitHub App, or set up an existing app, and wait until it is installed
     ///
@@ -159,6 +168,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  drover logs i-0123456789abcdef0")]
     Logs {
         /// Instance id of the machine
+        #[arg(value_parser = instance)]
         instance: InstanceId,
     },
     /// Print the manual page
@@ -183,8 +193,9 @@ pub(crate) enum Command {
     /// Release a held machine, so that Drover manages it again
     #[command(after_help = "Example:\n  drover release i-0123456789abcdef0")]
     Release {
-        /// Instance id of the machine
-        instance: InstanceId,
+        /// Instance ids of the machines
+        #[arg(required = true, value_name = "INSTANCE", value_parser = instance)]
+        instances: Vec<InstanceId>,
     },
     /// Rebuild every record from the event log
     #[command(after_help = "Example:\n  drover replay --verify")]
@@ -198,8 +209,9 @@ pub(crate) enum Command {
     /// A machine with a job is left alone, unless you pass --force.
     #[command(after_help = "Example:\n  drover retire i-0123456789abcdef0")]
     Retire {
-        /// Instance id of the machine
-        instance: InstanceId,
+        /// Instance ids of the machines
+        #[arg(required = true, value_name = "INSTANCE", value_parser = instance)]
+        instances: Vec<InstanceId>,
         /// Terminate the machine even if that kills a job
         #[arg(long)]
         force: bool,
@@ -210,6 +222,16 @@ pub(crate) enum Command {
     /// Store or rotate the app's key and the webhook secret
     #[command(subcommand, after_help = "Example:\n  drover secrets rotate webhook")]
     Secrets(SecretsCommand),
+    /// Show on one screen what the stack does and what is wrong
+    ///
+    /// Versions, the last sweep, every pool with the reason if it cannot serve its jobs, the oldest waiting job, the failures
+    /// of the last hour, and what today's machines (since midnight, UTC) cost at on-demand list prices.
+    #[command(after_help = "Example:\n  drover status --watch")]
+    Status {
+        /// Repeat every two seconds
+        #[arg(long, short)]
+        watch: bool,
+    },
 }
 
 #[derive(Args)]
@@ -284,16 +306,32 @@ pub(crate) enum Rotate {
 #[derive(Subcommand)]
 pub(crate) enum DeadLettersCommand {
     /// List the messages
+    #[command(after_help = "Example:\n  drover dead-letters list")]
     List,
     /// Show a message with its body
+    #[command(after_help = "Example:\n  drover dead-letters show 5f0c2d1e-7a3b-4c88-9e21-d4b6a7f01c35")]
     Show {
         /// Id of the message, from the list
+        #[arg(value_parser = message)]
         id: String,
     },
+    /// Delete messages for good
+    ///
+    /// Of a message about a job nothing is lost that GitHub still knows: Drover asks GitHub about jobs without a webhook.
+    #[command(after_help = "Example:\n  drover dead-letters delete 5f0c2d1e-7a3b-4c88-9e21-d4b6a7f01c35")]
+    Delete {
+        /// Ids of the messages, from the list
+        #[arg(required_unless_present = "all", conflicts_with = "all", value_parser = message)]
+        ids: Vec<String>,
+        /// Every message that is in the queue now
+        #[arg(long)]
+        all: bool,
+    },
     /// Send messages to the scaler again
+    #[command(after_help = "Example:\n  drover dead-letters redrive --all")]
     Redrive {
         /// Ids of the messages, from the list
-        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        #[arg(required_unless_present = "all", conflicts_with = "all", value_parser = message)]
         ids: Vec<String>,
         /// Every message that is in the queue now
         #[arg(long)]
@@ -315,6 +353,21 @@ pub(crate) enum PoolsCommand {
         /// The pool file
         file: PathBuf,
     },
+}
+
+/// Parses a message's id.
+fn message(text: &str) -> Result<String, &'static str> {
+    let is_id =
+        (1..=100).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if is_id { Ok(text.to_owned()) } else { Err("must be an id that drover dead-letters list shows") }
+}
+
+/// Parses an instance id, so that a mistyped one is refused before any call.
+fn instance(text: &str) -> Result<InstanceId, String> {
+    let is_id = text.strip_prefix("i-").is_some_and(|id| {
+        (8..=17).contains(&id.len()) && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    });
+    if is_id { Ok(text.into()) } else { Err("must be like i-0123456789abcdef0".to_owned()) }
 }
 
 /// Parses `7d` or `12h`.

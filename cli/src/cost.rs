@@ -14,7 +14,7 @@ use platform::table::Table;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::output::{Failure, Output, age, count, table};
+use crate::output::{Failure, Output, age, count, table, usd};
 use crate::read::pools;
 
 /// What costs are grouped by.
@@ -71,7 +71,7 @@ struct Row {
 /// The table cannot be read.
 pub async fn cost(store: &Table, query: &Query<'_>, now: Timestamp) -> Result<Output, Failure> {
     let begin = now - query.since;
-    let machines = machines(store, begin).await?;
+    let machines = machines(store, begin, Timestamp::MIN).await?;
     let workflows = match query.by {
         By::Workflow => workflows(store, &machines).await?,
         By::Pool | By::Repository | By::Type => BTreeMap::new(),
@@ -95,7 +95,7 @@ pub async fn cost(store: &Table, query: &Query<'_>, now: Timestamp) -> Result<Ou
 fn text(rows: &[Row], query: &Query<'_>) -> String {
     let time = |seconds: i64| age(SignedDuration::from_secs(seconds));
     let lines = rows.iter().map(|row| {
-        let usd = format!("{}{:.2}", if row.unpriced > 0 { "more than " } else { "" }, row.usd);
+        let usd = format!("{}{}", if row.unpriced > 0 { "more than " } else { "" }, usd(row.usd));
         vec![row.what.clone(), row.machines.to_string(), time(row.seconds), time(row.spot_seconds), usd]
     });
     let mut text = table(&["WHAT", "MACHINES", "TIME", "SPOT TIME", "USD"], lines);
@@ -114,17 +114,58 @@ fn text(rows: &[Row], query: &Query<'_>) -> String {
     text
 }
 
-/// Every machine that existed after `begin`.
-async fn machines(store: &Table, begin: Timestamp) -> Result<Vec<Machine>, Failure> {
+/// What all machines cost within a period.
+#[derive(Debug, Serialize)]
+pub(crate) struct Total {
+    pub(crate) machines: u64,
+    /// At the on-demand list price.
+    pub(crate) usd: f64,
+    /// Machines without a known price.
+    pub(crate) unpriced: u64,
+}
+
+/// Adds up the machines of the period, whatever they did. `longest` is the longest life of a machine: the log is read no
+/// further back.
+pub(crate) async fn total(
+    store: &Table,
+    query: &Query<'_>,
+    longest: SignedDuration,
+    now: Timestamp,
+) -> Result<Total, Failure> {
+    let begin = now - query.since;
+    let mut row = Row::default();
+    for machine in machines(store, begin, begin - longest).await? {
+        machine.add_to(&mut row, query, begin, now);
+    }
+    Ok(Total { machines: row.machines, usd: row.usd, unpriced: row.unpriced })
+}
+
+/// Every machine that existed after `begin`, from the log since `from`.
+async fn machines(store: &Table, begin: Timestamp, from: Timestamp) -> Result<Vec<Machine>, Failure> {
     let mut machines: BTreeMap<String, Machine> = BTreeMap::new();
     for pool in pools(store, None).await? {
-        let mut events = store.events(&Stream::Pool(pool.name), usize::MAX).await?;
+        let mut events = log_since(store, &Stream::Pool(pool.name), from).await?;
         events.reverse();
         events.iter().for_each(|event| apply(&mut machines, event));
     }
     let existed = |machine: &Machine| machine.closed_at.is_none_or(|at| at > begin);
     Ok(machines.into_values().filter(existed).collect())
 }
+
+/// The events since a time, and perhaps some older ones, newest first.
+async fn log_since(store: &Table, stream: &Stream, from: Timestamp) -> Result<Vec<Event>, Failure> {
+    let mut newest = if from == Timestamp::MIN { usize::MAX } else { FIRST_READING };
+    loop {
+        let events = store.events(stream, newest).await?;
+        if events.len() < newest || events.last().is_none_or(|event| event.at < from) {
+            return Ok(events);
+        }
+        newest = newest.saturating_mul(4);
+    }
+}
+
+/// Events of a pool that are read at first. Each further reading has four times as many.
+const FIRST_READING: usize = 1000;
 
 /// Adds what an event says about machines.
 fn apply(machines: &mut BTreeMap<String, Machine>, event: &Event) {

@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use self::cache::PageCache;
 use self::page::{Overview, error_page};
 use self::waits::WaitCache;
-use crate::explain::{JobReference, explain};
+use crate::explain::{self, Detail, JobReference};
 use crate::output::Failure;
 use crate::web::guarded;
 use crate::{jobs, pools, ps, read};
@@ -124,7 +124,7 @@ async fn job(State(source): State<Arc<Source>>, Query(query): Query<JobQuery>) -
         Err(rule) => return (StatusCode::BAD_REQUEST, error_page(rule)).into_response(),
     };
     let read = async |now| {
-        let explained = explain(&source.table, &reference, now).await?;
+        let explained = explain::one(&source.table, &reference, Detail::All, now).await?;
         Ok(page::explanation(reference.id(), &explained))
     };
     let page = source.pages.get(&reference.id().to_string(), read).await;

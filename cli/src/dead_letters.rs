@@ -1,4 +1,4 @@
-//! `drover dead-letters`: lists, shows and resends messages that the scaler could not process.
+//! `drover dead-letters`: lists, shows, resends and deletes messages that the scaler could not process.
 //!
 //! Anyone who can write to a repository influences the content of these messages, so everything printed goes through
 //! [`crate::output::printable`].
@@ -8,16 +8,42 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::wire::{InstanceChange, Message};
 use engine::ports::QueueError;
 use jiff::Timestamp;
+use platform::aws::ErrorKind;
 use platform::queue::{DeadLetters, Letter};
 use serde_json::{Value, json};
 
 use crate::describe::action;
-use crate::output::{Failure, Output, age, or_dash, table};
+use crate::output::{Failure, Output, age, count, one_line, or_dash, table};
 
 /// Messages read at a time. SQS shows messages only by receiving them, and each has to be returned to the queue.
 const MAX_LETTERS: usize = 1000;
 
-/// The messages to send again.
+/// What to do with messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handling {
+    /// Send them to the scaler again.
+    Redrive,
+    Delete,
+}
+
+impl Handling {
+    fn done(self) -> &'static str {
+        match self {
+            Handling::Redrive => "sent again",
+            Handling::Delete => "deleted",
+        }
+    }
+
+    /// The name of the list of ids in the JSON output.
+    fn key(self) -> &'static str {
+        match self {
+            Handling::Redrive => "redriven",
+            Handling::Delete => "deleted",
+        }
+    }
+}
+
+/// The messages to send again or to delete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
     Ids(BTreeSet<String>),
@@ -65,42 +91,49 @@ pub async fn show(letters: &DeadLetters, id: &str, now: Timestamp) -> Result<Out
     let body: Option<Value> = serde_json::from_str(&letter.body).ok();
     let body_text = body.as_ref().map_or_else(|| letter.body.clone(), |body| format!("{body:#}"));
     let sent = letter.sent_at.map_or("at an unknown time".to_owned(), |at| at.to_string());
-    let text = format!("message  {id}\nsent     {sent}\nwhat     {}\n\n{body_text}\n", describe(letter));
+    let text = format!("message  {id}\nsent     {sent}\nwhat     {}\n\n{body_text}\n", one_line(&describe(letter)));
     let mut json = summary(letter);
     json["body"] = body.unwrap_or_else(|| json!(letter.body));
     Ok(Output { ok: true, text, json })
 }
 
-/// Sends messages back to the scaler's queue. A message that becomes a dead letter again meanwhile is not sent a second time,
-/// because it was sent after the command began.
+/// Sends messages back to the scaler's queue, or deletes them. A message that becomes a dead letter again meanwhile is left
+/// alone, because it was sent after the command began.
 ///
 /// # Errors
-/// SQS does not answer. The error names the messages that were sent before.
-pub async fn redrive(letters: &DeadLetters, selection: &Selection, now: Timestamp) -> Result<Output, Failure> {
-    let (redriven, failed) = redrive_selected(letters, selection, now).await;
-    let sent: String = redriven.iter().map(|id| format!("{id}: sent again\n")).collect();
+/// SQS does not answer. The error names the number of messages that were handled before.
+pub async fn handle(
+    letters: &DeadLetters,
+    selection: &Selection,
+    handling: Handling,
+    now: Timestamp,
+) -> Result<Output, Failure> {
+    let (handled, failed) = handle_selected(letters, selection, handling, now).await;
     if let Some(error) = failed {
-        return Err(Failure::Unreachable(format!("{sent}{error}")));
+        let (number, kind) = (count(handled.len(), "message"), ErrorKind::of(&error));
+        return Err(Failure::Aws { message: format!("{number} {}, then: {error}", handling.done()), kind });
     }
+    let lines: String = handled.iter().map(|id| format!("{id}: {}\n", handling.done())).collect();
     let mut output = match selection {
-        Selection::Ids(ids) => missing(ids.iter().filter(|id| !redriven.contains(id)).map(String::as_str)),
+        Selection::Ids(ids) => missing(ids.iter().filter(|id| !handled.contains(id)).map(String::as_str)),
         Selection::All => missing([]),
     };
-    output.text = sent + &output.text;
-    if redriven.is_empty() && output.ok {
+    output.text = lines + &output.text;
+    if handled.is_empty() && output.ok {
         output.text = "no dead letters\n".to_owned();
     }
-    output.json["redriven"] = json!(redriven);
+    output.json[handling.key()] = json!(handled);
     Ok(output)
 }
 
-/// The ids of the messages sent again, and the error that ended it early. All other messages received are returned.
-async fn redrive_selected(
+/// The ids of the messages handled, and the error that ended it early. All other messages received are returned.
+async fn handle_selected(
     letters: &DeadLetters,
     selection: &Selection,
+    handling: Handling,
     now: Timestamp,
 ) -> (Vec<String>, Option<QueueError>) {
-    let mut redriven = Vec::new();
+    let mut handled = Vec::new();
     let mut others: BTreeMap<String, Letter> = BTreeMap::new();
     let mut failed = None;
     'receiving: while others.len() < MAX_LETTERS {
@@ -117,18 +150,22 @@ async fn redrive_selected(
                 others.insert(letter.id.clone(), letter);
                 continue;
             }
-            if let Err(error) = letters.redrive(&letter).await {
+            let result = match handling {
+                Handling::Redrive => letters.redrive(&letter).await,
+                Handling::Delete => letters.delete(&letter).await,
+            };
+            if let Err(error) = result {
                 failed = Some(error);
                 break 'receiving;
             }
-            redriven.push(letter.id);
+            handled.push(letter.id);
         }
-        if matches!(selection, Selection::Ids(ids) if ids.iter().all(|id| redriven.contains(id))) {
+        if matches!(selection, Selection::Ids(ids) if ids.iter().all(|id| handled.contains(id))) {
             break;
         }
     }
     give_back(letters, others.values()).await;
-    (redriven, failed)
+    (handled, failed)
 }
 
 fn missing<'a>(ids: impl IntoIterator<Item = &'a str>) -> Output {

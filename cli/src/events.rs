@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use domain::ids::{JobId, PoolName};
 use domain::log::{Event, Stream};
 use domain::state::Key;
+use engine::ports::Store;
 use platform::table::Table;
 use serde_json::{Value, json};
 
 use crate::describe;
-use crate::output::{Failure, Output};
+use crate::output::{Failure, Output, one_line};
 use crate::read;
 
 /// The events to show.
@@ -27,11 +28,12 @@ pub struct Reader {
     filter: Filter,
     /// The sequences of all events read: an event of a slow writer may sort before one that was read earlier.
     known: BTreeSet<String>,
+    has_read: bool,
 }
 
 impl Reader {
     pub fn new(filter: Filter) -> Self {
-        Self { filter, known: BTreeSet::new() }
+        Self { filter, known: BTreeSet::new(), has_read: false }
     }
 
     /// The events since the last call; on the first call the newest.
@@ -39,7 +41,7 @@ impl Reader {
     /// # Errors
     /// The table cannot be read, or the pool does not exist.
     pub async fn next(&mut self, table: &Table) -> Result<Output, Failure> {
-        let is_first = self.known.is_empty();
+        let is_first = !std::mem::replace(&mut self.has_read, true);
         let mut events = Vec::new();
         for stream in self.streams(table).await? {
             events.extend(self.unread(table, &stream).await?);
@@ -50,8 +52,25 @@ impl Reader {
         if is_first {
             events.drain(..events.len().saturating_sub(self.filter.newest));
         }
+        if let (true, true, Some(job)) = (is_first, events.is_empty(), self.filter.job) {
+            return self.no_event(table, job).await;
+        }
         let text = events.iter().map(|event| line(event, self.filter.job)).collect();
         Ok(Output { ok: true, text, json: events.iter().map(|event| json!(event)).collect::<Value>() })
+    }
+
+    /// The answer if none of the events is about the job.
+    async fn no_event(&self, table: &Table, job: JobId) -> Result<Output, Failure> {
+        let known = table.get(&Key::Job(job)).await?.is_some();
+        let text = match known {
+            true => format!(
+                "none of the newest {} events of each pool is about job {job} -> drover events --job {job} --newest 5000, \
+                 or drover explain {job}\n",
+                self.filter.newest
+            ),
+            false => format!("Drover has no record of job {job} -> drover explain {job} says what that can mean\n"),
+        };
+        Ok(Output { ok: known, text, json: json!([]) })
     }
 
     /// The log of each pool in question; without a filter also the log of events that belong to no pool.
@@ -82,7 +101,8 @@ impl Reader {
 
 fn line(event: &Event, job: Option<JobId>) -> String {
     let stream = String::from(event.stream.clone());
-    format!("{:.3}  {stream:<16}  {}  ({})\n", event.at, describe::event(event, job), describe::cause(&event.cause))
+    let what = one_line(&describe::event(event, job));
+    format!("{:.3}  {stream:<16}  {what}  ({})\n", event.at, describe::cause(&event.cause))
 }
 
 /// Whether the event changed the job, or a slot or machine that has it.

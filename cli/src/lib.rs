@@ -23,4 +23,5 @@ pub mod replay;
 pub mod runner_groups;
 pub mod runners;
 pub mod secrets;
+pub mod status;
 mod web;

@@ -3,7 +3,7 @@
 use domain::config::Pool;
 use domain::ids::PoolName;
 use domain::policy::PoolView;
-use domain::state::{Answer, Circuit, Meta};
+use domain::state::{Answer, Circuit, SlotState};
 use engine::ports::Store;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -13,6 +13,7 @@ use crate::describe;
 use crate::output::{Failure, Output, age, table};
 use crate::read::{self, view};
 
+/// Whether a pool can serve its jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) enum State {
     #[serde(rename = "ok")]
@@ -21,14 +22,29 @@ pub(crate) enum State {
     Draining,
     #[serde(rename = "circuit open")]
     CircuitOpen,
+    /// Jobs wait, and EC2 has refused launches.
+    #[serde(rename = "EC2 refuses")]
+    Refused,
+    /// Jobs wait, and the pool has as many machines as it may have.
+    #[serde(rename = "at max")]
+    AtMax,
 }
 
 impl State {
-    fn of(pool: &Pool, meta: &Meta) -> Self {
-        match (&meta.circuit, pool.draining) {
-            (_, true) => State::Draining,
-            (Circuit::Open { .. }, false) => State::CircuitOpen,
-            (Circuit::Closed, false) => State::Ok,
+    fn of(pool: &Pool, view: &PoolView, now: Timestamp) -> Self {
+        match (&view.meta.circuit, pool.draining) {
+            (_, true) => return State::Draining,
+            (Circuit::Open { .. }, false) => return State::CircuitOpen,
+            (Circuit::Closed, false) => {}
+        }
+        let is_refused = view.meta.pauses.iter().any(|pause| pause.until > now)
+            || view.meta.cooldowns.iter().any(|cooldown| cooldown.until > now);
+        match view.is_short(now) {
+            false => State::Ok,
+            true if is_refused => State::Refused,
+            true if view.live() >= pool.max as usize => State::AtMax,
+            true if !view.latest_answers(now).is_empty() => State::Refused,
+            true => State::Ok,
         }
     }
 
@@ -37,6 +53,8 @@ impl State {
             State::Ok => "ok",
             State::Draining => "draining",
             State::CircuitOpen => "circuit open",
+            State::Refused => "EC2 refuses",
+            State::AtMax => "at max",
         }
     }
 }
@@ -47,6 +65,8 @@ pub(crate) struct PoolRow {
     pub(crate) pool: PoolName,
     pub(crate) demand: usize,
     pub(crate) supply: usize,
+    /// Machines with a job.
+    pub(crate) busy: usize,
     /// Warm machines that there are.
     pub(crate) warm: usize,
     /// Warm machines that the pool file asks for.
@@ -89,27 +109,32 @@ fn cells(row: &PoolRow) -> Vec<String> {
 pub(crate) async fn rows(table: &impl Store, now: Timestamp) -> Result<Vec<PoolRow>, Failure> {
     let mut rows = Vec::new();
     let config = read::config(table).await?;
-    for pool in config.pools.clone() {
+    for pool in &config.pools {
         let view = view(table, &pool.name).await?;
         if config.is_removed(&pool.name) && view.is_empty() {
             continue;
         }
-        rows.push(PoolRow {
-            demand: view.demand(now),
-            supply: view.supply(now).count(),
-            warm: view.supply(now).filter(|slot| !slot.wanted).count(),
-            warm_wanted: pool.warm,
-            live: view.live(),
-            max: pool.max,
-            state: State::of(&pool, &view.meta),
-            obstacles: obstacles(&view, now),
-            circuit: json!(view.meta.circuit),
-            cooldowns: json!(view.meta.cooldowns),
-            pauses: json!(view.meta.pauses),
-            pool: pool.name,
-        });
+        rows.push(row(&pool, &view, now));
     }
     Ok(rows)
+}
+
+pub(crate) fn row(pool: &Pool, view: &PoolView, now: Timestamp) -> PoolRow {
+    PoolRow {
+        demand: view.demand(now),
+        supply: view.supply(now).count(),
+        busy: view.slots.values().filter(|slot| matches!(slot.state, SlotState::Busy { .. })).count(),
+        warm: view.supply(now).filter(|slot| !slot.wanted).count(),
+        warm_wanted: pool.warm,
+        live: view.live(),
+        max: pool.max,
+        state: State::of(pool, view, now),
+        obstacles: obstacles(view, now),
+        circuit: json!(view.meta.circuit),
+        cooldowns: json!(view.meta.cooldowns),
+        pauses: json!(view.meta.pauses),
+        pool: pool.name.clone(),
+    }
 }
 
 /// What keeps the pool from launching the machines it needs.

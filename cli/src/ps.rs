@@ -123,9 +123,9 @@ fn job_row(job: &WaitingJob, pool: &PoolName, now: Timestamp) -> Row {
     }
 }
 
-/// A slot's state, and what an operator or Drover does to the slot.
-pub(crate) fn state(slot: &Slot) -> String {
-    let state = match &slot.state {
+/// A slot's state in a word.
+pub(crate) fn short_state(slot: &Slot) -> &'static str {
+    match &slot.state {
         SlotState::Planned => "launching",
         SlotState::Launched(_) if !slot.wanted => "warm",
         SlotState::Launched(_) => "booting",
@@ -133,7 +133,12 @@ pub(crate) fn state(slot: &Slot) -> String {
         SlotState::Online { .. } => "idle",
         SlotState::Busy { .. } => "busy",
         SlotState::Done { .. } => "done",
-    };
+    }
+}
+
+/// A slot's state, and what an operator or Drover does to the slot.
+pub(crate) fn state(slot: &Slot) -> String {
+    let state = short_state(slot);
     match (&slot.stop, slot.gone_at) {
         (_, Some(_)) => format!("{state}, gone"),
         _ if slot.held => format!("{state}, held by an operator"),

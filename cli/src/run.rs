@@ -11,15 +11,16 @@ use domain::config::{PRICES, Pool, Prices};
 use domain::ids::{InstanceId, PoolName, StackName};
 use drover::cost::{self, By};
 use drover::dashboard::Dashboard;
-use drover::dead_letters::{self, Selection};
+use drover::dead_letters::{self, Handling, Selection};
 use drover::doctor::{self, Mode, Subject};
 use drover::events::{Filter, Reader};
-use drover::explain::{self, JobReference};
+use drover::explain::{self, Detail, JobReference};
 use drover::init::{self, Account, Browser, ExistingApp, Request, Target};
 use drover::lint::{self, WorkflowRepository};
 use drover::operate::{DrainAction, HoldAction, Operator, Retirement};
 use drover::output::{Failure, Format, Output};
 use drover::pool_file::{PoolEntry, PoolFile};
+use drover::status::{self, Surroundings};
 use drover::{apply, jobs, logs, pools, ps, read, replay, runners, secrets};
 use engine::ports::Clock;
 use jiff::{SignedDuration, Timestamp};
@@ -34,7 +35,7 @@ use serde_json::json;
 
 use crate::arguments::{Arguments, Command, DeadLettersCommand, Init, PoolsCommand, Put, Rotate, SecretsCommand};
 
-/// Between two readings of `drover ps --watch` and `drover events --follow`.
+/// Between two readings of `drover status --watch`, `drover ps --watch` and `drover events --follow`.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
 
 const CLEAR_SCREEN: &str = "\u{1b}[2J\u{1b}[H";
@@ -58,9 +59,12 @@ pub(crate) async fn run(command: Command, format: Format) -> Result<Output, Fail
         Command::Events { follow: true, pool, job, newest } => {
             follow_events(Filter { pool, job: job.map(|job| job.id()), newest: newest.into() }, format).await
         }
-        Command::Explain { job } => explain::explain(&table(&aws().await?)?, &job, now).await,
+        Command::Explain { jobs, all } => {
+            let detail = if all { Detail::All } else { Detail::Normal };
+            explain::explain(&table(&aws().await?)?, &jobs, detail, now).await
+        }
         Command::Forget { job } => run_forget(&job).await,
-        Command::Hold { instance } => run_hold(&instance, HoldAction::Hold).await,
+        Command::Hold { instances } => run_hold(&instances, HoldAction::Hold).await,
         Command::Init(arguments) => run_init(arguments).await,
         Command::Jobs { pool } => jobs::jobs(&table(&aws().await?)?, pool.as_ref(), now).await,
         Command::Lint { workflows, repository, public, pools } => {
@@ -75,15 +79,27 @@ pub(crate) async fn run(command: Command, format: Format) -> Result<Output, Fail
         Command::Pools { command: Some(PoolsCommand::Check { file }) } => Ok(PoolFile::read(&file)?.report()),
         Command::Pools { command: Some(PoolsCommand::Apply { file }) } => run_apply(&file, now).await,
         Command::Ps { pool, watch: false } => ps::ps(&table(&aws().await?)?, pool.as_ref(), now).await,
-        Command::Ps { pool, watch: true } => watch_ps(pool.as_ref(), format).await,
-        Command::Release { instance } => run_hold(&instance, HoldAction::Release).await,
+        Command::Ps { pool, watch: true } => {
+            let table = table(&aws().await?)?;
+            watch(format, async |now| ps::ps(&table, pool.as_ref(), now).await).await
+        }
+        Command::Release { instances } => run_hold(&instances, HoldAction::Release).await,
         Command::Replay { verify: false } => replay::replay(&table(&aws().await?)?).await,
         Command::Replay { verify: true } => replay::verify(&table(&aws().await?)?, now).await,
-        Command::Retire { instance, force } => {
-            run_retire(&instance, if force { Retirement::Forced } else { Retirement::Graceful }).await
+        Command::Retire { instances, force } => {
+            run_retire(&instances, if force { Retirement::Forced } else { Retirement::Graceful }).await
         }
         Command::Runners => run_runners().await,
         Command::Secrets(command) => run_secrets(command).await,
+        Command::Status { watch: false } => {
+            let aws = aws().await?;
+            status::status(&table(&aws)?, &surroundings(&aws)?, now).await
+        }
+        Command::Status { watch: true } => {
+            let aws = aws().await?;
+            let (table, surroundings) = (table(&aws)?, surroundings(&aws)?);
+            watch(format, async |now| status::status(&table, &surroundings, now).await).await
+        }
     }
 }
 
@@ -123,11 +139,18 @@ async fn run_dead_letters(command: DeadLettersCommand, now: Timestamp) -> Result
     match command {
         DeadLettersCommand::List => dead_letters::list(&letters, now).await,
         DeadLettersCommand::Show { id } => dead_letters::show(&letters, &id, now).await,
-        DeadLettersCommand::Redrive { all: true, .. } => dead_letters::redrive(&letters, &Selection::All, now).await,
-        DeadLettersCommand::Redrive { all: false, ids } => {
-            dead_letters::redrive(&letters, &Selection::Ids(ids.into_iter().collect()), now).await
+        DeadLettersCommand::Redrive { ids, all: _ } => {
+            dead_letters::handle(&letters, &selection(ids), Handling::Redrive, now).await
+        }
+        DeadLettersCommand::Delete { ids, all: _ } => {
+            dead_letters::handle(&letters, &selection(ids), Handling::Delete, now).await
         }
     }
+}
+
+/// The command line demands either ids or `--all`.
+fn selection(ids: Vec<String>) -> Selection {
+    if ids.is_empty() { Selection::All } else { Selection::Ids(ids.into_iter().collect()) }
 }
 
 async fn run_doctor(mode: Mode, now: Timestamp) -> Result<Output, Failure> {
@@ -159,6 +182,9 @@ async fn follow_events(filter: Filter, format: Format) -> Result<Output, Failure
     let mut reader = Reader::new(filter);
     loop {
         let output = reader.next(&table).await?;
+        if !output.ok {
+            return Ok(output);
+        }
         if !output.text.is_empty() {
             output.print(format);
         }
@@ -172,14 +198,19 @@ async fn run_forget(job: &JobReference) -> Result<Output, Failure> {
     operator(&aws, &table, &ec2, "forget").await?.forget(&queue, job.id()).await
 }
 
-async fn run_hold(instance: &InstanceId, action: HoldAction) -> Result<Output, Failure> {
+async fn run_hold(instances: &[InstanceId], action: HoldAction) -> Result<Output, Failure> {
     let command = match action {
         HoldAction::Hold => "hold",
         HoldAction::Release => "release",
     };
     let aws = aws().await?;
     let (table, ec2) = (table(&aws)?, ec2(&aws)?);
-    operator(&aws, &table, &ec2, command).await?.hold(instance, action).await
+    let operator = operator(&aws, &table, &ec2, command).await?;
+    let mut outputs = Vec::new();
+    for instance in instances {
+        outputs.push(operator.hold(instance, action).await?);
+    }
+    Ok(Output::joined(outputs))
 }
 
 async fn run_init(arguments: Init) -> Result<Output, Failure> {
@@ -232,10 +263,10 @@ async fn run_apply(file: &Path, now: Timestamp) -> Result<Output, Failure> {
     apply::apply(file, &table(&aws)?, &ec2(&aws)?, github, now).await
 }
 
-async fn watch_ps(pool: Option<&PoolName>, format: Format) -> Result<Output, Failure> {
-    let table = table(&aws().await?)?;
+/// Repeats a command, and clears the terminal before each result.
+async fn watch(format: Format, read: impl AsyncFn(Timestamp) -> Result<Output, Failure>) -> Result<Output, Failure> {
     loop {
-        let output = ps::ps(&table, pool, SystemClock.now()).await?;
+        let output = read(SystemClock.now()).await?;
         if std::io::stdout().is_terminal() {
             print!("{CLEAR_SCREEN}");
         }
@@ -244,10 +275,20 @@ async fn watch_ps(pool: Option<&PoolName>, format: Format) -> Result<Output, Fai
     }
 }
 
-async fn run_retire(instance: &InstanceId, how: Retirement) -> Result<Output, Failure> {
+fn surroundings(aws: &SdkConfig) -> Result<Surroundings, Failure> {
+    let region = aws.region().map(ToString::to_string).unwrap_or_default();
+    Ok(Surroundings { stack: parsed("DROVER_STACK")?, region })
+}
+
+async fn run_retire(instances: &[InstanceId], how: Retirement) -> Result<Output, Failure> {
     let aws = aws().await?;
     let (table, ec2, queue) = (table(&aws)?, ec2(&aws)?, queue(&aws)?);
-    operator(&aws, &table, &ec2, "retire").await?.retire(&queue, instance, how).await
+    let operator = operator(&aws, &table, &ec2, "retire").await?;
+    let mut outputs = Vec::new();
+    for instance in instances {
+        outputs.push(operator.retire(&queue, instance, how).await?);
+    }
+    Ok(Output::joined(outputs))
 }
 
 async fn run_runners() -> Result<Output, Failure> {

@@ -367,7 +367,8 @@ async fn an_error_is_one_line_with_a_remedy_and_has_its_own_exit_code() {
     let foreign = "https://github.com/octo-org/not-served/actions/runs/1/job/2";
     said(&["explain", foreign], &[], 1, &["no pool serves octo-org/not-served", "->"]).await;
     let run = "https://github.com/octo-org/widgets/actions/runs/1";
-    let refused = sandbox.drover(&["explain", run]).await.unwrap();
+    said(&["explain", run], &[], 1, &["no record of run 1", "->"]).await;
+    let refused = sandbox.drover(&["forget", run]).await.unwrap();
     assert_eq!((code(&refused), text(&refused).contains("open the job")), (2, true), "{}", text(&refused));
 
     // A table that a newer version wrote is neither read nor written.

@@ -5,6 +5,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+#[path = "common/normalized.rs"]
+mod normalized;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +21,8 @@ use sandbox::sandbox::{DEAD_LETTERS, Options, QUEUE, Sandbox};
 use sandbox::short_timings::one_pool;
 use sandbox::state::State;
 use world::ec2::{Code, LaunchMatch, Refusal, When};
+
+use self::normalized::normalized;
 
 const WORKFLOW: &str = "on: push\njobs:\n  test:\n    runs-on: drover\n  docs:\n    runs-on: ubuntu-latest\n  \
                         bench:\n    runs-on: [drover, gpu]\n";
@@ -101,29 +106,6 @@ fn matches(page: &[String], here: &[String]) -> bool {
     }
 }
 
-/// A line without what differs from run to run: numbers, ids, column widths, and durations in one unit or two.
-fn normalized(line: &str) -> String {
-    let mut plain = String::new();
-    for word in line.split_inclusive(|c: char| !c.is_ascii_alphanumeric() && c != '-') {
-        let own = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric() && c != '-');
-        let is_id = own.len() >= 8 && own.contains(|c: char| c.is_ascii_digit());
-        match is_id && own.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {
-            true => plain += &format!("ID{}", &word[own.len()..]),
-            false => plain += word,
-        }
-    }
-    let mut digits = String::new();
-    for c in plain.chars() {
-        match c.is_ascii_digit() {
-            true if digits.ends_with('N') => {}
-            true => digits.push('N'),
-            false => digits.push(c),
-        }
-    }
-    let words: Vec<&str> = digits.split_whitespace().collect();
-    words.join(" ").replace("Nm Ns", "Ns").replace("Nh Nm", "Ns").replace("Nm", "Ns")
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_command_in_operate_md_prints_what_the_page_shows() {
     let sandbox = Sandbox::start(Options::default()).await.unwrap();
@@ -151,6 +133,7 @@ async fn each_command_in_operate_md_prints_what_the_page_shows() {
     page.name("40000000102", second);
     page.name("i-07d2b95c1f6ae4038", &machine);
     page.run(&sandbox, "drover doctor").await;
+    page.run(&sandbox, "drover status").await;
     page.run(&sandbox, "drover pools").await;
     page.run(&sandbox, "drover jobs").await;
     page.run(&sandbox, "drover ps").await;
@@ -163,6 +146,7 @@ async fn each_command_in_operate_md_prints_what_the_page_shows() {
 
     // When something is wrong.
     page.run_with(&sandbox, "drover ps", &[("AWS_ACCESS_KEY_ID", EXPIRED_ACCESS_KEY)]).await;
+    page.run_with(&sandbox, "drover doctor", &[("AWS_ACCESS_KEY_ID", EXPIRED_ACCESS_KEY)]).await;
     sandbox.world.act(|state, _| {
         let (matches, code) = (LaunchMatch::default(), Code::InsufficientInstanceCapacity);
         state.ec2.faults.refusals.push(Refusal { matches, code, when: When::Chance(1.0) });
@@ -176,6 +160,7 @@ async fn each_command_in_operate_md_prints_what_the_page_shows() {
     sandbox.world.until("EC2 to refuse in both zones", PATIENCE, refused).await.unwrap();
     page.run(&sandbox, "drover explain 40000000103").await;
     page.run(&sandbox, "drover pools").await;
+    page.run(&sandbox, "drover status").await;
     page.run(&sandbox, "drover logs i-07d2b95c1f6ae4038").await;
     page.run(&sandbox, "drover hold i-07d2b95c1f6ae4038").await;
     page.run(&sandbox, "drover release i-07d2b95c1f6ae4038").await;

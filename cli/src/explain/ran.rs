@@ -1,0 +1,98 @@
+//! Where and how long a job ran, what its wait consisted of, and what its machine cost.
+
+use domain::config::MicroUsd;
+use domain::ids::InstanceId;
+use domain::log::{After, Event, What};
+use domain::state::{Item, Job, Key};
+use engine::ports::Store;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::output::{Failure, age};
+
+/// What the machine cost; None before its end, or if its price is unknown.
+pub(super) async fn cost(table: &impl Store, id: &InstanceId) -> Result<Option<MicroUsd>, Failure> {
+    match table.get(&Key::Instance(id.clone())).await? {
+        Some(Item::Instance(instance)) => Ok(instance.cost_micro_usd),
+        _ => Ok(None),
+    }
+}
+
+/// Where and how long the job ran, what its wait consisted of, and what its machine cost.
+pub(super) fn how_it_ran(
+    job: &Job,
+    machine: Option<&InstanceId>,
+    cost: Option<MicroUsd>,
+    parts: &[Part],
+    now: Timestamp,
+) -> Vec<String> {
+    let on = match (&job.runner, machine) {
+        (Some(_), Some(instance)) => format!("on {instance}"),
+        (Some(runner), None) => {
+            format!("on {}, which is not one of Drover's runners of the last month", runner.name)
+        }
+        (None, _) => "without a runner".to_owned(),
+    };
+    let conclusion = job.conclusion.as_deref().unwrap_or("no conclusion");
+    let mut sentences = vec![match (job.started_at, job.completed_at) {
+        (Some(started), None) => format!("The job has been running {on} for {}.", age(now.duration_since(started))),
+        (Some(started), Some(ended)) if job.runner.is_some() => {
+            format!("The job ran {on} for {}: {conclusion}.", age(ended.duration_since(started)))
+        }
+        (_, Some(_)) => format!("The job ended before a runner took it: {conclusion}."),
+        (None, None) => format!("The job is running {on}."),
+    }];
+    if !parts.is_empty() {
+        let parts: Vec<String> =
+            parts.iter().map(|part| format!("{:.1} s until {}", part.seconds, part.until)).collect();
+        sentences.push(format!("It waited {}.", parts.join(", ")));
+    }
+    sentences.extend(cost.map(|cost| format!("Its machine cost {cost} at the on-demand list price.")));
+    sentences
+}
+
+/// A part of a job's wait, up to an event.
+#[derive(Debug, Serialize)]
+pub(super) struct Part {
+    until: &'static str,
+    seconds: f64,
+}
+
+/// The parts of the job's wait, if it ran on one of Drover's runners.
+pub(super) fn parts(events: &[Event], job: &Job) -> Vec<Part> {
+    let Some(runner) = &job.runner else { return Vec::new() };
+    let registered = events.iter().find_map(|event| match &event.what {
+        What::HandedOver { slot, runner_name } if *runner_name == runner.name => Some((event.at, *slot)),
+        _ => None,
+    });
+    let Some((registered_at, slot)) = registered else { return Vec::new() };
+    let bound = events.iter().find_map(|event| match &event.what {
+        What::Bound { version, .. } if *version == slot.version => Some(event.at),
+        _ => None,
+    });
+    let marks = [
+        ("Drover recorded it", Some(job.first_seen_at)),
+        ("EC2 launched the machine", bound),
+        ("the runner was registered", Some(registered_at)),
+        ("the runner took the job", job.started_at),
+    ];
+    let mut since = job.queued_at;
+    let mut parts = Vec::new();
+    for (until, at) in marks {
+        // A machine that was ready before the job was queued did not delay it.
+        let Some(at) = at.filter(|at| *at > since) else { continue };
+        parts.push(Part { until, seconds: at.duration_since(since).as_secs_f64() });
+        since = at;
+    }
+    parts
+}
+
+/// The machine that runs or ran the job.
+pub(super) fn machine(events: &[Event], job: &Job) -> Option<InstanceId> {
+    let after = events.iter().rev().flat_map(|event| &event.after);
+    let of_job = |after: &&After| after.fields["job"].as_u64() == Some(job.id.0);
+    after.filter(of_job).find_map(|after| {
+        let id = after.key.strip_prefix("INSTANCE#")?.strip_suffix(" STATE")?;
+        Some(InstanceId(id.to_owned()))
+    })
+}
