@@ -244,6 +244,15 @@ impl Sandbox {
         Ok(())
     }
 
+    /// GitHub accepts another private key of the app, which nobody stores: someone deleted the stored one on GitHub.
+    ///
+    /// # Errors
+    /// If the machine has no randomness.
+    pub fn revoke_app_key(&self) -> anyhow::Result<()> {
+        self.app_key.replace(AppKey::generate()?);
+        Ok(())
+    }
+
     /// The folder of the logs, in `functions/` and `machines/`.
     pub fn folder(&self) -> &Path {
         self.folder.path()
