@@ -21,6 +21,12 @@ use crate::secrets::{check_key, random};
 /// Time for an owner of the organisation to agree to the installation.
 const INSTALLATION_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
+/// Calls in a row that may fail before init gives up. Everything is stored by then.
+const MAX_FAILURES: u32 = 30;
+
+/// Failed calls in a row after which one is reported.
+const FAILURES_PER_LINE: u32 = 5;
+
 /// GitHub allows an app thousands of calls an hour.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -30,6 +36,11 @@ const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// A secret already has a value, or GitHub or AWS refuses a call.
 pub async fn init(target: &Target<'_>, request: &Request) -> Result<Output, Failure> {
     check_secrets(target, request.existing).await?;
+    // Before the browser opens: GitHub shows the key only once.
+    if let Some(file) = request.save_key.as_ref().filter(|file| file.exists()) {
+        let name = file.display();
+        return Err(Failure::Usage(format!("{name} exists, and init replaces no file -> --save-key NEW-FILE")));
+    }
     let app = match &request.use_app {
         Some((id, key)) => use_app(target, *id, key).await?,
         None => create::create(target, request).await?,
@@ -87,13 +98,24 @@ async fn use_app(target: &Target<'_>, id: u64, key: &str) -> Result<App, Failure
 /// None if the app was not installed in time.
 async fn wait_for_installation(github: &GitHubApp, owner: &Scope) -> Result<Option<Installed>, Failure> {
     let until = Instant::now() + INSTALLATION_TIMEOUT;
+    let mut failures = 0;
     while Instant::now() < until {
         match github.installed(owner).await {
             Ok(Some(installed)) => return Ok(Some(installed)),
-            Ok(None)
-            | Err(
-                GitHubError::Unavailable { .. } | GitHubError::SecretUnreadable { .. } | GitHubError::Limited { .. },
-            ) => {}
+            Ok(None) => failures = 0,
+            Err(
+                error @ (GitHubError::Unavailable { .. }
+                | GitHubError::SecretUnreadable { .. }
+                | GitHubError::Limited { .. }),
+            ) => {
+                failures += 1;
+                if failures == MAX_FAILURES {
+                    return Err(error.into());
+                }
+                if failures % FAILURES_PER_LINE == 0 {
+                    say(&format!("GitHub has not said for {failures} calls whether the app is installed: {error}"));
+                }
+            }
             Err(
                 error @ (GitHubError::Denied(_)
                 | GitHubError::Refused(_)

@@ -37,6 +37,20 @@ async fn page_and_number(child: &mut Child) -> (String, String) {
     }
 }
 
+/// Waits until a running `drover init` prints this.
+async fn until(child: &mut Child, part: &str) {
+    let mut lines = BufReader::new(child.stderr.as_mut().unwrap()).lines();
+    let said = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if line.contains(part) {
+                return;
+            }
+        }
+        panic!("init ended without {part:?}");
+    };
+    tokio::time::timeout(PATIENCE, said).await.unwrap_or_else(|_| panic!("init never printed {part:?}"));
+}
+
 fn begin(sandbox: &Sandbox, arguments: &[&str]) -> Child {
     let mut command = sandbox.operator(arguments, &[]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap()
@@ -172,6 +186,7 @@ async fn a_callback_that_the_page_did_not_start_is_refused() {
     let exhausted = enter(&number).send().await.unwrap();
     assert_eq!(exhausted.status(), 403, "not even the right number is accepted after ten wrong ones");
     assert_eq!(secret(&sandbox, APP_SECRET).0, "");
+    until(&mut init, "Too many wrong numbers were entered").await;
     assert!(init.try_wait().unwrap().is_none(), "init still waits for its own callback");
 }
 
@@ -198,6 +213,32 @@ async fn an_existing_app_is_set_up_with_its_key() {
     );
     sandbox.apply(&one_pool("")).await.unwrap();
     run_a_job(&sandbox).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn init_reports_calls_that_fail_and_refuses_an_existing_file_before_it_opens_a_page() {
+    let (sandbox, folder) = (Sandbox::start(Options::default()).await.unwrap(), tempfile::tempdir().unwrap());
+    let app: Value = serde_json::from_str(&secret(&sandbox, APP_SECRET).0).unwrap();
+    let (id, file) = (app["app_id"].to_string(), folder.path().join("drover.private-key.pem"));
+    std::fs::write(&file, app["private_key"].as_str().unwrap()).unwrap();
+    let file = file.to_str().unwrap();
+    sandbox.forget_app();
+    let refused = sandbox.drover(&["init", "octo-org", "--no-browser", "--save-key", file]).await.unwrap();
+    let said = String::from_utf8([refused.stdout, refused.stderr].concat()).unwrap();
+    assert!(refused.status.code() == Some(2) && said.contains("init replaces no file"), "{said}");
+    assert!(!said.contains("http://127.0.0.1"), "no page: {said}");
+
+    let mut init = begin(&sandbox, &["init", "octo-org", "--app-id", &id, "--key", file]);
+    until(&mut init, "Waiting for the installation").await;
+    sandbox.world.act(|state, _| state.github.faults.down = true);
+    until(&mut init, "whether the app is installed").await;
+    sandbox.world.act(|state, now| {
+        state.github.faults.down = false;
+        let owner = state.github.find_owner("octo-org").unwrap().id;
+        state.github.install(owner, now);
+    });
+    let output = tokio::time::timeout(PATIENCE, init.wait_with_output()).await.unwrap().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

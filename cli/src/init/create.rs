@@ -210,7 +210,14 @@ async fn show(State(flow): State<Arc<Flow>>, Form(form): Form<NumberForm>) -> Re
     }
     let took = flow.guesses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
     let problem = match took {
-        Ok(_) => "This is not the number in the terminal.",
+        Ok(_) => {
+            if flow.guesses.load(Ordering::SeqCst) == 0 {
+                say(
+                    "Too many wrong numbers were entered on the page: it accepts none any more. Unless GitHub has asked you to confirm                      the app already, press Ctrl-C and start again.",
+                );
+            }
+            "This is not the number in the terminal."
+        }
         Err(_) => "Too many wrong numbers were entered. Start again with drover init.",
     };
     (StatusCode::FORBIDDEN, number_page(Some(problem))).into_response()
