@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+/// The number of jobs by default.
+const JOBS: u32 = 3;
+
 /// The share of jobs or deliveries that a fault affects by default.
 const SHARE: &str = "0.25";
 
@@ -12,12 +15,15 @@ const SHARE: &str = "0.25";
 #[derive(Debug, Clone, Parser)]
 #[command(name = "make demo ARGS=\"...\"", no_binary_name = false)]
 pub struct Arguments {
-    /// Number of jobs to push.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=5000))]
-    pub(super) jobs: u32,
+    /// Number of jobs to push; with --serve, before it waits for deliveries [default: 3, with --serve none]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=5000))]
+    pub(super) jobs: Option<u32>,
     /// Pool file.
     #[arg(long, default_value = "pools.toml")]
     pub(super) pools: PathBuf,
+    /// End with a table of all API calls.
+    #[arg(long)]
+    pub(super) calls: bool,
     /// Keep running and print how to post a signed delivery by hand.
     #[arg(long)]
     pub(super) serve: bool,
@@ -100,6 +106,11 @@ pub(super) fn every(share: Option<f64>) -> Option<usize> {
 }
 
 impl Arguments {
+    /// The number of jobs to push.
+    pub(super) fn jobs(&self) -> u32 {
+        self.jobs.unwrap_or(JOBS)
+    }
+
     /// The only seed of one run.
     pub(super) fn seed(&self) -> u64 {
         *self.seed.start()

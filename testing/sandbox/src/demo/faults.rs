@@ -119,7 +119,7 @@ impl Arguments {
             }
         });
         if self.crash {
-            let times = (self.jobs as usize / 10).clamp(1, 4);
+            let times = (self.jobs() as usize / 10).clamp(1, 4);
             sandbox.calls.kill_at_random_calls(self.seed(), times);
         }
     }

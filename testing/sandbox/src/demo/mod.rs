@@ -47,7 +47,7 @@ pub async fn demo(arguments: Arguments) -> anyhow::Result<()> {
     let arguments = if arguments.all { arguments.everything() } else { arguments };
     if arguments.all {
         ensure!(
-            arguments.jobs >= MIN_JOBS_FOR_ALL,
+            arguments.jobs() >= MIN_JOBS_FOR_ALL,
             "--all needs at least {MIN_JOBS_FOR_ALL} jobs: --jobs {MIN_JOBS_FOR_ALL}"
         );
     }
@@ -110,7 +110,7 @@ async fn run(sandbox: &Sandbox, pools: &Pools, flooded: Option<&Flooded>, argume
         short_timings().iter().map(|(name, time)| format!("{name} {time}")).collect::<Vec<_>>().join(", ")
     );
     if arguments.serve {
-        return serve(sandbox, pools).await;
+        return serve(sandbox, pools, arguments).await;
     }
     if arguments.steal.is_some() || arguments.attack {
         // `pools apply` refuses a runner group that allows more repositories than its pool serves. Opens the groups only
@@ -118,12 +118,12 @@ async fn run(sandbox: &Sandbox, pools: &Pools, flooded: Option<&Flooded>, argume
         sandbox.open_groups();
     }
     arguments.begin(sandbox);
-    let most = if arguments.boot_fail { (arguments.jobs as usize / 8).max(1) } else { 0 };
+    let most = if arguments.boot_fail { (arguments.jobs() as usize / 8).max(1) } else { 0 };
     let saboteur = Saboteur::start(sandbox, most);
-    let progress = Progress::start(sandbox.world.clone(), arguments.jobs);
+    let progress = Progress::start(sandbox.world.clone(), arguments.jobs());
     let over = async {
         let mut attack = match flooded {
-            Some(flooded) => Some(Attack::begin(sandbox, &pools.target(0), flooded, arguments.jobs as usize).await?),
+            Some(flooded) => Some(Attack::begin(sandbox, &pools.target(0), flooded, arguments.jobs() as usize).await?),
             None => None,
         };
         let mut pushed = push(sandbox, pools, arguments).await?;
@@ -150,8 +150,16 @@ async fn run(sandbox: &Sandbox, pools: &Pools, flooded: Option<&Flooded>, argume
     println!("\n$ drover ps");
     print!("{}", said(sandbox, &["ps"]).await?);
     println!("\n{verdict}");
-    verdict.judge()
+    if arguments.calls {
+        println!("{}", verdict.calls());
+    }
+    verdict.judge()?;
+    println!("{}\n\n{NEXT_STEPS}", verdict.summary());
+    Ok(())
 }
+
+const NEXT_STEPS: &str = "Next: make demo ARGS=\"--all --jobs 20\" injects every fault; ARGS=\"--serve\" keeps it running for drover and curl;\n\
+                          ARGS=\"--calls\" lists the API calls. docs/install.md installs Drover in an AWS account.";
 
 async fn said(sandbox: &Sandbox, arguments: &[&str]) -> anyhow::Result<String> {
     let output = sandbox.drover(arguments).await?;

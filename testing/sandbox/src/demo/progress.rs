@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::ports::Clock;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -12,6 +13,9 @@ use tokio::task::JoinHandle;
 use world::github::JobState;
 
 use crate::state::{State, World};
+
+/// After this time without a line the demo prints what it waits for.
+const LONGEST_SILENCE: Duration = Duration::from_secs(4);
 
 /// With more jobs, lines would be too many to read.
 const MAX_JOBS_WITH_LINES: u32 = 10;
@@ -28,11 +32,15 @@ impl Progress {
         let task = tokio::spawn(async move {
             let mut watch = Watch::new(jobs);
             let mut changed = world.changed();
+            let mut ticks = tokio::time::interval(LONGEST_SILENCE);
             loop {
                 tokio::select! {
+                    _ = ticks.tick() => world.look(|state| watch.break_silence(state)),
                     _ = changed.changed() => {
-                        let steps = world.look(|state| watch.changes(state));
-                        watch.show(steps);
+                        world.look(|state| {
+                            let steps = watch.changes(state);
+                            watch.show(state, steps);
+                        });
                     }
                     _ = &mut stopped => break,
                 }
@@ -54,6 +62,8 @@ struct Watch {
     seen: BTreeMap<String, String>,
     bar: Option<ProgressBar>,
     done: u64,
+    /// Whether a line was printed since the last tick.
+    has_printed: bool,
 }
 
 /// A change: the subject, its new state, and since when the subject exists.
@@ -70,7 +80,7 @@ impl Watch {
             let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::new(u64::from(jobs)).with_style(style)
         });
-        Self { began: SystemClock.now(), seen: BTreeMap::new(), bar, done: 0 }
+        Self { began: SystemClock.now(), seen: BTreeMap::new(), bar, done: 0, has_printed: false }
     }
 
     /// The changes since the last call.
@@ -103,18 +113,26 @@ impl Watch {
         steps
     }
 
-    fn show(&self, steps: Vec<Step>) {
+    /// Prints what the demo waits for, if nothing was printed since the last call. A bar on a terminal shows it all the time.
+    fn break_silence(&mut self, state: &State) {
+        let is_visible = self.bar.as_ref().is_some_and(|bar| !bar.is_hidden());
+        if !is_visible && !std::mem::take(&mut self.has_printed) {
+            let seconds = SystemClock.now().duration_since(self.began).as_secs_f64();
+            println!("{seconds:>8.3} s  waiting for {}", awaited(state));
+        }
+    }
+
+    fn show(&mut self, state: &State, steps: Vec<Step>) {
         let now = SystemClock.now();
         let seconds = |since: Timestamp| now.duration_since(since).as_secs_f64();
         if let Some(bar) = &self.bar {
-            let machines =
-                |state: &str| self.seen.iter().filter(|(what, is)| what.starts_with("machine") && *is == state).count();
-            bar.set_message(format!("machines: {} running, {} ended", machines("running"), machines("terminated")));
+            bar.set_message(format!("waiting for {}", awaited(state)));
             bar.set_position(self.done.min(bar.length().unwrap_or(self.done)));
             return;
         }
         for Step { what, state, since } in steps {
             println!("{:>8.3} s  {what}  {state} (after {:.3} s)", seconds(self.began), seconds(since));
+            self.has_printed = true;
         }
     }
 
@@ -122,5 +140,33 @@ impl Watch {
         if let Some(bar) = &self.bar {
             bar.finish();
         }
+    }
+}
+
+/// What is left until the demo can end.
+fn awaited(state: &State) -> String {
+    let jobs = |is: fn(&JobState) -> bool| state.github.jobs().filter(|job| is(&job.state)).count();
+    let queued = jobs(|state| matches!(state, JobState::Queued { .. } | JobState::Waiting));
+    let running = jobs(|state| matches!(state, JobState::InProgress { .. }));
+    let machines = state.ec2.alive().count();
+    let all = [(queued, "job to start"), (running, "job to end"), (machines, "machine to end")];
+    let parts: Vec<String> =
+        all.into_iter().filter(|(number, _)| *number > 0).map(|(number, what)| counted(number, what)).collect();
+    if parts.is_empty() { "the janitor to find nothing left".to_owned() } else { parts.join(", ") }
+}
+
+/// `1 job to end`, `2 jobs to end`.
+fn counted(number: usize, what: &str) -> String {
+    let (noun, rest) = what.split_once(' ').unwrap_or((what, ""));
+    format!("{number} {noun}{} {rest}", if number == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_the_right_noun() {
+        assert_eq!([counted(1, "job to end"), counted(2, "machine to end")], ["1 job to end", "2 machines to end"]);
     }
 }

@@ -20,7 +20,7 @@ use crate::state::State;
 pub(super) async fn push(sandbox: &Sandbox, pools: &Pools, arguments: &Arguments) -> anyhow::Result<Pushed> {
     let mut random = SmallRng::seed_from_u64(arguments.seed());
     let mut pushed = Pushed::default();
-    let (jobs, spells) = (arguments.jobs as usize, arguments.spells());
+    let (jobs, spells) = (arguments.jobs() as usize, arguments.spells());
     for (index, spell) in spells.iter().enumerate() {
         spell.cast(sandbox, &pushed.ours).await?;
         let (from, to) = (jobs * index / spells.len(), jobs * (index + 1) / spells.len());
@@ -43,7 +43,7 @@ async fn push_one(
     random: &mut SmallRng,
     pushed: &mut Pushed,
 ) -> anyhow::Result<()> {
-    let jobs = arguments.jobs as usize;
+    let jobs = arguments.jobs() as usize;
     let labels: Vec<&str> = target.labels.iter().map(String::as_str).collect();
     // Each fault affects a different job, if there are enough of them.
     let strikes =

@@ -89,6 +89,23 @@ impl Verdict {
         format!("{:.2} s", self.pick_up[(last as f64 * share).round() as usize])
     }
 
+    /// Every API call with its count.
+    pub(crate) fn calls(&self) -> String {
+        let calls = self.counts.iter().map(|((service, call), n)| vec![format!("{service} {call}"), n.to_string()]);
+        table(&["API CALLS", "HOW MANY"], calls)
+    }
+
+    /// Success in one line.
+    pub(crate) fn summary(&self) -> String {
+        let cancelled = match self.cancelled {
+            0 => String::new(),
+            some => format!(", {some} more cancelled"),
+        };
+        let jobs = count(self.jobs - self.cancelled, "job");
+        let median = self.percentile(0.5);
+        format!("OK: {jobs}, each served once{cancelled}, nothing left over; median pick-up {median}")
+    }
+
     /// # Errors
     /// The first count that is not as expected.
     pub(crate) fn judge(&self) -> anyhow::Result<()> {
@@ -136,9 +153,7 @@ impl fmt::Display for Verdict {
                 .map(|it| vec!["longest pick-up time beside the flood".to_owned(), format!("{it:.2} s")]),
         );
         rows.extend(self.injected.iter().map(|it| vec![it.what.to_owned(), it.times.to_string()]));
-        write!(f, "{}", table(&["WHAT", "HOW MANY"], rows))?;
-        let calls = self.counts.iter().map(|((service, call), n)| vec![format!("{service} {call}"), n.to_string()]);
-        write!(f, "\n{}", table(&["API CALLS", "HOW MANY"], calls))
+        write!(f, "{}", table(&["WHAT", "HOW MANY"], rows))
     }
 }
 
@@ -177,5 +192,16 @@ mod tests {
         assert!(Verdict { served_once: 0, ..verdict(Vec::new()) }.judge().is_err());
         let shown = verdict(injected(3)).to_string();
         assert!(shown.contains("launches refused by the spot quota") && shown.contains('3'), "{shown}");
+    }
+
+    #[test]
+    fn the_verdict_fits_forty_rows_and_its_last_line_says_it_all() {
+        let injected: Vec<Injected> = (0..16).map(|_| Injected { flag: "quota", what: "a fault", times: 1 }).collect();
+        let verdict = Verdict { pick_up: vec![0.5, 0.71, 3.0], ..verdict(injected) };
+        assert_eq!(
+            verdict.summary(),
+            "OK: 1 job, each served once, 1 more cancelled, nothing left over; median pick-up 0.71 s"
+        );
+        assert!(verdict.to_string().lines().count() < 35, "{verdict}");
     }
 }

@@ -8,6 +8,13 @@ use rand::Rng;
 use super::*;
 
 impl GitHub {
+    /// Whether the app is installed where it learns about the repository's jobs.
+    pub fn sends_jobs_of(&self, repository: &Repository) -> bool {
+        let has_app = |owner: &Owner| owner.installation.is_some() && owner.suspended_at.is_none();
+        let subscribes = self.app.events.iter().any(|event| event == "workflow_job");
+        self.owners.get(&repository.owner).is_some_and(has_app) && !self.excluded.contains(&repository.id) && subscribes
+    }
+
     /// Plans the webhook for a change of a job, unless the account, the job or a fault prevents it.
     pub(super) fn announce(&mut self, id: JobId, action: &'static str, now: Timestamp) {
         let Some(job) = self.jobs.get(&id).cloned() else {
@@ -19,10 +26,7 @@ impl GitHub {
         let Some(owner) = self.owners.get(&repository.owner) else {
             return;
         };
-        let is_excluded = self.excluded.contains(&repository.id);
-        let has_app = owner.installation.is_some() && owner.suspended_at.is_none() && !is_excluded;
-        let subscribes = self.app.events.iter().any(|event| event == "workflow_job");
-        if !has_app || !subscribes || job.webhooks == Webhooks::NeverAttempted {
+        if !self.sends_jobs_of(repository) || job.webhooks == Webhooks::NeverAttempted {
             return;
         }
         let event = JobEvent {
