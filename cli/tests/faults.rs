@@ -13,7 +13,7 @@ use sandbox::sandbox::{DEAD_LETTERS, Driven, Options, QUEUE, Sandbox, WEBHOOK_SE
 use sandbox::short_timings::one_pool;
 use sandbox::state::State;
 use world::ec2::{Code, LaunchMatch, Refusal, When};
-use world::github::{Group, HookConfig, Immortal, QueueJob};
+use world::github::{Group, HookConfig, Immortal, JobId, QueueJob};
 
 use self::normalized::normalized;
 
@@ -43,18 +43,16 @@ impl Screens {
     /// Queues a job and lets the scaler decide about it.
     async fn queue(&self) -> String {
         let job = self.sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_secs(600));
-        self.scale().await;
+        self.arrived(job).await;
+        self.sandbox.scale().await.unwrap();
         job.to_string()
     }
 
-    async fn arrived(&self) {
-        let arrived = |state: &State| (!state.sqs.bodies(QUEUE).is_empty()).then_some(());
-        self.sandbox.world.until("a delivery on the queue", PATIENCE, arrived).await.unwrap();
-    }
-
-    async fn scale(&self) {
-        self.arrived().await;
-        self.sandbox.scale().await.unwrap();
+    /// Waits until the queue has a message about the job.
+    async fn arrived(&self, job: JobId) {
+        let id = job.to_string();
+        let arrived = |state: &State| state.sqs.bodies(QUEUE).iter().any(|body| body.contains(&id)).then_some(());
+        self.sandbox.world.until("the delivery on the queue", PATIENCE, arrived).await.unwrap();
     }
 
     /// The command shows the fault in its first ten lines.
@@ -95,11 +93,11 @@ fn refuse(code: Code) -> impl FnOnce(&mut State) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_of_fifteen_faults_is_found_with_one_command_in_ten_lines() {
+async fn faults_of_the_installation_are_found_with_one_command_in_ten_lines() {
     let mut screens = Screens::start().await;
     // A delivery for doctor to look at.
-    screens.sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_secs(600));
-    screens.arrived().await;
+    let job = screens.sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_secs(600));
+    screens.arrived(job).await;
     let nothing = |_: &mut State| {};
     let owner = screens.act(|state| state.github.find_owner("octo-org").unwrap().clone());
     let hook = screens.act(|state| state.github.hook().clone());
@@ -198,12 +196,13 @@ async fn faults_of_running_pools_are_found_with_one_command_in_ten_lines() {
 
     // GitHub calls a job queued for ever.
     let mut screens = Screens::start().await;
-    screens.sandbox.world.act(|state, now| {
+    let job = screens.sandbox.world.act(|state, now| {
         let repository = state.github.find_repository("octo-org", "widgets").unwrap().id;
         let job = QueueJob::new(repository, &["drover"]);
-        state.github.queue_immortal_job(job, Immortal::RunUnderWay, 98 * 24 * Duration::from_secs(3600), now);
+        state.github.queue_immortal_job(job, Immortal::RunUnderWay, 98 * 24 * Duration::from_secs(3600), now)
     });
-    screens.scale().await;
+    screens.arrived(job).await;
+    screens.sandbox.scale().await.unwrap();
     screens.sandbox.sweep().await.unwrap();
     screens.shows("GitHub calls a job queued for ever", &DOCTOR, "warn  waiting jobs: ").await;
     text += &screens.text;

@@ -64,5 +64,6 @@ async fn one_cause_is_one_line_and_doctor_skips_what_depends_on_it() {
     let first = text.lines().next().unwrap();
     assert!(first.starts_with("FAIL  messages: ") && first.contains("QueueDoesNotExist"), "{text}");
     assert!(first.contains("check that AWS_REGION is the stack's region and that the stack exists"), "{text}");
-    assert_eq!((json["failed"].as_u64(), json["skipped"].as_u64()), (Some(1), Some(1)), "{json:#}");
+    // The other one is the signature: there is no delivery to repeat.
+    assert_eq!((json["failed"].as_u64(), json["skipped"].as_u64()), (Some(1), Some(2)), "{json:#}");
 }
