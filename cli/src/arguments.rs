@@ -2,14 +2,20 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
-use clap_complete::Shell;
+use clap::{Args, ColorChoice, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::{ArgValueCandidates, Shell};
 use domain::ids::{InstanceId, PoolName, Repository, Scope};
 use drover::cost::By;
 use drover::explain::{JobReference, Reference};
-use jiff::SignedDuration;
+use drover::output::Format;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::candidates;
 
 /// Runs GitHub Actions jobs on EC2, one fresh machine per job.
+///
+/// Start with drover doctor, which finds what is set up wrong, drover status, which shows what happens now, and drover explain
+/// URL, which says why a job waits.
 ///
 /// Exit codes: 0 success; 1 the answer is no: a check failed, nothing was found, or nothing was done; 2 a wrong argument, or a
 /// missing environment variable; 3 AWS cannot be reached or refuses a call, the stack does not exist, or a newer drover wrote
@@ -17,17 +23,72 @@ use jiff::SignedDuration;
 #[derive(Parser)]
 #[command(name = "drover", version)]
 pub(crate) struct Arguments {
-    /// Print JSON
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
+    /// Print JSON: the same as --output json
+    #[arg(long, global = true, conflicts_with = "output")]
+    json: bool,
+    /// The form of the output: docs/commands.md lists the fields of JSON
+    #[arg(long, short, global = true, value_enum, value_name = "FORM", default_value_t = Form::Text)]
+    output: Form,
+    /// When to print colours; also never if NO_COLOR is set
+    #[arg(long, global = true, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
+    pub(crate) color: ColorChoice,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// The form of the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Form {
+    Text,
+    /// Text with more columns
+    Wide,
+    Json,
+    /// One JSON object per line
+    Jsonl,
+}
+
+impl Arguments {
+    pub(crate) fn format(&self) -> Format {
+        match (self.json, self.output) {
+            (true, _) | (false, Form::Json) => Format::Json,
+            (false, Form::Jsonl) => Format::JsonLines,
+            (false, Form::Wide) => Format::Wide,
+            (false, Form::Text) => Format::Text,
+        }
+    }
+}
+
+/// The commands by purpose, as the help lists them.
+pub(crate) const GROUPS: [(&str, &[&str]); 4] = [
+    ("Watch", &["status", "explain", "jobs", "ps", "pools", "events", "logs", "cost", "dashboard"]),
+    ("Set up and check", &["init", "doctor", "lint", "secrets"]),
+    ("Intervene", &["forget", "drain", "hold", "release", "retire", "dead-letters", "replay"]),
+    ("Install", &["completions", "man"]),
+];
+
+/// The command line with grouped commands in its help.
+pub(crate) fn command() -> clap::Command {
+    let all = Arguments::command();
+    let mut groups = String::new();
+    for (title, names) in GROUPS {
+        groups += &format!("{title}:\n");
+        for name in names {
+            let about = all.find_subcommand(name).and_then(clap::Command::get_about).map(ToString::to_string);
+            groups += &format!("  {name:<13}{}\n", about.unwrap_or_default());
+        }
+        groups.push('\n');
+    }
+    all.help_template(format!(
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{groups}Options:\n{{options}}{{after-help}}"
+    ))
 }
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Print a shell completion script
-    #[command(after_help = "Example:\n  drover completions bash > /etc/bash_completion.d/drover")]
+    ///
+    /// The script calls drover, which completes commands, options, and the names of pools and machines of the stack.
+    #[command(after_help = "Example:\n  echo 'source <(drover completions bash)' >> ~/.bashrc")]
     Completions {
         /// The shell to print it for
         shell: Shell,
@@ -76,26 +137,33 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  drover drain linux\n  drover drain linux --undo")]
     Drain {
         /// Name of the pool
+        #[arg(add = ArgValueCandidates::new(candidates::pools))]
         pool: PoolName,
         /// Let the pool take jobs again
         #[arg(long)]
         undo: bool,
     },
     /// Show the event log, oldest event first
-    #[command(after_help = "Example:\n  drover events --follow --pool linux")]
+    #[command(after_help = "Example:\n  drover events --follow --pool linux\n  drover events --since 2h --until 1h")]
     Events {
         /// Keep printing new events
         #[arg(long, short)]
         follow: bool,
         /// Only events of this pool
-        #[arg(long)]
+        #[arg(long, add = ArgValueCandidates::new(candidates::pools))]
         pool: Option<PoolName>,
         /// Only events that changed this job: its id, or the URL of its page
         #[arg(long)]
         job: Option<JobReference>,
         /// How many of the newest events to read from each pool's log
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "since")]
         newest: u16,
+        /// All events after this time: 2h or 7d ago, or a time such as 2026-11-26T08:00:00Z
+        #[arg(long, value_name = "TIME", value_parser = moment)]
+        since: Option<Moment>,
+        /// Only events before this time
+        #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "follow")]
+        until: Option<Moment>,
     },
     /// Explain why a job is waiting or how it ended, what happens next, and its history
     ///
@@ -126,7 +194,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  drover hold i-0123456789abcdef0")]
     Hold {
         /// Instance ids of the machines
-        #[arg(required = true, value_name = "INSTANCE", value_parser = instance)]
+        #[arg(required = true, value_name = "INSTANCE", value_parser = instance, add = ArgValueCandidates::new(candidates::instances))]
         instances: Vec<InstanceId>,
     },
     /// Create the GitHub App, or set up an existing app, and wait until it is installed
@@ -135,12 +203,21 @@ pub(crate) enum Command {
     /// Secrets Manager, and nowhere else unless you pass --save-key.
     #[command(after_help = "Example:\n  drover init octo-org")]
     Init(Init),
-    /// List waiting and running jobs
-    #[command(after_help = "Example:\n  drover jobs --pool linux")]
+    /// List waiting and running jobs; with --finished also those that have ended
+    #[command(after_help = "Example:\n  drover jobs --pool linux\n  drover jobs --finished --since 2h")]
     Jobs {
         /// Only jobs of this pool
-        #[arg(long)]
+        #[arg(long, add = ArgValueCandidates::new(candidates::pools))]
         pool: Option<PoolName>,
+        /// Also jobs that have ended: those of the last day, unless --since or --until says otherwise
+        #[arg(long)]
+        finished: bool,
+        /// Only jobs that ended after this time: 2h or 7d ago, or a time such as 2026-11-26T08:00:00Z
+        #[arg(long, value_name = "TIME", value_parser = moment, requires = "finished")]
+        since: Option<Moment>,
+        /// Only jobs that ended before this time
+        #[arg(long, value_name = "TIME", value_parser = moment, requires = "finished")]
+        until: Option<Moment>,
     },
     /// Show which pool each job of a workflow matches
     ///
@@ -168,12 +245,16 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  drover logs i-0123456789abcdef0")]
     Logs {
         /// Instance id of the machine
-        #[arg(value_parser = instance)]
+        #[arg(value_parser = instance, add = ArgValueCandidates::new(candidates::instances))]
         instance: InstanceId,
     },
-    /// Print the manual page
-    #[command(after_help = "Example:\n  drover man | man -l -")]
-    Man,
+    /// Print the manual, or write a page for each command
+    #[command(after_help = "Example:\n  drover man | man -l -\n  drover man --dir /usr/local/share/man/man1")]
+    Man {
+        /// Write the pages into this directory: drover.1, drover-pools-apply.1, and so on
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
     /// List pools with their demand, supply and limits; check or apply a pool file
     #[command(after_help = "Example:\n  drover pools\n  drover pools apply pools.toml")]
     Pools {
@@ -184,7 +265,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  drover ps --watch")]
     Ps {
         /// Only machines and jobs of this pool
-        #[arg(long)]
+        #[arg(long, add = ArgValueCandidates::new(candidates::pools))]
         pool: Option<PoolName>,
         /// Repeat every two seconds
         #[arg(long, short)]
@@ -194,7 +275,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  drover release i-0123456789abcdef0")]
     Release {
         /// Instance ids of the machines
-        #[arg(required = true, value_name = "INSTANCE", value_parser = instance)]
+        #[arg(required = true, value_name = "INSTANCE", value_parser = instance, add = ArgValueCandidates::new(candidates::instances))]
         instances: Vec<InstanceId>,
     },
     /// Rebuild every record from the event log
@@ -210,7 +291,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  drover retire i-0123456789abcdef0")]
     Retire {
         /// Instance ids of the machines
-        #[arg(required = true, value_name = "INSTANCE", value_parser = instance)]
+        #[arg(required = true, value_name = "INSTANCE", value_parser = instance, add = ArgValueCandidates::new(candidates::instances))]
         instances: Vec<InstanceId>,
         /// Terminate the machine even if that kills a job
         #[arg(long)]
@@ -269,10 +350,13 @@ pub(crate) enum SecretsCommand {
     /// Store a secret
     ///
     /// Checks the format first. An app's key is also tried against GitHub.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  drover secrets put app --app-id 4242 drover.private-key.pem\n  openssl rand -hex 32 | drover secrets put webhook"
+    )]
     Put(Put),
     /// Generate a new secret, store it and send it to GitHub, without losing a delivery
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  drover secrets rotate webhook")]
     Rotate(Rotate),
 }
 
@@ -300,6 +384,7 @@ pub(crate) enum Rotate {
     /// The secret that GitHub signs webhooks with
     ///
     /// A new private key for the app can only be generated on GitHub's website; store it with drover secrets put app.
+    #[command(after_help = "Example:\n  drover secrets rotate webhook")]
     Webhook,
 }
 
@@ -342,6 +427,7 @@ pub(crate) enum DeadLettersCommand {
 #[derive(Subcommand)]
 pub(crate) enum PoolsCommand {
     /// Check a pool file; needs no AWS account
+    #[command(after_help = "Example:\n  drover pools check pools.toml")]
     Check {
         /// The pool file
         file: PathBuf,
@@ -349,6 +435,7 @@ pub(crate) enum PoolsCommand {
     /// Apply a pool file
     ///
     /// The file is in force within a minute. A pool that is no longer in it takes no new jobs and finishes those it has.
+    #[command(after_help = "Example:\n  drover pools apply pools.toml")]
     Apply {
         /// The pool file
         file: PathBuf,
@@ -368,6 +455,27 @@ fn instance(text: &str) -> Result<InstanceId, String> {
         (8..=17).contains(&id.len()) && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     });
     if is_id { Ok(text.into()) } else { Err("must be like i-0123456789abcdef0".to_owned()) }
+}
+
+/// A time, as an operator writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    Ago(SignedDuration),
+    At(Timestamp),
+}
+
+impl Moment {
+    pub(crate) fn at(self, now: Timestamp) -> Timestamp {
+        match self {
+            Moment::Ago(time) => now - time,
+            Moment::At(at) => at,
+        }
+    }
+}
+
+fn moment(text: &str) -> Result<Moment, String> {
+    let at = text.parse().map(Moment::At);
+    at.or_else(|_| time(text).map(Moment::Ago)).map_err(|_| "must be like 2h, 7d or 2026-11-26T08:00:00Z".to_owned())
 }
 
 /// Parses `7d` or `12h`.

@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::output::{Failure, Output, age, count, table, usd};
-use crate::read::pools;
+use crate::read::{log_since, pools};
 
 /// What costs are grouped by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -151,21 +151,6 @@ async fn machines(store: &Table, begin: Timestamp, from: Timestamp) -> Result<Ve
     let existed = |machine: &Machine| machine.closed_at.is_none_or(|at| at > begin);
     Ok(machines.into_values().filter(existed).collect())
 }
-
-/// The events since a time, and perhaps some older ones, newest first.
-async fn log_since(store: &Table, stream: &Stream, from: Timestamp) -> Result<Vec<Event>, Failure> {
-    let mut newest = if from == Timestamp::MIN { usize::MAX } else { FIRST_READING };
-    loop {
-        let events = store.events(stream, newest).await?;
-        if events.len() < newest || events.last().is_none_or(|event| event.at < from) {
-            return Ok(events);
-        }
-        newest = newest.saturating_mul(4);
-    }
-}
-
-/// Events of a pool that are read at first. Each further reading has four times as many.
-const FIRST_READING: usize = 1000;
 
 /// Adds what an event says about machines.
 fn apply(machines: &mut BTreeMap<String, Machine>, event: &Event) {

@@ -6,20 +6,23 @@ use domain::ids::{JobId, PoolName};
 use domain::log::{Event, Stream};
 use domain::state::Key;
 use engine::ports::Store;
+use jiff::Timestamp;
 use platform::table::Table;
 use serde_json::{Value, json};
 
 use crate::describe;
 use crate::output::{Failure, Output, one_line};
-use crate::read;
+use crate::read::{self, log_since};
 
 /// The events to show.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     pub pool: Option<PoolName>,
     pub job: Option<JobId>,
-    /// How many events of each log the first read covers.
+    /// How many events of each log the first read covers, unless `since` is set.
     pub newest: usize,
+    pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
 }
 
 /// Reads the log. Each further read continues where the last one stopped.
@@ -50,7 +53,11 @@ impl Reader {
         events.retain(|event| self.filter.job.is_none_or(|job| concerns(event, job)));
         events.sort_by(|a, b| a.sequence.cmp(&b.sequence));
         if is_first {
-            events.drain(..events.len().saturating_sub(self.filter.newest));
+            let since = self.filter.since.unwrap_or(Timestamp::MIN);
+            events.retain(|event| event.at >= since && self.filter.until.is_none_or(|until| event.at < until));
+            if self.filter.since.is_none() {
+                events.drain(..events.len().saturating_sub(self.filter.newest));
+            }
         }
         if let (true, true, Some(job)) = (is_first, events.is_empty(), self.filter.job) {
             return self.no_event(table, job).await;
@@ -86,6 +93,9 @@ impl Reader {
     /// The newest events of a log, back to the last one known, however many were added since.
     async fn unread(&self, table: &Table, stream: &Stream) -> Result<Vec<Event>, Failure> {
         let mut newest = self.filter.newest;
+        if let (true, Some(since)) = (self.known.is_empty(), self.filter.since) {
+            return log_since(table, stream, since).await;
+        }
         loop {
             let events = table.events(stream, newest).await?;
             let is_complete = self.known.is_empty()

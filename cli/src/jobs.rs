@@ -1,17 +1,21 @@
-//! `drover jobs`: every waiting or running job, and for how long.
+//! `drover jobs`: every waiting or running job, for how long, and on request those that have ended.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
-use domain::ids::{InstanceId, JobId, PoolName, Repository};
+use domain::ids::{InstanceId, JobId, PoolName, Repository, RunId};
+use domain::log::{After, Stream, What};
 use domain::state::{Item, Job, Key, SlotState};
+use domain::wire::Action;
 use engine::ports::Store;
 use jiff::{SignedDuration, Timestamp};
+use platform::table::Table;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::output::{Failure, Output, age, or_dash, table};
-use crate::read::{pools, view};
+use crate::output::{Columns, Failure, Output, age, or_dash, table};
+use crate::read::{log_since, pools, view};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -23,6 +27,7 @@ pub(crate) enum State {
     #[serde(rename = "given up")]
     GivenUp,
     Running,
+    Finished,
 }
 
 impl State {
@@ -32,6 +37,7 @@ impl State {
             State::Held => "held",
             State::GivenUp => "given up",
             State::Running => "running",
+            State::Finished => "finished",
         }
     }
 }
@@ -44,39 +50,65 @@ pub(crate) struct JobRow {
     pub(crate) state: State,
     pub(crate) repository: Repository,
     pub(crate) name: String,
+    workflow: Option<String>,
+    run: RunId,
+    labels: Vec<String>,
     /// The machine, once the job runs.
     instance: Option<InstanceId>,
     /// From queued to started, or until now.
     pub(crate) waited_seconds: i64,
     runs_seconds: Option<i64>,
+    /// Of a finished job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conclusion: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completed_at: Option<Timestamp>,
 }
 
-/// Lists waiting jobs, the longest wait first, then running jobs.
+/// Which jobs to list.
+#[derive(Debug, Clone)]
+pub struct Query<'a> {
+    pub pool: Option<&'a PoolName>,
+    /// Also jobs that ended in this period.
+    pub finished: Option<Range<Timestamp>>,
+    pub columns: Columns,
+}
+
+/// Lists waiting jobs, the longest wait first, then running jobs, then finished jobs, the newest first.
 ///
 /// # Errors
 /// The table cannot be read, or the pool does not exist.
-pub async fn jobs(table: &impl Store, only: Option<&PoolName>, now: Timestamp) -> Result<Output, Failure> {
-    let rows = rows(table, only, now).await?;
-    let header = ["JOB", "POOL", "STATE", "REPOSITORY", "NAME", "WAITED", "RUNS", "INSTANCE"];
+pub async fn jobs(table: &Table, query: &Query<'_>, now: Timestamp) -> Result<Output, Failure> {
+    let mut rows = rows(table, query.pool, now).await?;
+    if let Some(period) = &query.finished {
+        rows.extend(finished(table, query.pool, period).await?);
+    }
+    let mut header = vec!["JOB", "POOL", "STATE", "REPOSITORY", "NAME", "WAITED", "RUNS", "INSTANCE"];
+    header.extend((query.columns == Columns::All).then_some(["WORKFLOW", "RUN", "LABELS"]).into_iter().flatten());
     let text = match rows.is_empty() {
+        true if query.finished.is_some() => "no jobs\n".to_owned(),
         true => "no waiting or running jobs\n".to_owned(),
-        false => self::table(&header, rows.iter().map(cells)),
+        false => self::table(&header, rows.iter().map(|row| cells(row, query.columns))),
     };
     Ok(Output { ok: true, text, json: json!(rows) })
 }
 
-fn cells(row: &JobRow) -> Vec<String> {
+fn cells(row: &JobRow, columns: Columns) -> Vec<String> {
     let time = |seconds: i64| age(SignedDuration::from_secs(seconds));
-    vec![
+    let mut cells = vec![
         row.job.to_string(),
         row.pool.to_string(),
-        row.state.as_str().to_owned(),
+        row.conclusion.clone().unwrap_or_else(|| row.state.as_str().to_owned()),
         row.repository.to_string(),
         row.name.clone(),
         time(row.waited_seconds),
         or_dash(row.runs_seconds.map(time)),
         or_dash(row.instance.as_ref()),
-    ]
+    ];
+    if columns == Columns::All {
+        cells.extend([or_dash(row.workflow.as_ref()), row.run.to_string(), row.labels.join(", ")]);
+    }
+    cells
 }
 
 pub(crate) async fn rows(table: &impl Store, only: Option<&PoolName>, now: Timestamp) -> Result<Vec<JobRow>, Failure> {
@@ -109,17 +141,54 @@ pub(crate) async fn rows(table: &impl Store, only: Option<&PoolName>, now: Times
 
 fn row(job: &Job, state: State, instance: Option<InstanceId>, now: Timestamp) -> JobRow {
     let started = match state {
-        State::Running => job.started_at,
+        State::Running | State::Finished => job.started_at,
         State::Queued | State::Held | State::GivenUp => None,
     };
+    let now = job.completed_at.unwrap_or(now);
     JobRow {
         job: job.id,
         pool: job.pool.clone(),
         state,
         repository: job.repository.clone(),
         name: job.name.clone(),
+        workflow: job.workflow.clone(),
+        run: job.run_id,
+        labels: job.labels.clone(),
         instance,
         waited_seconds: started.unwrap_or(now).duration_since(job.queued_at).as_secs(),
         runs_seconds: started.map(|at| now.duration_since(at).as_secs()),
+        conclusion: job.completed_at.and(job.conclusion.clone()),
+        completed_at: job.completed_at,
     }
+}
+
+/// The jobs that ended in the period, from the log. Drover knows a job for a week after its end.
+async fn finished(table: &Table, only: Option<&PoolName>, period: &Range<Timestamp>) -> Result<Vec<JobRow>, Failure> {
+    let mut rows = Vec::new();
+    for pool in pools(table, only).await? {
+        let mut ids = BTreeSet::new();
+        let mut machines: BTreeMap<JobId, InstanceId> = BTreeMap::new();
+        for event in log_since(table, &Stream::Pool(pool.name), period.start).await? {
+            if let What::Recorded { statements } = &event.what {
+                let ended = statements.iter().filter(|statement| statement.action == Action::Completed);
+                ids.extend(ended.map(|statement| statement.job));
+            }
+            machines.extend(event.after.iter().filter_map(machine));
+        }
+        let keys: Vec<Key> = ids.into_iter().map(Key::Job).collect();
+        for item in table.get_many(&keys).await? {
+            let Item::Job(job) = item else { continue };
+            if let Some(at) = job.completed_at.filter(|at| period.contains(at)) {
+                rows.push(row(&job, State::Finished, machines.get(&job.id).cloned(), at));
+            }
+        }
+    }
+    rows.sort_by_key(|row| (Reverse(row.completed_at), row.job));
+    Ok(rows)
+}
+
+/// The machine that an event names as that of a job.
+fn machine(after: &After) -> Option<(JobId, InstanceId)> {
+    let id = after.key.strip_prefix("INSTANCE#")?.strip_suffix(" STATE")?;
+    Some((JobId(after.fields.get("job")?.as_u64()?), InstanceId::from(id)))
 }

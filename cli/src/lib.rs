@@ -24,4 +24,5 @@ pub mod runner_groups;
 pub mod runners;
 pub mod secrets;
 pub mod status;
+mod style;
 mod web;

@@ -1,20 +1,29 @@
 //! `drover`: parses the command line, runs the command, and prints its result.
 
 mod arguments;
+mod candidates;
 mod run;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use drover::output::Format;
+use clap::FromArgMatches;
+use clap_complete::CompleteEnv;
+use drover::output::choose_colour;
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, command};
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
-    let Arguments { json, command } = Arguments::parse();
-    let format = if json { Format::Json } else { Format::Text };
-    match run::run(command, format).await {
+fn main() -> ExitCode {
+    // Answers a shell that completes a command line, and ends.
+    CompleteEnv::with_factory(command).complete();
+    let arguments = Arguments::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
+    choose_colour(arguments.color);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("the system has what a runtime needs").block_on(run(arguments))
+}
+
+async fn run(arguments: Arguments) -> ExitCode {
+    let format = arguments.format();
+    match run::run(arguments.command, format).await {
         Ok(output) => {
             output.print(format);
             output.exit_code()

@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use comfy_table::{Table, presets};
+use clap::ColorChoice;
+use comfy_table::{ContentArrangement, Row, Table, presets};
 use domain::state::{FORMAT, FunctionName};
 use engine::ports::{CommitError, ComputeError, GitHubError, QueueError, StoreError};
 use jiff::{SignedDuration, Timestamp};
@@ -11,6 +12,8 @@ use platform::aws::{AwsError, ErrorKind};
 use platform::environment::EnvironmentError;
 use platform::inspect::Unanswered;
 use serde_json::{Value, json};
+
+use crate::style::paint;
 
 /// The result of a command, as text and as JSON.
 #[derive(Debug)]
@@ -95,11 +98,11 @@ pub(crate) fn github_remedy(error: &GitHubError) -> &'static str {
 impl Output {
     /// Prints text or JSON to standard output.
     pub fn print(&self, format: Format) {
-        let text = match format {
-            Format::Json => format!("{:#}\n", self.json),
-            Format::Text => self.text.clone(),
-        };
-        print_all(&text);
+        match format {
+            Format::Json => print_all(&printable(&format!("{:#}\n", self.json))),
+            Format::JsonLines => print_all(&printable(&json_lines(&self.json))),
+            Format::Text | Format::Wide => print_all(&paint(&printable(&self.text))),
+        }
     }
 
     /// The outputs for several subjects of one command, as lines and as a list. One output stays as it is.
@@ -132,15 +135,58 @@ impl Output {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     Text,
+    /// Text with more columns.
+    Wide,
     Json,
+    /// An object per line.
+    JsonLines,
+}
+
+/// The columns of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Columns {
+    Usual,
+    All,
+}
+
+impl Format {
+    pub fn columns(self) -> Columns {
+        match self {
+            Format::Wide => Columns::All,
+            Format::Text | Format::Json | Format::JsonLines => Columns::Usual,
+        }
+    }
+}
+
+/// Colours are printed on a terminal unless `NO_COLOR` is set, always, or never.
+pub fn choose_colour(choice: ColorChoice) {
+    match choice {
+        ColorChoice::Auto => anstream::ColorChoice::Auto,
+        ColorChoice::Always => anstream::ColorChoice::Always,
+        ColorChoice::Never => anstream::ColorChoice::Never,
+    }
+    .write_global();
+}
+
+/// A list as a line for each of its elements, anything else as one line.
+fn json_lines(json: &Value) -> String {
+    match json {
+        Value::Array(elements) => elements.iter().map(|element| format!("{element}\n")).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => format!("{json}\n"),
+    }
 }
 
 impl Failure {
     /// Prints text to standard error, or JSON to standard output.
     pub fn print(&self, format: Format) {
         match format {
-            Format::Json => print_all(&format!("{:#}\n", json!({ "error": self.to_string() }))),
-            Format::Text => eprint!("{}", printable(&format!("drover: {self}\n"))),
+            Format::Json => print_all(&printable(&format!("{:#}\n", json!({ "error": self.to_string() })))),
+            Format::JsonLines => print_all(&printable(&json_lines(&json!({ "error": self.to_string() })))),
+            Format::Text | Format::Wide => {
+                let line = paint(&one_line(&format!("drover: {self}"))) + "\n";
+                // Without a standard error there is nobody to tell.
+                let _ = anstream::stderr().lock().write_all(line.as_bytes());
+            }
         }
     }
 
@@ -205,8 +251,8 @@ const BROKEN_PIPE: i32 = 141;
 
 /// Prints to standard output. A reader that stops reading, such as `head`, is not an error.
 fn print_all(text: &str) {
-    let mut output = std::io::stdout().lock();
-    if output.write_all(printable(text).as_bytes()).and_then(|()| output.flush()).is_err() {
+    let mut output = anstream::stdout().lock();
+    if output.write_all(text.as_bytes()).and_then(|()| output.flush()).is_err() {
         std::process::exit(BROKEN_PIPE);
     }
 }
@@ -235,10 +281,16 @@ pub(crate) fn when(at: Timestamp, now: Timestamp) -> String {
 /// A table with a header line.
 pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
+    // Without a terminal nothing is cut.
+    if table.is_tty() {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
     table.load_style(presets::NOTHING).set_header(header.iter().map(|title| (*title).to_owned()).collect::<Vec<_>>());
     for row in rows {
         // Clean each cell before the columns are measured, and keep it on one line.
-        table.add_row(row.iter().map(|cell| one_line(cell)).collect::<Vec<_>>());
+        let mut row = Row::from(row.iter().map(|cell| one_line(cell)).collect::<Vec<_>>());
+        row.max_height(1);
+        table.add_row(row);
     }
     let lines = table.to_string();
     lines.lines().map(|line| format!("{}\n", line.trim_end())).collect()

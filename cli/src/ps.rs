@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use domain::ids::{InstanceId, JobId, PoolName, Repository};
-use domain::state::{Item, Key, Slot, SlotState, WaitingJob};
+use domain::config::Market;
+use domain::ids::{InstanceId, InstanceType, JobId, PoolName, Repository, SlotId};
+use domain::state::{Instance, Item, Key, Slot, SlotState, WaitingJob};
 use engine::ports::Store;
 use jiff::{SignedDuration, Timestamp};
+use platform::ec2::Ec2;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::output::{Failure, Output, age, or_dash, table};
+use crate::output::{Columns, Failure, Output, age, or_dash, table};
 use crate::read::pools;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +32,13 @@ pub(crate) struct Row {
     pub(crate) state: String,
     pub(crate) job: Option<JobId>,
     pub(crate) repository: Option<Repository>,
+    pub(crate) slot: Option<SlotId>,
+    /// The runner's name at GitHub.
+    pub(crate) runner: Option<String>,
+    pub(crate) instance_type: Option<InstanceType>,
+    pub(crate) market: Option<Market>,
+    /// EC2's availability zone. None if EC2 does not show the machine.
+    pub(crate) zone: Option<String>,
     /// Since EC2 launched the machine; before that since the decision. For a job since it was queued.
     pub(crate) age_seconds: i64,
 }
@@ -38,33 +47,54 @@ pub(crate) struct Row {
 ///
 /// # Errors
 /// The table cannot be read, or the pool does not exist.
-pub async fn ps(table: &impl Store, only: Option<&PoolName>, now: Timestamp) -> Result<Output, Failure> {
-    let rows = rows(table, only, now).await?;
+pub async fn ps(
+    table: &impl Store,
+    ec2: &Ec2,
+    only: Option<&PoolName>,
+    columns: Columns,
+    now: Timestamp,
+) -> Result<Output, Failure> {
+    let mut rows = rows(table, only, now).await?;
+    let ids: Vec<InstanceId> = rows.iter().filter_map(|row| row.instance.clone()).collect();
+    // Without EC2's answer everything else is still worth reading.
+    let zones = ec2.zones(&ids).await.unwrap_or_default();
+    for row in &mut rows {
+        row.zone = row.instance.as_ref().and_then(|id| zones.get(id)).cloned();
+    }
+    let mut header = vec!["INSTANCE", "POOL", "STATE", "TYPE", "MARKET", "ZONE", "JOB", "REPOSITORY", "AGE"];
+    header.extend((columns == Columns::All).then_some(["SLOT", "RUNNER"]).into_iter().flatten());
     let text = match rows.is_empty() {
         true => "no machines and no waiting jobs\n".to_owned(),
-        false => self::table(&["INSTANCE", "POOL", "STATE", "JOB", "REPOSITORY", "AGE"], rows.iter().map(cells)),
+        false => self::table(&header, rows.iter().map(|row| cells(row, columns))),
     };
     Ok(Output { ok: true, text, json: json!(rows) })
 }
 
-fn cells(row: &Row) -> Vec<String> {
-    vec![
+fn cells(row: &Row, columns: Columns) -> Vec<String> {
+    let mut cells = vec![
         or_dash(row.instance.as_ref()),
         row.pool.to_string(),
         row.state.clone(),
+        or_dash(row.instance_type.as_ref()),
+        or_dash(row.market),
+        or_dash(row.zone.as_ref()),
         or_dash(row.job),
         or_dash(row.repository.as_ref()),
         age(SignedDuration::from_secs(row.age_seconds)),
-    ]
+    ];
+    if columns == Columns::All {
+        cells.extend([or_dash(row.slot), or_dash(row.runner.as_ref())]);
+    }
+    cells
 }
 
 pub(crate) async fn rows(table: &impl Store, only: Option<&PoolName>, now: Timestamp) -> Result<Vec<Row>, Failure> {
     let mut rows = Vec::new();
     for pool in pools(table, only).await? {
         let items = table.partition(&pool.name).await?.items;
-        let repositories = repositories(table, &items).await?;
+        let instances = instances(table, &items).await?;
         rows.extend(items.iter().filter_map(|item| match item {
-            Item::Slot(slot) => Some(slot_row(slot, &repositories, now)),
+            Item::Slot(slot) => Some(slot_row(slot, &instances, now)),
             Item::Waiting(job) => Some(job_row(job, &pool.name, now)),
             _ => None,
         }));
@@ -72,8 +102,17 @@ pub(crate) async fn rows(table: &impl Store, only: Option<&PoolName>, now: Times
     Ok(rows)
 }
 
-/// The repositories whose jobs the machines run.
-async fn repositories(table: &impl Store, items: &[Item]) -> Result<BTreeMap<InstanceId, Repository>, Failure> {
+/// Each machine, and what an operator calls it: its pool and state.
+///
+/// # Errors
+/// The table cannot be read.
+pub async fn machines(table: &impl Store, now: Timestamp) -> Result<Vec<(String, String)>, Failure> {
+    let rows = rows(table, None, now).await?.into_iter();
+    Ok(rows.filter_map(|row| Some((row.instance?.to_string(), format!("{}, {}", row.pool, row.state)))).collect())
+}
+
+/// The records of the slots' machines.
+async fn instances(table: &impl Store, items: &[Item]) -> Result<BTreeMap<InstanceId, Instance>, Failure> {
     let keys: Vec<Key> = items
         .iter()
         .filter_map(|item| match item {
@@ -83,14 +122,15 @@ async fn repositories(table: &impl Store, items: &[Item]) -> Result<BTreeMap<Ins
         .collect();
     let items = table.get_many(&keys).await?.into_iter();
     let known = items.filter_map(|item| match item {
-        Item::Instance(instance) => Some((instance.id, instance.repository?)),
+        Item::Instance(instance) => Some((instance.id.clone(), instance)),
         _ => None,
     });
     Ok(known.collect())
 }
 
-fn slot_row(slot: &Slot, repositories: &BTreeMap<InstanceId, Repository>, now: Timestamp) -> Row {
+fn slot_row(slot: &Slot, instances: &BTreeMap<InstanceId, Instance>, now: Timestamp) -> Row {
     let machine = slot.machine();
+    let instance = machine.and_then(|machine| instances.get(&machine.instance));
     let since = machine.map_or(slot.planned_at, |machine| machine.launched_at);
     Row {
         kind: match slot.state {
@@ -101,7 +141,12 @@ fn slot_row(slot: &Slot, repositories: &BTreeMap<InstanceId, Repository>, now: T
         pool: slot.pool.clone(),
         state: state(slot),
         job: slot.job(),
-        repository: machine.and_then(|machine| repositories.get(&machine.instance)).cloned(),
+        repository: instance.and_then(|instance| instance.repository.clone()),
+        slot: Some(slot.id),
+        runner: instance.and_then(|instance| instance.runner_name.clone()),
+        instance_type: instance.and_then(|instance| instance.instance_type.clone()),
+        market: instance.and_then(|instance| instance.market),
+        zone: None,
         age_seconds: now.duration_since(since).as_secs(),
     }
 }
@@ -119,6 +164,11 @@ fn job_row(job: &WaitingJob, pool: &PoolName, now: Timestamp) -> Row {
         .to_owned(),
         job: Some(job.id),
         repository: Some(job.repository.clone()),
+        slot: None,
+        runner: None,
+        instance_type: None,
+        market: None,
+        zone: None,
         age_seconds: now.duration_since(job.queued_at).as_secs(),
     }
 }

@@ -2,11 +2,13 @@
 
 use domain::config::Pool;
 use domain::ids::PoolName;
+use domain::log::{Event, Stream};
 use domain::policy::PoolView;
 use domain::policy::format::{self, TooNew};
 use domain::state::{Config, Item, Key};
 use engine::ports::Store;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
+use platform::table::Table;
 
 use crate::output::Failure;
 
@@ -57,3 +59,18 @@ pub(crate) async fn view(table: &impl Store, pool: &PoolName) -> Result<PoolView
         _ => Err(Failure::Usage(format!("pool {pool} has no state -> drover pools apply FILE"))),
     }
 }
+
+/// The events since a time, and perhaps some older ones, newest first.
+pub(crate) async fn log_since(store: &Table, stream: &Stream, from: Timestamp) -> Result<Vec<Event>, Failure> {
+    let mut newest = if from == Timestamp::MIN { usize::MAX } else { FIRST_READING };
+    loop {
+        let events = store.events(stream, newest).await?;
+        if events.len() < newest || events.last().is_none_or(|event| event.at < from) {
+            return Ok(events);
+        }
+        newest = newest.saturating_mul(4);
+    }
+}
+
+/// Events of a pool that are read at first. Each further reading has four times as many.
+const FIRST_READING: usize = 1000;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aws_config::SdkConfig;
-use clap::CommandFactory;
 use clap_complete::Shell;
+use clap_complete::env::Shells;
 use domain::config::{PRICES, Pool, Prices};
 use domain::ids::{InstanceId, PoolName, StackName};
 use drover::cost::{self, By};
@@ -33,10 +33,13 @@ use platform::queue::{DeadLetters, Queue};
 use platform::table::Table;
 use serde_json::json;
 
-use crate::arguments::{Arguments, Command, DeadLettersCommand, Init, PoolsCommand, Put, Rotate, SecretsCommand};
+use crate::arguments::{Command, DeadLettersCommand, Init, PoolsCommand, Put, Rotate, SecretsCommand, command};
 
 /// Between two readings of `drover status --watch`, `drover ps --watch` and `drover events --follow`.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The finished jobs that `drover jobs --finished` lists.
+const FINISHED_WITHIN: SignedDuration = SignedDuration::from_hours(24);
 
 const CLEAR_SCREEN: &str = "\u{1b}[2J\u{1b}[H";
 
@@ -44,7 +47,7 @@ const CLEAR_SCREEN: &str = "\u{1b}[2J\u{1b}[H";
 pub(crate) async fn run(command: Command, format: Format) -> Result<Output, Failure> {
     let now = SystemClock.now();
     match command {
-        Command::Completions { shell } => Ok(completions(shell)),
+        Command::Completions { shell } => completions(shell),
         Command::Cost { by, since, prices } => run_cost(by, since, prices.as_deref(), now).await,
         Command::Dashboard { port } => run_dashboard(port, format).await,
         Command::DeadLetters(command) => run_dead_letters(command, now).await,
@@ -52,12 +55,14 @@ pub(crate) async fn run(command: Command, format: Format) -> Result<Output, Fail
         Command::Drain { pool, undo } => {
             run_drain(&pool, if undo { DrainAction::Undo } else { DrainAction::Start }).await
         }
-        Command::Events { follow: false, pool, job, newest } => {
-            let filter = Filter { pool, job: job.map(|job| job.id()), newest: newest.into() };
-            Reader::new(filter).next(&table(&aws().await?)?).await
-        }
-        Command::Events { follow: true, pool, job, newest } => {
-            follow_events(Filter { pool, job: job.map(|job| job.id()), newest: newest.into() }, format).await
+        Command::Events { follow, pool, job, newest, since, until } => {
+            let job = job.map(|job| job.id());
+            let (since, until) = (since.map(|it| it.at(now)), until.map(|it| it.at(now)));
+            let filter = Filter { pool, job, newest: newest.into(), since, until };
+            match follow {
+                true => follow_events(filter, format).await,
+                false => Reader::new(filter).next(&table(&aws().await?)?).await,
+            }
         }
         Command::Explain { jobs, all } => {
             let detail = if all { Detail::All } else { Detail::Normal };
@@ -66,7 +71,13 @@ pub(crate) async fn run(command: Command, format: Format) -> Result<Output, Fail
         Command::Forget { job } => run_forget(&job).await,
         Command::Hold { instances } => run_hold(&instances, HoldAction::Hold).await,
         Command::Init(arguments) => run_init(arguments).await,
-        Command::Jobs { pool } => jobs::jobs(&table(&aws().await?)?, pool.as_ref(), now).await,
+        Command::Jobs { pool, finished, since, until } => {
+            let since = since.map_or(now - FINISHED_WITHIN, |it| it.at(now));
+            let period = since..until.map_or(now, |it| it.at(now));
+            let query =
+                jobs::Query { pool: pool.as_ref(), finished: finished.then_some(period), columns: format.columns() };
+            jobs::jobs(&table(&aws().await?)?, &query, now).await
+        }
         Command::Lint { workflows, repository, public, pools } => {
             run_lint(&workflows, &WorkflowRepository { repository, public }, pools.as_deref()).await
         }
@@ -74,14 +85,19 @@ pub(crate) async fn run(command: Command, format: Format) -> Result<Output, Fail
             let aws = aws().await?;
             logs::logs(&table(&aws)?, &ec2(&aws)?, &instance).await
         }
-        Command::Man => manual(),
+        Command::Man { dir: None } => manual(),
+        Command::Man { dir: Some(dir) } => manual_pages(&dir),
         Command::Pools { command: None } => pools::pools(&table(&aws().await?)?, now).await,
         Command::Pools { command: Some(PoolsCommand::Check { file }) } => Ok(PoolFile::read(&file)?.report()),
         Command::Pools { command: Some(PoolsCommand::Apply { file }) } => run_apply(&file, now).await,
-        Command::Ps { pool, watch: false } => ps::ps(&table(&aws().await?)?, pool.as_ref(), now).await,
+        Command::Ps { pool, watch: false } => {
+            let aws = aws().await?;
+            ps::ps(&table(&aws)?, &ec2(&aws)?, pool.as_ref(), format.columns(), now).await
+        }
         Command::Ps { pool, watch: true } => {
-            let table = table(&aws().await?)?;
-            watch(format, async |now| ps::ps(&table, pool.as_ref(), now).await).await
+            let aws = aws().await?;
+            let (table, ec2) = (table(&aws)?, ec2(&aws)?);
+            watch(format, async |now| ps::ps(&table, &ec2, pool.as_ref(), format.columns(), now).await).await
         }
         Command::Release { instances } => run_hold(&instances, HoldAction::Release).await,
         Command::Replay { verify: false } => replay::replay(&table(&aws().await?)?).await,
@@ -103,10 +119,14 @@ pub(crate) async fn run(command: Command, format: Format) -> Result<Output, Fail
     }
 }
 
-fn completions(shell: Shell) -> Output {
+/// The script calls this program for each completion.
+fn completions(shell: Shell) -> Result<Output, Failure> {
+    let (shells, name) = (Shells::builtins(), shell.to_string());
+    let completer = shells.completer(&name).ok_or_else(|| Failure::Usage(format!("no completions for {name}")))?;
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::command(), "drover", &mut script);
-    document(&script)
+    let written = completer.write_registration("COMPLETE", "drover", "drover", "drover", &mut script);
+    written.map_err(|error| Failure::Usage(format!("cannot write the script: {error}")))?;
+    Ok(document(&script))
 }
 
 async fn run_cost(by: By, since: SignedDuration, prices: Option<&Path>, now: Timestamp) -> Result<Output, Failure> {
@@ -353,15 +373,24 @@ async fn operator<'a>(
 
 /// The manual page of `drover`, followed by those of its commands.
 fn manual() -> Result<Output, Failure> {
-    let mut all = Arguments::command();
+    let mut all = command();
     all.build();
     let mut page = Vec::new();
-    let commands = all.get_subcommands().filter(|command| command.get_name() != "help").cloned();
-    for command in std::iter::once(all.clone()).chain(commands) {
-        let rendered = clap_mangen::Man::new(command).render(&mut page);
-        rendered.map_err(|error| Failure::Usage(format!("cannot write the manual page: {error}")))?;
-    }
+    append_pages(&all, &mut page).map_err(|error| Failure::Usage(format!("cannot write the manual page: {error}")))?;
     Ok(document(&page))
+}
+
+fn append_pages(command: &clap::Command, page: &mut Vec<u8>) -> std::io::Result<()> {
+    clap_mangen::Man::new(command.clone()).render(page)?;
+    command.get_subcommands().filter(|it| it.get_name() != "help").try_for_each(|it| append_pages(it, page))
+}
+
+/// Writes a page for each command.
+fn manual_pages(dir: &Path) -> Result<Output, Failure> {
+    clap_mangen::generate_to(command().disable_help_subcommand(true), dir)
+        .map_err(|error| Failure::Usage(format!("cannot write into {}: {error}", dir.display())))?;
+    let text = format!("the pages are in {}\n", dir.display());
+    Ok(Output { ok: true, json: json!({ "dir": dir }), text })
 }
 
 fn document(bytes: &[u8]) -> Output {

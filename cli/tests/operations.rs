@@ -290,25 +290,6 @@ async fn the_log_replays_to_the_state_of_the_table_and_a_difference_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_command_has_an_example_and_is_in_completions_and_manual() {
-    let sandbox = Sandbox::start(Options::default()).await.unwrap();
-    let help = drover(&sandbox, &["--help"]).await.text;
-    let listed = help.split("Commands:").nth(1).unwrap().split("\n\n").next().unwrap();
-    let commands: Vec<&str> =
-        listed.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   ")).collect();
-    let commands: Vec<&str> = commands.iter().filter_map(|line| line.split_whitespace().next()).collect();
-    assert!(commands.len() >= 15, "{commands:?}");
-    let manual = drover(&sandbox, &["man"]).await.text;
-    let completions = drover(&sandbox, &["completions", "bash"]).await.text;
-    for command in commands.into_iter().filter(|command| *command != "help") {
-        let help = drover(&sandbox, &[command, "--help"]).await.text;
-        assert!(help.contains("Example:") && help.contains(&format!("drover {command}")), "{command}: {help}");
-        assert!(completions.contains(command), "{command}");
-        assert!(manual.contains(&command.replace('-', "\\-")), "{command}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_github_calls_queued_for_months_launches_nothing_and_can_be_forgotten() {
     let sandbox = Sandbox::start(Options::default()).await.unwrap();
     sandbox.apply(&one_pool("")).await.unwrap();

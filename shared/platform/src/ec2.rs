@@ -1,5 +1,6 @@
 //! EC2: launching, listing and terminating instances, and resolving the names in a pool file.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,7 +17,9 @@ use domain::config::{LaunchTemplate, Market};
 use domain::ids::{BatchTag, InstanceId, StackName, SubnetId, TemplateId};
 use domain::state::bounded;
 use domain::wire::{MachineState, ObservedInstance, StateReason};
-use engine::ports::{Compute, ComputeError, Launch, LaunchError, Launched, Terminated, TerminationPermit};
+use engine::ports::{
+    Compute, ComputeError, INSTANCES_PER_READING, Launch, LaunchError, Launched, Terminated, TerminationPermit,
+};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::aws::{CallError, ErrorKind, describe};
@@ -105,6 +108,35 @@ impl Ec2 {
         let ask = self.client.describe_instances().filters(filter("instance-id", id.as_str())).filters(own);
         let found = ask.send().await.map_err(failed)?.reservations.unwrap_or_default().into_iter();
         Ok(found.flat_map(|it| it.instances.unwrap_or_default()).find_map(observed))
+    }
+
+    /// The availability zones of those of the instances that belong to the stack and that EC2 lists.
+    ///
+    /// # Errors
+    /// If EC2 does not answer.
+    pub async fn zones(&self, ids: &[InstanceId]) -> Result<BTreeMap<InstanceId, String>, ComputeError> {
+        let mut zones = BTreeMap::new();
+        for some in ids.chunks(INSTANCES_PER_READING) {
+            let found = self.described(some).await?;
+            zones.extend(
+                found
+                    .into_iter()
+                    .filter_map(|it| Some((InstanceId(it.instance_id?), it.placement?.availability_zone?))),
+            );
+        }
+        Ok(zones)
+    }
+
+    /// Those of the instances that belong to the stack.
+    async fn described(&self, ids: &[InstanceId]) -> Result<Vec<aws_sdk_ec2::types::Instance>, ComputeError> {
+        let values = ids.iter().map(|id| id.to_string()).collect();
+        let filters = [
+            Filter::builder().name("tag:drover:stack").values(self.stack.as_str()).build(),
+            Filter::builder().name("instance-id").set_values(Some(values)).build(),
+        ];
+        let ask = self.client.describe_instances().set_filters(Some(filters.to_vec()));
+        let found = ask.send().await.map_err(failed)?.reservations.unwrap_or_default().into_iter();
+        Ok(found.flat_map(|it| it.instances.unwrap_or_default()).collect())
     }
 
     /// Protects an instance from termination by a tag, whose value says who did so.
@@ -257,14 +289,7 @@ impl Compute for Ec2 {
     }
 
     async fn instances(&self, ids: &[InstanceId]) -> Result<Vec<ObservedInstance>, ComputeError> {
-        let values = ids.iter().map(|id| id.to_string()).collect();
-        let filters = [
-            Filter::builder().name("tag:drover:stack").values(self.stack.as_str()).build(),
-            Filter::builder().name("instance-id").set_values(Some(values)).build(),
-        ];
-        let ask = self.client.describe_instances().set_filters(Some(filters.to_vec()));
-        let found = ask.send().await.map_err(failed)?.reservations.unwrap_or_default().into_iter();
-        Ok(found.flat_map(|it| it.instances.unwrap_or_default()).filter_map(observed).collect())
+        Ok(self.described(ids).await?.into_iter().filter_map(observed).collect())
     }
 
     async fn terminate(&self, permit: &TerminationPermit) -> Result<Terminated, ComputeError> {
