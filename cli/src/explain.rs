@@ -185,7 +185,7 @@ impl Explainer<'_> {
         let Some(own) = jobs.values().next() else {
             return Ok(no(format!(
                 "Drover has no record of run {run}: none of its jobs reached a pool lately -> drover explain JOB looks up \
-                 one job, and drover lint WORKFLOW shows which pool it matches\n"
+                 one job, and drover lint WORKFLOW --repository OWNER/NAME shows which pool it matches\n"
             )));
         };
         let detail = if self.detail == Detail::All { Detail::All } else { Detail::Brief };
@@ -256,7 +256,7 @@ fn unknown(id: JobId, repository: Option<&Repository>, config: &Config) -> Outpu
         ),
         _ => format!(
             "Drover has no record of job {id}: no delivery about it arrived, no pool has its labels, or it ended more \
-             than a week ago -> run drover lint on its workflow, and look at the app's recent deliveries on GitHub\n"
+             than a week ago -> run drover lint WORKFLOW --repository OWNER/NAME, and look at the app's recent deliveries on GitHub\n"
         ),
     };
     Output { ok: false, json: json!({ "job": null, "says": text.trim_end() }), text }

@@ -57,9 +57,9 @@ async fn templates(group: &mut Group, subject: &Subject<'_>, pools: &[&Pool]) {
             Err(error) => missing.push(format!("{title}: {error}")),
         }
     }
-    let remedy = "make infrastructure creates it; drover pools apply pins its version";
+    let remedy = "make infrastructure creates it; drover pools apply FILE pins its version";
     group.conclude("launch templates", Level::Fail, &missing, format!("{} in use", facts.len()), remedy);
-    let remedy = "set InstanceInitiatedShutdownBehavior=terminate in the template, then drover pools apply";
+    let remedy = "set InstanceInitiatedShutdownBehavior=terminate in the template, then drover pools apply FILE";
     if !facts.is_empty() {
         group.conclude("power-off", Level::Fail, &stopping, "terminates the machine", remedy);
     }
@@ -137,7 +137,7 @@ async fn addresses(group: &mut Group, subject: &Subject<'_>, pools: &[&Pool]) {
     }
     let all: u64 = free.values().map(|free| u64::from(*free)).sum();
     let fine = format!("{all} free in {}", count(free.len(), "subnet"));
-    let remedy = "give the pool more subnets (then drover pools apply), or free addresses";
+    let remedy = "give the pool more subnets (then drover pools apply FILE), or free addresses";
     group.conclude("addresses", worst, &problems, fine, remedy);
 }
 

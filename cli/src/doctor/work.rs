@@ -136,7 +136,7 @@ impl Problems {
 
     fn report(self, group: &mut Group, pools: usize) {
         let fine = format!("{} read", count(pools, "pool"));
-        group.conclude("state", Level::Fail, &self.unread, fine, "drover pools apply");
+        group.conclude("state", Level::Fail, &self.unread, fine, "drover pools apply FILE");
         let remedy =
             "fix what the message says; the next probe closes the circuit, and so does applying a changed pool";
         group.conclude("circuits", Level::Fail, &self.circuits, "closed", remedy);

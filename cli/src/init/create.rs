@@ -218,7 +218,7 @@ async fn show(State(flow): State<Arc<Flow>>, Form(form): Form<NumberForm>) -> Re
             }
             "This is not the number in the terminal."
         }
-        Err(_) => "Too many wrong numbers were entered. Start again with drover init.",
+        Err(_) => "Too many wrong numbers were entered. Run the command in the terminal again.",
     };
     (StatusCode::FORBIDDEN, number_page(Some(problem))).into_response()
 }
@@ -227,7 +227,7 @@ async fn show(State(flow): State<Arc<Flow>>, Form(form): Form<NumberForm>) -> Re
 /// app, so it is refused. Only the first valid request counts.
 async fn take(State(flow): State<Arc<Flow>>, Query(query): Query<CallbackQuery>) -> Response {
     if query.state != flow.state || query.code.is_empty() {
-        let message = message_page("Unknown request", "Nothing was done. Start again with drover init.");
+        let message = message_page("Unknown request", "Nothing was done. Run the command in the terminal again.");
         return (StatusCode::FORBIDDEN, message).into_response();
     }
     let callback = flow.callback.lock().ok().and_then(|mut callback| callback.take());

@@ -24,7 +24,7 @@ pub(super) fn number_page(problem: Option<&str>) -> Html<String> {
     let title = "A GitHub App for Drover";
     let body = html! {
         h1 { (title) }
-        p { "drover init prints a number in the terminal. It proves that you started it, and not another user of this machine." }
+        p { "The terminal shows a number. It proves that you started this, and not another user of this machine." }
         @if let Some(problem) = problem {
             p { strong { (problem) } }
         }
