@@ -114,7 +114,7 @@ pub(crate) async fn rows(table: &impl Store, now: Timestamp) -> Result<Vec<PoolR
         if config.is_removed(&pool.name) && view.is_empty() {
             continue;
         }
-        rows.push(row(&pool, &view, now));
+        rows.push(row(pool, &view, now));
     }
     Ok(rows)
 }

@@ -30,7 +30,7 @@ pub(super) async fn basis(subject: &Subject<'_>) -> Result<(Basis, Option<Config
     let (identity, read) = tokio::join!(subject.inspect.identity(), read(subject));
     let table_error = match &read {
         Read::Failed(error) => Some(ErrorKind::of(error)),
-        Read::NotNamed | Read::Items { .. } => None,
+        Read::NotNamed | Read::Items(_) => None,
     };
     match identity {
         Ok(identity) => {
@@ -41,7 +41,7 @@ pub(super) async fn basis(subject: &Subject<'_>) -> Result<(Basis, Option<Config
             }
         }
         // The table answers, so this machine only cannot reach STS.
-        Err(error) if matches!(read, Read::Items { .. }) => {
+        Err(error) if matches!(read, Read::Items(_)) => {
             group.warn("credentials", error.to_string(), remedy(error.kind));
         }
         Err(error) => {
@@ -93,20 +93,22 @@ enum Read {
     /// The environment does not name it.
     NotNamed,
     Failed(StoreError),
-    Items {
-        config: Option<Config>,
-        janitor: Option<Janitor>,
-    },
+    Items(Box<Items>),
+}
+
+struct Items {
+    config: Option<Config>,
+    janitor: Option<Janitor>,
 }
 
 async fn read(subject: &Subject<'_>) -> Read {
     let Ok(table) = &subject.table else { return Read::NotNamed };
     let both = tokio::try_join!(table.get(&Key::Config), table.get(&Key::Janitor));
     match both {
-        Ok((config, janitor)) => Read::Items {
+        Ok((config, janitor)) => Read::Items(Box::new(Items {
             config: if let Some(Item::Config(config)) = config { Some(config) } else { None },
             janitor: if let Some(Item::Janitor(janitor)) = janitor { Some(janitor) } else { None },
-        },
+        })),
         Err(error) => Read::Failed(error),
     }
 }
@@ -132,7 +134,7 @@ fn table(subject: &Subject<'_>, read: Read) -> (Group, Option<Config>) {
             group.fail("pools", error.to_string(), remedy(ErrorKind::of(&error)));
             return (group, None);
         }
-        Read::Items { config, janitor } => (config, janitor),
+        Read::Items(items) => (items.config, items.janitor),
     };
     match &config {
         Some(config) => {
