@@ -60,7 +60,7 @@ impl Arguments {
 
 /// The commands by purpose, as the help lists them.
 pub(crate) const GROUPS: [(&str, &[&str]); 4] = [
-    ("Watch", &["status", "explain", "jobs", "ps", "pools", "events", "logs", "cost", "dashboard"]),
+    ("Watch", &["status", "explain", "jobs", "ps", "pools", "runners", "events", "logs", "cost", "dashboard"]),
     ("Set up and check", &["init", "doctor", "lint", "secrets"]),
     ("Intervene", &["forget", "drain", "hold", "release", "retire", "dead-letters", "replay"]),
     ("Install", &["completions", "man"]),
@@ -486,4 +486,19 @@ fn time(text: &str) -> Result<SignedDuration, String> {
         None => text.parse().ok(),
     };
     time.filter(|time| time.is_positive()).ok_or_else(|| "must be like 7d or 12h".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_command_is_in_one_group_of_the_help() {
+        let mut grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+        let command = Arguments::command();
+        let mut all: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+        grouped.sort_unstable();
+        all.sort_unstable();
+        assert_eq!(grouped, all);
+    }
 }
