@@ -110,8 +110,9 @@ mod tests {
             queued(5).await?;
             sandbox.world.act(|state, now| {
                 for owner in &owners {
-                    let id = state.github.find_owner(owner).map(|owner| owner.id);
-                    id.into_iter().for_each(|id| drop(state.github.install(id, now)));
+                    if let Some(id) = state.github.find_owner(owner).map(|owner| owner.id) {
+                        state.github.install(id, now);
+                    }
                 }
             });
             queued(6).await
