@@ -41,7 +41,8 @@ impl Observation {
     }
 }
 
-/// Records the observations in the slots; None if nothing changes. [`Observation::LeftRegistered`] changes nothing here: the
+/// Records the observations in the slots; None if nothing changes. The view may be newer than the observations, so one that
+/// the slot shows already, or is past, changes nothing. [`Observation::LeftRegistered`] changes nothing here: the
 /// caller deregisters the runner first and replaces the observation with [`Observation::Unregistered`].
 pub fn record_observations(
     pool: &Pool,
@@ -58,14 +59,18 @@ pub fn record_observations(
         let slot = match observation {
             Observation::Online(_) => {
                 let (Some(machine), Some(runner)) = (slot.machine().cloned(), slot.runner().cloned()) else { continue };
+                let state = SlotState::Online { machine, runner, online_at: now };
+                let Some(state) = SlotState::advanced(&slot.state, state) else { continue };
                 online.push(id);
-                Slot { state: SlotState::Online { machine, runner, online_at: now }, ..slot }
+                Slot { state, ..slot }
             }
             Observation::Busy(_) => slot.observed_busy(now),
+            Observation::Gone(_) if slot.gone_at.is_some() => continue,
             Observation::Gone(_) => {
                 gone.push(id);
                 slot.gone(now)
             }
+            Observation::Unregistered(_) if slot.unregistered_at.is_some() => continue,
             Observation::Unregistered(_) => {
                 unregistered.push(id);
                 Slot { unregistered_at: Some(now), ..slot }
