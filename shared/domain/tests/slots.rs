@@ -5,9 +5,10 @@ mod common;
 use common::{ago, job, later, noon, pool, slot, turn, view};
 use domain::ids::{JobId, SlotId};
 use domain::log::{Stream, Transaction, What};
-use domain::policy::due::{Effect, due, is_being_retired, next_effect};
+use domain::policy::due::{Effect, due, is_being_retired, is_still_needed, next_effect};
+use domain::policy::observe::{Observation, record_observations};
 use domain::policy::retry::{backoff, throttle_backoff};
-use domain::state::{Item, SlotOutcome, SlotState, StopReason, WaitingJob};
+use domain::state::{Item, Slot, SlotOutcome, SlotState, StopReason, WaitingJob};
 use serde_json::json;
 
 #[test]
@@ -173,4 +174,28 @@ fn a_transaction_counts_every_write_of_dynamodb() {
         &turn(),
     );
     assert_eq!(all.len(), 5, "a boot item and an event are one write each");
+}
+
+#[test]
+fn an_observation_that_a_newer_reading_is_past_changes_nothing() {
+    let changes = |slot: Slot, seen: fn(SlotId) -> Observation| {
+        let (read, seen) = (view([slot.clone().into()]), seen(slot.id));
+        record_observations(&pool(), &read, &[seen], &turn()).is_some()
+    };
+    let ended = || slot("launched", 60, json!({ "gone_at": ago(9), "unregistered_at": ago(9) }));
+    assert!(changes(slot("configured", 60, json!({})), Observation::Online));
+    assert!(!changes(slot("busy", 60, json!({})), Observation::Online), "a slot never goes back");
+    assert!(changes(slot("busy", 60, json!({})), Observation::Gone) && !changes(ended(), Observation::Gone));
+    assert!(!changes(ended(), Observation::Unregistered));
+}
+
+#[test]
+fn a_slot_that_a_later_decision_stops_is_not_registered() {
+    let wanted = slot("launched", 60, json!({}));
+    let register = Effect::Register(wanted.id);
+    assert!(is_still_needed(&view([wanted.clone().into()]), register));
+    let stopped = wanted.clone().stopped(StopReason::Surplus, noon(), later(90));
+    let read = view([stopped.into()]);
+    assert!(!is_still_needed(&read, register) && is_still_needed(&read, Effect::Retire(wanted.id)));
+    assert!(!is_still_needed(&view([]), register) && !is_still_needed(&view([]), Effect::Launch(4)));
 }

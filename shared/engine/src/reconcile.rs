@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use domain::config::Pool;
 use domain::ids::PoolName;
 use domain::log::Transaction;
-use domain::policy::due::{Effect, LEFT_OUT_FOR, affordable, due, next_effect};
+use domain::policy::due::{Effect, LEFT_OUT_FOR, affordable, due, is_still_needed, next_effect};
 use domain::policy::polling::questions;
 use domain::policy::retire::TagReading;
 use domain::policy::{PoolView, decide, nudge};
@@ -53,6 +53,7 @@ async fn reconcile_pool(context: &Context<'_>, config: &Config, pool: &Pool) -> 
         }
         let mut decided = BTreeSet::new();
         let undecided = decide_all(context, pool, &mut view, &mut decided).await?;
+        decided.retain(|effect| is_still_needed(&view, *effect));
         let mut effects: BTreeSet<Effect> = due(pool, &view, context.now()).into_iter().collect();
         effects.extend(&decided);
         let due = effects.len();

@@ -140,6 +140,19 @@ fn possibly_run(view: &PoolView, now: Timestamp) -> Vec<JobId> {
     jobs.into_iter().take(2 * ended.len()).map(|job| job.id).collect()
 }
 
+/// Whether the pool still needs an effect that an earlier decision of this invocation brought about.
+pub fn is_still_needed(view: &PoolView, effect: Effect) -> bool {
+    match effect {
+        Effect::Launch(version) => view.batches.contains_key(&version),
+        Effect::Register(slot) | Effect::Retire(slot) | Effect::CheckLostJob(slot) => {
+            view.slots.get(&slot).and_then(next_effect) == Some(effect)
+        }
+        Effect::Check(job) => view.waiting.contains_key(&job),
+        Effect::Notify(job) => view.check_runs.contains_key(&job),
+        Effect::Rerun(job) => view.reruns.contains_key(&job),
+    }
+}
+
 /// The effect that the slot needs next, whether or not it is leased.
 pub fn next_effect(slot: &Slot) -> Option<Effect> {
     match (&slot.state, &slot.stop) {
