@@ -18,6 +18,10 @@ use crate::attempts::Attempts;
 /// The pools of a simulated world all have the default `relaunch_window`.
 const HOUR: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 
+/// The default `lease_margin`. A claim outlives its invocation by this time, so a claim that follows it lawfully ends later by
+/// this time at least.
+const LEASE_MARGIN: jiff::SignedDuration = jiff::SignedDuration::from_secs(30);
+
 /// The table in memory. A write that violates an invariant panics, unless violations are collected.
 #[derive(Debug)]
 pub struct Checked {
@@ -115,7 +119,7 @@ impl Checked {
             .unwrap_or_default()
     }
 
-    /// S4: what is wrong with an item, compared with the item that it replaces.
+    /// S4 and F1: what is wrong with an item, compared with the item that it replaces.
     fn check_item(item: &Item, before: Option<&Item>) -> Option<String> {
         match (item, before) {
             (Item::Job(after), Some(Item::Job(before))) => (after.rank < before.rank)
@@ -123,6 +127,11 @@ impl Checked {
             (Item::Slot(after), Some(Item::Slot(before))) if after.phase() < before.phase() => {
                 Some(format!("S4: slot {} went back", after.id))
             }
+            (Item::Waiting(after), Some(Item::Waiting(before))) => before
+                .asked_until
+                .zip(after.asked_until)
+                .filter(|(first, second)| first != second && second.duration_since(*first) < LEASE_MARGIN)
+                .map(|_| format!("F1: two invocations ask about job {} at the same time", after.id)),
             (Item::Slot(after), Some(Item::Slot(before))) => (before.stop.is_some() && after.stop.is_none())
                 .then(|| format!("S4: the stop of {} was withdrawn", after.id)),
             _ => None,

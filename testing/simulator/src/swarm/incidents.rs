@@ -147,6 +147,8 @@ impl Swarm<'_> {
         if self.dice.strikes(Fault::Drained) {
             let pool = &self.shape.pools[self.dice.pick(Fault::Drained, self.shape.pools.len())];
             self.universe.drain_only(Some(pool.name.as_str()));
+            // A pool that was drained before takes jobs again.
+            self.undrained_at = self.invoked;
             self.log_world(|| format!("an operator drains pool {}", pool.name));
             let after = SignedDuration::from_secs(30 + self.dice.pick(Fault::Drained, 300) as i64);
             self.plan_in(after, Due::Undrain);

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use domain::config::Pool;
 use domain::ids::JobId;
 use domain::policy::budget::is_scarce;
 use domain::policy::decide::RELAUNCH_LIMIT;
@@ -141,7 +142,10 @@ impl Swarm<'_> {
         };
         let reported = Rank::from(notice.action);
         if is_served && known.is_none_or(|known| known < reported) {
-            self.violate(format!("S4: {reported:?} of job {} was acknowledged and is not in the table", notice.job.id));
+            let stored = known.map_or_else(|| "nothing".to_owned(), |known| format!("{known:?}"));
+            let what =
+                format!("S4: {reported:?} of job {} was acknowledged, and the table has {stored}", notice.job.id);
+            self.violate(what);
         }
     }
 
@@ -347,20 +351,21 @@ impl Swarm<'_> {
         self.over = true;
     }
 
-    /// A job whose machine EC2 reclaimed and whose pool asks for a re-run, in a run without a later attempt. Where GitHub did
+    /// A job whose machine EC2 reclaimed and whose machine's pool asks for a re-run, in a run without a later attempt. Where GitHub did
     /// not know the repository, or the table lost something, Drover may have given up or forgotten the job.
     fn owed_a_rerun(&self) -> Option<github::JobId> {
         let excuses = [Fault::Uninstalled, Fault::RepositoryRemoved, Fault::TableLost, Fault::Malformed];
         if excuses.iter().any(|fault| self.dice.struck[*fault as usize] > 0) {
             return None;
         }
-        let recorded = |job: &github::Job| match self.universe.item(&Key::Job(JobId(job.id.0))) {
-            Some(Item::Job(recorded)) if recorded.rank == Rank::Done => Some(recorded),
-            _ => None,
+        let is_recorded = |job: &github::Job| {
+            let recorded = self.universe.item(&Key::Job(JobId(job.id.0)));
+            matches!(recorded, Some(Item::Job(recorded)) if recorded.rank == Rank::Done)
         };
         let asks = |job: &github::Job| {
-            let pool = recorded(job).and_then(|job| self.shape.pools.iter().find(|pool| pool.name == job.pool));
-            pool.is_some_and(|pool| pool.rerun_on_interruption)
+            let runner = job.history.started.last().map_or("", |start| &start.name);
+            let is_of = |pool: &&Pool| runner.starts_with(&format!("drover_sim_{}_", pool.name));
+            is_recorded(job) && self.shape.pools.iter().find(is_of).is_some_and(|pool| pool.rerun_on_interruption)
         };
         self.universe.github(|github, _| {
             let mut owed = github.killed().filter(|job| {

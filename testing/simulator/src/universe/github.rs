@@ -4,12 +4,11 @@ use std::fmt::Write;
 
 use async_trait::async_trait;
 use domain::ids::{DeliveryId, JobId, Owner, Repository, RunId, RunnerId, RunnerName, Scope, StackName};
-use domain::state::{Item, Key, Rank};
 use domain::wire::JobNotice;
 use engine::ports::{
     Budget, CheckRunUpdate, DeliveryAttempt, DeliveryPage, Deregistered, GitHub, GitHubError, NamedRunners,
     ObservedRunner, Registered, Registration, RepositoryPage, Rerun, RunJobs, RunReference, RunnerPage, RunsUnderWay,
-    Store, TokenMark,
+    TokenMark,
 };
 use jiff::Timestamp;
 use world::github::{self, Answer, CheckOutput, CheckRunChange, CheckRunId, GroupId, JitRequest, Malformed, Paging};
@@ -138,13 +137,6 @@ impl GitHub for Universe {
                 Err(error) => Err(port_error(error, now)),
             }
         };
-        // F1: concurrent invocations do not ask whether the same job still waits. One may also ask how a job has ended that
-        // waited when the other began.
-        let facts = self.store.get(&Key::Job(job)).await;
-        let asking = Asking::begin(self, job);
-        if asking.is_second && matches!(facts, Ok(Some(Item::Job(facts))) if facts.rank == Rank::Queued) {
-            self.store.violate(format!("F1: two invocations ask about job {job} at the same time"));
-        }
         self.call_for(&repository.owner, || Call::GetJob(job), look).await
     }
 
@@ -287,27 +279,6 @@ impl GitHub for Universe {
         let (now, installation) = (state.now, state.installation_of(owner.as_str()));
         let rate = state.github.rate(github::Caller::Installation(installation), now);
         Some(Budget { remaining: rate.limit.saturating_sub(rate.used), limit: rate.limit })
-    }
-}
-
-/// A question about a job, until it is answered or its invocation ends.
-struct Asking<'a> {
-    universe: &'a Universe,
-    job: JobId,
-    /// Another invocation asks already.
-    is_second: bool,
-}
-
-impl<'a> Asking<'a> {
-    fn begin(universe: &'a Universe, job: JobId) -> Self {
-        let is_second = !universe.state().asked_about.insert(job);
-        Self { universe, job, is_second }
-    }
-}
-
-impl Drop for Asking<'_> {
-    fn drop(&mut self) {
-        self.universe.state().asked_about.remove(&self.job);
     }
 }
 

@@ -127,13 +127,14 @@ impl SecretStore for Warm<'_> {
 impl Warm<'_> {
     /// Makes a call with the key of the process.
     ///
-    /// L7: if GitHub accepts the stored key all the time, the call is not refused because of the key, unless the process could
+    /// L7: if GitHub accepts the stored key all the time, and it is not replaced, the call is not refused because of the key, unless the process could
     /// not look, because it has read the secret less than ten seconds before or because the read fails.
     async fn authorized<T, F>(&self, call: impl Fn() -> F + Sync) -> Result<T, GitHubError>
     where
         F: Future<Output = Result<T, GitHubError>> + Send,
     {
         let began = self.universe.now();
+        let stored = self.universe.state().stored_key;
         let before = self.process.reads(|reads| (reads.last_at, reads.failed));
         let with_key = |key: Arc<u32>| {
             let call = &call;
@@ -145,7 +146,9 @@ impl Warm<'_> {
         let refused = |answer: &Result<T, GitHubError>| matches!(answer, Err(GitHubError::Denied(_)));
         let answer = self.process.key.call(self, self.universe, with_key, refused).await?;
         if matches!(&answer, Err(GitHubError::Denied(why)) if *why == bad_credentials()) {
-            let accepted = self.universe.state().key_accepted_since.is_some_and(|since| since <= began);
+            let state = self.universe.state();
+            let accepted = state.stored_key == stored && state.key_accepted_since.is_some_and(|since| since <= began);
+            drop(state);
             let may_look = before.0.is_none_or(|at| began.duration_since(at) >= READ_EVERY);
             let failed = self.process.reads(|reads| reads.failed) > before.1;
             if accepted && may_look && !failed {

@@ -140,7 +140,6 @@ impl Universe {
                 invocations: 0,
                 table_fault: None,
                 limits: BTreeMap::new(),
-                asked_about: BTreeSet::new(),
                 tags: BTreeMap::new(),
                 unreadable: BTreeSet::new(),
                 queue_fault: false,

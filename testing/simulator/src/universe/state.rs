@@ -29,8 +29,6 @@ pub(crate) struct State {
     pub(crate) table_fault: Option<TableFault>,
     /// The limits of accounts in the table: when each was written, and until when it forbids calls.
     pub(crate) limits: BTreeMap<Owner, (Timestamp, Timestamp)>,
-    /// The jobs that an invocation is asking GitHub about.
-    pub(super) asked_about: BTreeSet<domain::ids::JobId>,
     /// The tags of the answers that Drover has read, by account and path.
     pub(crate) tags: BTreeMap<(Owner, String), u64>,
     /// Items whose form is unknown to Drover.
