@@ -48,7 +48,7 @@ const HOUR: SignedDuration = SignedDuration::from_hours(1);
 impl Swarm<'_> {
     /// The jobs that wait for one of Drover's runners, each with its pool.
     fn waiting(&self) -> Vec<(github::JobId, String)> {
-        self.universe.github(|github, _| {
+        let waiting: Vec<(github::JobId, String)> = self.universe.github(|github, _| {
             let queued = github.jobs().filter(|job| {
                 !self.truth.foreign.contains(&job.id)
                     && job.immortal.is_none()
@@ -61,7 +61,13 @@ impl Swarm<'_> {
                     Some((job.id, pool.name.to_string()))
                 })
                 .collect()
-        })
+        });
+        // Drover keeps a job in the pool that accepted it first. Another may accept it now.
+        let kept = |job: github::JobId| match self.universe.item(&Key::Job(JobId(job.0))) {
+            Some(Item::Job(job)) => Some(job.pool.to_string()),
+            _ => None,
+        };
+        waiting.into_iter().map(|(job, pool)| (job, kept(job).unwrap_or(pool))).collect()
     }
 
     /// Machines and registrations without use for at least `patience`.
