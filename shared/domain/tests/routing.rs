@@ -3,7 +3,7 @@
 mod common;
 
 use domain::config::Pool;
-use domain::policy::route::{Routable, Unrouted, route};
+use domain::policy::route::{Routable, Unrouted, meant, route};
 
 fn pool(name: &str, owner: &str, labels: &[&str], change: impl FnOnce(Pool) -> Pool) -> Pool {
     change(Pool {
@@ -82,4 +82,14 @@ fn the_nearest_miss_is_reported() {
     ] {
         assert_eq!(routed(pools, repository, public, labels), Err(expected), "{repository} {public} {labels:?}");
     }
+}
+
+#[test]
+fn the_author_is_told_of_the_pool_that_a_misspelt_label_means() {
+    let plain = |pool| pool;
+    let pools = [pool("linux", "acme", &["linux"], plain), pool("gpu", "acme", &["gpu"], plain)];
+    let labels = ["linux", "gpu-large"].map(str::to_owned);
+    let repository = "acme/app".parse().expect("a repository");
+    let meant = meant(&pools, &Routable { repository: &repository, public: false, labels: &labels });
+    assert_eq!(meant.map(|pool| pool.name.as_str()), Some("gpu"), "pool linux has the label linux");
 }

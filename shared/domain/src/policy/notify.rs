@@ -253,7 +253,7 @@ pub fn title(notification: Notification, reasons: &[String], waited: SignedDurat
         Notification::GivenUp => format!("No machine is launched any more: {first}"),
         Notification::Over => "No longer waiting".to_owned(),
     };
-    title.chars().take(LONGEST_TITLE).collect()
+    shortened(&title)
 }
 
 /// The check run's text.
@@ -278,6 +278,11 @@ pub fn summary(pool: &Pool, notification: Notification, reasons: &[String], wait
 
 /// GitHub shows a title in one line.
 const LONGEST_TITLE: usize = 200;
+
+/// The beginning of a title, as far as it is shown.
+pub(super) fn shortened(title: &str) -> String {
+    title.chars().take(LONGEST_TITLE).collect()
+}
 
 /// The check run's title and the call to GitHub. No call is needed if the wait ends before a check run exists.
 pub fn update(

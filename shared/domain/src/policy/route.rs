@@ -101,14 +101,24 @@ pub fn route<'a>(pools: &'a [Pool], job: &Routable<'_>) -> Result<&'a Pool, Unro
     found.ok_or(nearest)
 }
 
+/// Whether a label begins with the name of the pool, which does not have the label: the author may have meant the pool.
+fn begins_with_name(pool: &Pool, labels: &BTreeSet<Label>) -> bool {
+    labels.difference(&pool.labels).any(|label| label.as_str().starts_with(pool.name.as_str()))
+}
+
+/// The pool that the author may have meant by a label that no pool has.
+pub fn meant<'a>(pools: &'a [Pool], job: &Routable<'_>) -> Option<&'a Pool> {
+    let labels: BTreeSet<Label> = job.labels.iter().filter_map(|label| label.parse().ok()).collect();
+    pools.iter().filter(|pool| pool.serves(job.repository)).find(|pool| begins_with_name(pool, &labels))
+}
+
 fn refusal(pool: &Pool, job: &Routable<'_>, labels: &BTreeSet<Label>) -> Option<Unrouted> {
     if !pool.owner.covers(job.repository) {
         Some(Unrouted::Owner)
     } else if !pool.lists(job.repository) {
         Some(Unrouted::Repository)
     } else if !labels.is_subset(&pool.labels) {
-        let begins = |label: &Label| label.as_str().starts_with(pool.name.as_str()) && !pool.labels.contains(label);
-        Some(if labels.iter().any(begins) { Unrouted::PoolName } else { Unrouted::Labels })
+        Some(if begins_with_name(pool, labels) { Unrouted::PoolName } else { Unrouted::Labels })
     } else if pool.draining {
         Some(Unrouted::Draining)
     } else if job.public && !pool.allow_public {

@@ -3,15 +3,16 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::Pool;
-use crate::policy::notify::{CheckRunUpdate, Conclusion};
-use crate::policy::route::{Routable, Unrouted, route};
+use crate::policy::notify::{CheckRunUpdate, Conclusion, shortened};
+use crate::policy::route::{Routable, Unrouted, meant, route};
 use crate::state::{Config, Lease, Rank, UnroutedJob};
 use crate::wire::{JobNotice, Message, Notice};
 
 /// Runners of others that the job is meant for take it within this time. Only later its author is notified.
 const NOTIFY_AFTER: SignedDuration = SignedDuration::from_mins(1);
 
-/// The beginnings of the labels of GitHub's own runners. Their jobs are not kept, because an organisation may have very many.
+/// The beginnings of the labels of GitHub's own runners. Their jobs are not kept, because an organisation may have very
+/// many.
 const HOSTED: [&str; 3] = ["ubuntu-", "windows-", "macos-"];
 
 /// Whether a message is about a queued job that none of these pools accepts. The pools may have changed since they were read.
@@ -77,7 +78,7 @@ pub fn next_step(config: &Config, job: &UnroutedJob, now: Timestamp) -> Step {
         external_id: described.id.to_string(),
         check_run: None,
         conclusion: Conclusion::Neutral,
-        title: format!("No pool runs this job: {reason}").chars().take(200).collect(),
+        title: shortened(&format!("No pool runs this job: {reason}")),
         summary: format!("Drover ignores the job, because {reason}."),
         details_url: described.html_url.clone(),
     })
@@ -110,19 +111,13 @@ pub fn reason(pools: &[Pool], notice: &Notice, why: Unrouted) -> String {
                 serving.iter().map(|pool| format!("pool {} has the labels {}", pool.name, labels(pool))).collect();
             format!("it names a runner group and no labels: {}", all.join("; "))
         }
-        Unrouted::PoolName => {
-            let begins = |pool: &&&Pool| {
-                let name = pool.name.as_str();
-                notice.job.labels.iter().any(|label| label.to_lowercase().starts_with(name))
-            };
-            match serving.iter().find(begins) {
-                Some(pool) => {
-                    let (name, all) = (&pool.name, labels(pool));
-                    format!("pool {name} does not have all of its labels; the pool has {all}")
-                }
-                None => "no pool has all of its labels".to_owned(),
+        Unrouted::PoolName => match meant(pools, &Routable::of(notice)) {
+            Some(pool) => {
+                let (name, all) = (&pool.name, labels(pool));
+                format!("pool {name} does not have all of its labels; the pool has {all}")
             }
-        }
+            None => "no pool has all of its labels".to_owned(),
+        },
         Unrouted::Draining => "the pool with its labels takes no new jobs".to_owned(),
         Unrouted::Public => {
             format!("{repository} is public, and the pool with its labels serves no public repositories")
