@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::Pool;
 use crate::ids::{JobId, PoolName, SlotId};
 use crate::policy::PoolView;
-use crate::policy::polling::{notifications, questions};
+use crate::policy::polling::{Allowed, notifications, questions};
 use crate::state::{Slot, SlotState};
 
 /// A call to EC2 or GitHub that a pool needs, with the writes around it.
@@ -44,21 +44,29 @@ impl fmt::Display for Effect {
     }
 }
 
+/// What is due for a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    pub effects: Vec<Effect>,
+    /// Whether more questions about jobs are due, which must wait.
+    pub is_more_due: bool,
+}
+
 /// Every effect that is due and not leased.
-pub fn due(pool: &Pool, view: &PoolView, now: Timestamp) -> Vec<Effect> {
+pub fn due(pool: &Pool, view: &PoolView, now: Timestamp) -> Due {
     let launches = view
         .batches
         .values()
         .filter(|batch| batch.lease.is_free(now) && !view.meta.is_throttled(now))
         .map(|batch| Effect::Launch(batch.version));
     let slots = view.slots.values().filter(|slot| slot.lease.is_free(now)).filter_map(next_effect);
-    let mut checks = questions(pool, view, now).jobs;
+    let Allowed { jobs: mut checks, is_more_due } = questions(pool, view, now);
     checks.extend(possibly_run(view, now));
-    checks.retain(|job| view.waiting.get(job).is_some_and(|job| !job.is_being_asked_about(now)));
     let checks = checks.into_iter().map(Effect::Check);
     let notifications = notifications(pool, view, now).jobs.into_iter().map(Effect::Notify);
     let reruns = view.reruns.values().filter(|rerun| rerun.lease().is_free(now)).map(|rerun| Effect::Rerun(rerun.job));
-    launches.chain(slots).chain(checks).chain(notifications).chain(reruns).collect()
+    let effects = launches.chain(slots).chain(checks).chain(notifications).chain(reruns).collect();
+    Due { effects, is_more_due }
 }
 
 /// GitHub's points that the checks and notifications of one invocation may cost. GitHub allows 900 per minute and endpoint,
@@ -137,7 +145,8 @@ fn possibly_run(view: &PoolView, now: Timestamp) -> Vec<JobId> {
     let mut jobs: Vec<_> =
         view.waiting.values().filter(|job| job.open && job.given_up(now).is_none() && job.checked_at < *last).collect();
     jobs.sort_by_key(|job| (job.queued_at, job.id));
-    jobs.into_iter().take(2 * ended.len()).map(|job| job.id).collect()
+    let most_likely = jobs.into_iter().take(2 * ended.len());
+    most_likely.filter(|job| !job.is_being_asked_about(now)).map(|job| job.id).collect()
 }
 
 /// Whether the pool still needs an effect that an earlier decision of this invocation brought about.
