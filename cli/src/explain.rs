@@ -6,9 +6,10 @@ mod reference;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use domain::ids::{JobId, Repository, RunId, SlotId};
-use domain::log::{Stream, What};
+use domain::ids::{JobId, PoolName, Repository, RunId, SlotId};
+use domain::log::{Event, Stream, What};
 use domain::policy::PoolView;
 use domain::policy::route::{Routable, route};
 use domain::policy::unrouted::reason;
@@ -53,10 +54,10 @@ pub async fn explain(
     detail: Detail,
     now: Timestamp,
 ) -> Result<Output, Failure> {
-    let explainer = Explainer { table, config: config(table).await?, detail, now };
+    let explainer = Explainer::new(table, now).await?;
     let mut outputs = Vec::new();
     for reference in references {
-        outputs.push(explainer.explain(reference).await?);
+        outputs.push(explainer.explain(reference, detail).await?);
     }
     Ok(Output::blocks(outputs))
 }
@@ -66,41 +67,68 @@ pub async fn explain(
 /// # Errors
 /// The table cannot be read.
 pub async fn one(table: &Table, reference: &JobReference, detail: Detail, now: Timestamp) -> Result<Output, Failure> {
-    let explainer = Explainer { table, config: config(table).await?, detail, now };
-    explainer.job(reference.id(), reference.repository()).await
+    Explainer::new(table, now).await?.job(reference.id(), reference.repository(), detail).await
 }
 
 struct Explainer<'a> {
     table: &'a Table,
     config: Config,
-    detail: Detail,
+    /// What was read of each pool. The jobs of a run share it.
+    readings: Mutex<BTreeMap<PoolName, Arc<Reading>>>,
     now: Timestamp,
 }
 
-impl Explainer<'_> {
-    async fn explain(&self, Reference { subject, repository }: &Reference) -> Result<Output, Failure> {
-        let repository = repository.as_ref();
-        match *subject {
-            Subject::Job(id) => self.job(id, repository).await,
-            Subject::Run(id) => self.run(id, repository).await,
+/// A pool and its newest events.
+struct Reading {
+    view: PoolView,
+    /// Oldest first.
+    events: Vec<Event>,
+}
+
+impl<'a> Explainer<'a> {
+    async fn new(table: &'a Table, now: Timestamp) -> Result<Self, Failure> {
+        Ok(Self { table, config: config(table).await?, readings: Mutex::default(), now })
+    }
+
+    fn readings(&self) -> MutexGuard<'_, BTreeMap<PoolName, Arc<Reading>>> {
+        self.readings.lock().expect("no thread panics while it holds the lock")
+    }
+
+    async fn read(&self, pool: &PoolName) -> Result<Arc<Reading>, Failure> {
+        if let Some(reading) = self.readings().get(pool) {
+            return Ok(reading.clone());
+        }
+        let view = view(self.table, pool).await?;
+        let mut events = self.table.events(&Stream::Pool(pool.clone()), EVENTS).await?;
+        events.reverse();
+        let reading = Arc::new(Reading { view, events });
+        self.readings().insert(pool.clone(), reading.clone());
+        Ok(reading)
+    }
+
+    async fn explain(&self, reference: &Reference, detail: Detail) -> Result<Output, Failure> {
+        let repository = reference.repository.as_ref();
+        match reference.subject {
+            Subject::Job(id) => self.job(id, repository, detail).await,
+            Subject::Run(id) => self.run(id, repository, detail).await,
             Subject::Number(number) => {
-                let job = self.job(JobId(number), repository).await?;
+                let job = self.job(JobId(number), repository, detail).await?;
                 if job.ok || !job.json["unrouted"].is_null() {
                     return Ok(job);
                 }
-                let run = self.run(RunId(number), repository).await?;
+                let run = self.run(RunId(number), repository, detail).await?;
                 Ok(if run.ok { run } else { job })
             }
         }
     }
 
     /// `repository` is that of the URL.
-    async fn job(&self, id: JobId, repository: Option<&Repository>) -> Result<Output, Failure> {
+    async fn job(&self, id: JobId, repository: Option<&Repository>, detail: Detail) -> Result<Output, Failure> {
         let is_elsewhere = |own: &Repository| repository.is_some_and(|it| it != own);
         if let Some(Item::Job(job)) = self.table.get(&Key::Job(id)).await? {
             return match is_elsewhere(&job.repository) {
                 true => Ok(elsewhere(id, &job.repository, repository)),
-                false => self.known(&job).await,
+                false => self.known(&job, detail).await,
             };
         }
         match self.table.get(&Key::Unrouted(id)).await? {
@@ -112,22 +140,21 @@ impl Explainer<'_> {
         }
     }
 
-    async fn known(&self, job: &Job) -> Result<Output, Failure> {
+    async fn known(&self, job: &Job, detail: Detail) -> Result<Output, Failure> {
         let now = self.now;
-        let view = view(self.table, &job.pool).await?;
+        let reading = self.read(&job.pool).await?;
+        let Reading { view, events } = &*reading;
         let configured = self.config.pool(&job.pool);
         let max = configured.map_or(0, |pool| pool.max);
-        let mut events = self.table.events(&Stream::Pool(job.pool.clone()), EVENTS).await?;
-        events.reverse();
-        let machine = machine(&events, job);
-        let parts = parts(&events, job);
-        events.retain(|event| concerns(event, job));
+        let machine = machine(events, job);
+        let parts = parts(events, job);
+        let events: Vec<&Event> = events.iter().filter(|event| concerns(event, job)).collect();
 
         let waiting = view.waiting.get(&job.id);
         let Wait { mut sentences, slot, next } = match waiting {
             Some(waiting) => {
                 let limit = self.limit(job).await?;
-                why_it_waits(job, waiting, &view, configured, limit.as_ref(), now)
+                why_it_waits(job, waiting, view, configured, limit.as_ref(), now)
             }
             None => {
                 let cost = match &machine {
@@ -151,9 +178,9 @@ impl Explainer<'_> {
         let mut text = format!("job {} of {}: {}\n", job.id, job.repository, rank(job));
         text.extend(sentences.iter().map(|sentence| format!("{sentence}\n")));
         text += &facts(job, now);
-        if self.detail != Detail::Brief {
+        if detail != Detail::Brief {
             let interest = if waiting.is_some() { Interest::Waits } else { Interest::Over };
-            text += &pool(&view, max, slot, interest, self.detail, now);
+            text += &pool(view, max, slot, interest, detail, now);
             text += &history(&events, job.id);
         }
         let json = json!({
@@ -176,7 +203,7 @@ impl Explainer<'_> {
     }
 
     /// Every job of the run that Drover has handled lately. `repository` is that of the URL.
-    async fn run(&self, run: RunId, repository: Option<&Repository>) -> Result<Output, Failure> {
+    async fn run(&self, run: RunId, repository: Option<&Repository>, detail: Detail) -> Result<Output, Failure> {
         let jobs = self.jobs_of(run).await?;
         let no = |text: String| Output { ok: false, json: json!({ "run": run, "says": text.trim_end() }), text };
         if let Some(own) = jobs.values().find(|own| repository.is_some_and(|it| it != *own)) {
@@ -188,11 +215,10 @@ impl Explainer<'_> {
                  one job, and drover lint WORKFLOW --repository OWNER/NAME shows which pool it matches\n"
             )));
         };
-        let detail = if self.detail == Detail::All { Detail::All } else { Detail::Brief };
-        let brief = Explainer { table: self.table, config: self.config.clone(), detail, now: self.now };
+        let detail = if detail == Detail::All { Detail::All } else { Detail::Brief };
         let mut outputs = Vec::new();
         for id in jobs.keys() {
-            outputs.push(brief.job(*id, None).await?);
+            outputs.push(self.job(*id, None, detail).await?);
         }
         let texts: Vec<&str> = outputs.iter().map(|output| output.text.as_str()).collect();
         let text = format!("run {run} of {own}: {}\n\n{}", count(jobs.len(), "job"), texts.join("\n"));
@@ -204,9 +230,10 @@ impl Explainer<'_> {
     async fn jobs_of(&self, run: RunId) -> Result<BTreeMap<JobId, Repository>, Failure> {
         let mut ids = BTreeSet::new();
         for pool in &self.config.pools {
-            let view = view(self.table, &pool.name).await?;
+            let reading = self.read(&pool.name).await?;
+            let Reading { view, events } = &*reading;
             ids.extend(view.waiting.keys().copied().chain(view.slots.values().filter_map(Slot::job)));
-            for event in self.table.events(&Stream::Pool(pool.name.clone()), EVENTS).await? {
+            for event in events {
                 if let What::Recorded { statements } = &event.what {
                     ids.extend(statements.iter().map(|statement| statement.job));
                 }

@@ -7,7 +7,7 @@ use domain::state::{Job, Key};
 use crate::describe;
 use crate::output::one_line;
 
-pub(super) fn history(events: &[Event], job: JobId) -> String {
+pub(super) fn history(events: &[&Event], job: JobId) -> String {
     let lines = events.iter().map(|event| {
         let what = one_line(&describe::event(event, Some(job)));
         format!("  {:.3}  {what}  ({})\n", event.at, describe::cause(&event.cause))
