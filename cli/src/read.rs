@@ -5,7 +5,7 @@ use domain::ids::PoolName;
 use domain::log::{Event, Stream};
 use domain::policy::PoolView;
 use domain::policy::format::{self, TooNew};
-use domain::state::{Config, Item, Key};
+use domain::state::{Config, Item, Janitor, Key};
 use engine::ports::Store;
 use jiff::{SignedDuration, Timestamp};
 use platform::table::Table;
@@ -13,7 +13,22 @@ use platform::table::Table;
 use crate::output::Failure;
 
 /// The janitor runs every minute.
-pub(crate) const LONGEST_SINCE_SWEEP: SignedDuration = SignedDuration::from_mins(5);
+const LONGEST_SINCE_SWEEP: SignedDuration = SignedDuration::from_mins(5);
+
+/// How late the sweeps are. Each is None if it is as it should be.
+pub(crate) struct Lateness {
+    /// How long ago the last sweep was.
+    pub(crate) last: Option<SignedDuration>,
+    /// For how long none has ended.
+    pub(crate) unfinished: Option<SignedDuration>,
+}
+
+impl Lateness {
+    pub(crate) fn of(janitor: &Janitor, now: Timestamp) -> Self {
+        let late = |since: Timestamp| Some(now.duration_since(since)).filter(|since| *since > LONGEST_SINCE_SWEEP);
+        Self { last: late(janitor.until), unfinished: janitor.unfinished_since.and_then(late) }
+    }
+}
 
 /// The pool configuration in force.
 ///

@@ -17,7 +17,7 @@ use crate::cost::{self, By, Total};
 use crate::describe;
 use crate::output::{Failure, Output, age, count, one_line, table, usd};
 use crate::pools::{self, PoolRow, State};
-use crate::read::{LONGEST_SINCE_SWEEP, config, view};
+use crate::read::{Lateness, config, view};
 
 /// What the environment says about the stack.
 #[derive(Debug, Clone)]
@@ -159,15 +159,14 @@ async fn sweeps(store: &Table, now: Timestamp) -> Result<Sweeps, Failure> {
     let Some(Item::Janitor(janitor)) = store.get(&Key::Janitor).await? else {
         return Ok(failed("none yet -> drover doctor, if the stack is older than a minute".to_owned()));
     };
-    let Janitor { until, unfinished_since, failed: failures, failures: reasons, .. } = &janitor;
-    let since = now.duration_since(*until);
-    let unfinished = unfinished_since.map(|at| now.duration_since(at)).filter(|since| *since > LONGEST_SINCE_SWEEP);
-    Ok(match (unfinished, reasons.first()) {
-        (Some(since), _) => failed(format!("none has ended for {} -> drover doctor", age(since))),
-        (None, _) if since > LONGEST_SINCE_SWEEP => failed(format!("the last was {} ago -> drover doctor", age(since))),
-        (None, Some(reason)) => failed(format!("the last had {}: {reason}", count(*failures, "failure"))),
-        (None, None) if *failures > 0 => failed(format!("the last had {}", count(*failures, "failure"))),
-        (None, None) => Sweeps { ok: true, message: "the last one read and repaired everything".to_owned() },
+    let Janitor { failed: failures, failures: reasons, .. } = &janitor;
+    let Lateness { last, unfinished } = Lateness::of(&janitor, now);
+    Ok(match (unfinished, last, reasons.first()) {
+        (Some(since), _, _) => failed(format!("none has ended for {} -> drover doctor", age(since))),
+        (None, Some(since), _) => failed(format!("the last was {} ago -> drover doctor", age(since))),
+        (None, None, Some(reason)) => failed(format!("the last had {}: {reason}", count(*failures, "failure"))),
+        (None, None, None) if *failures > 0 => failed(format!("the last had {}", count(*failures, "failure"))),
+        (None, None, None) => Sweeps { ok: true, message: "the last one read and repaired everything".to_owned() },
     })
 }
 

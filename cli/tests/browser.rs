@@ -6,6 +6,7 @@
 mod common;
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -58,6 +59,14 @@ fn begin(sandbox: &Sandbox, arguments: &[&str]) -> Child {
 
 fn secret(sandbox: &Sandbox, name: &str) -> (String, Option<String>) {
     sandbox.world.look(|state| (state.secrets[name].current.clone(), state.secrets[name].previous.clone()))
+}
+
+/// The app's id, and its key in a file of the folder.
+fn key_file(sandbox: &Sandbox, folder: &Path) -> (String, PathBuf) {
+    let app: Value = serde_json::from_str(&secret(sandbox, APP_SECRET).0).unwrap();
+    let file = folder.join("drover.private-key.pem");
+    std::fs::write(&file, app["private_key"].as_str().unwrap()).unwrap();
+    (app["app_id"].to_string(), file)
 }
 
 async fn run_a_job(sandbox: &Sandbox) -> String {
@@ -193,9 +202,7 @@ async fn a_callback_that_the_page_did_not_start_is_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_existing_app_is_set_up_with_its_key() {
     let (sandbox, folder) = (Sandbox::start(Options::default()).await.unwrap(), tempfile::tempdir().unwrap());
-    let app: Value = serde_json::from_str(&secret(&sandbox, APP_SECRET).0).unwrap();
-    let (id, file) = (app["app_id"].to_string(), folder.path().join("drover.private-key.pem"));
-    std::fs::write(&file, app["private_key"].as_str().unwrap()).unwrap();
+    let (id, file) = key_file(&sandbox, folder.path());
     sandbox.forget_app();
     let elsewhere = HookConfig { url: "https://example.com/".to_owned(), secret: None, ..HookConfig::default() };
     sandbox.world.act(|state, now| {
@@ -218,9 +225,7 @@ async fn an_existing_app_is_set_up_with_its_key() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn init_reports_calls_that_fail_and_refuses_an_existing_file_before_it_opens_a_page() {
     let (sandbox, folder) = (Sandbox::start(Options::default()).await.unwrap(), tempfile::tempdir().unwrap());
-    let app: Value = serde_json::from_str(&secret(&sandbox, APP_SECRET).0).unwrap();
-    let (id, file) = (app["app_id"].to_string(), folder.path().join("drover.private-key.pem"));
-    std::fs::write(&file, app["private_key"].as_str().unwrap()).unwrap();
+    let (id, file) = key_file(&sandbox, folder.path());
     let file = file.to_str().unwrap();
     sandbox.forget_app();
     let refused = sandbox.drover(&["init", "octo-org", "--no-browser", "--save-key", file]).await.unwrap();

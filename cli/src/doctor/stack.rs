@@ -10,7 +10,7 @@ use super::clock::clock;
 use super::report::{Group, Level};
 use super::subject::Subject;
 use crate::output::{SET_ENVIRONMENT, age, count, remedy};
-use crate::read::LONGEST_SINCE_SWEEP;
+use crate::read::Lateness;
 
 /// Far more messages than a healthy scaler leaves in the queue.
 const BACKLOG: u64 = 1000;
@@ -154,10 +154,8 @@ fn check_janitor(group: &mut Group, subject: &Subject<'_>, janitor: Option<Janit
         return group.warn("janitor", message, remedy);
     };
     let mut problems = Vec::new();
-    let since = subject.now.duration_since(janitor.until);
-    problems.extend((since > LONGEST_SINCE_SWEEP).then(|| format!("the last sweep was {} ago", age(since))));
-    let unfinished = janitor.unfinished_since.map(|at| subject.now.duration_since(at));
-    let unfinished = unfinished.filter(|since| *since > LONGEST_SINCE_SWEEP);
+    let Lateness { last, unfinished } = Lateness::of(&janitor, subject.now);
+    problems.extend(last.map(|since| format!("the last sweep was {} ago", age(since))));
     problems.extend(unfinished.map(|since| format!("no sweep has ended for {}", age(since))));
     let fine = match janitor.undelivered.len() {
         0 => "sweeps every minute".to_owned(),
