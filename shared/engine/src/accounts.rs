@@ -2,7 +2,8 @@
 //!
 //! GitHub's limits concern an account, and other invocations meet them, too. So before a call for an account, the limit that
 //! is stored for the account is read. The first answer that names a limit is stored for other invocations, and ends the
-//! calls for the account in this one. So does the first call that GitHub does not answer in time: the others would take as long.
+//! calls for the account in this one. So does the first call that GitHub does not answer in time: the others would take as
+//! long.
 //!
 //! An account's registrations are shared between pools in turn, so that a pool with many jobs does not delay another.
 

@@ -42,8 +42,8 @@ impl Observation {
 }
 
 /// Records the observations in the slots; None if nothing changes. The view may be newer than the observations, so one that
-/// the slot shows already, or is past, changes nothing. [`Observation::LeftRegistered`] changes nothing here: the
-/// caller deregisters the runner first and replaces the observation with [`Observation::Unregistered`].
+/// the slot shows already, or is past, changes nothing. Nor does [`Observation::LeftRegistered`]: the caller deregisters the
+/// runner first and replaces the observation with [`Observation::Unregistered`].
 pub fn record_observations(
     pool: &Pool,
     view: &PoolView,

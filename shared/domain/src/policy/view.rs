@@ -176,7 +176,7 @@ impl PoolView {
         recent.split_off(recent.len().saturating_sub(ANSWERS_KEPT))
     }
 
-    /// The latest machines that did not come online, newest last.
+    /// The latest machines that did not come online, in the order of their launches.
     pub fn latest_failures(&self, now: Timestamp) -> impl Iterator<Item = &Failure> {
         self.meta.failures.iter().filter(move |failure| now.duration_since(failure.at) < SHOW_FAILURES_FOR)
     }

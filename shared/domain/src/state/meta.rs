@@ -19,7 +19,7 @@ pub struct Meta {
     /// The number of machines in a row that did not come online.
     #[serde(default)]
     pub boot_failures: u32,
-    /// The latest of them, newest last, at most `FAILURES_KEPT`.
+    /// Those of them that were launched last, in the order of their launches, at most `FAILURES_KEPT`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<Failure>,
     /// EC2's latest refusals, newest last. They outlive their batches.

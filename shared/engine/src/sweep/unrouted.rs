@@ -80,8 +80,8 @@ pub(super) async fn route_again(
     touched
 }
 
-/// Creates the check run, if GitHub says that the job still waits. If the answer is lost, a later sweep creates a second one with the same name and external id, and
-/// GitHub shows the newer one.
+/// Creates the check run, if GitHub says that the job still waits. If the answer is lost, a later sweep creates a second one
+/// with the same name and external id, and GitHub shows the newer one.
 async fn notify(context: &Context<'_>, job: UnroutedJob, update: &CheckRunUpdate) -> Result<(), ReconcileError> {
     let owner = &update.repository.owner;
     if is_scarce(context.ports.github.budget(owner)) {
