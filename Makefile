@@ -179,4 +179,5 @@ check-deploy:
 
 ## Run the checks that take too long for .ci/run.
 verify:
+	$(MAKE) check-image
 	$(MAKE) check-deploy ARGS=--iam

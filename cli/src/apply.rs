@@ -67,8 +67,8 @@ pub async fn apply(
     if file.errors.is_empty() {
         let pools: Vec<_> = file.pools.iter().map(Into::into).collect();
         let findings = runner_groups::check(&pools, github).await;
-        file.errors.extend(findings.errors);
-        file.warnings.extend(findings.warnings);
+        findings.errors.iter().for_each(|it| file.refuse(&it.pool, "runner_group", &it.message));
+        findings.warnings.iter().for_each(|it| file.warn(&it.pool, "runner_group", &it.message));
     }
     if !file.errors.is_empty() {
         return Ok(file.report());
@@ -85,8 +85,8 @@ pub async fn apply(
     let removed = pools.iter().filter(|pool| pool.draining).map(|pool| pool.name.clone()).collect();
     let config = Config { format, pools: pools.clone(), removed, applied_at: now, revision };
     table.commit(&Transaction::new().put(config)).await?;
-    let json = json!({ "changes": changes, "pools": pools, "warnings": file.warnings });
-    Ok(Output { ok: true, text: text(&file.warnings, &changes, &pools), json })
+    let json = json!({ "changes": changes, "pools": pools, "warnings": file.warnings.iter().map(ToString::to_string).collect::<Vec<_>>() });
+    Ok(Output { ok: true, text: text(&file, &changes, &pools), json })
 }
 
 /// The new configuration, and how it differs from the old one.
@@ -152,8 +152,8 @@ async fn write_metas(pools: &[Pool], table: &impl Store) -> Result<(), Failure> 
     Ok(())
 }
 
-fn text(warnings: &[String], changes: &Changes, pools: &[Pool]) -> String {
-    let mut text: String = warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
+fn text(file: &PoolFile, changes: &Changes, pools: &[Pool]) -> String {
+    let mut text = file.warnings_text();
     text.extend(changes.iter().map(|(name, change)| format!("{name}: {}\n", change.as_str())));
     for pool in pools.iter().filter(|pool| !pool.draining) {
         let (template, subnets) = (&pool.launch_template, count(pool.subnets.len(), "subnet"));

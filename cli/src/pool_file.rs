@@ -1,117 +1,42 @@
-//! The pool file: TOML. Unknown fields are errors, and all errors are reported at once.
+//! The pool file: TOML. Unknown fields are errors, and all errors are reported at once, each with its place.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod entry;
+mod fields;
+mod finding;
+mod instance_types;
+mod rules;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
-use domain::config::{Label, LaunchTemplate, MarketChoice, Pool, Timings};
-use domain::ids::{InstanceType, PoolName, Repository, Scope, SubnetId, TemplateId};
-use serde::Deserialize;
-use serde_json::json;
-use toml::{Table, Value};
+use domain::ids::PoolName;
+use serde_json::{Value, json};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
+pub use self::entry::PoolEntry;
+use self::fields::{Fields, Reader, Written, fields, unknown_field};
+pub use self::finding::Finding;
+use self::finding::{Severity, Source};
+pub use self::instance_types::Architecture;
 use crate::output::{Failure, Output, count};
 
-/// The field names of [`Timings`], which a pool table contains next to its own.
-const TIMINGS: [&str; 16] = [
-    "idle_grace",
-    "boot_grace",
-    "unbound_grace",
-    "orphan_grace",
-    "done_grace",
-    "stale_grace",
-    "confirm_gap",
-    "max_life",
-    "lease_margin",
-    "notice_after",
-    "launch_deadline",
-    "job_check",
-    "poll_interval",
-    "backoff_min",
-    "backoff_max",
-    "relaunch_window",
-];
-
-/// A pool as the file describes it: names are not resolved yet. [`domain::config::Pool`] documents the fields.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PoolEntry {
-    pub name: PoolName,
-    pub owner: Scope,
-    pub labels: BTreeSet<Label>,
-    /// Empty: every repository of the owner.
-    #[serde(default)]
-    pub repositories: Vec<Repository>,
-    #[serde(default)]
-    pub allow_public: bool,
-    /// A name or an id.
-    pub launch_template: String,
-    /// None: the default version at the time of `drover pools apply`.
-    pub launch_template_version: Option<u64>,
-    /// Empty: every subnet with the stack's tag.
-    #[serde(default)]
-    pub subnets: Vec<SubnetId>,
-    pub instance_types: Vec<InstanceType>,
-    #[serde(default)]
-    pub market: MarketChoice,
-    pub max: u32,
-    #[serde(default)]
-    pub warm: u32,
-    #[serde(default = "default_priority")]
-    pub priority: i32,
-    #[serde(default = "default_runner_group")]
-    pub runner_group: u64,
-    #[serde(default)]
-    pub rerun_on_interruption: bool,
-    #[serde(skip)]
-    pub timings: Timings,
-}
-
-fn default_priority() -> i32 {
-    100
-}
-
-fn default_runner_group() -> u64 {
-    1
-}
-
-impl PoolEntry {
-    /// The pool without the launch template's id and the tagged subnets, which only AWS knows. Nothing can be launched for it.
-    pub fn unresolved(&self) -> Pool {
-        let PoolEntry { name, owner, labels, repositories, allow_public, instance_types, market, .. } = self.clone();
-        Pool {
-            name,
-            owner,
-            labels,
-            repositories,
-            allow_public,
-            launch_template: LaunchTemplate {
-                id: TemplateId(String::new()),
-                name: self.launch_template.clone(),
-                version: self.launch_template_version.unwrap_or(0),
-            },
-            subnets: self.subnets.clone(),
-            instance_types,
-            market,
-            max: self.max,
-            warm: self.warm,
-            priority: self.priority,
-            runner_group: self.runner_group,
-            rerun_on_interruption: self.rerun_on_interruption,
-            timings: self.timings,
-            draining: false,
-        }
-    }
-}
+const DEFAULTS: &str = "defaults";
+const POOL: &str = "pool";
 
 /// A pool file, and what is wrong with it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PoolFile {
-    /// The valid pools, in the order of the file.
+    /// In the order of the file. If there are errors, invalid values are left out.
     pub pools: Vec<PoolEntry>,
     /// A file with errors is never applied.
-    pub errors: Vec<String>,
+    pub errors: Vec<Finding>,
     /// Allowed, but possibly a mistake.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Finding>,
+    source: Source,
+    /// For each of `pools`.
+    written: Vec<Written>,
 }
 
 impl PoolFile {
@@ -122,185 +47,178 @@ impl PoolFile {
     pub fn read(path: &Path) -> Result<Self, Failure> {
         let text = std::fs::read_to_string(path);
         let text = text.map_err(|error| Failure::Usage(format!("cannot read {}: {error}", path.display())))?;
-        Ok(Self::parse(&text))
+        Ok(Self::parse(&path.display().to_string(), &text))
     }
 
-    pub fn parse(text: &str) -> Self {
-        let mut file = PoolFile::default();
-        let table: Table = match text.parse() {
-            Ok(table) => table,
-            Err(error) => {
-                file.errors.push(format!("not TOML: {}", error.to_string().trim_end()));
-                return file;
-            }
-        };
-        let mut defaults = Table::new();
-        let mut pools = Vec::new();
-        for (name, value) in table {
-            match (name.as_str(), value) {
-                ("defaults", Value::Table(fields)) => defaults = fields,
-                ("pool", Value::Array(tables)) => pools = tables,
-                _ => file.errors.push(format!("unknown field {name:?}: a pool file has [defaults] and [[pool]]")),
-            }
+    /// `name` is the file's name in errors.
+    pub fn parse(name: &str, text: &str) -> Self {
+        let source = Source { name: name.to_owned(), text: text.to_owned() };
+        let mut file =
+            PoolFile { pools: Vec::new(), errors: Vec::new(), warnings: Vec::new(), source, written: Vec::new() };
+        let (table, errors) = DeTable::parse_recoverable(text);
+        for error in &errors {
+            file.add(Severity::Error, &error.span().unwrap_or_default(), format!("not TOML: {}", error.message()));
         }
-        for unique in ["name", "pool"] {
-            if defaults.contains_key(unique) {
-                file.errors.push(format!("[defaults] cannot contain {unique:?}"));
-            }
+        file.read_table(table.get_ref());
+        match errors.is_empty() {
+            true => file.compare(),
+            // What was understood of the other lines may not be what they mean.
+            false => file.errors.truncate(errors.len()),
         }
-        if pools.is_empty() {
-            file.errors.push("the file has no [[pool]]".to_owned());
-        }
-        for (index, pool) in pools.into_iter().enumerate() {
-            file.add(index + 1, pool, &defaults);
-        }
-        file.compare();
+        file.order();
         file
     }
 
-    fn add(&mut self, number: usize, pool: Value, defaults: &Table) {
-        let Value::Table(fields) = pool else {
-            return self.errors.push(format!("pool number {number} is not a [[pool]]"));
-        };
-        let title = match fields.get("name") {
-            Some(Value::String(name)) => format!("pool {name:?}"),
-            _ => format!("pool number {number}"),
-        };
-        match entry(fields, defaults) {
-            Ok(pool) => {
-                self.errors.extend(pool.errors().into_iter().map(|error| format!("{title}: {error}")));
-                self.pools.push(pool);
-            }
-            Err(error) => self.errors.push(format!("{title}: {error}")),
+    fn add(&mut self, severity: Severity, span: &Range<usize>, message: impl Into<String>) {
+        let finding = self.source.finding(span, message);
+        self.list(severity).push(finding);
+    }
+
+    fn list(&mut self, severity: Severity) -> &mut Vec<Finding> {
+        match severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
         }
+    }
+
+    fn read_table(&mut self, table: &DeTable<'_>) {
+        let (mut defaults, mut pools, mut misspelt) = (Fields::new(), None, false);
+        for (key, value) in table {
+            match (key.get_ref().as_ref(), value.get_ref()) {
+                (DEFAULTS, DeValue::Table(table)) => defaults = fields(table),
+                (POOL, DeValue::Array(tables)) => pools = Some(tables),
+                (POOL, DeValue::Table(_)) => {
+                    misspelt = true;
+                    self.add(Severity::Error, &key.span(), "a pool begins with [[pool]], in double brackets");
+                }
+                (name, _) => {
+                    let message =
+                        format!("{}: a pool file has [defaults] and [[pool]]", unknown_field(name, &[DEFAULTS, POOL]));
+                    self.add(Severity::Error, &key.span(), message);
+                }
+            }
+        }
+        self.check_defaults(&mut defaults);
+        match pools {
+            Some(tables) => tables.iter().for_each(|pool| self.read_pool(pool, &defaults)),
+            None if misspelt => {}
+            None => self.add(Severity::Error, &(0..0), "the file has no [[pool]]"),
+        }
+    }
+
+    /// Reports unknown fields, which would otherwise be reported for each pool.
+    fn check_defaults(&mut self, defaults: &mut Fields<'_>) {
+        let known: Vec<&str> = entry::field_names().into_iter().filter(|name| *name != "name").collect();
+        let unknown: Vec<String> = defaults.keys().filter(|name| !known.contains(&name.as_str())).cloned().collect();
+        for name in unknown {
+            let Some(field) = defaults.remove(&name) else { continue };
+            let message = match name.as_str() {
+                "name" => "[defaults] cannot contain name: each pool has its own".to_owned(),
+                _ => unknown_field(&name, &known),
+            };
+            self.add(Severity::Error, field.key(), message);
+        }
+    }
+
+    fn read_pool(&mut self, pool: &Spanned<DeValue<'_>>, defaults: &Fields<'_>) {
+        let DeValue::Table(table) = pool.get_ref() else {
+            return self.add(Severity::Error, &pool.span(), "this is not a [[pool]]");
+        };
+        let mut all = defaults.clone();
+        all.extend(fields(table));
+        let source = self.source.clone();
+        let mut reader = Reader::new(&source, pool.span(), all);
+        let entry = entry::entry(&mut reader);
+        self.errors.append(&mut reader.errors);
+        for (severity, finding) in rules::check(&entry, &reader.written, &source) {
+            self.list(severity).push(finding);
+        }
+        self.written.push(reader.written);
+        self.pools.push(entry);
     }
 
     /// Finds names that are used twice, and pools that match the same jobs.
     fn compare(&mut self) {
-        let mut names = BTreeSet::new();
-        for pool in &self.pools {
-            if !names.insert(&pool.name) {
-                self.errors.push(format!("pool {:?}: this name is used twice", pool.name.as_str()));
-            }
-        }
-        for (index, a) in self.pools.iter().enumerate() {
-            for b in self.pools[index + 1..].iter().filter(|b| b.name != a.name) {
-                let common: Vec<&str> = a.labels.intersection(&b.labels).map(Label::as_str).collect();
-                if common.is_empty() || !overlap(&a.owner, &b.owner) {
-                    continue;
+        const COMPARED: [&str; 6] = ["name", "labels", "owner", "repositories", "priority", "runner_group"];
+        let mut findings = Vec::new();
+        for (second, b) in self.pools.iter().enumerate() {
+            for (first, a) in self.pools[..second].iter().enumerate() {
+                let (a_written, b_written) = (&self.written[first], &self.written[second]);
+                let is_invalid =
+                    |field: &&str| a_written.invalid.contains(*field) || b_written.invalid.contains(*field);
+                if a.name == b.name && !is_invalid(&"name") {
+                    let line = self.source.line(a_written.field("name").start);
+                    let message = format!("the name {} is used twice, first in line {line}", b.name);
+                    findings.push((Severity::Error, b_written.field("name").clone(), message));
                 }
-                let both = format!("pools {:?} and {:?}", a.name.as_str(), b.name.as_str());
-                let set = common.join(", ");
-                if shared_repositories(a, b) && a.priority == b.priority {
-                    self.errors.push(format!(
-                        "{both}: a job with the labels [{set}] matches both: give them different priorities (the lower \
-                         number goes first) or remove a label"
-                    ));
-                } else if shared_repositories(a, b) || a.runner_group == b.runner_group {
-                    self.warnings.push(format!(
-                        "{both}: GitHub may give a job with the labels [{set}] to a runner of either pool. Drover then \
-                         launches another machine; separate runner groups prevent it"
-                    ));
+                if !COMPARED.iter().any(is_invalid) {
+                    let found = rules::compare(a, b);
+                    findings.extend(found.map(|(it, message)| (it, b_written.field("labels").clone(), message)));
                 }
             }
         }
+        for (severity, span, message) in findings {
+            self.add(severity, &span, message);
+        }
+    }
+
+    /// In the order of the file. A mistake in `[defaults]` was found once per pool.
+    fn order(&mut self) {
+        for list in [&mut self.errors, &mut self.warnings] {
+            list.sort_by_key(Finding::order);
+            list.dedup();
+        }
+    }
+
+    /// Adds an error about a field of a pool, found outside the file.
+    pub(crate) fn refuse(&mut self, pool: &PoolName, field: &str, message: impl Into<String>) {
+        let span = self.place(pool, field);
+        self.add(Severity::Error, &span, message);
+        self.order();
+    }
+
+    /// Adds a warning about a field of a pool.
+    pub(crate) fn warn(&mut self, pool: &PoolName, field: &str, message: impl Into<String>) {
+        let span = self.place(pool, field);
+        self.add(Severity::Warning, &span, message);
+        self.order();
+    }
+
+    fn place(&self, pool: &PoolName, field: &str) -> Range<usize> {
+        let index = self.pools.iter().position(|entry| entry.name == *pool);
+        index.and_then(|index| self.written.get(index)).map(|written| written.field(field).clone()).unwrap_or_default()
+    }
+
+    /// The warnings, each with the line that it is about.
+    pub(crate) fn warnings_text(&self) -> String {
+        self.warnings.iter().map(|finding| self.source.render(finding, Severity::Warning)).collect()
     }
 
     /// The output of `drover pools check`.
     pub fn report(&self) -> Output {
-        let mut text = String::new();
-        for error in &self.errors {
-            text += &format!("error: {error}\n");
-        }
-        for warning in &self.warnings {
-            text += &format!("warning: {warning}\n");
-        }
-        if self.errors.is_empty() {
-            text += &format!("{}, no errors\n", count(self.pools.len(), "pool"));
-        }
-        let names: Vec<&str> = self.pools.iter().map(|pool| pool.name.as_str()).collect();
-        let json = json!({ "pools": names, "errors": self.errors, "warnings": self.warnings });
-        Output { ok: self.errors.is_empty(), text, json }
-    }
-}
-
-fn entry(mut fields: Table, defaults: &Table) -> Result<PoolEntry, String> {
-    for (name, value) in defaults {
-        fields.entry(name.clone()).or_insert_with(|| value.clone());
-    }
-    let timings: Table = fields.iter().filter(|(name, _)| TIMINGS.contains(&name.as_str())).map(owned).collect();
-    let others: Table = fields.iter().filter(|(name, _)| !TIMINGS.contains(&name.as_str())).map(owned).collect();
-    let pool: PoolEntry = others.try_into().map_err(one_line)?;
-    Ok(PoolEntry { timings: timings.try_into().map_err(one_line)?, ..pool })
-}
-
-fn owned((name, value): (&String, &Value)) -> (String, Value) {
-    (name.clone(), value.clone())
-}
-
-/// toml puts the position on a line of its own.
-fn one_line(error: toml::de::Error) -> String {
-    error.to_string().trim().replace('\n', " ")
-}
-
-impl PoolEntry {
-    fn errors(&self) -> Vec<String> {
-        let mut errors = Vec::new();
-        let mut check = |valid: bool, error: String| {
-            if !valid {
-                errors.push(error);
-            }
+        let errors = self.errors.iter().map(|finding| self.source.render(finding, Severity::Error));
+        let mut text: String = errors.collect();
+        text += &self.warnings_text();
+        text += &match self.errors.len() {
+            0 => format!("{}, no errors\n", count(self.pools.len(), "pool")),
+            errors => format!("{}: {}\n", self.source.name, count(errors, "error")),
         };
-        check(!self.labels.is_empty(), "labels: at least one is required; GitHub adds none itself".to_owned());
-        check(!self.instance_types.is_empty(), "instance_types: at least one is required".to_owned());
-        check(!self.launch_template.is_empty(), "launch_template: must be a name or an id".to_owned());
-        check(self.launch_template_version != Some(0), "launch_template_version: versions start at 1".to_owned());
-        check(self.max > 0, "max: must be at least 1".to_owned());
-        check(self.warm <= self.max, format!("warm: {} is more than max, {}", self.warm, self.max));
-        let foreign = self.repositories.iter().filter(|repository| !self.owner.covers(repository));
-        for repository in foreign {
-            check(false, format!("repositories: {repository} does not belong to {}", self.owner));
-        }
-        let timings = &self.timings;
-        check(
-            timings.backoff_min <= timings.backoff_max,
-            "backoff_min: must not be longer than backoff_max".to_owned(),
-        );
-        check(
-            timings.launch_deadline >= timings.boot_grace,
-            format!(
-                "launch_deadline: {} is shorter than boot_grace, {}: a job would be reported as failed while its machine boots",
-                timings.launch_deadline, timings.boot_grace
-            ),
-        );
-        errors
-    }
-}
-
-/// Whether runners registered with the one and runners registered with the other could serve the same repository.
-fn overlap(a: &Scope, b: &Scope) -> bool {
-    match (a, b) {
-        (Scope::Repository(a), Scope::Repository(b)) => a == b,
-        _ => a.owner() == b.owner(),
-    }
-}
-
-/// Whether both pools serve the same repository.
-fn shared_repositories(a: &PoolEntry, b: &PoolEntry) -> bool {
-    let serves = |pool: &PoolEntry, repository: &Repository| {
-        pool.owner.covers(repository) && (pool.repositories.is_empty() || pool.repositories.contains(repository))
-    };
-    let listed = |pool: &PoolEntry| -> Option<Vec<Repository>> {
-        match &pool.owner {
-            Scope::Repository(only) => Some(vec![only.clone()]),
-            Scope::Organization(_) if pool.repositories.is_empty() => None,
-            Scope::Organization(_) => Some(pool.repositories.clone()),
-        }
-    };
-    match (listed(a), listed(b)) {
-        (None, None) => true,
-        (Some(listed), _) => listed.iter().any(|repository| serves(b, repository)),
-        (None, Some(listed)) => listed.iter().any(|repository| serves(a, repository)),
+        let valid = self.pools.iter().zip(&self.written).filter(|(_, written)| !written.invalid.contains("name"));
+        let names: Vec<&str> = valid.map(|(pool, _)| pool.name.as_str()).collect();
+        let strings = |findings: &[Finding]| -> Vec<String> { findings.iter().map(ToString::to_string).collect() };
+        let findings: Vec<Value> = self
+            .errors
+            .iter()
+            .map(|finding| finding.json("error"))
+            .chain(self.warnings.iter().map(|finding| finding.json("warning")))
+            .collect();
+        let json = json!({
+            "pools": names,
+            "errors": strings(&self.errors),
+            "warnings": strings(&self.warnings),
+            "findings": findings,
+        });
+        Output { ok: self.errors.is_empty(), text, json }
     }
 }
 
@@ -310,21 +228,29 @@ pub(crate) fn by_name(pools: &[PoolEntry]) -> BTreeMap<&PoolName, &PoolEntry> {
 
 #[cfg(test)]
 mod tests {
+    use domain::config::{MarketChoice, Timings};
+
     use super::*;
 
-    const POOL: &str = "[[pool]]\nname = \"linux\"\nowner = \"acme\"\nlabels = [\"drover\", \"linux\"]\n\
+    const NAME: &str = "pools.toml";
+
+    const LINES: &str = "[[pool]]\nname = \"linux\"\nowner = \"acme\"\nlabels = [\"drover\", \"linux\"]\n\
         launch_template = \"runner\"\ninstance_types = [\"m7i.large\"]\nmax = 10\n";
 
-    /// The errors of a file made of [`POOL`] with a line replaced.
-    fn errors(line: &str, instead: &str) -> Vec<String> {
-        assert!(POOL.contains(line), "{line} is not a line of the pool");
-        PoolFile::parse(&POOL.replace(line, instead)).errors
+    fn errors(text: &str) -> Vec<String> {
+        PoolFile::parse(NAME, text).errors.iter().map(ToString::to_string).collect()
+    }
+
+    /// The errors of a file made of [`LINES`] with a line replaced.
+    fn errors_with(line: &str, instead: &str) -> Vec<String> {
+        assert!(LINES.contains(line), "{line} is not a line of the pool");
+        errors(&LINES.replace(line, instead))
     }
 
     #[test]
     fn a_pool_has_the_documented_defaults() {
-        let file = PoolFile::parse(POOL);
-        assert_eq!(file.errors, [""; 0]);
+        let file = PoolFile::parse(NAME, LINES);
+        assert_eq!((file.errors.len(), file.warnings.len()), (0, 0), "{}", file.report().text);
         let pool = &file.pools[0];
         assert_eq!((pool.priority, pool.runner_group, pool.warm, pool.allow_public), (100, 1, 0, false));
         assert_eq!(pool.timings, Timings::default());
@@ -333,62 +259,146 @@ mod tests {
 
     #[test]
     fn every_timing_can_be_set_for_all_pools_and_for_one() {
-        for name in TIMINGS {
+        for name in entry::TIMINGS {
             // backoff_max must not be shorter than backoff_min.
             let (all, one) = if name == "backoff_min" { ("1s", "0s") } else { ("40m", "41m") };
-            let second = POOL.replace("linux\"\nowner", "other\"\npriority = 7\nowner");
-            let file = PoolFile::parse(&format!("[defaults]\n{name} = \"{all}\"\n{POOL}{name} = \"{one}\"\n{second}"));
-            assert_eq!(file.errors, [""; 0], "{name}");
+            let second = LINES.replace("linux\"\nowner", "other\"\npriority = 7\nowner");
+            let text = format!("[defaults]\n{name} = \"{all}\"\n{LINES}{name} = \"{one}\"\n{second}");
+            let file = PoolFile::parse(NAME, &text);
+            assert!(file.errors.is_empty(), "{name}: {}", file.report().text);
             assert_ne!(file.pools[0].timings, file.pools[1].timings, "{name}");
             assert_ne!(file.pools[1].timings, Timings::default(), "{name}");
         }
     }
 
     #[test]
-    fn each_mistake_is_named_with_its_pool() {
+    fn each_mistake_is_reported_with_its_line_and_column() {
         let mistakes = [
-            ("max = 10", "max = 10\nmaximum = 11", "pool \"linux\": unknown field `maximum`"),
-            ("max = 10", "", "pool \"linux\": missing field `max`"),
-            ("max = 10", "max = 0", "pool \"linux\": max: must be at least 1"),
-            ("max = 10", "max = 2\nwarm = 3", "pool \"linux\": warm: 3 is more than max, 2"),
-            ("max = 10", "max = 10\nlaunch_deadline = \"7m\"", "launch_deadline: 7m is shorter than boot_grace, 8m"),
-            ("max = 10", "max = 10\nboot_grace = \"2h\"", "pool \"linux\": launch_deadline: 1h is shorter than"),
-            ("max = 10", "max = 10\nboot_grace = \"soon\"", "must be a length of time"),
-            ("max = 10", "max = 10\nmarket = \"free\"", "unknown variant `free`"),
-            ("max = 10", "max = 10\nrepositories = [\"other/repo\"]", "other/repo does not belong to acme"),
-            ("labels = [\"drover\", \"linux\"]", "labels = []", "pool \"linux\": labels: at least one"),
-            ("labels = [\"drover\", \"linux\"]", "labels = [\"a,b\"]", "without commas"),
+            (
+                "instance_types = ",
+                "instance_typs = ",
+                "pools.toml:6:1: unknown field instance_typs, did you mean instance_types?",
+            ),
+            ("instance_types = ", "instance_typs = ", "pools.toml:1:1: the pool has no instance_types"),
+            ("max = 10", "max = 10\nmaximum = 11", "pools.toml:8:1: unknown field maximum"),
+            ("max = 10", "", "pools.toml:1:1: the pool has no max"),
+            ("max = 10", "max = 0", "pools.toml:7:1: max: must be at least 1"),
+            ("max = 10", "max = \"10\"", "pools.toml:7:7: max: invalid type"),
+            ("max = 10", "max = 2\nwarm = 3", "pools.toml:8:1: warm: 3 is more than max, 2"),
+            (
+                "max = 10",
+                "max = 10\nlaunch_deadline = \"7m\"",
+                "pools.toml:8:1: launch_deadline: 7m is shorter than boot_grace, 8m",
+            ),
+            ("max = 10", "max = 10\nboot_grace = \"2h\"", "launch_deadline: 1h is shorter than"),
+            (
+                "max = 10",
+                "max = 10\nboot_grace = \"soon\"",
+                "pools.toml:8:14: boot_grace: time \"soon\": must be a length of time",
+            ),
+            (
+                "max = 10",
+                "max = 10\nmax_life = \"1s\"",
+                "pools.toml:8:1: max_life: no machine boots and runs a job within 1s",
+            ),
+            ("max = 10", "max = 10\nmax_life = \"8m\"", "max_life: 8m is not longer than boot_grace"),
+            (
+                "max = 10",
+                "max = 10\nidle_grace = \"25h\"",
+                "idle_grace: 25h is longer than GitHub keeps an idle runner",
+            ),
+            (
+                "max = 10",
+                "max = 10\nmarket = \"spott\"",
+                "pools.toml:8:10: market: unknown variant `spott`, expected one of",
+            ),
+            ("max = 10", "max = 10\nmarket = \"spott\"", ", did you mean spot?"),
+            (
+                "max = 10",
+                "max = 10\nrepositories = [\"other/repo\"]",
+                "pools.toml:8:17: repositories: other/repo does not belong to acme",
+            ),
+            ("labels = [\"drover\", \"linux\"]", "labels = []", "pools.toml:4:1: labels: at least one"),
+            ("labels = [\"drover\", \"linux\"]", "labels = \"drover\"", "pools.toml:4:10: labels must be a list"),
+            (
+                "labels = [\"drover\", \"linux\"]",
+                "labels = [\"x\", \"a,b\"]",
+                "pools.toml:4:16: labels: label \"a,b\": must be 1 to 256",
+            ),
+            (
+                "labels = [\"drover\", \"linux\"]",
+                "labels = [\"drover\", \"Drover\"]",
+                "pools.toml:4:21: labels: drover is listed twice",
+            ),
+            (
+                "[\"m7i.large\"]",
+                "[\"m7i.large\", \"m7i.large\"]",
+                "pools.toml:6:32: instance_types: m7i.large is listed twice",
+            ),
+            (
+                "m7i.large",
+                "m7i.lrage",
+                "pools.toml:6:19: instance_types: m7i has no instance type m7i.lrage, did you mean m7i.large?",
+            ),
+            (
+                "[\"m7i.large\"]",
+                "[\"m7i.large\", \"m7g.large\"]",
+                "instance_types: m7g.large is arm64 and m7i.large is x64",
+            ),
             ("name = \"linux\"", "name = \"a-name-of-17-char\"", "must be 1 to 16 characters"),
             ("name = \"linux\"", "name = \"Linux\"", "of a-z, 0-9 and -"),
-            ("name = \"linux\"", "", "pool number 1: missing field `name`"),
-            ("owner = \"acme\"", "owner = \"acme/a/b\"", "pool \"linux\""),
-            ("[[pool]]", "[pools]", "unknown field \"pools\""),
-            ("max = 10", "max = ", "not TOML"),
+            ("name = \"linux\"", "", "pools.toml:1:1: the pool has no name"),
+            ("owner = \"acme\"", "owner = \"acme/a/b\"", "pools.toml:3:9: owner: "),
+            ("[[pool]]", "[pool]", "pools.toml:1:2: a pool begins with [[pool]]"),
+            ("[[pool]]", "[[pools]]", "unknown field pools, did you mean pool?"),
+            ("[[pool]]", "[[pools]]", "the file has no [[pool]]"),
+            ("[[pool]]", "[defaults]\nname = \"x\"\n[[pool]]", "pools.toml:2:1: [defaults] cannot contain name"),
+            ("max = 10", "max = ", "pools.toml:7:"),
+            ("max = 10", "max = 10\nmax = 11", "not TOML: duplicate key"),
         ];
         for (line, instead, expected) in mistakes {
-            let errors = errors(line, instead);
-            assert!(errors.iter().any(|error| error.contains(expected)), "{instead}: {errors:?}");
+            let errors = errors_with(line, instead);
+            assert!(errors.iter().any(|error| error.contains(expected)), "{instead}: {errors:#?}");
         }
     }
 
     #[test]
+    fn all_mistakes_are_reported_at_once_in_the_order_of_the_file() {
+        let text = "[defaults]\nownr = \"acme\"\nboot_grace = 8\n\n[[pool]]\nname = \"Linux\"\nlabels = [\"a,b\", \"c\"]\n\
+                    launch_template = \"runner\"\ninstance_types = [\"m7i.lrage\", \"m7g.large\"]\nmax = 0\nwarm = 1\n\n\
+                    [[pool]]\nname = \"two\"\nowner = \"acme\"\nlabels = []\nlaunch_template = \"\"\n\
+                    instance_types = [\"m7i.large\"]\nmax = 1\nmax_life = \"1s\"\n";
+        let text = PoolFile::parse(NAME, text).report().text;
+        let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("error: ")).collect();
+        insta::assert_snapshot!(lines.join("\n"));
+        let syntax = errors("[[pool]]\nname = \nlabels = [\"a\"\nmax 5\n");
+        assert!(syntax.len() > 1, "{syntax:?}");
+    }
+
+    #[test]
+    fn the_line_with_the_mistake_is_shown() {
+        let text = LINES.replace("\"m7i.large\"", "\"m7i.large\", \"m7i.lrage\"");
+        insta::assert_snapshot!(PoolFile::parse(NAME, &text).report().text);
+    }
+
+    #[test]
     fn two_pools_that_match_the_same_job_need_different_priorities() {
-        let second = POOL.replace("name = \"linux\"", "name = \"other\"").replace("\"linux\"]", "\"arm\"]");
-        let file = PoolFile::parse(&format!("{POOL}{second}"));
-        assert_eq!(file.errors.len(), 1, "{:?}", file.errors);
-        for part in ["\"linux\"", "\"other\"", "[drover]"] {
-            assert!(file.errors[0].contains(part), "{} lacks {part}", file.errors[0]);
+        let second = LINES.replace("name = \"linux\"", "name = \"other\"").replace("\"linux\"]", "\"arm\"]");
+        let found = errors(&format!("{LINES}{second}"));
+        assert_eq!(found.len(), 1, "{found:?}");
+        for part in ["pools.toml:11:1", "\"linux\"", "\"other\"", "[drover]"] {
+            assert!(found[0].contains(part), "{} lacks {part}", found[0]);
         }
-        let file = PoolFile::parse(&format!("{POOL}{second}priority = 200\n"));
+        let file = PoolFile::parse(NAME, &format!("{LINES}{second}priority = 200\n"));
         assert_eq!((file.errors.len(), file.warnings.len()), (0, 1));
         let elsewhere = second.replace("\"acme\"", "\"umbrella\"");
-        let file = PoolFile::parse(&format!("{POOL}{elsewhere}"));
+        let file = PoolFile::parse(NAME, &format!("{LINES}{elsewhere}"));
         assert_eq!((file.errors.len(), file.warnings.len()), (0, 0));
     }
 
     #[test]
     fn a_name_may_be_used_only_once() {
-        let errors = PoolFile::parse(&format!("{POOL}{POOL}")).errors;
-        assert_eq!(errors, ["pool \"linux\": this name is used twice"]);
+        let errors = errors(&format!("{LINES}{LINES}"));
+        assert_eq!(errors, ["pools.toml:9:1: the name linux is used twice, first in line 2"]);
     }
 }

@@ -17,9 +17,17 @@ use crate::pool_file::PoolEntry;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Findings {
     /// A group admits repositories that its pool does not serve.
-    pub errors: Vec<String>,
+    pub errors: Vec<Problem>,
     /// A group admits too few repositories, or could not be read.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Problem>,
+}
+
+/// What is wrong with the group of a pool.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub pool: PoolName,
+    /// Names the pool.
+    pub message: String,
 }
 
 /// What a pool says about access: a pool of a file, or one in force.
@@ -71,10 +79,13 @@ pub async fn check(pools: &[PoolAccess<'_>], github: Result<&GitHubApp, String>)
         };
         match groups {
             Ok(groups) => pools.iter().for_each(|pool| groups.check(pool, &mut findings)),
-            Err(why) => findings.warnings.push(format!(
-                "the runner groups of {owner} were not checked ({why}): make sure that they admit only repositories \
-                 that their pools serve"
-            )),
+            Err(why) => {
+                let message = format!(
+                    "the runner groups of {owner} were not checked ({why}): make sure that they admit only repositories \
+                     that their pools serve"
+                );
+                findings.warnings.extend(pools.first().map(|pool| Problem { pool: pool.name.clone(), message }));
+            }
         }
     }
     findings
@@ -99,38 +110,40 @@ async fn read(github: &GitHubApp, owner: &Owner, pools: &[PoolAccess<'_>]) -> Re
 
 impl Groups {
     fn check(&self, pool: &PoolAccess<'_>, findings: &mut Findings) {
+        let problem = |message: String| Problem { pool: pool.name.clone(), message };
         let title = format!("pool {:?}: runner_group {}", pool.name.as_str(), pool.runner_group);
         let Some(group) = self.all.iter().find(|group| group.id == pool.runner_group) else {
             let known: Vec<String> = self.all.iter().map(|group| format!("{} ({})", group.id, group.name)).collect();
-            findings.errors.push(format!("{title} does not exist: {} has {}", pool.owner, known.join(", ")));
+            let message = format!("{title} does not exist: {} has {}", pool.owner, known.join(", "));
+            findings.errors.push(problem(message));
             return;
         };
         let title = format!("{title} ({})", group.name);
         if group.allows_public && !pool.allow_public {
-            findings.errors.push(format!(
+            findings.errors.push(problem(format!(
                 "{title} allows public repositories, and the pool does not (allow_public): anyone's pull request could \
                  run on its machines"
-            ));
+            )));
         }
         if pool.repositories.is_empty() {
             return;
         }
         if !group.selected {
-            findings.errors.push(format!(
+            findings.errors.push(problem(format!(
                 "{title} admits more than the pool's repositories: select only those in the group, or remove \
                  `repositories` from the pool"
-            ));
+            )));
             return;
         }
         for (repository, groups) in &self.admitting {
             match (groups.contains(&group.id), pool.repositories.contains(repository)) {
-                (true, false) => findings.errors.push(format!(
+                (true, false) => findings.errors.push(problem(format!(
                     "{title} admits {repository}, which the pool does not serve: use a separate group for each set of \
                      repositories"
-                )),
-                (false, true) => findings.warnings.push(format!(
+                ))),
+                (false, true) => findings.warnings.push(problem(format!(
                     "{title} does not admit {repository}: its jobs will wait for a runner that they cannot use"
-                )),
+                ))),
                 (true, true) | (false, false) => {}
             }
         }

@@ -21,7 +21,14 @@ fn line(line: &str) -> String {
     if is_header(line) {
         return styled(HEADER, line.trim_end_matches('\n')) + "\n";
     }
-    let marks = [("FAIL  ", FAIL), ("drover: ", FAIL), ("warn  ", WARN), ("warning: ", WARN), ("  ok    ", OK)];
+    let marks = [
+        ("FAIL  ", FAIL),
+        ("drover: ", FAIL),
+        ("error: ", FAIL),
+        ("warn  ", WARN),
+        ("warning: ", WARN),
+        ("  ok    ", OK),
+    ];
     let mark = marks.into_iter().find(|(mark, _)| line.starts_with(mark));
     let (mark, rest) = match mark {
         Some((mark, style)) => (styled(style, mark), &line[mark.len()..]),

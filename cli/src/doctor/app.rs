@@ -128,7 +128,8 @@ async fn groups(group: &mut Group, github: &GitHubApp, config: &Config) {
     let pools: Vec<_> = config.pools.iter().filter(|pool| !pool.draining).map(Into::into).collect();
     let findings = runner_groups::check(&pools, Ok(github)).await;
     let level = if findings.errors.is_empty() { Level::Warn } else { Level::Fail };
-    let problems = [findings.errors, findings.warnings].concat();
+    let problems = findings.errors.into_iter().chain(findings.warnings);
+    let problems: Vec<String> = problems.map(|problem| problem.message).collect();
     let remedy = "change the group in the organisation's settings (Actions, Runner groups), or the pool";
     group.conclude("runner groups", level, &problems, "admit the repositories that their pools serve", remedy);
 }

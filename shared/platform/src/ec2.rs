@@ -41,6 +41,16 @@ const HOLD: &str = "drover:hold";
 /// The longest value of a tag, in characters.
 const MAX_TAG_CHARS: usize = 256;
 
+/// The version of the AWS SDK whose list of instance types [`known_types`] is.
+pub fn known_types_from() -> &'static str {
+    aws_sdk_ec2::meta::PKG_VERSION
+}
+
+/// The names of the instance types that existed when this version of the AWS SDK was released.
+pub fn known_types() -> &'static [&'static str] {
+    InstanceType::values()
+}
+
 /// EC2, limited to the instances of one stack.
 #[derive(Debug, Clone)]
 pub struct Ec2 {

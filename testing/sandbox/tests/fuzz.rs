@@ -416,7 +416,7 @@ fn an_event_of_any_version_folds() {
 fn a_pool_file_defines_pools_or_is_refused_with_a_reason() {
     fuzz("fuzz/pools", |input| {
         let Some(written) = text(input) else { return };
-        let file = PoolFile::parse(written);
+        let file = PoolFile::parse("pools.toml", written);
         for pool in file.pools.iter().filter(|_| file.errors.is_empty()) {
             assert!(!pool.labels.is_empty() && !pool.instance_types.is_empty(), "{pool:?}");
         }

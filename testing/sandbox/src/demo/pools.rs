@@ -46,9 +46,9 @@ impl Pools {
     /// Reads a pool file. `fields` override those of every pool.
     pub(crate) fn read(path: &Path, fields: &[(&str, toml::Value)]) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let file = PoolFile::parse(&text);
+        let file = PoolFile::parse(&path.display().to_string(), &text);
         if !file.errors.is_empty() {
-            bail!("{}: {}", path.display(), file.errors.join("\n"));
+            bail!("{}", file.report().text);
         }
         let fixed = file.pools.iter().find(|pool| pool.launch_template.starts_with("lt-"));
         if let Some(pool) = fixed {

@@ -1,0 +1,143 @@
+//! A pool of the pool file, before its names are resolved.
+
+use domain::config::{Label, LaunchTemplate, MarketChoice, Pool, Span, Timings};
+use domain::ids::{InstanceType, PoolName, Repository, Scope, SubnetId, TemplateId};
+use serde_json::{Map, Value};
+
+use super::fields::Reader;
+
+/// The field names of [`Timings`], which a pool table contains next to its own.
+pub(super) const TIMINGS: [&str; 16] = [
+    "idle_grace",
+    "boot_grace",
+    "unbound_grace",
+    "orphan_grace",
+    "done_grace",
+    "stale_grace",
+    "confirm_gap",
+    "max_life",
+    "lease_margin",
+    "notice_after",
+    "launch_deadline",
+    "job_check",
+    "poll_interval",
+    "backoff_min",
+    "backoff_max",
+    "relaunch_window",
+];
+
+/// A pool as the file describes it: names are not resolved yet. [`domain::config::Pool`] documents the fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolEntry {
+    pub name: PoolName,
+    pub owner: Scope,
+    pub labels: Vec<Label>,
+    /// Empty: every repository of the owner.
+    pub repositories: Vec<Repository>,
+    pub allow_public: bool,
+    /// A name or an id.
+    pub launch_template: String,
+    /// None: the default version at the time of `drover pools apply`.
+    pub launch_template_version: Option<u64>,
+    /// Empty: every subnet with the stack's tag.
+    pub subnets: Vec<SubnetId>,
+    pub instance_types: Vec<InstanceType>,
+    pub market: MarketChoice,
+    pub max: u32,
+    pub warm: u32,
+    pub priority: i32,
+    pub runner_group: u64,
+    pub rerun_on_interruption: bool,
+    pub timings: Timings,
+}
+
+/// The fields of a pool that are not timings.
+const OWN_FIELDS: [&str; 15] = [
+    "name",
+    "owner",
+    "labels",
+    "repositories",
+    "allow_public",
+    "launch_template",
+    "launch_template_version",
+    "subnets",
+    "instance_types",
+    "market",
+    "max",
+    "warm",
+    "priority",
+    "runner_group",
+    "rerun_on_interruption",
+];
+
+const DEFAULT_PRIORITY: i32 = 100;
+
+/// GitHub's default group.
+const DEFAULT_RUNNER_GROUP: u64 = 1;
+
+/// Every field of a `[[pool]]`.
+pub(super) fn field_names() -> Vec<&'static str> {
+    OWN_FIELDS.into_iter().chain(TIMINGS).collect()
+}
+
+/// The pool, without what is invalid in it. A field that is required and invalid has a value that no rule looks at.
+pub(super) fn entry(reader: &mut Reader<'_>) -> PoolEntry {
+    reader.require("labels");
+    reader.require("instance_types");
+    let pool = PoolEntry {
+        name: reader.required("name").unwrap_or_else(|| "unnamed".parse().expect("a valid name")),
+        owner: reader.required("owner").unwrap_or_else(|| "unnamed".parse().expect("a valid owner")),
+        labels: reader.list("labels"),
+        repositories: reader.list("repositories"),
+        allow_public: reader.optional("allow_public").unwrap_or_default(),
+        launch_template: reader.required("launch_template").unwrap_or_default(),
+        launch_template_version: reader.optional("launch_template_version"),
+        subnets: reader.list("subnets"),
+        instance_types: reader.list("instance_types"),
+        market: reader.optional("market").unwrap_or_default(),
+        max: reader.required("max").unwrap_or_default(),
+        warm: reader.optional("warm").unwrap_or_default(),
+        priority: reader.optional("priority").unwrap_or(DEFAULT_PRIORITY),
+        runner_group: reader.optional("runner_group").unwrap_or(DEFAULT_RUNNER_GROUP),
+        rerun_on_interruption: reader.optional("rerun_on_interruption").unwrap_or_default(),
+        timings: timings(reader),
+    };
+    reader.finish(&field_names());
+    pool
+}
+
+/// The durations that the pool sets, and the defaults of the others.
+fn timings(reader: &mut Reader<'_>) -> Timings {
+    let set = TIMINGS.iter().filter_map(|name| Some(((*name).to_owned(), reader.optional::<Span>(name)?)));
+    let set: Map<String, Value> = set.map(|(name, span)| (name, Value::String(span.to_string()))).collect();
+    serde_json::from_value(Value::Object(set)).expect("each name is a field and each value a duration")
+}
+
+impl PoolEntry {
+    /// The pool without the launch template's id and the tagged subnets, which only AWS knows. Nothing can be launched for it.
+    pub fn unresolved(&self) -> Pool {
+        let PoolEntry { name, owner, labels, repositories, allow_public, instance_types, market, .. } = self.clone();
+        Pool {
+            name,
+            owner,
+            labels: labels.into_iter().collect(),
+            repositories,
+            allow_public,
+            launch_template: LaunchTemplate {
+                id: TemplateId(String::new()),
+                name: self.launch_template.clone(),
+                version: self.launch_template_version.unwrap_or(0),
+            },
+            subnets: self.subnets.clone(),
+            instance_types,
+            market,
+            max: self.max,
+            warm: self.warm,
+            priority: self.priority,
+            runner_group: self.runner_group,
+            rerun_on_interruption: self.rerun_on_interruption,
+            timings: self.timings,
+            draining: false,
+        }
+    }
+}

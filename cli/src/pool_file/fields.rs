@@ -1,0 +1,153 @@
+//! Reads the fields of a table one by one, so that each mistake is reported with its place.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::finding::{Finding, Source};
+
+/// A field as it is written: in a `[[pool]]`, or in `[defaults]`.
+#[derive(Debug, Clone)]
+pub(super) struct Field<'a> {
+    key: Range<usize>,
+    value: Spanned<DeValue<'a>>,
+}
+
+impl Field<'_> {
+    pub(super) fn key(&self) -> &Range<usize> {
+        &self.key
+    }
+}
+
+pub(super) type Fields<'a> = BTreeMap<String, Field<'a>>;
+
+pub(super) fn fields<'a>(table: &DeTable<'a>) -> Fields<'a> {
+    let field = |(key, value): (&Spanned<_>, &Spanned<DeValue<'a>>)| {
+        let name: &std::borrow::Cow<'a, str> = key.get_ref();
+        (name.to_string(), Field { key: key.span(), value: value.clone() })
+    };
+    table.iter().map(field).collect()
+}
+
+/// Where the parts of a pool are written.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Written {
+    /// The line `[[pool]]`.
+    pub(super) header: Range<usize>,
+    /// By field: its name, then its values if it is a list.
+    fields: BTreeMap<String, (Range<usize>, Vec<Range<usize>>)>,
+    /// Fields that are missing or have an error of their own. No rule looks at them.
+    pub(super) invalid: BTreeSet<String>,
+}
+
+impl Written {
+    /// Where the field is, or the pool if it does not set the field.
+    pub(super) fn field(&self, name: &str) -> &Range<usize> {
+        self.fields.get(name).map_or(&self.header, |(key, _)| key)
+    }
+
+    /// Where a value of a list is.
+    pub(super) fn element(&self, name: &str, index: usize) -> &Range<usize> {
+        self.fields.get(name).and_then(|(_, elements)| elements.get(index)).unwrap_or_else(|| self.field(name))
+    }
+}
+
+/// Takes the fields of a pool.
+pub(super) struct Reader<'a> {
+    source: &'a Source,
+    fields: Fields<'a>,
+    pub(super) errors: Vec<Finding>,
+    pub(super) written: Written,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(source: &'a Source, header: Range<usize>, fields: Fields<'a>) -> Self {
+        let spans = fields.iter().map(|(name, field)| {
+            let elements = field.value.get_ref().as_array().map(|array| array.iter().map(Spanned::span).collect());
+            (name.clone(), (field.key.clone(), elements.unwrap_or_default()))
+        });
+        let written = Written { header, fields: spans.collect(), invalid: BTreeSet::new() };
+        Self { source, fields, errors: Vec::new(), written }
+    }
+
+    /// The value of a field. None if the field is not set or invalid.
+    pub(super) fn optional<T: Deserialize<'a>>(&mut self, name: &str) -> Option<T> {
+        let value = self.fields.remove(name)?.value;
+        self.value(name, value)
+    }
+
+    /// The value of a field that must be set. None if it is not set or invalid.
+    pub(super) fn required<T: Deserialize<'a>>(&mut self, name: &str) -> Option<T> {
+        self.require(name);
+        self.optional(name)
+    }
+
+    /// A list, without those of its values that are invalid.
+    pub(super) fn list<T: Deserialize<'a>>(&mut self, name: &str) -> Vec<T> {
+        let Some(Field { value, .. }) = self.fields.remove(name) else { return Vec::new() };
+        let Some(elements) = value.get_ref().as_array() else {
+            let found = value.get_ref().type_str();
+            self.invalid(name, &value.span(), format!("{name} must be a list, not of type {found}"));
+            return Vec::new();
+        };
+        elements.iter().filter_map(|element| self.value(name, element.clone())).collect()
+    }
+
+    /// Reports the field as missing if it is not set.
+    pub(super) fn require(&mut self, name: &str) {
+        if !self.fields.contains_key(name) {
+            let header = self.written.header.clone();
+            self.invalid(name, &header, format!("the pool has no {name}"));
+        }
+    }
+
+    /// Reports every field that was not taken.
+    pub(super) fn finish(&mut self, known: &[&str]) {
+        for (name, Field { key, .. }) in std::mem::take(&mut self.fields) {
+            self.errors.push(self.source.finding(&key, unknown_field(&name, known)));
+        }
+    }
+
+    fn value<T: Deserialize<'a>>(&mut self, name: &str, value: Spanned<DeValue<'a>>) -> Option<T> {
+        let (span, text) = (value.span(), value.get_ref().as_str().map(ToOwned::to_owned));
+        match T::deserialize(value.into_deserializer()) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                let message = error.message().trim().to_owned();
+                let near = text.and_then(|text| nearest_variant(&text, &message));
+                self.invalid(name, &error.span().unwrap_or(span), format!("{name}: {message}{}", did_you_mean(near)));
+                None
+            }
+        }
+    }
+
+    fn invalid(&mut self, name: &str, span: &Range<usize>, message: String) {
+        self.written.invalid.insert(name.to_owned());
+        self.errors.push(self.source.finding(span, message));
+    }
+}
+
+pub(super) fn unknown_field(name: &str, known: &[&str]) -> String {
+    format!("unknown field {name}{}", did_you_mean(nearest(name, known.iter().copied())))
+}
+
+/// serde lists the variants of an enum in its message: "expected one of `a`, `b`".
+fn nearest_variant<'a>(written: &str, message: &'a str) -> Option<&'a str> {
+    let (_, variants) = message.split_once("expected one of ")?;
+    nearest(written, variants.split('`').skip(1).step_by(2))
+}
+
+pub(super) fn did_you_mean(name: Option<&str>) -> String {
+    name.map(|name| format!(", did you mean {name}?")).unwrap_or_default()
+}
+
+/// The candidate that a slip of the keyboard turns into the written name: a third of its letters may differ.
+pub(super) fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let distance = |candidate: &&str| strsim::damerau_levenshtein(written, candidate);
+    let nearest = candidates.into_iter().min_by_key(distance)?;
+    (distance(&nearest) <= written.chars().count().div_ceil(3)).then_some(nearest)
+}
