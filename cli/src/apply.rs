@@ -1,9 +1,12 @@
-//! `drover pools apply`: stores the pool file as the configuration that scaler and janitor follow.
+//! `drover pools apply` and `drover pools diff`: stores the pool file as the configuration that scaler and janitor follow, and
+//! shows what that changes.
 
-use std::collections::BTreeMap;
+mod account;
+mod differences;
+mod plan;
 
 use domain::config::Pool;
-use domain::ids::{Epoch, PoolName};
+use domain::ids::{Epoch, StackName};
 use domain::log::Transaction;
 use domain::policy::format;
 use domain::state::{Config, Function, FunctionName, Item, Key, Meta};
@@ -11,114 +14,133 @@ use engine::ports::Store;
 use jiff::Timestamp;
 use platform::ec2::Ec2;
 use platform::github::GitHubApp;
+use platform::inspect::Inspect;
 use rand::Rng;
-use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use self::account::{check_architectures, check_installed, check_runner_groups, try_launches};
+use self::plan::{Change, Plan};
 use crate::output::{Failure, Output, count};
-use crate::pool_file::{PoolEntry, PoolFile, by_name};
+use crate::pool_file::PoolFile;
 use crate::read::config_if_any;
-use crate::runner_groups;
 
 /// Keeps a transaction within DynamoDB's limit.
 const METAS_PER_TRANSACTION: usize = 50;
 
-/// What applying the file does to a pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Change {
-    Added,
-    Changed,
-    Unchanged,
-    /// No longer in the file, but still with jobs or machines.
-    Draining,
-    /// No longer in the file, and empty.
-    Removed,
+/// The stack that a file is applied to.
+#[derive(Debug)]
+pub struct Installation<'a, S> {
+    pub table: &'a S,
+    pub ec2: &'a Ec2,
+    pub inspect: &'a Inspect,
+    pub github: Result<&'a GitHubApp, String>,
+    pub stack: &'a StackName,
 }
 
-impl Change {
-    fn as_str(self) -> &'static str {
-        match self {
-            Change::Added => "added",
-            Change::Changed => "changed",
-            Change::Unchanged => "unchanged",
-            Change::Draining => "draining",
-            Change::Removed => "removed",
-        }
-    }
+/// Whether the operator agrees that pools end or lose capacity.
+pub enum Consent<'a> {
+    /// `--yes`.
+    Given,
+    /// Shows the text and asks. True: yes.
+    Ask(&'a dyn Fn(&str) -> bool),
+    /// There is nobody to ask.
+    Nobody,
+    /// `--dry-run`: nothing is applied, so there is nothing to agree to.
+    DryRun,
 }
 
-type Changes = BTreeMap<PoolName, Change>;
-
-/// Applies a pool file. The launch template's version and the subnets are resolved here and stay as they are until the next
-/// time, so that nothing changes without an operator.
+/// Applies a pool file.
 ///
-/// A file with errors is reported and not applied. A runner group that admits more than its pool serves is such an error.
+/// A file with errors is reported and not applied. Also an error: a runner group that admits more than its pool serves, an
+/// owner that has not installed the app, an image of another architecture, and a pool whose launches EC2 refuses.
 ///
 /// # Errors
 /// AWS does not answer, or another operator applied a file at the same time.
-pub async fn apply(
+pub async fn apply<S: Store>(
     mut file: PoolFile,
-    table: &impl Store,
-    ec2: &Ec2,
-    github: Result<&GitHubApp, String>,
+    installation: &Installation<'_, S>,
+    consent: Consent<'_>,
     now: Timestamp,
 ) -> Result<Output, Failure> {
-    if file.errors.is_empty() {
-        let pools: Vec<_> = file.pools.iter().map(Into::into).collect();
-        let findings = runner_groups::check(&pools, github).await;
-        findings.errors.iter().for_each(|it| file.refuse(&it.pool, "runner_group", &it.message));
-        findings.warnings.iter().for_each(|it| file.warn(&it.pool, "runner_group", &it.message));
+    if !file.errors.is_empty() {
+        return Ok(file.report());
     }
+    check_installed(&mut file, &installation.github).await;
+    check_runner_groups(&mut file, installation.github.clone()).await;
+    if !file.errors.is_empty() {
+        return Ok(file.report());
+    }
+    let before = config_if_any(installation.table).await?;
+    let plan = Plan::of(&file, before.as_ref(), installation.table, installation.ec2).await?;
+    let in_file: Vec<Pool> = plan.of_file().cloned().collect();
+    check_architectures(&mut file, &in_file, installation.inspect).await;
+    let old = before.as_ref().map(|config| config.pools.as_slice()).unwrap_or_default();
+    try_launches(&mut file, &in_file, old, installation.inspect, installation.stack).await;
+    if !file.errors.is_empty() {
+        return Ok(file.report());
+    }
+    let format = format::lowest(&plan.pools);
+    if before.is_some() {
+        require_functions(format, installation.table).await?;
+    }
+    let text = file.warnings_text() + &plan.text();
+    let json = |applied: bool| json(&file, &plan, Some(applied));
+    let losses: String = plan.losses.iter().map(|loss| format!("{loss}\n")).collect();
+    let agreed = match consent {
+        Consent::DryRun => {
+            return Ok(Output { ok: true, text: format!("{text}nothing was applied\n"), json: json(false) });
+        }
+        Consent::Given => true,
+        _ if losses.is_empty() => true,
+        Consent::Ask(ask) => ask(&format!("{text}\n{losses}")),
+        Consent::Nobody => {
+            let text = format!(
+                "{text}\n{losses}nothing was applied: there is no terminal to ask on -> drover pools apply {} --yes\n",
+                file.name()
+            );
+            return Ok(Output { ok: false, text, json: json(false) });
+        }
+    };
+    if !agreed {
+        return Ok(Output { ok: false, text: "nothing was applied\n".to_owned(), json: json(false) });
+    }
+    write_metas(&plan.pools, installation.table).await?;
+    let revision = before.map_or(0, |config| config.revision);
+    let removed = plan.ending().cloned().collect();
+    let config = Config { format, pools: plan.pools.clone(), removed, applied_at: now, revision };
+    installation.table.commit(&Transaction::new().put(config)).await?;
+    Ok(Output { ok: true, text: format!("{text}in force within a minute\n"), json: json(true) })
+}
+
+/// Shows what applying the file would change. The answer is no if it would change something.
+///
+/// # Errors
+/// AWS does not answer.
+pub async fn diff(file: &PoolFile, table: &impl Store, ec2: &Ec2) -> Result<Output, Failure> {
     if !file.errors.is_empty() {
         return Ok(file.report());
     }
     let before = config_if_any(table).await?;
-    let (pools, changes) = plan(&file, before.as_ref(), table, ec2).await?;
-    let format = format::lowest(&pools);
-    if before.is_some() {
-        require_functions(format, table).await?;
-    }
-    write_metas(&pools, table).await?;
-    let revision = before.map_or(0, |config| config.revision);
-    // The pools of the file are not draining.
-    let removed = pools.iter().filter(|pool| pool.draining).map(|pool| pool.name.clone()).collect();
-    let config = Config { format, pools: pools.clone(), removed, applied_at: now, revision };
-    table.commit(&Transaction::new().put(config)).await?;
-    let json = json!({ "changes": changes, "pools": pools, "warnings": file.warnings.iter().map(ToString::to_string).collect::<Vec<_>>() });
-    Ok(Output { ok: true, text: text(&file, &changes, &pools), json })
+    let plan = Plan::of(file, before.as_ref(), table, ec2).await?;
+    let is_same = plan.changes.values().all(|change| *change == Change::Unchanged);
+    let losses: String = plan.losses.iter().map(|loss| format!("{loss}\n")).collect();
+    let text = match is_same {
+        true => format!("no differences: {} in force\n", count(plan.pools.len(), "pool")),
+        false => file.warnings_text() + &plan.text() + &losses,
+    };
+    Ok(Output { ok: is_same, text, json: json(file, &plan, None) })
 }
 
-/// The new configuration, and how it differs from the old one.
-async fn plan(
-    file: &PoolFile,
-    before: Option<&Config>,
-    table: &impl Store,
-    ec2: &Ec2,
-) -> Result<(Vec<Pool>, Changes), Failure> {
-    let entries = by_name(&file.pools);
-    let (mut pools, mut changes) = (Vec::new(), Changes::new());
-    for (name, entry) in &entries {
-        let pool = resolve(entry, ec2).await?;
-        let change = match before.and_then(|config| config.pool(name)) {
-            None => Change::Added,
-            Some(old) if *old == pool => Change::Unchanged,
-            Some(_) => Change::Changed,
-        };
-        changes.insert((*name).clone(), change);
-        pools.push(pool);
+fn json(file: &PoolFile, plan: &Plan, applied: Option<bool>) -> Value {
+    let warnings: Vec<String> = file.warnings.iter().map(ToString::to_string).collect();
+    let mut json = json!({
+        "changes": plan.changes, "differences": plan.differences, "losses": plan.losses, "pools": plan.pools,
+        "warnings": warnings,
+    });
+    if let (Some(applied), Some(fields)) = (applied, json.as_object_mut()) {
+        fields.insert("applied".to_owned(), json!(applied));
     }
-    let dropped = before.into_iter().flat_map(|config| &config.pools).filter(|pool| !entries.contains_key(&pool.name));
-    for pool in dropped {
-        match table.partition(&pool.name).await?.items.iter().any(is_unfinished) {
-            true => {
-                changes.insert(pool.name.clone(), Change::Draining);
-                pools.push(Pool { draining: true, ..pool.clone() });
-            }
-            false => drop(changes.insert(pool.name.clone(), Change::Removed)),
-        }
-    }
-    Ok((pools, changes))
+    json
 }
 
 /// Fails if a deployed function does not support the format. On a new stack no function has run yet, and none has an older
@@ -141,7 +163,7 @@ fn function(item: Item) -> Option<Function> {
 /// pool without META. A pool that was removed and comes back finds its old META, so its versions continue.
 async fn write_metas(pools: &[Pool], table: &impl Store) -> Result<(), Failure> {
     let mut metas = Vec::new();
-    for pool in pools.iter().filter(|pool| !pool.draining) {
+    for pool in pools {
         if table.get(&Key::Meta(pool.name.clone())).await?.is_none() {
             metas.push(Meta::new(pool.name.clone(), epoch()));
         }
@@ -150,50 +172,6 @@ async fn write_metas(pools: &[Pool], table: &impl Store) -> Result<(), Failure> 
         table.commit(&Transaction::new().put_all(some.iter().cloned())).await?;
     }
     Ok(())
-}
-
-fn text(file: &PoolFile, changes: &Changes, pools: &[Pool]) -> String {
-    let mut text = file.warnings_text();
-    text.extend(changes.iter().map(|(name, change)| format!("{name}: {}\n", change.as_str())));
-    for pool in pools.iter().filter(|pool| !pool.draining) {
-        let (template, subnets) = (&pool.launch_template, count(pool.subnets.len(), "subnet"));
-        text +=
-            &format!("{}: {} version {} ({}), {subnets}\n", pool.name, template.name, template.version, template.id);
-    }
-    text + "in force within a minute\n"
-}
-
-/// Whether the item is work that a draining pool still has to finish.
-fn is_unfinished(item: &Item) -> bool {
-    match item {
-        Item::Slot(_) | Item::Batch(_) | Item::Waiting(_) | Item::CheckRun(_) | Item::Rerun(_) => true,
-        Item::Meta(_)
-        | Item::Nudge(_)
-        | Item::Job(_)
-        | Item::Instance(_)
-        | Item::Config(_)
-        | Item::Limit(_)
-        | Item::Unrouted(_)
-        | Item::Janitor(_)
-        | Item::Function(_)
-        | Item::Listing(_)
-        | Item::Runner(_) => false,
-    }
-}
-
-async fn resolve(entry: &PoolEntry, ec2: &Ec2) -> Result<Pool, Failure> {
-    let launch_template = ec2.resolve_template(&entry.launch_template, entry.launch_template_version).await?;
-    let subnets = match entry.subnets.is_empty() {
-        false => entry.subnets.clone(),
-        true => ec2.tagged_subnets().await?,
-    };
-    if subnets.is_empty() {
-        return Err(Failure::Usage(format!(
-            "pool {:?}: the file lists no subnets, and none has the stack's tag drover:stack",
-            entry.name.as_str()
-        )));
-    }
-    Ok(Pool { launch_template, subnets, ..entry.unresolved() })
 }
 
 /// Six random characters: two tables of the same stack do not get the same epoch.

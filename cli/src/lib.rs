@@ -15,6 +15,7 @@ pub mod logs;
 pub mod operate;
 pub mod output;
 mod permissions;
+pub mod pool_example;
 pub mod pool_file;
 pub mod pools;
 pub mod ps;

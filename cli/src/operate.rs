@@ -185,8 +185,7 @@ impl<S: Store> Operator<'_, S> {
         Ok(answer(true, message))
     }
 
-    /// Stops or resumes taking new jobs. Jobs that wait or run in the pool are finished either way. `drover pools apply` resumes
-    /// every pool in its file.
+    /// Stops or resumes taking new jobs. Jobs that wait or run in the pool are finished either way.
     ///
     /// # Errors
     /// The pool does not exist, or the table or the queue fails.

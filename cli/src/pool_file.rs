@@ -50,6 +50,10 @@ impl PoolFile {
         Ok(Self::parse(&path.display().to_string(), &text))
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.source.name
+    }
+
     /// `name` is the file's name in errors.
     pub fn parse(name: &str, text: &str) -> Self {
         let source = Source { name: name.to_owned(), text: text.to_owned() };

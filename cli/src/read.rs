@@ -52,7 +52,10 @@ pub(crate) async fn config_if_any(table: &impl Store) -> Result<Option<Config>, 
 }
 
 /// Every pool in force, or only the named one.
-pub(crate) async fn pools(table: &impl Store, only: Option<&PoolName>) -> Result<Vec<Pool>, Failure> {
+///
+/// # Errors
+/// The table cannot be read, or there is no such pool.
+pub async fn pools(table: &impl Store, only: Option<&PoolName>) -> Result<Vec<Pool>, Failure> {
     let config = config(table).await?;
     match only {
         None => Ok(config.pools),

@@ -9,6 +9,7 @@ use clap_complete::Shell;
 use clap_complete::env::Shells;
 use domain::config::{PRICES, Pool, Prices};
 use domain::ids::{InstanceId, PoolName, StackName};
+use drover::apply::{Consent, Installation};
 use drover::cost::{self, By};
 use drover::dashboard::Dashboard;
 use drover::dead_letters::{self, Handling, Selection};
@@ -21,7 +22,7 @@ use drover::operate::{DrainAction, HoldAction, Operator, Retirement};
 use drover::output::{Failure, Format, Output};
 use drover::pool_file::{PoolEntry, PoolFile};
 use drover::status::{self, Surroundings};
-use drover::{apply, jobs, logs, pools, ps, read, replay, runners, secrets};
+use drover::{apply, jobs, logs, pool_example, pools, ps, read, replay, runners, secrets};
 use engine::ports::Clock;
 use jiff::{SignedDuration, Timestamp};
 use platform::clock::SystemClock;
@@ -88,8 +89,7 @@ pub(crate) async fn run(command: Command, format: Format) -> Result<Output, Fail
         Command::Man { dir: None } => manual(),
         Command::Man { dir: Some(dir) } => manual_pages(&dir),
         Command::Pools { command: None } => pools::pools(&table(&aws().await?)?, now).await,
-        Command::Pools { command: Some(PoolsCommand::Check { file }) } => Ok(PoolFile::read(&file)?.report()),
-        Command::Pools { command: Some(PoolsCommand::Apply { file }) } => run_apply(&file, now).await,
+        Command::Pools { command: Some(command) } => run_pools(command, format, now).await,
         Command::Ps { pool, watch: false } => {
             let aws = aws().await?;
             ps::ps(&table(&aws)?, &ec2(&aws)?, pool.as_ref(), format.columns(), now).await
@@ -275,12 +275,47 @@ async fn run_lint(
     lint::lint(workflows, &pools, repository)
 }
 
-async fn run_apply(file: &Path, now: Timestamp) -> Result<Output, Failure> {
+async fn run_pools(command: PoolsCommand, format: Format, now: Timestamp) -> Result<Output, Failure> {
+    match command {
+        PoolsCommand::Check { file } => Ok(PoolFile::read(&file)?.report()),
+        PoolsCommand::Apply { file, yes: _, dry_run: true } => run_apply(&file, Consent::DryRun, now).await,
+        PoolsCommand::Apply { file, yes: true, dry_run: false } => run_apply(&file, Consent::Given, now).await,
+        PoolsCommand::Apply { file, yes: false, dry_run: false } => {
+            let has_terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+            let consent = match (has_terminal, format) {
+                (true, Format::Text | Format::Wide) => Consent::Ask(&ask),
+                (false, _) | (true, Format::Json | Format::JsonLines) => Consent::Nobody,
+            };
+            run_apply(&file, consent, now).await
+        }
+        PoolsCommand::Diff { file } => {
+            let (file, aws) = (PoolFile::read(&file)?, aws().await?);
+            apply::diff(&file, &table(&aws)?, &ec2(&aws)?).await
+        }
+        PoolsCommand::Init { owner, file } => pool_example::write(owner.as_ref(), &file),
+        PoolsCommand::Show { pool } => {
+            let pools = read::pools(&table(&aws().await?)?, pool.as_ref()).await?;
+            Ok(pool_example::show(&pools))
+        }
+    }
+}
+
+/// Shows what is asked about, and reads the answer.
+fn ask(text: &str) -> bool {
+    eprint!("{text}Apply? [y/N] ");
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer);
+    read.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
+}
+
+async fn run_apply(file: &Path, consent: Consent<'_>, now: Timestamp) -> Result<Output, Failure> {
     let file = PoolFile::read(file)?;
     let aws = aws().await?;
     let github = control::github(&aws).map_err(|error| error.to_string());
+    let (table, ec2, inspect, stack) = (table(&aws)?, ec2(&aws)?, Inspect::new(&aws), parsed("DROVER_STACK")?);
     let github = github.as_ref().map_err(Clone::clone);
-    apply::apply(file, &table(&aws)?, &ec2(&aws)?, github, now).await
+    let installation = Installation { table: &table, ec2: &ec2, inspect: &inspect, github, stack: &stack };
+    apply::apply(file, &installation, consent, now).await
 }
 
 /// Repeats a command, and clears the terminal before each result.

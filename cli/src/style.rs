@@ -30,6 +30,11 @@ fn line(line: &str) -> String {
         ("  ok    ", OK),
     ];
     let mark = marks.into_iter().find(|(mark, _)| line.starts_with(mark));
+    // A value of `drover pools diff`, before and afterwards.
+    if line.starts_with("  - ") || line.starts_with("  + ") {
+        let style = if line.starts_with("  - ") { FAIL } else { OK };
+        return styled(style, line.trim_end_matches('\n')) + "\n";
+    }
     let (mark, rest) = match mark {
         Some((mark, style)) => (styled(style, mark), &line[mark.len()..]),
         None => (String::new(), line),

@@ -145,7 +145,7 @@ async fn pools_are_pinned_kept_and_drained() {
     sandbox.scale().await.unwrap();
     let other = POOLS.replace("\"linux\"\nlabels", "\"other\"\nlabels").replace("\"large\"\nlabels", "\"big\"\nlabels");
     let other = file(&folder, &with_short_timings(&other.replace("[\"drover\", \"linux\"]", "[\"other\"]")).unwrap());
-    let changed = json_of(&sandbox.drover(&["pools", "apply", &other, "--json"]).await.unwrap());
+    let changed = json_of(&sandbox.drover(&["pools", "apply", &other, "--json", "--yes"]).await.unwrap());
     assert_eq!(
         changed["changes"],
         json!({ "big": "added", "other": "added", "linux": "draining", "large": "removed" })
@@ -248,7 +248,7 @@ async fn dead_letters_are_listed_shown_and_sent_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_runner_group_that_admits_more_than_its_pool_serves_is_refused() {
     let (sandbox, folder) = (by_hand().await, tempfile::tempdir().unwrap());
-    let apply = async |pools: &str| sandbox.drover(&["pools", "apply", &file(&folder, pools)]).await.unwrap();
+    let apply = async |pools: &str| sandbox.drover(&["pools", "apply", &file(&folder, pools), "--yes"]).await.unwrap();
     let owner = sandbox.world.look(|state| state.github.find_owner("octo-org").unwrap().id);
     let group = |repositories: &[&str], allows_public: bool| {
         sandbox.world.act(|state, _| {
@@ -313,12 +313,12 @@ async fn a_runner_group_that_admits_more_than_its_pool_serves_is_refused() {
         sandbox.world.act(|state, _| state.github.faults.broken.push_back((Endpoint::ListGroups, status)));
         warned(&limited, &["warning: ", "the runner groups of octo-org were not checked", &status.to_string()]).await;
     }
-    sandbox.world.act(|state, _| state.github.uninstall(owner));
-    warned(&limited, &["were not checked", "not installed"]).await;
     // Runners registered with a repository serve only that repository, whatever their group.
     let own = limited.replace("owner = \"octo-org\"", "owner = \"octo-org/widgets\"");
     let own = apply(&own).await;
     assert_eq!((code(&own), text(&own).contains("runner groups")), (0, false), "{}", text(&own));
+    sandbox.world.act(|state, _| state.github.uninstall(owner));
+    refused(&limited, &["owner: octo-org has not installed the app", "/installations/new"]).await;
 }
 
 #[test]

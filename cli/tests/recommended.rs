@@ -8,18 +8,24 @@ use std::process::Command;
 
 /// Commands with commands below them.
 const NESTED: [(&str, &[&str]); 5] = [
-    ("pools", &["check", "apply"]),
+    ("pools", &["apply", "check", "diff", "init", "show"]),
     ("secrets", &["put", "rotate"]),
     ("rotate", &["webhook"]),
     ("dead-letters", &["list", "show", "redrive", "delete"]),
     ("put", &["app", "webhook"]),
 ];
 
-/// Every source file of the messages. The examples of the help are in `arguments.rs`.
+/// Every source file of the messages. The examples of the help are in `arguments.rs` and `arguments/nested.rs`.
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let files = entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] });
-    files.filter(|path| path.extension().is_some_and(|it| it == "rs") && !path.ends_with("arguments.rs")).collect()
+    files
+        .filter(|path| {
+            path.extension().is_some_and(|it| it == "rs")
+                && !path.ends_with("arguments.rs")
+                && !path.ends_with("arguments/nested.rs")
+        })
+        .collect()
 }
 
 /// The text without comments, with continued strings on one line.

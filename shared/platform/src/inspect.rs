@@ -78,6 +78,8 @@ pub struct TemplateFacts {
 pub struct ImageFacts {
     /// Whether machines can be launched from it.
     pub available: bool,
+    /// `x86_64` or `arm64`.
+    pub architecture: Option<String>,
     pub created_at: Option<Timestamp>,
     /// Version of the runner in the image, from the tag that `make build-image` sets.
     pub runner: Option<String>,
@@ -161,6 +163,7 @@ impl Inspect {
         let found = image::image(&self.ec2, id).await.map_err(unanswered)?;
         Ok(found.map(|image| ImageFacts {
             available: image.state == Some(ImageState::Available),
+            architecture: image.architecture.as_ref().map(|it| it.as_str().to_owned()),
             created_at: image::created_at(&image),
             runner: image::tagged(&image, "drover:runner").map(ToOwned::to_owned),
             runner_released_at: image::runner_released_at(&image),

@@ -292,9 +292,11 @@ fn describe_images(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String,
     let found = ec2.describe_images(&list(form, "ImageId"), now)?;
     let item = |it: &Image| {
         format!(
-            "<item><imageId>{}</imageId><imageState>available</imageState><creationDate>{:.3}</creationDate>{}</item>",
+            "<item><imageId>{}</imageId><imageState>available</imageState><creationDate>{:.3}</creationDate>\
+             <architecture>{}</architecture>{}</item>",
             escaped(&it.id),
             it.created_at,
+            it.architecture,
             tags_xml(&it.tags)
         )
     };

@@ -105,7 +105,7 @@ impl Sandbox {
         let file = self.folder.path().join("pools.toml");
         std::fs::write(&file, pools)?;
         let path = file.to_str().context("the folder's name is not UTF-8")?;
-        let output = self.drover(&["pools", "apply", path]).await?;
+        let output = self.drover(&["pools", "apply", path, "--yes"]).await?;
         let printed = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         ensure!(output.status.success(), "drover pools apply: {printed}");
         Ok(())

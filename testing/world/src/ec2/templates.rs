@@ -56,7 +56,19 @@ impl Ec2 {
 
     /// Registers an image if it does not exist.
     pub fn add_image(&mut self, id: &str, created_at: Timestamp) {
-        self.images.entry(id.to_owned()).or_insert(Image { id: id.to_owned(), created_at, tags: Tags::new() });
+        self.images.entry(id.to_owned()).or_insert(Image {
+            id: id.to_owned(),
+            created_at,
+            architecture: "x86_64",
+            tags: Tags::new(),
+        });
+    }
+
+    /// Changes an image's architecture, `x86_64` at first.
+    pub fn set_architecture(&mut self, id: &str, architecture: &'static str) {
+        if let Some(image) = self.images.get_mut(id) {
+            image.architecture = architecture;
+        }
     }
 
     /// Adds tags to an image.

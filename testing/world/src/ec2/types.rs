@@ -47,6 +47,8 @@ pub struct Image {
     /// `ami-...`
     pub id: String,
     pub created_at: Timestamp,
+    /// `x86_64` or `arm64`.
+    pub architecture: &'static str,
     pub tags: Tags,
 }
 

@@ -1,0 +1,193 @@
+//! The configuration that a pool file makes, and what it changes.
+
+use std::collections::BTreeMap;
+
+use domain::config::Pool;
+use domain::ids::PoolName;
+use domain::state::{Config, Item};
+use engine::ports::Store;
+use platform::ec2::Ec2;
+use serde::Serialize;
+
+use super::differences::{Difference, differences};
+use crate::output::{Failure, count};
+use crate::pool_file::{PoolEntry, PoolFile, by_name};
+
+/// What applying the file does to a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Change {
+    Added,
+    Changed,
+    Unchanged,
+    /// No longer in the file, but still with jobs or machines.
+    Draining,
+    /// No longer in the file, and empty.
+    Removed,
+}
+
+impl Change {
+    fn as_str(self) -> &'static str {
+        match self {
+            Change::Added => "added",
+            Change::Changed => "changed",
+            Change::Unchanged => "unchanged",
+            Change::Draining => "draining",
+            Change::Removed => "removed",
+        }
+    }
+}
+
+/// A pool file, resolved and compared with the pools in force.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// The pools of the file, and those that still have to finish.
+    pub(super) pools: Vec<Pool>,
+    pub(super) changes: BTreeMap<PoolName, Change>,
+    pub(super) differences: BTreeMap<PoolName, Vec<Difference>>,
+    /// What an operator has to agree to: pools that end, and capacity that is lost.
+    pub(super) losses: Vec<String>,
+}
+
+impl Plan {
+    /// Resolves names. The launch template's version and the subnets stay as they are until the next time, so that nothing
+    /// changes without an operator.
+    pub(super) async fn of(
+        file: &PoolFile,
+        before: Option<&Config>,
+        table: &impl Store,
+        ec2: &Ec2,
+    ) -> Result<Self, Failure> {
+        let entries = by_name(&file.pools);
+        let mut plan =
+            Plan { pools: Vec::new(), changes: BTreeMap::new(), differences: BTreeMap::new(), losses: Vec::new() };
+        for (name, entry) in &entries {
+            let old = before.and_then(|config| config.pool(name));
+            let removed = before.is_some_and(|config| config.is_removed(name));
+            let pool = resolve(entry, ec2).await?;
+            plan.add(pool, old, removed);
+        }
+        let dropped = before.into_iter().flat_map(|config| config.pools.iter().map(move |pool| (config, pool)));
+        for (config, pool) in dropped.filter(|(_, pool)| !entries.contains_key(&pool.name)) {
+            let left = match table.partition(&pool.name).await?.items.iter().any(is_unfinished) {
+                true => Left::Something,
+                false => Left::Nothing,
+            };
+            plan.end(pool, config.is_removed(&pool.name), left);
+        }
+        Ok(plan)
+    }
+
+    /// A pool of the file. A drain and a pause are no settings of the file, so they stay.
+    fn add(&mut self, pool: Pool, old: Option<&Pool>, was_removed: bool) {
+        let pool = match old.filter(|_| !was_removed) {
+            Some(old) => Pool { draining: old.draining, ..pool },
+            None => pool,
+        };
+        let change = match old {
+            None => Change::Added,
+            Some(old) if *old == pool => Change::Unchanged,
+            Some(_) => Change::Changed,
+        };
+        if let Some(old) = old {
+            let mut falls = |field: &str, before: u32, after: u32| {
+                if after < before {
+                    self.losses.push(format!("{}: {field} falls from {before} to {after}", pool.name));
+                }
+            };
+            falls("max", old.max, pool.max);
+            falls("warm", old.warm, pool.warm);
+            if change == Change::Changed {
+                self.differences.insert(pool.name.clone(), differences(old, &pool));
+            }
+        }
+        self.changes.insert(pool.name.clone(), change);
+        self.pools.push(pool);
+    }
+
+    /// A pool that the file no longer has.
+    fn end(&mut self, pool: &Pool, was_removed: bool, left: Left) {
+        let name = &pool.name;
+        let (change, loss) = match left {
+            Left::Something => {
+                self.pools.push(Pool { draining: true, ..pool.clone() });
+                (Change::Draining, format!("{name} drains: it finishes its jobs, takes no new ones, and ends"))
+            }
+            Left::Nothing => (Change::Removed, format!("{name} is removed: it has neither jobs nor machines")),
+        };
+        self.changes.insert(name.clone(), change);
+        if !was_removed {
+            self.losses.push(loss);
+        }
+    }
+
+    /// The pools that the file has.
+    pub(super) fn of_file(&self) -> impl Iterator<Item = &Pool> {
+        self.pools.iter().filter(|pool| self.changes.get(&pool.name) != Some(&Change::Draining))
+    }
+
+    /// The pools that the file no longer has, and that still have to finish.
+    pub(super) fn ending(&self) -> impl Iterator<Item = &PoolName> {
+        self.changes.iter().filter(|(_, change)| **change == Change::Draining).map(|(name, _)| name)
+    }
+
+    /// What changes: a line for each pool, and one for each value that differs.
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        for (name, change) in &self.changes {
+            let drains =
+                self.pools.iter().any(|pool| pool.name == *name && pool.draining && *change != Change::Draining);
+            let note = if drains { format!(", still draining -> drover drain {name} --undo") } else { String::new() };
+            text += &format!("{name}: {}{note}\n", change.as_str());
+            text.extend(self.differences.get(name).into_iter().flatten().map(Difference::lines));
+        }
+        for pool in self.of_file() {
+            let (template, subnets) = (&pool.launch_template, count(pool.subnets.len(), "subnet"));
+            text += &format!(
+                "{}: {} version {} ({}), {subnets}\n",
+                pool.name, template.name, template.version, template.id
+            );
+        }
+        text
+    }
+}
+
+/// What a pool that ends still has to finish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    Nothing,
+    Something,
+}
+
+/// Whether the item is work that a draining pool still has to finish.
+fn is_unfinished(item: &Item) -> bool {
+    match item {
+        Item::Slot(_) | Item::Batch(_) | Item::Waiting(_) | Item::CheckRun(_) | Item::Rerun(_) => true,
+        Item::Meta(_)
+        | Item::Nudge(_)
+        | Item::Job(_)
+        | Item::Instance(_)
+        | Item::Config(_)
+        | Item::Limit(_)
+        | Item::Unrouted(_)
+        | Item::Janitor(_)
+        | Item::Function(_)
+        | Item::Listing(_)
+        | Item::Runner(_) => false,
+    }
+}
+
+async fn resolve(entry: &PoolEntry, ec2: &Ec2) -> Result<Pool, Failure> {
+    let launch_template = ec2.resolve_template(&entry.launch_template, entry.launch_template_version).await?;
+    let subnets = match entry.subnets.is_empty() {
+        false => entry.subnets.clone(),
+        true => ec2.tagged_subnets().await?,
+    };
+    if subnets.is_empty() {
+        return Err(Failure::Usage(format!(
+            "pool {:?}: the file lists no subnets, and none has the stack's tag drover:stack",
+            entry.name.as_str()
+        )));
+    }
+    Ok(Pool { launch_template, subnets, ..entry.unresolved() })
+}

@@ -1,0 +1,66 @@
+//! `drover pools init` and `drover pools show`: an example of a pool file, and the pools in force as a pool file.
+
+use std::io::Write;
+use std::path::Path;
+
+use domain::config::{Pool, Timings};
+use domain::ids::Scope;
+use serde_json::{Map, Value, json};
+use toml::Table;
+
+use crate::output::{Failure, Output};
+
+/// The example in the repository.
+const EXAMPLE: &str = include_str!("../../pools.toml");
+
+/// The organisation in the example.
+const EXAMPLE_OWNER: &str = "octo-org";
+
+/// The fields of a pool that are no settings of the pool file.
+const NOT_IN_THE_FILE: [&str; 3] = ["timings", "launch_template", "draining"];
+
+/// Writes the example into a new file, for an owner if there is one.
+///
+/// # Errors
+/// The file exists, or cannot be written.
+pub fn write(owner: Option<&Scope>, path: &Path) -> Result<Output, Failure> {
+    let failed = |error: std::io::Error| Failure::Usage(format!("cannot write {}: {error}", path.display()));
+    let mut file = std::fs::File::create_new(path).map_err(failed)?;
+    let example = match owner {
+        Some(owner) => EXAMPLE.replace(&line(EXAMPLE_OWNER), &line(&owner.to_string())),
+        None => EXAMPLE.to_owned(),
+    };
+    file.write_all(example.as_bytes()).map_err(failed)?;
+    let name = path.display().to_string();
+    let text = format!("wrote {name}: edit it, then -> drover pools check {name}\n");
+    Ok(Output { ok: true, text, json: json!({ "file": name }) })
+}
+
+fn line(owner: &str) -> String {
+    format!("owner = \"{owner}\"")
+}
+
+/// Prints the pools in force as a pool file, with what `drover pools apply` pinned.
+pub fn show(pools: &[Pool]) -> Output {
+    let mut text = String::new();
+    for pool in pools {
+        if pool.draining {
+            text += &format!("# {} is draining: drover drain {} --undo ends that\n", pool.name, pool.name);
+        }
+        let file = Table::from_iter([("pool".to_owned(), toml::Value::Array(vec![fields(pool).into()]))]);
+        text += &format!("{file}\n");
+    }
+    Output { ok: true, text: text.trim_end().to_owned() + "\n", json: json!(pools) }
+}
+
+/// The fields as the pool file names them, without times that are the defaults.
+fn fields(pool: &Pool) -> Table {
+    let object = |value: Value| if let Value::Object(fields) = value { fields } else { Map::new() };
+    let all = object(json!(pool)).into_iter().filter(|(name, _)| !NOT_IN_THE_FILE.contains(&name.as_str()));
+    let mut fields: Vec<(String, Value)> = all.collect();
+    fields.push(("launch_template".to_owned(), json!(pool.launch_template.name)));
+    fields.push(("launch_template_version".to_owned(), json!(pool.launch_template.version)));
+    let defaults = object(json!(Timings::default()));
+    fields.extend(object(json!(pool.timings)).into_iter().filter(|(name, time)| defaults.get(name) != Some(time)));
+    fields.into_iter().filter_map(|(name, value)| Some((name, toml::Value::try_from(value).ok()?))).collect()
+}

@@ -1,0 +1,184 @@
+//! Changing pools: what an operator sees before, what needs an agreement, and what is refused.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+use std::process::Output;
+
+use sandbox::sandbox::{Driven, Options, Sandbox};
+use sandbox::short_timings::with_short_timings;
+use serde_json::{Value, json};
+
+const POOLS: &str = include_str!("../../pools.toml");
+
+async fn by_hand() -> Sandbox {
+    Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap()
+}
+
+/// A pool file in the sandbox's folder, as an operator writes it.
+struct Files {
+    sandbox: Sandbox,
+    folder: tempfile::TempDir,
+}
+
+impl Files {
+    async fn new() -> Self {
+        Self { sandbox: by_hand().await, folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// Runs a command of `drover pools` with a file.
+    async fn run(&self, command: &str, pools: &str, options: &[&str]) -> (i32, String) {
+        let path = self.path("pools.toml");
+        std::fs::write(&path, pools).unwrap();
+        said(&self.sandbox.drover(&[&["pools", command, &path], options].concat()).await.unwrap())
+    }
+
+    async fn in_force(&self) -> Value {
+        let shown = self.sandbox.drover(&["pools", "show", "--json"]).await.unwrap();
+        serde_json::from_slice(&shown.stdout).unwrap()
+    }
+}
+
+fn said(output: &Output) -> (i32, String) {
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    (output.status.code().unwrap(), text)
+}
+
+fn has(said: &(i32, String), code: i32, parts: &[&str]) {
+    let missing: Vec<&&str> = parts.iter().filter(|part| !said.1.contains(**part)).collect();
+    assert!(
+        said.0 == code && missing.is_empty(),
+        "exit code {} instead of {code}, lacks {missing:?}:\n{}",
+        said.0,
+        said.1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loss_of_pools_or_capacity_is_shown_and_needs_an_agreement() {
+    let files = Files::new().await;
+    has(&files.run("diff", POOLS, &[]).await, 1, &["large: added", "linux: added"]);
+    has(&files.run("apply", POOLS, &["--dry-run"]).await, 0, &["linux: added", "nothing was applied"]);
+    assert_eq!(files.sandbox.drover(&["pools"]).await.unwrap().status.code(), Some(2), "no pools yet");
+    // New pools need no agreement.
+    has(&files.run("apply", POOLS, &[]).await, 0, &["linux: added", "in force within a minute"]);
+    has(&files.run("diff", POOLS, &[]).await, 0, &["no differences: 2 pools in force"]);
+    let more = POOLS.replace("max = 100", "max = 150");
+    has(
+        &files.run("diff", &more, &[]).await,
+        1,
+        &["linux: changed\n  - max = 100\n  + max = 150\n", "large: unchanged"],
+    );
+    has(&files.run("apply", &more, &[]).await, 0, &["  + max = 150", "in force"]);
+
+    let less = POOLS.replace("max = 100", "max = 7");
+    let asked = files.run("apply", &less, &[]).await;
+    has(&asked, 1, &["linux: max falls from 150 to 7", "nothing was applied", "no terminal", "pools.toml --yes"]);
+    let large = POOLS.find("# runs-on: [drover-large]").unwrap();
+    let removed = files.run("apply", &POOLS[..large].replace("max = 100", "max = 150"), &[]).await;
+    has(&removed, 1, &["large is removed", "nothing was applied"]);
+    assert_eq!(files.in_force().await.as_array().unwrap().len(), 2, "both pools are in force");
+    has(&files.run("apply", &less, &["--dry-run"]).await, 0, &["max = 7", "nothing was applied"]);
+    has(&files.run("apply", &less, &["--yes"]).await, 0, &["in force"]);
+    let (code, text) = files.run("apply", &POOLS[..large].replace("max = 100", "max = 7"), &["--yes", "--json"]).await;
+    let applied: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &applied["applied"], &applied["changes"]["large"]), (0, &json!(true), &json!("removed")));
+}
+
+/// On a terminal, which the program `script` provides, the operator is asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_terminal_the_operator_is_asked() {
+    let files = Files::new().await;
+    has(&files.run("apply", POOLS, &[]).await, 0, &["in force"]);
+    let path = files.path("pools.toml");
+    std::fs::write(&path, POOLS.replace("max = 100", "max = 7")).unwrap();
+    let shell = files.sandbox.operators_shell().unwrap();
+    for (answer, max) in [("n", 100), ("y", 7)] {
+        let command = format!(". {} && drover pools apply {path}", shell.display());
+        let typed = format!("printf '{answer}\\n' | script --quiet --return --command \"{command}\" /dev/null");
+        let run = tokio::process::Command::new("sh").args(["-c", &typed]).output().await.unwrap();
+        let text = String::from_utf8_lossy(&run.stdout).into_owned();
+        assert!(text.contains("linux: max falls from 100 to 7") && text.contains("Apply? [y/N]"), "{text}");
+        let pools = files.in_force().await;
+        let linux = pools.as_array().unwrap().iter().find(|pool| pool["name"] == "linux").unwrap();
+        assert_eq!(linux["max"], max, "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_survives_an_apply_and_the_output_says_so() {
+    let files = Files::new().await;
+    has(&files.run("apply", POOLS, &[]).await, 0, &["in force"]);
+    has(&said(&files.sandbox.drover(&["drain", "linux"]).await.unwrap()), 0, &["takes no new jobs"]);
+    has(&files.run("diff", POOLS, &[]).await, 0, &["no differences"]);
+    let again = files.run("apply", &POOLS.replace("max = 100", "max = 200"), &[]).await;
+    has(&again, 0, &["linux: changed, still draining -> drover drain linux --undo", "in force"]);
+    has(&said(&files.sandbox.drover(&["pools"]).await.unwrap()), 0, &["draining"]);
+    // A pool that returns to the file takes jobs again.
+    let large = POOLS.find("# runs-on: [drover-large]").unwrap();
+    has(&files.run("apply", &POOLS[..large].replace("linux", "other"), &["--yes"]).await, 0, &["linux: removed"]);
+    has(&files.run("apply", POOLS, &["--yes"]).await, 0, &["linux: added"]);
+    let pools = files.in_force().await;
+    assert!(pools.as_array().unwrap().iter().all(|pool| pool["draining"] == false), "{pools}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn launches_that_ec2_would_refuse_are_found_before_they_are_applied() {
+    let files = Files::new().await;
+    has(&files.run("apply", POOLS, &[]).await, 0, &["in force"]);
+    let arm = POOLS.replace("\"m7i.large\", \"m7a.large\"", "\"m7g.large\", \"m6g.large\"");
+    let refused = files.run("apply", &arm, &["--yes"]).await;
+    has(&refused, 1, &["pools.toml:19:1: instance_types: m7g.large is arm64, but image", "is x64"]);
+    // A dry run is refused with EC2's words. Launch options that are in force are not tried again.
+    let subnet = POOLS.replace("max = 100", "max = 100\nsubnets = [\"subnet-nowhere\"]");
+    let refused = files.run("apply", &subnet, &["--yes"]).await;
+    has(&refused, 1, &["pools.toml:19:1: EC2 refuses", "subnet-nowhere", "InvalidSubnetID.NotFound"]);
+    let one_of_two = POOLS.replace("max = 100", "max = 100\nsubnets = [\"subnet-a\", \"subnet-nowhere\"]");
+    let refused = files.run("apply", &one_of_two, &["--yes"]).await;
+    has(&refused, 1, &["InvalidSubnetID.NotFound"]);
+    let more = POOLS
+        .replace("\"m7i.4xlarge\"", "\"m7i.4xlarge\", \"m7i.8xlarge\"")
+        .replace("\"m7i.large\"", "\"m7i.large\", \"m6i.large\"");
+    let calls = |sandbox: &Sandbox| {
+        sandbox
+            .calls
+            .counts()
+            .into_iter()
+            .filter(|(call, _)| call.1.contains("RunInstances"))
+            .map(|(_, n)| n)
+            .sum::<u64>()
+    };
+    let before = calls(&files.sandbox);
+    has(&files.run("apply", &more, &["--yes"]).await, 0, &["in force"]);
+    let tried = calls(&files.sandbox);
+    assert!(tried - before >= 6, "a new type in two subnets, and one in two subnets and two markets");
+    has(&files.run("apply", &more, &["--yes"]).await, 0, &["unchanged"]);
+    assert_eq!(calls(&files.sandbox), tried, "nothing new is tried");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pools_init_and_show_write_files_that_check_accepts() {
+    let files = Files::new().await;
+    let example = files.path("example.toml");
+    has(
+        &said(&files.sandbox.drover(&["pools", "init", "--file", &example]).await.unwrap()),
+        0,
+        &["drover pools check"],
+    );
+    has(&said(&files.sandbox.drover(&["pools", "check", &example]).await.unwrap()), 0, &["2 pools, no errors"]);
+    has(&said(&files.sandbox.drover(&["pools", "init", "--file", &example]).await.unwrap()), 2, &["exists"]);
+    let acme = files.path("acme.toml");
+    has(&said(&files.sandbox.drover(&["pools", "init", "acme", "--file", &acme]).await.unwrap()), 0, &["acme.toml"]);
+    assert!(std::fs::read_to_string(&acme).unwrap().contains("owner = \"acme\""));
+
+    has(&files.run("apply", &with_short_timings(POOLS).unwrap(), &[]).await, 0, &["in force"]);
+    let (code, shown) = said(&files.sandbox.drover(&["pools", "show"]).await.unwrap());
+    assert_eq!(code, 0, "{shown}");
+    has(&files.run("check", &shown, &[]).await, 0, &["2 pools, no errors"]);
+    has(&files.run("diff", &shown, &[]).await, 0, &["no differences"]);
+    has(&said(&files.sandbox.drover(&["pools", "show", "large"]).await.unwrap()), 0, &["name = \"large\""]);
+    has(&said(&files.sandbox.drover(&["pools", "show", "none"]).await.unwrap()), 2, &["there is no pool \"none\""]);
+}
