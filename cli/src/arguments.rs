@@ -1,17 +1,19 @@
 //! The command line: commands, arguments and their help texts.
 
+mod lint;
 mod nested;
 
 use std::path::PathBuf;
 
 use clap::{ColorChoice, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::{ArgValueCandidates, Shell};
-use domain::ids::{InstanceId, PoolName, Repository};
+use domain::ids::{InstanceId, PoolName};
 use drover::cost::By;
 use drover::explain::{JobReference, Reference};
 use drover::output::Format;
 use jiff::{SignedDuration, Timestamp};
 
+pub(crate) use self::lint::Lint;
 pub(crate) use self::nested::{DeadLettersCommand, Init, PoolsCommand, Put, Rotate, SecretsCommand};
 use crate::candidates;
 
@@ -224,24 +226,14 @@ pub(crate) enum Command {
     },
     /// Show which pool each job of a workflow matches
     ///
-    /// Exits with 1 if a job matches no pool. Uses the pools in force, or those of a pool file, which needs no AWS account.
+    /// Exits with 1 if a job matches no pool, or if GitHub refuses a workflow. Uses the pools in force, or those of a pool file,
+    /// which needs no AWS account. Follows matrices, expressions, and workflows that are called as ./.github/workflows/NAME.
+    /// What is known only when a workflow runs is counted as unknown.
     #[command(
-        after_help = "Example:\n  drover lint .github/workflows/*.yml --repository octo-org/widgets --pools pools.toml"
+        after_help = "Example:\n  drover lint .github/workflows/*.yml --repository octo-org/widgets --pools pools.toml\n  drover \
+                      lint .github/workflows/*.yml --repository octo-org/widgets --var RUNNER=linux --strict --format github"
     )]
-    Lint {
-        /// Workflow files
-        #[arg(required = true)]
-        workflows: Vec<PathBuf>,
-        /// The repository of the workflows, as OWNER/NAME
-        #[arg(long, short)]
-        repository: Repository,
-        /// The repository is public
-        #[arg(long)]
-        public: bool,
-        /// Use the pools of this file
-        #[arg(long)]
-        pools: Option<PathBuf>,
-    },
+    Lint(Lint),
     /// Print the console output of a machine
     ///
     /// EC2 keeps it for an hour after the machine's end. Drover keeps the end of a failed machine's output for a month.

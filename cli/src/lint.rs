@@ -1,219 +1,213 @@
 //! `drover lint`: which pool each job of a workflow matches.
 
-use std::path::Path;
+mod expression;
+mod finding;
+mod hosted;
+mod matrix;
+mod pattern;
+mod report;
+mod value;
+mod workflow;
+mod yaml;
 
-use domain::config::Pool;
-use domain::ids::Repository;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use domain::config::{Label, Pool};
 use domain::policy::route::{Routable, Unrouted, route};
-use serde::Serialize;
-use serde_json::{Map, Value, json};
 
-use crate::output::{Failure, Output};
+pub use self::finding::{Finding, Question, Unknowns, Verdict, WorkflowRepository};
+use self::pattern::Pattern;
+pub use self::report::{Form, Report};
+use self::workflow::{Request, Requested, Workflow, Workflows};
+use self::yaml::{Invalid, Position, parse};
+use crate::output::Failure;
 
-/// Prefixes of the labels of GitHub-hosted runners.
-const HOSTED: [&str; 3] = ["ubuntu-", "windows-", "macos-"];
-
-/// The repository that the workflows belong to.
-#[derive(Debug, Clone)]
-pub struct WorkflowRepository {
-    pub repository: Repository,
-    pub public: bool,
-}
-
-/// Where a job with certain labels runs.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "snake_case", tag = "verdict")]
-enum Verdict {
-    Pool {
-        pool: String,
-    },
-    Hosted,
-    NoPool {
-        why: String,
-    },
-    /// The labels depend on something that is only known when the workflow runs.
-    Unknown {
-        why: String,
-    },
-}
-
-/// The verdict for one job and one combination of its matrix.
-#[derive(Debug, Serialize)]
-struct Finding {
-    file: String,
-    job: String,
-    labels: Vec<String>,
-    #[serde(flatten)]
-    verdict: Verdict,
-}
-
-/// Finds the pool of each job. The value of an expression is unknown, unless it is a value of the job's own matrix.
+/// Finds the pool of each job, by file and line. `read` reads a file, also one that a workflow calls.
 ///
 /// # Errors
-/// A file cannot be read, or is not a workflow.
-pub fn lint(files: &[impl AsRef<Path>], pools: &[Pool], source: &WorkflowRepository) -> Result<Output, Failure> {
-    let mut findings = Vec::new();
+/// A file cannot be read.
+pub fn lint(
+    files: &[impl AsRef<Path>],
+    question: &Question,
+    read: impl Fn(&Path) -> std::io::Result<String>,
+) -> Result<Report, Failure> {
+    let (mut findings, mut workflows) = (Vec::new(), Vec::new());
     for file in files {
-        let name = file.as_ref().display().to_string();
-        let invalid = |why: String| Failure::Usage(format!("{name}: {why}"));
-        let text = std::fs::read_to_string(file).map_err(|error| invalid(format!("cannot be read: {error}")))?;
-        let workflow: Value = serde_saphyr::from_str(&text).map_err(|error| {
-            invalid(format!("is not YAML: {}", error.to_string().lines().next().unwrap_or_default()))
-        })?;
-        let jobs =
-            workflow["jobs"].as_object().ok_or_else(|| invalid("is not a workflow: it has no jobs".to_owned()))?;
-        for (job, written) in jobs {
-            for (labels, unknown) in choices(written) {
-                let verdict = match unknown {
-                    Some(why) => Verdict::Unknown { why },
-                    None => verdict(pools, source, &labels),
-                };
-                findings.push(Finding { file: name.clone(), job: job.clone(), labels, verdict });
-            }
+        let path = file.as_ref();
+        let text =
+            read(path).map_err(|error| Failure::Usage(format!("{}: cannot be read: {error}", path.display())))?;
+        match workflow(path, &text) {
+            Ok(workflow) => workflows.push(workflow),
+            Err(Invalid { at, why }) => findings.push(Finding {
+                workflow: path.display().to_string(),
+                file: path.display().to_string(),
+                line: at.line,
+                column: at.column,
+                job: None,
+                labels: Vec::new(),
+                verdict: Verdict::Invalid { why },
+                help: None,
+            }),
         }
     }
-    let text = findings.iter().map(line).collect();
-    let ok = findings.iter().all(|finding| !matches!(finding.verdict, Verdict::NoPool { .. }));
-    Ok(Output { ok, text, json: json!(findings) })
+    let paths: BTreeSet<PathBuf> = workflows.iter().map(|workflow| workflow.path.clone()).collect();
+    let mut workflows = Workflows::new(workflows);
+    workflows.read_called(&read);
+    let only_called = workflows.only_called();
+    for path in paths.iter().filter(|path| !only_called.contains(path.as_path())) {
+        let requests = workflows.requests(path, question);
+        findings.extend(requests.iter().map(|requested| finding(path, requested, question)));
+    }
+    findings.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+    Ok(Report { findings, unknowns: question.unknowns })
 }
 
-fn line(finding: &Finding) -> String {
-    let Finding { file, job, labels, verdict } = finding;
-    let result = match verdict {
-        Verdict::Pool { pool } => format!("pool {pool}"),
-        Verdict::Hosted => "GitHub-hosted runner".to_owned(),
-        Verdict::NoPool { why } => format!("NO POOL: {why}"),
-        Verdict::Unknown { why } => format!("unknown: {why}"),
+/// A configuration variable, from `NAME=VALUE`. GitHub ignores the case of names.
+pub fn variable(text: &str) -> Option<(String, String)> {
+    let (name, value) = text.split_once('=')?;
+    let name = name.trim().to_uppercase();
+    (!name.is_empty()).then(|| (name, value.to_owned()))
+}
+
+/// The configuration variables of a file: a `NAME=VALUE` per line, perhaps in quotes. Lines that begin with `#` are comments.
+///
+/// # Errors
+/// A line is no variable. Its number.
+pub fn variables(text: &str) -> Result<BTreeMap<String, String>, usize> {
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.trim().starts_with('#'));
+    lines
+        .map(|(number, line)| {
+            let (name, value) = variable(line).ok_or(number + 1)?;
+            let value = value.trim();
+            let quoted = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
+            Ok((name, quoted.unwrap_or(value).to_owned()))
+        })
+        .collect()
+}
+
+fn workflow(path: &Path, text: &str) -> Result<Workflow, Invalid> {
+    let root = parse(text)?;
+    if root.get("jobs").is_none_or(|jobs| jobs.entries().is_empty()) {
+        return Err(Invalid { at: Position::START, why: "not a workflow: it has no jobs".to_owned() });
+    }
+    Ok(Workflow { path: path.to_owned(), root })
+}
+
+fn finding(path: &Path, requested: &Requested, question: &Question) -> Finding {
+    let (verdict, labels, missed) = match &requested.request {
+        Request::Invalid { why } => (Verdict::Invalid { why: why.clone() }, Vec::new(), None),
+        Request::Unknown { labels, why } => (Verdict::Unknown { why: why.clone() }, written(labels), None),
+        Request::Runner { labels, group } => {
+            let (verdict, missed) = verdict(labels, group.as_ref(), question);
+            (verdict, written(labels), missed)
+        }
     };
-    format!("{file}: {job} [{}]: {result}\n", labels.join(", "))
+    let (file, at) = requested.place(missed.as_ref().map(|missed| missed.label.as_str()));
+    Finding {
+        workflow: path.display().to_string(),
+        file: file.display().to_string(),
+        line: at.line,
+        column: at.column,
+        job: Some(requested.job.clone()),
+        labels,
+        verdict,
+        help: missed.and_then(|missed| missed.help),
+    }
 }
 
-fn verdict(pools: &[Pool], source: &WorkflowRepository, labels: &[String]) -> Verdict {
-    if let [label] = labels
-        && HOSTED.iter().any(|hosted| label.to_lowercase().starts_with(hosted))
-    {
-        return Verdict::Hosted;
-    }
-    let repository = &source.repository;
-    let why = match route(pools, &Routable { repository, public: source.public, labels }) {
-        Ok(pool) => return Verdict::Pool { pool: pool.name.to_string() },
-        Err(Unrouted::NoPools) => "no pools are configured".to_owned(),
-        Err(Unrouted::Unlabelled) => "the job has no labels, or one that no runner can have".to_owned(),
-        Err(Unrouted::Group) => "the job names a runner group and no labels".to_owned(),
-        Err(Unrouted::Owner) => format!("no pool is registered for {repository} or its owner"),
-        Err(Unrouted::Repository) => format!("the pools of {} do not serve {repository}", repository.owner),
-        Err(Unrouted::Labels | Unrouted::PoolName) => "no pool has all of these labels".to_owned(),
-        Err(Unrouted::Draining) => "the matching pool is draining".to_owned(),
-        Err(Unrouted::Public) => "the matching pool does not serve public repositories".to_owned(),
+fn written(labels: &[Pattern]) -> Vec<String> {
+    labels.iter().map(Pattern::written).collect()
+}
+
+/// The label because of which a job fits no pool.
+struct Missed {
+    /// As the workflow has it.
+    label: String,
+    help: Option<String>,
+}
+
+fn verdict(labels: &[Pattern], group: Option<&Pattern>, question: &Question) -> (Verdict, Option<Missed>) {
+    let WorkflowRepository { repository, public } = &question.source;
+    let is_hosted = hosted::may_be(labels, group, &question.hosted);
+    let known: Option<Vec<String>> = labels.iter().map(|label| label.known().map(ToOwned::to_owned)).collect();
+    let Some(known) = known else { return partly_known(labels, is_hosted, question) };
+    let refused = match route(&question.pools, &Routable { repository, public: *public, labels: &known }) {
+        Ok(pool) => {
+            let help = (known.len() == 1 && hosted::may_be(labels, group, &[]))
+                .then(|| "GitHub's own runners have this label, too, and may take the job".to_owned());
+            let missed = help.map(|help| Missed { label: known.concat(), help: Some(help) });
+            return (Verdict::Pool { pool: pool.name.to_string() }, missed);
+        }
+        Err(_) if is_hosted => return (Verdict::Hosted, None),
+        Err(refused) => refused,
     };
-    Verdict::NoPool { why }
-}
-
-/// Every set of labels that a job may request, or why a set is unknown.
-fn choices(job: &Value) -> Vec<(Vec<String>, Option<String>)> {
-    if let Some(workflow) = job["uses"].as_str() {
-        return vec![(Vec::new(), Some(format!("the job calls the workflow {workflow}")))];
-    }
-    let labels = match &job["runs-on"] {
-        Value::Object(group) if !group.contains_key("labels") => {
-            return vec![(Vec::new(), Some("the job requests a runner group without labels".to_owned()))];
+    let why = match refused {
+        Unrouted::NoPools => "no pools are configured".to_owned(),
+        Unrouted::Unlabelled if known.is_empty() => "the job has no labels".to_owned(),
+        Unrouted::Unlabelled => {
+            "a label is longer than 256 characters or has a comma, which no runner can have".to_owned()
         }
-        Value::Object(group) => &group["labels"],
-        other => other,
+        Unrouted::Group => {
+            let group = group.map(|group| format!(" {}", group.written())).unwrap_or_default();
+            format!("the job names the runner group{group} and no labels, and Drover needs a label")
+        }
+        Unrouted::Owner => format!("no pool is registered for {repository} or its owner"),
+        Unrouted::Repository => format!("the pools of {} do not serve {repository}", repository.owner),
+        Unrouted::Labels | Unrouted::PoolName => {
+            let (why, missed) = unmatched(&known, question);
+            return (Verdict::NoPool { why }, Some(missed));
+        }
+        Unrouted::Draining => "the matching pool is draining".to_owned(),
+        Unrouted::Public => "the matching pool does not serve public repositories".to_owned(),
     };
-    let mut choices = Vec::new();
-    for combination in combinations(&job["strategy"]["matrix"]) {
-        let choice = match requested(labels, &combination) {
-            Ok(set) => (set, None),
-            Err(why) => (texts(labels), Some(why)),
-        };
-        if !choices.contains(&choice) {
-            choices.push(choice);
-        }
-    }
-    choices
+    (Verdict::NoPool { why }, None)
 }
 
-/// One value of each variable of a matrix.
-type Combination = Map<String, Value>;
-
-/// GitHub's limit of jobs per matrix.
-const MAX_COMBINATIONS: usize = 256;
-
-/// The combinations of a matrix, by GitHub's rules ("Running variations of jobs in a workflow" in its docs): a combination
-/// that contains an entry of `exclude` is dropped; an entry of `include` extends the combinations whose own values it does not
-/// change, and is a combination of its own if there is none. A variable that is an expression is ignored.
-fn combinations(matrix: &Value) -> Vec<Combination> {
-    let entries = |name: &str| matrix[name].as_array().into_iter().flatten().filter_map(Value::as_object);
-    let own =
-        matrix.as_object().into_iter().flatten().filter(|(key, _)| !matches!(key.as_str(), "include" | "exclude"));
-    let axes: Vec<(&String, &Vec<Value>)> = own.filter_map(|(key, values)| Some((key, values.as_array()?))).collect();
-    let mut original = if axes.is_empty() { Vec::new() } else { vec![Combination::new()] };
-    for (key, values) in axes.into_iter().filter(|(_, values)| !values.is_empty()) {
-        if original.len() * values.len() > MAX_COMBINATIONS {
-            continue;
-        }
-        let with = |combination: &Combination, value: &Value| {
-            let more = [(key.clone(), value.clone())];
-            combination.clone().into_iter().chain(more).collect()
-        };
-        original = original.iter().flat_map(|it| values.iter().map(move |value| with(it, value))).collect();
+/// Labels of which some have unknown parts: no pool, if none could match whatever the parts are.
+fn partly_known(labels: &[Pattern], is_hosted: bool, question: &Question) -> (Verdict, Option<Missed>) {
+    let pools = serving(question);
+    let may_match = |pool: &&Pool| labels.iter().all(|label| pool.labels.iter().any(|own| label.may_be(own.as_str())));
+    let fits = pools.iter().any(may_match);
+    let unknown = labels.iter().find(|label| label.unknown().is_some());
+    let expression = unknown.and_then(Pattern::unknown).unwrap_or_default();
+    if fits || is_hosted {
+        return (Verdict::Unknown { why: format!("{expression} is known only when the workflow runs") }, None);
     }
-    original.retain(|it| !entries("exclude").any(|out| out.iter().all(|(key, value)| it.get(key) == Some(value))));
-    let mut all = original.clone();
-    for more in entries("include") {
-        let mut fits = false;
-        for (combination, own) in all.iter_mut().zip(&original) {
-            if more.iter().all(|(key, value)| own.get(key).is_none_or(|own| own == value)) {
-                combination.extend(more.clone());
-                fits = true;
-            }
-        }
-        if !fits {
-            all.push(more.clone());
-        }
-    }
-    if all.is_empty() { vec![Combination::new()] } else { all }
-}
-
-/// The labels that a combination requests.
-fn requested(labels: &Value, combination: &Combination) -> Result<Vec<String>, String> {
-    match labels {
-        Value::String(text) => resolved(text, combination),
-        Value::Array(all) => {
-            let each = all.iter().flat_map(texts).map(|text| resolved(&text, combination));
-            Ok(each.collect::<Result<Vec<_>, _>>()?.concat())
-        }
-        _ => Err("the job has no runs-on".to_owned()),
-    }
-}
-
-/// The text with the combination's values filled in. A text that is a single `${{ matrix.x }}` may give a whole list.
-fn resolved(text: &str, combination: &Combination) -> Result<Vec<String>, String> {
-    let unknown = || format!("{} is an expression", text.trim());
-    let choice = |expression: &str| {
-        let texts = combination.get(expression.trim().strip_prefix("matrix.")?).map(texts)?;
-        texts.iter().all(|text| !text.contains("${{")).then_some(texts)
+    let matches_none =
+        |label: &&Pattern| !pools.iter().any(|pool| pool.labels.iter().any(|own| label.may_be(own.as_str())));
+    let label = labels.iter().find(matches_none);
+    let why = match label {
+        Some(label) => format!("no pool has a label like {}", label.written()),
+        None => "no pool has all of these labels".to_owned(),
     };
-    let mut parts = text.split("${{");
-    let mut whole = vec![parts.next().unwrap_or_default().to_owned()];
-    for part in parts {
-        let (expression, rest) = part.split_once("}}").ok_or_else(unknown)?;
-        let texts = choice(expression).ok_or_else(unknown)?;
-        match (&mut whole[..], &texts[..]) {
-            ([so_far], [one]) => so_far.push_str(&format!("{one}{rest}")),
-            ([so_far], _) if so_far.trim().is_empty() && rest.trim().is_empty() => whole = texts,
-            _ => return Err(unknown()),
-        }
-    }
-    Ok(whole)
+    // The text before the first expression is what the file contains.
+    let label = label.map(|label| label.beginning().trim().to_owned()).filter(|label| !label.is_empty());
+    (Verdict::NoPool { why }, label.map(|label| Missed { label, help: None }))
 }
 
-fn texts(value: &Value) -> Vec<String> {
-    match value {
-        Value::Array(all) => all.iter().flat_map(texts).collect(),
-        Value::String(text) => vec![text.clone()],
-        Value::Null => Vec::new(),
-        other => vec![other.to_string()],
+/// The pools that serve the repository.
+fn serving(question: &Question) -> Vec<&Pool> {
+    question.pools.iter().filter(|pool| pool.serves(&question.source.repository)).collect()
+}
+
+/// Why labels match no pool, and which label is at fault.
+fn unmatched(labels: &[String], question: &Question) -> (String, Missed) {
+    let pools = serving(question);
+    let has = |pool: &Pool, label: &String| label.parse().is_ok_and(|label: Label| pool.labels.contains(&label));
+    if let Some(label) = labels.iter().find(|label| !pools.iter().any(|pool| has(pool, label))) {
+        let own = pools.iter().flat_map(|pool| pool.labels.iter().map(Label::as_str));
+        let nearest = crate::pool_file::nearest(&label.trim().to_lowercase(), own);
+        let declare = || "if its runner is not one of Drover's, declare the label with --hosted".to_owned();
+        let help = nearest.map(|nearest| format!("did you mean {nearest}?"));
+        let help = help.or_else(|| (labels.len() == 1).then(declare));
+        return (format!("no pool has the label {}", label.trim()), Missed { label: label.clone(), help });
     }
+    let lacking = |pool: &Pool| labels.iter().filter(|label| !has(pool, label)).collect::<Vec<_>>();
+    let nearest = pools.into_iter().min_by_key(|pool| (lacking(pool).len(), pool.priority, pool.name.clone()));
+    let lacked: Vec<&String> = nearest.map(lacking).unwrap_or_default();
+    let names: Vec<&str> = lacked.iter().map(|label| label.as_str()).collect();
+    let help = nearest.map(|pool| format!("pool {} lacks {}", pool.name, names.join(", ")));
+    let label = lacked.first().map(|label| (*label).clone()).unwrap_or_default();
+    ("no pool has all of these labels".to_owned(), Missed { label, help })
 }

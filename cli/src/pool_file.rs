@@ -16,6 +16,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 pub use self::entry::PoolEntry;
+pub(crate) use self::fields::nearest;
 use self::fields::{Fields, Reader, Written, fields, unknown_field};
 pub use self::finding::Finding;
 use self::finding::{Severity, Source};
@@ -24,12 +25,15 @@ use crate::output::{Failure, Output, count};
 
 const DEFAULTS: &str = "defaults";
 const POOL: &str = "pool";
+const HOSTED: &str = "hosted";
 
 /// A pool file, and what is wrong with it.
 #[derive(Debug)]
 pub struct PoolFile {
     /// In the order of the file. If there are errors, invalid values are left out.
     pub pools: Vec<PoolEntry>,
+    /// Labels and runner groups of other runners, such as GitHub's larger runners. Only `drover lint` uses them.
+    pub hosted: Vec<String>,
     /// A file with errors is never applied.
     pub errors: Vec<Finding>,
     /// Allowed, but possibly a mistake.
@@ -57,8 +61,14 @@ impl PoolFile {
     /// `name` is the file's name in errors.
     pub fn parse(name: &str, text: &str) -> Self {
         let source = Source { name: name.to_owned(), text: text.to_owned() };
-        let mut file =
-            PoolFile { pools: Vec::new(), errors: Vec::new(), warnings: Vec::new(), source, written: Vec::new() };
+        let mut file = PoolFile {
+            pools: Vec::new(),
+            hosted: Vec::new(),
+            errors: Vec::new(),
+            warnings: Vec::new(),
+            source,
+            written: Vec::new(),
+        };
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in &errors {
             file.add(Severity::Error, &error.span().unwrap_or_default(), format!("not TOML: {}", error.message()));
@@ -95,9 +105,13 @@ impl PoolFile {
                     misspelt = true;
                     self.add(Severity::Error, &key.span(), "a pool begins with [[pool]], in double brackets");
                 }
+                (HOSTED, value) => match hosted(value) {
+                    Some(names) => self.hosted = names,
+                    None => self.add(Severity::Error, &key.span(), "hosted is not a list of labels and runner groups"),
+                },
                 (name, _) => {
-                    let message =
-                        format!("{}: a pool file has [defaults] and [[pool]]", unknown_field(name, &[DEFAULTS, POOL]));
+                    let unknown = unknown_field(name, &[DEFAULTS, POOL, HOSTED]);
+                    let message = format!("{unknown}: a pool file has [defaults], [[pool]] and hosted");
                     self.add(Severity::Error, &key.span(), message);
                 }
             }
@@ -228,6 +242,12 @@ impl PoolFile {
 
 pub(crate) fn by_name(pools: &[PoolEntry]) -> BTreeMap<&PoolName, &PoolEntry> {
     pools.iter().map(|pool| (&pool.name, pool)).collect()
+}
+
+/// The names in a list of texts.
+fn hosted(value: &DeValue<'_>) -> Option<Vec<String>> {
+    let DeValue::Array(names) = value else { return None };
+    names.iter().map(|name| name.get_ref().as_str().map(ToOwned::to_owned)).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Connects each command with the parts of the stack that it needs.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
@@ -17,7 +18,7 @@ use drover::doctor::{self, Mode, Subject};
 use drover::events::{Filter, Reader};
 use drover::explain::{self, Detail, JobReference};
 use drover::init::{self, Account, Browser, ExistingApp, Request, Target};
-use drover::lint::{self, WorkflowRepository};
+use drover::lint::{self, Question, Unknowns, WorkflowRepository};
 use drover::operate::{DrainAction, HoldAction, Operator, Retirement};
 use drover::output::{Failure, Format, Output};
 use drover::pool_file::{PoolEntry, PoolFile};
@@ -34,7 +35,7 @@ use platform::queue::{DeadLetters, Queue};
 use platform::table::Table;
 use serde_json::json;
 
-use crate::arguments::{Command, DeadLettersCommand, Init, PoolsCommand, Put, Rotate, SecretsCommand, command};
+use crate::arguments::{Command, DeadLettersCommand, Init, Lint, PoolsCommand, Put, Rotate, SecretsCommand, command};
 
 /// Between two readings of `drover status --watch`, `drover ps --watch` and `drover events --follow`.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
@@ -79,9 +80,7 @@ pub(crate) async fn run(command: Command, format: Format) -> Result<Output, Fail
                 jobs::Query { pool: pool.as_ref(), finished: finished.then_some(period), columns: format.columns() };
             jobs::jobs(&table(&aws().await?)?, &query, now).await
         }
-        Command::Lint { workflows, repository, public, pools } => {
-            run_lint(&workflows, &WorkflowRepository { repository, public }, pools.as_deref()).await
-        }
+        Command::Lint(arguments) => run_lint(arguments).await,
         Command::Logs { instance } => {
             let aws = aws().await?;
             logs::logs(&table(&aws)?, &ec2(&aws)?, &instance).await
@@ -257,22 +256,32 @@ async fn run_init(arguments: Init) -> Result<Output, Failure> {
     init::init(&target, &request).await
 }
 
-async fn run_lint(
-    workflows: &[PathBuf],
-    repository: &WorkflowRepository,
-    file: Option<&Path>,
-) -> Result<Output, Failure> {
-    let pools: Vec<Pool> = match file {
+async fn run_lint(arguments: Lint) -> Result<Output, Failure> {
+    let Lint { workflows, repository, public, pools, variables, vars, mut hosted, strict, format } = arguments;
+    let pools: Vec<Pool> = match pools {
         None => read::config(&table(&aws().await?)?).await?.pools,
         Some(file) => {
-            let file = PoolFile::read(file)?;
+            let file = PoolFile::read(&file)?;
             if !file.errors.is_empty() {
                 return Ok(file.report());
             }
+            hosted.extend(file.hosted);
             file.pools.iter().map(PoolEntry::unresolved).collect()
         }
     };
-    lint::lint(workflows, &pools, repository)
+    let mut all = vars.as_deref().map_or_else(|| Ok(BTreeMap::new()), variables_of)?;
+    all.extend(variables);
+    let unknowns = if strict { Unknowns::Refused } else { Unknowns::Counted };
+    let question =
+        Question { pools, source: WorkflowRepository { repository, public }, hosted, variables: all, unknowns };
+    Ok(lint::lint(&workflows, &question, |path| std::fs::read_to_string(path))?.output(format))
+}
+
+fn variables_of(file: &Path) -> Result<BTreeMap<String, String>, Failure> {
+    let name = file.display();
+    let text = std::fs::read_to_string(file);
+    let text = text.map_err(|error| Failure::Usage(format!("cannot read {name}: {error}")))?;
+    lint::variables(&text).map_err(|line| Failure::Usage(format!("{name}:{line}: must be NAME=VALUE")))
 }
 
 async fn run_pools(command: PoolsCommand, format: Format, now: Timestamp) -> Result<Output, Failure> {

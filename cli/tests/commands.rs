@@ -87,25 +87,22 @@ async fn lint_names_the_pool_of_each_job_of_a_workflow() {
     let calls = sandbox.calls.counts();
     let linted = sandbox.drover(&offline).await.unwrap();
     let said = text(&linted).replace(workflow, "ci.yml");
-    let expected = "ci.yml: hosted [ubuntu-latest]: GitHub-hosted runner\n\
-                    ci.yml: ours [drover, linux]: pool linux\n\
-                    ci.yml: typo [drover, Linxu]: NO POOL: no pool has all of these labels\n\
-                    ci.yml: group [DROVER]: pool linux\n\
-                    ci.yml: called []: unknown: the job calls the workflow ./.github/workflows/other.yml\n\
-                    ci.yml: late [${{ inputs.runner }}]: unknown: ${{ inputs.runner }} is an expression\n\
-                    ci.yml: some [drover, linux]: pool linux\n\
-                    ci.yml: some [drover, arm]: NO POOL: no pool has all of these labels\n\
-                    ci.yml: some [drover, ubuntu-24.04]: NO POOL: no pool has all of these labels\n\
-                    ci.yml: whole [drover, linux]: pool linux\n\
-                    ci.yml: whole [windows-2025]: GitHub-hosted runner\n\
-                    ci.yml: but [drover, linux]: pool linux\n\
-                    ci.yml: part [drover-linux]: NO POOL: no pool has all of these labels\n";
-    let sorted = |text: &str| {
-        let mut lines: Vec<String> = text.lines().map(ToOwned::to_owned).collect();
-        lines.sort();
-        lines
-    };
-    assert_eq!((code(&linted), sorted(&said)), (1, sorted(expected)));
+    let expected = "ci.yml:3:12: hosted [ubuntu-latest]: GitHub-hosted runner\n\
+                    ci.yml:4:10: ours [drover, linux]: pool linux\n\
+                    ci.yml:5:28: error: typo [drover, Linxu]: no pool has the label Linxu -> did you mean linux?\n\
+                    ci.yml:6:11: group [DROVER]: pool linux\n\
+                    ci.yml:7:12: unknown: called: calls ./.github/workflows/other.yml, which is not beside this file in \
+                    .github/workflows\n\
+                    ci.yml:8:10: unknown: late [${{ inputs.runner }}]: the expression may give nothing\n\
+                    ci.yml:12:21: error: some [drover, arm]: no pool has the label arm\n\
+                    ci.yml:13:24: error: some [drover, ubuntu-24.04]: no pool has the label ubuntu-24.04\n\
+                    ci.yml:14:5: some [drover, linux]: pool linux\n\
+                    ci.yml:17:5: whole [drover, linux]: pool linux\n\
+                    ci.yml:17:5: whole [windows-2025]: GitHub-hosted runner\n\
+                    ci.yml:20:5: but [drover, linux]: pool linux\n\
+                    ci.yml:23:5: error: part [drover-linux]: no pool has the label drover-linux -> did you mean drover-large?\n\
+                    10 jobs in 1 file: 5 for pools, 2 GitHub-hosted, 4 errors, 2 unknowns\n";
+    assert_eq!((code(&linted), said.as_str()), (1, expected));
     assert_eq!(sandbox.calls.counts(), calls, "no call to AWS or GitHub");
 
     sandbox.apply(&with_short_timings(&limited_pools()).unwrap()).await.unwrap();
@@ -120,6 +117,19 @@ async fn lint_names_the_pool_of_each_job_of_a_workflow() {
     let (exit, said) = online(&["octo-org/not-served"]).await;
     assert!(exit == 1 && said.contains("do not serve octo-org/not-served"), "{said}");
     std::fs::write(&path, "jobs: [").unwrap();
+    assert_eq!(online(&["octo-org/widgets"]).await.0, 1);
+    std::fs::write(&path, "jobs: {late: {runs-on: '${{ vars.RUNNER }}'}}\n").unwrap();
+    let values = folder.path().join("vars");
+    std::fs::write(&values, "runner=linux\n").unwrap();
+    let vars = values.to_str().unwrap();
+    assert_eq!(online(&["octo-org/widgets", "--strict"]).await.0, 1);
+    assert_eq!(online(&["octo-org/widgets"]).await.0, 0);
+    assert_eq!(online(&["octo-org/widgets", "--strict", "--vars", vars]).await.0, 0);
+    let (exit, said) = online(&["octo-org/widgets", "--vars", vars, "--var", "RUNNER=big", "--format", "github"]).await;
+    assert!(exit == 1 && said.starts_with("::error file="), "{said}");
+    assert_eq!(online(&["octo-org/widgets", "--var", "RUNNER=big", "--hosted", "b*"]).await.0, 0);
+    assert_eq!(online(&["octo-org/widgets", "--var", "RUNNER"]).await.0, 2);
+    std::fs::remove_file(&path).unwrap();
     assert_eq!(online(&["octo-org/widgets"]).await.0, 2);
 }
 

@@ -146,7 +146,7 @@ pub(super) fn did_you_mean(name: Option<&str>) -> String {
 }
 
 /// The candidate that a slip of the keyboard turns into the written name: a third of its letters may differ.
-pub(super) fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let distance = |candidate: &&str| strsim::damerau_levenshtein(written, candidate);
     let nearest = candidates.into_iter().min_by_key(distance)?;
     (distance(&nearest) <= written.chars().count().div_ceil(3)).then_some(nearest)

@@ -23,7 +23,8 @@ use domain::policy::due::due;
 use domain::policy::route::{Routable, route};
 use domain::state::{BootItem, Config, Item, Key, Meta};
 use domain::wire::Message;
-use drover::pool_file::PoolFile;
+use drover::lint::{Form, Question, Unknowns, Verdict, WorkflowRepository, lint};
+use drover::pool_file::{PoolEntry, PoolFile};
 use ingest::{Checked, Delivered, Ingest, Request, Signature, Verified};
 use jiff::{SignedDuration, Timestamp};
 use platform::environment::optional;
@@ -421,6 +422,34 @@ fn a_pool_file_defines_pools_or_is_refused_with_a_reason() {
             assert!(!pool.labels.is_empty() && !pool.instance_types.is_empty(), "{pool:?}");
         }
         assert!(!file.pools.is_empty() || !file.errors.is_empty(), "the file has neither pools nor errors");
+    });
+}
+
+#[test]
+fn a_workflow_of_any_content_is_judged_and_only_a_pool_with_all_labels_is_named() {
+    let pools =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/pools/example.toml")).unwrap();
+    let question = Question {
+        pools: PoolFile::parse("example.toml", &pools).pools.iter().map(PoolEntry::unresolved).collect(),
+        source: WorkflowRepository { repository: "octo-org/widgets".parse().unwrap(), public: false },
+        hosted: vec!["linux-*-core".to_owned()],
+        variables: [("RUNNER".to_owned(), "linux".to_owned())].into(),
+        unknowns: Unknowns::Counted,
+    };
+    fuzz("fuzz/workflow", |input| {
+        let Some(written) = text(input) else { return };
+        // The workflows that it calls have the same content.
+        let report = lint(&[".github/workflows/ci.yml"], &question, |_| Ok(written.to_owned())).unwrap();
+        for finding in &report.findings {
+            assert!((1..=written.lines().count() + 1).contains(&finding.line), "{finding:?}");
+            let Verdict::Pool { pool } = &finding.verdict else { continue };
+            let pool = question.pools.iter().find(|it| it.name.as_str() == pool).unwrap();
+            let has = |label: &String| pool.labels.iter().any(|own| own.as_str() == label.trim().to_lowercase());
+            assert!(finding.labels.iter().all(has) && !finding.labels.is_empty(), "{finding:?}");
+        }
+        for form in [Form::Text, Form::Json, Form::Github, Form::Sarif] {
+            report.output(form);
+        }
     });
 }
 

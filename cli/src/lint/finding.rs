@@ -1,0 +1,76 @@
+//! What lint is asked, and what it finds.
+
+use std::collections::BTreeMap;
+
+use domain::config::Pool;
+use domain::ids::Repository;
+use serde::Serialize;
+
+/// The repository that the workflows belong to.
+#[derive(Debug, Clone)]
+pub struct WorkflowRepository {
+    pub repository: Repository,
+    pub public: bool,
+}
+
+/// What the workflows are compared with.
+#[derive(Debug, Clone)]
+pub struct Question {
+    pub pools: Vec<Pool>,
+    pub source: WorkflowRepository,
+    /// Labels and runner groups of other runners than the pools'. `*` is any text.
+    pub hosted: Vec<String>,
+    /// Configuration variables, by their name in upper case.
+    pub variables: BTreeMap<String, String>,
+    pub unknowns: Unknowns,
+}
+
+/// Whether a job whose labels are unknown is an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknowns {
+    Counted,
+    Refused,
+}
+
+/// Where a job with certain labels runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "verdict")]
+pub enum Verdict {
+    Pool {
+        pool: String,
+    },
+    /// On a runner that Drover does not launch.
+    Hosted,
+    NoPool {
+        why: String,
+    },
+    /// The labels depend on something that is only known when the workflow runs.
+    Unknown {
+        why: String,
+    },
+    /// GitHub refuses the workflow.
+    Invalid {
+        why: String,
+    },
+}
+
+/// The verdict for a job and one choice of its labels, or for a whole file.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    /// The workflow that has the job or calls the workflow that has it.
+    pub workflow: String,
+    /// Where the labels are written: the workflow, or one that it calls.
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+    /// From 1.
+    pub column: usize,
+    /// None: the file cannot be read as a workflow.
+    pub job: Option<String>,
+    pub labels: Vec<String>,
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// What the author may have meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+}
