@@ -67,7 +67,7 @@ impl Arguments {
 pub(crate) const GROUPS: [(&str, &[&str]); 4] = [
     ("Watch", &["status", "explain", "jobs", "ps", "pools", "runners", "events", "logs", "cost", "dashboard"]),
     ("Set up and check", &["init", "doctor", "lint", "secrets"]),
-    ("Intervene", &["forget", "drain", "hold", "release", "retire", "dead-letters", "replay"]),
+    ("Intervene", &["forget", "pause", "resume", "drain", "hold", "release", "retire", "dead-letters", "replay"]),
     ("Install", &["completions", "man"]),
 ];
 
@@ -250,6 +250,16 @@ pub(crate) enum Command {
         #[arg(long)]
         dir: Option<PathBuf>,
     },
+    /// Stop a pool from launching machines; its jobs wait
+    ///
+    /// Running and warm machines stay, and take jobs. A launch that was decided before may still happen. The pause ends with
+    /// drover resume. Applying a pool file does not end it.
+    #[command(after_help = "Example:\n  drover pause linux")]
+    Pause {
+        /// Name of the pool
+        #[arg(add = ArgValueCandidates::new(candidates::pools))]
+        pool: PoolName,
+    },
     /// List pools with their demand, supply and limits; check or apply a pool file
     #[command(after_help = "Example:\n  drover pools\n  drover pools apply pools.toml")]
     Pools {
@@ -279,6 +289,13 @@ pub(crate) enum Command {
         /// Compare the records with the table; exit with 1 if they differ
         #[arg(long)]
         verify: bool,
+    },
+    /// Let a paused pool launch machines again
+    #[command(after_help = "Example:\n  drover resume linux")]
+    Resume {
+        /// Name of the pool
+        #[arg(add = ArgValueCandidates::new(candidates::pools))]
+        pool: PoolName,
     },
     /// Deregister a machine's runner and terminate the machine
     ///

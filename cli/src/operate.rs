@@ -1,8 +1,10 @@
-//! What an operator changes by hand: `drover hold`, `release`, `retire`, `drain` and `forget`.
+//! What an operator changes by hand: `drover hold`, `release`, `retire`, `drain`, `pause`, `resume` and
+//! `forget`.
 //!
 //! Each command writes its request to the table, and scaler and janitor carry it out in their usual order: a runner is
 //! deregistered before its machine is terminated, and a machine with a job is left alone unless the operator forces it.
 
+use domain::config::Pool;
 use domain::ids::{InstanceId, JobId, PoolName};
 use domain::log::{Cause, Stream, Transaction, Turn, What};
 use domain::policy::check;
@@ -45,6 +47,13 @@ pub enum Retirement {
 pub enum DrainAction {
     Start,
     Undo,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PauseAction {
+    /// Launches nothing. Machines stay, and jobs wait.
+    Pause,
+    Resume,
 }
 
 fn refused(instance: &InstanceId, message: String) -> Output {
@@ -190,17 +199,8 @@ impl<S: Store> Operator<'_, S> {
     /// # Errors
     /// The pool does not exist, or the table or the queue fails.
     pub async fn drain(&self, queue: &Queue, name: &PoolName, action: DrainAction) -> Result<Output, Failure> {
-        let mut config = config(self.table).await?;
         let draining = action == DrainAction::Start;
-        let Some(pool) = config.pools.iter_mut().find(|pool| pool.name == *name) else {
-            return Err(no_such_pool(name));
-        };
-        let changed = pool.draining != draining;
-        pool.draining = draining;
-        if changed {
-            self.table.commit(&Transaction::new().put(config)).await?;
-            queue.nudge(name, SignedDuration::ZERO).await?;
-        }
+        let changed = self.change(queue, name, |pool| Pool { draining, ..pool }).await?;
         let view = view(self.table, name).await?;
         let (waiting, live) = (view.waiting.len(), view.live());
         let message = match action {
@@ -213,6 +213,43 @@ impl<S: Store> Operator<'_, S> {
         };
         let json = json!({ "pool": name, "draining": draining, "changed": changed, "waiting": waiting, "live": live });
         Ok(Output { ok: true, text: format!("{message}\n"), json })
+    }
+
+    /// Stops or resumes launching. The pool takes jobs either way, and its machines stay.
+    ///
+    /// # Errors
+    /// The pool does not exist, or the table or the queue fails.
+    pub async fn pause(&self, queue: &Queue, name: &PoolName, action: PauseAction) -> Result<Output, Failure> {
+        let paused = action == PauseAction::Pause;
+        let changed = self.change(queue, name, |pool| Pool { paused, ..pool }).await?;
+        let view = view(self.table, name).await?;
+        let (waiting, live) = (view.waiting.len(), view.live());
+        let message = match action {
+            PauseAction::Pause => format!(
+                "{name} launches nothing after at most a minute; {} may wait, and {} stay -> drover resume {name}",
+                count(waiting, "job"),
+                count(live, "machine"),
+            ),
+            PauseAction::Resume => format!("{name} launches again within a minute"),
+        };
+        let json = json!({ "pool": name, "paused": paused, "changed": changed, "waiting": waiting, "live": live });
+        Ok(Output { ok: true, text: format!("{message}\n"), json })
+    }
+
+    /// Changes the pool in force. Returns whether it differs.
+    async fn change(&self, queue: &Queue, name: &PoolName, change: impl FnOnce(Pool) -> Pool) -> Result<bool, Failure> {
+        let mut config = config(self.table).await?;
+        let Some(pool) = config.pools.iter_mut().find(|pool| pool.name == *name) else {
+            return Err(no_such_pool(name));
+        };
+        let changed = change(pool.clone());
+        if *pool == changed {
+            return Ok(false);
+        }
+        *pool = changed;
+        self.table.commit(&Transaction::new().put(config)).await?;
+        queue.nudge(name, SignedDuration::ZERO).await?;
+        Ok(true)
     }
 
     async fn instance(&self, id: &InstanceId) -> Result<Option<Instance>, Failure> {

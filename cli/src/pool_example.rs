@@ -17,7 +17,7 @@ const EXAMPLE: &str = include_str!("../../pools.toml");
 const EXAMPLE_OWNER: &str = "octo-org";
 
 /// The fields of a pool that are no settings of the pool file.
-const NOT_IN_THE_FILE: [&str; 3] = ["timings", "launch_template", "draining"];
+const NOT_IN_THE_FILE: [&str; 4] = ["timings", "launch_template", "draining", "paused"];
 
 /// Writes the example into a new file, for an owner if there is one.
 ///
@@ -46,6 +46,9 @@ pub fn show(pools: &[Pool]) -> Output {
     for pool in pools {
         if pool.draining {
             text += &format!("# {} is draining: drover drain {} --undo ends that\n", pool.name, pool.name);
+        }
+        if pool.paused {
+            text += &format!("# {} is paused: drover resume {} ends that\n", pool.name, pool.name);
         }
         let file = Table::from_iter([("pool".to_owned(), toml::Value::Array(vec![fields(pool).into()]))]);
         text += &format!("{file}\n");

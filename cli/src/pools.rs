@@ -20,6 +20,9 @@ pub(crate) enum State {
     Ok,
     #[serde(rename = "draining")]
     Draining,
+    /// Nothing is launched until an operator resumes it.
+    #[serde(rename = "paused")]
+    Paused,
     #[serde(rename = "circuit open")]
     CircuitOpen,
     /// Jobs wait, and EC2 has refused launches.
@@ -34,8 +37,12 @@ impl State {
     fn of(pool: &Pool, view: &PoolView, now: Timestamp) -> Self {
         match (&view.meta.circuit, pool.draining) {
             (_, true) => return State::Draining,
-            (Circuit::Open { .. }, false) => return State::CircuitOpen,
+            (Circuit::Open { .. }, false) if !pool.paused => return State::CircuitOpen,
+            (Circuit::Open { .. }, false) => {}
             (Circuit::Closed, false) => {}
+        }
+        if pool.paused {
+            return State::Paused;
         }
         let is_refused = view.meta.pauses.iter().any(|pause| pause.until > now)
             || view.meta.cooldowns.iter().any(|cooldown| cooldown.until > now);
@@ -52,6 +59,7 @@ impl State {
         match self {
             State::Ok => "ok",
             State::Draining => "draining",
+            State::Paused => "paused",
             State::CircuitOpen => "circuit open",
             State::Refused => "EC2 refuses",
             State::AtMax => "at max",

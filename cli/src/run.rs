@@ -19,7 +19,7 @@ use drover::events::{Filter, Reader};
 use drover::explain::{self, Detail, JobReference};
 use drover::init::{self, Account, Browser, ExistingApp, Request, Target};
 use drover::lint::{self, Question, Unknowns, WorkflowRepository};
-use drover::operate::{DrainAction, HoldAction, Operator, Retirement};
+use drover::operate::{DrainAction, HoldAction, Operator, PauseAction, Retirement};
 use drover::output::{Failure, Format, Output};
 use drover::pool_file::{PoolEntry, PoolFile};
 use drover::status::{self, Surroundings};
@@ -87,6 +87,7 @@ pub(crate) async fn run(command: Command, format: Format) -> Result<Output, Fail
         }
         Command::Man { dir: None } => manual(),
         Command::Man { dir: Some(dir) } => manual_pages(&dir),
+        Command::Pause { pool } => run_pause(&pool, PauseAction::Pause).await,
         Command::Pools { command: None } => pools::pools(&table(&aws().await?)?, now).await,
         Command::Pools { command: Some(command) } => run_pools(command, format, now).await,
         Command::Ps { pool, watch: false } => {
@@ -101,6 +102,7 @@ pub(crate) async fn run(command: Command, format: Format) -> Result<Output, Fail
         Command::Release { instances } => run_hold(&instances, HoldAction::Release).await,
         Command::Replay { verify: false } => replay::replay(&table(&aws().await?)?).await,
         Command::Replay { verify: true } => replay::verify(&table(&aws().await?)?, now).await,
+        Command::Resume { pool } => run_pause(&pool, PauseAction::Resume).await,
         Command::Retire { instances, force } => {
             run_retire(&instances, if force { Retirement::Forced } else { Retirement::Graceful }).await
         }
@@ -194,6 +196,16 @@ async fn run_drain(pool: &PoolName, action: DrainAction) -> Result<Output, Failu
     let aws = aws().await?;
     let (table, ec2, queue) = (table(&aws)?, ec2(&aws)?, queue(&aws)?);
     operator(&aws, &table, &ec2, "drain").await?.drain(&queue, pool, action).await
+}
+
+async fn run_pause(pool: &PoolName, action: PauseAction) -> Result<Output, Failure> {
+    let command = match action {
+        PauseAction::Pause => "pause",
+        PauseAction::Resume => "resume",
+    };
+    let aws = aws().await?;
+    let (table, ec2, queue) = (table(&aws)?, ec2(&aws)?, queue(&aws)?);
+    operator(&aws, &table, &ec2, command).await?.pause(&queue, pool, action).await
 }
 
 async fn follow_events(filter: Filter, format: Format) -> Result<Output, Failure> {

@@ -116,9 +116,8 @@ fn cells(row: &PoolRow) -> Vec<String> {
         // This obstacle names the state.
         (State::CircuitOpen, Some(reason)) => reason.clone(),
         (State::Refused, Some(reason)) => format!("{}: {reason}", row.state.as_str()),
-        (State::Ok | State::Draining | State::AtMax, _) | (State::CircuitOpen | State::Refused, None) => {
-            row.state.as_str().to_owned()
-        }
+        (State::Ok | State::Draining | State::Paused | State::AtMax, _)
+        | (State::CircuitOpen | State::Refused, None) => row.state.as_str().to_owned(),
     };
     vec![
         row.pool.to_string(),

@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use std::process::Output;
+use std::time::Duration;
 
 use sandbox::sandbox::{Driven, Options, Sandbox};
-use sandbox::short_timings::with_short_timings;
+use sandbox::short_timings::{one_pool, with_short_timings};
+use sandbox::state::State;
 use serde_json::{Value, json};
 
 const POOLS: &str = include_str!("../../pools.toml");
@@ -181,4 +183,36 @@ async fn pools_init_and_show_write_files_that_check_accepts() {
     has(&files.run("diff", &shown, &[]).await, 0, &["no differences"]);
     has(&said(&files.sandbox.drover(&["pools", "show", "large"]).await.unwrap()), 0, &["name = \"large\""]);
     has(&said(&files.sandbox.drover(&["pools", "show", "none"]).await.unwrap()), 2, &["there is no pool \"none\""]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_pool_launches_nothing_and_each_command_says_why() {
+    let sandbox = by_hand().await;
+    let pools = one_pool("notice_after = \"0s\"\n");
+    sandbox.apply(&pools).await.unwrap();
+    has(&said(&sandbox.drover(&["pause", "linux"]).await.unwrap()), 0, &["launches nothing", "drover resume linux"]);
+    has(&said(&sandbox.drover(&["pause", "nowhere"]).await.unwrap()), 2, &["drover pools lists the pools"]);
+    // A pool file does not end the pause.
+    sandbox.apply(&pools).await.unwrap();
+    has(&said(&sandbox.drover(&["pools"]).await.unwrap()), 0, &["paused"]);
+    has(&said(&sandbox.drover(&["status"]).await.unwrap()), 0, &["paused"]);
+
+    let job = sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_secs(600));
+    let titled = |state: &State| {
+        let titles = state.github.check_runs().filter_map(|run| Some(run.now.output.as_ref()?.title.clone()));
+        titles.into_iter().any(|title| title.contains("the pool is paused")).then_some(())
+    };
+    let told = async || {
+        sandbox.scale().await?;
+        Ok(sandbox.world.look(titled))
+    };
+    sandbox.sweep_until("the check run", told).await.unwrap();
+    let explained = said(&sandbox.drover(&["explain", &job.to_string()]).await.unwrap());
+    has(&explained, 0, &["Waiting: the pool is paused", "Next: nothing until drover resume linux"]);
+    has(&said(&sandbox.drover(&["doctor"]).await.unwrap()), 0, &["pool linux is paused: drover resume linux"]);
+    sandbox.world.look(|state| assert_eq!(state.ec2.launches(), 0));
+
+    has(&said(&sandbox.drover(&["resume", "linux"]).await.unwrap()), 0, &["launches again"]);
+    let explained = said(&sandbox.drover(&["explain", &job.to_string()]).await.unwrap());
+    has(&explained, 0, &["a machine will be launched shortly"]);
 }

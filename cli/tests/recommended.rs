@@ -70,7 +70,7 @@ fn filled(command: &[String]) -> Vec<String> {
     let value = |before: &str| match (command[0].as_str(), before) {
         (_, "--app-id") | ("explain" | "forget", _) | (_, "--job") => "1",
         ("hold" | "release" | "retire" | "logs", _) => "i-0123456789abcdef0",
-        ("drain", _) => "linux",
+        ("drain" | "pause" | "resume", _) => "linux",
         (_, "--repository") => "octo-org/widgets",
         ("init", "init") => "octo-org",
         (_, _) => "file",

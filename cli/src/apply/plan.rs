@@ -81,7 +81,7 @@ impl Plan {
     /// A pool of the file. A drain and a pause are no settings of the file, so they stay.
     fn add(&mut self, pool: Pool, old: Option<&Pool>, was_removed: bool) {
         let pool = match old.filter(|_| !was_removed) {
-            Some(old) => Pool { draining: old.draining, ..pool },
+            Some(old) => Pool { draining: old.draining, paused: old.paused, ..pool },
             None => pool,
         };
         let change = match old {
@@ -135,9 +135,7 @@ impl Plan {
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
         for (name, change) in &self.changes {
-            let drains =
-                self.pools.iter().any(|pool| pool.name == *name && pool.draining && *change != Change::Draining);
-            let note = if drains { format!(", still draining -> drover drain {name} --undo") } else { String::new() };
+            let note = self.of_file().find(|pool| pool.name == *name).map(note).unwrap_or_default();
             text += &format!("{name}: {}{note}\n", change.as_str());
             text.extend(self.differences.get(name).into_iter().flatten().map(Difference::lines));
         }
@@ -149,6 +147,16 @@ impl Plan {
             );
         }
         text
+    }
+}
+
+/// What stays as an operator has set it, whatever the file says.
+fn note(pool: &Pool) -> String {
+    let name = &pool.name;
+    match (pool.draining, pool.paused) {
+        (true, _) => format!(", still draining -> drover drain {name} --undo"),
+        (false, true) => format!(", still paused -> drover resume {name}"),
+        (false, false) => String::new(),
     }
 }
 

@@ -112,6 +112,9 @@ impl Problems {
         for batch in view.batches.values().filter(|batch| batch.is_stuck()) {
             self.launches.push(format!("launch {} was tried {} times", batch.tag(), batch.lease.tries));
         }
+        if pool.paused && view.is_short(now) {
+            self.waiting.push(format!("pool {name} is paused: drover resume {name}"));
+        }
         let too_long = pool.timings.notice_after.duration();
         for job in view.waiting.values().filter(|job| job.given_up(now).is_some()) {
             let (id, repository) = (job.id, &job.repository);

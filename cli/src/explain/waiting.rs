@@ -177,6 +177,9 @@ fn next(waiting: &WaitingJob, slot: Option<&Slot>, view: &PoolView, pool: &Pool,
             }
         };
     }
+    if pool.paused {
+        return Some(Next::new(format!("nothing until drover resume {}", pool.name), None));
+    }
     if let Circuit::Open { until, .. } = &view.meta.circuit {
         return at("a probe is launched", *until);
     }

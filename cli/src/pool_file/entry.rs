@@ -138,6 +138,7 @@ impl PoolEntry {
             rerun_on_interruption: self.rerun_on_interruption,
             timings: self.timings,
             draining: false,
+            paused: false,
         }
     }
 }

@@ -16,7 +16,14 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 fn pools() -> impl Strategy<Value = Pool> {
-    (0..60u32, 0..6u32, any::<bool>()).prop_map(|(max, warm, draining)| Pool { max, warm, draining, ..common::pool() })
+    let marks = (any::<bool>(), prop::bool::weighted(0.2));
+    (0..60u32, 0..6u32, marks).prop_map(|(max, warm, (draining, paused))| Pool {
+        max,
+        warm,
+        draining,
+        paused,
+        ..common::pool()
+    })
 }
 
 fn jobs() -> impl Strategy<Value = Vec<WaitingJob>> {
@@ -114,6 +121,7 @@ proptest! {
             let (now, added) = (view.supply(noon()).count(), view.live() - live);
             prop_assert!(added == 0 || now <= view.demand(noon()) + warm, "S3: {now} for {} + {warm}", view.demand(noon()));
             prop_assert!(added == 0 || view.live() <= pool.max as usize, "S3: {} of {}", view.live(), pool.max);
+            prop_assert!(added == 0 || !pool.paused, "a paused pool launches");
             prop_assert!(now >= supply || now >= view.demand(noon()) + warm, "a slot that is needed was stopped");
         }
         for job in view.waiting.values() {
@@ -124,6 +132,6 @@ proptest! {
         let wanted = view.supply(noon()).filter(|slot| slot.wanted).count();
         let full = view.live() >= pool.max as usize;
         let spent = view.waiting.values().any(|job| job.open && job.launches.len() >= RELAUNCH_LIMIT);
-        prop_assert!(wanted >= view.demand(noon()) || full || spent, "{wanted} wanted for {}", view.demand(noon()));
+        prop_assert!(wanted >= view.demand(noon()) || full || spent || pool.paused, "{wanted} wanted for {}", view.demand(noon()));
     }
 }

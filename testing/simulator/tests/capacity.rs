@@ -382,3 +382,45 @@ fn an_uninstalled_app_stops_only_its_account_until_it_is_installed_again() {
     universe.run(MINUTE * 40);
     everything_is_over(&universe);
 }
+
+#[test]
+fn a_paused_pool_launches_nothing_and_serves_its_jobs_once_it_is_resumed() {
+    let universe = Universe::new(61, linux(|pool| Pool { warm: 1, ..pool }));
+    universe.run(MINUTE * 3);
+    assert_eq!(launches(&universe), 1, "the warm machine");
+    universe.pause_only(Some("linux"));
+    let jobs = queue(&universe, 3);
+    universe.run(MINUTE * 20);
+    assert_eq!(launches(&universe), 1, "neither for the jobs nor to replace the warm machine");
+    universe.github(|github, _| {
+        let served =
+            jobs.iter().filter(|job| github.job(github::JobId(job.0)).is_some_and(|job| job.served_once())).count();
+        assert_eq!(served, 1, "the warm machine ran one job");
+    });
+    let told = jobs
+        .iter()
+        .flat_map(|job| check_runs(&universe, *job))
+        .filter(|(_, title)| title.contains("the pool is paused"));
+    assert_eq!(told.count(), 2, "the authors of the others know why they wait");
+    universe.change_pools(|pools| pools.iter_mut().for_each(|pool| pool.warm = 0));
+    universe.pause_only(None);
+    everything_is_over(&universe);
+    assert_eq!(launches(&universe), 3);
+}
+
+#[test]
+fn a_launch_that_is_refused_after_a_pause_is_not_repeated() {
+    let universe = universe(62);
+    refuse(&universe, LaunchMatch::default(), Code::InsufficientInstanceCapacity, When::Chance(1.0));
+    queue(&universe, 2);
+    universe.run(SignedDuration::from_secs(10));
+    let view = || universe.store.view(&"linux".parse().expect("a pool"));
+    assert_eq!(view().batches.len(), 1, "a launch waits until its options have cooled down");
+    universe.pause_only(Some("linux"));
+    universe.ec2(|ec2, _| ec2.faults.refusals.clear());
+    universe.run(MINUTE * 20);
+    assert_eq!((launches(&universe), view().batches.len(), view().slots.len()), (0, 0, 0), "it is given up");
+    universe.pause_only(None);
+    everything_is_over(&universe);
+    assert_eq!(launches(&universe), 2);
+}

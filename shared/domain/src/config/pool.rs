@@ -58,6 +58,15 @@ pub struct Pool {
     /// It was removed from the pool file. It takes no new jobs, and is deleted once it is empty.
     #[serde(default)]
     pub draining: bool,
+    /// An operator paused it: nothing is launched until the pool is resumed. It still takes jobs, and its machines stay. If an
+    /// older `drover` loses this, the pool launches again.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub paused: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl Pool {
@@ -92,7 +101,7 @@ impl Pool {
 
     /// Changes with every setting that could make a failing pool work again. A change closes the pool's circuit.
     pub fn config_hash(&self) -> String {
-        let working = Pool { draining: false, ..self.clone() };
+        let working = Pool { draining: false, paused: false, ..self.clone() };
         let json = serde_json::to_vec(&working).expect("a pool has no map keys that could fail to serialise");
         hex::encode(&Sha256::digest(json)[..8])
     }

@@ -213,7 +213,7 @@ fn plan_launch(
     now: Timestamp,
     needs: Needs,
 ) -> Option<Plan> {
-    if meta.is_throttled(now) {
+    if pool.paused || meta.is_throttled(now) {
         return None;
     }
     let unmet = needs.demand.saturating_sub(needs.supply);

@@ -269,7 +269,7 @@ fn start_next_attempt(
     let warm = if pool.draining { 0 } else { pool.warm as usize };
     let missing = (view.demand(now) + warm).saturating_sub(others);
     let is_given_up = meta.circuit != view.meta.circuit;
-    let needed = if is_given_up { 0 } else { missing.min(planned.len()) };
+    let needed = if is_given_up || pool.paused { 0 } else { missing.min(planned.len()) };
     // The last slots are closed: warm ones come last.
     let closing = planned.split_off(needed);
     let refunds = refund(view, batch, closing.iter().filter(|slot| slot.wanted).count());

@@ -181,6 +181,9 @@ pub fn reasons(pool: &Pool, view: &PoolView, job: &WaitingJob, reader: Reader, n
         None => {}
     }
     let mut reasons = Vec::new();
+    if pool.paused && view.is_short(now) {
+        reasons.push("the pool is paused: it launches nothing until an operator resumes it".to_owned());
+    }
     if let Circuit::Open { until, cause, message, .. } = &view.meta.circuit {
         let why = reader.circuit(cause, message);
         reasons.push(format!("the pool launches only probes: {why}; next one after {until:.0}"));

@@ -49,6 +49,7 @@ pub(crate) fn pool() -> Pool {
         rerun_on_interruption: false,
         timings: Timings::default(),
         draining: false,
+        paused: false,
     }
 }
 

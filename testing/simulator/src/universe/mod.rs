@@ -86,6 +86,7 @@ pub fn pool(name: &str, max: u32) -> Pool {
         rerun_on_interruption: false,
         timings: Timings::default(),
         draining: false,
+        paused: false,
     }
 }
 
@@ -208,6 +209,13 @@ impl Universe {
         let metas: Vec<Meta> = new.map(|pool| Meta::new(pool.name.clone(), epoch.clone())).collect();
         let writes = Transaction::new().put(config).put_all(metas);
         block_on(self.store.commit(&writes)).expect("nobody else changes the pools");
+    }
+
+    /// An operator pauses this pool and no other.
+    pub fn pause_only(&self, paused: Option<&str>) {
+        self.change_pools(|pools| {
+            pools.iter_mut().for_each(|pool| pool.paused = Some(pool.name.as_str()) == paused);
+        });
     }
 
     /// An operator drains this pool and no other.
