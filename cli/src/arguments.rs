@@ -7,10 +7,11 @@ use std::path::PathBuf;
 
 use clap::{ColorChoice, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::{ArgValueCandidates, Shell};
-use domain::ids::{InstanceId, PoolName};
+use domain::ids::{InstanceId, PoolName, StackName};
 use drover::cost::By;
 use drover::explain::{JobReference, Reference};
 use drover::output::Format;
+use drover::settings::StackChoice;
 use jiff::{SignedDuration, Timestamp};
 
 pub(crate) use self::lint::Lint;
@@ -22,8 +23,8 @@ use crate::candidates;
 /// Start with drover doctor, which finds what is set up wrong, drover status, which shows what happens now, and drover explain
 /// URL, which says why a job waits.
 ///
-/// Exit codes: 0 success; 1 the answer is no: a check failed, nothing was found, or nothing was done; 2 a wrong argument, or a
-/// missing environment variable; 3 AWS cannot be reached or refuses a call, the stack does not exist, or a newer drover wrote
+/// Exit codes: 0 success; 1 the answer is no: a check failed, nothing was found, or nothing was done; 2 a wrong argument, or no
+/// such stack; 3 AWS cannot be reached or refuses a call, the stack does not exist, or a newer drover wrote
 /// the table. An error is one line that ends with the next step.
 #[derive(Parser)]
 #[command(name = "drover", version)]
@@ -37,6 +38,12 @@ pub(crate) struct Arguments {
     /// When to print colours; also never if NO_COLOR is set
     #[arg(long, global = true, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
     pub(crate) color: ColorChoice,
+    /// The stack; DROVER_STACK does the same [default: that of the profile, or drover]
+    #[arg(long, global = true, value_name = "NAME")]
+    stack: Option<StackName>,
+    /// A profile of ~/.config/drover/config.toml, with a stack and its region; DROVER_PROFILE does the same
+    #[arg(long, global = true, value_name = "NAME")]
+    profile: Option<String>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -53,6 +60,10 @@ enum Form {
 }
 
 impl Arguments {
+    pub(crate) fn selection(&self) -> StackChoice {
+        StackChoice { stack: self.stack.clone(), profile: self.profile.clone() }
+    }
+
     pub(crate) fn format(&self) -> Format {
         match (self.json, self.output) {
             (true, _) | (false, Form::Json) => Format::Json,

@@ -1,4 +1,4 @@
-//! Values that a shell completes: pools and machines, read from the stack that the environment names. Without a stack, without
+//! Values that a shell completes: pools and machines, read from the stack that the environment or a profile names. Without a stack, without
 //! credentials or without an answer in time there are none.
 
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap_complete::CompletionCandidate;
 use drover::ps;
 use drover::read;
+use drover::settings::{self, Reading, StackChoice};
 use engine::ports::Clock;
 use platform::clock::SystemClock;
 use platform::control;
@@ -33,6 +34,7 @@ fn of_table(read: impl AsyncFn(Table) -> Option<Vec<CompletionCandidate>>) -> Ve
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Vec::new() };
     let found = runtime.block_on(async {
         let answer = async {
+            settings::load(&StackChoice::default(), Reading::CacheOnly).await.ok()?;
             let aws = platform::aws::config().await.ok()?;
             read(control::table(&aws).ok()?).await
         };

@@ -24,6 +24,7 @@ pub mod replay;
 pub mod runner_groups;
 pub mod runners;
 pub mod secrets;
+pub mod settings;
 pub mod status;
 mod style;
 mod web;

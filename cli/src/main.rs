@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::FromArgMatches;
 use clap_complete::CompleteEnv;
 use drover::output::choose_colour;
+use drover::settings::forget_outputs;
 
 use crate::arguments::{Arguments, command};
 
@@ -22,13 +23,16 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> ExitCode {
-    let format = arguments.format();
-    match run::run(arguments.command, format).await {
+    let (format, selection) = (arguments.format(), arguments.selection());
+    match run::run(arguments.command, &selection, format).await {
         Ok(output) => {
             output.print(format);
             output.exit_code()
         }
         Err(failure) => {
+            if failure.is_not_found() {
+                forget_outputs();
+            }
             failure.print(format);
             failure.exit_code()
         }

@@ -58,7 +58,7 @@ fn subject(functions: &[FunctionName]) -> String {
 }
 
 pub(crate) const SET_ENVIRONMENT: &str =
-    "eval \"$(make --silent environment)\" sets every variable from the stack's outputs";
+    "name the stack with --stack NAME or DROVER_STACK: its outputs have the rest (docs/environment.md)";
 
 /// The operator's next step after an error of AWS.
 pub(crate) fn remedy(kind: ErrorKind) -> &'static str {
@@ -70,8 +70,7 @@ pub(crate) fn remedy(kind: ErrorKind) -> &'static str {
             "use a role with this permission: the role deploy in terraform/iam_deploy.tf has every permission"
         }
         ErrorKind::NotFound => {
-            "check that AWS_REGION is the stack's region and that the stack exists: eval \"$(make --silent environment)\" \
-             reads its names"
+            "check that AWS_REGION is the stack's region and that the stack exists: --stack or DROVER_STACK names it"
         }
         ErrorKind::Unreadable => "a newer drover wrote it: install the version that is deployed",
         ErrorKind::Unavailable => "check the network and AWS_REGION, and try again",
@@ -188,6 +187,11 @@ impl Failure {
                 let _ = anstream::stderr().lock().write_all(line.as_bytes());
             }
         }
+    }
+
+    /// Whether something that the settings name does not exist.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Failure::Aws { kind: ErrorKind::NotFound, .. })
     }
 
     pub fn exit_code(&self) -> ExitCode {

@@ -22,6 +22,7 @@ use drover::lint::{self, Question, Unknowns, WorkflowRepository};
 use drover::operate::{DrainAction, HoldAction, Operator, PauseAction, Retirement};
 use drover::output::{Failure, Format, Output};
 use drover::pool_file::{PoolEntry, PoolFile};
+use drover::settings::{self, Reading, StackChoice, aws};
 use drover::status::{self, Surroundings};
 use drover::{apply, jobs, logs, pool_example, pools, ps, read, replay, runners, secrets};
 use engine::ports::Clock;
@@ -46,14 +47,20 @@ const FINISHED_WITHIN: SignedDuration = SignedDuration::from_hours(24);
 const CLEAR_SCREEN: &str = "\u{1b}[2J\u{1b}[H";
 
 /// Runs a command to its end. Commands that repeat print each result but the last themselves.
-pub(crate) async fn run(command: Command, format: Format) -> Result<Output, Failure> {
+pub(crate) async fn run(command: Command, selection: &StackChoice, format: Format) -> Result<Output, Failure> {
     let now = SystemClock.now();
+    let loaded = if needs_stack(&command) { settings::load(selection, Reading::Allowed).await } else { Ok(()) };
+    // Doctor reports a stack without outputs itself.
+    let outputs = match (&command, loaded) {
+        (Command::Doctor { .. }, Err(failure)) => Some(failure.to_string()),
+        (_, loaded) => loaded.map(|()| None)?,
+    };
     match command {
         Command::Completions { shell } => completions(shell),
         Command::Cost { by, since, prices } => run_cost(by, since, prices.as_deref(), now).await,
         Command::Dashboard { port } => run_dashboard(port, format).await,
         Command::DeadLetters(command) => run_dead_letters(command, now).await,
-        Command::Doctor { fix } => run_doctor(if fix { Mode::Repair } else { Mode::ReportOnly }, now).await,
+        Command::Doctor { fix } => run_doctor(if fix { Mode::Repair } else { Mode::ReportOnly }, outputs, now).await,
         Command::Drain { pool, undo } => {
             run_drain(&pool, if undo { DrainAction::Undo } else { DrainAction::Start }).await
         }
@@ -120,6 +127,39 @@ pub(crate) async fn run(command: Command, format: Format) -> Result<Output, Fail
     }
 }
 
+/// Whether the command reads or changes a stack.
+fn needs_stack(command: &Command) -> bool {
+    match command {
+        Command::Completions { .. } | Command::Man { .. } => false,
+        Command::Lint(lint) => lint.pools.is_none(),
+        Command::Pools { command: Some(PoolsCommand::Check { .. } | PoolsCommand::Init { .. }) } => false,
+        Command::Pools {
+            command: None | Some(PoolsCommand::Apply { .. } | PoolsCommand::Diff { .. } | PoolsCommand::Show { .. }),
+        } => true,
+        Command::Cost { .. }
+        | Command::Dashboard { .. }
+        | Command::DeadLetters(_)
+        | Command::Doctor { .. }
+        | Command::Drain { .. }
+        | Command::Events { .. }
+        | Command::Explain { .. }
+        | Command::Forget { .. }
+        | Command::Hold { .. }
+        | Command::Init(_)
+        | Command::Jobs { .. }
+        | Command::Logs { .. }
+        | Command::Pause { .. }
+        | Command::Ps { .. }
+        | Command::Release { .. }
+        | Command::Replay { .. }
+        | Command::Resume { .. }
+        | Command::Retire { .. }
+        | Command::Runners
+        | Command::Secrets(_)
+        | Command::Status { .. } => true,
+    }
+}
+
 /// The script calls this program for each completion.
 fn completions(shell: Shell) -> Result<Output, Failure> {
     let (shells, name) = (Shells::builtins(), shell.to_string());
@@ -174,7 +214,7 @@ fn selection(ids: Vec<String>) -> Selection {
     if ids.is_empty() { Selection::All } else { Selection::Ids(ids.into_iter().collect()) }
 }
 
-async fn run_doctor(mode: Mode, now: Timestamp) -> Result<Output, Failure> {
+async fn run_doctor(mode: Mode, outputs: Option<String>, now: Timestamp) -> Result<Output, Failure> {
     // Doctor also reports a missing region.
     let aws = platform::aws::config().await?;
     let (inspect, table, github) = (Inspect::new(&aws), control::table(&aws), control::github(&aws));
@@ -186,6 +226,7 @@ async fn run_doctor(mode: Mode, now: Timestamp) -> Result<Output, Failure> {
         queue_url: required("DROVER_QUEUE_URL"),
         webhook_url: required("DROVER_WEBHOOK_URL"),
         webhook_secret: required("DROVER_WEBHOOK_SECRET"),
+        outputs,
         mode,
         now,
     };
@@ -388,17 +429,6 @@ async fn run_secrets(command: SecretsCommand) -> Result<Output, Failure> {
         SecretsCommand::Rotate(Rotate::Webhook) => {
             let (id, github) = (required("DROVER_WEBHOOK_SECRET")?, control::github(&aws)?);
             secrets::rotate_webhook(&inspect, &id, &github).await
-        }
-    }
-}
-
-/// The AWS configuration of the caller. Fails without a region, because the AWS SDK's own message does not say how to set one.
-async fn aws() -> Result<SdkConfig, Failure> {
-    let aws = platform::aws::config().await?;
-    match aws.region() {
-        Some(_) => Ok(aws),
-        None => {
-            Err(Failure::Usage("no AWS region is set -> export AWS_REGION=REGION, with the stack's region".to_owned()))
         }
     }
 }

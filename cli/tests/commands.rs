@@ -377,9 +377,15 @@ async fn an_error_is_one_line_with_a_remedy_and_has_its_own_exit_code() {
     )
     .await;
     for name in ["DROVER_TABLE", "DROVER_BOOT_TABLE"] {
-        said(&ps, &[(name, "")], 2, &[&format!("{name} is not set"), "-> eval"]).await;
+        said(&ps, &[(name, ""), ("DROVER_STACK", "nowhere")], 2, &["there is no stack nowhere", "--stack"]).await;
     }
-    said(&letters, &[("DROVER_QUEUE_URL", "")], 2, &["DROVER_QUEUE_URL is not set", "-> eval"]).await;
+    said(
+        &letters,
+        &[("DROVER_QUEUE_URL", ""), ("DROVER_STACK", "nowhere")],
+        2,
+        &["there is no stack nowhere", "-> name it with --stack"],
+    )
+    .await;
     let foreign = "https://github.com/octo-org/not-served/actions/runs/1/job/2";
     said(&["explain", foreign], &[], 1, &["no pool serves octo-org/not-served", "->"]).await;
     let run = "https://github.com/octo-org/widgets/actions/runs/1";

@@ -42,7 +42,14 @@ async fn one_cause_is_one_line_and_doctor_skips_what_depends_on_it() {
         fault("AWS_REGION", "", &["no AWS region is set", "export AWS_REGION"]),
         fault("AWS_ACCESS_KEY_ID", "AKIANOBODY", &["InvalidClientTokenId", "log in again"]),
         fault("AWS_ACCESS_KEY_ID", EXPIRED_ACCESS_KEY, &["expired", "log in again"]),
-        fault("DROVER_TABLE", "", &["environment: not set: DROVER_TABLE", "sets every variable"]),
+        Fault {
+            variables: vec![("DROVER_TABLE", String::new()), ("DROVER_STACK", "nowhere".to_owned())],
+            parts: &["environment: there is no stack nowhere in eu-central-1", "name it with --stack"],
+        },
+        Fault {
+            variables: vec![("DROVER_TABLE", String::new()), ("AWS_ENDPOINT_URL", "http://127.0.0.1:1".to_owned())],
+            parts: &["AWS does not answer", "Connection refused"],
+        },
     ];
     for Fault { variables, parts } in faults {
         let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();

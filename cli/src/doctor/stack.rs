@@ -26,7 +26,9 @@ pub(super) async fn basis(subject: &Subject<'_>) -> Result<(Basis, Option<Config
         group.fail("environment", "no AWS region is set", NO_REGION);
         return Err([group, no_table()]);
     };
-    environment(&mut group, subject);
+    if subject.outputs.is_none() {
+        environment(&mut group, subject);
+    }
     let (identity, read) = tokio::join!(subject.inspect.identity(), read(subject));
     let table_error = match &read {
         Read::Failed(error) => Some(ErrorKind::of(error)),
@@ -34,6 +36,7 @@ pub(super) async fn basis(subject: &Subject<'_>) -> Result<(Basis, Option<Config
     };
     match identity {
         Ok(identity) => {
+            outputs(&mut group, subject);
             group.pass("credentials", format!("{} in {region}", identity.arn));
             match identity.clock_ahead {
                 Some(ahead) => clock(&mut group, "AWS", ahead),
@@ -42,6 +45,7 @@ pub(super) async fn basis(subject: &Subject<'_>) -> Result<(Basis, Option<Config
         }
         // The table answers, so this machine only cannot reach STS.
         Err(error) if matches!(read, Read::Items(_)) => {
+            outputs(&mut group, subject);
             group.warn("credentials", error.to_string(), remedy(error.kind));
         }
         Err(error) => {
@@ -66,6 +70,13 @@ pub(super) async fn basis(subject: &Subject<'_>) -> Result<(Basis, Option<Config
 }
 
 const NO_REGION: &str = "export AWS_REGION=REGION, with the stack's region";
+
+/// Why the stack's outputs are not known. With AWS not answering, that is not a cause of its own.
+fn outputs(group: &mut Group, subject: &Subject<'_>) {
+    if let Some((message, remedy)) = subject.outputs.as_ref().and_then(|outputs| outputs.split_once(" -> ")) {
+        group.fail("environment", message, remedy);
+    }
+}
 
 fn environment(group: &mut Group, subject: &Subject<'_>) {
     let errors = [

@@ -28,6 +28,8 @@ pub struct Subject<'a> {
     pub webhook_url: Result<String, EnvironmentError>,
     /// The Secrets Manager id of the webhook secret.
     pub webhook_secret: Result<String, EnvironmentError>,
+    /// Why the stack's outputs are not known, with the next step.
+    pub outputs: Option<String>,
     pub mode: Mode,
     pub now: Timestamp,
 }

@@ -64,7 +64,7 @@ async fn destination(group: &mut Group, subject: &Subject<'_>, github: &GitHubAp
     };
     let Ok(url) = &subject.webhook_url else {
         let message = format!("points to {}; the URL of ingest is not known", hook.url);
-        let remedy = "set DROVER_WEBHOOK_URL to the stack's output WebhookUrl: eval \"$(make --silent environment)\"";
+        let remedy = "set DROVER_WEBHOOK_URL to the stack's output WebhookUrl, or unset it: drover reads the output";
         group.warn("webhook", message, remedy);
         return Destination::Unknown;
     };
@@ -205,7 +205,7 @@ async fn redeliver(
 async fn renew(group: &mut Group, subject: &Subject<'_>, github: &GitHubApp, newest: Option<&Attempt>) {
     let Ok(id) = &subject.webhook_secret else {
         let message = "DROVER_WEBHOOK_SECRET is not set, so a new secret cannot be stored";
-        let remedy = "eval \"$(make --silent environment)\" sets it from the stack's outputs";
+        let remedy = "name the stack with --stack NAME or DROVER_STACK";
         return group.fail("signature", message, remedy);
     };
     let secret = random();

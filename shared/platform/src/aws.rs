@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use aws_config::SdkConfig;
 use aws_config::timeout::TimeoutConfig;
+use aws_config::{Region, SdkConfig};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_http_client::Connector;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -64,7 +64,15 @@ pub async fn config() -> Result<SdkConfig, AwsError> {
             .tls_context(tls.clone())
             .build()
     });
-    Ok(aws_config::from_env().http_client(http).timeout_config(timeouts).load().await)
+    let mut loader = aws_config::from_env().http_client(http).timeout_config(timeouts);
+    let has_region = environment::optional("AWS_DEFAULT_REGION").is_some();
+    if let Some(region) = environment::supplied("AWS_REGION").filter(|_| !has_region) {
+        loader = loader.region(Region::new(region));
+    }
+    if let Some(profile) = environment::supplied("AWS_PROFILE") {
+        loader = loader.profile_name(profile);
+    }
+    Ok(loader.load().await)
 }
 
 /// The configuration for an emulator, with an access key. The sandbox's tests use it.

@@ -1,7 +1,9 @@
 //! Environment variables. Programs read all of them at their start.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
+use std::sync::Mutex;
 
 /// A variable that is missing or invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,10 +19,30 @@ pub enum EnvironmentError {
     },
 }
 
-/// An optional variable. None if it is not set or not UTF-8.
+/// Values of variables that the environment does not set: `drover` finds them in its settings.
+static SUPPLIED: Mutex<BTreeMap<&'static str, String>> = Mutex::new(BTreeMap::new());
+
+/// Supplies a value for a variable that the environment does not set, or leaves empty.
+pub fn supply(name: &'static str, value: &str) {
+    SUPPLIED.lock().expect("no thread panics while it holds the lock").insert(name, value.to_owned());
+}
+
+/// A value that was supplied and that the environment does not set.
+pub(crate) fn supplied(name: &'static str) -> Option<String> {
+    match own(name) {
+        Some(_) => None,
+        None => SUPPLIED.lock().expect("no thread panics while it holds the lock").get(name).cloned(),
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+fn own(name: &'static str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// An optional variable. None if it is not set, empty or not UTF-8.
 pub fn optional(name: &'static str) -> Option<String> {
-    std::env::var(name).ok()
+    own(name).or_else(|| supplied(name))
 }
 
 /// A variable that must be set and not empty.
@@ -28,7 +50,7 @@ pub fn optional(name: &'static str) -> Option<String> {
 /// # Errors
 /// [`EnvironmentError::Missing`].
 pub fn required(name: &'static str) -> Result<String, EnvironmentError> {
-    optional(name).filter(|value| !value.is_empty()).ok_or(EnvironmentError::Missing(name))
+    optional(name).ok_or(EnvironmentError::Missing(name))
 }
 
 /// A variable that must be set, parsed.
@@ -46,7 +68,7 @@ pub fn parsed<T: FromStr<Err: Display>>(name: &'static str) -> Result<T, Environ
 /// Any other value, so that a misspelt value does not count as false.
 pub fn flag(name: &'static str) -> Result<bool, EnvironmentError> {
     match optional(name).as_deref() {
-        None | Some("" | "false") => Ok(false),
+        None | Some("false") => Ok(false),
         Some("true") => Ok(true),
         Some(value) => {
             let rule = "must be true or false".to_owned();

@@ -50,7 +50,7 @@ impl Unanswered {
     }
 }
 
-fn unanswered<E: ProvideErrorMetadata + std::error::Error + 'static>(error: E) -> Unanswered {
+pub(crate) fn unanswered<E: ProvideErrorMetadata + std::error::Error + 'static>(error: E) -> Unanswered {
     let error = CallError::of(&error);
     Unanswered { kind: error.kind, message: error.to_string(), code: error.code }
 }

@@ -26,6 +26,8 @@ pub mod inspect;
 mod network;
 pub mod queue;
 pub mod secrets;
+#[cfg(feature = "inspect")]
+pub mod stack;
 #[cfg(feature = "control")]
 pub mod table;
 pub mod telemetry;

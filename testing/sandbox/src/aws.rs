@@ -3,6 +3,7 @@
 //! Signatures are not verified. The access key identifies the caller, and each caller may call exactly what its policies
 //! allow.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use world::sqs::{Failure, Received};
 
 use crate::calls::Calls;
 use crate::ec2::{self, Form, escaped, xml};
-pub use crate::names::{ACCOUNT, BOOT_TABLE, REGION, RUNNER_ROLE_ID, TABLE};
+pub use crate::names::{ACCOUNT, BOOT_TABLE, REGION, RUNNER_ROLE_ID, STACK, TABLE};
 use crate::permissions::{Access, Caller, accesses, allows};
 use crate::state::{State, World};
 
@@ -112,13 +113,23 @@ async fn answer(Shared(gateway): Shared<Arc<Gateway>>, headers: HeaderMap, body:
         None => {
             let form: Form = form_urlencoded::parse(&body).into_owned().collect();
             let operation = form.get("Action").cloned().unwrap_or_default();
-            let service = if operation == "GetCallerIdentity" { "STS" } else { "EC2" };
+            let service = match operation.as_str() {
+                "GetCallerIdentity" => "STS",
+                "DescribeStacks" => "CloudFormation",
+                _ => "EC2",
+            };
             let reply = async {
                 if caller == Caller::Unknown {
                     return unknown_query_caller(service, key);
                 }
-                if operation == "GetCallerIdentity" {
-                    return identity(&caller);
+                match service {
+                    "STS" => return identity(&caller),
+                    "CloudFormation" => {
+                        let name = form.get("StackName").map(String::as_str).unwrap_or_default();
+                        let is_here = name == STACK && region == REGION;
+                        return gateway.world.look(|state| stacks(name, is_here.then_some(&state.outputs)));
+                    }
+                    _ => {}
                 }
                 if !is_allowed(&gateway, &caller, &accesses("ec2", &operation, &Value::Null)) {
                     let message = format!("{caller} may not call {operation}");
@@ -170,15 +181,17 @@ fn unknown_caller(key: &str) -> Response {
 fn unknown_query_caller(service: &str, key: &str) -> Response {
     let (code, message) = match (service, key) {
         (_, EXPIRED_ACCESS_KEY) => ("ExpiredToken", "The security token included in the request is expired"),
-        ("STS", _) => ("InvalidClientTokenId", "The security token included in the request is invalid."),
+        ("STS" | "CloudFormation", _) => {
+            ("InvalidClientTokenId", "The security token included in the request is invalid.")
+        }
         _ => ("AuthFailure", "AWS was not able to validate the provided access credentials"),
     };
     let error = format!("<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>");
     let body = match service {
-        "STS" => format!("<ErrorResponse>{error}<RequestId>sandbox</RequestId></ErrorResponse>"),
+        "STS" | "CloudFormation" => format!("<ErrorResponse>{error}<RequestId>sandbox</RequestId></ErrorResponse>"),
         _ => format!("<Response><Errors>{error}</Errors><RequestID>sandbox</RequestID></Response>"),
     };
-    let status = if service == "STS" { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED };
+    let status = if service != "EC2" { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED };
     xml(status, body)
 }
 
@@ -189,6 +202,32 @@ fn no_resources(service: &str) -> Response {
         "DynamoDB" => refused("ResourceNotFoundException", "Requested resource not found"),
         _ => refused("ResourceNotFoundException", "Secrets Manager can't find the specified secret."),
     }
+}
+
+/// CloudFormation's answer about a stack. None: there is no such stack.
+fn stacks(name: &str, outputs: Option<&BTreeMap<&'static str, String>>) -> Response {
+    let Some(outputs) = outputs else {
+        let error = format!(
+            "<ErrorResponse xmlns=\"http://cloudformation.amazonaws.com/doc/2010-05-15/\"><Error><Type>Sender</Type>\
+             <Code>ValidationError</Code><Message>Stack with id {} does not exist</Message></Error>\
+             <RequestId>sandbox</RequestId></ErrorResponse>",
+            escaped(name)
+        );
+        return xml(StatusCode::BAD_REQUEST, error);
+    };
+    let member = |(name, value): (&&str, &String)| {
+        let value = escaped(value);
+        format!("<member><OutputKey>{name}</OutputKey><OutputValue>{value}</OutputValue></member>")
+    };
+    let outputs: String = outputs.iter().map(member).collect();
+    let body = format!(
+        "<DescribeStacksResponse xmlns=\"http://cloudformation.amazonaws.com/doc/2010-05-15/\"><DescribeStacksResult><Stacks>\
+         <member><StackName>{}</StackName><CreationTime>2026-11-01T00:00:00.000Z</CreationTime>\
+         <StackStatus>CREATE_COMPLETE</StackStatus><Outputs>{outputs}</Outputs></member></Stacks></DescribeStacksResult>\
+         <ResponseMetadata><RequestId>sandbox</RequestId></ResponseMetadata></DescribeStacksResponse>",
+        escaped(name)
+    );
+    xml(StatusCode::OK, body)
 }
 
 fn identity(caller: &Caller) -> Response {

@@ -22,10 +22,10 @@ pub const QUEUE: &str = "drover";
 pub const DEAD_LETTERS: &str = "drover-dead-letters";
 
 /// The secret that ingest reads.
-pub const WEBHOOK_SECRET: &str = "drover/webhook";
+pub const WEBHOOK_SECRET: &str = "sandbox/webhook";
 
 /// The secret with the app's private key.
-pub const APP_SECRET: &str = "drover/app";
+pub const APP_SECRET: &str = "sandbox/app";
 
 /// The unique id of the runner machines' role.
 pub const RUNNER_ROLE_ID: &str = "AROADROVERSANDBOXRUNNR";

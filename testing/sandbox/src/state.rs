@@ -28,6 +28,8 @@ pub struct State {
     pub sqs: Sqs,
     /// Secrets Manager, by the secret's name.
     pub secrets: BTreeMap<String, Secret>,
+    /// The outputs of the CloudFormation stack.
+    pub outputs: BTreeMap<&'static str, String>,
     /// Connected runner processes, with the channel to each.
     pub(crate) sessions: BTreeMap<RunnerId, mpsc::UnboundedSender<Notification>>,
 }
@@ -77,6 +79,7 @@ impl World {
             github_ahead: SignedDuration::ZERO,
             sqs: Sqs::default(),
             secrets: BTreeMap::new(),
+            outputs: BTreeMap::new(),
             sessions: BTreeMap::new(),
         };
         Self { state: Mutex::new(state), changed: watch::Sender::new(()), wake: Notify::new() }

@@ -81,7 +81,7 @@ impl Checked {
 
 /// A JWT of the app.
 fn jwt(sandbox: &Sandbox) -> String {
-    let secret = sandbox.world.look(|state| state.secrets["drover/app"].current.clone());
+    let secret = sandbox.world.look(|state| state.secrets["sandbox/app"].current.clone());
     let secret: Value = serde_json::from_str(&secret).unwrap();
     let now = SystemClock.now().as_second();
     let claims = json!({ "iat": now - 60, "exp": now + 300, "iss": secret["app_id"].to_string() });

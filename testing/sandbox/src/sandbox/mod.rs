@@ -29,6 +29,7 @@ use crate::deliveries::Webhooks;
 use crate::github::{AcceptedKey, Api, AppKey};
 use crate::lambda::{EventSource, Failed, Function, function_url};
 use crate::machine::{self, Machines, serve};
+use crate::names::{ACCOUNT, BOOT_TABLE, TABLE};
 pub use crate::names::{APP_SECRET, DEAD_LETTERS, FOREIGN_REPOSITORY, QUEUE, STACK, WEBHOOK_SECRET};
 use crate::pace::slowness;
 use crate::proxy::Proxy;
@@ -174,7 +175,16 @@ impl Sandbox {
         let (listener, hook_url) = listen().await?;
         tasks.spawn(serve(listener, function_url(ingest.clone())));
         let hook = HookConfig { url: hook_url.clone(), secret: Some(webhook_secret), ..HookConfig::default() };
-        world.act(|state, _| state.github.set_hook(hook));
+        let outputs = [
+            ("Table", TABLE.to_owned()),
+            ("BootTable", BOOT_TABLE.to_owned()),
+            ("QueueUrl", format!("{aws_url}/{ACCOUNT}/{QUEUE}")),
+            ("WebhookUrl", hook_url.clone()),
+        ];
+        world.act(|state, _| {
+            state.github.set_hook(hook);
+            state.outputs = outputs.into();
+        });
         let webhooks = Arc::new(Webhooks::new(world.clone(), hook_url, options.webhook_faults, http.clone()));
 
         let source = Arc::new(EventSource {

@@ -1,0 +1,109 @@
+//! How `drover` finds its stack.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+use sandbox::sandbox::{Driven, Options, Sandbox};
+use sandbox::short_timings::one_pool;
+
+/// The variables that the stack's outputs replace.
+const OF_THE_STACK: [&str; 7] = [
+    "DROVER_STACK",
+    "DROVER_TABLE",
+    "DROVER_BOOT_TABLE",
+    "DROVER_QUEUE_URL",
+    "DROVER_APP_SECRET",
+    "DROVER_WEBHOOK_SECRET",
+    "DROVER_WEBHOOK_URL",
+];
+
+struct Operator {
+    sandbox: Sandbox,
+    home: tempfile::TempDir,
+}
+
+impl Operator {
+    async fn new() -> Self {
+        let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
+        sandbox.apply(&one_pool("")).await.unwrap();
+        sandbox.sweep().await.unwrap();
+        Self { sandbox, home: tempfile::tempdir().unwrap() }
+    }
+
+    /// Runs `drover` with none of the stack's variables but these. Returns its exit code and output.
+    async fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String) {
+        let mut all = vec![("HOME", self.home.path().to_str().unwrap())];
+        let unset = OF_THE_STACK.iter().filter(|name| !variables.iter().any(|(set, _)| set == *name));
+        all.extend(unset.map(|name| (*name, "")));
+        all.extend(variables);
+        let output = self.sandbox.drover_with(arguments, &all).await.unwrap();
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        (output.status.code().unwrap(), text)
+    }
+
+    fn readings(&self) -> u64 {
+        let counts = self.sandbox.calls.counts();
+        counts.iter().filter(|((_, call), _)| call == "DescribeStacks").map(|(_, calls)| calls).sum()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_stack_is_named_and_its_outputs_have_the_rest() {
+    let operator = Operator::new().await;
+    let (code, text) = operator.run(&["pools", "--stack", "sandbox"], &[]).await;
+    assert!(code == 0 && text.contains("linux"), "{text}");
+    assert_eq!(operator.readings(), 1);
+    // The outputs are cached, and the variable does the same as the option. Doctor uses all of them.
+    let (code, text) = operator.run(&["doctor"], &[("DROVER_STACK", "sandbox")]).await;
+    assert!(code == 0, "{text}");
+    assert_eq!(operator.readings(), 1, "the outputs are cached");
+    // What needs no stack reads none.
+    let (code, text) = operator
+        .run(&["pools", "init", "--file", operator.home.path().join("pools.toml").to_str().unwrap()], &[])
+        .await;
+    assert_eq!((code, operator.readings()), (0, 1), "{text}");
+    // Other credentials may belong to another account.
+    let (code, text) = operator.run(&["pools", "--stack", "sandbox"], &[("AWS_ACCESS_KEY_ID", "AKIANOBODY")]).await;
+    assert!(code == 3 && text.contains("log in again"), "{text}");
+
+    // A table that is gone: the outputs are read again.
+    let wrong = [("DROVER_STACK", "sandbox"), ("DROVER_TABLE", "gone")];
+    let (code, text) = operator.run(&["pools"], &wrong).await;
+    assert!(code == 3 && text.contains("Requested resource not found"), "environment variables win: {text}");
+    operator.run(&["pools", "--stack", "sandbox"], &[]).await;
+    assert!(operator.readings() > 2, "{}", operator.readings());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_profile_names_a_stack_and_its_region() {
+    let operator = Operator::new().await;
+    let folder = operator.home.path().join(".config/drover");
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("config.toml");
+    std::fs::write(&file, "default = \"blue\"\n[profile.blue]\nstack = \"sandbox\"\nregion = \"eu-central-1\"\n[profile.red]\nstack = \"red\"\n").unwrap();
+    let (code, text) = operator.run(&["pools"], &[("AWS_REGION", "")]).await;
+    assert!(code == 0 && text.contains("linux"), "{text}");
+    for (arguments, variables) in
+        [(&["pools", "--profile", "red"][..], &[][..]), (&["pools"], &[("DROVER_PROFILE", "red")])]
+    {
+        let (code, text) = operator.run(arguments, variables).await;
+        assert!(code == 2 && text.contains("there is no stack red in eu-central-1 -> name it with --stack"), "{text}");
+    }
+    let (code, text) = operator.run(&["pools", "--profile", "green"], &[]).await;
+    assert!(code == 2 && text.contains("has no profile \"green\"; it has blue, red"), "{text}");
+    std::fs::write(&file, "[profile.blue]\nstck = \"sandbox\"\n").unwrap();
+    let (code, text) = operator.run(&["pools"], &[]).await;
+    assert!(code == 2 && text.contains("stck"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_option_for_one_stack_is_not_mixed_with_variables_of_another() {
+    let operator = Operator::new().await;
+    let other = [("DROVER_STACK", "other"), ("DROVER_TABLE", "other")];
+    let (code, text) = operator.run(&["pools", "--stack", "sandbox"], &other).await;
+    assert!(code == 2 && text.contains("-> unset DROVER_STACK DROVER_TABLE"), "{text}");
+    let (code, text) = operator.run(&["pools", "--stack", "sandbox"], &other[..1]).await;
+    assert!(code == 0 && text.contains("linux"), "{text}");
+    // Without any name it is the stack of make deploy.
+    let (code, text) = operator.run(&["pools"], &[]).await;
+    assert!(code == 2 && text.contains("there is no stack drover in eu-central-1"), "{text}");
+}
