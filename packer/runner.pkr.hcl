@@ -17,6 +17,7 @@ locals {
     "drover:image-of"        = var.stack
     "drover:runner"          = var.runner_version
     "drover:runner-released" = var.runner_released
+    "drover:agent"           = var.agent_version
     "drover:base"            = "ubuntu-24.04"
     "drover:processor"       = var.architecture
   })

@@ -79,6 +79,12 @@ variable "runner_version" {
   description = "Version of GitHub's runner."
 }
 
+variable "agent_version" {
+  type        = string
+  default     = "unknown"
+  description = "Version of the agent, for the tag drover:agent of the image."
+}
+
 variable "runner_released" {
   type        = string
   default     = ""

@@ -79,7 +79,7 @@ pub(crate) const GROUPS: [(&str, &[&str]); 4] = [
     ("Watch", &["status", "explain", "jobs", "ps", "pools", "runners", "events", "logs", "cost", "dashboard"]),
     ("Set up and check", &["init", "doctor", "lint", "secrets"]),
     ("Intervene", &["forget", "pause", "resume", "drain", "hold", "release", "retire", "dead-letters", "replay"]),
-    ("Install", &["completions", "man"]),
+    ("Install", &["completions", "man", "version"]),
 ];
 
 /// The command line with grouped commands in its help.
@@ -336,6 +336,9 @@ pub(crate) enum Command {
         #[arg(long, short)]
         watch: bool,
     },
+    /// Show the versions of drover, the functions, the agent and the table
+    #[command(after_help = "Example:\n  drover version")]
+    Version,
 }
 
 /// Parses an instance id, so that a mistyped one is refused before any call.

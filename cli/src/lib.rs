@@ -27,4 +27,5 @@ pub mod secrets;
 pub mod settings;
 pub mod status;
 mod style;
+pub mod version;
 mod web;

@@ -24,7 +24,7 @@ use drover::output::{Failure, Format, Output};
 use drover::pool_file::{PoolEntry, PoolFile};
 use drover::settings::{self, Reading, StackChoice, aws};
 use drover::status::{self, Surroundings};
-use drover::{apply, jobs, logs, pool_example, pools, ps, read, replay, runners, secrets};
+use drover::{apply, jobs, logs, pool_example, pools, ps, read, replay, runners, secrets, version};
 use engine::ports::Clock;
 use jiff::{SignedDuration, Timestamp};
 use platform::clock::SystemClock;
@@ -50,9 +50,10 @@ const CLEAR_SCREEN: &str = "\u{1b}[2J\u{1b}[H";
 pub(crate) async fn run(command: Command, selection: &StackChoice, format: Format) -> Result<Output, Failure> {
     let now = SystemClock.now();
     let loaded = if needs_stack(&command) { settings::load(selection, Reading::Allowed).await } else { Ok(()) };
-    // Doctor reports a stack without outputs itself.
+    // These report a stack without outputs themselves.
     let outputs = match (&command, loaded) {
         (Command::Doctor { .. }, Err(failure)) => Some(failure.to_string()),
+        (Command::Version, Err(failure)) => return Ok(version::version(Err(failure)).await),
         (_, loaded) => loaded.map(|()| None)?,
     };
     match command {
@@ -124,6 +125,7 @@ pub(crate) async fn run(command: Command, selection: &StackChoice, format: Forma
             let (table, surroundings) = (table(&aws)?, surroundings(&aws)?);
             watch(format, async |now| status::status(&table, &surroundings, now).await).await
         }
+        Command::Version => run_version().await,
     }
 }
 
@@ -156,7 +158,8 @@ fn needs_stack(command: &Command) -> bool {
         | Command::Retire { .. }
         | Command::Runners
         | Command::Secrets(_)
-        | Command::Status { .. } => true,
+        | Command::Status { .. }
+        | Command::Version => true,
     }
 }
 
@@ -406,6 +409,12 @@ async fn run_retire(instances: &[InstanceId], how: Retirement) -> Result<Output,
         outputs.push(operator.retire(&queue, instance, how).await?);
     }
     Ok(Output::joined(outputs))
+}
+
+async fn run_version() -> Result<Output, Failure> {
+    let aws = aws().await?;
+    let (table, inspect) = (table(&aws)?, Inspect::new(&aws));
+    Ok(version::version(Ok((&table, &inspect))).await)
 }
 
 async fn run_runners() -> Result<Output, Failure> {

@@ -169,7 +169,7 @@ async fn sweeps(store: &Table, now: Timestamp) -> Result<Sweeps, Failure> {
     })
 }
 
-async fn functions(store: &Table) -> Result<Vec<Function>, Failure> {
+pub(crate) async fn functions(store: &Table) -> Result<Vec<Function>, Failure> {
     let keys: Vec<Key> = FunctionName::ALL.into_iter().map(Key::Function).collect();
     let items = store.get_many(&keys).await?.into_iter();
     let mut functions: Vec<Function> =

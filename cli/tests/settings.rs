@@ -56,11 +56,22 @@ async fn the_stack_is_named_and_its_outputs_have_the_rest() {
     let (code, text) = operator.run(&["doctor"], &[("DROVER_STACK", "sandbox")]).await;
     assert!(code == 0, "{text}");
     assert_eq!(operator.readings(), 1, "the outputs are cached");
+    let tags = [("drover:agent".to_owned(), "0.0.9".to_owned())];
+    operator.sandbox.world.act(|state, _| state.ec2.tag_image("ami-runner", tags.into()));
+    let (code, text) = operator.run(&["version", "--stack", "sandbox"], &[]).await;
+    let own = env!("CARGO_PKG_VERSION");
+    let (agent, janitor) = ("agent    0.0.9, runner ", format!("janitor  {own}, supports table formats up to"));
+    for part in [&*format!("drover   {own}, supports"), "table    format 1", agent, &*janitor, "agent: another version"]
+    {
+        assert!(code == 0 && text.contains(part), "{part}: {text}");
+    }
+    let (code, text) = operator.run(&["version", "--stack", "nowhere"], &[]).await;
+    assert!(code == 1 && text.contains(own) && text.contains("there is no stack nowhere"), "{text}");
     // What needs no stack reads none.
     let (code, text) = operator
         .run(&["pools", "init", "--file", operator.home.path().join("pools.toml").to_str().unwrap()], &[])
         .await;
-    assert_eq!((code, operator.readings()), (0, 1), "{text}");
+    assert_eq!((code, operator.readings()), (0, 2), "{text}");
     // Other credentials may belong to another account.
     let (code, text) = operator.run(&["pools", "--stack", "sandbox"], &[("AWS_ACCESS_KEY_ID", "AKIANOBODY")]).await;
     assert!(code == 3 && text.contains("log in again"), "{text}");
@@ -70,7 +81,7 @@ async fn the_stack_is_named_and_its_outputs_have_the_rest() {
     let (code, text) = operator.run(&["pools"], &wrong).await;
     assert!(code == 3 && text.contains("Requested resource not found"), "environment variables win: {text}");
     operator.run(&["pools", "--stack", "sandbox"], &[]).await;
-    assert!(operator.readings() > 2, "{}", operator.readings());
+    assert!(operator.readings() > 3, "{}", operator.readings());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

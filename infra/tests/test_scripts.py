@@ -752,6 +752,7 @@ class BuildImage(unittest.TestCase):
         ignored = shutil.ignore_patterns("tests")
         for folder in ("infra", "packer", "terraform"):
             shutil.copytree(project.ROOT / folder, self.checkout / folder, ignore=ignored)
+        shutil.copy(project.ROOT / "Cargo.toml", self.checkout)
         # It downloads the plugin.
         (self.checkout / "infra/packer-plugin").write_text("#!/bin/sh\necho /plugins\n", encoding="utf-8")
         done = Tools(self).run("infra/runner-version", "--pinned", checkout=self.checkout)
@@ -804,6 +805,11 @@ class BuildImage(unittest.TestCase):
         self.assertEqual(len(calls), 2)
         variables = json.loads((self.checkout / "variables.json").read_text(encoding="utf-8"))
         self.assertEqual(variables["runner_released"], "2026-11-25T00:00:00Z")
+
+    def test_the_image_says_which_version_its_agent_has(self):
+        self.build(api=self.api())
+        variables = json.loads((self.checkout / "variables.json").read_text(encoding="utf-8"))
+        self.assertEqual(variables["agent_version"], re.search(r'(?m)^version = "(.*)"$', project.text("Cargo.toml"))[1])
 
     def test_with_if_new_runner_an_image_that_has_the_pinned_runner_is_kept(self):
         done, calls = self.build("if-new-runner", image_has=self.pinned)

@@ -83,6 +83,8 @@ pub struct ImageFacts {
     pub created_at: Option<Timestamp>,
     /// Version of the runner in the image, from the tag that `make build-image` sets.
     pub runner: Option<String>,
+    /// Version of the agent in the image, from a tag too.
+    pub agent: Option<String>,
     /// When GitHub published that runner, from a tag too.
     pub runner_released_at: Option<Timestamp>,
 }
@@ -166,6 +168,7 @@ impl Inspect {
             architecture: image.architecture.as_ref().map(|it| it.as_str().to_owned()),
             created_at: image::created_at(&image),
             runner: image::tagged(&image, "drover:runner").map(ToOwned::to_owned),
+            agent: image::tagged(&image, "drover:agent").map(ToOwned::to_owned),
             runner_released_at: image::runner_released_at(&image),
         }))
     }

@@ -9,6 +9,9 @@ use jiff::Timestamp;
 use crate::config::Pool;
 use crate::state::{Config, FORMAT, Function, FunctionName};
 
+/// The version of this code.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// The format of the table is newer than this program supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -30,9 +33,10 @@ pub fn lowest(pools: &[Pool]) -> u32 {
 
 /// What a function that starts reports about itself; None if the table already says so.
 pub fn report(name: FunctionName, recorded: Option<&Function>, now: Timestamp) -> Option<Function> {
-    let is_recorded = recorded.is_some_and(|function| function.format == FORMAT);
+    let is_own = |function: &Function| function.format == FORMAT && function.version.as_deref() == Some(VERSION);
     let revision = recorded.map_or(0, |function| function.revision);
-    (!is_recorded).then_some(Function { name, format: FORMAT, recorded_at: now, revision })
+    let report = Function { name, format: FORMAT, version: Some(VERSION.to_owned()), recorded_at: now, revision };
+    (!recorded.is_some_and(is_own)).then_some(report)
 }
 
 /// The deployed functions that do not support a format. A function without a record is older than these records, which

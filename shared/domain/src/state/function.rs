@@ -42,13 +42,16 @@ impl FromStr for FunctionName {
     }
 }
 
-/// The item `FUNCTION#<name>`, `STATE`. A function writes it when it starts and finds another format in it, so it shows the
-/// version that was deployed last.
+/// The item `FUNCTION#<name>`, `STATE`. A function writes it when it starts and finds another format or version in it, so it
+/// shows what was deployed last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Function {
     pub name: FunctionName,
     /// The newest format that the deployed function supports.
     pub format: u32,
+    /// The version of its code. None: it is older than this attribute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     pub recorded_at: Timestamp,
     pub revision: u64,
 }
