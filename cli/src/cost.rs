@@ -114,8 +114,8 @@ fn text(rows: &[Row], query: &Query<'_>) -> String {
     text
 }
 
-/// What all machines cost within a period.
-#[derive(Debug, Serialize)]
+/// What machines cost within a period.
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Total {
     pub(crate) machines: u64,
     /// At the on-demand list price.
@@ -138,6 +138,23 @@ pub(crate) async fn total(
         machine.add_to(&mut row, query, begin, now);
     }
     Ok(Total { machines: row.machines, usd: row.usd, unpriced: row.unpriced })
+}
+
+/// The same, by pool.
+pub(crate) async fn by_pool(
+    store: &Table,
+    query: &Query<'_>,
+    longest: SignedDuration,
+    now: Timestamp,
+) -> Result<BTreeMap<String, Total>, Failure> {
+    let begin = now - query.since;
+    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
+    for machine in machines(store, begin, begin - longest).await? {
+        let pool = machine.group(By::Pool, &BTreeMap::new());
+        machine.add_to(rows.entry(pool).or_default(), query, begin, now);
+    }
+    let total = |row: Row| Total { machines: row.machines, usd: row.usd, unpriced: row.unpriced };
+    Ok(rows.into_iter().map(|(pool, row)| (pool, total(row))).collect())
 }
 
 /// Every machine that existed after `begin`, from the log since `from`.

@@ -1,9 +1,13 @@
-//! `drover dashboard`: a read-only web page with what `pools`, `jobs`, `ps`, `events` and `explain` show. The server renders the
-//! whole page, and a script reloads it.
+//! `drover dashboard`: a read-only web page with what `status`, `pools`, `jobs`, `ps`, `events` and `explain` show. The server
+//! renders the whole page, and a script reloads it.
 
 mod cache;
+mod chart;
+mod details;
+mod filter;
+mod history;
+mod overview;
 mod page;
-mod waits;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -11,24 +15,33 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use domain::log::{Event, Stream};
-use jiff::Timestamp;
+use domain::ids::InstanceId;
+use domain::state::Key;
+use engine::ports::Clock;
+use jiff::{SignedDuration, Timestamp};
+use platform::clock::SystemClock;
 use platform::table::Table;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 
-use self::cache::PageCache;
-use self::page::{Overview, error_page};
-use self::waits::WaitCache;
+use self::cache::{Cache, Read};
+use self::details::MachineReport;
+use self::filter::Filter;
+use self::history::Histories;
+use self::overview::Overview;
+use self::page::{Banner, error_page};
 use crate::explain::{self, Detail, JobReference};
-use crate::output::Failure;
+use crate::output::{Failure, Output};
+use crate::status::Surroundings;
 use crate::web::guarded;
-use crate::{jobs, pools, ps, read};
 
-/// Events on the page.
-const MAX_EVENTS: usize = 60;
+/// However often pages are requested, the table is read about once a second.
+const FRESH_FOR: SignedDuration = SignedDuration::from_secs(1);
+
+/// The event logs are megabytes.
+const HISTORY_FRESH_FOR: SignedDuration = SignedDuration::from_secs(60);
 
 const SCRIPT: &str = include_str!("dashboard/page.js");
 
@@ -64,12 +77,14 @@ impl Dashboard {
     ///
     /// # Errors
     /// The listener fails.
-    pub async fn serve(self, table: Table) -> Result<(), Failure> {
-        let source = Arc::new(Source { table, waits: WaitCache::default(), pages: PageCache::default() });
+    pub async fn serve(self, table: Table, surroundings: Surroundings) -> Result<(), Failure> {
+        let source = Arc::new(Source::new(table, surroundings));
         let script = || async { ([("content-type", "text/javascript; charset=utf-8")], SCRIPT) };
         let routes = Router::new()
             .route("/", get(overview))
             .route("/job", get(job))
+            .route("/machine", get(machine))
+            .route("/pool", get(pool))
             .route("/dashboard.js", get(script))
             .with_state(source);
         let served = axum::serve(self.listener, guarded(routes, self.address, POLICY)).await;
@@ -80,37 +95,57 @@ impl Dashboard {
 /// Where the pages get their content.
 struct Source {
     table: Table,
-    waits: WaitCache,
-    pages: PageCache,
+    surroundings: Surroundings,
+    histories: Cache<Histories>,
+    overviews: Cache<Overview>,
+    jobs: Cache<Output>,
+    machines: Cache<Option<MachineReport>>,
 }
 
 impl Source {
-    async fn overview(&self, now: Timestamp) -> Result<Overview, Failure> {
-        Ok(Overview {
-            pools: pools::rows(&self.table, now).await?,
-            jobs: jobs::rows(&self.table, None, now).await?,
-            rows: ps::rows(&self.table, None, now).await?,
-            waits: self.waits.get(&self.table, now).await?,
-            events: self.events().await?,
-        })
+    fn new(table: Table, surroundings: Surroundings) -> Self {
+        Self {
+            table,
+            surroundings,
+            histories: Cache::new(HISTORY_FRESH_FOR),
+            overviews: Cache::new(FRESH_FOR),
+            jobs: Cache::new(FRESH_FOR),
+            machines: Cache::new(FRESH_FOR),
+        }
     }
 
-    /// The newest events of all logs, newest first.
-    async fn events(&self) -> Result<Vec<Event>, Failure> {
-        let streams = read::pools(&self.table, None).await?.into_iter().map(|pool| Stream::Pool(pool.name));
-        let mut events = Vec::new();
-        for stream in streams.chain([Stream::Stack]) {
-            events.extend(self.table.events(&stream, MAX_EVENTS).await?);
-        }
-        events.sort_by(|a, b| b.sequence.cmp(&a.sequence));
-        events.truncate(MAX_EVENTS);
-        Ok(events)
+    async fn overview(&self) -> Result<Read<Overview>, Failure> {
+        let Self { table, surroundings, .. } = self;
+        let read = async |now| {
+            let histories = async |now| Histories::read(table, &surroundings.region, now).await;
+            let histories = self.histories.get("", histories).await?.value;
+            Overview::read(table, surroundings, histories, now).await
+        };
+        self.overviews.get("", read).await
     }
 }
 
-async fn overview(State(source): State<Arc<Source>>) -> Response {
-    let read = async |now| source.overview(now).await.map(|content| page::overview(&content, now));
-    source.pages.get("", read).await.map_or_else(|failure| unavailable(&failure), IntoResponse::into_response)
+/// A page of what was read, or of why nothing was read. `render` fails with why there is no such page.
+fn answer<T>(
+    read: Result<Read<T>, Failure>,
+    render: impl FnOnce(&T, &Banner, Timestamp) -> Result<Html<String>, &'static str>,
+) -> Response {
+    match read {
+        Ok(Read { value, at, failure }) => {
+            let status = if failure.is_some() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+            let now = if failure.is_some() { at } else { SystemClock.now() };
+            let page = render(&value, &Banner { failure, at: Some(at) }, now);
+            match page {
+                Ok(page) => (status, page).into_response(),
+                Err(why) => (StatusCode::NOT_FOUND, error_page(why)).into_response(),
+            }
+        }
+        Err(failure) => (StatusCode::SERVICE_UNAVAILABLE, error_page(&failure.to_string())).into_response(),
+    }
+}
+
+async fn overview(State(source): State<Arc<Source>>, Query(filter): Query<Filter>) -> Response {
+    answer(source.overview().await, |read, banner, now| Ok(page::overview(read, &filter, banner, now)))
 }
 
 #[derive(Deserialize)]
@@ -123,14 +158,35 @@ async fn job(State(source): State<Arc<Source>>, Query(query): Query<JobQuery>) -
         Ok(reference) => reference,
         Err(rule) => return (StatusCode::BAD_REQUEST, error_page(rule)).into_response(),
     };
-    let read = async |now| {
-        let explained = explain::one(&source.table, &reference, Detail::All, now).await?;
-        Ok(page::explanation(reference.id(), &explained))
-    };
-    let page = source.pages.get(&reference.id().to_string(), read).await;
-    page.map_or_else(|failure| unavailable(&failure), IntoResponse::into_response)
+    let read = async |now| explain::one(&source.table, &reference, Detail::Normal, now).await;
+    let read = source.jobs.get(query.job.trim(), read).await;
+    answer(read, |explained, banner, now| Ok(details::job(reference.id(), explained, banner, now)))
 }
 
-fn unavailable(failure: &Failure) -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, error_page(&failure.to_string())).into_response()
+#[derive(Deserialize)]
+struct MachineQuery {
+    id: String,
+}
+
+async fn machine(State(source): State<Arc<Source>>, Query(query): Query<MachineQuery>) -> Response {
+    let id = query.id.trim();
+    let read = async |_| MachineReport::read(&source.table, &Key::Instance(InstanceId::from(id))).await;
+    answer(source.machines.get(id, read).await, |report, banner, now| match report {
+        Some(report) => Ok(details::machine(report, banner, now)),
+        None => Err("Drover knows no such machine. It knows a machine for a month after its end."),
+    })
+}
+
+#[derive(Deserialize)]
+struct PoolQuery {
+    name: String,
+}
+
+async fn pool(State(source): State<Arc<Source>>, Query(query): Query<PoolQuery>) -> Response {
+    answer(source.overview().await, |read, banner, now| {
+        match read.pools.iter().find(|row| row.pool.as_str() == query.name) {
+            Some(row) => Ok(details::pool(read, row, banner, now)),
+            None => Err("There is no such pool."),
+        }
+    })
 }

@@ -188,12 +188,13 @@ async fn run_cost(by: By, since: SignedDuration, prices: Option<&Path>, now: Tim
 }
 
 async fn run_dashboard(port: u16, format: Format) -> Result<Output, Failure> {
-    let table = table(&aws().await?)?;
+    let aws = aws().await?;
+    let (table, surroundings) = (table(&aws)?, surroundings(&aws)?);
     let dashboard = Dashboard::bind(port).await?;
     let url = dashboard.url();
     let output = Output { ok: true, text: format!("{url}  (Ctrl-C to stop)\n"), json: json!({ "url": url }) };
     output.print(format);
-    dashboard.serve(table).await?;
+    dashboard.serve(table, surroundings).await?;
     Ok(output)
 }
 

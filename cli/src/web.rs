@@ -33,12 +33,14 @@ pub(crate) fn document(title: &str, style: &'static str, head: &Markup, body: &M
 /// policy of every answer.
 pub(crate) fn guarded(routes: Router, address: SocketAddr, policy: &str) -> Router {
     let port = address.port();
-    let hosts = ["127.0.0.1", "localhost", "[::1]"].map(|host| format!("{host}:{port}"));
+    let names = ["127.0.0.1", "localhost", "[::1]"];
+    let hosts = names.iter().flat_map(|name| [format!("{name}:{port}"), (*name).to_owned()]).collect();
     routes.layer(from_fn_with_state(Arc::new(Guard { hosts, policy: policy.to_owned() }), guard))
 }
 
 struct Guard {
-    hosts: [String; 3],
+    /// With and without the port: a client may leave it out.
+    hosts: Vec<String>,
     policy: String,
 }
 

@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod common;
+#[path = "browser/dashboard.rs"]
+mod dashboard;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -314,7 +316,7 @@ async fn the_dashboard_updates_itself_and_fits_a_phone_and_dark_mode() {
     assert!(visitor.wait_for("Waiting jobs (0)").await.contains("Machines (0)"));
     let job = sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_millis(300));
     sandbox.reconcile(&[job], PATIENCE).await.unwrap();
-    visitor.wait_for("EC2 launched i-").await;
+    visitor.wait_for("EC2 launched <a href=\"/machine?id=i-").await;
 
     // The page is not wider than a phone, and dark mode has light text.
     let phone = json!({ "width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": true });

@@ -56,7 +56,11 @@ async fn the_page_shows_what_happens_and_escapes_all_text() {
     let (status, page) = read(&http, &url).await;
     assert_eq!(status, StatusCode::OK);
     assert!(page.contains("Waiting jobs (1)") && page.contains("Machines (1)"), "{page}");
-    assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;") && page.contains("EC2 launched i-"), "{page}");
+    assert!(
+        page.contains("&lt;script&gt;alert(1)&lt;/script&gt;")
+            && page.contains("EC2 launched <a href=\"/machine?id=i-"),
+        "{page}"
+    );
     let (_, story) = read(&http, &format!("{url}job?job={job}")).await;
     assert!(story.contains("Waiting: ") && story.contains("&lt;script&gt;"), "{story}");
     for text in [&page, &story] {
@@ -114,6 +118,39 @@ async fn the_page_shows_what_happens_and_escapes_all_text() {
     }
     let pages = began.elapsed().as_secs() + 1;
     assert!(reads() - before <= for_one.max(1) * (pages + 1), "{} reads, {for_one} for one page", reads() - before);
+
+    // A forwarded port may be left out of the header.
+    for host in ["127.0.0.1", "localhost"] {
+        assert_eq!(http.get(&url).header("host", host).send().await.unwrap().status(), StatusCode::OK);
+    }
+    let rebound = http.get(&url).header("host", "evil.example").send().await.unwrap();
+    assert_eq!(rebound.status(), StatusCode::MISDIRECTED_REQUEST);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_state_stays_on_the_page_while_aws_does_not_answer() {
+    let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
+    sandbox.apply(&one_pool("")).await.unwrap();
+    let (_dashboard, url) = dashboard(&sandbox).await;
+    let http = Client::builder().tls_certs_only([]).build().unwrap();
+    let (status, page) = read(&http, &url).await;
+    assert!(
+        status == StatusCode::OK && page.contains("Waiting jobs (0)") && !page.contains("role=\"alert\""),
+        "{page}"
+    );
+    sandbox.lose_table().await.unwrap();
+    let began = Instant::now();
+    // A page is kept for a second.
+    let page = loop {
+        let (status, page) = read(&http, &format!("{url}?pool=linux")).await;
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            break page;
+        }
+        assert!(began.elapsed() < PATIENCE, "{page}");
+    };
+    for part in ["role=\"alert\"", "This is the state of ", "Waiting jobs (0)", "Machines (0)"] {
+        assert!(page.contains(part), "no {part}: {page}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,9 +2,13 @@
 //! submits the page's form.
 
 use sandbox::pace::PATIENCE;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use platform::environment::optional;
 use reqwest::{Client, Url};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -145,6 +149,17 @@ impl Visitor {
     pub(crate) async fn script(&self, script: &str) -> Option<Value> {
         let Visitor::Browser { http, session, .. } = self else { return None };
         Some(webdriver(http, session, "execute/sync", json!({ "script": script, "args": [] })).await)
+    }
+
+    /// Writes a picture of the whole page into the folder `DROVER_SCREENSHOTS`, if that is set.
+    pub(crate) async fn picture(&self, name: &str) {
+        let (Visitor::Browser { http, session, .. }, Some(folder)) = (self, optional("DROVER_SCREENSHOTS")) else {
+            return;
+        };
+        let whole = json!({ "cmd": "Page.captureScreenshot", "params": { "captureBeyondViewport": true } });
+        let picture = webdriver(http, session, "goog/cdp/execute", whole).await;
+        let png = STANDARD.decode(picture["data"].as_str().unwrap()).unwrap();
+        std::fs::write(Path::new(&folder).join(format!("{name}.png")), png).unwrap();
     }
 
     /// Emulates another screen, with a command of Chromium's DevTools protocol.
