@@ -7,6 +7,9 @@
 //! GitHub and this code, results are EC2's error codes. Repositories, jobs and instances are in the log lines and the event
 //! log only.
 
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use domain::config::{MicroUsd, Pool};
 use domain::log::Transaction;
 use domain::policy::PoolView;
@@ -17,6 +20,31 @@ use jiff::{SignedDuration, Timestamp};
 use metrics::{Label, Unit, counter, histogram};
 
 use crate::sweep::report::Report;
+
+/// A metric with more unpublished values than 100 loses the others. Half of that leaves room for values that are recorded while
+/// the others are published.
+const PUBLISH_AFTER: usize = 50;
+
+/// The values that were recorded and not published, of all metrics that publish each value.
+static UNPUBLISHED: AtomicUsize = AtomicUsize::new(0);
+
+static PUBLISH: OnceLock<fn()> = OnceLock::new();
+
+/// Publishes the metrics with this function during an invocation, too, before one of them has too many values.
+pub fn publish_with(publish: fn()) {
+    // A process has one collector.
+    let _ = PUBLISH.set(publish);
+}
+
+fn publish_if_many() {
+    if UNPUBLISHED.fetch_add(1, Ordering::Relaxed) + 1 < PUBLISH_AFTER {
+        return;
+    }
+    UNPUBLISHED.store(0, Ordering::Relaxed);
+    if let Some(publish) = PUBLISH.get() {
+        publish();
+    }
+}
 
 #[derive(Debug)]
 pub struct Metric {
@@ -30,7 +58,7 @@ pub struct Metric {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// One sum per invocation is published.
+    /// Sums are published, usually one per invocation.
     Sum,
     /// Every value is published.
     Each,
@@ -52,7 +80,10 @@ impl Metric {
             self.dimensions.iter().zip(values).map(|(name, value)| Label::new(*name, (*value).to_owned())).collect();
         match self.kind {
             Kind::Sum => counter!(self.name, labels).increment(value as u64),
-            Kind::Each => histogram!(self.name, labels).record(value),
+            Kind::Each => {
+                histogram!(self.name, labels).record(value);
+                publish_if_many();
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 //! Embedded metric format" in CloudWatch's user guide). CloudWatch reads them from the log, so they need no call.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use anyhow::anyhow;
 use domain::config::LaunchTemplate;
@@ -20,10 +20,12 @@ use crate::table::Table;
 /// How often the ages of images are recorded.
 const IMAGE_AGES_EVERY: SignedDuration = SignedDuration::from_hours(1);
 
+/// Also written to in the middle of an invocation, by [`engine::metrics::publish_with`].
+static COLLECTOR: OnceLock<&'static Collector> = OnceLock::new();
+
 /// The metrics of this process, in the namespace `Drover/<stack>`.
-#[expect(missing_debug_implementations, reason = "the collector has nothing to show")]
+#[derive(Debug)]
 pub struct EmbeddedMetrics<'a> {
-    collector: &'static Collector,
     table: &'a Table,
     ec2: &'a Ec2,
     github: &'a GitHubApp,
@@ -49,7 +51,10 @@ impl<'a> EmbeddedMetrics<'a> {
                 metrics::describe_histogram!(metric.name, unit, "");
             }
         }
-        Ok(Self { collector, table, ec2, github, image_ages_at: Mutex::default() })
+        // A second collector would have been refused above.
+        let _ = COLLECTOR.set(collector);
+        engine::metrics::publish_with(publish);
+        Ok(Self { table, ec2, github, image_ages_at: Mutex::default() })
     }
 
     /// Records, once an hour, the age of the oldest image that a pool launches and of the oldest runner in such an image.
@@ -83,8 +88,14 @@ impl<'a> EmbeddedMetrics<'a> {
     /// Writes the metrics recorded since the last call to the log: one line per set of dimensions.
     pub fn flush(&self) {
         self.github.record_budgets();
-        if let Err(error) = self.collector.flush(std::io::stdout().lock()) {
-            tracing::warn!("cannot write metrics: {error}");
-        }
+        publish();
+    }
+}
+
+fn publish() {
+    if let Some(collector) = COLLECTOR.get()
+        && let Err(error) = collector.flush(std::io::stdout().lock())
+    {
+        tracing::warn!("cannot write metrics: {error}");
     }
 }

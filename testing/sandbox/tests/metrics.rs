@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use engine::metrics::ALL;
 use sandbox::deliveries::{WebhookFaults, signature};
 use sandbox::pace::PATIENCE;
-use sandbox::sandbox::{FOREIGN_REPOSITORY, Options, Sandbox};
+use sandbox::sandbox::{Driven, FOREIGN_REPOSITORY, Options, QUEUE, Sandbox};
 use sandbox::short_timings::one_pool;
 use serde_json::Value;
 use world::ec2::{Code, LaunchMatch, Refusal, When};
@@ -57,6 +57,46 @@ fn recorded(sandbox: &Sandbox) -> anyhow::Result<(Shapes, BTreeMap<String, f64>)
         }
     }
     Ok((shapes, sums))
+}
+
+/// The number of values of a metric in the functions' logs.
+fn values(sandbox: &Sandbox, name: &str) -> anyhow::Result<usize> {
+    let mut count = 0;
+    for entry in std::fs::read_dir(sandbox.folder().join("functions"))? {
+        for line in std::fs::read_to_string(entry?.path())?.lines().filter(|line| line.contains("_aws")) {
+            let line: Value = serde_json::from_str(line)?;
+            let value = &line[name];
+            count += value.as_array().map_or(usize::from(!value.is_null()), Vec::len);
+        }
+    }
+    Ok(count)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_value_of_a_batch_of_hundreds_of_jobs_is_lost() -> anyhow::Result<()> {
+    const JOBS: usize = 300;
+    let mut options = Options { driven: Driven::ByHand, batch_size: JOBS, ..Options::default() };
+    options.ec2.throttle = false;
+    options.ec2.pending = Duration::from_secs(3600);
+    options.github.limits.enforced = false;
+    let sandbox = Sandbox::start(options).await?;
+    sandbox.apply(&one_pool("max = 1000\nidle_grace = \"1h\"\n")).await?;
+    for _ in 0..JOBS {
+        sandbox.queue_job("octo-org/widgets", &["drover"], SECOND);
+    }
+    let arrived = |state: &sandbox::state::State| (state.sqs.bodies(QUEUE).len() == JOBS).then_some(());
+    sandbox.world.until("all messages on the queue", PATIENCE, arrived).await?;
+    let registered = |state: &sandbox::state::State| state.github.registrations().count() == JOBS;
+    while !sandbox.world.look(registered) {
+        let next = sandbox.world.look(|state| state.sqs.next_visible(QUEUE));
+        ensure!(next.is_some(), "some jobs have no runner, and no message follows");
+        sandbox::state::until(next).await;
+        sandbox.scale().await?;
+    }
+    for name in ["WebhookTime", "LaunchTime", "RegisterTime"] {
+        assert_eq!(values(&sandbox, name)?, JOBS, "{name}");
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
