@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use domain::state::{Item, Key};
+use engine::ports::Store;
 use sandbox::lambda::Batch;
 use sandbox::pace::PATIENCE;
 use sandbox::sandbox::{DEAD_LETTERS, Driven, Options, QUEUE, Sandbox};
@@ -74,6 +76,26 @@ async fn without_pools_every_message_is_delivered_again() {
     sandbox::state::until(visible).await;
     assert_eq!(sandbox.scale().await.unwrap(), Batch { messages: 1, failed: 0 });
     assert_eq!(launches(&sandbox), 1);
+}
+
+/// The scaler keeps the pools for a minute, and the janitor reads them each time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_function_with_older_pools_does_not_undo_what_one_with_newer_pools_decided() {
+    let sandbox = with_pools().await;
+    message_about_a_job(&sandbox, Duration::from_secs(1)).await;
+    sandbox.scale().await.unwrap();
+    sandbox.apply(&one_pool("max = 1\n")).await.unwrap();
+    sandbox.sweep().await.unwrap();
+    let decided_with = async || {
+        let table = sandbox.table().await;
+        let Some(Item::Meta(meta)) = table.get(&Key::Meta("linux".parse().unwrap())).await.unwrap() else { panic!() };
+        meta.config_hash
+    };
+    let newest = decided_with().await;
+    message_about_a_job(&sandbox, Duration::from_secs(1)).await;
+    sandbox.scale().await.unwrap();
+    assert_eq!(decided_with().await, newest);
+    assert_eq!(launches(&sandbox), 1, "the pool has at most one machine now");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -56,6 +56,15 @@ pub async fn read(context: &Context<'_>, function: FunctionName) -> Result<Confi
     Ok(config)
 }
 
+/// The pools as they are now, for an invocation whose own reading may be older. None if there are none any more, or if the
+/// function must write nothing.
+pub(crate) async fn newest(context: &Context<'_>) -> Result<Option<Config>, StoreError> {
+    match context.ports.store.get(&Key::Config).await? {
+        Some(Item::Config(config)) => Ok(format::check(&config).is_ok().then_some(config)),
+        _ => Ok(None),
+    }
+}
+
 /// Without the record, `drover pools apply` only refuses a newer format until the next invocation has written it.
 async fn record(context: &Context<'_>, report: Function) {
     match context.ports.store.commit(&Transaction::new().put(report)).await {

@@ -19,6 +19,7 @@ use tracing::Instrument;
 use crate::context::Context;
 use crate::effects::{Holder, Next, check, launch, lost_job, notify, register, rerun, retire};
 use crate::error::ReconcileError;
+use crate::pools;
 use crate::table::{Commit, commit, commit_or_leave, read_pool};
 
 /// Concurrent effects of one pool. GitHub allows 100 concurrent requests per installation, and a launch makes up to 24.
@@ -43,7 +44,25 @@ pub async fn reconcile(context: &Context<'_>, config: &Config, pool: &Pool) -> R
 }
 
 async fn reconcile_pool(context: &Context<'_>, config: &Config, pool: &Pool) -> Result<(), ReconcileError> {
-    let mut view = read_pool(context, &pool.name).await?;
+    let view = read_pool(context, &pool.name).await?;
+    if view.meta.config_hash == pool.config_hash() {
+        return reconcile_view(context, config, pool, view).await;
+    }
+    // Either the pool has been changed since the last decision, or since this invocation read the pools, which may be cached.
+    // Read after META, they are at least as new as those of the last decision, so old settings never replace newer ones.
+    let Some(newest) = pools::newest(context).await? else { return Ok(()) };
+    match newest.pool(&pool.name) {
+        Some(pool) => reconcile_view(context, &newest, pool, view).await,
+        None => Ok(()),
+    }
+}
+
+async fn reconcile_view(
+    context: &Context<'_>,
+    config: &Config,
+    pool: &Pool,
+    mut view: PoolView,
+) -> Result<(), ReconcileError> {
     let mut next = None;
     let mut points = context.share.points;
     for round in 0..MAX_ROUNDS {
