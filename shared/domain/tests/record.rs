@@ -9,7 +9,7 @@ use domain::log::Transaction;
 use domain::policy::due::{Effect, next_effect};
 use domain::policy::record::{Recorder, Recording, sort};
 use domain::policy::route::Unrouted;
-use domain::state::{ClosedRunner, Instance, Item, Key, Rank, Slot, SlotState, WaitingJob};
+use domain::state::{ClosedRunner, Instance, Item, Key, Meta, Nudge, Rank, Slot, SlotState, WaitingJob};
 use domain::wire::{Action, Notice, RunnerNotice};
 use serde_json::json;
 
@@ -78,6 +78,39 @@ fn a_started_job_no_longer_waits_and_its_slot_and_instance_have_it() {
     assert_eq!(started.writes.deletes, [(Key::Waiting(pool().name, JobId(5)), 1)]);
     assert_eq!(started.taken_by.map(|slot| slot.id), Some(busy.id));
     assert_eq!(started.after.map(|job| job.rank), Some(Rank::Started));
+}
+
+#[test]
+fn a_pool_is_read_only_after_reports_that_may_need_a_decision() {
+    let settled = || Item::from(common::meta());
+    let online = || slot("online", 60, json!({}));
+    let pools = |notice: &Notice, stored: Vec<Item>| recorded(notice, stored).pools;
+    let started = |meta: Item, waiting: Option<WaitingJob>, slot: Slot| {
+        let mut stored = vec![facts(&[Action::Queued]).into(), slot.into(), instance().into(), meta];
+        stored.extend(waiting.map(Item::from));
+        pools(&notice(Action::InProgress), stored)
+    };
+    let read = vec![pool().name];
+    assert_eq!(started(settled(), Some(job(120)), online()), [], "one job and one slot less");
+    let not_demand = WaitingJob { run_over_at: Some(ago(1)), ..job(120) };
+    assert_eq!(started(settled(), Some(not_demand), online()), read, "the supply shrinks, and the demand does not");
+    assert_eq!(started(settled(), None, online()), read, "a runner took a job that was not known to wait");
+    assert_eq!(started(settled(), Some(job(15 * 60)), online()), read, "it has a check run");
+    let stop = json!({ "stop": { "why": "surplus", "at": noon() } });
+    assert_eq!(started(settled(), Some(job(120)), slot("online", 60, stop)), read, "it was no supply");
+    for unsettled in [Meta { has_jobs_behind: true, ..common::meta() }, Meta { boot_failures: 1, ..common::meta() }] {
+        assert_eq!(started(unsettled.into(), Some(job(120)), online()), read);
+    }
+
+    let ended = |slot: Slot| {
+        let stored = vec![facts(&[Action::InProgress]).into(), slot.into(), instance().into(), settled()];
+        pools(&notice(Action::Completed), stored)
+    };
+    assert_eq!(ended(slot("busy", 60, json!({}))), [], "its machine ends later");
+    assert_eq!(ended(slot("busy", 60, json!({ "gone_at": ago(1) }))), read, "its machine has ended");
+    assert_eq!(pools(&notice(Action::Queued), vec![]), read);
+    let other = recorded(&forged(Action::InProgress, 9), [online().into(), instance().into(), settled()]);
+    assert_eq!(other.pools, read, "the job belongs to no pool");
 }
 
 #[test]
@@ -230,7 +263,8 @@ fn a_job_stays_in_its_first_pool() {
     assert_eq!(recorder.first_keys(), [Key::Job(JobId(5)), Key::Waiting(other.name, JobId(5))]);
     recorder.add(facts(&[Action::Queued]).into()).expect("a job");
     assert_eq!(recorder.other_waiting_key(), Some(Key::Waiting(pool().name, JobId(5))));
-    assert_eq!(recorder.add(common::meta().into()), Err(Key::Meta(pool().name)));
+    let nudge = Nudge { pool: pool().name, due_at: noon(), revision: 1 };
+    assert_eq!(recorder.add(nudge.into()), Err(Key::Nudge(pool().name)));
 }
 
 #[test]

@@ -5,10 +5,12 @@ mod common;
 use common::{after, ago, described, instance, later, meta, noon, notice, pool, slot, slots, turn, view};
 use domain::config::Pool;
 use domain::ids::{JobId, RunnerId, RunnerName};
+use domain::policy::decide::MAX_LAUNCH;
 use domain::policy::nudge;
+use domain::policy::nudge::Reader;
 use domain::policy::register::{NewRunner, hand_over, next_registration, registration_refused, runner_name};
 use domain::policy::rerun::{self, Ended, RerunOutcome, RerunStep};
-use domain::state::{Circuit, CircuitCause, Nudge, Rerun, SlotState};
+use domain::state::{Circuit, CircuitCause, LastReading, Meta, Nudge, Rerun, SlotState};
 use domain::wire::{Action, JobNotice, RunJobs};
 use serde_json::json;
 
@@ -132,13 +134,35 @@ fn a_re_run_is_given_up_after_a_day() {
 fn a_nudge_is_sent_unless_one_is_under_way_or_the_janitor_runs_first() {
     let due = |nudge: Option<i64>, at| {
         let nudge = nudge.map(|late| Nudge { pool: pool().name, due_at: ago(late), revision: 3 });
-        nudge::due(&pool(), &view(nudge.map(Into::into)), at, noon()).map(|nudge| (nudge.due_at, nudge.revision))
+        nudge::due(&pool().name, nudge.as_ref(), at, noon()).map(|nudge| (nudge.due_at, nudge.revision))
     };
     assert_eq!(due(None, later(55)), Some((later(55), 0)));
     assert_eq!(due(None, later(56)), None);
     assert_eq!(due(None, ago(9)), Some((noon(), 0)), "never in the past");
-    assert_eq!(due(Some(119), later(1)), None, "one is under way");
-    assert_eq!(due(Some(120), later(1)), Some((later(1), 3)), "it is lost, and replaced");
+    assert_eq!(due(Some(4), later(1)), None, "one is under way");
+    assert_eq!(due(Some(5), later(1)), Some((later(1), 3)), "it is lost, and replaced");
     assert_eq!(due(Some(-30), later(30)), None, "one is due by then");
     assert_eq!(due(Some(-30), later(29)), Some((later(29), 3)), "it would come too late");
+}
+
+#[test]
+fn facts_are_read_by_whoever_answers_a_nudge_and_a_large_pool_only_after_a_pause() {
+    let nudge = |late| Nudge { pool: pool().name, due_at: ago(late), revision: 3 };
+    let decided =
+        |items, ago_seconds| Meta { last_reading: Some(LastReading { at: ago(ago_seconds), items }), ..common::meta() };
+    let reader = |meta: Meta, sent: Option<Nudge>| nudge::reader(&meta, sent.as_ref(), noon());
+    assert_eq!(reader(common::meta(), None), Reader::This);
+    assert_eq!(reader(common::meta(), Some(nudge(-1))), Reader::Another, "it is due soon");
+    assert_eq!(reader(common::meta(), Some(nudge(-2))), Reader::This, "it is due too late for new facts");
+    assert_eq!(
+        reader(common::meta(), Some(nudge(0))),
+        Reader::WhoeverDeletes(nudge(0)),
+        "no need to wait for its message"
+    );
+    assert_eq!(reader(decided(4000, 1), None), Reader::Later(later(1)), "4,000 items: two seconds");
+    assert_eq!(reader(decided(4000, 2), None), Reader::This);
+    assert_eq!(reader(decided(5 * MAX_LAUNCH as u32 - 1, 0), None), Reader::This, "a small pool is read at once");
+    assert!(matches!(reader(decided(5 * MAX_LAUNCH as u32, 0), None), Reader::Later(_)));
+    assert_eq!(reader(decided(1_000_000, 4), None), Reader::Later(later(1)), "never longer than five seconds");
+    assert_eq!(reader(decided(1_000_000, 0), Some(nudge(0))), Reader::WhoeverDeletes(nudge(0)), "the pause is over");
 }

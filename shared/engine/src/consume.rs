@@ -4,7 +4,7 @@
 //! stays due, and the next invocation that reconciles the pool performs it. Only a message that could not be recorded goes
 //! back to the queue.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::ids::PoolName;
 use domain::policy::due::quiet_first;
@@ -16,7 +16,7 @@ use futures::stream::{self, StreamExt};
 use crate::accounts::Accounts;
 use crate::context::{Context, MAX_CONCURRENT_POOLS};
 use crate::instance_change::instance_changed;
-use crate::reconcile::{nudged, reconcile};
+use crate::reconcile::{nudged, reconcile, reconcile_after_facts};
 use crate::record::record;
 
 /// The result of a batch. Messages are identified by their index.
@@ -46,6 +46,7 @@ pub async fn consume(context: &Context<'_>, config: &Config, messages: &[Message
 
 async fn consume_gated(context: &Context<'_>, config: &Config, messages: &[Message]) -> Consumed {
     let mut consumed = Consumed::default();
+    let mut answered = BTreeSet::new();
     let (mut indices, mut notices): (Vec<usize>, Vec<Notice>) = (Vec::new(), Vec::new());
     for (index, message) in messages.iter().enumerate() {
         let done = match message {
@@ -54,7 +55,10 @@ async fn consume_gated(context: &Context<'_>, config: &Config, messages: &[Messa
                 notices.push(Notice::clone(notice));
                 continue;
             }
-            Message::Nudge { pool, .. } => nudged(context, pool).await.map(|()| Some(pool.clone())),
+            Message::Nudge { pool, .. } => nudged(context, pool).await.map(|is_answered| {
+                answered.extend(is_answered.then(|| pool.clone()));
+                Some(pool.clone())
+            }),
             Message::Instance { id, change } => instance_changed(context, config, id, *change).await,
         };
         match done {
@@ -70,9 +74,14 @@ async fn consume_gated(context: &Context<'_>, config: &Config, messages: &[Messa
     }
 
     let context = &context.shared_by(consumed.pools.len()).yielding();
+    let answered = &answered;
     stream::iter(quiet_first(&consumed.pools).into_iter().filter_map(|pool| config.pool(pool)))
         .for_each_concurrent(MAX_CONCURRENT_POOLS, |pool| async move {
-            if let Err(error) = reconcile(context, config, pool).await {
+            let reconciled = match answered.contains(&pool.name) {
+                true => reconcile(context, config, pool).await,
+                false => reconcile_after_facts(context, config, pool).await,
+            };
+            if let Err(error) = reconciled {
                 tracing::error!(pool = %pool.name, "pool {} is not reconciled: {error}", pool.name);
             }
         })

@@ -8,19 +8,19 @@ use std::collections::BTreeSet;
 use domain::config::Pool;
 use domain::ids::PoolName;
 use domain::log::Transaction;
-use domain::policy::due::{Effect, LEFT_OUT_FOR, affordable, due, is_still_needed, next_effect};
+use domain::policy::due::{Effect, LEFT_OUT_FOR, affordable, due, is_still_needed, next_due, next_effect};
 use domain::policy::retire::TagReading;
 use domain::policy::{PoolView, decide, nudge};
 use domain::state::{Config, Item, Key};
 use futures::stream::{self, StreamExt};
-use jiff::Timestamp;
+use jiff::SignedDuration;
 use tracing::Instrument;
 
 use crate::context::Context;
 use crate::effects::{Holder, Next, check, launch, lost_job, notify, register, rerun, retire};
 use crate::error::ReconcileError;
 use crate::pools;
-use crate::table::{Commit, commit, commit_or_leave, read_pool};
+use crate::table::{Commit, commit, leave_to_another, read_after_facts, read_pool, send_nudge};
 
 /// Concurrent effects of one pool. GitHub allows 100 concurrent requests per installation, and a launch makes up to 24.
 const MAX_CONCURRENT_EFFECTS: usize = 4;
@@ -37,15 +37,40 @@ const MIN_QUESTIONS: usize = 8;
 /// Decisions in one round, of up to 48 launches each.
 const MAX_DECISIONS: usize = 64;
 
+/// How long an invocation may decide again from the same reading. Facts that others record meanwhile count as if they had come
+/// a moment later.
+const READING_VALID_FOR: SignedDuration = SignedDuration::from_secs(1);
+
 /// Reconciles the pool, as far as time allows.
 pub async fn reconcile(context: &Context<'_>, config: &Config, pool: &Pool) -> Result<(), ReconcileError> {
     let span = tracing::error_span!("pool", pool = %pool.name);
-    reconcile_pool(context, config, pool).instrument(span).await
+    let reconciled = async {
+        let view = read_pool(context, &pool.name).await?;
+        reconcile_pool(context, config, pool, view).await
+    };
+    reconciled.instrument(span).await
 }
 
-async fn reconcile_pool(context: &Context<'_>, config: &Config, pool: &Pool) -> Result<(), ReconcileError> {
-    let view = read_pool(context, &pool.name).await?;
-    if view.meta.config_hash == pool.config_hash() {
+/// Reconciles a pool about which this invocation has recorded facts, unless another one does after that.
+pub async fn reconcile_after_facts(context: &Context<'_>, config: &Config, pool: &Pool) -> Result<(), ReconcileError> {
+    let span = tracing::error_span!("pool", pool = %pool.name);
+    let reconciled = async {
+        match read_after_facts(context, &pool.name).await? {
+            Some(view) => reconcile_pool(context, config, pool, view).await,
+            None => Ok(()),
+        }
+    };
+    reconciled.instrument(span).await
+}
+
+async fn reconcile_pool(
+    context: &Context<'_>,
+    config: &Config,
+    pool: &Pool,
+    view: PoolView,
+) -> Result<(), ReconcileError> {
+    let is_first = view.meta.config_hash.is_empty();
+    if is_first || view.meta.config_hash == pool.config_hash() {
         return reconcile_view(context, config, pool, view).await;
     }
     // Either the pool has been changed since the last decision, or since this invocation read the pools, which may be cached.
@@ -70,7 +95,7 @@ async fn reconcile_view(
             view = read_pool(context, &pool.name).await?;
         }
         let mut decided = BTreeSet::new();
-        let undecided = decide_all(context, pool, &mut view, &mut decided).await?;
+        let outcome = decide_all(context, pool, &mut view, &mut decided).await?;
         decided.retain(|effect| is_still_needed(&view, *effect));
         let due = due(pool, &view, context.now());
         let needed: BTreeSet<Effect> = due.effects.into_iter().chain(decided.iter().copied()).collect();
@@ -79,6 +104,11 @@ async fn reconcile_view(
         let left_out = is_left_out.then(|| context.now() + LEFT_OUT_FOR);
         let tags = retire::read_tags(context, &view, &effects).await;
         let performed = perform_all(context, config, pool, (&view, &tags), &effects, &decided).await;
+        let undecided = match outcome {
+            Decided::All => None,
+            Decided::NotAll => Some(context.now()),
+            Decided::LostRace => return leave_to_another(context, &view).await,
+        };
         next = undecided.into_iter().chain(performed).chain(left_out).min();
         let yields = round + 1 >= MIN_ROUNDS && context.must_yield();
         if context.short_of_time() || yields || next.is_none_or(|at| at > context.now()) {
@@ -86,27 +116,41 @@ async fn reconcile_view(
         }
     }
     let reports = view.slots.values().filter_map(|slot| slot.awaits_report_until()).filter(|at| *at > context.now());
-    match next.into_iter().chain(reports).min() {
-        Some(at) => send_nudge(context, pool, &view, at).await,
+    match next.into_iter().chain(reports).chain(next_due(&view, context.now())).min() {
+        Some(at) => send_nudge(context, &pool.name, view.nudge.as_ref(), at).await,
         None => Ok(()),
     }
 }
 
-/// Decides until nothing is left to decide. If the time or the number of decisions is used up first, more is due now. Adds
-/// the effects of the decisions to `decided`.
+/// How a round of decisions ended.
+enum Decided {
+    All,
+    /// The time, the reading or the number of decisions is used up.
+    NotAll,
+    /// Another invocation has decided from a newer reading.
+    LostRace,
+}
+
+/// Decides until nothing is left to decide. Adds the effects of the decisions to `decided`.
 async fn decide_all(
     context: &Context<'_>,
     pool: &Pool,
     view: &mut PoolView,
     decided: &mut BTreeSet<Effect>,
-) -> Result<Next, ReconcileError> {
+) -> Result<Decided, ReconcileError> {
     let mut decisions = 0;
+    let mut read_at = context.now();
     let mut is_fresh = true;
     while decisions < MAX_DECISIONS {
         let turn = context.turn(pool);
-        let Some(decision) = decide::decide(pool, view, &turn) else { return Ok(None) };
-        if !is_fresh {
+        let Some(decision) = decide::decide(pool, view, &turn) else { return Ok(Decided::All) };
+        if !is_fresh && turn.now.duration_since(read_at) >= READING_VALID_FOR {
             // This invocation wrote the pool's version itself, so the version does not show what others have written since.
+            if nudge::is_large(view.size()) {
+                // First what was decided, which takes longer than a reading.
+                break;
+            }
+            read_at = context.now();
             *view = read_pool(context, &pool.name).await?;
             is_fresh = true;
             continue;
@@ -121,13 +165,18 @@ async fn decide_all(
                 is_fresh = false;
                 decided.extend(launch.into_iter().chain(slots));
             }
-            Commit::Lost(_) => *view = read_pool(context, &pool.name).await?,
+            Commit::Lost(what) if what == Key::Meta(pool.name.clone()).to_string() => return Ok(Decided::LostRace),
+            Commit::Lost(_) => {
+                read_at = context.now();
+                *view = read_pool(context, &pool.name).await?;
+                is_fresh = true;
+            }
         }
         if context.short_of_time() {
             break;
         }
     }
-    Ok(Some(context.now()))
+    Ok(Decided::NotAll)
 }
 
 /// Performs the effects, and returns when more is due. A failed effect stays due.
@@ -195,24 +244,11 @@ fn effect_span(effect: &Effect) -> tracing::Span {
     }
 }
 
-/// Sends a message that makes the scaler reconcile the pool at `at`, unless the janitor runs before.
-async fn send_nudge(context: &Context<'_>, pool: &Pool, view: &PoolView, at: Timestamp) -> Result<(), ReconcileError> {
-    let now = context.now();
-    let Some(nudge) = nudge::due(pool, view, at, now) else { return Ok(()) };
-    let after = nudge.due_at.duration_since(now);
-    if let Commit::Lost(_) = commit(context, &Transaction::new().put(nudge)).await? {
-        return Ok(());
-    }
-    if let Err(error) = context.ports.queue.nudge(&pool.name, after).await {
-        tracing::warn!("no nudge is sent; the janitor reconciles the pool: {error}");
-    }
-    Ok(())
-}
-
-/// A nudge has arrived: the next one may be sent.
-pub async fn nudged(context: &Context<'_>, pool: &PoolName) -> Result<(), ReconcileError> {
+/// A nudge has arrived. Returns whether this invocation answers it, by deleting its record: the pool is read after that.
+/// Otherwise another one has answered it, or an operator has sent it.
+pub async fn nudged(context: &Context<'_>, pool: &PoolName) -> Result<bool, ReconcileError> {
     match context.ports.store.get(&Key::Nudge(pool.clone())).await? {
-        Some(Item::Nudge(nudge)) => commit_or_leave(context, Transaction::new().delete(nudge)).await,
-        _ => Ok(()),
+        Some(Item::Nudge(nudge)) => Ok(commit(context, &Transaction::new().delete(nudge)).await? == Commit::Written),
+        _ => Ok(false),
     }
 }

@@ -3,7 +3,8 @@
 use domain::ids::PoolName;
 use domain::log::Transaction;
 use domain::policy::PoolView;
-use domain::state::{Item, Key, Leased};
+use domain::policy::nudge::{self, Reader};
+use domain::state::{Batch, Item, Key, Leased, Nudge};
 use jiff::Timestamp;
 
 use crate::context::Context;
@@ -36,6 +37,77 @@ pub(crate) async fn read_and_count(
             return Ok((view, unreadable.len()));
         }
     }
+}
+
+/// Reads a pool about which facts were recorded. None if another invocation reads it after that.
+pub(crate) async fn read_after_facts(
+    context: &Context<'_>,
+    pool: &PoolName,
+) -> Result<Option<PoolView>, ReconcileError> {
+    let (mut meta, mut sent) = (None, None);
+    for item in context.ports.store.get_readable(&[Key::Meta(pool.clone()), Key::Nudge(pool.clone())]).await?.items {
+        match item {
+            Item::Meta(found) => meta = Some(found),
+            Item::Nudge(found) => sent = Some(found),
+            _ => {}
+        }
+    }
+    let Some(meta) = meta else { return Err(ReconcileError::NoMeta(pool.clone())) };
+    match nudge::reader(&meta, sent.as_ref(), context.now()) {
+        Reader::This => {
+            let view = PoolView::new(meta, context.ports.store.partition(pool).await?.items);
+            if view.is_torn() { read_pool(context, pool).await.map(Some) } else { Ok(Some(view)) }
+        }
+        Reader::WhoeverDeletes(nudge) => match commit(context, &Transaction::new().delete(nudge)).await? {
+            Commit::Written => read_pool(context, pool).await.map(Some),
+            Commit::Lost(_) => Ok(None),
+        },
+        Reader::Another => Ok(None),
+        Reader::Later(at) => send_nudge(context, pool, sent.as_ref(), at).await.map(|()| None),
+    }
+}
+
+/// Reads META and one launch of a pool, and nothing else of it.
+pub(crate) async fn read_launch(context: &Context<'_>, batch: &Batch) -> Result<PoolView, ReconcileError> {
+    let keys = [Key::Meta(batch.pool.clone()), Key::Batch(batch.pool.clone(), batch.version)];
+    let (mut meta, mut launch) = (None, None);
+    for item in context.ports.store.get_many(&keys).await? {
+        match item {
+            Item::Meta(found) => meta = Some(found),
+            other => launch = Some(other),
+        }
+    }
+    let meta = meta.ok_or_else(|| ReconcileError::NoMeta(batch.pool.clone()))?;
+    Ok(PoolView::new(meta, launch))
+}
+
+/// Sends a message that makes the scaler reconcile the pool at `at`, unless one was sent or the janitor runs before.
+pub(crate) async fn send_nudge(
+    context: &Context<'_>,
+    pool: &PoolName,
+    sent: Option<&Nudge>,
+    at: Timestamp,
+) -> Result<(), ReconcileError> {
+    let now = context.now();
+    let Some(nudge) = nudge::due(pool, sent, at, now) else { return Ok(()) };
+    let after = nudge.due_at.duration_since(now);
+    if let Commit::Lost(_) = commit(context, &Transaction::new().put(nudge)).await? {
+        return Ok(());
+    }
+    if let Err(error) = context.ports.queue.nudge(pool, after).await {
+        tracing::warn!("no nudge is sent; the janitor reconciles the pool: {error}");
+    }
+    Ok(())
+}
+
+/// Makes another invocation read a pool, because one has just decided about it from a newer reading.
+pub(crate) async fn leave_to_another(context: &Context<'_>, view: &PoolView) -> Result<(), ReconcileError> {
+    let pool = &view.meta.pool;
+    let sent = match context.ports.store.get(&Key::Nudge(pool.clone())).await? {
+        Some(Item::Nudge(nudge)) => Some(nudge),
+        _ => None,
+    };
+    send_nudge(context, pool, sent.as_ref(), context.now() + nudge::pause(view.size())).await
 }
 
 /// The result of a transaction.

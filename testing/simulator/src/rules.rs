@@ -1,6 +1,6 @@
 //! The invariants that can be checked at each write of the table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 
 use async_trait::async_trait;
@@ -182,7 +182,7 @@ impl Checked {
             let Ok(Some(Item::Config(config))) = now_or_never(self.table.get(&Key::Config)) else { continue };
             let Some(pool) = config.pool(&pool) else { continue };
             let count = counts.entry(pool.name.clone()).or_default();
-            let (supply, wanted) = (count.least_supply + added, count.most_demand + i64::from(pool.warm));
+            let (supply, wanted) = (count.least_supply() + added, count.most_demand() + i64::from(pool.warm));
             if supply > wanted {
                 wrong.push(format!("S3: supply {supply} of pool {} after a launch for {wanted}", pool.name));
             }
@@ -212,28 +212,51 @@ impl Checked {
                 _ => {}
             }
         }
-        for count in counts.values_mut() {
-            count.most_demand = count.most_demand.max(count.demand);
-            count.least_supply = count.least_supply.min(count.supply);
-        }
-        for item in &transaction.puts {
-            if let Item::Meta(meta) = item {
-                let count = counts.entry(meta.pool.clone()).or_default();
-                (count.most_demand, count.least_supply) = (count.demand, count.supply);
-            }
+        let decided = transaction.puts.iter().find_map(|item| match item {
+            Item::Meta(meta) => Some(&meta.pool),
+            _ => None,
+        });
+        for (pool, count) in counts.iter_mut() {
+            count.keep(transaction.event.as_ref().map(|event| event.at), decided == Some(pool));
         }
         wrong
     }
 }
 
-/// What the items of a pool add up to, with the extremes since its version last changed.
+/// How long an invocation may decide again from the same reading.
+const READING_VALID_FOR: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
+
+/// What the items of a pool add up to, now and since its version last changed, but at least for as long as a reading is valid.
 #[derive(Debug, Default)]
 struct Count {
     demand: i64,
     supply: i64,
     live: i64,
-    most_demand: i64,
-    least_supply: i64,
+    /// Earlier demand and supply, each with when it began.
+    earlier: VecDeque<(Timestamp, i64, i64)>,
+}
+
+impl Count {
+    fn most_demand(&self) -> i64 {
+        self.earlier.iter().map(|(_, demand, _)| *demand).chain([self.demand]).max().unwrap_or_default()
+    }
+
+    fn least_supply(&self) -> i64 {
+        self.earlier.iter().map(|(_, _, supply)| *supply).chain([self.supply]).min().unwrap_or_default()
+    }
+
+    /// Keeps what they add up to after a write. Without an event, the write is as old as the last one that has one.
+    fn keep(&mut self, at: Option<Timestamp>, is_decision: bool) {
+        let Some(now) = at.or_else(|| self.earlier.back().map(|(at, ..)| *at)) else { return };
+        if self.earlier.back().is_none_or(|(_, demand, supply)| (*demand, *supply) != (self.demand, self.supply)) {
+            self.earlier.push_back((now, self.demand, self.supply));
+        }
+        // The first one that is kept began before, and was valid until the second one.
+        let is_old = |next: &(Timestamp, i64, i64)| next.0 <= now - READING_VALID_FOR;
+        while is_decision && self.earlier.get(1).is_some_and(is_old) {
+            self.earlier.pop_front();
+        }
+    }
 }
 
 /// The table in memory answers at once.

@@ -46,7 +46,7 @@ fn queued(jobs: usize, seed: u64, patience: SignedDuration) -> (Universe, Vec<Me
 
 /// Every call that it takes to serve the jobs, by the beginning of its line in a trace.
 fn calls_of_a_launch(jobs: usize) -> Vec<&'static str> {
-    let mut calls = vec!["commit Recorded", "get POOL#linux META", "query linux", "commit Decided", "RunInstances"];
+    let mut calls = vec!["commit Recorded", "get 2 items", "query linux", "commit Decided", "RunInstances"];
     // The limit is read before the first call for the account.
     calls.extend(["commit Bound", "get GITHUB#octo-org LIMIT"]);
     for _ in 0..jobs {
@@ -232,6 +232,41 @@ fn two_scalers_with_the_same_messages_launch_once() {
         universe.steps.recorded();
         everything_is_over(&universe);
         assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 2, "interleaved at step {step}");
+        if finished {
+            break;
+        }
+        step += 1;
+    }
+}
+
+#[test]
+fn of_two_scalers_with_different_jobs_the_slower_one_leaves_its_job_to_a_nudge() {
+    let mut step = 0;
+    loop {
+        let (universe, messages) = queued(2, 13, 2 * MINUTE);
+        let config = universe.config();
+        let (first, second) = messages.split_at(1);
+        universe.steps.record();
+        let finished = {
+            let mut one = pin!(universe.invocation(async |context| {
+                consume(context, &config, first).await;
+            }));
+            let other = pin!(universe.invocation(async |context| {
+                consume(context, &config, second).await;
+            }));
+            let finished = steps(one.as_mut(), step);
+            assert!(steps(other, 1000));
+            assert!(finished || steps(one, 1000));
+            finished
+        };
+        universe.steps.recorded();
+        // No sweep runs.
+        for _ in 0..3 {
+            universe.scale();
+            universe.tick();
+        }
+        assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 2, "interleaved at step {step}");
+        everything_is_over(&universe);
         if finished {
             break;
         }

@@ -28,7 +28,7 @@ fn a_flood_of_one_repository_delays_launches_of_other_pools_by_at_most_five_seco
 
 #[test]
 fn without_message_groups_a_job_of_another_pool_waits_behind_the_flood() {
-    let unfair = Flood { groups: Groups::Missing, jobs: 3000, lasts: SignedDuration::from_mins(2), ..FLOOD };
+    let unfair = Flood { groups: Groups::Missing, jobs: 6000, lasts: SignedDuration::from_mins(2), ..FLOOD };
     let flooded = flood(&unfair);
     assert!(flooded.longest().is_none_or(|longest| longest > UNDISTURBED + MOST_DELAY), "{:?}", flooded.waited);
     let fair = flood(&Flood { groups: Groups::Stated, ..unfair });

@@ -4,7 +4,7 @@ mod story;
 
 use domain::wire::Message;
 use jiff::SignedDuration;
-use simulator::{Universe, pool};
+use simulator::{Call, Universe, pool};
 use story::everything_is_over;
 use world::github;
 
@@ -133,6 +133,7 @@ fn a_cancelled_job_leaves_no_machine() {
 #[test]
 fn a_thousand_jobs_take_few_calls() {
     let universe = Universe::new(8, vec![pool("linux", 2000)]);
+    universe.steps.record();
     for _ in 0..10 {
         for _ in 0..100 {
             universe.queue_job(&["linux"], MINUTE);
@@ -140,6 +141,8 @@ fn a_thousand_jobs_take_few_calls() {
         universe.run(SignedDuration::from_secs(1));
     }
     universe.run(SignedDuration::from_mins(30));
+    let readings = universe.steps.recorded().iter().filter(|call| matches!(call, Call::Query(_))).count();
+    assert!(readings <= 150, "the pool is read {readings} times for 3,000 reports about jobs");
     everything_is_over(&universe);
     let runs = universe.ec2(|ec2, _| ec2.calls()[&world::ec2::Operation::RunInstances]);
     assert!(runs <= 60, "{runs} calls of RunInstances for 1,000 jobs");

@@ -10,11 +10,11 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::{Market, MarketChoice, Pool, Tuple};
 use crate::ids::{JobId, SlotId};
 use crate::log::{Stream, Transaction, Turn, What};
-use crate::policy::PoolView;
 use crate::policy::early_end::{FAILURES_ALLOWED, forget_if_works, is_online_again, must_wait};
 use crate::policy::rerun::recorded;
+use crate::policy::{PoolView, nudge};
 use crate::state::{
-    Batch, Circuit, CircuitCause, Lease, Meta, Rerun, Slot, SlotState, StopReason, Unserved, WaitingJob,
+    Batch, Circuit, CircuitCause, LastReading, Lease, Meta, Rerun, Slot, SlotState, StopReason, Unserved, WaitingJob,
 };
 
 /// The largest number of slots that one decision adds. META, BATCH, 48 slots, the 48 jobs that they are launched for and
@@ -58,9 +58,10 @@ impl Decision {
 /// One decision is limited by the size of a transaction: decide again until the answer is None.
 pub fn decide(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
     let (now, lease) = (turn.now, turn.lease);
-    let mut meta = refreshed(pool, view);
-    let meta_changed = meta != view.meta;
     let behind = view.behind(now);
+    let mut meta = Meta { has_jobs_behind: !behind.is_empty(), ..refreshed(pool, view) };
+    let meta_changed = meta != view.meta;
+    meta.last_reading = nudge::is_large(view.size()).then(|| LastReading { at: now, items: view.size() as u32 });
     let unserved = unserved(pool, view, &behind, now);
     let demand = view.demand(now) - unserved.len();
     let excluded: BTreeSet<JobId> = unserved.iter().map(|job| job.id).chain(behind).collect();

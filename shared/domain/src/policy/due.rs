@@ -69,6 +69,17 @@ pub fn due(pool: &Pool, view: &PoolView, now: Timestamp) -> Due {
     Due { effects, is_more_due }
 }
 
+/// When the next effect is due that a machine waits for: the retry of a launch, a registration, a retirement or a re-run. None
+/// if there is none, or it is due now.
+pub fn next_due(view: &PoolView, now: Timestamp) -> Option<Timestamp> {
+    let throttled = view.meta.throttled.as_ref().map(|throttled| throttled.until);
+    let launches =
+        view.batches.values().map(|batch| throttled.map_or(batch.lease.next_at, |at| at.max(batch.lease.next_at)));
+    let slots = view.slots.values().filter(|slot| next_effect(slot).is_some()).map(|slot| slot.lease.next_at);
+    let reruns = view.reruns.values().map(|rerun| rerun.lease().next_at);
+    launches.chain(slots).chain(reruns).filter(|at| *at > now).min()
+}
+
 /// GitHub's points that the checks and notifications of one invocation may cost. GitHub allows 900 per minute and endpoint,
 /// and several invocations run at the same time.
 pub const MAX_POINTS: u32 = 120;

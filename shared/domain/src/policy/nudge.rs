@@ -1,28 +1,79 @@
-//! When to send a message that makes the scaler reconcile a pool again.
+//! When a pool is read: at once, by another invocation, or a little later.
+//!
+//! An invocation that has recorded facts about a pool must make sure that the pool is read after that. If a nudge is due
+//! soon, this suffices: whoever answers it deletes the record of the nudge before reading, so it reads the facts.
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::Pool;
-use crate::policy::PoolView;
-use crate::state::Nudge;
+use crate::ids::PoolName;
+use crate::state::{Meta, Nudge};
 
 /// Effects that are due later than this are left to the janitor, which runs every minute.
 const NUDGE_WITHIN: SignedDuration = SignedDuration::from_secs(55);
 
-/// A nudge that is overdue by this much is lost.
-const NUDGE_LOST_AFTER: SignedDuration = SignedDuration::from_mins(2);
+/// A nudge that is overdue by this much may be lost: another one is sent.
+const NUDGE_LOST_AFTER: SignedDuration = SignedDuration::from_secs(5);
+
+/// Facts may wait this long for an invocation that reads the pool anyway.
+const SOON: SignedDuration = SignedDuration::from_secs(1);
+
+/// A pool with fewer items is read whenever there are new facts. EC2 accepts five calls of RunInstances at once, for 48 machines
+/// each, so with more waiting jobs than that its limit delays launches more than the pause does.
+const LARGE: usize = 240;
+
+/// How long a large pool is not read again after a decision, for each of its items. During a burst this makes what each job
+/// costs independent of the number of jobs.
+const PAUSE_PER_ITEM: SignedDuration = SignedDuration::from_micros(500);
+
+/// See [`PAUSE_PER_ITEM`].
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 
 /// The nudge to send so that the pool is reconciled at `at`. None if one that is due by then was sent already, or the janitor
 /// runs before `at`.
-pub fn due(pool: &Pool, view: &PoolView, at: Timestamp, now: Timestamp) -> Option<Nudge> {
+pub fn due(pool: &PoolName, sent: Option<&Nudge>, at: Timestamp, now: Timestamp) -> Option<Nudge> {
     let due_at = at.max(now);
-    let is_sent = view
-        .nudge
-        .as_ref()
-        .is_some_and(|nudge| nudge.due_at <= due_at && now.duration_since(nudge.due_at) < NUDGE_LOST_AFTER);
+    let is_sent = sent.is_some_and(|sent| sent.due_at <= due_at && now.duration_since(sent.due_at) < NUDGE_LOST_AFTER);
     if is_sent || due_at.duration_since(now) > NUDGE_WITHIN {
         return None;
     }
-    let revision = view.nudge.as_ref().map_or(0, |nudge| nudge.revision);
-    Some(Nudge { pool: pool.name.clone(), due_at, revision })
+    Some(Nudge { pool: pool.clone(), due_at, revision: sent.map_or(0, |sent| sent.revision) })
+}
+
+/// Who reads a pool after new facts about it were recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reader {
+    /// This invocation, now.
+    This,
+    /// This invocation, if it deletes the record of this nudge. Otherwise the one that deleted it.
+    WhoeverDeletes(Nudge),
+    /// The one that answers the nudge that is on its way.
+    Another,
+    /// The one that answers a nudge that must be sent for then.
+    Later(Timestamp),
+}
+
+/// `meta` and `sent` were read after the facts were recorded.
+pub fn reader(meta: &Meta, sent: Option<&Nudge>, now: Timestamp) -> Reader {
+    match (sent, &meta.last_reading) {
+        (Some(sent), _) if sent.due_at <= now => Reader::WhoeverDeletes(sent.clone()),
+        (Some(sent), _) if sent.due_at.duration_since(now) <= SOON => Reader::Another,
+        (_, Some(last)) if last.at + pause(last.items as usize) > now => {
+            Reader::Later(last.at + pause(last.items as usize))
+        }
+        (Some(_) | None, _) => Reader::This,
+    }
+}
+
+/// Whether a pool with this many items is not read more often than needed.
+pub fn is_large(items: usize) -> bool {
+    items >= LARGE
+}
+
+/// How long a pool with this many items is not read again, because another invocation has just decided.
+pub fn pause(items: usize) -> SignedDuration {
+    if !is_large(items) {
+        return SignedDuration::ZERO;
+    }
+    let items = i32::try_from(items).unwrap_or(i32::MAX);
+    (PAUSE_PER_ITEM * items).min(LONGEST_PAUSE)
 }

@@ -14,8 +14,8 @@ use crate::policy::rerun::{Ended, owed};
 use crate::policy::route::{Routable, Unrouted, route};
 use crate::policy::unrouted;
 use crate::state::{
-    Claim, ClosedRunner, Config, Instance, Item, Job, Key, Lease, Rank, Rerun, Slot, SlotState, StopReason,
-    UnroutedJob, WaitingJob,
+    Claim, ClosedRunner, Config, Instance, Item, Job, Key, Lease, Meta, Phase, Rank, Rerun, Slot, SlotState,
+    StopReason, UnroutedJob, WaitingJob,
 };
 use crate::wire::{Action, Notice, RunnerNotice};
 
@@ -77,6 +77,8 @@ pub struct Recorder<'a> {
     closed: Option<ClosedRunner>,
     instance: Option<Instance>,
     unrouted: Option<UnroutedJob>,
+    /// Of the runner's pool.
+    meta: Option<Meta>,
 }
 
 impl<'a> Recorder<'a> {
@@ -95,6 +97,7 @@ impl<'a> Recorder<'a> {
             closed: None,
             instance: None,
             unrouted: None,
+            meta: None,
         }
     }
 
@@ -109,7 +112,9 @@ impl<'a> Recorder<'a> {
         if self.routed.is_err() && unrouted::may_be_kept(self.config, self.notices[0]) {
             keys.push(Key::Unrouted(self.id()));
         }
-        keys.extend(self.runner.as_ref().map(|(_, name)| Key::Slot(name.pool.clone(), name.slot)));
+        if let Some((_, name)) = &self.runner {
+            keys.extend([Key::Slot(name.pool.clone(), name.slot), Key::Meta(name.pool.clone())]);
+        }
         keys
     }
 
@@ -122,6 +127,7 @@ impl<'a> Recorder<'a> {
             Item::Runner(runner) => self.closed = Some(runner),
             Item::Instance(instance) => self.instance = Some(instance),
             Item::Unrouted(job) => self.unrouted = Some(*job),
+            Item::Meta(meta) => self.meta = Some(meta),
             other => return Err(other.key()),
         }
         Ok(())
@@ -274,8 +280,34 @@ impl<'a> Recorder<'a> {
             let stream = Stream::Pool(first.clone());
             writes = writes.emit(stream, what, &turn(self.notices, now));
         }
+        if self.leaves_nothing_to_decide(&pools, &writes, now) {
+            pools.clear();
+        }
         let is_new = self.job.is_none() && after.is_some();
         Ok(Recording { writes, pools, before: self.job, after, taken_by, is_new })
+    }
+
+    /// Whether no decision about a pool follows from the writes, so that none of them needs to be read: a slot takes a job that
+    /// it was there for, or the job of a slot ends. What this overlooks, the janitor's next run decides.
+    fn leaves_nothing_to_decide(&self, pools: &[PoolName], writes: &Transaction, now: Timestamp) -> bool {
+        let (Some((pool, _)), Some(meta), Some(before)) = (&self.runner, &self.meta, &self.slot) else { return false };
+        let Some(after) = self.claimed_slot(now) else { return false };
+        let is_of_pool = *pools == [pool.name.clone()] && self.pool().is_some_and(|own| own.name == pool.name);
+        let is_rerun = writes.puts.iter().any(|item| matches!(item, Item::Rerun(_)));
+        let is_ending = before.stop.is_some() || before.gone_at.is_some() || before.held;
+        if !is_of_pool || !meta.is_settled() || is_rerun || is_ending {
+            return false;
+        }
+        match &self.waiting {
+            // Its check run, if there is one, must be closed.
+            Some(waiting) if now.duration_since(waiting.waits_since()) >= pool.timings.notice_after.duration() => false,
+            Some(waiting) => {
+                let was_removed =
+                    writes.deletes.iter().any(|(key, _)| *key == Key::Waiting(pool.name.clone(), waiting.id));
+                was_removed && waiting.is_demand(now) && before.is_supply(now)
+            }
+            None => before.phase() == Phase::Busy && after.phase() == Phase::Done,
+        }
     }
 
     /// Creates, changes or deletes the waiting job, which exists if and only if the job's rank is Queued.
@@ -333,7 +365,7 @@ impl<'a> Recorder<'a> {
 #[derive(Debug)]
 pub struct Recording {
     pub writes: Transaction,
-    /// Pools whose facts change, first the job's own.
+    /// Pools about which there may be something to decide now, first the job's own.
     pub pools: Vec<PoolName>,
     pub before: Option<Job>,
     pub after: Option<Job>,

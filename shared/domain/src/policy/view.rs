@@ -131,6 +131,27 @@ impl PoolView {
         of_repository.flat_map(|jobs| jobs.iter().skip(MAX_DEMAND_PER_REPOSITORY)).map(|job| job.id).collect()
     }
 
+    /// The number of items that were read.
+    pub fn size(&self) -> usize {
+        self.waiting.len() + self.batches.len() + self.slots.len() + self.check_runs.len() + self.reruns.len()
+    }
+
+    /// META and one launch with its slots: what is needed after EC2 has launched it, and much less than the whole of a large
+    /// pool.
+    #[must_use]
+    pub fn of_batch(&self, version: u64) -> Self {
+        let ids = SlotId { version, index: 0 }..=SlotId { version, index: u8::MAX };
+        Self {
+            meta: self.meta.clone(),
+            waiting: BTreeMap::new(),
+            batches: self.batches.get(&version).map(|batch| (version, batch.clone())).into_iter().collect(),
+            slots: self.slots.range(ids).map(|(id, slot)| (*id, slot.clone())).collect(),
+            nudge: None,
+            check_runs: BTreeMap::new(),
+            reruns: BTreeMap::new(),
+        }
+    }
+
     /// Whether nothing in the pool is left to finish.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()

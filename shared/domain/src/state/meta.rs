@@ -33,6 +33,13 @@ pub struct Meta {
     /// Set if EC2 throttled RunInstances recently.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttled: Option<Throttle>,
+    /// Whether some waiting jobs are no demand yet because too many of their repository wait. Then each job that starts makes
+    /// room for the demand of another.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_jobs_behind: bool,
+    /// The reading of the last decision, if it was of many items. Other invocations wait a moment before they read as many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_reading: Option<LastReading>,
     /// The pool's version.
     pub revision: u64,
 }
@@ -51,14 +58,31 @@ impl Meta {
             cooldowns: Vec::new(),
             pauses: Vec::new(),
             throttled: None,
+            has_jobs_behind: false,
+            last_reading: None,
             revision: 0,
         }
+    }
+
+    /// Whether a runner that takes the job it was launched for leaves nothing to decide: a failing pool may work again, and
+    /// jobs that were no demand may be.
+    pub fn is_settled(&self) -> bool {
+        self.circuit == Circuit::Closed && self.boot_failures == 0 && !self.has_jobs_behind
     }
 
     /// Whether RunInstances must not be called now.
     pub fn is_throttled(&self, now: Timestamp) -> bool {
         self.throttled.as_ref().is_some_and(|throttled| throttled.until > now)
     }
+}
+
+/// See [`Meta::last_reading`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastReading {
+    /// When the decision was made.
+    pub at: Timestamp,
+    /// The number of items.
+    pub items: u32,
 }
 
 /// A machine that did not come online.

@@ -16,7 +16,7 @@ use crate::effects::{Holder, Next};
 use crate::error::ReconcileError;
 use crate::metrics;
 use crate::ports::{ErrorClass, Launch, LaunchError};
-use crate::table::{Commit, commit, commit_or_leave, read_pool};
+use crate::table::{Commit, commit, commit_or_leave, read_launch, read_pool};
 
 /// Attempts in one invocation. Enough for every tuple of a large pool to be refused.
 const MAX_ATTEMPTS: usize = 32;
@@ -36,7 +36,11 @@ pub(crate) async fn launch(
     version: u64,
     holder: Holder,
 ) -> Result<Next, ReconcileError> {
-    let mut view = view.clone();
+    let mut view = match holder {
+        Holder::This => view.of_batch(version),
+        // Resuming a launch depends on the whole pool.
+        Holder::None => view.clone(),
+    };
     let mut attempt = Attempt::First;
     if holder == Holder::None {
         let Some(batch) = view.batches.get(&version) else { return Ok(None) };
@@ -125,7 +129,7 @@ async fn refuse(
     tracing::warn!(code = why.code, %tuple, "EC2 refused {tuple}: {}: {}", why.code, why.message);
     metrics::launch_refused(pool, &why.code);
     let writes = |view: &PoolView| launch::refused(pool, view, batch, tuple, why, &context.turn(pool));
-    follow_up(context, pool, batch, writes).await
+    follow_up(context, batch, Reads::WholePool, writes).await
 }
 
 async fn throttled(
@@ -136,7 +140,8 @@ async fn throttled(
 ) -> Result<Next, ReconcileError> {
     metrics::not_launched(pool, &error.code);
     tracing::warn!(code = error.code, "EC2 throttles launch {}", batch.tag());
-    let view = follow_up(context, pool, batch, |view| launch::throttled(view, batch, error, context.now())).await?;
+    let writes = |view: &PoolView| launch::throttled(view, batch, error, context.now());
+    let view = follow_up(context, batch, Reads::Launch, writes).await?;
     Ok(view.and_then(|view| view.meta.throttled.map(|throttled| throttled.until)))
 }
 
@@ -158,17 +163,28 @@ async fn put_off(
     Ok(Some(next_at))
 }
 
-/// Writes what follows from EC2's answer to the batch's present attempt, from a new reading of the pool. Returns the pool as
-/// written; None if another invocation has gone on with the batch.
+/// What is read before EC2's answer is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    WholePool,
+    /// META and the batch.
+    Launch,
+}
+
+/// Writes what follows from EC2's answer to the batch's present attempt, from a new reading. Returns what was read, as written;
+/// None if another invocation has gone on with the batch.
 async fn follow_up(
     context: &Context<'_>,
-    pool: &Pool,
     batch: &Batch,
+    reads: Reads,
     writes: impl Fn(&PoolView) -> Transaction,
 ) -> Result<Option<PoolView>, ReconcileError> {
     let mut lost = String::new();
     for _ in 0..MAX_RACES {
-        let mut view = read_pool(context, &pool.name).await?;
+        let mut view = match reads {
+            Reads::WholePool => read_pool(context, &batch.pool).await?,
+            Reads::Launch => read_launch(context, batch).await?,
+        };
         let is_unchanged = view.batches.get(&batch.version).is_some_and(|now| now.revision == batch.revision);
         if !is_unchanged {
             return Ok(None);
