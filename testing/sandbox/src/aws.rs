@@ -98,6 +98,9 @@ async fn answer(Shared(gateway): Shared<Arc<Gateway>>, headers: HeaderMap, body:
                     return no_resources(service);
                 }
                 match service {
+                    "DynamoDB" if gateway.calls.capacity().is_some() => {
+                        gateway.measured(target, operation, &body_json).await
+                    }
                     "DynamoDB" => gateway.forward(target, body.clone()).await,
                     "SQS" => {
                         let host = headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -259,6 +262,22 @@ fn dynamodb(http: &reqwest::Client, url: &str, target: &str) -> reqwest::Request
 }
 
 impl Gateway {
+    /// Forwards a request to the DynamoDB emulator, and counts the capacity units that it reports.
+    async fn measured(&self, target: &str, operation: &str, request: &Value) -> Response {
+        let mut request = request.clone();
+        request["ReturnConsumedCapacity"] = json!("TOTAL");
+        let (parts, body) = self.forward(target, request.to_string().into()).await.into_parts();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+        let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let units = |consumed: &Value| consumed["CapacityUnits"].as_f64().unwrap_or_default();
+        let consumed = match &answer["ConsumedCapacity"] {
+            Value::Array(tables) => tables.iter().map(units).sum(),
+            table => units(table),
+        };
+        self.calls.consumed(operation, consumed);
+        Response::from_parts(parts, body.into())
+    }
+
     /// Forwards a request to the DynamoDB emulator.
     async fn forward(&self, target: &str, body: Bytes) -> Response {
         let request = dynamodb(&self.http, &self.dynamodb, target).body(body);

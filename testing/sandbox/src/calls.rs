@@ -39,6 +39,17 @@ struct Inner {
     /// The started processes, by session token.
     processes: BTreeMap<String, u32>,
     chaos: Option<Chaos>,
+    /// None unless it is measured.
+    capacity: Option<Capacity>,
+}
+
+/// DynamoDB's capacity units.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Capacity {
+    /// Of up to 4 KB each, in a consistent read.
+    pub read: f64,
+    /// Of up to 1 KB each; in a transaction each write takes two.
+    pub write: f64,
 }
 
 /// Kills that come at random calls.
@@ -104,6 +115,32 @@ impl Calls {
     pub fn traced(&self) -> Vec<String> {
         let trace = self.0.lock().expect("nobody panics while holding it").trace.take();
         trace.map(|trace| trace.calls).unwrap_or_default()
+    }
+
+    /// Starts to measure the capacity that DynamoDB consumes.
+    pub fn measure_capacity(&self) {
+        self.0.lock().expect("nobody panics while holding it").capacity = Some(Capacity::default());
+    }
+
+    /// The capacity consumed since [`Self::measure_capacity`]. None if it is not measured.
+    pub fn capacity(&self) -> Option<Capacity> {
+        self.0.lock().expect("nobody panics while holding it").capacity
+    }
+
+    pub(crate) fn consumed(&self, operation: &str, units: f64) {
+        let mut inner = self.0.lock().expect("nobody panics while holding it");
+        let Some(capacity) = &mut inner.capacity else { return };
+        match operation {
+            "GetItem" | "BatchGetItem" | "Query" | "Scan" | "TransactGetItems" => capacity.read += units,
+            _ => capacity.write += units,
+        }
+    }
+
+    /// The started processes of a function.
+    pub fn processes(&self, function: &str) -> Vec<u32> {
+        let inner = self.0.lock().expect("nobody panics while holding it");
+        let of_function = |token: &str| token.rsplit_once('-').is_some_and(|(name, _)| name == function);
+        inner.processes.iter().filter(|(token, _)| of_function(token)).map(|(_, process)| *process).collect()
     }
 
     /// Registers a started process, which signs with this session token.

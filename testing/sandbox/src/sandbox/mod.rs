@@ -65,6 +65,7 @@ pub struct Sandbox {
     machines: Arc<Machines>,
     programs: PathBuf,
     folder: TempDir,
+    scaler_concurrency: usize,
     sweep_every: Duration,
     tasks: JoinSet<()>,
 }
@@ -170,7 +171,7 @@ impl Sandbox {
             Arc::new(Function::new(name, program, environment, timeout, concurrency, logs, calls))
         };
         let ingest = function("ingest", Duration::from_secs(10) * slowness(), 4);
-        let scaler = function("scaler", options.scaler_timeout, 2);
+        let scaler = function("scaler", options.scaler_timeout, options.scaler_concurrency);
         let janitor = function("janitor", options.janitor_timeout, 1);
         let (listener, hook_url) = listen().await?;
         tasks.spawn(serve(listener, function_url(ingest.clone())));
@@ -218,6 +219,7 @@ impl Sandbox {
             machines,
             programs,
             folder,
+            scaler_concurrency: options.scaler_concurrency,
             sweep_every: options.sweep_every,
             tasks,
         };
@@ -229,8 +231,7 @@ impl Sandbox {
 
     /// Starts the event source mapping and the schedule, which run the functions.
     pub fn go_live(&mut self) {
-        // Two concurrent batches, which is the scaler's concurrency here.
-        for _ in 0..2 {
+        for _ in 0..self.scaler_concurrency {
             let source = self.source.clone();
             self.tasks.spawn(async move { source.run().await });
         }

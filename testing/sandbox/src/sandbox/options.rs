@@ -65,6 +65,8 @@ pub struct Options {
     pub batch_size: usize,
     /// Batching window of the event source mapping.
     pub window: Duration,
+    /// How many batches are consumed at the same time: `MaximumConcurrency` of the event source mapping.
+    pub scaler_concurrency: usize,
     /// The interval between two runs of the janitor.
     pub sweep_every: Duration,
     /// The scaler's time-out, which also limits its leases.
@@ -109,6 +111,7 @@ impl Default for Options {
             retry_after: Duration::from_secs(10),
             batch_size: 100,
             window: Duration::ZERO,
+            scaler_concurrency: 2,
             sweep_every: Duration::from_secs(2),
             scaler_timeout: Duration::from_secs(60),
             agent: None,

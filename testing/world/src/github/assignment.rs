@@ -9,6 +9,19 @@ impl GitHub {
     /// A runner process connects with the secret of its JIT config, which is then used up.
     pub fn connect(&mut self, secret: &str, now: Timestamp) -> Result<RunnerId, Unknown> {
         let id = self.secrets.remove(secret).ok_or(Unknown)?;
+        self.come_online(id, now)?;
+        Ok(id)
+    }
+
+    /// Connects a runner that has no process, and accepts the job that it is offered, if there is one.
+    pub fn run_without_process(&mut self, id: RunnerId, now: Timestamp) -> Result<Option<JobId>, Unknown> {
+        self.come_online(id, now)?;
+        let job = self.runners.get(&id).and_then(|runner| runner.job);
+        job.map(|job| self.acquire(id, job, now)).transpose()?;
+        Ok(job)
+    }
+
+    fn come_online(&mut self, id: RunnerId, now: Timestamp) -> Result<(), Unknown> {
         let runner = self.runners.get_mut(&id).ok_or(Unknown)?;
         runner.online = true;
         runner.connected_at = Some(now);
@@ -17,7 +30,7 @@ impl GitHub {
             self.agenda.plan(now + limit, Due::IdleLimit(id, now));
         }
         self.assign(now);
-        Ok(id)
+        Ok(())
     }
 
     /// Assigns queued jobs, oldest first, each to a random idle runner that fits.

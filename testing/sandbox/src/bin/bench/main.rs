@@ -1,5 +1,7 @@
 //! `make bench`: measures what `docs/performance.md` reports, on this machine. A missed target is not an error.
 
+mod growth;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -31,6 +33,15 @@ struct Arguments {
     /// Number of jobs in the burst.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=5000))]
     jobs: u32,
+    /// Measure instead what a job costs in bursts and pools of different sizes.
+    #[arg(long)]
+    growth: bool,
+    /// Numbers of jobs in the bursts of --growth.
+    #[arg(long, value_delimiter = ',', default_value = "1000,5000,10000", requires = "growth")]
+    bursts: Vec<usize>,
+    /// Numbers of busy machines in the pools of --growth. The first is what the others are compared with.
+    #[arg(long, value_delimiter = ',', default_value = "0,1000,10000", requires = "growth")]
+    pools: Vec<usize>,
 }
 
 /// The size of a pool that never reaches its limit.
@@ -74,6 +85,10 @@ impl Measurement {
 }
 
 async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
+    if arguments.growth {
+        println!("On {}", machine());
+        return growth::growth(&arguments.bursts, &arguments.pools).await;
+    }
     let mut measurements = ingest(arguments).await?;
     measurements.extend(scaler(arguments).await?);
     measurements.extend(burst(arguments).await?);
