@@ -72,7 +72,7 @@ data "aws_iam_policy_document" "deploy" {
     sid = "OperateThePools"
     actions = [
       "ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeLaunchTemplateVersions", "ec2:DescribeLaunchTemplates",
-      "ec2:DescribeSubnets",
+      "ec2:DescribeSubnets", "ec2:GetEbsDefaultKmsKeyId",
     ]
     resources = ["*"]
   }

@@ -167,3 +167,17 @@ async fn doctor_fails_exactly_as_long_as_sweeps_fail_and_events_say_why() {
     sweep_and_compare(&sandbox, Some("UnauthorizedOperation")).await;
     sweep_and_compare(&sandbox, None).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_of_the_customer_for_volumes_is_noticed() {
+    let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
+    sandbox.apply(&one_pool("")).await.unwrap();
+    sandbox.sweep().await.unwrap();
+    let said = async || String::from_utf8(sandbox.drover(&["doctor"]).await.unwrap().stdout).unwrap();
+    assert!(said().await.contains("volume key        the one that AWS manages"), "{}", said().await);
+    let key = "arn:aws:kms:eu-central-1:123456789012:key/0a1b";
+    sandbox.world.act(|state, _| key.clone_into(&mut state.volume_key));
+    let said = said().await;
+    assert!(said.contains(&format!("warn  volume key: the account encrypts volumes with {key}")), "{said}");
+    assert!(said.contains("-> set ebs_kms_key_arn"), "{said}");
+}

@@ -7,7 +7,7 @@ use domain::ids::SubnetId;
 use jiff::SignedDuration;
 use jiff::Timestamp;
 use platform::aws::ErrorKind;
-use platform::inspect::{ImageFacts, TemplateFacts};
+use platform::inspect::{AWS_VOLUME_KEY, ImageFacts, TemplateFacts};
 
 use super::report::{Group, Level};
 use super::subject::{MaybeConfig, Subject};
@@ -20,7 +20,7 @@ const IMAGE_FAIL: SignedDuration = SignedDuration::from_hours(25 * 24);
 /// EC2 allows an account a burst of five RunInstances calls, then two per second: leave some of them to the scaler.
 const MAX_DRY_RUNS: usize = 3;
 
-const CHECKS: &[&str] = &["launch templates", "power-off", "image", "addresses", "trial"];
+const CHECKS: &[&str] = &["launch templates", "power-off", "image", "volume key", "addresses", "trial"];
 
 pub(super) fn none() -> Group {
     Group::new("launching", CHECKS)
@@ -64,6 +64,24 @@ async fn templates(group: &mut Group, subject: &Subject<'_>, pools: &[&Pool]) {
         group.conclude("power-off", Level::Fail, &stopping, "terminates the machine", remedy);
     }
     images(group, subject, &facts).await;
+    volume_key(group, subject, &facts).await;
+}
+
+/// With a key of the customer's, EC2 accepts a launch and ends the machine at once, unless the scaler may use the key.
+async fn volume_key(group: &mut Group, subject: &Subject<'_>, facts: &[TemplateFacts]) {
+    if facts.iter().all(|facts| facts.volume_key.is_some()) {
+        return group.pass("volume key", "the launch templates name one");
+    }
+    match subject.inspect.default_volume_key().await {
+        Ok(key) => {
+            let problem = (key != AWS_VOLUME_KEY).then(|| {
+                format!("the account encrypts volumes with {key}, and a launch template names no key: its machines may end at once")
+            });
+            let remedy = "set ebs_kms_key_arn in terraform.tfvars, then make infrastructure, make deploy, drover pools apply FILE";
+            group.conclude("volume key", Level::Warn, problem.as_slice(), "the one that AWS manages", remedy);
+        }
+        Err(error) => group.aws_error("volume key", &error),
+    }
 }
 
 async fn images(group: &mut Group, subject: &Subject<'_>, facts: &[TemplateFacts]) {

@@ -71,7 +71,12 @@ pub struct TemplateFacts {
     pub image: Option<String>,
     /// Whether an instance that powers itself off is terminated.
     pub ends_by_power_off: bool,
+    /// The KMS key of a volume, if the template names one.
+    pub volume_key: Option<String>,
 }
+
+/// The key that AWS manages, which every principal of the account may use through EC2.
+pub const AWS_VOLUME_KEY: &str = "alias/aws/ebs";
 
 /// An image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,9 +157,19 @@ impl Inspect {
         let missing = || format!("there is no version {} of launch template {}", template.version, template.name);
         let data = found.ok_or_else(|| Unanswered::new(ErrorKind::NotFound, missing()))?;
         Ok(TemplateFacts {
+            volume_key: data.block_device_mappings.iter().flatten().find_map(|it| it.ebs.as_ref()?.kms_key_id.clone()),
             image: data.image_id,
             ends_by_power_off: data.instance_initiated_shutdown_behavior == Some(ShutdownBehavior::Terminate),
         })
+    }
+
+    /// The account's default KMS key for volumes: an ARN, or [`AWS_VOLUME_KEY`].
+    ///
+    /// # Errors
+    /// If EC2 does not answer.
+    pub async fn default_volume_key(&self) -> Result<String, Unanswered> {
+        let answer = self.ec2.get_ebs_default_kms_key_id().send().await.map_err(unanswered)?;
+        Ok(answer.kms_key_id.unwrap_or_default())
     }
 
     /// An image. None if it does not exist.

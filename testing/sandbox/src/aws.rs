@@ -145,6 +145,9 @@ async fn answer(Shared(gateway): Shared<Arc<Gateway>>, headers: HeaderMap, body:
                         ),
                     );
                 }
+                if operation == "GetEbsDefaultKmsKeyId" {
+                    return gateway.world.look(|state| default_volume_key(&state.volume_key));
+                }
                 gateway.world.act(|state, now| ec2::answer(&mut state.ec2, &form, now))
             };
             let answer = gateway.calls.answer(&caller, token, service, &operation, reply).await;
@@ -205,6 +208,15 @@ fn no_resources(service: &str) -> Response {
         "DynamoDB" => refused("ResourceNotFoundException", "Requested resource not found"),
         _ => refused("ResourceNotFoundException", "Secrets Manager can't find the specified secret."),
     }
+}
+
+fn default_volume_key(key: &str) -> Response {
+    let body = format!(
+        "<GetEbsDefaultKmsKeyIdResponse xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\"><requestId>sandbox</requestId>\
+         <kmsKeyId>{}</kmsKeyId></GetEbsDefaultKmsKeyIdResponse>",
+        escaped(key)
+    );
+    xml(StatusCode::OK, body)
 }
 
 /// CloudFormation's answer about a stack. None: there is no such stack.

@@ -28,6 +28,8 @@ pub struct State {
     pub sqs: Sqs,
     /// Secrets Manager, by the secret's name.
     pub secrets: BTreeMap<String, Secret>,
+    /// The account's default KMS key for volumes.
+    pub volume_key: String,
     /// The outputs of the CloudFormation stack.
     pub outputs: BTreeMap<&'static str, String>,
     /// Connected runner processes, with the channel to each.
@@ -79,6 +81,7 @@ impl World {
             github_ahead: SignedDuration::ZERO,
             sqs: Sqs::default(),
             secrets: BTreeMap::new(),
+            volume_key: "alias/aws/ebs".to_owned(),
             outputs: BTreeMap::new(),
             sessions: BTreeMap::new(),
         };
