@@ -8,7 +8,7 @@ use domain::wire::{Action, Message};
 use jiff::SignedDuration;
 use reqwest::RequestBuilder;
 use sandbox::deliveries::{TEMPLATES, signature};
-use sandbox::sandbox::{Driven, Options, QUEUE, Sandbox};
+use sandbox::sandbox::{Driven, Options, QUEUE, Sandbox, WEBHOOK_SECRET};
 use sandbox::state::Secret;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -385,7 +385,7 @@ async fn a_rotated_secret_is_found_and_the_old_one_stays_valid_for_a_day() {
         ingest.sandbox.world.act(|state, now| {
             let rotated =
                 Secret { current: "new".to_owned(), previous: Some(SECRET.to_owned()), created_at: now - age };
-            state.secrets.insert("drover/webhook".to_owned(), rotated);
+            state.secrets.insert(WEBHOOK_SECRET.to_owned(), rotated);
         });
     };
     rotate(SignedDuration::from_hours(23));
@@ -401,14 +401,14 @@ async fn a_rotated_secret_is_found_and_the_old_one_stays_valid_for_a_day() {
 #[tokio::test]
 async fn a_temporary_failure_is_a_failed_delivery() {
     let ingest = ingest().await;
-    let secret = ingest.sandbox.world.act(|state, _| state.secrets.remove("drover/webhook")).unwrap();
+    let secret = ingest.sandbox.world.act(|state, _| state.secrets.remove(WEBHOOK_SECRET)).unwrap();
     let began = Instant::now();
     for _ in 0..20 {
         assert_eq!(status(ingest.signed("workflow_job", QUEUED)).await, 503);
     }
     let reads = ingest.calls("GetSecretValue");
     assert!(reads <= began.elapsed().as_secs() / 10 + 1, "{reads} reads, with one allowed in ten seconds");
-    ingest.sandbox.world.act(|state, _| state.secrets.insert("drover/webhook".to_owned(), secret));
+    ingest.sandbox.world.act(|state, _| state.secrets.insert(WEBHOOK_SECRET.to_owned(), secret));
     ingest.wait_for_202(|| ingest.signed("workflow_job", QUEUED)).await;
 
     ingest.sandbox.world.act(|state, _| state.sqs.delete_queue(QUEUE));

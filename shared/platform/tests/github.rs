@@ -15,7 +15,7 @@ use platform::github::GitHubApp;
 use platform::secrets::Secret;
 use sandbox::aws::access_key;
 use sandbox::pace::PATIENCE;
-use sandbox::sandbox::{Driven, Options, Sandbox};
+use sandbox::sandbox::{APP_SECRET, Driven, Options, Sandbox};
 use world::LostReply;
 use world::github::{Answer, DEFAULT_GROUP, Delivery, Endpoint, Group, GroupId, Limits, OwnerId, QueueJob};
 
@@ -36,7 +36,7 @@ async fn world_with(limit: impl FnOnce(&mut Limits)) -> World {
     let sandbox = Sandbox::start(options).await.unwrap();
     let aws = platform::aws::emulator(&sandbox.aws_url, access_key("scaler").unwrap()).await;
     let github = GitHubApp::new(
-        Secret::new(&aws, "drover/app".to_owned()),
+        Secret::new(&aws, APP_SECRET.to_owned()),
         Some(format!("{}/", sandbox.github_url).parse().unwrap()),
     );
     World { sandbox, github, scope: "octo-org".parse().unwrap() }
@@ -207,9 +207,9 @@ async fn an_unusable_app_secret_is_explained_and_not_quoted() {
         (r#"{"app_id": 1}"#, "must be JSON"),
     ] {
         world.sandbox.world.act(|state, _| {
-            state.secrets.get_mut("drover/app").unwrap().current = secret.to_owned();
+            state.secrets.get_mut(APP_SECRET).unwrap().current = secret.to_owned();
         });
-        let github = GitHubApp::new(Secret::new(&aws, "drover/app".to_owned()), None);
+        let github = GitHubApp::new(Secret::new(&aws, APP_SECRET.to_owned()), None);
         let error = github.job(&"acme/app".parse().unwrap(), JobId(1)).await.unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
         assert!(!error.contains("sesame") && !error.contains("BEGIN"), "{error}");
