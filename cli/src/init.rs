@@ -41,9 +41,9 @@ pub async fn init(target: &Target<'_>, request: &Request) -> Result<Output, Fail
         let name = file.display();
         return Err(Failure::Usage(format!("{name} exists, and init replaces no file -> --save-key NEW-FILE")));
     }
-    let app = match &request.use_app {
-        Some((id, key)) => use_app(target, *id, key).await?,
-        None => create::create(target, request).await?,
+    let (app, page) = match &request.use_app {
+        Some((id, key)) => (use_app(target, *id, key).await?, None),
+        None => create::create(target, request).await.map(|(app, page)| (app, Some(page)))?,
     };
     // For a new app as well: GitHub's default content type is a form. Everything that matters is stored already, so a failure
     // is reported at the end.
@@ -55,7 +55,15 @@ pub async fn init(target: &Target<'_>, request: &Request) -> Result<Output, Fail
          serve:\n\n  {html_url}/installations/new\n\nWaiting for the installation (Ctrl-C is safe: everything is stored) ...",
         target.app_secret, target.webhook_secret
     ));
-    let installed = wait_for_installation(&github, owner).await?;
+    let installed = wait_for_installation(&github, owner).await;
+    if let Some(page) = page {
+        let (title, message) = match &installed {
+            Ok(Some(_)) => ("Done", "The app is installed. Return to the terminal."),
+            Ok(None) | Err(_) => ("Not finished", "The terminal says why."),
+        };
+        page.end(title, message).await;
+    }
+    let installed = installed?;
     let mut problems = problems_of(&html_url, request, installed.as_ref());
     if let Err(error) = hook {
         problems.push(format!("GitHub did not accept the webhook's settings: {error} -> drover doctor --fix"));

@@ -106,9 +106,17 @@ async fn a_new_operator_sets_up_an_app_and_runs_a_job() {
     assert!(visitor.text().await.contains("Create GitHub App for octo-org"), "{}", visitor.text().await);
     assert_eq!(secret(&sandbox, APP_SECRET).0, "", "the user has not confirmed yet");
     visitor.press().await;
-    assert!(visitor.text().await.contains("Install drover-octo-org"), "redirected to the installation");
-    visitor.press().await;
-    assert!(visitor.text().await.contains("<h1>Installed"), "{}", visitor.text().await);
+    let waiting = visitor.text().await;
+    assert!(waiting.contains("Install it on octo-org"), "back on the page of init: {waiting}");
+    let (_, link) = waiting.split_once("href=\"").unwrap();
+    visitor.open(link.split_once('"').unwrap().0).await;
+    assert!(visitor.text().await.contains("Install drover-octo-org"), "the link leads to the installation");
+    visitor.open(&format!("{page}installed")).await;
+    sandbox.world.act(|state, now| {
+        let owner = state.github.find_owner("octo-org").unwrap().id;
+        state.github.install(owner, now);
+    });
+    visitor.wait_for("Return to the terminal").await;
     visitor.leave().await;
     let output = tokio::time::timeout(PATIENCE, init.wait_with_output()).await.unwrap().unwrap();
     let said: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -24,9 +24,11 @@ use rand::Rng;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
-use super::page::{message_page, number_page, page, start};
+use super::page::{install, message_page, number_page, page, reloading_page, start};
 use super::request::{Account, App, Browser, Request, Target, say};
 use crate::output::Failure;
 use crate::permissions::{EVENT, needed};
@@ -36,14 +38,17 @@ use crate::web::guarded;
 /// Time for the browser to load the last page before its server stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A page that has not reloaded itself for this long was closed.
+const CLOSED_AFTER: Duration = Duration::from_secs(30);
+
 /// Wrong numbers that may be entered in one run.
 const MAX_GUESSES: u32 = 10;
 
 /// GitHub's limit for the name of an app.
 const MAX_NAME_LENGTH: usize = 34;
 
-/// Has the user create the app, and stores it.
-pub(super) async fn create(target: &Target<'_>, request: &Request) -> Result<App, Failure> {
+/// Has the user create the app, and stores it. The page stays open until the app is installed.
+pub(super) async fn create(target: &Target<'_>, request: &Request) -> Result<(App, LastPage), Failure> {
     let api_url = target.api_url.clone().unwrap_or_default();
     let web_url = api_url.web_url();
     let no_port = |error: std::io::Error| Failure::Usage(format!("cannot listen on a local port: {error}"));
@@ -51,7 +56,11 @@ pub(super) async fn create(target: &Target<'_>, request: &Request) -> Result<App
     let address = listener.local_addr().map_err(no_port)?;
     let (callback, called_back) = oneshot::channel();
     let flow = Arc::new(Flow::new(target, request, &web_url, address, callback));
-    let routes = Router::new().route("/", get(ask).post(show)).route("/made", get(take)).with_state(flow.clone());
+    let routes = Router::new()
+        .route("/", get(ask).post(show))
+        .route("/made", get(take))
+        .route("/installed", get(wait))
+        .with_state(flow.clone());
     let policy = format!(
         "default-src 'none'; style-src 'unsafe-inline'; form-action 'self' {web_url}; base-uri 'none'; frame-ancestors 'none'"
     );
@@ -71,14 +80,44 @@ pub(super) async fn create(target: &Target<'_>, request: &Request) -> Result<App
     }
     let Callback { code, answer } = called_back.await.map_err(|_| Failure::Usage("the page was closed".to_owned()))?;
     let stored = store(target, request, &api_url, &code).await;
+    if let Ok(app) = &stored {
+        let install_url = format!("{}/installations/new", app.html_url);
+        flow.set(Progress::Created { page: install(&request.owner.to_string(), &install_url) });
+    }
     // If the browser is gone, nobody waits for this answer.
-    let _ = answer.send(match &stored {
-        Ok(app) => Ok(format!("{}/installations/new", app.html_url)),
-        Err(failure) => Err(failure.to_string()),
-    });
-    let _ = stop.send(());
-    let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, serving).await;
-    stored
+    let _ = answer.send(stored.as_ref().map(|_| ()).map_err(ToString::to_string));
+    let page = LastPage { flow, stop, serving };
+    match stored {
+        Ok(app) => Ok((app, page)),
+        Err(failure) => {
+            page.close().await;
+            Err(failure)
+        }
+    }
+}
+
+/// The page that stays open in the browser until the app is installed.
+pub(super) struct LastPage {
+    flow: Arc<Flow>,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<std::io::Result<()>>,
+}
+
+impl LastPage {
+    /// Shows how it ended. A page that is still open has loaded this when the server stops.
+    pub(super) async fn end(self, title: &'static str, message: &'static str) {
+        self.flow.set(Progress::Over { title, message });
+        let loaded_at = *self.flow.loaded_at.lock().expect("no thread panics while it holds the lock");
+        if loaded_at.is_some_and(|at| at.elapsed() < CLOSED_AFTER) {
+            let _ = tokio::time::timeout(CLOSED_AFTER, self.flow.has_shown_end.notified()).await;
+        }
+        self.close().await;
+    }
+
+    async fn close(self) {
+        let _ = self.stop.send(());
+        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, self.serving).await;
+    }
 }
 
 /// Exchanges the code for the app, and stores its key and webhook secret at once.
@@ -135,13 +174,30 @@ struct Flow {
     state: String,
     /// None once the code has been received.
     callback: Mutex<Option<oneshot::Sender<Callback>>>,
+    progress: Mutex<Progress>,
+    /// When the browser last loaded the page that shows the progress.
+    loaded_at: Mutex<Option<Instant>>,
+    has_shown_end: Notify,
+}
+
+/// What the page after the redirect shows.
+enum Progress {
+    Started,
+    /// The app is created and not installed yet.
+    Created {
+        page: Markup,
+    },
+    Over {
+        title: &'static str,
+        message: &'static str,
+    },
 }
 
 /// GitHub's redirect.
 struct Callback {
     code: String,
-    /// For the browser: the URL to go to, or an error message.
-    answer: oneshot::Sender<Result<String, String>>,
+    /// For the browser: an error message, unless the app is stored.
+    answer: oneshot::Sender<Result<(), String>>,
 }
 
 impl Flow {
@@ -179,7 +235,14 @@ impl Flow {
             guesses: AtomicU32::new(MAX_GUESSES),
             state,
             callback: Mutex::new(Some(callback)),
+            progress: Mutex::new(Progress::Started),
+            loaded_at: Mutex::default(),
+            has_shown_end: Notify::new(),
         }
+    }
+
+    fn set(&self, progress: Progress) {
+        *self.progress.lock().expect("no thread panics while it holds the lock") = progress;
     }
 }
 
@@ -213,7 +276,8 @@ async fn show(State(flow): State<Arc<Flow>>, Form(form): Form<NumberForm>) -> Re
         Ok(_) => {
             if flow.guesses.load(Ordering::SeqCst) == 0 {
                 say(
-                    "Too many wrong numbers were entered on the page: it accepts none any more. Unless GitHub has asked you to confirm                      the app already, press Ctrl-C and start again.",
+                    "Too many wrong numbers were entered on the page: it accepts none any more. Unless GitHub has asked you to \
+                     confirm the app already, press Ctrl-C and start again.",
                 );
             }
             "This is not the number in the terminal."
@@ -236,8 +300,21 @@ async fn take(State(flow): State<Arc<Flow>>, Query(query): Query<CallbackQuery>)
         return message_page("Already done", "See the terminal.").into_response();
     }
     match answered.await {
-        Ok(Ok(url)) => Redirect::to(&url).into_response(),
+        Ok(Ok(())) => Redirect::to("/installed").into_response(),
         Ok(Err(why)) => message_page("The app could not be set up", &why).into_response(),
         Err(_) => message_page("The app could not be set up", "See the terminal.").into_response(),
+    }
+}
+
+/// Shows the link to the installation, until the app is installed.
+async fn wait(State(flow): State<Arc<Flow>>) -> Html<String> {
+    *flow.loaded_at.lock().expect("no thread panics while it holds the lock") = Some(Instant::now());
+    match &*flow.progress.lock().expect("no thread panics while it holds the lock") {
+        Progress::Started => message_page("No app yet", "See the terminal."),
+        Progress::Created { page } => reloading_page("Install the app", page),
+        Progress::Over { title, message } => {
+            flow.has_shown_end.notify_one();
+            message_page(title, message)
+        }
     }
 }

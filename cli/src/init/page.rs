@@ -14,6 +14,21 @@ pub(super) fn page(title: &str, body: &Markup) -> Html<String> {
     document(title, STYLE, &html! {}, body)
 }
 
+/// A page that the browser loads again and again.
+pub(super) fn reloading_page(title: &str, body: &Markup) -> Html<String> {
+    document(title, STYLE, &html! { meta http-equiv="refresh" content="2"; }, body)
+}
+
+/// The link to the installation of an app that was created.
+pub(super) fn install(owner: &str, url: &str) -> Markup {
+    html! {
+        h1 { "Install the app" }
+        p { "GitHub has created the app, and its key is stored in AWS Secrets Manager." }
+        p { a.button href=(url) target="_blank" rel="noopener" { "Install it on " (printable(owner)) } }
+        p role="status" { "Choose the repositories to serve there. This page says when the app is installed." }
+    }
+}
+
 /// A page with only a message.
 pub(super) fn message_page(title: &str, message: &str) -> Html<String> {
     page(title, &html! { h1 { (title) } p { (printable(message)) } })
