@@ -71,6 +71,13 @@ fn key_file(sandbox: &Sandbox, folder: &Path) -> (String, PathBuf) {
     (app["app_id"].to_string(), file)
 }
 
+/// Opens the page that the only link leads to.
+async fn follow_link(visitor: &mut Visitor) {
+    let page = visitor.text().await;
+    let (_, link) = page.split_once("href=\"").unwrap_or_else(|| panic!("no link: {page}"));
+    visitor.open(link.split_once('"').unwrap().0).await;
+}
+
 async fn run_a_job(sandbox: &Sandbox) -> String {
     let job = sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_millis(100));
     let over = |state: &State| state.github.job(job).is_some_and(|job| job.completed_at.is_some()).then_some(());
@@ -106,10 +113,8 @@ async fn a_new_operator_sets_up_an_app_and_runs_a_job() {
     assert!(visitor.text().await.contains("Create GitHub App for octo-org"), "{}", visitor.text().await);
     assert_eq!(secret(&sandbox, APP_SECRET).0, "", "the user has not confirmed yet");
     visitor.press().await;
-    let waiting = visitor.text().await;
-    assert!(waiting.contains("Install it on octo-org"), "back on the page of init: {waiting}");
-    let (_, link) = waiting.split_once("href=\"").unwrap();
-    visitor.open(link.split_once('"').unwrap().0).await;
+    assert!(visitor.text().await.contains("Install it on octo-org"), "back on the page of init");
+    follow_link(&mut visitor).await;
     assert!(visitor.text().await.contains("Install drover-octo-org"), "the link leads to the installation");
     visitor.open(&format!("{page}installed")).await;
     sandbox.world.act(|state, now| {
@@ -157,9 +162,9 @@ async fn an_app_for_a_personal_repository_saves_its_key_in_a_file_if_asked_to() 
     assert!(asked.contains("administration") && !asked.contains("organization_self_hosted_runners"), "{asked}");
     visitor.press().await;
     assert!(visitor.text().await.contains("Create GitHub App for your account"), "{}", visitor.text().await);
-    for _ in 0..2 {
-        visitor.press().await;
-    }
+    visitor.press().await;
+    follow_link(&mut visitor).await;
+    visitor.press().await;
     assert!(visitor.text().await.contains("<h1>Installed"), "{}", visitor.text().await);
     visitor.leave().await;
     let output = tokio::time::timeout(PATIENCE, init.wait_with_output()).await.unwrap().unwrap();

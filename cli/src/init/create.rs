@@ -39,7 +39,7 @@ use crate::web::guarded;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A page that has not reloaded itself for this long was closed.
-const CLOSED_AFTER: Duration = Duration::from_secs(30);
+const CLOSED_AFTER: Duration = Duration::from_secs(15);
 
 /// Wrong numbers that may be entered in one run.
 const MAX_GUESSES: u32 = 10;
