@@ -72,6 +72,17 @@ fn values(sandbox: &Sandbox, name: &str) -> anyhow::Result<usize> {
     Ok(count)
 }
 
+/// Waits for this many messages, and runs the scaler until the queue is empty.
+async fn consume(sandbox: &Sandbox, messages: usize) -> anyhow::Result<()> {
+    let arrived = |state: &sandbox::state::State| (state.sqs.bodies(QUEUE).len() >= messages).then_some(());
+    sandbox.world.until("the messages on the queue", PATIENCE, arrived).await?;
+    while let Some(next) = sandbox.world.look(|state| state.sqs.next_visible(QUEUE)) {
+        sandbox::state::until(Some(next)).await;
+        ensure!(sandbox.scale().await?.failed == 0, "a message failed");
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_value_of_a_batch_of_hundreds_of_jobs_is_lost() -> anyhow::Result<()> {
     const JOBS: usize = 300;
@@ -84,15 +95,15 @@ async fn no_value_of_a_batch_of_hundreds_of_jobs_is_lost() -> anyhow::Result<()>
     for _ in 0..JOBS {
         sandbox.queue_job("octo-org/widgets", &["drover"], SECOND);
     }
-    let arrived = |state: &sandbox::state::State| (state.sqs.bodies(QUEUE).len() == JOBS).then_some(());
-    sandbox.world.until("all messages on the queue", PATIENCE, arrived).await?;
-    let registered = |state: &sandbox::state::State| state.github.registrations().count() == JOBS;
-    while !sandbox.world.look(registered) {
-        let next = sandbox.world.look(|state| state.sqs.next_visible(QUEUE));
-        ensure!(next.is_some(), "some jobs have no runner, and no message follows");
-        sandbox::state::until(next).await;
-        sandbox.scale().await?;
+    consume(&sandbox, JOBS).await?;
+    // Every runner receives a job, whose start is reported.
+    let runners: Vec<_> = sandbox.world.look(|state| state.github.registrations().map(|runner| runner.id).collect());
+    assert_eq!(runners.len(), JOBS);
+    for runner in runners {
+        let job = sandbox.world.act(|state, now| state.github.run_without_process(runner, now));
+        assert!(job.is_ok_and(|job| job.is_some()), "the runner receives a job");
     }
+    consume(&sandbox, JOBS).await?;
     for name in ["WebhookTime", "LaunchTime", "RegisterTime"] {
         assert_eq!(values(&sandbox, name)?, JOBS, "{name}");
     }
