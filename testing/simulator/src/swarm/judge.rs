@@ -333,7 +333,10 @@ impl Swarm<'_> {
             return;
         }
         for (job, pool) in late {
-            self.violate(format!("L1: job {job} of pool {pool} was never served"));
+            let view = self.universe.store.view(&pool.parse().expect("a pool of this world"));
+            let stored = view.waiting.get(&JobId(job.0));
+            let meta = &view.meta;
+            self.violate(format!("L1: job {job} of pool {pool} was never served: {stored:?}, {meta:?}"));
         }
         if let Some(left) = self.left_over(LEFT_OVER_AFTER).into_iter().next() {
             self.violate(format!("L2: {left} is still there when everything is over"));
