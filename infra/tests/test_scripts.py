@@ -809,7 +809,9 @@ class BuildImage(unittest.TestCase):
     def test_the_image_says_which_version_its_agent_has(self):
         self.build(api=self.api())
         variables = json.loads((self.checkout / "variables.json").read_text(encoding="utf-8"))
-        self.assertEqual(variables["agent_version"], re.search(r'(?m)^version = "(.*)"$', project.text("Cargo.toml"))[1])
+        self.assertEqual(
+            variables["agent_version"], re.search(r'(?m)^version = "(.*)"$', project.text("Cargo.toml"))[1]
+        )
 
     def test_with_if_new_runner_an_image_that_has_the_pinned_runner_is_kept(self):
         done, calls = self.build("if-new-runner", image_has=self.pinned)
