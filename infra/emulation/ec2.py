@@ -1,7 +1,8 @@
-"""EC2 as `drover doctor` expects it, in front of ministack, which knows neither of two things:
+"""EC2 as `drover doctor` expects it, in front of ministack, which does not know three things:
 
 - dry runs: it would launch a machine;
-- images that are named by a parameter (resolve:ssm:).
+- images that are named by a parameter (resolve:ssm:);
+- the account's key for volumes, which here is that of AWS.
 """
 
 import http.server
@@ -14,6 +15,11 @@ DRY_RUN = """<?xml version="1.0" encoding="UTF-8"?>
 <Response><Errors><Error><Code>DryRunOperation</Code>\
 <Message>Request would have succeeded, but DryRun flag is set.</Message></Error></Errors>\
 <RequestID>00000000-0000-0000-0000-000000000000</RequestID></Response>"""
+
+DEFAULT_KEY = """<?xml version="1.0" encoding="UTF-8"?>
+<GetEbsDefaultKmsKeyIdResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/">\
+<requestId>00000000-0000-0000-0000-000000000000</requestId><kmsKeyId>alias/aws/ebs</kmsKeyId>\
+</GetEbsDefaultKmsKeyIdResponse>"""
 
 
 class Ec2:
@@ -31,6 +37,8 @@ class Ec2:
                 asked = dict(urllib.parse.parse_qsl(body))
                 if asked.get("DryRun") == "true":
                     return self.answer(412, "text/xml", DRY_RUN.encode())
+                if asked.get("Action") == "GetEbsDefaultKmsKeyId":
+                    return self.answer(200, "text/xml", DEFAULT_KEY.encode())
                 for name, value in asked.items():
                     if name.startswith("ImageId") and value.startswith("resolve:ssm:"):
                         asked[name] = parameter(value.removeprefix("resolve:ssm:"))
