@@ -7,11 +7,10 @@ use std::collections::BTreeSet;
 
 use domain::config::Pool;
 use domain::ids::PoolName;
-use domain::log::Transaction;
 use domain::policy::due::{Effect, LEFT_OUT_FOR, affordable, due, is_still_needed, next_due, next_effect};
 use domain::policy::retire::TagReading;
 use domain::policy::{PoolView, decide, nudge};
-use domain::state::{Config, Item, Key};
+use domain::state::{Config, Key};
 use futures::stream::{self, StreamExt};
 use jiff::SignedDuration;
 use tracing::Instrument;
@@ -20,7 +19,7 @@ use crate::context::Context;
 use crate::effects::{Holder, Next, check, launch, lost_job, notify, register, rerun, retire};
 use crate::error::ReconcileError;
 use crate::pools;
-use crate::table::{Commit, commit, leave_to_another, read_after_facts, read_pool, send_nudge};
+use crate::table::{Commit, answers, commit, leave_to_another, read_after_facts, read_pool, send_nudge, sent_nudge};
 
 /// Concurrent effects of one pool. GitHub allows 100 concurrent requests per installation, and a launch makes up to 24.
 const MAX_CONCURRENT_EFFECTS: usize = 4;
@@ -247,8 +246,8 @@ fn effect_span(effect: &Effect) -> tracing::Span {
 /// A nudge has arrived. Returns whether this invocation answers it, by deleting its record: the pool is read after that.
 /// Otherwise another one has answered it, or an operator has sent it.
 pub async fn nudged(context: &Context<'_>, pool: &PoolName) -> Result<bool, ReconcileError> {
-    match context.ports.store.get(&Key::Nudge(pool.clone())).await? {
-        Some(Item::Nudge(nudge)) => Ok(commit(context, &Transaction::new().delete(nudge)).await? == Commit::Written),
-        _ => Ok(false),
+    match sent_nudge(context, pool).await? {
+        Some(nudge) => answers(context, nudge).await,
+        None => Ok(false),
     }
 }

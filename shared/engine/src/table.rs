@@ -58,9 +58,9 @@ pub(crate) async fn read_after_facts(
             let view = PoolView::new(meta, context.ports.store.partition(pool).await?.items);
             if view.is_torn() { read_pool(context, pool).await.map(Some) } else { Ok(Some(view)) }
         }
-        Reader::WhoeverDeletes(nudge) => match commit(context, &Transaction::new().delete(nudge)).await? {
-            Commit::Written => read_pool(context, pool).await.map(Some),
-            Commit::Lost(_) => Ok(None),
+        Reader::WhoeverDeletes(nudge) => match answers(context, nudge).await? {
+            true => read_pool(context, pool).await.map(Some),
+            false => Ok(None),
         },
         Reader::Another => Ok(None),
         Reader::Later(at) => send_nudge(context, pool, sent.as_ref(), at).await.map(|()| None),
@@ -79,6 +79,19 @@ pub(crate) async fn read_launch(context: &Context<'_>, batch: &Batch) -> Result<
     }
     let meta = meta.ok_or_else(|| ReconcileError::NoMeta(batch.pool.clone()))?;
     Ok(PoolView::new(meta, launch))
+}
+
+/// The record of the nudge that was sent and not answered.
+pub(crate) async fn sent_nudge(context: &Context<'_>, pool: &PoolName) -> Result<Option<Nudge>, ReconcileError> {
+    match context.ports.store.get(&Key::Nudge(pool.clone())).await? {
+        Some(Item::Nudge(nudge)) => Ok(Some(nudge)),
+        _ => Ok(None),
+    }
+}
+
+/// Whether this invocation answers the nudge, by deleting its record. It must read the pool after that.
+pub(crate) async fn answers(context: &Context<'_>, nudge: Nudge) -> Result<bool, ReconcileError> {
+    Ok(commit(context, &Transaction::new().delete(nudge)).await? == Commit::Written)
 }
 
 /// Sends a message that makes the scaler reconcile the pool at `at`, unless one was sent or the janitor runs before.
@@ -103,10 +116,7 @@ pub(crate) async fn send_nudge(
 /// Makes another invocation read a pool, because one has just decided about it from a newer reading.
 pub(crate) async fn leave_to_another(context: &Context<'_>, view: &PoolView) -> Result<(), ReconcileError> {
     let pool = &view.meta.pool;
-    let sent = match context.ports.store.get(&Key::Nudge(pool.clone())).await? {
-        Some(Item::Nudge(nudge)) => Some(nudge),
-        _ => None,
-    };
+    let sent = sent_nudge(context, pool).await?;
     send_nudge(context, pool, sent.as_ref(), context.now() + nudge::pause(view.size())).await
 }
 
