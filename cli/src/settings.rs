@@ -96,7 +96,7 @@ impl File {
 /// # Errors
 /// The configuration file is invalid, or the stack's outputs are needed and cannot be read.
 pub async fn load(selection: &StackChoice, reading: Reading) -> Result<(), Failure> {
-    let name = selection.profile.clone().or_else(|| optional("DROVER_PROFILE").filter(|name| !name.is_empty()));
+    let name = selection.profile.clone().or_else(|| optional("DROVER_PROFILE"));
     let profile = File::read(config_file().as_deref())?.select(name.as_deref())?;
     refuse_another_stack(selection)?;
     for (variable, value) in [
@@ -106,7 +106,7 @@ pub async fn load(selection: &StackChoice, reading: Reading) -> Result<(), Failu
     ] {
         value.iter().for_each(|value| supply(variable, value));
     }
-    let stack = match (&selection.stack, optional("DROVER_STACK").filter(|stack| !stack.is_empty())) {
+    let stack = match (&selection.stack, optional("DROVER_STACK")) {
         (Some(stack), _) => stack.clone(),
         (None, Some(_)) => parsed("DROVER_STACK")?,
         (None, None) => match profile.stack {
@@ -139,7 +139,7 @@ pub async fn load(selection: &StackChoice, reading: Reading) -> Result<(), Failu
 }
 
 fn is_set(variable: &'static str) -> bool {
-    optional(variable).is_some_and(|value| !value.is_empty())
+    optional(variable).is_some()
 }
 
 /// With `--stack` for one stack and variables of another, a command would mix both.
@@ -237,7 +237,7 @@ fn cache_file() -> Option<PathBuf> {
 }
 
 fn folder(variable: &'static str, in_home: &str) -> Option<PathBuf> {
-    let set = |name| optional(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let set = |name| optional(name).map(PathBuf::from);
     set(variable).or_else(|| Some(set("HOME")?.join(in_home)))
 }
 

@@ -41,7 +41,7 @@ pub async fn config() -> Result<SdkConfig, AwsError> {
         .operation_attempt_timeout(ATTEMPT_TIMEOUT)
         .operation_timeout(CALL_TIMEOUT)
         .build();
-    let roots = match environment::optional("AWS_CA_BUNDLE").filter(|path| !path.is_empty()) {
+    let roots = match environment::optional("AWS_CA_BUNDLE") {
         None => AWS_ROOTS.to_vec(),
         Some(path) => {
             std::fs::read(&path).map_err(|error| AwsError(format!("cannot read AWS_CA_BUNDLE {path}: {error}")))?

@@ -99,7 +99,7 @@ pub fn github(aws: &SdkConfig) -> Result<GitHubApp, EnvironmentError> {
 /// # Errors
 /// If it is invalid.
 pub fn github_api_url() -> Result<Option<ApiUrl>, EnvironmentError> {
-    match environment::optional("DROVER_GITHUB_API_URL").filter(|url| !url.is_empty()) {
+    match environment::optional("DROVER_GITHUB_API_URL") {
         None => Ok(None),
         Some(_) => parsed("DROVER_GITHUB_API_URL").map(Some),
     }
