@@ -1,5 +1,4 @@
-//! What an operator changes by hand: `drover hold`, `release`, `retire`, `drain`, `pause`, `resume` and
-//! `forget`.
+//! What an operator changes by hand: `drover hold`, `release`, `retire`, `drain`, `pause`, `resume` and `forget`.
 //!
 //! Each command writes its request to the table, and scaler and janitor carry it out in their usual order: a runner is
 //! deregistered before its machine is terminated, and a machine with a job is left alone unless the operator forces it.
@@ -54,6 +53,16 @@ pub enum PauseAction {
     /// Launches nothing. Machines stay, and jobs wait.
     Pause,
     Resume,
+}
+
+/// A pool after an operator's change.
+struct Change {
+    /// False if it was as asked already.
+    changed: bool,
+    /// Number of waiting jobs.
+    waiting: usize,
+    /// Number of machines.
+    live: usize,
 }
 
 fn refused(instance: &InstanceId, message: String) -> Output {
@@ -200,9 +209,7 @@ impl<S: Store> Operator<'_, S> {
     /// The pool does not exist, or the table or the queue fails.
     pub async fn drain(&self, queue: &Queue, name: &PoolName, action: DrainAction) -> Result<Output, Failure> {
         let draining = action == DrainAction::Start;
-        let changed = self.change(queue, name, |pool| Pool { draining, ..pool }).await?;
-        let view = view(self.table, name).await?;
-        let (waiting, live) = (view.waiting.len(), view.live());
+        let Change { changed, waiting, live } = self.change(queue, name, |pool| Pool { draining, ..pool }).await?;
         let message = match action {
             DrainAction::Start => format!(
                 "{name} takes no new jobs after at most a minute; {} and {} are left to finish -> drover drain {name} --undo",
@@ -221,9 +228,7 @@ impl<S: Store> Operator<'_, S> {
     /// The pool does not exist, or the table or the queue fails.
     pub async fn pause(&self, queue: &Queue, name: &PoolName, action: PauseAction) -> Result<Output, Failure> {
         let paused = action == PauseAction::Pause;
-        let changed = self.change(queue, name, |pool| Pool { paused, ..pool }).await?;
-        let view = view(self.table, name).await?;
-        let (waiting, live) = (view.waiting.len(), view.live());
+        let Change { changed, waiting, live } = self.change(queue, name, |pool| Pool { paused, ..pool }).await?;
         let message = match action {
             PauseAction::Pause => format!(
                 "{name} launches nothing after at most a minute; {} may wait, and {} stay -> drover resume {name}",
@@ -236,20 +241,26 @@ impl<S: Store> Operator<'_, S> {
         Ok(Output { ok: true, text: format!("{message}\n"), json })
     }
 
-    /// Changes the pool in force. Returns whether it differs.
-    async fn change(&self, queue: &Queue, name: &PoolName, change: impl FnOnce(Pool) -> Pool) -> Result<bool, Failure> {
+    /// Changes the pool in force.
+    async fn change(
+        &self,
+        queue: &Queue,
+        name: &PoolName,
+        change: impl FnOnce(Pool) -> Pool,
+    ) -> Result<Change, Failure> {
         let mut config = config(self.table).await?;
         let Some(pool) = config.pools.iter_mut().find(|pool| pool.name == *name) else {
             return Err(no_such_pool(name));
         };
-        let changed = change(pool.clone());
-        if *pool == changed {
-            return Ok(false);
+        let after = change(pool.clone());
+        let changed = *pool != after;
+        if changed {
+            *pool = after;
+            self.table.commit(&Transaction::new().put(config)).await?;
+            queue.nudge(name, SignedDuration::ZERO).await?;
         }
-        *pool = changed;
-        self.table.commit(&Transaction::new().put(config)).await?;
-        queue.nudge(name, SignedDuration::ZERO).await?;
-        Ok(true)
+        let view = view(self.table, name).await?;
+        Ok(Change { changed, waiting: view.waiting.len(), live: view.live() })
     }
 
     async fn instance(&self, id: &InstanceId) -> Result<Option<Instance>, Failure> {

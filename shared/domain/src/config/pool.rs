@@ -60,13 +60,8 @@ pub struct Pool {
     pub draining: bool,
     /// An operator paused it: nothing is launched until the pool is resumed. It still takes jobs, and its machines stay. If an
     /// older `drover` loses this, the pool launches again.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 impl Pool {
