@@ -13,7 +13,7 @@ use sandbox::state::State;
 use tokio::time::{Instant, sleep};
 use world::github::RunnerId;
 
-use crate::{median, millis, processor_time};
+use crate::{median, millis, processor_time, without_limits};
 
 /// The event source mapping of the template.
 const BATCH_SIZE: usize = 10;
@@ -66,8 +66,7 @@ pub(crate) async fn growth(bursts: &[usize], pools: &[usize]) -> anyhow::Result<
     }
     let empty = events.first().context("no pool")?.milliseconds;
     let rows = events.iter().map(|pool| {
-        let is_met =
-            pool.read_units() <= READ_UNITS_PER_JOB && pool.milliseconds <= empty * PROCESSOR_TIME_FACTOR.max(1.0);
+        let is_met = pool.read_units() <= READ_UNITS_PER_JOB && pool.milliseconds <= empty * PROCESSOR_TIME_FACTOR;
         pool.row(is_met)
     });
     let header =
@@ -119,7 +118,7 @@ impl Burst {
 /// A sandbox without limits, with a pool for all repositories of the organisation, which has enough for this many jobs.
 async fn unlimited(jobs: usize) -> anyhow::Result<Sandbox> {
     let repositories = (0..jobs.div_ceil(JOBS_PER_REPOSITORY).max(1)).map(|number| repository(number).parse());
-    let mut options = Options {
+    let options = Options {
         driven: Driven::ByHand,
         batch_size: BATCH_SIZE,
         scaler_concurrency: CONCURRENCY,
@@ -128,11 +127,7 @@ async fn unlimited(jobs: usize) -> anyhow::Result<Sandbox> {
         repositories: repositories.collect::<Result<_, _>>()?,
         ..Options::default()
     };
-    options.ec2.throttle = false;
-    options.ec2.pending = LONG;
-    options.github.limits.enforced = false;
-    options.github.webhook_delay = (Duration::ZERO, Duration::ZERO);
-    let sandbox = Sandbox::start(options).await?;
+    let sandbox = Sandbox::start(without_limits(options)).await?;
     let served = "repositories = [\"octo-org/widgets\"]\n";
     sandbox.apply(&one_pool("max = 20000\nidle_grace = \"1h\"\n").replace(served, "")).await?;
     Ok(sandbox)

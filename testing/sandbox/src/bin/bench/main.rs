@@ -184,14 +184,19 @@ async fn ingest(arguments: &Arguments) -> anyhow::Result<Vec<Measurement>> {
     ])
 }
 
-/// A sandbox without rate limits, with a pool.
-async fn unlimited() -> anyhow::Result<Sandbox> {
-    let mut options = Options { driven: Driven::ByHand, ..Options::default() };
+/// EC2 and GitHub without rate limits, webhooks without delay, and machines that never boot.
+fn without_limits(mut options: Options) -> Options {
     options.ec2.throttle = false;
     options.ec2.pending = Duration::from_secs(3600);
     options.github.limits.enforced = false;
     options.github.webhook_delay = (Duration::ZERO, Duration::ZERO);
-    let sandbox = Sandbox::start(options).await?;
+    options
+}
+
+/// A sandbox without rate limits, with a pool.
+async fn unlimited() -> anyhow::Result<Sandbox> {
+    let options = Options { driven: Driven::ByHand, ..Options::default() };
+    let sandbox = Sandbox::start(without_limits(options)).await?;
     sandbox.apply(&one_pool(MAX_MACHINES)).await?;
     Ok(sandbox)
 }
