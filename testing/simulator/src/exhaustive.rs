@@ -224,7 +224,8 @@ fn record(universe: &Universe, config: &Config, messages: &[Message]) {
     let mut context = Context::from_waker(Waker::noop());
     while scaler.as_mut().poll(&mut context).is_pending() {
         for arrival in universe.steps.arrivals() {
-            if matches!(arrival.call, Call::Get(Key::Meta(_))) {
+            // META and the record of a nudge, before the pool is read.
+            if matches!(arrival.call, Call::GetMany(_)) {
                 return;
             }
             universe.steps.release(arrival.ticket);
@@ -327,8 +328,7 @@ impl World<'_> {
         }
         self.advance(number);
         // The order of calls that no other scaler's calls depend on makes no difference: they are made at once.
-        let is_independent =
-            |call: &Call| matches!(call, Call::Get(Key::Limit(_) | Key::Nudge(_)) | Call::GenerateJitConfig(_));
+        let is_independent = |call: &Call| matches!(call, Call::Get(Key::Limit(_)) | Call::GenerateJitConfig(_));
         while self.actors[number]
             .waiting
             .values()
