@@ -22,21 +22,28 @@ pub(crate) enum Visitor {
     Reader { http: Client, url: Option<Url>, page: String, typed: Vec<(String, String)> },
 }
 
+/// Starts `chromedriver`; `None` if it is not installed. It takes a free port of IPv4 and then ends if the same port of IPv6 is
+/// in use, so a start that ends is tried again.
+async fn chromedriver() -> Option<(Child, String)> {
+    for _ in 0..10 {
+        let mut command = Command::new("chromedriver");
+        let mut driver = command.arg("--port=0").stdout(Stdio::piped()).kill_on_drop(true).spawn().ok()?;
+        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if let Some((_, port)) = line.split_once("successfully on port ") {
+                return Some((driver, port.trim_end_matches('.').to_owned()));
+            }
+        }
+    }
+    panic!("chromedriver ended ten times before it reported its port");
+}
+
 impl Visitor {
     pub(crate) async fn start() -> Self {
         let http = Client::new();
-        let mut command = Command::new("chromedriver");
-        command.arg("--port=0").stdout(Stdio::piped()).kill_on_drop(true);
-        let Ok(mut driver) = command.spawn() else {
+        let Some((driver, port)) = chromedriver().await else {
             eprintln!("no chromedriver: pages are read by an HTTP client");
             return Visitor::Reader { http, url: None, page: String::new(), typed: Vec::new() };
-        };
-        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let port = loop {
-            let line = lines.next_line().await.unwrap().expect("chromedriver says its port");
-            if let Some((_, port)) = line.split_once("successfully on port ") {
-                break port.trim_end_matches('.').to_owned();
-            }
         };
         let options = json!({ "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"] });
         let wanted = json!({ "capabilities": { "alwaysMatch": { "goog:chromeOptions": options } } });
