@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use domain::ids::{JobId, PoolName};
 use domain::log::{Event, Stream, Transaction};
 use domain::policy::PoolView;
-use domain::policy::decide::RELAUNCH_LIMIT;
+use domain::policy::charge::RELAUNCH_LIMIT;
 use domain::state::{BootItem, Item, Key, Phase, SlotState};
 use engine::memory::MemoryStore;
 use engine::ports::{CommitError, Reading, Store, StoreError};
@@ -139,7 +139,7 @@ impl Checked {
     }
 
     /// S6: how many launches were charged to a job within an hour. An item that loses a charge and gets another one has
-    /// forgotten the first; one that only loses a charge got it back, because nothing was launched.
+    /// forgotten the first; one that only loses a charge got it back, because nothing was launched or the machine ran another job.
     fn check_charges(&self, item: &Item, before: Option<&Item>) -> Option<String> {
         let Item::Waiting(job) = item else { return None };
         let before = match before {

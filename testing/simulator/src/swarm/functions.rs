@@ -53,7 +53,11 @@ impl<'u> Swarm<'u> {
     pub(super) fn start_janitor(&mut self) {
         let universe = self.universe;
         let future = Box::pin(async move {
-            Done::Janitor(universe.invocation(async |context| sweep(context, Mode::Repair).await).await)
+            let swept = universe.invocation(async |context| Done::Janitor {
+                request: context.request.to_owned(),
+                report: sweep(context, Mode::Repair).await,
+            });
+            swept.await
         });
         let number = self.start(Function::Janitor, future, Vec::new(), Vec::new());
         self.log(Topic::Routine, || format!("janitor {number}"), || "begins".to_owned());
@@ -201,11 +205,11 @@ impl<'u> Swarm<'u> {
                 );
                 self.receive();
             }
-            Done::Janitor(report) => {
+            Done::Janitor { request, report } => {
                 if let Ok(report) = &report
                     && number > self.lost_at
                 {
-                    self.check_reported(report);
+                    self.check_reported(&request, report);
                 }
                 self.log(
                     Topic::Routine,

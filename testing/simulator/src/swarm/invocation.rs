@@ -33,7 +33,7 @@ impl fmt::Display for Function {
 /// What an invocation returns.
 pub(super) enum Done {
     Scaler(Consumed),
-    Janitor(Result<Report, PoolsError>),
+    Janitor { request: String, report: Result<Report, PoolsError> },
 }
 
 pub(super) struct Invocation<'u> {

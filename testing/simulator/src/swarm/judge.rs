@@ -6,7 +6,7 @@ use std::time::Duration;
 use domain::config::Pool;
 use domain::ids::JobId;
 use domain::policy::budget::is_scarce;
-use domain::policy::decide::RELAUNCH_LIMIT;
+use domain::policy::charge::RELAUNCH_LIMIT;
 use domain::policy::route::{Routable, route};
 use domain::state::{Item, Key, Rank};
 use domain::wire::Message;
@@ -156,10 +156,10 @@ impl Swarm<'_> {
     }
 
     /// V1: the janitor's item says what failed in the last sweep. Doctor reads it there.
-    pub(super) fn check_reported(&mut self, report: &Report) {
+    pub(super) fn check_reported(&mut self, request: &str, report: &Report) {
         let Some(Item::Janitor(janitor)) = self.universe.item(&Key::Janitor) else { return };
-        // The sweep's last write has failed, or the next sweep has begun.
-        let is_of_this_sweep = janitor.unfinished_since.is_none();
+        // Otherwise the sweep's last write has failed, or another sweep has begun.
+        let is_of_this_sweep = janitor.holder == request && janitor.unfinished_since.is_none();
         let failed = report.failures.len();
         if is_of_this_sweep && failed > 0 && (janitor.failed != failed || janitor.failures.is_empty()) {
             self.violate(format!("V1: {failed} failures of a sweep are not in the janitor's item"));

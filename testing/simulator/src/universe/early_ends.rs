@@ -52,8 +52,9 @@ impl State {
         let is_held = machine.tags.contains_key("drover:hold");
         let is_lost = *why == SlotOutcome::InstanceLost.to_string();
         if is_lost && by_itself && !is_held && in_time && !self.connected.contains(&machine.id) {
-            let launched_at = machine.launched_at;
-            self.early_ends.entry(pool.clone()).or_default().push(launched_at);
+            // A late notice of an interruption writes the item again.
+            let (id, launched_at) = (machine.id.clone(), machine.launched_at);
+            self.early_ends.entry(pool.clone()).or_default().insert(id, launched_at);
         }
     }
 
@@ -67,6 +68,6 @@ impl State {
         let of_pool =
             connected.filter(|machine| machine.tags.get("drover:pool").is_some_and(|tag| tag == pool.as_str()));
         let newest = of_pool.map(|machine| machine.launched_at).max();
-        self.early_ends.get(pool).into_iter().flatten().filter(|at| Some(**at) > newest).count()
+        self.early_ends.get(pool).into_iter().flatten().filter(|(_, at)| Some(**at) > newest).count()
     }
 }

@@ -58,7 +58,7 @@ pub(crate) struct State {
     /// Machines whose runner has connected.
     pub(crate) connected: BTreeSet<InstanceId>,
     /// When the machines were launched that ended early, by pool. Only those of closed slots.
-    pub(super) early_ends: BTreeMap<PoolName, Vec<Timestamp>>,
+    pub(super) early_ends: BTreeMap<PoolName, BTreeMap<InstanceId, Timestamp>>,
     pub(super) runners: Runners,
     /// The jobs that Drover re-ran, by run and name.
     pub(super) re_run: BTreeSet<(github::RunId, String)>,
