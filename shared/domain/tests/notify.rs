@@ -216,7 +216,7 @@ fn situations() -> Vec<(&'static str, WaitingJob, PoolView)> {
             }),
         ),
         situation("GitHub does not assign the job", (unserved.clone(), view([unserved.into()]))),
-        situation("launched machines ran other jobs", (relaunched.clone(), view([relaunched.into()]))),
+        situation("launched machines did not run it", (relaunched.clone(), view([relaunched.into()]))),
         situation(
             "the pool is full",
             pool_with(&|it| {

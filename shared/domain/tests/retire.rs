@@ -4,9 +4,9 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{after, ago, instance, later, listed, noon, pool, slot, slots, turn, view};
+use common::{after, ago, instance, job, later, listed, noon, pool, slot, slots, turn, view};
 use domain::config::Rates;
-use domain::ids::{InstanceId, RunnerId, SlotId};
+use domain::ids::{InstanceId, JobId, RunnerId, SlotId};
 use domain::log::Stream;
 use domain::policy::close::{Ended, close, console_tail};
 use domain::policy::early_end::FAILURES_ALLOWED;
@@ -15,7 +15,7 @@ use domain::policy::retire::{
     AfterDeregistration, Deregistration, Grounds, RetireStep, TagReading, Tags, Unheld, after_deregistration,
     permit_unowned,
 };
-use domain::state::{Circuit, CircuitCause, Condemned, Instance, Key, Ownership, Slot, StopReason};
+use domain::state::{Circuit, CircuitCause, Condemned, Instance, Item, Key, Ownership, Slot, StopReason, WaitingJob};
 use domain::wire::{NamedRunners, ObservedInstance, TokenMark};
 use serde_json::{Value, json};
 
@@ -252,6 +252,25 @@ fn closing_a_slot_deletes_it_and_closes_the_record_of_its_instance() {
     assert_eq!(closed.console.as_deref(), Some("panic"));
     let cost = closing.costs[&SLOT];
     assert_eq!((closed.cost_micro_usd, cost.to_string()), (Some(cost), "0.0168 USD".to_owned()), "ten minutes");
+}
+
+#[test]
+fn a_machine_that_has_run_another_job_is_no_longer_charged_to_one_that_waits() {
+    let over = |index, state| {
+        let mut slot = slot(state, 60, json!({ "gone_at": ago(60), "unregistered_at": ago(1) }));
+        slot.id.index = index;
+        slot
+    };
+    let charged = |id| WaitingJob { id: JobId(id), launches: vec![ago(300), over(0, "done").planned_at], ..job(600) };
+    let left = |slots: &[Slot]| {
+        let read = view(slots.iter().cloned().map(Item::from).chain([charged(1).into(), charged(2).into()]));
+        let ended = Ended { instances: vec![instance()], consoles: BTreeMap::new(), reasons: None };
+        let closing = close(&pool(), &read, slots, ended, &Rates::of("us-east-1".to_owned()), &turn());
+        after(&read, &closing.writes).waiting.values().map(|job| job.launches.len()).collect::<Vec<_>>()
+    };
+    assert_eq!(left(&[over(0, "done")]), [2, 1], "one of the decision's two launches");
+    assert_eq!(left(&[over(0, "done"), over(1, "busy"), over(2, "done")]), [1, 1], "other launches stay charged");
+    assert_eq!(left(&[over(0, "online")]), [2, 2], "it has run nothing");
 }
 
 #[test]

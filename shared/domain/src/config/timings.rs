@@ -43,7 +43,7 @@ pub struct Timings {
     pub backoff_min: Span,
     /// The longest wait.
     pub backoff_max: Span,
-    /// At most `policy::decide::RELAUNCH_LIMIT` machines are launched for one job within this time.
+    /// At most `policy::charge::RELAUNCH_LIMIT` machines are launched for one job within this time.
     pub relaunch_window: Span,
 }
 

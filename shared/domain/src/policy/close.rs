@@ -6,6 +6,7 @@ use crate::config::{MicroUsd, Pool, Rates};
 use crate::ids::{InstanceId, Repository, SlotId};
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::PoolView;
+use crate::policy::charge::give_back;
 use crate::policy::early_end::{count, failure};
 use crate::state::{CircuitCause, ClosedRunner, Failure, Instance, Slot};
 use crate::wire::StateReason;
@@ -45,7 +46,9 @@ pub struct Ended<'a> {
     pub reasons: Option<&'a BTreeMap<InstanceId, StateReason>>,
 }
 
-/// Deletes the slots and closes the mappings of their instances. Machines that ended early are counted as failures.
+/// Deletes the slots and closes the mappings of their instances. Machines that ended early are counted as failures. A machine
+/// that has run a job is no longer charged to a job that still waits: three machines that other jobs took would use up its
+/// launches.
 pub fn close(pool: &Pool, view: &PoolView, slots: &[Slot], ended: Ended<'_>, rates: &Rates, turn: &Turn) -> Closing {
     let Ended { instances, mut consoles, reasons } = ended;
     let failures: Vec<Failure> = slots
@@ -77,6 +80,7 @@ pub fn close(pool: &Pool, view: &PoolView, slots: &[Slot], ended: Ended<'_>, rat
     if !failures.is_empty() {
         writes = writes.put(count(pool, &view.meta, &failures, CircuitCause::EndedEarly, turn.now));
     }
+    writes = writes.put_all(give_back(view, slots.iter().filter(|slot| slot.has_run_a_job())));
     let what = What::Closed { slots: slots.iter().map(|slot| slot.id).collect(), failures };
     let writes = slots.iter().cloned().fold(writes, Transaction::delete);
     Closing { writes: writes.emit(Stream::Pool(pool.name.clone()), what, turn), costs, repositories }

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::{Market, MarketChoice, Pool, Tuple};
 use crate::ids::{JobId, SlotId};
 use crate::log::{Stream, Transaction, Turn, What};
+use crate::policy::charge::{budgeted, charge, recent_launches};
 use crate::policy::early_end::{FAILURES_ALLOWED, forget_if_works, is_online_again, must_wait};
 use crate::policy::rerun::recorded;
 use crate::policy::{PoolView, nudge};
@@ -24,9 +25,6 @@ pub const MAX_LAUNCH: usize = 48;
 
 /// A launch writes each slot, and the job that the slot is charged to.
 const WRITES_FOR_SLOTS_AND_JOBS: usize = 2 * MAX_LAUNCH;
-
-/// How many machines are launched for one job that does not start, within its pool's `relaunch_window`.
-pub const RELAUNCH_LIMIT: usize = 3;
 
 /// The items that a decision changes. They are written in one transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +93,8 @@ pub fn decide(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
         }
         let version = view.meta.revision + 1;
         slots.extend(new_slots(pool, version, &plan, now));
-        jobs = charge(pool, view, &excluded, &plan, now);
+        let is_for = |job: &WaitingJob| plan.tuple.market == Market::OnDemand && lacks_on_demand(pool, job, now);
+        jobs = charge(pool, budgeted(pool, view, &excluded, now), is_for, plan.wanted, now);
         tuple = Some(plan.tuple.clone());
         batch = Some(Batch {
             pool: pool.name.clone(),
@@ -297,41 +296,6 @@ fn new_slots(pool: &Pool, version: u64, plan: &Plan, now: Timestamp) -> impl Ite
             revision: 0,
         }
     })
-}
-
-/// The launches within the pool's `relaunch_window`.
-fn recent_launches<'a>(
-    pool: &Pool,
-    job: &'a WaitingJob,
-    now: Timestamp,
-) -> impl Iterator<Item = &'a Timestamp> + use<'a> {
-    job.launches_within(pool.timings.relaunch_window.duration(), now)
-}
-
-/// The jobs for which another machine may be launched. `excluded` are jobs that are no demand in this decision.
-fn budgeted<'a>(
-    pool: &'a Pool,
-    view: &'a PoolView,
-    excluded: &'a BTreeSet<JobId>,
-    now: Timestamp,
-) -> impl Iterator<Item = &'a WaitingJob> {
-    let jobs = view.waiting.values().filter(move |job| job.is_demand(now) && !excluded.contains(&job.id));
-    jobs.filter(move |job| recent_launches(pool, job, now).count() < RELAUNCH_LIMIT)
-}
-
-/// Charges the launches to the jobs with the fewest launches, then to the oldest, so that no job uses up the budget of
-/// another. Launches on demand are charged first to the jobs that they were decided for.
-fn charge(pool: &Pool, view: &PoolView, excluded: &BTreeSet<JobId>, plan: &Plan, now: Timestamp) -> Vec<WaitingJob> {
-    let is_for = |job: &WaitingJob| plan.tuple.market == Market::OnDemand && lacks_on_demand(pool, job, now);
-    let mut jobs: Vec<&WaitingJob> = budgeted(pool, view, excluded, now).collect();
-    jobs.sort_by_key(|job| (!is_for(job), recent_launches(pool, job, now).count(), job.queued_at, job.id));
-    jobs.into_iter()
-        .take(plan.wanted)
-        .map(|job| {
-            let launches = recent_launches(pool, job, now).copied().chain([now]).collect();
-            WaitingJob { launches, ..job.clone() }
-        })
-        .collect()
 }
 
 /// Stops excess slots: first warm ones, then those that have been idle for `idle_grace`, oldest first. A planned slot is not

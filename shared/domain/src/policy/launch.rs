@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::{Pool, Tuple};
 use crate::ids::InstanceId;
 use crate::log::{Stream, Transaction, Turn, What};
+use crate::policy::charge::give_back;
 use crate::policy::circuit::open_circuit;
 use crate::policy::decide::{choose_tuple, first_free, tuple_free_at};
 use crate::policy::launch_error::{ErrorClass, LaunchError, is_lack_of_capacity};
@@ -14,7 +15,7 @@ use crate::policy::retry::{backoff, throttle_backoff};
 use crate::policy::{PoolView, early_end};
 use crate::state::{
     Answer, Batch, CircuitCause, Cooldown, Failure, Instance, Lease, Leased, Machine, Meta, Pause, Slot, SlotState,
-    Throttle, WaitingJob,
+    Throttle,
 };
 
 /// How long a tuple is not tried after EC2's first refusal. Doubles up to [`COOLDOWN_MAX`].
@@ -272,7 +273,7 @@ fn start_next_attempt(
     let needed = if is_given_up || pool.paused { 0 } else { missing.min(planned.len()) };
     // The last slots are closed: warm ones come last.
     let closing = planned.split_off(needed);
-    let refunds = refund(view, batch, closing.iter().filter(|slot| slot.wanted).count());
+    let refunds = give_back(view, closing.iter().filter(|slot| slot.wanted));
     let following = (needed > 0).then(|| {
         // A launch on demand after an interruption stays on demand as long as that is possible.
         let same_market = batch.tuple.as_ref().and_then(|last| first_free(pool, &meta, last.market, now));
@@ -324,20 +325,4 @@ fn cool_down(meta: &mut Meta, tuple: &Tuple, why: &Refused, now: Timestamp) {
         seconds,
         code: why.code.clone(),
     });
-}
-
-/// Removes the charge for slots that are closed without a launch.
-fn refund(view: &PoolView, batch: &Batch, slots: usize) -> Vec<WaitingJob> {
-    let mut charged: Vec<&WaitingJob> =
-        view.waiting.values().filter(|job| job.launches.contains(&batch.planned_at)).collect();
-    charged.sort_by_key(|job| std::cmp::Reverse((job.queued_at, job.id)));
-    charged
-        .into_iter()
-        .take(slots)
-        .map(|job| {
-            let mut job = job.clone();
-            job.launches.retain(|at| *at != batch.planned_at);
-            job
-        })
-        .collect()
 }

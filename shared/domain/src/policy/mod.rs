@@ -2,6 +2,7 @@
 
 pub mod admit;
 pub mod budget;
+pub mod charge;
 pub mod check;
 pub mod circuit;
 pub mod close;

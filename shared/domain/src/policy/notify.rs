@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::Pool;
 use crate::ids::{JobId, Repository};
 use crate::log::{Stream, Transaction, Turn, What};
-use crate::policy::decide::RELAUNCH_LIMIT;
+use crate::policy::charge::RELAUNCH_LIMIT;
 use crate::policy::launch_error::in_plain_words;
 use crate::policy::{MAX_DEMAND_PER_REPOSITORY, PoolView};
 use crate::state::{Answer, CheckRun, Circuit, CircuitCause, GivenUp, Job, Lease, SlotState, Stage, WaitingJob};

@@ -375,6 +375,11 @@ impl Slot {
         self.busy_seen_at.is_some_and(|at| now.duration_since(at) < TRUST_BUSY_FOR)
     }
 
+    /// Whether its runner has had a job.
+    pub fn has_run_a_job(&self) -> bool {
+        self.phase() >= Phase::Busy || self.busy_seen_at.is_some()
+    }
+
     /// Whether its runner has a job that belongs to no pool: a webhook about a job of a pool would have arrived by now.
     fn runs_foreign_job(&self, now: Timestamp) -> bool {
         self.is_observed_busy(now) && self.busy_since.is_none_or(|since| now.duration_since(since) >= WEBHOOK_GRACE)

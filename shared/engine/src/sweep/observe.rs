@@ -22,8 +22,8 @@ use crate::metrics;
 use crate::sweep::report::Report;
 use crate::table::{Commit, commit, read_pool};
 
-/// With an instance and a runner per slot, META and the event, 98 of the 100 writes that DynamoDB allows.
-const SLOTS_PER_WRITE: usize = 32;
+/// With an instance, a runner and a waiting job per slot, META and the event, 98 of the 100 writes that DynamoDB allows.
+const SLOTS_PER_WRITE: usize = 24;
 
 /// The number of lost races after which slots are left to the next sweep.
 const MAX_RACES: usize = 4;

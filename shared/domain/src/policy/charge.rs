@@ -1,0 +1,70 @@
+//! Which jobs the launches of a pool are charged to. GitHub gives a job to any idle runner, so a charge is no reservation: it
+//! only bounds how many machines are launched for jobs that do not start.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use crate::config::Pool;
+use crate::ids::JobId;
+use crate::policy::PoolView;
+use crate::state::{Slot, WaitingJob};
+
+/// How many machines are launched for one job that does not start, within its pool's `relaunch_window`.
+pub const RELAUNCH_LIMIT: usize = 3;
+
+/// The launches within the pool's `relaunch_window`.
+pub(super) fn recent_launches<'a>(
+    pool: &Pool,
+    job: &'a WaitingJob,
+    now: Timestamp,
+) -> impl Iterator<Item = &'a Timestamp> + use<'a> {
+    job.launches_within(pool.timings.relaunch_window.duration(), now)
+}
+
+/// The jobs for which another machine may be launched. `excluded` are jobs that are no demand in this decision.
+pub(super) fn budgeted<'a>(
+    pool: &'a Pool,
+    view: &'a PoolView,
+    excluded: &'a BTreeSet<JobId>,
+    now: Timestamp,
+) -> impl Iterator<Item = &'a WaitingJob> {
+    let jobs = view.waiting.values().filter(move |job| job.is_demand(now) && !excluded.contains(&job.id));
+    jobs.filter(move |job| recent_launches(pool, job, now).count() < RELAUNCH_LIMIT)
+}
+
+/// Charges `count` launches to the jobs with the fewest launches, then to the oldest, so that no job uses up the budget of
+/// another. Those that the launches were decided for, `is_for`, come first.
+pub(super) fn charge<'a>(
+    pool: &Pool,
+    jobs: impl Iterator<Item = &'a WaitingJob>,
+    is_for: impl Fn(&WaitingJob) -> bool,
+    count: usize,
+    now: Timestamp,
+) -> Vec<WaitingJob> {
+    let mut jobs: Vec<&WaitingJob> = jobs.collect();
+    jobs.sort_by_key(|job| (!is_for(job), recent_launches(pool, job, now).count(), job.queued_at, job.id));
+    jobs.into_iter()
+        .take(count)
+        .map(|job| {
+            let launches = recent_launches(pool, job, now).copied().chain([now]).collect();
+            WaitingJob { launches, ..job.clone() }
+        })
+        .collect()
+}
+
+/// Gives back one charge for each of the slots, if a job that still waits was charged for a slot of the same decision: the
+/// slot was closed without a launch, or its machine has run another job. The youngest jobs are given theirs back first.
+pub(super) fn give_back<'a>(view: &PoolView, slots: impl Iterator<Item = &'a Slot>) -> Vec<WaitingJob> {
+    let mut youngest: Vec<&WaitingJob> = view.waiting.values().filter(|job| !job.launches.is_empty()).collect();
+    youngest.sort_by_key(|job| std::cmp::Reverse((job.queued_at, job.id)));
+    let mut changed: BTreeMap<JobId, WaitingJob> = BTreeMap::new();
+    for slot in slots {
+        let is_charged = |job: &WaitingJob| job.launches.contains(&slot.planned_at);
+        let now = |job: &&&WaitingJob| is_charged(changed.get(&job.id).unwrap_or(job));
+        let Some(job) = youngest.iter().find(now) else { continue };
+        let job = changed.entry(job.id).or_insert_with(|| (*job).clone());
+        job.launches.retain(|at| *at != slot.planned_at);
+    }
+    changed.into_values().collect()
+}
