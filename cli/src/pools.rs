@@ -3,6 +3,7 @@
 use domain::config::Pool;
 use domain::ids::PoolName;
 use domain::policy::PoolView;
+use domain::policy::circuit::next_probe;
 use domain::state::{Answer, Circuit, SlotState};
 use engine::ports::Store;
 use jiff::Timestamp;
@@ -137,7 +138,7 @@ pub(crate) fn row(pool: &Pool, view: &PoolView, now: Timestamp) -> PoolRow {
         live: view.live(),
         max: pool.max,
         state: State::of(pool, view, now),
-        obstacles: obstacles(view, now),
+        obstacles: obstacles(pool, view, now),
         circuit: json!(view.meta.circuit),
         cooldowns: json!(view.meta.cooldowns),
         pauses: json!(view.meta.pauses),
@@ -146,13 +147,15 @@ pub(crate) fn row(pool: &Pool, view: &PoolView, now: Timestamp) -> PoolRow {
 }
 
 /// What keeps the pool from launching the machines it needs.
-fn obstacles(view: &PoolView, now: Timestamp) -> Vec<String> {
+fn obstacles(pool: &Pool, view: &PoolView, now: Timestamp) -> Vec<String> {
     let wait =
         |until: Timestamp| if until > now { format!("in {}", age(until.duration_since(now))) } else { "now".into() };
     let mut obstacles = Vec::new();
-    if let Circuit::Open { until, since, cause, message, .. } = &view.meta.circuit {
+    if let Circuit::Open { since, cause, message, .. } = &view.meta.circuit
+        && let Some(probe) = next_probe(pool, &view.meta, now)
+    {
         let since = age(now.duration_since(*since));
-        obstacles.push(format!("circuit open for {since}, next probe {}: {cause}: {message}", wait(*until)));
+        obstacles.push(format!("circuit open for {since}, next probe {}: {cause}: {message}", wait(probe)));
     }
     for pause in view.meta.pauses.iter().filter(|pause| pause.until > now) {
         let (market, until) = (pause.market, wait(pause.until));

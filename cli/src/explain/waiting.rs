@@ -5,9 +5,10 @@ use std::cmp::Reverse;
 use domain::config::Pool;
 use domain::ids::SlotId;
 use domain::policy::PoolView;
-use domain::policy::decide::tuple_free_at;
+use domain::policy::circuit::next_probe;
 use domain::policy::notify::{Reader, reasons};
-use domain::state::{Circuit, Job, Limit, Slot, SlotState, WaitingJob};
+use domain::policy::tuple::next_free;
+use domain::state::{Job, Limit, Slot, SlotState, WaitingJob};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -180,8 +181,8 @@ fn next(waiting: &WaitingJob, slot: Option<&Slot>, view: &PoolView, pool: &Pool,
     if pool.paused {
         return Some(Next::new(format!("nothing until drover resume {}", pool.name), None));
     }
-    if let Circuit::Open { until, .. } = &view.meta.circuit {
-        return at("a probe is launched", *until);
+    if let Some(probe) = next_probe(pool, &view.meta, now) {
+        return at("a probe is launched", probe);
     }
     if let Some(unserved) = waiting.unserved.as_ref().filter(|unserved| unserved.until > now) {
         return at("another runner is launched for it", unserved.until);
@@ -189,8 +190,7 @@ fn next(waiting: &WaitingJob, slot: Option<&Slot>, view: &PoolView, pool: &Pool,
     if let Some(throttled) = view.meta.throttled.as_ref().filter(|throttled| throttled.until > now) {
         return at("EC2 is called again", throttled.until);
     }
-    let free = pool.tuples().iter().map(|tuple| tuple_free_at(&view.meta, tuple, now)).min();
-    if let Some(free) = free.filter(|free| *free > now) {
+    if let Some(free) = next_free(pool, &view.meta, now).filter(|free| *free > now) {
         return at("a launch option can be used again", free);
     }
     if view.live() >= pool.max as usize {

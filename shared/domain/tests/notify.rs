@@ -10,7 +10,8 @@ use domain::policy::notify::{
     Conclusion, Notification, Reader, can_wait, due_notification, published, reasons, refused, summary, title, update,
 };
 use domain::state::{
-    Answer, Batch, CheckRun, Circuit, CircuitCause, Item, Meta, Pause, Slot, Stage, Throttle, Unserved, WaitingJob,
+    Answer, Batch, CheckRun, Circuit, CircuitCause, Cooldown, Item, Meta, Pause, Slot, Stage, Throttle, Unserved,
+    WaitingJob,
 };
 use jiff::{SignedDuration, Timestamp};
 use proptest::proptest;
@@ -81,10 +82,17 @@ fn each_reason_is_given_only_while_it_applies() {
     assert!(why(&job(60), &throttled(soon), &[]).contains("throttles RunInstances"));
     assert!(!why(&job(60), &throttled(past), &[]).contains("RunInstances"));
     let open = |meta: &mut Meta| {
-        let (cause, message) = (CircuitCause::from("Blocked".to_owned()), "m".to_owned());
+        let (cause, message) = (CircuitCause::from("Blocked".to_owned()), "m.".to_owned());
         meta.circuit = Circuit::Open { until: noon(), backoff_seconds: 30, since: noon(), cause, message };
     };
-    assert!(why(&job(60), &open, &[]).starts_with("the pool launches only probes: Blocked: m"));
+    let probes = |at: Timestamp| format!("the pool launches only probes: Blocked: m; next one after {at:.0}");
+    assert_eq!(why(&job(60), &open, &[]), probes(noon()));
+    let open_and_cooling = |meta: &mut Meta| {
+        open(meta);
+        let cool = |tuple| Cooldown { tuple, until: soon, seconds: 60, code: "Blocked".to_owned() };
+        meta.cooldowns = pool().tuples().into_iter().map(cool).collect();
+    };
+    assert_eq!(why(&job(60), &open_and_cooling, &[]), probes(soon), "until then EC2 is not called");
     let unserved = Unserved { since: ago(9), until: noon(), seconds: 30 };
     assert!(why(&WaitingJob { unserved: Some(unserved), ..job(60) }, &nothing, &[]).contains("runner group 1"));
     let launched =

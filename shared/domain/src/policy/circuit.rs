@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::Pool;
+use crate::policy::tuple::next_free;
 use crate::state::{Circuit, CircuitCause, Meta};
 
 /// Opens the pool's circuit. A circuit that is open stays open for its present back-off.
@@ -13,4 +14,11 @@ pub fn open_circuit(meta: &mut Meta, pool: &Pool, cause: CircuitCause, message: 
     };
     let until = now + SignedDuration::from_secs(backoff_seconds);
     meta.circuit = Circuit::Open { until, backoff_seconds, since, cause, message };
+}
+
+/// When the open circuit permits a probe and EC2 is expected to accept one; None if the circuit is closed.
+pub fn next_probe(pool: &Pool, meta: &Meta, now: Timestamp) -> Option<Timestamp> {
+    let Circuit::Open { until, .. } = &meta.circuit else { return None };
+    let free = next_free(pool, meta, now).filter(|free| *free > now);
+    Some(free.map_or(*until, |free| free.max(*until)))
 }

@@ -13,6 +13,7 @@ use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::charge::{budgeted, charge, recent_launches};
 use crate::policy::early_end::{FAILURES_ALLOWED, forget_if_works, is_online_again, must_wait};
 use crate::policy::rerun::recorded;
+use crate::policy::tuple::{choose_tuple, first_free};
 use crate::policy::{PoolView, nudge};
 use crate::state::{
     Batch, Circuit, CircuitCause, LastReading, Lease, Meta, Rerun, Slot, SlotState, StopReason, Unserved, WaitingJob,
@@ -242,17 +243,6 @@ fn plan_launch(
     Some(Plan { count, wanted, tuple })
 }
 
-/// The first tuple that may be tried now.
-pub fn choose_tuple(pool: &Pool, meta: &Meta, now: Timestamp) -> Option<Tuple> {
-    pool.tuples().into_iter().find(|tuple| tuple_free_at(meta, tuple, now) <= now)
-}
-
-/// The first tuple of the market that may be tried now.
-pub fn first_free(pool: &Pool, meta: &Meta, market: Market, now: Timestamp) -> Option<Tuple> {
-    let mut tuples = pool.tuples().into_iter().filter(|tuple| tuple.market == market);
-    tuples.find(|tuple| tuple_free_at(meta, tuple, now) <= now)
-}
-
 /// Whether a machine is to be launched on demand for the job, because EC2 has interrupted it before, and none was launched
 /// for it yet. It is a preference: if no such launch is possible, any other serves.
 fn lacks_on_demand(pool: &Pool, job: &WaitingJob, now: Timestamp) -> bool {
@@ -262,13 +252,6 @@ fn lacks_on_demand(pool: &Pool, job: &WaitingJob, now: Timestamp) -> bool {
     };
     let was_interrupted = job.attempt.as_ref().is_some_and(|attempt| attempt.follows_interruption);
     may_choose && was_interrupted && recent_launches(pool, job, now).count() == 0
-}
-
-/// When the tuple may be tried.
-pub fn tuple_free_at(meta: &Meta, tuple: &Tuple, now: Timestamp) -> Timestamp {
-    let cooling = meta.cooldowns.iter().filter(|cooling| cooling.tuple == *tuple).map(|cooling| cooling.until);
-    let paused = meta.pauses.iter().filter(|pause| pause.market == tuple.market).map(|pause| pause.until);
-    cooling.chain(paused).max().unwrap_or(now).max(now)
 }
 
 /// The slots of a new batch: first the wanted ones, then the warm ones.

@@ -9,9 +9,9 @@ use crate::ids::InstanceId;
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::charge::give_back;
 use crate::policy::circuit::open_circuit;
-use crate::policy::decide::{choose_tuple, first_free, tuple_free_at};
 use crate::policy::launch_error::{ErrorClass, LaunchError, is_lack_of_capacity};
 use crate::policy::retry::{backoff, throttle_backoff};
+use crate::policy::tuple::{choose_tuple, first_free, next_free};
 use crate::policy::{PoolView, early_end};
 use crate::state::{
     Answer, Batch, CircuitCause, Cooldown, Failure, Instance, Lease, Leased, Machine, Meta, Pause, Slot, SlotState,
@@ -280,7 +280,7 @@ fn start_next_attempt(
         let tuple = same_market.or_else(|| choose_tuple(pool, &meta, now));
         let lease = match tuple {
             Some(_) => Lease::due(now).claimed(turn.lease),
-            None => Lease::due(next_free(pool, &meta, now)),
+            None => Lease::due(next_free(pool, &meta, now).unwrap_or(now + COOLDOWN_MAX)),
         };
         Batch { count: needed as u32, lease, tuple, ..next(batch, now) }
     });
@@ -308,10 +308,6 @@ pub fn throttled(view: &PoolView, batch: &Batch, error: &LaunchError, now: Times
     let until = now + throttle_backoff(times, &batch.tag().to_string());
     let meta = Meta { throttled: Some(Throttle { until, times }), ..view.meta.clone() };
     Transaction::new().put(meta).put(batch.put_off(until))
-}
-
-fn next_free(pool: &Pool, meta: &Meta, now: Timestamp) -> Timestamp {
-    pool.tuples().iter().map(|tuple| tuple_free_at(meta, tuple, now)).min().unwrap_or(now + COOLDOWN_MAX)
 }
 
 fn cool_down(meta: &mut Meta, tuple: &Tuple, why: &Refused, now: Timestamp) {

@@ -29,6 +29,7 @@ pub mod route;
 pub mod search;
 pub mod secret;
 pub mod sweep;
+pub mod tuple;
 pub mod unrouted;
 mod view;
 

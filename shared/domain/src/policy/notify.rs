@@ -6,6 +6,7 @@ use crate::config::Pool;
 use crate::ids::{JobId, Repository};
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::charge::RELAUNCH_LIMIT;
+use crate::policy::circuit::next_probe;
 use crate::policy::launch_error::in_plain_words;
 use crate::policy::{MAX_DEMAND_PER_REPOSITORY, PoolView};
 use crate::state::{Answer, CheckRun, Circuit, CircuitCause, GivenUp, Job, Lease, SlotState, Stage, WaitingJob};
@@ -184,9 +185,12 @@ pub fn reasons(pool: &Pool, view: &PoolView, job: &WaitingJob, reader: Reader, n
     if pool.paused && view.is_short(now) {
         reasons.push("the pool is paused: it launches nothing until an operator resumes it".to_owned());
     }
-    if let Circuit::Open { until, cause, message, .. } = &view.meta.circuit {
+    if let Circuit::Open { cause, message, .. } = &view.meta.circuit
+        && let Some(at) = next_probe(pool, &view.meta, now)
+    {
         let why = reader.circuit(cause, message);
-        reasons.push(format!("the pool launches only probes: {why}; next one after {until:.0}"));
+        let why = why.trim_end_matches('.');
+        reasons.push(format!("the pool launches only probes: {why}; next one after {at:.0}"));
     }
     if let Some(unserved) = &job.unserved {
         reasons.push(format!(
