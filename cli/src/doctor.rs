@@ -4,6 +4,7 @@
 mod app;
 mod clock;
 mod launching;
+mod quotas;
 mod report;
 mod stack;
 mod subject;
@@ -22,16 +23,17 @@ pub async fn doctor(subject: &Subject<'_>) -> Output {
         Ok(read) => read,
         Err(basis) => {
             let groups = basis.into_iter().chain([app::none()]).chain(stack::none());
-            return report::render(groups.chain([launching::none(), work::none()]).collect());
+            return report::render(groups.chain([launching::none(), quotas::none(), work::none()]).collect());
         }
     };
     let config = config.as_ref();
-    let (app, stack, launching, work) = tokio::join!(
+    let (app, stack, launching, quotas, work) = tokio::join!(
         app::app(subject, config),
         stack::stack(subject),
         launching::launching(subject, config),
+        quotas::quotas(subject, config),
         work::work(subject, config),
     );
-    let groups: Vec<Group> = basis.into_iter().chain([app]).chain(stack).chain([launching, work]).collect();
+    let groups: Vec<Group> = basis.into_iter().chain([app]).chain(stack).chain([launching, quotas, work]).collect();
     report::render(groups)
 }

@@ -181,3 +181,39 @@ async fn a_key_of_the_customer_for_volumes_is_noticed() {
     assert!(said.contains(&format!("warn  volume key: the account encrypts volumes with {key}")), "{said}");
     assert!(said.contains("-> set ebs_kms_key_arn"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn quotas_below_what_the_pools_can_need_are_noticed_and_unreadable_ones_are_no_fault() {
+    let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
+    sandbox.apply(&one_pool("")).await.unwrap();
+    sandbox.sweep().await.unwrap();
+    let said = async || String::from_utf8(sandbox.drover(&["doctor"]).await.unwrap().stdout).unwrap();
+    let of_quotas = |said: &str| said.split("quotas\n").nth(1).unwrap().lines().take(2).collect::<Vec<_>>().join("\n");
+    let fine = "  ok    vCPUs             on-demand: 20 of 640 can be needed\n  ok    Lambda            1000 invocations at a time";
+    assert_eq!(of_quotas(&said().await), fine);
+
+    // The quotas of a new account.
+    sandbox.world.act(|state, _| state.quotas.extend([("L-1216C47A", 5.0), ("L-B99A9384", 10.0)]));
+    let small = said().await;
+    let vcpus =
+        "warn  vCPUs: on-demand: linux can need 20 vCPUs, the quota is 5 (Running On-Demand Standard instances) -> ";
+    assert!(small.contains(vcpus) && small.contains("warn  Lambda: 10 invocations at a time"), "{small}");
+
+    // Not one machine can run.
+    sandbox.world.act(|state, _| state.quotas.insert("L-1216C47A", 1.0));
+    let none = said().await;
+    assert!(none.contains("pool linux cannot launch a machine, because its smallest has 2 vCPUs"), "{none}");
+    assert_eq!(doctor(&sandbox, &[]).await, (vec!["vCPUs".to_owned()], Some(1)));
+
+    // A role without the permission.
+    sandbox.world.act(|state, _| state.denied.insert("servicequotas:GetServiceQuota"));
+    let unread = of_quotas(&said().await);
+    assert!(unread.lines().all(|line| line.contains("not checked: this role may not read quotas: ")), "{unread}");
+    assert_eq!(doctor(&sandbox, &[]).await, (Vec::new(), Some(0)));
+    sandbox.world.act(|state, _| {
+        state.denied.clear();
+        state.denied.insert("ec2:DescribeInstanceTypes");
+    });
+    let unread = of_quotas(&said().await);
+    assert!(unread.contains("vCPUs             not checked: this role may not read quotas: "), "{unread}");
+}

@@ -1,5 +1,6 @@
 //! Reads the parts of the AWS account that `drover` shows. The only write is a new value of a secret.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserialization
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 use domain::config::{LaunchTemplate, Market, Tuple};
-use domain::ids::{StackName, SubnetId};
+use domain::ids::{InstanceType as TypeName, StackName, SubnetId};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
@@ -24,6 +25,7 @@ use crate::aws::{CallError, ErrorKind, causes};
 use crate::clock::ahead;
 use crate::ec2::spot;
 use crate::image;
+use crate::quotas::Quota;
 
 /// GitHub waits this long for an answer of ingest.
 const INGEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -117,6 +119,7 @@ pub struct Inspect {
     sqs: aws_sdk_sqs::Client,
     secrets: aws_sdk_secretsmanager::Client,
     sts: aws_sdk_sts::Client,
+    quotas: aws_sdk_servicequotas::Client,
     region: Option<String>,
 }
 
@@ -128,6 +131,7 @@ impl Inspect {
             sqs: aws_sdk_sqs::Client::new(aws),
             secrets: aws_sdk_secretsmanager::Client::new(aws),
             sts: aws_sdk_sts::Client::new(aws),
+            quotas: aws_sdk_servicequotas::Client::new(aws),
             region: aws.region().map(ToString::to_string),
         }
     }
@@ -170,6 +174,39 @@ impl Inspect {
     pub async fn default_volume_key(&self) -> Result<String, Unanswered> {
         let answer = self.ec2.get_ebs_default_kms_key_id().send().await.map_err(unanswered)?;
         Ok(answer.kms_key_id.unwrap_or_default())
+    }
+
+    /// The number of vCPUs of each of the instance types that EC2 has in this region.
+    ///
+    /// # Errors
+    /// If EC2 does not answer.
+    pub async fn vcpus(&self, types: &BTreeSet<&TypeName>) -> Result<BTreeMap<TypeName, u32>, Unanswered> {
+        // With a filter, because a call that names an unknown type fails for all of them.
+        let names = types.iter().map(|it| it.as_str().to_owned()).collect();
+        let filter = Filter::builder().name("instance-type").set_values(Some(names)).build();
+        let mut pages = self.ec2.describe_instance_types().filters(filter).into_paginator().send();
+        let mut found = BTreeMap::new();
+        while let Some(page) = pages.next().await {
+            found.extend(page.map_err(unanswered)?.instance_types.into_iter().flatten().filter_map(|it| {
+                let vcpus = u32::try_from(it.v_cpu_info?.default_v_cpus?).ok()?;
+                Some((TypeName(it.instance_type?.as_str().to_owned()), vcpus))
+            }));
+        }
+        Ok(found)
+    }
+
+    /// The account's value of a quota. None if Service Quotas has none.
+    ///
+    /// # Errors
+    /// If Service Quotas does not answer.
+    pub async fn quota(&self, quota: Quota) -> Result<Option<f64>, Unanswered> {
+        let (service, code) = quota.codes();
+        let answer = self.quotas.get_service_quota().service_code(service).quota_code(code).send().await;
+        match answer.map_err(unanswered) {
+            Ok(answer) => Ok(answer.quota.and_then(|quota| quota.value)),
+            Err(error) if error.code.as_deref() == Some("NoSuchResourceException") => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// An image. None if it does not exist.

@@ -25,6 +25,8 @@ pub mod ingest_metrics;
 pub mod inspect;
 mod network;
 pub mod queue;
+#[cfg(feature = "inspect")]
+pub mod quotas;
 pub mod secrets;
 #[cfg(feature = "inspect")]
 pub mod stack;

@@ -1,4 +1,5 @@
-//! AWS on one address: EC2 and SQS on models, DynamoDB on an emulator, and what Drover uses of Secrets Manager and STS.
+//! AWS on one address: EC2 and SQS on models, DynamoDB on an emulator, and what Drover uses of Secrets Manager, Service
+//! Quotas, CloudFormation and STS.
 //!
 //! Signatures are not verified. The access key identifies the caller, and each caller may call exactly what its policies
 //! allow.
@@ -23,6 +24,7 @@ use crate::calls::Calls;
 use crate::ec2::{self, Form, escaped, xml};
 pub use crate::names::{ACCOUNT, BOOT_TABLE, REGION, RUNNER_ROLE_ID, STACK, TABLE};
 use crate::permissions::{Access, Caller, accesses, allows};
+use crate::quotas;
 use crate::state::{State, World};
 
 /// An access key whose session has expired.
@@ -84,6 +86,7 @@ async fn answer(Shared(gateway): Shared<Arc<Gateway>>, headers: HeaderMap, body:
                 "DynamoDB_20120810" => ("DynamoDB", "dynamodb"),
                 "AmazonSQS" => ("SQS", "sqs"),
                 "secretsmanager" => ("Secrets Manager", "secretsmanager"),
+                "ServiceQuotasV20190624" => ("Service Quotas", "servicequotas"),
                 _ => return refused("UnknownOperationException", "The sandbox does not have this service."),
             };
             let body_json: Value = serde_json::from_slice(&body).unwrap_or_default();
@@ -105,6 +108,15 @@ async fn answer(Shared(gateway): Shared<Arc<Gateway>>, headers: HeaderMap, body:
                     "SQS" => {
                         let host = headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
                         gateway.world.act(|state, now| sqs(state, host, operation, &body_json, now))
+                    }
+                    "Service Quotas" => {
+                        gateway.world.look(|state| match quotas::quota(&state.quotas, operation, &body_json) {
+                            Some(quota) => reply(quota),
+                            None => refused(
+                                "NoSuchResourceException",
+                                "The request failed because the specified quota does not exist.",
+                            ),
+                        })
                     }
                     _ => gateway.world.act(|state, now| secrets(state, operation, &body_json, now)),
                 }
@@ -148,6 +160,9 @@ async fn answer(Shared(gateway): Shared<Arc<Gateway>>, headers: HeaderMap, body:
                 if operation == "GetEbsDefaultKmsKeyId" {
                     return gateway.world.look(|state| default_volume_key(&state.volume_key));
                 }
+                if operation == "DescribeInstanceTypes" {
+                    return xml(StatusCode::OK, quotas::instance_types(&form));
+                }
                 gateway.world.act(|state, now| ec2::answer(&mut state.ec2, &form, now))
             };
             let answer = gateway.calls.answer(&caller, token, service, &operation, reply).await;
@@ -159,7 +174,8 @@ async fn answer(Shared(gateway): Shared<Arc<Gateway>>, headers: HeaderMap, body:
 
 /// Whether the caller's policies allow a call. Records the call's actions if they do.
 fn is_allowed(gateway: &Gateway, caller: &Caller, accesses: &[Access]) -> bool {
-    let allowed = allows(caller, accesses);
+    let is_denied = |state: &State| accesses.iter().any(|access| state.denied.contains(access.action.as_str()));
+    let allowed = allows(caller, accesses) && !gateway.world.look(is_denied);
     if let (true, Caller::Role(role)) = (allowed, caller) {
         gateway.calls.record_actions(role, accesses.iter().map(|access| access.action.clone()));
     }

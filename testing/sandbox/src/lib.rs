@@ -25,6 +25,7 @@ pub mod names;
 pub mod pace;
 pub mod permissions;
 pub mod proxy;
+mod quotas;
 pub mod sandbox;
 pub mod short_timings;
 pub mod state;

@@ -1,6 +1,6 @@
 //! The models, and the time that passes in them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use world::github::{self, GitHub, Offer, RunnerId};
 use world::sqs::Sqs;
 
 use crate::events::{Rules, interruption, state_change};
+use crate::quotas;
 
 /// Everything outside Drover.
 #[derive(Debug)]
@@ -30,6 +31,10 @@ pub struct State {
     pub secrets: BTreeMap<String, Secret>,
     /// The account's default KMS key for volumes.
     pub volume_key: String,
+    /// The account's quotas in Service Quotas, by their code.
+    pub quotas: BTreeMap<&'static str, f64>,
+    /// Actions that are denied to everyone, as by a policy of the organisation.
+    pub denied: BTreeSet<&'static str>,
     /// The outputs of the CloudFormation stack.
     pub outputs: BTreeMap<&'static str, String>,
     /// Connected runner processes, with the channel to each.
@@ -82,6 +87,8 @@ impl World {
             sqs: Sqs::default(),
             secrets: BTreeMap::new(),
             volume_key: "alias/aws/ebs".to_owned(),
+            quotas: quotas::usual(),
+            denied: BTreeSet::new(),
             outputs: BTreeMap::new(),
             sessions: BTreeMap::new(),
         };
