@@ -291,6 +291,7 @@ data "aws_iam_policy_document" "launch" {
 locals {
   # A list, so that the policies have no statement for the key if there is none.
   ebs_kms_key          = var.ebs_kms_key_arn == null ? [] : [var.ebs_kms_key_arn]
+  functions_vpc        = length(var.functions_subnet_ids) == 0 ? [] : [1]
   launch_template_arns = [for template in aws_launch_template.runner : template.arn]
 }
 
@@ -340,6 +341,27 @@ data "aws_iam_policy_document" "boundary" {
       "xray:PutTraceSegments",
     ]
     resources = ["*"]
+  }
+
+  # Lambda manages the network interfaces of a function in a VPC with the function's role. Calls of the function's own
+  # code have the key of the condition.
+  dynamic "statement" {
+    for_each = local.functions_vpc
+
+    content {
+      sid = "JoinTheVpc"
+      actions = [
+        "ec2:AssignPrivateIpAddresses", "ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface",
+        "ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets", "ec2:UnassignPrivateIpAddresses",
+      ]
+      resources = ["*"]
+
+      condition {
+        test     = "Null"
+        variable = "lambda:SourceFunctionArn"
+        values   = ["true"]
+      }
+    }
   }
 }
 

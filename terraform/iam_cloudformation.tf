@@ -102,6 +102,26 @@ data "aws_iam_policy_document" "cloudformation" {
     }
   }
 
+  # Lambda looks up the subnets and security groups of a function. CloudFormation waits until the interfaces of a deleted
+  # function are gone.
+  dynamic "statement" {
+    for_each = local.functions_vpc
+
+    content {
+      sid = "LookAtTheVpc"
+      actions = [
+        "ec2:DescribeNetworkInterfaces", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets", "ec2:DescribeVpcs",
+      ]
+      resources = ["*"]
+
+      condition {
+        test     = "ForAnyValue:StringEquals"
+        variable = "aws:CalledVia"
+        values   = ["cloudformation.amazonaws.com"]
+      }
+    }
+  }
+
   # The parameter IngestEndpoint=http-api. An HTTP API has a generated id, and its routes, integrations and stages have no
   # tags that a condition could test. So a role with this statement can change other HTTP APIs of the region by a
   # template, and only a stack that needs it has it.

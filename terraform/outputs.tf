@@ -23,6 +23,8 @@ output "sam_parameters" {
     HttpsProxy             = local.https_proxy
     NoProxy                = local.no_proxy
     CaCertificates         = local.ca_certificates
+    VpcSubnetIds           = join(",", var.functions_subnet_ids)
+    VpcSecurityGroupIds    = join(",", var.functions_security_group_ids)
   }
 }
 

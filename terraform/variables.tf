@@ -231,3 +231,20 @@ variable "ca_certificates" {
     error_message = "ca_certificates must be in PEM format."
   }
 }
+
+variable "functions_subnet_ids" {
+  description = "Subnets in which the functions run, if a proxy or a GitHub Enterprise Server is reachable only inside a VPC. They need a way to SQS, DynamoDB, Secrets Manager, EC2 and GitHub. Empty: outside of any VPC."
+  type        = list(string)
+  default     = []
+}
+
+variable "functions_security_group_ids" {
+  description = "Security groups of the functions in functions_subnet_ids. They need no inbound rule."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = (length(var.functions_security_group_ids) > 0) == (length(var.functions_subnet_ids) > 0)
+    error_message = "functions_security_group_ids and functions_subnet_ids must be given together."
+  }
+}

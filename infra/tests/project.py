@@ -147,6 +147,16 @@ def names_in(cell):
 # ------------------------------------------------------------------------------------------------ policies
 
 
+# What Lambda does with the role of a function in a VPC.
+IN_VPC = {
+    "ec2:AssignPrivateIpAddresses",
+    "ec2:CreateNetworkInterface",
+    "ec2:DeleteNetworkInterface",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSubnets",
+    "ec2:UnassignPrivateIpAddresses",
+}
+
 # Actions that AWS checks in addition to the one that is called, on behalf of the caller.
 IMPLIED_BY = {
     "ec2:CreateLaunchTemplate": {"ssm:GetParameters"},

@@ -16,7 +16,7 @@ UNBOUND = {
     "ec2:DescribeLaunchTemplateVersions",
     "xray:PutTraceSegments",
     "xray:PutTelemetryRecords",
-}
+} | project.IN_VPC
 
 
 class Template(unittest.TestCase):
@@ -49,13 +49,33 @@ class Policies(Template):
     def test_ingest_may_enqueue_and_read_one_secret(self):
         allowed = self.allowed("ingest")
         self.assertEqual(
-            {one for one in allowed if not one.startswith(("logs:", "xray:"))},
+            {one for one in allowed - project.IN_VPC if not one.startswith(("logs:", "xray:"))},
             {"sqs:SendMessage", "secretsmanager:GetSecretValue"},
         )
         self.assertEqual(self.of("ingest", "sqs:SendMessage")[0]["Resource"], "<Queue.Arn>")
         self.assertEqual(
             self.of("ingest", "secretsmanager:GetSecretValue")[0]["Resource"], project.PARAMETERS["WebhookSecretArn"]
         )
+
+    def test_functions_join_a_vpc_that_their_code_cannot_change(self):
+        config = self.template["Globals"]["Function"]["VpcConfig"]["Fn::If"]
+        self.assertEqual((config[0], config[2]), ("InVpc", {"Ref": "AWS::NoValue"}))
+        self.assertEqual(config[1]["SubnetIds"], {"Ref": "VpcSubnetIds"})
+        self.assertEqual(config[1]["SecurityGroupIds"], {"Ref": "VpcSecurityGroupIds"})
+        for function in FUNCTIONS:
+            with self.subTest(function):
+                (statement,) = self.of(function, "ec2:CreateNetworkInterface")
+                # As AWS's policy AWSLambdaVPCAccessExecutionRole, without logs.
+                self.assertEqual(set(statement["Action"]), project.IN_VPC)
+                self.assertEqual(statement["Condition"], {"Null": {"lambda:SourceFunctionArn": "true"}})
+                policies = self.properties[f"{function.capitalize()}Role"]["Policies"]
+                conditions = [
+                    it["Fn::If"][0]
+                    for policy in policies
+                    for it in policy["PolicyDocument"]["Statement"]
+                    if "Fn::If" in it
+                ]
+                self.assertEqual(conditions, ["InVpc"])
 
     def test_only_functions_that_need_implied_actions_have_them(self):
         for function in FUNCTIONS:

@@ -168,6 +168,10 @@ class Applied:
         # Without a key of its own, a stack has no statements for one.
         key = self.output["sam_parameters"]["EbsKmsKeyArn"]
         needed = {it for it in project.functions_actions() if key or not it.startswith("kms:")}
+        # And none for network interfaces if its functions are outside of any VPC.
+        if not self.output["sam_parameters"]["VpcSubnetIds"]:
+            self.assertFalse(project.IN_VPC & allowed)
+            needed -= project.IN_VPC
         self.assertLessEqual(needed, allowed)
 
 
@@ -444,6 +448,31 @@ class ExistingVpc(Applied, unittest.TestCase):
                 request = {"policies": [policy], "boundary": limit, "resourcePolicy": usual}
                 request |= {"action": action, "resource": resource, "context": context}
                 self.assertEqual(decisions([request]), [expected], (action, resource, context))
+
+    def test_functions_in_a_vpc_manage_interfaces_only_as_lambda(self):
+        parameters = self.output["sam_parameters"]
+        self.assertEqual(parameters["VpcSubnetIds"].split(","), self.output["subnet_ids"])
+        self.assertEqual(parameters["VpcSecurityGroupIds"], "sg-0123456789abcdef0")
+        role = project.template()["Resources"]["IngestRole"]["Properties"]["Policies"][0]["PolicyDocument"]
+        function = project.resolved(role)
+        function["Statement"] = [it for it in function["Statement"] if "<" not in json.dumps(it["Resource"])]
+        boundary = self.managed()[f"{self.stack}-boundary"]
+        by_code = {"lambda:SourceFunctionArn": f"arn:aws:lambda:{REGION}:123456789012:function:{self.stack}-ingest"}
+        interface = f"arn:aws:ec2:{REGION}:123456789012:network-interface/eni-1"
+        for action, context, expected in (
+            ("ec2:CreateNetworkInterface", {}, "allowed"),
+            ("ec2:DeleteNetworkInterface", {}, "allowed"),
+            ("ec2:CreateNetworkInterface", by_code, "denied"),
+            ("ec2:DeleteNetworkInterface", by_code, "denied"),
+            ("ec2:ModifyNetworkInterfaceAttribute", {}, "denied"),
+        ):
+            request = {"policies": [function], "boundary": boundary, "action": action, "resource": interface}
+            self.assertEqual(decisions([request | {"context": context}]), [expected], (action, context))
+        # Through CloudFormation, `deploy` may look up what Lambda is given.
+        looks = [it for it in self.policy("deploy")["Statement"] if it["Sid"] == "LookAtTheVpc"]
+        (look,) = looks
+        self.assertIn("ec2:DescribeSecurityGroups", look["Action"])
+        self.assertIn("aws:CalledVia", json.dumps(look["Condition"]))
 
     def test_the_builder_accepts_ssh_from_inside_the_network_where_packer_looks_for_it(self):
         self.assertEqual(self.output["packer_variables"]["ssh_interface"], "private_ip")

@@ -239,3 +239,35 @@ run "no_proxy_and_no_certificates_are_empty_settings" {
     error_message = "an empty parameter means none"
   }
 }
+
+run "the_functions_run_outside_of_any_vpc_by_default" {
+  assert {
+    condition     = [output.sam_parameters.VpcSubnetIds, output.sam_parameters.VpcSecurityGroupIds] == ["", ""]
+    error_message = "an empty parameter means no VPC"
+  }
+  assert {
+    condition     = !strcontains(data.aws_iam_policy_document.boundary.json, "ec2:CreateNetworkInterface")
+    error_message = "functions outside of a VPC need no network interface"
+  }
+}
+
+run "the_functions_run_in_the_subnets_of_a_private_network" {
+  variables {
+    functions_subnet_ids         = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"]
+    functions_security_group_ids = ["sg-0123456789abcdef0"]
+  }
+  assert {
+    condition = [output.sam_parameters.VpcSubnetIds, output.sam_parameters.VpcSecurityGroupIds] == [
+      "subnet-0123456789abcdef0,subnet-0123456789abcdef1", "sg-0123456789abcdef0"
+    ]
+    error_message = "the functions get subnets and security groups"
+  }
+}
+
+run "subnets_of_functions_without_a_security_group_are_rejected" {
+  command = plan
+  variables {
+    functions_subnet_ids = ["subnet-0123456789abcdef0"]
+  }
+  expect_failures = [var.functions_security_group_ids]
+}

@@ -38,6 +38,10 @@ module "drover" {
   builder_ssh_cidr = "10.8.0.0/24"
   state_bucket     = "octo-org-terraform"
 
+  # For a proxy or a GitHub Enterprise Server that is reachable only inside the network: the functions run there, too.
+  functions_subnet_ids         = var.subnet_ids
+  functions_security_group_ids = ["sg-0123456789abcdef0"]
+
   # What the organisation's policies require.
   tags                 = { CostCenter = "4711" }
   role_path            = "/platform/"
