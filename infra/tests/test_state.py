@@ -28,7 +28,8 @@ class State(unittest.TestCase):
         (checkout / "terraform").mkdir()
         (checkout / "terraform/main.tf").write_text(self.MODULE, encoding="utf-8")
         (checkout / "infra").mkdir()
-        shutil.copy(project.ROOT / "infra/infrastructure", checkout / "infra")
+        for script in ("infrastructure", "confirm"):
+            shutil.copy(project.ROOT / "infra" / script, checkout / "infra")
 
         def run(*arguments, **environment):
             # The emulator's buckets have no host names of their own.

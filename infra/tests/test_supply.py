@@ -126,6 +126,7 @@ class PackerPlugin(unittest.TestCase):
         shutil.copy(project.ROOT / "packer/plugins.pkr.hcl", checkout / "packer")
         script = re.sub(r"fingerprint=\w+", f"fingerprint={fingerprint}", project.text("infra/packer-plugin"))
         (checkout / "infra").mkdir()
+        shutil.copy(project.ROOT / "infra/cache", checkout / "infra")
         (checkout / "infra/packer-plugin").write_text(script, encoding="utf-8")
         # The arguments end with --output FILE ADDRESS.
         curl = f"""while [ "$1" != --output ]; do shift; done
