@@ -311,6 +311,10 @@ class Install(Checkout, unittest.TestCase):
                 self.assertIn(name, FILES)
         self.assertEqual((settings["pkg-fmt"], settings["bin-dir"]), ("tgz", "{ bin }"))
         self.assertTrue(settings["pkg-url"].startswith("{ repo }/releases/download/v{ version }/"))
+        # Cargo.toml names no repository, so the documented command names the same address in full.
+        self.assertNotIn("repository", project.text("Cargo.toml"))
+        documented = settings["pkg-url"].replace("{ repo }", "https://github.com/OWNER/drover")
+        self.assertIn(f"--pkg-url '{documented}' cli", project.text("docs/commands.md"))
 
 
 class Upload(unittest.TestCase):
