@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use domain::config::{Label, Pool};
 use domain::policy::route::{Routable, Unrouted, route};
 
-pub use self::finding::{Finding, Question, Unknowns, Verdict, WorkflowRepository};
+pub use self::finding::{Finding, Listing, Question, Unknowns, Verdict, WorkflowRepository};
 use self::pattern::Pattern;
 pub use self::report::{Form, Report};
 use self::workflow::{Request, Requested, Workflow, Workflows};
@@ -130,6 +130,9 @@ struct Missed {
 fn verdict(labels: &[Pattern], group: Option<&Pattern>, question: &Question) -> (Verdict, Option<Missed>) {
     let WorkflowRepository { repository, public } = &question.source;
     let is_hosted = hosted::may_be(labels, group, &question.hosted);
+    if let ([], Some(group)) = (labels, group) {
+        return (of_group(group, is_hosted, question.listing), None);
+    }
     let known: Option<Vec<String>> = labels.iter().map(|label| label.known().map(ToOwned::to_owned)).collect();
     let Some(known) = known else { return partly_known(labels, is_hosted, question) };
     let refused = match route(&question.pools, &Routable { repository, public: *public, labels: &known }) {
@@ -148,10 +151,7 @@ fn verdict(labels: &[Pattern], group: Option<&Pattern>, question: &Question) -> 
         Unrouted::Unlabelled => {
             "a label is longer than 256 characters or has a comma, which no runner can have".to_owned()
         }
-        Unrouted::Group => {
-            let group = group.map(|group| format!(" {}", group.written())).unwrap_or_default();
-            format!("the job names the runner group{group} and no labels, and Drover needs a label")
-        }
+        Unrouted::Group => "the job names no labels, and Drover needs a label".to_owned(),
         Unrouted::Owner => format!("no pool is registered for {repository} or its owner"),
         Unrouted::Repository => format!("the pools of {} do not serve {repository}", repository.owner),
         Unrouted::Labels | Unrouted::PoolName => {
@@ -162,6 +162,27 @@ fn verdict(labels: &[Pattern], group: Option<&Pattern>, question: &Question) -> 
         Unrouted::Public => "the matching pool does not serve public repositories".to_owned(),
     };
     (Verdict::NoPool { why }, None)
+}
+
+/// The verdict for a job that names a runner group and no labels. No pool serves it: its webhook does not name the group. The
+/// group may be one of GitHub's larger runners, and only its owner knows that.
+fn of_group(group: &Pattern, is_hosted: bool, listing: Listing) -> Verdict {
+    let group = group.written();
+    match (is_hosted, listing) {
+        (true, _) => Verdict::Hosted,
+        (false, Listing::Complete) => Verdict::NoPool {
+            why: format!(
+                "the job names the runner group {group} and no labels, Drover needs a label, and the pool file does not list \
+                 the group as hosted"
+            ),
+        },
+        (false, Listing::Partial) => Verdict::Unknown {
+            why: format!(
+                "the job names the runner group {group} and no labels, so no pool serves it; if other runners do, declare the \
+                 group with --hosted"
+            ),
+        },
+    }
 }
 
 /// Labels of which some have unknown parts: no pool, if none could match whatever the parts are.

@@ -33,7 +33,8 @@ pub struct PoolFile {
     /// In the order of the file. If there are errors, invalid values are left out.
     pub pools: Vec<PoolEntry>,
     /// Labels and runner groups of other runners, such as GitHub's larger runners. Only `drover lint` uses them.
-    pub hosted: Vec<String>,
+    /// None if the file has no such list.
+    pub hosted: Option<Vec<String>>,
     /// A file with errors is never applied.
     pub errors: Vec<Finding>,
     /// Allowed, but possibly a mistake.
@@ -63,7 +64,7 @@ impl PoolFile {
         let source = Source { name: name.to_owned(), text: text.to_owned() };
         let mut file = PoolFile {
             pools: Vec::new(),
-            hosted: Vec::new(),
+            hosted: None,
             errors: Vec::new(),
             warnings: Vec::new(),
             source,
@@ -106,7 +107,7 @@ impl PoolFile {
                     self.add(Severity::Error, &key.span(), "a pool begins with [[pool]], in double brackets");
                 }
                 (HOSTED, value) => match hosted(value) {
-                    Some(names) => self.hosted = names,
+                    Some(names) => self.hosted = Some(names),
                     None => self.add(Severity::Error, &key.span(), "hosted is not a list of labels and runner groups"),
                 },
                 (name, _) => {

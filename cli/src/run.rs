@@ -18,7 +18,7 @@ use drover::doctor::{self, Mode, Subject};
 use drover::events::{Filter, Reader};
 use drover::explain::{self, Detail, JobReference};
 use drover::init::{self, Account, Browser, ExistingApp, Request, Target};
-use drover::lint::{self, Question, Unknowns, WorkflowRepository};
+use drover::lint::{self, Listing, Question, Unknowns, WorkflowRepository};
 use drover::operate::{DrainAction, HoldAction, Operator, PauseAction, Retirement};
 use drover::output::{Failure, Format, Output};
 use drover::pool_file::{PoolEntry, PoolFile};
@@ -315,6 +315,7 @@ async fn run_init(arguments: Init) -> Result<Output, Failure> {
 
 async fn run_lint(arguments: Lint) -> Result<Output, Failure> {
     let Lint { workflows, repository, public, pools, variables, vars, mut hosted, strict, format } = arguments;
+    let mut listing = Listing::Partial;
     let pools: Vec<Pool> = match pools {
         None => read::config(&table(&aws().await?)?).await?.pools,
         Some(file) => {
@@ -322,15 +323,18 @@ async fn run_lint(arguments: Lint) -> Result<Output, Failure> {
             if !file.errors.is_empty() {
                 return Ok(file.report());
             }
-            hosted.extend(file.hosted);
+            if let Some(names) = file.hosted {
+                hosted.extend(names);
+                listing = Listing::Complete;
+            }
             file.pools.iter().map(PoolEntry::unresolved).collect()
         }
     };
     let mut all = vars.as_deref().map_or_else(|| Ok(BTreeMap::new()), variables_of)?;
     all.extend(variables);
     let unknowns = if strict { Unknowns::Refused } else { Unknowns::Counted };
-    let question =
-        Question { pools, source: WorkflowRepository { repository, public }, hosted, variables: all, unknowns };
+    let source = WorkflowRepository { repository, public };
+    let question = Question { pools, source, hosted, listing, variables: all, unknowns };
     Ok(lint::lint(&workflows, &question, |path| std::fs::read_to_string(path))?.output(format))
 }
 

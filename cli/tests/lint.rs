@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind};
 use std::path::Path;
 
-use drover::lint::{Form, Question, Report, Unknowns, WorkflowRepository, lint, variables};
+use drover::lint::{Form, Listing, Question, Report, Unknowns, WorkflowRepository, lint, variables};
 use drover::pool_file::{PoolEntry, PoolFile};
 use serde_json::{Value, json};
 
@@ -21,6 +21,7 @@ fn question() -> Question {
         pools: pools.pools.iter().map(PoolEntry::unresolved).collect(),
         source: WorkflowRepository { repository: "octo-org/widgets".parse().unwrap(), public: false },
         hosted: Vec::new(),
+        listing: Listing::Partial,
         variables: BTreeMap::new(),
         unknowns: Unknowns::Counted,
     }
@@ -120,8 +121,27 @@ all: {runs-on: [linux, x64, arm64]}";
         assert!(said.contains(&format!("{job}: GitHub-hosted runner\n")), "{said}");
     }
     let file = PoolFile::parse("pools.toml", &format!("hosted = [\"linux-16-core\"]\n{POOLS}"));
-    assert_eq!((file.errors.len(), file.hosted), (0, vec!["linux-16-core".to_owned()]));
+    assert_eq!((file.errors.len(), file.hosted), (0, Some(vec!["linux-16-core".to_owned()])));
     assert_eq!(PoolFile::parse("pools.toml", &format!("hosted = 1\n{POOLS}")).errors.len(), 1);
+}
+
+/// A group can be one of GitHub's larger runners, which only its owner knows.
+#[test]
+fn a_group_without_labels_is_unknown_unless_the_pool_file_lists_all_groups() {
+    let job = "alone: {runs-on: {group: big}}\nknown: {runs-on: {group: '${{ inputs.group }}'}}";
+    let mut question = question();
+    let said = says(job, &question);
+    let why = "names the runner group big and no labels, so no pool serves it; if other runners do, declare the group";
+    assert!(said.contains("3:11: unknown: alone: ") && said.contains(why), "{said}");
+    assert!(said.contains("0 errors, 2 unknowns"), "{said}");
+
+    question.listing = Listing::Complete;
+    let said = says(job, &question);
+    assert!(said.contains("3:11: error: alone: ") && said.contains("does not list the group as hosted"), "{said}");
+    question.hosted = vec!["BIG".to_owned()];
+    assert!(says(job, &question).contains("alone: GitHub-hosted runner"));
+    let listed = |list: &str| PoolFile::parse("pools.toml", &format!("{list}{POOLS}")).hosted;
+    assert_eq!((listed(""), listed("hosted = []\n")), (None, Some(Vec::new())));
 }
 
 #[test]

@@ -20,9 +20,19 @@ pub struct Question {
     pub source: WorkflowRepository,
     /// Labels and runner groups of other runners than the pools'. `*` is any text.
     pub hosted: Vec<String>,
+    pub listing: Listing,
     /// Configuration variables, by their name in upper case.
     pub variables: BTreeMap<String, String>,
     pub unknowns: Unknowns,
+}
+
+/// Whether other runner groups than those of [`Question::hosted`] can have runners for a job that names no label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listing {
+    /// The pool file lists the other runners.
+    Complete,
+    /// Nobody has listed them.
+    Partial,
 }
 
 /// Whether a job whose labels are unknown is an error.

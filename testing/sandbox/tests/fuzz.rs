@@ -23,7 +23,7 @@ use domain::policy::due::due;
 use domain::policy::route::{Routable, route};
 use domain::state::{BootItem, Config, Item, Key, Meta};
 use domain::wire::Message;
-use drover::lint::{Form, Question, Unknowns, Verdict, WorkflowRepository, lint};
+use drover::lint::{Form, Listing, Question, Unknowns, Verdict, WorkflowRepository, lint};
 use drover::pool_file::{PoolEntry, PoolFile};
 use ingest::{Checked, Delivered, Ingest, Request, Signature, Verified};
 use jiff::{SignedDuration, Timestamp};
@@ -430,6 +430,7 @@ fn a_workflow_of_any_content_is_judged_and_only_a_pool_with_all_labels_is_named(
     let pools =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/pools/example.toml")).unwrap();
     let question = Question {
+        listing: Listing::Partial,
         pools: PoolFile::parse("example.toml", &pools).pools.iter().map(PoolEntry::unresolved).collect(),
         source: WorkflowRepository { repository: "octo-org/widgets".parse().unwrap(), public: false },
         hosted: vec!["linux-*-core".to_owned()],
