@@ -2,8 +2,12 @@
 
 mod common;
 
+use common::{ago, noon};
 use domain::config::Pool;
 use domain::policy::route::{Routable, Unrouted, meant, route};
+use domain::policy::unrouted::{Step, next_step};
+use domain::state::UnroutedJob;
+use domain::wire::{Action, Notice};
 
 fn pool(name: &str, owner: &str, labels: &[&str], change: impl FnOnce(Pool) -> Pool) -> Pool {
     change(Pool {
@@ -92,4 +96,16 @@ fn the_author_is_told_of_the_pool_that_a_misspelt_label_means() {
     let repository = "acme/app".parse().expect("a repository");
     let meant = meant(&pools, &Routable { repository: &repository, public: false, labels: &labels });
     assert_eq!(meant.map(|pool| pool.name.as_str()), Some("gpu"), "pool linux has the label linux");
+}
+
+#[test]
+fn the_author_of_an_ignored_job_is_not_notified_before_another_runner_had_a_minute_to_take_it() {
+    let config = common::config([common::pool()]);
+    let step = |seconds: i64| {
+        let mut notice = Notice { received_at: ago(seconds), ..common::notice(Action::Queued) };
+        notice.job.labels = vec!["linux-large".to_owned()];
+        next_step(&config, &UnroutedJob::new(notice, ago(seconds)), noon())
+    };
+    assert_eq!(step(59), Step::Wait);
+    assert!(matches!(step(60), Step::Notify(_)), "{:?}", step(60));
 }

@@ -102,12 +102,14 @@ struct Slow<'a> {
     page_takes: SignedDuration,
     hanging: Option<Owner>,
     pages: Mutex<usize>,
+    unanswered: Mutex<usize>,
 }
 
 impl Slow<'_> {
     fn takes(&self, owner: &Owner) -> Result<(), GitHubError> {
         let hangs = self.hanging.as_ref() == Some(owner);
         self.universe.pass(if hangs { SECOND * 7 } else { self.page_takes });
+        *self.unanswered.lock().expect("no panic") += usize::from(hangs);
         if hangs { Err(GitHubError::unavailable("no answer within 7 s")) } else { Ok(()) }
     }
 }
@@ -176,10 +178,13 @@ impl GitHub for Slow<'_> {
 fn slow_sweep(universe: &Universe, page_takes: SignedDuration, hanging: Option<&str>) -> (Report, usize) {
     universe.invoke(async |context| {
         let hanging = hanging.map(|owner| owner.parse().expect("an account"));
-        let slow = Slow { universe, world: context.ports.github, page_takes, hanging, pages: Mutex::new(0) };
+        let (world, zero) = (context.ports.github, Mutex::default);
+        let slow = Slow { universe, world, page_takes, hanging, pages: zero(), unanswered: zero() };
         let context = Context { ports: Ports { github: &slow, ..context.ports }, ..*context };
         let report = sweep(&context, Mode::Repair).await.expect("the table can be read");
         assert!(universe.now() <= context.deadline, "the sweep ends at {}, after {}", universe.now(), context.deadline);
+        let unanswered = *slow.unanswered.lock().expect("no panic");
+        assert!(unanswered <= 1, "{unanswered} calls were made for an account that does not answer");
         let pages = *slow.pages.lock().expect("no panic");
         (report, pages)
     })
