@@ -9,6 +9,9 @@ use platform::github::Permissions;
 /// The only webhook event that Drover uses.
 pub(crate) const EVENT: &str = "workflow_job";
 
+const ORGANIZATION_RUNNERS: &str = "organization_self_hosted_runners";
+const REPOSITORY_RUNNERS: &str = "administration";
+
 /// Features that need a permission of their own.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Features {
@@ -46,6 +49,13 @@ pub(crate) struct Permission {
     pub(crate) importance: Importance,
 }
 
+impl Permission {
+    /// Whether the app needs it to register runners and to read their groups.
+    pub(crate) fn registers_runners(&self) -> bool {
+        matches!(self.name, ORGANIZATION_RUNNERS | REPOSITORY_RUNNERS)
+    }
+}
+
 impl fmt::Display for Permission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}), needed to {}", self.name, self.access, self.purpose)
@@ -57,10 +67,10 @@ pub(crate) fn needed(features: Features) -> Vec<Permission> {
     let required = |name, access, purpose| Permission { name, access, purpose, importance: Importance::Required };
     let mut needed = Vec::new();
     if features.organization_runners {
-        needed.push(required("organization_self_hosted_runners", "write", "register runners"));
+        needed.push(required(ORGANIZATION_RUNNERS, "write", "register runners"));
     }
     if features.repository_runners {
-        needed.push(required("administration", "write", "register a repository's runners"));
+        needed.push(required(REPOSITORY_RUNNERS, "write", "register a repository's runners"));
     }
     needed.push(match features.reruns {
         true => required("actions", "write", "re-run jobs (rerun_on_interruption)"),

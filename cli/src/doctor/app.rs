@@ -1,6 +1,6 @@
 //! Checks of the GitHub App: key, permissions, events, installations and runner groups.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::config::Pool;
 use domain::ids::Scope;
@@ -43,8 +43,8 @@ pub(super) async fn app(subject: &Subject<'_>, config: MaybeConfig<'_>) -> Group
     events(&mut group, &about);
     webhook::webhook(&mut group, subject, github).await;
     if let Some(config) = config {
-        installed(&mut group, github, config, &about).await;
-        groups(&mut group, github, config).await;
+        let readable = installed(&mut group, github, config, &about).await;
+        groups(&mut group, github, config, &readable).await;
     }
     group
 }
@@ -79,53 +79,65 @@ fn events(group: &mut Group, about: &About) {
     group.conclude("events", Level::Warn, problem.as_slice(), EVENT, "unsubscribe in the app's settings");
 }
 
-/// Whether each account with pools has installed the app, not suspended it, and granted its permissions.
-async fn installed(group: &mut Group, github: &GitHubApp, config: &Config, about: &About) {
+/// Whether each account with pools has installed the app, not suspended it, and granted its permissions. Returns the owners
+/// whose runner groups can be read.
+async fn installed(group: &mut Group, github: &GitHubApp, config: &Config, about: &About) -> BTreeSet<Scope> {
     let mut by_owner: BTreeMap<&Scope, Vec<Pool>> = BTreeMap::new();
     for pool in &config.pools {
         by_owner.entry(&pool.owner).or_default().push(pool.clone());
     }
-    let (mut problems, mut worst) = (Vec::new(), Level::Warn);
+    let (mut problems, mut worst, mut readable) = (Vec::new(), Level::Warn, BTreeSet::new());
     for (scope, pools) in &by_owner {
-        let (found, level) = installation_problems(github, scope, pools, about).await;
-        problems.extend(found);
-        worst = worst.max(level);
+        let found = installation(github, scope, pools, about).await;
+        problems.extend(found.problems);
+        worst = worst.max(found.level);
+        if found.can_read_groups {
+            readable.insert((*scope).clone());
+        }
     }
     let owners: Vec<String> = by_owner.keys().map(ToString::to_string).collect();
     let remedy = "an administrator of the account does that, on the page named above";
     group.conclude("installed", worst, &problems, format!("on {}", owners.join(", ")), remedy);
+    readable
 }
 
-async fn installation_problems(
-    github: &GitHubApp,
-    scope: &Scope,
-    pools: &[Pool],
-    about: &About,
-) -> (Vec<String>, Level) {
+/// The app in one account.
+struct Installation {
+    problems: Vec<String>,
+    level: Level,
+    can_read_groups: bool,
+}
+
+async fn installation(github: &GitHubApp, scope: &Scope, pools: &[Pool], about: &About) -> Installation {
+    let fatal = |problem| Installation { problems: vec![problem], level: Level::Fail, can_read_groups: false };
     let installed = match github.installed(scope).await {
         Ok(Some(installed)) => installed,
         Ok(None) => {
-            let page = format!("{}/installations/new", about.html_url);
-            return (vec![format!("{scope} has not installed the app: {page}")], Level::Fail);
+            return fatal(format!("{scope} has not installed the app: {}/installations/new", about.html_url));
         }
-        Err(error) => return (vec![format!("{scope}: {error}")], Level::Fail),
+        Err(error) => return fatal(format!("{scope}: {error}")),
     };
-    let missing = missing(Features::of(pools), &installed.permissions);
-    let mut worst = level(&missing);
-    let mut problems = Vec::new();
     if let Some(since) = installed.suspended_at {
-        problems.push(format!("{scope} has suspended the app since {since:.0}: {}", installed.html_url));
-        worst = Level::Fail;
+        return fatal(format!("{scope} has suspended the app since {since:.0}: {}", installed.html_url));
     }
-    problems.extend(
-        missing.iter().map(|permission| format!("{scope} has not granted {permission}: {}", installed.html_url)),
-    );
-    (problems, worst)
+    let features = Features::of(pools);
+    let ungranted = missing(features, &installed.permissions);
+    let can_read_groups = !ungranted.iter().any(Permission::registers_runners);
+    // An account can only grant what the app requests. What the app lacks is reported once.
+    let lacking: Vec<&str> = missing(features, &about.permissions).iter().map(|it| it.name).collect();
+    let ungranted: Vec<Permission> = ungranted.into_iter().filter(|it| !lacking.contains(&it.name)).collect();
+    let problem = |it: &Permission| format!("{scope} has not granted {it}: {}", installed.html_url);
+    Installation { problems: ungranted.iter().map(problem).collect(), level: level(&ungranted), can_read_groups }
 }
 
 /// Whether each runner group admits the repositories that its pools serve, and no others.
-async fn groups(group: &mut Group, github: &GitHubApp, config: &Config) {
-    let pools: Vec<_> = config.pools.iter().filter(|pool| !pool.draining).map(Into::into).collect();
+async fn groups(group: &mut Group, github: &GitHubApp, config: &Config, readable: &BTreeSet<Scope>) {
+    let pools = config.pools.iter().filter(|pool| !pool.draining && readable.contains(&pool.owner));
+    let pools: Vec<_> = pools.map(Into::into).collect();
+    // Without the app in the account, there is no result.
+    if pools.is_empty() && !config.pools.is_empty() {
+        return;
+    }
     let findings = runner_groups::check(&pools, Ok(github)).await;
     let level = if findings.errors.is_empty() { Level::Warn } else { Level::Fail };
     let problems = findings.errors.into_iter().chain(findings.warnings);

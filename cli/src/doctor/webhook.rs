@@ -134,8 +134,11 @@ fn deliveries(group: &mut Group, attempts: &[Attempt]) {
 /// Whether ingest accepts GitHub's signature. GitHub does not reveal the secret it signs with, so GitHub redelivers the newest
 /// delivery; a second delivery of the same event changes nothing.
 async fn signature(group: &mut Group, subject: &Subject<'_>, github: &GitHubApp, newest: &Attempt) {
-    if is_filled(subject).await == Some(false) {
-        return different_secrets(group, subject, github, newest).await;
+    match (is_filled(subject).await, subject.mode) {
+        (Some(false), Mode::Repair) => return renew(group, subject, github, Some(newest)).await,
+        // The check of the secret reports it.
+        (Some(false), Mode::ReportOnly) => return,
+        (Some(true) | None, _) => {}
     }
     match redeliver(github, newest, subject).await {
         Ok(Some(again)) if again.succeeded() => group.pass("signature", "ingest accepts GitHub's signature"),
@@ -166,11 +169,8 @@ async fn different_secrets(group: &mut Group, subject: &Subject<'_>, github: &Gi
 async fn signature_without_delivery(group: &mut Group, subject: &Subject<'_>, github: &GitHubApp) {
     match (is_filled(subject).await, subject.mode) {
         (Some(false), Mode::Repair) => renew(group, subject, github, None).await,
-        (Some(false), Mode::ReportOnly) => group.fail(
-            "signature",
-            "ingest has no secret to check it with",
-            "drover doctor --fix generates one and gives it to both",
-        ),
+        // The check of the secret reports it.
+        (Some(false), Mode::ReportOnly) => {}
         (Some(true) | None, _) => group.skip("signature", "there is no delivery to repeat"),
     }
 }
