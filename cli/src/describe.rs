@@ -1,10 +1,15 @@
 //! Describes events and their causes in plain text.
 
+use std::fmt;
+
 use domain::ids::{JobId, SlotId};
 use domain::log::{Cause, Event, What};
 use domain::state::Failure;
 use domain::wire::Action;
 use serde_json::Value;
+
+/// Items that a list in a line has.
+const MOST_ITEMS: usize = 4;
 
 /// What happened. With a job, only what concerns that job.
 pub(crate) fn event(event: &Event, job: Option<JobId>) -> String {
@@ -14,7 +19,7 @@ pub(crate) fn event(event: &Event, job: Option<JobId>) -> String {
                 Some(_) => action(it.action).to_owned(),
                 None => format!("job {} {}", it.job, action(it.action)),
             });
-            format!("GitHub reported: {}", reports.collect::<Vec<_>>().join(", "))
+            format!("GitHub reported: {}", few(reports))
         }
         What::Checked { job, status } => format!("asked GitHub about job {job}: {status}"),
         What::Transferred { job, from, to } => {
@@ -36,8 +41,7 @@ pub(crate) fn event(event: &Event, job: Option<JobId>) -> String {
         What::Resumed { next: Some(tuple), .. } => format!("the launch continues with {tuple}"),
         What::Resumed { next: None, .. } => "the launch has no launch option left for now".to_owned(),
         What::Bound { instances, .. } => {
-            let ids: Vec<&str> = instances.iter().map(|id| id.as_str()).collect();
-            format!("EC2 launched {}", ids.join(", "))
+            format!("EC2 launched {}", few(instances))
         }
         What::HandedOver { runner_name, .. } => format!("{runner_name} is registered, its JIT config is ready"),
         What::Observed { gone, .. } if !gone.is_empty() => {
@@ -82,8 +86,17 @@ pub(crate) fn failure(Failure { instance, reason, console, .. }: &Failure) -> St
 
 /// `slot 2.0`, `slots 2.0, 2.1`.
 fn slot_list(slots: &[SlotId]) -> String {
-    let ids: Vec<String> = slots.iter().map(ToString::to_string).collect();
-    format!("{} {}", if ids.len() == 1 { "slot" } else { "slots" }, ids.join(", "))
+    format!("{} {}", if slots.len() == 1 { "slot" } else { "slots" }, few(slots))
+}
+
+/// Of a burst, an event has dozens of ids, which would fill the screen. `--json` has all.
+fn few(items: impl IntoIterator<Item = impl fmt::Display>) -> String {
+    let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    if items.len() <= MOST_ITEMS {
+        return items.join(", ");
+    }
+    let shown = MOST_ITEMS - 1;
+    format!("{} and {} more", items[..shown].join(", "), items.len() - shown)
 }
 
 pub(crate) fn action(action: Action) -> &'static str {
@@ -101,9 +114,22 @@ pub(crate) fn cause(cause: &Cause) -> String {
         Cause::Deliveries(deliveries) => {
             // A job that Drover found by asking GitHub has no delivery.
             let ids: Vec<&str> = deliveries.iter().map(|it| it.as_str()).filter(|id| !id.is_empty()).collect();
-            if ids.is_empty() { "asked GitHub".to_owned() } else { format!("delivery {}", ids.join(", ")) }
+            if ids.is_empty() { "asked GitHub".to_owned() } else { format!("delivery {}", few(ids)) }
         }
         Cause::Invocation(request) => format!("invocation {request}"),
         Cause::Operator(who) => who.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_a_burst_does_not_fill_the_screen() {
+        assert_eq!(few(["a", "b", "c", "d"]), "a, b, c, d");
+        assert_eq!(few(1..=48), "1, 2, 3 and 45 more");
+        let deliveries = (0..48).map(|number| domain::ids::DeliveryId(number.to_string())).collect();
+        assert_eq!(cause(&Cause::Deliveries(deliveries)), "delivery 0, 1, 2 and 45 more");
     }
 }
