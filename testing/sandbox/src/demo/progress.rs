@@ -76,9 +76,13 @@ struct Step {
 impl Watch {
     fn new(jobs: u32) -> Self {
         let bar = (jobs > MAX_JOBS_WITH_LINES).then(|| {
-            let style = "{elapsed:>4} [{bar:40}] {pos}/{len} jobs done, {msg}";
+            // `wide_msg` is cut to the terminal: a bar of two lines would be drawn below itself.
+            let style = "{elapsed_precise} [{bar:20}] {pos}/{len} jobs done{wide_msg}";
             let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
-            ProgressBar::new(u64::from(jobs)).with_style(style)
+            let bar = ProgressBar::new(u64::from(jobs)).with_style(style);
+            // The time goes on while nothing else changes.
+            bar.enable_steady_tick(Duration::from_secs(1));
+            bar
         });
         Self { began: SystemClock.now(), seen: BTreeMap::new(), bar, done: 0, has_printed: false }
     }
@@ -126,7 +130,7 @@ impl Watch {
         let now = SystemClock.now();
         let seconds = |since: Timestamp| now.duration_since(since).as_secs_f64();
         if let Some(bar) = &self.bar {
-            bar.set_message(format!("waiting for {}", awaited(state)));
+            bar.set_message(format!(", waiting for {}", awaited(state)));
             bar.set_position(self.done.min(bar.length().unwrap_or(self.done)));
             return;
         }
@@ -138,7 +142,7 @@ impl Watch {
 
     fn end(&self) {
         if let Some(bar) = &self.bar {
-            bar.finish();
+            bar.finish_with_message("");
         }
     }
 }
@@ -152,7 +156,11 @@ fn awaited(state: &State) -> String {
     let all = [(queued, "job to start"), (running, "job to end"), (machines, "machine to end")];
     let parts: Vec<String> =
         all.into_iter().filter(|(number, _)| *number > 0).map(|(number, what)| counted(number, what)).collect();
-    if parts.is_empty() { "the janitor to find nothing left".to_owned() } else { parts.join(", ") }
+    match parts.is_empty() {
+        true if state.github.jobs().next().is_none() => "the first job".to_owned(),
+        true => "the janitor to find nothing left".to_owned(),
+        false => parts.join(", "),
+    }
 }
 
 /// `1 job to end`, `2 jobs to end`.
