@@ -289,7 +289,9 @@ pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> St
     if table.is_tty() {
         table.set_content_arrangement(ContentArrangement::Dynamic);
     }
-    table.load_style(presets::NOTHING).set_header(header.iter().map(|title| (*title).to_owned()).collect::<Vec<_>>());
+    let mut titles = Row::from(header.iter().map(|title| (*title).to_owned()).collect::<Vec<_>>());
+    titles.max_height(1);
+    table.load_style(presets::NOTHING).set_header(titles);
     for row in rows {
         // Clean each cell before the columns are measured, and keep it on one line.
         let mut row = Row::from(row.iter().map(|cell| one_line(cell)).collect::<Vec<_>>());
@@ -335,6 +337,12 @@ pub fn age(time: SignedDuration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_small_cost_is_not_shown_as_nothing() {
+        let shown = [0.0, 0.000_001, 0.0123, 0.99, 1.0, 12.345].map(usd);
+        assert_eq!(shown, ["0.00", "0.0001", "0.0123", "0.9900", "1.00", "12.35"]);
+    }
 
     #[test]
     fn printed_text_cannot_control_the_terminal() {

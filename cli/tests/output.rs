@@ -8,7 +8,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use sandbox::pace::PATIENCE;
-use sandbox::sandbox::{Options, Sandbox};
+use sandbox::sandbox::{Driven, Options, Sandbox};
 use sandbox::short_timings::one_pool;
 use serde_json::Value;
 
@@ -170,4 +170,24 @@ async fn json_has_exactly_the_documented_fields_and_a_line_per_object_on_request
     assert!(complete(&["drover", "hold", "i-"]).await.contains(machine.as_str()));
     assert!(complete(&["drover", "dra"]).await.contains("drain"));
     assert!(text(&alone(&["completions", "bash"], &[])).contains("COMPLETE"));
+}
+
+/// The program `script` provides the terminal.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_is_cut_to_the_width_of_the_terminal_and_whole_in_a_pipe() {
+    let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
+    sandbox.apply(&one_pool("")).await.unwrap();
+    let shell = sandbox.operators_shell().unwrap();
+    let pools = async |command: &str| {
+        let script = format!(". {} && {command}", shell.display());
+        let said = tokio::process::Command::new("sh").args(["-c", &script]).output().await.unwrap();
+        String::from_utf8(said.stdout).unwrap()
+    };
+    let longest = |text: &str| text.lines().map(|line| line.trim_end().chars().count()).max().unwrap();
+    let whole = pools("drover pools").await;
+    assert!(longest(&whole) > 40, "{whole}");
+    let narrow = "script --quiet --return --command 'stty cols 40 && drover pools --color never' /dev/null";
+    let cut = pools(narrow).await;
+    assert!(longest(&cut) <= 40 && cut.contains("linux"), "{cut}");
+    assert_eq!(cut.lines().count(), whole.lines().count(), "a row stays one line: {cut}");
 }
