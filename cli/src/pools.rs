@@ -4,7 +4,7 @@ use domain::config::Pool;
 use domain::ids::PoolName;
 use domain::policy::PoolView;
 use domain::policy::circuit::next_probe;
-use domain::state::{Answer, Circuit, SlotState};
+use domain::state::{Answer, Circuit, Slot, SlotState};
 use engine::ports::Store;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -132,7 +132,7 @@ pub(crate) fn row(pool: &Pool, view: &PoolView, now: Timestamp) -> PoolRow {
     PoolRow {
         demand: view.demand(now),
         supply: view.supply(now).count(),
-        busy: view.slots.values().filter(|slot| matches!(slot.state, SlotState::Busy { .. })).count(),
+        busy: view.slots.values().filter(|slot| is_busy(slot)).count(),
         warm: view.supply(now).filter(|slot| !slot.wanted).count(),
         warm_wanted: pool.warm,
         live: view.live(),
@@ -144,6 +144,11 @@ pub(crate) fn row(pool: &Pool, view: &PoolView, now: Timestamp) -> PoolRow {
         pauses: json!(view.meta.pauses),
         pool: pool.name.clone(),
     }
+}
+
+/// A machine that is gone does not run its job any more, whatever GitHub has reported.
+fn is_busy(slot: &Slot) -> bool {
+    slot.gone_at.is_none() && matches!(slot.state, SlotState::Busy { .. })
 }
 
 /// What keeps the pool from launching the machines it needs.

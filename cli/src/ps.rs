@@ -19,6 +19,8 @@ pub(crate) enum Kind {
     WaitingJob,
     Machine,
     BusyMachine,
+    /// EC2 does not show it any more, and its slot is not closed yet.
+    GoneMachine,
 }
 
 /// A line of the table: a slot or a waiting job.
@@ -133,9 +135,17 @@ fn slot_row(slot: &Slot, instances: &BTreeMap<InstanceId, Instance>, now: Timest
     let instance = machine.and_then(|machine| instances.get(&machine.instance));
     let since = machine.map_or(slot.planned_at, |machine| machine.launched_at);
     Row {
-        kind: match slot.state {
-            SlotState::Busy { .. } => Kind::BusyMachine,
-            _ => Kind::Machine,
+        kind: match (&slot.state, slot.gone_at) {
+            (_, Some(_)) => Kind::GoneMachine,
+            (SlotState::Busy { .. }, None) => Kind::BusyMachine,
+            (
+                SlotState::Planned
+                | SlotState::Launched(_)
+                | SlotState::Configured { .. }
+                | SlotState::Online { .. }
+                | SlotState::Done { .. },
+                None,
+            ) => Kind::Machine,
         },
         instance: machine.map(|machine| machine.instance.clone()),
         pool: slot.pool.clone(),

@@ -63,13 +63,15 @@ impl Overview {
         events.extend(table.events(&Stream::Stack, MAX_EVENTS).await?);
         events.sort_by(|a, b| b.sequence.cmp(&a.sequence));
         events.truncate(MAX_EVENTS);
-        let rows = ps::rows(table, None, now).await?;
+        let mut machines = ps::rows(table, None, now).await?;
+        machines.retain(|row| row.kind != Kind::WaitingJob);
+        machines.sort_by_key(|row| row.kind == Kind::GoneMachine);
         Ok(Self {
             surroundings: surroundings.clone(),
             pools,
             jobs: jobs::rows(table, None, now).await?,
             reasons: reasons_of,
-            machines: rows.into_iter().filter(|row| row.kind != Kind::WaitingJob).collect(),
+            machines,
             histories,
             events,
         })

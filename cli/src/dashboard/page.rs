@@ -110,7 +110,7 @@ fn totals(overview: &Overview, now: Timestamp) -> Markup {
         ("Time", format!("{now:.0}")),
         ("Waiting", overview.waiting().count().to_string()),
         ("Running", busy.to_string()),
-        ("Machines", overview.machines.len().to_string()),
+        ("Machines", overview.pools.iter().map(|pool| pool.live).sum::<usize>().to_string()),
         ("Cost today", format!("{} USD", usd(cost))),
     ];
     facts_list(&facts)
