@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 pub use self::reference::{JobReference, Reference};
 
 use self::history::{concerns, history};
-use self::ran::{cost, how_it_ran, machine, parts};
+use self::ran::{End, end, how_it_ran, machine, parts, rerun};
 use self::reference::Subject;
 use self::waiting::{Next, Wait, why_it_waits};
 use crate::describe;
@@ -157,9 +157,9 @@ impl<'a> Explainer<'a> {
                 why_it_waits(job, waiting, view, configured, limit.as_ref(), now)
             }
             None => {
-                let cost = match &machine {
-                    Some(id) => cost(self.table, id).await?,
-                    None => None,
+                let end = match &machine {
+                    Some(id) => end(self.table, id).await?,
+                    None => End::default(),
                 };
                 let slot = view.slots.values().find(|slot| slot.job() == Some(job.id));
                 let ends_at = |slot: &Slot| match (&slot.state, configured) {
@@ -169,7 +169,7 @@ impl<'a> Explainer<'a> {
                     }
                     _ => None,
                 };
-                let sentences = how_it_ran(job, machine.as_ref(), cost, &parts, now);
+                let sentences = how_it_ran(job, machine.as_ref(), &end, rerun(&events, job.id), &parts, now);
                 Wait { sentences, slot: slot.map(|slot| slot.id), next: slot.and_then(ends_at) }
             }
         };

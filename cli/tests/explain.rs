@@ -198,3 +198,24 @@ async fn status_shows_on_one_screen_which_pool_cannot_serve_its_jobs_and_why() {
         "{json:#}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_loss_of_a_jobs_machine_and_its_re_run_are_in_the_first_lines() {
+    let mut options = Options::default();
+    options.ec2.spot_notice = Duration::from_millis(200);
+    let sandbox = Sandbox::start(options).await.unwrap();
+    sandbox.apply(&one_pool("market = \"spot\"\nrerun_on_interruption = true")).await.unwrap();
+    let job = sandbox.queue_job(REPOSITORY, &["drover"], LONG);
+    let machine = sandbox.running(job, PATIENCE).await.unwrap();
+    sandbox.world.act(|state, now| state.ec2.interrupt_spot(&machine, now));
+    let again = |state: &State| state.github.jobs().find(|it| it.id != job).map(|it| it.id);
+    let again = sandbox.world.until("the re-run", PATIENCE, again).await.unwrap();
+    sandbox.serve(&[again]).await.unwrap();
+    let text = says(&sandbox, &["explain", &job.to_string()], 0, &[]).await;
+    let first: Vec<&str> = text.lines().skip(1).take(3).collect();
+    assert!(first[0].starts_with(&format!("The job ran on {machine} for ")), "{text}");
+    assert!(first[1].starts_with("EC2 reclaimed the machine at 20"), "{text}");
+    assert!(first[2].starts_with("Its machine was lost: re-run requested"), "{text}");
+    let other = says(&sandbox, &["explain", &again.to_string()], 0, &[]).await;
+    assert!(!other.contains("reclaimed") && !other.contains("lost"), "{other}");
+}

@@ -1,7 +1,7 @@
 //! Where and how long a job ran, what its wait consisted of, and what its machine cost.
 
 use domain::config::MicroUsd;
-use domain::ids::InstanceId;
+use domain::ids::{InstanceId, JobId};
 use domain::log::{After, Event, What};
 use domain::state::{Item, Job, Key};
 use engine::ports::Store;
@@ -10,19 +10,38 @@ use serde::Serialize;
 
 use crate::output::{Failure, age};
 
-/// What the machine cost; None before its end, or if its price is unknown.
-pub(super) async fn cost(table: &impl Store, id: &InstanceId) -> Result<Option<MicroUsd>, Failure> {
+/// The end of a machine.
+#[derive(Debug, Default)]
+pub(super) struct End {
+    /// None before its end, or if its price is unknown.
+    cost: Option<MicroUsd>,
+    /// When EC2 announced that it takes the machine.
+    reclaimed_at: Option<Timestamp>,
+}
+
+pub(super) async fn end(table: &impl Store, id: &InstanceId) -> Result<End, Failure> {
     match table.get(&Key::Instance(id.clone())).await? {
-        Some(Item::Instance(instance)) => Ok(instance.cost_micro_usd),
-        _ => Ok(None),
+        Some(Item::Instance(instance)) => {
+            Ok(End { cost: instance.cost_micro_usd, reclaimed_at: instance.interrupted_at })
+        }
+        _ => Ok(End::default()),
     }
+}
+
+/// What became of the job's re-run, after its machine was lost.
+pub(super) fn rerun<'a>(events: &[&'a Event], job: JobId) -> Option<&'a str> {
+    events.iter().rev().find_map(|event| match &event.what {
+        What::Rerun { job: of, outcome } if *of == job => Some(outcome.as_str()),
+        _ => None,
+    })
 }
 
 /// Where and how long the job ran, what its wait consisted of, and what its machine cost.
 pub(super) fn how_it_ran(
     job: &Job,
     machine: Option<&InstanceId>,
-    cost: Option<MicroUsd>,
+    end: &End,
+    rerun: Option<&str>,
     parts: &[Part],
     now: Timestamp,
 ) -> Vec<String> {
@@ -42,12 +61,16 @@ pub(super) fn how_it_ran(
         (_, Some(_)) => format!("The job ended before a runner took it: {conclusion}."),
         (None, None) => format!("The job is running {on}."),
     }];
+    // An interruption that comes after the end of the job did it no harm.
+    let reclaimed_at = end.reclaimed_at.filter(|at| job.completed_at.is_none_or(|ended| *at <= ended));
+    sentences.extend(reclaimed_at.map(|at| format!("EC2 reclaimed the machine at {at:.0}.")));
+    sentences.extend(rerun.map(|outcome| format!("Its machine was lost: {outcome}.")));
     if !parts.is_empty() {
         let parts: Vec<String> =
             parts.iter().map(|part| format!("{:.1} s until {}", part.seconds, part.until)).collect();
         sentences.push(format!("It waited {}.", parts.join(", ")));
     }
-    sentences.extend(cost.map(|cost| format!("Its machine cost {cost} at the on-demand list price.")));
+    sentences.extend(end.cost.map(|cost| format!("Its machine cost {cost} at the on-demand list price.")));
     sentences
 }
 
