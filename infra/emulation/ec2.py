@@ -5,6 +5,7 @@
 - the account's key for volumes, which here is that of AWS.
 """
 
+import contextlib
 import http.server
 import threading
 import urllib.error
@@ -56,11 +57,13 @@ class Ec2:
                     self.answer(error.code, error.headers["content-type"], error.read())
 
             def answer(self, status, content_type, data):
-                self.send_response(status)
-                self.send_header("content-type", content_type)
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
+                # On a busy machine drover has given up, and asks again.
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    self.send_response(status)
+                    self.send_header("content-type", content_type)
+                    self.send_header("content-length", str(len(data)))
+                    self.end_headers()
+                    self.wfile.write(data)
 
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{server.server_port}"
