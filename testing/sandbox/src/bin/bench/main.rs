@@ -223,22 +223,30 @@ async fn scaler(arguments: &Arguments) -> anyhow::Result<Vec<Measurement>> {
     const N: usize = 10;
     let sandbox = unlimited().await?;
     let launches = || sandbox.world.look(|state| state.ec2.launches());
-    let (mut cold, mut memory, mut cold_calls) = (Vec::new(), 0.0, Vec::new());
+    let registrations = |state: &State| state.github.registrations().count();
+    let (mut cold, mut cold_jit, mut memory, mut cold_calls) = (Vec::new(), Vec::new(), 0.0, Vec::new());
     for _ in 0..arguments.runs {
         enqueue(&sandbox, N).await?;
         let (already, before) = (launches(), sandbox.calls.counts());
+        let registered_before = sandbox.world.look(registrations);
         let began = Instant::now();
         let process = sandbox.scaler.cold_start().await?;
         let launched = |state: &State| (state.ec2.launches() > already).then_some(());
-        let (first, batch) = tokio::join!(
+        let registered = |state: &State| (registrations(state) > registered_before).then_some(());
+        let (first, first_jit, batch) = tokio::join!(
             async {
                 sandbox.world.until("the first launch", Duration::from_secs(30), launched).await?;
+                Ok::<_, anyhow::Error>(began.elapsed())
+            },
+            async {
+                sandbox.world.until("the first JIT config", Duration::from_secs(30), registered).await?;
                 Ok::<_, anyhow::Error>(began.elapsed())
             },
             sandbox.scale(),
         );
         ensure!(batch?.failed == 0, "a message failed");
         cold.push(millis(first?));
+        cold_jit.push(millis(first_jit?));
         memory = resident(process)?;
         cold_calls = difference(&sandbox.calls.counts(), &before);
     }
@@ -263,6 +271,7 @@ async fn scaler(arguments: &Arguments) -> anyhow::Result<Vec<Measurement>> {
     let cold_total: u64 = cold_calls.iter().map(|(_, times)| times).sum();
     Ok(vec![
         Measurement::at_most("scaler: start to first RunInstances answered", median(cold), 40.0, "ms"),
+        Measurement::at_most("scaler: start to first JIT config", median(cold_jit), 40.0, "ms"),
         Measurement::at_most("scaler: resident memory after a batch", memory, 40.0, "MB"),
         Measurement::at_most(&format!("scaler: {N} jobs in one warm batch"), median(warm), 0.2, "s"),
         Measurement::at_most(
