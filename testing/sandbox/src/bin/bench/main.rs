@@ -221,18 +221,19 @@ fn describe(calls: &[(String, u64)]) -> String {
 
 async fn scaler(arguments: &Arguments) -> anyhow::Result<Vec<Measurement>> {
     const N: usize = 10;
-    let sandbox = unlimited().await?;
-    let launches = || sandbox.world.look(|state| state.ec2.launches());
+    let launches = |state: &State| state.ec2.launches();
     let registrations = |state: &State| state.github.registrations().count();
     let (mut cold, mut cold_jit, mut memory, mut cold_calls) = (Vec::new(), Vec::new(), 0.0, Vec::new());
+    let (mut warm, mut calls, mut ahead) = (Vec::new(), Vec::new(), 0);
     for _ in 0..arguments.runs {
+        // A new pool each time: a large one is not read at once.
+        let sandbox = unlimited().await?;
         enqueue(&sandbox, N).await?;
-        let (already, before) = (launches(), sandbox.calls.counts());
-        let registered_before = sandbox.world.look(registrations);
+        let before = sandbox.calls.counts();
         let began = Instant::now();
         let process = sandbox.scaler.cold_start().await?;
-        let launched = |state: &State| (state.ec2.launches() > already).then_some(());
-        let registered = |state: &State| (registrations(state) > registered_before).then_some(());
+        let launched = |state: &State| (launches(state) > 0).then_some(());
+        let registered = |state: &State| (registrations(state) > 0).then_some(());
         let (first, first_jit, batch) = tokio::join!(
             async {
                 sandbox.world.until("the first launch", Duration::from_secs(30), launched).await?;
@@ -249,15 +250,9 @@ async fn scaler(arguments: &Arguments) -> anyhow::Result<Vec<Measurement>> {
         cold_jit.push(millis(first_jit?));
         memory = resident(process)?;
         cold_calls = difference(&sandbox.calls.counts(), &before);
-    }
 
-    let (mut warm, mut calls, mut ahead) = (Vec::new(), Vec::new(), 0);
-    let process = sandbox.scaler.cold_start().await?;
-    enqueue(&sandbox, 1).await?;
-    sandbox.scale().await?;
-    for _ in 0..arguments.runs {
         enqueue(&sandbox, N).await?;
-        let (already, before) = (launches(), sandbox.calls.counts());
+        let (already, before) = (sandbox.world.look(launches), sandbox.calls.counts());
         sandbox.calls.trace("scaler", process, Kill::Never);
         let began = Instant::now();
         ensure!(sandbox.scale().await?.failed == 0, "a message failed");
@@ -265,7 +260,7 @@ async fn scaler(arguments: &Arguments) -> anyhow::Result<Vec<Measurement>> {
         let traced = sandbox.calls.traced();
         ahead = traced.iter().position(|call| call == "EC2 RunInstances").context("nothing was launched")?;
         calls = difference(&sandbox.calls.counts(), &before);
-        ensure!(launches() == already + N as u64, "{N} jobs must launch {N} machines");
+        ensure!(sandbox.world.look(launches) == already + N as u64, "{N} jobs must launch {N} machines");
     }
     let total: u64 = calls.iter().map(|(_, times)| times).sum();
     let cold_total: u64 = cold_calls.iter().map(|(_, times)| times).sum();
