@@ -11,7 +11,7 @@ use crate::clock::SystemClock;
 use crate::ec2::Ec2;
 use crate::embedded_metrics::EmbeddedMetrics;
 use crate::environment::{self, EnvironmentError, parsed, required};
-use crate::github::{ApiUrl, GitHubApp};
+use crate::github::{ApiUrl, GitHubApp, PublicRoots};
 use crate::queue::Queue;
 use crate::secrets::Secret;
 use crate::table::Table;
@@ -38,7 +38,7 @@ impl ControlPlane {
         Ok(Self {
             table: table(aws)?,
             ec2: Ec2::new(aws, stack.clone()),
-            github: github(aws)?,
+            github: github_with(aws, PublicRoots::BuiltIn)?,
             queue: Queue::new(aws, required("DROVER_QUEUE_URL")?),
             stack,
             runner_role: required("DROVER_RUNNER_ROLE_ID")?,
@@ -86,12 +86,16 @@ pub fn table(aws: &SdkConfig) -> Result<Table, EnvironmentError> {
     Ok(Table::new(aws, required("DROVER_TABLE")?, required("DROVER_BOOT_TABLE")?))
 }
 
-/// The app whose secret is named by `DROVER_APP_SECRET`.
+/// The app whose secret is named by `DROVER_APP_SECRET`, as an operator's computer calls it.
 ///
 /// # Errors
 /// If the variable is not set, or `DROVER_GITHUB_API_URL` is invalid.
 pub fn github(aws: &SdkConfig) -> Result<GitHubApp, EnvironmentError> {
-    Ok(GitHubApp::new(Secret::new(aws, required("DROVER_APP_SECRET")?), github_api_url()?))
+    github_with(aws, PublicRoots::System)
+}
+
+fn github_with(aws: &SdkConfig, roots: PublicRoots) -> Result<GitHubApp, EnvironmentError> {
+    Ok(GitHubApp::new(Secret::new(aws, required("DROVER_APP_SECRET")?), github_api_url()?, roots))
 }
 
 /// The address in `DROVER_GITHUB_API_URL`; None if the variable is not set or empty.

@@ -11,7 +11,7 @@ use domain::wire::JobNotice;
 use engine::ports::{CheckRunUpdate, Clock, Deregistered, GitHub, GitHubError, ObservedRunner, Registration, Rerun};
 use jiff::{SignedDuration, Timestamp};
 use platform::clock::SystemClock;
-use platform::github::GitHubApp;
+use platform::github::{GitHubApp, PublicRoots};
 use platform::secrets::Secret;
 use sandbox::aws::access_key;
 use sandbox::pace::PATIENCE;
@@ -38,6 +38,7 @@ async fn world_with(limit: impl FnOnce(&mut Limits)) -> World {
     let github = GitHubApp::new(
         Secret::new(&aws, APP_SECRET.to_owned()),
         Some(format!("{}/", sandbox.github_url).parse().unwrap()),
+        PublicRoots::BuiltIn,
     );
     World { sandbox, github, scope: "octo-org".parse().unwrap() }
 }
@@ -209,7 +210,7 @@ async fn an_unusable_app_secret_is_explained_and_not_quoted() {
         world.sandbox.world.act(|state, _| {
             state.secrets.get_mut(APP_SECRET).unwrap().current = secret.to_owned();
         });
-        let github = GitHubApp::new(Secret::new(&aws, APP_SECRET.to_owned()), None);
+        let github = GitHubApp::new(Secret::new(&aws, APP_SECRET.to_owned()), None, PublicRoots::BuiltIn);
         let error = github.job(&"acme/app".parse().unwrap(), JobId(1)).await.unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
         assert!(!error.contains("sesame") && !error.contains("BEGIN"), "{error}");

@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use super::answer::{error, parse_body, read_body};
 use super::api_url::ApiUrl;
 use super::budgets::Budgets;
-use super::client::{Client, NO_BODY, Request, Token};
+use super::client::{Client, NO_BODY, PublicRoots, Request, Token};
 use super::etag_cache::{CachedAnswer, EtagCache};
 use crate::clock::SystemClock;
 use crate::secrets::Secret;
@@ -67,8 +67,8 @@ pub(super) struct Read<T> {
 
 impl GitHubApp {
     /// The app whose id and key are in a secret. Makes no call: the first use reads the secret.
-    pub fn new(secret: Secret, api_url: Option<ApiUrl>) -> Self {
-        let parse = move |text: &SecretString| Client::from_secret(text, api_url.clone());
+    pub fn new(secret: Secret, api_url: Option<ApiUrl>, roots: PublicRoots) -> Self {
+        let parse = move |text: &SecretString| Client::from_secret(text, api_url.clone(), roots);
         Self::with(Source::Secret { secret, key: AppKey::new(parse) })
     }
 
@@ -77,7 +77,8 @@ impl GitHubApp {
     /// # Errors
     /// If the text is not an app's secret.
     pub fn of_text(text: &str, api_url: Option<ApiUrl>) -> Result<Self, GitHubError> {
-        Ok(Self::with(Source::Text(Arc::new(Client::from_secret(&SecretString::from(text), api_url)?))))
+        let client = Client::from_secret(&SecretString::from(text), api_url, PublicRoots::System)?;
+        Ok(Self::with(Source::Text(Arc::new(client))))
     }
 
     fn with(client: Source) -> Self {

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::answer::{error, parse, unanswered};
 use super::api_url::ApiUrl;
-use super::client::http_client;
+use super::client::{PublicRoots, http_client};
 use crate::clock::SystemClock;
 
 /// The description of an app to create.
@@ -66,7 +66,7 @@ pub async fn convert(api_url: &ApiUrl, code: &str) -> Result<Made, GitHubError> 
         return Err(GitHubError::Refused("the code is not one that GitHub issues".to_owned().into()));
     }
     let url = format!("{api_url}/app-manifests/{code}/conversions");
-    let call = http_client()?.post(url).header("accept", "application/vnd.github+json");
+    let call = http_client(PublicRoots::System)?.post(url).header("accept", "application/vnd.github+json");
     let answer = call.header("x-github-api-version", "2022-11-28").send().await.map_err(unanswered)?;
     match answer.status() {
         StatusCode::CREATED => parse(answer).await,

@@ -83,15 +83,33 @@ enum AppId {
     Text(String),
 }
 
+/// The public CAs that a GitHub client trusts, in addition to those of `DROVER_CA_CERTIFICATES`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PublicRoots {
+    /// Mozilla's, as they were when this program was built. Lambda's system has the same list, and reading its files takes
+    /// most of the processor time of a cold start.
+    BuiltIn,
+    /// Those of the system, which may include an organisation's own.
+    System,
+}
+
 /// Builds the HTTP client. It reads `HTTPS_PROXY` and `NO_PROXY` by itself.
-pub(super) fn http_client() -> Result<reqwest::Client, GitHubError> {
+pub(super) fn http_client(roots: PublicRoots) -> Result<reqwest::Client, GitHubError> {
     let own = network::ca_certificates().map_err(|error| {
         let message = error.to_string();
         GitHubError::Unavailable { message, source: Some(Source::new(error)) }
     })?;
-    let own: Result<Vec<_>, _> = own.iter().map(|own| reqwest::Certificate::from_der(own)).collect();
-    reqwest::Client::builder()
-        .tls_certs_merge(own.map_err(unanswered)?)
+    let built_in = match roots {
+        PublicRoots::BuiltIn => webpki_root_certs::TLS_SERVER_ROOT_CERTS,
+        PublicRoots::System => &[],
+    };
+    let trusted = built_in.iter().chain(&own).map(|root| reqwest::Certificate::from_der(root));
+    let trusted = trusted.collect::<Result<Vec<_>, _>>().map_err(unanswered)?;
+    let builder = match roots {
+        PublicRoots::BuiltIn => reqwest::Client::builder().tls_certs_only(trusted),
+        PublicRoots::System => reqwest::Client::builder().tls_certs_merge(trusted),
+    };
+    builder
         .user_agent(concat!("drover/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(CALL_TIMEOUT)
@@ -119,7 +137,11 @@ pub(super) fn installation_path(scope: &Scope) -> String {
 
 impl Client {
     /// The client of the app in a secret's text. The address is `api_url`, else the one in the text, else GitHub's.
-    pub(super) fn from_secret(text: &SecretString, api_url: Option<ApiUrl>) -> Result<Self, GitHubError> {
+    pub(super) fn from_secret(
+        text: &SecretString,
+        api_url: Option<ApiUrl>,
+        roots: PublicRoots,
+    ) -> Result<Self, GitHubError> {
         // serde_json's own message could quote the key.
         let expected = || {
             let form = "it must be JSON of the form {\"app_id\": ..., \"private_key\": \"...\"}";
@@ -136,7 +158,7 @@ impl Client {
             AppId::Number(id) => id.to_string(),
             AppId::Text(id) => id,
         };
-        Ok(Self { app_id, key, api_url, http: http_client()? })
+        Ok(Self { app_id, key, api_url, http: http_client(roots)? })
     }
 
     async fn send<B: Serialize + ?Sized>(
@@ -280,5 +302,31 @@ impl Token {
         let mut hasher = DefaultHasher::new();
         self.text.expose_secret().hash(&mut hasher);
         TokenMark(hasher.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_roots_include_the_cas_that_sign_githubs_certificates() {
+        let signers = [
+            "USERTrust ECC Certification Authority",
+            "Sectigo Public Server Authentication Root E46",
+            "DigiCert Global Root G2",
+            "ISRG Root X1",
+        ];
+        for signer in signers {
+            let names = |root: &[u8]| root.windows(signer.len()).any(|part| part == signer.as_bytes());
+            assert!(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().any(|root| names(root)), "{signer}");
+        }
+    }
+
+    #[test]
+    fn a_client_can_be_built_with_each_kind_of_roots() {
+        for roots in [PublicRoots::BuiltIn, PublicRoots::System] {
+            assert!(http_client(roots).is_ok(), "{roots:?}");
+        }
     }
 }

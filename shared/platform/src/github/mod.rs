@@ -22,6 +22,7 @@ mod setup;
 pub use self::api_url::{ApiUrl, NotAnApiUrl};
 pub use self::app::GitHubApp;
 pub use self::app_manifest::{HookAttributes, Made, Manifest, app_secret, convert};
+pub use self::client::PublicRoots;
 pub use self::deliveries::Attempt;
 pub use self::runner_groups::RunnerGroup;
 pub use self::setup::{About, Hook, Installed, Permissions};
