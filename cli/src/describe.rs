@@ -50,7 +50,13 @@ pub(crate) fn event(event: &Event, job: Option<JobId>) -> String {
         What::Observed { .. } => "the sweep observed its runner".to_owned(),
         What::Stopped { slot, why } => format!("stopping slot {slot}: {why}"),
         What::Interrupted { instance } => format!("EC2 reclaims {instance}"),
-        What::Unregistered { slot } => format!("the runner of slot {slot} is deregistered"),
+        What::Unregistered { slot, others } if others.is_empty() => {
+            format!("the runner of slot {slot} is deregistered")
+        }
+        What::Unregistered { slot, others } => {
+            let slots: Vec<_> = [*slot].into_iter().chain(others.iter().copied()).collect();
+            format!("the runners of {} are deregistered", slot_list(&slots))
+        }
         What::Closed { slots, failures } => {
             let ended: String = failures.iter().map(|it| format!("; ended early: {}", failure(it))).collect();
             format!("{} closed{ended}", slot_list(slots))

@@ -102,9 +102,8 @@ impl MachineReport {
 fn is_about(event: &Event, instance: &Instance) -> bool {
     let key = Key::Instance(instance.id.clone()).to_string();
     let is_its_slot = match &event.what {
-        What::HandedOver { slot, .. } | What::Stopped { slot, .. } | What::Unregistered { slot } => {
-            Some(*slot) == instance.slot
-        }
+        What::HandedOver { slot, .. } | What::Stopped { slot, .. } => Some(*slot) == instance.slot,
+        What::Unregistered { slot, others } => instance.slot.is_some_and(|own| own == *slot || others.contains(&own)),
         _ => false,
     };
     is_its_slot || event.after.iter().any(|after| after.key == key)

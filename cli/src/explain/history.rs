@@ -38,7 +38,8 @@ pub(super) fn concerns(event: &Event, job: &Job) -> bool {
         What::HandedOver { runner_name, .. } => job.runner.as_ref().is_some_and(|runner| runner.name == *runner_name),
         What::Decided { launch, wanted, unserved, .. } => waited && launch + wanted > 0 || unserved.contains(&job.id),
         What::Refused { .. } | What::Resumed { .. } | What::CircuitOpened { .. } => waited,
-        What::Stopped { slot, .. } | What::Unregistered { slot } => is_its_slot(slot),
+        What::Stopped { slot, .. } => is_its_slot(slot),
+        What::Unregistered { slot, others } => is_its_slot(slot) || others.iter().any(is_its_slot),
         What::Observed { gone, .. } => gone.iter().any(is_its_slot),
         What::Closed { failures, .. } => waited && !failures.is_empty(),
         What::Recorded { .. }

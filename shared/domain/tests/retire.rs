@@ -13,7 +13,7 @@ use domain::policy::early_end::FAILURES_ALLOWED;
 use domain::policy::reap::{StopSlot, adopt, condemn, stop_slot};
 use domain::policy::retire::{
     AfterDeregistration, Deregistration, Grounds, RetireStep, TagReading, Tags, Unheld, after_deregistration,
-    permit_unowned,
+    permit_unowned, unregistered,
 };
 use domain::state::{Circuit, CircuitCause, Condemned, Instance, Item, Key, Ownership, Slot, StopReason, WaitingJob};
 use domain::wire::{NamedRunners, ObservedInstance, TokenMark};
@@ -95,7 +95,7 @@ fn a_404_proves_something_only_with_a_list_that_was_read_with_the_same_token() {
     }
     for state in ["configured", "online", "busy", "done"] {
         let slot = stopped(state, "runner_ended", false);
-        let after = after_deregistration(&pool(), slot.clone(), &unheld(), Deregistration::Unproven, &turn());
+        let after = after_deregistration(slot.clone(), &unheld(), Deregistration::Unproven, noon());
         assert_eq!(after, AfterDeregistration::Leave(Box::new(slot)), "{state}");
     }
     assert_eq!(permit_unowned(&unheld(), Condemned::Orphan, &[Some(Deregistration::Unproven)]), None);
@@ -122,12 +122,14 @@ fn max_life_ends_a_job_without_a_deregistration_and_an_idle_runner_only_after_it
 #[test]
 fn a_deregistered_runner_is_recorded_before_the_machine_is_terminated() {
     for answer in [Deregistration::removed(), absent()] {
-        let AfterDeregistration::Record(written, writes) =
-            after_deregistration(&pool(), stopped("online", "surplus", false), &unheld(), answer, &turn())
+        let AfterDeregistration::Record(written) =
+            after_deregistration(stopped("online", "surplus", false), &unheld(), answer, noon())
         else {
             panic!("{answer:?} is recorded");
         };
-        assert_eq!((written.unregistered_at, slots(&writes)), (Some(noon()), vec![(*written).clone()]));
+        assert_eq!((written.unregistered_at, written.lease.next_at), (Some(noon()), later(60)));
+        let writes = unregistered(&pool(), std::slice::from_ref(&*written), &turn()).expect("a slot to write");
+        assert_eq!(slots(&writes), vec![(*written).clone()]);
         assert_eq!(grounds(&next_step(&written)), Some(Grounds::Deregistered));
     }
 }
@@ -135,7 +137,7 @@ fn a_deregistered_runner_is_recorded_before_the_machine_is_terminated() {
 #[test]
 fn a_busy_runner_keeps_its_machine_except_past_max_life_and_by_force() {
     let busy = |why: &str, forced| {
-        after_deregistration(&pool(), stopped("online", why, forced), &unheld(), Deregistration::Busy, &turn())
+        after_deregistration(stopped("online", why, forced), &unheld(), Deregistration::Busy, noon())
     };
     for why in ["surplus", "boot_failure", "disconnected", "halted", "interrupted", "operator", "job_done"] {
         let AfterDeregistration::KeepRunning(slot) = busy(why, false) else { panic!("{why} ends a job") };

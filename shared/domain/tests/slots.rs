@@ -167,7 +167,7 @@ fn a_transaction_counts_every_write_of_dynamodb() {
     let writes = Transaction::new().put(job(1)).put(slot("online", 9, json!({}))).delete(job(2));
     assert_eq!((writes.len(), writes.is_empty(), Transaction::new().is_empty()), (3, false, true));
     let boot = json!({ "jit_config": "c", "max_life_seconds": 60, "repositories": [], "expires_at": 0 });
-    let what = What::Unregistered { slot: SlotId { version: 4, index: 0 } };
+    let what = What::Unregistered { slot: SlotId { version: 4, index: 0 }, others: Vec::new() };
     let all = writes.put_boot_item("k".to_owned(), serde_json::from_value(boot).expect("a boot item")).emit(
         Stream::Stack,
         what,

@@ -26,8 +26,9 @@ use crate::ports::{
 use crate::table::commit_or_leave;
 use crate::turnstile::Turnstile;
 
-/// How long a reading of a stored limit counts. Calls that begin together need one reading, not one each.
-const LIMIT_COUNTS_FOR: SignedDuration = SignedDuration::from_secs(1);
+/// How long a reading of a stored limit counts. Calls that begin together need one reading, not one each, and a pool is read
+/// together with the limit, some seconds before its machines are launched and need GitHub. A limit lasts a minute or longer.
+const LIMIT_COUNTS_FOR: SignedDuration = SignedDuration::from_secs(5);
 
 /// A call that fails after this time was not answered. GitHub reports its own failures within a second.
 const HANGS_AFTER: SignedDuration = SignedDuration::from_secs(4);
@@ -96,13 +97,16 @@ impl<'a> Accounts<'a> {
         }
         let stored = self.stored_limit(owner).await;
         let limit = stored.map_err(|error| GitHubError::unavailable(format!("its limit cannot be read: {error}")))?;
-        if let Some(limit) = limit.filter(|limit| limit.backoff_until > now) {
-            let error = GitHubError::Limited { until: limit.backoff_until, message: limit.why };
-            self.end(owner, error.clone());
-            return Err(error);
+        self.limit_was_read(owner, limit, now);
+        self.known(owner, now).unwrap_or(Ok(()))
+    }
+
+    /// The account's stored limit was read at that time.
+    pub(crate) fn limit_was_read(&self, owner: &Owner, stored: Option<Limit>, now: Timestamp) {
+        match stored.filter(|limit| limit.backoff_until > now) {
+            Some(limit) => self.end(owner, GitHubError::Limited { until: limit.backoff_until, message: limit.why }),
+            None => self.accounts().entry(owner.clone()).or_default().free_at = Some(now),
         }
-        self.accounts().entry(owner.clone()).or_default().free_at = Some(now);
-        Ok(())
     }
 
     async fn stored_limit(&self, owner: &Owner) -> Result<Option<Limit>, StoreError> {

@@ -40,11 +40,29 @@ impl Consumed {
 
 /// Records all messages first, then reconciles every pool whose facts changed.
 pub async fn consume(context: &Context<'_>, config: &Config, messages: &[Message]) -> Consumed {
+    note_installations(context, config, messages);
     let accounts = Accounts::new(context);
-    consume_gated(&context.with_github(&accounts), config, messages).await
+    consume_gated(&context.with_github(&accounts), &accounts, config, messages).await
 }
 
-async fn consume_gated(context: &Context<'_>, config: &Config, messages: &[Message]) -> Consumed {
+/// A webhook names the app's installation on the repository's account. This saves a cold process the call that finds it.
+fn note_installations(context: &Context<'_>, config: &Config, messages: &[Message]) {
+    for message in messages {
+        if let Message::WorkflowJob(notice) = message
+            && let Some(installation) = notice.installation
+            && config.pools.iter().any(|pool| *pool.owner.owner() == notice.repository.owner)
+        {
+            context.ports.github.note_installation(&notice.repository.owner, installation);
+        }
+    }
+}
+
+async fn consume_gated(
+    context: &Context<'_>,
+    accounts: &Accounts<'_>,
+    config: &Config,
+    messages: &[Message],
+) -> Consumed {
     let mut consumed = Consumed::default();
     let mut answered = BTreeSet::new();
     let (mut indices, mut notices): (Vec<usize>, Vec<Notice>) = (Vec::new(), Vec::new());
@@ -79,7 +97,7 @@ async fn consume_gated(context: &Context<'_>, config: &Config, messages: &[Messa
         .for_each_concurrent(MAX_CONCURRENT_POOLS, |pool| async move {
             let reconciled = match answered.contains(&pool.name) {
                 true => reconcile(context, config, pool).await,
-                false => reconcile_after_facts(context, config, pool).await,
+                false => reconcile_after_facts(context, accounts, config, pool).await,
             };
             if let Err(error) = reconciled {
                 tracing::error!(pool = %pool.name, "pool {} is not reconciled: {error}", pool.name);

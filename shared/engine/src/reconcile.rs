@@ -6,20 +6,23 @@
 use std::collections::BTreeSet;
 
 use domain::config::Pool;
-use domain::ids::PoolName;
+use domain::ids::{PoolName, SlotId};
 use domain::policy::due::{Effect, LEFT_OUT_FOR, affordable, due, is_still_needed, next_due, next_effect};
+use domain::policy::nudge::Reader;
 use domain::policy::retire::TagReading;
 use domain::policy::{PoolView, decide, nudge};
-use domain::state::{Config, Key};
+use domain::state::{Config, Item, Key};
 use futures::stream::{self, StreamExt};
 use jiff::SignedDuration;
 use tracing::Instrument;
 
+use crate::accounts::Accounts;
 use crate::context::Context;
+use crate::effects::retire::RETIRED_TOGETHER;
 use crate::effects::{Holder, Next, check, launch, lost_job, notify, register, rerun, retire};
 use crate::error::ReconcileError;
 use crate::pools;
-use crate::table::{Commit, answers, commit, leave_to_another, read_after_facts, read_pool, send_nudge, sent_nudge};
+use crate::table::{Commit, answers, commit, leave_to_another, read_pool, send_nudge, sent_nudge};
 
 /// Concurrent effects of one pool. GitHub allows 100 concurrent requests per installation, and a launch makes up to 24.
 const MAX_CONCURRENT_EFFECTS: usize = 4;
@@ -51,15 +54,60 @@ pub async fn reconcile(context: &Context<'_>, config: &Config, pool: &Pool) -> R
 }
 
 /// Reconciles a pool about which this invocation has recorded facts, unless another one does after that.
-pub async fn reconcile_after_facts(context: &Context<'_>, config: &Config, pool: &Pool) -> Result<(), ReconcileError> {
+pub(crate) async fn reconcile_after_facts(
+    context: &Context<'_>,
+    accounts: &Accounts<'_>,
+    config: &Config,
+    pool: &Pool,
+) -> Result<(), ReconcileError> {
     let span = tracing::error_span!("pool", pool = %pool.name);
     let reconciled = async {
-        match read_after_facts(context, &pool.name).await? {
+        match read_after_facts(context, accounts, pool).await? {
             Some(view) => reconcile_pool(context, config, pool, view).await,
             None => Ok(()),
         }
     };
     reconciled.instrument(span).await
+}
+
+/// Reads a pool about which facts were recorded. None if another invocation reads it after that.
+///
+/// The limit of the pool's account is read, too: a launch follows, and then calls to GitHub.
+async fn read_after_facts(
+    context: &Context<'_>,
+    accounts: &Accounts<'_>,
+    pool: &Pool,
+) -> Result<Option<PoolView>, ReconcileError> {
+    let owner = pool.owner.owner();
+    let pool = &pool.name;
+    let (mut meta, mut sent, mut limit) = (None, None, None);
+    let keys = [Key::Meta(pool.clone()), Key::Nudge(pool.clone()), Key::Limit(owner.clone())];
+    let read_at = context.now();
+    let read = context.ports.store.get_readable(&keys).await?;
+    for item in read.items {
+        match item {
+            Item::Meta(found) => meta = Some(found),
+            Item::Nudge(found) => sent = Some(found),
+            Item::Limit(found) => limit = Some(found),
+            _ => {}
+        }
+    }
+    if !read.unreadable.contains(&Key::Limit(owner.clone())) {
+        accounts.limit_was_read(owner, limit, read_at);
+    }
+    let Some(meta) = meta else { return Err(ReconcileError::NoMeta(pool.clone())) };
+    match nudge::reader(&meta, sent.as_ref(), context.now()) {
+        Reader::This => {
+            let view = PoolView::new(meta, context.ports.store.partition(pool).await?.items);
+            if view.is_torn() { read_pool(context, pool).await.map(Some) } else { Ok(Some(view)) }
+        }
+        Reader::WhoeverDeletes(nudge) => match answers(context, nudge).await? {
+            true => read_pool(context, pool).await.map(Some),
+            false => Ok(None),
+        },
+        Reader::Another => Ok(None),
+        Reader::Later(at) => send_nudge(context, pool, sent.as_ref(), at).await.map(|()| None),
+    }
 }
 
 async fn reconcile_pool(
@@ -189,17 +237,22 @@ async fn perform_all(
 ) -> Next {
     let first_extra = effects.iter().filter(|effect| effect.is_question()).nth(MIN_QUESTIONS);
     let may_wait = |effect: &Effect| effect.is_question() && first_extra.is_some_and(|first| effect >= first);
-    stream::iter(effects)
-        .map(|effect| async move {
+    let holder = |effect: &Effect| if decided.contains(effect) { Holder::This } else { Holder::None };
+    stream::iter(grouped(effects))
+        .map(|(effect, retirements)| async move {
+            let effect = &effect;
             if context.short_of_time() {
                 return Some(context.now());
             }
             if may_wait(effect) && context.must_yield() {
                 return Some(context.now() + LEFT_OUT_FOR);
             }
-            let holder = if decided.contains(effect) { Holder::This } else { Holder::None };
+            let retirements: Vec<_> =
+                retirements.into_iter().map(|slot| (slot, holder(&Effect::Retire(slot)))).collect();
             let span = effect_span(effect);
-            let performed = perform(context, config, pool, readings, *effect, holder).instrument(span.clone()).await;
+            let performed = perform(context, config, pool, readings, *effect, holder(effect), &retirements)
+                .instrument(span.clone())
+                .await;
             performed.unwrap_or_else(|error| {
                 span.in_scope(|| tracing::warn!("{effect} failed and stays due: {error}"));
                 None
@@ -211,6 +264,24 @@ async fn perform_all(
         .await
 }
 
+/// The effects, where retirements stand together with the others that share their transactions.
+fn grouped(effects: &BTreeSet<Effect>) -> Vec<(Effect, Vec<SlotId>)> {
+    let (mut groups, mut retirements) = (Vec::new(), Vec::new());
+    for effect in effects {
+        match effect {
+            Effect::Retire(slot) => retirements.push(*slot),
+            Effect::Launch(_)
+            | Effect::Register(_)
+            | Effect::Check(_)
+            | Effect::CheckLostJob(_)
+            | Effect::Notify(_)
+            | Effect::Rerun(_) => groups.push((*effect, Vec::new())),
+        }
+    }
+    groups.extend(retirements.chunks(RETIRED_TOGETHER).map(|slots| (Effect::Retire(slots[0]), slots.to_vec())));
+    groups
+}
+
 async fn perform(
     context: &Context<'_>,
     config: &Config,
@@ -218,11 +289,18 @@ async fn perform(
     (view, tags): (&PoolView, &TagReading),
     effect: Effect,
     holder: Holder,
+    retirements: &[(SlotId, Holder)],
 ) -> Result<Next, ReconcileError> {
     match effect {
         Effect::Launch(version) => launch::launch(context, pool, view, version, holder).await,
         Effect::Register(slot) => register::register_one(context, pool, view, slot, holder).await,
-        Effect::Retire(slot) => retire::retire(context, pool, view, tags, slot, holder).await,
+        Effect::Retire(_) => {
+            let retired = retire::retire(context, pool, view, tags, retirements).await;
+            for error in &retired.failed {
+                tracing::warn!("a retirement failed and stays due: {error}");
+            }
+            Ok(retired.next)
+        }
         Effect::Check(job) => check::check(context, config, pool, view, job).await,
         Effect::CheckLostJob(slot) => lost_job::check_lost_job(context, config, pool, view, slot).await,
         Effect::Notify(job) => notify::notify(context, pool, view, job).await,

@@ -3,7 +3,7 @@
 use domain::ids::PoolName;
 use domain::log::Transaction;
 use domain::policy::PoolView;
-use domain::policy::nudge::{self, Reader};
+use domain::policy::nudge;
 use domain::state::{Batch, Item, Key, Leased, Nudge};
 use jiff::Timestamp;
 
@@ -36,34 +36,6 @@ pub(crate) async fn read_and_count(
         if readings == MAX_READINGS || !view.is_torn() {
             return Ok((view, unreadable.len()));
         }
-    }
-}
-
-/// Reads a pool about which facts were recorded. None if another invocation reads it after that.
-pub(crate) async fn read_after_facts(
-    context: &Context<'_>,
-    pool: &PoolName,
-) -> Result<Option<PoolView>, ReconcileError> {
-    let (mut meta, mut sent) = (None, None);
-    for item in context.ports.store.get_readable(&[Key::Meta(pool.clone()), Key::Nudge(pool.clone())]).await?.items {
-        match item {
-            Item::Meta(found) => meta = Some(found),
-            Item::Nudge(found) => sent = Some(found),
-            _ => {}
-        }
-    }
-    let Some(meta) = meta else { return Err(ReconcileError::NoMeta(pool.clone())) };
-    match nudge::reader(&meta, sent.as_ref(), context.now()) {
-        Reader::This => {
-            let view = PoolView::new(meta, context.ports.store.partition(pool).await?.items);
-            if view.is_torn() { read_pool(context, pool).await.map(Some) } else { Ok(Some(view)) }
-        }
-        Reader::WhoeverDeletes(nudge) => match answers(context, nudge).await? {
-            true => read_pool(context, pool).await.map(Some),
-            false => Ok(None),
-        },
-        Reader::Another => Ok(None),
-        Reader::Later(at) => send_nudge(context, pool, sent.as_ref(), at).await.map(|()| None),
     }
 }
 
@@ -140,6 +112,28 @@ pub(crate) async fn commit(context: &Context<'_>, writes: &Transaction) -> Resul
 /// Writes the transaction, or nothing if another invocation was faster and goes on itself.
 pub(crate) async fn commit_or_leave(context: &Context<'_>, writes: Transaction) -> Result<(), ReconcileError> {
     commit(context, &writes).await.map(drop)
+}
+
+/// Claims intents until `until`, and returns those that no other invocation was faster with, as written.
+pub(crate) async fn claim_all<T>(
+    context: &Context<'_>,
+    records: Vec<T>,
+    until: Timestamp,
+) -> Result<Vec<T>, ReconcileError>
+where
+    T: Leased + Clone + Into<Item>,
+{
+    if records.len() > 1 {
+        let claimed: Vec<T> = records.iter().map(|record| record.clone().claimed(until)).collect();
+        if commit(context, &Transaction::new().put_all(claimed.clone())).await? == Commit::Written {
+            return Ok(claimed.into_iter().map(T::written).collect());
+        }
+    }
+    let mut claimed = Vec::new();
+    for record in records {
+        claimed.extend(claim(context, record, until).await?);
+    }
+    Ok(claimed)
 }
 
 /// Claims an intent until `until`, and returns it as written. None if another invocation was faster.

@@ -593,3 +593,25 @@ async fn concurrent_calls_whose_token_is_refused_create_one_token() {
     }
     assert_eq!(tokens() - before, 1);
 }
+
+#[tokio::test]
+async fn an_installation_that_a_webhook_named_is_looked_up_only_once_it_is_gone() {
+    let world = world().await;
+    let owner: Owner = "octo-org".parse().unwrap();
+    let look_ups = || {
+        let counts = world.sandbox.calls.counts();
+        counts.get(&("GitHub", "GET /orgs/{org}/installation".to_owned())).copied().unwrap_or_default()
+    };
+    let before = look_ups();
+    let id = world.sandbox.world.look(|state| state.github.find_owner("octo-org").unwrap().installation.unwrap());
+    world.github.note_installation(&owner, id.0);
+    world.listed_runners().await.unwrap();
+    assert_eq!(look_ups(), before, "the webhook's installation exists");
+
+    let other = platform::aws::emulator(&world.sandbox.aws_url, access_key("scaler").unwrap()).await;
+    let api = Some(format!("{}/", world.sandbox.github_url).parse().unwrap());
+    let github = GitHubApp::new(Secret::new(&other, APP_SECRET.to_owned()), api, PublicRoots::BuiltIn);
+    github.note_installation(&owner, 1);
+    github.runners(&world.scope, &"ci".parse().unwrap(), 1).await.unwrap();
+    assert_eq!(look_ups(), before + 1, "the webhook's installation is gone");
+}

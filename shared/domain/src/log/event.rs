@@ -164,7 +164,12 @@ pub enum What {
     /// EC2 reclaims an instance whose slot was not stopped because of it.
     Interrupted { instance: InstanceId },
     /// A slot's runner was deregistered.
-    Unregistered { slot: SlotId },
+    Unregistered {
+        slot: SlotId,
+        /// Slots whose runners were deregistered with it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        others: Vec<SlotId>,
+    },
     /// Slots whose machine and registration are gone were deleted.
     Closed {
         slots: Vec<SlotId>,

@@ -8,13 +8,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::config::Pool;
 use crate::ids::{InstanceId, RunnerId, Scope};
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::state::{Condemned, Leased, Runner, Slot, SlotState, StopReason, TRUST_BUSY_FOR};
 use crate::wire::{NamedRunners, ObservedInstance, TokenMark};
+
+/// A terminated machine that EC2 still lists after this time is terminated again.
+pub const TERMINATE_AGAIN_AFTER: SignedDuration = SignedDuration::from_secs(60);
 
 /// Machines' tags, as EC2 listed them in this invocation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -173,8 +176,8 @@ pub fn next_step(slot: &Slot, unheld: &Unheld) -> RetireStep {
 /// What follows from GitHub's answer to the deregistration of a slot's runner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AfterDeregistration {
-    /// Record that the runner is deregistered; then [`next_step`] of the slot as written.
-    Record(Box<Slot>, Box<Transaction>),
+    /// Record with [`unregistered`] that the runner is deregistered; then [`next_step`] of the slot as written.
+    Record(Box<Slot>),
     Terminate(Box<Slot>, TerminationPermit),
     /// The runner has a job: write the slot, and try again when its lease ends.
     KeepRunning(Box<Slot>),
@@ -184,30 +187,36 @@ pub enum AfterDeregistration {
 
 /// `unheld` is about the slot's machine.
 pub fn after_deregistration(
-    pool: &Pool,
     slot: Slot,
     unheld: &Unheld,
     answer: Deregistration,
-    turn: &Turn,
+    now: Timestamp,
 ) -> AfterDeregistration {
     let stop = slot.stop.as_ref();
     let past_max_life = stop.is_some_and(|stop| stop.why == StopReason::MaxLife);
     let grounds = match answer {
         Deregistration::Confirmed(Confirmation(())) => {
-            let slot = Slot { unregistered_at: Some(turn.now), ..slot };
-            let what = What::Unregistered { slot: slot.id };
-            let writes = Transaction::new().put(slot.clone()).emit(Stream::Pool(pool.name.clone()), what, turn);
-            return AfterDeregistration::Record(Box::new(slot), Box::new(writes));
+            // The termination follows at once and then needs no write of its own. Should it not take place, it is due again
+            // after the same time.
+            let slot = Slot { unregistered_at: Some(now), ..slot }.put_off(now + TERMINATE_AGAIN_AFTER);
+            return AfterDeregistration::Record(Box::new(slot));
         }
         Deregistration::Busy | Deregistration::Unproven if past_max_life => Grounds::MaxLife,
         Deregistration::Busy | Deregistration::Unproven if stop.is_some_and(|stop| stop.forced) => Grounds::Forced,
-        Deregistration::Busy => return AfterDeregistration::KeepRunning(Box::new(busy(slot, turn.now))),
+        Deregistration::Busy => return AfterDeregistration::KeepRunning(Box::new(busy(slot, now))),
         Deregistration::Unproven => return AfterDeregistration::Leave(Box::new(slot)),
     };
     match slot.machine().is_some_and(|machine| machine.instance == unheld.instance) {
         true => AfterDeregistration::Terminate(Box::new(slot), TerminationPermit::new(unheld, grounds)),
         false => AfterDeregistration::Leave(Box::new(slot)),
     }
+}
+
+/// Records that the runners of these slots are deregistered. None without slots.
+pub fn unregistered(pool: &Pool, slots: &[Slot], turn: &Turn) -> Option<Transaction> {
+    let (first, others) = slots.split_first()?;
+    let what = What::Unregistered { slot: first.id, others: others.iter().map(|slot| slot.id).collect() };
+    Some(Transaction::new().put_all(slots.iter().cloned()).emit(Stream::Pool(pool.name.clone()), what, turn))
 }
 
 fn busy(slot: Slot, now: Timestamp) -> Slot {

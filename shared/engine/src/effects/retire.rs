@@ -6,21 +6,27 @@ use domain::log::Transaction;
 use domain::policy::PoolView;
 use domain::policy::due::Effect;
 use domain::policy::retire::{
-    AfterDeregistration, RetireStep, TagReading, Tags, TerminationPermit, Unheld, after_deregistration, next_step,
+    AfterDeregistration, RetireStep, TERMINATE_AGAIN_AFTER, TagReading, Tags, TerminationPermit, after_deregistration,
+    next_step, unregistered,
 };
 use domain::policy::retry::{Failure, backoff, next_attempt};
 use domain::state::{Leased, Slot};
-use jiff::SignedDuration;
+use futures::stream::{self, StreamExt};
+use jiff::Timestamp;
+use tracing::Instrument;
 
 use crate::context::Context;
 use crate::effects::deregister::deregister;
 use crate::effects::{Holder, Next};
 use crate::error::ReconcileError;
 use crate::ports::{INSTANCES_PER_READING, Terminated};
-use crate::table::{Commit, claim, commit, commit_or_leave};
+use crate::table::{Commit, claim_all, commit, commit_or_leave};
 
-/// A terminated machine that EC2 still lists after this time is terminated again.
-const TERMINATE_AGAIN_AFTER: SignedDuration = SignedDuration::from_secs(60);
+/// Slots whose writes share a transaction. Each waits for GitHub's answers about the others.
+pub(crate) const RETIRED_TOGETHER: usize = 16;
+
+/// Concurrent retirements of those that share a transaction.
+const MAX_CONCURRENT: usize = 2;
 
 /// Reads the tags of the machines of all retirements among the effects. Machines that cannot be read are left out, and are
 /// not terminated.
@@ -51,7 +57,22 @@ pub(crate) async fn read_tags<'a>(
     TagReading::of(&listed)
 }
 
-/// Retires a stopped slot.
+/// What retiring slots came to.
+#[derive(Debug, Default)]
+pub(crate) struct Retired {
+    /// When the next step of one of them is due.
+    pub(crate) next: Next,
+    /// The retirements that failed stay due.
+    pub(crate) failed: Vec<ReconcileError>,
+}
+
+impl Retired {
+    fn due_at(&mut self, at: Timestamp) {
+        self.next = Some(self.next.map_or(at, |next| next.min(at)));
+    }
+}
+
+/// Retires stopped slots, at most [`RETIRED_TOGETHER`].
 ///
 /// Crash windows: the stop is in the table, so the slot receives no JIT config and is not supply. GitHub answers a repeated
 /// deregistration with 404 and lists no such runner, and a repeated termination changes nothing.
@@ -60,70 +81,117 @@ pub(crate) async fn retire(
     pool: &Pool,
     view: &PoolView,
     tags: &TagReading,
-    slot: SlotId,
-    holder: Holder,
-) -> Result<Next, ReconcileError> {
-    let Some(slot) = view.slots.get(&slot).cloned() else { return Ok(None) };
-    let slot = match holder {
-        Holder::This => Some(slot),
-        Holder::None => claim(context, slot, context.lease(pool)).await?,
-    };
-    let Some(slot) = slot else { return Ok(None) };
-    let Some(machine) = slot.machine() else { return Ok(None) };
+    slots: &[(SlotId, Holder)],
+) -> Retired {
+    let mut retired = Retired::default();
+    let mut permitted = Vec::new();
+    let mut deregistered = Vec::new();
+    let slots = claimed(context, pool, view, slots, &mut retired).await;
+    let mut steps = stream::iter(slots)
+        .map(|slot| {
+            let span = tracing::error_span!("slot", slot = %slot.id);
+            first_step(context, pool, tags, slot).instrument(span)
+        })
+        .buffer_unordered(MAX_CONCURRENT);
+    while let Some(step) = steps.next().await {
+        match step {
+            Ok(Step::Nothing) => {}
+            Ok(Step::Later(at)) => retired.due_at(at),
+            Ok(Step::Record(slot)) => deregistered.push(*slot),
+            Ok(Step::Terminate(slot, permit)) => permitted.push((*slot, permit)),
+            Err(error) => retired.failed.push(error),
+        }
+    }
+    drop(steps);
+    let turn = context.turn(pool);
+    let recorded = write_together(context, deregistered, |slots| unregistered(pool, slots, &turn), &mut retired).await;
+    if recorded.is_incomplete {
+        // Another invocation has recorded more about a slot: read it again.
+        retired.due_at(context.now());
+    }
+    for slot in recorded.slots {
+        if let Some(machine) = slot.machine()
+            && let Tags::Free(unheld) = tags.of_machine(&machine.instance)
+            && let RetireStep::Terminate(permit) = next_step(&slot, &unheld)
+        {
+            permitted.push((slot, permit));
+        }
+    }
+    let ended = terminate(context, pool, permitted, &mut retired).await;
+    write_together(context, ended, put_all, &mut retired).await;
+    retired
+}
+
+/// The slots, claimed by this invocation.
+async fn claimed(
+    context: &Context<'_>,
+    pool: &Pool,
+    view: &PoolView,
+    slots: &[(SlotId, Holder)],
+    retired: &mut Retired,
+) -> Vec<Slot> {
+    let (mut claimed, mut free) = (Vec::new(), Vec::new());
+    for (slot, holder) in slots {
+        match (view.slots.get(slot), holder) {
+            (Some(slot), Holder::This) => claimed.push(slot.clone()),
+            (Some(slot), Holder::None) => free.push(slot.clone()),
+            (None, Holder::This | Holder::None) => {}
+        }
+    }
+    match claim_all(context, free, context.lease(pool)).await {
+        Ok(free) => claimed.extend(free),
+        Err(error) => retired.failed.push(error),
+    }
+    claimed
+}
+
+/// The result of the first step of a retirement.
+enum Step {
+    Nothing,
+    /// The next step is due then.
+    Later(Timestamp),
+    /// The runner is deregistered: record that before anything else.
+    Record(Box<Slot>),
+    Terminate(Box<Slot>, TerminationPermit),
+}
+
+async fn first_step(context: &Context<'_>, pool: &Pool, tags: &TagReading, slot: Slot) -> Result<Step, ReconcileError> {
+    if context.short_of_time() {
+        return Ok(Step::Later(context.now()));
+    }
+    let Some(machine) = slot.machine() else { return Ok(Step::Nothing) };
     let unheld = match tags.of_machine(&machine.instance) {
         Tags::Free(unheld) => unheld,
         Tags::Held => {
             tracing::info!(slot = %slot.id, "slot {} is left alone: an operator holds its machine", slot.id);
             commit_or_leave(context, Transaction::new().put(Slot { held: true, ..slot })).await?;
-            return Ok(None);
+            return Ok(Step::Nothing);
         }
         Tags::Unknown => {
             return put_off(context, pool, slot, Failure::Unavailable, "EC2 does not show its machine's tags").await;
         }
     };
-    match next_step(&slot, &unheld) {
-        RetireStep::Nothing => Ok(None),
-        RetireStep::Terminate(permit) => terminate(context, pool, slot, &permit).await,
-        RetireStep::Deregister(runner) => {
-            match deregister(context, &pool.owner, runner.runner_id, &runner.runner_name).await {
-                Ok(answer) => {
-                    let after = after_deregistration(pool, slot, &unheld, answer, &context.turn(pool));
-                    act_on_answer(context, pool, &unheld, after).await
-                }
-                Err(error) => put_off(context, pool, slot, error.failure(), &error.to_string()).await,
-            }
-        }
-    }
-}
-
-async fn act_on_answer(
-    context: &Context<'_>,
-    pool: &Pool,
-    unheld: &Unheld,
-    after: AfterDeregistration,
-) -> Result<Next, ReconcileError> {
-    match after {
-        AfterDeregistration::Terminate(slot, permit) => terminate(context, pool, *slot, &permit).await,
+    let runner = match next_step(&slot, &unheld) {
+        RetireStep::Nothing => return Ok(Step::Nothing),
+        RetireStep::Terminate(permit) => return Ok(Step::Terminate(Box::new(slot), permit)),
+        RetireStep::Deregister(runner) => runner,
+    };
+    let answer = match deregister(context, &pool.owner, runner.runner_id, &runner.runner_name).await {
+        Ok(answer) => answer,
+        Err(error) => return put_off(context, pool, slot, error.failure(), &error.to_string()).await,
+    };
+    match after_deregistration(slot, &unheld, answer, context.now()) {
+        AfterDeregistration::Record(slot) => Ok(Step::Record(slot)),
+        AfterDeregistration::Terminate(slot, permit) => Ok(Step::Terminate(slot, permit)),
         AfterDeregistration::KeepRunning(slot) => {
             let next_at = slot.lease.next_at;
             commit_or_leave(context, Transaction::new().put(*slot)).await?;
-            Ok(Some(next_at))
+            Ok(Step::Later(next_at))
         }
         AfterDeregistration::Leave(slot) => {
             let why = "GitHub does not know its runner, and does not show that it is not registered";
             put_off(context, pool, *slot, Failure::Refused, why).await
         }
-        AfterDeregistration::Record(slot, writes) => match commit(context, &writes).await? {
-            Commit::Written => {
-                let slot = slot.written();
-                match next_step(&slot, unheld) {
-                    RetireStep::Terminate(permit) => terminate(context, pool, slot, &permit).await,
-                    RetireStep::Nothing | RetireStep::Deregister(_) => Ok(None),
-                }
-            }
-            // Another invocation has recorded more about the slot: read it again.
-            Commit::Lost(_) => Ok(Some(context.now())),
-        },
     }
 }
 
@@ -133,33 +201,82 @@ async fn put_off(
     slot: Slot,
     failure: Failure,
     why: &str,
-) -> Result<Next, ReconcileError> {
+) -> Result<Step, ReconcileError> {
     tracing::warn!(slot = %slot.id, "slot {} cannot be retired yet: {why}", slot.id);
     let wait = backoff(pool, slot.lease.tries, &slot.id.to_string());
     let next_at = next_attempt(failure, context.now(), wait);
     commit_or_leave(context, Transaction::new().put(slot.put_off(next_at))).await?;
-    Ok(Some(next_at))
+    Ok(Step::Later(next_at))
 }
 
-/// Terminates a slot's machine. A later sweep finds that it has ended.
+/// Terminates the machines. A later sweep finds that they have ended. Returns the slots that must be put off: whoever recorded
+/// that a runner is deregistered has put off its slot already.
 async fn terminate(
     context: &Context<'_>,
     pool: &Pool,
-    slot: Slot,
-    permit: &TerminationPermit,
-) -> Result<Next, ReconcileError> {
-    let instance = permit.instance();
-    let next_at = match context.ports.compute.terminate(permit).await {
-        Ok(Terminated::Ending | Terminated::NotFound) => {
-            let grounds = permit.grounds();
-            tracing::info!(%instance, slot = %slot.id, %grounds, "instance {instance} is terminated: {grounds}");
-            context.now() + TERMINATE_AGAIN_AFTER
+    permitted: Vec<(Slot, TerminationPermit)>,
+    retired: &mut Retired,
+) -> Vec<Slot> {
+    let mut ended = stream::iter(permitted)
+        .map(|(slot, permit)| async move {
+            let instance = permit.instance();
+            let at_most = context.now() + TERMINATE_AGAIN_AFTER;
+            let next_at = match context.ports.compute.terminate(&permit).await {
+                Ok(Terminated::Ending | Terminated::NotFound) => {
+                    let grounds = permit.grounds();
+                    tracing::info!(%instance, slot = %slot.id, %grounds, "instance {instance} is terminated: {grounds}");
+                    if slot.lease.next_at > context.now() && slot.lease.next_at <= at_most {
+                        slot.lease.next_at
+                    } else {
+                        at_most
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%instance, slot = %slot.id, "instance {instance} cannot be terminated yet: {error}");
+                    context.now() + backoff(pool, slot.lease.tries, instance.as_str())
+                }
+            };
+            (slot, next_at)
+        })
+        .buffer_unordered(MAX_CONCURRENT);
+    let mut put_off = Vec::new();
+    while let Some((slot, next_at)) = ended.next().await {
+        retired.due_at(next_at);
+        if slot.lease.next_at != next_at {
+            put_off.push(slot.put_off(next_at));
         }
-        Err(error) => {
-            tracing::warn!(%instance, "instance {instance} cannot be terminated yet: {error}");
-            context.now() + backoff(pool, slot.lease.tries, instance.as_str())
+    }
+    put_off
+}
+
+/// The slots that were written, as written, and whether another invocation was faster with one of the others.
+#[derive(Default)]
+struct Written {
+    slots: Vec<Slot>,
+    is_incomplete: bool,
+}
+
+/// Writes the slots in one transaction, or one by one if another invocation has changed one of them.
+async fn write_together(
+    context: &Context<'_>,
+    slots: Vec<Slot>,
+    writes: impl Fn(&[Slot]) -> Option<Transaction>,
+    retired: &mut Retired,
+) -> Written {
+    let mut written = Written::default();
+    let mut groups = vec![slots];
+    while let Some(slots) = groups.pop() {
+        let Some(together) = writes(&slots) else { continue };
+        match commit(context, &together).await {
+            Ok(Commit::Written) => written.slots.extend(slots.into_iter().map(Slot::written)),
+            Ok(Commit::Lost(_)) if slots.len() == 1 => written.is_incomplete = true,
+            Ok(Commit::Lost(_)) => groups.extend(slots.into_iter().map(|slot| vec![slot])),
+            Err(error) => retired.failed.push(error),
         }
-    };
-    commit_or_leave(context, Transaction::new().put(slot.put_off(next_at))).await?;
-    Ok(Some(next_at))
+    }
+    written
+}
+
+fn put_all(slots: &[Slot]) -> Option<Transaction> {
+    (!slots.is_empty()).then(|| Transaction::new().put_all(slots.iter().cloned()))
 }

@@ -61,6 +61,9 @@ pub trait GitHub: Send + Sync {
     /// Re-runs a job. GitHub creates a new job for it.
     async fn rerun(&self, repository: &Repository, job: JobId) -> Result<Rerun, GitHubError>;
 
+    /// A webhook named the app's installation on the account. It may be out of date. Makes no call.
+    fn note_installation(&self, _owner: &Owner, _installation: u64) {}
+
     /// Returns what is left of the account's rate limit for the current hour, as GitHub last reported it to this process.
     /// None if GitHub has not reported it, or if that hour is over. Makes no call.
     fn budget(&self, owner: &Owner) -> Option<Budget>;

@@ -138,8 +138,8 @@ async fn stop(
         return Ok(Outcome::Spared);
     }
     view.apply(&writes);
-    retire(context, pool, &view, tags, slot, Holder::This).await?;
-    Ok(Outcome::Removed)
+    let retired = retire(context, pool, &view, tags, &[(slot, Holder::This)]).await;
+    retired.failed.into_iter().next().map_or(Ok(Outcome::Removed), Err)
 }
 
 /// Removes an instance that belongs to no slot. After the claim it cannot be bound, and after the deregistrations it cannot

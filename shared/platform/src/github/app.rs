@@ -112,6 +112,14 @@ impl GitHubApp {
         all.entry(owner.clone()).or_default().clone()
     }
 
+    /// The app is, or was, installed on the account. If GitHub does not know this installation any more, it is looked up.
+    pub(super) fn remember_installation(&self, owner: &Owner, installation: u64) {
+        // Locked while a token is created: then the installation is known.
+        if let Ok(mut known) = self.installation(owner).try_lock() {
+            known.id.get_or_insert(installation);
+        }
+    }
+
     /// A token of the installation on the account of a scope.
     async fn token(&self, scope: &Scope) -> Result<Token, GitHubError> {
         let installation = self.installation(scope.owner());

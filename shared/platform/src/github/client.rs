@@ -86,8 +86,8 @@ enum AppId {
 /// The public CAs that a GitHub client trusts, in addition to those of `DROVER_CA_CERTIFICATES`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PublicRoots {
-    /// Mozilla's, as they were when this program was built. Lambda's system has the same list, and reading its files takes
-    /// most of the processor time of a cold start.
+    /// Mozilla's, as they were when this program was built. Lambda's system has the same list, in files that each cold start
+    /// would read.
     BuiltIn,
     /// Those of the system, which may include an organisation's own.
     System,

@@ -76,6 +76,10 @@ impl GitHub for GitHubApp {
         bounded(self.rerun_job(repository, job)).await
     }
 
+    fn note_installation(&self, owner: &Owner, installation: u64) {
+        self.remember_installation(owner, installation);
+    }
+
     fn budget(&self, owner: &Owner) -> Option<Budget> {
         self.budget_of(owner)
     }
