@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use domain::ids::PoolName;
+use domain::ids::{JobId, PoolName};
 use domain::log::{Event, Stream, Transaction, fold, lifecycle};
 use domain::state::{BootItem, Item, Key};
 use serde_json::Value;
@@ -24,6 +24,15 @@ struct Tables {
     log: Vec<Event>,
 }
 
+impl Tables {
+    /// The items of a pool's partition, ordered by key.
+    fn of_pool(&self, pool: &PoolName) -> impl Iterator<Item = (&Key, &Item)> {
+        // The keys of pools' items are less than all others.
+        let of_pools = self.items.range(..Key::Job(JobId(0)));
+        of_pools.filter(move |(key, _)| key.pool() == Some(pool))
+    }
+}
+
 impl MemoryStore {
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().expect("no thread panics while it holds the lock")
@@ -37,6 +46,11 @@ impl MemoryStore {
     /// Every item, ordered by key.
     pub fn items(&self) -> Vec<Item> {
         self.tables().items.values().cloned().collect()
+    }
+
+    /// The number of a pool's waiting jobs.
+    pub fn waiting_jobs(&self, pool: &PoolName) -> usize {
+        self.tables().of_pool(pool).filter(|(key, _)| matches!(key, Key::Waiting(..))).count()
     }
 
     /// The whole log, oldest first.
@@ -95,8 +109,7 @@ impl Store for MemoryStore {
 
     async fn partition(&self, pool: &PoolName) -> Result<Reading, StoreError> {
         let tables = self.tables();
-        let items = tables.items.iter().filter(|(key, _)| key.pool() == Some(pool)).map(|(_, item)| item.clone());
-        Ok(Reading { items: items.collect(), unreadable: Vec::new() })
+        Ok(Reading { items: tables.of_pool(pool).map(|(_, item)| item.clone()).collect(), unreadable: Vec::new() })
     }
 
     async fn unrouted(&self) -> Result<Reading, StoreError> {

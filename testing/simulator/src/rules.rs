@@ -82,8 +82,7 @@ impl Checked {
 
     /// The number of a pool's waiting jobs.
     pub(crate) fn waiting_jobs(&self, pool: &PoolName) -> usize {
-        let items = now_or_never(self.table.partition(pool)).expect("the table in memory can be read").items;
-        items.iter().filter(|item| matches!(item, Item::Waiting(_))).count()
+        self.table.waiting_jobs(pool)
     }
 
     /// The present state of a pool.

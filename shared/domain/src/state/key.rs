@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::ids::{InstanceId, InvalidName, JobId, Owner, PoolName, RunnerName, Scope, SlotId};
 use crate::state::function::FunctionName;
 
-/// The key of an item.
+/// The key of an item. Those of pools' partitions come first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
     /// A pool's own state.
