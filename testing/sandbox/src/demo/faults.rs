@@ -72,6 +72,10 @@ impl Arguments {
             // The attacker needs a repository that no pool serves.
             fields.push(("repositories", Value::Array(vec![Value::String("octo-org/widgets".to_owned())])));
         }
+        if self.serve && !self.never_sent {
+            // Otherwise a search would find the job whose delivery the operator is asked to send.
+            fields.push(("poll_interval", Value::String("10m".to_owned())));
+        }
         if self.boot_fail {
             // Longer than a boot takes here.
             fields.push(("boot_grace", Value::String(format!("{}s", 10 * slowness()))));

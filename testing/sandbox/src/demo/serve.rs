@@ -86,6 +86,12 @@ mod tests {
     async fn serving_goes_on_without_an_app_and_begins_with_the_jobs_that_were_asked_for() -> anyhow::Result<()> {
         let arguments = Arguments::try_parse_from(["demo", "--pools", POOLS, "--serve", "--jobs", "4"])?;
         let pools = Pools::read(&arguments.pools, &arguments.fields())?;
+        let searched = pools.with_short_timings.matches("poll_interval = \"10m\"").count();
+        anyhow::ensure!(
+            searched == 2,
+            "no search finds a job before its delivery was sent: {}",
+            pools.with_short_timings
+        );
         let options = Options {
             driven: Driven::ByHand,
             repositories: pools.repositories(),
