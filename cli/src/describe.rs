@@ -72,7 +72,8 @@ pub(crate) fn event(event: &Event, job: Option<JobId>) -> String {
         What::Rerun { outcome, .. } => format!("its machine was lost: {outcome}"),
         What::Swept { found, reaped, held, failed, failures, redelivered, recovered, unreadable, .. } => {
             let counts = [("found", *found), ("removed", reaped.values().sum()), ("held", *held), ("failed", *failed)];
-            let more = [("redelivered", *redelivered), ("jobs recovered", *recovered), ("unreadable", *unreadable)];
+            let jobs = if *recovered == 1 { "job recovered" } else { "jobs recovered" };
+            let more = [("redelivered", *redelivered), (jobs, *recovered), ("unreadable", *unreadable)];
             let all = counts.into_iter().chain(more).filter(|(_, count)| *count > 0);
             let parts: Vec<String> = all.map(|(what, count)| format!("{count} {what}")).collect();
             let reasons: Vec<String> = failures.iter().map(|why| format!("; {why}")).collect();
