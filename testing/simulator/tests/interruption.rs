@@ -97,6 +97,27 @@ fn an_interruption_that_only_ec2s_list_shows_re_runs_the_job() {
 }
 
 #[test]
+fn a_repository_that_the_app_cannot_see_for_a_while_does_not_end_the_re_run() {
+    let universe = universe(59, MarketChoice::Spot);
+    let first = running(&universe);
+    let machines = alive(&universe);
+    let run = universe.github(|github, _| github.job(first).map(|job| job.run));
+    let other = |job| QueueJob { name: "other".to_owned(), runs_for: Duration::from_secs(1200), run, ..job };
+    until_running(&universe, JobId(universe.queue(&["linux"], other).0));
+    universe.ec2(|ec2, now| machines.iter().for_each(|id| ec2.interrupt_spot(id, now)));
+    let is_owed = |universe: &Universe| !universe.store.view(&"linux".parse().expect("a pool")).reruns.is_empty();
+    until(&universe, "the record of the re-run, which waits for the end of the run", is_owed);
+    let repository = universe.github(|github, _| github.find_repository("octo-org", "widgets").expect("one").id);
+    universe.github(|github, _| github.exclude_repository(repository));
+    universe.run(MINUTE * 10);
+    assert!(is_owed(&universe), "GitHub answers 404: {:?}", outcomes(&universe));
+    universe.github(|github, _| github.include_repository(repository));
+    universe.run(MINUTE * 90);
+    assert_eq!(repeated(&universe), [("build".to_owned(), true)]);
+    is_finished(&universe);
+}
+
+#[test]
 fn each_interrupted_job_of_a_run_is_re_run() {
     let universe = universe(51, MarketChoice::Spot);
     let queue = |name: &str, run| {

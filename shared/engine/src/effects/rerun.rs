@@ -34,14 +34,15 @@ pub(crate) async fn rerun(
             Ok(Some(context.now() + pool.timings.job_check.duration()))
         }
         Ok(Answer::Ended(outcome)) => end(context, pool, rerun, outcome).await,
-        Ok(Answer::Later) => put_off(context, pool, rerun).await,
-        Err(error @ GitHubError::Refused(_)) => {
+        Ok(Answer::Later) => put_off(context, pool, rerun, RerunOutcome::RunNeverEnded).await,
+        Err(error @ GitHubError::Refused(_)) if !error.is_not_found() => {
             tracing::error!(%job, "job {job} lost its machine and cannot be re-run: {error}");
             end(context, pool, rerun, RerunOutcome::Refused(error.to_string())).await
         }
+        // GitHub also answers 404 while the app has no access to the repository.
         Err(error) => {
             tracing::warn!(%job, "job {job} is not re-run yet: {error}");
-            put_off(context, pool, rerun).await
+            put_off(context, pool, rerun, RerunOutcome::Refused(error.to_string())).await
         }
     }
 }
@@ -65,9 +66,15 @@ async fn request(context: &Context<'_>, rerun: &Rerun, owed: &BTreeMap<JobId, Re
     }
 }
 
-async fn put_off(context: &Context<'_>, pool: &Pool, rerun: Rerun) -> Result<Next, ReconcileError> {
+/// Tries again later. After a day it ends with this outcome.
+async fn put_off(
+    context: &Context<'_>,
+    pool: &Pool,
+    rerun: Rerun,
+    outcome: RerunOutcome,
+) -> Result<Next, ReconcileError> {
     let Some(later) = wait(pool, &rerun, context.now()) else {
-        return end(context, pool, rerun, RerunOutcome::RunNeverEnded).await;
+        return end(context, pool, rerun, outcome).await;
     };
     let next_at = later.lease().next_at;
     commit_or_leave(context, Transaction::new().put(later)).await?;

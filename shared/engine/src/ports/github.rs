@@ -171,6 +171,19 @@ impl GitHubError {
         GitHubError::Unavailable { message: message.into(), source: None }
     }
 
+    /// Whether GitHub answered 404: what the call is about does not exist, or the app has no access to it.
+    pub fn is_not_found(&self) -> bool {
+        match self {
+            GitHubError::Refused(answer) => answer.code == Some(404),
+            GitHubError::Limited { .. }
+            | GitHubError::Denied(_)
+            | GitHubError::NameTaken
+            | GitHubError::Unavailable { .. }
+            | GitHubError::SecretUnreadable { .. }
+            | GitHubError::SecretUnusable(_) => false,
+        }
+    }
+
     /// Whether the call had no effect and would be refused again, unless something changes at GitHub.
     pub fn is_refusal(&self) -> bool {
         match self {

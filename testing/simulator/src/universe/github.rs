@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use domain::ids::{DeliveryId, JobId, Owner, Repository, RunId, RunnerId, RunnerName, Scope, StackName};
 use domain::wire::JobNotice;
 use engine::ports::{
-    Budget, CheckRunUpdate, DeliveryAttempt, DeliveryPage, Deregistered, GitHub, GitHubError, NamedRunners,
-    ObservedRunner, Registered, Registration, RepositoryPage, Rerun, RunJobs, RunReference, RunnerPage, RunsUnderWay,
-    TokenMark,
+    Budget, CheckRunUpdate, DeliveryAttempt, DeliveryPage, Deregistered, GitHub, GitHubAnswer, GitHubError,
+    NamedRunners, ObservedRunner, Registered, Registration, RepositoryPage, Rerun, RunJobs, RunReference, RunnerPage,
+    RunsUnderWay, TokenMark,
 };
 use jiff::Timestamp;
 use world::github::{self, Answer, CheckOutput, CheckRunChange, CheckRunId, GroupId, JitRequest, Malformed, Paging};
@@ -32,7 +32,8 @@ fn model_scope(scope: &Scope) -> github::Scope {
 fn port_error(error: github::Failure, now: Timestamp) -> GitHubError {
     match error {
         github::Failure::Unauthorized | github::Failure::Forbidden(_) => GitHubError::Denied(error.to_string().into()),
-        github::Failure::NotFound | github::Failure::Unprocessable(_) => GitHubError::Refused(error.to_string().into()),
+        github::Failure::NotFound => refused(404, &error),
+        github::Failure::Unprocessable(_) => refused(422, &error),
         github::Failure::Conflict(_) => GitHubError::NameTaken,
         github::Failure::PrimaryLimit { reset } => {
             GitHubError::Limited { until: reset.max(now), message: error.to_string() }
@@ -40,6 +41,10 @@ fn port_error(error: github::Failure, now: Timestamp) -> GitHubError {
         github::Failure::SecondaryLimit { until } => GitHubError::Limited { until, message: error.to_string() },
         github::Failure::Broken(_) | github::Failure::NoReply => GitHubError::unavailable(error.to_string()),
     }
+}
+
+fn refused(code: u16, error: &github::Failure) -> GitHubError {
+    GitHubError::Refused(GitHubAnswer { code: Some(code), message: error.to_string() })
 }
 
 #[async_trait]
