@@ -360,10 +360,10 @@ impl Swarm<'_> {
         self.over = true;
     }
 
-    /// A job whose machine EC2 reclaimed and whose machine's pool asks for a re-run, in a run without a later attempt. Where GitHub did
-    /// not know the repository, or the table lost something, Drover may have given up or forgotten the job.
+    /// A job whose machine EC2 reclaimed and whose machine's pool asks for a re-run, in a run without a later attempt. Where the
+    /// table lost something, Drover may have forgotten the job.
     fn owed_a_rerun(&self) -> Option<github::JobId> {
-        let excuses = [Fault::Uninstalled, Fault::RepositoryRemoved, Fault::TableLost, Fault::Malformed];
+        let excuses = [Fault::TableLost, Fault::Malformed];
         if excuses.iter().any(|fault| self.dice.struck[*fault as usize] > 0) {
             return None;
         }
