@@ -29,7 +29,7 @@ demo:
 ## Run all tests.
 test:
 	$(CARGO) build --workspace
-	$(CARGO) test --workspace
+	$(CARGO) test --workspace --no-fail-fast
 
 ## Check formatting and imports, and fail on warnings of rustc, clippy and rustdoc.
 check:
