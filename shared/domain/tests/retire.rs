@@ -15,7 +15,9 @@ use domain::policy::retire::{
     AfterDeregistration, Deregistration, Grounds, RetireStep, TagReading, Tags, Unheld, after_deregistration,
     permit_unowned, unregistered,
 };
-use domain::state::{Circuit, CircuitCause, Condemned, Instance, Item, Key, Ownership, Slot, StopReason, WaitingJob};
+use domain::state::{
+    Circuit, CircuitCause, Condemned, Instance, Item, Key, Ownership, Slot, StopReason, Unserved, WaitingJob,
+};
 use domain::wire::{NamedRunners, ObservedInstance, TokenMark};
 use serde_json::{Value, json};
 
@@ -273,6 +275,13 @@ fn a_machine_that_has_run_another_job_is_no_longer_charged_to_one_that_waits() {
     assert_eq!(left(&[over(0, "done")]), [2, 1], "one of the decision's two launches");
     assert_eq!(left(&[over(0, "done"), over(1, "busy"), over(2, "done")]), [1, 1], "other launches stay charged");
     assert_eq!(left(&[over(0, "online")]), [2, 2], "it has run nothing");
+    let unserved = Some(Unserved { since: ago(90), until: ago(30), seconds: 60 });
+    let unserved = WaitingJob { unserved, ..charged(3) };
+    let read = view([over(0, "done").into(), unserved.into()]);
+    let slots: Vec<Slot> = read.slots.values().cloned().collect();
+    let ended = Ended { instances: vec![instance()], consoles: BTreeMap::new(), reasons: None };
+    let closing = close(&pool(), &read, &slots, ended, &Rates::of("us-east-1".to_owned()), &turn());
+    assert_eq!(after(&read, &closing.writes).waiting[&JobId(3)].launches.len(), 2, "no idle runner got it");
 }
 
 #[test]

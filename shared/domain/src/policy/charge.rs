@@ -53,10 +53,26 @@ pub(super) fn charge<'a>(
         .collect()
 }
 
-/// Gives back one charge for each of the slots, if a job that still waits was charged for a slot of the same decision: the
-/// slot was closed without a launch, or its machine has run another job. The youngest jobs are given theirs back first.
-pub(super) fn give_back<'a>(view: &PoolView, slots: impl Iterator<Item = &'a Slot>) -> Vec<WaitingJob> {
-    let mut youngest: Vec<&WaitingJob> = view.waiting.values().filter(|job| !job.launches.is_empty()).collect();
+/// Gives back the charges for slots that are closed without a launch.
+pub(super) fn refund<'a>(view: &PoolView, slots: impl Iterator<Item = &'a Slot>) -> Vec<WaitingJob> {
+    give_back(view, slots, |_| true)
+}
+
+/// Gives back the charges for slots whose machines have run jobs. A job that waited beside an idle runner keeps its charges:
+/// GitHub does not give it to the pool's runners, and they bound what is launched for it.
+pub(super) fn give_back_used<'a>(view: &PoolView, slots: impl Iterator<Item = &'a Slot>) -> Vec<WaitingJob> {
+    give_back(view, slots.filter(|slot| slot.has_run_a_job()), |job| job.unserved.is_none())
+}
+
+/// One charge for each slot, if a job that still waits was charged for a slot of the same decision. The youngest jobs come
+/// first.
+fn give_back<'a>(
+    view: &PoolView,
+    slots: impl Iterator<Item = &'a Slot>,
+    may_have: impl Fn(&WaitingJob) -> bool,
+) -> Vec<WaitingJob> {
+    let charged = view.waiting.values().filter(|job| !job.launches.is_empty() && may_have(job));
+    let mut youngest: Vec<&WaitingJob> = charged.collect();
     youngest.sort_by_key(|job| std::cmp::Reverse((job.queued_at, job.id)));
     let mut changed: BTreeMap<JobId, WaitingJob> = BTreeMap::new();
     for slot in slots {

@@ -6,7 +6,7 @@ use crate::config::{MicroUsd, Pool, Rates};
 use crate::ids::{InstanceId, Repository, SlotId};
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::PoolView;
-use crate::policy::charge::give_back;
+use crate::policy::charge::give_back_used;
 use crate::policy::early_end::{count, failure};
 use crate::state::{CircuitCause, ClosedRunner, Failure, Instance, Slot};
 use crate::wire::StateReason;
@@ -80,7 +80,7 @@ pub fn close(pool: &Pool, view: &PoolView, slots: &[Slot], ended: Ended<'_>, rat
     if !failures.is_empty() {
         writes = writes.put(count(pool, &view.meta, &failures, CircuitCause::EndedEarly, turn.now));
     }
-    writes = writes.put_all(give_back(view, slots.iter().filter(|slot| slot.has_run_a_job())));
+    writes = writes.put_all(give_back_used(view, slots.iter()));
     let what = What::Closed { slots: slots.iter().map(|slot| slot.id).collect(), failures };
     let writes = slots.iter().cloned().fold(writes, Transaction::delete);
     Closing { writes: writes.emit(Stream::Pool(pool.name.clone()), what, turn), costs, repositories }

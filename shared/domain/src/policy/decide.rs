@@ -331,7 +331,9 @@ fn unserved(pool: &Pool, view: &PoolView, behind: &BTreeSet<JobId>, now: Timesta
         .waiting
         .values()
         .filter(|job| job.is_demand(now) && !behind.contains(&job.id))
-        .map(|job| (job.unserved.as_ref().map_or(job.waits_since(), |unserved| unserved.until), job))
+        // A job that becomes demand again beside a runner that has been idle for long would get that runner at once. The two
+        // would otherwise keep each other: the job the machine, and the idle machine the job.
+        .map(|job| (job.waits_since(), job))
         .filter(|(since, _)| now.duration_since(idle_since.max(*since)) >= pool.timings.idle_grace.duration())
         .collect();
     jobs.sort_by_key(|(since, job)| (*since, job.id));

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::{Pool, Tuple};
 use crate::ids::InstanceId;
 use crate::log::{Stream, Transaction, Turn, What};
-use crate::policy::charge::give_back;
+use crate::policy::charge::refund;
 use crate::policy::circuit::open_circuit;
 use crate::policy::launch_error::{ErrorClass, LaunchError, is_lack_of_capacity};
 use crate::policy::retry::{backoff, throttle_backoff};
@@ -273,7 +273,7 @@ fn start_next_attempt(
     let needed = if is_given_up || pool.paused { 0 } else { missing.min(planned.len()) };
     // The last slots are closed: warm ones come last.
     let closing = planned.split_off(needed);
-    let refunds = give_back(view, closing.iter().filter(|slot| slot.wanted));
+    let refunds = refund(view, closing.iter().filter(|slot| slot.wanted));
     let following = (needed > 0).then(|| {
         // A launch on demand after an interruption stays on demand as long as that is possible.
         let same_market = batch.tuple.as_ref().and_then(|last| first_free(pool, &meta, last.market, now));
