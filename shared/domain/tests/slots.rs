@@ -5,10 +5,11 @@ mod common;
 use common::{ago, job, later, noon, pool, slot, turn, view};
 use domain::ids::{JobId, SlotId};
 use domain::log::{Stream, Transaction, What};
+use domain::policy::decide::decide;
 use domain::policy::due::{Effect, due, is_being_retired, is_still_needed, next_effect};
 use domain::policy::observe::{Observation, record_observations};
 use domain::policy::retry::{backoff, throttle_backoff};
-use domain::state::{Item, Slot, SlotOutcome, SlotState, StopReason, WaitingJob};
+use domain::state::{Item, Slot, SlotOutcome, SlotState, StopReason, Unserved, WaitingJob};
 use serde_json::json;
 
 #[test]
@@ -198,4 +199,21 @@ fn a_slot_that_a_later_decision_stops_is_not_registered() {
     let read = view([stopped.into()]);
     assert!(!is_still_needed(&read, register) && is_still_needed(&read, Effect::Retire(wanted.id)));
     assert!(!is_still_needed(&view([]), register) && !is_still_needed(&view([]), Effect::Launch(4)));
+}
+
+#[test]
+fn jobs_that_no_runner_gets_do_not_keep_an_idle_machine_in_turn() {
+    let pool = pool();
+    let until = |id, until| {
+        let unserved = Some(Unserved { since: ago(900), until, seconds: 60 });
+        Item::from(WaitingJob { id: JobId(id), unserved, ..job(1800) })
+    };
+    let idle = slot("online", 600, json!({ "wanted": true }));
+    // The first job has been demand again since a second ago, the second one will be later.
+    let mut read = view([idle.clone().into(), until(1, ago(1)), until(2, later(30))]);
+    read.meta.config_hash = pool.config_hash();
+    let decision = decide(&pool, &read, &turn()).expect("a decision");
+    assert_eq!(decision.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [JobId(1)], "passed over again");
+    let stopped = decision.slots.iter().filter(|slot| slot.stop.is_some()).map(|slot| slot.id);
+    assert_eq!(stopped.collect::<Vec<_>>(), [idle.id], "no job needs the machine");
 }

@@ -327,19 +327,16 @@ fn unserved(pool: &Pool, view: &PoolView, behind: &BTreeSet<JobId>, now: Timesta
     let idle = view.supply(now).filter(|slot| slot.is_live() && !slot.is_observed_busy(now));
     let Some(idle_since) = idle.filter_map(Slot::online_at).min() else { return Vec::new() };
     let (least, most) = (pool.timings.backoff_min.duration().as_secs(), pool.timings.backoff_max.duration().as_secs());
-    let mut jobs: Vec<(Timestamp, &WaitingJob)> = view
-        .waiting
-        .values()
-        .filter(|job| job.is_demand(now) && !behind.contains(&job.id))
-        // A job that becomes demand again beside a runner that has been idle for long would get that runner at once. The two
-        // would otherwise keep each other: the job the machine, and the idle machine the job.
-        .map(|job| (job.waits_since(), job))
-        .filter(|(since, _)| now.duration_since(idle_since.max(*since)) >= pool.timings.idle_grace.duration())
-        .collect();
-    jobs.sort_by_key(|(since, job)| (*since, job.id));
+    // Also a job that has just become demand again: GitHub would give it the idle runner within seconds. With a grace of its
+    // own, two such jobs in turn would keep the machine.
+    let is_passed_over =
+        |job: &&WaitingJob| now.duration_since(idle_since.max(job.waits_since())) >= pool.timings.idle_grace.duration();
+    let demand = view.waiting.values().filter(|job| job.is_demand(now) && !behind.contains(&job.id));
+    let mut jobs: Vec<&WaitingJob> = demand.filter(is_passed_over).collect();
+    jobs.sort_by_key(|job| (job.waits_since(), job.id));
     jobs.into_iter()
         .take(MAX_LAUNCH / 2)
-        .map(|(_, job)| {
+        .map(|job| {
             let seconds = job.unserved.as_ref().map_or(least, |last| (last.seconds * 2).min(most));
             let since = job.unserved.as_ref().map_or(now, |last| last.since);
             let unserved = Unserved { since, until: now + SignedDuration::from_secs(seconds), seconds };
