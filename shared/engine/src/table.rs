@@ -114,28 +114,6 @@ pub(crate) async fn commit_or_leave(context: &Context<'_>, writes: Transaction) 
     commit(context, &writes).await.map(drop)
 }
 
-/// Claims intents until `until`, and returns those that no other invocation was faster with, as written.
-pub(crate) async fn claim_all<T>(
-    context: &Context<'_>,
-    records: Vec<T>,
-    until: Timestamp,
-) -> Result<Vec<T>, ReconcileError>
-where
-    T: Leased + Clone + Into<Item>,
-{
-    if records.len() > 1 {
-        let claimed: Vec<T> = records.iter().map(|record| record.clone().claimed(until)).collect();
-        if commit(context, &Transaction::new().put_all(claimed.clone())).await? == Commit::Written {
-            return Ok(claimed.into_iter().map(T::written).collect());
-        }
-    }
-    let mut claimed = Vec::new();
-    for record in records {
-        claimed.extend(claim(context, record, until).await?);
-    }
-    Ok(claimed)
-}
-
 /// Claims an intent until `until`, and returns it as written. None if another invocation was faster.
 pub(crate) async fn claim<T>(context: &Context<'_>, record: T, until: Timestamp) -> Result<Option<T>, ReconcileError>
 where

@@ -20,7 +20,7 @@ use crate::effects::deregister::deregister;
 use crate::effects::{Holder, Next};
 use crate::error::ReconcileError;
 use crate::ports::{INSTANCES_PER_READING, Terminated};
-use crate::table::{Commit, claim_all, commit, commit_or_leave};
+use crate::table::{Commit, commit, commit_or_leave};
 
 /// Slots whose writes share a transaction. Each waits for GitHub's answers about the others.
 pub(crate) const RETIRED_TOGETHER: usize = 16;
@@ -134,14 +134,11 @@ async fn claimed(
     for (slot, holder) in slots {
         match (view.slots.get(slot), holder) {
             (Some(slot), Holder::This) => claimed.push(slot.clone()),
-            (Some(slot), Holder::None) => free.push(slot.clone()),
+            (Some(slot), Holder::None) => free.push(slot.clone().claimed(context.lease(pool))),
             (None, Holder::This | Holder::None) => {}
         }
     }
-    match claim_all(context, free, context.lease(pool)).await {
-        Ok(free) => claimed.extend(free),
-        Err(error) => retired.failed.push(error),
-    }
+    claimed.extend(write_together(context, free, put_all, retired).await.slots);
     claimed
 }
 
@@ -270,7 +267,7 @@ async fn write_together(
         match commit(context, &together).await {
             Ok(Commit::Written) => written.slots.extend(slots.into_iter().map(Slot::written)),
             Ok(Commit::Lost(_)) if slots.len() == 1 => written.is_incomplete = true,
-            Ok(Commit::Lost(_)) => groups.extend(slots.into_iter().map(|slot| vec![slot])),
+            Ok(Commit::Lost(_)) => groups.extend(slots.into_iter().rev().map(|slot| vec![slot])),
             Err(error) => retired.failed.push(error),
         }
     }
