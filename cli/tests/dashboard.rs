@@ -134,8 +134,8 @@ async fn many_requests_read_the_table_once_a_second() {
         assert_eq!(read(&http, &url).await.0, StatusCode::OK);
     }
     let pages = began.elapsed().as_secs() + 1;
-    let read = queries() - before;
-    assert!(read <= for_one_page * pages, "{read} queries, {for_one_page} for one page");
+    let made = queries() - before;
+    assert!(made <= for_one_page * pages, "{made} queries, {for_one_page} for one page");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
