@@ -258,6 +258,24 @@ fn machines_that_finished_jobs_without_webhooks_or_were_reclaimed_do_not_open_th
     everything_is_over(&universe);
 }
 
+#[test]
+fn machines_that_an_operator_held_when_they_ended_are_no_failures_of_their_pool() {
+    let universe = universe(39);
+    queue(&universe, 3);
+    universe.run(SignedDuration::from_secs(12));
+    let held: Vec<_> = universe.ec2(|ec2, _| ec2.alive().map(|machine| machine.id.clone()).collect());
+    universe.ec2(|ec2, _| held.iter().for_each(|id| ec2.fail_boot(id)));
+    held.iter().for_each(|id| universe.hold(id));
+    universe.run(MINUTE * 2);
+    universe.ec2(|ec2, now| held.iter().for_each(|id| ec2.fail_host(id, now)));
+    universe.run(SignedDuration::from_secs(30));
+    held.iter().for_each(|id| universe.release(id));
+    universe.run(MINUTE * 3);
+    assert_eq!(launches(&universe), 6, "each is replaced once");
+    assert_eq!(universe.store.view(&"linux".parse().expect("a pool")).meta.failures, []);
+    everything_is_over(&universe);
+}
+
 fn group(universe: &Universe, allowed: bool) {
     universe.github(|github, _| {
         let owner = github.find_owner("octo-org").expect("it exists").id;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::ids::PoolName;
 use domain::log::Transaction;
 use domain::policy::early_end::FAILURES_ALLOWED;
-use domain::state::{Circuit, Config, Instance, Item, Meta, Ownership, SlotOutcome, SlotState};
+use domain::state::{Circuit, Config, Instance, Item, Meta, Ownership, Slot, SlotOutcome, SlotState};
 use jiff::SignedDuration;
 use world::ec2;
 
@@ -23,6 +23,7 @@ impl State {
                 Item::Slot(slot) if slot.revision == 0 && slot.state == SlotState::Planned => {
                     *launched.entry(&slot.pool).or_default() += 1;
                 }
+                Item::Slot(slot) => self.note_released(slot),
                 _ => {}
             }
         }
@@ -33,6 +34,13 @@ impl State {
             (!is_bounded).then(|| format!("S8: {added} launches of pool {pool} after {in_a_row} machines ended early"))
         });
         wrong.collect()
+    }
+
+    /// Drover records that nobody holds the slot's machine.
+    fn note_released(&mut self, slot: &Slot) {
+        if let Some(machine) = slot.machine().filter(|_| !slot.held && slot.gone_at.is_none()) {
+            self.released.remove(&machine.instance.as_str().into());
+        }
     }
 
     fn note_early_end(&mut self, config: Option<&Config>, instance: &Instance) {
@@ -48,8 +56,9 @@ impl State {
         let in_time = patience.is_some_and(|patience| {
             closed_at.duration_since(machine.state_since) < patience - SignedDuration::from_mins(1)
         });
-        // An operator took a held machine for itself.
-        let is_held = machine.tags.contains_key("drover:hold");
+        // An operator took a held machine for itself. Where the tag was removed after the machine had ended, or so shortly before
+        // that Drover did not record it, Drover must believe that the machine was held when it ended.
+        let is_held = machine.tags.contains_key("drover:hold") || self.released.contains(&machine.id);
         let is_lost = *why == SlotOutcome::InstanceLost.to_string();
         if is_lost && by_itself && !is_held && in_time && !self.connected.contains(&machine.id) {
             // A late notice of an interruption writes the item again.

@@ -161,6 +161,7 @@ impl Universe {
                 re_run: BTreeSet::new(),
                 forged: BTreeMap::new(),
                 held: BTreeMap::new(),
+                released: BTreeSet::new(),
                 max_life: pools.iter().map(|pool| (pool.name.to_string(), pool.timings.max_life.duration())).collect(),
             }),
             store: Checked::new(MemoryStore::default()),
@@ -303,6 +304,7 @@ impl Universe {
         let removed = state.ec2.delete_tags(&[machine.to_string()], &["drover:hold".to_owned()], now);
         if removed.is_ok() {
             state.held.remove(machine);
+            state.released.insert(machine.clone());
         }
     }
 

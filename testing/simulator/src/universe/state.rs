@@ -68,6 +68,8 @@ pub(crate) struct State {
     pub(crate) forged: BTreeMap<github::RunnerId, github::RunnerId>,
     /// Since when machines have had the tag that protects them.
     pub(crate) held: BTreeMap<InstanceId, Timestamp>,
+    /// Machines whose tag was removed, until Drover records it while they run.
+    pub(super) released: BTreeSet<InstanceId>,
     /// `max_life` by pool.
     pub(crate) max_life: BTreeMap<String, SignedDuration>,
 }

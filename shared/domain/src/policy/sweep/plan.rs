@@ -224,7 +224,8 @@ fn plan_slot(
     if let Some(observation) = observation {
         plan.observe(pool, observation);
     }
-    if let Some(seen) = seen.filter(|seen| seen.hold != slot.held) {
+    // An operator who releases a machine after its end had it until then: the end is no failure of the pool.
+    if let Some(seen) = seen.filter(|seen| seen.hold != slot.held && slot.gone_at.is_none()) {
         plan.observe(pool, if seen.hold { Observation::Held(slot.id) } else { Observation::Released(slot.id) });
     }
 }
