@@ -8,7 +8,7 @@ use domain::ids::JobId;
 use domain::policy::budget::is_scarce;
 use domain::policy::charge::RELAUNCH_LIMIT;
 use domain::policy::route::{Routable, route};
-use domain::state::{Item, Key, Rank};
+use domain::state::{Item, Key, Rank, WaitingJob};
 use domain::wire::Message;
 use engine::ports::GitHub;
 use engine::sweep::Report;
@@ -34,6 +34,10 @@ const LATE_JOBS_WITHIN: SignedDuration = SignedDuration::from_mins(85);
 
 /// The default of `notice_after`, and five minutes more.
 const AUTHORS_KNOW_WITHIN: SignedDuration = SignedDuration::from_mins(20);
+
+/// Drover asks about a job that a gate holds every five minutes, the default of `job_check`, and about thirty of a pool's
+/// jobs per minute. A seed has 200 jobs.
+const GATE_SEEN_WITHIN: SignedDuration = SignedDuration::from_mins(5 + 7);
 
 /// A machine or a registration without use for this long is left over.
 const LEFT_OVER_AFTER: SignedDuration = SignedDuration::from_mins(12);
@@ -215,16 +219,33 @@ impl Swarm<'_> {
         owner.is_some_and(|owner| is_scarce(self.universe.budget(&owner)))
     }
 
-    /// How long it has been queued. A job that is run again may have been queued after all faults stopped.
-    fn waits_for(&self, job: github::JobId) -> SignedDuration {
+    /// How long it has been queued. A job that is run again may have been queued after all faults stopped. GitHub does not say
+    /// when a gate opened: if the webhook was lost, Drover counts from the answer that shows it, and must have asked in time.
+    fn waits_for(&self, job: github::JobId, pool: &str) -> SignedDuration {
         let queued = self.universe.github(|github, _| github.job(job)?.history.queued.last().copied());
-        queued.map_or(SignedDuration::ZERO, |at| self.now.duration_since(at))
+        let Some(queued) = queued else { return SignedDuration::ZERO };
+        let seen = self.waiting_job(job, pool).and_then(|waiting| waiting.opened_at);
+        let seen = seen.filter(|_| self.truth.gated.contains(&job)).unwrap_or(queued);
+        let latest = queued.max(self.calm_since.unwrap_or(queued)) + GATE_SEEN_WITHIN;
+        self.now.duration_since(queued.max(seen.min(latest)))
+    }
+
+    fn waiting_job(&self, job: github::JobId, pool: &str) -> Option<WaitingJob> {
+        self.universe.store.view(&pool.parse().expect("a pool of this world")).waiting.get(&JobId(job.0)).cloned()
+    }
+
+    /// L4: the author of a job that waits by design can see why.
+    fn check_explained(&mut self, job: github::JobId, pool: &str) {
+        if self.waits_for(job, pool) >= AUTHORS_KNOW_WITHIN && !self.is_explained(job) {
+            self.violate(format!(
+                "L4: job {job} of pool {pool} has waited for 20 minutes, and its author cannot see why"
+            ));
+        }
     }
 
     /// Whether the job's launches of the last hour are used up. Then it waits by design (S6).
     fn used_up(&self, job: github::JobId, pool: &str) -> bool {
-        let view = self.universe.store.view(&pool.parse().expect("a pool of this world"));
-        view.waiting.get(&JobId(job.0)).is_some_and(|waiting| {
+        self.waiting_job(job, pool).is_some_and(|waiting| {
             let recent = |at: &&Timestamp| self.now.duration_since(**at) < HOUR;
             waiting.launches.iter().filter(recent).count() >= RELAUNCH_LIMIT
         })
@@ -272,11 +293,7 @@ impl Swarm<'_> {
         for (job, pool) in self.waiting() {
             if self.used_up(job, &pool) || self.was_full(&pool) {
                 self.truth.late.insert(job);
-                if self.waits_for(job) >= AUTHORS_KNOW_WITHIN && !self.is_explained(job) {
-                    self.violate(format!(
-                        "L4: job {job} of pool {pool} has waited for 20 minutes, and its author cannot see why"
-                    ));
-                }
+                self.check_explained(job, &pool);
             } else {
                 self.violate(format!("L1: job {job} of pool {pool} still waits, 20 minutes after all faults stopped"));
             }
@@ -324,9 +341,12 @@ impl Swarm<'_> {
         self.plan_in(LEAVES_WITHIN, Due::Over);
     }
 
-    /// L1, L2 and the log: every job is over, nothing is left, and the event log agrees with the table.
+    /// L1, L2, L4 and the log: every job is over, nothing is left, and the event log agrees with the table.
     pub(super) fn over(&mut self) {
         let late = self.waiting();
+        for (job, pool) in &late {
+            self.check_explained(*job, pool);
+        }
         let give_up_at = self.calm_since.expect("all faults have stopped") + LATE_JOBS_WITHIN;
         if !late.is_empty() && self.now < give_up_at {
             self.plan_in(SignedDuration::from_mins(5), Due::Over);
