@@ -54,14 +54,18 @@ pub enum Reader {
 
 /// `meta` and `sent` were read after the facts were recorded.
 pub fn reader(meta: &Meta, sent: Option<&Nudge>, now: Timestamp) -> Reader {
-    match (sent, &meta.last_reading) {
-        (Some(sent), _) if sent.due_at <= now => Reader::WhoeverDeletes(sent.clone()),
-        (Some(sent), _) if sent.due_at.duration_since(now) <= SOON => Reader::Another,
-        (_, Some(last)) if last.at + pause(last.items as usize) > now => {
-            Reader::Later(last.at + pause(last.items as usize))
-        }
-        (Some(_) | None, _) => Reader::This,
+    match (sent, paused_until(meta, now)) {
+        (Some(sent), _) if sent.due_at > now && sent.due_at.duration_since(now) <= SOON => Reader::Another,
+        (_, Some(until)) => Reader::Later(until),
+        (Some(sent), None) if sent.due_at <= now => Reader::WhoeverDeletes(sent.clone()),
+        (Some(_) | None, None) => Reader::This,
     }
+}
+
+/// Until when the pool is not read, because it is large and an invocation decides about it. That one also performs what is due.
+pub fn paused_until(meta: &Meta, now: Timestamp) -> Option<Timestamp> {
+    let last = meta.last_reading.as_ref()?;
+    Some(last.at + pause(last.items as usize)).filter(|until| *until > now)
 }
 
 /// Whether a pool with this many items is not read more often than needed.
