@@ -16,8 +16,9 @@ use futures::stream::{self, StreamExt};
 use crate::accounts::Accounts;
 use crate::context::{Context, MAX_CONCURRENT_POOLS};
 use crate::instance_change::instance_changed;
-use crate::reconcile::{nudged, reconcile, reconcile_after_facts};
+use crate::reconcile::{nudged, reconcile_after_facts, reconcile_after_nudge};
 use crate::record::record;
+use crate::table::Extent;
 
 /// The result of a batch. Messages are identified by their index.
 #[derive(Debug, Default)]
@@ -64,7 +65,7 @@ async fn consume_gated(
     messages: &[Message],
 ) -> Consumed {
     let mut consumed = Consumed::default();
-    let mut answered = BTreeSet::new();
+    let (mut answered, mut whole) = (BTreeSet::new(), BTreeSet::new());
     let (mut indices, mut notices): (Vec<usize>, Vec<Notice>) = (Vec::new(), Vec::new());
     for (index, message) in messages.iter().enumerate() {
         let done = match message {
@@ -80,7 +81,10 @@ async fn consume_gated(
             Message::Instance { id, change } => instance_changed(context, config, id, *change).await,
         };
         match done {
-            Ok(pool) => consumed.concerns(pool),
+            Ok(pool) => {
+                whole.extend(pool.clone());
+                consumed.concerns(pool);
+            }
             Err(error) => drop(consumed.failed.insert(index, error.to_string())),
         }
     }
@@ -92,12 +96,14 @@ async fn consume_gated(
     }
 
     let context = &context.shared_by(consumed.pools.len()).yielding();
-    let answered = &answered;
+    let (answered, whole) = (&answered, &whole);
     stream::iter(quiet_first(&consumed.pools).into_iter().filter_map(|pool| config.pool(pool)))
         .for_each_concurrent(MAX_CONCURRENT_POOLS, |pool| async move {
+            // A machine's end or an operator may leave something to do for a slot that decisions do not need.
+            let extent = if whole.contains(&pool.name) { Extent::Whole } else { Extent::Needed };
             let reconciled = match answered.contains(&pool.name) {
-                true => reconcile(context, config, pool).await,
-                false => reconcile_after_facts(context, accounts, config, pool).await,
+                true => reconcile_after_nudge(context, config, pool).await,
+                false => reconcile_after_facts(context, accounts, config, pool, extent).await,
             };
             if let Err(error) = reconciled {
                 tracing::error!(pool = %pool.name, "pool {} is not reconciled: {error}", pool.name);

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 use async_trait::async_trait;
 use domain::ids::{JobId, PoolName};
 use domain::log::{Event, Stream, Transaction, fold, lifecycle};
-use domain::state::{BootItem, Item, Key};
+use domain::state::{BootItem, Item, Key, UnreadSlots};
 use serde_json::Value;
 
 use crate::ports::{CommitError, Reading, Store, StoreError};
@@ -110,6 +110,13 @@ impl Store for MemoryStore {
     async fn partition(&self, pool: &PoolName) -> Result<Reading, StoreError> {
         let tables = self.tables();
         Ok(Reading { items: tables.of_pool(pool).map(|(_, item)| item.clone()).collect(), unreadable: Vec::new() })
+    }
+
+    async fn partition_without(&self, pool: &PoolName, unread: &UnreadSlots) -> Result<Reading, StoreError> {
+        let is_read = |key: &Key| !matches!(key, Key::Slot(_, slot) if unread.contains(*slot));
+        let tables = self.tables();
+        let read = tables.of_pool(pool).filter(|(key, _)| is_read(key));
+        Ok(Reading { items: read.map(|(_, item)| item.clone()).collect(), unreadable: Vec::new() })
     }
 
     async fn unrouted(&self) -> Result<Reading, StoreError> {

@@ -22,7 +22,10 @@ use crate::effects::retire::RETIRED_TOGETHER;
 use crate::effects::{Holder, Next, check, launch, lost_job, notify, register, rerun, retire};
 use crate::error::ReconcileError;
 use crate::pools;
-use crate::table::{Commit, answers, commit, leave_to_another, read_pool, send_nudge, sent_nudge};
+use crate::table::{
+    Commit, Extent, answers, commit, leave_to_another, read_after, read_meta, read_pool, read_rest, send_nudge,
+    sent_nudge,
+};
 
 /// Concurrent effects of one pool. GitHub allows 100 concurrent requests per installation, and a launch makes up to 24.
 const MAX_CONCURRENT_EFFECTS: usize = 4;
@@ -48,22 +51,44 @@ pub async fn reconcile(context: &Context<'_>, config: &Config, pool: &Pool) -> R
     let span = tracing::error_span!("pool", pool = %pool.name);
     let reconciled = async {
         let view = read_pool(context, &pool.name).await?;
-        reconcile_pool(context, config, pool, view).await
+        reconcile_pool(context, config, pool, view, Extent::Whole).await
     };
     reconciled.instrument(span).await
 }
 
-/// Reconciles a pool about which this invocation has recorded facts, unless another one does after that.
-pub(crate) async fn reconcile_after_facts(
+/// Reconciles a pool after a nudge that this invocation has answered, unless another one decides about it now.
+pub(crate) async fn reconcile_after_nudge(
     context: &Context<'_>,
-    accounts: &Accounts<'_>,
     config: &Config,
     pool: &Pool,
 ) -> Result<(), ReconcileError> {
     let span = tracing::error_span!("pool", pool = %pool.name);
     let reconciled = async {
-        match read_after_facts(context, accounts, pool).await? {
-            Some(view) => reconcile_pool(context, config, pool, view).await,
+        let meta = read_meta(context, &pool.name).await?;
+        match nudge::paused_until(&meta, context.now()) {
+            Some(until) => send_nudge(context, &pool.name, None, until).await,
+            None => {
+                let view = read_rest(context, meta).await?;
+                reconcile_pool(context, config, pool, view, Extent::Whole).await
+            }
+        }
+    };
+    reconciled.instrument(span).await
+}
+
+/// Reconciles a pool about which this invocation has recorded facts, unless another one does after that. `extent` is what these
+/// facts make it necessary to read.
+pub(crate) async fn reconcile_after_facts(
+    context: &Context<'_>,
+    accounts: &Accounts<'_>,
+    config: &Config,
+    pool: &Pool,
+    extent: Extent,
+) -> Result<(), ReconcileError> {
+    let span = tracing::error_span!("pool", pool = %pool.name);
+    let reconciled = async {
+        match read_after_facts(context, accounts, pool, extent).await? {
+            Some((view, extent)) => reconcile_pool(context, config, pool, view, extent).await,
             None => Ok(()),
         }
     };
@@ -77,11 +102,12 @@ async fn read_after_facts(
     context: &Context<'_>,
     accounts: &Accounts<'_>,
     pool: &Pool,
-) -> Result<Option<PoolView>, ReconcileError> {
+    extent: Extent,
+) -> Result<Option<(PoolView, Extent)>, ReconcileError> {
     let owner = pool.owner.owner();
-    let pool = &pool.name;
+    let name = &pool.name;
     let (mut meta, mut sent, mut limit) = (None, None, None);
-    let keys = [Key::Meta(pool.clone()), Key::Nudge(pool.clone()), Key::Limit(owner.clone())];
+    let keys = [Key::Meta(name.clone()), Key::Nudge(name.clone()), Key::Limit(owner.clone())];
     let read_at = context.now();
     let read = context.ports.store.get_readable(&keys).await?;
     for item in read.items {
@@ -95,18 +121,15 @@ async fn read_after_facts(
     if !read.unreadable.contains(&Key::Limit(owner.clone())) {
         accounts.limit_was_read(owner, limit, read_at);
     }
-    let Some(meta) = meta else { return Err(ReconcileError::NoMeta(pool.clone())) };
+    let Some(meta) = meta else { return Err(ReconcileError::NoMeta(name.clone())) };
     match nudge::reader(&meta, sent.as_ref(), context.now()) {
-        Reader::This => {
-            let view = PoolView::new(meta, context.ports.store.partition(pool).await?.items);
-            if view.is_torn() { read_pool(context, pool).await.map(Some) } else { Ok(Some(view)) }
-        }
+        Reader::This => Ok(Some((read_after(context, pool, meta, extent).await?, extent))),
         Reader::WhoeverDeletes(nudge) => match answers(context, nudge).await? {
-            true => read_pool(context, pool).await.map(Some),
+            true => Ok(Some((read_pool(context, name).await?, Extent::Whole))),
             false => Ok(None),
         },
         Reader::Another => Ok(None),
-        Reader::Later(at) => send_nudge(context, pool, sent.as_ref(), at).await.map(|()| None),
+        Reader::Later(at) => send_nudge(context, name, sent.as_ref(), at).await.map(|()| None),
     }
 }
 
@@ -114,17 +137,22 @@ async fn reconcile_pool(
     context: &Context<'_>,
     config: &Config,
     pool: &Pool,
-    view: PoolView,
+    mut view: PoolView,
+    extent: Extent,
 ) -> Result<(), ReconcileError> {
-    let is_first = view.meta.config_hash.is_empty();
-    if is_first || view.meta.config_hash == pool.config_hash() {
-        return reconcile_view(context, config, pool, view).await;
+    let is_up_to_date = |view: &PoolView| [String::new(), pool.config_hash()].contains(&view.meta.config_hash);
+    if is_up_to_date(&view) {
+        return reconcile_view(context, config, pool, view, extent).await;
+    }
+    if view.unread.is_some() {
+        // Whether the rest is needed was decided by the old settings.
+        view = read_pool(context, &pool.name).await?;
     }
     // Either the pool has been changed since the last decision, or since this invocation read the pools, which may be cached.
     // Read after META, they are at least as new as those of the last decision, so old settings never replace newer ones.
     let Some(newest) = pools::newest(context).await? else { return Ok(()) };
     match newest.pool(&pool.name) {
-        Some(pool) => reconcile_view(context, &newest, pool, view).await,
+        Some(pool) => reconcile_view(context, &newest, pool, view, Extent::Whole).await,
         None => Ok(()),
     }
 }
@@ -134,15 +162,21 @@ async fn reconcile_view(
     config: &Config,
     pool: &Pool,
     mut view: PoolView,
+    extent: Extent,
 ) -> Result<(), ReconcileError> {
     let mut next = None;
     let mut points = context.share.points;
     for round in 0..MAX_ROUNDS {
         if round > 0 {
-            view = read_pool(context, &pool.name).await?;
+            let meta = read_meta(context, &pool.name).await?;
+            let has_another_decided = meta.last_reading != view.meta.last_reading;
+            if has_another_decided && let Some(until) = nudge::paused_until(&meta, context.now()) {
+                return send_nudge(context, &pool.name, view.nudge.as_ref(), until).await;
+            }
+            view = read_after(context, pool, meta, extent).await?;
         }
         let mut decided = BTreeSet::new();
-        let outcome = decide_all(context, pool, &mut view, &mut decided).await?;
+        let outcome = decide_all(context, pool, &mut view, extent, &mut decided).await?;
         decided.retain(|effect| is_still_needed(&view, *effect));
         let due = due(pool, &view, context.now());
         let needed: BTreeSet<Effect> = due.effects.into_iter().chain(decided.iter().copied()).collect();
@@ -183,6 +217,7 @@ async fn decide_all(
     context: &Context<'_>,
     pool: &Pool,
     view: &mut PoolView,
+    extent: Extent,
     decided: &mut BTreeSet<Effect>,
 ) -> Result<Decided, ReconcileError> {
     let mut decisions = 0;
@@ -198,7 +233,8 @@ async fn decide_all(
                 break;
             }
             read_at = context.now();
-            *view = read_pool(context, &pool.name).await?;
+            let meta = read_meta(context, &pool.name).await?;
+            *view = read_after(context, pool, meta, extent).await?;
             is_fresh = true;
             continue;
         }
@@ -215,7 +251,8 @@ async fn decide_all(
             Commit::Lost(what) if what == Key::Meta(pool.name.clone()).to_string() => return Ok(Decided::LostRace),
             Commit::Lost(_) => {
                 read_at = context.now();
-                *view = read_pool(context, &pool.name).await?;
+                let meta = read_meta(context, &pool.name).await?;
+                *view = read_after(context, pool, meta, extent).await?;
                 is_fresh = true;
             }
         }

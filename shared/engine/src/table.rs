@@ -1,10 +1,10 @@
 //! Reads and writes of the table that several parts of the engine need.
 
+use domain::config::Pool;
 use domain::ids::PoolName;
 use domain::log::Transaction;
-use domain::policy::PoolView;
-use domain::policy::nudge;
-use domain::state::{Batch, Item, Key, Leased, Nudge};
+use domain::policy::{PoolView, nudge, unread};
+use domain::state::{Batch, Item, Key, Leased, Meta, Nudge};
 use jiff::Timestamp;
 
 use crate::context::Context;
@@ -27,9 +27,7 @@ pub(crate) async fn read_and_count(
 ) -> Result<(PoolView, usize), ReconcileError> {
     let mut readings = 0;
     loop {
-        let Some(Item::Meta(meta)) = context.ports.store.get(&Key::Meta(pool.clone())).await? else {
-            return Err(ReconcileError::NoMeta(pool.clone()));
-        };
+        let meta = read_meta(context, pool).await?;
         let Reading { items, unreadable } = context.ports.store.partition(pool).await?;
         let view = PoolView::new(meta, items);
         readings += 1;
@@ -37,6 +35,53 @@ pub(crate) async fn read_and_count(
             return Ok((view, unreadable.len()));
         }
     }
+}
+
+/// How much of a pool is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    Whole,
+    /// What a decision needs, which in a pool with many busy machines is little. Effects that are due for other slots are left
+    /// to nudges and sweeps.
+    Needed,
+}
+
+/// Reads META of a pool.
+pub(crate) async fn read_meta(context: &Context<'_>, pool: &PoolName) -> Result<Meta, ReconcileError> {
+    match context.ports.store.get(&Key::Meta(pool.clone())).await? {
+        Some(Item::Meta(meta)) => Ok(meta),
+        _ => Err(ReconcileError::NoMeta(pool.clone())),
+    }
+}
+
+/// Reads a pool whose META was read just now, or as much of it as the next decision needs.
+pub(crate) async fn read_after(
+    context: &Context<'_>,
+    pool: &Pool,
+    meta: Meta,
+    extent: Extent,
+) -> Result<PoolView, ReconcileError> {
+    match extent {
+        Extent::Whole => read_rest(context, meta).await,
+        Extent::Needed => read_needed(context, pool, meta).await,
+    }
+}
+
+async fn read_needed(context: &Context<'_>, pool: &Pool, meta: Meta) -> Result<PoolView, ReconcileError> {
+    let Some(unread) = unread::readable_without(&meta).cloned() else { return read_rest(context, meta).await };
+    let items = context.ports.store.partition_without(&pool.name, &unread).await?.items;
+    let view = PoolView::without(Some(unread), meta, items);
+    match !view.is_torn() && unread::suffices(pool, &view, context.now()) {
+        true => Ok(view),
+        false => read_pool(context, &pool.name).await,
+    }
+}
+
+/// The whole of a pool whose META was read just now.
+pub(crate) async fn read_rest(context: &Context<'_>, meta: Meta) -> Result<PoolView, ReconcileError> {
+    let items = context.ports.store.partition(&meta.pool).await?.items;
+    let view = PoolView::new(meta, items);
+    if view.is_torn() { read_pool(context, &view.meta.pool).await } else { Ok(view) }
 }
 
 /// Reads META and one launch of a pool, and nothing else of it.

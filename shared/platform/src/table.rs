@@ -8,9 +8,9 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, Delete, KeysAndAttributes, Put, TransactWriteItem};
-use domain::ids::PoolName;
+use domain::ids::{PoolName, SlotId};
 use domain::log::{Event, Stream, Transaction};
-use domain::state::{BootItem, Item, Key};
+use domain::state::{BootItem, Item, Key, UnreadSlots};
 use engine::ports::{CommitError, Reading, Store, StoreError};
 
 use crate::aws::{CallError, ErrorKind};
@@ -139,6 +139,43 @@ impl Table {
         Ok(reading)
     }
 
+    /// Reads a part of a pool's partition.
+    async fn query(&self, pool: &PoolName, part: Sorted<'_>) -> Result<Reading, StoreError> {
+        let (condition, sk) = match part {
+            Sorted::Everywhere => ("pk = :pk", None),
+            Sorted::Before(sk) => ("pk = :pk AND sk < :sk", Some(sk)),
+            Sorted::From(sk) => ("pk = :pk AND sk >= :sk", Some(sk)),
+        };
+        let text = |value: &str| AttributeValue::S(value.to_owned());
+        let values: Attributes = [(":pk".to_owned(), AttributeValue::S(Key::pool_pk(pool)))]
+            .into_iter()
+            .chain(sk.map(|sk| (":sk".to_owned(), text(sk))))
+            .collect();
+        let mut reading = Reading::default();
+        let mut from = None;
+        for _ in 0..MAX_PAGES {
+            let page = self
+                .client
+                .query()
+                .table_name(&self.name)
+                .key_condition_expression(condition)
+                .set_expression_attribute_values(Some(values.clone()))
+                .consistent_read(true)
+                .set_exclusive_start_key(from.take())
+                .send()
+                .await
+                .map_err(failed)?;
+            for attributes in page.items.unwrap_or_default() {
+                Self::add(&mut reading, attributes, Key::is_dispensable)?;
+            }
+            from = page.last_evaluated_key.filter(|key| !key.is_empty());
+            if from.is_none() {
+                return Ok(reading);
+            }
+        }
+        Err(StoreError::new(format!("pool {pool} has more than {MAX_PAGES} MB of open items")))
+    }
+
     fn key(key: &Key) -> Attributes {
         [("pk".to_owned(), AttributeValue::S(key.pk())), ("sk".to_owned(), AttributeValue::S(key.sk()))].into()
     }
@@ -197,6 +234,14 @@ impl Table {
         )?));
         Ok(TransactWriteItem::builder().put(build(put.build())?).build())
     }
+}
+
+/// A part of a partition, by sort key.
+#[derive(Debug, Clone, Copy)]
+enum Sorted<'a> {
+    Everywhere,
+    Before(&'a str),
+    From(&'a str),
 }
 
 /// The condition that an item still has the revision that was read.
@@ -259,29 +304,23 @@ impl Store for Table {
     }
 
     async fn partition(&self, pool: &PoolName) -> Result<Reading, StoreError> {
-        let mut reading = Reading::default();
-        let mut from = None;
-        for _ in 0..MAX_PAGES {
-            let page = self
-                .client
-                .query()
-                .table_name(&self.name)
-                .key_condition_expression("pk = :pk")
-                .expression_attribute_values(":pk", AttributeValue::S(Key::pool_pk(pool)))
-                .consistent_read(true)
-                .set_exclusive_start_key(from.take())
-                .send()
-                .await
-                .map_err(failed)?;
-            for attributes in page.items.unwrap_or_default() {
-                Self::add(&mut reading, attributes, Key::is_dispensable)?;
-            }
-            from = page.last_evaluated_key.filter(|key| !key.is_empty());
-            if from.is_none() {
-                return Ok(reading);
-            }
-        }
-        Err(StoreError::new(format!("pool {pool} has more than {MAX_PAGES} MB of open items")))
+        self.query(pool, Sorted::Everywhere).await
+    }
+
+    async fn partition_without(&self, pool: &PoolName, unread: &UnreadSlots) -> Result<Reading, StoreError> {
+        let first = Key::Slot(pool.clone(), SlotId { version: unread.before, index: 0 }).sk();
+        let exceptions: Vec<Key> = unread.except.iter().map(|slot| Key::Slot(pool.clone(), *slot)).collect();
+        let (others, later, exceptions) = tokio::try_join!(
+            self.query(pool, Sorted::Before(Key::SLOTS)),
+            self.query(pool, Sorted::From(&first)),
+            self.read(&exceptions, |_| false),
+        )?;
+        let mut reading = others;
+        // Versions with fewer digits are sorted behind those with more.
+        let is_later = |item: &Item| matches!(item, Item::Slot(slot) if slot.id.version >= unread.before);
+        reading.items.extend(later.items.into_iter().filter(is_later));
+        reading.items.extend(exceptions.items);
+        Ok(reading)
     }
 
     async fn unrouted(&self) -> Result<Reading, StoreError> {

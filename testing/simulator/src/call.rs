@@ -12,7 +12,10 @@ pub enum Call {
     Get(Key),
     /// The number of items.
     GetMany(usize),
+    /// A whole pool.
     Query(PoolName),
+    /// A pool without the slots that decisions do not need.
+    QueryNeeded(PoolName),
     QueryUnrouted,
     Commit(Box<What>),
     /// A write without an event. The number of items.
@@ -116,7 +119,7 @@ impl Call {
     pub fn kind(&self) -> CallKind {
         match self {
             Call::Get(_) | Call::GetMany(_) => CallKind::Get,
-            Call::Query(_) | Call::QueryUnrouted => CallKind::Query,
+            Call::Query(_) | Call::QueryNeeded(_) | Call::QueryUnrouted => CallKind::Query,
             Call::Commit(what) => commit_kind(what),
             Call::CommitUnlogged(_) => CallKind::CommitUnlogged,
             Call::RunInstances(_) => CallKind::RunInstances,
@@ -173,6 +176,7 @@ impl fmt::Display for Call {
             Call::Get(key) => write!(f, "{kind} {key}"),
             Call::GetMany(items) => write!(f, "{kind} {items} items"),
             Call::Query(pool) => write!(f, "{kind} {pool}"),
+            Call::QueryNeeded(pool) => write!(f, "{kind} {pool} without busy machines"),
             Call::QueryUnrouted => write!(f, "{kind} unrouted jobs"),
             // A long event fills the line of a trace.
             Call::Commit(what) => write!(f, "commit {:.60}", format!("{what:?}")),

@@ -8,7 +8,7 @@ use domain::ids::{JobId, PoolName};
 use domain::log::{Event, Stream, Transaction};
 use domain::policy::PoolView;
 use domain::policy::charge::RELAUNCH_LIMIT;
-use domain::state::{BootItem, Item, Key, Phase, SlotState};
+use domain::state::{BootItem, Item, Key, Phase, SlotState, UnreadSlots};
 use engine::memory::MemoryStore;
 use engine::ports::{CommitError, Reading, Store, StoreError};
 use jiff::Timestamp;
@@ -279,6 +279,10 @@ impl Store for Checked {
 
     async fn partition(&self, pool: &PoolName) -> Result<Reading, StoreError> {
         self.table.partition(pool).await
+    }
+
+    async fn partition_without(&self, pool: &PoolName, unread: &UnreadSlots) -> Result<Reading, StoreError> {
+        self.table.partition_without(pool, unread).await
     }
 
     async fn unrouted(&self) -> Result<Reading, StoreError> {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use domain::wire::Message;
 use jiff::SignedDuration;
-use simulator::{CallKind, Universe, pool};
+use simulator::{Call, CallKind, Universe, pool};
 use story::everything_is_over;
 
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
@@ -55,4 +55,32 @@ fn sixty_five_idle_machines_are_retired_with_twenty_calls_to_the_table() {
     let table: usize = calls.iter().filter(|(kind, _)| is_of_table(**kind)).map(|(_, times)| times).sum();
     assert!(table <= 20, "{table}: {calls:?}");
     everything_is_over(&universe);
+}
+
+#[test]
+fn a_job_that_is_queued_beside_many_busy_machines_is_decided_about_without_reading_their_slots() {
+    let universe = Universe::new(2, vec![pool("linux", 100)]);
+    let run = || universe.run(SignedDuration::from_mins(3));
+    for _ in 0..40 {
+        universe.queue_job(&["linux"], SECOND * 1800);
+    }
+    run();
+    // The first decision after they are busy finds that out.
+    universe.queue_job(&["linux"], SECOND * 1800);
+    run();
+    universe.queue_job(&["linux"], SECOND);
+    while universe.store.view(&"linux".parse().expect("a name")).waiting.is_empty() {
+        universe.steps.record();
+        universe.tick();
+        universe.scale();
+    }
+    let readings: Vec<Call> = universe.steps.recorded().into_iter().filter(is_of_pool).collect();
+    assert_eq!(readings, [Call::QueryNeeded("linux".parse().expect("a name"))]);
+    universe.run(SECOND * 1800);
+    everything_is_over(&universe);
+    assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 42);
+}
+
+fn is_of_pool(call: &Call) -> bool {
+    matches!(call, Call::Query(_) | Call::QueryNeeded(_))
 }

@@ -141,7 +141,8 @@ fn a_thousand_jobs_take_few_calls() {
         universe.run(SignedDuration::from_secs(1));
     }
     universe.run(SignedDuration::from_mins(30));
-    let readings = universe.steps.recorded().iter().filter(|call| matches!(call, Call::Query(_))).count();
+    let is_reading = |call: &&Call| matches!(call, Call::Query(_) | Call::QueryNeeded(_));
+    let readings = universe.steps.recorded().iter().filter(is_reading).count();
     assert!(readings <= 150, "the pool is read {readings} times for 3,000 reports about jobs");
     everything_is_over(&universe);
     let runs = universe.ec2(|ec2, _| ec2.calls()[&world::ec2::Operation::RunInstances]);

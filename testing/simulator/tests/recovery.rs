@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use domain::config::{MarketChoice, Pool};
 use domain::ids::{InstanceId, PoolName};
 use domain::log::{Cause, Event, Stream, Transaction, Turn, What};
-use domain::state::{Item, Key, StopReason};
+use domain::state::{Item, Key, StopReason, UnreadSlots};
 use domain::wire::{InstanceChange, Message};
 use engine::consume::consume;
 use engine::context::Context;
@@ -229,6 +229,10 @@ impl Store for Contended<'_> {
 
     async fn partition(&self, pool: &PoolName) -> Result<Reading, StoreError> {
         self.table.partition(pool).await
+    }
+
+    async fn partition_without(&self, pool: &PoolName, unread: &UnreadSlots) -> Result<Reading, StoreError> {
+        self.table.partition_without(pool, unread).await
     }
 
     async fn unrouted(&self) -> Result<Reading, StoreError> {

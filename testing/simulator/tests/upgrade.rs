@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use domain::ids::PoolName;
 use domain::log::Transaction;
 use domain::policy::format::unsupported_by;
-use domain::state::{Config, FORMAT, Function, FunctionName, Item, Key};
+use domain::state::{Config, FORMAT, Function, FunctionName, Item, Key, UnreadSlots};
 use engine::consume::consume;
 use engine::context::Context;
 use engine::pools::PoolsError;
@@ -96,6 +96,12 @@ impl Store for FirstVersionStore<'_> {
 
     async fn partition(&self, pool: &PoolName) -> Result<Reading, StoreError> {
         let read = self.table.partition(pool).await?;
+        let items = read.items.into_iter().filter_map(|item| self.version.read(item)).collect();
+        Ok(Reading { items, ..read })
+    }
+
+    async fn partition_without(&self, pool: &PoolName, unread: &UnreadSlots) -> Result<Reading, StoreError> {
+        let read = self.table.partition_without(pool, unread).await?;
         let items = read.items.into_iter().filter_map(|item| self.version.read(item)).collect();
         Ok(Reading { items, ..read })
     }

@@ -14,7 +14,7 @@ use crate::policy::charge::{budgeted, charge, recent_launches};
 use crate::policy::early_end::{FAILURES_ALLOWED, forget_if_works, is_online_again, must_wait};
 use crate::policy::rerun::recorded;
 use crate::policy::tuple::{choose_tuple, first_free};
-use crate::policy::{PoolView, nudge};
+use crate::policy::{PoolView, nudge, unread};
 use crate::state::{
     Batch, Circuit, CircuitCause, LastReading, Lease, Meta, Rerun, Slot, SlotState, StopReason, Unserved, WaitingJob,
 };
@@ -60,7 +60,11 @@ pub fn decide(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
     let behind = view.behind(now);
     let mut meta = Meta { has_jobs_behind: !behind.is_empty(), ..refreshed(pool, view) };
     let meta_changed = meta != view.meta;
-    meta.last_reading = nudge::is_large(view.size()).then(|| LastReading { at: now, items: view.size() as u32 });
+    meta.unread = unread::after(view);
+    // The next reading is as large.
+    let is_left_out = |slot: &&SlotId| meta.unread.as_ref().is_some_and(|unread| unread.contains(**slot));
+    let items = view.size() - view.slots.keys().filter(is_left_out).count();
+    meta.last_reading = nudge::is_large(items).then_some(LastReading { at: now, items: items as u32 });
     let unserved = unserved(pool, view, &behind, now);
     let demand = view.demand(now) - unserved.len();
     let excluded: BTreeSet<JobId> = unserved.iter().map(|job| job.id).chain(behind).collect();

@@ -30,6 +30,7 @@ pub mod search;
 pub mod secret;
 pub mod sweep;
 pub mod tuple;
+pub mod unread;
 pub mod unrouted;
 mod view;
 

@@ -7,7 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use crate::ids::{JobId, Repository, SlotId};
 use crate::log::Transaction;
 use crate::state::{
-    ANSWERS_KEPT, Answer, Batch, CheckRun, Failure, Item, Key, Meta, Nudge, Rerun, Slot, SlotState, WaitingJob,
+    ANSWERS_KEPT, Answer, Batch, CheckRun, Failure, Item, Key, Meta, Nudge, Rerun, Slot, SlotState, UnreadSlots,
+    WaitingJob,
 };
 
 /// How long an answer of EC2 is shown.
@@ -32,13 +33,21 @@ pub struct PoolView {
     pub nudge: Option<Nudge>,
     pub check_runs: BTreeMap<JobId, CheckRun>,
     pub reruns: BTreeMap<JobId, Rerun>,
+    /// The slots that were not read. None if the whole pool was.
+    pub unread: Option<UnreadSlots>,
 }
 
 impl PoolView {
     /// A META in `partition` is newer than `meta`, and is ignored.
     pub fn new(meta: Meta, partition: impl IntoIterator<Item = Item>) -> Self {
+        Self::without(None, meta, partition)
+    }
+
+    /// Like [`PoolView::new`], for a partition that was read without these slots.
+    pub fn without(unread: Option<UnreadSlots>, meta: Meta, partition: impl IntoIterator<Item = Item>) -> Self {
         let mut view = Self {
             meta,
+            unread,
             waiting: BTreeMap::new(),
             batches: BTreeMap::new(),
             slots: BTreeMap::new(),
@@ -149,6 +158,7 @@ impl PoolView {
             nudge: None,
             check_runs: BTreeMap::new(),
             reruns: BTreeMap::new(),
+            unread: None,
         }
     }
 
@@ -202,9 +212,10 @@ impl PoolView {
         self.meta.failures.iter().filter(move |failure| now.duration_since(failure.at) < SHOW_FAILURES_FOR)
     }
 
-    /// The number of slots that count towards the pool's `max`.
+    /// The number of slots that count towards the pool's `max`. If some were not read, it may be less.
     pub fn live(&self) -> usize {
-        self.slots.values().filter(|slot| slot.is_live()).count()
+        let unread = self.unread.as_ref().map_or(0, |unread| unread.live as usize);
+        self.slots.values().filter(|slot| slot.is_live()).count() + unread
     }
 
     /// The slots of a batch that have no instance yet.

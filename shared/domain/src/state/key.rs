@@ -47,6 +47,9 @@ impl Key {
     /// The partition key of all jobs that no pool accepts.
     pub const UNROUTED_PK: &'static str = "UNROUTED";
 
+    /// The beginning of the sort keys of slots, which come last in a pool's partition.
+    pub const SLOTS: &'static str = "SLOT#";
+
     pub fn pk(&self) -> String {
         match self {
             Key::Meta(pool)
@@ -72,7 +75,7 @@ impl Key {
             Key::Meta(_) => "META".to_owned(),
             Key::Waiting(_, job) | Key::Unrouted(job) => format!("JOB#{job}"),
             Key::Batch(_, version) => format!("BATCH#{version}"),
-            Key::Slot(_, slot) => format!("SLOT#{slot}"),
+            Key::Slot(_, slot) => format!("{}{slot}", Self::SLOTS),
             Key::Nudge(_) => "NUDGE".to_owned(),
             Key::CheckRun(_, job) => format!("CHECK#{job}"),
             Key::Rerun(_, job) => format!("RERUN#{job}"),

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Market, Tuple};
-use crate::ids::{Epoch, InstanceId, PoolName};
+use crate::ids::{Epoch, InstanceId, PoolName, SlotId};
 use crate::state::batch::Answer;
 
 /// A pool's own state: the item `POOL#<pool>`, `META`. Its revision is the pool's version.
@@ -40,6 +40,9 @@ pub struct Meta {
     /// The reading of the last decision, if it was of many items. Other invocations wait a moment before they read as many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_reading: Option<LastReading>,
+    /// The slots that decisions need not read. None in a small pool, and if an older version wrote the last decision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread: Option<UnreadSlots>,
     /// The pool's version.
     pub revision: u64,
 }
@@ -60,6 +63,7 @@ impl Meta {
             throttled: None,
             has_jobs_behind: false,
             last_reading: None,
+            unread: None,
             revision: 0,
         }
     }
@@ -67,7 +71,12 @@ impl Meta {
     /// Whether a runner that takes the job it was launched for leaves nothing to decide: a failing pool may work again, and
     /// jobs that were no demand may be.
     pub fn is_settled(&self) -> bool {
-        self.circuit == Circuit::Closed && self.boot_failures == 0 && !self.has_jobs_behind
+        self.works() && !self.has_jobs_behind
+    }
+
+    /// Whether nothing is known of a launch or a machine that failed and would not work the next time.
+    pub fn works(&self) -> bool {
+        self.circuit == Circuit::Closed && self.boot_failures == 0
     }
 
     /// Whether RunInstances must not be called now.
@@ -83,6 +92,25 @@ pub struct LastReading {
     pub at: Timestamp,
     /// The number of items.
     pub items: u32,
+}
+
+/// Slots of jobs that run or have run. No job waits for them, and that never changes, so a decision needs only their number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreadSlots {
+    /// The slots of earlier versions than this one, except those of `except`.
+    pub before: u64,
+    /// The earlier slots that a job may still be given to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<SlotId>,
+    /// How many of them counted towards the pool's `max` when they were last read. Since then there can only be fewer.
+    pub live: u32,
+}
+
+impl UnreadSlots {
+    /// Whether it is one of them.
+    pub fn contains(&self, slot: SlotId) -> bool {
+        slot.version < self.before && !self.except.contains(&slot)
+    }
 }
 
 /// A machine that did not come online.

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use domain::ids::PoolName;
 use domain::log::Transaction;
-use domain::state::{Item, Key};
+use domain::state::{Item, Key, UnreadSlots};
 
 use crate::ports::source::Source;
 
@@ -23,6 +23,9 @@ pub trait Store: Send + Sync {
     /// transactions. Items that the pool can be read without are left out if they cannot be read
     /// ([`Key::is_dispensable`]); any other unreadable item is an error.
     async fn partition(&self, pool: &PoolName) -> Result<Reading, StoreError>;
+
+    /// Like [`Store::partition`], without these slots.
+    async fn partition_without(&self, pool: &PoolName, unread: &UnreadSlots) -> Result<Reading, StoreError>;
 
     /// Returns the newest jobs that no pool accepts, at most a thousand. Items that cannot be read are left out.
     async fn unrouted(&self) -> Result<Reading, StoreError>;

@@ -13,10 +13,10 @@ use aws_config::SdkConfig;
 use aws_sdk_dynamodb::types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType};
 use aws_sdk_sqs::types::MessageSystemAttributeName;
 use domain::config::{LaunchTemplate, Market, Tuple};
-use domain::ids::{BatchTag, InstanceId, JobId, PoolName, StackName, SubnetId};
+use domain::ids::{BatchTag, InstanceId, JobId, PoolName, SlotId, StackName, SubnetId};
 use domain::log::{Cause, Event, Stream, Transaction, Turn, What};
 use domain::policy::retire::{TagReading, Tags, permit_unowned};
-use domain::state::{BootItem, Condemned, Item, Key, Meta, WaitingJob};
+use domain::state::{BootItem, Condemned, Item, Key, Meta, Nudge, Slot, UnreadSlots, WaitingJob};
 use domain::wire::{MESSAGE_VERSION as VERSION, MachineState, Message, ObservedInstance};
 use engine::memory::MemoryStore;
 use engine::ports::{
@@ -116,6 +116,14 @@ fn waiting(id: u64) -> WaitingJob {
     }
 }
 
+fn slot(id: SlotId) -> Slot {
+    let fields = serde_json::json!({
+        "id": id, "pool": pool(), "state": "planned", "wanted": true, "planned_at": at(0), "registration": 0, "next_at": at(0),
+        "revision": 0,
+    });
+    serde_json::from_value(fields).unwrap()
+}
+
 fn boot_item() -> BootItem {
     BootItem {
         jit_config: "secret".to_owned(),
@@ -146,6 +154,13 @@ impl LoggedStore for MemoryStore {
     }
 }
 
+/// The transaction with an event of that time.
+fn event(transaction: Transaction, second: i64) -> Transaction {
+    let what = What::Checked { job: JobId(1), status: "queued".to_owned() };
+    let turn = Turn { now: at(second), lease: at(second), cause: Cause::Operator("test".to_owned()) };
+    transaction.emit(Stream::Pool(pool()), what, &turn)
+}
+
 /// A store's answers to a sequence of calls that touches every rule. Two stores must answer the same.
 async fn answers_of(store: &dyn LoggedStore) -> Vec<String> {
     let mut answers = Vec::new();
@@ -158,14 +173,6 @@ async fn answers_of(store: &dyn LoggedStore) -> Vec<String> {
         format!("{what}: {done}")
     };
     let meta = Meta::new(pool(), "e1".parse().unwrap());
-    let event = |transaction: Transaction, second: i64| {
-        let what = What::Checked { job: JobId(1), status: "queued".to_owned() };
-        transaction.emit(
-            Stream::Pool(pool()),
-            what,
-            &Turn { now: at(second), lease: at(second), cause: Cause::Operator("test".to_owned()) },
-        )
-    };
     answers.push(commit("the first META", &event(Transaction::new().put(meta.clone()), 1)).await);
     answers.push(commit("it must not be there", &Transaction::new().put(meta.clone())).await);
     let read = store.get(&Key::Meta(pool())).await.unwrap();
@@ -243,6 +250,31 @@ async fn a_partition_of_many_pages_is_read_whole() {
         table.commit(&Transaction::new().put_all(jobs)).await.unwrap();
     }
     assert_eq!(table.partition(&pool()).await.unwrap().items.len(), 300);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_can_be_read_without_some_slots() {
+    let target = target().await;
+    let (table, _) = target.table().await;
+    let memory = MemoryStore::default();
+    // As text, 5 and 9 come after 10 and 50.
+    let slots = [5, 9, 10, 12, 49, 50, 51, 99].map(|version| slot(SlotId { version, index: 0 }));
+    let meta = Meta::new(pool(), "e1".parse().unwrap());
+    let nudge = Nudge { pool: pool(), due_at: at(1), revision: 0 };
+    let writes = event(Transaction::new().put(meta).put(nudge).put(waiting(1)).put_all(slots), 1);
+    let except = [10, 11].map(|version| SlotId { version, index: 0 }).to_vec();
+    let unread = UnreadSlots { before: 50, except, live: 0 };
+    let mut read = Vec::new();
+    for store in [&table as &dyn Store, &memory] {
+        store.commit(&writes).await.unwrap();
+        let items = store.partition_without(&pool(), &unread).await.unwrap().items;
+        read.push(items.iter().map(|item| item.key().sk()).collect::<BTreeSet<String>>());
+        let whole = UnreadSlots { before: 0, except: Vec::new(), live: 0 };
+        assert_eq!(store.partition_without(&pool(), &whole).await.unwrap().items.len(), 11);
+    }
+    let expected = ["JOB#1", "META", "NUDGE", "SLOT#10.0", "SLOT#50.0", "SLOT#51.0", "SLOT#99.0"];
+    assert_eq!(read[0], BTreeSet::from(expected.map(str::to_owned)));
+    assert_eq!(read[0], read[1]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

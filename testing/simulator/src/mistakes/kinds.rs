@@ -61,6 +61,8 @@ pub enum Mistake {
     StaleKey,
     /// A re-run that is due is not requested.
     NoRerun,
+    /// Machines of slots that were not read do not count towards `max`.
+    UncountedMachines,
 }
 
 impl Mistake {

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use domain::ids::{PoolName, SlotId};
 use domain::log::{Transaction, Turn, What};
-use domain::state::{Item, Key, Lease, Leased, Rank};
+use domain::state::{Item, Key, Lease, Leased, Meta, Rank, UnreadSlots};
 use engine::ports::{CommitError, Reading, Store, StoreError};
 use jiff::{SignedDuration, Timestamp};
 
@@ -16,7 +16,7 @@ impl Store for MistakenPorts<'_> {
         if self.mistake == Mistake::LimitUnread && matches!(key, Key::Limit(_)) {
             return Ok(None);
         }
-        self.world.store.get(key).await
+        Ok(self.world.store.get(key).await?.map(|item| self.without_unread_machines(item)))
     }
 
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, StoreError> {
@@ -24,30 +24,21 @@ impl Store for MistakenPorts<'_> {
         if self.mistake == Mistake::LimitUnread {
             items.retain(|item| !matches!(item, Item::Limit(_)));
         }
-        Ok(items)
+        Ok(items.into_iter().map(|item| self.without_unread_machines(item)).collect())
     }
 
     async fn get_readable(&self, keys: &[Key]) -> Result<Reading, StoreError> {
-        self.world.store.get_readable(keys).await
+        let read = self.world.store.get_readable(keys).await?;
+        let items = read.items.into_iter().map(|item| self.without_unread_machines(item)).collect();
+        Ok(Reading { items, ..read })
     }
 
     async fn partition(&self, pool: &PoolName) -> Result<Reading, StoreError> {
-        let answer = self.world.store.partition(pool).await;
-        match answer {
-            Ok(reading) if self.mistake == Mistake::AllOrNothing && !reading.unreadable.is_empty() => {
-                Err(StoreError::new(format!("{} has an unknown form", reading.unreadable[0])))
-            }
-            Ok(mut reading) if self.mistake == Mistake::NoAgeLimit => {
-                let now = self.world.clock.now();
-                reading.items.iter_mut().for_each(|item| make_young(item, now));
-                Ok(reading)
-            }
-            Ok(mut reading) if self.mistake == Mistake::UnclaimedCheck => {
-                reading.items.iter_mut().for_each(forget_claim);
-                Ok(reading)
-            }
-            answer => answer,
-        }
+        self.read(self.world.store.partition(pool).await)
+    }
+
+    async fn partition_without(&self, pool: &PoolName, unread: &UnreadSlots) -> Result<Reading, StoreError> {
+        self.read(self.world.store.partition_without(pool, unread).await)
     }
 
     async fn unrouted(&self) -> Result<Reading, StoreError> {
@@ -81,6 +72,36 @@ impl Store for MistakenPorts<'_> {
             return store.commit(&forced).await;
         }
         answer
+    }
+}
+
+impl MistakenPorts<'_> {
+    fn without_unread_machines(&self, mut item: Item) -> Item {
+        if self.mistake == Mistake::UncountedMachines
+            && let Item::Meta(Meta { unread: Some(unread), .. }) = &mut item
+        {
+            unread.live = 0;
+        }
+        item
+    }
+
+    /// A reading of a pool, with the mistake.
+    fn read(&self, answer: Result<Reading, StoreError>) -> Result<Reading, StoreError> {
+        match answer {
+            Ok(reading) if self.mistake == Mistake::AllOrNothing && !reading.unreadable.is_empty() => {
+                Err(StoreError::new(format!("{} has an unknown form", reading.unreadable[0])))
+            }
+            Ok(mut reading) if self.mistake == Mistake::NoAgeLimit => {
+                let now = self.world.clock.now();
+                reading.items.iter_mut().for_each(|item| make_young(item, now));
+                Ok(reading)
+            }
+            Ok(mut reading) if self.mistake == Mistake::UnclaimedCheck => {
+                reading.items.iter_mut().for_each(forget_claim);
+                Ok(reading)
+            }
+            answer => answer,
+        }
     }
 }
 

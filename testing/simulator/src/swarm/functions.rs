@@ -171,7 +171,7 @@ impl<'u> Swarm<'u> {
 
     /// The time that a large pool adds to a reading: DynamoDB returns at most 1 MB, which is about 3,000 waiting jobs, per page.
     fn paging(&self, call: &Call) -> SignedDuration {
-        let Call::Query(pool) = call else { return SignedDuration::ZERO };
+        let (Call::Query(pool) | Call::QueryNeeded(pool)) = call else { return SignedDuration::ZERO };
         let jobs = self.universe.store.waiting_jobs(pool);
         SignedDuration::from_millis(if jobs > 500 { jobs as i64 / 20 } else { 0 })
     }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use domain::ids::PoolName;
 use domain::log::{Transaction, What};
-use domain::state::{Item, Key, Rank, WaitingJob};
+use domain::state::{Item, Key, Rank, UnreadSlots, WaitingJob};
 use engine::ports::{CommitError, Reading, Store, StoreError};
 use jiff::SignedDuration;
 use world::LostReply;
@@ -52,6 +52,15 @@ impl Universe {
         let (unreadable, items): (Vec<Item>, Vec<Item>) =
             read.items.into_iter().partition(|item| state.unreadable.contains(&item.key()));
         Reading { items, unreadable: unreadable.iter().map(Item::key).collect() }
+    }
+
+    /// A reading of a pool, unless it lacks what the pool cannot be read without.
+    fn usable(&self, read: Reading) -> Result<Reading, StoreError> {
+        let read = self.without_unreadable(read);
+        match read.unreadable.iter().find(|key| !key.is_dispensable()) {
+            Some(key) => Err(StoreError::new(format!("the item {key} has an unknown form"))),
+            None => Ok(read),
+        }
     }
 
     fn writing(&self, transaction: &Transaction) -> Result<(), CommitError> {
@@ -103,16 +112,13 @@ impl Store for Universe {
     }
 
     async fn partition(&self, pool: &PoolName) -> Result<Reading, StoreError> {
-        let query = || {
-            self.reading(|| {
-                let read = now_or_never(self.store.partition(pool)).map(|read| self.without_unreadable(read))?;
-                match read.unreadable.iter().find(|key| !key.is_dispensable()) {
-                    Some(key) => Err(StoreError::new(format!("the item {key} has an unknown form"))),
-                    None => Ok(read),
-                }
-            })
-        };
+        let query = || self.reading(|| self.usable(now_or_never(self.store.partition(pool))?));
         self.steps.around(|| Call::Query(pool.clone()), query).await
+    }
+
+    async fn partition_without(&self, pool: &PoolName, unread: &UnreadSlots) -> Result<Reading, StoreError> {
+        let query = || self.reading(|| self.usable(now_or_never(self.store.partition_without(pool, unread))?));
+        self.steps.around(|| Call::QueryNeeded(pool.clone()), query).await
     }
 
     async fn unrouted(&self) -> Result<Reading, StoreError> {

@@ -1,0 +1,67 @@
+//! Which slots of a pool are not read when jobs are queued.
+//!
+//! A slot whose runner has or had a job is never supply again, so a decision needs no more of it than whether it counts
+//! towards `max`. In a pool with a thousand busy machines that is nearly every slot. META says which ones, and how many
+//! counted when they were last read; since then the number can only have become smaller.
+
+use jiff::Timestamp;
+
+use crate::config::Pool;
+use crate::policy::PoolView;
+use crate::policy::early_end::must_wait;
+use crate::state::{Meta, Phase, Slot, UnreadSlots};
+
+/// With fewer slots than this, one query for everything costs no more than two for the rest.
+const WORTHWHILE: usize = 16;
+
+/// The most earlier slots that are read one by one.
+const MOST_EXCEPTIONS: usize = 16;
+
+/// The slots that need not be read now. None if a decision needs all of them.
+pub fn readable_without(meta: &Meta) -> Option<&UnreadSlots> {
+    // In the table, slots are sorted as text. Among versions with the same number of digits, that is their order.
+    let is_in_order = |unread: &&UnreadSlots| unread.before.to_string().len() == meta.revision.to_string().len();
+    // Whether a failing pool works again is seen from machines that have jobs.
+    meta.unread.as_ref().filter(|_| meta.works()).filter(is_in_order)
+}
+
+/// Whether decisions from this reading are the same as from a reading of the whole pool.
+pub fn suffices(pool: &Pool, view: &PoolView, now: Timestamp) -> bool {
+    let most = view.live() + view.demand(now) + pool.warm as usize;
+    view.unread.is_none() || (most <= pool.max as usize && !must_wait(view, &view.meta, now))
+}
+
+/// The slots that the next reading can do without.
+pub fn after(view: &PoolView) -> Option<UnreadSlots> {
+    let known = view.unread.as_ref();
+    let mut unread = UnreadSlots {
+        before: known.map_or(0, |known| known.before),
+        except: Vec::new(),
+        live: known.map_or(0, |known| known.live),
+    };
+    let slots: Vec<&Slot> = view.slots.values().collect();
+    let (exceptions, later) = slots.split_at(slots.partition_point(|slot| slot.id.version < unread.before));
+    let mut left_out = leave_out(&mut unread, exceptions);
+    let mut best = (left_out, unread.clone());
+    for of_version in later.chunk_by(|one, next| one.id.version == next.id.version) {
+        let added = leave_out(&mut unread, of_version);
+        if unread.except.len() > MOST_EXCEPTIONS {
+            break;
+        }
+        if added > 0 {
+            left_out += added;
+            unread.before = of_version[0].id.version + 1;
+            best = (left_out, unread.clone());
+        }
+    }
+    let (left_out, unread) = best;
+    (known.is_some() || left_out >= WORTHWHILE).then_some(unread)
+}
+
+/// Adds the slots to those that are left out, or to the exceptions. Returns the number of the former.
+fn leave_out(unread: &mut UnreadSlots, slots: &[&Slot]) -> usize {
+    let (have_had_jobs, others): (Vec<&Slot>, Vec<&Slot>) = slots.iter().partition(|slot| slot.phase() >= Phase::Busy);
+    unread.except.extend(others.iter().map(|slot| slot.id));
+    unread.live += have_had_jobs.iter().filter(|slot| slot.is_live()).count() as u32;
+    have_had_jobs.len()
+}
