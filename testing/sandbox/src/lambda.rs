@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep};
 use world::sqs::Received;
 
 use crate::calls::Calls;
-use crate::state::{World, until};
+use crate::state::{Reception, World, until};
 
 /// The longest single wait for an answer. The Runtime API simulator can miss an answer that arrives just before it starts
 /// to wait, and would then wait until the time-out.
@@ -270,6 +270,7 @@ impl EventSource {
                 if some.is_empty() {
                     break;
                 }
+                state.receptions.extend(some.iter().map(|message| Reception::of(message, now)));
                 batch.extend(some);
             }
             (!batch.is_empty()).then_some(())

@@ -13,8 +13,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use world::Model;
 use world::ec2::{self, Ec2};
-use world::github::{self, GitHub, Offer, RunnerId};
-use world::sqs::Sqs;
+use world::github::{self, GitHub, JobId, Offer, RunnerId};
+use world::sqs::{Received, Sqs};
 
 use crate::events::{Rules, interruption, state_change};
 use crate::quotas;
@@ -37,6 +37,8 @@ pub struct State {
     pub denied: BTreeSet<&'static str>,
     /// The outputs of the CloudFormation stack.
     pub outputs: BTreeMap<&'static str, String>,
+    /// Messages that the event source mapping received, in this order.
+    pub(crate) receptions: Vec<Reception>,
     /// Connected runner processes, with the channel to each.
     pub(crate) sessions: BTreeMap<RunnerId, mpsc::UnboundedSender<Notification>>,
 }
@@ -50,6 +52,26 @@ pub struct Secret {
     pub previous: Option<String>,
     /// Creation time of the current version.
     pub created_at: Timestamp,
+}
+
+/// A message that the event source mapping received from the queue.
+#[derive(Debug, Clone)]
+pub(crate) struct Reception {
+    /// The number of the repository, if it is about a job.
+    pub(crate) repository: Option<u64>,
+    /// The job, if the message reports that it is queued.
+    pub(crate) queued: Option<JobId>,
+    pub(crate) sent_at: Timestamp,
+    pub(crate) at: Timestamp,
+}
+
+impl Reception {
+    pub(crate) fn of(message: &Received, at: Timestamp) -> Self {
+        let body: Value = serde_json::from_str(&message.body).unwrap_or_default();
+        let queued = (body["action"] == "queued").then(|| body["job"]["id"].as_u64()).flatten().map(JobId);
+        let repository = body["repository_id"].as_u64();
+        Self { repository, queued, sent_at: message.sent_at, at }
+    }
 }
 
 /// A message from GitHub to a connected runner.
@@ -90,6 +112,7 @@ impl World {
             quotas: quotas::usual(),
             denied: BTreeSet::new(),
             outputs: BTreeMap::new(),
+            receptions: Vec::new(),
             sessions: BTreeMap::new(),
         };
         Self { state: Mutex::new(state), changed: watch::Sender::new(()), wake: Notify::new() }

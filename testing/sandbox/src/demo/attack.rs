@@ -12,7 +12,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use world::github::{Conclusion, JobEvent, JobId, JobState, Operator, QueueJob, RunnerId, Scope, Steps};
 
-use super::pools::{Flooded, Target};
+use super::delay::{Comparison, Delay};
+use super::pools::{AttackPools, Target};
 use crate::names::FOREIGN_REPOSITORY;
 use crate::pace::PATIENCE;
 use crate::sandbox::Sandbox;
@@ -54,8 +55,7 @@ pub(super) struct Attack {
     /// Jobs of others that run until [`Attack::end`].
     victims: Vec<JobId>,
     flood: Vec<JobId>,
-    /// The labels of the pool that the attacker can reach.
-    labels: Vec<String>,
+    comparison: Comparison,
     clash: JoinHandle<()>,
     /// Returns the number of forged ends.
     forge: JoinHandle<usize>,
@@ -63,13 +63,15 @@ pub(super) struct Attack {
 }
 
 impl Attack {
-    /// Begins before other jobs are pushed, so that the attacker's jobs wait longest and get the first runners.
+    /// Begins before other jobs are pushed, so that the attacker's jobs wait longest and get the first runners. Before that, it
+    /// measures how long jobs wait while nobody attacks.
     pub(super) async fn begin(
         sandbox: &Sandbox,
         target: &Target,
-        flooded: &Flooded,
+        pools: &AttackPools,
         jobs: usize,
     ) -> anyhow::Result<Self> {
+        let mut comparison = Comparison::run_undisturbed(sandbox, pools).await?;
         let labels: Vec<&str> = target.labels.iter().map(String::as_str).collect();
         let owner = target.repository.split('/').next().unwrap_or_default().to_owned();
         let elsewhere = format!("{owner}/{FOREIGN_REPOSITORY}");
@@ -93,15 +95,15 @@ impl Attack {
         };
         sandbox.world.until("the deliveries of the jobs to cancel", PATIENCE, sent).await?;
         sandbox.world.act(|state, now| cancelled.iter().for_each(|job| state.github.cancel(*job, now)));
-        let repository = flooded.repository.to_string();
+        let repository = pools.flooded.repository.to_string();
         let runs_for = Duration::from_millis(200);
-        let flood = (0..FLOOD).map(|_| sandbox.queue_job(&repository, &[Flooded::LABEL], runs_for)).collect();
-        let labels = target.labels.clone();
-        Ok(Self { foreign, hostile, cancelled, clashes, victims, flood, labels, clash, forge, forged: 0 })
+        let flood = (0..FLOOD).map(|_| sandbox.queue_job(&repository, &[pools.flooded.label], runs_for)).collect();
+        comparison.queue_beside(sandbox);
+        Ok(Self { foreign, hostile, cancelled, clashes, victims, flood, comparison, clash, forge, forged: 0 })
     }
 
-    /// Waits until Drover had time to act on the forged ends, and ends the jobs that they were about. Returns these: they
-    /// must have been served as any other job.
+    /// Waits until Drover had time to act on the forged ends, and ends the jobs that they were about. Returns these and the
+    /// measured jobs: they must be served as any other job.
     pub(super) async fn end(&mut self, sandbox: &Sandbox) -> anyhow::Result<Vec<JobId>> {
         self.forged = timeout(PATIENCE, &mut self.forge).await.context("the jobs to attack do not run")??;
         // A machine whose job is done is retired after this time.
@@ -115,14 +117,11 @@ impl Attack {
         let killed = sandbox.killed_by_us();
         ensure!(killed.is_empty(), "Drover terminated the machines of running jobs: {killed:?}");
         self.victims.iter().for_each(|job| sandbox.finish(*job));
-        Ok(self.victims.clone())
+        Ok(self.victims.iter().copied().chain(self.comparison.jobs()).collect())
     }
 
-    /// The longest time that a job of another pool waited until it ran.
-    pub(super) fn longest_wait_elsewhere(&self, state: &State, ours: &[JobId]) -> Option<f64> {
-        let elsewhere = ours.iter().filter_map(|id| state.github.job(*id)).filter(|job| job.labels != self.labels);
-        let waits = elsewhere.filter_map(|job| Some((job.history.queued.first()?, job.history.started.first()?)));
-        waits.map(|(queued, start)| start.at.duration_since(*queued).as_secs_f64()).max_by(f64::total_cmp)
+    pub(super) fn delay(&self, sandbox: &Sandbox, state: &State) -> Option<Delay> {
+        self.comparison.delay(sandbox, state)
     }
 
     /// Every job that the attacker queued for themselves.

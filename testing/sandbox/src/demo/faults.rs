@@ -10,6 +10,7 @@ use world::github::{Endpoint, JobId};
 
 use super::arguments::Arguments;
 use super::attack::Attack;
+use super::delay::BATCH_SIZE;
 use super::pushed::{Pushed, latest};
 use crate::pace::{PATIENCE, slowness};
 use crate::sandbox::{Options, Sandbox};
@@ -31,6 +32,9 @@ const LIMITED_FOR: jiff::SignedDuration = jiff::SignedDuration::from_secs(3);
 /// killed function last until both have passed.
 const RESERVE: Duration = Duration::from_secs(8);
 const EFFECTS: Duration = Duration::from_secs(4);
+
+/// The template's `ScalerMaximumConcurrency`.
+const BATCHES: usize = 5;
 
 /// How often a fault happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +90,9 @@ impl Arguments {
     /// Options that the sandbox needs for the faults.
     pub(super) fn prepare(&self, options: &mut Options) {
         options.ec2.spot_notice = SPOT_NOTICE;
+        if self.attack {
+            (options.batch_size, options.scaler_concurrency) = (BATCH_SIZE, BATCHES);
+        }
         if self.crash {
             let timeout = RESERVE + EFFECTS * slowness();
             options.scaler_timeout = timeout;

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod attack;
+mod delay;
 mod faults;
 mod pools;
 mod progress;
@@ -28,7 +29,7 @@ pub use arguments::Arguments;
 use arguments::every;
 use attack::Attack;
 use faults::ONE_IN;
-use pools::{Flooded, Pools};
+use pools::{AttackPools, Pools};
 use progress::Progress;
 use push::push;
 use pushed::{Pushed, is_over, latest};
@@ -64,7 +65,7 @@ pub async fn demo(arguments: Arguments) -> anyhow::Result<()> {
 
 async fn demo_once(arguments: Arguments) -> anyhow::Result<()> {
     let mut pools = Pools::read(&arguments.pools, &arguments.fields())?;
-    let flooded = if arguments.attack { Some(pools.add_flooded()?) } else { None };
+    let attacked = if arguments.attack { Some(pools.add_for_attack()?) } else { None };
     let mut options = Options {
         seed: arguments.seed(),
         repositories: pools.repositories(),
@@ -80,7 +81,7 @@ async fn demo_once(arguments: Arguments) -> anyhow::Result<()> {
     };
     arguments.prepare(&mut options);
     let mut sandbox = Sandbox::start(options).await?;
-    let ended = run(&sandbox, &pools, flooded.as_ref(), &arguments).await;
+    let ended = run(&sandbox, &pools, attacked.as_ref(), &arguments).await;
     if ended.is_err() {
         // Explains the first job that has not ended, or was killed and not re-run, or was started twice.
         let left = sandbox.world.look(|state| {
@@ -102,7 +103,12 @@ async fn demo_once(arguments: Arguments) -> anyhow::Result<()> {
     ended
 }
 
-async fn run(sandbox: &Sandbox, pools: &Pools, flooded: Option<&Flooded>, arguments: &Arguments) -> anyhow::Result<()> {
+async fn run(
+    sandbox: &Sandbox,
+    pools: &Pools,
+    attacked: Option<&AttackPools>,
+    arguments: &Arguments,
+) -> anyhow::Result<()> {
     sandbox.apply(&pools.with_short_timings).await.context("cannot apply the pool file")?;
     println!("webhook {}  GitHub {}  AWS {}", sandbox.webhooks.url, sandbox.github_url, sandbox.aws_url);
     println!(
@@ -122,8 +128,10 @@ async fn run(sandbox: &Sandbox, pools: &Pools, flooded: Option<&Flooded>, argume
     let saboteur = Saboteur::start(sandbox, most);
     let progress = Progress::start(sandbox.world.clone(), arguments.jobs());
     let over = async {
-        let mut attack = match flooded {
-            Some(flooded) => Some(Attack::begin(sandbox, &pools.target(0), flooded, arguments.jobs() as usize).await?),
+        let mut attack = match attacked {
+            Some(attacked) => {
+                Some(Attack::begin(sandbox, &pools.target(0), attacked, arguments.jobs() as usize).await?)
+            }
             None => None,
         };
         let mut pushed = push(sandbox, pools, arguments).await?;

@@ -15,20 +15,36 @@ pub(crate) struct Pools {
     /// The text, with short time limits.
     pub(crate) with_short_timings: String,
     pools: Vec<PoolEntry>,
-    flooded: Option<Flooded>,
+    added: Vec<Added>,
 }
 
-/// A pool that only the flood of an attacker uses, with a repository and a runner group of its own.
+/// A pool that the demo adds, with a repository and a runner group of its own. Otherwise it is like the first pool.
 #[derive(Clone)]
-pub(crate) struct Flooded {
+pub(crate) struct Added {
     pub(crate) repository: Repository,
+    pub(crate) label: &'static str,
+    group: u64,
 }
 
-impl Flooded {
-    pub(crate) const LABEL: &str = "drover-flooded";
-    const GROUP: u32 = 1000;
-    /// Far fewer than the jobs of the flood.
-    const MAX: u32 = 4;
+/// Settings of a pool that the demo adds.
+struct Addition {
+    name: &'static str,
+    label: &'static str,
+    group: u32,
+    max: u32,
+}
+
+/// Its maximum is far below the number of the flood's jobs.
+const FLOODED: Addition = Addition { name: "flooded", label: "drover-flooded", group: 1000, max: 4 };
+
+const MEASURED: Addition = Addition { name: "measured", label: "drover-measured", group: 1001, max: 20 };
+
+/// The pools of an attack, besides those of the file.
+pub(crate) struct AttackPools {
+    /// Only the flood of jobs uses it.
+    pub(crate) flooded: Added,
+    /// The attacker cannot reach it: its jobs show how long others wait.
+    pub(crate) measured: Added,
 }
 
 /// Repository and labels of a job.
@@ -61,25 +77,30 @@ impl Pools {
         Ok(Self {
             with_short_timings: with_fields(&with_short_timings(&text)?, fields)?,
             pools: file.pools,
-            flooded: None,
+            added: Vec::new(),
         })
     }
 
-    /// Adds the pool of the flood, which otherwise is like the first pool.
-    pub(crate) fn add_flooded(&mut self) -> anyhow::Result<Flooded> {
+    pub(crate) fn add_for_attack(&mut self) -> anyhow::Result<AttackPools> {
+        Ok(AttackPools { flooded: self.add(&FLOODED)?, measured: self.add(&MEASURED)? })
+    }
+
+    fn add(&mut self, addition: &Addition) -> anyhow::Result<Added> {
         let first: Repository = Self::served_by(&self.pools[0]).parse()?;
-        let repository: Repository = format!("{}/flood", first.owner).parse()?;
+        let repository: Repository = format!("{}/{}", first.owner, addition.name).parse()?;
         let mut file: toml::Table = self.with_short_timings.parse()?;
         let pools = file.get_mut("pool").and_then(toml::Value::as_array_mut).context("the file has no [[pool]]")?;
         let mut pool = pools.first().and_then(toml::Value::as_table).context("the file has no [[pool]]")?.clone();
-        pool.insert("name".to_owned(), "flooded".into());
-        pool.insert("labels".to_owned(), vec![Flooded::LABEL].into());
+        pool.insert("name".to_owned(), addition.name.into());
+        pool.insert("labels".to_owned(), vec![addition.label].into());
         pool.insert("repositories".to_owned(), vec![repository.to_string()].into());
-        pool.insert("runner_group".to_owned(), Flooded::GROUP.into());
-        pool.insert("max".to_owned(), Flooded::MAX.into());
+        pool.insert("runner_group".to_owned(), addition.group.into());
+        pool.insert("max".to_owned(), addition.max.into());
         pools.push(pool.into());
         self.with_short_timings = file.to_string();
-        Ok(self.flooded.insert(Flooded { repository }).clone())
+        let added = Added { repository, label: addition.label, group: addition.group.into() };
+        self.added.push(added.clone());
+        Ok(added)
     }
 
     fn served_by(pool: &PoolEntry) -> String {
@@ -103,8 +124,8 @@ impl Pools {
     pub(crate) fn repositories(&self) -> Vec<Repository> {
         let served = self.pools.iter().filter_map(|pool| Self::served_by(pool).parse().ok());
         let listed = self.pools.iter().flat_map(|pool| pool.repositories.iter().cloned());
-        let flooded = self.flooded.iter().map(|it| it.repository.clone());
-        served.chain(listed).chain(flooded).collect::<BTreeSet<Repository>>().into_iter().collect()
+        let added = self.added.iter().map(|it| it.repository.clone());
+        served.chain(listed).chain(added).collect::<BTreeSet<Repository>>().into_iter().collect()
     }
 
     /// Runner groups that allow exactly the repositories that their pools serve.
@@ -117,8 +138,8 @@ impl Pools {
                 group.extend(pool.repositories.iter().cloned());
             }
         }
-        if let Some(Flooded { repository }) = &self.flooded {
-            allowed.insert((repository.owner.clone(), Flooded::GROUP.into()), vec![repository.clone()]);
+        for Added { repository, group, .. } in &self.added {
+            allowed.insert((repository.owner.clone(), *group), vec![repository.clone()]);
         }
         let group = |((owner, group), repositories)| RunnerGroup { owner, group, repositories };
         allowed.into_iter().map(group).collect()

@@ -7,6 +7,7 @@ use drover::output::table;
 use world::github::{Conclusion, Job, JobId, JobState};
 
 use super::attack::Attack;
+use super::delay::Delay;
 use super::faults::Injected;
 use super::pushed::latest;
 use crate::calls::Counts;
@@ -27,8 +28,8 @@ pub(crate) struct Verdict {
     reclaimed: usize,
     launches: u64,
     pick_up: Vec<f64>,
-    /// Of jobs whose pool is neither attacked nor flooded, during an attack. Depends on the speed of this machine.
-    longest_elsewhere: Option<f64>,
+    /// Of jobs whose pool is neither attacked nor flooded, during an attack.
+    delay: Option<Delay>,
     machines_left: usize,
     runners_left: usize,
     dead_letters: usize,
@@ -74,7 +75,7 @@ impl Verdict {
                 reclaimed: state.github.killed().filter(|job| !is_foreign(job)).count() - killed,
                 launches: state.ec2.launches(),
                 pick_up,
-                longest_elsewhere: attack.and_then(|it| it.longest_wait_elsewhere(state, ours)),
+                delay: attack.and_then(|it| it.delay(sandbox, state)),
                 machines_left,
                 runners_left,
                 dead_letters: state.sqs.bodies(DEAD_LETTERS).len(),
@@ -118,6 +119,9 @@ impl Verdict {
         );
         ensure!(self.exposed == 0, "{} of foreign jobs ran on Drover's machines", count(self.exposed, "step"));
         ensure!(self.killed == 0, "Drover killed {} running", count(self.killed, "job"));
+        if let Some(delay) = &self.delay {
+            delay.judge()?;
+        }
         ensure!(self.machines_left == 0, "{} left", count(self.machines_left, "machine"));
         ensure!(self.runners_left == 0, "{} left", count(self.runners_left, "registration"));
         ensure!(self.dead_letters == 0, "{} in the dead-letter queue", count(self.dead_letters, "message"));
@@ -148,12 +152,13 @@ impl fmt::Display for Verdict {
             vec!["machines and registrations left".to_owned(), (self.machines_left + self.runners_left).to_string()],
             vec!["dead letters".to_owned(), self.dead_letters.to_string()],
         ];
-        rows.extend(
-            self.longest_elsewhere
-                .map(|it| vec!["longest pick-up time beside the flood".to_owned(), format!("{it:.2} s")]),
-        );
+        rows.extend(self.delay.iter().map(Delay::row));
         rows.extend(self.injected.iter().map(|it| vec![it.what.to_owned(), it.times.to_string()]));
-        write!(f, "{}", table(&["WHAT", "HOW MANY"], rows))
+        write!(f, "{}", table(&["WHAT", "HOW MANY"], rows))?;
+        match &self.delay {
+            Some(delay) => write!(f, "\n{delay}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -172,7 +177,7 @@ mod tests {
             reclaimed: 0,
             launches: 1,
             pick_up: Vec::new(),
-            longest_elsewhere: None,
+            delay: None,
             machines_left: 0,
             runners_left: 0,
             dead_letters: 0,
