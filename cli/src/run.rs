@@ -401,8 +401,7 @@ async fn watch(format: Format, read: impl AsyncFn(Timestamp) -> Result<Output, F
 }
 
 fn surroundings(aws: &SdkConfig) -> Result<Surroundings, Failure> {
-    let region = aws.region().map(ToString::to_string).unwrap_or_default();
-    Ok(Surroundings { stack: parsed("DROVER_STACK")?, region })
+    Ok(Surroundings::new(parsed("DROVER_STACK")?, aws))
 }
 
 async fn run_retire(instances: &[InstanceId], how: Retirement) -> Result<Output, Failure> {

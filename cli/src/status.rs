@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 
+use aws_config::SdkConfig;
 use domain::config::{PRICES, Pool, Prices};
 use domain::ids::{JobId, PoolName, Repository, StackName};
 use domain::policy::PoolView;
@@ -24,6 +25,20 @@ use crate::read::{Lateness, config, view};
 pub struct Surroundings {
     pub stack: StackName,
     pub region: String,
+    /// CloudWatch's dashboard of the stack in AWS's console. None if AWS is emulated.
+    pub metrics_url: Option<String>,
+}
+
+impl Surroundings {
+    pub fn new(stack: StackName, aws: &SdkConfig) -> Self {
+        let region = aws.region().map(ToString::to_string).unwrap_or_default();
+        let metrics_url = aws.endpoint_url().is_none().then(|| {
+            format!(
+                "https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}#dashboards/dashboard/{stack}"
+            )
+        });
+        Self { stack, region, metrics_url }
+    }
 }
 
 /// Failures that the screen has room for. `--json` has all.
@@ -106,7 +121,7 @@ fn head(surroundings: &Surroundings, format: u32, functions: &[Function]) -> Str
         true => "no function has run yet".to_owned(),
         false => reported.join(", "),
     };
-    let Surroundings { stack, region } = surroundings;
+    let Surroundings { stack, region, .. } = surroundings;
     format!("stack {stack} in {region}; drover {}; table format {format}; {functions}\n", env!("CARGO_PKG_VERSION"))
 }
 

@@ -117,6 +117,26 @@ async fn the_page_shows_what_happens_and_escapes_all_text() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_links_to_cloudwatchs_dashboard_unless_aws_is_emulated() {
+    let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
+    sandbox.apply(&one_pool("")).await.unwrap();
+    let http = Client::builder().tls_certs_only([]).build().unwrap();
+    // With an endpoint of its own, only the table is emulated.
+    let real = [("AWS_ENDPOINT_URL", ""), ("AWS_ENDPOINT_URL_DYNAMODB", sandbox.aws_url.as_str())];
+    let link = "<a href=\"https://eu-central-1.console.aws.amazon.com/cloudwatch/home?region=eu-central-1\
+                #dashboards/dashboard/sandbox\" rel=\"noreferrer\">";
+    for (variables, links) in [(&real[..], 1), (&[], 0)] {
+        let mut dashboard = sandbox.follow_with(&["dashboard", "--port", "0"], variables).unwrap();
+        let line = dashboard.line().await.unwrap();
+        let url = line.split_whitespace().next().unwrap();
+        for path in ["", "pool?name=linux"] {
+            let (status, page) = read(&http, &format!("{url}{path}")).await;
+            assert_eq!((status, page.matches(link).count()), (StatusCode::OK, links), "{page}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_requests_read_the_table_once_a_second() {
     // Nothing else reads the table: the functions do not run.
     let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();

@@ -8,17 +8,20 @@ use crate::output::age;
 /// The size of a chart in its own units. The page scales it.
 const WIDTH: f64 = 240.0;
 
-/// Two series over the same time: an area and a line.
-pub(super) fn sparkline(demand: &[u32], live: &[u32], height: u32, label: &str) -> Markup {
+/// Two series over the same time: an area and a line. Both have the newest of this many points.
+pub(super) fn sparkline(demand: &[u32], live: &[u32], points: usize, height: u32, label: &str) -> Markup {
     let top = demand.iter().chain(live).copied().max().unwrap_or(0).max(1);
-    let last = demand.len().max(live.len()).saturating_sub(1).max(1);
-    let point = |(index, value): (usize, &u32)| {
-        let x = WIDTH * index as f64 / last as f64;
-        let y = f64::from(height) - 1.0 - (f64::from(height) - 2.0) * f64::from(*value) / f64::from(top);
+    let last = points.saturating_sub(1).max(1);
+    let x = |index: usize, series: &[u32]| WIDTH * (points - series.len().min(points) + index) as f64 / last as f64;
+    let point = |x: f64, value: u32| {
+        let y = f64::from(height) - 1.0 - (f64::from(height) - 2.0) * f64::from(value) / f64::from(top);
         format!("{x:.1},{y:.1}")
     };
-    let line = |series: &[u32]| series.iter().enumerate().map(point).collect::<Vec<_>>().join(" ");
-    let area = format!("0,{height} {} {WIDTH},{height}", line(live));
+    let line = |series: &[u32]| {
+        let points = series.iter().enumerate().map(|(index, value)| point(x(index, series), *value));
+        points.collect::<Vec<_>>().join(" ")
+    };
+    let area = format!("{:.1},{height} {} {WIDTH},{height}", x(0, live), line(live));
     html! {
         svg.chart viewBox={ "0 0 " (WIDTH) " " (height) } preserveAspectRatio="none" role="img" aria-label=(label) {
             polygon.live points=(area) {}
@@ -105,10 +108,12 @@ mod tests {
 
     #[test]
     fn a_chart_of_nothing_is_still_a_chart() {
-        let empty = sparkline(&[], &[], 24, "nothing").into_string();
+        let empty = sparkline(&[], &[], 2, 24, "nothing").into_string();
         assert!(empty.contains("<svg") && !empty.contains("NaN"), "{empty}");
-        let zero = sparkline(&[0, 0], &[0, 0], 24, "nothing").into_string();
+        let zero = sparkline(&[0, 0], &[0, 0], 2, 24, "nothing").into_string();
         assert!(!zero.contains("NaN"), "{zero}");
+        let newest = sparkline(&[1], &[1, 1], 3, 24, "the newest points").into_string();
+        assert!(newest.contains("points=\"120.0,24 120.0,1.0 240.0,1.0 240,24\""), "{newest}");
         let phases = [Phase { name: "queued", from: Timestamp::UNIX_EPOCH, until: Timestamp::UNIX_EPOCH }];
         assert!(!timeline(&phases).into_string().contains("NaN"));
     }

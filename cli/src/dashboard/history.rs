@@ -20,8 +20,11 @@ const PERIOD: SignedDuration = SignedDuration::from_hours(24);
 /// The period of the charts.
 pub(super) const CHARTED: SignedDuration = SignedDuration::from_hours(6);
 
-/// Points of a chart: one for five minutes.
-const POINTS: i32 = 72;
+/// The time between two points of a chart.
+const STEP: SignedDuration = SignedDuration::from_mins(5);
+
+/// Points of a chart.
+pub(super) const POINTS: usize = 72;
 
 /// Events read from each pool's log. That can be megabytes, so the result is cached.
 const MAX_EVENTS: usize = 5000;
@@ -55,10 +58,12 @@ impl Histories {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct History {
     pub(super) waits: Waits,
-    /// Jobs that waited for a runner, at each point of the chart.
+    /// Jobs that waited for a runner, at each point of the chart since `charted_since`.
     pub(super) demand: Vec<u32>,
     /// Machines, at the same points.
     pub(super) live: Vec<u32>,
+    /// The oldest event read, if the log read does not cover the whole chart.
+    pub(super) charted_since: Option<Timestamp>,
 }
 
 impl History {
@@ -77,12 +82,16 @@ impl History {
                 interval.until = interval.until.or_else(|| time("closed_at"));
             }
         }
-        let points: Vec<Timestamp> = (1..=POINTS).map(|point| now - CHARTED + CHARTED / POINTS * point).collect();
+        let first = oldest.filter(|at| *at > now - CHARTED);
+        let newest_first = std::iter::successors(Some(now), |at| Some(*at - STEP)).take(POINTS);
+        let mut points: Vec<Timestamp> = newest_first.filter(|at| first.is_none_or(|first| *at >= first)).collect();
+        points.reverse();
         let count = |intervals: &BTreeMap<&str, Interval>| {
             let at = |at: &Timestamp| intervals.values().filter(|interval| interval.contains(*at)).count() as u32;
             points.iter().map(at).collect()
         };
-        Self { waits: Waits::of(events, oldest, now), demand: count(&jobs), live: count(&machines) }
+        let (demand, live) = (count(&jobs), count(&machines));
+        Self { waits: Waits::of(events, oldest, now), demand, live, charted_since: first }
     }
 }
 
@@ -142,7 +151,24 @@ impl Waits {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    /// A chart that showed zero where nothing was read would be wrong.
+    #[test]
+    fn a_chart_begins_where_the_log_read_begins() {
+        let at = |minute: i64| Timestamp::from_second(60 * minute).unwrap();
+        let event = json!({
+            "v": 1, "stream": "linux", "sequence": "1", "at": at(100), "cause": { "invocation": "a" }, "type": "forgotten", "job": 7,
+            "after": [{ "key": "JOB#7", "revision": 1, "is": { "queued_at": at(100) } }], "expires_at": 0,
+        });
+        let events: Vec<Event> = vec![serde_json::from_value(event).unwrap()];
+        let whole = History::of(&events, None, at(130));
+        assert_eq!((whole.demand.len(), whole.demand.iter().sum::<u32>(), whole.charted_since), (POINTS, 7, None));
+        let part = History::of(&events, Some(at(100)), at(130));
+        assert_eq!((part.demand, part.charted_since), (vec![1; 7], Some(at(100))));
+    }
 
     #[test]
     fn a_percentile_is_the_wait_that_this_share_of_jobs_did_not_exceed() {

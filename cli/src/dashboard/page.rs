@@ -11,7 +11,7 @@ use maud::{Markup, html};
 
 use super::chart::{short, sparkline};
 use super::filter::{Filter, Page, page};
-use super::history::{History, Waits};
+use super::history::{History, POINTS, Waits};
 use super::overview::Overview;
 use crate::cost::Total;
 use crate::describe;
@@ -188,7 +188,12 @@ pub(super) fn pool_table(pools: &[&PoolRow], overview: &Overview) -> Markup {
             (head(&titles))
             tbody { @for pool in pools { (pool_row(pool, overview)) } }
         }
-        p.dim { span.key.live aria-hidden="true" {} "machines " span.key.demand aria-hidden="true" {} "demand" }
+        p.dim {
+            span.key.live aria-hidden="true" {} "machines " span.key.demand aria-hidden="true" {} "demand"
+            @if let Some(url) = &overview.surroundings.metrics_url {
+                " · " a href=(url) rel="noreferrer" { "Metrics in CloudWatch" }
+            }
+        }
         @for pool in pools {
             @for obstacle in &pool.obstacles { p.bad { (pool.pool) ": " (printable(obstacle)) } }
         }
@@ -228,8 +233,12 @@ fn pool_row(row: &PoolRow, overview: &Overview) -> Markup {
 pub(super) fn chart(row: &PoolRow, history: &History, height: u32) -> Markup {
     let top = |series: &[u32]| series.iter().max().copied().unwrap_or(0);
     let (demand, live) = (top(&history.demand), top(&history.live));
-    let label = format!("{} in the last six hours: at most {live} machines, at most {demand} jobs waiting", row.pool);
-    sparkline(&history.demand, &history.live, height, &label)
+    let period = history.charted_since.map_or("in the last six hours".to_owned(), |at| format!("since {at:.0}"));
+    let label = format!("{} {period}: at most {live} machines, at most {demand} jobs waiting", row.pool);
+    html! {
+        (sparkline(&history.demand, &history.live, POINTS, height, &label))
+        @if let Some(at) = history.charted_since { span.dim { "since " (format!("{at:.0}")) } }
+    }
 }
 
 /// The share of the machines that have a job.

@@ -54,7 +54,15 @@ impl Sandbox {
     /// # Errors
     /// If it cannot be started.
     pub fn follow(&self, arguments: &[&str]) -> anyhow::Result<Follower> {
-        let mut command = self.operator(arguments, &[]);
+        self.follow_with(arguments, &[])
+    }
+
+    /// Starts `drover` in the operator's environment with these changes. An empty value removes the variable.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn follow_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> anyhow::Result<Follower> {
+        let mut command = self.operator(arguments, variables);
         let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().context("cannot run drover")?;
         let lines = BufReader::new(child.stdout.take().context("it has no standard output")?).lines();
         Ok(Follower { lines, _child: child })
