@@ -36,11 +36,14 @@ fn joined(source: &str) -> String {
         .collect()
 }
 
-/// The arguments of each `drover ...` in a text: commands, options and placeholders, up to the first word of the sentence.
+/// The arguments of each `drover ...` in a text: commands, options and placeholders, up to the first word of the sentence. In
+/// the middle of a sentence an unknown word is no command: "drover reads".
 fn recommended(text: &str, known: &BTreeSet<String>) -> Vec<Vec<String>> {
+    const NAME: &str = "drover ";
     let mut all = Vec::new();
-    for rest in text.split("drover ").skip(1) {
-        let rest = rest.split(['"', '\n']).next().unwrap();
+    for (at, _) in text.match_indices(NAME) {
+        let is_alone = ["-> ", "\"", "`"].iter().any(|before| text[..at].ends_with(before));
+        let rest = text[at + NAME.len()..].split(['"', '\n']).next().unwrap();
         let mut command: Vec<String> = Vec::new();
         for word in rest.split(' ') {
             let plain = word.split("\\n").next().unwrap().trim_end_matches([';', ',', '.', ':', ')', '`']);
@@ -49,7 +52,7 @@ fn recommended(text: &str, known: &BTreeSet<String>) -> Vec<Vec<String>> {
             let is_value =
                 is_placeholder || plain.contains('{') || plain.ends_with(".toml") || plain.parse::<u32>().is_ok();
             let is_command = match command.last() {
-                None => known.contains(plain),
+                None => known.contains(plain) || is_alone && plain.starts_with(|c: char| c.is_ascii_lowercase()),
                 Some(last) => NESTED.iter().any(|(name, below)| name == last && below.contains(&plain)),
             };
             if !(is_command || !command.is_empty() && (is_value || plain.starts_with("--"))) {
@@ -114,4 +117,6 @@ fn a_recommendation_ends_with_the_command() {
     let found = recommended("fix it; drover pools apply FILE pins it, drover explain JOB; drover pools shows", &known);
     let found: Vec<String> = found.iter().map(|command| command.join(" ")).collect();
     assert_eq!(found, ["pools apply FILE", "explain JOB", "pools"]);
+    let unknown = recommended("drover reads it -> drover pool apply FILE", &known);
+    assert_eq!(unknown, [["pool"]], "clap refuses it");
 }
