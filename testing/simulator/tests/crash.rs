@@ -11,6 +11,7 @@ use engine::sweep::{Mode, sweep};
 use jiff::SignedDuration;
 use simulator::{Universe, pool};
 use story::everything_is_over;
+use world::ec2::{Code, LaunchMatch, Refusal, When};
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
@@ -292,8 +293,17 @@ fn a_lost_table_kills_no_job() {
     universe.run(SignedDuration::from_secs(40));
     let busy = universe.github(|github, _| github.registrations().filter(|runner| runner.job.is_some()).count());
     assert!(busy > 0, "some jobs run when the table is lost");
+    // Two others wait: only GitHub knows them afterwards.
+    let refusal =
+        Refusal { matches: LaunchMatch::default(), code: Code::InsufficientInstanceCapacity, when: When::Chance(1.0) };
+    universe.ec2(|ec2, _| ec2.faults.refusals.push(refusal));
+    for _ in 0..2 {
+        universe.queue_job(&["linux"], MINUTE);
+    }
+    universe.run(SignedDuration::from_secs(20));
     let pools = universe.config().pools;
     universe.store.empty();
+    universe.ec2(|ec2, _| ec2.faults.refusals.clear());
     universe.run(SignedDuration::from_mins(3));
     universe.apply(pools, "e2");
     everything_is_over(&universe);

@@ -6,7 +6,7 @@ mod story;
 use std::collections::BTreeMap;
 
 use domain::config::Pool;
-use domain::state::Item;
+use domain::state::{Item, Slot};
 use domain::wire::Message;
 use engine::sweep::{Mode, Report, sweep};
 use jiff::SignedDuration;
@@ -119,6 +119,23 @@ fn a_held_machine_is_reported_and_not_touched() {
     assert_eq!(universe.sweep().held, 1);
     assert_eq!(ended(&universe, &held), None, "not even at the end of its life");
     nothing_more(&universe);
+}
+
+#[test]
+fn a_held_warm_machine_gets_no_runner_and_another_one_runs_the_job() {
+    let universe = universe(88, |pool| Pool { warm: 1, ..pool });
+    universe.run(MINUTE * 2);
+    let held = universe.ec2(|ec2, _| ec2.alive().next().expect("the warm machine").id.clone());
+    universe.hold(&held);
+    universe.run(MINUTE * 2);
+    universe.queue_job(&["linux"], MINUTE);
+    universe.run(MINUTE * 5);
+    assert!(universe.github(|github, _| github.jobs().all(|job| job.served_once())));
+    let runner =
+        |slot: &Slot| slot.machine().is_some_and(|it| it.instance.as_str() == held.as_str()) && slot.runner().is_some();
+    let view = universe.store.view(&"linux".parse().expect("a pool"));
+    assert!(!view.slots.values().any(runner), "a held machine gets no runner");
+    universe.release(&held);
 }
 
 #[test]

@@ -143,7 +143,7 @@ fn a_thousand_jobs_take_few_calls() {
     universe.run(SignedDuration::from_mins(30));
     let is_reading = |call: &&Call| matches!(call, Call::Query(_) | Call::QueryNeeded(_));
     let readings = universe.steps.recorded().iter().filter(is_reading).count();
-    assert!(readings <= 150, "the pool is read {readings} times for 3,000 reports about jobs");
+    assert!(readings <= 100, "the pool is read {readings} times for 3,000 reports about jobs");
     everything_is_over(&universe);
     let runs = universe.ec2(|ec2, _| ec2.calls()[&world::ec2::Operation::RunInstances]);
     assert!(runs <= 60, "{runs} calls of RunInstances for 1,000 jobs");
