@@ -179,5 +179,6 @@ check-deploy:
 
 ## Run the checks that take too long for .ci/run.
 verify:
+	$(MAKE) package
 	$(MAKE) check-image
 	$(MAKE) check-deploy ARGS=--iam
