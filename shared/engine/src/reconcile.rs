@@ -23,7 +23,7 @@ use crate::effects::{Holder, Next, check, launch, lost_job, notify, register, re
 use crate::error::ReconcileError;
 use crate::pools;
 use crate::table::{
-    Commit, Extent, answers, commit, leave_to_another, read_after, read_meta, read_pool, read_rest, send_nudge,
+    Commit, Extent, answers, commit, leave_to_another, read, read_after, read_meta, read_pool, read_rest, send_nudge,
     sent_nudge,
 };
 
@@ -140,8 +140,8 @@ async fn reconcile_pool(
     mut view: PoolView,
     extent: Extent,
 ) -> Result<(), ReconcileError> {
-    let is_up_to_date = |view: &PoolView| [String::new(), pool.config_hash()].contains(&view.meta.config_hash);
-    if is_up_to_date(&view) {
+    let is_first = view.meta.config_hash.is_empty();
+    if is_first || view.meta.config_hash == pool.config_hash() {
         return reconcile_view(context, config, pool, view, extent).await;
     }
     if view.unread.is_some() {
@@ -233,8 +233,7 @@ async fn decide_all(
                 break;
             }
             read_at = context.now();
-            let meta = read_meta(context, &pool.name).await?;
-            *view = read_after(context, pool, meta, extent).await?;
+            *view = read(context, pool, extent).await?;
             is_fresh = true;
             continue;
         }
@@ -251,8 +250,7 @@ async fn decide_all(
             Commit::Lost(what) if what == Key::Meta(pool.name.clone()).to_string() => return Ok(Decided::LostRace),
             Commit::Lost(_) => {
                 read_at = context.now();
-                let meta = read_meta(context, &pool.name).await?;
-                *view = read_after(context, pool, meta, extent).await?;
+                *view = read(context, pool, extent).await?;
                 is_fresh = true;
             }
         }

@@ -54,6 +54,12 @@ pub(crate) async fn read_meta(context: &Context<'_>, pool: &PoolName) -> Result<
     }
 }
 
+/// Reads a pool, or as much of it as the next decision needs.
+pub(crate) async fn read(context: &Context<'_>, pool: &Pool, extent: Extent) -> Result<PoolView, ReconcileError> {
+    let meta = read_meta(context, &pool.name).await?;
+    read_after(context, pool, meta, extent).await
+}
+
 /// Reads a pool whose META was read just now, or as much of it as the next decision needs.
 pub(crate) async fn read_after(
     context: &Context<'_>,

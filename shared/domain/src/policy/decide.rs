@@ -61,7 +61,7 @@ pub fn decide(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
     let mut meta = Meta { has_jobs_behind: !behind.is_empty(), ..refreshed(pool, view) };
     let meta_changed = meta != view.meta;
     meta.unread = unread::after(view);
-    // The next reading is as large.
+    // What the next reading will be made of.
     let is_left_out = |slot: &&SlotId| meta.unread.as_ref().is_some_and(|unread| unread.contains(**slot));
     let items = view.size() - view.slots.keys().filter(is_left_out).count();
     meta.last_reading = nudge::is_large(items).then_some(LastReading { at: now, items: items as u32 });
