@@ -9,11 +9,8 @@ use jiff::Timestamp;
 use world::github::JobId;
 
 use super::pools::{Added, AttackPools};
-use crate::sandbox::Sandbox;
+use crate::sandbox::{BATCH_SIZE, Sandbox};
 use crate::state::{Reception, State};
-
-/// The template's `BatchSize`.
-pub(super) const BATCH_SIZE: usize = 10;
 
 /// Jobs that are queued at once.
 const JOBS: usize = 4;

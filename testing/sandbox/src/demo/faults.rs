@@ -10,10 +10,9 @@ use world::github::{Endpoint, JobId};
 
 use super::arguments::Arguments;
 use super::attack::Attack;
-use super::delay::BATCH_SIZE;
 use super::pushed::{Pushed, latest};
 use crate::pace::{PATIENCE, slowness};
-use crate::sandbox::{Options, Sandbox};
+use crate::sandbox::{BATCH_SIZE, CONCURRENCY, Options, Sandbox};
 use crate::state::State;
 
 /// One in four jobs or deliveries is affected by faults without a share.
@@ -32,9 +31,6 @@ const LIMITED_FOR: jiff::SignedDuration = jiff::SignedDuration::from_secs(3);
 /// killed function last until both have passed.
 const RESERVE: Duration = Duration::from_secs(8);
 const EFFECTS: Duration = Duration::from_secs(4);
-
-/// The template's `ScalerMaximumConcurrency`.
-const BATCHES: usize = 5;
 
 /// How often a fault happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +87,7 @@ impl Arguments {
     pub(super) fn prepare(&self, options: &mut Options) {
         options.ec2.spot_notice = SPOT_NOTICE;
         if self.attack {
-            (options.batch_size, options.scaler_concurrency) = (BATCH_SIZE, BATCHES);
+            (options.batch_size, options.scaler_concurrency) = (BATCH_SIZE, CONCURRENCY);
         }
         if self.crash {
             let timeout = RESERVE + EFFECTS * slowness();

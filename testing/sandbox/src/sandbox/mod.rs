@@ -36,7 +36,7 @@ use crate::proxy::Proxy;
 use crate::state::{Secret, World};
 use environment::{behind, environment, machine_behind};
 pub use operator::Follower;
-pub use options::{Driven, Network, Options, RunnerGroup};
+pub use options::{BATCH_SIZE, CONCURRENCY, Driven, Network, Options, RunnerGroup};
 
 /// The queues' visibility timeout: that of the template, six times the longest time-out of the scaler.
 const VISIBILITY: Duration = Duration::from_secs(360);

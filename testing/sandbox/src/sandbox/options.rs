@@ -9,6 +9,12 @@ use world::{ec2, github};
 use crate::deliveries::WebhookFaults;
 use crate::events::Rules;
 
+/// The template's `BatchSize`: messages in one invocation of the scaler.
+pub const BATCH_SIZE: usize = 10;
+
+/// The template's `ScalerMaximumConcurrency`.
+pub const CONCURRENCY: usize = 5;
+
 /// Who runs the functions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Driven {

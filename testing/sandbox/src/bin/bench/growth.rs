@@ -7,17 +7,13 @@ use anyhow::{Context, ensure};
 use domain::policy::nudge::pause;
 use drover::output::table;
 use sandbox::calls::Capacity;
-use sandbox::sandbox::{Driven, Options, QUEUE, Sandbox};
+use sandbox::sandbox::{BATCH_SIZE, CONCURRENCY, Driven, Options, QUEUE, Sandbox};
 use sandbox::short_timings::one_pool;
 use sandbox::state::State;
 use tokio::time::{Instant, sleep};
 use world::github::RunnerId;
 
 use crate::{median, millis, processor_time, without_limits};
-
-/// The event source mapping of the template.
-const BATCH_SIZE: usize = 10;
-const CONCURRENCY: usize = 5;
 
 /// Of each repository, a pool serves only so many waiting jobs at a time.
 const JOBS_PER_REPOSITORY: usize = 1000;
