@@ -151,26 +151,19 @@ impl Table {
             .into_iter()
             .chain(sk.map(|sk| (":sk".to_owned(), text(sk))))
             .collect();
+        let query = self
+            .client
+            .query()
+            .table_name(&self.name)
+            .key_condition_expression(condition)
+            .set_expression_attribute_values(Some(values))
+            .consistent_read(true);
+        let mut pages = query.into_paginator().send();
         let mut reading = Reading::default();
-        let mut from = None;
-        for _ in 0..MAX_PAGES {
-            let page = self
-                .client
-                .query()
-                .table_name(&self.name)
-                .key_condition_expression(condition)
-                .set_expression_attribute_values(Some(values.clone()))
-                .consistent_read(true)
-                .set_exclusive_start_key(from.take())
-                .send()
-                .await
-                .map_err(failed)?;
-            for attributes in page.items.unwrap_or_default() {
+        for _ in 0..=MAX_PAGES {
+            let Some(page) = pages.next().await else { return Ok(reading) };
+            for attributes in page.map_err(failed)?.items.unwrap_or_default() {
                 Self::add(&mut reading, attributes, Key::is_dispensable)?;
-            }
-            from = page.last_evaluated_key.filter(|key| !key.is_empty());
-            if from.is_none() {
-                return Ok(reading);
             }
         }
         Err(StoreError::new(format!("pool {pool} has more than {MAX_PAGES} MB of open items")))
