@@ -696,7 +696,8 @@ class Package(unittest.TestCase):
         self.assertIn("glibc 2.36", done.stderr)
 
     def test_an_executable_that_is_too_large_is_rejected(self):
-        done, *_ = self.package(os.urandom(3_100_000))
+        (limit,) = re.findall(r"\[ingest\]=(\d+)", project.text("infra/package"))
+        done, *_ = self.package(os.urandom(int(limit) * 1_000_000))
         self.assertEqual(done.returncode, 1)
         self.assertIn("ingest exceeds its size limit", done.stderr)
 
