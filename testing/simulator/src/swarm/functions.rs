@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 
 use domain::state::Config;
 use domain::wire::Message;
@@ -134,7 +136,7 @@ impl<'u> Swarm<'u> {
 
     fn poll(&mut self, number: u64) {
         let Some(invocation) = self.invocations.get_mut(&number) else { return };
-        let done = invocation.future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        let done = poll_while_woken(invocation.future.as_mut());
         for arrival in self.universe.steps.arrivals() {
             let launch = self.universe.state().sending.take().map(Box::new);
             let takes = self.latency(arrival.call.kind()) + self.paging(&arrival.call);
@@ -227,6 +229,29 @@ impl<'u> Swarm<'u> {
                     },
                 );
             }
+        }
+    }
+}
+
+/// Whether a future has asked to be polled again.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Polls until every part waits for a call. A stream of futures asks to be polled again when many of them have gone on without a
+/// call.
+fn poll_while_woken<T>(mut future: Pin<&mut (dyn Future<Output = T> + '_)>) -> Poll<T> {
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    loop {
+        let done = future.as_mut().poll(&mut Context::from_waker(&waker));
+        if done.is_ready() || !woken.0.swap(false, Ordering::Relaxed) {
+            return done;
         }
     }
 }

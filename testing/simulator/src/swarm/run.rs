@@ -54,7 +54,11 @@ impl Swarm<'_> {
             self.happen(due);
         }
         for violation in self.universe.store.take_violations() {
-            self.violate(violation);
+            // An invocation that read the table before it was lost may replace an item of the same revision that was written since.
+            let is_excused = violation.starts_with("S4") && self.universe.configuration().is_none();
+            if !is_excused {
+                self.violate(violation);
+            }
         }
     }
 
