@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use domain::config::Pool;
 use domain::ids::{InstanceId, Owner, PoolName, Scope, SlotId};
 use domain::log::Turn;
+use domain::policy::PoolView;
 use domain::policy::reap::{self, StopSlot};
-use domain::policy::retire::{TagReading, Tags, TerminationPermit, Unheld, permit_unowned};
+use domain::policy::retire::{Deregistration, TagReading, Tags, TerminationPermit, Unheld, permit_unowned};
 use domain::policy::sweep::{Plan, Reap};
 use domain::state::{Condemned, Config, Instance, StopReason};
 use domain::wire::{ObservedInstance, ObservedRunner};
@@ -16,13 +18,16 @@ use tracing::{Instrument, Span};
 use crate::context::Context;
 use crate::effects::Holder;
 use crate::effects::deregister::deregister;
-use crate::effects::retire::retire;
+use crate::effects::retire::{RETIRED_TOGETHER, retire};
 use crate::error::ReconcileError;
 use crate::ports::{Deregistered, Terminated};
 use crate::sweep::report::Report;
 use crate::table::{Commit, commit, commit_or_leave, read_pool};
 
-const MAX_CONCURRENT_REAPS: usize = 8;
+const MAX_CONCURRENT_REMOVALS: usize = 8;
+
+/// Concurrent calls for the machines of one launch, and concurrent groups of slots of one pool.
+const MAX_CONCURRENT_OF_ONE: usize = 4;
 
 /// The result of one removal.
 enum Outcome {
@@ -30,6 +35,67 @@ enum Outcome {
     AlreadyGone,
     /// Left alone: it has a job, or another invocation holds it.
     Spared,
+}
+
+/// The reason of a removal with its result, or a sentence about what is not removed.
+type Done = Result<(&'static str, Outcome), String>;
+
+/// Removals that share calls.
+enum Removal<'a> {
+    /// Slots of one pool.
+    Stop(&'a PoolName, Vec<Stop<'a>>),
+    /// Machines of one launch. Any of its runners may run on any of them.
+    Condemn(&'a Scope, &'a [ObservedRunner], Vec<Unowned<'a>>),
+    Adopt(&'a Reap, &'a ObservedInstance),
+    Deregister(&'a Reap, &'a Scope, &'a ObservedRunner),
+}
+
+struct Stop<'a> {
+    reap: &'a Reap,
+    slot: SlotId,
+    why: StopReason,
+}
+
+struct Unowned<'a> {
+    reap: &'a Reap,
+    machine: &'a ObservedInstance,
+    why: Condemned,
+}
+
+/// The removals, each account's on their own.
+fn by_account<'a>(config: &'a Config, plan: &'a Plan) -> Vec<Vec<Removal<'a>>> {
+    let mut stopped: BTreeMap<&PoolName, Vec<Stop<'_>>> = BTreeMap::new();
+    let mut condemned: BTreeMap<_, (&Scope, &[ObservedRunner], Vec<Unowned<'_>>)> = BTreeMap::new();
+    let mut removals = Vec::new();
+    for reap in &plan.reaps {
+        match reap {
+            Reap::Stop(pool, slot, why) => {
+                stopped.entry(pool).or_default().push(Stop { reap, slot: *slot, why: *why });
+            }
+            Reap::Condemn { machine, why, scope, runners } => {
+                // The attempts of a launch share its runners' names.
+                let launch = machine.batch.as_ref().map(|batch| (&batch.pool, &batch.epoch, batch.version));
+                let (.., machines) = condemned.entry(launch).or_insert((scope, runners.as_slice(), Vec::new()));
+                machines.push(Unowned { reap, machine, why: *why });
+            }
+            Reap::Adopt(machine) => removals.push(Removal::Adopt(reap, machine)),
+            Reap::Deregister(scope, runner) => removals.push(Removal::Deregister(reap, scope, runner)),
+        }
+    }
+    removals.extend(stopped.into_iter().map(|(pool, stops)| Removal::Stop(pool, stops)));
+    removals
+        .extend(condemned.into_values().map(|(scope, runners, machines)| Removal::Condemn(scope, runners, machines)));
+    let of_pool = |name: &PoolName| config.pool(name).map(|pool| pool.owner.owner());
+    let account = |removal: &Removal<'a>| match removal {
+        Removal::Stop(pool, _) => of_pool(pool),
+        Removal::Condemn(scope, ..) | Removal::Deregister(_, scope, _) => Some(scope.owner()),
+        Removal::Adopt(_, machine) => machine.batch.as_ref().and_then(|batch| of_pool(&batch.pool)),
+    };
+    let mut by_account: BTreeMap<Option<&Owner>, Vec<Removal<'a>>> = BTreeMap::new();
+    for removal in removals {
+        by_account.entry(account(&removal)).or_default().push(removal);
+    }
+    by_account.into_values().collect()
 }
 
 pub(super) async fn perform_all(
@@ -41,45 +107,25 @@ pub(super) async fn perform_all(
     report: &mut Report,
 ) {
     // Each account on its own, so that an account whose calls hang does not keep the others waiting.
-    let mut by_account: BTreeMap<Option<&Owner>, Vec<&Reap>> = BTreeMap::new();
-    for reap in &plan.reaps {
-        by_account.entry(account(config, reap)).or_default().push(reap);
-    }
-    let done: Vec<Vec<_>> = join_all(by_account.into_values().map(|reaps| {
-        stream::iter(reaps)
-            .map(|reap| async move {
+    let done: Vec<Vec<Vec<Done>>> = join_all(by_account(config, plan).into_iter().map(|removals| {
+        stream::iter(removals)
+            .map(|removal| async move {
                 if context.short_of_time() {
-                    return (reap, Ok(Outcome::Spared));
+                    return Vec::new();
                 }
-                (reap, perform(context, config, (recorded, tags), reap).instrument(reap_span(reap)).await)
+                perform(context, config, (recorded, tags), removal).await
             })
-            .buffer_unordered(MAX_CONCURRENT_REAPS)
+            .buffer_unordered(MAX_CONCURRENT_REMOVALS)
             .collect()
     }))
     .await;
-    for (reap, done) in done.into_iter().flatten() {
+    for done in done.into_iter().flatten().flatten() {
         match done {
-            Ok(Outcome::Removed) => *report.reaped.entry(reap.reason()).or_default() += 1,
-            Ok(Outcome::AlreadyGone) => report.already_gone += 1,
-            Ok(Outcome::Spared) => {}
-            Err(error) => {
-                let what = format!("{} ({}) is not removed: {error}", subject(reap), reap.reason());
-                reap_span(reap).in_scope(|| tracing::warn!("{what}"));
-                report.fail(what);
-            }
+            Ok((reason, Outcome::Removed)) => *report.reaped.entry(reason).or_default() += 1,
+            Ok((_, Outcome::AlreadyGone)) => report.already_gone += 1,
+            Ok((_, Outcome::Spared)) => {}
+            Err(what) => report.fail(what),
         }
-    }
-}
-
-/// The account whose runners the removal concerns.
-fn account<'a>(config: &'a Config, reap: &'a Reap) -> Option<&'a Owner> {
-    let of_pool = |name: &PoolName| config.pool(name).map(|pool| pool.owner.owner());
-    match reap {
-        Reap::Stop(pool, ..) => of_pool(pool),
-        Reap::Condemn { machine, .. } | Reap::Adopt(machine) => {
-            machine.batch.as_ref().and_then(|batch| of_pool(&batch.pool))
-        }
-        Reap::Deregister(scope, _) => Some(scope.owner()),
     }
 }
 
@@ -102,98 +148,198 @@ fn subject(reap: &Reap) -> String {
     }
 }
 
+fn done(reap: &Reap, outcome: Result<Outcome, ReconcileError>) -> Done {
+    outcome.map(|outcome| (reap.reason(), outcome)).map_err(|error| not_removed(reap, &error.to_string()))
+}
+
+fn not_removed(reap: &Reap, why: &str) -> String {
+    let what = format!("{} ({}) is not removed: {why}", subject(reap), reap.reason());
+    reap_span(reap).in_scope(|| tracing::warn!("{what}"));
+    what
+}
+
 async fn perform(
     context: &Context<'_>,
     config: &Config,
     (recorded, tags): (&BTreeMap<InstanceId, Instance>, &TagReading),
-    reap: &Reap,
-) -> Result<Outcome, ReconcileError> {
-    match reap {
-        Reap::Stop(pool, slot, why) => stop(context, config, tags, pool, *slot, *why).await,
-        Reap::Condemn { machine, why, scope, runners } => {
-            condemn(context, tags, machine, recorded.get(&machine.id), *why, (scope, runners)).await
+    removal: Removal<'_>,
+) -> Vec<Done> {
+    match removal {
+        Removal::Stop(pool, stops) => match config.pool(pool) {
+            Some(pool) => stop(context, tags, pool, &stops).await,
+            None => Vec::new(),
+        },
+        Removal::Condemn(scope, runners, machines) => {
+            condemn(context, (recorded, tags), (scope, runners), &machines).await
         }
-        Reap::Adopt(machine) => adopt(context, machine, recorded.get(&machine.id)).await,
-        Reap::Deregister(scope, runner) => deregister_stale(context, scope, runner).await,
+        Removal::Adopt(reap, machine) => {
+            let adopted = adopt(context, machine, recorded.get(&machine.id)).instrument(reap_span(reap)).await;
+            vec![done(reap, adopted)]
+        }
+        Removal::Deregister(reap, scope, runner) => {
+            vec![done(reap, deregister_stale(context, scope, runner).instrument(reap_span(reap)).await)]
+        }
     }
 }
 
-/// Claims a slot, then retires it.
-async fn stop(
+/// Claims slots of a pool, then retires them. A claim may also write META, so one claim follows the other: of claims made at
+/// the same time only one could be written.
+async fn stop(context: &Context<'_>, tags: &TagReading, pool: &Pool, stops: &[Stop<'_>]) -> Vec<Done> {
+    let mut all = Vec::new();
+    let mut view = match read_pool(context, &pool.name).await {
+        Ok(view) => view,
+        Err(error) => return stops.iter().map(|it| Err(not_removed(it.reap, &error.to_string()))).collect(),
+    };
+    let mut claimed = Vec::new();
+    for Stop { reap, slot, why } in stops {
+        if context.short_of_time() {
+            break;
+        }
+        match claim_stop(context, pool, &mut view, *slot, *why).instrument(reap_span(reap)).await {
+            Ok(outcome) => {
+                claimed.extend(matches!(outcome, Outcome::Removed).then_some((*slot, Holder::This)));
+                all.push(Ok((reap.reason(), outcome)));
+            }
+            Err(error) => all.push(done(reap, Err(error))),
+        }
+    }
+    let retired = stream::iter(claimed.chunks(RETIRED_TOGETHER))
+        .map(|slots| retire(context, pool, &view, tags, slots))
+        .buffer_unordered(MAX_CONCURRENT_OF_ONE)
+        .collect::<Vec<_>>()
+        .await;
+    for error in retired.into_iter().flat_map(|retired| retired.failed) {
+        let what = format!("slots of pool {} are not removed: {error}", pool.name);
+        tracing::warn!(pool = %pool.name, "{what}");
+        all.push(Err(what));
+    }
+    all
+}
+
+/// Claims a slot. If another invocation has changed it or META, the pool is read again, once.
+async fn claim_stop(
     context: &Context<'_>,
-    config: &Config,
-    tags: &TagReading,
-    pool: &PoolName,
+    pool: &Pool,
+    view: &mut PoolView,
     slot: SlotId,
     why: StopReason,
 ) -> Result<Outcome, ReconcileError> {
-    let Some(pool) = config.pool(pool) else { return Ok(Outcome::Spared) };
-    let mut view = read_pool(context, &pool.name).await?;
-    let writes = match reap::stop_slot(pool, &view, slot, why, &context.turn(pool)) {
-        StopSlot::AlreadyGone => return Ok(Outcome::AlreadyGone),
-        StopSlot::Spare => return Ok(Outcome::Spared),
-        StopSlot::Claim(writes) => writes,
-    };
-    if let Commit::Lost(_) = commit(context, &writes).await? {
-        return Ok(Outcome::Spared);
+    for is_last in [false, true] {
+        let writes = match reap::stop_slot(pool, view, slot, why, &context.turn(pool)) {
+            StopSlot::AlreadyGone => return Ok(Outcome::AlreadyGone),
+            StopSlot::Spare => return Ok(Outcome::Spared),
+            StopSlot::Claim(writes) => writes,
+        };
+        match commit(context, &writes).await? {
+            Commit::Written => {
+                view.apply(&writes);
+                return Ok(Outcome::Removed);
+            }
+            Commit::Lost(_) if is_last => {}
+            Commit::Lost(_) => *view = read_pool(context, &pool.name).await?,
+        }
     }
-    view.apply(&writes);
-    let retired = retire(context, pool, &view, tags, &[(slot, Holder::This)]).await;
-    retired.failed.into_iter().next().map_or(Ok(Outcome::Removed), Err)
+    Ok(Outcome::Spared)
 }
 
-/// Removes an instance that belongs to no slot. After the claim it cannot be bound, and after the deregistrations it cannot
-/// receive a job. Only then it is terminated.
+/// Removes machines of one launch that belong to no slot. After the claims none can be bound, and after the deregistrations
+/// none can receive a job. Only then they are terminated. Each runner is deregistered once, and not once for each machine.
 async fn condemn(
     context: &Context<'_>,
-    tags: &TagReading,
-    machine: &ObservedInstance,
-    recorded: Option<&Instance>,
-    why: Condemned,
-    runners: (&Scope, &[ObservedRunner]),
-) -> Result<Outcome, ReconcileError> {
-    let Tags::Free(unheld) = tags.of_machine(&machine.id) else { return Ok(Outcome::Spared) };
-    if let Some(writes) = reap::condemn(machine, recorded, why, &turn(context))
-        && let Commit::Lost(_) = commit(context, &writes).await?
-    {
-        return Ok(Outcome::Spared);
+    (recorded, tags): (&BTreeMap<InstanceId, Instance>, &TagReading),
+    (scope, runners): (&Scope, &[ObservedRunner]),
+    machines: &[Unowned<'_>],
+) -> Vec<Done> {
+    let claims = stream::iter(machines)
+        .map(|it| async move {
+            let claimed = claim_unowned(context, recorded.get(&it.machine.id), tags, it);
+            (it, claimed.instrument(reap_span(it.reap)).await)
+        })
+        .buffered(MAX_CONCURRENT_OF_ONE)
+        .collect::<Vec<_>>()
+        .await;
+    let (mut all, mut claimed) = (Vec::new(), Vec::new());
+    for (it, claim) in claims {
+        match claim {
+            Ok(Some(unheld)) => claimed.push((it, unheld)),
+            Ok(None) => all.push(Ok((it.reap.reason(), Outcome::Spared))),
+            Err(error) => all.push(done(it.reap, Err(error))),
+        }
     }
-    let Some(permit) = deregister_all(context, &unheld, machine, why, runners).await? else {
-        return Ok(Outcome::Spared);
-    };
-    match context.ports.compute.terminate(&permit).await {
-        Ok(Terminated::Ending) => Ok(Outcome::Removed),
-        Ok(Terminated::NotFound) => Ok(Outcome::AlreadyGone),
-        Err(error) => Err(error.into()),
+    if claimed.is_empty() {
+        return all;
     }
+    let answers = deregister_all(context, scope, runners).await;
+    let failed = answers.iter().find_map(|answer| answer.as_ref().err());
+    let answers: Vec<Option<Deregistration>> = answers.iter().map(|answer| answer.as_ref().ok().copied()).collect();
+    let ended = stream::iter(claimed)
+        .map(|(it, unheld)| {
+            let permit = permit_unowned(&unheld, it.why, &answers);
+            let ended = async move {
+                match (permit, failed) {
+                    (Some(permit), _) => done(it.reap, terminate(context, &permit).await),
+                    (None, Some(why)) => Err(not_removed(it.reap, why)),
+                    (None, None) => {
+                        let instance = &it.machine.id;
+                        tracing::error!(%instance, "instance {instance} belongs to no slot, but may have a job: left alone");
+                        Ok((it.reap.reason(), Outcome::Spared))
+                    }
+                }
+            };
+            ended.instrument(reap_span(it.reap))
+        })
+        .buffered(MAX_CONCURRENT_OF_ONE)
+        .collect::<Vec<_>>()
+        .await;
+    all.extend(ended);
+    all
 }
 
-/// Deregisters the runners that may run on the instance. None if one of them may have a job.
-async fn deregister_all(
+/// None if the machine is left alone.
+async fn claim_unowned(
     context: &Context<'_>,
-    unheld: &Unheld,
-    machine: &ObservedInstance,
-    why: Condemned,
-    (scope, runners): (&Scope, &[ObservedRunner]),
-) -> Result<Option<TerminationPermit>, ReconcileError> {
-    let mut answers = Vec::new();
-    for ObservedRunner { id: runner, name, .. } in runners {
-        let answer = deregister(context, scope, *runner, name).await;
-        answers.push(answer.as_ref().ok().copied());
-        if permit_unowned(unheld, why, &answers).is_some() {
-            if let Err(error) = &answer {
-                tracing::warn!(runner_id = %runner, "runner {runner} cannot be deregistered: {error}");
-            }
-            continue;
-        }
-        answer?;
-        tracing::error!(
-            instance = %machine.id, runner_id = %runner,
-            "instance {} belongs to no slot, but may have a job: left alone", machine.id
-        );
+    recorded: Option<&Instance>,
+    tags: &TagReading,
+    Unowned { machine, why, .. }: &Unowned<'_>,
+) -> Result<Option<Unheld>, ReconcileError> {
+    if context.short_of_time() {
         return Ok(None);
     }
-    Ok(permit_unowned(unheld, why, &answers))
+    let Tags::Free(unheld) = tags.of_machine(&machine.id) else { return Ok(None) };
+    if let Some(writes) = reap::condemn(machine, recorded, *why, &turn(context))
+        && let Commit::Lost(_) = commit(context, &writes).await?
+    {
+        return Ok(None);
+    }
+    Ok(Some(unheld))
+}
+
+/// Deregisters the runners of a launch. Returns GitHub's answer for each, or why there is none.
+async fn deregister_all(
+    context: &Context<'_>,
+    scope: &Scope,
+    runners: &[ObservedRunner],
+) -> Vec<Result<Deregistration, String>> {
+    stream::iter(runners)
+        .map(|ObservedRunner { id, name, .. }| async move {
+            if context.short_of_time() {
+                return Err("too little time is left to deregister its runner".to_owned());
+            }
+            deregister(context, scope, *id, name).await.map_err(|error| {
+                tracing::warn!(runner_id = %id, "runner {id} cannot be deregistered: {error}");
+                error.to_string()
+            })
+        })
+        .buffered(MAX_CONCURRENT_OF_ONE)
+        .collect()
+        .await
+}
+
+async fn terminate(context: &Context<'_>, permit: &TerminationPermit) -> Result<Outcome, ReconcileError> {
+    match context.ports.compute.terminate(permit).await? {
+        Terminated::Ending => Ok(Outcome::Removed),
+        Terminated::NotFound => Ok(Outcome::AlreadyGone),
+    }
 }
 
 async fn adopt(
