@@ -13,7 +13,7 @@ use world::github;
 use crate::swarm::faults::Fault;
 use crate::swarm::outcome::{Options, Violation};
 use crate::swarm::seed::Swarm;
-use crate::swarm::shape::{Arrival, Groups, ORGANIZATION, OTHER, Shape};
+use crate::swarm::shape::{Arrival, BATCH, Groups, ORGANIZATION, OTHER, Shape};
 use crate::universe::{Universe, pool};
 
 /// A flood delays the launch for a job of another pool by at most this much.
@@ -119,6 +119,7 @@ fn shape(flood: &Flood) -> Shape {
         stormy: Vec::new(),
         calm_after: flood.lasts + EVERY,
         scalers: SCALERS,
+        batch: BATCH,
         groups: flood.groups,
     }
 }

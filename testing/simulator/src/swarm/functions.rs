@@ -20,6 +20,7 @@ use crate::swarm::faults::Fault;
 use crate::swarm::invocation::{AtCall, Done, Function, Invocation};
 use crate::swarm::outcome::Topic;
 use crate::swarm::seed::{Swarm, VISIBILITY};
+use crate::swarm::shape::BATCH;
 use crate::universe::INVOCATION;
 
 impl<'u> Swarm<'u> {
@@ -29,7 +30,14 @@ impl<'u> Swarm<'u> {
             let scalers = self.invocations.values().filter(|invocation| invocation.function == Function::Scaler);
             let running = scalers.count();
             let Some(config) = self.universe.configuration().filter(|_| running < self.shape.scalers) else { return };
-            let received = self.sqs.receive("main", 10, self.now).expect("the queue exists");
+            let mut received = Vec::new();
+            while received.len() < self.shape.batch {
+                let some = self.sqs.receive("main", BATCH, self.now).expect("the queue exists");
+                if some.is_empty() {
+                    break;
+                }
+                received.extend(some);
+            }
             if received.is_empty() {
                 return;
             }

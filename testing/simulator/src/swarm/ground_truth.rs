@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use world::ec2::InstanceId;
 use world::github::{JobId, RunnerId};
 
@@ -32,6 +32,8 @@ pub(super) struct GroundTruth {
     pub(super) full_at: BTreeMap<String, Timestamp>,
     /// Jobs that waited longer than 20 minutes by design: their launches were used up, or their pool was full.
     pub(super) late: BTreeSet<JobId>,
+    /// How much longer than others the machines of a lost table may stay.
+    pub(super) more_for_the_lost: SignedDuration,
 }
 
 /// What an operator has still to do after generating a key.

@@ -64,6 +64,7 @@ impl Swarm<'_> {
             self.universe.state().install(owner);
         }
         self.new_table();
+        self.note_the_lost();
         self.undrain();
         let waiting: Vec<_> = self.universe.github(|github, _| {
             github.jobs().filter(|job| job.state == github::JobState::Waiting).map(|job| job.id).collect()

@@ -39,9 +39,6 @@ const AUTHORS_KNOW_WITHIN: SignedDuration = SignedDuration::from_mins(20);
 /// jobs per minute. A seed has 200 jobs.
 const GATE_SEEN_WITHIN: SignedDuration = SignedDuration::from_mins(5 + 7);
 
-/// A machine or a registration without use for this long is left over.
-const LEFT_OVER_AFTER: SignedDuration = SignedDuration::from_mins(12);
-
 /// GitHub fails a job that was queued for a day, and ends a run after 35.
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 const MAX_AGE: SignedDuration = SignedDuration::from_hours(35 * 24);
@@ -51,7 +48,7 @@ const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 impl Swarm<'_> {
     /// The jobs that wait for one of Drover's runners, each with its pool.
-    fn waiting(&self) -> Vec<(github::JobId, String)> {
+    pub(super) fn waiting(&self) -> Vec<(github::JobId, String)> {
         let waiting: Vec<(github::JobId, String)> = self.universe.github(|github, _| {
             let queued = github.jobs().filter(|job| {
                 !self.truth.foreign.contains(&job.id)
@@ -74,48 +71,6 @@ impl Swarm<'_> {
         waiting.into_iter().map(|(job, pool)| (job, kept(job).unwrap_or(pool))).collect()
     }
 
-    /// Machines and registrations without use for at least `patience`.
-    fn left_over(&self, patience: SignedDuration) -> Vec<String> {
-        let state = self.universe.state();
-        let mut left = Vec::new();
-        let mut spared = BTreeSet::new();
-        for pool in &self.shape.pools {
-            let mut warm = pool.warm;
-            for machine in state.ec2.alive() {
-                if machine.tags.get("drover:pool").map(String::as_str) != Some(pool.name.as_str()) {
-                    continue;
-                }
-                let runner = state.configured.get(&machine.id);
-                let busy =
-                    runner.and_then(|runner| state.github.runner(*runner)).is_some_and(|runner| runner.job.is_some());
-                let since = self.machines.get(&machine.id).map_or(machine.launched_at, |known| known.since);
-                if busy || self.now.duration_since(since) < patience {
-                    continue;
-                }
-                // A connected runner without a job may count as warm. A disconnected one may not.
-                let serves =
-                    runner.is_none_or(|runner| state.github.runner(*runner).is_some_and(|runner| runner.online));
-                if serves && warm > 0 {
-                    warm -= 1;
-                    spared.extend(runner.copied());
-                    continue;
-                }
-                left.push(format!("machine {} of pool {}, {} since {since}", machine.id, pool.name, machine.state));
-            }
-        }
-        let own =
-            |runner: &&github::Runner| runner.name.starts_with("drover_sim_") && !state.forged.contains_key(&runner.id);
-        let idle = state.github.registrations().filter(own);
-        for runner in idle {
-            let at = self.runs_on.get(&runner.id).and_then(|id| self.machines.get(id));
-            let since = at.map_or(runner.created_at, |machine| machine.since);
-            if runner.job.is_none() && !spared.contains(&runner.id) && self.now.duration_since(since) >= patience {
-                left.push(format!("registration {} ({}), idle since {since}", runner.name, runner.id));
-            }
-        }
-        left
-    }
-
     /// Every minute: notes which pools are full, and whether everything is in order after the faults.
     pub(super) fn watch(&mut self) {
         for pool in &self.shape.pools {
@@ -124,7 +79,7 @@ impl Swarm<'_> {
             }
         }
         let Some(since) = self.calm_since.filter(|_| self.truth.converged.is_none()) else { return };
-        if self.waiting().is_empty() && self.left_over(LONGEST_IDLE_GRACE).is_empty() {
+        if self.waiting().is_empty() && self.unused_for(LONGEST_IDLE_GRACE).is_empty() {
             self.truth.converged = Some(Convergence(self.now.duration_since(since)));
         }
     }
@@ -303,7 +258,7 @@ impl Swarm<'_> {
                 self.violate(format!("L4: nothing is launched for job {job}, and its author cannot see why"));
             }
         }
-        if let Some(left) = self.left_over(LEFT_OVER_AFTER).into_iter().next() {
+        if let Some(left) = self.left_over().into_iter().next() {
             self.violate(format!("L2: {left} is still there, 20 minutes after all faults stopped"));
         }
         let late: BTreeSet<String> = self.waiting().into_iter().map(|(_, pool)| pool).collect();
@@ -338,7 +293,7 @@ impl Swarm<'_> {
                 self.violate(format!("L3: job {probe} has not started within 3 minutes, though no fault strikes"));
             }
         }
-        self.plan_in(LEAVES_WITHIN, Due::Over);
+        self.plan_in(LEAVES_WITHIN + self.truth.more_for_the_lost, Due::Over);
     }
 
     /// L1, L2, L4 and the log: every job is over, nothing is left, and the event log agrees with the table.
@@ -358,7 +313,7 @@ impl Swarm<'_> {
             let meta = &view.meta;
             self.violate(format!("L1: job {job} of pool {pool} was never served: {stored:?}, {meta:?}"));
         }
-        if let Some(left) = self.left_over(LEFT_OVER_AFTER).into_iter().next() {
+        if let Some(left) = self.left_over().into_iter().next() {
             self.violate(format!("L2: {left} is still there when everything is over"));
         }
         let killed = self.universe.github(|github, _| {

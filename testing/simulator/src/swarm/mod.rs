@@ -17,6 +17,7 @@ mod incidents;
 mod inject;
 mod invocation;
 mod judge;
+mod left_over;
 mod machine;
 mod machines;
 mod outcome;

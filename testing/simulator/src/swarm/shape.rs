@@ -47,8 +47,22 @@ pub(crate) struct Shape {
     pub(crate) calm_after: SignedDuration,
     /// How many scalers may run at a time.
     pub(crate) scalers: usize,
+    /// The most messages in one invocation of a scaler.
+    pub(crate) batch: usize,
     pub(crate) groups: Groups,
 }
+
+/// The size of a batch in the template.
+pub(crate) const BATCH: usize = 10;
+
+/// The size of a batch in a large world.
+const LARGE_BATCH: usize = 300;
+
+/// A large world has a burst of this many times as many jobs as others have in all.
+const LARGE_BURST: usize = 3;
+
+/// One world in so many is large. It takes as long as ten others.
+const LARGE_EVERY: u128 = 40;
 
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
@@ -63,7 +77,7 @@ fn span(rng: &mut SmallRng, least: i64, most: i64) -> Span {
 
 impl Shape {
     pub(crate) fn of(rng: &mut SmallRng, jobs: usize) -> Self {
-        let pools = pools(rng);
+        let mut pools = pools(rng);
         let lasting = SignedDuration::from_mins(rng.random_range(25..=40));
         let mut arrivals = Vec::new();
         while arrivals.len() < jobs {
@@ -81,7 +95,6 @@ impl Shape {
                 });
             }
         }
-        arrivals.sort_by_key(|arrival| arrival.after);
         let mut stormy = Vec::new();
         let mut at = SignedDuration::ZERO;
         while at < lasting {
@@ -99,8 +112,27 @@ impl Shape {
         let lost_runner = Duration::from_secs(rng.random_range(60..=600));
         let github = github::Config { lost_runner, ..github::Config::default() };
         let scalers = rng.random_range(2..=6);
-        Self { pools, ec2, github, arrivals, stormy, calm_after, scalers, groups: Groups::Stated }
+        // Derived and not random, so that the other seeds keep the worlds that they had before there were large ones.
+        let is_large = ec2.pending.as_millis().is_multiple_of(LARGE_EVERY);
+        if is_large {
+            arrivals.extend(burst(rng, &mut pools, jobs * LARGE_BURST, lasting));
+        }
+        arrivals.sort_by_key(|arrival| arrival.after);
+        let batch = if is_large { LARGE_BATCH } else { BATCH };
+        Self { pools, ec2, github, arrivals, stormy, calm_after, scalers, batch, groups: Groups::Stated }
     }
+}
+
+/// Jobs of one pool that are queued within ten seconds. The pool has room for them.
+fn burst(rng: &mut SmallRng, pools: &mut [Pool], jobs: usize, lasting: SignedDuration) -> Vec<Arrival> {
+    let at = rng.random_range(0..pools.len());
+    pools[at].max = 2 * jobs as u32;
+    let begins = SignedDuration::from_millis(rng.random_range(0..lasting.as_millis() as i64));
+    let arrival = |_| {
+        let (repository, labels) = job_for(rng, &pools[at..=at]);
+        Arrival { after: begins + seconds(rng, 0, 10), repository, labels, runs_for: seconds(rng, 5, 30) }
+    };
+    (0..jobs).map(arrival).collect()
 }
 
 fn pools(rng: &mut SmallRng) -> Vec<Pool> {
