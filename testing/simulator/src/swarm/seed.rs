@@ -167,7 +167,7 @@ impl<'u> Swarm<'u> {
 
     /// An invariant does not hold. `what` begins with its id.
     pub(super) fn violate(&mut self, what: String) {
-        if self.options.outcomes_only && what.starts_with('S') {
+        if self.options.outcomes_only && what.starts_with(['S', 'P']) {
             return;
         }
         self.log(Topic::Event, || "judge".to_owned(), || what.clone());

@@ -1,17 +1,36 @@
-//! S8: machines that end early open the circuit of their pool.
+//! S8: machines that end early open the circuit of their pool. P191: a machine has the time to come up.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::ids::PoolName;
-use domain::log::Transaction;
+use domain::log::{Transaction, What};
 use domain::policy::early_end::FAILURES_ALLOWED;
-use domain::state::{Circuit, Config, Instance, Item, Meta, Ownership, Slot, SlotOutcome, SlotState};
+use domain::state::{Circuit, Config, Instance, Item, Meta, Ownership, Slot, SlotOutcome, SlotState, StopReason};
 use jiff::SignedDuration;
 use world::ec2;
 
 use crate::universe::state::State;
 
+/// A machine of these worlds that comes up at all does so within a minute. The pools have the default of `boot_grace`, which is
+/// eight minutes.
+const COMES_UP_WITHIN: SignedDuration = SignedDuration::from_mins(2);
+
 impl State {
+    /// P191: what is wrong with a stop of machines that did not come up.
+    pub(super) fn given_up_too_early(&self, transaction: &Transaction) -> Vec<String> {
+        let is_given_up = transaction
+            .event
+            .as_ref()
+            .is_some_and(|event| matches!(event.what, What::Stopped { why: StopReason::BootFailure, .. }));
+        let machines = transaction.puts.iter().filter(|_| is_given_up).filter_map(|item| match item {
+            Item::Slot(slot) => self.ec2.instance(&slot.machine()?.instance.as_str().into()),
+            _ => None,
+        });
+        let age = |machine: &ec2::Instance| self.now.duration_since(machine.launched_at);
+        let wrong = machines.filter(|machine| age(machine) < COMES_UP_WITHIN);
+        wrong.map(|machine| format!("P191: {} is given up {:#} after its launch", machine.id, age(machine))).collect()
+    }
+
     /// Notes the machines that ended early, and returns what is wrong with the launches of a transaction.
     pub(super) fn check_early_ends(&mut self, config: Option<&Config>, transaction: &Transaction) -> Vec<String> {
         let mut metas: BTreeMap<&PoolName, &Meta> = BTreeMap::new();

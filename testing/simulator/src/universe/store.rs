@@ -132,7 +132,7 @@ impl Store for Universe {
 }
 
 impl Universe {
-    /// S4, S5 and S8: compares what was written with what GitHub and the machines know.
+    /// S4, S5, S8 and P191: compares what was written with what GitHub and the machines know.
     fn check_written(&self, transaction: &Transaction) {
         let config = match now_or_never(self.store.get(&Key::Config)) {
             Ok(Some(Item::Config(config))) => Some(config),
@@ -140,6 +140,7 @@ impl Universe {
         };
         let mut state = self.state();
         let mut wrong = state.check_early_ends(config.as_ref(), transaction);
+        wrong.extend(state.given_up_too_early(transaction));
         if let Some((key, item)) = &transaction.boot {
             let machine = key.split_once(':').map_or("", |(_, instance)| instance);
             let machine: ec2::InstanceId = machine.into();
