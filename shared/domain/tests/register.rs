@@ -163,6 +163,10 @@ fn facts_are_read_by_whoever_answers_a_nudge_and_a_large_pool_only_after_a_pause
     assert_eq!(reader(decided(4000, 2), None), Reader::This);
     assert_eq!(reader(decided(5 * MAX_LAUNCH as u32 - 1, 0), None), Reader::This, "a small pool is read at once");
     assert!(matches!(reader(decided(5 * MAX_LAUNCH as u32, 0), None), Reader::Later(_)));
-    assert_eq!(reader(decided(1_000_000, 4), None), Reader::Later(later(1)), "never longer than five seconds");
-    assert_eq!(reader(decided(1_000_000, 0), Some(nudge(0))), Reader::Later(later(5)), "another one has decided since");
+    assert_eq!(reader(decided(1_000_000, 9), None), Reader::Later(later(1)), "never longer than ten seconds");
+    assert_eq!(
+        reader(decided(1_000_000, 0), Some(nudge(0))),
+        Reader::Later(later(10)),
+        "another one has decided since"
+    );
 }

@@ -112,8 +112,16 @@ impl Store for MemoryStore {
         Ok(Reading { items: tables.of_pool(pool).map(|(_, item)| item.clone()).collect(), unreadable: Vec::new() })
     }
 
-    async fn partition_without(&self, pool: &PoolName, unread: &UnreadSlots) -> Result<Reading, StoreError> {
-        let is_read = |key: &Key| !matches!(key, Key::Slot(_, slot) if unread.contains(*slot));
+    async fn partition_without(
+        &self,
+        pool: &PoolName,
+        unread: &UnreadSlots,
+        newest: u64,
+    ) -> Result<Reading, StoreError> {
+        let is_read = |key: &Key| match key {
+            Key::Slot(_, slot) => !unread.contains(*slot) && slot.version <= newest,
+            _ => true,
+        };
         let tables = self.tables();
         let read = tables.of_pool(pool).filter(|(key, _)| is_read(key));
         Ok(Reading { items: read.map(|(_, item)| item.clone()).collect(), unreadable: Vec::new() })

@@ -75,7 +75,8 @@ pub(crate) async fn read_after(
 
 async fn read_needed(context: &Context<'_>, pool: &Pool, meta: Meta) -> Result<PoolView, ReconcileError> {
     let Some(unread) = unread::readable_without(&meta).cloned() else { return read_rest(context, meta).await };
-    let items = context.ports.store.partition_without(&pool.name, &unread).await?.items;
+    let newest = unread::newest(&meta);
+    let items = context.ports.store.partition_without(&pool.name, &unread, newest).await?.items;
     let view = PoolView::without(Some(unread), meta, items);
     match !view.is_torn() && unread::suffices(pool, &view, context.now()) {
         true => Ok(view),

@@ -1,6 +1,7 @@
 //! The table in DynamoDB.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
@@ -8,8 +9,9 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, Delete, KeysAndAttributes, Put, TransactWriteItem};
-use domain::ids::{PoolName, SlotId};
+use domain::ids::PoolName;
 use domain::log::{Event, Stream, Transaction};
+use domain::policy::unread::ranges;
 use domain::state::{BootItem, Item, Key, UnreadSlots};
 use engine::ports::{CommitError, Reading, Store, StoreError};
 
@@ -141,16 +143,17 @@ impl Table {
 
     /// Reads a part of a pool's partition.
     async fn query(&self, pool: &PoolName, part: Sorted<'_>) -> Result<Reading, StoreError> {
-        let (condition, sk) = match part {
-            Sorted::Everywhere => ("pk = :pk", None),
-            Sorted::Before(sk) => ("pk = :pk AND sk < :sk", Some(sk)),
-            Sorted::From(sk) => ("pk = :pk AND sk >= :sk", Some(sk)),
+        let (condition, keys) = match part {
+            Sorted::Everywhere => ("pk = :pk", vec![]),
+            Sorted::Before(sk) => ("pk = :pk AND sk < :sk", vec![(":sk", sk)]),
+            Sorted::Between(first, last) => {
+                ("pk = :pk AND sk BETWEEN :first AND :last", vec![(":first", first), (":last", last)])
+            }
         };
-        let text = |value: &str| AttributeValue::S(value.to_owned());
-        let values: Attributes = [(":pk".to_owned(), AttributeValue::S(Key::pool_pk(pool)))]
-            .into_iter()
-            .chain(sk.map(|sk| (":sk".to_owned(), text(sk))))
-            .collect();
+        let pk = Key::pool_pk(pool);
+        let values = keys.into_iter().chain([(":pk", pk.as_str())]);
+        let values: Attributes =
+            values.map(|(name, value)| (name.to_owned(), AttributeValue::S(value.to_owned()))).collect();
         let query = self
             .client
             .query()
@@ -167,6 +170,16 @@ impl Table {
             }
         }
         Err(StoreError::new(format!("pool {pool} has more than {MAX_PAGES} MB of open items")))
+    }
+
+    /// Reads the slots of these versions, which have the same number of digits.
+    async fn slots(&self, pool: &PoolName, versions: RangeInclusive<u64>) -> Result<Vec<Item>, StoreError> {
+        let (first, last) =
+            (format!("{}{}", Key::SLOTS, versions.start()), format!("{}{}~", Key::SLOTS, versions.end()));
+        let read = self.query(pool, Sorted::Between(&first, &last)).await?;
+        // Some versions with other numbers of digits are sorted between them.
+        let is_one = |item: &Item| matches!(item, Item::Slot(slot) if versions.contains(&slot.id.version));
+        Ok(read.items.into_iter().filter(is_one).collect())
     }
 
     fn key(key: &Key) -> Attributes {
@@ -234,7 +247,7 @@ impl Table {
 enum Sorted<'a> {
     Everywhere,
     Before(&'a str),
-    From(&'a str),
+    Between(&'a str, &'a str),
 }
 
 /// The condition that an item still has the revision that was read.
@@ -300,18 +313,25 @@ impl Store for Table {
         self.query(pool, Sorted::Everywhere).await
     }
 
-    async fn partition_without(&self, pool: &PoolName, unread: &UnreadSlots) -> Result<Reading, StoreError> {
-        let first = Key::Slot(pool.clone(), SlotId { version: unread.before, index: 0 }).sk();
+    async fn partition_without(
+        &self,
+        pool: &PoolName,
+        unread: &UnreadSlots,
+        newest: u64,
+    ) -> Result<Reading, StoreError> {
         let exceptions: Vec<Key> = unread.except.iter().map(|slot| Key::Slot(pool.clone(), *slot)).collect();
-        let (others, later, exceptions) = tokio::try_join!(
-            self.query(pool, Sorted::Before(Key::SLOTS)),
-            self.query(pool, Sorted::From(&first)),
-            self.read(&exceptions, |_| false),
-        )?;
+        // Nearly always one range.
+        let later = async {
+            let mut slots = Vec::new();
+            for versions in ranges(unread, newest) {
+                slots.extend(self.slots(pool, versions).await?);
+            }
+            Ok(slots)
+        };
+        let (others, later, exceptions) =
+            tokio::try_join!(self.query(pool, Sorted::Before(Key::SLOTS)), later, self.read(&exceptions, |_| false),)?;
         let mut reading = others;
-        // Versions with fewer digits are sorted behind those with more.
-        let is_later = |item: &Item| matches!(item, Item::Slot(slot) if slot.id.version >= unread.before);
-        reading.items.extend(later.items.into_iter().filter(is_later));
+        reading.items.extend(later);
         reading.items.extend(exceptions.items);
         Ok(reading)
     }

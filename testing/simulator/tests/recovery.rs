@@ -231,8 +231,13 @@ impl Store for Contended<'_> {
         self.table.partition(pool).await
     }
 
-    async fn partition_without(&self, pool: &PoolName, unread: &UnreadSlots) -> Result<Reading, StoreError> {
-        self.table.partition_without(pool, unread).await
+    async fn partition_without(
+        &self,
+        pool: &PoolName,
+        unread: &UnreadSlots,
+        newest: u64,
+    ) -> Result<Reading, StoreError> {
+        self.table.partition_without(pool, unread, newest).await
     }
 
     async fn unrouted(&self) -> Result<Reading, StoreError> {

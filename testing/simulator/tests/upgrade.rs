@@ -100,8 +100,13 @@ impl Store for FirstVersionStore<'_> {
         Ok(Reading { items, ..read })
     }
 
-    async fn partition_without(&self, pool: &PoolName, unread: &UnreadSlots) -> Result<Reading, StoreError> {
-        let read = self.table.partition_without(pool, unread).await?;
+    async fn partition_without(
+        &self,
+        pool: &PoolName,
+        unread: &UnreadSlots,
+        newest: u64,
+    ) -> Result<Reading, StoreError> {
+        let read = self.table.partition_without(pool, unread, newest).await?;
         let items = read.items.into_iter().filter_map(|item| self.version.read(item)).collect();
         Ok(Reading { items, ..read })
     }

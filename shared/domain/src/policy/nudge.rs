@@ -26,7 +26,7 @@ const LARGE: usize = 240;
 const PAUSE_PER_ITEM: SignedDuration = SignedDuration::from_micros(500);
 
 /// See [`PAUSE_PER_ITEM`].
-const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(5);
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(10);
 
 /// The nudge to send so that the pool is reconciled at `at`. None if one that is due by then was sent already, or the janitor
 /// runs before `at`.

@@ -4,6 +4,8 @@
 //! towards `max`. In a pool with a thousand busy machines that is nearly every slot. META says which ones, and how many
 //! counted when they were last read; since then the number can only have become smaller.
 
+use std::ops::RangeInclusive;
+
 use jiff::Timestamp;
 
 use crate::config::Pool;
@@ -19,10 +21,31 @@ const MOST_EXCEPTIONS: usize = 16;
 
 /// The slots that need not be read now. None if a decision needs all of them.
 pub fn readable_without(meta: &Meta) -> Option<&UnreadSlots> {
-    // In the table, slots are sorted as text. Among versions with the same number of digits, that is their order.
-    let is_in_order = |unread: &&UnreadSlots| unread.before.to_string().len() == meta.revision.to_string().len();
     // Whether a failing pool works again is seen from machines that have jobs.
-    meta.unread.as_ref().filter(|_| meta.works()).filter(is_in_order)
+    meta.unread.as_ref().filter(|_| meta.works())
+}
+
+/// The newest version whose slots are read. A slot that is newer than META shows that the reading mixes two states. One that is
+/// much newer is not looked for: a decision that does not know it cannot be committed either.
+pub fn newest(meta: &Meta) -> u64 {
+    meta.revision + NEWER
+}
+
+/// See [`newest`].
+const NEWER: u64 = 16;
+
+/// The versions from `unread.before` to `newest`, in ranges of the same number of digits. In the table, slots are sorted as text,
+/// and only within such a range is that the order of numbers.
+pub fn ranges(unread: &UnreadSlots, newest: u64) -> Vec<RangeInclusive<u64>> {
+    let mut ranges = Vec::new();
+    let mut from = unread.before;
+    while from <= newest {
+        let longest = 10u64.checked_pow(from.max(1).ilog10() + 1).map_or(u64::MAX, |next| next - 1);
+        ranges.push(from..=longest.min(newest));
+        let Some(next) = longest.checked_add(1) else { break };
+        from = next;
+    }
+    ranges
 }
 
 /// Whether decisions from this reading are the same as from a reading of the whole pool.

@@ -24,8 +24,13 @@ pub trait Store: Send + Sync {
     /// ([`Key::is_dispensable`]); any other unreadable item is an error.
     async fn partition(&self, pool: &PoolName) -> Result<Reading, StoreError>;
 
-    /// Like [`Store::partition`], without these slots.
-    async fn partition_without(&self, pool: &PoolName, unread: &UnreadSlots) -> Result<Reading, StoreError>;
+    /// Like [`Store::partition`], without these slots and those of versions after `newest`.
+    async fn partition_without(
+        &self,
+        pool: &PoolName,
+        unread: &UnreadSlots,
+        newest: u64,
+    ) -> Result<Reading, StoreError>;
 
     /// Returns the newest jobs that no pool accepts, at most a thousand. Items that cannot be read are left out.
     async fn unrouted(&self) -> Result<Reading, StoreError>;

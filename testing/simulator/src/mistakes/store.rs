@@ -37,8 +37,13 @@ impl Store for MistakenPorts<'_> {
         self.read(self.world.store.partition(pool).await)
     }
 
-    async fn partition_without(&self, pool: &PoolName, unread: &UnreadSlots) -> Result<Reading, StoreError> {
-        self.read(self.world.store.partition_without(pool, unread).await)
+    async fn partition_without(
+        &self,
+        pool: &PoolName,
+        unread: &UnreadSlots,
+        newest: u64,
+    ) -> Result<Reading, StoreError> {
+        self.read(self.world.store.partition_without(pool, unread, newest).await)
     }
 
     async fn unrouted(&self) -> Result<Reading, StoreError> {

@@ -116,8 +116,13 @@ impl Store for Universe {
         self.steps.around(|| Call::Query(pool.clone()), query).await
     }
 
-    async fn partition_without(&self, pool: &PoolName, unread: &UnreadSlots) -> Result<Reading, StoreError> {
-        let query = || self.reading(|| self.usable(now_or_never(self.store.partition_without(pool, unread))?));
+    async fn partition_without(
+        &self,
+        pool: &PoolName,
+        unread: &UnreadSlots,
+        newest: u64,
+    ) -> Result<Reading, StoreError> {
+        let query = || self.reading(|| self.usable(now_or_never(self.store.partition_without(pool, unread, newest))?));
         self.steps.around(|| Call::QueryNeeded(pool.clone()), query).await
     }
 
