@@ -303,6 +303,9 @@ impl Gateway {
             table => units(table),
         };
         self.calls.consumed(operation, consumed);
+        if parts.status.is_success() {
+            self.calls.wrote(&request);
+        }
         Response::from_parts(parts, body.into())
     }
 

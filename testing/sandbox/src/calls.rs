@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use serde_json::Value;
 
 use crate::permissions::Caller;
 
@@ -41,6 +42,19 @@ struct Inner {
     chaos: Option<Chaos>,
     /// None unless it is measured.
     capacity: Option<Capacity>,
+    /// What was written while the capacity was measured, by kind of item.
+    written: BTreeMap<String, Written>,
+}
+
+/// Items of one kind that were written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// How often one was put.
+    pub puts: u64,
+    /// The size of all of these, in bytes, as DynamoDB counts it.
+    pub bytes: u64,
+    /// How often one was deleted.
+    pub deletes: u64,
 }
 
 /// DynamoDB's capacity units.
@@ -50,6 +64,26 @@ pub struct Capacity {
     pub read: f64,
     /// Of up to 1 KB each; in a transaction each write takes two.
     pub write: f64,
+}
+
+/// The size of an item in bytes: names and values, as the page "DynamoDB item sizes and formats" of AWS's guide describes it.
+fn item_size(item: &Value) -> u64 {
+    let attributes = item.as_object().into_iter().flatten();
+    attributes.map(|(name, value)| name.len() as u64 + value_size(value)).sum()
+}
+
+fn value_size(value: &Value) -> u64 {
+    let Some((kind, value)) = value.as_object().and_then(|value| value.iter().next()) else { return 0 };
+    match (kind.as_str(), value) {
+        ("S", Value::String(text)) => text.len() as u64,
+        // One byte for two digits, and one more.
+        ("N", Value::String(number)) => number.trim_start_matches('-').len().div_ceil(2) as u64 + 1,
+        ("L", Value::Array(values)) => 3 + values.iter().map(|value| 1 + value_size(value)).sum::<u64>(),
+        ("M", Value::Object(values)) => {
+            3 + values.iter().map(|(name, value)| 1 + name.len() as u64 + value_size(value)).sum::<u64>()
+        }
+        _ => 1,
+    }
 }
 
 /// Kills that come at random calls.
@@ -119,7 +153,38 @@ impl Calls {
 
     /// Starts to measure the capacity that DynamoDB consumes.
     pub fn measure_capacity(&self) {
-        self.0.lock().expect("nobody panics while holding it").capacity = Some(Capacity::default());
+        let mut inner = self.0.lock().expect("nobody panics while holding it");
+        inner.capacity = Some(Capacity::default());
+        inner.written.clear();
+    }
+
+    /// The items written since [`Self::measure_capacity`], by kind.
+    pub fn written(&self) -> BTreeMap<String, Written> {
+        self.0.lock().expect("nobody panics while holding it").written.clone()
+    }
+
+    /// Notes the items of a request that DynamoDB has answered.
+    pub(crate) fn wrote(&self, request: &Value) {
+        let mut inner = self.0.lock().expect("nobody panics while holding it");
+        let kind = |key: &Value| {
+            let beginning =
+                |part: &str| key[part]["S"].as_str().unwrap_or_default().split('#').next().unwrap_or_default();
+            match (beginning("pk"), beginning("sk")) {
+                ("POOL", sk) => format!("POOL {sk}"),
+                (_, "") => "boot item".to_owned(),
+                (pk, _) => pk.to_owned(),
+            }
+        };
+        for part in request["TransactItems"].as_array().into_iter().flatten() {
+            if part["Put"].is_object() {
+                let item = &part["Put"]["Item"];
+                let written = inner.written.entry(kind(item)).or_default();
+                written.puts += 1;
+                written.bytes += item_size(item);
+            } else if part["Delete"].is_object() {
+                inner.written.entry(kind(&part["Delete"]["Key"])).or_default().deletes += 1;
+            }
+        }
     }
 
     /// The capacity consumed since [`Self::measure_capacity`]. None if it is not measured.

@@ -55,6 +55,8 @@ pub(crate) async fn growth(bursts: &[usize], pools: &[usize]) -> anyhow::Result<
          of the whole burst that another invocation was faster than."
     );
 
+    crate::life::life().await?;
+
     println!("\nLarge pools: the three events of one more job. Medians and means of {REPETITIONS} jobs\n");
     let mut events = Vec::new();
     for busy in pools {
@@ -112,7 +114,7 @@ impl Burst {
 }
 
 /// A sandbox without limits, with a pool for all repositories of the organisation, which has enough for this many jobs.
-async fn unlimited(jobs: usize) -> anyhow::Result<Sandbox> {
+pub(crate) async fn unlimited(jobs: usize) -> anyhow::Result<Sandbox> {
     let repositories = (0..jobs.div_ceil(JOBS_PER_REPOSITORY).max(1)).map(|number| repository(number).parse());
     let options = Options {
         driven: Driven::ByHand,
@@ -134,7 +136,7 @@ fn repository(number: usize) -> String {
 }
 
 /// Queues jobs, and waits until their messages are on the queue.
-async fn enqueue(sandbox: &Sandbox, jobs: usize) -> anyhow::Result<()> {
+pub(crate) async fn enqueue(sandbox: &Sandbox, jobs: usize) -> anyhow::Result<()> {
     for job in 0..jobs {
         sandbox.queue_job(&repository(job / JOBS_PER_REPOSITORY), &["drover"], LONG);
     }
@@ -265,7 +267,7 @@ async fn large_pool(busy: usize) -> anyhow::Result<LargePool> {
 }
 
 /// Lets the scaler consume everything that is on the queue.
-async fn drain(sandbox: &Sandbox) -> anyhow::Result<()> {
+pub(crate) async fn drain(sandbox: &Sandbox) -> anyhow::Result<()> {
     while !sandbox.world.look(|state| state.sqs.bodies(QUEUE).is_empty()) {
         ensure!(sandbox.scale().await?.failed == 0, "a message failed");
     }
@@ -273,7 +275,7 @@ async fn drain(sandbox: &Sandbox) -> anyhow::Result<()> {
 }
 
 /// The runners that are registered and have never been online.
-fn idle(sandbox: &Sandbox) -> Vec<RunnerId> {
+pub(crate) fn idle(sandbox: &Sandbox) -> Vec<RunnerId> {
     sandbox.world.look(|state| {
         let offline = state.github.registrations().filter(|runner| !runner.online && runner.job.is_none());
         offline.map(|runner| runner.id).collect()
@@ -281,7 +283,7 @@ fn idle(sandbox: &Sandbox) -> Vec<RunnerId> {
 }
 
 /// Connects the runners, each of which receives a job.
-fn run(sandbox: &Sandbox, runners: &[RunnerId]) -> anyhow::Result<()> {
+pub(crate) fn run(sandbox: &Sandbox, runners: &[RunnerId]) -> anyhow::Result<()> {
     for runner in runners {
         let job = sandbox.world.act(|state, now| state.github.run_without_process(*runner, now));
         ensure!(job.is_ok_and(|job| job.is_some()), "the runner receives no job");

@@ -1,6 +1,7 @@
 //! `make bench`: measures what `docs/performance.md` reports, on this machine. A missed target is not an error.
 
 mod growth;
+mod life;
 
 use std::process::ExitCode;
 use std::time::Duration;
