@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use domain::ids::{JobId, PoolName};
+use domain::ids::{JobId, PoolName, SlotId};
 use domain::log::{Event, Stream, Transaction, fold, lifecycle};
 use domain::state::{BootItem, Item, Key, UnreadSlots};
 use serde_json::Value;
@@ -118,10 +118,8 @@ impl Store for MemoryStore {
         unread: &UnreadSlots,
         newest: u64,
     ) -> Result<Reading, StoreError> {
-        let is_read = |key: &Key| match key {
-            Key::Slot(_, slot) => !unread.contains(*slot) && slot.version <= newest,
-            _ => true,
-        };
+        let is_left_out = |slot: &SlotId| unread.contains(*slot) || slot.version > newest;
+        let is_read = |key: &Key| !matches!(key, Key::Slot(_, slot) if is_left_out(slot));
         let tables = self.tables();
         let read = tables.of_pool(pool).filter(|(key, _)| is_read(key));
         Ok(Reading { items: read.map(|(_, item)| item.clone()).collect(), unreadable: Vec::new() })
