@@ -2,6 +2,7 @@
 //! them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::AddAssign;
 use std::sync::Mutex;
 
 use axum::body::Body;
@@ -55,6 +56,14 @@ pub struct Written {
     pub bytes: u64,
     /// How often one was deleted.
     pub deletes: u64,
+}
+
+impl AddAssign for Written {
+    fn add_assign(&mut self, more: Self) {
+        self.puts += more.puts;
+        self.bytes += more.bytes;
+        self.deletes += more.deletes;
+    }
 }
 
 /// DynamoDB's capacity units.

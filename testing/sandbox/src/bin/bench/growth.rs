@@ -11,7 +11,7 @@ use sandbox::sandbox::{BATCH_SIZE, CONCURRENCY, Driven, Options, QUEUE, Sandbox}
 use sandbox::short_timings::one_pool;
 use sandbox::state::State;
 use tokio::time::{Instant, sleep};
-use world::github::RunnerId;
+use world::github::{JobId, RunnerId};
 
 use crate::{median, millis, processor_time, without_limits};
 
@@ -22,7 +22,7 @@ const JOBS_PER_REPOSITORY: usize = 1000;
 const REPETITIONS: usize = 30;
 
 /// Longer than any measurement.
-const LONG: Duration = Duration::from_secs(3600);
+pub(crate) const LONG: Duration = Duration::from_secs(3600);
 
 /// The most that a job of a burst may cost, and how much the cost may differ between bursts.
 const KILOBYTES_PER_JOB: f64 = 10.0;
@@ -131,19 +131,19 @@ pub(crate) async fn unlimited(jobs: usize) -> anyhow::Result<Sandbox> {
     Ok(sandbox)
 }
 
-fn repository(number: usize) -> String {
+pub(crate) fn repository(number: usize) -> String {
     format!("octo-org/widgets-{number}")
 }
 
 /// Queues jobs, and waits until their messages are on the queue.
-pub(crate) async fn enqueue(sandbox: &Sandbox, jobs: usize) -> anyhow::Result<()> {
+async fn enqueue(sandbox: &Sandbox, jobs: usize) -> anyhow::Result<()> {
     for job in 0..jobs {
         sandbox.queue_job(&repository(job / JOBS_PER_REPOSITORY), &["drover"], LONG);
     }
     messages(sandbox, jobs).await
 }
 
-async fn messages(sandbox: &Sandbox, count: usize) -> anyhow::Result<()> {
+pub(crate) async fn messages(sandbox: &Sandbox, count: usize) -> anyhow::Result<()> {
     let arrived = |state: &State| (state.sqs.bodies(QUEUE).len() >= count).then_some(());
     sandbox.world.until("all messages on the queue", Duration::from_secs(300), arrived).await
 }
@@ -244,12 +244,7 @@ async fn large_pool(busy: usize) -> anyhow::Result<LargePool> {
             match event {
                 0 => {}
                 1 => run(&sandbox, &idle(&sandbox))?,
-                _ => sandbox.world.act(|state, now| {
-                    let runner = state.github.job(job).and_then(|job| job.state.runner()).map(|runner| runner.id);
-                    let runner = runner.context("the job does not run")?;
-                    let ended = state.github.complete(runner, job, world::github::Conclusion::Success, now);
-                    ended.ok().context("the job does not run")
-                })?,
+                _ => complete(&sandbox, job)?,
             }
             messages(&sandbox, 1).await?;
             sandbox.calls.measure_capacity();
@@ -264,6 +259,16 @@ async fn large_pool(busy: usize) -> anyhow::Result<LargePool> {
     }
     let used = millis(scalers(&sandbox)? - before);
     Ok(LargePool { busy, times: times.map(median), capacity, milliseconds: 3.0 * used / f64::from(events) })
+}
+
+/// Ends a job that runs.
+pub(crate) fn complete(sandbox: &Sandbox, job: JobId) -> anyhow::Result<()> {
+    sandbox.world.act(|state, now| {
+        let runner = state.github.job(job).and_then(|job| job.state.runner()).map(|runner| runner.id);
+        let runner = runner.context("the job does not run")?;
+        let ended = state.github.complete(runner, job, world::github::Conclusion::Success, now);
+        ended.ok().context("the job does not run")
+    })
 }
 
 /// Lets the scaler consume everything that is on the queue.

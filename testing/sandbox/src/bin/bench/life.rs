@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
-use domain::ids::InstanceId;
+use anyhow::Context;
 use domain::state::Key;
 use drover::output::table;
 use engine::ports::Store;
 use sandbox::calls::Written;
-use sandbox::sandbox::{QUEUE, Sandbox};
+use sandbox::sandbox::Sandbox;
 use sandbox::state::State;
 
-use crate::growth::{drain, enqueue, idle, run, unlimited};
+use crate::growth::{LONG, complete, drain, idle, messages, repository, run, unlimited};
 
 /// How many jobs are measured, one after the other.
 const JOBS: usize = 30;
@@ -31,10 +30,7 @@ impl Step {
     fn add(&mut self, sandbox: &Sandbox) {
         self.units += sandbox.calls.capacity().unwrap_or_default().write;
         for (kind, more) in sandbox.calls.written() {
-            let written = self.written.entry(kind).or_default();
-            written.puts += more.puts;
-            written.bytes += more.bytes;
-            written.deletes += more.deletes;
+            *self.written.entry(kind).or_default() += more;
         }
     }
 }
@@ -52,10 +48,15 @@ pub(crate) async fn life() -> anyhow::Result<()> {
     println!("\nWrites: one job after the other, {JOBS} of them, until the slot is closed. Means per job\n");
     let names = ["queued", "in_progress", "completed", "closing"];
     let rows = names.iter().zip(&steps).map(|(name, step)| {
-        let written = step.written.values();
-        let (puts, deletes) = written.fold((0, 0), |(puts, deletes), it| (puts + it.puts, deletes + it.deletes));
+        let mut written = Written::default();
+        step.written.values().for_each(|more| written += *more);
         let units = format!("{:.1}", step.units / JOBS as f64);
-        vec![(*name).to_owned(), units, format!("{:.1}", per_job(puts)), format!("{:.1}", per_job(deletes))]
+        vec![
+            (*name).to_owned(),
+            units,
+            format!("{:.1}", per_job(written.puts)),
+            format!("{:.1}", per_job(written.deletes)),
+        ]
     });
     print!("{}", table(&["STEP", "WRITE UNITS", "PUTS", "DELETES"], rows));
     let units = steps.iter().map(|step| step.units).sum::<f64>() / JOBS as f64;
@@ -63,10 +64,7 @@ pub(crate) async fn life() -> anyhow::Result<()> {
     println!("\nTogether {units:.1} write units; the target is {WRITE_UNITS}{verdict}\n");
     let mut all: BTreeMap<&str, Written> = BTreeMap::new();
     for (kind, more) in steps.iter().flat_map(|step| &step.written) {
-        let written = all.entry(kind).or_default();
-        written.puts += more.puts;
-        written.bytes += more.bytes;
-        written.deletes += more.deletes;
+        *all.entry(kind).or_default() += *more;
     }
     let rows = all.iter().map(|(kind, written)| {
         let bytes = written.bytes.checked_div(written.puts).map_or_else(|| "-".to_owned(), |bytes| bytes.to_string());
@@ -83,59 +81,46 @@ pub(crate) async fn life() -> anyhow::Result<()> {
 
 /// One job, from `queued` until its slot is closed.
 async fn one(sandbox: &Sandbox, [queued, started, completed, closed]: &mut [Step; 4]) -> anyhow::Result<()> {
-    enqueue(sandbox, 1).await?;
-    measured(sandbox, queued, drain(sandbox)).await?;
-    let runners = idle(sandbox);
-    run(sandbox, &runners)?;
-    measured(sandbox, started, arrived(sandbox)).await?;
-    let machine = sandbox.world.act(|state, now| {
-        let runner = runners.first().context("no runner is registered")?;
-        let job = state.github.runner(*runner).and_then(|runner| runner.job).context("the runner has no job")?;
-        let ended = state.github.complete(*runner, job, world::github::Conclusion::Success, now);
-        ended.ok().context("the job does not run")?;
-        let machine = state.ec2.alive().next().context("there is no machine")?.id.clone();
-        Ok::<_, anyhow::Error>(machine)
-    })?;
-    measured(sandbox, completed, arrived(sandbox)).await?;
+    let job = sandbox.queue_job(&repository(0), &["drover"], LONG);
+    consumed(sandbox, queued).await?;
+    run(sandbox, &idle(sandbox))?;
+    consumed(sandbox, started).await?;
+    complete(sandbox, job)?;
+    consumed(sandbox, completed).await?;
     sandbox.calls.measure_capacity();
     sandbox.sweep().await?;
     let of_an_idle_sweep = sandbox.calls.capacity().unwrap_or_default().write;
+
     // No machine boots here, so none could power itself off.
-    let ends = sandbox.world.act(|state, now| state.ec2.terminate_instances(std::slice::from_ref(&machine), now));
-    ends.ok().context("EC2 does not end the machine")?;
+    let machine = sandbox.world.act(|state, now| {
+        let machine = state.ec2.alive().next().context("there is no machine")?.id.clone();
+        let ends = state.ec2.terminate_instances(std::slice::from_ref(&machine), now);
+        ends.ok().context("EC2 does not end the machine")?;
+        Ok::<_, anyhow::Error>(machine)
+    })?;
     let ended = |state: &State| {
         state.ec2.instance(&machine).is_some_and(|it| it.state == world::ec2::State::Terminated).then_some(())
     };
     sandbox.world.until("the machine has ended", Duration::from_secs(60), ended).await?;
-    let key = Key::Instance(InstanceId(machine.as_str().to_owned()));
     let mut sweeps = 0;
     sandbox.calls.measure_capacity();
-    drain(sandbox).await?;
-    while has_slots(sandbox).await? {
-        ensure!(sweeps < 10, "{key} is not closed");
-        sweeps += 1;
-        sandbox.sweep().await?;
+    let is_closed = async || {
         drain(sandbox).await?;
-    }
+        let has_slots = has_slots(sandbox).await?;
+        sweeps += u32::from(has_slots);
+        Ok((!has_slots).then_some(()))
+    };
+    sandbox.sweep_until("the slot is closed", is_closed).await?;
     closed.add(sandbox);
     closed.units -= f64::from(sweeps) * of_an_idle_sweep;
     Ok(())
 }
 
-/// Waits for the message of an event, and lets the scaler consume it.
-async fn arrived(sandbox: &Sandbox) -> anyhow::Result<()> {
-    let arrived = |state: &State| (!state.sqs.bodies(QUEUE).is_empty()).then_some(());
-    sandbox.world.until("a message on the queue", Duration::from_secs(60), arrived).await?;
-    drain(sandbox).await
-}
-
-async fn measured(
-    sandbox: &Sandbox,
-    step: &mut Step,
-    doing: impl Future<Output = anyhow::Result<()>>,
-) -> anyhow::Result<()> {
+/// Waits for the message of an event, and measures what the scaler writes because of it.
+async fn consumed(sandbox: &Sandbox, step: &mut Step) -> anyhow::Result<()> {
+    messages(sandbox, 1).await?;
     sandbox.calls.measure_capacity();
-    doing.await?;
+    drain(sandbox).await?;
     step.add(sandbox);
     Ok(())
 }
