@@ -28,7 +28,7 @@ data "aws_iam_policy_document" "assumed_by_ec2" {
 data "aws_iam_policy_document" "runner" {
   statement {
     sid       = "TakeItsOwnBootItem"
-    actions   = ["dynamodb:DeleteItem"]
+    actions   = ["dynamodb:GetItem", "dynamodb:DeleteItem"]
     resources = ["arn:${local.partition}:dynamodb:${local.arn_prefix}:table/${var.stack}-boot"]
 
     # The `aws:userid` of a machine consists of its role's unique id and its instance id, and is its key in the boot

@@ -13,8 +13,8 @@ const FIRST_INTERVAL: Duration = Duration::from_millis(500);
 /// How long the agent looks at the first interval.
 const FIRST_INTERVAL_FOR: Duration = Duration::from_secs(120);
 
-/// How often the agent looks after that. A warm machine may wait for hours. Each read consumes one write unit: a
-/// cent in twelve hours.
+/// How often the agent looks after that. A warm machine may wait for hours. Each read consumes half a read unit: a
+/// tenth of a cent in twelve hours.
 const LATER_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How often the interruption notice is read. EC2 recommends five seconds.
@@ -36,13 +36,13 @@ pub(crate) async fn for_region(boot_table: &str) -> Result<(BootTable, SpotNotic
     }
 }
 
-/// Waits for the boot item. A failed read is logged and repeated: the network of a machine that has just booted may not be
-/// up yet.
+/// Waits for the boot item, and deletes it before anything of a job can run. A failed call is logged and repeated: the network
+/// of a machine that has just booted may not be up yet.
 pub(crate) async fn for_boot_item(table: &BootTable) -> BootItem {
     let began = Instant::now();
-    let mut key = None;
+    let (mut key, mut item) = (None, None);
     loop {
-        match read(table, &mut key).await {
+        match take(table, &mut key, &mut item).await {
             Ok(Some(item)) => return item,
             Ok(None) => {}
             Err(error) => tracing::warn!("{error}"),
@@ -55,12 +55,23 @@ fn interval(began: Instant) -> Duration {
     if began.elapsed() < FIRST_INTERVAL_FOR { FIRST_INTERVAL } else { LATER_INTERVAL }
 }
 
-async fn read(table: &BootTable, key: &mut Option<String>) -> Result<Option<BootItem>, BootError> {
+/// Continues where the last attempt failed: `key` and `item` are what is known so far.
+async fn take(
+    table: &BootTable,
+    key: &mut Option<String>,
+    item: &mut Option<BootItem>,
+) -> Result<Option<BootItem>, BootError> {
     let key = match key {
         Some(key) => key,
         None => key.insert(table.key().await?),
     };
-    table.take(key).await
+    if item.is_none() {
+        *item = table.read(key).await?;
+    }
+    if item.is_some() {
+        table.delete(key).await?;
+    }
+    Ok(item.take())
 }
 
 /// Waits for EC2's interruption notice.

@@ -165,6 +165,21 @@ async fn a_refused_job_ends_the_machine_before_the_hook_returns() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_whose_answers_are_lost_still_runs_its_job() {
+    let machine = machine(Some("touch $OUT/ran")).await;
+    machine.hand_over(3600).await;
+    // More than one call of the SDK makes attempts.
+    for operation in ["GetItem", "DeleteItem"] {
+        machine.sandbox.calls.lose_answers("DynamoDB", operation, 4);
+    }
+    assert!(end_of(machine.agent().spawn().unwrap()).await.success());
+    assert!(machine.path("ran").exists());
+    let counts = machine.sandbox.calls.counts();
+    let made = |operation: &str| counts[&("DynamoDB", operation.to_owned())];
+    assert!(made("GetItem") > 4 && made("DeleteItem") > 4, "{counts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_of_a_private_repository_or_of_an_event_without_one_is_run() {
     for event in [r#"{"repository": {"private": true}, "other": 1}"#, r#"{"schedule": "0 0 * * *"}"#] {
         let machine = machine(Some(

@@ -360,7 +360,7 @@ class Check:
             ("scaler", launch),
             ("janitor", launch),
             # emulator: no dynamodb:LeadingKeys.
-            ("runner", ["dynamodb:DeleteItem"]),
+            ("runner", ["dynamodb:GetItem", "dynamodb:DeleteItem"]),
         ):
             statement = {"Effect": "Allow", "Action": actions, "Resource": "*"}
             document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})

@@ -372,18 +372,19 @@ class Policies(unittest.TestCase):
         others = {"dynamodb:LeadingKeys": ["AROAEXAMPLE:i-2"]}
         both = {"dynamodb:LeadingKeys": ["AROAEXAMPLE:i-1", "AROAEXAMPLE:i-2"]}
         policies = self.roles["drover-runner"]
-        self.check(policies, [("dynamodb:DeleteItem", table, mine | key)], "allowed")
-        self.check(
-            policies,
-            [
-                ("dynamodb:DeleteItem", table, mine | others),
-                ("dynamodb:DeleteItem", table, mine | both),
-                ("dynamodb:DeleteItem", table, mine),
-                ("dynamodb:GetItem", table, mine | key),
-                ("dynamodb:DeleteItem", table.removesuffix("-boot"), mine | key),
-            ],
-            "denied",
-        )
+        for action in ("dynamodb:GetItem", "dynamodb:DeleteItem"):
+            self.check(policies, [(action, table, mine | key)], "allowed")
+            self.check(
+                policies,
+                [
+                    (action, table, mine | others),
+                    (action, table, mine | both),
+                    (action, table, mine),
+                    (action, table.removesuffix("-boot"), mine | key),
+                ],
+                "denied",
+            )
+        self.check(policies, [("dynamodb:PutItem", table, mine | key), ("dynamodb:Query", table, mine | key)], "denied")
 
     def test_no_name_matches_a_stack_whose_name_begins_with_this_ones(self):
         resources = {

@@ -267,10 +267,13 @@ class Contract(Template):
     def test_only_the_boot_table_has_a_maximum_throughput_and_an_alarm_for_it(self):
         self.assertNotIn("OnDemandThroughput", self.properties["Table"])
         throughput = self.properties["BootTable"]["OnDemandThroughput"]
-        self.assertEqual(throughput["MaxWriteRequestUnits"], {"Ref": "BootTableMaximumWrites"})
-        # One item takes at most 1,000 writes per second, so a single machine cannot use up the table's.
-        self.assertGreater(self.template["Parameters"]["BootTableMaximumWrites"]["Default"], 1000)
-        self.assertEqual(self.properties["BootTableAlarm"]["MetricName"], "WriteThrottleEvents")
+        self.assertEqual(throughput["MaxReadRequestUnits"], {"Ref": "BootTableMaximumReads"})
+        # One item takes at most 3,000 read units and 1,000 write units per second, so that one machine cannot use up the
+        # table's.
+        self.assertGreater(self.template["Parameters"]["BootTableMaximumReads"]["Default"], 3000)
+        self.assertGreater(throughput["MaxWriteRequestUnits"], 1000)
+        metrics = [it["MetricStat"]["Metric"]["MetricName"] for it in self.properties["BootTableAlarm"]["Metrics"][1:]]
+        self.assertEqual(metrics, ["ReadThrottleEvents", "WriteThrottleEvents"])
 
     def test_an_alarm_counts_what_the_url_rejects_for_either_endpoint(self):
         alarm = self.properties["RejectedDeliveriesAlarm"]

@@ -1,12 +1,12 @@
 //! What the agent reads on a machine: the boot item and EC2's interruption notice.
 
 use aws_config::SdkConfig;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
+use aws_sdk_dynamodb::types::AttributeValue;
 use domain::state::BootItem;
 
 use crate::aws::{self, AwsError, describe};
 
-/// The boot table. A machine may read only the item of its own key, and only once.
+/// The boot table. A machine may read and delete only the item of its own key.
 #[derive(Debug, Clone)]
 pub struct BootTable {
     dynamodb: aws_sdk_dynamodb::Client,
@@ -14,7 +14,7 @@ pub struct BootTable {
     name: String,
 }
 
-/// The boot item could not be read.
+/// The boot item could not be read or deleted.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct BootError(String);
@@ -48,25 +48,36 @@ impl BootTable {
         identity.user_id.ok_or_else(|| BootError("STS returned no user id".to_owned()))
     }
 
-    /// Deletes the boot item and returns it, in one step. None if the item does not exist yet.
+    /// The boot item. None if it does not exist yet. Reading and deleting are two calls, because a delete that returns the
+    /// item cannot be repeated: if its answer is lost, so is the item.
     ///
     /// # Errors
-    /// If DynamoDB does not answer, or the item has an unknown form. If the answer is lost, the item may be deleted; then
-    /// the machine never starts a runner, and the control plane counts a boot failure.
-    pub async fn take(&self, key: &str) -> Result<Option<BootItem>, BootError> {
-        let taken = self
+    /// If DynamoDB does not answer, or the item has an unknown form.
+    pub async fn read(&self, key: &str) -> Result<Option<BootItem>, BootError> {
+        let read = self
             .dynamodb
-            .delete_item()
+            .get_item()
             .table_name(&self.name)
             .key("pk", AttributeValue::S(key.to_owned()))
-            .return_values(ReturnValue::AllOld)
             .send()
             .await
             .map_err(|error| BootError(format!("cannot read the boot item: {}", describe(&error))))?;
-        let Some(item) = taken.attributes else { return Ok(None) };
+        let Some(item) = read.item else { return Ok(None) };
         serde_dynamo::from_item(item)
             .map(Some)
             .map_err(|error| BootError(format!("the boot item {key} has an unknown form: {error}")))
+    }
+
+    /// Deletes the boot item, so that nothing on the machine can read it again. May be repeated.
+    ///
+    /// # Errors
+    /// If DynamoDB does not answer.
+    pub async fn delete(&self, key: &str) -> Result<(), BootError> {
+        let delete = self.dynamodb.delete_item().table_name(&self.name).key("pk", AttributeValue::S(key.to_owned()));
+        match delete.send().await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(BootError(format!("cannot delete the boot item: {}", describe(&error)))),
+        }
     }
 }
 

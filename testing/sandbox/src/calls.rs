@@ -1,5 +1,5 @@
 //! Counts every request to an emulated service. A test can also trace the requests of a process and kill it at one of
-//! them.
+//! them, or lose the answer to one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::AddAssign;
@@ -38,6 +38,8 @@ struct Inner {
     /// IAM actions of the calls of each role, if its policies allow them.
     actions: BTreeMap<&'static str, BTreeSet<String>>,
     trace: Option<Trace>,
+    /// How many answers are still to be lost.
+    to_lose: Counts,
     /// The started processes, by session token.
     processes: BTreeMap<String, u32>,
     chaos: Option<Chaos>,
@@ -124,6 +126,7 @@ pub struct Calls(Mutex<Inner>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Answer,
+    LoseAnswer,
     DieBefore(u32),
     DieAfter(u32),
 }
@@ -235,9 +238,19 @@ impl Calls {
         self.0.lock().expect("nobody panics while holding it").chaos.as_ref().map_or(0, |chaos| chaos.kills)
     }
 
+    /// The next calls of this kind take effect, but their caller gets no answer.
+    pub fn lose_answers(&self, service: &'static str, operation: &str, times: u64) {
+        let mut inner = self.0.lock().expect("nobody panics while holding it");
+        inner.to_lose.insert((service, operation.to_owned()), times);
+    }
+
     fn begin(&self, caller: &Caller, token: &str, service: &'static str, operation: &str) -> Fate {
         let mut inner = self.0.lock().expect("nobody panics while holding it");
         *inner.counts.entry((service, operation.to_owned())).or_default() += 1;
+        if let Some(left @ 1..) = inner.to_lose.get_mut(&(service, operation.to_owned())) {
+            *left -= 1;
+            return Fate::LoseAnswer;
+        }
         let process = inner.processes.get(token).copied();
         if let (Some(chaos), Some(process)) = (&mut inner.chaos, process)
             && chaos.kills_left > 0
@@ -280,6 +293,10 @@ impl Calls {
                     *inner.refused.entry((service, operation.to_owned())).or_default() += 1;
                 }
                 answer
+            }
+            Fate::LoseAnswer => {
+                drop(answer.await);
+                hang_up()
             }
             Fate::DieBefore(process) => {
                 end(process);
