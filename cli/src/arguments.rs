@@ -24,8 +24,8 @@ use crate::candidates;
 /// URL, which says why a job waits.
 ///
 /// Exit codes: 0 success; 1 the answer is no: a check failed, nothing was found, or nothing was done; 2 a wrong argument, or no
-/// such stack; 3 AWS cannot be reached or refuses a call, the stack does not exist, or a newer drover wrote
-/// the table. An error is one line that ends with the next step.
+/// such stack; 3 AWS or GitHub cannot be reached or refuses a call, a table, queue or secret of the stack does not exist, a newer
+/// drover wrote the table, or a deployed function is too old. An error is one line that ends with the next step.
 #[derive(Parser)]
 #[command(name = "drover", version)]
 pub(crate) struct Arguments {
