@@ -100,6 +100,18 @@ fn a_repository_that_a_pool_names_is_searched_from_the_beginning() {
 }
 
 #[test]
+fn repositories_that_github_does_not_know_keep_no_other_from_being_searched() {
+    // Searched in the order of their names at first.
+    let names = ["a-1", "a-2", "a-3", "a-4", "widgets"];
+    let repositories = names.map(|name| format!("octo-org/{name}").parse().expect("a repository"));
+    let universe = Universe::new(46, vec![Pool { repositories: repositories.into(), ..pool("linux", 10) }]);
+    let job = universe.queue(&["linux"], |job| QueueJob { webhooks: Webhooks::NeverAttempted, ..job });
+    universe.run(MINUTE * 5);
+    assert!(universe.github(|github, _| github.job(JobId(job.0)).is_some_and(|job| job.served_once())));
+    assert_eq!(universe.sweep().failures.len(), 3, "each sweep says that some cannot be searched");
+}
+
+#[test]
 fn a_job_without_any_webhook_is_found_by_a_search() {
     let universe = universe(42);
     // The repository is known from a job with a webhook.

@@ -25,27 +25,24 @@ pub const REPOSITORIES_PER_PAGE: usize = 100;
 
 /// Remembers that a repository had a job for this stack.
 pub fn remember(memory: &mut Janitor, repository: Repository, now: Timestamp) {
-    let fresh = SearchedRepository { seen_at: now, searched_at: None, searched_to: None };
+    let fresh = SearchedRepository { seen_at: now, searched_at: None, failed_at: None, searched_to: None };
     let remembered = memory.repositories.entry(repository).or_insert(fresh);
     remembered.seen_at = remembered.seen_at.max(now);
 }
 
-/// Updates the remembered repositories, and returns those to search now, least recently searched first.
+/// Updates the remembered repositories, and returns those to search now, least recently searched first. Those whose last search
+/// failed come last: a few that GitHub does not know would otherwise keep all others of the account from their turn.
 pub fn due(memory: &mut Janitor, config: &Config, now: Timestamp) -> Vec<Repository> {
     let named = named(config);
     for repository in &named {
-        let fresh = SearchedRepository { seen_at: now, searched_at: None, searched_to: None };
+        let fresh = SearchedRepository { seen_at: now, searched_at: None, failed_at: None, searched_to: None };
         memory.repositories.entry(repository.clone()).or_insert(fresh);
     }
     forget(memory, &named, now);
-    let mut due: Vec<(Option<Timestamp>, &Repository)> = memory
-        .repositories
-        .iter()
-        .filter(|(repository, known)| is_due(config, repository, known, now))
-        .map(|(repository, known)| (known.searched_at, repository))
-        .collect();
-    due.sort();
-    due.into_iter().map(|(_, repository)| repository.clone()).collect()
+    let known = memory.repositories.iter();
+    let mut due: Vec<_> = known.filter(|(repository, known)| is_due(config, repository, known, now)).collect();
+    due.sort_by_key(|(repository, known)| (known.failed_at, known.searched_at, *repository));
+    due.into_iter().map(|(repository, _)| repository.clone()).collect()
 }
 
 /// A search of a repository without jobs: its queued and its running runs.

@@ -167,6 +167,9 @@ pub struct SearchedRepository {
     pub seen_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub searched_at: Option<Timestamp>,
+    /// When its last search failed. None if it succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_at: Option<Timestamp>,
     /// The run after which an unfinished search goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub searched_to: Option<RunId>,

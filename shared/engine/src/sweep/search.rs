@@ -20,7 +20,7 @@ use crate::sweep::report::Report;
 /// Runs whose jobs are read at the same time. GitHub asks for few concurrent requests.
 const MAX_CONCURRENT_RUNS: usize = 4;
 
-/// After this many failures an account's search ends until the next sweep.
+/// After this many failures an account's search of known repositories ends until the next sweep.
 const MAX_FAILURES: usize = 3;
 
 /// The search of one account's repositories.
@@ -32,6 +32,8 @@ struct Search<'a> {
     paid_until: Option<Timestamp>,
     /// Repositories that were searched: to the end, or up to a run.
     searched: Vec<(Repository, Option<RunId>)>,
+    /// Repositories whose search failed.
+    unsearchable: Vec<Repository>,
     /// Repositories that GitHub does not know and no pool names.
     gone: Vec<Repository>,
     round: Option<SearchRound>,
@@ -72,6 +74,7 @@ pub(super) async fn search(
             paid_until: known.paid_until.get(&owner).copied(),
             owner,
             searched: Vec::new(),
+            unsearchable: Vec::new(),
             gone: Vec::new(),
             round,
             touched: BTreeSet::new(),
@@ -88,9 +91,15 @@ pub(super) async fn search(
         for (repository, to) in search.searched {
             if let Some(remembered) = memory.repositories.get_mut(&repository) {
                 remembered.searched_to = to;
+                remembered.failed_at = None;
                 if to.is_none() {
                     remembered.searched_at = Some(now);
                 }
+            }
+        }
+        for repository in search.unsearchable {
+            if let Some(remembered) = memory.repositories.get_mut(&repository) {
+                remembered.failed_at = Some(now);
             }
         }
         memory.repositories.retain(|repository, _| !search.gone.contains(repository));
@@ -122,6 +131,10 @@ impl Search<'_> {
     /// Searches the repositories that are due, then those that were never seen.
     async fn run(&mut self, due: Vec<Repository>, memory: &Janitor) {
         for repository in due {
+            // Those that failed before come last, and there may be many.
+            if self.failures.len() >= MAX_FAILURES {
+                break;
+            }
             let from = memory.repositories.get(&repository).and_then(|known| known.searched_to);
             if !self.may_go_on() || self.search(repository, from).await == GoOn::No {
                 return;
@@ -177,7 +190,7 @@ impl Search<'_> {
                     self.gone.push(repository);
                     return GoOn::Yes;
                 }
-                Err(error) => return self.failed(format!("{repository} cannot be searched for jobs"), &error),
+                Err(error) => return self.cannot_search(repository, &error),
             };
         self.pay(counted);
         self.unreadable += unreadable;
@@ -202,7 +215,7 @@ impl Search<'_> {
                     Err(GitHubError::Refused(_)) => {}
                     Err(error) => {
                         self.record_found(&repository, jobs).await;
-                        return self.failed(format!("{repository} cannot be searched for jobs"), &error);
+                        return self.cannot_search(repository, &error);
                     }
                 }
                 searched_to = Some(*run);
@@ -214,6 +227,12 @@ impl Search<'_> {
         GoOn::Yes
     }
 
+    fn cannot_search(&mut self, repository: Repository, error: &GitHubError) -> GoOn {
+        let what = format!("{repository} cannot be searched for jobs");
+        self.unsearchable.push(repository);
+        self.failed(what, error)
+    }
+
     /// Whether the search goes on after an error.
     fn failed(&mut self, what: String, error: &GitHubError) -> GoOn {
         let what = format!("{what}: {error}");
@@ -223,7 +242,9 @@ impl Search<'_> {
             return GoOn::No;
         }
         self.failures.push(what);
-        if self.failures.len() < MAX_FAILURES { GoOn::Yes } else { GoOn::No }
+        // A refusal concerns one repository. Other errors may concern all, and each may take long.
+        let is_refusal = matches!(error, GitHubError::Refused(_));
+        if is_refusal || self.failures.len() < MAX_FAILURES { GoOn::Yes } else { GoOn::No }
     }
 
     async fn record_found(&mut self, repository: &Repository, jobs: Vec<FoundJob>) {
