@@ -18,6 +18,10 @@ const MAX_PAGES: usize = 50;
 pub(super) async fn redeliver(context: &Context<'_>, memory: &mut Janitor, report: &mut Report) {
     let now = context.now();
     let Some(since) = list_since(memory, now) else { return };
+    // Without a page nothing is known, which is not the same as no delivery.
+    if context.short_of_time() {
+        return;
+    }
     let from = memory.unread_deliveries.as_ref().map(|unread| unread.from.clone());
     let (attempts, next, error) = list(context, since, from, report).await;
     match next {
@@ -58,9 +62,6 @@ async fn list(
 ) -> (Vec<DeliveryAttempt>, Option<String>, Option<GitHubError>) {
     let mut attempts = Vec::new();
     for _ in 0..MAX_PAGES {
-        if context.short_of_time() {
-            return (attempts, from, None);
-        }
         let page = match context.ports.github.deliveries(from.as_deref()).await {
             Ok(page) => page,
             // GitHub does not know the cursor any more.
@@ -73,6 +74,9 @@ async fn list(
         match page.next {
             Some(next) if !reaches_back => from = Some(next),
             _ => return (attempts, None, None),
+        }
+        if context.short_of_time() {
+            break;
         }
     }
     (attempts, from, None)
