@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use domain::config::Span;
+use domain::state::AGENT_WAIT;
 use platform::environment::{optional, required};
 
 /// The agent's environment variables.
@@ -21,13 +22,13 @@ pub(crate) struct Config {
 
 impl Config {
     pub(crate) fn from_environment() -> anyhow::Result<Self> {
-        let wait = optional("DROVER_AGENT_WAIT").filter(|wait| !wait.is_empty()).unwrap_or_else(|| "12h".to_owned());
-        let wait: Span = wait.parse().context("DROVER_AGENT_WAIT")?;
+        let wait = optional("DROVER_AGENT_WAIT").filter(|wait| !wait.is_empty());
+        let wait: Option<Span> = wait.map(|wait| wait.parse().context("DROVER_AGENT_WAIT")).transpose()?;
         Ok(Self {
             boot_table: required("DROVER_BOOT_TABLE")?,
             runner_dir: required("DROVER_RUNNER_DIR")?.into(),
             runner_user: optional("DROVER_RUNNER_USER").filter(|user| !user.is_empty()),
-            wait: wait.duration().unsigned_abs(),
+            wait: wait.map_or(AGENT_WAIT, Span::duration).unsigned_abs(),
         })
     }
 }

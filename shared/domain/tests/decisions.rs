@@ -54,8 +54,12 @@ fn jobs() -> impl Strategy<Value = Vec<WaitingJob>> {
 }
 
 fn slots() -> impl Strategy<Value = Vec<Slot>> {
-    let slot = (0..6usize, any::<bool>(), any::<bool>(), 0..600i64, select(vec![None, Some(10), Some(400)]));
-    prop::collection::vec(slot, 0..60).prop_map(|slots| {
+    // Some are so old that a warm machine is replaced.
+    let age = prop_oneof![9 => 0..600i64, 1 => 40_000..50_000i64];
+    let slot = (0..6usize, any::<bool>(), any::<bool>(), age, select(vec![None, Some(10), Some(400)]));
+    // So many that one decision cannot stop all of them.
+    let count = prop_oneof![3 => 0..60usize, 1 => 100..200usize];
+    count.prop_flat_map(move |count| prop::collection::vec(slot.clone(), count)).prop_map(|slots| {
         slots
             .into_iter()
             .enumerate()
@@ -100,6 +104,42 @@ fn slots() -> impl Strategy<Value = Vec<Slot>> {
     })
 }
 
+/// The pool is drained while many jobs arrive and three jobs wait beside an idle runner that GitHub does not give them.
+#[test]
+fn a_decision_that_changes_everything_at_once_fits_in_a_transaction() {
+    let job = |id: u64, queued: i64| Item::from(WaitingJob { id: JobId(id), ..common::job(queued) });
+    let warm = |index: u8| {
+        let instance = format!("i-{index}");
+        let slot = common::slot("launched", 60, serde_json::json!({ "instance": instance, "wanted": false }));
+        Item::from(Slot { id: SlotId { version: 1, index }, planned_at: ago(60), ..slot })
+    };
+    let idle = common::slot("online", 600, serde_json::json!({}));
+    let jobs = (1..=49).map(|id| job(id, 1)).chain((100..103).map(|id| job(id, 600)));
+    let view = common::view(jobs.chain((0..150).map(warm)).chain([Item::from(idle)]));
+    let pool = Pool { draining: true, max: 200, warm: 150, ..common::pool() };
+    let decision = decide(&pool, &view, &common::turn()).expect("a decision");
+    let stopped = decision.slots.iter().filter(|slot| slot.stop.is_some()).count();
+    let writes = decision.transaction(&common::turn());
+    assert!(stopped > 0 && writes.len() <= Transaction::MAX_WRITES, "{stopped} stopped in {} writes", writes.len());
+}
+
+/// The agent of a warm machine powers off after twelve hours, which would count as a failure.
+#[test]
+fn a_warm_machine_is_replaced_before_its_agent_gives_up() {
+    let pool = |max_life: &str| {
+        let mut pool = Pool { warm: 1, ..common::pool() };
+        pool.timings.max_life = max_life.parse().expect("a time");
+        pool
+    };
+    let replaced = |max_life: &str, hours: i64| {
+        let warm = common::slot("launched", hours * 3600, serde_json::json!({ "wanted": false }));
+        let decision = decide(&pool(max_life), &common::view([Item::from(warm)]), &common::turn());
+        decision.is_some_and(|it| it.slots.iter().any(|slot| slot.stop.is_some()))
+    };
+    assert!(!replaced("48h", 10) && replaced("48h", 11), "the agent waits for twelve hours");
+    assert!(!replaced("8h", 3) && replaced("8h", 4), "a job that starts now may outlast the machine");
+}
+
 proptest! {
     #[test]
     fn deciding_ends_and_adds_no_more_than_is_needed(pool in pools(), jobs in jobs(), slots in slots()) {
@@ -114,6 +154,8 @@ proptest! {
             let Some(decision) = decide(&pool, &view, &turn) else { break };
             prop_assert!(round < 64, "deciding does not end: {decision:?}");
             let (supply, live) = (view.supply(noon()).count(), view.live());
+            let is_replaced = |slot: &&Slot| slot.stop.as_ref().is_some_and(|stop| stop.why == StopReason::Recycled);
+            let replaced = decision.slots.iter().filter(is_replaced).count();
             let writes: Transaction = decision.transaction(&turn);
             prop_assert!(writes.len() <= Transaction::MAX_WRITES);
             let keys: BTreeSet<_> = writes.puts.iter().map(Item::key).collect();
@@ -123,7 +165,8 @@ proptest! {
             prop_assert!(added == 0 || now <= view.demand(noon()) + warm, "S3: {now} for {} + {warm}", view.demand(noon()));
             prop_assert!(added == 0 || view.live() <= pool.max as usize, "S3: {} of {}", view.live(), pool.max);
             prop_assert!(added == 0 || !pool.paused, "a paused pool launches");
-            prop_assert!(now >= supply || now >= view.demand(noon()) + warm, "a slot that is needed was stopped");
+            let is_enough = now + replaced >= supply || now + replaced >= view.demand(noon()) + warm;
+            prop_assert!(is_enough, "a slot that is needed was stopped");
         }
         for job in view.waiting.values() {
             let recent = job.launches.iter().filter(|at| noon().duration_since(**at) < pool.timings.relaunch_window.duration()).count();

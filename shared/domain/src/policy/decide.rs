@@ -16,13 +16,18 @@ use crate::policy::rerun::recorded;
 use crate::policy::tuple::{choose_tuple, first_free};
 use crate::policy::{PoolView, nudge, unread};
 use crate::state::{
-    Batch, Circuit, CircuitCause, LastReading, Lease, Meta, Rerun, Slot, SlotState, StopReason, Unserved, WaitingJob,
+    AGENT_WAIT, Batch, Circuit, CircuitCause, LastReading, Lease, Meta, Rerun, Slot, SlotState, StopReason, Unserved,
+    WaitingJob,
 };
 
 /// The largest number of slots that one decision adds. META, BATCH, 48 slots, the 48 jobs that they are launched for and
 /// the event are 99 writes; DynamoDB allows 100. A large burst takes several decisions, and is limited by EC2's rate for
 /// RunInstances, two calls per second.
 pub const MAX_LAUNCH: usize = 48;
+
+/// How long before the end of [`AGENT_WAIT`] a warm machine is replaced. It is counted from the launch, and the agent counts from
+/// its start, so that an hour is more than enough.
+const AGENT_WAIT_MARGIN: SignedDuration = SignedDuration::from_hours(1);
 
 /// A launch writes each slot, and the job that the slot is charged to.
 const WRITES_FOR_SLOTS_AND_JOBS: usize = 2 * MAX_LAUNCH;
@@ -119,9 +124,11 @@ pub fn decide(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
     if batch.is_none() {
         // A slot that this decision wants is not stopped by it.
         let mut taken: BTreeSet<SlotId> = slots.iter().map(|slot| slot.id).collect();
-        stopped = surplus(pool, view, &taken, supply.saturating_sub(demand + warm), now, lease);
+        let excess = supply.saturating_sub(demand + warm).min(writes_left);
+        stopped = surplus(pool, view, &taken, excess, now, lease);
         taken.extend(stopped.iter().map(|slot| slot.id));
-        stopped.extend(recycled(pool, view, &taken, now, lease));
+        let old = recycled(pool, view, &taken, now, lease).take(writes_left - stopped.len());
+        stopped.extend(old.collect::<Vec<_>>());
     }
     let stop = stopped.len();
     slots.extend(stopped);
@@ -309,7 +316,8 @@ fn surplus(
         .collect()
 }
 
-/// Stops warm machines that have used up half of `max_life`: a job that starts now might outlast the machine.
+/// Stops warm machines that have used up half of `max_life`: a job that starts now might outlast the machine. The agent of an
+/// older one may power it off at any time, which would count as a failure.
 fn recycled<'a>(
     pool: &'a Pool,
     view: &'a PoolView,
@@ -318,9 +326,10 @@ fn recycled<'a>(
     lease: Timestamp,
 ) -> impl Iterator<Item = Slot> + 'a {
     let warm = view.supply(now).filter(|slot| !slot.wanted && !taken.contains(&slot.id));
+    let most = (pool.timings.max_life.duration() / 2).min(AGENT_WAIT - AGENT_WAIT_MARGIN);
     let old = warm.filter(move |slot| {
         let age = slot.machine().map(|machine| now.duration_since(machine.launched_at));
-        age.is_some_and(|age| age >= pool.timings.max_life.duration() / 2)
+        age.is_some_and(|age| age >= most)
     });
     old.take(MAX_LAUNCH / 2).map(move |slot| slot.clone().stopped(StopReason::Recycled, now, lease))
 }

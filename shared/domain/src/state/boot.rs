@@ -1,16 +1,20 @@
 //! The item that a machine receives its JIT config from. A machine can read nothing else from Drover.
 
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{InstanceId, RepositoryPattern};
 
 /// A machine's key in the boot table: its `aws:userid`, which STS GetCallerIdentity returns as `UserId` on the machine. The
-/// role's policy allows a machine to delete this key and nothing else.
+/// role's policy allows a machine to read and to delete this key, and nothing else.
 pub fn boot_key(role_id: &str, instance: &InstanceId) -> String {
     format!("{role_id}:{instance}")
 }
 
-/// The item under [`boot_key`]. The machine reads it by deleting it, which works once.
+/// How long the agent waits for the boot item before it powers its machine off, unless `DROVER_AGENT_WAIT` says otherwise.
+pub const AGENT_WAIT: SignedDuration = SignedDuration::from_hours(12);
+
+/// The item under [`boot_key`]. The agent deletes it before anything of a job runs.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootItem {
     /// The secret with which GitHub's runner starts.

@@ -23,7 +23,7 @@ mod unrouted;
 mod waiting;
 
 pub use batch::{ANSWERS_KEPT, Answer, Batch, STUCK_AFTER, bounded};
-pub use boot::{AllowedJobs, BootItem, boot_key};
+pub use boot::{AGENT_WAIT, AllowedJobs, BootItem, boot_key};
 pub use check_run::{CheckRun, Stage};
 pub use claim::{Claim, MAX_CLAIMS};
 pub use closed_runner::ClosedRunner;
