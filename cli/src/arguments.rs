@@ -377,12 +377,25 @@ fn time(text: &str) -> Result<SignedDuration, String> {
         Some(days) => Some(SignedDuration::from_hours(24 * i64::from(days))),
         None => text.parse().ok(),
     };
-    time.filter(|time| time.is_positive()).ok_or_else(|| "must be like 7d or 12h".to_owned())
+    // No more than days can say. A longer time would reach back before the calendar begins.
+    let longest = SignedDuration::from_hours(24 * i64::from(u16::MAX));
+    let time = time.filter(|time| time.is_positive() && *time <= longest);
+    time.ok_or_else(|| "must be like 7d or 12h, and at most 65535d".to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_is_positive_and_within_the_calendar() {
+        assert_eq!(time("7d"), Ok(SignedDuration::from_hours(168)));
+        for text in ["0d", "-1h", "65536d", "200000000h", "soon", ""] {
+            assert!(time(text).is_err(), "{text}");
+        }
+        let now = "2026-11-27T00:00:00Z".parse().expect("a time");
+        assert!(time("65535d").is_ok_and(|time| Moment::Ago(time).at(now) < now));
+    }
 
     #[test]
     fn each_command_is_in_one_group_of_the_help() {
