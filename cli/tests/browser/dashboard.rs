@@ -1,4 +1,4 @@
-//! The pages of the dashboard in a browser, with 300 waiting jobs and 100 machines. With `DROVER_SCREENSHOTS=FOLDER`, pictures of
+//! The pages of the dashboard in a browser, with 400 waiting jobs and 100 machines. With `DROVER_SCREENSHOTS=FOLDER`, pictures of
 //! them are written there.
 
 use std::time::Duration;
