@@ -36,14 +36,21 @@ pub(crate) async fn for_region(boot_table: &str) -> Result<(BootTable, SpotNotic
     }
 }
 
-/// Waits for the boot item, and deletes it before anything of a job can run. A failed call is logged and repeated: the network
-/// of a machine that has just booted may not be up yet.
+/// Waits for the boot item, and deletes it before anything of a job can run.
 pub(crate) async fn for_boot_item(table: &BootTable) -> BootItem {
     let began = Instant::now();
-    let (mut key, mut item) = (None, None);
+    let key = repeated(began, async || table.key().await.map(Some)).await;
+    let item = repeated(began, async || table.read(&key).await).await;
+    repeated(began, async || table.delete(&key).await.map(Some)).await;
+    item
+}
+
+/// Repeats a call until it returns something. A failed call is logged: the network of a machine that has just booted may not be
+/// up yet.
+async fn repeated<T>(began: Instant, call: impl AsyncFn() -> Result<Option<T>, BootError>) -> T {
     loop {
-        match take(table, &mut key, &mut item).await {
-            Ok(Some(item)) => return item,
+        match call().await {
+            Ok(Some(value)) => return value,
             Ok(None) => {}
             Err(error) => tracing::warn!("{error}"),
         }
@@ -53,25 +60,6 @@ pub(crate) async fn for_boot_item(table: &BootTable) -> BootItem {
 
 fn interval(began: Instant) -> Duration {
     if began.elapsed() < FIRST_INTERVAL_FOR { FIRST_INTERVAL } else { LATER_INTERVAL }
-}
-
-/// Continues where the last attempt failed: `key` and `item` are what is known so far.
-async fn take(
-    table: &BootTable,
-    key: &mut Option<String>,
-    item: &mut Option<BootItem>,
-) -> Result<Option<BootItem>, BootError> {
-    let key = match key {
-        Some(key) => key,
-        None => key.insert(table.key().await?),
-    };
-    if item.is_none() {
-        *item = table.read(key).await?;
-    }
-    if item.is_some() {
-        table.delete(key).await?;
-    }
-    Ok(item.take())
 }
 
 /// Waits for EC2's interruption notice.

@@ -168,7 +168,7 @@ async fn a_refused_job_ends_the_machine_before_the_hook_returns() {
 async fn a_machine_whose_answers_are_lost_still_runs_its_job() {
     let machine = machine(Some("touch $OUT/ran")).await;
     machine.hand_over(3600).await;
-    // More than one call of the SDK makes attempts.
+    // More than the attempts that the SDK makes in one call.
     for operation in ["GetItem", "DeleteItem"] {
         machine.sandbox.calls.lose_answers("DynamoDB", operation, 4);
     }
