@@ -127,8 +127,8 @@ pub fn decide(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
         let excess = supply.saturating_sub(demand + warm).min(writes_left);
         stopped = surplus(pool, view, &taken, excess, now, lease);
         taken.extend(stopped.iter().map(|slot| slot.id));
-        let old = recycled(pool, view, &taken, now, lease).take(writes_left - stopped.len());
-        stopped.extend(old.collect::<Vec<_>>());
+        let left = writes_left - stopped.len();
+        stopped.extend(recycled(pool, view, &taken, now, lease).take(left));
     }
     let stop = stopped.len();
     slots.extend(stopped);
