@@ -140,6 +140,34 @@ data "aws_iam_policy_document" "launch" {
     }
   }
 
+  # A root volume of the size that a job asked for is not the template's, so it has limits of its own.
+  statement {
+    sid       = "LaunchAVolumeOfAnotherSize"
+    actions   = ["ec2:RunInstances"]
+    resources = ["arn:${local.partition}:ec2:${local.arn_prefix}:volume/*"]
+
+    condition {
+      test     = "ArnEquals"
+      variable = "ec2:LaunchTemplate"
+      values   = local.launch_template_arns
+    }
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestTag/drover:stack"
+      values   = [var.stack]
+    }
+    condition {
+      test     = "NumericLessThanEquals"
+      variable = "ec2:VolumeSize"
+      values   = [var.largest_volume_gib]
+    }
+    condition {
+      test     = "Bool"
+      variable = "ec2:Encrypted"
+      values   = ["true"]
+    }
+  }
+
   statement {
     sid     = "LaunchFromTheTemplate"
     actions = ["ec2:RunInstances"]
@@ -337,8 +365,9 @@ data "aws_iam_policy_document" "boundary" {
   statement {
     sid = "LookAndTrace"
     actions = [
-      "ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeLaunchTemplateVersions", "xray:PutTelemetryRecords",
-      "xray:PutTraceSegments",
+      "ec2:DescribeImages", "ec2:DescribeInstanceTypeOfferings", "ec2:DescribeInstanceTypes", "ec2:DescribeInstances",
+      "ec2:DescribeLaunchTemplateVersions", "ec2:DescribeSpotPriceHistory", "ec2:DescribeSubnets",
+      "xray:PutTelemetryRecords", "xray:PutTraceSegments",
     ]
     resources = ["*"]
   }

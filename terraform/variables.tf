@@ -248,3 +248,9 @@ variable "functions_security_group_ids" {
     error_message = "functions_security_group_ids and functions_subnet_ids must be given together."
   }
 }
+
+variable "largest_volume_gib" {
+  description = "Largest root volume, in GiB, that a job of a pool with shapes may ask for."
+  type        = number
+  default     = 500
+}

@@ -8,9 +8,9 @@ mod plan;
 use domain::config::Pool;
 use domain::ids::{Epoch, StackName};
 use domain::log::Transaction;
-use domain::policy::format;
+use domain::policy::{format, market};
 use domain::state::{Config, Function, FunctionName, Item, Key, Meta};
-use engine::ports::Store;
+use engine::ports::{Compute, Store};
 use jiff::Timestamp;
 use platform::ec2::Ec2;
 use platform::github::GitHubApp;
@@ -105,6 +105,7 @@ pub async fn apply<S: Store>(
         return Ok(Output { ok: false, text: "nothing was applied\n".to_owned(), json: json(false) });
     }
     write_metas(&plan.pools, installation.table).await?;
+    write_catalogue(&plan.pools, installation, now).await?;
     let revision = before.map_or(0, |config| config.revision);
     let removed = plan.ending().cloned().collect();
     let config = Config { format, pools: plan.pools.clone(), removed, applied_at: now, revision };
@@ -171,6 +172,26 @@ async fn write_metas(pools: &[Pool], table: &impl Store) -> Result<(), Failure> 
     for some in metas.chunks(METAS_PER_TRANSACTION) {
         table.commit(&Transaction::new().put_all(some.iter().cloned())).await?;
     }
+    Ok(())
+}
+
+/// Writes what EC2 offers for pools with shapes, so that their first jobs need not wait for a sweep, which adds the spot prices.
+async fn write_catalogue<S: Store>(
+    pools: &[Pool],
+    installation: &Installation<'_, S>,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let before = match installation.table.get(&Key::Catalogue).await? {
+        Some(Item::Catalogue(before)) => Some(before),
+        _ => None,
+    };
+    if market::subnets(pools).is_empty() {
+        return Ok(());
+    }
+    let read = installation.ec2.machines(&market::subnets(pools)).await?;
+    let rates = installation.ec2.rates();
+    let catalogue = market::catalogue(pools, read.types, read.zones, &rates, before.as_ref(), now);
+    installation.table.commit(&Transaction::new().put(catalogue)).await?;
     Ok(())
 }
 

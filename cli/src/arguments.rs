@@ -77,7 +77,7 @@ impl Arguments {
 /// The commands by purpose, as the help lists them.
 pub(crate) const GROUPS: [(&str, &[&str]); 4] = [
     ("Watch", &["status", "explain", "jobs", "ps", "pools", "runners", "events", "logs", "cost", "dashboard"]),
-    ("Set up and check", &["init", "doctor", "lint", "secrets"]),
+    ("Set up and check", &["init", "doctor", "lint", "shapes", "secrets"]),
     ("Intervene", &["forget", "pause", "resume", "drain", "hold", "release", "retire", "dead-letters", "replay"]),
     ("Install", &["completions", "man", "version"]),
 ];
@@ -326,6 +326,14 @@ pub(crate) enum Command {
     /// Store or rotate the app's key and the webhook secret
     #[command(subcommand, after_help = "Example:\n  drover secrets rotate webhook")]
     Secrets(SecretsCommand),
+    /// List the machines that a label asks for, in the order in which they are tried, with their prices
+    ///
+    /// Only for pools with [pool.shapes]. Exits with 1 if no instance type satisfies the label.
+    #[command(after_help = "Example:\n  drover shapes any/8cpu/32gb/arm64/spot")]
+    Shapes {
+        /// A label, as in runs-on
+        label: String,
+    },
     /// Show on one screen what the stack does and what is wrong
     ///
     /// Versions, the last sweep, every pool with the reason if it cannot serve its jobs, the oldest waiting job, the failures

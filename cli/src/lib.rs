@@ -25,6 +25,7 @@ pub mod runner_groups;
 pub mod runners;
 pub mod secrets;
 pub mod settings;
+pub mod shapes;
 pub mod status;
 mod style;
 pub mod version;

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use domain::config::{Label, Pool};
-use domain::policy::route::{Routable, Unrouted, route};
+use domain::policy::route::{Routable, Unrouted, route, wrong_shape};
 
 pub use self::finding::{Finding, Listing, Question, Unknowns, Verdict, WorkflowRepository};
 use self::pattern::Pattern;
@@ -157,6 +157,10 @@ fn verdict(labels: &[Pattern], group: Option<&Pattern>, question: &Question) -> 
         Unrouted::Labels | Unrouted::PoolName => {
             let (why, missed) = unmatched(&known, question);
             return (Verdict::NoPool { why }, Some(missed));
+        }
+        Unrouted::Shape => {
+            let wrong = wrong_shape(&question.pools, &Routable { repository, public: *public, labels: &known });
+            wrong.map_or_else(String::new, |(pool, wrong)| format!("pool {} cannot serve it: {wrong}", pool.name))
         }
         Unrouted::Draining => "the matching pool is draining".to_owned(),
         Unrouted::Public => "the matching pool does not serve public repositories".to_owned(),

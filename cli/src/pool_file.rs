@@ -20,7 +20,6 @@ pub(crate) use self::fields::nearest;
 use self::fields::{Fields, Reader, Written, fields, unknown_field};
 pub use self::finding::Finding;
 use self::finding::{Severity, Source};
-pub use self::instance_types::Architecture;
 use crate::output::{Failure, Output, count};
 
 const DEFAULTS: &str = "defaults";

@@ -44,11 +44,27 @@ pub async fn config(table: &impl Store) -> Result<Config, Failure> {
 pub(crate) async fn config_if_any(table: &impl Store) -> Result<Option<Config>, Failure> {
     match table.get(&Key::Config).await? {
         Some(Item::Config(config)) => match format::check(&config) {
-            Ok(()) => Ok(Some(config)),
+            Ok(()) => Ok(Some(with_machines(table, config).await?)),
             Err(TooNew { found }) => Err(Failure::Newer { format: found }),
         },
         _ => Ok(None),
     }
+}
+
+/// The configuration with what is known of machines, if a pool needs it.
+async fn with_machines(table: &impl Store, config: Config) -> Result<Config, Failure> {
+    if config.pools.iter().all(|pool| pool.shapes.is_none()) {
+        return Ok(config);
+    }
+    let (mut catalogue, mut spot) = (None, None);
+    for item in table.get_many(&[Key::Catalogue, Key::SpotPrices]).await? {
+        match item {
+            Item::Catalogue(found) => catalogue = Some(found),
+            Item::SpotPrices(found) => spot = Some(found),
+            _ => {}
+        }
+    }
+    Ok(config.with_machines(catalogue, spot))
 }
 
 /// Every pool in force, or only the named one.

@@ -124,7 +124,9 @@ fn is_expired(item: &Item, now: Timestamp) -> bool {
         | Item::Unrouted(_)
         | Item::Janitor(_)
         | Item::Function(_)
-        | Item::Listing(_) => None,
+        | Item::Listing(_)
+        | Item::Catalogue(_)
+        | Item::SpotPrices(_) => None,
     };
     at.is_some_and(|at| at <= now.as_second())
 }

@@ -24,7 +24,7 @@ use drover::output::{Failure, Format, Output};
 use drover::pool_file::{PoolEntry, PoolFile};
 use drover::settings::{self, Reading, StackChoice, aws};
 use drover::status::{self, Surroundings};
-use drover::{apply, jobs, logs, pool_example, pools, ps, read, replay, runners, secrets, version};
+use drover::{apply, jobs, logs, pool_example, pools, ps, read, replay, runners, secrets, shapes, version};
 use engine::ports::Clock;
 use jiff::{SignedDuration, Timestamp};
 use platform::clock::SystemClock;
@@ -116,6 +116,7 @@ pub(crate) async fn run(command: Command, selection: &StackChoice, format: Forma
         }
         Command::Runners => run_runners().await,
         Command::Secrets(command) => run_secrets(command).await,
+        Command::Shapes { label } => shapes::shapes(&table(&aws().await?)?, &label).await,
         Command::Status { watch: false } => {
             let aws = aws().await?;
             status::status(&table(&aws)?, &surroundings(&aws)?, now).await
@@ -158,6 +159,7 @@ fn needs_stack(command: &Command) -> bool {
         | Command::Retire { .. }
         | Command::Runners
         | Command::Secrets(_)
+        | Command::Shapes { .. }
         | Command::Status { .. }
         | Command::Version => true,
     }

@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use domain::config::{LaunchTemplate, Pool, Tuple};
+use domain::config::{Architecture, LaunchTemplate, Pool, Tuple};
 use domain::ids::{PoolName, Scope, StackName};
 use platform::aws::ErrorKind;
 use platform::github::GitHubApp;
 use platform::inspect::Inspect;
 
-use crate::pool_file::{Architecture, PoolFile};
+use crate::pool_file::PoolFile;
 use crate::runner_groups;
 
 /// EC2 allows an account a burst of five RunInstances calls. One is left to the scaler.

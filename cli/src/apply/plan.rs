@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::config::Pool;
+use domain::config::{LaunchTemplate, Pool};
 use domain::ids::PoolName;
 use domain::state::{Config, Item};
 use engine::ports::Store;
@@ -181,12 +181,25 @@ fn is_unfinished(item: &Item) -> bool {
         | Item::Janitor(_)
         | Item::Function(_)
         | Item::Listing(_)
+        | Item::Catalogue(_)
+        | Item::SpotPrices(_)
         | Item::Runner(_) => false,
     }
 }
 
 async fn resolve(entry: &PoolEntry, ec2: &Ec2) -> Result<Pool, Failure> {
-    let launch_template = ec2.resolve_template(&entry.launch_template, entry.launch_template_version).await?;
+    let mut pool = entry.unresolved();
+    if let Some(shapes) = &mut pool.shapes {
+        for template in shapes.launch_templates.values_mut() {
+            let found = ec2.resolve_template(&template.name, None).await?;
+            *template = LaunchTemplate { root: ec2.root_volume(&found).await?, ..found };
+        }
+    }
+    let launch_template = match pool.shapes.as_ref().and_then(|shapes| shapes.launch_templates.values().next()) {
+        // An older function, which does not know shapes, must not find a pool without a launch template.
+        Some(template) => template.clone(),
+        None => ec2.resolve_template(&entry.launch_template, entry.launch_template_version).await?,
+    };
     let subnets = match entry.subnets.is_empty() {
         false => entry.subnets.clone(),
         true => ec2.tagged_subnets().await?,
@@ -197,5 +210,5 @@ async fn resolve(entry: &PoolEntry, ec2: &Ec2) -> Result<Pool, Failure> {
             entry.name.as_str()
         )));
     }
-    Ok(Pool { launch_template, subnets, ..entry.unresolved() })
+    Ok(Pool { launch_template, subnets, ..pool })
 }

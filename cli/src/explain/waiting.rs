@@ -6,6 +6,7 @@ use domain::config::Pool;
 use domain::ids::SlotId;
 use domain::policy::PoolView;
 use domain::policy::circuit::next_probe;
+use domain::policy::class::of_job;
 use domain::policy::notify::{Reader, reasons};
 use domain::policy::tuple::next_free;
 use domain::state::{Job, Limit, Slot, SlotState, WaitingJob};
@@ -72,6 +73,8 @@ pub(super) fn why_it_waits(
         let sentences = vec![format!("Pool {} is no longer configured.", job.pool)];
         return Wait { sentences, slot: None, next: None };
     };
+    let of_class = of_job(pool, view, waiting);
+    let (pool, view) = of_class.as_ref().map_or((pool, view), |(pool, view)| (pool, view));
     let reasons = reasons(pool, view, waiting, Reader::Operator, now);
     if waiting.given_up(now).is_some() {
         let sentences = vec![

@@ -1,7 +1,13 @@
 //! A pool of the pool file, before its names are resolved.
 
-use domain::config::{Label, LaunchTemplate, MarketChoice, Pool, Span, Timings};
+use std::collections::BTreeMap;
+
+use domain::config::{
+    Architecture, Bounds, FamilyPattern, Label, LaunchTemplate, Market, MarketChoice, MicroUsd, Pool, ShapePolicy, Shapes, Span,
+    Timings,
+};
 use domain::ids::{InstanceType, PoolName, Repository, Scope, SubnetId, TemplateId};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::fields::Reader;
@@ -39,6 +45,12 @@ pub struct PoolEntry {
     pub launch_template: String,
     /// None: the default version at the time of `drover pools apply`.
     pub launch_template_version: Option<u64>,
+    /// By architecture, in a pool with shapes.
+    pub launch_templates: BTreeMap<Architecture, String>,
+    /// What labels may ask for. None in a pool without shapes.
+    pub shapes: Option<ShapesEntry>,
+    /// The most that the pool's machines may cost per hour, together.
+    pub usd_per_hour: Option<Usd>,
     /// Empty: every subnet with the stack's tag.
     pub subnets: Vec<SubnetId>,
     pub instance_types: Vec<InstanceType>,
@@ -51,8 +63,39 @@ pub struct PoolEntry {
     pub timings: Timings,
 }
 
+/// `[pool.shapes]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShapesEntry {
+    pub cpu: Bounds,
+    pub ram: Bounds,
+    pub arch: Vec<Architecture>,
+    #[serde(default)]
+    pub families: Vec<FamilyPattern>,
+    pub disk: Option<Bounds>,
+    /// None: the markets of the pool.
+    pub market: Option<Vec<Market>>,
+    pub usd_per_hour: Option<Usd>,
+}
+
+/// An amount of money, as a number of USD.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "f64")]
+pub struct Usd(pub MicroUsd);
+
+impl TryFrom<f64> for Usd {
+    type Error = &'static str;
+
+    fn try_from(usd: f64) -> Result<Self, Self::Error> {
+        match (0.0001..=1_000_000.0).contains(&usd) {
+            true => Ok(Self(MicroUsd((usd * 1e6).round() as u64))),
+            false => Err("must be an amount of USD from 0.0001 to 1000000"),
+        }
+    }
+}
+
 /// The fields of a pool that are not timings.
-const OWN_FIELDS: [&str; 15] = [
+const OWN_FIELDS: [&str; 18] = [
     "name",
     "owner",
     "labels",
@@ -60,6 +103,9 @@ const OWN_FIELDS: [&str; 15] = [
     "allow_public",
     "launch_template",
     "launch_template_version",
+    "launch_templates",
+    "shapes",
+    "usd_per_hour",
     "subnets",
     "instance_types",
     "market",
@@ -82,16 +128,24 @@ pub(super) fn field_names() -> Vec<&'static str> {
 
 /// The pool, without what is invalid in it. A field that is required and invalid has a value that no rule looks at.
 pub(super) fn entry(reader: &mut Reader<'_>) -> PoolEntry {
-    reader.require("labels");
-    reader.require("instance_types");
+    let shapes: Option<ShapesEntry> = reader.optional("shapes");
+    // The labels of its jobs choose the machines of a pool with shapes.
+    if shapes.is_none() && !reader.written.invalid.contains("shapes") {
+        reader.require("labels");
+        reader.require("instance_types");
+        reader.require("launch_template");
+    }
     let pool = PoolEntry {
         name: reader.required("name").unwrap_or_else(|| "unnamed".parse().expect("a valid name")),
         owner: reader.required("owner").unwrap_or_else(|| "unnamed".parse().expect("a valid owner")),
         labels: reader.list("labels"),
         repositories: reader.list("repositories"),
         allow_public: reader.optional("allow_public").unwrap_or_default(),
-        launch_template: reader.required("launch_template").unwrap_or_default(),
+        launch_template: reader.optional("launch_template").unwrap_or_default(),
         launch_template_version: reader.optional("launch_template_version"),
+        launch_templates: reader.optional("launch_templates").unwrap_or_default(),
+        shapes,
+        usd_per_hour: reader.optional("usd_per_hour"),
         subnets: reader.list("subnets"),
         instance_types: reader.list("instance_types"),
         market: reader.optional("market").unwrap_or_default(),
@@ -127,6 +181,7 @@ impl PoolEntry {
                 id: TemplateId(String::new()),
                 name: self.launch_template.clone(),
                 version: self.launch_template_version.unwrap_or(0),
+                root: None,
             },
             subnets: self.subnets.clone(),
             instance_types,
@@ -139,6 +194,31 @@ impl PoolEntry {
             timings: self.timings,
             draining: false,
             paused: false,
+            shapes: self.unresolved_shapes(),
+            price_per_hour: self.usd_per_hour.map(|usd| usd.0),
+            machines: None,
+            options: None,
         }
+    }
+
+    fn unresolved_shapes(&self) -> Option<Shapes> {
+        let ShapesEntry { cpu, ram, arch, families, disk, market, usd_per_hour } = self.shapes.clone()?;
+        let policy = ShapePolicy {
+            cpu,
+            ram,
+            architectures: arch,
+            families,
+            disk,
+            markets: market.unwrap_or_else(|| self.market.markets().to_vec()),
+            price_per_hour: usd_per_hour.map(|usd| usd.0),
+        };
+        let unresolved = |name: &String| LaunchTemplate {
+            id: TemplateId(String::new()),
+            name: name.clone(),
+            version: 0,
+            root: None,
+        };
+        let launch_templates = self.launch_templates.iter().map(|(architecture, name)| (*architecture, unresolved(name)));
+        Some(Shapes { policy, launch_templates: launch_templates.collect() })
     }
 }

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use domain::config::Label;
+use domain::config::{Architecture, Label};
 use domain::ids::{Repository, Scope};
 use jiff::SignedDuration;
 
-use super::entry::PoolEntry;
+use super::entry::{PoolEntry, ShapesEntry};
 use super::fields::Written;
 use super::finding::{Finding, Severity, Source};
-use super::instance_types::{Architecture, Misnamed, misnamed};
+use super::instance_types::{Misnamed, families, misnamed};
 
 /// GitHub deletes an ephemeral runner that was not connected for a day.
 const LONGEST_IDLE: SignedDuration = SignedDuration::from_hours(24);
@@ -73,10 +73,19 @@ pub(super) fn check(pool: &PoolEntry, written: &Written, source: &Source) -> Vec
 }
 
 fn values(check: &mut Check<'_>, pool: &PoolEntry) {
-    let none = "labels: at least one is required; GitHub adds none itself";
-    check.require(&["labels"], !pool.labels.is_empty(), none);
-    check.require(&["instance_types"], !pool.instance_types.is_empty(), "instance_types: at least one is required");
-    check.require(&["launch_template"], !pool.launch_template.is_empty(), "launch_template: must be a name or an id");
+    match &pool.shapes {
+        Some(policy) => shapes(check, pool, policy),
+        None => {
+            let none = "labels: at least one is required; GitHub adds none itself";
+            check.require(&["labels"], !pool.labels.is_empty(), none);
+            let none = "instance_types: at least one is required";
+            check.require(&["instance_types"], !pool.instance_types.is_empty(), none);
+            let none = "launch_template: must be a name or an id";
+            check.require(&["launch_template"], !pool.launch_template.is_empty(), none);
+            let only = "launch_templates: only a pool with [pool.shapes] has several; write launch_template";
+            check.require(&["launch_templates"], pool.launch_templates.is_empty(), only);
+        }
+    }
     check.require(
         &["launch_template_version"],
         pool.launch_template_version != Some(0),
@@ -100,6 +109,30 @@ fn values(check: &mut Check<'_>, pool: &PoolEntry) {
     check.unique("repositories", &pool.repositories);
     check.unique("subnets", &pool.subnets);
     check.unique("instance_types", &pool.instance_types);
+}
+
+fn shapes(check: &mut Check<'_>, pool: &PoolEntry, policy: &ShapesEntry) {
+    let none = "shapes: arch: at least one is required, x64 or arm64";
+    check.require(&["shapes"], !policy.arch.is_empty(), none);
+    let none = "shapes: market: at least one is required, spot or on-demand";
+    check.require(&["shapes"], policy.market.as_ref().is_none_or(|markets| !markets.is_empty()), none);
+    for architecture in &policy.arch {
+        let message = format!("launch_templates: none for {architecture}, which shapes allows; write {architecture} = \"NAME\"");
+        check.require(&["launch_templates", "shapes"], pool.launch_templates.contains_key(architecture), message);
+    }
+    let not_both = "launch_template: a pool with [pool.shapes] has launch_templates = { x64 = \"NAME\" }";
+    check.require(&["launch_template"], pool.launch_template.is_empty(), not_both);
+    let none = "instance_types: the labels of jobs choose the types of a pool with [pool.shapes]; limit them with families";
+    check.require(&["instance_types"], pool.instance_types.is_empty(), none);
+    for pattern in &policy.families {
+        let is_known = families().iter().any(|family| pattern.matches(family));
+        check.require(&["shapes"], is_known, format!("shapes: families: EC2 has no family {pattern}"));
+    }
+    let prefix = format!("{}/", pool.name);
+    for (index, label) in pool.labels.iter().enumerate().filter(|(_, label)| label.as_str().starts_with(&prefix)) {
+        let span = check.written.element("labels", index).clone();
+        check.at(Severity::Error, &span, format!("labels: {label} would be read as a shape of the pool"));
+    }
 }
 
 fn instance_types(check: &mut Check<'_>, pool: &PoolEntry) {

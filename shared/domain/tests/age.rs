@@ -35,7 +35,7 @@ fn joined(notices: &[Notice]) -> Job {
 /// The waiting job after these notices, and after GitHub was asked and called it queued.
 fn confirmed(notices: &[Notice]) -> WaitingJob {
     let job = joined(notices);
-    let waiting = WaitingJob::of(&job, noon(), SignedDuration::from_mins(5));
+    let waiting = WaitingJob::of(&job, None, noon(), SignedDuration::from_mins(5));
     match answer(&pool(), &waiting, Some(&job), Some(&described("queued")), noon()) {
         Answer::Waits { job, .. } => *job,
         other => panic!("{other:?}"),

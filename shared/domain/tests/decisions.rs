@@ -1,11 +1,13 @@
 //! For every pool, deciding ends, and each decision keeps the invariants.
 
 mod common;
+#[path = "common/shapes.rs"]
+mod shapes;
 
 use std::collections::BTreeSet;
 
 use common::{ago, noon};
-use domain::config::Pool;
+use domain::config::{Label, Pool};
 use domain::ids::{JobId, RunnerId, SlotId};
 use domain::log::{Cause, Transaction, Turn};
 use domain::policy::PoolView;
@@ -36,6 +38,7 @@ fn jobs() -> impl Strategy<Value = Vec<WaitingJob>> {
                 id: JobId(id),
                 pool: "linux".parse().expect("a pool"),
                 repository: "octo-org/widgets".parse().expect("a repository"),
+                class: None,
                 queued_at: ago(queued),
                 open,
                 check_at: noon() + SignedDuration::from_secs(60),
@@ -75,6 +78,8 @@ fn slots() -> impl Strategy<Value = Vec<Slot>> {
                 let slot = Slot {
                     id: SlotId { version: 1, index: index as u8 },
                     pool: "linux".parse().expect("a pool"),
+                    class: None,
+                    price_per_hour: None,
                     state: match state {
                         0 => SlotState::Planned,
                         1 => SlotState::Launched(machine),
@@ -177,5 +182,57 @@ proptest! {
         let full = view.live() >= pool.max as usize;
         let spent = view.waiting.values().any(|job| job.open && job.launches.len() >= RELAUNCH_LIMIT);
         prop_assert!(wanted >= view.demand(noon()) || full || spent || pool.paused, "{wanted} wanted for {}", view.demand(noon()));
+    }
+}
+
+/// One class of a pool with shapes, or None for jobs without a shape.
+fn class() -> impl Strategy<Value = Option<Label>> {
+    let labels = ["linux/2cpu", "linux/8cpu", "linux/8cpu/arm64"];
+    select(vec![0, 1, 2, 3]).prop_map(move |index: usize| labels.get(index).map(|label| label.parse().expect("a label")))
+}
+
+proptest! {
+    #[test]
+    fn each_class_gets_what_it_needs_and_no_more(
+        pool in pools(),
+        jobs in jobs(),
+        slots in slots(),
+        of_jobs in prop::collection::vec(class(), 120),
+        of_slots in prop::collection::vec(class(), 60),
+    ) {
+        let pool = Pool { max: pool.max, draining: pool.draining, warm: pool.warm, paused: pool.paused, ..shapes::pool() };
+        let jobs = jobs.into_iter().zip(of_jobs).map(|(job, class)| Item::from(WaitingJob { class, ..job }));
+        let slots = slots.into_iter().zip(of_slots).map(|(slot, class)| Item::from(Slot { class, ..slot }));
+        let mut meta = Meta::new(pool.name.clone(), "e1".parse().expect("an epoch"));
+        meta.revision = 1;
+        let mut view = PoolView::new(meta, jobs.chain(slots));
+        let lease = noon() + SignedDuration::from_secs(90);
+        let turn = Turn { now: noon(), lease, cause: Cause::Invocation("test".to_owned()) };
+        for round in 0.. {
+            let Some(decision) = decide(&pool, &view, &turn) else { break };
+            prop_assert!(round < 64, "deciding does not end: {decision:?}");
+            let live = view.live();
+            let launched = decision.batch.as_ref().map(|batch| batch.class.clone());
+            prop_assert!(decision.slots.iter().all(|slot| {
+                launched.is_none() || slot.id.version == 1 || Some(&slot.class) == launched.as_ref()
+            }), "a launch is for one class");
+            let writes: Transaction = decision.transaction(&turn);
+            prop_assert!(writes.len() <= Transaction::MAX_WRITES);
+            view.apply(&writes);
+            let Some(class) = launched else { continue };
+            let part = view.of_class(class.as_ref());
+            let warm = if class.is_some() || pool.draining { 0 } else { pool.warm as usize };
+            let (supply, demand) = (part.supply(noon()).count(), part.demand(noon()));
+            prop_assert!(supply <= demand + warm, "S3: {supply} for {demand} of {class:?}");
+            prop_assert!(view.live() <= pool.max as usize || view.live() == live, "S3: {} of {}", view.live(), pool.max);
+        }
+        let full = view.live() >= pool.max as usize;
+        for class in view.classes() {
+            let part = view.of_class(class);
+            prop_assert_eq!(part.live(), view.live(), "max is one for all");
+            let wanted = part.supply(noon()).filter(|slot| slot.wanted).count();
+            let spent = part.waiting.values().any(|job| job.open && job.launches.len() >= RELAUNCH_LIMIT);
+            prop_assert!(wanted >= part.demand(noon()) || full || spent || pool.paused, "{class:?}: {wanted} wanted");
+        }
     }
 }

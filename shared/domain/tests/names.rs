@@ -70,6 +70,8 @@ fn every_key_is_parsed_and_no_other_spelling_is() {
         (Key::Job(JobId(5)), "JOB#5", "STATE"),
         (Key::Instance(InstanceId::from("i-1")), "INSTANCE#i-1", "STATE"),
         (Key::Config, "CONFIG", "POOLS"),
+        (Key::Catalogue, "CONFIG", "CATALOGUE"),
+        (Key::SpotPrices, "CONFIG", "MARKET"),
         (Key::Limit("octo".parse().expect("an account")), "GITHUB#octo", "LIMIT"),
         (Key::Runner("drover_ci_linux_e1_4_0_1".parse().expect("a name")), "RUNNER#drover_ci_linux_e1_4_0_1", "STATE"),
         (Key::Unrouted(JobId(7)), "UNROUTED", "JOB#7"),

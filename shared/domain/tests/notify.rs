@@ -153,6 +153,7 @@ fn situations() -> Vec<(&'static str, WaitingJob, PoolView)> {
         subnet: subnet.into(),
         instance_type: "m7i.large".into(),
         market,
+        root: None,
     };
     let batch = |tries: u32, refusals: &[(&str, Market)]| {
         let value = json!({ "pool": "linux", "version": 4, "epoch": "e1", "attempt": 3, "count": 1, "tries": tries,

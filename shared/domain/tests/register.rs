@@ -70,11 +70,11 @@ fn a_planned_slot_is_handed_nothing() {
 
 #[test]
 fn a_refused_registration_opens_the_circuit_once() {
-    let opened = registration_refused(&pool(), meta(), "no group".to_owned(), &turn()).expect("a write");
+    let opened = registration_refused(&pool(), &meta(), None, "no group".to_owned(), &turn()).expect("a write");
     let meta = after(&view([]), &opened).meta;
     let Circuit::Open { cause, until, message, .. } = &meta.circuit else { panic!("{meta:?}") };
     assert_eq!((cause, *until, message.as_str()), (&CircuitCause::RegistrationRefused, later(30), "no group"));
-    assert_eq!(registration_refused(&pool(), meta, "no group".to_owned(), &turn()), None);
+    assert_eq!(registration_refused(&pool(), &meta, None, "no group".to_owned(), &turn()), None);
 }
 
 /// Whether job 5, which ended ten seconds ago, is owed a re-run if its machine was interrupted and ended that long ago.

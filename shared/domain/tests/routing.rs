@@ -1,10 +1,14 @@
 //! Which pool a job belongs to, and which nearest miss is reported if it belongs to none.
 
 mod common;
+#[path = "common/shapes.rs"]
+mod shapes;
+
+use std::collections::BTreeSet;
 
 use common::{ago, noon};
 use domain::config::Pool;
-use domain::policy::route::{Routable, Unrouted, meant, route};
+use domain::policy::route::{Routable, Unrouted, meant, route, wrong_shape};
 use domain::policy::unrouted::{Step, next_step};
 use domain::state::UnroutedJob;
 use domain::wire::{Action, Notice};
@@ -108,4 +112,31 @@ fn the_author_of_an_ignored_job_is_not_notified_before_another_runner_had_a_minu
     };
     assert_eq!(step(59), Step::Wait);
     assert!(matches!(step(60), Step::Notify(_)), "{:?}", step(60));
+}
+
+#[test]
+fn a_shape_is_the_only_label_and_one_that_the_pool_allows() {
+    let any = Pool { name: "any".parse().expect("a pool"), labels: BTreeSet::new(), ..shapes::pool() };
+    let other = Pool { name: "any-2".parse().expect("a pool"), ..any.clone() };
+    let pools = [any, other];
+    let repository = "octo/a".parse().expect("a repository");
+    let routed = |labels: &[&str]| {
+        let labels: Vec<String> = labels.iter().map(|label| (*label).to_owned()).collect();
+        let job = Routable { repository: &repository, public: false, labels: &labels };
+        match route(&pools, &job) {
+            Ok(pool) => format!("{} as {:?}", pool.name, pool.class_of(&labels).map(|class| class.to_string())),
+            Err(Unrouted::Shape) => wrong_shape(&pools, &job).expect("a mistake").1.to_string(),
+            Err(why) => why.as_str().to_owned(),
+        }
+    };
+    assert_eq!(routed(&["ANY/8cpu/arm64"]), r#"any as Some("any/8cpu/arm64")"#);
+    assert_eq!(routed(&["any-2/8cpu"]), r#"any-2 as Some("any-2/8cpu")"#);
+    assert_eq!(routed(&["any/64cpu"]), "the pool allows 1..32 vCPUs, and the label asks for 64");
+    assert_eq!(routed(&["any/8gpu"]), r#""8gpu" is no term; write 8cpu, 32gb, 200disk, x64, arm64, spot or on-demand, separated by slashes"#);
+    assert_eq!(
+        routed(&["any/8cpu", "self-hosted"]),
+        r#""any/8cpu" must be the job's only label: with another one, other jobs could take its machine"#
+    );
+    assert_eq!(routed(&["any/20disk"]), "the pool allows a disk of 40..500 GiB, and the label asks for 20");
+    assert_eq!(routed(&["anyone/8cpu"]), "PoolName");
 }

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{ago, noon};
+use domain::config::MicroUsd;
 use domain::ids::{JobId, SlotId};
 use domain::policy::decide::{Decision, decide};
 use domain::policy::unread::{after, ranges, readable_without, suffices};
@@ -50,7 +51,7 @@ fn slots_whose_runner_had_a_job_are_left_out_and_the_others_are_exceptions() {
     let slots =
         [vec![slot_of(10, "online", json!({}))], busy(13..33), vec![gone, slot_of(40, "launched", json!({}))]].concat();
     let left_out = after(&view(slots)).expect("it is worthwhile");
-    assert_eq!(left_out, UnreadSlots { before: 33, except: vec![SlotId { version: 10, index: 0 }], live: 20 });
+    assert_eq!(left_out, UnreadSlots { before: 33, except: vec![SlotId { version: 10, index: 0 }], live: 20, price_per_hour: MicroUsd(0) });
     assert!(
         !left_out.contains(SlotId { version: 10, index: 0 }) && left_out.contains(SlotId { version: 12, index: 0 })
     );
@@ -63,6 +64,7 @@ fn what_a_reading_left_out_stays_left_out() {
         before: 50,
         except: vec![SlotId { version: 10, index: 0 }, SlotId { version: 11, index: 0 }],
         live: 300,
+        price_per_hour: MicroUsd(0),
     };
     let slots = [
         slot_of(10, "online", json!({})),
@@ -71,7 +73,7 @@ fn what_a_reading_left_out_stays_left_out() {
         slot_of(51, "planned", json!({})),
     ];
     let found = after(&without(&known, &slots, &[])).expect("it was worthwhile before");
-    assert_eq!(found, UnreadSlots { before: 51, except: vec![SlotId { version: 10, index: 0 }], live: 302 });
+    assert_eq!(found, UnreadSlots { before: 51, except: vec![SlotId { version: 10, index: 0 }], live: 302, price_per_hour: MicroUsd(0) });
 }
 
 #[test]
@@ -84,7 +86,7 @@ fn many_idle_machines_are_not_read_one_by_one() {
 
 #[test]
 fn a_failing_pool_is_read_whole() {
-    let left_out = Some(UnreadSlots { before: 50, except: Vec::new(), live: 30 });
+    let left_out = Some(UnreadSlots { before: 50, except: Vec::new(), live: 30, price_per_hour: MicroUsd(0) });
     assert_eq!(readable_without(&meta(left_out.clone())), left_out.as_ref());
     assert_eq!(readable_without(&Meta { boot_failures: 1, ..meta(left_out.clone()) }), None);
     let circuit = Circuit::Open {
@@ -99,7 +101,7 @@ fn a_failing_pool_is_read_whole() {
 
 #[test]
 fn a_nearly_full_pool_is_read_whole() {
-    let left_out = UnreadSlots { before: 50, except: Vec::new(), live: 30 };
+    let left_out = UnreadSlots { before: 50, except: Vec::new(), live: 30, price_per_hour: MicroUsd(0) };
     let jobs: Vec<WaitingJob> = (1..=5).map(|id| WaitingJob { id: JobId(id), ..common::job(60) }).collect();
     let view = without(&left_out, &[], &jobs);
     let with_max = |max| domain::config::Pool { max, ..common::pool() };
@@ -134,7 +136,7 @@ proptest! {
         before in 0..20_000u64, more in 0..20_000u64, version in 0..40_000u64,
     ) {
         let newest = before + more;
-        let ranges = ranges(&UnreadSlots { before, except: Vec::new(), live: 0 }, newest);
+        let ranges = ranges(&UnreadSlots { before, except: Vec::new(), live: 0, price_per_hour: MicroUsd(0) }, newest);
         let found = ranges.iter().filter(|range| range.contains(&version)).count();
         prop_assert_eq!(found, usize::from((before..=newest).contains(&version)));
         for range in ranges {

@@ -31,6 +31,8 @@ fn slots() -> Vec<Slot> {
     let open = states.into_iter().map(|state| Slot {
         id: SlotId { version: 1, index: 0 },
         pool: "linux".parse().expect("a pool"),
+        class: None,
+        price_per_hour: None,
         state,
         wanted: true,
         planned_at: at,

@@ -26,10 +26,15 @@ pub enum PoolsError {
 /// With [`PoolsError::TooNew`], the function must write nothing.
 pub async fn read(context: &Context<'_>, function: FunctionName) -> Result<Config, PoolsError> {
     let (mut config, mut scaler, mut janitor) = (None, None, None);
-    let keys = [Key::Config, Key::Function(FunctionName::Scaler), Key::Function(FunctionName::Janitor)];
+    let (mut catalogue, mut spot) = (None, None);
+    let keys = [
+        Key::Config, Key::Catalogue, Key::SpotPrices, Key::Function(FunctionName::Scaler), Key::Function(FunctionName::Janitor),
+    ];
     for item in context.ports.store.get_many(&keys).await? {
         match item {
             Item::Config(found) => config = Some(found),
+            Item::Catalogue(found) => catalogue = Some(found),
+            Item::SpotPrices(found) => spot = Some(found),
             Item::Function(found) if found.name == FunctionName::Scaler => scaler = Some(found),
             Item::Function(found) => janitor = Some(found),
             other => return Err(StoreError::new(format!("{} was not requested", other.key())).into()),
@@ -46,7 +51,7 @@ pub async fn read(context: &Context<'_>, function: FunctionName) -> Result<Confi
     if let Some(report) = format::report(function, own.as_ref(), now) {
         record(context, report).await;
     }
-    let config = config.ok_or(PoolsError::NotConfigured)?;
+    let config = config.ok_or(PoolsError::NotConfigured)?.with_machines(catalogue, spot);
     match function {
         FunctionName::Janitor if format::report(FunctionName::Scaler, scaler.as_ref(), now).is_some() => {
             wake_scaler(context, &config).await;
@@ -59,10 +64,17 @@ pub async fn read(context: &Context<'_>, function: FunctionName) -> Result<Confi
 /// The pools as they are now, for an invocation whose own reading may be older. None if there are none any more, or if the
 /// function must write nothing.
 pub(crate) async fn newest(context: &Context<'_>) -> Result<Option<Config>, StoreError> {
-    match context.ports.store.get(&Key::Config).await? {
-        Some(Item::Config(config)) => Ok(format::check(&config).is_ok().then_some(config)),
-        _ => Ok(None),
+    let (mut config, mut catalogue, mut spot) = (None, None, None);
+    for item in context.ports.store.get_many(&[Key::Config, Key::Catalogue, Key::SpotPrices]).await? {
+        match item {
+            Item::Config(found) => config = Some(found),
+            Item::Catalogue(found) => catalogue = Some(found),
+            Item::SpotPrices(found) => spot = Some(found),
+            _ => {}
+        }
     }
+    let config = config.filter(|config| format::check(config).is_ok());
+    Ok(config.map(|config| config.with_machines(catalogue, spot)))
 }
 
 /// Without the record, `drover pools apply` only refuses a newer format until the next invocation has written it.

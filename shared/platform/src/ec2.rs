@@ -1,6 +1,6 @@
 //! EC2: launching, listing and terminating instances, and resolving the names in a pool file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,11 +10,11 @@ use aws_config::timeout::TimeoutConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::types::{
-    Filter, InstanceInterruptionBehavior, InstanceMarketOptionsRequest, InstanceStateName, InstanceType,
-    LaunchTemplateSpecification, MarketType, ResourceType, SpotInstanceType, SpotMarketOptions, Tag, TagSpecification,
+    BlockDeviceMapping, EbsBlockDevice, Filter, InstanceInterruptionBehavior, InstanceMarketOptionsRequest, InstanceStateName, InstanceType,
+    LaunchTemplateSpecification, MarketType, ResourceType, SpotInstanceType, SpotMarketOptions, Tag, TagSpecification, VolumeType,
 };
-use domain::config::{LaunchTemplate, Market};
-use domain::ids::{BatchTag, InstanceId, StackName, SubnetId, TemplateId};
+use domain::config::{LaunchTemplate, Market, ObservedMachines, ObservedPrice, Rates, RootVolume};
+use domain::ids::{BatchTag, InstanceId, InstanceType as TypeName, StackName, SubnetId, TemplateId};
 use domain::state::bounded;
 use domain::wire::{MachineState, ObservedInstance, StateReason};
 use engine::ports::{
@@ -23,7 +23,7 @@ use engine::ports::{
 use jiff::{SignedDuration, Timestamp};
 
 use crate::aws::{CallError, ErrorKind, describe};
-use crate::image;
+use crate::{ec2_machines, image};
 
 /// EC2 takes seconds to launch many instances.
 const LAUNCH_TIMEOUT: SignedDuration = SignedDuration::from_secs(20);
@@ -62,6 +62,11 @@ impl Ec2 {
     /// Makes no call.
     pub fn new(aws: &SdkConfig, stack: StackName) -> Self {
         Self { client: Client::new(aws), stack }
+    }
+
+    /// List prices in the client's region.
+    pub fn rates(&self) -> Rates {
+        Rates::of(self.client.config().region().map(ToString::to_string).unwrap_or_default())
     }
 
     /// When the template's image was created, and when GitHub published the runner in it. None for a date that EC2 does not
@@ -193,7 +198,35 @@ impl Ec2 {
             id: TemplateId(found.launch_template_id.ok_or_else(missing)?),
             name: found.launch_template_name.unwrap_or_else(|| name_or_id.to_owned()),
             version: version.or(default).ok_or_else(missing)?,
+            root: None,
         })
+    }
+
+    /// The root volume that the template's machines get. None if neither the template nor its image says what it is.
+    ///
+    /// # Errors
+    /// If EC2 does not answer.
+    pub async fn root_volume(&self, template: &LaunchTemplate) -> Result<Option<RootVolume>, ComputeError> {
+        let Some(data) = image::template(&self.client, template).await.map_err(failed)? else { return Ok(None) };
+        let Some(id) = &data.image_id else { return Ok(None) };
+        let Some(image) = image::image(&self.client, id).await.map_err(failed)? else { return Ok(None) };
+        let Some(device) = image.root_device_name else { return Ok(None) };
+        let of_template = data.block_device_mappings.unwrap_or_default().into_iter();
+        let of_template = of_template.filter(|it| it.device_name.as_ref() == Some(&device)).find_map(|it| it.ebs);
+        let of_image = image.block_device_mappings.unwrap_or_default().into_iter();
+        let of_image = of_image.filter(|it| it.device_name.as_ref() == Some(&device)).find_map(|it| it.ebs);
+        let number = |number: Option<i32>| number.and_then(|number| u32::try_from(number).ok());
+        let gib = of_template.as_ref().and_then(|it| it.volume_size).or(of_image.as_ref().and_then(|it| it.volume_size));
+        let kind = of_template.as_ref().and_then(|it| it.volume_type.clone());
+        let kind = kind.or(of_image.as_ref().and_then(|it| it.volume_type.clone())).unwrap_or(VolumeType::Gp3);
+        Ok(Some(RootVolume {
+            device,
+            gib: number(gib).unwrap_or_default(),
+            kind: kind.as_str().to_owned(),
+            iops: number(of_template.as_ref().and_then(|it| it.iops)),
+            throughput: number(of_template.as_ref().and_then(|it| it.throughput)),
+            kms_key: of_template.and_then(|it| it.kms_key_id),
+        }))
     }
 
     /// The subnets tagged with the stack, ordered by zone, so that the order is the same for everyone.
@@ -213,7 +246,7 @@ impl Ec2 {
     }
 }
 
-fn failed<E: ProvideErrorMetadata + std::error::Error + 'static>(error: E) -> ComputeError {
+pub(crate) fn failed<E: ProvideErrorMetadata + std::error::Error + 'static>(error: E) -> ComputeError {
     CallError::from_sdk(error).into()
 }
 
@@ -273,6 +306,7 @@ impl Compute for Ec2 {
             .subnet_id(tuple.subnet.as_str())
             .instance_type(InstanceType::from(tuple.instance_type.as_str()))
             .set_instance_market_options(market)
+            .set_block_device_mappings(tuple.root.as_ref().map(|root| vec![mapping(root)]))
             .client_token(launch.tag.token(&self.stack))
             .tag_specifications(tagged(ResourceType::Instance))
             .tag_specifications(tagged(ResourceType::Volume))
@@ -311,6 +345,14 @@ impl Compute for Ec2 {
         }
     }
 
+    async fn machines(&self, subnets: &BTreeSet<SubnetId>) -> Result<ObservedMachines, ComputeError> {
+        ec2_machines::machines(&self.client, subnets).await
+    }
+
+    async fn spot_prices(&self, types: &BTreeSet<TypeName>) -> Result<Vec<ObservedPrice>, ComputeError> {
+        ec2_machines::spot_prices(&self.client, types).await
+    }
+
     async fn console(&self, id: &InstanceId) -> Result<Option<String>, ComputeError> {
         match self.client.get_console_output().instance_id(id.as_str()).latest(true).send().await {
             Ok(answer) => {
@@ -328,6 +370,21 @@ impl Compute for Ec2 {
 fn once(within: Duration) -> aws_sdk_ec2::config::Builder {
     let timeouts = TimeoutConfig::builder().operation_timeout(within).operation_attempt_timeout(within).build();
     aws_sdk_ec2::config::Builder::new().retry_config(RetryConfig::disabled()).timeout_config(timeouts)
+}
+
+/// The whole mapping of the root device: EC2 replaces that of the launch template with it.
+fn mapping(root: &RootVolume) -> BlockDeviceMapping {
+    let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+    let volume = EbsBlockDevice::builder()
+        .volume_size(number(root.gib))
+        .volume_type(VolumeType::from(root.kind.as_str()))
+        .set_iops(root.iops.map(number))
+        .set_throughput(root.throughput.map(number))
+        .set_kms_key_id(root.kms_key.clone())
+        .encrypted(true)
+        .delete_on_termination(true)
+        .build();
+    BlockDeviceMapping::builder().device_name(&root.device).ebs(volume).build()
 }
 
 pub(crate) fn spot() -> InstanceMarketOptionsRequest {

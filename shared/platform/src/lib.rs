@@ -14,6 +14,8 @@ pub mod control;
 #[cfg(feature = "control")]
 pub mod ec2;
 #[cfg(feature = "control")]
+mod ec2_machines;
+#[cfg(feature = "control")]
 pub mod embedded_metrics;
 pub mod environment;
 #[cfg(feature = "control")]

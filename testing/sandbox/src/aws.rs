@@ -160,9 +160,6 @@ async fn answer(Shared(gateway): Shared<Arc<Gateway>>, headers: HeaderMap, body:
                 if operation == "GetEbsDefaultKmsKeyId" {
                     return gateway.world.look(|state| default_volume_key(&state.volume_key));
                 }
-                if operation == "DescribeInstanceTypes" {
-                    return xml(StatusCode::OK, quotas::instance_types(&form));
-                }
                 gateway.world.act(|state, now| ec2::answer(&mut state.ec2, &form, now))
             };
             let answer = gateway.calls.answer(&caller, token, service, &operation, reply).await;

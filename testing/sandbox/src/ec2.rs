@@ -10,10 +10,11 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use world::ec2::{
     Code, Ec2, Failure, Filter, Image, Instance, InstanceId, LaunchTemplate, Market, OnPowerOff, Reservation,
-    RunInstances, StateReason, Subnet, Tags, TemplateRef,
+    RunInstances, StateReason, Subnet, Tags, TemplateRef, TypeInfo,
 };
 
 use crate::calls::hang_up;
+use crate::quotas;
 
 /// A query's parameters.
 pub type Form = BTreeMap<String, String>;
@@ -32,6 +33,9 @@ pub fn answer(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Response {
         "CreateTags" => create_tags(ec2, form, now),
         "DeleteTags" => delete_tags(ec2, form, now),
         "GetConsoleOutput" => console_output(ec2, form, now),
+        "DescribeInstanceTypes" => describe_instance_types(ec2, form, now),
+        "DescribeInstanceTypeOfferings" => describe_instance_type_offerings(ec2, now),
+        "DescribeSpotPriceHistory" => describe_spot_price_history(ec2, form, now),
         _ => Err(Failure::Refused {
             code: Code::InvalidAction,
             message: format!("The action {action} is not valid for this web service."),
@@ -293,7 +297,9 @@ fn describe_images(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String,
     let item = |it: &Image| {
         format!(
             "<item><imageId>{}</imageId><imageState>available</imageState><creationDate>{:.3}</creationDate>\
-             <architecture>{}</architecture>{}</item>",
+             <architecture>{}</architecture><rootDeviceName>/dev/sda1</rootDeviceName><blockDeviceMapping><item>\
+             <deviceName>/dev/sda1</deviceName><ebs><volumeSize>30</volumeSize><volumeType>gp3</volumeType></ebs></item>\
+             </blockDeviceMapping>{}</item>",
             escaped(&it.id),
             it.created_at,
             it.architecture,
@@ -301,6 +307,63 @@ fn describe_images(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String,
         )
     };
     Ok(format!("<imagesSet>{}</imagesSet>", found.iter().map(item).collect::<String>()))
+}
+
+/// Types that the model does not describe in full, and that doctor asks about by name, have the vCPUs of their size.
+fn describe_instance_types(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, Failure> {
+    let found = ec2.describe_instance_types(now)?;
+    let asked = filters(form).into_iter().find(|filter| filter.name == "instance-type").map(|filter| filter.values);
+    let Some(asked) = asked else {
+        return Ok(format!("<instanceTypeSet>{}</instanceTypeSet>", found.iter().map(type_xml).collect::<String>()));
+    };
+    let item = |name: &String| match found.iter().find(|it| it.name == name) {
+        Some(known) => Some(type_xml(known)),
+        None => quotas::of_size(name),
+    };
+    Ok(format!("<instanceTypeSet>{}</instanceTypeSet>", asked.iter().filter_map(item).collect::<String>()))
+}
+
+fn type_xml(it: &TypeInfo) -> String {
+    format!(
+        "<item><instanceType>{}</instanceType><currentGeneration>{}</currentGeneration><bareMetal>{}</bareMetal>\
+         <burstablePerformanceSupported>{}</burstablePerformanceSupported>\
+         <processorInfo><supportedArchitectures><item>{}</item></supportedArchitectures></processorInfo>\
+         <vCpuInfo><defaultVCpus>{}</defaultVCpus></vCpuInfo><memoryInfo><sizeInMiB>{}</sizeInMiB></memoryInfo></item>",
+        it.name,
+        it.current_generation,
+        it.bare_metal,
+        it.burstable,
+        it.architecture,
+        it.vcpus,
+        it.memory_mib
+    )
+}
+
+fn describe_instance_type_offerings(ec2: &mut Ec2, now: Timestamp) -> Result<String, Failure> {
+    let found = ec2.describe_instance_type_offerings(now)?;
+    let item = |(name, zone): &(&str, String)| {
+        format!(
+            "<item><instanceType>{name}</instanceType><location>{zone}</location>\
+             <locationType>availability-zone</locationType></item>"
+        )
+    };
+    Ok(format!("<instanceTypeOfferingSet>{}</instanceTypeOfferingSet>", found.iter().map(item).collect::<String>()))
+}
+
+/// The first page is empty and has a successor, as EC2's may be.
+fn describe_spot_price_history(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, Failure> {
+    if !form.contains_key("NextToken") {
+        return Ok("<spotPriceHistorySet/><nextToken>second</nextToken>".to_owned());
+    }
+    let found = ec2.describe_spot_price_history(&list(form, "InstanceType"), now)?;
+    let item = |(name, zone, price): &(String, String, f64)| {
+        format!(
+            "<item><instanceType>{name}</instanceType><productDescription>Linux/UNIX</productDescription>\
+             <spotPrice>{price:.6}</spotPrice><timestamp>{now:.3}</timestamp><availabilityZone>{zone}</availabilityZone></item>"
+        )
+    };
+    let items: String = found.iter().map(item).collect();
+    Ok(format!("<spotPriceHistorySet>{items}</spotPriceHistorySet><nextToken></nextToken>"))
 }
 
 /// The free addresses of a subnet without a limit: those of a /20.

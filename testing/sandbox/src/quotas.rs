@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::ec2::{Form, escaped};
+use crate::ec2::escaped;
 
 /// Quotas of an account that has been in use for some time.
 pub(crate) fn usual() -> BTreeMap<&'static str, f64> {
@@ -18,21 +18,13 @@ pub(crate) fn quota(quotas: &BTreeMap<&'static str, f64>, operation: &str, reque
     Some(json!({ "Quota": { "ServiceCode": service, "QuotaCode": code, "Value": value, "Adjustable": true } }))
 }
 
-/// The answer of DescribeInstanceTypes for the filter `instance-type`. The number of vCPUs follows from the size.
-pub(crate) fn instance_types(form: &Form) -> String {
-    let asked = form.iter().filter(|(name, _)| name.starts_with("Filter.1.Value"));
-    let item = |name: &String| {
-        let vcpus = vcpus(name)?;
-        let name = escaped(name);
-        Some(format!(
-            "<item><instanceType>{name}</instanceType><vCpuInfo><defaultVCpus>{vcpus}</defaultVCpus></vCpuInfo></item>"
-        ))
-    };
-    let items: String = asked.filter_map(|(_, name)| item(name)).collect();
-    format!(
-        "<DescribeInstanceTypesResponse xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\"><requestId>sandbox</requestId>\
-         <instanceTypeSet>{items}</instanceTypeSet></DescribeInstanceTypesResponse>"
-    )
+/// The description of a type of which only the number of vCPUs is known, which follows from its size.
+pub(crate) fn of_size(name: &str) -> Option<String> {
+    let vcpus = vcpus(name)?;
+    let name = escaped(name);
+    Some(format!(
+        "<item><instanceType>{name}</instanceType><vCpuInfo><defaultVCpus>{vcpus}</defaultVCpus></vCpuInfo></item>"
+    ))
 }
 
 fn vcpus(instance_type: &str) -> Option<u32> {

@@ -27,6 +27,8 @@ pub enum Call {
     ReadTags(Vec<InstanceId>),
     TerminateInstances(InstanceId),
     GetConsoleOutput(InstanceId),
+    DescribeInstanceTypes,
+    DescribeSpotPriceHistory,
     GenerateJitConfig(RunnerName),
     ListRunners(Scope),
     /// The runners of one name.
@@ -92,6 +94,8 @@ kinds! {
     TerminateInstances = "TerminateInstances";
     DescribeInstances = "DescribeInstances";
     GetConsoleOutput = "GetConsoleOutput";
+    DescribeInstanceTypes = "DescribeInstanceTypes";
+    DescribeSpotPriceHistory = "DescribeSpotPriceHistory";
     GenerateJitConfig = "generate-jitconfig";
     ListRunners = "list runners";
     DeleteRunner = "delete runner";
@@ -124,6 +128,8 @@ impl Call {
             Call::CommitUnlogged(_) => CallKind::CommitUnlogged,
             Call::RunInstances(_) => CallKind::RunInstances,
             Call::DescribeBatch(_) | Call::DescribeInstances | Call::ReadTags(_) => CallKind::DescribeInstances,
+            Call::DescribeInstanceTypes => CallKind::DescribeInstanceTypes,
+            Call::DescribeSpotPriceHistory => CallKind::DescribeSpotPriceHistory,
             Call::TerminateInstances(_) => CallKind::TerminateInstances,
             Call::GetConsoleOutput(_) => CallKind::GetConsoleOutput,
             Call::GenerateJitConfig(_) => CallKind::GenerateJitConfig,
@@ -182,7 +188,11 @@ impl fmt::Display for Call {
             Call::Commit(what) => write!(f, "commit {:.60}", format!("{what:?}")),
             Call::CommitUnlogged(writes) => write!(f, "{kind} {writes} items"),
             Call::RunInstances(tag) | Call::DescribeBatch(tag) => write!(f, "{kind} {tag}"),
-            Call::DescribeInstances | Call::ListDeliveries | Call::GetSecretValue => write!(f, "{kind}"),
+            Call::DescribeInstances
+            | Call::DescribeInstanceTypes
+            | Call::DescribeSpotPriceHistory
+            | Call::ListDeliveries
+            | Call::GetSecretValue => write!(f, "{kind}"),
             Call::ReadTags(machines) => write!(f, "{kind} {machines:?}"),
             Call::TerminateInstances(instance) | Call::GetConsoleOutput(instance) => write!(f, "{kind} {instance}"),
             Call::GenerateJitConfig(name) => write!(f, "{kind} {name}"),

@@ -49,7 +49,12 @@ fn kind(item: &Item) -> Option<&'static str> {
         Item::Slot(_) => Some("slot"),
         Item::Waiting(_) => Some("waiting"),
         // The first version did not have these.
-        Item::Function(_) | Item::Listing(_) | Item::Runner(_) | Item::Unrouted(_) => None,
+        Item::Function(_)
+        | Item::Listing(_)
+        | Item::Runner(_)
+        | Item::Unrouted(_)
+        | Item::Catalogue(_)
+        | Item::SpotPrices(_) => None,
     }
 }
 

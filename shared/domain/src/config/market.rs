@@ -55,6 +55,34 @@ pub struct Tuple {
     pub subnet: SubnetId,
     pub instance_type: InstanceType,
     pub market: Market,
+    /// The root volume, if a job asked for its size. None: the launch template's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<RootVolume>,
+}
+
+impl Tuple {
+    /// Whether EC2 refuses both for the same reasons. The size of a volume is none.
+    pub fn is_same_machine(&self, other: &Tuple) -> bool {
+        Tuple { root: None, ..self.clone() } == Tuple { root: None, ..other.clone() }
+    }
+}
+
+/// A root volume as RunInstances gets it: complete, because a mapping replaces the whole one of the launch template.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RootVolume {
+    /// The image's root device, such as `/dev/sda1`.
+    pub device: String,
+    pub gib: u32,
+    /// Such as `gp3`.
+    pub kind: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iops: Option<u32>,
+    /// MiB per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throughput: Option<u32>,
+    /// The key that encrypts it. None: the account's default key of EBS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kms_key: Option<String>,
 }
 
 impl fmt::Display for Tuple {

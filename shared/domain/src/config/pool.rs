@@ -1,12 +1,16 @@
 //! A pool, validated and with every name resolved.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::config::catalogue::Machines;
 use crate::config::label::Label;
-use crate::config::market::{MarketChoice, Tuple};
+use crate::config::market::{MarketChoice, RootVolume, Tuple};
+use crate::config::price::MicroUsd;
+use crate::config::shape::{Architecture, Shape, ShapePolicy};
 use crate::config::timings::Timings;
 use crate::ids::{InstanceType, PoolName, Repository, RepositoryPattern, Scope, SubnetId, TemplateId};
 
@@ -19,6 +23,17 @@ pub struct LaunchTemplate {
     pub name: String,
     /// From 1.
     pub version: u64,
+    /// The root volume of its machines. None in a pool without shapes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<RootVolume>,
+}
+
+/// What a pool with shapes has in addition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shapes {
+    pub policy: ShapePolicy,
+    /// One for each architecture that the policy allows.
+    pub launch_templates: BTreeMap<Architecture, LaunchTemplate>,
 }
 
 /// A named class of runners, as `drover pools apply` stores it.
@@ -62,27 +77,64 @@ pub struct Pool {
     /// older `drover` loses this, the pool launches again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
+    /// What the labels of its jobs may ask for. None if jobs choose it by its labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shapes: Option<Shapes>,
+    /// The most that its machines may cost per hour, together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price_per_hour: Option<MicroUsd>,
+    /// What is known of instance types and prices. None in pools without shapes, and if the table has no catalogue.
+    #[serde(skip)]
+    pub machines: Option<Arc<Machines>>,
+    /// The launch options of the class that a decision is about. None outside of decisions, and in pools without shapes.
+    #[serde(skip)]
+    pub options: Option<Arc<[LaunchOption]>>,
+}
+
+/// A tuple and what it costs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaunchOption {
+    pub tuple: Tuple,
+    /// Of the machine and its root volume, per hour. None if it is not known.
+    pub price_per_hour: Option<MicroUsd>,
 }
 
 impl Pool {
-    /// Every way to launch, in order of preference: by market, then type, then subnet. Another zone comes before another
-    /// type, because it has the same machine at the same price.
-    pub fn tuples(&self) -> Vec<Tuple> {
-        let mut tuples = Vec::new();
+    /// Every way to launch, in the order in which they are tried. Without shapes: by market, then type, then subnet. Another
+    /// zone comes before another type, because it has the same machine at the same price.
+    pub fn launch_options(&self) -> Vec<LaunchOption> {
+        if let Some(options) = &self.options {
+            return options.to_vec();
+        }
+        let mut options = Vec::new();
         for market in self.market.markets() {
             for instance_type in &self.instance_types {
                 for subnet in &self.subnets {
-                    tuples.push(Tuple {
+                    let tuple = Tuple {
                         template: self.launch_template.id.clone(),
                         template_version: self.launch_template.version,
                         subnet: subnet.clone(),
                         instance_type: instance_type.clone(),
                         market: *market,
-                    });
+                        root: None,
+                    };
+                    options.push(LaunchOption { tuple, price_per_hour: None });
                 }
             }
         }
-        tuples
+        options
+    }
+
+    /// The tuples of [`Pool::launch_options`].
+    pub fn tuples(&self) -> Vec<Tuple> {
+        self.launch_options().into_iter().map(|option| option.tuple).collect()
+    }
+
+    /// The class of a job with these labels, in lower case. None if it asks for no shape.
+    pub fn class_of(&self, labels: &[String]) -> Option<Label> {
+        let ([label], Some(_)) = (labels, &self.shapes) else { return None };
+        Shape::terms(&self.name, label)?;
+        label.parse().ok()
     }
 
     /// The repositories whose jobs a machine of this pool may run.
@@ -96,14 +148,14 @@ impl Pool {
 
     /// Changes with every setting that could make a failing pool work again. A change closes the pool's circuit.
     pub fn config_hash(&self) -> String {
-        let working = Pool { draining: false, paused: false, ..self.clone() };
+        let working = Pool { draining: false, paused: false, machines: None, options: None, ..self.clone() };
         let json = serde_json::to_vec(&working).expect("a pool has no map keys that could fail to serialise");
         hex::encode(&Sha256::digest(json)[..8])
     }
 
     /// The lowest format of the table that can hold this pool and what the functions write because of it.
     pub fn lowest_format(&self) -> u32 {
-        1
+        if self.shapes.is_some() || self.price_per_hour.is_some() { 3 } else { 1 }
     }
 
     /// Whether jobs of that repository can belong to this pool.

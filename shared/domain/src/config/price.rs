@@ -65,6 +65,11 @@ impl Rates {
         Self { region }
     }
 
+    /// The list price on demand, per hour. None if it is not known.
+    pub fn hour(&self, instance_type: &InstanceType) -> Option<MicroUsd> {
+        self.cost(instance_type, SignedDuration::from_hours(1))
+    }
+
     /// See [`Prices::cost`].
     pub fn cost(&self, instance_type: &InstanceType, time: SignedDuration) -> Option<MicroUsd> {
         KNOWN.cost(instance_type, &self.region, time)
@@ -72,11 +77,25 @@ impl Rates {
 }
 
 /// Millionths of a US dollar.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MicroUsd(pub u64);
 
+impl std::ops::Add for MicroUsd {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
 impl MicroUsd {
+    /// An amount as AWS writes it, such as `0.100800`. None if the text is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        let usd: f64 = text.parse().ok()?;
+        (usd.is_finite() && (0.0..1e9).contains(&usd)).then_some(Self((usd * 1e6).round() as u64))
+    }
+
     pub fn usd(self) -> f64 {
         self.0 as f64 / 1e6
     }

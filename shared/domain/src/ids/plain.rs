@@ -125,6 +125,10 @@ opaque_id! {
     SubnetId
 }
 opaque_id! {
+    /// The name of an availability zone, such as `eu-central-1a`.
+    Zone
+}
+opaque_id! {
     /// EC2's id of a launch template, `lt-...`.
     TemplateId
 }

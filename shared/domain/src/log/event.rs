@@ -318,7 +318,9 @@ pub fn lifecycle(item: &Item) -> Option<Value> {
         | Item::Unrouted(_)
         | Item::Janitor(_)
         | Item::Function(_)
-        | Item::Listing(_) => return None,
+        | Item::Listing(_)
+        | Item::Catalogue(_)
+        | Item::SpotPrices(_) => return None,
     };
     let Ok(Value::Object(all)) = serde_json::to_value(item) else { unreachable!("items are structs with string keys") };
     let kept: Map<String, Value> = all.into_iter().filter(|(name, _)| keep.contains(&name.as_str())).collect();

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::{MicroUsd, Pool, Rates};
+use crate::config::{Label, MicroUsd, Pool, Rates};
 use crate::ids::{InstanceId, Repository, SlotId};
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::PoolView;
 use crate::policy::charge::give_back_used;
-use crate::policy::early_end::{count, failure};
+use crate::policy::early_end::{counted, failure};
 use crate::state::{CircuitCause, ClosedRunner, Failure, Instance, Slot};
 use crate::wire::StateReason;
 
@@ -51,14 +51,15 @@ pub struct Ended<'a> {
 /// launches.
 pub fn close(pool: &Pool, view: &PoolView, slots: &[Slot], ended: Ended<'_>, rates: &Rates, turn: &Turn) -> Closing {
     let Ended { instances, mut consoles, reasons } = ended;
-    let failures: Vec<Failure> = slots
-        .iter()
-        .filter_map(|slot| {
-            let instance = &slot.machine()?.instance;
-            let reason = reasons.and_then(|reasons| reasons.get(instance));
-            failure(view, slot, reason, consoles.get(instance).map(String::as_str), turn.now)
-        })
-        .collect();
+    let mut by_class: BTreeMap<Option<&Label>, Vec<Failure>> = BTreeMap::new();
+    for slot in slots {
+        let Some(machine) = slot.machine() else { continue };
+        let reason = reasons.and_then(|reasons| reasons.get(&machine.instance));
+        let console = consoles.get(&machine.instance).map(String::as_str);
+        if let Some(failure) = failure(view, slot, reason, console, turn.now) {
+            by_class.entry(slot.class.as_ref()).or_default().push(failure);
+        }
+    }
     let by_instance: BTreeMap<&InstanceId, &Slot> =
         slots.iter().filter_map(|slot| Some((&slot.machine()?.instance, slot))).collect();
     let mut writes = Transaction::new();
@@ -77,9 +78,13 @@ pub fn close(pool: &Pool, view: &PoolView, slots: &[Slot], ended: Ended<'_>, rat
     if pool.rerun_on_interruption {
         writes = writes.put_all(slots.iter().filter_map(|slot| ClosedRunner::of(slot, turn.now)));
     }
-    if !failures.is_empty() {
-        writes = writes.put(count(pool, &view.meta, &failures, CircuitCause::EndedEarly, turn.now));
+    if !by_class.is_empty() {
+        let meta = by_class.iter().fold(view.meta.clone(), |meta, (class, failures)| {
+            counted(pool, &meta, *class, failures, CircuitCause::EndedEarly, turn.now)
+        });
+        writes = writes.put(meta);
     }
+    let failures = by_class.into_values().flatten().collect();
     writes = writes.put_all(give_back_used(view, slots.iter()));
     let what = What::Closed { slots: slots.iter().map(|slot| slot.id).collect(), failures };
     let writes = slots.iter().cloned().fold(writes, Transaction::delete);

@@ -7,13 +7,14 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::{Market, MarketChoice, Pool, Tuple};
+use crate::config::{Label, LaunchOption, Market, MarketChoice, Pool};
 use crate::ids::{JobId, SlotId};
 use crate::log::{Stream, Transaction, Turn, What};
+use crate::policy::class::{for_class, of_pool};
 use crate::policy::charge::{budgeted, charge, recent_launches};
 use crate::policy::early_end::{FAILURES_ALLOWED, forget_if_works, is_online_again, must_wait};
 use crate::policy::rerun::recorded;
-use crate::policy::tuple::{choose_tuple, first_free};
+use crate::policy::tuple::{Budget, choose_option, first_free};
 use crate::policy::{PoolView, nudge, unread};
 use crate::state::{
     AGENT_WAIT, Batch, Circuit, CircuitCause, LastReading, Lease, Meta, Rerun, Slot, SlotState, StopReason, Unserved,
@@ -48,6 +49,11 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// Whether it changes more than META.
+    fn changes_items(&self) -> bool {
+        !self.slots.is_empty() || !self.jobs.is_empty() || !self.reruns.is_empty()
+    }
+
     pub fn transaction(self, turn: &Turn) -> Transaction {
         let stream = Stream::Pool(self.meta.pool.clone());
         let writes = Transaction::new().put(self.meta).put_all(self.batch).put_all(self.slots).put_all(self.jobs);
@@ -61,30 +67,81 @@ impl Decision {
 ///
 /// One decision is limited by the size of a transaction: decide again until the answer is None.
 pub fn decide(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
-    let (now, lease) = (turn.now, turn.lease);
+    let now = turn.now;
     let behind = view.behind(now);
-    let mut meta = Meta { has_jobs_behind: !behind.is_empty(), ..refreshed(pool, view) };
-    let meta_changed = meta != view.meta;
-    meta.unread = unread::after(view);
-    // What the next reading will be made of.
-    let is_left_out = |slot: &&SlotId| meta.unread.as_ref().is_some_and(|unread| unread.contains(**slot));
-    let items = view.size() - view.slots.keys().filter(is_left_out).count();
-    meta.last_reading = nudge::is_large(items).then_some(LastReading { at: now, items: items as u32 });
-    let unserved = unserved(pool, view, &behind, now);
-    let demand = view.demand(now) - unserved.len();
-    let excluded: BTreeSet<JobId> = unserved.iter().map(|job| job.id).chain(behind).collect();
-    let supply = view.supply(now).count();
-    let live = view.live();
-    let warm = if pool.draining { 0 } else { pool.warm as usize };
-
+    let has_jobs_behind = !behind.is_empty();
     let (repeated, reruns): (Vec<_>, Vec<_>) = recorded(view, MAX_LAUNCH / 2).into_iter().unzip();
-    if !repeated.is_empty() {
+    let decided = if !repeated.is_empty() {
         // Launches for these jobs are the next decision's.
-        let (demand, supply, live) = (demand as u32, supply as u32, live as u32);
+        let (demand, supply, live) = (view.demand(now) as u32, view.supply(now).count() as u32, view.live() as u32);
         let (launch, wanted, stop, unserved) = (0, 0, 0, Vec::new());
         let what = What::Decided { demand, supply, live, launch, tuple: None, wanted, stop, unserved };
-        return Some(Decision { meta, batch: None, slots: Vec::new(), jobs: repeated, reruns, what });
+        let meta = refreshed(pool, view);
+        Some(Decision { meta, batch: None, slots: Vec::new(), jobs: repeated, reruns, what })
+    } else if pool.shapes.is_some() {
+        by_class(pool, view, &behind, turn)
+    } else {
+        Some(decide_for(pool, None, view, &behind, turn))
+    };
+    let decision = decided?;
+    let meta = Meta { has_jobs_behind, ..decision.meta.clone() };
+    if meta == view.meta && !decision.changes_items() {
+        return None;
     }
+    let unread = unread::after(view);
+    // What the next reading will be made of.
+    let is_left_out = |slot: &&SlotId| unread.as_ref().is_some_and(|unread| unread.contains(**slot));
+    let items = view.size() - view.slots.keys().filter(is_left_out).count();
+    let last_reading = nudge::is_large(items).then_some(LastReading { at: now, items: items as u32 });
+    Some(Decision { meta: Meta { unread, last_reading, ..meta }, ..decision })
+}
+
+/// Decides for one class after the other, until one needs something: first the one whose oldest job has waited longest.
+fn by_class(pool: &Pool, view: &PoolView, behind: &BTreeSet<JobId>, turn: &Turn) -> Option<Decision> {
+    let oldest = |class: Option<&Label>| {
+        let jobs = view.waiting.values().filter(|job| job.class.as_ref() == class && job.is_demand(turn.now));
+        jobs.map(|job| (job.waits_since(), job.id)).min()
+    };
+    let mut classes: Vec<Option<&Label>> = view.classes().into_iter().collect();
+    classes.sort_by_cached_key(|class| {
+        let oldest = oldest(*class);
+        (oldest.is_none(), oldest)
+    });
+    let mut last: Option<Decision> = None;
+    for class in classes {
+        let part = view.of_class(class);
+        let of_class = for_class(pool, class, view.meta.revision);
+        // What was decided about the classes before is in META only.
+        let before = last.map_or_else(|| view.meta.clone(), |last| last.meta);
+        let part = PoolView { meta: class.map_or_else(|| before.clone(), |class| before.of_class(class)), ..part };
+        let decision = decide_for(&of_class, class, &part, behind, turn);
+        let meta = of_pool(&before, class, decision.meta.clone());
+        let decision = Decision { meta, ..decision };
+        if decision.changes_items() {
+            return Some(decision);
+        }
+        last = Some(decision);
+    }
+    last
+}
+
+/// Decides for a pool without shapes, or for one class.
+fn decide_for(
+    pool: &Pool,
+    class: Option<&Label>,
+    view: &PoolView,
+    behind: &BTreeSet<JobId>,
+    turn: &Turn,
+) -> Decision {
+    let (now, lease) = (turn.now, turn.lease);
+    let mut meta = refreshed(pool, view);
+    let unserved = unserved(pool, view, behind, now);
+    let demand = view.demand(now) - unserved.len();
+    let excluded: BTreeSet<JobId> = unserved.iter().map(|job| job.id).chain(behind.iter().copied()).collect();
+    let supply = view.supply(now).count();
+    let live = view.live();
+    // Warm machines have no class until a job needs them.
+    let warm = if pool.draining || class.is_some() { 0 } else { pool.warm as usize };
 
     let mut slots = want(view, demand, now, lease);
     let wanted = slots.len();
@@ -102,17 +159,18 @@ pub fn decide(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
             *until = now + pool.timings.boot_grace.duration() + SignedDuration::from_secs(*backoff_seconds);
         }
         let version = view.meta.revision + 1;
-        slots.extend(new_slots(pool, version, &plan, now));
-        let is_for = |job: &WaitingJob| plan.tuple.market == Market::OnDemand && lacks_on_demand(pool, job, now);
+        slots.extend(new_slots(pool, class, version, &plan, now));
+        let is_for = |job: &WaitingJob| plan.option.tuple.market == Market::OnDemand && lacks_on_demand(pool, job, now);
         jobs = charge(pool, budgeted(pool, view, &excluded, now), is_for, plan.wanted, now);
-        tuple = Some(plan.tuple.clone());
+        tuple = Some(plan.option.tuple.clone());
         batch = Some(Batch {
             pool: pool.name.clone(),
             version,
             epoch: meta.epoch.clone(),
+            class: class.cloned(),
             attempt: 1,
             count: plan.count as u32,
-            tuple: Some(plan.tuple),
+            tuple: Some(plan.option.tuple),
             lease: Lease::due(now).claimed(lease),
             missing_since: None,
             answers: Vec::new(),
@@ -133,9 +191,6 @@ pub fn decide(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
     let stop = stopped.len();
     slots.extend(stopped);
 
-    if !meta_changed && slots.is_empty() && unserved.is_empty() {
-        return None;
-    }
     let unserved_ids = unserved.iter().map(|job| job.id).collect();
     jobs.extend(unserved);
     let what = What::Decided {
@@ -148,7 +203,7 @@ pub fn decide(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
         stop: stop as u32,
         unserved: unserved_ids,
     };
-    Some(Decision { meta, batch, slots, jobs, reruns, what })
+    Decision { meta, batch, slots, jobs, reruns: Vec::new(), what }
 }
 
 /// META with the present configuration. The circuit closes if the configuration has changed, or a machine works again.
@@ -160,6 +215,7 @@ fn refreshed(pool: &Pool, view: &PoolView) -> Meta {
         meta.circuit = Circuit::Closed;
         meta.boot_failures = 0;
         meta.failures.clear();
+        meta.classes.clear();
         meta.cooldowns.clear();
         meta.pauses.clear();
     }
@@ -214,7 +270,7 @@ struct Needs {
 struct Plan {
     count: usize,
     wanted: usize,
-    tuple: Tuple,
+    option: LaunchOption,
 }
 
 fn plan_launch(
@@ -237,21 +293,24 @@ fn plan_launch(
         Circuit::Open { until, .. } if *until <= now => room.min(1),
         Circuit::Open { .. } => 0,
     };
+    let budget = Budget::of(pool, view.price_per_hour());
     // Each wanted slot is two writes: the slot, and the job that it is charged to.
     let wanted = unmet.min(budgeted(pool, view, excluded, now).count()).min(room).min(needs.writes_left / 2);
     let on_demand =
         wanted.min(budgeted(pool, view, excluded, now).filter(|job| lacks_on_demand(pool, job, now)).count());
     if on_demand > 0
-        && let Some(tuple) = first_free(pool, meta, Market::OnDemand, now)
+        && let Some(option) = first_free(pool, meta, Market::OnDemand, budget, now)
     {
-        return Some(Plan { count: on_demand, wanted: on_demand, tuple });
+        let count = on_demand.min(budget.pays_for(&option));
+        return Some(Plan { count, wanted: count, option });
     }
     let count = wanted + warm.min(room - wanted).min(needs.writes_left - 2 * wanted);
     if count == 0 {
         return None;
     }
-    let tuple = choose_tuple(pool, meta, now)?;
-    Some(Plan { count, wanted, tuple })
+    let option = choose_option(pool, meta, budget, now)?;
+    let count = count.min(budget.pays_for(&option));
+    Some(Plan { count, wanted: wanted.min(count), option })
 }
 
 /// Whether a machine is to be launched on demand for the job, because EC2 has interrupted it before, and none was launched
@@ -266,13 +325,21 @@ fn lacks_on_demand(pool: &Pool, job: &WaitingJob, now: Timestamp) -> bool {
 }
 
 /// The slots of a new batch: first the wanted ones, then the warm ones.
-fn new_slots(pool: &Pool, version: u64, plan: &Plan, now: Timestamp) -> impl Iterator<Item = Slot> {
+fn new_slots<'a>(
+    pool: &'a Pool,
+    class: Option<&'a Label>,
+    version: u64,
+    plan: &'a Plan,
+    now: Timestamp,
+) -> impl Iterator<Item = Slot> + 'a {
     let wanted = plan.wanted;
     (0..plan.count).map(move |index| {
         let wanted = index < wanted;
         Slot {
             id: SlotId { version, index: index as u8 },
             pool: pool.name.clone(),
+            class: class.cloned(),
+            price_per_hour: plan.option.price_per_hour,
             state: SlotState::Planned,
             wanted,
             planned_at: now,

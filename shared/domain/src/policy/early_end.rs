@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::config::Pool;
+use crate::config::{Label, Pool};
 use crate::ids::InstanceId;
 use crate::policy::PoolView;
 use crate::policy::circuit::open_circuit;
@@ -93,6 +93,21 @@ pub fn count(pool: &Pool, meta: &Meta, failures: &[Failure], cause: CircuitCause
         open_circuit(&mut meta, pool, cause, message, now);
     }
     meta
+}
+
+/// META after these failures of machines of one class.
+pub fn counted(
+    pool: &Pool,
+    meta: &Meta,
+    class: Option<&Label>,
+    failures: &[Failure],
+    cause: CircuitCause,
+    now: Timestamp,
+) -> Meta {
+    match class {
+        None => count(pool, meta, failures, cause, now),
+        Some(class) => meta.with_class(class, count(pool, &meta.of_class(class), failures, cause, now)),
+    }
 }
 
 fn describe(cause: &CircuitCause, last: &Failure) -> String {

@@ -1,17 +1,19 @@
 //! Launching a batch: what is written before and after each call of RunInstances.
 
 use std::collections::BTreeSet;
+use std::ops::Add;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::{Pool, Tuple};
+use crate::config::{MicroUsd, Pool, Tuple};
 use crate::ids::InstanceId;
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::charge::refund;
 use crate::policy::circuit::open_circuit;
+use crate::policy::class::within;
 use crate::policy::launch_error::{ErrorClass, LaunchError, is_lack_of_capacity};
 use crate::policy::retry::{backoff, throttle_backoff};
-use crate::policy::tuple::{choose_tuple, first_free, next_free};
+use crate::policy::tuple::{Budget, choose_option, first_free, next_free};
 use crate::policy::{PoolView, early_end};
 use crate::state::{
     Answer, Batch, CircuitCause, Cooldown, Failure, Instance, Lease, Leased, Machine, Meta, Pause, Slot, SlotState,
@@ -207,6 +209,17 @@ impl NextAttempt<'_> {
 /// needed now. If no tuple is free, the batch waits. If EC2 refuses every tuple of the pool, and not for lack of capacity,
 /// the batch is deleted and the pool's circuit opens.
 pub fn refused(pool: &Pool, view: &PoolView, batch: &Batch, tuple: &Tuple, why: &Refused, turn: &Turn) -> Transaction {
+    within(pool, view, batch.class.as_ref(), |pool, view| refused_for(pool, view, batch, tuple, why, turn))
+}
+
+fn refused_for(
+    pool: &Pool,
+    view: &PoolView,
+    batch: &Batch,
+    tuple: &Tuple,
+    why: &Refused,
+    turn: &Turn,
+) -> Transaction {
     let now = turn.now;
     let mut meta = view.meta.clone();
     let mut batch = batch.clone();
@@ -242,10 +255,11 @@ pub fn refused(pool: &Pool, view: &PoolView, batch: &Batch, tuple: &Tuple, why: 
 /// Whether EC2 refuses every tuple at present, and not for lack of capacity.
 fn is_every_tuple_refused(pool: &Pool, meta: &Meta, now: Timestamp) -> bool {
     let is_refused = |tuple: &Tuple| {
-        let mut cooling = meta.cooldowns.iter().filter(|cooling| cooling.tuple == *tuple && cooling.until > now);
+        let mut cooling = meta.cooldowns.iter().filter(|cooling| cooling.tuple.is_same_machine(tuple) && cooling.until > now);
         cooling.any(|cooling| !is_lack_of_capacity(&cooling.code))
     };
-    pool.tuples().iter().all(is_refused)
+    let tuples = pool.tuples();
+    !tuples.is_empty() && tuples.iter().all(is_refused)
 }
 
 /// The code of a call with the token of instances that have ended.
@@ -253,7 +267,9 @@ const INSTANCE_TERMINATED: &str = "IdempotentInstanceTerminated";
 
 /// Continues a batch whose every tuple was cooling down.
 fn resume(pool: &Pool, view: &PoolView, batch: &Batch, turn: &Turn) -> Transaction {
-    start_next_attempt(pool, view, view.meta.clone(), batch, &NextAttempt::Resumed, turn)
+    within(pool, view, batch.class.as_ref(), |pool, view| {
+        start_next_attempt(pool, view, view.meta.clone(), batch, &NextAttempt::Resumed, turn)
+    })
 }
 
 fn start_next_attempt(
@@ -267,26 +283,35 @@ fn start_next_attempt(
     let now = turn.now;
     let mut planned: Vec<Slot> = view.planned(batch.version).cloned().collect();
     let others = view.supply(now).count() - planned.len();
-    let warm = if pool.draining { 0 } else { pool.warm as usize };
+    let warm = if pool.draining || batch.class.is_some() { 0 } else { pool.warm as usize };
     let missing = (view.demand(now) + warm).saturating_sub(others);
     let is_given_up = meta.circuit != view.meta.circuit;
     let needed = if is_given_up || pool.paused { 0 } else { missing.min(planned.len()) };
+    // Without what these slots were planned to cost.
+    let planned_price = planned.iter().filter_map(|slot| slot.price_per_hour).fold(MicroUsd(0), MicroUsd::add);
+    let budget = Budget::of(pool, MicroUsd(view.price_per_hour().0.saturating_sub(planned_price.0)));
+    // A launch on demand after an interruption stays on demand as long as that is possible.
+    let same_market = batch.tuple.as_ref().and_then(|last| first_free(pool, &meta, last.market, budget, now));
+    let option = same_market.or_else(|| choose_option(pool, &meta, budget, now));
+    let needed = option.as_ref().map_or(needed, |option| needed.min(budget.pays_for(option)));
     // The last slots are closed: warm ones come last.
     let closing = planned.split_off(needed);
     let refunds = refund(view, closing.iter().filter(|slot| slot.wanted));
+    let price_per_hour = option.as_ref().and_then(|option| option.price_per_hour);
     let following = (needed > 0).then(|| {
-        // A launch on demand after an interruption stays on demand as long as that is possible.
-        let same_market = batch.tuple.as_ref().and_then(|last| first_free(pool, &meta, last.market, now));
-        let tuple = same_market.or_else(|| choose_tuple(pool, &meta, now));
+        let tuple = option.map(|option| option.tuple);
         let lease = match tuple {
             Some(_) => Lease::due(now).claimed(turn.lease),
             None => Lease::due(next_free(pool, &meta, now).unwrap_or(now + COOLDOWN_MAX)),
         };
         Batch { count: needed as u32, lease, tuple, ..next(batch, now) }
     });
+    let is_other_price = |slot: &Slot| following.is_some() && slot.price_per_hour != price_per_hour;
+    let repriced = planned.into_iter().filter(is_other_price).map(|slot| Slot { price_per_hour, ..slot });
+    let repriced: Vec<Slot> = repriced.collect();
     let what = attempt.describe(batch, following.as_ref());
     let stream = Stream::Pool(meta.pool.clone());
-    let writes = Transaction::new().put(meta).put_all(refunds);
+    let writes = Transaction::new().put(meta).put_all(refunds).put_all(repriced);
     let writes = match following {
         Some(following) => writes.put(following),
         None => writes.delete(batch.clone()),
@@ -311,10 +336,10 @@ pub fn throttled(view: &PoolView, batch: &Batch, error: &LaunchError, now: Times
 }
 
 fn cool_down(meta: &mut Meta, tuple: &Tuple, why: &Refused, now: Timestamp) {
-    let last = meta.cooldowns.iter().find(|cooling| cooling.tuple == *tuple);
+    let last = meta.cooldowns.iter().find(|cooling| cooling.tuple.is_same_machine(tuple));
     let seconds = last.map_or(COOLDOWN_MIN.as_secs(), |last| (last.seconds * 2).min(COOLDOWN_MAX.as_secs()));
     // Expired cool-downs are kept for a while: another refusal within that time doubles the wait.
-    meta.cooldowns.retain(|cooling| cooling.tuple != *tuple && now.duration_since(cooling.until) < COOLDOWN_MAX);
+    meta.cooldowns.retain(|cooling| !cooling.tuple.is_same_machine(tuple) && now.duration_since(cooling.until) < COOLDOWN_MAX);
     meta.cooldowns.push(Cooldown {
         tuple: tuple.clone(),
         until: now + SignedDuration::from_secs(seconds),

@@ -7,6 +7,8 @@ use crate::ids::{JobId, Repository};
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::charge::RELAUNCH_LIMIT;
 use crate::policy::circuit::next_probe;
+use crate::policy::class::of_job;
+use crate::policy::tuple::Budget;
 use crate::policy::launch_error::in_plain_words;
 use crate::policy::{MAX_DEMAND_PER_REPOSITORY, PoolView};
 use crate::state::{Answer, CheckRun, Circuit, CircuitCause, GivenUp, Job, Lease, SlotState, Stage, WaitingJob};
@@ -166,6 +168,9 @@ const SHORTEST_ID: usize = 6;
 
 /// Why a job waits, as sentences. The first one is the most important. Never empty.
 pub fn reasons(pool: &Pool, view: &PoolView, job: &WaitingJob, reader: Reader, now: Timestamp) -> Vec<String> {
+    if let Some((pool, view)) = of_job(pool, view, job) {
+        return reasons(&pool, &view, job, reader, now);
+    }
     match job.given_up(now) {
         Some(GivenUp::RunOver) => {
             let why = "GitHub still calls it queued, but its run is over: re-run the job if it is still needed";
@@ -182,6 +187,13 @@ pub fn reasons(pool: &Pool, view: &PoolView, job: &WaitingJob, reader: Reader, n
         None => {}
     }
     let mut reasons = Vec::new();
+    if pool.options.as_ref().is_some_and(|options| options.is_empty()) {
+        let label = job.class.as_ref().map(ToString::to_string).unwrap_or_default();
+        reasons.push(match &pool.machines {
+            None => "what EC2 offers is not known yet: the next sweep asks, within a minute".to_owned(),
+            Some(_) => format!("no instance type that the pool allows satisfies {label}"),
+        });
+    }
     if pool.paused && view.is_short(now) {
         reasons.push("the pool is paused: it launches nothing until an operator resumes it".to_owned());
     }
@@ -231,6 +243,12 @@ pub fn reasons(pool: &Pool, view: &PoolView, job: &WaitingJob, reader: Reader, n
     }
     if view.supply(now).count() < view.demand(now) && view.live() >= pool.max as usize {
         reasons.push(format!("the pool runs its maximum of {} machines", pool.max));
+    }
+    let budget = Budget::of(pool, view.price_per_hour());
+    let options = pool.launch_options();
+    if view.is_short(now) && !options.is_empty() && options.iter().all(|option| budget.pays_for(option) == 0) {
+        let cap = pool.price_per_hour.unwrap_or_default().usd();
+        reasons.push(format!("the pool's machines may cost {cap:.2} USD per hour together, and one more would cost more"));
     }
     let unregistered = view
         .supply(now)

@@ -5,7 +5,7 @@ use crate::ids::{PoolName, SlotId};
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::PoolView;
 use crate::policy::due::is_being_retired;
-use crate::policy::early_end::count;
+use crate::policy::early_end::counted;
 use crate::state::{CircuitCause, Condemned, Failure, Instance, Key, Ownership, Phase, Slot, StopReason};
 use crate::wire::ObservedInstance;
 
@@ -36,7 +36,7 @@ pub fn stop_slot(pool: &Pool, view: &PoolView, id: SlotId, why: StopReason, turn
             reason: "its runner did not come online within boot_grace".to_owned(),
             console: String::new(),
         });
-        writes = writes.put(count(pool, &view.meta, failure.as_slice(), CircuitCause::BootFailures, turn.now));
+        writes = writes.put(counted(pool, &view.meta, slot.class.as_ref(), failure.as_slice(), CircuitCause::BootFailures, turn.now));
     }
     let writes = writes.emit(Stream::Pool(pool.name.clone()), What::Stopped { slot: id, why }, turn);
     StopSlot::Claim(Box::new(writes))

@@ -55,7 +55,7 @@ pub fn record_new(jobs: &[(&Pool, Vec<&Notice>)], now: Timestamp) -> Transaction
     let mut writes = Transaction::new();
     for (pool, notices) in jobs {
         let job = join(None, pool, notices);
-        let waiting = WaitingJob::of(&job, now, pool.timings.job_check.duration());
+        let waiting = WaitingJob::of(&job, pool.class_of(&job.labels), now, pool.timings.job_check.duration());
         writes = writes.put(job).put(waiting);
     }
     let notices: Vec<&Notice> = jobs.iter().flat_map(|(_, notices)| notices.iter().copied()).collect();
@@ -313,7 +313,7 @@ impl<'a> Recorder<'a> {
     /// Creates, changes or deletes the waiting job, which exists if and only if the job's rank is Queued.
     fn change_waiting(&self, writes: Transaction, pool: &Pool, job: &Job, now: Timestamp) -> Transaction {
         match (job.rank, self.waiting.clone()) {
-            (Rank::Queued, None) => writes.put(WaitingJob::of(job, now, pool.timings.job_check.duration())),
+            (Rank::Queued, None) => writes.put(WaitingJob::of(job, pool.class_of(&job.labels), now, pool.timings.job_check.duration())),
             (Rank::Queued, Some(waiting)) if self.was_transferred() => {
                 let moved = WaitingJob {
                     pool: pool.name.clone(),

@@ -2,10 +2,11 @@
 
 use jiff::SignedDuration;
 
-use crate::config::Pool;
+use crate::config::{Label, Pool};
 use crate::ids::{Epoch, RunnerId, RunnerName, Scope, StackName};
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::circuit::open_circuit;
+use crate::policy::class::of_pool;
 use crate::state::{BootItem, Circuit, CircuitCause, Instance, Lease, Meta, Runner, Slot, SlotState, boot_key};
 
 /// The shortest life of a boot item. A machine that is up reads it within a second. One that never comes up must not leave a
@@ -78,15 +79,29 @@ pub fn hand_over(
     Some(writes.emit(Stream::Pool(pool.name.clone()), what, turn))
 }
 
+/// The labels of a slot's runner. One that is for a class has exactly the label of its jobs, so that GitHub gives it no other.
+pub fn labels(pool: &Pool, slot: &Slot) -> Vec<Label> {
+    match &slot.class {
+        Some(class) => vec![class.clone()],
+        None => pool.labels.iter().cloned().collect(),
+    }
+}
+
 /// Opens the circuit of a pool whose runners GitHub refuses to register: its machines wait, and no others are launched. None
 /// if the circuit is open already.
-pub fn registration_refused(pool: &Pool, meta: Meta, message: String, turn: &Turn) -> Option<Transaction> {
-    if meta.circuit != Circuit::Closed {
+pub fn registration_refused(
+    pool: &Pool,
+    meta: &Meta,
+    class: Option<&Label>,
+    message: String,
+    turn: &Turn,
+) -> Option<Transaction> {
+    let mut of_class = class.map_or_else(|| meta.clone(), |class| meta.of_class(class));
+    if of_class.circuit != Circuit::Closed {
         return None;
     }
-    let mut meta = meta;
     let cause = CircuitCause::RegistrationRefused;
-    open_circuit(&mut meta, pool, cause.clone(), message.clone(), turn.now);
+    open_circuit(&mut of_class, pool, cause.clone(), message.clone(), turn.now);
     let what = What::CircuitOpened { code: cause.into(), message };
-    Some(Transaction::new().put(meta).emit(Stream::Pool(pool.name.clone()), what, turn))
+    Some(Transaction::new().put(of_pool(meta, class, of_class)).emit(Stream::Pool(pool.name.clone()), what, turn))
 }

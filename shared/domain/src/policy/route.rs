@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Label, Pool};
+use crate::config::{InvalidShape, Label, NotAllowed, Pool, Shape};
 use crate::ids::Repository;
 use crate::wire::Notice;
 
@@ -25,6 +25,8 @@ pub enum Unrouted {
     Group,
     /// A label of the job begins with the name of a pool that serves the repository, and the pool does not have the label.
     PoolName,
+    /// A label of the job is meant as a shape of a pool that serves the repository, and is none that the pool allows.
+    Shape,
     /// The matching pool was removed from the pool file.
     Draining,
     /// The matching pool does not serve public repositories.
@@ -42,6 +44,7 @@ impl Unrouted {
             Unrouted::Labels => "Labels",
             Unrouted::Group => "Group",
             Unrouted::PoolName => "PoolName",
+            Unrouted::Shape => "Shape",
             Unrouted::Draining => "Draining",
             Unrouted::Public => "Public",
         }
@@ -50,7 +53,7 @@ impl Unrouted {
     /// Whether a pool's owner and repository could have meant the job: its author must be able to see why it waits.
     pub fn is_near_miss(self) -> bool {
         match self {
-            Unrouted::Group | Unrouted::PoolName | Unrouted::Draining | Unrouted::Public => true,
+            Unrouted::Group | Unrouted::PoolName | Unrouted::Shape | Unrouted::Draining | Unrouted::Public => true,
             Unrouted::NoPools | Unrouted::Unlabelled | Unrouted::Owner | Unrouted::Repository | Unrouted::Labels => {
                 false
             }
@@ -106,6 +109,34 @@ fn begins_with_name(pool: &Pool, labels: &BTreeSet<Label>) -> bool {
     labels.difference(&pool.labels).any(|label| label.as_str().starts_with(pool.name.as_str()))
 }
 
+/// What is wrong with a job's shape. The text is for the author of a workflow.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WrongShape {
+    #[error(transparent)]
+    Invalid(#[from] InvalidShape),
+    #[error(transparent)]
+    NotAllowed(#[from] NotAllowed),
+    #[error("{0:?} must be the job's only label: with another one, other jobs could take its machine")]
+    NotAlone(String),
+}
+
+/// Whether the pool accepts the job's labels as a shape. None if no label is meant as one of this pool.
+pub fn shape(pool: &Pool, labels: &[String]) -> Option<Result<Shape, WrongShape>> {
+    let shapes = pool.shapes.as_ref()?;
+    let label = labels.iter().find(|label| Shape::terms(&pool.name, label).is_some())?;
+    if labels.len() > 1 {
+        return Some(Err(WrongShape::NotAlone(label.clone())));
+    }
+    let shape = Shape::of_label(&pool.name, label)?;
+    Some(shape.map_err(WrongShape::from).and_then(|shape| Ok(shapes.policy.check(&shape).map(|()| shape)?)))
+}
+
+/// The pool that the author may have meant by a shape, and what is wrong with it.
+pub fn wrong_shape<'a>(pools: &'a [Pool], job: &Routable<'_>) -> Option<(&'a Pool, WrongShape)> {
+    let serving = pools.iter().filter(|pool| pool.serves(job.repository));
+    serving.filter_map(|pool| Some((pool, shape(pool, job.labels)?.err()?))).next()
+}
+
 /// The pool that the author may have meant by a label that no pool has.
 pub fn meant<'a>(pools: &'a [Pool], job: &Routable<'_>) -> Option<&'a Pool> {
     let labels: BTreeSet<Label> = job.labels.iter().filter_map(|label| label.parse().ok()).collect();
@@ -113,11 +144,14 @@ pub fn meant<'a>(pools: &'a [Pool], job: &Routable<'_>) -> Option<&'a Pool> {
 }
 
 fn refusal(pool: &Pool, job: &Routable<'_>, labels: &BTreeSet<Label>) -> Option<Unrouted> {
+    let shape = shape(pool, job.labels);
     if !pool.owner.covers(job.repository) {
         Some(Unrouted::Owner)
     } else if !pool.lists(job.repository) {
         Some(Unrouted::Repository)
-    } else if !labels.is_subset(&pool.labels) {
+    } else if shape.as_ref().is_some_and(Result::is_err) {
+        Some(Unrouted::Shape)
+    } else if shape.is_none() && !labels.is_subset(&pool.labels) {
         Some(if begins_with_name(pool, labels) { Unrouted::PoolName } else { Unrouted::Labels })
     } else if pool.draining {
         Some(Unrouted::Draining)

@@ -2,25 +2,47 @@
 
 use jiff::Timestamp;
 
-use crate::config::{Market, Pool, Tuple};
+use crate::config::{LaunchOption, Market, MicroUsd, Pool, Tuple};
 use crate::state::Meta;
 
-/// The first tuple that may be tried now.
-pub fn choose_tuple(pool: &Pool, meta: &Meta, now: Timestamp) -> Option<Tuple> {
-    pool.tuples().into_iter().find(|tuple| free_at(meta, tuple, now) <= now)
+/// The first option that may be tried now and of which `budget` pays for a machine.
+pub fn choose_option(pool: &Pool, meta: &Meta, budget: Budget, now: Timestamp) -> Option<LaunchOption> {
+    let mut options = pool.launch_options().into_iter().filter(|option| budget.pays_for(option) > 0);
+    options.find(|option| free_at(meta, &option.tuple, now) <= now)
 }
 
-/// The first tuple of the market that may be tried now.
-pub fn first_free(pool: &Pool, meta: &Meta, market: Market, now: Timestamp) -> Option<Tuple> {
-    let mut tuples = pool.tuples().into_iter().filter(|tuple| tuple.market == market);
-    tuples.find(|tuple| free_at(meta, tuple, now) <= now)
+/// What a pool's machines may cost per hour in addition. None: any amount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget(Option<MicroUsd>);
+
+impl Budget {
+    /// What the pool's cap leaves if machines that cost `others` per hour are there.
+    pub fn of(pool: &Pool, others: MicroUsd) -> Self {
+        Self(pool.price_per_hour.map(|cap| MicroUsd(cap.0.saturating_sub(others.0))))
+    }
+
+    /// For how many machines of this kind it pays. A machine without a known price is none under a cap.
+    pub fn pays_for(self, option: &LaunchOption) -> usize {
+        match (self.0, option.price_per_hour) {
+            (None, _) => usize::MAX,
+            (Some(left), Some(price)) => usize::try_from(left.0 / price.0.max(1)).unwrap_or(usize::MAX),
+            (Some(_), None) => 0,
+        }
+    }
+}
+
+/// Like [`choose_option`], of one market.
+pub fn first_free(pool: &Pool, meta: &Meta, market: Market, budget: Budget, now: Timestamp) -> Option<LaunchOption> {
+    let options = pool.launch_options().into_iter().filter(|option| option.tuple.market == market);
+    let mut options = options.filter(|option| budget.pays_for(option) > 0);
+    options.find(|option| free_at(meta, &option.tuple, now) <= now)
 }
 
 /// When the tuple may be tried.
 fn free_at(meta: &Meta, tuple: &Tuple, now: Timestamp) -> Timestamp {
-    let cooling = meta.cooldowns.iter().filter(|cooling| cooling.tuple == *tuple).map(|cooling| cooling.until);
+    let cooling = meta.cooldowns.iter().filter(|cooling| cooling.tuple.is_same_machine(tuple));
     let paused = meta.pauses.iter().filter(|pause| pause.market == tuple.market).map(|pause| pause.until);
-    cooling.chain(paused).max().unwrap_or(now).max(now)
+    cooling.map(|cooling| cooling.until).chain(paused).max().unwrap_or(now).max(now)
 }
 
 /// When the first of the pool's tuples may be tried; None if it has none.

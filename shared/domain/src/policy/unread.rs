@@ -61,6 +61,7 @@ pub fn after(view: &PoolView) -> Option<UnreadSlots> {
         before: known.map_or(0, |known| known.before),
         except: Vec::new(),
         live: known.map_or(0, |known| known.live),
+        price_per_hour: known.map_or_else(Default::default, |known| known.price_per_hour),
     };
     let slots: Vec<&Slot> = view.slots.values().collect();
     let (exceptions, later) = slots.split_at(slots.partition_point(|slot| slot.id.version < unread.before));
@@ -85,6 +86,9 @@ pub fn after(view: &PoolView) -> Option<UnreadSlots> {
 fn leave_out(unread: &mut UnreadSlots, slots: &[&Slot]) -> usize {
     let (have_had_jobs, others): (Vec<&Slot>, Vec<&Slot>) = slots.iter().partition(|slot| slot.phase() >= Phase::Busy);
     unread.except.extend(others.iter().map(|slot| slot.id));
-    unread.live += have_had_jobs.iter().filter(|slot| slot.is_live()).count() as u32;
+    for slot in have_had_jobs.iter().filter(|slot| slot.is_live()) {
+        unread.live += 1;
+        unread.price_per_hour = unread.price_per_hour + slot.price_per_hour.unwrap_or_default();
+    }
     have_had_jobs.len()
 }

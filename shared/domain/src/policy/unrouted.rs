@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::config::Pool;
 use crate::policy::notify::{CheckRunUpdate, Conclusion, shortened};
-use crate::policy::route::{Routable, Unrouted, meant, route};
+use crate::policy::route::{Routable, Unrouted, meant, route, wrong_shape};
 use crate::state::{Config, Lease, Rank, UnroutedJob};
 use crate::wire::{JobNotice, Message, Notice};
 
@@ -116,6 +116,10 @@ pub fn reason(pools: &[Pool], notice: &Notice, why: Unrouted) -> String {
                 let (name, all) = (&pool.name, labels(pool));
                 format!("pool {name} does not have all of its labels; the pool has {all}")
             }
+            None => "no pool has all of its labels".to_owned(),
+        },
+        Unrouted::Shape => match wrong_shape(pools, &Routable::of(notice)) {
+            Some((pool, wrong)) => format!("pool {} cannot serve its label: {wrong}", pool.name),
             None => "no pool has all of its labels".to_owned(),
         },
         Unrouted::Draining => "the pool with its labels takes no new jobs".to_owned(),

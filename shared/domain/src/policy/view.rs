@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::config::{Label, MicroUsd};
 use crate::ids::{JobId, Repository, SlotId};
 use crate::log::Transaction;
 use crate::state::{
@@ -21,6 +22,24 @@ const SHOW_FAILURES_FOR: SignedDuration = SignedDuration::from_hours(1);
 /// asked about them once an hour, so that one repository cannot use up GitHub's limit for the account.
 pub const MAX_DEMAND_PER_REPOSITORY: usize = 1000;
 
+/// Slots that count towards the pool's limits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// How many count towards `max`.
+    pub live: usize,
+    /// What they cost per hour, as far as it is recorded.
+    pub price_per_hour: MicroUsd,
+}
+
+impl Elsewhere {
+    fn of<'a>(slots: impl Iterator<Item = &'a Slot>) -> Self {
+        slots.filter(|slot| slot.is_live()).fold(Self::default(), |sum, slot| Self {
+            live: sum.live + 1,
+            price_per_hour: sum.price_per_hour + slot.price_per_hour.unwrap_or_default(),
+        })
+    }
+}
+
 /// One reading of a pool. `meta` was read **before** the rest: if another decision was committed in between, the revision of
 /// `meta` is out of date, and a decision from this reading cannot be committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +54,8 @@ pub struct PoolView {
     pub reruns: BTreeMap<JobId, Rerun>,
     /// The slots that were not read. None if the whole pool was.
     pub unread: Option<UnreadSlots>,
+    /// The slots of other classes. Nothing unless this is the part of one class.
+    pub elsewhere: Elsewhere,
 }
 
 impl PoolView {
@@ -48,6 +69,7 @@ impl PoolView {
         let mut view = Self {
             meta,
             unread,
+            elsewhere: Elsewhere::default(),
             waiting: BTreeMap::new(),
             batches: BTreeMap::new(),
             slots: BTreeMap::new(),
@@ -87,7 +109,9 @@ impl PoolView {
                 | Key::Unrouted(_)
                 | Key::Janitor
                 | Key::Function(_)
-                | Key::Listing(_) => {}
+                | Key::Listing(_)
+                | Key::Catalogue
+                | Key::SpotPrices => {}
             }
         }
         for item in &transaction.puts {
@@ -112,7 +136,9 @@ impl PoolView {
             | Item::Unrouted(_)
             | Item::Janitor(_)
             | Item::Function(_)
-            | Item::Listing(_) => {}
+            | Item::Listing(_)
+            | Item::Catalogue(_)
+            | Item::SpotPrices(_) => {}
         }
     }
 
@@ -159,6 +185,34 @@ impl PoolView {
             check_runs: BTreeMap::new(),
             reruns: BTreeMap::new(),
             unread: None,
+            elsewhere: Elsewhere::default(),
+        }
+    }
+
+    /// The class of each waiting job and each slot; None for those without a shape.
+    pub fn classes(&self) -> BTreeSet<Option<&Label>> {
+        let waiting = self.waiting.values().map(|job| job.class.as_ref());
+        waiting.chain(self.slots.values().map(|slot| slot.class.as_ref())).collect()
+    }
+
+    /// The part of a class, which is decided like a pool of its own. `max` counts the slots of the others, too.
+    #[must_use]
+    pub fn of_class(&self, class: Option<&Label>) -> Self {
+        let slots: BTreeMap<_, _> =
+            self.slots.iter().filter(|(_, slot)| slot.class.as_ref() == class).map(own).collect();
+        let waiting: BTreeMap<_, _> =
+            self.waiting.iter().filter(|(_, job)| job.class.as_ref() == class).map(own).collect();
+        Self {
+            meta: class.map_or_else(|| self.meta.clone(), |class| self.meta.of_class(class)),
+            batches: self.batches.iter().filter(|(_, batch)| batch.class.as_ref() == class).map(own).collect(),
+            nudge: self.nudge.clone(),
+            check_runs: self.check_runs.iter().filter(|(job, _)| waiting.contains_key(job)).map(own).collect(),
+            reruns: BTreeMap::new(),
+            // Their class is not known. They are no supply, and count towards `max`.
+            unread: self.unread.clone(),
+            elsewhere: Elsewhere::of(self.slots.values().filter(|slot| slot.class.as_ref() != class)),
+            waiting,
+            slots,
         }
     }
 
@@ -215,11 +269,21 @@ impl PoolView {
     /// The number of slots that count towards the pool's `max`. If some were not read, it may be less.
     pub fn live(&self) -> usize {
         let unread = self.unread.as_ref().map_or(0, |unread| unread.live as usize);
-        self.slots.values().filter(|slot| slot.is_live()).count() + unread
+        self.slots.values().filter(|slot| slot.is_live()).count() + unread + self.elsewhere.live
+    }
+
+    /// What the pool's machines cost per hour, as recorded when their launches were decided.
+    pub fn price_per_hour(&self) -> MicroUsd {
+        let unread = self.unread.as_ref().map_or(MicroUsd(0), |unread| unread.price_per_hour);
+        Elsewhere::of(self.slots.values()).price_per_hour + unread + self.elsewhere.price_per_hour
     }
 
     /// The slots of a batch that have no instance yet.
     pub fn planned(&self, version: u64) -> impl Iterator<Item = &Slot> {
         self.slots.values().filter(move |slot| slot.id.version == version && slot.state == SlotState::Planned)
     }
+}
+
+fn own<K: Clone, V: Clone>((key, value): (&K, &V)) -> (K, V) {
+    (key.clone(), value.clone())
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Tuple;
+use crate::config::{Label, Tuple};
 use crate::ids::{BatchTag, Epoch, PoolName};
 use crate::state::lease::{Lease, Leased};
 
@@ -15,6 +15,9 @@ pub struct Batch {
     /// The pool's version that the decision wrote, which is also part of its slots' ids.
     pub version: u64,
     pub epoch: Epoch,
+    /// The class of the jobs that it is for. None in a pool without shapes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<Label>,
     /// The number of the attempt, from 1. Each attempt has its own client token.
     pub attempt: u32,
     /// How many instances this attempt requests. Fixed for the attempt: EC2 refuses a token with other parameters.

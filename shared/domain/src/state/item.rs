@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::config::{Catalogue, SpotPrices};
 use crate::state::batch::Batch;
 use crate::state::check_run::CheckRun;
 use crate::state::closed_runner::ClosedRunner;
@@ -92,6 +93,8 @@ items! {
     Janitor: Janitor as Janitor,
     Function: Function as Function,
     Listing: Listing as Listing,
+    Catalogue: Catalogue as Catalogue,
+    SpotPrices: SpotPrices as SpotPrices,
 }
 
 impl Item {
@@ -113,6 +116,8 @@ impl Item {
             Item::Janitor(_) => Key::Janitor,
             Item::Function(function) => Key::Function(function.name),
             Item::Listing(listing) => Key::Listing(listing.scope.clone()),
+            Item::Catalogue(_) => Key::Catalogue,
+            Item::SpotPrices(_) => Key::SpotPrices,
         }
     }
 }

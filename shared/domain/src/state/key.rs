@@ -41,6 +41,10 @@ pub enum Key {
     Function(FunctionName),
     /// A list of runners that takes several sweeps to read.
     Listing(Scope),
+    /// The instance types that pools with shapes may launch.
+    Catalogue,
+    /// Spot prices.
+    SpotPrices,
 }
 
 impl Key {
@@ -62,7 +66,7 @@ impl Key {
             Key::Job(job) => format!("JOB#{job}"),
             Key::Instance(instance) => format!("INSTANCE#{instance}"),
             Key::Runner(name) => format!("RUNNER#{name}"),
-            Key::Config => "CONFIG".to_owned(),
+            Key::Config | Key::Catalogue | Key::SpotPrices => "CONFIG".to_owned(),
             Key::Limit(owner) => format!("GITHUB#{}", owner.as_str().to_ascii_lowercase()),
             Key::Unrouted(_) => Self::UNROUTED_PK.to_owned(),
             Key::Janitor | Key::Listing(_) => "JANITOR".to_owned(),
@@ -83,6 +87,8 @@ impl Key {
             Key::Config => "POOLS".to_owned(),
             Key::Limit(_) => "LIMIT".to_owned(),
             Key::Janitor => "LOCK".to_owned(),
+            Key::Catalogue => "CATALOGUE".to_owned(),
+            Key::SpotPrices => "MARKET".to_owned(),
             Key::Listing(scope) => format!("RUNNERS#{}", scope.to_string().to_ascii_lowercase()),
         }
     }
@@ -110,6 +116,8 @@ impl Key {
             | Key::Unrouted(_)
             | Key::Janitor
             | Key::Listing(_)
+            | Key::Catalogue
+            | Key::SpotPrices
             | Key::Function(_) => None,
         }
     }
@@ -130,6 +138,8 @@ impl Key {
             | Key::Unrouted(_)
             | Key::Janitor
             | Key::Listing(_)
+            | Key::Catalogue
+            | Key::SpotPrices
             | Key::Function(_) => false,
         }
     }
@@ -154,6 +164,8 @@ impl Key {
             ("INSTANCE", "STATE") => Key::Instance(InstanceId(name.to_owned())),
             ("RUNNER", "STATE") => Key::Runner(name.parse()?),
             ("CONFIG", "POOLS") => Key::Config,
+            ("CONFIG", "CATALOGUE") => Key::Catalogue,
+            ("CONFIG", "MARKET") => Key::SpotPrices,
             ("GITHUB", "LIMIT") => Key::Limit(name.parse()?),
             ("UNROUTED", "JOB") => Key::Unrouted(JobId(number(id)?)),
             ("JANITOR", "LOCK") => Key::Janitor,

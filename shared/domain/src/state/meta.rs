@@ -1,9 +1,11 @@
 //! A pool's own state.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Market, Tuple};
+use crate::config::{Label, Market, MicroUsd, Tuple};
 use crate::ids::{Epoch, InstanceId, PoolName, SlotId};
 use crate::state::batch::Answer;
 
@@ -43,8 +45,69 @@ pub struct Meta {
     /// The slots that decisions need not read. None in a small pool, and if an older version wrote the last decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unread: Option<UnreadSlots>,
+    /// What is known of each class of a pool with shapes, in place of the fields of the same names. A class of which nothing is
+    /// known has no entry.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub classes: BTreeMap<Label, ClassState>,
     /// The pool's version.
     pub revision: u64,
+}
+
+/// See [`Meta::classes`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassState {
+    #[serde(default)]
+    pub circuit: Circuit,
+    #[serde(default)]
+    pub boot_failures: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<Failure>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<Answer>,
+}
+
+impl ClassState {
+    /// Whether nothing is known.
+    fn is_new(&self) -> bool {
+        self.circuit == Circuit::Closed
+            && self.boot_failures == 0
+            && self.failures.is_empty()
+            && self.answers.is_empty()
+    }
+}
+
+impl Meta {
+    /// META as a decision about one class sees it.
+    #[must_use]
+    pub fn of_class(&self, class: &Label) -> Self {
+        let of_class = self.classes.get(class).cloned();
+        let ClassState { circuit, boot_failures, failures, answers } = of_class.unwrap_or_else(|| ClassState {
+            circuit: Circuit::Closed,
+            boot_failures: 0,
+            failures: Vec::new(),
+            answers: Vec::new(),
+        });
+        Self { circuit, boot_failures, failures, answers, ..self.clone() }
+    }
+
+    /// META after a decision about one class, from [`Meta::of_class`].
+    #[must_use]
+    pub fn with_class(&self, class: &Label, decided: Meta) -> Self {
+        let Meta { circuit, boot_failures, failures, answers, .. } = decided.clone();
+        let state = ClassState { circuit, boot_failures, failures, answers };
+        let mut meta = Meta {
+            circuit: self.circuit.clone(),
+            boot_failures: self.boot_failures,
+            failures: self.failures.clone(),
+            answers: self.answers.clone(),
+            ..decided
+        };
+        match state.is_new() {
+            true => drop(meta.classes.remove(class)),
+            false => drop(meta.classes.insert(class.clone(), state)),
+        }
+        meta
+    }
 }
 
 impl Meta {
@@ -64,6 +127,7 @@ impl Meta {
             has_jobs_behind: false,
             last_reading: None,
             unread: None,
+            classes: BTreeMap::new(),
             revision: 0,
         }
     }
@@ -104,6 +168,14 @@ pub struct UnreadSlots {
     pub except: Vec<SlotId>,
     /// How many of them counted towards the pool's `max` when they were last read. Since then there can only be fewer.
     pub live: u32,
+    /// What these cost per hour.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub price_per_hour: MicroUsd,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_nothing(price: &MicroUsd) -> bool {
+    *price == MicroUsd::default()
 }
 
 impl UnreadSlots {
@@ -151,9 +223,10 @@ pub struct Throttle {
 }
 
 /// Stops a pool whose machines cannot work from launching more.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Circuit {
+    #[default]
     Closed,
     /// Nothing is launched before `until`, then one probe: a machine that shows whether the pool works again.
     Open {

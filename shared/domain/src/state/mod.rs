@@ -38,7 +38,7 @@ pub use key::Key;
 pub use lease::{Lease, Leased};
 pub use limit::Limit;
 pub use listing::Listing;
-pub use meta::{Circuit, CircuitCause, Cooldown, Failure, LastReading, Meta, Pause, Throttle, UnreadSlots};
+pub use meta::{Circuit, CircuitCause, ClassState, Cooldown, Failure, LastReading, Meta, Pause, Throttle, UnreadSlots};
 pub use nudge::Nudge;
 pub use pools::{Config, FORMAT};
 pub use rerun::{Cancelled, Rerun};

@@ -1,18 +1,20 @@
 //! The configuration of all pools, as `drover pools apply` stored it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Pool;
+use crate::config::{Catalogue, Machines, Pool, SpotPrices};
 use crate::ids::PoolName;
 
 /// The newest format of the table that this version supports. [`crate::policy::format`] states the rules.
 ///
 /// - 1: the first format.
 /// - 2: the functions respect the format, and may store `job_done` as the reason of a stop.
-pub const FORMAT: u32 = 2;
+/// - 3: pools may have shapes and a cap. An older function would launch machines without a class for them.
+pub const FORMAT: u32 = 3;
 
 fn first_format() -> u32 {
     1
@@ -38,6 +40,16 @@ impl Config {
     /// Whether the pool file no longer has the pool. An empty one is gone as far as an operator is concerned.
     pub fn is_removed(&self, name: &PoolName) -> bool {
         self.removed.contains(name)
+    }
+
+    /// The pools with what is known of machines, where they have shapes.
+    #[must_use]
+    pub fn with_machines(mut self, catalogue: Option<Catalogue>, spot: Option<SpotPrices>) -> Self {
+        let machines = catalogue.map(|catalogue| Arc::new(Machines { catalogue, spot }));
+        for pool in self.pools.iter_mut().filter(|pool| pool.shapes.is_some()) {
+            pool.machines.clone_from(&machines);
+        }
+        self
     }
 
     pub fn pool(&self, name: &PoolName) -> Option<&Pool> {

@@ -5,6 +5,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::config::{Label, MicroUsd};
 use crate::ids::{InstanceId, JobId, PoolName, RunnerId, SlotId};
 use crate::state::claim::{Claim, with_claim};
 use crate::state::lease::{Lease, Leased};
@@ -244,6 +245,13 @@ pub struct Slot {
     pub pool: PoolName,
     #[serde(flatten)]
     pub state: SlotState,
+    /// The class of the jobs that it is for. None in a pool without shapes, and for its jobs without a shape.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<Label>,
+    /// What its machine costs per hour, its volume included, as known when its launch was decided. None if it is not known, and
+    /// in a pool that needs no prices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price_per_hour: Option<MicroUsd>,
     /// Whether its machine receives a JIT config as soon as possible. False for a warm machine.
     pub wanted: bool,
     pub planned_at: Timestamp,

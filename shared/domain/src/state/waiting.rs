@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::config::Label;
 use crate::ids::{JobId, PoolName, Repository, RunId};
 use crate::state::job::{Job, MAX_QUEUED, TRUST_QUEUED_FOR};
 
@@ -13,6 +14,9 @@ pub struct WaitingJob {
     pub id: JobId,
     pub pool: PoolName,
     pub repository: Repository,
+    /// The label that says which machine it asks for. None in a pool without shapes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<Label>,
     /// When GitHub created the job.
     pub queued_at: Timestamp,
     /// Whether the job needs a runner now. False while a gate holds it, and until GitHub has confirmed an old job.
@@ -91,12 +95,13 @@ impl LaterAttempt {
 
 impl WaitingJob {
     /// The record of a new job. It is open if the notices prove that it needs a runner; otherwise GitHub is asked at once.
-    pub fn of(job: &Job, now: Timestamp, check_every: SignedDuration) -> Self {
+    pub fn of(job: &Job, class: Option<Label>, now: Timestamp, check_every: SignedDuration) -> Self {
         let open = job.needs_no_check(now);
         Self {
             id: job.id,
             pool: job.pool.clone(),
             repository: job.repository.clone(),
+            class,
             queued_at: job.queued_at,
             open,
             check_at: if open { now + check_every } else { now },

@@ -38,7 +38,7 @@ pub(crate) fn pool() -> Pool {
         labels: ["linux".parse().expect("a label")].into(),
         repositories: Vec::new(),
         allow_public: false,
-        launch_template: LaunchTemplate { id: "lt-0".into(), name: "runner".to_owned(), version: 1 },
+        launch_template: LaunchTemplate { id: "lt-0".into(), name: "runner".to_owned(), version: 1, root: None },
         subnets: vec!["subnet-a".into()],
         instance_types: vec!["m7i.large".into()],
         market: Default::default(),
@@ -50,6 +50,10 @@ pub(crate) fn pool() -> Pool {
         timings: Timings::default(),
         draining: false,
         paused: false,
+        shapes: None,
+        price_per_hour: None,
+        machines: None,
+        options: None,
     }
 }
 
@@ -121,6 +125,7 @@ pub(crate) fn job(queued: i64) -> WaitingJob {
         id: JobId(5),
         pool: pool().name,
         repository: "octo/widgets".parse().expect("a repository"),
+        class: None,
         queued_at: ago(queued),
         open: true,
         check_at: later(60),

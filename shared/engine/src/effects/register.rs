@@ -1,11 +1,11 @@
 //! Registering the runner of a machine that waits for its JIT config.
 
-use domain::config::Pool;
+use domain::config::{Label, Pool};
 use domain::ids::{RunnerId, RunnerName, SlotId};
 use domain::log::Transaction;
 use domain::policy::PoolView;
 use domain::policy::due::{Effect, next_effect};
-use domain::policy::register::{NewRunner, hand_over, next_registration, registration_refused, runner_name};
+use domain::policy::register::{NewRunner, hand_over, labels, next_registration, registration_refused, runner_name};
 use domain::policy::retry::{backoff, next_attempt};
 use domain::state::{Instance, Item, Key, Leased, Slot};
 use futures::stream::{self, StreamExt};
@@ -86,7 +86,7 @@ async fn register(
     let registration = Registration {
         scope: pool.owner.clone(),
         name: name.clone(),
-        labels: pool.labels.iter().cloned().collect(),
+        labels: labels(pool, &slot),
         group: pool.runner_group,
     };
     let registered = match context.ports.github.register(&registration).await {
@@ -128,18 +128,23 @@ async fn refused(
         error => next_attempt(error.failure(), now, backoff(pool, slot.lease.tries, &name.to_string())),
     };
     if error.is_refusal() && !matches!(error, GitHubError::NameTaken) {
-        open_circuit(context, pool, &error).await?;
+        open_circuit(context, pool, slot.class.as_ref(), &error).await?;
     }
     commit_or_leave(context, Transaction::new().put(slot.put_off(next_at))).await?;
     Ok(Some(next_at))
 }
 
 /// If another invocation changes META first, the next refusal opens the circuit.
-async fn open_circuit(context: &Context<'_>, pool: &Pool, error: &GitHubError) -> Result<(), ReconcileError> {
+async fn open_circuit(
+    context: &Context<'_>,
+    pool: &Pool,
+    class: Option<&Label>,
+    error: &GitHubError,
+) -> Result<(), ReconcileError> {
     let Some(Item::Meta(meta)) = context.ports.store.get(&Key::Meta(pool.name.clone())).await? else {
         return Ok(());
     };
-    match registration_refused(pool, meta, error.to_string(), &context.turn(pool)) {
+    match registration_refused(pool, &meta, class, error.to_string(), &context.turn(pool)) {
         Some(writes) => commit_or_leave(context, writes).await,
         None => Ok(()),
     }

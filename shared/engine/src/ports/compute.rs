@@ -1,8 +1,10 @@
 //! EC2.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
-use domain::config::Tuple;
-use domain::ids::{BatchTag, InstanceId};
+use domain::config::{ObservedMachines, ObservedPrice, Tuple};
+use domain::ids::{BatchTag, InstanceId, InstanceType, SubnetId};
 pub use domain::policy::launch_error::{ErrorClass, LaunchError};
 pub use domain::policy::retire::TerminationPermit;
 pub use domain::wire::ObservedInstance;
@@ -31,6 +33,12 @@ pub trait Compute: Send + Sync {
     /// Calls TerminateInstances for the instance of the permit. "Not found" is an outcome and not an error; shortly after a launch it
     /// does not even mean that the instance is gone.
     async fn terminate(&self, permit: &TerminationPermit) -> Result<Terminated, ComputeError>;
+
+    /// Returns the region's instance types and the zones of these subnets, all pages.
+    async fn machines(&self, subnets: &BTreeSet<SubnetId>) -> Result<ObservedMachines, ComputeError>;
+
+    /// Returns the present spot prices of these types for Linux, all pages.
+    async fn spot_prices(&self, types: &BTreeSet<InstanceType>) -> Result<Vec<ObservedPrice>, ComputeError>;
 
     /// Returns what an instance wrote to its console, or None if EC2 does not know the instance. EC2 keeps the output for
     /// an hour after the instance has ended ("Instance console output" in EC2's user guide).

@@ -4,6 +4,7 @@
 //! So an instance or a runner that is in the lists and not in the table is not just too new.
 
 mod actions;
+mod market;
 mod observe;
 mod redeliver;
 pub(crate) mod report;
@@ -181,6 +182,7 @@ async fn repair(
     let closed = observe::record_and_close(removing, pools, plan, report).await;
     actions::perform_all(removing, config, recorded, tags, plan, report).await;
     reconcile_all(&context.until(shares.pools), config, report).await;
+    market::refresh(&context.until(shares.deliveries), config, report).await;
     remember_repositories(memory, pools, closed, context);
     redeliver::redeliver(&context.until(shares.deliveries), memory, report).await;
     let mut touched = unrouted::route_again(&context.until(shares.deliveries), config, memory, report).await;

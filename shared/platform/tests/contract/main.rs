@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType};
 use aws_sdk_sqs::types::MessageSystemAttributeName;
-use domain::config::{LaunchTemplate, Market, Tuple};
+use domain::config::{MicroUsd, LaunchTemplate, Market, Tuple};
 use domain::ids::{BatchTag, InstanceId, JobId, PoolName, SlotId, StackName, SubnetId};
 use domain::log::{Cause, Event, Stream, Transaction, Turn, What};
 use domain::policy::retire::{TagReading, Tags, permit_unowned};
@@ -101,6 +101,7 @@ fn waiting(id: u64) -> WaitingJob {
         id: JobId(id),
         pool: pool(),
         repository: "acme/app".parse().unwrap(),
+        class: None,
         queued_at: at(0),
         open: true,
         check_at: at(300),
@@ -263,13 +264,13 @@ async fn a_partition_can_be_read_without_some_slots() {
     let nudge = Nudge { pool: pool(), due_at: at(1), revision: 0 };
     let writes = event(Transaction::new().put(meta).put(nudge).put(waiting(1)).put_all(slots), 1);
     let except = [10, 11].map(|version| SlotId { version, index: 0 }).to_vec();
-    let unread = UnreadSlots { before: 50, except, live: 0 };
+    let unread = UnreadSlots { before: 50, except, live: 0, price_per_hour: MicroUsd(0) };
     let mut read = Vec::new();
     for store in [&table as &dyn Store, &memory] {
         store.commit(&writes).await.unwrap();
         let items = store.partition_without(&pool(), &unread, 103).await.unwrap().items;
         read.push(items.iter().map(|item| item.key().sk()).collect::<BTreeSet<String>>());
-        let whole = UnreadSlots { before: 0, except: Vec::new(), live: 0 };
+        let whole = UnreadSlots { before: 0, except: Vec::new(), live: 0, price_per_hour: MicroUsd(0) };
         assert_eq!(store.partition_without(&pool(), &whole, 2000).await.unwrap().items.len(), 14);
     }
     let expected = ["JOB#1", "META", "NUDGE", "SLOT#10.0", "SLOT#50.0", "SLOT#51.0", "SLOT#99.0", "SLOT#100.0"];
@@ -428,6 +429,7 @@ impl Region {
                 subnet: self.subnets[0].clone(),
                 instance_type: "m5.large".into(),
                 market: Market::OnDemand,
+                root: None,
             },
             count,
             within: SignedDuration::from_secs(20),

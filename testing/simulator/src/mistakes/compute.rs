@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::MutexGuard;
 
 use async_trait::async_trait;
-use domain::config::Tuple;
-use domain::ids::{BatchTag, InstanceId};
+use domain::config::{ObservedMachines, ObservedPrice, Tuple};
+use domain::ids::{BatchTag, InstanceId, InstanceType, SubnetId};
 use engine::ports::{
     Compute, ComputeError, ErrorClass, Launch, LaunchError, Launched, ObservedInstance, Terminated, TerminationPermit,
 };
@@ -54,6 +54,14 @@ impl Compute for MistakenPorts<'_> {
 
     async fn terminate(&self, permit: &TerminationPermit) -> Result<Terminated, ComputeError> {
         self.world.compute.terminate(permit).await
+    }
+
+    async fn machines(&self, subnets: &BTreeSet<SubnetId>) -> Result<ObservedMachines, ComputeError> {
+        self.world.compute.machines(subnets).await
+    }
+
+    async fn spot_prices(&self, types: &BTreeSet<InstanceType>) -> Result<Vec<ObservedPrice>, ComputeError> {
+        self.world.compute.spot_prices(types).await
     }
 
     async fn console(&self, instance: &InstanceId) -> Result<Option<String>, ComputeError> {

@@ -165,7 +165,9 @@ fn without_leases(transaction: &Transaction, lease: Timestamp, now: Timestamp) -
             | Item::Unrouted(_)
             | Item::Janitor(_)
             | Item::Function(_)
-            | Item::Listing(_) => {}
+            | Item::Listing(_)
+            | Item::Catalogue(_)
+            | Item::SpotPrices(_) => {}
         }
     }
     writes

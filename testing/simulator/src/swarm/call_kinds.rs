@@ -7,7 +7,11 @@ use crate::steps::Side;
 pub(super) fn latency(kind: CallKind) -> (i64, i64) {
     match kind {
         CallKind::RunInstances => (400, 3000),
-        CallKind::TerminateInstances | CallKind::DescribeInstances | CallKind::GetConsoleOutput => (100, 700),
+        CallKind::TerminateInstances
+        | CallKind::DescribeInstances
+        | CallKind::GetConsoleOutput
+        | CallKind::DescribeInstanceTypes
+        | CallKind::DescribeSpotPriceHistory => (100, 700),
         CallKind::GenerateJitConfig
         | CallKind::ListRunners
         | CallKind::DeleteRunner
@@ -87,6 +91,8 @@ fn weights(kind: CallKind) -> (f64, f64) {
         | CallKind::CommitClosed
         | CallKind::TerminateInstances
         | CallKind::GetConsoleOutput
+        | CallKind::DescribeInstanceTypes
+        | CallKind::DescribeSpotPriceHistory
         | CallKind::ListRuns
         | CallKind::ListRepositories => (8.0, 16.0),
     }

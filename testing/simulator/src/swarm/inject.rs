@@ -21,6 +21,8 @@ impl Swarm<'_> {
             CallKind::TerminateInstances => self.inject_terminate(),
             CallKind::DescribeInstances => self.inject_describe(ec2::Operation::DescribeInstances),
             CallKind::GetConsoleOutput => self.inject_describe(ec2::Operation::GetConsoleOutput),
+            CallKind::DescribeInstanceTypes => self.inject_describe(ec2::Operation::DescribeInstanceTypes),
+            CallKind::DescribeSpotPriceHistory => self.inject_describe(ec2::Operation::DescribeSpotPriceHistory),
             CallKind::GenerateJitConfig => self.inject_github(Endpoint::GenerateJit),
             CallKind::ListRunners => self.inject_github(Endpoint::ListRunners),
             CallKind::DeleteRunner => self.inject_github(Endpoint::DeleteRunner),

@@ -1,12 +1,15 @@
 //! EC2's port.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
-use domain::ids::{BatchTag, InstanceId, StackName};
+use domain::config::{Architecture, MicroUsd, ObservedMachines, ObservedPrice, ObservedType};
+use domain::ids::{BatchTag, InstanceId, InstanceType, StackName, SubnetId, Zone};
 use domain::wire::{MachineState, StateReason};
 use engine::ports::{
     Compute, ComputeError, Launch, LaunchError, Launched, ObservedInstance, Terminated, TerminationPermit,
 };
-use world::ec2::{self, Code, Filter, RunInstances, Tags, TemplateRef};
+use world::ec2::{self, Code, Filter, RunInstances, Tags, TemplateRef, TypeInfo};
 
 use crate::call::Call;
 use crate::universe::state::State;
@@ -55,6 +58,36 @@ impl Compute for Universe {
             answer
         };
         self.steps.around(|| Call::TerminateInstances(instance.clone()), end).await
+    }
+
+    async fn machines(&self, subnets: &BTreeSet<SubnetId>) -> Result<ObservedMachines, ComputeError> {
+        let look = || {
+            let mut state = self.state();
+            let now = state.now;
+            let offerings = state.ec2.describe_instance_type_offerings(now).map_err(|error| port_error(&error))?;
+            let types = state.ec2.describe_instance_types(now).map_err(|error| port_error(&error))?;
+            let types = types.iter().map(|it| observed_type(it, &offerings)).collect();
+            let of_pools = state.ec2.subnets_with_zones().filter(|(id, _)| subnets.contains(&SubnetId::from(id.as_str())));
+            let zones = of_pools.map(|(id, zone)| (SubnetId::from(id.as_str()), Zone::from(zone))).collect();
+            Ok(ObservedMachines { types, zones })
+        };
+        self.steps.around(|| Call::DescribeInstanceTypes, look).await
+    }
+
+    async fn spot_prices(&self, types: &BTreeSet<InstanceType>) -> Result<Vec<ObservedPrice>, ComputeError> {
+        let look = || {
+            let mut state = self.state();
+            let now = state.now;
+            let names: Vec<String> = types.iter().map(ToString::to_string).collect();
+            let found = state.ec2.describe_spot_price_history(&names, now).map_err(|error| port_error(&error))?;
+            let price = |(name, zone, usd): (String, String, f64)| ObservedPrice {
+                instance_type: InstanceType(name),
+                zone: Zone(zone),
+                per_hour: MicroUsd((usd * 1e6) as u64),
+            };
+            Ok(found.into_iter().map(price).collect())
+        };
+        self.steps.around(|| Call::DescribeSpotPriceHistory, look).await
     }
 
     async fn console(&self, instance: &InstanceId) -> Result<Option<String>, ComputeError> {
@@ -214,5 +247,18 @@ fn port_error(failure: &ec2::Failure) -> ComputeError {
             ComputeError { code: Some(code.to_string()), ..ComputeError::new(message) }
         }
         ec2::Failure::NoReply => ComputeError::new(failure.to_string()),
+    }
+}
+
+fn observed_type(it: &TypeInfo, offerings: &[(&str, String)]) -> ObservedType {
+    ObservedType {
+        name: InstanceType::from(it.name),
+        vcpus: it.vcpus,
+        memory_mib: it.memory_mib,
+        architecture: if it.architecture == "arm64" { Architecture::Arm64 } else { Architecture::X64 },
+        current_generation: it.current_generation,
+        burstable: it.burstable,
+        bare_metal: it.bare_metal,
+        zones: offerings.iter().filter(|(name, _)| *name == it.name).map(|(_, zone)| Zone(zone.clone())).collect(),
     }
 }

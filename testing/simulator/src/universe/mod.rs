@@ -75,7 +75,7 @@ pub fn pool(name: &str, max: u32) -> Pool {
         labels: [name.parse().expect(valid)].into(),
         repositories: Vec::new(),
         allow_public: true,
-        launch_template: LaunchTemplate { id: "lt-0".into(), name: "runner".to_owned(), version: 1 },
+        launch_template: LaunchTemplate { id: "lt-0".into(), name: "runner".to_owned(), version: 1, root: None },
         subnets: vec!["subnet-a".into(), "subnet-b".into()],
         instance_types: vec!["m7i.large".into()],
         market: Default::default(),
@@ -87,6 +87,10 @@ pub fn pool(name: &str, max: u32) -> Pool {
         timings: Timings::default(),
         draining: false,
         paused: false,
+        shapes: None,
+        price_per_hour: None,
+        machines: None,
+        options: None,
     }
 }
 
@@ -174,9 +178,12 @@ impl Universe {
         };
         let pools = pools
             .into_iter()
-            .map(|pool| Pool {
-                launch_template: LaunchTemplate { id: template.id.as_str().into(), ..pool.launch_template },
-                ..pool
+            .map(|mut pool| {
+                let templates = pool.shapes.iter_mut().flat_map(|shapes| shapes.launch_templates.values_mut());
+                for named in templates.chain([&mut pool.launch_template]) {
+                    named.id = template.id.as_str().into();
+                }
+                pool
             })
             .collect();
         universe.apply(pools, "e1");

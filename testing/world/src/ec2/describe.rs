@@ -84,6 +84,11 @@ impl Ec2 {
         self.subnets.keys()
     }
 
+    /// Every subnet with its zone.
+    pub fn subnets_with_zones(&self) -> impl Iterator<Item = (&SubnetId, &str)> {
+        self.subnets.iter().map(|(id, subnet)| (id, subnet.zone.as_str()))
+    }
+
     /// DescribeSubnets, in one page.
     pub fn describe_subnets(
         &mut self,

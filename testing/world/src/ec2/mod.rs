@@ -8,6 +8,7 @@ mod error;
 mod faults;
 mod launch;
 mod life;
+mod market;
 mod operation;
 mod templates;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use jiff::Timestamp;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+pub use market::{TYPES, TypeInfo, spot_price};
 pub use error::{Code, Failure};
 pub use faults::{Capacity, Faults, LaunchMatch, Refusal, When};
 pub use operation::Operation;
@@ -103,6 +105,9 @@ impl Throttle {
             | Operation::DescribeLaunchTemplateVersions
             | Operation::DescribeSubnets
             | Operation::DescribeImages
+            | Operation::DescribeInstanceTypes
+            | Operation::DescribeInstanceTypeOfferings
+            | Operation::DescribeSpotPriceHistory
             | Operation::GetConsoleOutput => &mut self.describe,
         }
     }

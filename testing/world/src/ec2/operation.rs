@@ -14,6 +14,9 @@ pub enum Operation {
     CreateTags,
     DeleteTags,
     GetConsoleOutput,
+    DescribeInstanceTypes,
+    DescribeInstanceTypeOfferings,
+    DescribeSpotPriceHistory,
 }
 
 impl Operation {
@@ -31,6 +34,9 @@ impl Operation {
             Operation::CreateTags => "CreateTags",
             Operation::DeleteTags => "DeleteTags",
             Operation::GetConsoleOutput => "GetConsoleOutput",
+            Operation::DescribeInstanceTypes => "DescribeInstanceTypes",
+            Operation::DescribeInstanceTypeOfferings => "DescribeInstanceTypeOfferings",
+            Operation::DescribeSpotPriceHistory => "DescribeSpotPriceHistory",
         }
     }
 }

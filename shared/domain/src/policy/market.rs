@@ -1,0 +1,87 @@
+//! The catalogue of instance types and the spot prices: what they contain, and when they are read again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::config::{
+    Catalogue, MicroUsd, ObservedPrice, ObservedType, Pool, Rates, ShapePolicy, SpotPrices, TypeFacts,
+};
+use crate::ids::{InstanceType, SubnetId, Zone};
+
+/// How old the catalogue may be. EC2 adds types a few times a month.
+const CATALOGUE_EVERY: SignedDuration = SignedDuration::from_hours(24);
+
+/// How old spot prices may be.
+const PRICES_EVERY: SignedDuration = SignedDuration::from_mins(10);
+
+/// Whether the catalogue is to be read again.
+pub fn is_catalogue_due(pools: &[Pool], catalogue: Option<&Catalogue>, now: Timestamp) -> bool {
+    let knows = |subnet: &SubnetId| catalogue.is_some_and(|catalogue| catalogue.zones.contains_key(subnet));
+    let is_fresh = catalogue.is_some_and(|it| now.duration_since(it.read_at) < CATALOGUE_EVERY);
+    has_shapes(pools) && !(is_fresh && subnets(pools).iter().all(knows))
+}
+
+/// Whether spot prices are to be read again.
+pub fn are_prices_due(pools: &[Pool], prices: Option<&SpotPrices>, now: Timestamp) -> bool {
+    let is_fresh = prices.is_some_and(|it| now.duration_since(it.read_at) < PRICES_EVERY);
+    has_shapes(pools) && !is_fresh
+}
+
+fn has_shapes(pools: &[Pool]) -> bool {
+    pools.iter().any(|pool| pool.shapes.is_some())
+}
+
+/// The subnets of pools with shapes.
+pub fn subnets(pools: &[Pool]) -> BTreeSet<SubnetId> {
+    pools.iter().filter(|pool| pool.shapes.is_some()).flat_map(|pool| pool.subnets.iter().cloned()).collect()
+}
+
+/// The catalogue from EC2's answers: only types that a pool may use, and zones of the pools' subnets, so that it fits in an
+/// item. Its prices are list prices.
+pub fn catalogue(
+    pools: &[Pool],
+    types: Vec<ObservedType>,
+    zones: BTreeMap<SubnetId, Zone>,
+    rates: &Rates,
+    before: Option<&Catalogue>,
+    now: Timestamp,
+) -> Catalogue {
+    let policies: Vec<&ShapePolicy> = pools.iter().filter_map(|pool| Some(&pool.shapes.as_ref()?.policy)).collect();
+    let used: BTreeSet<&Zone> = zones.values().collect();
+    let types = types.into_iter().filter_map(|it| {
+        let facts = TypeFacts {
+            vcpus: it.vcpus,
+            memory_mib: it.memory_mib,
+            architecture: it.architecture,
+            only_if_listed: !it.current_generation || it.burstable || it.bare_metal,
+            zones: it.zones.into_iter().filter(|zone| used.contains(zone)).collect(),
+            price_per_hour: rates.hour(&it.name),
+        };
+        let is_usable = !facts.zones.is_empty() && policies.iter().any(|policy| policy.admits(&it.name, &facts));
+        is_usable.then_some((it.name, facts))
+    });
+    let revision = before.map_or(0, |before| before.revision);
+    Catalogue { types: types.collect(), gib_hour: GIB_HOUR, zones, read_at: now, revision }
+}
+
+/// List price of a GiB of gp3 in us-east-1, 0.08 USD a month, per hour. Other regions cost up to half as much again; it only
+/// orders offers and bounds caps.
+const GIB_HOUR: MicroUsd = MicroUsd(110);
+
+/// Spot prices of the catalogue's types and zones.
+pub fn spot_prices(
+    catalogue: &Catalogue,
+    prices: Vec<ObservedPrice>,
+    before: Option<&SpotPrices>,
+    now: Timestamp,
+) -> SpotPrices {
+    let mut all: BTreeMap<InstanceType, BTreeMap<Zone, MicroUsd>> = BTreeMap::new();
+    for price in prices {
+        let is_offered = catalogue.types.get(&price.instance_type).is_some_and(|it| it.zones.contains(&price.zone));
+        if is_offered {
+            all.entry(price.instance_type).or_default().insert(price.zone, price.per_hour);
+        }
+    }
+    SpotPrices { prices: all, read_at: now, revision: before.map_or(0, |before| before.revision) }
+}
