@@ -112,7 +112,8 @@ resource "aws_iam_instance_profile" "builder" {
 
 # Launches from the stack's templates, into the stack's subnets, and with the stack's tag, so that the janitor sees every
 # machine. The request names the subnet, because a launch template cannot have several, so the subnet's tag is required
-# instead of the template's resource. The boundary and the role `deploy` use this document. The functions' own policy in
+# instead of the template's resource. It sets the root volume of a job that asked for a disk, so encryption and a largest
+# size are required instead. The boundary and the role `deploy` use this document. The functions' own policy in
 # template.yaml has the same conditions.
 data "aws_iam_policy_document" "launch" {
   statement {

@@ -37,8 +37,8 @@ data "aws_ami" "ubuntu" {
   }
 }
 
-# Launch templates for runners, one per class. The scaler may launch only from these templates, and may not override their
-# resources.
+# Launch templates for runners, one per class. The scaler may launch only from these templates, and may override none of
+# their resources but the root volume, within limits (iam.tf).
 resource "aws_launch_template" "runner" {
   for_each = var.runner_classes
 

@@ -15,6 +15,7 @@ output "sam_parameters" {
     RunnerRoleArn          = aws_iam_role.runner.arn
     RunnerRoleId           = aws_iam_role.runner.unique_id
     LaunchTemplateArns     = join(",", [for template in aws_launch_template.runner : template.arn])
+    LargestVolumeGib       = tostring(var.largest_volume_gib)
     WebhookSecretArn       = aws_secretsmanager_secret.this["webhook"].arn
     AppSecretArn           = aws_secretsmanager_secret.this["app"].arn
     PermissionsBoundaryArn = local.functions_boundary

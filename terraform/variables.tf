@@ -253,4 +253,9 @@ variable "largest_volume_gib" {
   description = "Largest root volume, in GiB, that a job of a pool with shapes may ask for."
   type        = number
   default     = 500
+
+  validation {
+    condition     = var.largest_volume_gib >= 1 && var.largest_volume_gib <= 65536 && floor(var.largest_volume_gib) == var.largest_volume_gib
+    error_message = "largest_volume_gib must be a whole number from 1 to 65536, the largest size of a gp3 volume."
+  }
 }

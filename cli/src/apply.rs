@@ -3,22 +3,26 @@
 
 mod account;
 mod differences;
+mod installation;
+mod machines;
 mod plan;
 
-use domain::config::Pool;
-use domain::ids::{Epoch, StackName};
+use std::sync::Arc;
+
+use domain::config::{Machines, Pool};
+use domain::ids::Epoch;
 use domain::log::Transaction;
-use domain::policy::{format, market};
+use domain::policy::format;
 use domain::state::{Config, Function, FunctionName, Item, Key, Meta};
-use engine::ports::{Compute, Store};
+use engine::ports::Store;
 use jiff::Timestamp;
 use platform::ec2::Ec2;
-use platform::github::GitHubApp;
-use platform::inspect::Inspect;
 use rand::Rng;
 use serde_json::{Value, json};
 
 use self::account::{check_architectures, check_installed, check_runner_groups, try_launches};
+pub use self::installation::Installation;
+use self::machines::{catalogue, check_shapes};
 use self::plan::{Change, Plan};
 use crate::output::{Failure, Output, count};
 use crate::pool_file::PoolFile;
@@ -26,16 +30,6 @@ use crate::read::config_if_any;
 
 /// Keeps a transaction within DynamoDB's limit.
 const METAS_PER_TRANSACTION: usize = 50;
-
-/// The stack that a file is applied to.
-#[derive(Debug)]
-pub struct Installation<'a, S> {
-    pub table: &'a S,
-    pub ec2: &'a Ec2,
-    pub inspect: &'a Inspect,
-    pub github: Result<&'a GitHubApp, String>,
-    pub stack: &'a StackName,
-}
 
 /// Whether the operator agrees that pools end or lose capacity.
 pub enum Consent<'a> {
@@ -72,10 +66,20 @@ pub async fn apply<S: Store>(
     }
     let before = config_if_any(installation.table).await?;
     let plan = Plan::of(&file, before.as_ref(), installation.table, installation.ec2).await?;
-    let in_file: Vec<Pool> = plan.of_file().cloned().collect();
+    let mut in_file: Vec<Pool> = plan.of_file().cloned().collect();
     check_architectures(&mut file, &in_file, installation.inspect).await;
+    // With it, the first jobs of pools with shapes need not wait for a sweep, which adds the spot prices.
+    let catalogue = catalogue(&plan.pools, installation, now).await?;
+    let machines = catalogue.clone().map(|catalogue| Arc::new(Machines { catalogue, spot: None }));
+    for pool in in_file.iter_mut().filter(|pool| pool.needs_prices()) {
+        pool.machines.clone_from(&machines);
+    }
+    check_shapes(&mut file, &in_file, installation.inspect.region().unwrap_or_default());
+    if !file.errors.is_empty() {
+        return Ok(file.report());
+    }
     let old = before.as_ref().map(|config| config.pools.as_slice()).unwrap_or_default();
-    try_launches(&mut file, &in_file, old, installation.inspect, installation.stack).await;
+    try_launches(&mut file, &in_file, old, installation).await;
     if !file.errors.is_empty() {
         return Ok(file.report());
     }
@@ -105,7 +109,9 @@ pub async fn apply<S: Store>(
         return Ok(Output { ok: false, text: "nothing was applied\n".to_owned(), json: json(false) });
     }
     write_metas(&plan.pools, installation.table).await?;
-    write_catalogue(&plan.pools, installation, now).await?;
+    if let Some(catalogue) = catalogue {
+        installation.table.commit(&Transaction::new().put(catalogue)).await?;
+    }
     let revision = before.map_or(0, |config| config.revision);
     let removed = plan.ending().cloned().collect();
     let config = Config { format, pools: plan.pools.clone(), removed, applied_at: now, revision };
@@ -172,26 +178,6 @@ async fn write_metas(pools: &[Pool], table: &impl Store) -> Result<(), Failure> 
     for some in metas.chunks(METAS_PER_TRANSACTION) {
         table.commit(&Transaction::new().put_all(some.iter().cloned())).await?;
     }
-    Ok(())
-}
-
-/// Writes what EC2 offers for pools with shapes, so that their first jobs need not wait for a sweep, which adds the spot prices.
-async fn write_catalogue<S: Store>(
-    pools: &[Pool],
-    installation: &Installation<'_, S>,
-    now: Timestamp,
-) -> Result<(), Failure> {
-    let before = match installation.table.get(&Key::Catalogue).await? {
-        Some(Item::Catalogue(before)) => Some(before),
-        _ => None,
-    };
-    if market::subnets(pools).is_empty() {
-        return Ok(());
-    }
-    let read = installation.ec2.machines(&market::subnets(pools)).await?;
-    let rates = installation.ec2.rates();
-    let catalogue = market::catalogue(pools, read.types, read.zones, &rates, before.as_ref(), now);
-    installation.table.commit(&Transaction::new().put(catalogue)).await?;
     Ok(())
 }
 

@@ -1,11 +1,11 @@
 //! `drover cost`: what machines cost, by pool, repository, workflow or instance type.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::ValueEnum;
 use domain::config::{Market, MicroUsd, Prices};
-use domain::ids::JobId;
+use domain::ids::{InstanceId, JobId};
 use domain::log::{Event, Stream};
 use domain::state::{Item, Key};
 use engine::ports::Store;
@@ -50,6 +50,8 @@ struct Machine {
     repository: Option<String>,
     instance_type: Option<String>,
     market: Option<Market>,
+    /// Recorded when its launch was decided, its volume included. Only in pools that need prices.
+    price_per_hour: Option<MicroUsd>,
 }
 
 /// A line of the table.
@@ -59,10 +61,12 @@ struct Row {
     machines: u64,
     seconds: i64,
     spot_seconds: i64,
-    /// At the on-demand list price.
+    /// At the recorded price, or else at the on-demand list price.
     usd: f64,
     /// Machines without a known price.
     unpriced: u64,
+    /// Machines with a recorded price.
+    recorded: u64,
 }
 
 /// Adds up the machines that existed within the period.
@@ -106,6 +110,14 @@ fn text(rows: &[Row], query: &Query<'_>) -> String {
         query.region,
         query.prices.read
     );
+    let recorded: u64 = rows.iter().map(|row| row.recorded).sum();
+    if recorded > 0 {
+        let machines = count(recorded as usize, "machine");
+        text += &format!(
+            "{machines} of pools with shapes or caps at the price per hour of the launch instead, spot prices and volumes \
+             included.\n"
+        );
+    }
     let unpriced: u64 = rows.iter().map(|row| row.unpriced).sum();
     if unpriced > 0 {
         let machines = count(unpriced as usize, "machine");
@@ -160,12 +172,23 @@ pub(crate) async fn by_pool(
 /// Every machine that existed after `begin`, from the log since `from`.
 async fn machines(store: &Table, begin: Timestamp, from: Timestamp) -> Result<Vec<Machine>, Failure> {
     let mut machines: BTreeMap<String, Machine> = BTreeMap::new();
-    for pool in pools(store, None).await? {
+    let pools = pools(store, None).await?;
+    let priced: BTreeSet<String> = pools.iter().filter(|it| it.needs_prices()).map(|it| it.name.to_string()).collect();
+    for pool in pools {
         let mut events = log_since(store, &Stream::Pool(pool.name), from).await?;
         events.reverse();
         events.iter().for_each(|event| apply(&mut machines, event));
     }
     let existed = |machine: &Machine| machine.closed_at.is_none_or(|at| at > begin);
+    let has_price = |machine: &Machine| machine.pool.as_ref().is_some_and(|pool| priced.contains(pool));
+    let keys = machines.iter().filter(|(_, machine)| existed(machine) && has_price(machine));
+    let keys: Vec<Key> = keys.map(|(id, _)| Key::Instance(InstanceId(id.clone()))).collect();
+    for item in store.get_many(&keys).await? {
+        let Item::Instance(instance) = item else { continue };
+        if let Some(machine) = machines.get_mut(instance.id.as_str()) {
+            machine.price_per_hour = instance.price_per_hour;
+        }
+    }
     Ok(machines.into_values().filter(existed).collect())
 }
 
@@ -208,7 +231,9 @@ impl Machine {
         let seconds = self.closed_at.unwrap_or(now).duration_since(from).as_secs();
         let time = SignedDuration::from_secs(seconds);
         let instance_type = self.instance_type.as_deref();
-        let cost = instance_type.and_then(|it| query.prices.cost(&it.into(), query.region, time));
+        let at_list_price = || instance_type.and_then(|it| query.prices.cost(&it.into(), query.region, time));
+        let cost = self.price_per_hour.map(|price| price.during(time)).or_else(at_list_price);
+        row.recorded += u64::from(self.price_per_hour.is_some());
         row.machines += 1;
         row.seconds += seconds;
         row.spot_seconds += if self.is_spot() { seconds } else { 0 };

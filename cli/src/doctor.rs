@@ -4,6 +4,7 @@
 mod app;
 mod clock;
 mod launching;
+mod prices;
 mod quotas;
 mod report;
 mod stack;

@@ -8,7 +8,8 @@ mod waiting;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use domain::ids::{JobId, PoolName, Repository, RunId, SlotId};
+use domain::config::{Label, LaunchOption, MicroUsd};
+use domain::ids::{JobId, PoolName, Repository, RunId, RunnerName, SlotId};
 use domain::log::{Event, Stream, What};
 use domain::policy::PoolView;
 use domain::policy::route::{Routable, route};
@@ -23,9 +24,10 @@ use serde_json::{Value, json};
 pub use self::reference::{JobReference, Reference};
 
 use self::history::{concerns, history};
-use self::ran::{End, end, how_it_ran, machine, parts, rerun};
+use self::ran::{End, end, how_it_ran, launched_as, machine, parts, rerun};
 use self::reference::Subject;
 use self::waiting::{Next, Wait, why_it_waits};
+use crate::classes::{Part, described};
 use crate::describe;
 use crate::output::{Failure, Output, age, count, one_line, when};
 use crate::ps::{short_state, state};
@@ -148,6 +150,10 @@ impl<'a> Explainer<'a> {
         let max = configured.map_or(0, |pool| pool.max);
         let machine = machine(events, job);
         let parts = parts(events, job);
+        let class = configured.and_then(|pool| pool.class_of(&job.labels));
+        let part = configured.filter(|it| it.needs_prices()).map(|it| Part::of(it, view, class.as_ref(), now));
+        let runner: Option<RunnerName> = job.runner.as_ref().and_then(|runner| runner.name.parse().ok());
+        let launched = runner.and_then(|runner| launched_as(events, runner.slot));
         let events: Vec<&Event> = events.iter().filter(|event| concerns(event, job)).collect();
 
         let waiting = view.waiting.get(&job.id);
@@ -169,7 +175,17 @@ impl<'a> Explainer<'a> {
                     }
                     _ => None,
                 };
-                let sentences = how_it_ran(job, machine.as_ref(), &end, rerun(&events, job.id), &parts, now);
+                let mut sentences = how_it_ran(job, machine.as_ref(), &end, rerun(&events, job.id), &parts, now);
+                if let (Some(part), Some(tuple)) = (&part, launched) {
+                    sentences.push(match end.price() {
+                        // A machine that just began: the prices are those of its launch.
+                        Some(price) if job.rank != Rank::Done => {
+                            format!("Launch option: {}.", described(tuple, Some(price), part, now))
+                        }
+                        Some(price) => format!("Launch option: {tuple}, {price} per hour."),
+                        None => format!("Launch option: {tuple}."),
+                    });
+                }
                 Wait { sentences, slot: slot.map(|slot| slot.id), next: slot.and_then(ends_at) }
             }
         };
@@ -177,13 +193,13 @@ impl<'a> Explainer<'a> {
         let sentences: Vec<String> = sentences.iter().map(|sentence| one_line(sentence)).collect();
         let mut text = format!("job {} of {}: {}\n", job.id, job.repository, rank(job));
         text.extend(sentences.iter().map(|sentence| format!("{sentence}\n")));
-        text += &facts(job, now);
+        text += &facts(job, class.as_ref(), now);
         if detail != Detail::Brief {
             let interest = if waiting.is_some() { Interest::Waits } else { Interest::Over };
             text += &pool(view, max, slot, interest, detail, now);
             text += &history(&events, job.id);
         }
-        let json = json!({
+        let mut json = json!({
             "job": job, "waiting": waiting, "says": sentences, "slot": slot, "next": next, "instance": machine,
             "parts": parts, "meta": view.meta,
             "demand": view.demand(now), "supply": view.supply(now).count(), "live": view.live(), "max": max,
@@ -191,6 +207,16 @@ impl<'a> Explainer<'a> {
             "slots": view.slots.values().collect::<Vec<_>>(),
             "events": events,
         });
+        if let (Some(part), Some(fields)) = (part, json.as_object_mut()) {
+            let options = part.may_be_tried(now).into_iter().map(|LaunchOption { tuple, price_per_hour }| {
+                json!({ "option": tuple, "usd_per_hour": price_per_hour.map(MicroUsd::usd) })
+            });
+            fields.insert("class".to_owned(), json!(class));
+            fields.insert("launched_as".to_owned(), json!(launched));
+            fields.insert("may_be_tried".to_owned(), options.collect());
+            fields.insert("usd_per_hour".to_owned(), json!(view.price_per_hour().usd()));
+            fields.insert("max_usd_per_hour".to_owned(), json!(part.pool.price_per_hour.map(MicroUsd::usd)));
+        }
         Ok(Output { ok: true, text, json })
     }
 
@@ -302,13 +328,14 @@ fn fact(name: &str, value: &str) -> String {
     format!("  {name:<9}  {}\n", one_line(value))
 }
 
-fn facts(job: &Job, now: Timestamp) -> String {
+fn facts(job: &Job, class: Option<&Label>, now: Timestamp) -> String {
     let workflow = job.workflow.as_deref().unwrap_or("-");
     let mut text = "\n".to_owned();
     text +=
         &fact("name", &format!("{} (workflow {workflow}, run {}, attempt {})", job.name, job.run_id, job.run_attempt));
     text += &fact("labels", &job.labels.join(", "));
     text += &fact("pool", job.pool.as_str());
+    text += &class.map(|class| fact("class", class.as_str())).unwrap_or_default();
     text += &fact("queued", &format!("{:.0}, {} ago", job.queued_at, age(now.duration_since(job.queued_at))));
     if let Some(at) = job.started_at {
         text += &fact("started", &format!("{at:.0}, after {}", age(at.duration_since(job.queued_at))));

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use domain::config::Label;
 use domain::ids::{InstanceId, JobId, PoolName, Repository, RunId};
 use domain::log::{After, Stream, What};
 use domain::state::{Item, Job, Key, SlotState};
@@ -53,6 +54,9 @@ pub(crate) struct JobRow {
     workflow: Option<String>,
     run: RunId,
     labels: Vec<String>,
+    /// Of a job of a pool with shapes: the label that says which machine it asks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) class: Option<Label>,
     /// The machine, once the job runs.
     instance: Option<InstanceId>,
     /// From queued to started, or until now.
@@ -132,7 +136,8 @@ pub(crate) async fn rows(table: &impl Store, only: Option<&PoolName>, now: Times
                 Some(_) => State::Held,
                 None => State::Running,
             };
-            rows.push(row(&job, state, running.get(&job.id).cloned(), now));
+            let class = pool.class_of(&job.labels);
+            rows.push(JobRow { class, ..row(&job, state, running.get(&job.id).cloned(), now) });
         }
     }
     rows.sort_by_key(|row| (row.runs_seconds.is_some(), Reverse(row.waited_seconds), row.job));
@@ -154,6 +159,7 @@ fn row(job: &Job, state: State, instance: Option<InstanceId>, now: Timestamp) ->
         workflow: job.workflow.clone(),
         run: job.run_id,
         labels: job.labels.clone(),
+        class: None,
         instance,
         waited_seconds: started.unwrap_or(now).duration_since(job.queued_at).as_secs(),
         runs_seconds: started.map(|at| now.duration_since(at).as_secs()),

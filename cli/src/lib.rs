@@ -1,6 +1,7 @@
 //! The commands of `drover`, the operator's command line. Each returns an [`output::Output`] or an [`output::Failure`].
 
 pub mod apply;
+mod classes;
 pub mod cost;
 pub mod dashboard;
 pub mod dead_letters;
@@ -10,6 +11,7 @@ pub mod events;
 pub mod explain;
 pub mod init;
 pub mod jobs;
+mod launches;
 pub mod lint;
 pub mod logs;
 pub mod operate;

@@ -6,6 +6,7 @@ mod hosted;
 mod matrix;
 mod pattern;
 mod report;
+mod shapes;
 mod value;
 mod workflow;
 mod yaml;
@@ -13,10 +14,10 @@ mod yaml;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use domain::config::{Label, Pool};
+use domain::config::{Label, Pool, Shape};
 use domain::policy::route::{Routable, Unrouted, route, wrong_shape};
 
-pub use self::finding::{Finding, Listing, Question, Unknowns, Verdict, WorkflowRepository};
+pub use self::finding::{Asked, Candidate, Finding, Listing, Question, Unknowns, Verdict, WorkflowRepository};
 use self::pattern::Pattern;
 pub use self::report::{Form, Report};
 use self::workflow::{Request, Requested, Workflow, Workflows};
@@ -47,6 +48,7 @@ pub fn lint(
                 job: None,
                 labels: Vec::new(),
                 verdict: Verdict::Invalid { why },
+                asked: None,
                 help: None,
             }),
         }
@@ -95,11 +97,18 @@ fn workflow(path: &Path, text: &str) -> Result<Workflow, Invalid> {
 }
 
 fn finding(path: &Path, requested: &Requested, question: &Question) -> Finding {
+    let mut asked = None;
     let (verdict, labels, missed) = match &requested.request {
         Request::Invalid { why } => (Verdict::Invalid { why: why.clone() }, Vec::new(), None),
         Request::Unknown { labels, why } => (Verdict::Unknown { why: why.clone() }, written(labels), None),
         Request::Runner { labels, group } => {
-            let (verdict, missed) = verdict(labels, group.as_ref(), question);
+            let (mut verdict, mut missed) = verdict(labels, group.as_ref(), question);
+            if let Some(of_shape) = of_shape(&verdict, labels, question) {
+                if let Verdict::NoPool { .. } = of_shape.verdict {
+                    missed = Some(Missed { label: written(labels).concat(), help: of_shape.allowed });
+                }
+                (verdict, asked) = (of_shape.verdict, of_shape.asked);
+            }
             (verdict, written(labels), missed)
         }
     };
@@ -112,8 +121,25 @@ fn finding(path: &Path, requested: &Requested, question: &Question) -> Finding {
         job: Some(requested.job.clone()),
         labels,
         verdict,
+        asked,
         help: missed.and_then(|missed| missed.help),
     }
+}
+
+/// More about a label that a pool accepts as a shape: the machines that it gets, or that there is none.
+fn of_shape(verdict: &Verdict, labels: &[Pattern], question: &Question) -> Option<OfShape> {
+    let Verdict::Pool { pool } = verdict else { return None };
+    let pool = question.pools.iter().find(|it| it.name.as_str() == pool)?;
+    let known: Option<Vec<String>> = labels.iter().map(|label| label.known().map(ToOwned::to_owned)).collect();
+    let (verdict, asked) = shapes::verdict(pool, &known?)?;
+    Some(OfShape { verdict, asked, allowed: shapes::allowed(pool) })
+}
+
+struct OfShape {
+    verdict: Verdict,
+    asked: Option<Asked>,
+    /// What labels of the pool may ask for.
+    allowed: Option<String>,
 }
 
 fn written(labels: &[Pattern]) -> Vec<String> {
@@ -160,7 +186,11 @@ fn verdict(labels: &[Pattern], group: Option<&Pattern>, question: &Question) -> 
         }
         Unrouted::Shape => {
             let wrong = wrong_shape(&question.pools, &Routable { repository, public: *public, labels: &known });
-            wrong.map_or_else(String::new, |(pool, wrong)| format!("pool {} cannot serve it: {wrong}", pool.name))
+            let Some((pool, wrong)) = wrong else { return (Verdict::NoPool { why: String::new() }, None) };
+            let is_meant = |label: &&String| Shape::terms(&pool.name, label.trim()).is_some();
+            let label = known.iter().find(is_meant).cloned().unwrap_or_default();
+            let why = format!("pool {} cannot serve it: {wrong}", pool.name);
+            return (Verdict::NoPool { why }, Some(Missed { label, help: shapes::allowed(pool) }));
         }
         Unrouted::Draining => "the matching pool is draining".to_owned(),
         Unrouted::Public => "the matching pool does not serve public repositories".to_owned(),
@@ -192,6 +222,19 @@ fn of_group(group: &Pattern, is_hosted: bool, listing: Listing) -> Verdict {
 /// Labels of which some have unknown parts: no pool, if none could match whatever the parts are.
 fn partly_known(labels: &[Pattern], is_hosted: bool, question: &Question) -> (Verdict, Option<Missed>) {
     let pools = serving(question);
+    match pools.iter().find_map(|pool| Some((*pool, shapes::may_be(pool, labels)?))) {
+        Some((pool, Err(wrong))) => {
+            let why = format!("pool {} cannot serve it: {wrong}", pool.name);
+            let help = Some("keep only the label of the shape".to_owned());
+            return (Verdict::NoPool { why }, Some(Missed { label: String::new(), help }));
+        }
+        Some((pool, Ok(()))) => {
+            let why =
+                format!("a part of its shape is known only when the workflow runs, pool {} checks it then", pool.name);
+            return (Verdict::Unknown { why }, None);
+        }
+        None => {}
+    }
     let may_match = |pool: &&Pool| labels.iter().all(|label| pool.labels.iter().any(|own| label.may_be(own.as_str())));
     let fits = pools.iter().any(may_match);
     let unknown = labels.iter().find(|label| label.unknown().is_some());
@@ -223,9 +266,16 @@ fn unmatched(labels: &[String], question: &Question) -> (String, Missed) {
     if let Some(label) = labels.iter().find(|label| !pools.iter().any(|pool| has(pool, label))) {
         let own = pools.iter().flat_map(|pool| pool.labels.iter().map(Label::as_str));
         let nearest = crate::pool_file::nearest(&label.trim().to_lowercase(), own);
+        // The name of a pool with shapes is misspelt.
+        let shaped = || {
+            let (name, terms) = label.split_once('/')?;
+            let names = pools.iter().filter(|pool| pool.shapes.is_some()).map(|pool| pool.name.as_str());
+            let near = crate::pool_file::nearest(&name.trim().to_lowercase(), names)?;
+            Some(format!("did you mean {near}/{terms}?"))
+        };
         let declare = || "if its runner is not one of Drover's, declare the label with --hosted".to_owned();
         let help = nearest.map(|nearest| format!("did you mean {nearest}?"));
-        let help = help.or_else(|| (labels.len() == 1).then(declare));
+        let help = help.or_else(shaped).or_else(|| (labels.len() == 1).then(declare));
         return (format!("no pool has the label {}", label.trim()), Missed { label: label.clone(), help });
     }
     let lacking = |pool: &Pool| labels.iter().filter(|label| !has(pool, label)).collect::<Vec<_>>();

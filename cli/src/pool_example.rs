@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use domain::config::{Pool, Timings};
+use domain::config::{Pool, ShapePolicy, Timings};
 use domain::ids::Scope;
 use serde_json::{Map, Value, json};
 use toml::Table;
@@ -17,7 +17,7 @@ const EXAMPLE: &str = include_str!("../../pools.toml");
 const EXAMPLE_OWNER: &str = "octo-org";
 
 /// The fields of a pool that are no settings of the pool file.
-const NOT_IN_THE_FILE: [&str; 4] = ["timings", "launch_template", "draining", "paused"];
+const NOT_IN_THE_FILE: [&str; 6] = ["timings", "launch_template", "draining", "paused", "shapes", "price_per_hour"];
 
 /// Writes the example into a new file, for an owner if there is one.
 ///
@@ -61,9 +61,37 @@ fn fields(pool: &Pool) -> Table {
     let object = |value: Value| if let Value::Object(fields) = value { fields } else { Map::new() };
     let all = object(json!(pool)).into_iter().filter(|(name, _)| !NOT_IN_THE_FILE.contains(&name.as_str()));
     let mut fields: Vec<(String, Value)> = all.collect();
-    fields.push(("launch_template".to_owned(), json!(pool.launch_template.name)));
-    fields.push(("launch_template_version".to_owned(), json!(pool.launch_template.version)));
+    match &pool.shapes {
+        Some(shapes) => {
+            // The labels of jobs choose the types.
+            fields.retain(|(name, _)| name != "instance_types" && name != "order");
+            let names = shapes.launch_templates.iter().map(|(it, template)| (it.to_string(), json!(template.name)));
+            fields.push(("launch_templates".to_owned(), Value::Object(names.collect())));
+            fields.push(("order".to_owned(), json!(pool.order)));
+            fields.push(("shapes".to_owned(), policy(&shapes.policy)));
+        }
+        None => {
+            fields.push(("launch_template".to_owned(), json!(pool.launch_template.name)));
+            fields.push(("launch_template_version".to_owned(), json!(pool.launch_template.version)));
+        }
+    }
+    fields.extend(pool.price_per_hour.map(|cap| ("usd_per_hour".to_owned(), json!(cap.usd()))));
     let defaults = object(json!(Timings::default()));
     fields.extend(object(json!(pool.timings)).into_iter().filter(|(name, time)| defaults.get(name) != Some(time)));
     fields.into_iter().filter_map(|(name, value)| Some((name, toml::Value::try_from(value).ok()?))).collect()
+}
+
+/// `[pool.shapes]`.
+pub(crate) fn policy(policy: &ShapePolicy) -> Value {
+    let ShapePolicy { cpu, ram, architectures, families, disk, markets, price_per_hour } = policy;
+    let mut fields = Map::from_iter([
+        ("cpu".to_owned(), json!(cpu)),
+        ("ram".to_owned(), json!(ram)),
+        ("arch".to_owned(), json!(architectures)),
+        ("families".to_owned(), json!(families)),
+        ("market".to_owned(), json!(markets)),
+    ]);
+    fields.extend(disk.map(|disk| ("disk".to_owned(), json!(disk))));
+    fields.extend(price_per_hour.map(|cap| ("usd_per_hour".to_owned(), json!(cap.usd()))));
+    Value::Object(fields)
 }

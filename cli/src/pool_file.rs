@@ -1,10 +1,14 @@
 //! The pool file: TOML. Unknown fields are errors, and all errors are reported at once, each with its place.
 
+mod check;
 mod entry;
 mod fields;
 mod finding;
 mod instance_types;
+mod prices;
 mod rules;
+mod shapes;
+mod stack;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -20,11 +24,14 @@ pub(crate) use self::fields::nearest;
 use self::fields::{Fields, Reader, Written, fields, unknown_field};
 pub use self::finding::Finding;
 use self::finding::{Severity, Source};
+pub(crate) use self::prices::{Cap, Priced, judge};
+use self::stack::Stack;
 use crate::output::{Failure, Output, count};
 
 const DEFAULTS: &str = "defaults";
 const POOL: &str = "pool";
 const HOSTED: &str = "hosted";
+const STACK: &str = "stack";
 
 /// A pool file, and what is wrong with it.
 #[derive(Debug)]
@@ -41,6 +48,7 @@ pub struct PoolFile {
     source: Source,
     /// For each of `pools`.
     written: Vec<Written>,
+    stack: Stack,
 }
 
 impl PoolFile {
@@ -68,6 +76,7 @@ impl PoolFile {
             warnings: Vec::new(),
             source,
             written: Vec::new(),
+            stack: Stack::default(),
         };
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in &errors {
@@ -109,9 +118,15 @@ impl PoolFile {
                     Some(names) => self.hosted = Some(names),
                     None => self.add(Severity::Error, &key.span(), "hosted is not a list of labels and runner groups"),
                 },
+                (STACK, DeValue::Table(table)) => {
+                    let (stack, mut errors) = Stack::read(table, key.span(), &self.source);
+                    self.stack = stack;
+                    self.errors.append(&mut errors);
+                }
+                (STACK, _) => self.add(Severity::Error, &key.span(), "stack must be a table that begins with [stack]"),
                 (name, _) => {
-                    let unknown = unknown_field(name, &[DEFAULTS, POOL, HOSTED]);
-                    let message = format!("{unknown}: a pool file has [defaults], [[pool]] and hosted");
+                    let unknown = unknown_field(name, &[DEFAULTS, POOL, HOSTED, STACK]);
+                    let message = format!("{unknown}: a pool file has [stack], [defaults], [[pool]] and hosted");
                     self.add(Severity::Error, &key.span(), message);
                 }
             }
@@ -158,8 +173,18 @@ impl PoolFile {
     /// Finds names that are used twice, and pools that match the same jobs.
     fn compare(&mut self) {
         const COMPARED: [&str; 6] = ["name", "labels", "owner", "repositories", "priority", "runner_group"];
-        let mut findings = Vec::new();
+        let mut findings = self.stack.check(&self.pools, &self.written);
         for (second, b) in self.pools.iter().enumerate() {
+            for (shaped, by) in self.pools.iter().zip(&self.written) {
+                let written = &self.written[second];
+                if by.invalid.contains("name") || written.invalid.contains("labels") {
+                    continue;
+                }
+                let found = shapes::labels_of_shapes(shaped, b).into_iter();
+                findings.extend(
+                    found.map(|(index, message)| (Severity::Error, written.element("labels", index).clone(), message)),
+                );
+            }
             for (first, a) in self.pools[..second].iter().enumerate() {
                 let (a_written, b_written) = (&self.written[first], &self.written[second]);
                 let is_invalid =

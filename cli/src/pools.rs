@@ -1,6 +1,8 @@
 //! `drover pools`: demand, supply and limits of each pool, and what keeps it from launching.
 
-use domain::config::Pool;
+use std::collections::BTreeMap;
+
+use domain::config::{Label, MicroUsd, Pool};
 use domain::ids::PoolName;
 use domain::policy::PoolView;
 use domain::policy::circuit::next_probe;
@@ -10,8 +12,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::classes::{Part, parts};
 use crate::describe;
-use crate::output::{Failure, Output, age, table};
+use crate::output::{Failure, Output, age, or_dash, table, usd};
 use crate::read::{self, view};
 
 /// Whether a pool can serve its jobs.
@@ -29,13 +32,19 @@ pub(crate) enum State {
     /// Jobs wait, and EC2 has refused launches.
     #[serde(rename = "EC2 refuses")]
     Refused,
+    /// The circuit of a class is open.
+    #[serde(rename = "class circuit open")]
+    ClassCircuitOpen,
     /// Jobs wait, and the pool has as many machines as it may have.
     #[serde(rename = "at max")]
     AtMax,
+    /// Jobs wait, and one more machine would cost more per hour than the pool's cap allows.
+    #[serde(rename = "at cap")]
+    AtCap,
 }
 
 impl State {
-    fn of(pool: &Pool, view: &PoolView, now: Timestamp) -> Self {
+    fn of(pool: &Pool, view: &PoolView, parts: &[Part], now: Timestamp) -> Self {
         match (&view.meta.circuit, pool.draining) {
             (_, true) => return State::Draining,
             (Circuit::Open { .. }, false) if !pool.paused => return State::CircuitOpen,
@@ -45,13 +54,17 @@ impl State {
         if pool.paused {
             return State::Paused;
         }
+        if parts.iter().any(|part| part.view.meta.circuit != Circuit::Closed) {
+            return State::ClassCircuitOpen;
+        }
         let is_refused = view.meta.pauses.iter().any(|pause| pause.until > now)
             || view.meta.cooldowns.iter().any(|cooldown| cooldown.until > now);
-        match view.is_short(now) {
+        match parts.iter().any(|part| part.view.is_short(now)) {
             false => State::Ok,
             true if is_refused => State::Refused,
             true if view.live() >= pool.max as usize => State::AtMax,
-            true if !view.latest_answers(now).is_empty() => State::Refused,
+            true if parts.iter().any(|part| part.is_at_cap(now)) => State::AtCap,
+            true if parts.iter().any(|part| !part.view.latest_answers(now).is_empty()) => State::Refused,
             true => State::Ok,
         }
     }
@@ -63,7 +76,9 @@ impl State {
             State::Paused => "paused",
             State::CircuitOpen => "circuit open",
             State::Refused => "EC2 refuses",
+            State::ClassCircuitOpen => "class circuit open",
             State::AtMax => "at max",
+            State::AtCap => "at cap",
         }
     }
 }
@@ -84,6 +99,18 @@ pub(crate) struct PoolRow {
     pub(crate) max: u32,
     pub(crate) state: State,
     pub(crate) obstacles: Vec<String>,
+    /// What its machines cost per hour, as recorded when their launches were decided. None in a pool that needs no prices, like
+    /// the caps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) usd_per_hour: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_usd_per_hour: Option<f64>,
+    /// The cap of one machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    machine_usd_per_hour: Option<f64>,
+    /// The open circuits of classes, by label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    class_circuits: Option<Value>,
     circuit: Value,
     cooldowns: Value,
     pauses: Value,
@@ -95,7 +122,17 @@ pub(crate) struct PoolRow {
 /// The table cannot be read.
 pub async fn pools(table: &impl Store, now: Timestamp) -> Result<Output, Failure> {
     let rows = rows(table, now).await?;
-    let mut text = self::table(&["POOL", "DEMAND", "SUPPLY", "WARM", "LIVE/MAX", "STATE"], rows.iter().map(cells));
+    let mut header = vec!["POOL", "DEMAND", "SUPPLY", "WARM", "LIVE/MAX", "STATE"];
+    let has_prices = rows.iter().any(|row| row.usd_per_hour.is_some());
+    if has_prices {
+        header.push("USD/HOUR");
+    }
+    let cells = |row| {
+        let mut cells = cells(row);
+        cells.extend(has_prices.then(|| or_dash(row.price())));
+        cells
+    };
+    let mut text = self::table(&header, rows.iter().map(cells));
     let obstacles: String =
         rows.iter().flat_map(|row| row.obstacles.iter().map(|it| format!("{}: {it}\n", row.pool))).collect();
     if !obstacles.is_empty() {
@@ -128,8 +165,28 @@ pub(crate) async fn rows(table: &impl Store, now: Timestamp) -> Result<Vec<PoolR
     Ok(rows)
 }
 
+impl PoolRow {
+    /// What the machines cost per hour, of the cap.
+    pub(crate) fn price(&self) -> Option<String> {
+        let price = usd(self.usd_per_hour?);
+        Some(self.max_usd_per_hour.map_or(price.clone(), |cap| format!("{price}/{}", usd(cap))))
+    }
+}
+
 pub(crate) fn row(pool: &Pool, view: &PoolView, now: Timestamp) -> PoolRow {
+    let parts = parts(pool, view, now);
+    let open: BTreeMap<&Label, &Circuit> = view
+        .meta
+        .classes
+        .iter()
+        .filter(|(_, it)| it.circuit != Circuit::Closed)
+        .map(|(it, of)| (it, &of.circuit))
+        .collect();
     PoolRow {
+        usd_per_hour: pool.needs_prices().then(|| view.price_per_hour().usd()),
+        max_usd_per_hour: pool.price_per_hour.map(MicroUsd::usd),
+        machine_usd_per_hour: pool.shapes.as_ref().and_then(|it| it.policy.price_per_hour).map(MicroUsd::usd),
+        class_circuits: pool.shapes.as_ref().map(|_| json!(open)),
         demand: view.demand(now),
         supply: view.supply(now).count(),
         busy: view.slots.values().filter(|slot| is_busy(slot)).count(),
@@ -137,8 +194,8 @@ pub(crate) fn row(pool: &Pool, view: &PoolView, now: Timestamp) -> PoolRow {
         warm_wanted: pool.warm,
         live: view.live(),
         max: pool.max,
-        state: State::of(pool, view, now),
-        obstacles: obstacles(pool, view, now),
+        state: State::of(pool, view, &parts, now),
+        obstacles: obstacles(view, &parts, now),
         circuit: json!(view.meta.circuit),
         cooldowns: json!(view.meta.cooldowns),
         pauses: json!(view.meta.pauses),
@@ -152,15 +209,22 @@ fn is_busy(slot: &Slot) -> bool {
 }
 
 /// What keeps the pool from launching the machines it needs.
-fn obstacles(pool: &Pool, view: &PoolView, now: Timestamp) -> Vec<String> {
+fn obstacles(view: &PoolView, parts: &[Part], now: Timestamp) -> Vec<String> {
     let wait =
         |until: Timestamp| if until > now { format!("in {}", age(until.duration_since(now))) } else { "now".into() };
     let mut obstacles = Vec::new();
-    if let Circuit::Open { since, cause, message, .. } = &view.meta.circuit
-        && let Some(probe) = next_probe(pool, &view.meta, now)
-    {
-        let since = age(now.duration_since(*since));
-        obstacles.push(format!("circuit open for {since}, next probe {}: {cause}: {message}", wait(probe)));
+    for part in parts {
+        if let Circuit::Open { since, cause, message, .. } = &part.view.meta.circuit
+            && let Some(probe) = next_probe(&part.pool, &part.view.meta, now)
+        {
+            let (own, since) = (prefix(part), age(now.duration_since(*since)));
+            obstacles.push(format!("{own}circuit open for {since}, next probe {}: {cause}: {message}", wait(probe)));
+        }
+        if part.is_at_cap(now) {
+            let cap = usd(part.pool.price_per_hour.unwrap_or_default().usd());
+            obstacles
+                .push(format!("{}one more machine would cost more than the cap of {cap} USD per hour", prefix(part)));
+        }
     }
     for pause in view.meta.pauses.iter().filter(|pause| pause.until > now) {
         let (market, until) = (pause.market, wait(pause.until));
@@ -170,15 +234,24 @@ fn obstacles(pool: &Pool, view: &PoolView, now: Timestamp) -> Vec<String> {
         let until = wait(cooldown.until);
         obstacles.push(format!("{} is cooling down, next attempt {until}: {}", cooldown.tuple, cooldown.code));
     }
-    for Answer { at, tuple, code, message } in view.latest_answers(now) {
-        obstacles.push(format!("EC2 answered {} ago for {tuple}: {code}: {message}", age(now.duration_since(*at))));
-    }
-    for failure in view.latest_failures(now) {
-        let ago = age(now.duration_since(failure.at));
-        obstacles.push(format!("a machine did not come online {ago} ago: {}", describe::failure(failure)));
+    for part in parts {
+        let own = prefix(part);
+        for Answer { at, tuple, code, message } in part.view.latest_answers(now) {
+            let ago = age(now.duration_since(*at));
+            obstacles.push(format!("{own}EC2 answered {ago} ago for {tuple}: {code}: {message}"));
+        }
+        for failure in part.view.latest_failures(now) {
+            let ago = age(now.duration_since(failure.at));
+            obstacles.push(format!("{own}a machine did not come online {ago} ago: {}", describe::failure(failure)));
+        }
     }
     for batch in view.batches.values().filter(|batch| batch.is_stuck()) {
         obstacles.push(format!("launch {} is stuck after {} attempts", batch.tag(), batch.lease.tries));
     }
     obstacles
+}
+
+/// Before an obstacle of a class.
+fn prefix(part: &Part) -> String {
+    part.class.as_ref().map(|class| format!("{class}: ")).unwrap_or_default()
 }

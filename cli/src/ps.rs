@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::config::Market;
+use domain::config::{Label, Market, MicroUsd};
 use domain::ids::{InstanceId, InstanceType, JobId, PoolName, Repository, SlotId};
 use domain::state::{Instance, Item, Key, Slot, SlotState, WaitingJob};
 use engine::ports::Store;
@@ -32,6 +32,9 @@ pub(crate) struct Row {
     pub(crate) instance: Option<InstanceId>,
     pub(crate) pool: PoolName,
     pub(crate) state: String,
+    /// Of a pool with shapes: the label of the jobs that the machine is for, or of the job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) class: Option<Label>,
     pub(crate) job: Option<JobId>,
     pub(crate) repository: Option<Repository>,
     pub(crate) slot: Option<SlotId>,
@@ -39,6 +42,9 @@ pub(crate) struct Row {
     pub(crate) runner: Option<String>,
     pub(crate) instance_type: Option<InstanceType>,
     pub(crate) market: Option<Market>,
+    /// Recorded when the launch was decided, in a pool that needs prices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) usd_per_hour: Option<f64>,
     /// EC2's availability zone. None if EC2 does not show the machine.
     pub(crate) zone: Option<String>,
     /// Since EC2 launched the machine; before that since the decision. For a job since it was queued.
@@ -65,14 +71,16 @@ pub async fn ps(
     }
     let mut header = vec!["INSTANCE", "POOL", "STATE", "TYPE", "MARKET", "ZONE", "JOB", "REPOSITORY", "AGE"];
     header.extend((columns == Columns::All).then_some(["SLOT", "RUNNER"]).into_iter().flatten());
+    let has_classes = rows.iter().any(|row| row.class.is_some());
+    header.extend(has_classes.then_some("CLASS"));
     let text = match rows.is_empty() {
         true => "no machines and no waiting jobs\n".to_owned(),
-        false => self::table(&header, rows.iter().map(|row| cells(row, columns))),
+        false => self::table(&header, rows.iter().map(|row| cells(row, columns, has_classes))),
     };
     Ok(Output { ok: true, text, json: json!(rows) })
 }
 
-fn cells(row: &Row, columns: Columns) -> Vec<String> {
+fn cells(row: &Row, columns: Columns, has_classes: bool) -> Vec<String> {
     let mut cells = vec![
         or_dash(row.instance.as_ref()),
         row.pool.to_string(),
@@ -86,6 +94,9 @@ fn cells(row: &Row, columns: Columns) -> Vec<String> {
     ];
     if columns == Columns::All {
         cells.extend([or_dash(row.slot), or_dash(row.runner.as_ref())]);
+    }
+    if has_classes {
+        cells.push(or_dash(row.class.as_ref()));
     }
     cells
 }
@@ -150,6 +161,8 @@ fn slot_row(slot: &Slot, instances: &BTreeMap<InstanceId, Instance>, now: Timest
         instance: machine.map(|machine| machine.instance.clone()),
         pool: slot.pool.clone(),
         state: state(slot),
+        class: slot.class.clone(),
+        usd_per_hour: slot.price_per_hour.map(MicroUsd::usd),
         job: slot.job(),
         repository: instance.and_then(|instance| instance.repository.clone()),
         slot: Some(slot.id),
@@ -172,6 +185,8 @@ fn job_row(job: &WaitingJob, pool: &PoolName, now: Timestamp) -> Row {
             (None, false) => "held",
         }
         .to_owned(),
+        class: job.class.clone(),
+        usd_per_hour: None,
         job: Some(job.id),
         repository: Some(job.repository.clone()),
         slot: None,

@@ -53,7 +53,7 @@ pub(crate) async fn config_if_any(table: &impl Store) -> Result<Option<Config>, 
 
 /// The configuration with what is known of machines, if a pool needs it.
 async fn with_machines(table: &impl Store, config: Config) -> Result<Config, Failure> {
-    if config.pools.iter().all(|pool| pool.shapes.is_none()) {
+    if !config.pools.iter().any(Pool::needs_prices) {
         return Ok(config);
     }
     let (mut catalogue, mut spot) = (None, None);

@@ -129,10 +129,10 @@ fn cells(row: &PoolRow) -> Vec<String> {
     // The reason is the first obstacle; drover pools has all.
     let state = match (row.state, row.obstacles.first()) {
         // This obstacle names the state.
-        (State::CircuitOpen, Some(reason)) => reason.clone(),
+        (State::CircuitOpen | State::ClassCircuitOpen, Some(reason)) => reason.clone(),
         (State::Refused, Some(reason)) => format!("{}: {reason}", row.state.as_str()),
-        (State::Ok | State::Draining | State::Paused | State::AtMax, _)
-        | (State::CircuitOpen | State::Refused, None) => row.state.as_str().to_owned(),
+        (State::Ok | State::Draining | State::Paused | State::AtMax | State::AtCap, _)
+        | (State::CircuitOpen | State::ClassCircuitOpen | State::Refused, None) => row.state.as_str().to_owned(),
     };
     vec![
         row.pool.to_string(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::{Client, StatusCode};
 use sandbox::pace::PATIENCE;
 use sandbox::sandbox::{Driven, Follower, Options, QUEUE, Sandbox};
-use sandbox::short_timings::one_pool;
+use sandbox::short_timings::{one_pool, with_short_timings};
 use sandbox::state::State;
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -192,4 +192,39 @@ async fn drover_works_in_a_shell_that_sources_the_sandboxs_file() {
     let said = Command::new("sh").args(["-c", &script]).env("AWS_SESSION_TOKEN", "another").output().await.unwrap();
     let text = String::from_utf8(said.stdout).unwrap();
     assert!(said.status.success() && text.contains("linux"), "{text}{}", String::from_utf8_lossy(&said.stderr));
+}
+
+const SHAPES: &str = r#"[[pool]]
+name = "any"
+owner = "octo-org"
+repositories = ["octo-org/widgets"]
+launch_templates = { x64 = "drover-runner" }
+max = 10
+usd_per_hour = 4.0
+[pool.shapes]
+cpu = "2..8"
+ram = "4..64"
+arch = ["x64"]
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pools_with_shapes_show_their_price_per_hour_and_the_class_of_jobs_and_machines() {
+    let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
+    sandbox.apply(&one_pool("")).await.unwrap();
+    let (_before, url) = dashboard(&sandbox).await;
+    let http = Client::builder().tls_certs_only([]).build().unwrap();
+    let (_, plain) = read(&http, &url).await;
+    assert!(!plain.contains("USD per hour") && !plain.contains(">Class<"), "{plain}");
+
+    let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
+    sandbox.apply(&with_short_timings(SHAPES).unwrap()).await.unwrap();
+    sandbox.queue_job("octo-org/widgets", &["any/8cpu/32gb"], Duration::from_secs(600));
+    let arrived = |state: &State| (!state.sqs.bodies(QUEUE).is_empty()).then_some(());
+    sandbox.world.until("the delivery", PATIENCE, arrived).await.unwrap();
+    sandbox.scale().await.unwrap();
+    let (_dashboard, url) = dashboard(&sandbox).await;
+    let (_, page) = read(&http, &url).await;
+    // The list price of m7i.2xlarge and its volume.
+    assert!(page.contains("data-title=\"USD per hour\">0.4") && page.contains("/4.00<"), "{page}");
+    assert_eq!(page.matches("data-title=\"Class\">any/8cpu/32gb<").count(), 2, "a job and a machine: {page}");
 }

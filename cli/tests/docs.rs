@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use drover::pool_file::PoolFile;
 
 /// Each page with the beginnings of the warnings that the parser gives for it; the page explains them.
-const PAGES: [(&str, &[&str]); 1] = [("pools.md", &["pools \"x64\" and \"arm64\""])];
+const PAGES: [(&str, &[&str]); 2] = [("pools.md", &["pools \"x64\" and \"arm64\""]), ("shapes.md", &[])];
 
 /// The `toml` code blocks of a page, each with the number of its first line.
 fn toml_blocks(page: &str) -> Vec<(usize, String)> {

@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind};
 use std::path::Path;
+use std::sync::Arc;
 
+use domain::config::{Architecture, Catalogue, Machines, MicroUsd, SpotPrices, TypeFacts};
 use drover::lint::{Form, Listing, Question, Report, Unknowns, WorkflowRepository, lint, variables};
 use drover::pool_file::{PoolEntry, PoolFile};
 use serde_json::{Value, json};
@@ -257,4 +259,73 @@ fn findings_are_annotations_for_github_and_sarif_for_code_scanning() {
     assert_eq!(place["region"]["startLine"], 3);
     let wrong = json!({ "version": "2.1.0", "runs": [{ "results": results }] });
     assert!(!validator.is_valid(&wrong), "the schema demands a tool");
+}
+
+const SHAPES: &str = "[[pool]]\nname = \"any\"\nowner = \"octo-org\"\nlaunch_templates = { x64 = \"runner\" }\nmax = 3\n\
+    market = \"spot-then-on-demand\"\n[pool.shapes]\ncpu = \"1..32\"\nram = \"2..128\"\narch = [\"x64\"]\nusd_per_hour = 2.0\n";
+
+/// What EC2 offers: two types in one zone.
+fn machines() -> Machines {
+    let facts = |vcpus: u32, price: u64| TypeFacts {
+        vcpus,
+        memory_mib: vcpus * 4096,
+        architecture: Architecture::X64,
+        only_if_listed: false,
+        zones: ["zone-a".into()].into(),
+        price_per_hour: Some(MicroUsd(price)),
+    };
+    let types = [("m7i.large".into(), facts(2, 100_800)), ("m7i.2xlarge".into(), facts(8, 403_200))].into();
+    let zones = [("subnet-a".into(), "zone-a".into())].into();
+    let read_at = "2026-11-27T00:00:00Z".parse().unwrap();
+    let spot = [("m7i.2xlarge".into(), [("zone-a".into(), MicroUsd(121_000))].into())].into();
+    let spot = SpotPrices { prices: spot, reclaimed: BTreeMap::new(), read_at, revision: 1 };
+    let catalogue = Catalogue { types, gib_hour: MicroUsd(0), zones, read_at, revision: 1 };
+    Machines { catalogue, spot: Some(spot) }
+}
+
+fn shapes_question(machines: Option<Machines>) -> Question {
+    let parsed = PoolFile::parse("pools.toml", SHAPES);
+    assert!(parsed.errors.is_empty(), "{:?}", parsed.errors);
+    let mut question = question();
+    let mut any = parsed.pools[0].unresolved();
+    any.subnets = vec!["subnet-a".into()];
+    any.machines = machines.map(Arc::new);
+    question.pools.push(any);
+    question
+}
+
+#[test]
+fn a_label_of_a_shape_is_checked_and_its_machines_are_listed() {
+    let long = format!("any/{}", "8".repeat(100));
+    let jobs = format!(
+        "good: {{runs-on: any/8cpu/32gb}}
+upper: {{runs-on: ANY/X64/8CPU/On-Demand}}
+unknown: {{runs-on: any/8gpu}}
+repeated: {{runs-on: any/8cpu/4cpu}}
+zero: {{runs-on: any/0cpu}}
+huge: {{runs-on: any/1000000000cpu}}
+unicode: {{runs-on: \"any/\u{0668}cpu\"}}
+long: {{runs-on: {long}}}
+second: {{runs-on: [any/8cpu, self-hosted]}}
+beyond: {{runs-on: any/64cpu}}
+arm: {{runs-on: any/arm64}}
+disk: {{runs-on: any/100disk}}
+none: {{runs-on: any/32cpu}}
+typo: {{runs-on: amy/8cpu}}
+matrix: {{strategy: {{matrix: {{cpu: [2, 64]}}}}, runs-on: 'any/${{{{ matrix.cpu }}}}cpu'}}
+input: {{runs-on: 'any/${{{{ needs.plan.outputs.cpu }}}}cpu'}}
+both: {{runs-on: [linux, 'any/${{{{ needs.plan.outputs.cpu }}}}cpu']}}
+static: {{runs-on: [self-hosted, linux, octo-ci]}}"
+    );
+    insta::assert_snapshot!("shapes", says(&jobs, &shapes_question(Some(machines()))));
+
+    // Without a stack, what EC2 offers is not known, and nothing is said about it.
+    let good = "good: {runs-on: any/8cpu/32gb}\nnone: {runs-on: any/32cpu}";
+    insta::assert_snapshot!("shapes_without_a_stack", says(good, &shapes_question(None)));
+    let report = linted(&[(CI, "jobs: {good: {runs-on: any/8cpu}}")], &shapes_question(Some(machines())));
+    let json = &report.output(Form::Json).json[0];
+    let first = json!({ "type": "m7i.2xlarge", "market": "spot", "usd_per_hour": 0.121 });
+    assert_eq!((&json["pool"], &json["candidates"][0]), (&json!("any"), &first), "{json:#}");
+    let documented = |field: &str| include_str!("../../docs/commands.md").contains(&format!("`{field}`"));
+    assert!(documented("candidates"));
 }

@@ -17,6 +17,7 @@ PARAMETERS = {
     "RunnerRoleArn": "arn:aws:iam::123456789012:role/drover-runner",
     "RunnerRoleId": "AROAEXAMPLE",
     "LaunchTemplateArns": ["arn:aws:ec2:eu-central-1:123456789012:launch-template/lt-0123456789abcdef0"],
+    "LargestVolumeGib": "500",
     "WebhookSecretArn": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:drover/webhook-AbCdEf",
     "EbsKmsKeyArn": "arn:aws:kms:eu-central-1:123456789012:key/01234567-89ab-cdef-0123-456789abcdef",
     "AppSecretArn": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:drover/app-AbCdEf",
@@ -118,6 +119,15 @@ def variables_read(executable):
     modules = platform_modules()
     source = crate(executable) + "".join(modules[name] for name in reachable(executable))
     return set(re.findall(r"(?:required|optional|parsed|flag)\(\"([A-Z_]+)\"\)", source))
+
+
+def readings_of_offers(callers):
+    """The actions that these crates need for what EC2 offers: instance types, zones and spot prices."""
+    source = code(ROOT / "shared/platform/src/ec2_machines.rs")
+    bodies = dict(re.findall(r"^pub\(crate\) async fn (\w+)\((.*?)^\}", source, re.M | re.S))
+    called = {name for it in callers for name in bodies if re.search(rf"\.{name}\(", crate(it))}
+    operations = {it for name in called for it in re.findall(r"\bclient\s*\.(describe_\w+)\(", bodies[name])}
+    return {"ec2:" + it.title().replace("_", "") for it in operations}
 
 
 # --------------------------------------------------------------------------------------------- what the documents say

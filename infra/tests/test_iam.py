@@ -77,7 +77,8 @@ class Policies(unittest.TestCase):
         cls.launch_template = cls.output["sam_parameters"]["LaunchTemplateArns"].split(",")[0]
         control_plane = project.template()["Resources"]["ControlPlanePolicy"]["Properties"]["PolicyDocument"]
         parameters = project.PARAMETERS | {
-            "LaunchTemplateArns": cls.output["sam_parameters"]["LaunchTemplateArns"].split(",")
+            "LaunchTemplateArns": cls.output["sam_parameters"]["LaunchTemplateArns"].split(","),
+            "LargestVolumeGib": cls.output["sam_parameters"]["LargestVolumeGib"],
         }
         cls.control_plane = project.resolved(control_plane, parameters)
         # The tables, queues and secrets are not part of these tests.
@@ -234,6 +235,41 @@ class Policies(unittest.TestCase):
             self.check(policies, self.launch(), "allowed", boundary)
             self.check(policies, refused, "denied", boundary)
 
+    def launch_with_a_disk(self, template=None, stack="drover", gib=500, encrypted="true"):
+        """The request for the root volume of a job that asked for a disk. It overrides that of the launch template."""
+        volume = {"ec2:VolumeSize": str(gib), "ec2:Encrypted": encrypted, "ec2:IsLaunchTemplateResource": "false"}
+        tag = {"aws:RequestTag/drover:stack": stack, "aws:TagKeys": ["drover:stack"]}
+        of = {"ec2:LaunchTemplate": template or self.launch_template}
+        return "ec2:RunInstances", f"{HERE}:volume/*", of | volume | tag
+
+    def test_a_job_may_ask_for_an_encrypted_root_volume_up_to_the_largest_size(self):
+        action, resource, context = self.launch_with_a_disk()
+        without_size = {name: value for name, value in context.items() if name != "ec2:VolumeSize"}
+        without_template = {name: value for name, value in context.items() if name != "ec2:LaunchTemplate"}
+        everything = [{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}]
+        for policies, boundary in (
+            ([self.control_plane], self.boundary),
+            ([self.control_plane], None),
+            (everything, self.boundary),
+            (self.roles["drover-deploy"], None),
+        ):
+            self.check(policies, [self.launch_with_a_disk(), self.launch_with_a_disk(gib=40)], "allowed", boundary)
+            self.check(
+                policies,
+                [
+                    self.launch_with_a_disk(gib=501),
+                    self.launch_with_a_disk(encrypted="false"),
+                    self.launch_with_a_disk(stack="drover-eu"),
+                    self.launch_with_a_disk(template=f"{HERE}:launch-template/lt-0fedcba9876543210"),
+                    (action, resource, without_size),
+                    (action, resource, without_template),
+                    # Nor one with the data of a snapshot.
+                    ("ec2:RunInstances", f"{PUBLIC}:snapshot/snap-1", {"ec2:LaunchTemplate": self.launch_template}),
+                ],
+                "denied",
+                boundary,
+            )
+
     # ------------------------------------------------------------------------------------------ the role deploy
 
     def deployment(self):
@@ -321,6 +357,10 @@ class Policies(unittest.TestCase):
             ],
             "denied",
         )
+
+    def test_the_role_deploy_reads_what_ec2_offers_for_pools_with_shapes(self):
+        read = sorted(project.readings_of_offers(["cli"]))
+        self.check(self.roles["drover-deploy"], [(action, "*") for action in read], "allowed")
 
     # ------------------------------------------------------------------------------------------ plan, machines, names
 

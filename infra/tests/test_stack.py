@@ -132,6 +132,8 @@ class Stack(unittest.TestCase):
             statements["LaunchTaggedMachines"]["Condition"]["ArnEquals"],
             {"ec2:LaunchTemplate": project.PARAMETERS["LaunchTemplateArns"]},
         )
+        limit = statements["LaunchAVolumeOfAnotherSize"]["Condition"]["NumericLessThanEquals"]
+        self.assertEqual(limit["ec2:VolumeSize"], project.PARAMETERS["LargestVolumeGib"])
 
     def test_z_instance_events_reach_the_queue_unchanged(self):
         terminated = {"instance-id": "i-0123456789abcdef0", "state": "terminated"}

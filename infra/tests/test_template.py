@@ -12,8 +12,11 @@ LAUNCHING = {"ec2:CreateTags", "iam:PassRole", "ssm:GetParameters"}
 # Actions that do not support resource-level permissions.
 UNBOUND = {
     "ec2:DescribeImages",
+    "ec2:DescribeInstanceTypeOfferings",
+    "ec2:DescribeInstanceTypes",
     "ec2:DescribeInstances",
     "ec2:DescribeLaunchTemplateVersions",
+    "ec2:DescribeSpotPriceHistory",
     "xray:PutTraceSegments",
     "xray:PutTelemetryRecords",
 } | project.IN_VPC
@@ -107,6 +110,12 @@ class Policies(Template):
             elif "network-interface" in kinds:
                 # The launch creates the interface in that subnet.
                 self.assertEqual(kinds, {"network-interface"})
+            elif statement["Sid"] == "LaunchAVolumeOfAnotherSize":
+                # The request sets the root volume, so IsLaunchTemplateResource would be false.
+                self.assertEqual(kinds, {"volume"})
+                self.assertEqual(condition["Bool"], {"ec2:Encrypted": "true"})
+                limit = {"ec2:VolumeSize": project.PARAMETERS["LargestVolumeGib"]}
+                self.assertEqual(condition["NumericLessThanEquals"], limit)
             else:
                 self.assertEqual(condition["Bool"], {"ec2:IsLaunchTemplateResource": "true"})
             if kinds & {"instance", "volume"}:
@@ -116,6 +125,18 @@ class Policies(Template):
         self.assertEqual(
             seen, {"instance", "volume", "launch-template", "network-interface", "security-group", "image", "subnet"}
         )
+
+    def test_only_the_janitor_reads_what_ec2_offers_and_only_what_the_code_reads(self):
+        read = project.readings_of_offers(["shared/engine"])
+        self.assertEqual(len(read), 4)
+        (statement,) = self.of("janitor", "ec2:DescribeSpotPriceHistory")
+        self.assertEqual(set(statement["Action"]), read)
+        # Lambda itself looks for subnets.
+        for function in ("ingest", "scaler"):
+            self.assertEqual(self.allowed(function) & (read - project.IN_VPC), set())
+        for path in sorted((project.ROOT / "shared/engine/src").rglob("*.rs")):
+            if re.search(r"compute\.(machines|spot_prices)\(", project.code(path)):
+                self.assertEqual(path.parent.name, "sweep", "the scaler reads what its role does not allow")
 
     def test_only_own_machines_are_ended_and_only_launches_are_tagged(self):
         for function in ("scaler", "janitor"):

@@ -168,11 +168,21 @@ class Applied:
         # Without a key of its own, a stack has no statements for one.
         key = self.output["sam_parameters"]["EbsKmsKeyArn"]
         needed = {it for it in project.functions_actions() if key or not it.startswith("kms:")}
-        # And none for network interfaces if its functions are outside of any VPC.
+        # And none for network interfaces if its functions are outside of any VPC. The janitor itself reads subnets.
         if not self.output["sam_parameters"]["VpcSubnetIds"]:
-            self.assertFalse(project.IN_VPC & allowed)
-            needed -= project.IN_VPC
+            of_lambda = project.IN_VPC - {"ec2:DescribeSubnets"}
+            self.assertFalse(of_lambda & allowed)
+            needed -= of_lambda
         self.assertLessEqual(needed, allowed)
+
+    def test_functions_boundary_and_operators_have_the_same_limit_for_volumes(self):
+        limit = self.output["sam_parameters"]["LargestVolumeGib"]
+        policies = [self.managed()[f"{self.stack}-boundary"]]
+        policies += [it for name, it in self.inline(f"{self.stack}-deploy").items() if name == "deploy"]
+        self.assertEqual(len(policies), 2)
+        for policy in policies:
+            (statement,) = [it for it in policy["Statement"] if it["Sid"] == "LaunchAVolumeOfAnotherSize"]
+            self.assertEqual(statement["Condition"]["NumericLessThanEquals"], {"ec2:VolumeSize": limit})
 
 
 class NewVpc(Applied, unittest.TestCase):
@@ -250,6 +260,11 @@ class NewVpc(Applied, unittest.TestCase):
                 with self.subTest(path):
                     self.assertEqual(project.commands_of(path) - self.allowed(role), set())
         self.assertIn("lambda:InvokeFunction", project.commands_of("infra/smoke"))
+
+    def test_an_operator_may_read_what_ec2_offers_to_apply_pools(self):
+        read = project.readings_of_offers(["cli"])
+        self.assertIn("ec2:DescribeInstanceTypeOfferings", read)
+        self.assertLessEqual(read, self.allowed("deploy"))
 
     def test_each_role_allows_the_actions_that_its_actions_imply(self):
         for role in self.output["roles"]:
@@ -414,6 +429,9 @@ class ExistingVpc(Applied, unittest.TestCase):
                 self.assertEqual(statement["Condition"]["ArnEquals"], {"iam:PermissionsBoundary": boundary})
                 for arn in statement["Resource"]:
                     self.assertTrue(arn.startswith(f"arn:aws:iam::123456789012:role/platform/{self.stack}-"), arn)
+
+    def test_the_largest_volume_is_the_variables(self):
+        self.assertEqual(self.output["sam_parameters"]["LargestVolumeGib"], "1000")
 
     def test_launches_and_builds_may_use_the_volumes_key_through_ec2_only(self):
         key = self.output["sam_parameters"]["EbsKmsKeyArn"]

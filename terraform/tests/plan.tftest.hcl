@@ -271,3 +271,29 @@ run "subnets_of_functions_without_a_security_group_are_rejected" {
   }
   expect_failures = [var.functions_security_group_ids]
 }
+
+run "the_largest_volume_reaches_the_functions_policy" {
+  variables {
+    largest_volume_gib = 1000
+  }
+  assert {
+    condition     = output.sam_parameters.LargestVolumeGib == "1000"
+    error_message = "the functions' policy has another limit than their boundary"
+  }
+}
+
+run "a_largest_volume_that_is_no_whole_number_is_rejected" {
+  command = plan
+  variables {
+    largest_volume_gib = 40.5
+  }
+  expect_failures = [var.largest_volume_gib]
+}
+
+run "a_largest_volume_that_ec2_does_not_offer_is_rejected" {
+  command = plan
+  variables {
+    largest_volume_gib = 65537
+  }
+  expect_failures = [var.largest_volume_gib]
+}

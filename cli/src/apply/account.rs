@@ -10,6 +10,8 @@ use platform::aws::ErrorKind;
 use platform::github::GitHubApp;
 use platform::inspect::Inspect;
 
+use super::installation::Installation;
+use crate::launches::examples;
 use crate::pool_file::PoolFile;
 use crate::runner_groups;
 
@@ -67,15 +69,20 @@ pub(super) async fn check_runner_groups(file: &mut PoolFile, github: Result<&Git
 /// Compares instance types with the architecture of the image in the launch template. An image that cannot be read is no error:
 /// the trial shows whether EC2 can use it.
 pub(super) async fn check_architectures(file: &mut PoolFile, pools: &[Pool], inspect: &Inspect) {
-    let mut images: BTreeMap<(String, u64), Option<(String, Architecture)>> = BTreeMap::new();
+    let mut images = Images::new();
     for pool in pools {
+        for (declared, template) in pool.shapes.iter().flat_map(|shapes| &shapes.launch_templates) {
+            let Some((id, architecture)) = known_image(&mut images, template, inspect).await else { continue };
+            if architecture != *declared {
+                let message = format!(
+                    "launch_templates: that of {declared}, {}, has image {id}, which is {architecture}",
+                    template.name
+                );
+                file.refuse(&pool.name, "launch_templates", message);
+            }
+        }
         let template = &pool.launch_template;
-        let key = (template.id.to_string(), template.version);
-        let image = match images.get(&key) {
-            Some(image) => image.clone(),
-            None => images.entry(key).or_insert(image_of(template, inspect).await).clone(),
-        };
-        let Some((id, architecture)) = image else { continue };
+        let Some((id, architecture)) = known_image(&mut images, template, inspect).await else { continue };
         let differs = pool.instance_types.iter().find(|it| Architecture::of(it) != architecture);
         if let Some(instance_type) = differs {
             let message = format!(
@@ -85,6 +92,21 @@ pub(super) async fn check_architectures(file: &mut PoolFile, pools: &[Pool], ins
             );
             file.refuse(&pool.name, "instance_types", message);
         }
+    }
+}
+
+type Images = BTreeMap<(String, u64), Option<(String, Architecture)>>;
+
+/// The template's image, read once.
+async fn known_image(
+    images: &mut Images,
+    template: &LaunchTemplate,
+    inspect: &Inspect,
+) -> Option<(String, Architecture)> {
+    let key = (template.id.to_string(), template.version);
+    match images.get(&key) {
+        Some(image) => image.clone(),
+        None => images.entry(key).or_insert(image_of(template, inspect).await).clone(),
     }
 }
 
@@ -100,18 +122,18 @@ async fn image_of(template: &LaunchTemplate, inspect: &Inspect) -> Option<(Strin
 
 /// Tries the launch options that the pools in force do not have, by dry runs in the caller's name. A pool of which EC2 accepts
 /// none is an error.
-pub(super) async fn try_launches(
+pub(super) async fn try_launches<S>(
     file: &mut PoolFile,
     pools: &[Pool],
     before: &[Pool],
-    inspect: &Inspect,
-    stack: &StackName,
+    installation: &Installation<'_, S>,
 ) {
-    let old: BTreeSet<Tuple> = before.iter().flat_map(Pool::tuples).collect();
+    let Installation { inspect, stack, .. } = installation;
+    let old: BTreeSet<Tuple> = before.iter().flat_map(examples).collect();
     let mut tried: BTreeMap<Tuple, Trial> = BTreeMap::new();
     let mut calls = 0;
     for pool in pools {
-        let new: Vec<Tuple> = pool.tuples().into_iter().filter(|tuple| !old.contains(tuple)).collect();
+        let new: Vec<Tuple> = examples(pool).into_iter().filter(|tuple| !old.contains(tuple)).collect();
         for tuple in &new {
             if tried.contains_key(tuple) || calls == MAX_DRY_RUNS {
                 continue;
@@ -148,6 +170,7 @@ async fn trial(inspect: &Inspect, stack: &StackName, tuple: &Tuple) -> Trial {
 }
 
 fn report(file: &mut PoolFile, pool: &Pool, new: &[Tuple], tried: &BTreeMap<Tuple, Trial>) {
+    let field = if pool.shapes.is_some() { "launch_templates" } else { "instance_types" };
     let (mut refused, mut unknown) = (Vec::new(), Vec::new());
     for tuple in new {
         match tried.get(tuple) {
@@ -161,11 +184,11 @@ fn report(file: &mut PoolFile, pool: &Pool, new: &[Tuple], tried: &BTreeMap<Tupl
             1 => String::new(),
             all => format!(" (and {} more)", all - 1),
         };
-        return file.refuse(&pool.name, "instance_types", format!("{}{more}", refused[0]));
+        return file.refuse(&pool.name, field, format!("{}{more}", refused[0]));
     }
-    refused.iter().for_each(|message| file.warn(&pool.name, "instance_types", message));
+    refused.iter().for_each(|message| file.warn(&pool.name, field, message));
     // One is enough: the reason is the same for all.
     if let Some(message) = unknown.first() {
-        file.warn(&pool.name, "instance_types", message);
+        file.warn(&pool.name, field, message);
     }
 }

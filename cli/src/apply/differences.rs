@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::config::Pool;
+use domain::config::{LaunchTemplate, Pool, Shapes};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::pool_example::policy;
 
 /// A field that changes. None: the pool has no such value before or afterwards.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -42,13 +44,29 @@ fn fields(pool: &Pool) -> BTreeMap<String, Value> {
     for (name, value) in all.as_object().into_iter().flatten() {
         match (name.as_str(), value.as_object()) {
             ("timings", Some(timings)) => fields.extend(timings.clone()),
+            // Those of a pool with shapes are listed by architecture.
+            ("launch_template" | "instance_types", _) if pool.shapes.is_some() => {}
             ("launch_template", _) => {
-                let template = &pool.launch_template;
-                let text = format!("{} version {} ({})", template.name, template.version, template.id);
-                fields.insert(name.clone(), Value::String(text));
+                fields.insert(name.clone(), Value::String(pinned(&pool.launch_template)));
             }
+            ("price_per_hour", _) => {
+                fields.extend(pool.price_per_hour.map(|cap| ("usd_per_hour".to_owned(), json!(cap.usd()))));
+            }
+            ("shapes", _) => fields.extend(pool.shapes.iter().flat_map(fields_of_shapes)),
             _ => drop(fields.insert(name.clone(), value.clone())),
         }
     }
     fields
+}
+
+fn pinned(template: &LaunchTemplate) -> String {
+    format!("{} version {} ({})", template.name, template.version, template.id)
+}
+
+fn fields_of_shapes(shapes: &Shapes) -> BTreeMap<String, Value> {
+    let policy = policy(&shapes.policy);
+    let own = policy.as_object().into_iter().flatten().map(|(name, value)| (format!("shapes.{name}"), value.clone()));
+    let templates = shapes.launch_templates.iter();
+    own.chain(templates.map(|(it, template)| (format!("launch_templates.{it}"), Value::String(pinned(template)))))
+        .collect()
 }

@@ -10,7 +10,8 @@ use platform::ec2::Ec2;
 use serde::Serialize;
 
 use super::differences::{Difference, differences};
-use crate::output::{Failure, count};
+use crate::launches::templates_of;
+use crate::output::{Failure, count, usd};
 use crate::pool_file::{PoolEntry, PoolFile, by_name};
 
 /// What applying the file does to a pool.
@@ -86,7 +87,8 @@ impl Plan {
         };
         let change = match old {
             None => Change::Added,
-            Some(old) if *old == pool => Change::Unchanged,
+            // What is known of machines is no setting.
+            Some(old) if Pool { machines: None, ..old.clone() } == pool => Change::Unchanged,
             Some(_) => Change::Changed,
         };
         if let Some(old) = old {
@@ -97,6 +99,10 @@ impl Plan {
             };
             falls("max", old.max, pool.max);
             falls("warm", old.warm, pool.warm);
+            if let Some(cap) = pool.price_per_hour.filter(|cap| old.price_per_hour.is_none_or(|old| *cap < old)) {
+                let before = old.price_per_hour.map_or_else(|| "no limit".to_owned(), |old| usd(old.usd()));
+                self.losses.push(format!("{}: usd_per_hour falls from {before} to {}", pool.name, usd(cap.usd())));
+            }
             if change == Change::Changed {
                 self.differences.insert(pool.name.clone(), differences(old, &pool));
             }
@@ -140,11 +146,11 @@ impl Plan {
             text.extend(self.differences.get(name).into_iter().flatten().map(Difference::lines));
         }
         for pool in self.of_file() {
-            let (template, subnets) = (&pool.launch_template, count(pool.subnets.len(), "subnet"));
-            text += &format!(
-                "{}: {} version {} ({}), {subnets}\n",
-                pool.name, template.name, template.version, template.id
-            );
+            let subnets = count(pool.subnets.len(), "subnet");
+            for template in templates_of(pool) {
+                let LaunchTemplate { name, version, id, .. } = template;
+                text += &format!("{}: {name} version {version} ({id}), {subnets}\n", pool.name);
+            }
         }
         text
     }

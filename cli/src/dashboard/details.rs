@@ -128,11 +128,16 @@ pub(super) fn machine(report: &MachineReport, banner: &Banner, now: Timestamp) -
         ("Slot", or_dash(instance.slot)),
         ("Type", or_dash(instance.instance_type.as_ref())),
         ("Market", or_dash(instance.market)),
+        ("Class", or_dash(instance.class.as_ref())),
+        ("Per hour", or_dash(instance.price_per_hour)),
         ("Runner", or_dash(instance.runner_name.as_ref())),
         ("Repository", or_dash(instance.repository.as_ref())),
         ("Reclaimed by EC2", or_dash(instance.interrupted_at.map(|at| format!("{at:.0}")))),
         ("Cost", or_dash(instance.cost_micro_usd.map(|cost: MicroUsd| cost.to_string()))),
     ];
+    // Of pools with shapes and caps.
+    let is_shown = |(name, value): &(&str, String)| !matches!(*name, "Class" | "Per hour") || value != "-";
+    let facts: Vec<(&str, String)> = facts.into_iter().filter(is_shown).collect();
     let events: Vec<&Event> = events.iter().collect();
     let body = html! {
         p {

@@ -174,6 +174,7 @@ pub(super) fn pool_table(pools: &[&PoolRow], overview: &Overview) -> Markup {
         ("Demand", "n"),
         ("Supply", "n"),
         ("Live / max", "n"),
+        ("USD per hour", "n"),
         ("Busy", "n"),
         ("Warm", "n"),
         ("Oldest waits", "n"),
@@ -183,10 +184,14 @@ pub(super) fn pool_table(pools: &[&PoolRow], overview: &Overview) -> Markup {
         ("Jobs started", "n"),
         ("Cost today", "n"),
     ];
+    // Other operators see the same as before.
+    let has_prices = pools.iter().any(|pool| pool.usd_per_hour.is_some());
+    let titles = titles.into_iter().filter(|(title, _)| has_prices || *title != "USD per hour");
+    let titles: Vec<(&str, &str)> = titles.collect();
     html! {
         table {
             (head(&titles))
-            tbody { @for pool in pools { (pool_row(pool, overview)) } }
+            tbody { @for pool in pools { (pool_row(pool, overview, has_prices)) } }
         }
         p.dim {
             span.key.live aria-hidden="true" {} "machines " span.key.demand aria-hidden="true" {} "demand"
@@ -200,7 +205,7 @@ pub(super) fn pool_table(pools: &[&PoolRow], overview: &Overview) -> Markup {
     }
 }
 
-fn pool_row(row: &PoolRow, overview: &Overview) -> Markup {
+fn pool_row(row: &PoolRow, overview: &Overview, has_prices: bool) -> Markup {
     let none = History::default();
     let history = overview.histories.by_pool.get(&row.pool).unwrap_or(&none);
     let waits = &history.waits;
@@ -208,7 +213,7 @@ fn pool_row(row: &PoolRow, overview: &Overview) -> Markup {
     let oldest = overview.waiting().filter(|job| job.pool == row.pool).map(|job| job.waited_seconds).max();
     let is_bad = match row.state {
         State::Ok | State::Draining | State::Paused => false,
-        State::CircuitOpen | State::Refused | State::AtMax => true,
+        State::CircuitOpen | State::ClassCircuitOpen | State::Refused | State::AtMax | State::AtCap => true,
     };
     html! { tr {
         td.t data-title="Pool" { b { (pool_link(&row.pool)) } }
@@ -219,6 +224,7 @@ fn pool_row(row: &PoolRow, overview: &Overview) -> Markup {
         td.n data-title="Demand" { (row.demand) }
         td.n.o data-title="Supply" { (row.supply) }
         td.n data-title="Live / max" { (row.live) " / " (row.max) }
+        @if has_prices { td.n data-title="USD per hour" { (or_dash(row.price())) } }
         td.n data-title="Busy" { (row.busy) (utilisation(row)) }
         td.n.o data-title="Warm" { (row.warm) " / " (row.warm_wanted) }
         td.n data-title="Oldest waits" { (or_dash(oldest.map(seconds))) }
@@ -291,13 +297,19 @@ fn waiting_table(page: &Page<'_, &JobRow>, overview: &Overview) -> Markup {
     if page.lines.is_empty() {
         return empty("No waiting jobs.");
     }
+    let has_classes = page.lines.iter().any(|row| row.class.is_some());
+    let titles =
+        [("Job", ""), ("Name", ""), ("Repository", ""), ("Pool", ""), ("Class", ""), ("State", ""), ("Reason", "")];
+    let titles = titles.into_iter().filter(|(title, _)| has_classes || *title != "Class");
+    let titles: Vec<(&str, &str)> = titles.chain([("Waiting for", "n")]).collect();
     html! { table {
-        (head(&[("Job", ""), ("Name", ""), ("Repository", ""), ("Pool", ""), ("State", ""), ("Reason", ""), ("Waiting for", "n")]))
+        (head(&titles))
         tbody { @for row in page.lines { tr {
             td.t data-title="Job" { (job_link(row.job)) }
             td data-title="Name" { (printable(&row.name)) }
             td data-title="Repository" { (row.repository) }
             td.t data-title="Pool" { (pool_link(&row.pool)) }
+            @if has_classes { td.t data-title="Class" { (or_dash(row.class.as_ref())) } }
             td.t data-title="State" { (row.state.as_str()) }
             td.cut.o data-title="Reason" title=(printable(overview.reason(row))) { span { (printable(overview.reason(row))) } }
             td.n data-title="Waiting for" { (seconds(row.waited_seconds)) }
@@ -309,13 +321,16 @@ fn machine_table(page: &Page<'_, &Row>, overview: &Overview) -> Markup {
     if page.lines.is_empty() {
         return empty("No machines.");
     }
-    let titles =
-        [("Machine", ""), ("Pool", ""), ("State", ""), ("Type", ""), ("Job", ""), ("Name", ""), ("Repository", "")];
+    let has_classes = page.lines.iter().any(|row| row.class.is_some());
+    let titles = [("Machine", ""), ("Pool", ""), ("Class", ""), ("State", ""), ("Type", ""), ("Job", ""), ("Name", "")];
+    let titles = titles.into_iter().filter(|(title, _)| has_classes || *title != "Class");
+    let titles: Vec<(&str, &str)> = titles.chain([("Repository", ""), ("Age", "n")]).collect();
     html! { table {
-        (head(&[&titles[..], &[("Age", "n")]].concat()))
+        (head(&titles))
         tbody { @for row in page.lines { tr {
             td.t data-title="Machine" { @if let Some(id) = &row.instance { (machine_link(id)) } @else { "-" } }
             td.t data-title="Pool" { (pool_link(&row.pool)) }
+            @if has_classes { td.t data-title="Class" { (or_dash(row.class.as_ref())) } }
             td data-title="State" { span.busy[row.kind == Kind::BusyMachine] { (row.state) } }
             td.t.o data-title="Type" { (or_dash(row.instance_type.as_ref())) }
             td.t data-title="Job" { @if let Some(job) = row.job { (job_link(job)) } @else { "-" } }

@@ -141,7 +141,30 @@ async fn groups(group: &mut Group, github: &GitHubApp, config: &Config, readable
     let findings = runner_groups::check(&pools, Ok(github)).await;
     let level = if findings.errors.is_empty() { Level::Warn } else { Level::Fail };
     let problems = findings.errors.into_iter().chain(findings.warnings);
-    let problems: Vec<String> = problems.map(|problem| problem.message).collect();
+    let mut problems: Vec<String> = problems.map(|problem| problem.message).collect();
+    problems.extend(shared_groups(&config.pools));
     let remedy = "change the group in the organisation's settings (Actions, Runner groups), or the pool";
     group.conclude("runner groups", level, &problems, "admit the repositories that their pools serve", remedy);
+}
+
+/// Pools with shapes whose runner group other pools use, too. GitHub gives a job that names the group and no labels to any runner
+/// of the group, however large its machine is.
+fn shared_groups(pools: &[Pool]) -> impl Iterator<Item = String> {
+    let organizations = pools.iter().filter(|pool| !pool.draining && matches!(pool.owner, Scope::Organization(_)));
+    let organizations: Vec<&Pool> = organizations.collect();
+    let with_shapes: Vec<&Pool> = organizations.iter().copied().filter(|pool| pool.shapes.is_some()).collect();
+    with_shapes.into_iter().filter_map(move |pool| {
+        let is_other = |it: &&&Pool| it.name != pool.name && it.owner == pool.owner && it.runner_group == pool.runner_group;
+        let others: Vec<&str> = organizations.iter().filter(is_other).map(|it| it.name.as_str()).collect();
+        (!others.is_empty()).then(|| {
+            format!(
+                "pool {} has shapes and shares runner_group {} with {}: a job that names only the group (labels: []) can take \
+                 any of its machines; give {} a group of its own",
+                pool.name,
+                pool.runner_group,
+                others.join(", "),
+                pool.name
+            )
+        })
+    })
 }

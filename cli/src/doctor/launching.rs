@@ -11,6 +11,7 @@ use platform::inspect::{AWS_VOLUME_KEY, ImageFacts, TemplateFacts};
 
 use super::report::{Group, Level};
 use super::subject::{MaybeConfig, Subject};
+use crate::launches::{examples, templates_of};
 use crate::output::{age, count};
 
 /// GitHub refuses a runner 30 days after the release of a newer one.
@@ -38,8 +39,8 @@ pub(super) async fn launching(subject: &Subject<'_>, config: MaybeConfig<'_>) ->
 
 async fn templates(group: &mut Group, subject: &Subject<'_>, pools: &[&Pool]) {
     let mut used: BTreeMap<(&str, u64), (&LaunchTemplate, Vec<&str>)> = BTreeMap::new();
-    for pool in pools {
-        let template = &pool.launch_template;
+    let with_templates = pools.iter().flat_map(|pool| templates_of(pool).into_iter().map(move |it| (pool, it)));
+    for (pool, template) in with_templates {
         let entry = used.entry((template.id.as_str(), template.version));
         entry.or_insert_with(|| (template, Vec::new())).1.push(pool.name.as_str());
     }
@@ -193,7 +194,7 @@ async fn trial(group: &mut Group, subject: &Subject<'_>, pools: &[&Pool]) {
 /// Each template, instance type and market once, in the first subnet that has it: the first option of every pool before the
 /// second of any.
 fn launch_options(pools: &[&Pool]) -> Vec<Tuple> {
-    let of_pools: Vec<Vec<Tuple>> = pools.iter().map(|pool| pool.tuples()).collect();
+    let of_pools: Vec<Vec<Tuple>> = pools.iter().map(|pool| examples(pool)).collect();
     let longest = of_pools.iter().map(Vec::len).max().unwrap_or_default();
     let mut known = BTreeSet::new();
     let in_turn = (0..longest).flat_map(|index| of_pools.iter().filter_map(move |tuples| tuples.get(index)));

@@ -7,6 +7,7 @@ use platform::environment::EnvironmentError;
 use platform::inspect;
 
 use super::clock::clock;
+use super::prices::prices;
 use super::report::{Group, Level};
 use super::subject::Subject;
 use crate::output::{SET_ENVIRONMENT, age, count, remedy};
@@ -114,13 +115,26 @@ struct Items {
 
 async fn read(subject: &Subject<'_>) -> Read {
     let Ok(table) = &subject.table else { return Read::NotNamed };
-    let both = tokio::try_join!(table.get(&Key::Config), table.get(&Key::Janitor));
-    match both {
-        Ok((config, janitor)) => Read::Items(Box::new(Items {
-            config: if let Some(Item::Config(config)) = config { Some(config) } else { None },
-            janitor: if let Some(Item::Janitor(janitor)) = janitor { Some(janitor) } else { None },
-        })),
+    match table.get_many(&[Key::Config, Key::Janitor, Key::Catalogue, Key::SpotPrices]).await {
+        Ok(items) => Read::Items(Box::new(Items::of(items))),
         Err(error) => Read::Failed(error),
+    }
+}
+
+impl Items {
+    fn of(items: Vec<Item>) -> Self {
+        let (mut config, mut janitor, mut catalogue, mut spot) = (None, None, None, None);
+        for item in items {
+            match item {
+                Item::Config(found) => config = Some(found),
+                Item::Janitor(found) => janitor = Some(found),
+                Item::Catalogue(found) => catalogue = Some(found),
+                Item::SpotPrices(found) => spot = Some(found),
+                _ => {}
+            }
+        }
+        let config: Option<Config> = config;
+        Self { config: config.map(|config| config.with_machines(catalogue, spot)), janitor }
     }
 }
 
@@ -155,6 +169,9 @@ fn table(subject: &Subject<'_>, read: Read) -> (Group, Option<Config>) {
         None => group.fail("pools", "none are configured: no job is served", "drover pools apply pools.toml"),
     }
     check_janitor(&mut group, subject, janitor);
+    if let Some(config) = &config {
+        prices(&mut group, config, subject.now);
+    }
     (group, config)
 }
 

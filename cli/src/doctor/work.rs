@@ -13,6 +13,7 @@ use platform::table::Table;
 
 use super::report::{Group, Level};
 use super::subject::{MaybeConfig, Subject};
+use crate::classes::{Part, parts};
 use crate::describe;
 use crate::output::{age, count};
 
@@ -86,8 +87,13 @@ impl Problems {
 
     fn add(&mut self, pool: &Pool, view: &PoolView, now: Timestamp) {
         let name = &pool.name;
-        if let Circuit::Open { since, cause, message, .. } = &view.meta.circuit {
-            self.circuits.push(format!("pool {name} launches only probes since {since:.0}: {cause}: {message}"));
+        let parts = parts(pool, view, now);
+        for part in &parts {
+            if let Circuit::Open { since, cause, message, .. } = &part.view.meta.circuit {
+                let title = part.title();
+                self.circuits.push(format!("{title} launches only probes since {since:.0}: {cause}: {message}"));
+            }
+            self.add_answers(part, now);
         }
         for pause in view.meta.pauses.iter().filter(|pause| pause.until > now) {
             self.quota.push(format!("pool {name}: {}: {}", pause.code, pause.message));
@@ -97,17 +103,10 @@ impl Problems {
                 .push(format!("pool {name}: {}: {} until {:.0}", cooldown.tuple, cooldown.code, cooldown.until));
         }
         let is_refused = view.meta.cooldowns.iter().any(|cooldown| cooldown.until > now);
-        if view.is_short(now) && (is_refused || !view.latest_answers(now).is_empty()) {
+        let waits_for =
+            |part: &Part| part.view.is_short(now) && (is_refused || !part.view.latest_answers(now).is_empty());
+        if parts.iter().any(waits_for) {
             self.refusals = Level::Fail;
-        }
-        let refusals = view.latest_answers(now).into_iter().filter(|answer| !is_lack_of_capacity(&answer.code));
-        for Answer { at, tuple, code, message } in refusals {
-            let ago = age(now.duration_since(*at));
-            self.answers.push(format!("pool {name}: {tuple}: {code}: {message} ({ago} ago)"));
-        }
-        for failure in view.latest_failures(now) {
-            let ago = age(now.duration_since(failure.at));
-            self.machines.push(format!("pool {name}, {ago} ago: {}", describe::failure(failure)));
         }
         for batch in view.batches.values().filter(|batch| batch.is_stuck()) {
             self.launches.push(format!("launch {} was tried {} times", batch.tag(), batch.lease.tries));
@@ -134,6 +133,20 @@ impl Problems {
                     machine.instance, stop.why, age(tried)
                 ));
             }
+        }
+    }
+
+    /// EC2's refusals, and machines that did not come online.
+    fn add_answers(&mut self, part: &Part, now: Timestamp) {
+        let (title, view) = (part.title(), &part.view);
+        let refusals = view.latest_answers(now).into_iter().filter(|answer| !is_lack_of_capacity(&answer.code));
+        for Answer { at, tuple, code, message } in refusals {
+            let ago = age(now.duration_since(*at));
+            self.answers.push(format!("{title}: {tuple}: {code}: {message} ({ago} ago)"));
+        }
+        for failure in view.latest_failures(now) {
+            let ago = age(now.duration_since(failure.at));
+            self.machines.push(format!("{title}, {ago} ago: {}", describe::failure(failure)));
         }
     }
 

@@ -1,8 +1,8 @@
 //! Where and how long a job ran, what its wait consisted of, and what its machine cost.
 
-use domain::config::MicroUsd;
-use domain::ids::{InstanceId, JobId};
-use domain::log::{After, Event, What};
+use domain::config::{MicroUsd, Tuple};
+use domain::ids::{InstanceId, JobId, PoolName, SlotId};
+use domain::log::{After, Event, Stream, What};
 use domain::state::{Item, Job, Key};
 use engine::ports::Store;
 use jiff::Timestamp;
@@ -15,14 +15,23 @@ use crate::output::{Failure, age};
 pub(super) struct End {
     /// None before its end, or if its price is unknown.
     cost: Option<MicroUsd>,
+    /// The price per hour that was recorded when its launch was decided. Only in a pool that needs prices.
+    price: Option<MicroUsd>,
     /// When EC2 announced that it takes the machine.
     reclaimed_at: Option<Timestamp>,
+}
+
+impl End {
+    pub(super) fn price(&self) -> Option<MicroUsd> {
+        self.price
+    }
 }
 
 pub(super) async fn end(table: &impl Store, id: &InstanceId) -> Result<End, Failure> {
     match table.get(&Key::Instance(id.clone())).await? {
         Some(Item::Instance(instance)) => {
-            Ok(End { cost: instance.cost_micro_usd, reclaimed_at: instance.interrupted_at })
+            let (cost, price) = (instance.cost_micro_usd, instance.price_per_hour);
+            Ok(End { cost, price, reclaimed_at: instance.interrupted_at })
         }
         _ => Ok(End::default()),
     }
@@ -70,8 +79,39 @@ pub(super) fn how_it_ran(
             parts.iter().map(|part| format!("{:.1} s until {}", part.seconds, part.until)).collect();
         sentences.push(format!("It waited {}.", parts.join(", ")));
     }
-    sentences.extend(end.cost.map(|cost| format!("Its machine cost {cost} at the on-demand list price.")));
+    sentences.extend(end.cost.map(|cost| match end.price {
+        Some(price) => format!("Its machine cost {cost}, at {price} per hour when its launch was decided."),
+        None => format!("Its machine cost {cost} at the on-demand list price."),
+    }));
     sentences
+}
+
+/// The launch option that the job's machine was launched with. None if it did not run on one of Drover's runners, or its events
+/// are gone.
+pub(super) fn launched_as<'a>(events: &'a [Event], slot: SlotId) -> Option<&'a Tuple> {
+    let own = Key::Slot(events.first().and_then(pool_of)?, slot).to_string();
+    let decided = |event: &'a Event| match &event.what {
+        What::Decided { tuple: Some(tuple), launch: 1.., .. } if event.after.iter().any(|it| it.key == own) => {
+            Some(tuple)
+        }
+        What::Refused { version, next: Some(tuple), .. } | What::Resumed { version, next: Some(tuple), .. } => {
+            (*version == slot.version).then_some(tuple)
+        }
+        _ => None,
+    };
+    // An attempt that EC2 refused was followed by one with another option.
+    events.iter().take_while(|event| !is_bound(event, slot)).filter_map(decided).last()
+}
+
+fn pool_of(event: &Event) -> Option<PoolName> {
+    match &event.stream {
+        Stream::Pool(pool) => Some(pool.clone()),
+        Stream::Stack => None,
+    }
+}
+
+fn is_bound(event: &Event, slot: SlotId) -> bool {
+    matches!(&event.what, What::Bound { version, .. } if *version == slot.version)
 }
 
 /// A part of a job's wait, up to an event.

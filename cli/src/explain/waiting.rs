@@ -6,13 +6,13 @@ use domain::config::Pool;
 use domain::ids::SlotId;
 use domain::policy::PoolView;
 use domain::policy::circuit::next_probe;
-use domain::policy::class::of_job;
 use domain::policy::notify::{Reader, reasons};
 use domain::policy::tuple::next_free;
 use domain::state::{Job, Limit, Slot, SlotState, WaitingJob};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::classes::{Part, described};
 use crate::output::{age, count, when};
 
 /// What happens to a job without anyone's doing.
@@ -73,8 +73,8 @@ pub(super) fn why_it_waits(
         let sentences = vec![format!("Pool {} is no longer configured.", job.pool)];
         return Wait { sentences, slot: None, next: None };
     };
-    let of_class = of_job(pool, view, waiting);
-    let (pool, view) = of_class.as_ref().map_or((pool, view), |(pool, view)| (pool, view));
+    let part = Part::of(pool, view, waiting.class.as_ref(), now);
+    let (pool, view) = (&part.pool, &part.view);
     let reasons = reasons(pool, view, waiting, Reader::Operator, now);
     if waiting.given_up(now).is_some() {
         let sentences = vec![
@@ -89,8 +89,9 @@ pub(super) fn why_it_waits(
         sentences.push(format!("Waiting: GitHub accepts no calls for {owner} until {until:.0}: {}.", limit.why));
     }
     let slot = place(waiting, view, now, &mut sentences);
+    sentences.extend(option(slot, &part, now));
     sentences.extend(slot.map(|slot| on_its_way(slot, view, pool, now)));
-    let next = next(waiting, slot, view, pool, now);
+    let next = next(waiting, slot, &part, now);
     Wait { sentences, slot: slot.map(|slot| slot.id), next }
 }
 
@@ -120,6 +121,25 @@ fn place<'a>(
         ));
     }
     slots.get(place).copied()
+}
+
+/// The launch option of its slot, or the one that would be tried first, in a pool that needs prices.
+fn option(slot: Option<&Slot>, part: &Part, now: Timestamp) -> Option<String> {
+    if !part.pool.needs_prices() {
+        return None;
+    }
+    match slot {
+        // Another one is not asked for before EC2 has answered.
+        Some(slot) if slot.state == SlotState::Planned => {
+            let tuple = part.view.batches.get(&slot.id.version)?.tuple.as_ref()?;
+            Some(format!("Launch option: {}.", described(tuple, slot.price_per_hour, part, now)))
+        }
+        Some(_) => None,
+        None => {
+            let first = part.may_be_tried(now).into_iter().next()?;
+            Some(format!("Next launch option: {}.", described(&first.tuple, first.price_per_hour, part, now)))
+        }
+    }
 }
 
 /// How far a machine is.
@@ -160,7 +180,8 @@ fn on_its_way(slot: &Slot, view: &PoolView, pool: &Pool, now: Timestamp) -> Stri
 }
 
 /// What happens next, of all that may happen the step that the job waits for.
-fn next(waiting: &WaitingJob, slot: Option<&Slot>, view: &PoolView, pool: &Pool, now: Timestamp) -> Option<Next> {
+fn next(waiting: &WaitingJob, slot: Option<&Slot>, part: &Part, now: Timestamp) -> Option<Next> {
+    let (pool, view) = (&part.pool, &part.view);
     let at = |what: &str, at: Timestamp| Some(Next::new(what, Some(at)));
     if let Some(slot) = slot {
         return match &slot.state {
@@ -198,6 +219,10 @@ fn next(waiting: &WaitingJob, slot: Option<&Slot>, view: &PoolView, pool: &Pool,
     }
     if view.live() >= pool.max as usize {
         return Some(Next::new("a machine is launched for it once another one of the pool has ended", None));
+    }
+    if part.is_at_cap(now) {
+        let what = "a machine is launched for it once another one of the pool has ended, or a price has fallen";
+        return Some(Next::new(what, None));
     }
     match &view.nudge {
         Some(nudge) => at("the pool decides again", nudge.due_at),

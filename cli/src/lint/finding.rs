@@ -2,9 +2,29 @@
 
 use std::collections::BTreeMap;
 
-use domain::config::Pool;
+use domain::config::{Market, Pool};
 use domain::ids::Repository;
 use serde::Serialize;
+
+/// A machine that a label may get.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Candidate {
+    #[serde(rename = "type")]
+    pub(super) instance_type: String,
+    pub(super) market: Market,
+    /// The lowest price of the zones. None if it is not known.
+    pub(super) usd_per_hour: Option<f64>,
+}
+
+/// What a label asks for, of a pool with shapes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Asked {
+    /// The machines, the first choice first. None if what EC2 offers is not known: with a pool file.
+    pub candidates: Option<Vec<Candidate>>,
+    /// One line.
+    #[serde(skip)]
+    pub(super) text: String,
+}
 
 /// The repository that the workflows belong to.
 #[derive(Debug, Clone)]
@@ -80,6 +100,9 @@ pub struct Finding {
     pub labels: Vec<String>,
     #[serde(flatten)]
     pub verdict: Verdict,
+    /// Of a label that asks for a shape: the machines that it gets.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
     /// What the author may have meant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,

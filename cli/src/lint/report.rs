@@ -162,7 +162,10 @@ fn encoded(path: &str) -> String {
 /// The verdict, with the job and its labels.
 fn message(finding: &Finding) -> String {
     let verdict = match &finding.verdict {
-        Verdict::Pool { pool } => format!("pool {pool}"),
+        Verdict::Pool { pool } => {
+            let asked = finding.asked.as_ref().map(|asked| format!(": {}", asked.text)).unwrap_or_default();
+            format!("pool {pool}{asked}")
+        }
         Verdict::Hosted => "GitHub-hosted runner".to_owned(),
         Verdict::NoPool { why } | Verdict::Unknown { why } | Verdict::Invalid { why } => why.clone(),
     };

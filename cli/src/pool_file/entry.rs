@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use domain::config::{
-    Architecture, Bounds, FamilyPattern, Label, LaunchTemplate, Market, MarketChoice, MicroUsd, Pool, ShapePolicy, Shapes, Span,
-    Timings,
+    Architecture, Bounds, FamilyPattern, Label, LaunchTemplate, Market, MarketChoice, MicroUsd, Order, Pool,
+    ShapePolicy, Shapes, Span, Timings,
 };
 use domain::ids::{InstanceType, PoolName, Repository, Scope, SubnetId, TemplateId};
 use serde::Deserialize;
@@ -55,6 +55,8 @@ pub struct PoolEntry {
     pub subnets: Vec<SubnetId>,
     pub instance_types: Vec<InstanceType>,
     pub market: MarketChoice,
+    /// By price in a pool with shapes, unless the file says something else.
+    pub order: Order,
     pub max: u32,
     pub warm: u32,
     pub priority: i32,
@@ -63,14 +65,12 @@ pub struct PoolEntry {
     pub timings: Timings,
 }
 
-/// `[pool.shapes]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// `[pool.shapes]`. [`ShapePolicy`] documents the fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShapesEntry {
     pub cpu: Bounds,
     pub ram: Bounds,
     pub arch: Vec<Architecture>,
-    #[serde(default)]
     pub families: Vec<FamilyPattern>,
     pub disk: Option<Bounds>,
     /// None: the markets of the pool.
@@ -94,8 +94,19 @@ impl TryFrom<f64> for Usd {
     }
 }
 
+/// The fields of `[pool.shapes]`, after the name of the table.
+const SHAPES_FIELDS: [&str; 7] = [
+    "shapes.cpu",
+    "shapes.ram",
+    "shapes.arch",
+    "shapes.families",
+    "shapes.disk",
+    "shapes.market",
+    "shapes.usd_per_hour",
+];
+
 /// The fields of a pool that are not timings.
-const OWN_FIELDS: [&str; 18] = [
+const OWN_FIELDS: [&str; 19] = [
     "name",
     "owner",
     "labels",
@@ -109,6 +120,7 @@ const OWN_FIELDS: [&str; 18] = [
     "subnets",
     "instance_types",
     "market",
+    "order",
     "max",
     "warm",
     "priority",
@@ -123,18 +135,19 @@ const DEFAULT_RUNNER_GROUP: u64 = 1;
 
 /// Every field of a `[[pool]]`.
 pub(super) fn field_names() -> Vec<&'static str> {
-    OWN_FIELDS.into_iter().chain(TIMINGS).collect()
+    OWN_FIELDS.into_iter().chain(SHAPES_FIELDS).chain(TIMINGS).collect()
 }
 
 /// The pool, without what is invalid in it. A field that is required and invalid has a value that no rule looks at.
 pub(super) fn entry(reader: &mut Reader<'_>) -> PoolEntry {
-    let shapes: Option<ShapesEntry> = reader.optional("shapes");
+    let shapes = shapes(reader);
     // The labels of its jobs choose the machines of a pool with shapes.
     if shapes.is_none() && !reader.written.invalid.contains("shapes") {
         reader.require("labels");
         reader.require("instance_types");
         reader.require("launch_template");
     }
+    let order = if shapes.is_some() { Order::Price } else { Order::Listed };
     let pool = PoolEntry {
         name: reader.required("name").unwrap_or_else(|| "unnamed".parse().expect("a valid name")),
         owner: reader.required("owner").unwrap_or_else(|| "unnamed".parse().expect("a valid owner")),
@@ -149,6 +162,7 @@ pub(super) fn entry(reader: &mut Reader<'_>) -> PoolEntry {
         subnets: reader.list("subnets"),
         instance_types: reader.list("instance_types"),
         market: reader.optional("market").unwrap_or_default(),
+        order: reader.optional("order").unwrap_or(order),
         max: reader.required("max").unwrap_or_default(),
         warm: reader.optional("warm").unwrap_or_default(),
         priority: reader.optional("priority").unwrap_or(DEFAULT_PRIORITY),
@@ -158,6 +172,32 @@ pub(super) fn entry(reader: &mut Reader<'_>) -> PoolEntry {
     };
     reader.finish(&field_names());
     pool
+}
+
+/// What labels may ask for. None in a pool without the table.
+fn shapes(reader: &mut Reader<'_>) -> Option<ShapesEntry> {
+    if !reader.table("shapes") {
+        return None;
+    }
+    for (name, example) in [
+        ("shapes.cpu", "cpu = \"1..32\", the vCPUs that a label may ask for"),
+        ("shapes.ram", "ram = \"2..128\", the GiB of memory that a label may ask for"),
+        ("shapes.arch", "arch = [\"x64\"], the architectures that a label may ask for"),
+    ] {
+        reader.require_like(name, &format!(": write {example}"));
+    }
+    let one = || "1".parse().expect("a range");
+    let has_markets = reader.has("shapes.market");
+    let markets = reader.list("shapes.market");
+    Some(ShapesEntry {
+        cpu: reader.optional("shapes.cpu").unwrap_or_else(one),
+        ram: reader.optional("shapes.ram").unwrap_or_else(one),
+        arch: reader.list("shapes.arch"),
+        families: reader.list("shapes.families"),
+        disk: reader.optional("shapes.disk"),
+        market: has_markets.then_some(markets),
+        usd_per_hour: reader.optional("shapes.usd_per_hour"),
+    })
 }
 
 /// The durations that the pool sets, and the defaults of the others.
@@ -186,6 +226,7 @@ impl PoolEntry {
             subnets: self.subnets.clone(),
             instance_types,
             market,
+            order: self.order,
             max: self.max,
             warm: self.warm,
             priority: self.priority,
@@ -218,7 +259,8 @@ impl PoolEntry {
             version: 0,
             root: None,
         };
-        let launch_templates = self.launch_templates.iter().map(|(architecture, name)| (*architecture, unresolved(name)));
+        let launch_templates =
+            self.launch_templates.iter().map(|(architecture, name)| (*architecture, unresolved(name)));
         Some(Shapes { policy, launch_templates: launch_templates.collect() })
     }
 }

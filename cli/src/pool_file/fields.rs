@@ -66,18 +66,37 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(source: &'a Source, header: Range<usize>, fields: Fields<'a>) -> Self {
-        let spans = fields.iter().map(|(name, field)| {
-            let elements = field.value.get_ref().as_array().map(|array| array.iter().map(Spanned::span).collect());
-            (name.clone(), (field.key.clone(), elements.unwrap_or_default()))
-        });
-        let written = Written { header, fields: spans.collect(), invalid: BTreeSet::new() };
+        let places = fields.iter().map(|(name, field)| (name.clone(), places(field)));
+        let written = Written { header, fields: places.collect(), invalid: BTreeSet::new() };
         Self { source, fields, errors: Vec::new(), written }
+    }
+
+    /// Takes a table of the pool. From then on its fields are fields of the pool, such as `shapes.cpu`. False if the pool has no
+    /// such table.
+    pub(super) fn table(&mut self, name: &str) -> bool {
+        let Some(Field { value, .. }) = self.fields.remove(name) else { return false };
+        let Some(table) = value.get_ref().as_table() else {
+            let found = value.get_ref().type_str();
+            let message = format!("{name} must be a table that begins with [pool.{name}], not of type {found}");
+            self.invalid(name, &value.span(), message);
+            return false;
+        };
+        for (own, field) in fields(table) {
+            let own = format!("{name}.{own}");
+            self.written.fields.insert(own.clone(), places(&field));
+            self.fields.insert(own, field);
+        }
+        true
     }
 
     /// The value of a field. None if the field is not set or invalid.
     pub(super) fn optional<T: Deserialize<'a>>(&mut self, name: &str) -> Option<T> {
         let value = self.fields.remove(name)?.value;
         self.value(name, value)
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.fields.contains_key(name)
     }
 
     /// The value of a field that must be set. None if it is not set or invalid.
@@ -99,9 +118,15 @@ impl<'a> Reader<'a> {
 
     /// Reports the field as missing if it is not set.
     pub(super) fn require(&mut self, name: &str) {
+        self.require_like(name, "");
+    }
+
+    /// The same, with what the author may write.
+    pub(super) fn require_like(&mut self, name: &str, example: &str) {
         if !self.fields.contains_key(name) {
-            let header = self.written.header.clone();
-            self.invalid(name, &header, format!("the pool has no {name}"));
+            let table = name.split_once('.').map_or(name, |(table, _)| table);
+            let place = self.written.field(table).clone();
+            self.invalid(name, &place, format!("the pool has no {name}{example}"));
         }
     }
 
@@ -131,14 +156,28 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Where a field's name and, if it is a list, its values are.
+fn places(field: &Field<'_>) -> (Range<usize>, Vec<Range<usize>>) {
+    let elements = field.value.get_ref().as_array().map(|array| array.iter().map(Spanned::span).collect());
+    (field.key.clone(), elements.unwrap_or_default())
+}
+
 pub(super) fn unknown_field(name: &str, known: &[&str]) -> String {
+    // In TOML, what follows a table's header belongs to the table.
+    if let Some((table, own)) = name.split_once('.').filter(|(_, own)| known.contains(own)) {
+        return format!("unknown field {name}: {own} is a field of the pool, write it above [pool.{table}]");
+    }
+    let of_table = known.iter().find_map(|it| it.split_once('.').filter(|(_, own)| *own == name));
+    if let Some((table, own)) = of_table {
+        return format!("unknown field {name}: {own} is a field of [pool.{table}], write it below that line");
+    }
     format!("unknown field {name}{}", did_you_mean(nearest(name, known.iter().copied())))
 }
 
-/// serde lists the variants of an enum in its message: "expected one of `a`, `b`".
+/// serde lists the variants of an enum in its message: "expected one of `a`, `b`", or "expected `a` or `b`".
 fn nearest_variant<'a>(written: &str, message: &'a str) -> Option<&'a str> {
-    let (_, variants) = message.split_once("expected one of ")?;
-    nearest(written, variants.split('`').skip(1).step_by(2))
+    let (_, variants) = message.split_once(", expected ").filter(|(before, _)| before.contains("variant"))?;
+    nearest(&written.to_lowercase(), variants.split('`').skip(1).step_by(2))
 }
 
 pub(super) fn did_you_mean(name: Option<&str>) -> String {

@@ -1,16 +1,17 @@
 //! Rules for the values of one pool, and for pools that match the same jobs.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 
 use domain::config::{Architecture, Label};
 use domain::ids::{Repository, Scope};
 use jiff::SignedDuration;
 
-use super::entry::{PoolEntry, ShapesEntry};
+use super::check::Check;
+use super::entry::PoolEntry;
 use super::fields::Written;
 use super::finding::{Finding, Severity, Source};
-use super::instance_types::{Misnamed, families, misnamed};
+use super::instance_types::{Misnamed, misnamed};
+use super::shapes::{caps, shapes};
 
 /// GitHub deletes an ephemeral runner that was not connected for a day.
 const LONGEST_IDLE: SignedDuration = SignedDuration::from_hours(24);
@@ -24,50 +25,12 @@ const LONGEST_QUEUED: SignedDuration = SignedDuration::from_hours(24);
 /// No machine boots, registers a runner and runs a job in less.
 const SHORTEST_LIFE: SignedDuration = SignedDuration::from_mins(2);
 
-/// Collects what is wrong with one pool.
-struct Check<'a> {
-    source: &'a Source,
-    written: &'a Written,
-    findings: Vec<(Severity, Finding)>,
-}
-
-impl Check<'_> {
-    /// Adds an error at the first of these fields unless the condition holds, or one of the fields has an error of its own.
-    fn require(&mut self, fields: &[&str], valid: bool, message: impl Into<String>) {
-        self.add(Severity::Error, fields, valid, message);
-    }
-
-    fn advise(&mut self, fields: &[&str], valid: bool, message: impl Into<String>) {
-        self.add(Severity::Warning, fields, valid, message);
-    }
-
-    fn add(&mut self, severity: Severity, fields: &[&str], valid: bool, message: impl Into<String>) {
-        if !valid && !fields.iter().any(|field| self.written.invalid.contains(*field)) {
-            let finding = self.source.finding(self.written.field(fields[0]), message);
-            self.findings.push((severity, finding));
-        }
-    }
-
-    fn at(&mut self, severity: Severity, span: &Range<usize>, message: String) {
-        self.findings.push((severity, self.source.finding(span, message)));
-    }
-
-    /// Adds an error for each value of the list that is listed before.
-    fn unique<T: ToString + PartialEq>(&mut self, field: &str, values: &[T]) {
-        for (index, value) in values.iter().enumerate() {
-            if values[..index].contains(value) && !self.written.invalid.contains(field) {
-                let span = self.written.element(field, index).clone();
-                self.at(Severity::Error, &span, format!("{field}: {} is listed twice", value.to_string()));
-            }
-        }
-    }
-}
-
 /// What is wrong with one pool.
 pub(super) fn check(pool: &PoolEntry, written: &Written, source: &Source) -> Vec<(Severity, Finding)> {
     let mut check = Check { source, written, findings: Vec::new() };
     values(&mut check, pool);
     instance_types(&mut check, pool);
+    caps(&mut check, pool);
     times(&mut check, pool);
     check.findings
 }
@@ -77,11 +40,11 @@ fn values(check: &mut Check<'_>, pool: &PoolEntry) {
         Some(policy) => shapes(check, pool, policy),
         None => {
             let none = "labels: at least one is required; GitHub adds none itself";
-            check.require(&["labels"], !pool.labels.is_empty(), none);
+            check.require(&["labels", "shapes"], !pool.labels.is_empty(), none);
             let none = "instance_types: at least one is required";
-            check.require(&["instance_types"], !pool.instance_types.is_empty(), none);
+            check.require(&["instance_types", "shapes"], !pool.instance_types.is_empty(), none);
             let none = "launch_template: must be a name or an id";
-            check.require(&["launch_template"], !pool.launch_template.is_empty(), none);
+            check.require(&["launch_template", "shapes"], !pool.launch_template.is_empty(), none);
             let only = "launch_templates: only a pool with [pool.shapes] has several; write launch_template";
             check.require(&["launch_templates"], pool.launch_templates.is_empty(), only);
         }
@@ -109,30 +72,6 @@ fn values(check: &mut Check<'_>, pool: &PoolEntry) {
     check.unique("repositories", &pool.repositories);
     check.unique("subnets", &pool.subnets);
     check.unique("instance_types", &pool.instance_types);
-}
-
-fn shapes(check: &mut Check<'_>, pool: &PoolEntry, policy: &ShapesEntry) {
-    let none = "shapes: arch: at least one is required, x64 or arm64";
-    check.require(&["shapes"], !policy.arch.is_empty(), none);
-    let none = "shapes: market: at least one is required, spot or on-demand";
-    check.require(&["shapes"], policy.market.as_ref().is_none_or(|markets| !markets.is_empty()), none);
-    for architecture in &policy.arch {
-        let message = format!("launch_templates: none for {architecture}, which shapes allows; write {architecture} = \"NAME\"");
-        check.require(&["launch_templates", "shapes"], pool.launch_templates.contains_key(architecture), message);
-    }
-    let not_both = "launch_template: a pool with [pool.shapes] has launch_templates = { x64 = \"NAME\" }";
-    check.require(&["launch_template"], pool.launch_template.is_empty(), not_both);
-    let none = "instance_types: the labels of jobs choose the types of a pool with [pool.shapes]; limit them with families";
-    check.require(&["instance_types"], pool.instance_types.is_empty(), none);
-    for pattern in &policy.families {
-        let is_known = families().iter().any(|family| pattern.matches(family));
-        check.require(&["shapes"], is_known, format!("shapes: families: EC2 has no family {pattern}"));
-    }
-    let prefix = format!("{}/", pool.name);
-    for (index, label) in pool.labels.iter().enumerate().filter(|(_, label)| label.as_str().starts_with(&prefix)) {
-        let span = check.written.element("labels", index).clone();
-        check.at(Severity::Error, &span, format!("labels: {label} would be read as a shape of the pool"));
-    }
 }
 
 fn instance_types(check: &mut Check<'_>, pool: &PoolEntry) {

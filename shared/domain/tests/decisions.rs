@@ -7,11 +7,12 @@ mod shapes;
 use std::collections::BTreeSet;
 
 use common::{ago, noon};
-use domain::config::{Label, Pool};
+use domain::config::{Label, MicroUsd, Pool};
 use domain::ids::{JobId, RunnerId, SlotId};
 use domain::log::{Cause, Transaction, Turn};
 use domain::policy::PoolView;
 use domain::policy::charge::RELAUNCH_LIMIT;
+use domain::policy::class::for_class;
 use domain::policy::decide::decide;
 use domain::state::{Item, Lease, Machine, Meta, Runner, Slot, SlotState, StopReason, WaitingJob};
 use jiff::SignedDuration;
@@ -80,6 +81,7 @@ fn slots() -> impl Strategy<Value = Vec<Slot>> {
                     pool: "linux".parse().expect("a pool"),
                     class: None,
                     price_per_hour: None,
+                    warm_as: None,
                     state: match state {
                         0 => SlotState::Planned,
                         1 => SlotState::Launched(machine),
@@ -188,7 +190,8 @@ proptest! {
 /// One class of a pool with shapes, or None for jobs without a shape.
 fn class() -> impl Strategy<Value = Option<Label>> {
     let labels = ["linux/2cpu", "linux/8cpu", "linux/8cpu/arm64"];
-    select(vec![0, 1, 2, 3]).prop_map(move |index: usize| labels.get(index).map(|label| label.parse().expect("a label")))
+    select(vec![0, 1, 2, 3])
+        .prop_map(move |index: usize| labels.get(index).map(|label| label.parse().expect("a label")))
 }
 
 proptest! {
@@ -199,10 +202,21 @@ proptest! {
         slots in slots(),
         of_jobs in prop::collection::vec(class(), 120),
         of_slots in prop::collection::vec(class(), 60),
+        cap in prop::option::of(100_000..2_000_000_u64),
     ) {
-        let pool = Pool { max: pool.max, draining: pool.draining, warm: pool.warm, paused: pool.paused, ..shapes::pool() };
+        let price_per_hour = cap.map(MicroUsd);
+        let Pool { max, draining, warm, paused, .. } = pool;
+        let pool = Pool { max, draining, warm, paused, price_per_hour, ..shapes::pool() };
+        // As a warm machine of the smallest shape is launched.
+        let smallest = for_class(&pool, None, &Meta::new(pool.name.clone(), "e1".parse().expect("an epoch")), noon());
+        let smallest = smallest.launch_options().into_iter().next().expect("an option");
+        let priced = |slot: Slot| Slot {
+            warm_as: (slot.class.is_none() && !slot.wanted).then(|| smallest.tuple.clone()),
+            price_per_hour: smallest.price_per_hour,
+            ..slot
+        };
         let jobs = jobs.into_iter().zip(of_jobs).map(|(job, class)| Item::from(WaitingJob { class, ..job }));
-        let slots = slots.into_iter().zip(of_slots).map(|(slot, class)| Item::from(Slot { class, ..slot }));
+        let slots = slots.into_iter().zip(of_slots).map(|(slot, class)| Item::from(priced(Slot { class, ..slot })));
         let mut meta = Meta::new(pool.name.clone(), "e1".parse().expect("an epoch"));
         meta.revision = 1;
         let mut view = PoolView::new(meta, jobs.chain(slots));
@@ -211,7 +225,7 @@ proptest! {
         for round in 0.. {
             let Some(decision) = decide(&pool, &view, &turn) else { break };
             prop_assert!(round < 64, "deciding does not end: {decision:?}");
-            let live = view.live();
+            let (live, cost) = (view.live(), view.price_per_hour());
             let launched = decision.batch.as_ref().map(|batch| batch.class.clone());
             prop_assert!(decision.slots.iter().all(|slot| {
                 launched.is_none() || slot.id.version == 1 || Some(&slot.class) == launched.as_ref()
@@ -225,14 +239,25 @@ proptest! {
             let (supply, demand) = (part.supply(noon()).count(), part.demand(noon()));
             prop_assert!(supply <= demand + warm, "S3: {supply} for {demand} of {class:?}");
             prop_assert!(view.live() <= pool.max as usize || view.live() == live, "S3: {} of {}", view.live(), pool.max);
+            let (now, cap) = (view.price_per_hour(), pool.price_per_hour);
+            prop_assert!(now == cost || cap.is_none_or(|cap| now <= cap), "S10: {now} of {cap:?}");
         }
-        let full = view.live() >= pool.max as usize;
+        // The dearest machine of the catalogue costs 0.41 USD.
+        let is_dear = pool.price_per_hour.is_some_and(|cap| view.price_per_hour() + MicroUsd(410_000) > cap);
+        let full = view.live() >= pool.max as usize || is_dear;
+        let stops = |slot: &Slot| slot.stop.is_some() && slot.is_live();
+        let is_ending = view.slots.values().any(stops);
+        let is_unneeded = |slot: &&Slot| slot.class.is_none() && !slot.wanted && slot.stop.is_none() && !slot.held && slot.is_live()
+            && matches!(slot.state, SlotState::Launched(_));
         for class in view.classes() {
             let part = view.of_class(class);
             prop_assert_eq!(part.live(), view.live(), "max is one for all");
             let wanted = part.supply(noon()).filter(|slot| slot.wanted).count();
             let spent = part.waiting.values().any(|job| job.open && job.launches.len() >= RELAUNCH_LIMIT);
-            prop_assert!(wanted >= part.demand(noon()) || full || spent || pool.paused, "{class:?}: {wanted} wanted");
+            let is_served = wanted >= part.demand(noon());
+            prop_assert!(is_served || full || spent || pool.paused, "{class:?}: {wanted} wanted");
+            let keeps_room = class.is_some() && view.slots.values().any(|slot| is_unneeded(&slot));
+            prop_assert!(is_served || spent || pool.paused || is_ending || !keeps_room, "{class:?} waits beside warm machines");
         }
     }
 }

@@ -74,7 +74,13 @@ fn each_reason_is_given_only_while_it_applies() {
     let (soon, past) = (later(9), noon());
     assert_eq!(why(&job(60), &nothing, &[]), "a machine will be launched shortly");
     assert_eq!(why(&job(60), &nothing, &[slot("planned", 9, json!({}))]), "a machine is on its way");
-    let pause = |until| Pause { market: Market::Spot, until, code: "MaxSpot".to_owned(), message: "m".to_owned() };
+    let pause = |until| Pause {
+        market: Market::Spot,
+        instance_type: None,
+        until,
+        code: "MaxSpot".to_owned(),
+        message: "m".to_owned(),
+    };
     let quota = |until| move |meta: &mut Meta| meta.pauses.push(pause(until));
     assert_eq!(why(&job(60), &quota(soon), &[]), "no spot launches for now: MaxSpot: m");
     assert_eq!(why(&job(60), &quota(past), &[]), "a machine will be launched shortly");
@@ -197,6 +203,7 @@ fn situations() -> Vec<(&'static str, WaitingJob, PoolView)> {
             "the quota is used up",
             pool_with(&|it| {
                 it.meta.pauses.push(Pause {
+                    instance_type: None,
                     market: Market::OnDemand,
                     until: later(300),
                     code: "VcpuLimitExceeded".to_owned(),

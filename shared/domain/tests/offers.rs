@@ -18,7 +18,7 @@ fn shapes_pool(market: MarketChoice) -> Pool {
 }
 
 fn shape(terms: &str) -> Shape {
-    terms.parse().unwrap()
+    terms.parse().expect("a shape")
 }
 
 fn shown(offers: &[Offer]) -> Vec<String> {
@@ -33,15 +33,15 @@ fn the_cheapest_machine_that_is_large_enough_comes_first() {
     assert_eq!(
         shown(&offers(&pool, &policy(), &shape("8cpu/32gb"), &known, 0)),
         [
-            "m7a.2xlarge on-demand zone-b 350000",
-            "m7i.2xlarge on-demand zone-a 403200",
-            "m7i.2xlarge on-demand zone-b 403200"
+            "m7a.2xlarge on-demand zone-b 354400",
+            "m7i.2xlarge on-demand zone-a 407600",
+            "m7i.2xlarge on-demand zone-b 407600"
         ]
     );
     // Equal prices are spread over zones.
     assert_eq!(
         shown(&offers(&pool, &policy(), &shape("8cpu"), &known, 1))[1..],
-        ["m7i.2xlarge on-demand zone-b 403200", "m7i.2xlarge on-demand zone-a 403200"]
+        ["m7i.2xlarge on-demand zone-b 407600", "m7i.2xlarge on-demand zone-a 407600"]
     );
 }
 

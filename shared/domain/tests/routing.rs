@@ -132,7 +132,10 @@ fn a_shape_is_the_only_label_and_one_that_the_pool_allows() {
     assert_eq!(routed(&["ANY/8cpu/arm64"]), r#"any as Some("any/8cpu/arm64")"#);
     assert_eq!(routed(&["any-2/8cpu"]), r#"any-2 as Some("any-2/8cpu")"#);
     assert_eq!(routed(&["any/64cpu"]), "the pool allows 1..32 vCPUs, and the label asks for 64");
-    assert_eq!(routed(&["any/8gpu"]), r#""8gpu" is no term; write 8cpu, 32gb, 200disk, x64, arm64, spot or on-demand, separated by slashes"#);
+    assert_eq!(
+        routed(&["any/8gpu"]),
+        r#""8gpu" is no term; write 8cpu, 32gb, 200disk, x64, arm64, spot or on-demand, separated by slashes"#
+    );
     assert_eq!(
         routed(&["any/8cpu", "self-hosted"]),
         r#""any/8cpu" must be the job's only label: with another one, other jobs could take its machine"#

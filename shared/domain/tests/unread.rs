@@ -51,7 +51,15 @@ fn slots_whose_runner_had_a_job_are_left_out_and_the_others_are_exceptions() {
     let slots =
         [vec![slot_of(10, "online", json!({}))], busy(13..33), vec![gone, slot_of(40, "launched", json!({}))]].concat();
     let left_out = after(&view(slots)).expect("it is worthwhile");
-    assert_eq!(left_out, UnreadSlots { before: 33, except: vec![SlotId { version: 10, index: 0 }], live: 20, price_per_hour: MicroUsd(0) });
+    assert_eq!(
+        left_out,
+        UnreadSlots {
+            before: 33,
+            except: vec![SlotId { version: 10, index: 0 }],
+            live: 20,
+            price_per_hour: MicroUsd(0)
+        }
+    );
     assert!(
         !left_out.contains(SlotId { version: 10, index: 0 }) && left_out.contains(SlotId { version: 12, index: 0 })
     );
@@ -73,7 +81,15 @@ fn what_a_reading_left_out_stays_left_out() {
         slot_of(51, "planned", json!({})),
     ];
     let found = after(&without(&known, &slots, &[])).expect("it was worthwhile before");
-    assert_eq!(found, UnreadSlots { before: 51, except: vec![SlotId { version: 10, index: 0 }], live: 302, price_per_hour: MicroUsd(0) });
+    assert_eq!(
+        found,
+        UnreadSlots {
+            before: 51,
+            except: vec![SlotId { version: 10, index: 0 }],
+            live: 302,
+            price_per_hour: MicroUsd(0)
+        }
+    );
 }
 
 #[test]

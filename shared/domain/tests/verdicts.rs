@@ -33,6 +33,7 @@ fn slots() -> Vec<Slot> {
         pool: "linux".parse().expect("a pool"),
         class: None,
         price_per_hour: None,
+        warm_as: None,
         state,
         wanted: true,
         planned_at: at,

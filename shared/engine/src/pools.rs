@@ -28,7 +28,11 @@ pub async fn read(context: &Context<'_>, function: FunctionName) -> Result<Confi
     let (mut config, mut scaler, mut janitor) = (None, None, None);
     let (mut catalogue, mut spot) = (None, None);
     let keys = [
-        Key::Config, Key::Catalogue, Key::SpotPrices, Key::Function(FunctionName::Scaler), Key::Function(FunctionName::Janitor),
+        Key::Config,
+        Key::Catalogue,
+        Key::SpotPrices,
+        Key::Function(FunctionName::Scaler),
+        Key::Function(FunctionName::Janitor),
     ];
     for item in context.ports.store.get_many(&keys).await? {
         match item {

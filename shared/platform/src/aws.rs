@@ -240,3 +240,8 @@ impl From<CallError> for ComputeError {
         Self { code: error.code.clone(), message: error.message.clone(), source: Some(Source::new(error)) }
     }
 }
+
+/// A failed call of EC2, whatever the operation.
+pub(crate) fn failed_ec2<E: ProvideErrorMetadata + std::error::Error + 'static>(error: E) -> ComputeError {
+    CallError::from_sdk(error).into()
+}

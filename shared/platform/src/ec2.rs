@@ -10,8 +10,9 @@ use aws_config::timeout::TimeoutConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::types::{
-    BlockDeviceMapping, EbsBlockDevice, Filter, InstanceInterruptionBehavior, InstanceMarketOptionsRequest, InstanceStateName, InstanceType,
-    LaunchTemplateSpecification, MarketType, ResourceType, SpotInstanceType, SpotMarketOptions, Tag, TagSpecification, VolumeType,
+    BlockDeviceMapping, EbsBlockDevice, Filter, InstanceInterruptionBehavior, InstanceMarketOptionsRequest,
+    InstanceStateName, InstanceType, LaunchTemplateSpecification, MarketType, ResourceType, SpotInstanceType,
+    SpotMarketOptions, Tag, TagSpecification, VolumeType,
 };
 use domain::config::{LaunchTemplate, Market, ObservedMachines, ObservedPrice, Rates, RootVolume};
 use domain::ids::{BatchTag, InstanceId, InstanceType as TypeName, StackName, SubnetId, TemplateId};
@@ -22,7 +23,7 @@ use engine::ports::{
 };
 use jiff::{SignedDuration, Timestamp};
 
-use crate::aws::{CallError, ErrorKind, describe};
+use crate::aws::{CallError, ErrorKind, describe, failed_ec2};
 use crate::{ec2_machines, image};
 
 /// EC2 takes seconds to launch many instances.
@@ -78,9 +79,9 @@ impl Ec2 {
         &self,
         template: &LaunchTemplate,
     ) -> Result<(Option<Timestamp>, Option<Timestamp>), ComputeError> {
-        let found = image::template(&self.client, template).await.map_err(failed)?;
+        let found = image::template(&self.client, template).await.map_err(failed_ec2)?;
         let Some(id) = found.and_then(|data| data.image_id) else { return Ok((None, None)) };
-        let found = image::image(&self.client, &id).await.map_err(failed)?;
+        let found = image::image(&self.client, &id).await.map_err(failed_ec2)?;
         let found = found.as_ref();
         Ok((found.and_then(image::created_at), found.and_then(image::runner_released_at)))
     }
@@ -101,7 +102,7 @@ impl Ec2 {
         let mut pages = self.client.describe_instances().filters(filter).into_paginator().page_size(PER_PAGE).send();
         let mut all = Vec::new();
         while let Some(page) = pages.next().await {
-            let page = page.map_err(failed)?;
+            let page = page.map_err(failed_ec2)?;
             all.extend(
                 page.reservations
                     .unwrap_or_default()
@@ -121,7 +122,7 @@ impl Ec2 {
         let filter = |name: &str, value: &str| Filter::builder().name(name).values(value).build();
         let own = filter("tag:drover:stack", self.stack.as_str());
         let ask = self.client.describe_instances().filters(filter("instance-id", id.as_str())).filters(own);
-        let found = ask.send().await.map_err(failed)?.reservations.unwrap_or_default().into_iter();
+        let found = ask.send().await.map_err(failed_ec2)?.reservations.unwrap_or_default().into_iter();
         Ok(found.flat_map(|it| it.instances.unwrap_or_default()).find_map(observed))
     }
 
@@ -150,7 +151,7 @@ impl Ec2 {
             Filter::builder().name("instance-id").set_values(Some(values)).build(),
         ];
         let ask = self.client.describe_instances().set_filters(Some(filters.to_vec()));
-        let found = ask.send().await.map_err(failed)?.reservations.unwrap_or_default().into_iter();
+        let found = ask.send().await.map_err(failed_ec2)?.reservations.unwrap_or_default().into_iter();
         Ok(found.flat_map(|it| it.instances.unwrap_or_default()).collect())
     }
 
@@ -161,7 +162,7 @@ impl Ec2 {
     pub async fn hold(&self, id: &InstanceId, who: &str) -> Result<(), ComputeError> {
         let value: String = who.chars().take(MAX_TAG_CHARS).collect();
         let tag = Tag::builder().key(HOLD).value(value).build();
-        self.client.create_tags().resources(id.as_str()).tags(tag).send().await.map(drop).map_err(failed)
+        self.client.create_tags().resources(id.as_str()).tags(tag).send().await.map(drop).map_err(failed_ec2)
     }
 
     /// Removes the protection.
@@ -170,7 +171,7 @@ impl Ec2 {
     /// If EC2 does not confirm it.
     pub async fn release(&self, id: &InstanceId) -> Result<(), ComputeError> {
         let tag = Tag::builder().key(HOLD).build();
-        self.client.delete_tags().resources(id.as_str()).tags(tag).send().await.map(drop).map_err(failed)
+        self.client.delete_tags().resources(id.as_str()).tags(tag).send().await.map(drop).map_err(failed_ec2)
     }
 
     /// Finds a launch template by name or id, and pins its version: the given one, or else the default version.
@@ -187,7 +188,7 @@ impl Ec2 {
             true => ask.launch_template_ids(name_or_id),
             false => ask.launch_template_names(name_or_id),
         };
-        let found = ask.send().await.map_err(failed)?.launch_templates.unwrap_or_default().into_iter().next();
+        let found = ask.send().await.map_err(failed_ec2)?.launch_templates.unwrap_or_default().into_iter().next();
         let missing = || {
             let message = format!("there is no launch template {name_or_id:?} in this account and region");
             ComputeError::from(CallError::new(ErrorKind::NotFound, message))
@@ -207,16 +208,17 @@ impl Ec2 {
     /// # Errors
     /// If EC2 does not answer.
     pub async fn root_volume(&self, template: &LaunchTemplate) -> Result<Option<RootVolume>, ComputeError> {
-        let Some(data) = image::template(&self.client, template).await.map_err(failed)? else { return Ok(None) };
+        let Some(data) = image::template(&self.client, template).await.map_err(failed_ec2)? else { return Ok(None) };
         let Some(id) = &data.image_id else { return Ok(None) };
-        let Some(image) = image::image(&self.client, id).await.map_err(failed)? else { return Ok(None) };
+        let Some(image) = image::image(&self.client, id).await.map_err(failed_ec2)? else { return Ok(None) };
         let Some(device) = image.root_device_name else { return Ok(None) };
         let of_template = data.block_device_mappings.unwrap_or_default().into_iter();
         let of_template = of_template.filter(|it| it.device_name.as_ref() == Some(&device)).find_map(|it| it.ebs);
         let of_image = image.block_device_mappings.unwrap_or_default().into_iter();
         let of_image = of_image.filter(|it| it.device_name.as_ref() == Some(&device)).find_map(|it| it.ebs);
         let number = |number: Option<i32>| number.and_then(|number| u32::try_from(number).ok());
-        let gib = of_template.as_ref().and_then(|it| it.volume_size).or(of_image.as_ref().and_then(|it| it.volume_size));
+        let gib =
+            of_template.as_ref().and_then(|it| it.volume_size).or(of_image.as_ref().and_then(|it| it.volume_size));
         let kind = of_template.as_ref().and_then(|it| it.volume_type.clone());
         let kind = kind.or(of_image.as_ref().and_then(|it| it.volume_type.clone())).unwrap_or(VolumeType::Gp3);
         Ok(Some(RootVolume {
@@ -238,16 +240,12 @@ impl Ec2 {
         let mut pages = self.client.describe_subnets().filters(filter).into_paginator().send();
         let mut found = Vec::new();
         while let Some(page) = pages.next().await {
-            let subnets = page.map_err(failed)?.subnets.unwrap_or_default();
+            let subnets = page.map_err(failed_ec2)?.subnets.unwrap_or_default();
             found.extend(subnets.into_iter().filter_map(|it| Some((it.availability_zone, it.subnet_id?))));
         }
         found.sort();
         Ok(found.into_iter().map(|(_, id)| SubnetId(id)).collect())
     }
-}
-
-pub(crate) fn failed<E: ProvideErrorMetadata + std::error::Error + 'static>(error: E) -> ComputeError {
-    CallError::from_sdk(error).into()
 }
 
 fn observed(instance: aws_sdk_ec2::types::Instance) -> Option<ObservedInstance> {
@@ -341,7 +339,7 @@ impl Compute for Ec2 {
         match self.client.terminate_instances().instance_ids(instance.as_str()).send().await {
             Ok(_) => Ok(Terminated::Ending),
             Err(error) if error.code() == Some("InvalidInstanceID.NotFound") => Ok(Terminated::NotFound),
-            Err(error) => Err(failed(error)),
+            Err(error) => Err(failed_ec2(error)),
         }
     }
 
@@ -349,8 +347,12 @@ impl Compute for Ec2 {
         ec2_machines::machines(&self.client, subnets).await
     }
 
-    async fn spot_prices(&self, types: &BTreeSet<TypeName>) -> Result<Vec<ObservedPrice>, ComputeError> {
-        ec2_machines::spot_prices(&self.client, types).await
+    async fn spot_prices(
+        &self,
+        types: &BTreeSet<TypeName>,
+        now: Timestamp,
+    ) -> Result<Vec<ObservedPrice>, ComputeError> {
+        ec2_machines::spot_prices(&self.client, types, now).await
     }
 
     async fn console(&self, id: &InstanceId) -> Result<Option<String>, ComputeError> {
@@ -360,7 +362,7 @@ impl Compute for Ec2 {
                 Ok(Some(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()))
             }
             Err(error) if error.code() == Some("InvalidInstanceID.NotFound") => Ok(None),
-            Err(error) => Err(failed(error)),
+            Err(error) => Err(failed_ec2(error)),
         }
     }
 }

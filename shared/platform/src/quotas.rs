@@ -3,29 +3,7 @@
 use std::fmt;
 
 use domain::config::Market;
-use domain::ids::InstanceType;
-
-/// Instance families that share a quota. Families of other quotas (P, X, Inf and more) are left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum QuotaFamily {
-    /// A, C, D, H, I, M, R, T and Z.
-    Standard,
-    /// G and VT.
-    Graphics,
-}
-
-impl QuotaFamily {
-    /// The family of an instance type, by the letters before the generation. None for a family of another quota.
-    pub fn of(instance_type: &InstanceType) -> Option<Self> {
-        let name = instance_type.as_str();
-        let letters = name.len() - name.trim_start_matches(|c: char| c.is_ascii_lowercase()).len();
-        match &name[..letters] {
-            "a" | "c" | "d" | "h" | "i" | "m" | "r" | "t" | "z" => Some(QuotaFamily::Standard),
-            "g" | "vt" => Some(QuotaFamily::Graphics),
-            _ => None,
-        }
-    }
-}
+pub use domain::config::QuotaFamily;
 
 /// A quota of an account in one region. Its text is its name in Service Quotas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,22 +36,5 @@ impl fmt::Display for Quota {
             Quota::Vcpus(QuotaFamily::Graphics, Market::Spot) => "All G and VT Spot Instance Requests",
             Quota::LambdaConcurrency => "Concurrent executions",
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_letters_before_the_generation_decide_which_quota_counts() {
-        let of = |name: &str| QuotaFamily::of(&InstanceType(name.to_owned()));
-        for standard in ["m7i.large", "c8gn.4xlarge", "m7i-flex.xlarge", "t4g.medium", "r7iz.metal-16xl", "a1.large"] {
-            assert_eq!(of(standard), Some(QuotaFamily::Standard), "{standard}");
-        }
-        assert_eq!(of("g6e.xlarge"), Some(QuotaFamily::Graphics));
-        for other in ["p5.48xlarge", "inf2.xlarge", "x2gd.large", "hpc7a.96xlarge", "mac2.metal", "trn1.2xlarge", ""] {
-            assert_eq!(of(other), None, "{other}");
-        }
     }
 }

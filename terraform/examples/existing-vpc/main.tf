@@ -42,6 +42,9 @@ module "drover" {
   functions_subnet_ids         = var.subnet_ids
   functions_security_group_ids = ["sg-0123456789abcdef0"]
 
+  # Jobs of pools with shapes may ask for a root volume of up to this many GiB.
+  largest_volume_gib = 1000
+
   # What the organisation's policies require.
   tags                 = { CostCenter = "4711" }
   role_path            = "/platform/"

@@ -21,7 +21,8 @@ use serde_json::{Value, json};
 use world::sqs::{Failure, Received};
 
 use crate::calls::Calls;
-use crate::ec2::{self, Form, escaped, xml};
+use crate::ec2::{self, xml};
+use crate::ec2_form::{Form, escaped};
 pub use crate::names::{ACCOUNT, BOOT_TABLE, REGION, RUNNER_ROLE_ID, STACK, TABLE};
 use crate::permissions::{Access, Caller, accesses, allows};
 use crate::quotas;
@@ -160,7 +161,7 @@ async fn answer(Shared(gateway): Shared<Arc<Gateway>>, headers: HeaderMap, body:
                 if operation == "GetEbsDefaultKmsKeyId" {
                     return gateway.world.look(|state| default_volume_key(&state.volume_key));
                 }
-                gateway.world.act(|state, now| ec2::answer(&mut state.ec2, &form, now))
+                gateway.world.act(|state, now| ec2::answer(&mut state.ec2, &mut state.root_volumes, &form, now))
             };
             let answer = gateway.calls.answer(&caller, token, service, &operation, reply).await;
             gateway.world.touch();

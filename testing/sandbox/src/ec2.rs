@@ -1,6 +1,5 @@
 //! EC2's query API on the model: requests are forms, answers are XML.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use axum::http::StatusCode;
@@ -9,21 +8,20 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use world::ec2::{
-    Code, Ec2, Failure, Filter, Image, Instance, InstanceId, LaunchTemplate, Market, OnPowerOff, Reservation,
-    RunInstances, StateReason, Subnet, Tags, TemplateRef, TypeInfo,
+    Code, Ec2, Failure, Image, Instance, InstanceId, LaunchTemplate, Market, OnPowerOff, Reservation, RunInstances,
+    StateReason, Subnet, Tags, TemplateRef,
 };
 
 use crate::calls::hang_up;
-use crate::quotas;
-
-/// A query's parameters.
-pub type Form = BTreeMap<String, String>;
+use crate::ec2_form::{Form, escaped, filters, list, number, required};
+use crate::ec2_machines::{describe_instance_type_offerings, describe_instance_types, describe_spot_price_history};
+use crate::root_volumes::{IMAGE_GIB, ROOT_DEVICE, RootVolumes, requested};
 
 /// Answers one request. Operations that Drover does not use are refused as unknown.
-pub fn answer(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Response {
+pub fn answer(ec2: &mut Ec2, volumes: &mut RootVolumes, form: &Form, now: Timestamp) -> Response {
     let action = form.get("Action").map(String::as_str).unwrap_or_default();
     let done = match action {
-        "RunInstances" => run_instances(ec2, form, now),
+        "RunInstances" => run_instances(ec2, volumes, form, now),
         "DescribeInstances" => describe_instances(ec2, form, now),
         "TerminateInstances" => terminate_instances(ec2, form, now),
         "DescribeLaunchTemplates" => describe_launch_templates(ec2, form, now),
@@ -34,7 +32,7 @@ pub fn answer(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Response {
         "DeleteTags" => delete_tags(ec2, form, now),
         "GetConsoleOutput" => console_output(ec2, form, now),
         "DescribeInstanceTypes" => describe_instance_types(ec2, form, now),
-        "DescribeInstanceTypeOfferings" => describe_instance_type_offerings(ec2, now),
+        "DescribeInstanceTypeOfferings" => describe_instance_type_offerings(ec2, form, now),
         "DescribeSpotPriceHistory" => describe_spot_price_history(ec2, form, now),
         _ => Err(Failure::Refused {
             code: Code::InvalidAction,
@@ -65,38 +63,6 @@ pub(crate) fn xml(status: StatusCode, body: String) -> Response {
     (status, [("content-type", "text/xml;charset=UTF-8")], body).into_response()
 }
 
-pub(crate) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-/// The values of `<prefix>.1`, `<prefix>.2`, ...
-fn list(form: &Form, prefix: &str) -> Vec<String> {
-    (1..).map_while(|n| form.get(&format!("{prefix}.{n}")).cloned()).collect()
-}
-
-fn filters(form: &Form) -> Vec<Filter> {
-    (1..)
-        .map_while(|n| {
-            let name = form.get(&format!("Filter.{n}.Name"))?.clone();
-            Some(Filter { name, values: list(form, &format!("Filter.{n}.Value")) })
-        })
-        .collect()
-}
-
-fn number<N: std::str::FromStr>(form: &Form, name: &str) -> Result<Option<N>, Failure> {
-    form.get(name).map(|text| text.parse()).transpose().map_err(|_| Failure::Refused {
-        code: Code::InvalidParameterValue,
-        message: format!("Value for parameter {name} is invalid."),
-    })
-}
-
-fn required(form: &Form, name: &str) -> Result<String, Failure> {
-    form.get(name).cloned().ok_or_else(|| Failure::Refused {
-        code: Code::MissingParameter,
-        message: format!("The request must contain the parameter {name}"),
-    })
-}
-
 fn tags_for(form: &Form, resource: &str) -> Tags {
     let specifications = (1..).map_while(|n| {
         let kind = form.get(&format!("TagSpecification.{n}.ResourceType"))?;
@@ -113,7 +79,7 @@ fn tags_for(form: &Form, resource: &str) -> Tags {
         .collect()
 }
 
-fn run_instances(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, Failure> {
+fn run_instances(ec2: &mut Ec2, volumes: &mut RootVolumes, form: &Form, now: Timestamp) -> Result<String, Failure> {
     let template = match (form.get("LaunchTemplate.LaunchTemplateId"), form.get("LaunchTemplate.LaunchTemplateName")) {
         (Some(id), _) => TemplateRef::Id(id.as_str().into()),
         (None, Some(name)) => TemplateRef::Name(name.clone()),
@@ -140,9 +106,11 @@ fn run_instances(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, F
     if !is_tagged(&request.tags) || !is_tagged(&request.volume_tags) {
         return Err(Failure::new(Code::UnauthorizedOperation, "the request has no tag drover:stack"));
     }
+    let volume = requested(form)?;
     if form.get("DryRun").is_some_and(|dry| dry == "true") {
         return Err(ec2.try_run_instances(&request, now));
     }
+    volumes.record(ec2, &request, volume)?;
     let reservation = ec2.run_instances(request, now)?;
     let account = ec2.config().account.clone();
     Ok(reservation_xml(&reservation, &account))
@@ -297,8 +265,9 @@ fn describe_images(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String,
     let item = |it: &Image| {
         format!(
             "<item><imageId>{}</imageId><imageState>available</imageState><creationDate>{:.3}</creationDate>\
-             <architecture>{}</architecture><rootDeviceName>/dev/sda1</rootDeviceName><blockDeviceMapping><item>\
-             <deviceName>/dev/sda1</deviceName><ebs><volumeSize>30</volumeSize><volumeType>gp3</volumeType></ebs></item>\
+             <architecture>{}</architecture><rootDeviceName>{ROOT_DEVICE}</rootDeviceName><blockDeviceMapping><item>\
+             <deviceName>{ROOT_DEVICE}</deviceName><ebs><volumeSize>{IMAGE_GIB}</volumeSize><volumeType>gp3</volumeType>\
+             </ebs></item>\
              </blockDeviceMapping>{}</item>",
             escaped(&it.id),
             it.created_at,
@@ -307,63 +276,6 @@ fn describe_images(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String,
         )
     };
     Ok(format!("<imagesSet>{}</imagesSet>", found.iter().map(item).collect::<String>()))
-}
-
-/// Types that the model does not describe in full, and that doctor asks about by name, have the vCPUs of their size.
-fn describe_instance_types(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, Failure> {
-    let found = ec2.describe_instance_types(now)?;
-    let asked = filters(form).into_iter().find(|filter| filter.name == "instance-type").map(|filter| filter.values);
-    let Some(asked) = asked else {
-        return Ok(format!("<instanceTypeSet>{}</instanceTypeSet>", found.iter().map(type_xml).collect::<String>()));
-    };
-    let item = |name: &String| match found.iter().find(|it| it.name == name) {
-        Some(known) => Some(type_xml(known)),
-        None => quotas::of_size(name),
-    };
-    Ok(format!("<instanceTypeSet>{}</instanceTypeSet>", asked.iter().filter_map(item).collect::<String>()))
-}
-
-fn type_xml(it: &TypeInfo) -> String {
-    format!(
-        "<item><instanceType>{}</instanceType><currentGeneration>{}</currentGeneration><bareMetal>{}</bareMetal>\
-         <burstablePerformanceSupported>{}</burstablePerformanceSupported>\
-         <processorInfo><supportedArchitectures><item>{}</item></supportedArchitectures></processorInfo>\
-         <vCpuInfo><defaultVCpus>{}</defaultVCpus></vCpuInfo><memoryInfo><sizeInMiB>{}</sizeInMiB></memoryInfo></item>",
-        it.name,
-        it.current_generation,
-        it.bare_metal,
-        it.burstable,
-        it.architecture,
-        it.vcpus,
-        it.memory_mib
-    )
-}
-
-fn describe_instance_type_offerings(ec2: &mut Ec2, now: Timestamp) -> Result<String, Failure> {
-    let found = ec2.describe_instance_type_offerings(now)?;
-    let item = |(name, zone): &(&str, String)| {
-        format!(
-            "<item><instanceType>{name}</instanceType><location>{zone}</location>\
-             <locationType>availability-zone</locationType></item>"
-        )
-    };
-    Ok(format!("<instanceTypeOfferingSet>{}</instanceTypeOfferingSet>", found.iter().map(item).collect::<String>()))
-}
-
-/// The first page is empty and has a successor, as EC2's may be.
-fn describe_spot_price_history(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, Failure> {
-    if !form.contains_key("NextToken") {
-        return Ok("<spotPriceHistorySet/><nextToken>second</nextToken>".to_owned());
-    }
-    let found = ec2.describe_spot_price_history(&list(form, "InstanceType"), now)?;
-    let item = |(name, zone, price): &(String, String, f64)| {
-        format!(
-            "<item><instanceType>{name}</instanceType><productDescription>Linux/UNIX</productDescription>\
-             <spotPrice>{price:.6}</spotPrice><timestamp>{now:.3}</timestamp><availabilityZone>{zone}</availabilityZone></item>"
-        )
-    };
-    let items: String = found.iter().map(item).collect();
-    Ok(format!("<spotPriceHistorySet>{items}</spotPriceHistorySet><nextToken></nextToken>"))
 }
 
 /// The free addresses of a subnet without a limit: those of a /20.

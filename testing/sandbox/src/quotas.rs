@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::ec2::escaped;
+use crate::ec2_form::escaped;
 
 /// Quotas of an account that has been in use for some time.
 pub(crate) fn usual() -> BTreeMap<&'static str, f64> {

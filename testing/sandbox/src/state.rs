@@ -18,11 +18,14 @@ use world::sqs::{Received, Sqs};
 
 use crate::events::{Rules, interruption, state_change};
 use crate::quotas;
+use crate::root_volumes::RootVolumes;
 
 /// Everything outside Drover.
 #[derive(Debug)]
 pub struct State {
     pub ec2: Ec2,
+    /// The root volumes that launches asked for.
+    pub root_volumes: RootVolumes,
     pub github: GitHub,
     /// How far GitHub's clock is ahead of the other clocks. GitHub uses it to verify JWTs and in its answers.
     pub github_ahead: SignedDuration,
@@ -104,6 +107,7 @@ impl World {
     pub fn new(ec2: Ec2, github: GitHub) -> Self {
         let state = State {
             ec2,
+            root_volumes: RootVolumes::default(),
             github,
             github_ahead: SignedDuration::ZERO,
             sqs: Sqs::default(),

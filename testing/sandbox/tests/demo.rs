@@ -32,6 +32,11 @@ async fn deliveries_that_fail_and_deliveries_that_are_never_sent() -> anyhow::Re
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_whose_labels_ask_for_machines() -> anyhow::Result<()> {
+    survives(&["--shapes", "--steal", "--spot-kill", "--capacity"]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn spot_machines_that_ec2_reclaims_during_their_jobs() -> anyhow::Result<()> {
     survives(&["--spot-kill"]).await
 }

@@ -68,6 +68,9 @@ async fn a_call_that_the_policies_do_not_allow_is_refused() -> anyhow::Result<()
         ("scaler", "TerminateInstances", Value::Null, true),
         ("scaler", "DescribeImages", Value::Null, false),
         ("janitor", "DescribeImages", Value::Null, true),
+        ("janitor", "DescribeSpotPriceHistory", Value::Null, true),
+        ("scaler", "DescribeSpotPriceHistory", Value::Null, false),
+        ("operator", "DescribeInstanceTypeOfferings", Value::Null, true),
         ("janitor", "CreateTags", Value::Null, true),
         ("janitor", "DeleteTags", Value::Null, false),
         ("operator", "TerminateInstances", Value::Null, false),
@@ -82,6 +85,11 @@ async fn a_call_that_the_policies_do_not_allow_is_refused() -> anyhow::Result<()
     }
     Ok(())
 }
+
+/// A pool with shapes, for which the janitor reads types and prices.
+const WITH_SHAPES: &str = "[[pool]]\nname = \"any\"\nowner = \"octo-org\"\nrepositories = [\"octo-org/widgets\"]\n\
+                           launch_templates = { x64 = \"drover-runner\" }\nmax = 2\n\
+                           [pool.shapes]\ncpu = \"1..8\"\nram = \"1..32\"\narch = [\"x64\"]\n";
 
 /// Waits for the launch of that number, from 1.
 async fn launched(sandbox: &Sandbox, number: usize) -> anyhow::Result<InstanceId> {
@@ -107,11 +115,22 @@ async fn delete_slot(sandbox: &Sandbox, machine: &InstanceId) -> anyhow::Result<
     sandbox.sweep_until("a slot to delete", deleted).await
 }
 
+/// Deletes what `pools apply` has read about instance types, which the janitor reads again only after a day.
+async fn delete_catalogue(sandbox: &Sandbox) -> anyhow::Result<()> {
+    let table = sandbox.table().await;
+    let deleted = async || {
+        let Some(Item::Catalogue(catalogue)) = table.get(&Key::Catalogue).await? else { return Ok(None) };
+        Ok(table.commit(&Transaction::new().delete(catalogue)).await.ok())
+    };
+    sandbox.sweep_until("a catalogue to delete", deleted).await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn functions_use_every_action_that_the_template_allows() -> anyhow::Result<()> {
     let options = Options { sweep_every: Duration::from_secs(1), ..Options::default() };
     let sandbox = Sandbox::start(options).await?;
-    sandbox.apply(&one_pool(&format!("boot_grace = \"{}s\"", 10 * slowness()))).await?;
+    let pools = one_pool(&format!("boot_grace = \"{}s\"", 10 * slowness()));
+    sandbox.apply(&format!("{pools}\n{WITH_SHAPES}")).await?;
     // A throttled launch is tried again later.
     let throttled = Refusal { matches: LaunchMatch::default(), code: Code::RequestLimitExceeded, when: When::Next(1) };
     sandbox.world.act(|state, _| state.ec2.faults.refusals.push(throttled));
@@ -126,6 +145,8 @@ async fn functions_use_every_action_that_the_template_allows() -> anyhow::Result
     sandbox.world.act(|state, _| state.ec2.fail_boot(&orphan));
     delete_slot(&sandbox, &orphan).await?;
     sandbox.serve(&[second]).await?;
+
+    delete_catalogue(&sandbox).await?;
 
     let allowed = |role: &str| -> BTreeSet<String> { allowed_actions(role).map(str::to_owned).collect() };
     let not_called: BTreeSet<String> = NOT_CALLED.iter().map(|(action, _)| (*action).to_owned()).collect();

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 
 use async_trait::async_trait;
+use domain::config::Label;
 use domain::ids::{JobId, PoolName};
 use domain::log::{Event, Stream, Transaction};
 use domain::policy::PoolView;
@@ -28,7 +29,8 @@ pub struct Checked {
     table: MemoryStore,
     /// Violations; None if a violation panics.
     violations: Mutex<Option<Vec<String>>>,
-    counts: Mutex<BTreeMap<PoolName, Count>>,
+    counts: Mutex<BTreeMap<Part, Count>>,
+    totals: Mutex<BTreeMap<PoolName, Totals>>,
     /// When launches were charged to a job. Kept here because the item of the job may forget them.
     charges: Mutex<BTreeMap<JobId, Vec<Timestamp>>>,
     /// What EC2 answered to each attempt of a launch.
@@ -41,6 +43,7 @@ impl Checked {
             table,
             violations: Mutex::new(None),
             counts: Mutex::default(),
+            totals: Mutex::default(),
             charges: Mutex::default(),
             attempts: Attempts::default(),
         }
@@ -65,6 +68,7 @@ impl Checked {
     pub fn empty(&self) {
         self.table.empty();
         self.counts.lock().expect("no thread panics while it holds the lock").clear();
+        self.totals.lock().expect("no thread panics while it holds the lock").clear();
         self.charges.lock().expect("no thread panics while it holds the lock").clear();
     }
 
@@ -157,7 +161,8 @@ impl Checked {
         (recent.count() > RELAUNCH_LIMIT).then(|| format!("S6: job {} was charged too often", job.id))
     }
 
-    /// S3: a decision adds no more than the demand at the time of its reading.
+    /// S3 and S10: a decision adds no more than the demand of a class at the time of its reading, and no more than `max` and the
+    /// cap allow.
     ///
     /// The reading took place after the pool's version last changed. Since then jobs may have started and slots may have
     /// ended, so the greatest demand and the smallest supply since that change count.
@@ -168,26 +173,51 @@ impl Checked {
         deleted: &[Option<Item>],
     ) -> Vec<String> {
         let mut wrong = Vec::new();
+        let mut totals = self.totals.lock().expect("no thread panics while it holds the lock");
         let mut counts = self.counts.lock().expect("no thread panics while it holds the lock");
-        let is_launch = |item: &Item| match item {
-            Item::Slot(slot) if slot.revision == 0 && slot.state == SlotState::Planned => Some(slot.pool.clone()),
-            _ => None,
-        };
-        let mut launched: BTreeMap<PoolName, i64> = BTreeMap::new();
-        for pool in transaction.puts.iter().filter_map(is_launch) {
-            *launched.entry(pool).or_default() += 1;
+        let mut launched: BTreeMap<Part, Added> = BTreeMap::new();
+        for (after, before) in transaction.puts.iter().zip(before) {
+            let Item::Slot(after) = after else { continue };
+            let added = launched.entry((after.pool.clone(), after.class.clone()));
+            match before {
+                None if after.state == SlotState::Planned => added.or_default().launched += 1,
+                // A warm machine is given to a class.
+                Some(Item::Slot(before)) if before.class != after.class => added.or_default().given += 1,
+                Some(Item::Slot(before)) if before.price_per_hour != after.price_per_hour => drop(added.or_default()),
+                _ => {}
+            }
         }
-        for (pool, added) in launched {
+        let all = before.iter().chain(deleted).flatten().map(|item| (item, -1));
+        for (item, sign) in transaction.puts.iter().map(|item| (item, 1)).chain(all) {
+            if let Item::Slot(slot) = item
+                && slot.is_live()
+            {
+                let total = totals.entry(slot.pool.clone()).or_default();
+                total.live += sign;
+                total.price_per_hour += sign * slot.price_per_hour.map_or(0, |price| price.0 as i64);
+            }
+        }
+        for ((pool, class), Added { launched, given }) in launched {
             let Ok(Some(Item::Config(config))) = now_or_never(self.table.get(&Key::Config)) else { continue };
             let Some(pool) = config.pool(&pool) else { continue };
-            let count = counts.entry(pool.name.clone()).or_default();
-            let (supply, wanted) = (count.least_supply() + added, count.most_demand() + i64::from(pool.warm));
-            if supply > wanted {
-                wrong.push(format!("S3: supply {supply} of pool {} after a launch for {wanted}", pool.name));
+            let count = counts.entry((pool.name.clone(), class.clone())).or_default();
+            // Warm machines have no class.
+            let warm = if class.is_some() { 0 } else { i64::from(pool.warm) };
+            let (supply, wanted) = (count.least_supply() + launched + given, count.most_demand() + warm);
+            let of_class = class.map(|class| format!(" of {class}")).unwrap_or_default();
+            if launched + given > 0 && supply > wanted {
+                wrong.push(format!("S3: supply {supply} of pool {}{of_class} after a launch for {wanted}", pool.name));
             }
-            let live = count.live + added;
-            if live > i64::from(pool.max) {
-                wrong.push(format!("S3: {live} machines of pool {} where {} are allowed", pool.name, pool.max));
+            let total = totals.entry(pool.name.clone()).or_default();
+            if launched > 0 && total.live > i64::from(pool.max) {
+                wrong.push(format!("S3: {} machines of pool {} where {} are allowed", total.live, pool.name, pool.max));
+            }
+            if given == 0
+                && let Some(cap) = pool.price_per_hour
+                && total.price_per_hour > cap.0 as i64
+            {
+                let cost = total.price_per_hour;
+                wrong.push(format!("S10: pool {} costs {cost} millionths per hour, more than {cap}", pool.name));
             }
         }
         for (item, sign) in transaction
@@ -197,16 +227,17 @@ impl Checked {
             .chain(before.iter().chain(deleted).map(|item| (item.as_ref(), -1)))
         {
             match item {
-                Some(Item::Waiting(job)) if job.open => counts.entry(job.pool.clone()).or_default().demand += sign,
+                Some(Item::Waiting(job)) if job.open => {
+                    counts.entry((job.pool.clone(), job.class.clone())).or_default().demand += sign;
+                }
                 Some(Item::Slot(slot)) => {
-                    let count = counts.entry(slot.pool.clone()).or_default();
+                    let count = counts.entry((slot.pool.clone(), slot.class.clone())).or_default();
                     let usable = slot.is_live()
                         && slot.stop.is_none()
                         && (!slot.held || slot.runner().is_some())
                         && slot.phase() < Phase::Busy
                         && slot.busy_seen_at.is_none();
                     count.supply += if usable { sign } else { 0 };
-                    count.live += if slot.is_live() { sign } else { 0 };
                 }
                 _ => {}
             }
@@ -215,7 +246,7 @@ impl Checked {
             Item::Meta(meta) => Some(&meta.pool),
             _ => None,
         });
-        for (pool, count) in counts.iter_mut() {
+        for ((pool, _), count) in counts.iter_mut() {
             count.keep(transaction.event.as_ref().map(|event| event.at), decided == Some(pool));
         }
         wrong
@@ -225,12 +256,29 @@ impl Checked {
 /// How long an invocation may decide again from the same reading.
 const READING_VALID_FOR: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
 
-/// What the items of a pool add up to, now and since its version last changed, but at least for as long as a reading is valid.
+/// A pool, and a class of a pool with shapes.
+pub(crate) type Part = (PoolName, Option<Label>);
+
+/// What a transaction adds to the supply of a class.
+#[derive(Debug, Default)]
+struct Added {
+    launched: i64,
+    given: i64,
+}
+
+/// What the live slots of a pool add up to.
+#[derive(Debug, Default)]
+struct Totals {
+    live: i64,
+    /// In millionths of a dollar.
+    price_per_hour: i64,
+}
+
+/// What the items of a class add up to, now and since its version last changed, but at least for as long as a reading is valid.
 #[derive(Debug, Default)]
 struct Count {
     demand: i64,
     supply: i64,
-    live: i64,
     /// Earlier demand and supply, each with when it began.
     earlier: VecDeque<(Timestamp, i64, i64)>,
 }

@@ -1,7 +1,7 @@
 //! Upgrades and rollbacks while jobs run.
 //!
-//! A function of the first version is today's engine behind a table that does to each item what the first version did: it
-//! does not read the attributes that the first version did not have, and so erases them with the next write.
+//! A function of an old version is today's engine behind a table that does to each item what that version did: it does not
+//! read the attributes that the version did not have, and so erases them with the next write.
 
 mod story;
 
@@ -21,18 +21,20 @@ use engine::sweep::{Mode, sweep};
 use futures::executor::block_on;
 use jiff::SignedDuration;
 use serde_json::{Map, Value};
-use simulator::{Universe, pool};
+use simulator::{Universe, pool, shapes_pool};
 use story::everything_is_over;
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
-/// The attributes of each kind of item in the first version, from its samples.
-struct FirstVersion {
+/// The attributes of each kind of item in an old version, from its samples.
+struct OldVersion {
     attributes: BTreeMap<&'static str, BTreeSet<String>>,
 }
 
-const KINDS: [&str; 12] =
-    ["batch", "checkrun", "config", "instance", "janitor", "job", "limit", "meta", "nudge", "rerun", "slot", "waiting"];
+const KINDS: [&str; 16] = [
+    "batch", "checkrun", "config", "function", "instance", "janitor", "job", "limit", "listing", "meta", "nudge",
+    "rerun", "runner", "slot", "unrouted", "waiting",
+];
 
 fn kind(item: &Item) -> Option<&'static str> {
     match item {
@@ -48,45 +50,47 @@ fn kind(item: &Item) -> Option<&'static str> {
         Item::Rerun(_) => Some("rerun"),
         Item::Slot(_) => Some("slot"),
         Item::Waiting(_) => Some("waiting"),
-        // The first version did not have these.
-        Item::Function(_)
-        | Item::Listing(_)
-        | Item::Runner(_)
-        | Item::Unrouted(_)
-        | Item::Catalogue(_)
-        | Item::SpotPrices(_) => None,
+        Item::Function(_) => Some("function"),
+        Item::Listing(_) => Some("listing"),
+        Item::Runner(_) => Some("runner"),
+        Item::Unrouted(_) => Some("unrouted"),
+        // No version without shapes has these.
+        Item::Catalogue(_) | Item::SpotPrices(_) => None,
     }
 }
 
-impl FirstVersion {
-    fn new() -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/domain/tests/samples/v1");
+impl OldVersion {
+    /// The version that wrote the samples of this format.
+    fn of_format(format: u32) -> Self {
+        let folder = format!("../../shared/domain/tests/samples/v{format}");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
         let read = |kind: &'static str| {
-            let text = std::fs::read_to_string(folder.join(format!("{kind}.jsonl"))).expect("the samples");
+            let file = folder.join(format!("{kind}.jsonl"));
+            let text = file.exists().then(|| std::fs::read_to_string(file).expect("the samples"))?;
             let lines = text.lines().map(|line| serde_json::from_str::<Map<String, Value>>(line).expect("an item"));
-            (kind, lines.flat_map(|item| item.into_iter().map(|(name, _)| name)).collect())
+            Some((kind, lines.flat_map(|item| item.into_iter().map(|(name, _)| name)).collect()))
         };
-        Self { attributes: KINDS.into_iter().map(read).collect() }
+        Self { attributes: KINDS.into_iter().filter_map(read).collect() }
     }
 
-    /// The item as the first version reads it; None if the first version did not have this kind of item.
+    /// The item as the version reads it; None if it did not have this kind of item.
     fn read(&self, item: Item) -> Option<Item> {
-        let known = &self.attributes[kind(&item)?];
+        let known = self.attributes.get(kind(&item)?)?;
         let mut attributes = serde_json::to_value(&item).expect("an item");
         attributes.as_object_mut().expect("an object").retain(|name, _| known.contains(name));
         let read = Item::deserialize(&item.key(), &attributes);
-        Some(read.unwrap_or_else(|error| panic!("the first version cannot read {item:#?}: {error}")))
+        Some(read.unwrap_or_else(|error| panic!("the old version cannot read {item:#?}: {error}")))
     }
 }
 
-/// The table as a function of the first version uses it.
-struct FirstVersionStore<'a> {
+/// The table as a function of the old version uses it.
+struct OldVersionStore<'a> {
     table: &'a dyn Store,
-    version: &'a FirstVersion,
+    version: &'a OldVersion,
 }
 
 #[async_trait]
-impl Store for FirstVersionStore<'_> {
+impl Store for OldVersionStore<'_> {
     async fn get(&self, key: &Key) -> Result<Option<Item>, StoreError> {
         Ok(self.table.get(key).await?.and_then(|item| self.version.read(item)))
     }
@@ -130,30 +134,30 @@ impl Store for FirstVersionStore<'_> {
 /// The versions that run at a time. While functions are deployed, warm environments of the old version still answer.
 #[derive(Clone, Copy, Debug)]
 enum Deployed {
-    First,
+    Old,
     Both,
     Present,
 }
 
 impl Deployed {
-    fn is_first(self, turn: i64) -> bool {
+    fn is_old(self, turn: i64) -> bool {
         match self {
-            Deployed::First => true,
+            Deployed::Old => true,
             Deployed::Both => turn % 2 == 0,
             Deployed::Present => false,
         }
     }
 }
 
-fn run(universe: &Universe, version: &FirstVersion, deployed: Deployed, time: SignedDuration) {
+fn run(universe: &Universe, version: &OldVersion, deployed: Deployed, time: SignedDuration) {
     for _ in 0..time.as_secs() {
         universe.tick();
         let second = universe.now().as_second();
-        if deployed.is_first(second) {
+        if deployed.is_old(second) {
             let config = universe.config();
             universe.scale_in(async |context, messages| {
-                let table = FirstVersionStore { table: context.ports.store, version };
-                consume(&first_version(context, &table), &config, messages).await.failed.into_keys().collect()
+                let table = OldVersionStore { table: context.ports.store, version };
+                consume(&old_version(context, &table), &config, messages).await.failed.into_keys().collect()
             });
         } else {
             universe.scale();
@@ -161,16 +165,16 @@ fn run(universe: &Universe, version: &FirstVersion, deployed: Deployed, time: Si
         if second % 60 == 0 {
             universe
                 .invoke(async |context| {
-                    let table = FirstVersionStore { table: context.ports.store, version };
-                    let first = first_version(context, &table);
-                    sweep(if deployed.is_first(second / 60) { &first } else { context }, Mode::Repair).await
+                    let table = OldVersionStore { table: context.ports.store, version };
+                    let old = old_version(context, &table);
+                    sweep(if deployed.is_old(second / 60) { &old } else { context }, Mode::Repair).await
                 })
                 .expect("the table can be read");
         }
     }
 }
 
-fn first_version<'a>(context: &Context<'a>, store: &'a dyn Store) -> Context<'a> {
+fn old_version<'a>(context: &Context<'a>, store: &'a dyn Store) -> Context<'a> {
     let Ports { compute, github, queue, clock, .. } = context.ports;
     Context { ports: Ports { store, compute, github, queue, clock }, ..*context }
 }
@@ -190,16 +194,56 @@ fn queue_jobs(universe: &Universe) {
 #[test]
 fn a_stack_is_upgraded_and_rolled_back_with_jobs_running() {
     for seed in 0..8 {
-        let version = FirstVersion::new();
+        let version = OldVersion::of_format(1);
         let universe = Universe::new(700 + seed, vec![pool("linux", 100)]);
         let order =
-            [Deployed::First, Deployed::Both, Deployed::Present, Deployed::Both, Deployed::First, Deployed::Present];
+            [Deployed::Old, Deployed::Both, Deployed::Present, Deployed::Both, Deployed::Old, Deployed::Present];
         for deployed in order {
             queue_jobs(&universe);
             run(&universe, &version, deployed, MINUTE * 4);
         }
         everything_is_over(&universe);
         assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 3 * order.len() as u64, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_stack_gets_a_pool_with_shapes_and_is_rolled_back_with_jobs_running() {
+    for seed in 0..4 {
+        let version = OldVersion::of_format(2);
+        let universe = Universe::new(720 + seed, vec![pool("linux", 100)]);
+        for deployed in [Deployed::Old, Deployed::Both, Deployed::Present] {
+            queue_jobs(&universe);
+            run(&universe, &version, deployed, MINUTE * 4);
+        }
+        universe.change_pools(|pools| {
+            let mut any = shapes_pool("any", 20);
+            for template in any.shapes.iter_mut().flat_map(|shapes| shapes.launch_templates.values_mut()) {
+                template.id.clone_from(&pools[0].launch_template.id);
+            }
+            pools.push(any);
+        });
+        assert_eq!(universe.config().format, FORMAT);
+        queue_jobs(&universe);
+        let shapes = ["any/2cpu", "any/8cpu/arm64", "any/2cpu/on-demand/100disk"];
+        let jobs = shapes.map(|label| universe.queue_job(&[label], MINUTE * 6));
+        run(&universe, &version, Deployed::Present, MINUTE * 4);
+        // The pool file first, while its jobs run.
+        universe.drain_only(Some("any"));
+        run(&universe, &version, Deployed::Present, MINUTE * 12);
+        universe.change_pools(|pools| pools.retain(|pool| pool.name.as_str() != "any"));
+        assert!(universe.config().format < FORMAT);
+        for deployed in [Deployed::Both, Deployed::Old] {
+            queue_jobs(&universe);
+            run(&universe, &version, deployed, MINUTE * 4);
+        }
+        everything_is_over(&universe);
+        for job in jobs {
+            universe.github(|github, _| {
+                assert!(github.job(world::github::JobId(job.0)).is_some_and(|job| job.served_once()))
+            });
+        }
+        assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 3 * 6 + 3, "seed {seed}");
     }
 }
 

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::config::architecture::Architecture;
+use crate::config::market::Market;
 use crate::config::price::MicroUsd;
-use crate::config::shape::Architecture;
 use crate::ids::{InstanceType, SubnetId, Zone};
 
 /// What a pool's launch options are computed from.
@@ -52,14 +53,34 @@ pub struct TypeFacts {
 pub struct SpotPrices {
     /// Per hour, by type and zone.
     pub prices: BTreeMap<InstanceType, BTreeMap<Zone, MicroUsd>>,
+    /// Where EC2 reclaimed machines within the last hour. They are tried last.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reclaimed: BTreeMap<InstanceType, BTreeSet<Zone>>,
     /// When EC2 was asked.
     pub read_at: Timestamp,
     pub revision: u64,
 }
 
+impl Machines {
+    /// The price of a machine per hour, without a volume of its own.
+    pub fn price(&self, instance_type: &InstanceType, market: Market, zone: &Zone) -> Option<MicroUsd> {
+        let on_demand = self.catalogue.types.get(instance_type)?.price_per_hour;
+        match market {
+            Market::OnDemand => on_demand,
+            // EC2 charges at most the price on demand.
+            Market::Spot => self.spot.as_ref().and_then(|spot| spot.price(instance_type, zone)).or(on_demand),
+        }
+    }
+}
+
 impl SpotPrices {
     pub fn price(&self, instance_type: &InstanceType, zone: &Zone) -> Option<MicroUsd> {
         self.prices.get(instance_type)?.get(zone).copied()
+    }
+
+    /// Whether EC2 reclaimed such a machine there within the last hour.
+    pub fn is_reclaimed(&self, instance_type: &InstanceType, zone: &Zone) -> bool {
+        self.reclaimed.get(instance_type).is_some_and(|zones| zones.contains(zone))
     }
 }
 

@@ -46,6 +46,17 @@ impl MarketChoice {
     }
 }
 
+/// The order in which launch options are tried, within a market.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// As the pool file lists instance types or, in a pool with shapes, families.
+    #[default]
+    Listed,
+    /// The cheapest first.
+    Price,
+}
+
 /// One way to launch: the parameters of RunInstances for which EC2 may refuse an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Tuple {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::config::architecture::Architecture;
 use crate::config::catalogue::Machines;
 use crate::config::label::Label;
-use crate::config::market::{MarketChoice, RootVolume, Tuple};
+use crate::config::market::{MarketChoice, Order, RootVolume, Tuple};
 use crate::config::price::MicroUsd;
-use crate::config::shape::{Architecture, Shape, ShapePolicy};
+use crate::config::shape::{Shape, ShapePolicy};
 use crate::config::timings::Timings;
 use crate::ids::{InstanceType, PoolName, Repository, RepositoryPattern, Scope, SubnetId, TemplateId};
 
@@ -57,6 +58,8 @@ pub struct Pool {
     pub instance_types: Vec<InstanceType>,
     #[serde(default)]
     pub market: MarketChoice,
+    #[serde(default, skip_serializing_if = "is_listed")]
+    pub order: Order,
     /// The largest number of instances at a time.
     pub max: u32,
     /// The number of instances that are kept booted and unregistered, ready for a job.
@@ -83,12 +86,18 @@ pub struct Pool {
     /// The most that its machines may cost per hour, together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price_per_hour: Option<MicroUsd>,
-    /// What is known of instance types and prices. None in pools without shapes, and if the table has no catalogue.
+    /// What is known of instance types and prices. None in pools that need none, and if the table has no catalogue.
     #[serde(skip)]
     pub machines: Option<Arc<Machines>>,
-    /// The launch options of the class that a decision is about. None outside of decisions, and in pools without shapes.
+    /// The launch options of the class that a decision is about, or those with prices. None outside of decisions, and in pools
+    /// that need no prices.
     #[serde(skip)]
     pub options: Option<Arc<[LaunchOption]>>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_listed(order: &Order) -> bool {
+    *order == Order::Listed
 }
 
 /// A tuple and what it costs.
@@ -155,7 +164,16 @@ impl Pool {
 
     /// The lowest format of the table that can hold this pool and what the functions write because of it.
     pub fn lowest_format(&self) -> u32 {
-        if self.shapes.is_some() || self.price_per_hour.is_some() { 3 } else { 1 }
+        if self.needs_prices() { 3 } else { 1 }
+    }
+
+    /// Whether launches depend on the catalogue of instance types and prices.
+    pub fn needs_prices(&self) -> bool {
+        let is_by_price = match self.order {
+            Order::Listed => false,
+            Order::Price => true,
+        };
+        is_by_price || self.shapes.is_some() || self.price_per_hour.is_some()
     }
 
     /// Whether jobs of that repository can belong to this pool.

@@ -96,6 +96,13 @@ impl MicroUsd {
         (usd.is_finite() && (0.0..1e9).contains(&usd)).then_some(Self((usd * 1e6).round() as u64))
     }
 
+    /// The cost of that time at this price per hour.
+    #[must_use]
+    pub fn during(self, time: SignedDuration) -> Self {
+        let hours = time.as_secs_f64().max(0.0) / 3600.0;
+        Self((self.0 as f64 * hours).round() as u64)
+    }
+
     pub fn usd(self) -> f64 {
         self.0 as f64 / 1e6
     }

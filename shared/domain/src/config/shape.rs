@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_with::{DeserializeFromStr, SerializeDisplay};
 
+use crate::config::architecture::Architecture;
 use crate::config::catalogue::TypeFacts;
 use crate::config::market::Market;
 use crate::config::price::MicroUsd;
@@ -14,47 +15,6 @@ use crate::ids::{InstanceType, PoolName};
 
 /// The longest label of a shape, in bytes.
 pub const LONGEST_LABEL: usize = 100;
-
-/// The architecture of a machine, as GitHub's labels call it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Architecture {
-    X64,
-    Arm64,
-}
-
-impl Architecture {
-    /// The architecture of a type. EC2's naming rule: the letter `g` after the generation means an Arm processor. The first
-    /// generation, `a1`, is older than the rule.
-    pub fn of(instance_type: &InstanceType) -> Self {
-        let family = instance_type.as_str().split('.').next().unwrap_or_default();
-        let generation = family.trim_start_matches(|c: char| c.is_ascii_lowercase());
-        let options = generation.trim_start_matches(|c: char| c.is_ascii_digit());
-        let options = options.split('-').next().unwrap_or_default();
-        match family == "a1" || options.contains('g') {
-            true => Architecture::Arm64,
-            false => Architecture::X64,
-        }
-    }
-
-    /// The architecture that a label names, if any.
-    pub fn named(label: &str) -> Option<Self> {
-        match label {
-            "x64" | "x86_64" | "amd64" => Some(Architecture::X64),
-            "arm64" | "aarch64" => Some(Architecture::Arm64),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Architecture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Architecture::X64 => "x64",
-            Architecture::Arm64 => "arm64",
-        })
-    }
-}
 
 /// What a job asks for, from the part of its label after the pool's name: `8cpu/32gb/arm64/spot`. What it omits, the pool
 /// decides.
@@ -165,6 +125,10 @@ enum Term {
     Market(Market),
 }
 
+type OfAmount = fn(u32) -> Term;
+
+const UNITS: [(&str, OfAmount); 3] = [("cpu", Term::Cpu), ("gb", Term::Ram), ("disk", Term::Disk)];
+
 impl FromStr for Term {
     type Err = InvalidShape;
 
@@ -181,8 +145,7 @@ impl FromStr for Term {
             _ => {}
         }
         let amount = term.as_str();
-        let units: [(&str, fn(u32) -> Term); 3] = [("cpu", Term::Cpu), ("gb", Term::Ram), ("disk", Term::Disk)];
-        let with_unit = units.iter().find_map(|(unit, term)| Some((amount.strip_suffix(unit)?, term)));
+        let with_unit = UNITS.iter().find_map(|(unit, term)| Some((amount.strip_suffix(unit)?, term)));
         let Some((number, term)) = with_unit else { return Err(InvalidShape::UnknownTerm(text.to_owned())) };
         // `parse` would accept a sign.
         let is_number = number.bytes().all(|byte| byte.is_ascii_digit());
@@ -242,9 +205,15 @@ impl ShapePolicy {
             && facts.memory_mib <= self.ram.most * MIB
     }
 
+    /// The place of the type's family in the list of families.
+    pub fn rank(&self, name: &InstanceType) -> usize {
+        let family = family(name);
+        self.families.iter().position(|pattern| pattern.matches(family)).unwrap_or_default()
+    }
+
     /// Whether the type's family is allowed.
     pub fn admits_family(&self, name: &InstanceType, facts: &TypeFacts) -> bool {
-        let family = name.as_str().split_once('.').map_or(name.as_str(), |(family, _)| family);
+        let family = family(name);
         match self.families.as_slice() {
             [] => !facts.only_if_listed,
             families => families.iter().any(|pattern| pattern.matches(family)),
@@ -275,6 +244,10 @@ impl ShapePolicy {
             (Some(_) | None, _) => Ok(()),
         }
     }
+}
+
+fn family(name: &InstanceType) -> &str {
+    name.as_str().split_once('.').map_or(name.as_str(), |(family, _)| family)
 }
 
 /// A range of whole numbers, both ends included: `2..32`, or one number.
@@ -366,29 +339,6 @@ mod tests {
 
     fn pool() -> PoolName {
         "any".parse().unwrap()
-    }
-
-    #[test]
-    fn the_name_of_a_type_says_its_architecture() {
-        // As DescribeInstanceTypes answers.
-        let arm = ["a1.large", "c6gn.large", "g5g.xlarge", "im4gn.large", "is4gen.large", "hpc7g.4xlarge", "t4g.nano"];
-        let x64 = [
-            "m7i.large",
-            "g6.xlarge",
-            "gr6.4xlarge",
-            "g4dn.xlarge",
-            "m7i-flex.large",
-            "p6-b200.48xlarge",
-            "u-3tb1.56xlarge",
-            "u7i-12tb.224xlarge",
-            "vt1.3xlarge",
-        ];
-        for name in arm {
-            assert_eq!(Architecture::of(&name.into()), Architecture::Arm64, "{name}");
-        }
-        for name in x64 {
-            assert_eq!(Architecture::of(&name.into()), Architecture::X64, "{name}");
-        }
     }
 
     #[test]

@@ -76,7 +76,9 @@ fn give_back<'a>(
     youngest.sort_by_key(|job| std::cmp::Reverse((job.queued_at, job.id)));
     let mut changed: BTreeMap<JobId, WaitingJob> = BTreeMap::new();
     for slot in slots {
-        let is_charged = |job: &&&WaitingJob| changed.get(&job.id).unwrap_or(job).launches.contains(&slot.planned_at);
+        let is_charged = |job: &&&WaitingJob| {
+            job.class == slot.class && changed.get(&job.id).unwrap_or(job).launches.contains(&slot.planned_at)
+        };
         let Some(job) = youngest.iter().find(is_charged) else { continue };
         let job = changed.entry(job.id).or_insert_with(|| (*job).clone());
         job.launches.retain(|at| *at != slot.planned_at);

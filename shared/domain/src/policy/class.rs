@@ -1,28 +1,78 @@
 //! Decisions about one class of a pool with shapes. Each class is decided like a pool of its own, with launch options, a
 //! circuit and failures of its own; `max`, cool-downs, pauses and META's revision are those of the pool.
 
-use std::sync::Arc;
+use jiff::Timestamp;
 
-use crate::config::{Label, LaunchOption, Machines, Pool, RootVolume, Shape, Shapes, Tuple};
+use crate::config::{
+    Architecture, Label, LaunchOption, Machines, Market, Order, Pool, RootVolume, Shape, Shapes, Tuple,
+};
 use crate::log::Transaction;
 use crate::policy::PoolView;
 use crate::policy::offer::{Offer, offers};
+use crate::policy::tuple::TRIED_LAST_FOR;
 use crate::state::{Item, Meta, WaitingJob};
 
-/// The pool as a decision about one class sees it: with the launch options of the class. `spread` differs between decisions.
-/// A pool without shapes stays as it is.
-pub fn for_class(pool: &Pool, class: Option<&Label>, spread: u64) -> Pool {
-    let Some(shapes) = &pool.shapes else { return pool.clone() };
-    let options = pool.machines.as_ref().and_then(|machines| {
-        let shape = match class {
-            Some(class) => Shape::of_label(&pool.name, class.as_str())?.ok()?,
-            None => Shape::default(),
-        };
-        shapes.policy.check(&shape).ok()?;
-        let offers = offers(pool, &shapes.policy, &shape, machines, spread);
-        Some(offers.into_iter().filter_map(|offer| launch_option(shapes, &shape, machines, offer)).collect())
+/// The pool as a decision about one class sees it: with the launch options of the class. In a pool without shapes that needs
+/// prices, with those of the pool; any other stays as it is.
+pub fn for_class(pool: &Pool, class: Option<&Label>, meta: &Meta, now: Timestamp) -> Pool {
+    let options = match &pool.shapes {
+        Some(shapes) => of_shape(pool, shapes, class, meta.revision),
+        None if pool.needs_prices() => listed(pool),
+        None => return pool.clone(),
+    };
+    let options = options.unwrap_or_default();
+    let refused = meta.cooldowns.iter().filter(|cooling| now.duration_since(cooling.until) < TRIED_LAST_FOR);
+    let refused: Vec<&Tuple> = refused.map(|cooling| &cooling.tuple).collect();
+    let is_refused = |option: &LaunchOption| refused.iter().any(|tuple| tuple.is_same_machine(&option.tuple));
+    let of_markets = options.chunk_by(|one, next| one.tuple.market == next.tuple.market);
+    let in_order = of_markets.flat_map(|options| {
+        let (last, first): (Vec<_>, Vec<_>) = options.iter().cloned().partition(is_refused);
+        first.into_iter().chain(last)
     });
-    Pool { options: Some(options.unwrap_or_else(|| Arc::from([]))), ..pool.clone() }
+    Pool { options: Some(in_order.collect()), ..pool.clone() }
+}
+
+/// None if the pool does not allow the shape, or its machines are not known.
+fn of_shape(pool: &Pool, shapes: &Shapes, class: Option<&Label>, spread: u64) -> Option<Vec<LaunchOption>> {
+    let machines = pool.machines.as_ref()?;
+    let shape = shape_of(pool, class)?;
+    shapes.policy.check(&shape).ok()?;
+    let offers = offers(pool, &shapes.policy, &shape, machines, spread);
+    Some(offers.into_iter().filter_map(|offer| launch_option(shapes, &shape, machines, offer)).collect())
+}
+
+/// The shape that a class asks for. A warm machine has the smallest shape.
+fn shape_of(pool: &Pool, class: Option<&Label>) -> Option<Shape> {
+    match class {
+        Some(class) => Shape::of_label(&pool.name, class.as_str())?.ok(),
+        None => Some(Shape::default()),
+    }
+}
+
+/// The architecture of a class's machines.
+pub fn architecture(pool: &Pool, class: Option<&Label>) -> Option<Architecture> {
+    let policy = &pool.shapes.as_ref()?.policy;
+    shape_of(pool, class)?.architecture.or_else(|| policy.architectures.first().copied())
+}
+
+/// The options of a pool without shapes, with their prices.
+fn listed(pool: &Pool) -> Option<Vec<LaunchOption>> {
+    let machines = pool.machines.as_ref();
+    let priced = pool.launch_options().into_iter().map(|option| {
+        let Tuple { instance_type, market, subnet, .. } = &option.tuple;
+        let price = machines.and_then(|it| it.price(instance_type, *market, it.catalogue.zones.get(subnet)?));
+        LaunchOption { price_per_hour: price, ..option }
+    });
+    let mut options: Vec<LaunchOption> = priced.collect();
+    let markets = pool.market.markets();
+    let rank = |market: Market| markets.iter().position(|it| *it == market);
+    match pool.order {
+        Order::Listed => {}
+        Order::Price => {
+            options.sort_by_key(|it| (rank(it.tuple.market), it.price_per_hour.is_none(), it.price_per_hour));
+        }
+    }
+    Some(options)
 }
 
 /// None if the pool has no launch template for the architecture, or does not know its root volume.
@@ -39,11 +89,15 @@ fn launch_option(shapes: &Shapes, shape: &Shape, machines: &Machines, offer: Off
     Some(LaunchOption { tuple, price_per_hour })
 }
 
-/// The pool and the part of its view that belong to the class of a job; as they are in a pool without shapes.
-pub fn of_job(pool: &Pool, view: &PoolView, job: &WaitingJob) -> Option<(Pool, PoolView)> {
+/// The pool and the part of its view that belong to the class of a job; None if both are whole.
+pub fn of_job(pool: &Pool, view: &PoolView, job: &WaitingJob, now: Timestamp) -> Option<(Pool, PoolView)> {
     // Outside of a decision about its class, which has the launch options.
-    let is_whole = pool.shapes.is_some() && pool.options.is_none();
-    is_whole.then(|| (for_class(pool, job.class.as_ref(), view.meta.revision), view.of_class(job.class.as_ref())))
+    let is_whole = pool.needs_prices() && pool.options.is_none();
+    is_whole.then(|| (for_class(pool, job.class.as_ref(), &view.meta, now), part(pool, view, job.class.as_ref())))
+}
+
+fn part(pool: &Pool, view: &PoolView, class: Option<&Label>) -> PoolView {
+    if pool.shapes.is_some() { view.of_class(class) } else { view.clone() }
 }
 
 /// Decides about one class: `decide` gets the pool and the part of its view that belong to the class. What it writes to META is
@@ -52,12 +106,13 @@ pub fn within(
     pool: &Pool,
     view: &PoolView,
     class: Option<&Label>,
+    now: Timestamp,
     decide: impl FnOnce(&Pool, &PoolView) -> Transaction,
 ) -> Transaction {
-    if pool.shapes.is_none() {
+    if !pool.needs_prices() {
         return decide(pool, view);
     }
-    let mut writes = decide(&for_class(pool, class, view.meta.revision), &view.of_class(class));
+    let mut writes = decide(&for_class(pool, class, &view.meta, now), &part(pool, view, class));
     for item in &mut writes.puts {
         if let Item::Meta(meta) = item {
             *meta = of_pool(&view.meta, class, meta.clone());

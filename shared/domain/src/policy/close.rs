@@ -18,7 +18,7 @@ const CONSOLE_KEPT: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct Closing {
     pub writes: Transaction,
-    /// The cost of each machine at the list price, where the price is known.
+    /// The cost of each machine, at the price that its launch was decided with, or else at the list price. Only where one is known.
     pub costs: BTreeMap<SlotId, MicroUsd>,
     /// The repositories whose jobs the slots ran.
     pub repositories: BTreeSet<Repository>,
@@ -69,11 +69,14 @@ pub fn close(pool: &Pool, view: &PoolView, slots: &[Slot], ended: Ended<'_>, rat
         repositories.extend(instance.repository.clone());
         let Some(slot) = by_instance.get(&instance.id) else { continue };
         let lived = slot.gone_at.unwrap_or(turn.now).duration_since(instance.launched_at);
-        let cost = instance.instance_type.as_ref().and_then(|it| rates.cost(it, lived));
+        let at_list_price = || instance.instance_type.as_ref().and_then(|it| rates.cost(it, lived));
+        let cost = slot.price_per_hour.map(|price| price.during(lived)).or_else(at_list_price);
         costs.extend(cost.map(|cost| (slot.id, cost)));
         let console = consoles.remove(&instance.id);
         let closed = instance.closed(slot.outcome(), turn.now);
-        writes = writes.put(Instance { cost_micro_usd: cost, console, ..closed });
+        // A warm machine was given to a class after its launch.
+        let class = slot.class.clone();
+        writes = writes.put(Instance { class, cost_micro_usd: cost, console, ..closed });
     }
     if pool.rerun_on_interruption {
         writes = writes.put_all(slots.iter().filter_map(|slot| ClosedRunner::of(slot, turn.now)));

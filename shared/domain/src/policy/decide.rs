@@ -7,15 +7,15 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::{Label, LaunchOption, Market, MarketChoice, Pool};
+use crate::config::{Label, LaunchOption, Market, MarketChoice, MicroUsd, Pool};
 use crate::ids::{JobId, SlotId};
 use crate::log::{Stream, Transaction, Turn, What};
-use crate::policy::class::{for_class, of_pool};
 use crate::policy::charge::{budgeted, charge, recent_launches};
+use crate::policy::class::{for_class, of_pool};
 use crate::policy::early_end::{FAILURES_ALLOWED, forget_if_works, is_online_again, must_wait};
 use crate::policy::rerun::recorded;
 use crate::policy::tuple::{Budget, choose_option, first_free};
-use crate::policy::{PoolView, nudge, unread};
+use crate::policy::{PoolView, nudge, share, unread};
 use crate::state::{
     AGENT_WAIT, Batch, Circuit, CircuitCause, LastReading, Lease, Meta, Rerun, Slot, SlotState, StopReason, Unserved,
     WaitingJob,
@@ -76,12 +76,12 @@ pub fn decide(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
         let (demand, supply, live) = (view.demand(now) as u32, view.supply(now).count() as u32, view.live() as u32);
         let (launch, wanted, stop, unserved) = (0, 0, 0, Vec::new());
         let what = What::Decided { demand, supply, live, launch, tuple: None, wanted, stop, unserved };
-        let meta = refreshed(pool, view);
+        let meta = if pool.shapes.is_some() { view.meta.clone() } else { refreshed(pool, view) };
         Some(Decision { meta, batch: None, slots: Vec::new(), jobs: repeated, reruns, what })
     } else if pool.shapes.is_some() {
         by_class(pool, view, &behind, turn)
     } else {
-        Some(decide_for(pool, None, view, &behind, turn))
+        Some(decide_for(&for_class(pool, None, &view.meta, now), None, view, &behind, turn))
     };
     let decision = decided?;
     let meta = Meta { has_jobs_behind, ..decision.meta.clone() };
@@ -98,41 +98,108 @@ pub fn decide(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
 
 /// Decides for one class after the other, until one needs something: first the one whose oldest job has waited longest.
 fn by_class(pool: &Pool, view: &PoolView, behind: &BTreeSet<JobId>, turn: &Turn) -> Option<Decision> {
+    let now = turn.now;
     let oldest = |class: Option<&Label>| {
-        let jobs = view.waiting.values().filter(|job| job.class.as_ref() == class && job.is_demand(turn.now));
+        let jobs = view.waiting.values().filter(|job| job.class.as_ref() == class && job.is_demand(now));
         jobs.map(|job| (job.waits_since(), job.id)).min()
     };
-    let mut classes: Vec<Option<&Label>> = view.classes().into_iter().collect();
+    let present = view.classes();
+    // Warm machines have no class.
+    let mut classes: Vec<Option<&Label>> = present.iter().copied().chain([None]).collect();
     classes.sort_by_cached_key(|class| {
         let oldest = oldest(*class);
-        (oldest.is_none(), oldest)
+        (oldest.is_none(), oldest, class.is_none())
     });
+    classes.dedup();
     let mut last: Option<Decision> = None;
+    let mut others = pool.clone();
     for class in classes {
-        let part = view.of_class(class);
-        let of_class = for_class(pool, class, view.meta.revision);
         // What was decided about the classes before is in META only.
-        let before = last.map_or_else(|| view.meta.clone(), |last| last.meta);
-        let part = PoolView { meta: class.map_or_else(|| before.clone(), |class| before.of_class(class)), ..part };
-        let decision = decide_for(&of_class, class, &part, behind, turn);
-        let meta = of_pool(&before, class, decision.meta.clone());
-        let decision = Decision { meta, ..decision };
+        let before = last.as_ref().map_or(&view.meta, |last| &last.meta);
+        let meta = class.map_or_else(|| before.clone(), |class| before.of_class(class));
+        let part = PoolView { meta, ..view.of_class(class) };
+        let (mut decision, lacks_room) = for_one_class(&others, class, view, part, behind, turn);
+        decision.meta = of_pool(before, class, decision.meta);
+        decision.meta.forget_classes(&present, now);
         if decision.changes_items() {
             return Some(decision);
         }
+        // The next room or money is for this class: it would never get any if younger jobs, or warm machines, took each bit.
+        others.paused |= lacks_room;
         last = Some(decision);
     }
     last
 }
 
-/// Decides for a pool without shapes, or for one class.
-fn decide_for(
+/// `part` is the part of the view that belongs to the class. Returns whether the class needs a machine for which the pool has no
+/// room or money, too.
+fn for_one_class(
     pool: &Pool,
     class: Option<&Label>,
     view: &PoolView,
+    mut part: PoolView,
     behind: &BTreeSet<JobId>,
     turn: &Turn,
-) -> Decision {
+) -> (Decision, bool) {
+    let now = turn.now;
+    let lacking = part.demand(now).saturating_sub(part.supply(now).count());
+    let warm = if class.is_none() { pool.warm as usize } else { 0 };
+    if lacking + warm == 0 {
+        // Which options there are matters to launches only.
+        return (decide_for(pool, class, &part, behind, turn), false);
+    }
+    let of_class = for_class(pool, class, &view.meta, now);
+    let lacking = lacking.saturating_sub(unserved(&of_class, &part, behind, now).len());
+    if let Some(class) = class {
+        let slots = share::given(&of_class, view, class, lacking.min(MAX_LAUNCH), now, turn.lease);
+        if !slots.is_empty() {
+            return (shared(pool, &part, slots, now), false);
+        }
+    }
+    let suspected = match part.meta.circuit {
+        Circuit::Closed => share::suspected(pool, &view.meta, view, class, now),
+        Circuit::Open { .. } => None,
+    };
+    let is_suspected = suspected.is_some();
+    part.meta.circuit = suspected.unwrap_or(part.meta.circuit);
+    let decision = decide_for(&of_class, class, &part, behind, turn);
+    if decision.changes_items() {
+        return (decision, false);
+    }
+    let circuit = if is_suspected { Circuit::Closed } else { decision.meta.circuit.clone() };
+    let decision = Decision { meta: Meta { circuit, ..decision.meta }, ..decision };
+    let Some(class) = class else { return (decision, false) };
+    // What an empty pool would launch for the class.
+    let all = Budget::of(pool, MicroUsd(0));
+    let options = of_class.launch_options().into_iter().filter(|option| all.pays_for(option) > 0).collect();
+    let empty = Pool { max: u32::MAX, price_per_hour: None, options: Some(options), ..of_class };
+    // It is no new configuration, which would close the circuit.
+    part.meta.config_hash = empty.config_hash();
+    let machines = decide_for(&empty, Some(class), &part, behind, turn).batch.map_or(0, |batch| batch.count as usize);
+    part.meta = decision.meta.clone();
+    let slots = share::room(view, class, machines, now, turn.lease);
+    let decision = if slots.is_empty() { decision } else { shared(pool, &part, slots, now) };
+    (decision, machines > 0)
+}
+
+/// The decision to give these slots to a class, or to stop them for it.
+fn shared(pool: &Pool, part: &PoolView, slots: Vec<Slot>, now: Timestamp) -> Decision {
+    let (stopped, given): (Vec<&Slot>, Vec<&Slot>) = slots.iter().partition(|slot| slot.stop.is_some());
+    let what = What::Decided {
+        demand: part.demand(now) as u32,
+        supply: part.supply(now).count() as u32,
+        live: part.live() as u32,
+        launch: 0,
+        tuple: None,
+        wanted: given.len() as u32,
+        stop: stopped.len() as u32,
+        unserved: Vec::new(),
+    };
+    Decision { meta: refreshed(pool, part), batch: None, slots, jobs: Vec::new(), reruns: Vec::new(), what }
+}
+
+/// Decides for a pool without shapes, or for one class.
+fn decide_for(pool: &Pool, class: Option<&Label>, view: &PoolView, behind: &BTreeSet<JobId>, turn: &Turn) -> Decision {
     let (now, lease) = (turn.now, turn.lease);
     let mut meta = refreshed(pool, view);
     let unserved = unserved(pool, view, behind, now);
@@ -340,6 +407,7 @@ fn new_slots<'a>(
             pool: pool.name.clone(),
             class: class.cloned(),
             price_per_hour: plan.option.price_per_hour,
+            warm_as: (pool.shapes.is_some() && !wanted).then(|| plan.option.tuple.clone()),
             state: SlotState::Planned,
             wanted,
             planned_at: now,

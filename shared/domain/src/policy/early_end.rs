@@ -140,7 +140,7 @@ fn works_since(view: &PoolView, since: Timestamp) -> bool {
     view.slots.values().filter(|slot| works(slot)).filter_map(Slot::machine).any(|machine| machine.launched_at >= since)
 }
 
-fn works(slot: &Slot) -> bool {
+pub(super) fn works(slot: &Slot) -> bool {
     slot.phase() >= Phase::Online || slot.busy_seen_at.is_some()
 }
 

@@ -13,7 +13,7 @@ use crate::policy::circuit::open_circuit;
 use crate::policy::class::within;
 use crate::policy::launch_error::{ErrorClass, LaunchError, is_lack_of_capacity};
 use crate::policy::retry::{backoff, throttle_backoff};
-use crate::policy::tuple::{Budget, choose_option, first_free, next_free};
+use crate::policy::tuple::{Budget, TRIED_LAST_FOR, choose_option, first_free, next_free};
 use crate::policy::{PoolView, early_end};
 use crate::state::{
     Answer, Batch, CircuitCause, Cooldown, Failure, Instance, Lease, Leased, Machine, Meta, Pause, Slot, SlotState,
@@ -25,6 +25,9 @@ pub const COOLDOWN_MIN: SignedDuration = SignedDuration::from_mins(1);
 
 /// See [`COOLDOWN_MIN`].
 pub const COOLDOWN_MAX: SignedDuration = SignedDuration::from_mins(15);
+
+/// The most cool-downs that META keeps, about 40 kB.
+const COOLDOWNS_KEPT: usize = 150;
 
 /// How long a market is not tried after EC2 refused because of a quota. Quota becomes free when machines end.
 pub const QUOTA_PAUSE: SignedDuration = SignedDuration::from_mins(5);
@@ -209,26 +212,20 @@ impl NextAttempt<'_> {
 /// needed now. If no tuple is free, the batch waits. If EC2 refuses every tuple of the pool, and not for lack of capacity,
 /// the batch is deleted and the pool's circuit opens.
 pub fn refused(pool: &Pool, view: &PoolView, batch: &Batch, tuple: &Tuple, why: &Refused, turn: &Turn) -> Transaction {
-    within(pool, view, batch.class.as_ref(), |pool, view| refused_for(pool, view, batch, tuple, why, turn))
+    within(pool, view, batch.class.as_ref(), turn.now, |pool, view| refused_for(pool, view, batch, tuple, why, turn))
 }
 
-fn refused_for(
-    pool: &Pool,
-    view: &PoolView,
-    batch: &Batch,
-    tuple: &Tuple,
-    why: &Refused,
-    turn: &Turn,
-) -> Transaction {
+fn refused_for(pool: &Pool, view: &PoolView, batch: &Batch, tuple: &Tuple, why: &Refused, turn: &Turn) -> Transaction {
     let now = turn.now;
     let mut meta = view.meta.clone();
     let mut batch = batch.clone();
     match why.about {
-        RefusedFor::Capacity | RefusedFor::Tuple => cool_down(&mut meta, tuple, why, now),
+        RefusedFor::Capacity | RefusedFor::Tuple => cool_down(pool, &mut meta, tuple, why, now),
         RefusedFor::Quota => {
-            meta.pauses.retain(|pause| pause.market != tuple.market);
+            meta.pauses.retain(|pause| !pause.affects(tuple) && pause.until > now);
             meta.pauses.push(Pause {
                 market: tuple.market,
+                instance_type: Some(tuple.instance_type.clone()),
                 until: now + QUOTA_PAUSE,
                 code: why.code.clone(),
                 message: why.message.clone(),
@@ -255,7 +252,8 @@ fn refused_for(
 /// Whether EC2 refuses every tuple at present, and not for lack of capacity.
 fn is_every_tuple_refused(pool: &Pool, meta: &Meta, now: Timestamp) -> bool {
     let is_refused = |tuple: &Tuple| {
-        let mut cooling = meta.cooldowns.iter().filter(|cooling| cooling.tuple.is_same_machine(tuple) && cooling.until > now);
+        let mut cooling =
+            meta.cooldowns.iter().filter(|cooling| cooling.tuple.is_same_machine(tuple) && cooling.until > now);
         cooling.any(|cooling| !is_lack_of_capacity(&cooling.code))
     };
     let tuples = pool.tuples();
@@ -267,7 +265,7 @@ const INSTANCE_TERMINATED: &str = "IdempotentInstanceTerminated";
 
 /// Continues a batch whose every tuple was cooling down.
 fn resume(pool: &Pool, view: &PoolView, batch: &Batch, turn: &Turn) -> Transaction {
-    within(pool, view, batch.class.as_ref(), |pool, view| {
+    within(pool, view, batch.class.as_ref(), turn.now, |pool, view| {
         start_next_attempt(pool, view, view.meta.clone(), batch, &NextAttempt::Resumed, turn)
     })
 }
@@ -293,11 +291,17 @@ fn start_next_attempt(
     // A launch on demand after an interruption stays on demand as long as that is possible.
     let same_market = batch.tuple.as_ref().and_then(|last| first_free(pool, &meta, last.market, budget, now));
     let option = same_market.or_else(|| choose_option(pool, &meta, budget, now));
-    let needed = option.as_ref().map_or(needed, |option| needed.min(budget.pays_for(option)));
+    let needed = match &option {
+        Some(option) => needed.min(budget.pays_for(option)),
+        // Another class may use the room. The next sweep tries again.
+        None if pool.shapes.is_some() => 0,
+        None => needed,
+    };
     // The last slots are closed: warm ones come last.
     let closing = planned.split_off(needed);
     let refunds = refund(view, closing.iter().filter(|slot| slot.wanted));
     let price_per_hour = option.as_ref().and_then(|option| option.price_per_hour);
+    let launched_as = option.as_ref().map(|option| option.tuple.clone());
     let following = (needed > 0).then(|| {
         let tuple = option.map(|option| option.tuple);
         let lease = match tuple {
@@ -306,9 +310,15 @@ fn start_next_attempt(
         };
         Batch { count: needed as u32, lease, tuple, ..next(batch, now) }
     });
-    let is_other_price = |slot: &Slot| following.is_some() && slot.price_per_hour != price_per_hour;
-    let repriced = planned.into_iter().filter(is_other_price).map(|slot| Slot { price_per_hour, ..slot });
-    let repriced: Vec<Slot> = repriced.collect();
+    let changed = planned.into_iter().map(|slot| {
+        let warm_as = launched_as.clone().filter(|_| pool.shapes.is_some() && !slot.wanted);
+        (slot.price_per_hour != price_per_hour || slot.warm_as != warm_as).then_some(Slot {
+            price_per_hour,
+            warm_as,
+            ..slot
+        })
+    });
+    let repriced: Vec<Slot> = changed.flatten().filter(|_| following.is_some()).collect();
     let what = attempt.describe(batch, following.as_ref());
     let stream = Stream::Pool(meta.pool.clone());
     let writes = Transaction::new().put(meta).put_all(refunds).put_all(repriced);
@@ -335,11 +345,18 @@ pub fn throttled(view: &PoolView, batch: &Batch, error: &LaunchError, now: Times
     Transaction::new().put(meta).put(batch.put_off(until))
 }
 
-fn cool_down(meta: &mut Meta, tuple: &Tuple, why: &Refused, now: Timestamp) {
-    let last = meta.cooldowns.iter().find(|cooling| cooling.tuple.is_same_machine(tuple));
-    let seconds = last.map_or(COOLDOWN_MIN.as_secs(), |last| (last.seconds * 2).min(COOLDOWN_MAX.as_secs()));
+fn cool_down(pool: &Pool, meta: &mut Meta, tuple: &Tuple, why: &Refused, now: Timestamp) {
     // Expired cool-downs are kept for a while: another refusal within that time doubles the wait.
-    meta.cooldowns.retain(|cooling| !cooling.tuple.is_same_machine(tuple) && now.duration_since(cooling.until) < COOLDOWN_MAX);
+    let doubles = |cooling: &&Cooldown| now.duration_since(cooling.until) < COOLDOWN_MAX;
+    let last = meta.cooldowns.iter().filter(doubles).find(|cooling| cooling.tuple.is_same_machine(tuple));
+    let seconds = last.map_or(COOLDOWN_MIN.as_secs(), |last| (last.seconds * 2).min(COOLDOWN_MAX.as_secs()));
+    let kept_for = if pool.needs_prices() { TRIED_LAST_FOR } else { COOLDOWN_MAX };
+    meta.cooldowns
+        .retain(|cooling| !cooling.tuple.is_same_machine(tuple) && now.duration_since(cooling.until) < kept_for);
+    if meta.cooldowns.len() >= COOLDOWNS_KEPT {
+        meta.cooldowns.sort_by_key(|cooling| cooling.until);
+        meta.cooldowns.drain(..=meta.cooldowns.len() - COOLDOWNS_KEPT);
+    }
     meta.cooldowns.push(Cooldown {
         tuple: tuple.clone(),
         until: now + SignedDuration::from_secs(seconds),

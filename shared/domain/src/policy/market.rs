@@ -8,6 +8,7 @@ use crate::config::{
     Catalogue, MicroUsd, ObservedPrice, ObservedType, Pool, Rates, ShapePolicy, SpotPrices, TypeFacts,
 };
 use crate::ids::{InstanceType, SubnetId, Zone};
+use crate::state::Instance;
 
 /// How old the catalogue may be. EC2 adds types a few times a month.
 const CATALOGUE_EVERY: SignedDuration = SignedDuration::from_hours(24);
@@ -19,22 +20,22 @@ const PRICES_EVERY: SignedDuration = SignedDuration::from_mins(10);
 pub fn is_catalogue_due(pools: &[Pool], catalogue: Option<&Catalogue>, now: Timestamp) -> bool {
     let knows = |subnet: &SubnetId| catalogue.is_some_and(|catalogue| catalogue.zones.contains_key(subnet));
     let is_fresh = catalogue.is_some_and(|it| now.duration_since(it.read_at) < CATALOGUE_EVERY);
-    has_shapes(pools) && !(is_fresh && subnets(pools).iter().all(knows))
+    need_prices(pools) && !(is_fresh && subnets(pools).iter().all(knows))
 }
 
 /// Whether spot prices are to be read again.
 pub fn are_prices_due(pools: &[Pool], prices: Option<&SpotPrices>, now: Timestamp) -> bool {
     let is_fresh = prices.is_some_and(|it| now.duration_since(it.read_at) < PRICES_EVERY);
-    has_shapes(pools) && !is_fresh
+    need_prices(pools) && !is_fresh
 }
 
-fn has_shapes(pools: &[Pool]) -> bool {
-    pools.iter().any(|pool| pool.shapes.is_some())
+fn need_prices(pools: &[Pool]) -> bool {
+    pools.iter().any(Pool::needs_prices)
 }
 
-/// The subnets of pools with shapes.
+/// The subnets of pools that need prices.
 pub fn subnets(pools: &[Pool]) -> BTreeSet<SubnetId> {
-    pools.iter().filter(|pool| pool.shapes.is_some()).flat_map(|pool| pool.subnets.iter().cloned()).collect()
+    pools.iter().filter(|pool| pool.needs_prices()).flat_map(|pool| pool.subnets.iter().cloned()).collect()
 }
 
 /// The catalogue from EC2's answers: only types that a pool may use, and zones of the pools' subnets, so that it fits in an
@@ -58,7 +59,9 @@ pub fn catalogue(
             zones: it.zones.into_iter().filter(|zone| used.contains(zone)).collect(),
             price_per_hour: rates.hour(&it.name),
         };
-        let is_usable = !facts.zones.is_empty() && policies.iter().any(|policy| policy.admits(&it.name, &facts));
+        let is_listed = || pools.iter().any(|pool| pool.needs_prices() && pool.instance_types.contains(&it.name));
+        let is_admitted = || policies.iter().any(|policy| policy.admits(&it.name, &facts));
+        let is_usable = !facts.zones.is_empty() && (is_admitted() || is_listed());
         is_usable.then_some((it.name, facts))
     });
     let revision = before.map_or(0, |before| before.revision);
@@ -69,10 +72,11 @@ pub fn catalogue(
 /// orders offers and bounds caps.
 const GIB_HOUR: MicroUsd = MicroUsd(110);
 
-/// Spot prices of the catalogue's types and zones.
-pub fn spot_prices(
+/// Spot prices of the catalogue's types and zones. `reclaimed` are machines that EC2 took back within the last hour.
+pub fn spot_prices<'a>(
     catalogue: &Catalogue,
     prices: Vec<ObservedPrice>,
+    reclaimed: impl Iterator<Item = &'a Instance>,
     before: Option<&SpotPrices>,
     now: Timestamp,
 ) -> SpotPrices {
@@ -83,5 +87,12 @@ pub fn spot_prices(
             all.entry(price.instance_type).or_default().insert(price.zone, price.per_hour);
         }
     }
-    SpotPrices { prices: all, read_at: now, revision: before.map_or(0, |before| before.revision) }
+    let mut places: BTreeMap<InstanceType, BTreeSet<Zone>> = BTreeMap::new();
+    for machine in reclaimed {
+        let zone = machine.subnet.as_ref().and_then(|subnet| catalogue.zones.get(subnet));
+        if let (Some(instance_type), Some(zone)) = (&machine.instance_type, zone) {
+            places.entry(instance_type.clone()).or_default().insert(zone.clone());
+        }
+    }
+    SpotPrices { prices: all, reclaimed: places, read_at: now, revision: before.map_or(0, |before| before.revision) }
 }

@@ -31,6 +31,7 @@ pub mod retry;
 pub mod route;
 pub mod search;
 pub mod secret;
+pub mod share;
 pub mod sweep;
 pub mod tuple;
 pub mod unread;

@@ -8,8 +8,8 @@ use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::charge::RELAUNCH_LIMIT;
 use crate::policy::circuit::next_probe;
 use crate::policy::class::of_job;
-use crate::policy::tuple::Budget;
 use crate::policy::launch_error::in_plain_words;
+use crate::policy::tuple::Budget;
 use crate::policy::{MAX_DEMAND_PER_REPOSITORY, PoolView};
 use crate::state::{Answer, CheckRun, Circuit, CircuitCause, GivenUp, Job, Lease, SlotState, Stage, WaitingJob};
 
@@ -168,7 +168,7 @@ const SHORTEST_ID: usize = 6;
 
 /// Why a job waits, as sentences. The first one is the most important. Never empty.
 pub fn reasons(pool: &Pool, view: &PoolView, job: &WaitingJob, reader: Reader, now: Timestamp) -> Vec<String> {
-    if let Some((pool, view)) = of_job(pool, view, job) {
+    if let Some((pool, view)) = of_job(pool, view, job, now) {
         return reasons(&pool, &view, job, reader, now);
     }
     match job.given_up(now) {
@@ -248,7 +248,8 @@ pub fn reasons(pool: &Pool, view: &PoolView, job: &WaitingJob, reader: Reader, n
     let options = pool.launch_options();
     if view.is_short(now) && !options.is_empty() && options.iter().all(|option| budget.pays_for(option) == 0) {
         let cap = pool.price_per_hour.unwrap_or_default().usd();
-        reasons.push(format!("the pool's machines may cost {cap:.2} USD per hour together, and one more would cost more"));
+        reasons
+            .push(format!("the pool's machines may cost {cap:.2} USD per hour together, and one more would cost more"));
     }
     let unregistered = view
         .supply(now)

@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::config::{Bounds, MIB, Machines, Market, MarketChoice, MicroUsd, Pool, Shape, ShapePolicy, TypeFacts};
+use crate::config::{
+    Bounds, MIB, Machines, Market, MarketChoice, MicroUsd, Order, Pool, Shape, ShapePolicy, TypeFacts,
+};
 use crate::ids::{InstanceType, SubnetId, Zone};
 
 /// One way to launch a machine for a shape.
@@ -59,12 +61,14 @@ struct Request<'a> {
 }
 
 /// The machines for a shape that the policy allows, in the order in which they are tried: the preferred market first, then by
-/// price, unknown prices last. Equal prices are ordered by `spread`, a number that differs between launches, so that they are
-/// spread over zones.
+/// price, unknown prices last. With [`Order::Listed`], the families that the policy lists come before the price. Of a market,
+/// what EC2 reclaimed recently comes last. Equal prices are ordered by `spread`, a number that differs between launches, so
+/// that they are spread over zones.
 pub fn offers(pool: &Pool, policy: &ShapePolicy, shape: &Shape, machines: &Machines, spread: u64) -> Vec<Offer> {
     let request = Request { pool, policy, shape };
     let types = machines.catalogue.types.iter();
-    let mut offers: Vec<Offer> = types.flat_map(|(name, facts)| request.offers_of(name, facts, machines)).flatten().collect();
+    let mut offers: Vec<Offer> =
+        types.flat_map(|(name, facts)| request.offers_of(name, facts, machines)).flatten().collect();
     let markets = request.markets();
     let rank = |market: Market| markets.iter().position(|it| *it == market);
     let zones: BTreeSet<&Zone> = machines.catalogue.zones.values().collect();
@@ -74,13 +78,25 @@ pub fn offers(pool: &Pool, policy: &ShapePolicy, shape: &Shape, machines: &Machi
     };
     offers.sort_by_cached_key(|offer| {
         let price = (offer.price_per_hour.is_none(), offer.price_per_hour);
-        (rank(offer.market), price, turn(&offer.zone), offer.instance_type.clone(), offer.subnet.clone())
+        let listed = match pool.order {
+            Order::Listed => policy.rank(&offer.instance_type),
+            Order::Price => 0,
+        };
+        let is_reclaimed = offer.market == Market::Spot
+            && machines.spot.as_ref().is_some_and(|spot| spot.is_reclaimed(&offer.instance_type, &offer.zone));
+        let place = (turn(&offer.zone), offer.instance_type.clone(), offer.subnet.clone());
+        (rank(offer.market), is_reclaimed, listed, price, place)
     });
     offers
 }
 
 /// Why each other type of the catalogue is no candidate.
-pub fn excluded(pool: &Pool, policy: &ShapePolicy, shape: &Shape, machines: &Machines) -> Vec<(InstanceType, Excluded)> {
+pub fn excluded(
+    pool: &Pool,
+    policy: &ShapePolicy,
+    shape: &Shape,
+    machines: &Machines,
+) -> Vec<(InstanceType, Excluded)> {
     let request = Request { pool, policy, shape };
     let types = machines.catalogue.types.iter();
     types.filter_map(|(name, facts)| Some((name.clone(), request.offers_of(name, facts, machines).err()?))).collect()
@@ -100,6 +116,7 @@ impl Request<'_> {
     /// Each way to launch the type; at least one.
     fn offers_of(&self, name: &InstanceType, facts: &TypeFacts, machines: &Machines) -> Result<Vec<Offer>, Excluded> {
         self.check(name, facts)?;
+        let volume = MicroUsd(u64::from(self.volume_gib(facts)) * machines.catalogue.gib_hour.0);
         let in_zone = |subnet: &SubnetId| {
             let zone = machines.catalogue.zones.get(subnet)?;
             facts.zones.contains(zone).then(|| (subnet.clone(), zone.clone()))
@@ -109,7 +126,7 @@ impl Request<'_> {
         let mut offers = Vec::new();
         for market in self.markets() {
             for (subnet, zone) in &places {
-                let price_per_hour = self.price(name, facts, *market, zone, machines);
+                let price_per_hour = machines.price(name, *market, zone).map(|price| price + volume);
                 match self.within_cap(price_per_hour) {
                     Err(why) => nearest = nearest.max(why),
                     Ok(()) => offers.push(Offer {
@@ -123,6 +140,15 @@ impl Request<'_> {
             }
         }
         if offers.is_empty() { Err(nearest) } else { Ok(offers) }
+    }
+
+    /// The size of the root volume.
+    fn volume_gib(&self, facts: &TypeFacts) -> u32 {
+        let of_template = || {
+            let template = self.pool.shapes.as_ref()?.launch_templates.get(&facts.architecture)?;
+            Some(template.root.as_ref()?.gib)
+        };
+        self.shape.disk.or_else(of_template).unwrap_or_default()
     }
 
     fn check(&self, name: &InstanceType, facts: &TypeFacts) -> Result<(), Excluded> {
@@ -143,23 +169,6 @@ impl Request<'_> {
         } else {
             Ok(())
         }
-    }
-
-    fn price(
-        &self,
-        name: &InstanceType,
-        facts: &TypeFacts,
-        market: Market,
-        zone: &Zone,
-        machines: &Machines,
-    ) -> Option<MicroUsd> {
-        let machine = match market {
-            Market::OnDemand => facts.price_per_hour,
-            // EC2 charges at most the price on demand.
-            Market::Spot => machines.spot.as_ref().and_then(|spot| spot.price(name, zone)).or(facts.price_per_hour),
-        };
-        let volume = u64::from(self.shape.disk.unwrap_or_default()) * machines.catalogue.gib_hour.0;
-        machine.map(|machine| MicroUsd(machine.0 + volume))
     }
 
     fn within_cap(&self, price: Option<MicroUsd>) -> Result<(), Excluded> {

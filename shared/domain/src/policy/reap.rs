@@ -36,7 +36,14 @@ pub fn stop_slot(pool: &Pool, view: &PoolView, id: SlotId, why: StopReason, turn
             reason: "its runner did not come online within boot_grace".to_owned(),
             console: String::new(),
         });
-        writes = writes.put(counted(pool, &view.meta, slot.class.as_ref(), failure.as_slice(), CircuitCause::BootFailures, turn.now));
+        writes = writes.put(counted(
+            pool,
+            &view.meta,
+            slot.class.as_ref(),
+            failure.as_slice(),
+            CircuitCause::BootFailures,
+            turn.now,
+        ));
     }
     let writes = writes.emit(Stream::Pool(pool.name.clone()), What::Stopped { slot: id, why }, turn);
     StopSlot::Claim(Box::new(writes))

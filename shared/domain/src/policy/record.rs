@@ -313,7 +313,9 @@ impl<'a> Recorder<'a> {
     /// Creates, changes or deletes the waiting job, which exists if and only if the job's rank is Queued.
     fn change_waiting(&self, writes: Transaction, pool: &Pool, job: &Job, now: Timestamp) -> Transaction {
         match (job.rank, self.waiting.clone()) {
-            (Rank::Queued, None) => writes.put(WaitingJob::of(job, pool.class_of(&job.labels), now, pool.timings.job_check.duration())),
+            (Rank::Queued, None) => {
+                writes.put(WaitingJob::of(job, pool.class_of(&job.labels), now, pool.timings.job_check.duration()))
+            }
             (Rank::Queued, Some(waiting)) if self.was_transferred() => {
                 let moved = WaitingJob {
                     pool: pool.name.clone(),

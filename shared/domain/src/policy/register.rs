@@ -71,7 +71,9 @@ pub fn hand_over(
     // A repository's runner belongs to no group of its own.
     let runner_group = matches!(pool.owner, Scope::Organization(_)).then_some(pool.runner_group);
     let runner = Runner { runner_id, runner_name: runner_name.clone(), configured_at: turn.now, runner_group };
-    let instance = Instance { runner_id: Some(runner_id), runner_name: Some(runner_name.clone()), ..instance };
+    // A warm machine was given to a class after its launch.
+    let class = slot.class.clone();
+    let instance = Instance { class, runner_id: Some(runner_id), runner_name: Some(runner_name.clone()), ..instance };
     let state = SlotState::Configured { machine, runner };
     let slot = Slot { state, lease: Lease::due(turn.now), ..slot.clone() };
     let what = What::HandedOver { slot: slot.id, runner_name };

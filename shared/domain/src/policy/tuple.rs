@@ -1,9 +1,12 @@
 //! Which of a pool's launch options is tried next, and when.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::config::{LaunchOption, Market, MicroUsd, Pool, Tuple};
 use crate::state::Meta;
+
+/// How long a tuple that EC2 refused comes last, in a pool that needs prices.
+pub const TRIED_LAST_FOR: SignedDuration = SignedDuration::from_hours(1);
 
 /// The first option that may be tried now and of which `budget` pays for a machine.
 pub fn choose_option(pool: &Pool, meta: &Meta, budget: Budget, now: Timestamp) -> Option<LaunchOption> {
@@ -41,7 +44,7 @@ pub fn first_free(pool: &Pool, meta: &Meta, market: Market, budget: Budget, now:
 /// When the tuple may be tried.
 fn free_at(meta: &Meta, tuple: &Tuple, now: Timestamp) -> Timestamp {
     let cooling = meta.cooldowns.iter().filter(|cooling| cooling.tuple.is_same_machine(tuple));
-    let paused = meta.pauses.iter().filter(|pause| pause.market == tuple.market).map(|pause| pause.until);
+    let paused = meta.pauses.iter().filter(|pause| pause.affects(tuple)).map(|pause| pause.until);
     cooling.map(|cooling| cooling.until).chain(paused).max().unwrap_or(now).max(now)
 }
 

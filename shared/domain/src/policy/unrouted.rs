@@ -66,7 +66,9 @@ pub fn next_step(config: &Config, job: &UnroutedJob, now: Timestamp) -> Step {
         Err(_) if job.is_expired(now) => return Step::Expired,
         Err(why) => why,
     };
-    let is_early = now.duration_since(job.notice.received_at) < NOTIFY_AFTER;
+    // No runner but Drover's has the label of a shape.
+    let is_certain = matches!(why, Unrouted::Shape);
+    let is_early = !is_certain && now.duration_since(job.notice.received_at) < NOTIFY_AFTER;
     if job.notified || is_early || !why.is_near_miss() || !job.lease.is_free(now) {
         return Step::Wait;
     }

@@ -235,13 +235,16 @@ impl PoolView {
     /// Whether a machine that has ended may have run one of the waiting jobs. It has not if GitHub was asked about every open
     /// job since then.
     pub(super) fn may_have_run_one(&self, slot: &Slot) -> bool {
-        slot.gone_at.is_some_and(|gone| self.waiting.values().any(|job| job.open && job.checked_at < gone))
+        let may_have_run =
+            |gone: Timestamp, job: &WaitingJob| job.open && job.class == slot.class && job.checked_at < gone;
+        slot.gone_at.is_some_and(|gone| self.waiting.values().any(|job| may_have_run(gone, job)))
     }
 
     /// Whether it may have run one of those that are still demand.
     fn may_have_run_demand(&self, slot: &Slot, now: Timestamp) -> bool {
-        let may_have_run =
-            |gone: Timestamp, job: &WaitingJob| job.open && job.given_up(now).is_none() && job.checked_at < gone;
+        let may_have_run = |gone: Timestamp, job: &WaitingJob| {
+            job.open && job.class == slot.class && job.given_up(now).is_none() && job.checked_at < gone
+        };
         slot.gone_at.is_some_and(|gone| self.waiting.values().any(|job| may_have_run(gone, job)))
     }
 

@@ -5,8 +5,8 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Market, MicroUsd, Tuple};
-use crate::ids::{InstanceId, InstanceType, JobId, PoolName, Repository, RunnerId, SlotId};
+use crate::config::{Label, Market, MicroUsd, Tuple};
+use crate::ids::{InstanceId, InstanceType, JobId, PoolName, Repository, RunnerId, SlotId, SubnetId};
 use crate::state::claim::{Claim, with_claim};
 use crate::state::slot::Slot;
 use crate::wire::ObservedInstance;
@@ -44,10 +44,19 @@ pub struct Instance {
     /// None in the same cases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub market: Option<Market>,
+    /// Where it runs. Only in a pool that needs prices, like the next two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnet: Option<SubnetId>,
+    /// The class of its jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<Label>,
+    /// See [`Slot::price_per_hour`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price_per_hour: Option<MicroUsd>,
     /// When EC2 announced that it reclaims the instance, or, if only that is known, when Drover learned of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interrupted_at: Option<Timestamp>,
-    /// Its cost at the on-demand list price. None before its end, and if the price is not known.
+    /// Its cost at `price_per_hour`, or else at the on-demand list price. None before its end, and if the price is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_micro_usd: Option<MicroUsd>,
     /// The end of its console output, if it ended abnormally. EC2 keeps the output for an hour only.
@@ -117,6 +126,9 @@ impl Instance {
             launched_at,
             instance_type: tuple.map(|tuple| tuple.instance_type.clone()),
             market: tuple.map(|tuple| tuple.market),
+            subnet: slot.price_per_hour.and(tuple).map(|tuple| tuple.subnet.clone()),
+            class: slot.class.clone(),
+            price_per_hour: slot.price_per_hour,
             interrupted_at: None,
             cost_micro_usd: None,
             console: None,
@@ -140,6 +152,9 @@ impl Instance {
             launched_at: seen.launched_at,
             instance_type: None,
             market: None,
+            subnet: None,
+            class: None,
+            price_per_hour: None,
             interrupted_at: None,
             cost_micro_usd: None,
             console: None,

@@ -1,12 +1,12 @@
 //! A pool's own state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Label, Market, MicroUsd, Tuple};
-use crate::ids::{Epoch, InstanceId, PoolName, SlotId};
+use crate::config::{Label, Market, MicroUsd, Tuple, share_quota};
+use crate::ids::{Epoch, InstanceId, InstanceType, PoolName, SlotId};
 use crate::state::batch::Answer;
 
 /// A pool's own state: the item `POOL#<pool>`, `META`. Its revision is the pool's version.
@@ -66,7 +66,23 @@ pub struct ClassState {
     pub answers: Vec<Answer>,
 }
 
+/// How many classes META remembers. Each takes up to a kilobyte, and DynamoDB allows 400.
+const CLASSES_KEPT: usize = 100;
+
+/// How long a class without jobs and machines is remembered.
+const CLASS_KEPT_FOR: SignedDuration = SignedDuration::from_hours(1);
+
 impl ClassState {
+    /// When something about the class happened last, or will happen.
+    fn latest(&self) -> Option<Timestamp> {
+        let until = match &self.circuit {
+            Circuit::Open { until, .. } => Some(*until),
+            Circuit::Closed => None,
+        };
+        let failed = self.failures.iter().map(|failure| failure.at);
+        failed.chain(self.answers.iter().map(|answer| answer.at)).chain(until).max()
+    }
+
     /// Whether nothing is known.
     fn is_new(&self) -> bool {
         self.circuit == Circuit::Closed
@@ -88,6 +104,18 @@ impl Meta {
             answers: Vec::new(),
         });
         Self { circuit, boot_failures, failures, answers, ..self.clone() }
+    }
+
+    /// Forgets classes: those of which nothing was heard for an hour and that are not among `present`, and if there are too many,
+    /// those of which nothing was heard for the longest time.
+    pub fn forget_classes(&mut self, present: &BTreeSet<Option<&Label>>, now: Timestamp) {
+        let is_recent = |state: &ClassState| state.latest().is_some_and(|at| now.duration_since(at) < CLASS_KEPT_FOR);
+        self.classes.retain(|label, state| present.contains(&Some(label)) || is_recent(state));
+        while self.classes.len() > CLASSES_KEPT {
+            let oldest = self.classes.iter().min_by_key(|(label, state)| (state.latest(), *label));
+            let Some(oldest) = oldest.map(|(label, _)| label.clone()) else { break };
+            self.classes.remove(&oldest);
+        }
     }
 
     /// META after a decision about one class, from [`Meta::of_class`].
@@ -140,7 +168,14 @@ impl Meta {
 
     /// Whether nothing is known of a launch or a machine that failed and would not work the next time.
     pub fn works(&self) -> bool {
-        self.circuit == Circuit::Closed && self.boot_failures == 0
+        let works = |circuit: &Circuit, failures: u32| *circuit == Circuit::Closed && failures == 0;
+        works(&self.circuit, self.boot_failures) && self.classes.values().all(|it| works(&it.circuit, it.boot_failures))
+    }
+
+    /// The pool's circuit, without a label, and those of its classes.
+    pub fn circuits(&self) -> impl Iterator<Item = (Option<&Label>, &Circuit)> {
+        let of_classes = self.classes.iter().map(|(label, state)| (Some(label), &state.circuit));
+        std::iter::once((None, &self.circuit)).chain(of_classes)
     }
 
     /// Whether RunInstances must not be called now.
@@ -303,12 +338,23 @@ pub struct Cooldown {
     pub code: String,
 }
 
-/// A market whose quota the account has used up.
+/// A quota that the account has used up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pause {
     pub market: Market,
+    /// The type that EC2 refused. Only types that share its quota are affected. None: every type, written by an older version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_type: Option<InstanceType>,
     pub until: Timestamp,
     /// EC2's error code.
     pub code: String,
     pub message: String,
+}
+
+impl Pause {
+    /// Whether launches of the tuple wait for its end.
+    pub fn affects(&self, tuple: &Tuple) -> bool {
+        let is_counted_with = |it: &InstanceType| share_quota(it, &tuple.instance_type);
+        self.market == tuple.market && self.instance_type.as_ref().is_none_or(is_counted_with)
+    }
 }

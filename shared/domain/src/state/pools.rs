@@ -46,7 +46,7 @@ impl Config {
     #[must_use]
     pub fn with_machines(mut self, catalogue: Option<Catalogue>, spot: Option<SpotPrices>) -> Self {
         let machines = catalogue.map(|catalogue| Arc::new(Machines { catalogue, spot }));
-        for pool in self.pools.iter_mut().filter(|pool| pool.shapes.is_some()) {
+        for pool in self.pools.iter_mut().filter(|pool| pool.needs_prices()) {
             pool.machines.clone_from(&machines);
         }
         self

@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Label, MicroUsd};
+use crate::config::{Label, MicroUsd, Tuple};
 use crate::ids::{InstanceId, JobId, PoolName, RunnerId, SlotId};
 use crate::state::claim::{Claim, with_claim};
 use crate::state::lease::{Lease, Leased};
@@ -252,6 +252,9 @@ pub struct Slot {
     /// in a pool that needs no prices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price_per_hour: Option<MicroUsd>,
+    /// What its machine is launched as. Only of a warm machine in a pool with shapes: it may be given to a class that it suits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_as: Option<Tuple>,
     /// Whether its machine receives a JIT config as soon as possible. False for a warm machine.
     pub wanted: bool,
     pub planned_at: Timestamp,

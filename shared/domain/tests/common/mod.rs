@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses some of these")]
 
-use domain::config::{LaunchTemplate, Pool, Timings};
+use domain::config::{LaunchTemplate, Order, Pool, Timings};
 use domain::ids::{InstanceId, JobId, RunId, RunnerId};
 use domain::log::{Cause, Transaction, Turn};
 use domain::policy::PoolView;
@@ -42,6 +42,7 @@ pub(crate) fn pool() -> Pool {
         subnets: vec!["subnet-a".into()],
         instance_types: vec!["m7i.large".into()],
         market: Default::default(),
+        order: Order::Listed,
         max: 2,
         warm: 0,
         priority: 100,

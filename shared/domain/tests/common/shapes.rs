@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use domain::config::{
-    Architecture, Catalogue, LaunchTemplate, Machines, Market, MarketChoice, MicroUsd, Pool, RootVolume, ShapePolicy, Shapes,
-    SpotPrices, TypeFacts,
+    Architecture, Catalogue, LaunchTemplate, Machines, Market, MarketChoice, MicroUsd, Order, Pool, RootVolume,
+    ShapePolicy, Shapes, SpotPrices, TypeFacts,
 };
 use domain::ids::{InstanceType, Zone};
 
@@ -53,7 +53,7 @@ pub(crate) fn spot(prices: &[(&str, &str, u64)]) -> SpotPrices {
     for (name, zone, price) in prices {
         all.entry((*name).into()).or_default().insert((*zone).into(), MicroUsd(*price));
     }
-    SpotPrices { prices: all, read_at: common::noon(), revision: 1 }
+    SpotPrices { prices: all, reclaimed: BTreeMap::new(), read_at: common::noon(), revision: 1 }
 }
 
 pub(crate) fn policy() -> ShapePolicy {
@@ -78,13 +78,15 @@ pub(crate) fn pool() -> Pool {
         throughput: None,
         kms_key: None,
     };
-    let template = |id: &str| LaunchTemplate { id: id.into(), name: id.to_owned(), version: 1, root: Some(root.clone()) };
+    let template =
+        |id: &str| LaunchTemplate { id: id.into(), name: id.to_owned(), version: 1, root: Some(root.clone()) };
     let launch_templates =
         [(Architecture::X64, template("lt-x64")), (Architecture::Arm64, template("lt-arm64"))].into();
     Pool {
         subnets: vec!["subnet-a".into(), "subnet-b".into()],
         instance_types: Vec::new(),
         market: MarketChoice::OnDemand,
+        order: Order::Price,
         shapes: Some(Shapes { policy: policy(), launch_templates }),
         machines: Some(Arc::new(Machines { catalogue: catalogue(), spot: None })),
         ..common::pool()

@@ -37,8 +37,12 @@ pub trait Compute: Send + Sync {
     /// Returns the region's instance types and the zones of these subnets, all pages.
     async fn machines(&self, subnets: &BTreeSet<SubnetId>) -> Result<ObservedMachines, ComputeError>;
 
-    /// Returns the present spot prices of these types for Linux, all pages.
-    async fn spot_prices(&self, types: &BTreeSet<InstanceType>) -> Result<Vec<ObservedPrice>, ComputeError>;
+    /// Returns the spot prices of these types for Linux at `now`, which is the present time; all pages.
+    async fn spot_prices(
+        &self,
+        types: &BTreeSet<InstanceType>,
+        now: Timestamp,
+    ) -> Result<Vec<ObservedPrice>, ComputeError>;
 
     /// Returns what an instance wrote to its console, or None if EC2 does not know the instance. EC2 keeps the output for
     /// an hour after the instance has ended ("Instance console output" in EC2's user guide).

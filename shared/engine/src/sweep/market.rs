@@ -1,16 +1,22 @@
 //! Reads the catalogue of instance types and the spot prices again, when they are old.
 
-use domain::config::{Catalogue, Pool, SpotPrices};
+use domain::config::{Catalogue, Pool};
 use domain::log::Transaction;
 use domain::policy::market::{are_prices_due, catalogue, is_catalogue_due, spot_prices, subnets};
-use domain::state::{Config, Item};
+use domain::state::{Config, Instance, Item};
 
 use crate::context::Context;
 use crate::ports::{CommitError, ComputeError};
 use crate::sweep::report::Report;
 
-/// A failed reading leaves what is stored, and is a failure of the sweep.
-pub(super) async fn refresh(context: &Context<'_>, config: &Config, report: &mut Report) {
+/// A failed reading leaves what is stored, and is a failure of the sweep. `reclaimed` are machines that EC2 took back and still
+/// lists, which it does for an hour.
+pub(super) async fn refresh<'a>(
+    context: &Context<'_>,
+    config: &Config,
+    reclaimed: impl Iterator<Item = &'a Instance>,
+    report: &mut Report,
+) {
     let pools = &config.pools;
     let machines = pools.iter().find_map(|pool| pool.machines.as_deref());
     let before = machines.map(|machines| &machines.catalogue);
@@ -26,7 +32,14 @@ pub(super) async fn refresh(context: &Context<'_>, config: &Config, report: &mut
         }
     }
     let Some(known) = known.filter(|_| are_prices_due(pools, spot, context.now())) else { return };
-    match read_prices(context, &known, spot).await {
+    let types = known.types.keys().cloned().collect();
+    match context
+        .ports
+        .compute
+        .spot_prices(&types, context.now())
+        .await
+        .map(|read| spot_prices(&known, read, reclaimed, spot, context.now()))
+    {
         Ok(read) => store(context, read, report).await,
         Err(error) => report.fail(format!("the spot prices cannot be read: {error}")),
     }
@@ -39,16 +52,6 @@ async fn read_catalogue(
 ) -> Result<Catalogue, ComputeError> {
     let read = context.ports.compute.machines(&subnets(pools)).await?;
     Ok(catalogue(pools, read.types, read.zones, context.rates, before, context.now()))
-}
-
-async fn read_prices(
-    context: &Context<'_>,
-    known: &Catalogue,
-    before: Option<&SpotPrices>,
-) -> Result<SpotPrices, ComputeError> {
-    let types = known.types.keys().cloned().collect();
-    let read = context.ports.compute.spot_prices(&types).await?;
-    Ok(spot_prices(known, read, before, context.now()))
 }
 
 async fn store(context: &Context<'_>, item: impl Into<Item>, report: &mut Report) {

@@ -24,6 +24,7 @@ use domain::policy::retire::TagReading;
 use domain::policy::search::remember;
 use domain::policy::sweep::{Census, Plan, Shares, plan, shares};
 use domain::state::{Config, FunctionName, Instance, Item, Janitor, Key};
+use domain::wire::StateReason;
 use futures::future::{Either, join_all, select};
 use futures::stream::{self, StreamExt};
 use jiff::SignedDuration;
@@ -164,6 +165,10 @@ async fn sweep_locked(context: &Context<'_>, config: &Config, memory: &mut Janit
             let tags = TagReading::of(machines.iter().flatten());
             let read = (pools.as_slice(), &recorded.readable, &tags);
             repair(context, config, memory, shares, read, &plan, report).await;
+            let reclaimed =
+                machines.iter().flatten().filter(|it| it.state_reason.as_ref().is_some_and(StateReason::is_reclaim));
+            let reclaimed = reclaimed.filter_map(|machine| recorded.readable.get(&machine.id));
+            market::refresh(&context.until(shares.deliveries), config, reclaimed, report).await;
         }
     }
 }
@@ -182,7 +187,6 @@ async fn repair(
     let closed = observe::record_and_close(removing, pools, plan, report).await;
     actions::perform_all(removing, config, recorded, tags, plan, report).await;
     reconcile_all(&context.until(shares.pools), config, report).await;
-    market::refresh(&context.until(shares.deliveries), config, report).await;
     remember_repositories(memory, pools, closed, context);
     redeliver::redeliver(&context.until(shares.deliveries), memory, report).await;
     let mut touched = unrouted::route_again(&context.until(shares.deliveries), config, memory, report).await;

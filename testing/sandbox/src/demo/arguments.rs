@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+/// One in four jobs or deliveries is affected by faults without a share.
+pub(super) const ONE_IN: usize = 4;
+
 /// The number of jobs by default.
 const JOBS: u32 = 3;
 
@@ -76,7 +79,11 @@ pub struct Arguments {
     /// of jobs, hostile labels, a storm of cancelled jobs, a flood of jobs.
     #[arg(long)]
     pub(super) attack: bool,
-    /// All of the faults above, without the attack.
+    /// A pool with shapes: the labels of jobs ask for machines, as `any/8cpu/32gb/arm64/spot` does. Authors of wrong labels must be
+    /// told how to correct them, which takes a minute. With --all, half of the jobs ask for shapes.
+    #[arg(long)]
+    pub(super) shapes: bool,
+    /// All of the faults above and a pool with shapes, without the attack.
     #[arg(long)]
     pub(super) all: bool,
     /// Seed of the models' random numbers. `1..20` runs the demo once with each seed from 1 to 20.
@@ -111,6 +118,11 @@ impl Arguments {
         self.jobs.unwrap_or(JOBS)
     }
 
+    /// Whether a job asks for a shape, by its index. With --all, half of the jobs do: each fault affects jobs of both kinds.
+    pub(super) fn asks_for_shape(&self, job: usize) -> bool {
+        self.shapes && !(self.all && job / ONE_IN % 2 == 1)
+    }
+
     /// The only seed of one run.
     pub(super) fn seed(&self) -> u64 {
         *self.seed.start()
@@ -135,6 +147,7 @@ impl Arguments {
             boot_fail: true,
             uninstall: true,
             crash: true,
+            shapes: true,
             ..self
         }
     }

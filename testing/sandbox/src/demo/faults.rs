@@ -15,9 +15,6 @@ use crate::pace::{PATIENCE, slowness};
 use crate::sandbox::{BATCH_SIZE, CONCURRENCY, Options, Sandbox};
 use crate::state::State;
 
-/// One in four jobs or deliveries is affected by faults without a share.
-pub(super) const ONE_IN: usize = 4;
-
 /// From the interruption warning until EC2 reclaims the machine.
 const SPOT_NOTICE: Duration = Duration::from_secs(1);
 
@@ -121,7 +118,9 @@ impl Arguments {
                 refuse(LaunchMatch::default(), Code::RequestLimitExceeded, 2);
             }
             if self.capacity {
-                let here = LaunchMatch { subnet: first, ..LaunchMatch::default() };
+                // Prices choose the subnet of a shape, and may never choose the first one.
+                let subnet = first.filter(|_| !self.shapes);
+                let here = LaunchMatch { subnet, ..LaunchMatch::default() };
                 CAPACITY.into_iter().for_each(|code| refuse(here.clone(), code, 1));
             }
         });

@@ -10,6 +10,8 @@ mod push;
 mod pushed;
 mod saboteur;
 mod serve;
+mod shape_judge;
+mod shapes;
 mod verdict;
 
 use std::time::Duration;
@@ -26,15 +28,16 @@ use crate::sandbox::{Options, Sandbox};
 use crate::short_timings::short_timings;
 use crate::state::State;
 pub use arguments::Arguments;
+use arguments::ONE_IN;
 use arguments::every;
 use attack::Attack;
-use faults::ONE_IN;
 use pools::{AttackPools, Pools};
 use progress::Progress;
 use push::push;
 use pushed::{Pushed, is_over, latest};
 use saboteur::Saboteur;
 use serve::serve;
+use shape_judge::Shapes;
 use verdict::Verdict;
 
 /// With fewer jobs, faults that exclude each other would affect the same job.
@@ -66,11 +69,15 @@ pub async fn demo(arguments: Arguments) -> anyhow::Result<()> {
 async fn demo_once(arguments: Arguments) -> anyhow::Result<()> {
     let mut pools = Pools::read(&arguments.pools, &arguments.fields())?;
     let attacked = if arguments.attack { Some(pools.add_for_attack()?) } else { None };
+    if arguments.shapes {
+        pools.with_short_timings = shapes::add_pool(&pools.with_short_timings, arguments.jobs())?;
+    }
     let mut options = Options {
         seed: arguments.seed(),
         repositories: pools.repositories(),
         groups: pools.groups(),
         launch_templates: pools.launch_templates(),
+        arm_launch_templates: arguments.shapes.then(|| shapes::ARM_TEMPLATE.to_owned()).into_iter().collect(),
         subnets: pools.subnets(),
         webhook_faults: WebhookFaults {
             duplicate_every: every(arguments.duplicate),
@@ -88,7 +95,7 @@ async fn demo_once(arguments: Arguments) -> anyhow::Result<()> {
             let is_ours = |job: &&Job| {
                 let repository = state.github.repository(job.repository);
                 repository.is_some_and(|it| it.name != FOREIGN_REPOSITORY)
-                    && job.labels.iter().any(|label| label.starts_with("drover"))
+                    && job.labels.iter().any(|label| label.starts_with("drover") || shapes::is_valid(label))
             };
             let wrong = |job: &&Job| !is_over(job) || job.history.started.len() > 1;
             let ours = state.github.jobs().filter(is_ours);
@@ -139,6 +146,9 @@ async fn run(
             pushed.ours.extend(attack.end(sandbox).await?);
         }
         served(sandbox, &pushed).await?;
+        shapes::advised(sandbox, &pushed).await?;
+        // Their authors cancel them.
+        pushed.rivals.extend(pushed.wrong.iter().map(|wrong| wrong.job));
         pushed.rivals.extend(attack.iter().flat_map(Attack::jobs));
         reconcile(sandbox, &pushed).await?;
         Ok::<_, anyhow::Error>((pushed, attack))
@@ -148,7 +158,8 @@ async fn run(
     let (pushed, attack) = pushed?;
 
     let injected = arguments.injected(sandbox, &pushed, saboteur.broken(), attack.as_ref());
-    let verdict = Verdict::of(sandbox, &pushed.ours, &pushed.cancelled, injected, attack.as_ref());
+    let shapes = arguments.shapes.then(|| sandbox.world.look(|state| Shapes::of(sandbox, state)));
+    let verdict = Verdict::of(sandbox, &pushed, injected, attack.as_ref(), shapes);
     // Prefers a job whose machine was interrupted. Drover may not know a cancelled job.
     let known = pushed.ours.iter().find(|job| !pushed.cancelled.contains(job));
     if let Some(job) = pushed.victims.first().or(known) {

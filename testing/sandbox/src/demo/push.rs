@@ -6,11 +6,13 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use world::github::{JobId, QueueJob, Webhooks};
 
+use super::arguments::ONE_IN;
 use super::arguments::{Arguments, every};
-use super::faults::{ONE_IN, Spell, VICTIM_RUNS_FOR};
+use super::faults::{Spell, VICTIM_RUNS_FOR};
 use super::pools::{Pools, Target};
 use super::pushed::Pushed;
 use super::saboteur::interrupt;
+use super::shapes;
 use crate::names::FOREIGN_REPOSITORY;
 use crate::pace::PATIENCE;
 use crate::sandbox::Sandbox;
@@ -25,8 +27,15 @@ pub(super) async fn push(sandbox: &Sandbox, pools: &Pools, arguments: &Arguments
         spell.cast(sandbox, &pushed.ours).await?;
         let (from, to) = (jobs * index / spells.len(), jobs * (index + 1) / spells.len());
         let already = pushed.victims.len();
+        if arguments.shapes && *spell == Spell::None {
+            pushed.wrong = shapes::push_wrong(sandbox, pools);
+        }
         for job in from..to {
-            push_one(sandbox, &pools.target(job), arguments, job, &mut random, &mut pushed).await?;
+            let target = match arguments.asks_for_shape(job) {
+                true => shapes::target(pools, job, arguments.quota),
+                false => pools.target(job),
+            };
+            push_one(sandbox, &target, arguments, job, &mut random, &mut pushed).await?;
         }
         spell.lift(sandbox).await?;
         pushed.uninstalled += usize::from(*spell == Spell::Uninstalled);

@@ -4,6 +4,15 @@ use world::github::{Job, JobId};
 
 use crate::state::State;
 
+/// A job with a label that the pool cannot serve.
+#[derive(Debug)]
+pub(super) struct Wrong {
+    pub(super) job: JobId,
+    pub(super) labels: String,
+    /// What the author must read.
+    pub(super) remedy: &'static str,
+}
+
 /// The pushed jobs, by the faults that were injected.
 #[derive(Debug, Default)]
 pub(super) struct Pushed {
@@ -15,6 +24,8 @@ pub(super) struct Pushed {
     /// Number of jobs without webhooks.
     pub(super) unsent: usize,
     pub(super) uninstalled: usize,
+    /// Jobs with labels that the pool with shapes cannot serve.
+    pub(super) wrong: Vec<Wrong>,
 }
 
 /// The last attempt of a pushed job: the last job of its run.

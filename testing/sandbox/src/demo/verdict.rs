@@ -9,7 +9,8 @@ use world::github::{Conclusion, Job, JobId, JobState};
 use super::attack::Attack;
 use super::delay::Delay;
 use super::faults::Injected;
-use super::pushed::latest;
+use super::pushed::{Pushed, latest};
+use super::shape_judge::Shapes;
 use crate::calls::Counts;
 use crate::names::FOREIGN_REPOSITORY;
 use crate::sandbox::{DEAD_LETTERS, Sandbox};
@@ -35,16 +36,21 @@ pub(crate) struct Verdict {
     dead_letters: usize,
     counts: Counts,
     injected: Vec<Injected>,
+    /// What ran where, with `--shapes`.
+    shapes: Option<Shapes>,
+    /// Jobs with wrong labels whose authors were told how to correct them.
+    advised: usize,
 }
 
 impl Verdict {
     pub(crate) fn of(
         sandbox: &Sandbox,
-        ours: &[JobId],
-        cancelled: &[JobId],
+        pushed: &Pushed,
         injected: Vec<Injected>,
         attack: Option<&Attack>,
+        shapes: Option<Shapes>,
     ) -> Self {
+        let Pushed { ours, cancelled, wrong: advised, .. } = pushed;
         let counts = sandbox.calls.counts();
         let (machines_left, runners_left) = sandbox.leftovers();
         let killed = sandbox.killed_by_us().len();
@@ -81,6 +87,8 @@ impl Verdict {
                 dead_letters: state.sqs.bodies(DEAD_LETTERS).len(),
                 counts,
                 injected,
+                shapes,
+                advised: advised.len(),
             }
         })
     }
@@ -119,6 +127,9 @@ impl Verdict {
         );
         ensure!(self.exposed == 0, "{} of foreign jobs ran on Drover's machines", count(self.exposed, "step"));
         ensure!(self.killed == 0, "Drover killed {} running", count(self.killed, "job"));
+        if let Some(shapes) = &self.shapes {
+            shapes.judge()?;
+        }
         if let Some(delay) = &self.delay {
             delay.judge()?;
         }
@@ -152,9 +163,17 @@ impl fmt::Display for Verdict {
             vec!["machines and registrations left".to_owned(), (self.machines_left + self.runners_left).to_string()],
             vec!["dead letters".to_owned(), self.dead_letters.to_string()],
         ];
+        if let Some(shapes) = &self.shapes {
+            let wrong = "jobs on machines that their labels do not ask for";
+            rows.push(vec![wrong.to_owned(), shapes.mismatches.len().to_string()]);
+            rows.push(vec!["authors told how to correct a label".to_owned(), self.advised.to_string()]);
+        }
         rows.extend(self.delay.iter().map(Delay::row));
         rows.extend(self.injected.iter().map(|it| vec![it.what.to_owned(), it.times.to_string()]));
         write!(f, "{}", table(&["WHAT", "HOW MANY"], rows))?;
+        if let Some(shapes) = &self.shapes {
+            write!(f, "\n{}", shapes.table())?;
+        }
         match &self.delay {
             Some(delay) => write!(f, "\n{delay}"),
             None => Ok(()),
@@ -183,6 +202,8 @@ mod tests {
             dead_letters: 0,
             counts: Counts::new(),
             injected,
+            shapes: None,
+            advised: 0,
         }
     }
 

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use world::github::{App, HookConfig};
 
 use super::api::Api;
-use crate::ec2::escaped;
+use crate::ec2_form::escaped;
 
 pub(super) fn routes() -> Router<Arc<Api>> {
     Router::new()

@@ -21,18 +21,22 @@ pub(super) fn ec2(options: &Options, now: Timestamp) -> anyhow::Result<Ec2> {
     for (number, subnet) in options.subnets.iter().enumerate() {
         ec2.add_subnet(subnet, &format!("eu-central-1-{number}"), stack_tag.clone());
     }
-    let data = TemplateData {
-        image: "ami-runner".to_owned(),
-        instance_type: "m7i.large".to_owned(),
-        on_power_off: OnPowerOff::Terminate,
-    };
-    for name in &options.launch_templates {
-        ec2.create_launch_template(name, data.clone(), stack_tag.clone(), now)?;
-    }
     // The tags that `make build-image` sets.
     let released_at = now - SignedDuration::from_hours(3 * 24);
     let tags = [("drover:runner", "2.338.0".to_owned()), ("drover:runner-released", format!("{released_at:.0}"))];
-    ec2.tag_image(&data.image, tags.map(|(key, value)| (key.to_owned(), value)).into());
+    let tags: Tags = tags.map(|(key, value)| (key.to_owned(), value)).into();
+    for (image, architecture, instance_type, names) in [
+        ("ami-runner", "x86_64", "m7i.large", &options.launch_templates),
+        ("ami-runner-arm", "arm64", "m8g.large", &options.arm_launch_templates),
+    ] {
+        let (image, instance_type) = (image.to_owned(), instance_type.to_owned());
+        let data = TemplateData { image, instance_type, on_power_off: OnPowerOff::Terminate };
+        for name in names {
+            ec2.create_launch_template(name, data.clone(), stack_tag.clone(), now)?;
+        }
+        ec2.set_architecture(&data.image, architecture);
+        ec2.tag_image(&data.image, tags.clone());
+    }
     Ok(ec2)
 }
 

@@ -58,6 +58,8 @@ pub struct Options {
     pub groups: Vec<RunnerGroup>,
     /// Names of the launch templates.
     pub launch_templates: Vec<String>,
+    /// Names of the launch templates with an image for Arm.
+    pub arm_launch_templates: Vec<String>,
     /// Ids of the subnets. Each has the stack's tag and a zone of its own.
     pub subnets: Vec<String>,
     pub webhook_faults: WebhookFaults,
@@ -109,6 +111,7 @@ impl Default for Options {
             repositories: vec!["octo-org/widgets".parse().expect("the text is owner/name")],
             groups: Vec::new(),
             launch_templates: vec!["drover-runner".to_owned()],
+            arm_launch_templates: Vec::new(),
             subnets: vec!["subnet-a".to_owned(), "subnet-b".to_owned()],
             webhook_faults: WebhookFaults::default(),
             rules: Rules::default(),

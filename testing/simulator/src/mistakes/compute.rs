@@ -9,6 +9,7 @@ use domain::ids::{BatchTag, InstanceId, InstanceType, SubnetId};
 use engine::ports::{
     Compute, ComputeError, ErrorClass, Launch, LaunchError, Launched, ObservedInstance, Terminated, TerminationPermit,
 };
+use jiff::Timestamp;
 
 use crate::mistakes::kinds::Mistake;
 use crate::mistakes::ports::MistakenPorts;
@@ -60,8 +61,12 @@ impl Compute for MistakenPorts<'_> {
         self.world.compute.machines(subnets).await
     }
 
-    async fn spot_prices(&self, types: &BTreeSet<InstanceType>) -> Result<Vec<ObservedPrice>, ComputeError> {
-        self.world.compute.spot_prices(types).await
+    async fn spot_prices(
+        &self,
+        types: &BTreeSet<InstanceType>,
+        now: Timestamp,
+    ) -> Result<Vec<ObservedPrice>, ComputeError> {
+        self.world.compute.spot_prices(types, now).await
     }
 
     async fn console(&self, instance: &InstanceId) -> Result<Option<String>, ComputeError> {

@@ -51,6 +51,8 @@ pub(super) enum Due {
     LateLaunch(Box<Launch>),
     /// A storm begins or ends.
     Weather,
+    /// EC2 reclaims every spot machine of one type.
+    Reclaim(usize),
     /// Incidents may happen: cancellations, interruptions and the like.
     Incidents,
     /// All faults stop.

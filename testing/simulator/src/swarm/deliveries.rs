@@ -7,10 +7,15 @@ use jiff::SignedDuration;
 use world::github::{self, Delivery};
 
 use crate::swarm::agenda::Due;
+use crate::swarm::arrival::ORGANIZATION;
 use crate::swarm::faults::Fault;
 use crate::swarm::seed::Swarm;
-use crate::swarm::shape::{Groups, ORGANIZATION, soon};
+use crate::swarm::shape::{Groups, soon};
 use crate::universe::notice;
+
+pub(super) fn as_texts(labels: &[String]) -> Vec<&str> {
+    labels.iter().map(String::as_str).collect()
+}
 
 impl Swarm<'_> {
     /// A job is queued.
@@ -23,7 +28,7 @@ impl Swarm<'_> {
             let repository = github.find_repository(repository.0, repository.1).expect("a repository of this world").id;
             let job = github::QueueJob {
                 runs_for: arrival.runs_for.unsigned_abs(),
-                ..github::QueueJob::new(repository, &arrival.labels)
+                ..github::QueueJob::new(repository, &as_texts(&arrival.labels))
             };
             if gated { github.queue_gated_job(job, now) } else { github.queue_job(job, now) }
         });
@@ -71,7 +76,7 @@ impl Swarm<'_> {
     }
 
     /// A job that GitHub calls queued for ever. Half of them send no webhook, and only a search can find them.
-    fn immortal_job(&mut self, repository: (&'static str, &'static str), labels: &[&str]) {
+    fn immortal_job(&mut self, repository: (&'static str, &'static str), labels: &[String]) {
         const HOURS: [u64; 6] = [1, 23, 25, 20 * 24, 36 * 24, 98 * 24];
         let hours = HOURS[self.dice.pick(Fault::Immortal, HOURS.len())];
         let kinds = [github::Immortal::RunUnderWay, github::Immortal::RunOver];
@@ -80,7 +85,7 @@ impl Swarm<'_> {
         let webhooks = webhooks[self.dice.pick(Fault::Immortal, webhooks.len())];
         let job = self.universe.github(|github, now| {
             let repository = github.find_repository(repository.0, repository.1).expect("a repository of this world").id;
-            let job = github::QueueJob { webhooks, ..github::QueueJob::new(repository, labels) };
+            let job = github::QueueJob { webhooks, ..github::QueueJob::new(repository, &as_texts(labels)) };
             github.queue_immortal_job(job, kind, Duration::from_secs(hours * 3600), now)
         });
         self.log_world(|| {

@@ -10,10 +10,11 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use world::github;
 
+use crate::swarm::arrival::{Arrival, ORGANIZATION, OTHER};
 use crate::swarm::faults::Fault;
 use crate::swarm::outcome::{Options, Violation};
 use crate::swarm::seed::Swarm;
-use crate::swarm::shape::{Arrival, BATCH, Groups, ORGANIZATION, OTHER, Shape};
+use crate::swarm::shape::{BATCH, Groups, Shape};
 use crate::universe::{Universe, pool};
 
 /// A flood delays the launch for a job of another pool by at most this much.
@@ -99,14 +100,19 @@ fn shape(flood: &Flood) -> Shape {
     let of_flood = |number: usize| Arrival {
         after: SignedDuration::from_millis((number * 5000 / flood.jobs) as i64),
         repository: (ORGANIZATION, "widgets"),
-        labels: vec!["flooded"],
+        labels: vec!["flooded".to_owned()],
         runs_for: SignedDuration::from_secs(60),
     };
     let mut arrivals: Vec<Arrival> = (0..flood.jobs).map(of_flood).collect();
     for (name, repository) in QUIET {
         let mut after = FIRST;
         while after + EVERY < flood.lasts {
-            arrivals.push(Arrival { after, repository, labels: vec![name], runs_for: SignedDuration::from_secs(5) });
+            arrivals.push(Arrival {
+                after,
+                repository,
+                labels: vec![name.to_owned()],
+                runs_for: SignedDuration::from_secs(5),
+            });
             after += EVERY;
         }
     }
@@ -121,6 +127,7 @@ fn shape(flood: &Flood) -> Shape {
         scalers: SCALERS,
         batch: BATCH,
         groups: flood.groups,
+        market: None,
     }
 }
 

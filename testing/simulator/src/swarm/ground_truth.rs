@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use world::ec2::InstanceId;
 use world::github::{JobId, RunnerId};
 
-use crate::swarm::outcome::Convergence;
+use crate::swarm::outcome::{Convergence, Costs};
 
 #[derive(Debug, Default)]
 pub(super) struct GroundTruth {
@@ -32,6 +32,8 @@ pub(super) struct GroundTruth {
     pub(super) full_at: BTreeMap<String, Timestamp>,
     /// Jobs that waited longer than 20 minutes by design: their launches were used up, or their pool was full.
     pub(super) late: BTreeSet<JobId>,
+    /// What the machines of pools with shapes cost.
+    pub(super) costs: Costs,
     /// How much longer than others the machines of a lost table may stay.
     pub(super) more_for_the_lost: SignedDuration,
 }

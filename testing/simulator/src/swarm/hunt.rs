@@ -22,10 +22,10 @@ pub struct Hunt {
     pub harm_without_faults: Option<Violation>,
 }
 
-/// Whether the seed's world has no warm machines and no two pools whose runners can take each other's jobs.
+/// Whether the seed's world has no shapes, no warm machines and no two pools whose runners can take each other's jobs.
 fn is_plain(seed: u64) -> bool {
-    let shape = Shape::of(&mut SmallRng::seed_from_u64(seed), 1);
-    shape.pools.iter().all(|pool| pool.name.as_str() != "big" && pool.warm == 0)
+    let shape = Shape::of(&mut SmallRng::seed_from_u64(seed), seed, 1);
+    shape.market.is_none() && shape.pools.iter().all(|pool| pool.name.as_str() != "big" && pool.warm == 0)
 }
 
 /// Makes the mistake in up to `seeds` worlds, until an invariant breaks.

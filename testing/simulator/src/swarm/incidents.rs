@@ -9,10 +9,10 @@ use world::ec2::{self, InstanceId};
 use world::github;
 
 use crate::swarm::agenda::Due;
+use crate::swarm::arrival::{ORGANIZATION, OTHER};
 use crate::swarm::faults::Fault;
 use crate::swarm::ground_truth::Rotation;
 use crate::swarm::seed::Swarm;
-use crate::swarm::shape::{ORGANIZATION, OTHER};
 use crate::universe::INVOCATION;
 
 impl Swarm<'_> {

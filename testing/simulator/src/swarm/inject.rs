@@ -102,14 +102,16 @@ impl Swarm<'_> {
     }
 
     fn inject_launch(&mut self) -> Option<Fault> {
+        let shortages = self.shortages();
         self.universe.ec2(|ec2, _| {
             ec2.faults.refusals.clear();
             ec2.faults.capacity.clear();
+            ec2.faults.refusals.extend(shortages);
         });
         let refuse = |swarm: &mut Self, fault: Fault, codes: &[Code]| {
             let code = codes[swarm.dice.pick(fault, codes.len())];
             let refusal = ec2::Refusal { matches: ec2::LaunchMatch::default(), code, when: ec2::When::Next(1) };
-            swarm.universe.ec2(|ec2, _| ec2.faults.refusals.push(refusal));
+            swarm.universe.ec2(|ec2, _| ec2.faults.refusals.insert(0, refusal));
             Some(fault)
         };
         for (fault, how) in

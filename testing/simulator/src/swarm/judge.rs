@@ -18,10 +18,11 @@ use world::{ec2, github};
 use crate::call::Call;
 use crate::steps::Side;
 use crate::swarm::agenda::Due;
+use crate::swarm::arrival::{LONGEST_IDLE_GRACE, ORGANIZATION, OTHER};
 use crate::swarm::faults::Fault;
+use crate::swarm::market;
 use crate::swarm::outcome::{Convergence, MachineCounts, Outcome};
 use crate::swarm::seed::Swarm;
-use crate::swarm::shape::{LONGEST_IDLE_GRACE, ORGANIZATION, OTHER};
 
 /// A new job starts within this time when no fault strikes.
 const STARTS_WITHIN: SignedDuration = SignedDuration::from_mins(3);
@@ -208,6 +209,9 @@ impl Swarm<'_> {
 
     /// Whether the pool has as many machines as its maximum, or nearly. Then jobs wait for machines to end.
     fn is_full(&self, pool: &str) -> bool {
+        if self.is_at_cap(pool) {
+            return true;
+        }
         let most =
             self.shape.pools.iter().find(|known| known.name.as_str() == pool).map_or(0, |pool| pool.max as usize);
         self.universe.ec2(|ec2, _| {
@@ -250,7 +254,11 @@ impl Swarm<'_> {
                 self.truth.late.insert(job);
                 self.check_explained(job, &pool);
             } else {
-                self.violate(format!("L1: job {job} of pool {pool} still waits, 20 minutes after all faults stopped"));
+                let view = self.universe.store.view(&pool.parse().expect("a pool of this world"));
+                let (stored, meta) = (view.waiting.get(&JobId(job.0)), &view.meta);
+                self.violate(format!(
+                    "L1: job {job} of pool {pool} still waits, 20 minutes after all faults stopped: {stored:?}, {meta:?}"
+                ));
             }
         }
         for job in self.given_up() {
@@ -268,7 +276,9 @@ impl Swarm<'_> {
                 // An older job would take the new job's machine, or the new job is the first to need the dead machine.
                 continue;
             }
+            let class = self.shape.market.as_ref().map_or("", |market| market.classes[0].as_str());
             let (repository, labels) = match pool.name.as_str() {
+                market::POOL => ((ORGANIZATION, "widgets"), vec![class]),
                 "linux" => ((ORGANIZATION, "widgets"), vec!["linux"]),
                 "big" => ((ORGANIZATION, "widgets"), vec!["big"]),
                 _ => ((OTHER, "tools"), vec!["arm"]),
@@ -384,6 +394,7 @@ impl Swarm<'_> {
             machines,
             waited,
             converged: self.truth.converged,
+            costs: self.truth.costs,
             late: self.truth.late.len() as u64,
             violation: self.violation,
             story: self.story,

@@ -180,7 +180,10 @@ impl Swarm<'_> {
         let acquired = self.universe.github(|github, now| github.acquire(offer.runner, offer.job, now).is_ok());
         if acquired {
             self.log_world(|| format!("job {} begins on runner {} of {instance}", offer.job, offer.runner));
-            self.truth.used.insert(instance.clone());
+            if self.truth.used.insert(instance.clone()) {
+                self.note_cost(&instance, offer.job);
+            }
+            self.check_class(&instance, offer.job);
             if self.truth.foreign.contains(&offer.job) {
                 self.refuse_job(instance, offer.runner);
                 return;

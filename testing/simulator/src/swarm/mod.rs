@@ -6,6 +6,7 @@
 //! fault may strike and the invocation may end.
 
 mod agenda;
+mod arrival;
 mod call_kinds;
 mod deliveries;
 mod faults;
@@ -20,10 +21,12 @@ mod judge;
 mod left_over;
 mod machine;
 mod machines;
+mod market;
 mod outcome;
 mod run;
 mod seed;
 mod shape;
+mod shape_judge;
 mod shrink;
 mod total;
 

@@ -69,10 +69,35 @@ pub struct Outcome {
     /// The number of jobs that waited longer by design: their launches were used up, or their pool was full.
     pub late: u64,
     pub converged: Option<Convergence>,
+    pub costs: Costs,
     /// The first violation.
     pub violation: Option<Violation>,
     /// Empty without [`Options::trace`].
     pub story: Vec<Line>,
+}
+
+/// What the machines of pools with shapes cost per hour when they were launched, added up, and what they would have cost if they
+/// had been chosen in another way. In USD.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Costs {
+    pub machines: u64,
+    pub paid: f64,
+    /// The cheapest machine that suits the job.
+    pub hindsight: f64,
+    /// The first one that suits, in a fixed order.
+    pub listed: f64,
+    /// Any that suits.
+    pub random: f64,
+}
+
+impl Costs {
+    pub(super) fn add(&mut self, other: Costs) {
+        self.machines += other.machines;
+        self.paid += other.paid;
+        self.hindsight += other.hindsight;
+        self.listed += other.listed;
+        self.random += other.random;
+    }
 }
 
 /// An invariant that does not hold.

@@ -15,7 +15,7 @@ use crate::universe::Universe;
 /// Runs one seed.
 pub fn run(options: &Options) -> Outcome {
     let mut rng = SmallRng::seed_from_u64(options.seed);
-    let shape = Shape::of(&mut rng, options.jobs);
+    let shape = Shape::of(&mut rng, options.seed, options.jobs);
     let universe =
         Universe::with(options.seed, shape.pools.clone(), shape.ec2.clone(), shape.github.clone(), options.mistake);
     universe.store.collect_violations();
@@ -116,6 +116,7 @@ impl Swarm<'_> {
                 });
             }
             Due::Weather => self.weather(),
+            Due::Reclaim(index) => self.reclaim(index),
             Due::Incidents => self.incidents(),
             Due::Calm => self.calm(),
             Due::InOrder => self.in_order(),

@@ -13,12 +13,13 @@ use world::sqs::{QueueConfig, Redrive, Sqs};
 use crate::call::CallKind;
 use crate::digest::Digest;
 use crate::swarm::agenda::{Agenda, Due};
+use crate::swarm::arrival::{ORGANIZATION, OTHER};
 use crate::swarm::faults::Dice;
 use crate::swarm::ground_truth::{GroundTruth, Rotation};
 use crate::swarm::invocation::Invocation;
 use crate::swarm::machine::Machine;
 use crate::swarm::outcome::{Line, Options, Topic, Violation};
-use crate::swarm::shape::{ORGANIZATION, OTHER, Shape};
+use crate::swarm::shape::Shape;
 use crate::universe::Universe;
 
 /// How long a received message is hidden: six times the time limit of a function.
@@ -132,6 +133,9 @@ impl<'u> Swarm<'u> {
         for (from, until) in &self.shape.stormy {
             self.plan(self.began + *from, Due::Weather);
             self.plan(self.began + *until, Due::Weather);
+        }
+        for (index, storm) in self.shape.market.iter().flat_map(|market| &market.storms).enumerate() {
+            self.plan(self.began + storm.at, Due::Reclaim(index));
         }
         let calm = self.began + self.shape.calm_after;
         self.plan(calm, Due::Calm);

@@ -2,31 +2,16 @@
 
 use std::time::Duration;
 
-use domain::config::{MarketChoice, Pool, Span};
+use domain::config::{MarketChoice, Pool};
 use domain::policy::route::{Routable, route};
 use jiff::SignedDuration;
 use rand::Rng;
 use rand::rngs::SmallRng;
 use world::{ec2, github};
 
+use crate::swarm::arrival::{Arrival, LONGEST_IDLE_GRACE, ORGANIZATION, OTHER, span};
+use crate::swarm::market::Market;
 use crate::universe::pool;
-
-/// The longest `idle_grace` of a simulated pool. A runner may be idle for this long.
-pub(super) const LONGEST_IDLE_GRACE: SignedDuration = SignedDuration::from_secs(180);
-
-/// The organization with two pools whose labels overlap.
-pub(crate) const ORGANIZATION: &str = "octo-org";
-/// The account with a pool for one of its repositories.
-pub(crate) const OTHER: &str = "mona-inc";
-
-/// A job to be queued.
-#[derive(Debug, Clone)]
-pub(crate) struct Arrival {
-    pub(crate) after: SignedDuration,
-    pub(crate) repository: (&'static str, &'static str),
-    pub(crate) labels: Vec<&'static str>,
-    pub(crate) runs_for: SignedDuration,
-}
 
 /// Whether messages are sent with their group, which makes the queue fair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +35,8 @@ pub(crate) struct Shape {
     /// The most messages in one invocation of a scaler.
     pub(crate) batch: usize,
     pub(crate) groups: Groups,
+    /// Of every second world.
+    pub(crate) market: Option<Market>,
 }
 
 /// The size of a batch in the template.
@@ -70,13 +57,8 @@ fn seconds(rng: &mut SmallRng, least: i64, most: i64) -> SignedDuration {
     SignedDuration::from_millis(rng.random_range(least * 1000..=most * 1000))
 }
 
-fn span(rng: &mut SmallRng, least: i64, most: i64) -> Span {
-    let text = format!("{}s", rng.random_range(least..=most));
-    text.parse().expect("a length of time")
-}
-
 impl Shape {
-    pub(crate) fn of(rng: &mut SmallRng, jobs: usize) -> Self {
+    pub(crate) fn of(rng: &mut SmallRng, seed: u64, jobs: usize) -> Self {
         let mut pools = pools(rng);
         let lasting = SignedDuration::from_mins(rng.random_range(25..=40));
         let mut arrivals = Vec::new();
@@ -117,9 +99,15 @@ impl Shape {
         if is_large {
             arrivals.extend(burst(rng, &mut pools, jobs * LARGE_BURST, lasting));
         }
+        // Every second world has a pool with shapes.
+        let market = seed.is_multiple_of(2).then(|| Market::of(seed, lasting));
+        if let Some(market) = &market {
+            market.take_jobs(&mut arrivals);
+            pools.push(market.pool.clone());
+        }
         arrivals.sort_by_key(|arrival| arrival.after);
         let batch = if is_large { LARGE_BATCH } else { BATCH };
-        Self { pools, ec2, github, arrivals, stormy, calm_after, scalers, batch, groups: Groups::Stated }
+        Self { pools, ec2, github, arrivals, stormy, calm_after, scalers, batch, groups: Groups::Stated, market }
     }
 }
 
@@ -181,7 +169,12 @@ fn pools(rng: &mut SmallRng) -> Vec<Pool> {
         .collect()
 }
 
-fn job_for(rng: &mut SmallRng, pools: &[Pool]) -> ((&'static str, &'static str), Vec<&'static str>) {
+fn job_for(rng: &mut SmallRng, pools: &[Pool]) -> ((&'static str, &'static str), Vec<String>) {
+    let (repository, labels) = static_job_for(rng, pools);
+    (repository, labels.into_iter().map(str::to_owned).collect())
+}
+
+fn static_job_for(rng: &mut SmallRng, pools: &[Pool]) -> ((&'static str, &'static str), Vec<&'static str>) {
     let repository = if rng.random_bool(0.5) { (ORGANIZATION, "widgets") } else { (ORGANIZATION, "gadgets") };
     match pools[rng.random_range(0..pools.len())].name.as_str() {
         "linux" => (repository, if rng.random_bool(0.5) { vec!["linux"] } else { vec!["linux", "x64"] }),

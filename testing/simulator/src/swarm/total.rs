@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::call::CallKind;
 use crate::swarm::faults::{Fault, VERSION};
-use crate::swarm::outcome::{Convergence, MachineCounts, Outcome, Violation};
+use crate::swarm::outcome::{Convergence, Costs, MachineCounts, Outcome, Violation};
 
 /// The sum of many runs. [`Outcome`] describes what is added up.
 #[derive(Debug, Default)]
@@ -24,6 +24,7 @@ pub struct Total {
     pub converged: Vec<u32>,
     pub late_seeds: u64,
     pub late_jobs: u64,
+    pub costs: Costs,
     /// Does not depend on the order of the runs.
     pub digest: u64,
     /// By seed.
@@ -121,6 +122,7 @@ impl Total {
             self.late_seeds += 1;
             self.late_jobs += outcome.late;
         }
+        self.costs.add(outcome.costs);
         self.digest ^= outcome.digest;
         if let Some(violation) = &outcome.violation {
             self.violations.push((outcome.seed, violation.clone()));
@@ -152,6 +154,7 @@ impl Total {
         self.converged.extend(other.converged);
         self.late_seeds += other.late_seeds;
         self.late_jobs += other.late_jobs;
+        self.costs.add(other.costs);
         self.digest ^= other.digest;
         self.violations.extend(other.violations);
         self.violations.sort_by_key(|(seed, _)| *seed);
@@ -219,6 +222,17 @@ impl Total {
             "{} jobs in {} seeds waited longer by design: their launches were used up, or their pool was full",
             self.late_jobs, self.late_seeds
         ));
+        if self.costs.machines > 0 {
+            let Costs { machines, paid, hindsight, listed, random } = self.costs;
+            let above = |cost: f64| 100.0 * (cost / hindsight - 1.0);
+            line(format_args!(
+                "{machines} machines for shapes cost {:.1} % more than the cheapest in hindsight; the first that is listed costs \
+                 {:.1} % more, a random one {:.1} %",
+                above(paid),
+                above(listed),
+                above(random)
+            ));
+        }
         line(format_args!("{} violations", self.violations.len()));
         text
     }

@@ -9,6 +9,7 @@ use domain::wire::{MachineState, StateReason};
 use engine::ports::{
     Compute, ComputeError, Launch, LaunchError, Launched, ObservedInstance, Terminated, TerminationPermit,
 };
+use jiff::Timestamp;
 use world::ec2::{self, Code, Filter, RunInstances, Tags, TemplateRef, TypeInfo};
 
 use crate::call::Call;
@@ -67,14 +68,19 @@ impl Compute for Universe {
             let offerings = state.ec2.describe_instance_type_offerings(now).map_err(|error| port_error(&error))?;
             let types = state.ec2.describe_instance_types(now).map_err(|error| port_error(&error))?;
             let types = types.iter().map(|it| observed_type(it, &offerings)).collect();
-            let of_pools = state.ec2.subnets_with_zones().filter(|(id, _)| subnets.contains(&SubnetId::from(id.as_str())));
+            let of_pools =
+                state.ec2.subnets_with_zones().filter(|(id, _)| subnets.contains(&SubnetId::from(id.as_str())));
             let zones = of_pools.map(|(id, zone)| (SubnetId::from(id.as_str()), Zone::from(zone))).collect();
             Ok(ObservedMachines { types, zones })
         };
         self.steps.around(|| Call::DescribeInstanceTypes, look).await
     }
 
-    async fn spot_prices(&self, types: &BTreeSet<InstanceType>) -> Result<Vec<ObservedPrice>, ComputeError> {
+    async fn spot_prices(
+        &self,
+        types: &BTreeSet<InstanceType>,
+        _now: Timestamp,
+    ) -> Result<Vec<ObservedPrice>, ComputeError> {
         let look = || {
             let mut state = self.state();
             let now = state.now;

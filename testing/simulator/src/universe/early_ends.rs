@@ -1,7 +1,8 @@
-//! S8: machines that end early open the circuit of their pool. P191: a machine has the time to come up.
+//! S8: machines that end early open the circuit of their pool, or of their class in a pool with shapes. P191: a machine has the time to come up.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use domain::config::Label;
 use domain::ids::PoolName;
 use domain::log::{Transaction, What};
 use domain::policy::early_end::FAILURES_ALLOWED;
@@ -9,6 +10,7 @@ use domain::state::{Circuit, Config, Instance, Item, Meta, Ownership, Slot, Slot
 use jiff::SignedDuration;
 use world::ec2;
 
+use crate::rules::Part;
 use crate::universe::state::State;
 
 /// A machine of these worlds that comes up at all does so within a minute. The pools have the default of `boot_grace`, which is
@@ -34,23 +36,34 @@ impl State {
     /// Notes the machines that ended early, and returns what is wrong with the launches of a transaction.
     pub(super) fn check_early_ends(&mut self, config: Option<&Config>, transaction: &Transaction) -> Vec<String> {
         let mut metas: BTreeMap<&PoolName, &Meta> = BTreeMap::new();
-        let mut launched: BTreeMap<&PoolName, usize> = BTreeMap::new();
+        let mut launched: BTreeMap<Part, usize> = BTreeMap::new();
         for item in &transaction.puts {
             match item {
-                Item::Instance(instance) => self.note_early_end(config, instance),
+                Item::Instance(instance) => {
+                    if let Some(class) = &instance.class {
+                        self.classes.insert(instance.id.as_str().into(), class.clone());
+                    }
+                    self.note_early_end(config, instance);
+                }
                 Item::Meta(meta) => drop(metas.insert(&meta.pool, meta)),
                 Item::Slot(slot) if slot.revision == 0 && slot.state == SlotState::Planned => {
-                    *launched.entry(&slot.pool).or_default() += 1;
+                    *launched.entry((slot.pool.clone(), slot.class.clone())).or_default() += 1;
                 }
                 Item::Slot(slot) => self.note_released(slot),
                 _ => {}
             }
         }
-        let wrong = launched.into_iter().filter_map(|(pool, added)| {
-            let in_a_row = self.early_ends_in_a_row(pool);
-            let is_open = metas.get(pool).is_some_and(|meta| matches!(meta.circuit, Circuit::Open { .. }));
+        let wrong = launched.into_iter().filter_map(|((pool, class), added)| {
+            let in_a_row = self.early_ends_in_a_row(&pool, class.as_ref());
+            let circuit = metas.get(&pool).map(|meta| match &class {
+                Some(class) => meta.of_class(class).circuit,
+                None => meta.circuit.clone(),
+            });
+            let is_open = matches!(circuit, Some(Circuit::Open { .. }));
             let is_bounded = in_a_row < FAILURES_ALLOWED as usize || (is_open && added == 1);
-            (!is_bounded).then(|| format!("S8: {added} launches of pool {pool} after {in_a_row} machines ended early"))
+            let class = class.map(|class| format!(" for {class}")).unwrap_or_default();
+            (!is_bounded)
+                .then(|| format!("S8: {added} launches of pool {pool}{class} after {in_a_row} machines ended early"))
         });
         wrong.collect()
     }
@@ -82,20 +95,26 @@ impl State {
         if is_lost && by_itself && !is_held && in_time && !self.connected.contains(&machine.id) {
             // A late notice of an interruption writes the item again.
             let (id, launched_at) = (machine.id.clone(), machine.launched_at);
-            self.early_ends.entry(pool.clone()).or_default().insert(id, launched_at);
+            self.early_ends.entry((pool.clone(), instance.class.clone())).or_default().insert(id, launched_at);
         }
     }
 
     /// How many machines ended early that were launched after the newest one that connected, or that Drover must believe to
     /// have a job: a runner posed as its runner.
-    fn early_ends_in_a_row(&self, pool: &PoolName) -> usize {
+    fn early_ends_in_a_row(&self, pool: &PoolName, class: Option<&Label>) -> usize {
         let victims: BTreeSet<_> = self.forged.values().collect();
         let is_posed_as = |id: &ec2::InstanceId| self.configured.get(id).is_some_and(|runner| victims.contains(runner));
         let works = |id: &ec2::InstanceId| self.connected.contains(id) || is_posed_as(id);
         let connected = self.ec2.instances().filter(|machine| works(&machine.id));
         let of_pool =
             connected.filter(|machine| machine.tags.get("drover:pool").is_some_and(|tag| tag == pool.as_str()));
-        let newest = of_pool.map(|machine| machine.launched_at).max();
-        self.early_ends.get(pool).into_iter().flatten().filter(|(_, at)| Some(**at) > newest).count()
+        let of_class = of_pool.filter(|machine| self.classes.get(&machine.id) == class);
+        let newest = of_class.map(|machine| machine.launched_at).max();
+        self.early_ends
+            .get(&(pool.clone(), class.cloned()))
+            .into_iter()
+            .flatten()
+            .filter(|(_, at)| Some(**at) > newest)
+            .count()
     }
 }

@@ -17,7 +17,9 @@ mod time;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use domain::config::{LaunchTemplate, Pool, Rates, Timings};
+use domain::config::{
+    Architecture, LaunchTemplate, Market, MarketChoice, Order, Pool, Rates, RootVolume, ShapePolicy, Shapes, Timings,
+};
 use domain::ids::{Epoch, JobId, StackName};
 use domain::log::Transaction;
 use domain::policy::format;
@@ -79,6 +81,7 @@ pub fn pool(name: &str, max: u32) -> Pool {
         subnets: vec!["subnet-a".into(), "subnet-b".into()],
         instance_types: vec!["m7i.large".into()],
         market: Default::default(),
+        order: Default::default(),
         max,
         warm: 0,
         priority: 100,
@@ -91,6 +94,40 @@ pub fn pool(name: &str, max: u32) -> Pool {
         price_per_hour: None,
         machines: None,
         options: None,
+    }
+}
+
+/// Like [`pool`], with shapes in place of labels and instance types.
+pub fn shapes_pool(name: &str, max: u32) -> Pool {
+    let valid = "a constant that is valid";
+    let root = RootVolume {
+        device: "/dev/sda1".to_owned(),
+        gib: 40,
+        kind: "gp3".to_owned(),
+        iops: None,
+        throughput: None,
+        kms_key: None,
+    };
+    // The model has one template for both architectures.
+    let template = LaunchTemplate { id: "lt-0".into(), name: "runner".to_owned(), version: 1, root: Some(root) };
+    let architectures = [Architecture::X64, Architecture::Arm64];
+    let policy = ShapePolicy {
+        cpu: "1..32".parse().expect(valid),
+        ram: "2..128".parse().expect(valid),
+        architectures: architectures.into(),
+        families: Vec::new(),
+        disk: Some("40..500".parse().expect(valid)),
+        markets: vec![Market::Spot, Market::OnDemand],
+        price_per_hour: None,
+    };
+    let launch_templates = architectures.map(|it| (it, template.clone())).into();
+    Pool {
+        labels: BTreeSet::new(),
+        instance_types: Vec::new(),
+        market: MarketChoice::SpotThenOnDemand,
+        order: Order::Price,
+        shapes: Some(Shapes { policy, launch_templates }),
+        ..pool(name, max)
     }
 }
 
@@ -161,6 +198,7 @@ impl Universe {
                 handed_over: Vec::new(),
                 connected: BTreeSet::new(),
                 early_ends: BTreeMap::new(),
+                classes: BTreeMap::new(),
                 runners: Runners::Accepted,
                 re_run: BTreeSet::new(),
                 forged: BTreeMap::new(),
@@ -212,6 +250,7 @@ impl Universe {
     pub fn change_pools(&self, change: impl FnOnce(&mut Vec<Pool>)) {
         let Some(mut config) = self.configuration() else { return };
         change(&mut config.pools);
+        config.format = format::lowest(&config.pools);
         let epoch: Epoch = "e1".parse().expect("an epoch");
         let new = config.pools.iter().filter(|pool| self.item(&Key::Meta(pool.name.clone())).is_none());
         let metas: Vec<Meta> = new.map(|pool| Meta::new(pool.name.clone(), epoch.clone())).collect();

@@ -4,7 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use domain::ids::{BatchTag, Owner, PoolName, RunnerId};
+use domain::config::Label;
+use domain::ids::{BatchTag, Owner, RunnerId};
 use domain::state::Key;
 use domain::wire::{JobNotice, Message};
 use engine::ports::Launch;
@@ -12,6 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 use world::LostReply;
 use world::ec2::{Ec2, InstanceId};
 use world::github::{self, GitHub, InstallationId, RepositoryId};
+
+use crate::rules::Part;
 
 #[derive(Debug)]
 pub(crate) struct State {
@@ -58,7 +61,9 @@ pub(crate) struct State {
     /// Machines whose runner has connected.
     pub(crate) connected: BTreeSet<InstanceId>,
     /// When the machines were launched that ended early, by pool. Only those of closed slots.
-    pub(super) early_ends: BTreeMap<PoolName, BTreeMap<InstanceId, Timestamp>>,
+    pub(super) early_ends: BTreeMap<Part, BTreeMap<InstanceId, Timestamp>>,
+    /// The class of each machine, as Drover recorded it last.
+    pub(super) classes: BTreeMap<InstanceId, Label>,
     pub(super) runners: Runners,
     /// The jobs that Drover re-ran, by run and name.
     pub(super) re_run: BTreeSet<(github::RunId, String)>,

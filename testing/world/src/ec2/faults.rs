@@ -62,10 +62,10 @@ pub struct Capacity {
 }
 
 impl LaunchMatch {
-    fn covers(&self, request: &RunInstances, instance_type: &str) -> bool {
-        self.subnet.as_ref().is_none_or(|subnet| *subnet == request.subnet)
-            && self.instance_type.as_ref().is_none_or(|wanted| wanted == instance_type)
-            && self.market.is_none_or(|market| market == request.market)
+    pub fn covers(&self, subnet: &SubnetId, market: Market, instance_type: &str) -> bool {
+        self.subnet.as_ref().is_none_or(|it| it == subnet)
+            && self.instance_type.as_ref().is_none_or(|it| it == instance_type)
+            && self.market.is_none_or(|it| it == market)
     }
 }
 
@@ -77,8 +77,11 @@ impl Faults {
         instance_type: &str,
         mut random: impl FnMut() -> f64,
     ) -> Option<Failure> {
-        let code = self.refusals.iter_mut().filter(|refusal| refusal.matches.covers(request, instance_type)).find_map(
-            |refusal| {
+        let code = self
+            .refusals
+            .iter_mut()
+            .filter(|refusal| refusal.matches.covers(&request.subnet, request.market, instance_type))
+            .find_map(|refusal| {
                 let applies = match &mut refusal.when {
                     When::Next(left) => {
                         let applies = *left > 0;
@@ -88,14 +91,16 @@ impl Faults {
                     When::Chance(chance) => random() < *chance,
                 };
                 applies.then_some(refusal.code)
-            },
-        )?;
+            })?;
         Some(Failure::new(code, format!("injected fault: launch of {instance_type} in {} refused", request.subnet)))
     }
 
     /// The number of machines that a launch gets, which reduces the capacity.
     pub(super) fn draw(&mut self, request: &RunInstances, instance_type: &str) -> Result<u32, Failure> {
-        let Some(capacity) = self.capacity.iter_mut().find(|capacity| capacity.matches.covers(request, instance_type))
+        let Some(capacity) = self
+            .capacity
+            .iter_mut()
+            .find(|capacity| capacity.matches.covers(&request.subnet, request.market, instance_type))
         else {
             return Ok(request.max_count);
         };

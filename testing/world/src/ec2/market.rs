@@ -33,11 +33,12 @@ const fn general(name: &'static str, vcpus: u32, gib: u32, architecture: &'stati
 }
 
 /// A few of EC2's types, with list prices of us-east-1 of November 2025.
-pub const TYPES: [TypeInfo; 14] = [
+pub const TYPES: [TypeInfo; 15] = [
     general("c7i.large", 2, 4, "x86_64", 0.08925),
     general("c7i.2xlarge", 8, 16, "x86_64", 0.357),
     general("c8g.large", 2, 4, "arm64", 0.07976),
     general("c8g.2xlarge", 8, 16, "arm64", 0.31904),
+    general("g6.2xlarge", 8, 32, "x86_64", 0.9776),
     general("m7a.large", 2, 8, "x86_64", 0.11592),
     general("m7i.large", 2, 8, "x86_64", 0.1008),
     general("m7i.xlarge", 4, 16, "x86_64", 0.2016),
@@ -62,19 +63,14 @@ impl Ec2 {
 
     /// DescribeInstanceTypeOfferings with the location type `availability-zone`: types and zones. One type in seven is missing
     /// in a zone.
-    pub fn describe_instance_type_offerings(
-        &mut self,
-        now: Timestamp,
-    ) -> Result<Vec<(&'static str, String)>, Failure> {
+    pub fn describe_instance_type_offerings(&mut self, now: Timestamp) -> Result<Vec<(&'static str, String)>, Failure> {
         self.admit(Operation::DescribeInstanceTypeOfferings, now)?;
         let zones = self.zones();
-        let offered = |name: &str, zone: &str| mixed(&[name, zone]) % 7 != 0;
         let all = TYPES.iter().flat_map(|it| zones.iter().map(move |zone| (it.name, zone.clone())));
-        Ok(all.filter(|(name, zone)| offered(name, zone)).collect())
+        Ok(all.filter(|(name, zone)| is_offered(name, zone)).collect())
     }
 
-    /// DescribeSpotPriceHistory with the present time as the start: type, zone and USD per hour, between a fifth and the whole
-    /// of the price on demand.
+    /// DescribeSpotPriceHistory with the present time as the start: type, zone and USD per hour.
     pub fn describe_spot_price_history(
         &mut self,
         types: &[String],
@@ -93,11 +89,18 @@ impl Ec2 {
     }
 }
 
-/// The spot price of a type in a zone at that time, in USD per hour.
+/// Whether a zone offers a type.
+pub fn is_offered(name: &str, zone: &str) -> bool {
+    !mixed(&[name, zone]).is_multiple_of(7)
+}
+
+/// The spot price of a type in a zone at that time, in USD per hour. Each has a usual price, between a quarter and three quarters
+/// of the price on demand, and moves around it by up to 15 %.
 pub fn spot_price(it: &TypeInfo, zone: &str, at: Timestamp) -> f64 {
     let period = (at.as_second() / PRICE_CHANGES_EVERY).to_string();
-    let share = 0.2 + 0.8 * (mixed(&[it.name, zone, &period]) % 1000) as f64 / 1000.0;
-    it.price * share
+    let share = |texts: &[&str]| (mixed(texts) % 1000) as f64 / 1000.0;
+    let (usual, now) = (0.25 + 0.5 * share(&[it.name, zone]), 0.85 + 0.3 * share(&[it.name, zone, &period]));
+    it.price * usual * now
 }
 
 /// A number that looks random and depends on the texts only (FNV-1a).

@@ -22,9 +22,9 @@ use jiff::Timestamp;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-pub use market::{TYPES, TypeInfo, spot_price};
 pub use error::{Code, Failure};
 pub use faults::{Capacity, Faults, LaunchMatch, Refusal, When};
+pub use market::{TYPES, TypeInfo, is_offered, spot_price};
 pub use operation::Operation;
 pub use types::*;
 

@@ -1,0 +1,88 @@
+//! What the classes of a pool share: warm machines, room below `max` and money below the cap, and the launch template.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::config::{Label, Pool};
+use crate::policy::PoolView;
+use crate::policy::class::architecture;
+use crate::policy::early_end::works;
+use crate::state::{Circuit, Meta, Slot, SlotState, StopReason};
+
+/// Warm machines for `jobs` jobs of a class: those that the class might have launched itself. `of_class` has the launch options
+/// of the class.
+pub fn given(
+    of_class: &Pool,
+    view: &PoolView,
+    class: &Label,
+    jobs: usize,
+    now: Timestamp,
+    lease: Timestamp,
+) -> Vec<Slot> {
+    let options = of_class.launch_options();
+    let suits = |slot: &&Slot| slot.warm_as.as_ref().is_some_and(|it| options.iter().any(|option| option.tuple == *it));
+    let warm = view.slots.values().filter(|slot| slot.class.is_none() && !slot.wanted && slot.is_supply(now));
+    // A slot without a machine stays with its launch.
+    let is_machine = |slot: &&Slot| slot.machine().is_some() && slot.is_live();
+    let mut warm: Vec<&Slot> = warm.filter(is_machine).filter(suits).collect();
+    // Later phases first, then the oldest: they are online soonest.
+    warm.sort_by_key(|slot| (Reverse(slot.phase()), slot.planned_at, slot.id));
+    warm.into_iter()
+        .take(jobs)
+        .map(|slot| {
+            let given =
+                Slot { class: Some(class.clone()), warm_as: None, wanted: true, wanted_at: Some(now), ..slot.clone() };
+            given.begin_registration_if_wanted(lease)
+        })
+        .collect()
+}
+
+/// Stops machines that were never registered and that no job needs, so that `machines` can be launched for a class: warm ones,
+/// and those that another class has too many of.
+pub fn room(view: &PoolView, class: &Label, machines: usize, now: Timestamp, lease: Timestamp) -> Vec<Slot> {
+    let is_ending = |slot: &&Slot| slot.is_live() && slot.stop.is_some();
+    let ending = view.slots.values().filter(is_ending).count();
+    let is_unregistered = |slot: &&Slot| {
+        matches!(slot.state, SlotState::Launched(_)) && slot.is_supply(now) && slot.is_live() && !slot.held
+    };
+    let mut by_class: BTreeMap<Option<&Label>, Vec<&Slot>> = BTreeMap::new();
+    for slot in view.slots.values().filter(is_unregistered).filter(|slot| slot.class.as_ref() != Some(class)) {
+        by_class.entry(slot.class.as_ref()).or_default().push(slot);
+    }
+    let unneeded = by_class.into_iter().flat_map(|(class, slots)| {
+        let part = view.of_class(class);
+        let excess = part.supply(now).count().saturating_sub(part.demand(now));
+        slots.into_iter().take(excess)
+    });
+    unneeded
+        .take(machines.saturating_sub(ending))
+        .map(|slot| slot.clone().stopped(StopReason::Surplus, now, lease))
+        .collect()
+}
+
+/// So many classes must fail before the launch template counts as broken.
+const SEVERAL: usize = 3;
+
+/// The circuit of a class that has not failed, if several others with the same launch template have, and nothing works: it
+/// permits a probe when theirs do.
+pub fn suspected(pool: &Pool, meta: &Meta, view: &PoolView, class: Option<&Label>, now: Timestamp) -> Option<Circuit> {
+    let template = architecture(pool, class)?;
+    let shares = |other: Option<&Label>| architecture(pool, other) == Some(template);
+    let failed = meta.classes.iter().filter(|(label, _)| Some(*label) != class && shares(Some(label)));
+    let open: Vec<&Circuit> = failed.map(|(_, state)| &state.circuit).filter(|it| **it != Circuit::Closed).collect();
+    if open.len() < SEVERAL {
+        return None;
+    }
+    let first = open.into_iter().min_by_key(|circuit| match circuit {
+        Circuit::Open { until, .. } => *until,
+        Circuit::Closed => now,
+    })?;
+    let Circuit::Open { until, backoff_seconds, since: failing, cause, message } = first.clone() else { return None };
+    let is_proof = |slot: &Slot| {
+        works(slot) && shares(slot.class.as_ref()) && slot.machine().is_some_and(|it| it.launched_at >= failing)
+    };
+    let is_unproved = !view.slots.values().any(is_proof);
+    is_unproved.then_some(Circuit::Open { until, backoff_seconds, since: now, cause, message })
+}
