@@ -161,8 +161,8 @@ fn no_class_starves_at_the_maximum_or_at_the_cap() {
     for pool in [shapes_pool("any", 1), one] {
         let universe = Universe::new(74, vec![pool]);
         universe.sweep();
-        for _ in 0..4 {
-            queue(&universe, "any/2cpu");
+        for number in 1..=4 {
+            universe.queue_job(&["any/2cpu"], SignedDuration::from_secs(40 * number));
         }
         universe.run(SignedDuration::from_secs(20));
         let large = queue(&universe, "any/8cpu/32gb");
