@@ -58,7 +58,7 @@ impl Market {
         pool.timings.backoff_max = span(rng, 120, 300);
         pool.timings.notice_after = span(rng, 120, 900);
         pool.rerun_on_interruption = rng.random_bool(0.5);
-        pool.price_per_hour = rng.random_bool(0.5).then(|| MicroUsd(rng.random_range(2_000_000..8_000_000)));
+        pool.price_per_hour = rng.random_bool(0.5).then(|| MicroUsd(rng.random_range(6_000_000..20_000_000)));
         let mut classes: Vec<String> = (0..rng.random_range(5..=40)).map(|_| label(rng, pool.market)).collect();
         classes.sort();
         classes.dedup();
