@@ -73,6 +73,7 @@ pub fn flood(flood: &Flood) -> Flooded {
         without: Fault::ALL.to_vec(),
         trace: false,
         outcomes_only: false,
+        shapes: false,
         mistake: None,
     };
     let shape = shape(flood);

@@ -19,6 +19,8 @@ pub struct Options {
     pub trace: bool,
     /// Checks only the invariants about outcomes: a job not served, a machine left, a job killed.
     pub outcomes_only: bool,
+    /// Every second seed has a pool with shapes.
+    pub shapes: bool,
     /// A deliberate mistake to make.
     pub mistake: Option<Mistake>,
 }

@@ -15,7 +15,8 @@ use crate::universe::Universe;
 /// Runs one seed.
 pub fn run(options: &Options) -> Outcome {
     let mut rng = SmallRng::seed_from_u64(options.seed);
-    let shape = Shape::of(&mut rng, options.seed, options.jobs);
+    let with_shapes = Some(options.seed).filter(|seed| options.shapes && seed.is_multiple_of(2));
+    let shape = Shape::of(&mut rng, options.jobs, with_shapes);
     let universe =
         Universe::with(options.seed, shape.pools.clone(), shape.ec2.clone(), shape.github.clone(), options.mistake);
     universe.store.collect_violations();

@@ -58,7 +58,8 @@ fn seconds(rng: &mut SmallRng, least: i64, most: i64) -> SignedDuration {
 }
 
 impl Shape {
-    pub(crate) fn of(rng: &mut SmallRng, seed: u64, jobs: usize) -> Self {
+    /// `with_shapes` is the seed of a market, if there is to be one.
+    pub(crate) fn of(rng: &mut SmallRng, jobs: usize, with_shapes: Option<u64>) -> Self {
         let mut pools = pools(rng);
         let lasting = SignedDuration::from_mins(rng.random_range(25..=40));
         let mut arrivals = Vec::new();
@@ -99,8 +100,7 @@ impl Shape {
         if is_large {
             arrivals.extend(burst(rng, &mut pools, jobs * LARGE_BURST, lasting));
         }
-        // Every second world has a pool with shapes.
-        let market = seed.is_multiple_of(2).then(|| Market::of(seed, lasting));
+        let market = with_shapes.map(|seed| Market::of(seed, lasting));
         if let Some(market) = &market {
             market.take_jobs(&mut arrivals);
             pools.push(market.pool.clone());
