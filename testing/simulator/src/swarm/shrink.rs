@@ -56,6 +56,9 @@ impl Shrunk {
             "cargo run --release -p simulator -- --seed {} --jobs {} --trace",
             self.options.seed, self.options.jobs
         );
+        if self.options.shapes {
+            command.push_str(" --shapes");
+        }
         if let Some(mistake) = self.options.mistake {
             command.push_str(" --mistake ");
             command.push_str(&mistake.name());
