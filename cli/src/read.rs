@@ -6,6 +6,7 @@ use domain::log::{Event, Stream};
 use domain::policy::PoolView;
 use domain::policy::format::{self, TooNew};
 use domain::state::{Config, Item, Janitor, Key};
+use engine::pools;
 use engine::ports::Store;
 use jiff::{SignedDuration, Timestamp};
 use platform::table::Table;
@@ -56,15 +57,7 @@ async fn with_machines(table: &impl Store, config: Config) -> Result<Config, Fai
     if !config.pools.iter().any(Pool::needs_prices) {
         return Ok(config);
     }
-    let (mut catalogue, mut spot) = (None, None);
-    for item in table.get_many(&[Key::Catalogue, Key::SpotPrices]).await? {
-        match item {
-            Item::Catalogue(found) => catalogue = Some(found),
-            Item::SpotPrices(found) => spot = Some(found),
-            _ => {}
-        }
-    }
-    Ok(config.with_machines(catalogue, spot))
+    Ok(pools::with_machines(config, table.get_many(&[Key::Catalogue, Key::SpotPrices]).await?))
 }
 
 /// Every pool in force, or only the named one.

@@ -68,17 +68,24 @@ pub async fn read(context: &Context<'_>, function: FunctionName) -> Result<Confi
 /// The pools as they are now, for an invocation whose own reading may be older. None if there are none any more, or if the
 /// function must write nothing.
 pub(crate) async fn newest(context: &Context<'_>) -> Result<Option<Config>, StoreError> {
-    let (mut config, mut catalogue, mut spot) = (None, None, None);
-    for item in context.ports.store.get_many(&[Key::Config, Key::Catalogue, Key::SpotPrices]).await? {
+    let items = context.ports.store.get_many(&[Key::Config, Key::Catalogue, Key::SpotPrices]).await?;
+    let config =
+        items.iter().find_map(|item| if let Item::Config(config) = item { Some(config.clone()) } else { None });
+    let config = config.filter(|config| format::check(config).is_ok());
+    Ok(config.map(|config| with_machines(config, items)))
+}
+
+/// The configuration with what some of the items say about machines.
+pub fn with_machines(config: Config, items: impl IntoIterator<Item = Item>) -> Config {
+    let (mut catalogue, mut spot) = (None, None);
+    for item in items {
         match item {
-            Item::Config(found) => config = Some(found),
             Item::Catalogue(found) => catalogue = Some(found),
             Item::SpotPrices(found) => spot = Some(found),
             _ => {}
         }
     }
-    let config = config.filter(|config| format::check(config).is_ok());
-    Ok(config.map(|config| config.with_machines(catalogue, spot)))
+    config.with_machines(catalogue, spot)
 }
 
 /// Without the record, `drover pools apply` only refuses a newer format until the next invocation has written it.
