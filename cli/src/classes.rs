@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use domain::config::{Label, LaunchOption, MicroUsd, Order, Pool, Tuple};
 use domain::policy::PoolView;
-use domain::policy::class::for_class;
-use domain::policy::tuple::Budget;
+use domain::policy::class::part;
+use domain::policy::tuple::{Budget, free_options, is_at_cap};
 use jiff::Timestamp;
 
 use crate::output::usd;
@@ -22,8 +22,8 @@ pub(crate) struct Part {
 
 impl Part {
     pub(crate) fn of(pool: &Pool, view: &PoolView, class: Option<&Label>, now: Timestamp) -> Self {
-        let of_class = if pool.shapes.is_some() { view.of_class(class) } else { view.clone() };
-        Self { class: class.cloned(), pool: for_class(pool, class, &view.meta, now), view: of_class }
+        let (pool, view) = part(pool, view, class, now);
+        Self { class: class.cloned(), pool, view }
     }
 
     /// `pool any`, or `pool any, class any/8cpu`.
@@ -34,24 +34,13 @@ impl Part {
 
     /// The launch options that may be tried now and that the pool's cap pays for, in their order.
     pub(crate) fn may_be_tried(&self, now: Timestamp) -> Vec<LaunchOption> {
-        let (meta, budget) = (&self.view.meta, self.budget());
-        let is_free = |tuple: &Tuple| {
-            let mut cooldowns = meta.cooldowns.iter().filter(|it| it.until > now);
-            let mut pauses = meta.pauses.iter().filter(|it| it.until > now);
-            !cooldowns.any(|it| it.tuple.is_same_machine(tuple)) && !pauses.any(|it| it.affects(tuple))
-        };
-        let options = self.pool.launch_options().into_iter();
-        options.filter(|option| budget.pays_for(option) > 0 && is_free(&option.tuple)).collect()
-    }
-
-    fn budget(&self) -> Budget {
-        Budget::of(&self.pool, self.view.price_per_hour())
+        let budget = Budget::of(&self.pool, self.view.price_per_hour());
+        free_options(&self.pool, &self.view.meta, budget, now).collect()
     }
 
     /// Whether jobs wait because one more machine would cost more than the pool's cap allows.
     pub(crate) fn is_at_cap(&self, now: Timestamp) -> bool {
-        let (options, budget) = (self.pool.launch_options(), self.budget());
-        self.view.is_short(now) && !options.is_empty() && options.iter().all(|option| budget.pays_for(option) == 0)
+        is_at_cap(&self.pool, &self.view, now)
     }
 }
 

@@ -74,7 +74,12 @@ pub struct Tuple {
 impl Tuple {
     /// Whether EC2 refuses both for the same reasons. The size of a volume is none.
     pub fn is_same_machine(&self, other: &Tuple) -> bool {
-        Tuple { root: None, ..self.clone() } == Tuple { root: None, ..other.clone() }
+        let Tuple { template, template_version, subnet, instance_type, market, root: _ } = self;
+        *template == other.template
+            && *template_version == other.template_version
+            && *subnet == other.subnet
+            && *instance_type == other.instance_type
+            && *market == other.market
     }
 }
 

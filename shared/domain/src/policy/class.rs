@@ -17,7 +17,7 @@ use crate::state::{Item, Meta, WaitingJob};
 pub fn for_class(pool: &Pool, class: Option<&Label>, meta: &Meta, now: Timestamp) -> Pool {
     let options = match &pool.shapes {
         Some(shapes) => of_shape(pool, shapes, class, meta.revision),
-        None if pool.needs_prices() => listed(pool),
+        None if pool.needs_prices() => Some(listed(pool)),
         None => return pool.clone(),
     };
     let options = options.unwrap_or_default();
@@ -56,7 +56,7 @@ pub fn architecture(pool: &Pool, class: Option<&Label>) -> Option<Architecture> 
 }
 
 /// The options of a pool without shapes, with their prices.
-fn listed(pool: &Pool) -> Option<Vec<LaunchOption>> {
+fn listed(pool: &Pool) -> Vec<LaunchOption> {
     let machines = pool.machines.as_ref();
     let priced = pool.launch_options().into_iter().map(|option| {
         let Tuple { instance_type, market, subnet, .. } = &option.tuple;
@@ -72,7 +72,7 @@ fn listed(pool: &Pool) -> Option<Vec<LaunchOption>> {
             options.sort_by_key(|it| (rank(it.tuple.market), it.price_per_hour.is_none(), it.price_per_hour));
         }
     }
-    Some(options)
+    options
 }
 
 /// None if the pool has no launch template for the architecture, or does not know its root volume.
@@ -89,15 +89,16 @@ fn launch_option(shapes: &Shapes, shape: &Shape, machines: &Machines, offer: Off
     Some(LaunchOption { tuple, price_per_hour })
 }
 
-/// The pool and the part of its view that belong to the class of a job; None if both are whole.
-pub fn of_job(pool: &Pool, view: &PoolView, job: &WaitingJob, now: Timestamp) -> Option<(Pool, PoolView)> {
-    // Outside of a decision about its class, which has the launch options.
-    let is_whole = pool.needs_prices() && pool.options.is_none();
-    is_whole.then(|| (for_class(pool, job.class.as_ref(), &view.meta, now), part(pool, view, job.class.as_ref())))
+/// The pool and the part of its view that belong to a class, as a decision about the class sees them.
+pub fn part(pool: &Pool, view: &PoolView, class: Option<&Label>, now: Timestamp) -> (Pool, PoolView) {
+    let of_class = if pool.shapes.is_some() { view.of_class(class) } else { view.clone() };
+    (for_class(pool, class, &view.meta, now), of_class)
 }
 
-fn part(pool: &Pool, view: &PoolView, class: Option<&Label>) -> PoolView {
-    if pool.shapes.is_some() { view.of_class(class) } else { view.clone() }
+/// Like [`part`], for the class of a job; None if it is the whole, or `pool` has the launch options of the class already.
+pub fn of_job(pool: &Pool, view: &PoolView, job: &WaitingJob, now: Timestamp) -> Option<(Pool, PoolView)> {
+    let is_whole = pool.needs_prices() && pool.options.is_none();
+    is_whole.then(|| part(pool, view, job.class.as_ref(), now))
 }
 
 /// Decides about one class: `decide` gets the pool and the part of its view that belong to the class. What it writes to META is
@@ -112,7 +113,8 @@ pub fn within(
     if !pool.needs_prices() {
         return decide(pool, view);
     }
-    let mut writes = decide(&for_class(pool, class, &view.meta, now), &part(pool, view, class));
+    let (of_class, part) = part(pool, view, class, now);
+    let mut writes = decide(&of_class, &part);
     for item in &mut writes.puts {
         if let Item::Meta(meta) = item {
             *meta = of_pool(&view.meta, class, meta.clone());

@@ -14,7 +14,7 @@ use crate::policy::charge::{budgeted, charge, recent_launches};
 use crate::policy::class::{for_class, of_pool};
 use crate::policy::early_end::{FAILURES_ALLOWED, forget_if_works, is_online_again, must_wait};
 use crate::policy::rerun::recorded;
-use crate::policy::tuple::{Budget, choose_option, first_free};
+use crate::policy::tuple::{Budget, free_options};
 use crate::policy::{PoolView, nudge, share, unread};
 use crate::state::{
     AGENT_WAIT, Batch, Circuit, CircuitCause, LastReading, Lease, Meta, Rerun, Slot, SlotState, StopReason, Unserved,
@@ -80,8 +80,10 @@ pub fn decide(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
         Some(Decision { meta, batch: None, slots: Vec::new(), jobs: repeated, reruns, what })
     } else if pool.shapes.is_some() {
         by_class(pool, view, &behind, turn)
-    } else {
+    } else if pool.needs_prices() {
         Some(decide_for(&for_class(pool, None, &view.meta, now), None, view, &behind, turn))
+    } else {
+        Some(decide_for(pool, None, view, &behind, turn))
     };
     let decision = decided?;
     let meta = Meta { has_jobs_behind, ..decision.meta.clone() };
@@ -318,11 +320,10 @@ fn refreshed(pool: &Pool, view: &PoolView) -> Meta {
 /// Marks one warm slot as wanted for each job that has no wanted slot.
 fn want(view: &PoolView, demand: usize, now: Timestamp, lease: Timestamp) -> Vec<Slot> {
     let (wanted, mut warm): (Vec<&Slot>, Vec<&Slot>) = view.supply(now).partition(|slot| slot.wanted);
-    // Later phases first, then the oldest: they are online soonest.
-    warm.sort_by_key(|slot| (std::cmp::Reverse(slot.phase()), slot.planned_at, slot.id));
+    share::soonest_first(&mut warm);
     warm.into_iter()
         .take(demand.saturating_sub(wanted.len()).min(MAX_LAUNCH))
-        .map(|slot| Slot { wanted: true, wanted_at: Some(now), ..slot.clone() }.begin_registration_if_wanted(lease))
+        .map(|slot| slot.clone().wanted(now, lease))
         .collect()
 }
 
@@ -366,7 +367,8 @@ fn plan_launch(
     let on_demand =
         wanted.min(budgeted(pool, view, excluded, now).filter(|job| lacks_on_demand(pool, job, now)).count());
     if on_demand > 0
-        && let Some(option) = first_free(pool, meta, Market::OnDemand, budget, now)
+        && let Some(option) =
+            free_options(pool, meta, budget, now).find(|option| option.tuple.market == Market::OnDemand)
     {
         let count = on_demand.min(budget.pays_for(&option));
         return Some(Plan { count, wanted: count, option });
@@ -375,7 +377,7 @@ fn plan_launch(
     if count == 0 {
         return None;
     }
-    let option = choose_option(pool, meta, budget, now)?;
+    let option = free_options(pool, meta, budget, now).next()?;
     let count = count.min(budget.pays_for(&option));
     Some(Plan { count, wanted: wanted.min(count), option })
 }

@@ -13,7 +13,7 @@ use crate::policy::circuit::open_circuit;
 use crate::policy::class::within;
 use crate::policy::launch_error::{ErrorClass, LaunchError, is_lack_of_capacity};
 use crate::policy::retry::{backoff, throttle_backoff};
-use crate::policy::tuple::{Budget, TRIED_LAST_FOR, choose_option, first_free, next_free};
+use crate::policy::tuple::{Budget, TRIED_LAST_FOR, free_options, next_free};
 use crate::policy::{PoolView, early_end};
 use crate::state::{
     Answer, Batch, CircuitCause, Cooldown, Failure, Instance, Lease, Leased, Machine, Meta, Pause, Slot, SlotState,
@@ -289,8 +289,9 @@ fn start_next_attempt(
     let planned_price = planned.iter().filter_map(|slot| slot.price_per_hour).fold(MicroUsd(0), MicroUsd::add);
     let budget = Budget::of(pool, MicroUsd(view.price_per_hour().0.saturating_sub(planned_price.0)));
     // A launch on demand after an interruption stays on demand as long as that is possible.
-    let same_market = batch.tuple.as_ref().and_then(|last| first_free(pool, &meta, last.market, budget, now));
-    let option = same_market.or_else(|| choose_option(pool, &meta, budget, now));
+    let of_market = |last: &Tuple| free_options(pool, &meta, budget, now).find(|it| it.tuple.market == last.market);
+    let same_market = batch.tuple.as_ref().and_then(of_market);
+    let option = same_market.or_else(|| free_options(pool, &meta, budget, now).next());
     let needed = match &option {
         Some(option) => needed.min(budget.pays_for(option)),
         // Another class may use the room. The next sweep tries again.

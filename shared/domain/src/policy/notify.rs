@@ -9,7 +9,7 @@ use crate::policy::charge::RELAUNCH_LIMIT;
 use crate::policy::circuit::next_probe;
 use crate::policy::class::of_job;
 use crate::policy::launch_error::in_plain_words;
-use crate::policy::tuple::Budget;
+use crate::policy::tuple::is_at_cap;
 use crate::policy::{MAX_DEMAND_PER_REPOSITORY, PoolView};
 use crate::state::{Answer, CheckRun, Circuit, CircuitCause, GivenUp, Job, Lease, SlotState, Stage, WaitingJob};
 
@@ -244,9 +244,7 @@ pub fn reasons(pool: &Pool, view: &PoolView, job: &WaitingJob, reader: Reader, n
     if view.supply(now).count() < view.demand(now) && view.live() >= pool.max as usize {
         reasons.push(format!("the pool runs its maximum of {} machines", pool.max));
     }
-    let budget = Budget::of(pool, view.price_per_hour());
-    let options = pool.launch_options();
-    if view.is_short(now) && !options.is_empty() && options.iter().all(|option| budget.pays_for(option) == 0) {
+    if is_at_cap(pool, view, now) {
         let cap = pool.price_per_hour.unwrap_or_default().usd();
         reasons
             .push(format!("the pool's machines may cost {cap:.2} USD per hour together, and one more would cost more"));

@@ -27,16 +27,14 @@ pub fn given(
     // A slot without a machine stays with its launch.
     let is_machine = |slot: &&Slot| slot.machine().is_some() && slot.is_live();
     let mut warm: Vec<&Slot> = warm.filter(is_machine).filter(suits).collect();
-    // Later phases first, then the oldest: they are online soonest.
+    soonest_first(&mut warm);
+    let of_class = |slot: &Slot| Slot { class: Some(class.clone()), warm_as: None, ..slot.clone() };
+    warm.into_iter().take(jobs).map(|slot| of_class(slot).wanted(now, lease)).collect()
+}
+
+/// Later phases first, then the oldest: they are online soonest.
+pub(super) fn soonest_first(warm: &mut [&Slot]) {
     warm.sort_by_key(|slot| (Reverse(slot.phase()), slot.planned_at, slot.id));
-    warm.into_iter()
-        .take(jobs)
-        .map(|slot| {
-            let given =
-                Slot { class: Some(class.clone()), warm_as: None, wanted: true, wanted_at: Some(now), ..slot.clone() };
-            given.begin_registration_if_wanted(lease)
-        })
-        .collect()
 }
 
 /// Stops machines that were never registered and that no job needs, so that `machines` can be launched for a class: warm ones,

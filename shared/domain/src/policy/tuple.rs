@@ -2,16 +2,23 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::{LaunchOption, Market, MicroUsd, Pool, Tuple};
+use crate::config::{LaunchOption, MicroUsd, Pool, Tuple};
+use crate::policy::PoolView;
 use crate::state::Meta;
 
 /// How long a tuple that EC2 refused comes last, in a pool that needs prices.
 pub const TRIED_LAST_FOR: SignedDuration = SignedDuration::from_hours(1);
 
-/// The first option that may be tried now and of which `budget` pays for a machine.
-pub fn choose_option(pool: &Pool, meta: &Meta, budget: Budget, now: Timestamp) -> Option<LaunchOption> {
-    let mut options = pool.launch_options().into_iter().filter(|option| budget.pays_for(option) > 0);
-    options.find(|option| free_at(meta, &option.tuple, now) <= now)
+/// The options that may be tried now and of which `budget` pays for a machine, in the order in which they are tried.
+pub fn free_options(pool: &Pool, meta: &Meta, budget: Budget, now: Timestamp) -> impl Iterator<Item = LaunchOption> {
+    let options = pool.launch_options().into_iter().filter(move |option| budget.pays_for(option) > 0);
+    options.filter(move |option| free_at(meta, &option.tuple, now) <= now)
+}
+
+/// Whether jobs wait because one more machine would cost more than the pool's cap allows.
+pub fn is_at_cap(pool: &Pool, view: &PoolView, now: Timestamp) -> bool {
+    let (options, budget) = (pool.launch_options(), Budget::of(pool, view.price_per_hour()));
+    view.is_short(now) && !options.is_empty() && options.iter().all(|option| budget.pays_for(option) == 0)
 }
 
 /// What a pool's machines may cost per hour in addition. None: any amount.
@@ -32,13 +39,6 @@ impl Budget {
             (Some(_), None) => 0,
         }
     }
-}
-
-/// Like [`choose_option`], of one market.
-pub fn first_free(pool: &Pool, meta: &Meta, market: Market, budget: Budget, now: Timestamp) -> Option<LaunchOption> {
-    let options = pool.launch_options().into_iter().filter(|option| option.tuple.market == market);
-    let mut options = options.filter(|option| budget.pays_for(option) > 0);
-    options.find(|option| free_at(meta, &option.tuple, now) <= now)
 }
 
 /// When the tuple may be tried.

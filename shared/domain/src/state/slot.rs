@@ -503,6 +503,12 @@ impl Slot {
         slot
     }
 
+    /// The slot of a warm machine that a job needs now. Its registration begins if it has a machine.
+    #[must_use]
+    pub fn wanted(self, now: Timestamp, lease: Timestamp) -> Self {
+        Self { wanted: true, wanted_at: Some(now), ..self }.begin_registration_if_wanted(lease)
+    }
+
     /// The slot with one more registration attempt, held until `lease`, if its machine waits for a JIT config.
     #[must_use]
     pub fn begin_registration_if_wanted(mut self, lease: Timestamp) -> Self {
