@@ -16,6 +16,9 @@ pub(super) const POOL: &str = "any";
 /// A world of its own for the market, so that the other pools of a seed stay as they are.
 const STREAM: u64 = 0x5348_4150_4553;
 
+/// Of so many jobs, one asks for a shape.
+const ONE_IN: usize = 2;
+
 #[derive(Debug)]
 pub(crate) struct Market {
     pub(crate) pool: Pool,
@@ -24,8 +27,6 @@ pub(crate) struct Market {
     pub(super) shortages: Vec<Shortage>,
     /// When EC2 reclaims every spot machine of a type.
     pub(crate) storms: Vec<Storm>,
-    /// Of so many jobs, one asks for a shape.
-    one_in: usize,
 }
 
 /// What EC2 refuses for a while.
@@ -65,14 +66,14 @@ impl Market {
         let shortages = (0..rng.random_range(0..=3)).map(|_| Shortage::of(rng, lasting)).collect();
         let storm = |_| Storm { at: within(rng, lasting), instance_type: any_type(rng).name };
         let storms = (0..3).map(storm).collect();
-        Self { pool, classes, shortages, storms, one_in: 2 }
+        Self { pool, classes, shortages, storms }
     }
 
     /// Some of the jobs ask for shapes.
     pub(crate) fn take_jobs(&self, arrivals: &mut [Arrival]) {
-        for (index, arrival) in arrivals.iter_mut().enumerate().filter(|(index, _)| index.is_multiple_of(self.one_in)) {
-            arrival.labels = vec![self.classes[index / self.one_in % self.classes.len()].clone()];
-            arrival.repository = (ORGANIZATION, ["widgets", "gadgets"][index / self.one_in % 2]);
+        for (index, arrival) in arrivals.iter_mut().enumerate().filter(|(index, _)| index.is_multiple_of(ONE_IN)) {
+            arrival.labels = vec![self.classes[index / ONE_IN % self.classes.len()].clone()];
+            arrival.repository = (ORGANIZATION, ["widgets", "gadgets"][index / ONE_IN % 2]);
         }
     }
 }
