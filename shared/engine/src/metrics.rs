@@ -15,7 +15,7 @@ use domain::log::Transaction;
 use domain::policy::PoolView;
 use domain::policy::record::Recording;
 use domain::policy::route::Unrouted;
-use domain::state::{Circuit, Item, Job, Rank, Slot, SlotOutcome, WaitingJob};
+use domain::state::{Item, Job, Rank, Slot, SlotOutcome, WaitingJob};
 use jiff::{SignedDuration, Timestamp};
 use metrics::{Label, Unit, counter, histogram};
 
@@ -267,7 +267,7 @@ pub(crate) fn state(pools: &[(Pool, PoolView)], now: Timestamp) {
     UNSERVED_JOBS.record(jobs().filter(|job| job.unserved.is_some()).count() as f64, &[]);
     let stuck = views().flat_map(|view| view.batches.values()).filter(|batch| batch.is_stuck()).count();
     STUCK_LAUNCHES.record(stuck as f64, &[]);
-    OPEN_CIRCUITS.record(views().filter(|view| view.meta.circuit != Circuit::Closed).count() as f64, &[]);
+    OPEN_CIRCUITS.record(views().filter(|view| view.meta.has_open_circuit()).count() as f64, &[]);
 }
 
 /// A sweep has ended.

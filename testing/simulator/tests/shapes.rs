@@ -77,6 +77,7 @@ fn a_broken_launch_template_of_one_architecture_stops_no_other() {
     let open = meta.circuits().filter(|(_, circuit)| **circuit != Circuit::Closed);
     let open: Vec<String> = open.map(|(class, _)| class.map_or_else(String::new, ToString::to_string)).collect();
     assert_eq!(open, ["any/2cpu/arm64", "any/8cpu/arm64"]);
+    assert!(meta.has_open_circuit(), "counted by the metric OpenCircuits");
     universe.ec2(|ec2, _| ec2.faults.refusals.clear());
     everything_is_over(&universe);
 }

@@ -178,6 +178,11 @@ impl Meta {
         std::iter::once((None, &self.circuit)).chain(of_classes)
     }
 
+    /// Whether the pool, or a class of it, launches only probes.
+    pub fn has_open_circuit(&self) -> bool {
+        self.circuits().any(|(_, circuit)| *circuit != Circuit::Closed)
+    }
+
     /// Whether RunInstances must not be called now.
     pub fn is_throttled(&self, now: Timestamp) -> bool {
         self.throttled.as_ref().is_some_and(|throttled| throttled.until > now)
