@@ -64,7 +64,7 @@ fn github_is_asked_about_a_job_behind_once_an_hour() {
             false => WaitingJob { check_at: later(60), ..job },
         };
         let read = view(jobs().into_iter().map(asked).map(Item::from));
-        let effects = due(&pool(), &read, noon()).effects;
+        let effects = due(&pool(), &read, None, noon()).effects;
         (effects.contains(&Effect::Check(JobId(1))), effects.contains(&Effect::Check(youngest())))
     };
     assert_eq!((due_for(3599), due_for(3600)), ((true, false), (true, true)));

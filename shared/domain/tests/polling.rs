@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use common::{ago, facts, job, later, noon, pool, turn, view};
 use domain::ids::JobId;
 use domain::policy::PoolView;
+use domain::policy::budget::Budget;
 use domain::policy::check::claim;
 use domain::policy::notify::{Notification, first_check_run, published};
 use domain::policy::polling::{notifications, questions};
@@ -35,7 +36,7 @@ fn read(jobs: impl Iterator<Item = WaitingJob>) -> PoolView {
 
 #[test]
 fn a_pool_with_few_waiting_jobs_asks_about_all_that_are_due() {
-    let asked = questions(&pool(), &read(jobs(30)), noon());
+    let asked = questions(&pool(), &read(jobs(30)), None, noon());
     assert_eq!((asked.jobs, asked.is_more_due), (first(30), false));
 }
 
@@ -43,26 +44,53 @@ fn a_pool_with_few_waiting_jobs_asks_about_all_that_are_due() {
 fn a_pool_asks_about_thirty_jobs_per_minute_and_about_those_first_that_are_due_for_longest() {
     let (pool, every) = (pool(), pool().timings.job_check.duration());
     let all = read(jobs(1000));
-    assert_eq!(questions(&pool, &all, noon()).jobs, first(30));
+    assert_eq!(questions(&pool, &all, None, noon()).jobs, first(30));
     let answered = |job: WaitingJob| match job.id.0 {
         1..=30 => WaitingJob { checked_at: noon(), check_at: noon() + every, ..job },
         _ => job,
     };
     let asked = read(jobs(1000).map(answered));
     let before = noon() + MINUTE - SignedDuration::from_secs(1);
-    assert!(questions(&pool, &asked, before).jobs.is_empty(), "thirty were asked within the last minute");
+    assert!(questions(&pool, &asked, None, before).jobs.is_empty(), "thirty were asked within the last minute");
     let next: BTreeSet<JobId> = (31..=60).map(JobId).collect();
-    assert_eq!(questions(&pool, &asked, noon() + MINUTE).jobs, next);
+    assert_eq!(questions(&pool, &asked, None, noon() + MINUTE).jobs, next);
 }
 
 #[test]
 fn a_job_that_a_webhook_made_doubtful_does_not_wait_for_the_regular_questions() {
     let doubtful = WaitingJob { id: JobId(2000), open: false, checked_at: ago(1), check_at: noon(), ..job(600) };
-    let asked = questions(&pool(), &read(jobs(1000).chain([doubtful.clone()])), noon());
+    let asked = questions(&pool(), &read(jobs(1000).chain([doubtful.clone()])), None, noon());
     assert!(asked.jobs.contains(&JobId(2000)) && asked.jobs.len() == 31, "{asked:?}");
     let many = (2000..3000).map(|id| WaitingJob { id: JobId(id), ..doubtful.clone() });
-    let asked = questions(&pool(), &read(many), noon());
+    let asked = questions(&pool(), &read(many), None, noon());
     assert_eq!((asked.jobs.len(), asked.is_more_due), (120, true), "the pool is reconciled again for the others");
+}
+
+/// The last fifth of an hour's budget, which is for machines.
+fn little() -> Option<Budget> {
+    Some(Budget { remaining: 999, limit: 5000, reset: noon() + MINUTE })
+}
+
+#[test]
+fn questions_that_must_wait_for_the_budget_do_not_keep_others_waiting() {
+    let closed = WaitingJob { id: JobId(2000), open: false, check_at: ago(1), ..job(600) };
+    let all = read(jobs(1000).chain([closed.clone()]));
+    assert_eq!(
+        questions(&pool(), &all, little(), noon()).jobs,
+        BTreeSet::from([closed.id]),
+        "only the answer can open it"
+    );
+}
+
+#[test]
+fn notices_that_must_wait_for_the_budget_do_not_keep_others_waiting() {
+    let pool = pool();
+    let deadline = pool.timings.launch_deadline.duration().as_secs();
+    let given_up = (1..=100).map(|id| WaitingJob { id: JobId(id), run_over_at: Some(ago(60)), ..job(deadline * 2) });
+    let failed = WaitingJob { id: JobId(2000), ..job(deadline) };
+    let all = read(given_up.chain([failed.clone()]));
+    assert_eq!(notifications(&pool, &all, None, noon()).jobs, first(60));
+    assert_eq!(notifications(&pool, &all, little(), noon()).jobs, BTreeSet::from([failed.id]));
 }
 
 #[test]
@@ -71,15 +99,15 @@ fn a_pool_writes_sixty_check_runs_per_minute() {
     let waiting: Vec<WaitingJob> =
         (1..=200).map(|id| WaitingJob { id: JobId(id), check_at: later(60), ..job(2000) }).collect();
     let all = read(waiting.iter().cloned());
-    assert_eq!(notifications(&pool, &all, noon()).jobs, first(60));
+    assert_eq!(notifications(&pool, &all, None, noon()).jobs, first(60));
     let check = |id: u64| {
         let check = first_check_run(&pool, &Job { id: JobId(id), ..facts(&[Action::Queued]) }, noon());
         published(&pool, check, Notification::Stage(Stage::Waiting), Some(id), String::new(), &turn())
     };
     let mut told = read(waiting.into_iter());
     (1..=60).for_each(|id| told.apply(&check(id)));
-    assert!(notifications(&pool, &told, noon() + MINUTE - SignedDuration::from_secs(1)).jobs.is_empty());
-    assert_eq!(notifications(&pool, &told, noon() + MINUTE).jobs.len(), 60);
+    assert!(notifications(&pool, &told, None, noon() + MINUTE - SignedDuration::from_secs(1)).jobs.is_empty());
+    assert_eq!(notifications(&pool, &told, None, noon() + MINUTE).jobs.len(), 60);
 }
 
 #[test]
@@ -87,7 +115,7 @@ fn many_check_runs_are_closed_over_several_minutes_and_none_is_left() {
     let pool = pool();
     let check = |id: u64| first_check_run(&pool, &Job { id: JobId(id), ..facts(&[Action::Queued]) }, noon());
     let closed_at = |count: u64, minute: i64| {
-        notifications(&pool, &view((1..=count).map(check).map(Item::from)), noon() + MINUTE * minute as i32).jobs
+        notifications(&pool, &view((1..=count).map(check).map(Item::from)), None, noon() + MINUTE * minute as i32).jobs
     };
     assert_eq!(closed_at(30, 0), first(30));
     let each: Vec<BTreeSet<JobId>> = (0..32).map(|minute| closed_at(960, minute)).collect();
@@ -99,7 +127,7 @@ fn many_check_runs_are_closed_over_several_minutes_and_none_is_left() {
 fn a_job_that_one_invocation_asks_about_is_not_due_for_another_and_counts() {
     let claimed = |until| {
         let claimed = jobs(1000).map(move |job| if job.id.0 <= 10 { claim(&job, until) } else { job });
-        questions(&pool(), &read(claimed), noon()).jobs
+        questions(&pool(), &read(claimed), None, noon()).jobs
     };
     assert_eq!(claimed(later(1)), (11..=30).map(JobId).collect());
     assert_eq!(claimed(noon()), first(30), "the claim ends");

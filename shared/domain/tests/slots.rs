@@ -114,7 +114,7 @@ fn the_next_effect_follows_from_the_state_of_the_slot() {
 
     let due_at = |seconds: i64| {
         let slot = slot("launched", 9, json!({ "next_at": later(seconds) }));
-        due(&pool(), &view([slot.into()]), noon()).effects
+        due(&pool(), &view([slot.into()]), None, noon()).effects
     };
     assert_eq!((due_at(0), due_at(1)), (vec![Effect::Register(id)], Vec::new()));
 }
@@ -124,13 +124,16 @@ fn after_a_machine_ended_without_a_report_the_longest_waiting_jobs_are_checked()
     let waiting = |id: u64, queued: i64| Item::from(WaitingJob { id: JobId(id), ..job(queued) });
     let gone = slot("online", 60, json!({ "gone_at": ago(5) }));
     let items = [waiting(1, 50), waiting(2, 90), waiting(3, 70), gone.into()];
-    assert_eq!(due(&pool(), &view(items.clone()), noon()).effects, [Effect::Check(JobId(2)), Effect::Check(JobId(3))]);
+    assert_eq!(
+        due(&pool(), &view(items.clone()), None, noon()).effects,
+        [Effect::Check(JobId(2)), Effect::Check(JobId(3))]
+    );
     assert_eq!(view(items.clone()).supply(noon()).count(), 1, "it may have run one of them");
     let asked = items.map(|item| match item {
         Item::Waiting(job) => WaitingJob { checked_at: ago(4), ..job }.into(),
         other => other,
     });
-    assert_eq!(due(&pool(), &view(asked.clone()), noon()).effects, [], "they were checked since");
+    assert_eq!(due(&pool(), &view(asked.clone()), None, noon()).effects, [], "they were checked since");
     assert_eq!(view(asked).supply(noon()).count(), 0, "it ran none of them");
 }
 

@@ -178,7 +178,8 @@ async fn reconcile_view(
         let mut decided = BTreeSet::new();
         let outcome = decide_all(context, pool, &mut view, extent, &mut decided).await?;
         decided.retain(|effect| is_still_needed(&view, *effect));
-        let due = due(pool, &view, context.now());
+        let budget = context.ports.github.budget(pool.owner.owner());
+        let due = due(pool, &view, budget, context.now());
         let needed: BTreeSet<Effect> = due.effects.into_iter().chain(decided.iter().copied()).collect();
         let effects = affordable(&needed, &mut points);
         let is_left_out = effects.len() < needed.len() || due.is_more_due;

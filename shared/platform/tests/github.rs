@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use domain::ids::{JobId, Owner, Repository, RunId, RunnerName, Scope, SlotId};
-use domain::policy::budget::is_scarce;
+use domain::policy::budget::{Optional, is_scarce};
 use domain::policy::notify::Conclusion;
 use domain::wire::JobNotice;
 use engine::ports::{CheckRunUpdate, Clock, Deregistered, GitHub, GitHubError, ObservedRunner, Registration, Rerun};
@@ -446,7 +446,7 @@ async fn a_job_is_re_run_after_its_run_has_ended() {
 async fn the_last_fifth_of_an_hours_budget_is_scarce_for_that_account_alone() {
     let world = world_with(|limits| limits.requests_per_hour = 10).await;
     let (owner, other): (Owner, Owner) = ("Octo-Org".parse().unwrap(), "umbrella".parse().unwrap());
-    let scarce = |owner| is_scarce(world.github.budget(owner));
+    let scarce = |owner| is_scarce(world.github.budget(owner), Optional::Notice, SystemClock.now());
     assert!(!scarce(&owner), "GitHub has not answered yet");
     // A list would not count: it does not change.
     let ask = || world.github.deregister(&world.scope, domain::ids::RunnerId(7));

@@ -405,7 +405,7 @@ fn an_item_that_can_be_read_can_be_decided_upon() {
             let decision = decide(pool, &view, &turn);
             let launched = decision.map_or(0, |decision| decision.slots.len());
             assert!(launched <= 48 + view.slots.len(), "{launched} slots in one decision");
-            due(pool, &view, now);
+            due(pool, &view, None, now);
         }
     });
 }

@@ -9,6 +9,8 @@ pub struct Budget {
     pub remaining: u64,
     /// Requests per hour.
     pub limit: u64,
+    /// When GitHub restores the full limit.
+    pub reset: Timestamp,
 }
 
 /// The part of an account's hourly limit that reading lists may use. Registrations keep four fifths.
@@ -42,12 +44,34 @@ pub fn pay(paid_until: Option<Timestamp>, calls: u32, budget: Option<Budget>, no
     paid_until.unwrap_or(saved_from).max(saved_from) + price(budget) * i32::try_from(calls).unwrap_or(i32::MAX)
 }
 
-/// The last fifth of the hour's requests is reserved for registering and removing runners.
-const RESERVED_ONE_IN: u64 = 5;
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
-/// Whether only calls that jobs depend on may be made. False before GitHub has reported a budget.
-pub fn is_scarce(budget: Option<Budget>) -> bool {
-    budget.is_some_and(|budget| budget.remaining.saturating_mul(RESERVED_ONE_IN) < budget.limit)
+/// The last fifth of the hour's requests is reserved for registering and removing runners.
+const RESERVED_PERCENT: u64 = 20;
+
+/// Questions and searches leave this much more, in proportion to the rest of the hour.
+const LEFT_BY_QUESTIONS_PERCENT: u64 = 40;
+
+/// Calls that no machine waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Optional {
+    /// The check run that tells an author why the job waits.
+    Notice,
+    /// A question about an open job, which most likely still waits, or a search. There are so many in a long queue that they
+    /// would use up in half an hour what runners and authors need in the second half.
+    Question,
+}
+
+/// Whether so little of the hour's budget is left that these calls must not be made. False before GitHub has reported a budget.
+pub fn is_scarce(budget: Option<Budget>, calls: Optional, now: Timestamp) -> bool {
+    budget.is_some_and(|budget| {
+        let rest = budget.reset.duration_since(now).clamp(SignedDuration::ZERO, HOUR).as_secs().unsigned_abs();
+        let percent = match calls {
+            Optional::Notice => RESERVED_PERCENT,
+            Optional::Question => RESERVED_PERCENT + LEFT_BY_QUESTIONS_PERCENT * rest / HOUR.as_secs().unsigned_abs(),
+        };
+        budget.remaining.saturating_mul(100) < budget.limit.saturating_mul(percent)
+    })
 }
 
 #[cfg(test)]
@@ -67,15 +91,20 @@ mod tests {
             }
         }
         assert!((1000..=1104).contains(&calls), "a fifth of 5,000, and six minutes of savings: {calls}");
-        let large = Some(Budget { remaining: 1, limit: 12_500 });
+        let large = Some(Budget { remaining: 1, limit: 12_500, reset: now });
         assert_eq!(price(large), SignedDuration::from_millis(1440));
     }
 
     #[test]
-    fn a_budget_is_scarce_below_a_fifth() {
-        let left = |remaining| is_scarce(Some(Budget { remaining, limit: 5000 }));
-        assert!(!left(1000));
-        assert!(left(999) && left(0));
-        assert!(!is_scarce(None), "GitHub has not reported a budget");
+    fn notices_leave_a_fifth_of_a_budget_and_questions_three_fifths_until_the_hour_ends() {
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        let least = |calls, minutes| {
+            let reset = now + SignedDuration::from_mins(minutes);
+            let budget = |remaining| Some(Budget { remaining, limit: 5000, reset });
+            (0..=5000).find(|remaining| !is_scarce(budget(*remaining), calls, now)).unwrap()
+        };
+        assert_eq!([60, 30, 0].map(|minutes| least(Optional::Question, minutes)), [3000, 2000, 1000]);
+        assert_eq!([60, 30, 0].map(|minutes| least(Optional::Notice, minutes)), [1000, 1000, 1000]);
+        assert!(!is_scarce(None, Optional::Question, now), "GitHub has not reported a budget");
     }
 }

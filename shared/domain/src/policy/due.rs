@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::Pool;
 use crate::ids::{JobId, PoolName, SlotId};
 use crate::policy::PoolView;
+use crate::policy::budget::{Budget, Optional, is_scarce};
 use crate::policy::polling::{Allowed, notifications, questions};
 use crate::state::{Slot, SlotState};
 
@@ -52,18 +53,20 @@ pub struct Due {
     pub is_more_due: bool,
 }
 
-/// Every effect that is due and not leased.
-pub fn due(pool: &Pool, view: &PoolView, now: Timestamp) -> Due {
+/// Every effect that is due and not leased. `budget` is that of the pool's account.
+pub fn due(pool: &Pool, view: &PoolView, budget: Option<Budget>, now: Timestamp) -> Due {
     let launches = view
         .batches
         .values()
         .filter(|batch| batch.lease.is_free(now) && !view.meta.is_throttled(now))
         .map(|batch| Effect::Launch(batch.version));
     let slots = view.slots.values().filter(|slot| slot.lease.is_free(now)).filter_map(next_effect);
-    let Allowed { jobs: mut checks, is_more_due } = questions(pool, view, now);
-    checks.extend(possibly_run(view, now));
+    let Allowed { jobs: mut checks, is_more_due } = questions(pool, view, budget, now);
+    if !is_scarce(budget, Optional::Question, now) {
+        checks.extend(possibly_run(view, now));
+    }
     let checks = checks.into_iter().map(Effect::Check);
-    let notifications = notifications(pool, view, now).jobs.into_iter().map(Effect::Notify);
+    let notifications = notifications(pool, view, budget, now).jobs.into_iter().map(Effect::Notify);
     let reruns = view.reruns.values().filter(|rerun| rerun.lease().is_free(now)).map(|rerun| Effect::Rerun(rerun.job));
     let effects = launches.chain(slots).chain(checks).chain(notifications).chain(reruns).collect();
     Due { effects, is_more_due }

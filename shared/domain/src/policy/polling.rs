@@ -10,8 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::Pool;
 use crate::ids::JobId;
 use crate::policy::PoolView;
+use crate::policy::budget::{Budget, Optional, is_scarce};
 use crate::policy::check::RECHECK_EVERY;
-use crate::policy::notify::due_notification;
+use crate::policy::notify::{can_wait, due_notification};
 use crate::state::WaitingJob;
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
@@ -44,8 +45,9 @@ impl Allowed {
     }
 }
 
-/// The waiting jobs that GitHub may be asked about now, of those that are due the ones that have been due for longest.
-pub fn questions(pool: &Pool, view: &PoolView, now: Timestamp) -> Allowed {
+/// The waiting jobs that GitHub may be asked about now, of those that are due the ones that have been due for longest. While
+/// little is left of the account's budget, only those that nothing but the answer can open.
+pub fn questions(pool: &Pool, view: &PoolView, budget: Option<Budget>, now: Timestamp) -> Allowed {
     let behind = view.behind(now);
     let every = pool.timings.job_check.duration();
     let due_at = |job: &WaitingJob| match behind.contains(&job.id) {
@@ -54,7 +56,9 @@ pub fn questions(pool: &Pool, view: &PoolView, now: Timestamp) -> Allowed {
     };
     // A webhook puts the next question before the regular one.
     let is_urgent = |job: &WaitingJob| job.check_at < job.checked_at + every;
-    let free = view.waiting.values().filter(|job| !job.is_being_asked_about(now));
+    let is_scarce = is_scarce(budget, Optional::Question, now);
+    let may_ask = |job: &&WaitingJob| !job.is_being_asked_about(now) && !(job.open && is_scarce);
+    let free = view.waiting.values().filter(may_ask);
     let due: Vec<&WaitingJob> = free.filter(|job| due_at(job) <= now).collect();
     let (urgent, regular): (Vec<&WaitingJob>, Vec<&WaitingJob>) = due.into_iter().partition(|job| is_urgent(job));
     let was_just_asked = |job: &WaitingJob| was_asked(job, every) && now.duration_since(job.checked_at) < MINUTE;
@@ -74,10 +78,12 @@ fn was_asked(job: &WaitingJob, every: SignedDuration) -> bool {
     after == every || after == RECHECK_EVERY
 }
 
-/// The jobs whose check run may be written now, of those that are due the ones that have waited longest.
-pub fn notifications(pool: &Pool, view: &PoolView, now: Timestamp) -> Allowed {
+/// The jobs whose check run may be written now, of those that are due the ones that have waited longest. While little is left of
+/// the account's budget, only those that cannot wait.
+pub fn notifications(pool: &Pool, view: &PoolView, budget: Option<Budget>, now: Timestamp) -> Allowed {
     let over: Vec<JobId> = view.check_runs.keys().copied().filter(|job| !view.waiting.contains_key(job)).collect();
-    let is_due = |job: &JobId| due_notification(pool, view, *job, now).is_some();
+    let is_scarce = is_scarce(budget, Optional::Notice, now);
+    let is_due = |job: &JobId| due_notification(pool, view, *job, now).is_some_and(|it| !(is_scarce && can_wait(it)));
     let due = view.waiting.values().filter(|job| is_due(&job.id)).map(|job| (job.waits_since(), job.id));
     // The lease of a check run begins anew when it is written.
     let written = view.check_runs.values().filter(|check| check.lease.next_at > now - MINUTE).count();

@@ -4,7 +4,6 @@ use domain::config::Pool;
 use domain::ids::JobId;
 use domain::log::Transaction;
 use domain::policy::PoolView;
-use domain::policy::budget::is_scarce;
 use domain::policy::check::{self, Answer, close_too_old, held, is_run_doubtful, needs_facts, run_is_over, waits};
 use domain::policy::retry::next_attempt;
 use domain::state::{Config, Item, Job, Key, WaitingJob};
@@ -26,10 +25,6 @@ pub(crate) async fn check(
     job: JobId,
 ) -> Result<Next, ReconcileError> {
     let Some(waiting) = view.waiting.get(&job) else { return Ok(None) };
-    // An open job most likely still waits. A gated job can only be opened by the answer.
-    if waiting.open && is_scarce(context.ports.github.budget(pool.owner.owner())) {
-        return Ok(None);
-    }
     let claimed = check::claim(waiting, context.lease(pool));
     let Commit::Written = commit(context, &Transaction::new().put(claimed.clone())).await? else { return Ok(None) };
     let waiting = &WaitingJob { revision: claimed.revision + 1, ..claimed };

@@ -4,8 +4,7 @@ use domain::config::Pool;
 use domain::ids::JobId;
 use domain::log::{Transaction, Turn};
 use domain::policy::PoolView;
-use domain::policy::budget::is_scarce;
-use domain::policy::notify::{Notification, can_wait, due_notification, first_check_run, published, refused, update};
+use domain::policy::notify::{Notification, due_notification, first_check_run, published, refused, update};
 use domain::policy::retry::{backoff, next_attempt};
 use domain::state::{CheckRun, Item, Key, Leased};
 
@@ -27,9 +26,6 @@ pub(crate) async fn notify(
 ) -> Result<Next, ReconcileError> {
     let turn = context.turn(pool);
     let Some(notification) = due_notification(pool, view, job, turn.now) else { return Ok(None) };
-    if can_wait(notification) && is_scarce(context.ports.github.budget(pool.owner.owner())) {
-        return Ok(None);
-    }
     let Some(check) = claimed(context, pool, view, job).await? else { return Ok(None) };
     let (title, update) = update(pool, view, &check, notification, turn.now);
     let answer = match update {

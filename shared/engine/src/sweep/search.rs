@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::ids::{Owner, PoolName, Repository, RunId};
-use domain::policy::budget::{Budget, is_scarce, may_search, pay};
+use domain::policy::budget::{Budget, Optional, is_scarce, may_search, pay};
 use domain::policy::search::{self, advance, is_named, notices, open_accounts, round};
 use domain::state::{Config, Janitor, SearchRound};
 use domain::wire::{FoundJob, RunsUnderWay};
@@ -121,7 +121,9 @@ impl Search<'_> {
     /// Whether time and the account's budget allow another search.
     fn may_go_on(&self) -> bool {
         let now = self.context.now();
-        !self.context.short_of_time() && !is_scarce(self.budget()) && may_search(self.paid_until, now)
+        !self.context.short_of_time()
+            && !is_scarce(self.budget(), Optional::Question, now)
+            && may_search(self.paid_until, now)
     }
 
     fn pay(&mut self, calls: u32) {

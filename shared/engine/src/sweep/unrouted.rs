@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use domain::ids::PoolName;
 use domain::log::Transaction;
-use domain::policy::budget::is_scarce;
+use domain::policy::budget::{Optional, is_scarce};
 use domain::policy::notify::CheckRunUpdate;
 use domain::policy::retry::next_attempt;
 use domain::policy::search::remember;
@@ -84,7 +84,7 @@ pub(super) async fn route_again(
 /// with the same name and external id, and GitHub shows the newer one.
 async fn notify(context: &Context<'_>, job: UnroutedJob, update: &CheckRunUpdate) -> Result<(), ReconcileError> {
     let owner = &update.repository.owner;
-    if is_scarce(context.ports.github.budget(owner)) {
+    if is_scarce(context.ports.github.budget(owner), Optional::Notice, context.now()) {
         return Ok(());
     }
     let Some(job) = claim(context, job, context.deadline).await? else { return Ok(()) };

@@ -11,14 +11,7 @@ use reqwest::header::HeaderMap;
 
 /// The budget of each account, as its latest answer reported it. Kept for the life of the process.
 #[derive(Debug, Default)]
-pub(super) struct Budgets(Mutex<HashMap<Owner, Reported>>);
-
-#[derive(Debug, Clone, Copy)]
-struct Reported {
-    budget: Budget,
-    /// When GitHub restores the full limit.
-    reset: Timestamp,
-}
+pub(super) struct Budgets(Mutex<HashMap<Owner, Budget>>);
 
 impl Budgets {
     /// Keeps what an answer's headers report.
@@ -27,7 +20,7 @@ impl Budgets {
         let reported = || {
             let reset = Timestamp::from_second(i64::try_from(number("x-ratelimit-reset")?).ok()?).ok()?;
             let (limit, remaining) = (number("x-ratelimit-limit")?, number("x-ratelimit-remaining")?);
-            Some(Reported { budget: Budget { remaining, limit }, reset })
+            Some(Budget { remaining, limit, reset })
         };
         if let Some(reported) = reported() {
             self.0.lock().expect("no thread panics while it holds the lock").insert(owner.clone(), reported);
@@ -36,8 +29,7 @@ impl Budgets {
 
     /// Records each account's budget as a metric, in percent of the limit.
     pub(super) fn record(&self) {
-        for (owner, Reported { budget, .. }) in self.0.lock().expect("no thread panics while it holds the lock").iter()
-        {
+        for (owner, budget) in self.0.lock().expect("no thread panics while it holds the lock").iter() {
             let percent = 100.0 * budget.remaining as f64 / budget.limit.max(1) as f64;
             GITHUB_BUDGET.record(percent, &[owner.as_str()]);
         }
@@ -45,8 +37,8 @@ impl Budgets {
 
     /// What is left for an account; None if GitHub has not reported it, or if the hour is over.
     pub(super) fn of(&self, owner: &Owner, now: Timestamp) -> Option<Budget> {
-        let reported = self.0.lock().expect("no thread panics while it holds the lock").get(owner).copied()?;
-        (now < reported.reset).then_some(reported.budget)
+        let budget = self.0.lock().expect("no thread panics while it holds the lock").get(owner).copied()?;
+        (now < budget.reset).then_some(budget)
     }
 }
 
@@ -66,10 +58,11 @@ mod tests {
         };
         assert_eq!(budgets.of(&owner, now), None, "GitHub has not answered yet");
         update("1000");
-        assert_eq!(budgets.of(&owner, now), Some(Budget { remaining: 1000, limit: 5000 }));
+        let reset = Timestamp::from_second(1060).unwrap();
+        assert_eq!(budgets.of(&owner, now), Some(Budget { remaining: 1000, limit: 5000, reset }));
         update("999");
         let same_account = "ACME".parse().unwrap();
-        assert_eq!(budgets.of(&same_account, now), Some(Budget { remaining: 999, limit: 5000 }));
-        assert_eq!(budgets.of(&owner, Timestamp::from_second(1060).unwrap()), None);
+        assert_eq!(budgets.of(&same_account, now), Some(Budget { remaining: 999, limit: 5000, reset }));
+        assert_eq!(budgets.of(&owner, reset), None);
     }
 }

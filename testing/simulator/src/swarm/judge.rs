@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use domain::config::Pool;
 use domain::ids::JobId;
-use domain::policy::budget::is_scarce;
+use domain::policy::budget::{Optional, is_scarce};
 use domain::policy::charge::RELAUNCH_LIMIT;
 use domain::policy::route::{Routable, route};
 use domain::state::{Item, Key, Rank, WaitingJob};
@@ -172,7 +172,7 @@ impl Swarm<'_> {
             Some(github.repository(repository)?.owner_login.clone())
         });
         let owner = login.and_then(|login| login.parse().ok());
-        owner.is_some_and(|owner| is_scarce(self.universe.budget(&owner)))
+        owner.is_some_and(|owner| is_scarce(self.universe.budget(&owner), Optional::Notice, self.now))
     }
 
     /// How long it has been queued. A job that is run again may have been queued after all faults stopped. GitHub does not say
@@ -190,9 +190,10 @@ impl Swarm<'_> {
         self.universe.store.view(&pool.parse().expect("a pool of this world")).waiting.get(&JobId(job.0)).cloned()
     }
 
-    /// L4: the author of a job that waits by design can see why.
+    /// L4: the author of a job that waits by design can see why, unless little of the account's budget is left.
     fn check_explained(&mut self, job: github::JobId, pool: &str) {
-        if self.waits_for(job, pool) >= AUTHORS_KNOW_WITHIN && !self.is_explained(job) {
+        let is_late = self.waits_for(job, pool) >= AUTHORS_KNOW_WITHIN && !self.is_budget_scarce(job);
+        if is_late && !self.is_explained(job) {
             self.violate(format!(
                 "L4: job {job} of pool {pool} has waited for 20 minutes, and its author cannot see why"
             ));

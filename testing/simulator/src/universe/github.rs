@@ -283,7 +283,7 @@ impl GitHub for Universe {
         let mut state = self.state();
         let (now, installation) = (state.now, state.installation_of(owner.as_str()));
         let rate = state.github.rate(github::Caller::Installation(installation), now);
-        Some(Budget { remaining: rate.limit.saturating_sub(rate.used), limit: rate.limit })
+        Some(Budget { remaining: rate.limit.saturating_sub(rate.used), limit: rate.limit, reset: rate.reset })
     }
 }
 
