@@ -177,6 +177,7 @@ async fn reconcile_view(
         }
         let mut decided = BTreeSet::new();
         let outcome = decide_all(context, pool, &mut view, extent, &mut decided).await?;
+        let resumes_at = decide::resumes_at(pool, &view, &context.turn(pool));
         decided.retain(|effect| is_still_needed(&view, *effect));
         let budget = context.ports.github.budget(pool.owner.owner());
         let due = due(pool, &view, budget, context.now());
@@ -191,7 +192,7 @@ async fn reconcile_view(
             Decided::NotAll => Some(context.now()),
             Decided::LostRace => return leave_to_another(context, &view).await,
         };
-        next = undecided.into_iter().chain(performed).chain(left_out).min();
+        next = undecided.into_iter().chain(resumes_at).chain(performed).chain(left_out).min();
         let yields = round + 1 >= MIN_ROUNDS && context.must_yield();
         if context.short_of_time() || yields || next.is_none_or(|at| at > context.now()) {
             break;

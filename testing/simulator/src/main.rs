@@ -29,9 +29,9 @@ struct Arguments {
     /// The number of jobs per seed.
     #[arg(long, default_value_t = 200)]
     jobs: usize,
-    /// Gives every second seed a pool with shapes.
+    /// Leaves out the pool with shapes that every second seed has.
     #[arg(long)]
-    shapes: bool,
+    without_shapes: bool,
     /// Turns a kind of fault off. May be repeated.
     #[arg(long, value_parser = PossibleValuesParser::new(Fault::ALL.iter().map(|fault| fault.name())))]
     without: Vec<String>,
@@ -66,8 +66,8 @@ struct Arguments {
 
 impl Arguments {
     fn options(&self, seed: u64, without: &[Fault]) -> Options {
-        let (jobs, without) = (self.jobs, without.to_vec());
-        Options { seed, jobs, without, trace: false, outcomes_only: false, shapes: self.shapes, mistake: self.mistake }
+        let (jobs, without, shapes) = (self.jobs, without.to_vec(), !self.without_shapes);
+        Options { seed, jobs, without, trace: false, outcomes_only: false, shapes, mistake: self.mistake }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::policy::class::{for_class, of_pool};
 use crate::policy::early_end::{FAILURES_ALLOWED, forget_if_works, is_online_again, must_wait};
 use crate::policy::rerun::recorded;
 use crate::policy::tuple::{Budget, free_options};
-use crate::policy::{PoolView, nudge, share, unread};
+use crate::policy::{PoolView, nudge, pace, share, unread};
 use crate::state::{
     AGENT_WAIT, Batch, Circuit, CircuitCause, LastReading, Lease, Meta, Rerun, Slot, SlotState, StopReason, Unserved,
     WaitingJob,
@@ -67,6 +67,20 @@ impl Decision {
 ///
 /// One decision is limited by the size of a transaction: decide again until the answer is None.
 pub fn decide(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
+    match pace::resumes_at(view, turn.now) {
+        Some(_) => decide_at_once(&Pool { paused: true, ..pool.clone() }, view, turn),
+        None => decide_at_once(pool, view, turn),
+    }
+}
+
+/// When to decide again if the pool needs a launch that must wait until EC2 accepts another call. None if none must wait.
+pub fn resumes_at(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Timestamp> {
+    let at = pace::resumes_at(view, turn.now)?;
+    let launches = |decision: Decision| decision.batch.is_some();
+    decide_at_once(pool, view, turn).is_some_and(launches).then_some(at)
+}
+
+fn decide_at_once(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
     let now = turn.now;
     let behind = view.behind(now);
     let has_jobs_behind = !behind.is_empty();

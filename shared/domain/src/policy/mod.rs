@@ -20,6 +20,7 @@ pub mod notify;
 pub mod nudge;
 pub mod observe;
 pub mod offer;
+pub mod pace;
 pub mod polling;
 pub mod reap;
 pub mod record;

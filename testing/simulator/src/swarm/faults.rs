@@ -6,7 +6,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 /// Increased with every change of the table below or of what a fault does.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $kind:ident = $name:literal, $most:literal;)*) => {

@@ -21,7 +21,7 @@ use crate::universe::{Universe, pool};
 pub const MOST_DELAY: SignedDuration = SignedDuration::from_secs(5);
 
 /// The `ScalerMaximumConcurrency` of the template.
-const SCALERS: usize = 5;
+pub(super) const SCALERS: usize = 5;
 
 /// The pools beside the flood, by name and repository: one of the same account, and one of another account.
 const QUIET: [(&str, (&str, &str)); 2] = [("quiet", (ORGANIZATION, "gadgets")), ("arm", (OTHER, "tools"))];
@@ -67,25 +67,34 @@ impl Flooded {
 
 /// Runs a flood without faults.
 pub fn flood(flood: &Flood) -> Flooded {
+    without_faults(flood.seed, &shape(flood), flood.lasts, |swarm| swarm.beside())
+}
+
+/// Runs a world without faults for a while, and looks at what came of it.
+pub(super) fn without_faults<T>(
+    seed: u64,
+    shape: &Shape,
+    lasts: SignedDuration,
+    look: impl FnOnce(Swarm<'_>) -> T,
+) -> T {
     let options = Options {
-        seed: flood.seed,
-        jobs: flood.jobs,
+        seed,
+        jobs: shape.arrivals.len(),
         without: Fault::ALL.to_vec(),
         trace: false,
         outcomes_only: false,
         shapes: false,
         mistake: None,
     };
-    let shape = shape(flood);
-    let universe = Universe::with(flood.seed, shape.pools.clone(), shape.ec2.clone(), shape.github.clone(), None);
+    let universe = Universe::with(seed, shape.pools.clone(), shape.ec2.clone(), shape.github.clone(), None);
     universe.store.collect_violations();
     universe.steps.schedule();
-    let mut swarm = Swarm::new(&universe, &options, &shape, SmallRng::seed_from_u64(flood.seed));
-    let end = swarm.began + flood.lasts;
+    let mut swarm = Swarm::new(&universe, &options, shape, SmallRng::seed_from_u64(seed));
+    let end = swarm.began + lasts;
     while swarm.now < end && swarm.violation.is_none() {
         swarm.step();
     }
-    swarm.beside()
+    look(swarm)
 }
 
 fn shape(flood: &Flood) -> Shape {

@@ -7,6 +7,7 @@
 
 mod agenda;
 mod arrival;
+mod burst;
 mod call_kinds;
 mod deliveries;
 mod faults;
@@ -30,6 +31,7 @@ mod shape_judge;
 mod shrink;
 mod total;
 
+pub use burst::{Burst, Launched, burst};
 pub use faults::{Fault, VERSION};
 pub use flood::{Flood, Flooded, MOST_DELAY, flood};
 pub use hunt::{Hunt, hunt};

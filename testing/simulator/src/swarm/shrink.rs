@@ -56,8 +56,8 @@ impl Shrunk {
             "cargo run --release -p simulator -- --seed {} --jobs {} --trace",
             self.options.seed, self.options.jobs
         );
-        if self.options.shapes {
-            command.push_str(" --shapes");
+        if !self.options.shapes {
+            command.push_str(" --without-shapes");
         }
         if let Some(mistake) = self.options.mistake {
             command.push_str(" --mistake ");

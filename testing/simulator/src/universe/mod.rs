@@ -389,10 +389,9 @@ impl Universe {
 
     /// The configuration as the functions read it; None if the table was lost.
     pub(crate) fn configuration(&self) -> Option<Config> {
-        match self.item(&Key::Config) {
-            Some(Item::Config(config)) => Some(config),
-            _ => None,
-        }
+        let Some(Item::Config(config)) = self.item(&Key::Config) else { return None };
+        let offered = [Key::Catalogue, Key::SpotPrices].iter().filter_map(|key| self.item(key));
+        Some(engine::pools::with_machines(config, offered))
     }
 
     pub(crate) fn item(&self, key: &Key) -> Option<Item> {

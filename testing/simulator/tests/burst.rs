@@ -1,0 +1,34 @@
+//! Bursts under EC2's published limits, in virtual time: five calls of RunInstances at once, then two per second.
+
+use domain::config::Pool;
+use jiff::SignedDuration;
+use simulator::swarm::{Burst, Launched, burst};
+use simulator::{pool, shapes_pool};
+
+const JOBS: usize = 1000;
+
+fn run(pool: Pool, labels: Vec<String>) -> Launched {
+    let within = SignedDuration::from_secs(10);
+    let launched = burst(&Burst { seed: 1, pool, labels, jobs: JOBS, within, lasts: SignedDuration::from_mins(4) });
+    let last = launched.after.last();
+    println!("{} calls, {} machines, the last one after {last:?}", launched.calls, launched.after.len());
+    assert!(launched.violation.is_none(), "{:?}", launched.violation);
+    assert_eq!(launched.after.len(), JOBS, "a machine for each job");
+    launched
+}
+
+#[test]
+fn a_thousand_jobs_of_twenty_classes_have_their_machines_within_a_minute() {
+    let of_cpus = |cpus| [2, 4, 8, 16, 32].map(|gib| format!("any/{cpus}cpu/{gib}gb"));
+    let labels: Vec<String> = [1, 2, 4, 8].into_iter().flat_map(of_cpus).collect();
+    let Launched { calls, after, .. } = run(shapes_pool("any", 2000), labels);
+    assert!(calls <= 80, "{calls} calls");
+    assert!(after.last().is_some_and(|last| *last <= SignedDuration::from_mins(1)), "{:?}", after.last());
+}
+
+#[test]
+fn a_thousand_jobs_of_a_pool_without_shapes_have_their_machines_within_half_a_minute() {
+    let Launched { calls, after, .. } = run(pool("linux", 2000), vec!["linux".to_owned()]);
+    assert!(calls <= 45, "{calls} calls");
+    assert!(after.last().is_some_and(|last| *last <= SignedDuration::from_secs(30)), "{:?}", after.last());
+}
