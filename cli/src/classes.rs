@@ -22,7 +22,7 @@ pub(crate) struct Part {
 
 impl Part {
     pub(crate) fn of(pool: &Pool, view: &PoolView, class: Option<&Label>, now: Timestamp) -> Self {
-        let (pool, view) = part(pool, view, class, now);
+        let (pool, view) = part(pool, view, class);
         Self { class: class.cloned(), pool, view }
     }
 

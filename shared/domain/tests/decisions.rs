@@ -208,7 +208,7 @@ proptest! {
         let Pool { max, draining, warm, paused, .. } = pool;
         let pool = Pool { max, draining, warm, paused, price_per_hour, ..shapes::pool() };
         // As a warm machine of the smallest shape is launched.
-        let smallest = for_class(&pool, None, &Meta::new(pool.name.clone(), "e1".parse().expect("an epoch")), noon());
+        let smallest = for_class(&pool, None, &Meta::new(pool.name.clone(), "e1".parse().expect("an epoch")));
         let smallest = smallest.launch_options().into_iter().next().expect("an option");
         let priced = |slot: Slot| Slot {
             warm_as: (slot.class.is_none() && !slot.wanted).then(|| smallest.tuple.clone()),

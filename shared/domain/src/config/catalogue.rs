@@ -71,16 +71,17 @@ impl Machines {
             Market::Spot => self.spot.as_ref().and_then(|spot| spot.price(instance_type, zone)).or(on_demand),
         }
     }
+
+    /// Whether EC2 reclaimed such a machine within the last hour. It never reclaims one on demand.
+    pub fn is_reclaimed(&self, instance_type: &InstanceType, market: Market, zone: &Zone) -> bool {
+        let reclaimed = self.spot.as_ref().and_then(|spot| spot.reclaimed.get(instance_type));
+        market == Market::Spot && reclaimed.is_some_and(|zones| zones.contains(zone))
+    }
 }
 
 impl SpotPrices {
     pub fn price(&self, instance_type: &InstanceType, zone: &Zone) -> Option<MicroUsd> {
         self.prices.get(instance_type)?.get(zone).copied()
-    }
-
-    /// Whether EC2 reclaimed such a machine there within the last hour.
-    pub fn is_reclaimed(&self, instance_type: &InstanceType, zone: &Zone) -> bool {
-        self.reclaimed.get(instance_type).is_some_and(|zones| zones.contains(zone))
     }
 }
 

@@ -1,35 +1,23 @@
 //! Decisions about one class of a pool with shapes. Each class is decided like a pool of its own, with launch options, a
 //! circuit and failures of its own; `max`, cool-downs, pauses and META's revision are those of the pool.
 
-use jiff::Timestamp;
-
 use crate::config::{
     Architecture, Label, LaunchOption, Machines, Market, Order, Pool, RootVolume, Shape, Shapes, Tuple,
 };
 use crate::log::Transaction;
 use crate::policy::PoolView;
 use crate::policy::offer::{Offer, offers};
-use crate::policy::tuple::TRIED_LAST_FOR;
 use crate::state::{Item, Meta, WaitingJob};
 
 /// The pool as a decision about one class sees it: with the launch options of the class. In a pool without shapes that needs
 /// prices, with those of the pool; any other stays as it is.
-pub fn for_class(pool: &Pool, class: Option<&Label>, meta: &Meta, now: Timestamp) -> Pool {
+pub fn for_class(pool: &Pool, class: Option<&Label>, meta: &Meta) -> Pool {
     let options = match &pool.shapes {
         Some(shapes) => of_shape(pool, shapes, class, meta.revision),
         None if pool.needs_prices() => Some(listed(pool)),
         None => return pool.clone(),
     };
-    let options = options.unwrap_or_default();
-    let refused = meta.cooldowns.iter().filter(|cooling| now.duration_since(cooling.until) < TRIED_LAST_FOR);
-    let refused: Vec<&Tuple> = refused.map(|cooling| &cooling.tuple).collect();
-    let is_refused = |option: &LaunchOption| refused.iter().any(|tuple| tuple.is_same_machine(&option.tuple));
-    let of_markets = options.chunk_by(|one, next| one.tuple.market == next.tuple.market);
-    let in_order = of_markets.flat_map(|options| {
-        let (last, first): (Vec<_>, Vec<_>) = options.iter().cloned().partition(is_refused);
-        first.into_iter().chain(last)
-    });
-    Pool { options: Some(in_order.collect()), ..pool.clone() }
+    Pool { options: Some(options.unwrap_or_default().into()), ..pool.clone() }
 }
 
 /// None if the pool does not allow the shape, or its machines are not known.
@@ -68,9 +56,14 @@ fn listed(pool: &Pool) -> Vec<LaunchOption> {
     let rank = |market: Market| markets.iter().position(|it| *it == market);
     match pool.order {
         Order::Listed => {}
-        Order::Price => {
-            options.sort_by_key(|it| (rank(it.tuple.market), it.price_per_hour.is_none(), it.price_per_hour));
-        }
+        Order::Price => options.sort_by_key(|it| {
+            let Tuple { instance_type, market, subnet, .. } = &it.tuple;
+            let is_reclaimed = machines.is_some_and(|machines| {
+                let zone = machines.catalogue.zones.get(subnet);
+                zone.is_some_and(|zone| machines.is_reclaimed(instance_type, *market, zone))
+            });
+            (rank(it.tuple.market), is_reclaimed, it.price_per_hour.is_none(), it.price_per_hour)
+        }),
     }
     options
 }
@@ -90,15 +83,15 @@ fn launch_option(shapes: &Shapes, shape: &Shape, machines: &Machines, offer: Off
 }
 
 /// The pool and the part of its view that belong to a class, as a decision about the class sees them.
-pub fn part(pool: &Pool, view: &PoolView, class: Option<&Label>, now: Timestamp) -> (Pool, PoolView) {
+pub fn part(pool: &Pool, view: &PoolView, class: Option<&Label>) -> (Pool, PoolView) {
     let of_class = if pool.shapes.is_some() { view.of_class(class) } else { view.clone() };
-    (for_class(pool, class, &view.meta, now), of_class)
+    (for_class(pool, class, &view.meta), of_class)
 }
 
 /// Like [`part`], for the class of a job; None if it is the whole, or `pool` has the launch options of the class already.
-pub fn of_job(pool: &Pool, view: &PoolView, job: &WaitingJob, now: Timestamp) -> Option<(Pool, PoolView)> {
+pub fn of_job(pool: &Pool, view: &PoolView, job: &WaitingJob) -> Option<(Pool, PoolView)> {
     let is_whole = pool.needs_prices() && pool.options.is_none();
-    is_whole.then(|| part(pool, view, job.class.as_ref(), now))
+    is_whole.then(|| part(pool, view, job.class.as_ref()))
 }
 
 /// Decides about one class: `decide` gets the pool and the part of its view that belong to the class. What it writes to META is
@@ -107,13 +100,12 @@ pub fn within(
     pool: &Pool,
     view: &PoolView,
     class: Option<&Label>,
-    now: Timestamp,
     decide: impl FnOnce(&Pool, &PoolView) -> Transaction,
 ) -> Transaction {
     if !pool.needs_prices() {
         return decide(pool, view);
     }
-    let (of_class, part) = part(pool, view, class, now);
+    let (of_class, part) = part(pool, view, class);
     let mut writes = decide(&of_class, &part);
     for item in &mut writes.puts {
         if let Item::Meta(meta) = item {

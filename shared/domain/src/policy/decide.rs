@@ -95,7 +95,7 @@ fn decide_at_once(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision>
     } else if pool.shapes.is_some() {
         by_class(pool, view, &behind, turn)
     } else if pool.needs_prices() {
-        Some(decide_for(&for_class(pool, None, &view.meta, now), None, view, &behind, turn))
+        Some(decide_for(&for_class(pool, None, &view.meta), None, view, &behind, turn))
     } else {
         Some(decide_for(pool, None, view, &behind, turn))
     };
@@ -164,7 +164,7 @@ fn for_one_class(
         // Which options there are matters to launches only.
         return (decide_for(pool, class, &part, behind, turn), false);
     }
-    let of_class = for_class(pool, class, &view.meta, now);
+    let of_class = for_class(pool, class, &view.meta);
     let lacking = lacking.saturating_sub(unserved(&of_class, &part, behind, now).len());
     if let Some(class) = class {
         let slots = share::given(&of_class, view, class, lacking.min(MAX_LAUNCH), now, turn.lease);

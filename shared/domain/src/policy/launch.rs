@@ -13,7 +13,7 @@ use crate::policy::circuit::open_circuit;
 use crate::policy::class::within;
 use crate::policy::launch_error::{ErrorClass, LaunchError, is_lack_of_capacity};
 use crate::policy::retry::{backoff, throttle_backoff};
-use crate::policy::tuple::{Budget, TRIED_LAST_FOR, free_options, next_free};
+use crate::policy::tuple::{Budget, free_options, next_free};
 use crate::policy::{PoolView, early_end};
 use crate::state::{
     Answer, Batch, CircuitCause, Cooldown, Failure, Instance, Lease, Leased, Machine, Meta, Pause, Slot, SlotState,
@@ -212,7 +212,7 @@ impl NextAttempt<'_> {
 /// needed now. If no tuple is free, the batch waits. If EC2 refuses every tuple of the pool, and not for lack of capacity,
 /// the batch is deleted and the pool's circuit opens.
 pub fn refused(pool: &Pool, view: &PoolView, batch: &Batch, tuple: &Tuple, why: &Refused, turn: &Turn) -> Transaction {
-    within(pool, view, batch.class.as_ref(), turn.now, |pool, view| refused_for(pool, view, batch, tuple, why, turn))
+    within(pool, view, batch.class.as_ref(), |pool, view| refused_for(pool, view, batch, tuple, why, turn))
 }
 
 fn refused_for(pool: &Pool, view: &PoolView, batch: &Batch, tuple: &Tuple, why: &Refused, turn: &Turn) -> Transaction {
@@ -220,7 +220,7 @@ fn refused_for(pool: &Pool, view: &PoolView, batch: &Batch, tuple: &Tuple, why: 
     let mut meta = view.meta.clone();
     let mut batch = batch.clone();
     match why.about {
-        RefusedFor::Capacity | RefusedFor::Tuple => cool_down(pool, &mut meta, tuple, why, now),
+        RefusedFor::Capacity | RefusedFor::Tuple => cool_down(&mut meta, tuple, why, now),
         RefusedFor::Quota => {
             meta.pauses.retain(|pause| !pause.affects(tuple) && pause.until > now);
             meta.pauses.push(Pause {
@@ -265,7 +265,7 @@ const INSTANCE_TERMINATED: &str = "IdempotentInstanceTerminated";
 
 /// Continues a batch whose every tuple was cooling down.
 fn resume(pool: &Pool, view: &PoolView, batch: &Batch, turn: &Turn) -> Transaction {
-    within(pool, view, batch.class.as_ref(), turn.now, |pool, view| {
+    within(pool, view, batch.class.as_ref(), |pool, view| {
         start_next_attempt(pool, view, view.meta.clone(), batch, &NextAttempt::Resumed, turn)
     })
 }
@@ -346,14 +346,12 @@ pub fn throttled(view: &PoolView, batch: &Batch, error: &LaunchError, now: Times
     Transaction::new().put(meta).put(batch.put_off(until))
 }
 
-fn cool_down(pool: &Pool, meta: &mut Meta, tuple: &Tuple, why: &Refused, now: Timestamp) {
+fn cool_down(meta: &mut Meta, tuple: &Tuple, why: &Refused, now: Timestamp) {
     // Expired cool-downs are kept for a while: another refusal within that time doubles the wait.
     let doubles = |cooling: &&Cooldown| now.duration_since(cooling.until) < COOLDOWN_MAX;
     let last = meta.cooldowns.iter().filter(doubles).find(|cooling| cooling.tuple.is_same_machine(tuple));
     let seconds = last.map_or(COOLDOWN_MIN.as_secs(), |last| (last.seconds * 2).min(COOLDOWN_MAX.as_secs()));
-    let kept_for = if pool.needs_prices() { TRIED_LAST_FOR } else { COOLDOWN_MAX };
-    meta.cooldowns
-        .retain(|cooling| !cooling.tuple.is_same_machine(tuple) && now.duration_since(cooling.until) < kept_for);
+    meta.cooldowns.retain(|cooling| !cooling.tuple.is_same_machine(tuple) && doubles(&cooling));
     if meta.cooldowns.len() >= COOLDOWNS_KEPT {
         meta.cooldowns.sort_by_key(|cooling| cooling.until);
         meta.cooldowns.drain(..=meta.cooldowns.len() - COOLDOWNS_KEPT);

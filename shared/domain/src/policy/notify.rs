@@ -168,7 +168,7 @@ const SHORTEST_ID: usize = 6;
 
 /// Why a job waits, as sentences. The first one is the most important. Never empty.
 pub fn reasons(pool: &Pool, view: &PoolView, job: &WaitingJob, reader: Reader, now: Timestamp) -> Vec<String> {
-    if let Some((pool, view)) = of_job(pool, view, job, now) {
+    if let Some((pool, view)) = of_job(pool, view, job) {
         return reasons(&pool, &view, job, reader, now);
     }
     match job.given_up(now) {

@@ -82,8 +82,7 @@ pub fn offers(pool: &Pool, policy: &ShapePolicy, shape: &Shape, machines: &Machi
             Order::Listed => policy.rank(&offer.instance_type),
             Order::Price => 0,
         };
-        let is_reclaimed = offer.market == Market::Spot
-            && machines.spot.as_ref().is_some_and(|spot| spot.is_reclaimed(&offer.instance_type, &offer.zone));
+        let is_reclaimed = machines.is_reclaimed(&offer.instance_type, offer.market, &offer.zone);
         let place = (turn(&offer.zone), offer.instance_type.clone(), offer.subnet.clone());
         (rank(offer.market), is_reclaimed, listed, price, place)
     });

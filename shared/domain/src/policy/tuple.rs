@@ -1,13 +1,10 @@
 //! Which of a pool's launch options is tried next, and when.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::config::{LaunchOption, MicroUsd, Pool, Tuple};
 use crate::policy::PoolView;
 use crate::state::Meta;
-
-/// How long a tuple that EC2 refused comes last, in a pool that needs prices.
-pub const TRIED_LAST_FOR: SignedDuration = SignedDuration::from_hours(1);
 
 /// The options that may be tried now and of which `budget` pays for a machine, in the order in which they are tried.
 pub fn free_options(pool: &Pool, meta: &Meta, budget: Budget, now: Timestamp) -> impl Iterator<Item = LaunchOption> {

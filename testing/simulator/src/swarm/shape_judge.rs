@@ -1,6 +1,7 @@
 //! What EC2 refuses and takes back in a world with shapes, which machine each job gets, and what it costs.
 
-use domain::config::Market as Paid;
+use domain::config::{Market as Paid, Tuple};
+use domain::policy::launch::COOLDOWN_MIN;
 use jiff::Timestamp;
 use world::ec2::{self, InstanceId, TYPES, TypeInfo, is_offered, spot_price};
 use world::github;
@@ -11,16 +12,14 @@ use crate::swarm::seed::Swarm;
 impl Swarm<'_> {
     /// What EC2 refuses now.
     pub(super) fn shortages(&self) -> Vec<ec2::Refusal> {
-        if self.calm_since.is_some() {
-            return Vec::new();
-        }
         self.shortages_at(self.now).collect()
     }
 
     fn shortages_at(&self, at: Timestamp) -> impl Iterator<Item = ec2::Refusal> {
+        let is_calm = self.calm_since.is_some_and(|calm| calm <= at);
         let since = at.duration_since(self.began);
         let all = self.shape.market.iter().flat_map(|market| &market.shortages);
-        let present = all.filter(move |it| it.from <= since && since < it.until);
+        let present = all.filter(move |it| !is_calm && it.from <= since && since < it.until);
         present.flat_map(|it| {
             let refusal = |matches: &ec2::LaunchMatch| ec2::Refusal {
                 matches: matches.clone(),
@@ -71,7 +70,8 @@ impl Swarm<'_> {
         label.starts_with("any/").then_some((label, machine))
     }
 
-    /// Compares what a machine costs with other choices at the same time.
+    /// Compares what a machine costs with other choices at the same time: with those that EC2 did not refuse then, or in the
+    /// minute before.
     pub(super) fn note_cost(&mut self, machine: &InstanceId, job: github::JobId) {
         let Some((label, machine)) = self.asked(machine, job) else { return };
         let (asked, at) = (Asked::of(&label), machine.launched_at);
@@ -85,14 +85,24 @@ impl Swarm<'_> {
             ec2::Market::OnDemand => it.price,
         };
         let shortages: Vec<ec2::Refusal> = self.shortages_at(at).collect();
+        let state = self.universe.state();
+        let recent = state.refused.iter().filter(|(when, _)| *when <= at && at.duration_since(*when) < COOLDOWN_MIN);
+        let refused: Vec<&Tuple> = recent.map(|(_, tuple)| tuple).collect();
+        let is_free = |it: &TypeInfo, subnet: &str| {
+            let is_it = |tuple: &&Tuple| tuple.instance_type.as_str() == it.name && tuple.subnet.as_str() == subnet;
+            let in_market = |tuple: &&Tuple| (tuple.market == Paid::Spot) == (wanted == ec2::Market::Spot);
+            !refused.iter().copied().filter(in_market).any(|tuple| is_it(&tuple))
+        };
         let places = [("subnet-a", "eu-central-1a"), ("subnet-b", "eu-central-1b")];
         let suits = |it: &&TypeInfo| asked.is_satisfied_by(it) && is_usual(it);
         let all = TYPES.iter().filter(suits).flat_map(|it| places.map(|(subnet, zone)| (it, subnet, zone)));
         let possible = all.filter(|(it, subnet, zone)| {
             let is_refused = |refusal: &ec2::Refusal| refusal.matches.covers(&(*subnet).into(), wanted, it.name);
-            is_offered(it.name, zone) && !shortages.iter().any(is_refused)
+            let is_own = it.name == machine.instance_type && *zone == machine.zone;
+            is_own || (is_offered(it.name, zone) && !shortages.iter().any(is_refused) && is_free(it, subnet))
         });
         let prices: Vec<f64> = possible.map(|(it, _, zone)| price(it, zone, wanted)).collect();
+        drop(state);
         let facts = TYPES.iter().find(|it| it.name == machine.instance_type);
         // What was launched in the other market, for want of the first one, is not compared.
         let (Some(facts), Some(listed)) = (facts.filter(|_| machine.market == wanted), prices.first()) else { return };

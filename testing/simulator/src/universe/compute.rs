@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use domain::config::{Architecture, MicroUsd, ObservedMachines, ObservedPrice, ObservedType};
 use domain::ids::{BatchTag, InstanceId, InstanceType, StackName, SubnetId, Zone};
+use domain::policy::launch_error::ErrorClass;
 use domain::wire::{MachineState, StateReason};
 use engine::ports::{
     Compute, ComputeError, Launch, LaunchError, Launched, ObservedInstance, Terminated, TerminationPermit,
@@ -116,6 +117,10 @@ impl Universe {
         let mut state = self.state();
         let before = state.ec2.launches();
         let answer = state.run_instances(launch);
+        if answer.as_ref().is_err_and(|error| error.class != ErrorClass::Ambiguous) {
+            let now = state.now;
+            state.refused.push((now, launch.tuple.clone()));
+        }
         if state.ec2.launches() > before {
             let again = !state.launched_attempts.insert(launch.tag.clone());
             drop(state);

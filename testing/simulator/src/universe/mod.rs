@@ -192,6 +192,7 @@ impl Universe {
                 sending: None,
                 random_tokens: (mistake == Some(Mistake::NoClientToken)).then_some(0),
                 launched_attempts: BTreeSet::new(),
+                refused: Vec::new(),
                 queued_webhooks: BTreeMap::new(),
                 secrets: BTreeMap::new(),
                 configured: BTreeMap::new(),

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use domain::config::Label;
+use domain::config::{Label, Tuple};
 use domain::ids::{BatchTag, Owner, RunnerId};
 use domain::state::Key;
 use domain::wire::{JobNotice, Message};
@@ -52,6 +52,8 @@ pub(crate) struct State {
     pub(crate) random_tokens: Option<u64>,
     /// The attempts that have launched something.
     pub(crate) launched_attempts: BTreeSet<BatchTag>,
+    /// What EC2 refused to launch, and when.
+    pub(crate) refused: Vec<(Timestamp, Tuple)>,
     /// When the first webhook `queued` of a job reached ingest.
     pub(crate) queued_webhooks: BTreeMap<github::JobId, Timestamp>,
     /// The runner of each JIT config.
