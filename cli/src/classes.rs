@@ -21,7 +21,7 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    pub(crate) fn of(pool: &Pool, view: &PoolView, class: Option<&Label>, now: Timestamp) -> Self {
+    pub(crate) fn of(pool: &Pool, view: &PoolView, class: Option<&Label>) -> Self {
         let (pool, view) = part(pool, view, class);
         Self { class: class.cloned(), pool, view }
     }
@@ -45,13 +45,13 @@ impl Part {
 }
 
 /// The parts of a pool of which something is known.
-pub(crate) fn parts(pool: &Pool, view: &PoolView, now: Timestamp) -> Vec<Part> {
+pub(crate) fn parts(pool: &Pool, view: &PoolView) -> Vec<Part> {
     let mut classes: BTreeSet<Option<&Label>> = BTreeSet::from([None]);
     if pool.shapes.is_some() {
         classes.extend(view.classes());
         classes.extend(view.meta.classes.keys().map(Some));
     }
-    classes.into_iter().map(|class| Part::of(pool, view, class, now)).collect()
+    classes.into_iter().map(|class| Part::of(pool, view, class)).collect()
 }
 
 /// An option with its price, and why it is tried before the others: `m7i.2xlarge spot in subnet-a, 0.1210 USD per hour, the

@@ -27,7 +27,7 @@ use self::history::{concerns, history};
 use self::ran::{End, end, how_it_ran, launched_as, machine, parts, rerun};
 use self::reference::Subject;
 use self::waiting::{Next, Wait, why_it_waits};
-use crate::classes::{Part, described};
+use crate::classes::Part;
 use crate::describe;
 use crate::output::{Failure, Output, age, count, one_line, when};
 use crate::ps::{short_state, state};
@@ -151,7 +151,7 @@ impl<'a> Explainer<'a> {
         let machine = machine(events, job);
         let parts = parts(events, job);
         let class = configured.and_then(|pool| pool.class_of(&job.labels));
-        let part = configured.filter(|it| it.needs_prices()).map(|it| Part::of(it, view, class.as_ref(), now));
+        let part = configured.filter(|it| it.needs_prices()).map(|it| Part::of(it, view, class.as_ref()));
         let runner: Option<RunnerName> = job.runner.as_ref().and_then(|runner| runner.name.parse().ok());
         let launched = runner.and_then(|runner| launched_as(events, runner.slot));
         let events: Vec<&Event> = events.iter().filter(|event| concerns(event, job)).collect();
@@ -176,15 +176,8 @@ impl<'a> Explainer<'a> {
                     _ => None,
                 };
                 let mut sentences = how_it_ran(job, machine.as_ref(), &end, rerun(&events, job.id), &parts, now);
-                if let (Some(part), Some(tuple)) = (&part, launched) {
-                    sentences.push(match end.price() {
-                        // A machine that just began: the prices are those of its launch.
-                        Some(price) if job.rank != Rank::Done => {
-                            format!("Launch option: {}.", described(tuple, Some(price), part, now))
-                        }
-                        Some(price) => format!("Launch option: {tuple}, {price} per hour."),
-                        None => format!("Launch option: {tuple}."),
-                    });
+                if let Some(launched) = launched.filter(|_| part.is_some()) {
+                    sentences.push(format!("Launch option: {}.", launched.described(end.price())));
                 }
                 Wait { sentences, slot: slot.map(|slot| slot.id), next: slot.and_then(ends_at) }
             }
@@ -212,7 +205,7 @@ impl<'a> Explainer<'a> {
                 json!({ "option": tuple, "usd_per_hour": price_per_hour.map(MicroUsd::usd) })
             });
             fields.insert("class".to_owned(), json!(class));
-            fields.insert("launched_as".to_owned(), json!(launched));
+            fields.insert("launched_as".to_owned(), json!(launched.map(|launched| launched.tuple)));
             fields.insert("may_be_tried".to_owned(), options.collect());
             fields.insert("usd_per_hour".to_owned(), json!(view.price_per_hour().usd()));
             fields.insert("max_usd_per_hour".to_owned(), json!(part.pool.price_per_hour.map(MicroUsd::usd)));

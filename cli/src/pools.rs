@@ -174,7 +174,7 @@ impl PoolRow {
 }
 
 pub(crate) fn row(pool: &Pool, view: &PoolView, now: Timestamp) -> PoolRow {
-    let parts = parts(pool, view, now);
+    let parts = parts(pool, view);
     let open: BTreeMap<&Label, &Circuit> = view
         .meta
         .classes

@@ -270,7 +270,7 @@ async fn the_chosen_launch_option_of_a_running_job_and_its_price_are_explained_a
     let option = line_with(&text, "Launch option: m7i.2xlarge on-demand in subnet-");
     let price = stack.json(&["ps"]).await[0]["usd_per_hour"].as_f64().unwrap();
     assert!(price >= 0.4863, "list price and volume: {price}");
-    let why = format!(", {price:.4} USD per hour, the cheapest of 2 launch options that may be tried.");
+    let why = format!(", {price:.4} USD per hour, the first of 2 launch options.");
     assert!(code == 0 && option.ends_with(&why), "{option} {why}");
     let explained = stack.json(&["explain", &job]).await;
     assert_eq!(explained["launched_as"]["instance_type"], "m7i.2xlarge", "{explained:#}");

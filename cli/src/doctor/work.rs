@@ -87,7 +87,7 @@ impl Problems {
 
     fn add(&mut self, pool: &Pool, view: &PoolView, now: Timestamp) {
         let name = &pool.name;
-        let parts = parts(pool, view, now);
+        let parts = parts(pool, view);
         for part in &parts {
             if let Circuit::Open { since, cause, message, .. } = &part.view.meta.circuit {
                 let title = part.title();

@@ -2,13 +2,13 @@
 
 use domain::config::{MicroUsd, Tuple};
 use domain::ids::{InstanceId, JobId, PoolName, SlotId};
-use domain::log::{After, Event, Stream, What};
+use domain::log::{After, Choice, Event, Stream, What};
 use domain::state::{Item, Job, Key};
 use engine::ports::Store;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::output::{Failure, age};
+use crate::output::{Failure, age, count};
 
 /// The end of a machine.
 #[derive(Debug, Default)]
@@ -86,21 +86,51 @@ pub(super) fn how_it_ran(
     sentences
 }
 
-/// The launch option that the job's machine was launched with. None if it did not run on one of Drover's runners, or its events
-/// are gone.
-pub(super) fn launched_as<'a>(events: &'a [Event], slot: SlotId) -> Option<&'a Tuple> {
+/// The launch option that the job's machine was launched with.
+#[derive(Clone, Copy)]
+pub(super) struct LaunchedAs<'a> {
+    pub(super) tuple: &'a Tuple,
+    /// How the first option was chosen.
+    choice: Option<&'a Choice>,
+    /// How many options EC2 refused before this one.
+    refused: usize,
+}
+
+impl LaunchedAs<'_> {
+    /// The option with the recorded price of its machine, and why it was tried before others.
+    pub(super) fn described(&self, price: Option<MicroUsd>) -> String {
+        let Self { tuple, choice, refused } = self;
+        let price = price.map(|price| format!(", {price} per hour")).unwrap_or_default();
+        let why = match (choice, refused) {
+            (_, 1..) => format!(", after EC2 refused {}", count(*refused, "other")),
+            (Some(Choice { options: 1, .. }), _) => ", the only launch option".to_owned(),
+            (Some(Choice { options, passed: 0, .. }), _) => format!(", the first of {options} launch options"),
+            (Some(Choice { options, passed, .. }), _) => {
+                format!(", number {} of {options} launch options: none before it could be tried", passed + 1)
+            }
+            (None, _) => String::new(),
+        };
+        format!("{tuple}{price}{why}")
+    }
+}
+
+/// None if the job did not run on one of Drover's runners, or its events are gone.
+pub(super) fn launched_as<'a>(events: &'a [Event], slot: SlotId) -> Option<LaunchedAs<'a>> {
     let own = Key::Slot(events.first().and_then(pool_of)?, slot).to_string();
-    let decided = |event: &'a Event| match &event.what {
-        What::Decided { tuple: Some(tuple), launch: 1.., .. } if event.after.iter().any(|it| it.key == own) => {
-            Some(tuple)
-        }
-        What::Refused { version, next: Some(tuple), .. } | What::Resumed { version, next: Some(tuple), .. } => {
-            (*version == slot.version).then_some(tuple)
-        }
-        _ => None,
-    };
     // An attempt that EC2 refused was followed by one with another option.
-    events.iter().take_while(|event| !is_bound(event, slot)).filter_map(decided).last()
+    let until_bound = events.iter().take_while(|event| !is_bound(event, slot));
+    until_bound.fold(None, |last: Option<LaunchedAs<'a>>, event| match &event.what {
+        What::Decided { tuple: Some(tuple), choice, launch: 1.., .. } if event.after.iter().any(|it| it.key == own) => {
+            Some(LaunchedAs { tuple, choice: choice.as_ref(), refused: 0 })
+        }
+        What::Refused { version, next: Some(tuple), .. } if *version == slot.version => {
+            last.map(|last| LaunchedAs { tuple, refused: last.refused + 1, ..last })
+        }
+        What::Resumed { version, next: Some(tuple), .. } if *version == slot.version => {
+            last.map(|last| LaunchedAs { tuple, ..last })
+        }
+        _ => last,
+    })
 }
 
 fn pool_of(event: &Event) -> Option<PoolName> {

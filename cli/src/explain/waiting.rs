@@ -73,7 +73,7 @@ pub(super) fn why_it_waits(
         let sentences = vec![format!("Pool {} is no longer configured.", job.pool)];
         return Wait { sentences, slot: None, next: None };
     };
-    let part = Part::of(pool, view, waiting.class.as_ref(), now);
+    let part = Part::of(pool, view, waiting.class.as_ref());
     let (pool, view) = (&part.pool, &part.view);
     let reasons = reasons(pool, view, waiting, Reader::Operator, now);
     if waiting.given_up(now).is_some() {

@@ -1,8 +1,9 @@
 //! Items, events, boot items and messages that this and earlier versions wrote can be read, and are written again unchanged.
 //!
-//! `samples/v1` and `samples/v2` hold one line for each shape, taken from simulated runs. `v1` is what the first version
-//! wrote. `v2` has every attribute that came later, none of which `v1` has, and every kind of event. Never edit a sample, and
-//! put what a new attribute adds into a new folder: a format that can no longer read a sample is a new format.
+//! `samples/v1` to `samples/v3` hold one line for each shape, taken from simulated runs. `v1` is what the first version wrote. `v2`
+//! has every attribute that came later, none of which `v1` has, and every kind of event. `v3` has what pools with shapes or caps
+//! added. Never edit a sample, and put what a new attribute adds into a new folder: a format that can no longer read a sample is
+//! a new format.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,9 +16,21 @@ use serde_json::Value;
 /// The kinds of events that exist today.
 const EVENTS: usize = 20;
 
-const VERSIONS: [&str; 2] = ["v1", "v2"];
+struct Version {
+    folder: &'static str,
+    samples: usize,
+    /// The kinds of items and of events that have a sample.
+    items: usize,
+    events: usize,
+}
 
-fn samples(version: &str) -> Vec<(PathBuf, Value)> {
+const VERSIONS: [Version; 3] = [
+    Version { folder: "v1", samples: 140, items: 12, events: 17 },
+    Version { folder: "v2", samples: 140, items: 16, events: EVENTS },
+    Version { folder: "v3", samples: 16, items: 8, events: 1 },
+];
+
+fn samples(Version { folder: version, samples: least, .. }: &Version) -> Vec<(PathBuf, Value)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples").join(version);
     let files = std::fs::read_dir(&folder).expect("the folder of samples").map(|entry| entry.expect("an entry").path());
     let samples: Vec<(PathBuf, Value)> = files
@@ -28,12 +41,12 @@ fn samples(version: &str) -> Vec<(PathBuf, Value)> {
             lines.into_iter().map(move |line| (file.clone(), line))
         })
         .collect();
-    assert!(samples.len() > 140, "samples are missing: {} found in {version}", samples.len());
+    assert!(samples.len() >= *least, "samples are missing: {} found in {version}", samples.len());
     samples
 }
 
 fn all_samples() -> impl Iterator<Item = (PathBuf, Value)> {
-    VERSIONS.into_iter().flat_map(samples)
+    VERSIONS.iter().flat_map(samples)
 }
 
 fn name(file: &Path) -> &str {
@@ -53,7 +66,7 @@ fn key_and_attributes(sample: &Value) -> (String, String, Value) {
 
 #[test]
 fn every_stored_item_reads_and_writes_unchanged() {
-    for (version, expected) in VERSIONS.into_iter().zip([12, 16]) {
+    for version in &VERSIONS {
         let mut kinds = std::collections::HashSet::new();
         for (file, sample) in samples(version) {
             if name(&file).starts_with("event-") || matches!(name(&file), "boot" | "message") {
@@ -66,13 +79,13 @@ fn every_stored_item_reads_and_writes_unchanged() {
             assert_eq!(serde_json::to_value(&item).expect("an item"), attributes, "{}", file.display());
             kinds.insert(std::mem::discriminant(&item));
         }
-        assert_eq!(kinds.len(), expected, "a kind of item has no sample in {version}");
+        assert_eq!(kinds.len(), version.items, "a kind of item has no sample in {}", version.folder);
     }
 }
 
 #[test]
 fn every_event_reads_and_writes_unchanged() {
-    for (version, expected) in VERSIONS.into_iter().zip([17, EVENTS]) {
+    for version in &VERSIONS {
         let mut kinds = BTreeSet::new();
         for (file, sample) in samples(version).into_iter().filter(|(file, _)| name(file).starts_with("event-")) {
             let (pk, sk, attributes) = key_and_attributes(&sample);
@@ -83,7 +96,7 @@ fn every_event_reads_and_writes_unchanged() {
             assert_eq!(serde_json::to_value(&event).expect("an event"), attributes, "{}", file.display());
             kinds.insert(name(&file).to_owned());
         }
-        assert_eq!(kinds.len(), expected, "a kind of event has no sample in {version}");
+        assert_eq!(kinds.len(), version.events, "a kind of event has no sample in {}", version.folder);
     }
 }
 
@@ -151,11 +164,36 @@ const NEW_IN_V2: [(&str, &str); 41] = [
     ("waiting", "/unknown_since"),
 ];
 
+/// What pools with shapes or caps write and no other.
+const NEW_IN_V3: [(&str, &str); 17] = [
+    ("batch", "/class"),
+    ("batch", "/tuple/root/gib"),
+    ("catalogue", "/types/m7i.large/price_per_hour"),
+    ("config", "/pools/0/price_per_hour"),
+    ("config", "/pools/0/shapes/policy/price_per_hour"),
+    ("event-decided", "/choice/passed"),
+    ("instance", "/class"),
+    ("instance", "/price_per_hour"),
+    ("instance", "/subnet"),
+    ("market", "/prices/m7i.large/eu-central-1a"),
+    ("meta", "/classes"),
+    ("meta", "/pauses/0/instance_type"),
+    ("slot", "/class"),
+    ("slot", "/price_per_hour"),
+    ("slot", "/warm_as/instance_type"),
+    ("waiting", "/asked_until"),
+    ("waiting", "/class"),
+];
+
 #[test]
-fn only_the_second_version_has_the_attributes_that_are_new_in_it() {
-    for (kind, path) in NEW_IN_V2 {
-        let has = |version| samples(version).iter().any(|(file, it)| name(file) == kind && it.pointer(path).is_some());
-        assert!(has("v2"), "no sample of {kind} in v2 has {path}");
-        assert!(!has("v1"), "a sample of {kind} in v1 has {path}");
+fn only_newer_versions_have_the_attributes_that_are_new_in_them() {
+    for (number, new) in [(1, &NEW_IN_V2[..]), (2, &NEW_IN_V3[..])] {
+        for (kind, path) in new {
+            let has =
+                |version| samples(version).iter().any(|(file, it)| name(file) == *kind && it.pointer(path).is_some());
+            let Version { folder, .. } = &VERSIONS[number];
+            assert!(has(&VERSIONS[number]), "no sample of {kind} in {folder} has {path}");
+            assert!(!VERSIONS[..number].iter().any(has), "a sample of {kind} before {folder} has {path}");
+        }
     }
 }

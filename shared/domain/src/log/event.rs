@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::config::Tuple;
+use crate::config::{MicroUsd, Tuple};
 use crate::ids::{DeliveryId, InstanceId, JobId, PoolName, Repository, SlotId};
 use crate::state::{Condemned, Failure, Item, Key, StopReason};
 use crate::wire::Action;
@@ -78,6 +78,18 @@ pub enum Cause {
     Operator(String),
 }
 
+/// How a launch option was chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choice {
+    /// The number of launch options.
+    pub options: u32,
+    /// How many of them come before it, and could not be tried: EC2 had refused them, or the cap did not allow another one.
+    pub passed: u32,
+    /// The price of one machine. None if it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price_per_hour: Option<MicroUsd>,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -106,6 +118,9 @@ pub enum What {
         launch: u32,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tuple: Option<Tuple>,
+        /// How the tuple was chosen, in a pool that needs prices.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        choice: Option<Choice>,
         /// The number of warm slots that receive a JIT config from now on.
         #[serde(default)]
         wanted: u32,

@@ -5,7 +5,8 @@ mod transaction;
 mod turn;
 
 pub use event::{
-    After, Cause, Event, KEEP_EVENTS, Statement, Stream, VERSION as EVENT_VERSION, What, describe, fold, lifecycle,
+    After, Cause, Choice, Event, KEEP_EVENTS, Statement, Stream, VERSION as EVENT_VERSION, What, describe, fold,
+    lifecycle,
 };
 pub use transaction::Transaction;
 pub use turn::Turn;

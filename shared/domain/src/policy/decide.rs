@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::config::{Label, LaunchOption, Market, MarketChoice, MicroUsd, Pool};
 use crate::ids::{JobId, SlotId};
-use crate::log::{Stream, Transaction, Turn, What};
+use crate::log::{Choice, Stream, Transaction, Turn, What};
 use crate::policy::charge::{budgeted, charge, recent_launches};
 use crate::policy::class::{for_class, of_pool};
 use crate::policy::early_end::{FAILURES_ALLOWED, forget_if_works, is_online_again, must_wait};
@@ -89,7 +89,7 @@ fn decide_at_once(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision>
         // Launches for these jobs are the next decision's.
         let (demand, supply, live) = (view.demand(now) as u32, view.supply(now).count() as u32, view.live() as u32);
         let (launch, wanted, stop, unserved) = (0, 0, 0, Vec::new());
-        let what = What::Decided { demand, supply, live, launch, tuple: None, wanted, stop, unserved };
+        let what = What::Decided { demand, supply, live, launch, tuple: None, choice: None, wanted, stop, unserved };
         let meta = if pool.shapes.is_some() { view.meta.clone() } else { refreshed(pool, view) };
         Some(Decision { meta, batch: None, slots: Vec::new(), jobs: repeated, reruns, what })
     } else if pool.shapes.is_some() {
@@ -207,6 +207,7 @@ fn shared(pool: &Pool, part: &PoolView, slots: Vec<Slot>, now: Timestamp) -> Dec
         live: part.live() as u32,
         launch: 0,
         tuple: None,
+        choice: None,
         wanted: given.len() as u32,
         stop: stopped.len() as u32,
         unserved: Vec::new(),
@@ -234,7 +235,7 @@ fn decide_for(pool: &Pool, class: Option<&Label>, view: &PoolView, behind: &BTre
     let launch = plan_launch(pool, view, &meta, &excluded, now, needs);
     let mut batch = None;
     let mut jobs = Vec::new();
-    let mut tuple = None;
+    let (mut tuple, mut choice) = (None, None);
     if let Some(plan) = launch {
         if let Circuit::Open { until, backoff_seconds, .. } = &mut meta.circuit {
             // One probe. The next one follows after this one has had the time to boot and to fail.
@@ -246,6 +247,7 @@ fn decide_for(pool: &Pool, class: Option<&Label>, view: &PoolView, behind: &BTre
         let is_for = |job: &WaitingJob| plan.option.tuple.market == Market::OnDemand && lacks_on_demand(pool, job, now);
         jobs = charge(pool, budgeted(pool, view, &excluded, now), is_for, plan.wanted, now);
         tuple = Some(plan.option.tuple.clone());
+        choice = pool.options.as_deref().map(|options| chosen(&plan.option, options));
         batch = Some(Batch {
             pool: pool.name.clone(),
             version,
@@ -282,11 +284,17 @@ fn decide_for(pool: &Pool, class: Option<&Label>, view: &PoolView, behind: &BTre
         live: live as u32,
         launch: batch.as_ref().map_or(0, |batch| batch.count),
         tuple,
+        choice,
         wanted: wanted as u32,
         stop: stop as u32,
         unserved: unserved_ids,
     };
     Decision { meta, batch, slots, jobs, reruns: Vec::new(), what }
+}
+
+fn chosen(option: &LaunchOption, options: &[LaunchOption]) -> Choice {
+    let passed = options.iter().take_while(|other| other.tuple != option.tuple).count();
+    Choice { options: options.len() as u32, passed: passed as u32, price_per_hour: option.price_per_hour }
 }
 
 /// META with the present configuration. The circuit closes if the configuration has changed, or a machine works again.
