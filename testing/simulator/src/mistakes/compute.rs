@@ -20,6 +20,9 @@ impl Compute for MistakenPorts<'_> {
         if self.mistake == Mistake::RefusalUnclear {
             return self.world.compute.launch(launch).await.map_err(unclear);
         }
+        if self.mistake == Mistake::SmallFallback && launch.tag.attempt > 1 {
+            return self.world.compute.launch(&of_a_small_type(launch)).await;
+        }
         if self.mistake != Mistake::ZoneChanged {
             return self.world.compute.launch(launch).await;
         }
@@ -93,6 +96,11 @@ fn unclear(error: LaunchError) -> LaunchError {
         ErrorClass::Refusal => LaunchError { class: ErrorClass::Ambiguous, ..error },
         _ => error,
     }
+}
+
+fn of_a_small_type(launch: &Launch) -> Launch {
+    let tuple = Tuple { instance_type: "m7i.large".into(), ..launch.tuple.clone() };
+    Launch { tuple, ..launch.clone() }
 }
 
 /// Every simulated region has two zones.

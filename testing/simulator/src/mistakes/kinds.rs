@@ -63,9 +63,16 @@ pub enum Mistake {
     NoRerun,
     /// Machines of slots that were not read do not count towards `max`.
     UncountedMachines,
+    /// After EC2 has refused a type, a launch takes a small one, whatever the class.
+    SmallFallback,
 }
 
 impl Mistake {
+    /// Whether it is one only in worlds with classes.
+    pub fn concerns_classes(self) -> bool {
+        self == Mistake::SmallFallback
+    }
+
     /// Its name on the command line and in reports.
     pub fn name(self) -> String {
         let value = self.to_possible_value().expect("no mistake is hidden from the command line");

@@ -7,7 +7,7 @@ use rand::rngs::SmallRng;
 use crate::mistakes::Mistake;
 use crate::swarm::faults::Fault;
 use crate::swarm::outcome::{Options, Violation};
-use crate::swarm::run::run;
+use crate::swarm::run::{has_market, run};
 use crate::swarm::shape::Shape;
 
 /// Seeds without any fault in which a mistake must do no harm.
@@ -22,10 +22,12 @@ pub struct Hunt {
     pub harm_without_faults: Option<Violation>,
 }
 
-/// Whether the seed's world has no warm machines and no two pools whose runners can take each other's jobs.
-fn is_plain(seed: u64) -> bool {
-    let shape = Shape::of(&mut SmallRng::seed_from_u64(seed), 1, None);
-    shape.pools.iter().all(|pool| pool.name.as_str() != "big" && pool.warm == 0)
+/// Whether the seed's world has no warm machines, no two pools whose runners can take each other's jobs, and no market in which
+/// EC2 refuses something.
+fn is_plain(seed: u64, with_market: bool) -> bool {
+    let shape = Shape::of(&mut SmallRng::seed_from_u64(seed), 1, with_market.then_some(seed));
+    let is_calm = shape.market.as_ref().is_none_or(|market| market.shortages.is_empty());
+    is_calm && shape.pools.iter().all(|pool| pool.name.as_str() != "big" && pool.warm == 0)
 }
 
 /// Makes the mistake in up to `seeds` worlds, until an invariant breaks.
@@ -36,12 +38,14 @@ pub fn hunt(mistake: Mistake, first: u64, seeds: u64, jobs: usize) -> Hunt {
         without: Vec::new(),
         trace: false,
         outcomes_only: false,
-        shapes: false,
+        shapes: mistake.concerns_classes(),
         mistake: Some(mistake),
     };
     let harmless =
         |seed| Options { without: Fault::ALL.to_vec(), jobs: jobs.min(20), outcomes_only: true, ..options(seed) };
-    let plain = (first..).filter(|seed| is_plain(*seed)).take(HARMLESS_SEEDS);
+    let with_market = mistake.concerns_classes();
+    let candidates = (first..).filter(|seed| !with_market || has_market(*seed));
+    let plain = candidates.filter(|seed| is_plain(*seed, with_market)).take(HARMLESS_SEEDS);
     Hunt {
         harm_without_faults: plain.map(|seed| run(&harmless(seed))).find_map(|outcome| outcome.violation),
         found: (0..seeds).find_map(|tried| Some((tried + 1, run(&options(first + tried)).violation?))),

@@ -12,10 +12,15 @@ use crate::swarm::seed::Swarm;
 use crate::swarm::shape::Shape;
 use crate::universe::Universe;
 
+/// Whether a seed has a pool with shapes, unless the options leave it out.
+pub(super) fn has_market(seed: u64) -> bool {
+    seed.is_multiple_of(2)
+}
+
 /// Runs one seed.
 pub fn run(options: &Options) -> Outcome {
     let mut rng = SmallRng::seed_from_u64(options.seed);
-    let with_shapes = Some(options.seed).filter(|seed| options.shapes && seed.is_multiple_of(2));
+    let with_shapes = Some(options.seed).filter(|seed| options.shapes && has_market(*seed));
     let shape = Shape::of(&mut rng, options.jobs, with_shapes);
     let universe =
         Universe::with(options.seed, shape.pools.clone(), shape.ec2.clone(), shape.github.clone(), options.mistake);
