@@ -4,9 +4,10 @@ mod story;
 
 use std::collections::BTreeMap;
 
+use domain::config::Pool;
 use domain::wire::Message;
 use jiff::SignedDuration;
-use simulator::{Call, CallKind, Universe, pool};
+use simulator::{Call, CallKind, Universe, pool, shapes_pool};
 use story::everything_is_over;
 
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
@@ -79,6 +80,34 @@ fn a_job_that_is_queued_beside_many_busy_machines_is_decided_about_without_readi
     universe.run(SECOND * 1800);
     everything_is_over(&universe);
     assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 42);
+}
+
+#[test]
+fn ten_jobs_of_one_class_take_as_many_calls_as_ten_of_a_pool_without_shapes() {
+    const JOBS: usize = 10;
+    let made = |pool: Pool, label: &str| {
+        let universe = Universe::new(3, vec![pool]);
+        universe.sweep();
+        // The message by which the janitor wakes a scaler that has not stated its version.
+        universe.scale();
+        (0..JOBS).for_each(|_| drop(universe.queue_job(&[label], SECOND * 60)));
+        (0..5).for_each(|_| universe.tick());
+        universe.steps.record();
+        universe.scale();
+        let kinds: Vec<CallKind> = universe.steps.recorded().iter().map(Call::kind).collect();
+        everything_is_over(&universe);
+        kinds
+    };
+    let kinds = made(shapes_pool("any", 100), "any/2cpu/8gb");
+    let before = kinds.iter().take_while(|kind| **kind != CallKind::RunInstances).count();
+    // The first one reads the pools, which a scaler otherwise has cached.
+    assert!(before <= 1 + 4, "{kinds:?}");
+    assert!(kinds.len() <= 2 * JOBS + 8, "{kinds:?}");
+    let mut others = made(pool("linux", 100), "linux");
+    let mut kinds = kinds;
+    others.sort();
+    kinds.sort();
+    assert_eq!(kinds, others);
 }
 
 fn is_of_pool(call: &Call) -> bool {
