@@ -157,8 +157,11 @@ impl PoolFile {
         let DeValue::Table(table) = pool.get_ref() else {
             return self.add(Severity::Error, &pool.span(), "this is not a [[pool]]");
         };
+        let own = fields(table);
+        let has_shapes = own.contains_key("shapes") || defaults.contains_key("shapes");
         let mut all = defaults.clone();
-        all.extend(fields(table));
+        all.retain(|name, _| entry::is_inherited(name, has_shapes));
+        all.extend(own);
         let source = self.source.clone();
         let mut reader = Reader::new(&source, pool.span(), all);
         let entry = entry::entry(&mut reader);

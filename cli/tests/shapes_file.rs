@@ -43,6 +43,14 @@ fn the_example_has_no_mistakes() {
 }
 
 #[test]
+fn defaults_for_other_pools_are_none_for_a_pool_with_shapes() {
+    let defaults = "[defaults]\nlaunch_template = \"runner\"\nlaunch_template_version = 3\n\
+                    instance_types = [\"m7i.large\"]\nlaunch_templates = { arm64 = \"runner-arm\" }\n";
+    let other = "[[pool]]\nname = \"linux\"\nowner = \"acme\"\nlabels = [\"linux\"]\nmax = 1\n";
+    assert_eq!(findings(&format!("{defaults}{POOL}{other}")), (Vec::new(), Vec::new()));
+}
+
+#[test]
 fn each_mistake_is_an_error_that_names_the_fix() {
     let mistakes = [
         (

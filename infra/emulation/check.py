@@ -117,6 +117,8 @@ class Check:
             port = free.getsockname()[1]
         self.endpoint = f"http://127.0.0.1:{port}"
         self.github = GitHub()
+        # emulator: what ec2.py says.
+        ec2 = Ec2(self.endpoint, self.parameter, [f"{REGION}{letter}" for letter in "abc"])
         for folder in ("bin", "s3", "home", "cache/target", "releases", "runner", "stripped"):
             (self.work / folder).mkdir(parents=True)
         (self.work / "folder").write_text(str(self.work), encoding="utf-8")
@@ -124,6 +126,7 @@ class Check:
             **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
             # Functions inherit this.
             "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ENDPOINT_URL_EC2": ec2.url,
             "BIND_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(port),
             "MINISTACK_HOST": "127.0.0.1",
@@ -144,8 +147,7 @@ class Check:
         (self.work / "session").write_text("", encoding="utf-8")
         self.eventually("ministack answers", self.emulator_answers, 60)
         self.prepare_account()
-        # emulator: what ec2.py says.
-        self.environment["AWS_ENDPOINT_URL_EC2"] = Ec2(self.endpoint, self.parameter).url
+        self.environment["AWS_ENDPOINT_URL_EC2"] = ec2.url
 
     def parameter(self, name):
         return self.aws("ssm", "get-parameter", "--name", name)["Parameter"]["Value"]
@@ -319,7 +321,9 @@ class Check:
             ],
             "drover pools apply": [
                 ("an unsigned delivery is refused", self.send_unsigned),
-                ("a job runs, from its webhook to its end", self.run_a_job),
+                ("a job runs, from its webhook to its end", self.run_a_job, ["drover", "linux"]),
+                ("a pool with shapes is applied", self.apply_shapes),
+                ("a job runs on the machine that its label asks for", self.run_a_job_with_a_shape),
             ],
         }
         tfvars = self.checkout / "terraform/terraform.tfvars"
@@ -383,8 +387,36 @@ class Check:
         found = self.aws("ec2", "describe-instances", "--filters", *filters)
         return [it for group in found["Reservations"] for it in group["Instances"]]
 
-    def run_a_job(self):
-        job = self.github.queue_job(["drover", "linux"])
+    def apply_shapes(self):
+        pools = self.work / "shapes.toml"
+        architecture = {"x86_64": "x64", "arm64": "arm64"}[ARCHITECTURE]
+        pools.write_text(
+            f"""{(self.checkout / "pools.toml").read_text(encoding="utf-8")}
+            [[pool]]
+            name = "any"
+            launch_templates = {{ {architecture} = "drover-runner" }}
+            market = "spot"
+            max = 4
+
+            [pool.shapes]
+            cpu = "1..4"
+            ram = "2..16"
+            arch = ["{architecture}"]
+            usd_per_hour = 0.1
+            """,
+            encoding="utf-8",
+        )
+        self.drover("pools", "apply", str(pools))
+
+    def run_a_job_with_a_shape(self):
+        wanted = {"x86_64": "m7i.xlarge", "arm64": "m8g.xlarge"}[ARCHITECTURE]
+        machine = self.run_a_job(["any/4cpu"])
+        if machine["InstanceType"] != wanted:
+            raise RuntimeError(f"{wanted} is the cheapest machine with four vCPUs, not {machine}")
+
+    def run_a_job(self, labels):
+        """Returns its machine."""
+        job = self.github.queue_job(labels)
         (machine,) = self.eventually("a machine is launched", self.machines)
         self.boot(machine)
         self.eventually(
@@ -395,6 +427,7 @@ class Check:
             raise RuntimeError(f"GitHub still has {self.github.runners}")
         if self.machines():
             raise RuntimeError("a machine still runs")
+        return machine
 
     def boot(self, machine):
         """What the image does: starts the agent with the credentials of the machine's role."""

@@ -133,6 +133,16 @@ const DEFAULT_PRIORITY: i32 = 100;
 /// GitHub's default group.
 const DEFAULT_RUNNER_GROUP: u64 = 1;
 
+/// Whether a pool has this field of `[defaults]`. In a pool with shapes, jobs choose the machines, and each architecture has a launch
+/// template; other pools have no use for several.
+pub(super) fn is_inherited(name: &str, has_shapes: bool) -> bool {
+    match name {
+        "instance_types" | "launch_template" | "launch_template_version" => !has_shapes,
+        "launch_templates" => has_shapes,
+        _ => true,
+    }
+}
+
 /// Every field of a `[[pool]]`.
 pub(super) fn field_names() -> Vec<&'static str> {
     OWN_FIELDS.into_iter().chain(SHAPES_FIELDS).chain(TIMINGS).collect()
