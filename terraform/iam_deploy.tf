@@ -72,8 +72,8 @@ data "aws_iam_policy_document" "deploy" {
     sid = "OperateThePools"
     actions = [
       "ec2:DescribeImages", "ec2:DescribeInstanceTypeOfferings", "ec2:DescribeInstanceTypes", "ec2:DescribeInstances",
-      "ec2:DescribeLaunchTemplateVersions", "ec2:DescribeLaunchTemplates", "ec2:DescribeSubnets",
-      "ec2:GetEbsDefaultKmsKeyId",
+      "ec2:DescribeLaunchTemplateVersions", "ec2:DescribeLaunchTemplates", "ec2:DescribeSpotPriceHistory",
+      "ec2:DescribeSubnets", "ec2:GetEbsDefaultKmsKeyId",
     ]
     resources = ["*"]
   }

@@ -14,7 +14,7 @@ use domain::ids::Epoch;
 use domain::log::Transaction;
 use domain::policy::format;
 use domain::state::{Config, Function, FunctionName, Item, Key, Meta};
-use engine::ports::Store;
+use engine::ports::{CommitError, Store};
 use jiff::Timestamp;
 use platform::ec2::Ec2;
 use rand::Rng;
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use self::account::{check_architectures, check_installed, check_runner_groups, try_launches};
 pub use self::installation::Installation;
-use self::machines::{catalogue, check_shapes};
+use self::machines::{catalogue, check_shapes, spot_prices};
 use self::plan::{Change, Plan};
 use crate::output::{Failure, Output, count};
 use crate::pool_file::PoolFile;
@@ -68,7 +68,7 @@ pub async fn apply<S: Store>(
     let plan = Plan::of(&file, before.as_ref(), installation.table, installation.ec2).await?;
     let mut in_file: Vec<Pool> = plan.of_file().cloned().collect();
     check_architectures(&mut file, &in_file, installation.inspect).await;
-    // With it, the first jobs of pools with shapes need not wait for a sweep, which adds the spot prices.
+    // With it and the spot prices, the first jobs of pools with shapes need not wait for a sweep.
     let catalogue = catalogue(&plan.pools, installation, now).await?;
     let machines = catalogue.clone().map(|catalogue| Arc::new(Machines { catalogue, spot: None }));
     for pool in in_file.iter_mut().filter(|pool| pool.needs_prices()) {
@@ -110,7 +110,13 @@ pub async fn apply<S: Store>(
     }
     write_metas(&plan.pools, installation.table).await?;
     if let Some(catalogue) = catalogue {
+        let prices = spot_prices(&catalogue, installation, now).await?;
         installation.table.commit(&Transaction::new().put(catalogue)).await?;
+        match installation.table.commit(&Transaction::new().put(prices)).await {
+            // A sweep was faster.
+            Ok(()) | Err(CommitError::Conflict(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     let revision = before.map_or(0, |config| config.revision);
     let removed = plan.ending().cloned().collect();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use domain::config::{Architecture, Catalogue, Machines, Market, Pool, ShapePolicy};
+use domain::config::{Architecture, Catalogue, Machines, Market, Pool, ShapePolicy, SpotPrices};
 use domain::policy::market;
 use domain::state::{Item, Key};
 use engine::ports::{Compute, Store};
@@ -30,6 +30,22 @@ pub(super) async fn catalogue<S: Store>(
     let read = installation.ec2.machines(&subnets).await?;
     let rates = installation.ec2.rates();
     Ok(Some(market::catalogue(pools, read.types, read.zones, &rates, before.as_ref(), now)))
+}
+
+/// The present spot prices of what EC2 offers. What EC2 has reclaimed stays marked: only a sweep knows that.
+pub(super) async fn spot_prices<S: Store>(
+    catalogue: &Catalogue,
+    installation: &Installation<'_, S>,
+    now: Timestamp,
+) -> Result<SpotPrices, Failure> {
+    let before = match installation.table.get(&Key::SpotPrices).await? {
+        Some(Item::SpotPrices(before)) => Some(before),
+        _ => None,
+    };
+    let types = catalogue.types.keys().cloned().collect();
+    let read = installation.ec2.spot_prices(&types, now).await?;
+    let prices = market::spot_prices(catalogue, read, std::iter::empty(), before.as_ref(), now);
+    Ok(SpotPrices { reclaimed: before.map(|before| before.reclaimed).unwrap_or_default(), ..prices })
 }
 
 /// Compares the policy of each pool with shapes with what EC2 offers in the zones of the pool's subnets.
