@@ -13,7 +13,7 @@ use domain::policy::retire::TagReading;
 use domain::policy::{PoolView, decide, nudge};
 use domain::state::{Config, Item, Key};
 use futures::stream::{self, StreamExt};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tracing::Instrument;
 
 use crate::accounts::Accounts;
@@ -42,16 +42,17 @@ const MIN_QUESTIONS: usize = 8;
 /// Decisions in one round, of up to 48 launches each.
 const MAX_DECISIONS: usize = 64;
 
-/// How long an invocation may decide again from the same reading. Facts that others record meanwhile count as if they had come
-/// a moment later.
+/// How long after the beginning of a reading an invocation may decide from it again. Facts that others record meanwhile count as if
+/// they had come a moment later. A reading of very many items takes longer, and is valid for as long as no other is made.
 const READING_VALID_FOR: SignedDuration = SignedDuration::from_secs(1);
 
 /// Reconciles the pool, as far as time allows.
 pub async fn reconcile(context: &Context<'_>, config: &Config, pool: &Pool) -> Result<(), ReconcileError> {
     let span = tracing::error_span!("pool", pool = %pool.name);
     let reconciled = async {
+        let read_at = context.now();
         let view = read_pool(context, &pool.name).await?;
-        reconcile_pool(context, config, pool, view, Extent::Whole).await
+        reconcile_pool(context, config, pool, (view, read_at), Extent::Whole).await
     };
     reconciled.instrument(span).await
 }
@@ -68,8 +69,9 @@ pub(crate) async fn reconcile_after_nudge(
         match nudge::paused_until(&meta, context.now()) {
             Some(until) => send_nudge(context, &pool.name, None, until).await,
             None => {
+                let read_at = context.now();
                 let view = read_rest(context, meta).await?;
-                reconcile_pool(context, config, pool, view, Extent::Whole).await
+                reconcile_pool(context, config, pool, (view, read_at), Extent::Whole).await
             }
         }
     };
@@ -87,8 +89,9 @@ pub(crate) async fn reconcile_after_facts(
 ) -> Result<(), ReconcileError> {
     let span = tracing::error_span!("pool", pool = %pool.name);
     let reconciled = async {
+        let read_at = context.now();
         match read_after_facts(context, accounts, pool, extent).await? {
-            Some((view, extent)) => reconcile_pool(context, config, pool, view, extent).await,
+            Some((view, extent)) => reconcile_pool(context, config, pool, (view, read_at), extent).await,
             None => Ok(()),
         }
     };
@@ -133,26 +136,28 @@ async fn read_after_facts(
     }
 }
 
+/// `view` comes with the time before it was read.
 async fn reconcile_pool(
     context: &Context<'_>,
     config: &Config,
     pool: &Pool,
-    mut view: PoolView,
+    (mut view, mut read_at): (PoolView, Timestamp),
     extent: Extent,
 ) -> Result<(), ReconcileError> {
     let is_first = view.meta.config_hash.is_empty();
     if is_first || view.meta.config_hash == pool.config_hash() {
-        return reconcile_view(context, config, pool, view, extent).await;
+        return reconcile_view(context, config, pool, (view, read_at), extent).await;
     }
     if view.unread.is_some() {
         // Whether the rest is needed was decided by the old settings.
+        read_at = context.now();
         view = read_pool(context, &pool.name).await?;
     }
     // Either the pool has been changed since the last decision, or since this invocation read the pools, which may be cached.
     // Read after META, they are at least as new as those of the last decision, so old settings never replace newer ones.
     let Some(newest) = pools::newest(context).await? else { return Ok(()) };
     match newest.pool(&pool.name) {
-        Some(pool) => reconcile_view(context, &newest, pool, view, Extent::Whole).await,
+        Some(pool) => reconcile_view(context, &newest, pool, (view, read_at), Extent::Whole).await,
         None => Ok(()),
     }
 }
@@ -161,7 +166,7 @@ async fn reconcile_view(
     context: &Context<'_>,
     config: &Config,
     pool: &Pool,
-    mut view: PoolView,
+    (mut view, mut read_at): (PoolView, Timestamp),
     extent: Extent,
 ) -> Result<(), ReconcileError> {
     let mut next = None;
@@ -173,10 +178,11 @@ async fn reconcile_view(
             if has_another_decided && let Some(until) = nudge::paused_until(&meta, context.now()) {
                 return send_nudge(context, &pool.name, view.nudge.as_ref(), until).await;
             }
+            read_at = context.now();
             view = read_after(context, pool, meta, extent).await?;
         }
         let mut decided = BTreeSet::new();
-        let outcome = decide_all(context, pool, &mut view, extent, &mut decided).await?;
+        let outcome = decide_all(context, pool, (&mut view, read_at), extent, &mut decided).await?;
         let resumes_at = decide::resumes_at(pool, &view, &context.turn(pool));
         decided.retain(|effect| is_still_needed(&view, *effect));
         let budget = context.ports.github.budget(pool.owner.owner());
@@ -218,17 +224,17 @@ enum Decided {
 async fn decide_all(
     context: &Context<'_>,
     pool: &Pool,
-    view: &mut PoolView,
+    (view, mut read_at): (&mut PoolView, Timestamp),
     extent: Extent,
     decided: &mut BTreeSet<Effect>,
 ) -> Result<Decided, ReconcileError> {
     let mut decisions = 0;
-    let mut read_at = context.now();
     let mut is_fresh = true;
     while decisions < MAX_DECISIONS {
         let turn = context.turn(pool);
         let Some(decision) = decide::decide(pool, view, &turn) else { return Ok(Decided::All) };
-        if !is_fresh && turn.now.duration_since(read_at) >= READING_VALID_FOR {
+        let valid_for = READING_VALID_FOR.max(nudge::pause(view.size()));
+        if !is_fresh && turn.now.duration_since(read_at) >= valid_for {
             // This invocation wrote the pool's version itself, so the version does not show what others have written since.
             if nudge::is_large(view.size()) {
                 // First what was decided, which takes longer than a reading.

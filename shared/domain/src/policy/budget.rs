@@ -49,7 +49,7 @@ const HOUR: SignedDuration = SignedDuration::from_hours(1);
 /// The last fifth of the hour's requests is reserved for registering and removing runners.
 const RESERVED_PERCENT: u64 = 20;
 
-/// Questions and searches leave this much more, in proportion to the rest of the hour.
+/// Questions leave this much more, in proportion to the rest of the hour.
 const LEFT_BY_QUESTIONS_PERCENT: u64 = 40;
 
 /// Calls that no machine waits for.
@@ -57,8 +57,10 @@ const LEFT_BY_QUESTIONS_PERCENT: u64 = 40;
 pub enum Optional {
     /// The check run that tells an author why the job waits.
     Notice,
-    /// A question about an open job, which most likely still waits, or a search. There are so many in a long queue that they
-    /// would use up in half an hour what runners and authors need in the second half.
+    /// A search for jobs of which no webhook came. Searches have a share of their own ([`pay`]).
+    Search,
+    /// A question about an open job, which most likely still waits. There are so many in a long queue that they would use up in
+    /// half an hour what runners and authors need in the second half.
     Question,
 }
 
@@ -67,7 +69,7 @@ pub fn is_scarce(budget: Option<Budget>, calls: Optional, now: Timestamp) -> boo
     budget.is_some_and(|budget| {
         let rest = budget.reset.duration_since(now).clamp(SignedDuration::ZERO, HOUR).as_secs().unsigned_abs();
         let percent = match calls {
-            Optional::Notice => RESERVED_PERCENT,
+            Optional::Notice | Optional::Search => RESERVED_PERCENT,
             Optional::Question => RESERVED_PERCENT + LEFT_BY_QUESTIONS_PERCENT * rest / HOUR.as_secs().unsigned_abs(),
         };
         budget.remaining.saturating_mul(100) < budget.limit.saturating_mul(percent)

@@ -122,7 +122,7 @@ impl Search<'_> {
     fn may_go_on(&self) -> bool {
         let now = self.context.now();
         !self.context.short_of_time()
-            && !is_scarce(self.budget(), Optional::Question, now)
+            && !is_scarce(self.budget(), Optional::Search, now)
             && may_search(self.paid_until, now)
     }
 
