@@ -57,7 +57,7 @@ pub fn questions(pool: &Pool, view: &PoolView, budget: Option<Budget>, now: Time
     // A webhook puts the next question before the regular one.
     let is_urgent = |job: &WaitingJob| job.check_at < job.checked_at + every;
     let is_scarce = is_scarce(budget, Optional::Question, now);
-    let may_ask = |job: &&WaitingJob| !job.is_being_asked_about(now) && !(job.open && is_scarce);
+    let may_ask = |job: &&WaitingJob| !(job.is_being_asked_about(now) || job.open && is_scarce);
     let free = view.waiting.values().filter(may_ask);
     let due: Vec<&WaitingJob> = free.filter(|job| due_at(job) <= now).collect();
     let (urgent, regular): (Vec<&WaitingJob>, Vec<&WaitingJob>) = due.into_iter().partition(|job| is_urgent(job));
