@@ -106,7 +106,7 @@ impl LaunchedAs<'_> {
             (Some(Choice { options: 1, .. }), _) => ", the only launch option".to_owned(),
             (Some(Choice { options, passed: 0, .. }), _) => format!(", the first of {options} launch options"),
             (Some(Choice { options, passed, .. }), _) => {
-                format!(", number {} of {options} launch options: none before it could be tried", passed + 1)
+                format!(", number {} of {options} launch options", passed + 1)
             }
             (None, _) => String::new(),
         };
@@ -123,9 +123,11 @@ pub(super) fn launched_as<'a>(events: &'a [Event], slot: SlotId) -> Option<Launc
         What::Decided { tuple: Some(tuple), choice, launch: 1.., .. } if event.after.iter().any(|it| it.key == own) => {
             Some(LaunchedAs { tuple, choice: choice.as_ref(), refused: 0 })
         }
-        What::Refused { version, next: Some(tuple), .. } if *version == slot.version => {
-            last.map(|last| LaunchedAs { tuple, refused: last.refused + 1, ..last })
-        }
+        What::Refused { version, next, .. } if *version == slot.version => last.map(|last| LaunchedAs {
+            tuple: next.as_ref().unwrap_or(last.tuple),
+            refused: last.refused + 1,
+            ..last
+        }),
         What::Resumed { version, next: Some(tuple), .. } if *version == slot.version => {
             last.map(|last| LaunchedAs { tuple, ..last })
         }
@@ -188,4 +190,46 @@ pub(super) fn machine(events: &[Event], job: &Job) -> Option<InstanceId> {
         let id = after.key.strip_prefix("INSTANCE#")?.strip_suffix(" STATE")?;
         Some(InstanceId(id.to_owned()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn tuple(instance_type: &str) -> Value {
+        json!({ "template": "lt-0", "template_version": 1, "subnet": "subnet-a", "instance_type": instance_type, "market": "spot" })
+    }
+
+    fn event(after: &Value, what: Value) -> Event {
+        let mut event = json!({
+            "v": 1, "stream": "any", "sequence": "1", "at": "2026-11-02T12:00:00Z", "cause": { "invocation": "1" },
+            "after": after, "expires_at": 0,
+        });
+        let (fields, what) = (event.as_object_mut().unwrap(), what.as_object().unwrap());
+        fields.extend(what.iter().map(|(name, value)| (name.clone(), value.clone())));
+        serde_json::from_value(event).unwrap()
+    }
+
+    #[test]
+    fn a_launch_that_waited_for_a_refused_option_is_not_described_as_the_first_choice() {
+        let slot: SlotId = "3.0".parse().unwrap();
+        let key = Key::Slot("any".parse().unwrap(), slot).to_string();
+        let decided = json!({
+            "type": "decided", "demand": 1, "supply": 0, "live": 0, "launch": 1, "tuple": tuple("m7i.large"),
+            "choice": { "options": 3, "passed": 0 },
+        });
+        let mut events = vec![event(&json!([{ "key": key, "revision": 1, "is": {} }]), decided)];
+        let described = |events: &[Event]| launched_as(events, slot).unwrap().described(None);
+        assert_eq!(described(&events), "m7i.large spot in subnet-a, the first of 3 launch options");
+        let refused = json!({
+            "type": "refused", "version": 3, "attempt": 1, "tuple": tuple("m7i.large"),
+            "code": "InsufficientInstanceCapacity", "message": "none",
+        });
+        events.push(event(&json!([]), refused));
+        let resumed = json!({ "type": "resumed", "version": 3, "attempt": 2, "next": tuple("m7a.large") });
+        events.push(event(&json!([]), resumed));
+        assert_eq!(described(&events), "m7a.large spot in subnet-a, after EC2 refused 1 other");
+    }
 }

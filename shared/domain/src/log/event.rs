@@ -83,7 +83,8 @@ pub enum Cause {
 pub struct Choice {
     /// The number of launch options.
     pub options: u32,
-    /// How many of them come before it, and could not be tried: EC2 had refused them, or the cap did not allow another one.
+    /// How many of them come before it, and were not tried: EC2 had refused them, the cap did not allow another one, or a job
+    /// that was interrupted needed a machine on demand.
     pub passed: u32,
     /// The price of one machine. None if it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
