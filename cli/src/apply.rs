@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use self::account::{check_architectures, check_installed, check_runner_groups, try_launches};
 pub use self::installation::Installation;
-use self::machines::{catalogue, check_shapes, spot_prices};
+use self::machines::{check_shapes, offered};
 use self::plan::{Change, Plan};
 use crate::output::{Failure, Output, count};
 use crate::pool_file::PoolFile;
@@ -68,9 +68,8 @@ pub async fn apply<S: Store>(
     let plan = Plan::of(&file, before.as_ref(), installation.table, installation.ec2).await?;
     let mut in_file: Vec<Pool> = plan.of_file().cloned().collect();
     check_architectures(&mut file, &in_file, installation.inspect).await;
-    // With it and the spot prices, the first jobs of pools with shapes need not wait for a sweep.
-    let catalogue = catalogue(&plan.pools, installation, now).await?;
-    let machines = catalogue.clone().map(|catalogue| Arc::new(Machines { catalogue, spot: None }));
+    // With what EC2 offers, the first jobs of pools with shapes need not wait for a sweep.
+    let machines = offered(&plan.pools, installation, now).await?.map(Arc::new);
     for pool in in_file.iter_mut().filter(|pool| pool.needs_prices()) {
         pool.machines.clone_from(&machines);
     }
@@ -109,10 +108,10 @@ pub async fn apply<S: Store>(
         return Ok(Output { ok: false, text: "nothing was applied\n".to_owned(), json: json(false) });
     }
     write_metas(&plan.pools, installation.table).await?;
-    if let Some(catalogue) = catalogue {
-        let prices = spot_prices(&catalogue, installation, now).await?;
+    if let Some(machines) = machines {
+        let Machines { catalogue, spot } = Arc::unwrap_or_clone(machines);
         installation.table.commit(&Transaction::new().put(catalogue)).await?;
-        match installation.table.commit(&Transaction::new().put(prices)).await {
+        match installation.table.commit(&Transaction::new().put_all(spot)).await {
             // A sweep was faster.
             Ok(()) | Err(CommitError::Conflict(_)) => {}
             Err(error) => return Err(error.into()),

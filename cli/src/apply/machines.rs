@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use domain::config::{Architecture, Catalogue, Machines, Market, Pool, ShapePolicy, SpotPrices};
+use domain::config::{Architecture, Machines, Market, Pool, ShapePolicy, SpotPrices};
 use domain::policy::market;
 use domain::state::{Item, Key};
 use engine::ports::{Compute, Store};
@@ -14,38 +14,31 @@ use crate::output::Failure;
 use crate::pool_file::{Cap, PoolFile, Priced, judge};
 
 /// What EC2 offers for the pools, as it is stored for them. None if no pool needs it.
-pub(super) async fn catalogue<S: Store>(
+pub(super) async fn offered<S: Store>(
     pools: &[Pool],
     installation: &Installation<'_, S>,
     now: Timestamp,
-) -> Result<Option<Catalogue>, Failure> {
+) -> Result<Option<Machines>, Failure> {
     let subnets = market::subnets(pools);
     if subnets.is_empty() {
         return Ok(None);
     }
-    let before = match installation.table.get(&Key::Catalogue).await? {
-        Some(Item::Catalogue(before)) => Some(before),
-        _ => None,
-    };
-    let read = installation.ec2.machines(&subnets).await?;
-    let rates = installation.ec2.rates();
-    Ok(Some(market::catalogue(pools, read.types, read.zones, &rates, before.as_ref(), now)))
-}
-
-/// The present spot prices of what EC2 offers. What EC2 has reclaimed stays marked: only a sweep knows that.
-pub(super) async fn spot_prices<S: Store>(
-    catalogue: &Catalogue,
-    installation: &Installation<'_, S>,
-    now: Timestamp,
-) -> Result<SpotPrices, Failure> {
-    let before = match installation.table.get(&Key::SpotPrices).await? {
-        Some(Item::SpotPrices(before)) => Some(before),
-        _ => None,
-    };
-    let types = catalogue.types.keys().cloned().collect();
-    let read = installation.ec2.spot_prices(&types, now).await?;
-    let prices = market::spot_prices(catalogue, read, std::iter::empty(), before.as_ref(), now);
-    Ok(SpotPrices { reclaimed: before.map(|before| before.reclaimed).unwrap_or_default(), ..prices })
+    let (mut known, mut priced) = (None, None);
+    for item in installation.table.get_many(&[Key::Catalogue, Key::SpotPrices]).await? {
+        match item {
+            Item::Catalogue(found) => known = Some(found),
+            Item::SpotPrices(found) => priced = Some(found),
+            _ => {}
+        }
+    }
+    let Installation { ec2, .. } = installation;
+    let read = ec2.machines(&subnets).await?;
+    let catalogue = market::catalogue(pools, read.types, read.zones, &ec2.rates(), known.as_ref(), now);
+    let read = ec2.spot_prices(&catalogue.types.keys().cloned().collect(), now).await?;
+    let prices = market::spot_prices(&catalogue, read, std::iter::empty(), priced.as_ref(), now);
+    // Only a sweep knows what EC2 has reclaimed.
+    let spot = SpotPrices { reclaimed: priced.map(|priced| priced.reclaimed).unwrap_or_default(), ..prices };
+    Ok(Some(Machines { catalogue, spot: Some(spot) }))
 }
 
 /// Compares the policy of each pool with shapes with what EC2 offers in the zones of the pool's subnets.
