@@ -5,10 +5,15 @@ mod common;
 mod shapes;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use domain::config::{Architecture, Machines, Market, MarketChoice, MicroUsd, Pool, Shape, ShapePolicy};
+use domain::config::{
+    Architecture, Machines, Market, MarketChoice, MicroUsd, Order, Pool, Shape, ShapePolicy, SpotPrices,
+};
 use domain::ids::InstanceType;
+use domain::policy::class::for_class;
 use domain::policy::offer::{Excluded, Offer, excluded, offers};
+use domain::state::Meta;
 use proptest::prelude::*;
 
 use self::shapes::{catalogue, policy, spot};
@@ -61,6 +66,25 @@ fn spot_comes_before_on_demand_and_a_volume_costs_more() {
     );
     let only = offers(&pool, &policy(), &shape("8cpu/arm64/on-demand"), &known, 0);
     assert!(only.iter().all(|offer| offer.market == Market::OnDemand));
+}
+
+#[test]
+fn in_a_pool_without_shapes_that_is_ordered_by_price_what_ec2_reclaimed_comes_last_in_its_market() {
+    let mut spot = spot(&[("m7i.2xlarge", "zone-a", 150_000), ("m7i.2xlarge", "zone-b", 160_000)]);
+    let first = |spot: &SpotPrices| {
+        let machines = Machines { catalogue: catalogue(), spot: Some(spot.clone()) };
+        let (order, shapes) = (Order::Price, None);
+        let instance_types = vec!["m7i.2xlarge".into()];
+        let pool = Pool { order, shapes, instance_types, ..shapes_pool(MarketChoice::SpotThenOnDemand) };
+        let pool = Pool { machines: Some(Arc::new(machines)), ..pool };
+        let meta = Meta::new(pool.name.clone(), "e1".parse().expect("an epoch"));
+        let options = for_class(&pool, None, &meta).launch_options();
+        assert_eq!(options[3].tuple.market, Market::OnDemand);
+        options[0].price_per_hour
+    };
+    assert_eq!(first(&spot), Some(MicroUsd(150_000)));
+    spot.reclaimed.entry("m7i.2xlarge".into()).or_default().insert("zone-a".into());
+    assert_eq!(first(&spot), Some(MicroUsd(160_000)));
 }
 
 #[test]
