@@ -1,6 +1,5 @@
 //! What EC2 refuses and takes back in a world with shapes, which machine each job gets, and what it costs.
 
-use domain::config::{Market as Paid, Tuple};
 use domain::policy::launch::COOLDOWN_MIN;
 use jiff::Timestamp;
 use world::ec2::{self, InstanceId, TYPES, TypeInfo, is_offered, spot_price};
@@ -8,6 +7,7 @@ use world::github;
 
 use crate::swarm::outcome::Costs;
 use crate::swarm::seed::Swarm;
+use crate::universe::ec2_market;
 
 impl Swarm<'_> {
     /// What EC2 refuses now.
@@ -76,10 +76,7 @@ impl Swarm<'_> {
         let Some((label, machine)) = self.asked(machine, job) else { return };
         let (asked, at) = (Asked::of(&label), machine.launched_at);
         let Some(pool) = self.shape.market.as_ref().map(|market| &market.pool) else { return };
-        let wanted = asked.market.unwrap_or(match pool.market.markets()[0] {
-            Paid::Spot => ec2::Market::Spot,
-            Paid::OnDemand => ec2::Market::OnDemand,
-        });
+        let wanted = asked.market.unwrap_or(ec2_market(pool.market.markets()[0]));
         let price = |it: &TypeInfo, zone: &str, market| match market {
             ec2::Market::Spot => spot_price(it, zone, at),
             ec2::Market::OnDemand => it.price,
@@ -87,19 +84,19 @@ impl Swarm<'_> {
         let shortages: Vec<ec2::Refusal> = self.shortages_at(at).collect();
         let state = self.universe.state();
         let recent = state.refused.iter().filter(|(when, _)| *when <= at && at.duration_since(*when) < COOLDOWN_MIN);
-        let refused: Vec<&Tuple> = recent.map(|(_, tuple)| tuple).collect();
-        let is_free = |it: &TypeInfo, subnet: &str| {
-            let is_it = |tuple: &&Tuple| tuple.instance_type.as_str() == it.name && tuple.subnet.as_str() == subnet;
-            let in_market = |tuple: &&Tuple| (tuple.market == Paid::Spot) == (wanted == ec2::Market::Spot);
-            !refused.iter().copied().filter(in_market).any(|tuple| is_it(&tuple))
-        };
+        let in_market = recent.map(|(_, tuple)| tuple).filter(|tuple| ec2_market(tuple.market) == wanted);
+        let refused: Vec<(&str, &str)> =
+            in_market.map(|tuple| (tuple.instance_type.as_str(), tuple.subnet.as_str())).collect();
         let places = [("subnet-a", "eu-central-1a"), ("subnet-b", "eu-central-1b")];
         let suits = |it: &&TypeInfo| asked.is_satisfied_by(it) && is_usual(it);
         let all = TYPES.iter().filter(suits).flat_map(|it| places.map(|(subnet, zone)| (it, subnet, zone)));
         let possible = all.filter(|(it, subnet, zone)| {
             let is_refused = |refusal: &ec2::Refusal| refusal.matches.covers(&(*subnet).into(), wanted, it.name);
             let is_own = it.name == machine.instance_type && *zone == machine.zone;
-            is_own || (is_offered(it.name, zone) && !shortages.iter().any(is_refused) && is_free(it, subnet))
+            is_own
+                || (is_offered(it.name, zone)
+                    && !shortages.iter().any(is_refused)
+                    && !refused.contains(&(it.name, *subnet)))
         });
         let prices: Vec<f64> = possible.map(|(it, _, zone)| price(it, zone, wanted)).collect();
         drop(state);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use domain::config::{Architecture, MicroUsd, ObservedMachines, ObservedPrice, ObservedType};
+use domain::config::{Architecture, Market, MicroUsd, ObservedMachines, ObservedPrice, ObservedType};
 use domain::ids::{BatchTag, InstanceId, InstanceType, StackName, SubnetId, Zone};
 use domain::policy::launch_error::ErrorClass;
 use domain::wire::{MachineState, StateReason};
@@ -175,10 +175,7 @@ impl State {
             ("drover:batch".to_owned(), launch.tag.to_string()),
         ]
         .into();
-        let market = match launch.tuple.market {
-            domain::config::Market::OnDemand => ec2::Market::OnDemand,
-            domain::config::Market::Spot => ec2::Market::Spot,
-        };
+        let market = ec2_market(launch.tuple.market);
         let request = RunInstances {
             template: TemplateRef::Id(launch.tuple.template.as_str().into()),
             template_version: Some(launch.tuple.template_version.to_string()),
@@ -249,6 +246,13 @@ impl State {
                 return Ok(found);
             }
         }
+    }
+}
+
+pub(crate) fn ec2_market(market: Market) -> ec2::Market {
+    match market {
+        Market::OnDemand => ec2::Market::OnDemand,
+        Market::Spot => ec2::Market::Spot,
     }
 }
 

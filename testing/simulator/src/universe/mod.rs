@@ -41,6 +41,7 @@ use crate::rules::Checked;
 use crate::steps::Steps;
 use state::State;
 
+pub(crate) use compute::ec2_market;
 pub(crate) use notices::notice;
 use process::Process;
 pub(crate) use state::TableFault;
