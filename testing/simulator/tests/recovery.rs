@@ -112,6 +112,18 @@ fn repositories_that_github_does_not_know_keep_no_other_from_being_searched() {
 }
 
 #[test]
+fn a_job_without_any_webhook_is_found_behind_many_newer_runs() {
+    let named = Pool { repositories: vec!["octo-org/widgets".parse().expect("a repository")], ..pool("linux", 10) };
+    let universe = Universe::new(47, vec![named]);
+    let unheard = universe.queue(&["linux"], |job| QueueJob { webhooks: Webhooks::NeverAttempted, ..job });
+    for _ in 0..350 {
+        universe.queue(&["of-nobody"], |job| job);
+    }
+    universe.run(MINUTE * 5);
+    assert!(universe.github(|github, _| github.job(JobId(unheard.0)).is_some_and(|job| job.served_once())));
+}
+
+#[test]
 fn a_job_without_any_webhook_is_found_by_a_search() {
     let universe = universe(42);
     // The repository is known from a job with a webhook.

@@ -1,6 +1,7 @@
 //! Reading jobs and runs, and re-running a job.
 
 use domain::ids::{JobId, Repository, RunId, Scope};
+use domain::policy::search::MAX_LISTED_RUNS;
 use domain::wire::JobNotice;
 use engine::ports::{Clock, GitHubError, Rerun, RunJobs, RunReference, RunsUnderWay};
 use reqwest::{Method, StatusCode};
@@ -18,9 +19,6 @@ use crate::workflow_job::WorkflowJob;
 const PER_PAGE: usize = 100;
 
 const MAX_PAGES: usize = 1000;
-
-/// Pages of runs that one search reads. A repository with more runs under way has webhooks that work.
-const MAX_RUN_PAGES: usize = 3;
 
 impl GitHubApp {
     pub(super) async fn read_job(&self, repository: &Repository, job: JobId) -> Result<Option<JobNotice>, GitHubError> {
@@ -51,7 +49,7 @@ impl GitHubApp {
         Ok(listed.workflow_runs.iter().any(is_it))
     }
 
-    /// The newest queued and running runs of a repository, up to [`MAX_RUN_PAGES`] pages of each.
+    /// The newest queued and running runs of a repository, as many as GitHub lists of each.
     pub(super) async fn list_runs_under_way(&self, repository: &Repository) -> Result<RunsUnderWay, GitHubError> {
         #[derive(Deserialize)]
         struct Page {
@@ -71,7 +69,7 @@ impl GitHubApp {
         let mut found = RunsUnderWay::default();
         for status in ["queued", "in_progress"] {
             let path = format!("/repos/{repository}/actions/runs?status={status}&per_page={PER_PAGE}");
-            for page in 1..=MAX_RUN_PAGES {
+            for page in 1..=MAX_LISTED_RUNS / PER_PAGE {
                 let Read { resource: listed, counted } =
                     self.list::<Page>(repository, &format!("{path}&page={page}")).await?;
                 let is_last = listed.workflow_runs.is_empty() || page * PER_PAGE >= listed.total_count;

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use async_trait::async_trait;
 use domain::ids::{DeliveryId, JobId, Owner, Repository, RunId, RunnerId, RunnerName, Scope, StackName};
+use domain::policy::search::MAX_LISTED_RUNS;
 use domain::wire::JobNotice;
 use engine::ports::{
     Budget, CheckRunUpdate, DeliveryAttempt, DeliveryPage, Deregistered, GitHub, GitHubAnswer, GitHubError,
@@ -18,6 +19,9 @@ use crate::digest::Digest;
 use crate::universe::notices::job_notice;
 use crate::universe::state::State;
 use crate::universe::{INVOCATION, Universe};
+
+/// GitHub's largest page of runs.
+const RUNS_PER_PAGE: usize = 100;
 
 /// How long Drover uses a token: GitHub's hour, less the margin.
 const TOKEN_SECONDS: i64 = 55 * 60;
@@ -352,13 +356,13 @@ impl State {
             .is_some_and(|repository| repository.visibility == github::Visibility::Public);
         let mut found = RunsUnderWay::default();
         for status in ["queued", "in_progress"] {
-            for page in 1..=3 {
-                let paging = Paging { page, per_page: 100 };
+            for page in 1..=MAX_LISTED_RUNS / RUNS_PER_PAGE {
+                let paging = Paging { page, per_page: RUNS_PER_PAGE };
                 let listed = self.github.list_runs(installation, owner, name, Some(status), paging, now)?;
                 let path = format!("{repository} {status} {page}");
                 found.counted += self.counted(&repository.owner, path, &listed.items);
                 found.runs.extend(listed.items.iter().map(|run| (RunId(run.id.0), public)));
-                if page * 100 >= listed.total {
+                if page * RUNS_PER_PAGE >= listed.total {
                     break;
                 }
             }

@@ -7,6 +7,9 @@ use rand::Rng;
 
 use super::*;
 
+/// GitHub lists at most so many runs if they are filtered.
+const MAX_SEARCHED_RUNS: usize = 1000;
+
 /// The parameters of a new job.
 #[derive(Debug, Clone)]
 pub struct QueueJob {
@@ -231,7 +234,7 @@ impl GitHub {
         reply.with(job.clone())
     }
 
-    /// `GET /repos/{owner}/{repo}/actions/runs?status=`: newest first.
+    /// `GET /repos/{owner}/{repo}/actions/runs?status=`: newest first, and at most 1,000 of one status.
     pub fn list_runs(
         &mut self,
         caller: InstallationId,
@@ -248,7 +251,8 @@ impl GitHub {
             run.repository == repository
                 && status.is_none_or(|status| status == current || conclusion.is_some_and(|how| how.as_str() == status))
         };
-        reply.with(paging.of(self.runs.values().rev().filter(wanted).cloned()))
+        let most = if status.is_some() { MAX_SEARCHED_RUNS } else { usize::MAX };
+        reply.with(paging.of(self.runs.values().rev().filter(wanted).take(most).cloned()))
     }
 
     /// `GET /repos/{owner}/{repo}/actions/runs/{id}/jobs`: the jobs of the latest attempt, or of all attempts.
