@@ -227,6 +227,7 @@ impl Ec2 {
             kind: kind.as_str().to_owned(),
             iops: number(of_template.as_ref().and_then(|it| it.iops)),
             throughput: number(of_template.as_ref().and_then(|it| it.throughput)),
+            initialize_at: number(of_template.as_ref().and_then(|it| it.volume_initialization_rate)),
             kms_key: of_template.and_then(|it| it.kms_key_id),
         }))
     }
@@ -382,6 +383,7 @@ fn mapping(root: &RootVolume) -> BlockDeviceMapping {
         .volume_type(VolumeType::from(root.kind.as_str()))
         .set_iops(root.iops.map(number))
         .set_throughput(root.throughput.map(number))
+        .set_volume_initialization_rate(root.initialize_at.map(number))
         .set_kms_key_id(root.kms_key.clone())
         .encrypted(true)
         .delete_on_termination(true)

@@ -15,7 +15,7 @@ use world::ec2::{
 use crate::calls::hang_up;
 use crate::ec2_form::{Form, escaped, filters, list, number, required};
 use crate::ec2_machines::{describe_instance_type_offerings, describe_instance_types, describe_spot_price_history};
-use crate::root_volumes::{IMAGE_GIB, ROOT_DEVICE, RootVolumes, requested};
+use crate::root_volumes::{IMAGE_GIB, INITIALIZED_AT, ROOT_DEVICE, RootVolumes, requested};
 
 /// Answers one request. Operations that Drover does not use are refused as unknown.
 pub fn answer(ec2: &mut Ec2, volumes: &mut RootVolumes, form: &Form, now: Timestamp) -> Response {
@@ -247,8 +247,11 @@ fn describe_template_versions(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Res
             "<item><launchTemplateId>{}</launchTemplateId><launchTemplateName>{}</launchTemplateName>\
              <versionNumber>{number}</versionNumber><defaultVersion>{}</defaultVersion><launchTemplateData>\
              <imageId>{}</imageId><instanceType>{}</instanceType>\
-             <instanceInitiatedShutdownBehavior>{on_power_off}</instanceInitiatedShutdownBehavior></launchTemplateData>\
-             </item>",
+             <instanceInitiatedShutdownBehavior>{on_power_off}</instanceInitiatedShutdownBehavior>\
+             <blockDeviceMappingSet><item><deviceName>{ROOT_DEVICE}</deviceName><ebs><encrypted>true</encrypted>\
+             <volumeSize>{IMAGE_GIB}</volumeSize><volumeType>gp3</volumeType>\
+             <volumeInitializationRate>{INITIALIZED_AT}</volumeInitializationRate></ebs></item></blockDeviceMappingSet>\
+             </launchTemplateData></item>",
             template.id,
             escaped(&template.name),
             *number == template.default_version,

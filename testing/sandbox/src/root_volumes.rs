@@ -12,6 +12,9 @@ pub(crate) const ROOT_DEVICE: &str = "/dev/sda1";
 /// The size of every image, in GiB. No root volume is smaller.
 pub(crate) const IMAGE_GIB: u32 = 30;
 
+/// The initialization rate of every launch template's root volume, in MiB per second.
+pub(crate) const INITIALIZED_AT: u32 = 200;
+
 /// A root volume in place of the one in the launch template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RootVolume {
@@ -19,7 +22,12 @@ pub struct RootVolume {
     pub gib: u32,
     /// For example `gp3`.
     pub kind: Option<String>,
+    /// Initialization rate in MiB per second.
+    pub initialize_at: Option<u32>,
 }
+
+/// The initialization rates that EC2 accepts, in MiB per second.
+const INITIALIZATION_RATES: std::ops::RangeInclusive<u32> = 100..=300;
 
 /// What each launch asked for, by subnet and client token. None: the volume of the launch template.
 #[derive(Debug, Default)]
@@ -76,5 +84,9 @@ pub(crate) fn requested(form: &Form) -> Result<Option<RootVolume>, Failure> {
         let message = format!("Volume of size {gib}GB is smaller than snapshot, expect size >= {IMAGE_GIB}GB");
         return Err(invalid(message));
     }
-    Ok(Some(RootVolume { gib, kind: form.get(&field(n, "Ebs.VolumeType")).cloned() }))
+    let initialize_at = number(form, &field(n, "Ebs.VolumeInitializationRate"))?;
+    if let Some(rate) = initialize_at.filter(|rate| !INITIALIZATION_RATES.contains(rate)) {
+        return Err(invalid(format!("The volume initialization rate {rate} is not between 100 and 300")));
+    }
+    Ok(Some(RootVolume { gib, kind: form.get(&field(n, "Ebs.VolumeType")).cloned(), initialize_at }))
 }

@@ -58,11 +58,11 @@ impl Region {
         Launch { tag, tuple, count: 2, within: SignedDuration::from_secs(20) }
     }
 
-    /// The root volume of a machine, in GiB, as its launch asked for it.
-    fn root_gib(&self, machine: &str) -> Option<u32> {
+    /// The root volume of a machine, as its launch asked for it: GiB, and the initialization rate.
+    fn root_volume(&self, machine: &str) -> Option<(u32, Option<u32>)> {
         self.sandbox.world.look(|state| {
             let instance = state.ec2.instance(&InstanceId(machine.to_owned()))?;
-            state.root_volumes.of(instance).map(|volume| volume.gib)
+            state.root_volumes.of(instance).map(|volume| (volume.gib, volume.initialize_at))
         })
     }
 }
@@ -119,22 +119,26 @@ async fn a_launch_asks_for_the_root_volume_that_its_tuple_has() -> anyhow::Resul
     let region = Region::start().await?;
     let root = region.template.root.clone().context("the image has a root volume")?;
     assert_eq!((root.device.as_str(), root.gib, root.kind.as_str()), ("/dev/sda1", 30, "gp3"));
+    assert_eq!(root.initialize_at, Some(200));
     let of_template = region.scaler.launch(&region.launch(1, None)).await?;
     assert_eq!(of_template.len(), 2);
-    assert!(of_template.iter().all(|it| region.root_gib(it.id.as_str()).is_none()));
+    assert!(of_template.iter().all(|it| region.root_volume(it.id.as_str()).is_none()));
 
     let larger = region.launch(2, Some(RootVolume { gib: 200, ..root.clone() }));
     let launched = region.scaler.launch(&larger).await?;
-    assert!(launched.iter().all(|it| region.root_gib(it.id.as_str()) == Some(200)), "{launched:?}");
+    assert!(launched.iter().all(|it| region.root_volume(it.id.as_str()) == Some((200, Some(200)))), "{launched:?}");
     assert_eq!(region.scaler.launch(&larger).await?, launched, "the same token is the same launch");
 
     let other = region.launch(2, Some(RootVolume { gib: 300, ..root.clone() }));
     let refused = region.scaler.launch(&other).await.expect_err("the token was used with another volume");
     assert_eq!((refused.class, refused.code.as_str()), (ErrorClass::TokenUsed, "IdempotentParameterMismatch"));
-    assert_eq!(region.root_gib(launched[0].id.as_str()), Some(200));
+    assert_eq!(region.root_volume(launched[0].id.as_str()), Some((200, Some(200))));
 
-    for wrong in [RootVolume { gib: 20, ..root.clone() }, RootVolume { device: "/dev/xvda".to_owned(), ..root.clone() }]
-    {
+    for wrong in [
+        RootVolume { gib: 20, ..root.clone() },
+        RootVolume { device: "/dev/xvda".to_owned(), ..root.clone() },
+        RootVolume { initialize_at: Some(90), ..root.clone() },
+    ] {
         let refused = region.scaler.launch(&region.launch(3, Some(wrong))).await.expect_err("EC2 refuses the volume");
         assert_eq!((refused.class, refused.code.as_str()), (ErrorClass::Refusal, "InvalidParameterValue"));
     }
@@ -154,7 +158,7 @@ async fn a_launch_whose_answer_is_lost_has_its_root_volume() -> anyhow::Result<(
     assert!(region.scaler.launch(&launch).await.is_err());
     let found = region.scaler.by_batch(&launch.tag).await?;
     assert_eq!(found.len(), 2);
-    assert!(found.iter().all(|it| region.root_gib(it.id.as_str()) == Some(90)), "{found:?}");
+    assert!(found.iter().all(|it| region.root_volume(it.id.as_str()) == Some((90, Some(200)))), "{found:?}");
     Ok(())
 }
 

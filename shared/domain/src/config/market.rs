@@ -96,6 +96,9 @@ pub struct RootVolume {
     /// MiB per second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throughput: Option<u32>,
+    /// The rate at which EC2 fills the volume from its snapshot, in MiB per second. None: block by block, as each is first read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initialize_at: Option<u32>,
     /// The key that encrypts it. None: the account's default key of EBS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kms_key: Option<String>,

@@ -20,7 +20,7 @@ const SEARCHED_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// The largest number of remembered repositories. They are stored in one item, and DynamoDB allows 400 KB.
 const MAX_REPOSITORIES: usize = 1000;
 
-/// GitHub lists the newest runs of one status, at most so many. A search reads all of them: a job whose webhook never came
+/// GitHub lists at most this many runs of one status, the newest. A search reads all of them: a job whose webhook never came
 /// waits behind every newer run.
 pub const MAX_LISTED_RUNS: usize = 1000;
 

@@ -76,6 +76,7 @@ pub(crate) fn pool() -> Pool {
         kind: "gp3".to_owned(),
         iops: None,
         throughput: None,
+        initialize_at: None,
         kms_key: None,
     };
     let template =

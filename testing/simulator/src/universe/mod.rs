@@ -107,6 +107,7 @@ pub fn shapes_pool(name: &str, max: u32) -> Pool {
         kind: "gp3".to_owned(),
         iops: None,
         throughput: None,
+        initialize_at: None,
         kms_key: None,
     };
     // The model has one template for both architectures.

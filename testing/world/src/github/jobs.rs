@@ -7,7 +7,7 @@ use rand::Rng;
 
 use super::*;
 
-/// GitHub lists at most so many runs if they are filtered.
+/// GitHub lists at most this many runs if the list is filtered.
 const MAX_SEARCHED_RUNS: usize = 1000;
 
 /// The parameters of a new job.
