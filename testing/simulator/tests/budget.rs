@@ -9,14 +9,14 @@ use domain::config::Pool;
 use domain::ids::{JobId, Owner, Repository, RunId, RunnerId, Scope, StackName};
 use domain::policy::search::round_minutes;
 use domain::wire::JobNotice;
-use engine::context::Context;
+use engine::context::{Context, Share};
 use engine::ports::{
     Budget, CheckRunUpdate, DeliveryPage, Deregistered, GitHub, GitHubError, NamedRunners, Ports, Registered,
     Registration, RepositoryPage, Rerun, RunJobs, RunReference, RunnerPage, RunsUnderWay,
 };
 use engine::sweep::{Mode, Report, sweep};
 use jiff::SignedDuration;
-use simulator::{Universe, pool};
+use simulator::{Ingest, Universe, pool};
 use world::github::{self, Caller, QueueJob, Visibility, Webhooks};
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
@@ -219,6 +219,23 @@ fn a_list_of_ten_thousand_runners_is_completed_within_five_sweeps_even_page_by_p
         (0..30).for_each(|_| universe.tick());
     }
     assert!(universe.github(|github, _| github.runner(stale).is_none()), "and what it shows is acted on");
+}
+
+#[test]
+fn a_first_sweep_without_time_for_deliveries_leaves_them_to_the_next() {
+    let universe = Universe::new(307, vec![pool("linux", 10)]);
+    universe.set_ingest(Ingest::Down);
+    universe.queue_job(&["linux"], MINUTE);
+    (0..30).for_each(|_| universe.tick());
+    universe.set_ingest(Ingest::Up);
+    // Otherwise the new deliveries reach back to the failed one.
+    (0..120).for_each(|_| universe.tick());
+    let report = universe.invoke(async |context| {
+        let share = Share { until: context.now() - SECOND, ..context.share };
+        sweep(&Context { share, ..*context }, Mode::Repair).await.expect("the table can be read")
+    });
+    assert_eq!(report.redelivered, 0, "no time is left: {report:?}");
+    assert_eq!(universe.sweep().redelivered, 1);
 }
 
 #[test]
