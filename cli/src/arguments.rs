@@ -301,7 +301,10 @@ pub(crate) enum Command {
         #[arg(long)]
         verify: bool,
     },
-    /// Let a paused pool launch machines again
+    /// Let a pool launch machines again, at once
+    ///
+    /// Ends the pool's pause. Launch options that EC2 refused and quotas that were used up are tried again, and the next probe of
+    /// an open circuit is due: use it after you have corrected an image, a permission or a quota.
     #[command(after_help = "Example:\n  drover resume linux")]
     Resume {
         /// Name of the pool

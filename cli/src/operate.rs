@@ -6,7 +6,7 @@
 use domain::config::Pool;
 use domain::ids::{InstanceId, JobId, PoolName};
 use domain::log::{Cause, Stream, Transaction, Turn, What};
-use domain::policy::check;
+use domain::policy::{check, circuit};
 use domain::state::{Instance, Item, Key, Ownership, Slot, SlotState, StopReason};
 use engine::ports::{Queue as _, Store};
 use jiff::{SignedDuration, Timestamp};
@@ -222,7 +222,8 @@ impl<S: Store> Operator<'_, S> {
         Ok(Output { ok: true, text: format!("{message}\n"), json })
     }
 
-    /// Stops or resumes launching. The pool takes jobs either way, and its machines stay.
+    /// Stops or resumes launching. The pool takes jobs either way, and its machines stay. Resuming also tries again at once what
+    /// EC2 refused and what failed.
     ///
     /// # Errors
     /// The pool does not exist, or the table or the queue fails.
@@ -237,8 +238,27 @@ impl<S: Store> Operator<'_, S> {
             ),
             PauseAction::Resume => format!("{name} launches again within a minute"),
         };
-        let json = json!({ "pool": name, "paused": paused, "changed": changed, "waiting": waiting, "live": live });
-        Ok(Output { ok: true, text: format!("{message}\n"), json })
+        let mut json = json!({ "pool": name, "paused": paused, "changed": changed, "waiting": waiting, "live": live });
+        let mut text = format!("{message}\n");
+        if action == PauseAction::Resume {
+            let tried_again = self.try_again(queue, name).await?;
+            json["tried_again"] = json!(tried_again);
+            if tried_again {
+                text += "What EC2 refused is tried again, and an open circuit's next probe is due\n";
+            }
+        }
+        Ok(Output { ok: true, text, json })
+    }
+
+    /// Whether something of the pool waited, and does not any more.
+    async fn try_again(&self, queue: &Queue, name: &PoolName) -> Result<bool, Failure> {
+        let writes = circuit::try_again(&view(self.table, name).await?, self.now);
+        if writes.puts.is_empty() {
+            return Ok(false);
+        }
+        self.table.commit(&writes).await?;
+        queue.nudge(name, SignedDuration::ZERO).await?;
+        Ok(true)
     }
 
     /// Changes the pool in force.

@@ -9,6 +9,7 @@ use sandbox::sandbox::{Driven, Options, Sandbox};
 use sandbox::short_timings::{one_pool, with_short_timings};
 use sandbox::state::State;
 use serde_json::{Value, json};
+use world::ec2::{Code, LaunchMatch, Refusal, When};
 
 const POOLS: &str = include_str!("../../pools.toml");
 
@@ -215,4 +216,29 @@ async fn a_paused_pool_launches_nothing_and_each_command_says_why() {
     has(&said(&sandbox.drover(&["resume", "linux"]).await.unwrap()), 0, &["launches again"]);
     let explained = said(&sandbox.drover(&["explain", &job.to_string()]).await.unwrap());
     has(&explained, 0, &["a machine will be launched shortly"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_whose_cause_of_failure_is_corrected_is_tried_again_when_an_operator_says_so() {
+    let sandbox = by_hand().await;
+    sandbox.apply(&one_pool("backoff_min = \"1h\"\nbackoff_max = \"2h\"\n")).await.unwrap();
+    has(&said(&sandbox.drover(&["resume", "linux"]).await.unwrap()), 0, &["launches again"]);
+    let refusal =
+        Refusal { matches: LaunchMatch::default(), code: Code::UnauthorizedOperation, when: When::Chance(1.0) };
+    sandbox.world.act(|state, _| state.ec2.faults.refusals.push(refusal));
+    sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_secs(600));
+    let opened = async || {
+        sandbox.scale().await?;
+        let output = sandbox.drover(&["pools"]).await?;
+        Ok(said(&output).1.contains("circuit open").then_some(()))
+    };
+    sandbox.sweep_until("the open circuit", opened).await.unwrap();
+    sandbox.world.act(|state, _| state.ec2.faults.refusals.clear());
+    sandbox.sweep().await.unwrap();
+    sandbox.scale().await.unwrap();
+    sandbox.world.look(|state| assert_eq!(state.ec2.launches(), 0, "the next probe is due in an hour"));
+
+    has(&said(&sandbox.drover(&["resume", "linux"]).await.unwrap()), 0, &["is tried again", "next probe is due"]);
+    sandbox.scale().await.unwrap();
+    sandbox.world.look(|state| assert_eq!(state.ec2.launches(), 1));
 }

@@ -153,10 +153,9 @@ impl Problems {
     fn report(self, group: &mut Group, pools: usize) {
         let fine = format!("{} read", count(pools, "pool"));
         group.conclude("state", Level::Fail, &self.unread, fine, "drover pools apply FILE");
-        let remedy =
-            "fix what the message says; the next probe closes the circuit, and so does applying a changed pool";
+        let remedy = "fix what the message says, then drover resume POOL launches a probe at once";
         group.conclude("circuits", Level::Fail, &self.circuits, "closed", remedy);
-        let remedy = "request a higher quota (Service Quotas, EC2), or lower the pool's max";
+        let remedy = "request a higher quota (Service Quotas, EC2), then drover resume POOL; or lower the pool's max";
         group.conclude("quota", Level::Fail, &self.quota, "no recent refusals by EC2", remedy);
         let remedy = "if it persists, give the pool more instance types or subnets";
         group.conclude("capacity", self.refusals, &self.capacity, "no recent refusals by EC2", remedy);

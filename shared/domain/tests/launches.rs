@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use common::{after, ago, later, noon, pool, turn};
 use domain::config::{Market, Pool};
 use domain::ids::{InstanceId, JobId};
+use domain::log::Transaction;
 use domain::policy::PoolView;
+use domain::policy::circuit::{next_probe, try_again};
 use domain::policy::launch::{AfterError, Attempt, Refused, RefusedFor, after_error, bind, claim, refused};
 use domain::policy::launch_error::LaunchError;
 use domain::state::{Batch, Circuit, Item, Meta, Slot, SlotState, WaitingJob};
@@ -107,6 +109,16 @@ fn after_a_refusal_the_next_tuple_is_tried_or_the_launch_waits_or_ends() {
     let charged = |view: &PoolView| view.waiting.values().map(|job| job.launches.len()).sum::<usize>();
     assert_eq!((charged(&view), charged(&wrong)), (2, 0), "slots without a launch are not charged");
     assert!(wrong.waiting.contains_key(&JobId(5)));
+    let later_probe = next_probe(&pool, &wrong.meta, noon());
+    let again = after(&wrong, &try_again(&wrong, noon()));
+    assert!(
+        later_probe > Some(noon()) && next_probe(&pool, &again.meta, noon()) == Some(noon()),
+        "an operator asked for it"
+    );
+    let again = after(&both, &try_again(&both, noon()));
+    assert!(again.batches[&4].lease.is_free(noon()) && again.meta.cooldowns.is_empty());
+    assert!(after(&quota, &try_again(&quota, noon())).meta.pauses.is_empty());
+    assert_eq!(try_again(&again, noon()), Transaction::new(), "nothing waits");
 
     let waiting = no(RefusedFor::Capacity, &view, &batch);
     let mixed = no(RefusedFor::Tuple, &waiting, &waiting.batches[&4]);

@@ -67,7 +67,8 @@ pub fn one_pool(more: &str) -> String {
     let pool = "[[pool]]\nname = \"linux\"\nowner = \"octo-org\"\nlabels = [\"drover\"]\n\
                 repositories = [\"octo-org/widgets\"]\nlaunch_template = \"drover-runner\"\n\
                 instance_types = [\"m7i.large\"]\n";
-    let max = if more.contains("max =") { "" } else { "max = 10\n" };
+    let has_max = more.lines().any(|line| line.starts_with("max ="));
+    let max = if has_max { "" } else { "max = 10\n" };
     with_short_timings(&format!("{pool}{max}{more}")).expect("the text is TOML")
 }
 

@@ -3,8 +3,10 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::Pool;
+use crate::log::Transaction;
+use crate::policy::PoolView;
 use crate::policy::tuple::next_free;
-use crate::state::{Circuit, CircuitCause, Meta};
+use crate::state::{Batch, Circuit, CircuitCause, Leased, Meta};
 
 /// Opens the pool's circuit. A circuit that is open stays open for its present back-off.
 pub fn open_circuit(meta: &mut Meta, pool: &Pool, cause: CircuitCause, message: String, now: Timestamp) {
@@ -21,4 +23,25 @@ pub fn next_probe(pool: &Pool, meta: &Meta, now: Timestamp) -> Option<Timestamp>
     let Circuit::Open { until, .. } = &meta.circuit else { return None };
     let free = next_free(pool, meta, now).filter(|free| *free > now);
     Some(free.map_or(*until, |free| free.max(*until)))
+}
+
+/// Launches that an operator's request resumes at once. The others follow when they are due.
+const RESUMED_AT_ONCE: usize = 50;
+
+/// Ends the waits that follow from EC2's refusals and from failed machines: an operator has corrected the cause. An open circuit
+/// stays open, and its next probe is due. Empty if nothing waits.
+pub fn try_again(view: &PoolView, now: Timestamp) -> Transaction {
+    let mut meta = view.meta.clone();
+    meta.cooldowns.clear();
+    meta.pauses.clear();
+    let of_classes = meta.classes.values_mut().map(|class| &mut class.circuit);
+    for circuit in of_classes.chain([&mut meta.circuit]) {
+        if let Circuit::Open { until, .. } = circuit {
+            *until = now.min(*until);
+        }
+    }
+    let waits = |batch: &&Batch| batch.tuple.is_none() && !batch.lease.is_free(now);
+    let due = view.batches.values().filter(waits).take(RESUMED_AT_ONCE).map(|batch| batch.clone().put_off(now));
+    let writes = Transaction::new().put_all(due);
+    if meta == view.meta && writes.puts.is_empty() { writes } else { writes.put(meta) }
 }
