@@ -25,8 +25,6 @@ pub enum PoolsError {
 /// # Errors
 /// With [`PoolsError::TooNew`], the function must write nothing.
 pub async fn read(context: &Context<'_>, function: FunctionName) -> Result<Config, PoolsError> {
-    let (mut config, mut scaler, mut janitor) = (None, None, None);
-    let (mut catalogue, mut spot) = (None, None);
     let keys = [
         Key::Config,
         Key::Catalogue,
@@ -34,33 +32,26 @@ pub async fn read(context: &Context<'_>, function: FunctionName) -> Result<Confi
         Key::Function(FunctionName::Scaler),
         Key::Function(FunctionName::Janitor),
     ];
-    for item in context.ports.store.get_many(&keys).await? {
-        match item {
-            Item::Config(found) => config = Some(found),
-            Item::Catalogue(found) => catalogue = Some(found),
-            Item::SpotPrices(found) => spot = Some(found),
-            Item::Function(found) if found.name == FunctionName::Scaler => scaler = Some(found),
-            Item::Function(found) => janitor = Some(found),
-            other => return Err(StoreError::new(format!("{} was not requested", other.key())).into()),
-        }
-    }
+    let items = context.ports.store.get_many(&keys).await?;
+    let config = config_among(&items).cloned();
     if let Some(config) = &config {
         format::check(config)?;
     }
     let now = context.now();
-    let own = match function {
-        FunctionName::Scaler => &scaler,
-        FunctionName::Janitor => &janitor,
+    let report_of = |function| {
+        let recorded = items.iter().find_map(|item| match item {
+            Item::Function(found) if found.name == function => Some(found),
+            _ => None,
+        });
+        format::report(function, recorded, now)
     };
-    if let Some(report) = format::report(function, own.as_ref(), now) {
+    let scaler_is_silent = report_of(FunctionName::Scaler).is_some();
+    if let Some(report) = report_of(function) {
         record(context, report).await;
     }
-    let config = config.ok_or(PoolsError::NotConfigured)?.with_machines(catalogue, spot);
-    match function {
-        FunctionName::Janitor if format::report(FunctionName::Scaler, scaler.as_ref(), now).is_some() => {
-            wake_scaler(context, &config).await;
-        }
-        FunctionName::Scaler | FunctionName::Janitor => {}
+    let config = with_machines(config.ok_or(PoolsError::NotConfigured)?, items);
+    if function == FunctionName::Janitor && scaler_is_silent {
+        wake_scaler(context, &config).await;
     }
     Ok(config)
 }
@@ -69,10 +60,12 @@ pub async fn read(context: &Context<'_>, function: FunctionName) -> Result<Confi
 /// function must write nothing.
 pub(crate) async fn newest(context: &Context<'_>) -> Result<Option<Config>, StoreError> {
     let items = context.ports.store.get_many(&[Key::Config, Key::Catalogue, Key::SpotPrices]).await?;
-    let config =
-        items.iter().find_map(|item| if let Item::Config(config) = item { Some(config.clone()) } else { None });
-    let config = config.filter(|config| format::check(config).is_ok());
+    let config = config_among(&items).filter(|config| format::check(config).is_ok()).cloned();
     Ok(config.map(|config| with_machines(config, items)))
+}
+
+fn config_among(items: &[Item]) -> Option<&Config> {
+    items.iter().find_map(|item| if let Item::Config(config) = item { Some(config) } else { None })
 }
 
 /// The configuration with what some of the items say about machines.
