@@ -20,8 +20,8 @@ use crate::candidates;
 
 /// Runs GitHub Actions jobs on EC2, one fresh machine per job.
 ///
-/// Start with drover doctor, which finds what is set up wrong, drover status, which shows what happens now, and drover explain
-/// URL, which says why a job waits.
+/// Start with drover doctor, which finds problems with the setup, drover status, which shows what is happening now, and drover
+/// explain URL, which says why a job waits.
 ///
 /// Exit codes: 0 success; 1 the answer is no: a check failed, nothing was found, or nothing was done; 2 a wrong argument, or no
 /// such stack; 3 AWS or GitHub cannot be reached or refuses a call, a table, queue or secret of the stack does not exist, a newer
@@ -111,8 +111,8 @@ pub(crate) enum Command {
     },
     /// Show what machines cost, by pool, repository, workflow or instance type
     ///
-    /// Uses on-demand list prices, which are an upper bound for spot machines. Covers at most the last 30 days, because the
-    /// event log goes back no further.
+    /// Uses the price that a machine's launch was decided with, in pools that need prices, and otherwise on-demand list prices,
+    /// which are an upper bound for spot machines. Covers at most the last 30 days, because the event log goes back no further.
     #[command(after_help = "Example:\n  drover cost --by workflow --since 7d")]
     Cost {
         /// What to group costs by
@@ -183,7 +183,7 @@ pub(crate) enum Command {
     },
     /// Explain why a job is waiting or how it ended, what happens next, and its history
     ///
-    /// For a run: every job of the run that reached a pool lately.
+    /// For a run, explains every job of the run that reached a pool recently.
     #[command(
         after_help = "Example:\n  drover explain https://github.com/octo-org/widgets/actions/runs/7/job/12\n  drover explain https://github.com/octo-org/widgets/actions/runs/7"
     )]
@@ -239,7 +239,7 @@ pub(crate) enum Command {
     ///
     /// Exits with 1 if a job matches no pool, or if GitHub refuses a workflow. Uses the pools in force, or those of a pool file,
     /// which needs no AWS account. Follows matrices, expressions, and workflows that are called as ./.github/workflows/NAME.
-    /// What is known only when a workflow runs is counted as unknown.
+    /// Labels that are known only when a workflow runs are counted as unknown.
     #[command(
         after_help = "Example:\n  drover lint .github/workflows/*.yml --repository octo-org/widgets --pools pools.toml\n  drover \
                       lint .github/workflows/*.yml --repository octo-org/widgets --var RUNNER=linux --strict --format github"
@@ -340,7 +340,7 @@ pub(crate) enum Command {
     /// Show on one screen what the stack does and what is wrong
     ///
     /// Versions, the last sweep, every pool with the reason if it cannot serve its jobs, the oldest waiting job, the failures
-    /// of the last hour, and what today's machines (since midnight, UTC) cost at on-demand list prices.
+    /// of the last hour, and what today's machines (since midnight, UTC) cost, as drover cost shows it.
     #[command(after_help = "Example:\n  drover status --watch")]
     Status {
         /// Repeat every two seconds

@@ -113,10 +113,7 @@ fn text(rows: &[Row], query: &Query<'_>) -> String {
     let recorded: u64 = rows.iter().map(|row| row.recorded).sum();
     if recorded > 0 {
         let machines = count(recorded as usize, "machine");
-        text += &format!(
-            "{machines} of pools with shapes or caps at the price per hour of the launch instead, spot prices and volumes \
-             included.\n"
-        );
+        text += &format!("For {machines}, the price at the launch is used instead, with spot prices and volumes.\n");
     }
     let unpriced: u64 = rows.iter().map(|row| row.unpriced).sum();
     if unpriced > 0 {
@@ -130,7 +127,7 @@ fn text(rows: &[Row], query: &Query<'_>) -> String {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Total {
     pub(crate) machines: u64,
-    /// At the on-demand list price.
+    /// At the recorded price, or else at the on-demand list price.
     pub(crate) usd: f64,
     /// Machines without a known price.
     pub(crate) unpriced: u64,

@@ -50,7 +50,7 @@ fn asked<'a>(pools: &'a [Pool], label: &str) -> Result<(&'a Pool, Shape), Failur
             true => "no pool has shapes".to_owned(),
             false => format!("write a label such as {}", names.join(" or ")),
         };
-        return Err(Failure::Usage(format!("{label:?} begins with the name of no pool with shapes: {hint}")));
+        return Err(Failure::Usage(format!("{label:?} does not begin with the name of a pool with shapes: {hint}")));
     };
     let shape = shape.map_err(|wrong| Failure::Usage(format!("pool {} cannot serve {label}: {wrong}", pool.name)))?;
     Ok((pool, shape))

@@ -92,7 +92,7 @@ pub(super) fn sections(overview: &Overview, filter: &Filter, now: Timestamp) -> 
         (event_table(&events))
         p.dim {
             "As of " (format!("{now:.0}")) ". Charts: the last six hours. Waits: from queued to started, for jobs started in the last \
-            24 hours. Cost: since midnight, UTC, at on-demand list prices."
+            24 hours. Cost: since midnight, UTC, at the prices that drover cost uses."
         }
     }
 }

@@ -37,7 +37,7 @@ pub(super) async fn end(table: &impl Store, id: &InstanceId) -> Result<End, Fail
     }
 }
 
-/// What became of the job's re-run, after its machine was lost.
+/// The outcome of the re-run of a job whose machine was lost.
 pub(super) fn rerun<'a>(events: &[&'a Event], job: JobId) -> Option<&'a str> {
     events.iter().rev().find_map(|event| match &event.what {
         What::Rerun { job: of, outcome } if *of == job => Some(outcome.as_str()),

@@ -179,7 +179,7 @@ fn on_its_way(slot: &Slot, view: &PoolView, pool: &Pool, now: Timestamp) -> Stri
     }
 }
 
-/// What happens next, of all that may happen the step that the job waits for.
+/// The next step that the job waits for.
 fn next(waiting: &WaitingJob, slot: Option<&Slot>, part: &Part, now: Timestamp) -> Option<Next> {
     let (pool, view) = (&part.pool, &part.view);
     let at = |what: &str, at: Timestamp| Some(Next::new(what, Some(at)));

@@ -14,7 +14,7 @@ pub(super) fn verdict(pool: &Pool, labels: &[String]) -> Option<(Verdict, Option
     let policy = &pool.shapes.as_ref()?.policy;
     let name = pool.name.to_string();
     let Some(machines) = &pool.machines else {
-        let text = format!("{}; types and prices are known in a stack only", described(&shape, pool, policy));
+        let text = format!("{}; types and prices are known only in a stack", described(&shape, pool, policy));
         return Some((Verdict::Pool { pool: name }, Some(Asked { candidates: None, text })));
     };
     let found = candidates(offers(pool, policy, &shape, machines, 0));

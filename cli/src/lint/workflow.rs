@@ -20,7 +20,7 @@ const MAX_LEVELS: usize = 10;
 /// The called workflows that are followed from one file: matrices of calls multiply.
 const MAX_VISITS: usize = 1000;
 
-/// One more choice of labels than this, and the labels of a job are unknown.
+/// The labels of a job with more choices of labels than this are unknown.
 const MAX_CHOICES: usize = 256;
 
 /// The folder that GitHub reads workflows from.
@@ -194,7 +194,7 @@ impl Workflows {
             return Ok(());
         }
         if self.visits.get() >= MAX_VISITS {
-            all.push(unknown(format!("calls {called}, as one of more than {MAX_VISITS} calls")));
+            all.push(unknown(format!("calls {called}; lint follows at most {MAX_VISITS} calls")));
             return Ok(());
         }
         self.visits.set(self.visits.get() + 1);

@@ -1,7 +1,7 @@
 //! GitHub's port as one invocation uses it.
 //!
-//! GitHub's limits concern an account, and other invocations meet them, too. So before a call for an account, the limit that
-//! is stored for the account is read. The first answer that names a limit is stored for other invocations, and ends the
+//! GitHub's limits apply to an account, and other invocations reach them as well. So before a call for an account, the limit
+//! that is stored for the account is read. The first answer that names a limit is stored for other invocations, and ends the
 //! calls for the account in this one. So does the first call that GitHub does not answer in time: the others would take as
 //! long.
 //!

@@ -14,9 +14,9 @@ use crate::ports::StoreError;
 use crate::record::MAX_RACES;
 use crate::table::{Commit, commit};
 
-/// Records what EC2 reports about an instance. Returns the pool to reconcile; None if the instance is none of the stack's, or
-/// nothing changes. A lost race is repeated here: on the queue, the message would wait until it is visible again, and the
-/// slot may be closed by then.
+/// Records what EC2 reports about an instance. Returns the pool to reconcile; None if the instance does not belong to the
+/// stack, or nothing changes. A lost race is repeated here: on the queue, the message would wait until it is visible again,
+/// and the slot may be closed by then.
 pub(crate) async fn instance_changed(
     context: &Context<'_>,
     config: &Config,

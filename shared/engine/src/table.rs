@@ -161,7 +161,7 @@ pub(crate) async fn commit(context: &Context<'_>, writes: &Transaction) -> Resul
     }
 }
 
-/// Writes the transaction, or nothing if another invocation was faster and goes on itself.
+/// Writes the transaction, or nothing if another invocation has changed an item first; that one then carries on.
 pub(crate) async fn commit_or_leave(context: &Context<'_>, writes: Transaction) -> Result<(), ReconcileError> {
     commit(context, &writes).await.map(drop)
 }

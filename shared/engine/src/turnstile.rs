@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard};
 use domain::ids::PoolName;
 use futures::channel::oneshot::{Sender, channel};
 
-/// At most `room` callers are inside. Whoever waits is let in when another leaves: the pools take turns, and within a pool
-/// callers keep their order.
+/// At most `room` callers are inside. A waiting caller is let in when another leaves: the pools take turns, and within a
+/// pool callers keep their order.
 #[derive(Debug)]
 pub(crate) struct Turnstile {
     queue: Mutex<Queue>,

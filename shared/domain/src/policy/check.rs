@@ -105,7 +105,7 @@ pub fn answer(
     }
 }
 
-/// Writes a job that still waits. It is news if GitHub knows the job no more.
+/// Writes a job that still waits. Emits an event when GitHub first reports the job as unknown.
 pub fn waits(pool: &Pool, before: &WaitingJob, job: WaitingJob, turn: &Turn) -> Transaction {
     let is_news = job.unknown_since.is_some() && before.unknown_since.is_none();
     let status = "not found: its repository was deleted or transferred, or the app lost access to it".to_owned();

@@ -140,7 +140,7 @@ fn by_class(pool: &Pool, view: &PoolView, behind: &BTreeSet<JobId>, turn: &Turn)
         if decision.changes_items() {
             return Some(decision);
         }
-        // The next room or money is for this class: it would never get any if younger jobs, or warm machines, took each bit.
+        // Room or money that becomes free is for this class. Otherwise newer jobs, or warm machines, would take every bit.
         others.paused |= lacks_room;
         last = Some(decision);
     }

@@ -102,7 +102,7 @@ pub fn quiet_first(messages: &BTreeMap<PoolName, usize>) -> Vec<&PoolName> {
     pools.into_iter().map(|(pool, _)| pool).collect()
 }
 
-/// How soon the checks and notifications are due again that an invocation leaves out.
+/// How soon the checks and notifications that an invocation leaves out are due again.
 pub const LEFT_OUT_FOR: SignedDuration = SignedDuration::from_secs(15);
 
 /// The points that each pool may use, if this many share an invocation.

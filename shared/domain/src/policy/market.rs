@@ -68,8 +68,8 @@ pub fn catalogue(
     Catalogue { types: types.collect(), gib_hour: GIB_HOUR, zones, read_at: now, revision }
 }
 
-/// List price of a GiB of gp3 in us-east-1, 0.08 USD a month, per hour. Other regions cost up to half as much again; it only
-/// orders offers and bounds caps.
+/// Hourly list price of a GiB of gp3 in us-east-1, which costs 0.08 USD per month. Other regions cost up to half as much
+/// again; the price is used only to order offers and to check caps.
 const GIB_HOUR: MicroUsd = MicroUsd(110);
 
 /// Spot prices of the catalogue's types and zones. `reclaimed` are machines that EC2 took back within the last hour.

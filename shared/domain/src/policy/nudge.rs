@@ -1,7 +1,7 @@
 //! When a pool is read: at once, by another invocation, or a little later.
 //!
-//! An invocation that has recorded facts about a pool must make sure that the pool is read after that. If a nudge is due
-//! soon, this suffices: whoever answers it deletes the record of the nudge before reading, so it reads the facts.
+//! An invocation that has recorded facts about a pool must make sure that the pool is read after that. A nudge that is
+//! due soon is enough: the invocation that answers it deletes its record before reading the pool, so it reads the facts.
 
 use jiff::{SignedDuration, Timestamp};
 

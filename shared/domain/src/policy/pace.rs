@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::policy::PoolView;
 
-/// So many launches are decided within [`WITHIN`].
+/// The most launches that a pool decides within [`WITHIN`].
 const LAUNCHES: usize = 5;
 
 /// In this time, EC2 accepts [`LAUNCHES`] more calls.

@@ -45,8 +45,8 @@ impl Allowed {
     }
 }
 
-/// The waiting jobs that GitHub may be asked about now, of those that are due the ones that have been due for longest. While
-/// little is left of the account's budget, only those that nothing but the answer can open.
+/// The waiting jobs that GitHub may be asked about now: of those that are due, the ones that have been due for longest.
+/// While little is left of the account's budget, only jobs that nothing but GitHub's answer can open.
 pub fn questions(pool: &Pool, view: &PoolView, budget: Option<Budget>, now: Timestamp) -> Allowed {
     let behind = view.behind(now);
     let every = pool.timings.job_check.duration();

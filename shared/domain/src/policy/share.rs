@@ -60,7 +60,7 @@ pub fn room(view: &PoolView, class: &Label, machines: usize, now: Timestamp, lea
         .collect()
 }
 
-/// So many classes must fail before the launch template counts as broken.
+/// The number of classes that must fail before the launch template counts as broken.
 const SEVERAL: usize = 3;
 
 /// The circuit of a class that has not failed, if several others with the same launch template have, and nothing works: it

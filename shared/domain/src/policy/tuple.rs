@@ -18,7 +18,7 @@ pub fn is_at_cap(pool: &Pool, view: &PoolView, now: Timestamp) -> bool {
     view.is_short(now) && !options.is_empty() && options.iter().all(|option| budget.pays_for(option) == 0)
 }
 
-/// What a pool's machines may cost per hour in addition. None: any amount.
+/// How much more a pool's machines may cost per hour. None means any amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget(Option<MicroUsd>);
 
@@ -28,7 +28,7 @@ impl Budget {
         Self(pool.price_per_hour.map(|cap| MicroUsd(cap.0.saturating_sub(others.0))))
     }
 
-    /// For how many machines of this kind it pays. A machine without a known price is none under a cap.
+    /// The number of machines of this kind that the budget pays for. Under a cap, 0 if the price is not known.
     pub fn pays_for(self, option: &LaunchOption) -> usize {
         match (self.0, option.price_per_hour) {
             (None, _) => usize::MAX,

@@ -57,7 +57,7 @@ pub(crate) async fn read_tags<'a>(
     TagReading::of(&listed)
 }
 
-/// What retiring slots came to.
+/// The result of retiring slots.
 #[derive(Debug, Default)]
 pub(crate) struct Retired {
     /// When the next step of one of them is due.
@@ -206,8 +206,8 @@ async fn put_off(
     Ok(Step::Later(next_at))
 }
 
-/// Terminates the machines. A later sweep finds that they have ended. Returns the slots that must be put off: whoever recorded
-/// that a runner is deregistered has put off its slot already.
+/// Terminates the machines. A later sweep finds that they have ended. Returns the slots that must still be put off: the
+/// write that records a deregistration has put off its slot already.
 async fn terminate(
     context: &Context<'_>,
     pool: &Pool,

@@ -243,7 +243,7 @@ async fn claim_stop(
 }
 
 /// Removes machines of one launch that belong to no slot. After the claims none can be bound, and after the deregistrations
-/// none can receive a job. Only then they are terminated. Each runner is deregistered once, and not once for each machine.
+/// none can receive a job. Only then are they terminated. Each runner is deregistered once, and not once for each machine.
 async fn condemn(
     context: &Context<'_>,
     (recorded, tags): (&BTreeMap<InstanceId, Instance>, &TagReading),

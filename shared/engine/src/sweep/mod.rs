@@ -1,7 +1,7 @@
 //! The janitor's work: read the three sources, compare them, repair differences.
 //!
 //! GitHub is read first, then EC2, then the table. Every launch and registration is written to the table before it is made.
-//! So an instance or a runner that is in the lists and not in the table is not just too new.
+//! So an instance or a runner that is in the lists but not in the table is not simply too new.
 
 mod actions;
 mod market;
