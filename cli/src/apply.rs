@@ -108,9 +108,11 @@ pub async fn apply<S: Store>(
         return Ok(Output { ok: false, text: "nothing was applied\n".to_owned(), json: json(false) });
     }
     write_metas(&plan.pools, installation.table).await?;
+    let mut writes = Transaction::new();
     if let Some(machines) = machines {
         let Machines { catalogue, spot } = Arc::unwrap_or_clone(machines);
-        installation.table.commit(&Transaction::new().put(catalogue)).await?;
+        // With CONFIG: it has only the types that these pools allow.
+        writes = writes.put(catalogue);
         match installation.table.commit(&Transaction::new().put_all(spot)).await {
             // A sweep was faster.
             Ok(()) | Err(CommitError::Conflict(_)) => {}
@@ -120,7 +122,7 @@ pub async fn apply<S: Store>(
     let revision = before.map_or(0, |config| config.revision);
     let removed = plan.ending().cloned().collect();
     let config = Config { format, pools: plan.pools.clone(), removed, applied_at: now, revision };
-    installation.table.commit(&Transaction::new().put(config)).await?;
+    installation.table.commit(&writes.put(config)).await?;
     Ok(Output { ok: true, text: format!("{text}in force within a minute\n"), json: json(true) })
 }
 

@@ -279,7 +279,7 @@ fn machines() -> Machines {
     let read_at = "2026-11-27T00:00:00Z".parse().unwrap();
     let spot = [("m7i.2xlarge".into(), [("zone-a".into(), MicroUsd(121_000))].into())].into();
     let spot = SpotPrices { prices: spot, reclaimed: BTreeMap::new(), read_at, revision: 1 };
-    let catalogue = Catalogue { types, gib_hour: MicroUsd(0), zones, read_at, revision: 1 };
+    let catalogue = Catalogue { types, gib_hour: MicroUsd(0), zones, unknown_subnets: [].into(), read_at, revision: 1 };
     Machines { catalogue, spot: Some(spot) }
 }
 

@@ -143,3 +143,23 @@ fn a_shape_is_the_only_label_and_one_that_the_pool_allows() {
     assert_eq!(routed(&["any/20disk"]), "the pool allows a disk of 40..500 GiB, and the label asks for 20");
     assert_eq!(routed(&["anyone/8cpu"]), "PoolName");
 }
+
+#[test]
+fn what_the_author_of_a_wrong_label_wrote_is_shown_as_it_is_and_only_where_the_pool_serves_the_repository() {
+    let any = Pool { name: "any".parse().expect("a pool"), labels: BTreeSet::new(), ..shapes::pool() };
+    let labels = vec!["any/[Update](https://evil.example)`".to_owned(), "x".to_owned()];
+    let of = |public| {
+        let mut notice = common::notice(Action::Queued);
+        notice.job.labels.clone_from(&labels);
+        let notice = Notice { public, received_at: ago(600), ..notice };
+        let job = UnroutedJob::new(notice, ago(600));
+        match next_step(&common::config([any.clone()]), &job, noon()) {
+            Step::Notify(update) => update.summary,
+            step => panic!("{step:?}"),
+        }
+    };
+    let [before, block, after] =
+        of(false).split("```").map(str::to_owned).collect::<Vec<_>>().try_into().expect("a block");
+    assert!(block.contains("[Update](https://evil.example)") && !(before + &after).contains("evil"), "{block}");
+    assert!(!of(true).contains("evil"), "the pool serves no public repositories");
+}

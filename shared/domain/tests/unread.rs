@@ -1,9 +1,11 @@
 //! Decisions about a pool with many busy machines, from a reading without them.
 
 mod common;
+#[path = "common/shapes.rs"]
+mod shapes;
 
 use common::{ago, noon};
-use domain::config::MicroUsd;
+use domain::config::{MicroUsd, Pool};
 use domain::ids::{JobId, SlotId};
 use domain::policy::decide::{Decision, decide};
 use domain::policy::unread::{after, ranges, readable_without, suffices};
@@ -144,6 +146,21 @@ fn slots() -> impl Strategy<Value = Vec<Slot>> {
             })
             .collect()
     })
+}
+
+#[test]
+fn under_a_cap_the_whole_pool_is_read_unless_the_rest_pays_for_every_machine() {
+    let pool = |cap: u64| {
+        let mut pool = Pool { max: 100, price_per_hour: Some(MicroUsd(cap)), ..shapes::pool() };
+        pool.shapes.as_mut().expect("a pool with shapes").policy.price_per_hour = Some(MicroUsd(2_000_000));
+        pool
+    };
+    let unread = UnreadSlots { before: 50, except: Vec::new(), live: 40, price_per_hour: MicroUsd(8_000_000) };
+    let jobs = [common::job(60)];
+    let read = without(&unread, &[], &jobs);
+    assert!(suffices(&pool(10_000_000), &read, noon()), "one machine costs at most 2 USD per hour");
+    assert!(!suffices(&pool(9_000_000), &read, noon()), "unread machines may have ended");
+    assert!(suffices(&pool(9_000_000), &without(&unread, &[], &[]), noon()), "nothing is needed");
 }
 
 proptest! {

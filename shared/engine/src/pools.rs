@@ -32,7 +32,7 @@ pub async fn read(context: &Context<'_>, function: FunctionName) -> Result<Confi
         Key::Function(FunctionName::Scaler),
         Key::Function(FunctionName::Janitor),
     ];
-    let items = context.ports.store.get_many(&keys).await?;
+    let items = get_readable(context, &keys).await?;
     let config = config_among(&items).cloned();
     if let Some(config) = &config {
         format::check(config)?;
@@ -59,9 +59,25 @@ pub async fn read(context: &Context<'_>, function: FunctionName) -> Result<Confi
 /// The pools as they are now, for an invocation whose own reading may be older. None if there are none any more, or if the
 /// function must write nothing.
 pub(crate) async fn newest(context: &Context<'_>) -> Result<Option<Config>, StoreError> {
-    let items = context.ports.store.get_many(&[Key::Config, Key::Catalogue, Key::SpotPrices]).await?;
+    let items = get_readable(context, &[Key::Config, Key::Catalogue, Key::SpotPrices]).await?;
     let config = config_among(&items).filter(|config| format::check(config).is_ok()).cloned();
     Ok(config.map(|config| with_machines(config, items)))
+}
+
+/// A newer version may have written what this one cannot read. Pools without shapes work without knowing EC2's machines.
+async fn get_readable(context: &Context<'_>, keys: &[Key]) -> Result<Vec<Item>, StoreError> {
+    let read = context.ports.store.get_readable(keys).await?;
+    for key in read.unreadable {
+        match key {
+            Key::Catalogue | Key::SpotPrices => {
+                tracing::error!(
+                    "{key} cannot be read and is left out; delete the item, and the next sweep writes it again"
+                );
+            }
+            key => return Err(StoreError::new(format!("{key} cannot be read"))),
+        }
+    }
+    Ok(read.items)
 }
 
 fn config_among(items: &[Item]) -> Option<&Config> {

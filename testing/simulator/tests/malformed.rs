@@ -5,7 +5,7 @@ mod story;
 use domain::ids::PoolName;
 use domain::state::{Item, Key};
 use jiff::SignedDuration;
-use simulator::{Ingest, Universe, pool};
+use simulator::{Ingest, Universe, pool, shapes_pool};
 use story::everything_is_over;
 use world::github::{self, DEFAULT_GROUP, JitRequest, JobId, Malformed, QueueJob, Scope, Webhooks};
 
@@ -169,4 +169,18 @@ fn a_machine_whose_record_cannot_be_read_is_left_alone_and_others_are_judged() {
     universe.repair_items();
     universe.run(MINUTE * 30);
     everything_is_over(&universe);
+}
+
+#[test]
+fn unreadable_machines_and_prices_stop_no_pool_that_needs_none() {
+    let universe = Universe::new(207, vec![pool("linux", 10), shapes_pool("any", 10)]);
+    universe.run(MINUTE * 2);
+    for key in [Key::Catalogue, Key::SpotPrices] {
+        assert!(universe.store.items().iter().any(|item| item.key() == key), "{key} is there");
+        universe.malform_item(key);
+    }
+    let job = queue(&universe, "linux", MINUTE);
+    universe.run(MINUTE * 3);
+    assert!(has_started(&universe, job));
+    assert_eq!(universe.sweep().failures, [] as [&str; 0]);
 }

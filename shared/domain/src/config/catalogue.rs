@@ -27,6 +27,9 @@ pub struct Catalogue {
     pub gib_hour: MicroUsd,
     /// The zone of each subnet.
     pub zones: BTreeMap<SubnetId, Zone>,
+    /// Subnets of pools that EC2 does not know.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unknown_subnets: BTreeSet<SubnetId>,
     /// When EC2 was asked.
     pub read_at: Timestamp,
     pub revision: u64,

@@ -72,7 +72,16 @@ pub struct Tuple {
 }
 
 impl Tuple {
-    /// Whether EC2 refuses both for the same reasons. The size of a volume is none.
+    /// Whether a machine launched as `other` does for a job what one launched as this does, also if its launch template is older.
+    pub fn serves_like(&self, other: &Tuple) -> bool {
+        let Tuple { template: _, template_version: _, subnet, instance_type, market, root } = self;
+        *subnet == other.subnet
+            && *instance_type == other.instance_type
+            && *market == other.market
+            && *root == other.root
+    }
+
+    /// Whether both are the same machine, with any volume.
     pub fn is_same_machine(&self, other: &Tuple) -> bool {
         let Tuple { template, template_version, subnet, instance_type, market, root: _ } = self;
         *template == other.template

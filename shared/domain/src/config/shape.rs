@@ -147,8 +147,8 @@ impl FromStr for Term {
         let amount = term.as_str();
         let with_unit = UNITS.iter().find_map(|(unit, term)| Some((amount.strip_suffix(unit)?, term)));
         let Some((number, term)) = with_unit else { return Err(InvalidShape::UnknownTerm(text.to_owned())) };
-        // `parse` would accept a sign.
-        let is_number = number.bytes().all(|byte| byte.is_ascii_digit());
+        // `parse` would accept a sign, and leading zeros. Each spelling is a class of its own, so there should be one.
+        let is_number = number.bytes().all(|byte| byte.is_ascii_digit()) && !number.starts_with('0');
         match number.parse() {
             Ok(number @ 1..=LARGEST) if is_number => Ok(term(number)),
             _ => Err(InvalidShape::Number(text.to_owned())),

@@ -115,6 +115,10 @@ fn decide_at_once(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision>
 /// Decides for one class after the other, until one needs something: first the one whose oldest job has waited longest.
 fn by_class(pool: &Pool, view: &PoolView, behind: &BTreeSet<JobId>, turn: &Turn) -> Option<Decision> {
     let now = turn.now;
+    // Once, and not for each class: all circuits close together.
+    let meta = reconfigured(pool, &view.meta);
+    let changed = (meta != view.meta).then(|| PoolView { meta, ..view.clone() });
+    let view = changed.as_ref().unwrap_or(view);
     let oldest = |class: Option<&Label>| {
         let jobs = view.waiting.values().filter(|job| job.class.as_ref() == class && job.is_demand(now));
         jobs.map(|job| (job.waits_since(), job.id)).min()
@@ -297,9 +301,9 @@ fn chosen(option: &LaunchOption, options: &[LaunchOption]) -> Choice {
     Choice { options: options.len() as u32, passed: passed as u32, price_per_hour: option.price_per_hour }
 }
 
-/// META with the present configuration. The circuit closes if the configuration has changed, or a machine works again.
-fn refreshed(pool: &Pool, view: &PoolView) -> Meta {
-    let mut meta = view.meta.clone();
+/// META with the present configuration. All circuits close if it has changed.
+fn reconfigured(pool: &Pool, meta: &Meta) -> Meta {
+    let mut meta = meta.clone();
     let hash = pool.config_hash();
     if meta.config_hash != hash {
         meta.config_hash = hash;
@@ -310,6 +314,12 @@ fn refreshed(pool: &Pool, view: &PoolView) -> Meta {
         meta.cooldowns.clear();
         meta.pauses.clear();
     }
+    meta
+}
+
+/// META with the present configuration. The circuit also closes if a machine works again.
+fn refreshed(pool: &Pool, view: &PoolView) -> Meta {
+    let mut meta = reconfigured(pool, &view.meta);
     if let Circuit::Open { since, cause, .. } = &meta.circuit {
         // After machines that did not come online, a runner must come online, also if a probe was refused since. After a
         // refusal by GitHub any registration is enough, after one by EC2 any launch.

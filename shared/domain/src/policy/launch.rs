@@ -11,9 +11,9 @@ use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::charge::refund;
 use crate::policy::circuit::open_circuit;
 use crate::policy::class::within;
-use crate::policy::launch_error::{ErrorClass, LaunchError, is_lack_of_capacity};
+use crate::policy::launch_error::{ErrorClass, LaunchError};
 use crate::policy::retry::{backoff, throttle_backoff};
-use crate::policy::tuple::{Budget, free_options, next_free};
+use crate::policy::tuple::{Budget, Refusals, concerns, free_options, next_free};
 use crate::policy::{PoolView, early_end};
 use crate::state::{
     Answer, Batch, CircuitCause, Cooldown, Failure, Instance, Lease, Leased, Machine, Meta, Pause, Slot, SlotState,
@@ -251,13 +251,8 @@ fn refused_for(pool: &Pool, view: &PoolView, batch: &Batch, tuple: &Tuple, why: 
 
 /// Whether EC2 refuses every tuple at present, and not for lack of capacity.
 fn is_every_tuple_refused(pool: &Pool, meta: &Meta, now: Timestamp) -> bool {
-    let is_refused = |tuple: &Tuple| {
-        let mut cooling =
-            meta.cooldowns.iter().filter(|cooling| cooling.tuple.is_same_machine(tuple) && cooling.until > now);
-        cooling.any(|cooling| !is_lack_of_capacity(&cooling.code))
-    };
-    let tuples = pool.tuples();
-    !tuples.is_empty() && tuples.iter().all(is_refused)
+    let (tuples, refusals) = (pool.tuples(), Refusals::of(pool, meta, now));
+    !tuples.is_empty() && tuples.iter().all(|tuple| refusals.refuses(tuple, now))
 }
 
 /// The code of a call with the token of instances that have ended.
@@ -349,9 +344,9 @@ pub fn throttled(view: &PoolView, batch: &Batch, error: &LaunchError, now: Times
 fn cool_down(meta: &mut Meta, tuple: &Tuple, why: &Refused, now: Timestamp) {
     // Expired cool-downs are kept for a while: another refusal within that time doubles the wait.
     let doubles = |cooling: &&Cooldown| now.duration_since(cooling.until) < COOLDOWN_MAX;
-    let last = meta.cooldowns.iter().filter(doubles).find(|cooling| cooling.tuple.is_same_machine(tuple));
+    let last = meta.cooldowns.iter().filter(doubles).find(|cooling| concerns(cooling, tuple));
     let seconds = last.map_or(COOLDOWN_MIN.as_secs(), |last| (last.seconds * 2).min(COOLDOWN_MAX.as_secs()));
-    meta.cooldowns.retain(|cooling| !cooling.tuple.is_same_machine(tuple) && doubles(&cooling));
+    meta.cooldowns.retain(|cooling| !concerns(cooling, tuple) && doubles(&cooling));
     if meta.cooldowns.len() >= COOLDOWNS_KEPT {
         meta.cooldowns.sort_by_key(|cooling| cooling.until);
         meta.cooldowns.drain(..=meta.cooldowns.len() - COOLDOWNS_KEPT);

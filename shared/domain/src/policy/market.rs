@@ -18,7 +18,9 @@ const PRICES_EVERY: SignedDuration = SignedDuration::from_mins(10);
 
 /// Whether the catalogue is to be read again.
 pub fn is_catalogue_due(pools: &[Pool], catalogue: Option<&Catalogue>, now: Timestamp) -> bool {
-    let knows = |subnet: &SubnetId| catalogue.is_some_and(|catalogue| catalogue.zones.contains_key(subnet));
+    let knows = |subnet: &SubnetId| {
+        catalogue.is_some_and(|it| it.zones.contains_key(subnet) || it.unknown_subnets.contains(subnet))
+    };
     let is_fresh = catalogue.is_some_and(|it| now.duration_since(it.read_at) < CATALOGUE_EVERY);
     need_prices(pools) && !(is_fresh && subnets(pools).iter().all(knows))
 }
@@ -64,8 +66,10 @@ pub fn catalogue(
         let is_usable = !facts.zones.is_empty() && (is_admitted() || is_listed());
         is_usable.then_some((it.name, facts))
     });
+    let types = types.collect();
+    let unknown_subnets = subnets(pools).into_iter().filter(|subnet| !zones.contains_key(subnet)).collect();
     let revision = before.map_or(0, |before| before.revision);
-    Catalogue { types: types.collect(), gib_hour: GIB_HOUR, zones, read_at: now, revision }
+    Catalogue { types, gib_hour: GIB_HOUR, zones, unknown_subnets, read_at: now, revision }
 }
 
 /// Hourly list price of a GiB of gp3 in us-east-1, which costs 0.08 USD per month. Other regions cost up to half as much

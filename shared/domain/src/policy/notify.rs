@@ -9,6 +9,7 @@ use crate::policy::charge::RELAUNCH_LIMIT;
 use crate::policy::circuit::next_probe;
 use crate::policy::class::of_job;
 use crate::policy::launch_error::in_plain_words;
+use crate::policy::share;
 use crate::policy::tuple::is_at_cap;
 use crate::policy::{MAX_DEMAND_PER_REPOSITORY, PoolView};
 use crate::state::{Answer, CheckRun, Circuit, CircuitCause, GivenUp, Job, Lease, SlotState, Stage, WaitingJob};
@@ -168,8 +169,18 @@ const SHORTEST_ID: usize = 6;
 
 /// Why a job waits, as sentences. The first one is the most important. Never empty.
 pub fn reasons(pool: &Pool, view: &PoolView, job: &WaitingJob, reader: Reader, now: Timestamp) -> Vec<String> {
-    if let Some((pool, view)) = of_job(pool, view, job) {
-        return reasons(&pool, &view, job, reader, now);
+    if let Some((of_class, part)) = of_job(pool, view, job) {
+        let mut reasons = reasons(&of_class, &part, job, reader, now);
+        if let Some(class) = share::comes_first(pool, view, job, now)
+            && part.is_short(now)
+            && !is_at_cap(&of_class, &part, now)
+        {
+            reasons.insert(
+                0,
+                format!("an older job with the label {class} comes first, and the pool's cap leaves no room for it"),
+            );
+        }
+        return reasons;
     }
     match job.given_up(now) {
         Some(GivenUp::RunOver) => {

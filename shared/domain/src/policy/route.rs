@@ -150,7 +150,8 @@ fn refusal(pool: &Pool, job: &Routable<'_>, labels: &BTreeSet<Label>) -> Option<
     } else if !pool.lists(job.repository) {
         Some(Unrouted::Repository)
     } else if shape.as_ref().is_some_and(Result::is_err) {
-        Some(Unrouted::Shape)
+        // What a stranger wrote is not shown on a repository that the pool would not serve.
+        Some(if job.public && !pool.allow_public { Unrouted::Public } else { Unrouted::Shape })
     } else if shape.is_none() && !labels.is_subset(&pool.labels) {
         Some(if begins_with_name(pool, labels) { Unrouted::PoolName } else { Unrouted::Labels })
     } else if pool.draining {

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::config::{Label, Pool};
+use crate::config::{Label, Pool, Tuple};
 use crate::policy::PoolView;
-use crate::policy::class::architecture;
+use crate::policy::class::{architecture, part};
 use crate::policy::early_end::works;
-use crate::state::{Circuit, Meta, Slot, SlotState, StopReason};
+use crate::policy::tuple::is_at_cap;
+use crate::state::{Circuit, Meta, Slot, SlotState, StopReason, WaitingJob};
 
 /// Warm machines for `jobs` jobs of a class: those that the class might have launched itself. `of_class` has the launch options
 /// of the class.
@@ -22,7 +23,8 @@ pub fn given(
     lease: Timestamp,
 ) -> Vec<Slot> {
     let options = of_class.launch_options();
-    let suits = |slot: &&Slot| slot.warm_as.as_ref().is_some_and(|it| options.iter().any(|option| option.tuple == *it));
+    let is_option = |it: &Tuple| options.iter().any(|option| option.tuple.serves_like(it));
+    let suits = |slot: &&Slot| slot.warm_as.as_ref().is_some_and(is_option);
     let warm = view.slots.values().filter(|slot| slot.class.is_none() && !slot.wanted && slot.is_supply(now));
     // A slot without a machine stays with its launch.
     let is_machine = |slot: &&Slot| slot.machine().is_some() && slot.is_live();
@@ -30,6 +32,16 @@ pub fn given(
     soonest_first(&mut warm);
     let of_class = |slot: &Slot| Slot { class: Some(class.clone()), warm_as: None, ..slot.clone() };
     warm.into_iter().take(jobs).map(|slot| of_class(slot).wanted(now, lease)).collect()
+}
+
+/// The class that comes before a job: that of the job that has waited longest, if the cap leaves no room for its machine.
+pub fn comes_first<'a>(pool: &Pool, view: &'a PoolView, job: &WaitingJob, now: Timestamp) -> Option<&'a Label> {
+    pool.price_per_hour?;
+    let oldest =
+        view.waiting.values().filter(|job| job.is_demand(now)).min_by_key(|job| (job.waits_since(), job.id))?;
+    let class = oldest.class.as_ref().filter(|class| Some(*class) != job.class.as_ref())?;
+    let (pool, part) = part(pool, view, Some(class));
+    is_at_cap(&pool, &part, now).then_some(class)
 }
 
 /// Later phases first, then the oldest: they are online soonest.
@@ -64,7 +76,7 @@ pub fn room(view: &PoolView, class: &Label, machines: usize, now: Timestamp, lea
 const SEVERAL: usize = 3;
 
 /// The circuit of a class that has not failed, if several others with the same launch template have, and nothing works: it
-/// permits a probe when theirs do.
+/// permits a probe at once. A machine that was launched after the others began to fail closes it.
 pub fn suspected(pool: &Pool, meta: &Meta, view: &PoolView, class: Option<&Label>, now: Timestamp) -> Option<Circuit> {
     let template = architecture(pool, class)?;
     let shares = |other: Option<&Label>| architecture(pool, other) == Some(template);
@@ -74,13 +86,14 @@ pub fn suspected(pool: &Pool, meta: &Meta, view: &PoolView, class: Option<&Label
         return None;
     }
     let first = open.into_iter().min_by_key(|circuit| match circuit {
-        Circuit::Open { until, .. } => *until,
+        Circuit::Open { since, .. } => *since,
         Circuit::Closed => now,
     })?;
-    let Circuit::Open { until, backoff_seconds, since: failing, cause, message } = first.clone() else { return None };
+    let Circuit::Open { since, cause, message, .. } = first.clone() else { return None };
     let is_proof = |slot: &Slot| {
-        works(slot) && shares(slot.class.as_ref()) && slot.machine().is_some_and(|it| it.launched_at >= failing)
+        works(slot) && shares(slot.class.as_ref()) && slot.machine().is_some_and(|it| it.launched_at >= since)
     };
     let is_unproved = !view.slots.values().any(is_proof);
-    is_unproved.then_some(Circuit::Open { until, backoff_seconds, since: now, cause, message })
+    let backoff_seconds = pool.timings.backoff_min.duration().as_secs();
+    is_unproved.then_some(Circuit::Open { until: now, backoff_seconds, since, cause, message })
 }

@@ -1,15 +1,21 @@
 //! Which of a pool's launch options is tried next, and when.
 
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::Timestamp;
 
 use crate::config::{LaunchOption, MicroUsd, Pool, Tuple};
+use crate::ids::InstanceType;
 use crate::policy::PoolView;
-use crate::state::Meta;
+use crate::policy::launch_error::is_lack_of_capacity;
+use crate::state::{Cooldown, Meta};
 
 /// The options that may be tried now and of which `budget` pays for a machine, in the order in which they are tried.
 pub fn free_options(pool: &Pool, meta: &Meta, budget: Budget, now: Timestamp) -> impl Iterator<Item = LaunchOption> {
+    let refusals = Refusals::of(pool, meta, now);
     let options = pool.launch_options().into_iter().filter(move |option| budget.pays_for(option) > 0);
-    options.filter(move |option| free_at(meta, &option.tuple, now) <= now)
+    options.filter(move |option| refusals.free_at(&option.tuple, now) <= now)
 }
 
 /// Whether jobs wait because one more machine would cost more than the pool's cap allows.
@@ -38,14 +44,75 @@ impl Budget {
     }
 }
 
-/// When the tuple may be tried.
-fn free_at(meta: &Meta, tuple: &Tuple, now: Timestamp) -> Timestamp {
-    let cooling = meta.cooldowns.iter().filter(|cooling| cooling.tuple.is_same_machine(tuple));
-    let paused = meta.pauses.iter().filter(|pause| pause.affects(tuple)).map(|pause| pause.until);
-    cooling.map(|cooling| cooling.until).chain(paused).max().unwrap_or(now).max(now)
+/// Whether EC2's refusal concerns the tuple. Capacity does not depend on the volume. Any other refusal of a volume that a job asked
+/// for may be about its size, and then concerns no other size.
+pub(super) fn concerns(cooling: &Cooldown, tuple: &Tuple) -> bool {
+    let is_about_machine = is_lack_of_capacity(&cooling.code) || cooling.tuple.root.is_none();
+    cooling.tuple.is_same_machine(tuple) && (is_about_machine || cooling.tuple.root == tuple.root)
+}
+
+/// EC2's present refusals of a pool's tuples.
+pub(super) struct Refusals<'a> {
+    meta: &'a Meta,
+    /// Tuples whose template and market EC2 refuses, each with the end of that.
+    markets: Vec<(&'a Tuple, Timestamp)>,
+}
+
+/// After EC2 has refused this many types with one code, the launch template or the market counts as refused, not the types. A pool
+/// may have hundreds of types, and trying each would take hours.
+const SEVERAL_TYPES: usize = 3;
+
+impl<'a> Refusals<'a> {
+    pub(super) fn of(pool: &Pool, meta: &'a Meta, now: Timestamp) -> Self {
+        let mut alike: BTreeMap<_, Vec<&Cooldown>> = BTreeMap::new();
+        for cooling in meta.cooldowns.iter().filter(|it| it.until > now && !is_lack_of_capacity(&it.code)) {
+            let Tuple { template, template_version, market, root, .. } = &cooling.tuple;
+            alike.entry((template, template_version, market, root, &cooling.code)).or_default().push(cooling);
+        }
+        // A subnet may be refused for reasons of its own.
+        let several_subnets = pool.subnets.len().min(2);
+        let market = |alike: Vec<&'a Cooldown>| {
+            let subnets: BTreeSet<_> = alike.iter().map(|cooling| &cooling.tuple.subnet).collect();
+            let mut until: BTreeMap<&InstanceType, Timestamp> = BTreeMap::new();
+            for cooling in &alike {
+                let last = until.entry(&cooling.tuple.instance_type).or_insert(cooling.until);
+                *last = cooling.until.max(*last);
+            }
+            let mut ends: Vec<Timestamp> = until.into_values().collect();
+            ends.sort_by_key(|end| Reverse(*end));
+            let end = ends.get(SEVERAL_TYPES - 1).filter(|_| subnets.len() >= several_subnets)?;
+            Some((&alike.first()?.tuple, *end))
+        };
+        Self { meta, markets: alike.into_values().filter_map(market).collect() }
+    }
+
+    /// The ends of the refusals of the tuple's template and market.
+    fn of_market(&self, tuple: &Tuple) -> impl Iterator<Item = Timestamp> {
+        let is_alike = |refused: &Tuple| {
+            refused.template == tuple.template
+                && refused.template_version == tuple.template_version
+                && refused.market == tuple.market
+                && (refused.root.is_none() || refused.root == tuple.root)
+        };
+        self.markets.iter().filter(move |(refused, _)| is_alike(refused)).map(|(_, until)| *until)
+    }
+
+    /// Whether EC2 refuses the tuple at present, and not for lack of capacity.
+    pub(super) fn refuses(&self, tuple: &Tuple, now: Timestamp) -> bool {
+        let own = self.meta.cooldowns.iter().filter(|it| it.until > now && !is_lack_of_capacity(&it.code));
+        own.into_iter().any(|cooling| concerns(cooling, tuple)) || self.of_market(tuple).next().is_some()
+    }
+
+    /// When the tuple may be tried.
+    fn free_at(&self, tuple: &Tuple, now: Timestamp) -> Timestamp {
+        let cooling = self.meta.cooldowns.iter().filter(|cooling| concerns(cooling, tuple)).map(|it| it.until);
+        let paused = self.meta.pauses.iter().filter(|pause| pause.affects(tuple)).map(|pause| pause.until);
+        cooling.chain(paused).chain(self.of_market(tuple)).max().unwrap_or(now).max(now)
+    }
 }
 
 /// When the first of the pool's tuples may be tried; None if it has none.
 pub fn next_free(pool: &Pool, meta: &Meta, now: Timestamp) -> Option<Timestamp> {
-    pool.tuples().iter().map(|tuple| free_at(meta, tuple, now)).min()
+    let refusals = Refusals::of(pool, meta, now);
+    pool.tuples().iter().map(|tuple| refusals.free_at(tuple, now)).min()
 }

@@ -81,7 +81,8 @@ pub fn next_step(config: &Config, job: &UnroutedJob, now: Timestamp) -> Step {
         check_run: None,
         conclusion: Conclusion::Neutral,
         title: shortened(&format!("No pool runs this job: {reason}")),
-        summary: format!("Drover ignores the job, because {reason}."),
+        // The reason quotes labels, which may contain links: GitHub reads nothing into a code block.
+        summary: format!("Drover ignores the job:\n\n```text\n{}\n```\n", reason.replace('`', "'")),
         details_url: described.html_url.clone(),
     })
 }

@@ -66,8 +66,8 @@ pub struct ClassState {
     pub answers: Vec<Answer>,
 }
 
-/// How many classes META remembers. Each takes up to a kilobyte, and DynamoDB allows 400.
-const CLASSES_KEPT: usize = 100;
+/// The size of what META remembers of classes, in bytes of text. DynamoDB allows 400 KB for the item.
+const KEPT_OF_CLASSES: usize = 200_000;
 
 /// How long a class without jobs and machines is remembered.
 const CLASS_KEPT_FOR: SignedDuration = SignedDuration::from_hours(1);
@@ -81,6 +81,18 @@ impl ClassState {
         };
         let failed = self.failures.iter().map(|failure| failure.at);
         failed.chain(self.answers.iter().map(|answer| answer.at)).chain(until).max()
+    }
+
+    /// About how many bytes it takes.
+    fn size(&self) -> usize {
+        const FIELDS: usize = 200;
+        let circuit = match &self.circuit {
+            Circuit::Open { message, .. } => FIELDS + message.len(),
+            Circuit::Closed => FIELDS,
+        };
+        let failures = self.failures.iter().map(|it| FIELDS + it.reason.len() + it.console.len());
+        let answers = self.answers.iter().map(|answer| 2 * FIELDS + answer.message.len());
+        circuit + failures.chain(answers).sum::<usize>()
     }
 
     /// Whether nothing is known.
@@ -111,7 +123,7 @@ impl Meta {
     pub fn forget_classes(&mut self, present: &BTreeSet<Option<&Label>>, now: Timestamp) {
         let is_recent = |state: &ClassState| state.latest().is_some_and(|at| now.duration_since(at) < CLASS_KEPT_FOR);
         self.classes.retain(|label, state| present.contains(&Some(label)) || is_recent(state));
-        while self.classes.len() > CLASSES_KEPT {
+        while self.classes.values().map(ClassState::size).sum::<usize>() > KEPT_OF_CLASSES {
             let oldest = self.classes.iter().min_by_key(|(label, state)| (state.latest(), *label));
             let Some(oldest) = oldest.map(|(label, _)| label.clone()) else { break };
             self.classes.remove(&oldest);
@@ -251,6 +263,9 @@ impl Failure {
         latest.sort_by_key(|failure| failure.launched_at);
         let excess = latest.len().saturating_sub(FAILURES_KEPT);
         latest.drain(..excess);
+        // A console is long, and that of the last machine is shown.
+        let older = latest.len().saturating_sub(1);
+        latest[..older].iter_mut().for_each(|failure| failure.console.clear());
     }
 }
 

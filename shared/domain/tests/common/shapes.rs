@@ -42,6 +42,7 @@ pub(crate) fn catalogue() -> Catalogue {
         types: types.map(|(name, facts)| (name.into(), facts)).into(),
         gib_hour: GIB_HOUR,
         zones: [("subnet-a".into(), "zone-a".into()), ("subnet-b".into(), "zone-b".into())].into(),
+        unknown_subnets: [].into(),
         read_at: common::noon(),
         revision: 1,
     }

@@ -113,7 +113,8 @@ impl Ec2 {
                 client_token: request.client_token.clone(),
                 launch_index,
                 private_ip: format!("10.{}.{}.{}", number >> 16 & 0xff, number >> 8 & 0xff, number & 0xff),
-                launched_at: now,
+                // EC2's LaunchTime has whole seconds.
+                launched_at: Timestamp::from_second(now.as_second()).unwrap_or(now),
                 state: State::Pending,
                 state_since: now,
                 on_power_off: if stops { OnPowerOff::Stop } else { data.on_power_off },

@@ -1,0 +1,233 @@
+//! What the classes of a pool with shapes share, and what concerns one of them only.
+
+mod common;
+#[path = "common/shapes.rs"]
+mod shapes;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use common::{after, ago, job, later, noon, slot, turn};
+use domain::config::{Label, LaunchOption, Machines, Market, MarketChoice, MicroUsd, Pool, Rates, Tuple};
+use domain::ids::{InstanceType, JobId};
+use domain::policy::PoolView;
+use domain::policy::class::{for_class, part};
+use domain::policy::decide::decide;
+use domain::policy::launch::{Refused, RefusedFor, refused};
+use domain::policy::market::{catalogue, is_catalogue_due};
+use domain::policy::notify::{Reader, reasons};
+use domain::policy::share::suspected;
+use domain::policy::tuple::{Budget, free_options};
+use domain::state::{Batch, Circuit, CircuitCause, ClassState, Failure, Item, Lease, Meta, Slot, WaitingJob};
+use serde_json::json;
+
+fn label(terms: &str) -> Label {
+    format!("linux/{terms}").parse().expect("a label")
+}
+
+/// A pool in two subnets whose smallest shape fits these types and four others.
+fn pool(market: MarketChoice) -> Pool {
+    let pool = shapes::pool();
+    let mut catalogue = shapes::catalogue();
+    let small = catalogue.types[&InstanceType::from("m7i.large")].clone();
+    for name in ["m7a.large", "c7i.xlarge", "c7a.xlarge", "r7i.large"] {
+        catalogue.types.insert(name.into(), small.clone());
+    }
+    Pool { market, max: 20, machines: Some(Arc::new(Machines { catalogue, spot: None })), ..pool }
+}
+
+fn job_of(id: u64, class: &Label) -> WaitingJob {
+    WaitingJob { id: JobId(id), class: Some(class.clone()), ..job(60) }
+}
+
+fn read(meta: Meta, items: impl IntoIterator<Item = Item>) -> PoolView {
+    PoolView::new(meta, items)
+}
+
+fn options(pool: &Pool, class: &Label, meta: &Meta) -> Vec<LaunchOption> {
+    free_options(&for_class(pool, Some(class), meta), meta, Budget::of(pool, MicroUsd(0)), noon()).collect()
+}
+
+/// A job of the class waits, and a launch of a machine for it, as the class's first option, is due.
+fn planned(pool: &Pool, class: &Label) -> PoolView {
+    let tuple = options(pool, class, &common::meta()).remove(0).tuple;
+    let planned = json!({ "state": "planned", "class": class, "launched_at": null, "registration": 0 });
+    let batch = Batch {
+        pool: pool.name.clone(),
+        version: 4,
+        epoch: "e1".parse().expect("an epoch"),
+        class: Some(class.clone()),
+        attempt: 1,
+        count: 1,
+        tuple: Some(tuple),
+        lease: Lease::due(noon()),
+        missing_since: None,
+        answers: Vec::new(),
+        planned_at: noon(),
+        revision: 1,
+    };
+    read(common::meta(), [job_of(5, class).into(), slot("planned", 0, planned).into(), batch.into()])
+}
+
+/// EC2 refuses the launch's present attempt.
+fn no(pool: &Pool, view: &PoolView, about: RefusedFor, code: &str) -> (Tuple, PoolView) {
+    let batch = &view.batches[&4];
+    let tuple = batch.tuple.clone().expect("an attempt");
+    let why = Refused { about, code: code.to_owned(), message: "no".to_owned() };
+    let next = after(view, &refused(pool, view, batch, &tuple, &why, &turn()));
+    (tuple, next)
+}
+
+#[test]
+fn after_several_refusals_with_one_code_the_other_market_is_tried_and_then_the_circuit_opens() {
+    let (pool, class) = (pool(MarketChoice::SpotThenOnDemand), label("2cpu"));
+    let mut view = planned(&pool, &class);
+    let all = options(&pool, &class, &view.meta).len();
+    assert!(all > 20, "{all} options");
+    let mut tried = Vec::new();
+    while view.batches.contains_key(&4) {
+        let (tuple, next) = no(&pool, &view, RefusedFor::Tuple, "InvalidAMIID.NotFound");
+        tried.push(tuple);
+        view = next;
+    }
+    let on_demand = tried.iter().position(|tuple| tuple.market == Market::OnDemand).expect("it is tried");
+    assert!(on_demand <= 6 && tried.len() <= 12, "{tried:#?}");
+    let circuit = &view.meta.classes[&class].circuit;
+    assert!(matches!(circuit, Circuit::Open { cause, .. } if cause.code() == "InvalidAMIID.NotFound"), "{circuit:?}");
+    assert_eq!(view.meta.circuit, Circuit::Closed);
+}
+
+#[test]
+fn types_that_ec2_has_no_capacity_for_say_nothing_about_others() {
+    let (pool, class) = (pool(MarketChoice::SpotThenOnDemand), label("2cpu"));
+    let mut view = planned(&pool, &class);
+    let all = options(&pool, &class, &view.meta).len();
+    for refusals in 1..=8 {
+        view = no(&pool, &view, RefusedFor::Capacity, "InsufficientInstanceCapacity").1;
+        assert_eq!(options(&pool, &class, &view.meta).len(), all - refusals);
+    }
+}
+
+#[test]
+fn a_volume_that_ec2_refuses_leaves_the_machine_to_other_classes() {
+    let (pool, large) = (pool(MarketChoice::OnDemand), label("2cpu/500disk"));
+    let before = planned(&pool, &large);
+    for (about, code, lost) in
+        [(RefusedFor::Tuple, "UnauthorizedOperation", 0), (RefusedFor::Capacity, "InsufficientInstanceCapacity", 1)]
+    {
+        let (_, view) = no(&pool, &before, about, code);
+        for (class, lost) in [(&large, 1), (&label("2cpu/100disk"), lost), (&label("2cpu"), lost)] {
+            let free = |view: &PoolView| options(&pool, class, &view.meta).len();
+            assert_eq!(free(&view), free(&before) - lost, "{class} after {code}");
+        }
+    }
+}
+
+/// The state of a class whose circuit has been open for so many seconds.
+fn failing(since: i64) -> ClassState {
+    let circuit = Circuit::Open {
+        until: later(600),
+        backoff_seconds: 300,
+        since: ago(since),
+        cause: CircuitCause::LaunchRefused("InvalidAMIID.NotFound".to_owned()),
+        message: "no".to_owned(),
+    };
+    ClassState { circuit, boot_failures: 0, failures: Vec::new(), answers: Vec::new() }
+}
+
+#[test]
+fn a_class_that_has_not_failed_may_try_a_machine_at_once_although_several_others_fail() {
+    let (pool, class) = (pool(MarketChoice::OnDemand), label("4cpu"));
+    let classes = [("1cpu", 300), ("2cpu", 200), ("8cpu", 100)];
+    let classes: BTreeMap<Label, ClassState> = classes.map(|(it, since)| (label(it), failing(since))).into();
+    let meta = Meta { classes, config_hash: pool.config_hash(), ..common::meta() };
+    let jobs: Vec<Item> = (5..10).map(|id| job_of(id, &class).into()).collect();
+    let view = read(meta.clone(), jobs);
+    let circuit = suspected(&pool, &meta, &view, Some(&class), noon()).expect("the template is suspected");
+    // EC2's times have whole seconds: a machine that is launched now must not look older than the circuit.
+    assert!(
+        matches!(circuit, Circuit::Open { until, since, .. } if until == noon() && since == ago(300)),
+        "{circuit:?}"
+    );
+    let decision = decide(&pool, &view, &turn()).expect("a launch");
+    assert_eq!(decision.batch.map(|batch| batch.count), Some(1), "one machine for five jobs");
+}
+
+#[test]
+fn a_changed_pool_closes_the_circuits_of_machines_without_a_class_too() {
+    let (pool, class) = (pool(MarketChoice::OnDemand), label("2cpu"));
+    let classes = [(class.clone(), failing(300))].into();
+    let open = failing(300).circuit;
+    let meta = Meta { circuit: open, boot_failures: 3, classes, config_hash: "before".to_owned(), ..common::meta() };
+    let decision = decide(&pool, &read(meta, [job_of(5, &class).into()]), &turn()).expect("a launch");
+    assert_eq!((&decision.meta.circuit, decision.meta.boot_failures), (&Circuit::Closed, 0));
+    assert_eq!(decision.meta.classes, BTreeMap::new());
+    assert!(decision.batch.is_some());
+}
+
+#[test]
+fn a_job_gets_a_warm_machine_of_an_older_launch_template() {
+    let (mut pool, class) = (pool(MarketChoice::OnDemand), label("2cpu"));
+    let tuple = options(&pool, &class, &common::meta()).remove(0).tuple;
+    let warm = json!({ "wanted": false, "registration": 0, "warm_as": tuple });
+    let shapes = pool.shapes.as_mut().expect("a pool with shapes");
+    shapes.launch_templates.values_mut().for_each(|template| template.version += 1);
+    let slot = |more| -> Slot { slot("launched", 300, more) };
+    let view = read(common::meta(), [job_of(5, &class).into(), slot(warm).into()]);
+    let decision = decide(&pool, &view, &turn()).expect("a machine is given");
+    let given: Vec<_> = decision.slots.iter().map(|slot| (slot.class.as_ref(), slot.wanted)).collect();
+    assert_eq!((given, decision.batch), (vec![(Some(&class), true)], None));
+}
+
+#[test]
+fn a_job_behind_one_that_the_cap_has_no_room_for_is_told_so() {
+    let (large, small) = (label("8cpu/32gb"), label("2cpu"));
+    let pool = Pool { price_per_hour: Some(MicroUsd(300_000)), ..pool(MarketChoice::OnDemand) };
+    let older = WaitingJob { queued_at: ago(600), ..job_of(4, &large) };
+    let view = read(common::meta(), [older.clone().into(), job_of(5, &small).into()]);
+    let why = |job: &WaitingJob| reasons(&pool, &view, job, Reader::Author, noon());
+    let behind = "an older job with the label linux/8cpu/32gb comes first, and the pool's cap leaves no room for it";
+    assert_eq!(why(&job_of(5, &small))[0], behind);
+    assert!(why(&older)[0].contains("0.30 USD per hour"), "{:?}", why(&older));
+    assert!(part(&pool, &view, Some(&small)).1.is_short(noon()));
+}
+
+#[test]
+fn what_is_remembered_of_many_failing_classes_fits_into_the_item() {
+    let failure = |seconds: i64| Failure {
+        at: noon(),
+        instance: Some("i-0123456789abcdef0".into()),
+        launched_at: ago(seconds),
+        reason: "r".repeat(500),
+        console: "c".repeat(2500),
+    };
+    let mut of_class = failing(60);
+    (0..5).for_each(|seconds| failure(seconds).keep(&mut of_class.failures));
+    let lengths: Vec<usize> = of_class.failures.iter().map(|failure| failure.console.len()).collect();
+    assert_eq!(lengths, [0, 0, 2500], "the console of the last machine");
+    let classes: BTreeMap<Label, ClassState> =
+        (1..300).map(|cpus| (label(&format!("{cpus}cpu")), of_class.clone())).collect();
+    let present = classes.keys().cloned().collect::<Vec<_>>();
+    let mut meta = Meta { classes, ..common::meta() };
+    meta.forget_classes(&present.iter().map(Some).collect(), noon());
+    let bytes = serde_json::to_string(&meta).expect("it is written").len();
+    assert!((100_000..300_000).contains(&bytes), "{bytes} bytes of 400 KB");
+}
+
+#[test]
+fn a_subnet_that_ec2_does_not_know_is_asked_about_once_a_day() {
+    let pool = pool(MarketChoice::OnDemand);
+    let gone = Pool { subnets: vec!["subnet-a".into(), "subnet-gone".into()], ..pool.clone() };
+    let known = shapes::catalogue();
+    assert!(is_catalogue_due(std::slice::from_ref(&gone), Some(&known), noon()));
+    let read = catalogue(
+        std::slice::from_ref(&gone),
+        Vec::new(),
+        known.zones,
+        &Rates::of("us-east-1".to_owned()),
+        None,
+        noon(),
+    );
+    assert!(!is_catalogue_due(std::slice::from_ref(&gone), Some(&read), later(60)));
+    assert!(is_catalogue_due(&[gone], Some(&read), later(24 * 3600)));
+}
