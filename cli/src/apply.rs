@@ -65,7 +65,7 @@ pub async fn apply<S: Store>(
         return Ok(file.report());
     }
     let before = config_if_any(installation.table).await?;
-    let plan = Plan::of(&file, before.as_ref(), installation.table, installation.ec2).await?;
+    let plan = Plan::of(&file, before.as_ref(), installation.table, installation.ec2, now).await?;
     let mut in_file: Vec<Pool> = plan.of_file().cloned().collect();
     check_architectures(&mut file, &in_file, installation.inspect).await;
     // With what EC2 offers, the first jobs of pools with shapes need not wait for a sweep.
@@ -130,12 +130,12 @@ pub async fn apply<S: Store>(
 ///
 /// # Errors
 /// AWS does not answer.
-pub async fn diff(file: &PoolFile, table: &impl Store, ec2: &Ec2) -> Result<Output, Failure> {
+pub async fn diff(file: &PoolFile, table: &impl Store, ec2: &Ec2, now: Timestamp) -> Result<Output, Failure> {
     if !file.errors.is_empty() {
         return Ok(file.report());
     }
     let before = config_if_any(table).await?;
-    let plan = Plan::of(file, before.as_ref(), table, ec2).await?;
+    let plan = Plan::of(file, before.as_ref(), table, ec2, now).await?;
     let is_same = plan.changes.values().all(|change| *change == Change::Unchanged);
     let losses: String = plan.losses.iter().map(|loss| format!("{loss}\n")).collect();
     let text = match is_same {

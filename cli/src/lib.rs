@@ -25,6 +25,7 @@ pub mod read;
 pub mod replay;
 pub mod runner_groups;
 pub mod runners;
+mod schedule;
 pub mod secrets;
 pub mod settings;
 pub mod shapes;

@@ -7,6 +7,7 @@ mod finding;
 mod instance_types;
 mod prices;
 mod rules;
+mod schedules;
 mod shapes;
 mod stack;
 
@@ -412,6 +413,95 @@ mod tests {
             let errors = errors_with(line, instead);
             assert!(errors.iter().any(|error| error.contains(expected)), "{instead}: {errors:#?}");
         }
+    }
+
+    const SCHEDULE: &str = "[[pool.schedule]]\ndays = [\"mon\", \"fri\"]\nfrom = \"08:00\"\nto = \"18:00\"\n\
+        time_zone = \"europe/berlin\"\nwarm = 5\n";
+
+    #[test]
+    fn a_pool_has_schedules_and_those_of_the_defaults_if_it_has_none() {
+        let night = SCHEDULE.replace("08:00", "18:00").replace("to = \"18:00\"", "to = \"24:00\"").replace("5", "0");
+        let second = LINES.replace("linux\"\nowner", "other\"\npriority = 7\nowner");
+        let defaults = SCHEDULE.replace("[[pool.", "[[defaults.");
+        let file = PoolFile::parse(NAME, &format!("{defaults}{second}{LINES}{SCHEDULE}{night}"));
+        assert!(file.errors.is_empty(), "{}", file.report().text);
+        let texts = |pool: &PoolEntry| -> Vec<String> {
+            let schedules = pool.schedules.iter();
+            schedules.map(|it| format!("{:?} {}-{} {} {}", it.days, it.from, it.to, it.time_zone, it.warm)).collect()
+        };
+        assert_eq!(texts(&file.pools[0]), ["{Mon, Fri} 08:00-18:00 Europe/Berlin 5"]);
+        let own = ["{Mon, Fri} 08:00-18:00 Europe/Berlin 5", "{Mon, Fri} 18:00-24:00 Europe/Berlin 0"];
+        assert_eq!(texts(&file.pools[1]), own);
+    }
+
+    #[test]
+    fn each_mistake_in_a_schedule_is_reported_with_its_line_and_what_to_write() {
+        // The schedule begins in line 8.
+        let mistakes = [
+            ("\"fri\"", "\"mon\"", "pools.toml:9:16: days: mon is listed twice; remove one"),
+            ("\"fri\"", "\"firday\"", "pools.toml:9:16: days: unknown variant `firday`, expected one of `mon`"),
+            ("[\"mon\", \"fri\"]", "[]", "pools.toml:9:1: days: at least one is required, such as"),
+            ("days = [\"mon\", \"fri\"]\n", "", "pools.toml:8:1: the schedule has no days: write days = ["),
+            ("from = \"08:00\"\n", "", "the schedule has no from: write from = \"08:00\""),
+            ("to = \"18:00\"\n", "", "the schedule has no to: write to = \"18:00\", of the next day if"),
+            ("time_zone = \"europe/berlin\"\n", "", "the schedule has no time_zone: write time_zone ="),
+            ("warm = 5\n", "", "the schedule has no warm: write warm = 5"),
+            ("18:00", "08:00", "pools.toml:11:1: to: equal to from; change one of them, or write from = \"00:00\""),
+            ("08:00", "8:00", "pools.toml:10:8: from: time \"8:00\": must be a time of day such as \"08:00\""),
+            ("18:00", "24:01", "pools.toml:11:6: to: time \"24:01\": must be a time of day"),
+            ("08:00", "24:00", "pools.toml:10:1: from: no schedule begins at 24:00"),
+            (
+                "europe/berlin",
+                "Europe/Berlni",
+                "pools.toml:12:13: time_zone: the IANA database has no time zone \"Europe/Berlni\", did you mean Europe/Berlin?",
+            ),
+            ("europe/berlin", "new_york", "no time zone \"new_york\", did you mean America/New_York?"),
+            ("europe/berlin", "+01:00", "no time zone \"+01:00\", write one such as Europe/Berlin or UTC"),
+            ("warm = 5", "warm = 11", "pools.toml:13:1: warm: 11 is more than max, 10; lower it, or raise max"),
+            ("warm = 5", "warm = -1", "pools.toml:13:8: warm: "),
+            ("warm = 5", "warm = 5\nstopped = 1", "pools.toml:14:1: unknown field stopped"),
+            ("warm = 5", "wram = 5", "pools.toml:13:1: unknown field wram, did you mean warm?"),
+            (
+                "warm = 5",
+                "warm = 5\nmarket = \"spot\"",
+                "pools.toml:14:1: unknown field market: it is a field of the pool, write it above [[pool.schedule]]",
+            ),
+            (
+                "[[pool.schedule]]",
+                "[pool.schedule]",
+                "schedule must be tables that begin with [[pool.schedule]], in double",
+            ),
+        ];
+        for (part, instead, expected) in mistakes {
+            assert!(SCHEDULE.contains(part), "{part} is not in the schedule");
+            let errors = errors(&format!("{LINES}{}", SCHEDULE.replace(part, instead)));
+            assert!(errors.iter().any(|error| error.contains(expected)), "{instead}: {errors:#?}");
+            assert_eq!(errors.len(), if instead == "wram = 5" { 2 } else { 1 }, "{instead}: {errors:#?}");
+        }
+    }
+
+    #[test]
+    fn schedules_of_a_pool_must_not_overlap_and_have_one_time_zone() {
+        let second = |changes: &[(&str, &str)]| {
+            let start = SCHEDULE.to_owned();
+            let second = changes.iter().fold(start, |text, (part, instead)| text.replace(part, instead));
+            errors(&format!("{LINES}{SCHEDULE}{second}"))
+        };
+        let overlap = |day, from, to| {
+            let message = "overlaps the one in line 8 on";
+            format!(
+                "pools.toml:14:1: schedule: {message} {day} from {from} to {to}; change days, from or to of one of them"
+            )
+        };
+        assert_eq!(second(&[]), [overlap("mon", "08:00", "18:00")]);
+        let over_midnight = [("\"mon\", \"fri\"", "\"sun\""), ("08:00", "20:00"), ("18:00", "09:30")];
+        assert_eq!(second(&over_midnight), [overlap("mon", "08:00", "09:30")]);
+        assert_eq!(second(&[("\"mon\", \"fri\"", "\"sun\""), ("08:00", "20:00"), ("18:00", "08:00")]), [""; 0]);
+        assert_eq!(second(&[("18:00", "08:30"), ("08:00", "18:00")]), [""; 0]);
+        let elsewhere = second(&[("europe/berlin", "UTC"), ("mon", "tue"), ("fri", "wed")]);
+        let message = "time_zone: UTC differs from Europe/Berlin of the schedule in line 8; write the times of all";
+        assert_eq!(elsewhere.len(), 1);
+        assert!(elsewhere[0].starts_with(&format!("pools.toml:18:1: {message}")), "{elsewhere:?}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::classes::{Part, parts};
 use crate::describe;
 use crate::output::{Failure, Output, age, or_dash, table, usd};
 use crate::read::{self, view};
+use crate::schedule::InEffect;
 
 /// Whether a pool can serve its jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -93,8 +94,11 @@ pub(crate) struct PoolRow {
     pub(crate) busy: usize,
     /// Warm machines that there are.
     pub(crate) warm: usize,
-    /// Warm machines that the pool file asks for.
+    /// Warm machines that the pool file asks for now.
     pub(crate) warm_wanted: u32,
+    /// The schedule that says so. None if it is the pool's own number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) schedule: Option<InEffect>,
     pub(crate) live: usize,
     pub(crate) max: u32,
     pub(crate) state: State,
@@ -146,7 +150,10 @@ fn cells(row: &PoolRow) -> Vec<String> {
         row.pool.to_string(),
         row.demand.to_string(),
         row.supply.to_string(),
-        format!("{}/{}", row.warm, row.warm_wanted),
+        match &row.schedule {
+            Some(schedule) => format!("{}/{} {schedule}", row.warm, row.warm_wanted),
+            None => format!("{}/{}", row.warm, row.warm_wanted),
+        },
         format!("{}/{}", row.live, row.max),
         row.state.as_str().to_owned(),
     ]
@@ -191,7 +198,8 @@ pub(crate) fn row(pool: &Pool, view: &PoolView, now: Timestamp) -> PoolRow {
         supply: view.supply(now).count(),
         busy: view.slots.values().filter(|slot| is_busy(slot)).count(),
         warm: view.supply(now).filter(|slot| !slot.wanted).count(),
-        warm_wanted: pool.warm,
+        warm_wanted: pool.warm_at(now),
+        schedule: InEffect::of(pool, now),
         live: view.live(),
         max: pool.max,
         state: State::of(pool, view, &parts, now),

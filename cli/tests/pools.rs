@@ -91,6 +91,50 @@ async fn a_loss_of_pools_or_capacity_is_shown_and_needs_an_agreement() {
     assert_eq!((code, &applied["applied"], &applied["changes"]["large"]), (0, &json!(true), &json!("removed")));
 }
 
+const SCHEDULE: &str = "[[pool.schedule]]\ndays = [\"mon\", \"tue\", \"wed\", \"thu\", \"fri\", \"sat\", \"sun\"]\nfrom = \"00:00\"\n\
+     to = \"24:00\"\ntime_zone = \"utc\"\nwarm = 5\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn schedules_are_shown_and_fewer_warm_machines_than_before_need_an_agreement() {
+    let files = Files::new().await;
+    let always = format!("{POOLS}{SCHEDULE}");
+    has(&files.run("apply", &always, &[]).await, 0, &["in force"]);
+    let pools = said(&files.sandbox.drover(&["pools"]).await.unwrap());
+    has(&pools, 0, &["0/5 until 24:00 UTC"]);
+    let shown = files.sandbox.drover(&["pools", "--json"]).await.unwrap();
+    let rows: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    let large = rows.as_array().unwrap().iter().find(|row| row["pool"] == "large").unwrap();
+    let schedule = &large["schedule"];
+    assert_eq!(
+        (&large["warm_wanted"], &schedule["until_local"], &schedule["time_zone"]),
+        (&json!(5), &json!("24:00"), &json!("UTC"))
+    );
+    assert!(schedule["until"].as_str().unwrap().ends_with("T00:00:00Z"), "{schedule}");
+    let stored = files.in_force().await;
+    let large = stored.as_array().unwrap().iter().find(|pool| pool["name"] == "large").unwrap();
+    assert_eq!(large["schedule"][0]["time_zone"], "UTC", "{large}");
+
+    // What is shown is a pool file.
+    let (_, shown) = said(&files.sandbox.drover(&["pools", "show"]).await.unwrap());
+    has(&files.run("check", &shown, &[]).await, 0, &["2 pools, no errors"]);
+    has(&files.run("diff", &shown, &[]).await, 0, &["no differences"]);
+
+    let less = files.run("diff", &always.replace("warm = 5", "warm = 3"), &[]).await;
+    let days = "schedule mon tue wed thu fri sat sun 00:00-24:00 UTC: warm";
+    has(
+        &less,
+        1,
+        &[&format!("  - {days} = 5\n  + {days} = 3\n"), "large: warm falls from 5 to 3 on ", " UTC, by a schedule"],
+    );
+    let removed = files.run("diff", POOLS, &[]).await;
+    has(&removed, 1, &[&format!("  - {days} = 5\n"), "large: warm falls from 5 to 0 on "]);
+    let (_, more) = files.run("diff", &always.replace("warm = 5", "warm = 6"), &[]).await;
+    assert!(more.contains("large: changed") && !more.contains("falls"), "{more}");
+    // The functions have not reported that they support the format.
+    let refused = files.run("apply", &always.replace("warm = 5", "warm = 6"), &["--yes"]).await;
+    has(&refused, 3, &["format 4"]);
+}
+
 /// On a terminal, which the program `script` provides, the operator is asked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_a_terminal_the_operator_is_asked() {

@@ -52,6 +52,9 @@ fn fields(pool: &Pool) -> BTreeMap<String, Value> {
             ("price_per_hour", _) => {
                 fields.extend(pool.price_per_hour.map(|cap| ("usd_per_hour".to_owned(), json!(cap.usd()))));
             }
+            ("schedule", _) => {
+                fields.extend(pool.schedules.iter().map(|it| (format!("schedule {it}: warm"), json!(it.warm))))
+            }
             ("shapes", _) => fields.extend(pool.shapes.iter().flat_map(fields_of_shapes)),
             _ => drop(fields.insert(name.clone(), value.clone())),
         }

@@ -6,6 +6,7 @@ use domain::config::{LaunchTemplate, Pool};
 use domain::ids::PoolName;
 use domain::state::{Config, Item};
 use engine::ports::Store;
+use jiff::{SignedDuration, Timestamp};
 use platform::ec2::Ec2;
 use serde::Serialize;
 
@@ -13,6 +14,7 @@ use super::differences::{Difference, differences};
 use crate::launches::templates_of;
 use crate::output::{Failure, count, usd};
 use crate::pool_file::{PoolEntry, PoolFile, by_name};
+use crate::schedule::local;
 
 /// What applying the file does to a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -58,6 +60,7 @@ impl Plan {
         before: Option<&Config>,
         table: &impl Store,
         ec2: &Ec2,
+        now: Timestamp,
     ) -> Result<Self, Failure> {
         let entries = by_name(&file.pools);
         let mut plan =
@@ -66,7 +69,7 @@ impl Plan {
             let old = before.and_then(|config| config.pool(name));
             let removed = before.is_some_and(|config| config.is_removed(name));
             let pool = resolve(entry, ec2).await?;
-            plan.add(pool, old, removed);
+            plan.add(pool, old, removed, now);
         }
         let dropped = before.into_iter().flat_map(|config| config.pools.iter().map(move |pool| (config, pool)));
         for (config, pool) in dropped.filter(|(_, pool)| !entries.contains_key(&pool.name)) {
@@ -80,7 +83,7 @@ impl Plan {
     }
 
     /// A pool of the file. A drain and a pause are no settings of the file, so they stay.
-    fn add(&mut self, pool: Pool, old: Option<&Pool>, was_removed: bool) {
+    fn add(&mut self, pool: Pool, old: Option<&Pool>, was_removed: bool, now: Timestamp) {
         let pool = match old.filter(|_| !was_removed) {
             Some(old) => Pool { draining: old.draining, paused: old.paused, ..pool },
             None => pool,
@@ -99,6 +102,9 @@ impl Plan {
             };
             falls("max", old.max, pool.max);
             falls("warm", old.warm, pool.warm);
+            if let Some((before, after, at)) = warm_falls(old, &pool, now) {
+                self.losses.push(format!("{}: warm falls from {before} to {after} on {at}, by a schedule", pool.name));
+            }
             if let Some(cap) = pool.price_per_hour.filter(|cap| old.price_per_hour.is_none_or(|old| *cap < old)) {
                 let before = old.price_per_hour.map_or_else(|| "no limit".to_owned(), |old| usd(old.usd()));
                 self.losses.push(format!("{}: usd_per_hour falls from {before} to {}", pool.name, usd(cap.usd())));
@@ -217,4 +223,20 @@ async fn resolve(entry: &PoolEntry, ec2: &Ec2) -> Result<Pool, Failure> {
         )));
     }
     Ok(Pool { launch_template, subnets, ..pool })
+}
+
+/// When schedules make a pool keep fewer machines warm than before, within a week, with both numbers. None if `warm` itself falls,
+/// which is shown anyway.
+fn warm_falls(old: &Pool, new: &Pool, now: Timestamp) -> Option<(u32, u32, String)> {
+    if new.warm < old.warm {
+        return None;
+    }
+    let schedules = || old.schedules.iter().chain(&new.schedules);
+    let yesterday = now - SignedDuration::from_hours(24);
+    let periods = schedules().flat_map(|schedule| schedule.periods(yesterday, 9));
+    let mut edges: Vec<Timestamp> = periods.flat_map(|it| [it.from, it.to]).filter(|at| *at > now).collect();
+    edges.sort();
+    let at = std::iter::once(now).chain(edges).find(|at| new.warm_at(*at) < old.warm_at(*at))?;
+    let zone = &schedules().next()?.time_zone;
+    Some((old.warm_at(at), new.warm_at(at), local(at, zone)))
 }

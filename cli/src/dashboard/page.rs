@@ -226,7 +226,10 @@ fn pool_row(row: &PoolRow, overview: &Overview, has_prices: bool) -> Markup {
         td.n data-title="Live / max" { (row.live) " / " (row.max) }
         @if has_prices { td.n data-title="USD per hour" { (or_dash(row.price())) } }
         td.n data-title="Busy" { (row.busy) (utilisation(row)) }
-        td.n.o data-title="Warm" { (row.warm) " / " (row.warm_wanted) }
+        td.n.o data-title="Warm" {
+            (row.warm) " / " (row.warm_wanted)
+            @if let Some(schedule) = &row.schedule { span.dim { " " (schedule.to_string()) } }
+        }
         td.n data-title="Oldest waits" { (or_dash(oldest.map(seconds))) }
         td.n.o data-title="Wait p50" { (wait(50)) }
         td.n data-title="Wait p90" { (wait(90)) }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::config::{
-    Architecture, Bounds, FamilyPattern, Label, LaunchTemplate, Market, MarketChoice, MicroUsd, Order, Pool,
+    Architecture, Bounds, FamilyPattern, Label, LaunchTemplate, Market, MarketChoice, MicroUsd, Order, Pool, Schedule,
     ShapePolicy, Shapes, Span, Timings,
 };
 use domain::ids::{InstanceType, PoolName, Repository, Scope, SubnetId, TemplateId};
@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::fields::Reader;
+use super::schedules;
 
 /// The field names of [`Timings`], which a pool table contains next to its own.
 pub(super) const TIMINGS: [&str; 16] = [
@@ -59,6 +60,8 @@ pub struct PoolEntry {
     pub order: Order,
     pub max: u32,
     pub warm: u32,
+    /// Times with another number of warm machines.
+    pub schedules: Vec<Schedule>,
     pub priority: i32,
     pub runner_group: u64,
     pub rerun_on_interruption: bool,
@@ -106,7 +109,7 @@ const SHAPES_FIELDS: [&str; 7] = [
 ];
 
 /// The fields of a pool that are not timings.
-const OWN_FIELDS: [&str; 19] = [
+const OWN_FIELDS: [&str; 20] = [
     "name",
     "owner",
     "labels",
@@ -123,6 +126,7 @@ const OWN_FIELDS: [&str; 19] = [
     "order",
     "max",
     "warm",
+    "schedule",
     "priority",
     "runner_group",
     "rerun_on_interruption",
@@ -175,6 +179,7 @@ pub(super) fn entry(reader: &mut Reader<'_>) -> PoolEntry {
         order: reader.optional("order").unwrap_or(order),
         max: reader.required("max").unwrap_or_default(),
         warm: reader.optional("warm").unwrap_or_default(),
+        schedules: schedules::read(reader),
         priority: reader.optional("priority").unwrap_or(DEFAULT_PRIORITY),
         runner_group: reader.optional("runner_group").unwrap_or(DEFAULT_RUNNER_GROUP),
         rerun_on_interruption: reader.optional("rerun_on_interruption").unwrap_or_default(),
@@ -239,6 +244,7 @@ impl PoolEntry {
             order: self.order,
             max: self.max,
             warm: self.warm,
+            schedules: self.schedules.clone(),
             priority: self.priority,
             runner_group: self.runner_group,
             rerun_on_interruption: self.rerun_on_interruption,

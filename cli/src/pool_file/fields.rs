@@ -42,6 +42,8 @@ pub(super) struct Written {
     fields: BTreeMap<String, (Range<usize>, Vec<Range<usize>>)>,
     /// Fields that are missing or have an error of their own. No rule looks at them.
     pub(super) invalid: BTreeSet<String>,
+    /// Of each schedule, in the order of the file.
+    pub(super) schedules: Vec<Written>,
 }
 
 impl Written {
@@ -59,6 +61,8 @@ impl Written {
 /// Takes the fields of a pool.
 pub(super) struct Reader<'a> {
     source: &'a Source,
+    /// What the table describes.
+    subject: &'static str,
     fields: Fields<'a>,
     pub(super) errors: Vec<Finding>,
     pub(super) written: Written,
@@ -67,8 +71,25 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     pub(super) fn new(source: &'a Source, header: Range<usize>, fields: Fields<'a>) -> Self {
         let places = fields.iter().map(|(name, field)| (name.clone(), places(field)));
-        let written = Written { header, fields: places.collect(), invalid: BTreeSet::new() };
-        Self { source, fields, errors: Vec::new(), written }
+        let written = Written { header, fields: places.collect(), ..Written::default() };
+        Self { source, subject: "pool", fields, errors: Vec::new(), written }
+    }
+
+    /// Takes a list of tables of the pool, with a reader for each. Empty if the pool has none.
+    pub(super) fn tables(&mut self, name: &str, subject: &'static str) -> Vec<Reader<'a>> {
+        let Some(Field { value, .. }) = self.fields.remove(name) else { return Vec::new() };
+        let tables = value.get_ref().as_array().map(|tables| tables.iter().collect::<Vec<_>>());
+        let of_table = |table: &&Spanned<DeValue<'a>>| Some((table.span(), fields(table.get_ref().as_table()?)));
+        let Some(tables) = tables.and_then(|tables| tables.iter().map(of_table).collect::<Option<Vec<_>>>()) else {
+            let found = value.get_ref().type_str();
+            let message = format!(
+                "{name} must be tables that begin with [[pool.{name}]], in double brackets, not of type {found}"
+            );
+            self.invalid(name, &value.span(), message);
+            return Vec::new();
+        };
+        let reader = |(header, fields)| Reader { subject, ..Reader::new(self.source, header, fields) };
+        tables.into_iter().map(reader).collect()
     }
 
     /// Takes a table of the pool. From then on its fields are fields of the pool, such as `shapes.cpu`. False if the pool has no
@@ -126,7 +147,32 @@ impl<'a> Reader<'a> {
         if !self.fields.contains_key(name) {
             let table = name.split_once('.').map_or(name, |(table, _)| table);
             let place = self.written.field(table).clone();
-            self.invalid(name, &place, format!("the pool has no {name}{example}"));
+            self.invalid(name, &place, format!("the {} has no {name}{example}", self.subject));
+        }
+    }
+
+    /// Reports each value of the list that is listed before.
+    pub(super) fn unique<T: PartialEq>(&mut self, name: &str, values: &[T], message: impl Fn(&T) -> String) {
+        // The places of a list with invalid values are not those of the valid ones.
+        if self.written.invalid.contains(name) {
+            return;
+        }
+        for (index, value) in values.iter().enumerate().filter(|(index, value)| values[..*index].contains(value)) {
+            let place = self.written.element(name, index).clone();
+            self.invalid(name, &place, message(value));
+        }
+    }
+
+    /// Reports a field whose value is wrong.
+    pub(super) fn refuse(&mut self, name: &str, message: impl Into<String>) {
+        let place = self.written.field(name).clone();
+        self.invalid(name, &place, message.into());
+    }
+
+    /// Takes a field and reports it.
+    pub(super) fn refuse_field(&mut self, name: &str, message: impl Into<String>) {
+        if let Some(Field { key, .. }) = self.fields.remove(name) {
+            self.invalid(name, &key, message.into());
         }
     }
 

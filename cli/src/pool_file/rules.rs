@@ -11,6 +11,7 @@ use super::entry::PoolEntry;
 use super::fields::Written;
 use super::finding::{Finding, Severity, Source};
 use super::instance_types::{Misnamed, misnamed};
+use super::schedules::schedules;
 use super::shapes::{caps, shapes};
 
 /// GitHub deletes an ephemeral runner that was not connected for a day.
@@ -31,6 +32,7 @@ pub(super) fn check(pool: &PoolEntry, written: &Written, source: &Source) -> Vec
     values(&mut check, pool);
     instance_types(&mut check, pool);
     caps(&mut check, pool);
+    schedules(&mut check, pool);
     times(&mut check, pool);
     check.findings
 }

@@ -5,7 +5,7 @@ mod common;
 use common::{ago, config, facts, instance, job, noon, notice, pool, slot, slots};
 use domain::config::Pool;
 use domain::ids::JobId;
-use domain::log::Transaction;
+use domain::log::{LONGEST_NAME, Statement, Transaction, What};
 use domain::policy::due::{Effect, next_effect};
 use domain::policy::record::{Recorder, Recording, sort};
 use domain::policy::route::Unrouted;
@@ -39,6 +39,21 @@ fn a_new_job_waits_and_its_pool_is_reconciled() {
     );
     let gated = recorded(&notice(Action::Waiting), []);
     assert_eq!(waiting(&gated), Some((false, true)), "GitHub is asked before the gate opens");
+}
+
+#[test]
+fn the_event_of_a_queued_job_names_its_workflow_and_the_job_shortened() {
+    let named = |action| {
+        let mut notice = notice(action);
+        notice.job.workflow = Some("é".repeat(300));
+        let event = recorded(&notice, []).writes.event.expect("it is an event");
+        let What::Recorded { statements } = event.what else { panic!("{event:?}") };
+        let [Statement { workflow, name, .. }] = &statements[..] else { panic!("{statements:?}") };
+        (workflow.clone(), name.clone())
+    };
+    let expected = (Some("é".repeat(LONGEST_NAME)), Some("build".to_owned()));
+    assert_eq!((named(Action::Queued), named(Action::Waiting)), (expected.clone(), expected));
+    assert_eq!(named(Action::Completed), (None, None), "the event of its beginning has them");
 }
 
 #[test]

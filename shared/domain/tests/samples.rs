@@ -1,8 +1,8 @@
 //! Items, events, boot items and messages that this and earlier versions wrote can be read, and are written again unchanged.
 //!
-//! `samples/v1` to `samples/v3` hold one line for each shape, taken from simulated runs. `v1` is what the first version wrote. `v2`
+//! `samples/v1` to `samples/v4` hold one line for each shape, taken from simulated runs. `v1` is what the first version wrote. `v2`
 //! has every attribute that came later, none of which `v1` has, and every kind of event. `v3` has what pools with shapes or caps
-//! added. Never edit a sample, and put what a new attribute adds into a new folder: a format that can no longer read a sample is
+//! added, `v4` what pools with schedules added, and the names in the event of a queued job. Never edit a sample, and put what a new attribute adds into a new folder: a format that can no longer read a sample is
 //! a new format.
 
 use std::collections::BTreeSet;
@@ -24,10 +24,11 @@ struct Version {
     events: usize,
 }
 
-const VERSIONS: [Version; 3] = [
+const VERSIONS: [Version; 4] = [
     Version { folder: "v1", samples: 141, items: 12, events: 17 },
     Version { folder: "v2", samples: 141, items: 16, events: EVENTS },
     Version { folder: "v3", samples: 16, items: 8, events: 1 },
+    Version { folder: "v4", samples: 2, items: 1, events: 1 },
 ];
 
 fn samples(Version { folder: version, samples: least, .. }: &Version) -> Vec<(PathBuf, Value)> {
@@ -185,9 +186,16 @@ const NEW_IN_V3: [(&str, &str); 17] = [
     ("waiting", "/class"),
 ];
 
+/// What the version with schedules writes and no earlier one.
+const NEW_IN_V4: [(&str, &str); 3] = [
+    ("config", "/pools/0/schedule/0/time_zone"),
+    ("event-recorded", "/said/0/name"),
+    ("event-recorded", "/said/0/workflow"),
+];
+
 #[test]
 fn only_newer_versions_have_the_attributes_that_are_new_in_them() {
-    for (number, new) in [(1, &NEW_IN_V2[..]), (2, &NEW_IN_V3[..])] {
+    for (number, new) in [(1, &NEW_IN_V2[..]), (2, &NEW_IN_V3[..]), (3, &NEW_IN_V4[..])] {
         for (kind, path) in new {
             let has =
                 |version| samples(version).iter().any(|(file, it)| name(file) == *kind && it.pointer(path).is_some());

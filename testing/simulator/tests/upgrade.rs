@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use async_trait::async_trait;
+use domain::config::{Day, Schedule, TimeZoneName};
 use domain::ids::PoolName;
 use domain::log::Transaction;
 use domain::policy::format::unsupported_by;
@@ -223,7 +224,7 @@ fn a_stack_gets_a_pool_with_shapes_and_is_rolled_back_with_jobs_running() {
             }
             pools.push(any);
         });
-        assert_eq!(universe.config().format, FORMAT);
+        assert_eq!(universe.config().format, 3);
         queue_jobs(&universe);
         let shapes = ["any/2cpu", "any/8cpu/arm64", "any/2cpu/on-demand/100disk"];
         let jobs = shapes.map(|label| universe.queue_job(&[label], MINUTE * 6));
@@ -232,7 +233,7 @@ fn a_stack_gets_a_pool_with_shapes_and_is_rolled_back_with_jobs_running() {
         universe.drain_only(Some("any"));
         run(&universe, &version, Deployed::Present, MINUTE * 12);
         universe.change_pools(|pools| pools.retain(|pool| pool.name.as_str() != "any"));
-        assert!(universe.config().format < FORMAT);
+        assert!(universe.config().format < 3);
         for deployed in [Deployed::Both, Deployed::Old] {
             queue_jobs(&universe);
             run(&universe, &version, deployed, MINUTE * 4);
@@ -244,6 +245,37 @@ fn a_stack_gets_a_pool_with_shapes_and_is_rolled_back_with_jobs_running() {
             });
         }
         assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 3 * 6 + 3, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_stack_gets_schedules_and_is_rolled_back_with_jobs_running() {
+    for seed in 0..4 {
+        let version = OldVersion::of_format(2);
+        let universe = Universe::new(730 + seed, vec![pool("linux", 100)]);
+        for deployed in [Deployed::Old, Deployed::Both, Deployed::Present] {
+            queue_jobs(&universe);
+            run(&universe, &version, deployed, MINUTE * 4);
+        }
+        universe.change_pools(|pools| {
+            let time_zone = TimeZoneName::known("Europe/Berlin").expect("a time zone");
+            let time = |text: &str| text.parse().expect("a time of day");
+            let (from, to) = (time("00:00"), time("24:00"));
+            pools[0].schedules.push(Schedule { days: [Day::Mon].into(), from, to, time_zone, warm: 2 });
+        });
+        assert_eq!(universe.config().format, FORMAT);
+        run(&universe, &version, Deployed::Present, MINUTE * 3);
+        assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 3 * 3 + 2, "two warm machines");
+        queue_jobs(&universe);
+        run(&universe, &version, Deployed::Present, MINUTE * 4);
+        // The pool file first, while jobs run.
+        universe.change_pools(|pools| pools[0].schedules.clear());
+        assert_eq!(universe.config().format, 1);
+        for deployed in [Deployed::Both, Deployed::Old] {
+            queue_jobs(&universe);
+            run(&universe, &version, deployed, MINUTE * 4);
+        }
+        everything_is_over(&universe);
     }
 }
 

@@ -7,6 +7,7 @@ mod market;
 mod pool;
 mod price;
 mod quota;
+mod schedule;
 mod shape;
 mod timings;
 
@@ -17,6 +18,7 @@ pub use market::{Market, MarketChoice, Order, RootVolume, Tuple};
 pub use pool::{LaunchOption, LaunchTemplate, Pool, Shapes};
 pub use price::{MicroUsd, PRICES, Prices, Rates};
 pub use quota::{QuotaFamily, share_quota};
+pub use schedule::{Day, Period, Schedule, TimeOfDay, TimeZoneName};
 pub(crate) use shape::MIB;
 pub use shape::{Bounds, FamilyPattern, InvalidShape, LONGEST_LABEL, NotAllowed, Shape, ShapePolicy};
 pub use timings::{Span, Timings};

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -11,6 +12,7 @@ use crate::config::catalogue::Machines;
 use crate::config::label::Label;
 use crate::config::market::{MarketChoice, Order, RootVolume, Tuple};
 use crate::config::price::MicroUsd;
+use crate::config::schedule::{Period, Schedule};
 use crate::config::shape::{Shape, ShapePolicy};
 use crate::config::timings::Timings;
 use crate::ids::{InstanceType, PoolName, Repository, RepositoryPattern, Scope, SubnetId, TemplateId};
@@ -62,9 +64,12 @@ pub struct Pool {
     pub order: Order,
     /// The largest number of instances at a time.
     pub max: u32,
-    /// The number of instances that are kept booted and unregistered, ready for a job.
+    /// The number of instances that are kept booted and unregistered, ready for a job, while no schedule is in effect.
     #[serde(default)]
     pub warm: u32,
+    /// Times at which another number is kept ready. No two are in effect at a time.
+    #[serde(rename = "schedule", default, skip_serializing_if = "Vec::is_empty")]
+    pub schedules: Vec<Schedule>,
     /// If several pools fit a job, the one with the lowest number gets it.
     pub priority: i32,
     /// GitHub's id of the runner group.
@@ -164,7 +169,21 @@ impl Pool {
 
     /// The lowest format of the table that can hold this pool and what the functions write because of it.
     pub fn lowest_format(&self) -> u32 {
-        if self.needs_prices() { 3 } else { 1 }
+        match (self.schedules.is_empty(), self.needs_prices()) {
+            (false, _) => 4,
+            (true, true) => 3,
+            (true, false) => 1,
+        }
+    }
+
+    /// The number of instances that are kept booted and unregistered at a moment.
+    pub fn warm_at(&self, at: Timestamp) -> u32 {
+        self.schedule_at(at).map_or(self.warm, |(schedule, _)| schedule.warm)
+    }
+
+    /// The schedule in effect at a moment, and from when to when it is. None: the pool's own numbers count.
+    pub fn schedule_at(&self, at: Timestamp) -> Option<(&Schedule, Period)> {
+        self.schedules.iter().find_map(|schedule| Some((schedule, schedule.period_at(at)?)))
     }
 
     /// Whether launches depend on the catalogue of instance types and prices.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::config::{MicroUsd, Tuple};
 use crate::ids::{DeliveryId, InstanceId, JobId, PoolName, Repository, SlotId};
 use crate::state::{Condemned, Failure, Item, Key, StopReason};
-use crate::wire::Action;
+use crate::wire::{Action, Notice};
 
 /// The version of the events that this code writes. Fields may be added with a default. Kinds of events are added, and never
 /// changed.
@@ -262,6 +262,34 @@ pub struct Statement {
     pub action: Action,
     /// Empty for GitHub's answer to a request.
     pub delivery: DeliveryId,
+    /// The name of the workflow, at most [`LONGEST_NAME`] characters of it. Written by users. Only of a job that was queued: an
+    /// event outlives the job's facts, and other events of the job need not repeat it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<String>,
+    /// The job's name in the workflow, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// The most characters of a name that an event keeps. Names have no limit that GitHub documents, and DynamoDB charges by size.
+pub const LONGEST_NAME: usize = 100;
+
+impl Statement {
+    pub fn of(notice: &Notice) -> Self {
+        let is_queued = match notice.action {
+            Action::Queued | Action::Waiting => true,
+            Action::InProgress | Action::Completed => false,
+        };
+        let short = |name: &String| name.chars().take(LONGEST_NAME).collect::<String>();
+        let (workflow, name) = (notice.job.workflow.as_ref(), Some(&notice.job.name));
+        Self {
+            job: notice.job.id,
+            action: notice.action,
+            delivery: notice.delivery.clone(),
+            workflow: workflow.filter(|_| is_queued).map(short),
+            name: name.filter(|_| is_queued).map(short),
+        }
+    }
 }
 
 /// The lifecycle fields of one item after an event.

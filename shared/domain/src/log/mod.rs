@@ -5,8 +5,8 @@ mod transaction;
 mod turn;
 
 pub use event::{
-    After, Cause, Choice, Event, KEEP_EVENTS, Statement, Stream, VERSION as EVENT_VERSION, What, describe, fold,
-    lifecycle,
+    After, Cause, Choice, Event, KEEP_EVENTS, LONGEST_NAME, Statement, Stream, VERSION as EVENT_VERSION, What,
+    describe, fold, lifecycle,
 };
 pub use transaction::Transaction;
 pub use turn::Turn;

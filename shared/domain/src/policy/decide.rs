@@ -163,7 +163,7 @@ fn for_one_class(
 ) -> (Decision, bool) {
     let now = turn.now;
     let lacking = part.demand(now).saturating_sub(part.supply(now).count());
-    let warm = if class.is_none() { pool.warm as usize } else { 0 };
+    let warm = if class.is_none() { pool.warm_at(now) as usize } else { 0 };
     if lacking + warm == 0 {
         // Which options there are matters to launches only.
         return (decide_for(pool, class, &part, behind, turn), false);
@@ -229,7 +229,7 @@ fn decide_for(pool: &Pool, class: Option<&Label>, view: &PoolView, behind: &BTre
     let supply = view.supply(now).count();
     let live = view.live();
     // Warm machines have no class until a job needs them.
-    let warm = if pool.draining || class.is_some() { 0 } else { pool.warm as usize };
+    let warm = if pool.draining || class.is_some() { 0 } else { pool.warm_at(now) as usize };
 
     let mut slots = want(view, demand, now, lease);
     let wanted = slots.len();

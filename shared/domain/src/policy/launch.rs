@@ -276,7 +276,7 @@ fn start_next_attempt(
     let now = turn.now;
     let mut planned: Vec<Slot> = view.planned(batch.version).cloned().collect();
     let others = view.supply(now).count() - planned.len();
-    let warm = if pool.draining || batch.class.is_some() { 0 } else { pool.warm as usize };
+    let warm = if pool.draining || batch.class.is_some() { 0 } else { pool.warm_at(now) as usize };
     let missing = (view.demand(now) + warm).saturating_sub(others);
     let is_given_up = meta.circuit != view.meta.circuit;
     let needed = if is_given_up || pool.paused { 0 } else { missing.min(planned.len()) };

@@ -434,10 +434,7 @@ fn turn(notices: &[&Notice], now: Timestamp) -> Turn {
 }
 
 fn recorded(notices: &[&Notice]) -> What {
-    let mut statements: Vec<Statement> = notices
-        .iter()
-        .map(|notice| Statement { job: notice.job.id, action: notice.action, delivery: notice.delivery.clone() })
-        .collect();
+    let mut statements: Vec<Statement> = notices.iter().map(|notice| Statement::of(notice)).collect();
     statements.dedup();
     What::Recorded { statements }
 }

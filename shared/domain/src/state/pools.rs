@@ -14,7 +14,9 @@ use crate::ids::PoolName;
 /// - 1: the first format.
 /// - 2: the functions respect the format, and may store `job_done` as the reason of a stop.
 /// - 3: pools may have shapes and a cap. An older function would launch machines without a class for them.
-pub const FORMAT: u32 = 3;
+/// - 4: pools may have schedules. An older function would stop the machines that a newer one keeps warm, and launch them when a
+///   schedule asks for fewer.
+pub const FORMAT: u32 = 4;
 
 fn first_format() -> u32 {
     1

@@ -65,6 +65,10 @@ pub enum Mistake {
     UncountedMachines,
     /// After EC2 has refused a type, a launch takes a small one, whatever the class.
     SmallFallback,
+    /// Schedules are ignored.
+    NoSchedule,
+    /// A schedule is in effect all the time.
+    EndlessSchedule,
 }
 
 impl Mistake {

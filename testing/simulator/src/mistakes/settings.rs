@@ -1,6 +1,6 @@
 //! Mistakes that an operator could make in the pool file.
 
-use domain::config::{Pool, Span};
+use domain::config::{Day, Pool, Span, TimeOfDay};
 
 use crate::mistakes::kinds::Mistake;
 
@@ -13,9 +13,23 @@ pub(crate) fn settings(mistake: Option<Mistake>, pools: Vec<Pool>) -> Vec<Pool> 
         if mistake == Some(Mistake::NoRelaunchBound) {
             pool.timings.relaunch_window = zero();
         }
+        if mistake == Some(Mistake::NoSchedule) {
+            pool.schedules.clear();
+        }
+        if mistake == Some(Mistake::EndlessSchedule)
+            && let Some(schedule) = pool.schedules.first_mut()
+        {
+            // No world lasts a day.
+            (schedule.from, schedule.to, schedule.days) = (midnight(), TimeOfDay::END, Day::ALL.into());
+            pool.schedules.truncate(1);
+        }
         pool
     };
     pools.into_iter().map(change).collect()
+}
+
+fn midnight() -> TimeOfDay {
+    "00:00".parse().expect("a time of day")
 }
 
 fn zero() -> Span {

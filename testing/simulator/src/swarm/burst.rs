@@ -10,6 +10,7 @@ use crate::swarm::arrival::{Arrival, ORGANIZATION};
 use crate::swarm::flood::{SCALERS, without_faults};
 use crate::swarm::outcome::Violation;
 use crate::swarm::shape::{BATCH, Groups, Shape};
+use crate::swarm::timetable::Timetable;
 
 /// The janitor has read the machines that EC2 offers by then.
 const FIRST: SignedDuration = SignedDuration::from_secs(150);
@@ -50,6 +51,7 @@ pub fn burst(burst: &Burst) -> Launched {
     });
     let shape = Shape {
         pools: vec![burst.pool.clone()],
+        timetables: vec![Timetable::default()],
         ec2: Default::default(),
         github: Default::default(),
         arrivals: arrivals.collect(),

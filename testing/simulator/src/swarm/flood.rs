@@ -15,6 +15,7 @@ use crate::swarm::faults::Fault;
 use crate::swarm::outcome::{Options, Violation};
 use crate::swarm::seed::Swarm;
 use crate::swarm::shape::{BATCH, Groups, Shape};
+use crate::swarm::timetable::Timetable;
 use crate::universe::{Universe, pool};
 
 /// A flood delays the launch for a job of another pool by at most this much.
@@ -127,8 +128,10 @@ fn shape(flood: &Flood) -> Shape {
         }
     }
     arrivals.sort_by_key(|arrival| arrival.after);
+    let pools: Vec<Pool> = [flooded].into_iter().chain(quiet).collect();
     Shape {
-        pools: [flooded].into_iter().chain(quiet).collect(),
+        timetables: pools.iter().map(|_| Timetable::default()).collect(),
+        pools,
         ec2: Default::default(),
         github: Default::default(),
         arrivals,

@@ -28,6 +28,8 @@ pub(super) struct GroundTruth {
     /// A runner that is not Drover's serves one of the repositories.
     pub(super) foreign_runner: bool,
     pub(super) converged: Option<Convergence>,
+    /// When a pool last had all machines that it keeps warm, or was excused.
+    pub(super) warm_at: BTreeMap<String, Timestamp>,
     /// When a pool last had as many machines as its maximum, or nearly.
     pub(super) full_at: BTreeMap<String, Timestamp>,
     /// Jobs that waited longer than 20 minutes by design: their launches were used up, or their pool was full.

@@ -22,12 +22,12 @@ pub struct Hunt {
     pub harm_without_faults: Option<Violation>,
 }
 
-/// Whether the seed's world has no warm machines, no two pools whose runners can take each other's jobs, and no market in which
+/// Whether the seed's world has no warm machines and no schedules, no two pools whose runners can take each other's jobs, and no market in which
 /// EC2 refuses something.
 fn is_plain(seed: u64, with_market: bool) -> bool {
-    let shape = Shape::of(&mut SmallRng::seed_from_u64(seed), 1, with_market.then_some(seed));
+    let shape = Shape::of(&mut SmallRng::seed_from_u64(seed), 1, seed, with_market);
     let is_calm = shape.market.as_ref().is_none_or(|market| market.shortages.is_empty());
-    is_calm && shape.pools.iter().all(|pool| pool.name.as_str() != "big" && pool.warm == 0)
+    is_calm && shape.pools.iter().all(|pool| pool.name.as_str() != "big" && pool.warm == 0 && pool.schedules.is_empty())
 }
 
 /// Makes the mistake in up to `seeds` worlds, until an invariant breaks.

@@ -8,7 +8,7 @@ use domain::ids::JobId;
 use domain::policy::budget::{Optional, is_scarce};
 use domain::policy::charge::RELAUNCH_LIMIT;
 use domain::policy::route::{Routable, route};
-use domain::state::{Item, Key, Rank, WaitingJob};
+use domain::state::{Circuit, Item, Key, Rank, WaitingJob};
 use domain::wire::Message;
 use engine::ports::GitHub;
 use engine::sweep::Report;
@@ -26,6 +26,9 @@ use crate::swarm::seed::Swarm;
 
 /// A new job starts within this time when no fault strikes.
 const STARTS_WITHIN: SignedDuration = SignedDuration::from_mins(3);
+
+/// A pool has the machines that it keeps warm within this time.
+const WARM_WITHIN: SignedDuration = SignedDuration::from_mins(8);
 
 /// How long the last jobs and their machines may take to leave no trace.
 const LEAVES_WITHIN: SignedDuration = SignedDuration::from_mins(15);
@@ -79,6 +82,7 @@ impl Swarm<'_> {
                 self.truth.full_at.insert(pool.name.to_string(), self.now);
             }
         }
+        self.watch_warm_machines();
         let Some(since) = self.calm_since.filter(|_| self.truth.converged.is_none()) else { return };
         if self.waiting().is_empty() && self.unused_for(LONGEST_IDLE_GRACE).is_empty() {
             self.truth.converged = Some(Convergence(self.now.duration_since(since)));
@@ -237,6 +241,51 @@ impl Swarm<'_> {
         })
     }
 
+    /// Every minute: notes which pools have the machines that they keep warm.
+    fn watch_warm_machines(&mut self) {
+        if self.universe.configuration().is_none() {
+            return;
+        }
+        let since_start = self.now.duration_since(self.began);
+        for (pool, timetable) in self.shape.timetables() {
+            let name = pool.name.as_str();
+            let wanted = timetable.fewest(pool, since_start - WARM_WITHIN, since_start) as usize;
+            let meta = self.universe.store.view(&pool.name).meta;
+            // A failing pool launches probes only, and machines that were never registered do not show that it works again.
+            let is_excused = meta.circuit != Circuit::Closed || self.is_full(name);
+            if is_excused || self.idle_machines(name) >= wanted {
+                self.truth.warm_at.insert(name.to_owned(), self.now);
+            }
+        }
+    }
+
+    /// P220: a pool has the machines that it keeps warm, if they have been asked for long enough.
+    fn check_warm_machines(&mut self) {
+        let Some(calm) = self.calm_since else { return };
+        for pool in &self.shape.pools {
+            let last = self.truth.warm_at.get(pool.name.as_str()).copied().unwrap_or(self.began);
+            if self.now.duration_since(last.max(calm)) >= WARM_WITHIN {
+                let idle = self.idle_machines(pool.name.as_str());
+                let meta = self.universe.store.view(&pool.name).meta;
+                return self.violate(format!(
+                    "P220: pool {} has had too few warm machines since {last}, now {idle}: {meta:?}",
+                    pool.name
+                ));
+            }
+        }
+    }
+
+    /// The number of a pool's machines without a job.
+    fn idle_machines(&self, pool: &str) -> usize {
+        let state = self.universe.state();
+        let is_busy = |machine: &ec2::Instance| {
+            let runner = state.configured.get(&machine.id).and_then(|runner| state.github.runner(*runner));
+            runner.is_some_and(|runner| runner.job.is_some())
+        };
+        let of_pool = state.ec2.alive().filter(|it| it.tags.get("drover:pool").is_some_and(|tag| tag == pool));
+        of_pool.filter(|machine| !is_busy(machine)).count()
+    }
+
     /// Whether an older job waits in the pool that no runner will ever get, and that is still young enough to be demand. Its
     /// machines may be launched instead of those for a new job.
     fn launches_for_an_immortal_job(&self, pool: &str) -> bool {
@@ -262,6 +311,7 @@ impl Swarm<'_> {
                 ));
             }
         }
+        self.check_warm_machines();
         for job in self.given_up() {
             if !self.is_explained(job) && !self.is_budget_scarce(job) {
                 self.violate(format!("L4: nothing is launched for job {job}, and its author cannot see why"));
@@ -423,7 +473,7 @@ impl Swarm<'_> {
                 || (configured && !self.truth.booted.contains(&machine.id))
             {
                 machines.spoilt += 1;
-            } else if pool.warm > 0 && !configured {
+            } else if (pool.warm > 0 || !pool.schedules.is_empty()) && !configured {
                 machines.warm += 1;
             }
         }

@@ -74,8 +74,10 @@ impl Swarm<'_> {
         let state = self.universe.state();
         let mut unused = Vec::new();
         let mut spared = BTreeSet::new();
-        for pool in &self.shape.pools {
-            let mut warm = pool.warm;
+        let since_start = self.now.duration_since(self.began);
+        for (pool, timetable) in self.shape.timetables() {
+            // What was warm until a moment ago is not left over yet.
+            let mut warm = timetable.most(pool, since_start - LEFT_OVER_AFTER, since_start);
             for machine in state.ec2.alive() {
                 if machine.tags.get("drover:pool").map(String::as_str) != Some(pool.name.as_str()) {
                     continue;

@@ -29,6 +29,7 @@ mod seed;
 mod shape;
 mod shape_judge;
 mod shrink;
+mod timetable;
 mod total;
 
 pub use burst::{Burst, Launched, burst};

@@ -20,8 +20,8 @@ pub(super) fn has_market(seed: u64) -> bool {
 /// Runs one seed.
 pub fn run(options: &Options) -> Outcome {
     let mut rng = SmallRng::seed_from_u64(options.seed);
-    let with_shapes = Some(options.seed).filter(|seed| options.shapes && has_market(*seed));
-    let shape = Shape::of(&mut rng, options.jobs, with_shapes);
+    let with_shapes = options.shapes && has_market(options.seed);
+    let shape = Shape::of(&mut rng, options.jobs, options.seed, with_shapes);
     let universe =
         Universe::with(options.seed, shape.pools.clone(), shape.ec2.clone(), shape.github.clone(), options.mistake);
     universe.store.collect_violations();

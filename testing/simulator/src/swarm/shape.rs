@@ -11,6 +11,7 @@ use world::{ec2, github};
 
 use crate::swarm::arrival::{Arrival, LONGEST_IDLE_GRACE, ORGANIZATION, OTHER, span};
 use crate::swarm::market::Market;
+use crate::swarm::timetable::Timetable;
 use crate::universe::pool;
 
 /// Whether messages are sent with their group, which makes the queue fair.
@@ -37,6 +38,8 @@ pub(crate) struct Shape {
     pub(crate) groups: Groups,
     /// Of every second world.
     pub(crate) market: Option<Market>,
+    /// When each pool keeps how many machines warm.
+    pub(crate) timetables: Vec<Timetable>,
 }
 
 /// The size of a batch in the template.
@@ -58,8 +61,8 @@ fn seconds(rng: &mut SmallRng, least: i64, most: i64) -> SignedDuration {
 }
 
 impl Shape {
-    /// `with_shapes` is the seed of a market, if there is to be one.
-    pub(crate) fn of(rng: &mut SmallRng, jobs: usize, with_shapes: Option<u64>) -> Self {
+    /// The world of a seed, with a market if there is to be one. `rng` is seeded with the seed.
+    pub(crate) fn of(rng: &mut SmallRng, jobs: usize, seed: u64, with_shapes: bool) -> Self {
         let mut pools = pools(rng);
         let lasting = SignedDuration::from_mins(rng.random_range(25..=40));
         let mut arrivals = Vec::new();
@@ -100,14 +103,27 @@ impl Shape {
         if is_large {
             arrivals.extend(burst(rng, &mut pools, jobs * LARGE_BURST, lasting));
         }
-        let market = with_shapes.map(|seed| Market::of(seed, lasting));
+        let market = with_shapes.then(|| Market::of(seed, lasting));
         if let Some(market) = &market {
             market.take_jobs(&mut arrivals);
             pools.push(market.pool.clone());
         }
+        let timetables = (0..).zip(&mut pools).map(|(number, pool)| Timetable::give(seed, number, pool)).collect();
         arrivals.sort_by_key(|arrival| arrival.after);
         let batch = if is_large { LARGE_BATCH } else { BATCH };
-        Self { pools, ec2, github, arrivals, stormy, calm_after, scalers, batch, groups: Groups::Stated, market }
+        Self {
+            pools,
+            ec2,
+            github,
+            arrivals,
+            stormy,
+            calm_after,
+            scalers,
+            batch,
+            groups: Groups::Stated,
+            market,
+            timetables,
+        }
     }
 }
 
@@ -189,6 +205,11 @@ impl Shape {
         let repository = format!("{}/{}", repository.0, repository.1).parse().ok()?;
         let job = Routable { repository: &repository, public: false, labels };
         route(&self.pools, &job).ok()
+    }
+
+    /// The pools, each with what it keeps warm and when.
+    pub(crate) fn timetables(&self) -> impl Iterator<Item = (&Pool, &Timetable)> {
+        self.pools.iter().zip(&self.timetables)
     }
 
     /// Whether a storm is under way at that time after the beginning.

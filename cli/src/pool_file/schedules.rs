@@ -1,0 +1,135 @@
+//! `[[pool.schedule]]`: when a pool keeps another number of machines warm.
+
+use std::ops::Range;
+
+use domain::config::{Day, Schedule, TimeOfDay, TimeZoneName};
+use serde::Deserialize;
+
+use super::check::Check;
+use super::entry::{PoolEntry, field_names};
+use super::fields::{Reader, Written, did_you_mean, nearest};
+use super::finding::Severity;
+
+const FIELDS: [&str; 5] = ["days", "from", "to", "time_zone", "warm"];
+
+/// All schedules of a stack are in one item of the table, together with its pools.
+const MOST: usize = 50;
+
+/// A name that the compiled database of time zones has.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct KnownZone(TimeZoneName);
+
+impl TryFrom<String> for KnownZone {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        let known = TimeZoneName::known(&name);
+        known.map(Self).ok_or_else(|| {
+            let names: Vec<String> = TimeZoneName::all().collect();
+            // Of a city, the region may be missing.
+            let of_city =
+                names.iter().find(|it| it.rsplit('/').next().is_some_and(|it| it.eq_ignore_ascii_case(&name)));
+            let near = of_city.map(String::as_str).or_else(|| nearest(&name, names.iter().map(String::as_str)));
+            let near =
+                near.map_or_else(|| ", write one such as Europe/Berlin or UTC".to_owned(), |it| did_you_mean(Some(it)));
+            format!("the IANA database has no time zone {name:?}{near}")
+        })
+    }
+}
+
+/// The schedules of a pool. One with an error is left out, and no rule looks at any.
+pub(super) fn read(reader: &mut Reader<'_>) -> Vec<Schedule> {
+    let mut all = Vec::new();
+    let mut is_invalid = false;
+    for mut table in reader.tables("schedule", "schedule") {
+        let schedule = schedule(&mut table);
+        let is_left_out = !table.errors.is_empty();
+        reader.errors.append(&mut table.errors);
+        reader.written.schedules.push(table.written);
+        is_invalid |= is_left_out;
+        all.extend(schedule.filter(|_| !is_left_out));
+    }
+    if is_invalid {
+        reader.written.invalid.insert("schedule".to_owned());
+    }
+    all
+}
+
+fn schedule(table: &mut Reader<'_>) -> Option<Schedule> {
+    for (name, example) in [
+        ("days", "days = [\"mon\", \"tue\"], the days on which it begins"),
+        ("from", "from = \"08:00\""),
+        ("to", "to = \"18:00\", of the next day if that is earlier than from"),
+        ("time_zone", "time_zone = \"Europe/Berlin\""),
+        ("warm", "warm = 5, the number of machines to keep warm"),
+    ] {
+        table.require_like(name, &format!(": write {example}"));
+    }
+    let days = table.list::<Day>("days");
+    table.unique("days", &days, |day| format!("days: {day} is listed twice; remove one"));
+    if days.is_empty() && !table.written.invalid.contains("days") {
+        table.refuse("days", "days: at least one is required, such as days = [\"mon\"]");
+    }
+    let (from, to): (Option<TimeOfDay>, Option<TimeOfDay>) = (table.optional("from"), table.optional("to"));
+    if from == Some(TimeOfDay::END) {
+        table.refuse("from", "from: no schedule begins at 24:00; write 00:00 and the next day");
+    } else if from.is_some() && from == to {
+        let message =
+            "to: equal to from; change one of them, or write from = \"00:00\" and to = \"24:00\" for whole days";
+        table.refuse("to", message);
+    }
+    let time_zone = table.optional::<KnownZone>("time_zone").map(|zone| zone.0);
+    let warm = table.optional("warm");
+    let misplaced: Vec<&str> =
+        field_names().into_iter().filter(|name| table.has(name) && !FIELDS.contains(name)).collect();
+    for name in misplaced {
+        // In TOML, what follows a table's header belongs to the table.
+        let message = format!("unknown field {name}: it is a field of the pool, write it above [[pool.schedule]]");
+        table.refuse_field(name, message);
+    }
+    table.finish(&FIELDS);
+    Some(Schedule { days: days.into_iter().collect(), from: from?, to: to?, time_zone: time_zone?, warm: warm? })
+}
+
+/// What is wrong with the schedules of a pool that are right by themselves.
+pub(super) fn schedules(check: &mut Check<'_>, pool: &PoolEntry) {
+    if check.is_invalid("schedule") {
+        return;
+    }
+    let all: Vec<(&Schedule, &Written)> = pool.schedules.iter().zip(&check.written.schedules).collect();
+    let mut found: Vec<(Range<usize>, String)> = Vec::new();
+    if let Some((_, written)) = all.get(MOST) {
+        let message = format!("schedule: a pool has at most {MOST}; use several days in one");
+        found.push((written.header.clone(), message));
+    }
+    for (index, (schedule, written)) in all.iter().take(MOST).enumerate() {
+        if schedule.warm > pool.max && !check.is_invalid("max") {
+            let message = format!("warm: {} is more than max, {}; lower it, or raise max", schedule.warm, pool.max);
+            found.push((written.field("warm").clone(), message));
+        }
+        let line = |other: &Written| check.source.line(other.header.start);
+        if let Some((other, other_written)) = all[..index].iter().find(|(it, _)| it.time_zone != schedule.time_zone) {
+            let message = format!(
+                "time_zone: {} differs from {} of the schedule in line {}; write the times of all schedules of a pool in one \
+                 time zone",
+                schedule.time_zone,
+                other.time_zone,
+                line(other_written)
+            );
+            found.push((written.field("time_zone").clone(), message));
+            continue;
+        }
+        let overlap = all[..index].iter().find_map(|(other, written)| Some((schedule.overlap(other)?, written)));
+        if let Some(((day, from, to), other)) = overlap {
+            let message = format!(
+                "schedule: overlaps the one in line {} on {day} from {from} to {to}; change days, from or to of one of them",
+                line(other)
+            );
+            found.push((written.header.clone(), message));
+        }
+    }
+    for (span, message) in found {
+        check.at(Severity::Error, &span, message);
+    }
+}
