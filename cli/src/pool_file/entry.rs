@@ -179,7 +179,7 @@ pub(super) fn entry(reader: &mut Reader<'_>) -> PoolEntry {
         order: reader.optional("order").unwrap_or(order),
         max: reader.required("max").unwrap_or_default(),
         warm: reader.optional("warm").unwrap_or_default(),
-        schedules: schedules::read(reader),
+        schedules: schedules::read(reader, &field_names()),
         priority: reader.optional("priority").unwrap_or(DEFAULT_PRIORITY),
         runner_group: reader.optional("runner_group").unwrap_or(DEFAULT_RUNNER_GROUP),
         rerun_on_interruption: reader.optional("rerun_on_interruption").unwrap_or_default(),

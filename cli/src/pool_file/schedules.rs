@@ -6,7 +6,6 @@ use domain::config::{Day, Schedule, TimeOfDay, TimeZoneName};
 use serde::Deserialize;
 
 use super::check::Check;
-use super::entry::{PoolEntry, field_names};
 use super::fields::{Reader, Written, did_you_mean, nearest};
 use super::finding::Severity;
 
@@ -38,12 +37,12 @@ impl TryFrom<String> for KnownZone {
     }
 }
 
-/// The schedules of a pool. One with an error is left out, and no rule looks at any.
-pub(super) fn read(reader: &mut Reader<'_>) -> Vec<Schedule> {
+/// The schedules of a pool. One with an error is left out, and no rule looks at any. `of_pool` has the fields of a pool.
+pub(super) fn read(reader: &mut Reader<'_>, of_pool: &[&str]) -> Vec<Schedule> {
     let mut all = Vec::new();
     let mut is_invalid = false;
     for mut table in reader.tables("schedule", "schedule") {
-        let schedule = schedule(&mut table);
+        let schedule = schedule(&mut table, of_pool);
         let is_left_out = !table.errors.is_empty();
         reader.errors.append(&mut table.errors);
         reader.written.schedules.push(table.written);
@@ -56,7 +55,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Vec<Schedule> {
     all
 }
 
-fn schedule(table: &mut Reader<'_>) -> Option<Schedule> {
+fn schedule(table: &mut Reader<'_>, of_pool: &[&str]) -> Option<Schedule> {
     for (name, example) in [
         ("days", "days = [\"mon\", \"tue\"], the days on which it begins"),
         ("from", "from = \"08:00\""),
@@ -81,9 +80,7 @@ fn schedule(table: &mut Reader<'_>) -> Option<Schedule> {
     }
     let time_zone = table.optional::<KnownZone>("time_zone").map(|zone| zone.0);
     let warm = table.optional("warm");
-    let misplaced: Vec<&str> =
-        field_names().into_iter().filter(|name| table.has(name) && !FIELDS.contains(name)).collect();
-    for name in misplaced {
+    for name in of_pool.iter().filter(|name| !FIELDS.contains(name)) {
         // In TOML, what follows a table's header belongs to the table.
         let message = format!("unknown field {name}: it is a field of the pool, write it above [[pool.schedule]]");
         table.refuse_field(name, message);
@@ -93,19 +90,19 @@ fn schedule(table: &mut Reader<'_>) -> Option<Schedule> {
 }
 
 /// What is wrong with the schedules of a pool that are right by themselves.
-pub(super) fn schedules(check: &mut Check<'_>, pool: &PoolEntry) {
+pub(super) fn schedules(check: &mut Check<'_>, schedules: &[Schedule], max: u32) {
     if check.is_invalid("schedule") {
         return;
     }
-    let all: Vec<(&Schedule, &Written)> = pool.schedules.iter().zip(&check.written.schedules).collect();
+    let all: Vec<(&Schedule, &Written)> = schedules.iter().zip(&check.written.schedules).collect();
     let mut found: Vec<(Range<usize>, String)> = Vec::new();
     if let Some((_, written)) = all.get(MOST) {
         let message = format!("schedule: a pool has at most {MOST}; use several days in one");
         found.push((written.header.clone(), message));
     }
     for (index, (schedule, written)) in all.iter().take(MOST).enumerate() {
-        if schedule.warm > pool.max && !check.is_invalid("max") {
-            let message = format!("warm: {} is more than max, {}; lower it, or raise max", schedule.warm, pool.max);
+        if schedule.warm > max && !check.is_invalid("max") {
+            let message = format!("warm: {} is more than max, {}; lower it, or raise max", schedule.warm, max);
             found.push((written.field("warm").clone(), message));
         }
         let line = |other: &Written| check.source.line(other.header.start);
