@@ -76,6 +76,19 @@ pub fn is_scarce(budget: Option<Budget>, calls: Optional, now: Timestamp) -> boo
     })
 }
 
+/// Known repositories may be searched beyond the share while more than this is left, in proportion to the rest of the hour.
+const AMPLE_PERCENT: u64 = 40;
+
+/// Whether so much of the hour's budget is left that what is not used now would be lost: after the table was lost, the jobs of
+/// several hundred runs must be found, and the share pays for a thousand calls per hour.
+pub fn is_ample(budget: Option<Budget>, now: Timestamp) -> bool {
+    budget.is_some_and(|budget| {
+        let rest = budget.reset.duration_since(now).clamp(SignedDuration::ZERO, HOUR).as_secs().unsigned_abs();
+        let percent = AMPLE_PERCENT + AMPLE_PERCENT * rest / HOUR.as_secs().unsigned_abs();
+        budget.remaining.saturating_mul(100) >= budget.limit.saturating_mul(percent)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,5 +121,18 @@ mod tests {
         assert_eq!([60, 30, 0].map(|minutes| least(Optional::Question, minutes)), [3000, 2000, 1000]);
         assert_eq!([60, 30, 0].map(|minutes| least(Optional::Notice, minutes)), [1000, 1000, 1000]);
         assert!(!is_scarce(None, Optional::Question, now), "GitHub has not reported a budget");
+    }
+
+    #[test]
+    fn an_hour_that_ends_with_two_fifths_of_its_budget_has_enough_for_more_searches() {
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        let least = |minutes| {
+            let reset = now + SignedDuration::from_mins(minutes);
+            (0..=5000)
+                .find(|remaining| is_ample(Some(Budget { remaining: *remaining, limit: 5000, reset }), now))
+                .unwrap()
+        };
+        assert_eq!([60, 30, 0].map(least), [4000, 3000, 2000]);
+        assert!(!is_ample(None, now), "GitHub has not reported a budget");
     }
 }

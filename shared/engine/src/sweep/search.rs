@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::ids::{Owner, PoolName, Repository, RunId};
-use domain::policy::budget::{Budget, Optional, is_scarce, may_search, pay};
+use domain::policy::budget::{Budget, Optional, is_ample, is_scarce, may_search, pay};
 use domain::policy::search::{self, advance, is_named, notices, open_accounts, round};
 use domain::state::{Config, Janitor, SearchRound};
 use domain::wire::{FoundJob, RunsUnderWay};
@@ -126,6 +126,12 @@ impl Search<'_> {
             && may_search(self.paid_until, now)
     }
 
+    /// The same for a repository that is known to have jobs.
+    fn may_go_on_with_known(&self) -> bool {
+        let now = self.context.now();
+        self.may_go_on() || (!self.context.short_of_time() && is_ample(self.budget(), now))
+    }
+
     fn pay(&mut self, calls: u32) {
         self.paid_until = Some(pay(self.paid_until, calls, self.budget(), self.context.now()));
     }
@@ -138,7 +144,7 @@ impl Search<'_> {
                 break;
             }
             let from = memory.repositories.get(&repository).and_then(|known| known.searched_to);
-            if !self.may_go_on() || self.search(repository, from).await == GoOn::No {
+            if !self.may_go_on_with_known() || self.search(repository, from).await == GoOn::No {
                 return;
             }
         }

@@ -32,7 +32,11 @@ pub(super) struct GroundTruth {
     pub(super) warm_at: BTreeMap<String, Timestamp>,
     /// When a pool last had as many machines as its maximum, or nearly.
     pub(super) full_at: BTreeMap<String, Timestamp>,
-    /// Jobs that waited longer than 20 minutes by design: their launches were used up, or their pool was full.
+    /// Accounts in which the jobs of a lost table had to be found in so many runs that the share of searches does not pay for
+    /// reading them within the time.
+    pub(super) searched_for_long: BTreeSet<String>,
+    /// Jobs that waited longer than 20 minutes by design: their launches were used up, their pool was full, or they or those before
+    /// them had to be found in too many runs.
     pub(super) late: BTreeSet<JobId>,
     /// What the machines of pools with shapes cost.
     pub(super) costs: Costs,

@@ -1,12 +1,13 @@
 //! What goes wrong outside Drover: storms of faults, and incidents.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use domain::state::{Item, Key};
 use domain::wire::Message;
 use jiff::SignedDuration;
 use world::ec2::{self, InstanceId};
-use world::github;
+use world::github::{self, RunId};
 
 use crate::swarm::agenda::Due;
 use crate::swarm::arrival::{ORGANIZATION, OTHER};
@@ -14,6 +15,9 @@ use crate::swarm::faults::Fault;
 use crate::swarm::ground_truth::Rotation;
 use crate::swarm::seed::Swarm;
 use crate::universe::INVOCATION;
+
+/// About as many runs as the share of searches pays for within 20 minutes.
+const SEARCHED_IN_TIME: usize = 300;
 
 impl Swarm<'_> {
     /// A storm begins or ends: turns the faults that last on or off.
@@ -79,7 +83,26 @@ impl Swarm<'_> {
             let message = Message::parse(&body).expect("Drover's message");
             self.send(&message, SignedDuration::ZERO);
         }
+        self.note_long_searches();
         self.log_world(|| "all faults stop".to_owned());
+    }
+
+    /// If the table was lost, notes the accounts with very many runs under way.
+    fn note_long_searches(&mut self) {
+        if self.table_lost_at.is_none() {
+            return;
+        }
+        let runs = self.universe.github(|github, _| {
+            let mut runs: BTreeMap<String, BTreeSet<RunId>> = BTreeMap::new();
+            for job in github.jobs().filter(|job| job.state.conclusion().is_none()) {
+                if let Some(repository) = github.repository(job.repository) {
+                    runs.entry(repository.owner_login.clone()).or_default().insert(job.run);
+                }
+            }
+            runs
+        });
+        let many = runs.into_iter().filter(|(_, runs)| runs.len() > SEARCHED_IN_TIME).map(|(owner, _)| owner);
+        self.truth.searched_for_long = many.collect();
     }
 
     /// Lets users, EC2 and operators do something that Drover does not expect.

@@ -171,12 +171,20 @@ impl Swarm<'_> {
     /// Whether the account of the job's repository has used up the part of its hourly limit that is not reserved for
     /// registering and removing runners.
     fn is_budget_scarce(&self, job: github::JobId) -> bool {
-        let login = self.universe.github(|github, _| {
+        let owner = self.account(job).and_then(|login| login.parse().ok());
+        owner.is_some_and(|owner| is_scarce(self.universe.budget(&owner), Optional::Notice, self.now))
+    }
+
+    fn is_searched_for_long(&self, job: github::JobId) -> bool {
+        self.account(job).is_some_and(|login| self.truth.searched_for_long.contains(&login))
+    }
+
+    /// The login of the account of the job's repository.
+    fn account(&self, job: github::JobId) -> Option<String> {
+        self.universe.github(|github, _| {
             let repository = github.job(job)?.repository;
             Some(github.repository(repository)?.owner_login.clone())
-        });
-        let owner = login.and_then(|login| login.parse().ok());
-        owner.is_some_and(|owner| is_scarce(self.universe.budget(&owner), Optional::Notice, self.now))
+        })
     }
 
     /// How long it has been queued. A job that is run again may have been queued after all faults stopped. GitHub does not say
@@ -300,7 +308,9 @@ impl Swarm<'_> {
     pub(super) fn in_order(&mut self) {
         self.watch();
         for (job, pool) in self.waiting() {
-            if self.used_up(job, &pool) || self.was_full(&pool) {
+            if self.is_searched_for_long(job) {
+                self.truth.late.insert(job);
+            } else if self.used_up(job, &pool) || self.was_full(&pool) {
                 self.truth.late.insert(job);
                 self.check_explained(job, &pool);
             } else {
