@@ -4,8 +4,8 @@
 
 # ------------------------------------------------------------------------------------------------ runner machines
 
-# Untrusted code runs with this role. Its only permission is to delete the machine's own boot item. The deletion returns
-# the item, so the machine can read it exactly once.
+# Untrusted code runs with this role. It may read and delete the machine's own boot item, which is gone before a job begins, and
+# write the machine's own boot report. It may read nothing else.
 resource "aws_iam_role" "runner" {
   name                 = "${var.stack}-runner"
   path                 = var.role_path
@@ -43,6 +43,40 @@ data "aws_iam_policy_document" "runner" {
       test     = "Null"
       variable = "dynamodb:LeadingKeys"
       values   = ["false"]
+    }
+  }
+
+  # Write-only, and only these attributes. A job can forge the report of its own machine (docs/security.md).
+  statement {
+    sid       = "ReportItsOwnBoot"
+    actions   = ["dynamodb:UpdateItem"]
+    resources = ["arn:${local.partition}:dynamodb:${local.arn_prefix}:table/${var.stack}-reports"]
+
+    condition {
+      test     = "ForAllValues:StringEquals"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["$${aws:userid}"]
+    }
+    condition {
+      test     = "Null"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["false"]
+    }
+    condition {
+      test     = "ForAllValues:StringEquals"
+      variable = "dynamodb:Attributes"
+      values   = ["pk", "reported_at", "uptime_seconds", "expires_at"]
+    }
+    condition {
+      test     = "Null"
+      variable = "dynamodb:Attributes"
+      values   = ["false"]
+    }
+    # The other values would return attributes that the request does not name.
+    condition {
+      test     = "StringEqualsIfExists"
+      variable = "dynamodb:ReturnValues"
+      values   = ["NONE", "UPDATED_OLD", "UPDATED_NEW"]
     }
   }
 }
@@ -344,6 +378,7 @@ data "aws_iam_policy_document" "boundary" {
     resources = concat(local.function_logs, [
       "arn:${local.partition}:dynamodb:${local.arn_prefix}:table/${var.stack}",
       "arn:${local.partition}:dynamodb:${local.arn_prefix}:table/${var.stack}-boot",
+      "arn:${local.partition}:dynamodb:${local.arn_prefix}:table/${var.stack}-reports",
       "arn:${local.partition}:secretsmanager:${local.arn_prefix}:secret:${var.stack}/*",
       "arn:${local.partition}:sqs:${local.arn_prefix}:${var.stack}",
       "arn:${local.partition}:sqs:${local.arn_prefix}:${var.stack}-dead-letters",

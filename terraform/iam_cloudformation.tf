@@ -40,6 +40,7 @@ data "aws_iam_policy_document" "cloudformation" {
         "arn:${local.partition}:cloudwatch::${local.account}:dashboard/${var.stack}",
         "arn:${local.partition}:dynamodb:${local.arn_prefix}:table/${var.stack}",
         "arn:${local.partition}:dynamodb:${local.arn_prefix}:table/${var.stack}-boot",
+        "arn:${local.partition}:dynamodb:${local.arn_prefix}:table/${var.stack}-reports",
         "arn:${local.partition}:logs:${local.arn_prefix}:log-group:/aws/apigateway/${var.stack}-ingest",
         "arn:${local.partition}:logs:${local.arn_prefix}:log-group:/aws/apigateway/${var.stack}-ingest:*",
         "arn:${local.partition}:sns:${local.arn_prefix}:${var.stack}-alarms",

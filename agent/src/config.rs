@@ -12,6 +12,8 @@ use platform::environment::{optional, required};
 pub(crate) struct Config {
     /// `DROVER_BOOT_TABLE`.
     pub(crate) boot_table: String,
+    /// `DROVER_REPORTS_TABLE`. None: the agent sends no report.
+    pub(crate) reports_table: Option<String>,
     /// `DROVER_RUNNER_DIR`: the folder that contains `run.sh`.
     pub(crate) runner_dir: PathBuf,
     /// `DROVER_RUNNER_USER`: the user that runs the runner. None for the agent's own user.
@@ -26,6 +28,7 @@ impl Config {
         let wait: Option<Span> = wait.map(|wait| wait.parse().context("DROVER_AGENT_WAIT")).transpose()?;
         Ok(Self {
             boot_table: required("DROVER_BOOT_TABLE")?,
+            reports_table: optional("DROVER_REPORTS_TABLE").filter(|name| !name.is_empty()),
             runner_dir: required("DROVER_RUNNER_DIR")?.into(),
             runner_user: optional("DROVER_RUNNER_USER").filter(|user| !user.is_empty()),
             wait: wait.map_or(AGENT_WAIT, Span::duration).unsigned_abs(),

@@ -8,6 +8,7 @@ mod config;
 mod hook;
 mod output;
 mod power;
+mod report;
 mod runner;
 mod wait;
 
@@ -63,16 +64,16 @@ async fn serve() -> anyhow::Result<String> {
     let mut terminated = signal(SignalKind::terminate()).context("cannot listen for signals")?;
     let waited_too_long = || format!("received no JIT config within {:?}", config.wait);
 
-    let (table, spot) = tokio::select! {
-        clients = wait::for_region(&config.boot_table) => clients?,
+    let clients = tokio::select! {
+        clients = wait::for_region(&config) => clients?,
         () = sleep_until(started_at + config.wait) => return Ok(waited_too_long()),
         _ = terminated.recv() => return Ok(STOPPED.to_owned()),
     };
     let item = tokio::select! {
-        item = wait::for_boot_item(&table) => item,
+        item = wait::for_boot_item(&clients.boot, clients.reports) => item,
         () = sleep_until(started_at + config.wait) => return Ok(waited_too_long()),
         // The machine has no job that could finish first.
-        notice = wait::for_spot_notice(&spot) => {
+        notice = wait::for_spot_notice(&clients.spot) => {
             return Ok(format!("EC2 reclaims the machine before it has a runner: {notice}"));
         }
         _ = terminated.recv() => return Ok(STOPPED.to_owned()),
@@ -106,7 +107,7 @@ async fn serve() -> anyhow::Result<String> {
             () = sleep_until(max_life) => {
                 return Ok(format!("the machine has reached its maximum life of {} s", item.max_life_seconds));
             }
-            notice = wait::for_spot_notice(&spot), if !has_notice => {
+            notice = wait::for_spot_notice(&clients.spot), if !has_notice => {
                 // Two minutes may be enough for the job. The control plane deregisters a runner without a job.
                 tracing::warn!("EC2 reclaims the machine, and the runner continues until then: {notice}");
                 has_notice = true;

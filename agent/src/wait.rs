@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use domain::state::BootItem;
 use platform::aws::AwsError;
-use platform::boot::{BootError, BootTable, SpotNotice, clients};
+use platform::boot::{BootError, BootTable, Clients, SpotNotice, clients};
+use platform::reports::ReportsTable;
 use tokio::time::{Instant, sleep};
+
+use crate::config::Config;
+use crate::report;
 
 /// How often the agent looks at first. If the machine was launched for a job, its boot item exists or is about to.
 const FIRST_INTERVAL: Duration = Duration::from_millis(500);
@@ -25,10 +29,10 @@ const SPOT_INTERVAL: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// If AWS cannot be configured, which does not change while the machine runs.
-pub(crate) async fn for_region(boot_table: &str) -> Result<(BootTable, SpotNotice), AwsError> {
+pub(crate) async fn for_region(config: &Config) -> Result<Clients, AwsError> {
     let began = Instant::now();
     loop {
-        if let Some(clients) = clients(boot_table).await? {
+        if let Some(clients) = clients(&config.boot_table, config.reports_table.as_deref()).await? {
             return Ok(clients);
         }
         tracing::warn!("AWS_REGION is not set, and the metadata service does not name the region");
@@ -36,10 +40,14 @@ pub(crate) async fn for_region(boot_table: &str) -> Result<(BootTable, SpotNotic
     }
 }
 
-/// Waits for the boot item, and deletes it before anything of a job can run.
-pub(crate) async fn for_boot_item(table: &BootTable) -> BootItem {
+/// Waits for the boot item, and deletes it before anything of a job can run. Meanwhile the machine's boot is reported, which
+/// nothing waits for.
+pub(crate) async fn for_boot_item(table: &BootTable, reports: Option<ReportsTable>) -> BootItem {
     let began = Instant::now();
     let key = repeated(began, async || table.key().await.map(Some)).await;
+    if let Some(reports) = reports {
+        tokio::spawn(report::send(reports, key.clone()));
+    }
     let item = repeated(began, async || table.read(&key).await).await;
     repeated(began, async || table.delete(&key).await.map(Some)).await;
     item

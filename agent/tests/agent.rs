@@ -10,11 +10,13 @@ use std::sync::Arc;
 
 use domain::ids::RepositoryPattern;
 use domain::log::Transaction;
-use domain::state::BootItem;
-use engine::ports::Store;
+use domain::state::{BootItem, BootReport};
+use engine::ports::{Clock, Store};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use sandbox::aws::{BOOT_TABLE, RUNNER_ROLE_ID, instance_access_key};
+use platform::clock::SystemClock;
+use platform::reports::ReportsTable;
+use sandbox::aws::{BOOT_TABLE, REPORTS_TABLE, RUNNER_ROLE_ID, access_key, instance_access_key};
 use sandbox::machine::{in_own_session, kill_session, metadata_router, serve};
 use sandbox::pace::PATIENCE;
 use sandbox::sandbox::{Driven, Options, Sandbox};
@@ -298,6 +300,46 @@ async fn an_agent_that_starts_before_the_metadata_service_answers_runs_its_job()
     assert!(ended.success());
     assert!(machine.path("ran").exists());
     serving.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_reports_that_it_has_booted_before_it_has_a_job() {
+    let machine = machine(Some("touch $OUT/ran")).await;
+    let before = SystemClock.now();
+    let agent = machine.agent().env("DROVER_REPORTS_TABLE", REPORTS_TABLE).spawn().unwrap();
+    let reported = |_: &sandbox::state::State| {
+        machine.sandbox.calls.counts().keys().any(|(_, operation)| *operation == "UpdateItem").then_some(())
+    };
+    machine.sandbox.world.until("the agent to report", PATIENCE, reported).await.unwrap();
+    let aws = platform::aws::emulator(&machine.sandbox.aws_url, access_key("janitor").unwrap()).await;
+    let key = format!("{RUNNER_ROLE_ID}:{INSTANCE}");
+    let read = ReportsTable::new(&aws, REPORTS_TABLE.to_owned()).read(std::slice::from_ref(&key)).await.unwrap();
+    let report = BootReport::parse(&read[&key], before, SystemClock.now()).unwrap();
+    assert!(report.reported_at >= before && report.uptime_seconds > 0, "{report:?}");
+    machine.hand_over(3600).await;
+    assert!(end_of(agent).await.success());
+    assert!(machine.path("ran").exists() && machine.is_off());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_that_fails_keeps_no_machine_from_its_job_and_is_logged_once() {
+    let machine = machine(Some("touch $OUT/ran")).await;
+    // As in a stack without the table.
+    let mut agent = machine.agent();
+    let agent = agent.env("DROVER_REPORTS_TABLE", "drover-missing").env("NO_COLOR", "1").stdout(Stdio::piped());
+    let mut agent = agent.spawn().unwrap();
+    let mut said = String::new();
+    let mut output = agent.stdout.take().unwrap();
+    let twice = |_: &sandbox::state::State| {
+        let counts = machine.sandbox.calls.counts();
+        counts.iter().any(|((_, operation), times)| *operation == "UpdateItem" && *times >= 2).then_some(())
+    };
+    machine.sandbox.world.until("the agent to repeat its report", PATIENCE, twice).await.unwrap();
+    machine.hand_over(3600).await;
+    let (read, ended) = tokio::join!(output.read_to_string(&mut said), end_of(agent));
+    read.unwrap();
+    assert!(ended.success() && machine.path("ran").exists() && machine.is_off());
+    assert_eq!(said.matches("is not reported yet").count(), 1, "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

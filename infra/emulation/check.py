@@ -455,6 +455,7 @@ class Check:
             AWS_SESSION_TOKEN=credentials["SessionToken"],
             AWS_REGION=REGION,
             DROVER_BOOT_TABLE=f"{STACK}-boot",
+            DROVER_REPORTS_TABLE=f"{STACK}-reports",
             DROVER_RUNNER_DIR=str(runner.parent),
             DROVER_POWEROFF=str(self.work / "bin/poweroff-machine"),
             DROVER_AGENT_WAIT="2m",

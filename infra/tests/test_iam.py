@@ -426,6 +426,37 @@ class Policies(unittest.TestCase):
             )
         self.check(policies, [("dynamodb:PutItem", table, mine | key), ("dynamodb:Query", table, mine | key)], "denied")
 
+    def test_a_machine_writes_only_the_named_attributes_of_its_own_report(self):
+        table = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/drover-reports"
+        mine = {"aws:userid": "AROAEXAMPLE:i-1"}
+        key = {"dynamodb:LeadingKeys": ["AROAEXAMPLE:i-1"]}
+        others = {"dynamodb:LeadingKeys": ["AROAEXAMPLE:i-2"]}
+        both = {"dynamodb:LeadingKeys": ["AROAEXAMPLE:i-1", "AROAEXAMPLE:i-2"]}
+        names = {"dynamodb:Attributes": ["pk", "reported_at", "uptime_seconds", "expires_at"]}
+        more = {"dynamodb:Attributes": ["pk", "reported_at", "anything"]}
+        policies = self.roles["drover-runner"]
+        update = "dynamodb:UpdateItem"
+        self.check(policies, [(update, table, mine | key | names)], "allowed")
+        self.check(policies, [(update, table, mine | key | names | {"dynamodb:ReturnValues": "NONE"})], "allowed")
+        self.check(
+            policies,
+            [
+                (update, table, mine | others | names),
+                (update, table, mine | both | names),
+                (update, table, mine | names),
+                (update, table, mine | key | more),
+                (update, table, mine | key),
+                (update, table, mine | key | names | {"dynamodb:ReturnValues": "ALL_OLD"}),
+                (update, table.replace("-reports", "-boot"), mine | key | names),
+                (update, table.removesuffix("-reports"), mine | key | names),
+                *(
+                    (f"dynamodb:{action}", table, mine | key | names)
+                    for action in ("GetItem", "BatchGetItem", "Query", "Scan", "PutItem", "DeleteItem")
+                ),
+            ],
+            "denied",
+        )
+
     def test_no_name_matches_a_stack_whose_name_begins_with_this_ones(self):
         resources = {
             resource

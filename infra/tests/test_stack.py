@@ -112,6 +112,8 @@ class Stack(unittest.TestCase):
                 self.assertEqual(variables["DROVER_TABLE"], self.outputs["Table"])
                 self.assertEqual(variables["DROVER_BOOT_TABLE"], self.outputs["BootTable"])
                 self.assertEqual(variables["DROVER_RUNNER_ROLE_ID"], "AROAEXAMPLE")
+            reports = "drover-reports" if name == "janitor" else None
+            self.assertEqual(variables.get("DROVER_REPORTS_TABLE"), reports)
 
     def test_the_control_plane_policy_matches_the_template(self):
         iam = self.client("iam")

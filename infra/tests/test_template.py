@@ -154,6 +154,7 @@ class Policies(Template):
             "Queue": "sqs:eu-central-1:123456789012:drover",
             "Table": "dynamodb:eu-central-1:123456789012:table/drover",
             "BootTable": "dynamodb:eu-central-1:123456789012:table/drover-boot",
+            "ReportsTable": "dynamodb:eu-central-1:123456789012:table/drover-reports",
         }
         for function in FUNCTIONS:
             arns[f"{function.capitalize()}Logs"] = (
@@ -174,6 +175,16 @@ class Policies(Template):
             for statement in self.statements(function):
                 if "<BootTable.Arn>" in listed(statement["Resource"]):
                     self.assertEqual(listed(statement["Action"]), ["dynamodb:PutItem"])
+
+    def test_only_the_janitor_reads_the_reports_table_and_no_function_writes_it(self):
+        for function in FUNCTIONS:
+            actions = [
+                action
+                for statement in self.statements(function)
+                if "<ReportsTable.Arn>" in listed(statement["Resource"])
+                for action in listed(statement["Action"])
+            ]
+            self.assertEqual(actions, ["dynamodb:BatchGetItem"] if function == "janitor" else [], function)
 
     def test_launches_set_the_tag_that_the_policies_require(self):
         self.assertIn('tag_of("drover:stack"', project.text("shared/platform/src/ec2.rs"))
@@ -266,12 +277,16 @@ class Contract(Template):
 
         self.assertEqual(keys("Table"), ["pk", "sk"])
         self.assertEqual(keys("BootTable"), ["pk"])
-        for table in ("Table", "BootTable"):
+        self.assertEqual(keys("ReportsTable"), ["pk"])
+        for table in ("Table", "BootTable", "ReportsTable"):
             self.assertEqual(
                 self.properties[table]["TimeToLiveSpecification"], {"AttributeName": "expires_at", "Enabled": True}
             )
             self.assertEqual(self.properties[table]["BillingMode"], "PAY_PER_REQUEST")
+        for table in ("Table", "BootTable"):
             self.assertTrue(self.properties[table]["SSESpecification"]["SSEEnabled"])
+        # Each machine would cost a call of KMS, and the reports are no secrets.
+        self.assertNotIn("SSESpecification", self.properties["ReportsTable"])
         self.assertTrue(self.properties["Table"]["DeletionProtectionEnabled"])
         self.assertTrue(self.properties["Table"]["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"])
 
@@ -285,13 +300,16 @@ class Contract(Template):
         ]
         self.assertEqual(len(set(groups)), 2)
 
-    def test_only_the_boot_table_has_a_maximum_throughput_and_an_alarm_for_it(self):
+    def test_only_what_machines_write_has_a_maximum_throughput_and_the_boot_table_an_alarm_for_it(self):
         self.assertNotIn("OnDemandThroughput", self.properties["Table"])
         throughput = self.properties["BootTable"]["OnDemandThroughput"]
         self.assertEqual(throughput["MaxReadRequestUnits"], {"Ref": "BootTableMaximumReads"})
         # One item takes at most 3,000 read units and 1,000 write units per second, less than the table.
         self.assertGreater(self.template["Parameters"]["BootTableMaximumReads"]["MinValue"], 3000)
         self.assertGreater(throughput["MaxWriteRequestUnits"], 1000)
+        reports = self.properties["ReportsTable"]["OnDemandThroughput"]
+        # A machine cannot read, and a hundred reports take 50 read units.
+        self.assertEqual((reports["MaxReadRequestUnits"], reports["MaxWriteRequestUnits"]), (500, 1200))
         metrics = [it["MetricStat"]["Metric"]["MetricName"] for it in self.properties["BootTableAlarm"]["Metrics"][1:]]
         self.assertEqual(metrics, ["ReadThrottleEvents", "WriteThrottleEvents"])
 

@@ -122,12 +122,12 @@ class Applied:
         }
         self.assertEqual(ports, {("tcp", 80, 80), ("tcp", 443, 443)})
 
-    def test_a_machine_may_take_its_own_boot_item_and_nothing_else(self):
+    def test_a_machine_may_take_its_own_boot_item_write_its_own_report_and_nothing_else(self):
         role = self.iam.get_role(RoleName=f"{self.stack}-runner")["Role"]
         self.assertEqual(self.output["sam_parameters"]["RunnerRoleId"], role["RoleId"])
         self.assertEqual(self.iam.list_attached_role_policies(RoleName=role["RoleName"])["AttachedPolicies"], [])
         (policy,) = self.inline(role["RoleName"]).values()
-        (statement,) = [policy["Statement"]] if isinstance(policy["Statement"], dict) else policy["Statement"]
+        statement, report = policy["Statement"]
         self.assertEqual(set(statement["Action"]), {"dynamodb:GetItem", "dynamodb:DeleteItem"})
         self.assertEqual(statement["Resource"], f"arn:aws:dynamodb:{REGION}:123456789012:table/{self.stack}-boot")
         self.assertEqual(
@@ -137,6 +137,13 @@ class Applied:
                 "Null": {"dynamodb:LeadingKeys": "false"},
             },
         )
+        self.assertEqual(report["Action"], "dynamodb:UpdateItem")
+        self.assertEqual(report["Resource"], f"arn:aws:dynamodb:{REGION}:123456789012:table/{self.stack}-reports")
+        attributes = report["Condition"]["ForAllValues:StringEquals"]["dynamodb:Attributes"]
+        self.assertEqual(sorted(attributes), ["expires_at", "pk", "reported_at", "uptime_seconds"])
+        written = project.text("shared/platform/src/reports.rs")
+        for attribute in attributes:
+            self.assertIn(f'"{attribute}"', written)
 
     def test_secrets_are_created_without_values(self):
         secrets = self.emulator.client("secretsmanager")

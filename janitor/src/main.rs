@@ -3,6 +3,7 @@
 use engine::sweep::{Mode, Report, sweep};
 use lambda_runtime::{Error, LambdaEvent, Runtime, service_fn};
 use platform::control::ControlPlane;
+use platform::environment::optional;
 use platform::telemetry;
 use serde::de::IgnoredAny;
 use tracing::Instrument;
@@ -10,7 +11,9 @@ use tracing::Instrument;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     telemetry::init();
-    let control = &ControlPlane::from_environment(&platform::aws::config().await?)?;
+    let aws = platform::aws::config().await?;
+    let reports = optional("DROVER_REPORTS_TABLE").filter(|name| !name.is_empty());
+    let control = &ControlPlane::from_environment(&aws)?.with_reports(&aws, reports);
     let metrics = &control.metrics()?;
     let mode = match platform::environment::flag("DROVER_DRY_RUN")? {
         true => Mode::DryRun,

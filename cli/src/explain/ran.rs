@@ -3,9 +3,9 @@
 use domain::config::{MicroUsd, Tuple};
 use domain::ids::{InstanceId, JobId, PoolName, SlotId};
 use domain::log::{After, Choice, Event, Stream, What};
-use domain::state::{Item, Job, Key};
+use domain::state::{BootReport, Item, Job, Key};
 use engine::ports::Store;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::output::{Failure, age, count};
@@ -19,6 +19,8 @@ pub(super) struct End {
     price: Option<MicroUsd>,
     /// When EC2 announced that it takes the machine.
     reclaimed_at: Option<Timestamp>,
+    /// What the machine reported about its boot, and when it was launched. None before its end, and if it has not reported.
+    boot: Option<(BootReport, Timestamp)>,
 }
 
 impl End {
@@ -31,7 +33,8 @@ pub(super) async fn end(table: &impl Store, id: &InstanceId) -> Result<End, Fail
     match table.get(&Key::Instance(id.clone())).await? {
         Some(Item::Instance(instance)) => {
             let (cost, price) = (instance.cost_micro_usd, instance.price_per_hour);
-            Ok(End { cost, price, reclaimed_at: instance.interrupted_at })
+            let boot = instance.boot.map(|report| (report, instance.launched_at));
+            Ok(End { cost, price, reclaimed_at: instance.interrupted_at, boot })
         }
         _ => Ok(End::default()),
     }
@@ -79,6 +82,13 @@ pub(super) fn how_it_ran(
             parts.iter().map(|part| format!("{:.1} s until {}", part.seconds, part.until)).collect();
         sentences.push(format!("It waited {}.", parts.join(", ")));
     }
+    sentences.extend(end.boot.map(|(report, launched_at)| {
+        format!(
+            "Its machine reported {} after its launch that it had booted, {} after its kernel began.",
+            age(report.reported_at.duration_since(launched_at).max(SignedDuration::ZERO)),
+            age(SignedDuration::from_secs(report.uptime_seconds.into())),
+        )
+    }));
     sentences.extend(end.cost.map(|cost| match end.price {
         Some(price) => format!("Its machine cost {cost}, at {price} per hour when its launch was decided."),
         None => format!("Its machine cost {cost} at the on-demand list price."),

@@ -101,6 +101,7 @@ fn slots() -> impl Strategy<Value = Vec<Slot>> {
                     gone_at: None,
                     unregistered_at: None,
                     job_check_ended: false,
+                    boot: None,
                     held: false,
                     lease: Lease::due(noon()),
                     revision: 1,

@@ -82,6 +82,7 @@ fn close_one(read: &PoolView, console: &str) -> PoolView {
     let ended = Ended {
         instances: vec![instance()],
         consoles: [(InstanceId::from("i-1"), console.to_owned())].into(),
+        reports: BTreeMap::new(),
         reasons: Some(&reasons),
     };
     let rates = Rates::of("eu-central-1".to_owned());

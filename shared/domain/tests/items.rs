@@ -35,6 +35,7 @@ fn closed_instances_and_events_are_kept_for_a_month() {
         id: InstanceId::from("i-1"),
         state: MachineState::Running,
         launched_at: noon(),
+        image: None,
         pool: None,
         batch: None,
         hold: false,

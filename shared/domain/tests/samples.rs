@@ -2,7 +2,8 @@
 //!
 //! `samples/v1` to `samples/v4` hold one line for each shape, taken from simulated runs. `v1` is what the first version wrote. `v2`
 //! has every attribute that came later, none of which `v1` has, and every kind of event. `v3` has what pools with shapes or caps
-//! added, `v4` what pools with schedules added, and the names in the event of a queued job. Never edit a sample, and put what a new attribute adds into a new folder: a format that can no longer read a sample is
+//! added. `v4` has what pools with schedules and boot reports added, and the names in the event of a queued job. Never edit a
+//! sample, and put what a new attribute adds into a new folder: a format that can no longer read a sample is
 //! a new format.
 
 use std::collections::BTreeSet;
@@ -28,7 +29,7 @@ const VERSIONS: [Version; 4] = [
     Version { folder: "v1", samples: 141, items: 12, events: 17 },
     Version { folder: "v2", samples: 141, items: 16, events: EVENTS },
     Version { folder: "v3", samples: 16, items: 8, events: 1 },
-    Version { folder: "v4", samples: 2, items: 1, events: 1 },
+    Version { folder: "v4", samples: 5, items: 4, events: 1 },
 ];
 
 fn samples(Version { folder: version, samples: least, .. }: &Version) -> Vec<(PathBuf, Value)> {
@@ -186,11 +187,14 @@ const NEW_IN_V3: [(&str, &str); 17] = [
     ("waiting", "/class"),
 ];
 
-/// What the version with schedules writes and no earlier one.
-const NEW_IN_V4: [(&str, &str); 3] = [
+/// What the version with schedules and boot reports writes and no earlier one.
+const NEW_IN_V4: [(&str, &str); 6] = [
     ("config", "/pools/0/schedule/0/time_zone"),
     ("event-recorded", "/said/0/name"),
     ("event-recorded", "/said/0/workflow"),
+    ("instance", "/boot/reported_at"),
+    ("janitor", "/reporting/ami-0123456789abcdef0/missed/instance"),
+    ("slot", "/boot/seen_at"),
 ];
 
 #[test]

@@ -46,6 +46,7 @@ fn slots() -> Vec<Slot> {
         gone_at: None,
         unregistered_at: None,
         job_check_ended: false,
+        boot: None,
         held: false,
         lease: Lease::due(at),
         revision: 1,
@@ -105,6 +106,7 @@ fn no_combination_ends_a_slots_machine_that_may_have_a_job() {
                 stopping_for: HOUR,
                 hold,
                 runner,
+                lacks_report: false,
                 timings: &timings,
                 format: 2,
             };
@@ -165,6 +167,7 @@ fn subject<'a>(slot: &'a Slot, runner: RunnerState, timings: &'a Timings) -> Slo
         stopping_for: SignedDuration::ZERO,
         hold: false,
         runner,
+        lacks_report: false,
         timings,
         format: 2,
     }
@@ -202,6 +205,22 @@ fn each_verdict_applies_from_its_exact_moment() {
     assert_eq!(young(&at(&configured, 119), 599), SlotVerdict::Normal);
     assert_eq!(young(&at(&configured, 120), 600), stop(StopReason::BootFailure));
     assert_eq!(young(&at(&configured, 120), 599), SlotVerdict::Normal);
+    // A machine without a runner has eight minutes to report.
+    let silent = |slot: &Slot, seconds: i64, state: MachineState| {
+        let age = SignedDuration::from_secs(seconds);
+        let subject = subject(slot, RunnerState::Unregistered(SignedDuration::ZERO), &timings);
+        judged(SlotSubject { age, state: Some(state), lacks_report: true, ..subject })
+    };
+    let launched = of(0);
+    for state in [MachineState::Pending, MachineState::Running] {
+        assert_eq!(silent(&launched, 479, state), SlotVerdict::Normal);
+        assert_eq!(silent(&launched, 480, state), stop(StopReason::BootFailure));
+    }
+    assert_eq!(silent(&launched, 480, MachineState::Stopping), SlotVerdict::Normal);
+    assert_eq!(open(&launched, RunnerState::Unread), SlotVerdict::Normal, "no report is expected");
+    for with_a_runner in [&online, &of(3)] {
+        assert_eq!(silent(with_a_runner, 480, MachineState::Running), SlotVerdict::Normal);
+    }
     let busy = Slot { busy_seen_at: Some(noon()), ..at(&configured, 900) };
     assert_eq!(
         open(&busy, offline(SignedDuration::ZERO)),

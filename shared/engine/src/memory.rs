@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use domain::ids::{JobId, PoolName, SlotId};
+use domain::ids::{InstanceId, JobId, PoolName, SlotId};
 use domain::log::{Event, Stream, Transaction, fold, lifecycle};
-use domain::state::{BootItem, Item, Key, UnreadSlots};
+use domain::state::{BootItem, Item, Key, StoredReport, UnreadSlots, boot_key};
 use serde_json::Value;
 
 use crate::ports::{CommitError, Reading, Store, StoreError};
 
-/// The table, the boot table and the log.
+/// The table, the boot table, the reports table and the log.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     tables: Mutex<Tables>,
@@ -21,6 +21,7 @@ pub struct MemoryStore {
 struct Tables {
     items: BTreeMap<Key, Item>,
     boot: BTreeMap<String, BootItem>,
+    reports: BTreeMap<String, StoredReport>,
     log: Vec<Event>,
 }
 
@@ -41,6 +42,11 @@ impl MemoryStore {
     /// Removes and returns a boot item, as a machine reads it.
     pub fn take_boot_item(&self, key: &str) -> Option<BootItem> {
         self.tables().boot.remove(key)
+    }
+
+    /// Writes a boot report, as a machine does.
+    pub fn report_boot(&self, key: &str, report: StoredReport) {
+        self.tables().reports.insert(key.to_owned(), report);
     }
 
     /// Every item, ordered by key.
@@ -130,6 +136,18 @@ impl Store for MemoryStore {
         let items =
             tables.items.iter().filter(|(key, _)| matches!(key, Key::Unrouted(_))).map(|(_, item)| item.clone());
         Ok(Reading { items: items.collect(), unreadable: Vec::new() })
+    }
+
+    async fn boot_reports(
+        &self,
+        role_id: &str,
+        machines: &[InstanceId],
+    ) -> Result<Option<BTreeMap<InstanceId, StoredReport>>, StoreError> {
+        let tables = self.tables();
+        let read = machines
+            .iter()
+            .filter_map(|machine| Some((machine.clone(), tables.reports.get(&boot_key(role_id, machine))?.clone())));
+        Ok(Some(read.collect()))
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {

@@ -15,7 +15,7 @@ use domain::log::Transaction;
 use domain::policy::PoolView;
 use domain::policy::record::Recording;
 use domain::policy::route::Unrouted;
-use domain::state::{Item, Job, Rank, Slot, SlotOutcome, WaitingJob};
+use domain::state::{BootReport, Item, Job, Rank, Slot, SlotOutcome, WaitingJob};
 use jiff::{SignedDuration, Timestamp};
 use metrics::{Label, Unit, counter, histogram};
 
@@ -100,13 +100,13 @@ pub const ALL: [&Metric; 31] = [
     &DECIDE_TIME,
     &LAUNCH_TIME,
     &REGISTER_TIME,
-    &BOOT_TIME,
     &JOBS_COMPLETED,
     &JOBS_STOLEN,
     &MESSAGES_IGNORED,
     &LAUNCHES,
     &LAUNCHES_REFUSED,
     &RUNNERS_UNUSED,
+    &BOOT_TIME,
     &MACHINE_TIME,
     &JOB_COST,
     &DEMAND,
@@ -133,13 +133,13 @@ const WEBHOOK_TIME: Metric = Metric::each("WebhookTime", Unit::Seconds, &["Pool"
 const DECIDE_TIME: Metric = Metric::each("DecideTime", Unit::Seconds, &["Pool"]);
 const LAUNCH_TIME: Metric = Metric::each("LaunchTime", Unit::Seconds, &["Pool"]);
 const REGISTER_TIME: Metric = Metric::each("RegisterTime", Unit::Seconds, &["Pool"]);
-const BOOT_TIME: Metric = Metric::each("BootTime", Unit::Seconds, &["Pool"]);
 const JOBS_COMPLETED: Metric = Metric::sum("JobsCompleted", &["Pool", "Outcome"]);
 const JOBS_STOLEN: Metric = Metric::sum("JobsStolen", &["Pool"]);
 const MESSAGES_IGNORED: Metric = Metric::sum("MessagesIgnored", &["Reason"]);
 const LAUNCHES: Metric = Metric::sum("Launches", &["Pool", "Result"]);
 const LAUNCHES_REFUSED: Metric = Metric::sum("LaunchesRefused", &[]);
 const RUNNERS_UNUSED: Metric = Metric::sum("RunnersUnused", &["Pool"]);
+const BOOT_TIME: Metric = Metric::each("BootTime", Unit::Seconds, &["Pool"]);
 const MACHINE_TIME: Metric = Metric::each("MachineTime", Unit::Seconds, &["Pool"]);
 /// USD, for which CloudWatch has no unit.
 const JOB_COST: Metric = Metric { name: "JobCost", unit: None, dimensions: &["Pool"], kind: Kind::Each };
@@ -207,12 +207,27 @@ fn job_taken(slot: &Slot, job: Option<&Job>) {
         return JOBS_STOLEN.record(1.0, &[pool]);
     };
     DECIDE_TIME.record_duration(job.first_seen_at, slot.planned_at, pool);
-    let (Some(machine), Some(runner), Some(started_at)) = (slot.machine(), slot.runner(), job.started_at) else {
-        return;
-    };
+    let (Some(machine), Some(runner)) = (slot.machine(), slot.runner()) else { return };
     LAUNCH_TIME.record_duration(slot.planned_at, machine.launched_at, pool);
     REGISTER_TIME.record_duration(machine.launched_at, runner.configured_at, pool);
-    BOOT_TIME.record_duration(runner.configured_at, started_at, pool);
+}
+
+/// What EC2 and GitHub show about slots was recorded.
+pub(crate) fn observed(before: &PoolView, writes: &Transaction) {
+    for item in &writes.puts {
+        if let Item::Slot(slot) = item
+            && let (Some(boot), Some(before)) = (slot.boot, before.slots.get(&slot.id))
+        {
+            booted(before, Some(&boot.report));
+        }
+    }
+}
+
+/// The boot report of the slot's machine was recorded. It counts once.
+pub(crate) fn booted(before: &Slot, report: Option<&BootReport>) {
+    if let (Some(report), Some(machine), None) = (report, before.machine(), before.boot) {
+        BOOT_TIME.record_duration(machine.launched_at, report.reported_at, before.pool.as_str());
+    }
 }
 
 /// No pool serves the job of a message.

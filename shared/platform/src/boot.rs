@@ -5,6 +5,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use domain::state::BootItem;
 
 use crate::aws::{self, AwsError, describe};
+use crate::reports::ReportsTable;
 
 /// The boot table. A machine may read and delete only the item of its own key.
 #[derive(Debug, Clone)]
@@ -19,15 +20,28 @@ pub struct BootTable {
 #[error("{0}")]
 pub struct BootError(String);
 
-/// The clients of this machine: its boot table and its metadata service. None if no region is known: neither `AWS_REGION` nor
+/// What a machine may use.
+#[derive(Debug)]
+pub struct Clients {
+    pub boot: BootTable,
+    /// None if the stack has no reports table.
+    pub reports: Option<ReportsTable>,
+    pub spot: SpotNotice,
+}
+
+/// The clients of this machine: its tables and its metadata service. None if no region is known: neither `AWS_REGION` nor
 /// the metadata service names one. The SDK looks for a region only when it is configured, so that later calls would fail
 /// for ever.
 ///
 /// # Errors
 /// If AWS cannot be configured.
-pub async fn clients(boot_table: &str) -> Result<Option<(BootTable, SpotNotice)>, AwsError> {
+pub async fn clients(boot_table: &str, reports_table: Option<&str>) -> Result<Option<Clients>, AwsError> {
     let aws = aws::config().await?;
-    Ok(aws.region().is_some().then(|| (BootTable::new(&aws, boot_table.to_owned()), SpotNotice::new(&aws))))
+    Ok(aws.region().is_some().then(|| Clients {
+        boot: BootTable::new(&aws, boot_table.to_owned()),
+        reports: reports_table.map(|name| ReportsTable::new(&aws, name.to_owned())),
+        spot: SpotNotice::new(&aws),
+    }))
 }
 
 impl BootTable {

@@ -13,6 +13,7 @@ use crate::embedded_metrics::EmbeddedMetrics;
 use crate::environment::{self, EnvironmentError, parsed, required};
 use crate::github::{ApiUrl, GitHubApp, PublicRoots};
 use crate::queue::Queue;
+use crate::reports::ReportsTable;
 use crate::secrets::Secret;
 use crate::table::Table;
 
@@ -44,6 +45,13 @@ impl ControlPlane {
             runner_role: required("DROVER_RUNNER_ROLE_ID")?,
             rates: Rates::of(aws.region().map(ToString::to_string).unwrap_or_default()),
         })
+    }
+
+    /// The same clients, and one of this table for the machines' reports. None: no boot report is read.
+    #[must_use]
+    pub fn with_reports(self, aws: &SdkConfig, table: Option<String>) -> Self {
+        let reports = table.map(|name| ReportsTable::new(aws, name));
+        Self { table: self.table.with_reports(reports), ..self }
     }
 
     /// Starts collecting this process's metrics.

@@ -15,7 +15,7 @@ use aws_sdk_ec2::types::{
     SpotMarketOptions, Tag, TagSpecification, VolumeType,
 };
 use domain::config::{LaunchTemplate, Market, ObservedMachines, ObservedPrice, Rates, RootVolume};
-use domain::ids::{BatchTag, InstanceId, InstanceType as TypeName, StackName, SubnetId, TemplateId};
+use domain::ids::{BatchTag, ImageId, InstanceId, InstanceType as TypeName, StackName, SubnetId, TemplateId};
 use domain::state::bounded;
 use domain::wire::{MachineState, ObservedInstance, StateReason};
 use engine::ports::{
@@ -269,6 +269,7 @@ fn observed(instance: aws_sdk_ec2::types::Instance) -> Option<ObservedInstance> 
         id: InstanceId(instance.instance_id?),
         state,
         launched_at: instance.launch_time.and_then(timestamp)?,
+        image: instance.image_id.map(ImageId),
         pool: pool.and_then(|pool| pool.parse().ok()),
         batch: batch.and_then(|batch| batch.parse().ok()),
         hold,

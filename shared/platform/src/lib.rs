@@ -29,6 +29,8 @@ mod network;
 pub mod queue;
 #[cfg(feature = "inspect")]
 pub mod quotas;
+#[cfg(any(feature = "boot", feature = "control"))]
+pub mod reports;
 pub mod secrets;
 #[cfg(feature = "inspect")]
 pub mod stack;

@@ -1,6 +1,6 @@
 //! The table in DynamoDB.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
@@ -9,13 +9,14 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, Delete, KeysAndAttributes, Put, TransactWriteItem};
-use domain::ids::PoolName;
+use domain::ids::{InstanceId, PoolName};
 use domain::log::{Event, Stream, Transaction};
 use domain::policy::unread::ranges;
-use domain::state::{BootItem, Item, Key, UnreadSlots};
+use domain::state::{BootItem, Item, Key, StoredReport, UnreadSlots, boot_key};
 use engine::ports::{CommitError, Reading, Store, StoreError};
 
 use crate::aws::{CallError, ErrorKind};
+use crate::reports::ReportsTable;
 
 /// DynamoDB's limit for one BatchGetItem.
 const KEYS_PER_CALL: usize = 100;
@@ -32,18 +33,25 @@ const MAX_UNROUTED: i32 = 1000;
 
 type Attributes = HashMap<String, AttributeValue>;
 
-/// The main table and the boot table.
+/// The main table, the boot table and the reports table.
 #[derive(Debug, Clone)]
 pub struct Table {
     client: Client,
     name: String,
     boot: String,
+    reports: Option<ReportsTable>,
 }
 
 impl Table {
-    /// The tables with these names. Makes no call.
+    /// The tables with these names, without a reports table. Makes no call.
     pub fn new(aws: &SdkConfig, name: String, boot: String) -> Self {
-        Self { client: Client::new(aws), name, boot }
+        Self { client: Client::new(aws), name, boot, reports: None }
+    }
+
+    /// The same tables, and this one for the machines' reports.
+    #[must_use]
+    pub fn with_reports(self, reports: Option<ReportsTable>) -> Self {
+        Self { reports, ..self }
     }
 
     /// Name of the main table.
@@ -354,6 +362,18 @@ impl Store for Table {
             Self::add(&mut reading, attributes, |_| true)?;
         }
         Ok(reading)
+    }
+
+    async fn boot_reports(
+        &self,
+        role_id: &str,
+        machines: &[InstanceId],
+    ) -> Result<Option<BTreeMap<InstanceId, StoredReport>>, StoreError> {
+        let Some(reports) = &self.reports else { return Ok(None) };
+        let keys: Vec<String> = machines.iter().map(|machine| boot_key(role_id, machine)).collect();
+        let mut read = reports.read(&keys).await?;
+        let found = machines.iter().zip(&keys).filter_map(|(machine, key)| Some((machine.clone(), read.remove(key)?)));
+        Ok(Some(found.collect()))
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {

@@ -23,7 +23,7 @@ use world::sqs::{Failure, Received};
 use crate::calls::Calls;
 use crate::ec2::{self, xml};
 use crate::ec2_form::{Form, escaped};
-pub use crate::names::{ACCOUNT, BOOT_TABLE, REGION, RUNNER_ROLE_ID, STACK, TABLE};
+pub use crate::names::{ACCOUNT, BOOT_TABLE, REGION, REPORTS_TABLE, RUNNER_ROLE_ID, STACK, TABLE};
 use crate::permissions::{Access, Caller, accesses, allows};
 use crate::quotas;
 use crate::state::{State, World};
@@ -438,10 +438,11 @@ fn secrets(state: &mut State, operation: &str, body: &Value, now: Timestamp) -> 
     }))
 }
 
-/// Creates the two tables of `template.yaml`.
+/// Creates the tables of `template.yaml`.
 pub(crate) async fn create_tables(http: &reqwest::Client, url: &str) -> anyhow::Result<()> {
     create_table(http, url, TABLE, &[("pk", "HASH"), ("sk", "RANGE")]).await?;
-    create_table(http, url, BOOT_TABLE, &[("pk", "HASH")]).await
+    create_table(http, url, BOOT_TABLE, &[("pk", "HASH")]).await?;
+    create_table(http, url, REPORTS_TABLE, &[("pk", "HASH")]).await
 }
 
 async fn create_table(http: &reqwest::Client, url: &str, name: &str, keys: &[(&str, &str)]) -> anyhow::Result<()> {

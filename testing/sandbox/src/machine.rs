@@ -31,7 +31,7 @@ use world::ec2::InstanceId;
 use world::github::{Conclusion, JobId, Offer, RunnerId, Steps, Visibility};
 
 use crate::aws::instance_credentials;
-use crate::names::{BOOT_TABLE, REGION};
+use crate::names::{BOOT_TABLE, REGION, REPORTS_TABLE};
 use crate::state::{Notification, World};
 
 /// The longest time that a runner's poll waits for a message.
@@ -160,6 +160,7 @@ impl Machines {
             .env("AWS_ENDPOINT_URL", &self.aws_url)
             .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata_url)
             .env("DROVER_BOOT_TABLE", BOOT_TABLE)
+            .env("DROVER_REPORTS_TABLE", REPORTS_TABLE)
             .env("DROVER_RUNNER_DIR", &runner_dir)
             .env("DROVER_POWEROFF", runner_dir.join("poweroff"))
             .env(SANDBOX_URL, &self.own_url)

@@ -15,6 +15,9 @@ pub const TABLE: &str = "drover";
 /// The boot table.
 pub const BOOT_TABLE: &str = "drover-boot";
 
+/// The reports table.
+pub const REPORTS_TABLE: &str = "drover-reports";
+
 /// The queue between ingest and scaler.
 pub const QUEUE: &str = "drover";
 

@@ -1,14 +1,14 @@
 //! What each role may call: exactly what its policies allow in `template.yaml` and Terraform.
 //!
-//! Evaluated are the actions of each statement, its resource if it is one of the two tables, and the condition that a
-//! machine may access only its own boot item. Other resources and conditions are not evaluated.
+//! Evaluated are the actions of each statement, its resource if it is one of the tables, and the conditions that a machine may
+//! access only its own items and write only some attributes. Other resources and conditions are not evaluated.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use crate::names::{BOOT_TABLE, RUNNER_ROLE_ID, TABLE};
+use crate::names::{BOOT_TABLE, REPORTS_TABLE, RUNNER_ROLE_ID, TABLE};
 
 /// The policies of the functions.
 const TEMPLATE: &str = include_str!("../../../template.yaml");
@@ -63,6 +63,8 @@ struct Statement {
     actions: Vec<String>,
     /// The tables to which the statement is restricted, or `None` if its resources are not evaluated.
     tables: Option<Vec<&'static str>>,
+    /// The attributes that a request may name, if the statement has this condition.
+    attributes: Option<Vec<String>>,
 }
 
 /// One permission that IAM checks for a call.
@@ -73,6 +75,8 @@ pub(crate) struct Access {
     table: Option<String>,
     /// The partition key of the item, if the request names one item by its key.
     partition_key: Option<String>,
+    /// The attributes that an update names.
+    attributes: Vec<String>,
 }
 
 /// The actions that the policies of a role allow, for example `dynamodb:PutItem`. Empty for an unknown role.
@@ -104,6 +108,7 @@ pub(crate) fn accesses(service: &str, operation: &str, body: &Value) -> Vec<Acce
         action: format!("{service}:{operation}"),
         table: text(&part["TableName"]),
         partition_key: text(&part["Key"]["pk"]["S"]),
+        attributes: named_attributes(part),
     };
     match (service, operation) {
         // IAM has no permission for a transaction. It checks the parts.
@@ -127,8 +132,24 @@ pub(crate) fn accesses(service: &str, operation: &str, body: &Value) -> Vec<Acce
 impl Statement {
     fn allows(&self, access: &Access) -> bool {
         let covers = |tables: &Vec<&str>| access.table.as_deref().is_some_and(|table| tables.contains(&table));
-        self.actions.contains(&access.action) && self.tables.as_ref().is_none_or(covers)
+        let may_name = |names: &Vec<String>| {
+            !access.attributes.is_empty() && access.attributes.iter().all(|name| names.contains(name))
+        };
+        self.actions.contains(&access.action)
+            && self.tables.as_ref().is_none_or(covers)
+            && self.attributes.as_ref().is_none_or(may_name)
     }
+}
+
+/// The attributes that an update names: those of its key, and each name in its expression that is no keyword.
+fn named_attributes(update: &Value) -> Vec<String> {
+    let expression = update["UpdateExpression"].as_str().unwrap_or_default();
+    let words = expression.split(|c: char| !(c.is_alphanumeric() || "_#:".contains(c)));
+    let is_name =
+        |word: &&str| !word.is_empty() && !word.starts_with(':') && !["SET", "REMOVE", "ADD", "DELETE"].contains(word);
+    let name = |word: &str| update["ExpressionAttributeNames"][word].as_str().unwrap_or(word).to_owned();
+    let keys = update["Key"].as_object().into_iter().flatten().map(|(key, _)| key.clone());
+    keys.chain(words.filter(is_name).map(name)).collect()
 }
 
 /// The statements of a role in the template. The YAML parser drops the tags of CloudFormation's short forms, so
@@ -151,10 +172,12 @@ fn template_statements(template: &Value, role: &str) -> Vec<Statement> {
                 .map(|resource| match resource {
                     "Table.Arn" => Some(TABLE),
                     "BootTable.Arn" => Some(BOOT_TABLE),
+                    "ReportsTable.Arn" => Some(REPORTS_TABLE),
                     _ => None,
                 })
                 .collect();
-            Statement { actions: texts(&statement["Action"]).map(str::to_owned).collect(), tables }
+            let actions = texts(&statement["Action"]).map(str::to_owned).collect();
+            Statement { actions, tables, attributes: None }
         })
         .collect()
 }
@@ -180,7 +203,24 @@ fn terraform_statements(source: &str, document: &str) -> Vec<Statement> {
             let (_, rest) = statement.split_once("    actions").expect("a statement has actions");
             let (list, _) = rest.split_once(']').expect("the list of actions ends");
             let actions = list.split('"').skip(1).step_by(2).map(str::to_owned).collect();
-            Statement { actions, tables: None }
+            Statement { actions, tables: tables_in(statement), attributes: attributes_in(statement) }
         })
         .collect()
+}
+
+/// The tables of a statement in Terraform, if it names the boot table or the reports table alone.
+fn tables_in(statement: &str) -> Option<Vec<&'static str>> {
+    let (_, rest) = statement.split_once("    resources = [")?;
+    let (resources, _) = rest.split_once(']')?;
+    [("-boot\"", BOOT_TABLE), ("-reports\"", REPORTS_TABLE)]
+        .into_iter()
+        .find(|(name, _)| resources.ends_with(name))
+        .map(|(_, table)| vec![table])
+}
+
+/// The values of a statement's condition on `dynamodb:Attributes`.
+fn attributes_in(statement: &str) -> Option<Vec<String>> {
+    let (_, rest) = statement.split_once("\"dynamodb:Attributes\"\n      values   = [")?;
+    let (names, _) = rest.split_once(']')?;
+    Some(names.split('"').skip(1).step_by(2).map(str::to_owned).collect())
 }

@@ -17,6 +17,8 @@ pub enum Call {
     /// A pool without the slots that decisions do not need.
     QueryNeeded(PoolName),
     QueryUnrouted,
+    /// The number of machines.
+    GetReports(usize),
     Commit(Box<What>),
     /// A write without an event. The number of items.
     CommitUnlogged(usize),
@@ -71,6 +73,7 @@ macro_rules! kinds {
 kinds! {
     Get = "get";
     Query = "query";
+    GetReports = "get reports";
     CommitRecorded = "commit Recorded";
     CommitChecked = "commit Checked";
     CommitDecided = "commit Decided";
@@ -124,6 +127,7 @@ impl Call {
         match self {
             Call::Get(_) | Call::GetMany(_) => CallKind::Get,
             Call::Query(_) | Call::QueryNeeded(_) | Call::QueryUnrouted => CallKind::Query,
+            Call::GetReports(_) => CallKind::GetReports,
             Call::Commit(what) => commit_kind(what),
             Call::CommitUnlogged(_) => CallKind::CommitUnlogged,
             Call::RunInstances(_) => CallKind::RunInstances,
@@ -184,6 +188,7 @@ impl fmt::Display for Call {
             Call::Query(pool) => write!(f, "{kind} {pool}"),
             Call::QueryNeeded(pool) => write!(f, "{kind} {pool} without busy machines"),
             Call::QueryUnrouted => write!(f, "{kind} unrouted jobs"),
+            Call::GetReports(machines) => write!(f, "{kind} of {machines} machines"),
             // A long event fills the line of a trace.
             Call::Commit(what) => write!(f, "commit {:.60}", format!("{what:?}")),
             Call::CommitUnlogged(writes) => write!(f, "{kind} {writes} items"),

@@ -18,4 +18,4 @@ mod universe;
 pub use call::{Call, CallKind};
 pub use rules::Checked;
 pub use steps::{Side, Steps};
-pub use universe::{Ingest, Runners, Universe, pool, shapes_pool};
+pub use universe::{Denied, Ingest, Reports, Runners, Universe, pool, shapes_pool};

@@ -5,11 +5,11 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use domain::config::Label;
-use domain::ids::{JobId, PoolName};
+use domain::ids::{InstanceId, JobId, PoolName};
 use domain::log::{Event, Stream, Transaction};
 use domain::policy::PoolView;
 use domain::policy::charge::RELAUNCH_LIMIT;
-use domain::state::{BootItem, Item, Key, Phase, SlotState, UnreadSlots};
+use domain::state::{BootItem, Item, Key, Phase, SlotState, StoredReport, UnreadSlots};
 use engine::memory::MemoryStore;
 use engine::ports::{CommitError, Reading, Store, StoreError};
 use jiff::Timestamp;
@@ -52,6 +52,11 @@ impl Checked {
     /// Takes a machine's boot item, which it may read once.
     pub fn take_boot_item(&self, key: &str) -> Option<BootItem> {
         self.table.take_boot_item(key)
+    }
+
+    /// Writes the boot report under that key.
+    pub(crate) fn report_boot(&self, key: &str, report: StoredReport) {
+        self.table.report_boot(key, report);
     }
 
     /// The newest events of one stream, newest first.
@@ -341,6 +346,14 @@ impl Store for Checked {
 
     async fn unrouted(&self) -> Result<Reading, StoreError> {
         self.table.unrouted().await
+    }
+
+    async fn boot_reports(
+        &self,
+        role_id: &str,
+        machines: &[InstanceId],
+    ) -> Result<Option<BTreeMap<InstanceId, StoredReport>>, StoreError> {
+        self.table.boot_reports(role_id, machines).await
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {

@@ -2,6 +2,7 @@
 
 mod story;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use async_trait::async_trait;
 use domain::config::{MarketChoice, Pool};
 use domain::ids::{InstanceId, PoolName};
 use domain::log::{Cause, Event, Stream, Transaction, Turn, What};
-use domain::state::{Item, Key, StopReason, UnreadSlots};
+use domain::state::{Item, Key, StopReason, StoredReport, UnreadSlots};
 use domain::wire::{InstanceChange, Message};
 use engine::consume::consume;
 use engine::context::Context;
@@ -266,6 +267,14 @@ impl Store for Contended<'_> {
 
     async fn unrouted(&self) -> Result<Reading, StoreError> {
         self.table.unrouted().await
+    }
+
+    async fn boot_reports(
+        &self,
+        role_id: &str,
+        machines: &[InstanceId],
+    ) -> Result<Option<BTreeMap<InstanceId, StoredReport>>, StoreError> {
+        self.table.boot_reports(role_id, machines).await
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {

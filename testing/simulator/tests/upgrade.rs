@@ -10,10 +10,10 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use domain::config::{Day, Schedule, TimeZoneName};
-use domain::ids::PoolName;
+use domain::ids::{InstanceId, PoolName};
 use domain::log::Transaction;
 use domain::policy::format::unsupported_by;
-use domain::state::{Config, FORMAT, Function, FunctionName, Item, Key, UnreadSlots};
+use domain::state::{Config, FORMAT, Function, FunctionName, Item, Key, StoredReport, UnreadSlots};
 use engine::consume::consume;
 use engine::context::Context;
 use engine::pools::PoolsError;
@@ -123,6 +123,14 @@ impl Store for OldVersionStore<'_> {
 
     async fn unrouted(&self) -> Result<Reading, StoreError> {
         Ok(Reading::default())
+    }
+
+    async fn boot_reports(
+        &self,
+        _: &str,
+        _: &[InstanceId],
+    ) -> Result<Option<BTreeMap<InstanceId, StoredReport>>, StoreError> {
+        Ok(None)
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {

@@ -7,8 +7,8 @@ mod plain;
 pub use github::{Owner, Repository, RepositoryPattern, Scope};
 pub use names::{BatchTag, RunnerName, SlotId};
 pub use plain::{
-    DeliveryId, Epoch, InstanceId, InstanceType, InvalidName, JobId, PoolName, RunId, RunnerId, StackName, SubnetId,
-    TemplateId, Zone,
+    DeliveryId, Epoch, ImageId, InstanceId, InstanceType, InvalidName, JobId, PoolName, RunId, RunnerId, StackName,
+    SubnetId, TemplateId, Zone,
 };
 
 #[cfg(test)]

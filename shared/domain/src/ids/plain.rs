@@ -133,6 +133,10 @@ opaque_id! {
     TemplateId
 }
 opaque_id! {
+    /// EC2's id of a machine image, `ami-...`.
+    ImageId
+}
+opaque_id! {
     /// An EC2 instance type, such as `m7i.large`.
     InstanceType
 }

@@ -8,7 +8,7 @@ use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::PoolView;
 use crate::policy::charge::give_back_used;
 use crate::policy::early_end::{counted, failure};
-use crate::state::{CircuitCause, ClosedRunner, Failure, Instance, Slot};
+use crate::state::{BootReport, CircuitCause, ClosedRunner, Failure, Instance, Slot};
 use crate::wire::StateReason;
 
 /// Bytes of a console's end that are kept: a few hundred lines.
@@ -42,6 +42,8 @@ pub struct Ended<'a> {
     pub instances: Vec<Instance>,
     /// The consoles that could be read.
     pub consoles: BTreeMap<InstanceId, String>,
+    /// The boot reports that could be read, of machines whose slots have none.
+    pub reports: BTreeMap<InstanceId, BootReport>,
     /// Why they ended; None if EC2's list was not read.
     pub reasons: Option<&'a BTreeMap<InstanceId, StateReason>>,
 }
@@ -50,7 +52,7 @@ pub struct Ended<'a> {
 /// that has run a job is no longer charged to a job that still waits: three machines that other jobs took would use up its
 /// launches.
 pub fn close(pool: &Pool, view: &PoolView, slots: &[Slot], ended: Ended<'_>, rates: &Rates, turn: &Turn) -> Closing {
-    let Ended { instances, mut consoles, reasons } = ended;
+    let Ended { instances, mut consoles, reports, reasons } = ended;
     let mut by_class: BTreeMap<Option<&Label>, Vec<Failure>> = BTreeMap::new();
     for slot in slots {
         let Some(machine) = slot.machine() else { continue };
@@ -73,10 +75,11 @@ pub fn close(pool: &Pool, view: &PoolView, slots: &[Slot], ended: Ended<'_>, rat
         let cost = slot.price_per_hour.map(|price| price.during(lived)).or_else(at_list_price);
         costs.extend(cost.map(|cost| (slot.id, cost)));
         let console = consoles.remove(&instance.id);
+        let boot = slot.boot.map(|boot| boot.report).or_else(|| reports.get(&instance.id).copied());
         let closed = instance.closed(slot.outcome(), turn.now);
         // A warm machine was given to a class after its launch.
         let class = slot.class.clone();
-        writes = writes.put(Instance { class, cost_micro_usd: cost, console, ..closed });
+        writes = writes.put(Instance { class, boot, cost_micro_usd: cost, console, ..closed });
     }
     if pool.rerun_on_interruption {
         writes = writes.put_all(slots.iter().filter_map(|slot| ClosedRunner::of(slot, turn.now)));

@@ -454,6 +454,7 @@ fn new_slots<'a>(
             gone_at: None,
             unregistered_at: None,
             job_check_ended: false,
+            boot: None,
             held: false,
             lease: Lease::due(now),
             revision: 0,

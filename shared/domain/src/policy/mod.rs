@@ -1,6 +1,7 @@
 //! Every decision, as a pure function of the stored records, the configuration and the observations.
 
 pub mod admit;
+pub mod boot;
 pub mod budget;
 pub mod charge;
 pub mod check;

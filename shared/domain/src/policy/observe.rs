@@ -6,13 +6,16 @@ use crate::config::Pool;
 use crate::ids::SlotId;
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::PoolView;
-use crate::state::{Runner, Slot, SlotState};
+use crate::policy::boot::awaited;
+use crate::state::{Boot, BootReport, Runner, Slot, SlotState};
 
 /// What EC2 or GitHub shows about a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observation {
     /// Its runner came online.
     Online(SlotId),
+    /// Its machine reported that it booted.
+    Booted(SlotId, BootReport),
     /// Its runner has a job that no webhook has reported yet.
     Busy(SlotId),
     /// Its machine has ended.
@@ -31,6 +34,7 @@ impl Observation {
     fn slot(&self) -> SlotId {
         match self {
             Observation::Online(id)
+            | Observation::Booted(id, _)
             | Observation::Busy(id)
             | Observation::Gone(id)
             | Observation::Unregistered(id)
@@ -64,6 +68,9 @@ pub fn record_observations(
                 online.push(id);
                 Slot { state, ..slot }
             }
+            // A slot that has a runner by now may have a job, which may have written another report.
+            Observation::Booted(..) if awaited(&slot).is_none() => continue,
+            Observation::Booted(_, report) => Slot { boot: Some(Boot { report: *report, seen_at: now }), ..slot },
             Observation::Busy(_) => slot.observed_busy(now),
             Observation::Gone(_) if slot.gone_at.is_some() => continue,
             Observation::Gone(_) => {

@@ -4,9 +4,10 @@ use crate::config::Pool;
 use crate::ids::{PoolName, SlotId};
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::PoolView;
+use crate::policy::boot::awaited;
 use crate::policy::due::is_being_retired;
 use crate::policy::early_end::counted;
-use crate::state::{CircuitCause, Condemned, Failure, Instance, Key, Ownership, Phase, Slot, StopReason};
+use crate::state::{CircuitCause, Condemned, Failure, Instance, Key, Ownership, Phase, Slot, SlotState, StopReason};
 use crate::wire::ObservedInstance;
 
 /// What to do with a slot that the sweep plans to stop, decided from a reading that is newer than the plan.
@@ -24,7 +25,7 @@ pub fn stop_slot(pool: &Pool, view: &PoolView, id: SlotId, why: StopReason, turn
     let Some(slot) = view.slots.get(&id).filter(|slot| slot.gone_at.is_none()) else {
         return StopSlot::AlreadyGone;
     };
-    if !still_applies(slot, why) {
+    if !still_applies(pool, slot, why, turn) {
         return StopSlot::Spare;
     }
     let mut writes = Transaction::new().put(slot.clone().stopped(why, turn.now, turn.lease));
@@ -33,7 +34,10 @@ pub fn stop_slot(pool: &Pool, view: &PoolView, id: SlotId, why: StopReason, turn
             at: turn.now,
             instance: Some(machine.instance.clone()),
             launched_at: machine.launched_at,
-            reason: "its runner did not come online within boot_grace".to_owned(),
+            reason: match slot.runner() {
+                Some(_) => "its runner did not come online within boot_grace".to_owned(),
+                None => "its agent did not report within boot_grace that the machine has booted".to_owned(),
+            },
             console: String::new(),
         });
         writes = writes.put(counted(
@@ -49,9 +53,17 @@ pub fn stop_slot(pool: &Pool, view: &PoolView, id: SlotId, why: StopReason, turn
     StopSlot::Claim(Box::new(writes))
 }
 
-fn still_applies(slot: &Slot, why: StopReason) -> bool {
+fn still_applies(pool: &Pool, slot: &Slot, why: StopReason, turn: &Turn) -> bool {
     match why {
-        StopReason::BootFailure => slot.phase() == Phase::Configured && slot.stop.is_none(),
+        StopReason::BootFailure => match &slot.state {
+            SlotState::Launched(_) => awaited(slot).is_some(),
+            // It may have been given its JIT config since the plan was made.
+            SlotState::Configured { runner, .. } => {
+                let waited = turn.now.duration_since(runner.configured_at);
+                waited >= pool.timings.boot_grace.duration() / 4 && slot.stop.is_none()
+            }
+            SlotState::Planned | SlotState::Online { .. } | SlotState::Busy { .. } | SlotState::Done { .. } => false,
+        },
         StopReason::Disconnected => slot.phase() == Phase::Online && slot.stop.is_none(),
         StopReason::RunnerEnded | StopReason::Halted | StopReason::JobDone => !is_being_retired(slot),
         StopReason::MaxLife => true,

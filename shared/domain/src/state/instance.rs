@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Label, Market, MicroUsd, Tuple};
 use crate::ids::{InstanceId, InstanceType, JobId, PoolName, Repository, RunnerId, SlotId, SubnetId};
+use crate::state::boot_report::BootReport;
 use crate::state::claim::{Claim, with_claim};
 use crate::state::slot::Slot;
 use crate::wire::ObservedInstance;
@@ -53,6 +54,9 @@ pub struct Instance {
     /// See [`Slot::price_per_hour`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price_per_hour: Option<MicroUsd>,
+    /// What the machine reported about its boot. Set when its slot is closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<BootReport>,
     /// When EC2 announced that it reclaims the instance, or, if only that is known, when Drover learned of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interrupted_at: Option<Timestamp>,
@@ -129,6 +133,7 @@ impl Instance {
             subnet: slot.price_per_hour.and(tuple).map(|tuple| tuple.subnet.clone()),
             class: slot.class.clone(),
             price_per_hour: slot.price_per_hour,
+            boot: None,
             interrupted_at: None,
             cost_micro_usd: None,
             console: None,
@@ -155,6 +160,7 @@ impl Instance {
             subnet: None,
             class: None,
             price_per_hour: None,
+            boot: None,
             interrupted_at: None,
             cost_micro_usd: None,
             console: None,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::ids::{DeliveryId, InstanceId, Owner, Repository, RunId, RunnerName, Scope};
+use crate::ids::{DeliveryId, ImageId, InstanceId, Owner, Repository, RunId, RunnerName, Scope};
 
 /// The item `JANITOR`, `LOCK`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +44,9 @@ pub struct Janitor {
     /// For each account, where the search of its repositories is.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rounds: BTreeMap<Owner, SearchRound>,
+    /// The images whose machines report that they have booted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reporting: BTreeMap<ImageId, ReportingImage>,
     /// How many readings and removals failed in the last sweep that ended.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failed: usize,
@@ -205,6 +208,24 @@ pub enum ListState {
     Finished,
     /// To the end, without a runner of the stack, and no slot of the scope was open and nothing looked wrong.
     Quiet,
+}
+
+/// What is known about the boot reports of an image's machines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportingImage {
+    /// When the newest report was recorded that a machine sent before it had a runner.
+    pub reported_at: Timestamp,
+    /// The last machine that was stopped because its report was missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed: Option<MissedReport>,
+}
+
+/// See [`ReportingImage::missed`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissedReport {
+    pub instance: InstanceId,
+    /// When its slot was stopped first.
+    pub at: Timestamp,
 }
 
 /// Where the search of an account's repositories is. It reads GitHub's list of them page by page, again and again.

@@ -2,6 +2,7 @@
 
 mod batch;
 mod boot;
+mod boot_report;
 mod check_run;
 mod claim;
 mod closed_runner;
@@ -24,6 +25,7 @@ mod waiting;
 
 pub use batch::{ANSWERS_KEPT, Answer, Batch, STUCK_AFTER, bounded};
 pub use boot::{AGENT_WAIT, AllowedJobs, BootItem, boot_key};
+pub use boot_report::{BootReport, KEEP_REPORTS, StoredReport, UnusableReport};
 pub use check_run::{CheckRun, Stage};
 pub use claim::{Claim, MAX_CLAIMS};
 pub use closed_runner::ClosedRunner;
@@ -31,7 +33,8 @@ pub use function::{Function, FunctionName};
 pub use instance::{Condemned, Instance, KEEP_CLOSED, Ownership};
 pub use item::Item;
 pub use janitor::{
-    DeliveryReading, Janitor, ListReading, ListState, SearchRound, SearchedRepository, Suspect, Undelivered,
+    DeliveryReading, Janitor, ListReading, ListState, MissedReport, ReportingImage, SearchRound, SearchedRepository,
+    Suspect, Undelivered,
 };
 pub use job::{Job, KEEP_DONE, MAX_QUEUED, Rank, TRUST_QUEUED_FOR};
 pub use key::Key;
@@ -43,7 +46,7 @@ pub use nudge::Nudge;
 pub use pools::{Config, FORMAT};
 pub use rerun::{Cancelled, Rerun};
 pub use slot::{
-    CHECK_LOST_JOB_EVERY, GIVE_UP_LOST_JOB_AFTER, Machine, Phase, Runner, Slot, SlotOutcome, SlotState, Stop,
+    Boot, CHECK_LOST_JOB_EVERY, GIVE_UP_LOST_JOB_AFTER, Machine, Phase, Runner, Slot, SlotOutcome, SlotState, Stop,
     StopReason, TRUST_BUSY_FOR, WEBHOOK_GRACE,
 };
 pub use unrouted::{KEEP_UNROUTED, UnroutedJob};

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Label, MicroUsd, Tuple};
 use crate::ids::{InstanceId, JobId, PoolName, RunnerId, SlotId};
+use crate::state::boot_report::BootReport;
 use crate::state::claim::{Claim, with_claim};
 use crate::state::lease::{Lease, Leased};
 use crate::wire::RunnerNotice;
@@ -112,6 +113,15 @@ impl Runner {
     pub fn is_named_by(&self, named: &RunnerNotice) -> bool {
         named.names(self.runner_id, &self.runner_name, self.runner_group)
     }
+}
+
+/// A boot report that a sweep recorded while the machine had no runner. Nothing of a job had run on the machine by then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boot {
+    #[serde(flatten)]
+    pub report: BootReport,
+    /// When the sweep recorded it.
+    pub seen_at: Timestamp,
 }
 
 /// The decision to end a slot.
@@ -286,6 +296,9 @@ pub struct Slot {
     /// The machine has ended, and GitHub is not asked about the job any more.
     #[serde(default, rename = "lost_sight")]
     pub job_check_ended: bool,
+    /// What its machine reported about its boot before it had a runner. None if no sweep has read such a report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<Boot>,
     /// The machine has the tag `drover:hold`: it is not terminated and receives no JIT config.
     #[serde(default)]
     pub held: bool,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use std::collections::BTreeMap;
 
-use crate::ids::{BatchTag, DeliveryId, InstanceId, PoolName, Repository, RunId, RunnerId, Scope};
+use crate::ids::{BatchTag, DeliveryId, ImageId, InstanceId, PoolName, Repository, RunId, RunnerId, Scope};
 use crate::wire::notice::JobNotice;
 
 /// An instance's state in EC2.
@@ -37,6 +37,8 @@ pub struct ObservedInstance {
     pub id: InstanceId,
     pub state: MachineState,
     pub launched_at: Timestamp,
+    /// None if EC2 does not say which image it was launched from.
+    pub image: Option<ImageId>,
     /// The tag `drover:pool`, if it is a valid pool name.
     pub pool: Option<PoolName>,
     /// The tag `drover:batch`, if it is valid.

@@ -114,6 +114,7 @@ pub(crate) fn listed() -> ObservedInstance {
         id: InstanceId::from("i-1"),
         state: MachineState::Running,
         launched_at: ago(60),
+        image: None,
         pool: Some(pool().name),
         batch: Some("linux.e1.4.1".parse().expect("a tag")),
         hold: false,

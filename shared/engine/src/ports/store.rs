@@ -1,13 +1,15 @@
 //! The table.
 
 use async_trait::async_trait;
-use domain::ids::PoolName;
+use std::collections::BTreeMap;
+
+use domain::ids::{InstanceId, PoolName};
 use domain::log::Transaction;
-use domain::state::{Item, Key, UnreadSlots};
+use domain::state::{Item, Key, StoredReport, UnreadSlots};
 
 use crate::ports::source::Source;
 
-/// The main table and the boot table.
+/// The main table, the boot table and the reports table.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Returns one item, read with strong consistency.
@@ -34,6 +36,14 @@ pub trait Store: Send + Sync {
 
     /// Returns the newest jobs that no pool accepts, at most a thousand. Items that cannot be read are left out.
     async fn unrouted(&self) -> Result<Reading, StoreError>;
+
+    /// Returns the boot reports of these machines, which have the role with this id. Missing reports are left out. Machines
+    /// write their reports themselves. None if the stack has no reports table.
+    async fn boot_reports(
+        &self,
+        role_id: &str,
+        machines: &[InstanceId],
+    ) -> Result<Option<BTreeMap<InstanceId, StoredReport>>, StoreError>;
 
     /// Writes the whole transaction or nothing.
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError>;

@@ -145,6 +145,7 @@ async fn sweep_locked(context: &Context<'_>, config: &Config, memory: &mut Janit
             return;
         }
     };
+    let reports = sources::read_reports(context, &pools, report).await;
     let plan = plan(&Census {
         machines: machines.as_deref(),
         runners: &runners,
@@ -152,6 +153,8 @@ async fn sweep_locked(context: &Context<'_>, config: &Config, memory: &mut Janit
         recorded: &recorded.readable,
         unreadable: &recorded.unreadable,
         suspects: &memory.suspects,
+        reports: &reports,
+        reporting: &memory.reporting,
         format: config.format,
         now: context.now(),
     });
@@ -161,6 +164,7 @@ async fn sweep_locked(context: &Context<'_>, config: &Config, memory: &mut Janit
         Mode::Repair => {
             sources::keep_unfinished(context, &readings, &pools, memory).await;
             memory.suspects.clone_from(&plan.suspects);
+            memory.reporting.clone_from(&plan.reporting);
             note_quiet(memory, &config.pools, &pools, &runners, machines.as_deref(), context.now());
             let tags = TagReading::of(machines.iter().flatten());
             let read = (pools.as_slice(), &recorded.readable, &tags);

@@ -20,6 +20,7 @@ use crate::error::ReconcileError;
 use crate::instance_change::instance_changed;
 use crate::metrics;
 use crate::sweep::report::Report;
+use crate::sweep::sources::last_reports;
 use crate::table::{Commit, commit, read_pool};
 
 /// With an instance, a runner and a waiting job per slot, META and the event, 98 of the 100 writes that DynamoDB allows.
@@ -119,6 +120,7 @@ async fn observe(
     }
     let Some(writes) = record_observations(pool, view, &resolved, &turn) else { return Ok(()) };
     if commit(context, &writes).await? == Commit::Written {
+        metrics::observed(view, &writes);
         view.apply(&writes);
     }
     Ok(())
@@ -164,14 +166,19 @@ async fn close_slots(
         })
         .collect();
     let consoles = read_consoles(context, slots, &instances).await;
+    let reports = last_reports(context, slots).await;
     let mut repositories = BTreeSet::new();
     for _ in 0..MAX_RACES {
-        let ended = Ended { instances: instances.clone(), consoles: consoles.clone(), reasons };
+        let ended =
+            Ended { instances: instances.clone(), consoles: consoles.clone(), reports: reports.clone(), reasons };
         let closing = close(pool, view, slots, ended, context.rates, &turn);
         repositories = closing.repositories;
         if commit(context, &closing.writes).await? == Commit::Written {
             view.apply(&closing.writes);
             slots.iter().for_each(|slot| metrics::slot_closed(slot, closing.costs.get(&slot.id).copied(), turn.now));
+            slots
+                .iter()
+                .for_each(|slot| metrics::booted(slot, slot.machine().and_then(|it| reports.get(&it.instance))));
             break;
         }
         // META changes with every decision, and failures are counted in it.

@@ -6,10 +6,11 @@ use domain::config::Pool;
 use domain::ids::{InstanceId, Owner, PoolName, RunnerName, Scope};
 use domain::log::Transaction;
 use domain::policy::PoolView;
+use domain::policy::boot::{ObservedReport, awaited};
 use domain::policy::budget::pay;
 use domain::policy::listing::{Reading, due, remember};
 use domain::policy::sweep::{is_current, reclaimed_instances, unowned_instances};
-use domain::state::{Config, Instance, Item, Janitor, Key, ListState};
+use domain::state::{BootReport, Config, Instance, Item, Janitor, Key, ListState, Machine, Slot};
 use domain::wire::ObservedInstance;
 use futures::future::join_all;
 use futures::stream::{self, StreamExt};
@@ -169,6 +170,55 @@ pub(super) async fn read_pools(context: &Context<'_>, config: &Config, report: &
         }
     }
     pools
+}
+
+/// The boot reports of the machines that have no runner yet. Empty if they cannot be read: then none is known to be missing.
+pub(super) async fn read_reports(
+    context: &Context<'_>,
+    pools: &[(Pool, PoolView)],
+    report: &mut Report,
+) -> BTreeMap<InstanceId, ObservedReport> {
+    let machines = pools.iter().flat_map(|(_, view)| view.slots.values()).filter_map(awaited);
+    reports_of(context, machines).await.unwrap_or_else(|error| {
+        let what = format!("the boot reports of machines cannot be read: {error}");
+        tracing::warn!("{what}");
+        report.fail(what);
+        BTreeMap::new()
+    })
+}
+
+/// What the reports table shows about these machines. Empty if the stack has no such table.
+async fn reports_of(
+    context: &Context<'_>,
+    machines: impl Iterator<Item = &Machine>,
+) -> Result<BTreeMap<InstanceId, ObservedReport>, StoreError> {
+    let machines: Vec<&Machine> = machines.collect();
+    if machines.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let ids: Vec<InstanceId> = machines.iter().map(|machine| machine.instance.clone()).collect();
+    let Some(stored) = context.ports.store.boot_reports(context.runner_role, &ids).await? else {
+        return Ok(BTreeMap::new());
+    };
+    let now = context.now();
+    let observed = machines.into_iter().map(|Machine { instance, launched_at }| {
+        let observed = ObservedReport::of(stored.get(instance), *launched_at, now);
+        if let ObservedReport::Unusable(why) = observed {
+            tracing::warn!(%instance, "the boot report of {instance} is not used: {why}");
+        }
+        (instance.clone(), observed)
+    });
+    Ok(observed.collect())
+}
+
+/// The boot reports of machines that have ended, as far as their slots have none. Without them the slots are closed, too.
+pub(super) async fn last_reports(context: &Context<'_>, slots: &[Slot]) -> BTreeMap<InstanceId, BootReport> {
+    let machines = slots.iter().filter(|slot| slot.boot.is_none()).filter_map(Slot::machine);
+    let read = reports_of(context, machines).await.unwrap_or_else(|error| {
+        tracing::warn!("slots are closed without their machines' boot reports, which cannot be read: {error}");
+        BTreeMap::new()
+    });
+    read.into_iter().filter_map(|(instance, observed)| Some((instance, observed.report()?))).collect()
 }
 
 /// The records of the instances that belong to no open slot or that EC2 has reclaimed.

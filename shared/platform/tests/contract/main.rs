@@ -6,18 +6,21 @@
 mod machines;
 mod random;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
-use aws_sdk_dynamodb::types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType};
+use aws_sdk_dynamodb::error::ProvideErrorMetadata;
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+};
 use aws_sdk_sqs::types::MessageSystemAttributeName;
 use domain::config::{LaunchTemplate, Market, MicroUsd, Tuple};
 use domain::ids::{BatchTag, InstanceId, JobId, PoolName, SlotId, StackName, SubnetId};
 use domain::log::{Cause, Event, Stream, Transaction, Turn, What};
 use domain::policy::retire::{TagReading, Tags, permit_unowned};
-use domain::state::{BootItem, Condemned, Item, Key, Meta, Nudge, Slot, UnreadSlots, WaitingJob};
+use domain::state::{BootItem, BootReport, Condemned, Item, Key, Meta, Nudge, Slot, UnreadSlots, WaitingJob};
 use domain::wire::{MESSAGE_VERSION as VERSION, MachineState, Message, ObservedInstance};
 use engine::memory::MemoryStore;
 use engine::ports::{
@@ -30,9 +33,10 @@ use platform::clock::SystemClock;
 use platform::ec2::Ec2;
 use platform::environment::optional;
 use platform::queue::Queue;
+use platform::reports::ReportsTable;
 use platform::secrets::Secret;
 use platform::table::Table;
-use sandbox::aws::{BOOT_TABLE, RUNNER_ROLE_ID, TABLE, access_key, instance_access_key};
+use sandbox::aws::{BOOT_TABLE, REPORTS_TABLE, RUNNER_ROLE_ID, TABLE, access_key, instance_access_key};
 use sandbox::sandbox::{Driven, Options, QUEUE, STACK, Sandbox};
 use secrecy::ExposeSecret;
 
@@ -222,6 +226,7 @@ fn permit(instance: &InstanceId) -> TerminationPermit {
         id: instance.clone(),
         state: MachineState::Running,
         launched_at: Timestamp::UNIX_EPOCH,
+        image: None,
         pool: None,
         batch: None,
         hold: false,
@@ -297,6 +302,87 @@ async fn a_boot_item_is_taken_only_by_its_machine() {
     assert!(other.read(&key).await.unwrap_err().to_string().contains("AccessDenied"));
     assert!(other.delete(&key).await.unwrap_err().to_string().contains("AccessDenied"));
     take_twice(&own, &key).await;
+}
+
+/// A reports table of the target, as the janitor uses it, and its name.
+async fn reports(target: &Target) -> (Table, String) {
+    let aws = target.aws("janitor").await;
+    let name = match target {
+        Target::Sandbox(_) => REPORTS_TABLE.to_owned(),
+        Target::Other(_, number) => {
+            let name = format!("reports-{number}");
+            make_table(&aws, &name, &[("pk", KeyType::Hash)]).await;
+            name
+        }
+    };
+    let unused = || "unused".to_owned();
+    (Table::new(&aws, unused(), unused()).with_reports(Some(ReportsTable::new(&aws, name.clone()))), name)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_boot_report_is_written_again_and_read_by_the_janitor() {
+    let target = target().await;
+    let (table, name) = reports(&target).await;
+    let aws = match &target {
+        Target::Sandbox(sandbox) => platform::aws::emulator(&sandbox.aws_url, &instance_access_key("i-1")).await,
+        Target::Other(..) => target.aws("").await,
+    };
+    let machine = ReportsTable::new(&aws, name);
+    let key = format!("{RUNNER_ROLE_ID}:i-1");
+    let first = BootReport { reported_at: at(40), uptime_seconds: 14 };
+    let second = BootReport { reported_at: at(45), uptime_seconds: 19 };
+    // So many machines that they are read in two calls.
+    let machines: Vec<InstanceId> = (1..=130).map(|index| InstanceId(format!("i-{index}"))).collect();
+    assert_eq!(table.boot_reports(RUNNER_ROLE_ID, &machines).await.unwrap(), Some(BTreeMap::new()));
+    for report in [first, first, second] {
+        machine.write(&key, &report).await.unwrap();
+        let read = table.boot_reports(RUNNER_ROLE_ID, &machines).await.unwrap();
+        assert_eq!(read, Some(BTreeMap::from([(InstanceId::from("i-1"), report.stored())])));
+        assert_eq!(BootReport::parse(&report.stored(), at(0), at(60)), Ok(report));
+    }
+    let without = Table::new(&aws, String::new(), String::new());
+    assert_eq!(without.boot_reports(RUNNER_ROLE_ID, &machines).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_boot_report_of_another_form_or_of_another_machine_is_refused_or_not_used() {
+    let target = target().await;
+    let (table, name) = reports(&target).await;
+    let aws = match &target {
+        Target::Sandbox(sandbox) => platform::aws::emulator(&sandbox.aws_url, &instance_access_key("i-1")).await,
+        Target::Other(..) => target.aws("").await,
+    };
+    let client = aws_sdk_dynamodb::Client::new(&aws);
+    let write = async |machine: &str, attribute: &str, value: AttributeValue| {
+        let key = AttributeValue::S(format!("{RUNNER_ROLE_ID}:{machine}"));
+        let update = client.update_item().table_name(&name).key("pk", key);
+        let update = update.update_expression("SET #it = :it").expression_attribute_names("#it", attribute);
+        update.expression_attribute_values(":it", value).send().await.map_err(|error| error.into_service_error())
+    };
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let machine = [InstanceId::from("i-1")];
+    // Another type, and a text that is nearly as long as DynamoDB allows.
+    write("i-1", "uptime_seconds", text("14")).await.unwrap();
+    write("i-1", "reported_at", text(&"9".repeat(390 * 1024))).await.unwrap();
+    let read = table.boot_reports(RUNNER_ROLE_ID, &machine).await.unwrap().unwrap();
+    let stored = &read[&machine[0]];
+    assert_eq!(stored.uptime_seconds, None);
+    assert!(BootReport::parse(stored, at(0), at(60)).is_err());
+    // DynamoDB itself refuses more.
+    assert!(write("i-1", "reported_at", text(&"9".repeat(1 << 20))).await.is_err());
+    let Target::Sandbox(_) = &target else { return };
+    for (machine, attribute) in [("i-2", "reported_at"), ("i-1", "anything_else"), ("i-1", "revision")] {
+        let refused = write(machine, attribute, text("1")).await.unwrap_err();
+        assert_eq!(refused.code(), Some("AccessDeniedException"), "{machine} {attribute}");
+    }
+    let key = || AttributeValue::S(format!("{RUNNER_ROLE_ID}:i-1"));
+    let get = client.get_item().table_name(&name).key("pk", key()).send().await;
+    assert_eq!(get.unwrap_err().into_service_error().code(), Some("AccessDeniedException"), "a machine reads none");
+    let on_boot =
+        client.update_item().table_name(BOOT_TABLE).key("pk", key()).update_expression("SET reported_at = :it");
+    let on_boot = on_boot.expression_attribute_values(":it", text("1")).send().await;
+    // It would create the boot item, and the hand-over would fail.
+    assert_eq!(on_boot.unwrap_err().into_service_error().code(), Some("AccessDeniedException"));
 }
 
 /// Reading and deleting may be repeated: the answer to the first attempt may be lost.

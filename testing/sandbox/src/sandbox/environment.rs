@@ -3,7 +3,9 @@
 use platform::environment::optional;
 
 use crate::aws::access_key;
-use crate::names::{ACCOUNT, APP_SECRET, BOOT_TABLE, QUEUE, REGION, RUNNER_ROLE_ID, STACK, TABLE, WEBHOOK_SECRET};
+use crate::names::{
+    ACCOUNT, APP_SECRET, BOOT_TABLE, QUEUE, REGION, REPORTS_TABLE, RUNNER_ROLE_ID, STACK, TABLE, WEBHOOK_SECRET,
+};
 use crate::proxy::{AWS, GITHUB, Proxy};
 
 /// All environment variables of a function or the operator.
@@ -20,6 +22,7 @@ pub(super) fn environment(role: &str, aws_url: &str, github_url: &str) -> Vec<(S
         ("DROVER_WEBHOOK_SECRET", WEBHOOK_SECRET),
         ("DROVER_TABLE", TABLE),
         ("DROVER_BOOT_TABLE", BOOT_TABLE),
+        ("DROVER_REPORTS_TABLE", REPORTS_TABLE),
         ("DROVER_APP_SECRET", APP_SECRET),
         ("DROVER_GITHUB_API_URL", github_url),
         ("DROVER_RUNNER_ROLE_ID", RUNNER_ROLE_ID),

@@ -69,6 +69,8 @@ pub enum Mistake {
     NoSchedule,
     /// A schedule is in effect all the time.
     EndlessSchedule,
+    /// A boot report is never missing.
+    NeverMissed,
 }
 
 impl Mistake {

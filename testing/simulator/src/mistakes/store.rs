@@ -1,9 +1,11 @@
 //! Mistakes at the table's port.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
-use domain::ids::{PoolName, SlotId};
+use domain::ids::{InstanceId, PoolName, SlotId};
 use domain::log::{Transaction, Turn, What};
-use domain::state::{Item, Key, Lease, Leased, Meta, Rank, UnreadSlots};
+use domain::state::{Item, Key, Lease, Leased, Meta, Rank, StoredReport, UnreadSlots};
 use engine::ports::{CommitError, Reading, Store, StoreError};
 use jiff::{SignedDuration, Timestamp};
 
@@ -48,6 +50,23 @@ impl Store for MistakenPorts<'_> {
 
     async fn unrouted(&self) -> Result<Reading, StoreError> {
         self.world.store.unrouted().await
+    }
+
+    async fn boot_reports(
+        &self,
+        role_id: &str,
+        machines: &[InstanceId],
+    ) -> Result<Option<BTreeMap<InstanceId, StoredReport>>, StoreError> {
+        let mut read = self.world.store.boot_reports(role_id, machines).await?;
+        if self.mistake == Mistake::NeverMissed
+            && let Some(read) = &mut read
+        {
+            for machine in machines {
+                // An unusable report shows only that there is one.
+                read.entry(machine.clone()).or_default();
+            }
+        }
+        Ok(read)
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {

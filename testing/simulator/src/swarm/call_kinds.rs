@@ -26,6 +26,7 @@ pub(super) fn latency(kind: CallKind) -> (i64, i64) {
         CallKind::Nudge | CallKind::GetSecretValue => (5, 30),
         CallKind::Get
         | CallKind::Query
+        | CallKind::GetReports
         | CallKind::CommitRecorded
         | CallKind::CommitChecked
         | CallKind::CommitDecided
@@ -71,6 +72,7 @@ fn weights(kind: CallKind) -> (f64, f64) {
             (1.0, 1.0)
         }
         CallKind::ListRunners
+        | CallKind::GetReports
         | CallKind::CommitBound
         | CallKind::CommitDecided
         | CallKind::CommitObserved

@@ -6,7 +6,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 /// Increased with every change of the table below or of what a fault does.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $kind:ident = $name:literal, $most:literal;)*) => {
@@ -164,6 +164,14 @@ faults! {
     RepositoryRemoved = "app-repository-removed", 0.10;
     /// An operator drains a pool, and undoes it some minutes later.
     Drained = "pool-drained", 0.05;
+    /// The report of a machine that has booted is lost.
+    ReportLost = "report-lost", 0.15;
+    /// The report of a machine that has booted has an unknown form.
+    ReportMalformed = "report-malformed", 0.20;
+    /// The clock of a machine is wrong by minutes or hours.
+    ReportClock = "report-clock", 0.20;
+    /// A job with root rewrites the report of its machine, and tries that of another one.
+    ReportForged = "report-forged", 0.30;
 }
 
 /// The random numbers of one seed. Each kind of fault has its own intensity and its own stream, so that turning one kind

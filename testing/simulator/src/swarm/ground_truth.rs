@@ -23,6 +23,12 @@ pub(super) struct GroundTruth {
     /// Runners whose machine EC2 reclaimed.
     pub(super) reclaimed: BTreeSet<RunnerId>,
     pub(super) booted: BTreeSet<InstanceId>,
+    /// The machines whose agent has reported, as it should, and when.
+    pub(super) reported: BTreeMap<InstanceId, Timestamp>,
+    /// For each image, when a machine reported that had no runner for some minutes afterwards, while no fault struck.
+    pub(super) reporting: BTreeMap<String, Timestamp>,
+    /// For each image, when a machine ended that had never booted.
+    pub(super) dead_ended: BTreeMap<String, Timestamp>,
     /// Machines that ran a job.
     pub(super) used: BTreeSet<InstanceId>,
     /// A runner that is not Drover's serves one of the repositories.

@@ -42,11 +42,13 @@ impl Swarm<'_> {
                 self.universe.state().secret_fault = true;
                 Fault::SecretUnreadable
             }),
-            CallKind::Get | CallKind::Query => self.dice.strikes(Fault::TableThrottled).then(|| {
-                let fault = TableFault::Unavailable(LostReply::NotApplied);
-                self.universe.state().table_fault = Some(fault);
-                Fault::TableThrottled
-            }),
+            CallKind::Get | CallKind::Query | CallKind::GetReports => {
+                self.dice.strikes(Fault::TableThrottled).then(|| {
+                    let fault = TableFault::Unavailable(LostReply::NotApplied);
+                    self.universe.state().table_fault = Some(fault);
+                    Fault::TableThrottled
+                })
+            }
             CallKind::CommitRecorded
             | CallKind::CommitChecked
             | CallKind::CommitDecided

@@ -83,6 +83,7 @@ impl Swarm<'_> {
             }
         }
         self.watch_warm_machines();
+        self.note_reporting();
         let Some(since) = self.calm_since.filter(|_| self.truth.converged.is_none()) else { return };
         if self.waiting().is_empty() && self.unused_for(LONGEST_IDLE_GRACE).is_empty() {
             self.truth.converged = Some(Convergence(self.now.duration_since(since)));
@@ -239,7 +240,8 @@ impl Swarm<'_> {
         self.truth.full_at.get(pool).is_some_and(|at| self.now.duration_since(*at) <= SignedDuration::from_mins(5))
     }
 
-    /// Whether the pool has a warm machine that never came up. Drover notices that only when a job needs the machine.
+    /// Whether the pool has a warm machine that never came up. Until a machine of its image has reported, Drover notices that
+    /// only when a job needs the machine.
     fn has_a_dead_machine(&self, pool: &str) -> bool {
         let state = self.universe.state();
         state.ec2.alive().any(|machine| {
@@ -329,6 +331,9 @@ impl Swarm<'_> {
         }
         if let Some(left) = self.left_over().into_iter().next() {
             self.violate(format!("L2: {left} is still there, 20 minutes after all faults stopped"));
+        }
+        for dead in self.unreplaced() {
+            self.violate(format!("L6: {dead}"));
         }
         let late: BTreeSet<String> = self.waiting().into_iter().map(|(_, pool)| pool).collect();
         for pool in self.shape.pools.clone() {

@@ -33,7 +33,7 @@ fn sweeps_to_end(mut machines: usize) -> i64 {
 
 impl Swarm<'_> {
     /// Whether the machine was launched for a table that was lost since. Its batch says for which.
-    fn is_of_lost_table(&self, machine: &ec2::Instance) -> bool {
+    pub(super) fn is_of_lost_table(&self, machine: &ec2::Instance) -> bool {
         self.is_lost_epoch(machine.tags.get("drover:batch").and_then(|batch| batch.split('.').nth(1)))
     }
 

@@ -26,6 +26,8 @@ pub(super) enum Life {
 /// What a machine does next.
 #[derive(Debug)]
 pub(super) enum Doing {
+    /// The agent reports that the machine has booted.
+    Report,
     /// The agent takes its JIT config.
     Read,
     /// The runner connects with this JIT config.

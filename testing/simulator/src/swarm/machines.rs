@@ -22,12 +22,15 @@ impl Swarm<'_> {
                 let configured = self.universe.state().configured.contains_key(&instance);
                 self.machines.insert(instance.clone(), Machine { life: Life::Waiting, since: self.now });
                 self.truth.booted.insert(instance.clone());
+                let after = soon(&mut self.rng);
+                self.plan_in(after, Due::Machine(instance.clone(), Doing::Report));
                 if configured {
                     self.handed_over(instance);
                 }
             }
             ec2::Happening::PowerLost { instance } => {
                 self.log_world(|| format!("{instance} loses power"));
+                self.note_dead_end(&instance);
                 if let Some(Machine { life: Life::Runner(runner), .. }) = self.machines.remove(&instance) {
                     self.runs_on.remove(&runner);
                     let (reclaimed, by_ec2, lived) = self.universe.ec2(|ec2, now| {
@@ -76,6 +79,11 @@ impl Swarm<'_> {
     pub(super) fn machine_does(&mut self, id: InstanceId, doing: Doing) {
         let Some(machine) = self.machines.get_mut(&id) else { return };
         match doing {
+            Doing::Report => {
+                if machine.life != Life::Dead {
+                    self.report_boot(&id);
+                }
+            }
             Doing::Read => {
                 if machine.life != Life::Waiting {
                     return;
@@ -187,6 +195,9 @@ impl Swarm<'_> {
             if self.truth.foreign.contains(&offer.job) {
                 self.refuse_job(instance, offer.runner);
                 return;
+            }
+            if self.dice.strikes(Fault::ReportForged) {
+                self.forge_reports(&instance);
             }
             let runs_for = SignedDuration::try_from(offer.runs_for).unwrap_or_default();
             self.plan_in(runs_for, Due::Finish(offer.runner, offer.job, offer.ends));

@@ -24,6 +24,7 @@ mod machine;
 mod machines;
 mod market;
 mod outcome;
+mod reports;
 mod run;
 mod seed;
 mod shape;

@@ -233,6 +233,7 @@ impl State {
                         ec2::State::Terminated => MachineState::Terminated,
                     },
                     launched_at: instance.launched_at,
+                    image: Some(instance.image.as_str().into()),
                     pool: instance.tags.get("drover:pool").and_then(|pool| pool.parse().ok()),
                     batch: instance.tags.get("drover:batch").and_then(|batch| batch.parse().ok()),
                     hold: instance.tags.contains_key("drover:hold"),

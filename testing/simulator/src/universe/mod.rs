@@ -10,6 +10,7 @@ mod invocation;
 mod notices;
 mod process;
 mod queue;
+mod reports;
 mod state;
 mod store;
 mod time;
@@ -44,8 +45,9 @@ use state::State;
 pub(crate) use compute::ec2_market;
 pub(crate) use notices::notice;
 use process::Process;
+pub use reports::Denied;
 pub(crate) use state::TableFault;
-pub use state::{Ingest, Runners};
+pub use state::{Ingest, Reports, Runners};
 
 /// The unique id of the runner machines' role.
 pub(crate) const ROLE: &str = "AROAVIRTUAL";
@@ -208,6 +210,8 @@ impl Universe {
                 forged: BTreeMap::new(),
                 held: BTreeMap::new(),
                 released: BTreeSet::new(),
+                reported: BTreeSet::new(),
+                reports: Reports::Sent,
                 max_life: pools.iter().map(|pool| (pool.name.to_string(), pool.timings.max_life.duration())).collect(),
             }),
             store: Checked::new(MemoryStore::default()),
@@ -398,7 +402,7 @@ impl Universe {
         Some(engine::pools::with_machines(config, offered))
     }
 
-    pub(crate) fn item(&self, key: &Key) -> Option<Item> {
+    pub fn item(&self, key: &Key) -> Option<Item> {
         block_on(self.store.get(key)).expect("the table in memory can be read")
     }
 

@@ -77,6 +77,10 @@ pub(crate) struct State {
     pub(crate) held: BTreeMap<InstanceId, Timestamp>,
     /// Machines whose tag was removed, until Drover records it while they run.
     pub(super) released: BTreeSet<InstanceId>,
+    /// Machines of [`tick`](crate::Universe::tick) that have reported that they booted.
+    pub(super) reported: BTreeSet<InstanceId>,
+    /// Whether their reports reach the table.
+    pub(super) reports: Reports,
     /// `max_life` by pool.
     pub(crate) max_life: BTreeMap<String, SignedDuration>,
 }
@@ -97,6 +101,13 @@ pub(super) enum Machine {
 pub enum Runners {
     Accepted,
     Refused,
+}
+
+/// Whether the boot reports of machines reach the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reports {
+    Sent,
+    Lost,
 }
 
 /// Whether ingest accepts webhooks.

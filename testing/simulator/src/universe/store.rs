@@ -1,9 +1,11 @@
 //! The table's port.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
-use domain::ids::PoolName;
+use domain::ids::{InstanceId, PoolName};
 use domain::log::{Transaction, What};
-use domain::state::{Item, Key, Rank, UnreadSlots, WaitingJob};
+use domain::state::{Item, Key, Rank, StoredReport, UnreadSlots, WaitingJob};
 use engine::ports::{CommitError, Reading, Store, StoreError};
 use jiff::SignedDuration;
 use world::LostReply;
@@ -129,6 +131,15 @@ impl Store for Universe {
     async fn unrouted(&self) -> Result<Reading, StoreError> {
         let query = || self.reading(|| now_or_never(self.store.unrouted()).map(|read| self.without_unreadable(read)));
         self.steps.around(|| Call::QueryUnrouted, query).await
+    }
+
+    async fn boot_reports(
+        &self,
+        role_id: &str,
+        machines: &[InstanceId],
+    ) -> Result<Option<BTreeMap<InstanceId, StoredReport>>, StoreError> {
+        let get = || self.reading(|| now_or_never(self.store.boot_reports(role_id, machines)));
+        self.steps.around(|| Call::GetReports(machines.len()), get).await
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use domain::state::BootReport;
 use domain::wire::{InstanceChange, Message};
 use jiff::{SignedDuration, Timestamp};
 use world::Model;
@@ -9,7 +10,7 @@ use world::ec2::{self, InstanceId};
 use world::github::{self, Answer};
 
 use crate::universe::notices::notice;
-use crate::universe::state::{Ingest, Machine, Runners, State};
+use crate::universe::state::{Ingest, Machine, Reports, Runners, State};
 use crate::universe::{ROLE, Universe};
 
 impl Universe {
@@ -38,6 +39,7 @@ impl Universe {
             .collect();
         let now = state.now;
         for id in waiting {
+            self.report(state, &id);
             let key = domain::state::boot_key(ROLE, &id.as_str().into());
             let Some(item) = self.store.take_boot_item(&key) else { continue };
             if state.runners == Runners::Refused {
@@ -52,6 +54,17 @@ impl Universe {
                 }
                 Err(_) => state.power_off(&id, now),
             }
+        }
+    }
+}
+
+impl Universe {
+    /// The agent reports once that its machine has booted.
+    fn report(&self, state: &mut State, id: &InstanceId) {
+        if state.reports == Reports::Sent && state.reported.insert(id.clone()) {
+            let report = BootReport { reported_at: state.now, uptime_seconds: 12 };
+            let own = domain::state::boot_key(ROLE, &id.as_str().into());
+            self.write_report(id, &own, report.stored()).expect("a machine may write its own report");
         }
     }
 }

@@ -43,6 +43,8 @@ pub struct SlotSubject<'a> {
     /// An operator's tag is on the instance.
     pub hold: bool,
     pub runner: RunnerState,
+    /// It has not reported that it booted, and would have: see [`crate::policy::boot`].
+    pub lacks_report: bool,
     pub timings: &'a Timings,
     /// The format of the table.
     pub format: u32,
@@ -84,7 +86,7 @@ pub fn judge_slot(subject: &SlotSubject<'_>, now: Timestamp) -> SlotVerdict {
     if is_halted(state, subject.stopping_for) {
         return stop_for(slot, StopReason::Halted);
     }
-    judge_runner(subject, now)
+    if slot.runner().is_none() { judge_boot(subject, state) } else { judge_runner(subject, now) }
 }
 
 fn judge_gone(subject: &SlotSubject<'_>) -> SlotVerdict {
@@ -100,6 +102,16 @@ fn is_halted(state: MachineState, stopping_for: SignedDuration) -> bool {
         MachineState::Stopped => true,
         MachineState::Stopping => stopping_for >= STOPPING_GRACE,
         MachineState::Pending | MachineState::Running | MachineState::ShuttingDown | MachineState::Terminated => false,
+    }
+}
+
+/// The verdict on a machine without a runner.
+fn judge_boot(subject: &SlotSubject<'_>, state: MachineState) -> SlotVerdict {
+    let is_starting = matches!(state, MachineState::Pending | MachineState::Running);
+    if is_starting && subject.lacks_report && subject.age >= subject.timings.boot_grace.duration() {
+        stop_for(subject.slot, StopReason::BootFailure)
+    } else {
+        SlotVerdict::Normal
     }
 }
 

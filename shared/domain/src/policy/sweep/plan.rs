@@ -5,14 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::Pool;
-use crate::ids::{BatchTag, Epoch, InstanceId, PoolName, RunnerId, RunnerName, Scope, SlotId};
+use crate::ids::{BatchTag, Epoch, ImageId, InstanceId, PoolName, RunnerId, RunnerName, Scope, SlotId};
 use crate::policy::PoolView;
+use crate::policy::boot::{self, ObservedReport, awaited, is_expected, note_missed};
 use crate::policy::listing::{Missing, RunnerList};
 use crate::policy::observe::Observation;
 use crate::policy::sweep::judge::{
     Recorded, RunnerState, SlotSubject, SlotVerdict, UnownedSubject, UnownedVerdict, judge_slot, judge_unowned,
 };
-use crate::state::{Condemned, Instance, Machine, Ownership, Phase, Slot, SlotState, StopReason, Suspect};
+use crate::state::{
+    Condemned, Instance, Machine, Ownership, Phase, ReportingImage, Slot, SlotState, StopReason, Suspect,
+};
 use crate::wire::{MachineState, ObservedInstance, ObservedRunner, StateReason};
 
 /// Everything that one sweep has read.
@@ -31,6 +34,10 @@ pub struct Census<'a> {
     pub unreadable: &'a BTreeSet<InstanceId>,
     /// What looked wrong in the last sweep, and since when.
     pub suspects: &'a BTreeMap<Suspect, Timestamp>,
+    /// The boot reports that could be read, of the machines that [`boot::awaited`] names.
+    pub reports: &'a BTreeMap<InstanceId, ObservedReport>,
+    /// The images whose machines reported before this sweep.
+    pub reporting: &'a BTreeMap<ImageId, ReportingImage>,
     /// The format of the table.
     pub format: u32,
     pub now: Timestamp,
@@ -107,6 +114,8 @@ pub struct Plan {
     pub observations: BTreeMap<PoolName, Vec<Observation>>,
     /// What looks wrong in this sweep, and since when.
     pub suspects: BTreeMap<Suspect, Timestamp>,
+    /// The images whose machines report that they have booted.
+    pub reporting: BTreeMap<ImageId, ReportingImage>,
     /// Why instances ended; None if EC2's list could not be read.
     pub reasons: Option<BTreeMap<InstanceId, StateReason>>,
     /// Instances that EC2 reclaimed without a notice that is recorded.
@@ -150,7 +159,8 @@ pub const MAX_UNCONFIRMED: usize = 10;
 
 /// Plans a sweep.
 pub fn plan(census: &Census<'_>) -> Plan {
-    let mut plan = Plan::default();
+    let reporting = boot::reporting(census.reporting, census.machines.unwrap_or_default(), census.pools);
+    let mut plan = Plan { reporting, ..Plan::default() };
     let mut suspicions = Suspicions { before: census.suspects, found: BTreeMap::new(), now: census.now };
     let trusted = trusted_lists(census, &mut plan);
     if let Some(machines) = census.machines {
@@ -164,7 +174,7 @@ pub fn plan(census: &Census<'_>) -> Plan {
             for slot in view.slots.values() {
                 let Some(machine) = slot.machine() else { continue };
                 let seen = by_id.get(&machine.instance).copied();
-                plan_slot(&mut plan, &mut suspicions, pool, (slot, machine), seen, list, census.format);
+                plan_slot(&mut plan, &mut suspicions, census, pool, (slot, machine), seen, list);
             }
         }
         let unowned: BTreeSet<InstanceId> = unowned_instances(machines, census.pools).into_iter().collect();
@@ -204,14 +214,17 @@ fn oldest(found: BTreeMap<Suspect, Timestamp>) -> BTreeMap<Suspect, Timestamp> {
 fn plan_slot(
     plan: &mut Plan,
     suspicions: &mut Suspicions<'_>,
+    census: &Census<'_>,
     pool: &Pool,
     (slot, machine): (&Slot, &Machine),
     seen: Option<&ObservedInstance>,
     list: Option<&List<'_>>,
-    format: u32,
 ) {
     let now = suspicions.now;
     let runner = runner_state(slot, list, suspicions);
+    let report = awaited(slot).and_then(|machine| census.reports.get(&machine.instance).copied());
+    let image = seen.and_then(|seen| seen.image.as_ref());
+    let known = image.and_then(|image| plan.reporting.get_mut(image));
     let subject = SlotSubject {
         slot,
         state: seen.map(|seen| seen.state),
@@ -223,8 +236,9 @@ fn plan_slot(
         stopping_for: stopping_for(seen, suspicions),
         hold: seen.is_some_and(|seen| seen.hold),
         runner,
+        lacks_report: report == Some(ObservedReport::Missing) && is_expected(known.as_deref(), &machine.instance),
         timings: &pool.timings,
-        format,
+        format: census.format,
     };
     let verdict = judge_slot(&subject, now);
     let has_ended = slot.gone_at.is_some() || verdict == SlotVerdict::Gone;
@@ -232,7 +246,15 @@ fn plan_slot(
         SlotVerdict::Normal => {}
         SlotVerdict::Held => plan.held += 1,
         SlotVerdict::Gone => plan.observe(pool, Observation::Gone(slot.id)),
-        SlotVerdict::Stop(why) => plan.reaps.push(Reap::Stop(pool.name.clone(), slot.id, why)),
+        SlotVerdict::Stop(why) => {
+            if let (Some(known), StopReason::BootFailure, true) = (known, why, subject.lacks_report) {
+                note_missed(known, &machine.instance, now);
+            }
+            plan.reaps.push(Reap::Stop(pool.name.clone(), slot.id, why));
+        }
+    }
+    if let Some(report) = report.and_then(ObservedReport::report).filter(|_| !has_ended) {
+        plan.observe(pool, Observation::Booted(slot.id, report));
     }
     let observation = if has_ended { left_behind(slot, runner, list) } else { progress(slot, runner) };
     if let Some(observation) = observation {

@@ -1,0 +1,95 @@
+//! The reports table. Each machine writes its own item there and can read none; the janitor reads.
+
+use std::collections::{BTreeMap, HashMap};
+
+use aws_config::SdkConfig;
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+use domain::state::{BootReport, KEEP_REPORTS, StoredReport};
+
+use crate::aws::{CallError, ErrorKind};
+
+/// The attributes of a report, apart from its key. The role of the machines may write these and no others.
+const REPORTED_AT: &str = "reported_at";
+const UPTIME_SECONDS: &str = "uptime_seconds";
+const EXPIRES_AT: &str = "expires_at";
+
+/// DynamoDB's limit for one BatchGetItem.
+const KEYS_PER_CALL: usize = 100;
+
+/// How often a BatchGetItem is repeated for the keys that DynamoDB left out: it throttles, or the items are larger than 16 MB
+/// together. A job may have made the item of its machine as large as 400 KB.
+const MAX_BATCH_GETS: usize = 8;
+
+/// The reports table.
+#[derive(Debug, Clone)]
+pub struct ReportsTable {
+    client: aws_sdk_dynamodb::Client,
+    name: String,
+}
+
+impl ReportsTable {
+    /// The table with this name. Makes no call.
+    pub fn new(aws: &SdkConfig, name: String) -> Self {
+        Self { client: aws_sdk_dynamodb::Client::new(aws), name }
+    }
+
+    /// Writes the report of the machine with this key. May be repeated.
+    ///
+    /// # Errors
+    /// If DynamoDB does not confirm the write.
+    pub async fn write(&self, key: &str, report: &BootReport) -> Result<(), CallError> {
+        let stored = report.stored();
+        let expires_at = (report.reported_at + KEEP_REPORTS).as_second().to_string();
+        let number = |text: String| AttributeValue::N(text);
+        let write = self
+            .client
+            .update_item()
+            .table_name(&self.name)
+            .key("pk", AttributeValue::S(key.to_owned()))
+            .update_expression(format!(
+                "SET {REPORTED_AT} = :reported_at, {UPTIME_SECONDS} = :uptime, {EXPIRES_AT} = :expires_at"
+            ))
+            .expression_attribute_values(":reported_at", AttributeValue::S(stored.reported_at.unwrap_or_default()))
+            .expression_attribute_values(":uptime", number(stored.uptime_seconds.unwrap_or_default()))
+            .expression_attribute_values(":expires_at", number(expires_at));
+        write.send().await.map(drop).map_err(CallError::from_sdk)
+    }
+
+    /// The reports under these keys, which may have been written a second ago. Missing ones are left out, and so is every
+    /// attribute that is no part of a report.
+    ///
+    /// # Errors
+    /// If DynamoDB does not answer for all of the keys.
+    pub async fn read(&self, keys: &[String]) -> Result<BTreeMap<String, StoredReport>, CallError> {
+        let mut reports = BTreeMap::new();
+        for some in keys.chunks(KEYS_PER_CALL) {
+            let key = |key: &String| HashMap::from([("pk".to_owned(), AttributeValue::S(key.clone()))]);
+            let all = KeysAndAttributes::builder()
+                .set_keys(Some(some.iter().map(key).collect()))
+                .projection_expression(format!("pk, {REPORTED_AT}, {UPTIME_SECONDS}"))
+                .build()
+                .map_err(|error| CallError::new(ErrorKind::Unavailable, error.to_string()))?;
+            let mut pending = Some(HashMap::from([(self.name.clone(), all)]));
+            for _ in 0..MAX_BATCH_GETS {
+                let Some(request) = pending.take() else { break };
+                let answer = self.client.batch_get_item().set_request_items(Some(request)).send().await;
+                let answer = answer.map_err(CallError::from_sdk)?;
+                let items = answer.responses.unwrap_or_default().into_values().flatten();
+                reports.extend(items.filter_map(|item| Some((item.get("pk")?.as_s().ok()?.clone(), stored(&item)))));
+                pending = answer.unprocessed_keys.filter(|left| !left.is_empty());
+            }
+            if pending.is_some() {
+                let message = "DynamoDB keeps leaving out keys of a BatchGetItem".to_owned();
+                return Err(CallError::new(ErrorKind::Unavailable, message));
+            }
+        }
+        Ok(reports)
+    }
+}
+
+fn stored(item: &HashMap<String, AttributeValue>) -> StoredReport {
+    StoredReport {
+        reported_at: item.get(REPORTED_AT).and_then(|value| value.as_s().ok()).cloned(),
+        uptime_seconds: item.get(UPTIME_SECONDS).and_then(|value| value.as_n().ok()).cloned(),
+    }
+}
