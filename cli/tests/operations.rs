@@ -177,7 +177,18 @@ async fn costs_are_grouped_by_pool_repository_workflow_and_type() {
     let job = jobs[0].0.to_string();
     let machine = json(&sandbox, &["explain", &job]).await["instance"].as_str().unwrap().to_owned();
     sandbox.closed(&machine.as_str().into()).await.unwrap();
-    says(&sandbox, &["explain", &job], 0, &["Its machine reported ", " after its kernel began.", "Its machine cost 0.0", "USD at the on-demand list price"]).await;
+    says(
+        &sandbox,
+        &["explain", &job],
+        0,
+        &[
+            "Its machine reported ",
+            " after its kernel began.",
+            "Its machine cost 0.0",
+            "USD at the on-demand list price",
+        ],
+    )
+    .await;
     says(&sandbox, &["cost", "--prices", "ci.yml"], 2, &["ci.yml"]).await;
 }
 

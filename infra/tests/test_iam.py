@@ -451,7 +451,7 @@ class Policies(unittest.TestCase):
                 (update, table.removesuffix("-reports"), mine | key | names),
                 *(
                     (f"dynamodb:{action}", table, mine | key | names)
-                    for action in ("GetItem", "BatchGetItem", "Query", "Scan", "PutItem", "DeleteItem")
+                    for action in ("GetItem", "BatchGetItem", "Query", "PutItem", "DeleteItem")
                 ),
             ],
             "denied",
