@@ -249,7 +249,7 @@ class Contract(Template):
         self.assertEqual(waking.count(".queue.nudge("), 1)
         # Only the janitor reaches the one call: the scaler reads the pools as FunctionName::Scaler.
         self.assertEqual(len(re.findall(r"(?<!fn )wake_scaler\(", engine)), 1)
-        self.assertRegex(engine, r"FunctionName::Janitor if [^{}]*\{\s*wake_scaler\(")
+        self.assertRegex(engine, r"FunctionName::Janitor && [^{}]*\{\s*wake_scaler\(")
         self.assertNotIn("FunctionName::Janitor", project.code(project.ROOT / "shared/engine/src/consume.rs"))
         sending = re.search(r"async fn send_nudge\(.*?\n\}", engine, re.S)[0]
         self.assertLess(sending.index("nudge::due("), sending.index("put(nudge)"))

@@ -63,7 +63,7 @@ impl Swarm<'_> {
             self.universe.ec2(|ec2, _| ec2.alive().map(|machine| machine.id.clone()).collect());
         let other = others[self.dice.pick(Fault::ReportForged, others.len())].clone();
         if other != *id && self.universe.write_report(id, &self.universe.report_key(&other), forged).is_ok() {
-            self.violate(format!("P220: a job on {id} wrote the report of {other}"));
+            self.violate(format!("P223: a job on {id} wrote the report of {other}"));
         }
     }
 
