@@ -250,7 +250,7 @@ impl<S: Store> Operator<'_, S> {
         Ok(Output { ok: true, text, json })
     }
 
-    /// Whether something of the pool waited, and does not any more.
+    /// Ends the pool's waits. Returns whether there were any.
     async fn try_again(&self, queue: &Queue, name: &PoolName) -> Result<bool, Failure> {
         let writes = circuit::try_again(&view(self.table, name).await?, self.now);
         if writes.puts.is_empty() {

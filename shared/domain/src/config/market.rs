@@ -72,7 +72,7 @@ pub struct Tuple {
 }
 
 impl Tuple {
-    /// Whether a machine launched as `other` does for a job what one launched as this does, also if its launch template is older.
+    /// Whether a machine launched as `other` suits every job that one launched as this suits. Its launch template may be older.
     pub fn serves_like(&self, other: &Tuple) -> bool {
         let Tuple { template: _, template_version: _, subnet, instance_type, market, root } = self;
         *subnet == other.subnet

@@ -95,9 +95,9 @@ impl FromStr for TimeOfDay {
         let rule = "must be a time of day such as \"08:00\", from \"00:00\" to \"24:00\"";
         let invalid = || InvalidName { kind: "time", value: value.to_owned(), rule };
         // `parse` would accept a sign.
-        let is_written_so =
+        let has_the_form =
             value.len() == 5 && value.bytes().enumerate().all(|(at, it)| (at == 2) ^ it.is_ascii_digit());
-        let (hours, minutes) = value.split_once(':').filter(|_| is_written_so).ok_or_else(invalid)?;
+        let (hours, minutes) = value.split_once(':').filter(|_| has_the_form).ok_or_else(invalid)?;
         let (hours, minutes): (u16, u16) =
             (hours.parse().map_err(|_| invalid())?, minutes.parse().map_err(|_| invalid())?);
         let time = Self(hours * 60 + minutes);
@@ -189,7 +189,7 @@ impl Schedule {
         dates.filter_map(|date| self.period_of(&zone, date)).find(|period| period.contains(at))
     }
 
-    /// The periods that begin on one of so many days, from that of `at` on. Some may be over.
+    /// The periods that begin on the day of `at` or on one of the days after it, `days` days in all. Some may be over.
     pub fn periods(&self, at: Timestamp, days: usize) -> Vec<Period> {
         let Some(zone) = self.time_zone.zone() else { return Vec::new() };
         let dates = std::iter::successors(Some(zone.to_datetime(at).date()), |date| date.tomorrow().ok());

@@ -76,10 +76,11 @@ pub fn is_scarce(budget: Option<Budget>, calls: Optional, now: Timestamp) -> boo
     })
 }
 
-/// Known repositories may be searched beyond the share while more than this is left, in proportion to the rest of the hour.
+/// Known repositories are searched beyond the share while this much of the limit is left, and as much again in proportion to the
+/// rest of the hour.
 const AMPLE_PERCENT: u64 = 40;
 
-/// Whether so much of the hour's budget is left that what is not used now would be lost: after the table was lost, the jobs of
+/// Whether enough of the hour's budget is left to search known repositories beyond the share. After a table is lost, the jobs of
 /// several hundred runs must be found, and the share pays for a thousand calls per hour.
 pub fn is_ample(budget: Option<Budget>, now: Timestamp) -> bool {
     budget.is_some_and(|budget| {

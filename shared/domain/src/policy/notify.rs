@@ -171,9 +171,9 @@ const SHORTEST_ID: usize = 6;
 pub fn reasons(pool: &Pool, view: &PoolView, job: &WaitingJob, reader: Reader, now: Timestamp) -> Vec<String> {
     if let Some((of_class, part)) = of_job(pool, view, job) {
         let mut reasons = reasons(&of_class, &part, job, reader, now);
-        if let Some(class) = share::comes_first(pool, view, job, now)
-            && part.is_short(now)
+        if part.is_short(now)
             && !is_at_cap(&of_class, &part, now)
+            && let Some(class) = share::comes_first(pool, view, job, now)
         {
             reasons.insert(
                 0,

@@ -51,6 +51,11 @@ pub(super) fn concerns(cooling: &Cooldown, tuple: &Tuple) -> bool {
     cooling.tuple.is_same_machine(tuple) && (is_about_machine || cooling.tuple.root == tuple.root)
 }
 
+/// The present refusals that are not for lack of capacity.
+fn definitive(meta: &Meta, now: Timestamp) -> impl Iterator<Item = &Cooldown> {
+    meta.cooldowns.iter().filter(move |cooling| cooling.until > now && !is_lack_of_capacity(&cooling.code))
+}
+
 /// EC2's present refusals of a pool's tuples.
 pub(super) struct Refusals<'a> {
     meta: &'a Meta,
@@ -65,7 +70,7 @@ const SEVERAL_TYPES: usize = 3;
 impl<'a> Refusals<'a> {
     pub(super) fn of(pool: &Pool, meta: &'a Meta, now: Timestamp) -> Self {
         let mut alike: BTreeMap<_, Vec<&Cooldown>> = BTreeMap::new();
-        for cooling in meta.cooldowns.iter().filter(|it| it.until > now && !is_lack_of_capacity(&it.code)) {
+        for cooling in definitive(meta, now) {
             let Tuple { template, template_version, market, root, .. } = &cooling.tuple;
             alike.entry((template, template_version, market, root, &cooling.code)).or_default().push(cooling);
         }
@@ -99,8 +104,7 @@ impl<'a> Refusals<'a> {
 
     /// Whether EC2 refuses the tuple at present, and not for lack of capacity.
     pub(super) fn refuses(&self, tuple: &Tuple, now: Timestamp) -> bool {
-        let own = self.meta.cooldowns.iter().filter(|it| it.until > now && !is_lack_of_capacity(&it.code));
-        own.into_iter().any(|cooling| concerns(cooling, tuple)) || self.of_market(tuple).next().is_some()
+        definitive(self.meta, now).any(|cooling| concerns(cooling, tuple)) || self.of_market(tuple).next().is_some()
     }
 
     /// When the tuple may be tried.

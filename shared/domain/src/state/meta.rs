@@ -83,7 +83,7 @@ impl ClassState {
         failed.chain(self.answers.iter().map(|answer| answer.at)).chain(until).max()
     }
 
-    /// About how many bytes it takes.
+    /// The approximate size in bytes.
     fn size(&self) -> usize {
         const FIELDS: usize = 200;
         let circuit = match &self.circuit {

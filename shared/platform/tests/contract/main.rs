@@ -319,19 +319,24 @@ async fn reports(target: &Target) -> (Table, String) {
     (Table::new(&aws, unused(), unused()).with_reports(Some(ReportsTable::new(&aws, name.clone()))), name)
 }
 
+/// The access of machine `i-1`.
+async fn aws_of_machine(target: &Target) -> SdkConfig {
+    match target {
+        Target::Sandbox(sandbox) => platform::aws::emulator(&sandbox.aws_url, &instance_access_key("i-1")).await,
+        Target::Other(..) => target.aws("").await,
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_boot_report_is_written_again_and_read_by_the_janitor() {
     let target = target().await;
     let (table, name) = reports(&target).await;
-    let aws = match &target {
-        Target::Sandbox(sandbox) => platform::aws::emulator(&sandbox.aws_url, &instance_access_key("i-1")).await,
-        Target::Other(..) => target.aws("").await,
-    };
+    let aws = aws_of_machine(&target).await;
     let machine = ReportsTable::new(&aws, name);
     let key = format!("{RUNNER_ROLE_ID}:i-1");
     let first = BootReport { reported_at: at(40), uptime_seconds: 14 };
     let second = BootReport { reported_at: at(45), uptime_seconds: 19 };
-    // So many machines that they are read in two calls.
+    // More machines than one call reads.
     let machines: Vec<InstanceId> = (1..=130).map(|index| InstanceId(format!("i-{index}"))).collect();
     assert_eq!(table.boot_reports(RUNNER_ROLE_ID, &machines).await.unwrap(), Some(BTreeMap::new()));
     for report in [first, first, second] {
@@ -348,10 +353,7 @@ async fn a_boot_report_is_written_again_and_read_by_the_janitor() {
 async fn a_boot_report_of_another_form_or_of_another_machine_is_refused_or_not_used() {
     let target = target().await;
     let (table, name) = reports(&target).await;
-    let aws = match &target {
-        Target::Sandbox(sandbox) => platform::aws::emulator(&sandbox.aws_url, &instance_access_key("i-1")).await,
-        Target::Other(..) => target.aws("").await,
-    };
+    let aws = aws_of_machine(&target).await;
     let client = aws_sdk_dynamodb::Client::new(&aws);
     let write = async |machine: &str, attribute: &str, value: AttributeValue| {
         let key = AttributeValue::S(format!("{RUNNER_ROLE_ID}:{machine}"));
