@@ -68,7 +68,7 @@ fn slots() -> impl Strategy<Value = Vec<Slot>> {
             .into_iter()
             .enumerate()
             .map(|(index, (state, wanted, stopped, age, busy_seen))| {
-                let machine = Machine { instance: format!("i-{index:08x}").as_str().into(), launched_at: ago(age) };
+                let machine = Machine::launched(format!("i-{index:08x}").as_str().into(), ago(age));
                 let runner = Runner {
                     runner_id: RunnerId(index as u64 + 1),
                     runner_name: format!("runner-{index}"),

@@ -17,7 +17,7 @@ const HOUR: SignedDuration = SignedDuration::from_hours(1);
 /// A slot in each state with a machine, running and stopped. Each state began an hour ago, so that every grace is over.
 fn slots() -> Vec<Slot> {
     let at = noon() - HOUR;
-    let machine = Machine { instance: "i-1".into(), launched_at: at };
+    let machine = Machine::launched("i-1".into(), at);
     let runner =
         Runner { runner_id: RunnerId(1), runner_name: "runner".to_owned(), configured_at: at, runner_group: None };
     let (m, r, job) = (machine, runner, JobId(5));

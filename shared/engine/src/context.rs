@@ -95,6 +95,11 @@ impl<'a> Context<'a> {
         self.deadline + pool.timings.lease_margin.duration()
     }
 
+    /// How long a call of which no later effect may come can take.
+    pub(crate) fn longest_call(&self) -> SignedDuration {
+        self.deadline.duration_since(self.now()) - RESERVE / 2
+    }
+
     /// The turn for a decision that is made now.
     pub fn turn(&self, pool: &Pool) -> Turn {
         Turn { now: self.now(), lease: self.lease(pool), cause: self.cause() }

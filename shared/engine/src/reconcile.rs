@@ -19,7 +19,7 @@ use tracing::Instrument;
 use crate::accounts::Accounts;
 use crate::context::Context;
 use crate::effects::retire::RETIRED_TOGETHER;
-use crate::effects::{Holder, Next, check, launch, lost_job, notify, register, rerun, retire};
+use crate::effects::{Holder, Next, check, launch, lost_job, notify, register, rerun, retire, stop_machine};
 use crate::error::ReconcileError;
 use crate::pools;
 use crate::table::{
@@ -315,6 +315,7 @@ fn grouped(effects: &BTreeSet<Effect>) -> Vec<(Effect, Vec<SlotId>)> {
             Effect::Retire(slot) => retirements.push(*slot),
             Effect::Launch(_)
             | Effect::Register(_)
+            | Effect::StopMachine(_)
             | Effect::Check(_)
             | Effect::CheckLostJob(_)
             | Effect::Notify(_)
@@ -337,6 +338,7 @@ async fn perform(
     match effect {
         Effect::Launch(version) => launch::launch(context, pool, view, version, holder).await,
         Effect::Register(slot) => register::register_one(context, pool, view, slot, holder).await,
+        Effect::StopMachine(slot) => stop_machine::stop_machine(context, pool, view, tags, slot, holder).await,
         Effect::Retire(_) => {
             let retired = retire::retire(context, pool, view, tags, retirements).await;
             for error in &retired.failed {
@@ -356,6 +358,7 @@ fn effect_span(effect: &Effect) -> tracing::Span {
     match effect {
         Effect::Launch(version) => tracing::error_span!("effect", effect = "launch", batch = version),
         Effect::Register(slot) => tracing::error_span!("effect", effect = "register", %slot),
+        Effect::StopMachine(slot) => tracing::error_span!("effect", effect = "stop_machine", %slot),
         Effect::Retire(slot) => tracing::error_span!("effect", effect = "retire", %slot),
         Effect::Check(job) => tracing::error_span!("effect", effect = "check", %job),
         Effect::CheckLostJob(slot) => tracing::error_span!("effect", effect = "check_lost_job", %slot),

@@ -12,7 +12,7 @@ use crate::config::catalogue::Machines;
 use crate::config::label::Label;
 use crate::config::market::{MarketChoice, Order, RootVolume, Tuple};
 use crate::config::price::MicroUsd;
-use crate::config::schedule::{Period, Schedule};
+use crate::config::schedule::{Period, Schedule, is_zero};
 use crate::config::shape::{Shape, ShapePolicy};
 use crate::config::timings::Timings;
 use crate::ids::{InstanceType, PoolName, Repository, RepositoryPattern, Scope, SubnetId, TemplateId};
@@ -67,6 +67,9 @@ pub struct Pool {
     /// The number of instances that are kept booted and unregistered, ready for a job, while no schedule is in effect.
     #[serde(default)]
     pub warm: u32,
+    /// The number of instances that are kept stopped, prepared for a job, while no schedule is in effect.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub stopped: u32,
     /// Times at which another number is kept ready. No two are in effect at a time.
     #[serde(rename = "schedule", default, skip_serializing_if = "Vec::is_empty")]
     pub schedules: Vec<Schedule>,
@@ -169,16 +172,27 @@ impl Pool {
 
     /// The lowest format of the table that can hold this pool and what the functions write because of it.
     pub fn lowest_format(&self) -> u32 {
-        match (self.schedules.is_empty(), self.needs_prices()) {
-            (false, _) => 4,
-            (true, true) => 3,
-            (true, false) => 1,
+        match (self.has_stopped(), self.schedules.is_empty(), self.needs_prices()) {
+            (true, ..) => 5,
+            (false, false, _) => 4,
+            (false, true, true) => 3,
+            (false, true, false) => 1,
         }
     }
 
     /// The number of instances that are kept booted and unregistered at a moment.
     pub fn warm_at(&self, at: Timestamp) -> u32 {
         self.schedule_at(at).map_or(self.warm, |(schedule, _)| schedule.warm)
+    }
+
+    /// The number of instances that are kept stopped at a moment.
+    pub fn stopped_at(&self, at: Timestamp) -> u32 {
+        self.schedule_at(at).map_or(self.stopped, |(schedule, _)| schedule.stopped)
+    }
+
+    /// Whether it keeps machines stopped at any time.
+    pub fn has_stopped(&self) -> bool {
+        self.stopped > 0 || self.schedules.iter().any(|schedule| schedule.stopped > 0)
     }
 
     /// The schedule in effect at a moment, and from when to when it is. None: the pool's own numbers count.

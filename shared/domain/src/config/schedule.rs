@@ -156,6 +156,14 @@ pub struct Schedule {
     pub time_zone: TimeZoneName,
     /// Like `warm` of a pool.
     pub warm: u32,
+    /// Like `stopped` of a pool.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub stopped: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+pub(super) fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Such as `mon tue 08:00-18:00 Europe/Berlin`.

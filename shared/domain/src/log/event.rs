@@ -128,6 +128,9 @@ pub enum What {
         /// The number of stopped slots.
         #[serde(default)]
         stop: u32,
+        /// The number of prepared machines that EC2 is asked to stop, until a job needs them.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        set_aside: u32,
         /// Jobs that GitHub does not give to idle runners with matching labels.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         unserved: Vec<JobId>,
@@ -174,6 +177,9 @@ pub enum What {
         /// Slots that GitHub has no registration for.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         unregistered: Vec<SlotId>,
+        /// Slots whose machine is stopped, and ready to be started.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        ready: Vec<SlotId>,
     },
     /// A slot was stopped by a sweep, by EC2 or by an operator.
     Stopped { slot: SlotId, why: StopReason },
@@ -251,8 +257,8 @@ pub enum What {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(number: &usize) -> bool {
-    *number == 0
+fn is_zero<N: Default + PartialEq>(number: &N) -> bool {
+    *number == N::default()
 }
 
 /// One report by GitHub about a job.

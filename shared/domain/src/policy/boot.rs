@@ -48,11 +48,14 @@ impl ObservedReport {
     }
 }
 
-/// The machine whose report a sweep reads: it has no runner, and has not reported as far as is recorded.
-pub fn awaited(slot: &Slot) -> Option<&Machine> {
+/// The machine whose report a sweep reads: it has no runner, and has not reported as far as is recorded. In a pool that keeps
+/// machines stopped, until it has reported that it is prepared.
+pub fn awaited<'a>(pool: &Pool, slot: &'a Slot, now: Timestamp) -> Option<&'a Machine> {
     let SlotState::Launched(machine) = &slot.state else { return None };
-    let is_open = slot.boot.is_none() && slot.stop.is_none() && slot.gone_at.is_none();
-    is_open.then_some(machine)
+    let is_open = slot.stop.is_none() && slot.gone_at.is_none();
+    let may_be_set_aside = pool.stopped_at(now) > 0 && !slot.wanted;
+    let lacks = slot.boot.is_none_or(|boot| may_be_set_aside && boot.report.prepared_at.is_none());
+    (is_open && lacks).then_some(machine)
 }
 
 /// How many images are remembered. A pool has one per architecture, and a new one after each build.

@@ -14,11 +14,12 @@ use crate::policy::charge::{budgeted, charge, recent_launches};
 use crate::policy::class::{for_class, of_pool};
 use crate::policy::early_end::{FAILURES_ALLOWED, forget_if_works, is_online_again, must_wait};
 use crate::policy::rerun::recorded;
+use crate::policy::stopped::{self, Kept};
 use crate::policy::tuple::{Budget, free_options};
 use crate::policy::{PoolView, nudge, pace, share, unread};
 use crate::state::{
-    AGENT_WAIT, Batch, Circuit, CircuitCause, LastReading, Lease, Meta, Rerun, Slot, SlotState, StopReason, Unserved,
-    WaitingJob,
+    AGENT_WAIT, Batch, Circuit, CircuitCause, LastReading, Lease, Meta, Phase, Rerun, Slot, SlotState, StopReason,
+    Unserved, WaitingJob,
 };
 
 /// The largest number of slots that one decision adds. META, BATCH, 48 slots, the 48 jobs that they are launched for and
@@ -89,7 +90,18 @@ fn decide_at_once(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision>
         // Launches for these jobs are the next decision's.
         let (demand, supply, live) = (view.demand(now) as u32, view.supply(now).count() as u32, view.live() as u32);
         let (launch, wanted, stop, unserved) = (0, 0, 0, Vec::new());
-        let what = What::Decided { demand, supply, live, launch, tuple: None, choice: None, wanted, stop, unserved };
+        let what = What::Decided {
+            demand,
+            supply,
+            live,
+            launch,
+            tuple: None,
+            choice: None,
+            wanted,
+            stop,
+            set_aside: 0,
+            unserved,
+        };
         let meta = if pool.shapes.is_some() { view.meta.clone() } else { refreshed(pool, view) };
         Some(Decision { meta, batch: None, slots: Vec::new(), jobs: repeated, reruns, what })
     } else if pool.shapes.is_some() {
@@ -163,8 +175,8 @@ fn for_one_class(
 ) -> (Decision, bool) {
     let now = turn.now;
     let lacking = part.demand(now).saturating_sub(part.supply(now).count());
-    let warm = if class.is_none() { pool.warm_at(now) as usize } else { 0 };
-    if lacking + warm == 0 {
+    let kept = if class.is_none() { pool.warm_at(now) + pool.stopped_at(now) } else { 0 };
+    if lacking + kept as usize == 0 {
         // Which options there are matters to launches only.
         return (decide_for(pool, class, &part, behind, turn), false);
     }
@@ -214,6 +226,7 @@ fn shared(pool: &Pool, part: &PoolView, slots: Vec<Slot>, now: Timestamp) -> Dec
         choice: None,
         wanted: given.len() as u32,
         stop: stopped.len() as u32,
+        set_aside: 0,
         unserved: Vec::new(),
     };
     Decision { meta: refreshed(pool, part), batch: None, slots, jobs: Vec::new(), reruns: Vec::new(), what }
@@ -226,16 +239,19 @@ fn decide_for(pool: &Pool, class: Option<&Label>, view: &PoolView, behind: &BTre
     let unserved = unserved(pool, view, behind, now);
     let demand = view.demand(now) - unserved.len();
     let excluded: BTreeSet<JobId> = unserved.iter().map(|job| job.id).chain(behind.iter().copied()).collect();
-    let supply = view.supply(now).count();
     let live = view.live();
-    // Warm machines have no class until a job needs them.
-    let warm = if pool.draining || class.is_some() { 0 } else { pool.warm_at(now) as usize };
-
     let mut slots = want(view, demand, now, lease);
     let wanted = slots.len();
+    let started = slots.iter().filter(|slot| slot.phase() == Phase::Started).count();
+    let supply = view.supply(now).count() + started;
+    let mut taken: BTreeSet<SlotId> = slots.iter().map(|slot| slot.id).collect();
+    // Warm and stopped machines have no class until a job needs them.
+    let keeps = !pool.draining && class.is_none();
+    let kept = |number: u32| if keeps { number as usize } else { 0 };
+    let kept = stopped::kept(view, &taken, demand, (kept(pool.warm_at(now)), kept(pool.stopped_at(now))), now);
 
     let writes_left = WRITES_FOR_SLOTS_AND_JOBS - wanted - unserved.len();
-    let needs = Needs { demand, supply, live, warm, writes_left };
+    let needs = Needs { demand, supply, live, kept, writes_left };
     let launch = plan_launch(pool, view, &meta, &excluded, now, needs);
     let mut batch = None;
     let mut jobs = Vec::new();
@@ -267,18 +283,28 @@ fn decide_for(pool: &Pool, class: Option<&Label>, view: &PoolView, behind: &BTre
             revision: 0,
         });
     }
-    let mut stopped = Vec::new();
+    let (mut ended, mut set_aside) = (Vec::new(), 0);
     if batch.is_none() {
         // A slot that this decision wants is not stopped by it.
-        let mut taken: BTreeSet<SlotId> = slots.iter().map(|slot| slot.id).collect();
-        let excess = supply.saturating_sub(demand + warm).min(writes_left);
-        stopped = surplus(pool, view, &taken, excess, now, lease);
-        taken.extend(stopped.iter().map(|slot| slot.id));
-        let left = writes_left - stopped.len();
-        stopped.extend(recycled(pool, view, &taken, now, lease).take(left));
+        let excess =
+            (supply.saturating_sub(kept.spare + demand + kept.warm + kept.preparing) + kept.spare).min(writes_left);
+        ended = surplus(pool, view, &taken, excess, now, lease);
+        ended.extend(stopped::surplus(view, kept.excess, now, lease).take(writes_left - ended.len()));
+        taken.extend(ended.iter().map(|slot| slot.id));
+        let left = writes_left - ended.len();
+        ended.extend(
+            recycled(pool, view, &taken, now, lease)
+                .chain(stopped::outdated(pool, view, &taken, now, lease))
+                .take(left),
+        );
+        taken.extend(ended.iter().map(|slot| slot.id));
+        let aside = stopped::set_aside(view, &taken, &kept, now, lease).take(writes_left - ended.len());
+        let before = slots.len();
+        slots.extend(aside);
+        set_aside = slots.len() - before;
     }
-    let stop = stopped.len();
-    slots.extend(stopped);
+    let stop = ended.len();
+    slots.extend(ended);
 
     let unserved_ids = unserved.iter().map(|job| job.id).collect();
     jobs.extend(unserved);
@@ -291,6 +317,7 @@ fn decide_for(pool: &Pool, class: Option<&Label>, view: &PoolView, behind: &BTre
         choice,
         wanted: wanted as u32,
         stop: stop as u32,
+        set_aside: set_aside as u32,
         unserved: unserved_ids,
     };
     Decision { meta, batch, slots, jobs, reruns: Vec::new(), what }
@@ -349,10 +376,11 @@ fn refreshed(pool: &Pool, view: &PoolView) -> Meta {
     meta
 }
 
-/// Marks one warm slot as wanted for each job that has no wanted slot.
+/// Marks one warm slot, or one whose machine is stopped, as wanted for each job that has no wanted slot.
 fn want(view: &PoolView, demand: usize, now: Timestamp, lease: Timestamp) -> Vec<Slot> {
     let (wanted, mut warm): (Vec<&Slot>, Vec<&Slot>) = view.supply(now).partition(|slot| slot.wanted);
-    share::soonest_first(&mut warm);
+    warm.extend(view.slots.values().filter(|slot| slot.is_ready(now)));
+    share::soonest_first(&mut warm, now);
     warm.into_iter()
         .take(demand.saturating_sub(wanted.len()).min(MAX_LAUNCH))
         .map(|slot| slot.clone().wanted(now, lease))
@@ -363,7 +391,7 @@ struct Needs {
     demand: usize,
     supply: usize,
     live: usize,
-    warm: usize,
+    kept: Kept,
     writes_left: usize,
 }
 
@@ -385,7 +413,9 @@ fn plan_launch(
         return None;
     }
     let unmet = needs.demand.saturating_sub(needs.supply);
-    let warm = (needs.demand + needs.warm).saturating_sub(needs.supply) - unmet;
+    let Kept { warm, preparing, spare, .. } = needs.kept;
+    let warm = (needs.demand + warm).saturating_sub(needs.supply) - unmet;
+    let preparing = (needs.demand + needs.kept.warm + preparing).saturating_sub(needs.supply - spare) - unmet - warm;
     let room = (pool.max as usize).saturating_sub(needs.live).min(MAX_LAUNCH);
     let room = match &meta.circuit {
         Circuit::Closed if must_wait(view, meta, now) => 0,
@@ -405,11 +435,16 @@ fn plan_launch(
         let count = on_demand.min(budget.pays_for(&option));
         return Some(Plan { count, wanted: count, option });
     }
-    let count = wanted + warm.min(room - wanted).min(needs.writes_left - 2 * wanted);
+    // EC2 does not stop spot machines of the kind that Drover launches.
+    let is_for_stop = wanted + warm == 0 && preparing > 0;
+    let also_for_stop = pool.market == MarketChoice::OnDemand || is_for_stop;
+    let more = if also_for_stop { warm + preparing } else { warm };
+    let count = wanted + more.min(room - wanted).min(needs.writes_left - 2 * wanted);
     if count == 0 {
         return None;
     }
-    let option = free_options(pool, meta, budget, now).next()?;
+    let suits = |option: &LaunchOption| !is_for_stop || option.tuple.market == Market::OnDemand;
+    let option = free_options(pool, meta, budget, now).find(suits)?;
     let count = count.min(budget.pays_for(&option));
     Some(Plan { count, wanted: wanted.min(count), option })
 }
@@ -441,7 +476,7 @@ fn new_slots<'a>(
             pool: pool.name.clone(),
             class: class.cloned(),
             price_per_hour: plan.option.price_per_hour,
-            warm_as: (pool.shapes.is_some() && !wanted).then(|| plan.option.tuple.clone()),
+            warm_as: (!wanted && (pool.shapes.is_some() || pool.has_stopped())).then(|| plan.option.tuple.clone()),
             state: SlotState::Planned,
             wanted,
             planned_at: now,
@@ -479,7 +514,8 @@ fn surplus(
         .filter(|slot| !slot.wanted || now.duration_since(slot.idle_since()) >= idle_grace)
         .filter(|slot| !taken.contains(&slot.id))
         .collect();
-    idle.sort_by_key(|slot| (slot.wanted, slot.idle_since(), slot.id));
+    // A machine that can be kept stopped is worth more.
+    idle.sort_by_key(|slot| (slot.wanted, stopped::is_stoppable(slot), slot.idle_since(), slot.id));
     idle.into_iter()
         .take(excess.min(MAX_LAUNCH))
         .map(|slot| slot.clone().stopped(StopReason::Surplus, now, lease))
@@ -498,7 +534,7 @@ fn recycled<'a>(
     let warm = view.supply(now).filter(|slot| !slot.wanted && !taken.contains(&slot.id));
     let most = (pool.timings.max_life.duration() / 2).min(AGENT_WAIT - AGENT_WAIT_MARGIN);
     let old = warm.filter(move |slot| {
-        let age = slot.machine().map(|machine| now.duration_since(machine.launched_at));
+        let age = slot.machine().map(|machine| now.duration_since(machine.runs_since()));
         age.is_some_and(|age| age >= most)
     });
     old.take(MAX_LAUNCH / 2).map(move |slot| slot.clone().stopped(StopReason::Recycled, now, lease))

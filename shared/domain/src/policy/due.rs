@@ -17,8 +17,10 @@ use crate::state::{Slot, SlotState};
 pub enum Effect {
     /// Launch the batch of this version.
     Launch(u64),
-    /// Register a runner for the slot and hand its JIT config over to the machine.
+    /// Register a runner for the slot and hand its JIT config over to the machine, which is started first if it is stopped.
     Register(SlotId),
+    /// Stop the slot's machine, which has prepared itself.
+    StopMachine(SlotId),
     /// Deregister the slot's runner and terminate its machine, in that order.
     Retire(SlotId),
     /// Ask GitHub whether the job still waits.
@@ -36,6 +38,7 @@ impl fmt::Display for Effect {
         match self {
             Effect::Launch(version) => write!(f, "the launch of batch {version}"),
             Effect::Register(slot) => write!(f, "the registration of slot {slot}"),
+            Effect::StopMachine(slot) => write!(f, "stopping the machine of slot {slot}"),
             Effect::Retire(slot) => write!(f, "the retirement of slot {slot}"),
             Effect::Check(job) => write!(f, "the check of job {job}"),
             Effect::CheckLostJob(slot) => write!(f, "the check of the job of slot {slot}"),
@@ -121,7 +124,9 @@ impl Effect {
         match self {
             Effect::Check(_) | Effect::CheckLostJob(_) => Some(1),
             Effect::Notify(_) => Some(5),
-            Effect::Launch(_) | Effect::Register(_) | Effect::Retire(_) | Effect::Rerun(_) => None,
+            Effect::Launch(_) | Effect::Register(_) | Effect::StopMachine(_) | Effect::Retire(_) | Effect::Rerun(_) => {
+                None
+            }
         }
     }
 }
@@ -167,7 +172,7 @@ fn possibly_run(view: &PoolView, now: Timestamp) -> Vec<JobId> {
 pub fn is_still_needed(view: &PoolView, effect: Effect) -> bool {
     match effect {
         Effect::Launch(version) => view.batches.contains_key(&version),
-        Effect::Register(slot) | Effect::Retire(slot) | Effect::CheckLostJob(slot) => {
+        Effect::Register(slot) | Effect::StopMachine(slot) | Effect::Retire(slot) | Effect::CheckLostJob(slot) => {
             view.slots.get(&slot).and_then(next_effect) == Some(effect)
         }
         Effect::Check(job) => view.waiting.contains_key(&job),
@@ -187,16 +192,25 @@ pub fn next_effect(slot: &Slot) -> Option<Effect> {
         // The machine has ended. The sweep removes the registration.
         _ if slot.gone_at.is_some() => None,
         _ if slot.held => None,
-        (SlotState::Launched(_), None) if slot.wanted => Some(Effect::Register(slot.id)),
-        (SlotState::Launched(_) | SlotState::Configured { .. } | SlotState::Online { .. }, Some(_)) => {
-            Some(Effect::Retire(slot.id))
-        }
+        (SlotState::Launched(_) | SlotState::Started(_), None) if slot.wanted => Some(Effect::Register(slot.id)),
+        (SlotState::Prepared(_), None) => Some(Effect::StopMachine(slot.id)),
+        (
+            SlotState::Launched(_)
+            | SlotState::Prepared(_)
+            | SlotState::Stopped(_)
+            | SlotState::Started(_)
+            | SlotState::Configured { .. }
+            | SlotState::Online { .. },
+            Some(_),
+        ) => Some(Effect::Retire(slot.id)),
         (SlotState::Busy { .. } | SlotState::Done { .. }, Some(stop)) => {
             (stop.why.ends_a_job() || stop.forced).then_some(Effect::Retire(slot.id))
         }
         (SlotState::Planned, _)
         | (
             SlotState::Launched(_)
+            | SlotState::Stopped(_)
+            | SlotState::Started(_)
             | SlotState::Configured { .. }
             | SlotState::Online { .. }
             | SlotState::Busy { .. }

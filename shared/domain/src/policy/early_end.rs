@@ -28,7 +28,9 @@ const CHECKS_AWAITED: i32 = 2;
 /// Whether the slot's machine ended by itself and, as far as is known, before its runner came online.
 fn is_early(slot: &Slot) -> bool {
     let is_before_online = match &slot.state {
-        SlotState::Launched(_) | SlotState::Configured { .. } => true,
+        SlotState::Launched(_) | SlotState::Started(_) | SlotState::Configured { .. } => true,
+        // The machine had come up before it was stopped.
+        SlotState::Prepared(_) | SlotState::Stopped(_) => false,
         SlotState::Planned | SlotState::Online { .. } | SlotState::Busy { .. } | SlotState::Done { .. } => false,
     };
     is_before_online && slot.gone_at.is_some() && slot.stop.is_none() && !slot.held && slot.busy_seen_at.is_none()

@@ -46,9 +46,17 @@ pub fn record_change(pool: &Pool, reported: Reported, change: InstanceChange, tu
         }
         InstanceChange::Ended => {
             let slot = reported.slot.filter(|slot| slot.gone_at.is_none())?;
-            let what = What::Observed { online: Vec::new(), gone: vec![slot.id], unregistered: Vec::new() };
+            let what =
+                What::Observed { online: Vec::new(), gone: vec![slot.id], unregistered: Vec::new(), ready: Vec::new() };
             let writes = Transaction::new().put(slot.gone(turn.now));
             Some(writes.emit(Stream::Pool(pool.name.clone()), what, turn))
+        }
+        // A machine that nobody wanted to stop is the janitor's: it reads EC2's list.
+        InstanceChange::Stopped => {
+            let slot = reported.slot.filter(|slot| slot.gone_at.is_none())?.ready()?;
+            let what =
+                What::Observed { online: Vec::new(), gone: Vec::new(), unregistered: Vec::new(), ready: vec![slot.id] };
+            Some(Transaction::new().put(slot).emit(Stream::Pool(pool.name.clone()), what, turn))
         }
     }
 }

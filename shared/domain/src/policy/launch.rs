@@ -54,7 +54,7 @@ pub fn bind(
         .iter()
         .zip(&instances)
         .map(|(slot, (id, launched_at))| {
-            let machine = Machine { instance: id.clone(), launched_at: *launched_at };
+            let machine = Machine::launched(id.clone(), *launched_at);
             let mut slot = Slot { state: SlotState::Launched(machine), ..(*slot).clone() }
                 .begin_registration_if_wanted(turn.lease);
             slot.lease.tries = 0;

@@ -34,6 +34,7 @@ pub mod route;
 pub mod search;
 pub mod secret;
 pub mod share;
+pub mod stopped;
 pub mod sweep;
 pub mod tuple;
 pub mod unread;

@@ -16,6 +16,8 @@ pub enum Observation {
     Online(SlotId),
     /// Its machine reported that it booted.
     Booted(SlotId, BootReport),
+    /// EC2 shows its machine as stopped.
+    Ready(SlotId),
     /// Its runner has a job that no webhook has reported yet.
     Busy(SlotId),
     /// Its machine has ended.
@@ -35,6 +37,7 @@ impl Observation {
         match self {
             Observation::Online(id)
             | Observation::Booted(id, _)
+            | Observation::Ready(id)
             | Observation::Busy(id)
             | Observation::Gone(id)
             | Observation::Unregistered(id)
@@ -57,6 +60,7 @@ pub fn record_observations(
     let now = turn.now;
     let mut changed: BTreeMap<SlotId, Slot> = BTreeMap::new();
     let (mut online, mut gone, mut unregistered) = (Vec::new(), Vec::new(), Vec::new());
+    let mut ready = Vec::new();
     for observation in observations {
         let id = observation.slot();
         let Some(slot) = changed.get(&id).or_else(|| view.slots.get(&id)).cloned() else { continue };
@@ -69,7 +73,14 @@ pub fn record_observations(
                 Slot { state, ..slot }
             }
             // A slot that has a runner by now may have a job, which may have written another report.
-            Observation::Booted(..) if awaited(&slot).is_none() => continue,
+            Observation::Booted(..) if awaited(pool, &slot, now).is_none() => continue,
+            // Nothing new.
+            Observation::Booted(_, report) if slot.boot.is_some_and(|boot| boot.report == *report) => continue,
+            Observation::Ready(_) => {
+                let Some(slot) = slot.ready() else { continue };
+                ready.push(id);
+                slot
+            }
             Observation::Booted(_, report) => Slot { boot: Some(Boot { report: *report, seen_at: now }), ..slot },
             Observation::Busy(_) => slot.observed_busy(now),
             Observation::Gone(_) if slot.gone_at.is_some() => continue,
@@ -92,8 +103,8 @@ pub fn record_observations(
         return None;
     }
     let writes = Transaction::new().put_all(changed.into_values());
-    if online.is_empty() && gone.is_empty() && unregistered.is_empty() {
+    if online.is_empty() && gone.is_empty() && unregistered.is_empty() && ready.is_empty() {
         return Some(writes);
     }
-    Some(writes.emit(Stream::Pool(pool.name.clone()), What::Observed { online, gone, unregistered }, turn))
+    Some(writes.emit(Stream::Pool(pool.name.clone()), What::Observed { online, gone, unregistered, ready }, turn))
 }

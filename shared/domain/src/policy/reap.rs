@@ -7,6 +7,7 @@ use crate::policy::PoolView;
 use crate::policy::boot::awaited;
 use crate::policy::due::is_being_retired;
 use crate::policy::early_end::counted;
+use crate::policy::sweep::may_be_stopped;
 use crate::state::{CircuitCause, Condemned, Failure, Instance, Key, Ownership, Phase, Slot, SlotState, StopReason};
 use crate::wire::ObservedInstance;
 
@@ -56,14 +57,23 @@ pub fn stop_slot(pool: &Pool, view: &PoolView, id: SlotId, why: StopReason, turn
 fn still_applies(pool: &Pool, slot: &Slot, why: StopReason, turn: &Turn) -> bool {
     match why {
         StopReason::BootFailure => match &slot.state {
-            SlotState::Launched(_) => awaited(slot).is_some(),
+            SlotState::Launched(_) => slot.boot.is_none() && awaited(pool, slot, turn.now).is_some(),
             // It may have been given its JIT config since the plan was made.
             SlotState::Configured { runner, .. } => {
                 let waited = turn.now.duration_since(runner.configured_at);
                 waited >= pool.timings.boot_grace.duration() / 4 && slot.stop.is_none()
             }
-            SlotState::Planned | SlotState::Online { .. } | SlotState::Busy { .. } | SlotState::Done { .. } => false,
+            SlotState::Planned
+            | SlotState::Prepared(_)
+            | SlotState::Stopped(_)
+            | SlotState::Started(_)
+            | SlotState::Online { .. }
+            | SlotState::Busy { .. }
+            | SlotState::Done { .. } => false,
         },
+        // It may have been set aside or started since the plan was made.
+        StopReason::Halted if may_be_stopped(slot, turn.now) => false,
+        StopReason::NotReady => slot.is_set_aside() && slot.stop.is_none(),
         StopReason::Disconnected => slot.phase() == Phase::Online && slot.stop.is_none(),
         StopReason::RunnerEnded | StopReason::Halted | StopReason::JobDone => !is_being_retired(slot),
         StopReason::MaxLife => true,

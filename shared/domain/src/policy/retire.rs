@@ -160,7 +160,9 @@ pub fn next_step(slot: &Slot, unheld: &Unheld) -> RetireStep {
     let permit = |grounds| RetireStep::Terminate(TerminationPermit::new(unheld, grounds));
     match &slot.state {
         SlotState::Planned => RetireStep::Nothing,
-        SlotState::Launched(_) => permit(Grounds::NeverConfigured),
+        SlotState::Launched(_) | SlotState::Prepared(_) | SlotState::Stopped(_) | SlotState::Started(_) => {
+            permit(Grounds::NeverConfigured)
+        }
         SlotState::Busy { .. } | SlotState::Done { .. } if past_max_life => permit(Grounds::MaxLife),
         // The report of a job's end can be forged, so it is no reason to terminate.
         SlotState::Configured { runner, .. }

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::config::{Label, Pool, Tuple};
 use crate::policy::PoolView;
@@ -25,11 +25,12 @@ pub fn given(
     let options = of_class.launch_options();
     let is_option = |it: &Tuple| options.iter().any(|option| option.tuple.serves_like(it));
     let suits = |slot: &&Slot| slot.warm_as.as_ref().is_some_and(is_option);
-    let warm = view.slots.values().filter(|slot| slot.class.is_none() && !slot.wanted && slot.is_supply(now));
+    let is_usable = |slot: &&Slot| slot.is_supply(now) || slot.is_ready(now);
+    let warm = view.slots.values().filter(|slot| slot.class.is_none() && !slot.wanted).filter(is_usable);
     // A slot without a machine stays with its launch.
     let is_machine = |slot: &&Slot| slot.machine().is_some() && slot.is_live();
     let mut warm: Vec<&Slot> = warm.filter(is_machine).filter(suits).collect();
-    soonest_first(&mut warm);
+    soonest_first(&mut warm, now);
     let of_class = |slot: &Slot| Slot { class: Some(class.clone()), warm_as: None, ..slot.clone() };
     warm.into_iter().take(jobs).map(|slot| of_class(slot).wanted(now, lease)).collect()
 }
@@ -44,9 +45,13 @@ pub fn comes_first<'a>(pool: &Pool, view: &'a PoolView, job: &WaitingJob, now: T
     is_at_cap(&pool, &part, now).then_some(class)
 }
 
-/// Later phases first, then the oldest: they are online soonest.
-pub(super) fn soonest_first(warm: &mut [&Slot]) {
-    warm.sort_by_key(|slot| (Reverse(slot.phase()), slot.planned_at, slot.id));
+/// About how long a stopped machine takes to start.
+const STARTS_WITHIN: SignedDuration = SignedDuration::from_secs(12);
+
+/// First those that are online soonest: machines that are up, then stopped ones, then those that are on their way, oldest first.
+pub(super) fn soonest_first(warm: &mut [&Slot], now: Timestamp) {
+    let is_up = |slot: &Slot| matches!(&slot.state, SlotState::Launched(machine) if now.duration_since(machine.launched_at) >= STARTS_WITHIN);
+    warm.sort_by_cached_key(|slot| (!is_up(slot), Reverse(slot.phase()), slot.planned_at, slot.id));
 }
 
 /// Stops machines that were never registered and that no job needs, so that `machines` can be launched for a class: warm ones,
@@ -57,6 +62,8 @@ pub fn room(view: &PoolView, class: &Label, machines: usize, now: Timestamp, lea
     let is_unregistered = |slot: &&Slot| {
         matches!(slot.state, SlotState::Launched(_)) && slot.is_supply(now) && slot.is_live() && !slot.held
     };
+    let aside =
+        view.slots.values().filter(|slot| slot.is_set_aside() && slot.stop.is_none() && slot.is_live() && !slot.held);
     let mut by_class: BTreeMap<Option<&Label>, Vec<&Slot>> = BTreeMap::new();
     for slot in view.slots.values().filter(is_unregistered).filter(|slot| slot.class.as_ref() != Some(class)) {
         by_class.entry(slot.class.as_ref()).or_default().push(slot);
@@ -66,7 +73,8 @@ pub fn room(view: &PoolView, class: &Label, machines: usize, now: Timestamp, lea
         let excess = part.supply(now).count().saturating_sub(part.demand(now));
         slots.into_iter().take(excess)
     });
-    unneeded
+    aside
+        .chain(unneeded)
         .take(machines.saturating_sub(ending))
         .map(|slot| slot.clone().stopped(StopReason::Surplus, now, lease))
         .collect()

@@ -50,7 +50,7 @@ pub fn ranges(unread: &UnreadSlots, newest: u64) -> Vec<RangeInclusive<u64>> {
 
 /// Whether decisions from this reading are the same as from a reading of the whole pool.
 pub fn suffices(pool: &Pool, view: &PoolView, now: Timestamp) -> bool {
-    let most = view.live() + view.demand(now) + pool.warm_at(now) as usize;
+    let most = view.live() + view.demand(now) + (pool.warm_at(now) + pool.stopped_at(now)) as usize;
     view.unread.is_none()
         || (most <= pool.max as usize && is_far_below_cap(pool, view, now) && !must_wait(view, &view.meta, now))
 }
@@ -58,7 +58,8 @@ pub fn suffices(pool: &Pool, view: &PoolView, now: Timestamp) -> bool {
 /// Whether the pool's cap pays for every machine that is needed, also if no unread machine has ended.
 fn is_far_below_cap(pool: &Pool, view: &PoolView, now: Timestamp) -> bool {
     let Some(cap) = pool.price_per_hour else { return true };
-    let needed = (view.demand(now) + pool.warm_at(now) as usize).saturating_sub(view.supply(now).count()) as u64;
+    let needed = (view.demand(now) + (pool.warm_at(now) + pool.stopped_at(now)) as usize)
+        .saturating_sub(view.supply(now).count()) as u64;
     let dearest = pool.shapes.as_ref().and_then(|shapes| shapes.policy.price_per_hour);
     let left = cap.0.saturating_sub(view.price_per_hour().0);
     needed == 0 || dearest.is_some_and(|dearest| dearest.0.saturating_mul(needed) <= left)

@@ -23,6 +23,9 @@ pub struct BootReport {
     pub reported_at: Timestamp,
     /// How long the machine's kernel had been running by then.
     pub uptime_seconds: u32,
+    /// When the machine had prepared itself for being stopped. None before that, and for a machine that received a job at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepared_at: Option<Timestamp>,
 }
 
 /// The attributes of a report in the table. None: the attribute is missing, or has another type.
@@ -31,6 +34,8 @@ pub struct StoredReport {
     pub reported_at: Option<String>,
     /// The text of a number.
     pub uptime_seconds: Option<String>,
+    /// The text of the attribute, empty if it has another type.
+    pub prepared_at: Option<String>,
 }
 
 /// Why a stored report is not used. Does not repeat the report's text.
@@ -54,11 +59,15 @@ impl BootReport {
         let uptime = stored.uptime_seconds.as_deref().ok_or(UnusableReport::Missing("uptime_seconds"))?;
         let reported_at = time_in_utc(time).ok_or(UnusableReport::Malformed("reported_at"))?;
         let uptime_seconds = whole_number(uptime).ok_or(UnusableReport::Malformed("uptime_seconds"))?;
+        let prepared_at = match stored.prepared_at.as_deref() {
+            Some(time) => Some(time_in_utc(time).ok_or(UnusableReport::Malformed("prepared_at"))?),
+            None => None,
+        };
         let plausible = launched_at - CLOCK_TOLERANCE..=now + CLOCK_TOLERANCE;
-        if !plausible.contains(&reported_at) {
+        if [Some(reported_at), prepared_at].into_iter().flatten().any(|time| !plausible.contains(&time)) {
             return Err(UnusableReport::Implausible);
         }
-        Ok(Self { reported_at, uptime_seconds })
+        Ok(Self { reported_at, uptime_seconds, prepared_at })
     }
 
     /// The report as the agent stores it.
@@ -66,6 +75,7 @@ impl BootReport {
         StoredReport {
             reported_at: Some(self.reported_at.to_string()),
             uptime_seconds: Some(self.uptime_seconds.to_string()),
+            prepared_at: self.prepared_at.map(|time| time.to_string()),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::ids::PoolName;
 /// - 3: pools may have shapes and a cap. An older function would launch machines without a class for them.
 /// - 4: pools may have schedules. An older function would stop the machines that a newer one keeps warm, and launch them when a
 ///   schedule asks for fewer.
-pub const FORMAT: u32 = 4;
+pub const FORMAT: u32 = 5;
 
 fn first_format() -> u32 {
     1

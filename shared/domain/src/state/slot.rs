@@ -20,6 +20,13 @@ pub enum SlotState {
     Planned,
     /// It has a machine.
     Launched(Machine),
+    /// Its machine has prepared itself, and EC2 is asked to stop it. From here on no JIT config is handed over to it until it is
+    /// started again. Not written before format 5 of the table, like the two that follow.
+    Prepared(Machine),
+    /// Its machine is stopped, and ready to be started.
+    Stopped(Machine),
+    /// Its machine is needed, and EC2 is asked to start it.
+    Started(Machine),
     /// A JIT config was handed over to its machine.
     Configured {
         #[serde(flatten)]
@@ -70,6 +77,9 @@ impl SlotState {
         match self {
             SlotState::Planned => Phase::Planned,
             SlotState::Launched(_) => Phase::Launched,
+            SlotState::Prepared(_) => Phase::Prepared,
+            SlotState::Stopped(_) => Phase::Stopped,
+            SlotState::Started(_) => Phase::Started,
             SlotState::Configured { .. } => Phase::Configured,
             SlotState::Online { .. } => Phase::Online,
             SlotState::Busy { .. } => Phase::Busy,
@@ -83,6 +93,9 @@ impl SlotState {
 pub enum Phase {
     Planned,
     Launched,
+    Prepared,
+    Stopped,
+    Started,
     Configured,
     Online,
     Busy,
@@ -94,6 +107,33 @@ pub enum Phase {
 pub struct Machine {
     pub instance: InstanceId,
     pub launched_at: Timestamp,
+    /// When it was decided to stop it, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_at: Option<Timestamp>,
+    /// When it was decided to start it again. EC2's own time of a launch moves at each start, and is not used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+}
+
+impl Machine {
+    /// A machine that was never stopped.
+    pub fn launched(instance: InstanceId, launched_at: Timestamp) -> Self {
+        Self { instance, launched_at, stopped_at: None, started_at: None }
+    }
+
+    /// When its present run began.
+    pub fn runs_since(&self) -> Timestamp {
+        self.started_at.unwrap_or(self.launched_at)
+    }
+
+    /// For how long it has run, if it ended at that time. The time that it was stopped does not count.
+    pub fn has_run_for(&self, until: Timestamp) -> SignedDuration {
+        match (self.stopped_at, self.started_at) {
+            (Some(stopped), None) => stopped.duration_since(self.launched_at),
+            (Some(stopped), Some(started)) => stopped.duration_since(self.launched_at) + until.duration_since(started),
+            (None, _) => until.duration_since(self.launched_at),
+        }
+    }
 }
 
 /// A registration at GitHub.
@@ -159,6 +199,9 @@ pub enum StopReason {
     Operator,
     /// Its job is done, and its machine has not powered itself off. Not written before format 2 of the table.
     JobDone,
+    /// Its machine should be stopped and ready, and is not: EC2 refused to stop or to start it, or somebody started it. Not
+    /// written before format 5 of the table.
+    NotReady,
 }
 
 impl StopReason {
@@ -175,6 +218,7 @@ impl StopReason {
             StopReason::Recycled => "recycled",
             StopReason::Operator => "operator",
             StopReason::JobDone => "job_done",
+            StopReason::NotReady => "not_ready",
         }
     }
 
@@ -193,7 +237,8 @@ impl StopReason {
             | StopReason::Disconnected
             | StopReason::Interrupted
             | StopReason::Recycled
-            | StopReason::Operator => false,
+            | StopReason::Operator
+            | StopReason::NotReady => false,
         }
     }
 }
@@ -231,7 +276,8 @@ impl SlotOutcome {
                 | StopReason::Interrupted
                 | StopReason::Recycled
                 | StopReason::Operator
-                | StopReason::JobDone => false,
+                | StopReason::JobDone
+                | StopReason::NotReady => false,
             },
         }
     }
@@ -322,6 +368,9 @@ pub const GIVE_UP_LOST_JOB_AFTER: SignedDuration = SignedDuration::from_mins(30)
 /// without a webhook has a job that belongs to no pool, and is replaced. Nine of ten webhooks arrive within three seconds.
 pub const WEBHOOK_GRACE: SignedDuration = SignedDuration::from_secs(30);
 
+/// How long EC2 usually takes at most to stop a machine. After that a job may have the machine, whatever EC2 shows.
+const STOPS_WITHIN: SignedDuration = SignedDuration::from_mins(2);
+
 impl Leased for Slot {
     fn lease_mut(&mut self) -> &mut Lease {
         &mut self.lease
@@ -337,6 +386,9 @@ impl Slot {
         match &self.state {
             SlotState::Planned => None,
             SlotState::Launched(machine)
+            | SlotState::Prepared(machine)
+            | SlotState::Stopped(machine)
+            | SlotState::Started(machine)
             | SlotState::Configured { machine, .. }
             | SlotState::Online { machine, .. }
             | SlotState::Busy { machine, .. }
@@ -347,7 +399,11 @@ impl Slot {
     /// The runner whose JIT config was handed over.
     pub fn runner(&self) -> Option<&Runner> {
         match &self.state {
-            SlotState::Planned | SlotState::Launched(_) => None,
+            SlotState::Planned
+            | SlotState::Launched(_)
+            | SlotState::Prepared(_)
+            | SlotState::Stopped(_)
+            | SlotState::Started(_) => None,
             SlotState::Configured { runner, .. }
             | SlotState::Online { runner, .. }
             | SlotState::Busy { runner, .. }
@@ -359,9 +415,13 @@ impl Slot {
     pub fn job(&self) -> Option<JobId> {
         match &self.state {
             SlotState::Busy { job, .. } | SlotState::Done { job, .. } => Some(*job),
-            SlotState::Planned | SlotState::Launched(_) | SlotState::Configured { .. } | SlotState::Online { .. } => {
-                None
-            }
+            SlotState::Planned
+            | SlotState::Launched(_)
+            | SlotState::Prepared(_)
+            | SlotState::Stopped(_)
+            | SlotState::Started(_)
+            | SlotState::Configured { .. }
+            | SlotState::Online { .. } => None,
         }
     }
 
@@ -413,8 +473,33 @@ impl Slot {
     pub fn is_supply(&self, now: Timestamp) -> bool {
         let is_usable = self.is_live() && !self.runs_foreign_job(now);
         let has_or_gets_runner = !self.held || self.runner().is_some();
-        let is_open = self.stop.is_none() && self.phase() < Phase::Busy;
+        let is_open = self.stop.is_none() && self.phase() < Phase::Busy && !self.is_set_aside();
         (is_usable || self.awaits_report(now)) && has_or_gets_runner && is_open
+    }
+
+    /// Whether its machine is stopped, or is being stopped, until a job needs it. Such a slot counts towards `max`, and is not
+    /// supply.
+    pub fn is_set_aside(&self) -> bool {
+        matches!(self.phase(), Phase::Prepared | Phase::Stopped)
+    }
+
+    /// Whether its machine can be started for a job: it is stopped, or EC2 takes so long to stop it that nobody should wait for
+    /// that. No invocation may be about to stop it: a late call would end a job.
+    pub fn is_ready(&self, now: Timestamp) -> bool {
+        let is_prepared_for_long =
+            |machine: &Machine| machine.stopped_at.is_none_or(|decided| now.duration_since(decided) >= STOPS_WITHIN);
+        let is_aside = match &self.state {
+            SlotState::Stopped(_) => true,
+            SlotState::Prepared(machine) => is_prepared_for_long(machine),
+            SlotState::Planned
+            | SlotState::Launched(_)
+            | SlotState::Started(_)
+            | SlotState::Configured { .. }
+            | SlotState::Online { .. }
+            | SlotState::Busy { .. }
+            | SlotState::Done { .. } => false,
+        };
+        is_aside && self.stop.is_none() && self.is_live() && !self.held && self.lease.is_free(now)
     }
 
     /// Whether its machine ended without a stop less than [`WEBHOOK_GRACE`] ago. Most likely its runner has finished one of
@@ -449,6 +534,9 @@ impl Slot {
             SlotState::Online { online_at, .. } => Some(*online_at),
             SlotState::Planned
             | SlotState::Launched(_)
+            | SlotState::Prepared(_)
+            | SlotState::Stopped(_)
+            | SlotState::Started(_)
             | SlotState::Configured { .. }
             | SlotState::Busy { .. }
             | SlotState::Done { .. } => None,
@@ -459,7 +547,10 @@ impl Slot {
     pub fn idle_since(&self) -> Timestamp {
         let entered = match &self.state {
             SlotState::Planned | SlotState::Busy { .. } => self.planned_at,
-            SlotState::Launched(machine) => machine.launched_at,
+            SlotState::Launched(machine) | SlotState::Prepared(machine) | SlotState::Started(machine) => {
+                machine.runs_since()
+            }
+            SlotState::Stopped(machine) => machine.stopped_at.unwrap_or(machine.launched_at),
             SlotState::Configured { runner, .. } => runner.configured_at,
             SlotState::Online { online_at, .. } => *online_at,
             SlotState::Done { done_at, .. } => *done_at,
@@ -471,7 +562,7 @@ impl Slot {
     pub fn is_over(&self) -> bool {
         match &self.state {
             SlotState::Planned => self.stop.is_some() && self.gone_at.is_some(),
-            SlotState::Launched(_) => {
+            SlotState::Launched(_) | SlotState::Prepared(_) | SlotState::Stopped(_) | SlotState::Started(_) => {
                 self.gone_at.is_some() && (self.registration == 0 || self.unregistered_at.is_some())
             }
             SlotState::Busy { .. } => self.job_check_ended && self.gone_at.is_some() && self.unregistered_at.is_some(),
@@ -516,16 +607,37 @@ impl Slot {
         slot
     }
 
-    /// The slot of a warm machine that a job needs now. Its registration begins if it has a machine.
+    /// The slot of a warm or a stopped machine that a job needs now. Its registration begins if it has a machine, after the start
+    /// of one that is stopped.
     #[must_use]
     pub fn wanted(self, now: Timestamp, lease: Timestamp) -> Self {
-        Self { wanted: true, wanted_at: Some(now), ..self }.begin_registration_if_wanted(lease)
+        let state = match self.state {
+            SlotState::Prepared(machine) | SlotState::Stopped(machine) => {
+                SlotState::Started(Machine { started_at: Some(now), ..machine })
+            }
+            state => state,
+        };
+        Self { state, wanted: true, wanted_at: Some(now), ..self }.begin_registration_if_wanted(lease)
+    }
+
+    /// The slot of a machine that has prepared itself, with the decision to stop the machine. None in another phase.
+    pub fn set_aside(self, now: Timestamp, lease: Timestamp) -> Option<Self> {
+        let SlotState::Launched(machine) = self.state else { return None };
+        let state = SlotState::Prepared(Machine { stopped_at: Some(now), ..machine });
+        Some(Self { state, lease: Lease::due(lease), ..self })
+    }
+
+    /// The slot after EC2 has shown that its machine is stopped. None unless that was decided. Whoever may still repeat the call
+    /// keeps its lease.
+    pub fn ready(self) -> Option<Self> {
+        let SlotState::Prepared(machine) = self.state else { return None };
+        Some(Self { state: SlotState::Stopped(machine), ..self })
     }
 
     /// The slot with one more registration attempt, held until `lease`, if its machine waits for a JIT config.
     #[must_use]
     pub fn begin_registration_if_wanted(mut self, lease: Timestamp) -> Self {
-        if matches!(self.state, SlotState::Launched(_)) && self.wanted {
+        if matches!(self.state, SlotState::Launched(_) | SlotState::Started(_)) && self.wanted {
             self.registration += 1;
             self.lease.next_at = lease;
         }

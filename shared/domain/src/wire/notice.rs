@@ -37,6 +37,8 @@ pub enum InstanceChange {
     Interrupted(Option<Timestamp>),
     /// It is shutting down or terminated.
     Ended,
+    /// It is stopped, and keeps its data.
+    Stopped,
     /// Any other change.
     Other,
 }
@@ -67,6 +69,7 @@ impl From<Envelope> for Message {
                 InstanceChange::Interrupted(envelope.time.and_then(|time| time.parse().ok()))
             }
             ("EC2 Instance State-change Notification", "shutting-down" | "terminated") => InstanceChange::Ended,
+            ("EC2 Instance State-change Notification", "stopped") => InstanceChange::Stopped,
             _ => InstanceChange::Other,
         };
         Message::Instance { id: envelope.detail.instance_id, change }

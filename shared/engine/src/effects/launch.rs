@@ -10,7 +10,7 @@ use domain::policy::launch::{self, AfterError, Attempt, Refused};
 use domain::state::{Batch, Item, Key};
 use jiff::Timestamp;
 
-use crate::context::{Context, RESERVE};
+use crate::context::Context;
 use crate::effects::register::register_bound;
 use crate::effects::{Holder, Next};
 use crate::error::ReconcileError;
@@ -99,7 +99,7 @@ async fn run_instances(context: &Context<'_>, pool: &Pool, batch: &Batch, tuple:
             return Outcome::Launched(found);
         }
     }
-    let within = context.deadline.duration_since(context.now()) - RESERVE / 2;
+    let within = context.longest_call();
     let call = Launch { tag, tuple: tuple.clone(), count: batch.count, within };
     let error = match context.ports.compute.launch(&call).await {
         Ok(launched) => return Outcome::Launched(launched.into_iter().map(|one| (one.id, one.launched_at)).collect()),

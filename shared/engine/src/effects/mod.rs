@@ -9,6 +9,7 @@ pub(crate) mod notify;
 pub(crate) mod register;
 pub(crate) mod rerun;
 pub(crate) mod retire;
+pub(crate) mod stop_machine;
 
 use jiff::Timestamp;
 

@@ -2,22 +2,27 @@
 
 use domain::config::{Label, Pool};
 use domain::ids::{RunnerId, RunnerName, SlotId};
-use domain::log::Transaction;
+use domain::log::{Stream, Transaction, What};
 use domain::policy::PoolView;
 use domain::policy::due::{Effect, next_effect};
 use domain::policy::register::{NewRunner, hand_over, labels, next_registration, registration_refused, runner_name};
 use domain::policy::retry::{backoff, next_attempt};
-use domain::state::{Instance, Item, Key, Leased, Slot};
+use domain::policy::stopped::is_start_refused;
+use domain::state::{Instance, Item, Key, Leased, Slot, SlotState, StopReason};
 use futures::stream::{self, StreamExt};
+use jiff::SignedDuration;
 
 use crate::context::Context;
 use crate::effects::{Holder, Next};
 use crate::error::ReconcileError;
-use crate::ports::{Deregistered, GitHubError, Registration};
+use crate::ports::{ComputeError, Deregistered, GitHubError, Registration};
 use crate::table::{Commit, claim, commit, commit_or_leave};
 
 /// Concurrent registrations of one launch. Those of one account are bounded together, see [`crate::accounts`].
 const MAX_CONCURRENT_REGISTRATIONS: usize = 24;
+
+/// How soon EC2 is asked again to start a machine. It may just be stopping, which takes some seconds.
+const START_AGAIN_AFTER: SignedDuration = SignedDuration::from_secs(5);
 
 /// Registers the runners of the machines that `bound` has just bound. Its items need no reading.
 pub(crate) async fn register_bound(
@@ -71,7 +76,7 @@ pub(crate) async fn register_one(
 ///
 /// Crash windows: between the registration and the hand-over there is an offline registration, whose name the next attempt
 /// does not repeat. It can receive no job, and the janitor deletes it. The hand-over is one transaction, and fails if the
-/// slot was stopped meanwhile.
+/// slot was stopped meanwhile. A machine that was set aside is started first, which may be repeated.
 async fn register(
     context: &Context<'_>,
     pool: &Pool,
@@ -81,6 +86,11 @@ async fn register(
 ) -> Result<Next, ReconcileError> {
     if context.short_of_time() {
         return Ok(Some(context.now()));
+    }
+    if let SlotState::Started(machine) = &slot.state
+        && let Err(error) = context.ports.compute.start(&machine.instance).await
+    {
+        return not_started(context, pool, slot, &error).await;
     }
     let name = runner_name(context.stack, pool, &view.meta.epoch, &slot);
     let registration = Registration {
@@ -110,6 +120,29 @@ async fn register(
         }
     }
     Ok(None)
+}
+
+/// EC2 refused to start the machine, or did not answer. A machine that it refuses is ended, and what the pool lacks is decided
+/// anew.
+async fn not_started(
+    context: &Context<'_>,
+    pool: &Pool,
+    slot: Slot,
+    error: &ComputeError,
+) -> Result<Next, ReconcileError> {
+    tracing::warn!(slot = %slot.id, "the machine of slot {} is not started: {error}", slot.id);
+    let now = context.now();
+    if is_start_refused(error.code.as_deref()) {
+        let why = StopReason::NotReady;
+        let what = What::Stopped { slot: slot.id, why };
+        let writes = Transaction::new().put(slot.stopped(why, now, now));
+        let writes = writes.emit(Stream::Pool(pool.name.clone()), what, &context.turn(pool));
+        commit_or_leave(context, writes).await?;
+        return Ok(Some(now));
+    }
+    let next_at = now + START_AGAIN_AFTER;
+    commit_or_leave(context, Transaction::new().put(slot.put_off(next_at))).await?;
+    Ok(Some(next_at))
 }
 
 /// GitHub refused or did not answer. The machine waits, and no other one is launched in its place.

@@ -28,8 +28,7 @@ pub(crate) const RETIRED_TOGETHER: usize = 16;
 /// Concurrent retirements of those that share a transaction.
 const MAX_CONCURRENT: usize = 2;
 
-/// Reads the tags of the machines of all retirements among the effects. Machines that cannot be read are left out, and are
-/// not terminated.
+/// Reads the tags of the machines that the effects end or stop. Machines that cannot be read are left out, and are left alone.
 pub(crate) async fn read_tags<'a>(
     context: &Context<'_>,
     view: &PoolView,
@@ -38,7 +37,7 @@ pub(crate) async fn read_tags<'a>(
     let machines: Vec<InstanceId> = effects
         .into_iter()
         .filter_map(|effect| match effect {
-            Effect::Retire(slot) => Some(view.slots.get(slot)?.machine()?.instance.clone()),
+            Effect::Retire(slot) | Effect::StopMachine(slot) => Some(view.slots.get(slot)?.machine()?.instance.clone()),
             Effect::Launch(_)
             | Effect::Register(_)
             | Effect::Check(_)

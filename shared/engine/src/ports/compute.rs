@@ -34,6 +34,13 @@ pub trait Compute: Send + Sync {
     /// does not even mean that the instance is gone.
     async fn terminate(&self, permit: &TerminationPermit) -> Result<Terminated, ComputeError>;
 
+    /// Calls StopInstances for one instance, whose data EC2 keeps. Stopping one that is stopped changes nothing.
+    /// The call is made once, and must end within this time: a late one could stop a machine that has been started again.
+    async fn stop(&self, instance: &InstanceId, within: SignedDuration) -> Result<(), ComputeError>;
+
+    /// Calls StartInstances for one instance. Starting one that runs changes nothing. EC2 refuses it if it has no capacity.
+    async fn start(&self, instance: &InstanceId) -> Result<(), ComputeError>;
+
     /// Returns the region's instance types and the zones of these subnets, all pages.
     async fn machines(&self, subnets: &BTreeSet<SubnetId>) -> Result<ObservedMachines, ComputeError>;
 

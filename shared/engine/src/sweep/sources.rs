@@ -173,12 +173,15 @@ pub(super) async fn read_pools(context: &Context<'_>, config: &Config, report: &
 }
 
 /// The boot reports of the machines that have no runner yet. Empty if they cannot be read: then none is known to be missing.
-pub(super) async fn read_reports(
+pub(super) async fn read_reports<'a>(
     context: &Context<'_>,
-    pools: &[(Pool, PoolView)],
+    pools: &'a [(Pool, PoolView)],
     report: &mut Report,
 ) -> BTreeMap<InstanceId, ObservedReport> {
-    let machines = pools.iter().flat_map(|(_, view)| view.slots.values()).filter_map(awaited);
+    let now = context.now();
+    let of_pool =
+        |(pool, view): &'a (Pool, PoolView)| view.slots.values().filter_map(move |slot| awaited(pool, slot, now));
+    let machines = pools.iter().flat_map(of_pool);
     reports_of(context, machines).await.unwrap_or_else(|error| {
         let what = format!("the boot reports of machines cannot be read: {error}");
         tracing::warn!("{what}");
@@ -201,7 +204,7 @@ async fn reports_of(
         return Ok(BTreeMap::new());
     };
     let now = context.now();
-    let observed = machines.into_iter().map(|Machine { instance, launched_at }| {
+    let observed = machines.into_iter().map(|Machine { instance, launched_at, .. }| {
         let observed = ObservedReport::of(stored.get(instance), *launched_at, now);
         if let ObservedReport::Unusable(why) = observed {
             tracing::warn!(%instance, "the boot report of {instance} is not used: {why}");

@@ -7,7 +7,7 @@ use crate::policy::due::is_being_retired;
 use crate::state::{Condemned, Slot, SlotState, StopReason};
 use crate::wire::MachineState;
 
-/// An instance that has been `stopping` for this long counts as stopped.
+/// An instance that has been `stopping` for this long counts as stopped. One that should be stopped may take as long.
 pub const STOPPING_GRACE: SignedDuration = SignedDuration::from_mins(10);
 
 /// EC2's list is eventually consistent: a younger instance may be missing from it.
@@ -37,9 +37,12 @@ pub struct SlotSubject<'a> {
     /// EC2's state; None if EC2 has not listed the instance for `unlisted_for`.
     pub state: Option<MachineState>,
     pub unlisted_for: SignedDuration,
-    /// Since its launch.
+    /// Since its launch, or since it was started again.
     pub age: SignedDuration,
     pub stopping_for: SignedDuration,
+    /// For how long EC2 has not shown it as stopped although it was. Zero for every other slot: EC2 is asked again and again to
+    /// stop a machine, and a job may have it meanwhile.
+    pub running_for: SignedDuration,
     /// An operator's tag is on the instance.
     pub hold: bool,
     pub runner: RunnerState,
@@ -72,6 +75,10 @@ pub fn judge_slot(subject: &SlotSubject<'_>, now: Timestamp) -> SlotVerdict {
     if subject.hold {
         return SlotVerdict::Held;
     }
+    if slot.is_set_aside() {
+        let is_late = subject.running_for.max(subject.stopping_for) >= STOPPING_GRACE;
+        return if is_late { stop_for(slot, StopReason::NotReady) } else { SlotVerdict::Normal };
+    }
     if subject.age >= timings.max_life.duration() {
         return stop_for(slot, StopReason::MaxLife);
     }
@@ -83,7 +90,7 @@ pub fn judge_slot(subject: &SlotSubject<'_>, now: Timestamp) -> SlotVerdict {
         let is_over = now.duration_since(*done_at) >= timings.done_grace.duration() && !is_booting;
         return if is_over { stop_for(slot, StopReason::after_job(subject.format)) } else { SlotVerdict::Normal };
     }
-    if is_halted(state, subject.stopping_for) {
+    if is_halted(state, subject.stopping_for) && !may_be_stopped(slot, now) {
         return stop_for(slot, StopReason::Halted);
     }
     if slot.runner().is_none() { judge_boot(subject, state) } else { judge_runner(subject, now) }
@@ -95,6 +102,12 @@ fn judge_gone(subject: &SlotSubject<'_>) -> SlotVerdict {
         None => subject.age >= LISTED_AFTER && subject.unlisted_for >= subject.timings.confirm_gap.duration(),
     };
     if subject.slot.gone_at.is_none() && is_certain { SlotVerdict::Gone } else { SlotVerdict::Normal }
+}
+
+/// Whether EC2 may show the slot's machine as stopped although nothing is wrong: it is set aside, or has just been started.
+pub(crate) fn may_be_stopped(slot: &Slot, now: Timestamp) -> bool {
+    let started_at = slot.machine().and_then(|machine| machine.started_at);
+    slot.is_set_aside() || started_at.is_some_and(|at| now.duration_since(at) < LISTED_AFTER)
 }
 
 fn is_halted(state: MachineState, stopping_for: SignedDuration) -> bool {
@@ -162,6 +175,9 @@ fn has_no_job(subject: &SlotSubject<'_>, now: Timestamp) -> SlotVerdict {
         }
         SlotState::Planned
         | SlotState::Launched(_)
+        | SlotState::Prepared(_)
+        | SlotState::Stopped(_)
+        | SlotState::Started(_)
         | SlotState::Configured { .. }
         | SlotState::Online { .. }
         | SlotState::Busy { .. }

@@ -9,6 +9,7 @@ mod judge;
 mod plan;
 mod shares;
 
+pub(crate) use judge::may_be_stopped;
 pub use judge::{
     LISTED_AFTER, Recorded, RunnerState, STOPPING_GRACE, SlotSubject, SlotVerdict, UnownedSubject, UnownedVerdict,
     judge_slot, judge_unowned,

@@ -222,7 +222,7 @@ fn plan_slot(
 ) {
     let now = suspicions.now;
     let runner = runner_state(slot, list, suspicions);
-    let report = awaited(slot).and_then(|machine| census.reports.get(&machine.instance).copied());
+    let report = awaited(pool, slot, now).and_then(|machine| census.reports.get(&machine.instance).copied());
     let image = seen.and_then(|seen| seen.image.as_ref());
     let known = image.and_then(|image| plan.reporting.get_mut(image));
     let subject = SlotSubject {
@@ -232,11 +232,14 @@ fn plan_slot(
             None => suspicions.note(Suspect::Unlisted(machine.instance.clone())),
             Some(_) => SignedDuration::ZERO,
         },
-        age: now.duration_since(machine.launched_at),
+        age: now.duration_since(machine.runs_since()),
         stopping_for: stopping_for(seen, suspicions),
+        running_for: running_for(slot, seen, suspicions),
         hold: seen.is_some_and(|seen| seen.hold),
         runner,
-        lacks_report: report == Some(ObservedReport::Missing) && is_expected(known.as_deref(), &machine.instance),
+        lacks_report: slot.boot.is_none()
+            && report == Some(ObservedReport::Missing)
+            && is_expected(known.as_deref(), &machine.instance),
         timings: &pool.timings,
         format: census.format,
     };
@@ -256,6 +259,9 @@ fn plan_slot(
     if let Some(report) = report.and_then(ObservedReport::report).filter(|_| !has_ended) {
         plan.observe(pool, Observation::Booted(slot.id, report));
     }
+    if seen.is_some_and(|seen| seen.state == MachineState::Stopped) && slot.phase() == Phase::Prepared {
+        plan.observe(pool, Observation::Ready(slot.id));
+    }
     let observation = if has_ended { left_behind(slot, runner, list) } else { progress(slot, runner) };
     if let Some(observation) = observation {
         plan.observe(pool, observation);
@@ -269,6 +275,14 @@ fn plan_slot(
 fn stopping_for(seen: Option<&ObservedInstance>, suspicions: &mut Suspicions<'_>) -> SignedDuration {
     match seen.filter(|seen| seen.state == MachineState::Stopping) {
         Some(seen) => suspicions.note(Suspect::Stopping(seen.id.clone())),
+        None => SignedDuration::ZERO,
+    }
+}
+
+/// For how long a machine that was stopped is not any more.
+fn running_for(slot: &Slot, seen: Option<&ObservedInstance>, suspicions: &mut Suspicions<'_>) -> SignedDuration {
+    match seen.filter(|seen| slot.phase() == Phase::Stopped && seen.state != MachineState::Stopped) {
+        Some(seen) => suspicions.note(Suspect::Running(seen.id.clone())),
         None => SignedDuration::ZERO,
     }
 }
@@ -365,6 +379,9 @@ fn runner_state(slot: &Slot, list: Option<&List<'_>>, suspicions: &mut Suspicion
             SlotState::Busy { .. } => RunnerState::Idle(suspicions.note(Suspect::Idle(runner.runner_name.clone()))),
             SlotState::Planned
             | SlotState::Launched(_)
+            | SlotState::Prepared(_)
+            | SlotState::Stopped(_)
+            | SlotState::Started(_)
             | SlotState::Configured { .. }
             | SlotState::Online { .. }
             | SlotState::Done { .. } => RunnerState::Idle(SignedDuration::ZERO),
@@ -374,9 +391,13 @@ fn runner_state(slot: &Slot, list: Option<&List<'_>>, suspicions: &mut Suspicion
                 RunnerState::Offline(suspicions.note(Suspect::Offline(runner.runner_name.clone())))
             }
             // The boot grace of a runner that is not online yet is measured from its slot.
-            SlotState::Planned | SlotState::Launched(_) | SlotState::Configured { .. } | SlotState::Done { .. } => {
-                RunnerState::Offline(SignedDuration::ZERO)
-            }
+            SlotState::Planned
+            | SlotState::Launched(_)
+            | SlotState::Prepared(_)
+            | SlotState::Stopped(_)
+            | SlotState::Started(_)
+            | SlotState::Configured { .. }
+            | SlotState::Done { .. } => RunnerState::Offline(SignedDuration::ZERO),
         },
         None => match list.missing {
             Missing::Absent { since } if !list.listed.contains(&runner.runner_id) && runner.configured_at <= since => {
