@@ -7,23 +7,29 @@ mod shapes;
 use std::collections::BTreeSet;
 
 use common::{ago, noon};
-use domain::config::{Label, MicroUsd, Pool};
+use domain::config::{Label, Market, MarketChoice, MicroUsd, Pool, Tuple};
 use domain::ids::{JobId, RunnerId, SlotId};
 use domain::log::{Cause, Transaction, Turn};
 use domain::policy::PoolView;
 use domain::policy::charge::RELAUNCH_LIMIT;
 use domain::policy::class::for_class;
 use domain::policy::decide::decide;
-use domain::state::{Item, Lease, Machine, Meta, Runner, Slot, SlotState, StopReason, WaitingJob};
+use domain::policy::stopped::is_stoppable;
+use domain::state::{Boot, BootReport, Item, Lease, Machine, Meta, Runner, Slot, SlotState, StopReason, WaitingJob};
 use jiff::SignedDuration;
 use proptest::prelude::*;
 use proptest::sample::select;
 
 fn pools() -> impl Strategy<Value = Pool> {
     let marks = (any::<bool>(), prop::bool::weighted(0.2));
-    (0..60u32, 0..6u32, marks).prop_map(|(max, warm, (draining, paused))| Pool {
+    // Half of the pools keep no machine stopped.
+    let stopped = prop_oneof![Just(0), 0..6u32];
+    let market = select(vec![MarketChoice::OnDemand, MarketChoice::SpotThenOnDemand]);
+    (0..60u32, 0..6u32, stopped, market, marks).prop_map(|(max, warm, stopped, market, (draining, paused))| Pool {
         max,
         warm,
+        stopped,
+        market,
         draining,
         paused,
         ..common::pool()
@@ -57,17 +63,29 @@ fn jobs() -> impl Strategy<Value = Vec<WaitingJob>> {
     })
 }
 
+fn spare_tuple() -> Tuple {
+    common::pool().tuples().remove(0)
+}
+
+/// A report that the machine has booted and prepared itself.
+fn prepared() -> Boot {
+    let report = BootReport { reported_at: ago(60), uptime_seconds: 9, prepared_at: Some(ago(50)) };
+    Boot { report, seen_at: ago(40) }
+}
+
 fn slots() -> impl Strategy<Value = Vec<Slot>> {
     // Some are so old that a warm machine is replaced.
     let age = prop_oneof![9 => 0..600i64, 1 => 40_000..50_000i64];
-    let slot = (0..6usize, any::<bool>(), any::<bool>(), age, select(vec![None, Some(10), Some(400)]));
+    // Of a launch for spare machines, on demand or spot, which are up and prepared or not.
+    let spare = (select(vec![None, Some(Market::OnDemand), Some(Market::Spot)]), any::<bool>());
+    let slot = (0..9usize, any::<bool>(), any::<bool>(), age, select(vec![None, Some(10), Some(400)]), spare);
     // So many that one decision cannot stop all of them.
     let count = prop_oneof![3 => 0..60usize, 1 => 100..200usize];
     count.prop_flat_map(move |count| prop::collection::vec(slot.clone(), count)).prop_map(|slots| {
         slots
             .into_iter()
             .enumerate()
-            .map(|(index, (state, wanted, stopped, age, busy_seen))| {
+            .map(|(index, (state, wanted, stopped, age, busy_seen, (market, is_prepared)))| {
                 let machine = Machine::launched(format!("i-{index:08x}").as_str().into(), ago(age));
                 let runner = Runner {
                     runner_id: RunnerId(index as u64 + 1),
@@ -75,22 +93,26 @@ fn slots() -> impl Strategy<Value = Vec<Slot>> {
                     configured_at: ago(age),
                     runner_group: None,
                 };
+                // A runner has a job, and a stopped machine has no runner.
+                let busy_seen = busy_seen.filter(|_| !(5..8).contains(&state));
                 let job = JobId(9000 + index as u64);
                 let slot = Slot {
                     id: SlotId { version: 1, index: index as u8 },
                     pool: "linux".parse().expect("a pool"),
                     class: None,
                     price_per_hour: None,
-                    warm_as: None,
+                    warm_as: market.map(|market| Tuple { market, ..spare_tuple() }),
                     state: match state {
                         0 => SlotState::Planned,
                         1 => SlotState::Launched(machine),
                         2 => SlotState::Configured { machine, runner },
                         3 => SlotState::Online { machine, runner, online_at: ago(age) },
                         4 => SlotState::Busy { machine, runner, job },
+                        5 => SlotState::Prepared(Machine { stopped_at: Some(ago(age)), ..machine }),
+                        6 | 7 => SlotState::Stopped(Machine { stopped_at: Some(ago(age)), ..machine }),
                         _ => SlotState::Done { machine, runner, job, done_at: ago(age) },
                     },
-                    wanted: wanted || state > 1,
+                    wanted: (wanted || state > 1) && !(5..8).contains(&state),
                     planned_at: ago(age),
                     wanted_at: None,
                     stop: None,
@@ -101,7 +123,7 @@ fn slots() -> impl Strategy<Value = Vec<Slot>> {
                     gone_at: None,
                     unregistered_at: None,
                     job_check_ended: false,
-                    boot: None,
+                    boot: is_prepared.then(prepared),
                     held: false,
                     lease: Lease::due(noon()),
                     revision: 1,
@@ -148,6 +170,11 @@ fn a_warm_machine_is_replaced_before_its_agent_gives_up() {
     assert!(!replaced("8h", 3) && replaced("8h", 4), "a job that starts now may outlast the machine");
 }
 
+/// The slots whose machines are kept stopped.
+fn aside(view: &PoolView) -> impl Iterator<Item = &Slot> {
+    view.slots.values().filter(|slot| slot.is_set_aside() && slot.stop.is_none())
+}
+
 proptest! {
     #[test]
     fn deciding_ends_and_adds_no_more_than_is_needed(pool in pools(), jobs in jobs(), slots in slots()) {
@@ -157,12 +184,17 @@ proptest! {
         let mut view = PoolView::new(meta, items);
         let lease = noon() + SignedDuration::from_secs(90);
         let turn = Turn { now: noon(), lease, cause: Cause::Invocation("test".to_owned()) };
-        let warm = if pool.draining { 0 } else { pool.warm as usize };
+        let kept = if pool.draining { (0, 0) } else { (pool.warm as usize, pool.stopped as usize) };
+        let warm = kept.0 + kept.1;
         for round in 0.. {
             let Some(decision) = decide(&pool, &view, &turn) else { break };
             prop_assert!(round < 64, "deciding does not end: {decision:?}");
             let (supply, live) = (view.supply(noon()).count(), view.live());
-            let is_replaced = |slot: &&Slot| slot.stop.as_ref().is_some_and(|stop| stop.why == StopReason::Recycled);
+            // Also by a machine that can be stopped, if machines are to be kept stopped.
+            let is_spare = |slot: &Slot| kept.1 > 0 && !slot.wanted && !is_stoppable(slot);
+            let is_replaced = |slot: &&Slot| {
+                slot.stop.as_ref().is_some_and(|stop| stop.why == StopReason::Recycled || is_spare(slot))
+            };
             let replaced = decision.slots.iter().filter(is_replaced).count();
             let writes: Transaction = decision.transaction(&turn);
             prop_assert!(writes.len() <= Transaction::MAX_WRITES);
@@ -173,8 +205,16 @@ proptest! {
             prop_assert!(added == 0 || now <= view.demand(noon()) + warm, "S3: {now} for {} + {warm}", view.demand(noon()));
             prop_assert!(added == 0 || view.live() <= pool.max as usize, "S3: {} of {}", view.live(), pool.max);
             prop_assert!(added == 0 || !pool.paused, "a paused pool launches");
-            let is_enough = now + replaced >= supply || now + replaced >= view.demand(noon()) + warm;
-            prop_assert!(is_enough, "a slot that is needed was stopped");
+            // What is set aside is no supply any more, and is not lost.
+            let has = now + aside(&view).count();
+            let is_enough = now + replaced >= supply || has + replaced >= view.demand(noon()) + warm;
+            prop_assert!(is_enough, "a slot that is needed was stopped: {supply}, then {now} and {has} for {} and {kept:?}, {replaced} replaced", view.demand(noon()));
+        }
+        let held_back = aside(&view).count();
+        prop_assert!(held_back <= kept.1, "{held_back} are set aside instead of {}", kept.1);
+        for slot in aside(&view).filter(|slot| slot.id.version > 1 || slot.revision > 1) {
+            let is_on_demand = slot.warm_as.as_ref().is_some_and(|tuple| tuple.market == Market::OnDemand);
+            prop_assert!(is_on_demand && slot.boot.is_some() && !slot.wanted, "it cannot be stopped: {slot:?}");
         }
         for job in view.waiting.values() {
             let recent = job.launches.iter().filter(|at| noon().duration_since(**at) < pool.timings.relaunch_window.duration()).count();
@@ -184,6 +224,9 @@ proptest! {
         let wanted = view.supply(noon()).filter(|slot| slot.wanted).count();
         let full = view.live() >= pool.max as usize;
         let spent = view.waiting.values().any(|job| job.open && job.launches.len() >= RELAUNCH_LIMIT);
+        // As many machines are kept as the pool asks for.
+        let (has, needs) = (view.supply(noon()).count() + held_back, view.demand(noon()) + warm);
+        prop_assert!(has >= needs || full || spent || pool.paused, "{has} slots for {needs}");
         prop_assert!(wanted >= view.demand(noon()) || full || spent || pool.paused, "{wanted} wanted for {}", view.demand(noon()));
     }
 }
@@ -206,13 +249,14 @@ proptest! {
         cap in prop::option::of(100_000..2_000_000_u64),
     ) {
         let price_per_hour = cap.map(MicroUsd);
-        let Pool { max, draining, warm, paused, .. } = pool;
-        let pool = Pool { max, draining, warm, paused, price_per_hour, ..shapes::pool() };
+        let Pool { max, draining, warm, stopped, paused, .. } = pool;
+        let pool = Pool { max, draining, warm, stopped, paused, price_per_hour, ..shapes::pool() };
         // As a warm machine of the smallest shape is launched.
         let smallest = for_class(&pool, None, &Meta::new(pool.name.clone(), "e1".parse().expect("an epoch")));
         let smallest = smallest.launch_options().into_iter().next().expect("an option");
         let priced = |slot: Slot| Slot {
-            warm_as: (slot.class.is_none() && !slot.wanted).then(|| smallest.tuple.clone()),
+            class: if slot.is_set_aside() { None } else { slot.class.clone() },
+            warm_as: (slot.is_set_aside() || slot.class.is_none() && !slot.wanted).then(|| Tuple { market: Market::OnDemand, ..smallest.tuple.clone() }),
             price_per_hour: smallest.price_per_hour,
             ..slot
         };
@@ -236,7 +280,7 @@ proptest! {
             view.apply(&writes);
             let Some(class) = launched else { continue };
             let part = view.of_class(class.as_ref());
-            let warm = if class.is_some() || pool.draining { 0 } else { pool.warm as usize };
+            let warm = if class.is_some() || pool.draining { 0 } else { (pool.warm + pool.stopped) as usize };
             let (supply, demand) = (part.supply(noon()).count(), part.demand(noon()));
             prop_assert!(supply <= demand + warm, "S3: {supply} for {demand} of {class:?}");
             prop_assert!(view.live() <= pool.max as usize || view.live() == live, "S3: {} of {}", view.live(), pool.max);
@@ -249,7 +293,7 @@ proptest! {
         let stops = |slot: &Slot| slot.stop.is_some() && slot.is_live();
         let is_ending = view.slots.values().any(stops);
         let is_unneeded = |slot: &&Slot| slot.class.is_none() && !slot.wanted && slot.stop.is_none() && !slot.held && slot.is_live()
-            && matches!(slot.state, SlotState::Launched(_));
+            && matches!(slot.state, SlotState::Launched(_) | SlotState::Prepared(_) | SlotState::Stopped(_));
         for class in view.classes() {
             let part = view.of_class(class);
             prop_assert_eq!(part.live(), view.live(), "max is one for all");

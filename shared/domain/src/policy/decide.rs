@@ -289,7 +289,7 @@ fn decide_for(pool: &Pool, class: Option<&Label>, view: &PoolView, behind: &BTre
         let excess =
             (supply.saturating_sub(kept.spare + demand + kept.warm + kept.preparing) + kept.spare).min(writes_left);
         ended = surplus(pool, view, &taken, excess, now, lease);
-        ended.extend(stopped::surplus(view, kept.excess, now, lease).take(writes_left - ended.len()));
+        ended.extend(stopped::surplus(view, &taken, kept.excess, now, lease).take(writes_left - ended.len()));
         taken.extend(ended.iter().map(|slot| slot.id));
         let left = writes_left - ended.len();
         ended.extend(

@@ -104,8 +104,14 @@ pub fn set_aside<'a>(
 }
 
 /// Ends stopped machines that are too many, oldest first.
-pub fn surplus(view: &PoolView, excess: usize, now: Timestamp, lease: Timestamp) -> impl Iterator<Item = Slot> {
-    let aside = aside(view).filter(|slot| !slot.held);
+pub fn surplus<'a>(
+    view: &'a PoolView,
+    taken: &'a BTreeSet<SlotId>,
+    excess: usize,
+    now: Timestamp,
+    lease: Timestamp,
+) -> impl Iterator<Item = Slot> + 'a {
+    let aside = aside(view).filter(|slot| !slot.held && !taken.contains(&slot.id));
     aside.take(excess).map(move |slot| slot.clone().stopped(StopReason::Surplus, now, lease))
 }
 
