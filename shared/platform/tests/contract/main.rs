@@ -5,6 +5,7 @@
 
 mod machines;
 mod random;
+mod stop;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
