@@ -38,7 +38,7 @@ fn warm(index: u8, seconds: i64) -> Slot {
 
 /// The same after a sweep recorded its report.
 fn reported(index: u8, seconds: i64) -> Slot {
-    let report = BootReport { reported_at: ago(seconds - 30), uptime_seconds: 9 };
+    let report = BootReport { reported_at: ago(seconds - 30), uptime_seconds: 9, prepared_at: None };
     let observed = [Observation::Booted(id(index), report)];
     let read = view([warm(index, seconds).into()]);
     let writes = record_observations(&pool(), &read, &observed, &turn()).expect("it is recorded");
@@ -115,7 +115,7 @@ fn a_machine_is_not_ended_because_of_a_report_that_is_not_expected_or_not_known_
 
 #[test]
 fn a_report_is_recorded_once_and_only_before_its_machine_has_a_runner() {
-    let report = BootReport { reported_at: ago(20), uptime_seconds: 9 };
+    let report = BootReport { reported_at: ago(20), uptime_seconds: 9, prepared_at: None };
     let read = BTreeMap::from([(instance(0), ObservedReport::Read(report))]);
     let pools = [(pool(), view([warm(0, 60).into()]))];
     let planned = swept(&pools, &read, &BTreeMap::new());
@@ -128,7 +128,7 @@ fn a_report_is_recorded_once_and_only_before_its_machine_has_a_runner() {
     };
     let recorded = records(warm(0, 60)).expect("it is recorded");
     assert_eq!(recorded.boot.map(|boot| (boot.report, boot.seen_at)), Some((report, noon())));
-    assert_eq!(awaited(&recorded), None);
+    assert_eq!(awaited(&pool(), &recorded, noon()), None);
     for later in ["configured", "online", "busy", "done"] {
         // A job may have written the report.
         assert_eq!(records(slot(later, 20, json!({}))), None, "{later}");

@@ -19,7 +19,7 @@ const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 fn schedule(days: &[Day], from: &str, to: &str, time_zone: &str) -> Schedule {
     let time = |text: &str| text.parse().expect("a time of day");
     let time_zone = TimeZoneName::known(time_zone).expect("a time zone");
-    Schedule { days: days.iter().copied().collect(), from: time(from), to: time(to), time_zone, warm: 5 }
+    Schedule { days: days.iter().copied().collect(), from: time(from), to: time(to), time_zone, warm: 5, stopped: 0 }
 }
 
 fn at(text: &str) -> Timestamp {

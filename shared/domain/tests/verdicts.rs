@@ -20,13 +20,17 @@ fn slots() -> Vec<Slot> {
     let machine = Machine::launched("i-1".into(), at);
     let runner =
         Runner { runner_id: RunnerId(1), runner_name: "runner".to_owned(), configured_at: at, runner_group: None };
+    let aside = Machine { stopped_at: Some(at), ..machine.clone() };
     let (m, r, job) = (machine, runner, JobId(5));
     let states = [
         SlotState::Launched(m.clone()),
         SlotState::Configured { machine: m.clone(), runner: r.clone() },
         SlotState::Online { machine: m.clone(), runner: r.clone(), online_at: at },
         SlotState::Busy { machine: m.clone(), runner: r.clone(), job },
-        SlotState::Done { machine: m, runner: r, job, done_at: at },
+        SlotState::Done { machine: m.clone(), runner: r, job, done_at: at },
+        SlotState::Prepared(aside.clone()),
+        SlotState::Stopped(aside.clone()),
+        SlotState::Started(Machine { started_at: Some(at), ..aside }),
     ];
     let open = states.into_iter().map(|state| Slot {
         id: SlotId { version: 1, index: 0 },
@@ -104,6 +108,7 @@ fn no_combination_ends_a_slots_machine_that_may_have_a_job() {
                 unlisted_for: HOUR,
                 age: age(old),
                 stopping_for: HOUR,
+                running_for: HOUR,
                 hold,
                 runner,
                 lacks_report: false,
@@ -122,11 +127,16 @@ fn no_combination_ends_a_slots_machine_that_may_have_a_job() {
             judged += 1;
             assert!(!ends || live, "an ended machine is not ended again: {subject:?} {verdict:?}");
             assert_eq!(live && hold, verdict == SlotVerdict::Held, "hold wins: {subject:?} {verdict:?}");
+            if slot.is_set_aside() {
+                assert_eq!(by_age, false, "it does not age: {subject:?}");
+                assert!(!ends || verdict == SlotVerdict::Stop(StopReason::NotReady), "{subject:?} {verdict:?}");
+                continue;
+            }
             assert!(!ends || by_age == old, "age wins: {subject:?} {verdict:?}");
             assert!(!ends || by_age || halted || over || !doubt, "{subject:?} {verdict:?}");
         }
     }
-    assert_eq!(judged, 10 * 7 * 8 * 4, "every combination");
+    assert_eq!(judged, 16 * 7 * 8 * 4, "every combination");
 }
 
 #[test]
@@ -165,6 +175,7 @@ fn subject<'a>(slot: &'a Slot, runner: RunnerState, timings: &'a Timings) -> Slo
         unlisted_for: SignedDuration::ZERO,
         age: HOUR,
         stopping_for: SignedDuration::ZERO,
+        running_for: SignedDuration::ZERO,
         hold: false,
         runner,
         lacks_report: false,
@@ -296,6 +307,40 @@ fn each_verdict_applies_from_its_exact_moment() {
     assert_eq!(halted(&stopped(3, StopReason::Surplus)), stop(StopReason::Halted), "a surplus does not end a job");
     assert_eq!(old(&stopped(2, StopReason::Surplus)), stop(StopReason::MaxLife));
     assert_eq!(old(&stopped(2, StopReason::MaxLife)), SlotVerdict::Normal);
+}
+
+#[test]
+fn a_machine_that_is_set_aside_does_not_age_and_counts_as_broken_only_once_it_runs_again() {
+    let timings = Timings::default();
+    let (none, minute) = (RunnerState::Unregistered(SignedDuration::ZERO), SignedDuration::from_mins(1));
+    let judged = |slot: &Slot, change: &dyn Fn(&mut SlotSubject<'_>)| {
+        let mut subject = SlotSubject { age: 1000 * HOUR, ..subject(slot, none, &timings) };
+        change(&mut subject);
+        judge_slot(&subject, noon())
+    };
+    let (prepared, stopped, started) = (slots()[10].clone(), slots()[12].clone(), slots()[14].clone());
+    let is_stopped = |it: &mut SlotSubject<'_>| it.state = Some(MachineState::Stopped);
+    for slot in [&prepared, &stopped] {
+        assert_eq!(judged(slot, &is_stopped), SlotVerdict::Normal);
+        assert_eq!(judged(slot, &|_| ()), SlotVerdict::Normal, "EC2 may be asked to stop it, or its list is old");
+        let stopping = |it: &mut SlotSubject<'_>| {
+            (it.state, it.stopping_for) = (Some(MachineState::Stopping), 10 * minute);
+        };
+        assert_eq!(judged(slot, &stopping), SlotVerdict::Stop(StopReason::NotReady), "EC2 does not get on");
+    }
+    let runs = |minutes: i32| move |it: &mut SlotSubject<'_>| it.running_for = minute * minutes;
+    assert_eq!(judged(&stopped, &runs(9)), SlotVerdict::Normal);
+    assert_eq!(judged(&stopped, &runs(10)), SlotVerdict::Stop(StopReason::NotReady), "somebody started it");
+    // From its start on it is a machine like any other.
+    let restarted = |minutes: i32| {
+        let at = noon() - minute * minutes;
+        let SlotState::Started(machine) = started.state.clone() else { panic!("it is started") };
+        let slot = Slot { state: SlotState::Started(Machine { started_at: Some(at), ..machine }), ..started.clone() };
+        judged(&slot, &|it| (it.age, it.state) = (minute * minutes, Some(MachineState::Stopped)))
+    };
+    assert_eq!(restarted(4), SlotVerdict::Normal, "EC2's list may be older than the start");
+    assert_eq!(restarted(5), SlotVerdict::Stop(StopReason::Halted));
+    assert_eq!(judged(&started, &|_| ()), SlotVerdict::Stop(StopReason::MaxLife));
 }
 
 #[test]

@@ -45,6 +45,7 @@ pub(crate) fn pool() -> Pool {
         order: Order::Listed,
         max: 2,
         warm: 0,
+        stopped: 0,
         schedules: Vec::new(),
         priority: 100,
         runner_group: 1,

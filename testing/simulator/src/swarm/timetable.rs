@@ -85,7 +85,7 @@ fn schedule(zone: &str, begins: i64, lasts: i64, warm: u32) -> Schedule {
     // The world begins on a Monday.
     let day = Day::ALL[begins.div_euclid(DAY).rem_euclid(7) as usize];
     let time_zone = TimeZoneName::known(zone).expect("a time zone");
-    Schedule { days: [day].into(), from: clock(begins), to: clock(begins + lasts), time_zone, warm }
+    Schedule { days: [day].into(), from: clock(begins), to: clock(begins + lasts), time_zone, warm, stopped: 0 }
 }
 
 #[cfg(test)]

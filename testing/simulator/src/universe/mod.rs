@@ -87,6 +87,7 @@ pub fn pool(name: &str, max: u32) -> Pool {
         order: Default::default(),
         max,
         warm: 0,
+        stopped: 0,
         schedules: Vec::new(),
         priority: 100,
         runner_group: 1,
