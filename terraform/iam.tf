@@ -65,7 +65,7 @@ data "aws_iam_policy_document" "runner" {
     condition {
       test     = "ForAllValues:StringEquals"
       variable = "dynamodb:Attributes"
-      values   = ["pk", "reported_at", "uptime_seconds", "expires_at"]
+      values   = ["pk", "reported_at", "uptime_seconds", "prepared_at", "expires_at"]
     }
     condition {
       test     = "Null"
@@ -387,7 +387,7 @@ data "aws_iam_policy_document" "boundary" {
 
   statement {
     sid       = "OwnMachines"
-    actions   = ["ec2:GetConsoleOutput", "ec2:TerminateInstances"]
+    actions   = ["ec2:GetConsoleOutput", "ec2:StartInstances", "ec2:StopInstances", "ec2:TerminateInstances"]
     resources = ["*"]
 
     condition {

@@ -8,6 +8,7 @@ mod config;
 mod hook;
 mod output;
 mod power;
+mod prepare;
 mod report;
 mod runner;
 mod wait;
@@ -70,7 +71,7 @@ async fn serve() -> anyhow::Result<String> {
         _ = terminated.recv() => return Ok(STOPPED.to_owned()),
     };
     let item = tokio::select! {
-        item = wait::for_boot_item(&clients.boot, clients.reports) => item,
+        item = wait::for_boot_item(&clients.boot, clients.reports, &config.runner_dir) => item,
         () = sleep_until(started_at + config.wait) => return Ok(waited_too_long()),
         // The machine has no job that could finish first.
         notice = wait::for_spot_notice(&clients.spot) => {

@@ -89,6 +89,23 @@ impl Machine {
         agent
     }
 
+    /// Waits until DynamoDB has answered so many reports.
+    async fn until_it_reports(&self, times: usize) {
+        let reported = |_: &sandbox::state::State| {
+            let counts = self.sandbox.calls.counts();
+            counts.iter().any(|((_, operation), made)| *operation == "UpdateItem" && *made >= times).then_some(())
+        };
+        self.sandbox.world.until("the agent to report", PATIENCE, reported).await.unwrap();
+    }
+
+    /// Its report, read as the janitor reads it.
+    async fn report(&self, launched_at: jiff::Timestamp) -> BootReport {
+        let aws = platform::aws::emulator(&self.sandbox.aws_url, access_key("janitor").unwrap()).await;
+        let key = format!("{RUNNER_ROLE_ID}:{INSTANCE}");
+        let read = ReportsTable::new(&aws, REPORTS_TABLE.to_owned()).read(std::slice::from_ref(&key)).await.unwrap();
+        BootReport::parse(&read[&key], launched_at, SystemClock.now()).unwrap()
+    }
+
     fn is_off(&self) -> bool {
         self.path("off").exists()
     }
@@ -307,18 +324,47 @@ async fn a_machine_reports_that_it_has_booted_before_it_has_a_job() {
     let machine = machine(Some("touch $OUT/ran")).await;
     let before = SystemClock.now();
     let agent = machine.agent().env("DROVER_REPORTS_TABLE", REPORTS_TABLE).spawn().unwrap();
-    let reported = |_: &sandbox::state::State| {
-        machine.sandbox.calls.counts().keys().any(|(_, operation)| *operation == "UpdateItem").then_some(())
-    };
-    machine.sandbox.world.until("the agent to report", PATIENCE, reported).await.unwrap();
-    let aws = platform::aws::emulator(&machine.sandbox.aws_url, access_key("janitor").unwrap()).await;
-    let key = format!("{RUNNER_ROLE_ID}:{INSTANCE}");
-    let read = ReportsTable::new(&aws, REPORTS_TABLE.to_owned()).read(std::slice::from_ref(&key)).await.unwrap();
-    let report = BootReport::parse(&read[&key], before, SystemClock.now()).unwrap();
+    machine.until_it_reports(1).await;
+    let report = machine.report(before).await;
     assert!(report.reported_at >= before && report.uptime_seconds > 0, "{report:?}");
+    assert_eq!(report.prepared_at, None);
     machine.hand_over(3600).await;
     assert!(end_of(agent).await.success());
     assert!(machine.path("ran").exists() && machine.is_off());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_waits_prepares_itself_reports_that_and_still_runs_its_job() {
+    let machine = machine(Some("touch $OUT/ran")).await;
+    let before = SystemClock.now();
+    let agent = machine.agent().env("DROVER_REPORTS_TABLE", REPORTS_TABLE).spawn().unwrap();
+    machine.until_it_reports(1).await;
+    let booted = machine.report(before).await;
+    machine.until_it_reports(2).await;
+    let prepared = machine.report(before).await;
+    assert!(prepared.prepared_at.is_some_and(|time| time >= booted.reported_at), "{prepared:?}");
+    assert_eq!(BootReport { prepared_at: None, ..prepared }, booted);
+    machine.hand_over(3600).await;
+    assert!(end_of(agent).await.success());
+    assert!(machine.path("ran").exists() && machine.is_off());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_preparation_is_not_reported_and_ends_no_machine() {
+    let machine = machine(None).await;
+    let mut agent = machine.agent();
+    let agent = agent.env("DROVER_REPORTS_TABLE", REPORTS_TABLE).env("DROVER_RUNNER_DIR", machine.path("missing"));
+    let mut agent = agent.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(agent.stdout.take().unwrap()).lines();
+    let failed = async { while !lines.next_line().await.unwrap().expect("a line").contains("is not prepared") {} };
+    tokio::time::timeout(PATIENCE, failed).await.expect("the preparation fails");
+    let looks = || machine.sandbox.calls.counts()[&("DynamoDB", "GetItem".to_owned())];
+    let before = looks();
+    let again = |_: &sandbox::state::State| (looks() > before).then_some(());
+    machine.sandbox.world.until("the agent to look again", PATIENCE, again).await.unwrap();
+    assert_eq!(machine.sandbox.calls.counts()[&("DynamoDB", "UpdateItem".to_owned())], 1);
+    kill(Pid::from_raw(agent.id().unwrap().cast_signed()), Signal::SIGTERM).unwrap();
+    end_of(agent).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -330,11 +376,7 @@ async fn a_report_that_fails_keeps_no_machine_from_its_job_and_is_logged_once() 
     let mut agent = agent.spawn().unwrap();
     let mut said = String::new();
     let mut output = agent.stdout.take().unwrap();
-    let twice = |_: &sandbox::state::State| {
-        let counts = machine.sandbox.calls.counts();
-        counts.iter().any(|((_, operation), times)| *operation == "UpdateItem" && *times >= 2).then_some(())
-    };
-    machine.sandbox.world.until("the agent to repeat its report", PATIENCE, twice).await.unwrap();
+    machine.until_it_reports(2).await;
     machine.hand_over(3600).await;
     let (read, ended) = tokio::join!(output.read_to_string(&mut said), end_of(agent));
     read.unwrap();

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use clap::ValueEnum;
 use domain::config::{Market, MicroUsd, Prices};
 use domain::ids::{InstanceId, JobId};
-use domain::log::{Event, Stream};
+use domain::log::{After, Event, Stream};
 use domain::state::{Item, Key};
 use engine::ports::Store;
 use jiff::{SignedDuration, Timestamp};
@@ -14,6 +14,7 @@ use platform::table::Table;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::aside::Aside;
 use crate::output::{Failure, Output, age, count, table, usd};
 use crate::read::{log_since, pools};
 
@@ -45,6 +46,8 @@ struct Machine {
     /// Of the first event about the machine.
     launched_at: Option<Timestamp>,
     closed_at: Option<Timestamp>,
+    /// For how long it was kept stopped. That time costs nothing, except for its volumes.
+    aside: Aside,
     pool: Option<String>,
     job: Option<JobId>,
     repository: Option<String>,
@@ -192,7 +195,10 @@ async fn machines(store: &Table, begin: Timestamp, from: Timestamp) -> Result<Ve
 /// Adds what an event says about machines.
 fn apply(machines: &mut BTreeMap<String, Machine>, event: &Event) {
     for after in &event.after {
-        let Some(id) = after.key.strip_prefix("INSTANCE#").and_then(|key| key.strip_suffix(" STATE")) else { continue };
+        let Some(id) = after.key.strip_prefix("INSTANCE#").and_then(|key| key.strip_suffix(" STATE")) else {
+            apply_slot(machines, after, event);
+            continue;
+        };
         let text = |name: &str| after.fields.get(name).and_then(|it| it.as_str()).map(ToOwned::to_owned);
         let machine = machines.entry(id.to_owned()).or_default();
         machine.launched_at = machine.launched_at.or(Some(event.at));
@@ -203,6 +209,20 @@ fn apply(machines: &mut BTreeMap<String, Machine>, event: &Event) {
         machine.job = after.fields.get("job").and_then(|it| it.as_u64()).map(JobId).or(machine.job);
         let market = after.fields.get("market").and_then(|it| serde_json::from_value(it.clone()).ok());
         machine.market = market.or(machine.market);
+    }
+}
+
+/// Adds what an event says about a machine that is kept stopped.
+fn apply_slot(machines: &mut BTreeMap<String, Machine>, after: &After, event: &Event) {
+    let Some(id) = after.fields["instance"].as_str().filter(|_| after.key.contains(" SLOT#")) else { return };
+    let aside = Aside::default().with(after, event.at);
+    if aside.started_at.is_some() {
+        // The log may not have been read back to the launch. From here on it costs money again.
+        let machine = machines.entry(id.to_owned()).or_default();
+        machine.launched_at = machine.launched_at.or(Some(event.at));
+    }
+    if let Some(machine) = machines.get_mut(id) {
+        machine.aside = machine.aside.with(after, event.at);
     }
 }
 
@@ -225,7 +245,8 @@ impl Machine {
 
     fn add_to(&self, row: &mut Row, query: &Query<'_>, begin: Timestamp, now: Timestamp) {
         let from = self.launched_at.unwrap_or(now).max(begin);
-        let seconds = self.closed_at.unwrap_or(now).duration_since(from).as_secs();
+        let until = self.closed_at.unwrap_or(now);
+        let seconds = (until.duration_since(from) - self.aside.within(from, until)).as_secs();
         let time = SignedDuration::from_secs(seconds);
         let instance_type = self.instance_type.as_deref();
         let at_list_price = || instance_type.and_then(|it| query.prices.cost(&it.into(), query.region, time));
@@ -248,4 +269,37 @@ async fn workflows(store: &Table, machines: &[Machine]) -> Result<BTreeMap<JobId
         _ => None,
     });
     Ok(named.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::config::PRICES;
+    use domain::log::Event;
+
+    use super::*;
+    use crate::aside::fixtures::life;
+
+    /// The seconds that the machine's rows have, of the hours before noon.
+    fn seconds(events: &[Event], hours: i64) -> i64 {
+        let mut machines = BTreeMap::new();
+        events.iter().for_each(|event| apply(&mut machines, event));
+        let now: Timestamp = "2026-11-02T12:00:00Z".parse().expect("a time");
+        let prices = Prices::parse(PRICES).expect("prices");
+        let since = SignedDuration::from_hours(hours);
+        let query = Query { by: By::Pool, since, prices: &prices, region: "us-east-1" };
+        let mut row = Row::default();
+        machines.values().for_each(|machine| machine.add_to(&mut row, &query, now - since, now));
+        row.seconds
+    }
+
+    #[test]
+    fn the_time_for_which_a_machine_is_kept_stopped_costs_nothing() {
+        let events = life();
+        assert_eq!(seconds(&events, 24), 60 + 600, "until it was set aside, and from its start to its end");
+        assert_eq!(seconds(&events, 1), 600);
+        assert_eq!(seconds(&events[..3], 24), 60, "it is still stopped");
+        assert_eq!(seconds(&events[..3], 1), 0);
+        assert_eq!(seconds(&events[..5], 24), 60 + 3600, "it has not ended");
+        assert_eq!(seconds(&events[3..], 24), 600, "the log was not read back to its launch");
+    }
 }

@@ -230,6 +230,7 @@ fn describe(letter: &Letter) -> String {
             let change = match change {
                 InstanceChange::Interrupted(_) => "will be interrupted",
                 InstanceChange::Ended => "ended",
+                InstanceChange::Stopped => "stopped",
                 InstanceChange::Other => "changed its state",
             };
             format!("instance {id} {change}")

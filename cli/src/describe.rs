@@ -30,11 +30,15 @@ pub(crate) fn event(event: &Event, job: Option<JobId>) -> String {
             "a matching runner stayed idle and GitHub did not give it this job: launch nothing, and ask GitHub"
                 .to_owned()
         }
-        What::Decided { demand, supply, launch, wanted, stop, tuple, .. } => {
+        What::Decided { demand, supply, launch, wanted, stop, set_aside, tuple, .. } => {
             let option = tuple.as_ref().map(|tuple| format!(" {tuple}")).unwrap_or_default();
-            let warm = if *wanted > 0 { format!(", use {wanted} warm") } else { String::new() };
+            let started = started(event);
+            let warm = (*wanted as usize).saturating_sub(started);
+            let warm = if warm > 0 { format!(", use {warm} warm") } else { String::new() };
+            let started = if started > 0 { format!(", start {started} stopped") } else { String::new() };
             let stop = if *stop > 0 { format!(", stop {stop}") } else { String::new() };
-            format!("decided (demand {demand}, supply {supply}): launch {launch}{option}{warm}{stop}")
+            let aside = if *set_aside > 0 { format!(", set aside {set_aside}") } else { String::new() };
+            format!("decided (demand {demand}, supply {supply}): launch {launch}{option}{warm}{started}{stop}{aside}")
         }
         What::CircuitOpened { code, message } => format!("circuit opened, only probes are launched: {code}: {message}"),
         What::Refused { tuple, code, message, .. } => format!("EC2 refused {tuple}: {code}: {message}"),
@@ -46,6 +50,9 @@ pub(crate) fn event(event: &Event, job: Option<JobId>) -> String {
         What::HandedOver { runner_name, .. } => format!("{runner_name} is registered, its JIT config is ready"),
         What::Observed { gone, .. } if !gone.is_empty() => {
             format!("EC2 no longer shows the machine of {}", slot_list(gone))
+        }
+        What::Observed { ready, .. } if !ready.is_empty() => {
+            format!("EC2 shows the machine of {} as stopped: ready for a job", slot_list(ready))
         }
         What::Observed { .. } => "the sweep observed its runner".to_owned(),
         What::Stopped { slot, why } => format!("stopping slot {slot}: {why}"),
@@ -80,6 +87,11 @@ pub(crate) fn event(event: &Event, job: Option<JobId>) -> String {
             format!("sweep: {}{}", parts.join(", "), reasons.concat())
         }
     }
+}
+
+/// How many stopped machines the decision starts. They are among the wanted ones.
+fn started(event: &Event) -> usize {
+    event.after.iter().filter(|after| after.key.contains(" SLOT#") && after.fields["state"] == "started").count()
 }
 
 /// The machine, why it ended, and the last lines of its console.
@@ -131,6 +143,7 @@ pub(crate) fn cause(cause: &Cause) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aside::fixtures::life;
 
     #[test]
     fn a_list_of_a_burst_does_not_fill_the_screen() {
@@ -138,5 +151,19 @@ mod tests {
         assert_eq!(few(1..=48), "1, 2, 3 and 45 more");
         let deliveries = (0..48).map(|number| domain::ids::DeliveryId(number.to_string())).collect();
         assert_eq!(cause(&Cause::Deliveries(deliveries)), "delivery 0, 1, 2 and 45 more");
+    }
+
+    #[test]
+    fn setting_a_machine_aside_and_starting_it_are_described() {
+        let described: Vec<String> = life().iter().map(|it| event(it, None)).collect();
+        let expected = [
+            "EC2 launched i-3",
+            "decided (demand 0, supply 1): launch 0, set aside 1",
+            "EC2 shows the machine of slot 3.0 as stopped: ready for a job",
+            "decided (demand 0, supply 1): launch 0, start 1 stopped",
+            "runner is registered, its JIT config is ready",
+            "slot 3.0 closed",
+        ];
+        assert_eq!(described, expected);
     }
 }

@@ -27,6 +27,7 @@ use self::history::{concerns, history};
 use self::ran::{End, end, how_it_ran, launched_as, machine, parts, rerun};
 use self::reference::Subject;
 use self::waiting::{Next, Wait, why_it_waits};
+use crate::aside::Aside;
 use crate::classes::Part;
 use crate::describe;
 use crate::output::{Failure, Output, age, count, one_line, when};
@@ -153,6 +154,8 @@ impl<'a> Explainer<'a> {
         let class = configured.and_then(|pool| pool.class_of(&job.labels));
         let part = configured.filter(|it| it.needs_prices()).map(|it| Part::of(it, view, class.as_ref()));
         let runner: Option<RunnerName> = job.runner.as_ref().and_then(|runner| runner.name.parse().ok());
+        let aside = runner.as_ref().map(|runner| Aside::of(events, &Key::Slot(job.pool.clone(), runner.slot)));
+        let aside = aside.unwrap_or_default();
         let launched = runner.and_then(|runner| launched_as(events, runner.slot));
         let events: Vec<&Event> = events.iter().filter(|event| concerns(event, job)).collect();
 
@@ -170,12 +173,13 @@ impl<'a> Explainer<'a> {
                 let slot = view.slots.values().find(|slot| slot.job() == Some(job.id));
                 let ends_at = |slot: &Slot| match (&slot.state, configured) {
                     (SlotState::Busy { machine, .. }, Some(pool)) => {
-                        let at = machine.launched_at + pool.timings.max_life.duration();
+                        let at = machine.runs_since() + pool.timings.max_life.duration();
                         Some(Next::new("the job ends, or at max_life its machine", Some(at)))
                     }
                     _ => None,
                 };
                 let mut sentences = how_it_ran(job, machine.as_ref(), &end, rerun(&events, job.id), &parts, now);
+                sentences.extend(aside.sentence());
                 if let Some(launched) = launched.filter(|_| part.is_some()) {
                     sentences.push(format!("Launch option: {}.", launched.described(end.price())));
                 }

@@ -1,6 +1,7 @@
 //! The commands of `drover`, the operator's command line. Each returns an [`output::Output`] or an [`output::Failure`].
 
 pub mod apply;
+mod aside;
 mod classes;
 pub mod cost;
 pub mod dashboard;

@@ -157,9 +157,13 @@ impl<S: Store> Operator<'_, S> {
                 Some(format!("job {job}{of}"))
             }
             SlotState::Done { .. } => return Ok(Err(format!("{id} has run its job and is shutting down"))),
-            SlotState::Planned | SlotState::Launched(_) | SlotState::Configured { .. } | SlotState::Online { .. } => {
-                None
-            }
+            SlotState::Planned
+            | SlotState::Launched(_)
+            | SlotState::Prepared(_)
+            | SlotState::Stopped(_)
+            | SlotState::Started(_)
+            | SlotState::Configured { .. }
+            | SlotState::Online { .. } => None,
         };
         Ok(match (job, how) {
             (Some(job), Retirement::Graceful) => Err(format!(

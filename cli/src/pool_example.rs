@@ -76,6 +76,14 @@ fn fields(pool: &Pool) -> Table {
         }
     }
     fields.extend(pool.price_per_hour.map(|cap| ("usd_per_hour".to_owned(), json!(cap.usd()))));
+    if pool.stopped > 0 {
+        // A schedule that keeps none says so: the file's reader takes a missing number from the pool.
+        let schedules = fields.iter_mut().filter(|(name, _)| name == "schedule");
+        let tables = schedules.filter_map(|(_, value)| value.as_array_mut()).flatten().filter_map(Value::as_object_mut);
+        for table in tables {
+            table.entry("stopped").or_insert_with(|| json!(0));
+        }
+    }
     let defaults = object(json!(Timings::default()));
     fields.extend(object(json!(pool.timings)).into_iter().filter(|(name, time)| defaults.get(name) != Some(time)));
     fields.into_iter().filter_map(|(name, value)| Some((name, toml::Value::try_from(value).ok()?))).collect()
@@ -94,4 +102,38 @@ pub(crate) fn policy(policy: &ShapePolicy) -> Value {
     fields.extend(disk.map(|disk| ("disk".to_owned(), json!(disk))));
     fields.extend(price_per_hour.map(|cap| ("usd_per_hour".to_owned(), json!(cap.usd()))));
     Value::Object(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool_file::PoolFile;
+
+    #[test]
+    fn what_is_shown_keeps_as_many_machines_at_each_time() {
+        let schedule = |day: &str, numbers: &str| {
+            format!(
+                "[[pool.schedule]]\ndays = [\"{day}\"]\nfrom = \"08:00\"\nto = \"18:00\"\ntime_zone = \"UTC\"\n{numbers}\n"
+            )
+        };
+        let text = format!(
+            "[[pool]]\nname = \"linux\"\nowner = \"acme\"\nlabels = [\"linux\"]\nlaunch_template = \"runner\"\n\
+             instance_types = [\"m7i.large\"]\nmax = 9\nwarm = 1\nstopped = 2\n{}{}",
+            schedule("mon", "warm = 0\nstopped = 0"),
+            schedule("tue", "stopped = 3"),
+        );
+        let pools = |text: &str| {
+            let file = PoolFile::parse("pools.toml", text);
+            assert!(file.errors.is_empty(), "{:?}\n{text}", file.errors);
+            (file.pools[0].stopped, file.pools[0].schedules.clone())
+        };
+        let pool = PoolFile::parse("pools.toml", &text).pools[0].unresolved();
+        let shown = show(&[Pool { launch_template: template(), ..pool }]).text;
+        assert_eq!(pools(&shown), pools(&text), "{shown}");
+        assert_eq!(pools(&text).1.iter().map(|it| (it.warm, it.stopped)).collect::<Vec<_>>(), [(0, 0), (1, 3)]);
+    }
+
+    fn template() -> domain::config::LaunchTemplate {
+        domain::config::LaunchTemplate { id: "lt-0".into(), name: "runner".to_owned(), version: 1, root: None }
+    }
 }

@@ -306,6 +306,7 @@ mod tests {
         assert_eq!((file.errors.len(), file.warnings.len()), (0, 0), "{}", file.report().text);
         let pool = &file.pools[0];
         assert_eq!((pool.priority, pool.runner_group, pool.warm, pool.allow_public), (100, 1, 0, false));
+        assert_eq!(pool.stopped, 0);
         assert_eq!(pool.timings, Timings::default());
         assert_eq!(pool.market, MarketChoice::OnDemand);
     }
@@ -445,7 +446,7 @@ mod tests {
             ("from = \"08:00\"\n", "", "the schedule has no from: write from = \"08:00\""),
             ("to = \"18:00\"\n", "", "the schedule has no to: write to = \"18:00\", of the next day if"),
             ("time_zone = \"europe/berlin\"\n", "", "the schedule has no time_zone: write time_zone ="),
-            ("warm = 5\n", "", "the schedule has no warm: write warm = 5"),
+            ("warm = 5\n", "", "pools.toml:8:1: the schedule has no warm and no stopped: write warm = 5, the number"),
             ("18:00", "08:00", "pools.toml:11:1: to: equal to from; change one of them, or write from = \"00:00\""),
             ("08:00", "8:00", "pools.toml:10:8: from: time \"8:00\": must be a time of day such as \"08:00\""),
             ("18:00", "24:01", "pools.toml:11:6: to: time \"24:01\": must be a time of day"),
@@ -459,7 +460,14 @@ mod tests {
             ("europe/berlin", "+01:00", "no time zone \"+01:00\", write one such as Europe/Berlin or UTC"),
             ("warm = 5", "warm = 11", "pools.toml:13:1: warm: 11 is more than max, 10; lower it, or raise max"),
             ("warm = 5", "warm = -1", "pools.toml:13:8: warm: "),
-            ("warm = 5", "warm = 5\nstopped = 1", "pools.toml:14:1: unknown field stopped"),
+            (
+                "warm = 5",
+                "warm = 5\nstopped = 6",
+                "pools.toml:14:1: stopped: 6 and warm, 5, are together more than max, 10; lower one of them, or raise max",
+            ),
+            ("warm = 5", "stopped = 11", "pools.toml:13:1: stopped: 11 is more than max, 10; lower"),
+            ("warm = 5", "stopped = -1", "pools.toml:13:11: stopped: invalid value"),
+            ("warm = 5", "warm = 5\nstoped = 1", "pools.toml:14:1: unknown field stoped, did you mean stopped?"),
             ("warm = 5", "wram = 5", "pools.toml:13:1: unknown field wram, did you mean warm?"),
             (
                 "warm = 5",
@@ -478,6 +486,47 @@ mod tests {
             assert!(errors.iter().any(|error| error.contains(expected)), "{instead}: {errors:#?}");
             assert_eq!(errors.len(), if instead == "wram = 5" { 2 } else { 1 }, "{instead}: {errors:#?}");
         }
+    }
+
+    #[test]
+    fn a_schedule_that_sets_one_number_keeps_the_other_of_its_pool() {
+        let kept = |pool: &str, schedule: &str| {
+            let schedule = SCHEDULE.replace("warm = 5", schedule);
+            let file = PoolFile::parse(NAME, &format!("{LINES}{pool}\n{schedule}"));
+            assert!(file.errors.is_empty(), "{}", file.report().text);
+            let it = &file.pools[0].schedules[0];
+            (it.warm, it.stopped)
+        };
+        assert_eq!(kept("warm = 1\nstopped = 2", "warm = 5"), (5, 2));
+        assert_eq!(kept("warm = 1\nstopped = 2", "stopped = 4"), (1, 4));
+        assert_eq!(kept("warm = 1\nstopped = 2", "warm = 0\nstopped = 0"), (0, 0));
+        assert_eq!(kept("", "stopped = 10"), (0, 10));
+        let defaults = format!("[defaults]\nstopped = 3\n{LINES}{SCHEDULE}");
+        let file = PoolFile::parse(NAME, &defaults);
+        assert_eq!((file.pools[0].stopped, file.pools[0].schedules[0].stopped), (3, 3), "{}", file.report().text);
+    }
+
+    #[test]
+    fn machines_that_cannot_be_kept_stopped_are_reported_with_what_to_write() {
+        let with = |more: &str| errors(&format!("{LINES}{more}\n"));
+        let spot = "stopped: EC2 cannot stop spot machines of one-time requests, and this pool has no others; write market = \
+                    \"spot-then-on-demand\" or \"on-demand\" in the pool, or remove stopped";
+        assert_eq!(with("market = \"spot\"\nstopped = 1"), [format!("pools.toml:9:1: {spot}")]);
+        assert_eq!(with("market = \"spot-then-on-demand\"\nstopped = 1"), [""; 0]);
+        assert_eq!(with("market = \"spot\"\nstopped = 0"), [""; 0]);
+        let schedule = SCHEDULE.replace("warm = 5", "stopped = 5");
+        assert_eq!(with(&format!("market = \"spot\"\n{schedule}")), [format!("pools.toml:14:1: {spot}")]);
+        // The number of the pool is reported once, and not for its schedules.
+        assert_eq!(with(&format!("market = \"spot\"\nstopped = 1\n{SCHEDULE}")), [format!("pools.toml:9:1: {spot}")]);
+
+        let both = "stopped: 6 and warm, 5, are together more than max, 10; lower one of them, or raise max";
+        assert_eq!(with("warm = 5\nstopped = 6"), [format!("pools.toml:9:1: {both}")]);
+        assert_eq!(with("warm = 4\nstopped = 6"), [""; 0]);
+        assert_eq!(with(&format!("stopped = 6\n{SCHEDULE}")), [format!("pools.toml:14:1: {both}")]);
+        assert_eq!(with("stopped = 4294967295\nwarm = 1").len(), 1, "no overflow");
+        assert_eq!(with("warm = 11\nstopped = 1"), ["pools.toml:8:1: warm: 11 is more than max, 10"]);
+        let errors = with("stopped = -1");
+        assert!(errors.len() == 1 && errors[0].starts_with("pools.toml:8:11: stopped: invalid value"), "{errors:?}");
     }
 
     #[test]

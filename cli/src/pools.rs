@@ -96,6 +96,12 @@ pub(crate) struct PoolRow {
     pub(crate) warm: usize,
     /// Warm machines that the pool file asks for now.
     pub(crate) warm_wanted: u32,
+    /// Stopped machines that are ready to be started. None in a pool that keeps and has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stopped: Option<usize>,
+    /// Stopped machines that the pool file asks for now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stopped_wanted: Option<u32>,
     /// The schedule that says so. None if it is the pool's own number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) schedule: Option<InEffect>,
@@ -150,10 +156,7 @@ fn cells(row: &PoolRow) -> Vec<String> {
         row.pool.to_string(),
         row.demand.to_string(),
         row.supply.to_string(),
-        match &row.schedule {
-            Some(schedule) => format!("{}/{} {schedule}", row.warm, row.warm_wanted),
-            None => format!("{}/{}", row.warm, row.warm_wanted),
-        },
+        row.kept(),
         format!("{}/{}", row.live, row.max),
         row.state.as_str().to_owned(),
     ]
@@ -173,6 +176,19 @@ pub(crate) async fn rows(table: &impl Store, now: Timestamp) -> Result<Vec<PoolR
 }
 
 impl PoolRow {
+    /// Warm and stopped machines, of those that the pool file asks for, such as `1/1, stopped 3/5 until 18:00 Europe/Berlin`.
+    fn kept(&self) -> String {
+        let mut kept = format!("{}/{}", self.warm, self.warm_wanted);
+        kept += &self.stopped().map(|stopped| format!(", stopped {stopped}")).unwrap_or_default();
+        kept += &self.schedule.as_ref().map(|schedule| format!(" {schedule}")).unwrap_or_default();
+        kept
+    }
+
+    /// Stopped machines, of those that the pool file asks for.
+    pub(crate) fn stopped(&self) -> Option<String> {
+        Some(format!("{}/{}", self.stopped?, self.stopped_wanted?))
+    }
+
     /// What the machines cost per hour, of the cap.
     pub(crate) fn price(&self) -> Option<String> {
         let price = usd(self.usd_per_hour?);
@@ -189,6 +205,7 @@ pub(crate) fn row(pool: &Pool, view: &PoolView, now: Timestamp) -> PoolRow {
         .filter(|(_, it)| it.circuit != Circuit::Closed)
         .map(|(it, of)| (it, &of.circuit))
         .collect();
+    let keeps_stopped = pool.has_stopped() || view.slots.values().any(|slot| slot.is_set_aside() && slot.is_live());
     PoolRow {
         usd_per_hour: pool.needs_prices().then(|| view.price_per_hour().usd()),
         max_usd_per_hour: pool.price_per_hour.map(MicroUsd::usd),
@@ -199,6 +216,8 @@ pub(crate) fn row(pool: &Pool, view: &PoolView, now: Timestamp) -> PoolRow {
         busy: view.slots.values().filter(|slot| is_busy(slot)).count(),
         warm: view.supply(now).filter(|slot| !slot.wanted).count(),
         warm_wanted: pool.warm_at(now),
+        stopped: keeps_stopped.then(|| view.slots.values().filter(|slot| is_stopped(slot)).count()),
+        stopped_wanted: keeps_stopped.then(|| pool.stopped_at(now)),
         schedule: InEffect::of(pool, now),
         live: view.live(),
         max: pool.max,
@@ -214,6 +233,11 @@ pub(crate) fn row(pool: &Pool, view: &PoolView, now: Timestamp) -> PoolRow {
 /// A machine that is gone does not run its job any more, whatever GitHub has reported.
 fn is_busy(slot: &Slot) -> bool {
     slot.gone_at.is_none() && matches!(slot.state, SlotState::Busy { .. })
+}
+
+/// A machine that is being ended, or is still being stopped, is not ready.
+fn is_stopped(slot: &Slot) -> bool {
+    slot.is_live() && slot.stop.is_none() && matches!(slot.state, SlotState::Stopped(_))
 }
 
 /// What keeps the pool from launching the machines it needs.
@@ -262,4 +286,39 @@ fn obstacles(view: &PoolView, parts: &[Part], now: Timestamp) -> Vec<String> {
 /// Before an obstacle of a class.
 fn prefix(part: &Part) -> String {
     part.class.as_ref().map(|class| format!("{class}: ")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::aside::fixtures::{noon, pool, slot, view};
+
+    #[test]
+    fn stopped_machines_are_shown_next_to_warm_ones_and_only_in_pools_that_have_any() {
+        let none = json!({});
+        let slots = || {
+            let ending = json!({ "stop": { "why": "surplus", "at": "2026-11-02T11:59:00Z" } });
+            [
+                slot(1, "launched", &none),
+                slot(2, "prepared", &none),
+                slot(3, "stopped", &none),
+                slot(4, "stopped", &none),
+                slot(5, "stopped", &ending),
+                slot(6, "busy", &none),
+            ]
+        };
+        let shown = |more: &str, slots: &[Slot]| row(&pool(more), &view(slots.to_vec()), noon()).kept();
+        assert_eq!(shown("warm = 1\nstopped = 5", &slots()), "1/1, stopped 2/5");
+        let schedule = "warm = 1\n[[pool.schedule]]\ndays = [\"mon\"]\nfrom = \"08:00\"\nto = \"18:00\"\n\
+                        time_zone = \"UTC\"\nstopped = 3";
+        assert_eq!(shown(schedule, &slots()), "1/1, stopped 2/3 until 18:00 UTC");
+        assert_eq!(shown("warm = 1", &slots()), "1/1, stopped 2/0", "until they have ended");
+        assert_eq!(shown("warm = 1", &slots()[..1]), "1/1");
+        let plain = json!(row(&pool("warm = 1"), &view(slots()[..1].to_vec()), noon()));
+        assert!(plain.get("stopped").is_none() && plain.get("stopped_wanted").is_none(), "{plain}");
+        let kept = json!(row(&pool("stopped = 5"), &view(slots()), noon()));
+        assert_eq!((&kept["stopped"], &kept["stopped_wanted"], &kept["live"]), (&json!(2), &json!(5), &json!(6)));
+    }
 }

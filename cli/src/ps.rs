@@ -152,6 +152,9 @@ fn slot_row(slot: &Slot, instances: &BTreeMap<InstanceId, Instance>, now: Timest
             (
                 SlotState::Planned
                 | SlotState::Launched(_)
+                | SlotState::Prepared(_)
+                | SlotState::Stopped(_)
+                | SlotState::Started(_)
                 | SlotState::Configured { .. }
                 | SlotState::Online { .. }
                 | SlotState::Done { .. },
@@ -198,12 +201,15 @@ fn job_row(job: &WaitingJob, pool: &PoolName, now: Timestamp) -> Row {
     }
 }
 
-/// A slot's state in a word.
+/// A slot's state in a word or two.
 pub(crate) fn short_state(slot: &Slot) -> &'static str {
     match &slot.state {
         SlotState::Planned => "launching",
         SlotState::Launched(_) if !slot.wanted => "warm",
         SlotState::Launched(_) => "booting",
+        SlotState::Prepared(_) => "being stopped",
+        SlotState::Stopped(_) => "stopped",
+        SlotState::Started(_) => "being started",
         SlotState::Configured { .. } => "starting",
         SlotState::Online { .. } => "idle",
         SlotState::Busy { .. } => "busy",
@@ -217,7 +223,27 @@ pub(crate) fn state(slot: &Slot) -> String {
     match (&slot.stop, slot.gone_at) {
         (_, Some(_)) => format!("{state}, gone"),
         _ if slot.held => format!("{state}, held by an operator"),
+        (Some(stop), None) if slot.is_set_aside() => format!("{state}, ending: {}", stop.why),
         (Some(stop), None) => format!("{state}, stopping: {}", stop.why),
         (None, None) => state.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::aside::fixtures::slot;
+
+    #[test]
+    fn a_machine_that_is_kept_stopped_has_a_state_in_plain_words() {
+        let shown = |state_of: &str, more: serde_json::Value| state(&slot(1, state_of, &more));
+        assert_eq!(shown("prepared", json!({})), "being stopped");
+        assert_eq!(shown("stopped", json!({})), "stopped");
+        assert_eq!(shown("started", json!({ "wanted": true })), "being started");
+        let stop = json!({ "stop": { "why": "surplus", "at": "2026-11-02T11:59:00Z" } });
+        assert_eq!(shown("stopped", stop.clone()), "stopped, ending: surplus");
+        assert_eq!(shown("launched", stop), "warm, stopping: surplus");
     }
 }

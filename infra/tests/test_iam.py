@@ -235,6 +235,16 @@ class Policies(unittest.TestCase):
             self.check(policies, self.launch(), "allowed", boundary)
             self.check(policies, refused, "denied", boundary)
 
+    def test_the_functions_stop_start_and_end_only_machines_of_their_stack(self):
+        actions = ("ec2:StopInstances", "ec2:StartInstances", "ec2:TerminateInstances")
+        everything = [{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}]
+        for policies in ([self.control_plane], everything):
+            own = [(action, f"{HERE}:instance/i-1", owned(tag="stack")) for action in actions]
+            self.check(policies, own, "allowed", self.boundary)
+            contexts = (owned("drover-eu", "stack"), owned(), {})
+            others = [(action, f"{HERE}:instance/i-2", context) for action in actions for context in contexts]
+            self.check(policies, others, "denied", self.boundary)
+
     def launch_with_a_disk(self, template=None, stack="drover", gib=500, encrypted="true"):
         """The request for the root volume of a job that asked for a disk. It overrides that of the launch template."""
         volume = {"ec2:VolumeSize": str(gib), "ec2:Encrypted": encrypted, "ec2:IsLaunchTemplateResource": "false"}
@@ -432,7 +442,7 @@ class Policies(unittest.TestCase):
         key = {"dynamodb:LeadingKeys": ["AROAEXAMPLE:i-1"]}
         others = {"dynamodb:LeadingKeys": ["AROAEXAMPLE:i-2"]}
         both = {"dynamodb:LeadingKeys": ["AROAEXAMPLE:i-1", "AROAEXAMPLE:i-2"]}
-        names = {"dynamodb:Attributes": ["pk", "reported_at", "uptime_seconds", "expires_at"]}
+        names = {"dynamodb:Attributes": ["pk", "reported_at", "uptime_seconds", "prepared_at", "expires_at"]}
         more = {"dynamodb:Attributes": ["pk", "reported_at", "anything"]}
         policies = self.roles["drover-runner"]
         update = "dynamodb:UpdateItem"

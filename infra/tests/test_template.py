@@ -138,10 +138,12 @@ class Policies(Template):
             if re.search(r"compute\.(machines|spot_prices)\(", project.code(path)):
                 self.assertEqual(path.parent.name, "sweep", "the scaler reads what its role does not allow")
 
-    def test_only_own_machines_are_ended_and_only_launches_are_tagged(self):
+    def test_only_own_machines_are_ended_stopped_or_started_and_only_launches_are_tagged(self):
         for function in ("scaler", "janitor"):
-            (ends,) = self.of(function, "ec2:TerminateInstances")
-            self.assertEqual(ends["Condition"], {"StringEquals": {"aws:ResourceTag/drover:stack": "drover"}})
+            for action in ("ec2:TerminateInstances", "ec2:StopInstances", "ec2:StartInstances"):
+                (changes,) = self.of(function, action)
+                self.assertEqual(changes["Condition"], {"StringEquals": {"aws:ResourceTag/drover:stack": "drover"}})
+                self.assertRegex(changes["Resource"], r":instance/\*$")
             for tags in self.of(function, "ec2:CreateTags"):
                 self.assertEqual(tags["Condition"]["StringEquals"]["ec2:CreateAction"], "RunInstances")
             (passes,) = self.of(function, "iam:PassRole")

@@ -53,7 +53,12 @@ fn fields(pool: &Pool) -> BTreeMap<String, Value> {
                 fields.extend(pool.price_per_hour.map(|cap| ("usd_per_hour".to_owned(), json!(cap.usd()))));
             }
             ("schedule", _) => {
-                fields.extend(pool.schedules.iter().map(|it| (format!("schedule {it}: warm"), json!(it.warm))))
+                fields.extend(pool.schedules.iter().map(|it| (format!("schedule {it}: warm"), json!(it.warm))));
+                if pool.has_stopped() {
+                    let stopped =
+                        pool.schedules.iter().map(|it| (format!("schedule {it}: stopped"), json!(it.stopped)));
+                    fields.extend(stopped);
+                }
             }
             ("shapes", _) => fields.extend(pool.shapes.iter().flat_map(fields_of_shapes)),
             _ => drop(fields.insert(name.clone(), value.clone())),

@@ -102,8 +102,14 @@ impl Plan {
             };
             falls("max", old.max, pool.max);
             falls("warm", old.warm, pool.warm);
-            if let Some((before, after, at)) = warm_falls(old, &pool, now) {
-                self.losses.push(format!("{}: warm falls from {before} to {after} on {at}, by a schedule", pool.name));
+            falls("stopped", old.stopped, pool.stopped);
+            let scheduled: [(&str, fn(&Pool) -> u32, fn(&Pool, Timestamp) -> u32); 2] =
+                [("warm", |pool| pool.warm, Pool::warm_at), ("stopped", |pool| pool.stopped, Pool::stopped_at)];
+            for (field, _, kept_at) in scheduled.into_iter().filter(|(_, own, _)| own(&pool) >= own(old)) {
+                if let Some((before, after, at)) = falls_by_schedule(old, &pool, kept_at, now) {
+                    let name = &pool.name;
+                    self.losses.push(format!("{name}: {field} falls from {before} to {after} on {at}, by a schedule"));
+                }
             }
             if let Some(cap) = pool.price_per_hour.filter(|cap| old.price_per_hour.is_none_or(|old| *cap < old)) {
                 let before = old.price_per_hour.map_or_else(|| "no limit".to_owned(), |old| usd(old.usd()));
@@ -225,18 +231,20 @@ async fn resolve(entry: &PoolEntry, ec2: &Ec2) -> Result<Pool, Failure> {
     Ok(Pool { launch_template, subnets, ..pool })
 }
 
-/// When schedules make a pool keep fewer machines warm than before, within a week, with both numbers. None if `warm` itself falls,
-/// which is shown anyway.
-fn warm_falls(old: &Pool, new: &Pool, now: Timestamp) -> Option<(u32, u32, String)> {
-    if new.warm < old.warm {
-        return None;
-    }
+/// When schedules make a pool keep fewer machines ready than before, within a week, with both numbers. A fall of the pool's own
+/// number is shown anyway.
+fn falls_by_schedule(
+    old: &Pool,
+    new: &Pool,
+    kept_at: fn(&Pool, Timestamp) -> u32,
+    now: Timestamp,
+) -> Option<(u32, u32, String)> {
     let schedules = || old.schedules.iter().chain(&new.schedules);
     let yesterday = now - SignedDuration::from_hours(24);
     let periods = schedules().flat_map(|schedule| schedule.periods(yesterday, 9));
     let mut edges: Vec<Timestamp> = periods.flat_map(|it| [it.from, it.to]).filter(|at| *at > now).collect();
     edges.sort();
-    let at = std::iter::once(now).chain(edges).find(|at| new.warm_at(*at) < old.warm_at(*at))?;
+    let at = std::iter::once(now).chain(edges).find(|at| kept_at(new, *at) < kept_at(old, *at))?;
     let zone = &schedules().next()?.time_zone;
-    Some((old.warm_at(at), new.warm_at(at), local(at, zone)))
+    Some((kept_at(old, at), kept_at(new, at), local(at, zone)))
 }

@@ -16,6 +16,7 @@ use super::filter::Filter;
 use super::history::History;
 use super::overview::Overview;
 use super::page::{Banner, chart, event_table, facts_list, framed, job_link, pool_table, sections};
+use crate::aside::{self, Aside};
 use crate::output::{Failure, Output, or_dash, printable};
 use crate::pools::PoolRow;
 
@@ -52,6 +53,7 @@ fn phases_of_job(explained: &Value, now: Timestamp) -> Vec<Phase> {
                 since = since.checked_add(std::time::Duration::from_secs_f64(seconds.max(0.0))).unwrap_or(since);
                 let name = match part["until"].as_str().unwrap_or_default() {
                     until if until.contains("launched") => "launched",
+                    until if until.contains("started the stopped machine") => "started",
                     until if until.contains("registered") => "registered",
                     until if until.contains("recorded") => "recorded",
                     _ => continue,
@@ -65,6 +67,7 @@ fn phases_of_job(explained: &Value, now: Timestamp) -> Vec<Phase> {
             marks.extend([
                 ("recorded", recorded),
                 ("launched", waits(at("launched_at"))),
+                ("started", waits(at("started_at"))),
                 ("registered", waits(at("configured_at"))),
             ]);
         }
@@ -106,7 +109,13 @@ fn is_about(event: &Event, instance: &Instance) -> bool {
         What::Unregistered { slot, others } => instance.slot.is_some_and(|own| own == *slot || others.contains(&own)),
         _ => false,
     };
-    is_its_slot || event.after.iter().any(|after| after.key == key)
+    is_its_slot
+        || slot_of(instance).is_some_and(|slot| aside::is_about(event, &slot))
+        || event.after.iter().any(|after| after.key == key)
+}
+
+fn slot_of(instance: &Instance) -> Option<Key> {
+    Some(Key::Slot(instance.pool.clone()?, instance.slot?))
 }
 
 pub(super) fn machine(report: &MachineReport, banner: &Banner, now: Timestamp) -> Html<String> {
@@ -116,9 +125,12 @@ pub(super) fn machine(report: &MachineReport, banner: &Banner, now: Timestamp) -
         Ownership::Closed { closed_at, .. } => Some(*closed_at),
         Ownership::Bound | Ownership::Condemned { .. } | Ownership::Adopted => None,
     };
+    let aside = slot_of(instance).map(|slot| Aside::of(events.iter().rev(), &slot)).unwrap_or_default();
     let ran = job.as_ref().filter(|job| job.started_at.is_some());
     let marks = [
         ("launched", Some(instance.launched_at)),
+        ("stopped", aside.stopped_at),
+        ("started", aside.started_at),
         ("registered", first(|what| matches!(what, What::HandedOver { .. }))),
         ("running", ran.and_then(|job| job.started_at)),
         ("done", ran.and_then(|job| job.completed_at)),

@@ -228,6 +228,7 @@ fn pool_row(row: &PoolRow, overview: &Overview, has_prices: bool) -> Markup {
         td.n data-title="Busy" { (row.busy) (utilisation(row)) }
         td.n.o data-title="Warm" {
             (row.warm) " / " (row.warm_wanted)
+            @if let Some(stopped) = row.stopped() { ", stopped " (stopped) }
             @if let Some(schedule) = &row.schedule { span.dim { " " (schedule.to_string()) } }
         }
         td.n data-title="Oldest waits" { (or_dash(oldest.map(seconds))) }
@@ -250,9 +251,10 @@ pub(super) fn chart(row: &PoolRow, history: &History, height: u32) -> Markup {
     }
 }
 
-/// The share of the machines that have a job.
+/// The share of the running machines that have a job.
 fn utilisation(row: &PoolRow) -> String {
-    (row.busy * 100).checked_div(row.live).map(|percent| format!(" ({percent} %)")).unwrap_or_default()
+    let running = row.live - row.stopped.unwrap_or_default();
+    (row.busy * 100).checked_div(running).map(|percent| format!(" ({percent} %)")).unwrap_or_default()
 }
 
 fn started(waits: &Waits) -> Markup {

@@ -6,7 +6,7 @@ use domain::config::Pool;
 use domain::policy::PoolView;
 use domain::policy::due::is_being_retired;
 use domain::policy::launch_error::is_lack_of_capacity;
-use domain::state::{Answer, Circuit, Config, Item, Key};
+use domain::state::{Answer, Circuit, Config, Item, Key, Slot, SlotState};
 use engine::ports::Store;
 use jiff::{SignedDuration, Timestamp};
 use platform::table::Table;
@@ -16,6 +16,9 @@ use super::subject::{MaybeConfig, Subject};
 use crate::classes::{Part, parts};
 use crate::describe;
 use crate::output::{age, count};
+
+/// EC2 stops a machine within this time.
+const STOPS_WITHIN: SignedDuration = SignedDuration::from_mins(10);
 
 /// A machine that is to end and is not busy ends within this time.
 const ENDS_WITHIN: SignedDuration = SignedDuration::from_mins(15);
@@ -67,6 +70,8 @@ struct Problems {
     launches: Vec<String>,
     waiting: Vec<String>,
     ending: Vec<String>,
+    /// Machines that are not stopped. None if no pool keeps any.
+    stopped: Option<Vec<String>>,
 }
 
 impl Problems {
@@ -82,6 +87,7 @@ impl Problems {
             launches: Vec::new(),
             waiting: Vec::new(),
             ending: Vec::new(),
+            stopped: None,
         }
     }
 
@@ -124,6 +130,7 @@ impl Problems {
             let waited = age(now.duration_since(job.waits_since()));
             self.waiting.push(format!("job {} of {} in pool {name}, for {waited}", job.id, job.repository));
         }
+        self.add_not_stopped(pool, view, now);
         for slot in view.slots.values().filter(|slot| is_being_retired(slot)) {
             let (Some(stop), Some(machine)) = (&slot.stop, slot.machine()) else { continue };
             let tried = now.duration_since(stop.at);
@@ -133,6 +140,31 @@ impl Problems {
                     machine.instance, stop.why, age(tried)
                 ));
             }
+        }
+    }
+
+    /// Machines that were set aside, and that EC2 does not show as stopped.
+    fn add_not_stopped(&mut self, pool: &Pool, view: &PoolView, now: Timestamp) {
+        let since = |slot: &Slot| match &slot.state {
+            SlotState::Prepared(machine) => machine.stopped_at,
+            SlotState::Planned
+            | SlotState::Launched(_)
+            | SlotState::Stopped(_)
+            | SlotState::Started(_)
+            | SlotState::Configured { .. }
+            | SlotState::Online { .. }
+            | SlotState::Busy { .. }
+            | SlotState::Done { .. } => None,
+        };
+        let open = view.slots.values().filter(|slot| slot.is_live() && slot.stop.is_none() && !slot.held);
+        let late: Vec<Timestamp> =
+            open.filter_map(since).filter(|at| now.duration_since(*at) >= STOPS_WITHIN).collect();
+        if pool.has_stopped() || !late.is_empty() {
+            let problems = self.stopped.get_or_insert_default();
+            problems.extend(late.iter().min().map(|oldest| {
+                let (machines, longest) = (count(late.len(), "machine"), age(now.duration_since(*oldest)));
+                format!("pool {}: EC2 has not stopped {machines}, for up to {longest}", pool.name)
+            }));
         }
     }
 
@@ -175,6 +207,11 @@ impl Problems {
         let remedy = "the scaler's log says why; the machine is ended at max_life in any case, or now with drover retire \
                       INSTANCE --force";
         group.conclude("ending machines", Level::Warn, &self.ending, "none is stuck", remedy);
+        let remedy = "the scaler's log has EC2's answer; if the permission ec2:StopInstances is missing, run make infrastructure \
+                      and make deploy";
+        if let Some(stopped) = &self.stopped {
+            group.conclude("stopped machines", Level::Warn, stopped, "EC2 stops them in time", remedy);
+        }
     }
 }
 
@@ -203,4 +240,37 @@ async fn limits(group: &mut Group, subject: &Subject<'_>, table: &Table, config:
     let remedy = "wait; if it happens again, check whether other software uses this app, or whether one account has more \
                   jobs than one app can serve";
     group.conclude("GitHub's limits", Level::Warn, &problems, "not reached", remedy);
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::state::Slot;
+    use serde_json::json;
+
+    use super::*;
+    use crate::aside::fixtures::{noon, pool, slot, view};
+
+    fn not_stopped(more: &str, slots: &[Slot]) -> Option<Vec<String>> {
+        let mut problems = Problems::new();
+        problems.add(&pool(more), &view(slots.to_vec()), noon());
+        problems.stopped
+    }
+
+    #[test]
+    fn machines_that_ec2_does_not_stop_are_reported_after_ten_minutes() {
+        let since = |version, state: &str, at: &str| slot(version, state, &json!({ "stopped_at": at }));
+        let slots = [
+            since(1, "prepared", "2026-11-02T11:50:01Z"),
+            since(2, "stopped", "2026-11-02T11:30:00Z"),
+            since(3, "prepared", "2026-11-02T11:50:00Z"),
+            since(4, "prepared", "2026-11-02T11:45:00Z"),
+        ];
+        assert_eq!(not_stopped("stopped = 5", &slots[..2]), Some(vec![]));
+        let expected = "pool linux: EC2 has not stopped 2 machines, for up to 15m";
+        assert_eq!(not_stopped("stopped = 5", &slots), Some(vec![expected.to_owned()]));
+        assert_eq!(not_stopped("", &slots), Some(vec![expected.to_owned()]), "the pool keeps none any more");
+        assert_eq!(not_stopped("warm = 1", &[]), None, "the check is left out");
+        let held = slot(4, "prepared", &json!({ "stopped_at": "2026-11-02T11:45:00Z", "held": true }));
+        assert_eq!(not_stopped("stopped = 5", &[held]), Some(vec![]));
+    }
 }

@@ -4,8 +4,8 @@ use domain::ids::{JobId, RunnerName, SlotId};
 use domain::log::{After, Event, What};
 use domain::state::{Job, Key};
 
-use crate::describe;
 use crate::output::one_line;
+use crate::{aside, describe};
 
 pub(super) fn history(events: &[&Event], job: JobId) -> String {
     let lines = events.iter().map(|event| {
@@ -27,6 +27,10 @@ pub(super) fn concerns(event: &Event, job: &Job) -> bool {
     }
     // Events of its machine from before GitHub reported which job the machine has.
     let runner: Option<RunnerName> = job.runner.as_ref().and_then(|runner| runner.name.parse().ok());
+    let its_slot = runner.as_ref().map(|runner| Key::Slot(job.pool.clone(), runner.slot));
+    if its_slot.is_some_and(|slot| aside::is_about(event, &slot)) {
+        return true;
+    }
     let is_its_slot = |slot: &SlotId| runner.as_ref().is_some_and(|runner| runner.slot == *slot);
     let waited = job.first_seen_at <= event.at && job.started_at.or(job.completed_at).is_none_or(|at| event.at <= at);
     match &event.what {

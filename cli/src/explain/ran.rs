@@ -8,6 +8,7 @@ use engine::ports::Store;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+use crate::aside::Aside;
 use crate::output::{Failure, age, count};
 
 /// The end of a machine.
@@ -175,9 +176,11 @@ pub(super) fn parts(events: &[Event], job: &Job) -> Vec<Part> {
         What::Bound { version, .. } if *version == slot.version => Some(event.at),
         _ => None,
     });
+    let started = Aside::of(events, &Key::Slot(job.pool.clone(), slot)).started_at;
     let marks = [
         ("Drover recorded it", Some(job.first_seen_at)),
         ("EC2 launched the machine", bound),
+        ("Drover started the stopped machine", started),
         ("the runner was registered", Some(registered_at)),
         ("the runner took the job", job.started_at),
     ];
@@ -207,6 +210,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::aside::fixtures::life;
 
     fn tuple(instance_type: &str) -> Value {
         json!({ "template": "lt-0", "template_version": 1, "subnet": "subnet-a", "instance_type": instance_type, "market": "spot" })
@@ -220,6 +224,25 @@ mod tests {
         let (fields, what) = (event.as_object_mut().unwrap(), what.as_object().unwrap());
         fields.extend(what.iter().map(|(name, value)| (name.clone(), value.clone())));
         serde_json::from_value(event).unwrap()
+    }
+
+    #[test]
+    fn the_wait_for_a_stopped_machine_has_the_start_of_the_machine_as_a_part() {
+        let job: Job = serde_json::from_value(json!({
+            "id": 5, "pool": "linux", "repository": "acme/app", "run_id": 1, "run_attempt": 1, "name": "build",
+            "labels": ["linux"], "html_url": "https://github.com/acme/app/actions/runs/1/job/5", "rank": "done",
+            "gated": false, "public": false, "runner": { "id": 7, "name": "runner" }, "queued_at": "2026-11-02T10:59:58Z",
+            "first_seen_at": "2026-11-02T10:59:59.5Z", "started_at": "2026-11-02T11:00:12Z", "revision": 1,
+        }))
+        .unwrap();
+        let parts: Vec<_> = parts(&life(), &job).into_iter().map(|part| (part.until, part.seconds)).collect();
+        let expected = [
+            ("Drover recorded it", 1.5),
+            ("Drover started the stopped machine", 0.5),
+            ("the runner was registered", 4.0),
+            ("the runner took the job", 8.0),
+        ];
+        assert_eq!(parts, expected);
     }
 
     #[test]

@@ -161,13 +161,25 @@ fn on_its_way(slot: &Slot, view: &PoolView, pool: &Pool, now: Timestamp) -> Stri
             machine.instance,
             ago(machine.launched_at)
         ),
-        SlotState::Configured { machine, runner } => format!(
-            "Its slot {id}: {} is booting: it was launched {} ago; its runner was registered {} ago and has {} to come online.",
+        SlotState::Prepared(machine) => {
+            format!("Its slot {id}: {} is being stopped until a job needs it.", machine.instance)
+        }
+        SlotState::Stopped(machine) => format!("Its slot {id}: {} is stopped until a job needs it.", machine.instance),
+        SlotState::Started(machine) => format!(
+            "Its slot {id}: {} was kept stopped, and its start was decided {} ago; then its runner is registered.",
             machine.instance,
-            ago(machine.launched_at),
-            ago(runner.configured_at),
-            pool.timings.boot_grace
+            ago(machine.runs_since())
         ),
+        SlotState::Configured { machine, runner } => {
+            let began = if machine.started_at.is_some() { "started" } else { "launched" };
+            format!(
+                "Its slot {id}: {} is booting: it was {began} {} ago; its runner was registered {} ago and has {} to come online.",
+                machine.instance,
+                ago(machine.runs_since()),
+                ago(runner.configured_at),
+                pool.timings.boot_grace
+            )
+        }
         SlotState::Online { machine, online_at, .. } => format!(
             "Its slot {id}: the runner on {} has been online for {} and has no job yet.",
             machine.instance,
@@ -193,6 +205,10 @@ fn next(waiting: &WaitingJob, slot: Option<&Slot>, part: &Part, now: Timestamp) 
                 None => Some(Next::new("the machine is recorded", None)),
             },
             SlotState::Launched(_) => at("its runner is registered at GitHub", slot.lease.next_at),
+            SlotState::Prepared(_) | SlotState::Stopped(_) => Some(Next::new("a job needs the machine", None)),
+            SlotState::Started(_) => {
+                at("its machine is started, and its runner registered at GitHub", slot.lease.next_at)
+            }
             SlotState::Configured { runner, .. } => at(
                 "the runner comes online, or the machine is replaced",
                 runner.configured_at + pool.timings.boot_grace.duration(),

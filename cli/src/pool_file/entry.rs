@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::fields::Reader;
-use super::schedules;
+use super::schedules::{self, Kept};
 
 /// The field names of [`Timings`], which a pool table contains next to its own.
 pub(super) const TIMINGS: [&str; 16] = [
@@ -60,7 +60,8 @@ pub struct PoolEntry {
     pub order: Order,
     pub max: u32,
     pub warm: u32,
-    /// Times with another number of warm machines.
+    pub stopped: u32,
+    /// Times with other numbers of warm and stopped machines.
     pub schedules: Vec<Schedule>,
     pub priority: i32,
     pub runner_group: u64,
@@ -109,7 +110,7 @@ const SHAPES_FIELDS: [&str; 7] = [
 ];
 
 /// The fields of a pool that are not timings.
-const OWN_FIELDS: [&str; 20] = [
+const OWN_FIELDS: [&str; 21] = [
     "name",
     "owner",
     "labels",
@@ -126,6 +127,7 @@ const OWN_FIELDS: [&str; 20] = [
     "order",
     "max",
     "warm",
+    "stopped",
     "schedule",
     "priority",
     "runner_group",
@@ -162,6 +164,10 @@ pub(super) fn entry(reader: &mut Reader<'_>) -> PoolEntry {
         reader.require("launch_template");
     }
     let order = if shapes.is_some() { Order::Price } else { Order::Listed };
+    let kept = Kept {
+        warm: reader.optional("warm").unwrap_or_default(),
+        stopped: reader.optional("stopped").unwrap_or_default(),
+    };
     let pool = PoolEntry {
         name: reader.required("name").unwrap_or_else(|| "unnamed".parse().expect("a valid name")),
         owner: reader.required("owner").unwrap_or_else(|| "unnamed".parse().expect("a valid owner")),
@@ -178,8 +184,9 @@ pub(super) fn entry(reader: &mut Reader<'_>) -> PoolEntry {
         market: reader.optional("market").unwrap_or_default(),
         order: reader.optional("order").unwrap_or(order),
         max: reader.required("max").unwrap_or_default(),
-        warm: reader.optional("warm").unwrap_or_default(),
-        schedules: schedules::read(reader, &field_names()),
+        warm: kept.warm,
+        stopped: kept.stopped,
+        schedules: schedules::read(reader, kept, &field_names()),
         priority: reader.optional("priority").unwrap_or(DEFAULT_PRIORITY),
         runner_group: reader.optional("runner_group").unwrap_or(DEFAULT_RUNNER_GROUP),
         rerun_on_interruption: reader.optional("rerun_on_interruption").unwrap_or_default(),
@@ -244,6 +251,7 @@ impl PoolEntry {
             order: self.order,
             max: self.max,
             warm: self.warm,
+            stopped: self.stopped,
             schedules: self.schedules.clone(),
             priority: self.priority,
             runner_group: self.runner_group,

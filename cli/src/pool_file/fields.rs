@@ -52,6 +52,11 @@ impl Written {
         self.fields.get(name).map_or(&self.header, |(key, _)| key)
     }
 
+    /// Whether the field is set.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.fields.contains_key(name)
+    }
+
     /// Where a value of a list is.
     pub(super) fn element(&self, name: &str, index: usize) -> &Range<usize> {
         self.fields.get(name).and_then(|(_, elements)| elements.get(index)).unwrap_or_else(|| self.field(name))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use domain::config::{Architecture, Label};
+use domain::config::{Architecture, Label, MarketChoice};
 use domain::ids::{Repository, Scope};
 use jiff::SignedDuration;
 
@@ -11,7 +11,7 @@ use super::entry::PoolEntry;
 use super::fields::Written;
 use super::finding::{Finding, Severity, Source};
 use super::instance_types::{Misnamed, misnamed};
-use super::schedules::schedules;
+use super::schedules::{ONLY_SPOT, schedules, too_many};
 use super::shapes::{caps, shapes};
 
 /// GitHub deletes an ephemeral runner that was not connected for a day.
@@ -32,7 +32,7 @@ pub(super) fn check(pool: &PoolEntry, written: &Written, source: &Source) -> Vec
     values(&mut check, pool);
     instance_types(&mut check, pool);
     caps(&mut check, pool);
-    schedules(&mut check, &pool.schedules, pool.max);
+    schedules(&mut check, pool);
     times(&mut check, pool);
     check.findings
 }
@@ -62,6 +62,10 @@ fn values(check: &mut Check<'_>, pool: &PoolEntry) {
         pool.warm <= pool.max,
         format!("warm: {} is more than max, {}", pool.warm, pool.max),
     );
+    let excess = too_many(pool.warm, pool.stopped, pool.max).filter(|_| pool.warm <= pool.max);
+    check.require(&["stopped", "warm", "max"], excess.is_none(), excess.unwrap_or_default());
+    let can_stop = pool.stopped == 0 || pool.market != MarketChoice::Spot;
+    check.require(&["stopped", "market"], can_stop, ONLY_SPOT);
     for (index, repository) in pool.repositories.iter().enumerate() {
         let is_checked = !["owner", "repositories"].iter().any(|field| check.written.invalid.contains(*field));
         if is_checked && !pool.owner.covers(repository) {

@@ -249,7 +249,7 @@ fn an_adopted_instance_is_recorded_in_its_pools_log_or_in_the_stacks() {
 
 #[test]
 fn closing_a_slot_deletes_it_and_closes_the_record_of_its_instance() {
-    let over = slot("done", 60, json!({ "gone_at": ago(60), "unregistered_at": ago(1) }));
+    let over = slot("done", 60, json!({ "launched_at": ago(660), "gone_at": ago(60), "unregistered_at": ago(1) }));
     let mapped = Instance { instance_type: Some("m7i.large".into()), launched_at: ago(660), ..instance() };
     let consoles = BTreeMap::from([(mapped.id.clone(), "panic".to_owned())]);
     let rates = Rates::of("us-east-1".to_owned());

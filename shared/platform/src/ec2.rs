@@ -1,4 +1,4 @@
-//! EC2: launching, listing and terminating instances, and resolving the names in a pool file.
+//! EC2: launching, listing, stopping, starting and terminating instances, and resolving the names in a pool file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -29,9 +29,12 @@ use crate::{ec2_machines, image};
 /// EC2 takes seconds to launch many instances.
 const LAUNCH_TIMEOUT: SignedDuration = SignedDuration::from_secs(20);
 
-/// The shortest time-out of a launch, however little time the invocation has left. With less, no answer would arrive in
-/// time.
-const MIN_LAUNCH_TIMEOUT: SignedDuration = SignedDuration::from_secs(1);
+/// EC2 answers a stop before the machine has shut down.
+const STOP_TIMEOUT: SignedDuration = SignedDuration::from_secs(8);
+
+/// The shortest time-out of a launch or a stop, however little time the invocation has left. With less, no answer would
+/// arrive in time.
+const MIN_TIMEOUT: SignedDuration = SignedDuration::from_secs(1);
 
 /// The largest page of DescribeInstances.
 const PER_PAGE: i32 = 1000;
@@ -296,7 +299,7 @@ impl Compute for Ec2 {
             Market::Spot => Some(spot()),
         };
         let tagged = |kind| TagSpecification::builder().resource_type(kind).set_tags(Some(tags.clone())).build();
-        let within = launch.within.clamp(MIN_LAUNCH_TIMEOUT, LAUNCH_TIMEOUT).unsigned_abs();
+        let within = launch.within.clamp(MIN_TIMEOUT, LAUNCH_TIMEOUT).unsigned_abs();
         let answer = self
             .client
             .run_instances()
@@ -345,6 +348,16 @@ impl Compute for Ec2 {
         }
     }
 
+    async fn stop(&self, instance: &InstanceId, within: SignedDuration) -> Result<(), ComputeError> {
+        let within = within.clamp(MIN_TIMEOUT, STOP_TIMEOUT).unsigned_abs();
+        let stop = self.client.stop_instances().instance_ids(instance.as_str()).customize();
+        stop.config_override(once(within)).send().await.map(drop).map_err(failed_ec2)
+    }
+
+    async fn start(&self, instance: &InstanceId) -> Result<(), ComputeError> {
+        self.client.start_instances().instance_ids(instance.as_str()).send().await.map(drop).map_err(failed_ec2)
+    }
+
     async fn machines(&self, subnets: &BTreeSet<SubnetId>) -> Result<ObservedMachines, ComputeError> {
         ec2_machines::machines(&self.client, subnets).await
     }
@@ -369,8 +382,8 @@ impl Compute for Ec2 {
     }
 }
 
-/// One attempt with a time-out. The SDK would retry a lack of capacity, which EC2 answers with 500, and lose seconds in
-/// which another zone could serve.
+/// One attempt with a time-out. The SDK would retry a launch that lacks capacity, which EC2 answers with 500, and lose seconds
+/// in which another zone could serve. A repeated stop could arrive when the machine has been started again.
 fn once(within: Duration) -> aws_sdk_ec2::config::Builder {
     let timeouts = TimeoutConfig::builder().operation_timeout(within).operation_attempt_timeout(within).build();
     aws_sdk_ec2::config::Builder::new().retry_config(RetryConfig::disabled()).timeout_config(timeouts)

@@ -11,6 +11,7 @@ use crate::aws::{CallError, ErrorKind};
 /// The attributes of a report, apart from its key. The role of the machines may write these and no others.
 const REPORTED_AT: &str = "reported_at";
 const UPTIME_SECONDS: &str = "uptime_seconds";
+const PREPARED_AT: &str = "prepared_at";
 const EXPIRES_AT: &str = "expires_at";
 
 /// DynamoDB's limit for one BatchGetItem.
@@ -41,17 +42,24 @@ impl ReportsTable {
         let stored = report.stored();
         let expires_at = (report.reported_at + KEEP_REPORTS).as_second().to_string();
         let number = |text: String| AttributeValue::N(text);
+        let mut set =
+            format!("SET {REPORTED_AT} = :reported_at, {UPTIME_SECONDS} = :uptime, {EXPIRES_AT} = :expires_at");
+        if stored.prepared_at.is_some() {
+            set += &format!(", {PREPARED_AT} = :prepared_at");
+        }
         let write = self
             .client
             .update_item()
             .table_name(&self.name)
             .key("pk", AttributeValue::S(key.to_owned()))
-            .update_expression(format!(
-                "SET {REPORTED_AT} = :reported_at, {UPTIME_SECONDS} = :uptime, {EXPIRES_AT} = :expires_at"
-            ))
+            .update_expression(set)
             .expression_attribute_values(":reported_at", AttributeValue::S(stored.reported_at.unwrap_or_default()))
             .expression_attribute_values(":uptime", number(stored.uptime_seconds.unwrap_or_default()))
             .expression_attribute_values(":expires_at", number(expires_at));
+        let write = match stored.prepared_at {
+            Some(time) => write.expression_attribute_values(":prepared_at", AttributeValue::S(time)),
+            None => write,
+        };
         write.send().await.map(drop).map_err(CallError::from_sdk)
     }
 
@@ -66,7 +74,7 @@ impl ReportsTable {
             let key = |key: &String| HashMap::from([("pk".to_owned(), AttributeValue::S(key.clone()))]);
             let all = KeysAndAttributes::builder()
                 .set_keys(Some(some.iter().map(key).collect()))
-                .projection_expression(format!("pk, {REPORTED_AT}, {UPTIME_SECONDS}"))
+                .projection_expression(format!("pk, {REPORTED_AT}, {UPTIME_SECONDS}, {PREPARED_AT}"))
                 .build()
                 .map_err(|error| CallError::new(ErrorKind::Unavailable, error.to_string()))?;
             let mut pending = Some(HashMap::from([(self.name.clone(), all)]));
@@ -91,5 +99,7 @@ fn stored(item: &HashMap<String, AttributeValue>) -> StoredReport {
     StoredReport {
         reported_at: item.get(REPORTED_AT).and_then(|value| value.as_s().ok()).cloned(),
         uptime_seconds: item.get(UPTIME_SECONDS).and_then(|value| value.as_n().ok()).cloned(),
+        // A missing one is nothing unusual, so another type must not look like that.
+        prepared_at: item.get(PREPARED_AT).map(|value| value.as_s().cloned().unwrap_or_default()),
     }
 }

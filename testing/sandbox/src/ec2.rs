@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use world::ec2::{
     Code, Ec2, Failure, Image, Instance, InstanceId, LaunchTemplate, Market, OnPowerOff, Reservation, RunInstances,
-    StateReason, Subnet, Tags, TemplateRef,
+    StateChange, StateReason, Subnet, Tags, TemplateRef,
 };
 
 use crate::calls::hang_up;
@@ -23,7 +23,9 @@ pub fn answer(ec2: &mut Ec2, volumes: &mut RootVolumes, form: &Form, now: Timest
     let done = match action {
         "RunInstances" => run_instances(ec2, volumes, form, now),
         "DescribeInstances" => describe_instances(ec2, form, now),
-        "TerminateInstances" => terminate_instances(ec2, form, now),
+        "StopInstances" => ec2.stop_instances(&instances(form), now).map(|it| changes_xml(&it)),
+        "StartInstances" => ec2.start_instances(&instances(form), now).map(|it| changes_xml(&it)),
+        "TerminateInstances" => ec2.terminate_instances(&instances(form), now).map(|it| changes_xml(&it)),
         "DescribeLaunchTemplates" => describe_launch_templates(ec2, form, now),
         "DescribeLaunchTemplateVersions" => describe_template_versions(ec2, form, now),
         "DescribeSubnets" => describe_subnets(ec2, form, now),
@@ -138,7 +140,7 @@ fn console_output(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, 
 }
 
 fn describe_instances(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, Failure> {
-    let ids: Vec<InstanceId> = list(form, "InstanceId").into_iter().map(InstanceId).collect();
+    let ids = instances(form);
     let (size, token) = (number(form, "MaxResults")?, form.get("NextToken").map(String::as_str));
     let page = ec2.describe_instances(&ids, &filters(form), size, token, now)?;
     let account = ec2.config().account.clone();
@@ -198,9 +200,11 @@ fn tags_xml(tags: &Tags) -> String {
     format!("<tagSet>{}</tagSet>", tags.iter().map(item).collect::<String>())
 }
 
-fn terminate_instances(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, Failure> {
-    let ids: Vec<InstanceId> = list(form, "InstanceId").into_iter().map(InstanceId).collect();
-    let changes = ec2.terminate_instances(&ids, now)?;
+fn instances(form: &Form) -> Vec<InstanceId> {
+    list(form, "InstanceId").into_iter().map(InstanceId).collect()
+}
+
+fn changes_xml(changes: &[StateChange]) -> String {
     let items: String = changes
         .iter()
         .map(|change| {
@@ -213,7 +217,7 @@ fn terminate_instances(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<Str
             )
         })
         .collect();
-    Ok(format!("<instancesSet>{items}</instancesSet>"))
+    format!("<instancesSet>{items}</instancesSet>")
 }
 
 fn describe_launch_templates(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, Failure> {

@@ -17,7 +17,7 @@ pub struct Rules {
 impl Default for Rules {
     /// The rules of `template.yaml`.
     fn default() -> Self {
-        Self { states: vec![State::ShuttingDown, State::Terminated] }
+        Self { states: vec![State::ShuttingDown, State::Stopped, State::Terminated] }
     }
 }
 
@@ -63,7 +63,7 @@ mod tests {
             (State::Pending, InstanceChange::Other),
             (State::Running, InstanceChange::Other),
             (State::Stopping, InstanceChange::Other),
-            (State::Stopped, InstanceChange::Other),
+            (State::Stopped, InstanceChange::Stopped),
             (State::ShuttingDown, InstanceChange::Ended),
             (State::Terminated, InstanceChange::Ended),
         ] {

@@ -1,8 +1,9 @@
 //! Machines. When an instance boots, the unmodified agent starts as a process, with a metadata service of its own and a
-//! runner folder whose `run.sh` is the stand-in. When the instance loses its power, all its processes are killed.
+//! runner folder whose `run.sh` is the stand-in. When the instance loses its power, all its processes are killed. When it is
+//! started again, it has the same identity and the same files.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::PipeReader;
+use std::io::{ErrorKind, PipeReader};
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -42,6 +43,9 @@ pub const SANDBOX_URL: &str = "SANDBOX_URL";
 
 /// The variable with the machine's instance id, for the stand-in.
 pub const SANDBOX_INSTANCE: &str = "SANDBOX_INSTANCE";
+
+/// The variable with the number of the machine's starts, for the stand-in. 0 without it.
+pub const SANDBOX_STARTS: &str = "SANDBOX_STARTS";
 
 /// The running machines, and the connections of their runners.
 #[derive(Debug)]
@@ -102,6 +106,14 @@ pub fn kill_session(leader: u32) {
     }
 }
 
+/// Asks every process of a session to end, as a shutdown of the operating system does.
+fn terminate_session(leader: u32) {
+    for process in processes_in(leader) {
+        // It may have ended by itself.
+        let _ = kill(Pid::from_raw(process), Signal::SIGTERM);
+    }
+}
+
 fn processes_in(session: u32) -> Vec<i32> {
     let Ok(all) = std::fs::read_dir("/proc") else { return Vec::new() };
     let ids = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
@@ -136,7 +148,7 @@ impl Machines {
         Self { world, agent, stand_in, folder, aws_url, own_url, environment, running, inboxes, hosts }
     }
 
-    /// Starts the agent of a machine.
+    /// Starts the agent of a machine that was launched or started.
     ///
     /// # Errors
     /// If the process cannot be started.
@@ -145,12 +157,17 @@ impl Machines {
         let runner_dir = self.folder.join(&id);
         std::fs::create_dir_all(&runner_dir)?;
         for name in ["run.sh", "poweroff"] {
-            symlink(&self.stand_in, runner_dir.join(name))?;
+            match symlink(&self.stand_in, runner_dir.join(name)) {
+                // The machine has booted before.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                made => made?,
+            }
         }
+        let starts = self.world.look(|state| state.ec2.instance(instance).map_or(0, |it| it.starts));
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let metadata_url = format!("http://{}", listener.local_addr()?);
         let metadata = tokio::spawn(serve(listener, metadata_router(id.clone(), self.world.clone())));
-        let log = File::create(self.folder.join(format!("{id}.log"))).await?;
+        let log = File::options().create(true).append(true).open(self.folder.join(format!("{id}.log"))).await?;
         let (read, write) = std::io::pipe()?;
         let also = write.try_clone()?;
         let agent = in_own_session(&self.agent)
@@ -165,6 +182,7 @@ impl Machines {
             .env("DROVER_POWEROFF", runner_dir.join("poweroff"))
             .env(SANDBOX_URL, &self.own_url)
             .env(SANDBOX_INSTANCE, &id)
+            .env(SANDBOX_STARTS, starts.to_string())
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(write)
@@ -175,6 +193,15 @@ impl Machines {
         let machine = Machine { agent: Some(agent), metadata: Some(metadata), runner: None };
         self.running.lock().expect("nobody panics while holding it").insert(id, machine);
         Ok(())
+    }
+
+    /// Asks the processes of a machine to end.
+    pub fn shut_down(&self, instance: &InstanceId) {
+        let running = self.running.lock().expect("nobody panics while holding it");
+        let agent = running.get(instance.as_str()).and_then(|machine| machine.agent.as_ref());
+        if let Some(leader) = agent.and_then(Child::id) {
+            terminate_session(leader);
+        }
     }
 
     /// Kills the processes of a machine and disconnects its runner from GitHub. A running job counts as killed.
@@ -356,7 +383,7 @@ fn event_of(offer: &Offer) -> Value {
 /// The runners' connection to GitHub, and the machines' power button.
 pub fn router(machines: Arc<Machines>) -> Router {
     Router::new()
-        .route("/machines/{instance}/power-off", post(power_off))
+        .route("/machines/{instance}/{starts}/power-off", post(power_off))
         .route("/machines/{instance}/session", post(connect))
         .route("/runners/{runner}/message", get(message))
         .route("/runners/{runner}/jobs/{job}/acquire", post(acquire))
@@ -365,8 +392,14 @@ pub fn router(machines: Arc<Machines>) -> Router {
         .with_state(machines)
 }
 
-async fn power_off(machines: Shared<Arc<Machines>>, Path(instance): Path<String>) -> StatusCode {
-    machines.world.act(|state, now| state.ec2.power_off(&InstanceId(instance), now));
+/// A late call of a process that ran before the machine was started again has no effect.
+async fn power_off(machines: Shared<Arc<Machines>>, Path((instance, starts)): Path<(String, u32)>) -> StatusCode {
+    let instance = InstanceId(instance);
+    machines.world.act(|state, now| {
+        if state.ec2.instance(&instance).is_some_and(|it| it.starts == starts) {
+            state.ec2.power_off(&instance, now);
+        }
+    });
     StatusCode::NO_CONTENT
 }
 

@@ -70,7 +70,8 @@ pub fn close(pool: &Pool, view: &PoolView, slots: &[Slot], ended: Ended<'_>, rat
     for instance in instances {
         repositories.extend(instance.repository.clone());
         let Some(slot) = by_instance.get(&instance.id) else { continue };
-        let lived = slot.gone_at.unwrap_or(turn.now).duration_since(instance.launched_at);
+        let Some(machine) = slot.machine() else { continue };
+        let lived = machine.has_run_for(slot.gone_at.unwrap_or(turn.now));
         let at_list_price = || instance.instance_type.as_ref().and_then(|it| rates.cost(it, lived));
         let cost = slot.price_per_hour.map(|price| price.during(lived)).or_else(at_list_price);
         costs.extend(cost.map(|cost| (slot.id, cost)));

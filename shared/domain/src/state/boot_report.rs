@@ -103,14 +103,26 @@ mod tests {
     }
 
     fn parse(time: &str, uptime: &str) -> Result<BootReport, UnusableReport> {
-        let stored = StoredReport { reported_at: Some(time.to_owned()), uptime_seconds: Some(uptime.to_owned()) };
+        let (reported_at, uptime_seconds) = (Some(time.to_owned()), Some(uptime.to_owned()));
+        BootReport::parse(&StoredReport { reported_at, uptime_seconds, prepared_at: None }, at(0), at(600))
+    }
+
+    /// A good report with this text as the time of the preparation.
+    fn parse_prepared(time: &str) -> Result<BootReport, UnusableReport> {
+        let stored = StoredReport { prepared_at: Some(time.to_owned()), ..booted().stored() };
         BootReport::parse(&stored, at(0), at(600))
+    }
+
+    fn booted() -> BootReport {
+        BootReport { reported_at: at(40), uptime_seconds: 14, prepared_at: None }
     }
 
     #[test]
     fn what_the_agent_writes_is_read() {
-        let report = BootReport { reported_at: at(40), uptime_seconds: 14 };
-        assert_eq!(BootReport::parse(&report.stored(), at(0), at(600)), Ok(report));
+        for prepared_at in [None, Some(at(90))] {
+            let report = BootReport { prepared_at, ..booted() };
+            assert_eq!(BootReport::parse(&report.stored(), at(0), at(600)), Ok(report));
+        }
     }
 
     #[test]
@@ -119,6 +131,7 @@ mod tests {
         let megabyte = "9".repeat(1 << 20);
         for bad in ["", " ", "now", "1790000040", &megabyte, &format!("{time} "), &time.replace('Z', "+00:00")] {
             assert_eq!(parse(bad, "14"), Err(UnusableReport::Malformed("reported_at")), "{:.40}", bad);
+            assert_eq!(parse_prepared(bad), Err(UnusableReport::Malformed("prepared_at")), "{:.40}", bad);
         }
         for bad in ["", "-1", "+1", "1.5", "1e3", " 1", "١٤", "１４", "123456789", &megabyte] {
             assert_eq!(parse(&time, bad), Err(UnusableReport::Malformed("uptime_seconds")), "{:.40}", bad);
@@ -127,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_missing_attribute_and_one_of_another_type_are_no_report() {
-        let whole = BootReport { reported_at: at(40), uptime_seconds: 14 }.stored();
+        let whole = booted().stored();
         for (stored, missing) in [
             (StoredReport { reported_at: None, ..whole.clone() }, "reported_at"),
             (StoredReport { uptime_seconds: None, ..whole }, "uptime_seconds"),
@@ -142,12 +155,17 @@ mod tests {
         for (second, is_believed) in [(-61, false), (-60, true), (0, true), (660, true), (661, false)] {
             let read = parse(&at(second).to_string(), "14");
             assert_eq!(read.is_ok(), is_believed, "{second}: {read:?}");
+            let read = parse_prepared(&at(second).to_string());
+            assert_eq!(read.is_ok(), is_believed, "{second}: {read:?}");
         }
     }
 
     proptest! {
         #[test]
         fn no_text_is_read_as_anything_but_what_it_says(time in ".{0,60}", uptime in ".{0,20}") {
+            if let Ok(report) = parse_prepared(&time) {
+                prop_assert_eq!(report.prepared_at.map(|time| time.to_string()), Some(time.clone()));
+            }
             if let Ok(report) = parse(&time, &uptime) {
                 prop_assert_eq!(report.reported_at.to_string(), time);
                 prop_assert_eq!(report.uptime_seconds, uptime.parse::<u32>().expect("a number"));

@@ -5,6 +5,7 @@
 
 mod machines;
 mod random;
+mod stop;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,7 +21,9 @@ use domain::config::{LaunchTemplate, Market, MicroUsd, Tuple};
 use domain::ids::{BatchTag, InstanceId, JobId, PoolName, SlotId, StackName, SubnetId};
 use domain::log::{Cause, Event, Stream, Transaction, Turn, What};
 use domain::policy::retire::{TagReading, Tags, permit_unowned};
-use domain::state::{BootItem, BootReport, Condemned, Item, Key, Meta, Nudge, Slot, UnreadSlots, WaitingJob};
+use domain::state::{
+    BootItem, BootReport, Condemned, Item, Key, Meta, Nudge, Slot, UnreadSlots, UnusableReport, WaitingJob,
+};
 use domain::wire::{MESSAGE_VERSION as VERSION, MachineState, Message, ObservedInstance};
 use engine::memory::MemoryStore;
 use engine::ports::{
@@ -334,12 +337,12 @@ async fn a_boot_report_is_written_again_and_read_by_the_janitor() {
     let aws = aws_of_machine(&target).await;
     let machine = ReportsTable::new(&aws, name);
     let key = format!("{RUNNER_ROLE_ID}:i-1");
-    let first = BootReport { reported_at: at(40), uptime_seconds: 14 };
-    let second = BootReport { reported_at: at(45), uptime_seconds: 19 };
+    let first = BootReport { reported_at: at(40), uptime_seconds: 14, prepared_at: None };
+    let prepared = BootReport { prepared_at: Some(at(52)), ..first };
     // More machines than one call reads.
     let machines: Vec<InstanceId> = (1..=130).map(|index| InstanceId(format!("i-{index}"))).collect();
     assert_eq!(table.boot_reports(RUNNER_ROLE_ID, &machines).await.unwrap(), Some(BTreeMap::new()));
-    for report in [first, first, second] {
+    for report in [first, first, prepared, prepared] {
         machine.write(&key, &report).await.unwrap();
         let read = table.boot_reports(RUNNER_ROLE_ID, &machines).await.unwrap();
         assert_eq!(read, Some(BTreeMap::from([(InstanceId::from("i-1"), report.stored())])));
@@ -370,6 +373,13 @@ async fn a_boot_report_of_another_form_or_of_another_machine_is_refused_or_not_u
     let stored = &read[&machine[0]];
     assert_eq!(stored.uptime_seconds, None);
     assert!(BootReport::parse(stored, at(0), at(60)).is_err());
+    // The attribute may be missing, so another type must not look like that.
+    let good = BootReport { reported_at: at(40), uptime_seconds: 14, prepared_at: None };
+    ReportsTable::new(&aws, name.clone()).write(&format!("{RUNNER_ROLE_ID}:i-1"), &good).await.unwrap();
+    write("i-1", "prepared_at", AttributeValue::N("52".to_owned())).await.unwrap();
+    let read = table.boot_reports(RUNNER_ROLE_ID, &machine).await.unwrap().unwrap();
+    let refused = BootReport::parse(&read[&machine[0]], at(0), at(60));
+    assert_eq!(refused, Err(UnusableReport::Malformed("prepared_at")));
     // DynamoDB itself refuses more.
     assert!(write("i-1", "reported_at", text(&"9".repeat(1 << 20))).await.is_err());
     let Target::Sandbox(_) = &target else { return };

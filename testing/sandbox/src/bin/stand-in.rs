@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use platform::environment::{optional, required};
-use sandbox::machine::{Condition, RunnerMessage, RunnerStep, SANDBOX_INSTANCE, SANDBOX_URL};
+use sandbox::machine::{Condition, RunnerMessage, RunnerStep, SANDBOX_INSTANCE, SANDBOX_STARTS, SANDBOX_URL};
 use serde_json::Value;
 use tokio::process::Command;
 use tokio::sync::mpsc;
@@ -54,7 +54,8 @@ impl Sandbox {
 
 async fn power_off() -> anyhow::Result<()> {
     let sandbox = Sandbox::from_environment()?;
-    sandbox.post(&format!("/machines/{}/power-off", sandbox.instance), String::new()).await?;
+    let starts = optional(SANDBOX_STARTS).unwrap_or_else(|| "0".to_owned());
+    sandbox.post(&format!("/machines/{}/{starts}/power-off", sandbox.instance), String::new()).await?;
     Ok(())
 }
 

@@ -27,8 +27,11 @@ pub(super) async fn act_on(
                     tracing::error!("machine {instance} does not boot: {error:#}");
                 }
             }
+            Happening::Ec2(ec2::Happening::ShutDown { instance }) => machines.shut_down(&instance),
             Happening::Ec2(ec2::Happening::PowerLost { instance }) => machines.power_lost(&instance),
-            Happening::Ec2(ec2::Happening::SpotNotice { .. } | ec2::Happening::Terminated { .. }) => {}
+            Happening::Ec2(
+                ec2::Happening::SpotNotice { .. } | ec2::Happening::Stopped { .. } | ec2::Happening::Terminated { .. },
+            ) => {}
             Happening::GitHub(github::Happening::Deliver(delivery)) => {
                 let webhooks = webhooks.clone();
                 deliveries.spawn(async move { webhooks.deliver(*delivery).await });

@@ -97,6 +97,8 @@ impl Default for Options {
             boot: millis(250),
             shutting_down: millis(300),
             stopping: millis(300),
+            start_pending: millis(100),
+            start_boot: millis(150),
             ..ec2::Config::default()
         };
         let github = github::Config {

@@ -86,6 +86,10 @@ codes! {
     SpotRoleMissing = "AuthFailure.ServiceLinkedRoleCreationNotPermitted", 403;
     /// A code of the model that no list of Drover has.
     NeverSeen = "SomethingNewIn2031", 400;
+    /// The instance is in a state in which it cannot be stopped or started.
+    IncorrectInstanceState = "IncorrectInstanceState", 400;
+    /// The instance does not support the operation: a spot instance of a one-time request cannot be stopped.
+    UnsupportedOperation = "UnsupportedOperation", 400;
     /// The caller's temporary credentials have expired.
     RequestExpired = "RequestExpired", 400;
     /// The caller's credentials are not valid.

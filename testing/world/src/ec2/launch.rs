@@ -113,8 +113,9 @@ impl Ec2 {
                 client_token: request.client_token.clone(),
                 launch_index,
                 private_ip: format!("10.{}.{}.{}", number >> 16 & 0xff, number >> 8 & 0xff, number & 0xff),
-                // EC2's LaunchTime has whole seconds.
-                launched_at: Timestamp::from_second(now.as_second()).unwrap_or(now),
+                launched_at: whole_seconds(now),
+                created_at: now,
+                starts: 0,
                 state: State::Pending,
                 state_since: now,
                 on_power_off: if stops { OnPowerOff::Stop } else { data.on_power_off },
@@ -129,7 +130,7 @@ impl Ec2 {
             if self.faults.ends_at_once > 0.0 && self.rng.random::<f64>() < self.faults.ends_at_once {
                 self.agenda.plan(now + self.config.pending / 2, Due::NotStarted(id.clone()));
             }
-            self.agenda.plan(now + self.config.pending, Due::Running(id));
+            self.agenda.plan(now + self.config.pending, Due::Running(Run { instance: id, starts: 0 }));
         }
         self.launches += u64::from(granted);
         if let Some(token) = token {
@@ -142,4 +143,9 @@ impl Ec2 {
         let instances = self.instances.iter().filter(|instance| instance.reservation == *id).cloned().collect();
         Reservation { id: id.clone(), instances }
     }
+}
+
+/// EC2's LaunchTime has whole seconds.
+pub(super) fn whole_seconds(now: Timestamp) -> Timestamp {
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
 }

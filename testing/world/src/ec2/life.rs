@@ -70,15 +70,19 @@ impl Ec2 {
         self.end(id, EndCause::Ec2, StateReason::new("Server.SpotInstanceTermination", message), now);
     }
 
-    /// The machine will reach `running`, but its programs will never start. No effect on a machine that has booted.
+    /// The machine will reach `running`, but its programs will not start before it is stopped and started again. No effect on
+    /// a machine that has booted.
     pub fn fail_boot(&mut self, id: &InstanceId) {
         if let Some(instance) = self.instance_mut(id) {
             instance.can_boot = false;
         }
     }
 
-    /// The host fails: EC2 terminates the machine without a warning.
+    /// The host fails: EC2 terminates the machine without a warning. A stopped machine has no host.
     pub fn fail_host(&mut self, id: &InstanceId, now: Timestamp) {
+        if self.state(id) == State::Stopped {
+            return;
+        }
         let reason = StateReason::new("Server.InternalError", "Internal error on launch");
         self.end(id, EndCause::Ec2, reason, now);
     }
@@ -102,17 +106,18 @@ impl Ec2 {
     pub(super) fn happen(&mut self, due: Due, at: Timestamp) -> Option<Happening> {
         match due {
             Due::Report(happening) => Some(happening),
-            Due::Running(id) => {
-                if self.state(&id) == State::Pending {
-                    self.enter(&id, State::Running, at);
-                    self.agenda.plan(at + self.config.boot, Due::Booted(id));
+            Due::Running(run) => {
+                if self.is_in(&run, State::Pending) {
+                    let boot = if run.starts == 0 { self.config.boot } else { self.config.start_boot };
+                    self.enter(&run.instance, State::Running, at);
+                    self.agenda.plan(at + boot, Due::Booted(run));
                 }
                 None
             }
-            Due::Booted(instance) => {
-                let has_booted =
-                    self.instance(&instance).is_some_and(|machine| machine.state == State::Running && machine.can_boot);
-                has_booted.then_some(Happening::Booted { instance })
+            Due::Booted(run) => {
+                let can_boot = self.instance(&run.instance).is_some_and(|machine| machine.can_boot);
+                let has_booted = can_boot && self.is_in(&run, State::Running);
+                has_booted.then_some(Happening::Booted { instance: run.instance })
             }
             Due::SpotTake(id) => {
                 self.reclaim_without_notice(&id, at);
@@ -123,12 +128,14 @@ impl Ec2 {
                 self.end(&id, EndCause::Ec2, StateReason::new("Client.InvalidKMSKey.InvalidState", message), at);
                 None
             }
-            Due::Stopped(id) => {
-                if self.state(&id) == State::Stopping {
-                    self.enter(&id, State::Stopped, at);
+            Due::Stopped(instance) => {
+                if self.state(&instance) != State::Stopping {
+                    return None;
                 }
-                None
+                self.enter(&instance, State::Stopped, at);
+                Some(Happening::Stopped { instance })
             }
+            Due::StartFailed(run) => self.fail_start(run, at),
             Due::Terminated(instance) => {
                 self.enter(&instance, State::Terminated, at);
                 let why = self.instance(&instance).and_then(|ended| ended.end)?;
@@ -137,11 +144,11 @@ impl Ec2 {
         }
     }
 
-    fn instance_mut(&mut self, id: &InstanceId) -> Option<&mut Instance> {
+    pub(super) fn instance_mut(&mut self, id: &InstanceId) -> Option<&mut Instance> {
         self.by_id.get(id).map(|at| &mut self.instances[*at])
     }
 
-    fn enter(&mut self, id: &InstanceId, state: State, now: Timestamp) {
+    pub(super) fn enter(&mut self, id: &InstanceId, state: State, now: Timestamp) {
         if let Some(instance) = self.instance_mut(id) {
             instance.state = state;
             instance.state_since = now;
@@ -149,8 +156,13 @@ impl Ec2 {
         }
     }
 
-    fn state(&self, id: &InstanceId) -> State {
+    pub(super) fn state(&self, id: &InstanceId) -> State {
         self.instance(id).map_or(State::Terminated, |instance| instance.state)
+    }
+
+    /// Whether the run is the machine's present one, and in that state.
+    pub(super) fn is_in(&self, run: &Run, state: State) -> bool {
+        self.instance(&run.instance).is_some_and(|it| it.starts == run.starts && it.state == state)
     }
 
     /// The instance as the API shows it: not before it is visible and not after it is forgotten.

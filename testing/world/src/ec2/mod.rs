@@ -1,4 +1,5 @@
-//! A model of EC2: launches, tags, descriptions and terminations, with EC2's idempotency, eventual consistency and limits.
+//! A model of EC2: launches, tags, descriptions, stops, starts and terminations, with EC2's idempotency, eventual consistency
+//! and limits.
 //!
 //! It has what Drover depends on and emulators lack: zonal client tokens, filters on tags and client tokens, paging, throttle
 //! buckets, machines that power themselves off, and the faults of [`Faults`].
@@ -10,6 +11,7 @@ mod launch;
 mod life;
 mod market;
 mod operation;
+mod stop;
 mod templates;
 #[cfg(test)]
 mod tests;
@@ -43,6 +45,10 @@ pub struct Config {
     pub shutting_down: Duration,
     /// From `stopping` to `stopped`.
     pub stopping: Duration,
+    /// From the start of a stopped machine to `running`.
+    pub start_pending: Duration,
+    /// From that `running` until the machine's programs start.
+    pub start_boot: Duration,
     /// From the interruption warning until EC2 reclaims the machine.
     pub spot_notice: Duration,
     /// How long a terminated instance is described.
@@ -62,6 +68,8 @@ impl Default for Config {
             boot: Duration::from_secs(15),
             shutting_down: Duration::from_secs(20),
             stopping: Duration::from_secs(20),
+            start_pending: Duration::from_secs(3),
+            start_boot: Duration::from_secs(9),
             spot_notice: Duration::from_secs(120),
             remembered: Duration::from_secs(3600),
             throttle: true,
@@ -76,6 +84,9 @@ impl Default for Config {
 struct Throttle {
     run_requests: Bucket,
     run_instances: Bucket,
+    start_requests: Bucket,
+    start_instances: Bucket,
+    stop_instances: Bucket,
     terminate: Bucket,
     tags: Bucket,
     other_mutations: Bucket,
@@ -87,6 +98,9 @@ impl Throttle {
         Self {
             run_requests: Bucket::new(5.0, 2.0),
             run_instances: Bucket::new(1000.0, 2.0),
+            start_requests: Bucket::new(5.0, 2.0),
+            start_instances: Bucket::new(1000.0, 2.0),
+            stop_instances: Bucket::new(1000.0, 20.0),
             terminate: Bucket::new(100.0, 5.0),
             tags: Bucket::new(100.0, 10.0),
             other_mutations: Bucket::new(50.0, 5.0),
@@ -97,9 +111,10 @@ impl Throttle {
     fn of(&mut self, operation: Operation) -> &mut Bucket {
         match operation {
             Operation::RunInstances => &mut self.run_requests,
+            Operation::StartInstances => &mut self.start_requests,
             Operation::TerminateInstances => &mut self.terminate,
             Operation::CreateTags | Operation::DeleteTags => &mut self.tags,
-            Operation::CreateLaunchTemplate => &mut self.other_mutations,
+            Operation::StopInstances | Operation::CreateLaunchTemplate => &mut self.other_mutations,
             Operation::DescribeInstances
             | Operation::DescribeLaunchTemplates
             | Operation::DescribeLaunchTemplateVersions
@@ -117,12 +132,21 @@ impl Throttle {
 #[derive(Debug)]
 enum Due {
     Report(Happening),
-    Running(InstanceId),
-    Booted(InstanceId),
+    Running(Run),
+    Booted(Run),
     SpotTake(InstanceId),
     NotStarted(InstanceId),
+    StartFailed(Run),
     Stopped(InstanceId),
     Terminated(InstanceId),
+}
+
+/// A run of a machine: from its launch or a start until it ends or stops.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Run {
+    instance: InstanceId,
+    /// [`Instance::starts`] during the run.
+    starts: u32,
 }
 
 /// The call that used a client token, and its reservation.
@@ -152,6 +176,7 @@ pub struct Ec2 {
     calls: BTreeMap<Operation, u64>,
     launches: u64,
     struck: BTreeMap<Code, u64>,
+    start_refusals: BTreeMap<Code, u64>,
     ended: Vec<Ended>,
     entered: Vec<Entered>,
 }
@@ -174,6 +199,7 @@ impl Ec2 {
             calls: BTreeMap::new(),
             launches: 0,
             struck: BTreeMap::new(),
+            start_refusals: BTreeMap::new(),
             ended: Vec::new(),
             entered: Vec::new(),
         }
@@ -207,6 +233,11 @@ impl Ec2 {
     /// The number of launches refused by [`Faults::refusals`], by code.
     pub fn struck(&self) -> &BTreeMap<Code, u64> {
         &self.struck
+    }
+
+    /// The number of starts refused by [`Faults::start_refusals`] or [`Faults::capacity`], by code.
+    pub fn start_refusals(&self) -> &BTreeMap<Code, u64> {
+        &self.start_refusals
     }
 
     /// Every instance that ended.

@@ -4,6 +4,8 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {
     RunInstances,
+    StopInstances,
+    StartInstances,
     TerminateInstances,
     DescribeInstances,
     DescribeLaunchTemplates,
@@ -24,6 +26,8 @@ impl Operation {
     pub fn as_str(self) -> &'static str {
         match self {
             Operation::RunInstances => "RunInstances",
+            Operation::StopInstances => "StopInstances",
+            Operation::StartInstances => "StartInstances",
             Operation::TerminateInstances => "TerminateInstances",
             Operation::DescribeInstances => "DescribeInstances",
             Operation::DescribeLaunchTemplates => "DescribeLaunchTemplates",

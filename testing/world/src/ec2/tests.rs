@@ -167,3 +167,172 @@ fn pages_show_every_instance_once() {
     }
     assert_eq!(listed, all);
 }
+
+/// A region with a machine that has booted at 20 seconds.
+fn booted() -> (Ec2, InstanceId) {
+    let (mut ec2, request) = region();
+    let instance = ids(&ec2.run_instances(RunInstances { max_count: 1, ..request }, at(0)).unwrap()).remove(0);
+    assert_eq!(ec2.advance(at(20)), [Happening::Booted { instance: instance.clone() }]);
+    (ec2, instance)
+}
+
+fn stop(ec2: &mut Ec2, id: &InstanceId, now: Timestamp) -> Result<(State, State), Failure> {
+    let changes = ec2.stop_instances(std::slice::from_ref(id), now)?;
+    Ok((changes[0].previous, changes[0].current))
+}
+
+fn start(ec2: &mut Ec2, id: &InstanceId, now: Timestamp) -> Result<(State, State), Failure> {
+    let changes = ec2.start_instances(std::slice::from_ref(id), now)?;
+    Ok((changes[0].previous, changes[0].current))
+}
+
+fn states(ec2: &Ec2) -> Vec<State> {
+    ec2.entered().iter().map(|entered| entered.state).collect()
+}
+
+#[test]
+fn a_machine_stops_whatever_its_shutdown_behaviour_and_starts_again() {
+    let (mut ec2, instance) = booted();
+    let id = || instance.clone();
+    assert_eq!(stop(&mut ec2, &instance, at(30)), Ok((State::Running, State::Stopping)));
+    assert_eq!(ec2.advance(at(30)), [Happening::ShutDown { instance: id() }]);
+    ec2.power_off(&instance, at(31));
+    let stopped = [Happening::PowerLost { instance: id() }, Happening::Stopped { instance: id() }];
+    assert_eq!(ec2.advance(at(50)), stopped, "the launch template says that a power-off terminates");
+    assert_eq!(ec2.next_due(), None);
+
+    assert_eq!(start(&mut ec2, &instance, at(100)), Ok((State::Stopped, State::Pending)));
+    assert!(ec2.advance(at(111)).is_empty());
+    assert_eq!(ec2.advance(at(112)), [Happening::Booted { instance: id() }], "sooner than a launched machine");
+    let entered = [State::Pending, State::Running, State::Stopping, State::Stopped, State::Pending, State::Running];
+    assert_eq!(states(&ec2), entered);
+    assert!(ec2.ended().is_empty());
+    assert_eq!(ec2.launches(), 1);
+}
+
+#[test]
+fn a_start_moves_the_launch_time_in_whole_seconds() {
+    let (mut ec2, instance) = booted();
+    stop(&mut ec2, &instance, at(30)).unwrap();
+    ec2.advance(at(50));
+    assert_eq!(ec2.instance(&instance).unwrap().launched_at, at(0));
+    start(&mut ec2, &instance, at(100) + Duration::from_millis(700)).unwrap();
+    let machine = ec2.instance(&instance).unwrap();
+    assert_eq!((machine.launched_at, machine.created_at, machine.starts), (at(100), at(0), 1));
+}
+
+#[test]
+fn a_repeated_stop_or_start_changes_nothing() {
+    let (mut ec2, instance) = booted();
+    stop(&mut ec2, &instance, at(30)).unwrap();
+    assert_eq!(stop(&mut ec2, &instance, at(40)), Ok((State::Stopping, State::Stopping)));
+    ec2.advance(at(50));
+    assert_eq!(stop(&mut ec2, &instance, at(55)), Ok((State::Stopped, State::Stopped)));
+    start(&mut ec2, &instance, at(60)).unwrap();
+    assert_eq!(start(&mut ec2, &instance, at(61)), Ok((State::Pending, State::Pending)));
+    assert_eq!(ec2.advance(at(72)), [Happening::Booted { instance: instance.clone() }]);
+    assert_eq!(start(&mut ec2, &instance, at(80)), Ok((State::Running, State::Running)));
+    assert_eq!(ec2.next_due(), None);
+    assert_eq!(ec2.instance(&instance).unwrap().launched_at, at(60));
+}
+
+#[test]
+fn a_state_refuses_a_stop_or_a_start_and_one_bad_id_fails_all() {
+    let (mut ec2, request) = region();
+    let two = ids(&ec2.run_instances(RunInstances { max_count: 2, ..request.clone() }, at(0)).unwrap());
+    let wrong = Some(Code::IncorrectInstanceState);
+    assert_eq!(stop(&mut ec2, &two[0], at(1)).unwrap_err().code(), wrong, "pending");
+    ec2.advance(at(20));
+    let unknown = InstanceId("i-0123456789abcdef0".to_owned());
+    let missing = Some(Code::InvalidInstanceIdNotFound);
+    assert_eq!(ec2.stop_instances(&[two[0].clone(), unknown.clone()], at(21)).unwrap_err().code(), missing);
+    assert_eq!(start(&mut ec2, &unknown, at(21)).unwrap_err().code(), missing);
+    assert_eq!(ec2.instance(&two[0]).unwrap().state, State::Running);
+
+    stop(&mut ec2, &two[0], at(22)).unwrap();
+    assert_eq!(start(&mut ec2, &two[0], at(23)).unwrap_err().code(), wrong, "stopping");
+    ec2.advance(at(42));
+    ec2.terminate_instances(&two, at(50)).unwrap();
+    for now in [at(50), at(80)] {
+        ec2.advance(now);
+        for id in &two {
+            assert_eq!(stop(&mut ec2, id, now).unwrap_err().code(), wrong);
+            assert_eq!(start(&mut ec2, id, now).unwrap_err().code(), wrong);
+        }
+    }
+    let spot = RunInstances { market: Market::Spot, max_count: 1, client_token: None, ..request };
+    let spot = ids(&ec2.run_instances(spot, at(90)).unwrap()).remove(0);
+    ec2.advance(at(110));
+    assert_eq!(stop(&mut ec2, &spot, at(110)).unwrap_err().code(), Some(Code::UnsupportedOperation));
+}
+
+#[test]
+fn a_stopped_machine_terminates_and_stays_so() {
+    let (mut ec2, instance) = booted();
+    stop(&mut ec2, &instance, at(30)).unwrap();
+    ec2.advance(at(50));
+    ec2.fail_host(&instance, at(51));
+    assert_eq!(ec2.instance(&instance).unwrap().state, State::Stopped, "it has no host");
+    let changes = ec2.terminate_instances(std::slice::from_ref(&instance), at(60)).unwrap();
+    assert_eq!((changes[0].previous, changes[0].current), (State::Stopped, State::ShuttingDown));
+    ec2.advance(at(80));
+    assert_eq!(ec2.ended(), [Ended { instance, why: EndCause::TerminateCall, at: at(60) }]);
+}
+
+#[test]
+fn the_programs_of_an_earlier_run_do_not_boot_in_a_later_one() {
+    let (mut ec2, request) = region();
+    let instance = ids(&ec2.run_instances(RunInstances { max_count: 1, ..request }, at(0)).unwrap()).remove(0);
+    ec2.config.boot = Duration::from_secs(60);
+    ec2.advance(at(5));
+    stop(&mut ec2, &instance, at(6)).unwrap();
+    ec2.advance(at(26));
+    start(&mut ec2, &instance, at(60)).unwrap();
+    assert!(ec2.advance(at(71)).is_empty(), "the first run would have booted at 65 seconds");
+    assert_eq!(ec2.advance(at(72)), [Happening::Booted { instance }]);
+}
+
+#[test]
+fn a_start_is_refused_where_capacity_is_used_up_and_may_fail_after_it_was_accepted() {
+    let (mut ec2, instance) = booted();
+    stop(&mut ec2, &instance, at(30)).unwrap();
+    ec2.advance(at(50));
+    let here = LaunchMatch { subnet: Some("subnet-a".into()), ..LaunchMatch::default() };
+    let elsewhere = LaunchMatch { subnet: Some("subnet-b".into()), ..LaunchMatch::default() };
+    let code = Code::InsufficientInstanceCapacity;
+    ec2.faults.start_refusals = vec![
+        Refusal { matches: elsewhere, code: Code::VcpuLimitExceeded, when: When::Chance(1.0) },
+        Refusal { matches: here.clone(), code, when: When::Next(1) },
+    ];
+    ec2.faults.capacity = vec![Capacity { matches: here, left: 0 }];
+    assert_eq!(start(&mut ec2, &instance, at(60)).unwrap_err().code(), Some(code));
+    assert_eq!(start(&mut ec2, &instance, at(61)).unwrap_err().code(), Some(code), "no machine is left");
+    assert_eq!(ec2.start_refusals(), &BTreeMap::from([(code, 2)]));
+    assert_eq!(ec2.instance(&instance).unwrap().state, State::Stopped);
+
+    ec2.faults.capacity[0].left = 2;
+    ec2.faults.failed_starts = 1.0;
+    start(&mut ec2, &instance, at(70)).unwrap();
+    assert_eq!(ec2.advance(at(100)), [Happening::Stopped { instance: instance.clone() }]);
+    ec2.faults.failed_starts = 0.0;
+    start(&mut ec2, &instance, at(100)).unwrap();
+    assert_eq!(ec2.faults.capacity[0].left, 0);
+    assert_eq!(ec2.advance(at(200)), [Happening::Booted { instance }]);
+}
+
+#[test]
+fn a_lost_reply_may_have_stopped_or_started() {
+    let (mut ec2, instance) = booted();
+    let lose = |operation| [(operation, LostReply::NotApplied), (operation, LostReply::Applied)];
+    ec2.faults.lost_replies =
+        lose(Operation::StopInstances).into_iter().chain(lose(Operation::StartInstances)).collect();
+    for state in [State::Running, State::Stopping] {
+        assert_eq!(stop(&mut ec2, &instance, at(30)).unwrap_err(), Failure::NoReply);
+        assert_eq!(ec2.instance(&instance).unwrap().state, state);
+    }
+    ec2.advance(at(50));
+    for state in [State::Stopped, State::Pending] {
+        assert_eq!(start(&mut ec2, &instance, at(60)).unwrap_err(), Failure::NoReply);
+        assert_eq!(ec2.instance(&instance).unwrap().state, state);
+    }
+}

@@ -166,7 +166,12 @@ pub struct Instance {
     /// Its index among the instances of its call.
     pub launch_index: usize,
     pub private_ip: String,
+    /// EC2's `LaunchTime`: when it was launched, or last started. Whole seconds.
     pub launched_at: Timestamp,
+    /// When it was launched, however often it was started since.
+    pub created_at: Timestamp,
+    /// How often it was started after it had stopped.
+    pub starts: u32,
     pub state: State,
     /// When it entered the state.
     pub state_since: Timestamp,
@@ -252,7 +257,7 @@ pub struct Reservation {
     pub instances: Vec<Instance>,
 }
 
-/// One instance in the answer to TerminateInstances.
+/// One instance in the answer to StopInstances, StartInstances or TerminateInstances.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateChange {
     pub id: InstanceId,
@@ -281,7 +286,7 @@ pub struct Filter {
 /// Something that happened and that the driver has to act on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Happening {
-    /// The machine has booted. Its programs start now.
+    /// The machine has booted after its launch or a start. Its programs start now.
     Booted { instance: InstanceId },
     /// EC2 will reclaim the machine. Instance metadata and EventBridge show the warning.
     SpotNotice {
@@ -289,8 +294,13 @@ pub enum Happening {
         /// When EC2 reclaims it.
         at: Timestamp,
     },
+    /// The operating system shuts down because of StopInstances, and asks the machine's programs to end.
+    /// [`Happening::PowerLost`] follows. A power-off by such a program changes nothing.
+    ShutDown { instance: InstanceId },
     /// The machine has no power. Its programs end now.
     PowerLost { instance: InstanceId },
+    /// The instance has stopped. StartInstances starts it again.
+    Stopped { instance: InstanceId },
     /// The instance has terminated.
     Terminated { instance: InstanceId, why: EndCause },
 }
