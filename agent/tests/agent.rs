@@ -90,7 +90,7 @@ impl Machine {
     }
 
     /// Waits until DynamoDB has answered so many reports.
-    async fn until_it_reports(&self, times: usize) {
+    async fn until_it_reports(&self, times: u64) {
         let reported = |_: &sandbox::state::State| {
             let counts = self.sandbox.calls.counts();
             counts.iter().any(|((_, operation), made)| *operation == "UpdateItem" && *made >= times).then_some(())
