@@ -82,11 +82,21 @@ pub async fn apply<S: Store>(
     if !file.errors.is_empty() {
         return Ok(file.report());
     }
-    let format = format::lowest(&plan.pools);
+    let lowest = format::lowest(&plan.pools);
+    let format = match &before {
+        Some(before) if before.format > lowest => lowest.max(of_slots(before, installation.table).await?),
+        Some(_) | None => lowest,
+    };
     if before.is_some() {
         require_functions(format, installation.table).await?;
     }
-    let text = file.warnings_text() + &plan.text();
+    let mut text = file.warnings_text() + &plan.text();
+    if format > lowest {
+        text += &format!(
+            "machines that were stopped are left: the table stays in format {format} -> once they have ended, apply the file again \
+             before you deploy an older version\n"
+        );
+    }
     let json = |applied: bool| json(&file, &plan, Some(applied));
     let losses: String = plan.losses.iter().map(|loss| format!("{loss}\n")).collect();
     let agreed = match consent {
@@ -167,6 +177,17 @@ async fn require_functions(format: u32, table: &impl Store) -> Result<(), Failur
     let recorded: Vec<_> = table.get_many(&keys).await?.into_iter().filter_map(function).collect();
     let older = format::unsupported_by(format, &recorded);
     if older.is_empty() { Ok(()) } else { Err(Failure::OlderFunctions { format, functions: older }) }
+}
+
+/// The lowest format that can hold the slots of these pools.
+async fn of_slots(config: &Config, table: &impl Store) -> Result<u32, Failure> {
+    let mut lowest = 1;
+    for pool in &config.pools {
+        let items = table.partition(&pool.name).await?.items;
+        let slots = items.iter().filter_map(|item| if let Item::Slot(slot) = item { Some(slot) } else { None });
+        lowest = slots.map(format::of_slot).fold(lowest, u32::max);
+    }
+    Ok(lowest)
 }
 
 fn function(item: Item) -> Option<Function> {

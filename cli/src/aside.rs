@@ -125,7 +125,7 @@ pub(crate) mod fixtures {
             fields.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
             ("INSTANCE#i-3 STATE", fields)
         };
-        let ready = json!({ "type": "observed", "online": [], "gone": [], "unregistered": [], "ready": ["3.0"] });
+        let ready = json!({ "type": "seen", "online": [], "gone": [], "unregistered": [], "ready": ["3.0"] });
         let bound = json!({ "type": "bound", "version": 3, "attempt": 1, "instances": ["i-3"] });
         let handed = json!({ "type": "handed_over", "slot": "3.0", "runner_name": "runner" });
         let closed = json!({ "type": "closed", "slots": ["3.0"] });

@@ -1,9 +1,9 @@
 //! Items, events, boot items and messages that this and earlier versions wrote can be read, and are written again unchanged.
 //!
-//! `samples/v1` to `samples/v4` hold one line for each shape, taken from simulated runs. `v1` is what the first version wrote. `v2`
+//! `samples/v1` to `samples/v5` hold one line for each shape, taken from simulated runs. `v1` is what the first version wrote. `v2`
 //! has every attribute that came later, none of which `v1` has, and every kind of event. `v3` has what pools with shapes or caps
-//! added. `v4` has what pools with schedules and boot reports added, and the names in the event of a queued job. Never edit a
-//! sample, and put what a new attribute adds into a new folder: a format that can no longer read a sample is
+//! added. `v4` has what pools with schedules and boot reports added, and the names in the event of a queued job. `v5` has what
+//! pools with stopped machines added. Never edit a sample, and put what a new attribute adds into a new folder: a format that can no longer read a sample is
 //! a new format.
 
 use std::collections::BTreeSet;
@@ -25,11 +25,12 @@ struct Version {
     events: usize,
 }
 
-const VERSIONS: [Version; 4] = [
+const VERSIONS: [Version; 5] = [
     Version { folder: "v1", samples: 141, items: 12, events: 17 },
     Version { folder: "v2", samples: 141, items: 16, events: EVENTS },
     Version { folder: "v3", samples: 16, items: 8, events: 1 },
     Version { folder: "v4", samples: 5, items: 4, events: 1 },
+    Version { folder: "v5", samples: 12, items: 4, events: 3 },
 ];
 
 fn samples(Version { folder: version, samples: least, .. }: &Version) -> Vec<(PathBuf, Value)> {
@@ -197,9 +198,38 @@ const NEW_IN_V4: [(&str, &str); 6] = [
     ("slot", "/boot/seen_at"),
 ];
 
+/// What pools with stopped machines write and no other.
+const NEW_IN_V5: [(&str, &str); 9] = [
+    ("config", "/pools/0/stopped"),
+    ("config", "/pools/0/schedule/0/stopped"),
+    ("event-decided", "/set_aside"),
+    ("event-seen", "/ready/0"),
+    ("instance", "/boot/prepared_at"),
+    ("janitor", "/suspects/running i-06fe4729f24b9cd67"),
+    ("slot", "/boot/prepared_at"),
+    ("slot", "/started_at"),
+    ("slot", "/stopped_at"),
+];
+
+/// The states and the reason that pools with stopped machines write and no other.
+#[test]
+fn no_version_before_the_fifth_has_a_stopped_machine() {
+    let has = |version: &Version, state: &str| {
+        samples(version).iter().any(|(file, it)| name(file) == "slot" && it["state"] == state)
+    };
+    let ends = |version: &Version| {
+        samples(version).iter().any(|(file, it)| name(file) == "event-stopped" && it["why"] == "not_ready")
+    };
+    for state in ["prepared", "stopped", "started"] {
+        assert!(has(&VERSIONS[4], state), "no sample of a slot in v5 is {state}");
+        assert!(!VERSIONS[..4].iter().any(|version| has(version, state)), "{state}");
+    }
+    assert!(ends(&VERSIONS[4]) && !VERSIONS[..4].iter().any(ends));
+}
+
 #[test]
 fn only_newer_versions_have_the_attributes_that_are_new_in_them() {
-    for (number, new) in [(1, &NEW_IN_V2[..]), (2, &NEW_IN_V3[..]), (3, &NEW_IN_V4[..])] {
+    for (number, new) in [(1, &NEW_IN_V2[..]), (2, &NEW_IN_V3[..]), (3, &NEW_IN_V4[..]), (4, &NEW_IN_V5[..])] {
         for (kind, path) in new {
             let has =
                 |version| samples(version).iter().any(|(file, it)| name(file) == *kind && it.pointer(path).is_some());

@@ -66,6 +66,9 @@ async fn a_call_that_the_policies_do_not_allow_is_refused() -> anyhow::Result<()
         ("scaler", transact, put("drover-boot"), true),
         ("scaler", transact, update, false),
         ("scaler", "TerminateInstances", Value::Null, true),
+        ("scaler", "StartInstances", Value::Null, true),
+        ("janitor", "StopInstances", Value::Null, true),
+        ("operator", "StartInstances", Value::Null, false),
         ("scaler", "DescribeImages", Value::Null, false),
         ("janitor", "DescribeImages", Value::Null, true),
         ("janitor", "DescribeSpotPriceHistory", Value::Null, true),
@@ -147,6 +150,12 @@ async fn functions_use_every_action_that_the_template_allows() -> anyhow::Result
     sandbox.serve(&[second]).await?;
 
     delete_catalogue(&sandbox).await?;
+
+    // A machine that is stopped until a job needs it.
+    sandbox.apply(&format!("{pools}stopped = 1\n{WITH_SHAPES}")).await?;
+    sandbox.ready(&"linux".parse()?).await?;
+    let third = sandbox.queue_job("octo-org/widgets", &["drover"], LONG);
+    sandbox.running(third, PATIENCE).await?;
 
     let allowed = |role: &str| -> BTreeSet<String> { allowed_actions(role).map(str::to_owned).collect() };
     let not_called: BTreeSet<String> = NOT_CALLED.iter().map(|(action, _)| (*action).to_owned()).collect();

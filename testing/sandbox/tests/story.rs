@@ -154,3 +154,30 @@ async fn a_machine_that_ec2_takes_before_its_job_began_is_replaced_at_once() -> 
     });
     is_over(&sandbox, &[job]).await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_runs_once_on_a_machine_that_was_kept_stopped() -> anyhow::Result<()> {
+    let sandbox = Sandbox::start(Options { sweep_every: Duration::from_millis(700), ..Options::default() }).await?;
+    let keeping = |stopped: u32| one_pool(&format!("{NO_HURRY}\nstopped = {stopped}"));
+    sandbox.apply(&keeping(1)).await?;
+    let machine = sandbox.ready(&"linux".parse()?).await?;
+    sandbox.world.look(|state| {
+        let instance = state.ec2.instance(&machine).expect("EC2 knows it");
+        assert_eq!(instance.state, Machine::Stopped, "no job needs it");
+        assert_eq!(state.ec2.launches(), 1, "one machine is enough");
+        // The agent asks for a power-off when it is ended, which would terminate a running machine.
+        assert!(instance.console.contains("powering off"), "its agent was ended: {}", instance.console);
+    });
+
+    let job = push(&sandbox, LONG);
+    assert_eq!(sandbox.running(job, PATIENCE).await?, machine, "the job runs on the stopped machine");
+    sandbox.apply(&keeping(0)).await?;
+    sandbox.finish(job);
+    sandbox.reconcile(&[job], PATIENCE).await?;
+    sandbox.world.look(|state| {
+        assert_eq!(state.ec2.instance(&machine).expect("EC2 knows it").starts, 1, "it was started once");
+        let why = state.ec2.ended().iter().find(|it| it.instance == machine).map(|it| it.why);
+        assert_eq!(why, Some(EndCause::PowerOff), "after its job, it powered itself off like any other machine");
+    });
+    is_over(&sandbox, &[job]).await
+}

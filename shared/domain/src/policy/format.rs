@@ -7,7 +7,7 @@
 use jiff::Timestamp;
 
 use crate::config::Pool;
-use crate::state::{Config, FORMAT, Function, FunctionName};
+use crate::state::{Config, FORMAT, Function, FunctionName, Slot};
 
 /// The version of this code.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -29,6 +29,12 @@ pub fn check(config: &Config) -> Result<(), TooNew> {
 /// The lowest format that can hold these pools.
 pub fn lowest(pools: &[Pool]) -> u32 {
     pools.iter().map(Pool::lowest_format).max().unwrap_or(1)
+}
+
+/// The lowest format that can hold this slot. An older function would take the age of a machine that was stopped from its launch,
+/// and end it in the middle of a job.
+pub fn of_slot(slot: &Slot) -> u32 {
+    if slot.machine().is_some_and(|machine| machine.stopped_at.is_some()) { 5 } else { 1 }
 }
 
 /// What a function that starts reports about itself; None if the table already says so.

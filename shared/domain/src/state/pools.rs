@@ -16,6 +16,7 @@ use crate::ids::PoolName;
 /// - 3: pools may have shapes and a cap. An older function would launch machines without a class for them.
 /// - 4: pools may have schedules. An older function would stop the machines that a newer one keeps warm, and launch them when a
 ///   schedule asks for fewer.
+/// - 5: pools may keep machines stopped. An older function could not read their slots, and would end stopped machines.
 pub const FORMAT: u32 = 5;
 
 fn first_format() -> u32 {

@@ -5,6 +5,7 @@
 
 mod machines;
 mod random;
+mod stop;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,7 +21,9 @@ use domain::config::{LaunchTemplate, Market, MicroUsd, Tuple};
 use domain::ids::{BatchTag, InstanceId, JobId, PoolName, SlotId, StackName, SubnetId};
 use domain::log::{Cause, Event, Stream, Transaction, Turn, What};
 use domain::policy::retire::{TagReading, Tags, permit_unowned};
-use domain::state::{BootItem, BootReport, Condemned, Item, Key, Meta, Nudge, Slot, UnreadSlots, WaitingJob};
+use domain::state::{
+    BootItem, BootReport, Condemned, Item, Key, Meta, Nudge, Slot, UnreadSlots, UnusableReport, WaitingJob,
+};
 use domain::wire::{MESSAGE_VERSION as VERSION, MachineState, Message, ObservedInstance};
 use engine::memory::MemoryStore;
 use engine::ports::{

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use domain::state::{Instance, Item, Key, Ownership};
+use domain::ids::PoolName;
+use domain::state::{Instance, Item, Key, Ownership, SlotState};
 use engine::ports::Store;
 use tokio::time::timeout;
 use world::ec2;
@@ -108,6 +109,25 @@ impl Sandbox {
         timeout(PATIENCE, sweeping)
             .await
             .with_context(|| format!("timed out after {PATIENCE:?}, sweeping for: {what}"))?
+    }
+
+    /// Sweeps until the table says that a machine of the pool is stopped and ready for a job.
+    ///
+    /// # Errors
+    /// If that takes too long, or the table cannot be read.
+    pub async fn ready(&self, pool: &PoolName) -> anyhow::Result<ec2::InstanceId> {
+        let table = self.table().await;
+        let ready = async || {
+            let machine = |item: &Item| match item {
+                Item::Slot(slot) => match &slot.state {
+                    SlotState::Stopped(machine) => Some(machine.instance.as_str().into()),
+                    _ => None,
+                },
+                _ => None,
+            };
+            Ok(table.partition(pool).await?.items.iter().find_map(machine))
+        };
+        self.sweep_until("a stopped machine that is ready", ready).await
     }
 
     /// Sweeps until the table says that a machine is closed, and returns its item.
