@@ -103,14 +103,16 @@ impl Plan {
             falls("max", old.max, pool.max);
             falls("warm", old.warm, pool.warm);
             falls("stopped", old.stopped, pool.stopped);
-            let scheduled: [(&str, fn(&Pool) -> u32, fn(&Pool, Timestamp) -> u32); 2] =
-                [("warm", |pool| pool.warm, Pool::warm_at), ("stopped", |pool| pool.stopped, Pool::stopped_at)];
-            for (field, _, kept_at) in scheduled.into_iter().filter(|(_, own, _)| own(&pool) >= own(old)) {
-                if let Some((before, after, at)) = falls_by_schedule(old, &pool, kept_at, now) {
+            let mut falls_later = |field: &str, (before, after): (u32, u32), kept_at: fn(&Pool, Timestamp) -> u32| {
+                // A fall of the pool's own number is shown already.
+                let later = falls_by_schedule(old, &pool, kept_at, now).filter(|_| after >= before);
+                if let Some((before, after, at)) = later {
                     let name = &pool.name;
                     self.losses.push(format!("{name}: {field} falls from {before} to {after} on {at}, by a schedule"));
                 }
-            }
+            };
+            falls_later("warm", (old.warm, pool.warm), Pool::warm_at);
+            falls_later("stopped", (old.stopped, pool.stopped), Pool::stopped_at);
             if let Some(cap) = pool.price_per_hour.filter(|cap| old.price_per_hour.is_none_or(|old| *cap < old)) {
                 let before = old.price_per_hour.map_or_else(|| "no limit".to_owned(), |old| usd(old.usd()));
                 self.losses.push(format!("{}: usd_per_hour falls from {before} to {}", pool.name, usd(cap.usd())));
@@ -231,8 +233,7 @@ async fn resolve(entry: &PoolEntry, ec2: &Ec2) -> Result<Pool, Failure> {
     Ok(Pool { launch_template, subnets, ..pool })
 }
 
-/// When schedules make a pool keep fewer machines ready than before, within a week, with both numbers. A fall of the pool's own
-/// number is shown anyway.
+/// When schedules make a pool keep fewer machines ready than before, within a week, with both numbers.
 fn falls_by_schedule(
     old: &Pool,
     new: &Pool,

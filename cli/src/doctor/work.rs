@@ -266,7 +266,7 @@ mod tests {
             since(4, "prepared", "2026-11-02T11:45:00Z"),
         ];
         assert_eq!(not_stopped("stopped = 5", &slots[..2]), Some(vec![]));
-        let expected = "pool linux: EC2 has not stopped 2 machines, for up to 15m";
+        let expected = "pool linux: EC2 has not stopped 2 machines, for up to 15m 0s";
         assert_eq!(not_stopped("stopped = 5", &slots), Some(vec![expected.to_owned()]));
         assert_eq!(not_stopped("", &slots), Some(vec![expected.to_owned()]), "the pool keeps none any more");
         assert_eq!(not_stopped("warm = 1", &[]), None, "the check is left out");

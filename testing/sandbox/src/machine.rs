@@ -47,6 +47,9 @@ pub const SANDBOX_INSTANCE: &str = "SANDBOX_INSTANCE";
 /// The variable with the number of the machine's starts, for the stand-in. 0 without it.
 pub const SANDBOX_STARTS: &str = "SANDBOX_STARTS";
 
+/// The variable with the milliseconds that a runner takes until it connects, for the stand-in. 0 without it.
+pub const SANDBOX_RUNNER_START: &str = "SANDBOX_RUNNER_START";
+
 /// The running machines, and the connections of their runners.
 #[derive(Debug)]
 pub struct Machines {

@@ -170,7 +170,8 @@ async fn a_job_runs_once_on_a_machine_that_was_kept_stopped() -> anyhow::Result<
     });
 
     let job = push(&sandbox, LONG);
-    assert_eq!(sandbox.running(job, PATIENCE).await?, machine, "the job runs on the stopped machine");
+    let host = sandbox.running(job, PATIENCE).await?;
+    assert_eq!(host, machine, "the job runs on the stopped machine:\n{}", sandbox.log(&"linux".parse()?).await);
     sandbox.apply(&keeping(0)).await?;
     sandbox.finish(job);
     sandbox.reconcile(&[job], PATIENCE).await?;

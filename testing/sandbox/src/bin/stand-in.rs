@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use platform::environment::{optional, required};
-use sandbox::machine::{Condition, RunnerMessage, RunnerStep, SANDBOX_INSTANCE, SANDBOX_STARTS, SANDBOX_URL};
+use sandbox::machine::{
+    Condition, RunnerMessage, RunnerStep, SANDBOX_INSTANCE, SANDBOX_RUNNER_START, SANDBOX_STARTS, SANDBOX_URL,
+};
 use serde_json::Value;
 use tokio::process::Command;
 use tokio::sync::mpsc;
@@ -66,6 +68,8 @@ async fn run() -> anyhow::Result<()> {
     }
     let sandbox = Sandbox::from_environment()?;
     let jit_config = required("ACTIONS_RUNNER_INPUT_JITCONFIG")?;
+    let start: u64 = optional(SANDBOX_RUNNER_START).map_or(Ok(0), |start| start.parse())?;
+    tokio::time::sleep(Duration::from_millis(start)).await;
     let connected = sandbox.post(&format!("/machines/{}/session", sandbox.instance), jit_config).await?;
     if !connected.status().is_success() {
         bail!("GitHub does not know this registration");

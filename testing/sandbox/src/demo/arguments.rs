@@ -14,6 +14,9 @@ const JOBS: u32 = 3;
 /// The share of jobs or deliveries that a fault affects by default.
 const SHARE: &str = "0.25";
 
+/// These change pools or machines in ways that leave nothing to compare.
+const NOT_WITH_KEPT: [&str; 7] = ["all", "attack", "shapes", "serve", "quota", "spot_kill", "boot_fail"];
+
 /// Run all of Drover on this machine: the real executables, an emulated AWS and a model of GitHub.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "make demo ARGS=\"...\"", no_binary_name = false)]
@@ -83,6 +86,13 @@ pub struct Arguments {
     /// told how to correct them, which takes a minute. With --all, half of the jobs ask for shapes.
     #[arg(long)]
     pub(super) shapes: bool,
+    /// The pools keep some machines warm. With models that take as long as EC2 and GitHub do, the demo compares how fast jobs
+    /// start, and fails if none starts on a warm machine.
+    #[arg(long, conflicts_with_all = NOT_WITH_KEPT)]
+    pub(super) warm: bool,
+    /// The pools keep some machines stopped. Like --warm, for machines that are started for their jobs.
+    #[arg(long, conflicts_with_all = NOT_WITH_KEPT)]
+    pub(super) stopped: bool,
     /// All of the faults above and a pool with shapes, without the attack.
     #[arg(long)]
     pub(super) all: bool,

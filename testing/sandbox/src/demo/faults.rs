@@ -10,6 +10,7 @@ use world::github::{Endpoint, JobId};
 
 use super::arguments::Arguments;
 use super::attack::Attack;
+use super::kept::{self, Kept};
 use super::pushed::{Pushed, latest};
 use crate::pace::{PATIENCE, slowness};
 use crate::sandbox::{BATCH_SIZE, CONCURRENCY, Options, Sandbox};
@@ -58,7 +59,7 @@ pub(super) enum Spell {
 impl Arguments {
     /// Fields that every pool needs for the faults.
     pub(super) fn fields(&self) -> Vec<(&'static str, Value)> {
-        let mut fields = Vec::new();
+        let mut fields = Kept::of(self).map(Kept::fields).unwrap_or_default();
         if self.quota || self.spot_kill {
             fields.push(("market", Value::String("spot-then-on-demand".to_owned())));
         }
@@ -83,6 +84,9 @@ impl Arguments {
     /// Options that the sandbox needs for the faults.
     pub(super) fn prepare(&self, options: &mut Options) {
         options.ec2.spot_notice = SPOT_NOTICE;
+        if Kept::of(self).is_some() {
+            kept::take_real_time(options);
+        }
         if self.attack {
             (options.batch_size, options.scaler_concurrency) = (BATCH_SIZE, CONCURRENCY);
         }

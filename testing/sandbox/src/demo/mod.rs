@@ -4,6 +4,7 @@ mod arguments;
 mod attack;
 mod delay;
 mod faults;
+mod kept;
 mod pools;
 mod progress;
 mod push;
@@ -31,6 +32,7 @@ pub use arguments::Arguments;
 use arguments::ONE_IN;
 use arguments::every;
 use attack::Attack;
+use kept::{Kept, Starts};
 use pools::{AttackPools, Pools};
 use progress::Progress;
 use push::push;
@@ -141,12 +143,18 @@ async fn run(
             }
             None => None,
         };
+        if let Some(kept) = Kept::of(arguments) {
+            kept.ready(sandbox, pools.number()).await?;
+        }
         let mut pushed = push(sandbox, pools, arguments).await?;
         if let Some(attack) = &mut attack {
             pushed.ours.extend(attack.end(sandbox).await?);
         }
         served(sandbox, &pushed).await?;
         shapes::advised(sandbox, &pushed).await?;
+        if Kept::of(arguments).is_some() {
+            Kept::release(sandbox, pools).await?;
+        }
         // Their authors cancel them.
         pushed.rivals.extend(pushed.wrong.iter().map(|wrong| wrong.job));
         pushed.rivals.extend(attack.iter().flat_map(Attack::jobs));
@@ -159,7 +167,8 @@ async fn run(
 
     let injected = arguments.injected(sandbox, &pushed, saboteur.broken(), attack.as_ref());
     let shapes = arguments.shapes.then(|| sandbox.world.look(|state| Shapes::of(sandbox, state)));
-    let verdict = Verdict::of(sandbox, &pushed, injected, attack.as_ref(), shapes);
+    let starts = sandbox.world.look(|state| Starts::of(arguments, sandbox, state, &pushed.ours));
+    let verdict = Verdict::of(sandbox, &pushed, injected, attack.as_ref(), shapes, starts);
     // Prefers a job whose machine was interrupted. Drover may not know a cancelled job.
     let known = pushed.ours.iter().find(|job| !pushed.cancelled.contains(job));
     if let Some(job) = pushed.victims.first().or(known) {

@@ -145,6 +145,10 @@ impl Pools {
         allowed.into_iter().map(group).collect()
     }
 
+    pub(crate) fn number(&self) -> usize {
+        self.pools.len()
+    }
+
     pub(crate) fn launch_templates(&self) -> Vec<String> {
         let names: BTreeSet<&String> = self.pools.iter().map(|pool| &pool.launch_template).collect();
         names.into_iter().cloned().collect()

@@ -9,6 +9,7 @@ use world::github::{Conclusion, Job, JobId, JobState};
 use super::attack::Attack;
 use super::delay::Delay;
 use super::faults::Injected;
+use super::kept::Starts;
 use super::pushed::{Pushed, latest};
 use super::shape_judge::Shapes;
 use crate::calls::Counts;
@@ -40,6 +41,8 @@ pub(crate) struct Verdict {
     shapes: Option<Shapes>,
     /// Jobs with wrong labels whose authors were told how to correct them.
     advised: usize,
+    /// How fast jobs started, with `--warm` or `--stopped`.
+    starts: Option<Starts>,
 }
 
 impl Verdict {
@@ -49,6 +52,7 @@ impl Verdict {
         injected: Vec<Injected>,
         attack: Option<&Attack>,
         shapes: Option<Shapes>,
+        starts: Option<Starts>,
     ) -> Self {
         let Pushed { ours, cancelled, wrong: advised, .. } = pushed;
         let counts = sandbox.calls.counts();
@@ -89,6 +93,7 @@ impl Verdict {
                 injected,
                 shapes,
                 advised: advised.len(),
+                starts,
             }
         })
     }
@@ -133,6 +138,9 @@ impl Verdict {
         if let Some(delay) = &self.delay {
             delay.judge()?;
         }
+        if let Some(starts) = &self.starts {
+            starts.judge()?;
+        }
         ensure!(self.machines_left == 0, "{} left", count(self.machines_left, "machine"));
         ensure!(self.runners_left == 0, "{} left", count(self.runners_left, "registration"));
         ensure!(self.dead_letters == 0, "{} in the dead-letter queue", count(self.dead_letters, "message"));
@@ -174,6 +182,9 @@ impl fmt::Display for Verdict {
         if let Some(shapes) = &self.shapes {
             write!(f, "\n{}", shapes.table())?;
         }
+        if let Some(starts) = &self.starts {
+            write!(f, "\n{starts}")?;
+        }
         match &self.delay {
             Some(delay) => write!(f, "\n{delay}"),
             None => Ok(()),
@@ -204,6 +215,7 @@ mod tests {
             injected,
             shapes: None,
             advised: 0,
+            starts: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Callers of the API: who signed a call, and how each answer is sent.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeyPair, KeySize};
@@ -84,6 +85,8 @@ pub struct Api {
     pub calls: Arc<Calls>,
     /// Verifies the app's JWTs.
     pub key: Arc<AcceptedKey>,
+    /// How long it takes to register a runner.
+    pub registration: Duration,
 }
 
 /// Status and body of an answer.

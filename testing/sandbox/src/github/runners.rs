@@ -58,6 +58,7 @@ async fn jit(api: &Api, operation: &str, scope: Scope, headers: &HeaderMap, body
         labels: Vec<String>,
     }
     let wanted = parsed::<Body>(body);
+    tokio::time::sleep(api.registration).await;
     api.as_installation(operation, headers, |state, caller, now| {
         let wanted = wanted?;
         let request = JitRequest { name: wanted.name, group: GroupId(wanted.runner_group_id), labels: wanted.labels };

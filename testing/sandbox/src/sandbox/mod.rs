@@ -28,7 +28,7 @@ use crate::calls::Calls;
 use crate::deliveries::Webhooks;
 use crate::github::{AcceptedKey, Api, AppKey};
 use crate::lambda::{EventSource, Failed, Function, function_url};
-use crate::machine::{self, Machines, serve};
+use crate::machine::{self, Machines, SANDBOX_RUNNER_START, serve};
 use crate::names::{ACCOUNT, BOOT_TABLE, TABLE};
 pub use crate::names::{APP_SECRET, DEAD_LETTERS, FOREIGN_REPOSITORY, QUEUE, STACK, WEBHOOK_SECRET};
 use crate::pace::slowness;
@@ -136,7 +136,8 @@ impl Sandbox {
         tasks.spawn(serve(listener, aws::router(Arc::new(gateway))));
         let (listener, github_url) = listen().await?;
         let key = Arc::new(AcceptedKey::new(key));
-        let api = Api { world: world.clone(), calls: calls.clone(), key: key.clone() };
+        let registration = options.registration;
+        let api = Api { world: world.clone(), calls: calls.clone(), key: key.clone(), registration };
         tasks.spawn(serve(listener, crate::github::router(Arc::new(api))));
         let proxy = match options.network {
             Network::Open => None,
@@ -148,6 +149,8 @@ impl Sandbox {
             std::fs::create_dir(&path)?;
             Ok(path)
         };
+        let mut of_machines = proxy.as_deref().map(machine_behind).unwrap_or_default();
+        of_machines.push((SANDBOX_RUNNER_START.to_owned(), options.runner_start.as_millis().to_string()));
         let machines = Arc::new(Machines::new(
             world.clone(),
             options.agent.clone().unwrap_or_else(|| programs.join("agent")),
@@ -155,7 +158,7 @@ impl Sandbox {
             folder_of("machines")?,
             aws_url.clone(),
             machines_url,
-            proxy.as_deref().map(machine_behind).unwrap_or_default(),
+            of_machines,
         ));
         tasks.spawn(serve(listener, machine::router(machines.clone())));
 

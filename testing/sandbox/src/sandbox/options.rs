@@ -51,6 +51,10 @@ pub struct Options {
     pub ec2: ec2::Config,
     /// Durations and limits of GitHub.
     pub github: github::Config,
+    /// How long GitHub takes to register a runner.
+    pub registration: Duration,
+    /// How long a runner takes from its start until it has connected to GitHub.
+    pub runner_start: Duration,
     /// The repositories. Their owners are organisations.
     pub repositories: Vec<Repository>,
     /// The runner groups. An organisation's default group allows its repositories above, but no public ones, unless this
@@ -110,6 +114,8 @@ impl Default for Options {
             seed: 1,
             ec2,
             github,
+            registration: Duration::ZERO,
+            runner_start: Duration::ZERO,
             repositories: vec!["octo-org/widgets".parse().expect("the text is owner/name")],
             groups: Vec::new(),
             launch_templates: vec!["drover-runner".to_owned()],

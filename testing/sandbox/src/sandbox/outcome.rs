@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use domain::ids::PoolName;
 use domain::state::{Instance, Item, Key, Ownership, SlotState};
-use engine::ports::Store;
+use engine::ports::{Clock, Store};
+use platform::clock::SystemClock;
 use tokio::time::timeout;
 use world::ec2;
 use world::github::{self, JobId, Operator};
@@ -111,7 +112,8 @@ impl Sandbox {
             .with_context(|| format!("timed out after {PATIENCE:?}, sweeping for: {what}"))?
     }
 
-    /// Sweeps until the table says that a machine of the pool is stopped and ready for a job.
+    /// Sweeps until the table says that a machine of the pool is stopped and ready for a job. No job gets it as long as the call
+    /// that stopped it may be repeated, which is a minute.
     ///
     /// # Errors
     /// If that takes too long, or the table cannot be read.
@@ -120,7 +122,9 @@ impl Sandbox {
         let ready = async || {
             let machine = |item: &Item| match item {
                 Item::Slot(slot) => match &slot.state {
-                    SlotState::Stopped(machine) => Some(machine.instance.as_str().into()),
+                    SlotState::Stopped(machine) if slot.is_ready(SystemClock.now()) => {
+                        Some(machine.instance.as_str().into())
+                    }
                     _ => None,
                 },
                 _ => None,
