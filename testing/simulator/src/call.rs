@@ -28,6 +28,8 @@ pub enum Call {
     /// The machines whose tags are read.
     ReadTags(Vec<InstanceId>),
     TerminateInstances(InstanceId),
+    StopInstances(InstanceId),
+    StartInstances(InstanceId),
     GetConsoleOutput(InstanceId),
     DescribeInstanceTypes,
     DescribeSpotPriceHistory,
@@ -95,6 +97,8 @@ kinds! {
     CommitUnlogged = "commit unlogged";
     RunInstances = "RunInstances";
     TerminateInstances = "TerminateInstances";
+    StopInstances = "StopInstances";
+    StartInstances = "StartInstances";
     DescribeInstances = "DescribeInstances";
     GetConsoleOutput = "GetConsoleOutput";
     DescribeInstanceTypes = "DescribeInstanceTypes";
@@ -135,6 +139,8 @@ impl Call {
             Call::DescribeInstanceTypes => CallKind::DescribeInstanceTypes,
             Call::DescribeSpotPriceHistory => CallKind::DescribeSpotPriceHistory,
             Call::TerminateInstances(_) => CallKind::TerminateInstances,
+            Call::StopInstances(_) => CallKind::StopInstances,
+            Call::StartInstances(_) => CallKind::StartInstances,
             Call::GetConsoleOutput(_) => CallKind::GetConsoleOutput,
             Call::GenerateJitConfig(_) => CallKind::GenerateJitConfig,
             Call::ListRunners(_) | Call::FindRunners(_) => CallKind::ListRunners,
@@ -199,7 +205,10 @@ impl fmt::Display for Call {
             | Call::ListDeliveries
             | Call::GetSecretValue => write!(f, "{kind}"),
             Call::ReadTags(machines) => write!(f, "{kind} {machines:?}"),
-            Call::TerminateInstances(instance) | Call::GetConsoleOutput(instance) => write!(f, "{kind} {instance}"),
+            Call::TerminateInstances(instance)
+            | Call::StopInstances(instance)
+            | Call::StartInstances(instance)
+            | Call::GetConsoleOutput(instance) => write!(f, "{kind} {instance}"),
             Call::GenerateJitConfig(name) => write!(f, "{kind} {name}"),
             Call::ListRunners(scope) => write!(f, "{kind} of {scope}"),
             Call::FindRunners(name) => write!(f, "{kind} named {name}"),

@@ -206,8 +206,8 @@ impl Checked {
             let Ok(Some(Item::Config(config))) = now_or_never(self.table.get(&Key::Config)) else { continue };
             let Some(pool) = config.pool(&pool) else { continue };
             let count = counts.entry((pool.name.clone(), class.clone())).or_default();
-            // Warm machines have no class. An event has the time of its decision.
-            let warm = transaction.event.as_ref().map_or(pool.warm, |event| pool.warm_at(event.at));
+            // Warm and stopped machines have no class. An event has the time of its decision.
+            let warm = transaction.event.as_ref().map_or(pool.warm, |event| pool.warm_at(event.at)) + pool.stopped;
             let warm = if class.is_some() { 0 } else { i64::from(warm) };
             let (supply, wanted) = (count.least_supply() + launched + given, count.most_demand() + warm);
             let of_class = class.map(|class| format!(" of {class}")).unwrap_or_default();

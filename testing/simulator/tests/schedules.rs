@@ -14,7 +14,7 @@ const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 fn schedule(from: &str, to: &str, warm: u32) -> Schedule {
     let time = |text: &str| text.parse().expect("a time of day");
     let time_zone = TimeZoneName::known("UTC").expect("a time zone");
-    Schedule { days: [Day::Mon].into(), from: time(from), to: time(to), time_zone, warm }
+    Schedule { days: [Day::Mon].into(), from: time(from), to: time(to), time_zone, warm, stopped: 0 }
 }
 
 fn alive(universe: &Universe) -> usize {

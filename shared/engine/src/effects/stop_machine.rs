@@ -8,11 +8,17 @@ use domain::policy::retire::{TagReading, Tags};
 use domain::policy::retry::backoff;
 use domain::policy::stopped::STOP_AGAIN_AFTER;
 use domain::state::{Leased, Slot};
+use jiff::SignedDuration;
 
 use crate::context::Context;
 use crate::effects::{Holder, Next};
 use crate::error::ReconcileError;
 use crate::table::{claim, commit_or_leave};
+
+/// A job may need the machine meanwhile, and gets it only between two attempts.
+fn wait_after_failure(pool: &Pool, slot: &Slot) -> SignedDuration {
+    backoff(pool, slot.lease.tries, &slot.id.to_string()).min(STOP_AGAIN_AFTER)
+}
 
 /// Stops the machine of a slot that was set aside.
 ///
@@ -41,7 +47,7 @@ pub(crate) async fn stop_machine(
             commit_or_leave(context, Transaction::new().put(Slot { held: true, ..slot })).await?;
             return Ok(None);
         }
-        Tags::Unknown => backoff(pool, slot.lease.tries, instance.as_str()),
+        Tags::Unknown => wait_after_failure(pool, &slot),
         Tags::Free(_) => match context.ports.compute.stop(&instance, context.longest_call()).await {
             Ok(()) => {
                 tracing::info!(%instance, slot = %slot.id, "instance {instance} is stopped until a job needs it");
@@ -49,7 +55,7 @@ pub(crate) async fn stop_machine(
             }
             Err(error) => {
                 tracing::warn!(%instance, slot = %slot.id, "instance {instance} cannot be stopped yet: {error}");
-                backoff(pool, slot.lease.tries, instance.as_str())
+                wait_after_failure(pool, &slot)
             }
         },
     };

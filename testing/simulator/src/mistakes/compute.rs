@@ -9,7 +9,7 @@ use domain::ids::{BatchTag, InstanceId, InstanceType, SubnetId};
 use engine::ports::{
     Compute, ComputeError, ErrorClass, Launch, LaunchError, Launched, ObservedInstance, Terminated, TerminationPermit,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::mistakes::kinds::Mistake;
 use crate::mistakes::ports::MistakenPorts;
@@ -54,6 +54,14 @@ impl Compute for MistakenPorts<'_> {
 
     async fn instances(&self, ids: &[InstanceId]) -> Result<Vec<ObservedInstance>, ComputeError> {
         self.world.compute.instances(ids).await.map(|found| self.without_holds(found))
+    }
+
+    async fn stop(&self, instance: &InstanceId, within: SignedDuration) -> Result<(), ComputeError> {
+        self.world.compute.stop(instance, within).await
+    }
+
+    async fn start(&self, instance: &InstanceId) -> Result<(), ComputeError> {
+        self.world.compute.start(instance).await
     }
 
     async fn terminate(&self, permit: &TerminationPermit) -> Result<Terminated, ComputeError> {

@@ -8,6 +8,8 @@ pub(super) fn latency(kind: CallKind) -> (i64, i64) {
     match kind {
         CallKind::RunInstances => (400, 3000),
         CallKind::TerminateInstances
+        | CallKind::StopInstances
+        | CallKind::StartInstances
         | CallKind::DescribeInstances
         | CallKind::GetConsoleOutput
         | CallKind::DescribeInstanceTypes
@@ -92,6 +94,8 @@ fn weights(kind: CallKind) -> (f64, f64) {
         CallKind::CommitRefused
         | CallKind::CommitClosed
         | CallKind::TerminateInstances
+        | CallKind::StopInstances
+        | CallKind::StartInstances
         | CallKind::GetConsoleOutput
         | CallKind::DescribeInstanceTypes
         | CallKind::DescribeSpotPriceHistory

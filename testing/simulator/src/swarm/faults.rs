@@ -6,7 +6,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 /// Increased with every change of the table below or of what a fault does.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $kind:ident = $name:literal, $most:literal;)*) => {
@@ -172,6 +172,14 @@ faults! {
     ReportClock = "report-clock", 0.20;
     /// A job with root rewrites the report of its machine, and tries that of another one.
     ReportForged = "report-forged", 0.30;
+    /// A machine cannot prepare itself for being stopped.
+    PreparationFails = "preparation-fails", 0.30;
+    /// EC2 refuses to stop a machine, or stops it and the answer is lost.
+    StopFails = "ec2-stop-fails", 0.40;
+    /// EC2 refuses to start a machine, or starts it and the answer is lost.
+    StartFails = "ec2-start-fails", 0.40;
+    /// EC2 accepts the start of a machine and cannot run it.
+    StartedInVain = "ec2-started-in-vain", 0.30;
 }
 
 /// The random numbers of one seed. Each kind of fault has its own intensity and its own stream, so that turning one kind

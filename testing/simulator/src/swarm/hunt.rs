@@ -27,7 +27,11 @@ pub struct Hunt {
 fn is_plain(seed: u64, with_market: bool) -> bool {
     let shape = Shape::of(&mut SmallRng::seed_from_u64(seed), 1, seed, with_market);
     let is_calm = shape.market.as_ref().is_none_or(|market| market.shortages.is_empty());
-    is_calm && shape.pools.iter().all(|pool| pool.name.as_str() != "big" && pool.warm == 0 && pool.schedules.is_empty())
+    is_calm
+        && shape
+            .pools
+            .iter()
+            .all(|pool| pool.name.as_str() != "big" && pool.warm + pool.stopped == 0 && pool.schedules.is_empty())
 }
 
 /// Makes the mistake in up to `seeds` worlds, until an invariant breaks.

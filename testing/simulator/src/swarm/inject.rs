@@ -19,6 +19,8 @@ impl Swarm<'_> {
         match kind {
             CallKind::RunInstances => self.inject_launch(),
             CallKind::TerminateInstances => self.inject_terminate(),
+            CallKind::StopInstances => self.inject_stop(),
+            CallKind::StartInstances => self.inject_start(),
             CallKind::DescribeInstances => self.inject_describe(ec2::Operation::DescribeInstances),
             CallKind::GetConsoleOutput => self.inject_describe(ec2::Operation::GetConsoleOutput),
             CallKind::DescribeInstanceTypes => self.inject_describe(ec2::Operation::DescribeInstanceTypes),
@@ -94,6 +96,35 @@ impl Swarm<'_> {
             return Some(Fault::TerminateLostAfter);
         }
         None
+    }
+
+    fn inject_stop(&mut self) -> Option<Fault> {
+        const CODES: [Code; 3] = [Code::InternalError, Code::RequestLimitExceeded, Code::UnauthorizedOperation];
+        self.inject_change(Fault::StopFails, ec2::Operation::StopInstances, &CODES)
+    }
+
+    fn inject_start(&mut self) -> Option<Fault> {
+        const CODES: [Code; 4] = [
+            Code::InternalError,
+            Code::RequestLimitExceeded,
+            Code::UnauthorizedOperation,
+            Code::InsufficientInstanceCapacity,
+        ];
+        self.inject_change(Fault::StartFails, ec2::Operation::StartInstances, &CODES)
+    }
+
+    /// One of these errors, a call that does not arrive, or a lost answer.
+    fn inject_change(&mut self, fault: Fault, operation: ec2::Operation, codes: &[Code]) -> Option<Fault> {
+        if !self.dice.strikes(fault) {
+            return None;
+        }
+        let lost = [LostReply::NotApplied, LostReply::Applied];
+        let which = self.dice.pick(fault, codes.len() + lost.len());
+        self.universe.ec2(|ec2, _| match codes.get(which) {
+            Some(code) => ec2.faults.errors.push_back((operation, *code)),
+            None => ec2.faults.lost_replies.push_back((operation, lost[which - codes.len()])),
+        });
+        Some(fault)
     }
 
     fn inject_describe(&mut self, operation: ec2::Operation) -> Option<Fault> {

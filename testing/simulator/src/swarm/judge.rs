@@ -259,7 +259,7 @@ impl Swarm<'_> {
         let since_start = self.now.duration_since(self.began);
         for (pool, timetable) in self.shape.timetables() {
             let name = pool.name.as_str();
-            let wanted = timetable.fewest(pool, since_start - WARM_WITHIN, since_start) as usize;
+            let wanted = (timetable.fewest(pool, since_start - WARM_WITHIN, since_start) + pool.stopped) as usize;
             let meta = self.universe.store.view(&pool.name).meta;
             // A failing pool launches probes only, and machines that were never registered do not show that it works again.
             let is_excused = meta.circuit != Circuit::Closed || self.is_full(name);
@@ -269,7 +269,7 @@ impl Swarm<'_> {
         }
     }
 
-    /// P220: a pool has the machines that it keeps warm, if they have been asked for long enough.
+    /// P220: a pool has the machines that it keeps warm or stopped, if they have been asked for long enough.
     fn check_warm_machines(&mut self) {
         let Some(calm) = self.calm_since else { return };
         for pool in &self.shape.pools {
@@ -278,7 +278,7 @@ impl Swarm<'_> {
                 let idle = self.idle_machines(pool.name.as_str());
                 let meta = self.universe.store.view(&pool.name).meta;
                 return self.violate(format!(
-                    "P220: pool {} has had too few warm machines since {last}, now {idle}: {meta:?}",
+                    "P220: pool {} has had too few warm or stopped machines since {last}, now {idle}: {meta:?}",
                     pool.name
                 ));
             }

@@ -76,8 +76,8 @@ impl Swarm<'_> {
         let mut spared = BTreeSet::new();
         let since_start = self.now.duration_since(self.began);
         for (pool, timetable) in self.shape.timetables() {
-            // What was warm until a moment ago is not left over yet.
-            let mut warm = timetable.most(pool, since_start - LEFT_OVER_AFTER, since_start);
+            // What was warm until a moment ago is not left over yet, and stopped machines stay.
+            let mut warm = timetable.most(pool, since_start - LEFT_OVER_AFTER, since_start) + pool.stopped;
             for machine in state.ec2.alive() {
                 if machine.tags.get("drover:pool").map(String::as_str) != Some(pool.name.as_str()) {
                     continue;

@@ -28,6 +28,8 @@ pub(super) enum Life {
 pub(super) enum Doing {
     /// The agent reports that the machine has booted.
     Report,
+    /// The agent has found no JIT config yet, prepares its machine and reports that.
+    Prepare,
     /// The agent takes its JIT config.
     Read,
     /// The runner connects with this JIT config.

@@ -28,6 +28,18 @@ impl Swarm<'_> {
                     self.handed_over(instance);
                 }
             }
+            // Its programs end. The runner of one that has none can take no job.
+            ec2::Happening::ShutDown { instance } => {
+                if let Some(Machine { life: Life::Runner(runner), .. }) = self.machines.remove(&instance) {
+                    self.runs_on.remove(&runner);
+                    self.universe.github(|github, now| github.disconnect(runner, now));
+                }
+            }
+            ec2::Happening::Stopped { instance } => {
+                self.log_world(|| format!("{instance} is stopped"));
+                let detail = format!(r#"{{"instance-id":"{instance}","state":"stopped"}}"#);
+                self.send_ec2_event("EC2 Instance State-change Notification", &detail);
+            }
             ec2::Happening::PowerLost { instance } => {
                 self.log_world(|| format!("{instance} loses power"));
                 self.note_dead_end(&instance);
@@ -60,6 +72,12 @@ impl Swarm<'_> {
         }
     }
 
+    /// Whether the machine's pool keeps machines stopped.
+    fn keeps_stopped_machines(&self, id: &InstanceId) -> bool {
+        let pool = self.universe.ec2(|ec2, _| ec2.instance(id)?.tags.get("drover:pool").cloned());
+        self.shape.pools.iter().any(|it| pool.as_deref() == Some(it.name.as_str()) && it.stopped > 0)
+    }
+
     fn send_ec2_event(&mut self, kind: &str, detail: &str) {
         if self.dice.strikes(Fault::EventLost) {
             return;
@@ -81,8 +99,22 @@ impl Swarm<'_> {
         match doing {
             Doing::Report => {
                 if machine.life != Life::Dead {
-                    self.report_boot(&id);
+                    self.report_boot(&id, false);
+                    // Only there may it matter.
+                    if self.keeps_stopped_machines(&id) {
+                        let after = soon(&mut self.rng) * 5;
+                        self.plan_in(after, Due::Machine(id, Doing::Prepare));
+                    }
                 }
+            }
+            Doing::Prepare => {
+                if machine.life != Life::Waiting {
+                    return;
+                }
+                if self.dice.strikes(Fault::PreparationFails) {
+                    return self.log_world(|| format!("{id} cannot prepare itself"));
+                }
+                self.report_boot(&id, true);
             }
             Doing::Read => {
                 if machine.life != Life::Waiting {

@@ -14,12 +14,13 @@ const RECORDED_WITHIN: SignedDuration = SignedDuration::from_mins(4);
 const REPLACED_WITHIN: SignedDuration = SignedDuration::from_mins(8 + 4);
 
 impl Swarm<'_> {
-    /// The agent of a machine that has booted reports that.
-    pub(super) fn report_boot(&mut self, id: &InstanceId) {
+    /// The agent reports that its machine has booted, and later that it is prepared.
+    pub(super) fn report_boot(&mut self, id: &InstanceId, is_prepared: bool) {
         if self.dice.strikes(Fault::ReportLost) {
             return self.log_world(|| format!("the report of {id} is lost"));
         }
-        let mut report = BootReport { reported_at: self.now, uptime_seconds: 12 };
+        let mut report =
+            BootReport { reported_at: self.now, uptime_seconds: 12, prepared_at: is_prepared.then_some(self.now) };
         let mut is_right = true;
         if self.dice.strikes(Fault::ReportClock) {
             let wrong = SignedDuration::from_mins(self.dice.pick(Fault::ReportClock, 360) as i64 - 180);
@@ -44,13 +45,14 @@ impl Swarm<'_> {
     /// A job with root rewrites the report of its machine, and tries those of others.
     pub(super) fn forge_reports(&mut self, id: &InstanceId) {
         let text = |text: &str| Some(text.to_owned());
-        let honest = BootReport { reported_at: self.now, uptime_seconds: 1 }.stored();
+        let honest = BootReport { reported_at: self.now, uptime_seconds: 1, prepared_at: Some(self.now) }.stored();
         let forged = [
             StoredReport::default(),
             StoredReport { reported_at: text(&"9".repeat(300 * 1024)), ..honest.clone() },
             StoredReport { reported_at: text(&"9".repeat(1 << 20)), ..honest.clone() },
             StoredReport { reported_at: text("9999-12-30T00:00:00Z"), ..honest.clone() },
             StoredReport { reported_at: text("1970-01-01T00:00:00Z"), ..honest.clone() },
+            StoredReport { prepared_at: text("9999-12-30T00:00:00Z"), ..honest.clone() },
             StoredReport { uptime_seconds: text("-1"), ..honest.clone() },
             StoredReport { uptime_seconds: text("99999999"), ..honest.clone() },
             honest,

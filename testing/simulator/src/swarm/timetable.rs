@@ -33,11 +33,14 @@ pub(crate) struct Timetable {
 }
 
 impl Timetable {
-    /// Gives some pools schedules: one or two, which begin and end while faults strike, or later.
+    /// Lets some pools keep machines stopped, and gives some schedules: one or two, which begin and end while faults strike, or later.
     pub(crate) fn give(seed: u64, number: u64, pool: &mut Pool) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed ^ STREAM ^ (number << 48));
         let rng = &mut rng;
         let mut timetable = Self::default();
+        if rng.random_range(0..ONE_IN) == 0 {
+            pool.stopped = rng.random_range(1..=3);
+        }
         if rng.random_range(0..ONE_IN) > 0 {
             return timetable;
         }
@@ -51,7 +54,8 @@ impl Timetable {
                 until: SignedDuration::from_mins(minute + lasts),
                 warm: rng.random_range(0..=4),
             };
-            pool.schedules.push(schedule(zone, NOON + ahead + minute, lasts, window.warm));
+            let schedule = schedule(zone, NOON + ahead + minute, lasts, window.warm);
+            pool.schedules.push(Schedule { stopped: pool.stopped, ..schedule });
             timetable.windows.push(window);
             minute += lasts + if rng.random_bool(0.5) { 0 } else { rng.random_range(1..20) };
         }

@@ -10,7 +10,7 @@ use domain::wire::{MachineState, StateReason};
 use engine::ports::{
     Compute, ComputeError, Launch, LaunchError, Launched, ObservedInstance, Terminated, TerminationPermit,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use world::ec2::{self, Code, Filter, RunInstances, Tags, TemplateRef, TypeInfo};
 
 use crate::call::Call;
@@ -60,6 +60,26 @@ impl Compute for Universe {
             answer
         };
         self.steps.around(|| Call::TerminateInstances(instance.clone()), end).await
+    }
+
+    async fn stop(&self, instance: &InstanceId, _within: SignedDuration) -> Result<(), ComputeError> {
+        let stop = || {
+            let (answer, wrong) = self.state().stop(instance);
+            if let Some(wrong) = wrong {
+                self.store.violate(wrong);
+            }
+            answer
+        };
+        self.steps.around(|| Call::StopInstances(instance.clone()), stop).await
+    }
+
+    async fn start(&self, instance: &InstanceId) -> Result<(), ComputeError> {
+        let start = || {
+            let mut state = self.state();
+            let (id, now) = (instance.as_str().into(), state.now);
+            state.ec2.start_instances(&[id], now).map(drop).map_err(|error| port_error(&error))
+        };
+        self.steps.around(|| Call::StartInstances(instance.clone()), start).await
     }
 
     async fn machines(&self, subnets: &BTreeSet<SubnetId>) -> Result<ObservedMachines, ComputeError> {
@@ -165,6 +185,18 @@ impl State {
             format!("S1: {id} was terminated while its runner {} {may_run}", runner.id)
         });
         (answer, wrong)
+    }
+
+    /// Calls StopInstances. Returns what violates S1, too: a machine must not stop while its runner can be given a job.
+    fn stop(&mut self, instance: &InstanceId) -> (Result<(), ComputeError>, Option<String>) {
+        let (id, now): (ec2::InstanceId, _) = (instance.as_str().into(), self.now);
+        let was_up = self.ec2.instance(&id).is_some_and(|machine| machine.state == ec2::State::Running);
+        let answer = self.ec2.stop_instances(std::slice::from_ref(&id), now).map(drop);
+        let answer = answer.map_err(|error| port_error(&error));
+        let is_up = self.ec2.instance(&id).is_some_and(|machine| machine.state == ec2::State::Running);
+        let registered = self.configured.get(&id).and_then(|runner| self.github.runner(*runner));
+        let wrong = registered.filter(|_| was_up && !is_up);
+        (answer, wrong.map(|runner| format!("S1: {id} was stopped although it has runner {}", runner.id)))
     }
 
     fn run_instances(&mut self, launch: &Launch) -> Result<Vec<Launched>, LaunchError> {

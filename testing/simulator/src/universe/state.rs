@@ -77,8 +77,10 @@ pub(crate) struct State {
     pub(crate) held: BTreeMap<InstanceId, Timestamp>,
     /// Machines whose tag was removed, until Drover records it while they run.
     pub(super) released: BTreeSet<InstanceId>,
-    /// Machines of [`tick`](crate::Universe::tick) that have reported that they booted.
-    pub(super) reported: BTreeSet<InstanceId>,
+    /// Machines of [`tick`](crate::Universe::tick) that have reported that they booted, and when.
+    pub(super) reported: BTreeMap<InstanceId, Timestamp>,
+    /// Those that have reported that they are prepared.
+    pub(super) prepared: BTreeSet<InstanceId>,
     /// Whether their reports reach the table.
     pub(super) reports: Reports,
     /// `max_life` by pool.

@@ -13,6 +13,9 @@ use crate::universe::notices::notice;
 use crate::universe::state::{Ingest, Machine, Reports, Runners, State};
 use crate::universe::{ROLE, Universe};
 
+/// How long after its boot an agent without a job has prepared its machine.
+const PREPARES_WITHIN: SignedDuration = SignedDuration::from_secs(8);
+
 impl Universe {
     /// One second passes in the world outside Drover.
     pub fn tick(&self) {
@@ -59,10 +62,17 @@ impl Universe {
 }
 
 impl Universe {
-    /// The agent reports once that its machine has booted.
+    /// The agent reports that its machine has booted, and that it is prepared if no job has come by then.
     fn report(&self, state: &mut State, id: &InstanceId) {
-        if state.reports == Reports::Sent && state.reported.insert(id.clone()) {
-            let report = BootReport { reported_at: state.now, uptime_seconds: 12 };
+        if state.reports == Reports::Lost {
+            return;
+        }
+        let now = state.now;
+        let reported_at = *state.reported.entry(id.clone()).or_insert(now);
+        let is_prepared = now.duration_since(reported_at) >= PREPARES_WITHIN;
+        let prepared_at = is_prepared.then_some(reported_at + PREPARES_WITHIN);
+        if reported_at == now || is_prepared && state.prepared.insert(id.clone()) {
+            let report = BootReport { reported_at, uptime_seconds: 12, prepared_at };
             let own = domain::state::boot_key(ROLE, &id.as_str().into());
             self.write_report(id, &own, report.stored()).expect("a machine may write its own report");
         }
@@ -72,11 +82,21 @@ impl Universe {
 impl State {
     fn machine_happened(&mut self, happening: ec2::Happening, now: Timestamp) {
         match happening {
-            ec2::Happening::Booted { instance } => drop(self.machines.insert(instance, Machine::Waiting)),
-            ec2::Happening::PowerLost { instance } => match self.machines.remove(&instance) {
-                Some(Machine::Runner(runner) | Machine::Busy(runner, ..)) => self.github.disconnect(runner, now),
-                Some(Machine::Waiting) | None => {}
-            },
+            ec2::Happening::Booted { instance } => {
+                // It may have been stopped and started.
+                self.reported.remove(&instance);
+                self.machines.insert(instance, Machine::Waiting);
+            }
+            ec2::Happening::Stopped { instance } => {
+                let id = instance.as_str().into();
+                self.messages.push_back((now, Message::Instance { id, change: InstanceChange::Stopped }));
+            }
+            ec2::Happening::ShutDown { instance } | ec2::Happening::PowerLost { instance } => {
+                match self.machines.remove(&instance) {
+                    Some(Machine::Runner(runner) | Machine::Busy(runner, ..)) => self.github.disconnect(runner, now),
+                    Some(Machine::Waiting) | None => {}
+                }
+            }
             ec2::Happening::SpotNotice { instance, .. } => {
                 let id = instance.as_str().into();
                 self.messages

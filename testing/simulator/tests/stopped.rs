@@ -1,0 +1,219 @@
+//! Machines that are kept stopped until a job needs one.
+
+mod story;
+
+use domain::config::{MarketChoice, Pool};
+use domain::ids::JobId;
+use domain::state::{Phase, Slot};
+use jiff::SignedDuration;
+use simulator::{Universe, pool};
+use story::everything_is_over;
+use world::ec2::{Code, EndCause, InstanceId, LaunchMatch, OnPowerOff, Operation, Refusal, State, TemplateData, When};
+use world::github;
+
+const MINUTE: SignedDuration = SignedDuration::from_mins(1);
+
+fn keeps(stopped: u32, max: u32) -> Pool {
+    Pool { stopped, market: MarketChoice::OnDemand, ..pool("linux", max) }
+}
+
+/// A world in which the pool has its stopped machines.
+fn ready(seed: u64, pool: Pool) -> Universe {
+    let (stopped, warm) = (pool.stopped as usize, pool.warm as usize);
+    let universe = Universe::new(seed, vec![pool]);
+    universe.run(MINUTE * 6);
+    assert_eq!((machines(&universe, State::Stopped).len(), machines(&universe, State::Running).len()), (stopped, warm));
+    universe
+}
+
+fn machines(universe: &Universe, state: State) -> Vec<InstanceId> {
+    universe.ec2(|ec2, _| ec2.alive().filter(|it| it.state == state).map(|it| it.id.clone()).collect())
+}
+
+fn slots(universe: &Universe) -> Vec<Slot> {
+    universe.store.view(&"linux".parse().expect("a pool")).slots.into_values().collect()
+}
+
+/// Ends the pool's stopped machines, and checks that nothing is left.
+fn end(universe: &Universe) {
+    universe.change_pools(|pools| (pools[0].stopped, pools[0].warm) = (0, 0));
+    everything_is_over(universe);
+}
+
+fn has_started(universe: &Universe, job: JobId) -> bool {
+    universe.github(|github, _| github.job(github::JobId(job.0)).is_some_and(|job| !job.history.started.is_empty()))
+}
+
+/// The number of jobs that have started.
+fn started(universe: &Universe) -> usize {
+    universe.github(|github, _| github.jobs().filter(|job| !job.history.started.is_empty()).count())
+}
+
+fn launches(universe: &Universe) -> u64 {
+    universe.ec2(|ec2, _| ec2.launches() as u64)
+}
+
+#[test]
+fn a_job_starts_a_stopped_machine_and_another_one_takes_its_place() {
+    let universe = ready(401, keeps(2, 20));
+    let stopped = machines(&universe, State::Stopped);
+    let job = universe.queue_job(&["linux"], MINUTE);
+    universe.run(SignedDuration::from_secs(30));
+    assert!(has_started(&universe, job), "a started machine is sooner than a cold one");
+    assert_eq!(machines(&universe, State::Stopped).len(), 1);
+    let state = machines(&universe, State::Running).into_iter().find(|it| stopped.contains(it)).expect("its machine");
+    universe.run(MINUTE * 8);
+    let now = machines(&universe, State::Stopped);
+    assert_eq!(now.len(), 2, "it is replaced");
+    assert!(!now.contains(&state), "each machine runs one job");
+    assert_eq!(launches(&universe), 3);
+    end(&universe);
+}
+
+#[test]
+fn a_burst_takes_warm_machines_first_then_stopped_ones_and_launches_the_rest() {
+    let universe = ready(402, Pool { warm: 1, ..keeps(2, 20) });
+    let before = launches(&universe);
+    for _ in 0..5 {
+        universe.queue_job(&["linux"], MINUTE * 3);
+    }
+    universe.run(MINUTE * 2);
+    // Two for the burst, three to be warm and stopped again.
+    assert_eq!(launches(&universe) - before, 5);
+    let started = started(&universe);
+    assert_eq!(started, 5);
+    universe.run(MINUTE * 10);
+    assert_eq!((machines(&universe, State::Stopped).len(), machines(&universe, State::Running).len()), (2, 1));
+    end(&universe);
+}
+
+#[test]
+fn a_full_pool_serves_its_jobs_with_machines_that_are_being_prepared_or_stopped() {
+    // The jobs come at every moment of the way from the launch to the stop.
+    for seconds in (0..200).step_by(10) {
+        let universe = Universe::new(403, vec![keeps(2, 2)]);
+        universe.run(SignedDuration::from_secs(seconds));
+        let jobs = [(); 2].map(|()| universe.queue_job(&["linux"], MINUTE));
+        universe.run(MINUTE * 3 + SignedDuration::from_secs(10));
+        for job in jobs {
+            assert!(
+                has_started(&universe, job),
+                "a job that was queued after {seconds} s waits for more than three minutes"
+            );
+        }
+        universe.run(MINUTE * 3);
+        end(&universe);
+    }
+}
+
+#[test]
+fn a_start_that_ec2_refuses_ends_the_machine_and_the_job_gets_another() {
+    let universe = ready(404, keeps(1, 20));
+    let stopped = machines(&universe, State::Stopped).remove(0);
+    universe.ec2(|ec2, _| {
+        let code = Code::InsufficientInstanceCapacity;
+        ec2.faults.start_refusals.push(Refusal { matches: LaunchMatch::default(), code, when: When::Next(1) });
+    });
+    universe.queue_job(&["linux"], MINUTE);
+    universe.run(MINUTE);
+    let started = started(&universe);
+    assert_eq!(started, 1, "a cold machine serves it");
+    let ended = universe.ec2(|ec2, _| ec2.ended().iter().find(|ended| ended.instance == stopped).map(|it| it.why));
+    assert_eq!(ended, Some(EndCause::TerminateCall));
+    universe.run(MINUTE * 10);
+    assert_eq!(machines(&universe, State::Stopped).len(), 1);
+    end(&universe);
+}
+
+/// EC2 accepts the start, and the machine is stopped again before it runs.
+#[test]
+fn a_machine_that_ec2_started_in_vain_is_given_up_and_its_job_is_served() {
+    let universe = ready(405, keeps(1, 20));
+    universe.ec2(|ec2, _| ec2.faults.failed_starts = 1.0);
+    universe.queue_job(&["linux"], MINUTE);
+    universe.run(MINUTE);
+    universe.ec2(|ec2, _| ec2.faults.failed_starts = 0.0);
+    universe.run(MINUTE * 10);
+    end(&universe);
+}
+
+#[test]
+fn a_machine_that_ec2_does_not_stop_stays_and_serves_a_job() {
+    let universe = Universe::new(406, vec![keeps(1, 1)]);
+    for _ in 0..100 {
+        universe.ec2(|ec2, _| ec2.faults.errors.push_back((Operation::StopInstances, Code::UnauthorizedOperation)));
+    }
+    universe.run(MINUTE * 60);
+    assert_eq!(launches(&universe), 1, "a missing permission launches nothing again and again");
+    assert_eq!(slots(&universe)[0].phase(), Phase::Prepared);
+    universe.queue_job(&["linux"], MINUTE);
+    universe.run(MINUTE * 2);
+    let started = started(&universe);
+    assert_eq!(started, 1, "the pool is full, and the machine is of use");
+    universe.ec2(|ec2, _| ec2.faults.errors.clear());
+    universe.run(MINUTE * 10);
+    end(&universe);
+}
+
+#[test]
+fn a_stopped_machine_that_somebody_starts_is_replaced_unless_it_is_held() {
+    for is_held in [false, true] {
+        let universe = ready(407, keeps(1, 20));
+        let machine = machines(&universe, State::Stopped).remove(0);
+        if is_held {
+            universe.hold(&machine);
+            universe.run(MINUTE * 2);
+        }
+        universe.ec2(|ec2, now| ec2.start_instances(std::slice::from_ref(&machine), now).map(drop)).expect("it starts");
+        universe.run(MINUTE * 20);
+        let is_there = universe.ec2(|ec2, _| ec2.alive().any(|it| it.id == machine));
+        assert_eq!(is_there, is_held);
+        let queued = universe.queue_job(&["linux"], MINUTE);
+        universe.run(MINUTE * 3);
+        assert!(has_started(&universe, queued));
+    }
+}
+
+#[test]
+fn a_stopped_machine_of_another_image_is_replaced_and_lasts_for_days_otherwise() {
+    let universe = ready(408, keeps(1, 20));
+    let machine = machines(&universe, State::Stopped).remove(0);
+    universe.pass(SignedDuration::from_hours(3 * 24));
+    universe.run(MINUTE * 3);
+    assert_eq!(
+        machines(&universe, State::Stopped),
+        [machine.clone()],
+        "max_life and recycling are for running machines"
+    );
+    let template = universe.config().pools[0].launch_template.id.as_str().into();
+    let image = TemplateData {
+        image: "ami-1".to_owned(),
+        instance_type: "m7i.large".to_owned(),
+        on_power_off: OnPowerOff::Terminate,
+    };
+    let version = universe.ec2(|ec2, _| ec2.add_template_version(&template, image)).expect("a template");
+    universe.change_pools(|pools| pools[0].launch_template.version = version);
+    universe.run(MINUTE * 10);
+    let now = machines(&universe, State::Stopped);
+    assert!(now.len() == 1 && now != [machine], "it has the old image: {now:?}");
+    let recycled = universe.ec2(|ec2, _| ec2.ended().len());
+    assert_eq!(recycled, 1);
+    end(&universe);
+}
+
+#[test]
+fn the_lost_event_of_a_stop_is_found_by_a_sweep() {
+    let universe = Universe::new(409, vec![keeps(1, 20)]);
+    universe.run(SignedDuration::from_secs(25));
+    while machines(&universe, State::Stopping).is_empty() {
+        universe.run(SignedDuration::from_secs(1));
+    }
+    while machines(&universe, State::Stopped).is_empty() {
+        universe.tick();
+        drop(universe.receive());
+    }
+    assert_eq!(slots(&universe)[0].phase(), Phase::Prepared);
+    universe.run(MINUTE * 2);
+    assert_eq!(slots(&universe)[0].phase(), Phase::Stopped);
+    end(&universe);
+}
