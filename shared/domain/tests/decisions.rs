@@ -101,7 +101,7 @@ fn slots() -> impl Strategy<Value = Vec<Slot>> {
                     pool: "linux".parse().expect("a pool"),
                     class: None,
                     price_per_hour: None,
-                    warm_as: market.map(|market| Tuple { market, ..spare_tuple() }),
+                    warm_as: market.map(|market| Box::new(Tuple { market, ..spare_tuple() })),
                     state: match state {
                         0 => SlotState::Planned,
                         1 => SlotState::Launched(machine),
@@ -256,7 +256,7 @@ proptest! {
         let smallest = smallest.launch_options().into_iter().next().expect("an option");
         let priced = |slot: Slot| Slot {
             class: if slot.is_set_aside() { None } else { slot.class.clone() },
-            warm_as: (slot.is_set_aside() || slot.class.is_none() && !slot.wanted).then(|| Tuple { market: Market::OnDemand, ..smallest.tuple.clone() }),
+            warm_as: (slot.is_set_aside() || slot.class.is_none() && !slot.wanted).then(|| Box::new(Tuple { market: Market::OnDemand, ..smallest.tuple.clone() })),
             price_per_hour: smallest.price_per_hour,
             ..slot
         };

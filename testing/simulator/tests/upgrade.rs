@@ -269,7 +269,7 @@ fn a_stack_gets_schedules_and_is_rolled_back_with_jobs_running() {
             let time_zone = TimeZoneName::known("Europe/Berlin").expect("a time zone");
             let time = |text: &str| text.parse().expect("a time of day");
             let (from, to) = (time("00:00"), time("24:00"));
-            pools[0].schedules.push(Schedule { days: [Day::Mon].into(), from, to, time_zone, warm: 2 });
+            pools[0].schedules.push(Schedule { days: [Day::Mon].into(), from, to, time_zone, warm: 2, stopped: 0 });
         });
         assert_eq!(universe.config().format, FORMAT);
         run(&universe, &version, Deployed::Present, MINUTE * 3);

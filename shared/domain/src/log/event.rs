@@ -256,7 +256,6 @@ pub enum What {
     Unknown(Map<String, Value>),
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero<N: Default + PartialEq>(number: &N) -> bool {
     *number == N::default()
 }

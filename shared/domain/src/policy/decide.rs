@@ -476,7 +476,7 @@ fn new_slots<'a>(
             pool: pool.name.clone(),
             class: class.cloned(),
             price_per_hour: plan.option.price_per_hour,
-            warm_as: (!wanted && (pool.shapes.is_some() || pool.has_stopped())).then(|| plan.option.tuple.clone()),
+            warm_as: stopped::records_launch(pool, wanted).then(|| Box::new(plan.option.tuple.clone())),
             state: SlotState::Planned,
             wanted,
             planned_at: now,

@@ -14,7 +14,7 @@ use crate::policy::class::within;
 use crate::policy::launch_error::{ErrorClass, LaunchError};
 use crate::policy::retry::{backoff, throttle_backoff};
 use crate::policy::tuple::{Budget, Refusals, concerns, free_options, next_free};
-use crate::policy::{PoolView, early_end};
+use crate::policy::{PoolView, early_end, stopped};
 use crate::state::{
     Answer, Batch, CircuitCause, Cooldown, Failure, Instance, Lease, Leased, Machine, Meta, Pause, Slot, SlotState,
     Throttle,
@@ -276,8 +276,12 @@ fn start_next_attempt(
     let now = turn.now;
     let mut planned: Vec<Slot> = view.planned(batch.version).cloned().collect();
     let others = view.supply(now).count() - planned.len();
-    let warm = if pool.draining || batch.class.is_some() { 0 } else { pool.warm_at(now) as usize };
-    let missing = (view.demand(now) + warm).saturating_sub(others);
+    let keeps = !pool.draining && batch.class.is_none();
+    let warm = if keeps { pool.warm_at(now) as usize } else { 0 };
+    let preparing = if keeps { stopped::missing(view, pool.stopped_at(now) as usize) } else { 0 };
+    let missing = (view.demand(now) + warm + preparing).saturating_sub(others);
+    // EC2 could not stop machines of another market.
+    let is_for_stop = preparing > 0 && view.demand(now) + warm <= others && planned.iter().all(|slot| !slot.wanted);
     let is_given_up = meta.circuit != view.meta.circuit;
     let needed = if is_given_up || pool.paused { 0 } else { missing.min(planned.len()) };
     // Without what these slots were planned to cost.
@@ -286,11 +290,11 @@ fn start_next_attempt(
     // A launch on demand after an interruption stays on demand as long as that is possible.
     let of_market = |last: &Tuple| free_options(pool, &meta, budget, now).find(|it| it.tuple.market == last.market);
     let same_market = batch.tuple.as_ref().and_then(of_market);
-    let option = same_market.or_else(|| free_options(pool, &meta, budget, now).next());
+    let option = same_market.or_else(|| free_options(pool, &meta, budget, now).next().filter(|_| !is_for_stop));
     let needed = match &option {
         Some(option) => needed.min(budget.pays_for(option)),
         // Another class may use the room. The next sweep tries again.
-        None if pool.shapes.is_some() => 0,
+        None if pool.shapes.is_some() || is_for_stop => 0,
         None => needed,
     };
     // The last slots are closed: warm ones come last.
@@ -307,7 +311,7 @@ fn start_next_attempt(
         Batch { count: needed as u32, lease, tuple, ..next(batch, now) }
     });
     let changed = planned.into_iter().map(|slot| {
-        let warm_as = launched_as.clone().filter(|_| pool.shapes.is_some() && !slot.wanted);
+        let warm_as = launched_as.clone().filter(|_| stopped::records_launch(pool, slot.wanted)).map(Box::new);
         (slot.price_per_hour != price_per_hour || slot.warm_as != warm_as).then_some(Slot {
             price_per_hour,
             warm_as,

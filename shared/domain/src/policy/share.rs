@@ -24,7 +24,7 @@ pub fn given(
 ) -> Vec<Slot> {
     let options = of_class.launch_options();
     let is_option = |it: &Tuple| options.iter().any(|option| option.tuple.serves_like(it));
-    let suits = |slot: &&Slot| slot.warm_as.as_ref().is_some_and(is_option);
+    let suits = |slot: &&Slot| slot.warm_as.as_deref().is_some_and(is_option);
     let is_usable = |slot: &&Slot| slot.is_supply(now) || slot.is_ready(now);
     let warm = view.slots.values().filter(|slot| slot.class.is_none() && !slot.wanted).filter(is_usable);
     // A slot without a machine stays with its launch.

@@ -38,6 +38,17 @@ pub struct Kept {
     pub spare: usize,
 }
 
+/// How many stopped machines are missing, of so many.
+pub fn missing(view: &PoolView, stopped: usize) -> usize {
+    stopped.saturating_sub(aside(view).count())
+}
+
+/// Whether the slot of a launch keeps what its machine is launched as: that of a machine that a class may be given, or that may
+/// be stopped.
+pub fn records_launch(pool: &Pool, slot_is_wanted: bool) -> bool {
+    !slot_is_wanted && (pool.shapes.is_some() || pool.has_stopped())
+}
+
 /// What the pool keeps, of the wanted numbers of warm and of stopped machines. `taken` are the slots that jobs need now.
 pub fn kept(
     view: &PoolView,

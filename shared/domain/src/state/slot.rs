@@ -308,9 +308,10 @@ pub struct Slot {
     /// in a pool that needs no prices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price_per_hour: Option<MicroUsd>,
-    /// What its machine is launched as. Only of a warm machine in a pool with shapes: it may be given to a class that it suits.
+    /// What its machine is launched as. Only of a warm machine in a pool with shapes, where it may be given to a class that it
+    /// suits, or in a pool that keeps machines stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub warm_as: Option<Tuple>,
+    pub warm_as: Option<Box<Tuple>>,
     /// Whether its machine receives a JIT config as soon as possible. False for a warm machine.
     pub wanted: bool,
     pub planned_at: Timestamp,

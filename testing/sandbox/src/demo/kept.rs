@@ -181,11 +181,11 @@ impl fmt::Display for Starts {
             vec![start.describe().to_owned(), all.len().to_string(), format!("{median:.1} s")]
         };
         let rows = self.seconds.iter().map(row);
-        write!(f, "{}", table(&["MACHINE OF THE JOB", "JOBS", "FROM WEBHOOK TO JOB, P50"], rows))?;
+        writeln!(f, "{}", table(&["MACHINE OF THE JOB", "JOBS", "FROM WEBHOOK TO JOB, P50"], rows))?;
         write!(
             f,
             "The models assume, in real time: {:?} until a launched machine has booted, {:?} until a started one has, \
-             {REGISTRATION:?} for a registration at GitHub, {RUNNER_START:?} until a runner has connected.\n",
+             {REGISTRATION:?} for a registration at GitHub, {RUNNER_START:?} until a runner has connected.",
             PENDING + BOOT,
             START_PENDING + START_BOOT,
         )
