@@ -149,13 +149,13 @@ async fn functions_use_every_action_that_the_template_allows() -> anyhow::Result
     delete_slot(&sandbox, &orphan).await?;
     sandbox.serve(&[second]).await?;
 
-    delete_catalogue(&sandbox).await?;
-
     // A machine that is stopped until a job needs it.
     sandbox.apply(&format!("{pools}stopped = 1\n{WITH_SHAPES}")).await?;
     sandbox.ready(&"linux".parse()?).await?;
     let third = sandbox.queue_job("octo-org/widgets", &["drover"], LONG);
     sandbox.running(third, PATIENCE).await?;
+
+    delete_catalogue(&sandbox).await?;
 
     let allowed = |role: &str| -> BTreeSet<String> { allowed_actions(role).map(str::to_owned).collect() };
     let not_called: BTreeSet<String> = NOT_CALLED.iter().map(|(action, _)| (*action).to_owned()).collect();
