@@ -105,7 +105,7 @@ async fn a_job_is_followed_through_the_pages_while_three_hundred_wait() {
             SlotState::Configured { machine, runner } | SlotState::Online { machine, runner, .. } => {
                 Some((machine, runner))
             }
-            SlotState::Planned | SlotState::Launched(_) | SlotState::Busy { .. } | SlotState::Done { .. } => None,
+            _ => None,
         })
         .unwrap();
     let runner =

@@ -105,7 +105,7 @@ fn a_job_that_reports_from_an_image_without_reports_ends_no_warm_machine() {
     let busy = universe.github(|github, _| github.registrations().filter(|runner| runner.job.is_some()).count());
     assert_eq!(busy, 1);
     let now = universe.now();
-    let forged = BootReport { reported_at: now, uptime_seconds: 1 }.stored();
+    let forged = BootReport { reported_at: now, uptime_seconds: 1, prepared_at: Some(now) }.stored();
     for machine in &idle {
         // The model does not know which of the two has the job. Only that one may write its report.
         if universe.is_busy(machine) {
@@ -140,9 +140,13 @@ fn a_forged_report_changes_nothing_but_the_boot_time_of_its_own_machine() {
     let honest = outcome(None);
     for forged in [
         StoredReport::default(),
-        StoredReport { reported_at: text(&"9".repeat(1 << 20)), uptime_seconds: text("1") },
-        StoredReport { reported_at: text("9999-12-30T00:00:00Z"), uptime_seconds: text("-1") },
-        StoredReport { reported_at: text("2026-11-02T12:00:20Z"), uptime_seconds: text("1") },
+        StoredReport {
+            reported_at: text(&"9".repeat(1 << 20)),
+            uptime_seconds: text("1"),
+            prepared_at: text("2026-11-02T12:00:20Z"),
+        },
+        StoredReport { reported_at: text("9999-12-30T00:00:00Z"), uptime_seconds: text("-1"), prepared_at: None },
+        StoredReport { reported_at: text("2026-11-02T12:00:20Z"), uptime_seconds: text("1"), prepared_at: None },
     ] {
         assert_eq!(outcome(Some(forged)), honest, "it was recorded before the job began");
     }

@@ -413,9 +413,9 @@ fn plan_launch(
         return None;
     }
     let unmet = needs.demand.saturating_sub(needs.supply);
-    let Kept { warm, preparing, spare, .. } = needs.kept;
+    let Kept { warm, preparing, .. } = needs.kept;
     let warm = (needs.demand + warm).saturating_sub(needs.supply) - unmet;
-    let preparing = (needs.demand + needs.kept.warm + preparing).saturating_sub(needs.supply - spare) - unmet - warm;
+    let preparing = (needs.demand + needs.kept.warm + preparing).saturating_sub(needs.supply) - unmet - warm;
     let room = (pool.max as usize).saturating_sub(needs.live).min(MAX_LAUNCH);
     let room = match &meta.circuit {
         Circuit::Closed if must_wait(view, meta, now) => 0,

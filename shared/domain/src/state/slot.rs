@@ -500,7 +500,8 @@ impl Slot {
             | SlotState::Busy { .. }
             | SlotState::Done { .. } => false,
         };
-        is_aside && self.stop.is_none() && self.is_live() && !self.held && self.lease.is_free(now)
+        let no_call_is_under_way = self.lease.tries == 0 || self.lease.is_free(now);
+        is_aside && self.stop.is_none() && self.is_live() && !self.held && no_call_is_under_way
     }
 
     /// Whether its machine ended without a stop less than [`WEBHOOK_GRACE`] ago. Most likely its runner has finished one of
@@ -625,11 +626,19 @@ impl Slot {
     pub fn set_aside(self, now: Timestamp, lease: Timestamp) -> Option<Self> {
         let SlotState::Launched(machine) = self.state else { return None };
         let state = SlotState::Prepared(Machine { stopped_at: Some(now), ..machine });
-        Some(Self { state, lease: Lease::due(lease), ..self })
+        // The attempt begins at once.
+        Some(Self { state, lease: Lease::due(now).claimed(lease), ..self })
+    }
+
+    /// The slot after EC2 has accepted the call that stops its machine. No other call is under way until `again`, when EC2 is asked
+    /// again unless it shows the machine as stopped.
+    #[must_use]
+    pub fn stop_accepted(self, again: Timestamp) -> Self {
+        Self { lease: Lease::due(again), ..self }
     }
 
     /// The slot after EC2 has shown that its machine is stopped. None unless that was decided. Whoever may still repeat the call
-    /// keeps its lease.
+    /// keeps its lease, see [`Slot::stop_accepted`].
     pub fn ready(self) -> Option<Self> {
         let SlotState::Prepared(machine) = self.state else { return None };
         Some(Self { state: SlotState::Stopped(machine), ..self })

@@ -8,7 +8,6 @@ use domain::policy::retire::{TagReading, Tags};
 use domain::policy::retry::backoff;
 use domain::policy::stopped::STOP_AGAIN_AFTER;
 use domain::state::{Leased, Slot};
-use jiff::SignedDuration;
 
 use crate::context::Context;
 use crate::effects::{Holder, Next};
@@ -16,8 +15,9 @@ use crate::error::ReconcileError;
 use crate::table::{claim, commit_or_leave};
 
 /// A job may need the machine meanwhile, and gets it only between two attempts.
-fn wait_after_failure(pool: &Pool, slot: &Slot) -> SignedDuration {
-    backoff(pool, slot.lease.tries, &slot.id.to_string()).min(STOP_AGAIN_AFTER)
+fn put_off(context: &Context<'_>, pool: &Pool, slot: Slot) -> Slot {
+    let wait = backoff(pool, slot.lease.tries, &slot.id.to_string()).min(STOP_AGAIN_AFTER);
+    slot.put_off(context.now() + wait)
 }
 
 /// Stops the machine of a slot that was set aside.
@@ -40,26 +40,25 @@ pub(crate) async fn stop_machine(
     let Some(slot) = slot else { return Ok(None) };
     let Some(machine) = slot.machine() else { return Ok(None) };
     let instance = machine.instance.clone();
-    let now = context.now();
-    let wait = match tags.of_machine(&instance) {
+    let slot = match tags.of_machine(&instance) {
         Tags::Held => {
             tracing::info!(slot = %slot.id, "slot {} is left alone: an operator holds its machine", slot.id);
             commit_or_leave(context, Transaction::new().put(Slot { held: true, ..slot })).await?;
             return Ok(None);
         }
-        Tags::Unknown => wait_after_failure(pool, &slot),
+        Tags::Unknown => put_off(context, pool, slot),
         Tags::Free(_) => match context.ports.compute.stop(&instance, context.longest_call()).await {
             Ok(()) => {
                 tracing::info!(%instance, slot = %slot.id, "instance {instance} is stopped until a job needs it");
-                STOP_AGAIN_AFTER
+                slot.stop_accepted(context.now() + STOP_AGAIN_AFTER)
             }
             Err(error) => {
                 tracing::warn!(%instance, slot = %slot.id, "instance {instance} cannot be stopped yet: {error}");
-                wait_after_failure(pool, &slot)
+                put_off(context, pool, slot)
             }
         },
     };
-    let next_at = now + wait;
-    commit_or_leave(context, Transaction::new().put(slot.put_off(next_at))).await?;
+    let next_at = slot.lease.next_at;
+    commit_or_leave(context, Transaction::new().put(slot)).await?;
     Ok(Some(next_at))
 }

@@ -5,7 +5,6 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::ensure;
-use domain::policy::stopped::STOP_AGAIN_AFTER;
 use drover::output::table;
 use engine::ports::Clock;
 use jiff::{SignedDuration, Timestamp};
@@ -38,8 +37,8 @@ const RUNNER_START: Duration = Duration::from_millis(3700);
 /// What the agent prints when its machine is prepared.
 const PREPARED: &str = "this machine is prepared";
 
-/// For so long after its stop, Drover leaves a stopped machine alone.
-const SETTLES_IN: SignedDuration = STOP_AGAIN_AFTER.saturating_add(SignedDuration::from_secs(5));
+/// How soon after its stop Drover knows that a machine is stopped.
+const SETTLES_IN: SignedDuration = SignedDuration::from_secs(5);
 
 /// The most machines of each kind that a pool keeps.
 const MOST: u32 = 10;

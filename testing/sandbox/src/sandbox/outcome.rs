@@ -112,8 +112,7 @@ impl Sandbox {
             .with_context(|| format!("timed out after {PATIENCE:?}, sweeping for: {what}"))?
     }
 
-    /// Sweeps until the table says that a machine of the pool is stopped and ready for a job. No job gets it as long as the call
-    /// that stopped it may be repeated, which is a minute.
+    /// Sweeps until the table says that a machine of the pool is stopped and ready for a job.
     ///
     /// # Errors
     /// If that takes too long, or the table cannot be read.

@@ -2,7 +2,7 @@
 //!
 //! The judge knows from when to when each one is in effect, in time since the world began. It does not ask Drover.
 
-use domain::config::{Day, Pool, Schedule, TimeZoneName};
+use domain::config::{Day, MarketChoice, Pool, Schedule, TimeZoneName};
 use jiff::SignedDuration;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -38,7 +38,7 @@ impl Timetable {
         let mut rng = SmallRng::seed_from_u64(seed ^ STREAM ^ (number << 48));
         let rng = &mut rng;
         let mut timetable = Self::default();
-        if rng.random_range(0..ONE_IN) == 0 {
+        if rng.random_range(0..ONE_IN) == 0 && pool.market != MarketChoice::Spot {
             pool.stopped = rng.random_range(1..=3);
         }
         if rng.random_range(0..ONE_IN) > 0 {
