@@ -32,6 +32,9 @@ impl Swarm<'_> {
         if self.dice.lasts(Fault::BootFailure) {
             ec2.boot_failures = self.dice.intensity(Fault::BootFailure);
         }
+        if self.dice.lasts(Fault::StartedInVain) {
+            ec2.failed_starts = self.dice.intensity(Fault::StartedInVain);
+        }
         if self.dice.lasts(Fault::EndsAtOnce) {
             ec2.ends_at_once = self.dice.intensity(Fault::EndsAtOnce);
         }

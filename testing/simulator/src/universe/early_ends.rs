@@ -49,7 +49,10 @@ impl State {
                 Item::Slot(slot) if slot.revision == 0 && slot.state == SlotState::Planned => {
                     *launched.entry((slot.pool.clone(), slot.class.clone())).or_default() += 1;
                 }
-                Item::Slot(slot) => self.note_released(slot),
+                Item::Slot(slot) => {
+                    self.note_released(slot);
+                    self.note_set_aside(slot);
+                }
                 _ => {}
             }
         }
@@ -75,6 +78,16 @@ impl State {
         }
     }
 
+    /// A machine that was set aside had come up. Once it is started, it must come up again.
+    fn note_set_aside(&mut self, slot: &Slot) {
+        let Some(machine) = slot.machine() else { return };
+        let id = machine.instance.as_str().into();
+        match slot.is_set_aside() {
+            true => drop(self.set_aside.insert(id)),
+            false => drop(self.set_aside.remove(&id)),
+        }
+    }
+
     fn note_early_end(&mut self, config: Option<&Config>, instance: &Instance) {
         let (Ownership::Closed { closed_at, why }, Some(pool)) = (&instance.ownership, &instance.pool) else { return };
         let Some(machine) = self.ec2.instance(&instance.id.as_str().into()) else { return };
@@ -92,7 +105,8 @@ impl State {
         // that Drover did not record it, Drover must believe that the machine was held when it ended.
         let is_held = machine.tags.contains_key("drover:hold") || self.released.contains(&machine.id);
         let is_lost = *why == SlotOutcome::InstanceLost.to_string();
-        if is_lost && by_itself && !is_held && in_time && !self.connected.contains(&machine.id) {
+        let had_come_up = self.connected.contains(&machine.id) || self.set_aside.contains(&machine.id);
+        if is_lost && by_itself && !is_held && in_time && !had_come_up {
             // A late notice of an interruption writes the item again.
             let (id, launched_at) = (machine.id.clone(), machine.launched_at);
             self.early_ends.entry((pool.clone(), instance.class.clone())).or_default().insert(id, launched_at);

@@ -205,6 +205,7 @@ impl Universe {
                 handed_over: Vec::new(),
                 connected: BTreeSet::new(),
                 early_ends: BTreeMap::new(),
+                set_aside: BTreeSet::new(),
                 classes: BTreeMap::new(),
                 runners: Runners::Accepted,
                 re_run: BTreeSet::new(),

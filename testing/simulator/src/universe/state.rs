@@ -64,6 +64,8 @@ pub(crate) struct State {
     pub(crate) connected: BTreeSet<InstanceId>,
     /// When the machines were launched that ended early, by pool. Only those of closed slots.
     pub(super) early_ends: BTreeMap<Part, BTreeMap<InstanceId, Timestamp>>,
+    /// Machines that are stopped, or being stopped, until a job needs them.
+    pub(super) set_aside: BTreeSet<InstanceId>,
     /// The class of each machine, as Drover recorded it last.
     pub(super) classes: BTreeMap<InstanceId, Label>,
     pub(super) runners: Runners,
