@@ -5,14 +5,15 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{after, ago, instance, job, later, noon, pool, slot, turn, view};
-use domain::config::{Pool, Rates};
+use domain::config::{Label, Pool, Rates};
 use domain::ids::{InstanceId, SlotId};
 use domain::policy::PoolView;
 use domain::policy::close::{Ended, close};
 use domain::policy::decide::decide;
 use domain::policy::early_end::{can_close, failure};
-use domain::state::{Circuit, CircuitCause, Failure, Item, Slot, WaitingJob};
+use domain::state::{Circuit, CircuitCause, Failure, Item, Meta, Slot, WaitingJob};
 use domain::wire::StateReason;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 fn lost(state: &str, more: Value) -> Slot {
@@ -158,6 +159,61 @@ fn a_machine_launched_before_one_that_failed_does_not_end_the_row() {
     assert!(!is_closed(&read));
     read.meta.failures.retain(|failure| failure.launched_at != ago(90));
     assert!(is_closed(&read), "the machine was launched after the others");
+}
+
+/// The circuit after a probe that was launched 100 seconds ago.
+fn after_probe(cause: CircuitCause) -> Circuit {
+    let until = ago(100) + pool().timings.boot_grace.duration() + SignedDuration::from_secs(120);
+    Circuit::Open { until, backoff_seconds: 120, since: ago(400), cause, message: String::new() }
+}
+
+fn next_probe_at(circuit: &Circuit) -> Option<Timestamp> {
+    if let Circuit::Open { until, .. } = circuit { Some(*until) } else { None }
+}
+
+#[test]
+fn a_probe_that_is_stopped_before_it_shows_anything_keeps_no_job_waiting() {
+    let warm = slot("launched", 90, json!({ "wanted": false, "registration": 0, "planned_at": ago(100) }));
+    let mut read = view([warm.into()]);
+    read.meta.config_hash = pool().config_hash();
+    read.meta.circuit = after_probe(CircuitCause::EndedEarly);
+    let stopped = decide(&pool(), &read, &turn()).expect("no machine is kept warm any more");
+    assert!(stopped.slots[0].stop.is_some());
+    assert_eq!(next_probe_at(&stopped.meta.circuit), Some(noon()));
+
+    let older = slot("launched", 90, json!({ "wanted": false, "registration": 0, "planned_at": ago(101) }));
+    let read = PoolView { slots: [(older.id, older)].into(), ..read };
+    let stopped = decide(&pool(), &read, &turn()).expect("no machine is kept warm any more");
+    assert_eq!(stopped.meta.circuit, read.meta.circuit, "another probe is under way");
+}
+
+#[test]
+fn a_probe_that_ec2_reclaims_keeps_no_job_waiting_and_one_that_fails_does() {
+    let class: Label = "any/2cpu".parse().expect("a label");
+    for class in [None, Some(class)] {
+        let close_for = |code: &str| {
+            let probe = Slot { class: class.clone(), ..lost("launched", json!({ "planned_at": ago(100) })) };
+            let mut read = view([probe.clone().into()]);
+            let failing =
+                Meta { circuit: after_probe(CircuitCause::EndedEarly), boot_failures: 3, ..read.meta.clone() };
+            read.meta = match &class {
+                None => failing,
+                Some(class) => read.meta.with_class(class, failing),
+            };
+            let reasons = BTreeMap::from([(InstanceId::from("i-1"), reason(code))]);
+            let ended = Ended {
+                instances: vec![instance()],
+                consoles: BTreeMap::new(),
+                reports: BTreeMap::new(),
+                reasons: Some(&reasons),
+            };
+            let rates = Rates::of("eu-central-1".to_owned());
+            let meta = after(&read, &close(&pool(), &read, &[probe], ended, &rates, &turn()).writes).meta;
+            next_probe_at(&class.as_ref().map_or_else(|| meta.clone(), |class| meta.of_class(class)).circuit)
+        };
+        assert_eq!(close_for("Server.SpotInstanceTermination"), Some(noon()), "{class:?}");
+        assert_eq!(close_for("Client.InstanceInitiatedShutdown"), Some(later(120)), "{class:?}");
+    }
 }
 
 fn failed() -> Failure {

@@ -12,7 +12,8 @@ use domain::policy::PoolView;
 use domain::policy::circuit::{next_probe, try_again};
 use domain::policy::launch::{AfterError, Attempt, Refused, RefusedFor, after_error, bind, claim, refused};
 use domain::policy::launch_error::LaunchError;
-use domain::state::{Batch, Circuit, Item, Meta, Slot, SlotState, WaitingJob};
+use domain::state::{Batch, Circuit, CircuitCause, Item, Meta, Slot, SlotState, WaitingJob};
+use jiff::SignedDuration;
 use serde_json::json;
 
 fn two_zones() -> Pool {
@@ -123,6 +124,24 @@ fn after_a_refusal_the_next_tuple_is_tried_or_the_launch_waits_or_ends() {
     let waiting = no(RefusedFor::Capacity, &view, &batch);
     let mixed = no(RefusedFor::Tuple, &waiting, &waiting.batches[&4]);
     assert_eq!((&mixed.meta.circuit, subnet(&mixed.batches[&4])), (&Circuit::Closed, None), "capacity may come back");
+}
+
+#[test]
+fn a_probe_that_is_not_launched_because_nothing_needs_it_keeps_no_job_waiting() {
+    let (mut view, batch) = planned();
+    view.waiting.clear();
+    let until = noon() + pool().timings.boot_grace.duration() + SignedDuration::from_secs(60);
+    let cause = CircuitCause::BootFailures;
+    view.meta.circuit = Circuit::Open { until, backoff_seconds: 60, since: ago(300), cause, message: String::new() };
+    let why = Refused {
+        about: RefusedFor::Capacity,
+        code: "InsufficientInstanceCapacity".to_owned(),
+        message: String::new(),
+    };
+    let tuple = batch.tuple.clone().expect("a way");
+    let given_up = after(&view, &refused(&two_zones(), &view, &batch, &tuple, &why, &turn()));
+    assert!(given_up.batches.is_empty() && given_up.slots.is_empty());
+    assert_eq!(next_probe(&two_zones(), &given_up.meta, noon()), Some(noon()));
 }
 
 #[test]

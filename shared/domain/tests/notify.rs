@@ -6,8 +6,9 @@ use common::{ago, job, later, noon, pool, slot, turn, view};
 use domain::config::{Market, Tuple};
 use domain::ids::{JobId, SlotId};
 use domain::policy::PoolView;
+use domain::policy::budget::Optional;
 use domain::policy::notify::{
-    Conclusion, Notification, Reader, can_wait, due_notification, published, reasons, refused, summary, title, update,
+    Conclusion, Notification, Reader, due_notification, optional, published, reasons, refused, summary, title, update,
 };
 use domain::state::{
     Answer, Batch, CheckRun, Circuit, CircuitCause, Cooldown, Item, Meta, Pause, Slot, Stage, Throttle, Unserved,
@@ -143,7 +144,8 @@ fn what_was_published_is_recorded_and_the_end_deletes_the_record() {
     assert_eq!((over.puts.len(), over.deletes.len()), (0, 1));
     let refused = refused(&pool(), check(None, later(90)), "t".to_owned(), &turn());
     assert!(matches!(&refused.puts[..], [Item::CheckRun(kept)] if kept.published.is_none()));
-    assert!(can_wait(stage) && !can_wait(Notification::Stage(Stage::Failed)) && !can_wait(Notification::Over));
+    let all = [stage, Notification::Over, Notification::Stage(Stage::Failed)];
+    assert_eq!(all.map(optional), [Some(Optional::Notice), Some(Optional::Closing), None]);
 }
 
 /// Why a job may wait, each in a pool with nothing else unusual.

@@ -4,16 +4,19 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{ago, facts, job, later, noon, pool, turn, view};
-use domain::ids::JobId;
+use common::{after, ago, facts, job, later, noon, pool, slot, turn, view};
+use domain::ids::{JobId, SlotId};
+use domain::log::Transaction;
 use domain::policy::PoolView;
 use domain::policy::budget::Budget;
 use domain::policy::check::claim;
+use domain::policy::due::{Effect, due};
 use domain::policy::notify::{Notification, first_check_run, published};
 use domain::policy::polling::{notifications, questions};
-use domain::state::{Item, Job, Stage, WaitingJob};
+use domain::state::{Item, Job, Slot, Stage, WaitingJob};
 use domain::wire::Action;
 use jiff::SignedDuration;
+use serde_json::json;
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
@@ -121,6 +124,50 @@ fn many_check_runs_are_closed_over_several_minutes_and_none_is_left() {
     let each: Vec<BTreeSet<JobId>> = (0..32).map(|minute| closed_at(960, minute)).collect();
     assert!(each.iter().all(|jobs| jobs.len() == 30));
     assert_eq!(each.into_iter().flatten().collect::<BTreeSet<JobId>>(), first(960));
+}
+
+#[test]
+fn the_end_of_an_hours_budget_is_not_used_up_by_closing_check_runs() {
+    let check = |id: u64| first_check_run(&pool(), &Job { id: JobId(id), ..facts(&[Action::Queued]) }, noon());
+    let all = view((1..=600).map(check).map(Item::from));
+    assert!(
+        notifications(&pool(), &all, little(), noon()).jobs.is_empty(),
+        "machines have to be registered and removed"
+    );
+    assert!(!notifications(&pool(), &all, None, noon()).jobs.is_empty());
+}
+
+/// Machines of this pool that ended ten seconds ago without a report.
+fn ended(count: u64) -> impl Iterator<Item = Item> {
+    (0..count).map(|version| {
+        let ended = slot("configured", 60, json!({ "gone_at": ago(10) }));
+        Slot { id: SlotId { version, index: 0 }, ..ended }.into()
+    })
+}
+
+#[test]
+fn machines_that_end_together_do_not_have_the_same_jobs_asked_about_again_and_again() {
+    let pool = pool();
+    let waiting = |asked: u64| {
+        let every = pool.timings.job_check.duration();
+        jobs(1000).map(move |job| match job.id.0 <= asked {
+            true => WaitingJob { checked_at: ago(1), check_at: ago(1) + every, ..job },
+            false => WaitingJob { check_at: later(60), ..job },
+        })
+    };
+    let due_at = |machines: u64, asked: u64| {
+        let read = view(ended(machines).chain(waiting(asked).map(Item::from)));
+        let is_check = |effect: &Effect| matches!(effect, Effect::Check(_));
+        due(&pool, &read, None, noon()).effects.into_iter().filter(is_check).count()
+    };
+    assert_eq!((due_at(40, 0), due_at(40, 30), due_at(40, 80)), (80, 50, 0), "GitHub has just answered about these");
+    assert_eq!((due_at(1, 0), due_at(1, 8), due_at(1, 10)), (2, 2, 0));
+    // Ten seconds later one machine more has ended.
+    let (read, last) =
+        (view(ended(40).chain(waiting(80).map(Item::from))), slot("configured", 60, json!({ "gone_at": later(9) })));
+    let read = after(&read, &Transaction::new().put(Slot { id: SlotId { version: 99, index: 0 }, ..last }));
+    assert_eq!(due(&pool, &read, None, later(10)).effects.len(), 2);
+    assert!(!due(&pool, &read, None, later(19)).effects.is_empty(), "before its grace is over");
 }
 
 #[test]

@@ -326,3 +326,14 @@ fn the_first_limited_answer_ends_an_accounts_calls_in_the_invocation_and_is_stor
     universe.run(MINUTE * 6);
     story::everything_is_over(&universe);
 }
+
+#[test]
+fn the_jobs_of_a_run_are_read_with_one_call_as_long_as_they_fit_one_page() {
+    let universe = Universe::new(308, vec![pool("linux", 10)]);
+    let job = universe.queue_job(&["linux"], MINUTE);
+    let run = universe.github(|github, _| github.job(github::JobId(job.0)).expect("queued").run);
+    let before = counted(&universe);
+    let repository: Repository = "octo-org/widgets".parse().expect("a repository");
+    let read = universe.invoke(async |context| context.ports.github.run_jobs(&repository, RunId(run.0)).await);
+    assert_eq!((read.expect("an answer").jobs.len(), counted(&universe) - before), (1, 1));
+}

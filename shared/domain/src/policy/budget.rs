@@ -49,7 +49,7 @@ const HOUR: SignedDuration = SignedDuration::from_hours(1);
 /// The last fifth of the hour's requests is reserved for registering and removing runners.
 const RESERVED_PERCENT: u64 = 20;
 
-/// Questions leave this much more, in proportion to the rest of the hour.
+/// Questions, and the ends of check runs, leave this much more, in proportion to the rest of the hour.
 const LEFT_BY_QUESTIONS_PERCENT: u64 = 40;
 
 /// Calls that no machine waits for.
@@ -57,6 +57,8 @@ const LEFT_BY_QUESTIONS_PERCENT: u64 = 40;
 pub enum Optional {
     /// The check run that tells an author why the job waits.
     Notice,
+    /// The end of such a check run. The jobs of a burst start within minutes, and each may have one.
+    Closing,
     /// A search for jobs of which no webhook came. Searches have a share of their own ([`pay`]).
     Search,
     /// A question about an open job, which most likely still waits. There are so many in a long queue that they would use up in
@@ -70,24 +72,19 @@ pub fn is_scarce(budget: Option<Budget>, calls: Optional, now: Timestamp) -> boo
         let rest = budget.reset.duration_since(now).clamp(SignedDuration::ZERO, HOUR).as_secs().unsigned_abs();
         let percent = match calls {
             Optional::Notice | Optional::Search => RESERVED_PERCENT,
-            Optional::Question => RESERVED_PERCENT + LEFT_BY_QUESTIONS_PERCENT * rest / HOUR.as_secs().unsigned_abs(),
+            Optional::Question | Optional::Closing => {
+                RESERVED_PERCENT + LEFT_BY_QUESTIONS_PERCENT * rest / HOUR.as_secs().unsigned_abs()
+            }
         };
         budget.remaining.saturating_mul(100) < budget.limit.saturating_mul(percent)
     })
 }
 
-/// Known repositories are searched beyond the share while this much of the limit is left, and as much again in proportion to the
-/// rest of the hour.
-const AMPLE_PERCENT: u64 = 40;
-
-/// Whether enough of the hour's budget is left to search known repositories beyond the share. After a table is lost, the jobs of
-/// several hundred runs must be found, and the share pays for a thousand calls per hour.
+/// Whether enough of the hour's budget is left to search known repositories beyond the share: as much as questions leave. A job of
+/// which no webhook came is not served before a search finds it, and one that is asked about most likely still waits. After a table
+/// is lost, the jobs of several hundred runs must be found, and the share pays for a thousand calls per hour.
 pub fn is_ample(budget: Option<Budget>, now: Timestamp) -> bool {
-    budget.is_some_and(|budget| {
-        let rest = budget.reset.duration_since(now).clamp(SignedDuration::ZERO, HOUR).as_secs().unsigned_abs();
-        let percent = AMPLE_PERCENT + AMPLE_PERCENT * rest / HOUR.as_secs().unsigned_abs();
-        budget.remaining.saturating_mul(100) >= budget.limit.saturating_mul(percent)
-    })
+    budget.is_some() && !is_scarce(budget, Optional::Question, now)
 }
 
 #[cfg(test)]
@@ -125,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_that_ends_with_two_fifths_of_its_budget_has_enough_for_more_searches() {
+    fn known_repositories_are_searched_beyond_the_share_as_long_as_questions_are_asked() {
         let now = Timestamp::from_second(1_000_000).unwrap();
         let least = |minutes| {
             let reset = now + SignedDuration::from_mins(minutes);
@@ -133,7 +130,7 @@ mod tests {
                 .find(|remaining| is_ample(Some(Budget { remaining: *remaining, limit: 5000, reset }), now))
                 .unwrap()
         };
-        assert_eq!([60, 30, 0].map(least), [4000, 3000, 2000]);
+        assert_eq!([60, 30, 0].map(least), [3000, 2000, 1000]);
         assert!(!is_ample(None, now), "GitHub has not reported a budget");
     }
 }

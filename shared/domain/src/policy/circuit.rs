@@ -6,7 +6,7 @@ use crate::config::Pool;
 use crate::log::Transaction;
 use crate::policy::PoolView;
 use crate::policy::tuple::next_free;
-use crate::state::{Batch, Circuit, CircuitCause, Leased, Meta};
+use crate::state::{Batch, Circuit, CircuitCause, Leased, Meta, Slot};
 
 /// Opens the pool's circuit. A circuit that is open stays open for its present back-off.
 pub fn open_circuit(meta: &mut Meta, pool: &Pool, cause: CircuitCause, message: String, now: Timestamp) {
@@ -16,6 +16,31 @@ pub fn open_circuit(meta: &mut Meta, pool: &Pool, cause: CircuitCause, message: 
     };
     let until = now + SignedDuration::from_secs(backoff_seconds);
     meta.circuit = Circuit::Open { until, backoff_seconds, since, cause, message };
+}
+
+/// When the next probe may be launched: one that is launched now has the time to boot and to fail before.
+pub(super) fn after_probe(pool: &Pool, backoff_seconds: i64, now: Timestamp) -> Timestamp {
+    now + pool.timings.boot_grace.duration() + SignedDuration::from_secs(backoff_seconds)
+}
+
+/// META after these slots were stopped or closed. If one of them is the last probe, which then shows neither that machines come up
+/// nor that they fail, the next probe is due at once: a job would wait for an answer that never comes.
+#[must_use]
+pub(super) fn without_probe<'a>(
+    pool: &Pool,
+    meta: &Meta,
+    slots: impl IntoIterator<Item = &'a Slot>,
+    now: Timestamp,
+) -> Meta {
+    let Circuit::Open { until, backoff_seconds, since, cause, message } = &meta.circuit else { return meta.clone() };
+    // A failure, another probe and an operator change `until`.
+    let is_last_probe = |slot: &Slot| *until == after_probe(pool, *backoff_seconds, slot.planned_at) && !slot.works();
+    if !slots.into_iter().any(is_last_probe) {
+        return meta.clone();
+    }
+    let (until, backoff_seconds, since) = (now.min(*until), *backoff_seconds, *since);
+    let circuit = Circuit::Open { until, backoff_seconds, since, cause: cause.clone(), message: message.clone() };
+    Meta { circuit, ..meta.clone() }
 }
 
 /// When the open circuit permits a probe and EC2 is expected to accept one; None if the circuit is closed.

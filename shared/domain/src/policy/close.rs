@@ -7,6 +7,7 @@ use crate::ids::{InstanceId, Repository, SlotId};
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::PoolView;
 use crate::policy::charge::give_back_used;
+use crate::policy::circuit::without_probe;
 use crate::policy::early_end::{counted, failure};
 use crate::state::{BootReport, CircuitCause, ClosedRunner, Failure, Instance, Slot};
 use crate::wire::StateReason;
@@ -54,12 +55,14 @@ pub struct Ended<'a> {
 pub fn close(pool: &Pool, view: &PoolView, slots: &[Slot], ended: Ended<'_>, rates: &Rates, turn: &Turn) -> Closing {
     let Ended { instances, mut consoles, reports, reasons } = ended;
     let mut by_class: BTreeMap<Option<&Label>, Vec<Failure>> = BTreeMap::new();
+    let mut failed = BTreeSet::new();
     for slot in slots {
         let Some(machine) = slot.machine() else { continue };
         let reason = reasons.and_then(|reasons| reasons.get(&machine.instance));
         let console = consoles.get(&machine.instance).map(String::as_str);
         if let Some(failure) = failure(view, slot, reason, console, turn.now) {
             by_class.entry(slot.class.as_ref()).or_default().push(failure);
+            failed.insert(slot.id);
         }
     }
     let by_instance: BTreeMap<&InstanceId, &Slot> =
@@ -85,10 +88,14 @@ pub fn close(pool: &Pool, view: &PoolView, slots: &[Slot], ended: Ended<'_>, rat
     if pool.rerun_on_interruption {
         writes = writes.put_all(slots.iter().filter_map(|slot| ClosedRunner::of(slot, turn.now)));
     }
-    if !by_class.is_empty() {
-        let meta = by_class.iter().fold(view.meta.clone(), |meta, (class, failures)| {
-            counted(pool, &meta, *class, failures, CircuitCause::EndedEarly, turn.now)
-        });
+    let meta = by_class.iter().fold(view.meta.clone(), |meta, (class, failures)| {
+        counted(pool, &meta, *class, failures, CircuitCause::EndedEarly, turn.now)
+    });
+    let meta = slots.iter().filter(|slot| !failed.contains(&slot.id)).fold(meta, |meta, slot| match &slot.class {
+        None => without_probe(pool, &meta, [slot], turn.now),
+        Some(class) => meta.with_class(class, without_probe(pool, &meta.of_class(class), [slot], turn.now)),
+    });
+    if meta != view.meta {
         writes = writes.put(meta);
     }
     let failures = by_class.into_values().flatten().collect();

@@ -11,6 +11,7 @@ use crate::config::{Label, LaunchOption, Market, MarketChoice, MicroUsd, Pool};
 use crate::ids::{JobId, SlotId};
 use crate::log::{Choice, Stream, Transaction, Turn, What};
 use crate::policy::charge::{budgeted, charge, recent_launches};
+use crate::policy::circuit::{after_probe, without_probe};
 use crate::policy::class::{for_class, of_pool};
 use crate::policy::early_end::{FAILURES_ALLOWED, forget_if_works, is_online_again, must_wait};
 use crate::policy::rerun::recorded;
@@ -260,7 +261,7 @@ fn decide_for(pool: &Pool, class: Option<&Label>, view: &PoolView, behind: &BTre
         if let Circuit::Open { until, backoff_seconds, .. } = &mut meta.circuit {
             // One probe. The next one follows after this one has had the time to boot and to fail.
             *backoff_seconds = (*backoff_seconds * 2).min(pool.timings.backoff_max.duration().as_secs());
-            *until = now + pool.timings.boot_grace.duration() + SignedDuration::from_secs(*backoff_seconds);
+            *until = after_probe(pool, *backoff_seconds, now);
         }
         let version = view.meta.revision + 1;
         slots.extend(new_slots(pool, class, version, &plan, now));
@@ -302,6 +303,7 @@ fn decide_for(pool: &Pool, class: Option<&Label>, view: &PoolView, behind: &BTre
         let before = slots.len();
         slots.extend(aside);
         set_aside = slots.len() - before;
+        meta = without_probe(pool, &meta, &ended, now);
     }
     let stop = ended.len();
     slots.extend(ended);

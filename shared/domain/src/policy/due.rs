@@ -9,8 +9,8 @@ use crate::config::Pool;
 use crate::ids::{JobId, PoolName, SlotId};
 use crate::policy::PoolView;
 use crate::policy::budget::{Budget, Optional, is_scarce};
-use crate::policy::polling::{Allowed, notifications, questions};
-use crate::state::{Slot, SlotState};
+use crate::policy::polling::{Allowed, notifications, questions, was_asked};
+use crate::state::{Slot, SlotState, WaitingJob};
 
 /// A call to EC2 or GitHub that a pool needs, with the writes around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,7 +66,7 @@ pub fn due(pool: &Pool, view: &PoolView, budget: Option<Budget>, now: Timestamp)
     let slots = view.slots.values().filter(|slot| slot.lease.is_free(now)).filter_map(next_effect);
     let Allowed { jobs: mut checks, is_more_due } = questions(pool, view, budget, now);
     if !is_scarce(budget, Optional::Question, now) {
-        checks.extend(possibly_run(view, now));
+        checks.extend(possibly_run(pool, view, now));
     }
     let checks = checks.into_iter().map(Effect::Check);
     let notifications = notifications(pool, view, budget, now).jobs.into_iter().map(Effect::Notify);
@@ -156,16 +156,32 @@ fn within<'a>(effects: impl Iterator<Item = &'a Effect>, points: &mut u32) -> Ve
         .collect()
 }
 
-/// The jobs that machines without a report most likely ran: for each machine, the two that have waited longest.
-fn possibly_run(view: &PoolView, now: Timestamp) -> Vec<JobId> {
+/// After this time, a job that most likely runs no more is asked about again: before a machine that has ended since then counts as one
+/// that ran no job.
+const ASKED_AGAIN_AFTER: SignedDuration = SignedDuration::from_secs(20);
+
+/// Within that time, at least this many jobs may be asked about.
+const MIN_POSSIBLY_RUN: usize = 10;
+
+/// The jobs that machines without a report most likely ran: for each machine, the two that have waited longest. The answers of the
+/// last seconds count: when hundreds of machines end within a minute, each would have the same jobs asked about again, and GitHub's
+/// hour would be used up by that alone.
+fn possibly_run(pool: &Pool, view: &PoolView, now: Timestamp) -> Vec<JobId> {
     let ended: Vec<Timestamp> =
         view.slots.values().filter(|slot| slot.awaits_report(now)).filter_map(|slot| slot.gone_at).collect();
     let Some(last) = ended.iter().max() else { return Vec::new() };
-    let mut jobs: Vec<_> =
-        view.waiting.values().filter(|job| job.open && job.given_up(now).is_none() && job.checked_at < *last).collect();
+    let every = pool.timings.job_check.duration();
+    let was_just_asked = |job: &WaitingJob| {
+        let is_recent = now.duration_since(job.checked_at) < ASKED_AGAIN_AFTER;
+        job.is_being_asked_about(now) || is_recent && was_asked(job, every)
+    };
+    let jobs = view.waiting.values().filter(|job| job.open && job.given_up(now).is_none());
+    let (asked, mut jobs): (Vec<_>, Vec<_>) = jobs.partition(|job| was_just_asked(job));
+    jobs.retain(|job| job.checked_at < *last);
     jobs.sort_by_key(|job| (job.queued_at, job.id));
-    let most_likely = jobs.into_iter().take(2 * ended.len());
-    most_likely.filter(|job| !job.is_being_asked_about(now)).map(|job| job.id).collect()
+    let likely = 2 * ended.len();
+    let left = likely.max(MIN_POSSIBLY_RUN).saturating_sub(asked.len());
+    jobs.into_iter().take(likely.min(left)).map(|job| job.id).collect()
 }
 
 /// Whether the pool still needs an effect that an earlier decision of this invocation brought about.

@@ -13,7 +13,7 @@ use crate::config::{Label, Pool};
 use crate::ids::InstanceId;
 use crate::policy::PoolView;
 use crate::policy::circuit::open_circuit;
-use crate::state::{CircuitCause, Failure, Meta, Phase, Slot, SlotState, bounded};
+use crate::state::{CircuitCause, Failure, Meta, Slot, SlotState, bounded};
 use crate::wire::StateReason;
 
 /// The pool's circuit opens after this many machines in a row that did not come online.
@@ -139,11 +139,11 @@ fn last_failure(meta: &Meta) -> Option<Timestamp> {
 
 /// Whether a machine launched at `since` or later works: its runner has been online or busy.
 fn works_since(view: &PoolView, since: Timestamp) -> bool {
-    view.slots.values().filter(|slot| works(slot)).filter_map(Slot::machine).any(|machine| machine.launched_at >= since)
-}
-
-pub(super) fn works(slot: &Slot) -> bool {
-    slot.phase() >= Phase::Online || slot.busy_seen_at.is_some()
+    view.slots
+        .values()
+        .filter(|slot| slot.works())
+        .filter_map(Slot::machine)
+        .any(|machine| machine.launched_at >= since)
 }
 
 /// META without the failures before a machine that works.
@@ -156,7 +156,7 @@ pub fn forget_if_works(view: &PoolView, meta: &mut Meta) {
 /// Whether the pool must wait with its launches: with the machines that ended early and are not counted yet, there would be
 /// too many failures in a row.
 pub fn must_wait(view: &PoolView, meta: &Meta, now: Timestamp) -> bool {
-    let newest = view.slots.values().filter(|slot| works(slot)).filter_map(Slot::machine);
+    let newest = view.slots.values().filter(|slot| slot.works()).filter_map(Slot::machine);
     let newest = newest.map(|machine| machine.launched_at).max();
     let is_in_a_row = |slot: &&Slot| slot.machine().map(|machine| machine.launched_at) > newest;
     // A machine that ended a moment ago has most likely finished a job.

@@ -9,7 +9,7 @@ use crate::config::{MicroUsd, Pool, Tuple};
 use crate::ids::InstanceId;
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::charge::refund;
-use crate::policy::circuit::open_circuit;
+use crate::policy::circuit::{open_circuit, without_probe};
 use crate::policy::class::within;
 use crate::policy::launch_error::{ErrorClass, LaunchError};
 use crate::policy::retry::{backoff, throttle_backoff};
@@ -299,6 +299,7 @@ fn start_next_attempt(
     };
     // The last slots are closed: warm ones come last.
     let closing = planned.split_off(needed);
+    let meta = without_probe(pool, &meta, &closing, now);
     let refunds = refund(view, closing.iter().filter(|slot| slot.wanted));
     let price_per_hour = option.as_ref().and_then(|option| option.price_per_hour);
     let launched_as = option.as_ref().map(|option| option.tuple.clone());

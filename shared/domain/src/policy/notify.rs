@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::Pool;
 use crate::ids::{JobId, Repository};
 use crate::log::{Stream, Transaction, Turn, What};
+use crate::policy::budget::Optional;
 use crate::policy::charge::RELAUNCH_LIMIT;
 use crate::policy::circuit::next_probe;
 use crate::policy::class::of_job;
@@ -87,11 +88,12 @@ pub fn due_notification(pool: &Pool, view: &PoolView, job: JobId, now: Timestamp
     (published < Some(stage)).then_some(Notification::Stage(stage))
 }
 
-/// Whether the notification can wait while little of GitHub's budget is left.
-pub fn can_wait(notification: Notification) -> bool {
+/// What the notification counts as while little of GitHub's budget is left. None if it cannot wait.
+pub fn optional(notification: Notification) -> Option<Optional> {
     match notification {
-        Notification::Stage(Stage::Waiting) | Notification::GivenUp => true,
-        Notification::Stage(Stage::Failed) | Notification::Over => false,
+        Notification::Stage(Stage::Waiting) | Notification::GivenUp => Some(Optional::Notice),
+        Notification::Over => Some(Optional::Closing),
+        Notification::Stage(Stage::Failed) => None,
     }
 }
 

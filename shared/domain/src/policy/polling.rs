@@ -12,7 +12,7 @@ use crate::ids::JobId;
 use crate::policy::PoolView;
 use crate::policy::budget::{Budget, Optional, is_scarce};
 use crate::policy::check::RECHECK_EVERY;
-use crate::policy::notify::{can_wait, due_notification};
+use crate::policy::notify::{Notification, due_notification, optional};
 use crate::state::WaitingJob;
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
@@ -73,7 +73,7 @@ pub fn questions(pool: &Pool, view: &PoolView, budget: Option<Budget>, now: Time
 }
 
 /// Whether the last that is known about the job is GitHub's answer, and not its first webhook.
-fn was_asked(job: &WaitingJob, every: SignedDuration) -> bool {
+pub(super) fn was_asked(job: &WaitingJob, every: SignedDuration) -> bool {
     let after = job.check_at.duration_since(job.checked_at);
     after == every || after == RECHECK_EVERY
 }
@@ -82,8 +82,8 @@ fn was_asked(job: &WaitingJob, every: SignedDuration) -> bool {
 /// the account's budget, only those that cannot wait.
 pub fn notifications(pool: &Pool, view: &PoolView, budget: Option<Budget>, now: Timestamp) -> Allowed {
     let over: Vec<JobId> = view.check_runs.keys().copied().filter(|job| !view.waiting.contains_key(job)).collect();
-    let is_scarce = is_scarce(budget, Optional::Notice, now);
-    let is_due = |job: &JobId| due_notification(pool, view, *job, now).is_some_and(|it| !(is_scarce && can_wait(it)));
+    let must_wait = |it: Notification| optional(it).is_some_and(|calls| is_scarce(budget, calls, now));
+    let is_due = |job: &JobId| due_notification(pool, view, *job, now).is_some_and(|it| !must_wait(it));
     let due = view.waiting.values().filter(|job| is_due(&job.id)).map(|job| (job.waits_since(), job.id));
     // The lease of a check run begins anew when it is written.
     let written = view.check_runs.values().filter(|check| check.lease.next_at > now - MINUTE).count();

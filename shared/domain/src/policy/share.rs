@@ -8,7 +8,6 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::{Label, Pool, Tuple};
 use crate::policy::PoolView;
 use crate::policy::class::{architecture, part};
-use crate::policy::early_end::works;
 use crate::policy::tuple::is_at_cap;
 use crate::state::{Circuit, Meta, Slot, SlotState, StopReason, WaitingJob};
 
@@ -99,7 +98,7 @@ pub fn suspected(pool: &Pool, meta: &Meta, view: &PoolView, class: Option<&Label
     })?;
     let Circuit::Open { since, cause, message, .. } = first.clone() else { return None };
     let is_proof = |slot: &Slot| {
-        works(slot) && shares(slot.class.as_ref()) && slot.machine().is_some_and(|it| it.launched_at >= since)
+        slot.works() && shares(slot.class.as_ref()) && slot.machine().is_some_and(|it| it.launched_at >= since)
     };
     let is_unproved = !view.slots.values().any(is_proof);
     let backoff_seconds = pool.timings.backoff_min.duration().as_secs();

@@ -465,6 +465,11 @@ impl Slot {
         self.phase() >= Phase::Busy || self.busy_seen_at.is_some()
     }
 
+    /// Whether its machine works: its runner has been online or busy.
+    pub fn works(&self) -> bool {
+        self.phase() >= Phase::Online || self.busy_seen_at.is_some()
+    }
+
     /// Whether its runner has a job that belongs to no pool: a webhook about a job of a pool would have arrived by now.
     fn runs_foreign_job(&self, now: Timestamp) -> bool {
         self.is_observed_busy(now) && self.busy_since.is_none_or(|since| now.duration_since(since) >= WEBHOOK_GRACE)

@@ -41,8 +41,8 @@ pub(super) struct GroundTruth {
     /// Accounts in which the jobs of a lost table had to be found in so many runs that the share of searches does not pay for
     /// reading them within the time.
     pub(super) searched_for_long: BTreeSet<String>,
-    /// Jobs that waited longer than 20 minutes by design: their launches were used up, their pool was full, or they or those before
-    /// them had to be found in too many runs.
+    /// Jobs that waited longer than 20 minutes by design: their launches were used up, their pool was full, they or those before
+    /// them had to be found in too many runs, or GitHub's hourly limit was used up.
     pub(super) late: BTreeSet<JobId>,
     /// What the machines of pools with shapes cost.
     pub(super) costs: Costs,

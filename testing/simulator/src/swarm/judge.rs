@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use domain::config::Pool;
-use domain::ids::JobId;
+use domain::ids::{JobId, Owner};
 use domain::policy::budget::{Optional, is_scarce};
 use domain::policy::charge::RELAUNCH_LIMIT;
 use domain::policy::route::{Routable, route};
@@ -42,6 +42,10 @@ const AUTHORS_KNOW_WITHIN: SignedDuration = SignedDuration::from_mins(20);
 /// Drover asks about a job that a gate holds every five minutes, the default of `job_check`, and about thirty of a pool's
 /// jobs per minute. A seed has 200 jobs.
 const GATE_SEEN_WITHIN: SignedDuration = SignedDuration::from_mins(5 + 7);
+
+/// With so much of an account's hourly limit, registering and removing runners may use up what questions, lists and check runs leave
+/// at the end of the hour.
+const RUNNERS_PERCENT: u64 = 40;
 
 /// GitHub fails a job that was queued for a day, and ends a run after 35.
 const DAY: SignedDuration = SignedDuration::from_hours(24);
@@ -174,6 +178,19 @@ impl Swarm<'_> {
     fn is_budget_scarce(&self, job: github::JobId) -> bool {
         let owner = self.account(job).and_then(|login| login.parse().ok());
         owner.is_some_and(|owner| is_scarce(self.universe.budget(&owner), Optional::Notice, self.now))
+    }
+
+    /// The pools whose account has used up its hourly limit, and most of what is not for lists and questions for registering and
+    /// removing runners. GitHub refuses every call for them until the hour is over.
+    fn pools_without_github(&self) -> BTreeSet<String> {
+        let has_used_up = |owner: &Owner| {
+            let mut state = self.universe.state();
+            let caller = github::Caller::Installation(state.installation_of(owner.as_str()));
+            let rate = state.github.rate(caller, self.now);
+            rate.used >= rate.limit && state.github.counted_for_runners(caller) >= rate.limit * RUNNERS_PERCENT / 100
+        };
+        let pools = self.shape.pools.iter().filter(|pool| has_used_up(pool.owner.owner()));
+        pools.map(|pool| pool.name.to_string()).collect()
     }
 
     fn is_searched_for_long(&self, job: github::JobId) -> bool {
@@ -309,8 +326,9 @@ impl Swarm<'_> {
     /// L1, L2 and L4, and a new job for each pool.
     pub(super) fn in_order(&mut self) {
         self.watch();
+        let without_github = self.pools_without_github();
         for (job, pool) in self.waiting() {
-            if self.is_searched_for_long(job) {
+            if self.is_searched_for_long(job) || without_github.contains(&pool) {
                 self.truth.late.insert(job);
             } else if self.used_up(job, &pool) || self.was_full(&pool) {
                 self.truth.late.insert(job);
@@ -329,17 +347,19 @@ impl Swarm<'_> {
                 self.violate(format!("L4: nothing is launched for job {job}, and its author cannot see why"));
             }
         }
-        if let Some(left) = self.left_over().into_iter().next() {
+        if let Some(left) = self.left_over(&without_github).into_iter().next() {
             self.violate(format!("L2: {left} is still there, 20 minutes after all faults stopped"));
         }
         for dead in self.unreplaced() {
             self.violate(format!("L6: {dead}"));
         }
-        let late: BTreeSet<String> = self.waiting().into_iter().map(|(_, pool)| pool).collect();
+        let late: BTreeSet<String> =
+            self.waiting().into_iter().map(|(_, pool)| pool).chain(without_github.iter().cloned()).collect();
         for pool in self.shape.pools.clone() {
             let name = pool.name.as_str();
             if late.contains(name) || self.has_a_dead_machine(name) || self.launches_for_an_immortal_job(name) {
-                // An older job would take the new job's machine, or the new job is the first to need the dead machine.
+                // An older job would take the new job's machine, the new job is the first to need the dead machine, or GitHub
+                // registers no runner for it.
                 continue;
             }
             let class = self.shape.market.as_ref().map_or("", |market| market.classes[0].as_str());
@@ -389,7 +409,7 @@ impl Swarm<'_> {
             let meta = &view.meta;
             self.violate(format!("L1: job {job} of pool {pool} was never served: {stored:?}, {meta:?}"));
         }
-        if let Some(left) = self.left_over().into_iter().next() {
+        if let Some(left) = self.left_over(&BTreeSet::new()).into_iter().next() {
             self.violate(format!("L2: {left} is still there when everything is over"));
         }
         let killed = self.universe.github(|github, _| {

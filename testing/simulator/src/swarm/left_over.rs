@@ -52,14 +52,14 @@ impl Swarm<'_> {
 
     /// Machines and registrations without use for at least that long.
     pub(super) fn unused_for(&self, patience: SignedDuration) -> Vec<String> {
-        self.unused(|since, _| self.now.duration_since(since) >= patience)
+        self.unused(&BTreeSet::new(), |since, _| self.now.duration_since(since) >= patience)
     }
 
-    /// Machines and registrations that should have been removed.
-    pub(super) fn left_over(&self) -> Vec<String> {
+    /// Machines and registrations that should have been removed, without those of `excused` pools.
+    pub(super) fn left_over(&self, excused: &BTreeSet<String>) -> Vec<String> {
         let more = self.truth.more_for_the_lost;
         let calm_for = self.calm_since.map_or(SignedDuration::ZERO, |calm| self.now.duration_since(calm));
-        self.unused(|since, is_lost| {
+        self.unused(excused, |since, is_lost| {
             let unused_for = self.now.duration_since(since);
             match is_lost {
                 true => unused_for >= LEFT_OVER_AFTER + more && calm_for >= CONVERGES_WITHIN + more,
@@ -68,14 +68,17 @@ impl Swarm<'_> {
         })
     }
 
-    /// Machines and registrations without use. `counts` is told since when it has had none, and whether its table was
-    /// lost.
-    fn unused(&self, counts: impl Fn(Timestamp, bool) -> bool) -> Vec<String> {
+    /// Machines and registrations without use, without those of `excused` pools. `counts` is told since when it has had none, and
+    /// whether its table was lost.
+    fn unused(&self, excused: &BTreeSet<String>, counts: impl Fn(Timestamp, bool) -> bool) -> Vec<String> {
         let state = self.universe.state();
         let mut unused = Vec::new();
         let mut spared = BTreeSet::new();
         let since_start = self.now.duration_since(self.began);
         for (pool, timetable) in self.shape.timetables() {
+            if excused.contains(pool.name.as_str()) {
+                continue;
+            }
             // What was warm until a moment ago is not left over yet, and stopped machines stay.
             let mut warm = timetable.most(pool, since_start - LEFT_OVER_AFTER, since_start) + pool.stopped;
             for machine in state.ec2.alive() {
@@ -107,8 +110,10 @@ impl Swarm<'_> {
             let at = self.runs_on.get(&runner.id).and_then(|id| self.machines.get(id));
             let since = at.map_or(runner.created_at, |machine| machine.since);
             // `drover_<stack>_<pool>_<epoch>_<version>_<index>_<registration>`
-            let is_lost = self.is_lost_epoch(runner.name.split('_').nth(3));
-            if runner.job.is_none() && !spared.contains(&runner.id) && counts(since, is_lost) {
+            let mut parts = runner.name.split('_').skip(2);
+            let is_excused = parts.next().is_some_and(|pool| excused.contains(pool));
+            let is_lost = self.is_lost_epoch(parts.next());
+            if !is_excused && runner.job.is_none() && !spared.contains(&runner.id) && counts(since, is_lost) {
                 unused.push(format!("registration {} ({}), idle since {since}", runner.name, runner.id));
             }
         }

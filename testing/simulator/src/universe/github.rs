@@ -339,10 +339,11 @@ impl State {
             let (now, installation) = (self.now, self.installation_of(owner));
             let listed =
                 self.github.list_run_jobs(installation, owner, name, run, github::Attempts::Latest, paging, now)?;
-            if listed.items.is_empty() {
+            let is_last = listed.items.is_empty() || page * paging.per_page >= listed.total;
+            jobs.extend(listed.items);
+            if is_last {
                 break;
             }
-            jobs.extend(listed.items);
         }
         Ok(jobs)
     }

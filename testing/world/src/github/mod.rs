@@ -186,6 +186,8 @@ pub struct GitHub {
     calls: BTreeMap<Endpoint, u64>,
     /// The calls of each caller that counted towards its hourly limit.
     counted: BTreeMap<Caller, u64>,
+    /// Those of them that register or remove a runner.
+    counted_for_runners: BTreeMap<Caller, u64>,
     struck: Struck,
     last_id: u64,
 }
@@ -217,6 +219,7 @@ impl GitHub {
             usage: limits::Usage::default(),
             calls: BTreeMap::new(),
             counted: BTreeMap::new(),
+            counted_for_runners: BTreeMap::new(),
             struck: Struck::default(),
             // Large, as GitHub's ids are. Small ids would hide a mix-up of an id with an index or a count.
             last_id: 40_000_000_000,
@@ -236,6 +239,11 @@ impl GitHub {
     /// The number of a caller's calls that counted towards its hourly limit since the beginning.
     pub fn counted(&self, caller: Caller) -> u64 {
         self.counted.get(&caller).copied().unwrap_or_default()
+    }
+
+    /// The number of those that registered or removed a runner.
+    pub fn counted_for_runners(&self, caller: Caller) -> u64 {
+        self.counted_for_runners.get(&caller).copied().unwrap_or_default()
     }
 
     /// Numbers of calls that lasting faults affected.
@@ -283,6 +291,9 @@ impl GitHub {
         }
         self.usage.charge(&self.config.limits, caller, endpoint, now)?;
         *self.counted.entry(caller).or_default() += 1;
+        if matches!(endpoint, Endpoint::GenerateJit | Endpoint::DeleteRunner) {
+            *self.counted_for_runners.entry(caller).or_default() += 1;
+        }
         if let Some(status) = take_first(&mut self.faults.broken, endpoint) {
             return Err(Failure::Broken(status));
         }
