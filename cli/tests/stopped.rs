@@ -5,8 +5,8 @@
 use domain::log::Transaction;
 use domain::policy::format;
 use domain::state::{Config, FunctionName, Item, Key, Slot};
-use engine::ports::Store;
-use jiff::Timestamp;
+use engine::ports::{Clock, Store};
+use platform::clock::SystemClock;
 use sandbox::sandbox::{Driven, Options, Sandbox};
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ impl Stack {
     /// Whose functions support the newest format.
     async fn new() -> Self {
         let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
-        let functions = FunctionName::ALL.map(|name| format::report(name, None, Timestamp::now()).unwrap());
+        let functions = FunctionName::ALL.map(|name| format::report(name, None, SystemClock.now()).unwrap());
         sandbox.table().await.commit(&Transaction::new().put_all(functions)).await.unwrap();
         Self { sandbox, folder: tempfile::tempdir().unwrap() }
     }

@@ -50,7 +50,7 @@ fn started(universe: &Universe) -> usize {
 }
 
 fn launches(universe: &Universe) -> u64 {
-    universe.ec2(|ec2, _| ec2.launches() as u64)
+    universe.ec2(|ec2, _| ec2.launches())
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn a_stopped_machine_of_another_image_is_replaced_and_lasts_for_days_otherwise()
     universe.run(MINUTE * 3);
     assert_eq!(
         machines(&universe, State::Stopped),
-        [machine.clone()],
+        std::slice::from_ref(&machine),
         "max_life and recycling are for running machines"
     );
     let template = universe.config().pools[0].launch_template.id.as_str().into();
