@@ -32,7 +32,7 @@ pub(super) fn check(pool: &PoolEntry, written: &Written, source: &Source) -> Vec
     values(&mut check, pool);
     instance_types(&mut check, pool);
     caps(&mut check, pool);
-    schedules(&mut check, pool);
+    schedules(&mut check, &pool.schedules, (pool.max, pool.market));
     times(&mut check, pool);
     check.findings
 }

@@ -6,7 +6,6 @@ use domain::config::{Day, MarketChoice, Schedule, TimeOfDay, TimeZoneName};
 use serde::Deserialize;
 
 use super::check::Check;
-use super::entry::PoolEntry;
 use super::fields::{Reader, Written, did_you_mean, nearest};
 use super::finding::Severity;
 
@@ -103,19 +102,19 @@ fn schedule(table: &mut Reader<'_>, kept: Kept, of_pool: &[&str]) -> Option<Sche
     Some(Schedule { days, from: from?, to: to?, time_zone: time_zone?, warm, stopped })
 }
 
-/// What is wrong with the schedules of a pool that are right by themselves.
-pub(super) fn schedules(check: &mut Check<'_>, pool: &PoolEntry) {
+/// What is wrong with the schedules of a pool, with its `max` and market, that are right by themselves.
+pub(super) fn schedules(check: &mut Check<'_>, schedules: &[Schedule], (max, market): (u32, MarketChoice)) {
     if check.is_invalid("schedule") {
         return;
     }
-    let all: Vec<(&Schedule, &Written)> = pool.schedules.iter().zip(&check.written.schedules).collect();
+    let all: Vec<(&Schedule, &Written)> = schedules.iter().zip(&check.written.schedules).collect();
     let mut found: Vec<(Range<usize>, String)> = Vec::new();
     if let Some((_, written)) = all.get(MOST) {
         let message = format!("schedule: a pool has at most {MOST}; use several days in one");
         found.push((written.header.clone(), message));
     }
     for (index, (schedule, written)) in all.iter().take(MOST).enumerate() {
-        found.extend(numbers(check, pool, schedule, written));
+        found.extend(numbers(check, (max, market), schedule, written));
         let line = |other: &Written| check.source.line(other.header.start);
         if let Some((other, other_written)) = all[..index].iter().find(|(it, _)| it.time_zone != schedule.time_zone) {
             let message = format!(
@@ -143,18 +142,23 @@ pub(super) fn schedules(check: &mut Check<'_>, pool: &PoolEntry) {
 }
 
 /// What is wrong with the numbers of machines that a schedule asks for.
-fn numbers(check: &Check<'_>, pool: &PoolEntry, schedule: &Schedule, written: &Written) -> Vec<(Range<usize>, String)> {
+fn numbers(
+    check: &Check<'_>,
+    (max, market): (u32, MarketChoice),
+    schedule: &Schedule,
+    written: &Written,
+) -> Vec<(Range<usize>, String)> {
     let Schedule { warm, stopped, .. } = *schedule;
     let is_valid = |fields: &[&str]| !fields.iter().any(|field| check.is_invalid(field));
     let mut found = Vec::new();
-    if warm > pool.max && is_valid(&["max", "warm"]) {
-        let message = format!("warm: {warm} is more than max, {}; lower it, or raise max", pool.max);
+    if warm > max && is_valid(&["max", "warm"]) {
+        let message = format!("warm: {warm} is more than max, {}; lower it, or raise max", max);
         found.push((written.field("warm").clone(), message));
-    } else if let Some(message) = too_many(warm, stopped, pool.max).filter(|_| is_valid(&["max", "warm", "stopped"])) {
+    } else if let Some(message) = too_many(warm, stopped, max).filter(|_| is_valid(&["max", "warm", "stopped"])) {
         let field = if written.has("stopped") { "stopped" } else { "warm" };
         found.push((written.field(field).clone(), message));
     }
-    if stopped > 0 && written.has("stopped") && pool.market == MarketChoice::Spot && is_valid(&["market"]) {
+    if stopped > 0 && written.has("stopped") && market == MarketChoice::Spot && is_valid(&["market"]) {
         found.push((written.field("stopped").clone(), ONLY_SPOT.to_owned()));
     }
     found

@@ -128,7 +128,7 @@ fn no_combination_ends_a_slots_machine_that_may_have_a_job() {
             assert!(!ends || live, "an ended machine is not ended again: {subject:?} {verdict:?}");
             assert_eq!(live && hold, verdict == SlotVerdict::Held, "hold wins: {subject:?} {verdict:?}");
             if slot.is_set_aside() {
-                assert_eq!(by_age, false, "it does not age: {subject:?}");
+                assert!(!by_age, "it does not age: {subject:?}");
                 assert!(!ends || verdict == SlotVerdict::Stop(StopReason::NotReady), "{subject:?} {verdict:?}");
                 continue;
             }
