@@ -2,9 +2,14 @@
 
 mod story;
 
+use std::pin::pin;
+use std::task::{Context, Waker};
+
 use domain::config::{MarketChoice, Pool};
 use domain::ids::JobId;
 use domain::state::{Phase, Slot};
+use engine::consume::consume;
+use engine::sweep::{Mode, sweep};
 use jiff::SignedDuration;
 use simulator::{Universe, pool};
 use story::everything_is_over;
@@ -216,4 +221,87 @@ fn the_lost_event_of_a_stop_is_found_by_a_sweep() {
     universe.run(MINUTE * 2);
     assert_eq!(slots(&universe)[0].phase(), Phase::Stopped);
     end(&universe);
+}
+
+/// Polls up to `steps` times after the first. Returns whether the future is done.
+fn steps<F: Future>(mut future: std::pin::Pin<&mut F>, steps: usize) -> bool {
+    let mut context = Context::from_waker(Waker::noop());
+    (0..=steps).any(|_| future.as_mut().poll(&mut context).is_ready())
+}
+
+/// The janitor of the sweep that sets the machine aside ends before and after each of its calls, StopInstances among them.
+#[test]
+fn a_janitor_that_crashes_at_any_call_stops_the_machine_once_and_loses_no_job() {
+    let mut has_stopped = false;
+    for step in 0.. {
+        let universe = Universe::new(410, vec![keeps(1, 20)]);
+        // A sweep records the report, and the next decision sets the machine aside.
+        while slots(&universe).first().is_none_or(|slot| slot.boot.is_none_or(|it| it.report.prepared_at.is_none())) {
+            universe.tick();
+            if universe.now().as_second() % 20 == 0 {
+                universe.sweep();
+            }
+            universe.scale();
+            if slots(&universe).first().is_some_and(|slot| slot.phase() >= Phase::Launched && slot.boot.is_some()) {
+                break;
+            }
+        }
+        universe.pass(SignedDuration::from_secs(30));
+        for _ in 0..10 {
+            universe.tick();
+        }
+        universe.steps.record();
+        let finished = {
+            let janitor = pin!(universe.invocation(async |context| sweep(context, Mode::Repair).await));
+            steps(janitor, step)
+        };
+        let calls = universe.steps.recorded();
+        has_stopped |= calls.iter().any(|call| call.to_string().starts_with("StopInstances"));
+        universe.run(MINUTE * 6);
+        assert_eq!(machines(&universe, State::Stopped).len(), 1, "after a crash at step {step}: {calls:#?}");
+        assert_eq!(launches(&universe), 1, "after a crash at step {step}");
+        let job = universe.queue_job(&["linux"], MINUTE);
+        universe.run(MINUTE);
+        assert!(has_started(&universe, job));
+        end(&universe);
+        if finished {
+            break;
+        }
+    }
+    assert!(has_stopped, "the calls of a stop were interrupted");
+}
+
+/// The scaler that starts a machine for a job ends before and after each of its calls.
+#[test]
+fn a_scaler_that_crashes_at_any_call_of_a_start_serves_the_job_once() {
+    let mut interrupted = Vec::new();
+    for step in 0.. {
+        let universe = ready(411, keeps(1, 20));
+        let before = launches(&universe);
+        universe.queue_job(&["linux"], MINUTE);
+        for _ in 0..5 {
+            universe.tick();
+        }
+        let (config, messages) = (universe.config(), universe.receive());
+        universe.steps.record();
+        let finished = {
+            let scaler = pin!(universe.invocation(async |context| {
+                consume(context, &config, &messages).await;
+            }));
+            steps(scaler, step)
+        };
+        let calls = universe.steps.recorded();
+        universe.send(messages);
+        universe.run(MINUTE * 6);
+        // The stopped machine serves the job, and one is launched in its place.
+        assert_eq!(launches(&universe) - before, 1, "after a crash at step {step}: {calls:#?}");
+        end(&universe);
+        if finished {
+            interrupted = calls.iter().map(ToString::to_string).collect();
+            break;
+        }
+    }
+    for call in ["StartInstances", "generate-jitconfig", "commit HandedOver"] {
+        assert!(interrupted.iter().any(|made| made.starts_with(call)), "{call} was not made: {interrupted:#?}");
+    }
 }
