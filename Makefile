@@ -97,9 +97,10 @@ exhaustive:
 
 .PHONY: diagrams recordings
 
-## Draw docs/images/architecture.svg from architecture.py beside it.
+## Draw the diagrams in docs/images from the scripts beside them.
 diagrams:
 	python3 docs/images/architecture.py
+	python3 docs/images/pickup.py
 
 ## Record the README's pictures of demo, explain and dashboard. Needs Python 3.11 and chromium.
 recordings:

@@ -110,14 +110,15 @@ class Links(unittest.TestCase):
                 headings = re.findall(r"^## (.+)$", text, re.M)
                 self.assertEqual(headings, ["Status", "Context", "Decision", "Consequences"])
 
-    def test_the_diagram_is_as_its_source_draws_it(self):
-        drawn = subprocess.run(
-            [sys.executable, project.ROOT / "docs/images/architecture.py", "--print"],
-            capture_output=True,
-            check=True,
-            text=True,
-        ).stdout
-        self.assertEqual(drawn, project.text("docs/images/architecture.svg"), "run: make diagrams")
+    def test_the_diagrams_are_as_their_sources_draw_them(self):
+        for name in ["architecture", "pickup"]:
+            drawn = subprocess.run(
+                [sys.executable, project.ROOT / f"docs/images/{name}.py", "--print"],
+                capture_output=True,
+                check=True,
+                text=True,
+            ).stdout
+            self.assertEqual(drawn, project.text(f"docs/images/{name}.svg"), "run: make diagrams")
 
     def test_make_targets_named_in_the_docs_exist(self):
         targets = set(re.findall(r"^([a-z-]+):", project.text("Makefile"), re.M))
