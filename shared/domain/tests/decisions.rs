@@ -189,7 +189,8 @@ proptest! {
         for round in 0.. {
             let Some(decision) = decide(&pool, &view, &turn) else { break };
             prop_assert!(round < 64, "deciding does not end: {decision:?}");
-            let (supply, live) = (view.supply(noon()).count(), view.live());
+            // Those that are set aside and too many are ended.
+            let (supply, live) = (view.supply(noon()).count() + aside(&view).count().min(kept.1), view.live());
             // Also by a machine that can be stopped, if machines are to be kept stopped.
             let is_spare = |slot: &Slot| kept.1 > 0 && !slot.wanted && !is_stoppable(slot);
             let is_replaced = |slot: &&Slot| {
@@ -207,7 +208,7 @@ proptest! {
             prop_assert!(added == 0 || !pool.paused, "a paused pool launches");
             // What is set aside is no supply any more, and is not lost.
             let has = now + aside(&view).count();
-            let is_enough = now + replaced >= supply || has + replaced >= view.demand(noon()) + warm;
+            let is_enough = has + replaced >= supply || has + replaced >= view.demand(noon()) + warm;
             prop_assert!(is_enough, "a slot that is needed was stopped: {supply}, then {now} and {has} for {} and {kept:?}, {replaced} replaced", view.demand(noon()));
         }
         let held_back = aside(&view).count();

@@ -512,7 +512,7 @@ fn surplus(
     let idle_grace = pool.timings.idle_grace.duration();
     let mut idle: Vec<&Slot> = view
         .supply(now)
-        .filter(|slot| slot.is_live() && slot.state != SlotState::Planned && !slot.is_observed_busy(now) && !slot.held)
+        .filter(|slot| stopped::is_idle(slot, now))
         .filter(|slot| !slot.wanted || now.duration_since(slot.idle_since()) >= idle_grace)
         .filter(|slot| !taken.contains(&slot.id))
         .collect();

@@ -16,7 +16,7 @@ use crate::config::{Market, Pool, Tuple};
 use crate::ids::SlotId;
 use crate::policy::PoolView;
 use crate::policy::launch_error::ErrorClass;
-use crate::state::{Slot, StopReason};
+use crate::state::{Slot, SlotState, StopReason};
 
 /// How long a machine is kept stopped. GitHub refuses runners that are older than its newest version by 30 days, and the
 /// packages of an old image are old as well.
@@ -60,15 +60,22 @@ pub fn kept(
     let aside = aside(view).filter(|slot| !taken.contains(&slot.id)).count();
     let preparing = stopped.saturating_sub(aside);
     let (wanted, unwanted): (Vec<&Slot>, Vec<&Slot>) = view.supply(now).partition(|slot| slot.wanted);
-    let others = unwanted.into_iter().filter(|slot| !is_stoppable(slot)).count();
-    let spare = others.saturating_sub(warm + demand.saturating_sub(wanted.len()));
-    let spare = if preparing > 0 { spare } else { 0 };
+    let others: Vec<&Slot> = unwanted.into_iter().filter(|slot| !is_stoppable(slot)).collect();
+    let spare = others.len().saturating_sub(warm + demand.saturating_sub(wanted.len()));
+    // Of the others, none can be ended now.
+    let idle = others.iter().filter(|slot| is_idle(slot, now)).count();
+    let spare = if preparing > 0 { spare.min(idle) } else { 0 };
     Kept { warm, preparing, excess: aside.saturating_sub(stopped), spare }
 }
 
 /// The slots whose machines are stopped, or are being stopped, for later jobs.
 fn aside(view: &PoolView) -> impl Iterator<Item = &Slot> {
     view.slots.values().filter(|slot| slot.is_set_aside() && slot.stop.is_none() && slot.is_live())
+}
+
+/// Whether the slot has a machine that can be ended now, as far as is known. The launch of one without may be under way.
+pub fn is_idle(slot: &Slot, now: Timestamp) -> bool {
+    slot.is_live() && slot.state != SlotState::Planned && !slot.is_observed_busy(now) && !slot.held
 }
 
 /// Whether EC2 can stop the slot's machine and start it again. It cannot do that with a spot machine of a one-time request.
