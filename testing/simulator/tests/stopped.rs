@@ -229,27 +229,24 @@ fn steps<F: Future>(mut future: std::pin::Pin<&mut F>, steps: usize) -> bool {
     (0..=steps).any(|_| future.as_mut().poll(&mut context).is_ready())
 }
 
+/// A world with a machine that has reported that it is prepared. The next sweep reads that, sets it aside and stops it.
+fn prepared(seed: u64) -> Universe {
+    let universe = Universe::new(seed, vec![keeps(1, 20)]);
+    universe.sweep();
+    for _ in 0..55 {
+        universe.tick();
+        universe.scale();
+    }
+    assert!(matches!(slots(&universe).as_slice(), [slot] if slot.phase() == Phase::Launched && slot.boot.is_none()));
+    universe
+}
+
 /// The janitor of the sweep that sets the machine aside ends before and after each of its calls, StopInstances among them.
 #[test]
 fn a_janitor_that_crashes_at_any_call_stops_the_machine_once_and_loses_no_job() {
     let mut has_stopped = false;
     for step in 0.. {
-        let universe = Universe::new(410, vec![keeps(1, 20)]);
-        // A sweep records the report, and the next decision sets the machine aside.
-        while slots(&universe).first().is_none_or(|slot| slot.boot.is_none_or(|it| it.report.prepared_at.is_none())) {
-            universe.tick();
-            if universe.now().as_second() % 20 == 0 {
-                universe.sweep();
-            }
-            universe.scale();
-            if slots(&universe).first().is_some_and(|slot| slot.phase() >= Phase::Launched && slot.boot.is_some()) {
-                break;
-            }
-        }
-        universe.pass(SignedDuration::from_secs(30));
-        for _ in 0..10 {
-            universe.tick();
-        }
+        let universe = prepared(410);
         universe.steps.record();
         let finished = {
             let janitor = pin!(universe.invocation(async |context| sweep(context, Mode::Repair).await));
@@ -304,4 +301,40 @@ fn a_scaler_that_crashes_at_any_call_of_a_start_serves_the_job_once() {
     for call in ["StartInstances", "generate-jitconfig", "commit HandedOver"] {
         assert!(interrupted.iter().any(|made| made.starts_with(call)), "{call} was not made: {interrupted:#?}");
     }
+}
+
+/// A job is queued while the janitor stops the machine. The janitor pauses at each of its steps.
+#[test]
+fn a_machine_whose_stop_is_under_way_is_given_to_no_job() {
+    let mut paused_at_stop = false;
+    for step in 0.. {
+        let universe = prepared(412);
+        universe.steps.record();
+        let finished = {
+            let mut janitor = pin!(universe.invocation(async |context| {
+                sweep(context, Mode::Repair).await.expect("the table can be read");
+            }));
+            let finished = steps(janitor.as_mut(), step);
+            let last = universe.steps.recorded().last().map(ToString::to_string).unwrap_or_default();
+            paused_at_stop |= !finished && last.starts_with("StopInstances");
+            universe.queue_job(&["linux"], MINUTE);
+            // Less than the time that the janitor has left.
+            for _ in 0..20 {
+                universe.tick();
+                universe.scale();
+            }
+            // The model refuses to stop a machine whose runner can be given a job.
+            if !finished {
+                assert!(steps(janitor.as_mut(), 1000), "the janitor ends");
+            }
+            finished
+        };
+        universe.run(MINUTE * 8);
+        assert_eq!(started(&universe), 1, "after a pause at step {step}");
+        end(&universe);
+        if finished {
+            break;
+        }
+    }
+    assert!(paused_at_stop, "the job came while the stop was under way");
 }
