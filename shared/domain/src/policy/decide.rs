@@ -248,8 +248,8 @@ fn decide_for(pool: &Pool, class: Option<&Label>, view: &PoolView, behind: &BTre
     let mut taken: BTreeSet<SlotId> = slots.iter().map(|slot| slot.id).collect();
     // Warm and stopped machines have no class until a job needs them.
     let keeps = !pool.draining && class.is_none();
-    let kept = |number: u32| if keeps { number as usize } else { 0 };
-    let kept = stopped::kept(view, &taken, demand, (kept(pool.warm_at(now)), kept(pool.stopped_at(now))), now);
+    let asked_for = if keeps { (pool.warm_at(now) as usize, pool.stopped_at(now) as usize) } else { (0, 0) };
+    let kept = stopped::kept(view, &taken, demand, asked_for, now);
 
     let writes_left = WRITES_FOR_SLOTS_AND_JOBS - wanted - unserved.len();
     let needs = Needs { demand, supply, live, kept, writes_left };
@@ -299,7 +299,7 @@ fn decide_for(pool: &Pool, class: Option<&Label>, view: &PoolView, behind: &BTre
                 .take(left),
         );
         taken.extend(ended.iter().map(|slot| slot.id));
-        let aside = stopped::set_aside(view, &taken, &kept, now, lease).take(writes_left - ended.len());
+        let aside = stopped::set_aside(view, &taken, &kept, now, lease).into_iter().take(writes_left - ended.len());
         let before = slots.len();
         slots.extend(aside);
         set_aside = slots.len() - before;

@@ -105,20 +105,20 @@ pub fn is_start_refused(code: Option<&str>) -> bool {
 }
 
 /// Sets aside prepared machines that are not needed running. Of the machines that are up, as many stay as are to be warm.
-pub fn set_aside<'a>(
-    view: &'a PoolView,
-    taken: &'a BTreeSet<SlotId>,
+pub fn set_aside(
+    view: &PoolView,
+    taken: &BTreeSet<SlotId>,
     kept: &Kept,
     now: Timestamp,
     lease: Timestamp,
-) -> impl Iterator<Item = Slot> + 'a {
+) -> Vec<Slot> {
     let is_up = |slot: &&Slot| !slot.wanted && slot.is_live() && slot.boot.is_some() && !taken.contains(&slot.id);
     let up = view.supply(now).filter(is_up).count();
     let is_prepared = |slot: &&Slot| slot.boot.is_some_and(|boot| boot.report.prepared_at.is_some());
     let unneeded = kept.preparing.min(up.saturating_sub(kept.warm));
     let prepared = view.supply(now).filter(is_up).filter(is_prepared);
     let able = prepared.filter(|slot| is_stoppable(slot) && !slot.held);
-    able.take(unneeded).filter_map(move |slot| slot.clone().set_aside(now, lease)).collect::<Vec<_>>().into_iter()
+    able.take(unneeded).filter_map(|slot| slot.clone().set_aside(now, lease)).collect()
 }
 
 /// Ends stopped machines that are too many, oldest first.
