@@ -271,7 +271,7 @@ fn a_stack_gets_schedules_and_is_rolled_back_with_jobs_running() {
             let (from, to) = (time("00:00"), time("24:00"));
             pools[0].schedules.push(Schedule { days: [Day::Mon].into(), from, to, time_zone, warm: 2, stopped: 0 });
         });
-        assert_eq!(universe.config().format, FORMAT);
+        assert_eq!(universe.config().format, 4);
         run(&universe, &version, Deployed::Present, MINUTE * 3);
         assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 3 * 3 + 2, "two warm machines");
         queue_jobs(&universe);
