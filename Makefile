@@ -75,7 +75,7 @@ mutants:
 	cp -r Cargo.toml Cargo.lock rust-toolchain.toml ingest scaler janitor agent cli shared testing $(COPY)
 	patch --directory $(COPY) --strip 1 <testing/simulator/mistakes.patch
 	$(CARGO) run --manifest-path $(COPY)/Cargo.toml --target-dir $(TARGET)/mistakes/target --release \
-		--package simulator -- --mistakes --seeds 300 --jobs 100 $(ARGS)
+		--package simulator -- --mistakes --seeds 1000 --jobs 100 $(ARGS)
 
 ## Mutate each expression of shared/domain and list the mutations that no test detects. Takes hours; for a sample: ARGS="--shard 0/14"
 mutate:
