@@ -18,6 +18,7 @@ pub use market::{Market, MarketChoice, Order, RootVolume, Tuple};
 pub use pool::{LaunchOption, LaunchTemplate, Pool, Shapes};
 pub use price::{MicroUsd, PRICES, Prices, Rates};
 pub use quota::{QuotaFamily, share_quota};
+pub(crate) use schedule::is_zero;
 pub use schedule::{Day, Period, Schedule, TimeOfDay, TimeZoneName};
 pub(crate) use shape::MIB;
 pub use shape::{Bounds, FamilyPattern, InvalidShape, LONGEST_LABEL, NotAllowed, Shape, ShapePolicy};

@@ -161,9 +161,9 @@ pub struct Schedule {
     pub stopped: u32,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-pub(super) fn is_zero(number: &u32) -> bool {
-    *number == 0
+/// Whether a stored number may be left out.
+pub(crate) fn is_zero<N: Default + PartialEq>(number: &N) -> bool {
+    *number == N::default()
 }
 
 /// Such as `mon tue 08:00-18:00 Europe/Berlin`.

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::config::{MicroUsd, Tuple};
+use crate::config::{MicroUsd, Tuple, is_zero};
 use crate::ids::{DeliveryId, InstanceId, JobId, PoolName, Repository, SlotId};
 use crate::state::{Condemned, Failure, Item, Key, StopReason};
 use crate::wire::{Action, Notice};
@@ -254,10 +254,6 @@ pub enum What {
     /// An event of a kind that only a newer version knows, as it is stored. It is read and never written.
     #[serde(untagged)]
     Unknown(Map<String, Value>),
-}
-
-fn is_zero<N: Default + PartialEq>(number: &N) -> bool {
-    *number == N::default()
 }
 
 /// One report by GitHub about a job.

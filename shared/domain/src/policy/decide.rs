@@ -246,10 +246,7 @@ fn decide_for(pool: &Pool, class: Option<&Label>, view: &PoolView, behind: &BTre
     let started = slots.iter().filter(|slot| slot.phase() == Phase::Started).count();
     let supply = view.supply(now).count() + started;
     let mut taken: BTreeSet<SlotId> = slots.iter().map(|slot| slot.id).collect();
-    // Warm and stopped machines have no class until a job needs them.
-    let keeps = !pool.draining && class.is_none();
-    let asked_for = if keeps { (pool.warm_at(now) as usize, pool.stopped_at(now) as usize) } else { (0, 0) };
-    let kept = stopped::kept(view, &taken, demand, asked_for, now);
+    let kept = stopped::kept(view, &taken, demand, stopped::asked_for(pool, class, now), now);
 
     let writes_left = WRITES_FOR_SLOTS_AND_JOBS - wanted - unserved.len();
     let needs = Needs { demand, supply, live, kept, writes_left };

@@ -276,9 +276,8 @@ fn start_next_attempt(
     let now = turn.now;
     let mut planned: Vec<Slot> = view.planned(batch.version).cloned().collect();
     let others = view.supply(now).count() - planned.len();
-    let keeps = !pool.draining && batch.class.is_none();
-    let warm = if keeps { pool.warm_at(now) as usize } else { 0 };
-    let preparing = if keeps { stopped::missing(view, pool.stopped_at(now) as usize) } else { 0 };
+    let (warm, stopped) = stopped::asked_for(pool, batch.class.as_ref(), now);
+    let preparing = stopped::missing(view, stopped);
     let missing = (view.demand(now) + warm + preparing).saturating_sub(others);
     // EC2 could not stop machines of another market.
     let is_for_stop = preparing > 0 && view.demand(now) + warm <= others && planned.iter().all(|slot| !slot.wanted);

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::{Label, Pool, Tuple};
 use crate::policy::PoolView;
 use crate::policy::class::{architecture, part};
+use crate::policy::stopped::aside;
 use crate::policy::tuple::is_at_cap;
 use crate::state::{Circuit, Meta, Slot, SlotState, StopReason, WaitingJob};
 
@@ -53,16 +54,15 @@ pub(super) fn soonest_first(warm: &mut [&Slot], now: Timestamp) {
     warm.sort_by_cached_key(|slot| (!is_up(slot), Reverse(slot.phase()), slot.planned_at, slot.id));
 }
 
-/// Stops machines that were never registered and that no job needs, so that `machines` can be launched for a class: warm ones,
-/// and those that another class has too many of.
+/// Stops machines that were never registered and that no job needs, so that `machines` can be launched for a class: first those
+/// that are set aside, then warm ones and those that another class has too many of.
 pub fn room(view: &PoolView, class: &Label, machines: usize, now: Timestamp, lease: Timestamp) -> Vec<Slot> {
     let is_ending = |slot: &&Slot| slot.is_live() && slot.stop.is_some();
     let ending = view.slots.values().filter(is_ending).count();
     let is_unregistered = |slot: &&Slot| {
         matches!(slot.state, SlotState::Launched(_)) && slot.is_supply(now) && slot.is_live() && !slot.held
     };
-    let aside =
-        view.slots.values().filter(|slot| slot.is_set_aside() && slot.stop.is_none() && slot.is_live() && !slot.held);
+    let aside = aside(view).filter(|slot| !slot.held);
     let mut by_class: BTreeMap<Option<&Label>, Vec<&Slot>> = BTreeMap::new();
     for slot in view.slots.values().filter(is_unregistered).filter(|slot| slot.class.as_ref() != Some(class)) {
         by_class.entry(slot.class.as_ref()).or_default().push(slot);

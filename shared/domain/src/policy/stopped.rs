@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::{Market, Pool, Tuple};
+use crate::config::{Label, Market, Pool, Tuple};
 use crate::ids::SlotId;
 use crate::policy::PoolView;
 use crate::policy::launch_error::ErrorClass;
@@ -36,6 +36,15 @@ pub struct Kept {
     pub excess: usize,
     /// Unneeded running machines that cannot be stopped, while others are to be prepared. They are surplus.
     pub spare: usize,
+}
+
+/// How many machines the pool keeps warm and stopped now. None while it is drained, and none of one class: they have no class until
+/// a job needs them.
+pub fn asked_for(pool: &Pool, class: Option<&Label>, now: Timestamp) -> (usize, usize) {
+    match pool.draining || class.is_some() {
+        true => (0, 0),
+        false => (pool.warm_at(now) as usize, pool.stopped_at(now) as usize),
+    }
 }
 
 /// How many stopped machines are missing, of so many.
@@ -62,14 +71,14 @@ pub fn kept(
     let (wanted, unwanted): (Vec<&Slot>, Vec<&Slot>) = view.supply(now).partition(|slot| slot.wanted);
     let others: Vec<&Slot> = unwanted.into_iter().filter(|slot| !is_stoppable(slot)).collect();
     let spare = others.len().saturating_sub(warm + demand.saturating_sub(wanted.len()));
-    // Of the others, none can be ended now.
+    // The rest cannot be ended now.
     let idle = others.iter().filter(|slot| is_idle(slot, now)).count();
     let spare = if preparing > 0 { spare.min(idle) } else { 0 };
     Kept { warm, preparing, excess: aside.saturating_sub(stopped), spare }
 }
 
 /// The slots whose machines are stopped, or are being stopped, for later jobs.
-fn aside(view: &PoolView) -> impl Iterator<Item = &Slot> {
+pub(super) fn aside(view: &PoolView) -> impl Iterator<Item = &Slot> {
     view.slots.values().filter(|slot| slot.is_set_aside() && slot.stop.is_none() && slot.is_live())
 }
 

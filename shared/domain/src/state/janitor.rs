@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::config::is_zero;
 use crate::ids::{DeliveryId, ImageId, InstanceId, Owner, Repository, RunId, RunnerName, Scope};
 
 /// The item `JANITOR`, `LOCK`.
@@ -77,11 +78,6 @@ impl Janitor {
 fn shortened(text: &str) -> String {
     let line: String = text.chars().map(|it| if it.is_control() { ' ' } else { it }).take(FAILURE_LENGTH).collect();
     if text.chars().nth(FAILURE_LENGTH).is_some() { format!("{line} ...") } else { line }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(number: &usize) -> bool {
-    *number == 0
 }
 
 /// Something that looks wrong. It must look wrong in two readings before anything is removed because of it.
