@@ -11,16 +11,7 @@ impl Ec2 {
     /// A repeated token with the same parameters returns the instances of the first call, even if they have ended, and
     /// launches nothing. Faults of launches do not apply to it. A call that failed has not used its token.
     pub fn run_instances(&mut self, request: RunInstances, now: Timestamp) -> Result<Reservation, Failure> {
-        self.admit(Operation::RunInstances, now)?;
-        let lost = self.faults.lost_reply(Operation::RunInstances);
-        if lost == Some(LostReply::NotApplied) {
-            return Err(Failure::NoReply);
-        }
-        let answer = self.launch(request, now);
-        match lost {
-            Some(_) => Err(Failure::NoReply),
-            None => answer,
-        }
+        self.call(Operation::RunInstances, now, |ec2| ec2.launch(request, now))
     }
 
     /// RunInstances with `DryRun`, which always fails: with `DryRunOperation` if the call would have been allowed. It does

@@ -267,6 +267,24 @@ impl Ec2 {
         }
     }
 
+    /// Counts and charges a call, and performs it unless a fault says that it does not arrive. The answer may be lost.
+    fn call<T>(
+        &mut self,
+        operation: Operation,
+        now: Timestamp,
+        perform: impl FnOnce(&mut Self) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        self.admit(operation, now)?;
+        match self.faults.lost_reply(operation) {
+            None => perform(self),
+            Some(LostReply::NotApplied) => Err(Failure::NoReply),
+            Some(LostReply::Applied) => {
+                let _ = perform(self);
+                Err(Failure::NoReply)
+            }
+        }
+    }
+
     /// A new id in EC2's form: the prefix and seventeen hexadecimal digits.
     fn fresh_id(&mut self, prefix: &str) -> String {
         let digits: u128 = self.rng.random();

@@ -10,31 +10,13 @@ impl Ec2 {
     /// StopInstances. It stops a machine whatever its `InstanceInitiatedShutdownBehavior`, and changes nothing for one that is
     /// stopped or being stopped. If one machine cannot be stopped, the call fails and stops none.
     pub fn stop_instances(&mut self, ids: &[InstanceId], now: Timestamp) -> Result<Vec<StateChange>, Failure> {
-        self.admit(Operation::StopInstances, now)?;
-        self.answer(Operation::StopInstances, |ec2| ec2.stop_each(ids, now))
+        self.call(Operation::StopInstances, now, |ec2| ec2.stop_each(ids, now))
     }
 
     /// StartInstances. The machines keep their ids, disks and addresses; their LaunchTime moves. It changes nothing for a machine
     /// that runs or is being started. If one machine cannot be started, the call fails and starts none.
     pub fn start_instances(&mut self, ids: &[InstanceId], now: Timestamp) -> Result<Vec<StateChange>, Failure> {
-        self.admit(Operation::StartInstances, now)?;
-        self.answer(Operation::StartInstances, |ec2| ec2.start_each(ids, now))
-    }
-
-    /// Performs a call, unless the fault says that it does not arrive.
-    fn answer<T>(
-        &mut self,
-        operation: Operation,
-        call: impl FnOnce(&mut Self) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
-        match self.faults.lost_reply(operation) {
-            None => call(self),
-            Some(LostReply::NotApplied) => Err(Failure::NoReply),
-            Some(LostReply::Applied) => {
-                let _ = call(self);
-                Err(Failure::NoReply)
-            }
-        }
+        self.call(Operation::StartInstances, now, |ec2| ec2.start_each(ids, now))
     }
 
     fn stop_each(&mut self, ids: &[InstanceId], now: Timestamp) -> Result<Vec<StateChange>, Failure> {
