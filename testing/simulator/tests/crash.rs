@@ -1,30 +1,21 @@
 //! Crashes and interleaving: an invocation may end, or let another one run, before and after every call of a port.
 
+#[path = "story/steps.rs"]
+mod steps;
 mod story;
 
 use std::pin::pin;
-use std::task::{Context, Waker};
 
 use domain::wire::Message;
 use engine::consume::consume;
 use engine::sweep::{Mode, sweep};
 use jiff::SignedDuration;
 use simulator::{Universe, pool};
+use steps::steps;
 use story::everything_is_over;
 use world::ec2::{Code, LaunchMatch, Refusal, When};
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
-
-/// Polls up to `steps` times after the first. Returns whether the future is done.
-fn steps<F: Future>(mut future: std::pin::Pin<&mut F>, steps: usize) -> bool {
-    let mut context = Context::from_waker(Waker::noop());
-    for _ in 0..=steps {
-        if future.as_mut().poll(&mut context).is_ready() {
-            return true;
-        }
-    }
-    false
-}
 
 /// A world in which `jobs` jobs were just queued, and the messages about them. Every grace is `patience`.
 fn queued(jobs: usize, seed: u64, patience: SignedDuration) -> (Universe, Vec<Message>) {

@@ -1,15 +1,17 @@
 //! Boot reports: warm machines that do not come up are replaced, and nothing that a machine writes does harm.
 
+#[path = "story/steps.rs"]
+mod steps;
 mod story;
 
 use std::pin::pin;
-use std::task::{Context, Waker};
 
 use domain::config::Pool;
 use domain::state::{BootReport, Circuit, Item, Key, StoredReport};
 use engine::sweep::{Mode, sweep};
 use jiff::SignedDuration;
 use simulator::{Denied, Reports, Universe, pool};
+use steps::steps;
 use story::everything_is_over;
 use world::ec2::{EndCause, InstanceId};
 use world::github;
@@ -166,12 +168,6 @@ fn the_boot_of_a_machine_that_was_never_warm_is_recorded_at_its_end() {
     let took = report.reported_at.duration_since(closed.launched_at);
     assert!(took > SignedDuration::ZERO && took < MINUTE, "{took:#}");
     everything_is_over(&universe);
-}
-
-/// Polls up to `steps` times after the first. Returns whether the future is done.
-fn steps<F: Future>(mut future: std::pin::Pin<&mut F>, steps: usize) -> bool {
-    let mut context = Context::from_waker(Waker::noop());
-    (0..=steps).any(|_| future.as_mut().poll(&mut context).is_ready())
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Machines that are kept stopped until a job needs one.
 
+#[path = "story/steps.rs"]
+mod steps;
 mod story;
 
 use std::pin::pin;
-use std::task::{Context, Waker};
 
 use domain::config::{MarketChoice, Pool};
 use domain::ids::JobId;
@@ -12,6 +13,7 @@ use engine::consume::consume;
 use engine::sweep::{Mode, sweep};
 use jiff::SignedDuration;
 use simulator::{Universe, pool};
+use steps::steps;
 use story::everything_is_over;
 use world::ec2::{Code, EndCause, InstanceId, LaunchMatch, OnPowerOff, Operation, Refusal, State, TemplateData, When};
 use world::github;
@@ -221,12 +223,6 @@ fn the_lost_event_of_a_stop_is_found_by_a_sweep() {
     universe.run(MINUTE * 2);
     assert_eq!(slots(&universe)[0].phase(), Phase::Stopped);
     end(&universe);
-}
-
-/// Polls up to `steps` times after the first. Returns whether the future is done.
-fn steps<F: Future>(mut future: std::pin::Pin<&mut F>, steps: usize) -> bool {
-    let mut context = Context::from_waker(Waker::noop());
-    (0..=steps).any(|_| future.as_mut().poll(&mut context).is_ready())
 }
 
 /// A world with a machine that has reported that it is prepared. The next sweep reads that, sets it aside and stops it.
