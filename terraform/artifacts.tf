@@ -1,4 +1,4 @@
-# The bucket for the functions' zip files. SAM would create one that all stacks of the account share, and whoever may write
+# The bucket for the functions' zip files. SAM would create one that all stacks of the account share, and everyone who may write
 # to a shared bucket can replace the code of another stack between its upload and its deployment.
 resource "aws_s3_bucket" "artifacts" {
   #checkov:skip=CKV_AWS_18:Only the role deploy writes here, and CloudTrail can record it

@@ -177,7 +177,7 @@ variable "permissions_boundary" {
 }
 
 variable "ebs_kms_key_arn" {
-  description = "ARN of a customer-managed KMS key that encrypts the volumes of runners and of the image builder. Required if the account encrypts volumes with such a key by default, because whoever launches must be allowed to use it. Null: the key of EBS."
+  description = "ARN of a customer-managed KMS key that encrypts the volumes of runners and of the image builder. Required if the account encrypts volumes with such a key by default, because the roles that launch must be allowed to use it. Null: the key of EBS."
   type        = string
   default     = null
 

@@ -89,7 +89,7 @@ impl Machine {
         agent
     }
 
-    /// Waits until the agent has sent so many reports. The last one may not be written yet.
+    /// Waits until the agent has sent that many reports. The last one may not be written yet.
     async fn until_it_reports(&self, times: u64) {
         let reported = |_: &sandbox::state::State| {
             let counts = self.sandbox.calls.counts();

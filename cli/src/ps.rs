@@ -201,7 +201,7 @@ fn job_row(job: &WaitingJob, pool: &PoolName, now: Timestamp) -> Row {
     }
 }
 
-/// A slot's state in a word or two.
+/// A slot's state, as short as possible.
 pub(crate) fn short_state(slot: &Slot) -> &'static str {
     match &slot.state {
         SlotState::Planned => "launching",

@@ -213,7 +213,7 @@ fn read_cache(file: &Path) -> Cache {
 /// A cache that cannot be written is read from AWS the next time.
 fn write_cache(file: &Path, cache: &Cache) {
     let Ok(text) = serde_json::to_string(cache) else { return };
-    // Complete for whoever reads it at the same time.
+    // A process that reads it at the same time finds a complete file.
     let new = file.with_extension(format!("{}.new", std::process::id()));
     let written = file.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&new, text));
     if written.and_then(|()| std::fs::rename(&new, file)).is_err() {

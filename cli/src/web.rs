@@ -29,7 +29,7 @@ pub(crate) fn document(title: &str, style: &'static str, head: &Markup, body: &M
 }
 
 /// Refuses requests with a foreign `Host`: after DNS rebinding, a foreign page still sends its own name there. Refuses what
-/// another site's page loads, too, and tells the browser not to give that page anything. `policy` is the content security
+/// another site's page loads, too, and forbids the browser to give that page anything. `policy` is the content security
 /// policy of every answer.
 pub(crate) fn guarded(routes: Router, address: SocketAddr, policy: &str) -> Router {
     let port = address.port();

@@ -247,11 +247,11 @@ async fn a_paused_pool_launches_nothing_and_each_command_says_why() {
         let titles = state.github.check_runs().filter_map(|run| Some(run.now.output.as_ref()?.title.clone()));
         titles.into_iter().any(|title| title.contains("the pool is paused")).then_some(())
     };
-    let told = async || {
+    let notified = async || {
         sandbox.scale().await?;
         Ok(sandbox.world.look(titled))
     };
-    sandbox.sweep_until("the check run", told).await.unwrap();
+    sandbox.sweep_until("the check run", notified).await.unwrap();
     let explained = said(&sandbox.drover(&["explain", &job.to_string()]).await.unwrap());
     has(&explained, 0, &["Waiting: the pool is paused", "Next: nothing until drover resume linux"]);
     has(&said(&sandbox.drover(&["doctor"]).await.unwrap()), 0, &["pool linux is paused: drover resume linux"]);

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 /// would delay each launch by one more call.
 pub const POOLS_CACHED_FOR: SignedDuration = SignedDuration::from_secs(60);
 
-/// Pools that were read longer ago than this are read again if none of them accepts a job. So many jobs of others cost one
+/// Pools that were read longer ago than this are read again if none of them accepts a job. Many jobs of others then cost one
 /// call in this time.
 pub const POOLS_READ_AGAIN_AFTER: SignedDuration = SignedDuration::from_secs(2);
 

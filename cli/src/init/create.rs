@@ -264,7 +264,7 @@ async fn ask() -> Html<String> {
     number_page(None)
 }
 
-/// Shows the page with the manifest to whoever knows the number.
+/// Shows the page with the manifest to anyone who knows the number.
 async fn show(State(flow): State<Arc<Flow>>, Form(form): Form<NumberForm>) -> Response {
     let has_guesses = flow.guesses.load(Ordering::SeqCst) > 0;
     let entered: String = form.number.chars().filter(char::is_ascii_digit).collect();

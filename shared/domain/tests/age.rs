@@ -15,7 +15,7 @@ use jiff::SignedDuration;
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
 
-/// A notice about job 5, queued so many seconds ago, that arrived so many seconds ago.
+/// A notice about job 5. Both times are in seconds before noon.
 fn at(action: Action, queued: i64, arrived: i64) -> Notice {
     let notice = notice(action);
     let job = JobNotice { created_at: ago(queued), ..notice.job };

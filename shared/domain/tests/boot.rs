@@ -30,7 +30,7 @@ fn image() -> ImageId {
     ImageId::from("ami-1")
 }
 
-/// A warm machine, launched so many seconds ago.
+/// A warm machine that was launched `seconds` before noon.
 fn warm(index: u8, seconds: i64) -> Slot {
     let more = json!({ "instance": instance(index), "registration": 0, "wanted": false });
     Slot { id: id(index), ..slot("launched", seconds, more) }

@@ -123,7 +123,7 @@ fn a_volume_that_ec2_refuses_leaves_the_machine_to_other_classes() {
     }
 }
 
-/// The state of a class whose circuit has been open for so many seconds.
+/// The state of a class whose circuit has been open for `since` seconds.
 fn failing(since: i64) -> ClassState {
     let circuit = Circuit::Open {
         until: later(600),

@@ -79,7 +79,7 @@ fn slots() -> impl Strategy<Value = Vec<Slot>> {
     // Of a launch for spare machines, on demand or spot, which are up and prepared or not.
     let spare = (select(vec![None, Some(Market::OnDemand), Some(Market::Spot)]), any::<bool>());
     let slot = (0..9usize, any::<bool>(), any::<bool>(), age, select(vec![None, Some(10), Some(400)]), spare);
-    // So many that one decision cannot stop all of them.
+    // More than one decision can stop.
     let count = prop_oneof![3 => 0..60usize, 1 => 100..200usize];
     count.prop_flat_map(move |count| prop::collection::vec(slot.clone(), count)).prop_map(|slots| {
         slots

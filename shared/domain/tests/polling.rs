@@ -107,10 +107,10 @@ fn a_pool_writes_sixty_check_runs_per_minute() {
         let check = first_check_run(&pool, &Job { id: JobId(id), ..facts(&[Action::Queued]) }, noon());
         published(&pool, check, Notification::Stage(Stage::Waiting), Some(id), String::new(), &turn())
     };
-    let mut told = read(waiting.into_iter());
-    (1..=60).for_each(|id| told.apply(&check(id)));
-    assert!(notifications(&pool, &told, None, noon() + MINUTE - SignedDuration::from_secs(1)).jobs.is_empty());
-    assert_eq!(notifications(&pool, &told, None, noon() + MINUTE).jobs.len(), 60);
+    let mut notified = read(waiting.into_iter());
+    (1..=60).for_each(|id| notified.apply(&check(id)));
+    assert!(notifications(&pool, &notified, None, noon() + MINUTE - SignedDuration::from_secs(1)).jobs.is_empty());
+    assert_eq!(notifications(&pool, &notified, None, noon() + MINUTE).jobs.len(), 60);
 }
 
 #[test]

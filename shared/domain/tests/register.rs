@@ -146,7 +146,7 @@ fn a_nudge_is_sent_unless_one_is_under_way_or_the_janitor_runs_first() {
 }
 
 #[test]
-fn facts_are_read_by_whoever_answers_a_nudge_and_a_large_pool_only_after_a_pause() {
+fn facts_are_read_by_the_invocation_that_answers_a_nudge_and_a_large_pool_only_after_a_pause() {
     let nudge = |late| Nudge { pool: pool().name, due_at: ago(late), revision: 3 };
     let decided =
         |items, ago_seconds| Meta { last_reading: Some(LastReading { at: ago(ago_seconds), items }), ..common::meta() };

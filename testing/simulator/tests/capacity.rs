@@ -415,11 +415,11 @@ fn a_paused_pool_launches_nothing_and_serves_its_jobs_once_it_is_resumed() {
             jobs.iter().filter(|job| github.job(github::JobId(job.0)).is_some_and(|job| job.served_once())).count();
         assert_eq!(served, 1, "the warm machine ran one job");
     });
-    let told = jobs
+    let notified = jobs
         .iter()
         .flat_map(|job| check_runs(&universe, *job))
         .filter(|(_, title)| title.contains("the pool is paused"));
-    assert_eq!(told.count(), 2, "the authors of the others know why they wait");
+    assert_eq!(notified.count(), 2, "the authors of the others know why they wait");
     universe.change_pools(|pools| pools.iter_mut().for_each(|pool| pool.warm = 0));
     universe.pause_only(None);
     everything_is_over(&universe);

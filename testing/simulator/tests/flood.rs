@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 use simulator::swarm::{Flood, Groups, MOST_DELAY, flood};
 
-/// A launch takes so long without a flood: the calls before it, and half of RunInstances.
+/// How long a launch takes without a flood: the calls before it, and half of RunInstances.
 const UNDISTURBED: SignedDuration = SignedDuration::from_secs(2);
 
 const FLOOD: Flood = Flood { seed: 1, jobs: 1200, lasts: SignedDuration::from_mins(25), groups: Groups::Stated };

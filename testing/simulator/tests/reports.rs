@@ -18,7 +18,7 @@ use world::github;
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
-/// A pool with so many warm machines, which have booted and reported.
+/// A pool with `count` warm machines, which have booted and reported.
 fn warm(seed: u64, count: u32) -> Universe {
     let universe = Universe::new(seed, vec![Pool { warm: count, ..pool("linux", 20) }]);
     universe.run(MINUTE * 3);

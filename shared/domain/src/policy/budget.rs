@@ -61,7 +61,7 @@ pub enum Optional {
     Closing,
     /// A search for jobs of which no webhook came. Searches have a share of their own ([`pay`]).
     Search,
-    /// A question about an open job, which most likely still waits. There are so many in a long queue that they would use up in
+    /// A question about an open job, which most likely still waits. Those about a long queue would use up in
     /// half an hour what runners and authors need in the second half.
     Question,
 }

@@ -47,7 +47,7 @@ pub fn asked_for(pool: &Pool, class: Option<&Label>, now: Timestamp) -> (usize, 
     }
 }
 
-/// How many stopped machines are missing, of so many.
+/// How many machines are missing if the pool is to keep `stopped` of them stopped.
 pub fn missing(view: &PoolView, stopped: usize) -> usize {
     stopped.saturating_sub(aside(view).count())
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{JobId, Repository};
 
-/// A job whose `in_progress` or `completed` names the slot's runner, from a repository of the pool's owner. Whoever may
+/// A job whose `in_progress` or `completed` names the slot's runner, from a repository of the pool's owner. Anyone who may
 /// register a runner there can forge such a claim, so it permits nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {

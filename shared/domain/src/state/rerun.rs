@@ -34,7 +34,7 @@ pub struct Rerun {
     /// Set if the job was cancelled. Such a job is re-run only if nobody cancelled its run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancelled: Option<Cancelled>,
-    /// If the job was cancelled, not due for so long that GitHub would refuse the re-run: an older version knows nothing of
+    /// If the job was cancelled, due only after GitHub would refuse the re-run: an older version knows nothing of
     /// cancelled jobs, and would re-run it without a check.
     #[serde(flatten)]
     pub lease: Lease,

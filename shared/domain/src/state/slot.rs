@@ -489,8 +489,8 @@ impl Slot {
         matches!(self.phase(), Phase::Prepared | Phase::Stopped)
     }
 
-    /// Whether its machine can be started for a job: it is stopped, or EC2 takes so long to stop it that nobody should wait for
-    /// that. No invocation may be about to stop it: a late call would end a job.
+    /// Whether its machine can be started for a job: it is stopped, or EC2 takes too long to stop it. No invocation may be about
+    /// to stop it: a late call would end a job.
     pub fn is_ready(&self, now: Timestamp) -> bool {
         let is_prepared_for_long =
             |machine: &Machine| machine.stopped_at.is_none_or(|decided| now.duration_since(decided) >= STOPS_WITHIN);
@@ -642,8 +642,8 @@ impl Slot {
         Self { lease: Lease::due(again), ..self }
     }
 
-    /// The slot after EC2 has shown that its machine is stopped. None unless that was decided. Whoever may still repeat the call
-    /// keeps its lease, see [`Slot::stop_accepted`].
+    /// The slot after EC2 has shown that its machine is stopped. None unless that was decided. An invocation that
+    /// may still repeat the call keeps its lease, see [`Slot::stop_accepted`].
     pub fn ready(self) -> Option<Self> {
         let SlotState::Prepared(machine) = self.state else { return None };
         Some(Self { state: SlotState::Stopped(machine), ..self })

@@ -184,7 +184,7 @@ pub struct RunnerNotice {
 
 impl RunnerNotice {
     /// Whether this is the runner with that id, name and group. Ids are counted per scope, so a runner of another scope can
-    /// have the same name and id; it is told apart by its group if the report states one.
+    /// have the same name and id; its group distinguishes it if the report states one.
     pub fn names(&self, id: RunnerId, name: &str, group: Option<u64>) -> bool {
         let is_other_group = group.zip(self.group).is_some_and(|(own, other)| own != other);
         self.id == id && self.name == name && !is_other_group

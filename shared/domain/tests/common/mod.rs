@@ -15,12 +15,12 @@ pub(crate) fn noon() -> Timestamp {
     "2026-11-02T12:00:00Z".parse().expect("a time")
 }
 
-/// So many seconds before noon.
+/// That many seconds before noon.
 pub(crate) fn ago(seconds: i64) -> Timestamp {
     noon() - SignedDuration::from_secs(seconds)
 }
 
-/// So many seconds after noon.
+/// That many seconds after noon.
 pub(crate) fn later(seconds: i64) -> Timestamp {
     noon() + SignedDuration::from_secs(seconds)
 }
@@ -89,7 +89,7 @@ pub(crate) fn after(view: &PoolView, writes: &Transaction) -> PoolView {
 /// The name of the first registration of slot 4.0.
 pub(crate) const RUNNER: &str = "drover_ci_linux_e1_4_0_1";
 
-/// Slot 4.0 in a state that began so many seconds ago, with further or other attributes.
+/// Slot 4.0 in a state that began `since` seconds before noon, with further or other attributes.
 pub(crate) fn slot(state: &str, since: i64, more: Value) -> Slot {
     let at = ago(since);
     let mut all = json!({
@@ -123,7 +123,7 @@ pub(crate) fn listed() -> ObservedInstance {
     }
 }
 
-/// Job 5, queued so many seconds ago.
+/// Job 5, which was queued that many seconds before noon.
 pub(crate) fn job(queued: i64) -> WaitingJob {
     WaitingJob {
         id: JobId(5),

@@ -150,7 +150,7 @@ async fn run_steps(
     Ok(status)
 }
 
-/// What the runner is told while its job runs.
+/// What the runner is asked to do while its job runs.
 enum Order {
     Cancel,
     Finish,

@@ -83,7 +83,7 @@ pub struct Arguments {
     #[arg(long)]
     pub(super) attack: bool,
     /// A pool with shapes: the labels of jobs ask for machines, as `any/8cpu/32gb/arm64/spot` does. Authors of wrong labels must be
-    /// told how to correct them, which takes a minute. With --all, half of the jobs ask for shapes.
+    /// shown how to correct them, which takes a minute. With --all, half of the jobs ask for shapes.
     #[arg(long)]
     pub(super) shapes: bool,
     /// The pools keep some machines warm. With models that take as long as EC2 and GitHub do, the demo compares how fast jobs

@@ -111,7 +111,7 @@ mod tests {
         let queued = |jobs: usize| {
             sandbox.world.until("the jobs", PATIENCE, move |state| (state.github.jobs().count() >= jobs).then_some(()))
         };
-        let told = async {
+        let notified = async {
             // Those that were asked for, and one that has no delivery.
             queued(5).await?;
             sandbox.world.act(|state, now| {
@@ -125,7 +125,7 @@ mod tests {
         };
         tokio::select! {
             ended = offering => ended,
-            told = told => told,
+            notified = notified => notified,
         }
     }
 }

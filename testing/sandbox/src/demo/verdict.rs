@@ -39,7 +39,7 @@ pub(crate) struct Verdict {
     injected: Vec<Injected>,
     /// What ran where, with `--shapes`.
     shapes: Option<Shapes>,
-    /// Jobs with wrong labels whose authors were told how to correct them.
+    /// Jobs with wrong labels whose authors can read how to correct them.
     advised: usize,
     /// How fast jobs started, with `--warm` or `--stopped`.
     starts: Option<Starts>,

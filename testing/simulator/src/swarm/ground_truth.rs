@@ -38,8 +38,7 @@ pub(super) struct GroundTruth {
     pub(super) warm_at: BTreeMap<String, Timestamp>,
     /// When a pool last had as many machines as its maximum, or nearly.
     pub(super) full_at: BTreeMap<String, Timestamp>,
-    /// Accounts in which the jobs of a lost table had to be found in so many runs that the share of searches does not pay for
-    /// reading them within the time.
+    /// Accounts in which the jobs of a lost table had to be found in more runs than the share of searches pays for within the time.
     pub(super) searched_for_long: BTreeSet<String>,
     /// Jobs that waited longer than 20 minutes by design: their launches were used up, their pool was full, they or those before
     /// them had to be found in too many runs, or GitHub's hourly limit was used up.

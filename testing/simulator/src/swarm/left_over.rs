@@ -12,7 +12,7 @@ use crate::swarm::seed::{CONVERGES_WITHIN, Swarm};
 const LEFT_OVER_AFTER: SignedDuration = SignedDuration::from_mins(12);
 const SWEEPS_WITHIN_THAT: i64 = 2;
 
-/// GitHub allows so many registrations, and as many deregistrations, per minute. When more are due, it refuses every call until
+/// The registrations that GitHub allows per minute. It allows as many deregistrations. When more are due, it refuses every call until
 /// the minute is over, and no list can be read.
 const PER_MINUTE: usize = 180;
 
@@ -68,7 +68,7 @@ impl Swarm<'_> {
         })
     }
 
-    /// Machines and registrations without use, without those of `excused` pools. `counts` is told since when it has had none, and
+    /// Machines and registrations without use, without those of `excused` pools. `counts` decides from the time since when it has had none, and from
     /// whether its table was lost.
     fn unused(&self, excused: &BTreeSet<String>, counts: impl Fn(Timestamp, bool) -> bool) -> Vec<String> {
         let state = self.universe.state();

@@ -16,7 +16,7 @@ pub(super) const POOL: &str = "any";
 /// A world of its own for the market, so that the other pools of a seed stay as they are.
 const STREAM: u64 = 0x5348_4150_4553;
 
-/// Of so many jobs, one asks for a shape.
+/// One job in this many asks for a shape.
 const ONE_IN: usize = 2;
 
 #[derive(Debug)]

@@ -51,7 +51,7 @@ const LARGE_BATCH: usize = 300;
 /// A large world has a burst of this many times as many jobs as others have in all.
 const LARGE_BURST: usize = 3;
 
-/// One world in so many is large. It takes as long as ten others.
+/// One world in this many is large. It takes as long as ten others.
 const LARGE_EVERY: u128 = 40;
 
 const SECOND: SignedDuration = SignedDuration::from_secs(1);

@@ -10,10 +10,10 @@ use rand::{Rng, SeedableRng};
 /// A world of its own for schedules, so that everything else of a seed stays as it is.
 const STREAM: u64 = 0x5343_4845_4455;
 
-/// Of so many pools, one has schedules.
+/// One pool in this many has schedules.
 const ONE_IN: u64 = 3;
 
-/// The worlds begin at noon, UTC, on a Monday of November, when these zones are so many minutes ahead.
+/// The worlds begin at noon, UTC, on a Monday of November, when these zones are that many minutes ahead.
 const NOON: i64 = 12 * 60;
 const ZONES: [(&str, i64); 4] =
     [("UTC", 0), ("America/New_York", -5 * 60), ("Asia/Kathmandu", 5 * 60 + 45), ("Pacific/Auckland", 13 * 60)];
@@ -79,7 +79,7 @@ impl Timetable {
     }
 }
 
-/// A schedule that begins so many minutes after the midnight before the world's noon.
+/// A schedule that begins `begins` minutes after the midnight before the world's noon.
 fn schedule(zone: &str, begins: i64, lasts: i64, warm: u32) -> Schedule {
     const DAY: i64 = 24 * 60;
     let clock = |minutes: i64| {

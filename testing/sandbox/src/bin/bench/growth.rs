@@ -15,7 +15,7 @@ use world::github::{JobId, RunnerId};
 
 use crate::{median, millis, processor_time, without_limits};
 
-/// Of each repository, a pool serves only so many waiting jobs at a time.
+/// The most jobs of one repository, because a pool serves only some of a repository's waiting jobs at a time.
 const JOBS_PER_REPOSITORY: usize = 1000;
 
 /// How often the events of one job are measured in a pool.
