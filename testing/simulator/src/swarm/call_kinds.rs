@@ -1,19 +1,39 @@
-//! How long each kind of call takes, and how often an invocation ends there.
+//! Who answers each kind of call, how long that takes, and how often an invocation ends there.
 
 use crate::call::CallKind;
 use crate::steps::Side;
 
+/// Who answers a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answerer {
+    Ec2,
+    GitHub,
+    /// The queue, and Secrets Manager.
+    Small,
+    Table,
+}
+
 /// The shortest and the longest time that a call takes, in milliseconds.
 pub(super) fn latency(kind: CallKind) -> (i64, i64) {
+    match answerer(kind) {
+        Answerer::Ec2 if kind == CallKind::RunInstances => (400, 3000),
+        Answerer::Ec2 => (100, 700),
+        Answerer::GitHub => (100, 900),
+        Answerer::Small => (5, 30),
+        Answerer::Table => (2, 15),
+    }
+}
+
+pub(super) fn answerer(kind: CallKind) -> Answerer {
     match kind {
-        CallKind::RunInstances => (400, 3000),
-        CallKind::TerminateInstances
+        CallKind::RunInstances
+        | CallKind::TerminateInstances
         | CallKind::StopInstances
         | CallKind::StartInstances
         | CallKind::DescribeInstances
         | CallKind::GetConsoleOutput
         | CallKind::DescribeInstanceTypes
-        | CallKind::DescribeSpotPriceHistory => (100, 700),
+        | CallKind::DescribeSpotPriceHistory => Answerer::Ec2,
         CallKind::GenerateJitConfig
         | CallKind::ListRunners
         | CallKind::DeleteRunner
@@ -24,8 +44,8 @@ pub(super) fn latency(kind: CallKind) -> (i64, i64) {
         | CallKind::ListDeliveries
         | CallKind::Redeliver
         | CallKind::CheckRun
-        | CallKind::Rerun => (100, 900),
-        CallKind::Nudge | CallKind::GetSecretValue => (5, 30),
+        | CallKind::Rerun => Answerer::GitHub,
+        CallKind::Nudge | CallKind::GetSecretValue => Answerer::Small,
         CallKind::Get
         | CallKind::Query
         | CallKind::GetReports
@@ -47,7 +67,7 @@ pub(super) fn latency(kind: CallKind) -> (i64, i64) {
         | CallKind::CommitSwept
         | CallKind::CommitCondemned
         | CallKind::CommitAdopted
-        | CallKind::CommitUnlogged => (2, 15),
+        | CallKind::CommitUnlogged => Answerer::Table,
     }
 }
 

@@ -6,7 +6,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 /// Increased with every change of the table below or of what a fault does.
-pub const VERSION: u32 = 9;
+pub const VERSION: u32 = 10;
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $kind:ident = $name:literal, $most:literal;)*) => {
@@ -180,6 +180,8 @@ faults! {
     StartFails = "ec2-start-fails", 0.40;
     /// EC2 accepts the start of a machine and cannot run it.
     StartedInVain = "ec2-started-in-vain", 0.30;
+    /// GitHub accepts connections and answers no call for one to four minutes.
+    GithubHangs = "github-hangs", 1.0;
 }
 
 /// The random numbers of one seed. Each kind of fault has its own intensity and its own stream, so that turning one kind

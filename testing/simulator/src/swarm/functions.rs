@@ -13,15 +13,18 @@ use jiff::SignedDuration;
 use rand::Rng;
 
 use crate::call::{Call, CallKind};
-use crate::steps::Side;
+use crate::steps::{Arrival, Side};
 use crate::swarm::agenda::Due;
-use crate::swarm::call_kinds;
+use crate::swarm::call_kinds::{self, Answerer};
 use crate::swarm::faults::Fault;
 use crate::swarm::invocation::{AtCall, Done, Function, Invocation};
 use crate::swarm::outcome::Topic;
 use crate::swarm::seed::{Swarm, VISIBILITY};
 use crate::swarm::shape::BATCH;
 use crate::universe::INVOCATION;
+
+/// How long Drover waits for an answer of GitHub.
+const GIVES_UP_AFTER: SignedDuration = SignedDuration::from_secs(7);
 
 impl<'u> Swarm<'u> {
     /// Starts a scaler for each batch of messages, as long as another scaler may run.
@@ -147,7 +150,7 @@ impl<'u> Swarm<'u> {
         let done = poll_while_woken(invocation.future.as_mut());
         for arrival in self.universe.steps.arrivals() {
             let launch = self.universe.state().sending.take().map(Box::new);
-            let takes = self.latency(arrival.call.kind()) + self.paging(&arrival.call);
+            let takes = self.latency(&arrival) + self.paging(&arrival.call);
             let at_call = AtCall { side: arrival.side, call: arrival.call, waker: arrival.waker, launch };
             if let Some(invocation) = self.invocations.get_mut(&number) {
                 invocation.waiting.insert(arrival.ticket, at_call);
@@ -169,7 +172,12 @@ impl<'u> Swarm<'u> {
         }
     }
 
-    fn latency(&mut self, kind: CallKind) -> SignedDuration {
+    fn latency(&mut self, arrival: &Arrival) -> SignedDuration {
+        let kind = arrival.call.kind();
+        let is_of_github = call_kinds::answerer(kind) == Answerer::GitHub;
+        if self.now < self.github_hangs_until && is_of_github && arrival.side == Side::After {
+            return GIVES_UP_AFTER;
+        }
         let (least, most) = call_kinds::latency(kind);
         let takes = SignedDuration::from_micros(self.rng.random_range(least..most) * 500);
         if self.dice.strikes(Fault::Slow) {

@@ -47,6 +47,9 @@ impl Swarm<'_> {
         if self.dice.lasts(Fault::IdleRemoved) {
             github.idle_limit = Some(Duration::from_secs_f64(360.0 - 240.0 * self.dice.intensity(Fault::IdleRemoved)));
         }
+        let hangs_for =
+            if self.dice.lasts(Fault::GithubHangs) { 60 + self.dice.pick(Fault::GithubHangs, 180) } else { 0 };
+        self.github_hangs_until = self.now + SignedDuration::from_secs(hangs_for as i64);
         // What is malformed is repaired when the storm ends, except the job that no pool serves.
         github.malformed_jobs.clone_from(&self.truth.malformed_for_ever);
         state.ec2.faults = ec2;

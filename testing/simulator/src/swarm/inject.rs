@@ -190,6 +190,12 @@ impl Swarm<'_> {
 
     fn inject_github(&mut self, endpoint: Endpoint) -> Option<Fault> {
         let now = self.now;
+        if now < self.github_hangs_until {
+            // What GitHub has done by the time Drover gives up is not known.
+            let lost = [LostReply::NotApplied, LostReply::Applied][self.dice.pick(Fault::GithubHangs, 2)];
+            self.universe.github(|github, _| github.faults.lost_replies.push_back((endpoint, lost)));
+            return Some(Fault::GithubHangs);
+        }
         let kinds = [
             Fault::GithubBroken,
             Fault::GithubLostBefore,

@@ -63,6 +63,8 @@ pub(super) struct Swarm<'u> {
     pub(super) table_lost_at: Option<Timestamp>,
     /// The pools of the table that was lost.
     pub(super) lost_pools: Vec<Pool>,
+    /// Until when GitHub answers no call.
+    pub(super) github_hangs_until: Timestamp,
     pub(super) calm_since: Option<Timestamp>,
     /// Jobs that are queued after all faults have stopped, one for each pool.
     pub(super) probes: Vec<github::JobId>,
@@ -100,6 +102,7 @@ impl<'u> Swarm<'u> {
             undrained_at: 0,
             table_lost_at: None,
             lost_pools: Vec::new(),
+            github_hangs_until: now,
             calm_since: None,
             probes: Vec::new(),
             truth: GroundTruth::default(),
