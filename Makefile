@@ -83,11 +83,11 @@ mutate:
 	$(CARGO) mutants --package domain --test-package domain,engine,simulator \
 		--sharding round-robin --timeout 240 --output $(TARGET) $(ARGS)
 
-## Fuzz each parser for one minute.
+## Fuzz each parser for one minute, or for longer: SECONDS_EACH=600
 # These are the parsers of external input and of data that an older version of Drover wrote.
 fuzz:
 	$(CARGO) build --workspace
-	DROVER_FUZZ_SECONDS=60 $(CARGO) test --workspace --test fuzz
+	DROVER_FUZZ_SECONDS=$(or $(SECONDS_EACH),60) $(CARGO) test --workspace --test fuzz
 
 ## Explore every order of the calls of three scalers in a small world.
 # The tests then remove each safeguard and check that an invariant breaks.
@@ -178,8 +178,6 @@ check-deploy:
 	$(CARGO) build --workspace
 	EXECUTABLES=$(TARGET)/debug infra/check-deploy $(ARGS)
 
-## Run the checks that take too long for .ci/run.
+## Run the checks that take too long for .ci/run, about three hours. For some of them: ARGS="mutants exhaustive"
 verify:
-	$(MAKE) package
-	$(MAKE) check-image
-	$(MAKE) check-deploy ARGS=--iam
+	infra/verify $(ARGS)
