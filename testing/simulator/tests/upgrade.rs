@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use async_trait::async_trait;
-use domain::config::{Day, Schedule, TimeZoneName};
+use domain::config::{Day, MarketChoice, Pool, Schedule, TimeZoneName};
 use domain::ids::{InstanceId, PoolName};
 use domain::log::Transaction;
-use domain::policy::format::unsupported_by;
+use domain::policy::format::{self, unsupported_by};
 use domain::state::{Config, FORMAT, Function, FunctionName, Item, Key, StoredReport, UnreadSlots};
 use engine::consume::consume;
 use engine::context::Context;
@@ -24,11 +24,13 @@ use jiff::SignedDuration;
 use serde_json::{Map, Value};
 use simulator::{Universe, pool, shapes_pool};
 use story::everything_is_over;
+use world::ec2;
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
-/// The attributes of each kind of item in an old version, from its samples.
+/// An old version, with the attributes of each kind of item in its samples.
 struct OldVersion {
+    format: u32,
     attributes: BTreeMap<&'static str, BTreeSet<String>>,
 }
 
@@ -61,21 +63,31 @@ fn kind(item: &Item) -> Option<&'static str> {
 }
 
 impl OldVersion {
-    /// The version that wrote the samples of this format.
+    /// The last version of this format. The samples of a format have the kinds of items that it changes.
     fn of_format(format: u32) -> Self {
-        let folder = format!("../../shared/domain/tests/samples/v{format}");
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-        let read = |kind: &'static str| {
-            let file = folder.join(format!("{kind}.jsonl"));
-            let text = file.exists().then(|| std::fs::read_to_string(file).expect("the samples"))?;
-            let lines = text.lines().map(|line| serde_json::from_str::<Map<String, Value>>(line).expect("an item"));
-            Some((kind, lines.flat_map(|item| item.into_iter().map(|(name, _)| name)).collect()))
-        };
-        Self { attributes: KINDS.into_iter().filter_map(read).collect() }
+        let mut attributes: BTreeMap<&'static str, BTreeSet<String>> = BTreeMap::new();
+        for version in 1..=format {
+            let folder = format!("../../shared/domain/tests/samples/v{version}");
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+            for kind in KINDS {
+                let file = folder.join(format!("{kind}.jsonl"));
+                if !file.exists() {
+                    continue;
+                }
+                let text = std::fs::read_to_string(file).expect("the samples");
+                let items = text.lines().map(|line| serde_json::from_str::<Map<String, Value>>(line).expect("an item"));
+                let names = items.flat_map(|item| item.into_iter().map(|(name, _)| name));
+                attributes.entry(kind).or_default().extend(names);
+            }
+        }
+        Self { format, attributes }
     }
 
     /// The item as the version reads it; None if it did not have this kind of item.
     fn read(&self, item: Item) -> Option<Item> {
+        if let Item::Slot(slot) = &item {
+            assert!(format::of_slot(slot) <= self.format, "the old version cannot read {slot:#?}");
+        }
         let known = self.attributes.get(kind(&item)?)?;
         let mut attributes = serde_json::to_value(&item).expect("an item");
         attributes.as_object_mut().expect("an object").retain(|name, _| known.contains(name));
@@ -279,6 +291,46 @@ fn a_stack_gets_schedules_and_is_rolled_back_with_jobs_running() {
         // The pool file first, while jobs run.
         universe.change_pools(|pools| pools[0].schedules.clear());
         assert_eq!(universe.config().format, 1);
+        for deployed in [Deployed::Both, Deployed::Old] {
+            queue_jobs(&universe);
+            run(&universe, &version, deployed, MINUTE * 4);
+        }
+        everything_is_over(&universe);
+    }
+}
+
+#[test]
+fn a_stack_gets_stopped_machines_and_is_rolled_back_with_jobs_running() {
+    for seed in 0..4 {
+        let version = OldVersion::of_format(4);
+        let on_demand = Pool { market: MarketChoice::OnDemand, ..pool("linux", 100) };
+        let universe = Universe::new(740 + seed, vec![on_demand]);
+        for deployed in [Deployed::Old, Deployed::Both, Deployed::Present] {
+            queue_jobs(&universe);
+            run(&universe, &version, deployed, MINUTE * 4);
+        }
+        universe.change_pools(|pools| pools[0].stopped = 2);
+        assert_eq!(universe.config().format, 5);
+        run(&universe, &version, Deployed::Present, MINUTE * 6);
+        let stopped = || universe.ec2(|ec2, _| ec2.alive().filter(|it| it.state == ec2::State::Stopped).count());
+        let starts = || universe.ec2(|ec2, _| ec2.instances().map(|machine| machine.starts).sum::<u32>());
+        assert_eq!((stopped(), starts()), (2, 0));
+        for _ in 0..3 {
+            universe.queue_job(&["linux"], MINUTE * 15);
+        }
+        run(&universe, &version, Deployed::Present, MINUTE * 8);
+        assert_eq!((stopped(), starts()), (2, 2), "two jobs run on started machines, which are replaced");
+        // The pool file first, while jobs run. It is applied again until the machines that were stopped have ended.
+        universe.change_pools(|pools| pools[0].stopped = 0);
+        assert_eq!(universe.config().format, 5, "jobs run on machines that were stopped");
+        queue_jobs(&universe);
+        let minutes = (1..60).find(|_| {
+            run(&universe, &version, Deployed::Present, MINUTE);
+            universe.change_pools(|_| {});
+            universe.config().format == 1
+        });
+        assert!(minutes.is_some_and(|minutes| minutes > 5), "the jobs need seven more minutes: {minutes:?}");
+        assert_eq!(stopped(), 0);
         for deployed in [Deployed::Both, Deployed::Old] {
             queue_jobs(&universe);
             run(&universe, &version, deployed, MINUTE * 4);

@@ -261,7 +261,11 @@ impl Universe {
     pub fn change_pools(&self, change: impl FnOnce(&mut Vec<Pool>)) {
         let Some(mut config) = self.configuration() else { return };
         change(&mut config.pools);
-        config.format = format::lowest(&config.pools);
+        let slots = self.store.items().into_iter().filter_map(|item| match item {
+            Item::Slot(slot) => Some(format::of_slot(&slot)),
+            _ => None,
+        });
+        config.format = slots.fold(format::lowest(&config.pools), u32::max);
         let epoch: Epoch = "e1".parse().expect("an epoch");
         let new = config.pools.iter().filter(|pool| self.item(&Key::Meta(pool.name.clone())).is_none());
         let metas: Vec<Meta> = new.map(|pool| Meta::new(pool.name.clone(), epoch.clone())).collect();
