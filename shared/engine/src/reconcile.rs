@@ -10,14 +10,16 @@ use domain::ids::{PoolName, SlotId};
 use domain::policy::due::{Effect, LEFT_OUT_FOR, affordable, due, is_still_needed, next_due, next_effect};
 use domain::policy::nudge::Reader;
 use domain::policy::retire::TagReading;
+use domain::policy::stopped::STARTED_TOGETHER;
 use domain::policy::{PoolView, decide, nudge};
-use domain::state::{Config, Item, Key};
+use domain::state::{Config, Item, Key, Phase};
 use futures::stream::{self, StreamExt};
 use jiff::{SignedDuration, Timestamp};
 use tracing::Instrument;
 
 use crate::accounts::Accounts;
 use crate::context::Context;
+use crate::effects::register::MAX_CONCURRENT_REGISTRATIONS;
 use crate::effects::retire::RETIRED_TOGETHER;
 use crate::effects::{Holder, Next, check, launch, lost_job, notify, register, rerun, retire, stop_machine};
 use crate::error::ReconcileError;
@@ -27,7 +29,8 @@ use crate::table::{
     sent_nudge,
 };
 
-/// Concurrent effects of one pool. GitHub allows 100 concurrent requests per installation, and a launch makes up to 24.
+/// Concurrent effects of one pool besides registrations. GitHub allows 100 concurrent requests per installation, and the
+/// registrations of one invocation are up to 24 of them.
 const MAX_CONCURRENT_EFFECTS: usize = 4;
 
 /// Rounds of deciding and performing in one invocation. After each round, nothing is left to decide and every due effect was
@@ -281,49 +284,73 @@ async fn perform_all(
     let first_extra = effects.iter().filter(|effect| effect.is_question()).nth(MIN_QUESTIONS);
     let may_wait = |effect: &Effect| effect.is_question() && first_extra.is_some_and(|first| effect >= first);
     let holder = |effect: &Effect| if decided.contains(effect) { Holder::This } else { Holder::None };
-    stream::iter(grouped(effects))
-        .map(|(effect, retirements)| async move {
-            let effect = &effect;
-            if context.short_of_time() {
-                return Some(context.now());
-            }
-            if may_wait(effect) && context.must_yield() {
-                return Some(context.now() + LEFT_OUT_FOR);
-            }
-            let retirements: Vec<_> =
-                retirements.into_iter().map(|slot| (slot, holder(&Effect::Retire(slot)))).collect();
-            let span = effect_span(effect);
-            let performed = perform(context, config, pool, readings, *effect, holder(effect), &retirements)
-                .instrument(span.clone())
-                .await;
-            performed.unwrap_or_else(|error| {
-                span.in_scope(|| tracing::warn!("{effect} failed and stays due: {error}"));
-                None
-            })
+    let perform_one = |Group { effect, slots }: Group| async move {
+        let effect = &effect;
+        if context.short_of_time() {
+            return Some(context.now());
+        }
+        if may_wait(effect) && context.must_yield() {
+            return Some(context.now() + LEFT_OUT_FOR);
+        }
+        let span = effect_span(effect);
+        let performed = perform(context, config, pool, readings, *effect, holder(effect), &slots);
+        performed.instrument(span.clone()).await.unwrap_or_else(|error| {
+            span.in_scope(|| tracing::warn!("{effect} failed and stays due: {error}"));
+            None
         })
-        .buffer_unordered(MAX_CONCURRENT_EFFECTS)
-        .filter_map(std::future::ready)
-        .fold(None, |soonest: Next, at| std::future::ready(Some(soonest.map_or(at, |soonest| soonest.min(at)))))
-        .await
+    };
+    let Groups { registrations, others } = grouped(readings.0, effects, holder);
+    let perform_each = |groups: Vec<Group>, at_a_time| {
+        let performed = stream::iter(groups).map(perform_one).buffer_unordered(at_a_time);
+        performed.filter_map(std::future::ready).collect::<Vec<Timestamp>>()
+    };
+    // A job waits for each registration, and a launch takes seconds.
+    let (registered, performed) = futures::join!(
+        perform_each(registrations, MAX_CONCURRENT_REGISTRATIONS),
+        perform_each(others, MAX_CONCURRENT_EFFECTS)
+    );
+    registered.into_iter().chain(performed).min()
 }
 
-/// The effects, where retirements stand together with the others that share their transactions.
-fn grouped(effects: &BTreeSet<Effect>) -> Vec<(Effect, Vec<SlotId>)> {
-    let (mut groups, mut retirements) = (Vec::new(), Vec::new());
+/// An effect, or the first of several that share calls, with their slots.
+struct Group {
+    effect: Effect,
+    slots: Vec<(SlotId, Holder)>,
+}
+
+struct Groups {
+    registrations: Vec<Group>,
+    others: Vec<Group>,
+}
+
+/// Groups retirements, which share their transactions, and registrations of stopped machines, which are started with one call.
+fn grouped(view: &PoolView, effects: &BTreeSet<Effect>, holder: impl Fn(&Effect) -> Holder) -> Groups {
+    let (mut registrations, mut others) = (Vec::new(), Vec::new());
+    let (mut starts, mut retirements) = (Vec::new(), Vec::new());
     for effect in effects {
         match effect {
-            Effect::Retire(slot) => retirements.push(*slot),
+            Effect::Register(slot) if view.slots.get(slot).is_some_and(|slot| slot.phase() == Phase::Started) => {
+                starts.push((*slot, holder(effect)));
+            }
+            Effect::Register(slot) => {
+                registrations.push(Group { effect: *effect, slots: vec![(*slot, holder(effect))] });
+            }
+            Effect::Retire(slot) => retirements.push((*slot, holder(effect))),
             Effect::Launch(_)
-            | Effect::Register(_)
             | Effect::StopMachine(_)
             | Effect::Check(_)
             | Effect::CheckLostJob(_)
             | Effect::Notify(_)
-            | Effect::Rerun(_) => groups.push((*effect, Vec::new())),
+            | Effect::Rerun(_) => others.push(Group { effect: *effect, slots: Vec::new() }),
         }
     }
-    groups.extend(retirements.chunks(RETIRED_TOGETHER).map(|slots| (Effect::Retire(slots[0]), slots.to_vec())));
-    groups
+    let together = |slots: &[(SlotId, Holder)], effect: fn(SlotId) -> Effect| Group {
+        effect: effect(slots[0].0),
+        slots: slots.to_vec(),
+    };
+    registrations.extend(starts.chunks(STARTED_TOGETHER).map(|slots| together(slots, Effect::Register)));
+    others.extend(retirements.chunks(RETIRED_TOGETHER).map(|slots| together(slots, Effect::Retire)));
+    Groups { registrations, others }
 }
 
 async fn perform(
@@ -333,14 +360,14 @@ async fn perform(
     (view, tags): (&PoolView, &TagReading),
     effect: Effect,
     holder: Holder,
-    retirements: &[(SlotId, Holder)],
+    slots: &[(SlotId, Holder)],
 ) -> Result<Next, ReconcileError> {
     match effect {
         Effect::Launch(version) => launch::launch(context, pool, view, version, holder).await,
-        Effect::Register(slot) => register::register_one(context, pool, view, slot, holder).await,
+        Effect::Register(_) => register::register_each(context, pool, view, slots).await,
         Effect::StopMachine(slot) => stop_machine::stop_machine(context, pool, view, tags, slot, holder).await,
         Effect::Retire(_) => {
-            let retired = retire::retire(context, pool, view, tags, retirements).await;
+            let retired = retire::retire(context, pool, view, tags, slots).await;
             for error in &retired.failed {
                 tracing::warn!("a retirement failed and stays due: {error}");
             }

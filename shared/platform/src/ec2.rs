@@ -354,8 +354,9 @@ impl Compute for Ec2 {
         stop.config_override(once(within)).send().await.map(drop).map_err(failed_ec2)
     }
 
-    async fn start(&self, instance: &InstanceId) -> Result<(), ComputeError> {
-        self.client.start_instances().instance_ids(instance.as_str()).send().await.map(drop).map_err(failed_ec2)
+    async fn start(&self, instances: &[InstanceId]) -> Result<(), ComputeError> {
+        let ids = instances.iter().map(|id| id.as_str().to_owned()).collect();
+        self.client.start_instances().set_instance_ids(Some(ids)).send().await.map(drop).map_err(failed_ec2)
     }
 
     async fn machines(&self, subnets: &BTreeSet<SubnetId>) -> Result<ObservedMachines, ComputeError> {

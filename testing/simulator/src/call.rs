@@ -29,7 +29,7 @@ pub enum Call {
     ReadTags(Vec<InstanceId>),
     TerminateInstances(InstanceId),
     StopInstances(InstanceId),
-    StartInstances(InstanceId),
+    StartInstances(Vec<InstanceId>),
     GetConsoleOutput(InstanceId),
     DescribeInstanceTypes,
     DescribeSpotPriceHistory,
@@ -204,11 +204,10 @@ impl fmt::Display for Call {
             | Call::DescribeSpotPriceHistory
             | Call::ListDeliveries
             | Call::GetSecretValue => write!(f, "{kind}"),
-            Call::ReadTags(machines) => write!(f, "{kind} {machines:?}"),
-            Call::TerminateInstances(instance)
-            | Call::StopInstances(instance)
-            | Call::StartInstances(instance)
-            | Call::GetConsoleOutput(instance) => write!(f, "{kind} {instance}"),
+            Call::ReadTags(machines) | Call::StartInstances(machines) => write!(f, "{kind} {machines:?}"),
+            Call::TerminateInstances(instance) | Call::StopInstances(instance) | Call::GetConsoleOutput(instance) => {
+                write!(f, "{kind} {instance}")
+            }
             Call::GenerateJitConfig(name) => write!(f, "{kind} {name}"),
             Call::ListRunners(scope) => write!(f, "{kind} of {scope}"),
             Call::FindRunners(name) => write!(f, "{kind} named {name}"),

@@ -12,7 +12,7 @@ use domain::state::{Phase, Slot};
 use engine::consume::consume;
 use engine::sweep::{Mode, sweep};
 use jiff::SignedDuration;
-use simulator::{Universe, pool};
+use simulator::{Call, CallKind, Universe, pool};
 use steps::steps;
 use story::everything_is_over;
 use world::ec2::{Code, EndCause, InstanceId, LaunchMatch, OnPowerOff, Operation, Refusal, State, TemplateData, When};
@@ -129,6 +129,66 @@ fn a_start_that_ec2_refuses_ends_the_machine_and_the_job_gets_another() {
     assert_eq!(ended, Some(EndCause::TerminateCall));
     universe.run(MINUTE * 10);
     assert_eq!(machines(&universe, State::Stopped).len(), 1);
+    end(&universe);
+}
+
+/// Jobs for all machines of the pool are queued at once. Returns the calls of the invocation that serves them, and the number of
+/// times that it is polled from its first registration to its last: each call takes the same time.
+fn served_at_once(universe: &Universe, jobs: usize) -> (Vec<Call>, usize) {
+    for _ in 0..jobs {
+        universe.queue_job(&["linux"], MINUTE * 3);
+    }
+    for _ in 0..5 {
+        universe.tick();
+    }
+    let registered = || universe.github(|github, _| github.registrations().count());
+    let before = registered();
+    let (config, messages) = (universe.config(), universe.receive());
+    universe.steps.record();
+    let mut lasts = 0;
+    let mut scaler = pin!(universe.invocation(async |context| {
+        consume(context, &config, &messages).await;
+    }));
+    while !steps(scaler.as_mut(), 0) {
+        lasts += usize::from((before + 1..before + jobs).contains(&registered()));
+    }
+    assert_eq!(registered() - before, jobs);
+    (universe.steps.recorded(), lasts)
+}
+
+#[test]
+fn a_machine_that_ec2_refuses_to_start_does_not_keep_others_from_starting() {
+    let universe = ready(415, keeps(3, 20));
+    let stopped = machines(&universe, State::Stopped);
+    universe.ec2(|ec2, _| {
+        // The call for all three is refused, and then that for one alone.
+        let (matches, code) = (LaunchMatch::default(), Code::InsufficientInstanceCapacity);
+        ec2.faults.start_refusals.push(Refusal { matches, code, when: When::Next(2) });
+    });
+    served_at_once(&universe, 3);
+    universe.run(MINUTE);
+    assert_eq!(started(&universe), 3);
+    let running = machines(&universe, State::Running);
+    assert_eq!(stopped.iter().filter(|it| running.contains(it)).count(), 2, "the others have started");
+    universe.run(MINUTE * 10);
+    end(&universe);
+}
+
+#[test]
+fn twenty_four_warm_machines_are_registered_at_a_time() {
+    let universe = ready(413, Pool { warm: 24, ..pool("linux", 100) });
+    let (_, lasts) = served_at_once(&universe, 24);
+    assert!(lasts <= 15, "{lasts} polls, and a registration alone takes six");
+    end(&universe);
+}
+
+#[test]
+fn twenty_four_stopped_machines_are_started_with_one_call_and_registered_at_a_time() {
+    let universe = ready(414, keeps(24, 100));
+    let (calls, lasts) = served_at_once(&universe, 24);
+    let starts = calls.iter().filter(|call| call.kind() == CallKind::StartInstances).count();
+    assert_eq!(starts, 1, "EC2 allows five calls at once and two more per second");
+    assert!(lasts <= 15, "{lasts} polls, and a registration alone takes six");
     end(&universe);
 }
 

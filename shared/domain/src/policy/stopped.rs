@@ -25,6 +25,20 @@ pub const KEPT_FOR: SignedDuration = SignedDuration::from_hours(14 * 24);
 /// How soon EC2 is asked again to stop a machine that it does not show as stopped.
 pub const STOP_AGAIN_AFTER: SignedDuration = SignedDuration::from_secs(60);
 
+/// Machines that are started with one call. EC2 allows five calls at once and two more per second.
+pub const STARTED_TOGETHER: usize = 24;
+
+/// What to do with machines that a call of StartInstances did not start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterStartError {
+    /// The call is repeated later.
+    Again,
+    /// EC2 started none because it refuses one of them, which a call for each shows.
+    OneByOne,
+    /// EC2 refuses the machine, which is of no use: end it, and decide anew what the pool lacks.
+    GiveUp,
+}
+
 /// How many machines a pool keeps for jobs that have not been queued yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kept {
@@ -92,12 +106,12 @@ pub fn is_stoppable(slot: &Slot) -> bool {
     slot.warm_as.as_ref().is_some_and(|tuple| tuple.market == Market::OnDemand)
 }
 
-/// Whether EC2 refused to start a machine, and the machine is of no use. `code` is EC2's; None if EC2 did not answer.
+/// What a failed call of StartInstances means. `code` is EC2's; None if EC2 did not answer.
 ///
 /// A machine that is still being stopped, `IncorrectInstanceState`, can be started soon. EC2's list shows whether a machine that
 /// EC2 does not find has ended.
-pub fn is_start_refused(code: Option<&str>) -> bool {
-    let Some(code) = code else { return false };
+pub fn after_start_error(code: Option<&str>, machines: usize) -> AfterStartError {
+    let Some(code) = code else { return AfterStartError::Again };
     let is_temporary = matches!(
         code,
         "IncorrectInstanceState"
@@ -108,8 +122,12 @@ pub fn is_start_refused(code: Option<&str>) -> bool {
             | "ServiceUnavailable"
     );
     match ErrorClass::of(400, Some(code)) {
-        ErrorClass::Throttled | ErrorClass::Caller | ErrorClass::Ambiguous => false,
-        ErrorClass::Capacity | ErrorClass::Quota | ErrorClass::TokenUsed | ErrorClass::Refusal => !is_temporary,
+        ErrorClass::Throttled | ErrorClass::Caller | ErrorClass::Ambiguous => AfterStartError::Again,
+        ErrorClass::Capacity | ErrorClass::Quota | ErrorClass::TokenUsed | ErrorClass::Refusal => match machines {
+            0 | 1 if is_temporary => AfterStartError::Again,
+            0 | 1 => AfterStartError::GiveUp,
+            _ => AfterStartError::OneByOne,
+        },
     }
 }
 

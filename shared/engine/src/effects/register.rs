@@ -1,13 +1,13 @@
 //! Registering the runner of a machine that waits for its JIT config.
 
 use domain::config::{Label, Pool};
-use domain::ids::{RunnerId, RunnerName, SlotId};
+use domain::ids::{InstanceId, RunnerId, RunnerName, SlotId};
 use domain::log::{Stream, Transaction, What};
 use domain::policy::PoolView;
 use domain::policy::due::{Effect, next_effect};
 use domain::policy::register::{NewRunner, hand_over, labels, next_registration, registration_refused, runner_name};
 use domain::policy::retry::{backoff, next_attempt};
-use domain::policy::stopped::is_start_refused;
+use domain::policy::stopped::{AfterStartError, after_start_error};
 use domain::state::{Instance, Item, Key, Leased, Slot, SlotState, StopReason};
 use futures::stream::{self, StreamExt};
 use jiff::SignedDuration;
@@ -18,8 +18,8 @@ use crate::error::ReconcileError;
 use crate::ports::{ComputeError, Deregistered, GitHubError, Registration};
 use crate::table::{Commit, claim, commit, commit_or_leave};
 
-/// Concurrent registrations of one launch. Those of one account are bounded together, see [`crate::accounts`].
-const MAX_CONCURRENT_REGISTRATIONS: usize = 24;
+/// Concurrent registrations of one launch, or of one round. Those of one account are bounded together, see [`crate::accounts`].
+pub(crate) const MAX_CONCURRENT_REGISTRATIONS: usize = 24;
 
 /// How soon EC2 is asked again to start a machine. It may just be stopping, which takes some seconds.
 const START_AGAIN_AFTER: SignedDuration = SignedDuration::from_secs(5);
@@ -36,6 +36,15 @@ pub(crate) async fn register_bound(
         .zip(bound.instances())
         .filter(|(slot, _)| matches!(next_effect(slot), Some(Effect::Register(_))))
         .collect();
+    register_all(context, pool, view, pairs).await
+}
+
+async fn register_all(
+    context: &Context<'_>,
+    pool: &Pool,
+    view: &PoolView,
+    pairs: Vec<(Slot, Instance)>,
+) -> Result<Next, ReconcileError> {
     stream::iter(pairs)
         .map(|(slot, instance)| register(context, pool, view, slot, instance))
         .buffer_unordered(MAX_CONCURRENT_REGISTRATIONS)
@@ -48,14 +57,36 @@ pub(crate) async fn register_bound(
         .await
 }
 
-/// Registers the runner of one slot: a retry, a recovery, or a warm machine that is wanted now.
-pub(crate) async fn register_one(
+/// Registers the runners of slots, at most `STARTED_TOGETHER`: retries, recoveries, and warm or stopped machines that are wanted now.
+/// Stopped machines are started first, with one call.
+pub(crate) async fn register_each(
+    context: &Context<'_>,
+    pool: &Pool,
+    view: &PoolView,
+    slots: &[(SlotId, Holder)],
+) -> Result<Next, ReconcileError> {
+    let claimed = stream::iter(slots).map(|(slot, holder)| claimed(context, pool, view, *slot, *holder));
+    let claimed: Vec<_> = claimed.buffered(MAX_CONCURRENT_REGISTRATIONS).collect().await;
+    let pairs: Vec<(Slot, Instance)> = all_but_failed(claimed).into_iter().flatten().collect();
+    if context.short_of_time() {
+        return Ok(Some(context.now()));
+    }
+    let (stopped, mut up): (Vec<_>, Vec<_>) =
+        pairs.into_iter().partition(|(slot, _)| matches!(slot.state, SlotState::Started(_)));
+    let (started, next) = start(context, pool, stopped).await?;
+    up.extend(started);
+    let registered = register_all(context, pool, view, up).await?;
+    Ok(next.into_iter().chain(registered).min())
+}
+
+/// The slot, claimed, and its machine's item. None if another invocation was faster.
+async fn claimed(
     context: &Context<'_>,
     pool: &Pool,
     view: &PoolView,
     slot: SlotId,
     holder: Holder,
-) -> Result<Next, ReconcileError> {
+) -> Result<Option<(Slot, Instance)>, ReconcileError> {
     let Some(slot) = view.slots.get(&slot) else { return Ok(None) };
     let Some(machine) = slot.machine() else { return Ok(None) };
     let Some(Item::Instance(instance)) = context.ports.store.get(&Key::Instance(machine.instance.clone())).await?
@@ -66,17 +97,45 @@ pub(crate) async fn register_one(
         Holder::This => Some(slot.clone()),
         Holder::None => claim(context, next_registration(slot.clone()), context.lease(pool)).await?,
     };
-    match slot {
-        Some(slot) => register(context, pool, view, slot, instance).await,
-        None => Ok(None),
+    Ok(slot.map(|slot| (slot, instance)))
+}
+
+/// A slot that fails stays due, and does not keep the others waiting.
+fn all_but_failed<T>(results: Vec<Result<T, ReconcileError>>) -> Vec<T> {
+    let log = |error| tracing::warn!("a registration failed and stays due: {error}");
+    results.into_iter().filter_map(|result| result.map_err(log).ok()).collect()
+}
+
+/// Starts machines with one call. Returns those that EC2 starts, and when the others are due.
+async fn start(
+    context: &Context<'_>,
+    pool: &Pool,
+    stopped: Vec<(Slot, Instance)>,
+) -> Result<(Vec<(Slot, Instance)>, Next), ReconcileError> {
+    let ids: Vec<InstanceId> = stopped.iter().map(|(_, instance)| instance.id.clone()).collect();
+    if ids.is_empty() {
+        return Ok((stopped, None));
     }
+    let Err(error) = context.ports.compute.start(&ids).await else { return Ok((stopped, None)) };
+    let (mut started, mut next) = (Vec::new(), None);
+    for (slot, instance) in stopped {
+        let alone = match after_start_error(error.code.as_deref(), ids.len()) {
+            AfterStartError::OneByOne => context.ports.compute.start(std::slice::from_ref(&instance.id)).await,
+            AfterStartError::Again | AfterStartError::GiveUp => Err(error.clone()),
+        };
+        match alone {
+            Ok(()) => started.push((slot, instance)),
+            Err(error) => next = next.into_iter().chain(not_started(context, pool, slot, &error).await?).min(),
+        }
+    }
+    Ok((started, next))
 }
 
 /// Registers a runner and hands its JIT config over. The number of the registration was stored in the slot before.
 ///
 /// Crash windows: between the registration and the hand-over there is an offline registration, whose name the next attempt
 /// does not repeat. It can receive no job, and the janitor deletes it. The hand-over is one transaction, and fails if the
-/// slot was stopped meanwhile. A machine that was set aside is started first, which may be repeated.
+/// slot was stopped meanwhile. A machine that was set aside has been started before, which may be repeated.
 async fn register(
     context: &Context<'_>,
     pool: &Pool,
@@ -86,11 +145,6 @@ async fn register(
 ) -> Result<Next, ReconcileError> {
     if context.short_of_time() {
         return Ok(Some(context.now()));
-    }
-    if let SlotState::Started(machine) = &slot.state
-        && let Err(error) = context.ports.compute.start(&machine.instance).await
-    {
-        return not_started(context, pool, slot, &error).await;
     }
     let name = runner_name(context.stack, pool, &view.meta.epoch, &slot);
     let registration = Registration {
@@ -132,7 +186,7 @@ async fn not_started(
 ) -> Result<Next, ReconcileError> {
     tracing::warn!(slot = %slot.id, "the machine of slot {} is not started: {error}", slot.id);
     let now = context.now();
-    if is_start_refused(error.code.as_deref()) {
+    if after_start_error(error.code.as_deref(), 1) == AfterStartError::GiveUp {
         let why = StopReason::NotReady;
         let what = What::Stopped { slot: slot.id, why };
         let writes = Transaction::new().put(slot.stopped(why, now, now));

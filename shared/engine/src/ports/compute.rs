@@ -38,8 +38,9 @@ pub trait Compute: Send + Sync {
     /// The call is made once, and must end within this time: a late one could stop a machine that has been started again.
     async fn stop(&self, instance: &InstanceId, within: SignedDuration) -> Result<(), ComputeError>;
 
-    /// Calls StartInstances for one instance. Starting one that runs changes nothing. EC2 refuses it if it has no capacity.
-    async fn start(&self, instance: &InstanceId) -> Result<(), ComputeError>;
+    /// Calls StartInstances for these instances. Starting one that runs changes nothing. If EC2 cannot start one of them, for example
+    /// because it has no capacity, it starts none.
+    async fn start(&self, instances: &[InstanceId]) -> Result<(), ComputeError>;
 
     /// Returns the region's instance types and the zones of these subnets, all pages.
     async fn machines(&self, subnets: &BTreeSet<SubnetId>) -> Result<ObservedMachines, ComputeError>;

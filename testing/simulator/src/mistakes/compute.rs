@@ -60,8 +60,8 @@ impl Compute for MistakenPorts<'_> {
         self.world.compute.stop(instance, within).await
     }
 
-    async fn start(&self, instance: &InstanceId) -> Result<(), ComputeError> {
-        self.world.compute.start(instance).await
+    async fn start(&self, instances: &[InstanceId]) -> Result<(), ComputeError> {
+        self.world.compute.start(instances).await
     }
 
     async fn terminate(&self, permit: &TerminationPermit) -> Result<Terminated, ComputeError> {

@@ -1,9 +1,10 @@
-//! A burst of jobs of one pool under EC2's published limits: how many calls of RunInstances it takes, and how long.
+//! A burst of jobs of one pool under EC2's published limits: how many calls of RunInstances it takes, and how long launches and
+//! registrations take.
 //!
 //! Virtual time passes in calls only, so the result does not depend on the speed of the machine that runs it.
 
 use domain::config::Pool;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use world::ec2::Operation;
 
 use crate::swarm::arrival::{Arrival, ORGANIZATION};
@@ -11,9 +12,6 @@ use crate::swarm::flood::{SCALERS, without_faults};
 use crate::swarm::outcome::Violation;
 use crate::swarm::shape::{BATCH, Groups, Shape};
 use crate::swarm::timetable::Timetable;
-
-/// The janitor has read the machines that EC2 offers by then.
-const FIRST: SignedDuration = SignedDuration::from_secs(150);
 
 /// A burst of jobs that run for ten minutes.
 #[derive(Debug)]
@@ -23,6 +21,9 @@ pub struct Burst {
     /// The labels that the jobs have in turn.
     pub labels: Vec<String>,
     pub jobs: usize,
+    /// When the first job is queued. The janitor needs two minutes to read the machines that EC2 offers, and a pool with stopped
+    /// machines six until it has them.
+    pub begins: SignedDuration,
     /// The time between the first job and the last.
     pub within: SignedDuration,
     /// How long it is watched after the first job.
@@ -34,8 +35,10 @@ pub struct Burst {
 pub struct Launched {
     /// The calls of RunInstances, also those that EC2 throttled.
     pub calls: u64,
-    /// From the first job to the launch of each machine, in this order.
+    /// From the first job to the launch of each machine, in this order. Machines that were launched before are left out.
     pub after: Vec<SignedDuration>,
+    /// From the first job to the registration of each runner, in this order.
+    pub registered: Vec<SignedDuration>,
     /// The first violation of an invariant.
     pub violation: Option<Violation>,
 }
@@ -44,7 +47,7 @@ pub struct Launched {
 pub fn burst(burst: &Burst) -> Launched {
     let spacing = burst.within / i32::try_from(burst.jobs).expect("a number of jobs");
     let arrivals = burst.labels.iter().cycle().take(burst.jobs).enumerate().map(|(number, label)| Arrival {
-        after: FIRST + spacing * number as i32,
+        after: burst.begins + spacing * number as i32,
         repository: (ORGANIZATION, "widgets"),
         labels: vec![label.clone()],
         runs_for: SignedDuration::from_mins(10),
@@ -56,20 +59,26 @@ pub fn burst(burst: &Burst) -> Launched {
         github: Default::default(),
         arrivals: arrivals.collect(),
         stormy: Vec::new(),
-        calm_after: FIRST + burst.lasts * 2,
+        calm_after: burst.begins + burst.lasts * 2,
         scalers: SCALERS,
         batch: BATCH,
         groups: Groups::Stated,
         market: None,
     };
-    without_faults(burst.seed, &shape, FIRST + burst.lasts, |swarm| {
+    without_faults(burst.seed, &shape, burst.begins + burst.lasts, |swarm| {
         let state = swarm.universe.state();
-        let first = swarm.began + FIRST;
-        let mut after: Vec<SignedDuration> =
-            state.ec2.instances().map(|machine| machine.launched_at.duration_since(first)).collect();
-        after.sort_unstable();
+        let first = swarm.began + burst.begins;
+        let since_first = |times: &mut dyn Iterator<Item = Timestamp>| -> Vec<SignedDuration> {
+            let mut after: Vec<SignedDuration> =
+                times.filter(|at| *at >= first).map(|at| at.duration_since(first)).collect();
+            after.sort_unstable();
+            after
+        };
+        let after = since_first(&mut state.ec2.instances().map(|machine| machine.launched_at));
+        let runners = state.configured.values().filter_map(|runner| state.github.runner(*runner));
+        let registered = since_first(&mut runners.map(|runner| runner.created_at));
         let calls = state.ec2.calls().get(&Operation::RunInstances).copied().unwrap_or_default();
         drop(state);
-        Launched { calls, after, violation: swarm.violation }
+        Launched { calls, after, registered, violation: swarm.violation }
     })
 }

@@ -73,13 +73,14 @@ impl Compute for Universe {
         self.steps.around(|| Call::StopInstances(instance.clone()), stop).await
     }
 
-    async fn start(&self, instance: &InstanceId) -> Result<(), ComputeError> {
+    async fn start(&self, instances: &[InstanceId]) -> Result<(), ComputeError> {
         let start = || {
             let mut state = self.state();
-            let (id, now) = (instance.as_str().into(), state.now);
-            state.ec2.start_instances(&[id], now).map(drop).map_err(|error| port_error(&error))
+            let ids: Vec<ec2::InstanceId> = instances.iter().map(|id| id.as_str().into()).collect();
+            let now = state.now;
+            state.ec2.start_instances(&ids, now).map(drop).map_err(|error| port_error(&error))
         };
-        self.steps.around(|| Call::StartInstances(instance.clone()), start).await
+        self.steps.around(|| Call::StartInstances(instances.to_vec()), start).await
     }
 
     async fn machines(&self, subnets: &BTreeSet<SubnetId>) -> Result<ObservedMachines, ComputeError> {
