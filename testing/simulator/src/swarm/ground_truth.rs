@@ -43,6 +43,8 @@ pub(super) struct GroundTruth {
     /// Jobs that waited longer than 20 minutes by design: their launches were used up, their pool was full, they or those before
     /// them had to be found in too many runs, or GitHub's hourly limit was used up.
     pub(super) late: BTreeSet<JobId>,
+    /// Pools whose account had used up GitHub's hourly limit for registering and removing runners 20 minutes after the last fault.
+    pub(super) without_github: BTreeSet<String>,
     /// What the machines of pools with shapes cost.
     pub(super) costs: Costs,
     /// How much longer than others the machines of a lost table may stay.

@@ -327,6 +327,7 @@ impl Swarm<'_> {
     pub(super) fn in_order(&mut self) {
         self.watch();
         let without_github = self.pools_without_github();
+        self.truth.without_github.clone_from(&without_github);
         for (job, pool) in self.waiting() {
             if self.is_searched_for_long(job) || without_github.contains(&pool) {
                 self.truth.late.insert(job);
@@ -482,6 +483,7 @@ impl Swarm<'_> {
             converged: self.truth.converged,
             costs: self.truth.costs,
             late: self.truth.late.len() as u64,
+            without_github: self.truth.without_github.len() as u64,
             violation: self.violation,
             story: self.story,
         }

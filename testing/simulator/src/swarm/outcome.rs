@@ -70,6 +70,8 @@ pub struct Outcome {
     pub waited: Vec<SignedDuration>,
     /// The number of jobs that waited longer by design: their launches were used up, or their pool was full.
     pub late: u64,
+    /// The number of pools that were excused because registering and removing runners had used up GitHub's hourly limit.
+    pub without_github: u64,
     pub converged: Option<Convergence>,
     pub costs: Costs,
     /// The first violation.

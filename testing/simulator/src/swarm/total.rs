@@ -24,6 +24,8 @@ pub struct Total {
     pub converged: Vec<u32>,
     pub late_seeds: u64,
     pub late_jobs: u64,
+    pub without_github_seeds: u64,
+    pub without_github_pools: u64,
     pub costs: Costs,
     /// Does not depend on the order of the runs.
     pub digest: u64,
@@ -48,6 +50,8 @@ struct Json<'a> {
     converged_seconds: Percentiles,
     late_seeds: u64,
     late_jobs: u64,
+    without_github_seeds: u64,
+    without_github_pools: u64,
     violations: Vec<JsonViolation<'a>>,
 }
 
@@ -122,6 +126,8 @@ impl Total {
             self.late_seeds += 1;
             self.late_jobs += outcome.late;
         }
+        self.without_github_seeds += u64::from(outcome.without_github > 0);
+        self.without_github_pools += outcome.without_github;
         self.costs.add(outcome.costs);
         self.digest ^= outcome.digest;
         if let Some(violation) = &outcome.violation {
@@ -154,6 +160,8 @@ impl Total {
         self.converged.extend(other.converged);
         self.late_seeds += other.late_seeds;
         self.late_jobs += other.late_jobs;
+        self.without_github_seeds += other.without_github_seeds;
+        self.without_github_pools += other.without_github_pools;
         self.costs.add(other.costs);
         self.digest ^= other.digest;
         self.violations.extend(other.violations);
@@ -222,6 +230,10 @@ impl Total {
             "{} jobs in {} seeds waited longer by design: their launches were used up, or their pool was full",
             self.late_jobs, self.late_seeds
         ));
+        line(format_args!(
+            "{} pools in {} seeds were excused: registering and removing runners had used up GitHub's hourly limit",
+            self.without_github_pools, self.without_github_seeds
+        ));
         if self.costs.machines > 0 {
             let Costs { machines, paid, hindsight, listed, random } = self.costs;
             let above = |cost: f64| 100.0 * (cost / hindsight - 1.0);
@@ -264,6 +276,8 @@ impl Total {
             converged_seconds: self.converged(),
             late_seeds: self.late_seeds,
             late_jobs: self.late_jobs,
+            without_github_seeds: self.without_github_seeds,
+            without_github_pools: self.without_github_pools,
             violations: self
                 .violations
                 .iter()
