@@ -635,8 +635,9 @@ class Smoke(unittest.TestCase):
     def test_the_first_job_succeeds_only_if_the_machines_role_may_do_nothing(self):
         denied = "echo An error occurred '(AccessDeniedException)' when calling it >&2; exit 254"
         done, calls = self.canary(denied)
-        self.assertEqual((done.returncode, len(calls)), (0, 3), done.stdout + done.stderr)
-        for allowed in ("--table-name drover", "--table-name drover-boot", "secretsmanager"):
+        self.assertEqual((done.returncode, len(calls)), (0, 4), done.stdout + done.stderr)
+        tables = [f"--table-name drover{name}" for name in ("", "-boot", "-reports")]
+        for allowed in [*tables, "secretsmanager"]:
             with self.subTest(allowed=allowed):
                 done, _ = self.canary(f'case "$*" in *"{allowed}"|*{allowed}" "*) exit 0;; esac\n{denied}')
                 self.assertEqual(done.returncode, 1, done.stdout)
