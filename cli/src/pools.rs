@@ -6,6 +6,7 @@ use domain::config::{Label, MicroUsd, Pool};
 use domain::ids::PoolName;
 use domain::policy::PoolView;
 use domain::policy::circuit::next_probe;
+use domain::policy::stopped;
 use domain::state::{Answer, Circuit, Slot, SlotState};
 use engine::ports::Store;
 use jiff::Timestamp;
@@ -205,7 +206,7 @@ pub(crate) fn row(pool: &Pool, view: &PoolView, now: Timestamp) -> PoolRow {
         .filter(|(_, it)| it.circuit != Circuit::Closed)
         .map(|(it, of)| (it, &of.circuit))
         .collect();
-    let keeps_stopped = pool.has_stopped() || view.slots.values().any(|slot| slot.is_set_aside() && slot.is_live());
+    let keeps_stopped = stopped::keeps_stopped(pool, view);
     PoolRow {
         usd_per_hour: pool.needs_prices().then(|| view.price_per_hour().usd()),
         max_usd_per_hour: pool.price_per_hour.map(MicroUsd::usd),
@@ -216,7 +217,7 @@ pub(crate) fn row(pool: &Pool, view: &PoolView, now: Timestamp) -> PoolRow {
         busy: view.slots.values().filter(|slot| is_busy(slot)).count(),
         warm: view.supply(now).filter(|slot| !slot.wanted).count(),
         warm_wanted: pool.warm_at(now),
-        stopped: keeps_stopped.then(|| view.slots.values().filter(|slot| is_stopped(slot)).count()),
+        stopped: keeps_stopped.then(|| stopped::ready(view).count()),
         stopped_wanted: keeps_stopped.then(|| pool.stopped_at(now)),
         schedule: InEffect::of(pool, now),
         live: view.live(),
@@ -233,11 +234,6 @@ pub(crate) fn row(pool: &Pool, view: &PoolView, now: Timestamp) -> PoolRow {
 /// A machine that is gone does not run its job any more, whatever GitHub has reported.
 fn is_busy(slot: &Slot) -> bool {
     slot.gone_at.is_none() && matches!(slot.state, SlotState::Busy { .. })
-}
-
-/// A machine that is being ended, or is still being stopped, is not ready.
-fn is_stopped(slot: &Slot) -> bool {
-    slot.is_live() && slot.stop.is_none() && matches!(slot.state, SlotState::Stopped(_))
 }
 
 /// What keeps the pool from launching the machines it needs.

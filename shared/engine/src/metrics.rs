@@ -15,6 +15,7 @@ use domain::log::Transaction;
 use domain::policy::PoolView;
 use domain::policy::record::Recording;
 use domain::policy::route::Unrouted;
+use domain::policy::stopped;
 use domain::state::{BootReport, Item, Job, Rank, Slot, SlotOutcome, WaitingJob};
 use jiff::{SignedDuration, Timestamp};
 use metrics::{Label, Unit, counter, histogram};
@@ -94,7 +95,7 @@ impl Metric {
 }
 
 /// All metrics, in the order of `docs/metrics.md`.
-pub const ALL: [&Metric; 31] = [
+pub const ALL: [&Metric; 32] = [
     &QUEUE_TIME,
     &WEBHOOK_TIME,
     &DECIDE_TIME,
@@ -112,6 +113,7 @@ pub const ALL: [&Metric; 31] = [
     &DEMAND,
     &SUPPLY,
     &LIVE,
+    &STOPPED,
     &WAITING_JOBS,
     &LONGEST_WAIT,
     &UNSERVED_JOBS,
@@ -146,6 +148,7 @@ const JOB_COST: Metric = Metric { name: "JobCost", unit: None, dimensions: &["Po
 const DEMAND: Metric = Metric::each("Demand", Unit::Count, &["Pool"]);
 const SUPPLY: Metric = Metric::each("Supply", Unit::Count, &["Pool"]);
 const LIVE: Metric = Metric::each("Live", Unit::Count, &["Pool"]);
+const STOPPED: Metric = Metric::each("Stopped", Unit::Count, &["Pool"]);
 const WAITING_JOBS: Metric = Metric::each("WaitingJobs", Unit::Count, &[]);
 const LONGEST_WAIT: Metric = Metric::each("LongestWait", Unit::Seconds, &[]);
 const UNSERVED_JOBS: Metric = Metric::each("UnservedJobs", Unit::Count, &[]);
@@ -268,10 +271,14 @@ pub(crate) fn slot_closed(slot: &Slot, cost: Option<MicroUsd>, now: Timestamp) {
 /// The state of the pools, as a sweep has read it.
 pub(crate) fn state(pools: &[(Pool, PoolView)], now: Timestamp) {
     for (pool, view) in pools {
-        let pool = [pool.name.as_str()];
-        DEMAND.record(view.demand(now) as f64, &pool);
-        SUPPLY.record(view.supply(now).count() as f64, &pool);
-        LIVE.record(view.live() as f64, &pool);
+        let name = [pool.name.as_str()];
+        DEMAND.record(view.demand(now) as f64, &name);
+        SUPPLY.record(view.supply(now).count() as f64, &name);
+        LIVE.record(view.live() as f64, &name);
+        // CloudWatch charges for each metric of a pool.
+        if stopped::keeps_stopped(pool, view) {
+            STOPPED.record(stopped::ready(view).count() as f64, &name);
+        }
     }
     let views = || pools.iter().map(|(_, view)| view);
     let is_waiting = |job: &&WaitingJob| job.open && job.given_up(now).is_none();

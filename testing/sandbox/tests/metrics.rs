@@ -151,6 +151,7 @@ async fn every_listed_metric_is_recorded_and_no_other() -> anyhow::Result<()> {
         signed.body(unusable).send().await?;
     }
 
+    sandbox.apply(&one_pool("stopped = 1\n")).await?;
     let (mut shapes, mut sums) = recorded(&sandbox)?;
     let all = async || {
         (shapes, sums) = recorded(&sandbox)?;

@@ -96,6 +96,16 @@ pub(super) fn aside(view: &PoolView) -> impl Iterator<Item = &Slot> {
     view.slots.values().filter(|slot| slot.is_set_aside() && slot.stop.is_none() && slot.is_live())
 }
 
+/// Whether the pool may have stopped machines: it is to keep some, or some have not ended yet.
+pub fn keeps_stopped(pool: &Pool, view: &PoolView) -> bool {
+    pool.has_stopped() || view.slots.values().any(|slot| slot.is_set_aside() && slot.is_live())
+}
+
+/// The slots whose machines are ready to be started. A machine that is being ended, or is still being stopped, is not.
+pub fn ready(view: &PoolView) -> impl Iterator<Item = &Slot> {
+    aside(view).filter(|slot| matches!(slot.state, SlotState::Stopped(_)))
+}
+
 /// Whether the slot has a machine that can be ended now, as far as is known. The launch of one without may be under way.
 pub fn is_idle(slot: &Slot, now: Timestamp) -> bool {
     slot.is_live() && slot.state != SlotState::Planned && !slot.is_observed_busy(now) && !slot.held
@@ -181,4 +191,25 @@ fn has_image_of(pool: &Pool, tuple: &Tuple) -> bool {
     let shapes = pool.shapes.iter().flat_map(|shapes| shapes.launch_templates.values());
     let mut templates = std::iter::once(&pool.launch_template).chain(shapes);
     templates.any(|it| it.id == tuple.template && it.version == tuple.template_version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_refusal_of_one_machine_gives_it_up() {
+        let codes = [
+            (None, AfterStartError::Again, AfterStartError::Again),
+            (Some("RequestLimitExceeded"), AfterStartError::Again, AfterStartError::Again),
+            (Some("ExpiredToken"), AfterStartError::Again, AfterStartError::Again),
+            (Some("IncorrectInstanceState"), AfterStartError::Again, AfterStartError::OneByOne),
+            (Some("InvalidInstanceID.NotFound"), AfterStartError::Again, AfterStartError::OneByOne),
+            (Some("InsufficientInstanceCapacity"), AfterStartError::GiveUp, AfterStartError::OneByOne),
+            (Some("VcpuLimitExceeded"), AfterStartError::GiveUp, AfterStartError::OneByOne),
+        ];
+        for (code, alone, together) in codes {
+            assert_eq!((after_start_error(code, 1), after_start_error(code, 2)), (alone, together), "{code:?}");
+        }
+    }
 }
