@@ -1,0 +1,4 @@
+//! What other pools would have cost, and how long jobs would have waited: recorded jobs, run through Drover's engine in
+//! virtual time.
+
+pub mod trace;
