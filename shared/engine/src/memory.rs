@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use domain::ids::{InstanceId, JobId, PoolName, SlotId};
 use domain::log::{Event, Stream, Transaction, fold, lifecycle};
 use domain::state::{BootItem, Item, Key, StoredReport, UnreadSlots, boot_key};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::ports::{CommitError, Reading, Store, StoreError};
@@ -73,6 +74,16 @@ impl MemoryStore {
         events
     }
 
+    /// Deletes expired items, as DynamoDB does, and the whole log. A run of weeks then does not grow.
+    pub fn expire(&self, now: Timestamp) {
+        let mut tables = self.tables();
+        tables.items.retain(|_, item| expires_at(item).is_none_or(|at| at > now.as_second()));
+        let Tables { items, reports, .. } = &mut *tables;
+        let machine = |key: &str| key.split_once(':').map(|(_, machine)| Key::Instance(machine.into()));
+        reports.retain(|key, _| machine(key).is_some_and(|key| items.contains_key(&key)));
+        tables.log.clear();
+    }
+
     /// Deletes every item of the main table, as an operator might do by mistake.
     pub fn empty(&self) {
         let mut tables = self.tables();
@@ -95,6 +106,30 @@ impl MemoryStore {
         }
         differences.extend(folded.into_iter().map(|(key, logged)| (key, None, Some(logged))));
         differences
+    }
+}
+
+/// DynamoDB's TTL, in epoch seconds.
+fn expires_at(item: &Item) -> Option<i64> {
+    match item {
+        Item::Job(job) => job.expires_at,
+        Item::Instance(instance) => instance.expires_at,
+        Item::Runner(runner) => Some(runner.expires_at),
+        Item::Unrouted(job) => Some(job.expires_at),
+        Item::Meta(_)
+        | Item::Waiting(_)
+        | Item::Batch(_)
+        | Item::Slot(_)
+        | Item::Nudge(_)
+        | Item::CheckRun(_)
+        | Item::Rerun(_)
+        | Item::Config(_)
+        | Item::Limit(_)
+        | Item::Janitor(_)
+        | Item::Function(_)
+        | Item::Listing(_)
+        | Item::Catalogue(_)
+        | Item::SpotPrices(_) => None,
     }
 }
 
@@ -133,8 +168,8 @@ impl Store for MemoryStore {
 
     async fn unrouted(&self) -> Result<Reading, StoreError> {
         let tables = self.tables();
-        let items =
-            tables.items.iter().filter(|(key, _)| matches!(key, Key::Unrouted(_))).map(|(_, item)| item.clone());
+        let all = tables.items.range(Key::Unrouted(JobId(0))..=Key::Unrouted(JobId(u64::MAX)));
+        let items = all.map(|(_, item)| item.clone());
         Ok(Reading { items: items.collect(), unreadable: Vec::new() })
     }
 

@@ -16,6 +16,6 @@ pub mod swarm;
 mod universe;
 
 pub use call::{Call, CallKind};
-pub use rules::Checked;
+pub use rules::{Checked, Checks};
 pub use steps::{Side, Steps};
-pub use universe::{Denied, Ingest, Reports, Runners, Universe, pool, shapes_pool};
+pub use universe::{Denied, Happenings, Ingest, ROLE, Reports, Runners, SUBNETS, Universe, World, pool, shapes_pool};

@@ -4,6 +4,7 @@
 //! tests of single stories; the random worlds of [`swarm`](crate::swarm) advance the models themselves.
 
 mod compute;
+mod driver;
 mod early_ends;
 mod github;
 mod invocation;
@@ -21,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use domain::config::{
     Architecture, LaunchTemplate, Market, MarketChoice, Order, Pool, Rates, RootVolume, ShapePolicy, Shapes, Timings,
 };
-use domain::ids::{Epoch, JobId, StackName};
+use domain::ids::{Epoch, JobId, Repository, StackName};
 use domain::log::Transaction;
 use domain::policy::format;
 use domain::state::{Config, FunctionName, Item, Key, Meta};
@@ -38,11 +39,12 @@ use world::ec2::{self, Ec2, OnPowerOff, Tags, TemplateData};
 use world::github::{App, FIRST_KEY, GitHub, OwnerKind, QueueJob, RunnerId, Scope, Visibility};
 
 use crate::mistakes::{self, Memory, Mistake, settings};
-use crate::rules::Checked;
+use crate::rules::{Checked, Checks};
 use crate::steps::Steps;
 use state::State;
 
 pub(crate) use compute::ec2_market;
+pub use driver::Happenings;
 pub(crate) use notices::notice;
 use process::Process;
 pub use reports::Denied;
@@ -50,7 +52,7 @@ pub(crate) use state::TableFault;
 pub use state::{Ingest, Reports, Runners};
 
 /// The unique id of the runner machines' role.
-pub(crate) const ROLE: &str = "AROAVIRTUAL";
+pub const ROLE: &str = "AROAVIRTUAL";
 
 /// How long an invocation may take. Virtual time stands still during an invocation unless a test moves it.
 pub(crate) const INVOCATION: SignedDuration = SignedDuration::from_secs(60);
@@ -71,6 +73,22 @@ pub struct Universe {
     idle: Mutex<Vec<Arc<Process>>>,
 }
 
+/// The subnets of every universe, each in a zone of its own.
+pub const SUBNETS: [&str; 2] = ["subnet-a", "subnet-b"];
+
+/// What a universe begins with.
+#[derive(Debug, Clone)]
+pub struct World {
+    /// Determines every id and random decision of the models.
+    pub seed: u64,
+    pub began: Timestamp,
+    pub ec2: ec2::Config,
+    pub github: world::github::Config,
+    /// Private repositories, whose owners have installed the app. At least one.
+    pub repositories: Vec<Repository>,
+    pub checks: Checks,
+}
+
 /// A pool of the organization `octo-org` with its own name as its label and at most `max` machines.
 pub fn pool(name: &str, max: u32) -> Pool {
     let valid = "the constants here are valid names";
@@ -81,7 +99,7 @@ pub fn pool(name: &str, max: u32) -> Pool {
         repositories: Vec::new(),
         allow_public: true,
         launch_template: LaunchTemplate { id: "lt-0".into(), name: "runner".to_owned(), version: 1, root: None },
-        subnets: vec!["subnet-a".into(), "subnet-b".into()],
+        subnets: SUBNETS.map(Into::into).into(),
         instance_types: vec!["m7i.large".into()],
         market: Default::default(),
         order: Default::default(),
@@ -157,12 +175,30 @@ impl Universe {
         github: world::github::Config,
         mistake: Option<Mistake>,
     ) -> Self {
+        let world = World {
+            seed,
+            began: "2026-11-02T12:00:00Z".parse().expect("a time"),
+            ec2,
+            github,
+            repositories: vec!["octo-org/widgets".parse().expect("a repository")],
+            checks: Checks::On,
+        };
+        Self::of(world, pools, mistake)
+    }
+
+    /// A universe for a run of weeks: the given world, in which these pools are applied.
+    pub fn in_world(world: World, pools: Vec<Pool>) -> Self {
+        Self::of(world, pools, None)
+    }
+
+    fn of(world: World, pools: Vec<Pool>, mistake: Option<Mistake>) -> Self {
         mistakes::switch_to(mistake);
         let pools = settings(mistake, pools);
-        let now: Timestamp = "2026-11-02T12:00:00Z".parse().expect("a time");
+        let World { seed, began: now, ec2, github, repositories, checks } = world;
+        let region = ec2.region.clone();
         let mut ec2 = Ec2::new(ec2, seed);
-        for (subnet, zone) in [("subnet-a", "eu-central-1a"), ("subnet-b", "eu-central-1b")] {
-            ec2.add_subnet(subnet, zone, Tags::new());
+        for (subnet, zone) in SUBNETS.iter().zip(["a", "b"]) {
+            ec2.add_subnet(subnet, &format!("{region}{zone}"), Tags::new());
         }
         let data = TemplateData {
             image: "ami-0".to_owned(),
@@ -172,16 +208,22 @@ impl Universe {
         let template = ec2.create_launch_template("runner", data, Tags::new(), now).expect("a new region");
         let app = App::new(1, "drover", "Drover", now);
         let mut github = GitHub::new(github, app, seed);
-        let owner = github.add_owner("octo-org", OwnerKind::Organization, now);
-        let installation = github.install(owner, now);
-        let repository = github.add_repository(owner, "widgets", Visibility::Private, now);
+        let (mut installations, mut first) = (BTreeMap::new(), None);
+        for repository in repositories {
+            let login = repository.owner.as_str();
+            let owner = github.find_owner(login).map(|owner| owner.id);
+            let owner = owner.unwrap_or_else(|| github.add_owner(login, OwnerKind::Organization, now));
+            installations.entry(login.to_ascii_lowercase()).or_insert_with(|| github.install(owner, now));
+            let added = github.add_repository(owner, repository.name(), Visibility::Private, now);
+            first.get_or_insert(added);
+        }
         let universe = Self {
             state: Mutex::new(State {
                 now,
                 ec2,
                 github,
-                installations: [("octo-org".to_owned(), installation)].into(),
-                repository,
+                installations,
+                repository: first.expect("a world has a repository"),
                 messages: VecDeque::new(),
                 machines: BTreeMap::new(),
                 ingest: Ingest::Up,
@@ -217,10 +259,10 @@ impl Universe {
                 reports: Reports::Sent,
                 max_life: pools.iter().map(|pool| (pool.name.to_string(), pool.timings.max_life.duration())).collect(),
             }),
-            store: Checked::new(MemoryStore::default()),
+            store: Checked::new(MemoryStore::default(), checks),
             steps: Steps::default(),
             stack: "sim".parse().expect("a stack's name"),
-            rates: Rates::of("eu-central-1".to_owned()),
+            rates: Rates::of(region),
             mistake,
             memory: Memory::default(),
             idle: Mutex::default(),

@@ -86,8 +86,8 @@ impl Ec2 {
             let stops = self.faults.stops > 0.0 && self.rng.random::<f64>() < self.faults.stops;
             let id = InstanceId(self.fresh_id("i"));
             let volume = VolumeId(self.fresh_id("vol"));
-            let number = self.instances.len();
-            self.by_id.insert(id.clone(), number);
+            self.by_id.insert(id.clone(), self.instances.len());
+            let number = self.launches as usize + launch_index;
             self.instances.push(Instance {
                 id: id.clone(),
                 reservation: reservation.clone(),

@@ -10,6 +10,7 @@ mod faults;
 mod launch;
 mod life;
 mod market;
+mod offering;
 mod operation;
 mod stop;
 mod templates;
@@ -26,7 +27,7 @@ use rand::{Rng, SeedableRng};
 
 pub use error::{Code, Failure};
 pub use faults::{Capacity, Faults, LaunchMatch, Refusal, When};
-pub use market::{TYPES, TypeInfo, is_offered, spot_price};
+pub use offering::{Offering, TYPES, TypeInfo, is_offered, spot_price};
 pub use operation::Operation;
 pub use types::*;
 
@@ -59,6 +60,8 @@ pub struct Config {
     pub account: String,
     /// Name of the region.
     pub region: String,
+    /// Its instance types.
+    pub offering: Offering,
 }
 
 impl Default for Config {
@@ -75,6 +78,7 @@ impl Default for Config {
             throttle: true,
             account: "123456789012".to_owned(),
             region: "eu-central-1".to_owned(),
+            offering: Offering::default(),
         }
     }
 }
@@ -248,6 +252,22 @@ impl Ec2 {
     /// Every state change of every instance, in order.
     pub fn entered(&self) -> &[Entered] {
         &self.entered
+    }
+
+    /// Forgets instances that have ended and are described no more, with their tokens, and all state changes, so that a run
+    /// of weeks does not grow. Returns the state changes.
+    pub fn forget(&mut self, now: Timestamp) -> Vec<Entered> {
+        let remembered = self.config.remembered;
+        let is_over = |it: &Instance| it.state == State::Terminated && it.state_since + remembered <= now;
+        if self.instances.iter().filter(|it| is_over(it)).count() * 2 > self.instances.len() {
+            self.instances.retain(|it| !is_over(it));
+            self.by_id = self.instances.iter().enumerate().map(|(at, it)| (it.id.clone(), at)).collect();
+            let reservations: std::collections::BTreeSet<&ReservationId> =
+                self.instances.iter().map(|it| &it.reservation).collect();
+            self.tokens.retain(|_, used| reservations.contains(&used.reservation));
+        }
+        self.ended.clear();
+        std::mem::take(&mut self.entered)
     }
 
     /// The number of calls of each operation, including refused calls.

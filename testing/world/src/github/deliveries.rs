@@ -61,8 +61,11 @@ impl GitHub {
     /// Records the outcome of a delivery. Failed deliveries are not repeated automatically.
     pub fn record_answer(&mut self, id: DeliveryId, answer: Answer, took: Duration, now: Timestamp) {
         let kept = self.config.deliveries_kept;
-        self.deliveries
-            .retain(|_, delivery| delivery.attempted.as_ref().is_none_or(|attempted| attempted.at + kept > now));
+        // Ids grow, so the oldest come first.
+        let is_old = |delivery: &Delivery| delivery.attempted.as_ref().is_some_and(|it| it.at + kept <= now);
+        while self.deliveries.first_entry().is_some_and(|first| is_old(first.get())) {
+            self.deliveries.pop_first();
+        }
         if let Some(delivery) = self.deliveries.get_mut(&id) {
             delivery.attempted = Some(Attempted { at: now, took, answer });
         }

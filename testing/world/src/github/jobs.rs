@@ -110,10 +110,23 @@ impl GitHub {
         }
     }
 
+    /// Forgets the runs of which every job ended before that time, with their jobs, so that a run of weeks does not grow.
+    pub fn forget(&mut self, before: Timestamp) {
+        let jobs = &self.jobs;
+        let is_over = |id: &JobId| jobs.get(id).is_none_or(|job| job.completed_at.is_some_and(|at| at < before));
+        let over: Vec<RunId> =
+            self.runs.values().filter(|run| run.jobs.iter().all(is_over)).map(|run| run.id).collect();
+        for run in over.iter().filter_map(|run| self.runs.remove(run)) {
+            run.jobs.iter().for_each(|job| drop(self.jobs.remove(job)));
+        }
+    }
+
     fn new_job(&mut self, job: QueueJob, now: Timestamp) -> JobId {
         let run = job.run.filter(|run| self.runs.contains_key(run)).unwrap_or_else(|| {
             let id = RunId(self.fresh_id());
-            let number = self.runs.values().filter(|run| run.repository == job.repository).count() as u64 + 1;
+            let runs = self.runs_of.entry(job.repository).or_default();
+            *runs += 1;
+            let number = *runs;
             let head_sha = format!("{}{:08x}", self.fresh_secret(), self.rng.random::<u32>());
             let run =
                 Run { id, repository: job.repository, number, attempt: 1, head_sha, jobs: Vec::new(), created_at: now };

@@ -171,6 +171,8 @@ pub struct GitHub {
     excluded: BTreeSet<RepositoryId>,
     tokens: BTreeMap<String, (InstallationId, Timestamp)>,
     runs: BTreeMap<RunId, Run>,
+    /// How many runs each repository has had.
+    runs_of: BTreeMap<RepositoryId, u64>,
     jobs: BTreeMap<JobId, Job>,
     /// Queued jobs that are not assigned, oldest first.
     queue: BTreeSet<(Timestamp, JobId)>,
@@ -208,6 +210,7 @@ impl GitHub {
             excluded: BTreeSet::new(),
             tokens: BTreeMap::new(),
             runs: BTreeMap::new(),
+            runs_of: BTreeMap::new(),
             jobs: BTreeMap::new(),
             queue: BTreeSet::new(),
             runners: BTreeMap::new(),
