@@ -2,6 +2,7 @@
 
 mod lint;
 mod nested;
+mod simulate;
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 
 pub(crate) use self::lint::Lint;
 pub(crate) use self::nested::{DeadLettersCommand, Init, PoolsCommand, Put, Rotate, SecretsCommand};
+pub(crate) use self::simulate::Simulate;
 use crate::candidates;
 
 /// Runs GitHub Actions jobs on EC2, one fresh machine per job.
@@ -77,7 +79,7 @@ impl Arguments {
 /// The commands by purpose, as the help lists them.
 pub(crate) const GROUPS: [(&str, &[&str]); 4] = [
     ("Watch", &["status", "explain", "jobs", "ps", "pools", "runners", "events", "logs", "cost", "dashboard"]),
-    ("Set up and check", &["init", "doctor", "lint", "shapes", "secrets"]),
+    ("Set up and check", &["init", "doctor", "lint", "shapes", "simulate", "secrets"]),
     ("Intervene", &["forget", "pause", "resume", "drain", "hold", "release", "retire", "dead-letters", "replay"]),
     ("Install", &["completions", "man", "version"]),
 ];
@@ -337,6 +339,15 @@ pub(crate) enum Command {
         /// A label, as in runs-on
         label: String,
     },
+    /// Simulate pool files with recorded jobs: queue times, machine hours and costs, side by side
+    ///
+    /// Runs the jobs of a trace through Drover's own decisions in virtual time, once for each pool file. Needs no AWS account.
+    /// docs/what-if.md says what is modelled.
+    #[command(
+        after_help = "Example:\n  drover simulate examples/pools.toml examples/warm.toml --trace examples/trace.jsonl.gz\n  drover \
+                      simulate pools.toml --trace trace.jsonl.gz --label ubuntu-latest=linux"
+    )]
+    Simulate(Simulate),
     /// Show on one screen what the stack does and what is wrong
     ///
     /// Versions, the last sweep, every pool with the reason if it cannot serve its jobs, the oldest waiting job, the failures

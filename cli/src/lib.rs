@@ -30,6 +30,7 @@ mod schedule;
 pub mod secrets;
 pub mod settings;
 pub mod shapes;
+pub mod simulate;
 pub mod status;
 mod style;
 pub mod version;

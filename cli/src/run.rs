@@ -24,8 +24,9 @@ use drover::output::{Failure, Format, Output};
 use drover::pool_file::{PoolEntry, PoolFile};
 use drover::settings::{self, Reading, StackChoice, aws};
 use drover::status::{self, Surroundings};
-use drover::{apply, jobs, logs, pool_example, pools, ps, read, replay, runners, secrets, shapes, version};
+use drover::{apply, jobs, logs, pool_example, pools, ps, read, replay, runners, secrets, shapes, simulate, version};
 use engine::ports::Clock;
+use indicatif::ProgressBar;
 use jiff::{SignedDuration, Timestamp};
 use platform::clock::SystemClock;
 use platform::control::{self, github_api_url};
@@ -36,7 +37,9 @@ use platform::queue::{DeadLetters, Queue};
 use platform::table::Table;
 use serde_json::json;
 
-use crate::arguments::{Command, DeadLettersCommand, Init, Lint, PoolsCommand, Put, Rotate, SecretsCommand, command};
+use crate::arguments::{
+    Command, DeadLettersCommand, Init, Lint, PoolsCommand, Put, Rotate, SecretsCommand, Simulate, command,
+};
 
 /// Between two readings of `drover status --watch`, `drover ps --watch` and `drover events --follow`.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
@@ -117,6 +120,7 @@ pub(crate) async fn run(command: Command, selection: &StackChoice, format: Forma
         Command::Runners => run_runners().await,
         Command::Secrets(command) => run_secrets(command).await,
         Command::Shapes { label } => shapes::shapes(&table(&aws().await?)?, &label).await,
+        Command::Simulate(arguments) => run_simulate(arguments),
         Command::Status { watch: false } => {
             let aws = aws().await?;
             status::status(&table(&aws)?, &surroundings(&aws)?, now).await
@@ -133,7 +137,7 @@ pub(crate) async fn run(command: Command, selection: &StackChoice, format: Forma
 /// Whether the command reads or changes a stack.
 fn needs_stack(command: &Command) -> bool {
     match command {
-        Command::Completions { .. } | Command::Man { .. } => false,
+        Command::Completions { .. } | Command::Man { .. } | Command::Simulate(_) => false,
         Command::Lint(lint) => lint.pools.is_none(),
         Command::Pools { command: Some(PoolsCommand::Check { .. } | PoolsCommand::Init { .. }) } => false,
         Command::Pools {
@@ -338,6 +342,17 @@ async fn run_lint(arguments: Lint) -> Result<Output, Failure> {
     let source = WorkflowRepository { repository, public };
     let question = Question { pools, source, hosted, listing, variables: all, unknowns };
     Ok(lint::lint(&workflows, &question, |path| std::fs::read_to_string(path))?.output(format))
+}
+
+/// Shows on a terminal how far it is.
+fn run_simulate(arguments: Simulate) -> Result<Output, Failure> {
+    let bar = match std::io::stderr().is_terminal() {
+        true => ProgressBar::new(100),
+        false => ProgressBar::hidden(),
+    };
+    let output = simulate::simulate(&arguments.request(), &|share| bar.set_position((share * 100.0) as u64));
+    bar.finish_and_clear();
+    output
 }
 
 fn variables_of(file: &Path) -> Result<BTreeMap<String, String>, Failure> {

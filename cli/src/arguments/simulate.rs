@@ -1,0 +1,53 @@
+//! The arguments of `drover simulate`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use drover::simulate::Request;
+
+#[derive(Debug, Args)]
+pub(crate) struct Simulate {
+    /// Pool files; each is simulated on its own
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The recorded jobs
+    #[arg(long, value_name = "FILE")]
+    trace: PathBuf,
+    /// The region whose list prices apply [default: that of the trace, or us-east-1]
+    #[arg(long)]
+    region: Option<String>,
+    /// Jobs with the label OLD count as having the label NEW
+    #[arg(long = "label", value_name = "OLD=NEW", value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// What a spot machine costs, as a share of its list price
+    #[arg(long, value_name = "SHARE", default_value_t = 0.4, value_parser = share)]
+    spot_share: f64,
+    /// How often EC2 reclaims a spot machine, per hour of its life
+    #[arg(long, value_name = "RATE", default_value_t = 0.0, value_parser = rate)]
+    interruptions: f64,
+}
+
+impl Simulate {
+    pub(crate) fn request(self) -> Request {
+        let Self { files, trace, region, labels, spot_share, interruptions } = self;
+        Request { files, trace, region, labels, spot_share, interruptions }
+    }
+}
+
+fn label(text: &str) -> Result<(String, String), &'static str> {
+    let (old, new) = text.split_once('=').ok_or("must be OLD=NEW")?;
+    let (old, new) = (old.trim(), new.trim());
+    if old.is_empty() || new.is_empty() { Err("must be OLD=NEW") } else { Ok((old.to_owned(), new.to_owned())) }
+}
+
+fn share(text: &str) -> Result<f64, &'static str> {
+    number(text, 1.0).ok_or("must be a number from 0 to 1")
+}
+
+fn rate(text: &str) -> Result<f64, &'static str> {
+    number(text, 60.0).ok_or("must be a number from 0 to 60")
+}
+
+fn number(text: &str, most: f64) -> Option<f64> {
+    text.parse().ok().filter(|number| (0.0..=most).contains(number))
+}
