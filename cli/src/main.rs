@@ -13,6 +13,10 @@ use drover::settings::forget_outputs;
 
 use crate::arguments::{Arguments, command};
 
+/// A simulation allocates and frees all the time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // Answers a shell that completes a command line, and ends.
     CompleteEnv::with_factory(command).complete();

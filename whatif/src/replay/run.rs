@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use domain::config::Pool;
 use jiff::SignedDuration;
 use world::github::{self, Conclusion, JobId, QueueJob};
 
@@ -17,6 +18,9 @@ const SCALERS: usize = 5;
 
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
+
+/// After so many sweeps that found nothing, no more are made until something happens: everything is closed by then.
+const QUIET_SWEEPS: u32 = 15;
 
 /// How often what is over is forgotten. Models remember machines for an hour.
 const FORGET_EVERY: SignedDuration = SignedDuration::from_mins(30);
@@ -90,7 +94,10 @@ impl Run<'_> {
             Due::Finish(runner, job, how) => self.finish(runner, job, how),
             Due::Machine(id, doing) => self.machine_does(&id, doing),
             Due::Janitor => {
-                self.universe.sweep();
+                self.quiet_sweeps = if self.is_quiet() { self.quiet_sweeps + 1 } else { 0 };
+                if self.quiet_sweeps <= QUIET_SWEEPS {
+                    self.universe.sweep();
+                }
                 self.plan_in(MINUTE, Due::Janitor);
             }
             Due::Forget => {
@@ -98,6 +105,17 @@ impl Run<'_> {
                 self.plan_in(FORGET_EVERY, Due::Forget);
             }
         }
+    }
+
+    /// Whether there is nothing that a sweep could find: no machine, no job, no message, and no pool that keeps machines or needs
+    /// prices.
+    fn is_quiet(&self) -> bool {
+        let keeps_none =
+            |pool: &Pool| pool.warm == 0 && pool.stopped == 0 && pool.schedules.is_empty() && !pool.needs_prices();
+        self.ids.is_empty()
+            && self.universe.next_message_at().is_none()
+            && self.universe.ec2(|ec2, _| ec2.alive().next().is_none())
+            && self.pools.iter().all(keeps_none)
     }
 
     /// Enters what machines did into the books, and forgets what is over.

@@ -19,6 +19,9 @@ use crate::replay::jobs::{Planned, Progress, plan};
 use crate::replay::machine::{Doing, Machine};
 use crate::trace::{Trace, hidden};
 
+/// Every webhook arrives, so nobody looks for an old one. A long list of them takes time to read.
+const DELIVERIES_KEPT: Duration = Duration::from_secs(300);
+
 /// EC2 calls a machine `running` this long after its launch or start.
 const PENDING: Duration = Duration::from_secs(3);
 
@@ -68,6 +71,8 @@ pub(super) struct Run<'t> {
     pub(super) progress: Vec<Progress>,
     /// Jobs that have not ended.
     pub(super) open: usize,
+    /// Sweeps in a row that found nothing to do.
+    pub(super) quiet_sweeps: u32,
     pub(super) universe: Universe,
     pub(super) rng: SmallRng,
     pub(super) now: Timestamp,
@@ -111,7 +116,7 @@ impl<'t> Run<'t> {
             seed: assumptions.seed,
             began: trace.header.from,
             ec2,
-            github: github::Config::default(),
+            github: github::Config { deliveries_kept: DELIVERIES_KEPT, ..github::Config::default() },
             repositories: repositories(&plan, &pools),
             checks: Checks::Off,
         };
@@ -124,6 +129,7 @@ impl<'t> Run<'t> {
             assumptions: *assumptions,
             progress: vec![Progress::default(); plan.len()],
             open: plan.len(),
+            quiet_sweeps: 0,
             universe: Universe::in_world(world, pools.clone()),
             rng: SmallRng::seed_from_u64(assumptions.seed),
             now: from,
