@@ -23,10 +23,10 @@ pub const MOST_JOBS: usize = 2_000_000;
 const MOST_TEXT: u64 = 4 << 30;
 
 /// The most characters of a name or a label.
-const LONGEST_NAME: usize = 256;
+pub(crate) const LONGEST_NAME: usize = 256;
 
 /// The most labels of a job.
-const MOST_LABELS: usize = 64;
+pub(crate) const MOST_LABELS: usize = 64;
 
 /// The longest time that a trace covers.
 pub const LONGEST_PERIOD: SignedDuration = SignedDuration::from_hours(24 * 400);
