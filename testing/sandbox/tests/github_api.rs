@@ -12,7 +12,7 @@ use sandbox::pace::PATIENCE;
 use sandbox::sandbox::{Driven, FOREIGN_REPOSITORY, Options, Sandbox};
 use sandbox::state::State;
 use serde_json::{Value, json};
-use world::github::{Answer, DEFAULT_GROUP, Delivery, Group};
+use world::github::{Answer, DEFAULT_GROUP, Delivery, Group, UserAccess};
 
 struct Checked {
     http: reqwest::Client,
@@ -173,6 +173,41 @@ async fn every_answer_matches_githubs_description() {
         state.github.set_group(owner, restricted);
     });
     assert_eq!(github.call(groups, &foreign, token, None, 200).await["total_count"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_to_a_users_token_match_githubs_description() {
+    let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
+    let github = Checked::new(&sandbox);
+    let job = sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_secs(1));
+    let (token, run) = sandbox.world.act(|state, _| {
+        let owner = state.github.find_owner("octo-org").unwrap().id;
+        let access = UserAccess { accounts: [owner].into(), actions: true };
+        (state.github.add_user_token(access), state.github.job(job).unwrap().run)
+    });
+    let repositories = github.call("GET /orgs/{org}/repos", "/orgs/octo-org/repos", &token, None, 200).await;
+    let names: Vec<&Value> = repositories.as_array().unwrap().iter().map(|it| &it["full_name"]).collect();
+    assert!(names.contains(&&json!("octo-org/widgets")), "{names:?}");
+    let list = "GET /repos/{owner}/{repo}/actions/runs";
+    let runs = |created: &str| format!("/repos/octo-org/widgets/actions/runs?created={created}");
+    let all = runs("2026-01-01T00:00:00Z..2100-01-01T00:00:00Z");
+    assert_eq!(github.call(list, &all, &token, None, 200).await["workflow_runs"][0]["id"], run.0);
+    let none = runs("2100-01-01T00:00:00Z..2100-01-02T00:00:00Z");
+    assert_eq!(github.call(list, &none, &token, None, 200).await["total_count"], 0);
+    let jobs = format!("/repos/octo-org/widgets/actions/runs/{run}/jobs?filter=all");
+    let of_run = "GET /repos/{owner}/{repo}/actions/runs/{run_id}/jobs";
+    assert_eq!(github.call(of_run, &jobs, &token, None, 200).await["jobs"][0]["id"], job.0);
+
+    let status = async |path: &str| {
+        let answer = github.http.get(format!("{}{path}", github.url)).bearer_auth(&token).send().await.unwrap();
+        answer.status().as_u16()
+    };
+    let job = format!("/repos/octo-org/widgets/actions/jobs/{job}");
+    assert_eq!((status("/orgs/nobody/repos").await, status(&job).await), (404, 403));
+    sandbox.world.act(|state, _| state.github.set_user_access(&token, Some(UserAccess::default())));
+    assert_eq!((status(&jobs).await, status("/orgs/octo-org/repos").await), (404, 200), "the repository is private");
+    sandbox.world.act(|state, _| state.github.set_user_access(&token, None));
+    assert_eq!(status(&jobs).await, 401);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

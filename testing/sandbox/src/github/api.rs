@@ -18,7 +18,7 @@ use platform::clock::SystemClock;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use world::github::{Caller as Charged, Failure, InstallationId, Paging};
+use world::github::{Caller as Charged, Failure, InstallationId, Paging, Reader};
 
 use crate::calls::{Calls, hang_up};
 use crate::permissions::Caller;
@@ -118,11 +118,25 @@ impl Api {
         headers: &HeaderMap,
         act: impl FnOnce(&mut State, InstallationId, Timestamp) -> Answered,
     ) -> Response {
+        let only_installations = |state: &mut State, reader, now| match reader {
+            Reader::Installation(installation) => act(state, installation, now),
+            Reader::User(_) => Err(Failure::Forbidden("Resource not accessible by personal access token".to_owned())),
+        };
+        self.as_reader(operation, headers, only_installations).await
+    }
+
+    /// A call of an installation or a user, authenticated by the token.
+    pub(super) async fn as_reader(
+        &self,
+        operation: &str,
+        headers: &HeaderMap,
+        act: impl FnOnce(&mut State, Reader, Timestamp) -> Answered,
+    ) -> Response {
         let token = bearer(headers).to_owned();
         let answer = async {
-            self.world.act(|state, now| match state.github.authorize(&token, now) {
+            self.world.act(|state, now| match state.github.reader(&token, now) {
                 Ok(caller) => {
-                    let charged = Charged::Installation(caller);
+                    let charged = Charged::from(caller);
                     let done = act(state, caller, now);
                     let tag = match &done {
                         Ok((StatusCode::OK, body)) if operation.starts_with("GET ") => Some(entity_tag(body, &token)),
@@ -179,6 +193,7 @@ pub(super) struct List {
     pub(super) filter: Option<String>,
     pub(super) cursor: Option<String>,
     pub(super) visible_to_repository: Option<String>,
+    pub(super) created: Option<String>,
 }
 
 impl List {

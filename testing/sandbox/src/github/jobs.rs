@@ -8,9 +8,10 @@ use axum::extract::{Path, Query, State as Shared};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, patch, post};
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use world::github::{Attempts, CheckOutput, CheckRunChange, CheckRunId, JobId, RunId};
+use world::github::{Attempts, CheckOutput, CheckRunChange, CheckRunId, Failure, JobId, Reader, RunId, RunSearch};
 
 use super::api::{Api, List, parsed};
 use super::bodies::{check_run_json, job_json, repository_json, run_json};
@@ -23,6 +24,7 @@ pub(super) fn routes() -> Router<Arc<Api>> {
         .route("/repos/{owner}/{repo}/actions/jobs/{id}", get(job))
         .route("/repos/{owner}/{repo}/actions/jobs/{id}/rerun", post(rerun))
         .route("/installation/repositories", get(repositories))
+        .route("/orgs/{org}/repos", get(organization_repositories))
         .route("/repos/{owner}/{repo}/actions/runs", get(runs))
         .route("/repos/{owner}/{repo}/actions/runs/{id}/jobs", get(run_jobs))
         .route("/repos/{owner}/{repo}/check-runs", post(create_check_run))
@@ -41,14 +43,38 @@ async fn repositories(api: Shared<Arc<Api>>, query: Query<List>, headers: Header
     .await
 }
 
+async fn organization_repositories(
+    api: Shared<Arc<Api>>,
+    Path(org): Path<String>,
+    query: Query<List>,
+    headers: HeaderMap,
+) -> Response {
+    api.as_reader("GET /orgs/{org}/repos", &headers, |state, reader, now| {
+        let Reader::User(token) = reader else {
+            return Err(Failure::Forbidden("Resource not accessible by integration".to_owned()));
+        };
+        let listed = state.github.list_organization_repositories(token, &org, query.paging(), now)?;
+        let repositories: Vec<Value> = listed.items.iter().map(|it| repository_json(&state.github, it)).collect();
+        Ok((StatusCode::OK, json!(repositories)))
+    })
+    .await
+}
+
 async fn runs(api: Shared<Arc<Api>>, Path((owner, repo)): Repo, query: Query<List>, headers: HeaderMap) -> Response {
-    api.as_installation("GET /repos/{owner}/{repo}/actions/runs", &headers, |state, caller, now| {
-        let status = query.status.as_deref();
-        let listed = state.github.list_runs(caller, &owner, &repo, status, query.paging(), now)?;
+    api.as_reader("GET /repos/{owner}/{repo}/actions/runs", &headers, |state, reader, now| {
+        let created = query.created.as_deref().map(created).transpose()?;
+        let search = RunSearch { status: query.status.as_deref(), created };
+        let listed = state.github.search_runs(reader, &owner, &repo, search, query.paging(), now)?;
         let runs: Vec<Value> = listed.items.iter().map(|run| run_json(&state.github, run)).collect();
         Ok((StatusCode::OK, json!({ "total_count": listed.total, "workflow_runs": runs })))
     })
     .await
+}
+
+/// `FROM..UNTIL`, the form of GitHub's searches that Drover uses.
+fn created(text: &str) -> Result<(Timestamp, Timestamp), Failure> {
+    let span = text.split_once("..").and_then(|(from, until)| Some((from.parse().ok()?, until.parse().ok()?)));
+    span.ok_or_else(|| Failure::Unprocessable("created is not FROM..UNTIL".to_owned()))
 }
 
 async fn run_jobs(
@@ -58,8 +84,8 @@ async fn run_jobs(
     headers: HeaderMap,
 ) -> Response {
     let attempts = if query.filter.as_deref() == Some("all") { Attempts::All } else { Attempts::Latest };
-    api.as_installation("GET /repos/{owner}/{repo}/actions/runs/{id}/jobs", &headers, |state, caller, now| {
-        let listed = state.github.list_run_jobs(caller, &owner, &repo, RunId(id), attempts, query.paging(), now)?;
+    api.as_reader("GET /repos/{owner}/{repo}/actions/runs/{id}/jobs", &headers, |state, reader, now| {
+        let listed = state.github.list_run_jobs(reader, &owner, &repo, RunId(id), attempts, query.paging(), now)?;
         let jobs: Vec<Value> = listed.items.iter().map(|job| job_json(&state.github, job, &owner, &repo)).collect();
         Ok((StatusCode::OK, json!({ "total_count": listed.total, "jobs": jobs })))
     })

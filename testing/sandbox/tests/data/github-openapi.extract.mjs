@@ -18,6 +18,7 @@ const OPERATIONS = [
   "DELETE /repos/{owner}/{repo}/actions/runners/{runner_id}",
   "GET /orgs/{org}/actions/runner-groups",
   "GET /repos/{owner}/{repo}/actions/jobs/{job_id}",
+  "GET /orgs/{org}/repos",
   "GET /repos/{owner}/{repo}/actions/runs",
   "GET /repos/{owner}/{repo}/actions/runs/{run_id}/jobs",
   "POST /repos/{owner}/{repo}/check-runs",

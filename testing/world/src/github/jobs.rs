@@ -257,14 +257,31 @@ impl GitHub {
         paging: Paging,
         now: Timestamp,
     ) -> Result<Listed<Run>, Failure> {
-        let reply = self.admit(Caller::Installation(caller), Endpoint::ListRuns, now)?;
-        let repository = self.entitled_repository(caller, owner, repo)?;
+        let search = RunSearch { status, created: None };
+        self.search_runs(caller.into(), owner, repo, search, paging, now)
+    }
+
+    /// `GET /repos/{owner}/{repo}/actions/runs`: newest first, and at most 1,000 if the list is filtered.
+    pub fn search_runs(
+        &mut self,
+        reader: Reader,
+        owner: &str,
+        repo: &str,
+        search: RunSearch<'_>,
+        paging: Paging,
+        now: Timestamp,
+    ) -> Result<Listed<Run>, Failure> {
+        let reply = self.admit(reader.into(), Endpoint::ListRuns, now)?;
+        let repository = self.readable_repository(reader, owner, repo)?;
+        let RunSearch { status, created } = search;
         let wanted = |run: &&Run| {
             let (current, conclusion) = self.run_status(run);
+            let created_at = run.created_at.as_second();
             run.repository == repository
+                && created.is_none_or(|(from, until)| (from.as_second()..=until.as_second()).contains(&created_at))
                 && status.is_none_or(|status| status == current || conclusion.is_some_and(|how| how.as_str() == status))
         };
-        let most = if status.is_some() { MAX_SEARCHED_RUNS } else { usize::MAX };
+        let most = if status.is_some() || created.is_some() { MAX_SEARCHED_RUNS } else { usize::MAX };
         reply.with(paging.of(self.runs.values().rev().filter(wanted).take(most).cloned()))
     }
 
@@ -272,7 +289,7 @@ impl GitHub {
     #[expect(clippy::too_many_arguments, reason = "the endpoint has these parameters")]
     pub fn list_run_jobs(
         &mut self,
-        caller: InstallationId,
+        reader: impl Into<Reader>,
         owner: &str,
         repo: &str,
         run: RunId,
@@ -280,8 +297,9 @@ impl GitHub {
         paging: Paging,
         now: Timestamp,
     ) -> Result<Listed<Job>, Failure> {
-        let reply = self.admit(Caller::Installation(caller), Endpoint::ListRunJobs, now)?;
-        let repository = self.entitled_repository(caller, owner, repo)?;
+        let reader = reader.into();
+        let reply = self.admit(reader.into(), Endpoint::ListRunJobs, now)?;
+        let repository = self.readable_repository(reader, owner, repo)?;
         let run = self.runs.get(&run).filter(|run| run.repository == repository).ok_or(Failure::NotFound)?;
         let jobs = run.jobs.iter().filter_map(|id| self.jobs.get(id));
         reply.with(paging.of(jobs.filter(|job| attempts == Attempts::All || job.attempt == run.attempt).cloned()))
@@ -342,6 +360,15 @@ impl GitHub {
             self.announce(id, "completed", now);
         }
     }
+}
+
+/// Which runs a list shows.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RunSearch<'a> {
+    /// `status=`: a status or a conclusion.
+    pub status: Option<&'a str>,
+    /// `created=FROM..UNTIL`, in whole seconds, both included.
+    pub created: Option<(Timestamp, Timestamp)>,
 }
 
 /// Which attempts of a run a list shows: `filter=latest` or `filter=all`.

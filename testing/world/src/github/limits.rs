@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Failure, InstallationId};
+use super::{Failure, InstallationId, UserTokenId};
 
 /// The published limits.
 #[derive(Debug, Clone)]
@@ -32,6 +32,8 @@ pub enum Caller {
     App,
     /// An installation, with its token.
     Installation(InstallationId),
+    /// A user, with a personal access token.
+    User(UserTokenId),
 }
 
 /// Declares the endpoints, each with method and path as in GitHub's documentation.
@@ -65,6 +67,7 @@ endpoints! {
     ListRuns = "GET /repos/{owner}/{repo}/actions/runs";
     ListRunJobs = "GET /repos/{owner}/{repo}/actions/runs/{id}/jobs";
     ListRepositories = "GET /installation/repositories";
+    ListOrganizationRepositories = "GET /orgs/{org}/repos";
     CreateCheckRun = "POST /repos/{owner}/{repo}/check-runs";
     UpdateCheckRun = "PATCH /repos/{owner}/{repo}/check-runs/{id}";
     RerunJob = "POST /repos/{owner}/{repo}/actions/jobs/{id}/rerun";

@@ -17,6 +17,7 @@ mod runners;
 #[cfg(test)]
 mod tests;
 mod types;
+mod users;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -29,7 +30,7 @@ pub use app::{AccessToken, App, FIRST_KEY, HookConfig};
 pub use check_run::{CheckOutput, CheckRun, CheckRunChange};
 pub use delivery::{Answer, Attempted, Delivery, JobEvent};
 pub use error::Failure;
-pub use jobs::{Attempts, QueueJob};
+pub use jobs::{Attempts, QueueJob, RunSearch};
 pub use limits::{Caller, Endpoint, Limits, Rate};
 pub use runners::{JitRegistration, JitRequest};
 pub use types::*;
@@ -170,6 +171,7 @@ pub struct GitHub {
     /// Repositories that their owner removed from the app's installation.
     excluded: BTreeSet<RepositoryId>,
     tokens: BTreeMap<String, (InstallationId, Timestamp)>,
+    user_tokens: BTreeMap<String, (UserTokenId, UserAccess)>,
     runs: BTreeMap<RunId, Run>,
     /// How many runs each repository has had.
     runs_of: BTreeMap<RepositoryId, u64>,
@@ -209,6 +211,7 @@ impl GitHub {
             former_names: BTreeMap::new(),
             excluded: BTreeSet::new(),
             tokens: BTreeMap::new(),
+            user_tokens: BTreeMap::new(),
             runs: BTreeMap::new(),
             runs_of: BTreeMap::new(),
             jobs: BTreeMap::new(),
@@ -287,7 +290,8 @@ impl GitHub {
             self.struck.down += 1;
             return Err(Failure::Broken(503));
         }
-        if let (Some(until), Caller::Installation(_)) = (self.faults.limited_until.filter(|until| *until > now), caller)
+        if let (Some(until), Caller::Installation(_) | Caller::User(_)) =
+            (self.faults.limited_until.filter(|until| *until > now), caller)
         {
             self.struck.limited += 1;
             return Err(Failure::SecondaryLimit { until });

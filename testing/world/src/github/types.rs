@@ -44,6 +44,11 @@ model_id! {
     CheckRunId: u64
 }
 
+model_id! {
+    /// A user's personal access token.
+    UserTokenId: u64
+}
+
 /// Every owner's default group.
 pub const DEFAULT_GROUP: GroupId = GroupId(1);
 
@@ -72,6 +77,28 @@ pub struct Owner {
     pub groups: Vec<Group>,
     /// The permissions that the account granted to the app.
     pub granted: BTreeMap<String, String>,
+}
+
+/// What a user's token may read. Every token reads public repositories.
+#[derive(Debug, Clone, Default)]
+pub struct UserAccess {
+    /// The accounts whose private repositories it may see.
+    pub accounts: BTreeSet<OwnerId>,
+    /// Whether it has the permission Actions: read.
+    pub actions: bool,
+}
+
+/// The caller of an endpoint that apps and users read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    Installation(InstallationId),
+    User(UserTokenId),
+}
+
+impl From<InstallationId> for Reader {
+    fn from(installation: InstallationId) -> Self {
+        Reader::Installation(installation)
+    }
 }
 
 /// A runner group, which restricts the repositories that may use its runners.
