@@ -10,6 +10,7 @@ mod describe;
 pub mod doctor;
 pub mod events;
 pub mod explain;
+pub mod history;
 pub mod init;
 pub mod jobs;
 mod launches;

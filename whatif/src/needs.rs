@@ -70,12 +70,8 @@ mod tests {
     #[test]
     fn a_job_is_after_the_last_job_that_ended_before_it_was_queued() {
         // Two builds, then a test of both, then a release.
-        let jobs = vec![
-            job(1, 1, 0, Some(60)),
-            job(1, 2, 0, Some(90)),
-            job(1, 3, 92, Some(150)),
-            job(1, 4, 150, Some(200)),
-        ];
+        let jobs =
+            vec![job(1, 1, 0, Some(60)), job(1, 2, 0, Some(90)), job(1, 3, 92, Some(150)), job(1, 4, 150, Some(200))];
         assert_eq!(inferred(jobs), [None, None, Some(2), Some(3)]);
     }
 

@@ -135,6 +135,28 @@ pub(super) fn installation_path(scope: &Scope) -> String {
     }
 }
 
+/// Sends a request that authenticates with a token.
+pub(super) async fn send<B: Serialize + ?Sized>(
+    http: &reqwest::Client,
+    api_url: &ApiUrl,
+    request: Request<'_, B>,
+    token: &SecretString,
+) -> Result<Response, GitHubError> {
+    let Request { method, path, body, if_changed_from } = request;
+    let mut call = http
+        .request(method, format!("{api_url}{path}"))
+        .bearer_auth(token.expose_secret())
+        .header("accept", "application/vnd.github+json")
+        .header("x-github-api-version", "2022-11-28");
+    if let Some(tag) = if_changed_from {
+        call = call.header(IF_NONE_MATCH, tag);
+    }
+    if let Some(body) = body {
+        call = call.json(body);
+    }
+    call.send().await.map_err(unanswered)
+}
+
 impl Client {
     /// The client of the app in a secret's text. The address is `api_url`, else the one in the text, else GitHub's.
     pub(super) fn from_secret(
@@ -166,20 +188,7 @@ impl Client {
         request: Request<'_, B>,
         token: &SecretString,
     ) -> Result<Response, GitHubError> {
-        let Request { method, path, body, if_changed_from } = request;
-        let mut call = self
-            .http
-            .request(method, format!("{}{path}", self.api_url))
-            .bearer_auth(token.expose_secret())
-            .header("accept", "application/vnd.github+json")
-            .header("x-github-api-version", "2022-11-28");
-        if let Some(tag) = if_changed_from {
-            call = call.header(IF_NONE_MATCH, tag);
-        }
-        if let Some(body) = body {
-            call = call.json(body);
-        }
-        call.send().await.map_err(unanswered)
+        send(&self.http, &self.api_url, request, token).await
     }
 
     /// Sends a request that authenticates as the app.

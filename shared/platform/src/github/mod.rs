@@ -1,4 +1,5 @@
-//! GitHub's REST API, called as the app or as one of its installations. One file per part of the API.
+//! GitHub's REST API, called as the app, as one of its installations, or, to read the history, with a user's token. One file
+//! per part of the API.
 //!
 //! A rate limit is an answer like any other: it is returned to the caller and never waited for.
 
@@ -11,6 +12,7 @@ mod checks;
 mod client;
 mod deliveries;
 mod etag_cache;
+mod history;
 mod jobs;
 mod listed;
 mod port;
@@ -24,5 +26,6 @@ pub use self::app::GitHubApp;
 pub use self::app_manifest::{HookAttributes, Made, Manifest, app_secret, convert};
 pub use self::client::PublicRoots;
 pub use self::deliveries::Attempt;
+pub use self::history::{History, ListedRun, Page};
 pub use self::runner_groups::RunnerGroup;
 pub use self::setup::{About, Hook, Installed, Permissions};
