@@ -1,5 +1,6 @@
 //! The command line: commands, arguments and their help texts.
 
+mod history;
 mod lint;
 mod nested;
 mod simulate;
@@ -341,11 +342,13 @@ pub(crate) enum Command {
     },
     /// Simulate pool files with recorded jobs: queue times, machine hours and costs, side by side
     ///
-    /// Runs the jobs of a trace through Drover's own decisions in virtual time, once for each pool file. Needs no AWS account.
+    /// Runs the jobs of a trace or of a history through Drover's own decisions in virtual time, once for each pool file. Needs no AWS
+    /// account, except for the history of a stack. With --record and without pool files, only records the history.
     /// docs/what-if.md says what is modelled.
     #[command(
         after_help = "Example:\n  drover simulate examples/pools.toml examples/warm.toml --trace examples/trace.jsonl.gz\n  drover \
-                      simulate pools.toml --trace trace.jsonl.gz --label ubuntu-latest=linux"
+                      simulate pools.toml --trace trace.jsonl.gz --label ubuntu-latest=linux\n  drover simulate pools.toml \
+                      --history 30d --organization octo-org --record trace.jsonl.gz"
     )]
     Simulate(Simulate),
     /// Show on one screen what the stack does and what is wrong

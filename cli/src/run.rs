@@ -20,7 +20,7 @@ use drover::explain::{self, Detail, JobReference};
 use drover::init::{self, Account, Browser, ExistingApp, Request, Target};
 use drover::lint::{self, Listing, Question, Unknowns, WorkflowRepository};
 use drover::operate::{DrainAction, HoldAction, Operator, PauseAction, Retirement};
-use drover::output::{Failure, Format, Output};
+use drover::output::{Failure, Format, Output, one_line};
 use drover::pool_file::{PoolEntry, PoolFile};
 use drover::settings::{self, Reading, StackChoice, aws};
 use drover::status::{self, Surroundings};
@@ -120,7 +120,7 @@ pub(crate) async fn run(command: Command, selection: &StackChoice, format: Forma
         Command::Runners => run_runners().await,
         Command::Secrets(command) => run_secrets(command).await,
         Command::Shapes { label } => shapes::shapes(&table(&aws().await?)?, &label).await,
-        Command::Simulate(arguments) => run_simulate(arguments),
+        Command::Simulate(arguments) => run_simulate(arguments).await,
         Command::Status { watch: false } => {
             let aws = aws().await?;
             status::status(&table(&aws)?, &surroundings(&aws)?, now).await
@@ -137,7 +137,8 @@ pub(crate) async fn run(command: Command, selection: &StackChoice, format: Forma
 /// Whether the command reads or changes a stack.
 fn needs_stack(command: &Command) -> bool {
     match command {
-        Command::Completions { .. } | Command::Man { .. } | Command::Simulate(_) => false,
+        Command::Completions { .. } | Command::Man { .. } => false,
+        Command::Simulate(arguments) => arguments.history.wanted().is_some_and(|wanted| wanted.needs_stack()),
         Command::Lint(lint) => lint.pools.is_none(),
         Command::Pools { command: Some(PoolsCommand::Check { .. } | PoolsCommand::Init { .. }) } => false,
         Command::Pools {
@@ -345,12 +346,28 @@ async fn run_lint(arguments: Lint) -> Result<Output, Failure> {
 }
 
 /// Shows on a terminal how far it is.
-fn run_simulate(arguments: Simulate) -> Result<Output, Failure> {
+async fn run_simulate(arguments: Simulate) -> Result<Output, Failure> {
+    let mut recorded = None;
+    if let Some(wanted) = arguments.history.wanted() {
+        // A recording can take long, so mistakes in the pool files are found first.
+        for file in &arguments.files {
+            let file = PoolFile::read(file)?;
+            if !file.errors.is_empty() {
+                return Ok(file.report());
+            }
+        }
+        let history = wanted.obtain(&|line| anstream::eprintln!("{}", one_line(line))).await?;
+        if let (Some(file), []) = (arguments.history.record(), &arguments.files[..]) {
+            return Ok(history.output(file));
+        }
+        history.notes.iter().for_each(|note| anstream::eprintln!("note: {}", one_line(note)));
+        recorded = Some(history.trace);
+    }
     let bar = match std::io::stderr().is_terminal() {
         true => ProgressBar::new(100),
         false => ProgressBar::hidden(),
     };
-    let output = simulate::simulate(&arguments.request(), &|share| bar.set_position((share * 100.0) as u64));
+    let output = simulate::simulate(&arguments.request(recorded), &|share| bar.set_position((share * 100.0) as u64));
     bar.finish_and_clear();
     output
 }

@@ -1,5 +1,6 @@
 //! `drover simulate`: how long recorded jobs would have waited with other pools, and what that would have cost.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -24,13 +25,21 @@ use crate::pool_file::{PoolEntry, PoolFile};
 pub struct Request {
     /// Pool files.
     pub files: Vec<PathBuf>,
-    pub trace: PathBuf,
+    pub jobs: Jobs,
     /// None: that of the trace, or [`REGION`].
     pub region: Option<String>,
     /// Labels of jobs that count as another label: old and new.
     pub labels: Vec<(String, String)>,
     pub spot_share: f64,
     pub interruptions: f64,
+}
+
+/// The recorded jobs.
+#[derive(Debug, Clone)]
+pub enum Jobs {
+    /// A trace.
+    File(PathBuf),
+    Recorded(Trace),
 }
 
 /// The region whose prices apply if neither the trace nor the operator names one.
@@ -57,7 +66,10 @@ pub fn simulate(request: &Request, progress: &(dyn Fn(f64) + Sync)) -> Result<Ou
         }
         files.push((file.name().to_owned(), file.pools.iter().map(PoolEntry::unresolved).collect::<Vec<Pool>>()));
     }
-    let trace = read(&request.trace)?;
+    let trace = match &request.jobs {
+        Jobs::File(path) => Cow::Owned(read(path)?),
+        Jobs::Recorded(trace) => Cow::Borrowed(trace),
+    };
     let region = request.region.clone().or_else(|| trace.header.region.clone()).unwrap_or_else(|| REGION.to_owned());
     let rates = Rates::of(region.clone());
     let types = offline::types(known_types(), &rates);

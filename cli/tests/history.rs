@@ -395,3 +395,38 @@ async fn the_log_of_a_stack_contains_its_jobs_as_github_ran_them() {
     assert!(measured.boot_seconds.is_some() && measured.runner_seconds.is_some(), "{measured:?}");
     assert_eq!(measured.start_seconds, None);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drover_records_a_history_and_simulates_it_without_printing_the_token() {
+    let past = Past::new(Limits::default()).await;
+    for hour in 0..3 {
+        past.queue(midnight(1) + hour * HOUR, "build", |job| job);
+    }
+    let file = past.file().to_str().unwrap().to_owned();
+    let drover = async |arguments: &[&str], token: &str| {
+        let output = past.sandbox.drover_with(arguments, &[("GITHUB_TOKEN", token)]).await.unwrap();
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(!text.contains(&past.token), "{text}");
+        (output.status.code().unwrap(), text)
+    };
+    let from_github = ["simulate", "--history", "3d", "--repository", "octo-org/widgets", "--record", &file];
+    let (code, text) = drover(&from_github, "").await;
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("GITHUB_TOKEN is not set -> "), "{text}");
+    let (code, text) = drover(&from_github, &past.token).await;
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("1 of 1 repository ran workflows; about 4 calls"), "{text}");
+    assert!(text.contains("trace.gz: 3 jobs of 1 repository, queued from 20"), "{text}");
+    assert_eq!(facts(&read(&past.file())), past.sandbox.world.look(truth));
+
+    let pools = past.folder.path().join("pools.toml");
+    std::fs::write(&pools, one_pool("").replace("\"drover\"", "\"linux\", \"x64\"")).unwrap();
+    let pools = pools.to_str().unwrap();
+    let (code, from_history) = drover(&[&["simulate", pools][..], &from_github[1..]].concat(), &past.token).await;
+    assert_eq!(code, 0, "{from_history}");
+    let (code, from_trace) = drover(&["simulate", pools, "--trace", &file], "").await;
+    assert_eq!(code, 0, "{from_trace}");
+    assert!(from_history.contains("3 jobs of 20") && from_trace.contains("3 jobs of 20"), "{from_history}");
+    let (code, text) = drover(&["simulate", pools], "").await;
+    assert_eq!(code, 2, "{text}");
+}

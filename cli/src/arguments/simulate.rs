@@ -3,16 +3,21 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use drover::simulate::Request;
+use drover::simulate::{Jobs, Request};
+use whatif::trace::Trace;
+
+use super::history::History;
 
 #[derive(Debug, Args)]
 pub(crate) struct Simulate {
     /// Pool files; each is simulated on its own
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
+    #[arg(required_unless_present = "record", value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
     /// The recorded jobs
-    #[arg(long, value_name = "FILE")]
-    trace: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "history", conflicts_with = "history")]
+    trace: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) history: History,
     /// The region whose list prices apply [default: that of the trace, or us-east-1]
     #[arg(long)]
     region: Option<String>,
@@ -28,9 +33,11 @@ pub(crate) struct Simulate {
 }
 
 impl Simulate {
-    pub(crate) fn request(self) -> Request {
-        let Self { files, trace, region, labels, spot_share, interruptions } = self;
-        Request { files, trace, region, labels, spot_share, interruptions }
+    /// The jobs are those that were recorded, or else those of the trace, which the command line then demands.
+    pub(crate) fn request(self, recorded: Option<Trace>) -> Request {
+        let Self { files, trace, history: _, region, labels, spot_share, interruptions } = self;
+        let jobs = recorded.map_or_else(|| Jobs::File(trace.unwrap_or_default()), Jobs::Recorded);
+        Request { files, jobs, region, labels, spot_share, interruptions }
     }
 }
 
