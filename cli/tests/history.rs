@@ -379,6 +379,10 @@ async fn the_log_of_a_stack_contains_its_jobs_as_github_ran_them() {
     let jobs: Vec<JobId> =
         (0..3).map(|_| sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_secs(1))).collect();
     sandbox.reconcile(&jobs, PATIENCE).await.unwrap();
+    // A machine's report is kept once its slot is closed.
+    for machine in sandbox.world.look(|state| state.ec2.instances().map(|it| it.id.clone()).collect::<Vec<_>>()) {
+        sandbox.closed(&machine).await.unwrap();
+    }
     let table = sandbox.table().await;
     let now = SystemClock.now();
     let recorded = log::record(&table, "eu-west-1", begin, now).await.unwrap();

@@ -194,7 +194,7 @@ impl Caller<'_> {
             }
             self.made += 1;
             if self.made.is_multiple_of(REPORT_EVERY) {
-                (self.means.progress)(&format!("{}", count(self.made, "call")));
+                (self.means.progress)(&count(self.made, "call"));
             }
             match ask(self.means.history).await {
                 Err(GitHubError::Limited { until, .. }) => self.limited_until = Some(until),

@@ -46,12 +46,12 @@ impl Wanted {
             return Err(Failure::Usage("GitHub keeps runs for 400 days -> a shorter --history".to_owned()));
         }
         match &self.subject {
-            Some(subject) => self.from_github(subject, progress).await,
-            None => self.save(self.from_log().await?),
+            Some(subject) => self.read_github(subject, progress).await,
+            None => self.save(self.read_log().await?),
         }
     }
 
-    async fn from_github(&self, subject: &Subject, progress: &(dyn Fn(&str) + Sync)) -> Result<Recorded, Failure> {
+    async fn read_github(&self, subject: &Subject, progress: &(dyn Fn(&str) + Sync)) -> Result<Recorded, Failure> {
         let history = History::new(token()?, github_api_url()?)?;
         let mut journal = Journal::open(self.record.as_deref(), &subject.name(), self.history, SystemClock.now())?;
         let means = Means { history: &history, clock: &SystemClock, progress, calls: self.calls };
@@ -60,7 +60,7 @@ impl Wanted {
         Ok(recorded)
     }
 
-    async fn from_log(&self) -> Result<Recorded, Failure> {
+    async fn read_log(&self) -> Result<Recorded, Failure> {
         let aws = aws().await?;
         let region = aws.region().map(ToString::to_string).unwrap_or_default();
         let now = SystemClock.now();

@@ -23,9 +23,8 @@ impl GitHub {
 
     /// Changes what a user's token may read. None deletes it.
     pub fn set_user_access(&mut self, token: &str, access: Option<UserAccess>) {
-        match (self.user_tokens.remove(token), access) {
-            (Some((id, _)), Some(access)) => drop(self.user_tokens.insert(token.to_owned(), (id, access))),
-            (_, None) | (None, Some(_)) => {}
+        if let (Some((id, _)), Some(access)) = (self.user_tokens.remove(token), access) {
+            self.user_tokens.insert(token.to_owned(), (id, access));
         }
     }
 
