@@ -1,5 +1,6 @@
-//! Simulates that many made-up jobs of 30 days, to be timed: `time cargo run --release -p whatif --example speed -- 100000 0`. The second
-//! number is that of warm machines per pool.
+//! Measures how long a simulation takes: `cargo run --release -p whatif --example speed -- 100000`.
+
+use std::time::Instant;
 
 use domain::config::Pool;
 use jiff::{SignedDuration, Timestamp};
@@ -12,20 +13,25 @@ use whatif::trace::{Header, Job, Measured, Source, Trace, VERSION};
 const DAYS: i64 = 30;
 
 fn main() {
-    let mut arguments = std::env::args().skip(1).map(|it| it.parse().expect("a number"));
-    let jobs = arguments.next().unwrap_or(100_000);
-    let warm = arguments.next().unwrap_or(0);
-    let pools = ["linux", "large", "arm"].map(|name| Pool { warm: warm as u32, ..pool(name, 500) });
-    let scenario = Scenario {
-        pools: pools.to_vec(),
-        region: "us-east-1".to_owned(),
-        types: Vec::new(),
-        labels: Vec::new(),
-        assumptions: Assumptions::default(),
-    };
-    let outcome = replay(&trace(jobs), &scenario, &|_| {});
-    let waits = &outcome.waits;
-    println!("{} of {jobs} jobs ran, queue time p50 {} s, p99 {} s", outcome.started, waits.p50, waits.p99);
+    let jobs = std::env::args().nth(1).and_then(|it| it.parse().ok()).unwrap_or(100_000);
+    let trace = trace(jobs);
+    for warm in [0, 10] {
+        let pools = ["linux", "large", "arm"].map(|name| Pool { warm, ..pool(name, 500) });
+        let scenario = Scenario {
+            pools: pools.to_vec(),
+            region: "us-east-1".to_owned(),
+            types: Vec::new(),
+            labels: Vec::new(),
+            assumptions: Assumptions::default(),
+        };
+        let began = Instant::now();
+        let outcome = replay(&trace, &scenario, &|_| {});
+        let (waits, took) = (&outcome.waits, began.elapsed().as_secs_f64());
+        println!(
+            "{jobs} jobs, {warm} warm machines per pool: {took:.1} s; {} ran, queue time p50 {} s, p99 {} s",
+            outcome.started, waits.p50, waits.p99
+        );
+    }
 }
 
 /// Jobs in groups of one to sixty, at any time of 30 days.
