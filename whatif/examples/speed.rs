@@ -12,6 +12,7 @@ use whatif::trace::{Header, Job, Measured, Source, Trace, VERSION};
 
 const DAYS: i64 = 30;
 
+#[expect(clippy::disallowed_methods, reason = "this program measures time")]
 fn main() {
     let jobs = std::env::args().nth(1).and_then(|it| it.parse().ok()).unwrap_or(100_000);
     let trace = trace(jobs);

@@ -23,7 +23,7 @@ const WARM: f64 = 0.7 + 3.7;
 const STOPPED: f64 = 1.0 + 12.0 + 3.7;
 
 fn at(minute: i64) -> Timestamp {
-    let begin: Timestamp = "2026-11-02T08:00:00Z".parse().unwrap();
+    let begin: Timestamp = "2026-11-02T08:00:00Z".parse().expect("a time");
     begin + SignedDuration::from_mins(minute)
 }
 

@@ -357,7 +357,7 @@ fn a_shape_is_printed_as_a_label_that_asks_for_the_same() {
         assert!(label.is_ascii() && label.len() <= 100, "{label:?}");
         let of_label = |label: &str| Shape::of_label(&pool, label).and_then(Result::ok);
         let printed = format!("{pool}/{shape}");
-        assert_eq!(of_label(&printed), Some(shape.clone()), "{label:?} is printed as {printed:?}");
+        assert_eq!(of_label(&printed), Some(shape), "{label:?} is printed as {printed:?}");
         let mut reversed: Vec<&str> = label.split_once('/').unwrap().1.split('/').collect();
         reversed.reverse();
         let other = format!("{}/{}", "ANY", reversed.join("/").to_uppercase());

@@ -1,5 +1,7 @@
 //! Stopping and starting a machine.
 
+use std::slice::from_ref;
+
 use sandbox::pace::PATIENCE;
 use world::LostReply;
 use world::ec2::{Code, LaunchMatch, Operation, Refusal, State, When};
@@ -16,7 +18,7 @@ async fn until(region: &Region, id: &InstanceId, state: State) -> ObservedInstan
         sandbox.world.until(state.as_str(), PATIENCE, is_in).await.unwrap();
     }
     // moto changes states at once.
-    region.ec2.instances(std::slice::from_ref(id)).await.unwrap().remove(0)
+    region.ec2.instances(from_ref(id)).await.unwrap().remove(0)
 }
 
 /// A machine that runs.
@@ -38,7 +40,7 @@ async fn a_machine_is_stopped_and_started_and_both_may_be_repeated() {
     assert_eq!(until(&region, id, State::Stopped).await.state, MachineState::Stopped);
     ec2.stop(id, WITHIN).await.unwrap();
     for _ in 0..2 {
-        ec2.start(id).await.unwrap();
+        ec2.start(from_ref(id)).await.unwrap();
     }
     let started = until(&region, id, State::Running).await;
     assert_eq!(started.state, MachineState::Running);
@@ -51,11 +53,30 @@ async fn a_machine_is_stopped_and_started_and_both_may_be_repeated() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_call_starts_several_machines_or_none() {
+    let region = region().await;
+    let ec2 = &region.ec2;
+    let ids = [running(&region).await.id, running(&region).await.id];
+    for id in &ids {
+        ec2.stop(id, WITHIN).await.unwrap();
+        until(&region, id, State::Stopped).await;
+    }
+    let with_unknown = [ids[0].clone(), InstanceId::from("i-0123456789abcdef0")];
+    let refused = ec2.start(&with_unknown).await.unwrap_err();
+    assert_eq!(refused.code.as_deref(), Some("InvalidInstanceID.NotFound"));
+    assert_eq!(ec2.instances(&ids[..1]).await.unwrap()[0].state, MachineState::Stopped);
+    ec2.start(&ids).await.unwrap();
+    for id in &ids {
+        assert_eq!(until(&region, id, State::Running).await.state, MachineState::Running);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_error_of_a_stop_or_a_start_has_the_code_of_ec2() {
     let region = region().await;
     let ec2 = &region.ec2;
     let unknown = InstanceId::from("i-0123456789abcdef0");
-    for refused in [ec2.stop(&unknown, WITHIN).await, ec2.start(&unknown).await] {
+    for refused in [ec2.stop(&unknown, WITHIN).await, ec2.start(from_ref(&unknown)).await] {
         assert_eq!(refused.unwrap_err().code.as_deref(), Some("InvalidInstanceID.NotFound"));
     }
     let Target::Sandbox(sandbox) = &region.target else {
@@ -70,10 +91,10 @@ async fn an_error_of_a_stop_or_a_start_has_the_code_of_ec2() {
     });
     ec2.stop(&id, WITHIN).await.unwrap();
     until(&region, &id, State::Stopped).await;
-    let refused = ec2.start(&id).await.unwrap_err();
+    let refused = ec2.start(from_ref(&id)).await.unwrap_err();
     assert_eq!(refused.code.as_deref(), Some("InsufficientInstanceCapacity"));
     ec2.terminate(&permit(&id)).await.unwrap();
-    for refused in [ec2.stop(&id, WITHIN).await, ec2.start(&id).await] {
+    for refused in [ec2.stop(&id, WITHIN).await, ec2.start(from_ref(&id)).await] {
         assert_eq!(refused.unwrap_err().code.as_deref(), Some("IncorrectInstanceState"));
     }
 }
@@ -95,6 +116,6 @@ async fn a_stop_is_not_repeated_and_a_start_is() {
     assert_eq!(ec2.stop(&id, WITHIN).await.unwrap_err().code.as_deref(), Some("InternalError"));
     assert_eq!(calls(Operation::StopInstances), 2);
     lose(Operation::StartInstances);
-    ec2.start(&id).await.unwrap();
+    ec2.start(from_ref(&id)).await.unwrap();
     assert_eq!(calls(Operation::StartInstances), 2);
 }
