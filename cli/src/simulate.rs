@@ -53,7 +53,7 @@ struct Simulated {
     outcome: Outcome,
 }
 
-/// Simulates each pool file. `progress` hears from time to time which share of all jobs has ended.
+/// Simulates each pool file. `progress` is called from time to time with the share of jobs that have ended.
 ///
 /// # Errors
 /// A file cannot be read, or the trace is broken.

@@ -151,7 +151,8 @@ async fn every_listed_metric_is_recorded_and_no_other() -> anyhow::Result<()> {
         signed.body(unusable).send().await?;
     }
 
-    sandbox.apply(&one_pool("stopped = 1\n")).await?;
+    let pool = one_pool("stopped = 1\n").replace("repositories = [\"octo-org/widgets\"]\n", "allow_public = true\n");
+    sandbox.apply(&pool).await?;
     let (mut shapes, mut sums) = recorded(&sandbox)?;
     let all = async || {
         (shapes, sums) = recorded(&sandbox)?;

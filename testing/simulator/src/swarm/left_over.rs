@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use domain::state::{Item, Key};
 use jiff::{SignedDuration, Timestamp};
 use world::{ec2, github};
 
@@ -34,11 +35,18 @@ fn sweeps_to_end(mut machines: usize) -> i64 {
 impl Swarm<'_> {
     /// Whether the machine was launched for a table that was lost since. Its batch says for which.
     pub(super) fn is_of_lost_table(&self, machine: &ec2::Instance) -> bool {
-        self.is_lost_epoch(machine.tags.get("drover:batch").and_then(|batch| batch.split('.').nth(1)))
+        let mut parts = machine.tags.get("drover:batch").into_iter().flat_map(|batch| batch.split('.'));
+        self.is_lost_epoch(parts.next(), parts.next())
     }
 
-    fn is_lost_epoch(&self, epoch: Option<&str>) -> bool {
-        epoch.is_some_and(|epoch| epoch != format!("e{}", self.tables))
+    /// An invocation that read the table before it was lost may write the META of that table into the new one. The pool then goes on
+    /// with the epoch of the lost table.
+    fn is_lost_epoch(&self, pool: Option<&str>, epoch: Option<&str>) -> bool {
+        let goes_on_with = || match self.universe.item(&Key::Meta(pool?.parse().ok()?))? {
+            Item::Meta(meta) => Some(meta.epoch.to_string()),
+            _ => None,
+        };
+        epoch.is_some_and(|epoch| epoch != format!("e{}", self.tables) && Some(epoch) != goes_on_with().as_deref())
     }
 
     /// All faults stop: how much longer the machines of a lost table may stay than others, because a safety limit bounds what a
@@ -68,8 +76,8 @@ impl Swarm<'_> {
         })
     }
 
-    /// Machines and registrations without use, without those of `excused` pools. `counts` decides from the time since when it has had none, and from
-    /// whether its table was lost.
+    /// Machines and registrations without use, without those of `excused` pools. `counts` decides from the time since when it has
+    /// had none, and from whether its table was lost.
     fn unused(&self, excused: &BTreeSet<String>, counts: impl Fn(Timestamp, bool) -> bool) -> Vec<String> {
         let state = self.universe.state();
         let mut unused = Vec::new();
@@ -111,8 +119,9 @@ impl Swarm<'_> {
             let since = at.map_or(runner.created_at, |machine| machine.since);
             // `drover_<stack>_<pool>_<epoch>_<version>_<index>_<registration>`
             let mut parts = runner.name.split('_').skip(2);
-            let is_excused = parts.next().is_some_and(|pool| excused.contains(pool));
-            let is_lost = self.is_lost_epoch(parts.next());
+            let pool = parts.next();
+            let is_excused = pool.is_some_and(|pool| excused.contains(pool));
+            let is_lost = self.is_lost_epoch(pool, parts.next());
             if !is_excused && runner.job.is_none() && !spared.contains(&runner.id) && counts(since, is_lost) {
                 unused.push(format!("registration {} ({}), idle since {since}", runner.name, runner.id));
             }

@@ -1,0 +1,63 @@
+//! `drover simulate` with small traces.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+use std::path::{Path, PathBuf};
+
+use drover::output::{Failure, Output};
+use drover::simulate::{Jobs, Request, simulate};
+
+const HEADER: &str =
+    r#"{"drover_trace":1,"source":"generated","from":"2026-11-02T08:00:00Z","until":"2026-11-02T09:00:00Z"}"#;
+
+const JOB: &str = r#"{"id":1,"run":1,"repository":"octo-org/secret","labels":["linux"],"queued_at":"2026-11-02T08:10:00Z","started_at":"2026-11-02T08:10:09Z","ended_at":"2026-11-02T08:15:09Z"}"#;
+
+const POOLS: &str = "[[pool]]\nname = \"linux\"\nowner = \"octo-org\"\nlabels = [\"linux\"]\n\
+    launch_template = \"runner\"\ninstance_types = [\"m7i.large\"]\nmax = 10\n";
+
+fn written(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn simulated(pools: &[&str], trace: &str) -> Result<Output, Failure> {
+    let folder = tempfile::tempdir().unwrap();
+    let files = pools.iter().zip(1..).map(|(text, number)| written(folder.path(), &format!("{number}.toml"), text));
+    let request = Request {
+        files: files.collect(),
+        jobs: Jobs::File(written(folder.path(), "trace.jsonl", trace)),
+        region: None,
+        labels: Vec::new(),
+        spot_share: 0.4,
+        interruptions: 0.0,
+    };
+    simulate(&request, &|_| {})
+}
+
+#[test]
+fn two_pool_files_are_shown_side_by_side() {
+    let warm = format!("{POOLS}warm = 1\n");
+    let output = simulated(&[POOLS, &warm], &format!("{HEADER}\n{JOB}\n")).unwrap();
+    let wait = |file: usize| output.json["files"][file]["wait_seconds"]["p50"].as_f64().unwrap();
+    assert!(output.ok && wait(0) > 25.0 && wait(1) < 10.0, "{:#}", output.json);
+    // Five minutes of a runner with two cores.
+    assert_eq!(output.json["files"][0]["hosted_usd"], 0.03);
+    for text in ["queue time p50", "1.toml", "2.toml", "us-east-1", "40 %"] {
+        assert!(output.text.contains(text), "{text} is not in {}", output.text);
+    }
+    assert!(!output.text.contains("secret"));
+}
+
+#[test]
+fn a_broken_trace_is_refused_with_its_line() {
+    let error = simulated(&[POOLS], &format!("{HEADER}\n{{}}\n")).unwrap_err();
+    assert!(matches!(error, Failure::Usage(_)), "exit code 2");
+    assert!(error.to_string().contains("trace.jsonl:2: this is not a job of a trace"), "{error}");
+}
+
+#[test]
+fn a_pool_file_with_errors_is_reported_and_not_simulated() {
+    let output = simulated(&[&POOLS.replace("max = 10", "max = 0")], &format!("{HEADER}\n{JOB}\n")).unwrap();
+    assert!(!output.ok && output.text.contains("max: must be at least 1"), "{}", output.text);
+}
