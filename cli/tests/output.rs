@@ -114,8 +114,9 @@ async fn json_has_exactly_the_documented_fields_and_a_line_per_object_on_request
     let machine = sandbox.running(job, PATIENCE).await.unwrap();
     let documented = documented();
     assert!(documented.len() >= 8, "{documented:?}");
-    // `drover lint` reads workflows; tests/lint.rs has them.
-    for (command, fields) in documented.into_iter().filter(|(command, _)| command != "drover lint") {
+    // Their tests have the files that they read.
+    let reads_files = |command: &str| ["drover lint", "drover simulate"].contains(&command);
+    for (command, fields) in documented.into_iter().filter(|(command, _)| !reads_files(command)) {
         let arguments = command.replace("JOB", &job.to_string()).replace("INSTANCE", machine.as_str());
         let arguments: Vec<&str> = arguments.split_whitespace().skip(1).collect();
         let said = sandbox.drover(&[&arguments[..], &["--json"]].concat()).await.unwrap();
