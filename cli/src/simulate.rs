@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use whatif::hosted;
 use whatif::offline;
 use whatif::replay::{Assumptions, Outcome, Scenario, replay};
-use whatif::trace::Trace;
+use whatif::trace::{Header, Trace};
 
 use crate::output::{Failure, Output, age, count, table};
 use crate::pool_file::{PoolEntry, PoolFile};
@@ -137,6 +137,7 @@ fn text(trace: &Trace, all: &[Simulated], region: &str) -> String {
         header.until,
         header.source
     );
+    text += &sampled(header);
     let names: Vec<&str> = [""].into_iter().chain(all.iter().map(|it| it.name.as_str())).collect();
     let row = |title: &str, cell: &dyn Fn(&Outcome) -> String| -> Vec<String> {
         [title.to_owned()].into_iter().chain(all.iter().map(|it| cell(&it.outcome))).collect()
@@ -153,6 +154,7 @@ fn text(trace: &Trace, all: &[Simulated], region: &str) -> String {
         row("  at list prices", &|it| dollars(it.list_usd())),
         row("volumes, USD", &|it| dollars(it.volume_usd())),
         row("GitHub-hosted, USD", &|it| dollars(it.hosted_usd())),
+        row("GitHub's announced charge, USD", &|it| dollars(it.platform_charge_usd())),
         row("spot interruptions", &|it| it.interruptions().to_string()),
         row("no pool accepts", &refused),
     ];
@@ -163,6 +165,18 @@ fn text(trace: &Trace, all: &[Simulated], region: &str) -> String {
     text.push('\n');
     text += &notes(all, region);
     text
+}
+
+/// Which days were read, if not all.
+fn sampled(header: &Header) -> String {
+    if header.days.is_empty() {
+        return String::new();
+    }
+    let days: Vec<String> = header.days.iter().map(ToString::to_string).collect();
+    format!(
+        "Only these UTC days were read: {}. Machines count on these days, and until the end of a job.\n\n",
+        days.join(", ")
+    )
 }
 
 /// What the figures rest on.
@@ -189,10 +203,12 @@ fn notes(all: &[Simulated], region: &str) -> String {
         offline::VOLUME_GIB,
     );
     let prices = &*hosted::PRICES;
+    let hosted::PlatformCharge { per_minute, status, .. } = &prices.platform_charge;
     text += &format!(
-        "GitHub-hosted: the smallest Linux runner with as many vCPUs, each job rounded up to the minute, prices of {}; without \
-         GitHub's charge of {} USD per minute of a self-hosted runner, which was {}.\n",
-        prices.read, prices.platform_charge.per_minute, prices.platform_charge.status
+        "GitHub-hosted: the smallest Linux runner with as many vCPUs, each job rounded up to the minute, prices of {}.\n\
+         GitHub's announced charge: {per_minute} USD per minute of a job on a self-hosted runner, {status}; as of {}. It is not in the \
+         cost.\n",
+        prices.read, prices.read
     );
     let unpriced: BTreeSet<String> = all
         .iter()
@@ -266,6 +282,7 @@ fn as_json(trace: &Trace, all: &[Simulated], region: &str) -> Value {
             "hosted_usd": outcome.hosted_usd(),
             "hosted_minutes": outcome.hosted_minutes(),
             "hosted_unpriced": outcome.hosted_unpriced(),
+            "platform_charge_usd": outcome.platform_charge_usd(),
             "interruptions": outcome.interruptions(),
             "unpriced": outcome.unpriced(),
             "step_seconds": outcome.step_seconds,
@@ -276,9 +293,15 @@ fn as_json(trace: &Trace, all: &[Simulated], region: &str) -> Value {
         "jobs": trace.jobs.len(),
         "from": header.from,
         "until": header.until,
+        "days": header.days,
         "region": region,
         "assumptions": all.first().map(|it| it.outcome.assumptions),
         "hosted_prices": hosted::PRICES.read,
+        "platform_charge": {
+            "usd_per_minute": hosted::PRICES.platform_charge.per_minute,
+            "status": hosted::PRICES.platform_charge.status,
+            "read": hosted::PRICES.read,
+        },
         "files": all.iter().map(file).collect::<Vec<_>>(),
     })
 }

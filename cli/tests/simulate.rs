@@ -43,7 +43,8 @@ fn two_pool_files_are_shown_side_by_side() {
     assert!(output.ok && wait(0) > 25.0 && wait(1) < 10.0, "{:#}", output.json);
     // Five minutes of a runner with two cores.
     assert_eq!(output.json["files"][0]["hosted_usd"], 0.03);
-    for text in ["queue time p50", "1.toml", "2.toml", "us-east-1", "40 %"] {
+    assert_eq!(output.json["files"][0]["platform_charge_usd"], 0.01);
+    for text in ["queue time p50", "1.toml", "2.toml", "us-east-1", "40 %", "GitHub's announced charge, USD"] {
         assert!(output.text.contains(text), "{text} is not in {}", output.text);
     }
     assert!(!output.text.contains("secret"));

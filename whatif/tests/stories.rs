@@ -279,3 +279,29 @@ fn without_a_limit_the_machines_run_for_the_jobs_and_their_overhead() {
     assert!((outcome.usd() - usd).abs() < 0.01 * usd, "{} USD instead of {usd} USD", outcome.usd());
     assert_waits(&outcome, COLD);
 }
+
+/// Nothing is known of the days that were not read, so a machine that waits then costs nothing.
+#[test]
+fn a_warm_machine_is_counted_only_on_the_days_that_were_read() {
+    let mut trace = trace(vec![job(1, 60, 300), job(2, 48 * 60, 300)]);
+    trace.header.from = "2026-11-02T00:00:00Z".parse().unwrap();
+    trace.header.until = "2026-11-06T00:00:00Z".parse().unwrap();
+    trace.header.days = ["2026-11-02", "2026-11-04"].map(|day| day.parse().unwrap()).to_vec();
+    let outcome = replay(&trace, &scenario(vec![Pool { warm: 1, ..pool("linux", 5) }]), &|_| {});
+    assert_eq!((outcome.started, outcome.waits.longest < WARM + WEBHOOK + 0.1), (2, true));
+    // Each job has its own machine while the next one boots and waits.
+    let hours = outcome.machine_hours();
+    assert!((47.9..48.5).contains(&hours), "{hours} h");
+    assert!((outcome.usd() - hours * 0.1008).abs() < 0.05, "{} USD", outcome.usd());
+    let running: f64 = outcome.pools[0].running.iter().sum::<f64>() * outcome.step_seconds as f64 / 3600.0;
+    assert!((running - hours).abs() < 0.01, "{running} h in the chart");
+    let month = 40.0 * 0.08 / 730.0;
+    assert!((outcome.volume_usd() - hours * month).abs() < 0.05 * month * hours);
+}
+
+#[test]
+fn every_job_that_ran_counts_for_the_announced_charge() {
+    let outcome = run(vec![job(1, 10, 300), job(2, 20, 61)], vec![pool("linux", 5)]);
+    assert_eq!(outcome.pools[0].job_minutes, 7);
+    assert!((outcome.platform_charge_usd() - 0.014).abs() < 1e-9);
+}

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use world::ec2::{Entered, InstanceId, Market, State};
 
 use crate::offline::VOLUME_GIB;
+use crate::replay::counted::{Counted, Part};
 
 /// EC2 charges at least this much of a run.
 const LEAST_CHARGED: SignedDuration = SignedDuration::from_secs(60);
@@ -55,6 +56,9 @@ pub(super) struct Account {
     launch: SignedDuration,
     from: Timestamp,
     step: SignedDuration,
+    counted: Counted,
+    /// When machines got their jobs.
+    jobs_since: HashMap<InstanceId, Timestamp>,
     lives: HashMap<InstanceId, Life>,
     /// By pool.
     pub(super) sums: Vec<Sums>,
@@ -65,18 +69,24 @@ impl Account {
         rates: Rates,
         spot_share: f64,
         launch: SignedDuration,
-        from: Timestamp,
-        until: Timestamp,
+        (from, until): Part,
+        counted: Counted,
         pools: usize,
     ) -> Self {
         let step = SignedDuration::from_secs((until.duration_since(from).as_secs() / MOST_POINTS).max(60));
         let sums = vec![Sums::default(); pools];
-        Self { rates, spot_share, launch, from, step, lives: HashMap::new(), sums }
+        let (jobs_since, lives) = Default::default();
+        Self { rates, spot_share, launch, from, step, counted, jobs_since, lives, sums }
     }
 
     /// The time between two points of a chart.
     pub(super) fn step(&self) -> SignedDuration {
         self.step
+    }
+
+    /// A machine has a job.
+    pub(super) fn begin_job(&mut self, instance: &InstanceId, at: Timestamp) {
+        self.jobs_since.insert(instance.clone(), at);
     }
 
     /// A state change of a machine. `describe` says its pool, type and market.
@@ -94,8 +104,6 @@ impl Account {
                     let begins = at + self.launch;
                     let instance_type = InstanceType(instance_type);
                     let is_spot = market == Market::Spot;
-                    self.sums[pool].machines += 1;
-                    self.sums[pool].unpriced += u64::from(self.rates.hour(&instance_type).is_none());
                     let life = Life { pool, instance_type, is_spot, created_at: begins, runs_since: Some(begins) };
                     self.lives.insert(instance, life);
                 }
@@ -125,7 +133,11 @@ impl Account {
     fn stop(&mut self, instance: &InstanceId, at: Timestamp) {
         let Some(life) = self.lives.get_mut(instance) else { return };
         let Some(since) = life.runs_since.take() else { return };
-        let time = at.duration_since(since).max(SignedDuration::ZERO);
+        let parts = self.counted.parts(since, at, self.jobs_since.get(instance).copied());
+        if parts.is_empty() {
+            return;
+        }
+        let time: SignedDuration = lengths(&parts).sum();
         let sums = &mut self.sums[life.pool];
         sums.seconds += time.as_secs_f64();
         let list = self.rates.cost(&life.instance_type, time.max(LEAST_CHARGED)).unwrap_or_default();
@@ -138,15 +150,27 @@ impl Account {
         if life.is_spot {
             sums.spot_seconds += time.as_secs_f64();
         }
-        spread(&mut sums.running, self.from, self.step, since, at);
+        for (begin, end) in parts {
+            spread(&mut sums.running, self.from, self.step, begin, end);
+        }
     }
 
     fn remove(&mut self, instance: &InstanceId, at: Timestamp) {
-        if let Some(life) = self.lives.remove(instance) {
-            let hours = at.duration_since(life.created_at).as_secs_f64().max(0.0) / 3600.0;
-            self.sums[life.pool].volume_usd += hours * f64::from(VOLUME_GIB) * GIB_MONTH_USD / MONTH_HOURS;
+        let Some(life) = self.lives.remove(instance) else { return };
+        let parts = self.counted.parts(life.created_at, at, self.jobs_since.remove(instance));
+        if parts.is_empty() {
+            return;
         }
+        let sums = &mut self.sums[life.pool];
+        sums.machines += 1;
+        sums.unpriced += u64::from(self.rates.hour(&life.instance_type).is_none());
+        let hours = lengths(&parts).sum::<SignedDuration>().as_secs_f64() / 3600.0;
+        sums.volume_usd += hours * f64::from(VOLUME_GIB) * GIB_MONTH_USD / MONTH_HOURS;
     }
+}
+
+fn lengths(parts: &[Part]) -> impl Iterator<Item = SignedDuration> {
+    parts.iter().map(|(begin, end)| end.duration_since(*begin))
 }
 
 /// Adds a machine that ran for some time to the average number of machines of each part of the period.

@@ -38,7 +38,9 @@ impl Run<'_> {
         match happening {
             ec2::Happening::Booted { instance } => self.booted(instance),
             ec2::Happening::SpotNotice { instance, .. } => {
-                if let Some((pool, ..)) = self.describe(&instance) {
+                if let Some((pool, ..)) = self.describe(&instance)
+                    && (self.has_job(&instance) || self.counted.contains(self.now))
+                {
                     self.interruptions[pool] += 1;
                 }
                 self.universe.report_change(&instance, InstanceChange::Interrupted(Some(self.now)));
@@ -127,6 +129,7 @@ impl Run<'_> {
         let Some(machine) = self.machines.get_mut(&id) else { return };
         machine.life = Life::Runner(offer.runner, Some(self.now));
         let pool = machine.pool;
+        self.account.begin_job(&id, self.now);
         let named = Named::of(&machine.instance_type);
         let runs_for = SignedDuration::try_from(offer.runs_for).unwrap_or_default();
         self.plan_in(runs_for, Due::Finish(offer.runner, offer.job, offer.ends));
@@ -134,6 +137,7 @@ impl Run<'_> {
         let minutes = hosted::minutes(runs_for);
         let minute = named.and_then(|it| hosted::PRICES.minute(it.architecture, it.vcpus));
         let sums = &mut self.hosted[pool];
+        sums.all_minutes += minutes;
         match minute {
             Some(minute) => {
                 sums.minutes += minutes;
@@ -189,9 +193,13 @@ impl Run<'_> {
         self.machines.remove(id);
     }
 
-    /// Whether a machine runs a job.
+    /// Whether any machine runs a job.
     pub(super) fn is_busy(&self) -> bool {
-        self.machines.values().any(|machine| matches!(machine.life, Life::Runner(_, Some(_))))
+        self.machines.keys().any(|id| self.has_job(id))
+    }
+
+    fn has_job(&self, id: &InstanceId) -> bool {
+        self.machines.get(id).is_some_and(|machine| matches!(machine.life, Life::Runner(_, Some(_))))
     }
 
     /// The run ends: jobs that still run are counted until now.

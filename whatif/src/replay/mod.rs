@@ -6,6 +6,7 @@
 
 mod account;
 mod assumptions;
+mod counted;
 mod jobs;
 mod machine;
 mod machines;

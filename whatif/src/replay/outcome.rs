@@ -6,6 +6,7 @@ use domain::policy::route::Unrouted;
 use jiff::SignedDuration;
 use serde::Serialize;
 
+use crate::hosted::PRICES;
 use crate::replay::assumptions::Assumptions;
 
 /// What came of the jobs of a trace with the pools of one file.
@@ -56,6 +57,8 @@ pub struct PoolOutcome {
     pub hosted_minutes: u64,
     /// Jobs on machines that are larger than any runner of GitHub's, or whose vCPUs are not known. They are not in `hosted_usd`.
     pub hosted_unpriced: u64,
+    /// Minutes of the jobs that ran, each job rounded up.
+    pub job_minutes: u64,
     /// The average number of machines that ran, for each part of the period.
     pub running: Vec<f64>,
 }
@@ -132,6 +135,12 @@ impl Outcome {
 
     pub fn hosted_unpriced(&self) -> u64 {
         self.pools.iter().map(|pool| pool.hosted_unpriced).sum()
+    }
+
+    /// What GitHub's announced charge for jobs on self-hosted runners would be. It is not part of the cost.
+    pub fn platform_charge_usd(&self) -> f64 {
+        let minutes: u64 = self.pools.iter().map(|pool| pool.job_minutes).sum();
+        minutes as f64 * PRICES.platform_charge.per_minute
     }
 
     pub fn unpriced(&self) -> u64 {

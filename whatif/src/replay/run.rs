@@ -234,6 +234,7 @@ impl Run<'_> {
                 hosted_usd: hosted.usd,
                 hosted_minutes: hosted.minutes,
                 hosted_unpriced: hosted.unpriced,
+                job_minutes: hosted.all_minutes,
                 running: sums.running,
             }
         });

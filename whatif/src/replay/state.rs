@@ -15,6 +15,7 @@ use world::github::{self, Conclusion, JobId, RunId, RunnerId};
 use crate::offline;
 use crate::replay::account::Account;
 use crate::replay::assumptions::Assumptions;
+use crate::replay::counted::Counted;
 use crate::replay::jobs::{Planned, Progress, plan};
 use crate::replay::machine::{Doing, Machine};
 use crate::trace::{Trace, hidden};
@@ -61,6 +62,8 @@ pub(super) struct Hosted {
     pub(super) minutes: u64,
     pub(super) usd: f64,
     pub(super) unpriced: u64,
+    /// Minutes of every job, with or without a price.
+    pub(super) all_minutes: u64,
 }
 
 pub(super) struct Run<'t> {
@@ -86,6 +89,7 @@ pub(super) struct Run<'t> {
     pub(super) machines: BTreeMap<InstanceId, Machine>,
     pub(super) runs_on: BTreeMap<RunnerId, InstanceId>,
     pub(super) account: Account,
+    pub(super) counted: Counted,
     /// By pool.
     pub(super) job_seconds: Vec<f64>,
     pub(super) interruptions: Vec<u64>,
@@ -121,9 +125,10 @@ impl<'t> Run<'t> {
             checks: Checks::Off,
         };
         let (from, until) = (trace.header.from, trace.header.until);
+        let counted = Counted::of(&trace.header.days);
         let rates = Rates::of(region.clone());
         let launch = assumptions.launch();
-        let account = Account::new(rates, assumptions.spot_share, launch, from, until, pools.len());
+        let account = Account::new(rates, assumptions.spot_share, launch, (from, until), counted.clone(), pools.len());
         let mut run = Self {
             trace,
             assumptions: *assumptions,
@@ -141,6 +146,7 @@ impl<'t> Run<'t> {
             machines: BTreeMap::new(),
             runs_on: BTreeMap::new(),
             account,
+            counted,
             job_seconds: vec![0.0; pools.len()],
             interruptions: vec![0; pools.len()],
             hosted: vec![Hosted::default(); pools.len()],
