@@ -1,8 +1,12 @@
 //! `drover simulate`: how long recorded jobs would have waited with other pools, and what that would have cost.
 
+mod chart;
+mod page;
+
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
@@ -17,7 +21,8 @@ use whatif::offline;
 use whatif::replay::{Assumptions, Outcome, Scenario, replay};
 use whatif::trace::{Header, Trace};
 
-use crate::output::{Failure, Output, age, count, table};
+use self::page::Report;
+use crate::output::{Failure, Output, age, count, one_line, table};
 use crate::pool_file::{PoolEntry, PoolFile};
 
 /// What is to be simulated.
@@ -32,6 +37,8 @@ pub struct Request {
     pub labels: Vec<(String, String)>,
     pub spot_share: f64,
     pub interruptions: f64,
+    /// Where the page is written.
+    pub html: Option<PathBuf>,
 }
 
 /// The recorded jobs.
@@ -85,13 +92,29 @@ pub fn simulate(request: &Request, progress: &(dyn Fn(f64) + Sync)) -> Result<Ou
             (name, Scenario { pools, region, types, labels, assumptions })
         })
         .collect();
+    let page = request.html.as_ref().map(|path| create(path)).transpose()?;
     let outcomes = run_all(&trace, &scenarios, progress);
     let all: Vec<Simulated> = scenarios
         .into_iter()
         .zip(outcomes)
         .map(|((name, scenario), outcome)| Simulated { name, pools: scenario.pools, outcome })
         .collect();
-    Ok(Output { ok: true, text: text(&trace, &all, &region), json: as_json(&trace, &all, &region) })
+    let (introduction, rows) = (introduction(&trace), rows(&all));
+    let notes = notes(&all, &region, &request.labels);
+    if let Some(mut page) = page {
+        let files = all.iter().map(|it| (it.name.as_str(), &it.outcome)).collect();
+        let report =
+            Report { header: &trace.header, introduction: &introduction, rows: &rows, files, notes: &notes }.page();
+        page.write_all(report.as_bytes()).map_err(|error| Failure::Usage(format!("cannot write the page: {error}")))?;
+    }
+    let names: Vec<&str> = [""].into_iter().chain(all.iter().map(|it| it.name.as_str())).collect();
+    let text = format!("{introduction}\n{}\n{notes}", table(&names, rows));
+    Ok(Output { ok: true, text, json: as_json(&trace, &all, &region) })
+}
+
+/// Before the simulation, which may take minutes.
+fn create(path: &Path) -> Result<File, Failure> {
+    File::create(path).map_err(|error| Failure::Usage(format!("cannot write {}: {error}", path.display())))
 }
 
 fn read(path: &Path) -> Result<Trace, Failure> {
@@ -128,17 +151,16 @@ fn run_all(trace: &Trace, scenarios: &[(String, Scenario)], progress: &(dyn Fn(f
     outcomes.into_iter().map(|(_, outcome)| outcome).collect()
 }
 
-fn text(trace: &Trace, all: &[Simulated], region: &str) -> String {
+/// Which jobs are simulated.
+fn introduction(trace: &Trace) -> String {
     let header = &trace.header;
-    let mut text = format!(
-        "{} of {:.0} to {:.0}, recorded by: {}\n\n",
-        count(trace.jobs.len(), "job"),
-        header.from,
-        header.until,
-        header.source
-    );
-    text += &sampled(header);
-    let names: Vec<&str> = [""].into_iter().chain(all.iter().map(|it| it.name.as_str())).collect();
+    let jobs = count(trace.jobs.len(), "job");
+    let text = format!("{jobs} of {:.0} to {:.0}, recorded by: {}\n", header.from, header.until, header.source);
+    text + &sampled(header)
+}
+
+/// The table: each row with its title, and a cell for each file.
+fn rows(all: &[Simulated]) -> Vec<Vec<String>> {
     let row = |title: &str, cell: &dyn Fn(&Outcome) -> String| -> Vec<String> {
         [title.to_owned()].into_iter().chain(all.iter().map(|it| cell(&it.outcome))).collect()
     };
@@ -161,10 +183,7 @@ fn text(trace: &Trace, all: &[Simulated], region: &str) -> String {
     if all.iter().any(|it| it.outcome.never_started > 0) {
         rows.insert(1, row("cancelled before they ran", &|it| it.never_started.to_string()));
     }
-    text += &table(&names, rows);
-    text.push('\n');
-    text += &notes(all, region);
-    text
+    rows
 }
 
 /// Which days were read, if not all.
@@ -174,13 +193,13 @@ fn sampled(header: &Header) -> String {
     }
     let days: Vec<String> = header.days.iter().map(ToString::to_string).collect();
     format!(
-        "Only these UTC days were read: {}. Machines count on these days, and until the end of a job.\n\n",
+        "Only these UTC days were read: {}. Machines count on these days, and until the end of a job.\n",
         days.join(", ")
     )
 }
 
 /// What the figures rest on.
-fn notes(all: &[Simulated], region: &str) -> String {
+fn notes(all: &[Simulated], region: &str, labels: &[(String, String)]) -> String {
     let Some(assumptions) = all.first().map(|it| it.outcome.assumptions) else { return String::new() };
     let Assumptions {
         launch_seconds,
@@ -202,6 +221,9 @@ fn notes(all: &[Simulated], region: &str) -> String {
         },
         offline::VOLUME_GIB,
     );
+    for (old, new) in labels {
+        text += &format!("Jobs with the label {} count as having the label {}.\n", one_line(old), one_line(new));
+    }
     let prices = &*hosted::PRICES;
     let hosted::PlatformCharge { per_minute, status, .. } = &prices.platform_charge;
     text += &format!(

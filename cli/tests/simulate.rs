@@ -31,6 +31,7 @@ fn simulated(pools: &[&str], trace: &str) -> Result<Output, Failure> {
         labels: Vec::new(),
         spot_share: 0.4,
         interruptions: 0.0,
+        html: None,
     };
     simulate(&request, &|_| {})
 }
@@ -61,4 +62,60 @@ fn a_broken_trace_is_refused_with_its_line() {
 fn a_pool_file_with_errors_is_reported_and_not_simulated() {
     let output = simulated(&[&POOLS.replace("max = 10", "max = 0")], &format!("{HEADER}\n{JOB}\n")).unwrap();
     assert!(!output.ok && output.text.contains("max: must be at least 1"), "{}", output.text);
+}
+
+/// Returns the terminal's text and the page.
+fn page_of(name: &str, trace: &str, labels: &[(&str, &str)]) -> (String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let html = folder.path().join("page.html");
+    let request = Request {
+        files: vec![
+            written(folder.path(), name, POOLS),
+            written(folder.path(), "warm.toml", &format!("{POOLS}warm = 1\n")),
+        ],
+        jobs: Jobs::File(written(folder.path(), "trace.jsonl", trace)),
+        region: None,
+        labels: labels.iter().map(|(old, new)| ((*old).to_owned(), (*new).to_owned())).collect(),
+        spot_share: 0.4,
+        interruptions: 0.0,
+        html: Some(html.clone()),
+    };
+    let text = simulate(&request, &|_| {}).unwrap().text;
+    (text, std::fs::read_to_string(html).unwrap())
+}
+
+#[test]
+fn the_page_has_the_numbers_of_the_table_and_loads_nothing() {
+    let (text, page) = page_of("cold.toml", &format!("{HEADER}\n{JOB}\n"), &[]);
+    let table = text.split("\n\n").nth(1).unwrap();
+    let cells: Vec<&str> = table.lines().skip(1).flat_map(|line| line.split("  ")).map(str::trim).collect();
+    for cell in cells.into_iter().filter(|cell| !cell.is_empty()) {
+        let escaped = cell.replace('&', "&amp;");
+        assert!(page.contains(&format!(">{escaped}</t")), "{cell} is not in the page");
+    }
+    for loads in ["src=", "@import", "url(", "<link", "<script", "<iframe", "<object"] {
+        assert!(!page.contains(loads), "{loads} is in the page");
+    }
+    assert_eq!(
+        page.matches("http").count(),
+        page.matches("http-equiv").count() + 2 * page.matches("href=\"http").count()
+    );
+    assert_eq!(page.matches("role=\"img\"").count(), page.matches("<desc").count());
+    assert!(page.contains("Assumed: a launch takes"));
+}
+
+#[test]
+fn names_are_escaped_in_the_page() {
+    let trace = format!("{HEADER}\n{}\n", JOB.replace("[\"linux\"]", "[\"<script>label\"]"));
+    let (_, page) = page_of("<script>file.toml", &trace, &[("<script>label", "linux")]);
+    assert!(!page.contains("<script"), "{page}");
+    assert!(page.contains("&lt;script&gt;file.toml") && page.contains("&lt;script&gt;label"));
+}
+
+#[test]
+fn the_days_that_were_read_are_named() {
+    let header = HEADER.replace("}", r#","days":["2026-11-02"]}"#);
+    let (text, page) = page_of("cold.toml", &format!("{header}\n{JOB}\n"), &[]);
+    let days = "Only these UTC days were read: 2026-11-02.";
+    assert!(text.contains(days) && page.contains(days), "{text}");
 }

@@ -30,14 +30,17 @@ pub(crate) struct Simulate {
     /// How often EC2 reclaims a spot machine, per hour of its life
     #[arg(long, value_name = "RATE", default_value_t = 0.0, value_parser = rate)]
     interruptions: f64,
+    /// Also write the result with charts into this file, a page for a browser
+    #[arg(long, value_name = "FILE", requires = "files")]
+    html: Option<PathBuf>,
 }
 
 impl Simulate {
     /// The jobs are those that were recorded, or else those of the trace, which the command line then demands.
     pub(crate) fn request(self, recorded: Option<Trace>) -> Request {
-        let Self { files, trace, history: _, region, labels, spot_share, interruptions } = self;
+        let Self { files, trace, history: _, region, labels, spot_share, interruptions, html } = self;
         let jobs = recorded.map_or_else(|| Jobs::File(trace.unwrap_or_default()), Jobs::Recorded);
-        Request { files, jobs, region, labels, spot_share, interruptions }
+        Request { files, jobs, region, labels, spot_share, interruptions, html }
     }
 }
 
