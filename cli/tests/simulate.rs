@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use drover::output::{Failure, Output};
@@ -49,6 +50,12 @@ fn two_pool_files_are_shown_side_by_side() {
         assert!(output.text.contains(text), "{text} is not in {}", output.text);
     }
     assert!(!output.text.contains("secret"));
+    // tests/output.rs compares the fields of commands that read no files.
+    let commands = std::fs::read_to_string("../docs/commands.md").unwrap();
+    let row = commands.lines().find(|line| line.starts_with("| `drover simulate` |")).unwrap();
+    let documented: BTreeSet<&str> = row.split('`').skip(3).step_by(2).collect();
+    let printed: BTreeSet<&str> = output.json.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(printed, documented);
 }
 
 #[test]

@@ -64,7 +64,7 @@ impl Report<'_> {
         } }
     }
 
-    /// Which share of the jobs waited for at most so long.
+    /// The share of jobs whose wait was at most the time on the axis.
     fn waits(&self) -> Lines<'_> {
         let longest = self.files.iter().map(|(_, it)| it.waits.p99).fold(0.0, f64::max);
         let (unit, name) = match longest {
@@ -97,9 +97,12 @@ impl Report<'_> {
 
     fn machines(&self) -> Lines<'_> {
         let running: Vec<Vec<f64>> = self.files.iter().map(|(_, it)| sums(&it.pools)).collect();
-        let points = running.iter().map(Vec::len).max().unwrap_or_default().max(1);
         let most = round_up(running.iter().flatten().copied().fold(0.0, f64::max));
         let step = self.files.first().map_or(SignedDuration::ZERO, |(_, it)| it.step());
+        // The last machines may end before the period, or after it.
+        let period = self.header.until.duration_since(self.header.from);
+        let in_period = (period.as_secs() / step.as_secs().max(1)).unsigned_abs() as usize;
+        let points = running.iter().map(Vec::len).max().unwrap_or_default().max(in_period).max(1);
         let begin = |index: usize| self.header.from + step * i32::try_from(index).unwrap_or(i32::MAX);
         let is_known: Vec<bool> = (0..points).map(|it| is_read(self.header, begin(it), begin(it + 1))).collect();
         let highest = self.files.iter().zip(&running).map(|((file, _), running)| {
@@ -166,7 +169,7 @@ fn paragraphs(text: &str) -> Markup {
     html! { @for line in text.lines().filter(|line| !line.is_empty()) { p { (printable(line)) } } }
 }
 
-/// The share of waits that are at most so long, for times from 0 to `most` seconds. `waits` are sorted.
+/// The share of waits that are not longer than a time, for times from 0 to `most` seconds. `waits` are sorted.
 fn distribution(waits: &[f32], most: f64) -> Vec<(f64, f64)> {
     let count = waits.len().max(1) as f64;
     let point = |index: usize| {
