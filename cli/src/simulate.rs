@@ -31,7 +31,7 @@ pub struct Request {
     /// Pool files.
     pub files: Vec<PathBuf>,
     pub jobs: Jobs,
-    /// None: that of the trace, or [`REGION`].
+    /// None: that of the trace, or us-east-1.
     pub region: Option<String>,
     /// Labels of jobs that count as another label: old and new.
     pub labels: Vec<(String, String)>,

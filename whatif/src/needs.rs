@@ -13,7 +13,7 @@ const LONGEST_DELAY: SignedDuration = SignedDuration::from_secs(30);
 const BEGINNING: SignedDuration = SignedDuration::from_secs(2);
 
 /// Sets `after` of each job: the job of the same attempt of the run that ended last before this one was queued, if that was at
-/// most [`LONGEST_DELAY`] before. The jobs are sorted by `queued_at`.
+/// most `LONGEST_DELAY` before. The jobs are sorted by `queued_at`.
 pub fn infer(jobs: &mut [Job]) {
     let mut attempts: HashMap<(u64, u32), Vec<usize>> = HashMap::new();
     for (index, job) in jobs.iter_mut().enumerate() {
