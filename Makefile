@@ -72,7 +72,7 @@ simulate:
 # Mistakes in decisions are patched into a copy of the source; those at the ports need no patch.
 mutants:
 	rm -rf $(COPY) && mkdir -p $(COPY)
-	cp -r Cargo.toml Cargo.lock rust-toolchain.toml ingest scaler janitor agent cli shared testing $(COPY)
+	cp -r Cargo.toml Cargo.lock rust-toolchain.toml ingest scaler janitor agent cli shared testing whatif $(COPY)
 	patch --directory $(COPY) --strip 1 <testing/simulator/mistakes.patch
 	$(CARGO) run --manifest-path $(COPY)/Cargo.toml --target-dir $(TARGET)/mistakes/target --release \
 		--package simulator -- --mistakes --seeds 1000 --jobs 100 $(ARGS)
