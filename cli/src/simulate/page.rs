@@ -77,8 +77,8 @@ impl Report<'_> {
             id: "waits",
             title: "Queue times",
             description: format!(
-                "The share of jobs, upwards, that waited for at most as long as the axis says. The axis ends after the p99 of every \
-                 file; the longest wait is {}.",
+                "The share of jobs that waited no longer than the time on the axis. The axis ends after the p99 of every file; the \
+                 longest wait is {}.",
                 self.files
                     .iter()
                     .map(|(file, it)| format!("{:.1} {name} with {}", it.waits.longest / unit, printable(file)))
