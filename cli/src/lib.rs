@@ -16,6 +16,7 @@ pub mod jobs;
 mod launches;
 pub mod lint;
 pub mod logs;
+mod new_file;
 pub mod operate;
 pub mod output;
 mod permissions;

@@ -8,7 +8,7 @@ use domain::ids::Scope;
 use serde_json::{Map, Value, json};
 use toml::Table;
 
-use crate::output::{Failure, Output};
+use crate::output::{Failure, Output, cannot_write};
 
 /// The example in the repository.
 const EXAMPLE: &str = include_str!("../../pools.toml");
@@ -24,7 +24,7 @@ const NOT_IN_THE_FILE: [&str; 6] = ["timings", "launch_template", "draining", "p
 /// # Errors
 /// The file exists, or cannot be written.
 pub fn write(owner: Option<&Scope>, path: &Path) -> Result<Output, Failure> {
-    let failed = |error: std::io::Error| Failure::Usage(format!("cannot write {}: {error}", path.display()));
+    let failed = |error: std::io::Error| cannot_write(path, &error);
     let mut file = std::fs::File::create_new(path).map_err(failed)?;
     let example = match owner {
         Some(owner) => EXAMPLE.replace(&line(EXAMPLE_OWNER), &line(&owner.to_string())),

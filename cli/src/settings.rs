@@ -4,6 +4,7 @@
 //! CloudFormation stack, which are cached for a day.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use aws_config::SdkConfig;
@@ -15,6 +16,7 @@ use platform::environment::{optional, parsed, supply};
 use platform::stack;
 use serde::{Deserialize, Serialize};
 
+use crate::new_file::NewFile;
 use crate::output::Failure;
 
 /// The name that `make deploy` gives a stack by default.
@@ -213,12 +215,9 @@ fn read_cache(file: &Path) -> Cache {
 /// A cache that cannot be written is read from AWS the next time.
 fn write_cache(file: &Path, cache: &Cache) {
     let Ok(text) = serde_json::to_string(cache) else { return };
-    // A process that reads it at the same time finds a complete file.
-    let new = file.with_extension(format!("{}.new", std::process::id()));
-    let written = file.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&new, text));
-    if written.and_then(|()| std::fs::rename(&new, file)).is_err() {
-        let _ = std::fs::remove_file(&new);
-    }
+    // Without the folder, the file cannot be created either.
+    let _ = file.parent().map(std::fs::create_dir_all);
+    let _ = NewFile::create(file).and_then(|new| new.finish(|mut new| new.write_all(text.as_bytes())));
 }
 
 /// Forgets the outputs: what they name does not exist any more.

@@ -22,6 +22,7 @@ use whatif::replay::{Assumptions, Outcome, Scenario, replay};
 use whatif::trace::{Header, Trace};
 
 use self::page::Report;
+use crate::new_file::NewFile;
 use crate::output::{Failure, Output, age, count, one_line, table};
 use crate::pool_file::{PoolEntry, PoolFile};
 
@@ -92,7 +93,8 @@ pub fn simulate(request: &Request, progress: &(dyn Fn(f64) + Sync)) -> Result<Ou
             (name, Scenario { pools, region, types, labels, assumptions })
         })
         .collect();
-    let page = request.html.as_ref().map(|path| create(path)).transpose()?;
+    // Before the simulation, which may take minutes.
+    let page = request.html.as_deref().map(NewFile::create).transpose()?;
     let outcomes = run_all(&trace, &scenarios, progress);
     let all: Vec<Simulated> = scenarios
         .into_iter()
@@ -101,20 +103,15 @@ pub fn simulate(request: &Request, progress: &(dyn Fn(f64) + Sync)) -> Result<Ou
         .collect();
     let (introduction, rows) = (introduction(&trace), rows(&all));
     let notes = notes(&all, &region, &request.labels);
-    if let Some(mut page) = page {
+    if let Some(page) = page {
         let files = all.iter().map(|it| (it.name.as_str(), &it.outcome)).collect();
         let report =
             Report { header: &trace.header, introduction: &introduction, rows: &rows, files, notes: &notes }.page();
-        page.write_all(report.as_bytes()).map_err(|error| Failure::Usage(format!("cannot write the page: {error}")))?;
+        page.finish(|mut file| file.write_all(report.as_bytes()))?;
     }
     let names: Vec<&str> = [""].into_iter().chain(all.iter().map(|it| it.name.as_str())).collect();
     let text = format!("{introduction}\n{}\n{notes}", table(&names, rows));
     Ok(Output { ok: true, text, json: as_json(&trace, &all, &region) })
-}
-
-/// Before the simulation, which may take minutes.
-fn create(path: &Path) -> Result<File, Failure> {
-    File::create(path).map_err(|error| Failure::Usage(format!("cannot write {}: {error}", path.display())))
 }
 
 fn read(path: &Path) -> Result<Trace, Failure> {
@@ -155,7 +152,7 @@ fn run_all(trace: &Trace, scenarios: &[(String, Scenario)], progress: &(dyn Fn(f
 fn introduction(trace: &Trace) -> String {
     let header = &trace.header;
     let jobs = count(trace.jobs.len(), "job");
-    let text = format!("{jobs} of {:.0} to {:.0}, recorded by: {}\n", header.from, header.until, header.source);
+    let text = format!("{jobs} of {:.0} to {:.0}, source: {}\n", header.from, header.until, header.source);
     text + &sampled(header)
 }
 

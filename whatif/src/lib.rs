@@ -2,6 +2,7 @@
 //! virtual time.
 
 pub mod collect;
+pub mod day;
 pub mod hosted;
 pub mod needs;
 pub mod offline;

@@ -27,7 +27,7 @@ fn at(minute: i64) -> Timestamp {
     begin + SignedDuration::from_mins(minute)
 }
 
-/// A job that was queued at that minute, started ten seconds later, and ran for so many seconds.
+/// A job that was queued at that minute, started ten seconds later, and ran for `runs_for` seconds.
 fn job(id: u64, minute: i64, runs_for: i64) -> Job {
     let started_at = at(minute) + SignedDuration::from_secs(10);
     Job {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use drover::simulate::{Jobs, Request};
+use whatif::replay::Assumptions;
 use whatif::trace::Trace;
 
 use super::history::History;
@@ -25,10 +26,10 @@ pub(crate) struct Simulate {
     #[arg(long = "label", value_name = "OLD=NEW", value_parser = label)]
     labels: Vec<(String, String)>,
     /// What a spot machine costs, as a share of its list price
-    #[arg(long, value_name = "SHARE", default_value_t = 0.4, value_parser = share)]
+    #[arg(long, value_name = "SHARE", default_value_t = Assumptions::default().spot_share, value_parser = share)]
     spot_share: f64,
     /// How often EC2 reclaims a spot machine, per hour of its life
-    #[arg(long, value_name = "RATE", default_value_t = 0.0, value_parser = rate)]
+    #[arg(long, value_name = "RATE", default_value_t = Assumptions::default().interruptions_per_hour, value_parser = rate)]
     interruptions: f64,
     /// Also write the result with charts into this file, a page for a browser
     #[arg(long, value_name = "FILE", requires = "files")]

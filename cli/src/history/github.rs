@@ -13,10 +13,11 @@ use jiff::{SignedDuration, Timestamp};
 use platform::github::{History, Page};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use whatif::day;
 use whatif::trace::{Header, Job, Measured, Source, Trace, VERSION};
 
 use super::journal::Journal;
-use super::plan::{Activity, Day, Listing, MOST_LISTED, Plan, Run, SECOND, date, days};
+use super::plan::{Activity, Day, Listing, MOST_LISTED, Plan, Run, SECOND, days};
 use super::recorded::Recorded;
 use crate::output::{Failure, age, count, one_line};
 
@@ -110,7 +111,7 @@ pub async fn record(means: &Means<'_>, subject: &Subject, journal: &mut Journal)
     }
     let sampled = plan.days.clone().unwrap_or_default();
     // The jobs of a sampled day may end, and queue others, on the next one. Those would be a part of that day's jobs only.
-    let is_read = |job: &Job| sampled.is_empty() || sampled.contains(&date(job.queued_at));
+    let is_read = |job: &Job| sampled.is_empty() || sampled.contains(&day::of(job.queued_at));
     let header = Header {
         drover_trace: VERSION,
         source: Source::GitHub,
@@ -309,7 +310,7 @@ impl Caller<'_> {
                 Listing::Period(total)
             }
             _ => {
-                newest.iter().for_each(|run| *per_day.entry(date(run.created_at)).or_default() += 1);
+                newest.iter().for_each(|run| *per_day.entry(day::of(run.created_at)).or_default() += 1);
                 Listing::OnePage
             }
         };
@@ -346,7 +347,7 @@ impl Caller<'_> {
                 found
             }
         };
-        let read = found.into_iter().filter(|run| plan.reads(date(run.created_at)));
+        let read = found.into_iter().filter(|run| plan.reads(day::of(run.created_at)));
         // A list can move between two of its pages.
         let ids: std::collections::BTreeSet<u64> = read.map(|run| run.id).collect();
         Ok(ids.into_iter().map(|id| (repository.clone(), RunId(id))).collect())

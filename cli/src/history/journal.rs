@@ -10,8 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::recorded::cannot_write;
-use crate::output::Failure;
+use crate::output::{Failure, cannot_write};
 
 /// The version of the file. A file of another version is not continued.
 const VERSION: u32 = 1;

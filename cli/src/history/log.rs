@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use domain::config::Pool;
 use domain::ids::{InstanceId, JobId, PoolName};
-use domain::log::{After, Event, LONGEST_NAME, Stream, What};
+use domain::log::{After, Event, Stream, What, shortened};
 use domain::state::{Instance, Item, Job, Key};
 use engine::ports::Store;
 use jiff::{SignedDuration, Timestamp};
@@ -215,7 +215,8 @@ impl<'a> Labels<'a> {
     fn new(pools: &[Pool], known: &'a Known) -> Self {
         let mut of_name: HashMap<Named, (Timestamp, Vec<String>)> = HashMap::new();
         for job in known.jobs.values() {
-            let named = (job.repository.to_string(), job.workflow.as_deref().map(short), Some(short(&job.name)));
+            let named =
+                (job.repository.to_string(), job.workflow.as_deref().map(shortened), Some(shortened(&job.name)));
             let newest = of_name.entry(named).or_insert_with(|| (job.queued_at, job.labels.clone()));
             if newest.0 < job.queued_at {
                 *newest = (job.queued_at, job.labels.clone());
@@ -253,10 +254,6 @@ impl<'a> Labels<'a> {
     }
 }
 
-fn short(name: &str) -> String {
-    name.chars().take(LONGEST_NAME).collect()
-}
-
 /// None if the event has an unknown form.
 fn job(id: JobId, (_, facts): &(u64, Value), log: &Log, labels: &mut Labels<'_>) -> Option<trace::Job> {
     let text = |field: &str| facts[field].as_str().map(ToOwned::to_owned);
@@ -265,7 +262,7 @@ fn job(id: JobId, (_, facts): &(u64, Value), log: &Log, labels: &mut Labels<'_>)
     let (workflow, name) = log.names.get(&id).cloned().unwrap_or_default();
     let workflow = known.and_then(|job| job.workflow.clone()).or(workflow);
     let name = known.map(|job| job.name.clone()).or(name);
-    let named = (repository.clone(), workflow.as_deref().map(short), name.as_deref().map(short));
+    let named = (repository.clone(), workflow.as_deref().map(shortened), name.as_deref().map(shortened));
     let pool = facts["pool"].as_str().and_then(|pool| pool.parse().ok());
     Some(trace::Job {
         id: id.0,

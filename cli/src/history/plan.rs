@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use domain::ids::Repository;
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
+use whatif::day;
 
 use super::sample;
 use crate::output::count;
@@ -27,19 +27,14 @@ pub(super) struct Day {
     pub(super) is_whole: bool,
 }
 
-pub(super) fn date(at: Timestamp) -> Date {
-    TimeZone::UTC.to_datetime(at).date()
-}
-
 pub(super) const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
 pub(super) fn days(from: Timestamp, until: Timestamp) -> Vec<Day> {
-    let begin = |date: Date| TimeZone::UTC.to_timestamp(date.at(0, 0, 0, 0)).unwrap_or(Timestamp::MAX);
-    let dates = std::iter::successors(Some(date(from)), |date| date.checked_add(1.day()).ok());
+    let dates = std::iter::successors(Some(day::of(from)), |date| date.checked_add(1.day()).ok());
     dates
-        .take_while(|date| begin(*date) <= until)
+        .take_while(|date| day::begin(*date) <= until)
         .map(|date| {
-            let (first, last) = (begin(date), begin(date.saturating_add(1.day())) - SECOND);
+            let (first, last) = (day::begin(date), day::begin(date.saturating_add(1.day())) - SECOND);
             Day { date, span: (first.max(from), last.min(until)), is_whole: from <= first && last <= until }
         })
         .collect()

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io;
 use std::path::Path;
 
 use serde_json::json;
 use whatif::trace::{Compression, Trace};
 
+use crate::new_file::NewFile;
 use crate::output::{Failure, Output, count};
 
 /// The jobs of a period.
@@ -41,10 +40,7 @@ impl Recorded {
             true => Compression::Gzip,
             false => Compression::None,
         };
-        let mut unfinished = file.as_os_str().to_owned();
-        unfinished.push(".new");
-        let written = File::create(&unfinished).and_then(|new| trace.write(new, compression));
-        written.and_then(|()| std::fs::rename(&unfinished, file)).map_err(|error| cannot_write(file, &error))?;
+        NewFile::create(file)?.finish(|new| trace.write(new, compression))?;
         Ok(Self { trace, ..self })
     }
 
@@ -67,8 +63,4 @@ impl Recorded {
         });
         Output { ok: !jobs.is_empty(), text, json }
     }
-}
-
-pub(super) fn cannot_write(file: &Path, error: &io::Error) -> Failure {
-    Failure::Usage(format!("cannot write {}: {error}", file.display()))
 }

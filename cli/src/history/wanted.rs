@@ -43,7 +43,7 @@ impl Wanted {
     /// GitHub or AWS cannot be reached or refuses a call, or the file cannot be written.
     pub async fn obtain(&self, progress: &(dyn Fn(&str) + Sync)) -> Result<Recorded, Failure> {
         if self.history > LONGEST_PERIOD {
-            return Err(Failure::Usage("GitHub keeps runs for 400 days -> a shorter --history".to_owned()));
+            return Err(Failure::Usage("a history has at most 400 days -> a shorter --history".to_owned()));
         }
         match &self.subject {
             Some(subject) => self.read_github(subject, progress).await,

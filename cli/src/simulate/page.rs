@@ -3,6 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use maud::{Markup, html};
+use whatif::day;
 use whatif::hosted;
 use whatif::replay::{Outcome, PoolOutcome};
 use whatif::trace::Header;
@@ -188,7 +189,7 @@ fn sums(pools: &[PoolOutcome]) -> Vec<f64> {
 
 /// Whether jobs of this time may be in the trace.
 fn is_read(header: &Header, from: Timestamp, until: Timestamp) -> bool {
-    let is_read = |at: Timestamp| header.days.contains(&jiff::tz::TimeZone::UTC.to_datetime(at).date());
+    let is_read = |at: Timestamp| header.days.contains(&day::of(at));
     header.days.is_empty() || is_read(from) || is_read(until - SignedDuration::from_secs(1))
 }
 

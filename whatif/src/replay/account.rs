@@ -47,7 +47,7 @@ pub(super) struct Sums {
     pub(super) running: Vec<f64>,
 }
 
-/// The books of a run.
+/// What the machines of a run have cost so far.
 #[derive(Debug)]
 pub(super) struct Account {
     rates: Rates,

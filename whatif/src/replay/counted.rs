@@ -1,8 +1,9 @@
 //! The time that counts, if a trace has only some days of its period.
 
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
+
+use crate::day;
 
 /// A time span: begin and end.
 pub(super) type Part = (Timestamp, Timestamp);
@@ -17,9 +18,8 @@ pub(super) enum Counted {
 impl Counted {
     /// The UTC days that were read. Without any, all of the period was.
     pub(super) fn of(days: &[Date]) -> Self {
-        let begin = |day: Date| TimeZone::UTC.to_timestamp(day.at(0, 0, 0, 0)).ok();
-        let day = |day: &Date| begin(*day).zip(day.checked_add(1.day()).ok().and_then(begin));
-        if days.is_empty() { Self::Everything } else { Self::Days(days.iter().filter_map(day).collect()) }
+        let part = |day: &Date| (day::begin(*day), day::begin(day.saturating_add(1.day())));
+        if days.is_empty() { Self::Everything } else { Self::Days(days.iter().map(part).collect()) }
     }
 
     pub(super) fn contains(&self, at: Timestamp) -> bool {

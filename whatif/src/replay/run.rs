@@ -19,13 +19,13 @@ const SCALERS: usize = 5;
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
-/// After so many sweeps that found nothing, no more are made until something happens: everything is closed by then.
+/// After this many sweeps that found nothing, no more are made until something happens: everything is closed by then.
 const QUIET_SWEEPS: u32 = 15;
 
 /// How often what is over is forgotten. Models remember machines for an hour.
 const FORGET_EVERY: SignedDuration = SignedDuration::from_mins(30);
 
-/// Runs the jobs of a trace with these pools. `progress` hears from time to time which share of the jobs has ended.
+/// Runs the jobs of a trace with these pools. `progress` is called from time to time with the share of jobs that have ended.
 pub fn replay(trace: &Trace, scenario: &Scenario, progress: &dyn Fn(f64)) -> Outcome {
     let mut run = Run::new(trace, scenario);
     let jobs = trace.jobs.len().max(1);
@@ -118,7 +118,7 @@ impl Run<'_> {
             && self.pools.iter().all(keeps_none)
     }
 
-    /// Enters what machines did into the books, and forgets what is over.
+    /// Adds up what machines did, and forgets what is over.
     fn book(&mut self) {
         let entered = self.universe.ec2(|ec2, _| ec2.entered().to_vec());
         for it in entered {

@@ -275,20 +275,24 @@ pub struct Statement {
 /// The most characters of a name that an event keeps. Names have no limit that GitHub documents, and DynamoDB charges by size.
 pub const LONGEST_NAME: usize = 100;
 
+/// A name as an event keeps it.
+pub fn shortened(name: &str) -> String {
+    name.chars().take(LONGEST_NAME).collect()
+}
+
 impl Statement {
     pub fn of(notice: &Notice) -> Self {
         let is_queued = match notice.action {
             Action::Queued | Action::Waiting => true,
             Action::InProgress | Action::Completed => false,
         };
-        let short = |name: &String| name.chars().take(LONGEST_NAME).collect::<String>();
         let (workflow, name) = (notice.job.workflow.as_ref(), Some(&notice.job.name));
         Self {
             job: notice.job.id,
             action: notice.action,
             delivery: notice.delivery.clone(),
-            workflow: workflow.filter(|_| is_queued).map(short),
-            name: name.filter(|_| is_queued).map(short),
+            workflow: workflow.filter(|_| is_queued).map(|name| shortened(name)),
+            name: name.filter(|_| is_queued).map(|name| shortened(name)),
         }
     }
 }

@@ -6,7 +6,7 @@ mod turn;
 
 pub use event::{
     After, Cause, Choice, Event, KEEP_EVENTS, LONGEST_NAME, Statement, Stream, VERSION as EVENT_VERSION, What,
-    describe, fold, lifecycle,
+    describe, fold, lifecycle, shortened,
 };
 pub use transaction::Transaction;
 pub use turn::Turn;
