@@ -178,6 +178,6 @@ check-deploy:
 	$(CARGO) build --workspace
 	EXECUTABLES=$(TARGET)/debug infra/check-deploy $(ARGS)
 
-## Run the checks that take too long for .ci/run, about three hours. For some of them: ARGS="mutants exhaustive"
+## Run the checks that take too long for .ci/run, estimated at three hours. For some of them: ARGS="mutants exhaustive"
 verify:
 	infra/verify $(ARGS)
