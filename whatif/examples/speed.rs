@@ -10,6 +10,10 @@ use simulator::pool;
 use whatif::replay::{Assumptions, Scenario, replay};
 use whatif::trace::{Header, Job, Measured, Source, Trace, VERSION};
 
+/// That of `drover`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const DAYS: i64 = 30;
 
 #[expect(clippy::disallowed_methods, reason = "this program measures time")]
