@@ -65,7 +65,7 @@ data "aws_iam_policy_document" "runner" {
     condition {
       test     = "ForAllValues:StringEquals"
       variable = "dynamodb:Attributes"
-      values   = ["pk", "reported_at", "uptime_seconds", "prepared_at", "expires_at"]
+      values   = ["pk", "reported_at", "uptime_seconds", "prepared_at", "job_usage", "expires_at"]
     }
     condition {
       test     = "Null"

@@ -65,6 +65,7 @@ impl Machine {
             max_life_seconds,
             repositories: vec![RepositoryPattern::only(&app)],
             allow_public: Some(false),
+            usage: None,
             expires_at: 4_000_000_000,
         };
         let key = format!("{RUNNER_ROLE_ID}:{INSTANCE}");

@@ -66,6 +66,7 @@ pub struct PoolEntry {
     pub priority: i32,
     pub runner_group: u64,
     pub rerun_on_interruption: bool,
+    pub usage: bool,
     pub timings: Timings,
 }
 
@@ -110,7 +111,7 @@ const SHAPES_FIELDS: [&str; 7] = [
 ];
 
 /// The fields of a pool that are not timings.
-const OWN_FIELDS: [&str; 21] = [
+const OWN_FIELDS: [&str; 22] = [
     "name",
     "owner",
     "labels",
@@ -132,6 +133,7 @@ const OWN_FIELDS: [&str; 21] = [
     "priority",
     "runner_group",
     "rerun_on_interruption",
+    "usage",
 ];
 
 const DEFAULT_PRIORITY: i32 = 100;
@@ -190,6 +192,7 @@ pub(super) fn entry(reader: &mut Reader<'_>) -> PoolEntry {
         priority: reader.optional("priority").unwrap_or(DEFAULT_PRIORITY),
         runner_group: reader.optional("runner_group").unwrap_or(DEFAULT_RUNNER_GROUP),
         rerun_on_interruption: reader.optional("rerun_on_interruption").unwrap_or_default(),
+        usage: reader.optional("usage").unwrap_or_default(),
         timings: timings(reader),
     };
     reader.finish(&field_names());
@@ -256,6 +259,7 @@ impl PoolEntry {
             priority: self.priority,
             runner_group: self.runner_group,
             rerun_on_interruption: self.rerun_on_interruption,
+            usage: self.usage,
             timings: self.timings,
             draining: false,
             paused: false,

@@ -84,6 +84,7 @@ fn close_one(read: &PoolView, console: &str) -> PoolView {
         instances: vec![instance()],
         consoles: [(InstanceId::from("i-1"), console.to_owned())].into(),
         reports: BTreeMap::new(),
+        usages: BTreeMap::new(),
         reasons: Some(&reasons),
     };
     let rates = Rates::of("eu-central-1".to_owned());
@@ -205,6 +206,7 @@ fn a_probe_that_ec2_reclaims_keeps_no_job_waiting_and_one_that_fails_does() {
                 instances: vec![instance()],
                 consoles: BTreeMap::new(),
                 reports: BTreeMap::new(),
+                usages: BTreeMap::new(),
                 reasons: Some(&reasons),
             };
             let rates = Rates::of("eu-central-1".to_owned());

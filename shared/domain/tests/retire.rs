@@ -253,7 +253,8 @@ fn closing_a_slot_deletes_it_and_closes_the_record_of_its_instance() {
     let mapped = Instance { instance_type: Some("m7i.large".into()), launched_at: ago(660), ..instance() };
     let consoles = BTreeMap::from([(mapped.id.clone(), "panic".to_owned())]);
     let rates = Rates::of("us-east-1".to_owned());
-    let ended = Ended { instances: vec![mapped], consoles, reports: BTreeMap::new(), reasons: None };
+    let ended =
+        Ended { instances: vec![mapped], consoles, reports: BTreeMap::new(), usages: BTreeMap::new(), reasons: None };
     let closing = close(&pool(), &view([]), std::slice::from_ref(&over), ended, &rates, &turn());
     assert_eq!(closing.writes.deletes, [(Key::Slot(pool().name, SLOT), 1)]);
     let [closed] = &common::instances(&closing.writes)[..] else { panic!("one instance: {closing:?}") };
@@ -273,8 +274,13 @@ fn a_machine_that_has_run_another_job_is_no_longer_charged_to_one_that_waits() {
     let charged = |id| WaitingJob { id: JobId(id), launches: vec![ago(300), over(0, "done").planned_at], ..job(600) };
     let left = |slots: &[Slot]| {
         let read = view(slots.iter().cloned().map(Item::from).chain([charged(1).into(), charged(2).into()]));
-        let ended =
-            Ended { instances: vec![instance()], consoles: BTreeMap::new(), reports: BTreeMap::new(), reasons: None };
+        let ended = Ended {
+            instances: vec![instance()],
+            consoles: BTreeMap::new(),
+            reports: BTreeMap::new(),
+            usages: BTreeMap::new(),
+            reasons: None,
+        };
         let closing = close(&pool(), &read, slots, ended, &Rates::of("us-east-1".to_owned()), &turn());
         after(&read, &closing.writes).waiting.values().map(|job| job.launches.len()).collect::<Vec<_>>()
     };
@@ -285,8 +291,13 @@ fn a_machine_that_has_run_another_job_is_no_longer_charged_to_one_that_waits() {
     let unserved = WaitingJob { unserved, ..charged(3) };
     let read = view([over(0, "done").into(), unserved.into()]);
     let slots: Vec<Slot> = read.slots.values().cloned().collect();
-    let ended =
-        Ended { instances: vec![instance()], consoles: BTreeMap::new(), reports: BTreeMap::new(), reasons: None };
+    let ended = Ended {
+        instances: vec![instance()],
+        consoles: BTreeMap::new(),
+        reports: BTreeMap::new(),
+        usages: BTreeMap::new(),
+        reasons: None,
+    };
     let closing = close(&pool(), &read, &slots, ended, &Rates::of("us-east-1".to_owned()), &turn());
     assert_eq!(after(&read, &closing.writes).waiting[&JobId(3)].launches.len(), 2, "no idle runner got it");
 }

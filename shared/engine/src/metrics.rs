@@ -16,7 +16,7 @@ use domain::policy::PoolView;
 use domain::policy::record::Recording;
 use domain::policy::route::Unrouted;
 use domain::policy::stopped;
-use domain::state::{BootReport, Item, Job, Rank, Slot, SlotOutcome, WaitingJob};
+use domain::state::{BootReport, Item, Job, Rank, Slot, SlotOutcome, Usage, WaitingJob};
 use jiff::{SignedDuration, Timestamp};
 use metrics::{Label, Unit, counter, histogram};
 
@@ -95,7 +95,7 @@ impl Metric {
 }
 
 /// All metrics, in the order of `docs/metrics.md`.
-pub const ALL: [&Metric; 32] = [
+pub const ALL: [&Metric; 34] = [
     &QUEUE_TIME,
     &WEBHOOK_TIME,
     &DECIDE_TIME,
@@ -110,6 +110,8 @@ pub const ALL: [&Metric; 32] = [
     &BOOT_TIME,
     &MACHINE_TIME,
     &JOB_COST,
+    &CPU_USED,
+    &MEMORY_USED,
     &DEMAND,
     &SUPPLY,
     &LIVE,
@@ -145,6 +147,8 @@ const BOOT_TIME: Metric = Metric::each("BootTime", Unit::Seconds, &["Pool"]);
 const MACHINE_TIME: Metric = Metric::each("MachineTime", Unit::Seconds, &["Pool"]);
 /// USD, for which CloudWatch has no unit.
 const JOB_COST: Metric = Metric { name: "JobCost", unit: None, dimensions: &["Pool"], kind: Kind::Each };
+const CPU_USED: Metric = Metric::each("CpuUsed", Unit::Percent, &["Pool"]);
+const MEMORY_USED: Metric = Metric::each("MemoryUsed", Unit::Percent, &["Pool"]);
 const DEMAND: Metric = Metric::each("Demand", Unit::Count, &["Pool"]);
 const SUPPLY: Metric = Metric::each("Supply", Unit::Count, &["Pool"]);
 const LIVE: Metric = Metric::each("Live", Unit::Count, &["Pool"]);
@@ -266,6 +270,13 @@ pub(crate) fn slot_closed(slot: &Slot, cost: Option<MicroUsd>, now: Timestamp) {
             RUNNERS_UNUSED.record(1.0, &[slot.pool.as_str()]);
         }
     }
+}
+
+/// What a job used of its machine, as the machine reported it.
+pub(crate) fn used(slot: &Slot, usage: Option<&Usage>) {
+    let Some((cpu, memory)) = usage.map(Usage::shares) else { return };
+    CPU_USED.record(cpu, &[slot.pool.as_str()]);
+    MEMORY_USED.record(memory, &[slot.pool.as_str()]);
 }
 
 /// The state of the pools, as a sweep has read it.

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
-use domain::state::{BootReport, KEEP_REPORTS, StoredReport};
+use domain::state::{BootReport, KEEP_REPORTS, StoredReport, Usage};
+use jiff::Timestamp;
 
 use crate::aws::{CallError, ErrorKind};
 
@@ -12,6 +13,8 @@ use crate::aws::{CallError, ErrorKind};
 const REPORTED_AT: &str = "reported_at";
 const UPTIME_SECONDS: &str = "uptime_seconds";
 const PREPARED_AT: &str = "prepared_at";
+/// `usage` is a reserved word of DynamoDB.
+const USAGE: &str = "job_usage";
 const EXPIRES_AT: &str = "expires_at";
 
 /// DynamoDB's limit for one BatchGetItem.
@@ -63,6 +66,23 @@ impl ReportsTable {
         write.send().await.map(drop).map_err(CallError::from_sdk)
     }
 
+    /// Writes what the job of the machine with this key used. May be repeated.
+    ///
+    /// # Errors
+    /// If DynamoDB does not confirm the write.
+    pub async fn write_usage(&self, key: &str, usage: &Usage, now: Timestamp) -> Result<(), CallError> {
+        let expires_at = (now + KEEP_REPORTS).as_second().to_string();
+        let write = self
+            .client
+            .update_item()
+            .table_name(&self.name)
+            .key("pk", AttributeValue::S(key.to_owned()))
+            .update_expression(format!("SET {USAGE} = :usage, {EXPIRES_AT} = :expires_at"))
+            .expression_attribute_values(":usage", AttributeValue::S(usage.text()))
+            .expression_attribute_values(":expires_at", AttributeValue::N(expires_at));
+        write.send().await.map(drop).map_err(CallError::from_sdk)
+    }
+
     /// The reports under these keys, which may have been written a second ago. Missing ones are left out, and so is every
     /// attribute that is no part of a report.
     ///
@@ -74,7 +94,7 @@ impl ReportsTable {
             let key = |key: &String| HashMap::from([("pk".to_owned(), AttributeValue::S(key.clone()))]);
             let all = KeysAndAttributes::builder()
                 .set_keys(Some(some.iter().map(key).collect()))
-                .projection_expression(format!("pk, {REPORTED_AT}, {UPTIME_SECONDS}, {PREPARED_AT}"))
+                .projection_expression(format!("pk, {REPORTED_AT}, {UPTIME_SECONDS}, {PREPARED_AT}, {USAGE}"))
                 .build()
                 .map_err(|error| CallError::new(ErrorKind::Unavailable, error.to_string()))?;
             let mut pending = Some(HashMap::from([(self.name.clone(), all)]));
@@ -101,5 +121,6 @@ fn stored(item: &HashMap<String, AttributeValue>) -> StoredReport {
         uptime_seconds: item.get(UPTIME_SECONDS).and_then(|value| value.as_n().ok()).cloned(),
         // A missing one is nothing unusual, so another type must not look like that.
         prepared_at: item.get(PREPARED_AT).map(|value| value.as_s().cloned().unwrap_or_default()),
+        usage: item.get(USAGE).map(|value| value.as_s().cloned().unwrap_or_default()),
     }
 }

@@ -22,7 +22,7 @@ use domain::policy::PoolView;
 use domain::policy::decide::decide;
 use domain::policy::due::due;
 use domain::policy::route::{Routable, route};
-use domain::state::{BootItem, BootReport, Config, Item, Key, Meta, StoredReport};
+use domain::state::{BootItem, BootReport, Config, Item, Key, Meta, StoredReport, Usage};
 use domain::wire::Message;
 use drover::lint::{Form, Listing, Question, Unknowns, Verdict, WorkflowRepository, lint};
 use drover::pool_file::{PoolEntry, PoolFile};
@@ -367,7 +367,8 @@ fn a_shape_is_printed_as_a_label_that_asks_for_the_same() {
 
 #[test]
 fn a_boot_report_is_read_only_as_an_agent_writes_it() {
-    let (launched_at, now) = ("2026-11-02T12:00:00Z".parse().unwrap(), "2026-11-02T13:00:00Z".parse().unwrap());
+    let (launched_at, now): (Timestamp, Timestamp) =
+        ("2026-11-02T12:00:00Z".parse().unwrap(), "2026-11-02T13:00:00Z".parse().unwrap());
     fuzz("fuzz/report", |input| {
         let Ok(attributes) = serde_json::from_slice::<Value>(input) else { return };
         // As the table's client reads them.
@@ -376,7 +377,15 @@ fn a_boot_report_is_read_only_as_an_agent_writes_it() {
             reported_at: attribute("reported_at"),
             uptime_seconds: attribute("uptime_seconds"),
             prepared_at: attribute("prepared_at"),
+            usage: attribute("job_usage"),
         };
+        if let Some(Ok(usage)) = stored.usage.as_ref().map(|text| Usage::parse(text, now.duration_since(launched_at))) {
+            assert_eq!(Some(usage.text()), stored.usage, "it is read as what it says");
+            let (cpu, memory) = usage.shares();
+            assert!((0.0..=100.0).contains(&cpu) && (0.0..=100.0).contains(&memory), "{cpu} {memory}");
+            assert!((1..=usage.vcpus).all(|vcpus| usage.slowdown(vcpus) >= 1.0));
+            assert!(usage.lines().iter().all(|line| line.text.len() < 100));
+        }
         let Ok(report) = BootReport::parse(&stored, launched_at, now) else { return };
         let minute = SignedDuration::from_mins(1);
         let times = [Some(report.reported_at), report.prepared_at];

@@ -146,9 +146,18 @@ fn a_forged_report_changes_nothing_but_the_boot_time_of_its_own_machine() {
             reported_at: text(&"9".repeat(1 << 20)),
             uptime_seconds: text("1"),
             prepared_at: text("2026-11-02T12:00:20Z"),
+            usage: text("{}"),
         },
-        StoredReport { reported_at: text("9999-12-30T00:00:00Z"), uptime_seconds: text("-1"), prepared_at: None },
-        StoredReport { reported_at: text("2026-11-02T12:00:20Z"), uptime_seconds: text("1"), prepared_at: None },
+        StoredReport {
+            reported_at: text("9999-12-30T00:00:00Z"),
+            uptime_seconds: text("-1"),
+            ..StoredReport::default()
+        },
+        StoredReport {
+            reported_at: text("2026-11-02T12:00:20Z"),
+            uptime_seconds: text("1"),
+            ..StoredReport::default()
+        },
     ] {
         assert_eq!(outcome(Some(forged)), honest, "it was recorded before the job began");
     }

@@ -80,6 +80,10 @@ pub struct Pool {
     /// Whether a job that failed because EC2 reclaimed its machine is re-run, once.
     #[serde(default)]
     pub rerun_on_interruption: bool,
+    /// Whether its machines measure what their jobs use, and say so in the jobs' logs. If an older version loses this, nothing is
+    /// measured.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub usage: bool,
     pub timings: Timings,
     /// It was removed from the pool file. It takes no new jobs, and is deleted once it is empty.
     #[serde(default)]
@@ -165,7 +169,8 @@ impl Pool {
 
     /// Changes with every setting that could make a failing pool work again. A change closes the pool's circuit.
     pub fn config_hash(&self) -> String {
-        let working = Pool { draining: false, paused: false, machines: None, options: None, ..self.clone() };
+        let working =
+            Pool { usage: false, draining: false, paused: false, machines: None, options: None, ..self.clone() };
         let json = serde_json::to_vec(&working).expect("a pool has no map keys that could fail to serialise");
         hex::encode(&Sha256::digest(json)[..8])
     }

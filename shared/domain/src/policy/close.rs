@@ -9,7 +9,7 @@ use crate::policy::PoolView;
 use crate::policy::charge::give_back_used;
 use crate::policy::circuit::without_probe;
 use crate::policy::early_end::{counted, failure};
-use crate::state::{BootReport, CircuitCause, ClosedRunner, Failure, Instance, Slot};
+use crate::state::{BootReport, CircuitCause, ClosedRunner, Failure, Instance, Slot, Usage};
 use crate::wire::StateReason;
 
 /// Bytes of a console's end that are kept: a few hundred lines.
@@ -45,6 +45,8 @@ pub struct Ended<'a> {
     pub consoles: BTreeMap<InstanceId, String>,
     /// The boot reports that could be read, of machines whose slots have none.
     pub reports: BTreeMap<InstanceId, BootReport>,
+    /// What their jobs used, as far as they reported it, in a pool with `usage`.
+    pub usages: BTreeMap<InstanceId, Usage>,
     /// Why they ended; None if EC2's list was not read.
     pub reasons: Option<&'a BTreeMap<InstanceId, StateReason>>,
 }
@@ -53,7 +55,7 @@ pub struct Ended<'a> {
 /// that has run a job is no longer charged to a job that still waits: three machines that other jobs took would use up its
 /// launches.
 pub fn close(pool: &Pool, view: &PoolView, slots: &[Slot], ended: Ended<'_>, rates: &Rates, turn: &Turn) -> Closing {
-    let Ended { instances, mut consoles, reports, reasons } = ended;
+    let Ended { instances, mut consoles, reports, mut usages, reasons } = ended;
     let mut by_class: BTreeMap<Option<&Label>, Vec<Failure>> = BTreeMap::new();
     let mut failed = BTreeSet::new();
     for slot in slots {
@@ -80,10 +82,11 @@ pub fn close(pool: &Pool, view: &PoolView, slots: &[Slot], ended: Ended<'_>, rat
         costs.extend(cost.map(|cost| (slot.id, cost)));
         let console = consoles.remove(&instance.id);
         let boot = slot.boot.map(|boot| boot.report).or_else(|| reports.get(&instance.id).copied());
+        let usage = usages.remove(&instance.id);
         let closed = instance.closed(slot.outcome(), turn.now);
         // A warm machine was given to a class after its launch.
         let class = slot.class.clone();
-        writes = writes.put(Instance { class, boot, cost_micro_usd: cost, console, ..closed });
+        writes = writes.put(Instance { class, boot, usage, cost_micro_usd: cost, console, ..closed });
     }
     if pool.rerun_on_interruption {
         writes = writes.put_all(slots.iter().filter_map(|slot| ClosedRunner::of(slot, turn.now)));

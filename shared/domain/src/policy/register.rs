@@ -7,7 +7,9 @@ use crate::ids::{Epoch, RunnerId, RunnerName, Scope, StackName};
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::circuit::open_circuit;
 use crate::policy::class::of_pool;
-use crate::state::{BootItem, Circuit, CircuitCause, Instance, Lease, Meta, Runner, Slot, SlotState, boot_key};
+use crate::state::{
+    BootItem, Circuit, CircuitCause, Instance, Lease, MeasuredMachine, Meta, Runner, Slot, SlotState, boot_key,
+};
 
 /// The shortest life of a boot item. A machine that is up reads it within a second. One that never comes up must not leave a
 /// JIT config in the table.
@@ -65,6 +67,7 @@ pub fn hand_over(
         max_life_seconds: max_life.as_secs().unsigned_abs(),
         repositories: pool.repository_patterns(),
         allow_public: Some(pool.allow_public),
+        usage: measured(pool, slot, &instance),
         expires_at: (turn.now + boot_item_life(pool)).as_second(),
     };
     let (runner_id, runner_name) = (registration.id, registration.name.to_string());
@@ -79,6 +82,12 @@ pub fn hand_over(
     let what = What::HandedOver { slot: slot.id, runner_name };
     let writes = Transaction::new().put(slot).put(instance).put_boot_item(key, boot);
     Some(writes.emit(Stream::Pool(pool.name.clone()), what, turn))
+}
+
+/// What the machine is told if it is to measure what its job uses.
+fn measured(pool: &Pool, slot: &Slot, instance: &Instance) -> Option<MeasuredMachine> {
+    let (instance_type, market) = (instance.instance_type.clone()?, instance.market?);
+    pool.usage.then_some(MeasuredMachine { instance_type, market, price_per_hour: slot.price_per_hour })
 }
 
 /// The labels of a slot's runner. One that is for a class has exactly the label of its jobs, so that GitHub gives it no other.

@@ -3,7 +3,8 @@
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{InstanceId, RepositoryPattern};
+use crate::config::{Market, MicroUsd};
+use crate::ids::{InstanceId, InstanceType, RepositoryPattern};
 
 /// A machine's key in the boot table: its `aws:userid`, which STS GetCallerIdentity returns as `UserId` on the machine. The
 /// role's policy allows a machine to read and to delete this key, and nothing else.
@@ -26,8 +27,21 @@ pub struct BootItem {
     /// Whether this machine may run jobs of public repositories. None, written by older versions: the machine does not check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_public: Option<bool>,
+    /// What the summary in the job's log says about the machine. None: the agent does not measure what the job uses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<MeasuredMachine>,
     /// DynamoDB's TTL, in epoch seconds.
     pub expires_at: i64,
+}
+
+/// A machine whose agent measures what its job uses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MeasuredMachine {
+    pub instance_type: InstanceType,
+    pub market: Market,
+    /// With its root volume, as its launch was decided. None in a pool without prices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price_per_hour: Option<MicroUsd>,
 }
 
 /// The jobs that a machine may run: a part of its [`BootItem`].
@@ -50,6 +64,7 @@ impl std::fmt::Debug for BootItem {
             .field("max_life_seconds", &self.max_life_seconds)
             .field("repositories", &self.repositories)
             .field("allow_public", &self.allow_public)
+            .field("usage", &self.usage)
             .finish_non_exhaustive()
     }
 }

@@ -36,6 +36,8 @@ pub struct StoredReport {
     pub uptime_seconds: Option<String>,
     /// The text of the attribute, empty if it has another type.
     pub prepared_at: Option<String>,
+    /// Likewise. [`crate::state::Usage`] as text; it is no part of a boot report.
+    pub usage: Option<String>,
 }
 
 /// Why a stored report is not used. Does not repeat the report's text.
@@ -76,6 +78,7 @@ impl BootReport {
             reported_at: Some(self.reported_at.to_string()),
             uptime_seconds: Some(self.uptime_seconds.to_string()),
             prepared_at: self.prepared_at.map(|time| time.to_string()),
+            usage: None,
         }
     }
 }
@@ -104,7 +107,7 @@ mod tests {
 
     fn parse(time: &str, uptime: &str) -> Result<BootReport, UnusableReport> {
         let (reported_at, uptime_seconds) = (Some(time.to_owned()), Some(uptime.to_owned()));
-        BootReport::parse(&StoredReport { reported_at, uptime_seconds, prepared_at: None }, at(0), at(600))
+        BootReport::parse(&StoredReport { reported_at, uptime_seconds, ..StoredReport::default() }, at(0), at(600))
     }
 
     /// A good report with this text as the time of the preparation.

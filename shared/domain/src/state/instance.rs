@@ -10,6 +10,7 @@ use crate::ids::{InstanceId, InstanceType, JobId, PoolName, Repository, RunnerId
 use crate::state::boot_report::BootReport;
 use crate::state::claim::{Claim, with_claim};
 use crate::state::slot::Slot;
+use crate::state::usage::Usage;
 use crate::wire::ObservedInstance;
 
 /// The instance-to-runner mapping: the item `INSTANCE#<instance>`, `STATE`. It outlives its slot. An instance that has one
@@ -57,6 +58,9 @@ pub struct Instance {
     /// What the machine reported about its boot. Set when its slot is closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<BootReport>,
+    /// What the machine reported about its job's use of it. Set when its slot is closed, in a pool with `usage`. A job can forge it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
     /// When EC2 announced that it reclaims the instance, or, if only that is known, when Drover learned of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interrupted_at: Option<Timestamp>,
@@ -134,6 +138,7 @@ impl Instance {
             class: slot.class.clone(),
             price_per_hour: slot.price_per_hour,
             boot: None,
+            usage: None,
             interrupted_at: None,
             cost_micro_usd: None,
             console: None,
@@ -161,6 +166,7 @@ impl Instance {
             class: None,
             price_per_hour: None,
             boot: None,
+            usage: None,
             interrupted_at: None,
             cost_micro_usd: None,
             console: None,

@@ -21,10 +21,11 @@ mod pools;
 mod rerun;
 mod slot;
 mod unrouted;
+mod usage;
 mod waiting;
 
 pub use batch::{ANSWERS_KEPT, Answer, Batch, STUCK_AFTER, bounded};
-pub use boot::{AGENT_WAIT, AllowedJobs, BootItem, boot_key};
+pub use boot::{AGENT_WAIT, AllowedJobs, BootItem, MeasuredMachine, boot_key};
 pub use boot_report::{BootReport, KEEP_REPORTS, StoredReport, UnusableReport};
 pub use check_run::{CheckRun, Stage};
 pub use claim::{Claim, MAX_CLAIMS};
@@ -50,4 +51,5 @@ pub use slot::{
     StopReason, TRUST_BUSY_FOR, WEBHOOK_GRACE,
 };
 pub use unrouted::{KEEP_UNROUTED, UnroutedJob};
+pub use usage::{LONGEST_USAGE, USAGE_POINTS, UnusableUsage, Usage, UsageLine, smaller_vcpus, sparkline};
 pub use waiting::{GivenUp, LaterAttempt, Unserved, WaitingJob};

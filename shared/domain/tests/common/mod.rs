@@ -50,6 +50,7 @@ pub(crate) fn pool() -> Pool {
         priority: 100,
         runner_group: 1,
         rerun_on_interruption: false,
+        usage: false,
         timings: Timings::default(),
         draining: false,
         paused: false,

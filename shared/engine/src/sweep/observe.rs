@@ -20,7 +20,7 @@ use crate::error::ReconcileError;
 use crate::instance_change::instance_changed;
 use crate::metrics;
 use crate::sweep::report::Report;
-use crate::sweep::sources::last_reports;
+use crate::sweep::sources::{LastReports, last_reports};
 use crate::table::{Commit, commit, read_pool};
 
 /// With an instance, a runner and a waiting job per slot, META and the event, 98 of the 100 writes that DynamoDB allows.
@@ -166,19 +166,26 @@ async fn close_slots(
         })
         .collect();
     let consoles = read_consoles(context, slots, &instances).await;
-    let reports = last_reports(context, slots).await;
+    let LastReports { boots, usages } = last_reports(context, pool, slots).await;
     let mut repositories = BTreeSet::new();
     for _ in 0..MAX_RACES {
-        let ended =
-            Ended { instances: instances.clone(), consoles: consoles.clone(), reports: reports.clone(), reasons };
+        let ended = Ended {
+            instances: instances.clone(),
+            consoles: consoles.clone(),
+            reports: boots.clone(),
+            usages: usages.clone(),
+            reasons,
+        };
         let closing = close(pool, view, slots, ended, context.rates, &turn);
         repositories = closing.repositories;
         if commit(context, &closing.writes).await? == Commit::Written {
             view.apply(&closing.writes);
             slots.iter().for_each(|slot| metrics::slot_closed(slot, closing.costs.get(&slot.id).copied(), turn.now));
-            slots
-                .iter()
-                .for_each(|slot| metrics::booted(slot, slot.machine().and_then(|it| reports.get(&it.instance))));
+            for slot in slots {
+                let instance = slot.machine().map(|machine| &machine.instance);
+                metrics::booted(slot, instance.and_then(|it| boots.get(it)));
+                metrics::used(slot, instance.and_then(|it| usages.get(it)));
+            }
             break;
         }
         // META changes with every decision, and failures are counted in it.

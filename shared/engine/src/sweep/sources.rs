@@ -10,10 +10,11 @@ use domain::policy::boot::{ObservedReport, awaited};
 use domain::policy::budget::pay;
 use domain::policy::listing::{Reading, due, remember};
 use domain::policy::sweep::{is_current, reclaimed_instances, unowned_instances};
-use domain::state::{BootReport, Config, Instance, Item, Janitor, Key, ListState, Machine, Slot};
+use domain::state::{BootReport, Config, Instance, Item, Janitor, Key, ListState, Machine, Slot, StoredReport, Usage};
 use domain::wire::ObservedInstance;
 use futures::future::join_all;
 use futures::stream::{self, StreamExt};
+use jiff::Timestamp;
 
 use crate::context::{Context, MAX_CONCURRENT_POOLS};
 use crate::ports::{self, StoreError};
@@ -182,46 +183,71 @@ pub(super) async fn read_reports<'a>(
     let of_pool =
         |(pool, view): &'a (Pool, PoolView)| view.slots.values().filter_map(move |slot| awaited(pool, slot, now));
     let machines = pools.iter().flat_map(of_pool);
-    reports_of(context, machines).await.unwrap_or_else(|error| {
+    let machines: Vec<&Machine> = machines.collect();
+    let stored = stored_reports(context, &machines).await.unwrap_or_else(|error| {
         let what = format!("the boot reports of machines cannot be read: {error}");
         tracing::warn!("{what}");
         report.fail(what);
-        BTreeMap::new()
-    })
+        None
+    });
+    let Some(stored) = stored else { return BTreeMap::new() };
+    machines.into_iter().map(|it| (it.instance.clone(), observed(stored.get(&it.instance), it, now))).collect()
 }
 
-/// What the reports table shows about these machines. Empty if the stack has no such table.
-async fn reports_of(
+/// What the reports table has of these machines. None if the stack has no such table.
+async fn stored_reports(
     context: &Context<'_>,
-    machines: impl Iterator<Item = &Machine>,
-) -> Result<BTreeMap<InstanceId, ObservedReport>, StoreError> {
-    let machines: Vec<&Machine> = machines.collect();
+    machines: &[&Machine],
+) -> Result<Option<BTreeMap<InstanceId, StoredReport>>, StoreError> {
     if machines.is_empty() {
-        return Ok(BTreeMap::new());
+        return Ok(None);
     }
     let ids: Vec<InstanceId> = machines.iter().map(|machine| machine.instance.clone()).collect();
-    let Some(stored) = context.ports.store.boot_reports(context.runner_role, &ids).await? else {
-        return Ok(BTreeMap::new());
-    };
-    let now = context.now();
-    let observed = machines.into_iter().map(|Machine { instance, launched_at, .. }| {
-        let observed = ObservedReport::of(stored.get(instance), *launched_at, now);
-        if let ObservedReport::Unusable(why) = observed {
-            tracing::warn!(%instance, "the boot report of {instance} is not used: {why}");
-        }
-        (instance.clone(), observed)
-    });
-    Ok(observed.collect())
+    context.ports.store.boot_reports(context.runner_role, &ids).await
 }
 
-/// The boot reports of machines that have ended, as far as their slots have none. Without them the slots are closed, too.
-pub(super) async fn last_reports(context: &Context<'_>, slots: &[Slot]) -> BTreeMap<InstanceId, BootReport> {
-    let machines = slots.iter().filter(|slot| slot.boot.is_none()).filter_map(Slot::machine);
-    let read = reports_of(context, machines).await.unwrap_or_else(|error| {
-        tracing::warn!("slots are closed without their machines' boot reports, which cannot be read: {error}");
-        BTreeMap::new()
+fn observed(stored: Option<&StoredReport>, machine: &Machine, now: Timestamp) -> ObservedReport {
+    let Machine { instance, launched_at, .. } = machine;
+    let observed = ObservedReport::of(stored, *launched_at, now);
+    if let ObservedReport::Unusable(why) = observed {
+        tracing::warn!(%instance, "the boot report of {instance} is not used: {why}");
+    }
+    observed
+}
+
+/// What machines that have ended reported.
+#[derive(Debug, Default)]
+pub(super) struct LastReports {
+    /// Their boot, of those whose slots do not have it.
+    pub(super) boots: BTreeMap<InstanceId, BootReport>,
+    /// What their jobs used, in a pool with `usage`.
+    pub(super) usages: BTreeMap<InstanceId, Usage>,
+}
+
+/// What machines that have ended reported. If that cannot be read, their slots are closed, too.
+pub(super) async fn last_reports(context: &Context<'_>, pool: &Pool, slots: &[Slot]) -> LastReports {
+    let slots = slots.iter().filter(|slot| pool.usage || slot.boot.is_none());
+    let machines: Vec<(&Machine, &Slot)> = slots.filter_map(|slot| Some((slot.machine()?, slot))).collect();
+    let ids: Vec<&Machine> = machines.iter().map(|(machine, _)| *machine).collect();
+    let stored = stored_reports(context, &ids).await.unwrap_or_else(|error| {
+        tracing::warn!("slots are closed without their machines' reports, which cannot be read: {error}");
+        None
     });
-    read.into_iter().filter_map(|(instance, observed)| Some((instance, observed.report()?))).collect()
+    let (mut last, now) = (LastReports::default(), context.now());
+    let Some(stored) = stored else { return last };
+    for (machine, slot) in machines {
+        let (instance, stored) = (&machine.instance, stored.get(&machine.instance));
+        if slot.boot.is_none() {
+            last.boots.extend(observed(stored, machine, now).report().map(|boot| (instance.clone(), boot)));
+        }
+        let usage = stored.and_then(|stored| stored.usage.as_ref()).filter(|_| pool.usage);
+        match usage.map(|text| Usage::parse(text, now.duration_since(machine.launched_at))) {
+            Some(Ok(usage)) => drop(last.usages.insert(instance.clone(), usage)),
+            Some(Err(why)) => tracing::warn!(%instance, "the usage that {instance} reports is not recorded: {why}"),
+            None => {}
+        }
+    }
+    last
 }
 
 /// The records of the instances that belong to no open slot or that EC2 has reclaimed.

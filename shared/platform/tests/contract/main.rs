@@ -139,6 +139,7 @@ fn boot_item() -> BootItem {
         max_life_seconds: 3600,
         repositories: Vec::new(),
         allow_public: Some(false),
+        usage: None,
         expires_at: 1_790_000_000,
     }
 }

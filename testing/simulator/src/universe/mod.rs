@@ -110,6 +110,7 @@ pub fn pool(name: &str, max: u32) -> Pool {
         priority: 100,
         runner_group: 1,
         rerun_on_interruption: false,
+        usage: false,
         timings: Timings::default(),
         draining: false,
         paused: false,
