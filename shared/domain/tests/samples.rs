@@ -1,10 +1,10 @@
 //! Items, events, boot items and messages that this and earlier versions wrote can be read, and are written again unchanged.
 //!
-//! `samples/v1` to `samples/v5` hold one line for each shape, taken from simulated runs. `v1` is what the first version wrote. `v2`
+//! `samples/v1` to `samples/v6` hold one line for each shape, taken from simulated runs. `v1` is what the first version wrote. `v2`
 //! has every attribute that came later, none of which `v1` has, and every kind of event. `v3` has what pools with shapes or caps
 //! added. `v4` has what pools with schedules and boot reports added, and the names in the event of a queued job. `v5` has what
-//! pools with stopped machines added. Never edit a sample, and put what a new attribute adds into a new folder: a format that can no longer read a sample is
-//! a new format.
+//! pools with stopped machines added, and `v6` what pools with `usage` added. Never edit a sample, and put what a new attribute adds
+//! into a new folder: a format that can no longer read a sample is a new format.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -25,12 +25,13 @@ struct Version {
     events: usize,
 }
 
-const VERSIONS: [Version; 5] = [
+const VERSIONS: [Version; 6] = [
     Version { folder: "v1", samples: 141, items: 12, events: 17 },
     Version { folder: "v2", samples: 141, items: 16, events: EVENTS },
     Version { folder: "v3", samples: 16, items: 8, events: 1 },
     Version { folder: "v4", samples: 5, items: 4, events: 1 },
     Version { folder: "v5", samples: 12, items: 4, events: 3 },
+    Version { folder: "v6", samples: 3, items: 2, events: 0 },
 ];
 
 fn samples(Version { folder: version, samples: least, .. }: &Version) -> Vec<(PathBuf, Value)> {
@@ -211,6 +212,10 @@ const NEW_IN_V5: [(&str, &str); 9] = [
     ("slot", "/stopped_at"),
 ];
 
+/// What pools with `usage` write and no other.
+const NEW_IN_V6: [(&str, &str); 3] =
+    [("boot", "/usage/price_per_hour"), ("config", "/pools/0/usage"), ("instance", "/usage/cpu_beyond/0")];
+
 /// The states and the reason that pools with stopped machines write and no other.
 #[test]
 fn no_version_before_the_fifth_has_a_stopped_machine() {
@@ -229,7 +234,8 @@ fn no_version_before_the_fifth_has_a_stopped_machine() {
 
 #[test]
 fn only_newer_versions_have_the_attributes_that_are_new_in_them() {
-    for (number, new) in [(1, &NEW_IN_V2[..]), (2, &NEW_IN_V3[..]), (3, &NEW_IN_V4[..]), (4, &NEW_IN_V5[..])] {
+    let new = [&NEW_IN_V2[..], &NEW_IN_V3, &NEW_IN_V4, &NEW_IN_V5, &NEW_IN_V6];
+    for (number, new) in (1..).zip(new) {
         for (kind, path) in new {
             let has =
                 |version| samples(version).iter().any(|(file, it)| name(file) == *kind && it.pointer(path).is_some());

@@ -7,7 +7,7 @@ mod story;
 use std::pin::pin;
 
 use domain::config::Pool;
-use domain::state::{BootReport, Circuit, Item, Key, StoredReport};
+use domain::state::{BootReport, Circuit, Instance, Item, Key, StoredReport, Usage};
 use engine::sweep::{Mode, sweep};
 use jiff::SignedDuration;
 use simulator::{Denied, Reports, Universe, pool};
@@ -203,4 +203,63 @@ fn a_janitor_that_crashes_at_any_call_replaces_a_dead_machine_all_the_same() {
         }
         assert!(step > 10, "at every call: {step}");
     }
+}
+
+/// What a job of two minutes used.
+fn used() -> Usage {
+    Usage {
+        seconds: 120,
+        vcpus: 2,
+        memory_mib: 7_800,
+        disk_mib: 39_500,
+        cpu_mean: 500,
+        cpu_peak: 2_000,
+        cpu_beyond: vec![15_000],
+        memory_mean_mib: 900,
+        memory_peak_mib: 1_200,
+        disk_peak_mib: 8_000,
+        received_mib: 120,
+        sent_mib: 1,
+        cpu_chart: vec![25, 50],
+        memory_chart: vec![12, 15],
+    }
+}
+
+/// The record of the machine of the first job of a pool, whose machine reports this at the end of the job.
+fn record_after(usage: bool, reported: Option<&str>) -> Instance {
+    let universe = Universe::new(306, vec![Pool { usage, ..pool("linux", 20) }]);
+    universe.queue_job(&["linux"], MINUTE * 2);
+    universe.run(MINUTE * 2);
+    let machine = alive(&universe).remove(0);
+    assert!(universe.is_busy(&machine));
+    if let Some(reported) = reported {
+        let boot = BootReport { reported_at: universe.now(), uptime_seconds: 20, prepared_at: None }.stored();
+        let report = StoredReport { usage: Some(reported.to_owned()), ..boot };
+        assert_eq!(universe.write_report(&machine, &universe.report_key(&machine), report), Ok(()));
+    }
+    universe.run(MINUTE * 10);
+    let Some(Item::Instance(closed)) = universe.item(&Key::Instance(machine.as_str().into())) else {
+        panic!("the machine has a record");
+    };
+    everything_is_over(&universe);
+    closed
+}
+
+#[test]
+fn what_a_job_used_is_recorded_if_its_pool_asks_for_it() {
+    assert_eq!(record_after(true, Some(&used().text())).usage, Some(used()));
+    assert_eq!(record_after(false, Some(&used().text())).usage, None);
+}
+
+#[test]
+fn a_forged_usage_changes_nothing_else_and_is_not_recorded_if_it_is_impossible() {
+    let honest = record_after(true, Some(&used().text()));
+    let without = Instance { usage: None, ..honest };
+    let longer_than_the_machine = Usage { seconds: 100_000, ..used() }.text();
+    for forged in ["", "{}", &"9".repeat(1 << 10), &longer_than_the_machine] {
+        assert_eq!(record_after(true, Some(forged)), without, "{forged:.40}");
+    }
+    // One that is possible is believed, and nothing but the report follows from it.
+    let possible = Usage { cpu_mean: 0, memory_peak_mib: 1_000, ..used() };
+    assert_eq!(record_after(true, Some(&possible.text())), Instance { usage: Some(possible), ..without });
 }

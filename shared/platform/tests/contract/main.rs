@@ -22,7 +22,8 @@ use domain::ids::{BatchTag, InstanceId, JobId, PoolName, SlotId, StackName, Subn
 use domain::log::{Cause, Event, Stream, Transaction, Turn, What};
 use domain::policy::retire::{TagReading, Tags, permit_unowned};
 use domain::state::{
-    BootItem, BootReport, Condemned, Item, Key, Meta, Nudge, Slot, UnreadSlots, UnusableReport, WaitingJob,
+    BootItem, BootReport, Condemned, Item, Key, Meta, Nudge, Slot, StoredReport, UnreadSlots, UnusableReport, Usage,
+    WaitingJob,
 };
 use domain::wire::{MESSAGE_VERSION as VERSION, MachineState, Message, ObservedInstance};
 use engine::memory::MemoryStore;
@@ -323,6 +324,25 @@ async fn reports(target: &Target) -> (Table, String) {
     (Table::new(&aws, unused(), unused()).with_reports(Some(ReportsTable::new(&aws, name.clone()))), name)
 }
 
+fn used() -> Usage {
+    Usage {
+        seconds: 20,
+        vcpus: 2,
+        memory_mib: 7_800,
+        disk_mib: 39_500,
+        cpu_mean: 500,
+        cpu_peak: 2_000,
+        cpu_beyond: vec![15_000],
+        memory_mean_mib: 900,
+        memory_peak_mib: 1_200,
+        disk_peak_mib: 8_000,
+        received_mib: 120,
+        sent_mib: 1,
+        cpu_chart: vec![25, 50],
+        memory_chart: vec![12, 15],
+    }
+}
+
 /// The access of machine `i-1`.
 async fn aws_of_machine(target: &Target) -> SdkConfig {
     match target {
@@ -349,6 +369,15 @@ async fn a_boot_report_is_written_again_and_read_by_the_janitor() {
         assert_eq!(read, Some(BTreeMap::from([(InstanceId::from("i-1"), report.stored())])));
         assert_eq!(BootReport::parse(&report.stored(), at(0), at(60)), Ok(report));
     }
+    // What its job used is written beside the boot report, and neither erases the other.
+    let usage = used();
+    for _ in 0..2 {
+        machine.write_usage(&key, &usage, at(60)).await.unwrap();
+        machine.write(&key, &prepared).await.unwrap();
+    }
+    let stored = StoredReport { usage: Some(usage.text()), ..prepared.stored() };
+    let read = table.boot_reports(RUNNER_ROLE_ID, &machines).await.unwrap();
+    assert_eq!(read, Some(BTreeMap::from([(InstanceId::from("i-1"), stored)])));
     let without = Table::new(&aws, String::new(), String::new());
     assert_eq!(without.boot_reports(RUNNER_ROLE_ID, &machines).await.unwrap(), None);
 }

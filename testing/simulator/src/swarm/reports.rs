@@ -1,6 +1,6 @@
 //! Boot reports: what machines and jobs write, and L6.
 
-use domain::state::{BootReport, StoredReport};
+use domain::state::{BootReport, StoredReport, Usage};
 use jiff::SignedDuration;
 use world::ec2::{self, InstanceId};
 
@@ -12,6 +12,26 @@ const RECORDED_WITHIN: SignedDuration = SignedDuration::from_mins(4);
 
 /// The default `boot_grace`, and as long as a sweep may take to stop a machine after that.
 const REPLACED_WITHIN: SignedDuration = SignedDuration::from_mins(8 + 4);
+
+/// What a job of that many seconds may have used.
+fn used(seconds: u32) -> Usage {
+    Usage {
+        seconds,
+        vcpus: 2,
+        memory_mib: 7_800,
+        disk_mib: 39_500,
+        cpu_mean: 500,
+        cpu_peak: 2_000,
+        cpu_beyond: vec![0],
+        memory_mean_mib: 900,
+        memory_peak_mib: 1_200,
+        disk_peak_mib: 8_000,
+        received_mib: 120,
+        sent_mib: 1,
+        cpu_chart: vec![25],
+        memory_chart: vec![12],
+    }
+}
 
 impl Swarm<'_> {
     /// The agent reports that its machine has booted, and later that it is prepared.
@@ -57,7 +77,10 @@ impl Swarm<'_> {
             StoredReport { uptime_seconds: text("99999999"), ..honest.clone() },
             honest,
         ];
-        let forged = forged[self.dice.pick(Fault::ReportForged, forged.len())].clone();
+        let choice = self.dice.pick(Fault::ReportForged, forged.len());
+        let usages =
+            [None, text("{}"), text(&"9".repeat(300 * 1024)), text(&used(1).text()), text(&used(u32::MAX).text())];
+        let forged = StoredReport { usage: usages[choice % usages.len()].clone(), ..forged[choice].clone() };
         self.log_world(|| format!("a job on {id} forges the report of its machine"));
         // The model refuses one that is too large.
         let _ = self.universe.write_report(id, &self.universe.report_key(id), forged.clone());

@@ -180,6 +180,7 @@ fn pools(rng: &mut SmallRng) -> Vec<Pool> {
             }
             // Derived and not random, so that a seed keeps the world that it had before this setting existed.
             pool.rerun_on_interruption = pool.max.is_multiple_of(2);
+            pool.usage = pool.max.is_multiple_of(3);
             pool
         })
         .collect()

@@ -19,7 +19,7 @@ impl Universe {
     /// # Errors
     /// If the write is refused.
     pub fn write_report(&self, machine: &InstanceId, key: &str, report: StoredReport) -> Result<(), Denied> {
-        let length = report.reported_at.as_ref().map_or(0, String::len);
+        let length = [&report.reported_at, &report.usage].into_iter().flatten().map(String::len).sum::<usize>();
         if key != self.report_key(machine) || length > LARGEST {
             return Err(Denied);
         }
