@@ -38,6 +38,8 @@ use sandbox::sandbox::{Driven, Options, QUEUE, Sandbox, WEBHOOK_SECRET};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
+use whatif::replay::{Assumptions, Scenario, replay};
+use whatif::trace::{Compression, Trace};
 
 const SECRET: &str = "It's a Secret to Everybody";
 
@@ -394,5 +396,35 @@ fn a_boot_report_is_read_only_as_an_agent_writes_it() {
         assert_eq!((&again.reported_at, &again.prepared_at), (&stored.reported_at, &stored.prepared_at));
         let seconds = |stored: &StoredReport| stored.uptime_seconds.as_ref().and_then(|it| it.parse::<u32>().ok());
         assert_eq!(seconds(&again), seconds(&stored));
+    });
+}
+
+#[test]
+fn a_trace_that_can_be_read_is_written_unchanged_and_can_be_simulated() {
+    let scenario = Scenario {
+        pools: vec![simulator::pool("linux", 3)],
+        region: "eu-central-1".to_owned(),
+        types: Vec::new(),
+        labels: Vec::new(),
+        assumptions: Assumptions::default(),
+    };
+    fuzz("fuzz/trace", |input| {
+        let trace = match Trace::read(input) {
+            Ok(trace) => trace,
+            Err(broken) => {
+                assert!(broken.line >= 1 && broken.to_string().len() < 500, "{broken}");
+                return;
+            }
+        };
+        let mut written = Vec::new();
+        trace.write(&mut written, Compression::None).unwrap();
+        assert_eq!(Trace::read(written.as_slice()).unwrap(), trace);
+        // Each minute of the period costs time.
+        if trace.header.until.duration_since(trace.header.from) > SignedDuration::from_hours(48) {
+            return;
+        }
+        let outcome = replay(&trace, &scenario, &|_| {});
+        let refused: u64 = outcome.refused.values().sum();
+        assert_eq!(outcome.started + outcome.never_started + refused, outcome.jobs, "no job is lost");
     });
 }

@@ -8,6 +8,7 @@ use domain::policy::route::{Routable, Unrouted, route};
 use jiff::{SignedDuration, Timestamp};
 use world::github::Conclusion;
 
+use crate::collect::median;
 use crate::trace::{Job, Trace};
 
 /// A job of the trace, as a run needs it.
@@ -105,8 +106,8 @@ impl<'a> Medians<'a> {
             kinds.entry(kind(job)).or_default().push(time);
             all.push(time);
         }
-        let of_kind = kinds.into_iter().filter_map(|(kind, times)| Some((kind, median(times)?))).collect();
-        Self { of_kind, of_trace: median(all).unwrap_or(SignedDuration::from_mins(1)) }
+        let of_kind = kinds.into_iter().filter_map(|(kind, times)| Some((kind, usual(times)?))).collect();
+        Self { of_kind, of_trace: usual(all).unwrap_or(SignedDuration::from_mins(1)) }
     }
 
     fn of_job(&self, job: &Job) -> SignedDuration {
@@ -114,11 +115,10 @@ impl<'a> Medians<'a> {
     }
 }
 
-fn kind(job: &Job) -> Kind<'_> {
-    (&job.repository, job.workflow.as_deref(), job.name.as_deref())
+fn usual(times: Vec<SignedDuration>) -> Option<SignedDuration> {
+    median(times).map(SignedDuration::from_secs_f64)
 }
 
-fn median(mut times: Vec<SignedDuration>) -> Option<SignedDuration> {
-    times.sort_unstable();
-    times.get(times.len() / 2).copied()
+fn kind(job: &Job) -> Kind<'_> {
+    (&job.repository, job.workflow.as_deref(), job.name.as_deref())
 }

@@ -92,7 +92,7 @@ impl Kept {
 }
 
 /// The models take as long as EC2 and GitHub do. Otherwise nothing could be compared.
-pub(super) fn take_real_time(options: &mut Options) {
+pub fn take_real_time(options: &mut Options) {
     (options.ec2.pending, options.ec2.boot) = (PENDING, BOOT);
     (options.ec2.start_pending, options.ec2.start_boot) = (START_PENDING, START_BOOT);
     (options.registration, options.runner_start) = (REGISTRATION, RUNNER_START);

@@ -32,6 +32,7 @@ pub use arguments::Arguments;
 use arguments::ONE_IN;
 use arguments::every;
 use attack::Attack;
+pub use kept::take_real_time;
 use kept::{Kept, Starts};
 use pools::{AttackPools, Pools};
 use progress::Progress;
