@@ -45,13 +45,9 @@ impl Run<'_> {
                 }
                 self.universe.report_change(&instance, InstanceChange::Interrupted(Some(self.now)));
             }
-            ec2::Happening::Stopped { instance } => {
-                self.universe.report_change(&instance, InstanceChange::Stopped);
-            }
             ec2::Happening::ShutDown { instance } | ec2::Happening::PowerLost { instance } => self.ended(&instance),
-            ec2::Happening::Terminated { instance, .. } => {
-                self.universe.report_change(&instance, InstanceChange::Ended);
-            }
+            // See `report_states`.
+            ec2::Happening::Stopped { .. } | ec2::Happening::Terminated { .. } => {}
         }
     }
 

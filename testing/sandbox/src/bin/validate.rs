@@ -2,6 +2,7 @@
 //! GitHub do; `drover` records the stack's log and simulates it with the same pools; then queue times and machine hours of both are
 //! compared.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -33,6 +34,9 @@ struct Arguments {
     /// Minutes within which the jobs are queued.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=600))]
     minutes: u32,
+    /// Also write the recorded log to this file.
+    #[arg(long)]
+    record: Option<PathBuf>,
     /// Seed of the jobs and of the models' random numbers.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -111,7 +115,8 @@ async fn compare(sandbox: &Sandbox, arguments: &Arguments) -> anyhow::Result<()>
     };
     sandbox.world.until("all jobs ended", PATIENCE + Duration::from_secs(10 * 60), ended).await?;
     let folder = tempfile::tempdir()?;
-    let (pools, trace) = (folder.path().join("pools.toml"), folder.path().join("trace.jsonl"));
+    let kept = arguments.record.clone();
+    let (pools, trace) = (folder.path().join("pools.toml"), kept.unwrap_or_else(|| folder.path().join("trace.jsonl")));
     std::fs::write(&pools, POOLS)?;
     let paths = [&pools, &trace].map(|path| path.to_str().context("a path that is not UTF-8"));
     let [pools, trace] = paths;
