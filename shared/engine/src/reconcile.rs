@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 
 use domain::config::Pool;
 use domain::ids::{PoolName, SlotId};
-use domain::policy::due::{Effect, LEFT_OUT_FOR, affordable, due, is_still_needed, next_due, next_effect};
+use domain::policy::due::{
+    Effect, LEFT_OUT_FOR, affordable, asked_again_at, due, is_still_needed, next_due, next_effect,
+};
 use domain::policy::nudge::Reader;
 use domain::policy::retire::TagReading;
 use domain::policy::stopped::STARTED_TOGETHER;
@@ -208,7 +210,8 @@ async fn reconcile_view(
         }
     }
     let reports = view.slots.values().filter_map(|slot| slot.awaits_report_until()).filter(|at| *at > context.now());
-    match next.into_iter().chain(reports).chain(next_due(&view, context.now())).min() {
+    let asked_again = asked_again_at(pool, &view, context.now());
+    match next.into_iter().chain(reports).chain(asked_again).chain(next_due(&view, context.now())).min() {
         Some(at) => send_nudge(context, &pool.name, view.nudge.as_ref(), at).await,
         None => Ok(()),
     }

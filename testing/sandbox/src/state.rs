@@ -190,7 +190,6 @@ impl World {
     /// Advances the models' time until the receiver is dropped: sends what happens, and puts the events that match the
     /// rules on the queue.
     pub(crate) async fn run(&self, happenings: mpsc::UnboundedSender<Happening>, rules: Rules, queue: &str) {
-        let mut reported = 0;
         loop {
             let (next, happened, sent) = {
                 let now = SystemClock.now();
@@ -198,8 +197,7 @@ impl World {
                 let mut happened: Vec<Happening> = state.ec2.advance(now).into_iter().map(Happening::Ec2).collect();
                 happened.extend(state.github.advance(now).into_iter().map(Happening::GitHub));
                 let next = [state.ec2.next_due(), state.github.next_due()].into_iter().flatten().min();
-                let (entered, config) = (&state.ec2.entered()[reported..], state.ec2.config());
-                reported += entered.len();
+                let (entered, config) = (state.ec2.changes(), state.ec2.config());
                 let matching = entered.iter().filter(|entered| rules.states.contains(&entered.state));
                 let mut events: Vec<Value> = matching.map(|entered| state_change(entered, config)).collect();
                 events.extend(happened.iter().filter_map(|happening| match happening {

@@ -130,14 +130,11 @@ impl Run<'_> {
             self.account.enter(it, |_| described);
         }
         self.universe.forget();
-        self.reported = 0;
     }
 
     /// EventBridge sends the state changes that the template's rule names.
     fn report_states(&mut self) {
-        let entered: Vec<Entered> = self.universe.ec2(|ec2, _| ec2.entered()[self.reported..].to_vec());
-        self.reported += entered.len();
-        for Entered { instance, state, .. } in entered {
+        for Entered { instance, state, .. } in self.universe.ec2(|ec2, _| ec2.changes()) {
             let change = match state {
                 State::ShuttingDown | State::Terminated => InstanceChange::Ended,
                 State::Stopped => InstanceChange::Stopped,

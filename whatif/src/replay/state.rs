@@ -88,8 +88,6 @@ pub(super) struct Run<'t> {
     pub(super) ids: HashMap<usize, JobId>,
     pub(super) machines: BTreeMap<InstanceId, Machine>,
     pub(super) runs_on: BTreeMap<RunnerId, InstanceId>,
-    /// How many of EC2's state changes were reported to the scaler.
-    pub(super) reported: usize,
     pub(super) account: Account,
     pub(super) counted: Counted,
     /// By pool.
@@ -147,7 +145,6 @@ impl<'t> Run<'t> {
             ids: HashMap::new(),
             machines: BTreeMap::new(),
             runs_on: BTreeMap::new(),
-            reported: 0,
             account,
             counted,
             job_seconds: vec![0.0; pools.len()],

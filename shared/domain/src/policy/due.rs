@@ -184,6 +184,19 @@ fn possibly_run(pool: &Pool, view: &PoolView, now: Timestamp) -> Vec<JobId> {
     jobs.into_iter().take(likely.min(left)).map(|job| job.id).collect()
 }
 
+/// When the next of the jobs that machines without a report may have run is to be asked about again, because the last answer is too
+/// recent now. Without a question before the machines count as having run no job, they would count as machines that may
+/// have run one until the regular question.
+pub fn asked_again_at(pool: &Pool, view: &PoolView, now: Timestamp) -> Option<Timestamp> {
+    let awaiting = view.slots.values().filter(|slot| slot.awaits_report(now));
+    let (last, until) = awaiting.filter_map(|slot| Some((slot.gone_at?, slot.awaits_report_until()?))).max()?;
+    let every = pool.timings.job_check.duration();
+    let is_possible =
+        |job: &&WaitingJob| job.open && job.given_up(now).is_none() && job.checked_at < last && was_asked(job, every);
+    let again = view.waiting.values().filter(is_possible).map(|job| job.checked_at + ASKED_AGAIN_AFTER);
+    again.filter(|at| now < *at && *at < until).min()
+}
+
 /// Whether the pool still needs an effect that an earlier decision of this invocation brought about.
 pub fn is_still_needed(view: &PoolView, effect: Effect) -> bool {
     match effect {

@@ -37,8 +37,6 @@ impl Swarm<'_> {
             }
             ec2::Happening::Stopped { instance } => {
                 self.log_world(|| format!("{instance} is stopped"));
-                let detail = format!(r#"{{"instance-id":"{instance}","state":"stopped"}}"#);
-                self.send_ec2_event("EC2 Instance State-change Notification", &detail);
             }
             ec2::Happening::PowerLost { instance } => {
                 self.log_world(|| format!("{instance} loses power"));
@@ -65,10 +63,21 @@ impl Swarm<'_> {
                 let detail = format!(r#"{{"instance-id":"{instance}","instance-action":"terminate"}}"#);
                 self.send_ec2_event("EC2 Spot Instance Interruption Warning", &detail);
             }
-            ec2::Happening::Terminated { instance, .. } => {
-                let detail = format!(r#"{{"instance-id":"{instance}","state":"terminated"}}"#);
-                self.send_ec2_event("EC2 Instance State-change Notification", &detail);
-            }
+            ec2::Happening::Terminated { .. } => {}
+        }
+    }
+
+    /// EventBridge sends the state changes that the template's rule names.
+    pub(super) fn report_states(&mut self) {
+        for ec2::Entered { instance, state, .. } in self.universe.ec2(|ec2, _| ec2.changes()) {
+            let state = match state {
+                ec2::State::ShuttingDown => "shutting-down",
+                ec2::State::Terminated => "terminated",
+                ec2::State::Stopped => "stopped",
+                ec2::State::Pending | ec2::State::Running | ec2::State::Stopping => continue,
+            };
+            let detail = format!(r#"{{"instance-id":"{instance}","state":"{state}"}}"#);
+            self.send_ec2_event("EC2 Instance State-change Notification", &detail);
         }
     }
 

@@ -59,6 +59,7 @@ impl Swarm<'_> {
         {
             self.happen(due);
         }
+        self.report_states();
         for violation in self.universe.store.take_violations() {
             // An invocation that read the table before it was lost may replace an item of the same revision that was written since.
             let is_excused = violation.starts_with("S4") && self.universe.configuration().is_none();

@@ -25,6 +25,7 @@ impl Universe {
         for happening in state.ec2.advance(now) {
             state.machine_happened(happening, now);
         }
+        state.report_states(now);
         for happening in state.github.advance(now) {
             state.github_happened(happening, now);
         }
@@ -87,10 +88,6 @@ impl State {
                 self.reported.remove(&instance);
                 self.machines.insert(instance, Machine::Waiting);
             }
-            ec2::Happening::Stopped { instance } => {
-                let id = instance.as_str().into();
-                self.messages.push_back((now, Message::Instance { id, change: InstanceChange::Stopped }));
-            }
             ec2::Happening::ShutDown { instance } | ec2::Happening::PowerLost { instance } => {
                 match self.machines.remove(&instance) {
                     Some(Machine::Runner(runner) | Machine::Busy(runner, ..)) => self.github.disconnect(runner, now),
@@ -102,10 +99,20 @@ impl State {
                 self.messages
                     .push_back((now, Message::Instance { id, change: InstanceChange::Interrupted(Some(now)) }));
             }
-            ec2::Happening::Terminated { instance, .. } => {
-                let id = instance.as_str().into();
-                self.messages.push_back((now, Message::Instance { id, change: InstanceChange::Ended }));
-            }
+            // See `report_states`.
+            ec2::Happening::Stopped { .. } | ec2::Happening::Terminated { .. } => {}
+        }
+    }
+
+    /// EventBridge sends the state changes that the template's rule names.
+    fn report_states(&mut self, now: Timestamp) {
+        for ec2::Entered { instance, state, .. } in self.ec2.changes() {
+            let change = match state {
+                ec2::State::ShuttingDown | ec2::State::Terminated => InstanceChange::Ended,
+                ec2::State::Stopped => InstanceChange::Stopped,
+                ec2::State::Pending | ec2::State::Running | ec2::State::Stopping => continue,
+            };
+            self.messages.push_back((now, Message::Instance { id: instance.as_str().into(), change }));
         }
     }
 

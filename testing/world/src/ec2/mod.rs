@@ -183,6 +183,8 @@ pub struct Ec2 {
     start_refusals: BTreeMap<Code, u64>,
     ended: Vec<Ended>,
     entered: Vec<Entered>,
+    /// How many of them [`Ec2::changes`] has returned.
+    reported: usize,
 }
 
 impl Ec2 {
@@ -206,6 +208,7 @@ impl Ec2 {
             start_refusals: BTreeMap::new(),
             ended: Vec::new(),
             entered: Vec::new(),
+            reported: 0,
         }
     }
 
@@ -254,6 +257,13 @@ impl Ec2 {
         &self.entered
     }
 
+    /// The state changes since the last call: what EC2 sends to EventBridge.
+    pub fn changes(&mut self) -> Vec<Entered> {
+        let new = self.entered[self.reported..].to_vec();
+        self.reported = self.entered.len();
+        new
+    }
+
     /// Forgets instances that have ended and are described no more, with their tokens, and all state changes, so that a run
     /// of weeks does not grow. Returns the state changes.
     pub fn forget(&mut self, now: Timestamp) -> Vec<Entered> {
@@ -267,6 +277,7 @@ impl Ec2 {
             self.tokens.retain(|_, used| reservations.contains(&used.reservation));
         }
         self.ended.clear();
+        self.reported = 0;
         std::mem::take(&mut self.entered)
     }
 
