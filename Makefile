@@ -19,7 +19,7 @@ help:
 
 ##@ Build and test
 
-.PHONY: demo test check bench load
+.PHONY: demo test check bench load validate
 
 ## Build the executables and run the whole system on this machine. Options: ARGS="--jobs 50 --duplicate", ARGS=--help
 demo:
@@ -57,6 +57,11 @@ bench:
 load:
 	$(build-measured)
 	$(TARGET)/measured/load $(ARGS)
+
+## Run jobs on the real executables, simulate the recorded log with the same pools, and compare: seven minutes.
+validate:
+	$(CARGO) build --workspace
+	$(TARGET)/debug/validate $(ARGS)
 
 ##@ Search for faults
 
