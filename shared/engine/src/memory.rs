@@ -21,6 +21,8 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct Tables {
     items: BTreeMap<Key, Item>,
+    /// When each version of an item expires, in epoch seconds. Only that of the present version counts.
+    expiring: BTreeSet<(i64, Key)>,
     boot: BTreeMap<String, BootItem>,
     reports: BTreeMap<String, StoredReport>,
     log: Vec<Event>,
@@ -74,20 +76,29 @@ impl MemoryStore {
         events
     }
 
-    /// Deletes expired items, as DynamoDB does, and the whole log. A run of weeks then does not grow.
-    pub fn expire(&self, now: Timestamp) {
+    /// Deletes expired items, as DynamoDB does, the reports of their machines, and the whole log. A run of weeks then does not
+    /// grow.
+    pub fn expire(&self, role_id: &str, now: Timestamp) {
         let mut tables = self.tables();
-        tables.items.retain(|_, item| expires_at(item).is_none_or(|at| at > now.as_second()));
-        let Tables { items, reports, .. } = &mut *tables;
-        let machine = |key: &str| key.split_once(':').map(|(_, machine)| Key::Instance(machine.into()));
-        reports.retain(|key, _| machine(key).is_some_and(|key| items.contains_key(&key)));
-        tables.log.clear();
+        let Tables { items, expiring, reports, log, .. } = &mut *tables;
+        while let Some((_, key)) = expiring.first().filter(|(at, _)| *at <= now.as_second()) {
+            let expires_at = items.get(key).and_then(expires_at);
+            if expires_at.is_some_and(|at| at <= now.as_second()) {
+                items.remove(key);
+                if let Key::Instance(machine) = key {
+                    reports.remove(&boot_key(role_id, machine));
+                }
+            }
+            expiring.pop_first();
+        }
+        log.clear();
     }
 
     /// Deletes every item of the main table, as an operator might do by mistake.
     pub fn empty(&self) {
         let mut tables = self.tables();
         tables.items.clear();
+        tables.expiring.clear();
         tables.log.clear();
     }
 
@@ -213,6 +224,7 @@ impl Store for MemoryStore {
             tables.boot.insert(key.clone(), item.clone());
         }
         for item in &transaction.puts {
+            tables.expiring.extend(expires_at(item).map(|at| (at, item.key())));
             let before = tables.items.insert(item.key(), item.clone().next_revision());
             if transaction.event.is_none() {
                 let before = before.as_ref().and_then(lifecycle);

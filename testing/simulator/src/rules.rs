@@ -80,8 +80,8 @@ impl Checked {
     }
 
     /// See [`MemoryStore::expire`].
-    pub(crate) fn expire(&self, now: Timestamp) {
-        self.table.expire(now);
+    pub(crate) fn expire(&self, role_id: &str, now: Timestamp) {
+        self.table.expire(role_id, now);
     }
 
     /// Deletes everything in the main table.

@@ -4,12 +4,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde_with::{DeserializeFromStr, SerializeDisplay};
+use smol_str::SmolStr;
 
 use crate::ids::InvalidName;
 
 /// A runner label, lower-cased: GitHub compares labels without case.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, DeserializeFromStr, SerializeDisplay)]
-pub struct Label(String);
+pub struct Label(SmolStr);
 
 impl Label {
     pub fn as_str(&self) -> &str {
@@ -27,7 +28,7 @@ impl FromStr for Label {
                 rule: "must be 1 to 256 characters without commas and control characters",
             });
         }
-        Ok(Self(value.to_lowercase()))
+        Ok(Self(value.to_lowercase().into()))
     }
 }
 impl fmt::Display for Label {

@@ -5,13 +5,14 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use serde_with::{DeserializeFromStr, SerializeDisplay};
+use smol_str::SmolStr;
 
 use crate::ids::plain::InvalidName;
 
 /// An account on GitHub: an organisation or a user. Compared without case, as GitHub does.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Owner(String);
+pub struct Owner(SmolStr);
 
 /// A repository, written `owner/name`. Compared without case, as GitHub does.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, DeserializeFromStr, SerializeDisplay)]
@@ -60,7 +61,8 @@ impl PartialOrd for Owner {
 }
 impl Ord for Owner {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.to_ascii_lowercase().cmp(&other.0.to_ascii_lowercase())
+        let [own, other] = [self, other].map(|name| name.0.bytes().map(|byte| byte.to_ascii_lowercase()));
+        own.cmp(other)
     }
 }
 impl std::hash::Hash for Owner {
@@ -77,7 +79,7 @@ impl FromStr for Owner {
     type Err = InvalidName;
     fn from_str(value: &str) -> Result<Self, InvalidName> {
         if is_github_name(value) {
-            Ok(Self(value.to_owned()))
+            Ok(Self(value.into()))
         } else {
             Err(InvalidName { kind: "owner", value: value.to_owned(), rule: GITHUB_NAME_RULE })
         }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use serde_with::{DeserializeFromStr, SerializeDisplay};
+use smol_str::SmolStr;
 
 /// A name that breaks the rule of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,12 +22,13 @@ fn is_plain(value: &str, longest: usize) -> bool {
         && value.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
-/// Declares a name that is checked when it is parsed. It is serialised as a string.
+/// Declares a name that is checked when it is parsed. It is serialised as a string. Names are copied often, which is cheap: most
+/// fit into a `SmolStr`.
 macro_rules! checked_name {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $rule:literal, $check:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, DeserializeFromStr, SerializeDisplay)]
-        pub struct $name(String);
+        pub struct $name(SmolStr);
 
         impl $name {
             pub fn as_str(&self) -> &str {
@@ -38,14 +40,16 @@ macro_rules! checked_name {
             type Err = InvalidName;
             fn from_str(value: &str) -> Result<Self, InvalidName> {
                 let check: fn(&str) -> bool = $check;
-                let value = value.to_owned();
-                if check(&value) { Ok(Self(value)) } else { Err(InvalidName { kind: $kind, value, rule: $rule }) }
+                match check(value) {
+                    true => Ok(Self(value.into())),
+                    false => Err(InvalidName { kind: $kind, value: value.to_owned(), rule: $rule }),
+                }
             }
         }
 
         impl From<$name> for String {
             fn from(name: $name) -> String {
-                name.0
+                name.0.into()
             }
         }
 

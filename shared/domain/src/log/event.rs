@@ -371,9 +371,11 @@ pub fn lifecycle(item: &Item) -> Option<Value> {
         | Item::Catalogue(_)
         | Item::SpotPrices(_) => return None,
     };
-    let Ok(Value::Object(all)) = serde_json::to_value(item) else { unreachable!("items are structs with string keys") };
-    let kept: Map<String, Value> = all.into_iter().filter(|(name, _)| keep.contains(&name.as_str())).collect();
-    Some(Value::Object(kept))
+    let Ok(Value::Object(mut fields)) = serde_json::to_value(item) else {
+        unreachable!("items are structs with string keys")
+    };
+    fields.retain(|name, _| keep.contains(&name.as_str()));
+    Some(Value::Object(fields))
 }
 
 /// Computes the present lifecycle fields of every item from the log, by key. Deleted items are left out.

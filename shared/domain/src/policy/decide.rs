@@ -84,6 +84,10 @@ pub fn resumes_at(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Timestamp
 
 fn decide_at_once(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
     let now = turn.now;
+    let before = &view.meta;
+    // Once, and not for each class: all circuits close together.
+    let changed = reconfigured(pool, before).map(|meta| PoolView { meta, ..view.clone() });
+    let view = changed.as_ref().unwrap_or(view);
     let behind = view.behind(now);
     let has_jobs_behind = !behind.is_empty();
     let (repeated, reruns): (Vec<_>, Vec<_>) = recorded(view, MAX_LAUNCH / 2).into_iter().unzip();
@@ -103,7 +107,7 @@ fn decide_at_once(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision>
             set_aside: 0,
             unserved,
         };
-        let meta = if pool.shapes.is_some() { view.meta.clone() } else { refreshed(pool, view) };
+        let meta = if pool.shapes.is_some() { before.clone() } else { refreshed(view) };
         Some(Decision { meta, batch: None, slots: Vec::new(), jobs: repeated, reruns, what })
     } else if pool.shapes.is_some() {
         by_class(pool, view, &behind, turn)
@@ -114,7 +118,7 @@ fn decide_at_once(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision>
     };
     let decision = decided?;
     let meta = Meta { has_jobs_behind, ..decision.meta.clone() };
-    if meta == view.meta && !decision.changes_items() {
+    if meta == *before && !decision.changes_items() {
         return None;
     }
     let unread = unread::after(view);
@@ -128,10 +132,6 @@ fn decide_at_once(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision>
 /// Decides for one class after the other, until one needs something: first the one whose oldest job has waited longest.
 fn by_class(pool: &Pool, view: &PoolView, behind: &BTreeSet<JobId>, turn: &Turn) -> Option<Decision> {
     let now = turn.now;
-    // Once, and not for each class: all circuits close together.
-    let meta = reconfigured(pool, &view.meta);
-    let changed = (meta != view.meta).then(|| PoolView { meta, ..view.clone() });
-    let view = changed.as_ref().unwrap_or(view);
     let oldest = |class: Option<&Label>| {
         let jobs = view.waiting.values().filter(|job| job.class.as_ref() == class && job.is_demand(now));
         jobs.map(|job| (job.waits_since(), job.id)).min()
@@ -186,7 +186,7 @@ fn for_one_class(
     if let Some(class) = class {
         let slots = share::given(&of_class, view, class, lacking.min(MAX_LAUNCH), now, turn.lease);
         if !slots.is_empty() {
-            return (shared(pool, &part, slots, now), false);
+            return (shared(&part, slots, now), false);
         }
     }
     let suspected = match part.meta.circuit {
@@ -206,17 +206,15 @@ fn for_one_class(
     let all = Budget::of(pool, MicroUsd(0));
     let options = of_class.launch_options().into_iter().filter(|option| all.pays_for(option) > 0).collect();
     let empty = Pool { max: u32::MAX, price_per_hour: None, options: Some(options), ..of_class };
-    // It is no new configuration, which would close the circuit.
-    part.meta.config_hash = empty.config_hash();
     let machines = decide_for(&empty, Some(class), &part, behind, turn).batch.map_or(0, |batch| batch.count as usize);
     part.meta = decision.meta.clone();
     let slots = share::room(view, class, machines, now, turn.lease);
-    let decision = if slots.is_empty() { decision } else { shared(pool, &part, slots, now) };
+    let decision = if slots.is_empty() { decision } else { shared(&part, slots, now) };
     (decision, machines > 0)
 }
 
 /// The decision to give these slots to a class, or to stop them for it.
-fn shared(pool: &Pool, part: &PoolView, slots: Vec<Slot>, now: Timestamp) -> Decision {
+fn shared(part: &PoolView, slots: Vec<Slot>, now: Timestamp) -> Decision {
     let (stopped, given): (Vec<&Slot>, Vec<&Slot>) = slots.iter().partition(|slot| slot.stop.is_some());
     let what = What::Decided {
         demand: part.demand(now) as u32,
@@ -230,13 +228,13 @@ fn shared(pool: &Pool, part: &PoolView, slots: Vec<Slot>, now: Timestamp) -> Dec
         set_aside: 0,
         unserved: Vec::new(),
     };
-    Decision { meta: refreshed(pool, part), batch: None, slots, jobs: Vec::new(), reruns: Vec::new(), what }
+    Decision { meta: refreshed(part), batch: None, slots, jobs: Vec::new(), reruns: Vec::new(), what }
 }
 
 /// Decides for a pool without shapes, or for one class.
 fn decide_for(pool: &Pool, class: Option<&Label>, view: &PoolView, behind: &BTreeSet<JobId>, turn: &Turn) -> Decision {
     let (now, lease) = (turn.now, turn.lease);
-    let mut meta = refreshed(pool, view);
+    let mut meta = refreshed(view);
     let unserved = unserved(pool, view, behind, now);
     let demand = view.demand(now) - unserved.len();
     let excluded: BTreeSet<JobId> = unserved.iter().map(|job| job.id).chain(behind.iter().copied()).collect();
@@ -327,25 +325,23 @@ fn chosen(option: &LaunchOption, options: &[LaunchOption]) -> Choice {
     Choice { options: options.len() as u32, passed: passed as u32, price_per_hour: option.price_per_hour }
 }
 
-/// META with the present configuration. All circuits close if it has changed.
-fn reconfigured(pool: &Pool, meta: &Meta) -> Meta {
-    let mut meta = meta.clone();
-    let hash = pool.config_hash();
-    if meta.config_hash != hash {
-        meta.config_hash = hash;
-        meta.circuit = Circuit::Closed;
-        meta.boot_failures = 0;
-        meta.failures.clear();
-        meta.classes.clear();
-        meta.cooldowns.clear();
-        meta.pauses.clear();
+/// META with the present configuration, in which all circuits are closed; None if the configuration has not changed.
+fn reconfigured(pool: &Pool, meta: &Meta) -> Option<Meta> {
+    let config_hash = pool.config_hash();
+    if meta.config_hash == config_hash {
+        return None;
     }
-    meta
+    let mut meta = Meta { config_hash, circuit: Circuit::Closed, boot_failures: 0, ..meta.clone() };
+    meta.failures.clear();
+    meta.classes.clear();
+    meta.cooldowns.clear();
+    meta.pauses.clear();
+    Some(meta)
 }
 
-/// META with the present configuration. The circuit also closes if a machine works again.
-fn refreshed(pool: &Pool, view: &PoolView) -> Meta {
-    let mut meta = reconfigured(pool, &view.meta);
+/// META, in which the circuit is closed if a machine works again.
+fn refreshed(view: &PoolView) -> Meta {
+    let mut meta = view.meta.clone();
     if let Circuit::Open { since, cause, .. } = &meta.circuit {
         // After machines that did not come online, a runner must come online, also if a probe was refused since. After a
         // refusal by GitHub any registration is enough, after one by EC2 any launch.

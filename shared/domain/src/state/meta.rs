@@ -133,8 +133,12 @@ impl Meta {
     /// META after a decision about one class, from [`Meta::of_class`].
     #[must_use]
     pub fn with_class(&self, class: &Label, decided: Meta) -> Self {
-        let Meta { circuit, boot_failures, failures, answers, .. } = decided.clone();
-        let state = ClassState { circuit, boot_failures, failures, answers };
+        let state = ClassState {
+            circuit: decided.circuit,
+            boot_failures: decided.boot_failures,
+            failures: decided.failures,
+            answers: decided.answers,
+        };
         let mut meta = Meta {
             circuit: self.circuit.clone(),
             boot_failures: self.boot_failures,

@@ -31,8 +31,10 @@ impl<'u> Swarm<'u> {
     pub(super) fn receive(&mut self) {
         loop {
             let scalers = self.invocations.values().filter(|invocation| invocation.function == Function::Scaler);
-            let running = scalers.count();
-            let Some(config) = self.universe.configuration().filter(|_| running < self.shape.scalers) else { return };
+            if scalers.count() >= self.shape.scalers {
+                return;
+            }
+            let Some(config) = self.universe.configuration() else { return };
             let mut received = Vec::new();
             while received.len() < self.shape.batch {
                 let some = self.sqs.receive("main", BATCH, self.now).expect("the queue exists");

@@ -252,29 +252,9 @@ impl State {
         loop {
             let page = self
                 .ec2
-                .describe_instances(&[], filters, Some(1000), next_token.as_deref(), now)
+                .described(&[], filters, Some(1000), next_token.as_deref(), now)
                 .map_err(|error| port_error(&error))?;
-            found.extend(page.items.into_iter().flat_map(|reservation| reservation.instances).map(|instance| {
-                ObservedInstance {
-                    id: instance.id.as_str().into(),
-                    state: match instance.state {
-                        ec2::State::Pending => MachineState::Pending,
-                        ec2::State::Running => MachineState::Running,
-                        ec2::State::Stopping => MachineState::Stopping,
-                        ec2::State::Stopped => MachineState::Stopped,
-                        ec2::State::ShuttingDown => MachineState::ShuttingDown,
-                        ec2::State::Terminated => MachineState::Terminated,
-                    },
-                    launched_at: instance.launched_at,
-                    image: Some(instance.image.as_str().into()),
-                    pool: instance.tags.get("drover:pool").and_then(|pool| pool.parse().ok()),
-                    batch: instance.tags.get("drover:batch").and_then(|batch| batch.parse().ok()),
-                    hold: instance.tags.contains_key("drover:hold"),
-                    state_reason: instance
-                        .state_reason
-                        .map(|reason| StateReason { code: reason.code, message: reason.message }),
-                }
-            }));
+            found.extend(page.items.into_iter().map(observed_instance));
             next_token = page.next_token;
             if next_token.is_none() {
                 return Ok(found);
@@ -296,6 +276,27 @@ fn port_error(failure: &ec2::Failure) -> ComputeError {
             ComputeError { code: Some(code.to_string()), ..ComputeError::new(message) }
         }
         ec2::Failure::NoReply => ComputeError::new(failure.to_string()),
+    }
+}
+
+fn observed_instance(instance: &ec2::Instance) -> ObservedInstance {
+    let reason = |it: &ec2::StateReason| StateReason { code: it.code.clone(), message: it.message.clone() };
+    ObservedInstance {
+        id: instance.id.as_str().into(),
+        state: match instance.state {
+            ec2::State::Pending => MachineState::Pending,
+            ec2::State::Running => MachineState::Running,
+            ec2::State::Stopping => MachineState::Stopping,
+            ec2::State::Stopped => MachineState::Stopped,
+            ec2::State::ShuttingDown => MachineState::ShuttingDown,
+            ec2::State::Terminated => MachineState::Terminated,
+        },
+        launched_at: instance.launched_at,
+        image: Some(instance.image.as_str().into()),
+        pool: instance.tags.get("drover:pool").and_then(|pool| pool.parse().ok()),
+        batch: instance.tags.get("drover:batch").and_then(|batch| batch.parse().ok()),
+        hold: instance.tags.contains_key("drover:hold"),
+        state_reason: instance.state_reason.as_ref().map(reason),
     }
 }
 

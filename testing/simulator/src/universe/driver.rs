@@ -8,8 +8,8 @@ use world::Model;
 use world::ec2::{self, Entered, InstanceId};
 use world::github::{self, Answer, Delivery};
 
-use crate::universe::Universe;
 use crate::universe::notices::notice;
+use crate::universe::{ROLE, Universe};
 
 /// What happened in the models, in order.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl Universe {
     pub fn forget(&self) -> Vec<Entered> {
         let mut state = self.state();
         let now = state.now;
-        self.store.expire(now);
+        self.store.expire(ROLE, now);
         state.github.forget(now - KEEP_RUNS);
         // These are for checks.
         state.secrets.clear();

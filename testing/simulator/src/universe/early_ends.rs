@@ -116,6 +116,7 @@ impl State {
     /// How many machines ended early that were launched after the newest one that connected, or that Drover must believe to
     /// have a job: a runner posed as its runner.
     fn early_ends_in_a_row(&self, pool: &PoolName, class: Option<&Label>) -> usize {
+        let Some(early_ends) = self.early_ends.get(&(pool.clone(), class.cloned())) else { return 0 };
         let victims: BTreeSet<_> = self.forged.values().collect();
         let is_posed_as = |id: &ec2::InstanceId| self.configured.get(id).is_some_and(|runner| victims.contains(runner));
         let works = |id: &ec2::InstanceId| self.connected.contains(id) || is_posed_as(id);
@@ -124,11 +125,6 @@ impl State {
             connected.filter(|machine| machine.tags.get("drover:pool").is_some_and(|tag| tag == pool.as_str()));
         let of_class = of_pool.filter(|machine| self.classes.get(&machine.id) == class);
         let newest = of_class.map(|machine| machine.launched_at).max();
-        self.early_ends
-            .get(&(pool.clone(), class.cloned()))
-            .into_iter()
-            .flatten()
-            .filter(|(_, at)| Some(**at) > newest)
-            .count()
+        early_ends.values().filter(|at| Some(**at) > newest).count()
     }
 }

@@ -52,6 +52,9 @@ impl Universe {
 
     fn without_unreadable(&self, read: Reading) -> Reading {
         let state = self.state();
+        if state.unreadable.is_empty() {
+            return read;
+        }
         let (unreadable, items): (Vec<Item>, Vec<Item>) =
             read.items.into_iter().partition(|item| state.unreadable.contains(&item.key()));
         Reading { items, unreadable: unreadable.iter().map(Item::key).collect() }

@@ -17,6 +17,27 @@ impl Ec2 {
         next_token: Option<&str>,
         now: Timestamp,
     ) -> Result<Page<Reservation>, Failure> {
+        let Page { items, next_token } = self.described(ids, filters, max_results, next_token, now)?;
+        let mut reservations: Vec<Reservation> = Vec::new();
+        for instance in items {
+            match reservations.last_mut() {
+                Some(last) if last.id == instance.reservation => last.instances.push(instance.clone()),
+                _ => reservations
+                    .push(Reservation { id: instance.reservation.clone(), instances: vec![instance.clone()] }),
+            }
+        }
+        Ok(Page { items: reservations, next_token })
+    }
+
+    /// DescribeInstances for a caller that needs neither reservations nor copies.
+    pub fn described(
+        &mut self,
+        ids: &[InstanceId],
+        filters: &[Filter],
+        max_results: Option<usize>,
+        next_token: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Page<&Instance>, Failure> {
         self.admit(Operation::DescribeInstances, now)?;
         if self.faults.lost_reply(Operation::DescribeInstances).is_some() {
             return Err(Failure::NoReply);
@@ -36,26 +57,20 @@ impl Ec2 {
         let first = next_token.map_or(Some(0), |token| token.strip_prefix("from-")?.parse().ok());
         let first: usize = first.ok_or_else(|| Failure::new(Code::InvalidNextToken, "The token is not valid"))?;
 
-        let mut reservations: Vec<Reservation> = Vec::new();
-        let mut shown = 0;
+        let mut shown = Vec::new();
         let mut more = None;
         for (number, instance) in self.instances.iter().enumerate().skip(first) {
             let named = ids.is_empty() || ids.contains(&instance.id);
             if !named || !self.is_visible(instance, now) || !matches(instance, filters)? {
                 continue;
             }
-            if shown == max_results.unwrap_or(MAX_INSTANCES_PER_PAGE) {
+            if shown.len() == max_results.unwrap_or(MAX_INSTANCES_PER_PAGE) {
                 more = Some(format!("from-{number}"));
                 break;
             }
-            shown += 1;
-            match reservations.last_mut() {
-                Some(last) if last.id == instance.reservation => last.instances.push(instance.clone()),
-                _ => reservations
-                    .push(Reservation { id: instance.reservation.clone(), instances: vec![instance.clone()] }),
-            }
+            shown.push(instance);
         }
-        Ok(Page { items: reservations, next_token: more })
+        Ok(Page { items: shown, next_token: more })
     }
 
     /// Adds a subnet to the region.

@@ -1,5 +1,6 @@
 //! Webhooks: their deliveries, redeliveries and the list of deliveries.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -29,14 +30,14 @@ impl GitHub {
         if !self.sends_jobs_of(repository) || job.webhooks == Webhooks::NeverAttempted {
             return;
         }
-        let event = JobEvent {
+        let event = Arc::new(JobEvent {
             action,
             at: now,
             head_sha: run.head_sha.clone(),
             repository: repository.clone(),
             owner: owner.clone(),
             job,
-        };
+        });
         if self.rng.random::<f64>() < self.faults.never_attempted {
             return;
         }
@@ -108,7 +109,7 @@ impl GitHub {
             .deliveries
             .get(&id)
             .filter(|old| old.attempted.as_ref().is_some_and(|attempted| attempted.at + kept > now));
-        let (guid, event) = old.map(|old| (old.guid.clone(), old.event.clone())).ok_or(Failure::NotFound)?;
+        let (guid, event) = old.map(|old| (old.guid.clone(), Arc::clone(&old.event))).ok_or(Failure::NotFound)?;
         let id = DeliveryId(self.fresh_id());
         let again = Delivery { id, guid, redelivery: true, event, attempted: None };
         self.plan_delivery(again, now + self.config.webhook_delay.0);

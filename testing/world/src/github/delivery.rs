@@ -1,5 +1,6 @@
 //! One attempt to deliver a webhook, and its outcome.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,7 +15,7 @@ pub struct Delivery {
     pub guid: String,
     /// Whether it was requested through the API.
     pub redelivery: bool,
-    pub event: JobEvent,
+    pub event: Arc<JobEvent>,
     /// The outcome, once it is known.
     pub attempted: Option<Attempted>,
 }

@@ -274,12 +274,15 @@ impl GitHub {
         let reply = self.admit(reader.into(), Endpoint::ListRuns, now)?;
         let repository = self.readable_repository(reader, owner, repo)?;
         let RunSearch { status, created } = search;
-        let wanted = |run: &&Run| {
+        let has_status = |run: &Run, status: &str| {
             let (current, conclusion) = self.run_status(run);
+            status == current || conclusion.is_some_and(|how| how.as_str() == status)
+        };
+        let wanted = |run: &&Run| {
             let created_at = run.created_at.as_second();
             run.repository == repository
                 && created.is_none_or(|(from, until)| (from.as_second()..=until.as_second()).contains(&created_at))
-                && status.is_none_or(|status| status == current || conclusion.is_some_and(|how| how.as_str() == status))
+                && status.is_none_or(|status| has_status(run, status))
         };
         let most = if status.is_some() || created.is_some() { MAX_SEARCHED_RUNS } else { usize::MAX };
         reply.with(paging.of(self.runs.values().rev().filter(wanted).take(most).cloned()))
