@@ -1,33 +1,48 @@
-//! The job-started hook. GitHub may assign any job that the runner group allows, even one that the pool does not serve. The
-//! hook asks the agent to end the machine before such a job runs a step.
+//! The hooks that GitHub's runner calls before and after a job.
 //!
-//! A hook that fails is not enough: steps with `if: always()` and actions' `pre` steps run after a failed hook, too. So the
-//! hook never returns after a refusal, and the agent kills the runner while it waits for the hook.
+//! The job-started hook: GitHub may assign any job that the runner group allows, even one that the pool does not serve. The hook asks
+//! the agent to end the machine before such a job runs a step. A hook that fails is not enough: steps with `if: always()` and
+//! actions' `pre` steps run after a failed hook, too. So the hook never returns after a refusal, and the agent kills the runner while
+//! it waits for the hook.
+//!
+//! The job-completed hook, if the agent measures what the job uses: prints the agent's summary into the job's log. It can neither fail
+//! nor hang the job. Any process of the job can ask for a summary, too, at any time.
 
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};
-use std::io::{BufReader, Write};
+use std::io::{BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Context;
 use domain::ids::Repository;
 use domain::policy::admit::{AssignedJob, admit};
-use domain::state::AllowedJobs;
+use domain::state::{AllowedJobs, BootItem};
 use platform::environment::optional;
 use serde::Deserialize;
-use tokio::net::UnixDatagram;
+use tokio::net::{UnixDatagram, UnixListener};
 
-/// The agent's subcommand that the hook calls, with [`Hook`]'s folder as its argument.
+/// The agent's subcommands that the hooks call, with [`Hook`]'s folder as their argument.
 pub(crate) const CHECK_JOB: &str = "check-job";
+pub(crate) const SUMMARIZE_JOB: &str = "summarize-job";
 
-/// The runner's environment variable with the path of the hook.
+/// The runner's environment variables with the paths of the hooks.
 pub(crate) const JOB_STARTED: &str = "ACTIONS_RUNNER_HOOK_JOB_STARTED";
+pub(crate) const JOB_COMPLETED: &str = "ACTIONS_RUNNER_HOOK_JOB_COMPLETED";
 
 /// How often a refusal is repeated if the agent does not end the machine.
 const REPEAT: Duration = Duration::from_secs(1);
+
+/// How long the job-completed hook waits for the summary. The agent answers within milliseconds, unless the job has left the machine
+/// without memory.
+const SUMMARY_WAIT: Duration = Duration::from_secs(8);
+
+/// Bytes of a summary that the hook prints at most.
+const LONGEST_SUMMARY: u64 = 8192;
 
 /// The longest refusal that the agent reads, in bytes. Any process of the job can write to the socket.
 const LONGEST: usize = 1024;
@@ -35,12 +50,18 @@ const LONGEST: usize = 1024;
 const STARTED: &[u8] = b"started";
 const REFUSED: &[u8] = b"refused ";
 
-/// The hook's files and the agent's end of its socket.
+/// The hooks' files and the agent's ends of their sockets.
 ///
-/// Folder and files belong to the agent's user. The runner's user can write to the socket but cannot replace anything.
+/// Folder and files belong to the agent's user. The runner's user can write to the sockets but cannot replace anything.
 pub(crate) struct Hook {
     folder: tempfile::TempDir,
+    /// The value of [`JOB_STARTED`].
+    pub(crate) started_script: PathBuf,
     socket: UnixDatagram,
+    /// The value of [`JOB_COMPLETED`], if the agent measures what the job uses.
+    pub(crate) completed_script: Option<PathBuf>,
+    /// The socket that this hook connects to.
+    pub(crate) summaries: Option<UnixListener>,
 }
 
 /// What the hook reports.
@@ -52,32 +73,33 @@ pub(crate) enum Report {
 }
 
 impl Hook {
-    /// Writes the hook for the jobs that this machine may run. A hook that the image sets runs after it.
+    /// Writes the hooks for the jobs that this machine may run. A hook that the image sets runs after that of the agent.
     ///
-    /// The script contains only text of the agent and the image; nothing that GitHub's users write reaches the script or any
+    /// The scripts contain only text of the agent and the image; nothing that GitHub's users write reaches a script or any
     /// shell.
-    pub(crate) fn write(allowed: &AllowedJobs) -> anyhow::Result<Self> {
+    pub(crate) fn write(item: &BootItem) -> anyhow::Result<Self> {
         let folder =
             tempfile::Builder::new().prefix("drover-").tempdir().context("cannot create a temporary folder")?;
         // The runner's user must be able to read the folder.
         std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
-        let path = socket_in(folder.path());
-        let socket = UnixDatagram::bind(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
-        std::fs::set_permissions(&path, Permissions::from_mode(0o666))?;
-        write(&allowed_in(folder.path()), &serde_json::to_string(allowed)?, 0o644)?;
-        let agent = std::env::current_exe().context("cannot find the agent's own path")?;
-        let mut script = format!("#!/bin/sh\n{} {CHECK_JOB} {} || exit 1\n", quoted(&agent)?, quoted(folder.path())?);
-        if let Some(own) = optional(JOB_STARTED).filter(|own| !own.is_empty()) {
-            script += &format!("exec {}\n", quoted(Path::new(&own))?);
+        let socket = listen(&socket_in(folder.path()), |path| UnixDatagram::bind(path))?;
+        write(&allowed_in(folder.path()), &serde_json::to_string(&item.allowed_jobs())?, 0o644)?;
+        let agent = quoted(&std::env::current_exe().context("cannot find the agent's own path")?)?;
+        let quoted_folder = quoted(folder.path())?;
+        // The runner requires the extension.
+        let started_script = folder.path().join("job-started.sh");
+        let started = format!("{agent} {CHECK_JOB} {quoted_folder} || exit 1");
+        write(&started_script, &before_own(&started, JOB_STARTED)?, 0o755)?;
+        let mut hook = Self { folder, socket, started_script, completed_script: None, summaries: None };
+        if item.usage.is_some() {
+            let folder = hook.folder.path();
+            hook.summaries = Some(listen(&summary_socket_in(folder), |path| UnixListener::bind(path))?);
+            let script = folder.join("job-completed.sh");
+            let completed = format!("{agent} {SUMMARIZE_JOB} {quoted_folder} || true");
+            write(&script, &before_own(&completed, JOB_COMPLETED)?, 0o755)?;
+            hook.completed_script = Some(script);
         }
-        let hook = Self { folder, socket };
-        write(&hook.script(), &script, 0o755)?;
         Ok(hook)
-    }
-
-    /// The value of [`JOB_STARTED`]. The runner requires the extension.
-    pub(crate) fn script(&self) -> PathBuf {
-        self.folder.path().join("job-started.sh")
     }
 
     /// Waits for the next report. Can be cancelled and called again.
@@ -97,8 +119,29 @@ impl Hook {
     }
 }
 
+/// A hook's script: the agent's command, and then the hook that the image sets under this variable.
+fn before_own(command: &str, variable: &'static str) -> anyhow::Result<String> {
+    let own = optional(variable).filter(|own| !own.is_empty());
+    let mut script = format!("#!/bin/sh\n{command}\n");
+    if let Some(own) = own {
+        script += &format!("exec {}\n", quoted(Path::new(&own))?);
+    }
+    Ok(script)
+}
+
+/// A socket that the runner's user may write to.
+fn listen<T>(path: &Path, bind: impl Fn(&Path) -> std::io::Result<T>) -> anyhow::Result<T> {
+    let socket = bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o666))?;
+    Ok(socket)
+}
+
 fn socket_in(folder: &Path) -> PathBuf {
     folder.join("agent.sock")
+}
+
+fn summary_socket_in(folder: &Path) -> PathBuf {
+    folder.join("summary.sock")
 }
 
 fn allowed_in(folder: &Path) -> PathBuf {
@@ -172,4 +215,25 @@ fn is_public() -> anyhow::Result<Option<bool>> {
     let file = File::open(&path).with_context(|| format!("cannot open {path}"))?;
     let event: Event = serde_json::from_reader(BufReader::new(file)).context("the event is not as expected")?;
     Ok(event.repository.and_then(|repository| repository.private).map(|private| !private))
+}
+
+/// Called by the job-completed hook: prints the agent's summary of the job, which appears in the job's log. Succeeds always and
+/// within [`SUMMARY_WAIT`], because a hook that fails or hangs would fail or hang the job.
+pub(crate) fn summarize_job(folder: &OsStr) -> ExitCode {
+    let socket = summary_socket_in(Path::new(folder));
+    let (done, is_done) = mpsc::channel();
+    // A thread, because to connect and to print may take any time. The process ends without it.
+    std::thread::spawn(move || {
+        // If the error cannot be printed either, the job goes on without both.
+        let _ = print_summary(&socket).inspect_err(|error| eprintln!("Drover: no summary of this job: {error}"));
+        done.send(())
+    });
+    let _ = is_done.recv_timeout(SUMMARY_WAIT);
+    ExitCode::SUCCESS
+}
+
+fn print_summary(socket: &Path) -> std::io::Result<()> {
+    let mut summary = Vec::new();
+    UnixStream::connect(socket)?.take(LONGEST_SUMMARY).read_to_end(&mut summary)?;
+    std::io::stdout().write_all(&summary)
 }

@@ -6,21 +6,30 @@
 
 mod config;
 mod hook;
+mod measure;
 mod output;
 mod power;
 mod prepare;
 mod report;
 mod runner;
+mod sample;
+mod summary;
+mod usage;
 mod wait;
 
+use std::pin::pin;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tokio::signal::unix::{SignalKind, signal};
+use domain::state::BootItem;
+use platform::boot::Clients;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::Config;
 use crate::hook::Report;
+use crate::measure::{Measurement, Subject};
 
 const STOPPED: &str = "the machine shuts down, or the agent was stopped";
 
@@ -28,8 +37,9 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     match (arguments.next(), arguments.next()) {
         (None, _) => run(),
-        // The job-started hook calls the agent this way.
+        // The hooks call the agent this way.
         (Some(command), Some(folder)) if command == hook::CHECK_JOB => hook::check_job(&folder),
+        (Some(command), Some(folder)) if command == hook::SUMMARIZE_JOB => hook::summarize_job(&folder),
         _ => {
             eprintln!("usage: agent (no arguments; it is configured by its environment)");
             ExitCode::from(2)
@@ -70,8 +80,8 @@ async fn serve() -> anyhow::Result<String> {
         () = sleep_until(started_at + config.wait) => return Ok(waited_too_long()),
         _ = terminated.recv() => return Ok(STOPPED.to_owned()),
     };
-    let item = tokio::select! {
-        item = wait::for_boot_item(&clients.boot, clients.reports, &config.runner_dir) => item,
+    let (key, item) = tokio::select! {
+        item = wait::for_boot_item(&clients.boot, clients.reports.clone(), &config.runner_dir) => item,
         () = sleep_until(started_at + config.wait) => return Ok(waited_too_long()),
         // The machine has no job that could finish first.
         notice = wait::for_spot_notice(&clients.spot) => {
@@ -80,16 +90,39 @@ async fn serve() -> anyhow::Result<String> {
         _ = terminated.recv() => return Ok(STOPPED.to_owned()),
     };
 
-    let mut running = runner::start(&config, &item)?;
+    run_runner(&config, clients, key, item, started_at, terminated).await
+}
+
+/// Runs GitHub's runner to its end or to that of the machine. Returns the reason.
+async fn run_runner(
+    config: &Config,
+    clients: Clients,
+    key: String,
+    item: BootItem,
+    started_at: Instant,
+    mut terminated: Signal,
+) -> anyhow::Result<String> {
+    let Clients { region, reports, spot, .. } = clients;
+    let mut running = runner::start(config, &item)?;
+    let reports = reports.map(|table| (table, key));
+    let mut subject = item.usage.map(|machine| Subject { machine, region, reports });
     // Counted from the agent's start and not from here: the control plane counts from the launch.
-    let max_life = started_at + std::time::Duration::from_secs(item.max_life_seconds);
-    let (mut has_notice, mut has_job) = (false, false);
-    loop {
+    let max_life = started_at + Duration::from_secs(item.max_life_seconds);
+    // One future for the whole loop, so that nothing that happens on the machine interrupts a read of the notice.
+    let mut notice = pin!(wait::for_spot_notice(&spot));
+    let (mut has_notice, mut has_job, mut measurement) = (false, false, None);
+    let ended = loop {
         tokio::select! {
             // In this order, so that everything the runner said before it ended is known.
             biased;
             report = running.hook.report() => match report.context("cannot read the hook's reports")? {
-                Report::Started => has_job = true,
+                Report::Started => {
+                    has_job = true;
+                    let (subject, summaries) = (subject.take(), running.hook.summaries.take());
+                    let start = |(subject, summaries)| Measurement::start(subject, summaries);
+                    // The first report is the runner's. Those that a job repeats begin nothing.
+                    measurement = measurement.or_else(|| subject.zip(summaries).map(start));
+                }
                 Report::Refused(reason) => {
                     running.kill().await?;
                     bail!("refused a job: {reason}");
@@ -100,20 +133,24 @@ async fn serve() -> anyhow::Result<String> {
                 let status = ended.context("cannot wait for the runner")?;
                 let last = running.output.last_lines();
                 // Exit code 0 is no proof of success: run.sh uses it for several failures. GitHub has the job's result.
-                return Ok(match has_job {
+                break match has_job {
                     true => format!("the runner has ended after its job: {status}"),
                     false => format!("the runner has ended without a job: {status}. Its last lines: {last}"),
-                });
+                };
             }
             () = sleep_until(max_life) => {
-                return Ok(format!("the machine has reached its maximum life of {} s", item.max_life_seconds));
+                break format!("the machine has reached its maximum life of {} s", item.max_life_seconds);
             }
-            notice = wait::for_spot_notice(&clients.spot), if !has_notice => {
+            notice = &mut notice, if !has_notice => {
                 // Two minutes may be enough for the job. The control plane deregisters a runner without a job.
                 tracing::warn!("EC2 reclaims the machine, and the runner continues until then: {notice}");
                 has_notice = true;
             }
-            _ = terminated.recv() => return Ok(STOPPED.to_owned()),
+            _ = terminated.recv() => break STOPPED.to_owned(),
         }
+    };
+    if let Some(measurement) = measurement {
+        measurement.end().await;
     }
+    Ok(ended)
 }

@@ -1,11 +1,12 @@
-//! The reports that the machine has booted, and that it has prepared itself. They are a service to the control plane: no job
-//! waits for them, and the job runs without them.
+//! The reports that the machine has booted, that it has prepared itself, and what its job used. They are a service to the control
+//! plane: no job waits for them, and the job runs without them.
 
 use std::time::Duration;
 
 use anyhow::Context;
-use domain::state::BootReport;
+use domain::state::{BootReport, Usage};
 use engine::ports::Clock;
+use platform::aws::CallError;
 use platform::clock::SystemClock;
 use platform::reports::ReportsTable;
 use tokio::time::{Instant, sleep};
@@ -22,21 +23,26 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub(crate) async fn booted(table: ReportsTable, key: String) -> Option<BootReport> {
     let report =
         now().inspect_err(|error| tracing::warn!("the boot of this machine is not reported: {error:#}")).ok()?;
-    send(&table, &key, &report, "the boot").await.then_some(report)
+    send("the boot", || table.write(&key, &report)).await.then_some(report)
 }
 
 /// Reports that the machine with this key, which has reported this already, has prepared itself.
 pub(crate) async fn prepared(table: &ReportsTable, key: &str, booted: BootReport) {
     let report = BootReport { prepared_at: Some(SystemClock.now()), ..booted };
-    send(table, key, &report, "the preparation").await;
+    send("the preparation", || table.write(key, &report)).await;
+}
+
+/// Reports what the job of the machine with this key used. Returns whether that is written.
+pub(crate) async fn used(table: ReportsTable, key: String, usage: Usage) -> bool {
+    send("the usage", || table.write_usage(&key, &usage, SystemClock.now())).await
 }
 
 /// Repeats a report until it is written, for some minutes. Returns whether it is.
-async fn send(table: &ReportsTable, key: &str, report: &BootReport, what: &str) -> bool {
+async fn send<F: Future<Output = Result<(), CallError>>>(what: &str, write: impl Fn() -> F) -> bool {
     let began = Instant::now();
     let mut pause = FIRST_PAUSE;
     let mut is_logged = false;
-    while let Err(error) = table.write(key, report).await {
+    while let Err(error) = write().await {
         // Once, because the console has little room.
         if !is_logged {
             tracing::warn!("{what} of this machine is not reported yet: {error}");

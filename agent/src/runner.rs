@@ -9,14 +9,14 @@ use nix::unistd::{Pid, User};
 use tokio::process::{Child, Command};
 
 use crate::config::Config;
-use crate::hook::{Hook, JOB_STARTED};
+use crate::hook::{Hook, JOB_COMPLETED, JOB_STARTED};
 use crate::output::Output;
 
 /// The runner reads the JIT config from this variable and removes it from its environment. A command-line argument would
 /// be visible to every process on the machine.
 const JIT_CONFIG: &str = "ACTIONS_RUNNER_INPUT_JITCONFIG";
 
-/// The running runner and the files of its hook.
+/// The running runner and the files of its hooks.
 pub(crate) struct Running {
     pub(crate) process: Child,
     pub(crate) output: Output,
@@ -35,7 +35,7 @@ impl Running {
 
 /// Starts `run.sh` as the runner's user, in a process group of its own.
 pub(crate) fn start(config: &Config, item: &BootItem) -> anyhow::Result<Running> {
-    let hook = Hook::write(&item.allowed_jobs())?;
+    let hook = Hook::write(item)?;
     let (output, write) = std::io::pipe().context("cannot create a pipe")?;
     let also = write.try_clone().context("cannot create a pipe")?;
     let script = config.runner_dir.join("run.sh");
@@ -52,10 +52,13 @@ pub(crate) fn start(config: &Config, item: &BootItem) -> anyhow::Result<Running>
             command
         }
     };
+    if let Some(script) = &hook.completed_script {
+        command.env(JOB_COMPLETED, script);
+    }
     let process = command
         .current_dir(&config.runner_dir)
         .env(JIT_CONFIG, &item.jit_config)
-        .env(JOB_STARTED, hook.script())
+        .env(JOB_STARTED, &hook.started_script)
         // It configures the agent. A job may work in another region, or rely on none being set.
         .env_remove("AWS_REGION")
         .stdin(Stdio::null())

@@ -47,9 +47,13 @@ pub(crate) async fn for_region(config: &Config) -> Result<Clients, AwsError> {
     }
 }
 
-/// Waits for the boot item, and deletes it before anything of a job can run. Meanwhile the machine reports its boot and prepares
-/// itself, and the job waits for neither.
-pub(crate) async fn for_boot_item(table: &BootTable, reports: Option<ReportsTable>, runner_dir: &Path) -> BootItem {
+/// Waits for the boot item, and deletes it before anything of a job can run. Returns it with its key, which is also that of this
+/// machine's report. Meanwhile the machine reports its boot and prepares itself, and the job waits for neither.
+pub(crate) async fn for_boot_item(
+    table: &BootTable,
+    reports: Option<ReportsTable>,
+    runner_dir: &Path,
+) -> (String, BootItem) {
     let began = Instant::now();
     let key = repeated(began, async || table.key().await.map(Some)).await;
     let item = repeated(began, async || table.read(&key).await);
@@ -62,7 +66,7 @@ pub(crate) async fn for_boot_item(table: &BootTable, reports: Option<ReportsTabl
         None => item.await,
     };
     repeated(began, async || table.delete(&key).await.map(Some)).await;
-    item
+    (key, item)
 }
 
 /// Waits for the item. The preparation begins if the item has not arrived until then, and is dropped when the item arrives.

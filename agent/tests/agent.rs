@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 
+use domain::config::{Market, MicroUsd};
 use domain::ids::RepositoryPattern;
 use domain::log::Transaction;
-use domain::state::{BootItem, BootReport};
+use domain::state::{BootItem, BootReport, MeasuredMachine, StoredReport, Usage};
 use engine::ports::{Clock, Store};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
 use platform::clock::SystemClock;
 use platform::reports::ReportsTable;
 use sandbox::aws::{BOOT_TABLE, REPORTS_TABLE, RUNNER_ROLE_ID, access_key, instance_access_key};
@@ -21,8 +23,8 @@ use sandbox::machine::{in_own_session, kill_session, metadata_router, serve};
 use sandbox::pace::PATIENCE;
 use sandbox::sandbox::{Driven, Options, Sandbox};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 
@@ -59,13 +61,23 @@ impl Machine {
 
     /// Writes a boot item, as the control plane does.
     async fn hand_over(&self, max_life_seconds: u64) {
+        self.hand_over_with(max_life_seconds, None).await;
+    }
+
+    /// Writes the boot item of a machine that measures its job.
+    async fn hand_over_measured(&self) {
+        let (instance_type, price_per_hour) = ("m7i.large".into(), Some(MicroUsd(100_000)));
+        self.hand_over_with(3600, Some(MeasuredMachine { instance_type, market: Market::Spot, price_per_hour })).await;
+    }
+
+    async fn hand_over_with(&self, max_life_seconds: u64, usage: Option<MeasuredMachine>) {
         let app: domain::ids::Repository = "acme/app".parse().unwrap();
         let item = BootItem {
             jit_config: "one-use-secret".to_owned(),
             max_life_seconds,
             repositories: vec![RepositoryPattern::only(&app)],
             allow_public: Some(false),
-            usage: None,
+            usage,
             expires_at: 4_000_000_000,
         };
         let key = format!("{RUNNER_ROLE_ID}:{INSTANCE}");
@@ -99,14 +111,25 @@ impl Machine {
         self.sandbox.world.until("the agent to report", PATIENCE, reported).await.unwrap();
     }
 
-    /// Reads its report as the janitor does, until there is one with that property.
-    async fn report(&self, launched_at: jiff::Timestamp, is_awaited: impl Fn(&BootReport) -> bool) -> BootReport {
+    /// Reads what it has reported, as the janitor does.
+    async fn stored_report(&self) -> Option<StoredReport> {
         let aws = platform::aws::emulator(&self.sandbox.aws_url, access_key("janitor").unwrap()).await;
         let (table, key) = (ReportsTable::new(&aws, REPORTS_TABLE.to_owned()), format!("{RUNNER_ROLE_ID}:{INSTANCE}"));
+        table.read(std::slice::from_ref(&key)).await.unwrap().remove(&key)
+    }
+
+    /// What its job used, as it reported it.
+    async fn usage(&self, launched_at: jiff::Timestamp) -> Usage {
+        let text = self.stored_report().await.and_then(|it| it.usage).expect("the usage is reported");
+        Usage::parse(&text, SystemClock.now().duration_since(launched_at)).unwrap()
+    }
+
+    /// Reads its report as the janitor does, until there is one with that property.
+    async fn report(&self, launched_at: jiff::Timestamp, is_awaited: impl Fn(&BootReport) -> bool) -> BootReport {
         let reading = async {
             loop {
-                let read = table.read(std::slice::from_ref(&key)).await.unwrap();
-                let report = read.get(&key).map(|it| BootReport::parse(it, launched_at, SystemClock.now()).unwrap());
+                let read = self.stored_report().await;
+                let report = read.map(|it| BootReport::parse(&it, launched_at, SystemClock.now()).unwrap());
                 if let Some(report) = report.filter(&is_awaited) {
                     return report;
                 }
@@ -223,13 +246,19 @@ async fn a_job_of_a_private_repository_or_of_an_event_without_one_is_run() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_runners_user_can_write_to_the_hooks_socket_and_replace_nothing() {
-    let machine =
-        machine(Some("cd \"$(dirname \"$ACTIONS_RUNNER_HOOK_JOB_STARTED\")\"; stat --format '%n %a' . * > $OUT/modes"))
-            .await;
-    machine.hand_over(3600).await;
-    end_of(machine.agent().spawn().unwrap()).await;
-    assert_eq!(machine.read("modes"), ". 755\nagent.sock 666\nallowed.json 644\njob-started.sh 755\n");
+async fn the_runners_user_can_write_to_the_hooks_sockets_and_replace_nothing() {
+    let script = "cd \"$(dirname \"$ACTIONS_RUNNER_HOOK_JOB_STARTED\")\"; stat --format '%n %a' . * > $OUT/modes";
+    let unmeasured = machine(Some(script)).await;
+    unmeasured.hand_over(3600).await;
+    end_of(unmeasured.agent().spawn().unwrap()).await;
+    assert_eq!(unmeasured.read("modes"), ". 755\nagent.sock 666\nallowed.json 644\njob-started.sh 755\n");
+
+    let measured = machine(Some(script)).await;
+    measured.hand_over_measured().await;
+    end_of(measured.agent().spawn().unwrap()).await;
+    let expected =
+        ". 755\nagent.sock 666\nallowed.json 644\njob-completed.sh 755\njob-started.sh 755\nsummary.sock 666\n";
+    assert_eq!(measured.read("modes"), expected);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -417,4 +446,164 @@ async fn an_agent_that_cannot_power_off_fails() {
     let machine = machine(Some("true")).await;
     machine.hand_over(3600).await;
     assert!(!end_of(machine.agent().env("DROVER_POWEROFF", "false").spawn().unwrap()).await.success());
+}
+
+/// What GitHub's runner does before and after the steps of a job.
+const START: &str = "GITHUB_REPOSITORY=acme/app \"$ACTIONS_RUNNER_HOOK_JOB_STARTED\" || exit 1";
+const COMPLETE: &str = "\"$ACTIONS_RUNNER_HOOK_JOB_COMPLETED\" > $OUT/log; echo $? > $OUT/hook";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_measured_job_reports_what_it_used_and_shows_it_in_its_log() {
+    // `tail` keeps a line without an end in memory: 300 MiB of it, once `cat` opens the pipe. Then the shell works for 1.5 s of CPU.
+    let machine = machine(Some(&format!(
+        "{START}\n\
+         mkfifo $OUT/pipe\n\
+         {{ head -c 314572800 /dev/zero; cat $OUT/pipe; }} | tail > /dev/null &\n\
+         exec 3> $OUT/pipe\n\
+         worked=0; while [ $worked -lt 150 ]; do\n\
+           i=0; while [ $i -lt 10000 ]; do i=$((i + 1)); done\n\
+           read -r stat < /proc/$$/stat; set -- $stat; worked=${{14}}\n\
+         done\n\
+         grep VmRSS /proc/$!/status > $OUT/held\n\
+         {COMPLETE}"
+    )))
+    .await;
+    let before = SystemClock.now();
+    machine.hand_over_measured().await;
+    let last = last_line_of(machine.agent().env("DROVER_REPORTS_TABLE", REPORTS_TABLE)).await;
+    assert!(last.contains("the runner has ended after its job: exit status: 0"), "{last}");
+
+    let usage = machine.usage(before).await;
+    let held: u32 = machine.read("held").split_whitespace().nth(1).unwrap().parse().unwrap();
+    // Loose, because this machine may swap. Everything else on it comes on top.
+    assert!(held > 64 << 10, "`tail` holds {held} KiB");
+    assert!(usage.memory_peak_mib >= held >> 11, "{usage:?}");
+    let worked = u64::from(usage.cpu_mean) * u64::from(usage.seconds + 1);
+    assert!(worked >= 1500 / 2, "{usage:?}");
+    assert!(usage.seconds >= 1 && usage.cpu_chart.len() == usage.memory_chart.len(), "{usage:?}");
+
+    assert_eq!(machine.read("hook"), "0\n");
+    let log = machine.read("log");
+    let ran = jiff::SignedDuration::from_secs(usage.seconds.into());
+    assert!(log.starts_with(&format!("Drover: this job ran for {ran:#} on m7i.large, spot\n")), "{log}");
+    for line in usage.lines() {
+        assert!(log.contains(&line.text) && log.contains(line.chart.as_deref().unwrap_or_default()), "{line:?} {log}");
+    }
+    assert!(log.contains("at 0.1000 USD per hour"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_is_killed_before_its_hook_reports_what_it_used() {
+    let machine = machine(Some(&format!("{START}\nexit 1"))).await;
+    let before = SystemClock.now();
+    machine.hand_over_measured().await;
+    let last = last_line_of(machine.agent().env("DROVER_REPORTS_TABLE", REPORTS_TABLE)).await;
+    assert!(last.contains("the runner has ended after its job: exit status: 1"), "{last}");
+    assert!(machine.usage(before).await.memory_peak_mib > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_without_usage_measures_nothing_and_has_no_hook_after_the_job() {
+    for own in [None, Some("/image/own.sh")] {
+        let script = format!("{START}\necho \"${{ACTIONS_RUNNER_HOOK_JOB_COMPLETED-unset}}\" > $OUT/completed");
+        let machine = machine(Some(&script)).await;
+        machine.hand_over(3600).await;
+        let mut agent = machine.agent();
+        agent
+            .env("DROVER_REPORTS_TABLE", REPORTS_TABLE)
+            .envs(own.map(|own| ("ACTIONS_RUNNER_HOOK_JOB_COMPLETED", own)));
+        assert!(end_of(agent.spawn().unwrap()).await.success());
+        assert_eq!(machine.read("completed").trim(), own.unwrap_or("unset"));
+        assert_eq!(machine.stored_report().await.and_then(|report| report.usage), None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_use_of_the_hooks_socket_ends_or_blocks_the_agent() {
+    let machine = machine(Some(&format!(
+        "{START}\n{START}\n\
+         dirname \"$ACTIONS_RUNNER_HOOK_JOB_COMPLETED\" > $OUT/running\n\
+         read -r go < $OUT/go\n\
+         {COMPLETE}"
+    )))
+    .await;
+    for name in ["running", "go"] {
+        mkfifo(&machine.path(name), Mode::S_IRWXU).unwrap();
+    }
+    let before = SystemClock.now();
+    machine.hand_over_measured().await;
+    let agent = machine.agent().env("DROVER_REPORTS_TABLE", REPORTS_TABLE).spawn().unwrap();
+    let files = PathBuf::from(format!("/proc/{}/fd", agent.id().unwrap()));
+    let running = tokio::fs::read_to_string(machine.path("running"));
+    let folder = tokio::time::timeout(PATIENCE, running).await.expect("the job runs").unwrap();
+    let socket = Path::new(folder.trim()).join("summary.sock");
+    let connect = || async { UnixStream::connect(&socket).await.unwrap() };
+
+    let mut open = Vec::new();
+    for _ in 0..100 {
+        let mut connection = connect().await;
+        // The agent may have closed the connection already.
+        let _ = connection.write_all(&[b'x'; 1 << 16]).await;
+        open.push(connection);
+    }
+    for _ in 0..1000 {
+        let mut summary = String::new();
+        let mut connection = connect().await;
+        let answer = tokio::time::timeout(PATIENCE, connection.read_to_string(&mut summary));
+        answer.await.expect("the agent answers").unwrap();
+        assert!(summary.starts_with("Drover: this job ran for "), "{summary}");
+        open.extend((open.len() < 200).then_some(connection));
+    }
+    let files = fs::read_dir(files).unwrap().count();
+    assert!(files < 50, "the agent keeps {files} files open");
+
+    fs::write(machine.path("go"), "\n").unwrap();
+    assert!(end_of(agent).await.success());
+    assert!(machine.is_off());
+    assert_eq!(machine.read("hook"), "0\n");
+    let usage = machine.usage(before).await;
+    let log = machine.read("log");
+    assert!(log.lines().count() > 4 && usage.lines().iter().all(|line| log.contains(&line.text)), "{usage:?} {log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hook_of_the_image_runs_after_the_summary() {
+    let machine = machine(Some(&format!("{START}\n{COMPLETE}"))).await;
+    let own = machine.path("it's own.sh");
+    write_script(&own, "echo own; exit 7");
+    machine.hand_over_measured().await;
+    end_of(machine.agent().env("ACTIONS_RUNNER_HOOK_JOB_COMPLETED", own).spawn().unwrap()).await;
+    assert_eq!(machine.read("hook"), "7\n");
+    let log = machine.read("log");
+    assert!(log.starts_with("Drover: this job ran for ") && log.ends_with("USD per hour\nown\n"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_usage_that_cannot_be_reported_ends_no_machine() {
+    let machine = machine(Some(&format!("{START}\n{COMPLETE}"))).await;
+    machine.hand_over_measured().await;
+    // As in a stack without the table.
+    let last = last_line_of(machine.agent().env("DROVER_REPORTS_TABLE", "drover-missing")).await;
+    assert!(last.contains("the runner has ended after its job: exit status: 0"), "{last}");
+    assert!(machine.is_off());
+    assert_eq!(machine.read("hook"), "0\n");
+    assert!(machine.read("log").starts_with("Drover: this job ran for "), "{}", machine.read("log"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_summary_that_never_comes_fails_no_job() {
+    let folder = tempfile::tempdir().unwrap();
+    let summarize = async || {
+        let mut hook = Command::new(env!("CARGO_BIN_EXE_agent"));
+        let said = hook.arg("summarize-job").arg(folder.path()).output();
+        tokio::time::timeout(PATIENCE, said).await.expect("the hook ends").unwrap()
+    };
+    let said = summarize().await;
+    assert!(said.status.success() && said.stdout.is_empty());
+    assert!(String::from_utf8_lossy(&said.stderr).contains("Drover: no summary of this job"), "{said:?}");
+
+    // Nobody answers.
+    let _silent = UnixListener::bind(folder.path().join("summary.sock")).unwrap();
+    let said = summarize().await;
+    assert!(said.status.success() && said.stdout.is_empty(), "{said:?}");
 }

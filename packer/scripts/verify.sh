@@ -86,7 +86,7 @@ must "the runner has the expected version" is_version "$(as_runner '/opt/runner/
 must "the runner's user owns its folder" test "$(stat --format %U /opt/runner)" = runner
 must "the runner's work folder is empty" test -d /opt/runner/_work -a -z "$(ls -A /opt/runner/_work)"
 must "setpriv can change to the runner's user" setpriv --reuid runner --regid runner --init-groups -- true
-must "the runner's .env does not replace the agent's hook" not grep -q '^ACTIONS_RUNNER_HOOK_JOB_STARTED=' /opt/runner/.env
+must "the runner's .env does not replace the agent's hooks" not grep -qE '^ACTIONS_RUNNER_HOOK_JOB_(STARTED|COMPLETED)=' /opt/runner/.env
 
 # Limits of a job. systemd reports what it made of the unit.
 # shellcheck disable=SC2329

@@ -23,6 +23,8 @@ pub struct BootError(String);
 /// What a machine may use.
 #[derive(Debug)]
 pub struct Clients {
+    /// The machine's.
+    pub region: String,
     pub boot: BootTable,
     /// None if the stack has no reports table.
     pub reports: Option<ReportsTable>,
@@ -37,7 +39,8 @@ pub struct Clients {
 /// If AWS cannot be configured.
 pub async fn clients(boot_table: &str, reports_table: Option<&str>) -> Result<Option<Clients>, AwsError> {
     let aws = aws::config().await?;
-    Ok(aws.region().is_some().then(|| Clients {
+    Ok(aws.region().map(|region| Clients {
+        region: region.to_string(),
         boot: BootTable::new(&aws, boot_table.to_owned()),
         reports: reports_table.map(|name| ReportsTable::new(&aws, name.to_owned())),
         spot: SpotNotice::new(&aws),
