@@ -33,6 +33,7 @@ use crate::describe;
 use crate::output::{Failure, Output, age, count, one_line, when};
 use crate::ps::{short_state, state};
 use crate::read::{config, view};
+use crate::usage;
 
 /// How many of a pool's newest events are searched for a job.
 const EVENTS: usize = 2000;
@@ -160,6 +161,7 @@ impl<'a> Explainer<'a> {
         let events: Vec<&Event> = events.iter().filter(|event| concerns(event, job)).collect();
 
         let waiting = view.waiting.get(&job.id);
+        let mut usage = None;
         let Wait { mut sentences, slot, next } = match waiting {
             Some(waiting) => {
                 let limit = self.limit(job).await?;
@@ -180,6 +182,9 @@ impl<'a> Explainer<'a> {
                 };
                 let mut sentences = how_it_ran(job, machine.as_ref(), &end, rerun(&events, job.id), &parts, now);
                 sentences.extend(aside.sentence());
+                let is_measured = configured.is_some_and(|pool| pool.usage);
+                sentences.extend(end.without_usage(job).filter(|_| is_measured).map(ToOwned::to_owned));
+                usage = end.usage().cloned();
                 if let Some(launched) = launched.filter(|_| part.is_some()) {
                     sentences.push(format!("Launch option: {}.", launched.described(end.price())));
                 }
@@ -191,6 +196,10 @@ impl<'a> Explainer<'a> {
         let mut text = format!("job {} of {}: {}\n", job.id, job.repository, rank(job));
         text.extend(sentences.iter().map(|sentence| format!("{sentence}\n")));
         text += &facts(job, class.as_ref(), now);
+        if let Some(usage) = &usage {
+            text += "\nused of the machine, as it reported\n";
+            text.extend(usage::lines(usage).iter().map(|line| format!("  {line}\n")));
+        }
         if detail != Detail::Brief {
             let interest = if waiting.is_some() { Interest::Waits } else { Interest::Over };
             text += &pool(view, max, slot, interest, detail, now);
@@ -198,7 +207,7 @@ impl<'a> Explainer<'a> {
         }
         let mut json = json!({
             "job": job, "waiting": waiting, "says": sentences, "slot": slot, "next": next, "instance": machine,
-            "parts": parts, "meta": view.meta,
+            "parts": parts, "usage": usage, "meta": view.meta,
             "demand": view.demand(now), "supply": view.supply(now).count(), "live": view.live(), "max": max,
             "batches": view.batches.values().collect::<Vec<_>>(),
             "slots": view.slots.values().collect::<Vec<_>>(),

@@ -4,10 +4,10 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use domain::config::Label;
+use domain::config::{Label, Pool};
 use domain::ids::{InstanceId, JobId, PoolName, Repository, RunId};
 use domain::log::{After, Stream, What};
-use domain::state::{Item, Job, Key, SlotState};
+use domain::state::{Item, Job, Key, SlotState, Usage};
 use domain::wire::Action;
 use engine::ports::Store;
 use jiff::{SignedDuration, Timestamp};
@@ -67,6 +67,10 @@ pub(crate) struct JobRow {
     conclusion: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     completed_at: Option<Timestamp>,
+    /// Of a finished job whose machine has reported it: the mean of the vCPUs in use, and the peak of the memory, of what the
+    /// machine has.
+    cpu_percent: Option<f64>,
+    memory_percent: Option<f64>,
 }
 
 /// Which jobs to list.
@@ -78,6 +82,9 @@ pub struct Query<'a> {
     pub columns: Columns,
 }
 
+/// The further columns with [`Columns::All`].
+const ALL: [&str; 5] = ["CPU", "MEMORY", "WORKFLOW", "RUN", "LABELS"];
+
 /// Lists waiting jobs, the longest wait first, then running jobs, then finished jobs, the newest first.
 ///
 /// # Errors
@@ -88,7 +95,7 @@ pub async fn jobs(table: &Table, query: &Query<'_>, now: Timestamp) -> Result<Ou
         rows.extend(finished(table, query.pool, period).await?);
     }
     let mut header = vec!["JOB", "POOL", "STATE", "REPOSITORY", "NAME", "WAITED", "RUNS", "INSTANCE"];
-    header.extend((query.columns == Columns::All).then_some(["WORKFLOW", "RUN", "LABELS"]).into_iter().flatten());
+    header.extend((query.columns == Columns::All).then_some(ALL).into_iter().flatten());
     let text = match rows.is_empty() {
         true if query.finished.is_some() => "no jobs\n".to_owned(),
         true => "no waiting or running jobs\n".to_owned(),
@@ -110,6 +117,8 @@ fn cells(row: &JobRow, columns: Columns) -> Vec<String> {
         or_dash(row.instance.as_ref()),
     ];
     if columns == Columns::All {
+        let percent = |share: Option<f64>| or_dash(share.map(|share| format!("{share:.0} %")));
+        cells.extend([percent(row.cpu_percent), percent(row.memory_percent)]);
         cells.extend([or_dash(row.workflow.as_ref()), row.run.to_string(), row.labels.join(", ")]);
     }
     cells
@@ -165,32 +174,66 @@ fn row(job: &Job, state: State, instance: Option<InstanceId>, now: Timestamp) ->
         runs_seconds: started.map(|at| now.duration_since(at).as_secs()),
         conclusion: job.completed_at.and(job.conclusion.clone()),
         completed_at: job.completed_at,
+        cpu_percent: None,
+        memory_percent: None,
     }
 }
 
-/// The jobs that ended in the period, from the log. Drover knows a job for a week after its end.
+/// A row for each job that ended in the period, the newest first.
 async fn finished(table: &Table, only: Option<&PoolName>, period: &Range<Timestamp>) -> Result<Vec<JobRow>, Failure> {
     let mut rows = Vec::new();
     for pool in pools(table, only).await? {
-        let mut ids = BTreeSet::new();
-        let mut machines: BTreeMap<JobId, InstanceId> = BTreeMap::new();
-        for event in log_since(table, &Stream::Pool(pool.name), period.start).await? {
-            if let What::Recorded { statements } = &event.what {
-                let ended = statements.iter().filter(|statement| statement.action == Action::Completed);
-                ids.extend(ended.map(|statement| statement.job));
-            }
-            machines.extend(event.after.iter().filter_map(machine));
-        }
-        let keys: Vec<Key> = ids.into_iter().map(Key::Job).collect();
-        for item in table.get_many(&keys).await? {
-            let Item::Job(job) = item else { continue };
-            if let Some(at) = job.completed_at.filter(|at| period.contains(at)) {
-                rows.push(row(&job, State::Finished, machines.get(&job.id).cloned(), at));
-            }
+        let ended = ended(table, &pool, period).await?;
+        let instances: Vec<&InstanceId> = ended.iter().filter_map(|(_, instance)| instance.as_ref()).collect();
+        let usages = if pool.usage { usages(table, &instances).await? } else { BTreeMap::new() };
+        for (job, instance) in ended {
+            let at = job.completed_at.unwrap_or(period.end);
+            let shares = instance.as_ref().and_then(|id| usages.get(id)).map(Usage::shares);
+            let tenths = |percent: f64| (percent * 10.0).round() / 10.0;
+            let (cpu_percent, memory_percent) = shares.map(|(cpu, memory)| (tenths(cpu), tenths(memory))).unzip();
+            rows.push(JobRow { cpu_percent, memory_percent, ..row(&job, State::Finished, instance, at) });
         }
     }
     rows.sort_by_key(|row| (Reverse(row.completed_at), row.job));
     Ok(rows)
+}
+
+/// What machines reported about their jobs' use of them.
+async fn usages(table: &impl Store, instances: &[&InstanceId]) -> Result<BTreeMap<InstanceId, Usage>, Failure> {
+    let keys: Vec<Key> = instances.iter().map(|id| Key::Instance((*id).clone())).collect();
+    let items = table.get_many(&keys).await?.into_iter();
+    let usages = items.filter_map(|item| match item {
+        Item::Instance(instance) => Some((instance.id, instance.usage?)),
+        _ => None,
+    });
+    Ok(usages.collect())
+}
+
+/// The jobs of the pool that ended in the period, from the log, with their machines. Drover knows a job for a week after its end.
+pub(crate) async fn ended(
+    table: &Table,
+    pool: &Pool,
+    period: &Range<Timestamp>,
+) -> Result<Vec<(Job, Option<InstanceId>)>, Failure> {
+    let mut ids = BTreeSet::new();
+    let mut machines: BTreeMap<JobId, InstanceId> = BTreeMap::new();
+    for event in log_since(table, &Stream::Pool(pool.name.clone()), period.start).await? {
+        if let What::Recorded { statements } = &event.what {
+            let ended = statements.iter().filter(|statement| statement.action == Action::Completed);
+            ids.extend(ended.map(|statement| statement.job));
+        }
+        machines.extend(event.after.iter().filter_map(machine));
+    }
+    let keys: Vec<Key> = ids.into_iter().map(Key::Job).collect();
+    let items = table.get_many(&keys).await?.into_iter();
+    let ended = items.filter_map(|item| match item {
+        Item::Job(job) if job.completed_at.is_some_and(|at| period.contains(&at)) => {
+            let machine = machines.get(&job.id).cloned();
+            Some((*job, machine))
+        }
+        _ => None,
+    });
+    Ok(ended.collect())
 }
 
 /// The machine that an event names as that of a job.

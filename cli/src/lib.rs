@@ -35,5 +35,6 @@ pub mod shapes;
 pub mod simulate;
 pub mod status;
 mod style;
+mod usage;
 pub mod version;
 mod web;

@@ -19,6 +19,7 @@ use super::page::{Banner, chart, event_table, facts_list, framed, job_link, pool
 use crate::aside::{self, Aside};
 use crate::output::{Failure, Output, or_dash, printable};
 use crate::pools::PoolRow;
+use crate::usage;
 
 /// Events of a pool that are searched for a machine.
 const EVENTS: usize = 2000;
@@ -158,6 +159,10 @@ pub(super) fn machine(report: &MachineReport, banner: &Banner, now: Timestamp) -
         }
         (timeline(&phases(&marks, closed.unwrap_or(now))))
         (facts_list(&facts))
+        @if let Some(usage) = &instance.usage {
+            h2 { "Used by its job, as it reported" }
+            pre tabindex="0" { (usage::lines(usage).join("\n")) }
+        }
         @if let Some(console) = &instance.console {
             h2 { "The end of its console" }
             pre tabindex="0" { (printable(console)) }

@@ -3,7 +3,7 @@
 use domain::config::{MicroUsd, Tuple};
 use domain::ids::{InstanceId, JobId, PoolName, SlotId};
 use domain::log::{After, Choice, Event, Stream, What};
-use domain::state::{BootReport, Item, Job, Key};
+use domain::state::{BootReport, Item, Job, Key, Ownership, Usage};
 use engine::ports::Store;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -22,11 +22,28 @@ pub(super) struct End {
     reclaimed_at: Option<Timestamp>,
     /// What the machine reported about its boot, and when it was launched. None before its end, and if it has not reported.
     boot: Option<(BootReport, Timestamp)>,
+    /// What the machine reported that its job used. None in the same cases.
+    usage: Option<Usage>,
+    is_closed: bool,
 }
 
 impl End {
     pub(super) fn price(&self) -> Option<MicroUsd> {
         self.price
+    }
+
+    pub(super) fn usage(&self) -> Option<&Usage> {
+        self.usage.as_ref()
+    }
+
+    /// Why nothing is known of what the job used, in a pool whose machines measure it.
+    pub(super) fn without_usage(&self, job: &Job) -> Option<&'static str> {
+        let is_missing =
+            self.is_closed && self.usage.is_none() && job.started_at.is_some() && job.completed_at.is_some();
+        is_missing.then_some(
+            "Its machine reported no usage: it ended abnormally, its image has an agent that measures nothing, or the pool has \
+             usage = true only since the machine was registered.",
+        )
     }
 }
 
@@ -35,7 +52,9 @@ pub(super) async fn end(table: &impl Store, id: &InstanceId) -> Result<End, Fail
         Some(Item::Instance(instance)) => {
             let (cost, price) = (instance.cost_micro_usd, instance.price_per_hour);
             let boot = instance.boot.map(|report| (report, instance.launched_at));
-            Ok(End { cost, price, reclaimed_at: instance.interrupted_at, boot })
+            let is_closed = matches!(instance.ownership, Ownership::Closed { .. });
+            let (reclaimed_at, usage) = (instance.interrupted_at, instance.usage);
+            Ok(End { cost, price, reclaimed_at, boot, usage, is_closed })
         }
         _ => Ok(End::default()),
     }
