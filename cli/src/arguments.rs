@@ -116,11 +116,18 @@ pub(crate) enum Command {
     ///
     /// Uses the price that a machine's launch was decided with, in pools that need prices, and otherwise on-demand list prices,
     /// which are an upper bound for spot machines. Covers at most the last 30 days, because the event log goes back no further.
-    #[command(after_help = "Example:\n  drover cost --by workflow --since 7d")]
+    ///
+    /// With --advice, prints for each job of a workflow the smallest machine that would have been enough, if it is cheaper. Every
+    /// measured run would have taken at most 10 % longer, and its peak of memory fits with 20 % to spare. Needs pools with
+    /// usage = true, and five measured runs that succeeded; Drover knows a job for a week after its end. Changes nothing.
+    #[command(after_help = "Example:\n  drover cost --by workflow --since 7d\n  drover cost --advice")]
     Cost {
         /// What to group costs by
         #[arg(long, value_enum, default_value_t = By::Pool)]
         by: By,
+        /// Print which smaller machines would have been enough for measured jobs, and what they would have cost
+        #[arg(long, conflicts_with = "by")]
+        advice: bool,
         /// How far to look back, in days (7d) or hours (12h)
         #[arg(long, default_value = "7d", value_parser = time)]
         since: SignedDuration,

@@ -1,4 +1,7 @@
-//! `drover cost`: what machines cost, by pool, repository, workflow or instance type.
+//! `drover cost`: what machines cost, by pool, repository, workflow or instance type, and which smaller ones would be enough.
+
+mod advice;
+mod measured;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +16,8 @@ use jiff::{SignedDuration, Timestamp};
 use platform::table::Table;
 use serde::Serialize;
 use serde_json::json;
+
+pub use self::measured::{Question, advice};
 
 use crate::aside::Aside;
 use crate::output::{Failure, Output, age, count, table, usd};

@@ -61,7 +61,10 @@ pub(crate) async fn run(command: Command, selection: &StackChoice, format: Forma
     };
     match command {
         Command::Completions { shell } => completions(shell),
-        Command::Cost { by, since, prices } => run_cost(by, since, prices.as_deref(), now).await,
+        Command::Cost { by, advice, since, prices } => {
+            let subject = if advice { CostOf::SmallerMachines } else { CostOf::Machines(by) };
+            run_cost(subject, since, prices.as_deref(), now).await
+        }
         Command::Dashboard { port } => run_dashboard(port, format).await,
         Command::DeadLetters(command) => run_dead_letters(command, now).await,
         Command::Doctor { fix } => run_doctor(if fix { Mode::Repair } else { Mode::ReportOnly }, outputs, now).await,
@@ -180,7 +183,19 @@ fn completions(shell: Shell) -> Result<Output, Failure> {
     Ok(document(&script))
 }
 
-async fn run_cost(by: By, since: SignedDuration, prices: Option<&Path>, now: Timestamp) -> Result<Output, Failure> {
+/// What `drover cost` is about.
+enum CostOf {
+    Machines(By),
+    /// Those that would have been enough.
+    SmallerMachines,
+}
+
+async fn run_cost(
+    subject: CostOf,
+    since: SignedDuration,
+    prices: Option<&Path>,
+    now: Timestamp,
+) -> Result<Output, Failure> {
     let aws = aws().await?;
     let text = match prices {
         Some(file) => std::fs::read_to_string(file)
@@ -190,8 +205,11 @@ async fn run_cost(by: By, since: SignedDuration, prices: Option<&Path>, now: Tim
     let invalid = |error| Failure::Usage(format!("this is not a price file: {error} -> make prices writes one"));
     let prices = Prices::parse(&text).map_err(invalid)?;
     let region = aws.region().map(ToString::to_string).unwrap_or_default();
-    let query = cost::Query { by, since, prices: &prices, region: &region };
-    cost::cost(&table(&aws)?, &query, now).await
+    let (table, prices, region) = (table(&aws)?, &prices, region.as_str());
+    match subject {
+        CostOf::Machines(by) => cost::cost(&table, &cost::Query { by, since, prices, region }, now).await,
+        CostOf::SmallerMachines => cost::advice(&table, &cost::Question { since, prices, region }, now).await,
+    }
 }
 
 async fn run_dashboard(port: u16, format: Format) -> Result<Output, Failure> {

@@ -106,7 +106,7 @@ fn documented() -> Vec<(String, BTreeSet<String>)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn json_has_exactly_the_documented_fields_and_a_line_per_object_on_request() {
     let sandbox = Sandbox::start(Options::default()).await.unwrap();
-    sandbox.apply(&one_pool("")).await.unwrap();
+    sandbox.apply(&one_pool("usage = true\n")).await.unwrap();
     let first = sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_millis(100));
     sandbox.running(first, PATIENCE).await.unwrap();
     sandbox.reconcile(&[first], PATIENCE).await.unwrap();
