@@ -114,7 +114,7 @@ async fn no_value_of_a_batch_of_hundreds_of_jobs_is_lost() -> anyhow::Result<()>
 async fn every_listed_metric_is_recorded_and_no_other() -> anyhow::Result<()> {
     let webhook_faults = WebhookFaults { lose_every: Some(5), ..WebhookFaults::default() };
     let sandbox = Sandbox::start(Options { sweep_every: SECOND, webhook_faults, ..Options::default() }).await?;
-    sandbox.apply(&one_pool("")).await?;
+    sandbox.apply(&one_pool("usage = true\n")).await?;
     sandbox.unowned(&[]);
     let refused =
         Refusal { matches: LaunchMatch::default(), code: Code::InsufficientInstanceCapacity, when: When::Next(1) };
@@ -151,7 +151,8 @@ async fn every_listed_metric_is_recorded_and_no_other() -> anyhow::Result<()> {
         signed.body(unusable).send().await?;
     }
 
-    let pool = one_pool("stopped = 1\n").replace("repositories = [\"octo-org/widgets\"]\n", "allow_public = true\n");
+    let pool = one_pool("stopped = 1\nusage = true\n")
+        .replace("repositories = [\"octo-org/widgets\"]\n", "allow_public = true\n");
     sandbox.apply(&pool).await?;
     let (mut shapes, mut sums) = recorded(&sandbox)?;
     let all = async || {

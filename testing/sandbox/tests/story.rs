@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use domain::ids::JobId as OurJobId;
 use domain::log::{Stream, fold, lifecycle};
 use domain::state::{Item, Key};
@@ -181,4 +181,28 @@ async fn a_job_runs_once_on_a_machine_that_was_kept_stopped() -> anyhow::Result<
         assert_eq!(why, Some(EndCause::PowerOff), "after its job, it powered itself off like any other machine");
     });
     is_over(&sandbox, &[job]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_job_used_is_in_its_log_and_recorded_with_its_machine() -> anyhow::Result<()> {
+    let sandbox = sandbox().await?;
+    sandbox.apply(&one_pool(&format!("{NO_HURRY}\nusage = true"))).await?;
+    let job = push(&sandbox, LONG);
+    let machine = sandbox.running(job, PATIENCE).await?;
+    sandbox.serve(&[job]).await?;
+    is_over(&sandbox, &[job]).await?;
+    let Some(Item::Instance(instance)) = sandbox.table().await.get(&Key::Instance(machine.as_str().into())).await?
+    else {
+        anyhow::bail!("the machine has no record");
+    };
+    // The stand-in prints what the hook prints, as GitHub's runner does into the log of the job.
+    let console = sandbox.world.look(|state| state.ec2.instance(&machine).map(|it| it.console.clone()));
+    let console = console.unwrap_or_default();
+    let usage = instance.usage.with_context(|| format!("the machine's report was not recorded: {console}"))?;
+    ensure!(usage.memory_mean_mib > 0 && usage.vcpus > 0, "{usage:?}");
+    ensure!(console.contains("Drover: this job ran for "), "{console}");
+    for line in usage.lines() {
+        ensure!(console.contains(line.what), "{} is not in {console}", line.what);
+    }
+    Ok(())
 }

@@ -86,8 +86,11 @@ async fn run() -> anyhow::Result<()> {
                     continue;
                 }
                 println!("Running job {job} of {repository}");
-                let hook = hook(&repository, &event);
-                let conclusion = match run_steps(&sandbox, runner, &path, hook, &steps).await? {
+                let started = hook(JOB_STARTED, &repository, &event);
+                let status = run_steps(&sandbox, runner, &path, started, &steps).await?;
+                // It runs after every step, also of a job that failed or was cancelled.
+                let completed = hook(JOB_COMPLETED, &repository, &event).await?;
+                let conclusion = match if status == Status::Success { completed } else { status } {
                     Status::Success => ends,
                     Status::Failure => "failure".to_owned(),
                     Status::Cancelled => "cancelled".to_owned(),
@@ -175,10 +178,14 @@ fn orders(sandbox: Sandbox, runner: u64) -> mpsc::UnboundedReceiver<Order> {
     receiver
 }
 
-/// Runs the job-started hook before the first step, as the runner does: with `bash -e` or `sh -e`, with the variables of the
-/// job and without those of its workflow's `env`.
-async fn hook(repository: &str, event: &Value) -> anyhow::Result<Status> {
-    let Some(hook) = optional("ACTIONS_RUNNER_HOOK_JOB_STARTED") else { return Ok(Status::Success) };
+/// The variables with the hooks before the first and after the last step.
+const JOB_STARTED: &str = "ACTIONS_RUNNER_HOOK_JOB_STARTED";
+const JOB_COMPLETED: &str = "ACTIONS_RUNNER_HOOK_JOB_COMPLETED";
+
+/// Runs a hook as the runner does: with `bash -e` or `sh -e`, with the variables of the job and without those of its workflow's
+/// `env`.
+async fn hook(variable: &'static str, repository: &str, event: &Value) -> anyhow::Result<Status> {
+    let Some(hook) = optional(variable) else { return Ok(Status::Success) };
     let folder = std::env::current_dir()?.join("_work/_temp/_github_workflow");
     std::fs::create_dir_all(&folder)?;
     let payload = folder.join("event.json");
