@@ -442,7 +442,9 @@ class Policies(unittest.TestCase):
         key = {"dynamodb:LeadingKeys": ["AROAEXAMPLE:i-1"]}
         others = {"dynamodb:LeadingKeys": ["AROAEXAMPLE:i-2"]}
         both = {"dynamodb:LeadingKeys": ["AROAEXAMPLE:i-1", "AROAEXAMPLE:i-2"]}
-        names = {"dynamodb:Attributes": ["pk", "reported_at", "uptime_seconds", "prepared_at", "job_usage", "expires_at"]}
+        names = {
+            "dynamodb:Attributes": ["pk", "reported_at", "uptime_seconds", "prepared_at", "job_usage", "expires_at"]
+        }
         more = {"dynamodb:Attributes": ["pk", "reported_at", "anything"]}
         policies = self.roles["drover-runner"]
         update = "dynamodb:UpdateItem"

@@ -140,7 +140,9 @@ class Applied:
         self.assertEqual(report["Action"], "dynamodb:UpdateItem")
         self.assertEqual(report["Resource"], f"arn:aws:dynamodb:{REGION}:123456789012:table/{self.stack}-reports")
         attributes = report["Condition"]["ForAllValues:StringEquals"]["dynamodb:Attributes"]
-        self.assertEqual(sorted(attributes), ["expires_at", "job_usage", "pk", "prepared_at", "reported_at", "uptime_seconds"])
+        self.assertEqual(
+            sorted(attributes), ["expires_at", "job_usage", "pk", "prepared_at", "reported_at", "uptime_seconds"]
+        )
         written = project.text("shared/platform/src/reports.rs")
         for attribute in attributes:
             self.assertIn(f'"{attribute}"', written)
