@@ -89,15 +89,15 @@ impl Hook {
         // The runner requires the extension.
         let started_script = folder.path().join("job-started.sh");
         let started = format!("{agent} {CHECK_JOB} {quoted_folder} || exit 1");
-        write(&started_script, &before_own(&started, JOB_STARTED)?, 0o755)?;
+        write(&started_script, &script(&started, JOB_STARTED)?, 0o755)?;
         let mut hook = Self { folder, socket, started_script, completed_script: None, summaries: None };
         if item.usage.is_some() {
             let folder = hook.folder.path();
             hook.summaries = Some(listen(&summary_socket_in(folder), |path| UnixListener::bind(path))?);
-            let script = folder.join("job-completed.sh");
+            let path = folder.join("job-completed.sh");
             let completed = format!("{agent} {SUMMARIZE_JOB} {quoted_folder} || true");
-            write(&script, &before_own(&completed, JOB_COMPLETED)?, 0o755)?;
-            hook.completed_script = Some(script);
+            write(&path, &script(&completed, JOB_COMPLETED)?, 0o755)?;
+            hook.completed_script = Some(path);
         }
         Ok(hook)
     }
@@ -120,11 +120,11 @@ impl Hook {
 }
 
 /// A hook's script: the agent's command, and then the hook that the image sets under this variable.
-fn before_own(command: &str, variable: &'static str) -> anyhow::Result<String> {
-    let own = optional(variable).filter(|own| !own.is_empty());
+fn script(command: &str, variable: &'static str) -> anyhow::Result<String> {
+    let of_image = optional(variable).filter(|path| !path.is_empty());
     let mut script = format!("#!/bin/sh\n{command}\n");
-    if let Some(own) = own {
-        script += &format!("exec {}\n", quoted(Path::new(&own))?);
+    if let Some(path) = of_image {
+        script += &format!("exec {}\n", quoted(Path::new(&path))?);
     }
     Ok(script)
 }
@@ -166,7 +166,7 @@ pub(crate) fn check_job(folder: &OsStr) -> ExitCode {
     let folder = Path::new(folder);
     let refused = match refusal(folder) {
         Ok(None) => {
-            // Without this report the agent does not know that its runner had a job, which only changes its last line.
+            // Without this report the agent does not measure the job, and its last line does not mention the job.
             if let Err(error) = report(folder, STARTED) {
                 eprintln!("Drover: cannot report the start of this job to the agent: {error}");
             }

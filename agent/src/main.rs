@@ -115,13 +115,13 @@ async fn run_runner(
         tokio::select! {
             // In this order, so that everything the runner said before it ended is known.
             biased;
-            report = running.hook.report() => match report.context("cannot read the hook's reports")? {
+            // A runner has one job, and its first report comes before anything of the job runs. Later ones are the job's: they could keep
+            // the agent busy.
+            report = running.hook.report(), if !has_job => match report.context("cannot read the hook's reports")? {
                 Report::Started => {
                     has_job = true;
-                    let (subject, summaries) = (subject.take(), running.hook.summaries.take());
-                    let start = |(subject, summaries)| Measurement::start(subject, summaries);
-                    // The first report is the runner's. Those that a job repeats begin nothing.
-                    measurement = measurement.or_else(|| subject.zip(summaries).map(start));
+                    let subject = subject.take().zip(running.hook.summaries.take());
+                    measurement = subject.map(|(subject, summaries)| Measurement::start(subject, summaries));
                 }
                 Report::Refused(reason) => {
                     running.kill().await?;

@@ -1,8 +1,8 @@
 //! Measures what the job uses: takes a sample per second, answers the job-completed hook, and reports.
 //!
 //! Any process of the job can connect to the hook's socket. So a connection permits and ends nothing: it gets what the job has
-//! used until then, is closed without being read, and the measurement goes on. The hook is the last process that asks before the
-//! runner ends, so that the last answer is what is reported.
+//! used until then, is closed without being read, and the measurement goes on. The hook asks shortly before the runner ends, so that
+//! its answer is what is reported.
 
 use std::io::Write;
 use std::time::Duration;
@@ -28,6 +28,9 @@ const REPORT_WAIT: Duration = Duration::from_secs(10);
 
 /// The least time between two reports while the job runs, because it can ask for summaries without end.
 const BETWEEN_REPORTS: Duration = Duration::from_secs(10);
+
+/// The last answer is the hook's if it was given this long before the runner's end, or later. Something else asked for an older one.
+const HOOK_BEFORE_END: Duration = Duration::from_secs(30);
 
 /// The pause after a connection that could not be accepted: a job may have used up the machine's file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -84,7 +87,7 @@ async fn measure(subject: Subject, summaries: UnixListener, mut ended: oneshot::
                     if let Some(reporter) = &mut reporter {
                         reporter.report_early(&usage);
                     }
-                    last_answer = Some(usage);
+                    last_answer = Some((Instant::now(), usage));
                 }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
@@ -92,7 +95,8 @@ async fn measure(subject: Subject, summaries: UnixListener, mut ended: oneshot::
     }
     if let Some(reporter) = reporter {
         // Without an answer the runner was killed before its hook.
-        reporter.report(last_answer.unwrap_or_else(|| job.usage_until_now())).await;
+        let of_hook = last_answer.filter(|(at, _)| at.elapsed() < HOOK_BEFORE_END).map(|(_, usage)| usage);
+        reporter.report(of_hook.unwrap_or_else(|| job.usage_until_now())).await;
     }
 }
 
@@ -143,7 +147,7 @@ struct Reporter {
 struct Sending {
     usage: Usage,
     began: Instant,
-    is_written: JoinHandle<bool>,
+    write: JoinHandle<bool>,
 }
 
 impl Reporter {
@@ -156,19 +160,19 @@ impl Reporter {
     /// Replaces an earlier report.
     fn begin(&mut self, usage: Usage) {
         if let Some(earlier) = self.sending.take() {
-            earlier.is_written.abort();
+            earlier.write.abort();
         }
-        let is_written = tokio::spawn(report::used(self.table.clone(), self.key.clone(), usage.clone()));
-        self.sending = Some(Sending { usage, began: Instant::now(), is_written });
+        let write = tokio::spawn(report::used(self.table.clone(), self.key.clone(), usage.clone()));
+        self.sending = Some(Sending { usage, began: Instant::now(), write });
     }
 
     async fn report(mut self, usage: Usage) {
         // One that is not written yet is begun again: it may be in a long pause after a failure.
-        if self.sending.as_ref().is_none_or(|sending| sending.usage != usage || !sending.is_written.is_finished()) {
+        if self.sending.as_ref().is_none_or(|sending| sending.usage != usage || !sending.write.is_finished()) {
             self.begin(usage);
         }
         let Some(sending) = self.sending else { return };
-        if !matches!(timeout(REPORT_WAIT, sending.is_written).await, Ok(Ok(true))) {
+        if !matches!(timeout(REPORT_WAIT, sending.write).await, Ok(Ok(true))) {
             tracing::warn!("what the job used is not reported: the reports table did not confirm it in time");
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use domain::config::{Market, MicroUsd, Rates};
-use domain::state::{MeasuredMachine, Usage, UsageLine};
+use domain::state::{MeasuredMachine, Usage, UsageLine, in_columns};
 use jiff::SignedDuration;
 
 /// The lines that the job-completed hook prints.
@@ -13,14 +13,7 @@ pub(crate) fn text(usage: &Usage, machine: &MeasuredMachine, rates: &Rates) -> S
     let mut text = format!("Drover: this job ran for {ran:#} on {instance_type}, {market}\n");
     let mut lines = usage.lines();
     lines.extend(cost(ran, machine, rates).map(|text| UsageLine { what: "cost", text, chart: None }));
-    let width = |text: &str| text.chars().count();
-    let whats = lines.iter().map(|line| width(line.what)).max().unwrap_or(0);
-    let texts = lines.iter().filter(|line| line.chart.is_some()).map(|line| width(&line.text)).max().unwrap_or(0);
-    for UsageLine { what, text: used, chart } in &lines {
-        let line = match chart {
-            Some(chart) => format!("{what:whats$}  {used:texts$}  {chart}"),
-            None => format!("{what:whats$}  {used}"),
-        };
+    for line in in_columns(&lines) {
         let _ = writeln!(text, "Drover: {line}");
     }
     text

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use domain::config::{Market, MicroUsd};
 use domain::ids::RepositoryPattern;
@@ -518,6 +519,38 @@ async fn a_pool_without_usage_measures_nothing_and_has_no_hook_after_the_job() {
     }
 }
 
+/// Threads that send reports and garbage to a socket as fast as they can.
+struct Flood {
+    is_over: Arc<AtomicBool>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Flood {
+    fn start(socket: &Path) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let send = |message: &'static [u8]| {
+            let (is_over, socket) = (Arc::clone(&is_over), socket.to_owned());
+            std::thread::spawn(move || {
+                let own = std::os::unix::net::UnixDatagram::unbound().unwrap();
+                own.set_nonblocking(true).unwrap();
+                while !is_over.load(Ordering::Relaxed) {
+                    // The queue may be full, and the socket gone.
+                    let _ = own.send_to(message, &socket);
+                }
+            })
+        };
+        let threads = vec![send(b"started"), send(b"x"), send(b"started")];
+        Self { is_over, threads }
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_use_of_the_hooks_socket_ends_or_blocks_the_agent() {
     let machine = machine(Some(&format!(
@@ -538,6 +571,8 @@ async fn no_use_of_the_hooks_socket_ends_or_blocks_the_agent() {
     let folder = tokio::time::timeout(PATIENCE, running).await.expect("the job runs").unwrap();
     let socket = Path::new(folder.trim()).join("summary.sock");
     let connect = || async { UnixStream::connect(&socket).await.unwrap() };
+    // The other socket of the hooks, too, until the machine is off.
+    let flood = Flood::start(&Path::new(folder.trim()).join("agent.sock"));
 
     let mut open = Vec::new();
     for _ in 0..100 {
@@ -560,6 +595,7 @@ async fn no_use_of_the_hooks_socket_ends_or_blocks_the_agent() {
     fs::write(machine.path("go"), "\n").unwrap();
     assert!(end_of(agent).await.success());
     assert!(machine.is_off());
+    drop(flood);
     assert_eq!(machine.read("hook"), "0\n");
     let usage = machine.usage(before).await;
     let log = machine.read("log");

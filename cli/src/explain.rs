@@ -14,7 +14,7 @@ use domain::log::{Event, Stream, What};
 use domain::policy::PoolView;
 use domain::policy::route::{Routable, route};
 use domain::policy::unrouted::reason;
-use domain::state::{Answer, Config, Item, Job, Key, Limit, Meta, Rank, Slot, SlotState, UnroutedJob};
+use domain::state::{Answer, Config, Item, Job, Key, Limit, Meta, Rank, Slot, SlotState, UnroutedJob, in_columns};
 use domain::wire::Notice;
 use engine::ports::Store;
 use jiff::Timestamp;
@@ -33,7 +33,6 @@ use crate::describe;
 use crate::output::{Failure, Output, age, count, one_line, when};
 use crate::ps::{short_state, state};
 use crate::read::{config, view};
-use crate::usage;
 
 /// How many of a pool's newest events are searched for a job.
 const EVENTS: usize = 2000;
@@ -198,7 +197,7 @@ impl<'a> Explainer<'a> {
         text += &facts(job, class.as_ref(), now);
         if let Some(usage) = &usage {
             text += "\nused of the machine, as it reported\n";
-            text.extend(usage::lines(usage).iter().map(|line| format!("  {line}\n")));
+            text.extend(in_columns(&usage.lines()).iter().map(|line| format!("  {line}\n")));
         }
         if detail != Detail::Brief {
             let interest = if waiting.is_some() { Interest::Waits } else { Interest::Over };

@@ -203,7 +203,8 @@ async fn usages(table: &impl Store, instances: &[&InstanceId]) -> Result<BTreeMa
     let keys: Vec<Key> = instances.iter().map(|id| Key::Instance((*id).clone())).collect();
     let items = table.get_many(&keys).await?.into_iter();
     let usages = items.filter_map(|item| match item {
-        Item::Instance(instance) => Some((instance.id, instance.usage?)),
+        // A report cannot be divided between two jobs.
+        Item::Instance(instance) if instance.claimed_jobs().len() == 1 => Some((instance.id, instance.usage?)),
         _ => None,
     });
     Ok(usages.collect())

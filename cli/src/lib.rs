@@ -35,6 +35,5 @@ pub mod shapes;
 pub mod simulate;
 pub mod status;
 mod style;
-mod usage;
 pub mod version;
 mod web;

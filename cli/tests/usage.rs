@@ -121,10 +121,10 @@ async fn the_usage_of_a_job_is_shown_and_a_smaller_machine_is_advised() {
     // explain
     let text = said(&sandbox, &["explain", &measured], 0).await;
     let lines = "\nused of the machine, as it reported\n\
-        \u{20} CPU        mean 1.5, peak 4.0 of 8 vCPUs           ▁▂▅▄▃▁\n\
-        \u{20} memory     mean 2.1 GiB, peak 5.2 GiB of 30.8 GiB  ▁▁▁▂▂▁\n\
-        \u{20} disk       peak 21.0 GiB of 38.6 GiB\n\
-        \u{20} network    1.2 GiB received, 30 MiB sent\n";
+        \u{20} CPU      mean 1.5, peak 4.0 of 8 vCPUs           ▁▂▅▄▃▁\n\
+        \u{20} memory   mean 2.1 GiB, peak 5.2 GiB of 30.8 GiB  ▁▁▁▂▂▁\n\
+        \u{20} disk     peak 21.0 GiB of 38.6 GiB\n\
+        \u{20} network  1.2 GiB received, 30 MiB sent\n";
     assert!(text.contains(lines) && !text.contains("reported no usage"), "{text}");
     let explained = json(&sandbox, &["explain", &measured]).await;
     assert_eq!(
@@ -163,7 +163,7 @@ async fn the_usage_of_a_job_is_shown_and_a_smaller_machine_is_advised() {
     let story = page(&format!("job?job={measured}")).await;
     assert!(story.contains(lines) && !story.contains("<b>") && !story.contains('\u{1b}'), "{story}");
     let machine = page(&format!("machine?id={}", explained["instance"].as_str().unwrap())).await;
-    assert!(machine.contains("memory     mean 2.1 GiB, peak 5.2 GiB of 30.8 GiB  ▁▁▁▂▂▁\n"), "{machine}");
+    assert!(machine.contains("memory   mean 2.1 GiB, peak 5.2 GiB of 30.8 GiB  ▁▁▁▂▂▁\n"), "{machine}");
 
     // cost --advice
     let text = said(&sandbox, &["cost", "--advice"], 0).await;

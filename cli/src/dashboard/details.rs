@@ -4,7 +4,7 @@ use axum::response::Html;
 use domain::config::MicroUsd;
 use domain::ids::JobId;
 use domain::log::{Event, Stream, What};
-use domain::state::{Instance, Item, Job, Key, Ownership};
+use domain::state::{Instance, Item, Job, Key, Ownership, in_columns};
 use engine::ports::Store;
 use jiff::Timestamp;
 use maud::html;
@@ -19,7 +19,6 @@ use super::page::{Banner, chart, event_table, facts_list, framed, job_link, pool
 use crate::aside::{self, Aside};
 use crate::output::{Failure, Output, or_dash, printable};
 use crate::pools::PoolRow;
-use crate::usage;
 
 /// Events of a pool that are searched for a machine.
 const EVENTS: usize = 2000;
@@ -161,7 +160,7 @@ pub(super) fn machine(report: &MachineReport, banner: &Banner, now: Timestamp) -
         (facts_list(&facts))
         @if let Some(usage) = &instance.usage {
             h2 { "Used by its job, as it reported" }
-            pre tabindex="0" { (usage::lines(usage).join("\n")) }
+            pre tabindex="0" { (in_columns(&usage.lines()).join("\n")) }
         }
         @if let Some(console) = &instance.console {
             h2 { "The end of its console" }

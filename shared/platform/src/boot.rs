@@ -23,7 +23,7 @@ pub struct BootError(String);
 /// What a machine may use.
 #[derive(Debug)]
 pub struct Clients {
-    /// The machine's.
+    /// The AWS region of this machine.
     pub region: String,
     pub boot: BootTable,
     /// None if the stack has no reports table.

@@ -84,7 +84,7 @@ pub fn hand_over(
     Some(writes.emit(Stream::Pool(pool.name.clone()), what, turn))
 }
 
-/// What the machine is told if it is to measure what its job uses.
+/// What the boot item says about the machine, in a pool with `usage`.
 fn measured(pool: &Pool, slot: &Slot, instance: &Instance) -> Option<MeasuredMachine> {
     let (instance_type, market) = (instance.instance_type.clone()?, instance.market?);
     pool.usage.then_some(MeasuredMachine { instance_type, market, price_per_hour: slot.price_per_hour })

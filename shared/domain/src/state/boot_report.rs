@@ -36,7 +36,7 @@ pub struct StoredReport {
     pub uptime_seconds: Option<String>,
     /// The text of the attribute, empty if it has another type.
     pub prepared_at: Option<String>,
-    /// Likewise. [`crate::state::Usage`] as text; it is no part of a boot report.
+    /// JSON of [`crate::state::Usage`], empty if the attribute has another type. Not part of the boot report.
     pub usage: Option<String>,
 }
 

@@ -14,13 +14,12 @@ pub const USAGE_POINTS: usize = 40;
 const TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
 
 /// More than any machine of EC2 has.
-const MOST_VCPUS: u32 = 1024;
+const MOST_VCPUS: u32 = 4096;
 const MOST_MIB: u32 = 64 << 20;
 
 /// What a job used between its start and its end, of the whole machine: what the system itself used is included. The text in the
 /// reports table is this as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Usage {
     /// From the start of the job to its end.
     pub seconds: u32,
@@ -149,6 +148,18 @@ impl Usage {
     }
 }
 
+/// The lines as text, in columns, with the charts below each other.
+pub fn in_columns(lines: &[UsageLine]) -> Vec<String> {
+    let width = |text: &str| text.chars().count();
+    let whats = lines.iter().map(|line| width(line.what)).max().unwrap_or(0);
+    let texts = lines.iter().filter(|line| line.chart.is_some()).map(|line| width(&line.text)).max().unwrap_or(0);
+    let line = |UsageLine { what, text, chart }: &UsageLine| match chart {
+        Some(chart) => format!("{what:whats$}  {text:texts$}  {chart}"),
+        None => format!("{what:whats$}  {text}"),
+    };
+    lines.iter().map(line).collect()
+}
+
 /// The numbers of vCPUs that [`Usage::cpu_beyond`] is about: the powers of two below the machine's number.
 pub fn smaller_vcpus(vcpus: u32) -> impl Iterator<Item = u32> {
     (0..u32::BITS).map(|power| 1 << power).take_while(move |smaller| *smaller < vcpus)
@@ -216,12 +227,12 @@ mod tests {
         let chart = vec![100; USAGE_POINTS];
         let largest = Usage {
             seconds: u32::MAX,
-            vcpus: 896,
+            vcpus: 1920,
             memory_mib: 33_554_432,
             disk_mib: 67_108_864,
-            cpu_mean: 896_000,
-            cpu_peak: 896_000,
-            cpu_beyond: vec![3_848_290_696_320_000; 10],
+            cpu_mean: 1_920_000,
+            cpu_peak: 1_920_000,
+            cpu_beyond: vec![8_246_337_206_400_000; 11],
             memory_mean_mib: 33_554_432,
             memory_peak_mib: 33_554_432,
             disk_peak_mib: 67_108_864,
@@ -243,6 +254,13 @@ mod tests {
         for other in others {
             assert_eq!(Usage::parse(&other, LIVED), Err(UnusableUsage::Malformed), "{other:.60}");
         }
+    }
+
+    #[test]
+    fn a_stored_usage_with_an_attribute_of_a_newer_version_is_read() {
+        let mut stored = serde_json::to_value(usage()).unwrap();
+        stored["newer"] = 7.into();
+        assert_eq!(serde_json::from_value::<Usage>(stored).unwrap(), usage());
     }
 
     #[test]

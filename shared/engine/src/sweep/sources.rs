@@ -228,8 +228,8 @@ pub(super) struct LastReports {
 pub(super) async fn last_reports(context: &Context<'_>, pool: &Pool, slots: &[Slot]) -> LastReports {
     let slots = slots.iter().filter(|slot| pool.usage || slot.boot.is_none());
     let machines: Vec<(&Machine, &Slot)> = slots.filter_map(|slot| Some((slot.machine()?, slot))).collect();
-    let ids: Vec<&Machine> = machines.iter().map(|(machine, _)| *machine).collect();
-    let stored = stored_reports(context, &ids).await.unwrap_or_else(|error| {
+    let ended: Vec<&Machine> = machines.iter().map(|(machine, _)| *machine).collect();
+    let stored = stored_reports(context, &ended).await.unwrap_or_else(|error| {
         tracing::warn!("slots are closed without their machines' reports, which cannot be read: {error}");
         None
     });
@@ -242,7 +242,9 @@ pub(super) async fn last_reports(context: &Context<'_>, pool: &Pool, slots: &[Sl
         }
         let usage = stored.and_then(|stored| stored.usage.as_ref()).filter(|_| pool.usage);
         match usage.map(|text| Usage::parse(text, now.duration_since(machine.launched_at))) {
-            Some(Ok(usage)) => drop(last.usages.insert(instance.clone(), usage)),
+            Some(Ok(usage)) => {
+                last.usages.insert(instance.clone(), usage);
+            }
             Some(Err(why)) => tracing::warn!(%instance, "the usage that {instance} reports is not recorded: {why}"),
             None => {}
         }
