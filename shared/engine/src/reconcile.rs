@@ -210,7 +210,8 @@ async fn reconcile_view(
         }
     }
     let reports = view.slots.values().filter_map(|slot| slot.awaits_report_until()).filter(|at| *at > context.now());
-    let asked_again = asked_again_at(pool, &view, context.now());
+    let budget = context.ports.github.budget(pool.owner.owner());
+    let asked_again = asked_again_at(pool, &view, budget, context.now());
     match next.into_iter().chain(reports).chain(asked_again).chain(next_due(&view, context.now())).min() {
         Some(at) => send_nudge(context, &pool.name, view.nudge.as_ref(), at).await,
         None => Ok(()),

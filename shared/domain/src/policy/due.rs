@@ -175,25 +175,37 @@ fn possibly_run(pool: &Pool, view: &PoolView, now: Timestamp) -> Vec<JobId> {
         let is_recent = now.duration_since(job.checked_at) < ASKED_AGAIN_AFTER;
         job.is_being_asked_about(now) || is_recent && was_asked(job, every)
     };
-    let jobs = view.waiting.values().filter(|job| job.open && job.given_up(now).is_none());
-    let (asked, mut jobs): (Vec<_>, Vec<_>) = jobs.partition(|job| was_just_asked(job));
-    jobs.retain(|job| job.checked_at < *last);
-    jobs.sort_by_key(|job| (job.queued_at, job.id));
+    let asked = view.waiting.values().filter(|job| is_waiting(job, now) && was_just_asked(job)).count();
+    let jobs = by_wait(view, *last, now).into_iter().filter(|job| !was_just_asked(job));
     let likely = 2 * ended.len();
-    let left = likely.max(MIN_POSSIBLY_RUN).saturating_sub(asked.len());
-    jobs.into_iter().take(likely.min(left)).map(|job| job.id).collect()
+    let left = likely.max(MIN_POSSIBLY_RUN).saturating_sub(asked);
+    jobs.take(likely.min(left)).map(|job| job.id).collect()
 }
 
-/// When the next of the jobs that machines without a report may have run is to be asked about again, because the last answer is too
-/// recent now. Without a question before the machines count as having run no job, they would count as machines that may
-/// have run one until the regular question.
-pub fn asked_again_at(pool: &Pool, view: &PoolView, now: Timestamp) -> Option<Timestamp> {
-    let awaiting = view.slots.values().filter(|slot| slot.awaits_report(now));
-    let (last, until) = awaiting.filter_map(|slot| Some((slot.gone_at?, slot.awaits_report_until()?))).max()?;
+fn is_waiting(job: &WaitingJob, now: Timestamp) -> bool {
+    job.open && job.given_up(now).is_none()
+}
+
+/// The waiting jobs that GitHub was last asked about before `last`, the longest wait first.
+fn by_wait(view: &PoolView, last: Timestamp, now: Timestamp) -> Vec<&WaitingJob> {
+    let mut jobs: Vec<&WaitingJob> =
+        view.waiting.values().filter(|job| is_waiting(job, now) && job.checked_at < last).collect();
+    jobs.sort_by_key(|job| (job.queued_at, job.id));
+    jobs
+}
+
+/// When the next of the jobs that machines without a report most likely ran is asked about again, because the last answer is too
+/// recent now. Without this, such a machine counts as one that may have run a job until the regular question. None if the
+/// question must wait for the account's next hour.
+pub fn asked_again_at(pool: &Pool, view: &PoolView, budget: Option<Budget>, now: Timestamp) -> Option<Timestamp> {
+    let awaiting = || view.slots.values().filter(|slot| slot.awaits_report(now));
+    let (last, until) = awaiting().filter_map(|slot| Some((slot.gone_at?, slot.awaits_report_until()?))).max()?;
+    if is_scarce(budget, Optional::Question, now) {
+        return None;
+    }
     let every = pool.timings.job_check.duration();
-    let is_possible =
-        |job: &&WaitingJob| job.open && job.given_up(now).is_none() && job.checked_at < last && was_asked(job, every);
-    let again = view.waiting.values().filter(is_possible).map(|job| job.checked_at + ASKED_AGAIN_AFTER);
+    let likely = by_wait(view, last, now).into_iter().take(2 * awaiting().count());
+    let again = likely.filter(|job| was_asked(job, every)).map(|job| job.checked_at + ASKED_AGAIN_AFTER);
     again.filter(|at| now < *at && *at < until).min()
 }
 
