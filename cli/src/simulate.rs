@@ -80,7 +80,7 @@ pub fn simulate(request: &Request, progress: &(dyn Fn(f64) + Sync)) -> Result<Ou
     };
     let region = request.region.clone().or_else(|| trace.header.region.clone()).unwrap_or_else(|| REGION.to_owned());
     let rates = Rates::of(region.clone());
-    let types = offline::types(known_types(), &rates);
+    let types = offline::types(known_types(), |it| rates.hour(it));
     let assumptions = Assumptions {
         spot_share: request.spot_share,
         interruptions_per_hour: request.interruptions,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use domain::config::{Architecture, Pool, Rates, RootVolume};
+use domain::config::{Architecture, MicroUsd, Pool, Rates, RootVolume};
 use domain::ids::InstanceType;
 use simulator::SUBNETS;
 use world::ec2::TypeInfo;
@@ -55,8 +55,8 @@ impl Named {
     }
 }
 
-/// The types that are known well enough to be offered for a shape: those with vCPUs, memory and a price in the region.
-pub fn types(names: &[&'static str], rates: &Rates) -> Vec<TypeInfo> {
+/// The types that are known well enough to be offered for a shape: those with vCPUs, memory and a price per hour.
+pub fn types(names: &[&'static str], price: impl Fn(&InstanceType) -> Option<MicroUsd>) -> Vec<TypeInfo> {
     let known = names.iter().filter_map(|name| {
         let instance_type = InstanceType::from(*name);
         let named = Named::of(&instance_type)?;
@@ -71,7 +71,7 @@ pub fn types(names: &[&'static str], rates: &Rates) -> Vec<TypeInfo> {
             current_generation: named.is_current,
             burstable: named.is_burstable,
             bare_metal: false,
-            price: rates.hour(&instance_type)?.usd(),
+            price: price(&instance_type)?.usd(),
         })
     });
     known.collect()
@@ -128,8 +128,9 @@ mod tests {
 
     #[test]
     fn only_types_with_a_known_price_are_offered() {
-        let found =
-            types(&["m7i.large", "m7i.metal-24xl", "g6.2xlarge", "m99i.large"], &Rates::of("us-east-1".to_owned()));
+        let found = types(&["m7i.large", "m7i.metal-24xl", "g6.2xlarge", "m99i.large"], |it| {
+            Rates::of("us-east-1".to_owned()).hour(it)
+        });
         assert_eq!(found.iter().map(|it| it.name).collect::<Vec<_>>(), ["m7i.large"]);
     }
 }

@@ -62,8 +62,9 @@ fn trace(jobs: Vec<Job>) -> Trace {
 }
 
 fn scenario(pools: Vec<Pool>) -> Scenario {
-    let types =
-        offline::types(&["m7i.large", "m7i.xlarge", "c7i.2xlarge", "r7i.4xlarge"], &Rates::of(REGION.to_owned()));
+    let types = offline::types(&["m7i.large", "m7i.xlarge", "c7i.2xlarge", "r7i.4xlarge"], |it| {
+        Rates::of(REGION.to_owned()).hour(it)
+    });
     let assumptions = Assumptions::default();
     Scenario { pools, region: REGION.to_owned(), types, labels: Vec::new(), assumptions }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::config::{Architecture, Catalogue, Machines, MicroUsd, Pool, Shape, ShapePolicy, TypeFacts};
 use domain::ids::{InstanceType, SubnetId, Zone};
 use domain::policy::offer::{Offer, offers};
-use domain::state::Usage;
+use domain::state::{Usage, smaller_vcpus};
 use jiff::{SignedDuration, Timestamp};
 
 /// Measured runs that succeeded, without which nothing is advised: the others may have ended before they used much.
@@ -97,6 +97,9 @@ pub(super) fn advise(job: &Measured<'_>, types: &Types<'_>) -> Verdict {
         catalogue.or_else(|| types.named.get(name)).cloned()
     };
     let Some(used) = known(&last.instance_type) else { return Verdict::Unpriced };
+    if job.pool.shapes.is_none() && (types.list_price)(&last.instance_type).is_none() {
+        return Verdict::Unpriced;
+    }
     let found = match &job.pool.shapes {
         Some(shapes) => labelled(job, &shapes.policy, need, used.architecture, types),
         None => of_the_same_processors(&last.instance_type, need, used.architecture, types),
@@ -122,7 +125,7 @@ impl Need {
         let most = usages().map(|usage| usage.vcpus).max()?;
         let is_enough = |vcpus: u32| usages().all(|usage| usage.slowdown(vcpus) <= LONGEST);
         // Between these numbers, no run's duration changes.
-        let mut numbers: Vec<u32> = (0..u32::BITS).map(|power| 1 << power).take_while(|it| *it < most).collect();
+        let mut numbers: Vec<u32> = smaller_vcpus(most).collect();
         numbers.extend(usages().map(|usage| usage.vcpus));
         let vcpus = numbers.into_iter().filter(|vcpus| is_enough(*vcpus)).min().unwrap_or(most);
         let peak = usages().map(|usage| usage.memory_peak_mib).max()?;
@@ -140,7 +143,7 @@ impl Need {
     }
 }
 
-/// What is certainly left to programs of the memory that EC2 advertises. Firmware and kernel keep less: 5 % of 8 GiB, 2 % of a
+/// A lower bound of the memory that programs can use, from what EC2 advertises. Firmware and kernel keep less: 5 % of 8 GiB, 2 % of a
 /// large machine.
 fn usable_mib(advertised: u32) -> u32 {
     advertised.saturating_sub(advertised.div_ceil(20)).saturating_sub(128)
@@ -414,7 +417,7 @@ mod tests {
         let unknown = Types { list_price: &|_| None, ..types() };
         let pool = pool(LISTED);
         let job = Measured { pool: &pool, labels: Vec::new(), runs: vec![run(); 5] };
-        assert_eq!(advise(&job, &unknown), Verdict::NoneCheaper);
+        assert_eq!(advise(&job, &unknown), Verdict::Unpriced);
         let one = Types { list_price: &|name| (name.as_str() == "m7i.large").then_some(MicroUsd(1)), ..types() };
         assert_eq!(advise(&job, &one), Verdict::Unpriced);
     }

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::config::{Architecture, MicroUsd, Pool, Prices, Rates, TypeFacts};
+use domain::config::{Architecture, MicroUsd, Pool, Prices, TypeFacts};
 use domain::ids::{InstanceId, InstanceType, JobId, Repository};
 use domain::state::{Instance, Item, Job, Key};
 use engine::ports::Store;
@@ -61,7 +61,7 @@ pub async fn advice(store: &Table, question: &Question<'_>, now: Timestamp) -> R
         }
     }
     let list_price = |it: &InstanceType| question.prices.cost(it, question.region, SignedDuration::from_hours(1));
-    let types = Types { named: named(question.region), list_price: &list_price };
+    let types = Types { named: named(list_price), list_price: &list_price };
     let unmeasured = jobs.values().filter(|ran| ran.is_empty()).count();
     let judged = jobs.into_iter().filter_map(|(name, ran)| {
         let job = latest(ran)?;
@@ -116,9 +116,9 @@ async fn ran<'a>(
     Ok(ended.collect())
 }
 
-/// What the names of the types with a price in the region say.
-fn named(region: &str) -> BTreeMap<InstanceType, TypeFacts> {
-    let types = offline::types(known_types(), &Rates::of(region.to_owned())).into_iter();
+/// What the names of the types with a list price say.
+fn named(list_price: impl Fn(&InstanceType) -> Option<MicroUsd>) -> BTreeMap<InstanceType, TypeFacts> {
+    let types = offline::types(known_types(), list_price).into_iter();
     let facts = types.map(|it| {
         let name = InstanceType::from(it.name);
         let facts = TypeFacts {
@@ -204,10 +204,10 @@ fn notes(advised: &[(&Name, &Measured<'_>, &Advice)], question: &Question<'_>) -
 }
 
 fn cells(name: &Name, job: &Measured<'_>, advice: &Advice) -> Vec<String> {
-    let Name { repository, workflow, job: own } = name;
+    let Name { repository, workflow, job: job_name } = name;
     let saves = 100.0 * saving(advice) as f64 / advice.before.0.max(1) as f64;
     vec![
-        format!("{repository}: {} / {own}", workflow.as_deref().unwrap_or("?")),
+        format!("{repository}: {} / {job_name}", workflow.as_deref().unwrap_or("?")),
         job.runs.len().to_string(),
         now(job),
         format!("{}, {:.1} GiB", count(advice.need.vcpus as usize, "vCPU"), f64::from(advice.need.memory_mib) / 1024.0),
