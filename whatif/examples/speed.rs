@@ -10,7 +10,7 @@ use simulator::pool;
 use whatif::replay::{Assumptions, Scenario, replay};
 use whatif::trace::{Header, Job, Measured, Source, Trace, VERSION};
 
-/// That of `drover`.
+/// The allocator that `drover` uses.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

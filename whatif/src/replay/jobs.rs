@@ -106,8 +106,8 @@ impl<'a> Medians<'a> {
             kinds.entry(kind(job)).or_default().push(time);
             all.push(time);
         }
-        let of_kind = kinds.into_iter().filter_map(|(kind, times)| Some((kind, usual(times)?))).collect();
-        Self { of_kind, of_trace: usual(all).unwrap_or(SignedDuration::from_mins(1)) }
+        let of_kind = kinds.into_iter().filter_map(|(kind, times)| Some((kind, median_duration(times)?))).collect();
+        Self { of_kind, of_trace: median_duration(all).unwrap_or(SignedDuration::from_mins(1)) }
     }
 
     fn of_job(&self, job: &Job) -> SignedDuration {
@@ -115,7 +115,7 @@ impl<'a> Medians<'a> {
     }
 }
 
-fn usual(times: Vec<SignedDuration>) -> Option<SignedDuration> {
+fn median_duration(times: Vec<SignedDuration>) -> Option<SignedDuration> {
     median(times).map(SignedDuration::from_secs_f64)
 }
 

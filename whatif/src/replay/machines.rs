@@ -46,7 +46,7 @@ impl Run<'_> {
                 self.universe.report_change(&instance, InstanceChange::Interrupted(Some(self.now)));
             }
             ec2::Happening::ShutDown { instance } | ec2::Happening::PowerLost { instance } => self.ended(&instance),
-            // See `report_states`.
+            // See `Universe::report_states`.
             ec2::Happening::Stopped { .. } | ec2::Happening::Terminated { .. } => {}
         }
     }

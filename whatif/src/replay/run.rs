@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::config::Pool;
-use domain::wire::InstanceChange;
 use jiff::SignedDuration;
-use world::ec2::{Entered, State};
 use world::github::{self, Conclusion, JobId, QueueJob};
 
 use crate::replay::outcome::{Outcome, PoolOutcome, Waits, hours};
@@ -57,7 +55,7 @@ impl Run<'_> {
         let happened = self.universe.advance_to(self.now);
         happened.ec2.into_iter().for_each(|it| self.ec2_happened(it));
         happened.github.into_iter().for_each(|it| self.github_happened(it));
-        self.report_states();
+        self.universe.report_states();
         while let Some(entry) = self.agenda.first_entry().filter(|entry| entry.key().0 <= self.now) {
             let due = entry.remove();
             self.happen(due);
@@ -123,25 +121,13 @@ impl Run<'_> {
 
     /// Adds up what machines did, and forgets what is over.
     fn book(&mut self) {
-        self.report_states();
+        self.universe.report_states();
         let entered = self.universe.ec2(|ec2, _| ec2.entered().to_vec());
         for it in entered {
             let described = self.describe(&it.instance);
             self.account.enter(it, |_| described);
         }
         self.universe.forget();
-    }
-
-    /// EventBridge sends the state changes that the template's rule names.
-    fn report_states(&mut self) {
-        for Entered { instance, state, .. } in self.universe.ec2(|ec2, _| ec2.changes()) {
-            let change = match state {
-                State::ShuttingDown | State::Terminated => InstanceChange::Ended,
-                State::Stopped => InstanceChange::Stopped,
-                State::Pending | State::Running | State::Stopping => continue,
-            };
-            self.universe.report_change(&instance, change);
-        }
     }
 
     fn queue(&mut self, index: usize) {

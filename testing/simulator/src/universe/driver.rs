@@ -75,6 +75,13 @@ impl Universe {
         self.send([Message::Instance { id: instance.as_str().into(), change }]);
     }
 
+    /// EventBridge sends EC2's state changes since the last call, as far as the template's rule names them.
+    pub fn report_states(&self) {
+        let mut state = self.state();
+        let now = state.now;
+        state.report_states(now);
+    }
+
     /// Takes the machines that were given a JIT config since the last call.
     pub fn take_handed_over(&self) -> Vec<InstanceId> {
         std::mem::take(&mut self.state().handed_over)

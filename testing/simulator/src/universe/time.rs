@@ -99,13 +99,12 @@ impl State {
                 self.messages
                     .push_back((now, Message::Instance { id, change: InstanceChange::Interrupted(Some(now)) }));
             }
-            // See `report_states`.
+            // See `Universe::report_states`.
             ec2::Happening::Stopped { .. } | ec2::Happening::Terminated { .. } => {}
         }
     }
 
-    /// EventBridge sends the state changes that the template's rule names.
-    fn report_states(&mut self, now: Timestamp) {
+    pub(super) fn report_states(&mut self, now: Timestamp) {
         for ec2::Entered { instance, state, .. } in self.ec2.changes() {
             let change = match state {
                 ec2::State::ShuttingDown | ec2::State::Terminated => InstanceChange::Ended,
