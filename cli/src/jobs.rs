@@ -7,7 +7,7 @@ use std::ops::Range;
 use domain::config::{Label, Pool};
 use domain::ids::{InstanceId, JobId, PoolName, Repository, RunId};
 use domain::log::{After, Stream, What};
-use domain::state::{Item, Job, Key, SlotState, Usage};
+use domain::state::{Instance, Item, Job, Key, SlotState, Usage};
 use domain::wire::Action;
 use engine::ports::Store;
 use jiff::{SignedDuration, Timestamp};
@@ -184,11 +184,10 @@ async fn finished(table: &Table, only: Option<&PoolName>, period: &Range<Timesta
     let mut rows = Vec::new();
     for pool in pools(table, only).await? {
         let ended = ended(table, &pool, period).await?;
-        let instances: Vec<&InstanceId> = ended.iter().filter_map(|(_, instance)| instance.as_ref()).collect();
-        let usages = if pool.usage { usages(table, &instances).await? } else { BTreeMap::new() };
+        let machines = if pool.usage { machines_of(table, &ended).await? } else { BTreeMap::new() };
         for (job, instance) in ended {
             let at = job.completed_at.unwrap_or(period.end);
-            let shares = instance.as_ref().and_then(|id| usages.get(id)).map(Usage::shares);
+            let shares = instance.as_ref().and_then(|id| machines.get(id)?.usage_of(job.id)).map(Usage::shares);
             let tenths = |percent: f64| (percent * 10.0).round() / 10.0;
             let (cpu_percent, memory_percent) = shares.map(|(cpu, memory)| (tenths(cpu), tenths(memory))).unzip();
             rows.push(JobRow { cpu_percent, memory_percent, ..row(&job, State::Finished, instance, at) });
@@ -198,16 +197,18 @@ async fn finished(table: &Table, only: Option<&PoolName>, period: &Range<Timesta
     Ok(rows)
 }
 
-/// What machines reported about their jobs' use of them.
-async fn usages(table: &impl Store, instances: &[&InstanceId]) -> Result<BTreeMap<InstanceId, Usage>, Failure> {
-    let keys: Vec<Key> = instances.iter().map(|id| Key::Instance((*id).clone())).collect();
-    let items = table.get_many(&keys).await?.into_iter();
-    let usages = items.filter_map(|item| match item {
-        // A report cannot be divided between two jobs.
-        Item::Instance(instance) if instance.claimed_jobs().len() == 1 => Some((instance.id, instance.usage?)),
+/// The records of the machines of these jobs.
+pub(crate) async fn machines_of(
+    table: &impl Store,
+    ended: &[(Job, Option<InstanceId>)],
+) -> Result<BTreeMap<InstanceId, Instance>, Failure> {
+    let ids: BTreeSet<&InstanceId> = ended.iter().filter_map(|(_, instance)| instance.as_ref()).collect();
+    let keys: Vec<Key> = ids.into_iter().cloned().map(Key::Instance).collect();
+    let instances = table.get_many(&keys).await?.into_iter().filter_map(|item| match item {
+        Item::Instance(instance) => Some((instance.id.clone(), instance)),
         _ => None,
     });
-    Ok(usages.collect())
+    Ok(instances.collect())
 }
 
 /// The jobs of the pool that ended in the period, from the log, with their machines. Drover knows a job for a week after its end.

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use domain::config::{Architecture, MicroUsd, Pool, Prices, TypeFacts};
 use domain::ids::{InstanceId, InstanceType, JobId, Repository};
-use domain::state::{Instance, Item, Job, Key};
-use engine::ports::Store;
+use domain::state::Job;
 use jiff::{SignedDuration, Timestamp};
 use platform::ec2::known_types;
 use platform::table::Table;
@@ -14,7 +13,7 @@ use serde_json::{Value, json};
 use whatif::offline;
 
 use super::advice::{Advice, FEWEST_RUNS, Measured, PricesFrom, Run, Types, Verdict, advise};
-use crate::jobs::ended;
+use crate::jobs::{ended, machines_of};
 use crate::output::{Failure, Output, age, count, table, usd};
 use crate::read::pools;
 
@@ -88,26 +87,18 @@ async fn ran<'a>(
     now: Timestamp,
 ) -> Result<Vec<(Job, Option<Ran<'a>>)>, Failure> {
     let ended = ended(store, pool, &(since..now)).await?;
-    let ids: BTreeSet<&InstanceId> = ended.iter().filter_map(|(_, instance)| instance.as_ref()).collect();
-    let keys: Vec<Key> = ids.into_iter().cloned().map(Key::Instance).collect();
-    let instances = store.get_many(&keys).await?.into_iter().filter_map(|item| match item {
-        Item::Instance(instance) => Some((instance.id.clone(), instance)),
-        _ => None,
-    });
-    let instances: BTreeMap<InstanceId, Instance> = instances.collect();
+    let instances = machines_of(store, &ended).await?;
     let measured = |job: &Job, id: &InstanceId| {
         let instance = instances.get(id)?;
-        // A report cannot be divided between two jobs.
-        let is_alone = instance.claimed_jobs() == [job.id];
         let (started_at, ended_at) = (job.started_at?, job.completed_at?);
         let run = Run {
-            usage: instance.usage.clone()?,
+            usage: instance.usage_of(job.id)?.clone(),
             succeeded: job.conclusion.as_deref() == Some("success"),
             lasted: ended_at.duration_since(started_at),
             instance_type: instance.instance_type.clone()?,
             price_per_hour: instance.price_per_hour,
         };
-        is_alone.then(|| Ran { pool, id: job.id, ended_at, labels: job.labels.clone(), run })
+        Some(Ran { pool, id: job.id, ended_at, labels: job.labels.clone(), run })
     };
     let ended = ended.into_iter().filter_map(|(job, id)| {
         let ran = measured(&job, &id?);

@@ -198,6 +198,11 @@ impl Instance {
         }
     }
 
+    /// What the job used of it. None if another job was claimed for its runner, too: a report cannot be divided between two.
+    pub fn usage_of(&self, job: JobId) -> Option<&Usage> {
+        self.usage.as_ref().filter(|_| self.claimed_jobs() == [job])
+    }
+
     /// The mapping after the instance ended.
     #[must_use]
     pub fn closed(mut self, why: impl fmt::Display, now: Timestamp) -> Self {

@@ -51,5 +51,5 @@ pub use slot::{
     StopReason, TRUST_BUSY_FOR, WEBHOOK_GRACE,
 };
 pub use unrouted::{KEEP_UNROUTED, UnroutedJob};
-pub use usage::{LONGEST_USAGE, USAGE_POINTS, UnusableUsage, Usage, UsageLine, in_columns, smaller_vcpus, sparkline};
+pub use usage::{LONGEST_USAGE, USAGE_POINTS, UnusableUsage, Usage, UsageLine, in_columns, smaller_vcpus};
 pub use waiting::{GivenUp, LaterAttempt, Unserved, WaitingJob};

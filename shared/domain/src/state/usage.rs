@@ -171,7 +171,7 @@ fn size(mib: u32) -> String {
 }
 
 /// A chart in one line, of values in percent.
-pub fn sparkline(percents: &[u8]) -> String {
+fn sparkline(percents: &[u8]) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     percents.iter().map(|percent| BARS[usize::from(*percent).min(100) * (BARS.len() - 1) / 100]).collect()
 }
