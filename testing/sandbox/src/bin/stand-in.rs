@@ -90,7 +90,8 @@ async fn run() -> anyhow::Result<()> {
                 let status = run_steps(&sandbox, runner, &path, started, &steps).await?;
                 // It runs after every step, also of a job that failed or was cancelled.
                 let completed = hook(JOB_COMPLETED, &repository, &event).await?;
-                let conclusion = match if status == Status::Success { completed } else { status } {
+                let status = if status == Status::Success { completed } else { status };
+                let conclusion = match status {
                     Status::Success => ends,
                     Status::Failure => "failure".to_owned(),
                     Status::Cancelled => "cancelled".to_owned(),
