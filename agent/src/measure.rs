@@ -95,9 +95,14 @@ async fn measure(subject: Subject, summaries: UnixListener, mut ended: oneshot::
     }
     if let Some(reporter) = reporter {
         // Without an answer the runner was killed before its hook.
-        let of_hook = last_answer.filter(|(at, _)| at.elapsed() < HOOK_BEFORE_END).map(|(_, usage)| usage);
-        reporter.report(of_hook.unwrap_or_else(|| job.usage_until_now())).await;
+        let usage = last_answer.and_then(|answer| of_hook(answer, Instant::now()));
+        reporter.report(usage.unwrap_or_else(|| job.usage_until_now())).await;
     }
+}
+
+/// What the hook was told, if the last answer was for it.
+fn of_hook((at, usage): (Instant, Usage), end: Instant) -> Option<Usage> {
+    (end.duration_since(at) < HOOK_BEFORE_END).then_some(usage)
 }
 
 /// Writes what fits into the socket's buffer, which any summary does, and closes the connection.
@@ -175,5 +180,17 @@ impl Reporter {
         if !matches!(timeout(REPORT_WAIT, sending.write).await, Ok(Ok(true))) {
             tracing::warn!("what the job used is not reported: the reports table did not confirm it in time");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_long_before_the_end_was_not_for_the_hook() {
+        let (asked, usage) = (Instant::now(), MeasuredJob::start().unwrap().usage_until_now());
+        let reported = |seconds| of_hook((asked, usage.clone()), asked + Duration::from_secs(seconds));
+        assert_eq!((reported(29), reported(30)), (Some(usage.clone()), None));
     }
 }

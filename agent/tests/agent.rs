@@ -495,12 +495,18 @@ async fn a_measured_job_reports_what_it_used_and_shows_it_in_its_log() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_is_killed_before_its_hook_reports_what_it_used() {
-    let machine = machine(Some(&format!("{START}\nexit 1"))).await;
-    let before = SystemClock.now();
-    machine.hand_over_measured().await;
-    let last = last_line_of(machine.agent().env("DROVER_REPORTS_TABLE", REPORTS_TABLE)).await;
-    assert!(last.contains("the runner has ended after its job: exit status: 1"), "{last}");
-    assert!(machine.usage(before).await.memory_peak_mib > 0);
+    // The runner ends, and the machine ends while the runner is busy.
+    for (ends, reason) in [
+        ("exit 1", "the runner has ended after its job: exit status: 1"),
+        ("kill -TERM $PPID; exec sleep 1000", "the agent was stopped"),
+    ] {
+        let machine = machine(Some(&format!("{START}\n{ends}"))).await;
+        let before = SystemClock.now();
+        machine.hand_over_measured().await;
+        let last = last_line_of(machine.agent().env("DROVER_REPORTS_TABLE", REPORTS_TABLE)).await;
+        assert!(last.contains(reason), "{last}");
+        assert!(machine.usage(before).await.memory_peak_mib > 0, "{ends}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
