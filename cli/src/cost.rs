@@ -187,7 +187,7 @@ async fn machines(store: &Table, begin: Timestamp, from: Timestamp) -> Result<Ve
     let existed = |machine: &Machine| machine.closed_at.is_none_or(|at| at > begin);
     let has_price = |machine: &Machine| machine.pool.as_ref().is_some_and(|pool| priced.contains(pool));
     let keys = machines.iter().filter(|(_, machine)| existed(machine) && has_price(machine));
-    let keys: Vec<Key> = keys.map(|(id, _)| Key::Instance(InstanceId(id.clone()))).collect();
+    let keys: Vec<Key> = keys.map(|(id, _)| Key::Instance(InstanceId::from(id.as_str()))).collect();
     for item in store.get_many(&keys).await? {
         let Item::Instance(instance) = item else { continue };
         if let Some(machine) = machines.get_mut(instance.id.as_str()) {

@@ -149,7 +149,7 @@ mod tests {
     fn a_list_of_a_burst_does_not_fill_the_screen() {
         assert_eq!(few(["a", "b", "c", "d"]), "a, b, c, d");
         assert_eq!(few(1..=48), "1, 2, 3 and 45 more");
-        let deliveries = (0..48).map(|number| domain::ids::DeliveryId(number.to_string())).collect();
+        let deliveries = (0..48).map(|number| domain::ids::DeliveryId::from(number.to_string())).collect();
         assert_eq!(cause(&Cause::Deliveries(deliveries)), "delivery 0, 1, 2 and 45 more");
     }
 

@@ -93,7 +93,7 @@ async fn a_machine_is_held_released_and_retired_and_its_job_is_killed_only_by_fo
         .await;
     // EC2 no longer has the output, but the janitor kept it.
     let table = sandbox.table().await;
-    let Some(Item::Instance(known)) = table.get(&Key::Instance(InstanceId(busy.clone()))).await.unwrap() else {
+    let Some(Item::Instance(known)) = table.get(&Key::Instance(InstanceId::from(busy.as_str()))).await.unwrap() else {
         panic!("{busy} is known")
     };
     let old = Instance { id: "i-0aaaaaaaaaaaaaaaa".into(), console: Some("a panic".to_owned()), revision: 0, ..known };
@@ -228,7 +228,7 @@ async fn a_surplus_machine_that_is_held_stays_until_it_is_released() {
         Ok(sandbox.world.look(one))
     };
     let machine = sandbox.sweep_until("the warm machine", launched).await.unwrap();
-    let known = InstanceId(machine.clone());
+    let known = InstanceId::from(machine.as_str());
     while table.get(&Key::Instance(known.clone())).await.unwrap().is_none() {
         sandbox.sweep().await.unwrap();
     }

@@ -288,7 +288,7 @@ mod tests {
         let families = [("c7i", 2), ("m7i", 4), ("r7i", 8), ("c7g", 2), ("m7g", 4), ("m7a", 4), ("t3", 4)];
         for (family, gib_each) in families {
             for (size, vcpus) in sizes {
-                let name = InstanceType::from(format!("{family}.{size}").as_str());
+                let name = InstanceType::from(format!("{family}.{size}"));
                 let facts = TypeFacts {
                     vcpus,
                     memory_mib: vcpus * gib_each * 1024,

@@ -143,7 +143,7 @@ mod tests {
 
     fn sizes() -> BTreeMap<InstanceType, u32> {
         let sizes = [("m7i.large", 2), ("m7i.4xlarge", 16), ("g6.xlarge", 4), ("p5.48xlarge", 192)];
-        sizes.map(|(name, vcpus)| (InstanceType(name.to_owned()), vcpus)).into()
+        sizes.map(|(name, vcpus)| (InstanceType::from(name), vcpus)).into()
     }
 
     fn pool(name: &str, types: &[&str], market: &str, max: u32) -> Pool {

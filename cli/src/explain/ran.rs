@@ -220,7 +220,7 @@ pub(super) fn machine(events: &[Event], job: &Job) -> Option<InstanceId> {
     let of_job = |after: &&After| after.fields["job"].as_u64() == Some(job.id.0);
     after.filter(of_job).find_map(|after| {
         let id = after.key.strip_prefix("INSTANCE#")?.strip_suffix(" STATE")?;
-        Some(InstanceId(id.to_owned()))
+        Some(InstanceId::from(id))
     })
 }
 

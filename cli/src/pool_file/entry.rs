@@ -243,7 +243,7 @@ impl PoolEntry {
             repositories,
             allow_public,
             launch_template: LaunchTemplate {
-                id: TemplateId(String::new()),
+                id: TemplateId::from(""),
                 name: self.launch_template.clone(),
                 version: self.launch_template_version.unwrap_or(0),
                 root: None,
@@ -281,12 +281,8 @@ impl PoolEntry {
             markets: market.unwrap_or_else(|| self.market.markets().to_vec()),
             price_per_hour: usd_per_hour.map(|usd| usd.0),
         };
-        let unresolved = |name: &String| LaunchTemplate {
-            id: TemplateId(String::new()),
-            name: name.clone(),
-            version: 0,
-            root: None,
-        };
+        let unresolved =
+            |name: &String| LaunchTemplate { id: TemplateId::from(""), name: name.clone(), version: 0, root: None };
         let launch_templates =
             self.launch_templates.iter().map(|(architecture, name)| (*architecture, unresolved(name)));
         Some(Shapes { policy, launch_templates: launch_templates.collect() })

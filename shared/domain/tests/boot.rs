@@ -151,7 +151,9 @@ fn what_a_runner_or_another_image_reports_is_no_evidence_and_twenty_images_are_r
     assert_eq!(evidence(vec![reported(0, 60)], &[]), BTreeMap::new(), "EC2 does not list it");
 
     let many: BTreeMap<ImageId, ReportingImage> = (0..30)
-        .map(|index| (ImageId(format!("ami-{index:02}")), ReportingImage { reported_at: ago(index), missed: None }))
+        .map(|index| {
+            (ImageId::from(format!("ami-{index:02}")), ReportingImage { reported_at: ago(index), missed: None })
+        })
         .collect();
     let kept = reporting(&many, &[], &[]);
     assert_eq!(kept.len(), 20);

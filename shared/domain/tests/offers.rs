@@ -94,7 +94,7 @@ fn each_other_type_is_excluded_for_a_reason() {
     let known = Machines { catalogue, spot: None };
     let policy = ShapePolicy { price_per_hour: Some(MicroUsd(400_000)), ..policy() };
     let why = |terms: &str| -> BTreeMap<String, Excluded> {
-        excluded(&pool, &policy, &shape(terms), &known).into_iter().map(|(name, why)| (name.0, why)).collect()
+        excluded(&pool, &policy, &shape(terms), &known).into_iter().map(|(name, why)| (name.to_string(), why)).collect()
     };
     assert_eq!(
         why("4cpu"),

@@ -140,7 +140,7 @@ impl Ec2 {
             zones.extend(
                 found
                     .into_iter()
-                    .filter_map(|it| Some((InstanceId(it.instance_id?), it.placement?.availability_zone?))),
+                    .filter_map(|it| Some((InstanceId::from(it.instance_id?), it.placement?.availability_zone?))),
             );
         }
         Ok(zones)
@@ -199,7 +199,7 @@ impl Ec2 {
         let found = found.ok_or_else(missing)?;
         let default = found.default_version_number.and_then(|number| u64::try_from(number).ok());
         Ok(LaunchTemplate {
-            id: TemplateId(found.launch_template_id.ok_or_else(missing)?),
+            id: TemplateId::from(found.launch_template_id.ok_or_else(missing)?),
             name: found.launch_template_name.unwrap_or_else(|| name_or_id.to_owned()),
             version: version.or(default).ok_or_else(missing)?,
             root: None,
@@ -248,7 +248,7 @@ impl Ec2 {
             found.extend(subnets.into_iter().filter_map(|it| Some((it.availability_zone, it.subnet_id?))));
         }
         found.sort();
-        Ok(found.into_iter().map(|(_, id)| SubnetId(id)).collect())
+        Ok(found.into_iter().map(|(_, id)| SubnetId::from(id)).collect())
     }
 }
 
@@ -269,10 +269,10 @@ fn observed(instance: aws_sdk_ec2::types::Instance) -> Option<ObservedInstance> 
         Some(_) | None => MachineState::Running,
     };
     Some(ObservedInstance {
-        id: InstanceId(instance.instance_id?),
+        id: InstanceId::from(instance.instance_id?),
         state,
         launched_at: instance.launch_time.and_then(timestamp)?,
-        image: instance.image_id.map(ImageId),
+        image: instance.image_id.map(ImageId::from),
         pool: pool.and_then(|pool| pool.parse().ok()),
         batch: batch.and_then(|batch| batch.parse().ok()),
         hold,
@@ -322,7 +322,7 @@ impl Compute for Ec2 {
         Ok(launched
             .filter_map(|it| {
                 let launched_at = it.launch_time.and_then(timestamp)?;
-                Some(Launched { id: InstanceId(it.instance_id?), launched_at })
+                Some(Launched { id: InstanceId::from(it.instance_id?), launched_at })
             })
             .collect())
     }

@@ -23,7 +23,7 @@ pub(crate) async fn machines(client: &Client, subnets: &BTreeSet<SubnetId>) -> R
     while let Some(page) = pages.next().await {
         for offering in page.map_err(failed_ec2)?.instance_type_offerings.unwrap_or_default() {
             let (Some(name), Some(zone)) = (offering.instance_type, offering.location) else { continue };
-            zones_of.entry(name.as_str().to_owned()).or_default().insert(Zone(zone));
+            zones_of.entry(name.as_str().to_owned()).or_default().insert(Zone::from(zone));
         }
     }
     let mut types = Vec::new();
@@ -38,7 +38,7 @@ pub(crate) async fn machines(client: &Client, subnets: &BTreeSet<SubnetId>) -> R
     let mut zones = BTreeMap::new();
     while let Some(page) = pages.next().await {
         let page = page.map_err(failed_ec2)?.subnets.unwrap_or_default().into_iter();
-        zones.extend(page.filter_map(|it| Some((SubnetId(it.subnet_id?), Zone(it.availability_zone?)))));
+        zones.extend(page.filter_map(|it| Some((SubnetId::from(it.subnet_id?), Zone::from(it.availability_zone?)))));
     }
     Ok(ObservedMachines { types, zones })
 }
@@ -60,7 +60,7 @@ fn observed_type(it: &InstanceTypeInfo, zones_of: &BTreeMap<String, BTreeSet<Zon
         burstable: it.burstable_performance_supported()?,
         bare_metal: it.bare_metal()?,
         zones: zones_of.get(&name).cloned().unwrap_or_default(),
-        name: ids::InstanceType(name),
+        name: ids::InstanceType::from(name),
     })
 }
 
@@ -82,8 +82,8 @@ pub(crate) async fn spot_prices(
             found.extend(page.map_err(failed_ec2)?.spot_price_history.unwrap_or_default().into_iter().filter_map(
                 |it| {
                     Some(ObservedPrice {
-                        instance_type: ids::InstanceType(it.instance_type?.as_str().to_owned()),
-                        zone: Zone(it.availability_zone?),
+                        instance_type: ids::InstanceType::from(it.instance_type?.as_str()),
+                        zone: Zone::from(it.availability_zone?),
                         per_hour: MicroUsd::parse(&it.spot_price?)?,
                     })
                 },

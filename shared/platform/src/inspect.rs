@@ -189,7 +189,7 @@ impl Inspect {
         while let Some(page) = pages.next().await {
             found.extend(page.map_err(unanswered)?.instance_types.into_iter().flatten().filter_map(|it| {
                 let vcpus = u32::try_from(it.v_cpu_info?.default_v_cpus?).ok()?;
-                Some((TypeName(it.instance_type?.as_str().to_owned()), vcpus))
+                Some((TypeName::from(it.instance_type?.as_str()), vcpus))
             }));
         }
         Ok(found)
@@ -239,7 +239,7 @@ impl Inspect {
             let subnets = page.map_err(unanswered)?.subnets.unwrap_or_default();
             found.extend(subnets.into_iter().filter_map(|subnet| {
                 let free = u32::try_from(subnet.available_ip_address_count.unwrap_or_default()).unwrap_or_default();
-                Some(SubnetFacts { id: SubnetId(subnet.subnet_id?), free })
+                Some(SubnetFacts { id: SubnetId::from(subnet.subnet_id?), free })
             }));
         }
         Ok(found)

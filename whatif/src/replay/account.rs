@@ -102,7 +102,7 @@ impl Account {
                     life.runs_since = Some(at + self.launch);
                 } else if let Some((pool, instance_type, market)) = describe(&instance) {
                     let begins = at + self.launch;
-                    let instance_type = InstanceType(instance_type);
+                    let instance_type = InstanceType::from(instance_type);
                     let is_spot = market == Market::Spot;
                     let life = Life { pool, instance_type, is_spot, created_at: begins, runs_since: Some(begins) };
                     self.lives.insert(instance, life);

@@ -67,7 +67,7 @@ impl Run<'_> {
                 self.plan_in(after, Due::Machine(id.clone(), Doing::Interrupt));
             }
         }
-        let machine = Machine { pool, instance_type: InstanceType(instance_type), life: Life::Waiting };
+        let machine = Machine { pool, instance_type: InstanceType::from(instance_type), life: Life::Waiting };
         self.machines.insert(id.clone(), machine);
         // It may have been registered while it booted.
         self.machine_does(&id, Doing::Read);

@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn the_letters_before_the_generation_decide_which_quota_counts() {
-        let of = |name: &str| QuotaFamily::of(&InstanceType(name.to_owned()));
+        let of = |name: &str| QuotaFamily::of(&InstanceType::from(name));
         for standard in ["m7i.large", "c8gn.4xlarge", "m7i-flex.xlarge", "t4g.medium", "r7iz.metal-16xl", "a1.large"] {
             assert_eq!(of(standard), Some(QuotaFamily::Standard), "{standard}");
         }

@@ -61,13 +61,14 @@ macro_rules! checked_name {
     };
 }
 
-/// Declares an id that GitHub or EC2 assigns: a string (`opaque_id!(Name)`) or a number (`opaque_id!(Name: u64)`).
+/// Declares an id that GitHub or EC2 assigns: a string (`opaque_id!(Name)`) or a number (`opaque_id!(Name: u64)`). Either is cheap
+/// to copy.
 macro_rules! opaque_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
-        pub struct $name(pub String);
+        pub struct $name(SmolStr);
 
         impl $name {
             pub fn as_str(&self) -> &str {
@@ -77,7 +78,13 @@ macro_rules! opaque_id {
 
         impl From<&str> for $name {
             fn from(id: &str) -> Self {
-                Self(id.to_owned())
+                Self(id.into())
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(id: String) -> Self {
+                Self(id.into())
             }
         }
 

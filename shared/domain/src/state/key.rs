@@ -161,7 +161,7 @@ impl Key {
             ("POOL", "CHECK") => Key::CheckRun(name.parse()?, JobId(number(id)?)),
             ("POOL", "RERUN") => Key::Rerun(name.parse()?, JobId(number(id)?)),
             ("JOB", "STATE") => Key::Job(JobId(number(name)?)),
-            ("INSTANCE", "STATE") => Key::Instance(InstanceId(name.to_owned())),
+            ("INSTANCE", "STATE") => Key::Instance(InstanceId::from(name)),
             ("RUNNER", "STATE") => Key::Runner(name.parse()?),
             ("CONFIG", "POOLS") => Key::Config,
             ("CONFIG", "CATALOGUE") => Key::Catalogue,

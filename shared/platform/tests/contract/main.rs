@@ -361,7 +361,7 @@ async fn a_boot_report_is_written_again_and_read_by_the_janitor() {
     let first = BootReport { reported_at: at(40), uptime_seconds: 14, prepared_at: None };
     let prepared = BootReport { prepared_at: Some(at(52)), ..first };
     // More machines than one call reads.
-    let machines: Vec<InstanceId> = (1..=130).map(|index| InstanceId(format!("i-{index}"))).collect();
+    let machines: Vec<InstanceId> = (1..=130).map(|index| InstanceId::from(format!("i-{index}"))).collect();
     assert_eq!(table.boot_reports(RUNNER_ROLE_ID, &machines).await.unwrap(), Some(BTreeMap::new()));
     for report in [first, first, prepared, prepared] {
         machine.write(&key, &report).await.unwrap();

@@ -109,8 +109,8 @@ impl Compute for Universe {
             let names: Vec<String> = types.iter().map(ToString::to_string).collect();
             let found = state.ec2.describe_spot_price_history(&names, now).map_err(|error| port_error(&error))?;
             let price = |(name, zone, usd): (String, String, f64)| ObservedPrice {
-                instance_type: InstanceType(name),
-                zone: Zone(zone),
+                instance_type: InstanceType::from(name),
+                zone: Zone::from(zone),
                 per_hour: MicroUsd((usd * 1e6) as u64),
             };
             Ok(found.into_iter().map(price).collect())
@@ -309,6 +309,10 @@ fn observed_type(it: &TypeInfo, offerings: &[(&str, String)]) -> ObservedType {
         current_generation: it.current_generation,
         burstable: it.burstable,
         bare_metal: it.bare_metal,
-        zones: offerings.iter().filter(|(name, _)| *name == it.name).map(|(_, zone)| Zone(zone.clone())).collect(),
+        zones: offerings
+            .iter()
+            .filter(|(name, _)| *name == it.name)
+            .map(|(_, zone)| Zone::from(zone.as_str()))
+            .collect(),
     }
 }
