@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 use async_trait::async_trait;
 use domain::ids::{InstanceId, JobId, PoolName, SlotId};
 use domain::log::{Event, Stream, Transaction, fold, lifecycle};
-use domain::state::{BootItem, Item, Key, StoredReport, UnreadSlots, boot_key};
+use domain::state::{BootItem, Config, Item, Key, StoredReport, UnreadSlots, boot_key};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -26,6 +26,13 @@ struct Tables {
     boot: BTreeMap<String, BootItem>,
     reports: BTreeMap<String, StoredReport>,
     log: Vec<Event>,
+}
+
+/// The items that a transaction replaced and deleted, in its order. None where there was no item.
+#[derive(Debug)]
+pub struct Replaced {
+    pub by_puts: Vec<Option<Item>>,
+    pub by_deletes: Vec<Option<Item>>,
 }
 
 impl Tables {
@@ -59,7 +66,16 @@ impl MemoryStore {
 
     /// The number of a pool's waiting jobs.
     pub fn waiting_jobs(&self, pool: &PoolName) -> usize {
-        self.tables().of_pool(pool).filter(|(key, _)| matches!(key, Key::Waiting(..))).count()
+        let [first, last] = [0, u64::MAX].map(|job| Key::Waiting(pool.clone(), JobId(job)));
+        self.tables().items.range(first..=last).count()
+    }
+
+    /// Looks at the configuration without a copy. None if no pools were applied.
+    pub fn with_config<T>(&self, look: impl FnOnce(Option<&Config>) -> T) -> T {
+        match self.tables().items.get(&Key::Config) {
+            Some(Item::Config(config)) => look(Some(config)),
+            Some(_) | None => look(None),
+        }
     }
 
     /// The whole log, oldest first.
@@ -100,6 +116,45 @@ impl MemoryStore {
         tables.items.clear();
         tables.expiring.clear();
         tables.log.clear();
+    }
+
+    /// Writes the transaction like [`Store::commit`], and returns what it replaced.
+    pub fn replace(&self, transaction: &Transaction) -> Result<Replaced, CommitError> {
+        assert!(transaction.len() <= Transaction::MAX_WRITES, "DynamoDB refuses a transaction of this size");
+        let mut tables = self.tables();
+        let keys: Vec<Key> = transaction.puts.iter().map(Item::key).collect();
+        let put = keys.iter().zip(transaction.puts.iter().map(Item::revision));
+        let others = transaction.deletes.iter().chain(&transaction.checks).map(|(key, revision)| (key, *revision));
+        for (key, revision) in put.chain(others) {
+            if tables.items.get(key).map_or(0, Item::revision) != revision {
+                return Err(CommitError::Conflict(key.to_string()));
+            }
+        }
+        let distinct: BTreeSet<&Key> = keys.iter().chain(transaction.deletes.iter().map(|(key, _)| key)).collect();
+        assert_eq!(
+            distinct.len(),
+            keys.len() + transaction.deletes.len(),
+            "DynamoDB refuses a transaction that writes an item twice: {keys:?}"
+        );
+        if let Some((key, item)) = &transaction.boot {
+            if tables.boot.contains_key(key) {
+                return Err(CommitError::Conflict("the boot item".to_owned()));
+            }
+            tables.boot.insert(key.clone(), item.clone());
+        }
+        let mut by_puts = Vec::with_capacity(keys.len());
+        for (key, item) in keys.into_iter().zip(&transaction.puts) {
+            tables.expiring.extend(expires_at(item).map(|at| (at, key.clone())));
+            let before = tables.items.insert(key, item.clone().next_revision());
+            if transaction.event.is_none() {
+                let before = before.as_ref().and_then(lifecycle);
+                assert_eq!(before, lifecycle(item), "a lifecycle field of {} changed without an event", item.key());
+            }
+            by_puts.push(before);
+        }
+        let by_deletes = transaction.deletes.iter().map(|(key, _)| tables.items.remove(key)).collect();
+        tables.log.extend(transaction.event.clone());
+        Ok(Replaced { by_puts, by_deletes })
     }
 
     /// The lifecycle fields that differ between items and log: `(key, item, log)`. Empty unless there is a bug.
@@ -197,44 +252,6 @@ impl Store for MemoryStore {
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {
-        assert!(transaction.len() <= Transaction::MAX_WRITES, "DynamoDB refuses a transaction of this size");
-        let mut tables = self.tables();
-        let expected = transaction
-            .puts
-            .iter()
-            .map(|item| (item.key(), item.revision()))
-            .chain(transaction.deletes.iter().cloned())
-            .chain(transaction.checks.iter().cloned());
-        for (key, revision) in expected {
-            if tables.items.get(&key).map_or(0, Item::revision) != revision {
-                return Err(CommitError::Conflict(key.to_string()));
-            }
-        }
-        let keys: Vec<Key> = transaction.puts.iter().map(Item::key).collect();
-        let distinct: BTreeSet<&Key> = keys.iter().chain(transaction.deletes.iter().map(|(key, _)| key)).collect();
-        assert_eq!(
-            distinct.len(),
-            keys.len() + transaction.deletes.len(),
-            "DynamoDB refuses a transaction that writes an item twice: {keys:?}"
-        );
-        if let Some((key, item)) = &transaction.boot {
-            if tables.boot.contains_key(key) {
-                return Err(CommitError::Conflict("the boot item".to_owned()));
-            }
-            tables.boot.insert(key.clone(), item.clone());
-        }
-        for item in &transaction.puts {
-            tables.expiring.extend(expires_at(item).map(|at| (at, item.key())));
-            let before = tables.items.insert(item.key(), item.clone().next_revision());
-            if transaction.event.is_none() {
-                let before = before.as_ref().and_then(lifecycle);
-                assert_eq!(before, lifecycle(item), "a lifecycle field of {} changed without an event", item.key());
-            }
-        }
-        for (key, _) in &transaction.deletes {
-            tables.items.remove(key);
-        }
-        tables.log.extend(transaction.event.clone());
-        Ok(())
+        self.replace(transaction).map(drop)
     }
 }

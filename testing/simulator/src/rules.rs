@@ -9,8 +9,8 @@ use domain::ids::{InstanceId, JobId, PoolName};
 use domain::log::{Event, Stream, Transaction};
 use domain::policy::PoolView;
 use domain::policy::charge::RELAUNCH_LIMIT;
-use domain::state::{BootItem, Item, Key, Phase, SlotState, StoredReport, UnreadSlots};
-use engine::memory::MemoryStore;
+use domain::state::{BootItem, Config, Item, Key, Phase, SlotState, StoredReport, UnreadSlots};
+use engine::memory::{MemoryStore, Replaced};
 use engine::ports::{CommitError, Reading, Store, StoreError};
 use jiff::Timestamp;
 
@@ -102,6 +102,11 @@ impl Checked {
     pub(crate) fn log_differences(&self) -> Vec<String> {
         let differences = self.table.unfolded();
         differences.into_iter().map(|(key, is, logged)| format!("{key} is {is:?}, but {logged:?} in the log")).collect()
+    }
+
+    /// See [`MemoryStore::with_config`].
+    pub(crate) fn with_config<T>(&self, look: impl FnOnce(Option<&Config>) -> T) -> T {
+        self.table.with_config(look)
     }
 
     /// The number of a pool's waiting jobs.
@@ -378,10 +383,7 @@ impl Store for Checked {
         if self.checks == Checks::Off {
             return self.table.commit(transaction).await;
         }
-        let found = |key: &Key| now_or_never(self.table.get(key)).unwrap_or_default();
-        let before: Vec<Option<Item>> = transaction.puts.iter().map(|item| found(&item.key())).collect();
-        let deleted: Vec<Option<Item>> = transaction.deletes.iter().map(|(key, _)| found(key)).collect();
-        self.table.commit(transaction).await?;
+        let Replaced { by_puts: before, by_deletes: deleted } = self.table.replace(transaction)?;
         let capacity = self.check_capacity(transaction, &before, &deleted);
         let wrong =
             transaction.puts.iter().zip(&before).filter_map(|(item, before)| Self::check_item(item, before.as_ref()));

@@ -165,12 +165,8 @@ impl Universe {
 
     /// S4, S5, S8 and P191: compares what was written with what GitHub and the machines know.
     fn check_written(&self, transaction: &Transaction) {
-        let config = match now_or_never(self.store.get(&Key::Config)) {
-            Ok(Some(Item::Config(config))) => Some(config),
-            Ok(_) | Err(_) => None,
-        };
         let mut state = self.state();
-        let mut wrong = state.check_early_ends(config.as_ref(), transaction);
+        let mut wrong = self.store.with_config(|config| state.check_early_ends(config, transaction));
         wrong.extend(state.given_up_too_early(transaction));
         if let Some((key, item)) = &transaction.boot {
             let machine = key.split_once(':').map_or("", |(_, instance)| instance);
