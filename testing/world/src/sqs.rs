@@ -5,6 +5,7 @@
 //! approximately.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -91,7 +92,7 @@ struct Queue {
 
 impl Queue {
     /// The messages of each group that were received and are neither deleted nor visible again.
-    fn in_flight(&self, now: Timestamp) -> BTreeMap<Option<String>, usize> {
+    fn in_flight(&self, now: Timestamp) -> BTreeMap<Option<Arc<str>>, usize> {
         let mut counts = BTreeMap::new();
         for message in self.messages.iter().filter(|message| message.receive_count > 0 && message.visible_at > now) {
             *counts.entry(message.group.clone()).or_default() += 1;
@@ -103,7 +104,7 @@ impl Queue {
     /// visible and was not received before by this call.
     fn next(
         &self,
-        in_flight: &BTreeMap<Option<String>, usize>,
+        in_flight: &BTreeMap<Option<Arc<str>>, usize>,
         received: &[Received],
         now: Timestamp,
     ) -> Option<usize> {
@@ -114,10 +115,14 @@ impl Queue {
     }
 }
 
+fn numbered(kind: &str, number: u64) -> String {
+    format!("{kind}-{number:08}")
+}
+
 #[derive(Debug)]
 struct Message {
     id: String,
-    group: Option<String>,
+    group: Option<Arc<str>>,
     body: String,
     sent_at: Timestamp,
     visible_at: Timestamp,
@@ -150,7 +155,7 @@ impl Sqs {
 
     fn fresh_id(&mut self, kind: &str) -> String {
         self.last_id += 1;
-        format!("{kind}-{:08}", self.last_id)
+        numbered(kind, self.last_id)
     }
 
     /// SendMessage without a group. Returns the message's id.
@@ -185,7 +190,7 @@ impl Sqs {
         }
         let message = Message {
             id: id.clone(),
-            group: group.map(str::to_owned),
+            group: group.map(Arc::from),
             body: body.to_owned(),
             sent_at: now,
             visible_at: now + delay,
@@ -212,7 +217,8 @@ impl Sqs {
     ) -> Result<Vec<Received>, Failure> {
         let mut received = Vec::new();
         let mut dead = Vec::new();
-        let mut handles: Vec<String> = (0..MAX_RECEIVED).map(|_| self.fresh_id("receipt")).collect();
+        let mut number = self.last_id;
+        self.last_id += MAX_RECEIVED as u64;
         let queue = self.queue(name)?;
         let config = queue.config.clone();
         let mut in_flight = queue.in_flight(now);
@@ -223,14 +229,15 @@ impl Sqs {
                 dead.push(queue.messages.remove(index));
                 continue;
             }
-            let Some(receipt) = handles.pop() else { break };
+            number += 1;
+            let receipt = numbered("receipt", number);
             message.receive_count += 1;
             message.visible_at = now + hidden_for.unwrap_or(config.visibility);
             message.receipt = Some(receipt.clone());
             *in_flight.entry(message.group.clone()).or_default() += 1;
             received.push(Received {
                 id: message.id.clone(),
-                group: message.group.clone(),
+                group: message.group.as_deref().map(str::to_owned),
                 receipt,
                 body: message.body.clone(),
                 receive_count: message.receive_count,

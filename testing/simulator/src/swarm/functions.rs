@@ -34,6 +34,9 @@ impl<'u> Swarm<'u> {
             if scalers.count() >= self.shape.scalers {
                 return;
             }
+            if self.sqs.next_visible("main").is_none_or(|at| at > self.now) {
+                return;
+            }
             let Some(config) = self.universe.configuration() else { return };
             let mut received = Vec::new();
             while received.len() < self.shape.batch {
