@@ -1,5 +1,6 @@
 //! A pool, validated and with every name resolved.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -169,8 +170,9 @@ impl Pool {
 
     /// Changes with every setting that could make a failing pool work again. A change closes the pool's circuit.
     pub fn config_hash(&self) -> String {
-        let working =
-            Pool { usage: false, draining: false, paused: false, machines: None, options: None, ..self.clone() };
+        let has_others = self.usage || self.draining || self.paused;
+        let without = || Cow::Owned(Self { usage: false, draining: false, paused: false, ..self.clone() });
+        let working = if has_others { without() } else { Cow::Borrowed(self) };
         let json = serde_json::to_vec(&working).expect("a pool has no map keys that could fail to serialise");
         hex::encode(&Sha256::digest(json)[..8])
     }

@@ -116,17 +116,18 @@ fn decide_at_once(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision>
     } else {
         Some(decide_for(pool, None, view, &behind, turn))
     };
-    let decision = decided?;
-    let meta = Meta { has_jobs_behind, ..decision.meta.clone() };
-    if meta == *before && !decision.changes_items() {
+    let mut decision = decided?;
+    decision.meta.has_jobs_behind = has_jobs_behind;
+    if decision.meta == *before && !decision.changes_items() {
         return None;
     }
     let unread = unread::after(view);
     // What the next reading will be made of.
     let is_left_out = |slot: &&SlotId| unread.as_ref().is_some_and(|unread| unread.contains(**slot));
     let items = view.size() - view.slots.keys().filter(is_left_out).count();
-    let last_reading = nudge::is_large(items).then_some(LastReading { at: now, items: items as u32 });
-    Some(Decision { meta: Meta { unread, last_reading, ..meta }, ..decision })
+    decision.meta.last_reading = nudge::is_large(items).then_some(LastReading { at: now, items: items as u32 });
+    decision.meta.unread = unread;
+    Some(decision)
 }
 
 /// Decides for one class after the other, until one needs something: first the one whose oldest job has waited longest.
@@ -150,7 +151,7 @@ fn by_class(pool: &Pool, view: &PoolView, behind: &BTreeSet<JobId>, turn: &Turn)
         // What was decided about the classes before is in META only.
         let before = last.as_ref().map_or(&view.meta, |last| &last.meta);
         let meta = class.map_or_else(|| before.clone(), |class| before.of_class(class));
-        let part = PoolView { meta, ..view.of_class(class) };
+        let part = view.part(class, meta);
         let (mut decision, lacks_room) = for_one_class(&others, class, view, part, behind, turn);
         decision.meta = of_pool(before, class, decision.meta);
         decision.meta.forget_classes(&present, now);

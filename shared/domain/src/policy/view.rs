@@ -198,12 +198,17 @@ impl PoolView {
     /// The part of a class, which is decided like a pool of its own. `max` counts the slots of the others, too.
     #[must_use]
     pub fn of_class(&self, class: Option<&Label>) -> Self {
+        self.part(class, class.map_or_else(|| self.meta.clone(), |class| self.meta.of_class(class)))
+    }
+
+    /// Like [`PoolView::of_class`], with this META.
+    pub(super) fn part(&self, class: Option<&Label>, meta: Meta) -> Self {
         let slots: BTreeMap<_, _> =
             self.slots.iter().filter(|(_, slot)| slot.class.as_ref() == class).map(own).collect();
         let waiting: BTreeMap<_, _> =
             self.waiting.iter().filter(|(_, job)| job.class.as_ref() == class).map(own).collect();
         Self {
-            meta: class.map_or_else(|| self.meta.clone(), |class| self.meta.of_class(class)),
+            meta,
             batches: self.batches.iter().filter(|(_, batch)| batch.class.as_ref() == class).map(own).collect(),
             nudge: self.nudge.clone(),
             check_runs: self.check_runs.iter().filter(|(job, _)| waiting.contains_key(job)).map(own).collect(),
