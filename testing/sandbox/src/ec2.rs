@@ -134,7 +134,7 @@ fn delete_tags(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, Fai
 }
 
 fn console_output(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, Failure> {
-    let id = InstanceId(required(form, "InstanceId")?);
+    let id = InstanceId::from(required(form, "InstanceId")?);
     let output = STANDARD.encode(ec2.console_output(&id, now)?);
     Ok(format!("<instanceId>{id}</instanceId><timestamp>{now}</timestamp><output>{output}</output>"))
 }
@@ -201,7 +201,7 @@ fn tags_xml(tags: &Tags) -> String {
 }
 
 fn instances(form: &Form) -> Vec<InstanceId> {
-    list(form, "InstanceId").into_iter().map(InstanceId).collect()
+    list(form, "InstanceId").into_iter().map(InstanceId::from).collect()
 }
 
 fn changes_xml(changes: &[StateChange]) -> String {

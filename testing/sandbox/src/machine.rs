@@ -275,7 +275,7 @@ pub fn metadata_router(instance: String, world: Arc<World>) -> Router {
     let notice = move || {
         let (instance, world) = (spot.clone(), world.clone());
         async move {
-            let instance = InstanceId(instance.to_string());
+            let instance = InstanceId::from(instance.to_string());
             match world.look(|state| state.ec2.instance(&instance).and_then(|it| it.reclaimed_at)) {
                 Some(at) => Json(serde_json::json!({ "action": "terminate", "time": at })).into_response(),
                 None => StatusCode::NOT_FOUND.into_response(),
@@ -397,7 +397,7 @@ pub fn router(machines: Arc<Machines>) -> Router {
 
 /// A late call of a process that ran before the machine was started again has no effect.
 async fn power_off(machines: Shared<Arc<Machines>>, Path((instance, starts)): Path<(String, u32)>) -> StatusCode {
-    let instance = InstanceId(instance);
+    let instance = InstanceId::from(instance);
     machines.world.act(|state, now| {
         if state.ec2.instance(&instance).is_some_and(|it| it.starts == starts) {
             state.ec2.power_off(&instance, now);
@@ -413,7 +413,7 @@ async fn connect(machines: Shared<Arc<Machines>>, Path(instance): Path<String>, 
     let (sender, receiver) = mpsc::unbounded_channel();
     let connected = machines.world.act(|state, now| {
         let runner = state.github.connect(&secret, now)?;
-        let host = InstanceId(instance.clone());
+        let host = InstanceId::from(instance.as_str());
         machines.hosts.lock().expect("nobody panics while holding it").insert(runner, host);
         state.sessions.insert(runner, sender);
         Ok::<_, world::github::Unknown>(runner)

@@ -61,7 +61,7 @@ impl Region {
     /// The root volume of a machine, as its launch asked for it: GiB, and the initialization rate.
     fn root_volume(&self, machine: &str) -> Option<(u32, Option<u32>)> {
         self.sandbox.world.look(|state| {
-            let instance = state.ec2.instance(&InstanceId(machine.to_owned()))?;
+            let instance = state.ec2.instance(&InstanceId::from(machine))?;
             state.root_volumes.of(instance).map(|volume| (volume.gib, volume.initialize_at))
         })
     }

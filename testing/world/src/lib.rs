@@ -33,7 +33,7 @@ macro_rules! model_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(pub String);
+        pub struct $name(smol_str::SmolStr);
 
         impl $name {
             /// The id as the API writes it.
@@ -43,7 +43,12 @@ macro_rules! model_id {
         }
         impl From<&str> for $name {
             fn from(id: &str) -> Self {
-                Self(id.to_owned())
+                Self(id.into())
+            }
+        }
+        impl From<String> for $name {
+            fn from(id: String) -> Self {
+                Self(id.into())
             }
         }
         impl std::fmt::Display for $name {

@@ -45,7 +45,7 @@ async fn a_launch_has_a_root_volume_of_the_size_that_its_tuple_names() {
     let machine = region.ec2.launch(&launch).await.unwrap()[0].id.to_string();
     let gib = match &region.target {
         Target::Sandbox(sandbox) => sandbox.world.look(|state| {
-            let instance = state.ec2.instance(&world::ec2::InstanceId(machine)).unwrap();
+            let instance = state.ec2.instance(&world::ec2::InstanceId::from(machine)).unwrap();
             state.root_volumes.of(instance).map(|volume| volume.gib)
         }),
         Target::Other(..) => {

@@ -163,7 +163,7 @@ impl Filter {
     }
 
     fn accepts(&self, text: &str) -> bool {
-        self.values.iter().any(|pattern| glob(pattern.as_bytes(), text.as_bytes()))
+        self.values.iter().any(|pattern| pattern == text || glob(pattern.as_bytes(), text.as_bytes()))
     }
 
     fn accepts_tags(&self, name: &str, tags: &Tags) -> Result<bool, Failure> {

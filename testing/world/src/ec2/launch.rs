@@ -81,11 +81,11 @@ impl Ec2 {
         }
         let granted = self.faults.draw(&request, &instance_type)?.min(free);
 
-        let reservation = ReservationId(self.fresh_id("r"));
+        let reservation = ReservationId::from(self.fresh_id("r"));
         for launch_index in 0..granted as usize {
             let stops = self.faults.stops > 0.0 && self.rng.random::<f64>() < self.faults.stops;
-            let id = InstanceId(self.fresh_id("i"));
-            let volume = VolumeId(self.fresh_id("vol"));
+            let id = InstanceId::from(self.fresh_id("i"));
+            let volume = VolumeId::from(self.fresh_id("vol"));
             self.by_id.insert(id.clone(), self.instances.len());
             let number = self.launches as usize + launch_index;
             self.instances.push(Instance {

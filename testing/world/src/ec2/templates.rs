@@ -20,7 +20,7 @@ impl Ec2 {
                 "Launch template name already in use.",
             ));
         }
-        let id = TemplateId(self.fresh_id("lt"));
+        let id = TemplateId::from(self.fresh_id("lt"));
         self.add_image(&data.image, now);
         let template = LaunchTemplate {
             id: id.clone(),

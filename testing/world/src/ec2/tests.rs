@@ -243,7 +243,7 @@ fn a_state_refuses_a_stop_or_a_start_and_one_bad_id_fails_all() {
     let wrong = Some(Code::IncorrectInstanceState);
     assert_eq!(stop(&mut ec2, &two[0], at(1)).unwrap_err().code(), wrong, "pending");
     ec2.advance(at(20));
-    let unknown = InstanceId("i-0123456789abcdef0".to_owned());
+    let unknown = InstanceId::from("i-0123456789abcdef0");
     let missing = Some(Code::InvalidInstanceIdNotFound);
     assert_eq!(ec2.stop_instances(&[two[0].clone(), unknown.clone()], at(21)).unwrap_err().code(), missing);
     assert_eq!(start(&mut ec2, &unknown, at(21)).unwrap_err().code(), missing);
