@@ -9,6 +9,7 @@ mod call;
 mod digest;
 pub mod exhaustive;
 pub mod mistakes;
+pub mod old_version;
 pub mod page;
 mod rules;
 mod steps;

@@ -1,156 +1,24 @@
 //! Upgrades and rollbacks while jobs run.
 //!
-//! A function of an old version is today's engine behind a table that does to each item what that version did: it does not
-//! read the attributes that the version did not have, and so erases them with the next write.
+//! A function of an old version is today's engine behind an [`OldVersionStore`].
 
 mod story;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-
-use async_trait::async_trait;
 use domain::config::{Day, MarketChoice, Pool, Schedule, TimeZoneName};
-use domain::ids::{InstanceId, PoolName};
 use domain::log::Transaction;
-use domain::policy::format::{self, unsupported_by};
-use domain::state::{Config, FORMAT, Function, FunctionName, Item, Key, StoredReport, UnreadSlots};
-use engine::consume::consume;
-use engine::context::Context;
+use domain::policy::format::unsupported_by;
+use domain::state::{Config, FORMAT, Function, FunctionName, Item};
 use engine::pools::PoolsError;
-use engine::ports::{CommitError, Ports, Reading, Store, StoreError};
+use engine::ports::Store;
 use engine::sweep::{Mode, sweep};
 use futures::executor::block_on;
 use jiff::SignedDuration;
-use serde_json::{Map, Value};
+use simulator::old_version::{OldVersion, OldVersionStore};
 use simulator::{Universe, pool, shapes_pool};
 use story::everything_is_over;
 use world::ec2;
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
-
-/// An old version, with the attributes of each kind of item in its samples.
-struct OldVersion {
-    format: u32,
-    attributes: BTreeMap<&'static str, BTreeSet<String>>,
-}
-
-const KINDS: [&str; 16] = [
-    "batch", "checkrun", "config", "function", "instance", "janitor", "job", "limit", "listing", "meta", "nudge",
-    "rerun", "runner", "slot", "unrouted", "waiting",
-];
-
-fn kind(item: &Item) -> Option<&'static str> {
-    match item {
-        Item::Batch(_) => Some("batch"),
-        Item::CheckRun(_) => Some("checkrun"),
-        Item::Config(_) => Some("config"),
-        Item::Instance(_) => Some("instance"),
-        Item::Janitor(_) => Some("janitor"),
-        Item::Job(_) => Some("job"),
-        Item::Limit(_) => Some("limit"),
-        Item::Meta(_) => Some("meta"),
-        Item::Nudge(_) => Some("nudge"),
-        Item::Rerun(_) => Some("rerun"),
-        Item::Slot(_) => Some("slot"),
-        Item::Waiting(_) => Some("waiting"),
-        Item::Function(_) => Some("function"),
-        Item::Listing(_) => Some("listing"),
-        Item::Runner(_) => Some("runner"),
-        Item::Unrouted(_) => Some("unrouted"),
-        // No version without shapes has these.
-        Item::Catalogue(_) | Item::SpotPrices(_) => None,
-    }
-}
-
-impl OldVersion {
-    /// The last version of this format. The samples of a format have the kinds of items that it changes.
-    fn of_format(format: u32) -> Self {
-        let mut attributes: BTreeMap<&'static str, BTreeSet<String>> = BTreeMap::new();
-        for version in 1..=format {
-            let folder = format!("../../shared/domain/tests/samples/v{version}");
-            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-            for kind in KINDS {
-                let file = folder.join(format!("{kind}.jsonl"));
-                if !file.exists() {
-                    continue;
-                }
-                let text = std::fs::read_to_string(file).expect("the samples");
-                let items = text.lines().map(|line| serde_json::from_str::<Map<String, Value>>(line).expect("an item"));
-                let names = items.flat_map(|item| item.into_iter().map(|(name, _)| name));
-                attributes.entry(kind).or_default().extend(names);
-            }
-        }
-        Self { format, attributes }
-    }
-
-    /// The item as the version reads it; None if it did not have this kind of item.
-    fn read(&self, item: Item) -> Option<Item> {
-        if let Item::Slot(slot) = &item {
-            assert!(format::of_slot(slot) <= self.format, "the old version cannot read {slot:#?}");
-        }
-        let known = self.attributes.get(kind(&item)?)?;
-        let mut attributes = serde_json::to_value(&item).expect("an item");
-        attributes.as_object_mut().expect("an object").retain(|name, _| known.contains(name));
-        let read = Item::deserialize(&item.key(), &attributes);
-        Some(read.unwrap_or_else(|error| panic!("the old version cannot read {item:#?}: {error}")))
-    }
-}
-
-/// The table as a function of the old version uses it.
-struct OldVersionStore<'a> {
-    table: &'a dyn Store,
-    version: &'a OldVersion,
-}
-
-#[async_trait]
-impl Store for OldVersionStore<'_> {
-    async fn get(&self, key: &Key) -> Result<Option<Item>, StoreError> {
-        Ok(self.table.get(key).await?.and_then(|item| self.version.read(item)))
-    }
-
-    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, StoreError> {
-        Ok(self.table.get_many(keys).await?.into_iter().filter_map(|item| self.version.read(item)).collect())
-    }
-
-    async fn get_readable(&self, keys: &[Key]) -> Result<Reading, StoreError> {
-        Ok(Reading { items: self.get_many(keys).await?, unreadable: Vec::new() })
-    }
-
-    async fn partition(&self, pool: &PoolName) -> Result<Reading, StoreError> {
-        let read = self.table.partition(pool).await?;
-        let items = read.items.into_iter().filter_map(|item| self.version.read(item)).collect();
-        Ok(Reading { items, ..read })
-    }
-
-    async fn partition_without(
-        &self,
-        pool: &PoolName,
-        unread: &UnreadSlots,
-        newest: u64,
-    ) -> Result<Reading, StoreError> {
-        let read = self.table.partition_without(pool, unread, newest).await?;
-        let items = read.items.into_iter().filter_map(|item| self.version.read(item)).collect();
-        Ok(Reading { items, ..read })
-    }
-
-    async fn unrouted(&self) -> Result<Reading, StoreError> {
-        Ok(Reading::default())
-    }
-
-    async fn boot_reports(
-        &self,
-        _: &str,
-        _: &[InstanceId],
-    ) -> Result<Option<BTreeMap<InstanceId, StoredReport>>, StoreError> {
-        Ok(None)
-    }
-
-    async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {
-        let puts = transaction.puts.iter().cloned().filter_map(|item| self.version.read(item)).collect();
-        let written = Transaction { puts, ..transaction.clone() };
-        if written.is_empty() { Ok(()) } else { self.table.commit(&written).await }
-    }
-}
 
 /// The versions that run at a time. While functions are deployed, warm environments of the old version still answer.
 #[derive(Clone, Copy, Debug)]
@@ -175,10 +43,9 @@ fn run(universe: &Universe, version: &OldVersion, deployed: Deployed, time: Sign
         universe.tick();
         let second = universe.now().as_second();
         if deployed.is_old(second) {
-            let config = universe.config();
             universe.scale_in(async |context, messages| {
-                let table = OldVersionStore { table: context.ports.store, version };
-                consume(&old_version(context, &table), &config, messages).await.failed.into_keys().collect()
+                let table = OldVersionStore::new(universe, context, version);
+                universe.scaler(&table.context(context), messages).await
             });
         } else {
             universe.scale();
@@ -186,18 +53,13 @@ fn run(universe: &Universe, version: &OldVersion, deployed: Deployed, time: Sign
         if second % 60 == 0 {
             universe
                 .invoke(async |context| {
-                    let table = OldVersionStore { table: context.ports.store, version };
-                    let old = old_version(context, &table);
+                    let table = OldVersionStore::new(universe, context, version);
+                    let old = table.context(context);
                     sweep(if deployed.is_old(second / 60) { &old } else { context }, Mode::Repair).await
                 })
                 .expect("the table can be read");
         }
     }
-}
-
-fn old_version<'a>(context: &Context<'a>, store: &'a dyn Store) -> Context<'a> {
-    let Ports { compute, github, queue, clock, .. } = context.ports;
-    Context { ports: Ports { store, compute, github, queue, clock }, ..*context }
 }
 
 fn set_format(universe: &Universe, format: u32) {
@@ -221,7 +83,7 @@ fn a_stack_is_upgraded_and_rolled_back_with_jobs_running() {
             [Deployed::Old, Deployed::Both, Deployed::Present, Deployed::Both, Deployed::Old, Deployed::Present];
         for deployed in order {
             queue_jobs(&universe);
-            run(&universe, &version, deployed, MINUTE * 4);
+            run(&universe, version, deployed, MINUTE * 4);
         }
         everything_is_over(&universe);
         assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 3 * order.len() as u64, "seed {seed}");
@@ -235,7 +97,7 @@ fn a_stack_gets_a_pool_with_shapes_and_is_rolled_back_with_jobs_running() {
         let universe = Universe::new(720 + seed, vec![pool("linux", 100)]);
         for deployed in [Deployed::Old, Deployed::Both, Deployed::Present] {
             queue_jobs(&universe);
-            run(&universe, &version, deployed, MINUTE * 4);
+            run(&universe, version, deployed, MINUTE * 4);
         }
         universe.change_pools(|pools| {
             let mut any = shapes_pool("any", 20);
@@ -248,15 +110,15 @@ fn a_stack_gets_a_pool_with_shapes_and_is_rolled_back_with_jobs_running() {
         queue_jobs(&universe);
         let shapes = ["any/2cpu", "any/8cpu/arm64", "any/2cpu/on-demand/100disk"];
         let jobs = shapes.map(|label| universe.queue_job(&[label], MINUTE * 6));
-        run(&universe, &version, Deployed::Present, MINUTE * 4);
+        run(&universe, version, Deployed::Present, MINUTE * 4);
         // The pool file first, while its jobs run.
         universe.drain_only(Some("any"));
-        run(&universe, &version, Deployed::Present, MINUTE * 12);
+        run(&universe, version, Deployed::Present, MINUTE * 12);
         universe.change_pools(|pools| pools.retain(|pool| pool.name.as_str() != "any"));
         assert!(universe.config().format < 3);
         for deployed in [Deployed::Both, Deployed::Old] {
             queue_jobs(&universe);
-            run(&universe, &version, deployed, MINUTE * 4);
+            run(&universe, version, deployed, MINUTE * 4);
         }
         everything_is_over(&universe);
         for job in jobs {
@@ -275,7 +137,7 @@ fn a_stack_gets_schedules_and_is_rolled_back_with_jobs_running() {
         let universe = Universe::new(730 + seed, vec![pool("linux", 100)]);
         for deployed in [Deployed::Old, Deployed::Both, Deployed::Present] {
             queue_jobs(&universe);
-            run(&universe, &version, deployed, MINUTE * 4);
+            run(&universe, version, deployed, MINUTE * 4);
         }
         universe.change_pools(|pools| {
             let time_zone = TimeZoneName::known("Europe/Berlin").expect("a time zone");
@@ -284,16 +146,16 @@ fn a_stack_gets_schedules_and_is_rolled_back_with_jobs_running() {
             pools[0].schedules.push(Schedule { days: [Day::Mon].into(), from, to, time_zone, warm: 2, stopped: 0 });
         });
         assert_eq!(universe.config().format, 4);
-        run(&universe, &version, Deployed::Present, MINUTE * 3);
+        run(&universe, version, Deployed::Present, MINUTE * 3);
         assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 3 * 3 + 2, "two warm machines");
         queue_jobs(&universe);
-        run(&universe, &version, Deployed::Present, MINUTE * 4);
+        run(&universe, version, Deployed::Present, MINUTE * 4);
         // The pool file first, while jobs run.
         universe.change_pools(|pools| pools[0].schedules.clear());
         assert_eq!(universe.config().format, 1);
         for deployed in [Deployed::Both, Deployed::Old] {
             queue_jobs(&universe);
-            run(&universe, &version, deployed, MINUTE * 4);
+            run(&universe, version, deployed, MINUTE * 4);
         }
         everything_is_over(&universe);
     }
@@ -307,25 +169,25 @@ fn a_stack_gets_stopped_machines_and_is_rolled_back_with_jobs_running() {
         let universe = Universe::new(740 + seed, vec![on_demand]);
         for deployed in [Deployed::Old, Deployed::Both, Deployed::Present] {
             queue_jobs(&universe);
-            run(&universe, &version, deployed, MINUTE * 4);
+            run(&universe, version, deployed, MINUTE * 4);
         }
         universe.change_pools(|pools| pools[0].stopped = 2);
         assert_eq!(universe.config().format, 5);
-        run(&universe, &version, Deployed::Present, MINUTE * 6);
+        run(&universe, version, Deployed::Present, MINUTE * 6);
         let stopped = || universe.ec2(|ec2, _| ec2.alive().filter(|it| it.state == ec2::State::Stopped).count());
         let starts = || universe.ec2(|ec2, _| ec2.instances().map(|machine| machine.starts).sum::<u32>());
         assert_eq!((stopped(), starts()), (2, 0));
         for _ in 0..3 {
             universe.queue_job(&["linux"], MINUTE * 15);
         }
-        run(&universe, &version, Deployed::Present, MINUTE * 8);
+        run(&universe, version, Deployed::Present, MINUTE * 8);
         assert_eq!((stopped(), starts()), (2, 2), "two jobs run on started machines, which are replaced");
         // The pool file first, while jobs run. It is applied again until the machines that were stopped have ended.
         universe.change_pools(|pools| pools[0].stopped = 0);
         assert_eq!(universe.config().format, 5, "jobs run on machines that were stopped");
         queue_jobs(&universe);
         let minutes = (1..60).find(|_| {
-            run(&universe, &version, Deployed::Present, MINUTE);
+            run(&universe, version, Deployed::Present, MINUTE);
             universe.change_pools(|_| {});
             universe.config().format == 1
         });
@@ -333,7 +195,7 @@ fn a_stack_gets_stopped_machines_and_is_rolled_back_with_jobs_running() {
         assert_eq!(stopped(), 0);
         for deployed in [Deployed::Both, Deployed::Old] {
             queue_jobs(&universe);
-            run(&universe, &version, deployed, MINUTE * 4);
+            run(&universe, version, deployed, MINUTE * 4);
         }
         everything_is_over(&universe);
     }

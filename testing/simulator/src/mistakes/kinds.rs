@@ -71,6 +71,8 @@ pub enum Mistake {
     EndlessSchedule,
     /// A boot report is never missing.
     NeverMissed,
+    /// A function of an old version writes a table whose format is newer than its own.
+    FormatUnchecked,
 }
 
 impl Mistake {

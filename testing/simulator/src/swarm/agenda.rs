@@ -44,6 +44,8 @@ pub(super) enum Due {
     Rotated,
     /// An operator lets the drained pool take jobs again.
     Undrain,
+    /// The present version of the functions is deployed again.
+    Redeployed,
     /// An operator applies the pools to a new table.
     NewTable,
     Machine(InstanceId, Doing),

@@ -6,7 +6,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 /// Increased with every change of the table below or of what a fault does.
-pub const VERSION: u32 = 10;
+pub const VERSION: u32 = 11;
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $kind:ident = $name:literal, $most:literal;)*) => {
@@ -182,6 +182,8 @@ faults! {
     StartedInVain = "ec2-started-in-vain", 0.30;
     /// GitHub accepts connections and answers no call for one to four minutes.
     GithubHangs = "github-hangs", 1.0;
+    /// Functions, or some environments of one, are of an old version for one to five minutes.
+    OldVersion = "function-old-version", 0.10;
 }
 
 /// The random numbers of one seed. Each kind of fault has its own intensity and its own stream, so that turning one kind

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use domain::state::Config;
+use domain::state::{Config, FunctionName};
 use domain::wire::Message;
+use engine::consume::Consumed;
+use engine::pools;
 use engine::sweep::{Mode, sweep};
 use jiff::SignedDuration;
 use rand::Rng;
 
 use crate::call::{Call, CallKind};
+use crate::old_version::{OldVersion, OldVersionStore};
 use crate::steps::{Arrival, Side};
 use crate::swarm::agenda::Due;
 use crate::swarm::call_kinds::{self, Answerer};
@@ -54,9 +57,17 @@ impl<'u> Swarm<'u> {
                 received.iter().map(|received| Message::parse(&received.body).expect("Drover's message")).collect();
             let receipts = received.into_iter().map(|received| received.receipt).collect();
             let count = messages.len();
-            let future = self.scaler(config, messages.clone());
+            let old = self.old_version_of(Function::Scaler);
+            let future = match old {
+                Some(version) => self.old_scaler(version, messages.clone()),
+                None => self.scaler(config, messages.clone()),
+            };
             let number = self.start(Function::Scaler, future, messages, receipts);
-            self.log(Topic::Routine, || format!("scaler {number}"), || format!("begins with {count} messages"));
+            self.log(
+                Topic::Routine,
+                || format!("scaler {number}"),
+                || format!("begins with {count} messages{}", described(old)),
+            );
             self.poll(number);
         }
     }
@@ -68,17 +79,48 @@ impl<'u> Swarm<'u> {
         })
     }
 
+    /// A scaler of an old version. It reads the pools, as a new environment does.
+    fn old_scaler(
+        &self,
+        version: &'static OldVersion,
+        messages: Vec<Message>,
+    ) -> Pin<Box<dyn Future<Output = Done> + 'u>> {
+        let universe = self.universe;
+        Box::pin(async move {
+            let consumed = universe.invocation(async |context| {
+                let table = OldVersionStore::new(universe, context, version);
+                let old = table.context(context);
+                match pools::read(&old, FunctionName::Scaler).await {
+                    Ok(config) => universe.consume(&old, &config, &messages).await,
+                    Err(error) => {
+                        let failed = (0..messages.len()).map(|index| (index, error.to_string()));
+                        Consumed { failed: failed.collect(), ..Consumed::default() }
+                    }
+                }
+            });
+            Done::Scaler(consumed.await)
+        })
+    }
+
     pub(super) fn start_janitor(&mut self) {
         let universe = self.universe;
+        let old = self.old_version_of(Function::Janitor);
         let future = Box::pin(async move {
             let swept = universe.invocation(async |context| Done::Janitor {
+                old,
                 request: context.request.to_owned(),
-                report: sweep(context, Mode::Repair).await,
+                report: match old {
+                    Some(version) => {
+                        let table = OldVersionStore::new(universe, context, version);
+                        sweep(&table.context(context), Mode::Repair).await
+                    }
+                    None => sweep(context, Mode::Repair).await,
+                },
             });
             swept.await
         });
         let number = self.start(Function::Janitor, future, Vec::new(), Vec::new());
-        self.log(Topic::Routine, || format!("janitor {number}"), || "begins".to_owned());
+        self.log(Topic::Routine, || format!("janitor {number}"), || format!("begins{}", described(old)));
         self.poll(number);
     }
 
@@ -228,9 +270,10 @@ impl<'u> Swarm<'u> {
                 );
                 self.receive();
             }
-            Done::Janitor { request, report } => {
+            Done::Janitor { request, report, old } => {
                 if let Ok(report) = &report
                     && number > self.lost_at
+                    && old.is_none_or(OldVersion::stores_failures)
                 {
                     self.check_reported(&request, report);
                 }
@@ -252,6 +295,11 @@ impl<'u> Swarm<'u> {
             }
         }
     }
+}
+
+/// The version of an invocation, for a story.
+fn described(old: Option<&OldVersion>) -> String {
+    old.map_or_else(String::new, |version| format!(" in a version of format {}", version.format))
 }
 
 /// Whether a future has asked to be polled again.

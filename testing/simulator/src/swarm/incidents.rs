@@ -73,6 +73,7 @@ impl Swarm<'_> {
         for owner in std::mem::take(&mut self.uninstalled) {
             self.universe.state().install(owner);
         }
+        self.redeploy();
         self.new_table();
         self.note_the_lost();
         self.undrain();
@@ -185,6 +186,9 @@ impl Swarm<'_> {
         }
         if self.dice.strikes(Fault::ForeignMachine) {
             self.foreign_machine();
+        }
+        if self.dice.strikes(Fault::OldVersion) {
+            self.roll_back();
         }
         if self.dice.strikes(Fault::TableLost) {
             self.lose_table();

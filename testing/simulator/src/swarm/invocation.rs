@@ -12,6 +12,7 @@ use engine::ports::Launch;
 use engine::sweep::Report;
 
 use crate::call::Call;
+use crate::old_version::OldVersion;
 use crate::steps::Side;
 
 /// One of Drover's functions.
@@ -33,7 +34,12 @@ impl fmt::Display for Function {
 /// What an invocation returns.
 pub(super) enum Done {
     Scaler(Consumed),
-    Janitor { request: String, report: Result<Report, PoolsError> },
+    Janitor {
+        request: String,
+        report: Result<Report, PoolsError>,
+        /// Its version, if it was an old one.
+        old: Option<&'static OldVersion>,
+    },
 }
 
 pub(super) struct Invocation<'u> {

@@ -25,6 +25,7 @@ mod machines;
 mod market;
 mod outcome;
 mod reports;
+mod rollback;
 mod run;
 mod seed;
 mod shape;

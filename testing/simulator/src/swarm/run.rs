@@ -114,6 +114,7 @@ impl Swarm<'_> {
             }
             Due::Rotated => self.finish_rotation(),
             Due::Undrain => self.undrain(),
+            Due::Redeployed => self.redeploy(),
             Due::NewTable => self.new_table(),
             Due::Machine(instance, doing) => self.machine_does(instance, doing),
             Due::LateLaunch(launch) => {

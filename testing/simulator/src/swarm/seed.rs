@@ -19,6 +19,7 @@ use crate::swarm::ground_truth::{GroundTruth, Rotation};
 use crate::swarm::invocation::Invocation;
 use crate::swarm::machine::Machine;
 use crate::swarm::outcome::{Line, Options, Topic, Violation};
+use crate::swarm::rollback::Rollback;
 use crate::swarm::shape::Shape;
 use crate::universe::Universe;
 
@@ -53,6 +54,8 @@ pub(super) struct Swarm<'u> {
     pub(super) uninstalled: Vec<&'static str>,
     /// What is left to do of a rotation of the app's key.
     pub(super) rotation: Option<Rotation>,
+    /// An old version that is deployed.
+    pub(super) rollback: Option<Rollback>,
     /// The number of tables that there have been.
     pub(super) tables: u32,
     /// The last invocation that may have used the table that was lost.
@@ -97,6 +100,7 @@ impl<'u> Swarm<'u> {
             foreign_machines: Vec::new(),
             uninstalled: Vec::new(),
             rotation: None,
+            rollback: None,
             tables: 1,
             lost_at: 0,
             undrained_at: 0,

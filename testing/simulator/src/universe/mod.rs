@@ -39,6 +39,7 @@ use world::ec2::{self, Ec2, OnPowerOff, Tags, TemplateData};
 use world::github::{App, FIRST_KEY, GitHub, OwnerKind, QueueJob, RunnerId, Scope, Visibility};
 
 use crate::mistakes::{self, Memory, Mistake, settings};
+use crate::old_version::FormatCheck;
 use crate::rules::{Checked, Checks};
 use crate::steps::Steps;
 use state::State;
@@ -459,6 +460,14 @@ impl Universe {
     /// Runs one invocation of a function to its end.
     pub fn invoke<T>(&self, run: impl AsyncFnOnce(&Context<'_>) -> T) -> T {
         block_on(self.invocation(run))
+    }
+
+    /// Whether functions of old versions check the format of the table.
+    pub(crate) fn format_check(&self) -> FormatCheck {
+        match self.mistake {
+            Some(Mistake::FormatUnchecked) => FormatCheck::LeftOut,
+            _ => FormatCheck::Made,
+        }
     }
 
     /// What the scaler does with a batch of messages.
