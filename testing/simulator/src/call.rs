@@ -1,6 +1,7 @@
 //! The calls that the engine makes through its ports.
 
 use std::fmt;
+use std::sync::Arc;
 
 use domain::ids::{BatchTag, InstanceId, JobId, Owner, PoolName, Repository, RunId, RunnerId, RunnerName, Scope};
 use domain::log::{Transaction, What};
@@ -19,7 +20,7 @@ pub enum Call {
     QueryUnrouted,
     /// The number of machines.
     GetReports(usize),
-    Commit(Box<What>),
+    Commit(Arc<What>),
     /// A write without an event. The number of items.
     CommitUnlogged(usize),
     RunInstances(BatchTag),
@@ -122,7 +123,7 @@ impl Call {
     /// The call that writes the transaction.
     pub(crate) fn commit(transaction: &Transaction) -> Self {
         match &transaction.event {
-            Some(event) => Call::Commit(Box::new(event.what.clone())),
+            Some(event) => Call::Commit(Arc::new(event.what.clone())),
             None => Call::CommitUnlogged(transaction.len()),
         }
     }
