@@ -42,6 +42,12 @@ impl Tables {
         let of_pools = self.items.range(..Key::Job(JobId(0)));
         of_pools.filter(move |(key, _)| key.pool() == Some(pool))
     }
+
+    /// A reading of these items of a pool's partition. They are large: they are found first, and then copied to where they stay.
+    fn reading_of(&self, pool: &PoolName, is_read: impl Fn(&Key) -> bool) -> Reading {
+        let found: Vec<&Item> = self.of_pool(pool).filter(|(key, _)| is_read(key)).map(|(_, item)| item).collect();
+        Reading { items: found.into_iter().cloned().collect(), unreadable: Vec::new() }
+    }
 }
 
 impl MemoryStore {
@@ -215,8 +221,7 @@ impl Store for MemoryStore {
     }
 
     async fn partition(&self, pool: &PoolName) -> Result<Reading, StoreError> {
-        let tables = self.tables();
-        Ok(Reading { items: tables.of_pool(pool).map(|(_, item)| item.clone()).collect(), unreadable: Vec::new() })
+        Ok(self.tables().reading_of(pool, |_| true))
     }
 
     async fn partition_without(
@@ -227,9 +232,7 @@ impl Store for MemoryStore {
     ) -> Result<Reading, StoreError> {
         let is_left_out = |slot: &SlotId| unread.contains(*slot) || slot.version > newest;
         let is_read = |key: &Key| !matches!(key, Key::Slot(_, slot) if is_left_out(slot));
-        let tables = self.tables();
-        let read = tables.of_pool(pool).filter(|(key, _)| is_read(key));
-        Ok(Reading { items: read.map(|(_, item)| item.clone()).collect(), unreadable: Vec::new() })
+        Ok(self.tables().reading_of(pool, is_read))
     }
 
     async fn unrouted(&self) -> Result<Reading, StoreError> {
