@@ -57,7 +57,13 @@ impl Attempts {
     }
 
     /// What is wrong with a write to a batch, `before` it was written.
-    pub(crate) fn check(&self, before: &Item, transaction: &Transaction) -> Option<String> {
+    /// The look-ups may be closer together by as much as the clocks of functions differ.
+    pub(crate) fn check(
+        &self,
+        before: &Item,
+        transaction: &Transaction,
+        clocks_differ_by: SignedDuration,
+    ) -> Option<String> {
         let Item::Batch(before) = before else { return None };
         let all = self.all();
         let attempt = all.get(&before.tag())?;
@@ -72,7 +78,8 @@ impl Attempts {
         }
         let is_given_up = after.is_none_or(|after| after.attempt > before.attempt);
         let refused = transaction.event.as_ref().is_some_and(|event| matches!(event.what, What::Refused { .. }));
-        let is_certain = attempt.missing.is_some_and(|(first, last)| last.duration_since(first) >= CONFIRM_GAP);
+        let gap = CONFIRM_GAP - clocks_differ_by;
+        let is_certain = attempt.missing.is_some_and(|(first, last)| last.duration_since(first) >= gap);
         (is_given_up && refused && attempt.unanswered && !is_certain)
             .then(|| format!("S9: {} was given up, although a call without an answer may have launched", before.tag()))
     }

@@ -12,16 +12,16 @@ use domain::policy::charge::RELAUNCH_LIMIT;
 use domain::state::{BootItem, Config, Item, Key, Phase, SlotState, StoredReport, UnreadSlots};
 use engine::memory::{MemoryStore, Replaced};
 use engine::ports::{CommitError, Reading, Store, StoreError};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::attempts::Attempts;
 
 /// The pools of a simulated world all have the default `relaunch_window`.
-const HOUR: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 /// The default `lease_margin`. A claim outlives its invocation by this time, so a claim that follows it lawfully ends later by
 /// this time at least.
-const LEASE_MARGIN: jiff::SignedDuration = jiff::SignedDuration::from_secs(30);
+pub(crate) const LEASE_MARGIN: SignedDuration = SignedDuration::from_secs(30);
 
 /// Whether the invariants are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub struct Checked {
     charges: Mutex<BTreeMap<JobId, Vec<Timestamp>>>,
     /// What EC2 answered to each attempt of a launch.
     pub(crate) attempts: Attempts,
+    /// By how much the clocks of two functions may have differed so far.
+    clocks_differ_by: Mutex<SignedDuration>,
 }
 
 impl Checked {
@@ -56,7 +58,13 @@ impl Checked {
             totals: Mutex::default(),
             charges: Mutex::default(),
             attempts: Attempts::default(),
+            clocks_differ_by: Mutex::default(),
         }
+    }
+
+    /// The clocks of two functions may have differed by so much.
+    pub(crate) fn clocks_differ_by(&self, most: SignedDuration) {
+        *self.clocks_differ_by.lock().expect("no thread panics while it holds the lock") = most;
     }
 
     /// Takes a machine's boot item, which it may read once.
@@ -151,7 +159,7 @@ impl Checked {
     }
 
     /// S4 and F1: what is wrong with an item, compared with the item that it replaces.
-    fn check_item(item: &Item, before: Option<&Item>) -> Option<String> {
+    fn check_item(item: &Item, before: Option<&Item>, clocks_differ_by: SignedDuration) -> Option<String> {
         match (item, before) {
             (Item::Job(after), Some(Item::Job(before))) => (after.rank < before.rank)
                 .then(|| format!("S4: {} went from {:?} to {:?}", after.id, before.rank, after.rank)),
@@ -161,7 +169,9 @@ impl Checked {
             (Item::Waiting(after), Some(Item::Waiting(before))) => before
                 .asked_until
                 .zip(after.asked_until)
-                .filter(|(first, second)| first != second && second.duration_since(*first) < LEASE_MARGIN)
+                .filter(|(first, second)| {
+                    first != second && second.duration_since(*first) < LEASE_MARGIN - clocks_differ_by
+                })
                 .map(|_| format!("F1: two invocations ask about job {} at the same time", after.id)),
             (Item::Slot(after), Some(Item::Slot(before))) => (before.stop.is_some() && after.stop.is_none())
                 .then(|| format!("S4: the stop of {} was withdrawn", after.id)),
@@ -283,7 +293,7 @@ impl Checked {
 }
 
 /// How long an invocation may decide again from the same reading.
-const READING_VALID_FOR: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
+const READING_VALID_FOR: SignedDuration = SignedDuration::from_secs(1);
 
 /// A pool, and a class of a pool with shapes.
 pub(crate) type Part = (PoolName, Option<Label>);
@@ -384,13 +394,17 @@ impl Store for Checked {
             return self.table.commit(transaction).await;
         }
         let Replaced { by_puts: before, by_deletes: deleted } = self.table.replace(transaction)?;
+        let clocks = *self.clocks_differ_by.lock().expect("no thread panics while it holds the lock");
         let capacity = self.check_capacity(transaction, &before, &deleted);
-        let wrong =
-            transaction.puts.iter().zip(&before).filter_map(|(item, before)| Self::check_item(item, before.as_ref()));
+        let wrong = transaction
+            .puts
+            .iter()
+            .zip(&before)
+            .filter_map(|(item, before)| Self::check_item(item, before.as_ref(), clocks));
         let charges = transaction.puts.iter().zip(&before);
         let charges = charges.filter_map(|(item, before)| self.check_charges(item, before.as_ref()));
         let batches = before.iter().chain(&deleted).flatten();
-        let attempts = batches.filter_map(|before| self.attempts.check(before, transaction));
+        let attempts = batches.filter_map(|before| self.attempts.check(before, transaction, clocks));
         for wrong in wrong.chain(charges).chain(attempts).chain(capacity) {
             self.violate(wrong);
         }

@@ -182,6 +182,8 @@ faults! {
     StartedInVain = "ec2-started-in-vain", 0.30;
     /// GitHub accepts connections and answers no call for one to four minutes.
     GithubHangs = "github-hangs", 1.0;
+    /// The clocks of functions are wrong by up to two minutes, each by another time.
+    FunctionClock = "function-clock", 1.0;
     /// Functions, or some environments of one, are of an old version for one to five minutes.
     OldVersion = "function-old-version", 0.10;
 }

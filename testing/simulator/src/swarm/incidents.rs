@@ -16,6 +16,9 @@ use crate::swarm::ground_truth::Rotation;
 use crate::swarm::seed::Swarm;
 use crate::universe::INVOCATION;
 
+/// By how much the clocks of functions are wrong at most.
+const MAX_CLOCK_ERROR: SignedDuration = SignedDuration::from_mins(2);
+
 /// About as many runs as the share of searches pays for within 20 minutes.
 const SEARCHED_IN_TIME: usize = 300;
 
@@ -24,6 +27,9 @@ impl Swarm<'_> {
     pub(super) fn weather(&mut self) {
         let on = self.calm_since.is_none() && self.shape.stormy_at(self.now.duration_since(self.began));
         self.dice.on = on;
+        let clocks =
+            if self.dice.lasts(Fault::FunctionClock) { self.dice.intensity(Fault::FunctionClock) } else { 0.0 };
+        self.universe.set_clock_error(MAX_CLOCK_ERROR.mul_f64(clocks));
         let mut state = self.universe.state();
         let (mut ec2, mut github) = (ec2::Faults::default(), github::Faults::default());
         if self.dice.lasts(Fault::Invisible) {

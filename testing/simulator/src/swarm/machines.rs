@@ -52,8 +52,11 @@ impl Swarm<'_> {
                     if reclaimed {
                         self.truth.reclaimed.insert(runner);
                     }
-                    let most = self.universe.state().max_life.get(&lived.0).copied().unwrap_or(SignedDuration::MAX);
-                    if by_ec2 || lived.1 >= most {
+                    let state = self.universe.state();
+                    let most = state.max_life.get(&lived.0).copied().unwrap_or(SignedDuration::MAX);
+                    let is_past_life = lived.1 + state.clocks_differ_by >= most;
+                    drop(state);
+                    if by_ec2 || is_past_life {
                         self.truth.ended_by_ec2.insert(runner);
                     }
                     self.universe.github(|github, now| github.disconnect(runner, now));

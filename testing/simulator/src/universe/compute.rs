@@ -179,7 +179,7 @@ impl State {
         }
         let age = now.duration_since(machine.launched_at);
         let pool = machine.tags.get("drover:pool").cloned().unwrap_or_default();
-        let past_life = self.max_life.get(&pool).is_some_and(|most| age >= *most);
+        let past_life = self.max_life.get(&pool).is_some_and(|most| age + self.clocks_differ_by >= *most);
         let registered = self.configured.get(&id).and_then(|runner| self.github.runner(*runner));
         let wrong = registered.filter(|_| !past_life).map(|runner| {
             let may_run = if runner.job.is_some() { "has a job" } else { "can be given a job" };

@@ -292,20 +292,20 @@ impl GitHub for Universe {
 }
 
 impl Universe {
-    /// A call for an account. F1: it respects the limit that is in the table for the account.
+    /// A call for an account. F1: it respects the limit that is in the table for the account, by the clock of its function.
     async fn call_for<T: std::fmt::Debug>(
         &self,
         owner: &Owner,
         call: impl FnOnce() -> Call,
         make: impl FnOnce() -> T,
     ) -> T {
-        let (now, limit) = {
+        let (now, early_by, limit) = {
             let state = self.state();
-            (state.now, state.limits.get(owner).copied())
+            (state.now, state.clocks_differ_by / 2, state.limits.get(owner).copied())
         };
         // An invocation may have read the limit just before, and its calls may be slow. It lasts a minute at most.
         if let Some((written_at, until)) = limit
-            && now < until
+            && now + early_by < until
             && now.duration_since(written_at) > INVOCATION
         {
             self.store

@@ -8,11 +8,11 @@ use domain::ids::{JobId, Owner, Repository, RunId, RunnerId, Scope, StackName};
 use domain::wire::JobNotice;
 use engine::context::{Context, Share};
 use engine::ports::{
-    Budget, CheckRunUpdate, DeliveryPage, Deregistered, GitHub, GitHubAnswer, GitHubError, NamedRunners, Ports,
+    Budget, CheckRunUpdate, Clock, DeliveryPage, Deregistered, GitHub, GitHubAnswer, GitHubError, NamedRunners, Ports,
     Registered, Registration, RepositoryPage, Rerun, RunJobs, RunReference, RunnerPage, RunsUnderWay, SecretError,
     SecretStore, SecretVersion, StoredSecret,
 };
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::call::Call;
 use crate::mistakes::{Mistake, MistakenPorts};
@@ -25,15 +25,16 @@ const READ_EVERY: SignedDuration = SignedDuration::from_secs(10);
 impl Universe {
     /// One invocation of a function. The caller may poll it, interleave it with others or drop it.
     pub async fn invocation<T>(&self, run: impl AsyncFnOnce(&Context<'_>) -> T) -> T {
-        let (request, now) = {
+        let request = {
             let mut state = self.state();
             state.invocations += 1;
-            (format!("invocation-{}", state.invocations), state.now)
+            format!("invocation-{}", state.invocations)
         };
-        let deadline = now + INVOCATION;
         let process = self.take_process();
         let warm = Warm { universe: self, process: &process };
-        let world = || Ports { store: self, compute: self, github: &warm, queue: self, clock: self };
+        let began = if process.has_lambdas_clock() { Clock::now(&warm) } else { self.now() };
+        let deadline = began + INVOCATION;
+        let world = || Ports { store: self, compute: self, github: &warm, queue: self, clock: &warm };
         let mistaken = self.mistake.map(|mistake| MistakenPorts::new(mistake, world(), deadline, &self.memory));
         let context = Context {
             ports: mistaken.as_ref().map_or_else(world, MistakenPorts::ports),
@@ -53,11 +54,23 @@ impl Universe {
     /// A process for an invocation: one that was used before, if there is one.
     pub(super) fn take_process(&self) -> Arc<Process> {
         let idle = self.idle.lock().expect("no thread panics while it holds the lock").pop();
-        idle.unwrap_or_else(|| Arc::new(Process::new()))
+        idle.unwrap_or_else(|| {
+            let mut state = self.state();
+            state.processes += 1;
+            Arc::new(Process::new(state.processes))
+        })
     }
 
     pub(super) fn keep_process(&self, process: Arc<Process>) {
         self.idle.lock().expect("no thread panics while it holds the lock").push(process);
+    }
+
+    /// From now on the clocks of functions are wrong by at most so much.
+    pub(crate) fn set_clock_error(&self, most: SignedDuration) {
+        let mut state = self.state();
+        state.clock_error = most;
+        state.clocks_differ_by = state.clocks_differ_by.max(most * 2);
+        self.store.clocks_differ_by(state.clocks_differ_by);
     }
 
     /// From now on reading a secret is a call with a duration, which faults may strike.
@@ -88,18 +101,32 @@ impl Universe {
     }
 }
 
-/// GitHub's port in one process.
+/// GitHub's port and the clock in one process.
 pub(super) struct Warm<'u> {
     pub(super) universe: &'u Universe,
     pub(super) process: &'u Process,
 }
 
 #[async_trait]
+impl Clock for Warm<'_> {
+    fn now(&self) -> Timestamp {
+        let state = self.universe.state();
+        state.now + self.process.clock_error(state.clock_error)
+    }
+
+    /// Never returns: the simulator ends invocations that take too long.
+    async fn sleep_until(&self, _: Timestamp) {
+        std::future::pending().await
+    }
+}
+
+#[async_trait]
 impl SecretStore for Warm<'_> {
     async fn read(&self, _: SecretVersion) -> Result<Option<StoredSecret>, SecretError> {
-        let now = self.universe.now();
+        // By the clock of the process. One that was set back does not keep the process from reading.
+        let now = Clock::now(self);
         let last = self.process.reads(|reads| reads.last_at.replace(now));
-        if last.is_some_and(|at| now.duration_since(at) < READ_EVERY) {
+        if last.is_some_and(|at| at <= now && now.duration_since(at) < READ_EVERY) {
             self.universe.store.violate("L7: a process read the app's secret twice within ten seconds".to_owned());
         }
         let read = || {
@@ -133,7 +160,7 @@ impl Warm<'_> {
     where
         F: Future<Output = Result<T, GitHubError>> + Send,
     {
-        let began = self.universe.now();
+        let (began, clock_began) = (self.universe.now(), Clock::now(self));
         let stored = self.universe.state().stored_key;
         let before = self.process.reads(|reads| (reads.last_at, reads.failed));
         let with_key = |key: Arc<u32>| {
@@ -144,12 +171,15 @@ impl Warm<'_> {
             }
         };
         let refused = |answer: &Result<T, GitHubError>| matches!(answer, Err(GitHubError::Denied(_)));
-        let answer = self.process.key.call(self, self.universe, with_key, refused).await?;
+        let answer = self.process.key.call(self, self, with_key, refused).await?;
         if matches!(&answer, Err(GitHubError::Denied(why)) if *why == bad_credentials()) {
             let state = self.universe.state();
             let accepted = state.stored_key == stored && state.key_accepted_since.is_some_and(|since| since <= began);
             drop(state);
-            let may_look = before.0.is_none_or(|at| began.duration_since(at) >= READ_EVERY);
+            let is_long_ago =
+                |clock: Timestamp| before.0.is_none_or(|at| clock < at || clock.duration_since(at) >= READ_EVERY);
+            // The clock of the process may have been set in between.
+            let may_look = is_long_ago(clock_began) && is_long_ago(Clock::now(self));
             let failed = self.process.reads(|reads| reads.failed) > before.1;
             if accepted && may_look && !failed {
                 self.universe.store.violate("L7: a call is refused although the stored key is accepted".to_owned());

@@ -1,10 +1,10 @@
-//! The ports of the queue and the clock.
+//! The port of the queue.
 
 use async_trait::async_trait;
 use domain::ids::PoolName;
 use domain::wire::{MESSAGE_VERSION, Message};
-use engine::ports::{Clock, Queue, QueueError};
-use jiff::{SignedDuration, Timestamp};
+use engine::ports::{Queue, QueueError};
+use jiff::SignedDuration;
 
 use crate::call::Call;
 use crate::universe::Universe;
@@ -22,17 +22,5 @@ impl Queue for Universe {
             Ok(())
         };
         self.steps.around(|| Call::Nudge(pool.clone()), send).await
-    }
-}
-
-#[async_trait]
-impl Clock for Universe {
-    fn now(&self) -> Timestamp {
-        Universe::now(self)
-    }
-
-    /// Never returns: the simulator ends invocations that take too long.
-    async fn sleep_until(&self, _: Timestamp) {
-        std::future::pending().await
     }
 }

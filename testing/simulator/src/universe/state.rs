@@ -28,6 +28,12 @@ pub(crate) struct State {
     pub(super) ingest: Ingest,
     /// How many invocations there have been.
     pub(super) invocations: u64,
+    /// How many processes of functions there have been.
+    pub(super) processes: u64,
+    /// By how much the clocks of functions may be wrong.
+    pub(crate) clock_error: SignedDuration,
+    /// By how much the clocks of two functions may have differed so far.
+    pub(crate) clocks_differ_by: SignedDuration,
     /// How the table fails its next call.
     pub(crate) table_fault: Option<TableFault>,
     /// The limits of accounts in the table: when each was written, and until when it forbids calls.
