@@ -6,6 +6,7 @@ mod story;
 
 use std::pin::pin;
 
+use domain::config::Pool;
 use domain::wire::Message;
 use engine::consume::consume;
 use engine::sweep::{Mode, sweep};
@@ -14,6 +15,7 @@ use simulator::{Universe, pool};
 use steps::steps;
 use story::everything_is_over;
 use world::ec2::{Code, LaunchMatch, Refusal, When};
+use world::github;
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
@@ -272,6 +274,49 @@ fn of_two_scalers_with_different_jobs_the_slower_one_leaves_its_job_to_a_nudge()
             }
         }
         if is_first_over {
+            break;
+        }
+    }
+}
+
+/// A sweep records the boot report of a warm machine, at any call of the scaler that gives the machine to a job.
+#[test]
+fn a_boot_report_that_is_recorded_during_a_hand_over_delays_no_job() {
+    for step in 0.. {
+        let universe = Universe::new(15, vec![Pool { warm: 1, ..pool("linux", 10) }]);
+        universe.sweep();
+        for _ in 0..40 {
+            universe.tick();
+        }
+        universe.receive();
+        let job = universe.queue_job(&["linux"], MINUTE);
+        for _ in 0..5 {
+            universe.tick();
+        }
+        let (messages, config) = (universe.receive(), universe.config());
+        universe.steps.record();
+        let finished = {
+            let mut scaler = pin!(universe.invocation(async |context| {
+                consume(context, &config, &messages).await;
+            }));
+            let finished = steps(scaler.as_mut(), step);
+            let janitor = pin!(universe.invocation(async |context| {
+                sweep(context, Mode::Repair).await.expect("the table can be read");
+            }));
+            assert!(steps(janitor, 1000));
+            assert!(finished || steps(scaler, 1000));
+            finished
+        };
+        universe.steps.recorded();
+        // No sweep runs.
+        for _ in 0..5 {
+            universe.scale();
+            universe.tick();
+        }
+        let has_started = |job: &github::Job| job.state.runner().is_some();
+        let job = universe.github(|github, _| github.job(github::JobId(job.0)).is_some_and(has_started));
+        assert!(job, "the job waits for a sweep if the report is recorded at step {step}");
+        if finished {
             break;
         }
     }

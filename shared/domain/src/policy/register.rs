@@ -1,14 +1,15 @@
 //! Registering a runner, and handing its JIT config over to its machine.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::config::{Label, Pool};
 use crate::ids::{Epoch, RunnerId, RunnerName, Scope, StackName};
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::circuit::open_circuit;
 use crate::policy::class::of_pool;
+use crate::policy::due::{Effect, next_effect};
 use crate::state::{
-    BootItem, Circuit, CircuitCause, Instance, Lease, MeasuredMachine, Meta, Runner, Slot, SlotState, boot_key,
+    BootItem, Circuit, CircuitCause, Instance, Lease, Leased, MeasuredMachine, Meta, Runner, Slot, SlotState, boot_key,
 };
 
 /// The shortest life of a boot item. A machine that is up reads it within a second. One that never comes up must not leave a
@@ -82,6 +83,17 @@ pub fn hand_over(
     let what = What::HandedOver { slot: slot.id, runner_name };
     let writes = Transaction::new().put(slot).put(instance).put_boot_item(key, boot);
     Some(writes.emit(Stream::Pool(pool.name.clone()), what, turn))
+}
+
+/// What to write after a hand-over that lost its race: the slot as it was found since, with its registration due again. None if the
+/// registration is not needed any more, or another invocation has claimed it.
+///
+/// A sweep may have recorded something about the machine meanwhile, such as its boot report. The job must not wait for the end of
+/// the lease because of that.
+pub fn due_again(lost: &Slot, found: Slot, now: Timestamp) -> Option<Slot> {
+    let is_still_claimed = found.lease == lost.lease && found.registration == lost.registration;
+    let is_needed = next_effect(&found) == Some(Effect::Register(found.id));
+    (is_still_claimed && is_needed).then(|| found.put_off(now))
 }
 
 /// What the boot item says about the machine, in a pool with `usage`.

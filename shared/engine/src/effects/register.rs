@@ -5,7 +5,9 @@ use domain::ids::{InstanceId, RunnerId, RunnerName, SlotId};
 use domain::log::{Stream, Transaction, What};
 use domain::policy::PoolView;
 use domain::policy::due::{Effect, next_effect};
-use domain::policy::register::{NewRunner, hand_over, labels, next_registration, registration_refused, runner_name};
+use domain::policy::register::{
+    NewRunner, due_again, hand_over, labels, next_registration, registration_refused, runner_name,
+};
 use domain::policy::retry::{backoff, next_attempt};
 use domain::policy::stopped::{AfterStartError, after_start_error};
 use domain::state::{Instance, Item, Key, Leased, Slot, SlotState, StopReason};
@@ -16,6 +18,7 @@ use crate::context::Context;
 use crate::effects::{Holder, Next};
 use crate::error::ReconcileError;
 use crate::ports::{ComputeError, Deregistered, GitHubError, Registration};
+use crate::record::MAX_RACES;
 use crate::table::{Commit, claim, commit, commit_or_leave};
 
 /// Concurrent registrations of one launch, or of one round. Those of one account are bounded together, see [`crate::accounts`].
@@ -169,8 +172,23 @@ async fn register(
             tracing::info!(runner = %name, runner_id = %runner_id, instance = %instance_id, "runner {name} is handed over to {instance_id}");
         }
         Commit::Lost(what) => {
-            tracing::info!(runner = %name, "runner {name} is not needed any more: {what} has changed");
+            tracing::info!(runner = %name, "runner {name} is not handed over: {what} has changed");
             drop_registration(context, pool, runner_id, &name).await;
+            return again(context, pool, &slot).await;
+        }
+    }
+    Ok(None)
+}
+
+/// Gives up the claim of a slot whose hand-over lost its race, if the registration is still needed. Returns when it is due.
+async fn again(context: &Context<'_>, pool: &Pool, lost: &Slot) -> Result<Next, ReconcileError> {
+    for _ in 0..MAX_RACES {
+        let key = Key::Slot(pool.name.clone(), lost.id);
+        let Some(Item::Slot(found)) = context.ports.store.get(&key).await? else { return Ok(None) };
+        let now = context.now();
+        let Some(slot) = due_again(lost, found, now) else { return Ok(None) };
+        if commit(context, &Transaction::new().put(slot)).await? == Commit::Written {
+            return Ok(Some(now));
         }
     }
     Ok(None)
