@@ -94,8 +94,9 @@ fuzz:
 	$(CARGO) build --workspace
 	DROVER_FUZZ_SECONDS=$(or $(SECONDS_EACH),60) $(CARGO) test --workspace --test fuzz
 
-## Explore every order of the calls of three scalers in a small world.
-# The tests then remove each safeguard and check that an invariant breaks.
+## Explore every order of calls in small worlds, and print what happens without one of the safeguards.
+# The tests check that an invariant breaks without each of them. One world or one mistake:
+# cargo run --release --package simulator -- --exhaustive --world stealing --mistake stale-busy
 exhaustive:
 	$(CARGO) run --release --package simulator -- --exhaustive
 	$(CARGO) test --release --package simulator --test exhaustive

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use simulator::exhaustive::{Choice, Explored, SmallWorld, WORLDS, explore, story};
 use simulator::mistakes::{self, Mistake};
 use simulator::swarm::{Fault, Options, Shrunk, Total, hunt, run, shrink};
 
@@ -53,9 +55,13 @@ struct Arguments {
     /// Makes each deliberate mistake in turn, and fails if a mistake breaks no invariant. See `make mutants`.
     #[arg(long, conflicts_with = "mistake")]
     mistakes: bool,
-    /// Explores every order of calls in a small world instead.
+    /// Explores every order of calls in small worlds instead. Then prints what happens in them without one of the safeguards.
+    /// With a mistake, only that.
     #[arg(long)]
     exhaustive: bool,
+    /// Explores this small world only.
+    #[arg(long, requires = "exhaustive", value_parser = PossibleValuesParser::new(WORLDS.iter().map(|world| world.name)))]
+    world: Option<String>,
     /// Prints the result as JSON.
     #[arg(long)]
     json: bool,
@@ -111,16 +117,61 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 fn explore_all(arguments: &Arguments) -> ExitCode {
-    let bar = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{pos} states").expect("a template"));
-    let explored = simulator::exhaustive::explore(arguments.mistake, |states| bar.set_position(states as u64));
-    bar.finish_and_clear();
-    println!("{} states, {} transitions, {} ends", explored.states, explored.transitions, explored.ends);
-    match explored.counterexample {
-        None => ExitCode::SUCCESS,
-        Some((choices, violation)) => {
-            println!("{violation} after {choices:?}");
-            ExitCode::FAILURE
+    let is_asked = |world: &&SmallWorld| arguments.world.as_ref().is_none_or(|name| name == world.name);
+    let worlds: Vec<&SmallWorld> = WORLDS.iter().filter(is_asked).collect();
+    let is_safe = arguments.mistake.is_some() || explore_worlds(&worlds);
+    let mut is_found = true;
+    for world in worlds {
+        for mistake in world.mistakes.iter().filter(|mistake| arguments.mistake.is_none_or(|asked| asked == **mistake))
+        {
+            is_found &= explore_without_safeguard(world, *mistake);
         }
+    }
+    if is_safe && is_found { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Explores the worlds and prints what was found. Returns whether no invariant breaks.
+fn explore_worlds(worlds: &[&SmallWorld]) -> bool {
+    let (mut is_safe, mut all) = (true, 0);
+    println!("{:<14} {:>9} {:>11} {:>9} {:>6}", "world", "states", "transitions", "ends", "time");
+    for world in worlds {
+        let began = Instant::now();
+        let explored = explore_with_progress(world, None);
+        let (states, transitions, ends) = (explored.states, explored.transitions, explored.ends);
+        let seconds = began.elapsed().as_secs();
+        println!("{:<14} {states:>9} {transitions:>11} {ends:>9} {seconds:>4} s", world.name);
+        all += states;
+        if let Some((choices, violation)) = explored.counterexample {
+            is_safe = false;
+            print_story(world, None, &choices, &violation);
+        }
+    }
+    println!("{:<14} {all:>9}", "together");
+    is_safe
+}
+
+/// Prints how an invariant breaks with the mistake. Returns whether one does.
+fn explore_without_safeguard(world: &SmallWorld, mistake: Mistake) -> bool {
+    println!("\nWorld {}, mistake {}:", world.name, mistake.name());
+    let explored = explore_with_progress(world, Some(mistake));
+    match &explored.counterexample {
+        Some((choices, violation)) => print_story(world, Some(mistake), choices, violation),
+        None => println!("no invariant breaks in {} states", explored.states),
+    }
+    explored.counterexample.is_some()
+}
+
+fn explore_with_progress(world: &SmallWorld, mistake: Option<Mistake>) -> Explored {
+    let style = ProgressStyle::with_template("{msg}: {pos} states, {elapsed}").expect("a template");
+    let bar = ProgressBar::new_spinner().with_style(style).with_message(world.name);
+    let explored = explore(world, mistake, |states| bar.set_position(states as u64));
+    bar.finish_and_clear();
+    explored
+}
+
+fn print_story(world: &SmallWorld, mistake: Option<Mistake>, choices: &[Choice], violation: &str) {
+    for (number, sentence) in (1..).zip(story(world, mistake, choices, violation)) {
+        println!("{number:>4}. {sentence}");
     }
 }
 
@@ -129,6 +180,10 @@ fn hunt_all(arguments: &Arguments) -> ExitCode {
     println!("{:<18} {:<10} {:>5}  violation", "mistake", "invariant", "seeds");
     for mistake in Mistake::value_variants() {
         let name = mistake.name();
+        if mistake.is_for_small_worlds() {
+            println!("{name:<18} only in small worlds: make exhaustive");
+            continue;
+        }
         if !mistakes::is_included(*mistake) {
             println!("{name:<18} not in this build: make mutants");
             continue;

@@ -50,6 +50,8 @@ struct Schedule {
     arrivals: Vec<Arrival>,
     /// A digest of the last answer; None if answers are not digested.
     answer: Option<u64>,
+    /// The calls that were made and their answers, as text; None if they are not kept.
+    told: Option<Vec<(Call, String)>>,
 }
 
 impl Steps {
@@ -73,6 +75,11 @@ impl Steps {
     /// From now on every call waits before and after it until [`Steps::release`].
     pub(crate) fn schedule(&self) {
         *self.mode() = Mode::Scheduled(Schedule::default());
+    }
+
+    /// From now on every call is made at once.
+    pub(crate) fn at_once(&self) {
+        *self.mode() = Mode::Immediate;
     }
 
     /// Takes the parts of invocations that have come to a call.
@@ -105,11 +112,30 @@ impl Steps {
         }
     }
 
-    fn digest(&self, answer: &impl Debug) {
-        if let Mode::Scheduled(Schedule { answer: Some(last), .. }) = &mut *self.mode() {
+    /// From now on calls and answers are kept as text.
+    pub(crate) fn keep_answers(&self) {
+        if let Mode::Scheduled(schedule) = &mut *self.mode() {
+            schedule.told = Some(Vec::new());
+        }
+    }
+
+    /// Takes the calls that were made since the last time, with their answers.
+    pub(crate) fn take_answers(&self) -> Vec<(Call, String)> {
+        match &mut *self.mode() {
+            Mode::Scheduled(Schedule { told: Some(told), .. }) => std::mem::take(told),
+            Mode::Scheduled(_) | Mode::Immediate | Mode::Recording(_) => Vec::new(),
+        }
+    }
+
+    fn note(&self, call: &Call, answer: &impl Debug) {
+        let Mode::Scheduled(schedule) = &mut *self.mode() else { return };
+        if let Some(last) = &mut schedule.answer {
             let mut digest = Digest::default();
             write!(digest, "{answer:?}").expect("writing to a digest does not fail");
             *last = digest.value();
+        }
+        if let Some(told) = &mut schedule.told {
+            told.push((call.clone(), format!("{answer:?}")));
         }
     }
 
@@ -133,7 +159,7 @@ impl Steps {
             Some(call) => {
                 self.wait(Side::Before, call.clone()).await;
                 let answer = make();
-                self.digest(&answer);
+                self.note(&call, &answer);
                 self.wait(Side::After, call).await;
                 answer
             }

@@ -73,12 +73,24 @@ pub enum Mistake {
     NeverMissed,
     /// A function of an old version writes a table whose format is newer than its own.
     FormatUnchecked,
+    /// No nudge is sent.
+    NoDoorbell,
+    /// Whoever answers a nudge deletes its record only after reading the pool.
+    LateAnswer,
+    /// A machine is stopped although the table does not say that it is set aside.
+    StopUnclaimed,
 }
 
 impl Mistake {
     /// Whether it is one only in worlds with classes.
     pub fn concerns_classes(self) -> bool {
         self == Mistake::SmallFallback
+    }
+
+    /// Whether only the exploration of small worlds looks for it: in random worlds the janitor makes up for it within a minute, or
+    /// it needs one order of calls in thousands.
+    pub fn is_for_small_worlds(self) -> bool {
+        matches!(self, Mistake::NoDoorbell | Mistake::LateAnswer | Mistake::StopUnclaimed)
     }
 
     /// Its name on the command line and in reports.

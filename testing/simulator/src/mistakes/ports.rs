@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use domain::config::Timings;
 use domain::ids::BatchTag;
+use domain::log::Transaction;
 use domain::wire::TokenMark;
 use engine::ports::Ports;
 use jiff::Timestamp;
@@ -27,13 +28,25 @@ pub(crate) struct MistakenPorts<'a> {
     /// The end of the leases that this invocation takes.
     pub(super) lease: Timestamp,
     pub(super) memory: &'a Memory,
+    pub(super) answer: Mutex<Answer>,
+}
+
+/// The record of the nudge that this invocation answers, for `LateAnswer`.
+#[derive(Debug, Default)]
+pub(super) enum Answer {
+    #[default]
+    None,
+    /// It was read.
+    Read,
+    /// It is deleted once the pool was read.
+    Due(Transaction),
 }
 
 impl<'a> MistakenPorts<'a> {
     pub(crate) fn new(mistake: Mistake, world: Ports<'a>, deadline: Timestamp, memory: &'a Memory) -> Self {
         // The pools of a simulated world all have the default margin.
         let lease = deadline + Timings::default().lease_margin.duration();
-        Self { mistake, world, lease, memory }
+        Self { mistake, world, lease, memory, answer: Mutex::default() }
     }
 
     /// These ports, for the engine.

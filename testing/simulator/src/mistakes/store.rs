@@ -1,6 +1,7 @@
 //! Mistakes at the table's port.
 
 use std::collections::BTreeMap;
+use std::sync::MutexGuard;
 
 use async_trait::async_trait;
 use domain::ids::{InstanceId, PoolName, SlotId};
@@ -10,13 +11,16 @@ use engine::ports::{CommitError, Reading, Store, StoreError};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::mistakes::kinds::Mistake;
-use crate::mistakes::ports::MistakenPorts;
+use crate::mistakes::ports::{Answer, MistakenPorts};
 
 #[async_trait]
 impl Store for MistakenPorts<'_> {
     async fn get(&self, key: &Key) -> Result<Option<Item>, StoreError> {
         if self.mistake == Mistake::LimitUnread && matches!(key, Key::Limit(_)) {
             return Ok(None);
+        }
+        if self.mistake == Mistake::LateAnswer && matches!(key, Key::Nudge(_)) {
+            *self.answer() = Answer::Read;
         }
         Ok(self.world.store.get(key).await?.map(|item| self.without_unread_machines(item)))
     }
@@ -36,7 +40,13 @@ impl Store for MistakenPorts<'_> {
     }
 
     async fn partition(&self, pool: &PoolName) -> Result<Reading, StoreError> {
-        self.read(self.world.store.partition(pool).await)
+        let read = self.world.store.partition(pool).await;
+        let late = std::mem::take(&mut *self.answer());
+        if let Answer::Due(deletion) = late {
+            // Whoever was faster has read the pool, too.
+            let _ = self.world.store.commit(&deletion).await;
+        }
+        self.read(read)
     }
 
     async fn partition_without(
@@ -74,6 +84,23 @@ impl Store for MistakenPorts<'_> {
         if self.mistake == Mistake::NoClaim && is_claim(transaction) {
             return Ok(());
         }
+        if self.mistake == Mistake::NoDoorbell && transaction.puts.iter().any(|item| matches!(item, Item::Nudge(_))) {
+            return Err(CommitError::Conflict("somebody else seems to have sent one".to_owned()));
+        }
+        if self.mistake == Mistake::LateAnswer
+            && transaction.deletes.iter().any(|(key, _)| matches!(key, Key::Nudge(_)))
+        {
+            let mut answer = self.answer();
+            if matches!(*answer, Answer::Read) {
+                *answer = Answer::Due(transaction.clone());
+                return Ok(());
+            }
+        }
+        if self.mistake == Mistake::StopUnclaimed && transaction.puts.iter().any(is_set_aside) {
+            let mut rest = transaction.clone();
+            rest.puts.retain(|item| !is_set_aside(item));
+            return if rest.puts.is_empty() { Ok(()) } else { store.commit(&rest).await };
+        }
         if self.mistake == Mistake::NoTombstone && transaction.puts.iter().any(is_tombstone) {
             let rest = without_tombstones(transaction);
             return if rest.puts.is_empty() { Ok(()) } else { store.commit(&rest).await };
@@ -100,6 +127,10 @@ impl Store for MistakenPorts<'_> {
 }
 
 impl MistakenPorts<'_> {
+    fn answer(&self) -> MutexGuard<'_, Answer> {
+        self.answer.lock().expect("no thread panics while it holds the lock")
+    }
+
     fn without_unread_machines(&self, mut item: Item) -> Item {
         if self.mistake == Mistake::UncountedMachines
             && let Item::Meta(Meta { unread: Some(unread), .. }) = &mut item
@@ -146,6 +177,11 @@ fn forget_claim(item: &mut Item) {
 /// The write that claims a machine without an owner, before the machine is removed.
 fn is_claim(transaction: &Transaction) -> bool {
     transaction.event.as_ref().is_some_and(|event| matches!(event.what, What::Condemned { .. }))
+}
+
+/// A slot whose machine EC2 is asked to stop until a job needs it.
+fn is_set_aside(item: &Item) -> bool {
+    matches!(item, Item::Slot(slot) if slot.is_set_aside())
 }
 
 /// The first write of a job that is already over.

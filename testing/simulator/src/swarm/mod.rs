@@ -41,5 +41,6 @@ pub use hunt::{Hunt, hunt};
 pub use outcome::{Convergence, Line, MachineCounts, Options, Outcome, Violation};
 pub use run::run;
 pub use shape::Groups;
+pub(crate) use shape_judge::Asked;
 pub use shrink::{Shrunk, shrink};
 pub use total::{Percentiles, Total};

@@ -115,7 +115,7 @@ impl Swarm<'_> {
 
 /// What a label asks for, read without Drover's own grammar.
 #[derive(Debug, Default)]
-struct Asked {
+pub(crate) struct Asked {
     vcpus: u32,
     gib: u32,
     arm: bool,
@@ -123,7 +123,7 @@ struct Asked {
 }
 
 impl Asked {
-    fn of(label: &str) -> Self {
+    pub(crate) fn of(label: &str) -> Self {
         let mut asked = Self::default();
         for term in label.split('/').skip(1) {
             let number = || term.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(u32::MAX);
@@ -139,7 +139,7 @@ impl Asked {
         asked
     }
 
-    fn is_satisfied_by(&self, it: &TypeInfo) -> bool {
+    pub(crate) fn is_satisfied_by(&self, it: &TypeInfo) -> bool {
         it.vcpus >= self.vcpus && it.memory_mib >= self.gib * 1024 && (it.architecture == "arm64") == self.arm
     }
 }
