@@ -278,8 +278,18 @@ fn identity(caller: &Caller) -> Response {
 
 /// A request to the DynamoDB emulator, which accepts any signature.
 fn dynamodb(http: &reqwest::Client, url: &str, target: &str) -> reqwest::RequestBuilder {
-    let signature = "AWS4-HMAC-SHA256 Credential=AKIASANDBOX/20260101/eu-central-1/dynamodb/aws4_request, \
-                     SignedHeaders=host, Signature=0";
+    dynamodb_request(http, url, target, "AKIASANDBOX")
+}
+
+/// A request to DynamoDB with an access key, and without the SDK.
+pub(crate) fn dynamodb_request(
+    http: &reqwest::Client,
+    url: &str,
+    target: &str,
+    access_key: &str,
+) -> reqwest::RequestBuilder {
+    let scope = format!("{access_key}/20260101/{REGION}/dynamodb/aws4_request");
+    let signature = format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0");
     http.post(url)
         .header("x-amz-target", target)
         .header("content-type", "application/x-amz-json-1.0")

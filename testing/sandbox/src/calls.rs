@@ -2,7 +2,7 @@
 //! them, or lose the answer to one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::AddAssign;
+use std::ops::{AddAssign, Range};
 use std::sync::Mutex;
 
 use axum::body::Body;
@@ -103,12 +103,13 @@ struct Chaos {
     random: SmallRng,
     /// The number of calls until the next kill.
     next_in: u32,
+    between: Range<u32>,
     kills_left: usize,
     kills: usize,
 }
 
 /// The number of calls between two kills. A function must get some work done, and the shortest demo makes more calls.
-const CALLS_BETWEEN_KILLS: std::ops::Range<u32> = 10..60;
+pub const CALLS_BETWEEN_KILLS: Range<u32> = 10..60;
 
 #[derive(Debug)]
 struct Trace {
@@ -225,12 +226,14 @@ impl Calls {
         self.0.lock().expect("nobody panics while holding it").processes.insert(token, process);
     }
 
-    /// Starts to kill processes at random calls, up to this number of kills.
-    pub fn kill_at_random_calls(&self, seed: u64, times: usize) {
+    /// Starts to kill processes at random calls, up to this number of kills and with this number of calls between two. With 0 kills,
+    /// the killing ends.
+    pub fn kill_at_random_calls(&self, seed: u64, times: usize, between: Range<u32>) {
         let mut random = SmallRng::seed_from_u64(seed);
-        let next_in = random.random_range(CALLS_BETWEEN_KILLS);
-        let chaos = Chaos { random, next_in, kills_left: times, kills: 0 };
-        self.0.lock().expect("nobody panics while holding it").chaos = Some(chaos);
+        let next_in = random.random_range(between.clone());
+        let mut inner = self.0.lock().expect("nobody panics while holding it");
+        let kills = inner.chaos.as_ref().map_or(0, |chaos| chaos.kills);
+        inner.chaos = Some(Chaos { random, next_in, between, kills_left: times, kills });
     }
 
     /// The number of processes killed at random calls.
@@ -257,7 +260,7 @@ impl Calls {
         {
             chaos.next_in -= 1;
             if chaos.next_in == 0 {
-                chaos.next_in = chaos.random.random_range(CALLS_BETWEEN_KILLS);
+                chaos.next_in = chaos.random.random_range(chaos.between.clone());
                 chaos.kills_left -= 1;
                 chaos.kills += 1;
                 return if chaos.random.random() { Fate::DieBefore(process) } else { Fate::DieAfter(process) };

@@ -116,7 +116,7 @@ pub struct Webhooks {
     pub world: Arc<World>,
     /// URL of ingest when the sandbox started. The model's hook has the current URL and secret.
     pub url: String,
-    pub webhook_faults: WebhookFaults,
+    webhook_faults: Mutex<WebhookFaults>,
     pub http: reqwest::Client,
     sent: Mutex<Sent>,
     withheld: Mutex<BTreeSet<JobId>>,
@@ -134,6 +134,7 @@ struct Sent {
 impl Webhooks {
     /// A sender that has sent nothing.
     pub fn new(world: Arc<World>, url: String, webhook_faults: WebhookFaults, http: reqwest::Client) -> Self {
+        let webhook_faults = Mutex::new(webhook_faults);
         Self { world, url, webhook_faults, http, sent: Mutex::default(), withheld: Mutex::default() }
     }
 
@@ -153,6 +154,11 @@ impl Webhooks {
         Some(Withheld { guid: delivery.guid, body, signature })
     }
 
+    /// Changes the faults of the deliveries from now on.
+    pub fn set_faults(&self, faults: WebhookFaults) {
+        *self.webhook_faults.lock().expect("nobody panics while holding it") = faults;
+    }
+
     /// The counts so far.
     pub fn done(&self) -> Done {
         self.sent.lock().expect("nobody panics while holding it").done
@@ -164,6 +170,7 @@ impl Webhooks {
         if action == "queued" && self.withheld.lock().expect("nobody panics while holding it").remove(&job) {
             return;
         }
+        let faults = *self.webhook_faults.lock().expect("nobody panics while holding it");
         let (lost, twice, after) = {
             let mut sent = self.sent.lock().expect("nobody panics while holding it");
             let number = sent.deliveries;
@@ -173,10 +180,10 @@ impl Webhooks {
             let ended = |job: &JobId| {
                 self.world.look(|state| state.github.job(*job).is_some_and(|job| job.completed_at.is_some()))
             };
-            if action == "in_progress" && self.webhook_faults.reorder_every.is_some() && !ended(&job) {
+            if action == "in_progress" && faults.reorder_every.is_some() && !ended(&job) {
                 // A held job may end without a delivery, for example while the app is uninstalled. Then another one is held.
                 let none_yet = sent.done.reordered == 0 && sent.held.keys().all(ended);
-                let reorder = none_yet || affects(self.webhook_faults.reorder_every, sent.started_jobs);
+                let reorder = none_yet || affects(faults.reorder_every, sent.started_jobs);
                 sent.started_jobs += 1;
                 if reorder {
                     sent.held.insert(job, delivery);
@@ -184,9 +191,9 @@ impl Webhooks {
                 }
             }
             let after = if action == "completed" { sent.held.remove(&job) } else { None };
-            let lost = !delivery.redelivery && affects(self.webhook_faults.lose_every, number);
+            let lost = !delivery.redelivery && affects(faults.lose_every, number);
             // Starts with the second delivery: with the same share for both, all others would be lost.
-            let twice = !lost && self.webhook_faults.duplicate_every.is_some_and(|every| number % every == 1 % every);
+            let twice = !lost && faults.duplicate_every.is_some_and(|every| number % every == 1 % every);
             sent.done.lost += usize::from(lost);
             sent.done.duplicated += usize::from(twice);
             sent.done.reordered += usize::from(after.is_some());

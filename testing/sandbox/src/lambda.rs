@@ -23,6 +23,7 @@ use tokio::time::{Instant, sleep};
 use world::sqs::Received;
 
 use crate::calls::Calls;
+use crate::door::Door;
 use crate::state::{Reception, World, until};
 
 /// The longest single wait for an answer. The Runtime API simulator can miss an answer that arrives just before it starts
@@ -236,6 +237,8 @@ pub struct EventSource {
     /// When a message is received again after its invocation failed. With Lambda this is the queue's visibility timeout, which
     /// here is longer, so that no message of a slow invocation is received twice.
     pub retry_after: Duration,
+    /// Without an open door, nothing is received and nothing deleted. None: the queue is always reached.
+    pub door: Option<Arc<Door>>,
     /// `MaximumBatchingWindowInSeconds`: how long a batch that is not full waits for more.
     pub window: Duration,
 }
@@ -262,7 +265,14 @@ impl EventSource {
         }
     }
 
+    fn reaches_queue(&self) -> bool {
+        self.door.as_ref().is_none_or(|door| door.is_open())
+    }
+
     fn receive(&self) -> Option<Vec<Received>> {
+        if !self.reaches_queue() {
+            return None;
+        }
         let mut batch = Vec::new();
         self.world.attempt(|state, now| {
             while batch.len() < self.batch_size {
@@ -281,6 +291,9 @@ impl EventSource {
     async fn next(&self) -> Vec<Received> {
         let mut changed = self.world.changed();
         loop {
+            if let Some(door) = &self.door {
+                door.opened().await;
+            }
             changed.mark_unchanged();
             if let Some(mut batch) = self.receive() {
                 if !self.window.is_zero() && batch.len() < self.batch_size {
@@ -315,6 +328,11 @@ impl EventSource {
                 return Err(error);
             }
         };
+        if !self.reaches_queue() {
+            // Nothing can be deleted, so everything is received again.
+            self.retry(batch.iter());
+            return Ok(Batch { messages: batch.len(), failed: 0 });
+        }
         let failures = answer["batchItemFailures"].as_array().cloned().unwrap_or_default();
         let failed: Vec<&str> = failures.iter().filter_map(|failure| failure["itemIdentifier"].as_str()).collect();
         self.world.act(|state, _| {

@@ -10,12 +10,15 @@
 //! Reading order: [`sandbox`] starts everything, [`state`] contains the models and advances their time, [`aws`], [`ec2`]
 //! and [`github`] serve them over HTTP, [`permissions`] restricts the callers, [`events`] are EC2's events, [`machine`]
 //! boots instances, [`lambda`] runs functions, [`deliveries`] sends webhooks, [`proxy`] stands between them if a test wants
-//! it. [`demo`] is `make demo`.
+//! it. [`demo`] is `make demo`. Machines can
+//! be [`bare`], and each service behind a [`door`].
 
 pub mod aws;
+pub mod bare;
 pub mod calls;
 pub mod deliveries;
 pub mod demo;
+pub mod door;
 pub mod ec2;
 mod ec2_form;
 mod ec2_machines;

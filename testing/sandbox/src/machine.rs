@@ -32,6 +32,7 @@ use world::ec2::InstanceId;
 use world::github::{Conclusion, JobId, Offer, RunnerId, Steps, Visibility};
 
 use crate::aws::instance_credentials;
+use crate::bare::{self, Bare};
 use crate::names::{BOOT_TABLE, REGION, REPORTS_TABLE};
 use crate::state::{Notification, World};
 
@@ -69,6 +70,7 @@ pub struct Machines {
     inboxes: Mutex<BTreeMap<RunnerId, Inbox>>,
     /// The machine from which each runner connected, including machines that are gone.
     hosts: Mutex<BTreeMap<RunnerId, InstanceId>>,
+    bare: Option<Bare>,
 }
 
 /// Messages that a runner has not fetched.
@@ -77,14 +79,15 @@ type Inbox = Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Notification>>>;
 #[derive(Debug)]
 struct Machine {
     agent: Option<Child>,
-    metadata: Option<JoinHandle<()>>,
+    /// Its metadata service, or the task of a machine without a process.
+    task: Option<JoinHandle<()>>,
     runner: Option<RunnerId>,
 }
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        if let Some(metadata) = &self.metadata {
-            metadata.abort();
+        if let Some(task) = &self.task {
+            task.abort();
         }
         if let Some(id) = self.agent.as_ref().and_then(Child::id) {
             kill_session(id);
@@ -148,15 +151,26 @@ impl Machines {
         environment: Vec<(String, String)>,
     ) -> Self {
         let (running, inboxes, hosts) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { world, agent, stand_in, folder, aws_url, own_url, environment, running, inboxes, hosts }
+        Self { world, agent, stand_in, folder, aws_url, own_url, environment, running, inboxes, hosts, bare: None }
+    }
+
+    /// Some machines have no process.
+    pub(crate) fn with_bare(self, bare: Option<Bare>) -> Self {
+        Self { bare, ..self }
     }
 
     /// Starts the agent of a machine that was launched or started.
     ///
     /// # Errors
     /// If the process cannot be started.
-    pub async fn boot(&self, instance: &InstanceId) -> anyhow::Result<()> {
+    pub async fn boot(self: &Arc<Self>, instance: &InstanceId) -> anyhow::Result<()> {
         let id = instance.as_str().to_owned();
+        if let Some(tables) = self.bare.as_ref().and_then(Bare::next) {
+            let task = tokio::spawn(bare::live(self.clone(), tables, instance.clone()));
+            let machine = Machine { agent: None, task: Some(task), runner: None };
+            self.running.lock().expect("nobody panics while holding it").insert(id, machine);
+            return Ok(());
+        }
         let runner_dir = self.folder.join(&id);
         std::fs::create_dir_all(&runner_dir)?;
         for name in ["run.sh", "poweroff"] {
@@ -193,7 +207,7 @@ impl Machines {
             .spawn()
             .with_context(|| format!("cannot start {}", self.agent.display()))?;
         tokio::spawn(console(read, log, self.world.clone(), instance.clone()));
-        let machine = Machine { agent: Some(agent), metadata: Some(metadata), runner: None };
+        let machine = Machine { agent: Some(agent), task: Some(metadata), runner: None };
         self.running.lock().expect("nobody panics while holding it").insert(id, machine);
         Ok(())
     }
@@ -220,6 +234,30 @@ impl Machines {
                 state.github.disconnect(runner, now);
             });
         }
+    }
+
+    /// Connects a machine's runner with its JIT config. None if GitHub does not know the registration.
+    pub(crate) fn connect(
+        &self,
+        instance: &InstanceId,
+        jit_config: &str,
+    ) -> Option<(RunnerId, mpsc::UnboundedReceiver<Notification>)> {
+        let decoded = STANDARD.decode(jit_config.trim()).ok();
+        let secret = decoded.and_then(|json| serde_json::from_slice::<Value>(&json).ok());
+        let secret = secret.and_then(|json| Some(json["secret"].as_str()?.to_owned())).unwrap_or_default();
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let connected = self.world.act(|state, now| {
+            let runner = state.github.connect(&secret, now)?;
+            self.hosts.lock().expect("nobody panics while holding it").insert(runner, instance.clone());
+            state.sessions.insert(runner, sender);
+            Ok::<_, world::github::Unknown>(runner)
+        });
+        let runner = connected.ok()?;
+        let mut running = self.running.lock().expect("nobody panics while holding it");
+        if let Some(machine) = running.get_mut(instance.as_str()) {
+            machine.runner = Some(runner);
+        }
+        Some((runner, receiver))
     }
 
     pub(crate) fn host_of(&self, runner: RunnerId) -> Option<InstanceId> {
@@ -408,22 +446,10 @@ async fn power_off(machines: Shared<Arc<Machines>>, Path((instance, starts)): Pa
 
 /// Connects a runner with its JIT config. Answers with its id.
 async fn connect(machines: Shared<Arc<Machines>>, Path(instance): Path<String>, jit_config: String) -> Response {
-    let secret = STANDARD.decode(jit_config.trim()).ok().and_then(|json| serde_json::from_slice::<Value>(&json).ok());
-    let secret = secret.and_then(|json| Some(json["secret"].as_str()?.to_owned())).unwrap_or_default();
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let connected = machines.world.act(|state, now| {
-        let runner = state.github.connect(&secret, now)?;
-        let host = InstanceId::from(instance.as_str());
-        machines.hosts.lock().expect("nobody panics while holding it").insert(runner, host);
-        state.sessions.insert(runner, sender);
-        Ok::<_, world::github::Unknown>(runner)
-    });
-    let Ok(runner) = connected else { return StatusCode::UNAUTHORIZED.into_response() };
+    let connected = machines.connect(&InstanceId::from(instance), &jit_config);
+    let Some((runner, receiver)) = connected else { return StatusCode::UNAUTHORIZED.into_response() };
     let inbox = Arc::new(tokio::sync::Mutex::new(receiver));
     machines.inboxes.lock().expect("nobody panics while holding it").insert(runner, inbox);
-    if let Some(machine) = machines.running.lock().expect("nobody panics while holding it").get_mut(&instance) {
-        machine.runner = Some(runner);
-    }
     Json(runner.0).into_response()
 }
 

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use platform::clock::SystemClock;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use world::Model;
 use world::ec2::{self, Ec2};
 use world::github::{self, GitHub, JobId, Offer, RunnerId};
@@ -19,6 +19,10 @@ use world::sqs::{Received, Sqs};
 use crate::events::{Rules, interruption, state_change};
 use crate::quotas;
 use crate::root_volumes::RootVolumes;
+
+/// Checks of a condition that take this long together take at most one in this many parts of the time.
+const LONG_CHECK: Duration = Duration::from_millis(5);
+const CHECKS_ARE_ONE_IN: u32 = 8;
 
 /// Everything outside Drover.
 #[derive(Debug)]
@@ -154,7 +158,7 @@ impl World {
         done
     }
 
-    /// Waits until a condition holds, and checks it after every change.
+    /// Waits until a condition holds, and checks it after changes. A check that takes long, because of many jobs, is made less often.
     ///
     /// # Errors
     /// If it does not hold in time.
@@ -167,8 +171,13 @@ impl World {
         let mut changed = self.changed();
         let wait = async {
             loop {
+                let began = Instant::now();
                 if let Some(it) = self.look(&mut condition) {
                     return it;
+                }
+                let took = began.elapsed();
+                if took >= LONG_CHECK {
+                    sleep(took * CHECKS_ARE_ONE_IN).await;
                 }
                 // Never fails, because `self` owns the sender.
                 let _ = changed.changed().await;

@@ -12,6 +12,7 @@ use super::arguments::Arguments;
 use super::attack::Attack;
 use super::kept::{self, Kept};
 use super::pushed::{Pushed, latest};
+use crate::calls::CALLS_BETWEEN_KILLS;
 use crate::pace::{PATIENCE, slowness};
 use crate::sandbox::{BATCH_SIZE, CONCURRENCY, Options, Sandbox};
 use crate::state::State;
@@ -130,7 +131,7 @@ impl Arguments {
         });
         if self.crash {
             let times = (self.jobs() as usize / 10).clamp(1, 4);
-            sandbox.calls.kill_at_random_calls(self.seed(), times);
+            sandbox.calls.kill_at_random_calls(self.seed(), times, CALLS_BETWEEN_KILLS);
         }
     }
 

@@ -3,6 +3,7 @@
 use platform::environment::optional;
 
 use crate::aws::access_key;
+use crate::door::Doors;
 use crate::names::{
     ACCOUNT, APP_SECRET, BOOT_TABLE, QUEUE, REGION, REPORTS_TABLE, RUNNER_ROLE_ID, STACK, TABLE, WEBHOOK_SECRET,
 };
@@ -43,6 +44,24 @@ pub(super) fn behind(proxy: &Proxy) -> Vec<(String, String)> {
         ("DROVER_CA_CERTIFICATES", proxy.ca.replace('\n', " ")),
     ];
     settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// What a function needs in addition to reach each service through its door.
+pub(super) fn behind_doors(doors: &Doors) -> Vec<(String, String)> {
+    let mut all = machine_behind_doors(doors);
+    let urls = [
+        ("AWS_ENDPOINT_URL_SQS", &doors.sqs),
+        ("AWS_ENDPOINT_URL_EC2", &doors.ec2),
+        ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &doors.secrets_manager),
+        ("DROVER_GITHUB_API_URL", &doors.github),
+    ];
+    all.extend(urls.map(|(name, door)| (name.to_owned(), door.url.clone())));
+    all
+}
+
+/// The same of a machine.
+pub(super) fn machine_behind_doors(doors: &Doors) -> Vec<(String, String)> {
+    vec![("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), doors.dynamodb.url.clone())]
 }
 
 /// What a machine needs in addition.

@@ -24,8 +24,10 @@ use world::github::{App, HookConfig};
 use world::sqs::{QueueConfig, Redrive};
 
 use crate::aws::{self, Gateway};
+use crate::bare::{Bare, Programs, Tables};
 use crate::calls::Calls;
 use crate::deliveries::Webhooks;
+use crate::door::Doors;
 use crate::github::{AcceptedKey, Api, AppKey};
 use crate::lambda::{EventSource, Failed, Function, function_url};
 use crate::machine::{self, Machines, SANDBOX_RUNNER_START, serve};
@@ -34,7 +36,7 @@ pub use crate::names::{APP_SECRET, DEAD_LETTERS, FOREIGN_REPOSITORY, QUEUE, STAC
 use crate::pace::slowness;
 use crate::proxy::Proxy;
 use crate::state::{Secret, World};
-use environment::{behind, environment, machine_behind};
+use environment::{behind, behind_doors, environment, machine_behind, machine_behind_doors};
 pub use operator::Follower;
 pub use options::{BATCH_SIZE, CONCURRENCY, Driven, Network, Options, RunnerGroup};
 
@@ -59,6 +61,8 @@ pub struct Sandbox {
     pub github_url: String,
     /// Between the functions, the machines and the models, with [`Network::BehindProxy`].
     pub proxy: Option<Arc<Proxy>>,
+    /// Between the functions, the machines and the models, with [`Network::BehindDoors`].
+    pub doors: Option<Doors>,
     dynamodb_url: String,
     app_key: Arc<AcceptedKey>,
     http: reqwest::Client,
@@ -140,8 +144,12 @@ impl Sandbox {
         let api = Api { world: world.clone(), calls: calls.clone(), key: key.clone(), registration };
         tasks.spawn(serve(listener, crate::github::router(Arc::new(api))));
         let proxy = match options.network {
-            Network::Open => None,
+            Network::Open | Network::BehindDoors => None,
             Network::BehindProxy => Some(Proxy::start(&aws_url, &github_url, &mut tasks).await?),
+        };
+        let doors = match options.network {
+            Network::Open | Network::BehindProxy => None,
+            Network::BehindDoors => Some(Doors::start(&aws_url, &github_url, &mut tasks).await?),
         };
         let (listener, machines_url) = listen().await?;
         let folder_of = |name: &str| -> anyhow::Result<PathBuf> {
@@ -150,8 +158,10 @@ impl Sandbox {
             Ok(path)
         };
         let mut of_machines = proxy.as_deref().map(machine_behind).unwrap_or_default();
+        of_machines.extend(doors.as_ref().map(machine_behind_doors).unwrap_or_default());
         of_machines.push((SANDBOX_RUNNER_START.to_owned(), options.runner_start.as_millis().to_string()));
-        let machines = Arc::new(Machines::new(
+        let dynamodb_door = doors.as_ref().map_or_else(|| aws_url.clone(), |doors| doors.dynamodb.url.clone());
+        let machines = Machines::new(
             world.clone(),
             options.agent.clone().unwrap_or_else(|| programs.join("agent")),
             options.runner.clone().unwrap_or_else(|| programs.join("stand-in")),
@@ -159,13 +169,20 @@ impl Sandbox {
             aws_url.clone(),
             machines_url,
             of_machines,
-        ));
+        );
+        let tables = Tables { http: http.clone(), url: dynamodb_door };
+        let bare = match options.programs {
+            Programs::OfAll => None,
+            Programs::OfOneIn(number) => Some(Bare::new(number, tables)),
+        };
+        let machines = Arc::new(machines.with_bare(bare));
         tasks.spawn(serve(listener, machine::router(machines.clone())));
 
         let logs = folder_of("functions")?;
         let function = |name: &'static str, timeout: Duration, concurrency: usize| {
             let mut environment = environment(name, &aws_url, &github_url);
-            for (name, value) in proxy.as_deref().map(behind).unwrap_or_default() {
+            let of_doors = doors.as_ref().map(behind_doors).unwrap_or_default();
+            for (name, value) in proxy.as_deref().map(behind).unwrap_or_default().into_iter().chain(of_doors) {
                 environment.retain(|(other, _)| *other != name);
                 environment.push((name, value));
             }
@@ -197,6 +214,7 @@ impl Sandbox {
             scaler: scaler.clone(),
             batch_size: options.batch_size,
             retry_after: options.retry_after,
+            door: doors.as_ref().map(|doors| doors.sqs.clone()),
             window: options.window,
         });
         let (happenings, received) = mpsc::unbounded_channel();
@@ -216,6 +234,7 @@ impl Sandbox {
             aws_url,
             github_url,
             proxy,
+            doors,
             dynamodb_url,
             app_key: key,
             http,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use domain::ids::{Owner, Repository};
 use world::{ec2, github};
 
+use crate::bare::Programs;
 use crate::deliveries::WebhookFaults;
 use crate::events::Rules;
 
@@ -31,6 +32,8 @@ pub enum Network {
     Open,
     /// Through a proxy, and with certificates of a private CA. Machines reach STS directly.
     BehindProxy,
+    /// Each service at an address of its own, whose door can be closed. The operator reaches everything directly.
+    BehindDoors,
 }
 
 /// A runner group that allows only these repositories.
@@ -71,6 +74,8 @@ pub struct Options {
     pub rules: Rules,
     pub driven: Driven,
     pub network: Network,
+    /// Which machines have processes.
+    pub programs: Programs,
     /// When a message is received again after its invocation failed.
     pub retry_after: Duration,
     /// `BatchSize` of the event source mapping.
@@ -125,6 +130,7 @@ impl Default for Options {
             rules: Rules::default(),
             driven: Driven::Live,
             network: Network::Open,
+            programs: Programs::OfAll,
             retry_after: Duration::from_secs(10),
             batch_size: 100,
             window: Duration::ZERO,
