@@ -65,7 +65,7 @@ validate:
 
 ##@ Search for faults
 
-.PHONY: simulate mutants mutate exhaustive fuzz
+.PHONY: simulate mutants mutate exhaustive fuzz chaos
 
 ## Simulate many random runs with injected faults in virtual time. Options: ARGS="--seeds 10000"
 # Other options: ARGS="--seed 7 --trace", ARGS="--html proof.html", ARGS=--help.
@@ -100,6 +100,11 @@ fuzz:
 exhaustive:
 	$(CARGO) run --release --package simulator -- --exhaustive
 	$(CARGO) test --release --package simulator --test exhaustive
+
+## Run the real functions through storms of faults and outages of each service: ten minutes. For an hour: ARGS="--minutes 60"
+chaos:
+	$(CARGO) build --workspace
+	$(TARGET)/debug/chaos $(ARGS)
 
 .PHONY: diagrams recordings
 

@@ -10,12 +10,13 @@
 //! Reading order: [`sandbox`] starts everything, [`state`] contains the models and advances their time, [`aws`], [`ec2`]
 //! and [`github`] serve them over HTTP, [`permissions`] restricts the callers, [`events`] are EC2's events, [`machine`]
 //! boots instances, [`lambda`] runs functions, [`deliveries`] sends webhooks, [`proxy`] stands between them if a test wants
-//! it. [`demo`] is `make demo`. Machines can
-//! be [`bare`], and each service behind a [`door`].
+//! it. [`demo`] is `make demo`, and [`chaos`] is `make chaos`.
+//! Its machines are [`bare`], and each service is behind a [`door`].
 
 pub mod aws;
 pub mod bare;
 pub mod calls;
+pub mod chaos;
 pub mod deliveries;
 pub mod demo;
 pub mod door;

@@ -18,10 +18,10 @@ use crate::sandbox::{BATCH_SIZE, CONCURRENCY, Options, Sandbox};
 use crate::state::State;
 
 /// From the interruption warning until EC2 reclaims the machine.
-const SPOT_NOTICE: Duration = Duration::from_secs(1);
+pub(crate) const SPOT_NOTICE: Duration = Duration::from_secs(1);
 
 /// The run time of a job that loses its machine: it runs until then.
-pub(super) const VICTIM_RUNS_FOR: Duration = Duration::from_secs(3600);
+pub(crate) const VICTIM_RUNS_FOR: Duration = Duration::from_secs(3600);
 
 /// How long GitHub's secondary limit lasts.
 const LIMITED_FOR: jiff::SignedDuration = jiff::SignedDuration::from_secs(3);
@@ -201,10 +201,7 @@ impl Spell {
             Spell::None => {}
             Spell::Limited => limit(sandbox),
             Spell::Down => sandbox.world.act(|state, _| state.github.faults.down = true),
-            Spell::Uninstalled => sandbox.world.act(|state, _| {
-                let owners: Vec<_> = state.github.owners().map(|owner| owner.id).collect();
-                owners.into_iter().for_each(|owner| state.github.uninstall(owner));
-            }),
+            Spell::Uninstalled => uninstall(sandbox),
             Spell::Quota => {
                 let over = |state: &State| {
                     let over = |id: &JobId| latest(state, *id).is_some_and(|job| job.completed_at.is_some());
@@ -245,19 +242,33 @@ impl Spell {
                 let before = world.look(asked).unwrap_or_default();
                 let met = |state: &State| (asked(state).unwrap_or_default() >= before + 2).then_some(());
                 world.until("two calls while the app is uninstalled", PATIENCE, met).await?;
-                world.act(|state, now| {
-                    let owners: Vec<_> = state.github.owners().map(|owner| owner.id).collect();
-                    for owner in owners {
-                        state.github.install(owner, now);
-                    }
-                });
+                install(sandbox);
             }
         }
         Ok(())
     }
 }
 
-fn limit(sandbox: &Sandbox) {
+/// Uninstalls the app from every organisation.
+pub(crate) fn uninstall(sandbox: &Sandbox) {
+    sandbox.world.act(|state, _| {
+        let owners: Vec<_> = state.github.owners().map(|owner| owner.id).collect();
+        owners.into_iter().for_each(|owner| state.github.uninstall(owner));
+    });
+}
+
+/// Installs the app in every organisation.
+pub(crate) fn install(sandbox: &Sandbox) {
+    sandbox.world.act(|state, now| {
+        let owners: Vec<_> = state.github.owners().map(|owner| owner.id).collect();
+        for owner in owners {
+            state.github.install(owner, now);
+        }
+    });
+}
+
+/// GitHub enforces its secondary rate limit for a few seconds.
+pub(crate) fn limit(sandbox: &Sandbox) {
     let until = SystemClock.now() + LIMITED_FOR;
     sandbox.world.act(|state, _| state.github.faults.limited_until = Some(until));
 }

@@ -3,21 +3,22 @@
 mod arguments;
 mod attack;
 mod delay;
-mod faults;
+pub(crate) mod faults;
 mod kept;
 mod pools;
 mod progress;
 mod push;
-mod pushed;
-mod saboteur;
+pub(crate) mod pushed;
+pub(crate) mod saboteur;
 mod serve;
 mod shape_judge;
-mod shapes;
+pub(crate) mod shapes;
 mod verdict;
 
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use clap::Parser;
 use serde_json::Value;
 use tokio::time::Instant;
 use world::github::{Job, JobId, JobState};
@@ -41,7 +42,7 @@ use pushed::{Pushed, is_over, latest};
 use saboteur::Saboteur;
 use serve::serve;
 use shape_judge::Shapes;
-use verdict::Verdict;
+pub(crate) use verdict::Verdict;
 
 /// With fewer jobs, faults that exclude each other would affect the same job.
 const MIN_JOBS_FOR_ALL: u32 = 8;
@@ -151,7 +152,7 @@ async fn run(
         if let Some(attack) = &mut attack {
             pushed.ours.extend(attack.end(sandbox).await?);
         }
-        served(sandbox, &pushed).await?;
+        served(sandbox, &pushed, patience(&pushed)).await?;
         shapes::advised(sandbox, &pushed).await?;
         if Kept::of(arguments).is_some() {
             Kept::release(sandbox, pools).await?;
@@ -159,7 +160,7 @@ async fn run(
         // Their authors cancel them.
         pushed.rivals.extend(pushed.wrong.iter().map(|wrong| wrong.job));
         pushed.rivals.extend(attack.iter().flat_map(Attack::jobs));
-        reconcile(sandbox, &pushed).await?;
+        reconcile(sandbox, &pushed, patience(&pushed)).await?;
         Ok::<_, anyhow::Error>((pushed, attack))
     };
     let pushed = over.await;
@@ -197,15 +198,29 @@ async fn said(sandbox: &Sandbox, arguments: &[&str]) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// The verdict about jobs that were pushed while some of the demo's faults struck, named by their flags. `broken` is the number of
+/// machines that never booted.
+pub(crate) fn verdict_of(
+    sandbox: &Sandbox,
+    pushed: &Pushed,
+    broken: usize,
+    struck: impl Fn(&str) -> bool,
+) -> anyhow::Result<Verdict> {
+    let all = Arguments::try_parse_from(["make demo", "--all"])?.everything();
+    let mut injected = all.injected(sandbox, pushed, broken, None);
+    injected.retain(|it| struck(it.flag));
+    Ok(Verdict::of(sandbox, pushed, injected, None, None, None))
+}
+
 fn patience(pushed: &Pushed) -> Duration {
     PATIENCE + Duration::from_secs(2 * pushed.ours.len() as u64)
 }
 
 /// Waits until all jobs have ended.
-async fn served(sandbox: &Sandbox, pushed: &Pushed) -> anyhow::Result<()> {
+pub(crate) async fn served(sandbox: &Sandbox, pushed: &Pushed, patience: Duration) -> anyhow::Result<()> {
     let waits = |state: &State, id: &JobId| !latest(state, *id).is_some_and(is_over);
     let served = |state: &State| (!pushed.ours.iter().any(|id| waits(state, id))).then_some(());
-    let waited = sandbox.world.until("all jobs ended", patience(pushed), served).await;
+    let waited = sandbox.world.until("all jobs ended", patience, served).await;
     let killed = sandbox.killed_by_us();
     ensure!(killed.is_empty(), "Drover terminated the machines of running jobs: {killed:?}");
     waited.with_context(|| {
@@ -216,8 +231,7 @@ async fn served(sandbox: &Sandbox, pushed: &Pushed) -> anyhow::Result<()> {
 }
 
 /// Waits until the table has no machines.
-async fn reconcile(sandbox: &Sandbox, pushed: &Pushed) -> anyhow::Result<()> {
-    let patience = patience(pushed);
+pub(crate) async fn reconcile(sandbox: &Sandbox, pushed: &Pushed, patience: Duration) -> anyhow::Result<()> {
     // Rivals without a runner would wait forever.
     sandbox.world.act(|state, now| {
         for rival in &pushed.rivals {

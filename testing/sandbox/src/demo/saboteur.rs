@@ -63,31 +63,47 @@ impl Drop for Saboteur {
 pub(super) async fn interrupt(sandbox: &Sandbox, victims: &[JobId]) -> anyhow::Result<()> {
     let mut left: BTreeSet<JobId> = victims.iter().copied().collect();
     while !left.is_empty() {
-        let hosts = |state: &State| {
-            let running = left.iter().filter_map(|id| match &state.github.job(*id)?.state {
-                JobState::InProgress { runner } => Some((*id, sandbox.host_of(runner.id))),
-                // Ended before the interruption, for example because it was cancelled.
-                JobState::Completed { .. } => Some((*id, None)),
-                JobState::Waiting | JobState::Queued { .. } => None,
-            });
-            let running: Vec<_> = running.collect();
-            (!running.is_empty()).then_some(running)
+        let some = |state: &State| {
+            let has_started = |id: &JobId| state.github.job(*id).is_some_and(|job| has_started(&job.state));
+            left.iter().any(has_started).then_some(())
         };
-        let running = sandbox.world.until("a job to interrupt", PATIENCE, hosts).await;
-        for (job, host) in running.context("no job to interrupt has started")? {
-            left.remove(&job);
-            if let Some(host) = host {
-                let spot = |state: &State| state.ec2.instance(&host).is_some_and(|it| it.market == Market::Spot);
-                match sandbox.world.look(spot) {
-                    true => sandbox.world.act(|state, now| {
-                        state.github.set_runs_for(job, AGAIN_RUNS_FOR);
-                        state.ec2.interrupt_spot(&host, now);
-                    }),
-                    // EC2 interrupts no on-demand machine.
-                    false => sandbox.finish(job),
-                }
+        let some = sandbox.world.until("a job to interrupt", PATIENCE, some).await;
+        some.context("no job to interrupt has started")?;
+        interrupt_running(sandbox, &mut left);
+    }
+    Ok(())
+}
+
+/// EC2 reclaims the machines of those of these jobs that run on spot machines. Only jobs that have not started are left.
+pub(crate) fn interrupt_running(sandbox: &Sandbox, victims: &mut BTreeSet<JobId>) {
+    let hosts: Vec<(JobId, Option<InstanceId>)> = sandbox.world.look(|state| {
+        let host = |id: &JobId| match &state.github.job(*id)?.state {
+            JobState::InProgress { runner } => Some((*id, sandbox.host_of(runner.id))),
+            // Ended before the interruption, for example because it was cancelled.
+            JobState::Completed { .. } => Some((*id, None)),
+            JobState::Waiting | JobState::Queued { .. } => None,
+        };
+        victims.iter().filter_map(host).collect()
+    });
+    for (job, host) in hosts {
+        victims.remove(&job);
+        if let Some(host) = host {
+            let spot = |state: &State| state.ec2.instance(&host).is_some_and(|it| it.market == Market::Spot);
+            match sandbox.world.look(spot) {
+                true => sandbox.world.act(|state, now| {
+                    state.github.set_runs_for(job, AGAIN_RUNS_FOR);
+                    state.ec2.interrupt_spot(&host, now);
+                }),
+                // EC2 interrupts no on-demand machine.
+                false => sandbox.finish(job),
             }
         }
     }
-    Ok(())
+}
+
+fn has_started(state: &JobState) -> bool {
+    match state {
+        JobState::InProgress { .. } | JobState::Completed { .. } => true,
+        JobState::Waiting | JobState::Queued { .. } => false,
+    }
 }

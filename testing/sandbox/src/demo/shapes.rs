@@ -14,7 +14,7 @@ use crate::state::State;
 pub(super) const POOL: &str = "any";
 
 /// The launch template for Arm. That for x64 is the one of the first pool.
-pub(super) const ARM_TEMPLATE: &str = "drover-arm";
+pub(crate) const ARM_TEMPLATE: &str = "drover-arm";
 
 /// The fields of the pool that the first pool of the file does not have.
 const FIELDS: &str = r#"
@@ -68,7 +68,7 @@ fn max(jobs: u32) -> u32 {
 }
 
 /// Adds the pool to a pool file. Otherwise it is like the first pool.
-pub(super) fn add_pool(file: &str, jobs: u32) -> anyhow::Result<String> {
+pub(crate) fn add_pool(file: &str, jobs: u32) -> anyhow::Result<String> {
     let mut file: Table = file.parse()?;
     let default = file.get_mut("defaults").and_then(Value::as_table_mut).and_then(|it| it.remove("launch_template"));
     let pools = file.get_mut("pool").and_then(Value::as_array_mut).context("the file has no [[pool]]")?;
@@ -96,7 +96,7 @@ pub(super) fn target(pools: &Pools, job: usize, spot_stops: bool) -> Target {
 }
 
 /// `spot_stops`: spot launches stop for five minutes, and a job that asks for spot would wait until then.
-fn labels(spot_stops: bool) -> Vec<&'static str> {
+pub(crate) fn labels(spot_stops: bool) -> Vec<&'static str> {
     let waits = |label: &str| spot_stops && label.split('/').any(|term| term == "spot");
     LABELS.into_iter().filter(|label| !waits(label)).collect()
 }

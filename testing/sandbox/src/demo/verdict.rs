@@ -46,7 +46,7 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
-    pub(crate) fn of(
+    pub(super) fn of(
         sandbox: &Sandbox,
         pushed: &Pushed,
         injected: Vec<Injected>,

@@ -1,0 +1,17 @@
+//! `make chaos`: storms of faults and outages on the real executables.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use sandbox::chaos::{Arguments, chaos};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match chaos(Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("chaos: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
