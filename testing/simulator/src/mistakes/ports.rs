@@ -39,7 +39,7 @@ pub(super) enum Answer {
     /// It was read.
     Read,
     /// It is deleted once the pool was read.
-    Due(Transaction),
+    Due(Box<Transaction>),
 }
 
 impl<'a> MistakenPorts<'a> {

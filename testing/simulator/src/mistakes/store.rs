@@ -92,7 +92,7 @@ impl Store for MistakenPorts<'_> {
         {
             let mut answer = self.answer();
             if matches!(*answer, Answer::Read) {
-                *answer = Answer::Due(transaction.clone());
+                *answer = Answer::Due(Box::new(transaction.clone()));
                 return Ok(());
             }
         }
