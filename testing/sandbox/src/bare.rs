@@ -48,11 +48,18 @@ impl Bare {
         Self { one_in, tables: Arc::new(tables), boots: AtomicU32::new(0) }
     }
 
-    /// What the machine that boots next needs if it has no process.
-    pub(crate) fn next(&self) -> Option<Arc<Tables>> {
+    /// Boots a machine.
+    ///
+    /// # Errors
+    /// If it has a process, and that cannot be started.
+    pub(crate) async fn boot(&self, machines: &Arc<Machines>, instance: &InstanceId) -> anyhow::Result<()> {
         let boot = self.boots.fetch_add(1, Ordering::Relaxed);
-        let has_process = self.one_in > 0 && boot.is_multiple_of(self.one_in);
-        (!has_process).then(|| self.tables.clone())
+        if self.one_in > 0 && boot.is_multiple_of(self.one_in) {
+            return machines.boot(instance).await;
+        }
+        let task = tokio::spawn(live(machines.clone(), self.tables.clone(), instance.clone()));
+        machines.add_bare(instance, task);
+        Ok(())
     }
 }
 
@@ -76,7 +83,7 @@ impl Tables {
 }
 
 /// From the boot to power off.
-pub(crate) async fn live(machines: Arc<Machines>, tables: Arc<Tables>, instance: InstanceId) {
+async fn live(machines: Arc<Machines>, tables: Arc<Tables>, instance: InstanceId) {
     let key = json!({ "pk": { "S": format!("{RUNNER_ROLE_ID}:{instance}") } });
     let item = boot_item(&tables, &instance, &key).await;
     let of_item = json!({ "TableName": BOOT_TABLE, "Key": key });

@@ -32,7 +32,6 @@ use world::ec2::InstanceId;
 use world::github::{Conclusion, JobId, Offer, RunnerId, Steps, Visibility};
 
 use crate::aws::instance_credentials;
-use crate::bare::{self, Bare};
 use crate::names::{BOOT_TABLE, REGION, REPORTS_TABLE};
 use crate::state::{Notification, World};
 
@@ -70,7 +69,6 @@ pub struct Machines {
     inboxes: Mutex<BTreeMap<RunnerId, Inbox>>,
     /// The machine from which each runner connected, including machines that are gone.
     hosts: Mutex<BTreeMap<RunnerId, InstanceId>>,
-    bare: Option<Bare>,
 }
 
 /// Messages that a runner has not fetched.
@@ -151,26 +149,15 @@ impl Machines {
         environment: Vec<(String, String)>,
     ) -> Self {
         let (running, inboxes, hosts) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { world, agent, stand_in, folder, aws_url, own_url, environment, running, inboxes, hosts, bare: None }
-    }
-
-    /// Some machines have no process.
-    pub(crate) fn with_bare(self, bare: Option<Bare>) -> Self {
-        Self { bare, ..self }
+        Self { world, agent, stand_in, folder, aws_url, own_url, environment, running, inboxes, hosts }
     }
 
     /// Starts the agent of a machine that was launched or started.
     ///
     /// # Errors
     /// If the process cannot be started.
-    pub async fn boot(self: &Arc<Self>, instance: &InstanceId) -> anyhow::Result<()> {
+    pub async fn boot(&self, instance: &InstanceId) -> anyhow::Result<()> {
         let id = instance.as_str().to_owned();
-        if let Some(tables) = self.bare.as_ref().and_then(Bare::next) {
-            let task = tokio::spawn(bare::live(self.clone(), tables, instance.clone()));
-            let machine = Machine { agent: None, task: Some(task), runner: None };
-            self.running.lock().expect("nobody panics while holding it").insert(id, machine);
-            return Ok(());
-        }
         let runner_dir = self.folder.join(&id);
         std::fs::create_dir_all(&runner_dir)?;
         for name in ["run.sh", "poweroff"] {
@@ -234,6 +221,13 @@ impl Machines {
                 state.github.disconnect(runner, now);
             });
         }
+    }
+
+    /// Adds a machine without a process, which has this task until it loses its power.
+    pub(crate) fn add_bare(&self, instance: &InstanceId, task: JoinHandle<()>) {
+        let machine = Machine { agent: None, task: Some(task), runner: None };
+        let mut running = self.running.lock().expect("nobody panics while holding it");
+        running.insert(instance.as_str().to_owned(), machine);
     }
 
     /// Connects a machine's runner with its JIT config. None if GitHub does not know the registration.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, ValueEnum};
@@ -135,11 +135,9 @@ fn explore_worlds(worlds: &[&SmallWorld]) -> bool {
     let (mut is_safe, mut all) = (true, 0);
     println!("{:<14} {:>9} {:>11} {:>9} {:>6}", "world", "states", "transitions", "ends", "time");
     for world in worlds {
-        let began = Instant::now();
-        let explored = explore_with_progress(world, None);
+        let (explored, took) = explore_with_progress(world, None);
         let (states, transitions, ends) = (explored.states, explored.transitions, explored.ends);
-        let seconds = began.elapsed().as_secs();
-        println!("{:<14} {states:>9} {transitions:>11} {ends:>9} {seconds:>4} s", world.name);
+        println!("{:<14} {states:>9} {transitions:>11} {ends:>9} {:>4} s", world.name, took.as_secs());
         all += states;
         if let Some((choices, violation)) = explored.counterexample {
             is_safe = false;
@@ -153,7 +151,7 @@ fn explore_worlds(worlds: &[&SmallWorld]) -> bool {
 /// Prints how an invariant breaks with the mistake. Returns whether one does.
 fn explore_without_safeguard(world: &SmallWorld, mistake: Mistake) -> bool {
     println!("\nWorld {}, mistake {}:", world.name, mistake.name());
-    let explored = explore_with_progress(world, Some(mistake));
+    let (explored, _) = explore_with_progress(world, Some(mistake));
     match &explored.counterexample {
         Some((choices, violation)) => print_story(world, Some(mistake), choices, violation),
         None => println!("no invariant breaks in {} states", explored.states),
@@ -161,12 +159,13 @@ fn explore_without_safeguard(world: &SmallWorld, mistake: Mistake) -> bool {
     explored.counterexample.is_some()
 }
 
-fn explore_with_progress(world: &SmallWorld, mistake: Option<Mistake>) -> Explored {
+/// Also returns how long it took.
+fn explore_with_progress(world: &SmallWorld, mistake: Option<Mistake>) -> (Explored, Duration) {
     let style = ProgressStyle::with_template("{msg}: {pos} states, {elapsed}").expect("a template");
     let bar = ProgressBar::new_spinner().with_style(style).with_message(world.name);
     let explored = explore(world, mistake, |states| bar.set_position(states as u64));
     bar.finish_and_clear();
-    explored
+    (explored, bar.elapsed())
 }
 
 fn print_story(world: &SmallWorld, mistake: Option<Mistake>, choices: &[Choice], violation: &str) {

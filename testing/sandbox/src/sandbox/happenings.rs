@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use world::{ec2, github};
 
+use crate::bare::Bare;
 use crate::deliveries::Webhooks;
 use crate::machine::Machines;
 use crate::state::{Happening, Notification, World};
@@ -15,6 +16,7 @@ use crate::state::{Happening, Notification, World};
 pub(super) async fn act_on(
     world: Arc<World>,
     machines: Arc<Machines>,
+    bare: Option<Bare>,
     webhooks: Arc<Webhooks>,
     mut happenings: mpsc::UnboundedReceiver<Happening>,
 ) {
@@ -23,7 +25,11 @@ pub(super) async fn act_on(
         while deliveries.try_join_next().is_some() {}
         match happening {
             Happening::Ec2(ec2::Happening::Booted { instance }) => {
-                if let Err(error) = machines.boot(&instance).await {
+                let booted = match &bare {
+                    None => machines.boot(&instance).await,
+                    Some(bare) => bare.boot(&machines, &instance).await,
+                };
+                if let Err(error) = booted {
                     tracing::error!("machine {instance} does not boot: {error:#}");
                 }
             }

@@ -161,7 +161,7 @@ impl Sandbox {
         of_machines.extend(doors.as_ref().map(machine_behind_doors).unwrap_or_default());
         of_machines.push((SANDBOX_RUNNER_START.to_owned(), options.runner_start.as_millis().to_string()));
         let dynamodb_door = doors.as_ref().map_or_else(|| aws_url.clone(), |doors| doors.dynamodb.url.clone());
-        let machines = Machines::new(
+        let machines = Arc::new(Machines::new(
             world.clone(),
             options.agent.clone().unwrap_or_else(|| programs.join("agent")),
             options.runner.clone().unwrap_or_else(|| programs.join("stand-in")),
@@ -169,13 +169,12 @@ impl Sandbox {
             aws_url.clone(),
             machines_url,
             of_machines,
-        );
+        ));
         let tables = Tables { http: http.clone(), url: dynamodb_door };
         let bare = match options.programs {
             Programs::OfAll => None,
             Programs::OfOneIn(number) => Some(Bare::new(number, tables)),
         };
-        let machines = Arc::new(machines.with_bare(bare));
         tasks.spawn(serve(listener, machine::router(machines.clone())));
 
         let logs = folder_of("functions")?;
@@ -221,7 +220,7 @@ impl Sandbox {
         let advancing = world.clone();
         let rules = options.rules;
         tasks.spawn(async move { advancing.run(happenings, rules, QUEUE).await });
-        tasks.spawn(happenings::act_on(world.clone(), machines.clone(), webhooks.clone(), received));
+        tasks.spawn(happenings::act_on(world.clone(), machines.clone(), bare, webhooks.clone(), received));
         let driven = options.driven;
         let mut sandbox = Self {
             world,

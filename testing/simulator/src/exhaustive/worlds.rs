@@ -151,7 +151,7 @@ const INTERRUPTION: SmallWorld = SmallWorld {
         universe.receive();
         universe.send([nudge(universe)]);
     },
-    functions: &[Function::Receiver; 3],
+    functions: &[Function::Receiver; 2],
     events: &[
         Event {
             text: "EC2 announces that it reclaims the first machine",
