@@ -149,27 +149,20 @@ impl OldVersion {
     }
 }
 
-/// Whether a function of an old version checks the format of the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FormatCheck {
-    Made,
-    /// A deliberate mistake.
-    LeftOut,
-}
-
 /// The table as a function of an old version uses it.
 #[expect(missing_debug_implementations, reason = "ports do not implement Debug")]
 pub struct OldVersionStore<'a> {
     universe: &'a Universe,
     table: &'a dyn Store,
     version: &'a OldVersion,
-    check: FormatCheck,
+    checks_format: bool,
 }
 
 impl<'a> OldVersionStore<'a> {
     /// The table of an invocation in this universe.
     pub fn new(universe: &'a Universe, context: &Context<'a>, version: &'a OldVersion) -> Self {
-        Self { universe, table: context.ports.store, version, check: universe.format_check() }
+        let checks_format = universe.old_versions_check_the_format();
+        Self { universe, table: context.ports.store, version, checks_format }
     }
 
     /// The same invocation, by a function of the old version.
@@ -181,10 +174,8 @@ impl<'a> OldVersionStore<'a> {
     /// The item as the version reads it.
     fn read(&self, item: Item) -> Result<Option<Item>, StoreError> {
         match self.version.known(item) {
-            Ok(item) => Ok(item.map(|item| match self.check {
-                FormatCheck::LeftOut if matches!(item, Item::Config(_)) => item,
-                FormatCheck::Made | FormatCheck::LeftOut => self.version.as_todays(item),
-            })),
+            Ok(Some(item @ Item::Config(_))) if !self.checks_format => Ok(Some(item)),
+            Ok(item) => Ok(item.map(|item| self.version.as_todays(item))),
             Err(why) if self.is_too_old() => Err(StoreError::new(why)),
             Err(why) => {
                 self.universe.store.violate(format!("P48: {why}"));

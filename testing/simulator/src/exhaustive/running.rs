@@ -85,24 +85,6 @@ pub(super) fn in_a_world<T>(
     run(&mut running)
 }
 
-/// Runs a scaler, which ends before it makes such a call.
-pub(super) fn crash_before(universe: &Universe, messages: &[Message], at: impl Fn(&Call) -> bool) {
-    let config = universe.config();
-    universe.steps.schedule();
-    let scale = async |context: &engine::context::Context<'_>| drop(universe.consume(context, &config, messages).await);
-    let mut scaler = std::pin::pin!(universe.invocation(scale));
-    let mut context = Context::from_waker(Waker::noop());
-    let mut is_over = false;
-    while !is_over && scaler.as_mut().poll(&mut context).is_pending() {
-        for arrival in universe.steps.arrivals() {
-            is_over |= arrival.side == Side::Before && at(&arrival.call);
-            universe.steps.release(arrival.ticket);
-            arrival.waker.wake();
-        }
-    }
-    universe.steps.at_once();
-}
-
 pub(super) fn is_launch(call: &Call) -> bool {
     matches!(call, Call::RunInstances(_))
 }

@@ -1,5 +1,7 @@
 //! The small worlds.
 
+use std::pin::pin;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use domain::config::{MarketChoice, Pool};
@@ -13,8 +15,8 @@ use world::github::QueueJob;
 use world::{ec2, github};
 
 use crate::call::Call;
-use crate::exhaustive::running::crash_before;
 use crate::mistakes::Mistake;
+use crate::steps::Side;
 use crate::universe::{Universe, pool, shapes_pool};
 
 /// A world that is small enough to be explored completely.
@@ -298,4 +300,22 @@ fn until(universe: &Universe, holds: impl Fn(&Universe) -> bool) {
         universe.tick();
         universe.scale();
     }
+}
+
+/// Runs a scaler, which ends before it makes such a call.
+fn crash_before(universe: &Universe, messages: &[Message], at: impl Fn(&Call) -> bool) {
+    let config = universe.config();
+    universe.steps.schedule();
+    let scale = async |context: &engine::context::Context<'_>| drop(universe.consume(context, &config, messages).await);
+    let mut scaler = pin!(universe.invocation(scale));
+    let mut context = Context::from_waker(Waker::noop());
+    let mut is_over = false;
+    while !is_over && scaler.as_mut().poll(&mut context).is_pending() {
+        for arrival in universe.steps.arrivals() {
+            is_over |= arrival.side == Side::Before && at(&arrival.call);
+            universe.steps.release(arrival.ticket);
+            arrival.waker.wake();
+        }
+    }
+    universe.steps.at_once();
 }

@@ -31,6 +31,16 @@ impl fmt::Display for Function {
     }
 }
 
+/// An old version that is deployed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rollback {
+    pub(super) version: &'static OldVersion,
+    /// None: both.
+    pub(super) function: Option<Function>,
+    /// Whether environments of the present version still answer half of the time.
+    pub(super) is_partial: bool,
+}
+
 /// What an invocation returns.
 pub(super) enum Done {
     Scaler(Consumed),

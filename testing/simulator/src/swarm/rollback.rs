@@ -6,18 +6,8 @@ use jiff::SignedDuration;
 use crate::old_version::OldVersion;
 use crate::swarm::agenda::Due;
 use crate::swarm::faults::Fault;
-use crate::swarm::invocation::Function;
+use crate::swarm::invocation::{Function, Rollback};
 use crate::swarm::seed::Swarm;
-
-/// An old version that is deployed.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Rollback {
-    version: &'static OldVersion,
-    /// None: both.
-    function: Option<Function>,
-    /// Whether environments of the present version still answer half of the time.
-    is_partial: bool,
-}
 
 impl Swarm<'_> {
     /// Somebody deploys an old version. Half of the time it supports the format of the table, if one does.

@@ -16,10 +16,9 @@ use crate::swarm::agenda::{Agenda, Due};
 use crate::swarm::arrival::{ORGANIZATION, OTHER};
 use crate::swarm::faults::Dice;
 use crate::swarm::ground_truth::{GroundTruth, Rotation};
-use crate::swarm::invocation::Invocation;
+use crate::swarm::invocation::{Invocation, Rollback};
 use crate::swarm::machine::Machine;
 use crate::swarm::outcome::{Line, Options, Topic, Violation};
-use crate::swarm::rollback::Rollback;
 use crate::swarm::shape::Shape;
 use crate::universe::Universe;
 

@@ -39,7 +39,6 @@ use world::ec2::{self, Ec2, OnPowerOff, Tags, TemplateData};
 use world::github::{App, FIRST_KEY, GitHub, OwnerKind, QueueJob, RunnerId, Scope, Visibility};
 
 use crate::mistakes::{self, Memory, Mistake, settings};
-use crate::old_version::FormatCheck;
 use crate::rules::{Checked, Checks};
 use crate::steps::Steps;
 use state::State;
@@ -465,12 +464,9 @@ impl Universe {
         block_on(self.invocation(run))
     }
 
-    /// Whether functions of old versions check the format of the table.
-    pub(crate) fn format_check(&self) -> FormatCheck {
-        match self.mistake {
-            Some(Mistake::FormatUnchecked) => FormatCheck::LeftOut,
-            _ => FormatCheck::Made,
-        }
+    /// Whether functions of old versions check the format of the table. Not doing so is a deliberate mistake.
+    pub(crate) fn old_versions_check_the_format(&self) -> bool {
+        self.mistake != Some(Mistake::FormatUnchecked)
     }
 
     /// What the scaler does with a batch of messages.
