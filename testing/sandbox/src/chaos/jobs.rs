@@ -83,7 +83,7 @@ pub(super) fn pools_that_keep_nothing() -> anyhow::Result<String> {
 const RUNS_FOR: std::ops::Range<u64> = 500..3000;
 
 /// One job in this many has each fault of jobs.
-const ONE_IN: usize = 10;
+const ONE_IN: usize = 5;
 
 /// How long after it was queued a job is cancelled: it waits, runs or has ended.
 const CANCELLED_AFTER: Duration = Duration::from_secs(1);

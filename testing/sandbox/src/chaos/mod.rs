@@ -28,7 +28,7 @@ use weather::{Fault, Sky, Weather, schedule};
 #[command(name = "make chaos ARGS=\"...\"", no_binary_name = false)]
 pub struct Arguments {
     /// Minutes in which jobs are queued.
-    #[arg(long, default_value_t = 8.0, value_parser = minutes)]
+    #[arg(long, default_value_t = 10.0, value_parser = minutes)]
     minutes: f64,
     /// Jobs queued per second. The functions share this machine with the emulators and the models.
     #[arg(long, default_value_t = 1.0, value_parser = rate)]

@@ -142,7 +142,8 @@ const STORMS: [&[Fault]; 5] = [
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// The parts of a run of this length, each with its duration. Without `only`: calm, a storm and an outage in turn, so that each
-/// service has an outage, of a minute if the run lasts for eight. A longer run begins anew after a quarter of an hour.
+/// service has an outage, of a minute if the run lasts for eight or longer. A storm lasts three times as long as a calm part: each of
+/// its faults needs jobs that it affects. A longer run begins anew after a quarter of an hour.
 pub(super) fn schedule(total: Duration, only: &[Service]) -> Vec<(Weather, Duration)> {
     if !only.is_empty() {
         let part = total / u32::try_from(2 * only.len() + 1).unwrap_or(u32::MAX);
@@ -150,12 +151,15 @@ pub(super) fn schedule(total: Duration, only: &[Service]) -> Vec<(Weather, Durat
         return parts.chain([(Weather::Calm, part)]).collect();
     }
     let outage = LONGEST.min(total / 8);
-    let other = LONGEST.min((total - outage * 5) / 11);
+    // Six calm parts, and five storms.
+    let calm = (total - outage * 5) / (6 + 5 * 3);
+    let (storm_length, calm) = (LONGEST.min(calm * 3), LONGEST.min(calm));
     let mut parts = Vec::new();
     let mut left = total;
     'rounds: loop {
         for (storm, service) in STORMS.into_iter().zip(Service::ALL) {
-            let three = [(Weather::Calm, other), (Weather::Storm(storm), other), (Weather::Outage(service), outage)];
+            let three =
+                [(Weather::Calm, calm), (Weather::Storm(storm), storm_length), (Weather::Outage(service), outage)];
             for (weather, length) in three {
                 if left < length {
                     break 'rounds;
@@ -172,8 +176,8 @@ pub(super) fn schedule(total: Duration, only: &[Service]) -> Vec<(Weather, Durat
     parts
 }
 
-/// The number of calls between two kills: with many jobs, a function makes hundreds of calls per second.
-const CALLS_BETWEEN_KILLS: std::ops::Range<u32> = 100..1000;
+/// The number of calls between two kills. A job takes about 70 calls.
+const CALLS_BETWEEN_KILLS: std::ops::Range<u32> = 50..400;
 
 /// One in this many deliveries or jobs is affected.
 const ONE_IN: usize = 8;
@@ -232,7 +236,7 @@ impl Sky {
             }
             if weather.has(Fault::Quota) {
                 let spot = LaunchMatch { market: Some(Market::Spot), ..LaunchMatch::default() };
-                refuse(spot, Code::MaxSpotInstanceCountExceeded, 0.2);
+                refuse(spot, Code::MaxSpotInstanceCountExceeded, 0.5);
             }
         });
         Ok(())
