@@ -176,10 +176,11 @@ impl Warm<'_> {
             let state = self.universe.state();
             let accepted = state.stored_key == stored && state.key_accepted_since.is_some_and(|since| since <= began);
             drop(state);
-            let is_long_ago =
-                |clock: Timestamp| before.0.is_none_or(|at| clock < at || clock.duration_since(at) >= READ_EVERY);
-            // The clock of the process may have been set in between.
-            let may_look = is_long_ago(clock_began) && is_long_ago(Clock::now(self));
+            // At any moment of the call, also if the clock was set back since the last read.
+            let clock_ended = Clock::now(self);
+            let was_set = clock_ended.duration_since(clock_began) != self.universe.now().duration_since(began);
+            let is_apart = |at: Timestamp| at + READ_EVERY <= clock_began || clock_ended + READ_EVERY <= at;
+            let may_look = !was_set && before.0.is_none_or(is_apart);
             let failed = self.process.reads(|reads| reads.failed) > before.1;
             if accepted && may_look && !failed {
                 self.universe.store.violate("L7: a call is refused although the stored key is accepted".to_owned());
