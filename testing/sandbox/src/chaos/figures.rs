@@ -10,6 +10,7 @@ use world::github::JobId;
 
 use super::jobs::MACHINES;
 use super::weather::{Service, Weather};
+use crate::demo::seconds;
 use crate::sandbox::Sandbox;
 
 /// The template's `MemorySize` of each function, in MB.
@@ -119,17 +120,11 @@ impl Figures {
     }
 }
 
-/// `12.3 s`, or `-` without values.
-fn percentile(sorted: &[f64], share: f64) -> String {
-    let Some(last) = sorted.len().checked_sub(1) else { return "-".to_owned() };
-    format!("{:.1} s", sorted[(last as f64 * share).round() as usize])
-}
-
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rows = vec![vec!["jobs queued per second".to_owned(), format!("{:.1}", self.rate)]];
         for (when, waits) in &self.waits {
-            let both = format!("{}, {}", percentile(waits, 0.5), percentile(waits, 0.99));
+            let both = format!("{}, {}", seconds(waits, 0.5), seconds(waits, 0.99));
             rows.push(vec![format!("queue time p50, p99 of {} jobs queued {when}", waits.len()), both]);
         }
         rows.push(vec!["most jobs that waited".to_owned(), self.peaks.waiting.to_string()]);

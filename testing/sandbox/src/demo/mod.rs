@@ -42,7 +42,7 @@ use pushed::{Pushed, is_over, latest};
 use saboteur::Saboteur;
 use serve::serve;
 use shape_judge::Shapes;
-pub(crate) use verdict::Verdict;
+pub(crate) use verdict::{Verdict, seconds};
 
 /// With fewer jobs, faults that exclude each other would affect the same job.
 const MIN_JOBS_FOR_ALL: u32 = 8;

@@ -45,6 +45,12 @@ pub(crate) struct Verdict {
     starts: Option<Starts>,
 }
 
+/// The percentile of sorted seconds as `12.34 s`, or `-` without any.
+pub(crate) fn seconds(sorted: &[f64], share: f64) -> String {
+    let Some(last) = sorted.len().checked_sub(1) else { return "-".to_owned() };
+    format!("{:.2} s", sorted[(last as f64 * share).round() as usize])
+}
+
 impl Verdict {
     pub(super) fn of(
         sandbox: &Sandbox,
@@ -98,11 +104,6 @@ impl Verdict {
         })
     }
 
-    fn percentile(&self, share: f64) -> String {
-        let Some(last) = self.pick_up.len().checked_sub(1) else { return "-".to_owned() };
-        format!("{:.2} s", self.pick_up[(last as f64 * share).round() as usize])
-    }
-
     /// Every API call with its count.
     pub(crate) fn calls(&self) -> String {
         let calls = self.counts.iter().map(|((service, call), n)| vec![format!("{service} {call}"), n.to_string()]);
@@ -116,7 +117,7 @@ impl Verdict {
             some => format!(", {some} more cancelled"),
         };
         let jobs = count(self.jobs - self.cancelled, "job");
-        let median = self.percentile(0.5);
+        let median = seconds(&self.pick_up, 0.5);
         format!("OK: {jobs}, each served once{cancelled}, nothing left over; median pick-up {median}")
     }
 
@@ -166,8 +167,8 @@ impl fmt::Display for Verdict {
             vec!["  steps of foreign jobs".to_owned(), self.exposed.to_string()],
             vec!["  killed by EC2 and re-run".to_owned(), self.reclaimed.to_string()],
             vec!["launches".to_owned(), self.launches.to_string()],
-            vec!["pick-up time p50".to_owned(), self.percentile(0.5)],
-            vec!["pick-up time p99".to_owned(), self.percentile(0.99)],
+            vec!["pick-up time p50".to_owned(), seconds(&self.pick_up, 0.5)],
+            vec!["pick-up time p99".to_owned(), seconds(&self.pick_up, 0.99)],
             vec!["machines and registrations left".to_owned(), (self.machines_left + self.runners_left).to_string()],
             vec!["dead letters".to_owned(), self.dead_letters.to_string()],
         ];
