@@ -143,6 +143,21 @@ fn a_machine_that_comes_online_ends_the_row() {
 }
 
 #[test]
+fn a_stopped_machine_counts_from_its_start() {
+    let started = json!({ "launched_at": ago(600), "stopped_at": ago(400), "started_at": ago(60) });
+    let failed = close_one(&view([lost("started", started.clone()).into()]), "").meta;
+    let [failure] = &failed.failures[..] else { panic!("one failure: {failed:?}") };
+    assert_eq!(failure.launched_at, ago(60));
+
+    let mut read = view([slot("busy", 30, started).into()]);
+    read.meta = Meta { config_hash: pool().config_hash(), ..failed };
+    let next = |read: &PoolView| decide(&pool(), read, &turn()).map(|decision| decision.meta.boot_failures);
+    assert_eq!(next(&read), Some(0), "it works, and was started when the other one was");
+    read.meta.failures[0].launched_at = ago(59);
+    assert_eq!(next(&read), None, "it was started before the other one");
+}
+
+#[test]
 fn a_machine_launched_before_one_that_failed_does_not_end_the_row() {
     let mut read = view([slot("busy", 300, json!({})).into()]);
     read.meta.config_hash = pool().config_hash();

@@ -13,7 +13,7 @@ use crate::config::{Label, Pool};
 use crate::ids::InstanceId;
 use crate::policy::PoolView;
 use crate::policy::circuit::open_circuit;
-use crate::state::{CircuitCause, Failure, Meta, Slot, SlotState, bounded};
+use crate::state::{CircuitCause, Failure, Machine, Meta, Slot, SlotState, bounded};
 use crate::wire::StateReason;
 
 /// The pool's circuit opens after this many machines in a row that did not come online.
@@ -70,7 +70,7 @@ pub fn failure(
     Some(Failure {
         at: now,
         instance: Some(machine.instance.clone()),
-        launched_at: machine.launched_at,
+        launched_at: machine.runs_since(),
         reason: reason.map_or_else(|| "EC2 gives no reason".to_owned(), StateReason::to_string),
         console: console.map(last_lines).unwrap_or_default(),
     })
@@ -128,7 +128,7 @@ fn describe(cause: &CircuitCause, last: &Failure) -> String {
     }
 }
 
-/// Whether a machine works that was launched after the last machine that failed, or since the circuit opened if none has.
+/// Whether a machine works that was launched or started after the last machine that failed, or since the circuit opened if none has.
 pub fn is_online_again(view: &PoolView, meta: &Meta, opened: Timestamp) -> bool {
     works_since(view, last_failure(meta).unwrap_or(opened))
 }
@@ -137,13 +137,13 @@ fn last_failure(meta: &Meta) -> Option<Timestamp> {
     meta.failures.iter().map(|failure| failure.launched_at).max()
 }
 
-/// Whether a machine launched at `since` or later works: its runner has been online or busy.
+/// Whether a machine launched or started at `since` or later works: its runner has been online or busy.
 fn works_since(view: &PoolView, since: Timestamp) -> bool {
     view.slots
         .values()
         .filter(|slot| slot.works())
         .filter_map(Slot::machine)
-        .any(|machine| machine.launched_at >= since)
+        .any(|machine| machine.runs_since() >= since)
 }
 
 /// META without the failures before a machine that works.
@@ -157,8 +157,8 @@ pub fn forget_if_works(view: &PoolView, meta: &mut Meta) {
 /// too many failures in a row.
 pub fn must_wait(view: &PoolView, meta: &Meta, now: Timestamp) -> bool {
     let newest = view.slots.values().filter(|slot| slot.works()).filter_map(Slot::machine);
-    let newest = newest.map(|machine| machine.launched_at).max();
-    let is_in_a_row = |slot: &&Slot| slot.machine().map(|machine| machine.launched_at) > newest;
+    let newest = newest.map(Machine::runs_since).max();
+    let is_in_a_row = |slot: &&Slot| slot.machine().map(Machine::runs_since) > newest;
     // A machine that ended a moment ago has most likely finished a job.
     let counts_as_supply = |slot: &Slot| slot.is_supply(now) && view.may_have_run_one(slot);
     let ended = view.slots.values().filter(|slot| is_early(slot) && !counts_as_supply(slot)).filter(is_in_a_row);

@@ -34,7 +34,7 @@ pub fn stop_slot(pool: &Pool, view: &PoolView, id: SlotId, why: StopReason, turn
         let failure = slot.machine().map(|machine| Failure {
             at: turn.now,
             instance: Some(machine.instance.clone()),
-            launched_at: machine.launched_at,
+            launched_at: machine.runs_since(),
             reason: match slot.runner() {
                 Some(_) => "its runner did not come online within boot_grace".to_owned(),
                 None => "its agent did not report within boot_grace that the machine has booted".to_owned(),

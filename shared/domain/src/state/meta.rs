@@ -249,6 +249,7 @@ pub struct Failure {
     /// None if EC2 did not say which machine it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<InstanceId>,
+    /// When it was launched, or, for a stopped machine, started.
     pub launched_at: Timestamp,
     /// EC2's `StateReason`, or what Drover observed.
     pub reason: String,
