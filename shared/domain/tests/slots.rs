@@ -6,7 +6,7 @@ use common::{ago, job, later, noon, pool, slot, turn, view};
 use domain::ids::{JobId, SlotId};
 use domain::log::{Stream, Transaction, What};
 use domain::policy::decide::decide;
-use domain::policy::due::{Effect, due, is_being_retired, is_still_needed, next_effect};
+use domain::policy::due::{Effect, due, is_being_retired, lease_of, next_effect};
 use domain::policy::observe::{Observation, record_observations};
 use domain::policy::retry::{backoff, throttle_backoff};
 use domain::state::{Item, Slot, SlotOutcome, SlotState, StopReason, Unserved, WaitingJob};
@@ -197,11 +197,12 @@ fn an_observation_that_a_newer_reading_is_past_changes_nothing() {
 fn a_slot_that_a_later_decision_stops_is_not_registered() {
     let wanted = slot("launched", 60, json!({}));
     let register = Effect::Register(wanted.id);
-    assert!(is_still_needed(&view([wanted.clone().into()]), register));
+    assert_eq!(lease_of(&view([wanted.clone().into()]), register), Some(wanted.lease));
     let stopped = wanted.clone().stopped(StopReason::Surplus, noon(), later(90));
+    let (id, lease) = (stopped.id, stopped.lease);
     let read = view([stopped.into()]);
-    assert!(!is_still_needed(&read, register) && is_still_needed(&read, Effect::Retire(wanted.id)));
-    assert!(!is_still_needed(&view([]), register) && !is_still_needed(&view([]), Effect::Launch(4)));
+    assert_eq!((lease_of(&read, register), lease_of(&read, Effect::Retire(id))), (None, Some(lease)));
+    assert_eq!((lease_of(&view([]), register), lease_of(&view([]), Effect::Launch(4))), (None, None));
 }
 
 #[test]

@@ -3,18 +3,16 @@
 //! There is no other path: the first run, a retry, a redelivered message and the janitor after a crash all call
 //! [`reconcile`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::config::Pool;
 use domain::ids::{PoolName, SlotId};
-use domain::policy::due::{
-    Effect, LEFT_OUT_FOR, affordable, asked_again_at, due, is_still_needed, next_due, next_effect,
-};
+use domain::policy::due::{Effect, LEFT_OUT_FOR, affordable, asked_again_at, due, lease_of, next_due, next_effect};
 use domain::policy::nudge::Reader;
 use domain::policy::retire::TagReading;
 use domain::policy::stopped::STARTED_TOGETHER;
 use domain::policy::{PoolView, decide, nudge};
-use domain::state::{Config, Item, Key, Phase};
+use domain::state::{Config, Item, Key, Lease, Phase};
 use futures::stream::{self, StreamExt};
 use jiff::{SignedDuration, Timestamp};
 use tracing::Instrument;
@@ -186,13 +184,14 @@ async fn reconcile_view(
             read_at = context.now();
             view = read_after(context, pool, meta, extent).await?;
         }
-        let mut decided = BTreeSet::new();
+        let mut decided = BTreeMap::new();
         let outcome = decide_all(context, pool, (&mut view, read_at), extent, &mut decided).await?;
         let resumes_at = decide::resumes_at(pool, &view, &context.turn(pool));
-        decided.retain(|effect| is_still_needed(&view, *effect));
+        // The view may have been read again since. If clocks differ, another invocation may have claimed an effect by now.
+        decided.retain(|effect, lease| lease_of(&view, *effect) == Some(*lease));
         let budget = context.ports.github.budget(pool.owner.owner());
         let due = due(pool, &view, budget, context.now());
-        let needed: BTreeSet<Effect> = due.effects.into_iter().chain(decided.iter().copied()).collect();
+        let needed: BTreeSet<Effect> = due.effects.into_iter().chain(decided.keys().copied()).collect();
         let effects = affordable(&needed, &mut points);
         let is_left_out = effects.len() < needed.len() || due.is_more_due;
         let left_out = is_left_out.then(|| context.now() + LEFT_OUT_FOR);
@@ -227,13 +226,13 @@ enum Decided {
     LostRace,
 }
 
-/// Decides until nothing is left to decide. Adds the effects of the decisions to `decided`.
+/// Decides until nothing is left to decide. Adds the effects of the decisions to `decided`, with the leases that were written.
 async fn decide_all(
     context: &Context<'_>,
     pool: &Pool,
     (view, mut read_at): (&mut PoolView, Timestamp),
     extent: Extent,
-    decided: &mut BTreeSet<Effect>,
+    decided: &mut BTreeMap<Effect, Lease>,
 ) -> Result<Decided, ReconcileError> {
     let mut decisions = 0;
     let mut is_fresh = true;
@@ -260,7 +259,8 @@ async fn decide_all(
             Commit::Written => {
                 view.apply(&writes);
                 is_fresh = false;
-                decided.extend(launch.into_iter().chain(slots));
+                let leased = launch.into_iter().chain(slots).filter_map(|it| Some((it, lease_of(view, it)?)));
+                decided.extend(leased);
             }
             Commit::Lost(what) if what == Key::Meta(pool.name.clone()).to_string() => return Ok(Decided::LostRace),
             Commit::Lost(_) => {
@@ -283,11 +283,11 @@ async fn perform_all(
     pool: &Pool,
     readings: (&PoolView, &TagReading),
     effects: &BTreeSet<Effect>,
-    decided: &BTreeSet<Effect>,
+    decided: &BTreeMap<Effect, Lease>,
 ) -> Next {
     let first_extra = effects.iter().filter(|effect| effect.is_question()).nth(MIN_QUESTIONS);
     let may_wait = |effect: &Effect| effect.is_question() && first_extra.is_some_and(|first| effect >= first);
-    let holder = |effect: &Effect| if decided.contains(effect) { Holder::This } else { Holder::None };
+    let holder = |effect: &Effect| if decided.contains_key(effect) { Holder::This } else { Holder::None };
     let perform_one = |Group { effect, slots }: Group| async move {
         let effect = &effect;
         if context.short_of_time() {

@@ -3,6 +3,7 @@
 mod story;
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use async_trait::async_trait;
 use domain::config::{MarketChoice, Pool};
 use domain::ids::{InstanceId, PoolName};
 use domain::log::{Cause, Event, Stream, Transaction, Turn, What};
-use domain::state::{Item, Key, StopReason, StoredReport, UnreadSlots};
+use domain::state::{Item, Key, Leased, StopReason, StoredReport, UnreadSlots};
 use domain::wire::{InstanceChange, Message};
 use engine::consume::consume;
 use engine::context::Context;
@@ -232,14 +233,14 @@ fn a_job_that_lost_its_machine_is_re_run_once_if_the_pool_asks_for_it() {
     }
 }
 
-/// A table whose next commits lose their race.
-struct Contended<'a> {
+/// A table that others write to: `loses` says which commits lose their race.
+struct Contended<'a, F> {
     table: &'a dyn Store,
-    left: AtomicUsize,
+    loses: F,
 }
 
 #[async_trait]
-impl Store for Contended<'_> {
+impl<F: Fn(&Transaction) -> bool + Send + Sync> Store for Contended<'_, F> {
     async fn get(&self, key: &Key) -> Result<Option<Item>, StoreError> {
         self.table.get(key).await
     }
@@ -278,8 +279,7 @@ impl Store for Contended<'_> {
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {
-        let loses = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
-        if loses {
+        if (self.loses)(transaction) {
             Err(CommitError::Conflict("another write".to_owned()))
         } else {
             self.table.commit(transaction).await
@@ -298,7 +298,9 @@ fn a_notice_that_loses_write_races_is_recorded_in_the_same_invocation() {
     let notice = Message::Instance { id: id.clone(), change: InstanceChange::Interrupted(None) };
     let config = universe.config();
     let consumed = universe.invoke(async |context| {
-        let table = Contended { table: context.ports.store, left: AtomicUsize::new(3) };
+        let left = AtomicUsize::new(3);
+        let loses = |_: &_| left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+        let table = Contended { table: context.ports.store, loses };
         let ports = Ports { store: &table, ..context.ports };
         let contended = Context { ports, ..*context };
         consume(&contended, &config, &[notice]).await
@@ -309,6 +311,45 @@ fn a_notice_that_loses_write_races_is_recorded_in_the_same_invocation() {
         _ => None,
     });
     assert_eq!(stored, Some(universe.now()));
+}
+
+/// A function whose clock is ahead takes a launch over, and the one that decided it reads the pool again before it launches.
+#[test]
+fn a_launch_that_another_invocation_has_claimed_is_left_to_it() {
+    let universe = universe(46);
+    universe.sweep();
+    // More than one decision launches.
+    for _ in 0..60 {
+        universe.queue_job(&["linux"], MINUTE);
+    }
+    (0..10).for_each(|_| universe.tick());
+    let (messages, config) = (universe.receive(), universe.config());
+    let (decisions, claimed) = (AtomicUsize::new(0), OnceLock::new());
+    let is_claimed = |transaction: &Transaction| {
+        let is_decision = transaction.event.as_ref().is_some_and(|it| matches!(it.what, What::Decided { .. }));
+        if !is_decision || decisions.fetch_add(1, Ordering::Relaxed) != 1 {
+            return false;
+        }
+        let batch = universe.store.items().into_iter().find_map(|item| match item {
+            Item::Batch(batch) => Some(batch.claimed(universe.now() + MINUTE * 2)),
+            _ => None,
+        });
+        let batch = claimed.get_or_init(|| batch.expect("a launch was decided"));
+        let writes = Transaction::new().put(batch.clone());
+        universe.store.commit(&writes).now_or_never().expect("ready").expect("written");
+        true
+    };
+    universe.invoke(async |context| {
+        let table = Contended { table: context.ports.store, loses: &is_claimed };
+        let ports = Ports { store: &table, ..context.ports };
+        consume(&Context { ports, ..*context }, &config, &messages).await
+    });
+    let tag = claimed.get().expect("there was a second decision").tag().to_string();
+    let tags = universe.ec2(|ec2, _| ec2.instances().map(|it| it.tags["drover:batch"].clone()).collect::<Vec<_>>());
+    assert!(!tags.is_empty() && !tags.contains(&tag), "{tag} among {tags:?}");
+    universe.run(MINUTE * 5);
+    everything_is_over(&universe);
+    assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 60);
 }
 
 #[test]

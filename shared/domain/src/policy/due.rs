@@ -10,7 +10,7 @@ use crate::ids::{JobId, PoolName, SlotId};
 use crate::policy::PoolView;
 use crate::policy::budget::{Budget, Optional, is_scarce};
 use crate::policy::polling::{Allowed, notifications, questions, was_asked};
-use crate::state::{Slot, SlotState, WaitingJob};
+use crate::state::{Lease, Slot, SlotState, WaitingJob};
 
 /// A call to EC2 or GitHub that a pool needs, with the writes around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -209,16 +209,14 @@ pub fn asked_again_at(pool: &Pool, view: &PoolView, budget: Option<Budget>, now:
     again.filter(|at| now < *at && *at < until).min()
 }
 
-/// Whether the pool still needs an effect that an earlier decision of this invocation brought about.
-pub fn is_still_needed(view: &PoolView, effect: Effect) -> bool {
+/// The lease of a launch, or of a slot whose next effect this is. None for another effect, or one that is not needed any more.
+pub fn lease_of(view: &PoolView, effect: Effect) -> Option<Lease> {
     match effect {
-        Effect::Launch(version) => view.batches.contains_key(&version),
+        Effect::Launch(version) => view.batches.get(&version).map(|batch| batch.lease),
         Effect::Register(slot) | Effect::StopMachine(slot) | Effect::Retire(slot) | Effect::CheckLostJob(slot) => {
-            view.slots.get(&slot).and_then(next_effect) == Some(effect)
+            view.slots.get(&slot).filter(|slot| next_effect(slot) == Some(effect)).map(|slot| slot.lease)
         }
-        Effect::Check(job) => view.waiting.contains_key(&job),
-        Effect::Notify(job) => view.check_runs.contains_key(&job),
-        Effect::Rerun(job) => view.reruns.contains_key(&job),
+        Effect::Check(_) | Effect::Notify(_) | Effect::Rerun(_) => None,
     }
 }
 

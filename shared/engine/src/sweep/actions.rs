@@ -197,13 +197,19 @@ async fn stop(context: &Context<'_>, tags: &TagReading, pool: &Pool, stops: &[St
         }
         match claim_stop(context, pool, &mut view, *slot, *why).instrument(reap_span(reap)).await {
             Ok(outcome) => {
-                claimed.extend(matches!(outcome, Outcome::Removed).then_some((*slot, Holder::This)));
+                if let (Outcome::Removed, Some(lease)) = (&outcome, view.slots.get(slot).map(|slot| slot.lease)) {
+                    claimed.push((*slot, lease));
+                }
                 all.push(Ok((reap.reason(), outcome)));
             }
             Err(error) => all.push(done(reap, Err(error))),
         }
     }
-    let retired = stream::iter(claimed.chunks(RETIRED_TOGETHER))
+    // A later claim may have read the pool again. If clocks differ, another invocation may hold the lease by now.
+    let is_held = |id, lease| view.slots.get(&id).is_some_and(|slot| slot.lease == lease);
+    let held = claimed.into_iter().filter(|(id, lease)| is_held(*id, *lease));
+    let held: Vec<_> = held.map(|(id, _)| (id, Holder::This)).collect();
+    let retired = stream::iter(held.chunks(RETIRED_TOGETHER))
         .map(|slots| retire(context, pool, &view, tags, slots))
         .buffer_unordered(MAX_CONCURRENT_OF_ONE)
         .collect::<Vec<_>>()
