@@ -70,8 +70,14 @@ impl Decision {
 /// One decision is limited by the size of a transaction: decide again until the answer is None.
 pub fn decide(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
     match pace::resumes_at(view, turn.now) {
-        Some(_) => decide_at_once(&Pool { paused: true, ..pool.clone() }, view, turn),
-        None => decide_at_once(pool, view, turn),
+        Some(at) => {
+            // Otherwise each new job would have the pool read again, although nothing can be launched for it yet.
+            let (size, now) = (view.size(), turn.now);
+            let is_pause_over = nudge::paused_until(&view.meta, now).is_none();
+            let is_noted = nudge::is_large(size) && is_pause_over && now + nudge::pause(size) <= at;
+            decide_at_once(&Pool { paused: true, ..pool.clone() }, view, is_noted, turn)
+        }
+        None => decide_at_once(pool, view, false, turn),
     }
 }
 
@@ -79,10 +85,11 @@ pub fn decide(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
 pub fn resumes_at(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Timestamp> {
     let at = pace::resumes_at(view, turn.now)?;
     let launches = |decision: Decision| decision.batch.is_some();
-    decide_at_once(pool, view, turn).is_some_and(launches).then_some(at)
+    decide_at_once(pool, view, false, turn).is_some_and(launches).then_some(at)
 }
 
-fn decide_at_once(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
+/// Without regard to EC2's limit. `is_noted` is whether META must say that the pool was read, also if nothing is needed.
+fn decide_at_once(pool: &Pool, view: &PoolView, is_noted: bool, turn: &Turn) -> Option<Decision> {
     let now = turn.now;
     let before = &view.meta;
     // Once, and not for each class: all circuits close together.
@@ -118,7 +125,7 @@ fn decide_at_once(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision>
     };
     let mut decision = decided?;
     decision.meta.has_jobs_behind = has_jobs_behind;
-    if decision.meta == *before && !decision.changes_items() {
+    if decision.meta == *before && !decision.changes_items() && !is_noted {
         return None;
     }
     let unread = unread::after(view);
