@@ -102,7 +102,7 @@ async fn answer(Shared(gateway): Shared<Arc<Gateway>>, headers: HeaderMap, body:
                     return no_resources(service);
                 }
                 match service {
-                    "DynamoDB" if gateway.calls.capacity().is_some() => {
+                    "DynamoDB" if gateway.calls.measures(&caller) => {
                         gateway.measured(target, operation, &body_json).await
                     }
                     "DynamoDB" => gateway.forward(target, body.clone()).await,

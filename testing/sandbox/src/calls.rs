@@ -45,6 +45,8 @@ struct Inner {
     chaos: Option<Chaos>,
     /// None unless it is measured.
     capacity: Option<Capacity>,
+    /// The role whose capacity is measured. None for all callers.
+    measured: Option<&'static str>,
     /// What was written while the capacity was measured, by kind of item.
     written: BTreeMap<String, Written>,
 }
@@ -166,7 +168,17 @@ impl Calls {
 
     /// Starts to measure the capacity that DynamoDB consumes.
     pub fn measure_capacity(&self) {
+        self.measure(None);
+    }
+
+    /// Starts to measure the capacity that DynamoDB consumes for calls of this role.
+    pub fn measure_capacity_of(&self, role: &'static str) {
+        self.measure(Some(role));
+    }
+
+    fn measure(&self, role: Option<&'static str>) {
         let mut inner = self.0.lock().expect("nobody panics while holding it");
+        inner.measured = role;
         inner.capacity = Some(Capacity::default());
         inner.written.clear();
     }
@@ -203,6 +215,12 @@ impl Calls {
     /// The capacity consumed since [`Self::measure_capacity`]. None if it is not measured.
     pub fn capacity(&self) -> Option<Capacity> {
         self.0.lock().expect("nobody panics while holding it").capacity
+    }
+
+    /// Whether calls of this caller are measured.
+    pub(crate) fn measures(&self, caller: &Caller) -> bool {
+        let inner = self.0.lock().expect("nobody panics while holding it");
+        inner.capacity.is_some() && inner.measured.is_none_or(|role| *caller == Caller::Role(role))
     }
 
     pub(crate) fn consumed(&self, operation: &str, units: f64) {

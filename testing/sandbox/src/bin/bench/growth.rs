@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use domain::policy::nudge::pause;
+use domain::policy::pace::INTERVAL;
 use drover::output::table;
 use sandbox::calls::Capacity;
 use sandbox::sandbox::{BATCH_SIZE, CONCURRENCY, Driven, Options, QUEUE, Sandbox};
@@ -159,7 +160,8 @@ fn lost(sandbox: &Sandbox) -> u64 {
 async fn burst(jobs: usize) -> anyhow::Result<Burst> {
     let mut sandbox = unlimited(jobs).await?;
     enqueue(&sandbox, jobs).await?;
-    sandbox.calls.measure_capacity();
+    // The janitor's first sweep searches the repositories meanwhile.
+    sandbox.calls.measure_capacity_of("scaler");
     let began = Instant::now();
     sandbox.go_live();
     let launched = |state: &State| (state.ec2.launches() >= jobs as u64).then_some(());
@@ -237,8 +239,8 @@ async fn large_pool(busy: usize) -> anyhow::Result<LargePool> {
             (times, capacity, events) = Default::default();
             before = scalers(&sandbox)?;
         }
-        // Events of single jobs, not of a burst.
-        sleep(pause(busy + REPETITIONS).unsigned_abs()).await;
+        // Events of single jobs, not of a burst: a pool decides one launch in half a second.
+        sleep(pause(busy + REPETITIONS).max(INTERVAL).unsigned_abs()).await;
         let job = sandbox.queue_job(&repository(0), &["drover"], LONG);
         for event in 0..3 {
             match event {
