@@ -127,6 +127,12 @@ impl Jobs {
             true => VICTIM_RUNS_FOR,
             false => Duration::from_millis(self.random.random_range(RUNS_FOR)),
         };
+        // GitHub gives the older one of two jobs to a runner.
+        if strikes(Fault::Steal, 3) {
+            let owner = repository.split('/').next().unwrap_or_default();
+            let rival = sandbox.queue_job(&format!("{owner}/{FOREIGN_REPOSITORY}"), &[label], runs_for);
+            self.pushed.rivals.push(rival);
+        }
         let webhooks = if is_unsent { Webhooks::NeverAttempted } else { Webhooks::Sent };
         let job = sandbox.queue(repository, &[label], |job| QueueJob { runs_for, webhooks, ..job });
         self.pushed.ours.push(job);
@@ -139,11 +145,6 @@ impl Jobs {
         if strikes(Fault::Cancel, 2) {
             self.pushed.cancelled.push(job);
             self.to_cancel.push_back((Instant::now() + CANCELLED_AFTER, job));
-        }
-        if strikes(Fault::Steal, 3) {
-            let owner = repository.split('/').next().unwrap_or_default();
-            let rival = sandbox.queue_job(&format!("{owner}/{FOREIGN_REPOSITORY}"), &[label], runs_for);
-            self.pushed.rivals.push(rival);
         }
     }
 
