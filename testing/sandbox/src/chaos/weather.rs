@@ -118,7 +118,7 @@ impl fmt::Display for Weather {
 
 /// Each is followed by the outage of the service at the same place, and the last one has nearly everything at once.
 const STORMS: [&[Fault]; 5] = [
-    &[Fault::Crash, Fault::Duplicate, Fault::Reorder, Fault::LoseWebhooks],
+    &[Fault::Crash, Fault::Duplicate, Fault::Reorder, Fault::LoseWebhooks, Fault::Steal],
     &[Fault::Capacity, Fault::Throttle, Fault::SpotKill, Fault::BootFail, Fault::Cancel],
     &[Fault::Uninstall, Fault::NeverSent, Fault::Crash],
     &[Fault::GithubDown, Fault::Quota, Fault::LoseWebhooks],
