@@ -10,19 +10,19 @@ use crate::policy::{PoolView, nudge};
 /// In this time, EC2 accepts one more call.
 pub const INTERVAL: SignedDuration = SignedDuration::from_millis(500);
 
-/// The number of calls that EC2 accepts at once, and the most launches that a small pool decides in so many intervals.
+/// The number of calls that EC2 accepts at once. A small pool decides at most this many launches in as many intervals.
 const LAUNCHES: i32 = 5;
 
 /// When the next launch may be decided; None if now.
 ///
-/// A large pool is read seldom. Each time it may decide as many launches as EC2 accepts until the next reading.
+/// A large pool is read less often. Each time, it may decide as many launches as EC2 accepts until the next reading.
 pub fn resumes_at(view: &PoolView, now: Timestamp) -> Option<Timestamp> {
     let within = (INTERVAL * LAUNCHES).max(nudge::pause(view.size()));
-    let launches = (within.as_millis() / INTERVAL.as_millis()) as usize;
+    let most = (within.as_millis() / INTERVAL.as_millis()) as usize;
     let recent = view.slots.values().filter(|slot| now.duration_since(slot.planned_at) < within);
-    let decided: BTreeMap<u64, Timestamp> = recent.map(|slot| (slot.id.version, slot.planned_at)).collect();
-    let mut decided: Vec<Timestamp> = decided.into_values().collect();
+    let launches: BTreeMap<u64, Timestamp> = recent.map(|slot| (slot.id.version, slot.planned_at)).collect();
+    let mut decided: Vec<Timestamp> = launches.into_values().collect();
     decided.sort_unstable();
-    let oldest = decided.len().checked_sub(launches)?;
+    let oldest = decided.len().checked_sub(most)?;
     Some(decided[oldest] + within)
 }
