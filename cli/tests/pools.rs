@@ -206,6 +206,19 @@ async fn launches_that_ec2_would_refuse_are_found_before_they_are_applied() {
     assert_eq!(calls(&files.sandbox), tried, "nothing new is tried");
 }
 
+/// The account's calls are shared with the scaler and with an apply a moment ago.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_throttled_dry_run_is_repeated() {
+    let files = Files::new().await;
+    has(&files.run("apply", POOLS, &[]).await, 0, &["in force"]);
+    let throttled = Refusal { matches: LaunchMatch::default(), code: Code::RequestLimitExceeded, when: When::Next(4) };
+    files.sandbox.world.act(|state, _| state.ec2.faults.refusals.push(throttled));
+    let subnet = POOLS.replace("max = 100", "max = 100\nsubnets = [\"subnet-nowhere\"]");
+    let refused = files.run("apply", &subnet, &["--yes"]).await;
+    has(&refused, 1, &["InvalidSubnetID.NotFound"]);
+    assert!(!refused.1.contains("was not tried"), "{}", refused.1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pools_init_and_show_write_files_that_check_accepts() {
     let files = Files::new().await;

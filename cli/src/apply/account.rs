@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use domain::config::{Architecture, LaunchTemplate, Pool, Tuple};
-use domain::ids::{PoolName, Scope, StackName};
+use domain::ids::{PoolName, Scope};
 use platform::aws::ErrorKind;
 use platform::github::GitHubApp;
-use platform::inspect::Inspect;
+use platform::inspect::{Inspect, Unanswered};
 
 use super::installation::Installation;
 use crate::launches::examples;
@@ -132,17 +132,24 @@ pub(super) async fn try_launches<S>(
     let old: BTreeSet<Tuple> = before.iter().flat_map(examples).collect();
     let mut tried: BTreeMap<Tuple, Trial> = BTreeMap::new();
     let mut calls = 0;
+    let mut throttled = None;
     for pool in pools {
         let new: Vec<Tuple> = examples(pool).into_iter().filter(|tuple| !old.contains(tuple)).collect();
         for tuple in &new {
             if tried.contains_key(tuple) || calls == MAX_DRY_RUNS {
                 continue;
             }
+            if let Some(why) = &throttled {
+                tried.insert(tuple.clone(), Trial::Unknown(String::clone(why)));
+                continue;
+            }
             if calls >= AT_ONCE {
                 tokio::time::sleep(PACE).await;
             }
             calls += 1;
-            tried.insert(tuple.clone(), trial(inspect, stack, tuple).await);
+            let answer = inspect.try_launch(stack, tuple).await;
+            throttled = answer.as_ref().err().filter(|error| error.is_throttled()).map(ToString::to_string);
+            tried.insert(tuple.clone(), trial(answer));
         }
         report(file, pool, &new, &tried);
     }
@@ -156,8 +163,8 @@ enum Trial {
     Unknown(String),
 }
 
-async fn trial(inspect: &Inspect, stack: &StackName, tuple: &Tuple) -> Trial {
-    match inspect.try_launch(stack, tuple).await {
+fn trial(answer: Result<(), Unanswered>) -> Trial {
+    match answer {
         Ok(()) => Trial::Accepted,
         Err(error) if error.kind == ErrorKind::NotAllowed => {
             Trial::Unknown(format!("this role is not allowed to try it: {error}"))

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_config::SdkConfig;
+use aws_config::retry::RetryConfig;
 use aws_sdk_ec2::error::ProvideErrorMetadata;
 use aws_sdk_ec2::types::{
     Filter, ImageState, InstanceType, LaunchTemplateSpecification, ResourceType, ShutdownBehavior, Tag,
@@ -18,6 +19,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 use domain::config::{LaunchTemplate, Market, Tuple};
 use domain::ids::{InstanceType as TypeName, StackName, SubnetId};
+use domain::policy::launch_error::is_throttling;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
@@ -48,13 +50,18 @@ impl Unanswered {
 
     /// Whether AWS throttles the call.
     pub fn is_throttled(&self) -> bool {
-        matches!(self.code.as_deref(), Some("RequestLimitExceeded" | "Throttling" | "ThrottlingException"))
+        self.code.as_deref().is_some_and(is_throttling)
     }
 }
 
 pub(crate) fn unanswered<E: ProvideErrorMetadata + std::error::Error + 'static>(error: E) -> Unanswered {
     let error = CallError::of(&error);
     Unanswered { kind: error.kind, message: error.to_string(), code: error.code }
+}
+
+/// EC2 accepts two RunInstances calls per second from an account, and the scaler launches with the same ones.
+fn patient() -> RetryConfig {
+    RetryConfig::standard().with_max_attempts(7).with_initial_backoff(Duration::from_millis(500))
 }
 
 /// The caller's identity, and the difference between AWS's clock and the local clock.
@@ -246,7 +253,8 @@ impl Inspect {
     }
 
     /// Whether EC2 would accept a launch, by a dry run in the caller's name, not the scaler's. A dry run does not check
-    /// capacity. The tag of the stack is the one that the policies of the scaler and of operators require.
+    /// capacity. The tag of the stack is the one that the policies of the scaler and of operators require. Throttled dry runs
+    /// are repeated for about a quarter of a minute.
     ///
     /// # Errors
     /// Why EC2 would not accept it.
@@ -273,6 +281,8 @@ impl Inspect {
             .set_instance_market_options(market)
             .tag_specifications(tagged(ResourceType::Instance))
             .tag_specifications(tagged(ResourceType::Volume))
+            .customize()
+            .config_override(aws_sdk_ec2::config::Builder::new().retry_config(patient()))
             .send()
             .await;
         match answer {

@@ -79,7 +79,8 @@ fn is_quota(code: &str) -> bool {
     )
 }
 
-fn is_throttling(code: &str) -> bool {
+/// Whether an error code of EC2 means that the rate of calls is too high.
+pub fn is_throttling(code: &str) -> bool {
     let begins = ["Throttling", "RequestThrottled", "TooManyRequests"];
     matches!(code, "RequestLimitExceeded" | "EC2ThrottledException" | "SlowDown")
         || begins.iter().any(|begin| code.starts_with(begin))
