@@ -190,7 +190,8 @@ async fn reconcile_view(
         // The view may have been read again since. If clocks differ, another invocation may have claimed an effect by now.
         decided.retain(|effect, lease| lease_of(&view, *effect) == Some(*lease));
         let budget = context.ports.github.budget(pool.owner.owner());
-        let due = due(pool, &view, budget, context.now());
+        let looked_at = context.now();
+        let due = due(pool, &view, budget, looked_at);
         let needed: BTreeSet<Effect> = due.effects.into_iter().chain(decided.keys().copied()).collect();
         let effects = affordable(&needed, &mut points);
         let is_left_out = effects.len() < needed.len() || due.is_more_due;
@@ -202,19 +203,25 @@ async fn reconcile_view(
             Decided::NotAll => Some(context.now()),
             Decided::LostRace => return leave_to_another(context, &view).await,
         };
-        next = undecided.into_iter().chain(resumes_at).chain(performed).chain(left_out).min();
+        let later = due_later(context, pool, &view, looked_at);
+        next = undecided.into_iter().chain(resumes_at).chain(performed).chain(left_out).chain(later).min();
         let yields = round + 1 >= MIN_ROUNDS && context.must_yield();
         if context.short_of_time() || yields || next.is_none_or(|at| at > context.now()) {
             break;
         }
     }
-    let reports = view.slots.values().filter_map(|slot| slot.awaits_report_until()).filter(|at| *at > context.now());
-    let budget = context.ports.github.budget(pool.owner.owner());
-    let asked_again = asked_again_at(pool, &view, budget, context.now());
-    match next.into_iter().chain(reports).chain(asked_again).chain(next_due(&view, context.now())).min() {
+    match next {
         Some(at) => send_nudge(context, &pool.name, view.nudge.as_ref(), at).await,
         None => Ok(()),
     }
+}
+
+/// When the first effect is due that was not due at `looked_at`. It may be due by now, because others took their time.
+fn due_later(context: &Context<'_>, pool: &Pool, view: &PoolView, looked_at: Timestamp) -> Option<Timestamp> {
+    let reports = view.slots.values().filter_map(|slot| slot.awaits_report_until()).filter(|at| *at > looked_at);
+    let budget = context.ports.github.budget(pool.owner.owner());
+    let asked_again = asked_again_at(pool, view, budget, looked_at);
+    reports.chain(asked_again).chain(next_due(view, looked_at)).min()
 }
 
 /// How a round of decisions ended.

@@ -15,7 +15,8 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::{Label, Market, Pool, Tuple};
 use crate::ids::SlotId;
 use crate::policy::PoolView;
-use crate::policy::launch_error::ErrorClass;
+use crate::policy::launch_error::{ErrorClass, is_throttling};
+use crate::policy::retry::throttle_backoff;
 use crate::state::{Slot, SlotState, StopReason};
 
 /// How long a machine is kept stopped. GitHub refuses runners that are older than its newest version by 30 days, and the
@@ -138,6 +139,15 @@ pub fn after_start_error(code: Option<&str>, machines: usize) -> AfterStartError
             0 | 1 => AfterStartError::GiveUp,
             _ => AfterStartError::OneByOne,
         },
+    }
+}
+
+/// How soon EC2 is asked again to start the slot's machine.
+pub fn start_again_after(code: Option<&str>, slot: &Slot) -> SignedDuration {
+    match code {
+        Some(code) if is_throttling(code) => throttle_backoff(slot.lease.tries + 1, &slot.id.to_string()),
+        // It may just be stopping, which takes some seconds.
+        _ => SignedDuration::from_secs(5),
     }
 }
 

@@ -9,10 +9,9 @@ use domain::policy::register::{
     NewRunner, due_again, hand_over, labels, next_registration, registration_refused, runner_name,
 };
 use domain::policy::retry::{backoff, next_attempt};
-use domain::policy::stopped::{AfterStartError, after_start_error};
+use domain::policy::stopped::{AfterStartError, after_start_error, start_again_after};
 use domain::state::{Instance, Item, Key, Leased, Slot, SlotState, StopReason};
 use futures::stream::{self, StreamExt};
-use jiff::SignedDuration;
 
 use crate::context::Context;
 use crate::effects::{Holder, Next};
@@ -23,9 +22,6 @@ use crate::table::{Commit, claim, commit, commit_or_leave};
 
 /// Concurrent registrations of one launch, or of one round. Those of one account are bounded together, see [`crate::accounts`].
 pub(crate) const MAX_CONCURRENT_REGISTRATIONS: usize = 24;
-
-/// How soon EC2 is asked again to start a machine. It may just be stopping, which takes some seconds.
-const START_AGAIN_AFTER: SignedDuration = SignedDuration::from_secs(5);
 
 /// Registers the runners of the machines that `bound` has just bound. Its items need no reading.
 pub(crate) async fn register_bound(
@@ -212,7 +208,7 @@ async fn not_started(
         commit_or_leave(context, writes).await?;
         return Ok(Some(now));
     }
-    let next_at = now + START_AGAIN_AFTER;
+    let next_at = now + start_again_after(error.code.as_deref(), &slot);
     commit_or_leave(context, Transaction::new().put(slot.put_off(next_at))).await?;
     Ok(Some(next_at))
 }
