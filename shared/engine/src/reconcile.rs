@@ -25,8 +25,8 @@ use crate::effects::{Holder, Next, check, launch, lost_job, notify, register, re
 use crate::error::ReconcileError;
 use crate::pools;
 use crate::table::{
-    Commit, Extent, answers, commit, leave_to_another, read, read_after, read_meta, read_pool, read_rest, send_nudge,
-    sent_nudge,
+    Commit, Extent, announce, answers, commit, leave_to_another, read, read_after, read_meta, read_pool, read_rest,
+    send_nudge, sent_nudge,
 };
 
 /// Concurrent effects of one pool besides registrations. GitHub allows 100 concurrent requests per installation, and the
@@ -73,6 +73,7 @@ pub(crate) async fn reconcile_after_nudge(
             Some(until) => send_nudge(context, &pool.name, None, until).await,
             None => {
                 let read_at = context.now();
+                let Some(meta) = announce(context, meta).await? else { return Ok(()) };
                 let view = read_rest(context, meta).await?;
                 reconcile_pool(context, config, pool, (view, read_at), Extent::Whole).await
             }
@@ -128,15 +129,17 @@ async fn read_after_facts(
         accounts.limit_was_read(owner, limit, read_at);
     }
     let Some(meta) = meta else { return Err(ReconcileError::NoMeta(name.clone())) };
-    match nudge::reader(&meta, sent.as_ref(), context.now()) {
-        Reader::This => Ok(Some((read_after(context, pool, meta, extent).await?, extent))),
+    let (meta, extent) = match nudge::reader(&meta, sent.as_ref(), context.now()) {
+        Reader::This => (meta, extent),
         Reader::WhoeverDeletes(nudge) => match answers(context, nudge).await? {
-            true => Ok(Some((read_pool(context, name).await?, Extent::Whole))),
-            false => Ok(None),
+            true => (read_meta(context, name).await?, Extent::Whole),
+            false => return Ok(None),
         },
-        Reader::Another => Ok(None),
-        Reader::Later(at) => send_nudge(context, name, sent.as_ref(), at).await.map(|()| None),
-    }
+        Reader::Another => return Ok(None),
+        Reader::Later(at) => return send_nudge(context, name, sent.as_ref(), at).await.map(|()| None),
+    };
+    let Some(meta) = announce(context, meta).await? else { return Ok(None) };
+    Ok(Some((read_after(context, pool, meta, extent).await?, extent)))
 }
 
 /// `view` comes with the time before it was read.
@@ -177,11 +180,11 @@ async fn reconcile_view(
     for round in 0..MAX_ROUNDS {
         if round > 0 {
             let meta = read_meta(context, &pool.name).await?;
-            let has_another_decided = meta.last_reading != view.meta.last_reading;
-            if has_another_decided && let Some(until) = nudge::paused_until(&meta, context.now()) {
+            if let Some(until) = nudge::paused_until(&meta, context.now()) {
                 return send_nudge(context, &pool.name, view.nudge.as_ref(), until).await;
             }
             read_at = context.now();
+            let Some(meta) = announce(context, meta).await? else { return Ok(()) };
             view = read_after(context, pool, meta, extent).await?;
         }
         let mut decided = BTreeMap::new();
@@ -201,7 +204,7 @@ async fn reconcile_view(
         let undecided = match outcome {
             Decided::All => None,
             Decided::NotAll => Some(context.now()),
-            Decided::LostRace => return leave_to_another(context, &view).await,
+            Decided::LostRace => return leave_to_another(context, &pool.name, view.size()).await,
         };
         let later = due_later(context, pool, &view, looked_at);
         next = undecided.into_iter().chain(resumes_at).chain(performed).chain(left_out).chain(later).min();

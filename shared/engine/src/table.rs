@@ -137,11 +137,27 @@ pub(crate) async fn send_nudge(
     Ok(())
 }
 
-/// Makes another invocation read a pool, because one has just decided about it from a newer reading.
-pub(crate) async fn leave_to_another(context: &Context<'_>, view: &PoolView) -> Result<(), ReconcileError> {
-    let pool = &view.meta.pool;
+/// Makes another invocation read a pool with so many items, because one has just decided about it or reads it now.
+pub(crate) async fn leave_to_another(
+    context: &Context<'_>,
+    pool: &PoolName,
+    items: usize,
+) -> Result<(), ReconcileError> {
     let sent = sent_nudge(context, pool).await?;
-    send_nudge(context, pool, sent.as_ref(), context.now() + nudge::pause(view.size())).await
+    send_nudge(context, pool, sent.as_ref(), context.now() + nudge::pause(items)).await
+}
+
+/// Announces in META that this invocation reads the pool now, if it is large, so that no other one reads it at the same time. Returns
+/// META as it is then; None if another invocation was faster, and a nudge makes one read the pool after that.
+pub(crate) async fn announce(context: &Context<'_>, meta: Meta) -> Result<Option<Meta>, ReconcileError> {
+    let Some(reading) = nudge::reading(&meta, context.now()) else { return Ok(Some(meta)) };
+    match commit(context, &Transaction::new().put(reading.clone())).await? {
+        Commit::Written => Ok(Some(Meta { revision: reading.revision + 1, ..reading })),
+        Commit::Lost(_) => {
+            let items = meta.last_reading.map_or(0, |last| last.items as usize);
+            leave_to_another(context, &meta.pool, items).await.map(|()| None)
+        }
+    }
 }
 
 /// The result of a transaction.

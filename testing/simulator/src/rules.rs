@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use domain::config::Label;
@@ -46,6 +47,8 @@ pub struct Checked {
     pub(crate) attempts: Attempts,
     /// By how much the clocks of two functions may have differed so far.
     clocks_differ_by: Mutex<SignedDuration>,
+    /// The items that were read as parts of pools.
+    items_read: AtomicU64,
 }
 
 impl Checked {
@@ -59,7 +62,18 @@ impl Checked {
             charges: Mutex::default(),
             attempts: Attempts::default(),
             clocks_differ_by: Mutex::default(),
+            items_read: AtomicU64::default(),
         }
+    }
+
+    /// The number of items that were read as parts of pools.
+    pub(crate) fn items_read(&self) -> u64 {
+        self.items_read.load(Ordering::Relaxed)
+    }
+
+    fn counted(&self, reading: Reading) -> Reading {
+        self.items_read.fetch_add(reading.items.len() as u64, Ordering::Relaxed);
+        reading
     }
 
     /// The clocks of two functions may have differed by so much.
@@ -365,7 +379,7 @@ impl Store for Checked {
     }
 
     async fn partition(&self, pool: &PoolName) -> Result<Reading, StoreError> {
-        self.table.partition(pool).await
+        self.table.partition(pool).await.map(|reading| self.counted(reading))
     }
 
     async fn partition_without(
@@ -374,7 +388,7 @@ impl Store for Checked {
         unread: &UnreadSlots,
         newest: u64,
     ) -> Result<Reading, StoreError> {
-        self.table.partition_without(pool, unread, newest).await
+        self.table.partition_without(pool, unread, newest).await.map(|reading| self.counted(reading))
     }
 
     async fn unrouted(&self) -> Result<Reading, StoreError> {

@@ -6,7 +6,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::ids::PoolName;
-use crate::state::{Meta, Nudge};
+use crate::state::{LastReading, Meta, Nudge};
 
 /// Effects that are due later than this are left to the janitor, which runs every minute.
 const NUDGE_WITHIN: SignedDuration = SignedDuration::from_secs(55);
@@ -68,9 +68,23 @@ pub fn paused_until(meta: &Meta, now: Timestamp) -> Option<Timestamp> {
     Some(last.at + pause(last.items as usize)).filter(|until| *until > now)
 }
 
+/// The number of items in META is not used after this time without a reading. In a burst, a large pool is read more often.
+const SIZE_KNOWN_FOR: SignedDuration = SignedDuration::from_secs(30);
+
+/// META of a large pool that is read now. None if the pool is not known to be large: then others may read it, too.
+pub fn reading(meta: &Meta, now: Timestamp) -> Option<Meta> {
+    let last = meta.last_reading.as_ref().filter(|last| now.duration_since(last.at) < SIZE_KNOWN_FOR)?;
+    Some(Meta { last_reading: Some(LastReading { at: now, items: last.items }), ..meta.clone() })
+}
+
 /// Whether a pool with this many items is not read more often than needed.
 pub fn is_large(items: usize) -> bool {
     items >= LARGE
+}
+
+/// Whether META makes others wait for much longer than this number of items does.
+pub fn is_outdated(meta: &Meta, items: usize) -> bool {
+    meta.last_reading.as_ref().is_some_and(|last| pause(last.items as usize) > pause(items) * 2)
 }
 
 /// How long a pool with this many items is not read again, because another invocation has just decided.

@@ -1,6 +1,7 @@
 //! How many launches a pool decides. EC2 accepts five calls of RunInstances at once, and two more per second; it throttles the
 //! others, and each of them delays the next. So jobs are gathered until a call is accepted, and few calls launch for many jobs.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
@@ -10,19 +11,26 @@ use crate::policy::{PoolView, nudge};
 /// In this time, EC2 accepts one more call.
 pub const INTERVAL: SignedDuration = SignedDuration::from_millis(500);
 
-/// The number of calls that EC2 accepts at once. A small pool decides at most this many launches in as many intervals.
-const LAUNCHES: i32 = 5;
+/// The number of calls that EC2 accepts at once.
+const AT_ONCE: i32 = 5;
 
-/// When the next launch may be decided; None if now.
+/// Calls that a pool leaves unused once it has made the first [`AT_ONCE`]. A call reaches EC2 up to some seconds after its decision, so
+/// decisions at the right distance are not calls at that distance.
+const UNUSED: i32 = 2;
+
+/// When the next launch may be decided; None if now. The launches that were decided before are known from their slots.
 ///
-/// A large pool is read less often. Each time, it may decide as many launches as EC2 accepts until the next reading.
+/// A large pool is read less often. Each time, it may decide as many more launches as EC2 accepts until the next reading.
 pub fn resumes_at(view: &PoolView, now: Timestamp) -> Option<Timestamp> {
-    let within = (INTERVAL * LAUNCHES).max(nudge::pause(view.size()));
-    let most = (within.as_millis() / INTERVAL.as_millis()) as usize;
-    let recent = view.slots.values().filter(|slot| now.duration_since(slot.planned_at) < within);
-    let launches: BTreeMap<u64, Timestamp> = recent.map(|slot| (slot.id.version, slot.planned_at)).collect();
-    let mut decided: Vec<Timestamp> = launches.into_values().collect();
-    decided.sort_unstable();
-    let oldest = decided.len().checked_sub(most)?;
-    Some(decided[oldest] + within)
+    let at_once = AT_ONCE + (nudge::pause(view.size()).as_millis() / INTERVAL.as_millis()) as i32;
+    // The clock of the function that decided a launch may be ahead.
+    let decided = |(version, planned_at): (u64, Timestamp)| (version, planned_at.min(now));
+    let launches: BTreeMap<u64, Timestamp> =
+        view.slots.values().map(|slot| (slot.id.version, slot.planned_at)).map(decided).collect();
+    let mut newest_first: Vec<Timestamp> = launches.into_values().collect();
+    newest_first.sort_unstable_by_key(|at| Reverse(*at));
+    // `number` launches were decided at `at` or later. For each beyond the first ones, EC2 needs an interval.
+    let too_many = newest_first.into_iter().zip(1..).filter(|(_, number)| *number >= at_once);
+    let next = too_many.map(|(at, number)| at + INTERVAL * (number + 1 + UNUSED - at_once)).max()?;
+    (next > now).then_some(next)
 }

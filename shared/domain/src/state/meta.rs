@@ -39,7 +39,7 @@ pub struct Meta {
     /// room for the demand of another.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_jobs_behind: bool,
-    /// The reading of the last decision, if it was of many items. Other invocations wait a moment before they read as many.
+    /// The last reading, if it was of many items. Other invocations wait a moment before they read as many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_reading: Option<LastReading>,
     /// The slots that decisions need not read. None in a small pool, and if an older version wrote the last decision.
@@ -208,7 +208,7 @@ impl Meta {
 /// See [`Meta::last_reading`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastReading {
-    /// When the decision was made.
+    /// When it began, or a decision was made from it.
     pub at: Timestamp,
     /// The number of items.
     pub items: u32,

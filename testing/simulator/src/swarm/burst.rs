@@ -5,7 +5,8 @@
 
 use domain::config::Pool;
 use jiff::{SignedDuration, Timestamp};
-use world::ec2::Operation;
+use world::ec2::{self, Operation};
+use world::github::{self, Limits};
 
 use crate::swarm::arrival::{Arrival, ORGANIZATION};
 use crate::swarm::flood::{SCALERS, without_faults};
@@ -28,6 +29,8 @@ pub struct Burst {
     pub within: SignedDuration,
     /// How long it is watched after the first job.
     pub lasts: SignedDuration,
+    /// Whether EC2 and GitHub limit the rate of calls.
+    pub is_limited: bool,
 }
 
 /// What came of it.
@@ -35,6 +38,8 @@ pub struct Burst {
 pub struct Launched {
     /// The calls of RunInstances, also those that EC2 throttled.
     pub calls: u64,
+    /// The items that were read as parts of pools, also by sweeps.
+    pub items_read: u64,
     /// From the first job to the launch of each machine, in this order. Machines that were launched before are left out.
     pub after: Vec<SignedDuration>,
     /// From the first job to the registration of each runner, in this order.
@@ -43,20 +48,25 @@ pub struct Launched {
     pub violation: Option<Violation>,
 }
 
+/// A pool serves at most a thousand waiting jobs of a repository at a time.
+const REPOSITORIES: [&str; 5] = ["widgets", "gadgets", "gears", "levers", "springs"];
+const JOBS_PER_REPOSITORY: usize = 1000;
+
 /// Runs a burst without faults.
 pub fn burst(burst: &Burst) -> Launched {
     let spacing = burst.within / i32::try_from(burst.jobs).expect("a number of jobs");
     let arrivals = burst.labels.iter().cycle().take(burst.jobs).enumerate().map(|(number, label)| Arrival {
         after: burst.begins + spacing * number as i32,
-        repository: (ORGANIZATION, "widgets"),
+        repository: (ORGANIZATION, REPOSITORIES[number / JOBS_PER_REPOSITORY]),
         labels: vec![label.clone()],
         runs_for: SignedDuration::from_mins(10),
     });
+    let limits = Limits { enforced: burst.is_limited, ..Limits::default() };
     let shape = Shape {
         pools: vec![burst.pool.clone()],
         timetables: vec![Timetable::default()],
-        ec2: Default::default(),
-        github: Default::default(),
+        ec2: ec2::Config { throttle: burst.is_limited, ..ec2::Config::default() },
+        github: github::Config { limits, ..github::Config::default() },
         arrivals: arrivals.collect(),
         stormy: Vec::new(),
         calm_after: burst.begins + burst.lasts * 2,
@@ -79,6 +89,7 @@ pub fn burst(burst: &Burst) -> Launched {
         let registered = since_first(&mut runners.map(|runner| runner.created_at));
         let calls = state.ec2.calls().get(&Operation::RunInstances).copied().unwrap_or_default();
         drop(state);
-        Launched { calls, after, registered, violation: swarm.violation }
+        let items_read = swarm.universe.store.items_read();
+        Launched { calls, items_read, after, registered, violation: swarm.violation }
     })
 }

@@ -22,7 +22,7 @@ use crate::universe::{Universe, pool};
 pub const MOST_DELAY: SignedDuration = SignedDuration::from_secs(5);
 
 /// The `ScalerMaximumConcurrency` of the template.
-pub(super) const SCALERS: usize = 5;
+pub const SCALERS: usize = 5;
 
 /// The pools beside the flood, by name and repository: one of the same account, and one of another account.
 const QUIET: [(&str, (&str, &str)); 2] = [("quiet", (ORGANIZATION, "gadgets")), ("arm", (OTHER, "tools"))];
@@ -41,6 +41,8 @@ pub struct Flood {
     /// How long it is watched.
     pub lasts: SignedDuration,
     pub groups: Groups,
+    /// How many scalers may run at a time.
+    pub scalers: usize,
 }
 
 /// What happened beside the flood.
@@ -137,7 +139,7 @@ fn shape(flood: &Flood) -> Shape {
         arrivals,
         stormy: Vec::new(),
         calm_after: flood.lasts + EVERY,
-        scalers: SCALERS,
+        scalers: flood.scalers,
         batch: BATCH,
         groups: flood.groups,
         market: None,

@@ -36,7 +36,7 @@ mod total;
 
 pub use burst::{Burst, Launched, burst};
 pub use faults::{Fault, VERSION};
-pub use flood::{Flood, Flooded, MOST_DELAY, flood};
+pub use flood::{Flood, Flooded, MOST_DELAY, SCALERS, flood};
 pub use hunt::{Hunt, hunt};
 pub use outcome::{Convergence, Line, MachineCounts, Options, Outcome, Violation};
 pub use run::run;

@@ -126,6 +126,11 @@ impl<'u> Swarm<'u> {
             for repository in ["gadgets", "elsewhere"] {
                 github.add_repository(organization, repository, github::Visibility::Private, now);
             }
+            for (owner, repository) in self.shape.arrivals.iter().map(|arrival| arrival.repository) {
+                if owner == ORGANIZATION && github.find_repository(owner, repository).is_none() {
+                    github.add_repository(organization, repository, github::Visibility::Private, now);
+                }
+            }
             let other = github.add_owner(OTHER, github::OwnerKind::Organization, now);
             github.add_repository(other, "tools", github::Visibility::Private, now);
         });
