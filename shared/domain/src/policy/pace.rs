@@ -24,9 +24,8 @@ const UNUSED: i32 = 2;
 pub fn resumes_at(view: &PoolView, now: Timestamp) -> Option<Timestamp> {
     let at_once = AT_ONCE + (nudge::pause(view.size()).as_millis() / INTERVAL.as_millis()) as i32;
     // The clock of the function that decided a launch may be ahead.
-    let decided = |(version, planned_at): (u64, Timestamp)| (version, planned_at.min(now));
     let launches: BTreeMap<u64, Timestamp> =
-        view.slots.values().map(|slot| (slot.id.version, slot.planned_at)).map(decided).collect();
+        view.slots.values().map(|slot| (slot.id.version, slot.planned_at.min(now))).collect();
     let mut newest_first: Vec<Timestamp> = launches.into_values().collect();
     newest_first.sort_unstable_by_key(|at| Reverse(*at));
     // `number` launches were decided at `at` or later. For each beyond the first ones, EC2 needs an interval.

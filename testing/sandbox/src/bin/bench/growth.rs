@@ -65,7 +65,9 @@ pub(crate) async fn growth(bursts: &[usize], pools: &[usize]) -> anyhow::Result<
     }
     let empty = events.first().context("no pool")?.milliseconds;
     let rows = events.iter().map(|pool| {
-        let is_met = pool.read_units() <= READ_UNITS_PER_JOB && pool.milliseconds <= empty * PROCESSOR_TIME_FACTOR;
+        let times = if pool.busy > 1000 { 2.0 } else { 1.0 };
+        let is_met = pool.read_units() <= READ_UNITS_PER_JOB * times
+            && pool.milliseconds <= empty * PROCESSOR_TIME_FACTOR * times;
         pool.row(is_met)
     });
     let header =
