@@ -169,7 +169,8 @@ async fn run(sandbox: &Sandbox, arguments: &Arguments) -> anyhow::Result<()> {
         (figures.served_after, figures.ordered_after) = (Some(*served_after), Some(calm.elapsed()));
     }
     let struck = |flag: &str| parts.iter().any(|(weather, _)| weather_has(*weather, flag));
-    let verdict = demo::verdict_of(sandbox, &jobs.pushed, sky.broken, struck)?;
+    let broken = sandbox.world.look(|state| state.ec2.instances().filter(|machine| !machine.can_boot).count());
+    let verdict = demo::verdict_of(sandbox, &jobs.pushed, broken, struck)?;
     println!("\n{verdict}\n{figures}");
     settled?;
     verdict.judge()?;

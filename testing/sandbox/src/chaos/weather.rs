@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use world::ec2::{Code, LaunchMatch, Market, Refusal, State as Machine, When};
+use world::ec2::{Code, LaunchMatch, Market, Refusal, When};
 use world::github::{Group, OwnerId};
 
 use crate::deliveries::WebhookFaults;
@@ -182,12 +182,14 @@ const CALLS_BETWEEN_KILLS: std::ops::Range<u32> = 50..400;
 /// One in this many deliveries or jobs is affected.
 const ONE_IN: usize = 8;
 
+/// The share of launches whose machine never boots.
+const BOOT_FAILURES: f64 = 0.15;
+
 /// What the storms have to restore.
 pub(super) struct Sky {
     groups: Vec<(OwnerId, Vec<Group>)>,
     seed: u64,
-    /// Machines that never booted, uninstallations.
-    pub(super) broken: usize,
+    /// Uninstallations.
     pub(super) uninstalled: usize,
 }
 
@@ -197,7 +199,7 @@ impl Sky {
             let owners = state.github.owners();
             owners.map(|owner| (owner.id, owner.groups.clone())).collect()
         });
-        Self { groups, seed, broken: 0, uninstalled: 0 }
+        Self { groups, seed, uninstalled: 0 }
     }
 
     /// Begins what lasts.
@@ -224,6 +226,7 @@ impl Sky {
         }
         sandbox.world.act(|state, _| {
             state.github.faults.down = weather.has(Fault::GithubDown);
+            state.ec2.faults.boot_failures = if weather.has(Fault::BootFail) { BOOT_FAILURES } else { 0.0 };
             let refusals = &mut state.ec2.faults.refusals;
             let mut refuse = |matches, code, share| {
                 refusals.push(Refusal { matches, code, when: When::Chance(share) });
@@ -247,13 +250,6 @@ impl Sky {
         if weather.has(Fault::GithubLimit) {
             limit(sandbox);
         }
-        if weather.has(Fault::BootFail) {
-            self.broken += sandbox.world.act(|state, _| {
-                let booting = state.ec2.alive().find(|it| it.state == Machine::Pending).map(|it| it.id.clone());
-                booting.iter().for_each(|id| state.ec2.fail_boot(id));
-                booting.iter().count()
-            });
-        }
     }
 
     /// Ends all faults.
@@ -267,6 +263,7 @@ impl Sky {
             state.github.faults.down = false;
             state.github.faults.limited_until = None;
             state.ec2.faults.refusals.clear();
+            state.ec2.faults.boot_failures = 0.0;
             for (owner, groups) in &self.groups {
                 groups.iter().for_each(|group| state.github.set_group(*owner, group.clone()));
             }

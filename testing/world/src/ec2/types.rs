@@ -185,7 +185,8 @@ pub struct Instance {
     pub state_reason: Option<StateReason>,
     /// From when EC2 describes it.
     pub visible_at: Timestamp,
-    pub(super) can_boot: bool,
+    /// Whether its programs start once it runs.
+    pub can_boot: bool,
 }
 
 impl Instance {
