@@ -1,7 +1,11 @@
-//! The launch templates and launch options of a pool, also of one with shapes.
+//! The launch templates and launch options of a pool, also of one with shapes, and dry runs of them.
+
+use std::time::Duration;
 
 use domain::config::{Architecture, LaunchTemplate, Machines, Market, Pool, Shape, ShapePolicy, Tuple};
+use domain::ids::StackName;
 use domain::policy::offer::{Offer, offers};
+use platform::inspect::{Inspect, Unanswered};
 
 /// The launch templates that the pool uses.
 pub(crate) fn templates_of(pool: &Pool) -> Vec<&LaunchTemplate> {
@@ -43,4 +47,44 @@ pub(crate) fn examples(pool: &Pool) -> Vec<Tuple> {
         }
     }
     all
+}
+
+/// EC2 allows an account a burst of five RunInstances calls. One is left to the scaler.
+const AT_ONCE: usize = 4;
+
+/// Afterwards EC2 allows two calls per second.
+const PACE: Duration = Duration::from_millis(600);
+
+/// Dry runs of launches, one after the other.
+pub(crate) struct DryRuns<'a> {
+    inspect: &'a Inspect,
+    stack: &'a StackName,
+    calls: usize,
+    /// EC2's answer once it throttles a dry run however often that is repeated. The others are not tried then.
+    throttled: Option<Unanswered>,
+}
+
+impl<'a> DryRuns<'a> {
+    pub(crate) fn new(inspect: &'a Inspect, stack: &'a StackName) -> Self {
+        Self { inspect, stack, calls: 0, throttled: None }
+    }
+
+    /// The number of launches that were tried.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls
+    }
+
+    /// See [`Inspect::try_launch`].
+    pub(crate) async fn try_launch(&mut self, tuple: &Tuple) -> Result<(), Unanswered> {
+        if let Some(error) = &self.throttled {
+            return Err(error.clone());
+        }
+        if self.calls >= AT_ONCE {
+            tokio::time::sleep(PACE).await;
+        }
+        self.calls += 1;
+        let answer = self.inspect.try_launch(self.stack, tuple).await;
+        self.throttled = answer.as_ref().err().filter(|error| error.is_throttled()).cloned();
+        answer
+    }
 }

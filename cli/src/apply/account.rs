@@ -2,7 +2,6 @@
 //! the architecture of images, and whether EC2 would accept a launch.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use domain::config::{Architecture, LaunchTemplate, Pool, Tuple};
 use domain::ids::{PoolName, Scope};
@@ -11,15 +10,9 @@ use platform::github::GitHubApp;
 use platform::inspect::{Inspect, Unanswered};
 
 use super::installation::Installation;
-use crate::launches::examples;
+use crate::launches::{DryRuns, examples};
 use crate::pool_file::PoolFile;
 use crate::runner_groups;
-
-/// EC2 allows an account a burst of five RunInstances calls. One is left to the scaler.
-const AT_ONCE: usize = 4;
-
-/// Afterwards EC2 allows two calls per second.
-const PACE: Duration = Duration::from_millis(600);
 
 /// More launch options are not tried.
 const MAX_DRY_RUNS: usize = 20;
@@ -131,25 +124,14 @@ pub(super) async fn try_launches<S>(
     let Installation { inspect, stack, .. } = installation;
     let old: BTreeSet<Tuple> = before.iter().flat_map(examples).collect();
     let mut tried: BTreeMap<Tuple, Trial> = BTreeMap::new();
-    let mut calls = 0;
-    let mut throttled = None;
+    let mut dry_runs = DryRuns::new(inspect, stack);
     for pool in pools {
         let new: Vec<Tuple> = examples(pool).into_iter().filter(|tuple| !old.contains(tuple)).collect();
         for tuple in &new {
-            if tried.contains_key(tuple) || calls == MAX_DRY_RUNS {
+            if tried.contains_key(tuple) || dry_runs.calls() == MAX_DRY_RUNS {
                 continue;
             }
-            if let Some(why) = &throttled {
-                tried.insert(tuple.clone(), Trial::Unknown(String::clone(why)));
-                continue;
-            }
-            if calls >= AT_ONCE {
-                tokio::time::sleep(PACE).await;
-            }
-            calls += 1;
-            let answer = inspect.try_launch(stack, tuple).await;
-            throttled = answer.as_ref().err().filter(|error| error.is_throttled()).map(ToString::to_string);
-            tried.insert(tuple.clone(), trial(answer));
+            tried.insert(tuple.clone(), trial(dry_runs.try_launch(tuple).await));
         }
         report(file, pool, &new, &tried);
     }

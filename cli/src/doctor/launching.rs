@@ -11,7 +11,7 @@ use platform::inspect::{AWS_VOLUME_KEY, ImageFacts, TemplateFacts};
 
 use super::report::{Group, Level};
 use super::subject::{MaybeConfig, Subject};
-use crate::launches::{examples, templates_of};
+use crate::launches::{DryRuns, examples, templates_of};
 use crate::output::{age, count};
 
 /// GitHub refuses a runner 30 days after the release of a newer one.
@@ -173,8 +173,9 @@ async fn trial(group: &mut Group, subject: &Subject<'_>, pools: &[&Pool]) {
     let skipped = options.len().saturating_sub(MAX_DRY_RUNS);
     options.truncate(MAX_DRY_RUNS);
     let (mut problems, mut worst) = (Vec::new(), Level::Warn);
+    let mut dry_runs = DryRuns::new(subject.inspect, stack);
     for option in &options {
-        match subject.inspect.try_launch(stack, option).await {
+        match dry_runs.try_launch(option).await {
             Ok(()) => {}
             Err(error) if error.kind == ErrorKind::NotAllowed => {
                 problems.push(format!("this role is not allowed to try {option}: {error}"));
