@@ -12,7 +12,7 @@ use domain::policy::nudge::Reader;
 use domain::policy::retire::TagReading;
 use domain::policy::stopped::STARTED_TOGETHER;
 use domain::policy::{PoolView, decide, nudge};
-use domain::state::{Config, Item, Key, Lease, Phase};
+use domain::state::{Config, Item, Key, Lease, Nudge, Phase};
 use futures::stream::{self, StreamExt};
 use jiff::{SignedDuration, Timestamp};
 use tracing::Instrument;
@@ -25,8 +25,8 @@ use crate::effects::{Holder, Next, check, launch, lost_job, notify, register, re
 use crate::error::ReconcileError;
 use crate::pools;
 use crate::table::{
-    Commit, Extent, announce, answers, commit, leave_to_another, read, read_after, read_meta, read_pool, read_rest,
-    send_nudge, sent_nudge,
+    Commit, Extent, announce, answers, commit, leave_to_another, read, read_after, read_meta, read_pool, send_nudge,
+    sent_nudge,
 };
 
 /// Concurrent effects of one pool besides registrations. GitHub allows 100 concurrent requests per installation, and the
@@ -68,18 +68,29 @@ pub(crate) async fn reconcile_after_nudge(
 ) -> Result<(), ReconcileError> {
     let span = tracing::error_span!("pool", pool = %pool.name);
     let reconciled = async {
-        let meta = read_meta(context, &pool.name).await?;
-        match nudge::paused_until(&meta, context.now()) {
-            Some(until) => send_nudge(context, &pool.name, None, until).await,
-            None => {
-                let read_at = context.now();
-                let Some(meta) = announce(context, meta).await? else { return Ok(()) };
-                let view = read_rest(context, meta).await?;
-                reconcile_pool(context, config, pool, (view, read_at), Extent::Whole).await
-            }
+        match read_unless_paused(context, pool, None, Extent::Whole).await? {
+            Some(reading) => reconcile_pool(context, config, pool, reading, Extent::Whole).await,
+            None => Ok(()),
         }
     };
     reconciled.instrument(span).await
+}
+
+/// Reads a pool, and returns the time before that, too. None if the pool is large and another invocation decides about it or reads it
+/// now: a nudge makes one read it after that.
+async fn read_unless_paused(
+    context: &Context<'_>,
+    pool: &Pool,
+    sent: Option<&Nudge>,
+    extent: Extent,
+) -> Result<Option<(PoolView, Timestamp)>, ReconcileError> {
+    let meta = read_meta(context, &pool.name).await?;
+    if let Some(until) = nudge::paused_until(&meta, context.now()) {
+        return send_nudge(context, &pool.name, sent, until).await.map(|()| None);
+    }
+    let read_at = context.now();
+    let Some(meta) = announce(context, meta).await? else { return Ok(None) };
+    Ok(Some((read_after(context, pool, meta, extent).await?, read_at)))
 }
 
 /// Reconciles a pool about which this invocation has recorded facts, unless another one does after that. `extent` is what these
@@ -179,13 +190,9 @@ async fn reconcile_view(
     let mut points = context.share.points;
     for round in 0..MAX_ROUNDS {
         if round > 0 {
-            let meta = read_meta(context, &pool.name).await?;
-            if let Some(until) = nudge::paused_until(&meta, context.now()) {
-                return send_nudge(context, &pool.name, view.nudge.as_ref(), until).await;
-            }
-            read_at = context.now();
-            let Some(meta) = announce(context, meta).await? else { return Ok(()) };
-            view = read_after(context, pool, meta, extent).await?;
+            let reading = read_unless_paused(context, pool, view.nudge.as_ref(), extent).await?;
+            let Some(newer) = reading else { return Ok(()) };
+            (view, read_at) = newer;
         }
         let mut decided = BTreeMap::new();
         let outcome = decide_all(context, pool, (&mut view, read_at), extent, &mut decided).await?;

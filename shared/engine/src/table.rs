@@ -85,7 +85,7 @@ async fn read_needed(context: &Context<'_>, pool: &Pool, meta: Meta) -> Result<P
 }
 
 /// The whole of a pool whose META was read just now.
-pub(crate) async fn read_rest(context: &Context<'_>, meta: Meta) -> Result<PoolView, ReconcileError> {
+async fn read_rest(context: &Context<'_>, meta: Meta) -> Result<PoolView, ReconcileError> {
     let items = context.ports.store.partition(&meta.pool).await?.items;
     let view = PoolView::new(meta, items);
     if view.is_torn() { read_pool(context, &view.meta.pool).await } else { Ok(view) }

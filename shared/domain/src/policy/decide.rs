@@ -125,15 +125,11 @@ fn decide_at_once(pool: &Pool, view: &PoolView, is_noted: bool, turn: &Turn) -> 
     };
     let mut decision = decided?;
     decision.meta.has_jobs_behind = has_jobs_behind;
-    let is_needed = decision.meta != *before || decision.changes_items() || is_noted;
-    if !is_needed && before.last_reading.is_none() {
-        return None;
-    }
     let unread = unread::after(view);
     // What the next reading will be made of.
     let is_left_out = |slot: &&SlotId| unread.as_ref().is_some_and(|unread| unread.contains(**slot));
     let items = view.size() - view.slots.keys().filter(is_left_out).count();
-    if !is_needed && !nudge::is_outdated(before, items) {
+    if decision.meta == *before && !decision.changes_items() && !is_noted && !nudge::is_outdated(before, items) {
         return None;
     }
     decision.meta.last_reading = nudge::is_large(items).then_some(LastReading { at: now, items: items as u32 });

@@ -21,12 +21,15 @@ const SOON: SignedDuration = SignedDuration::from_secs(1);
 /// each, so with more waiting jobs than that its limit delays launches more than the pause does.
 const LARGE: usize = 240;
 
-/// How long a large pool is not read again after a decision, for each of its items. During a burst this makes what each job
+/// How long a large pool is not read again after a reading or a decision, for each of its items. During a burst this makes what each job
 /// costs independent of the number of jobs.
 const PAUSE_PER_ITEM: SignedDuration = SignedDuration::from_micros(500);
 
 /// See [`PAUSE_PER_ITEM`].
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(10);
+
+/// After this time without a reading, META does not say any more how large the pool is. In a burst, a large pool is read more often.
+const SIZE_KNOWN_FOR: SignedDuration = SignedDuration::from_secs(30);
 
 /// The nudge to send so that the pool is reconciled at `at`. None if one that is due by then was sent already, or the janitor
 /// runs before `at`.
@@ -62,14 +65,11 @@ pub fn reader(meta: &Meta, sent: Option<&Nudge>, now: Timestamp) -> Reader {
     }
 }
 
-/// Until when the pool is not read, because it is large and an invocation decides about it. That one also performs what is due.
+/// Until when the pool is not read, because it is large and an invocation reads it or decides about it. That one also performs what is due.
 pub fn paused_until(meta: &Meta, now: Timestamp) -> Option<Timestamp> {
     let last = meta.last_reading.as_ref()?;
     Some(last.at + pause(last.items as usize)).filter(|until| *until > now)
 }
-
-/// The number of items in META is not used after this time without a reading. In a burst, a large pool is read more often.
-const SIZE_KNOWN_FOR: SignedDuration = SignedDuration::from_secs(30);
 
 /// META of a large pool that is read now. None if the pool is not known to be large: then others may read it, too.
 pub fn reading(meta: &Meta, now: Timestamp) -> Option<Meta> {
@@ -87,7 +87,7 @@ pub fn is_outdated(meta: &Meta, items: usize) -> bool {
     meta.last_reading.as_ref().is_some_and(|last| pause(last.items as usize) > pause(items) * 2)
 }
 
-/// How long a pool with this many items is not read again, because another invocation has just decided.
+/// How long a pool with this many items is not read again, because an invocation has just read it or decided about it.
 pub fn pause(items: usize) -> SignedDuration {
     if !is_large(items) {
         return SignedDuration::ZERO;

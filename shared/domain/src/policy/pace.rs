@@ -2,7 +2,6 @@
 //! others, and each of them delays the next. So jobs are gathered until a call is accepted, and few calls launch for many jobs.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -23,13 +22,13 @@ const UNUSED: i32 = 2;
 /// A large pool is read less often. Each time, it may decide as many more launches as EC2 accepts until the next reading.
 pub fn resumes_at(view: &PoolView, now: Timestamp) -> Option<Timestamp> {
     let at_once = AT_ONCE + (nudge::pause(view.size()).as_millis() / INTERVAL.as_millis()) as i32;
-    // The clock of the function that decided a launch may be ahead.
-    let launches: BTreeMap<u64, Timestamp> =
+    // One slot of each launch. The clock of the function that decided it may be ahead.
+    let mut launches: Vec<(u64, Timestamp)> =
         view.slots.values().map(|slot| (slot.id.version, slot.planned_at.min(now))).collect();
-    let mut newest_first: Vec<Timestamp> = launches.into_values().collect();
-    newest_first.sort_unstable_by_key(|at| Reverse(*at));
+    launches.dedup_by_key(|(version, _)| *version);
+    launches.sort_unstable_by_key(|(_, at)| Reverse(*at));
     // `number` launches were decided at `at` or later. For each beyond the first ones, EC2 needs an interval.
-    let too_many = newest_first.into_iter().zip(1..).filter(|(_, number)| *number >= at_once);
-    let next = too_many.map(|(at, number)| at + INTERVAL * (number + 1 + UNUSED - at_once)).max()?;
+    let too_many = launches.into_iter().zip(1..).filter(|(_, number)| *number >= at_once);
+    let next = too_many.map(|((_, at), number)| at + INTERVAL * (number + 1 + UNUSED - at_once)).max()?;
     (next > now).then_some(next)
 }

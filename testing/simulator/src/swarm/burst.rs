@@ -4,6 +4,7 @@
 //! Virtual time passes in calls only, so the result does not depend on the speed of the machine that runs it.
 
 use domain::config::Pool;
+use domain::policy::MAX_DEMAND_PER_REPOSITORY;
 use jiff::{SignedDuration, Timestamp};
 use world::ec2::{self, Operation};
 use world::github::{self, Limits};
@@ -48,16 +49,15 @@ pub struct Launched {
     pub violation: Option<Violation>,
 }
 
-/// A pool serves at most a thousand waiting jobs of a repository at a time.
+/// The repositories of the jobs. A pool serves at most [`MAX_DEMAND_PER_REPOSITORY`] waiting jobs of each.
 const REPOSITORIES: [&str; 5] = ["widgets", "gadgets", "gears", "levers", "springs"];
-const JOBS_PER_REPOSITORY: usize = 1000;
 
 /// Runs a burst without faults.
 pub fn burst(burst: &Burst) -> Launched {
     let spacing = burst.within / i32::try_from(burst.jobs).expect("a number of jobs");
     let arrivals = burst.labels.iter().cycle().take(burst.jobs).enumerate().map(|(number, label)| Arrival {
         after: burst.begins + spacing * number as i32,
-        repository: (ORGANIZATION, REPOSITORIES[number / JOBS_PER_REPOSITORY]),
+        repository: (ORGANIZATION, REPOSITORIES[number / MAX_DEMAND_PER_REPOSITORY]),
         labels: vec![label.clone()],
         runs_for: SignedDuration::from_mins(10),
     });

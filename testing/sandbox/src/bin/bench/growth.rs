@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use domain::policy::MAX_DEMAND_PER_REPOSITORY;
 use domain::policy::nudge::pause;
 use domain::policy::pace::INTERVAL;
 use drover::output::table;
@@ -15,9 +16,6 @@ use tokio::time::{Instant, sleep};
 use world::github::{JobId, RunnerId};
 
 use crate::{median, millis, processor_time, without_limits};
-
-/// The most jobs of one repository, because a pool serves only some of a repository's waiting jobs at a time.
-const JOBS_PER_REPOSITORY: usize = 1000;
 
 /// How often the events of one job are measured in a pool.
 const REPETITIONS: usize = 30;
@@ -118,7 +116,7 @@ impl Burst {
 
 /// A sandbox without limits, with a pool for all repositories of the organisation, which has enough for this many jobs.
 pub(crate) async fn unlimited(jobs: usize) -> anyhow::Result<Sandbox> {
-    let repositories = (0..jobs.div_ceil(JOBS_PER_REPOSITORY).max(1)).map(|number| repository(number).parse());
+    let repositories = (0..jobs.div_ceil(MAX_DEMAND_PER_REPOSITORY).max(1)).map(|number| repository(number).parse());
     let options = Options {
         driven: Driven::ByHand,
         batch_size: BATCH_SIZE,
@@ -141,7 +139,7 @@ pub(crate) fn repository(number: usize) -> String {
 /// Queues jobs, and waits until their messages are on the queue.
 async fn enqueue(sandbox: &Sandbox, jobs: usize) -> anyhow::Result<()> {
     for job in 0..jobs {
-        sandbox.queue_job(&repository(job / JOBS_PER_REPOSITORY), &["drover"], LONG);
+        sandbox.queue_job(&repository(job / MAX_DEMAND_PER_REPOSITORY), &["drover"], LONG);
     }
     messages(sandbox, jobs).await
 }
