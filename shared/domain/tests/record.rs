@@ -96,6 +96,38 @@ fn a_started_job_no_longer_waits_and_its_slot_and_instance_have_it() {
 }
 
 #[test]
+fn the_end_of_a_job_is_written_to_its_slot_and_not_to_the_instance() {
+    let claims = || json!([{ "job": 5, "repository": "octo/app" }]);
+    let mapped =
+        Instance { claims: serde_json::from_value(claims()).expect("claims"), job: Some(JobId(5)), ..instance() };
+    let busy = || slot("busy", 60, json!({ "claims": claims() }));
+    let stored = [facts(&[Action::Queued, Action::InProgress]).into(), busy().into(), mapped.into()];
+    let ended = recorded(&notice(Action::Completed), stored);
+    let written = slots(&ended.writes);
+    let [done] = &written[..] else { panic!("one slot: {ended:?}") };
+    assert!(matches!(done.state, SlotState::Done { .. }) && done.claims.iter().all(|claim| claim.ended), "{done:?}");
+    assert_eq!(common::instances(&ended.writes), []);
+}
+
+#[test]
+fn the_instance_is_read_for_a_new_job_and_where_an_interruption_leads_to_a_re_run() {
+    let read = |pool: Pool, slot: Slot, action: Action| {
+        let (stack, config, notice) = ("ci".parse().expect("a stack"), config([pool]), notice(action));
+        let notices = [&notice];
+        let mut recorder = Recorder::new(&stack, &config, &notices);
+        recorder.add(slot.into()).expect("a slot");
+        recorder.instance_key(noon()).is_some()
+    };
+    let busy = || slot("busy", 60, json!({ "claims": [{ "job": 5, "repository": "octo/app" }] }));
+    let reruns = || Pool { rerun_on_interruption: true, ..pool() };
+    assert!(read(pool(), slot("online", 60, json!({})), Action::InProgress));
+    assert!(read(pool(), slot("online", 60, json!({})), Action::Completed), "the report of its start is lost");
+    assert!(!read(pool(), busy(), Action::Completed));
+    assert!(read(reruns(), busy(), Action::Completed));
+    assert!(!read(reruns(), busy(), Action::InProgress), "nothing is new");
+}
+
+#[test]
 fn a_pool_is_read_only_after_reports_that_may_need_a_decision() {
     let settled = || Item::from(common::meta());
     let online = || slot("online", 60, json!({}));

@@ -10,6 +10,7 @@ use domain::ids::{InstanceId, JobId, RunnerId, SlotId};
 use domain::log::Stream;
 use domain::policy::close::{Ended, close, console_tail};
 use domain::policy::early_end::FAILURES_ALLOWED;
+use domain::policy::observe::{Observation, over_after};
 use domain::policy::reap::{StopSlot, adopt, condemn, stop_slot};
 use domain::policy::retire::{
     AfterDeregistration, Deregistration, Grounds, RetireStep, TagReading, Tags, Unheld, after_deregistration,
@@ -249,7 +250,9 @@ fn an_adopted_instance_is_recorded_in_its_pools_log_or_in_the_stacks() {
 
 #[test]
 fn closing_a_slot_deletes_it_and_closes_the_record_of_its_instance() {
-    let over = slot("done", 60, json!({ "launched_at": ago(660), "gone_at": ago(60), "unregistered_at": ago(1) }));
+    let claims = json!([{ "job": 5, "repository": "octo/app", "ended": true }]);
+    let ended = json!({ "gone_at": ago(60), "unregistered_at": ago(1), "launched_at": ago(660), "claims": claims });
+    let over = slot("done", 60, ended);
     let mapped = Instance { instance_type: Some("m7i.large".into()), launched_at: ago(660), ..instance() };
     let consoles = BTreeMap::from([(mapped.id.clone(), "panic".to_owned())]);
     let rates = Rates::of("us-east-1".to_owned());
@@ -260,8 +263,20 @@ fn closing_a_slot_deletes_it_and_closes_the_record_of_its_instance() {
     let [closed] = &common::instances(&closing.writes)[..] else { panic!("one instance: {closing:?}") };
     assert_eq!(closed.ownership, Ownership::Closed { closed_at: noon(), why: "job_done".to_owned() });
     assert_eq!(closed.console.as_deref(), Some("panic"));
+    assert_eq!(closed.claims, over.claims, "the record outlives the slot, which shows that the job has ended");
     let cost = closing.costs[&SLOT];
     assert_eq!((closed.cost_micro_usd, cost.to_string()), (Some(cost), "0.0168 USD".to_owned()), "ten minutes");
+}
+
+#[test]
+fn a_slot_of_which_only_the_registration_was_left_is_over_without_a_write_of_its_own() {
+    let over = |slot: Slot, seen: &[Observation]| over_after(&pool(), &view([slot.into()]), seen, &turn());
+    let ended = |state: &str| slot(state, 60, json!({ "gone_at": ago(60) }));
+    let unregistered = [Observation::Unregistered(SLOT)];
+    let [closing] = &over(ended("done"), &unregistered)[..] else { panic!("it is over") };
+    assert_eq!((closing.unregistered_at, closing.revision), (Some(noon()), ended("done").revision));
+    assert_eq!(over(ended("busy"), &unregistered), [], "GitHub is asked about its job first");
+    assert_eq!(over(slot("done", 60, json!({})), &[Observation::Gone(SLOT), unregistered[0].clone()]), []);
 }
 
 #[test]

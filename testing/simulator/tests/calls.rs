@@ -112,6 +112,25 @@ fn ten_jobs_of_one_class_take_as_many_calls_as_ten_of_a_pool_without_shapes() {
     assert_eq!(kinds, others);
 }
 
+#[test]
+fn a_job_takes_eight_transactions_with_an_event_until_its_slot_is_closed() {
+    let universe = Universe::new(4, vec![pool("linux", 100)]);
+    universe.run(SECOND * 90);
+    universe.queue_job(&["linux"], SECOND * 20);
+    universe.steps.record();
+    everything_is_over(&universe);
+    let of_job = |call: &Call| match call {
+        Call::Commit(what) if call.kind() != CallKind::CommitSwept => Some((call.kind().name(), what.clone())),
+        _ => None,
+    };
+    let written: Vec<_> = universe.steps.recorded().iter().filter_map(of_job).collect();
+    let names: Vec<&str> = written.iter().map(|(name, _)| *name).collect();
+    let until_registered = ["commit Recorded", "commit Decided", "commit Bound", "commit HandedOver"];
+    // Its start, the end of its machine, and its own end, which GitHub reports a little later.
+    let until_closed = ["commit Recorded", "commit Observed", "commit Recorded", "commit Closed"];
+    assert_eq!(names, [until_registered, until_closed].concat(), "{written:#?}");
+}
+
 fn is_of_pool(call: &Call) -> bool {
     matches!(call, Call::Query(_) | Call::QueryNeeded(_))
 }

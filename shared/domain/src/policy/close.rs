@@ -84,9 +84,9 @@ pub fn close(pool: &Pool, view: &PoolView, slots: &[Slot], ended: Ended<'_>, rat
         let boot = slot.boot.map(|boot| boot.report).or_else(|| reports.get(&instance.id).copied());
         let usage = usages.remove(&instance.id);
         let closed = instance.closed(slot.outcome(), turn.now);
-        // A warm machine was given to a class after its launch.
-        let class = slot.class.clone();
-        writes = writes.put(Instance { class, boot, usage, cost_micro_usd: cost, console, ..closed });
+        // A warm machine was given to a class after its launch. Only the slot shows which claimed jobs have ended.
+        let (class, claims) = (slot.class.clone(), slot.claims.clone());
+        writes = writes.put(Instance { class, claims, boot, usage, cost_micro_usd: cost, console, ..closed });
     }
     if pool.rerun_on_interruption {
         writes = writes.put_all(slots.iter().filter_map(|slot| ClosedRunner::of(slot, turn.now)));

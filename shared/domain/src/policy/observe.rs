@@ -7,7 +7,7 @@ use crate::ids::SlotId;
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::PoolView;
 use crate::policy::boot::awaited;
-use crate::state::{Boot, BootReport, Runner, Slot, SlotState};
+use crate::state::{Boot, BootReport, Item, Runner, Slot, SlotState};
 
 /// What EC2 or GitHub shows about a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub enum Observation {
 }
 
 impl Observation {
-    fn slot(&self) -> SlotId {
+    pub fn slot(&self) -> SlotId {
         match self {
             Observation::Online(id)
             | Observation::Booted(id, _)
@@ -107,4 +107,16 @@ pub fn record_observations(
         return Some(writes);
     }
     Some(writes.emit(Stream::Pool(pool.name.clone()), What::Observed { online, gone, unregistered, ready }, turn))
+}
+
+/// The slots that the observations show to be over, as they would be recorded, with the revisions that were read: closing one now
+/// needs no write of its own for the observation. A machine whose end is news is not among them, because its end gets an event.
+pub fn over_after(pool: &Pool, view: &PoolView, observations: &[Observation], turn: &Turn) -> Vec<Slot> {
+    let has_ended = |slot: &Slot| view.slots.get(&slot.id).is_some_and(|before| before.gone_at.is_some());
+    let recorded = record_observations(pool, view, observations, turn).into_iter().flat_map(|writes| writes.puts);
+    let slots = recorded.filter_map(|item| match item {
+        Item::Slot(slot) => Some(slot),
+        _ => None,
+    });
+    slots.filter(|slot| slot.is_over() && has_ended(slot)).collect()
 }

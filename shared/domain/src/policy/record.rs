@@ -149,10 +149,16 @@ impl<'a> Recorder<'a> {
         Some(Key::Runner(name.clone()))
     }
 
-    /// The instance to read, if the notices concern its runner.
+    /// The instance to read, if the notices concern its runner: it is given a job, or it shows whether EC2 reclaimed the machine.
     pub fn instance_key(&self, now: Timestamp) -> Option<Key> {
         match (&self.slot, &self.closed) {
-            (Some(_), _) => Some(Key::Instance(self.claimed_slot(now)?.machine()?.instance.clone())),
+            (Some(before), _) => {
+                let claimed = self.claimed_slot(now)?;
+                let is_new = before.claimed_jobs().iter().all(|claim| claim.job != self.id());
+                let (pool, _) = self.runner.as_ref()?;
+                let machine = claimed.machine().filter(|_| is_new || pool.rerun_on_interruption)?;
+                Some(Key::Instance(machine.instance.clone()))
+            }
             (None, Some(closed)) => self.late_claims().next().map(|_| Key::Instance(closed.instance.clone())),
             (None, None) => None,
         }
@@ -348,18 +354,19 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    /// The slot's instance with the slot's claims; None if nothing changes.
+    /// The slot's instance with the jobs that were claimed for its runner; None if it has them. That one of them has ended is in the
+    /// slot, until it is closed.
     fn mapped_instance(&self, slot: &Slot) -> Option<Instance> {
-        let instance = self.instance.clone()?;
-        let claims = slot.claims.clone();
-        let mapped = match instance.job {
-            Some(_) => Instance { claims, ..instance.clone() },
-            None => {
-                let repository = Some(self.notices[0].repository.clone());
-                Instance { job: Some(self.id()), repository, claims, ..instance.clone() }
-            }
+        let instance = self.instance.as_ref()?;
+        let claimed: Vec<JobId> = slot.claims.iter().map(|claim| claim.job).collect();
+        if instance.job.is_some() && instance.claimed_jobs() == claimed {
+            return None;
+        }
+        let (job, repository) = match instance.job {
+            Some(job) => (job, instance.repository.clone()),
+            None => (self.id(), Some(self.notices[0].repository.clone())),
         };
-        (mapped != instance).then_some(mapped)
+        Some(Instance { job: Some(job), repository, claims: slot.claims.clone(), ..instance.clone() })
     }
 }
 

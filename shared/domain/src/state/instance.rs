@@ -36,7 +36,8 @@ pub struct Instance {
     /// The job's repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<Repository>,
-    /// Every job that was claimed for its runner, that one included. Empty if an older version recorded the job.
+    /// Every job that was claimed for its runner, that one included. Empty if an older version recorded the job. Which of them have
+    /// ended is recorded when its slot is closed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub claims: Vec<Claim>,
     pub launched_at: Timestamp,

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::config::Pool;
-use domain::ids::{InstanceId, Repository};
+use domain::ids::{InstanceId, Repository, SlotId};
 use domain::policy::PoolView;
 use domain::policy::close::{Ended, close, console_tail, wants_console};
 use domain::policy::early_end::can_close;
-use domain::policy::observe::{Observation, record_observations};
+use domain::policy::observe::{Observation, over_after, record_observations};
 use domain::policy::retire::Deregistration;
 use domain::policy::sweep::Plan;
 use domain::state::{Config, Instance, Item, Key, Runner, Slot};
@@ -76,16 +76,22 @@ pub(super) async fn record_and_close(
     for (pool, view) in pools {
         let mut view = view.clone();
         let observations = plan.observations.get(&pool.name).map(Vec::as_slice).unwrap_or_default();
+        let (reasons, now) = (plan.reasons.as_ref(), context.now());
+        let mut over: BTreeMap<SlotId, Slot> = BTreeMap::new();
         for chunk in observations.chunks(SLOTS_PER_WRITE) {
-            if let Err(error) = observe(context, pool, &mut view, chunk).await {
-                let what = format!("pool {}: observations are not recorded: {error}", pool.name);
-                tracing::warn!(pool = %pool.name, "{what}");
-                report.fail(what);
+            match observe(context, pool, &mut view, chunk, reasons).await {
+                Ok(slots) => over.extend(slots.into_iter().map(|slot| (slot.id, slot))),
+                Err(error) => {
+                    let what = format!("pool {}: observations are not recorded: {error}", pool.name);
+                    tracing::warn!(pool = %pool.name, "{what}");
+                    report.fail(what);
+                }
             }
         }
-        let (reasons, now) = (plan.reasons.as_ref(), context.now());
-        let is_over = |slot: &&Slot| slot.is_over() && can_close(pool, &view, slot, reasons, now);
-        let over: Vec<Slot> = view.slots.values().filter(is_over).cloned().collect();
+        for slot in view.slots.values().filter(|slot| slot.is_over() && can_close(pool, &view, slot, reasons, now)) {
+            over.entry(slot.id).or_insert_with(|| slot.clone());
+        }
+        let over: Vec<Slot> = over.into_values().collect();
         for chunk in over.chunks(SLOTS_PER_WRITE) {
             match close_slots(context, pool, &mut view, chunk, reasons).await {
                 Ok(repositories) => closed.extend(repositories),
@@ -100,12 +106,14 @@ pub(super) async fn record_and_close(
     closed
 }
 
+/// Returns the slots that can be closed now. What was observed about them is not written: they are about to be deleted.
 async fn observe(
     context: &Context<'_>,
     pool: &Pool,
     view: &mut PoolView,
     observations: &[Observation],
-) -> Result<(), ReconcileError> {
+    reasons: Option<&BTreeMap<InstanceId, StateReason>>,
+) -> Result<Vec<Slot>, ReconcileError> {
     let turn = context.turn(pool);
     let mut resolved = Vec::new();
     for observation in observations {
@@ -118,12 +126,15 @@ async fn observe(
             other => resolved.push(other.clone()),
         }
     }
-    let Some(writes) = record_observations(pool, view, &resolved, &turn) else { return Ok(()) };
+    let mut over = over_after(pool, view, &resolved, &turn);
+    over.retain(|slot| can_close(pool, view, slot, reasons, turn.now));
+    resolved.retain(|observation| over.iter().all(|slot| slot.id != observation.slot()));
+    let Some(writes) = record_observations(pool, view, &resolved, &turn) else { return Ok(over) };
     if commit(context, &writes).await? == Commit::Written {
         metrics::observed(view, &writes);
         view.apply(&writes);
     }
-    Ok(())
+    Ok(over)
 }
 
 /// Deregisters the runner of a machine that has ended. Returns whether it is deregistered now.
