@@ -137,6 +137,24 @@ fn the_least_recently_searched_repository_is_first() {
 }
 
 #[test]
+fn a_job_that_was_just_queued_is_left_to_its_webhook() {
+    let found = |age: i64, poll_interval: &str| {
+        let mut pool = pool();
+        pool.timings.poll_interval = poll_interval.parse().expect("a time");
+        let jobs = ["queued", "waiting", "in_progress"].map(|status| {
+            let mut job = described(status);
+            (job.created_at, job.labels) = (ago(age), vec!["linux".to_owned()]);
+            FoundJob { job, public: false }
+        });
+        search::notices(&config([pool]), &repository("octo/widgets"), jobs.into(), noon()).len()
+    };
+    assert_eq!((found(59, "10m"), found(60, "10m")), (0, 3));
+    assert_eq!((found(59, "24h"), found(60, "24h")), (0, 3), "however rarely repositories are searched");
+    assert_eq!((found(5, "1m"), found(6, "1m")), (0, 3), "the next search finds it soon");
+    assert_eq!(found(0, "0s"), 3);
+}
+
+#[test]
 fn found_jobs_of_a_pool_become_notices() {
     let found = |status: &str, label: &str| {
         let mut job = described(status);

@@ -130,7 +130,11 @@ fn is_due(config: &Config, repository: &Repository, known: &SearchedRepository, 
     known.searched_at.is_none_or(|at| now.duration_since(at) >= every)
 }
 
-/// The found jobs that belong to a pool, as notices.
+/// For how long a job is left to its webhook after GitHub created it, if the pool's `poll_interval` is not short. Nine of ten webhooks
+/// arrive within three seconds. In a burst they wait on the queue, and a search would find all of the burst's jobs.
+const LEFT_TO_WEBHOOKS_FOR: SignedDuration = SignedDuration::from_mins(1);
+
+/// The found jobs that belong to a pool, as notices. Jobs that were created a moment ago are left out: their webhooks are on their way.
 pub fn notices(config: &Config, repository: &Repository, jobs: Vec<FoundJob>, now: Timestamp) -> Vec<Notice> {
     jobs.into_iter()
         .filter_map(|FoundJob { job, public }| {
@@ -140,11 +144,15 @@ pub fn notices(config: &Config, repository: &Repository, jobs: Vec<FoundJob>, no
                 "in_progress" => Action::InProgress,
                 _ => return None,
             };
-            if now.duration_since(job.created_at) >= MAX_QUEUED {
+            let age = now.duration_since(job.created_at);
+            if age >= MAX_QUEUED {
                 return None;
             }
             let routable = Routable { repository, public, labels: &job.labels };
-            route(&config.pools, &routable).ok()?;
+            let pool = route(&config.pools, &routable).ok()?;
+            if age < LEFT_TO_WEBHOOKS_FOR.min(pool.timings.poll_interval.duration() / 10) {
+                return None;
+            }
             Some(Notice::asked(repository.clone(), public, action, job, now))
         })
         .collect()

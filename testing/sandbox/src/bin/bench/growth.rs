@@ -128,7 +128,9 @@ pub(crate) async fn unlimited(jobs: usize) -> anyhow::Result<Sandbox> {
     };
     let sandbox = Sandbox::start(without_limits(options)).await?;
     let served = "repositories = [\"octo-org/widgets\"]\n";
-    sandbox.apply(&one_pool("max = 20000\nidle_grace = \"1h\"\n").replace(served, "")).await?;
+    // With a short interval, a search would find a burst's jobs before their webhooks are consumed.
+    let settings = "max = 20000\nidle_grace = \"1h\"\npoll_interval = \"10m\"\n";
+    sandbox.apply(&one_pool(settings).replace(served, "")).await?;
     Ok(sandbox)
 }
 
