@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::{after, ago, later, noon, pool, turn};
-use domain::config::{Market, Pool};
+use domain::config::{Market, MicroUsd, Pool};
 use domain::ids::{InstanceId, JobId};
 use domain::log::Transaction;
 use domain::policy::PoolView;
@@ -124,6 +124,19 @@ fn after_a_refusal_the_next_tuple_is_tried_or_the_launch_waits_or_ends() {
     let waiting = no(RefusedFor::Capacity, &view, &batch);
     let mixed = no(RefusedFor::Tuple, &waiting, &waiting.batches[&4]);
     assert_eq!((&mixed.meta.circuit, subnet(&mixed.batches[&4])), (&Circuit::Closed, None), "capacity may come back");
+}
+
+#[test]
+fn a_launch_is_given_up_if_the_cap_pays_for_no_other_option() {
+    // Subnet-b is free, and its price is not known: under a cap, nothing is launched there.
+    let capped = Pool { price_per_hour: Some(MicroUsd(1_000_000)), ..two_zones() };
+    let (view, batch) = planned();
+    let tuple = batch.tuple.clone().expect("a way");
+    let code = "InsufficientInstanceCapacity".to_owned();
+    let why = Refused { about: RefusedFor::Capacity, code, message: "no".to_owned() };
+    let given_up = after(&view, &refused(&capped, &view, &batch, &tuple, &why, &turn()));
+    assert_eq!((given_up.batches.len(), given_up.slots.len()), (0, 0), "otherwise it would be resumed again and again");
+    assert!(given_up.waiting.values().all(|job| job.launches.is_empty()), "nothing was launched");
 }
 
 #[test]

@@ -292,8 +292,9 @@ fn start_next_attempt(
     let option = same_market.or_else(|| free_options(pool, &meta, budget, now).next().filter(|_| !is_for_stop));
     let needed = match &option {
         Some(option) => needed.min(budget.pays_for(option)),
-        // Another class may use the room. The next sweep tries again.
-        None if pool.shapes.is_some() || is_for_stop => 0,
+        // Another class may use the room, and an option that the cap does not pay for is no reason to try again at once. The next sweep
+        // tries again.
+        None if pool.shapes.is_some() || pool.price_per_hour.is_some() || is_for_stop => 0,
         None => needed,
     };
     // The last slots are closed: warm ones come last.
