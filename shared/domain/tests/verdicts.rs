@@ -2,15 +2,21 @@
 
 mod common;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use common::noon;
 use domain::config::Timings;
 use domain::ids::{JobId, RunnerId, SlotId};
+use domain::policy::listing::{Missing, RunnerList};
 use domain::policy::sweep::{
-    Recorded, RunnerState, SlotSubject, SlotVerdict, UnownedSubject, UnownedVerdict, judge_slot, judge_unowned,
+    Census, Reap, Recorded, RunnerState, SlotSubject, SlotVerdict, UnownedSubject, UnownedVerdict, judge_slot,
+    judge_unowned, plan,
 };
-use domain::state::{Condemned, Lease, Machine, Runner, Slot, SlotState, Stop, StopReason};
-use domain::wire::MachineState;
-use jiff::SignedDuration;
+use domain::state::{
+    Condemned, Instance, Lease, Machine, Ownership, Runner, Slot, SlotState, Stop, StopReason, Suspect,
+};
+use domain::wire::{MachineState, ObservedRunner};
+use jiff::{SignedDuration, Timestamp};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -159,12 +165,59 @@ fn no_combination_ends_an_unowned_machine_that_may_have_a_job() {
             assert!(!ends || by_age == old, "age wins: {subject:?} {verdict:?}");
             if ends && !by_age {
                 assert_ne!(runner, RunnerState::Unread, "a source was not read: {subject:?} {verdict:?}");
+                assert!(!doubtful(runner), "one reading may lack its runner: {subject:?} {verdict:?}");
                 let claimed = recorded == Recorded::Condemned;
                 assert!(claimed || runner != RunnerState::Busy, "it has a job: {subject:?} {verdict:?}");
             }
         }
     }
     assert_eq!(judged, 5 * 6 * 8 * 4, "every combination");
+}
+
+/// Whether only one reading has shown that no runner has a job.
+fn doubtful(runner: RunnerState) -> bool {
+    match runner {
+        RunnerState::Unregistered(time) | RunnerState::Offline(time) | RunnerState::Idle(time) => time.is_zero(),
+        RunnerState::Unread | RunnerState::Busy => false,
+    }
+}
+
+/// A list from GitHub lacks a runner if another one was removed while its pages were read.
+#[test]
+fn a_machine_whose_table_was_lost_survives_a_list_that_lacks_its_busy_runner() {
+    let pools = [(common::pool(), common::view([]))];
+    let name = "drover_ci_linux_e1_4_0_1";
+    let busy = ObservedRunner { id: RunnerId(9), name: name.to_owned(), online: true, busy: true };
+    let machines = [common::listed()];
+    let adopted = Instance::unowned(&machines[0], None, Ownership::Adopted, noon());
+    let recorded = BTreeMap::from([(adopted.id.clone(), adopted)]);
+    let swept = |minute: i64, runners: Vec<ObservedRunner>, suspects: &BTreeMap<Suspect, Timestamp>| {
+        let now = noon() + SignedDuration::from_mins(minute);
+        let missing = Missing::Absent { since: now };
+        let list = RunnerList { runners, unused: Vec::new(), listed: BTreeSet::new(), unnamed: 0, missing };
+        let swept = plan(&Census {
+            machines: Some(&machines),
+            runners: &BTreeMap::from([(common::pool().owner, list)]),
+            pools: &pools,
+            recorded: &recorded,
+            unreadable: &BTreeSet::new(),
+            suspects,
+            reports: &BTreeMap::new(),
+            reporting: &BTreeMap::new(),
+            format: 1,
+            now,
+        });
+        let condemned = swept.reaps.iter().any(|reap| matches!(reap, Reap::Condemn { .. }));
+        (condemned, swept.suspects)
+    };
+    let (condemned, suspects) = swept(0, Vec::new(), &BTreeMap::new());
+    assert!(!condemned);
+    let (condemned, later) = swept(1, vec![busy], &suspects);
+    assert!(!condemned && later.is_empty(), "it has a job: {later:?}");
+    let (condemned, later) = swept(1, Vec::new(), &suspects);
+    assert!(!condemned);
+    let (condemned, _) = swept(2, Vec::new(), &later);
+    assert!(condemned, "three lists in a row show no runner");
 }
 
 /// A slot's running machine, an hour old.
@@ -358,7 +411,8 @@ fn each_verdict_of_an_unowned_machine_applies_from_its_exact_moment() {
         })
     };
     let orphan = UnownedVerdict::Condemn(Condemned::Orphan);
-    let (running, none) = (MachineState::Running, RunnerState::Unregistered(SignedDuration::ZERO));
+    let confirmed = SignedDuration::from_secs(120);
+    let (running, none) = (MachineState::Running, RunnerState::Unregistered(confirmed));
     assert_eq!(unowned(Recorded::Nothing, none, 599, running), UnownedVerdict::Normal);
     assert_eq!(unowned(Recorded::Nothing, none, 600, running), orphan);
     assert_eq!(unowned(Recorded::Nothing, none, 1, MachineState::Stopped), orphan);
@@ -367,8 +421,15 @@ fn each_verdict_of_an_unowned_machine_applies_from_its_exact_moment() {
     assert_eq!(unowned(Recorded::Closed, none, 1, running), orphan);
     assert_eq!(unowned(Recorded::BatchOpen, none, 900, running), UnownedVerdict::Normal);
     assert_eq!(unowned(Recorded::Adopted, RunnerState::Busy, 900, running), UnownedVerdict::Normal);
-    assert_eq!(unowned(Recorded::Adopted, RunnerState::Idle(SignedDuration::ZERO), 900, running), orphan);
-    assert_eq!(unowned(Recorded::Condemned, RunnerState::Idle(SignedDuration::ZERO), 1, running), orphan);
+    assert_eq!(unowned(Recorded::Adopted, RunnerState::Idle(confirmed), 900, running), orphan);
+    assert_eq!(unowned(Recorded::Condemned, RunnerState::Idle(confirmed), 1, running), orphan);
+    assert_eq!(unowned(Recorded::Condemned, RunnerState::Busy, 1, running), orphan);
+    let doubtful = SignedDuration::from_secs(119);
+    for recorded in [Recorded::Nothing, Recorded::Adopted, Recorded::Condemned, Recorded::Closed] {
+        for runner in [RunnerState::Unregistered(doubtful), RunnerState::Offline(doubtful), RunnerState::Idle(doubtful)] {
+            assert_eq!(unowned(recorded, runner, 900, running), UnownedVerdict::Normal, "{recorded:?} {runner:?}");
+        }
+    }
     assert_eq!(unowned(Recorded::Nothing, RunnerState::Unread, 900, running), UnownedVerdict::Normal);
     assert_eq!(unowned(Recorded::BatchOpen, none, 12 * 3600, running), UnownedVerdict::Condemn(Condemned::MaxLife));
 }

@@ -92,6 +92,8 @@ pub enum Suspect {
     Stopping(InstanceId),
     /// EC2 does not show this instance as `stopped`, and it should be. Not written before format 5 of the table.
     Running(InstanceId),
+    /// It belongs to no open slot, and GitHub lists no runner with a job that may run on it.
+    Jobless(InstanceId),
     /// The runner of this name was online or has a job, and is not connected.
     Offline(String),
     /// The runner of this name should have a job, and is listed as idle.
@@ -108,6 +110,7 @@ impl From<Suspect> for String {
             Suspect::Unlisted(instance) => format!("unlisted {instance}"),
             Suspect::Stopping(instance) => format!("stopping {instance}"),
             Suspect::Running(instance) => format!("running {instance}"),
+            Suspect::Jobless(instance) => format!("jobless {instance}"),
             Suspect::Offline(runner) => format!("offline {runner}"),
             Suspect::Idle(runner) => format!("idle {runner}"),
             Suspect::Unregistered(runner) => format!("unregistered {runner}"),
@@ -123,7 +126,7 @@ impl Suspect {
             Suspect::Offline(name) | Suspect::Idle(name) | Suspect::Unregistered(name) | Suspect::Stale(name) => {
                 name.parse().ok()
             }
-            Suspect::Unlisted(_) | Suspect::Stopping(_) | Suspect::Running(_) => None,
+            Suspect::Unlisted(_) | Suspect::Stopping(_) | Suspect::Running(_) | Suspect::Jobless(_) => None,
         }
     }
 
@@ -133,6 +136,7 @@ impl Suspect {
             "unlisted" => Suspect::Unlisted(InstanceId::from(name)),
             "stopping" => Suspect::Stopping(InstanceId::from(name)),
             "running" => Suspect::Running(InstanceId::from(name)),
+            "jobless" => Suspect::Jobless(InstanceId::from(name)),
             "offline" => Suspect::Offline(name.to_owned()),
             "idle" => Suspect::Idle(name.to_owned()),
             "unregistered" => Suspect::Unregistered(name.to_owned()),

@@ -13,6 +13,11 @@ pub const STOPPING_GRACE: SignedDuration = SignedDuration::from_mins(10);
 /// EC2's list is eventually consistent: a younger instance may be missing from it.
 pub const LISTED_AFTER: SignedDuration = SignedDuration::from_mins(5);
 
+/// For how many times `confirm_gap` every list must show that no runner that may run on an instance without a slot has a job. GitHub
+/// lists runners in pages, counted from the beginning: if one is removed between two pages, a later one is on neither. Nothing else
+/// protects such an instance, because the runner that the list lacks is not deregistered.
+const UNOWNED_CONFIRM_GAPS: i32 = 2;
+
 /// What GitHub shows about an instance's runner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RunnerState {
@@ -217,7 +222,7 @@ pub struct UnownedSubject<'a> {
     pub stopping_for: SignedDuration,
     /// An operator's tag is on the instance.
     pub hold: bool,
-    /// The busiest of the runners that may run on it.
+    /// The busiest of the runners that may run on it. The times are those for which none of them has been busy, in every reading.
     pub runner: RunnerState,
     pub timings: &'a Timings,
 }
@@ -247,20 +252,25 @@ pub fn judge_unowned(subject: &UnownedSubject<'_>) -> UnownedVerdict {
     if subject.age >= timings.max_life.duration() {
         return UnownedVerdict::Condemn(Condemned::MaxLife);
     }
-    if subject.runner == RunnerState::Unread {
-        return UnownedVerdict::Normal;
-    }
-    let is_busy = subject.runner == RunnerState::Busy;
+    let has_no_job_for = match subject.runner {
+        RunnerState::Unread => return UnownedVerdict::Normal,
+        RunnerState::Busy => None,
+        RunnerState::Unregistered(time) | RunnerState::Offline(time) | RunnerState::Idle(time) => Some(time),
+    };
+    let is_busy = has_no_job_for.is_none();
+    let is_certain = has_no_job_for.is_some_and(|time| time >= timings.confirm_gap.duration() * UNOWNED_CONFIRM_GAPS);
     let is_young = subject.age < timings.orphan_grace.duration() && !is_halted(subject.state, subject.stopping_for);
     match subject.recorded {
         Recorded::Nothing | Recorded::Closed if is_busy => UnownedVerdict::Adopt,
-        Recorded::Nothing if is_young => UnownedVerdict::Normal,
         // The launch that is still open finds its instances by their tag.
         Recorded::BatchOpen => UnownedVerdict::Normal,
         Recorded::Adopted if is_busy => UnownedVerdict::Normal,
-        // An earlier sweep claimed a condemned instance and did not finish. The deregistration shows whether it has a job.
-        Recorded::Nothing | Recorded::Closed | Recorded::Adopted | Recorded::Condemned => {
+        // An earlier sweep claimed it and did not finish. The deregistration shows whether it has a job.
+        Recorded::Condemned if is_busy => UnownedVerdict::Condemn(Condemned::Orphan),
+        Recorded::Nothing if is_young => UnownedVerdict::Normal,
+        Recorded::Nothing | Recorded::Closed | Recorded::Adopted | Recorded::Condemned if is_certain => {
             UnownedVerdict::Condemn(Condemned::Orphan)
         }
+        Recorded::Nothing | Recorded::Closed | Recorded::Adopted | Recorded::Condemned => UnownedVerdict::Normal,
     }
 }

@@ -442,13 +442,22 @@ fn plan_unowned(
         // Without the whole list the candidates are unknown, unless one is known to be busy.
         (list.is_readable || unused.iter().any(|runner| runner.busy)).then_some(unused)
     });
+    let suspect = Suspect::Jobless(seen.id.clone());
+    let runner = match &candidates {
+        None => {
+            suspicions.keep(suspect);
+            RunnerState::Unread
+        }
+        Some(runners) if runners.iter().any(|runner| runner.busy) => RunnerState::Busy,
+        Some(runners) => jobless(runners, suspicions.note(suspect)),
+    };
     let subject = UnownedSubject {
         recorded: recorded_as(census, view, seen, batch),
         state: seen.state,
         age: census.now.duration_since(seen.launched_at),
         stopping_for: stopping_for(Some(seen), suspicions),
         hold: seen.hold,
-        runner: busiest(candidates.as_deref()),
+        runner,
         timings: &pool.timings,
     };
     match judge_unowned(&subject) {
@@ -474,17 +483,14 @@ fn recorded_as(census: &Census<'_>, view: &PoolView, seen: &ObservedInstance, ba
     }
 }
 
-/// The state of the busiest candidate; `candidates` is None if GitHub's list could not be read.
-fn busiest(candidates: Option<&[&ObservedRunner]>) -> RunnerState {
-    let Some(candidates) = candidates else { return RunnerState::Unread };
-    if candidates.iter().any(|runner| runner.busy) {
-        RunnerState::Busy
-    } else if candidates.iter().any(|runner| runner.online) {
-        RunnerState::Idle(SignedDuration::ZERO)
-    } else if candidates.is_empty() {
-        RunnerState::Unregistered(SignedDuration::ZERO)
+/// The state of the busiest of these runners, none of which has had a job for this time.
+fn jobless(runners: &[&ObservedRunner], time: SignedDuration) -> RunnerState {
+    if runners.iter().any(|runner| runner.online) {
+        RunnerState::Idle(time)
+    } else if runners.is_empty() {
+        RunnerState::Unregistered(time)
     } else {
-        RunnerState::Offline(SignedDuration::ZERO)
+        RunnerState::Offline(time)
     }
 }
 
