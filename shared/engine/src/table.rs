@@ -14,6 +14,9 @@ use crate::ports::{CommitError, Reading};
 /// How often a pool is read again because another invocation decided meanwhile.
 const MAX_READINGS: usize = 3;
 
+/// How often a nudge is written if others write it at the same time. After that one that they have written is soon enough.
+const NUDGE_RACES: usize = 2;
+
 /// Reads a pool: META first, then the rest. A query is not isolated from transactions. In this order, a decision from a
 /// reading that mixes two states fails on META's revision.
 pub async fn read_pool(context: &Context<'_>, pool: &PoolName) -> Result<PoolView, ReconcileError> {
@@ -119,6 +122,8 @@ pub(crate) async fn answers(context: &Context<'_>, nudge: Nudge) -> Result<bool,
 }
 
 /// Sends a message that makes the scaler reconcile the pool at `at`, unless one was sent or the janitor runs before.
+///
+/// `sent` was read before. If it is due, it may have been answered since: then nobody reads the pool at `at`.
 pub(crate) async fn send_nudge(
     context: &Context<'_>,
     pool: &PoolName,
@@ -126,13 +131,20 @@ pub(crate) async fn send_nudge(
     at: Timestamp,
 ) -> Result<(), ReconcileError> {
     let now = context.now();
-    let Some(nudge) = nudge::due(pool, sent, at, now) else { return Ok(()) };
-    let after = nudge.due_at.duration_since(now);
-    if let Commit::Lost(_) = commit(context, &Transaction::new().put(nudge)).await? {
-        return Ok(());
-    }
-    if let Err(error) = context.ports.queue.nudge(pool, after).await {
-        tracing::warn!("no nudge is sent; the janitor reconciles the pool: {error}");
+    let mut sent = match sent {
+        Some(sent) if sent.due_at <= now => sent_nudge(context, pool).await?,
+        sent => sent.cloned(),
+    };
+    for _ in 0..NUDGE_RACES {
+        let Some(nudge) = nudge::due(pool, sent.as_ref(), at, now) else { return Ok(()) };
+        let after = nudge.due_at.duration_since(now);
+        if commit(context, &Transaction::new().put(nudge)).await? == Commit::Written {
+            if let Err(error) = context.ports.queue.nudge(pool, after).await {
+                tracing::warn!("no nudge is sent; the janitor reconciles the pool: {error}");
+            }
+            return Ok(());
+        }
+        sent = sent_nudge(context, pool).await?;
     }
     Ok(())
 }

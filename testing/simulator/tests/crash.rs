@@ -7,14 +7,18 @@ mod story;
 use std::pin::pin;
 
 use domain::config::Pool;
+use domain::log::Transaction;
+use domain::state::{Item, Key, Nudge};
 use domain::wire::Message;
 use engine::consume::consume;
+use engine::ports::Store;
 use engine::sweep::{Mode, sweep};
+use futures::FutureExt;
 use jiff::SignedDuration;
 use simulator::{Universe, pool};
 use steps::steps;
 use story::everything_is_over;
-use world::ec2::{Code, LaunchMatch, Refusal, When};
+use world::ec2::{Code, LaunchMatch, Operation, Refusal, When};
 use world::github;
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
@@ -343,4 +347,38 @@ fn a_lost_table_kills_no_job() {
     universe.run(SignedDuration::from_mins(3));
     universe.apply(pools, "e2");
     everything_is_over(&universe);
+}
+
+/// The scaler reads a nudge that is due while it calls EC2. Another one answers it meanwhile, and finds nothing due.
+#[test]
+fn a_throttled_launch_is_repeated_soon_although_the_nudge_was_answered_meanwhile() {
+    const SECOND: SignedDuration = SignedDuration::from_secs(1);
+    let (universe, messages) = queued(1, 14, 2 * MINUTE);
+    let config = universe.config();
+    let linux = config.pools[0].name.clone();
+    let write = |writes: Transaction| {
+        universe.store.commit(&writes).now_or_never().expect("it does not wait").expect("nobody else writes");
+    };
+    let stored = || match universe.store.get(&Key::Nudge(linux.clone())).now_or_never() {
+        Some(Ok(Some(Item::Nudge(nudge)))) => Some(nudge),
+        _ => None,
+    };
+    let due_at = universe.now() + SECOND * 2;
+    write(Transaction::new().put(Nudge { pool: linux.clone(), due_at, revision: 0 }));
+    let refusal = Refusal { matches: LaunchMatch::default(), code: Code::RequestLimitExceeded, when: When::Chance(1.0) };
+    universe.ec2(|ec2, _| ec2.faults.refusals.push(refusal));
+    universe.steps.record();
+    let mut scaler = pin!(universe.invocation(async |context| {
+        consume(context, &config, &messages).await;
+    }));
+    let mut calls = 0;
+    while calls == 0 {
+        assert!(!steps(scaler.as_mut(), 0), "the scaler calls EC2");
+        calls = universe.ec2(|ec2, _| ec2.calls().get(&Operation::RunInstances).copied().unwrap_or_default());
+    }
+    universe.pass(SECOND * 3);
+    write(Transaction::new().delete(stored().expect("the nudge")));
+    assert!(steps(scaler.as_mut(), 1000), "the scaler ends");
+    let again = stored().expect("another nudge");
+    assert!(again.due_at.duration_since(universe.now()) <= SECOND * 5, "{again:?}");
 }
