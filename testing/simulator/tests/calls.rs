@@ -5,7 +5,11 @@ mod story;
 use std::collections::BTreeMap;
 
 use domain::config::Pool;
+use domain::log::{Cause, Stream, Transaction, Turn, What};
+use domain::state::{Slot, StopReason};
 use domain::wire::Message;
+use engine::ports::Store;
+use futures::FutureExt;
 use jiff::SignedDuration;
 use simulator::{Call, CallKind, Universe, pool, shapes_pool};
 use story::everything_is_over;
@@ -129,6 +133,35 @@ fn a_job_takes_eight_transactions_with_an_event_until_its_slot_is_closed() {
     // Its start, the end of its machine, and its own end, which GitHub reports a little later.
     let until_closed = ["commit Recorded", "commit Observed", "commit Recorded", "commit Closed"];
     assert_eq!(names, [until_registered, until_closed].concat(), "{written:#?}");
+}
+
+/// Deregistrations take seconds, in which an operator may put a hold on a machine whose tags were read before.
+#[test]
+fn a_machine_that_never_had_a_runner_is_ended_before_others_are_deregistered() {
+    let universe = Universe::new(6, vec![Pool { warm: 1, ..pool("linux", 100) }]);
+    universe.run(SECOND * 120);
+    // The warm machine is registered for it, and another one is launched to be warm.
+    universe.queue_job(&["linux"], SECOND * 60);
+    while universe.ec2(|ec2, _| ec2.launches()) < 2 {
+        universe.tick();
+        universe.scale();
+    }
+    let (linux, now) = (universe.config().pools[0].name.clone(), universe.now());
+    let slots = universe.store.view(&linux).slots.into_values();
+    let stopped: Vec<Slot> = slots.map(|slot| slot.stopped(StopReason::Operator, now, now)).collect();
+    let what = What::Stopped { slot: stopped[0].id, why: StopReason::Operator };
+    let turn = Turn { now, lease: now, cause: Cause::Operator("alex".to_owned()) };
+    let writes = Transaction::new().put_all(stopped).emit(Stream::Pool(linux.clone()), what, &turn);
+    assert!(universe.store.commit(&writes).now_or_never().is_some_and(|written| written.is_ok()));
+    universe.receive();
+    universe.send([Message::Nudge { v: 1, pool: linux }]);
+    universe.steps.record();
+    universe.scale();
+    let made: Vec<CallKind> = universe.steps.recorded().iter().map(Call::kind).collect();
+    let first = |kind| made.iter().position(|made| *made == kind);
+    let (ended, deregistered) = (first(CallKind::TerminateInstances), first(CallKind::DeleteRunner));
+    assert!(ended.is_some() && deregistered.is_some(), "both end: {made:?}");
+    assert!(ended < deregistered, "{made:?}");
 }
 
 fn is_of_pool(call: &Call) -> bool {

@@ -85,8 +85,16 @@ pub(crate) async fn retire(
     let mut retired = Retired::default();
     let mut permitted = Vec::new();
     let mut deregistered = Vec::new();
-    let slots = claimed(context, pool, view, slots, &mut retired).await;
-    let mut steps = stream::iter(slots)
+    let (mut at_once, mut slots_left) = (Vec::new(), Vec::new());
+    for slot in claimed(context, pool, view, slots, &mut retired).await {
+        match permit(&slot, tags) {
+            Some(permit) if !context.short_of_time() => at_once.push((slot, permit)),
+            Some(_) | None => slots_left.push(slot),
+        }
+    }
+    // First: deregistrations take seconds, in which an operator may put a hold on one of these machines.
+    let mut ended = terminate(context, pool, at_once, &mut retired).await;
+    let mut steps = stream::iter(slots_left)
         .map(|slot| {
             let span = tracing::error_span!("slot", slot = %slot.id);
             first_step(context, pool, tags, slot).instrument(span)
@@ -108,17 +116,22 @@ pub(crate) async fn retire(
         // Another invocation has recorded more about a slot: read it again.
         retired.due_at(context.now());
     }
-    for slot in recorded.slots {
-        if let Some(machine) = slot.machine()
-            && let Tags::Free(unheld) = tags.of_machine(&machine.instance)
-            && let RetireStep::Terminate(permit) = next_step(&slot, &unheld)
-        {
-            permitted.push((slot, permit));
-        }
-    }
-    let ended = terminate(context, pool, permitted, &mut retired).await;
+    permitted.extend(recorded.slots.into_iter().filter_map(|slot| {
+        let permit = permit(&slot, tags)?;
+        Some((slot, permit))
+    }));
+    ended.extend(terminate(context, pool, permitted, &mut retired).await);
     write_together(context, ended, put_all, &mut retired).await;
     retired
+}
+
+/// The permit to end the slot's machine without a further call.
+fn permit(slot: &Slot, tags: &TagReading) -> Option<TerminationPermit> {
+    let Tags::Free(unheld) = tags.of_machine(&slot.machine()?.instance) else { return None };
+    match next_step(slot, &unheld) {
+        RetireStep::Terminate(permit) => Some(permit),
+        RetireStep::Nothing | RetireStep::Deregister(_) => None,
+    }
 }
 
 /// The slots, claimed by this invocation.
