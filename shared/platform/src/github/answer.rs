@@ -12,6 +12,9 @@ use crate::aws::causes;
 /// GitHub: "wait for at least one minute" if a rate limit names no time.
 const MIN_WAIT: SignedDuration = SignedDuration::from_mins(1);
 
+/// GitHub counts calls by the hour. A later reset is that of a wrong clock, and nobody could correct it in the table.
+const LONGEST_WINDOW: SignedDuration = SignedDuration::from_hours(2);
+
 /// The largest body that is read. A page of a hundred jobs has about 2 MB, a function 128 MB of memory.
 const MAX_BODY_BYTES: usize = 16 << 20;
 
@@ -94,7 +97,7 @@ fn limited_until(status: StatusCode, headers: &HeaderMap, message: &str, now: Ti
     }
     if number("x-ratelimit-remaining") == Some(0) {
         let reset = number("x-ratelimit-reset").and_then(|at| Timestamp::from_second(at).ok());
-        return Some(reset.filter(|at| *at > now).unwrap_or(now + MIN_WAIT));
+        return Some(reset.filter(|at| *at > now).unwrap_or(now + MIN_WAIT).min(now + LONGEST_WINDOW));
     }
     let is_limit = status == StatusCode::TOO_MANY_REQUESTS || message.to_ascii_lowercase().contains("rate limit");
     is_limit.then_some(now + MIN_WAIT)
@@ -120,6 +123,12 @@ mod tests {
         assert_eq!(limited_until(forbidden, &headers(&[("retry-after", "30")]), "", now), after(30));
         let used_up = headers(&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1000900")]);
         assert_eq!(limited_until(forbidden, &used_up, "", now), after(900));
+        let far = headers(&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "99000000")]);
+        assert_eq!(
+            limited_until(forbidden, &far, "", now),
+            after(7200),
+            "a wrong clock stops an account for two hours at most"
+        );
         let past = headers(&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1")]);
         assert_eq!(limited_until(forbidden, &past, "", now), after(60), "a reset in the past still means a minute");
         assert_eq!(limited_until(StatusCode::TOO_MANY_REQUESTS, &headers(&[]), "", now), after(60));
