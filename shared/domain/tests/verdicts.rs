@@ -426,7 +426,8 @@ fn each_verdict_of_an_unowned_machine_applies_from_its_exact_moment() {
     assert_eq!(unowned(Recorded::Condemned, RunnerState::Busy, 1, running), orphan);
     let doubtful = SignedDuration::from_secs(119);
     for recorded in [Recorded::Nothing, Recorded::Adopted, Recorded::Condemned, Recorded::Closed] {
-        for runner in [RunnerState::Unregistered(doubtful), RunnerState::Offline(doubtful), RunnerState::Idle(doubtful)] {
+        for runner in [RunnerState::Unregistered(doubtful), RunnerState::Offline(doubtful), RunnerState::Idle(doubtful)]
+        {
             assert_eq!(unowned(recorded, runner, 900, running), UnownedVerdict::Normal, "{recorded:?} {runner:?}");
         }
     }

@@ -365,7 +365,8 @@ fn a_throttled_launch_is_repeated_soon_although_the_nudge_was_answered_meanwhile
     };
     let due_at = universe.now() + SECOND * 2;
     write(Transaction::new().put(Nudge { pool: linux.clone(), due_at, revision: 0 }));
-    let refusal = Refusal { matches: LaunchMatch::default(), code: Code::RequestLimitExceeded, when: When::Chance(1.0) };
+    let refusal =
+        Refusal { matches: LaunchMatch::default(), code: Code::RequestLimitExceeded, when: When::Chance(1.0) };
     universe.ec2(|ec2, _| ec2.faults.refusals.push(refusal));
     universe.steps.record();
     let mut scaler = pin!(universe.invocation(async |context| {
