@@ -130,7 +130,7 @@ pub async fn apply<S: Store>(
         }
     }
     let revision = before.map_or(0, |config| config.revision);
-    let removed = plan.ending().cloned().collect();
+    let removed = plan.ending.clone();
     let config = Config { format, pools: plan.pools.clone(), removed, applied_at: now, revision };
     installation.table.commit(&writes.put(config)).await?;
     Ok(Output { ok: true, text: format!("{text}in force within a minute\n"), json: json(true) })
@@ -149,7 +149,7 @@ pub async fn diff(file: &PoolFile, table: &impl Store, ec2: &Ec2, now: Timestamp
     let is_same = plan.changes.values().all(|change| *change == Change::Unchanged);
     let losses: String = plan.losses.iter().map(|loss| format!("{loss}\n")).collect();
     let text = match is_same {
-        true => format!("no differences: {} in force\n", count(plan.pools.len(), "pool")),
+        true => format!("no differences: {} in force\n", count(plan.of_file().count(), "pool")),
         false => file.warnings_text() + &plan.text() + &losses,
     };
     Ok(Output { ok: is_same, text, json: json(file, &plan, None) })

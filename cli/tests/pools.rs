@@ -5,6 +5,8 @@
 use std::process::Output;
 use std::time::Duration;
 
+use domain::state::{Config, Item, Key};
+use engine::ports::Store;
 use sandbox::sandbox::{Driven, Options, Sandbox};
 use sandbox::short_timings::{one_pool, with_short_timings};
 use sandbox::state::State;
@@ -42,6 +44,14 @@ impl Files {
     async fn in_force(&self) -> Value {
         let shown = self.sandbox.drover(&["pools", "show", "--json"]).await.unwrap();
         serde_json::from_slice(&shown.stdout).unwrap()
+    }
+
+    /// The pools as the functions read them.
+    async fn config(&self) -> Config {
+        match self.sandbox.table().await.get(&Key::Config).await.unwrap() {
+            Some(Item::Config(config)) => config,
+            other => panic!("no pools: {other:?}"),
+        }
     }
 }
 
@@ -167,6 +177,9 @@ async fn a_drain_survives_an_apply_and_the_output_says_so() {
     // A pool that returns to the file takes jobs again.
     let large = POOLS.find("# runs-on: [drover-large]").unwrap();
     has(&files.run("apply", &POOLS[..large].replace("linux", "other"), &["--yes"]).await, 0, &["linux: removed"]);
+    // A scaler that still knows the old file may use the pool for a minute.
+    let kept = files.config().await;
+    assert!(kept.is_removed(&"linux".parse().unwrap()) && kept.pools.iter().any(|it| it.draining && it.max == 200));
     has(&files.run("apply", POOLS, &["--yes"]).await, 0, &["linux: added"]);
     let pools = files.in_force().await;
     assert!(pools.as_array().unwrap().iter().all(|pool| pool["draining"] == false), "{pools}");

@@ -1,6 +1,6 @@
 //! The configuration that a pool file makes, and what it changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::config::{LaunchTemplate, Pool};
 use domain::ids::PoolName;
@@ -15,6 +15,10 @@ use crate::launches::templates_of;
 use crate::output::{Failure, count, usd};
 use crate::pool_file::{PoolEntry, PoolFile, by_name};
 use crate::schedule::local;
+
+/// After this time, no function uses the pools of before any more: a scaler keeps them for a minute, and an invocation ends within
+/// another one.
+const KNOWN_EVERYWHERE_AFTER: SignedDuration = SignedDuration::from_mins(2);
 
 /// What applying the file does to a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -46,6 +50,8 @@ impl Change {
 pub(super) struct Plan {
     /// The pools of the file, and those that still have to finish.
     pub(super) pools: Vec<Pool>,
+    /// The pools that the file no longer has, and that are still in force.
+    pub(super) ending: BTreeSet<PoolName>,
     pub(super) changes: BTreeMap<PoolName, Change>,
     pub(super) differences: BTreeMap<PoolName, Vec<Difference>>,
     /// What an operator has to agree to: pools that end, and capacity that is lost.
@@ -63,8 +69,13 @@ impl Plan {
         now: Timestamp,
     ) -> Result<Self, Failure> {
         let entries = by_name(&file.pools);
-        let mut plan =
-            Plan { pools: Vec::new(), changes: BTreeMap::new(), differences: BTreeMap::new(), losses: Vec::new() };
+        let mut plan = Plan {
+            pools: Vec::new(),
+            ending: BTreeSet::new(),
+            changes: BTreeMap::new(),
+            differences: BTreeMap::new(),
+            losses: Vec::new(),
+        };
         for (name, entry) in &entries {
             let old = before.and_then(|config| config.pool(name));
             let removed = before.is_some_and(|config| config.is_removed(name));
@@ -77,7 +88,8 @@ impl Plan {
                 true => Left::Something,
                 false => Left::Nothing,
             };
-            plan.end(pool, config.is_removed(&pool.name), left);
+            let known_for = config.is_removed(&pool.name).then(|| now.duration_since(config.applied_at));
+            plan.end(pool, known_for, left);
         }
         Ok(plan)
     }
@@ -88,7 +100,7 @@ impl Plan {
             Some(old) => Pool { draining: old.draining, paused: old.paused, ..pool },
             None => pool,
         };
-        let change = match old {
+        let change = match old.filter(|_| !was_removed) {
             None => Change::Added,
             // What is known of machines is no setting.
             Some(old) if Pool { machines: None, ..old.clone() } == pool => Change::Unchanged,
@@ -125,30 +137,33 @@ impl Plan {
         self.pools.push(pool);
     }
 
-    /// A pool that the file no longer has.
-    fn end(&mut self, pool: &Pool, was_removed: bool, left: Left) {
+    /// A pool that the file no longer has, and for how long the functions have known that; None if they do not know it yet. A scaler
+    /// that does not may record a job in the pool, or launch for it. So even an empty pool stays in force and drains, and a later
+    /// `apply` drops it.
+    fn end(&mut self, pool: &Pool, known_for: Option<SignedDuration>, left: Left) {
         let name = &pool.name;
         let (change, loss) = match left {
             Left::Something => {
-                self.pools.push(Pool { draining: true, ..pool.clone() });
                 (Change::Draining, format!("{name} drains: it finishes its jobs, takes no new ones, and ends"))
             }
             Left::Nothing => (Change::Removed, format!("{name} is removed: it has neither jobs nor machines")),
         };
-        self.changes.insert(name.clone(), change);
-        if !was_removed {
+        if left == Left::Something || known_for.is_none_or(|time| time < KNOWN_EVERYWHERE_AFTER) {
+            self.pools.push(Pool { draining: true, ..pool.clone() });
+            self.ending.insert(name.clone());
+        }
+        // An empty pool that was removed before is gone as far as an operator is concerned.
+        if left == Left::Something || known_for.is_none() {
+            self.changes.insert(name.clone(), change);
+        }
+        if known_for.is_none() {
             self.losses.push(loss);
         }
     }
 
     /// The pools that the file has.
     pub(super) fn of_file(&self) -> impl Iterator<Item = &Pool> {
-        self.pools.iter().filter(|pool| self.changes.get(&pool.name) != Some(&Change::Draining))
-    }
-
-    /// The pools that the file no longer has, and that still have to finish.
-    pub(super) fn ending(&self) -> impl Iterator<Item = &PoolName> {
-        self.changes.iter().filter(|(_, change)| **change == Change::Draining).map(|(name, _)| name)
+        self.pools.iter().filter(|pool| !self.ending.contains(&pool.name))
     }
 
     /// What changes: a line for each pool, and one for each value that differs.
