@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
@@ -29,7 +30,7 @@ const MAX_BATCH_GETS: usize = 8;
 const MAX_PAGES: usize = 100;
 
 /// The most jobs that no pool accepts that one sweep reads.
-const MAX_UNROUTED: i32 = 1000;
+const MAX_UNROUTED: usize = 1000;
 
 type Attributes = HashMap<String, AttributeValue>;
 
@@ -345,21 +346,20 @@ impl Store for Table {
     }
 
     async fn unrouted(&self) -> Result<Reading, StoreError> {
-        let page = self
+        let query = self
             .client
             .query()
             .table_name(&self.name)
             .key_condition_expression("pk = :pk")
             .expression_attribute_values(":pk", AttributeValue::S(Key::UNROUTED_PK.to_owned()))
             .consistent_read(true)
-            .scan_index_forward(false)
-            .limit(MAX_UNROUTED)
-            .send()
-            .await
-            .map_err(failed)?;
+            .scan_index_forward(false);
+        // A page ends after 1 MB.
+        let mut items = query.into_paginator().items().send();
         let mut reading = Reading::default();
-        for attributes in page.items.unwrap_or_default() {
-            Self::add(&mut reading, attributes, |_| true)?;
+        for _ in 0..MAX_UNROUTED {
+            let Some(attributes) = items.next().await else { break };
+            Self::add(&mut reading, attributes.map_err(failed)?, |_| true)?;
         }
         Ok(reading)
     }
@@ -398,12 +398,39 @@ impl Store for Table {
         if let Some(event) = &transaction.event {
             writes.push(self.put_event(event)?);
         }
-        // The SDK adds a request token, so that its own retry after a lost reply does not conflict with the first attempt.
-        match self.client.transact_write_items().set_transact_items(Some(writes)).send().await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(refused(error, &names)),
+        let mut wait = FIRST_WAIT;
+        loop {
+            // The SDK adds a request token, so that its own retry after a lost reply does not conflict with the first attempt.
+            let call = self.client.transact_write_items().set_transact_items(Some(writes.clone()));
+            match call.send().await {
+                Ok(_) => return Ok(()),
+                Err(error) if is_throttled(&error) && wait <= LONGEST_WAIT => {
+                    tracing::warn!("DynamoDB throttles a transaction, which is repeated after {wait:?}");
+                    tokio::time::sleep(wait).await;
+                    wait *= 2;
+                }
+                Err(error) => return Err(refused(error, &names)),
+            }
         }
     }
+}
+
+/// How long a throttled transaction waits before it is repeated; doubled each time up to [`LONGEST_WAIT`], 1.5 s in all. One partition
+/// key takes 1,000 write units per second, and a decision about 48 jobs is 200 of them.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+
+/// See [`FIRST_WAIT`].
+const LONGEST_WAIT: Duration = Duration::from_millis(800);
+
+/// Whether DynamoDB cancelled the transaction only because one of the partitions has too many writes at present. The SDK repeats a
+/// throttled call, and not this: the answer is that of a cancelled transaction.
+fn is_throttled(error: &SdkError<TransactWriteItemsError>) -> bool {
+    let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() else {
+        return false;
+    };
+    let mut reasons = cancelled.cancellation_reasons().iter().filter_map(|reason| reason.code()).peekable();
+    reasons.peek().is_some()
+        && reasons.all(|code| matches!(code, "None" | "ThrottlingError" | "ProvisionedThroughputExceeded"))
 }
 
 /// A cancelled transaction has a reason for each write. The first reason that names another writer is the conflict.

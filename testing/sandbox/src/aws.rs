@@ -102,6 +102,7 @@ async fn answer(Shared(gateway): Shared<Arc<Gateway>>, headers: HeaderMap, body:
                     return no_resources(service);
                 }
                 match service {
+                    "DynamoDB" if operation == "TransactWriteItems" && is_throttled(&gateway) => throttled(&body_json),
                     "DynamoDB" if gateway.calls.measures(&caller) => {
                         gateway.measured(target, operation, &body_json).await
                     }
@@ -222,6 +223,27 @@ fn no_resources(service: &str) -> Response {
         "DynamoDB" => refused("ResourceNotFoundException", "Requested resource not found"),
         _ => refused("ResourceNotFoundException", "Secrets Manager can't find the specified secret."),
     }
+}
+
+fn is_throttled(gateway: &Gateway) -> bool {
+    gateway.world.act(|state, _| {
+        let is_throttled = state.throttled_transactions > 0;
+        state.throttled_transactions = state.throttled_transactions.saturating_sub(1);
+        is_throttled
+    })
+}
+
+/// DynamoDB's answer if one partition has too many writes. It gives a reason for each item, in their order.
+fn throttled(request: &Value) -> Response {
+    let items = request["TransactItems"].as_array().map_or(1, Vec::len);
+    let mut reasons = vec![json!({ "Code": "None" }); items];
+    reasons[0] = json!({ "Code": "ThrottlingError", "Message": "Throughput exceeds the current capacity for one or more partitions." });
+    let body = json!({
+        "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+        "Message": "Transaction cancelled, please refer cancellation reasons for specific reasons [ThrottlingError]",
+        "CancellationReasons": reasons,
+    });
+    (StatusCode::BAD_REQUEST, [("content-type", "application/x-amz-json-1.0")], body.to_string()).into_response()
 }
 
 fn default_volume_key(key: &str) -> Response {

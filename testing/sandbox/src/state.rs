@@ -34,6 +34,8 @@ pub struct State {
     /// How far GitHub's clock is ahead of the other clocks. GitHub uses it to verify JWTs and in its answers.
     pub github_ahead: SignedDuration,
     pub sqs: Sqs,
+    /// So many of the next transactions are cancelled because a partition of the table has too many writes.
+    pub throttled_transactions: u32,
     /// Secrets Manager, by the secret's name.
     pub secrets: BTreeMap<String, Secret>,
     /// The account's default KMS key for volumes.
@@ -114,6 +116,7 @@ impl World {
             root_volumes: RootVolumes::default(),
             github,
             github_ahead: SignedDuration::ZERO,
+            throttled_transactions: 0,
             sqs: Sqs::default(),
             secrets: BTreeMap::new(),
             volume_key: "alias/aws/ebs".to_owned(),

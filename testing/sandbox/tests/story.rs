@@ -9,8 +9,9 @@ use domain::state::{Item, Key};
 use engine::ports::Store;
 use sandbox::events::Rules;
 use sandbox::pace::PATIENCE;
-use sandbox::sandbox::{FOREIGN_REPOSITORY, Options, Sandbox};
+use sandbox::sandbox::{Driven, FOREIGN_REPOSITORY, Options, QUEUE, Sandbox};
 use sandbox::short_timings::one_pool;
+use sandbox::state::State;
 use world::ec2::{EndCause, State as Machine};
 use world::github::{Conclusion, JobId, JobState, QueueJob, Steps};
 
@@ -204,5 +205,23 @@ async fn what_a_job_used_is_in_its_log_and_recorded_with_its_machine() -> anyhow
     for line in usage.lines() {
         ensure!(console.contains(line.what), "{} is not in {console}", line.what);
     }
+    Ok(())
+}
+
+/// Otherwise the messages would return to the queue for the six minutes in which they are invisible.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transactions_that_a_busy_partition_refuses_are_repeated_in_the_same_invocation() -> anyhow::Result<()> {
+    let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await?;
+    sandbox.apply(&one_pool("")).await?;
+    push(&sandbox, LONG);
+    let arrived = |state: &State| (!state.sqs.bodies(QUEUE).is_empty()).then_some(());
+    sandbox.world.until("the message on the queue", PATIENCE, arrived).await?;
+    sandbox.world.act(|state, _| state.throttled_transactions = 3);
+    let batch = sandbox.scale().await?;
+    assert_eq!(batch.failed, 0);
+    sandbox.world.look(|state| {
+        assert_eq!((state.throttled_transactions, state.ec2.launches()), (0, 1));
+        assert_eq!(state.github.registrations().count(), 1);
+    });
     Ok(())
 }

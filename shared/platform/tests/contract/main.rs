@@ -22,8 +22,8 @@ use domain::ids::{BatchTag, InstanceId, JobId, PoolName, SlotId, StackName, Subn
 use domain::log::{Cause, Event, Stream, Transaction, Turn, What};
 use domain::policy::retire::{TagReading, Tags, permit_unowned};
 use domain::state::{
-    BootItem, BootReport, Condemned, Item, Key, Meta, Nudge, Slot, StoredReport, UnreadSlots, UnusableReport, Usage,
-    WaitingJob,
+    BootItem, BootReport, Condemned, Item, Key, Meta, Nudge, Slot, StoredReport, UnreadSlots, UnroutedJob,
+    UnusableReport, Usage, WaitingJob,
 };
 use domain::wire::{MESSAGE_VERSION as VERSION, MachineState, Message, ObservedInstance};
 use engine::memory::MemoryStore;
@@ -262,6 +262,23 @@ async fn a_partition_of_many_pages_is_read_whole() {
         table.commit(&Transaction::new().put_all(jobs)).await.unwrap();
     }
     assert_eq!(table.partition(&pool()).await.unwrap().items.len(), 300);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_of_no_pool_are_read_from_several_pages() {
+    let target = target().await;
+    let (table, _) = target.table().await;
+    let sample = include_str!("../../../domain/tests/samples/v2/unrouted.jsonl").lines().next().unwrap();
+    let sample: UnroutedJob = serde_json::from_str(sample).unwrap();
+    for some in (0..300).collect::<Vec<u64>>().chunks(50) {
+        let jobs = some.iter().map(|id| {
+            let mut job = UnroutedJob { revision: 0, ..sample.clone() };
+            (job.notice.job.id, job.notice.job.name) = (JobId(*id), "x".repeat(4000));
+            job
+        });
+        table.commit(&Transaction::new().put_all(jobs)).await.unwrap();
+    }
+    assert_eq!(table.unrouted().await.unwrap().items.len(), 300);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
