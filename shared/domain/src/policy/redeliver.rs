@@ -25,7 +25,7 @@ const REDELIVER_AFTER: [SignedDuration; 2] = [SignedDuration::from_mins(10), Sig
 const REDELIVERIES_PER_SWEEP: usize = 60;
 
 /// The largest number of remembered events. They are stored in one item, and DynamoDB allows 400 KB.
-const MAX_UNDELIVERED: usize = 1000;
+const MAX_UNDELIVERED: usize = 500;
 
 /// The time from which deliveries are listed; None while GitHub must not be called.
 pub fn list_since(memory: &Janitor, now: Timestamp) -> Option<Timestamp> {

@@ -18,7 +18,7 @@ use crate::wire::{Action, FoundJob, Notice};
 const SEARCHED_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// The largest number of remembered repositories. They are stored in one item, and DynamoDB allows 400 KB.
-const MAX_REPOSITORIES: usize = 1000;
+const MAX_REPOSITORIES: usize = 800;
 
 /// GitHub lists at most this many runs of one status, the newest. A search reads all of them: a job whose webhook never came
 /// waits behind every newer run.

@@ -74,6 +74,34 @@ impl Janitor {
     }
 }
 
+/// The longest text of the item as JSON. DynamoDB allows 400 KB, and counts less than that text.
+const LONGEST_ITEM: usize = 380_000;
+
+impl Janitor {
+    /// Forgets the newest suspects as long as the item would be too large, because it could not be written at all. The next sweep finds
+    /// them again.
+    #[must_use]
+    pub fn within_limit(mut self) -> Self {
+        let size = |it: &Self| serde_json::to_vec(it).map_or(0, |json| json.len());
+        while !self.suspects.is_empty() && size(&self) > LONGEST_ITEM {
+            let most = self.suspects.len() * 9 / 10;
+            self.suspects = oldest(self.suspects, most);
+        }
+        self
+    }
+}
+
+/// At most so many of the suspects, oldest first. The others are found again once these are removed.
+pub fn oldest(found: BTreeMap<Suspect, Timestamp>, most: usize) -> BTreeMap<Suspect, Timestamp> {
+    if found.len() <= most {
+        return found;
+    }
+    let mut by_age: Vec<(Suspect, Timestamp)> = found.into_iter().collect();
+    by_age.sort_by_key(|(_, since)| *since);
+    by_age.truncate(most);
+    by_age.into_iter().collect()
+}
+
 /// One line of at most [`FAILURE_LENGTH`] characters.
 fn shortened(text: &str) -> String {
     let line: String = text.chars().map(|it| if it.is_control() { ' ' } else { it }).take(FAILURE_LENGTH).collect();
@@ -258,5 +286,30 @@ mod tests {
         }
         let stored = serde_json::to_value(kept.keep_failures(&[])).unwrap();
         assert!(stored.get("failures").is_none() && stored.get("failed").is_none(), "{stored}");
+    }
+
+    #[test]
+    fn whatever_is_remembered_fits_one_item_and_the_oldest_suspects_stay() {
+        let at = |second: i64| Timestamp::from_second(second).expect("a time");
+        let name = |number: i64| format!("drover_a-long-name_a-pools-own-name_6yatbr_{number}_47_1");
+        let event = Undelivered { attempt: u64::MAX >> 11, failed_at: at(1), redeliveries: 2, asked_at: Some(at(2)) };
+        let times = (Some(at(2)), Some(at(3)), Some(RunId(u64::MAX >> 11)));
+        let (searched_at, failed_at, searched_to) = times;
+        let searched = SearchedRepository { seen_at: at(1), searched_at, failed_at, searched_to };
+        let repository = |number: i64| format!("{}/{}{number:03}", "o".repeat(39), "r".repeat(97));
+        let memory = Janitor {
+            suspects: (0..1500).map(|number| (Suspect::Unregistered(name(number)), at(number))).collect(),
+            undelivered: (0..500).map(|number| (format!("{number:036}").as_str().into(), event.clone())).collect(),
+            repositories: (0..800).map(|it| (repository(it).parse().expect("a repository"), searched)).collect(),
+            ..Janitor::default()
+        };
+        let size = |memory: &Janitor| serde_json::to_vec(memory).expect("it is JSON").len();
+        assert!(size(&memory) > 400_000, "each of the three has its own limit, and together they are too large");
+        let written = memory.clone().within_limit();
+        assert!(size(&written) <= LONGEST_ITEM);
+        assert!((1..1500).contains(&written.suspects.len()), "{}", written.suspects.len());
+        assert!(written.suspects.values().all(|since| *since < at(written.suspects.len() as i64)), "the oldest");
+        let few = Janitor { repositories: BTreeMap::new(), ..memory };
+        assert_eq!(few.clone().within_limit(), few, "what fits stays");
     }
 }

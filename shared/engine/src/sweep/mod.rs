@@ -115,7 +115,7 @@ async fn unlock(context: &Context<'_>, memory: Janitor, report: &Report) {
     let now = context.now();
     let memory = Janitor { until: now, unfinished_since: None, ..memory }.keep_failures(&report.failures);
     let event = report.describe(&memory.failures);
-    let writes = Transaction::new().put(memory);
+    let writes = Transaction::new().put(memory.within_limit());
     let writes = match event {
         Some(what) => writes.emit(Stream::Stack, what, &Turn { now, lease: now, cause: context.cause() }),
         None => writes,

@@ -14,7 +14,7 @@ use crate::policy::sweep::judge::{
     Recorded, RunnerState, SlotSubject, SlotVerdict, UnownedSubject, UnownedVerdict, judge_slot, judge_unowned,
 };
 use crate::state::{
-    Condemned, Instance, Machine, Ownership, Phase, ReportingImage, Slot, SlotState, StopReason, Suspect,
+    Condemned, Instance, Machine, Ownership, Phase, ReportingImage, Slot, SlotState, StopReason, Suspect, oldest,
 };
 use crate::wire::{MachineState, ObservedInstance, ObservedRunner, StateReason};
 
@@ -192,24 +192,13 @@ pub fn plan(census: &Census<'_>) -> Plan {
         }
     }
     keep_unexamined(&mut suspicions, census, &trusted);
-    plan.suspects = oldest(suspicions.found);
+    plan.suspects = oldest(suspicions.found, MAX_SUSPECTS);
     limit_unconfirmed(census, &mut plan);
     plan
 }
 
 /// The most suspects that are remembered. They are stored in one item, and DynamoDB allows 400 KB.
 const MAX_SUSPECTS: usize = 1500;
-
-/// As many of the suspects as may be remembered, oldest first. The others are found again once these are removed.
-fn oldest(found: BTreeMap<Suspect, Timestamp>) -> BTreeMap<Suspect, Timestamp> {
-    if found.len() <= MAX_SUSPECTS {
-        return found;
-    }
-    let mut by_age: Vec<(Suspect, Timestamp)> = found.into_iter().collect();
-    by_age.sort_by_key(|(_, since)| *since);
-    by_age.truncate(MAX_SUSPECTS);
-    by_age.into_iter().collect()
-}
 
 fn plan_slot(
     plan: &mut Plan,
@@ -547,7 +536,7 @@ mod tests {
             let name = format!("drover_production1_a-pool-with-a-16_e1_{number}_47_1");
             (Suspect::Stale(name.parse().expect("a name")), Timestamp::from_second(number).expect("a time"))
         };
-        let remembered = oldest((1..=5000).map(suspect).collect());
+        let remembered = oldest((1..=5000).map(suspect).collect(), MAX_SUSPECTS);
         assert_eq!(remembered.len(), MAX_SUSPECTS);
         assert!(remembered.values().all(|since| since.as_second() <= 1500));
         assert!(serde_json::to_string(&remembered).expect("text").len() < 200_000, "half of an item");
