@@ -215,8 +215,8 @@ pub(crate) enum Command {
     },
     /// Keep Drover from terminating a machine or giving it a runner
     ///
-    /// The hold lasts until drover release. The machine still powers itself off when its job ends; to keep it longer, stop the
-    /// agent on it.
+    /// The hold lasts until drover release. The machine still powers itself off when its job ends, when its agent fails or is
+    /// stopped, and at max_life.
     #[command(after_help = "Example:\n  drover hold i-0123456789abcdef0")]
     Hold {
         /// Instance ids of the machines
