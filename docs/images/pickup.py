@@ -15,7 +15,7 @@ WIDTH, ROW, LEFT, RIGHT = 760, 30, 170, 80
 SECONDS = [("cold", 24.9), ("stopped", 15.9), ("warm", 5.0)]
 
 # Five machines for a month, without a job.
-DOLLARS = [("cold", 0), ("5 stopped", 41), ("5 warm by schedule", 126), ("5 warm", 412)]
+DOLLARS = [("cold", 0), ("5 stopped", 41), ("5 warm by schedule", 125), ("5 warm", 409)]
 
 STYLE = """
   text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
