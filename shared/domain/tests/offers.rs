@@ -88,6 +88,19 @@ fn in_a_pool_without_shapes_that_is_ordered_by_price_what_ec2_reclaimed_comes_la
 }
 
 #[test]
+fn families_that_the_pool_lists_are_tried_in_that_order() {
+    let pool = Pool { order: Order::Listed, ..shapes_pool(MarketChoice::OnDemand) };
+    let known = Machines { catalogue: catalogue(), spot: None };
+    let first = |families: [&str; 2]| {
+        let families = families.map(|it| it.parse().expect("a family")).to_vec();
+        let policy = ShapePolicy { families, ..policy() };
+        offers(&pool, &policy, &shape("8cpu"), &known, 0).remove(0).instance_type
+    };
+    assert_eq!(first(["m7i", "m7a"]), "m7i.2xlarge".into());
+    assert_eq!(first(["m7a", "m7*"]), "m7a.2xlarge".into());
+}
+
+#[test]
 fn each_other_type_is_excluded_for_a_reason() {
     let (mut catalogue, pool) = (catalogue(), shapes_pool(MarketChoice::OnDemand));
     catalogue.types.get_mut(&"m7i.large".into()).unwrap().price_per_hour = None;

@@ -88,6 +88,14 @@ fn a_schedule_whose_time_zone_is_not_known_has_no_effect() {
 }
 
 #[test]
+fn a_schedule_that_clocks_leave_out_has_no_period_on_that_day() {
+    // In Berlin clocks go from 02:00 to 03:00 on Sunday, 29 March 2026.
+    let gap = schedule(&[Day::Sat, Day::Sun], "02:00", "03:00", "Europe/Berlin");
+    let periods = gap.periods(at("2026-03-27T12:00:00Z"), 4);
+    assert_eq!(periods.iter().map(|it| it.from).collect::<Vec<_>>(), [at("2026-03-28T01:00:00Z")]);
+}
+
+#[test]
 fn names_of_time_zones_are_those_of_the_compiled_database() {
     let known = |name: &str| TimeZoneName::known(name).map(|zone| zone.to_string());
     assert_eq!(known("europe/berlin").as_deref(), Some("Europe/Berlin"));

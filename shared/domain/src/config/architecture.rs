@@ -73,4 +73,14 @@ mod tests {
             assert_eq!(Architecture::of(&name.into()), Architecture::X64, "{name}");
         }
     }
+    #[test]
+    fn a_label_may_name_an_architecture() {
+        for label in ["x64", "x86_64", "amd64"] {
+            assert_eq!(Architecture::named(label), Some(Architecture::X64), "{label}");
+        }
+        for label in ["arm64", "aarch64"] {
+            assert_eq!(Architecture::named(label), Some(Architecture::Arm64), "{label}");
+        }
+        assert_eq!(Architecture::named("arm"), None);
+    }
 }

@@ -93,7 +93,7 @@ impl MicroUsd {
     /// An amount as AWS writes it, such as `0.100800`. None if the text is none.
     pub fn parse(text: &str) -> Option<Self> {
         let usd: f64 = text.parse().ok()?;
-        (usd.is_finite() && (0.0..1e9).contains(&usd)).then_some(Self((usd * 1e6).round() as u64))
+        (0.0..1e9).contains(&usd).then_some(Self((usd * 1e6).round() as u64))
     }
 
     /// The cost of that time at this price per hour.

@@ -389,6 +389,43 @@ mod tests {
     }
 
     #[test]
+    fn terms_may_be_as_long_as_a_label() {
+        let error = |length| "x".repeat(length).parse::<Shape>().unwrap_err();
+        assert!(matches!(error(LONGEST_LABEL), InvalidShape::UnknownTerm(_)));
+        assert_eq!(error(LONGEST_LABEL + 1), InvalidShape::TooLong);
+    }
+
+    #[test]
+    fn what_a_pool_does_not_allow_is_named() {
+        let policy = ShapePolicy {
+            cpu: "2..8".parse().unwrap(),
+            ram: "4..32".parse().unwrap(),
+            architectures: vec![Architecture::X64],
+            families: Vec::new(),
+            disk: Some("40..500".parse().unwrap()),
+            markets: vec![Market::OnDemand],
+            price_per_hour: None,
+        };
+        let check = |policy: &ShapePolicy, terms: &str| {
+            policy.check(&terms.parse().unwrap()).err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        assert_eq!(check(&policy, "8cpu/4gb/x64/on-demand/500disk"), "");
+        let cases = [
+            ("1cpu", "the pool allows 2..8 vCPUs, and the label asks for 1"),
+            ("33gb", "the pool allows 4..32 GiB of memory, and the label asks for 33"),
+            ("arm64", "the pool has no arm64 machines"),
+            ("spot", "the pool does not allow spot machines"),
+            ("39disk", "the pool allows a disk of 40..500 GiB, and the label asks for 39"),
+        ];
+        for (terms, expected) in cases {
+            assert_eq!(check(&policy, terms), expected, "{terms}");
+        }
+        let without = ShapePolicy { disk: None, ..policy };
+        assert_eq!(check(&without, "40disk"), "the pool does not allow a disk in labels");
+        assert_eq!(check(&without, "8cpu"), "");
+    }
+
+    #[test]
     fn a_range_has_two_ends_or_is_one_number() {
         assert_eq!("2..32".parse::<Bounds>().unwrap().to_string(), "2..32");
         assert_eq!("8".parse::<Bounds>().unwrap().to_string(), "8");
