@@ -6,11 +6,14 @@ use common::{ago, config, described, facts, instance, job, later, noon, pool, sl
 use domain::config::Pool;
 use domain::ids::{JobId, RunnerId, SlotId};
 use domain::log::Transaction;
-use domain::policy::check::{Answer, LostJob, after_lost_job_check, answer, close_unknown, lost_job};
+use domain::policy::check::{
+    self, Answer, LostJob, after_lost_job_check, answer, claim, close_unknown, is_run_doubtful, lost_job, needs_facts,
+    put_off, run_is_over,
+};
 use domain::policy::interruption::{Reported, bound_slot, pool_of, record_change};
 use domain::policy::observe::{Observation, record_observations};
 use domain::policy::rerun::{Ended, NotRerun, RerunStep, next_step, owed};
-use domain::state::{Instance, Item, Job, Ownership, Rank, Rerun, Slot, SlotState, StopReason, WaitingJob};
+use domain::state::{Instance, Item, Job, Ownership, Rank, Rerun, Slot, SlotState, StopReason, Unserved, WaitingJob};
 use domain::wire::{Action, InstanceChange, JobNotice, RunJobs, RunnerNotice};
 use serde_json::json;
 
@@ -37,6 +40,49 @@ fn only_githubs_answer_opens_and_closes_a_gate() {
         let (closed, changed) = waits(&job(600), status);
         assert_eq!((closed.open, changed), (false, true), "{status}");
     }
+}
+
+#[test]
+fn a_job_that_could_not_be_asked_about_or_was_answered_is_not_claimed_any_more() {
+    let claimed = claim(&job(600), later(30));
+    assert!(claimed.is_being_asked_about(later(29)) && !claimed.is_being_asked_about(later(30)));
+    let put_off = put_off(&claimed, later(90));
+    assert_eq!((put_off.check_at, put_off.asked_until), (later(90), None));
+    for status in ["queued", "waiting"] {
+        assert_eq!(waits(&claimed, status).0.asked_until, None, "{status}");
+    }
+    let (held, _) = waits(&WaitingJob { unknown_since: Some(ago(60)), ..claimed }, "waiting");
+    assert_eq!((held.unknown_since, held.checked_at, held.check_at), (None, noon(), later(300)));
+}
+
+#[test]
+fn the_facts_of_a_job_are_read_if_it_may_have_had_a_gate_or_its_run_may_be_over() {
+    let needs = |waiting: &WaitingJob, status: &str| needs_facts(waiting, Some(&described(status)), noon());
+    assert!(!needs(&job(600), "queued") && needs(&WaitingJob { open: false, ..job(600) }, "queued"));
+    assert!(!needs(&job(600), "in_progress") && !needs(&job(600), "completed") && needs(&job(600), "waiting"));
+    assert!(!needs_facts(&job(600), None, noon()));
+    let launched = |queued| WaitingJob { launches: vec![ago(60)], ..job(queued) };
+    assert!(needs(&launched(3600), "queued") && !needs(&launched(3599), "queued") && !needs(&job(3600), "queued"));
+    let unserved = Some(Unserved { since: ago(60), until: later(60), seconds: 120 });
+    let passed_over = WaitingJob { unserved, ..job(600) };
+    assert!(needs(&passed_over, "queued"));
+    let over = run_is_over(passed_over.clone(), noon());
+    assert_eq!((over.run_over_at, over.check_at), (Some(noon()), later(3600)));
+    assert!(!is_run_doubtful(&over, noon()), "GitHub has said so already");
+    assert!(is_run_doubtful(&passed_over, noon()));
+    assert!(!is_run_doubtful(&WaitingJob { open: false, ..passed_over }, noon()));
+}
+
+#[test]
+fn the_first_answer_that_github_does_not_know_a_job_is_an_event() {
+    let unknown = |since| WaitingJob { unknown_since: since, open: false, ..job(600) };
+    let is_event = |before, after| {
+        let writes = check::waits(&pool(), &unknown(before), unknown(after), &turn());
+        assert_eq!(writes.puts, [Item::from(unknown(after))]);
+        writes.event.is_some()
+    };
+    assert!(is_event(None, Some(noon())));
+    assert!(!is_event(Some(ago(60)), Some(ago(60))) && !is_event(None, None) && !is_event(Some(ago(60)), None));
 }
 
 #[test]
@@ -79,6 +125,10 @@ fn a_lost_job_is_checked_for_half_an_hour() {
     };
     assert!(!ends(1799, LostJob::Undecided) && ends(1800, LostJob::Undecided));
     assert!(ends(1, LostJob::EndedElsewhere));
+    let lost = slot("busy", 60, json!({ "gone_at": ago(1), "claims": [{ "job": 5 }, { "job": 6 }] }));
+    let asked = after_lost_job_check(&lost, &[(JobId(6), LostJob::EndedElsewhere)], noon());
+    assert!(asked.claimed_jobs().iter().all(|claim| claim.ended == (claim.job == JobId(6))), "{asked:?}");
+    assert!(!asked.job_check_ended);
 }
 
 /// What EC2's report changes, if these records are stored.
