@@ -5,14 +5,16 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::{after, ago, later, noon, pool, turn};
-use domain::config::{Market, MicroUsd, Pool};
+use domain::config::{Market, MarketChoice, MicroUsd, Pool, Tuple};
 use domain::ids::{InstanceId, JobId};
-use domain::log::Transaction;
+use domain::log::{Transaction, What};
 use domain::policy::PoolView;
 use domain::policy::circuit::{next_probe, try_again};
-use domain::policy::launch::{AfterError, Attempt, Refused, RefusedFor, after_error, bind, claim, refused};
+use domain::policy::launch::{AfterError, Attempt, Refused, RefusedFor, after_error, bind, claim, refused, throttled};
 use domain::policy::launch_error::LaunchError;
-use domain::state::{Batch, Circuit, CircuitCause, Item, Meta, Slot, SlotState, WaitingJob};
+use domain::state::{
+    Batch, Circuit, CircuitCause, Cooldown, Item, Lease, Meta, Pause, Slot, SlotState, Throttle, WaitingJob,
+};
 use jiff::SignedDuration;
 use serde_json::json;
 
@@ -178,8 +180,211 @@ fn an_answer_about_the_caller_or_without_a_code_repeats_the_same_attempt() {
 fn a_repeated_call_forgets_the_empty_look_ups_before_it_in_case_nobody_answers() {
     let (view, batch) = planned();
     let batch = Batch { missing_since: Some(ago(30)), ..batch };
-    let claimed = after(&view, &claim(&pool(), &view, &batch, &turn()));
-    assert_eq!((claimed.batches[&4].missing_since, claimed.batches[&4].attempt), (None, 1));
+    let claimed = claim(&pool(), &view, &batch, &turn());
+    let [Item::Batch(claimed)] = &claimed.puts[..] else { panic!("one launch: {claimed:?}") };
+    assert_eq!((claimed.missing_since, claimed.attempt), (None, 1));
+    assert_eq!((claimed.lease.tries, claimed.lease.next_at), (2, turn().lease));
+    let unanswered = LaunchError::answered(500, Some("InternalError"), "no");
+    let AfterError::Later(later) = after_error(&pool(), &batch, Attempt::Repeated, &unanswered, noon()) else {
+        panic!("the call may have launched machines")
+    };
+    assert_eq!(later.missing_since, None);
+}
+
+#[test]
+fn an_attempt_that_an_invocation_has_begun_is_repeated_with_its_tuple() {
+    let (_, batch) = planned();
+    let of = |tries: u32, tuple: Option<Tuple>| {
+        Attempt::of(&Batch { lease: Lease { tries, next_at: noon() }, tuple, ..batch.clone() })
+    };
+    assert_eq!(of(1, batch.tuple.clone()), Attempt::Repeated);
+    assert_eq!(of(2, batch.tuple.clone()), Attempt::Repeated);
+    assert_eq!(of(0, batch.tuple.clone()), Attempt::First);
+    assert_eq!(of(1, None), Attempt::First, "the next call has another token");
+}
+
+#[test]
+fn a_launch_that_waited_for_a_free_tuple_is_resumed_as_its_next_attempt() {
+    let (view, batch) = planned();
+    let waiting = Batch { tuple: None, attempt: 3, ..batch.clone() };
+    let resumed = claim(&two_zones(), &view, &waiting, &turn());
+    let event = resumed.event.clone().expect("an event");
+    let What::Resumed { attempt, next, .. } = event.what else { panic!("{event:?}") };
+    let following = &after(&view, &resumed).batches[&4];
+    assert_eq!((attempt, following.attempt, following.lease.tries), (4, 4, 1));
+    assert_eq!((&next, &following.tuple), (&batch.tuple, &batch.tuple));
+}
+
+#[test]
+fn machines_that_ended_before_they_were_seen_count_as_a_failure() {
+    let (view, batch) = planned();
+    let failures = |code: &str| {
+        let why = Refused { about: RefusedFor::Token, code: code.to_owned(), message: "no".to_owned() };
+        let tuple = batch.tuple.clone().expect("a way");
+        after(&view, &refused(&two_zones(), &view, &batch, &tuple, &why, &turn())).meta.boot_failures
+    };
+    assert_eq!((failures("IdempotentInstanceTerminated"), failures("IdempotentParameterMismatch")), (1, 0));
+}
+
+#[test]
+fn a_used_up_quota_replaces_the_pause_that_it_repeats_and_ended_ones() {
+    let (mut view, batch) = planned();
+    let pause = |market, until| Pause {
+        market,
+        instance_type: Some("m7i.large".into()),
+        until,
+        code: "Before".to_owned(),
+        message: String::new(),
+    };
+    view.meta.pauses =
+        vec![pause(Market::OnDemand, later(9)), pause(Market::Spot, later(9)), pause(Market::Spot, noon())];
+    let why = Refused { about: RefusedFor::Quota, code: "VcpuLimitExceeded".to_owned(), message: String::new() };
+    let tuple = batch.tuple.clone().expect("a way");
+    let after = after(&view, &refused(&two_zones(), &view, &batch, &tuple, &why, &turn()));
+    let pauses: Vec<_> = after.meta.pauses.iter().map(|it| (it.market, it.until, it.code.as_str())).collect();
+    assert_eq!(pauses, [(Market::Spot, later(9), "Before"), (Market::OnDemand, later(300), "VcpuLimitExceeded")]);
+}
+
+/// The cool-downs after EC2 refuses the first tuple for lack of capacity.
+fn cooled(before: Vec<Cooldown>) -> Vec<Cooldown> {
+    let (mut view, batch) = planned();
+    view.meta.cooldowns = before;
+    let why = Refused {
+        about: RefusedFor::Capacity,
+        code: "InsufficientInstanceCapacity".to_owned(),
+        message: String::new(),
+    };
+    let tuple = batch.tuple.clone().expect("a way");
+    after(&view, &refused(&two_zones(), &view, &batch, &tuple, &why, &turn())).meta.cooldowns
+}
+
+fn cooldown(tuple: Tuple, until: i64, seconds: i64) -> Cooldown {
+    Cooldown { tuple, until: later(until), seconds, code: "InsufficientInstanceCapacity".to_owned() }
+}
+
+#[test]
+fn each_refusal_of_a_tuple_within_a_quarter_of_an_hour_doubles_its_wait() {
+    let first = || two_zones().tuples().remove(0);
+    let waits = |before: Vec<Cooldown>| {
+        let after = cooled(before);
+        let own = after.iter().find(|it| it.tuple == first()).expect("it cools down");
+        assert_eq!(own.until, later(own.seconds));
+        (after.len(), own.seconds)
+    };
+    assert_eq!(waits(vec![]), (1, 60));
+    assert_eq!(waits(vec![cooldown(first(), 0, 60)]), (1, 120));
+    assert_eq!(waits(vec![cooldown(first(), -899, 300)]), (1, 600));
+    assert_eq!(waits(vec![cooldown(first(), 0, 600)]), (1, 900), "never longer than a quarter of an hour");
+    assert_eq!(waits(vec![cooldown(first(), -900, 60)]), (1, 60), "it is forgotten");
+    let second = two_zones().tuples().remove(1);
+    assert_eq!(waits(vec![cooldown(second.clone(), 0, 600)]), (2, 60), "another subnet's is kept");
+    assert_eq!(waits(vec![cooldown(second, -900, 600)]), (1, 60), "another subnet's is forgotten");
+}
+
+#[test]
+fn the_pool_remembers_the_150_cool_downs_that_end_last() {
+    let other = |index: i64| {
+        let tuple =
+            Tuple { instance_type: format!("m7i.{index}xlarge").as_str().into(), ..two_zones().tuples().remove(0) };
+        cooldown(tuple, index, 60)
+    };
+    let kept = |count: i64| {
+        let kept = cooled((1..=count).rev().map(other).collect());
+        (kept.len(), kept.iter().map(|it| it.until).min())
+    };
+    assert_eq!(kept(149), (150, Some(later(1))));
+    assert_eq!(kept(150), (150, Some(later(2))));
+    assert_eq!(kept(155), (150, Some(later(7))));
+}
+
+#[test]
+fn a_launch_goes_on_for_the_jobs_and_the_machines_that_are_kept_ready() {
+    let (view, batch) = planned();
+    let count = |pool: Pool, view: &PoolView| {
+        let why = Refused {
+            about: RefusedFor::Capacity,
+            code: "InsufficientInstanceCapacity".to_owned(),
+            message: String::new(),
+        };
+        let tuple = batch.tuple.clone().expect("a way");
+        let after = after(view, &refused(&pool, view, &batch, &tuple, &why, &turn()));
+        (after.batches.get(&4).map_or(0, |batch| batch.count), after.slots.len())
+    };
+    let without = |jobs: usize| {
+        let mut view = view.clone();
+        (0..jobs).for_each(|_| drop(view.waiting.pop_last()));
+        view
+    };
+    let kept = |warm, stopped| Pool { warm, stopped, ..two_zones() };
+    assert_eq!(count(two_zones(), &view), (2, 2));
+    assert_eq!(count(two_zones(), &without(1)), (1, 1));
+    assert_eq!(count(two_zones(), &without(2)), (0, 0));
+    assert_eq!(count(kept(1, 0), &without(1)), (2, 2));
+    assert_eq!(count(kept(0, 1), &without(1)), (2, 2));
+    assert_eq!(count(kept(1, 1), &without(2)), (2, 2));
+    assert_eq!(count(Pool { paused: true, ..two_zones() }, &view), (0, 0));
+}
+
+#[test]
+fn a_machine_that_is_only_to_be_stopped_is_never_a_spot_machine() {
+    let (mut view, batch) = planned();
+    view.waiting.clear();
+    view.slots.values_mut().for_each(|slot| slot.wanted = false);
+    let pool = Pool { market: MarketChoice::SpotThenOnDemand, ..two_zones() };
+    let on_demand = |tuple: &Tuple| Tuple { market: Market::OnDemand, ..tuple.clone() };
+    let next = |pool: &Pool, view: &PoolView| {
+        let tuple = on_demand(&batch.tuple.clone().expect("a way"));
+        let why = Refused { about: RefusedFor::Quota, code: "VcpuLimitExceeded".to_owned(), message: String::new() };
+        let after = after(
+            view,
+            &refused(pool, view, &Batch { tuple: Some(tuple.clone()), ..batch.clone() }, &tuple, &why, &turn()),
+        );
+        after.batches.get(&4).map(|batch| batch.tuple.as_ref().map(|tuple| tuple.market))
+    };
+    assert_eq!(next(&Pool { stopped: 2, ..pool.clone() }, &view), None, "only spot machines are left");
+    assert_eq!(
+        next(&Pool { stopped: 1, warm: 1, ..pool.clone() }, &view),
+        Some(Some(Market::Spot)),
+        "one is to be warm"
+    );
+    view.slots.values_mut().for_each(|slot| slot.wanted = true);
+    assert_eq!(next(&Pool { stopped: 2, ..pool }, &view), Some(Some(Market::Spot)), "jobs wanted them");
+}
+
+#[test]
+fn the_next_attempt_stays_in_the_market_of_the_last_one_while_that_is_possible() {
+    let (view, batch) = planned();
+    let pool = Pool { market: MarketChoice::SpotThenOnDemand, ..two_zones() };
+    let tuples = pool.tuples();
+    let next = |tuple: &Tuple, about, cooling: Vec<Cooldown>| {
+        let mut view = view.clone();
+        view.meta.cooldowns = cooling;
+        let why = Refused { about, code: "No".to_owned(), message: String::new() };
+        let after = after(
+            &view,
+            &refused(&pool, &view, &Batch { tuple: Some(tuple.clone()), ..batch.clone() }, tuple, &why, &turn()),
+        );
+        after.batches[&4].tuple.as_ref().map(|tuple| (tuple.market, tuple.subnet.as_str().to_owned()))
+    };
+    let [_, _, on_demand, other] = &tuples[..] else { panic!("two markets in two subnets: {tuples:?}") };
+    assert_eq!(next(on_demand, RefusedFor::Capacity, vec![]), Some((Market::OnDemand, "subnet-b".to_owned())));
+    let cooling = vec![cooldown(other.clone(), 60, 60)];
+    assert_eq!(next(on_demand, RefusedFor::Capacity, cooling), Some((Market::Spot, "subnet-a".to_owned())));
+}
+
+#[test]
+fn a_throttling_is_forgotten_after_a_minute() {
+    let (view, batch) = planned();
+    let error = LaunchError::answered(503, Some("RequestLimitExceeded"), "slow down");
+    let times = |ended: i64| {
+        let mut view = view.clone();
+        view.meta.throttled = Some(Throttle { until: ago(ended), times: 4 });
+        let writes = throttled(&view, &batch, &error, noon());
+        let throttle = after(&view, &writes).meta.throttled.expect("it is throttled");
+        assert!(throttle.until > noon());
+        throttle.times
+    };
+    assert_eq!((times(59), times(60)), (5, 1));
 }
 
 #[test]
