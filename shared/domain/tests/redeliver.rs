@@ -93,6 +93,46 @@ fn failures_that_github_no_longer_has_are_forgotten() {
     assert_eq!(examined(&[attempt("a", ago(days + 1), false)]).undelivered.len(), 0);
 }
 
+#[test]
+fn a_failure_that_github_will_not_redeliver_is_remembered_while_its_attempt_is_listed() {
+    let mut memory = examined(&[attempt("a", ago(100), false)]);
+    memory.undelivered.get_mut(&"a".into()).expect("it failed").refused(ago(90));
+    let listed = |memory: &Janitor, examined_to| {
+        let mut memory = Janitor { examined_to: Some(examined_to), ..memory.clone() };
+        redeliver::examine(&mut memory, &[], noon());
+        memory.undelivered.len()
+    };
+    assert_eq!((listed(&memory, ago(40)), listed(&memory, ago(39))), (1, 0), "the list begins a minute earlier");
+    memory.undelivered.get_mut(&"a".into()).expect("it failed").redeliveries = 2;
+    assert_eq!(listed(&memory, noon()), 1, "it may be requested once more");
+    let mut unlisted = Janitor { examined_to: None, ..memory };
+    unlisted.undelivered.get_mut(&"a".into()).expect("it failed").redeliveries = 3;
+    redeliver::examine_part(&mut unlisted, &[], "cursor".to_owned(), noon());
+    assert_eq!(unlisted.undelivered.len(), 0);
+}
+
+#[test]
+fn a_listing_in_parts_is_examined_once_the_last_part_is_read() {
+    let mut memory = Janitor::default();
+    redeliver::examine_part(&mut memory, &[attempt("a", ago(30), false)], "cursor".to_owned(), noon());
+    let unread = memory.unread_deliveries.clone().expect("there is more");
+    assert_eq!((unread.from.as_str(), unread.newest, memory.examined_to), ("cursor", ago(30), None));
+    assert_eq!(due(&memory).len(), 1);
+    redeliver::examine(&mut memory, &[attempt("b", ago(300), false)], noon());
+    assert_eq!((memory.examined_to, memory.unread_deliveries.clone()), (Some(ago(30)), None));
+    assert_eq!(due(&memory).len(), 2);
+}
+
+#[test]
+fn the_oldest_failures_are_remembered_and_newer_ones_are_listed_again() {
+    let of = |count: i64| {
+        let attempts: Vec<_> = (0..count).map(|index| attempt(&format!("{index}"), ago(index), false)).collect();
+        let memory = examined(&attempts);
+        (memory.undelivered.len(), memory.examined_to)
+    };
+    assert_eq!((of(500), of(501), of(503)), ((500, Some(noon())), (500, Some(noon())), (500, Some(ago(2)))));
+}
+
 fn repository(name: &str) -> Repository {
     name.parse().expect("a repository")
 }

@@ -1,16 +1,18 @@
-//! Registering runners, re-running jobs, and when a pool is reconciled again.
+//! Registering runners, which jobs are re-run, and when a pool is reconciled again.
 
 mod common;
 
 use common::{after, ago, described, instance, later, meta, noon, notice, pool, slot, slots, turn, view};
-use domain::config::Pool;
+use domain::config::{Market, MicroUsd, Pool};
 use domain::ids::{JobId, RunnerId, RunnerName};
 use domain::policy::decide::MAX_LAUNCH;
 use domain::policy::nudge;
 use domain::policy::nudge::Reader;
-use domain::policy::register::{NewRunner, hand_over, next_registration, registration_refused, runner_name};
+use domain::policy::register::{
+    NewRunner, due_again, hand_over, labels, next_registration, registration_refused, runner_name,
+};
 use domain::policy::rerun::{self, Ended, RerunOutcome, RerunStep};
-use domain::state::{Circuit, CircuitCause, LastReading, Meta, Nudge, Rerun, SlotState};
+use domain::state::{Circuit, CircuitCause, Instance, LastReading, Meta, Nudge, Rerun, Slot, SlotState};
 use domain::wire::{Action, JobNotice, RunJobs};
 use serde_json::json;
 
@@ -59,6 +61,52 @@ fn a_boot_item_outlives_the_boot_grace_and_is_kept_for_an_hour_at_least() {
         assert_eq!(boot.expires_at, later(life).as_second(), "boot_grace {grace}");
         assert!(boot.expires_at > (noon() + pool.timings.boot_grace.duration()).as_second());
     }
+}
+
+#[test]
+fn a_hand_over_to_a_warm_machine_that_was_given_to_a_class_says_so_and_begins_a_new_lease() {
+    let name = name(1);
+    let runner = NewRunner { name: &name, id: RunnerId(7), jit_config: "secret".to_owned() };
+    let given = slot("launched", 60, json!({ "class": "linux/8cpu", "tries": 3, "next_at": later(90) }));
+    let writes = hand_over(&pool(), "AROA", &given, instance(), runner, &turn()).expect("it has a machine");
+    let mapping = &common::instances(&writes)[0];
+    assert_eq!((mapping.class.as_ref(), mapping.runner_id), (given.class.as_ref(), Some(RunnerId(7))));
+    assert_eq!((slots(&writes)[0].lease.tries, slots(&writes)[0].lease.next_at), (0, noon()));
+    let shown = |slot: &Slot| labels(&pool(), slot).iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(
+        (shown(&given), shown(&slot("launched", 60, json!({})))),
+        (vec!["linux/8cpu".into()], vec!["linux".into()])
+    );
+}
+
+#[test]
+fn only_a_pool_that_measures_describes_the_machine_to_its_agent() {
+    let name = name(1);
+    let measured = |usage: bool, market: Option<Market>| {
+        let runner = NewRunner { name: &name, id: RunnerId(7), jit_config: "secret".to_owned() };
+        let instance = Instance { instance_type: Some("m7i.large".into()), market, ..instance() };
+        let pool = Pool { usage, ..pool() };
+        let launched = slot("launched", 60, json!({ "price_per_hour": 100_800 }));
+        let writes = hand_over(&pool, "AROA", &launched, instance, runner, &turn()).expect("it has a machine");
+        writes.boot.expect("a boot item").1.usage
+    };
+    let machine = measured(true, Some(Market::Spot)).expect("it is measured");
+    assert_eq!((machine.instance_type.as_str(), machine.market), ("m7i.large", Market::Spot));
+    assert_eq!(machine.price_per_hour, Some(MicroUsd(100_800)));
+    assert_eq!((measured(false, Some(Market::Spot)), measured(true, None)), (None, None));
+}
+
+#[test]
+fn a_registration_that_lost_its_race_is_due_again_unless_it_is_claimed_or_not_needed() {
+    let at = |state: &str, more| slot(state, 60, more);
+    let lost = at("launched", json!({ "tries": 1, "next_at": later(90) }));
+    let again = |found: Slot| due_again(&lost, found, noon()).map(|slot| (slot.lease.tries, slot.lease.next_at));
+    assert_eq!(again(lost.clone()), Some((1, noon())));
+    assert_eq!(again(Slot { revision: 2, ..lost.clone() }), Some((1, noon())), "a sweep changed something else");
+    assert_eq!(again(at("launched", json!({ "tries": 2, "next_at": later(95) }))), None, "another one has claimed it");
+    let repeated = at("launched", json!({ "tries": 1, "next_at": later(90), "registration": 2 }));
+    assert_eq!(again(repeated), None, "another one registers it with another name");
+    assert_eq!(again(at("configured", json!({ "tries": 1, "next_at": later(90) }))), None, "it was handed over");
 }
 
 #[test]

@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 use common::{ago, noon};
 use domain::config::Pool;
 use domain::policy::route::{Routable, Unrouted, meant, route, wrong_shape};
-use domain::policy::unrouted::{Step, next_step};
+use domain::policy::unrouted::{self, Step, next_step};
 use domain::state::UnroutedJob;
-use domain::wire::{Action, Notice};
+use domain::wire::{Action, Message, Notice};
 
 fn pool(name: &str, owner: &str, labels: &[&str], change: impl FnOnce(Pool) -> Pool) -> Pool {
     change(Pool {
@@ -112,6 +112,61 @@ fn the_author_of_an_ignored_job_is_not_notified_before_another_runner_had_a_minu
     };
     assert_eq!(step(59), Step::Wait);
     assert!(matches!(step(60), Step::Notify(_)), "{:?}", step(60));
+}
+
+fn queued(repository: &str, labels: &[&str]) -> Notice {
+    let repository = repository.parse().expect("a repository");
+    let mut notice = Notice { repository, ..common::notice(Action::Queued) };
+    notice.job.labels = labels.iter().map(|label| (*label).to_owned()).collect();
+    notice
+}
+
+#[test]
+fn a_queued_job_that_no_pool_accepts_is_kept_if_a_pool_for_it_may_follow() {
+    let config = common::config([common::pool()]);
+    let kept = |notices: &[&Notice]| unrouted::kept(&config, notices, noon());
+    let first = queued("octo/widgets", &["gpu"]);
+    let ended = Notice { action: Action::Completed, ..first.clone() };
+    assert_eq!(kept(&[&first]), Some(UnroutedJob::new(first.clone(), noon())));
+    assert_eq!((kept(&[&first, &ended]), kept(&[])), (None, None), "it no longer waits");
+    assert!(kept(&[&first, &Notice { action: Action::Waiting, ..first.clone() }]).is_some());
+    for (notice, expected) in [
+        (&first, true),
+        (&queued("octo/widgets", &["ubuntu-latest", "gpu"]), true),
+        (&queued("octo/widgets", &[]), true),
+        (&queued("mona/widgets", &["gpu"]), false),
+        (&queued("octo/widgets", &["Ubuntu-latest"]), false),
+        (&queued("octo/widgets", &["windows-2025"]), false),
+        (&queued("octo/widgets", &["macos-15"]), false),
+    ] {
+        let labels = &notice.job.labels;
+        assert_eq!(unrouted::may_be_kept(&config, notice), expected, "{} {labels:?}", notice.repository);
+    }
+}
+
+#[test]
+fn the_pools_are_read_again_if_a_queued_job_belongs_to_none_of_them() {
+    let config = common::config([common::pool()]);
+    let has = |notice: &Notice| unrouted::has_unrouted(&config, &[Message::WorkflowJob(Box::new(notice.clone()))]);
+    let unknown = queued("octo/widgets", &["gpu"]);
+    assert!(has(&unknown) && has(&Notice { action: Action::Waiting, ..unknown.clone() }));
+    assert!(!has(&queued("octo/widgets", &["linux"])));
+    assert!(!has(&Notice { action: Action::Completed, ..unknown }));
+    assert!(!unrouted::has_unrouted(&config, &[]));
+}
+
+#[test]
+fn a_job_that_no_pool_accepted_is_routed_once_one_does_and_expires_after_a_day() {
+    let config = common::config([common::pool()]);
+    let step = |labels: &[&str], seconds: i64, notified: bool| {
+        let notice = Notice { received_at: ago(seconds), ..queued("octo/widgets", labels) };
+        let job = UnroutedJob { notified, ..UnroutedJob::new(notice, ago(seconds)) };
+        next_step(&config, &job, noon())
+    };
+    let day = 24 * 3600;
+    assert_eq!((step(&["linux"], 60, false), step(&["linux"], day, false)), (Step::Route, Step::Route));
+    assert_eq!((step(&["linux-large"], day, true), step(&["linux-large"], day - 1, true)), (Step::Expired, Step::Wait));
+    assert_eq!(step(&["gpu"], 600, false), Step::Wait, "it is meant for other runners");
 }
 
 #[test]
