@@ -223,6 +223,27 @@ mod tests {
     }
 
     #[test]
+    fn lines_are_in_columns_with_the_charts_below_each_other() {
+        let expected = [
+            "CPU      mean 1.9, peak 4.0 of 4 vCPUs           ▁▂▅█▇▃",
+            "memory   mean 2.1 GiB, peak 6.3 GiB of 15.4 GiB  ▁▁▃▃▃▁",
+            "disk     peak 21.0 GiB of 38.6 GiB",
+            "network  1.2 GiB received, 30 MiB sent",
+        ];
+        assert_eq!(in_columns(&usage().lines()), expected);
+        let of_one = Usage { vcpus: 1, cpu_chart: vec![50], sent_mib: 1024, received_mib: 1023, ..usage() };
+        let lines = of_one.lines();
+        assert_eq!((lines[0].text.as_str(), &lines[0].chart), ("mean 1.9, peak 4.0 of 1 vCPU", &None));
+        assert_eq!(lines[3].text, "1023 MiB received, 1.0 GiB sent");
+    }
+
+    #[test]
+    fn shares_are_the_mean_of_the_vcpus_and_the_peak_of_the_memory_in_percent() {
+        let usage = Usage { vcpus: 4, cpu_mean: 1000, memory_peak_mib: 4096, memory_mib: 16_384, ..usage() };
+        assert_eq!(usage.shares(), (25.0, 25.0));
+    }
+
+    #[test]
     fn the_longest_report_of_the_largest_machine_is_read() {
         let chart = vec![100; USAGE_POINTS];
         let largest = Usage {
@@ -265,7 +286,7 @@ mod tests {
 
     #[test]
     fn numbers_that_contradict_each_other_are_not_believed() {
-        let changes: [fn(&mut Usage); 13] = [
+        let changes: [fn(&mut Usage); 15] = [
             |it| it.vcpus = 0,
             |it| it.vcpus = 8,
             |it| it.vcpus = u32::MAX,
@@ -275,6 +296,8 @@ mod tests {
             |it| it.memory_peak_mib = 15_771,
             |it| it.memory_mean_mib = 6452,
             |it| it.disk_peak_mib = 39_501,
+            |it| it.disk_mib = MOST_MIB + 1,
+            |it| it.memory_mib = MOST_MIB + 1,
             |it| it.seconds = 661,
             |it| it.cpu_beyond = vec![1_012_001, 0],
             |it| it.cpu_beyond.reverse(),
