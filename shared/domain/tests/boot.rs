@@ -8,7 +8,7 @@ use common::{after, ago, config, later, listed, noon, pool, slot, slots, turn, v
 use domain::config::Pool;
 use domain::ids::{ImageId, InstanceId, SlotId};
 use domain::policy::PoolView;
-use domain::policy::boot::{ObservedReport, awaited, is_expected, reporting};
+use domain::policy::boot::{ObservedReport, awaited, is_expected, note_missed, reporting};
 use domain::policy::observe::{Observation, record_observations};
 use domain::policy::sweep::{Census, Plan, Reap, plan};
 use domain::state::{BootReport, MissedReport, ReportingImage, Slot, StopReason, UnusableReport};
@@ -133,7 +133,18 @@ fn a_report_is_recorded_once_and_only_before_its_machine_has_a_runner() {
         // A job may have written the report.
         assert_eq!(records(slot(later, 20, json!({}))), None, "{later}");
     }
-    assert_eq!(records(recorded), None, "it was recorded before");
+    assert_eq!(records(recorded.clone()), None, "it was recorded before");
+    let keeping = Pool { stopped: 1, ..pool() };
+    let awaits = |pool: &Pool, slot: &Slot| awaited(pool, slot, noon()).is_some();
+    let prepared = BootReport { prepared_at: Some(ago(5)), ..report };
+    let again = |report| {
+        record_observations(&keeping, &view([recorded.clone().into()]), &[Observation::Booted(id(0), report)], &turn())
+    };
+    assert!(awaits(&keeping, &recorded), "it may be stopped once it is prepared");
+    assert!(!awaits(&keeping, &Slot { wanted: true, ..recorded.clone() }), "a job needs it");
+    assert_eq!(again(report), None, "nothing new");
+    let writes = again(prepared).expect("it has prepared itself");
+    assert!(!awaits(&keeping, &slots(&writes)[0]));
     assert_eq!(records(Slot { gone_at: Some(ago(1)), ..warm(0, 60) }), None, "its machine has ended");
 }
 
@@ -171,6 +182,14 @@ fn a_missing_report_counts_again_after_the_next_report() {
     assert!(!is_expected(Some(&known(10, Some(10))), &instance(0)));
     assert!(is_expected(Some(&known(9, Some(10))), &instance(0)));
     assert!(is_expected(Some(&known(90, Some(10))), &instance(1)), "the same machine");
+    let noted = |missed: Option<i64>, index: u8| {
+        let mut known = known(90, missed);
+        note_missed(&mut known, &instance(index), noon());
+        known.missed.map(|missed| (missed.instance, missed.at))
+    };
+    assert_eq!(noted(None, 0), Some((instance(0), noon())));
+    assert_eq!(noted(Some(10), 1), Some((instance(1), ago(10))), "the first time counts");
+    assert_eq!(noted(Some(10), 0), Some((instance(0), noon())));
 }
 
 #[test]

@@ -16,9 +16,11 @@ use domain::policy::decide::decide;
 use domain::policy::launch::{Refused, RefusedFor, refused};
 use domain::policy::market::{catalogue, is_catalogue_due};
 use domain::policy::notify::{Reader, reasons};
-use domain::policy::share::suspected;
+use domain::policy::share::{self, suspected};
 use domain::policy::tuple::{Budget, free_options};
-use domain::state::{Batch, Circuit, CircuitCause, ClassState, Failure, Item, Lease, Meta, Slot, WaitingJob};
+use domain::state::{
+    Batch, Circuit, CircuitCause, ClassState, Failure, Item, Lease, Meta, Slot, SlotState, StopReason, WaitingJob,
+};
 use serde_json::json;
 
 fn label(terms: &str) -> Label {
@@ -177,6 +179,105 @@ fn a_job_gets_a_warm_machine_of_an_older_launch_template() {
     let decision = decide(&pool, &view, &turn()).expect("a machine is given");
     let given: Vec<_> = decision.slots.iter().map(|slot| (slot.class.as_ref(), slot.wanted)).collect();
     assert_eq!((given, decision.batch), (vec![(Some(&class), true)], None));
+}
+
+/// A warm machine that class `2cpu` may be given.
+fn warm(pool: &Pool, version: u64, more: serde_json::Value) -> Slot {
+    let tuple = options(pool, &label("2cpu"), &common::meta()).remove(0).tuple;
+    let mut all = json!({
+        "id": format!("{version}.0"), "instance": format!("i-{version}"), "wanted": false, "registration": 0,
+        "warm_as": tuple, "launched_at": ago(600),
+    });
+    all.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+    slot("launched", 600, all)
+}
+
+#[test]
+fn a_class_is_given_free_machines_first_those_that_are_up() {
+    let (pool, class) = (pool(MarketChoice::OnDemand), label("2cpu"));
+    let given = |slots: Vec<Slot>, jobs: usize| {
+        let view = read(common::meta(), slots.into_iter().map(Item::from));
+        let given = share::given(&for_class(&pool, Some(&class), &view.meta), &view, &class, jobs, noon(), later(90));
+        assert!(
+            given.iter().all(|it| it.wanted && it.warm_as.is_none() && it.class.as_ref() == Some(&class)),
+            "{given:?}"
+        );
+        given.iter().map(|slot| slot.id.version).collect::<Vec<_>>()
+    };
+    let (up, coming) = (warm(&pool, 9, json!({})), warm(&pool, 4, json!({ "launched_at": ago(11) })));
+    assert_eq!(given(vec![coming.clone(), up.clone()], 1), [9]);
+    assert_eq!(given(vec![coming, up.clone()], 2), [9, 4]);
+    for other in [
+        Slot { wanted: true, ..up.clone() },
+        Slot { class: Some(label("4cpu")), ..up.clone() },
+        Slot { gone_at: Some(ago(5)), ..up.clone() },
+        Slot { warm_as: None, ..up.clone() },
+        Slot { held: true, ..up.clone() },
+        Slot { state: SlotState::Planned, ..up },
+    ] {
+        assert_eq!(given(vec![other.clone()], 1), [0; 0], "{other:?}");
+    }
+}
+
+#[test]
+fn a_class_gets_the_room_of_machines_that_are_set_aside_or_that_no_job_of_another_class_needs() {
+    let (pool, class) = (pool(MarketChoice::OnDemand), label("8cpu"));
+    let ended = |items: Vec<Item>, machines: usize| {
+        let view = read(common::meta(), items);
+        share::room(&view, &class, machines, noon(), later(90)).iter().map(|slot| slot.id.version).collect::<Vec<_>>()
+    };
+    let free = || warm(&pool, 4, json!({}));
+    let aside = |more: serde_json::Value| {
+        let mut all =
+            json!({ "id": "9.0", "instance": "i-9", "wanted": false, "registration": 0, "stopped_at": ago(60) });
+        all.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        Item::from(slot("stopped", 600, all))
+    };
+    assert_eq!(ended(vec![free().into(), aside(json!({}))], 2), [9, 4]);
+    assert_eq!(ended(vec![free().into(), aside(json!({}))], 1), [9], "first what is set aside");
+    assert_eq!(ended(vec![free().into(), aside(json!({ "held": true }))], 2), [4]);
+    let ending = free().stopped(StopReason::Surplus, ago(9), ago(9));
+    assert_eq!(ended(vec![ending.into(), aside(json!({}))], 1), [0; 0], "one is being ended");
+    let of = |label: &Label| Slot { class: Some(label.clone()), ..free() };
+    assert_eq!(ended(vec![of(&label("2cpu")).into()], 1), [4]);
+    assert_eq!(ended(vec![of(&label("2cpu")).into(), job_of(5, &label("2cpu")).into()], 1), [0; 0], "a job needs it");
+    assert_eq!(ended(vec![of(&class).into()], 1), [0; 0], "it is the class's own");
+    for other in [
+        Slot { held: true, ..free() },
+        Slot { gone_at: Some(ago(5)), ..free() },
+        slot("online", 60, json!({ "id": "4.0", "wanted": false })),
+    ] {
+        assert_eq!(ended(vec![other.clone().into()], 1), [0; 0], "{other:?}");
+    }
+}
+
+#[test]
+fn a_template_is_suspected_until_a_machine_of_it_works() {
+    let (pool, class) = (pool(MarketChoice::OnDemand), label("4cpu"));
+    let of = |labels: &[&str]| labels.iter().map(|it| (label(it), failing(300))).collect::<BTreeMap<_, _>>();
+    let is_suspected = |labels: &[&str], slots: Vec<Slot>| {
+        let meta = Meta { classes: of(labels), ..common::meta() };
+        let view = read(meta.clone(), slots.into_iter().map(Item::from));
+        suspected(&pool, &meta, &view, Some(&class), noon()).is_some()
+    };
+    let three = ["1cpu", "2cpu", "8cpu"];
+    assert!(is_suspected(&three, vec![]) && !is_suspected(&three[1..], vec![]));
+    assert!(!is_suspected(&["1cpu", "2cpu", "8cpu/arm64"], vec![]), "it has another template");
+    assert!(!is_suspected(&["1cpu", "2cpu", "4cpu"], vec![]), "the class itself is one of them");
+    let working = |state: &str, launched: i64, label: &str| {
+        slot(state, launched, json!({ "class": self::label(label), "launched_at": ago(launched) }))
+    };
+    assert!(!is_suspected(&three, vec![working("online", 300, "1cpu")]), "a machine works that is not older");
+    assert!(is_suspected(&three, vec![working("online", 301, "1cpu")]));
+    assert!(is_suspected(&three, vec![working("launched", 60, "1cpu")]), "it has not come up yet");
+    assert!(is_suspected(&three, vec![working("online", 60, "1cpu/arm64")]), "it has another template");
+}
+
+#[test]
+fn only_a_pool_that_needs_prices_has_launch_options_of_its_own() {
+    let plain = common::pool();
+    assert_eq!(for_class(&plain, None, &common::meta()), plain);
+    assert!(for_class(&pool(MarketChoice::OnDemand), None, &common::meta()).options.is_some());
 }
 
 #[test]

@@ -74,6 +74,10 @@ fn a_machine_that_may_have_run_a_waiting_job_is_not_closed_before_github_was_ask
     assert!(closes(&unasked, &never_registered), "it cannot have run a job");
     let old = lost("configured", json!({ "gone_at": ago(600) }));
     assert!(closes(&with_job(ago(601)), &old), "GitHub does not answer");
+    let recent = lost("configured", json!({ "gone_at": ago(599) }));
+    assert!(!closes(&with_job(ago(601)), &recent), "it may still answer");
+    let gated = view([recent.clone().into(), WaitingJob { open: false, checked_at: ago(601), ..job(60) }.into()]);
+    assert!(closes(&gated, &recent), "a gate held the job");
     assert!(closes(&unasked, &lost("online", json!({}))), "not an early end");
 }
 

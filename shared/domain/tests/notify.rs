@@ -292,6 +292,19 @@ proptest! {
 }
 
 #[test]
+fn a_check_run_that_gives_up_keeps_its_id_and_is_due_again_at_once() {
+    let given_up = |id: Option<u64>| {
+        let check = check(None, later(600));
+        let writes =
+            published(&pool(), CheckRun { id: Some(3), ..check }, Notification::GivenUp, id, String::new(), &turn());
+        let [Item::CheckRun(check)] = &writes.puts[..] else { panic!("one check run: {writes:?}") };
+        (check.published, check.given_up, check.id, check.lease.tries, check.lease.next_at)
+    };
+    assert_eq!(given_up(None), (Some(Stage::Failed), true, Some(3), 0, noon()));
+    assert_eq!(given_up(Some(4)), (Some(Stage::Failed), true, Some(4), 0, noon()));
+}
+
+#[test]
 fn the_check_run_explains_every_situation() {
     let mut text = String::new();
     for (name, job, view) in situations() {

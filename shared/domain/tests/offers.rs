@@ -125,6 +125,24 @@ fn each_other_type_is_excluded_for_a_reason() {
     assert!(excluded.contains(&("m7a.2xlarge".into(), Excluded::NoSubnet)), "{excluded:?}");
 }
 
+#[test]
+fn a_machine_as_large_and_as_expensive_as_the_pool_allows_is_offered() {
+    let known = Machines { catalogue: catalogue(), spot: None };
+    let pool = shapes_pool(MarketChoice::OnDemand);
+    // m7i.2xlarge has 8 vCPUs and 32 GiB, and costs 407,600 millionths with its volume.
+    let why = |cpu: &str, ram: &str, cap: u64| {
+        let (cpu, ram) = (cpu.parse().expect("a range"), ram.parse().expect("a range"));
+        let policy = ShapePolicy { cpu, ram, price_per_hour: Some(MicroUsd(cap)), ..policy() };
+        let excluded = excluded(&pool, &policy, &shape("2cpu"), &known);
+        excluded.into_iter().find(|(name, _)| *name == "m7i.2xlarge".into()).map(|(_, why)| why)
+    };
+    assert_eq!(why("1..8", "2..32", 407_600), None);
+    assert_eq!(why("1..7", "2..32", 407_600), Some(Excluded::BeyondBounds));
+    assert_eq!(why("1..8", "2..31", 407_600), Some(Excluded::BeyondBounds));
+    assert_eq!(why("1..8", "2..32", 407_599), Some(Excluded::TooExpensive));
+    assert_eq!(Excluded::NoSubnet.to_string(), "is not offered in a zone of the pool's subnets");
+}
+
 proptest! {
     #[test]
     fn every_offer_satisfies_its_shape_the_policy_and_the_cap(

@@ -9,7 +9,9 @@ use domain::log::{LONGEST_NAME, Statement, Transaction, What};
 use domain::policy::due::{Effect, next_effect};
 use domain::policy::record::{Recorder, Recording, sort};
 use domain::policy::route::Unrouted;
-use domain::state::{ClosedRunner, Instance, Item, Key, Meta, Nudge, Rank, Slot, SlotState, WaitingJob};
+use domain::state::{
+    ClosedRunner, Instance, Item, Job, Key, Meta, Nudge, Rank, Slot, SlotState, UnroutedJob, WaitingJob,
+};
 use domain::wire::{Action, Notice, RunnerNotice};
 use serde_json::json;
 
@@ -80,16 +82,18 @@ fn a_started_job_no_longer_waits_and_its_slot_and_instance_have_it() {
     let stored = [
         facts(&[Action::Queued]).into(),
         job(120).into(),
-        slot("online", 60, json!({ "busy_seen_at": noon() })).into(),
+        slot("online", 60, json!({ "busy_seen_at": noon(), "busy_since": ago(9), "tries": 3 })).into(),
         instance().into(),
     ];
     let started = recorded(&notice(Action::InProgress), stored);
     let written = slots(&started.writes);
     let [busy] = &written[..] else { panic!("one slot: {started:?}") };
     assert!(matches!(busy.state, SlotState::Busy { job: JobId(5), .. }));
-    assert_eq!((busy.busy_seen_at, busy.lease.next_at), (None, noon()));
+    assert_eq!((busy.busy_seen_at, busy.busy_since), (None, None));
+    assert_eq!((busy.lease.tries, busy.lease.next_at, busy.claims.len()), (0, noon(), 1));
     let [mapped] = &common::instances(&started.writes)[..] else { panic!("one instance: {started:?}") };
-    assert_eq!(mapped.job, Some(JobId(5)));
+    assert_eq!((mapped.job, mapped.claimed_jobs()), (Some(JobId(5)), vec![JobId(5)]));
+    assert_eq!(mapped.repository.as_ref().map(ToString::to_string).as_deref(), Some("octo/widgets"));
     assert_eq!(started.writes.deletes, [(Key::Waiting(pool().name, JobId(5)), 1)]);
     assert_eq!(started.taken_by.map(|slot| slot.id), Some(busy.id));
     assert_eq!(started.after.map(|job| job.rank), Some(Rank::Started));
@@ -154,6 +158,7 @@ fn a_pool_is_read_only_after_reports_that_may_need_a_decision() {
         pools(&notice(Action::Completed), stored)
     };
     assert_eq!(ended(slot("busy", 60, json!({}))), [], "its machine ends later");
+    assert_eq!(ended(online()), read, "its beginning was not reported: the supply shrinks");
     assert_eq!(ended(slot("busy", 60, json!({ "gone_at": ago(1) }))), read, "its machine has ended");
     assert_eq!(pools(&notice(Action::Queued), vec![]), read);
     let other = recorded(&forged(Action::InProgress, 9), [online().into(), instance().into(), settled()]);
@@ -219,7 +224,9 @@ fn a_job_that_failed_on_a_reclaimed_machine_is_owed_a_re_run_even_if_another_job
     let forged = slot_after(&forged(Action::InProgress, 9), slot("online", 60, json!({})));
     let older = slot("busy", 60, json!({ "stop": { "why": "interrupted", "at": ago(60) } }));
     assert_eq!(owed(slot("busy", 60, json!({})), reclaimed()), 1);
-    assert_eq!(owed(forged, reclaimed()), 1, "another job was claimed before");
+    assert_eq!(owed(forged.clone(), reclaimed()), 1, "another job was claimed before");
+    let ended = slot_after(&self::forged(Action::Completed, 9), forged);
+    assert_eq!(owed(ended, reclaimed()), 1, "the end of another job was reported before");
     assert_eq!(owed(older, instance()), 1, "an older version recorded the interruption");
     assert_eq!(owed(slot("busy", 60, json!({})), instance()), 0);
     assert_eq!(owed(slot("done", 60, json!({})), reclaimed()), 0, "the end was recorded before");
@@ -242,7 +249,9 @@ fn a_job_whose_slot_was_closed_before_its_webhooks_came_is_owed_its_re_run() {
         recorder.add(closed.clone().into()).expect("a closed runner");
         assert_eq!(recorder.instance_key(noon()), Some(Key::Instance("i-1".into())));
         recorder.add(mapped.into()).expect("an instance");
-        recorder.record(noon()).expect("the job belongs to a pool").writes
+        let recording = recorder.record(noon()).expect("the job belongs to a pool");
+        assert_eq!(recording.pools, [common::pool().name]);
+        recording.writes
     };
     let reruns = |writes: &Transaction| writes.puts.iter().filter(|item| matches!(item, Item::Rerun(_))).count();
     let reclaimed = Instance { interrupted_at: Some(ago(60)), ..instance() };
@@ -293,6 +302,55 @@ fn a_runner_must_match_in_scope_id_and_name() {
 }
 
 #[test]
+fn a_second_job_on_a_runner_is_claimed_for_its_instance_too() {
+    let first = Instance { job: Some(JobId(9)), ..instance() }.claimed(claim(9));
+    let both = slot("busy", 60, json!({ "job": 9, "claims": [{ "job": 9 }] }));
+    let second = recorded(&notice(Action::InProgress), [both.into(), first.into()]);
+    let [mapped] = &common::instances(&second.writes)[..] else { panic!("one instance: {second:?}") };
+    assert_eq!((mapped.job, mapped.claimed_jobs()), (Some(JobId(9)), vec![JobId(9), JobId(5)]));
+}
+
+fn claim(job: u64) -> domain::state::Claim {
+    serde_json::from_value(json!({ "job": job })).expect("a claim")
+}
+
+#[test]
+fn the_first_webhook_of_a_job_that_was_found_long_ago_begins_its_wait() {
+    let day = 24 * 3600;
+    let found = Job { queued_at: ago(day + 60), queued_webhook_at: None, ..facts(&[Action::Queued]) };
+    let stored = || [found.clone().into(), WaitingJob { open: false, queued_at: ago(day + 60), ..job(120) }.into()];
+    let late = recorded(&notice(Action::Queued), stored());
+    let moved = late.writes.puts.iter().find_map(|item| if let Item::Waiting(it) = item { Some(it) } else { None });
+    assert_eq!(moved.expect("it waits anew").opened_at, Some(noon()));
+}
+
+fn kept_unrouted(notices: &[Notice], stored: impl IntoIterator<Item = Item>) -> (usize, usize) {
+    let (stack, config) = ("ci".parse().expect("a stack"), config([pool()]));
+    let notices: Vec<&Notice> = notices.iter().collect();
+    let mut recorder = Recorder::new(&stack, &config, &notices);
+    stored.into_iter().for_each(|item| recorder.add(item).expect("a kind that the recorder reads"));
+    let writes = recorder.keep_unrouted(noon());
+    (writes.puts.len(), writes.deletes.len())
+}
+
+#[test]
+fn a_job_of_no_pool_is_kept_until_it_starts_or_a_runner_of_the_stack_has_it() {
+    let of = |action| {
+        let mut foreign = notice(action);
+        foreign.job.labels = vec!["gpu".to_owned()];
+        foreign
+    };
+    let before = || Item::from(UnroutedJob::new(of(Action::Queued), ago(60)));
+    assert_eq!(kept_unrouted(&[of(Action::Queued)], []), (1, 0));
+    assert_eq!(kept_unrouted(&[of(Action::Queued)], [before()]), (0, 0));
+    assert_eq!(kept_unrouted(&[of(Action::InProgress)], [before()]), (0, 1));
+    assert_eq!(kept_unrouted(&[of(Action::InProgress)], []), (0, 0));
+    assert_eq!(kept_unrouted(&[of(Action::Queued)], [facts(&[Action::Queued]).into()]), (0, 0), "a pool has had it");
+    let taken = recorded(&of(Action::InProgress), [before(), slot("online", 60, json!({})).into(), instance().into()]);
+    assert!(taken.writes.deletes.iter().any(|(key, _)| *key == Key::Unrouted(JobId(5))), "{taken:?}");
+}
+
+#[test]
 fn a_slot_runs_a_job_of_no_pool() {
     let mut foreign = notice(Action::InProgress);
     foreign.job.labels = vec!["gpu".to_owned()];
@@ -325,7 +383,8 @@ fn a_waiting_job_moves_to_a_pool_of_the_new_owner_if_githubs_answer_shows_the_tr
         recorder.add(facts(&[rank]).into()).expect("a job");
         assert_eq!(recorder.other_waiting_key(), Some(Key::Waiting(pool().name, JobId(5))));
         if rank == Action::Queued {
-            recorder.add(WaitingJob { launches: vec![ago(9)], ..job(120) }.into()).expect("a waiting job");
+            let unknown = WaitingJob { open: false, unknown_since: Some(ago(60)), launches: vec![ago(9)], ..job(120) };
+            recorder.add(unknown.into()).expect("a waiting job");
         }
         recorder.record(noon()).expect("the job belongs to a pool")
     };
@@ -339,6 +398,7 @@ fn a_waiting_job_moves_to_a_pool_of_the_new_owner_if_githubs_answer_shows_the_tr
     let waiting = waiting.expect("it waits");
     assert_eq!((&waiting.pool, waiting.repository.to_string().as_str()), (&theirs.name, "mona/widgets"));
     assert_eq!((waiting.revision, waiting.launches.len()), (0, 1), "its launches still count");
+    assert_eq!((waiting.open, waiting.check_at, waiting.unknown_since), (true, noon(), None));
     let job = moved.after.expect("the job");
     assert_eq!((job.pool, job.repository.to_string().as_str()), (theirs.name.clone(), "mona/widgets"));
     let is_moved = |recording: Recording| recording.pools.contains(&theirs.name);

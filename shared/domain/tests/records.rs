@@ -5,12 +5,12 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::{ago, facts, instance, later, meta, noon, notice, pool, slot};
-use domain::config::{Label, Market, Tuple};
+use domain::config::{Label, Market, MicroUsd, Tuple};
 use domain::ids::{JobId, RunId, RunnerId};
 use domain::log::Transaction;
 use domain::state::{
     Answer, Batch, BootItem, CheckRun, Circuit, CircuitCause, ClassState, ClosedRunner, Condemned, Config, Failure,
-    Instance, Janitor, Job, Key, Leased, Meta, Pause, Rerun, StopReason, Suspect, UnroutedJob, WaitingJob,
+    Instance, Janitor, Job, Key, Leased, Meta, Pause, Rerun, StopReason, Suspect, UnreadSlots, UnroutedJob, WaitingJob,
 };
 use domain::wire::{Action, InstanceChange, MESSAGE_VERSION, Message, Notice, RunnerNotice};
 use jiff::SignedDuration;
@@ -294,6 +294,17 @@ fn failures_of_a_sweep_are_kept_on_one_short_line_each() {
 }
 
 #[test]
+fn a_price_of_nothing_is_not_stored() {
+    let stored = |price: u64| {
+        let unread = UnreadSlots { before: 9, except: Vec::new(), live: 1, price_per_hour: MicroUsd(price) };
+        let item = serde_json::to_value(&unread).expect("an item");
+        assert_eq!(serde_json::from_value::<UnreadSlots>(item.clone()).expect("it is read back"), unread);
+        item.get("price_per_hour").is_some()
+    };
+    assert!(stored(1) && !stored(0));
+}
+
+#[test]
 fn suspects_are_read_back_and_those_about_runners_name_one() {
     let name = common::RUNNER;
     let all = [
@@ -335,6 +346,12 @@ fn messages_of_one_repository_are_a_group_of_the_queue_and_newer_versions_are_re
     assert_eq!(of(None).group(), of(None).group());
     assert!(!of(None).group().is_empty() && of(None).group() != of(Some(7)).group());
     let instance = Message::Instance { id: "i-1".into(), change: InstanceChange::Ended };
+    let stopped = json!({
+        "detail-type": "EC2 Instance State-change Notification", "time": noon(),
+        "detail": { "instance-id": "i-1", "state": "stopped" },
+    });
+    let stopped = Message::parse(&stopped.to_string()).expect("an event of EC2");
+    assert_eq!(stopped, Message::Instance { id: "i-1".into(), change: InstanceChange::Stopped });
     let nudge = |name: &str, v| Message::Nudge { v, pool: name.parse().expect("a pool") };
     assert_eq!(nudge("linux", MESSAGE_VERSION).group(), "pool:linux");
     assert!(!instance.group().is_empty() && instance.group() != of(None).group());

@@ -2,11 +2,14 @@
 
 mod common;
 
-use common::{ago, job, later, noon, pool, turn, view};
+use std::collections::BTreeMap;
+
+use common::{ago, described, job, later, noon, pool, turn, view};
 use domain::ids::{JobId, RunId};
 use domain::policy::PoolView;
-use domain::policy::rerun::{NotRerun, RerunOutcome, close, recorded, requested};
+use domain::policy::rerun::{NotRerun, RerunOutcome, RerunStep, close, next_step, recorded, requested};
 use domain::state::{Item, LaterAttempt, Rerun, WaitingJob};
+use domain::wire::{JobNotice, RunJobs};
 use serde_json::json;
 
 /// The re-run that job 5 of run 2 is owed.
@@ -27,6 +30,28 @@ fn a_requested_re_run_stays_until_the_job_of_the_next_attempt_is_recorded() {
     let closed = |rerun: &Rerun| close(&pool(), rerun.clone(), &RerunOutcome::UnderWay, &turn());
     assert!(closed(&rerun()).event.is_some());
     assert_eq!((closed(kept).deletes.len(), closed(kept).event), (1, None), "Drover has requested it: no news");
+}
+
+#[test]
+fn a_re_run_is_under_way_once_the_job_of_its_name_has_started_in_a_later_attempt() {
+    let named = Rerun { name: Some("build".to_owned()), ..rerun() };
+    let of = |id: u64, run_attempt: u32, name: &str, status: &str| JobNotice {
+        id: JobId(id),
+        run_attempt,
+        name: name.to_owned(),
+        ..described(status)
+    };
+    let step = |rerun: &Rerun, jobs: Vec<JobNotice>| {
+        next_step(rerun, &RunJobs { jobs, ..RunJobs::default() }, &BTreeMap::new(), noon())
+    };
+    let (build, lint) = (|status| of(7, 2, "build", status), |status| of(8, 2, "lint", status));
+    assert_eq!(step(&named, vec![build("queued"), lint("queued")]), RerunStep::Wait);
+    assert_eq!(step(&named, vec![build("in_progress"), lint("queued")]), RerunStep::UnderWay);
+    assert_eq!(step(&named, vec![lint("queued")]), RerunStep::UnderWay, "somebody re-runs other jobs");
+    assert_eq!(step(&rerun(), vec![lint("queued")]), RerunStep::Wait, "an older version recorded no name");
+    assert_eq!(step(&named, vec![of(9, 1, "build", "queued"), lint("in_progress")]), RerunStep::UnderWay);
+    let ended = vec![of(9, 1, "lint", "completed")];
+    assert_eq!(step(&named, ended), RerunStep::Request(JobId(5)), "the list is of the first attempt");
 }
 
 #[test]

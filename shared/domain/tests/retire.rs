@@ -8,7 +8,7 @@ use common::{after, ago, instance, job, later, listed, noon, pool, slot, slots, 
 use domain::config::Rates;
 use domain::ids::{InstanceId, JobId, RunnerId, SlotId};
 use domain::log::Stream;
-use domain::policy::close::{Ended, close, console_tail};
+use domain::policy::close::{Ended, close, console_tail, wants_console};
 use domain::policy::early_end::FAILURES_ALLOWED;
 use domain::policy::observe::{Observation, over_after};
 use domain::policy::reap::{StopSlot, adopt, condemn, stop_slot};
@@ -226,6 +226,41 @@ fn the_third_boot_failure_in_a_row_opens_the_circuit() {
     assert_eq!((fail(0).boot_failures, fail(0).circuit, fail(1).circuit), (1, Circuit::Closed, Circuit::Closed));
     let third = fail(FAILURES_ALLOWED - 1);
     assert!(matches!(third.circuit, Circuit::Open { cause: CircuitCause::BootFailures, since, .. } if since == noon()));
+}
+
+#[test]
+fn the_record_of_a_closed_machine_has_the_class_that_it_was_given_to() {
+    let gone = json!({ "class": "linux/8cpu", "gone_at": ago(60), "unregistered_at": ago(30) });
+    let given = slot("done", 60, gone);
+    let (view, rates) = (view([given.clone().into()]), Rates::of("us-east-1".to_owned()));
+    let ended = Ended {
+        instances: vec![instance()],
+        consoles: Default::default(),
+        reports: Default::default(),
+        usages: Default::default(),
+        reasons: None,
+    };
+    let closing = close(&pool(), &view, std::slice::from_ref(&given), ended, &rates, &turn());
+    assert_eq!(common::instances(&closing.writes)[0].class, given.class);
+    assert!(!wants_console(&given), "it has run its job");
+    assert!(wants_console(&slot("launched", 60, json!({ "gone_at": ago(60) }))), "it has ended by itself");
+}
+
+#[test]
+fn a_plan_to_end_a_machine_is_dropped_if_it_was_set_aside_or_started_since() {
+    let applies = |slot: Slot, why: StopReason| {
+        let read = view([slot.clone().into()]);
+        matches!(stop_slot(&pool(), &read, slot.id, why, &turn()), StopSlot::Claim(_))
+    };
+    let aside = |state: &str| slot(state, 60, json!({ "registration": 0, "stopped_at": ago(60) }));
+    assert!(applies(slot("launched", 60, json!({})), StopReason::Halted));
+    assert!(!applies(aside("prepared"), StopReason::Halted) && !applies(aside("stopped"), StopReason::Halted));
+    assert!(
+        applies(aside("stopped"), StopReason::NotReady)
+            && !applies(slot("online", 60, json!({})), StopReason::NotReady)
+    );
+    let ending = aside("stopped").stopped(StopReason::Surplus, ago(9), ago(9));
+    assert!(!applies(ending, StopReason::NotReady), "it is being ended");
 }
 
 #[test]

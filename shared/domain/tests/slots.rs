@@ -65,6 +65,14 @@ fn a_slot_is_idle_since_its_state_began() {
 }
 
 #[test]
+fn a_registration_begins_for_a_machine_that_is_up_and_wanted() {
+    let begun = |slot: Slot| slot.begin_registration_if_wanted(later(90)).registration;
+    let up = |wanted: bool| common::slot("launched", 60, json!({ "wanted": wanted, "registration": 1 }));
+    assert_eq!((begun(up(true)), begun(up(false))), (2, 1));
+    assert_eq!(begun(common::slot("online", 60, json!({}))), 1, "it has one");
+}
+
+#[test]
 fn a_slot_is_over_when_its_machine_and_its_registration_are_gone() {
     let gone = json!({ "gone_at": ago(1) });
     let both = json!({ "gone_at": ago(1), "unregistered_at": ago(1) });

@@ -9,8 +9,11 @@ use domain::config::{LaunchTemplate, Market, Pool, Tuple};
 use domain::ids::SlotId;
 use domain::policy::PoolView;
 use domain::policy::decide::decide;
-use domain::policy::stopped::{Kept, asked_for, is_idle, keeps_stopped, kept, missing, ready, records_launch};
+use domain::policy::stopped::{
+    Kept, asked_for, is_idle, keeps_stopped, kept, missing, ready, records_launch, start_again_after,
+};
 use domain::state::{Item, Slot, SlotState, StopReason};
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 const NOTHING: [u8; 0] = [];
@@ -201,6 +204,21 @@ fn what_a_machine_is_launched_as_is_recorded_where_it_may_be_stopped() {
     assert!(!keeps_stopped(&keeping(0), &read([prepared(0)])));
     assert!(keeps_stopped(&keeping(0), &read([stopped(0)])), "one has not ended yet");
     assert!(!keeps_stopped(&keeping(0), &read([Slot { gone_at: Some(noon()), ..stopped(0) }])));
+}
+
+#[test]
+fn a_start_is_tried_again_after_five_seconds_or_later_if_ec2_throttles() {
+    let again = |code: Option<&str>, tries: u32| {
+        let mut slot = stopped(0);
+        slot.lease.tries = tries;
+        start_again_after(code, &slot)
+    };
+    let seconds = SignedDuration::from_secs;
+    assert_eq!((again(None, 3), again(Some("IncorrectInstanceState"), 3)), (seconds(5), seconds(5)));
+    let throttled = |tries| again(Some("RequestLimitExceeded"), tries);
+    assert!(throttled(0) <= seconds(2) && throttled(0) >= seconds(1), "{}", throttled(0));
+    assert!(throttled(1) <= seconds(4) && throttled(1) >= seconds(3), "{}", throttled(1));
+    assert!(throttled(2) > seconds(5), "{}", throttled(2));
 }
 
 #[test]

@@ -100,6 +100,12 @@ fn many_idle_machines_are_not_read_one_by_one() {
     let slots: Vec<Slot> = busy(10..40).into_iter().chain(idle).chain(busy(60..70)).collect();
     let left_out = after(&view(slots)).expect("it is worthwhile");
     assert_eq!((left_out.before, left_out.except.len(), left_out.live), (40, 0, 30));
+    let before = |idle: u64| {
+        let idle = (40..40 + idle).map(|version| slot_of(version, "online", json!({})));
+        let slots: Vec<Slot> = busy(10..40).into_iter().chain(idle).chain(busy(60..70)).collect();
+        after(&view(slots)).map(|left_out| (left_out.before, left_out.except.len()))
+    };
+    assert_eq!((before(16), before(17)), (Some((70, 16)), Some((40, 0))));
 }
 
 #[test]
@@ -125,6 +131,11 @@ fn a_nearly_full_pool_is_read_whole() {
     let with_max = |max| domain::config::Pool { max, ..common::pool() };
     assert!(unread::suffices(&with_max(35), &view, noon()));
     assert!(!unread::suffices(&with_max(34), &view, noon()), "some of the 30 may have ended");
+    let keeping = |max, warm, stopped| Pool { warm, stopped, ..with_max(max) };
+    for (max, warm, stopped) in [(38, 3, 0), (38, 0, 3), (38, 1, 2)] {
+        assert!(unread::suffices(&keeping(max, warm, stopped), &view, noon()), "{warm} {stopped}");
+        assert!(!unread::suffices(&keeping(max - 1, warm, stopped), &view, noon()), "{warm} {stopped}");
+    }
 }
 
 /// What a decision changes. The two readings may count the machines that have ended differently.
@@ -161,6 +172,11 @@ fn under_a_cap_the_whole_pool_is_read_unless_the_rest_pays_for_every_machine() {
     assert!(suffices(&pool(10_000_000), &read, noon()), "one machine costs at most 2 USD per hour");
     assert!(!suffices(&pool(9_000_000), &read, noon()), "unread machines may have ended");
     assert!(suffices(&pool(9_000_000), &without(&unread, &[], &[]), noon()), "nothing is needed");
+    for (warm, stopped) in [(3, 0), (0, 3), (1, 2)] {
+        let of = |cap| Pool { warm, stopped, ..pool(cap) };
+        let (enough, less) = (of(8_000_000 + 4 * 2_000_000), of(8_000_000 + 4 * 2_000_000 - 1));
+        assert!(suffices(&enough, &read, noon()) && !suffices(&less, &read, noon()), "{warm} {stopped}");
+    }
 }
 
 proptest! {

@@ -323,4 +323,79 @@ mod tests {
         assert!(due(&read(60, ListState::Unfinished), 60), "an unfinished one goes on");
         assert!(!due(&read(1, ListState::Quiet), 660) && due(&read(1, ListState::Quiet), 720));
     }
+    #[test]
+    fn a_reading_that_begins_again_forgets_what_the_earlier_one_listed() {
+        let scope: Scope = "octo-org".parse().unwrap();
+        let mut first = Reading::new(None, at(0));
+        first.add(page(0..100, 150));
+        let kept = first.unfinished(&scope, |_| false).expect("there is more");
+        let mut again = Reading::new(Some(kept), at(20 * 60));
+        again.add(page(200..250, 50));
+        let list = again.list();
+        assert_eq!((list.listed.len(), list.unused.len(), list.runners.len()), (0, 0, 50));
+    }
+
+    #[test]
+    fn items_that_cannot_be_read_count_until_the_list_is_read_again() {
+        let scope: Scope = "octo-org".parse().unwrap();
+        let mut first = Reading::new(None, at(0));
+        first.add(RunnerPage { unreadable: vec![None, None, Some(RunnerId(5))], ..page(0..97, 250) });
+        assert_eq!((first.unreadable(), first.counted()), (3, 1));
+        let kept = first.unfinished(&scope, |_| true).expect("there is more");
+        assert_eq!((kept.unknown, kept.unnamed, kept.unused.len()), (2, 1, 0));
+        let mut second = Reading::new(Some(kept), at(60));
+        second.add(RunnerPage { unreadable: vec![None], ..page(100..199, 250) });
+        let kept = second.unfinished(&scope, |_| true).expect("there is more");
+        assert_eq!((kept.unknown, kept.unnamed), (3, 1));
+        let mut third = Reading::new(Some(kept), at(120));
+        third.add(page(200..250, 250));
+        assert_eq!(third.list().missing, Missing::PerhapsUnreadable);
+    }
+
+    #[test]
+    fn of_very_many_unused_runners_a_thousand_are_kept_and_the_others_are_unknown() {
+        let scope: Scope = "octo-org".parse().unwrap();
+        let kept = |unused: u64| {
+            let mut reading = Reading::new(None, at(0));
+            (0..11).for_each(|number| {
+                reading.add(page(number * 100..((number + 1) * 100).min(unused).max(number * 100), 5000))
+            });
+            let kept = reading.unfinished(&scope, |_| false).expect("there is more");
+            (kept.unused.len(), kept.unknown)
+        };
+        assert_eq!((kept(1000), kept(1001)), ((1000, 0), (1000, 1)));
+    }
+
+    #[test]
+    fn a_list_is_empty_if_github_certainly_lists_no_runner_of_the_stack() {
+        let list = |runners: u64, item: Option<Option<RunnerId>>, total| {
+            let mut reading = Reading::new(None, at(0));
+            reading.add(RunnerPage { unreadable: item.into_iter().collect(), ..page(0..runners, total) });
+            reading.list().is_empty()
+        };
+        assert!(list(0, None, 50), "the others are not the stack's");
+        assert!(!list(1, None, 50) && !list(0, None, 150));
+        assert!(!list(0, Some(None), 50) && !list(0, Some(Some(RunnerId(5))), 50));
+    }
+
+    #[test]
+    fn what_a_reading_of_several_sweeps_costs_adds_up() {
+        let scope: Scope = "octo-org".parse().unwrap();
+        let mut memory = Janitor::default();
+        let mut first = Reading::new(None, at(0));
+        first.add(page(0..100, 150));
+        remember(&mut memory, &scope, &first);
+        assert_eq!(memory.lists[&scope], ListReading { read_at: at(0), counted: 1, state: ListState::Unfinished });
+        let mut second = Reading::new(first.unfinished(&scope, |_| true), at(60));
+        second.add(page(100..150, 150));
+        remember(&mut memory, &scope, &second);
+        assert_eq!(memory.lists[&scope], ListReading { read_at: at(0), counted: 2, state: ListState::Finished });
+        let mut third = Reading::new(None, at(120));
+        third.add(page(0..50, 50));
+        remember(&mut memory, &scope, &third);
+        assert_eq!(memory.lists[&scope], ListReading { read_at: at(120), counted: 1, state: ListState::Finished });
+        let ten = ListReading { read_at: at(0), counted: PAID_BY_A_MINUTE, state: ListState::Finished };
+        let memory = Janitor { lists: [(scope.clone(), ten)].into(), ..Janitor::default() };
+        assert!(!is_due(&memory, &scope, None, at(59)) && is_due(&memory, &scope, None, at(60)));
+    }
 }
