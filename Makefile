@@ -82,11 +82,13 @@ mutants:
 	$(CARGO) run --manifest-path $(COPY)/Cargo.toml --target-dir $(TARGET)/mistakes/target --release \
 		--package simulator -- --mistakes --seeds 1000 --jobs 100 $(ARGS)
 
-## Mutate each expression of shared/domain and list the mutations that no test detects. Takes hours; for a sample: ARGS="--shard 0/14"
+## Test which changed expressions of shared/domain a test notices. For some of them: ARGS="--only policy/decide"
+# All of them take about an hour. After that, ARGS=--again tries only those that the last run has missed.
 mutate:
 	command -v cargo-mutants || $(CARGO) install --locked --version 27.1.0 cargo-mutants
-	$(CARGO) mutants --package domain --test-package domain,engine,simulator \
-		--sharding round-robin --timeout 240 --output $(TARGET) $(ARGS)
+	python3 -m venv $(TARGET)/mutate/tools
+	$(TARGET)/mutate/tools/bin/pip install --quiet --require-hashes --requirement infra/requirements/mutate.txt
+	$(TARGET)/mutate/tools/bin/python infra/mutate $(TARGET)/mutate $(ARGS)
 
 ## Fuzz each parser for one minute, or for longer: SECONDS_EACH=600
 # These are the parsers of external input and of data that an older version of Drover wrote.
