@@ -390,6 +390,13 @@ fn a_dry_run_plans_and_changes_nothing() {
     for _ in 0..700 {
         universe.tick();
     }
+    // Several lists must agree that no runner with a job may run on it.
+    for _ in 0..2 {
+        assert_eq!(reaped(&universe.sweep()), []);
+        for _ in 0..60 {
+            universe.tick();
+        }
+    }
     let plan = |universe: &Universe| {
         universe.invoke(async |context| sweep(context, Mode::DryRun).await).expect("the table can be read")
     };
