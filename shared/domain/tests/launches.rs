@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::{after, ago, later, noon, pool, turn};
-use domain::config::{Market, MarketChoice, MicroUsd, Pool, Tuple};
+use domain::config::{LaunchOption, Market, MarketChoice, MicroUsd, Pool, Tuple};
 use domain::ids::{InstanceId, JobId};
 use domain::log::{Transaction, What};
 use domain::policy::PoolView;
@@ -370,6 +370,44 @@ fn the_next_attempt_stays_in_the_market_of_the_last_one_while_that_is_possible()
     assert_eq!(next(on_demand, RefusedFor::Capacity, vec![]), Some((Market::OnDemand, "subnet-b".to_owned())));
     let cooling = vec![cooldown(other.clone(), 60, 60)];
     assert_eq!(next(on_demand, RefusedFor::Capacity, cooling), Some((Market::Spot, "subnet-a".to_owned())));
+}
+
+#[test]
+fn the_slots_of_a_launch_record_what_the_next_attempt_costs_and_launches() {
+    let (mut view, batch) = planned();
+    view.waiting.clear();
+    view.slots.values_mut().for_each(|slot| slot.wanted = false);
+    let [first, second] = &two_zones().tuples()[..] else { panic!("two subnets") };
+    let option = |tuple: &Tuple| LaunchOption { tuple: tuple.clone(), price_per_hour: Some(MicroUsd(7)) };
+    let options = Some([option(first), option(second)].into());
+    let pool = Pool { warm: 2, stopped: 1, options, ..two_zones() };
+    let why = Refused {
+        about: RefusedFor::Capacity,
+        code: "InsufficientInstanceCapacity".to_owned(),
+        message: String::new(),
+    };
+    let rewritten = |price: Option<u64>, warm_as: Option<&Tuple>| {
+        let mut view = view.clone();
+        for slot in view.slots.values_mut() {
+            (slot.price_per_hour, slot.warm_as) = (price.map(MicroUsd), warm_as.cloned().map(Box::new));
+        }
+        let writes = refused(&pool, &view, &batch, first, &why, &turn());
+        let all = after(&view, &writes);
+        assert!(all.slots.values().all(|it| it.price_per_hour == Some(MicroUsd(7))), "{all:?}");
+        assert!(all.slots.values().all(|it| it.warm_as.as_deref() == Some(second)), "{all:?}");
+        common::slots(&writes).len()
+    };
+    assert_eq!((rewritten(None, None), rewritten(Some(7), Some(first)), rewritten(Some(9), Some(second))), (2, 2, 2));
+    assert_eq!(rewritten(Some(7), Some(second)), 0, "nothing changes");
+}
+
+#[test]
+fn a_launch_without_any_launch_option_is_tried_again_after_a_quarter_of_an_hour() {
+    let (view, batch) = planned();
+    let pool = Pool { instance_types: Vec::new(), ..two_zones() };
+    let waiting = Batch { tuple: None, ..batch };
+    let after = after(&view, &claim(&pool, &view, &waiting, &turn()));
+    assert_eq!((&after.batches[&4].tuple, after.batches[&4].lease.next_at), (&None, later(900)));
 }
 
 #[test]

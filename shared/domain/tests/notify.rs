@@ -110,9 +110,15 @@ fn each_reason_is_given_only_while_it_applies() {
     let busy = |index: u8| Slot { id: SlotId { version: 4, index }, ..slot("busy", 9, json!({})) };
     assert!(why(&job(60), &nothing, &[busy(0), busy(1)]).contains("its maximum of 2 machines"));
     assert!(!why(&job(60), &nothing, &[busy(0)]).contains("maximum"));
+    let online = Slot { id: SlotId { version: 4, index: 1 }, ..slot("online", 9, json!({})) };
+    assert!(!why(&job(60), &nothing, &[busy(0), online]).contains("maximum"), "a machine is there for the job");
     let again = |registration: u32| slot("launched", 9, json!({ "registration": registration }));
     assert!(why(&job(60), &nothing, &[again(2)]).contains("GitHub has not registered its runner yet"));
     assert_eq!(why(&job(60), &nothing, &[again(1)]), "a machine is on its way");
+    let warm = Slot { wanted: false, ..again(2) };
+    assert!(!why(&job(60), &nothing, &[warm]).contains("registered"), "no job wants it");
+    let hours = |hours: i64| why(&WaitingJob { opened_at: None, ..job(hours * 3600) }, &nothing, &[]);
+    assert!(hours(71).contains("for 71 hours") && hours(72).contains("for 3 days"), "{}", hours(72));
 }
 
 #[test]
@@ -276,6 +282,8 @@ fn a_check_run_shows_error_codes_and_no_message_of_ec2_or_github() {
         ec2:RunInstances on resource: arn:aws:ec2:eu-central-1:123456789012:subnet/subnet-0123456789abcdef0";
     let texts = published_texts("UnauthorizedOperation", message);
     assert!(texts.iter().any(|text| text.contains("UnauthorizedOperation: Drover is not allowed to launch it")));
+    let shown = |code: &str| published_texts(code, message).iter().any(|text| text.contains(code));
+    assert!(shown("Error12345") && !shown("Error123456"), "an id has six digits or more");
     for code in ["UnauthorizedOperation", "TagPolicyViolation", message, "123456789012", "arn:aws:iam::1:role/x"] {
         for text in published_texts(code, message) {
             let digits = text.split(|it: char| !it.is_ascii_digit()).map(str::len).max().unwrap_or_default();

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use common::{ago, job, later, noon, pool, slot, turn, view};
 use domain::config::{LaunchTemplate, Market, Pool, Tuple};
 use domain::ids::SlotId;
+use domain::log::What;
 use domain::policy::PoolView;
 use domain::policy::decide::decide;
 use domain::policy::stopped::{
@@ -86,6 +87,16 @@ fn a_prepared_machine_on_demand_that_nothing_needs_is_set_aside() {
     ] {
         assert_eq!(set_aside(&keeping(1), &read([other.clone()])), NOTHING, "{other:?}");
     }
+}
+
+#[test]
+fn the_event_counts_the_machines_that_are_set_aside() {
+    let mut read = read([prepared(0), prepared(1), prepared(2)]);
+    read.meta.config_hash = keeping(2).config_hash();
+    read.waiting.insert(job(60).id, job(60));
+    let decision = decide(&keeping(2), &read, &turn()).expect("a decision");
+    let What::Decided { wanted, set_aside, .. } = decision.what else { panic!("{:?}", decision.what) };
+    assert_eq!((wanted, set_aside), (1, 2), "a job gets one, and two are to be stopped");
 }
 
 #[test]

@@ -73,6 +73,20 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_names_the_repository_and_says_what_to_do() {
+        let why =
+            |public| admitted(Some(false), if public { "acme/app" } else { "acme/other" }, Some(public)).unwrap_err();
+        assert_eq!(
+            why(false).to_string(),
+            "this machine's pool does not serve acme/other. Ask Drover's operator to add it"
+        );
+        assert_eq!(
+            why(true).to_string(),
+            "this machine's pool does not serve public repositories, and acme/app is public"
+        );
+    }
+
+    #[test]
     fn a_boot_item_of_an_older_version_allows_public_repositories_as_before() {
         assert_eq!(admitted(None, "acme/app", Some(true)), Ok(()));
     }
