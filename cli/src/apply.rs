@@ -88,7 +88,9 @@ pub async fn apply<S: Store>(
         Some(_) | None => lowest,
     };
     if before.is_some() {
-        require_functions(format, installation.table).await?;
+        // Pools that end were applied already.
+        let of_file: Vec<Pool> = plan.of_file().cloned().collect();
+        require_functions(format::lowest(&of_file), installation.table).await?;
     }
     let mut text = file.warnings_text() + &plan.text();
     if format > lowest {

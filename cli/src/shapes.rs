@@ -15,7 +15,8 @@ use crate::read;
 /// The table cannot be read, no pool has shapes under that name, or the catalogue is missing.
 pub async fn shapes(store: &impl Store, label: &str) -> Result<Output, Failure> {
     let config = read::config(store).await?;
-    let (pool, shape) = asked(&config.pools, label)?;
+    let pools: Vec<Pool> = config.pools.iter().filter(|pool| !config.is_removed(&pool.name)).cloned().collect();
+    let (pool, shape) = asked(&pools, label)?;
     let (Some(shapes), Some(machines)) = (&pool.shapes, &pool.machines) else {
         return Err(Failure::Usage("the catalogue of instance types is missing -> drover pools apply FILE".to_owned()));
     };

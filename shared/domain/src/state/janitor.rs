@@ -85,14 +85,14 @@ impl Janitor {
         let size = |it: &Self| serde_json::to_vec(it).map_or(0, |json| json.len());
         while !self.suspects.is_empty() && size(&self) > LONGEST_ITEM {
             let most = self.suspects.len() * 9 / 10;
-            self.suspects = oldest(self.suspects, most);
+            self.suspects = oldest_suspects(self.suspects, most);
         }
         self
     }
 }
 
 /// At most so many of the suspects, oldest first. The others are found again once these are removed.
-pub fn oldest(found: BTreeMap<Suspect, Timestamp>, most: usize) -> BTreeMap<Suspect, Timestamp> {
+pub fn oldest_suspects(found: BTreeMap<Suspect, Timestamp>, most: usize) -> BTreeMap<Suspect, Timestamp> {
     if found.len() <= most {
         return found;
     }

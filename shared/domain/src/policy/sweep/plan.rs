@@ -14,7 +14,7 @@ use crate::policy::sweep::judge::{
     Recorded, RunnerState, SlotSubject, SlotVerdict, UnownedSubject, UnownedVerdict, judge_slot, judge_unowned,
 };
 use crate::state::{
-    Condemned, Instance, Machine, Ownership, Phase, ReportingImage, Slot, SlotState, StopReason, Suspect, oldest,
+    Condemned, Instance, Machine, Ownership, Phase, ReportingImage, Slot, SlotState, StopReason, Suspect, oldest_suspects,
 };
 use crate::wire::{MachineState, ObservedInstance, ObservedRunner, StateReason};
 
@@ -192,7 +192,7 @@ pub fn plan(census: &Census<'_>) -> Plan {
         }
     }
     keep_unexamined(&mut suspicions, census, &trusted);
-    plan.suspects = oldest(suspicions.found, MAX_SUSPECTS);
+    plan.suspects = oldest_suspects(suspicions.found, MAX_SUSPECTS);
     limit_unconfirmed(census, &mut plan);
     plan
 }
@@ -536,7 +536,7 @@ mod tests {
             let name = format!("drover_production1_a-pool-with-a-16_e1_{number}_47_1");
             (Suspect::Stale(name.parse().expect("a name")), Timestamp::from_second(number).expect("a time"))
         };
-        let remembered = oldest((1..=5000).map(suspect).collect(), MAX_SUSPECTS);
+        let remembered = oldest_suspects((1..=5000).map(suspect).collect(), MAX_SUSPECTS);
         assert_eq!(remembered.len(), MAX_SUSPECTS);
         assert!(remembered.values().all(|since| since.as_second() <= 1500));
         assert!(serde_json::to_string(&remembered).expect("text").len() < 200_000, "half of an item");
