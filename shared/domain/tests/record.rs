@@ -233,6 +233,27 @@ fn a_job_that_failed_on_a_reclaimed_machine_is_owed_a_re_run_even_if_another_job
 }
 
 #[test]
+fn the_first_report_of_an_end_is_found_behind_that_of_the_beginning() {
+    let pool = Pool { rerun_on_interruption: true, ..pool() };
+    let (stack, config) = ("ci".parse().expect("a stack"), config([pool.clone()]));
+    let mut failed = notice(Action::Completed);
+    failed.job.conclusion = Some("failure".to_owned());
+    let owed = |stored: Vec<Item>| {
+        let started = notice(Action::InProgress);
+        let notices = [&started, &failed];
+        let mut recorder = Recorder::new(&stack, &config, &notices);
+        let reclaimed = Instance { interrupted_at: Some(ago(60)), ..instance() };
+        stored.into_iter().chain([reclaimed.into()]).for_each(|item| recorder.add(item).expect("a kind that it reads"));
+        let writes = recorder.record(noon()).expect("the job belongs to a pool").writes;
+        writes.puts.iter().filter(|item| matches!(item, Item::Rerun(_))).count()
+    };
+    let online = || Item::from(slot("online", 60, json!({})));
+    assert_eq!(owed(vec![online()]), 1);
+    assert_eq!(owed(vec![online(), facts(&[Action::Completed]).into()]), 0, "the job's facts have the end");
+    assert_eq!(owed(vec![slot("done", 9, json!({})).into(), facts(&[Action::Queued]).into()]), 0, "the slot has it");
+}
+
+#[test]
 fn a_job_whose_slot_was_closed_before_its_webhooks_came_is_owed_its_re_run() {
     let pool = Pool { rerun_on_interruption: true, ..pool() };
     let (stack, config) = ("ci".parse().expect("a stack"), config([pool.clone()]));

@@ -229,6 +229,18 @@ fn the_third_boot_failure_in_a_row_opens_the_circuit() {
 }
 
 #[test]
+fn each_ground_of_a_termination_is_a_sentence() {
+    for (ground, shown) in [
+        (Grounds::Deregistered, "its runner is deregistered"),
+        (Grounds::NeverConfigured, "it never had a runner"),
+        (Grounds::MaxLife, "it is past max life"),
+        (Grounds::Forced, "an operator forced it"),
+    ] {
+        assert_eq!(ground.to_string(), shown);
+    }
+}
+
+#[test]
 fn the_record_of_a_closed_machine_has_the_class_that_it_was_given_to() {
     let gone = json!({ "class": "linux/8cpu", "gone_at": ago(60), "unregistered_at": ago(30) });
     let given = slot("done", 60, gone);

@@ -8,8 +8,9 @@ use domain::log::{Stream, Transaction, What};
 use domain::policy::decide::decide;
 use domain::policy::due::{Effect, due, is_being_retired, lease_of, next_effect};
 use domain::policy::observe::{Observation, record_observations};
-use domain::policy::retry::{backoff, throttle_backoff};
+use domain::policy::retry::{Failure, backoff, next_attempt, throttle_backoff};
 use domain::state::{Item, Slot, SlotOutcome, SlotState, StopReason, Unserved, WaitingJob};
+use jiff::SignedDuration;
 use serde_json::json;
 
 #[test]
@@ -62,6 +63,13 @@ fn a_slot_is_idle_since_its_state_began() {
     assert_eq!(slot("launched", 4000, json!({})).idle_since(), ago(3600), "not before it was planned");
     assert_eq!(slot("online", 77, json!({})).online_at(), Some(ago(77)));
     assert_eq!(slot("configured", 77, json!({})).online_at(), None);
+}
+
+#[test]
+fn a_failed_call_is_repeated_when_the_limit_ends_or_after_a_pause() {
+    let next = |failure| next_attempt(failure, noon(), SignedDuration::from_secs(30));
+    assert_eq!(next(Failure::Limited { until: later(600) }), later(600));
+    assert_eq!((next(Failure::Refused), next(Failure::Unavailable)), (later(30), later(30)));
 }
 
 #[test]
