@@ -14,7 +14,8 @@ use crate::policy::sweep::judge::{
     Recorded, RunnerState, SlotSubject, SlotVerdict, UnownedSubject, UnownedVerdict, judge_slot, judge_unowned,
 };
 use crate::state::{
-    Condemned, Instance, Machine, Ownership, Phase, ReportingImage, Slot, SlotState, StopReason, Suspect, oldest_suspects,
+    Condemned, Instance, Machine, Ownership, Phase, ReportingImage, Slot, SlotState, StopReason, Suspect,
+    oldest_suspects,
 };
 use crate::wire::{MachineState, ObservedInstance, ObservedRunner, StateReason};
 
