@@ -54,8 +54,8 @@ fn a_type_is_kept_if_a_label_may_get_it_or_a_pool_lists_it() {
         ObservedType { current_generation: false, ..observed("m4.large") },
         ObservedType { burstable: true, ..observed("t3.large") },
         ObservedType { bare_metal: true, ..observed("m7i.metal") },
-        gib(1),
-        gib(129),
+        ObservedType { memory_mib: 2 * 1024 - 1, ..observed("m7i.large") },
+        ObservedType { memory_mib: 128 * 1024 + 1, ..observed("m7i.large") },
     ] {
         assert!(!is_kept(bad.clone()), "{bad:?}");
     }

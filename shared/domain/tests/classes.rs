@@ -19,7 +19,8 @@ use domain::policy::notify::{Reader, reasons};
 use domain::policy::share::{self, suspected};
 use domain::policy::tuple::{Budget, free_options};
 use domain::state::{
-    Batch, Circuit, CircuitCause, ClassState, Failure, Item, Lease, Meta, Slot, SlotState, StopReason, WaitingJob,
+    Batch, Circuit, CircuitCause, ClassState, Cooldown, Failure, Item, Lease, Meta, Slot, SlotState, StopReason,
+    WaitingJob,
 };
 use serde_json::json;
 
@@ -97,6 +98,36 @@ fn after_several_refusals_with_one_code_the_other_market_is_tried_and_then_the_c
     let circuit = &view.meta.classes[&class].circuit;
     assert!(matches!(circuit, Circuit::Open { cause, .. } if cause.code() == "InvalidAMIID.NotFound"), "{circuit:?}");
     assert_eq!(view.meta.circuit, Circuit::Closed);
+}
+
+#[test]
+fn several_refused_types_say_nothing_about_another_template_another_volume_or_later() {
+    let pool = pool(MarketChoice::OnDemand);
+    let meta = common::meta();
+    let refused = |terms: &str, version: u64, until: i64| {
+        let all = options(&pool, &label(terms), &meta);
+        let mut types = BTreeMap::new();
+        for option in &all {
+            types.entry(option.tuple.instance_type.clone()).or_insert_with(Vec::new).push(option.tuple.clone());
+        }
+        let three = types.into_values().take(3).flatten();
+        let cool = |tuple: Tuple| Cooldown {
+            tuple: Tuple { template_version: version, ..tuple },
+            until: later(until),
+            seconds: 60,
+            code: "InvalidAMIID.NotFound".to_owned(),
+        };
+        Meta { cooldowns: three.map(cool).collect(), ..meta.clone() }
+    };
+    let left = |terms: &str, meta: &Meta| options(&pool, &label(terms), meta).len();
+    let all = left("2cpu", &meta);
+    assert_eq!(left("2cpu", &refused("2cpu", 1, 60)), 0, "three types in two subnets");
+    assert_eq!(left("2cpu", &refused("2cpu", 1, 0)), all, "the cool-downs are over");
+    assert_eq!(left("2cpu", &refused("2cpu", 2, 60)), all, "of another version");
+    assert_eq!(left("2cpu/100disk", &refused("2cpu", 1, 60)), 0, "the volume is not the reason");
+    assert_eq!(left("2cpu/500disk", &refused("2cpu/500disk", 1, 60)), 0);
+    assert_eq!(left("2cpu", &refused("2cpu/500disk", 1, 60)), all, "the volume may be the reason");
+    assert_eq!(left("2cpu/100disk", &refused("2cpu/500disk", 1, 60)), all);
 }
 
 #[test]

@@ -237,6 +237,24 @@ fn the_event_says_how_many_launch_options_come_before_the_chosen_one() {
     assert_eq!(passed(&view), Some((4, 1, Some(MicroUsd(100_800)))));
 }
 
+#[test]
+fn under_a_cap_the_first_launch_option_that_it_pays_for_is_taken() {
+    let types = ["m7i.2xlarge", "m7i.large"].map(Into::into).to_vec();
+    let launches = |cap: u64| {
+        let pool = Pool {
+            order: Order::Listed,
+            instance_types: types.clone(),
+            price_per_hour: Some(MicroUsd(cap)),
+            ..by_price()
+        };
+        let decision = decide(&pool, &read(&pool, jobs(1..=1, 5)), &turn())?;
+        Some(decision.batch?.tuple?.instance_type.to_string())
+    };
+    assert_eq!(launches(403_200).as_deref(), Some("m7i.2xlarge"));
+    assert_eq!(launches(403_199).as_deref(), Some("m7i.large"));
+    assert_eq!(launches(100_799), None);
+}
+
 fn label(terms: &str) -> Label {
     format!("linux/{terms}").parse().expect("a label")
 }

@@ -60,6 +60,14 @@ fn a_pool_asks_about_thirty_jobs_per_minute_and_about_those_first_that_are_due_f
 }
 
 #[test]
+fn regular_questions_are_those_that_are_due_as_often_as_the_pool_says() {
+    let every = pool().timings.job_check.duration();
+    let regular =
+        (1..=100).map(|id| WaitingJob { id: JobId(id), checked_at: noon() - every, check_at: noon(), ..job(600) });
+    assert_eq!(questions(&pool(), &read(regular), None, noon()).jobs, first(30));
+}
+
+#[test]
 fn a_job_that_a_webhook_made_doubtful_does_not_wait_for_the_regular_questions() {
     let doubtful = WaitingJob { id: JobId(2000), open: false, checked_at: ago(1), check_at: noon(), ..job(600) };
     let asked = questions(&pool(), &read(jobs(1000).chain([doubtful.clone()])), None, noon());

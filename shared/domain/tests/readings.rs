@@ -132,5 +132,8 @@ fn answers_and_failures_of_the_last_hour_are_shown_and_each_answer_once() {
     let read = PoolView::new(meta, [Item::from(unfinished)]);
     let answers: Vec<_> = read.latest_answers(noon()).iter().map(|it| it.at).collect();
     assert_eq!(answers, [ago(3599), ago(60), ago(30)], "newest last");
+    let meta = Meta { answers: vec![answer(3600), answer(3599)], ..common::meta() };
+    let only_recent = PoolView::new(meta, []).latest_answers(noon()).len();
+    assert_eq!(only_recent, 1);
     assert_eq!(read.latest_failures(noon()).map(|it| it.at).collect::<Vec<_>>(), [ago(3599)]);
 }
