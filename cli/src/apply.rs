@@ -82,21 +82,27 @@ pub async fn apply<S: Store>(
     if !file.errors.is_empty() {
         return Ok(file.report());
     }
-    let lowest = format::lowest(&plan.pools);
+    let (lowest, of_file) = (format::lowest(&plan.pools), format::lowest(plan.of_file()));
     let format = match &before {
         Some(before) if before.format > lowest => lowest.max(of_slots(before, installation.table).await?),
         Some(_) | None => lowest,
     };
     if before.is_some() {
         // Pools that end were applied already.
-        let of_file: Vec<Pool> = plan.of_file().cloned().collect();
-        require_functions(format::lowest(&of_file), installation.table).await?;
+        let needed = if format > lowest { format } else { of_file };
+        require_functions(needed, installation.table).await?;
     }
     let mut text = file.warnings_text() + &plan.text();
     if format > lowest {
         text += &format!(
             "machines that were stopped are left: the table stays in format {format} -> once they have ended, apply the file again \
              before you deploy an older version\n"
+        );
+    }
+    if lowest > of_file {
+        text += &format!(
+            "pools that the file no longer has keep the table in format {format} -> once they are empty, and at least two minutes \
+             from now, apply the file again before you deploy an older version\n"
         );
     }
     let json = |applied: bool| json(&file, &plan, Some(applied));

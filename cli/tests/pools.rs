@@ -188,6 +188,20 @@ async fn a_drain_survives_an_apply_and_the_output_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_pool_keeps_the_tables_format_and_the_output_says_until_when() {
+    let files = Files::new().await;
+    has(&files.run("apply", &format!("{POOLS}\n{SCHEDULE}"), &[]).await, 0, &["in force"]);
+    let large = POOLS.find("# runs-on: [drover-large]").unwrap();
+    let removed = files.run("apply", &POOLS[..large], &["--yes"]).await;
+    has(
+        &removed,
+        0,
+        &["large: removed", "keep the table in format 4 -> once they are empty, and at least two minutes"],
+    );
+    assert_eq!(files.config().await.format, 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn launches_that_ec2_would_refuse_are_found_before_they_are_applied() {
     let files = Files::new().await;
     has(&files.run("apply", POOLS, &[]).await, 0, &["in force"]);

@@ -27,8 +27,8 @@ pub fn check(config: &Config) -> Result<(), TooNew> {
 }
 
 /// The lowest format that can hold these pools.
-pub fn lowest(pools: &[Pool]) -> u32 {
-    pools.iter().map(Pool::lowest_format).max().unwrap_or(1)
+pub fn lowest<'a>(pools: impl IntoIterator<Item = &'a Pool>) -> u32 {
+    pools.into_iter().map(Pool::lowest_format).max().unwrap_or(1)
 }
 
 /// The lowest format that can hold this slot. An older function would take the age of a machine that was stopped from its launch,
