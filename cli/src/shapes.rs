@@ -15,7 +15,7 @@ use crate::read;
 /// The table cannot be read, no pool has shapes under that name, or the catalogue is missing.
 pub async fn shapes(store: &impl Store, label: &str) -> Result<Output, Failure> {
     let config = read::config(store).await?;
-    let pools: Vec<Pool> = config.pools.iter().filter(|pool| !config.is_removed(&pool.name)).cloned().collect();
+    let pools: Vec<&Pool> = config.pools.iter().filter(|pool| !config.is_removed(&pool.name)).collect();
     let (pool, shape) = asked(&pools, label)?;
     let (Some(shapes), Some(machines)) = (&pool.shapes, &pool.machines) else {
         return Err(Failure::Usage("the catalogue of instance types is missing -> drover pools apply FILE".to_owned()));
@@ -41,9 +41,9 @@ pub async fn shapes(store: &impl Store, label: &str) -> Result<Output, Failure> 
 }
 
 /// The pool and the shape that a label means.
-fn asked<'a>(pools: &'a [Pool], label: &str) -> Result<(&'a Pool, Shape), Failure> {
+fn asked<'a>(pools: &[&'a Pool], label: &str) -> Result<(&'a Pool, Shape), Failure> {
     let labels = [label.to_owned()];
-    let found = pools.iter().find_map(|pool| Some((pool, shape(pool, &labels)?)));
+    let found = pools.iter().find_map(|pool| Some((*pool, shape(pool, &labels)?)));
     let Some((pool, shape)) = found else {
         let with_shapes = pools.iter().filter(|pool| pool.shapes.is_some());
         let names: Vec<String> = with_shapes.map(|pool| format!("{}/8cpu", pool.name)).collect();

@@ -102,7 +102,7 @@ async fn answer(Shared(gateway): Shared<Arc<Gateway>>, headers: HeaderMap, body:
                     return no_resources(service);
                 }
                 match service {
-                    "DynamoDB" if operation == "TransactWriteItems" && is_throttled(&gateway) => throttled(&body_json),
+                    "DynamoDB" if operation == "TransactWriteItems" && throttles(&gateway) => throttled(&body_json),
                     "DynamoDB" if gateway.calls.measures(&caller) => {
                         gateway.measured(target, operation, &body_json).await
                     }
@@ -225,7 +225,8 @@ fn no_resources(service: &str) -> Response {
     }
 }
 
-fn is_throttled(gateway: &Gateway) -> bool {
+/// Whether a partition of the table has too many writes for this transaction. Counts it.
+fn throttles(gateway: &Gateway) -> bool {
     gateway.world.act(|state, _| {
         let is_throttled = state.throttled_transactions > 0;
         state.throttled_transactions = state.throttled_transactions.saturating_sub(1);
