@@ -73,6 +73,7 @@ mod tests {
             assert_eq!(Architecture::of(&name.into()), Architecture::X64, "{name}");
         }
     }
+
     #[test]
     fn a_label_may_name_an_architecture() {
         for label in ["x64", "x86_64", "amd64"] {

@@ -37,7 +37,7 @@ pub fn console_tail(console: &str) -> Option<String> {
 }
 
 /// What is known about machines that have ended.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Ended<'a> {
     /// Their records.
     pub instances: Vec<Instance>,

@@ -323,6 +323,7 @@ mod tests {
         assert!(due(&read(60, ListState::Unfinished), 60), "an unfinished one goes on");
         assert!(!due(&read(1, ListState::Quiet), 660) && due(&read(1, ListState::Quiet), 720));
     }
+
     #[test]
     fn a_reading_that_begins_again_forgets_what_the_earlier_one_listed() {
         let scope: Scope = "octo-org".parse().unwrap();

@@ -66,18 +66,16 @@ pub(crate) const KEPT_FAILURES: usize = 5;
 /// Characters of a stored failure. EC2's and GitHub's messages can be much longer.
 const FAILURE_LENGTH: usize = 300;
 
+/// The longest text of the item as JSON. DynamoDB allows 400 KB, and counts less than that text.
+const LONGEST_ITEM: usize = 380_000;
+
 impl Janitor {
     /// Keeps how many parts of a sweep failed, and the first of them, each on one line and shortened.
     pub fn keep_failures(self, failures: &[String]) -> Self {
         let failed = failures.len();
         Self { failed, failures: failures.iter().take(KEPT_FAILURES).map(|text| shortened(text)).collect(), ..self }
     }
-}
 
-/// The longest text of the item as JSON. DynamoDB allows 400 KB, and counts less than that text.
-const LONGEST_ITEM: usize = 380_000;
-
-impl Janitor {
     /// Forgets the newest suspects as long as the item would be too large, because it could not be written at all. The next sweep finds
     /// them again.
     #[must_use]
