@@ -87,9 +87,8 @@ fn close_one(read: &PoolView, console: &str) -> PoolView {
     let ended = Ended {
         instances: vec![instance()],
         consoles: [(InstanceId::from("i-1"), console.to_owned())].into(),
-        reports: BTreeMap::new(),
-        usages: BTreeMap::new(),
         reasons: Some(&reasons),
+        ..Ended::default()
     };
     let rates = Rates::of("eu-central-1".to_owned());
     after(read, &close(&pool(), read, &slots, ended, &rates, &turn()).writes)
@@ -221,13 +220,7 @@ fn a_probe_that_ec2_reclaims_keeps_no_job_waiting_and_one_that_fails_does() {
                 Some(class) => read.meta.with_class(class, failing),
             };
             let reasons = BTreeMap::from([(InstanceId::from("i-1"), reason(code))]);
-            let ended = Ended {
-                instances: vec![instance()],
-                consoles: BTreeMap::new(),
-                reports: BTreeMap::new(),
-                usages: BTreeMap::new(),
-                reasons: Some(&reasons),
-            };
+            let ended = Ended { instances: vec![instance()], reasons: Some(&reasons), ..Ended::default() };
             let rates = Rates::of("eu-central-1".to_owned());
             let meta = after(&read, &close(&pool(), &read, &[probe], ended, &rates, &turn()).writes).meta;
             next_probe_at(&class.as_ref().map_or_else(|| meta.clone(), |class| meta.of_class(class)).circuit)

@@ -2,30 +2,19 @@
 
 mod common;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use common::{ago, later, listed, meta, noon, pool, slot};
+use common::{ago, later, list, listed, noon, pool, slot, view};
 use domain::config::Pool;
 use domain::ids::{RunnerId, Scope};
 use domain::policy::PoolView;
-use domain::policy::listing::{Missing, RunnerList, due, note_quiet};
+use domain::policy::listing::{RunnerList, due, note_quiet};
 use domain::state::{Batch, Item, Janitor, ListReading, ListState, Suspect};
 use domain::wire::{MachineState, ObservedInstance, ObservedRunner};
 use serde_json::json;
 
 fn octo() -> Scope {
     "octo".parse().expect("a scope")
-}
-
-/// The list without a runner of the stack, read to its end.
-fn empty() -> RunnerList {
-    RunnerList {
-        runners: Vec::new(),
-        unused: Vec::new(),
-        listed: BTreeSet::new(),
-        unnamed: 0,
-        missing: Missing::Absent { since: noon() },
-    }
 }
 
 /// A sweep in which nothing is left of pool `linux`, and the list was read before with this result.
@@ -39,8 +28,8 @@ struct World {
 
 impl World {
     fn of(before: ListState) -> Self {
-        let pools = vec![(pool(), PoolView::new(meta(), []))];
-        Self { before, pools, list: Some(empty()), machines: Some(Vec::new()), suspects: Vec::new() }
+        let pools = vec![(pool(), view([]))];
+        Self { before, pools, list: Some(list([])), machines: Some(Vec::new()), suspects: Vec::new() }
     }
 
     fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
@@ -58,18 +47,13 @@ impl World {
     }
 }
 
-fn read(items: impl IntoIterator<Item = Item>) -> PoolView {
-    PoolView::new(meta(), items)
-}
-
 #[test]
 fn a_list_is_quiet_if_nothing_of_the_stack_is_there() {
     assert_eq!(World::of(ListState::Finished).noted(), ListState::Quiet);
     assert_eq!(World::of(ListState::Quiet).noted(), ListState::Quiet);
     assert_eq!(World::of(ListState::Unfinished).noted(), ListState::Unfinished);
     let runner = ObservedRunner { id: RunnerId(7), name: common::RUNNER.to_owned(), online: true, busy: false };
-    let listed =
-        World::of(ListState::Finished).with(|it| it.list = Some(RunnerList { runners: vec![runner], ..empty() }));
+    let listed = World::of(ListState::Finished).with(|it| it.list = Some(list([runner])));
     assert_eq!(listed.noted(), ListState::Finished);
     assert_eq!(World::of(ListState::Finished).with(|it| it.list = None).noted(), ListState::Finished);
     assert_eq!(World::of(ListState::Quiet).with(|it| it.list = None).noted(), ListState::Quiet, "it was not read now");
@@ -93,8 +77,8 @@ fn a_slot_a_launch_a_machine_or_a_suspicion_of_its_pool_ends_the_quiet() {
         let state = |change: &dyn Fn(&mut World)| World::of(before).with(change).noted();
         let machines = |seen: ObservedInstance| state(&|it| it.machines = Some(vec![seen.clone()]));
         let is_live = [
-            state(&|it| it.pools = vec![(pool(), read([slot("planned", 60, json!({})).into()]))]),
-            state(&|it| it.pools = vec![(pool(), read([batch.clone()]))]),
+            state(&|it| it.pools = vec![(pool(), view([slot("planned", 60, json!({})).into()]))]),
+            state(&|it| it.pools = vec![(pool(), view([batch.clone()]))]),
             state(&|it| it.pools.clear()),
             state(&|it| it.machines = None),
             state(&|it| it.suspects = vec![suspect(common::RUNNER)]),

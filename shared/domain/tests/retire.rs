@@ -245,13 +245,7 @@ fn the_record_of_a_closed_machine_has_the_class_that_it_was_given_to() {
     let gone = json!({ "class": "linux/8cpu", "gone_at": ago(60), "unregistered_at": ago(30) });
     let given = slot("done", 60, gone);
     let (view, rates) = (view([given.clone().into()]), Rates::of("us-east-1".to_owned()));
-    let ended = Ended {
-        instances: vec![instance()],
-        consoles: Default::default(),
-        reports: Default::default(),
-        usages: Default::default(),
-        reasons: None,
-    };
+    let ended = Ended { instances: vec![instance()], ..Ended::default() };
     let closing = close(&pool(), &view, std::slice::from_ref(&given), ended, &rates, &turn());
     assert_eq!(common::instances(&closing.writes)[0].class, given.class);
     assert!(!wants_console(&given), "it has run its job");
@@ -303,8 +297,7 @@ fn closing_a_slot_deletes_it_and_closes_the_record_of_its_instance() {
     let mapped = Instance { instance_type: Some("m7i.large".into()), launched_at: ago(660), ..instance() };
     let consoles = BTreeMap::from([(mapped.id.clone(), "panic".to_owned())]);
     let rates = Rates::of("us-east-1".to_owned());
-    let ended =
-        Ended { instances: vec![mapped], consoles, reports: BTreeMap::new(), usages: BTreeMap::new(), reasons: None };
+    let ended = Ended { instances: vec![mapped], consoles, ..Ended::default() };
     let closing = close(&pool(), &view([]), std::slice::from_ref(&over), ended, &rates, &turn());
     assert_eq!(closing.writes.deletes, [(Key::Slot(pool().name, SLOT), 1)]);
     let [closed] = &common::instances(&closing.writes)[..] else { panic!("one instance: {closing:?}") };
@@ -336,13 +329,7 @@ fn a_machine_that_has_run_another_job_is_no_longer_charged_to_one_that_waits() {
     let charged = |id| WaitingJob { id: JobId(id), launches: vec![ago(300), over(0, "done").planned_at], ..job(600) };
     let left = |slots: &[Slot]| {
         let read = view(slots.iter().cloned().map(Item::from).chain([charged(1).into(), charged(2).into()]));
-        let ended = Ended {
-            instances: vec![instance()],
-            consoles: BTreeMap::new(),
-            reports: BTreeMap::new(),
-            usages: BTreeMap::new(),
-            reasons: None,
-        };
+        let ended = Ended { instances: vec![instance()], ..Ended::default() };
         let closing = close(&pool(), &read, slots, ended, &Rates::of("us-east-1".to_owned()), &turn());
         after(&read, &closing.writes).waiting.values().map(|job| job.launches.len()).collect::<Vec<_>>()
     };
@@ -353,13 +340,7 @@ fn a_machine_that_has_run_another_job_is_no_longer_charged_to_one_that_waits() {
     let unserved = WaitingJob { unserved, ..charged(3) };
     let read = view([over(0, "done").into(), unserved.into()]);
     let slots: Vec<Slot> = read.slots.values().cloned().collect();
-    let ended = Ended {
-        instances: vec![instance()],
-        consoles: BTreeMap::new(),
-        reports: BTreeMap::new(),
-        usages: BTreeMap::new(),
-        reasons: None,
-    };
+    let ended = Ended { instances: vec![instance()], ..Ended::default() };
     let closing = close(&pool(), &read, &slots, ended, &Rates::of("us-east-1".to_owned()), &turn());
     assert_eq!(after(&read, &closing.writes).waiting[&JobId(3)].launches.len(), 2, "no idle runner got it");
 }

@@ -2,8 +2,6 @@
 
 mod common;
 
-use std::collections::BTreeMap;
-
 use common::{ago, instance, noon, pool, slot, turn, view};
 use domain::config::Rates;
 use domain::ids::InstanceId;
@@ -15,13 +13,7 @@ use serde_json::json;
 /// What closing the slot records as the cost of its machine, an m7i.large that was launched two hours before noon.
 fn cost(over: &Slot) -> String {
     let mapped = Instance { instance_type: Some("m7i.large".into()), launched_at: ago(7200), ..instance() };
-    let ended = Ended {
-        instances: vec![mapped],
-        consoles: BTreeMap::new(),
-        reports: BTreeMap::new(),
-        usages: BTreeMap::new(),
-        reasons: None,
-    };
+    let ended = Ended { instances: vec![mapped], ..Ended::default() };
     let rates = Rates::of("us-east-1".to_owned());
     let closing = close(&pool(), &view([]), std::slice::from_ref(over), ended, &rates, &turn());
     let [closed] = &common::instances(&closing.writes)[..] else { panic!("one instance: {closing:?}") };

@@ -4,14 +4,14 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::{ago, instance, later, listed, meta, noon, pool, slot};
+use common::{ago, instance, later, list, listed, noon, pool, slot, view};
 use domain::config::Pool;
 use domain::ids::{InstanceId, RunnerId, Scope, SlotId};
 use domain::policy::PoolView;
 use domain::policy::listing::{Missing, RunnerList};
 use domain::policy::observe::Observation;
 use domain::policy::sweep::{Census, Plan, Reap, plan, shares, unowned_instances};
-use domain::state::{Batch, Condemned, Instance, Item, Slot, StopReason, Suspect};
+use domain::state::{Batch, Condemned, Instance, Item, Ownership, Slot, StopReason, Suspect};
 use domain::wire::{MachineState, ObservedInstance, ObservedRunner, StateReason};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -31,17 +31,6 @@ fn own(online: bool, busy: bool) -> ObservedRunner {
     runner(7, common::RUNNER, online, busy)
 }
 
-/// GitHub's whole list, whose first page was read at noon.
-fn list(runners: impl IntoIterator<Item = ObservedRunner>) -> RunnerList {
-    RunnerList {
-        runners: runners.into_iter().collect(),
-        unused: Vec::new(),
-        listed: BTreeSet::new(),
-        unnamed: 0,
-        missing: Missing::Absent { since: noon() },
-    }
-}
-
 /// Everything that a sweep reads.
 struct World {
     machines: Option<Vec<ObservedInstance>>,
@@ -55,7 +44,7 @@ struct World {
 impl World {
     /// Slot 4.0 with its running machine, and what GitHub lists.
     fn of(slot: Slot, list: Option<RunnerList>) -> Self {
-        let (pools, suspects) = (vec![(pool(), read([slot.into()]))], BTreeMap::new());
+        let (pools, suspects) = (vec![(pool(), view([slot.into()]))], BTreeMap::new());
         Self { list, pools, suspects, ..Self::without_slots([listed()]) }
     }
 
@@ -66,7 +55,7 @@ impl World {
             suspects: machines.iter().map(|seen| (Suspect::Jobless(seen.id.clone()), ago(120))).collect(),
             machines: Some(machines),
             list: Some(list([])),
-            pools: vec![(pool(), read([]))],
+            pools: vec![(pool(), view([]))],
             recorded: BTreeMap::new(),
             unreadable: BTreeSet::new(),
         }
@@ -100,10 +89,6 @@ impl World {
     fn reaped(&self) -> Vec<&'static str> {
         self.plan().reaps.iter().map(Reap::reason).collect()
     }
-}
-
-fn read(items: impl IntoIterator<Item = Item>) -> PoolView {
-    PoolView::new(meta(), items)
 }
 
 fn at(state: &str, more: Value) -> Slot {
@@ -143,7 +128,7 @@ fn the_end_of_a_machine_and_what_is_left_of_it_are_recorded() {
     let unread = RunnerList { missing: Missing::PerhapsUnread, ..list([]) };
     assert_eq!(ended(Some(unread)).observed(), [Observation::Gone(SLOT)]);
     let mut known = ended(Some(list([])));
-    known.pools = vec![(pool(), read([at("online", json!({ "gone_at": ago(60) })).into()]))];
+    known.pools = vec![(pool(), view([at("online", json!({ "gone_at": ago(60) })).into()]))];
     assert_eq!(known.observed(), [Observation::Unregistered(SLOT)], "its end is recorded already");
 }
 
@@ -194,7 +179,7 @@ fn an_empty_list_is_not_believed_if_ten_runners_should_be_in_it() {
     let limits = |count: u8, of: &dyn Fn(u8) -> Slot| {
         let slots = (0..count).map(|index| Item::from(Slot { id: SlotId { version: 4, index }, ..of(index) }));
         let mut world = World::of(at("online", json!({})), Some(list([])));
-        world.pools = vec![(pool(), read(slots))];
+        world.pools = vec![(pool(), view(slots))];
         world.plan().safety_limits.len()
     };
     let online = |_: u8| at("online", json!({}));
@@ -205,7 +190,7 @@ fn an_empty_list_is_not_believed_if_ten_runners_should_be_in_it() {
     let mut other =
         World::of(at("online", json!({})), Some(list([runner(9, "drover_ci_linux_e1_9_0_1", true, false)])));
     other.pools =
-        vec![(pool(), read((0..10).map(|index| Slot { id: SlotId { version: 4, index }, ..online(0) }.into())))];
+        vec![(pool(), view((0..10).map(|index| Slot { id: SlotId { version: 4, index }, ..online(0) }.into())))];
     assert_eq!(other.plan().safety_limits.len(), 0, "the list is not empty");
     other.list = Some(list([]));
     other.pools[0].0.owner = "mona".parse().expect("a scope");
@@ -276,13 +261,13 @@ fn a_machine_without_a_slot_is_condemned_unless_its_launch_is_open_or_its_record
         });
         let batch: Batch = serde_json::from_value(batch).expect("a batch");
         let mut world = World::without_slots([orphan()]);
-        world.pools[0].1 = read([batch.into()]);
+        world.pools[0].1 = view([batch.into()]);
         world.pools[0].1.meta.epoch = epoch.parse().expect("an epoch");
         world.reaped()
     };
     assert_eq!((open(4, "e1"), open(5, "e1"), open(4, "e2")), (vec![], vec!["orphan"], vec!["orphan"]));
     let machines = [orphan(), ObservedInstance { id: "i-2".into(), ..orphan() }];
-    let slotted = [(pool(), read([at("online", json!({})).into()]))];
+    let slotted = [(pool(), view([at("online", json!({})).into()]))];
     assert_eq!(unowned_instances(&machines, &slotted), ["i-2".into()]);
 }
 
@@ -300,11 +285,28 @@ fn a_machine_without_a_slot_is_suspected_before_it_is_condemned() {
     assert_eq!(of(None, Some(120)), (Some(ago(120)), vec![]), "the list was not read");
 }
 
+/// A list from GitHub lacks a runner if another one was removed while its pages were read.
+#[test]
+fn a_machine_whose_table_was_lost_survives_a_list_that_lacks_its_busy_runner() {
+    let adopted = Instance::unowned(&listed(), None, Ownership::Adopted, noon());
+    let of = |runner: Option<ObservedRunner>, suspected: Option<i64>| {
+        let mut world = World::without_slots([listed()]);
+        world.list = Some(list(runner));
+        world.recorded.insert(adopted.id.clone(), adopted.clone());
+        world.suspects = suspected.map(|it| (Suspect::Jobless("i-1".into()), ago(it))).into_iter().collect();
+        (world.reaped(), world.plan().suspects.len())
+    };
+    assert_eq!(of(None, None), (vec![], 1));
+    assert_eq!(of(Some(own(true, true)), Some(60)), (vec![], 0), "it has a job");
+    assert_eq!(of(None, Some(60)), (vec![], 1));
+    assert_eq!(of(None, Some(120)), (vec!["orphan"], 1), "three lists in a row show no runner");
+}
+
 #[test]
 fn a_machine_without_a_slot_is_judged_by_the_runners_of_its_launch_that_no_slot_uses() {
     let of = |slots: Vec<Slot>, list: RunnerList| {
         let mut world = World::without_slots([ObservedInstance { id: "i-9".into(), ..orphan() }]);
-        (world.pools[0].1, world.list) = (read(slots.into_iter().map(Item::from)), Some(list));
+        (world.pools[0].1, world.list) = (view(slots.into_iter().map(Item::from)), Some(list));
         let plan = world.plan();
         plan.reaps
             .into_iter()
@@ -387,7 +389,7 @@ fn a_sweep_ends_at_most_ten_machines_or_a_fifth_without_a_deregistration() {
             launched_at: ago(launched),
             ..listed()
         }));
-        (world.pools[0].1, world.list) = (read(slots), Some(list));
+        (world.pools[0].1, world.list) = (view(slots), Some(list));
         for index in 0..12 {
             world.suspects.insert(Suspect::Unregistered(format!("drover_ci_linux_e1_4_{index}_1")), ago(60));
         }

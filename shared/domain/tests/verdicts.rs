@@ -2,21 +2,15 @@
 
 mod common;
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use common::noon;
 use domain::config::Timings;
 use domain::ids::{JobId, RunnerId, SlotId};
-use domain::policy::listing::{Missing, RunnerList};
 use domain::policy::sweep::{
-    Census, Reap, Recorded, RunnerState, SlotSubject, SlotVerdict, UnownedSubject, UnownedVerdict, judge_slot,
-    judge_unowned, plan,
+    Recorded, RunnerState, SlotSubject, SlotVerdict, UnownedSubject, UnownedVerdict, judge_slot, judge_unowned,
 };
-use domain::state::{
-    Condemned, Instance, Lease, Machine, Ownership, Runner, Slot, SlotState, Stop, StopReason, Suspect,
-};
-use domain::wire::{MachineState, ObservedRunner};
-use jiff::{SignedDuration, Timestamp};
+use domain::state::{Condemned, Lease, Machine, Runner, Slot, SlotState, Stop, StopReason};
+use domain::wire::MachineState;
+use jiff::SignedDuration;
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -180,44 +174,6 @@ fn doubtful(runner: RunnerState) -> bool {
         RunnerState::Unregistered(time) | RunnerState::Offline(time) | RunnerState::Idle(time) => time.is_zero(),
         RunnerState::Unread | RunnerState::Busy => false,
     }
-}
-
-/// A list from GitHub lacks a runner if another one was removed while its pages were read.
-#[test]
-fn a_machine_whose_table_was_lost_survives_a_list_that_lacks_its_busy_runner() {
-    let pools = [(common::pool(), common::view([]))];
-    let name = "drover_ci_linux_e1_4_0_1";
-    let busy = ObservedRunner { id: RunnerId(9), name: name.to_owned(), online: true, busy: true };
-    let machines = [common::listed()];
-    let adopted = Instance::unowned(&machines[0], None, Ownership::Adopted, noon());
-    let recorded = BTreeMap::from([(adopted.id.clone(), adopted)]);
-    let swept = |minute: i64, runners: Vec<ObservedRunner>, suspects: &BTreeMap<Suspect, Timestamp>| {
-        let now = noon() + SignedDuration::from_mins(minute);
-        let missing = Missing::Absent { since: now };
-        let list = RunnerList { runners, unused: Vec::new(), listed: BTreeSet::new(), unnamed: 0, missing };
-        let swept = plan(&Census {
-            machines: Some(&machines),
-            runners: &BTreeMap::from([(common::pool().owner, list)]),
-            pools: &pools,
-            recorded: &recorded,
-            unreadable: &BTreeSet::new(),
-            suspects,
-            reports: &BTreeMap::new(),
-            reporting: &BTreeMap::new(),
-            format: 1,
-            now,
-        });
-        let condemned = swept.reaps.iter().any(|reap| matches!(reap, Reap::Condemn { .. }));
-        (condemned, swept.suspects)
-    };
-    let (condemned, suspects) = swept(0, Vec::new(), &BTreeMap::new());
-    assert!(!condemned);
-    let (condemned, later) = swept(1, vec![busy], &suspects);
-    assert!(!condemned && later.is_empty(), "it has a job: {later:?}");
-    let (condemned, later) = swept(1, Vec::new(), &suspects);
-    assert!(!condemned);
-    let (condemned, _) = swept(2, Vec::new(), &later);
-    assert!(condemned, "three lists in a row show no runner");
 }
 
 /// A slot's running machine, an hour old.

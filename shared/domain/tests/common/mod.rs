@@ -2,12 +2,17 @@
 
 #![allow(dead_code, reason = "each test file uses some of these")]
 
+use std::collections::BTreeSet;
+
 use domain::config::{LaunchTemplate, Order, Pool, Timings};
 use domain::ids::{InstanceId, JobId, RunId, RunnerId};
 use domain::log::{Cause, Transaction, Turn};
 use domain::policy::PoolView;
+use domain::policy::listing::{Missing, RunnerList};
 use domain::state::{Config, Instance, Item, Job, Meta, Slot, WaitingJob};
-use domain::wire::{Action, JobNotice, MESSAGE_VERSION, MachineState, Notice, ObservedInstance, RunnerNotice};
+use domain::wire::{
+    Action, JobNotice, MESSAGE_VERSION, MachineState, Notice, ObservedInstance, ObservedRunner, RunnerNotice,
+};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -203,4 +208,15 @@ pub(crate) fn slots(writes: &Transaction) -> Vec<Slot> {
 pub(crate) fn instances(writes: &Transaction) -> Vec<Instance> {
     let instance = |item: &Item| if let Item::Instance(it) = item { Some(it.clone()) } else { None };
     writes.puts.iter().filter_map(instance).collect()
+}
+
+/// GitHub's whole list, whose first page was read at noon.
+pub(crate) fn list(runners: impl IntoIterator<Item = ObservedRunner>) -> RunnerList {
+    RunnerList {
+        runners: runners.into_iter().collect(),
+        unused: Vec::new(),
+        listed: BTreeSet::new(),
+        unnamed: 0,
+        missing: Missing::Absent { since: noon() },
+    }
 }
