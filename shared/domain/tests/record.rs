@@ -380,6 +380,18 @@ fn a_slot_runs_a_job_of_no_pool() {
 }
 
 #[test]
+fn the_end_of_a_job_is_recorded_although_its_pool_was_dropped() {
+    let dropped = |action| Job { pool: "dropped".parse().expect("a name"), ..facts(&[action]) };
+    let done = recorded(&notice(Action::Completed), [dropped(Action::InProgress).into()]);
+    let after = done.after.expect("it is recorded");
+    assert_eq!((after.rank, after.pool.as_str(), done.is_new), (Rank::Done, "dropped", false));
+    assert!(after.expires_at.is_some() && done.writes.event.is_some());
+    assert!(done.writes.puts.contains(&after.into()), "{:?}", done.writes);
+    // Nothing changes.
+    assert!(record(&notice(Action::Completed), [dropped(Action::Completed).into()]).is_err());
+}
+
+#[test]
 fn a_job_stays_in_its_first_pool() {
     let other = Pool { name: "other".parse().expect("a pool"), priority: 1, ..pool() };
     let (stack, config, queued) =

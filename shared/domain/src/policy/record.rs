@@ -259,6 +259,10 @@ impl<'a> Recorder<'a> {
                 writes = writes.put(job.clone());
             }
             after = Some(job);
+        } else if let Some(job) = self.after_its_pool() {
+            pools.push(job.pool.clone());
+            writes = writes.put(job.clone());
+            after = Some(job);
         }
         let mut taken_by = None;
         if let (Some((pool, _)), Some(before), Some(slot)) = (&self.runner, &self.slot, self.claimed_slot(now)) {
@@ -291,6 +295,14 @@ impl<'a> Recorder<'a> {
         }
         let is_new = self.job.is_none() && after.is_some();
         Ok(Recording { writes, pools, before: self.job, after, taken_by, is_new })
+    }
+
+    /// The job that no longer waits, if its pool was dropped meanwhile and the notices change it. The report of its end may come after
+    /// its machine has ended, and with it the last of the pool.
+    fn after_its_pool(&self) -> Option<Job> {
+        let before = self.job.as_ref().filter(|job| self.config.pool(&job.pool).is_none())?;
+        let job = self.notices.iter().fold(before.clone(), |job, notice| job.join(notice));
+        (job.rank != Rank::Queued && job != *before).then_some(job)
     }
 
     /// Whether no decision about a pool follows from the writes, so that none of them needs to be read: a slot takes a job that
