@@ -122,6 +122,16 @@ fn a_held_machine_is_reported_and_not_touched() {
 }
 
 #[test]
+fn a_machine_of_a_pool_that_does_not_exist_is_reported_and_not_touched() {
+    let universe = universe(61, |pool| pool);
+    let left = unowned(&universe, &[("drover:pool", "gone"), ("drover:batch", "gone.zz9.7.1")]);
+    universe.run(MINUTE * 30);
+    let said = universe.sweep().failures;
+    assert!(matches!(&said[..], [one] if one.contains(left.as_str()) && one.contains("pool gone")), "{said:?}");
+    assert_eq!(ended(&universe, &left), None);
+}
+
+#[test]
 fn a_held_warm_machine_gets_no_runner_and_another_one_runs_the_job() {
     let universe = universe(88, |pool| Pool { warm: 1, ..pool });
     universe.run(MINUTE * 2);

@@ -24,7 +24,7 @@ use domain::policy::retire::TagReading;
 use domain::policy::search::remember;
 use domain::policy::sweep::{Census, Plan, Shares, plan, shares};
 use domain::state::{Config, FunctionName, Instance, Item, Janitor, Key};
-use domain::wire::StateReason;
+use domain::wire::{ObservedInstance, StateReason};
 use futures::future::{Either, join_all, select};
 use futures::stream::{self, StreamExt};
 use jiff::SignedDuration;
@@ -132,6 +132,7 @@ async fn sweep_locked(context: &Context<'_>, config: &Config, memory: &mut Janit
     let runners: BTreeMap<Scope, RunnerList> =
         readings.iter().map(|(scope, reading)| (scope.clone(), reading.list())).collect();
     let machines = sources::list_instances(context, report).await;
+    report_unknown(config, machines.as_deref().unwrap_or_default(), report);
     let pools = sources::read_pools(context, config, report).await;
     metrics::state(&pools, context.now());
     let recorded = match sources::read_instances(context, machines.as_deref().unwrap_or_default(), &pools, report).await
@@ -173,6 +174,21 @@ async fn sweep_locked(context: &Context<'_>, config: &Config, memory: &mut Janit
                 machines.iter().flatten().filter(|it| it.state_reason.as_ref().is_some_and(StateReason::is_reclaim));
             let reclaimed = reclaimed.filter_map(|machine| recorded.readable.get(&machine.id));
             market::refresh(&context.until(shares.deliveries), config, reclaimed, report).await;
+        }
+    }
+}
+
+/// Reports the machines of pools that are not in the table. Nothing is known about them, so they are left alone.
+fn report_unknown(config: &Config, machines: &[ObservedInstance], report: &mut Report) {
+    for seen in machines.iter().filter(|seen| seen.state.is_live()) {
+        if let Some(batch) = seen.batch.as_ref().filter(|batch| config.pool(&batch.pool).is_none()) {
+            let (id, pool) = (&seen.id, &batch.pool);
+            let what = format!(
+                "{id} was launched for pool {pool}, which does not exist, and is left alone: apply a file with that pool, or \
+                 terminate it"
+            );
+            tracing::error!(instance = %id, "{what}");
+            report.fail(what);
         }
     }
 }
