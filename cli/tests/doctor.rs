@@ -5,6 +5,12 @@
 
 use std::time::Duration;
 
+use domain::ids::JobId;
+use domain::log::Transaction;
+use domain::state::{FoundJobs, Item, Janitor, Key};
+use engine::ports::{Clock, Store};
+use jiff::SignedDuration;
+use platform::clock::SystemClock;
 use sandbox::pace::PATIENCE;
 use sandbox::sandbox::{DEAD_LETTERS, Driven, Options, Sandbox, WEBHOOK_SECRET};
 use sandbox::short_timings::one_pool;
@@ -116,6 +122,28 @@ async fn each_prepared_fault_is_found_with_one_command() {
         templates.iter().for_each(|id| state.ec2.delete_launch_template(id));
     };
     found(&sandbox, "launch templates", gone, no_repair).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doctor_warns_for_an_hour_of_jobs_that_only_a_search_found() {
+    let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
+    sandbox.apply(&one_pool("")).await.unwrap();
+    let found = async |ago: SignedDuration| {
+        let before = match sandbox.table().await.get(&Key::Janitor).await.unwrap() {
+            Some(Item::Janitor(before)) => before,
+            _ => Janitor::default(),
+        };
+        let found = FoundJobs { at: SystemClock.now() - ago, jobs: 3, example: JobId(42) };
+        let janitor = Janitor { found: Some(found), ..before };
+        sandbox.table().await.commit(&Transaction::new().put(janitor)).await.unwrap();
+        let said = sandbox.drover(&["doctor", "--json"]).await.unwrap();
+        let json: Value = serde_json::from_slice(&said.stdout).unwrap();
+        json["checks"].as_array().unwrap().iter().find(|check| check["name"] == "late webhooks").unwrap().clone()
+    };
+    let check = found(SignedDuration::from_mins(59)).await;
+    assert_eq!(check["level"], "warn", "{check}");
+    assert!(check["says"].as_str().unwrap().contains("a search found 3 jobs without a recorded webhook"), "{check}");
+    assert_eq!(found(SignedDuration::from_mins(61)).await["level"], "pass");
 }
 
 /// How many calls of GitHub and EC2 the models have refused.

@@ -1,7 +1,8 @@
 //! Checks of the stack in AWS: environment, credentials, table, queue, secrets and ingest.
 
-use domain::state::{Config, Item, Janitor, Key};
+use domain::state::{Config, FoundJobs, Item, Janitor, Key};
 use engine::ports::{Store, StoreError};
+use jiff::{SignedDuration, Timestamp};
 use platform::aws::ErrorKind;
 use platform::environment::EnvironmentError;
 use platform::inspect;
@@ -144,7 +145,7 @@ async fn has_queue(subject: &Subject<'_>) -> bool {
     !subject.inspect.queue(url).await.is_err_and(|error| error.kind == ErrorKind::NotFound)
 }
 
-const TABLE: &[&str] = &["pools", "janitor", "last sweep"];
+const TABLE: &[&str] = &["pools", "janitor", "last sweep", "late webhooks"];
 
 fn no_table() -> Group {
     Group::new("table", TABLE)
@@ -192,6 +193,25 @@ fn check_janitor(group: &mut Group, subject: &Subject<'_>, janitor: Option<Janit
     let remedy = "look at the log group of the function janitor, and check that its schedule is enabled";
     group.conclude("janitor", Level::Fail, &problems, fine, remedy);
     sweep(group, &janitor);
+    found(group, &janitor, subject.now);
+}
+
+/// Jobs that only a search found. The scaler may fail although every delivery arrives.
+fn found(group: &mut Group, janitor: &Janitor, now: Timestamp) {
+    let recent = janitor.found.filter(|found| now.duration_since(found.at) < SignedDuration::from_hours(1));
+    let problem = recent.map(|FoundJobs { at, jobs, example }| {
+        let (ago, jobs) = (age(now.duration_since(at)), count(jobs, "job"));
+        format!("{ago} ago, a search found {jobs} without a recorded webhook, for example {example}")
+    });
+    let remedy =
+        "if deliveries arrive, the scaler fails or is late: look at its log group; otherwise fix the deliveries";
+    group.conclude(
+        "late webhooks",
+        Level::Warn,
+        problem.as_slice(),
+        "no search had to find a job in the last hour",
+        remedy,
+    );
 }
 
 /// What the last sweep could not do.

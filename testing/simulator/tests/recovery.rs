@@ -146,6 +146,8 @@ fn a_job_without_any_webhook_is_found_by_a_search() {
         })
         .sum();
     assert_eq!(recovered, 1, "the sweep's event counts it");
+    let Some(Item::Janitor(janitor)) = universe.item(&Key::Janitor) else { panic!("there were sweeps") };
+    assert!(janitor.found.is_some_and(|found| (found.jobs, found.example.0) == (1, unheard.0)), "doctor shows it");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::config::is_zero;
-use crate::ids::{DeliveryId, ImageId, InstanceId, Owner, Repository, RunId, RunnerName, Scope};
+use crate::ids::{DeliveryId, ImageId, InstanceId, JobId, Owner, Repository, RunId, RunnerName, Scope};
 
 /// The item `JANITOR`, `LOCK`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +48,9 @@ pub struct Janitor {
     /// The images whose machines report that they have booted.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub reporting: BTreeMap<ImageId, ReportingImage>,
+    /// What the last search found that found something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<FoundJobs>,
     /// How many readings and removals failed in the last sweep that ended.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failed: usize,
@@ -206,6 +209,15 @@ pub struct SearchedRepository {
     /// The run after which an unfinished search goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub searched_to: Option<RunId>,
+}
+
+/// Jobs that a search found: their webhooks did not come, or the scaler had not recorded them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundJobs {
+    pub at: Timestamp,
+    pub jobs: usize,
+    /// One of them.
+    pub example: JobId,
 }
 
 /// Where the list of webhook deliveries, newest first, was left.

@@ -34,8 +34,8 @@ pub use function::{Function, FunctionName};
 pub use instance::{Condemned, Instance, KEEP_CLOSED, Ownership};
 pub use item::Item;
 pub use janitor::{
-    DeliveryReading, Janitor, ListReading, ListState, MissedReport, ReportingImage, SearchRound, SearchedRepository,
-    Suspect, Undelivered, oldest_suspects,
+    DeliveryReading, FoundJobs, Janitor, ListReading, ListState, MissedReport, ReportingImage, SearchRound,
+    SearchedRepository, Suspect, Undelivered, oldest_suspects,
 };
 pub use job::{Job, KEEP_DONE, MAX_QUEUED, Rank, TRUST_QUEUED_FOR};
 pub use key::Key;

@@ -4,10 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::ids::{Owner, PoolName, Repository, RunId};
+use domain::ids::{JobId, Owner, PoolName, Repository, RunId};
 use domain::policy::budget::{Budget, Optional, is_ample, is_scarce, may_search, pay};
 use domain::policy::search::{self, advance, is_named, notices, open_accounts, round};
-use domain::state::{Config, Janitor, SearchRound};
+use domain::state::{Config, FoundJobs, Janitor, SearchRound};
 use domain::wire::{FoundJob, RunsUnderWay};
 use futures::future::join_all;
 use jiff::Timestamp;
@@ -38,7 +38,7 @@ struct Search<'a> {
     gone: Vec<Repository>,
     round: Option<SearchRound>,
     touched: BTreeSet<PoolName>,
-    recovered: usize,
+    recovered: Vec<JobId>,
     unreadable: usize,
     failures: Vec<String>,
 }
@@ -78,7 +78,7 @@ pub(super) async fn search(
             gone: Vec::new(),
             round,
             touched: BTreeSet::new(),
-            recovered: 0,
+            recovered: Vec::new(),
             unreadable: 0,
             failures: Vec::new(),
         };
@@ -86,7 +86,7 @@ pub(super) async fn search(
         search
     }))
     .await;
-    let mut touched = BTreeSet::new();
+    let (mut touched, mut recovered) = (BTreeSet::new(), Vec::new());
     for search in searches {
         for (repository, to) in search.searched {
             if let Some(remembered) = memory.repositories.get_mut(&repository) {
@@ -106,9 +106,13 @@ pub(super) async fn search(
         memory.paid_until.extend(search.paid_until.map(|paid| (search.owner.clone(), paid)));
         memory.rounds.extend(search.round.map(|round| (search.owner, round)));
         touched.extend(search.touched);
-        report.recovered += search.recovered;
+        recovered.extend(search.recovered);
         report.unreadable += search.unreadable;
         report.failures.extend(search.failures);
+    }
+    report.recovered += recovered.len();
+    if let Some(example) = recovered.first() {
+        memory.found = Some(FoundJobs { at: now, jobs: recovered.len(), example: *example });
     }
     touched
 }
@@ -263,9 +267,10 @@ impl Search<'_> {
             tracing::warn!(%job, "job {job} was found and cannot be recorded: {error}");
         }
         for job in &recorded.new {
-            tracing::warn!(%job, "job {job} was found by searching {repository}: its webhook never came");
+            let why = "its webhook did not come, or was not recorded";
+            tracing::warn!(%job, "job {job} was found by searching {repository}: {why}");
         }
-        self.recovered += recorded.new.len();
+        self.recovered.extend(recorded.new);
         self.touched.extend(recorded.touched.into_keys());
     }
 }
