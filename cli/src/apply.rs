@@ -20,7 +20,7 @@ use platform::ec2::Ec2;
 use rand::Rng;
 use serde_json::{Value, json};
 
-use self::account::{check_architectures, check_installed, check_runner_groups, try_launches};
+use self::account::{check_architectures, check_installed, check_runner_groups, may_have_traces, try_launches};
 pub use self::installation::Installation;
 use self::machines::{check_shapes, offered};
 use self::plan::{Change, Plan};
@@ -65,7 +65,14 @@ pub async fn apply<S: Store>(
         return Ok(file.report());
     }
     let before = config_if_any(installation.table).await?;
-    let plan = Plan::of(&file, before.as_ref(), installation.table, installation.ec2, now).await?;
+    let mut plan = Plan::of(&file, before.as_ref(), installation.table, installation.ec2, now).await?;
+    for pool in before.iter().flat_map(|config| &config.pools) {
+        let is_dropped = plan.pools.iter().all(|kept| kept.name != pool.name);
+        if is_dropped && may_have_traces(pool, installation, now).await {
+            plan.keep(pool);
+        }
+    }
+    check_owners(&mut file, before.as_ref(), &plan);
     let mut in_file: Vec<Pool> = plan.of_file().cloned().collect();
     check_architectures(&mut file, &in_file, installation.inspect).await;
     // With what EC2 offers, the first jobs of pools with shapes need not wait for a sweep.
@@ -173,6 +180,21 @@ fn json(file: &PoolFile, plan: &Plan, applied: Option<bool>) -> Value {
         fields.insert("applied".to_owned(), json!(applied));
     }
     json
+}
+
+/// The owner of a pool cannot change: its runners are registered with the old one, and Drover would look for them with the new one.
+fn check_owners(file: &mut PoolFile, before: Option<&Config>, plan: &Plan) {
+    for pool in plan.of_file() {
+        let old = before.and_then(|config| config.pool(&pool.name)).map(|old| &old.owner);
+        if let Some(old) = old.filter(|old| **old != pool.owner) {
+            let message = format!(
+                "owner: pool {} is in force for {old}, where its runners are registered -> give the pool of {} another name; \
+                 the old one finishes its jobs and ends",
+                pool.name, pool.owner
+            );
+            file.refuse(&pool.name, "owner", message);
+        }
+    }
 }
 
 /// Fails if a deployed function does not support the format. On a new stack no function has run yet, and none has an older

@@ -325,7 +325,7 @@ async fn a_runner_group_that_admits_more_than_its_pool_serves_is_refused() {
     }
     // Runners registered with a repository serve only that repository, whatever their group.
     let own = limited.replace("owner = \"octo-org\"", "owner = \"octo-org/widgets\"");
-    let own = apply(&own).await;
+    let own = apply(&own.replace("name = \"l", "name = \"own-l")).await;
     assert_eq!((code(&own), text(&own).contains("runner groups")), (0, false), "{}", text(&own));
     sandbox.world.act(|state, _| state.github.uninstall(owner));
     refused(&limited, &["owner: octo-org has not installed the app", "/installations/new"]).await;

@@ -5,8 +5,10 @@
 use std::process::Output;
 use std::time::Duration;
 
+use domain::log::Transaction;
 use domain::state::{Config, Item, Key};
 use engine::ports::Store;
+use jiff::SignedDuration;
 use sandbox::sandbox::{Driven, Options, Sandbox};
 use sandbox::short_timings::{one_pool, with_short_timings};
 use sandbox::state::State;
@@ -185,6 +187,49 @@ async fn a_drain_survives_an_apply_and_the_output_says_so() {
     let drains = |pool: &&Value| pool["draining"] == true;
     let drained: Vec<&Value> = pools.as_array().unwrap().iter().filter(drains).map(|pool| &pool["name"]).collect();
     assert_eq!(drained, ["other"], "which the file does not have any more");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_pool_is_dropped_once_neither_ec2_nor_github_shows_anything_of_it() {
+    let files = Files::new().await;
+    has(&files.run("apply", POOLS, &[]).await, 0, &["in force"]);
+    let without = &POOLS[..POOLS.find("# runs-on: [drover-large]").unwrap()];
+    has(&files.run("apply", without, &["--yes"]).await, 0, &["large: removed"]);
+    let is_in_force = async || files.config().await.pools.iter().any(|pool| pool.name.as_str() == "large");
+    // Since then, a scaler may have used the pool, which it still knew.
+    let later = async || {
+        let mut config = files.config().await;
+        config.applied_at -= SignedDuration::from_mins(5);
+        files.sandbox.table().await.commit(&Transaction::new().put(config)).await.unwrap();
+        has(&files.run("apply", without, &[]).await, 0, &["in force"]);
+    };
+    let organization = world::github::Scope::organization("octo-org");
+    let name = "drover_sandbox_large_abcdef_7_0_1";
+    let runner = files
+        .sandbox
+        .world
+        .act(|state, now| state.github.add_foreign_runner(organization.clone(), name, &["drover-large"], now));
+    later().await;
+    assert!(is_in_force().await, "GitHub has a runner of it");
+    files.sandbox.world.act(|state, now| {
+        let installation = state.github.find_owner("octo-org").and_then(|owner| owner.installation).unwrap();
+        state.github.delete_runner(installation, &organization, runner, now).unwrap();
+    });
+    later().await;
+    assert!(!is_in_force().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_owner_of_a_pool_cannot_change() {
+    let files = Files::new().await;
+    has(&files.run("apply", POOLS, &[]).await, 0, &["in force"]);
+    let other = POOLS.replace("owner = \"octo-org\"", "owner = \"octo-org/widgets\"");
+    let refused = files.run("apply", &other, &["--yes"]).await;
+    has(&refused, 1, &["owner: pool linux is in force for octo-org", "octo-org/widgets another name", "pool large"]);
+    let renamed = other.replace("\"linux\"\nlabels", "\"linux-2\"\nlabels").replace("\"large\"", "\"large-2\"");
+    has(&files.run("apply", &renamed, &["--yes"]).await, 0, &["linux-2: added", "linux: removed"]);
+    // It still has the former owner until it is dropped.
+    has(&files.run("apply", &other, &["--yes"]).await, 1, &["owner: pool linux is in force for octo-org"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,6 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use domain::config::{Architecture, LaunchTemplate, Pool, Tuple};
 use domain::ids::{PoolName, Scope};
+use domain::policy::listing::Reading;
+use domain::policy::removal::has_traces;
+use engine::ports::{Compute, GitHub, GitHubError};
+use jiff::Timestamp;
 use platform::aws::ErrorKind;
 use platform::github::GitHubApp;
 use platform::inspect::{Inspect, Unanswered};
@@ -50,6 +54,23 @@ pub(super) async fn check_installed(file: &mut PoolFile, github: &Result<&GitHub
             }
         }
     }
+}
+
+/// Whether something of a pool that is to be dropped may be left in EC2 or at GitHub. If GitHub refuses the list, because the app is
+/// not installed any more, a sweep could not remove anything there either.
+pub(super) async fn may_have_traces<S>(pool: &Pool, installation: &Installation<'_, S>, now: Timestamp) -> bool {
+    let Ok(github) = installation.github else { return true };
+    let Ok(machines) = installation.ec2.census().await else { return true };
+    let mut reading = Reading::new(None, now);
+    while let Some(page) = reading.next_page() {
+        match github.runners(&pool.owner, installation.stack, page).await {
+            Ok(page) => reading.add(page),
+            Err(GitHubError::Denied(_) | GitHubError::Refused(_)) => break,
+            Err(_) => return true,
+        }
+    }
+    let list = reading.list();
+    has_traces(&pool.name, &machines, &list.runners)
 }
 
 pub(super) async fn check_runner_groups(file: &mut PoolFile, github: Result<&GitHubApp, String>) {

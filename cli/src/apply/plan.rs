@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use domain::config::{LaunchTemplate, Pool};
 use domain::ids::PoolName;
-use domain::state::{Config, Item};
+use domain::policy::removal::{Left, known_for, stays_in_force};
+use domain::state::Config;
 use engine::ports::Store;
 use jiff::{SignedDuration, Timestamp};
 use platform::ec2::Ec2;
@@ -15,10 +16,6 @@ use crate::launches::templates_of;
 use crate::output::{Failure, count, usd};
 use crate::pool_file::{PoolEntry, PoolFile, by_name};
 use crate::schedule::local;
-
-/// After this time, no function uses the pools of before any more: a scaler keeps them for a minute, and an invocation ends within
-/// another one.
-const KNOWN_EVERYWHERE_AFTER: SignedDuration = SignedDuration::from_mins(2);
 
 /// What applying the file does to a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -84,12 +81,8 @@ impl Plan {
         }
         let dropped = before.into_iter().flat_map(|config| config.pools.iter().map(move |pool| (config, pool)));
         for (config, pool) in dropped.filter(|(_, pool)| !entries.contains_key(&pool.name)) {
-            let left = match table.partition(&pool.name).await?.items.iter().any(is_unfinished) {
-                true => Left::Something,
-                false => Left::Nothing,
-            };
-            let known_for = config.is_removed(&pool.name).then(|| now.duration_since(config.applied_at));
-            plan.end(pool, known_for, left);
+            let left = Left::of(&table.partition(&pool.name).await?.items);
+            plan.end(pool, known_for(config, &pool.name, now), left);
         }
         Ok(plan)
     }
@@ -137,9 +130,7 @@ impl Plan {
         self.pools.push(pool);
     }
 
-    /// A pool that the file no longer has, and for how long the functions have known that; None if they do not know it yet. A scaler
-    /// that does not may record a job in the pool, or launch for it. So even an empty pool stays in force and drains, and a later
-    /// `apply` drops it.
+    /// A pool that the file no longer has, and for how long the functions have known that.
     fn end(&mut self, pool: &Pool, known_for: Option<SignedDuration>, left: Left) {
         let name = &pool.name;
         let (change, loss) = match left {
@@ -148,9 +139,8 @@ impl Plan {
             }
             Left::Nothing => (Change::Removed, format!("{name} is removed: it has neither jobs nor machines")),
         };
-        if left == Left::Something || known_for.is_none_or(|time| time < KNOWN_EVERYWHERE_AFTER) {
-            self.pools.push(Pool { draining: true, ..pool.clone() });
-            self.ending.insert(name.clone());
+        if stays_in_force(known_for, left) {
+            self.keep(pool);
         }
         // An empty pool that was removed before is gone as far as an operator is concerned.
         if left == Left::Something || known_for.is_none() {
@@ -159,6 +149,12 @@ impl Plan {
         if known_for.is_none() {
             self.losses.push(loss);
         }
+    }
+
+    /// A pool that would be dropped, and that EC2 or GitHub still shows something of.
+    pub(super) fn keep(&mut self, pool: &Pool) {
+        self.pools.push(Pool { draining: true, ..pool.clone() });
+        self.ending.insert(pool.name.clone());
     }
 
     /// The pools that the file has.
@@ -192,33 +188,6 @@ fn note(pool: &Pool) -> String {
         (true, _) => format!(", still draining -> drover drain {name} --undo"),
         (false, true) => format!(", still paused -> drover resume {name}"),
         (false, false) => String::new(),
-    }
-}
-
-/// What a pool that ends still has to finish.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Left {
-    Nothing,
-    Something,
-}
-
-/// Whether the item is work that a draining pool still has to finish.
-fn is_unfinished(item: &Item) -> bool {
-    match item {
-        Item::Slot(_) | Item::Batch(_) | Item::Waiting(_) | Item::CheckRun(_) | Item::Rerun(_) => true,
-        Item::Meta(_)
-        | Item::Nudge(_)
-        | Item::Job(_)
-        | Item::Instance(_)
-        | Item::Config(_)
-        | Item::Limit(_)
-        | Item::Unrouted(_)
-        | Item::Janitor(_)
-        | Item::Function(_)
-        | Item::Listing(_)
-        | Item::Catalogue(_)
-        | Item::SpotPrices(_)
-        | Item::Runner(_) => false,
     }
 }
 

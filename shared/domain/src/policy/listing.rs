@@ -229,10 +229,7 @@ pub fn note_quiet(
     let is_idle = |pool: &Pool| {
         let view = pools.iter().find(|(read, _)| read.name == pool.name).map(|(_, view)| view);
         let is_suspect = |suspect: &Suspect| suspect.runner().is_some_and(|name| name.pool == pool.name);
-        let is_of_pool = |seen: &ObservedInstance| {
-            seen.pool.as_ref() == Some(&pool.name) || seen.batch.as_ref().is_some_and(|batch| batch.pool == pool.name)
-        };
-        let is_live = |seen: &ObservedInstance| seen.state.is_live() && is_of_pool(seen);
+        let is_live = |seen: &ObservedInstance| seen.state.is_live() && seen.is_of(&pool.name);
         view.is_some_and(|view| view.slots.is_empty() && view.batches.is_empty())
             && machines.is_some_and(|machines| !machines.iter().any(is_live))
             && !suspects.keys().any(is_suspect)

@@ -27,6 +27,7 @@ pub mod reap;
 pub mod record;
 pub mod redeliver;
 pub mod register;
+pub mod removal;
 pub mod rerun;
 pub mod retire;
 pub mod retry;

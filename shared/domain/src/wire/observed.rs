@@ -49,6 +49,13 @@ pub struct ObservedInstance {
     pub state_reason: Option<StateReason>,
 }
 
+impl ObservedInstance {
+    /// Whether its tags name the pool.
+    pub fn is_of(&self, pool: &PoolName) -> bool {
+        self.pool.as_ref() == Some(pool) || self.batch.as_ref().is_some_and(|batch| batch.pool == *pool)
+    }
+}
+
 /// Why an instance ended or stopped, as EC2 says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateReason {
