@@ -8,7 +8,7 @@ use crate::mistakes::kinds::Mistake;
 
 /// Whether this build can make the mistake.
 pub fn is_included(mistake: Mistake) -> bool {
-    !matches!(mistake, Mistake::PerJobPairing | Mistake::Counters)
+    !matches!(mistake, Mistake::PerJobPairing | Mistake::Counters | Mistake::OneReading)
 }
 
 /// From now on the decisions of this thread make this mistake, or none.

@@ -73,6 +73,12 @@ pub enum Mistake {
     NeverMissed,
     /// A function of an old version writes a table whose format is newer than its own.
     FormatUnchecked,
+    /// One reading of the list of runners decides about a machine without a slot.
+    OneReading,
+    /// A pool that the file no longer has is dropped although scalers may still use the file of before.
+    DroppedAtOnce,
+    /// A pool that the file no longer has is dropped although EC2 or GitHub shows something of it.
+    DroppedUnseen,
     /// No nudge is sent.
     NoDoorbell,
     /// Whoever answers a nudge deletes its record only after reading the pool.

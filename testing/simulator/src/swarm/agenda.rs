@@ -44,6 +44,10 @@ pub(super) enum Due {
     Rotated,
     /// An operator lets the drained pool take jobs again.
     Undrain,
+    /// The pool file without a pool is applied again.
+    ApplyAgain,
+    /// The pool file has the removed pool again.
+    PoolRestored,
     /// The present version of the functions is deployed again.
     Redeployed,
     /// An operator applies the pools to a new table.

@@ -6,7 +6,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 /// Increased with every change of the table below or of what a fault does.
-pub const VERSION: u32 = 11;
+pub const VERSION: u32 = 12;
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $kind:ident = $name:literal, $most:literal;)*) => {
@@ -54,6 +54,8 @@ faults! {
     NameTaken = "github-name-taken", 0.10;
     /// GitHub's lists show busy runners as idle for up to two minutes.
     StaleList = "github-stale-list", 1.0;
+    /// A runner is on no page of a long list, because others were removed between the readings of two pages.
+    ListShifts = "github-list-shifts", 0.30;
     /// GitHub removes idle runners after two to six minutes.
     IdleRemoved = "github-idle-removed", 1.0;
     /// A runner does not pick up its job: the job is queued again after a minute.
@@ -164,6 +166,8 @@ faults! {
     RepositoryRemoved = "app-repository-removed", 0.10;
     /// An operator drains a pool, and undoes it some minutes later.
     Drained = "pool-drained", 0.05;
+    /// An operator removes a pool from the pool file. The file is applied again, later perhaps with the pool.
+    PoolRemoved = "pool-removed", 0.05;
     /// The report of a machine that has booted is lost.
     ReportLost = "report-lost", 0.15;
     /// The report of a machine that has booted has an unknown form.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use domain::config::Pool;
 use jiff::{SignedDuration, Timestamp};
 use world::ec2::InstanceId;
 use world::github::{JobId, RunnerId};
@@ -20,6 +21,8 @@ pub(super) struct GroundTruth {
     pub(super) spoilt: BTreeSet<InstanceId>,
     /// Runners whose machine EC2 reclaimed, or which was past `max_life`.
     pub(super) ended_by_ec2: BTreeSet<RunnerId>,
+    /// How many readings of a list lacked a runner that was registered.
+    pub(super) on_no_page: BTreeMap<RunnerId, u32>,
     /// Runners whose machine EC2 reclaimed.
     pub(super) reclaimed: BTreeSet<RunnerId>,
     pub(super) booted: BTreeSet<InstanceId>,
@@ -49,6 +52,14 @@ pub(super) struct GroundTruth {
     pub(super) costs: Costs,
     /// How much longer than others the machines of a lost table may stay.
     pub(super) more_for_the_lost: SignedDuration,
+}
+
+/// A pool that the pool file does not have at present.
+#[derive(Debug)]
+pub(super) struct RemovedPool {
+    pub(super) pool: Pool,
+    /// Whether the file has it again, at the latest when all faults have stopped.
+    pub(super) comes_back: bool,
 }
 
 /// What an operator has still to do after generating a key.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use domain::config::Pool;
 use domain::state::{Item, Key};
 use domain::wire::Message;
 use jiff::SignedDuration;
@@ -12,7 +13,7 @@ use world::github::{self, RunId};
 use crate::swarm::agenda::Due;
 use crate::swarm::arrival::{ORGANIZATION, OTHER};
 use crate::swarm::faults::Fault;
-use crate::swarm::ground_truth::Rotation;
+use crate::swarm::ground_truth::{RemovedPool, Rotation};
 use crate::swarm::seed::Swarm;
 use crate::universe::INVOCATION;
 
@@ -83,6 +84,9 @@ impl Swarm<'_> {
         self.new_table();
         self.note_the_lost();
         self.undrain();
+        if self.removed.as_ref().is_some_and(|removed| removed.comes_back) {
+            self.restore_pool();
+        }
         let waiting: Vec<_> = self.universe.github(|github, _| {
             github.jobs().filter(|job| job.state == github::JobState::Waiting).map(|job| job.id).collect()
         });
@@ -96,8 +100,27 @@ impl Swarm<'_> {
             let message = Message::parse(&body).expect("Drover's message");
             self.send(&message, SignedDuration::ZERO);
         }
+        self.cancel_unserved();
         self.note_long_searches();
         self.log_world(|| "all faults stop".to_owned());
+    }
+
+    /// If a pool was removed for ever, cancels the jobs that no pool has taken. GitHub would give them the machines of those that the
+    /// pool still serves.
+    fn cancel_unserved(&mut self) {
+        if self.removed.is_none() {
+            return;
+        }
+        let served: BTreeSet<github::JobId> = self.waiting().into_iter().map(|(job, _)| job).collect();
+        let unserved: Vec<github::JobId> = self.universe.github(|github, _| {
+            let queued = github.jobs().filter(|job| job.state.conclusion().is_none() && job.history.started.is_empty());
+            let own = queued.map(|job| job.id).filter(|job| !self.truth.foreign.contains(job));
+            own.filter(|job| !served.contains(job)).collect()
+        });
+        for job in unserved {
+            self.truth.cancelled.insert(job);
+            self.universe.github(|github, now| github.cancel(job, now));
+        }
     }
 
     /// If the table was lost, notes the accounts with very many runs under way.
@@ -189,6 +212,9 @@ impl Swarm<'_> {
             self.log_world(|| format!("an operator drains pool {}", pool.name));
             let after = SignedDuration::from_secs(30 + self.dice.pick(Fault::Drained, 300) as i64);
             self.plan_in(after, Due::Undrain);
+        }
+        if self.dice.strikes(Fault::PoolRemoved) && self.removed.is_none() {
+            self.remove_pool();
         }
         if self.dice.strikes(Fault::ForeignMachine) {
             self.foreign_machine();
@@ -340,6 +366,11 @@ impl Swarm<'_> {
         let Some(config) = self.universe.configuration() else { return };
         self.log_world(|| "the table is lost".to_owned());
         self.lost_pools = config.pools;
+        // The operator has a file with all of them.
+        if let Some(RemovedPool { pool, .. }) = self.removed.take() {
+            self.lost_pools.retain(|other| other.name != pool.name);
+            self.lost_pools.push(Pool { draining: false, ..pool });
+        }
         self.universe.state().limits.clear();
         self.tables += 1;
         self.lost_at = self.invoked;
@@ -359,6 +390,43 @@ impl Swarm<'_> {
         self.log_world(|| "an operator applies the pools to a new table".to_owned());
         self.universe.apply(self.lost_pools.clone(), &format!("e{}", self.tables));
         self.plan_in(SignedDuration::ZERO, Due::Receive);
+    }
+
+    /// An operator applies a pool file without one of the pools.
+    fn remove_pool(&mut self) {
+        let Some(config) = self.universe.configuration() else { return };
+        let fault = Fault::PoolRemoved;
+        let pool = config.pools[self.dice.pick(fault, config.pools.len())].clone();
+        self.log_world(|| format!("an operator applies a file without pool {}", pool.name));
+        self.universe.apply_without(&pool.name);
+        self.undrained_at = self.invoked;
+        let comes_back = self.dice.pick(fault, 3) > 0;
+        self.removed = Some(RemovedPool { pool, comes_back });
+        let again = SignedDuration::from_secs(60 + self.dice.pick(fault, 240) as i64);
+        self.plan_in(again, Due::ApplyAgain);
+        if comes_back {
+            let restored = SignedDuration::from_secs(30 + self.dice.pick(fault, 600) as i64);
+            self.plan_in(restored, Due::PoolRestored);
+        }
+    }
+
+    pub(super) fn apply_again(&mut self) {
+        let Some(name) = self.removed.as_ref().map(|removed| removed.pool.name.clone()) else { return };
+        let stays = self.universe.apply_without(&name);
+        self.log_world(|| match stays {
+            true => format!("the file is applied again, and pool {name} still drains"),
+            false => format!("the file is applied again, and pool {name} is gone"),
+        });
+        if stays {
+            self.plan_in(SignedDuration::from_secs(150), Due::ApplyAgain);
+        }
+    }
+
+    pub(super) fn restore_pool(&mut self) {
+        let Some(RemovedPool { pool, .. }) = self.removed.take() else { return };
+        self.log_world(|| format!("an operator applies a file with pool {} again", pool.name));
+        self.universe.apply_with(&pool);
+        self.undrained_at = self.invoked;
     }
 
     pub(super) fn undrain(&mut self) {
@@ -392,6 +460,6 @@ impl Swarm<'_> {
 
     fn launch_template(&self) -> Option<ec2::TemplateId> {
         let config = self.universe.configuration()?;
-        Some(config.pools[0].launch_template.id.as_str().into())
+        Some(config.pools.first()?.launch_template.id.as_str().into())
     }
 }

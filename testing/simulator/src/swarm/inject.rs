@@ -10,6 +10,12 @@ use crate::swarm::faults::Fault;
 use crate::swarm::seed::Swarm;
 use crate::universe::TableFault;
 
+/// A list of so many runners stands for one of several pages.
+const SHIFTING: usize = 4;
+
+/// So many readings lack the same runner at most. That three in a row do by chance is not expected, and Drover does not allow for it.
+const MOST_ON_NO_PAGE: u32 = 2;
+
 impl Swarm<'_> {
     /// Prepares the model for the fault that strikes, if one does.
     pub(super) fn inject(&mut self, kind: CallKind) -> Option<Fault> {
@@ -26,7 +32,7 @@ impl Swarm<'_> {
             CallKind::DescribeInstanceTypes => self.inject_describe(ec2::Operation::DescribeInstanceTypes),
             CallKind::DescribeSpotPriceHistory => self.inject_describe(ec2::Operation::DescribeSpotPriceHistory),
             CallKind::GenerateJitConfig => self.inject_github(Endpoint::GenerateJit),
-            CallKind::ListRunners => self.inject_github(Endpoint::ListRunners),
+            CallKind::ListRunners => self.inject_github(Endpoint::ListRunners).or_else(|| self.shift_list()),
             CallKind::DeleteRunner => self.inject_github(Endpoint::DeleteRunner),
             CallKind::GetJob => self.inject_github(Endpoint::GetJob),
             CallKind::ListRunJobs => self.inject_github(Endpoint::ListRunJobs),
@@ -186,6 +192,25 @@ impl Swarm<'_> {
             return Some(Fault::Partial);
         }
         None
+    }
+
+    /// A runner is on no page of a list that has several. The worlds' lists have one page; the longer ones stand for lists of several.
+    fn shift_list(&mut self) -> Option<Fault> {
+        let own: Vec<github::RunnerId> = self.universe.github(|github, _| {
+            let own = github.registrations().filter(|runner| runner.name.starts_with("drover_sim_"));
+            own.map(|runner| runner.id).collect()
+        });
+        let is_long = own.len() >= SHIFTING;
+        if !is_long || !self.dice.strikes(Fault::ListShifts) {
+            return None;
+        }
+        let missing = own[self.dice.pick(Fault::ListShifts, own.len())];
+        let times = self.truth.on_no_page.entry(missing).or_default();
+        *times += 1;
+        (*times <= MOST_ON_NO_PAGE).then(|| {
+            self.universe.state().on_no_page = Some(missing);
+            Fault::ListShifts
+        })
     }
 
     fn inject_github(&mut self, endpoint: Endpoint) -> Option<Fault> {

@@ -72,12 +72,21 @@ impl Swarm<'_> {
                 })
                 .collect()
         });
-        // Drover keeps a job in the pool that accepted it first. Another may accept it now.
+        // Drover keeps a job in the pool that accepted it first. Another may accept it now, or none any more.
         let kept = |job: github::JobId| match self.universe.item(&Key::Job(JobId(job.0))) {
             Some(Item::Job(job)) => Some(job.pool.to_string()),
             _ => None,
         };
-        waiting.into_iter().map(|(job, pool)| (job, kept(job).unwrap_or(pool))).collect()
+        let in_its_pool = |(job, pool): (github::JobId, String)| match kept(job) {
+            Some(pool) => Some((job, pool)),
+            None => self.is_in_file(&pool).then_some((job, pool)),
+        };
+        waiting.into_iter().filter_map(in_its_pool).collect()
+    }
+
+    /// Whether the pool file has the pool at present.
+    fn is_in_file(&self, pool: &str) -> bool {
+        self.removed.as_ref().is_none_or(|removed| removed.pool.name.as_str() != pool)
     }
 
     /// Every minute: notes which pools are full, and whether everything is in order after the faults.
@@ -280,6 +289,9 @@ impl Swarm<'_> {
         let since_start = self.now.duration_since(self.began);
         for (pool, timetable) in self.shape.timetables() {
             let name = pool.name.as_str();
+            if !self.is_in_file(name) {
+                continue;
+            }
             let wanted = (timetable.fewest(pool, since_start - WARM_WITHIN, since_start) + pool.stopped) as usize;
             let meta = self.universe.store.view(&pool.name).meta;
             // A failing pool launches probes only, and machines that were never registered do not show that it works again.
@@ -293,7 +305,7 @@ impl Swarm<'_> {
     /// P220: a pool has the machines that it keeps warm or stopped, if they have been asked for long enough.
     fn check_warm_machines(&mut self) {
         let Some(calm) = self.calm_since else { return };
-        for pool in &self.shape.pools {
+        for pool in self.shape.pools.iter().filter(|pool| self.is_in_file(pool.name.as_str())) {
             let last = self.truth.warm_at.get(pool.name.as_str()).copied().unwrap_or(self.began);
             if self.now.duration_since(last.max(calm)) >= WARM_WITHIN {
                 let idle = self.idle_machines(pool.name.as_str());
@@ -362,7 +374,9 @@ impl Swarm<'_> {
             self.waiting().into_iter().map(|(_, pool)| pool).chain(without_github.iter().cloned()).collect();
         for pool in self.shape.pools.clone() {
             let name = pool.name.as_str();
-            if late.contains(name) || self.has_a_dead_machine(name) || self.launches_for_an_immortal_job(name) {
+            let is_late =
+                late.contains(name) || self.has_a_dead_machine(name) || self.launches_for_an_immortal_job(name);
+            if is_late || !self.is_in_file(name) {
                 // An older job would take the new job's machine, the new job is the first to need the dead machine, or GitHub
                 // registers no runner for it.
                 continue;

@@ -114,6 +114,8 @@ impl Swarm<'_> {
             }
             Due::Rotated => self.finish_rotation(),
             Due::Undrain => self.undrain(),
+            Due::ApplyAgain => self.apply_again(),
+            Due::PoolRestored => self.restore_pool(),
             Due::Redeployed => self.redeploy(),
             Due::NewTable => self.new_table(),
             Due::Machine(instance, doing) => self.machine_does(instance, doing),

@@ -15,7 +15,7 @@ use crate::digest::Digest;
 use crate::swarm::agenda::{Agenda, Due};
 use crate::swarm::arrival::{ORGANIZATION, OTHER};
 use crate::swarm::faults::Dice;
-use crate::swarm::ground_truth::{GroundTruth, Rotation};
+use crate::swarm::ground_truth::{GroundTruth, RemovedPool, Rotation};
 use crate::swarm::invocation::{Invocation, Rollback};
 use crate::swarm::machine::Machine;
 use crate::swarm::outcome::{Line, Options, Topic, Violation};
@@ -61,6 +61,8 @@ pub(super) struct Swarm<'u> {
     pub(super) lost_at: u64,
     /// The last invocation that may have seen pools that take no jobs, although they do now.
     pub(super) undrained_at: u64,
+    /// A pool that the pool file does not have at present.
+    pub(super) removed: Option<RemovedPool>,
     /// When the table was lost last.
     pub(super) table_lost_at: Option<Timestamp>,
     /// The pools of the table that was lost.
@@ -103,6 +105,7 @@ impl<'u> Swarm<'u> {
             tables: 1,
             lost_at: 0,
             undrained_at: 0,
+            removed: None,
             table_lost_at: None,
             lost_pools: Vec::new(),
             github_hangs_until: now,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::config::{MarketChoice, Pool};
+use domain::config::{MarketChoice, MicroUsd, Pool};
 use domain::policy::route::{Routable, route};
 use jiff::SignedDuration;
 use rand::Rng;
@@ -131,6 +131,7 @@ impl Shape {
 fn burst(rng: &mut SmallRng, pools: &mut [Pool], jobs: usize, lasting: SignedDuration) -> Vec<Arrival> {
     let at = rng.random_range(0..pools.len());
     pools[at].max = 2 * jobs as u32;
+    pools[at].price_per_hour = None;
     let begins = SignedDuration::from_millis(rng.random_range(0..lasting.as_millis() as i64));
     let arrival = |_| {
         let (repository, labels) = job_for(rng, &pools[at..=at]);
@@ -181,6 +182,9 @@ fn pools(rng: &mut SmallRng) -> Vec<Pool> {
             // Derived and not random, so that a seed keeps the world that it had before this setting existed.
             pool.rerun_on_interruption = pool.max.is_multiple_of(2);
             pool.usage = pool.max.is_multiple_of(3);
+            // Enough for a dozen machines, so that the jobs of a world are served in time.
+            pool.price_per_hour =
+                pool.max.is_multiple_of(5).then(|| MicroUsd(1_500_000 + 20_000 * u64::from(pool.max)));
             pool
         })
         .collect()

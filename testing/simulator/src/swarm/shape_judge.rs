@@ -49,7 +49,11 @@ impl Swarm<'_> {
     pub(super) fn is_at_cap(&self, pool: &str) -> bool {
         let Some(pool) = self.shape.pools.iter().find(|known| known.name.as_str() == pool) else { return false };
         let Some(cap) = pool.price_per_hour.filter(|_| self.universe.configuration().is_some()) else { return false };
-        let dearest = TYPES.iter().filter(|it| is_usual(it)).map(|it| it.price).fold(0.0, f64::max);
+        let is_used = |it: &&TypeInfo| match pool.shapes {
+            Some(_) => is_usual(it),
+            None => pool.instance_types.iter().any(|listed| listed.as_str() == it.name),
+        };
+        let dearest = TYPES.iter().filter(is_used).map(|it| it.price).fold(0.0, f64::max);
         self.universe.store.view(&pool.name).price_per_hour().usd() + dearest > cap.usd()
     }
 

@@ -37,8 +37,7 @@ impl Compute for Universe {
     }
 
     async fn census(&self) -> Result<Vec<ObservedInstance>, ComputeError> {
-        let look = || self.state().describe(&[Filter::tag("drover:stack", "sim")]);
-        self.steps.around(|| Call::DescribeInstances, look).await
+        self.steps.around(|| Call::DescribeInstances, || self.state().own_machines()).await
     }
 
     async fn instances(&self, ids: &[InstanceId]) -> Result<Vec<ObservedInstance>, ComputeError> {
@@ -243,6 +242,11 @@ impl State {
                 format!("random-{used}")
             }
         }
+    }
+
+    /// The machines with the stack's tag.
+    pub(super) fn own_machines(&mut self) -> Result<Vec<ObservedInstance>, ComputeError> {
+        self.describe(&[Filter::tag("drover:stack", "sim")])
     }
 
     fn describe(&mut self, filters: &[Filter]) -> Result<Vec<ObservedInstance>, ComputeError> {

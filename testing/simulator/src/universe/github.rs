@@ -86,7 +86,9 @@ impl GitHub for Universe {
                 .map_err(|error| port_error(error, now))?;
             let counted = state.counted(scope.owner(), format!("{scope} {page}"), &listed.items);
             let mut page = RunnerPage { runners: Vec::new(), unreadable: Vec::new(), total: listed.total, counted };
-            for runner in listed.items.into_iter().filter(|runner| runner.name.starts_with(&prefix)) {
+            let missing = state.on_no_page.take();
+            let own = listed.items.into_iter().filter(|runner| runner.name.starts_with(&prefix));
+            for runner in own.filter(|runner| missing != Some(runner.id)) {
                 match state.github.faults.malformed_runners.get(&runner.id) {
                     Some(Malformed::State) => page.unreadable.push(Some(RunnerId(runner.id.0))),
                     Some(Malformed::All) => page.unreadable.push(None),

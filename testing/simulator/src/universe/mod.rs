@@ -22,11 +22,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use domain::config::{
     Architecture, LaunchTemplate, Market, MarketChoice, Order, Pool, Rates, RootVolume, ShapePolicy, Shapes, Timings,
 };
-use domain::ids::{Epoch, JobId, Repository, StackName};
+use domain::ids::{Epoch, JobId, PoolName, Repository, StackName};
 use domain::log::Transaction;
 use domain::policy::format;
+use domain::policy::removal::{Left, has_traces, known_for, stays_in_force};
 use domain::state::{Config, FunctionName, Item, Key, Meta};
-use domain::wire::Message;
+use domain::wire::{Message, ObservedRunner};
 use engine::consume::{Consumed, consume};
 use engine::context::Context;
 use engine::memory::MemoryStore;
@@ -236,6 +237,7 @@ impl Universe {
                 limits: BTreeMap::new(),
                 tags: BTreeMap::new(),
                 unreadable: BTreeSet::new(),
+                on_no_page: None,
                 queue_fault: false,
                 secret_fault: false,
                 stored_key: FIRST_KEY,
@@ -305,8 +307,12 @@ impl Universe {
 impl Universe {
     /// Does what `drover pools apply` does to a table with pools.
     pub fn change_pools(&self, change: impl FnOnce(&mut Vec<Pool>)) {
+        self.change_configuration(|config| change(&mut config.pools));
+    }
+
+    fn change_configuration(&self, change: impl FnOnce(&mut Config)) {
         let Some(mut config) = self.configuration() else { return };
-        change(&mut config.pools);
+        change(&mut config);
         let slots = self.store.items().into_iter().filter_map(|item| match item {
             Item::Slot(slot) => Some(format::of_slot(&slot)),
             _ => None,
@@ -328,8 +334,53 @@ impl Universe {
 
     /// An operator drains this pool and no other.
     pub fn drain_only(&self, drained: Option<&str>) {
-        self.change_pools(|pools| {
-            pools.iter_mut().for_each(|pool| pool.draining = Some(pool.name.as_str()) == drained);
+        self.change_configuration(|config| {
+            let removed = &config.removed;
+            let others = config.pools.iter_mut().filter(|pool| !removed.contains(&pool.name));
+            others.for_each(|pool| pool.draining = Some(pool.name.as_str()) == drained);
+        });
+    }
+
+    /// Does what `drover pools apply` does with a file that no longer has this pool. Whether the pool is still in force.
+    pub(crate) fn apply_without(&self, name: &PoolName) -> bool {
+        let items = self.store.items();
+        let left = Left::of(items.iter().filter(|item| item.key().pool() == Some(name)));
+        self.change_configuration(|config| {
+            let known_for = match self.mistake {
+                Some(Mistake::DroppedAtOnce) => Some(SignedDuration::MAX),
+                _ => known_for(config, name, self.now()),
+            };
+            let has_traces = self.mistake != Some(Mistake::DroppedUnseen) && self.has_traces(name);
+            let stays = stays_in_force(known_for, left) || has_traces;
+            config.pools.retain(|pool| stays || pool.name != *name);
+            config.pools.iter_mut().filter(|pool| pool.name == *name).for_each(|pool| pool.draining = true);
+            config.removed = config.pools.iter().map(|pool| pool.name.clone()).filter(|it| it == name).collect();
+            config.applied_at = self.now();
+        });
+        self.configuration().is_some_and(|config| config.pool(name).is_some())
+    }
+
+    /// Whether EC2 or GitHub shows an operator something of the pool.
+    fn has_traces(&self, pool: &PoolName) -> bool {
+        let mut state = self.state();
+        let machines = state.own_machines().expect("no fault strikes an operator's call");
+        let observed = |it: &world::github::Runner| ObservedRunner {
+            id: domain::ids::RunnerId(it.id.0),
+            name: it.name.clone(),
+            online: it.online,
+            busy: it.job.is_some(),
+        };
+        let runners: Vec<ObservedRunner> = state.github.registrations().map(observed).collect();
+        has_traces(pool, &machines, &runners)
+    }
+
+    /// Does what `drover pools apply` does with a file that has this pool again.
+    pub(crate) fn apply_with(&self, pool: &Pool) {
+        self.change_configuration(|config| {
+            config.removed.remove(&pool.name);
+            config.pools.retain(|other| other.name != pool.name);
+            config.pools.push(Pool { draining: false, ..pool.clone() });
+            config.applied_at = self.now();
         });
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct State {
     pub(crate) tags: BTreeMap<(Owner, String), u64>,
     /// Items whose form is unknown to Drover.
     pub(crate) unreadable: BTreeSet<Key>,
+    /// A runner that the next page of a list of runners lacks.
+    pub(crate) on_no_page: Option<github::RunnerId>,
     /// Whether the queue fails its next call.
     pub(crate) queue_fault: bool,
     /// Whether Secrets Manager fails its next call.
