@@ -92,6 +92,14 @@ async fn a_loss_of_pools_or_capacity_is_shown_and_needs_an_agreement() {
     let less = POOLS.replace("max = 100", "max = 7");
     let asked = files.run("apply", &less, &[]).await;
     has(&asked, 1, &["linux: max falls from 150 to 7", "nothing was applied", "no terminal", "pools.toml --yes"]);
+    let relabelled = files.run("apply", &more.replace("\"linux\"]", "\"linux-x64\"]"), &[]).await;
+    has(&relabelled, 1, &["linux loses the label linux: jobs of this pool", "nothing was applied"]);
+    let shorter = files.run("apply", &more.replace("max = 150", "max = 150\nmax_life = \"2h\""), &[]).await;
+    has(
+        &shorter,
+        1,
+        &["linux: max_life falls from 12h to 2h: machines that are older end at once", "nothing was applied"],
+    );
     let large = POOLS.find("# runs-on: [drover-large]").unwrap();
     let removed = files.run("apply", &POOLS[..large].replace("max = 100", "max = 150"), &[]).await;
     has(&removed, 1, &["large is removed", "nothing was applied"]);

@@ -122,6 +122,19 @@ impl Plan {
                 let before = old.price_per_hour.map_or_else(|| "no limit".to_owned(), |old| usd(old.usd()));
                 self.losses.push(format!("{}: usd_per_hour falls from {before} to {}", pool.name, usd(cap.usd())));
             }
+            for label in old.labels.difference(&pool.labels) {
+                let name = &pool.name;
+                self.losses.push(format!(
+                    "{name} loses the label {label}: jobs of this pool that wait for it will never start"
+                ));
+            }
+            let (before, after) = (&old.timings.max_life, &pool.timings.max_life);
+            if after.duration() < before.duration() {
+                let name = &pool.name;
+                self.losses.push(format!(
+                    "{name}: max_life falls from {before} to {after}: machines that are older end at once, with their jobs"
+                ));
+            }
             if change == Change::Changed {
                 self.differences.insert(pool.name.clone(), differences(old, &pool));
             }
