@@ -311,7 +311,7 @@ fn suspects_are_read_back_and_those_about_runners_name_one() {
         Suspect::Unlisted("i-1".into()),
         Suspect::Stopping("i-1".into()),
         Suspect::Running("i-1".into()),
-        Suspect::Jobless("i-1".into()),
+        Suspect::Jobless("i-1".into(), 2),
         Suspect::Offline(name.to_owned()),
         Suspect::Idle(name.to_owned()),
         Suspect::Unregistered(name.to_owned()),

@@ -48,11 +48,14 @@ impl World {
         Self { list, pools, suspects, ..Self::without_slots([listed()]) }
     }
 
-    /// Machines of which every list has shown for two minutes that no runner with a job may run on them.
+    /// Machines of which every list has shown for two minutes that no runner with a job may run on them, however many it shows.
     fn without_slots(machines: impl IntoIterator<Item = ObservedInstance>) -> Self {
         let machines: Vec<ObservedInstance> = machines.into_iter().collect();
         Self {
-            suspects: machines.iter().map(|seen| (Suspect::Jobless(seen.id.clone()), ago(120))).collect(),
+            suspects: machines
+                .iter()
+                .flat_map(|seen| (0..4).map(|runners| (Suspect::Jobless(seen.id.clone(), runners), ago(120))))
+                .collect(),
             machines: Some(machines),
             list: Some(list([])),
             pools: vec![(pool(), view([]))],
@@ -273,7 +276,7 @@ fn a_machine_without_a_slot_is_condemned_unless_its_launch_is_open_or_its_record
 
 #[test]
 fn a_machine_without_a_slot_is_suspected_before_it_is_condemned() {
-    let jobless = || Suspect::Jobless("i-1".into());
+    let jobless = || Suspect::Jobless("i-1".into(), 0);
     let of = |list: Option<RunnerList>, seconds: Option<i64>| {
         let mut world = World::without_slots([orphan()]);
         (world.list, world.suspects) = (list, seconds.map(|it| (jobless(), ago(it))).into_iter().collect());
@@ -289,17 +292,20 @@ fn a_machine_without_a_slot_is_suspected_before_it_is_condemned() {
 #[test]
 fn a_machine_whose_table_was_lost_survives_a_list_that_lacks_its_busy_runner() {
     let adopted = Instance::unowned(&listed(), None, Ownership::Adopted, noon());
-    let of = |runner: Option<ObservedRunner>, suspected: Option<i64>| {
+    let of = |runner: Option<ObservedRunner>, suspected: Option<(usize, i64)>| {
         let mut world = World::without_slots([listed()]);
         world.list = Some(list(runner));
         world.recorded.insert(adopted.id.clone(), adopted.clone());
-        world.suspects = suspected.map(|it| (Suspect::Jobless("i-1".into()), ago(it))).into_iter().collect();
+        let noted = |(runners, seconds)| (Suspect::Jobless("i-1".into(), runners), ago(seconds));
+        world.suspects = suspected.map(noted).into_iter().collect();
         (world.reaped(), world.plan().suspects.len())
     };
     assert_eq!(of(None, None), (vec![], 1));
-    assert_eq!(of(Some(own(true, true)), Some(60)), (vec![], 0), "it has a job");
-    assert_eq!(of(None, Some(60)), (vec![], 1));
-    assert_eq!(of(None, Some(120)), (vec!["orphan"], 1), "three lists in a row show no runner");
+    assert_eq!(of(Some(own(true, true)), Some((0, 60))), (vec![], 0), "it has a job");
+    assert_eq!(of(None, Some((0, 60))), (vec![], 1));
+    assert_eq!(of(None, Some((0, 120))), (vec!["orphan"], 1), "three lists in a row show no runner");
+    assert_eq!(of(None, Some((1, 3600))), (vec![], 1), "it was idle until now, and may have a job");
+    assert_eq!(of(Some(own(true, false)), Some((1, 120))), (vec!["orphan"], 1), "it is deregistered first");
 }
 
 #[test]

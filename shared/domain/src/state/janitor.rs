@@ -121,8 +121,8 @@ pub enum Suspect {
     Stopping(InstanceId),
     /// EC2 does not show this instance as `stopped`, and it should be. Not written before format 5 of the table.
     Running(InstanceId),
-    /// It belongs to no open slot, and GitHub lists no runner with a job that may run on it.
-    Jobless(InstanceId),
+    /// It belongs to no open slot, and GitHub lists this many runners that may run on it, none with a job.
+    Jobless(InstanceId, usize),
     /// The runner of this name was online or has a job, and is not connected.
     Offline(String),
     /// The runner of this name should have a job, and is listed as idle.
@@ -139,7 +139,7 @@ impl From<Suspect> for String {
             Suspect::Unlisted(instance) => format!("unlisted {instance}"),
             Suspect::Stopping(instance) => format!("stopping {instance}"),
             Suspect::Running(instance) => format!("running {instance}"),
-            Suspect::Jobless(instance) => format!("jobless {instance}"),
+            Suspect::Jobless(instance, runners) => format!("jobless {instance} {runners}"),
             Suspect::Offline(runner) => format!("offline {runner}"),
             Suspect::Idle(runner) => format!("idle {runner}"),
             Suspect::Unregistered(runner) => format!("unregistered {runner}"),
@@ -155,7 +155,7 @@ impl Suspect {
             Suspect::Offline(name) | Suspect::Idle(name) | Suspect::Unregistered(name) | Suspect::Stale(name) => {
                 name.parse().ok()
             }
-            Suspect::Unlisted(_) | Suspect::Stopping(_) | Suspect::Running(_) | Suspect::Jobless(_) => None,
+            Suspect::Unlisted(_) | Suspect::Stopping(_) | Suspect::Running(_) | Suspect::Jobless(..) => None,
         }
     }
 
@@ -165,7 +165,10 @@ impl Suspect {
             "unlisted" => Suspect::Unlisted(InstanceId::from(name)),
             "stopping" => Suspect::Stopping(InstanceId::from(name)),
             "running" => Suspect::Running(InstanceId::from(name)),
-            "jobless" => Suspect::Jobless(InstanceId::from(name)),
+            "jobless" => {
+                let (instance, runners) = name.rsplit_once(' ')?;
+                Suspect::Jobless(InstanceId::from(instance), runners.parse().ok()?)
+            }
             "offline" => Suspect::Offline(name.to_owned()),
             "idle" => Suspect::Idle(name.to_owned()),
             "unregistered" => Suspect::Unregistered(name.to_owned()),

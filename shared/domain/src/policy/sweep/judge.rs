@@ -13,9 +13,9 @@ pub const STOPPING_GRACE: SignedDuration = SignedDuration::from_mins(10);
 /// EC2's list is eventually consistent: a younger instance may be missing from it.
 pub const LISTED_AFTER: SignedDuration = SignedDuration::from_mins(5);
 
-/// For how many times `confirm_gap` every list must show that no runner that may run on an instance without a slot has a job. GitHub
-/// lists runners in pages, counted from the beginning: if one is removed between two pages, a later one is on neither. Nothing else
-/// protects such an instance, because the runner that the list lacks is not deregistered.
+/// For how many times `confirm_gap` every list must show the same number of runners that may run on an instance without a slot, none of
+/// them with a job. GitHub lists runners in pages, counted from the beginning: if one is removed between two pages, a later one is on
+/// neither. Nothing else protects such an instance, because the runner that the list lacks is not deregistered.
 const UNOWNED_CONFIRM_GAPS: i32 = 2;
 
 /// What GitHub shows about an instance's runner.

@@ -65,6 +65,14 @@ impl Suspicions<'_> {
             self.found.insert(suspect, *since);
         }
     }
+
+    /// Keeps what the last sweep noted about the runners of an instance without a slot.
+    fn keep_jobless(&mut self, instance: &InstanceId) {
+        let is_it = |suspect: &&Suspect| matches!(suspect, Suspect::Jobless(noted, _) if noted == instance);
+        if let Some(suspect) = self.before.keys().find(is_it).cloned() {
+            self.keep(suspect);
+        }
+    }
 }
 
 /// Something to remove, or to adopt.
@@ -432,14 +440,14 @@ fn plan_unowned(
         // Without the whole list the candidates are unknown, unless one is known to be busy.
         (list.is_readable || unused.iter().any(|runner| runner.busy)).then_some(unused)
     });
-    let suspect = Suspect::Jobless(seen.id.clone());
     let runner = match &candidates {
         None => {
-            suspicions.keep(suspect);
+            suspicions.keep_jobless(&seen.id);
             RunnerState::Unread
         }
         Some(runners) if runners.iter().any(|runner| runner.busy) => RunnerState::Busy,
-        Some(runners) => jobless(runners, suspicions.note(suspect)),
+        // If their number changes, the time begins again: a list may lack the one that has just got a job.
+        Some(runners) => jobless(runners, suspicions.note(Suspect::Jobless(seen.id.clone(), runners.len()))),
     };
     let subject = UnownedSubject {
         recorded: recorded_as(census, view, seen, batch),
