@@ -222,7 +222,7 @@ impl Swarm<'_> {
         if self.dice.strikes(Fault::OldVersion) {
             self.roll_back();
         }
-        if self.dice.strikes(Fault::TableLost) {
+        if self.dice.strikes(Fault::TableLost) && (self.rollback.is_none() || self.removed.is_none()) {
             self.lose_table();
         }
     }
@@ -423,6 +423,10 @@ impl Swarm<'_> {
     }
 
     pub(super) fn restore_pool(&mut self) {
+        if self.rollback.is_some() {
+            // The pool may need a format that the old version does not support. Then the file is refused.
+            return self.plan_in(SignedDuration::from_secs(30), Due::PoolRestored);
+        }
         let Some(RemovedPool { pool, .. }) = self.removed.take() else { return };
         self.log_world(|| format!("an operator applies a file with pool {} again", pool.name));
         self.universe.apply_with(&pool);
