@@ -166,6 +166,8 @@ faults! {
     RepositoryRemoved = "app-repository-removed", 0.10;
     /// An operator drains a pool, and undoes it some minutes later.
     Drained = "pool-drained", 0.05;
+    /// An operator changes the market or the subnets of a pool, or the order of its instance types.
+    PoolEdited = "pool-edited", 0.05;
     /// An operator removes a pool from the pool file. The file is applied again, later perhaps with the pool.
     PoolRemoved = "pool-removed", 0.05;
     /// The report of a machine that has booted is lost.

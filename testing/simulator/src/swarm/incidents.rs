@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use domain::config::Pool;
+use domain::config::{MarketChoice, Pool};
 use domain::state::{Item, Key};
 use domain::wire::Message;
 use jiff::SignedDuration;
@@ -15,7 +15,7 @@ use crate::swarm::arrival::{ORGANIZATION, OTHER};
 use crate::swarm::faults::Fault;
 use crate::swarm::ground_truth::{RemovedPool, Rotation};
 use crate::swarm::seed::Swarm;
-use crate::universe::INVOCATION;
+use crate::universe::{INVOCATION, SUBNETS};
 
 /// By how much the clocks of functions are wrong at most.
 const MAX_CLOCK_ERROR: SignedDuration = SignedDuration::from_mins(2);
@@ -213,6 +213,9 @@ impl Swarm<'_> {
             let after = SignedDuration::from_secs(30 + self.dice.pick(Fault::Drained, 300) as i64);
             self.plan_in(after, Due::Undrain);
         }
+        if self.dice.strikes(Fault::PoolEdited) {
+            self.edit_pool();
+        }
         if self.dice.strikes(Fault::PoolRemoved) && self.removed.is_none() {
             self.remove_pool();
         }
@@ -390,6 +393,32 @@ impl Swarm<'_> {
         self.log_world(|| "an operator applies the pools to a new table".to_owned());
         self.universe.apply(self.lost_pools.clone(), &format!("e{}", self.tables));
         self.plan_in(SignedDuration::ZERO, Due::Receive);
+    }
+
+    /// An operator changes where a pool launches.
+    fn edit_pool(&mut self) {
+        let Some(config) = self.universe.configuration() else { return };
+        let plain: Vec<&Pool> = config.pools.iter().filter(|pool| pool.shapes.is_none()).collect();
+        let which = self.dice.pick(Fault::PoolEdited, plain.len());
+        let Some(pool) = plain.get(which) else { return };
+        let mut edited = Pool::clone(pool);
+        match self.dice.pick(Fault::PoolEdited, 3) {
+            // One that keeps machines stopped must be able to launch on demand.
+            0 => {
+                edited.market = match edited.market {
+                    MarketChoice::OnDemand => MarketChoice::SpotThenOnDemand,
+                    MarketChoice::SpotThenOnDemand => MarketChoice::OnDemand,
+                    MarketChoice::Spot => MarketChoice::Spot,
+                };
+            }
+            1 if edited.subnets.len() > 1 => edited.subnets.truncate(1),
+            1 => edited.subnets = SUBNETS.map(Into::into).into(),
+            _ => edited.instance_types.reverse(),
+        }
+        self.log_world(|| format!("an operator changes where pool {} launches", edited.name));
+        self.universe.change_pools(|pools| {
+            pools.iter_mut().filter(|pool| pool.name == edited.name).for_each(|pool| pool.clone_from(&edited));
+        });
     }
 
     /// An operator applies a pool file without one of the pools.

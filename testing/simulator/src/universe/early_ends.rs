@@ -45,7 +45,10 @@ impl State {
                     }
                     self.note_early_end(config, instance);
                 }
-                Item::Meta(meta) => drop(metas.insert(&meta.pool, meta)),
+                Item::Meta(meta) => {
+                    self.note_settings(meta);
+                    metas.insert(&meta.pool, meta);
+                }
                 Item::Slot(slot) if slot.revision == 0 && slot.state == SlotState::Planned => {
                     *launched.entry((slot.pool.clone(), slot.class.clone())).or_default() += 1;
                 }
@@ -115,6 +118,14 @@ impl State {
 
     /// How many machines ended early that were launched after the newest one that connected, or that Drover must believe to
     /// have a job: a runner posed as its runner.
+    /// Other settings are a new beginning: an operator may have corrected what machines failed because of.
+    fn note_settings(&mut self, meta: &Meta) {
+        let before = self.settings.insert(meta.pool.clone(), meta.config_hash.clone());
+        if before.is_some_and(|before| before != meta.config_hash) {
+            self.early_ends.retain(|(pool, _), _| *pool != meta.pool);
+        }
+    }
+
     fn early_ends_in_a_row(&self, pool: &PoolName, class: Option<&Label>) -> usize {
         let Some(early_ends) = self.early_ends.get(&(pool.clone(), class.cloned())) else { return 0 };
         let victims: BTreeSet<_> = self.forged.values().collect();

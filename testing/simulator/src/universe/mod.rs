@@ -253,6 +253,7 @@ impl Universe {
                 handed_over: Vec::new(),
                 connected: BTreeSet::new(),
                 early_ends: BTreeMap::new(),
+                settings: BTreeMap::new(),
                 set_aside: BTreeSet::new(),
                 classes: BTreeMap::new(),
                 runners: Runners::Accepted,

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use domain::config::{Label, Tuple};
-use domain::ids::{BatchTag, Owner, RunnerId};
+use domain::ids::{BatchTag, Owner, PoolName, RunnerId};
 use domain::state::Key;
 use domain::wire::{JobNotice, Message};
 use engine::ports::Launch;
@@ -72,6 +72,8 @@ pub(crate) struct State {
     pub(crate) connected: BTreeSet<InstanceId>,
     /// When the machines were launched that ended early, by pool. Only those of closed slots.
     pub(super) early_ends: BTreeMap<Part, BTreeMap<InstanceId, Timestamp>>,
+    /// The settings with which each pool was last decided about, as META has them.
+    pub(super) settings: BTreeMap<PoolName, String>,
     /// Machines that are stopped, or being stopped, until a job needs them.
     pub(super) set_aside: BTreeSet<InstanceId>,
     /// The class of each machine, as Drover recorded it last.
