@@ -66,7 +66,8 @@ impl Screens {
     async fn shows_with(&mut self, fault: &str, command: &[&str], variables: &[(&str, &str)], part: &str) {
         let said = self.sandbox.drover_with(command, variables).await.unwrap();
         let said = String::from_utf8(said.stdout).unwrap();
-        let lines: Vec<&str> = said.lines().take(LINES).collect();
+        // Whether a search was faster than a delivery that is repeated depends on how busy this machine is.
+        let lines: Vec<&str> = said.lines().filter(|line| !line.contains("late webhooks")).take(LINES).collect();
         let first = lines.iter().position(|line| line.contains(part));
         assert!(first.is_some(), "{fault}: {part:?} is not in the first lines: {said}");
         let shown: String = lines.iter().map(|line| format!("{}\n", normalized(line))).collect();
