@@ -51,7 +51,7 @@ pub(super) struct Plan {
     pub(super) ending: BTreeSet<PoolName>,
     pub(super) changes: BTreeMap<PoolName, Change>,
     pub(super) differences: BTreeMap<PoolName, Vec<Difference>>,
-    /// What an operator has to agree to: pools that end, and capacity that is lost.
+    /// What an operator has to agree to: pools that end, and what others lose.
     pub(super) losses: Vec<String>,
 }
 
