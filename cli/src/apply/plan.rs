@@ -164,7 +164,7 @@ impl Plan {
         }
     }
 
-    /// A pool that would be dropped, and that EC2 or GitHub still shows something of.
+    /// Keeps a pool that the file no longer has in force. It drains.
     pub(super) fn keep(&mut self, pool: &Pool) {
         self.pools.push(Pool { draining: true, ..pool.clone() });
         self.ending.insert(pool.name.clone());

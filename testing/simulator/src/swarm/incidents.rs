@@ -301,9 +301,8 @@ impl Swarm<'_> {
         let pick = |among: usize| at % among.max(1);
         match choice {
             0 => {
+                let own = self.own_runners();
                 let runner = self.universe.github(|github, _| {
-                    let own = github.registrations().filter(|runner| runner.name.starts_with("drover_sim_"));
-                    let own: Vec<_> = own.map(|runner| runner.id).collect();
                     let form = if at.is_multiple_of(2) { github::Malformed::State } else { github::Malformed::All };
                     let runner = own.get(pick(own.len())).copied()?;
                     github.faults.malformed_runners.insert(runner, form);
@@ -338,6 +337,14 @@ impl Swarm<'_> {
                 }
             }
         }
+    }
+
+    /// The runners of the stack that are registered.
+    pub(super) fn own_runners(&self) -> Vec<github::RunnerId> {
+        self.universe.github(|github, _| {
+            let own = github.registrations().filter(|runner| runner.name.starts_with("drover_sim_"));
+            own.map(|runner| runner.id).collect()
+        })
     }
 
     /// An operator generates a key. Either the secret has it first, or the old key is deleted first.

@@ -196,10 +196,7 @@ impl Swarm<'_> {
 
     /// A runner is on no page of a list that has several. The worlds' lists have one page; the longer ones stand for lists of several.
     fn shift_list(&mut self) -> Option<Fault> {
-        let own: Vec<github::RunnerId> = self.universe.github(|github, _| {
-            let own = github.registrations().filter(|runner| runner.name.starts_with("drover_sim_"));
-            own.map(|runner| runner.id).collect()
-        });
+        let own = self.own_runners();
         let is_long = own.len() >= SHIFTING;
         if !is_long || !self.dice.strikes(Fault::ListShifts) {
             return None;

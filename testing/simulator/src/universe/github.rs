@@ -33,6 +33,11 @@ fn model_scope(scope: &Scope) -> github::Scope {
     }
 }
 
+/// A runner as GitHub lists it.
+pub(super) fn observed(runner: github::Runner) -> ObservedRunner {
+    ObservedRunner { id: RunnerId(runner.id.0), name: runner.name, online: runner.online, busy: runner.job.is_some() }
+}
+
 fn port_error(error: github::Failure, now: Timestamp) -> GitHubError {
     match error {
         github::Failure::Unauthorized | github::Failure::Forbidden(_) => GitHubError::Denied(error.to_string().into()),
@@ -92,12 +97,7 @@ impl GitHub for Universe {
                 match state.github.faults.malformed_runners.get(&runner.id) {
                     Some(Malformed::State) => page.unreadable.push(Some(RunnerId(runner.id.0))),
                     Some(Malformed::All) => page.unreadable.push(None),
-                    None => page.runners.push(ObservedRunner {
-                        id: RunnerId(runner.id.0),
-                        name: runner.name,
-                        online: runner.online,
-                        busy: runner.job.is_some(),
-                    }),
+                    None => page.runners.push(observed(runner)),
                 }
             }
             Ok(page)

@@ -42,6 +42,7 @@ use world::github::{App, FIRST_KEY, GitHub, OwnerKind, QueueJob, RunnerId, Scope
 use crate::mistakes::{self, Memory, Mistake, settings};
 use crate::rules::{Checked, Checks};
 use crate::steps::Steps;
+use github::observed;
 use state::State;
 
 pub(crate) use compute::ec2_market;
@@ -365,13 +366,7 @@ impl Universe {
     fn has_traces(&self, pool: &PoolName) -> bool {
         let mut state = self.state();
         let machines = state.own_machines().expect("no fault strikes an operator's call");
-        let observed = |it: &world::github::Runner| ObservedRunner {
-            id: domain::ids::RunnerId(it.id.0),
-            name: it.name.clone(),
-            online: it.online,
-            busy: it.job.is_some(),
-        };
-        let runners: Vec<ObservedRunner> = state.github.registrations().map(observed).collect();
+        let runners: Vec<ObservedRunner> = state.github.registrations().cloned().map(observed).collect();
         has_traces(pool, &machines, &runners)
     }
 
