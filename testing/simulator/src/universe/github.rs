@@ -34,8 +34,15 @@ fn model_scope(scope: &Scope) -> github::Scope {
 }
 
 /// A runner as GitHub lists it.
-pub(super) fn observed(runner: github::Runner) -> ObservedRunner {
+fn observed(runner: github::Runner) -> ObservedRunner {
     ObservedRunner { id: RunnerId(runner.id.0), name: runner.name, online: runner.online, busy: runner.job.is_some() }
+}
+
+impl State {
+    /// All runners, as an operator's call lists them.
+    pub(super) fn listed_runners(&self) -> Vec<ObservedRunner> {
+        self.github.registrations().cloned().map(observed).collect()
+    }
 }
 
 fn port_error(error: github::Failure, now: Timestamp) -> GitHubError {

@@ -27,7 +27,7 @@ use domain::log::Transaction;
 use domain::policy::format;
 use domain::policy::removal::{Left, has_traces, known_for, stays_in_force};
 use domain::state::{Config, FunctionName, Item, Key, Meta};
-use domain::wire::{Message, ObservedRunner};
+use domain::wire::Message;
 use engine::consume::{Consumed, consume};
 use engine::context::Context;
 use engine::memory::MemoryStore;
@@ -42,7 +42,6 @@ use world::github::{App, FIRST_KEY, GitHub, OwnerKind, QueueJob, RunnerId, Scope
 use crate::mistakes::{self, Memory, Mistake, settings};
 use crate::rules::{Checked, Checks};
 use crate::steps::Steps;
-use github::observed;
 use state::State;
 
 pub(crate) use compute::ec2_market;
@@ -366,8 +365,7 @@ impl Universe {
     fn has_traces(&self, pool: &PoolName) -> bool {
         let mut state = self.state();
         let machines = state.own_machines().expect("no fault strikes an operator's call");
-        let runners: Vec<ObservedRunner> = state.github.registrations().cloned().map(observed).collect();
-        has_traces(pool, &machines, &runners)
+        has_traces(pool, &machines, &state.listed_runners())
     }
 
     /// Does what `drover pools apply` does with a file that has this pool again.
