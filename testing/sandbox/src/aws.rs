@@ -5,17 +5,19 @@
 //! allow.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::State as Shared;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{self, HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use engine::ports::Clock;
 use jiff::Timestamp;
+use lru::LruCache;
 use platform::clock::SystemClock;
 use serde_json::{Value, json};
 use world::sqs::{Failure, Received};
@@ -35,14 +37,21 @@ pub const EXPIRED_ACCESS_KEY: &str = "ASIAEXPIRED";
 const ACCESS_KEYS: [(&str, &str); 4] =
     [("ingest", "AKIAINGEST"), ("scaler", "AKIASCALER"), ("janitor", "AKIAJANITOR"), ("operator", "AKIAOPERATOR")];
 
+/// Each transaction and its answer, by its token.
+type Transactions = LruCache<String, (Bytes, http::Response<Bytes>)>;
+
+/// How many transactions are kept for requests that repeat one.
+const KEPT_TRANSACTIONS: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
+
 /// What the endpoint needs to answer.
 #[derive(Debug)]
 pub struct Gateway {
-    pub world: Arc<World>,
-    pub calls: Arc<Calls>,
+    world: Arc<World>,
+    calls: Arc<Calls>,
     /// URL of the DynamoDB emulator.
-    pub dynamodb: String,
-    pub http: reqwest::Client,
+    dynamodb: String,
+    http: reqwest::Client,
+    transactions: Mutex<Transactions>,
 }
 
 /// The access key of a role.
@@ -321,6 +330,11 @@ pub(crate) fn dynamodb_request(
 }
 
 impl Gateway {
+    /// Forwards to the DynamoDB emulator at this URL.
+    pub(crate) fn new(world: Arc<World>, calls: Arc<Calls>, dynamodb: String, http: reqwest::Client) -> Self {
+        Self { world, calls, dynamodb, http, transactions: Mutex::new(LruCache::new(KEPT_TRANSACTIONS)) }
+    }
+
     /// Forwards a request to the DynamoDB emulator, and counts the capacity units that it reports.
     async fn measured(&self, target: &str, operation: &str, request: &Value) -> Response {
         let mut request = request.clone();
@@ -342,24 +356,53 @@ impl Gateway {
 
     /// Forwards a request to the DynamoDB emulator.
     async fn forward(&self, target: &str, body: Bytes) -> Response {
-        let request = dynamodb(&self.http, &self.dynamodb, target).body(body);
-        let forwarded = async {
-            let answer = request.send().await?;
-            let (status, headers) = (answer.status(), answer.headers().clone());
-            Ok::<_, reqwest::Error>((status, headers, answer.bytes().await?))
+        let answer = match target.ends_with(".TransactWriteItems") {
+            true => self.transact(target, body).await,
+            false => self.send(target, body).await.map(|answer| answer.map(Body::from)),
         };
-        match forwarded.await {
-            Ok((status, headers, body)) => {
-                let mut answer = (status, body).into_response();
-                for name in ["content-type", "x-amz-crc32", "x-amzn-requestid"] {
-                    if let Some(value) = headers.get(name) {
-                        answer.headers_mut().insert(name, value.clone());
-                    }
-                }
-                answer
+        answer.unwrap_or_else(|error| (StatusCode::BAD_GATEWAY, error.to_string()).into_response())
+    }
+
+    /// Forwards a transaction without its token. One that is repeated gets the answer of the first request.
+    ///
+    /// The emulator does the same for a token, but at each transaction it reads through those of the last ten minutes. With
+    /// hundreds of transactions per second this takes most of its time.
+    async fn transact(&self, target: &str, body: Bytes) -> Result<Response, reqwest::Error> {
+        let mut request: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let token = request.as_object_mut().and_then(|request| request.remove("ClientRequestToken"));
+        let token = token.and_then(|token| token.as_str().map(str::to_owned));
+        let request = Bytes::from(request.to_string());
+        let known = token.as_ref().and_then(|token| self.transactions().get(token).cloned());
+        match known {
+            Some((first, answer)) if first == request => return Ok(answer.map(Body::from)),
+            Some(_) => {
+                let message = "The request uses the same client token as a previous, but non-identical request.";
+                return Ok(refused("IdempotentParameterMismatchException", message));
             }
-            Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
+            None => {}
         }
+        let answer = self.send(target, request.clone()).await?;
+        if let Some(token) = token.filter(|_| answer.status().is_success()) {
+            self.transactions().put(token, (request, answer.clone()));
+        }
+        Ok(answer.map(Body::from))
+    }
+
+    fn transactions(&self) -> MutexGuard<'_, Transactions> {
+        self.transactions.lock().expect("nobody panics while holding it")
+    }
+
+    async fn send(&self, target: &str, body: Bytes) -> Result<http::Response<Bytes>, reqwest::Error> {
+        let answer = dynamodb(&self.http, &self.dynamodb, target).body(body).send().await?;
+        let mut sent = http::Response::new(Bytes::new());
+        *sent.status_mut() = answer.status();
+        for name in ["content-type", "x-amz-crc32", "x-amzn-requestid"] {
+            if let Some(value) = answer.headers().get(name) {
+                sent.headers_mut().insert(name, value.clone());
+            }
+        }
+        *sent.body_mut() = answer.bytes().await?;
+        Ok(sent)
     }
 }
 

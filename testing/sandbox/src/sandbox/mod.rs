@@ -135,8 +135,7 @@ impl Sandbox {
         aws::create_tables(&http, &dynamodb_url).await?;
 
         let (listener, aws_url) = listen().await?;
-        let gateway =
-            Gateway { world: world.clone(), calls: calls.clone(), dynamodb: dynamodb_url.clone(), http: http.clone() };
+        let gateway = Gateway::new(world.clone(), calls.clone(), dynamodb_url.clone(), http.clone());
         tasks.spawn(serve(listener, aws::router(Arc::new(gateway))));
         let (listener, github_url) = listen().await?;
         let key = Arc::new(AcceptedKey::new(key));
