@@ -258,8 +258,7 @@ fn a_job_whose_slot_was_closed_before_its_webhooks_came_is_owed_its_re_run() {
     let pool = Pool { rerun_on_interruption: true, ..pool() };
     let (stack, config) = ("ci".parse().expect("a stack"), config([pool.clone()]));
     let lost = slot("configured", 60, json!({ "gone_at": ago(50), "unregistered_at": ago(40) }));
-    let closed = ClosedRunner::of(&lost, ago(30)).expect("no job is known");
-    assert_eq!(ClosedRunner::of(&slot("done", 60, json!({})), ago(30)), None, "the end of its job is recorded");
+    let closed = ClosedRunner::of(&lost, false, ago(30)).expect("no job is known");
     let mut failed = notice(Action::Completed);
     failed.job.conclusion = Some("timed_out".to_owned());
     let recorded = |notice: &Notice, mapped: Instance| {
@@ -284,6 +283,18 @@ fn a_job_whose_slot_was_closed_before_its_webhooks_came_is_owed_its_re_run() {
     let unknown = recorded(&failed, instance());
     assert_eq!(reruns(&unknown), 0, "nothing shows that EC2 reclaimed the machine");
     assert_eq!(common::instances(&unknown)[0].claimed_jobs(), [JobId(5)], "a late report of EC2 finds the job");
+}
+
+#[test]
+fn the_runner_of_a_closed_slot_is_kept_unless_the_end_of_its_own_job_is_recorded() {
+    let is_kept = |slot: &Slot, was_interrupted| ClosedRunner::of(slot, was_interrupted, noon()).is_some();
+    let started = slot_after(&notice(Action::InProgress), slot("online", 60, json!({})));
+    assert!(is_kept(&started, false), "its job has not ended");
+    let done = slot_after(&notice(Action::Completed), started);
+    assert!(!is_kept(&done, false), "its job has ended");
+    assert!(is_kept(&done, true), "EC2 reclaimed it, and the job may be an impostor's");
+    let another = slot_after(&forged(Action::Completed, 12), done);
+    assert!(is_kept(&another, false), "one of the two jobs is an impostor's");
 }
 
 #[test]

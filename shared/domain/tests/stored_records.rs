@@ -257,7 +257,7 @@ fn of_two_runners_of_one_job_the_same_is_recorded_in_any_order() {
 #[test]
 fn a_closed_runner_is_kept_for_a_week_and_named_by_id_name_and_group() {
     let online = slot("online", 60, json!({ "gone_at": ago(9) }));
-    let closed = ClosedRunner::of(&online, noon()).expect("no job was reported for it");
+    let closed = ClosedRunner::of(&online, false, noon()).expect("no job was reported for it");
     assert_eq!((closed.expires_at, closed.gone_at), (later(7 * 24 * 3600).as_second(), Some(ago(9))));
     let named = |id: u64, name: &str| {
         closed.is_named_by(&RunnerNotice { id: RunnerId(id), name: name.to_owned(), group: None })

@@ -140,31 +140,50 @@ fn each_interrupted_job_of_a_run_is_re_run() {
 
 #[test]
 fn webhooks_that_come_after_the_slot_was_closed_still_find_the_interruption() {
-    let universe = universe(52, MarketChoice::Spot);
-    let job = queue(&universe);
+    hears_late_of_an_interrupted_job(&universe(52, MarketChoice::Spot), |_, _| ());
+}
+
+#[test]
+fn jobs_that_pose_as_those_of_an_interrupted_runner_do_not_take_its_jobs_re_run() {
+    hears_late_of_an_interrupted_job(&universe(57, MarketChoice::Spot), |universe, job| {
+        let Message::WorkflowJob(mut forged) = completed(universe, job) else { panic!("a notice about a job") };
+        forged.repository = "octo-org/elsewhere".parse().expect("a repository");
+        (forged.job.id, forged.job.labels) = (domain::ids::JobId(1), vec!["forged".to_owned()]);
+        forged.job.conclusion = Some("success".to_owned());
+        universe.send([Message::WorkflowJob(forged)]);
+    });
+}
+
+/// EC2 reclaims the machine of a job. Something else happens before that, and Drover hears of the job's end only after the
+/// slot was closed. The job is re-run.
+fn hears_late_of_an_interrupted_job(universe: &Universe, happens: impl FnOnce(&Universe, JobId)) {
+    let job = queue(universe);
     universe.run(SECOND * 5);
-    // From now on Drover learns nothing about the end of the job: its webhooks are late, and GitHub does not answer about it.
+    // From now on Drover learns nothing about the job: its webhooks are late, and GitHub does not answer about it.
     universe.github(|github, _| {
         github.faults.never_attempted = 1.0;
-        github.faults.broken.extend(std::iter::repeat_n((Endpoint::GetJob, 500), 1000));
+        for endpoint in [Endpoint::GetJob, Endpoint::ListRuns] {
+            github.faults.broken.extend(std::iter::repeat_n((endpoint, 500), 1000));
+        }
     });
-    until_running(&universe, job);
-    let machine = alive(&universe).remove(0);
-    interrupt_all(&universe);
+    until_running(universe, job);
+    let machine = alive(universe).remove(0);
+    happens(universe, job);
+    interrupt_all(universe);
     let is_closed = |universe: &Universe| {
         let view = universe.store.view(&"linux".parse().expect("a pool"));
         view.slots.values().all(|slot| slot.machine().is_none_or(|it| it.instance.as_str() != machine.as_str()))
     };
-    until(&universe, "the end of the slot", is_closed);
+    until(universe, "the end of the slot", is_closed);
     universe.github(|github, _| {
         github.faults.never_attempted = 0.0;
         github.faults.broken.clear();
     });
-    assert_eq!(outcomes(&universe), [""; 0]);
-    universe.send([completed(&universe, job)]);
+    assert_eq!(outcomes(universe), [""; 0]);
+    universe.send([completed(universe, job)]);
     universe.run(MINUTE * 60);
-    assert_eq!(repeated(&universe), [("build".to_owned(), true)]);
-    is_finished(&universe);
+    assert_eq!(repeated(universe), [("build".to_owned(), true)]);
+    is_finished(universe);
 }
 
 /// The webhook `completed` about a job.

@@ -70,6 +70,12 @@ pub fn close(pool: &Pool, view: &PoolView, slots: &[Slot], ended: Ended<'_>, rat
     let by_instance: BTreeMap<&InstanceId, &Slot> =
         slots.iter().filter_map(|slot| Some((&slot.machine()?.instance, slot))).collect();
     let mut writes = Transaction::new();
+    if pool.rerun_on_interruption {
+        let interrupted = instances.iter().filter(|instance| instance.interrupted_at.is_some());
+        let interrupted: BTreeSet<&InstanceId> = interrupted.map(|instance| &instance.id).collect();
+        let is_interrupted = |slot: &Slot| slot.machine().is_some_and(|it| interrupted.contains(&it.instance));
+        writes = writes.put_all(slots.iter().filter_map(|slot| ClosedRunner::of(slot, is_interrupted(slot), turn.now)));
+    }
     let mut repositories = BTreeSet::new();
     let mut costs = BTreeMap::new();
     for instance in instances {
@@ -87,9 +93,6 @@ pub fn close(pool: &Pool, view: &PoolView, slots: &[Slot], ended: Ended<'_>, rat
         // A warm machine was given to a class after its launch. Only the slot shows which claimed jobs have ended.
         let (class, claims) = (slot.class.clone(), slot.claims.clone());
         writes = writes.put(Instance { class, claims, boot, usage, cost_micro_usd: cost, console, ..closed });
-    }
-    if pool.rerun_on_interruption {
-        writes = writes.put_all(slots.iter().filter_map(|slot| ClosedRunner::of(slot, turn.now)));
     }
     let meta = by_class.iter().fold(view.meta.clone(), |meta, (class, failures)| {
         counted(pool, &meta, *class, failures, CircuitCause::EndedEarly, turn.now)

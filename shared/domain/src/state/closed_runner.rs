@@ -26,10 +26,14 @@ pub struct ClosedRunner {
 }
 
 impl ClosedRunner {
-    /// None if the slot had no runner, or if the end of every claimed job is recorded.
-    pub fn of(slot: &Slot, now: Timestamp) -> Option<Self> {
+    /// None if the slot had no runner, or if the end of its job is recorded.
+    ///
+    /// A runner has one job. Others that claim it are those of somebody who poses as it, or copies in a later attempt; the only
+    /// one that has claimed it so far may be such a job, too. This matters if EC2 reclaimed the machine: then the runner's own
+    /// job is run again.
+    pub fn of(slot: &Slot, was_interrupted: bool, now: Timestamp) -> Option<Self> {
         let (machine, runner) = (slot.machine()?, slot.runner()?);
-        let may_be_reported = slot.claimed_jobs().is_empty() || slot.has_open_claim();
+        let may_be_reported = was_interrupted || slot.claimed_jobs().len() != 1 || slot.has_open_claim();
         let name = runner.runner_name.parse().ok().filter(|_| may_be_reported)?;
         Some(Self {
             name,
