@@ -1,6 +1,7 @@
 //! Runs functions as Lambda does: one process per execution environment, one invocation at a time in each, and new
 //! environments on demand. A function URL and an event source mapping invoke them.
 
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +19,7 @@ use base64::engine::general_purpose::STANDARD;
 use lambda_simulator::{InvocationStatus, Simulator};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use world::sqs::Received;
@@ -43,10 +45,34 @@ pub struct Function {
     calls: Arc<Calls>,
 }
 
+/// How often an environment is used. The Runtime API's simulator keeps the events and the answers of all its invocations.
+const MOST_INVOCATIONS: u32 = 2000;
+
 /// An execution environment: a process and its Runtime API.
 struct Environment {
-    simulator: Simulator,
+    runtime_api: RuntimeApi,
     process: Child,
+    invocations: u32,
+}
+
+/// The Runtime API of one process.
+struct RuntimeApi(Option<Simulator>);
+
+impl Deref for RuntimeApi {
+    type Target = Simulator;
+
+    fn deref(&self) -> &Simulator {
+        self.0.as_ref().expect("only dropping takes it")
+    }
+}
+
+impl Drop for RuntimeApi {
+    /// The simulator serves until it is shut down.
+    fn drop(&mut self) {
+        if let (Some(simulator), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(simulator.shutdown());
+        }
+    }
 }
 
 /// Why an invocation has no answer.
@@ -121,7 +147,7 @@ impl Function {
         if let Some(id) = process.id() {
             self.calls.started(token, id);
         }
-        Ok(Environment { simulator, process })
+        Ok(Environment { runtime_api: RuntimeApi(Some(simulator)), process, invocations: 0 })
     }
 
     /// The number of processes started so far.
@@ -153,11 +179,12 @@ impl Function {
             Some(environment) => environment,
             None => self.start().await.map_err(|error| Failed::NotStarted(self.name, error))?,
         };
-        let request = environment.simulator.enqueue_payload(event).await;
+        environment.invocations += 1;
+        let request = environment.runtime_api.enqueue_payload(event).await;
         let deadline = Instant::now() + self.timeout;
         let answer = loop {
             tokio::select! {
-                state = environment.simulator.wait_for_invocation_complete(&request, CHECK_INTERVAL) => {
+                state = environment.runtime_api.wait_for_invocation_complete(&request, CHECK_INTERVAL) => {
                     if let Ok(state) = state {
                         break state;
                     }
@@ -168,7 +195,9 @@ impl Function {
                 _ = environment.process.wait() => return Err(Failed::Died(self.name)),
             }
         };
-        self.idle.lock().expect("nobody panics while holding it").push(environment);
+        if environment.invocations < MOST_INVOCATIONS {
+            self.idle.lock().expect("nobody panics while holding it").push(environment);
+        }
         match (answer.status, answer.response, answer.error) {
             (InvocationStatus::Success, Some(response), _) => Ok(response.payload),
             (_, _, error) => {
@@ -185,7 +214,10 @@ pub fn function_url(ingest: Arc<Function>) -> Router {
 }
 
 async fn receive(Shared(ingest): Shared<Arc<Function>>, headers: HeaderMap, body: Bytes) -> Response {
-    match ingest.invoke(request_event(&headers, &body)).await {
+    let event = request_event(&headers, &body);
+    // The function goes on although the caller hangs up.
+    let invoked = tokio::spawn(async move { ingest.invoke(event).await }).await;
+    match invoked.unwrap_or(Err(Failed::Died("ingest"))) {
         Ok(answer) => {
             let status = answer["statusCode"].as_u64().and_then(|status| u16::try_from(status).ok());
             let status = status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::BAD_GATEWAY);
