@@ -132,7 +132,8 @@ fn session_of(process: i32) -> Option<u32> {
 
 /// A command that runs the program as the leader of a session of its own.
 pub fn in_own_session(program: &std::path::Path) -> Command {
-    let mut command = Command::new("setsid");
+    // With a mere name the standard library would look it up in a fork of this process, which may have gigabytes.
+    let mut command = Command::new("/usr/bin/setsid");
     command.arg(program);
     command
 }
