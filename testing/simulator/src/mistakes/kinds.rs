@@ -31,8 +31,6 @@ pub enum Mistake {
     ZeroGrace,
     /// A machine is terminated although GitHub says that its runner is busy.
     StaleBusy,
-    /// A machine without an owner is removed without a claim.
-    NoClaim,
     /// Nothing bounds the number of machines launched for a job.
     NoRelaunchBound,
     /// A job that GitHub calls queued is demand, however old it is.

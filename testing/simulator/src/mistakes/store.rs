@@ -81,9 +81,6 @@ impl Store for MistakenPorts<'_> {
 
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {
         let store = self.world.store;
-        if self.mistake == Mistake::NoClaim && is_claim(transaction) {
-            return Ok(());
-        }
         if self.mistake == Mistake::NoDoorbell && transaction.puts.iter().any(|item| matches!(item, Item::Nudge(_))) {
             return Err(CommitError::Conflict("somebody else seems to have sent one".to_owned()));
         }
@@ -172,11 +169,6 @@ fn forget_claim(item: &mut Item) {
     if let Item::Waiting(job) = item {
         job.asked_until = None;
     }
-}
-
-/// The write that claims a machine without an owner, before the machine is removed.
-fn is_claim(transaction: &Transaction) -> bool {
-    transaction.event.as_ref().is_some_and(|event| matches!(event.what, What::Condemned { .. }))
 }
 
 /// A slot whose machine EC2 is asked to stop until a job needs it.

@@ -5,6 +5,8 @@
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use crate::mistakes::Mistake;
+
 /// Increased with every change of the table below or of what a fault does.
 pub const VERSION: u32 = 12;
 
@@ -194,6 +196,15 @@ faults! {
     OldVersion = "function-old-version", 0.10;
 }
 
+/// Kinds of faults without which a mistake shows in no world, if they are rare.
+fn needed_by(mistake: Mistake) -> &'static [Fault] {
+    match mistake {
+        Mistake::OneReading => &[Fault::ListShifts, Fault::TableLost],
+        Mistake::DroppedAtOnce => &[Fault::PoolRemoved],
+        _ => &[],
+    }
+}
+
 /// The random numbers of one seed. Each kind of fault has its own intensity and its own stream, so that turning one kind
 /// off does not change the others.
 #[derive(Debug)]
@@ -206,15 +217,18 @@ pub(crate) struct Dice {
 }
 
 impl Dice {
-    /// Turns each kind on with probability one half, with an intensity between a twentieth and all of its greatest chance.
-    pub(crate) fn new(seed: u64, without: &[Fault]) -> Self {
+    /// Turns each kind on with probability one half, with an intensity between a twentieth and all of its greatest chance. Those
+    /// that the mistake needs are on with that chance.
+    pub(crate) fn new(seed: u64, without: &[Fault], mistake: Option<Mistake>) -> Self {
+        let always = mistake.map_or(&[][..], needed_by);
         let kinds = Fault::ALL
             .iter()
             .map(|fault| {
                 let mut rng = SmallRng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ *fault as u64);
                 let on = rng.random::<bool>();
-                let intensity = fault.greatest_chance() * rng.random_range(0.05..=1.0);
-                (if on && !without.contains(fault) { intensity } else { 0.0 }, rng)
+                let part = rng.random_range(0.05..=1.0);
+                let (on, part) = if always.contains(fault) { (true, 1.0) } else { (on, part) };
+                (if on && !without.contains(fault) { fault.greatest_chance() * part } else { 0.0 }, rng)
             })
             .collect();
         Self { kinds, struck: vec![0; Fault::ALL.len()], on: false }

@@ -88,7 +88,7 @@ impl<'u> Swarm<'u> {
             universe,
             options,
             shape,
-            dice: Dice::new(options.seed, &options.without),
+            dice: Dice::new(options.seed, &options.without, options.mistake),
             rng,
             began: now,
             now,
