@@ -65,6 +65,7 @@ fn planned(pool: &Pool, class: &Label) -> PoolView {
         tuple: Some(tuple),
         lease: Lease::due(noon()),
         missing_since: None,
+        unanswered: 0,
         answers: Vec::new(),
         planned_at: noon(),
         revision: 1,

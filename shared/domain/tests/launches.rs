@@ -10,7 +10,10 @@ use domain::ids::{InstanceId, JobId};
 use domain::log::{Transaction, What};
 use domain::policy::PoolView;
 use domain::policy::circuit::{next_probe, try_again};
-use domain::policy::launch::{AfterError, Attempt, Refused, RefusedFor, after_error, bind, claim, refused, throttled};
+use domain::policy::launch::{
+    AfterError, Attempt, Refused, RefusedFor, after_empty_look_up, after_error, bind, claim, refused, throttled,
+    unknown,
+};
 use domain::policy::launch_error::LaunchError;
 use domain::state::{
     Batch, Circuit, CircuitCause, Cooldown, Item, Lease, Meta, Pause, Slot, SlotState, Throttle, WaitingJob,
@@ -189,6 +192,41 @@ fn a_repeated_call_forgets_the_empty_look_ups_before_it_in_case_nobody_answers()
         panic!("the call may have launched machines")
     };
     assert_eq!(later.missing_since, None);
+}
+
+#[test]
+fn after_three_calls_without_an_answer_two_empty_look_ups_end_the_attempt() {
+    let (view, batch) = planned();
+    let pool = two_zones();
+    let unanswered = LaunchError::answered(500, Some("InternalError"), "no");
+    let called = |batch: Batch| match after_error(&pool, &batch, Attempt::Repeated, &unanswered, noon()) {
+        AfterError::Later(later) => *later,
+        other => panic!("the call may have launched machines: {other:?}"),
+    };
+    let calls: Vec<Batch> =
+        std::iter::successors(Some(called(batch)), |last| Some(called(last.clone()))).take(3).collect();
+    assert_eq!(calls.iter().map(Batch::is_unanswered).collect::<Vec<_>>(), [false, false, true]);
+    let silent = &calls[2];
+    assert!(!unknown(&pool, &calls[1], &unanswered, noon()).is_unanswered(), "a look-up is no call");
+
+    let AfterError::Later(once) = after_empty_look_up(&pool, silent, noon()) else {
+        panic!("one look-up is not enough")
+    };
+    assert_eq!((once.missing_since, once.attempt, once.lease.next_at), (Some(noon()), 1, later(60)));
+    let claimed = claim(&pool, &view, &once, &turn());
+    let [Item::Batch(claimed)] = &claimed.puts[..] else { panic!("one launch: {claimed:?}") };
+    assert_eq!(claimed.missing_since, Some(noon()), "no call is made");
+    assert_eq!(unknown(&pool, claimed, &unanswered, later(60)).missing_since, None, "what is not known is not empty");
+
+    let AfterError::Refused(why) = after_empty_look_up(&pool, claimed, later(60)) else { panic!("two are enough") };
+    assert_eq!((why.about, why.code.as_str()), (RefusedFor::NoAnswer, "NoAnswer"));
+    assert_eq!(why.message, "no answer to 3 calls, InternalError: no");
+    let tuple = once.tuple.clone().expect("a tuple");
+    let next = after(&view, &refused(&pool, &view, &once, &tuple, &why, &turn()));
+    let batch = &next.batches[&4];
+    assert_eq!((batch.attempt, batch.unanswered, batch.missing_since), (2, 0, None));
+    assert_ne!(batch.tuple, Some(tuple), "another zone may answer");
+    assert_eq!(next.meta.cooldowns[0].seconds, 15 * 60, "to find out again takes minutes");
 }
 
 #[test]

@@ -94,6 +94,24 @@ fn every_capacity_code_leads_to_the_next_zone_at_once() {
 }
 
 #[test]
+fn a_zone_that_answers_no_launch_does_not_stop_the_pool() {
+    let universe = universe(28);
+    let zone = LaunchMatch { subnet: Some("subnet-a".into()), ..LaunchMatch::default() };
+    refuse(&universe, zone, Code::InternalError, When::Chance(1.0));
+    let jobs = queue(&universe, 3);
+    universe.run(MINUTE * 10);
+    assert_eq!(launches(&universe), 3, "the other zone answers");
+    queue(&universe, 2);
+    universe.run(SignedDuration::from_secs(10));
+    assert_eq!(launches(&universe), 5, "the zone without answers cools down");
+    universe.run(MINUTE * 10);
+    universe.github(|github, _| {
+        assert!(jobs.iter().all(|job| github.job(github::JobId(job.0)).is_some_and(github::Job::served_once)));
+    });
+    everything_is_over(&universe);
+}
+
+#[test]
 fn spot_falls_over_to_on_demand_within_one_invocation() {
     let universe = Universe::new(22, linux(|pool| Pool { market: MarketChoice::SpotThenOnDemand, ..pool }));
     let spot = LaunchMatch { market: Some(Market::Spot), ..LaunchMatch::default() };

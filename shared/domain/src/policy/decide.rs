@@ -282,6 +282,7 @@ fn decide_for(pool: &Pool, class: Option<&Label>, view: &PoolView, behind: &BTre
             tuple: Some(plan.option.tuple),
             lease: Lease::due(now).claimed(lease),
             missing_since: None,
+            unanswered: 0,
             answers: Vec::new(),
             planned_at: now,
             revision: 0,

@@ -11,7 +11,7 @@ use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::charge::refund;
 use crate::policy::circuit::{open_circuit, without_probe};
 use crate::policy::class::within;
-use crate::policy::launch_error::{ErrorClass, LaunchError};
+use crate::policy::launch_error::{ErrorClass, LaunchError, NO_ANSWER};
 use crate::policy::retry::{backoff, throttle_backoff};
 use crate::policy::tuple::{Budget, Refusals, concerns, free_options, next_free};
 use crate::policy::{PoolView, early_end, stopped};
@@ -20,7 +20,7 @@ use crate::state::{
     Throttle,
 };
 
-/// How long a tuple is not tried after EC2's first refusal. Doubles up to [`COOLDOWN_MAX`].
+/// How long a tuple is not tried after EC2's first refusal. Doubles up to [`COOLDOWN_MAX`], which one without answers has at once.
 pub const COOLDOWN_MIN: SignedDuration = SignedDuration::from_mins(1);
 
 /// See [`COOLDOWN_MIN`].
@@ -83,7 +83,7 @@ pub fn bind(
 
 /// The batch with its next attempt, not tried yet.
 fn next(batch: &Batch, now: Timestamp) -> Batch {
-    Batch { attempt: batch.attempt + 1, lease: Lease::due(now), missing_since: None, ..batch.clone() }
+    Batch { attempt: batch.attempt + 1, lease: Lease::due(now), missing_since: None, unanswered: 0, ..batch.clone() }
 }
 
 /// What a definitive refusal is about.
@@ -95,6 +95,8 @@ pub enum RefusedFor {
     Quota,
     /// EC2 would refuse the tuple again.
     Tuple,
+    /// EC2 has answered no call for the tuple.
+    NoAnswer,
     /// The attempt's client token was used before, and its machines do not exist.
     Token,
 }
@@ -132,16 +134,22 @@ pub enum AfterError {
     Later(Box<Batch>),
 }
 
+/// The batch after EC2 did not say which machines of its attempt there are: empty look-ups before that prove nothing.
+pub fn unknown(pool: &Pool, batch: &Batch, error: &LaunchError, now: Timestamp) -> Batch {
+    let wait = backoff(pool, batch.lease.tries, &batch.tag().to_string());
+    Batch { missing_since: None, ..with_answer(batch, error, now) }.put_off(now + wait)
+}
+
 pub fn after_error(pool: &Pool, batch: &Batch, attempt: Attempt, error: &LaunchError, now: Timestamp) -> AfterError {
+    if error.class == ErrorClass::Ambiguous {
+        let unanswered = batch.unanswered + 1;
+        return AfterError::Later(Box::new(Batch { unanswered, ..unknown(pool, batch, error, now) }));
+    }
     let batch = with_answer(batch, error, now);
     let wait = backoff(pool, batch.lease.tries, &batch.tag().to_string());
     let about = match (error.class, attempt) {
         (ErrorClass::Throttled, _) => return AfterError::Throttled,
-        // The call may have launched instances that an earlier look-up could not find.
-        (ErrorClass::Ambiguous, _) => {
-            return AfterError::Later(Box::new(Batch { missing_since: None, ..batch }.put_off(now + wait)));
-        }
-        (ErrorClass::Caller, _) | (ErrorClass::TokenUsed, Attempt::First) => {
+        (ErrorClass::Ambiguous | ErrorClass::Caller, _) | (ErrorClass::TokenUsed, Attempt::First) => {
             return AfterError::Later(Box::new(batch.put_off(now + wait)));
         }
         (ErrorClass::Capacity, _) => RefusedFor::Capacity,
@@ -150,11 +158,24 @@ pub fn after_error(pool: &Pool, batch: &Batch, attempt: Attempt, error: &LaunchE
         (ErrorClass::TokenUsed, Attempt::Repeated) => RefusedFor::Token,
     };
     let refused = Refused { about, code: error.code.clone(), message: error.message.clone() };
-    if attempt == Attempt::First {
-        return AfterError::Refused(refused);
+    match attempt {
+        Attempt::First => AfterError::Refused(refused),
+        Attempt::Repeated => once_confirmed(pool, batch, refused, now),
     }
-    // EC2 refused this call, but an earlier call of the attempt may have launched instances. Only a second empty look-up,
-    // `confirm_gap` after the first, rules that out.
+}
+
+/// What follows from an empty look-up for an attempt that is [unanswered](Batch::is_unanswered). EC2 may answer for another
+/// zone, so the launch goes on there.
+pub fn after_empty_look_up(pool: &Pool, batch: &Batch, now: Timestamp) -> AfterError {
+    let last = batch.answers.last().map(|answer| format!(", {}: {}", answer.code, answer.message)).unwrap_or_default();
+    let message = format!("no answer to {} calls{last}", batch.unanswered);
+    let refused = Refused { about: RefusedFor::NoAnswer, code: NO_ANSWER.to_owned(), message };
+    once_confirmed(pool, batch.clone(), refused, now)
+}
+
+/// What follows from an empty look-up, `now`. An earlier call of the attempt may have launched instances. Only a second empty
+/// look-up, `confirm_gap` after the first, rules that out.
+fn once_confirmed(pool: &Pool, batch: Batch, refused: Refused, now: Timestamp) -> AfterError {
     let since = batch.missing_since.unwrap_or(now);
     let confirmed_at = since + pool.timings.confirm_gap.duration();
     if now < confirmed_at {
@@ -177,10 +198,14 @@ fn with_answer(batch: &Batch, error: &LaunchError, now: Timestamp) -> Batch {
 /// Claims a batch: to repeat its present attempt, or to resume it if every tuple was cooling down.
 ///
 /// The repeated call may launch something without an answer, and the table may then refuse to record that. So the claim
-/// forgets the look-ups before the call; the invocation remembers them for the case that EC2 answers.
+/// forgets the look-ups before the call; the invocation remembers them for the case that EC2 answers. An unanswered attempt
+/// makes no call.
 pub fn claim(pool: &Pool, view: &PoolView, batch: &Batch, turn: &Turn) -> Transaction {
     match &batch.tuple {
-        Some(_) => Transaction::new().put(Batch { missing_since: None, ..batch.clone() }.claimed(turn.lease)),
+        Some(_) => {
+            let missing_since = batch.missing_since.filter(|_| batch.is_unanswered());
+            Transaction::new().put(Batch { missing_since, ..batch.clone() }.claimed(turn.lease))
+        }
         None => resume(pool, view, batch, turn),
     }
 }
@@ -220,7 +245,7 @@ fn refused_for(pool: &Pool, view: &PoolView, batch: &Batch, tuple: &Tuple, why: 
     let mut meta = view.meta.clone();
     let mut batch = batch.clone();
     match why.about {
-        RefusedFor::Capacity | RefusedFor::Tuple => cool_down(&mut meta, tuple, why, now),
+        RefusedFor::Capacity | RefusedFor::Tuple | RefusedFor::NoAnswer => cool_down(&mut meta, tuple, why, now),
         RefusedFor::Quota => {
             meta.pauses.retain(|pause| !pause.affects(tuple) && pause.until > now);
             meta.pauses.push(Pause {
@@ -350,7 +375,12 @@ fn cool_down(meta: &mut Meta, tuple: &Tuple, why: &Refused, now: Timestamp) {
     // Expired cool-downs are kept for a while: another refusal within that time doubles the wait.
     let doubles = |cooling: &&Cooldown| now.duration_since(cooling.until) < COOLDOWN_MAX;
     let last = meta.cooldowns.iter().filter(doubles).find(|cooling| concerns(cooling, tuple));
-    let seconds = last.map_or(COOLDOWN_MIN.as_secs(), |last| (last.seconds * 2).min(COOLDOWN_MAX.as_secs()));
+    let seconds = match (why.about, last) {
+        // To find out again takes minutes, in which the jobs wait.
+        (RefusedFor::NoAnswer, _) => COOLDOWN_MAX.as_secs(),
+        (_, Some(last)) => (last.seconds * 2).min(COOLDOWN_MAX.as_secs()),
+        (_, None) => COOLDOWN_MIN.as_secs(),
+    };
     meta.cooldowns.retain(|cooling| !concerns(cooling, tuple) && doubles(&cooling));
     if meta.cooldowns.len() >= COOLDOWNS_KEPT {
         meta.cooldowns.sort_by_key(|cooling| cooling.until);

@@ -52,6 +52,14 @@ impl ErrorClass {
 const TOO_MANY_REQUESTS: u16 = 429;
 const REQUEST_TIMEOUT: u16 = 408;
 
+/// Stands for EC2's error code if it has answered none of several calls.
+pub const NO_ANSWER: &str = "NoAnswer";
+
+/// Whether the code is about a type in a zone at present, and not about what Drover asks for.
+pub(super) fn is_about_zone(code: &str) -> bool {
+    is_lack_of_capacity(code) || code == NO_ANSWER
+}
+
 /// Whether the code says that EC2 has no capacity for a tuple now.
 pub fn is_lack_of_capacity(code: &str) -> bool {
     matches!(
@@ -104,6 +112,9 @@ fn is_about_caller(code: &str) -> bool {
 pub fn in_plain_words(code: &str) -> &'static str {
     if is_lack_of_capacity(code) {
         return "EC2 has no such machine at present";
+    }
+    if code == NO_ANSWER {
+        return "EC2 does not answer";
     }
     if is_throttling(code) {
         return "EC2 limits the rate of calls";

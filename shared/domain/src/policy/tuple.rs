@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::config::{LaunchOption, MicroUsd, Pool, Tuple};
 use crate::ids::InstanceType;
 use crate::policy::PoolView;
-use crate::policy::launch_error::is_lack_of_capacity;
+use crate::policy::launch_error::is_about_zone;
 use crate::state::{Cooldown, Meta};
 
 /// The options that may be tried now and of which `budget` pays for a machine, in the order in which they are tried.
@@ -47,13 +47,13 @@ impl Budget {
 /// Whether EC2's refusal concerns the tuple. Capacity does not depend on the volume. Any other refusal of a volume that a job asked
 /// for may be about its size, and then concerns no other size.
 pub(super) fn concerns(cooling: &Cooldown, tuple: &Tuple) -> bool {
-    let is_about_machine = is_lack_of_capacity(&cooling.code) || cooling.tuple.root.is_none();
+    let is_about_machine = is_about_zone(&cooling.code) || cooling.tuple.root.is_none();
     cooling.tuple.is_same_machine(tuple) && (is_about_machine || cooling.tuple.root == tuple.root)
 }
 
-/// The present refusals that are not for lack of capacity.
+/// The present refusals that are about what Drover asks for.
 fn definitive(meta: &Meta, now: Timestamp) -> impl Iterator<Item = &Cooldown> {
-    meta.cooldowns.iter().filter(move |cooling| cooling.until > now && !is_lack_of_capacity(&cooling.code))
+    meta.cooldowns.iter().filter(move |cooling| cooling.until > now && !is_about_zone(&cooling.code))
 }
 
 /// EC2's present refusals of a pool's tuples.
@@ -102,7 +102,7 @@ impl<'a> Refusals<'a> {
         self.markets.iter().filter(move |(refused, _)| is_alike(refused)).map(|(_, until)| *until)
     }
 
-    /// Whether EC2 refuses the tuple at present, and not for lack of capacity.
+    /// Whether EC2 refuses the tuple at present because of what Drover asks for.
     pub(super) fn refuses(&self, tuple: &Tuple, now: Timestamp) -> bool {
         definitive(self.meta, now).any(|cooling| concerns(cooling, tuple)) || self.of_market(tuple).next().is_some()
     }

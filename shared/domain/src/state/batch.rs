@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Label, Tuple};
+use crate::config::{Label, Tuple, is_zero};
 use crate::ids::{BatchTag, Epoch, PoolName};
 use crate::state::lease::{Lease, Leased};
 
@@ -32,12 +32,18 @@ pub struct Batch {
     /// look-up, `confirm_gap` later, finds nothing either: until then the unanswered call may have launched instances.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing_since: Option<Timestamp>,
+    /// How many calls of this attempt got no complete answer. From [`CALLS_WITHOUT_ANSWER`] on, none is made any more.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unanswered: u32,
     /// EC2's latest answers that reported no launch, newest last, at most [`ANSWERS_KEPT`].
     #[serde(rename = "refusals", default, skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<Answer>,
     pub planned_at: Timestamp,
     pub revision: u64,
 }
+
+/// A launch goes elsewhere after this many calls without an answer, once no machine of theirs can be found.
+const CALLS_WITHOUT_ANSWER: u32 = 3;
 
 /// A launch is stuck after this many tries of one attempt. It is still tried, but an operator should look at it.
 pub const STUCK_AFTER: u32 = 5;
@@ -62,6 +68,11 @@ impl Batch {
     /// The tag of the instances that this attempt launches.
     pub fn tag(&self) -> BatchTag {
         BatchTag { pool: self.pool.clone(), epoch: self.epoch.clone(), version: self.version, attempt: self.attempt }
+    }
+
+    /// Whether EC2 has left so many calls without an answer that this attempt makes no more.
+    pub fn is_unanswered(&self) -> bool {
+        self.unanswered >= CALLS_WITHOUT_ANSWER
     }
 
     /// See [`STUCK_AFTER`].

@@ -7,6 +7,7 @@ use domain::ids::InstanceId;
 use domain::log::Transaction;
 use domain::policy::PoolView;
 use domain::policy::launch::{self, AfterError, Attempt, Refused};
+use domain::policy::launch_error::NO_ANSWER;
 use domain::state::{Batch, Item, Key};
 use jiff::Timestamp;
 
@@ -91,12 +92,18 @@ async fn run_instances(context: &Context<'_>, pool: &Pool, batch: &Batch, tuple:
         match context.ports.compute.by_batch(&tag).await {
             Ok(seen) => found = seen.into_iter().map(|seen| (seen.id, seen.launched_at)).collect(),
             Err(error) => {
-                let unknown = LaunchError::unanswered("LookUp", &error.to_string());
-                return failed(context, pool, batch, attempt, unknown);
+                let error = LaunchError::unanswered("LookUp", &error.to_string());
+                return Outcome::Later(Box::new(launch::unknown(pool, batch, &error, context.now())), error);
             }
         }
         if found.len() >= batch.count as usize {
             return Outcome::Launched(found);
+        }
+        if batch.is_unanswered() {
+            return match found.is_empty() {
+                true => outcome(launch::after_empty_look_up(pool, batch, context.now()), unanswered(batch)),
+                false => Outcome::Launched(found),
+            };
         }
     }
     let within = context.longest_call();
@@ -111,7 +118,16 @@ async fn run_instances(context: &Context<'_>, pool: &Pool, batch: &Batch, tuple:
 }
 
 fn failed(context: &Context<'_>, pool: &Pool, batch: &Batch, attempt: Attempt, error: LaunchError) -> Outcome {
-    match launch::after_error(pool, batch, attempt, &error, context.now()) {
+    outcome(launch::after_error(pool, batch, attempt, &error, context.now()), error)
+}
+
+/// For the log of an attempt that makes no more calls.
+fn unanswered(batch: &Batch) -> LaunchError {
+    LaunchError::unanswered(NO_ANSWER, &format!("no answer to {} calls, and no machine of theirs", batch.unanswered))
+}
+
+fn outcome(after: AfterError, error: LaunchError) -> Outcome {
+    match after {
         AfterError::Refused(why) => Outcome::Refused(why),
         AfterError::Throttled => Outcome::Throttled(error),
         AfterError::Later(batch) => Outcome::Later(batch, error),
