@@ -3,7 +3,7 @@
 //! A decision is made from one [`PoolView`], and committed only if the pool's version is still that of the view. So two
 //! invocations that see the same deficit cannot both fill it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -140,15 +140,16 @@ fn decide_at_once(pool: &Pool, view: &PoolView, is_noted: bool, turn: &Turn) -> 
 /// Decides for one class after the other, until one needs something: first the one whose oldest job has waited longest.
 fn by_class(pool: &Pool, view: &PoolView, behind: &BTreeSet<JobId>, turn: &Turn) -> Option<Decision> {
     let now = turn.now;
-    let oldest = |class: Option<&Label>| {
-        let jobs = view.waiting.values().filter(|job| job.class.as_ref() == class && job.is_demand(now));
-        jobs.map(|job| (job.waits_since(), job.id)).min()
-    };
+    let mut oldest: BTreeMap<Option<&Label>, (Timestamp, JobId)> = BTreeMap::new();
+    for job in view.waiting.values().filter(|job| job.is_demand(now)) {
+        let age = (job.waits_since(), job.id);
+        oldest.entry(job.class.as_ref()).and_modify(|first| *first = age.min(*first)).or_insert(age);
+    }
     let present = view.classes();
     // Warm machines have no class.
     let mut classes: Vec<Option<&Label>> = present.iter().copied().chain([None]).collect();
     classes.sort_by_cached_key(|class| {
-        let oldest = oldest(*class);
+        let oldest = oldest.get(class);
         (oldest.is_none(), oldest, class.is_none())
     });
     classes.dedup();
