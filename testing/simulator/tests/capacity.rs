@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 use simulator::{Ingest, Runners, Universe, pool};
 use story::everything_is_over;
 use world::ec2::{Capacity, Code, LaunchMatch, Market, Operation, Refusal, When};
-use world::github::{self, DEFAULT_GROUP, Group};
+use world::github::{self, DEFAULT_GROUP, Endpoint, Group};
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
@@ -108,6 +108,21 @@ fn a_zone_that_answers_no_launch_does_not_stop_the_pool() {
     universe.github(|github, _| {
         assert!(jobs.iter().all(|job| github.job(github::JobId(job.0)).is_some_and(github::Job::served_once)));
     });
+    everything_is_over(&universe);
+}
+
+#[test]
+fn a_runner_whose_every_name_is_taken_is_not_registered_without_end() {
+    let universe = universe(29);
+    let taken = github::Failure::Conflict("a runner of that name exists".to_owned());
+    universe.github(|github, _| {
+        github.faults.failures.extend(std::iter::repeat_n((Endpoint::GenerateJit, taken), 1000));
+    });
+    queue(&universe, 1);
+    universe.run(MINUTE * 2);
+    let calls = universe.github(|github, _| github.calls()[&Endpoint::GenerateJit]);
+    assert!((4..10).contains(&calls), "{calls} calls: the first names at once, and then with a pause");
+    universe.github(|github, _| github.faults.failures.clear());
     everything_is_over(&universe);
 }
 

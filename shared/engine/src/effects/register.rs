@@ -213,6 +213,9 @@ async fn not_started(
     Ok(Some(next_at))
 }
 
+/// How many names of one slot may be taken before the next one waits.
+const NAMES_TRIED_AT_ONCE: u32 = 3;
+
 /// GitHub refused or did not answer. The machine waits, and no other one is launched in its place.
 async fn refused(
     context: &Context<'_>,
@@ -224,8 +227,8 @@ async fn refused(
     tracing::warn!(runner = %name, "runner {name} is not registered yet: {error}");
     let now = context.now();
     let next_at = match &error {
-        // The next registration has another name.
-        GitHubError::NameTaken => now,
+        // The next registration has another name. If several names are taken, something else is wrong.
+        GitHubError::NameTaken if slot.lease.tries <= NAMES_TRIED_AT_ONCE => now,
         error => next_attempt(error.failure(), now, backoff(pool, slot.lease.tries, &name.to_string())),
     };
     if error.is_refusal() && !matches!(error, GitHubError::NameTaken) {
