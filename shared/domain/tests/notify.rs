@@ -151,7 +151,7 @@ fn what_was_published_is_recorded_and_the_end_deletes_the_record() {
     let refused = refused(&pool(), check(None, later(90)), "t".to_owned(), &turn());
     assert!(matches!(&refused.puts[..], [Item::CheckRun(kept)] if kept.published.is_none()));
     let all = [stage, Notification::Over, Notification::Stage(Stage::Failed)];
-    assert_eq!(all.map(optional), [Some(Optional::Notice), Some(Optional::Closing), None]);
+    assert_eq!(all.map(optional), [Optional::Notice, Optional::Closing, Optional::Notice]);
 }
 
 /// Why a job may wait, each in a pool with nothing else unusual.

@@ -88,12 +88,11 @@ pub fn due_notification(pool: &Pool, view: &PoolView, job: JobId, now: Timestamp
     (published < Some(stage)).then_some(Notification::Stage(stage))
 }
 
-/// What the notification counts as while little of GitHub's budget is left. None if it cannot wait.
-pub fn optional(notification: Notification) -> Option<Optional> {
+/// What the notification counts as while little of GitHub's budget is left.
+pub fn optional(notification: Notification) -> Optional {
     match notification {
-        Notification::Stage(Stage::Waiting) | Notification::GivenUp => Some(Optional::Notice),
-        Notification::Over => Some(Optional::Closing),
-        Notification::Stage(Stage::Failed) => None,
+        Notification::Stage(_) | Notification::GivenUp => Optional::Notice,
+        Notification::Over => Optional::Closing,
     }
 }
 

@@ -26,6 +26,9 @@ const URGENT_PER_MINUTE: usize = 120;
 /// Check runs per minute. Each costs five of GitHub's 900 points per minute.
 const CHECK_RUNS_PER_MINUTE: usize = 60;
 
+/// No check run is written for longer: the longest invocation and `lease_margin`'s default.
+const LONGEST_LEASE: SignedDuration = SignedDuration::from_secs(90);
+
 /// Check runs per minute that are closed because their job no longer waits.
 const CLOSED_PER_MINUTE: usize = 30;
 
@@ -78,15 +81,16 @@ pub(super) fn was_asked(job: &WaitingJob, every: SignedDuration) -> bool {
     after == every || after == RECHECK_EVERY
 }
 
-/// The jobs whose check run may be written now, of those that are due the ones that have waited longest. While little is left of
-/// the account's budget, only those that cannot wait.
+/// The jobs whose check run may be written now, of those that are due the ones that have waited longest. None while little is
+/// left of the account's budget.
 pub fn notifications(pool: &Pool, view: &PoolView, budget: Option<Budget>, now: Timestamp) -> Allowed {
     let over: Vec<JobId> = view.check_runs.keys().copied().filter(|job| !view.waiting.contains_key(job)).collect();
-    let must_wait = |it: Notification| optional(it).is_some_and(|calls| is_scarce(budget, calls, now));
+    let must_wait = |it: Notification| is_scarce(budget, optional(it), now);
     let is_due = |job: &JobId| due_notification(pool, view, *job, now).is_some_and(|it| !must_wait(it));
     let due = view.waiting.values().filter(|job| is_due(&job.id)).map(|job| (job.waits_since(), job.id));
-    // The lease of a check run begins anew when it is written.
-    let written = view.check_runs.values().filter(|check| check.lease.next_at > now - MINUTE).count();
+    // The lease of a check run begins anew when it is written. One that GitHub refused is due much later.
+    let is_recent = |at: Timestamp| at > now - MINUTE && at < now + LONGEST_LEASE;
+    let written = view.check_runs.values().filter(|check| is_recent(check.lease.next_at)).count();
     let mut allowed = Allowed::first(due.collect(), CHECK_RUNS_PER_MINUTE.saturating_sub(written));
     allowed.jobs.extend(in_this_minute(&over, now).filter(is_due));
     allowed
