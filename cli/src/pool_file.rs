@@ -314,8 +314,12 @@ mod tests {
     #[test]
     fn every_timing_can_be_set_for_all_pools_and_for_one() {
         for name in entry::TIMINGS {
-            // backoff_max must not be shorter than backoff_min.
-            let (all, one) = if name == "backoff_min" { ("1s", "0s") } else { ("40m", "41m") };
+            let (all, one) = match name {
+                // Not longer than backoff_max.
+                "backoff_min" => ("2s", "1s"),
+                "lease_margin" => ("14m", "15m"),
+                _ => ("40m", "41m"),
+            };
             let second = LINES.replace("linux\"\nowner", "other\"\npriority = 7\nowner");
             let text = format!("[defaults]\n{name} = \"{all}\"\n{LINES}{name} = \"{one}\"\n{second}");
             let file = PoolFile::parse(NAME, &text);
@@ -356,6 +360,14 @@ mod tests {
                 "pools.toml:8:1: max_life: no machine boots and runs a job within 1s",
             ),
             ("max = 10", "max = 10\nmax_life = \"8m\"", "max_life: 8m is not longer than boot_grace"),
+            ("max = 10", "max = 10\nconfirm_gap = \"0s\"", "confirm_gap: 0s is shorter than 1s: a single reading"),
+            ("max = 10", "max = 10\nrelaunch_window = \"0s\"", "relaunch_window: 0s is shorter than 1s: nothing would"),
+            ("max = 10", "max = 10\nbackoff_min = \"500ms\"", "backoff_min: 500ms is shorter than 1s: what fails"),
+            (
+                "max = 10",
+                "max = 10\nlease_margin = \"16m\"",
+                "lease_margin: what a crashed function had begun would wait",
+            ),
             (
                 "max = 10",
                 "max = 10\nidle_grace = \"25h\"",

@@ -26,6 +26,12 @@ const LONGEST_QUEUED: SignedDuration = SignedDuration::from_hours(24);
 /// No machine boots, registers a runner and runs a job in less.
 const SHORTEST_LIFE: SignedDuration = SignedDuration::from_mins(2);
 
+/// The shortest time that still separates two readings, two attempts or two launches.
+const SHORTEST_PAUSE: SignedDuration = SignedDuration::from_secs(1);
+
+/// Longer than any difference between the clocks of functions.
+const LONGEST_MARGIN: SignedDuration = SignedDuration::from_mins(15);
+
 /// What is wrong with one pool.
 pub(super) fn check(pool: &PoolEntry, written: &Written, source: &Source) -> Vec<(Severity, Finding)> {
     let mut check = Check { source, written, findings: Vec::new() };
@@ -116,6 +122,19 @@ fn times(check: &mut Check<'_>, pool: &PoolEntry) {
         &["backoff_min", "backoff_max"],
         times.backoff_min <= times.backoff_max,
         "backoff_min: must not be longer than backoff_max",
+    );
+    for (name, time, why) in [
+        ("confirm_gap", times.confirm_gap, "a single reading could end a machine"),
+        ("relaunch_window", times.relaunch_window, "nothing would limit the launches for one job"),
+        ("backoff_min", times.backoff_min, "what fails would be repeated without a pause"),
+    ] {
+        let message = format!("{name}: {time} is shorter than {SHORTEST_PAUSE:#}: {why}");
+        check.require(&[name], time.duration() >= SHORTEST_PAUSE, message);
+    }
+    check.require(
+        &["lease_margin"],
+        times.lease_margin.duration() <= LONGEST_MARGIN,
+        format!("lease_margin: what a crashed function had begun would wait for {}", times.lease_margin),
     );
     check.require(
         &["launch_deadline", "boot_grace"],
