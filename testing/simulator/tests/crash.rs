@@ -8,8 +8,8 @@ use std::pin::pin;
 
 use domain::config::Pool;
 use domain::log::Transaction;
-use domain::state::{Item, Key, Nudge};
-use domain::wire::Message;
+use domain::state::{Item, Key, Nudge, Phase, Slot};
+use domain::wire::{Action, Message};
 use engine::consume::consume;
 use engine::ports::Store;
 use engine::sweep::{Mode, sweep};
@@ -205,6 +205,49 @@ fn a_janitor_that_reads_its_sources_at_different_times_kills_no_job() {
         scaler_step += 1;
     }
     assert!(scaler_step > 10, "the scaler paused at every call: {scaler_step}");
+}
+
+/// The janitor pauses at one of its calls, and the scaler records that a job has begun. The janitor still records that the runner
+/// of another machine, whose job was cancelled, has connected.
+#[test]
+fn a_webhook_during_a_sweep_loses_no_observation_of_another_machine() {
+    let mut step = 0;
+    loop {
+        let (universe, messages) = queued(2, 16, 2 * MINUTE);
+        universe.scale_with(&messages);
+        universe.github(|github, now| {
+            let last = github.jobs().last().map(|job| job.id);
+            last.into_iter().for_each(|job| github.cancel(job, now));
+        });
+        while universe.github(|github, _| github.registrations().filter(|runner| runner.online).count()) < 2 {
+            universe.tick();
+        }
+        let begun = |message: &Message| matches!(message, Message::WorkflowJob(it) if it.action == Action::InProgress);
+        let webhook = (0..60).find_map(|_| {
+            universe.tick();
+            universe.receive().into_iter().find(begun)
+        });
+        let webhook = webhook.expect("a webhook arrives within a minute");
+        universe.steps.record();
+        let finished = {
+            let mut janitor = pin!(universe.invocation(async |context| {
+                sweep(context, Mode::Repair).await.expect("the table can be read");
+            }));
+            let finished = steps(janitor.as_mut(), step);
+            universe.scale_with(std::slice::from_ref(&webhook));
+            assert!(finished || steps(janitor, 1000));
+            finished
+        };
+        universe.steps.recorded();
+        let view = universe.store.view(&"linux".parse().expect("a pool"));
+        let phases: Vec<Phase> = view.slots.values().map(Slot::phase).collect();
+        assert!(!phases.contains(&Phase::Configured), "interrupted at step {step}: {phases:?}");
+        if finished {
+            break;
+        }
+        step += 1;
+    }
+    assert!(step > 10, "the janitor paused at every call: {step}");
 }
 
 /// Two scalers get the same messages at the same time.

@@ -129,10 +129,18 @@ async fn observe(
     let mut over = over_after(pool, view, &resolved, &turn);
     over.retain(|slot| can_close(pool, view, slot, reasons, turn.now));
     resolved.retain(|observation| over.iter().all(|slot| slot.id != observation.slot()));
-    let Some(writes) = record_observations(pool, view, &resolved, &turn) else { return Ok(over) };
-    if commit(context, &writes).await? == Commit::Written {
-        metrics::observed(view, &writes);
-        view.apply(&writes);
+    for is_last in [false, true] {
+        let Some(writes) = record_observations(pool, view, &resolved, &turn) else { break };
+        match commit(context, &writes).await? {
+            Commit::Written => {
+                metrics::observed(view, &writes);
+                view.apply(&writes);
+                break;
+            }
+            // One slot that a webhook has changed must not lose the observations of all others.
+            Commit::Lost(_) if !is_last => *view = read_pool(context, &pool.name).await?,
+            Commit::Lost(what) => tracing::info!(pool = %pool.name, "the next sweep records what this one saw: {what}"),
+        }
     }
     Ok(over)
 }
