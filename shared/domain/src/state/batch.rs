@@ -32,7 +32,7 @@ pub struct Batch {
     /// look-up, `confirm_gap` later, finds nothing either: until then the unanswered call may have launched instances.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing_since: Option<Timestamp>,
-    /// How many calls of this attempt got no complete answer. From [`CALLS_WITHOUT_ANSWER`] on, none is made any more.
+    /// How many calls of this attempt got no complete answer. From the third one on, none is made any more.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unanswered: u32,
     /// EC2's latest answers that reported no launch, newest last, at most [`ANSWERS_KEPT`].
