@@ -12,7 +12,7 @@ use domain::state::{Circuit, Item, Key, Rank, WaitingJob};
 use domain::wire::Message;
 use engine::ports::GitHub;
 use engine::sweep::Report;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use world::{ec2, github};
 
 use crate::call::Call;
@@ -54,6 +54,9 @@ const MAX_AGE: SignedDuration = SignedDuration::from_hours(35 * 24);
 
 /// The pools of a simulated world all have the default `relaunch_window`.
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+/// Three launches for one job that fail follow each other within this time.
+const MOST_BETWEEN_LAUNCHES: SignedDuration = SignedDuration::from_mins(10);
 
 impl Swarm<'_> {
     /// The jobs that wait for one of Drover's runners, each with its pool.
@@ -243,11 +246,14 @@ impl Swarm<'_> {
         }
     }
 
-    /// Whether the job's launches of the last hour are used up. Then it waits by design (S6).
+    /// Whether the job's launches of the last hour are used up. Then it waits by design (S6). Those that are older than an hour are
+    /// forgotten with the next launch: if that was a moment ago, only some of them are left.
     fn used_up(&self, job: github::JobId, pool: &str) -> bool {
         self.waiting_job(job, pool).is_some_and(|waiting| {
-            let recent = |at: &&Timestamp| self.now.duration_since(**at) < HOUR;
-            waiting.launches.iter().filter(recent).count() >= RELAUNCH_LIMIT
+            let ages: Vec<SignedDuration> = waiting.launches.iter().map(|at| self.now.duration_since(*at)).collect();
+            let is_new = ages.iter().any(|age| *age < STARTS_WITHIN);
+            let were_used_up = ages.iter().any(|age| *age > HOUR - MOST_BETWEEN_LAUNCHES);
+            ages.iter().filter(|age| **age < HOUR).count() >= RELAUNCH_LIMIT || is_new && were_used_up
         })
     }
 
