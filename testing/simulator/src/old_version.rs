@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use domain::ids::{InstanceId, PoolName};
@@ -156,13 +157,15 @@ pub struct OldVersionStore<'a> {
     table: &'a dyn Store,
     version: &'a OldVersion,
     checks_format: bool,
+    /// Whether the invocation has read a CONFIG. One that began while the table was lost cannot know the format.
+    has_read_config: AtomicBool,
 }
 
 impl<'a> OldVersionStore<'a> {
     /// The table of an invocation in this universe.
     pub fn new(universe: &'a Universe, context: &Context<'a>, version: &'a OldVersion) -> Self {
         let checks_format = universe.old_versions_check_the_format();
-        Self { universe, table: context.ports.store, version, checks_format }
+        Self { universe, table: context.ports.store, version, checks_format, has_read_config: AtomicBool::new(false) }
     }
 
     /// The same invocation, by a function of the old version.
@@ -173,6 +176,7 @@ impl<'a> OldVersionStore<'a> {
 
     /// The item as the version reads it.
     fn read(&self, item: Item) -> Result<Option<Item>, StoreError> {
+        self.has_read_config.fetch_or(matches!(item, Item::Config(_)), Ordering::Relaxed);
         match self.version.known(item) {
             Ok(Some(item @ Item::Config(_))) if !self.checks_format => Ok(Some(item)),
             Ok(item) => Ok(item.map(|item| self.version.as_todays(item))),
@@ -247,7 +251,7 @@ impl Store for OldVersionStore<'_> {
         if written.is_empty() {
             return Ok(());
         }
-        if self.is_too_old() {
+        if self.is_too_old() && self.has_read_config.load(Ordering::Relaxed) {
             let what = format!("P48: a function of format {} writes a table of a newer format", self.version.format);
             self.universe.store.violate(what);
         }

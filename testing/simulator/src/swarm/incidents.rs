@@ -397,11 +397,6 @@ impl Swarm<'_> {
         if self.universe.configuration().is_some() {
             return;
         }
-        // `drover pools apply` refuses a file that a deployed function does not support.
-        if self.rollback.is_some() || self.now <= self.old_until {
-            self.plan_in(SignedDuration::from_secs(30), Due::NewTable);
-            return;
-        }
         self.log_world(|| "an operator applies the pools to a new table".to_owned());
         self.universe.apply(self.lost_pools.clone(), &format!("e{}", self.tables));
         self.plan_in(SignedDuration::ZERO, Due::Receive);

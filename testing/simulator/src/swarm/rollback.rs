@@ -8,7 +8,6 @@ use crate::swarm::agenda::Due;
 use crate::swarm::faults::Fault;
 use crate::swarm::invocation::{Function, Rollback};
 use crate::swarm::seed::Swarm;
-use crate::universe::INVOCATION;
 
 impl Swarm<'_> {
     /// Somebody deploys an old version. Half of the time it supports the format of the table, if one does.
@@ -44,9 +43,6 @@ impl Swarm<'_> {
         let rollback = self.rollback?;
         let concerns = rollback.function.is_none_or(|only| only == function);
         let is_old = concerns && (!rollback.is_partial || self.dice.pick(Fault::OldVersion, 2) == 0);
-        if is_old {
-            self.old_until = self.now + INVOCATION;
-        }
         is_old.then_some(rollback.version)
     }
 }

@@ -55,8 +55,6 @@ pub(super) struct Swarm<'u> {
     pub(super) rotation: Option<Rotation>,
     /// An old version that is deployed.
     pub(super) rollback: Option<Rollback>,
-    /// Until when an invocation of an old version may go on.
-    pub(super) old_until: Timestamp,
     /// The number of tables that there have been.
     pub(super) tables: u32,
     /// The last invocation that may have used the table that was lost.
@@ -104,7 +102,6 @@ impl<'u> Swarm<'u> {
             uninstalled: Vec::new(),
             rotation: None,
             rollback: None,
-            old_until: now,
             tables: 1,
             lost_at: 0,
             undrained_at: 0,
