@@ -11,8 +11,8 @@ use domain::log::{Transaction, What};
 use domain::policy::PoolView;
 use domain::policy::circuit::{next_probe, try_again};
 use domain::policy::launch::{
-    AfterError, Attempt, Refused, RefusedFor, after_empty_look_up, after_error, bind, claim, refused, throttled,
-    unknown,
+    AfterError, Attempt, Refused, RefusedFor, after_empty_look_up, after_error, after_failed_look_up, bind, claim,
+    no_answer, refused, throttled,
 };
 use domain::policy::launch_error::LaunchError;
 use domain::state::{
@@ -207,18 +207,21 @@ fn after_three_calls_without_an_answer_two_empty_look_ups_end_the_attempt() {
         std::iter::successors(Some(called(batch)), |last| Some(called(last.clone()))).take(3).collect();
     assert_eq!(calls.iter().map(Batch::is_unanswered).collect::<Vec<_>>(), [false, false, true]);
     let silent = &calls[2];
-    assert!(!unknown(&pool, &calls[1], &unanswered, noon()).is_unanswered(), "a look-up is no call");
+    assert!(!after_failed_look_up(&pool, &calls[1], &unanswered, noon()).is_unanswered(), "a look-up is no call");
 
-    let AfterError::Later(once) = after_empty_look_up(&pool, silent, noon()) else {
-        panic!("one look-up is not enough")
-    };
+    let empty = |batch: &Batch, now| after_empty_look_up(&pool, batch, &no_answer(batch), now);
+    let AfterError::Later(once) = empty(silent, noon()) else { panic!("one look-up is not enough") };
     assert_eq!((once.missing_since, once.attempt, once.lease.next_at), (Some(noon()), 1, later(60)));
     let claimed = claim(&pool, &view, &once, &turn());
     let [Item::Batch(claimed)] = &claimed.puts[..] else { panic!("one launch: {claimed:?}") };
     assert_eq!(claimed.missing_since, Some(noon()), "no call is made");
-    assert_eq!(unknown(&pool, claimed, &unanswered, later(60)).missing_since, None, "what is not known is not empty");
+    assert_eq!(
+        after_failed_look_up(&pool, claimed, &unanswered, later(60)).missing_since,
+        None,
+        "what is not known is not empty"
+    );
 
-    let AfterError::Refused(why) = after_empty_look_up(&pool, claimed, later(60)) else { panic!("two are enough") };
+    let AfterError::Refused(why) = empty(claimed, later(60)) else { panic!("two are enough") };
     assert_eq!((why.about, why.code.as_str()), (RefusedFor::NoAnswer, "NoAnswer"));
     assert_eq!(why.message, "no answer to 3 calls, InternalError: no");
     let tuple = once.tuple.clone().expect("a tuple");

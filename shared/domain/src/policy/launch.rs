@@ -20,7 +20,8 @@ use crate::state::{
     Throttle,
 };
 
-/// How long a tuple is not tried after EC2's first refusal. Doubles up to [`COOLDOWN_MAX`], which one without answers has at once.
+/// How long a tuple is not tried after EC2's first refusal. Doubles up to [`COOLDOWN_MAX`]. A tuple without answers is not tried
+/// for that long at once.
 pub const COOLDOWN_MIN: SignedDuration = SignedDuration::from_mins(1);
 
 /// See [`COOLDOWN_MIN`].
@@ -134,23 +135,17 @@ pub enum AfterError {
     Later(Box<Batch>),
 }
 
-/// The batch after EC2 did not say which machines of its attempt there are: empty look-ups before that prove nothing.
-pub fn unknown(pool: &Pool, batch: &Batch, error: &LaunchError, now: Timestamp) -> Batch {
-    let wait = backoff(pool, batch.lease.tries, &batch.tag().to_string());
-    Batch { missing_since: None, ..with_answer(batch, error, now) }.put_off(now + wait)
-}
-
 pub fn after_error(pool: &Pool, batch: &Batch, attempt: Attempt, error: &LaunchError, now: Timestamp) -> AfterError {
-    if error.class == ErrorClass::Ambiguous {
-        let unanswered = batch.unanswered + 1;
-        return AfterError::Later(Box::new(Batch { unanswered, ..unknown(pool, batch, error, now) }));
-    }
-    let batch = with_answer(batch, error, now);
-    let wait = backoff(pool, batch.lease.tries, &batch.tag().to_string());
+    let later = || repeated_later(pool, batch, error, now);
     let about = match (error.class, attempt) {
         (ErrorClass::Throttled, _) => return AfterError::Throttled,
-        (ErrorClass::Ambiguous | ErrorClass::Caller, _) | (ErrorClass::TokenUsed, Attempt::First) => {
-            return AfterError::Later(Box::new(batch.put_off(now + wait)));
+        // The call may have launched instances that an earlier look-up could not find.
+        (ErrorClass::Ambiguous, _) => {
+            let unanswered = batch.unanswered + 1;
+            return AfterError::Later(Box::new(Batch { missing_since: None, unanswered, ..later() }));
+        }
+        (ErrorClass::Caller, _) | (ErrorClass::TokenUsed, Attempt::First) => {
+            return AfterError::Later(Box::new(later()));
         }
         (ErrorClass::Capacity, _) => RefusedFor::Capacity,
         (ErrorClass::Quota, _) => RefusedFor::Quota,
@@ -160,17 +155,32 @@ pub fn after_error(pool: &Pool, batch: &Batch, attempt: Attempt, error: &LaunchE
     let refused = Refused { about, code: error.code.clone(), message: error.message.clone() };
     match attempt {
         Attempt::First => AfterError::Refused(refused),
-        Attempt::Repeated => once_confirmed(pool, batch, refused, now),
+        Attempt::Repeated => once_confirmed(pool, with_answer(batch, error, now), refused, now),
     }
+}
+
+/// The batch after a look-up that failed: the empty ones before it do not count any more.
+pub fn after_failed_look_up(pool: &Pool, batch: &Batch, error: &LaunchError, now: Timestamp) -> Batch {
+    Batch { missing_since: None, ..repeated_later(pool, batch, error, now) }
+}
+
+/// The batch with EC2's answer, due again after a back-off.
+fn repeated_later(pool: &Pool, batch: &Batch, error: &LaunchError, now: Timestamp) -> Batch {
+    let wait = backoff(pool, batch.lease.tries, &batch.tag().to_string());
+    with_answer(batch, error, now).put_off(now + wait)
+}
+
+/// Why an attempt that is [unanswered](Batch::is_unanswered) makes no more calls.
+pub fn no_answer(batch: &Batch) -> LaunchError {
+    let last = batch.answers.last().map(|answer| format!(", {}: {}", answer.code, answer.message)).unwrap_or_default();
+    LaunchError::unanswered(NO_ANSWER, &format!("no answer to {} calls{last}", batch.unanswered))
 }
 
 /// What follows from an empty look-up for an attempt that is [unanswered](Batch::is_unanswered). EC2 may answer for another
 /// zone, so the launch goes on there.
-pub fn after_empty_look_up(pool: &Pool, batch: &Batch, now: Timestamp) -> AfterError {
-    let last = batch.answers.last().map(|answer| format!(", {}: {}", answer.code, answer.message)).unwrap_or_default();
-    let message = format!("no answer to {} calls{last}", batch.unanswered);
-    let refused = Refused { about: RefusedFor::NoAnswer, code: NO_ANSWER.to_owned(), message };
-    once_confirmed(pool, batch.clone(), refused, now)
+pub fn after_empty_look_up(pool: &Pool, batch: &Batch, error: &LaunchError, now: Timestamp) -> AfterError {
+    let (code, message) = (error.code.clone(), error.message.clone());
+    once_confirmed(pool, batch.clone(), Refused { about: RefusedFor::NoAnswer, code, message }, now)
 }
 
 /// What follows from an empty look-up, `now`. An earlier call of the attempt may have launched instances. Only a second empty

@@ -7,7 +7,6 @@ use domain::ids::InstanceId;
 use domain::log::Transaction;
 use domain::policy::PoolView;
 use domain::policy::launch::{self, AfterError, Attempt, Refused};
-use domain::policy::launch_error::NO_ANSWER;
 use domain::state::{Batch, Item, Key};
 use jiff::Timestamp;
 
@@ -93,17 +92,21 @@ async fn run_instances(context: &Context<'_>, pool: &Pool, batch: &Batch, tuple:
             Ok(seen) => found = seen.into_iter().map(|seen| (seen.id, seen.launched_at)).collect(),
             Err(error) => {
                 let error = LaunchError::unanswered("LookUp", &error.to_string());
-                return Outcome::Later(Box::new(launch::unknown(pool, batch, &error, context.now())), error);
+                return Outcome::Later(
+                    Box::new(launch::after_failed_look_up(pool, batch, &error, context.now())),
+                    error,
+                );
             }
         }
         if found.len() >= batch.count as usize {
             return Outcome::Launched(found);
         }
         if batch.is_unanswered() {
-            return match found.is_empty() {
-                true => outcome(launch::after_empty_look_up(pool, batch, context.now()), unanswered(batch)),
-                false => Outcome::Launched(found),
-            };
+            if !found.is_empty() {
+                return Outcome::Launched(found);
+            }
+            let error = launch::no_answer(batch);
+            return outcome(launch::after_empty_look_up(pool, batch, &error, context.now()), error);
         }
     }
     let within = context.longest_call();
@@ -119,11 +122,6 @@ async fn run_instances(context: &Context<'_>, pool: &Pool, batch: &Batch, tuple:
 
 fn failed(context: &Context<'_>, pool: &Pool, batch: &Batch, attempt: Attempt, error: LaunchError) -> Outcome {
     outcome(launch::after_error(pool, batch, attempt, &error, context.now()), error)
-}
-
-/// For the log of an attempt that makes no more calls.
-fn unanswered(batch: &Batch) -> LaunchError {
-    LaunchError::unanswered(NO_ANSWER, &format!("no answer to {} calls, and no machine of theirs", batch.unanswered))
 }
 
 fn outcome(after: AfterError, error: LaunchError) -> Outcome {
