@@ -26,8 +26,8 @@ const URGENT_PER_MINUTE: usize = 120;
 /// Check runs per minute. Each costs five of GitHub's 900 points per minute.
 const CHECK_RUNS_PER_MINUTE: usize = 60;
 
-/// No check run is written for longer: the longest invocation and `lease_margin`'s default.
-const LONGEST_LEASE: SignedDuration = SignedDuration::from_secs(90);
+/// No function runs for longer.
+const LONGEST_INVOCATION: SignedDuration = SignedDuration::from_mins(1);
 
 /// Check runs per minute that are closed because their job no longer waits.
 const CLOSED_PER_MINUTE: usize = 30;
@@ -89,7 +89,8 @@ pub fn notifications(pool: &Pool, view: &PoolView, budget: Option<Budget>, now: 
     let is_due = |job: &JobId| due_notification(pool, view, *job, now).is_some_and(|it| !must_wait(it));
     let due = view.waiting.values().filter(|job| is_due(&job.id)).map(|job| (job.waits_since(), job.id));
     // The lease of a check run begins anew when it is written. One that GitHub refused is due much later.
-    let is_recent = |at: Timestamp| at > now - MINUTE && at < now + LONGEST_LEASE;
+    let longest_lease = LONGEST_INVOCATION + pool.timings.lease_margin.duration();
+    let is_recent = |at: Timestamp| at > now - MINUTE && at < now + longest_lease;
     let written = view.check_runs.values().filter(|check| is_recent(check.lease.next_at)).count();
     let mut allowed = Allowed::first(due.collect(), CHECK_RUNS_PER_MINUTE.saturating_sub(written));
     allowed.jobs.extend(in_this_minute(&over, now).filter(is_due));
