@@ -13,9 +13,6 @@ use crate::swarm::seed::{CONVERGES_WITHIN, Swarm};
 const LEFT_OVER_AFTER: SignedDuration = SignedDuration::from_mins(12);
 const SWEEPS_WITHIN_THAT: i64 = 2;
 
-/// A warm machine that is given its registration connects within a quarter of the boot grace.
-const CONNECTS_WITHIN: SignedDuration = SignedDuration::from_mins(2);
-
 /// The registrations that GitHub allows per minute. It allows as many deregistrations. When more are due, it refuses every call until
 /// the minute is over, and no list can be read.
 const PER_MINUTE: usize = 180;
@@ -104,9 +101,11 @@ impl Swarm<'_> {
                 if busy || !counts(since, is_lost) {
                     continue;
                 }
-                // A connected runner without a job may count as warm. A disconnected one may not, unless it is new.
+                // A connected runner without a job may count as warm. A disconnected one may not, unless it is new: a warm
+                // machine connects within a quarter of the boot grace.
+                let connects_within = pool.timings.boot_grace.duration() / 4;
                 let may_connect = |runner: &github::Runner| {
-                    runner.online || self.now.duration_since(runner.created_at) < CONNECTS_WITHIN
+                    runner.online || self.now.duration_since(runner.created_at) < connects_within
                 };
                 let serves = runner.is_none_or(|runner| state.github.runner(*runner).is_some_and(may_connect));
                 if serves && warm > 0 && !is_lost {
