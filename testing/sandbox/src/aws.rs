@@ -314,12 +314,7 @@ fn dynamodb(http: &reqwest::Client, url: &str, target: &str) -> reqwest::Request
 }
 
 /// A request to DynamoDB with an access key, and without the SDK.
-pub(crate) fn dynamodb_request(
-    http: &reqwest::Client,
-    url: &str,
-    target: &str,
-    access_key: &str,
-) -> reqwest::RequestBuilder {
+pub fn dynamodb_request(http: &reqwest::Client, url: &str, target: &str, access_key: &str) -> reqwest::RequestBuilder {
     let scope = format!("{access_key}/20260101/{REGION}/dynamodb/aws4_request");
     let signature = format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0");
     http.post(url)

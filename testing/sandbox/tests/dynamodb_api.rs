@@ -1,20 +1,15 @@
 //! What the sandbox adds to the DynamoDB emulator.
 
 use anyhow::ensure;
-use sandbox::aws::{TABLE, access_key};
+use sandbox::aws::{TABLE, access_key, dynamodb_request};
 use sandbox::sandbox::{Driven, Options, Sandbox};
 use serde_json::{Value, json};
 
 /// Calls an operation as the scaler. Returns the status and the answer.
 async fn call(sandbox: &Sandbox, operation: &str, body: &Value) -> anyhow::Result<(u16, Value)> {
-    let key = access_key("scaler").unwrap_or_default();
-    let answer = reqwest::Client::new()
-        .post(&sandbox.aws_url)
-        .header("authorization", format!("AWS4-HMAC-SHA256 Credential={key}/20260101/eu-central-1/dynamodb"))
-        .header("x-amz-target", format!("DynamoDB_20120810.{operation}"))
-        .body(body.to_string())
-        .send()
-        .await?;
+    let (key, target) = (access_key("scaler").unwrap_or_default(), format!("DynamoDB_20120810.{operation}"));
+    let request = dynamodb_request(&reqwest::Client::new(), &sandbox.aws_url, &target, key);
+    let answer = request.body(body.to_string()).send().await?;
     Ok((answer.status().as_u16(), answer.json().await?))
 }
 
