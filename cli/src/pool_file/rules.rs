@@ -134,7 +134,10 @@ fn times(check: &mut Check<'_>, pool: &PoolEntry) {
     check.require(
         &["lease_margin"],
         times.lease_margin.duration() <= LONGEST_MARGIN,
-        format!("lease_margin: what a crashed function had begun would wait for {}", times.lease_margin),
+        format!(
+            "lease_margin: what a crashed function had begun would wait for {}; at most {LONGEST_MARGIN:#} are allowed",
+            times.lease_margin
+        ),
     );
     check.require(
         &["launch_deadline", "boot_grace"],
