@@ -124,8 +124,10 @@ impl Plan {
         let costs: BTreeMap<Date, usize> =
             days.iter().filter(|day| day.is_whole).map(|day| (day.date, cost(day.date))).collect();
         let chosen = sample::within(calls.saturating_sub(used), &costs);
-        if chosen.is_empty() {
-            let first = sample::in_order(&costs.keys().copied().collect::<Vec<_>>()).first().map(|date| costs[date]);
+        // Days without runs cost nothing, and a sample of nothing but them says nothing.
+        if chosen.iter().all(|date| costs[date] == 0) {
+            let in_order = sample::in_order(&costs.keys().copied().collect::<Vec<_>>());
+            let first = in_order.iter().map(|date| costs[date]).find(|cost| *cost > 0);
             return Err(first.map_or(all, |first| used + first));
         }
         let planned = used + chosen.iter().map(|date| costs[date]).sum::<usize>();
@@ -176,5 +178,22 @@ mod tests {
             ("2026-11-04T00:00:00Z 2026-11-04T00:00:00Z", false),
         ];
         assert_eq!(spans, expected.map(|(span, whole)| (span.to_owned(), whole)));
+    }
+
+    /// 2026-11-27 is a Friday, which is chosen before the Saturday after it.
+    #[test]
+    fn a_day_without_runs_is_no_sample() {
+        let days = days(at("2026-11-26T01:00:00Z"), at("2026-11-29T01:00:00Z"));
+        let runs_of = |date: Date| Activity {
+            repository: "octo-org/widgets".parse().unwrap(),
+            newest: vec![Run { id: 1, created_at: day::begin(date) }; 6],
+            listing: Listing::OnePage,
+            per_day: [(date, 6)].into(),
+        };
+        for date in [Date::constant(2026, 11, 27), Date::constant(2026, 11, 28)] {
+            assert_eq!(Plan::new(&[runs_of(date)], &days, 1, 3).unwrap_err(), 7, "{date}");
+        }
+        let both = [runs_of(Date::constant(2026, 11, 27)), runs_of(Date::constant(2026, 11, 28))];
+        assert_eq!(Plan::new(&both, &days, 1, 12).unwrap().days, Some(vec![Date::constant(2026, 11, 27)]));
     }
 }
