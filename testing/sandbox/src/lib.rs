@@ -25,6 +25,7 @@ mod ec2_form;
 mod ec2_machines;
 pub mod events;
 pub mod github;
+pub mod interruption;
 pub mod lambda;
 pub mod machine;
 pub mod names;

@@ -4,10 +4,21 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use sandbox::demo::{Arguments, demo};
+use sandbox::interruption::{interruption, unless_interrupted};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match demo(Arguments::parse()).await {
+    let arguments = Arguments::parse();
+    let ended = if arguments.serves() {
+        // Only Ctrl-C ends it.
+        tokio::select! {
+            failed = demo(arguments) => failed,
+            asked = interruption() => asked,
+        }
+    } else {
+        unless_interrupted(demo(arguments)).await
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("demo: {error:#}");

@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use sandbox::chaos::{Arguments, chaos};
+use sandbox::interruption::unless_interrupted;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match chaos(Arguments::parse()).await {
+    match unless_interrupted(chaos(Arguments::parse())).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("chaos: {error:#}");

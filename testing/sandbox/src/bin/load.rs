@@ -14,6 +14,7 @@ use domain::wire::Message;
 use drover::output::{printable, table};
 use reqwest::{Client, RequestBuilder};
 use sandbox::deliveries::{TEMPLATES, signature};
+use sandbox::interruption::unless_interrupted;
 use sandbox::sandbox::{Driven, Options, QUEUE, Sandbox};
 use sandbox::short_timings::machine;
 use serde::{Deserialize, Serialize};
@@ -81,12 +82,14 @@ impl Answers {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let done = match (arguments.post, arguments.rate) {
-        (true, _) => post_all().await,
-        (false, Some(rate)) => check_rate(&arguments, rate).await,
-        (false, None) => find_highest_rate(&arguments).await,
+    let work = async {
+        match (arguments.post, arguments.rate) {
+            (true, _) => post_all().await,
+            (false, Some(rate)) => check_rate(&arguments, rate).await,
+            (false, None) => find_highest_rate(&arguments).await,
+        }
     };
-    match done {
+    match unless_interrupted(work).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("load: {}", printable(&format!("{error:#}")));

@@ -123,6 +123,11 @@ pub(super) fn every(share: Option<f64>) -> Option<usize> {
 }
 
 impl Arguments {
+    /// Whether it runs until somebody ends it.
+    pub fn serves(&self) -> bool {
+        self.serve
+    }
+
     /// The number of jobs to push.
     pub(super) fn jobs(&self) -> u32 {
         self.jobs.unwrap_or(JOBS)

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
 use world::ec2::EndCause;
 
 use super::arguments::Arguments;
@@ -15,17 +14,14 @@ use crate::state::State;
 /// Far longer than anyone serves.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Pushes the jobs that were asked for, then prints how to post a delivery and what happens then, until Ctrl-C.
+/// Pushes the jobs that were asked for, then prints how to post a delivery and what happens then, without end.
 pub(super) async fn serve(sandbox: &Sandbox, pools: &Pools, arguments: &Arguments) -> anyhow::Result<()> {
     println!(
         "In another shell, load the operator's environment and run drover:\n\n. {}\ndrover dashboard\n\n(or drover ps, explain, doctor, ...)\n",
         sandbox.operators_shell()?.display()
     );
     let progress = Progress::start(sandbox.world.clone(), arguments.jobs.unwrap_or(1));
-    let served = tokio::select! {
-        served = offer_jobs(sandbox, pools, arguments) => served,
-        pressed = tokio::signal::ctrl_c() => pressed.context("cannot listen to Ctrl-C"),
-    };
+    let served = offer_jobs(sandbox, pools, arguments).await;
     progress.finish().await;
     served
 }
@@ -74,6 +70,7 @@ async fn offer_jobs(sandbox: &Sandbox, pools: &Pools, arguments: &Arguments) -> 
 
 #[cfg(test)]
 mod tests {
+    use anyhow::Context;
     use clap::Parser;
 
     use super::*;

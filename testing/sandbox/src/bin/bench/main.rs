@@ -12,6 +12,7 @@ use clap::Parser;
 use drover::output::table;
 use sandbox::calls::{Counts, Kill};
 use sandbox::deliveries::{TEMPLATES, signature};
+use sandbox::interruption::unless_interrupted;
 use sandbox::lambda::request_event;
 use sandbox::sandbox::{Driven, Options, QUEUE, Sandbox};
 use sandbox::short_timings::{machine, one_pool};
@@ -57,7 +58,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match bench(&Arguments::parse()).await {
+    match unless_interrupted(bench(&Arguments::parse())).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error:#}");
