@@ -20,7 +20,7 @@ use crate::metrics;
 use crate::table::{Commit, commit};
 
 /// Two writes per job and the event: 97 of DynamoDB's 100.
-const JOBS_PER_WRITE: usize = 48;
+pub(crate) const JOBS_PER_WRITE: usize = 48;
 
 /// The number of lost races after which the message goes back to the queue.
 pub(crate) const MAX_RACES: usize = 8;

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use domain::config::Pool;
 use domain::ids::{JobId, Owner, Repository, RunId, RunnerId, Scope, StackName};
 use domain::policy::search::round_minutes;
+use domain::state::Key;
 use domain::wire::JobNotice;
 use engine::context::{Context, Share};
 use engine::ports::{
@@ -17,7 +18,7 @@ use engine::ports::{
 use engine::sweep::{Mode, Report, sweep};
 use jiff::SignedDuration;
 use simulator::{Ingest, Universe, pool};
-use world::github::{self, Caller, QueueJob, Visibility, Webhooks};
+use world::github::{self, Caller, Limits, QueueJob, Visibility, Webhooks};
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
@@ -325,6 +326,43 @@ fn the_first_limited_answer_ends_an_accounts_calls_in_the_invocation_and_is_stor
     assert!(limited(&universe) <= 25, "{} calls against one limit", limited(&universe));
     universe.run(MINUTE * 6);
     story::everything_is_over(&universe);
+}
+
+#[test]
+fn a_search_of_a_thousand_runs_leaves_what_registrations_need() {
+    let limits = Limits { requests_per_hour: 1000, ..Limits::default() };
+    let github = github::Config { limits, ..github::Config::default() };
+    let universe = Universe::with_github(309, vec![of_repository("widgets")], github);
+    for _ in 0..1000 {
+        universe.queue(&["nobody"], |job| QueueJob { webhooks: Webhooks::NeverAttempted, ..job });
+    }
+    for _ in 0..10 {
+        quiet_minute(&universe);
+        assert_eq!(universe.github(|github, _| github.struck().limited), 0);
+    }
+    // Registrations keep a fifth, and four calls may have been under way.
+    assert!(counted(&universe) <= 800 + 4, "{} of 1,000", counted(&universe));
+}
+
+/// All of them wait for a pool that is full, so that each is read once per search and recorded already.
+#[test]
+fn a_flood_of_known_jobs_does_not_keep_another_repository_from_its_search() {
+    let universe = Universe::new(310, vec![pool("linux", 1)]);
+    let other = universe.github(|github, now| {
+        let owner = github.find_owner("octo-org").expect("an account").id;
+        github.add_repository(owner, "zebra", Visibility::Private, now)
+    });
+    for _ in 0..1200 {
+        universe.queue_job(&["linux"], MINUTE * 600);
+    }
+    (0..2).for_each(|_| drop(quiet_minute(&universe)));
+    let unsent = QueueJob { webhooks: Webhooks::NeverAttempted, ..QueueJob::new(other, &["linux"]) };
+    let job = JobId(universe.github(|github, now| github.queue_job(unsent, now)).0);
+    let found_after = (1..=30).find(|_| {
+        assert_eq!(quiet_minute(&universe).failures, [] as [&str; 0]);
+        universe.item(&Key::Job(job)).is_some()
+    });
+    assert!(found_after.is_some(), "the job is never found");
 }
 
 #[test]

@@ -14,11 +14,15 @@ use jiff::Timestamp;
 
 use crate::context::Context;
 use crate::ports::{GitHubError, RunJobs};
-use crate::record::record;
+use crate::record::{JOBS_PER_WRITE, record};
 use crate::sweep::report::Report;
 
 /// Runs whose jobs are read at the same time. GitHub asks for few concurrent requests.
 const MAX_CONCURRENT_RUNS: usize = 4;
+
+/// Runs of an account whose jobs one sweep reads. GitHub accepts 900 such calls per minute, and a limit that is reached keeps
+/// runners from being registered.
+const MAX_RUNS: usize = 400;
 
 /// After this many failures an account's search of known repositories ends until the next sweep.
 const MAX_FAILURES: usize = 3;
@@ -37,6 +41,8 @@ struct Search<'a> {
     /// Repositories that GitHub does not know and no pool names.
     gone: Vec<Repository>,
     round: Option<SearchRound>,
+    /// How many runs' jobs were read.
+    runs: usize,
     touched: BTreeSet<PoolName>,
     recovered: Vec<JobId>,
     unreadable: usize,
@@ -77,6 +83,7 @@ pub(super) async fn search(
             unsearchable: Vec::new(),
             gone: Vec::new(),
             round,
+            runs: 0,
             touched: BTreeSet::new(),
             recovered: Vec::new(),
             unreadable: 0,
@@ -89,6 +96,10 @@ pub(super) async fn search(
     let (mut touched, mut recovered) = (BTreeSet::new(), Vec::new());
     for search in searches {
         for (repository, to) in search.searched {
+            if to.is_some() {
+                // Otherwise the next round would begin at its first run again.
+                search::remember(memory, repository.clone(), now);
+            }
             if let Some(remembered) = memory.repositories.get_mut(&repository) {
                 remembered.searched_to = to;
                 remembered.failed_at = None;
@@ -136,15 +147,20 @@ impl Search<'_> {
         self.may_go_on() || (!self.context.short_of_time() && is_ample(self.budget(), now))
     }
 
+    /// Charges calls to the account's share. What is beyond the share is made only while the budget is ample, and charges nothing:
+    /// a repository with a thousand runs would otherwise keep the rounds from their turn for as long as its runs wait.
     fn pay(&mut self, calls: u32) {
-        self.paid_until = Some(pay(self.paid_until, calls, self.budget(), self.context.now()));
+        let now = self.context.now();
+        if may_search(self.paid_until, now) {
+            self.paid_until = Some(pay(self.paid_until, calls, self.budget(), now));
+        }
     }
 
     /// Searches the repositories that are due, then those that were never seen.
     async fn run(&mut self, due: Vec<Repository>, memory: &Janitor) {
         for repository in due {
             // Those that failed before come last, and there may be many.
-            if self.failures.len() >= MAX_FAILURES {
+            if self.failures.len() >= MAX_FAILURES || self.runs >= MAX_RUNS {
                 break;
             }
             let from = memory.repositories.get(&repository).and_then(|known| known.searched_to);
@@ -210,10 +226,12 @@ impl Search<'_> {
             runs.into_iter().filter(|(run, _)| from.is_none_or(|from| *run > from)).collect();
         let mut searched_to = None;
         let mut jobs = Vec::new();
-        for some in left.chunks(MAX_CONCURRENT_RUNS) {
-            if searched_to.is_some() && self.context.short_of_time() {
+        'runs: for some in left.chunks(MAX_CONCURRENT_RUNS) {
+            // The next sweep goes on after the last run. A repository may have a thousand, each of which is a call.
+            if searched_to.is_some() && (self.runs >= MAX_RUNS || !self.may_go_on_with_known()) {
                 break;
             }
+            self.runs += some.len();
             let answers = some.iter().map(|(run, _)| self.context.ports.github.run_jobs(&repository, *run));
             for ((run, public), answer) in some.iter().zip(join_all(answers).await) {
                 match answer {
@@ -231,6 +249,13 @@ impl Search<'_> {
                     }
                 }
                 searched_to = Some(*run);
+                // Each that is known already needs a reading, so that many take long.
+                if jobs.len() >= JOBS_PER_WRITE {
+                    self.record_found(&repository, std::mem::take(&mut jobs)).await;
+                    if self.context.short_of_time() {
+                        break 'runs;
+                    }
+                }
             }
         }
         let is_finished = left.last().is_none_or(|(last, _)| searched_to == Some(*last));
