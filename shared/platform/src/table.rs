@@ -1,6 +1,6 @@
 //! The table in DynamoDB.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -25,12 +25,19 @@ const KEYS_PER_CALL: usize = 100;
 /// How often a BatchGetItem is repeated for the keys that DynamoDB left out because it throttles.
 const MAX_BATCH_GETS: usize = 8;
 
-/// The most pages, of 1 MB each, that a query reads. A partition with more open jobs, slots and batches is a sign of a
+/// The most pages, of 1 MB each, that the reading of a partition has. A partition with more open jobs, slots and batches is a sign of a
 /// fault.
 const MAX_PAGES: usize = 100;
 
-/// The most jobs that no pool accepts that one sweep reads.
+/// The most jobs that no pool accepts that one sweep reads: of the newest, and as many of the oldest.
 const MAX_UNROUTED: usize = 1000;
+
+/// GitHub's ids of jobs, by which they are sorted, increase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ScanOrder {
+    OldestFirst,
+    NewestFirst,
+}
 
 type Attributes = HashMap<String, AttributeValue>;
 
@@ -67,7 +74,7 @@ impl Table {
     pub async fn events(&self, stream: &Stream, newest: usize) -> Result<Vec<Event>, StoreError> {
         let mut events = Vec::new();
         let mut from = None;
-        for _ in 0..MAX_PAGES {
+        loop {
             let page = self
                 .client
                 .query()
@@ -87,11 +94,11 @@ impl Table {
                 })?);
             }
             from = page.last_evaluated_key.filter(|key| !key.is_empty());
+            // A month of a busy pool is far more than what a partition may have.
             if from.is_none() || events.len() >= newest {
-                break;
+                return Ok(events);
             }
         }
-        Ok(events)
     }
 
     /// Parses an item. None if the key is not one of Drover's: such an item is left alone.
@@ -179,6 +186,26 @@ impl Table {
             }
         }
         Err(StoreError::new(format!("pool {pool} has more than {MAX_PAGES} MB of open items")))
+    }
+
+    /// Reads the first of the jobs that no pool accepts.
+    async fn some_unrouted(&self, order: ScanOrder) -> Result<Reading, StoreError> {
+        let query = self
+            .client
+            .query()
+            .table_name(&self.name)
+            .key_condition_expression("pk = :pk")
+            .expression_attribute_values(":pk", AttributeValue::S(Key::UNROUTED_PK.to_owned()))
+            .consistent_read(true)
+            .scan_index_forward(order == ScanOrder::OldestFirst);
+        // A page ends after 1 MB.
+        let mut items = query.into_paginator().items().send();
+        let mut reading = Reading::default();
+        for _ in 0..MAX_UNROUTED {
+            let Some(attributes) = items.next().await else { break };
+            Self::add(&mut reading, attributes.map_err(failed)?, |_| true)?;
+        }
+        Ok(reading)
     }
 
     /// Reads the slots of these versions, which have the same number of digits.
@@ -346,20 +373,13 @@ impl Store for Table {
     }
 
     async fn unrouted(&self) -> Result<Reading, StoreError> {
-        let query = self
-            .client
-            .query()
-            .table_name(&self.name)
-            .key_condition_expression("pk = :pk")
-            .expression_attribute_values(":pk", AttributeValue::S(Key::UNROUTED_PK.to_owned()))
-            .consistent_read(true)
-            .scan_index_forward(false);
-        // A page ends after 1 MB.
-        let mut items = query.into_paginator().items().send();
-        let mut reading = Reading::default();
-        for _ in 0..MAX_UNROUTED {
-            let Some(attributes) = items.next().await else { break };
-            Self::add(&mut reading, attributes.map_err(failed)?, |_| true)?;
+        let mut reading = self.some_unrouted(ScanOrder::NewestFirst).await?;
+        if reading.items.len() + reading.unreadable.len() >= MAX_UNROUTED {
+            // Anybody can queue that many jobs with a label of no pool. They must not hide the older ones.
+            let oldest = self.some_unrouted(ScanOrder::OldestFirst).await?;
+            let read: BTreeSet<Key> = reading.items.iter().map(Item::key).chain(reading.unreadable.clone()).collect();
+            reading.items.extend(oldest.items.into_iter().filter(|item| !read.contains(&item.key())));
+            reading.unreadable.extend(oldest.unreadable.into_iter().filter(|key| !read.contains(key)));
         }
         Ok(reading)
     }

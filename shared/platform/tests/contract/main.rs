@@ -279,6 +279,19 @@ async fn jobs_of_no_pool_are_read_from_several_pages() {
         table.commit(&Transaction::new().put_all(jobs)).await.unwrap();
     }
     assert_eq!(table.unrouted().await.unwrap().items.len(), 300);
+
+    // Newer ones do not hide the oldest.
+    for some in (1_000_000..1_001_100).collect::<Vec<u64>>().chunks(100) {
+        let jobs = some.iter().map(|id| {
+            let mut job = UnroutedJob { revision: 0, ..sample.clone() };
+            job.notice.job.id = JobId(*id);
+            job
+        });
+        table.commit(&Transaction::new().put_all(jobs)).await.unwrap();
+    }
+    let read: Vec<Key> = table.unrouted().await.unwrap().items.iter().map(Item::key).collect();
+    assert!(read.contains(&Key::Unrouted(JobId(0))) && read.contains(&Key::Unrouted(JobId(1_001_099))));
+    assert_eq!(read.iter().collect::<BTreeSet<_>>().len(), read.len(), "each is read once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
