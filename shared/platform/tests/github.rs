@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use domain::ids::{JobId, Owner, Repository, RunId, RunnerName, Scope, SlotId};
@@ -364,6 +365,20 @@ async fn an_item_of_an_unknown_form_does_not_hide_the_others_of_its_list() {
         unreadable += listed.unreadable;
     }
     assert_eq!((jobs, unreadable), (vec![readable.0], 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_page_of_the_runs_under_way_is_read() {
+    let world = world().await;
+    let queued: BTreeSet<RunId> = (0..250)
+        .map(|_| {
+            let job = world.sandbox.queue_job("octo-org/widgets", &["gpu"], Duration::from_secs(60));
+            RunId(world.sandbox.world.look(|state| state.github.job(job).unwrap().run.0))
+        })
+        .collect();
+    let found = world.github.runs_under_way(&widgets()).await.unwrap();
+    assert_eq!(found.runs.into_keys().collect::<BTreeSet<_>>(), queued);
+    assert_eq!(world.calls(Endpoint::ListRuns), 3 + 1, "three pages of queued runs, and an empty one of running ones");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,7 @@ use domain::ids::{JobId, Repository, RunId, Scope};
 use domain::policy::search::MAX_LISTED_RUNS;
 use domain::wire::JobNotice;
 use engine::ports::{Clock, GitHubError, Rerun, RunJobs, RunReference, RunsUnderWay};
+use futures::{StreamExt, TryStreamExt, stream};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -17,6 +18,9 @@ use crate::workflow_job::WorkflowJob;
 
 /// GitHub's largest page of runs and jobs.
 const PER_PAGE: usize = 100;
+
+/// Pages of runs that are read at the same time.
+const PAGES_AT_ONCE: usize = 5;
 
 const MAX_PAGES: usize = 1000;
 
@@ -68,18 +72,17 @@ impl GitHubApp {
         // A run that starts between the two lists was in the first one or is in both.
         let mut found = RunsUnderWay::default();
         for status in ["queued", "in_progress"] {
-            let path = format!("/repos/{repository}/actions/runs?status={status}&per_page={PER_PAGE}");
-            for page in 1..=MAX_LISTED_RUNS / PER_PAGE {
-                let Read { resource: listed, counted } =
-                    self.list::<Page>(repository, &format!("{path}&page={page}")).await?;
-                let is_last = listed.workflow_runs.is_empty() || page * PER_PAGE >= listed.total_count;
+            let path = &format!("/repos/{repository}/actions/runs?status={status}&per_page={PER_PAGE}");
+            let read = |page: usize| async move { self.list::<Page>(repository, &format!("{path}&page={page}")).await };
+            let first = read(1).await?;
+            let last = first.resource.total_count.min(MAX_LISTED_RUNS).div_ceil(PER_PAGE);
+            // One after the other, ten pages take as long as a call may.
+            let others: Vec<_> = stream::iter(2..=last).map(read).buffered(PAGES_AT_ONCE).try_collect().await?;
+            for Read { resource: listed, counted } in std::iter::once(first).chain(others) {
                 let (readable, unreadable) = readable(listed.workflow_runs);
                 found.unreadable += unreadable;
                 found.counted += counted;
                 found.runs.extend(readable.iter().map(|run| (RunId(run.id), !run.repository.private)));
-                if is_last {
-                    break;
-                }
             }
         }
         Ok(found)
