@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::config::Pool;
 use domain::ids::{Owner, PoolName, Repository, Scope};
 use engine::ports::GitHubError;
-use platform::github::{GitHubApp, RunnerGroup};
+use platform::github::{GitHubApp, RepositorySelection, RunnerGroup};
 
 use crate::pool_file::PoolEntry;
 
@@ -58,6 +58,8 @@ struct Groups {
     all: Vec<RunnerGroup>,
     /// For each repository the ids of the groups that admit it.
     admitting: BTreeMap<Repository, BTreeSet<u64>>,
+    /// The page of the app's installation, if the app sees only some repositories of the organisation.
+    sees_some: Option<String>,
 }
 
 /// Checks the groups of all pools that are registered with an organisation; runners of a single repository serve only that
@@ -91,7 +93,7 @@ pub async fn check(pools: &[PoolAccess<'_>], github: Result<&GitHubApp, String>)
     findings
 }
 
-/// One call, and one more for each repository that a pool of this organisation lists.
+/// Two calls, and one more for each repository that a pool of this organisation lists.
 async fn read(github: &GitHubApp, owner: &Owner, pools: &[PoolAccess<'_>]) -> Result<Groups, GitHubError> {
     let all = github.runner_groups(owner, None).await?;
     let listed: BTreeSet<&Repository> = pools.iter().flat_map(|pool| pool.repositories).collect();
@@ -105,7 +107,10 @@ async fn read(github: &GitHubApp, owner: &Owner, pools: &[PoolAccess<'_>]) -> Re
         };
         admitting.insert(repository.clone(), groups);
     }
-    Ok(Groups { all, admitting })
+    let installed = github.installed(&Scope::Organization(owner.clone())).await?;
+    let sees_some =
+        installed.filter(|it| it.repository_selection == RepositorySelection::Selected).map(|it| it.html_url);
+    Ok(Groups { all, admitting, sees_some })
 }
 
 impl Groups {
@@ -126,6 +131,14 @@ impl Groups {
             )));
         }
         if pool.repositories.is_empty() {
+            if let (false, Some(page)) = (group.selected, &self.sees_some) {
+                findings.warnings.push(problem(format!(
+                    "{title} admits every repository, but the app sees only some of {}: jobs of the others can take the \
+                     pool's machines, and Drover learns nothing of them -> select the same repositories in the group, or all \
+                     for the app: {page}",
+                    pool.owner
+                )));
+            }
             return;
         }
         if !group.selected {

@@ -318,6 +318,19 @@ async fn a_runner_group_that_admits_more_than_its_pool_serves_is_refused() {
     refused(&two, &["pool \"linux\"", "admits octo-org/widgets", &format!("does not admit {foreign}")]).await;
     warned(&limited.replace("octo-org/widgets", &foreign), &[&format!("does not admit {foreign}")]).await;
 
+    // GitHub sends webhooks about some repositories only, and every repository may use the group.
+    let selects = |some: bool| sandbox.world.act(|state, _| state.github.select_repositories(owner, some));
+    group(&[], false);
+    selects(true);
+    let sees = "app sees only some of octo-org";
+    warned(all, &["admits every repository", sees, "/settings/installations/"]).await;
+    group(&["widgets"], false);
+    assert!(!text(&apply(all).await).contains(sees), "no other repository can use the group");
+    group(&[], false);
+    selects(false);
+    assert!(!text(&apply(all).await).contains(sees));
+    group(&["widgets"], false);
+
     // A failed call to GitHub is only a warning.
     for status in [403, 404, 500] {
         sandbox.world.act(|state, _| state.github.faults.broken.push_back((Endpoint::ListGroups, status)));

@@ -28,4 +28,4 @@ pub use self::client::PublicRoots;
 pub use self::deliveries::Attempt;
 pub use self::history::{History, ListedRun, Page};
 pub use self::runner_groups::RunnerGroup;
-pub use self::setup::{About, Hook, Installed, Permissions};
+pub use self::setup::{About, Hook, Installed, Permissions, RepositorySelection};

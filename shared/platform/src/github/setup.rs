@@ -43,6 +43,14 @@ pub struct Hook {
     pub has_secret: bool,
 }
 
+/// The repositories of an account about which GitHub sends webhooks to the app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RepositorySelection {
+    All,
+    Selected,
+}
+
 /// The app's installation on one account.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Installed {
@@ -50,6 +58,8 @@ pub struct Installed {
     pub permissions: Permissions,
     /// The events that the installation subscribes to.
     pub events: Vec<String>,
+    /// Which repositories the app sees.
+    pub repository_selection: RepositorySelection,
     /// When the account suspended the app, if it did.
     pub suspended_at: Option<Timestamp>,
     /// The installation's page, for the account's administrators.

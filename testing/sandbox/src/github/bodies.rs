@@ -34,7 +34,8 @@ fn kind(owner: &Owner) -> &'static str {
 pub(super) fn installation_json(github: &GitHub, owner: &Owner) -> Value {
     let id = owner.installation.map_or(0, |installation| installation.0);
     json!({
-        "id": id, "account": account_json(owner), "repository_selection": "all",
+        "id": id, "account": account_json(owner),
+        "repository_selection": if owner.has_selected { "selected" } else { "all" },
         "access_tokens_url": format!("https://api.github.com/app/installations/{id}/access_tokens"),
         "repositories_url": "https://api.github.com/installation/repositories",
         "html_url": format!("https://github.com/organizations/{}/settings/installations/{id}", owner.login),
@@ -53,6 +54,7 @@ pub(super) fn app_json(app: &App) -> Value {
         kind: OwnerKind::Organization,
         installation: None,
         suspended_at: None,
+        has_selected: false,
         since: app.created_at,
         groups: Vec::new(),
         granted: BTreeMap::new(),

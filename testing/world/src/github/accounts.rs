@@ -20,6 +20,7 @@ impl GitHub {
             kind,
             installation: None,
             suspended_at: None,
+            has_selected: false,
             since: now,
             groups: vec![default],
             granted: BTreeMap::new(),
@@ -95,6 +96,13 @@ impl GitHub {
     pub fn suspend(&mut self, owner: OwnerId, since: Option<Timestamp>) {
         if let Some(owner) = self.owners.get_mut(&owner) {
             owner.suspended_at = since;
+        }
+    }
+
+    /// The account selects repositories for the app, or all.
+    pub fn select_repositories(&mut self, owner: OwnerId, has_selected: bool) {
+        if let Some(owner) = self.owners.get_mut(&owner) {
+            owner.has_selected = has_selected;
         }
     }
 

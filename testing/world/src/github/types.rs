@@ -72,6 +72,8 @@ pub struct Owner {
     pub installation: Option<InstallationId>,
     /// Since when the installation is suspended. It then has no tokens and sends no webhooks.
     pub suspended_at: Option<Timestamp>,
+    /// Whether the installation is for selected repositories. Only what the API says about it is modelled.
+    pub has_selected: bool,
     /// When the app was installed, or the account created.
     pub since: Timestamp,
     pub groups: Vec<Group>,
