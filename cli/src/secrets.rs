@@ -114,6 +114,12 @@ pub async fn put_app(
     Ok(Output { ok: true, text, json: json!({ "stored": id, "app": accepted.about.slug }) })
 }
 
+/// What to do if GitHub did not get the new secret. Ingest then accepts it and the one before it, and no longer the one that
+/// GitHub signs with.
+const ROTATE_AGAIN: &str = "GitHub still signs with the previous secret, which ingest accepts for 24 hours: run `drover \
+     secrets rotate webhook` again before then. Ingest then refuses deliveries for some seconds, and the janitor has them \
+     redelivered";
+
 /// Generates a webhook secret and gives it to ingest, then to GitHub. Ingest accepts the previous secret for a day, so it
 /// rejects no delivery.
 ///
@@ -132,12 +138,13 @@ pub async fn rotate_webhook(inspect: &Inspect, id: &str, github: &GitHubApp) -> 
     inspect.fill(id, &secret).await?;
     // A process of ingest that has just read the secret does not read it again at once. From then on the first delivery with
     // the new secret makes each process read it.
+    let seconds = READ_AGAIN_AFTER.as_secs();
+    anstream::eprintln!(
+        "the new secret is stored; GitHub gets it in {seconds} s. If this is interrupted: {ROTATE_AGAIN}"
+    );
     tokio::time::sleep(READ_AGAIN_AFTER).await;
     if let Err(error) = github.set_hook(None, Some(&secret)).await {
-        let message = format!(
-            "the new secret is stored, but GitHub did not accept it: {error} -> GitHub still signs with the previous \
-             secret, which ingest accepts for 24 hours: run `drover doctor --fix` before then"
-        );
+        let message = format!("the new secret is stored, but GitHub did not accept it: {error} -> {ROTATE_AGAIN}");
         return Err(Failure::Unreachable(message));
     }
     let text = format!("ingest and GitHub have a new secret ({id}); GitHub signs deliveries to {} with it\n", hook.url);

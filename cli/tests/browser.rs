@@ -21,7 +21,7 @@ use sandbox::state::State;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Child;
-use world::github::{Answer, HookConfig};
+use world::github::{Answer, Endpoint, HookConfig};
 
 use crate::common::Visitor;
 
@@ -312,9 +312,24 @@ async fn a_secret_is_checked_before_it_is_stored_and_a_rotation_loses_no_deliver
     let away = sandbox.drover(&["secrets", "rotate", "webhook"]).await.unwrap();
     assert_eq!(
         (away.status.code(), secret(&sandbox, WEBHOOK_SECRET).0),
-        (Some(3), second),
+        (Some(3), second.clone()),
         "nothing is stored while GitHub is unavailable"
     );
+
+    // GitHub does not take the new secret: the error names the command that repairs it.
+    sandbox.world.act(|state, _| {
+        state.github.faults.down = false;
+        state.github.faults.broken.extend([(Endpoint::UpdateHook, 502); 8]);
+    });
+    let half = sandbox.drover(&["secrets", "rotate", "webhook"]).await.unwrap();
+    let said = String::from_utf8_lossy(&half.stderr).into_owned();
+    assert!(half.status.code() == Some(3) && said.contains("run `drover secrets rotate webhook` again"), "{said}");
+    assert_ne!(secret(&sandbox, WEBHOOK_SECRET).0, second);
+    sandbox.world.act(|state, _| state.github.faults.broken.clear());
+    assert_eq!(sandbox.drover(&["secrets", "rotate", "webhook"]).await.unwrap().status.code(), Some(0));
+    let of_github = sandbox.world.look(|state| state.github.hook().secret.clone());
+    assert_eq!(of_github, Some(secret(&sandbox, WEBHOOK_SECRET).0));
+    run_a_job(&sandbox).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
