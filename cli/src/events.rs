@@ -69,7 +69,11 @@ impl Reader {
     /// The answer if none of the events is about the job.
     async fn no_event(&self, table: &Table, job: JobId) -> Result<Output, Failure> {
         let known = table.get(&Key::Job(job)).await?.is_some();
+        let has_period = self.filter.since.is_some() || self.filter.until.is_some();
         let text = match known {
+            true if has_period => {
+                format!("no event about job {job} in this period -> an earlier --since, or drover explain {job}\n")
+            }
             true => format!(
                 "none of the newest {} events of each pool is about job {job} -> drover events --job {job} --newest 5000, \
                  or drover explain {job}\n",

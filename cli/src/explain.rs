@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 pub use self::reference::{JobReference, Reference};
 
 use self::history::{concerns, history};
-use self::ran::{End, end, how_it_ran, launched_as, machine, parts, rerun};
+use self::ran::{End, end, how_it_ran, launched_as, machine, parts, ran_on, rerun};
 use self::reference::Subject;
 use self::waiting::{Next, Wait, why_it_waits};
 use crate::aside::Aside;
@@ -149,7 +149,12 @@ impl<'a> Explainer<'a> {
         let Reading { view, events } = &*reading;
         let configured = self.config.pool(&job.pool);
         let max = configured.map_or(0, |pool| pool.max);
-        let machine = machine(events, job);
+        let slot = view.slots.values().find(|slot| slot.job() == Some(job.id));
+        let machine = slot.and_then(Slot::machine).map(|it| it.instance.clone()).or_else(|| machine(events, job));
+        let unknown = match events.len() < EVENTS {
+            true => "which is not one of Drover's runners of the last month".to_owned(),
+            false => format!("and the newest {EVENTS} events of the pool do not say on which machine"),
+        };
         let parts = parts(events, job);
         let class = configured.and_then(|pool| pool.class_of(&job.labels));
         let part = configured.filter(|it| it.needs_prices()).map(|it| Part::of(it, view, class.as_ref()));
@@ -171,7 +176,6 @@ impl<'a> Explainer<'a> {
                     Some(id) => end(self.table, id).await?,
                     None => End::default(),
                 };
-                let slot = view.slots.values().find(|slot| slot.job() == Some(job.id));
                 let ends_at = |slot: &Slot| match (&slot.state, configured) {
                     (SlotState::Busy { machine, .. }, Some(pool)) => {
                         let at = machine.runs_since() + pool.timings.max_life.duration();
@@ -179,7 +183,8 @@ impl<'a> Explainer<'a> {
                     }
                     _ => None,
                 };
-                let mut sentences = how_it_ran(job, machine.as_ref(), &end, rerun(&events, job.id), &parts, now);
+                let on = ran_on(job, machine.as_ref(), &unknown);
+                let mut sentences = how_it_ran(job, &on, &end, rerun(&events, job.id), &parts, now);
                 sentences.extend(aside.sentence());
                 let is_measured = configured.is_some_and(|pool| pool.usage);
                 sentences.extend(end.without_usage(job).filter(|_| is_measured).map(ToOwned::to_owned));

@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use domain::log::Transaction;
-use domain::state::{Item, Job, Key};
+use domain::state::{Item, Job, Key, Rank, Slot, SlotState};
+use domain::wire::RunnerNotice;
 use engine::ports::Store;
 use sandbox::pace::PATIENCE;
 use sandbox::sandbox::{Driven, Options, QUEUE, Sandbox};
@@ -70,12 +71,39 @@ async fn a_job_is_explained_with_its_place_its_slot_and_what_happens_next() {
     let slots = table.partition(&pool).await.unwrap().items.into_iter();
     for item in slots {
         let Item::Slot(mut slot) = item else { continue };
-        let domain::state::SlotState::Configured { runner, .. } = &mut slot.state else { panic!("{slot:?}") };
+        let SlotState::Configured { runner, .. } = &mut slot.state else { panic!("{slot:?}") };
         runner.configured_at -= jiff::SignedDuration::from_hours(1);
         table.commit(&Transaction::new().put(slot)).await.unwrap();
     }
     let text = says(&sandbox, &["explain", &last], 0, &["overdue since 20"]).await;
     assert!(text.lines().any(|line| line.starts_with("Next: ") && line.contains("overdue since")), "{text}");
+}
+
+/// The log of a busy pool is longer than what is searched for a job.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_machine_of_a_running_job_is_known_without_the_log() {
+    let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
+    sandbox.apply(&one_pool("")).await.unwrap();
+    let id = queued(&sandbox, 1).await[0].0;
+    let (table, found) = (sandbox.table().await, job(&sandbox, id).await);
+    let (mut writes, mut instance) = (Transaction::new(), String::new());
+    for item in table.partition(&found.pool).await.unwrap().items {
+        match item {
+            Item::Slot(slot) => {
+                let SlotState::Configured { machine, runner } = slot.state.clone() else { panic!("{slot:?}") };
+                instance = machine.instance.to_string();
+                let of_job = RunnerNotice { id: runner.runner_id, name: runner.runner_name.clone(), group: None };
+                let started_at = Some(found.queued_at);
+                let running = Job { rank: Rank::Started, runner: Some(of_job), started_at, ..found.clone() };
+                let state = SlotState::Busy { machine, runner, job: found.id };
+                writes = writes.put(running).put(Slot { state, ..slot });
+            }
+            Item::Waiting(waiting) => writes = writes.delete(waiting),
+            _ => {}
+        }
+    }
+    table.commit(&writes).await.unwrap();
+    says(&sandbox, &["explain", &id.to_string()], 0, &[&format!("running on {instance} for ")]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -162,6 +190,10 @@ async fn an_id_that_cannot_be_one_is_refused_before_any_call() {
     assert_eq!(sandbox.calls.counts(), calls, "no call to AWS or GitHub");
 
     sandbox.apply(&one_pool("")).await.unwrap();
+    let known = queued(&sandbox, 1).await[0].to_string();
+    let none = ["no event about job", "in this period -> an earlier --since, or drover explain"];
+    let text = says(&sandbox, &["events", "--job", &known, "--until", "2026-01-01T00:00:00Z"], 0, &none).await;
+    assert!(!text.contains("newest"), "{text}");
     says(&sandbox, &["events", "--job", "77"], 1, &["Drover has no record of job 77 ->"]).await;
     let two = ["i-0123456789abcdef0", "i-0123456789abcdef1"];
     for command in ["hold", "release", "retire"] {

@@ -68,22 +68,24 @@ pub(super) fn rerun<'a>(events: &[&'a Event], job: JobId) -> Option<&'a str> {
     })
 }
 
-/// Where and how long the job ran, what its wait consisted of, and what its machine cost.
+/// Where the job ran. `unknown` is why no machine is known for its runner.
+pub(super) fn ran_on(job: &Job, machine: Option<&InstanceId>, unknown: &str) -> String {
+    match (&job.runner, machine) {
+        (Some(_), Some(instance)) => format!("on {instance}"),
+        (Some(runner), None) => format!("on {}, {unknown}", runner.name),
+        (None, _) => "without a runner".to_owned(),
+    }
+}
+
+/// Where and how long the job ran, what its wait consisted of, and what its machine cost. `on` is from [`ran_on`].
 pub(super) fn how_it_ran(
     job: &Job,
-    machine: Option<&InstanceId>,
+    on: &str,
     end: &End,
     rerun: Option<&str>,
     parts: &[Part],
     now: Timestamp,
 ) -> Vec<String> {
-    let on = match (&job.runner, machine) {
-        (Some(_), Some(instance)) => format!("on {instance}"),
-        (Some(runner), None) => {
-            format!("on {}, which is not one of Drover's runners of the last month", runner.name)
-        }
-        (None, _) => "without a runner".to_owned(),
-    };
     let conclusion = job.conclusion.as_deref().unwrap_or("no conclusion");
     let mut sentences = vec![match (job.started_at, job.completed_at) {
         (Some(started), None) => format!("The job has been running {on} for {}.", age(now.duration_since(started))),
