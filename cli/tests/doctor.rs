@@ -12,7 +12,7 @@ use engine::ports::{Clock, Store};
 use jiff::SignedDuration;
 use platform::clock::SystemClock;
 use sandbox::pace::PATIENCE;
-use sandbox::sandbox::{DEAD_LETTERS, Driven, Options, Sandbox, WEBHOOK_SECRET};
+use sandbox::sandbox::{DEAD_LETTERS, Driven, Options, QUEUE, Sandbox, WEBHOOK_SECRET};
 use sandbox::short_timings::one_pool;
 use sandbox::state::State;
 use serde_json::Value;
@@ -122,6 +122,30 @@ async fn each_prepared_fault_is_found_with_one_command() {
         templates.iter().for_each(|id| state.ec2.delete_launch_template(id));
     };
     found(&sandbox, "launch templates", gone, no_repair).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_addresses_of_running_machines_are_not_missing() {
+    let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
+    sandbox.apply(&one_pool("max = 1\n")).await.unwrap();
+    sandbox.world.act(|state, _| {
+        let subnets: Vec<_> = state.ec2.subnets().cloned().collect();
+        subnets.iter().enumerate().for_each(|(number, id)| state.ec2.set_addresses(id, Some(u32::from(number == 0))));
+    });
+    let addresses = async || {
+        let said = sandbox.drover(&["doctor", "--json"]).await.unwrap();
+        let json: Value = serde_json::from_slice(&said.stdout).unwrap();
+        json["checks"].as_array().unwrap().iter().find(|check| check["name"] == "addresses").unwrap().to_string()
+    };
+    assert!(!addresses().await.contains("cannot launch"), "one address is free");
+    sandbox.queue_job("octo-org/widgets", &["drover"], Duration::from_secs(600));
+    let arrived = |state: &State| (!state.sqs.bodies(QUEUE).is_empty()).then_some(());
+    sandbox.world.until("the delivery", PATIENCE, arrived).await.unwrap();
+    sandbox.scale().await.unwrap();
+    assert_eq!(sandbox.world.look(|state| state.ec2.alive().count()), 1);
+    let full = addresses().await;
+    assert!(full.contains("has no free address") && !full.contains("cannot launch"), "{full}");
+    assert!(full.contains("\"warn\""), "{full}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,6 +13,7 @@ use super::report::{Group, Level};
 use super::subject::{MaybeConfig, Subject};
 use crate::launches::{DryRuns, examples, templates_of};
 use crate::output::{age, count};
+use crate::read::view;
 
 /// GitHub refuses a runner 30 days after the release of a newer one.
 const IMAGE_WARN: SignedDuration = SignedDuration::from_hours(14 * 24);
@@ -144,20 +145,31 @@ async fn addresses(group: &mut Group, subject: &Subject<'_>, pools: &[&Pool]) {
             Some(_) => {}
         }
     }
-    for Pool { name, subnets, max, .. } in pools {
+    for pool in pools {
+        let Pool { name, subnets, max, .. } = pool;
+        let further = max.saturating_sub(machines(subject, pool).await);
         let all: u32 = subnets.iter().filter_map(|id| free.get(id)).fold(0, |sum, free| sum.saturating_add(*free));
-        if all == 0 {
+        if all == 0 && further > 0 {
             problems.push(format!("pool {name} cannot launch: none of its subnets has a free address"));
             worst = Level::Fail;
-        } else if all < *max {
+        } else if all < further {
             let addresses = count(all as usize, "free address");
-            problems.push(format!("pool {name} has a max of {max} machines, but its subnets have {addresses}"));
+            problems.push(format!(
+                "pool {name} may launch {further} more machines (max = {max}), but its subnets have {addresses}"
+            ));
         }
     }
     let all: u64 = free.values().map(|free| u64::from(*free)).sum();
     let fine = format!("{all} free in {}", count(free.len(), "subnet"));
     let remedy = "give the pool more subnets (then drover pools apply FILE), or free addresses";
     group.conclude("addresses", worst, &problems, fine, remedy);
+}
+
+/// The machines of a pool, which have their addresses already; none if the table cannot be read, which other checks report.
+async fn machines(subject: &Subject<'_>, pool: &Pool) -> u32 {
+    let Ok(table) = subject.table else { return 0 };
+    let Ok(view) = view(table, &pool.name).await else { return 0 };
+    view.slots.values().filter(|slot| slot.is_live() && slot.machine().is_some()).count() as u32
 }
 
 /// Tries launches with EC2's dry run.
