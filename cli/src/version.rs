@@ -1,6 +1,6 @@
 //! `drover version`: the versions of this program, of the functions, of the agent in the images, and of the table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::config::Pool;
 use domain::state::{FORMAT, Function};
@@ -9,6 +9,7 @@ use platform::table::Table;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::launches::templates_of;
 use crate::output::{Failure, Output};
 use crate::read::config_if_any;
 use crate::status::functions;
@@ -74,10 +75,12 @@ async fn read(table: &Table, inspect: &Inspect) -> Result<Versions, Failure> {
 }
 
 async fn images(pools: &[Pool], inspect: &Inspect) -> Result<Vec<Image>, Failure> {
-    let mut by_image: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut by_image: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for pool in pools {
-        if let Some(image) = inspect.template(&pool.launch_template).await?.image {
-            by_image.entry(image).or_default().push(pool.name.to_string());
+        for template in templates_of(pool) {
+            if let Some(image) = inspect.template(template).await?.image {
+                by_image.entry(image).or_default().insert(pool.name.to_string());
+            }
         }
     }
     let mut images = Vec::new();
@@ -87,7 +90,7 @@ async fn images(pools: &[Pool], inspect: &Inspect) -> Result<Vec<Image>, Failure
             Some(ImageFacts { agent, runner, .. }) => (agent, runner),
             None => (None, None),
         };
-        images.push(Image { image, pools, agent, runner });
+        images.push(Image { image, pools: pools.into_iter().collect(), agent, runner });
     }
     Ok(images)
 }
