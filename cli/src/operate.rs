@@ -8,7 +8,7 @@ use domain::ids::{InstanceId, JobId, PoolName};
 use domain::log::{Cause, Stream, Transaction, Turn, What};
 use domain::policy::{check, circuit};
 use domain::state::{Instance, Item, Key, Ownership, Slot, SlotState, StopReason};
-use engine::ports::{Queue as _, Store};
+use engine::ports::{CommitError, Queue as _, Store};
 use jiff::{SignedDuration, Timestamp};
 use platform::ec2::Ec2;
 use platform::queue::Queue;
@@ -65,7 +65,8 @@ struct Change {
     live: usize,
 }
 
-fn refused(instance: &InstanceId, message: String) -> Output {
+/// The result for a machine for which nothing was done.
+pub fn refused(instance: &InstanceId, message: String) -> Output {
     let json = json!({ "instance": instance, "done": false, "says": message });
     Output { ok: false, json, text: format!("{message}\n") }
 }
@@ -93,9 +94,16 @@ impl<S: Store> Operator<'_, S> {
             HoldAction::Hold => self.ec2.hold(id, &self.identity).await?,
             HoldAction::Release => self.ec2.release(id).await?,
         }
-        if let Some(slot) = self.slot(id).await? {
+        // The tag decides. The slot is only told at once, and another invocation that writes it is no reason to stop.
+        while let Some(slot) = self.slot(id).await? {
             let held = action == HoldAction::Hold;
-            self.table.commit(&Transaction::new().put(Slot { held, ..slot })).await?;
+            match self.table.commit(&Transaction::new().put(Slot { held, ..slot })).await {
+                Err(CommitError::Conflict(_)) => {}
+                committed => {
+                    committed?;
+                    break;
+                }
+            }
         }
         let message = match action {
             HoldAction::Hold => {

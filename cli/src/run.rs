@@ -19,7 +19,7 @@ use drover::events::{Filter, Reader};
 use drover::explain::{self, Detail, JobReference};
 use drover::init::{self, Account, Browser, ExistingApp, Request, Target};
 use drover::lint::{self, Listing, Question, Unknowns, WorkflowRepository};
-use drover::operate::{DrainAction, HoldAction, Operator, PauseAction, Retirement};
+use drover::operate::{DrainAction, HoldAction, Operator, PauseAction, Retirement, refused};
 use drover::output::{Failure, Format, Output, one_line};
 use drover::pool_file::{PoolEntry, PoolFile};
 use drover::settings::{self, Reading, StackChoice, aws};
@@ -52,7 +52,11 @@ const CLEAR_SCREEN: &str = "\u{1b}[2J\u{1b}[H";
 /// Runs a command to its end. Commands that repeat print each result but the last themselves.
 pub(crate) async fn run(command: Command, selection: &StackChoice, format: Format) -> Result<Output, Failure> {
     let now = SystemClock.now();
-    let loaded = if needs_stack(&command) { settings::load(selection, Reading::Allowed).await } else { Ok(()) };
+    let reading = match &command {
+        Command::Doctor { .. } | Command::Init(_) => Reading::Always,
+        _ => Reading::UnlessCached,
+    };
+    let loaded = if needs_stack(&command) { settings::load(selection, reading).await } else { Ok(()) };
     // These report a stack without outputs themselves.
     let outputs = match (&command, loaded) {
         (Command::Doctor { .. }, Err(failure)) => Some(failure.to_string()),
@@ -307,11 +311,7 @@ async fn run_hold(instances: &[InstanceId], action: HoldAction) -> Result<Output
     let aws = aws().await?;
     let (table, ec2) = (table(&aws)?, ec2(&aws)?);
     let operator = operator(&aws, &table, &ec2, command).await?;
-    let mut outputs = Vec::new();
-    for instance in instances {
-        outputs.push(operator.hold(instance, action).await?);
-    }
-    Ok(Output::joined(outputs))
+    each(instances, async |instance| operator.hold(instance, action).await).await
 }
 
 async fn run_init(arguments: Init) -> Result<Output, Failure> {
@@ -460,9 +460,20 @@ async fn run_retire(instances: &[InstanceId], how: Retirement) -> Result<Output,
     let aws = aws().await?;
     let (table, ec2, queue) = (table(&aws)?, ec2(&aws)?, queue(&aws)?);
     let operator = operator(&aws, &table, &ec2, "retire").await?;
+    each(instances, async |instance| operator.retire(&queue, instance, how).await).await
+}
+
+/// Does it for each machine. What fails for one of several is part of the result, which also says what was done for the others.
+async fn each(
+    instances: &[InstanceId],
+    action: impl AsyncFn(&InstanceId) -> Result<Output, Failure>,
+) -> Result<Output, Failure> {
     let mut outputs = Vec::new();
     for instance in instances {
-        outputs.push(operator.retire(&queue, instance, how).await?);
+        outputs.push(match action(instance).await {
+            Err(failure) if instances.len() > 1 => refused(instance, format!("{instance}: {failure}")),
+            result => result?,
+        });
     }
     Ok(Output::joined(outputs))
 }

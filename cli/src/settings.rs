@@ -43,11 +43,13 @@ pub struct StackChoice {
     pub profile: Option<String>,
 }
 
-/// Whether outputs that are not cached are read from AWS.
+/// Whether the outputs are read from AWS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
-    CacheOnly,
-    Allowed,
+    Never,
+    UnlessCached,
+    /// For commands that give GitHub the webhook's URL: a new stack has a new one, and everything else has the same name.
+    Always,
 }
 
 /// The file `~/.config/drover/config.toml`.
@@ -129,7 +131,7 @@ pub async fn load(selection: &StackChoice, reading: Reading) -> Result<(), Failu
     for (variable, output) in FROM_OUTPUTS {
         match outputs.get(output) {
             Some(value) => supply(variable, value),
-            None if is_set(variable) || reading == Reading::CacheOnly => {}
+            None if is_set(variable) || reading == Reading::Never => {}
             None => {
                 return Err(Failure::Usage(format!(
                     "the stack {stack} has no output {output} -> check that its deployment has succeeded, and that it is a stack of Drover"
@@ -175,10 +177,10 @@ async fn outputs(stack: &StackName, reading: Reading) -> Result<Outputs, Failure
     let key = key(stack, &aws);
     let mut cache: Cache = file.as_deref().map(read_cache).unwrap_or_default();
     cache.retain(|_, cached| now.duration_since(cached.read_at) < CACHED_FOR);
-    if let Some(cached) = cache.get(&key) {
+    if let Some(cached) = cache.get(&key).filter(|_| reading != Reading::Always) {
         return Ok(cached.outputs.clone());
     }
-    if reading == Reading::CacheOnly {
+    if reading == Reading::Never {
         return Ok(Outputs::new());
     }
     let region = aws.region().map(ToString::to_string).unwrap_or_default();

@@ -4,6 +4,8 @@
 
 use sandbox::sandbox::{Driven, Options, Sandbox};
 use sandbox::short_timings::one_pool;
+use sandbox::state::State;
+use world::github::HookConfig;
 
 /// The variables that the stack's outputs replace.
 const OF_THE_STACK: [&str; 7] = [
@@ -52,10 +54,26 @@ async fn the_stack_is_named_and_its_outputs_have_the_rest() {
     let (code, text) = operator.run(&["pools", "--stack", "sandbox"], &[]).await;
     assert!(code == 0 && text.contains("linux"), "{text}");
     assert_eq!(operator.readings(), 1);
-    // The outputs are cached, and the variable does the same as the option. Doctor uses all of them.
-    let (code, text) = operator.run(&["doctor"], &[("DROVER_STACK", "sandbox")]).await;
+    // The outputs are cached, and the variable does the same as the option.
+    let (code, text) = operator.run(&["ps"], &[("DROVER_STACK", "sandbox")]).await;
     assert!(code == 0, "{text}");
     assert_eq!(operator.readings(), 1, "the outputs are cached");
+    // A stack that was deployed again has the same names, but its ingest has another URL. Doctor uses all outputs.
+    let url = operator.sandbox.webhooks.url.clone();
+    operator.sandbox.world.act(|state, _| {
+        let hook = state.github.hook().clone();
+        state.github.set_hook(HookConfig { url: "https://old.example.com/".to_owned(), ..hook });
+        state.outputs.insert("WebhookUrl", "https://new.example.com/".to_owned());
+    });
+    let (_, text) = operator.run(&["doctor", "--fix"], &[("DROVER_STACK", "sandbox")]).await;
+    assert_eq!(operator.readings(), 2, "{text}");
+    let is_new = |state: &State| state.github.hook().url == "https://new.example.com/";
+    assert!(operator.sandbox.world.look(is_new), "{text}");
+    operator.sandbox.world.act(|state, _| {
+        state.outputs.insert("WebhookUrl", url);
+    });
+    let (code, text) = operator.run(&["doctor", "--fix"], &[("DROVER_STACK", "sandbox")]).await;
+    assert!(code == 0, "{text}");
     let tags = [("drover:agent".to_owned(), "0.0.9".to_owned())];
     operator.sandbox.world.act(|state, _| state.ec2.tag_image("ami-runner", tags.into()));
     let (code, text) = operator.run(&["version", "--stack", "sandbox"], &[]).await;
@@ -71,7 +89,7 @@ async fn the_stack_is_named_and_its_outputs_have_the_rest() {
     let (code, text) = operator
         .run(&["pools", "init", "--file", operator.home.path().join("pools.toml").to_str().unwrap()], &[])
         .await;
-    assert_eq!((code, operator.readings()), (0, 2), "{text}");
+    assert_eq!((code, operator.readings()), (0, 4), "{text}");
     // Other credentials may belong to another account.
     let (code, text) = operator.run(&["pools", "--stack", "sandbox"], &[("AWS_ACCESS_KEY_ID", "AKIANOBODY")]).await;
     assert!(code == 3 && text.contains("log in again"), "{text}");
@@ -81,7 +99,7 @@ async fn the_stack_is_named_and_its_outputs_have_the_rest() {
     let (code, text) = operator.run(&["pools"], &wrong).await;
     assert!(code == 3 && text.contains("Requested resource not found"), "environment variables win: {text}");
     operator.run(&["pools", "--stack", "sandbox"], &[]).await;
-    assert!(operator.readings() > 3, "{}", operator.readings());
+    assert!(operator.readings() > 5, "{}", operator.readings());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
