@@ -14,8 +14,9 @@ use domain::ids::Epoch;
 use domain::log::Transaction;
 use domain::policy::format;
 use domain::state::{Config, Function, FunctionName, Item, Key, Meta};
-use engine::ports::{CommitError, Store};
+use engine::ports::{Clock, CommitError, Store};
 use jiff::Timestamp;
+use platform::clock::SystemClock;
 use platform::ec2::Ec2;
 use rand::Rng;
 use serde_json::{Value, json};
@@ -146,7 +147,8 @@ pub async fn apply<S: Store>(
     }
     let revision = before.map_or(0, |config| config.revision);
     let removed = plan.ending.clone();
-    let config = Config { format, pools: plan.pools.clone(), removed, applied_at: now, revision };
+    // Not `now`: somebody may have thought about the question for minutes.
+    let config = Config { format, pools: plan.pools.clone(), removed, applied_at: SystemClock.now(), revision };
     installation.table.commit(&writes.put(config)).await?;
     Ok(Output { ok: true, text: format!("{text}in force within a minute\n"), json: json(true) })
 }

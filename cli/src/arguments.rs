@@ -115,7 +115,8 @@ pub(crate) enum Command {
     /// Show what machines cost, by pool, repository, workflow or instance type
     ///
     /// Uses the price that a machine's launch was decided with, in pools that need prices, and otherwise on-demand list prices,
-    /// which are an upper bound for spot machines. Covers at most the last 30 days, because the event log goes back no further.
+    /// which are an upper bound for spot machines. Covers at most the last 30 days, because the event log goes back no further,
+    /// and only pools that still exist.
     ///
     /// With --advice, prints for each job of a workflow the smallest machine that would have been enough, if it is cheaper. Every
     /// measured run would have taken at most 10 % longer, and its peak of memory fits with 20 % to spare. Needs pools with

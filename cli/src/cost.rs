@@ -113,7 +113,7 @@ fn text(rows: &[Row], query: &Query<'_>) -> String {
     let mut text = table(&["WHAT", "MACHINES", "TIME", "SPOT TIME", "USD"], lines);
     text += &format!(
         "\nThe last {}, at on-demand list prices in {} of {}. Not included: savings by spot and by agreements, volumes, \
-         traffic.\n",
+         traffic, and pools that no longer exist.\n",
         age(query.since),
         query.region,
         query.prices.read
