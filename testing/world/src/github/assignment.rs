@@ -5,6 +5,19 @@ use rand::Rng;
 
 use super::*;
 
+/// What decides which runners a job may have.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Wanted {
+    repository: RepositoryId,
+    labels: Vec<String>,
+}
+
+impl Wanted {
+    pub(super) fn by(job: &Job) -> Self {
+        Self { repository: job.repository, labels: job.labels.clone() }
+    }
+}
+
 impl GitHub {
     /// A runner process connects with the secret of its JIT config, which is then used up.
     pub fn connect(&mut self, secret: &str, now: Timestamp) -> Result<RunnerId, Unknown> {
@@ -35,26 +48,33 @@ impl GitHub {
 
     /// Assigns queued jobs, oldest first, each to a random idle runner that fits.
     pub(super) fn assign(&mut self, now: Timestamp) {
-        for (queued_at, id) in self.queue.clone() {
-            if self.idle.is_empty() {
-                return;
-            }
-            let fitting: Vec<RunnerId> = self.idle.iter().copied().filter(|runner| self.fits(*runner, id)).collect();
-            if fitting.is_empty() {
-                continue;
-            }
+        while !self.idle.is_empty() {
+            let served = self.queue.iter().filter_map(|(wanted, jobs)| {
+                let oldest = jobs.first()?;
+                let fitting: Vec<_> = self.idle.iter().copied().filter(|runner| self.fits(*runner, wanted)).collect();
+                (!fitting.is_empty()).then_some((oldest, fitting))
+            });
+            let Some((&(queued_at, id), fitting)) = served.min_by_key(|(oldest, _)| *oldest) else { return };
             let chosen = fitting[self.rng.random_range(0..fitting.len())];
-            self.queue.remove(&(queued_at, id));
+            self.take_from_queue(id, queued_at);
             self.offer(chosen, id, now);
         }
     }
 
-    /// Whether GitHub may assign the job to the runner: scope, group and labels match.
-    fn fits(&self, runner: RunnerId, job: JobId) -> bool {
-        let (Some(runner), Some(job)) = (self.runners.get(&runner), self.jobs.get(&job)) else {
-            return false;
-        };
-        let Some(repository) = self.repositories.get(&job.repository) else {
+    pub(super) fn take_from_queue(&mut self, id: JobId, queued_at: Timestamp) {
+        let Some(wanted) = self.jobs.get(&id).map(Wanted::by) else { return };
+        if let Some(jobs) = self.queue.get_mut(&wanted) {
+            jobs.remove(&(queued_at, id));
+            if jobs.is_empty() {
+                self.queue.remove(&wanted);
+            }
+        }
+    }
+
+    /// Whether GitHub may assign the jobs to the runner: scope, group and labels match.
+    fn fits(&self, runner: RunnerId, wanted: &Wanted) -> bool {
+        let (Some(runner), Some(repository)) = (self.runners.get(&runner), self.repositories.get(&wanted.repository))
+        else {
             return false;
         };
         let allowed = self
@@ -63,7 +83,7 @@ impl GitHub {
             .and_then(|owner| owner.groups.iter().find(|group| group.id == runner.group))
             .is_some_and(|group| group.admits(repository));
         let has = |wanted: &String| runner.labels.iter().any(|label| label.eq_ignore_ascii_case(wanted));
-        runner.scope.covers(repository) && allowed && job.labels.iter().all(has)
+        runner.scope.covers(repository) && allowed && wanted.labels.iter().all(has)
     }
 
     fn offer(&mut self, runner: RunnerId, job: JobId, now: Timestamp) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rand::Rng;
 
+use super::assignment::Wanted;
 use super::*;
 
 /// GitHub lists at most this many runs if the list is filtered.
@@ -175,15 +176,14 @@ impl GitHub {
             job.state = JobState::Queued { assigned: None };
             job.queued_at = now;
             job.history.queued.push(now);
-            self.queue.insert((now, id));
+            self.queue.entry(Wanted::by(job)).or_default().insert((now, id));
         }
     }
 
     fn end_without_runner(&mut self, id: JobId, conclusion: Conclusion, now: Timestamp) {
-        let Some(job) = self.jobs.get_mut(&id) else {
-            return;
-        };
-        self.queue.remove(&(job.queued_at, id));
+        let Some(queued_at) = self.jobs.get(&id).map(|job| job.queued_at) else { return };
+        self.take_from_queue(id, queued_at);
+        let Some(job) = self.jobs.get_mut(&id) else { return };
         let assigned = match &job.state {
             JobState::Queued { assigned } => *assigned,
             JobState::Waiting | JobState::InProgress { .. } | JobState::Completed { .. } => None,

@@ -35,6 +35,7 @@ pub use limits::{Caller, Endpoint, Limits, Rate};
 pub use runners::{JitRegistration, JitRequest};
 pub use types::*;
 
+use self::assignment::Wanted;
 use crate::agenda::Agenda;
 use crate::{LostReply, Model};
 
@@ -176,8 +177,8 @@ pub struct GitHub {
     /// How many runs each repository has had.
     runs_of: BTreeMap<RepositoryId, u64>,
     jobs: BTreeMap<JobId, Job>,
-    /// Queued jobs that are not assigned, oldest first.
-    queue: BTreeSet<(Timestamp, JobId)>,
+    /// Queued jobs that are not assigned, oldest first, by what they ask for: thousands may ask for the same.
+    queue: BTreeMap<Wanted, BTreeSet<(Timestamp, JobId)>>,
     runners: BTreeMap<RunnerId, Runner>,
     /// Online runners without a job.
     idle: BTreeSet<RunnerId>,
@@ -215,7 +216,7 @@ impl GitHub {
             runs: BTreeMap::new(),
             runs_of: BTreeMap::new(),
             jobs: BTreeMap::new(),
-            queue: BTreeSet::new(),
+            queue: BTreeMap::new(),
             runners: BTreeMap::new(),
             idle: BTreeSet::new(),
             secrets: BTreeMap::new(),
