@@ -164,6 +164,23 @@ data "aws_iam_policy_document" "infrastructure" {
     resources = [local.spot_role]
   }
 
+  # That role uses the key of encrypted volumes. Not `kms:ViaService`: `make infrastructure` calls KMS itself.
+  dynamic "statement" {
+    for_each = local.ebs_kms_key
+
+    content {
+      sid       = "LendTheVolumesKeyToSpot"
+      actions   = ["kms:CreateGrant"]
+      resources = [statement.value]
+
+      condition {
+        test     = "StringEquals"
+        variable = "kms:GranteePrincipal"
+        values   = [local.spot_role]
+      }
+    }
+  }
+
   statement {
     sid       = "OwnImages"
     actions   = ["ssm:AddTagsToResource", "ssm:DeleteParameter", "ssm:PutParameter", "ssm:RemoveTagsFromResource"]

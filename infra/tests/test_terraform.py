@@ -476,6 +476,23 @@ class ExistingVpc(Applied, unittest.TestCase):
                 request |= {"action": action, "resource": resource, "context": context}
                 self.assertEqual(decisions([request]), [expected], (action, resource, context))
 
+    def test_the_role_infrastructure_lends_the_volumes_key_to_spot_only(self):
+        key = self.output["sam_parameters"]["EbsKmsKeyArn"]
+        linked = "arn:aws:iam::123456789012:role/aws-service-role"
+        spot = f"{linked}/spot.amazonaws.com/AWSServiceRoleForEC2Spot"
+        root = {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::123456789012:root"}}
+        usual = {"Version": "2012-10-17", "Statement": [root | {"Action": "kms:*", "Resource": "*"}]}
+        for action, resource, context, expected in (
+            ("kms:CreateGrant", key, {"kms:GranteePrincipal": spot}, "allowed"),
+            ("kms:CreateGrant", key, {"kms:GranteePrincipal": f"{linked}/other.amazonaws.com/Other"}, "denied"),
+            ("kms:CreateGrant", key.replace("0123", "9999"), {"kms:GranteePrincipal": spot}, "denied"),
+            ("kms:CreateGrant", key, {}, "denied"),
+            ("kms:Decrypt", key, {}, "denied"),
+        ):
+            request = {"policies": [self.policy("infrastructure")], "resourcePolicy": usual}
+            request |= {"action": action, "resource": resource, "context": context}
+            self.assertEqual(decisions([request]), [expected], (action, resource, context))
+
     def test_functions_in_a_vpc_manage_interfaces_only_as_lambda(self):
         parameters = self.output["sam_parameters"]
         self.assertEqual(parameters["VpcSubnetIds"].split(","), self.output["subnet_ids"])
