@@ -47,6 +47,7 @@ output "packer_variables" {
     https_proxy       = local.https_proxy
     no_proxy          = local.no_proxy
     ca_certificates   = local.ca_certificates
+    keep_ssm          = var.runner_ssm
     ssh_interface     = var.builder_ssh_cidr == null ? "session_manager" : (var.egress == "public" && local.new_vpc ? "public_ip" : "private_ip")
   }
 }

@@ -216,7 +216,8 @@ class Check:
         tags = f"{{Key=drover:image-of,Value={STACK}}},{{Key=drover:processor,Value={ARCHITECTURE}}}"
         self.write_tool(
             "packer",
-            f"""image="$(aws ec2 register-image --name drover-$RANDOM --architecture {ARCHITECTURE} \\
+            f"""if [ "$1" = version ]; then echo Packer v1.11.2; exit; fi
+            image="$(aws ec2 register-image --name drover-$RANDOM --architecture {ARCHITECTURE} \\
                 --root-device-name /dev/sda1 --query ImageId --output text \\
                 --tag-specifications 'ResourceType=image,Tags=[{tags}]')"
             echo '{{"builds": [{{"artifact_id": "{REGION}:'$image'"}}]}}' >manifest.json""",

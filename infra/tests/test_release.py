@@ -238,7 +238,8 @@ class ReleaseFiles(Checkout, unittest.TestCase):
     def test_the_image_gets_the_agent_of_the_release(self):
         folder, url = self.serve()
         terraform = 'case "$*" in *output*) echo "{}";; esac'
-        packer = """for it; do case "$it" in -var-file=*) cp "${it#*=}" variables.json;; esac; done
+        packer = """if [ "$1" = version ]; then echo Packer v1.11.2; exit; fi
+        for it; do case "$it" in -var-file=*) cp "${it#*=}" variables.json;; esac; done
         echo '{"builds": [{"artifact_id": "eu-central-1:ami-1"}]}' >manifest.json"""
         tools = self.tools(terraform=terraform, packer=packer, aws="echo '{\"Images\": []}'")
         for name in ("packer-plugin", "runner-version"):

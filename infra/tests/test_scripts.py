@@ -182,6 +182,42 @@ class Infrastructure(Checkout, unittest.TestCase):
                 self.assertEqual(done.returncode, 0, done.stderr)
                 self.assertEqual(create in tools.calls(), creates)
 
+    def test_apply_lends_the_volumes_key_to_the_spot_role(self):
+        key = "arn:aws:kms:eu-central-1:123456789012:key/01234567-89ab-cdef-0123-456789abcdef"
+        (self.terraform / "terraform.tfvars").write_text(f'ebs_kms_key_arn = "{key}"\n', encoding="utf-8")
+        grant = (
+            f"aws kms create-grant --name drover-spot --key-id {key} --grantee-principal"
+            " arn:aws:iam::123456789012:role/aws-service-role/spot.amazonaws.com/AWSServiceRoleForEC2Spot"
+            " --operations Decrypt Encrypt GenerateDataKey GenerateDataKeyWithoutPlaintext CreateGrant DescribeKey"
+            " ReEncryptFrom ReEncryptTo"
+        )
+        for role, created, granted, tries in (
+            ("echo '{}'", "exit 0", "exit 0", True),
+            ("echo '{}'", "exit 0", "exit 254", True),
+            ("echo NoSuchEntity >&2; exit 254", "exit 0", "exit 0", True),
+            ("echo NoSuchEntity >&2; exit 254", "exit 254", "exit 0", False),
+            ("echo AccessDenied >&2; exit 254", "exit 0", "exit 0", False),
+        ):
+            with self.subTest(role=role, created=created, granted=granted):
+                aws = f"""case "$*" in
+                    *create-grant*) {granted};;
+                    *create-service-linked-role*) {created};;
+                    *get-role*AWSServiceRoleForEC2Spot*) {role};;
+                    *get-role*) exit 254;;
+                    *get-caller-identity*) echo 123456789012;;
+                esac"""
+                tools = Tools(self, terraform="", aws=aws)
+                done = self.infrastructure(tools, "apply", AUTO="1")
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertEqual(grant in tools.calls(), tries)
+                # The command to run is printed if it failed.
+                self.assertEqual(f"  {grant}\n" in done.stderr, granted == "exit 254")
+        (self.terraform / "terraform.tfvars").unlink()
+        tools = Tools(self, terraform="", aws='case "$*" in *drover-runner*) exit 254;; esac')
+        done = self.infrastructure(tools, "apply", AUTO="1")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertFalse([call for call in tools.calls() if " kms " in call], "without such a key, none is lent")
+
     def test_destroy_is_refused_while_machines_exist(self):
         tools = Tools(self, terraform="", aws="echo i-0123456789abcdef0")
         done = self.infrastructure(tools, "destroy", AUTO="1")
@@ -559,6 +595,8 @@ class Uninstall(Checkout, unittest.TestCase):
         # Three readings with something left, then two without.
         self.assertEqual(calls.count("drover runners --json"), 5)
         self.assertIn("drover_drover_linux_a_1_0_1", done.stdout)
+        # `drover retire` refuses a held machine.
+        self.assertIn("drover release INSTANCE", done.stdout)
 
     def test_what_appears_between_two_readings_is_waited_for(self):
         done, calls = self.uninstall(ps=[[], [{**self.MACHINE, "state": "launching"}], []])
@@ -760,13 +798,21 @@ class BuildImage(unittest.TestCase):
         done = Tools(self).run("infra/runner-version", "--pinned", checkout=self.checkout)
         self.pinned = done.stdout.strip()
 
-    def build(self, *arguments, api="http://127.0.0.1:1", image_has="2.300.0"):
+    def build(
+        self,
+        *arguments,
+        api="http://127.0.0.1:1",
+        image_has="2.300.0",
+        parameter="echo ami-1",
+        version="1.11.2",
+    ):
         aws = f"""case "$*" in
-            *get-parameter*) echo ami-1;;
+            *get-parameter*) {parameter};;
             *image-id,Values=ami-1*drover:runner*) echo {image_has};;
             *describe-images*) echo '{{"Images": []}}';;
         esac"""
-        packer = """echo '{"builds": [{"artifact_id": "eu-central-1:ami-2"}]}' >manifest.json
+        packer = f'if [ "$1" = version ]; then echo Packer v{version}; exit; fi\n'
+        packer += """echo '{"builds": [{"artifact_id": "eu-central-1:ami-2"}]}' >manifest.json
         for it in "$@"; do case "$it" in -var-file=*) cat "${it#-var-file=}" >variables.json;; esac; done"""
         cargo = """case "$1" in metadata) echo '{"target_directory": "/target"}';; esac"""
         tools = Tools(self, aws=aws, packer=packer, cargo=cargo, terraform="echo '{}'")
@@ -824,6 +870,38 @@ class BuildImage(unittest.TestCase):
         for other in ("2.300.0", "None"):
             done, calls = self.build("if-new-runner", api=api, image_has=other)
             self.assertEqual((done.returncode, len(calls)), (0, 2), done.stderr)
+
+    def test_an_image_that_no_class_uses_is_not_built(self):
+        missing = "echo An error occurred '(ParameterNotFound)' when calling GetParameter >&2; exit 254"
+        for only in ("if-used", "if-new-runner"):
+            done, calls = self.build(only, parameter=missing)
+            self.assertEqual((done.returncode, calls), (0, []), done.stderr)
+            self.assertIn("no class uses the image x86_64: nothing to build", done.stdout)
+        done, calls = self.build(parameter=missing)
+        self.assertEqual((done.returncode, calls), (1, []))
+        self.assertIn("add one to runner_classes", done.stderr)
+        # Without an answer of AWS, nobody knows.
+        for arguments in ([], ["if-used"], ["if-new-runner"]):
+            done, calls = self.build(*arguments, parameter="echo AccessDenied >&2; exit 254")
+            self.assertEqual((done.returncode, calls), (1, []))
+            self.assertIn("AccessDenied", done.stderr)
+        done, calls = self.build("if-used", api=self.api())
+        self.assertEqual((done.returncode, len(calls)), (0, 2), done.stderr)
+
+    def test_the_workflow_builds_only_images_that_a_class_uses(self):
+        steps = yaml.safe_load(project.text(".github/workflows/image.yml"))["jobs"]["build"]["steps"]
+        (build,) = (it for it in steps if "make build-image" in it.get("run", ""))
+        self.assertRegex(build["env"]["ONLY"], r"&& 'if-new-runner' \|\| 'if-used' }}$")
+
+    def test_a_packer_that_is_too_old_is_refused(self):
+        for version in ("1.6.6", "1.10.3", "0.12.0"):
+            done, calls = self.build(version=version)
+            self.assertEqual((done.returncode, calls), (1, []), version)
+            self.assertIn("Packer 1.11 or later is required", done.stderr)
+            self.assertIn(f"found: Packer v{version}", done.stderr)
+        for version in ("1.11.0", "1.14.2", "2.0.0"):
+            done, _ = self.build("if-new-runner", image_has=self.pinned, version=version)
+            self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_a_new_runner_is_looked_for_every_six_hours_and_built_at_once(self):
         workflow = yaml.safe_load(project.text(".github/workflows/image.yml"))

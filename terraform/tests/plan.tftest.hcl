@@ -51,6 +51,10 @@ run "defaults_create_private_subnets_in_three_zones_with_one_nat_gateway" {
     error_message = "no roles without principals that may assume them"
   }
   assert {
+    condition     = !output.packer_variables.keep_ssm
+    error_message = "the Session Manager agent would delay each boot"
+  }
+  assert {
     condition     = aws_launch_template.runner["runner"].name == "drover-runner" && output.launch_templates == { runner = "drover-runner" }
     error_message = "the example pools.toml uses the launch template drover-runner"
   }
@@ -142,6 +146,10 @@ run "runner_ssm_lets_runners_offer_sessions" {
   assert {
     condition     = length(aws_iam_role_policy.runner_session) == 1
     error_message = "the runners cannot offer sessions"
+  }
+  assert {
+    condition     = output.packer_variables.keep_ssm
+    error_message = "the image has no Session Manager agent"
   }
 }
 
