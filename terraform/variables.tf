@@ -88,7 +88,7 @@ variable "runner_egress_ports" {
 }
 
 variable "runner_ssm" {
-  description = "Allow Session Manager shells on runners. Off by default, because a shell can read everything that the job can."
+  description = "Allow Session Manager shells on runners. Off by default, because a shell can read everything that the job can, and its agent adds seconds to each boot. After a change, run `make infrastructure`, then `make build-image`: only then does the image keep the agent."
   type        = bool
   default     = false
 }
@@ -138,7 +138,7 @@ variable "github_repository_id" {
 }
 
 variable "github_oidc_provider_arn" {
-  description = "ARN of the account's identity provider for token.actions.githubusercontent.com, if it already exists. An account can have only one."
+  description = "ARN of the account's identity provider for token.actions.githubusercontent.com, if it already exists, for example because another stack created it. An account can have only one."
   type        = string
   default     = null
 }
@@ -171,13 +171,13 @@ variable "role_path" {
 }
 
 variable "permissions_boundary" {
-  description = "ARN of the permissions boundary that your organisation requires for all roles. It then also replaces this module's own boundary of the functions, so it must allow what they need and should not allow much more."
+  description = "ARN of the permissions boundary that your organisation requires for all roles. It is used for every role and also replaces this module's own boundary of the functions, so it must allow what each role needs and should not allow much more. Functions need what template.yaml allows; machines dynamodb:GetItem and DeleteItem on the table <stack>-boot and UpdateItem on <stack>-reports; the image builder, and machines with runner_ssm, the session actions of iam.tf; people and workflows what the files iam_*.tf allow."
   type        = string
   default     = null
 }
 
 variable "ebs_kms_key_arn" {
-  description = "ARN of a customer-managed KMS key that encrypts the volumes of runners and of the image builder. Required if the account encrypts volumes with such a key by default, because the roles that launch must be allowed to use it. Null: the key of EBS."
+  description = "ARN of a customer-managed KMS key that encrypts the volumes of runners and of the image builder. Required if the account encrypts volumes with such a key by default, because the roles that launch must be allowed to use it. `make infrastructure` also gives EC2 Spot a grant for it. Null: the key of EBS."
   type        = string
   default     = null
 
