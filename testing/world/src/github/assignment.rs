@@ -5,19 +5,6 @@ use rand::Rng;
 
 use super::*;
 
-/// What decides which runners a job may have.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Wanted {
-    repository: RepositoryId,
-    labels: Vec<String>,
-}
-
-impl Wanted {
-    pub(super) fn by(job: &Job) -> Self {
-        Self { repository: job.repository, labels: job.labels.clone() }
-    }
-}
-
 impl GitHub {
     /// A runner process connects with the secret of its JIT config, which is then used up.
     pub fn connect(&mut self, secret: &str, now: Timestamp) -> Result<RunnerId, Unknown> {

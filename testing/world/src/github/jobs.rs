@@ -5,7 +5,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rand::Rng;
 
-use super::assignment::Wanted;
 use super::*;
 
 /// GitHub lists at most this many runs if the list is filtered.

@@ -35,7 +35,7 @@ pub use limits::{Caller, Endpoint, Limits, Rate};
 pub use runners::{JitRegistration, JitRequest};
 pub use types::*;
 
-use self::assignment::Wanted;
+use self::types::Wanted;
 use crate::agenda::Agenda;
 use crate::{LostReply, Model};
 

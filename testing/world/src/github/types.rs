@@ -442,3 +442,16 @@ impl Paging {
         Listed { total, items: all.into_iter().skip(skipped).take(per_page).collect() }
     }
 }
+
+/// What decides which runners a job may have.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Wanted {
+    pub(super) repository: RepositoryId,
+    pub(super) labels: Vec<String>,
+}
+
+impl Wanted {
+    pub(super) fn by(job: &Job) -> Self {
+        Self { repository: job.repository, labels: job.labels.clone() }
+    }
+}
