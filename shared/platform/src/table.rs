@@ -25,8 +25,8 @@ const KEYS_PER_CALL: usize = 100;
 /// How often a BatchGetItem is repeated for the keys that DynamoDB left out because it throttles.
 const MAX_BATCH_GETS: usize = 8;
 
-/// The most pages, of 1 MB each, that the reading of a partition has. A partition with more open jobs, slots and batches is a sign of a
-/// fault.
+/// The most pages, of 1 MB each, that the reading of a partition has. A partition with more open jobs, slots and batches is
+/// a sign of a fault.
 const MAX_PAGES: usize = 100;
 
 /// The most jobs that no pool accepts that one sweep reads: of the newest, and as many of the oldest.
@@ -67,7 +67,7 @@ impl Table {
         &self.name
     }
 
-    /// The newest events of one stream, newest first.
+    /// The newest events of one stream, newest first. A month of a busy pool has hundreds of megabytes.
     ///
     /// # Errors
     /// If DynamoDB does not answer, or an event has an unknown format.
@@ -94,7 +94,6 @@ impl Table {
                 })?);
             }
             from = page.last_evaluated_key.filter(|key| !key.is_empty());
-            // A month of a busy pool is far more than what a partition may have.
             if from.is_none() || events.len() >= newest {
                 return Ok(events);
             }
