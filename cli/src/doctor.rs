@@ -28,12 +28,13 @@ pub async fn doctor(subject: &Subject<'_>) -> Output {
         }
     };
     let config = config.as_ref();
+    let views = work::views(subject, config).await;
     let (app, stack, launching, quotas, work) = tokio::join!(
         app::app(subject, config),
         stack::stack(subject),
-        launching::launching(subject, config),
+        launching::launching(subject, config, &views),
         quotas::quotas(subject, config),
-        work::work(subject, config),
+        work::work(subject, config, &views),
     );
     let groups: Vec<Group> = basis.into_iter().chain([app]).chain(stack).chain([launching, quotas, work]).collect();
     report::render(groups)

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use domain::config::{LaunchTemplate, Pool, Tuple};
 use domain::ids::SubnetId;
+use domain::policy::PoolView;
 use jiff::SignedDuration;
 use jiff::Timestamp;
 use platform::aws::ErrorKind;
@@ -11,9 +12,9 @@ use platform::inspect::{AWS_VOLUME_KEY, ImageFacts, TemplateFacts};
 
 use super::report::{Group, Level};
 use super::subject::{MaybeConfig, Subject};
+use super::work::Views;
 use crate::launches::{DryRuns, examples, templates_of};
 use crate::output::{age, count};
-use crate::read::view;
 
 /// GitHub refuses a runner 30 days after the release of a newer one.
 const IMAGE_WARN: SignedDuration = SignedDuration::from_hours(14 * 24);
@@ -28,12 +29,12 @@ pub(super) fn none() -> Group {
     Group::new("launching", CHECKS)
 }
 
-pub(super) async fn launching(subject: &Subject<'_>, config: MaybeConfig<'_>) -> Group {
+pub(super) async fn launching(subject: &Subject<'_>, config: MaybeConfig<'_>, views: &Views) -> Group {
     let mut group = none();
     let Some(config) = config else { return group };
     let pools: Vec<&Pool> = config.pools.iter().filter(|pool| !pool.draining).collect();
     templates(&mut group, subject, &pools).await;
-    addresses(&mut group, subject, &pools).await;
+    addresses(&mut group, subject, &pools, views).await;
     trial(&mut group, subject, &pools).await;
     group
 }
@@ -129,7 +130,7 @@ fn image(id: &str, found: ImageFacts, now: Timestamp) -> (Level, String) {
     }
 }
 
-async fn addresses(group: &mut Group, subject: &Subject<'_>, pools: &[&Pool]) {
+async fn addresses(group: &mut Group, subject: &Subject<'_>, pools: &[&Pool], views: &Views) {
     let ids: BTreeSet<&SubnetId> = pools.iter().flat_map(|pool| &pool.subnets).collect();
     let ids: Vec<&SubnetId> = ids.into_iter().collect();
     let found = match subject.inspect.subnets(&ids).await {
@@ -145,9 +146,10 @@ async fn addresses(group: &mut Group, subject: &Subject<'_>, pools: &[&Pool]) {
             Some(_) => {}
         }
     }
-    for pool in pools {
-        let Pool { name, subnets, max, .. } = pool;
-        let further = max.saturating_sub(machines(subject, pool).await);
+    for Pool { name, subnets, max, .. } in pools {
+        // Another check reports a pool that cannot be read.
+        let running = views.get(name).and_then(|view| view.as_ref().ok()).map_or(0, machines);
+        let further = max.saturating_sub(running);
         let all: u32 = subnets.iter().filter_map(|id| free.get(id)).fold(0, |sum, free| sum.saturating_add(*free));
         if all == 0 && further > 0 {
             problems.push(format!("pool {name} cannot launch: none of its subnets has a free address"));
@@ -165,10 +167,8 @@ async fn addresses(group: &mut Group, subject: &Subject<'_>, pools: &[&Pool]) {
     group.conclude("addresses", worst, &problems, fine, remedy);
 }
 
-/// The machines of a pool, which have their addresses already; none if the table cannot be read, which other checks report.
-async fn machines(subject: &Subject<'_>, pool: &Pool) -> u32 {
-    let Ok(table) = subject.table else { return 0 };
-    let Ok(view) = view(table, &pool.name).await else { return 0 };
+/// The number of a pool's machines. They have their addresses already.
+fn machines(view: &PoolView) -> u32 {
     view.slots.values().filter(|slot| slot.is_live() && slot.machine().is_some()).count() as u32
 }
 

@@ -1,8 +1,9 @@
 //! Checks of the pools at work: circuits, refusals, stuck launches, jobs that wait too long, and GitHub's rate limits.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::config::Pool;
+use domain::ids::PoolName;
 use domain::policy::PoolView;
 use domain::policy::due::is_being_retired;
 use domain::policy::launch_error::is_lack_of_capacity;
@@ -40,15 +41,28 @@ pub(super) fn none() -> Group {
     Group::new("pools at work", CHECKS)
 }
 
-pub(super) async fn work(subject: &Subject<'_>, config: MaybeConfig<'_>) -> Group {
+/// The state of each pool, or why it cannot be read. Nothing if no pool is known.
+pub(super) type Views = BTreeMap<PoolName, Result<PoolView, String>>;
+
+pub(super) async fn views(subject: &Subject<'_>, config: MaybeConfig<'_>) -> Views {
+    let mut views = Views::new();
+    let (Ok(table), Some(config)) = (subject.table.as_ref(), config) else { return views };
+    for pool in &config.pools {
+        views.insert(pool.name.clone(), view(table, pool).await);
+    }
+    views
+}
+
+pub(super) async fn work(subject: &Subject<'_>, config: MaybeConfig<'_>, views: &Views) -> Group {
     let mut group = none();
     let Some(config) = config else { return group };
     if let Ok(table) = &subject.table {
         let mut problems = Problems::new();
         for pool in &config.pools {
-            match view(table, pool).await {
-                Ok(view) => problems.add(pool, &view, subject.now),
-                Err(why) => problems.unread.push(format!("pool {}: {why}", pool.name)),
+            match views.get(&pool.name) {
+                Some(Ok(view)) => problems.add(pool, view, subject.now),
+                Some(Err(why)) => problems.unread.push(format!("pool {}: {why}", pool.name)),
+                None => {}
             }
         }
         problems.report(&mut group, config.pools.len());
