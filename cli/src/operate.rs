@@ -94,15 +94,13 @@ impl<S: Store> Operator<'_, S> {
             HoldAction::Hold => self.ec2.hold(id, &self.identity).await?,
             HoldAction::Release => self.ec2.release(id).await?,
         }
-        // The tag decides. The slot is only told at once, and another invocation that writes it is no reason to stop.
+        // The tag is set, so a slot that another invocation has just written is read again, and not reported as an error.
         while let Some(slot) = self.slot(id).await? {
             let held = action == HoldAction::Hold;
             match self.table.commit(&Transaction::new().put(Slot { held, ..slot })).await {
+                Ok(()) => break,
                 Err(CommitError::Conflict(_)) => {}
-                committed => {
-                    committed?;
-                    break;
-                }
+                Err(error) => return Err(error.into()),
             }
         }
         let message = match action {
