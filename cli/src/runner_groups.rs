@@ -58,7 +58,8 @@ struct Groups {
     all: Vec<RunnerGroup>,
     /// For each repository the ids of the groups that admit it.
     admitting: BTreeMap<Repository, BTreeSet<u64>>,
-    /// The page of the app's installation, if the app sees only some repositories of the organisation.
+    /// The page of the app's installation, if the app sees only some repositories of the organisation. Not read unless a pool
+    /// serves all of them.
     sees_some: Option<String>,
 }
 
@@ -93,7 +94,7 @@ pub async fn check(pools: &[PoolAccess<'_>], github: Result<&GitHubApp, String>)
     findings
 }
 
-/// Two calls, and one more for each repository that a pool of this organisation lists.
+/// One call, one more for each repository that a pool of this organisation lists, and one if a pool lists none.
 async fn read(github: &GitHubApp, owner: &Owner, pools: &[PoolAccess<'_>]) -> Result<Groups, GitHubError> {
     let all = github.runner_groups(owner, None).await?;
     let listed: BTreeSet<&Repository> = pools.iter().flat_map(|pool| pool.repositories).collect();
@@ -107,7 +108,10 @@ async fn read(github: &GitHubApp, owner: &Owner, pools: &[PoolAccess<'_>]) -> Re
         };
         admitting.insert(repository.clone(), groups);
     }
-    let installed = github.installed(&Scope::Organization(owner.clone())).await?;
+    let installed = match pools.iter().any(|pool| pool.repositories.is_empty()) {
+        true => github.installed(&Scope::Organization(owner.clone())).await?,
+        false => None,
+    };
     let sees_some =
         installed.filter(|it| it.repository_selection == RepositorySelection::Selected).map(|it| it.html_url);
     Ok(Groups { all, admitting, sees_some })
