@@ -114,8 +114,8 @@ pub async fn put_app(
     Ok(Output { ok: true, text, json: json!({ "stored": id, "app": accepted.about.slug }) })
 }
 
-/// What to do if GitHub did not get the new secret. Ingest then accepts it and the one before it, and no longer the one that
-/// GitHub signs with.
+/// What to do if GitHub did not get the new secret. After a second rotation ingest accepts the two new secrets, and no longer
+/// the one that GitHub signed with.
 const ROTATE_AGAIN: &str = "GitHub still signs with the previous secret, which ingest accepts for 24 hours: run `drover \
      secrets rotate webhook` again before then. Ingest then refuses deliveries for some seconds, and the janitor has them \
      redelivered";

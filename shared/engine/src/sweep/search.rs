@@ -249,7 +249,7 @@ impl Search<'_> {
                     }
                 }
                 searched_to = Some(*run);
-                // Each that is known already needs a reading, so that many take long.
+                // Many take long: each that is known already needs a reading.
                 if jobs.len() >= JOBS_PER_WRITE {
                     self.record_found(&repository, std::mem::take(&mut jobs)).await;
                     if self.context.short_of_time() {
