@@ -322,6 +322,66 @@ fn each_refusal_of_a_tuple_within_a_quarter_of_an_hour_doubles_its_wait() {
     assert_eq!(waits(vec![cooldown(second, -900, 600)]), (1, 60), "another subnet's is forgotten");
 }
 
+/// The waits and the lengths of the cool-downs, in seconds, after EC2 refused the first of two tuples, if the second has this one.
+fn both_cool(about: RefusedFor, second: Cooldown) -> Vec<(i64, i64)> {
+    let (mut view, batch) = planned();
+    view.meta.cooldowns = vec![cooldown(two_zones().tuples().remove(0), 0, 600), second];
+    let why = Refused { about, code: "InsufficientInstanceCapacity".to_owned(), message: String::new() };
+    let tuple = batch.tuple.clone().expect("a way");
+    let view = after(&view, &refused(&two_zones(), &view, &batch, &tuple, &why, &turn()));
+    let first_end = view.meta.cooldowns.iter().map(|it| it.until).min().expect("two cool down");
+    assert!(view.batches[&4].tuple.is_some() || view.batches[&4].lease.next_at == first_end);
+    view.meta.cooldowns.iter().map(|it| (it.until.duration_since(noon()).as_secs(), it.seconds)).collect()
+}
+
+#[test]
+fn a_pool_without_another_tuple_tries_again_within_two_minutes() {
+    let capacity = "InsufficientInstanceCapacity";
+    let second = |until, code: &str| {
+        let cooling = cooldown(two_zones().tuples().remove(1), until, 900);
+        Cooldown { code: code.to_owned(), ..cooling }
+    };
+    for code in [capacity, "Unsupported", "NoAnswer"] {
+        let both = both_cool(RefusedFor::Capacity, second(700, code));
+        assert_eq!(both, [(120, 900), (120, 900)], "{code}: the next wait is doubled all the same");
+    }
+    assert_eq!(both_cool(RefusedFor::NoAnswer, second(700, capacity)), [(120, 900), (120, 900)]);
+    assert_eq!(both_cool(RefusedFor::Capacity, second(700, "Blocked")), [(700, 900), (120, 900)], "a wrong setting");
+    assert_eq!(both_cool(RefusedFor::Capacity, second(120, capacity)), [(120, 900), (900, 900)], "free in two minutes");
+    assert_eq!(both_cool(RefusedFor::Capacity, second(0, capacity)), [(0, 900), (900, 900)], "free now");
+}
+
+#[test]
+fn of_many_tuples_the_five_that_would_be_free_first_are_tried_again_within_two_minutes() {
+    let types = |count: i64| (0..count).map(|index| format!("m7i.{index}xlarge").as_str().into()).collect();
+    let pool = Pool { instance_types: types(9), subnets: vec!["subnet-a".into()], ..pool() };
+    let tuples = pool.tuples();
+    let (mut view, batch) = planned();
+    let foreign = Tuple { subnet: "subnet-b".into(), ..tuples[0].clone() };
+    let waits = [600, 900, 500, 400, 300, 899, 200, 850, 897];
+    view.meta.cooldowns = tuples.iter().zip(waits).map(|(tuple, wait)| cooldown(tuple.clone(), wait, 900)).collect();
+    view.meta.cooldowns.push(cooldown(foreign, 800, 900));
+    let why = Refused { about: RefusedFor::Capacity, code: "Unsupported".to_owned(), message: String::new() };
+    let batch = Batch { tuple: Some(tuples[0].clone()), ..batch };
+    let view = after(&view, &refused(&pool, &view, &batch, &tuples[0], &why, &turn()));
+    let ends: Vec<_> = view.meta.cooldowns.iter().map(|it| it.until.duration_since(noon()).as_secs()).collect();
+    // The foreign tuple's and the refused one's are the last two.
+    assert_eq!(ends, [900, 120, 120, 120, 899, 120, 120, 897, 800, 900]);
+    assert_eq!(view.batches[&4].lease.next_at, later(120));
+}
+
+#[test]
+fn a_quota_pause_of_the_last_market_ends_the_wait_for_capacity_in_two_minutes() {
+    let both = Pool { market: MarketChoice::SpotThenOnDemand, subnets: vec!["subnet-a".into()], ..pool() };
+    let tuples = both.tuples();
+    let (mut view, batch) = planned();
+    view.meta.cooldowns = vec![cooldown(tuples[0].clone(), 800, 900)];
+    let why = Refused { about: RefusedFor::Quota, code: "VcpuLimitExceeded".to_owned(), message: String::new() };
+    let batch = Batch { tuple: Some(tuples[1].clone()), ..batch };
+    let view = after(&view, &refused(&both, &view, &batch, &tuples[1], &why, &turn()));
+    assert_eq!((view.meta.cooldowns[0].until, view.batches[&4].lease.next_at), (later(120), later(120)));
+}
+
 #[test]
 fn the_pool_remembers_the_150_cool_downs_that_end_last() {
     let other = |index: i64| {

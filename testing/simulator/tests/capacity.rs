@@ -94,6 +94,22 @@ fn every_capacity_code_leads_to_the_next_zone_at_once() {
 }
 
 #[test]
+fn jobs_start_soon_after_ec2_has_capacity_again_however_long_it_had_none() {
+    let universe = universe(29);
+    refuse(&universe, LaunchMatch::default(), Code::InsufficientInstanceCapacity, When::Chance(1.0));
+    queue(&universe, 2);
+    universe.run(MINUTE * 50);
+    assert_eq!(launches(&universe), 0);
+    // Two subnets, each of them tried again every two minutes.
+    let calls = calls_of_run_instances(&universe);
+    assert!(calls <= 2 * 27, "{calls}");
+    universe.ec2(|ec2, _| ec2.faults.refusals.clear());
+    universe.run(MINUTE * 3);
+    assert_eq!(launches(&universe), 2, "within two minutes and a sweep");
+    everything_is_over(&universe);
+}
+
+#[test]
 fn a_zone_that_answers_no_launch_does_not_stop_the_pool() {
     let universe = universe(28);
     let zone = LaunchMatch { subnet: Some("subnet-a".into()), ..LaunchMatch::default() };
