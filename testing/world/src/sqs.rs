@@ -4,7 +4,7 @@
 //! Queues are fair: a message of a group with many messages in flight waits behind those of groups with fewer. SQS does so
 //! approximately.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,31 +87,50 @@ pub struct Sqs {
 #[derive(Debug)]
 struct Queue {
     config: QueueConfig,
-    messages: Vec<Message>,
+    /// In the order of their arrival.
+    messages: BTreeMap<u64, Message>,
+    arrived: u64,
+    /// The message of each receipt handle that is valid.
+    receipts: HashMap<String, u64>,
+}
+
+/// The messages of one group at the time of a ReceiveMessage.
+#[derive(Debug, Default)]
+struct Group {
+    /// Those that were received and are neither deleted nor visible again.
+    in_flight: usize,
+    visible: VecDeque<u64>,
 }
 
 impl Queue {
-    /// The messages of each group that were received and are neither deleted nor visible again.
-    fn in_flight(&self, now: Timestamp) -> BTreeMap<Option<Arc<str>>, usize> {
-        let mut counts = BTreeMap::new();
-        for message in self.messages.iter().filter(|message| message.receive_count > 0 && message.visible_at > now) {
-            *counts.entry(message.group.clone()).or_default() += 1;
-        }
-        counts
+    fn new(config: QueueConfig) -> Self {
+        Self { config, messages: BTreeMap::new(), arrived: 0, receipts: HashMap::new() }
     }
 
-    /// The index of the message to receive next: of the groups with the fewest messages in flight, the oldest one that is
-    /// visible and was not received before by this call.
-    fn next(
-        &self,
-        in_flight: &BTreeMap<Option<Arc<str>>, usize>,
-        received: &[Received],
-        now: Timestamp,
-    ) -> Option<usize> {
-        let visible = self.messages.iter().enumerate().filter(|(_, message)| message.visible_at <= now);
-        let left = visible.filter(|(_, message)| !received.iter().any(|it| it.id == message.id));
-        let (index, _) = left.min_by_key(|(_, message)| in_flight.get(&message.group).copied().unwrap_or_default())?;
-        Some(index)
+    fn push(&mut self, message: Message) {
+        self.arrived += 1;
+        self.messages.insert(self.arrived, message);
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Message> {
+        let message = self.messages.remove(&number)?;
+        if let Some(receipt) = &message.receipt {
+            self.receipts.remove(receipt);
+        }
+        Some(message)
+    }
+
+    /// One pass over the messages. To look for each of the ten would make a long queue slow, which then becomes longer.
+    fn groups(&self, now: Timestamp) -> HashMap<Option<Arc<str>>, Group> {
+        let mut groups: HashMap<_, Group> = HashMap::new();
+        for (number, message) in &self.messages {
+            if message.visible_at <= now {
+                groups.entry(message.group.clone()).or_default().visible.push_back(*number);
+            } else if message.receive_count > 0 {
+                groups.entry(message.group.clone()).or_default().in_flight += 1;
+            }
+        }
+        groups
     }
 }
 
@@ -134,7 +153,7 @@ impl Sqs {
     /// Adds a queue or changes its attributes.
     pub fn create_queue(&mut self, name: &str, config: QueueConfig) {
         let queue = self.queues.entry(name.to_owned());
-        queue.and_modify(|queue| queue.config = config.clone()).or_insert(Queue { config, messages: Vec::new() });
+        queue.and_modify(|queue| queue.config = config.clone()).or_insert_with(|| Queue::new(config));
     }
 
     /// Deletes a queue and its messages.
@@ -146,6 +165,7 @@ impl Sqs {
     pub fn purge_queue(&mut self, name: &str) {
         if let Ok(queue) = self.queue(name) {
             queue.messages.clear();
+            queue.receipts.clear();
         }
     }
 
@@ -197,7 +217,7 @@ impl Sqs {
             receive_count: 0,
             receipt: None,
         };
-        queue.messages.push(message);
+        queue.push(message);
         Ok(id)
     }
 
@@ -221,20 +241,26 @@ impl Sqs {
         self.last_id += MAX_RECEIVED as u64;
         let queue = self.queue(name)?;
         let config = queue.config.clone();
-        let mut in_flight = queue.in_flight(now);
+        let mut groups = queue.groups(now);
         while received.len() < max.min(MAX_RECEIVED) {
-            let Some(index) = queue.next(&in_flight, &received, now) else { break };
-            let message = &mut queue.messages[index];
+            // Of the groups with the fewest messages in flight, the oldest message.
+            let left = groups.values_mut().filter_map(|group| Some((group.in_flight, *group.visible.front()?, group)));
+            let Some((_, at, group)) = left.min_by_key(|(in_flight, oldest, _)| (*in_flight, *oldest)) else { break };
+            group.visible.pop_front();
+            let Some(message) = queue.messages.get_mut(&at) else { continue };
             if config.redrive.as_ref().is_some_and(|redrive| message.receive_count >= redrive.after) {
-                dead.push(queue.messages.remove(index));
+                dead.extend(queue.remove(at));
                 continue;
             }
             number += 1;
             let receipt = numbered("receipt", number);
             message.receive_count += 1;
             message.visible_at = now + hidden_for.unwrap_or(config.visibility);
-            message.receipt = Some(receipt.clone());
-            *in_flight.entry(message.group.clone()).or_default() += 1;
+            if let Some(former) = message.receipt.replace(receipt.clone()) {
+                queue.receipts.remove(&former);
+            }
+            queue.receipts.insert(receipt.clone(), at);
+            group.in_flight += 1;
             received.push(Received {
                 id: message.id.clone(),
                 group: message.group.as_deref().map(str::to_owned),
@@ -247,11 +273,9 @@ impl Sqs {
         if let Some(redrive) = config.redrive
             && let Ok(dead_letters) = self.queue(&redrive.to)
         {
-            dead_letters.messages.extend(dead.into_iter().map(|message| Message {
-                receive_count: 0,
-                receipt: None,
-                ..message
-            }));
+            for message in dead {
+                dead_letters.push(Message { receive_count: 0, receipt: None, ..message });
+            }
         }
         Ok(received)
     }
@@ -259,7 +283,9 @@ impl Sqs {
     /// DeleteMessage. Only the handle of the latest reception deletes the message; an older one has no effect.
     pub fn delete(&mut self, queue: &str, receipt: &str) -> Result<(), Failure> {
         let queue = self.queue(queue)?;
-        queue.messages.retain(|message| message.receipt.as_deref() != Some(receipt));
+        if let Some(number) = queue.receipts.get(receipt).copied() {
+            queue.remove(number);
+        }
         Ok(())
     }
 
@@ -272,8 +298,7 @@ impl Sqs {
         now: Timestamp,
     ) -> Result<(), Failure> {
         let queue = self.queue(queue)?;
-        let mut messages = queue.messages.iter_mut();
-        match messages.find(|message| message.receipt.as_deref() == Some(receipt)) {
+        match queue.receipts.get(receipt).and_then(|number| queue.messages.get_mut(number)) {
             Some(message) => message.visible_at = now + hidden_for,
             None => return Err(Failure::Invalid("The receipt handle is not valid.".to_owned())),
         }
@@ -282,7 +307,7 @@ impl Sqs {
 
     /// When the next message is or becomes visible.
     pub fn next_visible(&self, queue: &str) -> Option<Timestamp> {
-        self.queues.get(queue)?.messages.iter().map(|message| message.visible_at).min()
+        self.queues.get(queue)?.messages.values().map(|message| message.visible_at).min()
     }
 
     /// Attributes of a queue.
@@ -293,7 +318,7 @@ impl Sqs {
     /// Numbers of messages in a queue.
     pub fn depth(&self, queue: &str, now: Timestamp) -> Depth {
         let mut depth = Depth::default();
-        for message in self.queues.get(queue).iter().flat_map(|queue| &queue.messages) {
+        for message in self.queues.get(queue).iter().flat_map(|queue| queue.messages.values()) {
             match (message.visible_at <= now, message.receive_count) {
                 (true, _) => depth.visible += 1,
                 (false, 0) => depth.delayed += 1,
@@ -305,12 +330,17 @@ impl Sqs {
 
     /// The groups of all messages in a queue, in the order of [`Self::bodies`].
     pub fn groups(&self, queue: &str) -> Vec<Option<&str>> {
-        self.queues.get(queue).iter().flat_map(|queue| &queue.messages).map(|it| it.group.as_deref()).collect()
+        self.queues.get(queue).iter().flat_map(|queue| queue.messages.values()).map(|it| it.group.as_deref()).collect()
     }
 
     /// Bodies of all messages in a queue, visible or not.
     pub fn bodies(&self, queue: &str) -> Vec<&str> {
-        self.queues.get(queue).iter().flat_map(|queue| &queue.messages).map(|message| message.body.as_str()).collect()
+        self.queues
+            .get(queue)
+            .iter()
+            .flat_map(|queue| queue.messages.values())
+            .map(|message| message.body.as_str())
+            .collect()
     }
 }
 
