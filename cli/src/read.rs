@@ -7,7 +7,7 @@ use domain::policy::PoolView;
 use domain::policy::format::{self, TooNew};
 use domain::state::{Config, Item, Janitor, Key};
 use engine::pools;
-use engine::ports::Store;
+use engine::ports::{Store, StoreError};
 use jiff::{SignedDuration, Timestamp};
 use platform::table::Table;
 
@@ -79,12 +79,18 @@ pub(crate) fn no_such_pool(name: &PoolName) -> Failure {
     Failure::Usage(format!("there is no pool {:?} -> drover pools lists the pools", name.as_str()))
 }
 
-/// The state of a pool, read in the same order as for a decision: META, then the partition.
-pub(crate) async fn view(table: &impl Store, pool: &PoolName) -> Result<PoolView, Failure> {
+/// The state of a pool, read in the same order as for a decision: META, then the partition. None if the pool has none.
+pub(crate) async fn state(table: &impl Store, pool: &PoolName) -> Result<Option<PoolView>, StoreError> {
     match table.get(&Key::Meta(pool.clone())).await? {
-        Some(Item::Meta(meta)) => Ok(PoolView::new(meta, table.partition(pool).await?.items)),
-        _ => Err(Failure::Usage(format!("pool {pool} has no state -> drover pools apply FILE"))),
+        Some(Item::Meta(meta)) => Ok(Some(PoolView::new(meta, table.partition(pool).await?.items))),
+        _ => Ok(None),
     }
+}
+
+/// The state of a pool that must have one.
+pub(crate) async fn view(table: &impl Store, pool: &PoolName) -> Result<PoolView, Failure> {
+    let without = || Failure::Usage(format!("pool {pool} has no state -> drover pools apply FILE"));
+    state(table, pool).await?.ok_or_else(without)
 }
 
 /// The events since a time, and perhaps some older ones, newest first.

@@ -17,6 +17,7 @@ use super::subject::{MaybeConfig, Subject};
 use crate::classes::{Part, parts};
 use crate::describe;
 use crate::output::{age, count};
+use crate::read;
 
 /// EC2 stops a machine within this time.
 const STOPS_WITHIN: SignedDuration = SignedDuration::from_mins(10);
@@ -48,7 +49,11 @@ pub(super) async fn views(subject: &Subject<'_>, config: MaybeConfig<'_>) -> Vie
     let mut views = Views::new();
     let (Ok(table), Some(config)) = (subject.table.as_ref(), config) else { return views };
     for pool in &config.pools {
-        views.insert(pool.name.clone(), view(table, pool).await);
+        let view = match read::state(*table, &pool.name).await {
+            Ok(view) => view.ok_or_else(|| "it has no state".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        views.insert(pool.name.clone(), view);
     }
     views
 }
@@ -227,16 +232,6 @@ impl Problems {
             group.conclude("stopped machines", Level::Warn, stopped, "EC2 stops them in time", remedy);
         }
     }
-}
-
-async fn view(table: &Table, pool: &Pool) -> Result<PoolView, String> {
-    // META before the partition: PoolView explains why.
-    let meta = match table.get(&Key::Meta(pool.name.clone())).await.map_err(|error| error.to_string())? {
-        Some(Item::Meta(meta)) => meta,
-        _ => return Err("it has no state".to_owned()),
-    };
-    let partition = table.partition(&pool.name).await.map_err(|error| error.to_string())?.items;
-    Ok(PoolView::new(meta, partition))
 }
 
 async fn limits(group: &mut Group, subject: &Subject<'_>, table: &Table, config: &Config) {
