@@ -153,23 +153,28 @@ pub async fn apply<S: Store>(
     Ok(Output { ok: true, text: format!("{text}in force within a minute\n"), json: json(true) })
 }
 
-/// Shows what applying the file would change. The answer is no if it would change something.
+/// Shows what applying the file would change. The answer is no if it would change something. It does not ask GitHub, so
+/// [`apply`] may still refuse the file.
 ///
 /// # Errors
 /// AWS does not answer.
-pub async fn diff(file: &PoolFile, table: &impl Store, ec2: &Ec2, now: Timestamp) -> Result<Output, Failure> {
+pub async fn diff(mut file: PoolFile, table: &impl Store, ec2: &Ec2, now: Timestamp) -> Result<Output, Failure> {
     if !file.errors.is_empty() {
         return Ok(file.report());
     }
     let before = config_if_any(table).await?;
-    let plan = Plan::of(file, before.as_ref(), table, ec2, now).await?;
+    let plan = Plan::of(&file, before.as_ref(), table, ec2, now).await?;
+    check_owners(&mut file, before.as_ref(), &plan);
+    if !file.errors.is_empty() {
+        return Ok(file.report());
+    }
     let is_same = plan.changes.values().all(|change| *change == Change::Unchanged);
     let losses: String = plan.losses.iter().map(|loss| format!("{loss}\n")).collect();
     let text = match is_same {
         true => format!("no differences: {} in force\n", count(plan.of_file().count(), "pool")),
         false => file.warnings_text() + &plan.text() + &losses,
     };
-    Ok(Output { ok: is_same, text, json: json(file, &plan, None) })
+    Ok(Output { ok: is_same, text, json: json(&file, &plan, None) })
 }
 
 fn json(file: &PoolFile, plan: &Plan, applied: Option<bool>) -> Value {

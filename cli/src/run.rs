@@ -412,7 +412,7 @@ async fn run_pools(command: PoolsCommand, format: Format, now: Timestamp) -> Res
         }
         PoolsCommand::Diff { file } => {
             let (file, aws) = (PoolFile::read(&file)?, aws().await?);
-            apply::diff(&file, &table(&aws)?, &ec2(&aws)?, now).await
+            apply::diff(file, &table(&aws)?, &ec2(&aws)?, now).await
         }
         PoolsCommand::Init { owner, file } => pool_example::write(owner.as_ref(), &file),
         PoolsCommand::Show { pool } => {

@@ -234,6 +234,7 @@ async fn the_owner_of_a_pool_cannot_change() {
     let other = POOLS.replace("owner = \"octo-org\"", "owner = \"octo-org/widgets\"");
     let refused = files.run("apply", &other, &["--yes"]).await;
     has(&refused, 1, &["owner: pool linux is in force for octo-org", "octo-org/widgets another name", "pool large"]);
+    has(&files.run("diff", &other, &[]).await, 1, &["owner: pool linux is in force for octo-org"]);
     let renamed = other.replace("\"linux\"\nlabels", "\"linux-2\"\nlabels").replace("\"large\"", "\"large-2\"");
     has(&files.run("apply", &renamed, &["--yes"]).await, 0, &["linux-2: added", "linux: removed"]);
     // It still has the former owner until it is dropped.
