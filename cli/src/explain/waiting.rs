@@ -7,7 +7,7 @@ use domain::ids::SlotId;
 use domain::policy::PoolView;
 use domain::policy::circuit::next_probe;
 use domain::policy::notify::{Reader, reasons};
-use domain::policy::tuple::next_free;
+use domain::policy::tuple::{Budget, next_free};
 use domain::state::{Job, Limit, Slot, SlotState, WaitingJob};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -230,7 +230,8 @@ fn next(waiting: &WaitingJob, slot: Option<&Slot>, part: &Part, now: Timestamp) 
     if let Some(throttled) = view.meta.throttled.as_ref().filter(|throttled| throttled.until > now) {
         return at("EC2 is called again", throttled.until);
     }
-    if let Some(free) = next_free(pool, &view.meta, now).filter(|free| *free > now) {
+    let budget = Budget::of(pool, view.price_per_hour());
+    if let Some(free) = next_free(pool, &view.meta, budget, now).filter(|free| *free > now) {
         return at("a launch option can be used again", free);
     }
     if view.live() >= pool.max as usize {

@@ -2,19 +2,20 @@
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::{after, ago, later, noon, pool, turn};
 use domain::config::{LaunchOption, Market, MarketChoice, MicroUsd, Pool, Tuple};
 use domain::ids::{InstanceId, JobId};
-use domain::log::{Transaction, What};
+use domain::log::{Transaction, Turn, What};
 use domain::policy::PoolView;
 use domain::policy::circuit::{next_probe, try_again};
 use domain::policy::launch::{
     AfterError, Attempt, Refused, RefusedFor, after_empty_look_up, after_error, after_failed_look_up, bind, claim,
     no_answer, refused, throttled,
 };
-use domain::policy::launch_error::LaunchError;
+use domain::policy::launch_error::{LaunchError, NO_ANSWER};
+use domain::policy::tuple::{Budget, free_options, next_free};
 use domain::state::{
     Batch, Circuit, CircuitCause, Cooldown, Item, Lease, Meta, Pause, Slot, SlotState, Throttle, WaitingJob,
 };
@@ -322,64 +323,92 @@ fn each_refusal_of_a_tuple_within_a_quarter_of_an_hour_doubles_its_wait() {
     assert_eq!(waits(vec![cooldown(second, -900, 600)]), (1, 60), "another subnet's is forgotten");
 }
 
-/// The waits and the lengths of the cool-downs, in seconds, after EC2 refused the first of two tuples, if the second has this one.
-fn both_cool(about: RefusedFor, second: Cooldown) -> Vec<(i64, i64)> {
+/// When the launch is tried again after EC2 refused the first of two tuples, and where, if the second has this cool-down.
+fn after_both(first: &str, second: Cooldown) -> (i64, Vec<String>) {
     let (mut view, batch) = planned();
     view.meta.cooldowns = vec![cooldown(two_zones().tuples().remove(0), 0, 600), second];
-    let why = Refused { about, code: "InsufficientInstanceCapacity".to_owned(), message: String::new() };
+    let about = if first == NO_ANSWER { RefusedFor::NoAnswer } else { RefusedFor::Capacity };
+    let why = Refused { about, code: first.to_owned(), message: String::new() };
     let tuple = batch.tuple.clone().expect("a way");
     let view = after(&view, &refused(&two_zones(), &view, &batch, &tuple, &why, &turn()));
-    let first_end = view.meta.cooldowns.iter().map(|it| it.until).min().expect("two cool down");
-    assert!(view.batches[&4].tuple.is_some() || view.batches[&4].lease.next_at == first_end);
-    view.meta.cooldowns.iter().map(|it| (it.until.duration_since(noon()).as_secs(), it.seconds)).collect()
+    let next = next_free(&two_zones(), &view.meta, Budget::UNLIMITED, noon()).expect("a time");
+    assert_eq!(view.batches[&4].tuple.is_none(), next > noon());
+    assert!(next == noon() || view.batches[&4].lease.next_at == next);
+    let places_at = |at| -> Vec<String> {
+        let free: Vec<_> = free_options(&two_zones(), &view.meta, Budget::UNLIMITED, at).collect();
+        free.into_iter().map(|option| option.tuple.subnet.to_string()).collect()
+    };
+    assert!(next == noon() || places_at(next - SignedDuration::from_secs(1)).is_empty(), "not before");
+    (next.duration_since(noon()).as_secs(), places_at(next))
 }
 
 #[test]
-fn a_pool_without_another_tuple_tries_again_within_two_minutes() {
+fn a_pool_that_can_launch_nothing_tries_again_a_minute_after_the_last_refusal() {
     let capacity = "InsufficientInstanceCapacity";
     let second = |until, code: &str| {
         let cooling = cooldown(two_zones().tuples().remove(1), until, 900);
         Cooldown { code: code.to_owned(), ..cooling }
     };
-    for code in [capacity, "Unsupported", "NoAnswer"] {
-        let both = both_cool(RefusedFor::Capacity, second(700, code));
-        assert_eq!(both, [(120, 900), (120, 900)], "{code}: the next wait is doubled all the same");
+    let tries = |first: &str, second: Cooldown| {
+        let (wait, places) = after_both(first, second);
+        (wait, places.concat())
+    };
+    let place = |name: &str| name.to_owned();
+    assert_eq!(tries(capacity, second(700, capacity)), (60, place("subnet-b")), "refused longer ago");
+    assert_eq!(
+        tries("Unsupported", second(700, "Blocked")),
+        (60, place("subnet-a")),
+        "the other one is a wrong setting"
+    );
+    assert_eq!(tries(capacity, second(700, NO_ANSWER)), (60, place("subnet-a")), "to ask the other one takes minutes");
+    assert_eq!(tries(NO_ANSWER, second(890, capacity)), (50, place("subnet-b")), "a minute after its own refusal");
+    assert_eq!(tries(NO_ANSWER, second(700, NO_ANSWER)), (700, place("subnet-b")));
+    assert_eq!(tries(capacity, second(30, capacity)), (30, place("subnet-b")), "free before");
+    assert_eq!(tries(capacity, second(0, capacity)), (0, place("subnet-b")), "free now");
+}
+
+#[test]
+fn a_shortage_of_every_tuple_costs_one_call_per_minute_and_forgets_none() {
+    let types = (0..9).map(|index| format!("m7i.{index}xlarge").as_str().into()).collect();
+    let pool = Pool { instance_types: types, subnets: vec!["subnet-a".into()], ..pool() };
+    let (mut view, batch) = planned();
+    view.meta.cooldowns = pool.tuples().into_iter().map(|tuple| cooldown(tuple, 900, 900)).collect();
+    let mut last = BTreeMap::new();
+    for minute in 1..=30 {
+        let now = later(60 * minute);
+        assert_eq!(next_free(&pool, &view.meta, Budget::UNLIMITED, later(60 * minute - 30)), Some(now));
+        let free: Vec<LaunchOption> = free_options(&pool, &view.meta, Budget::UNLIMITED, now).collect();
+        let [option] = &free[..] else { panic!("one call at {now}, not {free:?}") };
+        last.insert(option.tuple.clone(), minute);
+        let batch = Batch { tuple: Some(option.tuple.clone()), ..batch.clone() };
+        let why = Refused { about: RefusedFor::Capacity, code: "Unsupported".to_owned(), message: String::new() };
+        let turn = Turn { now, ..turn() };
+        view.meta = after(&view, &refused(&pool, &view, &batch, &option.tuple, &why, &turn)).meta;
     }
-    assert_eq!(both_cool(RefusedFor::NoAnswer, second(700, capacity)), [(120, 900), (120, 900)]);
-    assert_eq!(both_cool(RefusedFor::Capacity, second(700, "Blocked")), [(700, 900), (120, 900)], "a wrong setting");
-    assert_eq!(both_cool(RefusedFor::Capacity, second(120, capacity)), [(120, 900), (900, 900)], "free in two minutes");
-    assert_eq!(both_cool(RefusedFor::Capacity, second(0, capacity)), [(0, 900), (900, 900)], "free now");
+    assert_eq!((last.len(), last.into_values().min()), (9, Some(22)), "in turn");
 }
 
 #[test]
-fn of_many_tuples_the_five_that_would_be_free_first_are_tried_again_within_two_minutes() {
-    let types = |count: i64| (0..count).map(|index| format!("m7i.{index}xlarge").as_str().into()).collect();
-    let pool = Pool { instance_types: types(9), subnets: vec!["subnet-a".into()], ..pool() };
-    let tuples = pool.tuples();
-    let (mut view, batch) = planned();
-    let foreign = Tuple { subnet: "subnet-b".into(), ..tuples[0].clone() };
-    let waits = [600, 900, 500, 400, 300, 899, 200, 850, 897];
-    view.meta.cooldowns = tuples.iter().zip(waits).map(|(tuple, wait)| cooldown(tuple.clone(), wait, 900)).collect();
-    view.meta.cooldowns.push(cooldown(foreign, 800, 900));
-    let why = Refused { about: RefusedFor::Capacity, code: "Unsupported".to_owned(), message: String::new() };
-    let batch = Batch { tuple: Some(tuples[0].clone()), ..batch };
-    let view = after(&view, &refused(&pool, &view, &batch, &tuples[0], &why, &turn()));
-    let ends: Vec<_> = view.meta.cooldowns.iter().map(|it| it.until.duration_since(noon()).as_secs()).collect();
-    // The foreign tuple's and the refused one's are the last two.
-    assert_eq!(ends, [900, 120, 120, 120, 899, 120, 120, 897, 800, 900]);
-    assert_eq!(view.batches[&4].lease.next_at, later(120));
-}
-
-#[test]
-fn a_quota_pause_of_the_last_market_ends_the_wait_for_capacity_in_two_minutes() {
-    let both = Pool { market: MarketChoice::SpotThenOnDemand, subnets: vec!["subnet-a".into()], ..pool() };
-    let tuples = both.tuples();
-    let (mut view, batch) = planned();
-    view.meta.cooldowns = vec![cooldown(tuples[0].clone(), 800, 900)];
-    let why = Refused { about: RefusedFor::Quota, code: "VcpuLimitExceeded".to_owned(), message: String::new() };
-    let batch = Batch { tuple: Some(tuples[1].clone()), ..batch };
-    let view = after(&view, &refused(&both, &view, &batch, &tuples[1], &why, &turn()));
-    assert_eq!((view.meta.cooldowns[0].until, view.batches[&4].lease.next_at), (later(120), later(120)));
+fn an_option_that_cannot_be_launched_anyway_does_not_lengthen_the_wait_for_capacity() {
+    let cheap = two_zones().tuples().remove(0);
+    let dear = two_zones().tuples().remove(1);
+    let price = |tuple: &Tuple, price| LaunchOption { tuple: tuple.clone(), price_per_hour: Some(MicroUsd(price)) };
+    let options = [price(&cheap, 100), price(&dear, 400)].into_iter().collect();
+    let pool = Pool { price_per_hour: Some(MicroUsd(1_000)), options: Some(options), ..two_zones() };
+    let (view, _) = planned();
+    let meta = Meta { cooldowns: vec![cooldown(cheap.clone(), 800, 900)], ..view.meta.clone() };
+    let at = |meta: &Meta, others| next_free(&pool, meta, Budget::of(&pool, MicroUsd(others)), later(-50));
+    assert_eq!(at(&meta, 700), Some(later(-40)), "the cap does not pay for the other one");
+    assert_eq!(at(&meta, 0), Some(later(-50)), "it is free");
+    let quota = Pause {
+        market: dear.market,
+        instance_type: None,
+        until: later(200),
+        code: "VcpuLimitExceeded".to_owned(),
+        message: String::new(),
+    };
+    let paused = Meta { pauses: vec![quota], ..meta };
+    assert_eq!(at(&paused, 0), Some(later(200)), "the pause is for both, and capacity may be back then");
 }
 
 #[test]

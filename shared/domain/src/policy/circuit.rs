@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::Pool;
 use crate::log::Transaction;
 use crate::policy::PoolView;
-use crate::policy::tuple::next_free;
+use crate::policy::tuple::{Budget, next_free};
 use crate::state::{Batch, Circuit, CircuitCause, Leased, Meta, Slot};
 
 /// Opens the pool's circuit. A circuit that is open stays open for its present back-off.
@@ -46,7 +46,7 @@ pub(super) fn without_probe<'a>(
 /// When the open circuit permits a probe and EC2 is expected to accept one; None if the circuit is closed.
 pub fn next_probe(pool: &Pool, meta: &Meta, now: Timestamp) -> Option<Timestamp> {
     let Circuit::Open { until, .. } = &meta.circuit else { return None };
-    let free = next_free(pool, meta, now).filter(|free| *free > now);
+    let free = next_free(pool, meta, Budget::UNLIMITED, now).filter(|free| *free > now);
     Some(free.map_or(*until, |free| free.max(*until)))
 }
 

@@ -11,7 +11,7 @@ use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::charge::refund;
 use crate::policy::circuit::{open_circuit, without_probe};
 use crate::policy::class::within;
-use crate::policy::launch_error::{ErrorClass, LaunchError, NO_ANSWER, is_about_zone};
+use crate::policy::launch_error::{ErrorClass, LaunchError, NO_ANSWER};
 use crate::policy::retry::{backoff, throttle_backoff};
 use crate::policy::tuple::{Budget, Refusals, concerns, free_options, next_free};
 use crate::policy::{PoolView, early_end, stopped};
@@ -26,13 +26,6 @@ pub const COOLDOWN_MIN: SignedDuration = SignedDuration::from_mins(1);
 
 /// See [`COOLDOWN_MIN`].
 pub const COOLDOWN_MAX: SignedDuration = SignedDuration::from_mins(15);
-
-/// The longest wait for capacity of a pool that has nothing else to launch.
-const LAST_OPTION_WAIT: SignedDuration = SignedDuration::from_mins(2);
-
-/// The most tuples that a pool with nothing else to launch tries again after [`LAST_OPTION_WAIT`]. A pool may have hundreds, and
-/// EC2 limits the rate of calls.
-const LAST_OPTIONS: usize = 5;
 
 /// The most cool-downs that META keeps, about 40 kB.
 const COOLDOWNS_KEPT: usize = 150;
@@ -282,7 +275,6 @@ fn refused_for(pool: &Pool, view: &PoolView, batch: &Batch, tuple: &Tuple, why: 
         }
         RefusedFor::Token => {}
     }
-    shorten_last_cooldowns(pool, &mut meta, now);
     if is_every_tuple_refused(pool, &meta, now) {
         open_circuit(&mut meta, pool, CircuitCause::LaunchRefused(why.code.clone()), why.message.clone(), now);
     }
@@ -350,7 +342,7 @@ fn start_next_attempt(
         let tuple = option.map(|option| option.tuple);
         let lease = match tuple {
             Some(_) => Lease::due(now).claimed(turn.lease),
-            None => Lease::due(next_free(pool, &meta, now).unwrap_or(now + COOLDOWN_MAX)),
+            None => Lease::due(next_free(pool, &meta, budget, now).unwrap_or(now + COOLDOWN_MAX)),
         };
         Batch { count: needed as u32, lease, tuple, ..next(batch, now) }
     });
@@ -410,21 +402,4 @@ fn cool_down(meta: &mut Meta, tuple: &Tuple, why: &Refused, now: Timestamp) {
         seconds,
         code: why.code.clone(),
     });
-}
-
-/// If no tuple of the pool is free soon, some that only lack capacity are. A long wait keeps calls for tuples that can be
-/// launched; if there are none, it only keeps the jobs waiting after EC2 has capacity again.
-fn shorten_last_cooldowns(pool: &Pool, meta: &mut Meta, now: Timestamp) {
-    let end = now + LAST_OPTION_WAIT;
-    if next_free(pool, meta, now).is_none_or(|free| free <= end) {
-        return;
-    }
-    let tuples = pool.tuples();
-    let is_of_pool = |cooling: &&mut Cooldown| tuples.iter().any(|tuple| concerns(cooling, tuple));
-    let of_pool = meta.cooldowns.iter_mut().filter(is_of_pool);
-    let mut lacking: Vec<_> = of_pool.filter(|cooling| is_about_zone(&cooling.code)).collect();
-    lacking.sort_by_key(|cooling| cooling.until);
-    for cooling in lacking.into_iter().take(LAST_OPTIONS) {
-        cooling.until = cooling.until.min(end);
-    }
 }

@@ -3,19 +3,38 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::config::{LaunchOption, MicroUsd, Pool, Tuple};
 use crate::ids::InstanceType;
 use crate::policy::PoolView;
-use crate::policy::launch_error::is_about_zone;
+use crate::policy::launch_error::{is_about_zone, is_lack_of_capacity};
 use crate::state::{Cooldown, Meta};
+
+/// How long after EC2's last refusal a pool that can launch nothing tries an option again for which there was no capacity.
+const LAST_RESORT_AFTER: SignedDuration = SignedDuration::from_mins(1);
 
 /// The options that may be tried now and of which `budget` pays for a machine, in the order in which they are tried.
 pub fn free_options(pool: &Pool, meta: &Meta, budget: Budget, now: Timestamp) -> impl Iterator<Item = LaunchOption> {
     let refusals = Refusals::of(pool, meta, now);
-    let options = pool.launch_options().into_iter().filter(move |option| budget.pays_for(option) > 0);
-    options.filter(move |option| refusals.free_at(&option.tuple, now) <= now)
+    let options: Vec<LaunchOption> = affordable(pool, budget).collect();
+    let last_resort = refusals.last_resort(&options, now).filter(|(_, at)| *at <= now).map(|(tuple, _)| tuple.clone());
+    let is_free = move |option: &LaunchOption| {
+        refusals.free_at(&option.tuple, now) <= now || last_resort.as_ref() == Some(&option.tuple)
+    };
+    options.into_iter().filter(is_free)
+}
+
+/// When the first option of which `budget` pays for a machine may be tried; None if there is none.
+pub fn next_free(pool: &Pool, meta: &Meta, budget: Budget, now: Timestamp) -> Option<Timestamp> {
+    let refusals = Refusals::of(pool, meta, now);
+    let options: Vec<LaunchOption> = affordable(pool, budget).collect();
+    let last_resort = refusals.last_resort(&options, now).map(|(_, at)| at);
+    options.iter().map(|option| refusals.free_at(&option.tuple, now)).chain(last_resort).min()
+}
+
+fn affordable(pool: &Pool, budget: Budget) -> impl Iterator<Item = LaunchOption> {
+    pool.launch_options().into_iter().filter(move |option| budget.pays_for(option) > 0)
 }
 
 /// Whether jobs wait because one more machine would cost more than the pool's cap allows.
@@ -29,6 +48,9 @@ pub fn is_at_cap(pool: &Pool, view: &PoolView, now: Timestamp) -> bool {
 pub struct Budget(Option<MicroUsd>);
 
 impl Budget {
+    /// Pays for any machine, whatever a pool's cap is.
+    pub const UNLIMITED: Self = Self(None);
+
     /// What the pool's cap leaves if machines that cost `others` per hour are there.
     pub fn of(pool: &Pool, others: MicroUsd) -> Self {
         Self(pool.price_per_hour.map(|cap| MicroUsd(cap.0.saturating_sub(others.0))))
@@ -109,14 +131,38 @@ impl<'a> Refusals<'a> {
 
     /// When the tuple may be tried.
     fn free_at(&self, tuple: &Tuple, now: Timestamp) -> Timestamp {
-        let cooling = self.meta.cooldowns.iter().filter(|cooling| concerns(cooling, tuple)).map(|it| it.until);
-        let paused = self.meta.pauses.iter().filter(|pause| pause.affects(tuple)).map(|pause| pause.until);
-        cooling.chain(paused).chain(self.of_market(tuple)).max().unwrap_or(now).max(now)
+        self.lack_of_capacity(tuple, now).map_or(now, |cooling| cooling.until).max(self.free_if_capacity(tuple, now))
     }
-}
 
-/// When the first of the pool's tuples may be tried; None if it has none.
-pub fn next_free(pool: &Pool, meta: &Meta, now: Timestamp) -> Option<Timestamp> {
-    let refusals = Refusals::of(pool, meta, now);
-    pool.tuples().iter().map(|tuple| refusals.free_at(tuple, now)).min()
+    /// EC2's present refusal of the tuple for lack of capacity.
+    fn lack_of_capacity(&self, tuple: &Tuple, now: Timestamp) -> Option<&'a Cooldown> {
+        let lacking = self.meta.cooldowns.iter().filter(|it| it.until > now && is_lack_of_capacity(&it.code));
+        lacking.filter(|cooling| concerns(cooling, tuple)).max_by_key(|cooling| cooling.until)
+    }
+
+    /// When the tuple might be tried if EC2 had capacity.
+    fn free_if_capacity(&self, tuple: &Tuple, now: Timestamp) -> Timestamp {
+        let others = self.meta.cooldowns.iter().filter(|it| !is_lack_of_capacity(&it.code) && concerns(it, tuple));
+        let paused = self.meta.pauses.iter().filter(|pause| pause.affects(tuple)).map(|pause| pause.until);
+        others.map(|it| it.until).chain(paused).chain(self.of_market(tuple)).max().unwrap_or(now).max(now)
+    }
+
+    /// If none of the options is free: the one that only lacks capacity and was refused longest ago, and when it is tried again.
+    ///
+    /// A long wait saves calls while something else can be launched. If nothing can, it only keeps the jobs waiting after EC2
+    /// has capacity again. One call per [`LAST_RESORT_AFTER`] finds out, however many options there are.
+    fn last_resort<'o>(&self, options: &'o [LaunchOption], now: Timestamp) -> Option<(&'o Tuple, Timestamp)> {
+        if options.iter().any(|option| self.free_at(&option.tuple, now) <= now) {
+            return None;
+        }
+        let lacking = options.iter().filter_map(|LaunchOption { tuple, .. }| {
+            let cooling = self.lack_of_capacity(tuple, now)?;
+            let refused_at = cooling.until - SignedDuration::from_secs(cooling.seconds);
+            Some((tuple, refused_at, self.free_if_capacity(tuple, now)))
+        });
+        let lacking: Vec<_> = lacking.collect();
+        let next = lacking.iter().map(|(_, refused_at, _)| *refused_at).max()? + LAST_RESORT_AFTER;
+        let tried = lacking.into_iter().map(|(tuple, refused_at, free)| (tuple, refused_at, free.max(next)));
+        tried.min_by_key(|(_, refused_at, at)| (*at, *refused_at)).map(|(tuple, _, at)| (tuple, at))
+    }
 }
