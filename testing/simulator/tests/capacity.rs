@@ -25,6 +25,24 @@ fn refuse(universe: &Universe, matches: LaunchMatch, code: Code, when: When) {
     universe.ec2(|ec2, _| ec2.faults.refusals.push(Refusal { matches, code, when }));
 }
 
+fn refuse_nothing(universe: &Universe) {
+    universe.ec2(|ec2, _| ec2.faults.refusals.clear());
+}
+
+fn without_capacity(seed: u64) -> Universe {
+    let universe = universe(seed);
+    refuse(&universe, LaunchMatch::default(), Code::InsufficientInstanceCapacity, When::Chance(1.0));
+    universe
+}
+
+/// EC2 has capacity again, and soon every machine is launched.
+fn all_start_soon(universe: &Universe, machines: u64) {
+    refuse_nothing(universe);
+    universe.run(MINUTE * 3);
+    assert_eq!(launches(universe), machines);
+    everything_is_over(universe);
+}
+
 fn queue(universe: &Universe, jobs: usize) -> Vec<JobId> {
     (0..jobs).map(|_| universe.queue_job(&["linux"], MINUTE)).collect()
 }
@@ -95,31 +113,23 @@ fn every_capacity_code_leads_to_the_next_zone_at_once() {
 
 #[test]
 fn jobs_start_soon_after_ec2_has_capacity_again_however_long_it_had_none() {
-    let universe = universe(29);
-    refuse(&universe, LaunchMatch::default(), Code::InsufficientInstanceCapacity, When::Chance(1.0));
+    let universe = without_capacity(29);
     queue(&universe, 2);
     universe.run(MINUTE * 50);
     assert_eq!(launches(&universe), 0);
     let calls = calls_of_run_instances(&universe);
     assert!(calls <= 60, "{calls}: about one per minute");
-    universe.ec2(|ec2, _| ec2.faults.refusals.clear());
-    universe.run(MINUTE * 3);
-    assert_eq!(launches(&universe), 2);
-    everything_is_over(&universe);
+    all_start_soon(&universe, 2);
 }
 
 #[test]
 fn launches_that_waited_for_capacity_are_all_resumed_once_it_is_back() {
-    let universe = universe(30);
-    refuse(&universe, LaunchMatch::default(), Code::InsufficientInstanceCapacity, When::Chance(1.0));
+    let universe = without_capacity(30);
     for _ in 0..25 {
         queue(&universe, 1);
         universe.run(MINUTE * 2);
     }
-    universe.ec2(|ec2, _| ec2.faults.refusals.clear());
-    universe.run(MINUTE * 3);
-    assert_eq!(launches(&universe), 25);
-    everything_is_over(&universe);
+    all_start_soon(&universe, 25);
 }
 
 #[test]
@@ -236,7 +246,7 @@ fn a_pool_that_cannot_launch_sends_probes_only() {
     assert!(title.contains("UnauthorizedOperation"), "{title}");
     universe.run(SignedDuration::from_mins(10));
     assert_eq!(check_runs(&universe, jobs[0])[0].0, "failure", "after launch_deadline, an hour");
-    universe.ec2(|ec2, _| ec2.faults.refusals.clear());
+    refuse_nothing(&universe);
     universe.run(SignedDuration::from_mins(35));
     everything_is_over(&universe);
     assert_eq!(check_runs(&universe, jobs[0])[0].0, "success", "closed once the job no longer waits");
@@ -497,7 +507,7 @@ fn a_launch_that_is_refused_after_a_pause_is_not_repeated() {
     let view = || universe.store.view(&"linux".parse().expect("a pool"));
     assert_eq!(view().batches.len(), 1, "a launch waits until its options have cooled down");
     universe.pause_only(Some("linux"));
-    universe.ec2(|ec2, _| ec2.faults.refusals.clear());
+    refuse_nothing(&universe);
     universe.run(MINUTE * 20);
     assert_eq!((launches(&universe), view().batches.len(), view().slots.len()), (0, 0, 0), "it is given up");
     universe.pause_only(None);

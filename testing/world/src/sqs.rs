@@ -89,6 +89,7 @@ struct Queue {
     config: QueueConfig,
     /// In the order of their arrival.
     messages: BTreeMap<u64, Message>,
+    /// The number of the last one that arrived.
     arrived: u64,
     /// The message of each receipt handle that is valid.
     receipts: HashMap<String, u64>,
