@@ -149,9 +149,11 @@ fn a_launch_is_given_up_if_the_cap_pays_for_no_other_option() {
 fn a_probe_that_is_not_launched_because_nothing_needs_it_keeps_no_job_waiting() {
     let (mut view, batch) = planned();
     view.waiting.clear();
-    let until = noon() + pool().timings.boot_grace.duration() + SignedDuration::from_secs(60);
+    // The decision to launch the probe has doubled the back-off.
+    let backoff_seconds = 2 * pool().timings.backoff_min.duration().as_secs();
+    let until = noon() + pool().timings.boot_grace.duration() + SignedDuration::from_secs(backoff_seconds);
     let cause = CircuitCause::BootFailures;
-    view.meta.circuit = Circuit::Open { until, backoff_seconds: 60, since: ago(300), cause, message: String::new() };
+    view.meta.circuit = Circuit::Open { until, backoff_seconds, since: ago(300), cause, message: String::new() };
     let why = Refused {
         about: RefusedFor::Capacity,
         code: "InsufficientInstanceCapacity".to_owned(),
@@ -161,6 +163,8 @@ fn a_probe_that_is_not_launched_because_nothing_needs_it_keeps_no_job_waiting() 
     let given_up = after(&view, &refused(&two_zones(), &view, &batch, &tuple, &why, &turn()));
     assert!(given_up.batches.is_empty() && given_up.slots.is_empty());
     assert_eq!(next_probe(&two_zones(), &given_up.meta, noon()), Some(noon()));
+    let Circuit::Open { backoff_seconds: left, .. } = given_up.meta.circuit else { panic!("no machine works yet") };
+    assert_eq!(left, backoff_seconds / 2, "nothing was learnt");
 }
 
 #[test]
@@ -255,6 +259,22 @@ fn a_launch_that_waited_for_a_free_tuple_is_resumed_as_its_next_attempt() {
     let following = &after(&view, &resumed).batches[&4];
     assert_eq!((attempt, following.attempt, following.lease.tries), (4, 4, 1));
     assert_eq!((&next, &following.tuple), (&batch.tuple, &batch.tuple));
+}
+
+#[test]
+fn an_open_circuit_ends_a_launch_of_several_machines_that_waited() {
+    let (mut view, batch) = planned();
+    let (cause, message) = (CircuitCause::BootFailures, String::new());
+    view.meta.circuit = Circuit::Open { until: later(300), backoff_seconds: 60, since: ago(60), cause, message };
+    let waiting = Batch { tuple: None, attempt: 3, ..batch };
+    let resumed = after(&view, &claim(&two_zones(), &view, &waiting, &turn()));
+    assert!(resumed.batches.is_empty() && resumed.slots.is_empty(), "only probes are launched");
+    assert!(resumed.waiting.values().all(|job| job.launches.is_empty()), "slots without a launch are not charged");
+
+    view.slots.pop_last();
+    let probe = Batch { count: 1, ..waiting };
+    let resumed = after(&view, &claim(&two_zones(), &view, &probe, &turn()));
+    assert_eq!((resumed.batches[&4].attempt, resumed.slots.len()), (4, 1), "a probe goes on");
 }
 
 #[test]

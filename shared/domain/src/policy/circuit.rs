@@ -24,7 +24,8 @@ pub(super) fn after_probe(pool: &Pool, backoff_seconds: i64, now: Timestamp) -> 
 }
 
 /// META after these slots were stopped or closed. If one of them is the last probe, which then shows neither that machines come up
-/// nor that they fail, the next probe is due at once: a job would wait for an answer that never comes.
+/// nor that they fail, the next probe is due at once, with the back-off from before it: a job would wait for an answer that never
+/// comes.
 #[must_use]
 pub(super) fn without_probe<'a>(
     pool: &Pool,
@@ -38,7 +39,8 @@ pub(super) fn without_probe<'a>(
     if !slots.into_iter().any(is_last_probe) {
         return meta.clone();
     }
-    let (until, backoff_seconds, since) = (now.min(*until), *backoff_seconds, *since);
+    let backoff_seconds = (backoff_seconds / 2).max(pool.timings.backoff_min.duration().as_secs());
+    let (until, since) = (now.min(*until), *since);
     let circuit = Circuit::Open { until, backoff_seconds, since, cause: cause.clone(), message: message.clone() };
     Meta { circuit, ..meta.clone() }
 }

@@ -16,8 +16,8 @@ use crate::policy::retry::{backoff, throttle_backoff};
 use crate::policy::tuple::{Budget, Refusals, concerns, free_options, next_free};
 use crate::policy::{PoolView, early_end, stopped};
 use crate::state::{
-    Answer, Batch, CircuitCause, Cooldown, Failure, Instance, Lease, Leased, Machine, Meta, Pause, Slot, SlotState,
-    Throttle,
+    Answer, Batch, Circuit, CircuitCause, Cooldown, Failure, Instance, Lease, Leased, Machine, Meta, Pause, Slot,
+    SlotState, Throttle,
 };
 
 /// How long a tuple is not tried after EC2's first refusal. Doubles up to [`COOLDOWN_MAX`]. A tuple without answers is not tried
@@ -316,7 +316,9 @@ fn start_next_attempt(
     let missing = (view.demand(now) + warm + preparing).saturating_sub(others);
     // EC2 could not stop machines of another market.
     let is_for_stop = preparing > 0 && view.demand(now) + warm <= others && planned.iter().all(|slot| !slot.wanted);
-    let is_given_up = meta.circuit != view.meta.circuit;
+    // Only single probes are launched while the circuit is open, also of a launch that was decided before.
+    let is_held_back = matches!(view.meta.circuit, Circuit::Open { .. }) && planned.len() > 1;
+    let is_given_up = is_held_back || meta.circuit != view.meta.circuit;
     let needed = if is_given_up || pool.paused { 0 } else { missing.min(planned.len()) };
     // Without what these slots were planned to cost.
     let planned_price = planned.iter().filter_map(|slot| slot.price_per_hour).fold(MicroUsd(0), MicroUsd::add);
