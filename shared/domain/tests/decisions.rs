@@ -123,6 +123,7 @@ fn slots() -> impl Strategy<Value = Vec<Slot>> {
                     gone_at: None,
                     unregistered_at: None,
                     job_check_ended: false,
+                    charge_returned: false,
                     boot: is_prepared.then(prepared),
                     held: false,
                     lease: Lease::due(noon()),

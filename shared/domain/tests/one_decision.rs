@@ -54,6 +54,38 @@ fn launched(pool: &Pool, view: &PoolView) -> Option<(u32, usize, Market)> {
 }
 
 #[test]
+fn a_job_gets_a_launch_back_while_the_machine_runs_another_one() {
+    let pool = large(MarketChoice::OnDemand);
+    let taken = slot("busy", 60, json!({ "planned_at": ago(600), "job": 9 }));
+    let used_up = WaitingJob { launches: vec![taken.planned_at, ago(30), ago(20)], ..job(700) };
+    let id = used_up.id;
+    let spare = WaitingJob { id: JobId(id.0 + 1), launches: vec![taken.planned_at], ..job(700) };
+    let mut view = read(&pool, [taken.clone().into(), used_up.clone().into()]);
+    let returned = decided(&pool, &view);
+    assert!(returned.batch.is_none() && returned.slots[0].charge_returned, "{returned:?}");
+    view.apply(&returned.transaction(&turn()));
+    assert_eq!(view.waiting[&id].launches, [ago(30), ago(20)]);
+    assert_eq!(launched(&pool, &view).map(|(machines, ..)| machines), Some(1));
+    view.apply(&decided(&pool, &view).transaction(&turn()));
+    assert_eq!(view.waiting[&id].launches.len(), 3);
+    assert!(decide(&pool, &view, &turn()).is_none_or(|more| more.jobs.is_empty()), "once for each machine");
+
+    // GitHub passes a job over beside an idle runner: its launches bound what it costs.
+    let unserved = Some(Unserved { since: ago(90), until: ago(30), seconds: 60 });
+    let others = [
+        WaitingJob { unserved, ..used_up.clone() },
+        WaitingJob { class: Some("linux/2cpu".parse().expect("a label")), ..used_up.clone() },
+        WaitingJob { launches: vec![ago(40), ago(30), ago(20)], ..used_up },
+        spare,
+    ];
+    for other in others {
+        let view = read(&pool, [taken.clone().into(), other.into()]);
+        let decision = decide(&pool, &view, &turn());
+        assert!(decision.is_none_or(|it| it.slots.iter().all(|slot| !slot.charge_returned)), "{view:?}");
+    }
+}
+
+#[test]
 fn machines_that_are_to_be_stopped_are_launched_on_demand_only() {
     let (spot, on_demand) = (large(MarketChoice::SpotThenOnDemand), large(MarketChoice::OnDemand));
     let keeping = |pool: &Pool, warm, stopped| Pool { warm, stopped, ..pool.clone() };

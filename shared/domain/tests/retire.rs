@@ -336,6 +336,8 @@ fn a_machine_that_has_run_another_job_is_no_longer_charged_to_one_that_waits() {
     assert_eq!(left(&[over(0, "done")]), [2, 1], "one of the decision's two launches");
     assert_eq!(left(&[over(0, "done"), over(1, "busy"), over(2, "done")]), [1, 1], "other launches stay charged");
     assert_eq!(left(&[over(0, "online")]), [2, 2], "it has run nothing");
+    let returned = Slot { charge_returned: true, ..over(0, "done") };
+    assert_eq!(left(&[returned]), [2, 2], "it was given back before");
     let unserved = Some(Unserved { since: ago(90), until: ago(30), seconds: 60 });
     let unserved = WaitingJob { unserved, ..charged(3) };
     let read = view([over(0, "done").into(), unserved.into()]);

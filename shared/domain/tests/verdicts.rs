@@ -50,6 +50,7 @@ fn slots() -> Vec<Slot> {
         gone_at: None,
         unregistered_at: None,
         job_check_ended: false,
+        charge_returned: false,
         boot: None,
         held: false,
         lease: Lease::due(at),

@@ -61,7 +61,37 @@ pub(super) fn refund<'a>(view: &PoolView, slots: impl Iterator<Item = &'a Slot>)
 /// Gives back the charges for slots whose machines have run jobs. A job that waited beside an idle runner keeps its charges:
 /// GitHub does not give it to the pool's runners, and they bound what is launched for it.
 pub(super) fn give_back_used<'a>(view: &PoolView, slots: impl Iterator<Item = &'a Slot>) -> Vec<WaitingJob> {
-    give_back(view, slots.filter(|slot| slot.has_run_a_job()), |job| job.unserved.is_none())
+    let used = slots.filter(|slot| slot.has_run_a_job() && !slot.charge_returned);
+    give_back(view, used, |job| job.unserved.is_none())
+}
+
+/// Gives a charge back while the machine still runs another job, to each job that has used up its launches: the other jobs may last
+/// for hours. A slot remembers it, because a charge is given back once. `most` is the largest number of jobs.
+pub(super) fn give_back_early(
+    pool: &Pool,
+    view: &PoolView,
+    most: usize,
+    now: Timestamp,
+) -> (Vec<WaitingJob>, Vec<Slot>) {
+    let is_used_up = |job: &&WaitingJob| {
+        job.is_demand(now) && job.unserved.is_none() && recent_launches(pool, job, now).count() >= RELAUNCH_LIMIT
+    };
+    // A slot whose machine is ending is closed soon.
+    let is_taken =
+        |slot: &&Slot| slot.has_run_a_job() && !slot.charge_returned && slot.stop.is_none() && slot.gone_at.is_none();
+    let used_up: Vec<&WaitingJob> = view.waiting.values().filter(is_used_up).collect();
+    if used_up.is_empty() {
+        return (Vec::new(), Vec::new());
+    }
+    let mut taken: Vec<&Slot> = view.slots.values().filter(is_taken).collect();
+    let given_back = used_up.into_iter().filter_map(|job| {
+        let is_charged =
+            |slot: &&Slot| slot.class == job.class && recent_launches(pool, job, now).any(|at| *at == slot.planned_at);
+        let slot = taken.swap_remove(taken.iter().position(is_charged)?);
+        let launches = job.launches.iter().filter(|at| **at != slot.planned_at).copied().collect();
+        Some((WaitingJob { launches, ..job.clone() }, Slot { charge_returned: true, ..slot.clone() }))
+    });
+    given_back.take(most).unzip()
 }
 
 /// One charge for each slot, if a job that still waits was charged for a slot of the same decision. The youngest jobs come

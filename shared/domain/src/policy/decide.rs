@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::{Label, LaunchOption, Market, MarketChoice, MicroUsd, Pool};
 use crate::ids::{JobId, SlotId};
 use crate::log::{Choice, Stream, Transaction, Turn, What};
-use crate::policy::charge::{budgeted, charge, recent_launches};
+use crate::policy::charge::{budgeted, charge, give_back_early, recent_launches};
 use crate::policy::circuit::{after_probe, without_probe};
 use crate::policy::class::{for_class, of_pool};
 use crate::policy::early_end::{FAILURES_ALLOWED, forget_if_works, is_online_again, must_wait};
@@ -40,9 +40,9 @@ const WRITES_FOR_SLOTS_AND_JOBS: usize = 2 * MAX_LAUNCH;
 pub struct Decision {
     pub meta: Meta,
     pub batch: Option<Batch>,
-    /// Slots that are added, wanted or stopped.
+    /// Slots that are added, wanted or stopped, and those whose launch is charged to no job any more.
     pub slots: Vec<Slot>,
-    /// Jobs that a launch is charged to, jobs that GitHub does not give to idle runners, and jobs that repeat interrupted
+    /// Jobs that a launch is charged to or no longer charged to, jobs that GitHub does not give to idle runners, and jobs that repeat interrupted
     /// ones.
     pub jobs: Vec<WaitingJob>,
     /// The re-runs that these jobs are. They are deleted.
@@ -98,7 +98,11 @@ fn decide_at_once(pool: &Pool, view: &PoolView, is_noted: bool, turn: &Turn) -> 
     let behind = view.behind(now);
     let has_jobs_behind = !behind.is_empty();
     let (repeated, reruns): (Vec<_>, Vec<_>) = recorded(view, MAX_LAUNCH / 2).into_iter().unzip();
-    let decided = if !repeated.is_empty() {
+    let (jobs, slots) = match repeated.is_empty() {
+        true => give_back_early(pool, view, MAX_LAUNCH, now),
+        false => (repeated, Vec::new()),
+    };
+    let decided = if !jobs.is_empty() {
         // Launches for these jobs are the next decision's.
         let (demand, supply, live) = (view.demand(now) as u32, view.supply(now).count() as u32, view.live() as u32);
         let (launch, wanted, stop, unserved) = (0, 0, 0, Vec::new());
@@ -115,7 +119,7 @@ fn decide_at_once(pool: &Pool, view: &PoolView, is_noted: bool, turn: &Turn) -> 
             unserved,
         };
         let meta = if pool.shapes.is_some() { before.clone() } else { refreshed(view) };
-        Some(Decision { meta, batch: None, slots: Vec::new(), jobs: repeated, reruns, what })
+        Some(Decision { meta, batch: None, slots, jobs, reruns, what })
     } else if pool.shapes.is_some() {
         by_class(pool, view, &behind, turn)
     } else if pool.needs_prices() {
@@ -494,6 +498,7 @@ fn new_slots<'a>(
             gone_at: None,
             unregistered_at: None,
             job_check_ended: false,
+            charge_returned: false,
             boot: None,
             held: false,
             lease: Lease::due(now),

@@ -346,6 +346,9 @@ pub struct Slot {
     /// What its machine reported about its boot before it had a runner. None if no sweep has read such a report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<Boot>,
+    /// Its launch is not charged to a waiting job any more: its machine runs another one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub charge_returned: bool,
     /// The machine has the tag `drover:hold`: it is not terminated and receives no JIT config.
     #[serde(default)]
     pub held: bool,
