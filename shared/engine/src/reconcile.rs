@@ -195,7 +195,8 @@ async fn reconcile_view(
             (view, read_at) = newer;
         }
         let mut decided = BTreeMap::new();
-        let outcome = decide_all(context, pool, (&mut view, read_at), extent, &mut decided).await?;
+        // What was decided before a failure is performed all the same.
+        let outcome = decide_all(context, pool, (&mut view, read_at), extent, &mut decided).await;
         let resumes_at = decide::resumes_at(pool, &view, &context.turn(pool));
         // The view may have been read again since. If clocks differ, another invocation may have claimed an effect by now.
         decided.retain(|effect, lease| lease_of(&view, *effect) == Some(*lease));
@@ -209,9 +210,15 @@ async fn reconcile_view(
         let tags = retire::read_tags(context, &view, &effects).await;
         let performed = perform_all(context, config, pool, (&view, &tags), &effects, &decided).await;
         let undecided = match outcome {
-            Decided::All => None,
-            Decided::NotAll => Some(context.now()),
-            Decided::LostRace => return leave_to_another(context, &pool.name, view.size()).await,
+            Ok(Decided::All) => None,
+            Ok(Decided::NotAll) => Some(context.now()),
+            Ok(Decided::LostRace) => return leave_to_another(context, &pool.name, view.size()).await,
+            Err(error) => {
+                let again = send_nudge(context, &pool.name, view.nudge.as_ref(), context.now() + LEFT_OUT_FOR).await;
+                let _ =
+                    again.inspect_err(|error| tracing::warn!("pool {} is left to the next sweep: {error}", pool.name));
+                return Err(error);
+            }
         };
         let later = due_later(context, pool, &view, looked_at);
         next = undecided.into_iter().chain(resumes_at).chain(performed).chain(left_out).chain(later).min();
@@ -256,6 +263,10 @@ async fn decide_all(
     while decisions < MAX_DECISIONS {
         let turn = context.turn(pool);
         let Some(decision) = decide::decide(pool, view, &turn) else { return Ok(Decided::All) };
+        if context.short_of_time() {
+            // Its effects could not begin before its leases end.
+            break;
+        }
         let valid_for = READING_VALID_FOR.max(nudge::pause(view.size()));
         if !is_fresh && turn.now.duration_since(read_at) >= valid_for {
             // This invocation wrote the pool's version itself, so the version does not show what others have written since.
@@ -285,9 +296,6 @@ async fn decide_all(
                 *view = read(context, pool, extent).await?;
                 is_fresh = true;
             }
-        }
-        if context.short_of_time() {
-            break;
         }
     }
     Ok(Decided::NotAll)

@@ -91,6 +91,25 @@ fn an_event_is_redelivered_three_times_and_as_soon_as_the_receiver_works_again()
     assert_eq!(attempts(&universe), 4, "never more than three times");
 }
 
+/// GitHub gives machines to the oldest jobs, and Drover does not know these.
+#[test]
+fn a_job_whose_machines_took_long_jobs_does_not_wait_for_their_ends() {
+    let mut linux = pool("linux", 100);
+    linux.timings.poll_interval = "24h".parse().expect("a time");
+    let universe = Universe::new(49, vec![linux]);
+    // After that, the repository is not searched for a day.
+    universe.queue_job(&["linux"], MINUTE);
+    universe.run(MINUTE * 10);
+    let unknown = |job| QueueJob { webhooks: Webhooks::NeverAttempted, runs_for: Duration::from_secs(3 * 3600), ..job };
+    let others: Vec<JobId> = (0..4).map(|_| JobId(universe.queue(&["linux"], unknown).0)).collect();
+    let job = JobId(universe.queue_job(&["linux"], MINUTE).0);
+    universe.run(MINUTE * 20);
+    assert!(others.iter().all(|other| is_running(&universe, *other)), "they came first");
+    assert!(universe.github(|github, _| github.job(job).is_some_and(|job| job.served_once())), "it has run");
+    universe.run(SignedDuration::from_hours(4));
+    everything_is_over(&universe);
+}
+
 #[test]
 fn a_repository_that_a_pool_names_is_searched_from_the_beginning() {
     let named = Pool { repositories: vec!["octo-org/widgets".parse().expect("a repository")], ..pool("linux", 10) };
@@ -235,14 +254,23 @@ fn a_job_that_lost_its_machine_is_re_run_once_if_the_pool_asks_for_it() {
     }
 }
 
-/// A table that others write to: `loses` says which commits lose their race.
+/// A table that does not take every commit: `refuses` says which, and why.
 struct Contended<'a, F> {
     table: &'a dyn Store,
-    loses: F,
+    refuses: F,
+}
+
+/// Another write came first.
+fn conflict() -> Option<CommitError> {
+    Some(CommitError::Conflict("another write".to_owned()))
+}
+
+fn is_decision(transaction: &Transaction) -> bool {
+    transaction.event.as_ref().is_some_and(|it| matches!(it.what, What::Decided { .. }))
 }
 
 #[async_trait]
-impl<F: Fn(&Transaction) -> bool + Send + Sync> Store for Contended<'_, F> {
+impl<F: Fn(&Transaction) -> Option<CommitError> + Send + Sync> Store for Contended<'_, F> {
     async fn get(&self, key: &Key) -> Result<Option<Item>, StoreError> {
         self.table.get(key).await
     }
@@ -281,10 +309,9 @@ impl<F: Fn(&Transaction) -> bool + Send + Sync> Store for Contended<'_, F> {
     }
 
     async fn commit(&self, transaction: &Transaction) -> Result<(), CommitError> {
-        if (self.loses)(transaction) {
-            Err(CommitError::Conflict("another write".to_owned()))
-        } else {
-            self.table.commit(transaction).await
+        match (self.refuses)(transaction) {
+            Some(error) => Err(error),
+            None => self.table.commit(transaction).await,
         }
     }
 }
@@ -301,8 +328,10 @@ fn a_notice_that_loses_write_races_is_recorded_in_the_same_invocation() {
     let config = universe.config();
     let consumed = universe.invoke(async |context| {
         let left = AtomicUsize::new(3);
-        let loses = |_: &_| left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
-        let table = Contended { table: context.ports.store, loses };
+        let one_less = |left: usize| left.checked_sub(1);
+        let refuses =
+            |_: &_| left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).ok().and_then(|_| conflict());
+        let table = Contended { table: context.ports.store, refuses };
         let ports = Ports { store: &table, ..context.ports };
         let contended = Context { ports, ..*context };
         consume(&contended, &config, &[notice]).await
@@ -328,9 +357,8 @@ fn a_launch_that_another_invocation_has_claimed_is_left_to_it() {
     let (messages, config) = (universe.receive(), universe.config());
     let (decisions, claimed) = (AtomicUsize::new(0), OnceLock::new());
     let is_claimed = |transaction: &Transaction| {
-        let is_decision = transaction.event.as_ref().is_some_and(|it| matches!(it.what, What::Decided { .. }));
-        if !is_decision || decisions.fetch_add(1, Ordering::Relaxed) != 1 {
-            return false;
+        if !is_decision(transaction) || decisions.fetch_add(1, Ordering::Relaxed) != 1 {
+            return None;
         }
         let batch = universe.store.items().into_iter().find_map(|item| match item {
             Item::Batch(batch) => Some(batch.claimed(universe.now() + MINUTE * 2)),
@@ -339,10 +367,10 @@ fn a_launch_that_another_invocation_has_claimed_is_left_to_it() {
         let batch = claimed.get_or_init(|| batch.expect("a launch was decided"));
         let writes = Transaction::new().put(batch.clone());
         universe.store.commit(&writes).now_or_never().expect("ready").expect("written");
-        true
+        conflict()
     };
     universe.invoke(async |context| {
-        let table = Contended { table: context.ports.store, loses: &is_claimed };
+        let table = Contended { table: context.ports.store, refuses: &is_claimed };
         let ports = Ports { store: &table, ..context.ports };
         consume(&Context { ports, ..*context }, &config, &messages).await
     });
@@ -352,6 +380,33 @@ fn a_launch_that_another_invocation_has_claimed_is_left_to_it() {
     universe.run(MINUTE * 5);
     everything_is_over(&universe);
     assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 60);
+}
+
+#[test]
+fn what_was_decided_is_launched_at_once_though_the_table_fails_at_the_next_decision() {
+    let universe = universe(48);
+    universe.sweep();
+    // More than one decision launches.
+    for _ in 0..60 {
+        universe.queue_job(&["linux"], MINUTE);
+    }
+    (0..10).for_each(|_| universe.tick());
+    let (messages, config) = (universe.receive(), universe.config());
+    let decisions = AtomicUsize::new(0);
+    let refuses = |transaction: &Transaction| {
+        let is_second = is_decision(transaction) && decisions.fetch_add(1, Ordering::Relaxed) == 1;
+        is_second.then(|| StoreError::new("throttled").into())
+    };
+    universe.invoke(async |context| {
+        let table = Contended { table: context.ports.store, refuses: &refuses };
+        let ports = Ports { store: &table, ..context.ports };
+        consume(&Context { ports, ..*context }, &config, &messages).await
+    });
+    let launches = || universe.ec2(|ec2, _| ec2.launches());
+    assert!((1..60).contains(&launches()), "{} machines", launches());
+    universe.run(MINUTE * 5);
+    everything_is_over(&universe);
+    assert_eq!(launches(), 60);
 }
 
 #[test]
