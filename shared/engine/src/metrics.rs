@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use domain::config::{MicroUsd, Pool};
 use domain::log::Transaction;
 use domain::policy::PoolView;
+use domain::policy::launch::{Refused, RefusedFor};
 use domain::policy::record::Recording;
 use domain::policy::route::Unrouted;
 use domain::policy::stopped;
@@ -253,10 +254,12 @@ pub(crate) fn not_launched(pool: &Pool, code: &str) {
     LAUNCHES.record(1.0, &[pool.name.as_str(), code]);
 }
 
-/// EC2 refused definitively.
-pub(crate) fn launch_refused(pool: &Pool, code: &str) {
-    not_launched(pool, code);
-    LAUNCHES_REFUSED.record(1.0, &[]);
+/// EC2 refused definitively. Only an operator can mend a quota or a configuration; for capacity there are other options, and time.
+pub(crate) fn launch_refused(pool: &Pool, why: &Refused) {
+    not_launched(pool, &why.code);
+    if matches!(why.about, RefusedFor::Quota | RefusedFor::Tuple) {
+        LAUNCHES_REFUSED.record(1.0, &[]);
+    }
 }
 
 /// A slot was closed; `cost` is that of its machine, if the price is known.

@@ -114,12 +114,17 @@ async fn no_value_of_a_batch_of_hundreds_of_jobs_is_lost() -> anyhow::Result<()>
 async fn every_listed_metric_is_recorded_and_no_other() -> anyhow::Result<()> {
     let webhook_faults = WebhookFaults { lose_every: Some(5), ..WebhookFaults::default() };
     let sandbox = Sandbox::start(Options { sweep_every: SECOND, webhook_faults, ..Options::default() }).await?;
-    sandbox.apply(&one_pool("usage = true\n")).await?;
+    let types = one_pool("usage = true\n").replace("\"m7i.large\"", "\"m7i.large\", \"m7a.large\"");
+    sandbox.apply(&types).await?;
     sandbox.unowned(&[]);
-    let refused =
-        Refusal { matches: LaunchMatch::default(), code: Code::InsufficientInstanceCapacity, when: When::Next(1) };
+    // One of the two needs an operator.
+    let refusals = [Code::InsufficientInstanceCapacity, Code::InvalidParameterValue].map(|code| Refusal {
+        matches: LaunchMatch::default(),
+        code,
+        when: When::Next(1),
+    });
     sandbox.world.act(|state, _| {
-        state.ec2.faults.refusals.push(refused);
+        state.ec2.faults.refusals.extend(refusals);
         state.github.faults.broken.push_back((Endpoint::ListRunners, 502));
     });
     // A job of a foreign repository waits longest and takes the first runner. Each fifth delivery is lost, which is none of its

@@ -141,7 +141,7 @@ async fn refuse(
     why: &Refused,
 ) -> Result<Option<PoolView>, ReconcileError> {
     tracing::warn!(code = why.code, %tuple, "EC2 refused {tuple}: {}: {}", why.code, why.message);
-    metrics::launch_refused(pool, &why.code);
+    metrics::launch_refused(pool, why);
     let writes = |view: &PoolView| launch::refused(pool, view, batch, tuple, why, &context.turn(pool));
     follow_up(context, batch, Reads::WholePool, writes).await
 }
