@@ -45,14 +45,16 @@ pub struct Function {
     calls: Arc<Calls>,
 }
 
-/// How often an environment is used. The Runtime API's simulator keeps the events and the answers of all its invocations.
+/// How often an environment is used, unless its process is measured. The Runtime API's simulator keeps the events and the answers of
+/// all its invocations.
 const MOST_INVOCATIONS: u32 = 2000;
 
 /// An execution environment: a process and its Runtime API.
 struct Environment {
     runtime_api: RuntimeApi,
     process: Child,
-    invocations: u32,
+    /// How often it may be used.
+    left: u32,
 }
 
 /// The Runtime API of one process.
@@ -147,7 +149,7 @@ impl Function {
         if let Some(id) = process.id() {
             self.calls.started(token, id);
         }
-        Ok(Environment { runtime_api: RuntimeApi(Some(simulator)), process, invocations: 0 })
+        Ok(Environment { runtime_api: RuntimeApi(Some(simulator)), process, left: MOST_INVOCATIONS })
     }
 
     /// The number of processes started so far.
@@ -155,12 +157,12 @@ impl Function {
         self.started.load(Ordering::Relaxed)
     }
 
-    /// Starts a process for the next invocation and returns its id. Ends the idle processes.
+    /// Starts a process for the next invocations and returns its id, to measure it. Ends the idle processes.
     ///
     /// # Errors
     /// If it cannot be started.
     pub async fn cold_start(&self) -> anyhow::Result<u32> {
-        let environment = self.start().await?;
+        let environment = Environment { left: u32::MAX, ..self.start().await? };
         let id = environment.process.id().context("it has ended already")?;
         let mut idle = self.idle.lock().expect("nobody panics while holding it");
         idle.clear();
@@ -179,7 +181,7 @@ impl Function {
             Some(environment) => environment,
             None => self.start().await.map_err(|error| Failed::NotStarted(self.name, error))?,
         };
-        environment.invocations += 1;
+        environment.left -= 1;
         let request = environment.runtime_api.enqueue_payload(event).await;
         let deadline = Instant::now() + self.timeout;
         let answer = loop {
@@ -195,7 +197,7 @@ impl Function {
                 _ = environment.process.wait() => return Err(Failed::Died(self.name)),
             }
         };
-        if environment.invocations < MOST_INVOCATIONS {
+        if environment.left > 0 {
             self.idle.lock().expect("nobody panics while holding it").push(environment);
         }
         match (answer.status, answer.response, answer.error) {
