@@ -102,6 +102,15 @@ async fn a_machine_is_held_released_and_retired_and_its_job_is_killed_only_by_fo
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_instance_type_has_a_console_too() {
+    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+    sandbox.apply(&one_pool("").replace("m7i.large", "m4.large")).await.unwrap();
+    let job = sandbox.queue_job("octo-org/widgets", &["drover"], LONG);
+    let busy = sandbox.running(job, PATIENCE).await.unwrap().to_string();
+    says(&sandbox, &["logs", &busy], 0, &["runner"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn explain_names_the_refusals_of_ec2_and_github() {
     let sandbox = Sandbox::start(Options { driven: Driven::ByHand, ..Options::default() }).await.unwrap();
     sandbox.apply(&one_pool("")).await.unwrap();
@@ -326,5 +335,6 @@ async fn a_job_that_github_calls_queued_for_months_launches_nothing_and_can_be_f
     says(&sandbox, &["forget", &job], 0, &["is forgotten"]).await;
     says(&sandbox, &["forget", &job], 1, &["is not waiting"]).await;
     says(&sandbox, &["jobs"], 0, &["no waiting or running jobs"]).await;
+    says(&sandbox, &["jobs", "--finished"], 0, &[&job, "forgotten"]).await;
     says(&sandbox, &["events", "--job", &job], 0, &["gave up job"]).await;
 }

@@ -372,7 +372,13 @@ impl Compute for Ec2 {
     }
 
     async fn console(&self, id: &InstanceId) -> Result<Option<String>, ComputeError> {
-        match self.client.get_console_output().instance_id(id.as_str()).latest(true).send().await {
+        let read = |latest| self.client.get_console_output().instance_id(id.as_str()).latest(latest).send();
+        let answer = match read(true).await {
+            // Instance types without Nitro only have an older output.
+            Err(error) if error.code() == Some("UnsupportedOperation") => read(false).await,
+            answer => answer,
+        };
+        match answer {
             Ok(answer) => {
                 let bytes = answer.output.and_then(|text| aws_smithy_types::base64::decode(text).ok());
                 Ok(Some(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()))

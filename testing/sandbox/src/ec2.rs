@@ -135,7 +135,8 @@ fn delete_tags(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, Fai
 
 fn console_output(ec2: &mut Ec2, form: &Form, now: Timestamp) -> Result<String, Failure> {
     let id = InstanceId::from(required(form, "InstanceId")?);
-    let output = STANDARD.encode(ec2.console_output(&id, now)?);
+    let latest = form.get("Latest").is_some_and(|latest| latest == "true");
+    let output = STANDARD.encode(ec2.console_output(&id, latest, now)?);
     Ok(format!("<instanceId>{id}</instanceId><timestamp>{now}</timestamp><output>{output}</output>"))
 }
 

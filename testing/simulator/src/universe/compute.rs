@@ -121,7 +121,7 @@ impl Compute for Universe {
         let look = || {
             let mut state = self.state();
             let now = state.now;
-            match state.ec2.console_output(&instance.as_str().into(), now) {
+            match state.ec2.console_output(&instance.as_str().into(), true, now) {
                 Ok(written) => Ok(Some(written.to_owned())),
                 Err(error) if error.code() == Some(Code::InvalidInstanceIdNotFound) => Ok(None),
                 Err(error) => Err(port_error(&error)),

@@ -4,6 +4,8 @@ use jiff::Timestamp;
 
 use super::*;
 
+const WITHOUT_NITRO: [&str; 4] = ["c4.", "m4.", "r4.", "t2."];
+
 impl Ec2 {
     /// TerminateInstances. If one id does not exist or is not visible yet, the call fails and terminates nothing.
     pub fn terminate_instances(&mut self, ids: &[InstanceId], now: Timestamp) -> Result<Vec<StateChange>, Failure> {
@@ -213,10 +215,15 @@ impl Ec2 {
         Ok(())
     }
 
-    /// GetConsoleOutput, as long as EC2 describes the machine.
-    pub fn console_output(&mut self, id: &InstanceId, now: Timestamp) -> Result<&str, Failure> {
+    /// GetConsoleOutput, as long as EC2 describes the machine. Only types of the Nitro System have the latest output.
+    pub fn console_output(&mut self, id: &InstanceId, latest: bool, now: Timestamp) -> Result<&str, Failure> {
         self.admit(Operation::GetConsoleOutput, now)?;
-        Ok(&self.visible(id, now)?.console)
+        let instance = self.visible(id, now)?;
+        if latest && WITHOUT_NITRO.iter().any(|family| instance.instance_type.starts_with(family)) {
+            let message = "This instance type does not support retrieving the latest console logs.".to_owned();
+            return Err(Failure::new(Code::UnsupportedOperation, message));
+        }
+        Ok(&instance.console)
     }
 
     /// The machine writes to its console.
