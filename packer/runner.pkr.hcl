@@ -25,7 +25,7 @@ locals {
 
 source "amazon-ebs" "runner" {
   region        = var.region
-  instance_type = local.name.builder
+  instance_type = var.instance_type == "" ? local.name.builder : var.instance_type
 
   # The newest official Ubuntu image. 099720109477 is Canonical's account.
   source_ami_filter {

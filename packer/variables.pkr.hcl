@@ -45,6 +45,12 @@ variable "architecture" {
   description = "Architecture of the image: x86_64 or arm64."
 }
 
+variable "instance_type" {
+  type        = string
+  default     = ""
+  description = "Instance type of the builder. Empty: c7i.large or c7g.large, which not every zone has."
+}
+
 variable "subnet_id" {
   type        = string
   description = "Subnet of the builder."

@@ -147,8 +147,9 @@ resource "aws_iam_instance_profile" "builder" {
 # Launches from the stack's templates, into the stack's subnets, and with the stack's tag, so that the janitor sees every
 # machine. The request names the subnet, because a launch template cannot have several, so the subnet's tag is required
 # instead of the template's resource. It sets the root volume of a job that asked for a disk, so encryption and a largest
-# size are required instead. The boundary and the role `deploy` use this document. The functions' own policy in
-# template.yaml has the same conditions.
+# size are required instead. Only the statement for instances names the templates: IAM checks it for every launch, and the
+# whole policy is limited to 6,144 characters. The boundary and the role `deploy` use this document. The functions' own
+# policy in template.yaml has the same conditions.
 data "aws_iam_policy_document" "launch" {
   statement {
     sid     = "LaunchTaggedMachines"
@@ -182,11 +183,6 @@ data "aws_iam_policy_document" "launch" {
     resources = ["arn:${local.partition}:ec2:${local.arn_prefix}:volume/*"]
 
     condition {
-      test     = "ArnEquals"
-      variable = "ec2:LaunchTemplate"
-      values   = local.launch_template_arns
-    }
-    condition {
       test     = "StringEquals"
       variable = "aws:RequestTag/drover:stack"
       values   = [var.stack]
@@ -213,11 +209,6 @@ data "aws_iam_policy_document" "launch" {
     ]
 
     condition {
-      test     = "ArnEquals"
-      variable = "ec2:LaunchTemplate"
-      values   = local.launch_template_arns
-    }
-    condition {
       test     = "Bool"
       variable = "ec2:IsLaunchTemplateResource"
       values   = ["true"]
@@ -229,11 +220,6 @@ data "aws_iam_policy_document" "launch" {
     actions   = ["ec2:RunInstances"]
     resources = ["arn:${local.partition}:ec2:${local.arn_prefix}:subnet/*"]
 
-    condition {
-      test     = "ArnEquals"
-      variable = "ec2:LaunchTemplate"
-      values   = local.launch_template_arns
-    }
     condition {
       test     = "StringEquals"
       variable = "aws:ResourceTag/drover:stack"
@@ -247,11 +233,6 @@ data "aws_iam_policy_document" "launch" {
     actions   = ["ec2:RunInstances"]
     resources = ["arn:${local.partition}:ec2:${local.arn_prefix}:network-interface/*"]
 
-    condition {
-      test     = "ArnEquals"
-      variable = "ec2:LaunchTemplate"
-      values   = local.launch_template_arns
-    }
   }
 
   # RunInstances tags what it launches on behalf of the caller.

@@ -21,7 +21,7 @@ data "aws_iam_policy_document" "cloudformation" {
       "lambda:GetPolicy", "lambda:GetRuntimeManagementConfig", "lambda:ListTags", "lambda:PutFunctionConcurrency",
       "lambda:PutFunctionEventInvokeConfig", "lambda:PutFunctionRecursionConfig", "lambda:RemovePermission",
       "lambda:TagResource", "lambda:UntagResource", "lambda:UpdateFunctionCode", "lambda:UpdateFunctionConfiguration",
-      "lambda:UpdateFunctionUrlConfig",
+      "lambda:UpdateFunctionEventInvokeConfig", "lambda:UpdateFunctionUrlConfig",
       "logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:ListTagsForResource", "logs:PutRetentionPolicy",
       "logs:TagResource", "logs:UntagResource",
       "sns:CreateTopic", "sns:DeleteTopic", "sns:GetSubscriptionAttributes", "sns:GetTopicAttributes",
@@ -130,8 +130,12 @@ data "aws_iam_policy_document" "cloudformation" {
     for_each = var.http_api ? [1] : []
 
     content {
-      sid     = "AnHttpApi"
-      actions = ["apigateway:DELETE", "apigateway:GET", "apigateway:PATCH", "apigateway:POST", "apigateway:PUT"]
+      sid = "AnHttpApi"
+      # CloudFormation tags the stage.
+      actions = [
+        "apigateway:DELETE", "apigateway:GET", "apigateway:PATCH", "apigateway:POST", "apigateway:PUT",
+        "apigateway:TagResource", "apigateway:UntagResource",
+      ]
       resources = [
         for path in ["apis", "apis/*", "tags/*"] : "arn:${local.partition}:apigateway:${local.region}::/${path}"
       ]
@@ -167,6 +171,24 @@ data "aws_iam_policy_document" "cloudformation" {
 
 data "aws_iam_policy_document" "cloudformation_roles" {
   #checkov:skip=CKV_AWS_109:Roles are restricted by name and boundary, and to calls through CloudFormation
+  #checkov:skip=CKV_AWS_356:Only for readings through CloudFormation
+  # What CloudFormation reads of its resources, besides the calls for each of them.
+  statement {
+    sid = "LookAtResources"
+    actions = [
+      "cloudwatch:ListTagsForResource", "dynamodb:DescribeContributorInsights",
+      "dynamodb:DescribeKinesisStreamingDestination", "dynamodb:GetResourcePolicy", "events:ListTagsForResource",
+      "logs:DescribeIndexPolicies", "logs:GetDataProtectionPolicy",
+    ]
+    resources = ["*"]
+
+    condition {
+      test     = "ForAnyValue:StringEquals"
+      variable = "aws:CalledVia"
+      values   = ["cloudformation.amazonaws.com"]
+    }
+  }
+
   # Only the functions' roles, and only with the boundary, so that this role cannot create an administrator.
   statement {
     sid       = "MakeRolesUnderTheBoundary"
@@ -204,7 +226,7 @@ data "aws_iam_policy_document" "cloudformation_roles" {
     sid = "KeepTheirPolicy"
     actions = [
       "iam:CreatePolicy", "iam:CreatePolicyVersion", "iam:DeletePolicy", "iam:DeletePolicyVersion", "iam:GetPolicy",
-      "iam:GetPolicyVersion", "iam:ListPolicyVersions",
+      "iam:GetPolicyVersion", "iam:ListEntitiesForPolicy", "iam:ListPolicyVersions",
     ]
     resources = ["arn:${local.partition}:iam::${local.account}:policy${var.role_path}${var.stack}-control-plane"]
 

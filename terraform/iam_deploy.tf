@@ -9,7 +9,8 @@ data "aws_iam_policy_document" "deploy" {
   statement {
     sid = "OwnStack"
     actions = [
-      "cloudformation:CreateChangeSet", "cloudformation:DeleteChangeSet", "cloudformation:DeleteStack",
+      "cloudformation:ContinueUpdateRollback", "cloudformation:CreateChangeSet", "cloudformation:DeleteChangeSet",
+      "cloudformation:DeleteStack",
       "cloudformation:DescribeChangeSet", "cloudformation:DescribeStackEvents", "cloudformation:DescribeStackResources",
       "cloudformation:DescribeStacks", "cloudformation:ExecuteChangeSet", "cloudformation:GetTemplate",
       "cloudformation:GetTemplateSummary", "cloudformation:ListStackResources",

@@ -1,6 +1,11 @@
 # One security group for the image builder and one for runners. Security groups do not filter traffic to Amazon's DNS,
 # time and metadata services, so these need no rules. A new `description` of a group would replace the group.
 
+locals {
+  # The port of the proxy, as a list; empty for a port that is open anyway.
+  proxy_port = try(regex(":([0-9]+)$", var.https_proxy), [])
+}
+
 # The image builder downloads packages from the internet, and Packer connects to it by SSH.
 resource "aws_security_group" "builder" {
   #checkov:skip=CKV2_AWS_5:Packer attaches it
@@ -25,7 +30,7 @@ resource "aws_vpc_security_group_ingress_rule" "builder_ssh" {
 
 # Ubuntu's package mirrors use plain HTTP. The packages are signed.
 resource "aws_vpc_security_group_egress_rule" "builder" {
-  for_each = toset(["80", "443"])
+  for_each = toset(concat(["80", "443"], local.proxy_port))
 
   security_group_id = aws_security_group.builder.id
   description       = "Packages and downloads"

@@ -4,8 +4,8 @@ variable "stack" {
   default     = "drover"
 
   validation {
-    condition     = can(regex("^[a-z0-9-]{1,12}$", var.stack))
-    error_message = "At most 12 characters of [a-z0-9-]: the name is part of runner names, which GitHub limits to 64 characters."
+    condition     = can(regex("^[a-z][a-z0-9-]{0,11}$", var.stack)) && !can(regex("^(aws|ssm)", var.stack))
+    error_message = "At most 12 characters of [a-z0-9-], because the name is part of runner names, which GitHub limits to 64 characters. CloudFormation demands a letter at the beginning, and SSM parameters of other names than aws... and ssm...."
   }
 }
 
@@ -76,8 +76,8 @@ variable "runner_classes" {
     error_message = "architecture must be x86_64 or arm64."
   }
   validation {
-    condition     = length(var.runner_classes) > 0 && alltrue([for name in keys(var.runner_classes) : can(regex("^[a-z0-9-]{1,32}$", name))])
-    error_message = "At least one class is required. A class name has at most 32 characters of [a-z0-9-]."
+    condition     = length(var.runner_classes) > 0 && length(var.runner_classes) <= 12 && alltrue([for name in keys(var.runner_classes) : can(regex("^[a-z0-9-]{1,32}$", name))])
+    error_message = "One to 12 classes are possible, because IAM limits the size of the policy that names their launch templates. A class name has at most 32 characters of [a-z0-9-]."
   }
 }
 
@@ -85,6 +85,11 @@ variable "runner_egress_ports" {
   description = "TCP ports to which runners may connect, at any address. Drover and GitHub need only 443. Add 22 for git over SSH, 80 for package mirrors."
   type        = set(number)
   default     = [443]
+
+  validation {
+    condition     = length(var.no_proxy) == 0 || contains(var.runner_egress_ports, 443)
+    error_message = "runner_egress_ports needs 443 for the names in no_proxy."
+  }
 }
 
 variable "runner_ssm" {

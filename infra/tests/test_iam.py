@@ -215,7 +215,8 @@ class Policies(unittest.TestCase):
         foreign = f"{HERE}:launch-template/lt-0fedcba9876543210"
         # The requests of other launches that must be denied. The other requests of these launches are harmless.
         refused = [
-            *(it for it in self.launch(foreign) if it[0] == "ec2:RunInstances"),
+            # IAM checks the instance of every launch.
+            *(it for it in self.launch(foreign) if it[0] == "ec2:RunInstances" and "instance/*" in it[1]),
             *(it for it in self.launch(stack="drover-eu") if "aws:RequestTag/drover:stack" in it[2]),
             *(it for it in self.launch(subnet="drover-eu") if "subnet" in it[1]),
             *(
@@ -235,6 +236,11 @@ class Policies(unittest.TestCase):
             self.check(policies, self.launch(), "allowed", boundary)
             self.check(policies, refused, "denied", boundary)
 
+    def test_the_boundary_has_room_for_twelve_launch_templates(self):
+        text = json.dumps(self.boundary, separators=(",", ":"))
+        self.assertEqual(text.count(self.launch_template), 1)
+        self.assertLessEqual(len(text) + 11 * len(f'"{self.launch_template}",'), 6_144)
+
     def test_the_functions_stop_start_and_end_only_machines_of_their_stack(self):
         actions = ("ec2:StopInstances", "ec2:StartInstances", "ec2:TerminateInstances")
         everything = [{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}]
@@ -245,17 +251,16 @@ class Policies(unittest.TestCase):
             others = [(action, f"{HERE}:instance/i-2", context) for action in actions for context in contexts]
             self.check(policies, others, "denied", self.boundary)
 
-    def launch_with_a_disk(self, template=None, stack="drover", gib=500, encrypted="true"):
+    def launch_with_a_disk(self, stack="drover", gib=500, encrypted="true"):
         """The request for the root volume of a job that asked for a disk. It overrides that of the launch template."""
         volume = {"ec2:VolumeSize": str(gib), "ec2:Encrypted": encrypted, "ec2:IsLaunchTemplateResource": "false"}
         tag = {"aws:RequestTag/drover:stack": stack, "aws:TagKeys": ["drover:stack"]}
-        of = {"ec2:LaunchTemplate": template or self.launch_template}
+        of = {"ec2:LaunchTemplate": self.launch_template}
         return "ec2:RunInstances", f"{HERE}:volume/*", of | volume | tag
 
     def test_a_job_may_ask_for_an_encrypted_root_volume_up_to_the_largest_size(self):
         action, resource, context = self.launch_with_a_disk()
         without_size = {name: value for name, value in context.items() if name != "ec2:VolumeSize"}
-        without_template = {name: value for name, value in context.items() if name != "ec2:LaunchTemplate"}
         everything = [{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}]
         for policies, boundary in (
             ([self.control_plane], self.boundary),
@@ -270,9 +275,7 @@ class Policies(unittest.TestCase):
                     self.launch_with_a_disk(gib=501),
                     self.launch_with_a_disk(encrypted="false"),
                     self.launch_with_a_disk(stack="drover-eu"),
-                    self.launch_with_a_disk(template=f"{HERE}:launch-template/lt-0fedcba9876543210"),
                     (action, resource, without_size),
-                    (action, resource, without_template),
                     # Nor one with the data of a snapshot.
                     ("ec2:RunInstances", f"{PUBLIC}:snapshot/snap-1", {"ec2:LaunchTemplate": self.launch_template}),
                 ],

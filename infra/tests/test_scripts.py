@@ -553,7 +553,7 @@ class Uninstall(Checkout, unittest.TestCase):
     QUEUED = {"instance": None, "pool": "linux", "state": "queued"}
     RUNNER = {"owner": "octo-org", "runner": "drover_drover_linux_a_1_0_1", "id": 1, "state": "busy"}
 
-    def uninstall(self, ps=(), instances=(), runners=(), failing="", **environment):
+    def uninstall(self, ps=(), instances=(), runners=(), failing="", table_format="1", **environment):
         """Uninstalls a stack of which these answers are given one after another; the last answer is repeated."""
         answers = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory(prefix="drover-uninstall-")))
         for name, given in (("ps", ps), ("ec2", instances), ("runners", runners)):
@@ -569,6 +569,7 @@ class Uninstall(Checkout, unittest.TestCase):
         drover = f"""{following}
         case "$*" in
             {failing or "none"}*) exit 3;;
+            "version --json") echo '{{"table_format": {table_format}}}';;
             "pools --json") echo '[{{"pool": "linux"}}, {{"pool": "large"}}]';;
             "ps --json") following ps;;
             "runners --json") following runners;;
@@ -590,7 +591,7 @@ class Uninstall(Checkout, unittest.TestCase):
             runners=[[self.RUNNER], [self.RUNNER], [self.RUNNER], []],
         )
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertEqual(calls[:3], ["drover pools --json", "drover drain linux", "drover drain large"])
+        self.assertEqual(calls[1:4], ["drover pools --json", "drover drain linux", "drover drain large"])
         self.assertEqual(calls[-1], "infrastructure destroy")
         # Three readings with something left, then two without.
         self.assertEqual(calls.count("drover runners --json"), 5)
@@ -598,13 +599,18 @@ class Uninstall(Checkout, unittest.TestCase):
         # `drover retire` refuses a held machine.
         self.assertIn("drover release INSTANCE", done.stdout)
 
+    def test_a_stack_without_pools_is_deleted_at_once(self):
+        done, calls = self.uninstall(table_format="null")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(calls, ["drover version --json", "infrastructure destroy"])
+
     def test_what_appears_between_two_readings_is_waited_for(self):
         done, calls = self.uninstall(ps=[[], [{**self.MACHINE, "state": "launching"}], []])
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(calls.count("drover ps --json"), 4)
 
     def test_nothing_is_deleted_after_a_failure_or_without_confirmation(self):
-        for failing in ("pools", "drain", "ps", "runners"):
+        for failing in ("version", "pools", "drain", "ps", "runners"):
             done, calls = self.uninstall(failing=failing)
             self.assertNotEqual(done.returncode, 0, failing)
             self.assertNotIn("infrastructure destroy", calls)

@@ -6,6 +6,9 @@ export DEBIAN_FRONTEND=noninteractive
 # cloud-init may still hold apt's lock shortly after the boot.
 cloud-init status --wait || true
 
+# The agent of Session Manager, over which Packer may be connected, is a snap: a refresh during the build would restart it.
+snap wait system seed.loaded && snap refresh --hold || true
+
 # Workflows written for GitHub's runners call apt-get without --yes, and without waiting for its lock.
 install --mode 0644 /tmp/apt.conf /etc/apt/apt.conf.d/90-drover
 

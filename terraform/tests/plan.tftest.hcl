@@ -234,6 +234,10 @@ run "proxy_and_private_cas_reach_functions_and_images" {
     error_message = "the functions get proxy and certificates, each on one line"
   }
   assert {
+    condition     = toset(keys(aws_vpc_security_group_egress_rule.builder)) == toset(["80", "443", "3128"])
+    error_message = "the image builder cannot reach the proxy"
+  }
+  assert {
     condition = [
       output.packer_variables.https_proxy, output.packer_variables.no_proxy, output.packer_variables.ca_certificates
     ] == ["http://proxy.example.com:3128", "sts.eu-central-1.amazonaws.com,10.0.0.0/8", "MIIBAg==,MIIC"]
@@ -304,4 +308,37 @@ run "a_largest_volume_that_ec2_does_not_offer_is_rejected" {
     largest_volume_gib = 65537
   }
   expect_failures = [var.largest_volume_gib]
+}
+
+run "names_that_aws_refuses_later_are_rejected" {
+  command = plan
+  variables {
+    stack = "ssm-ci"
+  }
+  expect_failures = [var.stack]
+}
+
+run "a_name_that_cloudformation_refuses_is_rejected" {
+  command = plan
+  variables {
+    stack = "1st"
+  }
+  expect_failures = [var.stack]
+}
+
+run "names_without_a_proxy_need_a_way_out" {
+  command = plan
+  variables {
+    no_proxy            = ["sts.eu-central-1.amazonaws.com"]
+    runner_egress_ports = [3128]
+  }
+  expect_failures = [var.runner_egress_ports]
+}
+
+run "more_classes_than_the_policy_has_room_for_are_rejected" {
+  command = plan
+  variables {
+    runner_classes = { for number in range(13) : "class-${number}" => {} }
+  }
+  expect_failures = [var.runner_classes]
 }
