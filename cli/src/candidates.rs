@@ -34,7 +34,7 @@ fn of_table(read: impl AsyncFn(Table) -> Option<Vec<CompletionCandidate>>) -> Ve
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Vec::new() };
     let found = runtime.block_on(async {
         let answer = async {
-            settings::load(&StackChoice::default(), Reading::Never).await.ok()?;
+            settings::load(&StackChoice::default(), Reading::OnlyCached).await.ok()?;
             let aws = platform::aws::config().await.ok()?;
             read(control::table(&aws).ok()?).await
         };

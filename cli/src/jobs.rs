@@ -6,9 +6,8 @@ use std::ops::Range;
 
 use domain::config::{Label, Pool};
 use domain::ids::{InstanceId, JobId, PoolName, Repository, RunId};
-use domain::log::{After, Stream, What};
+use domain::log::{After, Stream};
 use domain::state::{Instance, Item, Job, Key, SlotState, Usage};
-use domain::wire::Action;
 use engine::ports::Store;
 use jiff::{SignedDuration, Timestamp};
 use platform::table::Table;
@@ -220,10 +219,7 @@ pub(crate) async fn ended(
     let mut ids = BTreeSet::new();
     let mut machines: BTreeMap<JobId, InstanceId> = BTreeMap::new();
     for event in log_since(table, &Stream::Pool(pool.name.clone()), period.start).await? {
-        if let What::Recorded { statements } = &event.what {
-            let ended = statements.iter().filter(|statement| statement.action == Action::Completed);
-            ids.extend(ended.map(|statement| statement.job));
-        }
+        ids.extend(event.after.iter().filter_map(ended_job));
         machines.extend(event.after.iter().filter_map(machine));
     }
     let keys: Vec<Key> = ids.into_iter().map(Key::Job).collect();
@@ -236,6 +232,12 @@ pub(crate) async fn ended(
         _ => None,
     });
     Ok(ended.collect())
+}
+
+/// The job that an event shows as ended.
+fn ended_job(after: &After) -> Option<JobId> {
+    after.fields.get("completed_at").filter(|at| !at.is_null())?;
+    after.key.strip_prefix("JOB#")?.split(' ').next()?.parse().ok().map(JobId)
 }
 
 /// The machine that an event names as that of a job.

@@ -219,6 +219,11 @@ impl<S: Store> Operator<'_, S> {
     /// The pool does not exist, or the table or the queue fails.
     pub async fn drain(&self, queue: &Queue, name: &PoolName, action: DrainAction) -> Result<Output, Failure> {
         let draining = action == DrainAction::Start;
+        if action == DrainAction::Undo && config(self.table).await?.is_removed(name) {
+            return Err(Failure::Usage(format!(
+                "{name} is no longer in the pool file: nothing was done -> put it back into the file, and drover pools apply FILE"
+            )));
+        }
         let Change { changed, waiting, live } = self.change(queue, name, |pool| Pool { draining, ..pool }).await?;
         let message = match action {
             DrainAction::Start => format!(

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::ColorChoice;
 use comfy_table::{ContentArrangement, Row, Table, presets};
 use domain::state::{FORMAT, FunctionName};
-use engine::ports::{CommitError, ComputeError, GitHubError, QueueError, StoreError};
+use engine::ports::{CommitError, ComputeError, GitHubAnswer, GitHubError, QueueError, StoreError};
 use jiff::{SignedDuration, Timestamp};
 use platform::aws::{AwsError, ErrorKind};
 use platform::environment::EnvironmentError;
@@ -31,8 +31,8 @@ pub enum Failure {
     /// Wrong arguments, or a wrong environment.
     #[error("{0}")]
     Usage(String),
-    #[error("{0} -> {SET_ENVIRONMENT}")]
-    Environment(EnvironmentError),
+    #[error("{error} -> {}", environment_remedy(error))]
+    Environment { error: EnvironmentError },
     /// AWS could not be reached, or another operator was faster. The message contains the remedy.
     #[error("{0}")]
     Unreachable(String),
@@ -61,6 +61,13 @@ fn subject(functions: &[FunctionName]) -> String {
 pub(crate) const SET_ENVIRONMENT: &str =
     "name the stack with --stack NAME or DROVER_STACK: its outputs have the rest (docs/environment.md)";
 
+fn environment_remedy(error: &EnvironmentError) -> &'static str {
+    match error {
+        EnvironmentError::Missing(_) => SET_ENVIRONMENT,
+        EnvironmentError::Invalid { .. } => "correct or unset it, or correct it in config.toml (docs/environment.md)",
+    }
+}
+
 /// The operator's next step after an error of AWS.
 pub(crate) fn remedy(kind: ErrorKind) -> &'static str {
     match kind {
@@ -82,8 +89,11 @@ pub(crate) fn remedy(kind: ErrorKind) -> &'static str {
 pub(crate) fn github_remedy(error: &GitHubError) -> &'static str {
     match error {
         GitHubError::SecretUnusable(_) => "drover secrets put app --app-id ID KEY-FILE",
-        GitHubError::Denied(_) | GitHubError::Refused(_) | GitHubError::NameTaken => {
+        GitHubError::Denied(GitHubAnswer { code: Some(401), .. }) => {
             "check that the key belongs to this app and was not deleted on GitHub, and that this machine's clock is right"
+        }
+        GitHubError::Denied(_) | GitHubError::Refused(_) | GitHubError::NameTaken => {
+            "the app must be installed, not suspended, and have its permissions: drover doctor checks that"
         }
         GitHubError::Limited { .. } => "wait until GitHub's rate limit allows calls again",
         GitHubError::SecretUnreadable { .. } => {
@@ -197,7 +207,7 @@ impl Failure {
 
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Failure::Usage(_) | Failure::Environment(_) => ExitCode::from(2),
+            Failure::Usage(_) | Failure::Environment { .. } => ExitCode::from(2),
             Failure::Unreachable(_)
             | Failure::GitHub { .. }
             | Failure::Aws { .. }
@@ -209,7 +219,7 @@ impl Failure {
 
 impl From<EnvironmentError> for Failure {
     fn from(error: EnvironmentError) -> Self {
-        Failure::Environment(error)
+        Failure::Environment { error }
     }
 }
 impl From<AwsError> for Failure {
@@ -309,6 +319,10 @@ pub(crate) fn or_dash(value: Option<impl ToString>) -> String {
 }
 
 /// A file that cannot be written.
+pub fn cannot_read(path: &Path, error: &io::Error) -> Failure {
+    Failure::Usage(format!("cannot read {}: {error} -> check the path", path.display()))
+}
+
 pub(crate) fn cannot_write(path: &Path, error: &io::Error) -> Failure {
     Failure::Usage(format!("cannot write {}: {error}", path.display()))
 }

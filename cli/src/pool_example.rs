@@ -1,14 +1,16 @@
 //! `drover pools init` and `drover pools show`: an example of a pool file, and the pools in force as a pool file.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use domain::config::{Pool, ShapePolicy, Timings};
-use domain::ids::Scope;
+use domain::ids::{PoolName, Scope};
+use engine::ports::Store;
 use serde_json::{Map, Value, json};
 use toml::Table;
 
 use crate::output::{Failure, Output, cannot_write};
+use crate::read::{config, pools};
 
 /// The example in the repository.
 const EXAMPLE: &str = include_str!("../../pools.toml");
@@ -25,7 +27,10 @@ const NOT_IN_THE_FILE: [&str; 6] = ["timings", "launch_template", "draining", "p
 /// The file exists, or cannot be written.
 pub fn write(owner: Option<&Scope>, path: &Path) -> Result<Output, Failure> {
     let failed = |error: std::io::Error| cannot_write(path, &error);
-    let mut file = std::fs::File::create_new(path).map_err(failed)?;
+    let mut file = std::fs::File::create_new(path).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => Failure::Usage(format!("{} exists already -> --file NEW-FILE", path.display())),
+        _ => failed(error),
+    })?;
     let example = match owner {
         Some(owner) => EXAMPLE.replace(&line(EXAMPLE_OWNER), &line(&owner.to_string())),
         None => EXAMPLE.to_owned(),
@@ -40,8 +45,24 @@ fn line(owner: &str) -> String {
     format!("owner = \"{owner}\"")
 }
 
-/// Prints the pools in force as a pool file, with what `drover pools apply` pinned.
-pub fn show(pools: &[Pool]) -> Output {
+/// Prints the pools in force as a pool file, with what `drover pools apply` pinned. The text only mentions a pool that was removed
+/// from the file and is not empty yet: whoever applies the text must not add it again.
+///
+/// # Errors
+/// The table cannot be read, or there is no such pool.
+pub async fn show(table: &impl Store, only: Option<&PoolName>) -> Result<Output, Failure> {
+    let pools = pools(table, only).await?;
+    let config = config(table).await?;
+    let json = json!(pools);
+    let (removed, kept): (Vec<Pool>, Vec<Pool>) = pools.into_iter().partition(|pool| config.is_removed(&pool.name));
+    let mut text = as_file(&kept);
+    text.extend(
+        removed.iter().map(|it| format!("# {} was removed from the pool file and is not empty yet\n", it.name)),
+    );
+    Ok(Output { ok: true, text, json })
+}
+
+fn as_file(pools: &[Pool]) -> String {
     let mut text = String::new();
     for pool in pools {
         if pool.draining {
@@ -53,7 +74,7 @@ pub fn show(pools: &[Pool]) -> Output {
         let file = Table::from_iter([("pool".to_owned(), toml::Value::Array(vec![fields(pool).into()]))]);
         text += &format!("{file}\n");
     }
-    Output { ok: true, text: text.trim_end().to_owned() + "\n", json: json!(pools) }
+    text.trim_end().to_owned() + "\n"
 }
 
 /// The fields as the pool file names them, without times that are the defaults.
@@ -128,7 +149,7 @@ mod tests {
             (file.pools[0].stopped, file.pools[0].schedules.clone())
         };
         let pool = PoolFile::parse("pools.toml", &text).pools[0].unresolved();
-        let shown = show(&[Pool { launch_template: template(), ..pool }]).text;
+        let shown = as_file(&[Pool { launch_template: template(), ..pool }]);
         assert_eq!(pools(&shown), pools(&text), "{shown}");
         assert_eq!(pools(&text).1.iter().map(|it| (it.warm, it.stopped)).collect::<Vec<_>>(), [(0, 0), (1, 3)]);
     }

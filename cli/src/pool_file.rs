@@ -27,7 +27,7 @@ pub use self::finding::Finding;
 use self::finding::{Severity, Source};
 pub(crate) use self::prices::{Cap, Priced, judge};
 use self::stack::Stack;
-use crate::output::{Failure, Output, count};
+use crate::output::{Failure, Output, cannot_read, count};
 
 const DEFAULTS: &str = "defaults";
 const POOL: &str = "pool";
@@ -58,8 +58,7 @@ impl PoolFile {
     /// # Errors
     /// The file cannot be read. Errors in its content are in `errors`.
     pub fn read(path: &Path) -> Result<Self, Failure> {
-        let text = std::fs::read_to_string(path);
-        let text = text.map_err(|error| Failure::Usage(format!("cannot read {}: {error}", path.display())))?;
+        let text = std::fs::read_to_string(path).map_err(|error| cannot_read(path, &error))?;
         Ok(Self::parse(&path.display().to_string(), &text))
     }
 

@@ -20,20 +20,22 @@ use drover::explain::{self, Detail, JobReference};
 use drover::init::{self, Account, Browser, ExistingApp, Request, Target};
 use drover::lint::{self, Listing, Question, Unknowns, WorkflowRepository};
 use drover::operate::{DrainAction, HoldAction, Operator, PauseAction, Retirement, refused};
-use drover::output::{Failure, Format, Output, one_line};
+use drover::output::{Failure, Format, Output, cannot_read, one_line};
 use drover::pool_file::{PoolEntry, PoolFile};
 use drover::settings::{self, Reading, StackChoice, aws};
 use drover::status::{self, Surroundings};
 use drover::{apply, jobs, logs, pool_example, pools, ps, read, replay, runners, secrets, shapes, simulate, version};
-use engine::ports::Clock;
+use engine::ports::{Clock, SecretStore, SecretVersion};
 use indicatif::ProgressBar;
 use jiff::{SignedDuration, Timestamp};
 use platform::clock::SystemClock;
 use platform::control::{self, github_api_url};
 use platform::ec2::Ec2;
 use platform::environment::{parsed, required};
+use platform::github::{ApiUrl, stored_api_url};
 use platform::inspect::Inspect;
 use platform::queue::{DeadLetters, Queue};
+use platform::secrets::Secret;
 use platform::table::Table;
 use serde_json::json;
 
@@ -52,14 +54,13 @@ const CLEAR_SCREEN: &str = "\u{1b}[2J\u{1b}[H";
 /// Runs a command to its end. Commands that repeat print each result but the last themselves.
 pub(crate) async fn run(command: Command, selection: &StackChoice, format: Format) -> Result<Output, Failure> {
     let now = SystemClock.now();
-    let reading = match &command {
-        Command::Doctor { .. } | Command::Init(_) => Reading::Always,
-        _ => Reading::UnlessCached,
+    let loaded = match reading(&command) {
+        Some(reading) => settings::load(selection, reading).await,
+        None => Ok(()),
     };
-    let loaded = if needs_stack(&command) { settings::load(selection, reading).await } else { Ok(()) };
     // These report a stack without outputs themselves.
     let outputs = match (&command, loaded) {
-        (Command::Doctor { .. }, Err(failure)) => Some(failure.to_string()),
+        (Command::Doctor { .. }, Err(failure)) => Some(failure),
         (Command::Version, Err(failure)) => return Ok(version::version(Err(failure)).await),
         (_, loaded) => loaded.map(|()| None)?,
     };
@@ -71,7 +72,9 @@ pub(crate) async fn run(command: Command, selection: &StackChoice, format: Forma
         }
         Command::Dashboard { port } => run_dashboard(port, format).await,
         Command::DeadLetters(command) => run_dead_letters(command, now).await,
-        Command::Doctor { fix } => run_doctor(if fix { Mode::Repair } else { Mode::ReportOnly }, outputs, now).await,
+        Command::Doctor { fix } => {
+            run_doctor(if fix { Mode::Repair } else { Mode::ReportOnly }, outputs.as_ref(), now).await
+        }
         Command::Drain { pool, undo } => {
             run_drain(&pool, if undo { DrainAction::Undo } else { DrainAction::Start }).await
         }
@@ -92,8 +95,8 @@ pub(crate) async fn run(command: Command, selection: &StackChoice, format: Forma
         Command::Hold { instances } => run_hold(&instances, HoldAction::Hold).await,
         Command::Init(arguments) => run_init(arguments).await,
         Command::Jobs { pool, finished, since, until } => {
-            let since = since.map_or(now - FINISHED_WITHIN, |it| it.at(now));
-            let period = since..until.map_or(now, |it| it.at(now));
+            let until = until.map_or(now, |it| it.at(now));
+            let period = since.map_or(until - FINISHED_WITHIN, |it| it.at(now))..until;
             let query =
                 jobs::Query { pool: pool.as_ref(), finished: finished.then_some(period), columns: format.columns() };
             jobs::jobs(&table(&aws().await?)?, &query, now).await
@@ -141,26 +144,29 @@ pub(crate) async fn run(command: Command, selection: &StackChoice, format: Forma
     }
 }
 
-/// Whether the command reads or changes a stack.
-fn needs_stack(command: &Command) -> bool {
+/// How the command finds its stack. None if it calls neither AWS nor GitHub.
+fn reading(command: &Command) -> Option<Reading> {
     match command {
-        Command::Completions { .. } | Command::Man { .. } => false,
-        Command::Simulate(arguments) => arguments.history.wanted().is_some_and(|wanted| wanted.needs_stack()),
-        Command::Lint(lint) => lint.pools.is_none(),
-        Command::Pools { command: Some(PoolsCommand::Check { .. } | PoolsCommand::Init { .. }) } => false,
+        Command::Completions { .. }
+        | Command::Man { .. }
+        | Command::Pools { command: Some(PoolsCommand::Check { .. } | PoolsCommand::Init { .. }) } => None,
+        Command::Doctor { .. } | Command::Init(_) => Some(Reading::Always),
+        Command::Simulate(arguments) => match arguments.history.wanted()?.needs_stack() {
+            true => Some(Reading::UnlessCached),
+            false => Some(Reading::Never),
+        },
+        Command::Lint(lint) => lint.pools.is_none().then_some(Reading::UnlessCached),
         Command::Pools {
             command: None | Some(PoolsCommand::Apply { .. } | PoolsCommand::Diff { .. } | PoolsCommand::Show { .. }),
-        } => true,
+        } => Some(Reading::UnlessCached),
         Command::Cost { .. }
         | Command::Dashboard { .. }
         | Command::DeadLetters(_)
-        | Command::Doctor { .. }
         | Command::Drain { .. }
         | Command::Events { .. }
         | Command::Explain { .. }
         | Command::Forget { .. }
         | Command::Hold { .. }
-        | Command::Init(_)
         | Command::Jobs { .. }
         | Command::Logs { .. }
         | Command::Pause { .. }
@@ -173,7 +179,7 @@ fn needs_stack(command: &Command) -> bool {
         | Command::Secrets(_)
         | Command::Shapes { .. }
         | Command::Status { .. }
-        | Command::Version => true,
+        | Command::Version => Some(Reading::UnlessCached),
     }
 }
 
@@ -202,8 +208,7 @@ async fn run_cost(
 ) -> Result<Output, Failure> {
     let aws = aws().await?;
     let text = match prices {
-        Some(file) => std::fs::read_to_string(file)
-            .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", file.display())))?,
+        Some(file) => std::fs::read_to_string(file).map_err(|error| cannot_read(file, &error))?,
         None => PRICES.to_owned(),
     };
     let invalid = |error| Failure::Usage(format!("this is not a price file: {error} -> make prices writes one"));
@@ -247,7 +252,7 @@ fn selection(ids: Vec<String>) -> Selection {
     if ids.is_empty() { Selection::All } else { Selection::Ids(ids.into_iter().collect()) }
 }
 
-async fn run_doctor(mode: Mode, outputs: Option<String>, now: Timestamp) -> Result<Output, Failure> {
+async fn run_doctor(mode: Mode, outputs: Option<&Failure>, now: Timestamp) -> Result<Output, Failure> {
     // Doctor also reports a missing region.
     let aws = platform::aws::config().await?;
     let (inspect, table, github) = (Inspect::new(&aws), control::table(&aws), control::github(&aws));
@@ -391,10 +396,9 @@ async fn run_simulate(arguments: Simulate) -> Result<Output, Failure> {
 }
 
 fn variables_of(file: &Path) -> Result<BTreeMap<String, String>, Failure> {
-    let name = file.display();
-    let text = std::fs::read_to_string(file);
-    let text = text.map_err(|error| Failure::Usage(format!("cannot read {name}: {error}")))?;
-    lint::variables(&text).map_err(|line| Failure::Usage(format!("{name}:{line}: must be NAME=VALUE")))
+    let text = std::fs::read_to_string(file).map_err(|error| cannot_read(file, &error))?;
+    let invalid = |line| format!("{}:{line}: must be NAME=VALUE -> correct the line", file.display());
+    lint::variables(&text).map_err(|line| Failure::Usage(invalid(line)))
 }
 
 async fn run_pools(command: PoolsCommand, format: Format, now: Timestamp) -> Result<Output, Failure> {
@@ -415,10 +419,7 @@ async fn run_pools(command: PoolsCommand, format: Format, now: Timestamp) -> Res
             apply::diff(file, &table(&aws)?, &ec2(&aws)?, now).await
         }
         PoolsCommand::Init { owner, file } => pool_example::write(owner.as_ref(), &file),
-        PoolsCommand::Show { pool } => {
-            let pools = read::pools(&table(&aws().await?)?, pool.as_ref()).await?;
-            Ok(pool_example::show(&pools))
-        }
+        PoolsCommand::Show { pool } => pool_example::show(&table(&aws().await?)?, pool.as_ref()).await,
     }
 }
 
@@ -496,7 +497,8 @@ async fn run_secrets(command: SecretsCommand) -> Result<Output, Failure> {
     match command {
         SecretsCommand::Put(Put::App { app_id, file }) => {
             let (id, key) = (required("DROVER_APP_SECRET")?, secrets::value(file.as_deref())?);
-            secrets::put_app(&inspect, &id, app_id, &key, github_api_url()?.as_ref()).await
+            let api_url = api_url_of_app(&aws, &id).await?;
+            secrets::put_app(&inspect, &id, app_id, &key, api_url.as_ref()).await
         }
         SecretsCommand::Put(Put::Webhook { file }) => {
             let (id, text) = (required("DROVER_WEBHOOK_SECRET")?, secrets::value(file.as_deref())?);
@@ -507,6 +509,16 @@ async fn run_secrets(command: SecretsCommand) -> Result<Output, Failure> {
             secrets::rotate_webhook(&inspect, &id, &github).await
         }
     }
+}
+
+/// The address of the GitHub that has the app, as set or as the present secret has it.
+async fn api_url_of_app(aws: &SdkConfig, secret: &str) -> Result<Option<ApiUrl>, Failure> {
+    if let Some(url) = github_api_url()? {
+        return Ok(Some(url));
+    }
+    // Before the first key there is no secret.
+    let present = Secret::new(aws, secret.to_owned()).read(SecretVersion::Current).await.ok().flatten();
+    Ok(present.and_then(|present| stored_api_url(&present.text)))
 }
 
 fn table(aws: &SdkConfig) -> Result<Table, Failure> {

@@ -12,7 +12,7 @@ use platform::inspect::Inspect;
 use rand::RngCore;
 use serde_json::json;
 
-use crate::output::{Failure, Output};
+use crate::output::{Failure, Output, cannot_read};
 
 /// A shorter webhook secret could be guessed.
 const MIN_LENGTH: usize = 20;
@@ -35,8 +35,7 @@ pub fn value(file: Option<&Path>) -> Result<String, Failure> {
     let mut text = String::new();
     match file {
         Some(file) => {
-            text = std::fs::read_to_string(file)
-                .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", file.display())))?;
+            text = std::fs::read_to_string(file).map_err(|error| cannot_read(file, &error))?;
         }
         None if std::io::stdin().is_terminal() => {
             let message = "a secret typed here would be visible -> name a file, or pipe the secret to standard input";
@@ -58,7 +57,9 @@ pub async fn put_webhook(inspect: &Inspect, id: &str, text: &str) -> Result<Outp
     let secret = text.trim_end_matches(['\r', '\n']);
     if secret.len() < MIN_LENGTH || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
         let rule = format!("one line of at least {MIN_LENGTH} characters without spaces");
-        return Err(Failure::Usage(format!("a webhook secret must be {rule}")));
+        return Err(Failure::Usage(format!(
+            "a webhook secret must be {rule} -> openssl rand -hex 32 | drover secrets put webhook"
+        )));
     }
     inspect.fill(id, secret).await?;
     let text = format!(
@@ -67,6 +68,8 @@ pub async fn put_webhook(inspect: &Inspect, id: &str, text: &str) -> Result<Outp
     );
     Ok(Output { ok: true, text, json: json!({ "stored": id }) })
 }
+
+const DOWNLOADED_KEY: &str = "use the .pem file as downloaded from GitHub";
 
 /// A key that GitHub accepts, before it is stored.
 pub(crate) struct AcceptedKey {
@@ -78,13 +81,17 @@ pub(crate) struct AcceptedKey {
 
 /// Checks the format of a key, and tries it against GitHub.
 pub(crate) async fn check_key(app: u64, key: &str, api_url: Option<&ApiUrl>) -> Result<AcceptedKey, Failure> {
-    let text = app_secret(app, key, api_url).map_err(|why| Failure::Usage(format!("not a private key: {why}")))?;
+    let text = app_secret(app, key, api_url).map_err(|why| Failure::Usage(format!("{why} -> {DOWNLOADED_KEY}")))?;
     let github = GitHubApp::of_text(&text, api_url.cloned())?;
+    let host = api_url.cloned().unwrap_or_default();
     let about = github.about().await.map_err(|error| match error {
         GitHubError::Denied(why) | GitHubError::Refused(why) => Failure::Usage(format!(
-            "GitHub does not accept this key for app {app}: {why} -> check that the key belongs to this app and was not deleted"
+            "{host} does not accept this key for app {app}: {why} -> check that the key belongs to this app and was not deleted, \
+             and that the app is on this GitHub: DROVER_GITHUB_API_URL names another one"
         )),
-        GitHubError::SecretUnusable(why) => Failure::Usage(format!("the key of app {app} is unusable: {why}")),
+        GitHubError::SecretUnusable(why) => {
+            Failure::Usage(format!("the key of app {app} is unusable: {why} -> {DOWNLOADED_KEY}"))
+        }
         GitHubError::Limited { .. }
         | GitHubError::NameTaken
         | GitHubError::Unavailable { .. }

@@ -1,7 +1,7 @@
 //! Where `drover` finds its stack: `--stack`, environment variables, a profile, and the stack's outputs.
 //!
-//! An environment variable always wins. What the environment lacks comes from the profile, and the rest from the outputs of the
-//! CloudFormation stack, which are cached for a day.
+//! What the command line names wins. Next are environment variables, then the profile, and the rest comes from the outputs of
+//! the CloudFormation stack, which are cached for a day.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -12,7 +12,7 @@ use domain::ids::StackName;
 use engine::ports::Clock;
 use jiff::{SignedDuration, Timestamp};
 use platform::clock::SystemClock;
-use platform::environment::{optional, parsed, supply};
+use platform::environment::{optional, parsed, replace, supply};
 use platform::stack;
 use serde::{Deserialize, Serialize};
 
@@ -43,10 +43,12 @@ pub struct StackChoice {
     pub profile: Option<String>,
 }
 
-/// Whether the outputs are read from AWS.
+/// Whether the stack's outputs are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
+    /// The command needs no stack.
     Never,
+    OnlyCached,
     UnlessCached,
     /// For commands that give GitHub the webhook's URL: a new stack has a new one, and everything else has the same name.
     Always,
@@ -76,7 +78,8 @@ struct Profile {
 impl File {
     fn read(path: Option<&Path>) -> Result<Self, Failure> {
         let Some(path) = path else { return Ok(Self::default()) };
-        let invalid = |why: String| Failure::Usage(format!("{}: {why}", path.display()));
+        let remedy = "correct or remove the file; docs/environment.md describes it";
+        let invalid = |why: String| Failure::Usage(format!("{}: {why} -> {remedy}", path.display()));
         match std::fs::read_to_string(path) {
             Ok(text) => toml::from_str(&text).map_err(|error| invalid(error.to_string().trim_end().replace('\n', " "))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
@@ -102,25 +105,32 @@ impl File {
 pub async fn load(selection: &StackChoice, reading: Reading) -> Result<(), Failure> {
     let name = selection.profile.clone().or_else(|| optional("DROVER_PROFILE"));
     let profile = File::read(config_file().as_deref())?.select(name.as_deref())?;
-    refuse_another_stack(selection)?;
+    let is_named = selection.profile.is_some();
+    let has_region = is_set("AWS_DEFAULT_REGION") && !is_named;
     for (variable, value) in [
         ("DROVER_GITHUB_API_URL", &profile.github_api_url),
-        ("AWS_REGION", &profile.region),
+        ("AWS_REGION", &profile.region.filter(|_| !has_region)),
         ("AWS_PROFILE", &profile.aws_profile),
     ] {
-        value.iter().for_each(|value| supply(variable, value));
+        let set = if is_named { replace } else { supply };
+        value.iter().for_each(|value| set(variable, value));
     }
-    let stack = match (&selection.stack, optional("DROVER_STACK")) {
-        (Some(stack), _) => stack.clone(),
-        (None, Some(_)) => parsed("DROVER_STACK")?,
-        (None, None) => match profile.stack {
-            Some(stack) => stack,
-            None => {
-                DEFAULT_STACK.parse().map_err(|_| Failure::Usage("the default stack has no valid name".to_owned()))?
-            }
-        },
+    if reading == Reading::Never {
+        return Ok(());
+    }
+    let named = selection.stack.clone().or_else(|| profile.stack.clone().filter(|_| is_named));
+    let stack = match (named, optional("DROVER_STACK"), profile.stack) {
+        (Some(stack), ..) => {
+            refuse_parts_of_another(&stack)?;
+            stack
+        }
+        (None, Some(_), _) => parsed("DROVER_STACK")?,
+        (None, None, Some(stack)) => stack,
+        (None, None, None) => {
+            DEFAULT_STACK.parse().map_err(|_| Failure::Usage("the default stack has no valid name".to_owned()))?
+        }
     };
-    supply("DROVER_STACK", stack.as_str());
+    replace("DROVER_STACK", stack.as_str());
     for (variable, end) in SECRETS {
         supply(variable, &format!("{stack}/{end}"));
     }
@@ -131,7 +141,7 @@ pub async fn load(selection: &StackChoice, reading: Reading) -> Result<(), Failu
     for (variable, output) in FROM_OUTPUTS {
         match outputs.get(output) {
             Some(value) => supply(variable, value),
-            None if is_set(variable) || reading == Reading::Never => {}
+            None if is_set(variable) || reading == Reading::OnlyCached => {}
             None => {
                 return Err(Failure::Usage(format!(
                     "the stack {stack} has no output {output} -> check that its deployment has succeeded, and that it is a stack of Drover"
@@ -146,16 +156,16 @@ fn is_set(variable: &'static str) -> bool {
     optional(variable).is_some()
 }
 
-/// With `--stack` for one stack and variables of another, a command would mix both.
-fn refuse_another_stack(selection: &StackChoice) -> Result<(), Failure> {
-    let (Some(stack), Some(other)) = (&selection.stack, optional("DROVER_STACK")) else { return Ok(()) };
+/// With a command line that names one stack and variables of another, a command would mix both.
+fn refuse_parts_of_another(stack: &StackName) -> Result<(), Failure> {
+    let Some(other) = optional("DROVER_STACK").filter(|other| other != stack.as_str()) else { return Ok(()) };
     let mixed: Vec<&str> =
         FROM_OUTPUTS.iter().chain(&SECRETS).map(|(name, _)| *name).filter(|name| is_set(name)).collect();
-    if other.is_empty() || other == stack.as_str() || mixed.is_empty() {
+    if mixed.is_empty() {
         return Ok(());
     }
     Err(Failure::Usage(format!(
-        "--stack {stack}, but the environment names parts of {other} -> unset DROVER_STACK {}",
+        "the command line names the stack {stack}, but the environment has parts of {other} -> unset DROVER_STACK {}",
         mixed.join(" ")
     )))
 }
@@ -180,7 +190,7 @@ async fn outputs(stack: &StackName, reading: Reading) -> Result<Outputs, Failure
     if let Some(cached) = cache.get(&key).filter(|_| reading != Reading::Always) {
         return Ok(cached.outputs.clone());
     }
-    if reading == Reading::Never {
+    if reading == Reading::OnlyCached {
         return Ok(Outputs::new());
     }
     let region = aws.region().map(ToString::to_string).unwrap_or_default();

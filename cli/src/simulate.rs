@@ -23,7 +23,7 @@ use whatif::trace::{Header, Trace};
 
 use self::page::Report;
 use crate::new_file::NewFile;
-use crate::output::{Failure, Output, age, count, one_line, table};
+use crate::output::{Failure, Output, age, cannot_read, count, one_line, table};
 use crate::pool_file::{PoolEntry, PoolFile};
 
 /// What is to be simulated.
@@ -115,9 +115,9 @@ pub fn simulate(request: &Request, progress: &(dyn Fn(f64) + Sync)) -> Result<Ou
 }
 
 fn read(path: &Path) -> Result<Trace, Failure> {
-    let name = path.display();
-    let file = File::open(path).map_err(|error| Failure::Usage(format!("cannot read {name}: {error}")))?;
-    Trace::read(file).map_err(|broken| Failure::Usage(format!("{name}:{}: {}", broken.line, broken.problem)))
+    let file = File::open(path).map_err(|error| cannot_read(path, &error))?;
+    Trace::read(file)
+        .map_err(|broken| Failure::Usage(format!("{}:{}: {}", path.display(), broken.line, broken.problem)))
 }
 
 /// Runs the scenarios, as many at a time as the machine has processors.

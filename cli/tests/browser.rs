@@ -86,8 +86,13 @@ async fn run_a_job(sandbox: &Sandbox) -> String {
 }
 
 /// Runs a command with this standard input.
-async fn drover_with_input(sandbox: &Sandbox, arguments: &[&str], input: &str) -> (String, Option<i32>) {
-    let mut command = sandbox.operator(arguments, &[]);
+async fn drover_with_input(
+    sandbox: &Sandbox,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+    input: &str,
+) -> (String, Option<i32>) {
+    let mut command = sandbox.operator(arguments, variables);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
     let output = child.wait_with_output().await.unwrap();
@@ -278,18 +283,21 @@ async fn a_secret_is_checked_before_it_is_stored_and_a_rotation_loses_no_deliver
         (&["secrets", "put", "webhook"], "two words that are long enough"),
         (&["secrets", "put", "webhook", "/nowhere"], ""),
     ] {
-        let (said, code) = drover_with_input(&sandbox, arguments, input).await;
+        let (said, code) = drover_with_input(&sandbox, arguments, &[], input).await;
         assert_eq!(code, Some(2), "{arguments:?}: {said}");
         assert!(!said.contains("hunter2") && !said.contains("two words"), "a secret is never printed: {said}");
     }
     assert_eq!([secret(&sandbox, APP_SECRET), secret(&sandbox, WEBHOOK_SECRET)], before, "nothing was stored");
 
-    let (said, code) = drover_with_input(&sandbox, &put_app, key).await;
-    assert_eq!(code, Some(0), "{said}");
-    assert_eq!(
-        secret(&sandbox, APP_SECRET).0,
-        app_secret(id.parse().unwrap(), key, Some(&sandbox.github_url.parse().unwrap())).unwrap()
-    );
+    // The second time, the stored secret says where GitHub is.
+    for url in [sandbox.github_url.as_str(), ""] {
+        let (said, code) = drover_with_input(&sandbox, &put_app, &[("DROVER_GITHUB_API_URL", url)], key).await;
+        assert_eq!(code, Some(0), "{said}");
+        assert_eq!(
+            secret(&sandbox, APP_SECRET).0,
+            app_secret(id.parse().unwrap(), key, Some(&sandbox.github_url.parse().unwrap())).unwrap()
+        );
+    }
 
     // Ingest has read the first secret. A job is queued right after each new one.
     run_a_job(&sandbox).await;

@@ -163,8 +163,10 @@ async fn pools_are_pinned_kept_and_drained() {
 
     let nowhere = file(&folder, &POOLS.replace("drover-runner", "no-such-template"));
     let refused = sandbox.drover(&["pools", "apply", &nowhere]).await.unwrap();
-    assert_eq!(code(&refused), 3);
-    assert!(text(&refused).contains("no-such-template"), "{}", text(&refused));
+    assert_eq!(code(&refused), 2);
+    for part in ["launch template \"no-such-template\": ", " -> correct the name"] {
+        assert!(text(&refused).contains(part), "{}", text(&refused));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

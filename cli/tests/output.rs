@@ -7,6 +7,9 @@ use std::path::PathBuf;
 use std::process::Output;
 use std::time::Duration;
 
+use engine::ports::Clock;
+use jiff::SignedDuration;
+use platform::clock::SystemClock;
 use sandbox::pace::PATIENCE;
 use sandbox::sandbox::{Driven, Options, Sandbox};
 use sandbox::short_timings::one_pool;
@@ -147,6 +150,9 @@ async fn json_has_exactly_the_documented_fields_and_a_line_per_object_on_request
     assert!(!running.contains(&first.to_string()), "{running}");
     let all = listed(sandbox.drover(&["jobs", "--finished"]).await.unwrap());
     assert!(all.lines().any(|line| line.contains(&first.to_string()) && line.contains("success")), "{all}");
+    let later = (SystemClock.now() + SignedDuration::from_hours(30)).to_string();
+    let day_before = listed(sandbox.drover(&["jobs", "--finished", "--until", &later]).await.unwrap());
+    assert!(!day_before.contains(&first.to_string()), "{day_before}");
     let before = listed(sandbox.drover(&["jobs", "--finished", "--since", "2d", "--until", "1d"]).await.unwrap());
     assert!(!before.contains(&first.to_string()), "{before}");
     let events = listed(sandbox.drover(&["events", "--since", "1h"]).await.unwrap());

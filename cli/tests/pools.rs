@@ -190,6 +190,10 @@ async fn a_drain_survives_an_apply_and_the_output_says_so() {
     // A scaler that still knows the old file may use the pool for a minute.
     let kept = files.config().await;
     assert!(kept.is_removed(&"linux".parse().unwrap()) && kept.pools.iter().any(|it| it.draining && it.max == 200));
+    let drover = async |arguments: &[&str]| said(&files.sandbox.drover(arguments).await.unwrap());
+    has(&drover(&["drain", "linux", "--undo"]).await, 2, &["linux is no longer in the pool file", "pools apply FILE"]);
+    let (code, shown) = drover(&["pools", "show"]).await;
+    assert!(code == 0 && shown.contains("# linux was removed") && !shown.contains("name = \"linux\""), "{shown}");
     has(&files.run("apply", POOLS, &["--yes"]).await, 0, &["linux: added"]);
     let pools = files.in_force().await;
     let drains = |pool: &&Value| pool["draining"] == true;

@@ -119,9 +119,16 @@ async fn a_profile_names_a_stack_and_its_region() {
     }
     let (code, text) = operator.run(&["pools", "--profile", "green"], &[]).await;
     assert!(code == 2 && text.contains("has no profile \"green\"; it has blue, red"), "{text}");
+    let elsewhere = [("DROVER_STACK", "other"), ("AWS_REGION", "us-east-1"), ("AWS_DEFAULT_REGION", "us-east-2")];
+    let (code, text) = operator.run(&["status", "--profile", "blue"], &elsewhere).await;
+    assert!(code == 0 && text.starts_with("stack sandbox in eu-central-1"), "--profile wins: {text}");
+    let (code, text) = operator.run(&["status"], &[("AWS_REGION", "us-east-1")]).await;
+    assert!(code == 2 && text.contains("no stack sandbox in us-east-1"), "a variable wins over a default: {text}");
     std::fs::write(&file, "[profile.blue]\nstck = \"sandbox\"\n").unwrap();
     let (code, text) = operator.run(&["pools"], &[]).await;
     assert!(code == 2 && text.contains("stck"), "{text}");
+    let (code, text) = operator.run(&["doctor"], &[]).await;
+    assert!(code == 1 && text.contains("FAIL  environment") && text.contains("stck"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -132,6 +139,9 @@ async fn an_option_for_one_stack_is_not_mixed_with_variables_of_another() {
     assert!(code == 2 && text.contains("-> unset DROVER_STACK DROVER_TABLE"), "{text}");
     let (code, text) = operator.run(&["pools", "--stack", "sandbox"], &other[..1]).await;
     assert!(code == 0 && text.contains("linux"), "{text}");
+    // What the command line names also decides which machines and subnets are meant.
+    let (code, text) = operator.run(&["status", "--stack", "sandbox"], &other[..1]).await;
+    assert!(code == 0 && text.starts_with("stack sandbox in eu-central-1"), "{text}");
     // Without any name it is the stack of make deploy.
     let (code, text) = operator.run(&["pools"], &[]).await;
     assert!(code == 2 && text.contains("there is no stack drover in eu-central-1"), "{text}");

@@ -8,6 +8,7 @@ use domain::policy::removal::{Left, known_for, stays_in_force};
 use domain::state::Config;
 use engine::ports::Store;
 use jiff::{SignedDuration, Timestamp};
+use platform::aws::ErrorKind;
 use platform::ec2::Ec2;
 use serde::Serialize;
 
@@ -208,14 +209,14 @@ async fn resolve(entry: &PoolEntry, ec2: &Ec2) -> Result<Pool, Failure> {
     let mut pool = entry.unresolved();
     if let Some(shapes) = &mut pool.shapes {
         for template in shapes.launch_templates.values_mut() {
-            let found = ec2.resolve_template(&template.name, None).await?;
+            let found = named_template(entry, &template.name, None, ec2).await?;
             *template = LaunchTemplate { root: ec2.root_volume(&found).await?, ..found };
         }
     }
     let launch_template = match pool.shapes.as_ref().and_then(|shapes| shapes.launch_templates.values().next()) {
         // An older function, which does not know shapes, must not find a pool without a launch template.
         Some(template) => template.clone(),
-        None => ec2.resolve_template(&entry.launch_template, entry.launch_template_version).await?,
+        None => named_template(entry, &entry.launch_template, entry.launch_template_version, ec2).await?,
     };
     let subnets = match entry.subnets.is_empty() {
         false => entry.subnets.clone(),
@@ -223,11 +224,28 @@ async fn resolve(entry: &PoolEntry, ec2: &Ec2) -> Result<Pool, Failure> {
     };
     if subnets.is_empty() {
         return Err(Failure::Usage(format!(
-            "pool {:?}: the file lists no subnets, and none has the stack's tag drover:stack",
+            "pool {:?}: the file lists no subnets, and none has the stack's tag drover:stack -> list subnets in the pool, or \
+             run make infrastructure, which tags them",
             entry.name.as_str()
         )));
     }
     Ok(Pool { launch_template, subnets, ..pool })
+}
+
+async fn named_template(
+    entry: &PoolEntry,
+    name: &str,
+    version: Option<u64>,
+    ec2: &Ec2,
+) -> Result<LaunchTemplate, Failure> {
+    ec2.resolve_template(name, version).await.map_err(|error| match ErrorKind::of(&error) {
+        ErrorKind::NotFound => Failure::Usage(format!(
+            "pool {:?}: launch template {name:?}: {error} -> correct the name, or AWS_REGION; make infrastructure creates the \
+             launch templates of runner_classes",
+            entry.name.as_str()
+        )),
+        ErrorKind::Credentials | ErrorKind::NotAllowed | ErrorKind::Unavailable | ErrorKind::Unreadable => error.into(),
+    })
 }
 
 /// When schedules make a pool keep fewer machines ready than before, within a week, with both numbers.

@@ -11,7 +11,7 @@ use super::clock::clock;
 use super::prices::prices;
 use super::report::{Group, Level};
 use super::subject::Subject;
-use crate::output::{SET_ENVIRONMENT, age, count, remedy};
+use crate::output::{Failure, SET_ENVIRONMENT, age, count, remedy};
 use crate::read::Lateness;
 
 /// Far more messages than a healthy scaler leaves in the queue.
@@ -25,7 +25,10 @@ pub(super) type Basis = [Group; 2];
 pub(super) async fn basis(subject: &Subject<'_>) -> Result<(Basis, Option<Config>), Basis> {
     let mut group = Group::new("AWS", &["environment", "credentials", "clock"]);
     let Some(region) = subject.inspect.region() else {
-        group.fail("environment", "no AWS region is set", NO_REGION);
+        match subject.outputs {
+            Some(_) => outputs(&mut group, subject),
+            None => group.fail("environment", "no AWS region is set", NO_REGION),
+        }
         return Err([group, no_table()]);
     };
     if subject.outputs.is_none() {
@@ -51,6 +54,10 @@ pub(super) async fn basis(subject: &Subject<'_>) -> Result<(Basis, Option<Config
             group.warn("credentials", error.to_string(), remedy(error.kind));
         }
         Err(error) => {
+            // Then the settings are wrong, which may be why.
+            if !matches!(subject.outputs, Some(Failure::Aws { .. })) {
+                outputs(&mut group, subject);
+            }
             let what = match error.kind {
                 ErrorKind::Credentials => "AWS does not accept the credentials",
                 ErrorKind::Unavailable => "AWS does not answer",
@@ -75,7 +82,8 @@ const NO_REGION: &str = "export AWS_REGION=REGION, with the stack's region";
 
 /// Why the stack's outputs are not known. With AWS not answering, that is not a cause of its own.
 fn outputs(group: &mut Group, subject: &Subject<'_>) {
-    if let Some((message, remedy)) = subject.outputs.as_ref().and_then(|outputs| outputs.split_once(" -> ")) {
+    if let Some(why) = subject.outputs.map(ToString::to_string) {
+        let (message, remedy) = why.split_once(" -> ").unwrap_or((&why, SET_ENVIRONMENT));
         group.fail("environment", message, remedy);
     }
 }

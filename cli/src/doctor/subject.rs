@@ -8,6 +8,8 @@ use platform::github::GitHubApp;
 use platform::inspect::Inspect;
 use platform::table::Table;
 
+use crate::output::Failure;
+
 /// Whether doctor may change anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -29,7 +31,7 @@ pub struct Subject<'a> {
     /// The Secrets Manager id of the webhook secret.
     pub webhook_secret: Result<String, EnvironmentError>,
     /// Why the stack's outputs are not known, with the next step.
-    pub outputs: Option<String>,
+    pub outputs: Option<&'a Failure>,
     pub mode: Mode,
     pub now: Timestamp,
 }

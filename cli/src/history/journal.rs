@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::output::{Failure, cannot_write};
+use crate::output::{Failure, cannot_read, cannot_write};
 
 /// The version of the file. A file of another version is not continued.
 const VERSION: u32 = 1;
@@ -62,7 +62,7 @@ impl Journal {
         let read = match std::fs::read(&path) {
             Ok(text) => continued(&path, &text, &beginning)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(Failure::Usage(format!("cannot read {}: {error}", path.display()))),
+            Err(error) => return Err(cannot_read(&path, &error)),
         };
         let is_new = read.is_none();
         let (beginning, answers, length) = read.unwrap_or((beginning, HashMap::new(), 0));

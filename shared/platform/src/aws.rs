@@ -65,8 +65,7 @@ pub async fn config() -> Result<SdkConfig, AwsError> {
             .build()
     });
     let mut loader = aws_config::from_env().http_client(http).timeout_config(timeouts);
-    let has_region = environment::optional("AWS_DEFAULT_REGION").is_some();
-    if let Some(region) = environment::supplied("AWS_REGION").filter(|_| !has_region) {
+    if let Some(region) = environment::supplied("AWS_REGION") {
         loader = loader.region(Region::new(region));
     }
     if let Some(profile) = environment::supplied("AWS_PROFILE") {

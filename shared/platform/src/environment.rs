@@ -19,20 +19,34 @@ pub enum EnvironmentError {
     },
 }
 
-/// Values of variables that the environment does not set: `drover` finds them in its settings.
-static SUPPLIED: Mutex<BTreeMap<&'static str, String>> = Mutex::new(BTreeMap::new());
+/// Values that do not come from the environment: `drover` has them from its command line and its settings.
+static SUPPLIED: Mutex<BTreeMap<&'static str, Supplied>> = Mutex::new(BTreeMap::new());
+
+struct Supplied {
+    value: String,
+    /// Whether it replaces the value that the environment sets.
+    wins: bool,
+}
 
 /// Supplies a value for a variable that the environment does not set, or leaves empty.
 pub fn supply(name: &'static str, value: &str) {
-    SUPPLIED.lock().expect("no thread panics while it holds the lock").insert(name, value.to_owned());
+    insert(name, value, false);
 }
 
-/// A value that was supplied and that the environment does not set.
+/// Sets a variable's value, whatever the environment has.
+pub fn replace(name: &'static str, value: &str) {
+    insert(name, value, true);
+}
+
+fn insert(name: &'static str, value: &str, wins: bool) {
+    let supplied = Supplied { value: value.to_owned(), wins };
+    SUPPLIED.lock().expect("no thread panics while it holds the lock").insert(name, supplied);
+}
+
+/// The value of a variable if it does not come from the environment.
 pub(crate) fn supplied(name: &'static str) -> Option<String> {
-    match own(name) {
-        Some(_) => None,
-        None => SUPPLIED.lock().expect("no thread panics while it holds the lock").get(name).cloned(),
-    }
+    let supplied = SUPPLIED.lock().expect("no thread panics while it holds the lock");
+    supplied.get(name).filter(|it| it.wins || own(name).is_none()).map(|it| it.value.clone())
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
@@ -42,7 +56,7 @@ fn own(name: &'static str) -> Option<String> {
 
 /// An optional variable. None if it is not set, empty or not UTF-8.
 pub fn optional(name: &'static str) -> Option<String> {
-    own(name).or_else(|| supplied(name))
+    supplied(name).or_else(|| own(name))
 }
 
 /// A variable that must be set and not empty.

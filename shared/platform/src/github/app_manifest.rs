@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use engine::ports::{Clock, GitHubError};
 use jsonwebtoken::EncodingKey;
 use reqwest::StatusCode;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::answer::{error, parse, unanswered};
 use super::api_url::ApiUrl;
@@ -86,6 +87,12 @@ pub fn app_secret(id: u64, private_key: &str, api_url: Option<&ApiUrl>) -> Resul
         secret["api_url"] = json!(api_url.to_string());
     }
     Ok(secret.to_string())
+}
+
+/// The API's address in an app's secret. None if the text has no valid one.
+pub fn stored_api_url(secret: &SecretString) -> Option<ApiUrl> {
+    let secret: Value = serde_json::from_str(secret.expose_secret()).ok()?;
+    secret["api_url"].as_str()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ mod setup;
 
 pub use self::api_url::{ApiUrl, NotAnApiUrl};
 pub use self::app::GitHubApp;
-pub use self::app_manifest::{HookAttributes, Made, Manifest, app_secret, convert};
+pub use self::app_manifest::{HookAttributes, Made, Manifest, app_secret, convert, stored_api_url};
 pub use self::client::PublicRoots;
 pub use self::deliveries::Attempt;
 pub use self::history::{History, ListedRun, Page};
