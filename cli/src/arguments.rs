@@ -188,8 +188,8 @@ pub(crate) enum Command {
         /// All events after this time: 2h or 7d ago, or a time such as 2026-11-26T08:00:00Z
         #[arg(long, value_name = "TIME", value_parser = moment)]
         since: Option<Moment>,
-        /// Only events before this time
-        #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "follow")]
+        /// Only events before this time; needs --since
+        #[arg(long, value_name = "TIME", value_parser = moment, requires = "since", conflicts_with = "follow")]
         until: Option<Moment>,
     },
     /// Explain why a job is waiting or how it ended, what happens next, and its history
@@ -236,7 +236,7 @@ pub(crate) enum Command {
         /// Only jobs of this pool
         #[arg(long, add = ArgValueCandidates::new(candidates::pools))]
         pool: Option<PoolName>,
-        /// Also jobs that have ended: those of the last day, unless --since or --until says otherwise
+        /// Also jobs that have ended, by default in the last day; Drover knows a job for a week after its end
         #[arg(long)]
         finished: bool,
         /// Only jobs that ended after this time: 2h or 7d ago, or a time such as 2026-11-26T08:00:00Z

@@ -155,6 +155,13 @@ impl<'a> Explainer<'a> {
             true => "which is not one of Drover's runners of the last month".to_owned(),
             false => format!("and the newest {EVENTS} events of the pool do not say on which machine"),
         };
+        let oldest = events.first().filter(|oldest| events.len() == EVENTS && job.first_seen_at < oldest.at);
+        let unread = oldest.map(|oldest| {
+            format!(
+                "older than {:.0}: not read -> drover events --job {} --since {:.0}",
+                oldest.at, job.id, job.first_seen_at
+            )
+        });
         let parts = parts(events, job);
         let class = configured.and_then(|pool| pool.class_of(&job.labels));
         let part = configured.filter(|it| it.needs_prices()).map(|it| Part::of(it, view, class.as_ref()));
@@ -208,6 +215,7 @@ impl<'a> Explainer<'a> {
             let interest = if waiting.is_some() { Interest::Waits } else { Interest::Over };
             text += &pool(view, max, slot, interest, detail, now);
             text += &history(&events, job.id);
+            text.extend(unread.map(|note| format!("  {note}\n")));
         }
         let mut json = json!({
             "job": job, "waiting": waiting, "says": sentences, "slot": slot, "next": next, "instance": machine,
@@ -247,8 +255,9 @@ impl<'a> Explainer<'a> {
         }
         let Some(own) = jobs.values().next() else {
             return Ok(no(format!(
-                "Drover has no record of run {run}: none of its jobs reached a pool lately -> drover explain JOB looks up \
-                 one job, and drover lint WORKFLOW --repository OWNER/NAME shows which pool it matches\n"
+                "Drover has no record of run {run}: none of its jobs waits or runs, nor is in the newest {EVENTS} events of a \
+                 pool -> drover explain JOB looks up one job, and drover lint WORKFLOW --repository OWNER/NAME shows which \
+                 pool it matches\n"
             )));
         };
         let detail = if detail == Detail::All { Detail::All } else { Detail::Brief };

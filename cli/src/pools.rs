@@ -7,6 +7,7 @@ use domain::ids::PoolName;
 use domain::policy::PoolView;
 use domain::policy::circuit::next_probe;
 use domain::policy::stopped;
+use domain::policy::tuple::{Budget, next_free};
 use domain::state::{Answer, Circuit, Slot, SlotState};
 use engine::ports::Store;
 use jiff::Timestamp;
@@ -236,7 +237,7 @@ fn is_busy(slot: &Slot) -> bool {
     slot.gone_at.is_none() && matches!(slot.state, SlotState::Busy { .. })
 }
 
-/// What keeps the pool from launching the machines it needs.
+/// What keeps the pool from launching the machines it needs. The first one is the reason of the pool's state.
 fn obstacles(view: &PoolView, parts: &[Part], now: Timestamp) -> Vec<String> {
     let wait =
         |until: Timestamp| if until > now { format!("in {}", age(until.duration_since(now))) } else { "now".into() };
@@ -248,19 +249,28 @@ fn obstacles(view: &PoolView, parts: &[Part], now: Timestamp) -> Vec<String> {
             let (own, since) = (prefix(part), age(now.duration_since(*since)));
             obstacles.push(format!("{own}circuit open for {since}, next probe {}: {cause}: {message}", wait(probe)));
         }
-        if part.is_at_cap(now) {
-            let cap = usd(part.pool.price_per_hour.unwrap_or_default().usd());
-            obstacles
-                .push(format!("{}one more machine would cost more than the cap of {cap} USD per hour", prefix(part)));
-        }
     }
     for pause in view.meta.pauses.iter().filter(|pause| pause.until > now) {
         let (market, until) = (pause.market, wait(pause.until));
         obstacles.push(format!("no {market} launches, next attempt {until}: {}: {}", pause.code, pause.message));
     }
     for cooldown in view.meta.cooldowns.iter().filter(|cooldown| cooldown.until > now) {
-        let until = wait(cooldown.until);
-        obstacles.push(format!("{} is cooling down, next attempt {until}: {}", cooldown.tuple, cooldown.code));
+        let rest = age(cooldown.until.duration_since(now));
+        obstacles.push(format!("{} is cooling down for {rest}: {}", cooldown.tuple, cooldown.code));
+    }
+    for part in parts {
+        // It can be earlier than the end of a cool-down. With an open circuit, a probe is next.
+        if part.view.meta.circuit == Circuit::Closed
+            && let Some(free) =
+                next_free(&part.pool, &part.view.meta, Budget::of(&part.pool, part.view.price_per_hour()), now)
+            && free > now
+        {
+            obstacles.push(format!("{}no launch option is free, next attempt {}", prefix(part), wait(free)));
+        }
+    }
+    for part in parts.iter().filter(|part| part.is_at_cap(now)) {
+        let cap = usd(part.pool.price_per_hour.unwrap_or_default().usd());
+        obstacles.push(format!("{}one more machine would cost more than the cap of {cap} USD per hour", prefix(part)));
     }
     for part in parts {
         let own = prefix(part);

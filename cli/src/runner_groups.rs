@@ -138,8 +138,8 @@ impl Groups {
             if let (false, Some(page)) = (group.selected, &self.sees_some) {
                 findings.warnings.push(problem(format!(
                     "{title} admits every repository, but the app sees only some of {}: jobs of the others can take the \
-                     pool's machines, and Drover learns nothing of them -> select the same repositories in the group, or all \
-                     for the app: {page}",
+                     pool's machines, and GitHub sends Drover no webhooks about them -> select the same repositories in the \
+                     group, or all for the app: {page}",
                     pool.owner
                 )));
             }

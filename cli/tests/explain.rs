@@ -192,7 +192,13 @@ async fn an_id_that_cannot_be_one_is_refused_before_any_call() {
     sandbox.apply(&one_pool("")).await.unwrap();
     let known = queued(&sandbox, 1).await[0].to_string();
     let none = ["no event about job", "in this period -> an earlier --since, or drover explain"];
-    let text = says(&sandbox, &["events", "--job", &known, "--until", "2026-01-01T00:00:00Z"], 0, &none).await;
+    let text = says(
+        &sandbox,
+        &["events", "--job", &known, "--since", "2025-12-31T00:00:00Z", "--until", "2026-01-01T00:00:00Z"],
+        0,
+        &none,
+    )
+    .await;
     assert!(!text.contains("newest"), "{text}");
     says(&sandbox, &["events", "--job", "77"], 1, &["Drover has no record of job 77 ->"]).await;
     let two = ["i-0123456789abcdef0", "i-0123456789abcdef1"];

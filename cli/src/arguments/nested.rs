@@ -95,7 +95,7 @@ pub(crate) enum DeadLettersCommand {
     },
     /// Delete messages for good
     ///
-    /// Of a message about a job nothing is lost that GitHub still knows: Drover asks GitHub about jobs without a webhook.
+    /// Deleting a message about a job loses nothing while GitHub knows the job: Drover finds it by asking GitHub.
     #[command(after_help = "Example:\n  drover dead-letters delete 5f0c2d1e-7a3b-4c88-9e21-d4b6a7f01c35")]
     Delete {
         /// Ids of the messages, from the list

@@ -42,7 +42,7 @@ impl End {
             self.is_closed && self.usage.is_none() && job.started_at.is_some() && job.completed_at.is_some();
         is_missing.then_some(
             "Its machine reported no usage: it ended abnormally, its image has an agent that measures nothing, the stack has \
-             no reports table, the report was impossible, or usage = true was set after the machine was registered.",
+             no reports table, its report was invalid, or usage = true was set after the machine was registered.",
         )
     }
 }
