@@ -318,11 +318,12 @@ pub(crate) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or("-".to_owned(), |value| value.to_string())
 }
 
-/// A file that cannot be written.
+/// A file that cannot be read.
 pub fn cannot_read(path: &Path, error: &io::Error) -> Failure {
     Failure::Usage(format!("cannot read {}: {error} -> check the path", path.display()))
 }
 
+/// A file that cannot be written.
 pub(crate) fn cannot_write(path: &Path, error: &io::Error) -> Failure {
     Failure::Usage(format!("cannot write {}: {error}", path.display()))
 }
