@@ -198,6 +198,12 @@ class Policies(Template):
 
 
 class Contract(Template):
+    def test_the_template_fits_into_a_request(self):
+        # infra/deploy sends it that way if the stack imports its table. The addresses of three archives are added.
+        addresses = 3 * 150
+        size = len(json.dumps(project.template(), separators=(",", ":")))
+        self.assertLessEqual(size + addresses, 51_200)
+
     def test_the_visibility_timeout_is_six_times_the_scalers_timeout(self):
         self.assertEqual(self.properties["Queue"]["VisibilityTimeout"], 6 * self.properties["Scaler"]["Timeout"])
 
