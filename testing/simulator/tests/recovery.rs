@@ -13,7 +13,7 @@ use domain::ids::{InstanceId, PoolName};
 use domain::log::{Cause, Event, Stream, Transaction, Turn, What};
 use domain::state::{Item, Key, Leased, StopReason, StoredReport, UnreadSlots};
 use domain::wire::{InstanceChange, Message};
-use engine::consume::consume;
+use engine::consume::{Consumed, consume};
 use engine::context::Context;
 use engine::ports::{CommitError, Ports, Reading, Store, StoreError};
 use futures::FutureExt;
@@ -261,8 +261,8 @@ struct Contended<'a, F> {
 }
 
 /// Another write came first.
-fn conflict() -> Option<CommitError> {
-    Some(CommitError::Conflict("another write".to_owned()))
+fn conflict() -> CommitError {
+    CommitError::Conflict("another write".to_owned())
 }
 
 fn is_decision(transaction: &Transaction) -> bool {
@@ -316,6 +316,34 @@ impl<F: Fn(&Transaction) -> Option<CommitError> + Send + Sync> Store for Contend
     }
 }
 
+/// Runs the scaler with a table that does not take every commit.
+fn consume_refused(
+    universe: &Universe,
+    messages: &[Message],
+    refuses: impl Fn(&Transaction) -> Option<CommitError> + Send + Sync,
+) -> Consumed {
+    let config = universe.config();
+    universe.invoke(async |context| {
+        let table = Contended { table: context.ports.store, refuses: &refuses };
+        let ports = Ports { store: &table, ..context.ports };
+        consume(&Context { ports, ..*context }, &config, messages).await
+    })
+}
+
+const BURST: u64 = 60;
+
+/// A world in which more jobs were just queued than one decision launches machines for, and the messages about them.
+fn burst(seed: u64) -> (Universe, Vec<Message>) {
+    let universe = universe(seed);
+    universe.sweep();
+    for _ in 0..BURST {
+        universe.queue_job(&["linux"], MINUTE);
+    }
+    (0..10).for_each(|_| universe.tick());
+    let messages = universe.receive();
+    (universe, messages)
+}
+
 #[test]
 fn a_notice_that_loses_write_races_is_recorded_in_the_same_invocation() {
     let universe = spot(true);
@@ -325,17 +353,9 @@ fn a_notice_that_loses_write_races_is_recorded_in_the_same_invocation() {
     let machine = universe.ec2(|ec2, _| ec2.alive().next().expect("one machine").id.clone());
     let id = InstanceId::from(machine.as_str());
     let notice = Message::Instance { id: id.clone(), change: InstanceChange::Interrupted(None) };
-    let config = universe.config();
-    let consumed = universe.invoke(async |context| {
-        let left = AtomicUsize::new(3);
-        let one_less = |left: usize| left.checked_sub(1);
-        let refuses =
-            |_: &_| left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).ok().and_then(|_| conflict());
-        let table = Contended { table: context.ports.store, refuses };
-        let ports = Ports { store: &table, ..context.ports };
-        let contended = Context { ports, ..*context };
-        consume(&contended, &config, &[notice]).await
-    });
+    let left = AtomicUsize::new(3);
+    let loses = || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+    let consumed = consume_refused(&universe, &[notice], |_| loses().then(conflict));
     assert!(consumed.failed.is_empty(), "{:?}", consumed.failed);
     let stored = universe.store.items().into_iter().find_map(|item| match item {
         Item::Instance(instance) if instance.id == id => instance.interrupted_at,
@@ -347,14 +367,7 @@ fn a_notice_that_loses_write_races_is_recorded_in_the_same_invocation() {
 /// A function whose clock is ahead takes a launch over, and the one that decided it reads the pool again before it launches.
 #[test]
 fn a_launch_that_another_invocation_has_claimed_is_left_to_it() {
-    let universe = universe(46);
-    universe.sweep();
-    // More than one decision launches.
-    for _ in 0..60 {
-        universe.queue_job(&["linux"], MINUTE);
-    }
-    (0..10).for_each(|_| universe.tick());
-    let (messages, config) = (universe.receive(), universe.config());
+    let (universe, messages) = burst(46);
     let (decisions, claimed) = (AtomicUsize::new(0), OnceLock::new());
     let is_claimed = |transaction: &Transaction| {
         if !is_decision(transaction) || decisions.fetch_add(1, Ordering::Relaxed) != 1 {
@@ -367,46 +380,30 @@ fn a_launch_that_another_invocation_has_claimed_is_left_to_it() {
         let batch = claimed.get_or_init(|| batch.expect("a launch was decided"));
         let writes = Transaction::new().put(batch.clone());
         universe.store.commit(&writes).now_or_never().expect("ready").expect("written");
-        conflict()
+        Some(conflict())
     };
-    universe.invoke(async |context| {
-        let table = Contended { table: context.ports.store, refuses: &is_claimed };
-        let ports = Ports { store: &table, ..context.ports };
-        consume(&Context { ports, ..*context }, &config, &messages).await
-    });
+    consume_refused(&universe, &messages, is_claimed);
     let tag = claimed.get().expect("there was a second decision").tag().to_string();
     let tags = universe.ec2(|ec2, _| ec2.instances().map(|it| it.tags["drover:batch"].clone()).collect::<Vec<_>>());
     assert!(!tags.is_empty() && !tags.contains(&tag), "{tag} among {tags:?}");
     universe.run(MINUTE * 5);
     everything_is_over(&universe);
-    assert_eq!(universe.ec2(|ec2, _| ec2.launches()), 60);
+    assert_eq!(universe.ec2(|ec2, _| ec2.launches()), BURST);
 }
 
 #[test]
 fn what_was_decided_is_launched_at_once_though_the_table_fails_at_the_next_decision() {
-    let universe = universe(48);
-    universe.sweep();
-    // More than one decision launches.
-    for _ in 0..60 {
-        universe.queue_job(&["linux"], MINUTE);
-    }
-    (0..10).for_each(|_| universe.tick());
-    let (messages, config) = (universe.receive(), universe.config());
+    let (universe, messages) = burst(48);
     let decisions = AtomicUsize::new(0);
-    let refuses = |transaction: &Transaction| {
+    consume_refused(&universe, &messages, |transaction| {
         let is_second = is_decision(transaction) && decisions.fetch_add(1, Ordering::Relaxed) == 1;
         is_second.then(|| StoreError::new("throttled").into())
-    };
-    universe.invoke(async |context| {
-        let table = Contended { table: context.ports.store, refuses: &refuses };
-        let ports = Ports { store: &table, ..context.ports };
-        consume(&Context { ports, ..*context }, &config, &messages).await
     });
     let launches = || universe.ec2(|ec2, _| ec2.launches());
-    assert!((1..60).contains(&launches()), "{} machines", launches());
+    assert!((1..BURST).contains(&launches()), "{} machines", launches());
     universe.run(MINUTE * 5);
     everything_is_over(&universe);
-    assert_eq!(launches(), 60);
+    assert_eq!(launches(), BURST);
 }
 
 #[test]
