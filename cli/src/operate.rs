@@ -219,12 +219,13 @@ impl<S: Store> Operator<'_, S> {
     /// The pool does not exist, or the table or the queue fails.
     pub async fn drain(&self, queue: &Queue, name: &PoolName, action: DrainAction) -> Result<Output, Failure> {
         let draining = action == DrainAction::Start;
-        if action == DrainAction::Undo && config(self.table).await?.is_removed(name) {
-            return Err(Failure::Usage(format!(
+        let change = |pool: Pool, is_removed| match (action, is_removed) {
+            (DrainAction::Undo, true) => Err(Failure::Usage(format!(
                 "{name} is no longer in the pool file: nothing was done -> put it back into the file, and drover pools apply FILE"
-            )));
-        }
-        let Change { changed, waiting, live } = self.change(queue, name, |pool| Pool { draining, ..pool }).await?;
+            ))),
+            (DrainAction::Start, _) | (DrainAction::Undo, false) => Ok(Pool { draining, ..pool }),
+        };
+        let Change { changed, waiting, live } = self.change(queue, name, change).await?;
         let message = match action {
             DrainAction::Start => format!(
                 "{name} takes no new jobs after at most a minute; {} and {} are left to finish -> drover drain {name} --undo",
@@ -244,7 +245,7 @@ impl<S: Store> Operator<'_, S> {
     /// The pool does not exist, or the table or the queue fails.
     pub async fn pause(&self, queue: &Queue, name: &PoolName, action: PauseAction) -> Result<Output, Failure> {
         let paused = action == PauseAction::Pause;
-        let Change { changed, waiting, live } = self.change(queue, name, |pool| Pool { paused, ..pool }).await?;
+        let Change { changed, waiting, live } = self.change(queue, name, |pool, _| Ok(Pool { paused, ..pool })).await?;
         let message = match action {
             PauseAction::Pause => format!(
                 "{name} launches nothing after at most a minute; {} may wait, and {} stay -> drover resume {name}",
@@ -276,18 +277,19 @@ impl<S: Store> Operator<'_, S> {
         Ok(true)
     }
 
-    /// Changes the pool in force.
+    /// Changes the pool in force. `change` also gets whether the pool was removed from the pool file.
     async fn change(
         &self,
         queue: &Queue,
         name: &PoolName,
-        change: impl FnOnce(Pool) -> Pool,
+        change: impl FnOnce(Pool, bool) -> Result<Pool, Failure>,
     ) -> Result<Change, Failure> {
         let mut config = config(self.table).await?;
+        let is_removed = config.is_removed(name);
         let Some(pool) = config.pools.iter_mut().find(|pool| pool.name == *name) else {
             return Err(no_such_pool(name));
         };
-        let after = change(pool.clone());
+        let after = change(pool.clone(), is_removed)?;
         let changed = *pool != after;
         if changed {
             *pool = after;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use toml::Table;
 
 use crate::output::{Failure, Output, cannot_write};
-use crate::read::{config, pools};
+use crate::read::{config, select};
 
 /// The example in the repository.
 const EXAMPLE: &str = include_str!("../../pools.toml");
@@ -51,8 +51,8 @@ fn line(owner: &str) -> String {
 /// # Errors
 /// The table cannot be read, or there is no such pool.
 pub async fn show(table: &impl Store, only: Option<&PoolName>) -> Result<Output, Failure> {
-    let pools = pools(table, only).await?;
     let config = config(table).await?;
+    let pools = select(&config, only)?;
     let json = json!(pools);
     let (removed, kept): (Vec<Pool>, Vec<Pool>) = pools.into_iter().partition(|pool| config.is_removed(&pool.name));
     let mut text = as_file(&kept);

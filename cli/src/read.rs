@@ -65,9 +65,13 @@ async fn with_machines(table: &impl Store, config: Config) -> Result<Config, Fai
 /// # Errors
 /// The table cannot be read, or there is no such pool.
 pub async fn pools(table: &impl Store, only: Option<&PoolName>) -> Result<Vec<Pool>, Failure> {
-    let config = config(table).await?;
+    select(&config(table).await?, only)
+}
+
+/// Every pool, or only the named one.
+pub(crate) fn select(config: &Config, only: Option<&PoolName>) -> Result<Vec<Pool>, Failure> {
     match only {
-        None => Ok(config.pools),
+        None => Ok(config.pools.clone()),
         Some(name) => match config.pool(name) {
             Some(pool) => Ok(vec![pool.clone()]),
             None => Err(no_such_pool(name)),

@@ -122,6 +122,9 @@ async fn explain_names_the_refusals_of_ec2_and_github() {
     sandbox.world.until("the delivery", PATIENCE, arrived).await.unwrap();
     sandbox.scale().await.unwrap();
     says(&sandbox, &["explain", &job], 0, &["Waiting: no m7i.large", "InsufficientInstanceCapacity"]).await;
+    let obstacles =
+        ["m7i.large on-demand in subnet-a is cooling down for ", "no launch option is free, next attempt in "];
+    says(&sandbox, &["pools"], 0, &obstacles).await;
 
     // EC2 has not answered the launch, and GitHub limits calls.
     let (table, pool) = (sandbox.table().await, "linux".parse().unwrap());
