@@ -254,7 +254,8 @@ pub(crate) fn not_launched(pool: &Pool, code: &str) {
     LAUNCHES.record(1.0, &[pool.name.as_str(), code]);
 }
 
-/// EC2 refused definitively. Only an operator can mend a quota or a configuration; for capacity there are other options, and time.
+/// EC2 refused definitively. An operator must raise a quota or correct a configuration. Lack of capacity is not counted: Drover
+/// tries other launch options, and later the same ones again.
 pub(crate) fn launch_refused(pool: &Pool, why: &Refused) {
     not_launched(pool, &why.code);
     if matches!(why.about, RefusedFor::Quota | RefusedFor::Tuple) {

@@ -214,9 +214,10 @@ async fn reconcile_view(
             Ok(Decided::NotAll) => Some(context.now()),
             Ok(Decided::LostRace) => return leave_to_another(context, &pool.name, view.size()).await,
             Err(error) => {
-                let again = send_nudge(context, &pool.name, view.nudge.as_ref(), context.now() + LEFT_OUT_FOR).await;
-                let _ =
-                    again.inspect_err(|error| tracing::warn!("pool {} is left to the next sweep: {error}", pool.name));
+                let at = context.now() + LEFT_OUT_FOR;
+                if let Err(failed) = send_nudge(context, &pool.name, view.nudge.as_ref(), at).await {
+                    tracing::warn!("pool {} is left to the next sweep: {failed}", pool.name);
+                }
                 return Err(error);
             }
         };

@@ -42,8 +42,8 @@ pub struct Decision {
     pub batch: Option<Batch>,
     /// Slots that are added, wanted or stopped, and those whose launch is charged to no job any more.
     pub slots: Vec<Slot>,
-    /// Jobs that a launch is charged to or no longer charged to, jobs that GitHub does not give to idle runners, and jobs that repeat interrupted
-    /// ones.
+    /// Jobs that a launch is charged to or no longer charged to, jobs that GitHub does not give to idle runners, and jobs that
+    /// repeat interrupted ones.
     pub jobs: Vec<WaitingJob>,
     /// The re-runs that these jobs are. They are deleted.
     pub reruns: Vec<Rerun>,
