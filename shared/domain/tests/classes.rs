@@ -66,6 +66,7 @@ fn planned(pool: &Pool, class: &Label) -> PoolView {
         lease: Lease::due(noon()),
         missing_since: None,
         unanswered: 0,
+        answered: 0,
         answers: Vec::new(),
         planned_at: noon(),
         revision: 1,

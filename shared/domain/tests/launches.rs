@@ -552,6 +552,32 @@ fn the_slots_of_a_launch_record_what_the_next_attempt_costs_and_launches() {
 }
 
 #[test]
+fn a_refusal_counts_at_once_if_ec2_has_answered_every_call_of_the_attempt() {
+    let (view, batch) = planned();
+    let slow_down = LaunchError::answered(503, Some("RequestLimitExceeded"), "slow down");
+    let throttled = |batch: &Batch| after(&view, &throttled(&view, batch, &slow_down, noon())).batches[&4].clone();
+    let claimed = |batch: &Batch| after(&view, &claim(&pool(), &view, batch, &turn())).batches[&4].clone();
+    let called = |batch: &Batch, status: u16, code: &str| {
+        let error = LaunchError::answered(status, Some(code), "no");
+        let AfterError::Later(later) = after_error(&pool(), batch, Attempt::of(batch), &error, noon()) else {
+            panic!("{code} ends the attempt")
+        };
+        *later
+    };
+    let answered = [throttled(&batch), called(&batch, 400, "RequestExpired"), throttled(&claimed(&throttled(&batch)))];
+    for batch in answered {
+        assert_eq!(Attempt::of(&batch), Attempt::First, "{batch:?}");
+        let begun = claimed(&batch);
+        assert_eq!(Attempt::of(&begun), Attempt::Repeated, "of an invocation that ended");
+        for (status, code) in [(500, "InternalError"), (400, "IdempotentParameterMismatch")] {
+            let unclear = called(&begun, status, code);
+            assert_eq!(Attempt::of(&unclear), Attempt::Repeated, "{code}");
+            assert_eq!(Attempt::of(&throttled(&claimed(&unclear))), Attempt::Repeated, "{code}");
+        }
+    }
+}
+
+#[test]
 fn a_launch_without_any_launch_option_is_tried_again_after_a_quarter_of_an_hour() {
     let (view, batch) = planned();
     let pool = Pool { instance_types: Vec::new(), ..two_zones() };

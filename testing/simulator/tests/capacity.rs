@@ -2,12 +2,15 @@
 
 mod story;
 
+use std::time::Duration;
+
 use domain::config::{MarketChoice, Pool};
 use domain::ids::JobId;
 use domain::state::Circuit;
 use jiff::SignedDuration;
 use simulator::{Ingest, Runners, Universe, pool};
 use story::everything_is_over;
+use world::LostReply;
 use world::ec2::{Capacity, Code, LaunchMatch, Market, Operation, Refusal, When};
 use world::github::{self, DEFAULT_GROUP, Endpoint, Group};
 
@@ -81,6 +84,33 @@ fn a_throttled_launch_is_repeated_and_nothing_is_launched_twice() {
         everything_is_over(&universe);
         assert_eq!(launches(&universe), 5);
     }
+}
+
+#[test]
+fn a_refusal_after_a_throttled_call_leads_to_the_next_zone_at_once() {
+    let universe = universe(21);
+    refuse(&universe, LaunchMatch::default(), Code::RequestLimitExceeded, When::Next(1));
+    refuse(&universe, LaunchMatch::default(), Code::InsufficientInstanceCapacity, When::Next(1));
+    queue(&universe, 1);
+    universe.run(SignedDuration::from_secs(15));
+    assert_eq!((launches(&universe), calls_of_run_instances(&universe)), (1, 3));
+    everything_is_over(&universe);
+}
+
+#[test]
+fn a_partly_visible_launch_that_is_throttled_is_not_repeated_elsewhere() {
+    let universe = universe(22);
+    universe.ec2(|ec2, _| {
+        ec2.faults.invisible_for = Duration::from_secs(240);
+        ec2.faults.lost_replies.push_back((Operation::RunInstances, LostReply::Applied));
+    });
+    queue(&universe, 5);
+    universe.run(SignedDuration::from_secs(4));
+    universe.ec2(|ec2, _| ec2.faults.errors.extend([(Operation::RunInstances, Code::RequestLimitExceeded); 50]));
+    universe.run(MINUTE * 3);
+    universe.ec2(|ec2, _| ec2.faults.errors.clear());
+    everything_is_over(&universe);
+    assert_eq!(launches(&universe), 5);
 }
 
 #[test]

@@ -288,6 +288,7 @@ fn decide_for(pool: &Pool, class: Option<&Label>, view: &PoolView, behind: &BTre
             lease: Lease::due(now).claimed(lease),
             missing_since: None,
             unanswered: 0,
+            answered: 0,
             answers: Vec::new(),
             planned_at: now,
             revision: 0,

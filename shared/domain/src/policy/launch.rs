@@ -84,7 +84,8 @@ pub fn bind(
 
 /// The batch with its next attempt, not tried yet.
 fn next(batch: &Batch, now: Timestamp) -> Batch {
-    Batch { attempt: batch.attempt + 1, lease: Lease::due(now), missing_since: None, unanswered: 0, ..batch.clone() }
+    let (attempt, lease) = (batch.attempt + 1, Lease::due(now));
+    Batch { attempt, lease, missing_since: None, unanswered: 0, answered: 0, ..batch.clone() }
 }
 
 /// What a definitive refusal is about.
@@ -121,7 +122,7 @@ pub enum Attempt {
 impl Attempt {
     /// For a batch that was not decided in this invocation.
     pub fn of(batch: &Batch) -> Self {
-        if batch.lease.tries > 0 && batch.tuple.is_some() { Attempt::Repeated } else { Attempt::First }
+        if batch.lease.tries > batch.answered && batch.tuple.is_some() { Attempt::Repeated } else { Attempt::First }
     }
 }
 
@@ -202,6 +203,7 @@ fn with_answer(batch: &Batch, error: &LaunchError, now: Timestamp) -> Batch {
         let answer = Answer { at: now, tuple, code: error.code.clone(), message: error.message.clone() };
         answer.keep(&mut batch.answers);
     }
+    batch.answered += u32::from(error.class.launched_nothing());
     batch
 }
 

@@ -47,6 +47,16 @@ impl ErrorClass {
             _ => ErrorClass::Refusal,
         }
     }
+
+    /// Whether no machine exists because of the call. Another call with its token may have launched some.
+    pub fn launched_nothing(self) -> bool {
+        !matches!(self, ErrorClass::Ambiguous | ErrorClass::TokenUsed)
+    }
+
+    /// Whether the answer says that EC2 would not launch the tuple now. Otherwise the same call may succeed later.
+    pub fn is_refusal(self) -> bool {
+        !matches!(self, ErrorClass::Ambiguous | ErrorClass::Throttled | ErrorClass::Caller)
+    }
 }
 
 const TOO_MANY_REQUESTS: u16 = 429;

@@ -35,6 +35,10 @@ pub struct Batch {
     /// How many calls of this attempt got no complete answer. From the third one on, none is made any more.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unanswered: u32,
+    /// How many calls of this attempt EC2 answered with an error after which no machine exists. If it answered all of them, the
+    /// next refusal counts at once.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub answered: u32,
     /// EC2's latest answers that reported no launch, newest last, at most [`ANSWERS_KEPT`].
     #[serde(rename = "refusals", default, skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<Answer>,

@@ -113,8 +113,8 @@ async fn run_instances(context: &Context<'_>, pool: &Pool, batch: &Batch, tuple:
     let call = Launch { tag, tuple: tuple.clone(), count: batch.count, within };
     let error = match context.ports.compute.launch(&call).await {
         Ok(launched) => return Outcome::Launched(launched.into_iter().map(|one| (one.id, one.launched_at)).collect()),
-        // The earlier call launched instances, whatever EC2 answers to the repeated one.
-        Err(_) if !found.is_empty() => return Outcome::Launched(found),
+        // The earlier call launched these, and EC2 refuses the rest.
+        Err(error) if !found.is_empty() && error.class.is_refusal() => return Outcome::Launched(found),
         Err(error) => error,
     };
     failed(context, pool, batch, attempt, error)

@@ -21,7 +21,8 @@ pub struct Faults {
     pub lost_replies: VecDeque<(Operation, LostReply)>,
     /// Errors, in the order of the calls of each operation.
     pub errors: VecDeque<(Operation, Code)>,
-    /// Eventual consistency: how long after its launch an instance is only in the answer to RunInstances.
+    /// Eventual consistency: how long after its launch the last instance of a launch is only in the answer to RunInstances.
+    /// Until then, more and more of the others are visible.
     pub invisible_for: Duration,
     /// The share of launches and starts whose machines reach `running` but whose programs never start, from 0 to 1.
     pub boot_failures: f64,

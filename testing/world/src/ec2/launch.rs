@@ -113,7 +113,7 @@ impl Ec2 {
                 reclaimed_at: None,
                 end: None,
                 state_reason: None,
-                visible_at: now + self.faults.invisible_for,
+                visible_at: now + self.faults.invisible_for * (launch_index as u32 + 1) / granted,
                 console: String::new(),
                 can_boot: self.rng.random::<f64>() >= self.faults.boot_failures,
             });

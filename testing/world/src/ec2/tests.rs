@@ -80,6 +80,8 @@ fn a_new_instance_is_not_found_before_it_is_visible_and_one_bad_id_fails_all() {
     assert_eq!(ec2.alive().count(), 6, "nothing ended");
     let listed = ec2.describe_instances(&[], &[Filter::tag("drover:stack", "ci")], None, None, at(11)).unwrap();
     assert_eq!(listed.items.len(), 1);
+    let listed = ec2.describe_instances(&[], &[Filter::tag("drover:stack", "ci")], None, None, at(30)).unwrap();
+    assert_eq!(listed.items.iter().map(|it| it.instances.len()).collect::<Vec<_>>(), [3, 2], "a part of the new ones");
 
     ec2.terminate_instances(&both, at(40)).unwrap();
     assert_eq!(ec2.alive().count(), 4);
