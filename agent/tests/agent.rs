@@ -97,6 +97,7 @@ impl Machine {
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .env("DROVER_BOOT_TABLE", BOOT_TABLE)
             .env("DROVER_RUNNER_DIR", self.folder.path())
+            .env("TMPDIR", self.folder.path())
             .env("DROVER_POWEROFF", format!("touch {}", self.path("off").display()))
             .env("OUT", self.folder.path())
             .kill_on_drop(true);

@@ -185,6 +185,8 @@ impl Machines {
             .env("DROVER_REPORTS_TABLE", REPORTS_TABLE)
             .env("DROVER_RUNNER_DIR", &runner_dir)
             .env("DROVER_POWEROFF", runner_dir.join("poweroff"))
+            // A machine that loses its power does not tidy up.
+            .env("TMPDIR", &runner_dir)
             .env(SANDBOX_URL, &self.own_url)
             .env(SANDBOX_INSTANCE, &id)
             .env(SANDBOX_STARTS, starts.to_string())

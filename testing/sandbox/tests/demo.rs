@@ -99,6 +99,12 @@ fn processes_of(folder: &Path) -> Vec<i32> {
     all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).filter(is_of).collect()
 }
 
+/// Whether a file of this name is anywhere in the folder.
+fn contains(folder: &Path, name: &str) -> bool {
+    let mut entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.any(|entry| entry.file_name() == name || contains(&entry.path(), name))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_ctrl_c_no_process_and_no_file_is_left() -> anyhow::Result<()> {
     for (signal, serve) in [(Signal::SIGINT, false), (Signal::SIGTERM, true)] {
@@ -120,6 +126,7 @@ async fn after_ctrl_c_no_process_and_no_file_is_left() -> anyhow::Result<()> {
         }
         let others = || processes_of(temporary.path()).into_iter().filter(|process| *process != own);
         assert!(others().count() > 2, "an agent, its runner and functions");
+        assert!(contains(temporary.path(), "job-started.sh"), "an agent writes its hook elsewhere");
         kill(Pid::from_raw(own), signal)?;
         let ended = tokio::time::timeout(PATIENCE, running.wait()).await??;
         let mut said = String::new();
