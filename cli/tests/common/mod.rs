@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use platform::environment::optional;
 use reqwest::{Client, Url};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -18,16 +19,28 @@ use tokio::process::{Child, Command};
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 pub(crate) enum Visitor {
-    Browser { http: Client, session: String, driver: Child },
-    Reader { http: Client, url: Option<Url>, page: String, typed: Vec<(String, String)> },
+    /// What the browser leaves behind is in the folder.
+    Browser {
+        http: Client,
+        session: String,
+        driver: Child,
+        _folder: TempDir,
+    },
+    Reader {
+        http: Client,
+        url: Option<Url>,
+        page: String,
+        typed: Vec<(String, String)>,
+    },
 }
 
 /// Starts `chromedriver`; `None` if it is not installed. It takes a free port of IPv4 and then ends if the same port of IPv6 is
 /// in use, so a start that ends is tried again.
-async fn chromedriver() -> Option<(Child, String)> {
+async fn chromedriver(folder: &Path) -> Option<(Child, String)> {
     for _ in 0..10 {
         let mut command = Command::new("chromedriver");
-        let mut driver = command.arg("--port=0").stdout(Stdio::piped()).kill_on_drop(true).spawn().ok()?;
+        command.arg("--port=0").env("TMPDIR", folder).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut driver = command.spawn().ok()?;
         let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
         while let Some(line) = lines.next_line().await.unwrap() {
             if let Some((_, port)) = line.split_once("successfully on port ") {
@@ -41,7 +54,8 @@ async fn chromedriver() -> Option<(Child, String)> {
 impl Visitor {
     pub(crate) async fn start() -> Self {
         let http = Client::new();
-        let Some((driver, port)) = chromedriver().await else {
+        let folder = tempfile::tempdir().unwrap();
+        let Some((driver, port)) = chromedriver(folder.path()).await else {
             eprintln!("no chromedriver: pages are read by an HTTP client");
             return Visitor::Reader { http, url: None, page: String::new(), typed: Vec::new() };
         };
@@ -57,7 +71,7 @@ impl Visitor {
             .await
             .unwrap();
         let id = made["value"]["sessionId"].as_str().unwrap_or_else(|| panic!("no session: {made}"));
-        Visitor::Browser { session: format!("http://127.0.0.1:{port}/session/{id}"), http, driver }
+        Visitor::Browser { session: format!("http://127.0.0.1:{port}/session/{id}"), http, driver, _folder: folder }
     }
 
     pub(crate) async fn open(&mut self, address: &str) {
@@ -179,7 +193,7 @@ impl Visitor {
     /// Closes the browser.
     pub(crate) async fn leave(self) {
         match self {
-            Visitor::Browser { http, session, mut driver } => {
+            Visitor::Browser { http, session, mut driver, .. } => {
                 http.delete(session).send().await.unwrap();
                 driver.kill().await.unwrap();
             }

@@ -11,8 +11,7 @@ use domain::wire::InstanceChange;
 use crate::context::Context;
 use crate::error::ReconcileError;
 use crate::ports::StoreError;
-use crate::record::MAX_RACES;
-use crate::table::{Commit, commit};
+use crate::table::{Commit, MAX_RACES, commit};
 
 /// Records what EC2 reports about an instance. Returns the pool to reconcile; None if the instance does not belong to the
 /// stack, or nothing changes. A lost race is repeated here: on the queue, the message would wait until it is visible again,

@@ -17,13 +17,10 @@ use jiff::Timestamp;
 use crate::context::Context;
 use crate::error::ReconcileError;
 use crate::metrics;
-use crate::table::{Commit, commit};
+use crate::table::{Commit, MAX_RACES, commit};
 
 /// Two writes per job and the event: 97 of DynamoDB's 100.
 pub(crate) const JOBS_PER_WRITE: usize = 48;
-
-/// The number of lost races after which the message goes back to the queue.
-pub(crate) const MAX_RACES: usize = 8;
 
 /// The result of recording notices.
 #[derive(Debug, Default)]

@@ -14,6 +14,9 @@ use crate::ports::{CommitError, Reading};
 /// How often a pool is read again because another invocation decided meanwhile.
 const MAX_READINGS: usize = 3;
 
+/// After this many lost races in a row, the work is left to a later invocation.
+pub(crate) const MAX_RACES: usize = 8;
+
 /// How often a nudge is written if others write it at the same time. After that one that they have written is soon enough.
 const NUDGE_RACES: usize = 2;
 

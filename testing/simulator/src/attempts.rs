@@ -71,9 +71,12 @@ impl Attempts {
             Item::Batch(after) if after.version == before.version && after.pool == before.pool => Some(after),
             _ => None,
         });
-        // Only the invocation that made the first call can have written this.
-        let put_off = |after: &Batch| after.attempt == before.attempt && after.lease.tries == 1;
-        if after.is_some_and(put_off) && before.lease.tries == 1 && attempt.calls == 1 && attempt.refused {
+        // Only the invocation that made the last call can have written this.
+        let put_off = |after: &Batch| after.attempt == before.attempt && after.lease.tries == before.lease.tries;
+        let calls = before.lease.tries;
+        // A failed table or an old version may have lost the other answers.
+        let is_clear = before.answered + 1 == calls && attempt.calls == calls && !attempt.unanswered;
+        if after.is_some_and(put_off) && is_clear && attempt.refused {
             return Some(format!("S9: {} was refused, and counts as perhaps launched", before.tag()));
         }
         let is_given_up = after.is_none_or(|after| after.attempt > before.attempt);

@@ -96,19 +96,30 @@ fn an_organisation_with_ten_thousand_runners_and_churn_costs_at_most_fifteen_hun
     assert!(used >= 400, "{used} in an hour: the list is read, though not in every sweep");
 }
 
-/// GitHub where each call takes its time and where one account's calls are never answered.
+/// The calls that GitHub does not answer.
+enum Hanging {
+    Nothing,
+    Account(&'static str),
+    /// Listing the jobs of this run.
+    Run(RunId),
+}
+
+/// GitHub where each call takes its time and some are never answered.
 struct Slow<'a> {
     universe: &'a Universe,
     world: &'a dyn GitHub,
     page_takes: SignedDuration,
-    hanging: Option<Owner>,
+    hanging: Hanging,
     pages: Mutex<usize>,
     unanswered: Mutex<usize>,
 }
 
 impl Slow<'_> {
     fn takes(&self, owner: &Owner) -> Result<(), GitHubError> {
-        let hangs = self.hanging.as_ref() == Some(owner);
+        self.answers_unless(matches!(self.hanging, Hanging::Account(name) if name == owner.as_str()))
+    }
+
+    fn answers_unless(&self, hangs: bool) -> Result<(), GitHubError> {
         self.universe.pass(if hangs { SECOND * 7 } else { self.page_takes });
         *self.unanswered.lock().expect("no panic") += usize::from(hangs);
         if hangs { Err(GitHubError::unavailable("no answer within 7 s")) } else { Ok(()) }
@@ -144,6 +155,7 @@ impl GitHub for Slow<'_> {
     }
     async fn run_jobs(&self, repository: &Repository, run: RunId) -> Result<RunJobs, GitHubError> {
         self.takes(&repository.owner)?;
+        self.answers_unless(matches!(self.hanging, Hanging::Run(it) if it == run))?;
         self.world.run_jobs(repository, run).await
     }
     async fn is_run_over(&self, run: &RunReference) -> Result<bool, GitHubError> {
@@ -176,9 +188,8 @@ impl GitHub for Slow<'_> {
 }
 
 /// One sweep with a slow GitHub. It must end before the invocation does. Returns how many pages of runners it read.
-fn slow_sweep(universe: &Universe, page_takes: SignedDuration, hanging: Option<&str>) -> (Report, usize) {
+fn slow_sweep(universe: &Universe, page_takes: SignedDuration, hanging: Hanging) -> (Report, usize) {
     universe.invoke(async |context| {
-        let hanging = hanging.map(|owner| owner.parse().expect("an account"));
         let (world, zero) = (context.ports.github, Mutex::default);
         let slow = Slow { universe, world, page_takes, hanging, pages: zero(), unanswered: zero() };
         let context = Context { ports: Ports { github: &slow, ..context.ports }, ..*context };
@@ -209,14 +220,14 @@ fn a_list_of_ten_thousand_runners_is_completed_within_five_sweeps_even_page_by_p
     });
     let mut pages = Vec::new();
     while pages.iter().sum::<usize>() < 100 {
-        pages.push(slow_sweep(&universe, SignedDuration::from_millis(700), None).1);
+        pages.push(slow_sweep(&universe, SignedDuration::from_millis(700), Hanging::Nothing).1);
         let slots = universe.store.view(&"linux".parse().expect("a pool")).slots;
         assert!(slots.values().all(|slot| slot.stop.is_none()), "unread is unknown, never absent: {slots:#?}");
     }
     assert!(pages.len() <= 5, "{pages:?}");
     // The unused registration is on the last page. A minute of grace is five.
     for _ in 0..40 {
-        slow_sweep(&universe, SignedDuration::from_millis(700), None);
+        slow_sweep(&universe, SignedDuration::from_millis(700), Hanging::Nothing);
         (0..30).for_each(|_| universe.tick());
     }
     assert!(universe.github(|github, _| github.runner(stale).is_none()), "and what it shows is acted on");
@@ -264,17 +275,35 @@ fn a_sweep_ends_in_time_and_serves_every_other_account_although_one_hangs() {
     });
     let is_registered = |n: usize| universe.github(|github, _| github.runner(stale[n]).is_some());
     for _ in 0..8 {
-        let (report, _) = slow_sweep(&universe, SignedDuration::from_millis(300), Some("octo-org"));
+        let (report, _) = slow_sweep(&universe, SignedDuration::from_millis(300), Hanging::Account("octo-org"));
         assert!(!report.failures.is_empty(), "it says what hangs");
         (0..60).for_each(|_| universe.tick());
     }
     assert!(!is_registered(1) && !is_registered(2), "the healthy accounts are swept");
     assert!(is_registered(0));
     for _ in 0..8 {
-        slow_sweep(&universe, SignedDuration::from_millis(300), None);
+        slow_sweep(&universe, SignedDuration::from_millis(300), Hanging::Nothing);
         (0..60).for_each(|_| universe.tick());
     }
     assert!(!is_registered(0), "and so is the third once it answers");
+}
+
+#[test]
+fn a_run_whose_jobs_cannot_be_listed_keeps_no_later_run_from_being_searched() {
+    let named = Pool { repositories: vec!["octo-org/widgets".parse().expect("a repository")], ..pool("linux", 10) };
+    let universe = Universe::new(308, vec![named]);
+    let jobs: Vec<JobId> = (0..10).map(|_| universe.queue(&["of-nobody"], |job| job)).collect();
+    let unheard = universe.queue(&["linux"], |job| QueueJob { webhooks: Webhooks::NeverAttempted, ..job });
+    (0..120).for_each(|_| universe.tick());
+    let large = universe.github(|github, _| github.job(github::JobId(jobs[5].0)).expect("it was queued").run);
+    let is_found = || universe.item(&Key::Job(JobId(unheard.0))).is_some();
+    for _ in 0..3 {
+        assert!(!is_found());
+        let (report, _) = slow_sweep(&universe, SignedDuration::from_millis(100), Hanging::Run(RunId(large.0)));
+        assert_eq!(report.failures.len(), usize::from(!is_found()), "{report:?}");
+        (0..60).for_each(|_| universe.tick());
+    }
+    assert!(is_found());
 }
 
 /// Adds repositories without a job, and returns how many minutes pass until a job without a webhook in the last one starts.

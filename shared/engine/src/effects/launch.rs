@@ -16,13 +16,10 @@ use crate::effects::{Holder, Next};
 use crate::error::ReconcileError;
 use crate::metrics;
 use crate::ports::{ErrorClass, Launch, LaunchError};
-use crate::table::{Commit, commit, commit_or_leave, read_launch, read_pool};
+use crate::table::{Commit, MAX_RACES, commit, commit_or_leave, read_launch, read_pool};
 
 /// Attempts in one invocation. Enough for every tuple of a large pool to be refused.
 const MAX_ATTEMPTS: usize = 32;
-
-/// The number of lost races after which the effect is left to a later invocation.
-const MAX_RACES: usize = 8;
 
 /// Performs the launch of that version, attempt after attempt, until instances are launched or the launch must wait.
 ///

@@ -17,8 +17,7 @@ use crate::context::Context;
 use crate::effects::{Holder, Next};
 use crate::error::ReconcileError;
 use crate::ports::{ComputeError, Deregistered, GitHubError, Registration};
-use crate::record::MAX_RACES;
-use crate::table::{Commit, claim, commit, commit_or_leave};
+use crate::table::{Commit, MAX_RACES, claim, commit, commit_or_leave};
 
 /// Concurrent registrations of one launch, or of one round. Those of one account are bounded together, see [`crate::accounts`].
 pub(crate) const MAX_CONCURRENT_REGISTRATIONS: usize = 24;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::ids::{JobId, Owner, PoolName, Repository, RunId};
 use domain::policy::budget::{Budget, Optional, is_ample, is_scarce, may_search, pay};
 use domain::policy::search::{self, advance, is_named, notices, open_accounts, round};
-use domain::state::{Config, FoundJobs, Janitor, SearchRound};
+use domain::state::{Config, FoundJobs, Janitor, SearchRound, SearchedRepository};
 use domain::wire::{FoundJob, RunsUnderWay};
 use futures::future::join_all;
 use jiff::Timestamp;
@@ -36,8 +36,8 @@ struct Search<'a> {
     paid_until: Option<Timestamp>,
     /// Repositories that were searched: to the end, or up to a run.
     searched: Vec<(Repository, Option<RunId>)>,
-    /// Repositories whose search failed.
-    unsearchable: Vec<Repository>,
+    /// Repositories whose search failed, and the run after which the next search begins, if it begins later.
+    unsearchable: Vec<(Repository, Option<RunId>)>,
     /// Repositories that GitHub does not know and no pool names.
     gone: Vec<Repository>,
     round: Option<SearchRound>,
@@ -108,9 +108,10 @@ pub(super) async fn search(
                 }
             }
         }
-        for repository in search.unsearchable {
+        for (repository, to) in search.unsearchable {
             if let Some(remembered) = memory.repositories.get_mut(&repository) {
                 remembered.failed_at = Some(now);
+                remembered.searched_to = to.or(remembered.searched_to);
             }
         }
         memory.repositories.retain(|repository, _| !search.gone.contains(repository));
@@ -163,8 +164,8 @@ impl Search<'_> {
             if self.failures.len() >= MAX_FAILURES || self.runs >= MAX_RUNS {
                 break;
             }
-            let from = memory.repositories.get(&repository).and_then(|known| known.searched_to);
-            if !self.may_go_on_with_known() || self.search(repository, from).await == GoOn::No {
+            let known = memory.repositories.get(&repository);
+            if !self.may_go_on_with_known() || self.search(repository, known).await == GoOn::No {
                 return;
             }
         }
@@ -208,8 +209,8 @@ impl Search<'_> {
         GoOn::Yes
     }
 
-    /// Searches one repository, from the run after `from` on.
-    async fn search(&mut self, repository: Repository, from: Option<RunId>) -> GoOn {
+    /// Searches one repository, from where its last search ended.
+    async fn search(&mut self, repository: Repository, known: Option<&SearchedRepository>) -> GoOn {
         let RunsUnderWay { runs, unreadable, counted } =
             match self.context.ports.github.runs_under_way(&repository).await {
                 Ok(runs) => runs,
@@ -218,10 +219,11 @@ impl Search<'_> {
                     self.gone.push(repository);
                     return GoOn::Yes;
                 }
-                Err(error) => return self.cannot_search(repository, &error),
+                Err(error) => return self.cannot_search(repository, None, &error),
             };
         self.pay(counted);
         self.unreadable += unreadable;
+        let from = known.and_then(|known| known.searched_to);
         let left: Vec<(RunId, bool)> =
             runs.into_iter().filter(|(run, _)| from.is_none_or(|from| *run > from)).collect();
         let mut searched_to = None;
@@ -245,7 +247,10 @@ impl Search<'_> {
                     Err(GitHubError::Refused(_)) => {}
                     Err(error) => {
                         self.record_found(&repository, jobs).await;
-                        return self.cannot_search(repository, &error);
+                        // One run must not keep those after it from being searched: it is left out after two failures in a row.
+                        let is_left_out = known.is_some_and(|it| it.failed_at.is_some()) && !error.concerns_account();
+                        let reached = searched_to.or(is_left_out.then_some(*run));
+                        return self.cannot_search(repository, reached, &error);
                     }
                 }
                 searched_to = Some(*run);
@@ -264,9 +269,9 @@ impl Search<'_> {
         GoOn::Yes
     }
 
-    fn cannot_search(&mut self, repository: Repository, error: &GitHubError) -> GoOn {
+    fn cannot_search(&mut self, repository: Repository, searched_to: Option<RunId>, error: &GitHubError) -> GoOn {
         let what = format!("{repository} cannot be searched for jobs");
-        self.unsearchable.push(repository);
+        self.unsearchable.push((repository, searched_to));
         self.failed(what, error)
     }
 

@@ -19,10 +19,8 @@ use crate::workflow_job::WorkflowJob;
 /// GitHub's largest page of runs and jobs.
 const PER_PAGE: usize = 100;
 
-/// Pages of runs that are read at the same time.
+/// Pages of a list that are read at the same time. One after the other, ten pages take as long as a call may.
 const PAGES_AT_ONCE: usize = 5;
-
-const MAX_PAGES: usize = 1000;
 
 impl GitHubApp {
     pub(super) async fn read_job(&self, repository: &Repository, job: JobId) -> Result<Option<JobNotice>, GitHubError> {
@@ -76,7 +74,6 @@ impl GitHubApp {
             let read = |page: usize| async move { self.list::<Page>(repository, &format!("{path}&page={page}")).await };
             let first = read(1).await?;
             let last = first.resource.total_count.min(MAX_LISTED_RUNS).div_ceil(PER_PAGE);
-            // One after the other, ten pages take as long as a call may.
             let others: Vec<_> = stream::iter(2..=last).map(read).buffered(PAGES_AT_ONCE).try_collect().await?;
             for Read { resource: listed, counted } in std::iter::once(first).chain(others) {
                 let (readable, unreadable) = readable(listed.workflow_runs);
@@ -94,24 +91,22 @@ impl GitHubApp {
             total_count: usize,
             jobs: Vec<Listed<WorkflowJob>>,
         }
+        let path = &format!("/repos/{repository}/actions/runs/{run}/jobs?filter=latest&per_page={PER_PAGE}");
+        let read = |page: usize| async move { self.list::<Page>(repository, &format!("{path}&page={page}")).await };
+        let first = read(1).await?;
+        let last = first.resource.total_count.div_ceil(PER_PAGE);
+        let others: Vec<_> = stream::iter(2..=last).map(read).buffered(PAGES_AT_ONCE).try_collect().await?;
         let mut found = RunJobs::default();
-        for page in 1..=MAX_PAGES {
-            let path =
-                format!("/repos/{repository}/actions/runs/{run}/jobs?filter=latest&per_page={PER_PAGE}&page={page}");
-            let Read { resource: listed, counted } = self.list::<Page>(repository, &path).await?;
-            let is_last = listed.jobs.is_empty() || page * PER_PAGE >= listed.total_count;
+        for Read { resource: listed, counted } in std::iter::once(first).chain(others) {
             let (readable, unreadable) = readable(listed.jobs);
             found.unreadable += unreadable;
             found.counted += counted;
             found.jobs.extend(readable.into_iter().map(JobNotice::from));
-            if is_last {
-                if found.unreadable > 0 {
-                    tracing::error!(%repository, %run, "{} jobs of run {run} cannot be read", found.unreadable);
-                }
-                return Ok(found);
-            }
         }
-        Err(GitHubError::unavailable(format!("run {run} has more than {} jobs", MAX_PAGES * PER_PAGE)))
+        if found.unreadable > 0 {
+            tracing::error!(%repository, %run, "{} jobs of run {run} cannot be read", found.unreadable);
+        }
+        Ok(found)
     }
 
     async fn list<T: DeserializeOwned>(&self, repository: &Repository, path: &str) -> Result<Read<T>, GitHubError> {
