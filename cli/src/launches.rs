@@ -2,18 +2,10 @@
 
 use std::time::Duration;
 
-use domain::config::{Architecture, LaunchTemplate, Machines, Market, Pool, Shape, ShapePolicy, Tuple};
+use domain::config::{Architecture, Machines, Market, Pool, Shape, ShapePolicy, Tuple};
 use domain::ids::StackName;
 use domain::policy::offer::{Offer, offers};
 use platform::inspect::{Inspect, Unanswered};
-
-/// The launch templates that the pool uses.
-pub(crate) fn templates_of(pool: &Pool) -> Vec<&LaunchTemplate> {
-    match &pool.shapes {
-        Some(shapes) => shapes.launch_templates.values().collect(),
-        None => vec![&pool.launch_template],
-    }
-}
 
 /// The machines of one architecture that jobs get which ask for nothing else, whatever they cost.
 pub(crate) fn of_architecture(

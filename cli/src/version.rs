@@ -9,7 +9,6 @@ use platform::table::Table;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::launches::templates_of;
 use crate::output::{Failure, Output};
 use crate::read::config_if_any;
 use crate::status::functions;
@@ -77,7 +76,7 @@ async fn read(table: &Table, inspect: &Inspect) -> Result<Versions, Failure> {
 async fn images(pools: &[Pool], inspect: &Inspect) -> Result<Vec<Image>, Failure> {
     let mut by_image: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for pool in pools {
-        for template in templates_of(pool) {
+        for template in pool.templates() {
             if let Some(image) = inspect.template(template).await?.image {
                 by_image.entry(image).or_default().insert(pool.name.to_string());
             }

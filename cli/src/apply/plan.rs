@@ -13,7 +13,6 @@ use platform::ec2::Ec2;
 use serde::Serialize;
 
 use super::differences::{Difference, differences};
-use crate::launches::templates_of;
 use crate::output::{Failure, count, usd};
 use crate::pool_file::{PoolEntry, PoolFile, by_name};
 use crate::schedule::local;
@@ -186,7 +185,7 @@ impl Plan {
         }
         for pool in self.of_file() {
             let subnets = count(pool.subnets.len(), "subnet");
-            for template in templates_of(pool) {
+            for template in pool.templates() {
                 let LaunchTemplate { name, version, id, .. } = template;
                 text += &format!("{}: {name} version {version} ({id}), {subnets}\n", pool.name);
             }

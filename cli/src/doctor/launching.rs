@@ -13,7 +13,7 @@ use platform::inspect::{AWS_VOLUME_KEY, ImageFacts, TemplateFacts};
 use super::report::{Group, Level};
 use super::subject::{MaybeConfig, Subject};
 use super::work::Views;
-use crate::launches::{DryRuns, examples, templates_of};
+use crate::launches::{DryRuns, examples};
 use crate::output::{age, count};
 
 /// GitHub refuses a runner 30 days after the release of a newer one.
@@ -41,7 +41,7 @@ pub(super) async fn launching(subject: &Subject<'_>, config: MaybeConfig<'_>, vi
 
 async fn templates(group: &mut Group, subject: &Subject<'_>, pools: &[&Pool]) {
     let mut used: BTreeMap<(&str, u64), (&LaunchTemplate, Vec<&str>)> = BTreeMap::new();
-    let with_templates = pools.iter().flat_map(|pool| templates_of(pool).into_iter().map(move |it| (pool, it)));
+    let with_templates = pools.iter().flat_map(|pool| pool.templates().into_iter().map(move |it| (pool, it)));
     for (pool, template) in with_templates {
         let entry = used.entry((template.id.as_str(), template.version));
         entry.or_insert_with(|| (template, Vec::new())).1.push(pool.name.as_str());

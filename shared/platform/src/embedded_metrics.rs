@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock};
 
 use anyhow::anyhow;
-use domain::config::LaunchTemplate;
+use domain::config::{LaunchTemplate, Pool};
 use domain::ids::StackName;
 use domain::state::{Item, Key};
 use engine::metrics::{ALL, IMAGE_AGE, RUNNER_AGE};
@@ -65,7 +65,7 @@ impl<'a> EmbeddedMetrics<'a> {
         }
         let Ok(Some(Item::Config(config))) = self.table.get(&Key::Config).await else { return };
         let (mut oldest, mut oldest_runner) = (None, None);
-        let used = config.pools.iter().map(|pool| &pool.launch_template);
+        let used = config.pools.iter().flat_map(Pool::templates);
         let used: BTreeMap<(&str, u64), &LaunchTemplate> = used.map(|it| ((it.id.as_str(), it.version), it)).collect();
         for template in used.into_values() {
             match self.ec2.image_dates(template).await {

@@ -147,6 +147,14 @@ impl Pool {
         options
     }
 
+    /// The launch templates that it uses: with shapes, one for each architecture.
+    pub fn templates(&self) -> Vec<&LaunchTemplate> {
+        match &self.shapes {
+            Some(shapes) => shapes.launch_templates.values().collect(),
+            None => vec![&self.launch_template],
+        }
+    }
+
     /// The tuples of [`Pool::launch_options`].
     pub fn tuples(&self) -> Vec<Tuple> {
         self.launch_options().into_iter().map(|option| option.tuple).collect()
