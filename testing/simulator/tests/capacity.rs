@@ -284,6 +284,19 @@ fn a_pool_that_cannot_launch_sends_probes_only() {
 }
 
 #[test]
+fn a_zone_that_accepts_launches_without_capacity_is_left_out_and_opens_no_circuit() {
+    let universe = universe(29);
+    let zone = LaunchMatch { subnet: Some("subnet-a".into()), ..LaunchMatch::default() };
+    universe.ec2(|ec2, _| ec2.faults.accepted_in_vain.push((zone, 1.0)));
+    queue(&universe, 4);
+    universe.run(MINUTE * 4);
+    assert_eq!(circuit(&universe), Circuit::Closed);
+    let in_vain = universe.ec2(|ec2, _| ec2.instances().filter(|machine| machine.lacked_capacity()).count());
+    assert_eq!((in_vain, launches(&universe)), (4, 8), "the other zone has capacity");
+    everything_is_over(&universe);
+}
+
+#[test]
 fn machines_that_never_come_up_are_bounded_and_the_author_is_notified() {
     let universe = universe(26);
     universe.ec2(|ec2, _| ec2.faults.boot_failures = 1.0);

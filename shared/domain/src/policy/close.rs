@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::{Label, MicroUsd, Pool, Rates};
+use crate::config::{Label, MicroUsd, Pool, Rates, Tuple};
 use crate::ids::{InstanceId, Repository, SlotId};
 use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::PoolView;
 use crate::policy::charge::give_back_used;
 use crate::policy::circuit::without_probe;
-use crate::policy::early_end::{counted, failure};
+use crate::policy::class::for_class;
+use crate::policy::early_end::{counted, failure, lacked_capacity};
+use crate::policy::launch;
 use crate::state::{BootReport, CircuitCause, ClosedRunner, Failure, Instance, Slot, Usage};
 use crate::wire::StateReason;
 
@@ -51,7 +53,8 @@ pub struct Ended<'a> {
     pub reasons: Option<&'a BTreeMap<InstanceId, StateReason>>,
 }
 
-/// Deletes the slots and closes the mappings of their instances. Machines that ended early are counted as failures. A machine
+/// Deletes the slots and closes the mappings of their instances. Machines that ended early are counted as failures, except for
+/// lack of capacity: then their launch option counts as refused. A machine
 /// that has run a job is no longer charged to a job that still waits: three machines that other jobs took would use up its
 /// launches.
 pub fn close(pool: &Pool, view: &PoolView, slots: &[Slot], ended: Ended<'_>, rates: &Rates, turn: &Turn) -> Closing {
@@ -69,6 +72,13 @@ pub fn close(pool: &Pool, view: &PoolView, slots: &[Slot], ended: Ended<'_>, rat
     }
     let by_instance: BTreeMap<&InstanceId, &Slot> =
         slots.iter().filter_map(|slot| Some((&slot.machine()?.instance, slot))).collect();
+    let lacking = instances.iter().filter_map(|instance| {
+        let (slot, reason) = (by_instance.get(&instance.id)?, reasons?.get(&instance.id)?);
+        let tuple = lacked_capacity(slot, reason).then(|| launched_as(pool, view, slot, instance))?;
+        Some((tuple?, reason.message.as_str()))
+    });
+    let meta = lacking
+        .fold(view.meta.clone(), |meta, (tuple, message)| launch::lacked_capacity(meta, tuple, message, turn.now));
     let mut writes = Transaction::new();
     if pool.rerun_on_interruption {
         let interrupted = instances.iter().filter(|instance| instance.interrupted_at.is_some());
@@ -94,7 +104,7 @@ pub fn close(pool: &Pool, view: &PoolView, slots: &[Slot], ended: Ended<'_>, rat
         let (class, claims) = (slot.class.clone(), slot.claims.clone());
         writes = writes.put(Instance { class, claims, boot, usage, cost_micro_usd: cost, console, ..closed });
     }
-    let meta = by_class.iter().fold(view.meta.clone(), |meta, (class, failures)| {
+    let meta = by_class.iter().fold(meta, |meta, (class, failures)| {
         counted(pool, &meta, *class, failures, CircuitCause::EndedEarly, turn.now)
     });
     let meta = slots.iter().filter(|slot| !failed.contains(&slot.id)).fold(meta, |meta, slot| match &slot.class {
@@ -109,4 +119,15 @@ pub fn close(pool: &Pool, view: &PoolView, slots: &[Slot], ended: Ended<'_>, rat
     let what = What::Closed { slots: slots.iter().map(|slot| slot.id).collect(), failures };
     let writes = slots.iter().cloned().fold(writes, Transaction::delete);
     Closing { writes: writes.emit(Stream::Pool(pool.name.clone()), what, turn), costs, repositories }
+}
+
+/// The launch option of the slot's machine. None if the pool does not have it any more.
+fn launched_as(pool: &Pool, view: &PoolView, slot: &Slot, instance: &Instance) -> Option<Tuple> {
+    let is_it = |tuple: &Tuple| {
+        Some(&tuple.instance_type) == instance.instance_type.as_ref()
+            && Some(tuple.market) == instance.market
+            && Some(&tuple.subnet) == instance.subnet.as_ref()
+    };
+    let options = for_class(pool, slot.class.as_ref(), &view.meta).launch_options();
+    options.into_iter().map(|option| option.tuple).find(is_it)
 }

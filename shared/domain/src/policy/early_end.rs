@@ -1,7 +1,7 @@
 //! Machines that ended before their runner came online: which of them count as failures of their pool, and when the pool's
 //! circuit opens.
 //!
-//! Such a machine counts if nobody asked for its end, EC2 did not take it back, and no waiting job that GitHub was asked
+//! Such a machine counts if nobody asked for its end, EC2 had capacity for it and did not take it back, and no waiting job that GitHub was asked
 //! about afterwards turned out to have run on it. A machine that has finished its job looks the same as long as its webhooks
 //! are missing.
 
@@ -64,7 +64,7 @@ pub fn failure(
     now: Timestamp,
 ) -> Option<Failure> {
     let machine = slot.machine().filter(|_| is_early(slot) && !may_have_run_a_job(view, slot))?;
-    if reason.is_some_and(|reason| reason.is_reclaim() || reason.is_request()) {
+    if reason.is_some_and(|reason| reason.is_reclaim() || reason.is_request() || reason.is_lack_of_capacity()) {
         return None;
     }
     Some(Failure {
@@ -74,6 +74,11 @@ pub fn failure(
         reason: reason.map_or_else(|| "EC2 gives no reason".to_owned(), StateReason::to_string),
         console: console.map(last_lines).unwrap_or_default(),
     })
+}
+
+/// Whether EC2 accepted the launch of the slot's machine and then had no capacity for it.
+pub fn lacked_capacity(slot: &Slot, reason: &StateReason) -> bool {
+    is_early(slot) && reason.is_lack_of_capacity()
 }
 
 /// The last lines with text, bounded.

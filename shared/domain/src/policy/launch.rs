@@ -11,13 +11,13 @@ use crate::log::{Stream, Transaction, Turn, What};
 use crate::policy::charge::refund;
 use crate::policy::circuit::{open_circuit, without_probe};
 use crate::policy::class::within;
-use crate::policy::launch_error::{ErrorClass, LaunchError, NO_ANSWER};
+use crate::policy::launch_error::{ErrorClass, LACK_OF_CAPACITY, LaunchError, NO_ANSWER};
 use crate::policy::retry::{backoff, throttle_backoff};
 use crate::policy::tuple::{Budget, Refusals, concerns, free_options, next_free};
 use crate::policy::{PoolView, early_end, stopped};
 use crate::state::{
     Answer, Batch, Circuit, CircuitCause, Cooldown, Failure, Instance, Lease, Leased, Machine, Meta, Pause, Slot,
-    SlotState, Throttle,
+    SlotState, Throttle, bounded,
 };
 
 /// How long a tuple is not tried after EC2's first refusal. Doubles up to [`COOLDOWN_MAX`]. A tuple without answers is not tried
@@ -383,6 +383,15 @@ pub fn throttled(view: &PoolView, batch: &Batch, error: &LaunchError, now: Times
     let until = now + throttle_backoff(times, &batch.tag().to_string());
     let meta = Meta { throttled: Some(Throttle { until, times }), ..view.meta.clone() };
     Transaction::new().put(meta).put(batch.put_off(until))
+}
+
+/// META after EC2 has ended a machine of this tuple for lack of capacity, although it had accepted the launch.
+pub(super) fn lacked_capacity(mut meta: Meta, tuple: Tuple, message: &str, now: Timestamp) -> Meta {
+    let (code, message) = (LACK_OF_CAPACITY.to_owned(), bounded(message));
+    let why = Refused { about: RefusedFor::Capacity, code: code.clone(), message: message.clone() };
+    cool_down(&mut meta, &tuple, &why, now);
+    Answer { at: now, tuple, code, message }.keep(&mut meta.answers);
+    meta
 }
 
 fn cool_down(meta: &mut Meta, tuple: &Tuple, why: &Refused, now: Timestamp) {

@@ -62,6 +62,9 @@ impl ErrorClass {
 const TOO_MANY_REQUESTS: u16 = 429;
 const REQUEST_TIMEOUT: u16 = 408;
 
+/// EC2's code for a type that a zone has none of at present.
+pub const LACK_OF_CAPACITY: &str = "InsufficientInstanceCapacity";
+
 /// Stands for EC2's error code if it has answered none of several calls.
 pub const NO_ANSWER: &str = "NoAnswer";
 
@@ -74,7 +77,7 @@ pub(super) fn is_about_zone(code: &str) -> bool {
 pub fn is_lack_of_capacity(code: &str) -> bool {
     matches!(
         code,
-        "InsufficientInstanceCapacity"
+        LACK_OF_CAPACITY
             | "InsufficientHostCapacity"
             | "InsufficientReservedInstanceCapacity"
             | "InsufficientFreeAddressesInSubnet"

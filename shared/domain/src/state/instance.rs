@@ -47,10 +47,10 @@ pub struct Instance {
     /// None in the same cases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub market: Option<Market>,
-    /// Where it runs. Only in a pool that needs prices, like the next two.
+    /// Where it runs. None in the same cases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subnet: Option<SubnetId>,
-    /// The class of its jobs.
+    /// The class of its jobs. Only in a pool with shapes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<Label>,
     /// See [`Slot::price_per_hour`].
@@ -135,7 +135,7 @@ impl Instance {
             launched_at,
             instance_type: tuple.map(|tuple| tuple.instance_type.clone()),
             market: tuple.map(|tuple| tuple.market),
-            subnet: slot.price_per_hour.and(tuple).map(|tuple| tuple.subnet.clone()),
+            subnet: tuple.map(|tuple| tuple.subnet.clone()),
             class: slot.class.clone(),
             price_per_hour: slot.price_per_hour,
             boot: None,

@@ -73,6 +73,11 @@ impl StateReason {
         )
     }
 
+    /// EC2 accepted the launch, and then had no capacity for it.
+    pub fn is_lack_of_capacity(&self) -> bool {
+        self.code == "Server.InsufficientInstanceCapacity"
+    }
+
     /// Somebody called TerminateInstances or StopInstances.
     pub fn is_request(&self) -> bool {
         matches!(self.code.as_str(), "Client.UserInitiatedShutdown" | "Client.UserInitiatedHibernate")

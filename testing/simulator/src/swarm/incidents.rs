@@ -43,7 +43,8 @@ impl Swarm<'_> {
             ec2.failed_starts = self.dice.intensity(Fault::StartedInVain);
         }
         if self.dice.lasts(Fault::EndsAtOnce) {
-            ec2.ends_at_once = self.dice.intensity(Fault::EndsAtOnce);
+            let share = self.dice.intensity(Fault::EndsAtOnce) / 2.0;
+            (ec2.ends_at_once, ec2.accepted_in_vain) = (share, vec![(ec2::LaunchMatch::default(), share)]);
         }
         if self.dice.lasts(Fault::Stops) {
             ec2.stops = self.dice.intensity(Fault::Stops);

@@ -96,7 +96,7 @@ impl State {
         let Some(machine) = self.ec2.instance(&instance.id.as_str().into()) else { return };
         let by_itself = match machine.end {
             Some(ec2::EndCause::PowerOff) => true,
-            Some(ec2::EndCause::Ec2) => !machine.is_reclaimed(),
+            Some(ec2::EndCause::Ec2) => !machine.is_reclaimed() && !machine.lacked_capacity(),
             Some(ec2::EndCause::TerminateCall) | None => false,
         };
         // Later, Drover no longer expects GitHub to say whether a job ran on it.

@@ -28,6 +28,8 @@ pub struct Faults {
     pub boot_failures: f64,
     /// The share of machines that EC2 accepts and then ends before they run, from 0 to 1.
     pub ends_at_once: f64,
+    /// Launches that EC2 accepts and then ends for lack of capacity, each with this probability, from 0 to 1.
+    pub accepted_in_vain: Vec<(LaunchMatch, f64)>,
     /// The share of starts that EC2 accepts and whose machines are stopped again before they run, from 0 to 1.
     pub failed_starts: f64,
     /// The share of machines that stop instead of terminating when they power off, from 0 to 1.
@@ -86,6 +88,13 @@ impl Faults {
         let covers = |it: &LaunchMatch| it.covers(&request.subnet, request.market, instance_type);
         let code = used(&mut self.refusals, covers, random)?;
         Some(Failure::new(code, format!("injected fault: launch of {instance_type} in {} refused", request.subnet)))
+    }
+
+    /// Whether EC2 ends a machine of this launch for lack of capacity. `random` returns a number from 0 to 1.
+    pub(super) fn is_in_vain(&self, request: &RunInstances, instance_type: &str, random: impl FnOnce() -> f64) -> bool {
+        let covers = |it: &LaunchMatch| it.covers(&request.subnet, request.market, instance_type);
+        let found = self.accepted_in_vain.iter().find(|(matches, _)| covers(matches));
+        found.is_some_and(|(_, chance)| random() < *chance)
     }
 
     /// The refusal of this start, which is then used.

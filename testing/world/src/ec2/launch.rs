@@ -120,6 +120,8 @@ impl Ec2 {
             self.entered.push(Entered { instance: id.clone(), state: State::Pending, at: now });
             if self.faults.ends_at_once > 0.0 && self.rng.random::<f64>() < self.faults.ends_at_once {
                 self.agenda.plan(now + self.config.pending / 2, Due::NotStarted(id.clone()));
+            } else if self.faults.is_in_vain(&request, &instance_type, || self.rng.random()) {
+                self.agenda.plan(now + self.config.pending / 2, Due::LacksCapacity(id.clone()));
             }
             self.agenda.plan(now + self.config.pending, Due::Running(Run { instance: id, starts: 0 }));
         }

@@ -130,6 +130,11 @@ impl Ec2 {
                 self.end(&id, EndCause::Ec2, StateReason::new("Client.InvalidKMSKey.InvalidState", message), at);
                 None
             }
+            Due::LacksCapacity(id) => {
+                let message = "Server.InsufficientInstanceCapacity: Insufficient capacity to satisfy instance request";
+                self.end(&id, EndCause::Ec2, StateReason::new("Server.InsufficientInstanceCapacity", message), at);
+                None
+            }
             Due::Stopped(instance) => {
                 if self.state(&instance) != State::Stopping {
                     return None;

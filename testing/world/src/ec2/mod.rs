@@ -140,6 +140,7 @@ enum Due {
     Booted(Run),
     SpotTake(InstanceId),
     NotStarted(InstanceId),
+    LacksCapacity(InstanceId),
     StartFailed(Run),
     Stopped(InstanceId),
     Terminated(InstanceId),

@@ -192,7 +192,16 @@ pub struct Instance {
 impl Instance {
     /// Whether it ended because EC2 reclaimed it.
     pub fn is_reclaimed(&self) -> bool {
-        self.state_reason.as_ref().is_some_and(|reason| reason.code == "Server.SpotInstanceTermination")
+        self.has_ended_for("Server.SpotInstanceTermination")
+    }
+
+    /// Whether EC2 accepted its launch and then had no capacity.
+    pub fn lacked_capacity(&self) -> bool {
+        self.has_ended_for("Server.InsufficientInstanceCapacity")
+    }
+
+    fn has_ended_for(&self, code: &str) -> bool {
+        self.state_reason.as_ref().is_some_and(|reason| reason.code == code)
     }
 }
 
