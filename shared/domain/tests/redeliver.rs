@@ -133,6 +133,20 @@ fn the_oldest_failures_are_remembered_and_newer_ones_are_listed_again() {
     assert_eq!((of(500), of(501), of(503)), ((500, Some(noon())), (500, Some(noon())), (500, Some(ago(2)))));
 }
 
+#[test]
+fn failures_without_room_in_a_listing_of_several_parts_are_listed_again() {
+    let failed = |from: i64, count: i64| -> Vec<_> {
+        (from..from + count).map(|index| attempt(&format!("{index}"), ago(index), false)).collect()
+    };
+    let mut memory = Janitor::default();
+    redeliver::examine_part(&mut memory, &failed(10, 505), "cursor".to_owned(), noon());
+    redeliver::examine(&mut memory, &[attempt("older", ago(3000), true)], noon());
+    assert_eq!((memory.undelivered.len(), memory.examined_to), (500, Some(ago(14))), "five were too many");
+    redeliver::examine_part(&mut memory, &failed(10, 1), "cursor".to_owned(), noon());
+    redeliver::examine_part(&mut memory, &failed(600, 2), "further".to_owned(), noon());
+    assert_eq!(memory.unread_deliveries.as_ref().map(|unread| unread.newest), Some(ago(16)), "two more were");
+}
+
 fn repository(name: &str) -> Repository {
     name.parse().expect("a repository")
 }

@@ -41,8 +41,9 @@ pub fn examine(memory: &mut Janitor, attempts: &[DeliveryAttempt], now: Timestam
     let begun = memory.unread_deliveries.take().map(|unread| unread.newest);
     note(memory, attempts);
     let newest = attempts.iter().map(|attempt| attempt.delivered_at).max();
-    memory.examined_to = memory.examined_to.max(newest).max(begun).or(Some(now));
-    forget(memory, now);
+    memory.examined_to = memory.examined_to.max(begun.or(newest)).or(Some(now));
+    let again = forget(memory, now);
+    memory.examined_to = again.into_iter().chain(memory.examined_to).min();
 }
 
 /// The same for the first of several parts: the next sweep goes on at the cursor `from`. An event may be requested again
@@ -52,8 +53,8 @@ pub fn examine_part(memory: &mut Janitor, attempts: &[DeliveryAttempt], from: St
     note(memory, attempts);
     let newest = attempts.iter().map(|attempt| attempt.delivered_at).max();
     let newest = begun.or(newest).unwrap_or(now);
+    let newest = forget(memory, now).map_or(newest, |again| newest.min(again));
     memory.unread_deliveries = Some(DeliveryReading { from, newest });
-    forget(memory, now);
 }
 
 fn note(memory: &mut Janitor, attempts: &[DeliveryAttempt]) {
@@ -74,20 +75,22 @@ fn note(memory: &mut Janitor, attempts: &[DeliveryAttempt]) {
     memory.delivered_at = memory.delivered_at.max(succeeded);
 }
 
-/// Forgets events that GitHub no longer has or will not list again, and the newest ones above the limit. Those are listed
-/// again later.
-fn forget(memory: &mut Janitor, now: Timestamp) {
+/// Forgets events that GitHub no longer has or will not list again, and the newest ones above the limit. Returns the time from
+/// which those must be listed again.
+fn forget(memory: &mut Janitor, now: Timestamp) -> Option<Timestamp> {
     let listed_from = memory.examined_to.map_or(now, |newest| newest - OVERLAP);
     memory.undelivered.retain(|_, event| {
         event.failed_at >= now - DELIVERIES_KEPT
             && (event.redeliveries < MAX_REDELIVERIES || event.failed_at >= listed_from)
     });
+    let mut again = None;
     while memory.undelivered.len() > MAX_UNDELIVERED {
         let newest = memory.undelivered.iter().max_by_key(|(_, event)| event.failed_at);
         let Some((guid, failed_at)) = newest.map(|(guid, event)| (guid.clone(), event.failed_at)) else { break };
         memory.undelivered.remove(&guid);
-        memory.examined_to = memory.examined_to.min(Some(failed_at));
+        again = Some(failed_at);
     }
+    again
 }
 
 /// The events to redeliver in this sweep, oldest failure first.

@@ -228,7 +228,8 @@ pub struct FoundJobs {
 pub struct DeliveryReading {
     /// GitHub's cursor of the next page.
     pub from: String,
-    /// The time of the newest delivery on the first page.
+    /// Up to when deliveries are examined once the list was read to its end: the newest one on the first page, or the oldest for
+    /// which there was no room.
     pub newest: Timestamp,
 }
 

@@ -64,8 +64,11 @@ async fn list(
     for _ in 0..MAX_PAGES {
         let page = match context.ports.github.deliveries(from.as_deref()).await {
             Ok(page) => page,
-            // GitHub does not know the cursor any more.
-            Err(GitHubError::Refused(_)) if from.is_some() => return (attempts, None, None),
+            // GitHub does not know the stored cursor any more: the listing begins again.
+            Err(GitHubError::Refused(_)) if attempts.is_empty() && from.is_some() => {
+                from = None;
+                continue;
+            }
             Err(error) => return (attempts, from, Some(error)),
         };
         report.unreadable += page.unreadable;
