@@ -23,6 +23,10 @@ use serde::{Deserialize, Serialize};
 /// would delay each launch by one more call.
 pub const POOLS_CACHED_FOR: SignedDuration = SignedDuration::from_secs(60);
 
+/// If the pools cannot be read, those that were read less than this ago are used. `drover pools apply` lets the functions use a
+/// removed pool for two minutes.
+pub const POOLS_USED_FOR: SignedDuration = SignedDuration::from_secs(90);
+
 /// Pools that were read longer ago than this are read again if none of them accepts a job. Many jobs of others then cost one
 /// call in this time.
 pub const POOLS_READ_AGAIN_AFTER: SignedDuration = SignedDuration::from_secs(2);
@@ -65,12 +69,12 @@ impl Pools {
     async fn get(&self, context: &Context<'_>) -> Result<Config, PoolsError> {
         let now = context.now();
         let cached = self.cached.lock().expect("no thread panics while it holds the lock").clone();
-        if let Some((at, config)) = cached
-            && now.duration_since(at) < POOLS_CACHED_FOR
-        {
-            return Ok(config);
+        let age = cached.as_ref().map(|(at, _)| now.duration_since(*at));
+        match cached {
+            Some((_, config)) if age < Some(POOLS_CACHED_FOR) => Ok(config),
+            Some((_, config)) if age < Some(POOLS_USED_FOR) => self.read_or(context, now, config).await,
+            Some(_) | None => self.read(context, now).await,
         }
-        self.read(context, now).await
     }
 
     /// The pools for these messages. If none accepts one of the jobs, the pools are read again: they may just have been
@@ -87,7 +91,18 @@ impl Pools {
         if is_fresh || !has_unrouted(&config, messages) {
             return Ok(config);
         }
-        self.read(context, now).await
+        self.read_or(context, now, config).await
+    }
+
+    /// The messages need not wait for minutes until SQS delivers them again because a reading failed.
+    async fn read_or(&self, context: &Context<'_>, now: Timestamp, cached: Config) -> Result<Config, PoolsError> {
+        match self.read(context, now).await {
+            Err(PoolsError::Store(error)) => {
+                tracing::warn!("the pools cannot be read, so those of a moment ago are used: {error}");
+                Ok(cached)
+            }
+            read => read,
+        }
     }
 
     async fn read(&self, context: &Context<'_>, now: Timestamp) -> Result<Config, PoolsError> {

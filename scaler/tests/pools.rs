@@ -3,9 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use domain::config::Pool;
+use domain::state::Key;
 use domain::wire::Message;
 use jiff::SignedDuration;
-use scaler::{Batch, POOLS_CACHED_FOR, POOLS_READ_AGAIN_AFTER, Pools, handle};
+use scaler::{Batch, POOLS_CACHED_FOR, POOLS_READ_AGAIN_AFTER, POOLS_USED_FOR, Pools, handle};
 use serde_json::{json, to_string, to_value};
 use simulator::{Universe, pool};
 
@@ -72,4 +73,21 @@ fn jobs_of_no_pool_cost_a_bounded_number_of_readings_and_none_is_dropped() {
     assert_eq!(launches_after(&universe, &Pools::default(), just_before), 0, "the pools were read a moment ago");
     universe.sweep();
     assert_eq!(launches(&universe), 2, "the janitor routes the job");
+}
+
+#[test]
+fn a_short_failure_to_read_the_pools_sends_no_message_back_to_the_queue() {
+    assert!(POOLS_CACHED_FOR < POOLS_USED_FOR);
+    let (universe, pools) = (Universe::new(3, vec![pool("linux", 10)]), Pools::default());
+    let [first, second, third] = ["linux"; 3].map(|label| messages_about(&universe, label));
+    scale(&universe, &pools, &first);
+    universe.malform_item(Key::Config);
+    universe.pass(POOLS_CACHED_FOR);
+    scale(&universe, &pools, &second);
+    assert_eq!(launches(&universe), 2);
+    universe.pass(POOLS_USED_FOR - POOLS_CACHED_FOR);
+    let failures = universe.invoke(async |context| handle(context, &pools, batch(&third)).await);
+    let all: Vec<_> = (0..third.len()).map(|index| json!({ "itemIdentifier": id_of(index) })).collect();
+    assert_eq!(to_value(failures).unwrap(), json!({ "batchItemFailures": all }), "these pools are too old");
+    assert_eq!(launches(&universe), 2);
 }
