@@ -6,6 +6,8 @@
 //! and the janitor (table, EC2 and GitHub), `inspect` for `drover`.
 
 pub mod aws;
+#[cfg(any(feature = "boot", feature = "control"))]
+mod batch_get;
 #[cfg(feature = "boot")]
 pub mod boot;
 pub mod clock;

@@ -8,6 +8,7 @@ use domain::state::{BootReport, KEEP_REPORTS, StoredReport, Usage};
 use jiff::Timestamp;
 
 use crate::aws::{CallError, ErrorKind};
+use crate::batch_get::{KEYS_PER_CALL, batch_get};
 
 /// The attributes of a report, apart from its key. The role of the machines may write these and no others.
 const REPORTED_AT: &str = "reported_at";
@@ -16,13 +17,6 @@ const PREPARED_AT: &str = "prepared_at";
 /// `usage` is a reserved word of DynamoDB.
 const USAGE: &str = "job_usage";
 const EXPIRES_AT: &str = "expires_at";
-
-/// DynamoDB's limit for one BatchGetItem.
-const KEYS_PER_CALL: usize = 100;
-
-/// How often a BatchGetItem is repeated for the keys that DynamoDB left out: it throttles, or the items are larger than 16 MB
-/// together. A job may have made the item of its machine as large as 400 KB.
-const MAX_BATCH_GETS: usize = 8;
 
 /// The reports table.
 #[derive(Debug, Clone)]
@@ -97,19 +91,8 @@ impl ReportsTable {
                 .projection_expression(format!("pk, {REPORTED_AT}, {UPTIME_SECONDS}, {PREPARED_AT}, {USAGE}"))
                 .build()
                 .map_err(|error| CallError::new(ErrorKind::Unavailable, error.to_string()))?;
-            let mut pending = Some(HashMap::from([(self.name.clone(), all)]));
-            for _ in 0..MAX_BATCH_GETS {
-                let Some(request) = pending.take() else { break };
-                let answer = self.client.batch_get_item().set_request_items(Some(request)).send().await;
-                let answer = answer.map_err(CallError::from_sdk)?;
-                let items = answer.responses.unwrap_or_default().into_values().flatten();
-                reports.extend(items.filter_map(|item| Some((item.get("pk")?.as_s().ok()?.clone(), stored(&item)))));
-                pending = answer.unprocessed_keys.filter(|left| !left.is_empty());
-            }
-            if pending.is_some() {
-                let message = "DynamoDB keeps leaving out keys of a BatchGetItem".to_owned();
-                return Err(CallError::new(ErrorKind::Unavailable, message));
-            }
+            let items = batch_get(&self.client, &self.name, all).await?.into_iter();
+            reports.extend(items.filter_map(|item| Some((item.get("pk")?.as_s().ok()?.clone(), stored(&item)))));
         }
         Ok(reports)
     }

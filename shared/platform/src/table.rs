@@ -17,13 +17,8 @@ use domain::state::{BootItem, Item, Key, StoredReport, UnreadSlots, boot_key};
 use engine::ports::{CommitError, Reading, Store, StoreError};
 
 use crate::aws::{CallError, ErrorKind};
+use crate::batch_get::{KEYS_PER_CALL, batch_get};
 use crate::reports::ReportsTable;
-
-/// DynamoDB's limit for one BatchGetItem.
-const KEYS_PER_CALL: usize = 100;
-
-/// How often a BatchGetItem is repeated for the keys that DynamoDB left out because it throttles.
-const MAX_BATCH_GETS: usize = 8;
 
 /// The most pages, of 1 MB each, that the reading of a partition has. A partition with more open jobs, slots and batches is
 /// a sign of a fault.
@@ -139,18 +134,8 @@ impl Table {
                 .set_keys(Some(some.iter().map(Self::key).collect()))
                 .consistent_read(true)
                 .build();
-            let mut pending = Some(HashMap::from([(self.name.clone(), build(all)?)]));
-            for _ in 0..MAX_BATCH_GETS {
-                let Some(request) = pending.take() else { break };
-                let answer =
-                    self.client.batch_get_item().set_request_items(Some(request)).send().await.map_err(failed)?;
-                for attributes in answer.responses.unwrap_or_default().into_values().flatten() {
-                    Self::add(&mut reading, attributes, may_be_left_out)?;
-                }
-                pending = answer.unprocessed_keys.filter(|left| !left.is_empty());
-            }
-            if pending.is_some() {
-                return Err(StoreError::new("DynamoDB keeps leaving out keys of a BatchGetItem".to_owned()));
+            for attributes in batch_get(&self.client, &self.name, build(all)?).await? {
+                Self::add(&mut reading, attributes, may_be_left_out)?;
             }
         }
         Ok(reading)
