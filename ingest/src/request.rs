@@ -34,12 +34,12 @@ impl Request {
         self.header("x-github-event").unwrap_or_default().to_owned()
     }
 
-    /// `X-GitHub-Delivery`; empty if it has an unusual form. It is only logged and recorded, so that is no reason to refuse
-    /// the delivery.
+    /// `X-GitHub-Delivery`; `unknown` if it is missing or has an unusual form. The header is not signed, and the id is only logged
+    /// and recorded, so that is no reason to refuse the delivery. An empty id would mean that GitHub answered a request.
     pub(crate) fn delivery_id(&self) -> DeliveryId {
         let id = self.header("x-github-delivery").unwrap_or_default();
-        let plain = id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_graphic());
-        DeliveryId::from(if plain { id } else { "" })
+        let plain = (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+        DeliveryId::from(if plain { id } else { "unknown" })
     }
 
     /// The signature, if there is exactly one and it has GitHub's form.

@@ -431,3 +431,18 @@ async fn a_body_in_base64_is_decoded_before_it_is_verified() {
     assert_eq!(ingest.sandbox.ingest.invoke(event("%%%".to_owned())).await.unwrap()["statusCode"], 400);
     assert_eq!(ingest.queued().len(), 1);
 }
+
+#[tokio::test]
+async fn a_delivery_without_a_usual_id_counts_as_a_webhook() {
+    let ingest = ingest().await;
+    for id in [None, Some(""), Some("with a space")] {
+        let request = ingest.http.post(&ingest.sandbox.webhooks.url).header("content-type", "application/json");
+        let request = request.header("x-github-event", "workflow_job").body(QUEUED);
+        let request = request.header("x-hub-signature-256", signature(SECRET, QUEUED));
+        let request = id.into_iter().fold(request, |request, id| request.header("x-github-delivery", id));
+        assert_eq!(status(request).await, 202, "{id:?}");
+    }
+    let queued = ingest.queued();
+    let is_webhook = |message: &Message| matches!(message, Message::WorkflowJob(notice) if notice.is_webhook());
+    assert_eq!((queued.len(), queued.iter().filter(|it| is_webhook(it)).count()), (3, 3), "{queued:?}");
+}
