@@ -284,6 +284,42 @@ fn a_class_gets_the_room_of_machines_that_are_set_aside_or_that_no_job_of_anothe
     }
 }
 
+/// Each job asks for a label of its own.
+fn jobs_of_many_classes(count: u64) -> Vec<WaitingJob> {
+    (1..=count).map(|id| job_of(id, &label(&format!("2cpu/{}gb", id + 3)))).collect()
+}
+
+#[test]
+fn of_one_repository_the_oldest_fifty_classes_are_demand() {
+    let behind = |jobs: Vec<WaitingJob>| {
+        let behind = read(common::meta(), jobs.into_iter().map(Item::from)).behind(noon());
+        behind.into_iter().map(|job| job.0).collect::<Vec<_>>()
+    };
+    let jobs = jobs_of_many_classes(53);
+    let again = WaitingJob { id: JobId(54), ..jobs[0].clone() };
+    let other = WaitingJob { id: JobId(55), repository: "octo/gadgets".parse().expect("a name"), ..jobs[52].clone() };
+    assert_eq!(behind(jobs[..50].to_vec()), [0; 0]);
+    assert_eq!(behind([&jobs[..], &[again, other]].concat()), [51, 52, 53], "neither of a known class nor of another");
+    assert_eq!(behind(jobs[1..].to_vec()), [52, 53], "one follows");
+}
+
+#[test]
+fn a_class_whose_jobs_are_all_behind_keeps_no_machine_and_is_not_decided() {
+    let pool = Pool { paused: true, ..pool(MarketChoice::OnDemand) };
+    let jobs = jobs_of_many_classes(51);
+    let idle = |job: &WaitingJob| {
+        let of_class = json!({ "instance": "i-4", "wanted": true, "registration": 0, "class": job.class });
+        slot("launched", 600, of_class)
+    };
+    let stopped = |job: &WaitingJob| {
+        let view = read(common::meta(), jobs.iter().cloned().map(Item::from).chain([idle(job).into()]));
+        let decision = decide(&pool, &view, &turn()).expect("something changes");
+        assert!(decision.meta.has_jobs_behind);
+        decision.slots.iter().filter(|slot| slot.stop.is_some()).count()
+    };
+    assert_eq!((stopped(&jobs[49]), stopped(&jobs[50])), (0, 1));
+}
+
 #[test]
 fn a_template_is_suspected_until_a_machine_of_it_works() {
     let (pool, class) = (pool(MarketChoice::OnDemand), label("4cpu"));

@@ -95,8 +95,10 @@ fn decide_at_once(pool: &Pool, view: &PoolView, is_noted: bool, turn: &Turn) -> 
     // Once, and not for each class: all circuits close together.
     let changed = reconfigured(pool, before).map(|meta| PoolView { meta, ..view.clone() });
     let view = changed.as_ref().unwrap_or(view);
-    let behind = view.behind(now);
-    let has_jobs_behind = !behind.is_empty();
+    let left_out = view.behind(now);
+    let has_jobs_behind = !left_out.is_empty();
+    let without = has_jobs_behind.then(|| PoolView { left_out, ..view.clone() });
+    let view = without.as_ref().unwrap_or(view);
     let (repeated, reruns): (Vec<_>, Vec<_>) = recorded(view, MAX_LAUNCH / 2).into_iter().unzip();
     let (jobs, slots) = match repeated.is_empty() {
         true => give_back_early(pool, view, MAX_LAUNCH, now),
@@ -121,11 +123,11 @@ fn decide_at_once(pool: &Pool, view: &PoolView, is_noted: bool, turn: &Turn) -> 
         let meta = if pool.shapes.is_some() { before.clone() } else { refreshed(view) };
         Some(Decision { meta, batch: None, slots, jobs, reruns, what })
     } else if pool.shapes.is_some() {
-        by_class(pool, view, &behind, turn)
+        by_class(pool, view, turn)
     } else if pool.needs_prices() {
-        Some(decide_for(&for_class(pool, None, &view.meta), None, view, &behind, turn))
+        Some(decide_for(&for_class(pool, None, &view.meta), None, view, turn))
     } else {
-        Some(decide_for(pool, None, view, &behind, turn))
+        Some(decide_for(pool, None, view, turn))
     };
     let mut decision = decided?;
     decision.meta.has_jobs_behind = has_jobs_behind;
@@ -142,10 +144,10 @@ fn decide_at_once(pool: &Pool, view: &PoolView, is_noted: bool, turn: &Turn) -> 
 }
 
 /// Decides for one class after the other, until one needs something: first the one whose oldest job has waited longest.
-fn by_class(pool: &Pool, view: &PoolView, behind: &BTreeSet<JobId>, turn: &Turn) -> Option<Decision> {
+fn by_class(pool: &Pool, view: &PoolView, turn: &Turn) -> Option<Decision> {
     let now = turn.now;
     let mut oldest: BTreeMap<Option<&Label>, (Timestamp, JobId)> = BTreeMap::new();
-    for job in view.waiting.values().filter(|job| job.is_demand(now)) {
+    for job in view.waiting.values().filter(|job| view.is_demand(job, now)) {
         let age = (job.waits_since(), job.id);
         oldest.entry(job.class.as_ref()).and_modify(|first| *first = age.min(*first)).or_insert(age);
     }
@@ -164,7 +166,7 @@ fn by_class(pool: &Pool, view: &PoolView, behind: &BTreeSet<JobId>, turn: &Turn)
         let before = last.as_ref().map_or(&view.meta, |last| &last.meta);
         let meta = class.map_or_else(|| before.clone(), |class| before.of_class(class));
         let part = view.part(class, meta);
-        let (mut decision, lacks_room) = for_one_class(&others, class, view, part, behind, turn);
+        let (mut decision, lacks_room) = for_one_class(&others, class, view, part, turn);
         decision.meta = of_pool(before, class, decision.meta);
         decision.meta.forget_classes(&present, now);
         if decision.changes_items() {
@@ -184,18 +186,18 @@ fn for_one_class(
     class: Option<&Label>,
     view: &PoolView,
     mut part: PoolView,
-    behind: &BTreeSet<JobId>,
     turn: &Turn,
 ) -> (Decision, bool) {
     let now = turn.now;
     let lacking = part.demand(now).saturating_sub(part.supply(now).count());
     let kept = if class.is_none() { pool.warm_at(now) + pool.stopped_at(now) } else { 0 };
-    if lacking + kept as usize == 0 {
-        // Which options there are matters to launches only.
-        return (decide_for(pool, class, &part, behind, turn), false);
+    let has_warm = view.slots.values().any(|slot| slot.class.is_none());
+    if lacking + kept as usize == 0 || (pool.paused && !has_warm) {
+        // Which options there are matters to launches and to warm machines only.
+        return (decide_for(pool, class, &part, turn), false);
     }
     let of_class = for_class(pool, class, &view.meta);
-    let lacking = lacking.saturating_sub(unserved(&of_class, &part, behind, now).len());
+    let lacking = lacking.saturating_sub(unserved(&of_class, &part, now).len());
     if let Some(class) = class {
         let slots = share::given(&of_class, view, class, lacking.min(MAX_LAUNCH), now, turn.lease);
         if !slots.is_empty() {
@@ -208,7 +210,7 @@ fn for_one_class(
     };
     let is_suspected = suspected.is_some();
     part.meta.circuit = suspected.unwrap_or(part.meta.circuit);
-    let decision = decide_for(&of_class, class, &part, behind, turn);
+    let decision = decide_for(&of_class, class, &part, turn);
     if decision.changes_items() {
         return (decision, false);
     }
@@ -219,7 +221,7 @@ fn for_one_class(
     let all = Budget::of(pool, MicroUsd(0));
     let options = of_class.launch_options().into_iter().filter(|option| all.pays_for(option) > 0).collect();
     let empty = Pool { max: u32::MAX, price_per_hour: None, options: Some(options), ..of_class };
-    let machines = decide_for(&empty, Some(class), &part, behind, turn).batch.map_or(0, |batch| batch.count as usize);
+    let machines = decide_for(&empty, Some(class), &part, turn).batch.map_or(0, |batch| batch.count as usize);
     part.meta = decision.meta.clone();
     let slots = share::room(view, class, machines, now, turn.lease);
     let decision = if slots.is_empty() { decision } else { shared(&part, slots, now) };
@@ -245,12 +247,12 @@ fn shared(part: &PoolView, slots: Vec<Slot>, now: Timestamp) -> Decision {
 }
 
 /// Decides for a pool without shapes, or for one class.
-fn decide_for(pool: &Pool, class: Option<&Label>, view: &PoolView, behind: &BTreeSet<JobId>, turn: &Turn) -> Decision {
+fn decide_for(pool: &Pool, class: Option<&Label>, view: &PoolView, turn: &Turn) -> Decision {
     let (now, lease) = (turn.now, turn.lease);
     let mut meta = refreshed(view);
-    let unserved = unserved(pool, view, behind, now);
+    let unserved = unserved(pool, view, now);
     let demand = view.demand(now) - unserved.len();
-    let excluded: BTreeSet<JobId> = unserved.iter().map(|job| job.id).chain(behind.iter().copied()).collect();
+    let excluded: BTreeSet<JobId> = unserved.iter().map(|job| job.id).chain(view.left_out.iter().copied()).collect();
     let live = view.live();
     let mut slots = want(view, demand, now, lease);
     let wanted = slots.len();
@@ -553,7 +555,7 @@ fn recycled<'a>(
 
 /// The jobs that waited while a runner was idle for `idle_grace`: GitHub does not give them to this pool's runners. They are
 /// not demand for a while, each time for twice as long, and GitHub is asked about them.
-fn unserved(pool: &Pool, view: &PoolView, behind: &BTreeSet<JobId>, now: Timestamp) -> Vec<WaitingJob> {
+fn unserved(pool: &Pool, view: &PoolView, now: Timestamp) -> Vec<WaitingJob> {
     let idle = view.supply(now).filter(|slot| slot.is_live() && !slot.is_observed_busy(now));
     let Some(idle_since) = idle.filter_map(Slot::online_at).min() else { return Vec::new() };
     let (least, most) = (pool.timings.backoff_min.duration().as_secs(), pool.timings.backoff_max.duration().as_secs());
@@ -561,7 +563,7 @@ fn unserved(pool: &Pool, view: &PoolView, behind: &BTreeSet<JobId>, now: Timesta
     // own, two such jobs in turn would keep the machine.
     let is_passed_over =
         |job: &&WaitingJob| now.duration_since(idle_since.max(job.waits_since())) >= pool.timings.idle_grace.duration();
-    let demand = view.waiting.values().filter(|job| job.is_demand(now) && !behind.contains(&job.id));
+    let demand = view.waiting.values().filter(|job| view.is_demand(job, now));
     let mut jobs: Vec<&WaitingJob> = demand.filter(is_passed_over).collect();
     jobs.sort_by_key(|job| (job.waits_since(), job.id));
     jobs.into_iter()

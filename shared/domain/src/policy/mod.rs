@@ -42,4 +42,4 @@ pub mod unread;
 pub mod unrouted;
 mod view;
 
-pub use view::{MAX_DEMAND_PER_REPOSITORY, PoolView};
+pub use view::{MAX_CLASSES_PER_REPOSITORY, MAX_DEMAND_PER_REPOSITORY, PoolView};

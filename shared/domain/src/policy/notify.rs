@@ -12,7 +12,7 @@ use crate::policy::class::of_job;
 use crate::policy::launch_error::in_plain_words;
 use crate::policy::share;
 use crate::policy::tuple::is_at_cap;
-use crate::policy::{MAX_DEMAND_PER_REPOSITORY, PoolView};
+use crate::policy::{MAX_CLASSES_PER_REPOSITORY, MAX_DEMAND_PER_REPOSITORY, PoolView};
 use crate::state::{Answer, CheckRun, Circuit, CircuitCause, GivenUp, Job, Lease, SlotState, Stage, WaitingJob};
 
 /// What the check run must say next.
@@ -172,6 +172,11 @@ const SHORTEST_ID: usize = 6;
 pub fn reasons(pool: &Pool, view: &PoolView, job: &WaitingJob, reader: Reader, now: Timestamp) -> Vec<String> {
     if let Some((of_class, part)) = of_job(pool, view, job) {
         let mut reasons = reasons(&of_class, &part, job, reader, now);
+        if let Some(older) = comes_after(view, job, now)
+            && !reasons.contains(&older)
+        {
+            reasons.insert(0, older);
+        }
         if part.is_short(now)
             && !is_at_cap(&of_class, &part, now)
             && let Some(class) = share::comes_first(pool, view, job, now)
@@ -245,9 +250,7 @@ pub fn reasons(pool: &Pool, view: &PoolView, job: &WaitingJob, reader: Reader, n
     if view.meta.is_throttled(now) {
         reasons.push("EC2 throttles RunInstances calls of this account".to_owned());
     }
-    if view.behind(now).contains(&job.id) {
-        reasons.push(format!("{MAX_DEMAND_PER_REPOSITORY} older jobs of {} wait in the pool", job.repository));
-    }
+    reasons.extend(comes_after(view, job, now));
     let launched = job.launches_within(pool.timings.relaunch_window.duration(), now).count();
     if launched >= RELAUNCH_LIMIT {
         let window = pool.timings.relaunch_window;
@@ -278,6 +281,16 @@ pub fn reasons(pool: &Pool, view: &PoolView, job: &WaitingJob, reader: Reader, n
         });
     }
     reasons
+}
+
+fn comes_after(view: &PoolView, job: &WaitingJob, now: Timestamp) -> Option<String> {
+    view.behind(now).contains(&job.id).then(|| {
+        format!(
+            "older jobs of {} come first: the pool launches for {MAX_DEMAND_PER_REPOSITORY} jobs of a repository at a \
+             time, with at most {MAX_CLASSES_PER_REPOSITORY} different labels",
+            job.repository
+        )
+    })
 }
 
 /// The check run's title: one line.

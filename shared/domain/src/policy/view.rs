@@ -22,6 +22,10 @@ const SHOW_FAILURES_FOR: SignedDuration = SignedDuration::from_hours(1);
 /// asked about them once an hour, so that one repository cannot use up GitHub's limit for the account.
 pub const MAX_DEMAND_PER_REPOSITORY: usize = 1000;
 
+/// Of each repository, jobs of this many classes of a pool are demand. Each class is decided on its own, among hundreds of launch
+/// options.
+pub const MAX_CLASSES_PER_REPOSITORY: usize = 50;
+
 /// Slots that count towards the pool's limits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Elsewhere {
@@ -56,6 +60,8 @@ pub struct PoolView {
     pub unread: Option<UnreadSlots>,
     /// The slots of other classes. Nothing unless this is the part of one class.
     pub elsewhere: Elsewhere,
+    /// Jobs that do not count as demand. Nothing unless a decision has set it to [`PoolView::behind`] of the whole pool.
+    pub left_out: BTreeSet<JobId>,
 }
 
 impl PoolView {
@@ -70,6 +76,7 @@ impl PoolView {
             meta,
             unread,
             elsewhere: Elsewhere::default(),
+            left_out: BTreeSet::new(),
             waiting: BTreeMap::new(),
             batches: BTreeMap::new(),
             slots: BTreeMap::new(),
@@ -145,16 +152,22 @@ impl PoolView {
     /// The number of jobs that need a runner now, of each repository at most [`MAX_DEMAND_PER_REPOSITORY`].
     pub fn demand(&self, now: Timestamp) -> usize {
         let mut counts: BTreeMap<&Repository, usize> = BTreeMap::new();
-        for job in self.waiting.values().filter(|job| job.is_demand(now)) {
+        for job in self.waiting.values().filter(|job| self.is_demand(job, now)) {
             *counts.entry(&job.repository).or_default() += 1;
         }
         counts.into_values().map(|count| count.min(MAX_DEMAND_PER_REPOSITORY)).sum()
     }
 
-    /// The jobs that do not count as demand because [`MAX_DEMAND_PER_REPOSITORY`] older jobs of their repository wait in the
-    /// pool.
+    /// Whether the job needs a runner now and does not have to wait for older ones of its repository.
+    pub(super) fn is_demand(&self, job: &WaitingJob, now: Timestamp) -> bool {
+        job.is_demand(now) && !self.left_out.contains(&job.id)
+    }
+
+    /// The jobs that do not count as demand because older jobs of their repository wait in the pool:
+    /// [`MAX_DEMAND_PER_REPOSITORY`] of them, or some of [`MAX_CLASSES_PER_REPOSITORY`] other classes.
     pub fn behind(&self, now: Timestamp) -> BTreeSet<JobId> {
-        if self.waiting.len() <= MAX_DEMAND_PER_REPOSITORY {
+        let classes: BTreeSet<Option<&Label>> = self.waiting.values().map(|job| job.class.as_ref()).collect();
+        if self.waiting.len() <= MAX_DEMAND_PER_REPOSITORY && classes.len() <= MAX_CLASSES_PER_REPOSITORY {
             return BTreeSet::new();
         }
         let mut jobs: Vec<&WaitingJob> = self.waiting.values().filter(|job| job.is_demand(now)).collect();
@@ -162,8 +175,22 @@ impl PoolView {
             let order = |job: &WaitingJob| (job.queued_at, job.id);
             one.repository.cmp(&other.repository).then_with(|| order(one).cmp(&order(other)))
         });
-        let of_repository = jobs.chunk_by(|one, next| one.repository == next.repository);
-        of_repository.flat_map(|jobs| jobs.iter().skip(MAX_DEMAND_PER_REPOSITORY)).map(|job| job.id).collect()
+        let mut behind = BTreeSet::new();
+        for of_repository in jobs.chunk_by(|one, next| one.repository == next.repository) {
+            let mut classes: BTreeSet<Option<&Label>> = BTreeSet::new();
+            let mut count = 0;
+            for job in of_repository {
+                let class = job.class.as_ref();
+                let has_room = classes.len() < MAX_CLASSES_PER_REPOSITORY || classes.contains(&class);
+                if count < MAX_DEMAND_PER_REPOSITORY && has_room {
+                    classes.insert(class);
+                    count += 1;
+                } else {
+                    behind.insert(job.id);
+                }
+            }
+        }
+        behind
     }
 
     /// The number of items that were read.
@@ -186,12 +213,14 @@ impl PoolView {
             reruns: BTreeMap::new(),
             unread: None,
             elsewhere: Elsewhere::default(),
+            left_out: BTreeSet::new(),
         }
     }
 
-    /// The class of each waiting job and each slot; None for those without a shape.
+    /// The class of each slot and of each waiting job that is not left out; None for those without a shape.
     pub fn classes(&self) -> BTreeSet<Option<&Label>> {
-        let waiting = self.waiting.values().map(|job| job.class.as_ref());
+        let waiting =
+            self.waiting.values().filter(|job| !self.left_out.contains(&job.id)).map(|job| job.class.as_ref());
         waiting.chain(self.slots.values().map(|slot| slot.class.as_ref())).collect()
     }
 
@@ -216,6 +245,7 @@ impl PoolView {
             // Their class is not known. They are no supply, and count towards `max`.
             unread: self.unread.clone(),
             elsewhere: Elsewhere::of(self.slots.values().filter(|slot| slot.class.as_ref() != class)),
+            left_out: self.left_out.clone(),
             waiting,
             slots,
         }
