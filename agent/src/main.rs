@@ -113,7 +113,7 @@ async fn run_runner(
     let (mut has_notice, mut has_job, mut measurement) = (false, false, None);
     let ended = loop {
         tokio::select! {
-            // In this order, so that everything the runner said before it ended is known.
+            // The hook's report is known before the runner's end, and output without end keeps nothing else from being noticed.
             biased;
             // A runner has one job, and its first report comes before anything of the job runs. Later ones are the job's: they could keep
             // the agent busy.
@@ -128,7 +128,6 @@ async fn run_runner(
                     bail!("refused a job: {reason}");
                 }
             },
-            () = running.output.copy() => {}
             ended = running.process.wait() => {
                 let status = ended.context("cannot wait for the runner")?;
                 let last = running.output.last_lines();
@@ -147,6 +146,7 @@ async fn run_runner(
                 has_notice = true;
             }
             _ = terminated.recv() => break STOPPED.to_owned(),
+            () = running.output.copy_some() => {}
         }
     };
     if let Some(measurement) = measurement {

@@ -6,6 +6,9 @@ use std::io::{ErrorKind, PipeReader, Write};
 use anyhow::Context;
 use tokio::net::unix::pipe::Receiver;
 
+/// How many bytes are copied at a time: as many as a pipe holds. A job could write for ever.
+const COPIED_BYTES: usize = 65_536;
+
 /// How many bytes of the output are kept.
 const KEPT_BYTES: usize = 4096;
 
@@ -25,20 +28,18 @@ impl Output {
         Ok(Self { pipe: Some(pipe), end: VecDeque::new() })
     }
 
-    /// Copies the output until it ends, and then waits for ever. Can be cancelled and called again.
-    pub(crate) async fn copy(&mut self) {
-        while let Some(pipe) = &self.pipe {
-            if pipe.readable().await.is_err() {
-                self.pipe = None;
-            }
-            self.copy_available();
+    /// Waits for output and copies a part of it. After its end, waits for ever. Can be cancelled.
+    pub(crate) async fn copy_some(&mut self) {
+        let Some(pipe) = &self.pipe else { return std::future::pending().await };
+        if pipe.readable().await.is_err() {
+            self.pipe = None;
         }
-        std::future::pending().await
+        self.copy_available();
     }
 
     /// The last lines, after everything that the runner wrote until now.
     ///
-    /// The output may never end, because a process that the job left running can keep it open.
+    /// The output may never end, because a process that the job left running can keep it open and write to it.
     pub(crate) fn last_lines(&mut self) -> String {
         self.copy_available();
         let text = String::from_utf8_lossy(self.end.make_contiguous());
@@ -49,7 +50,8 @@ impl Output {
 
     fn copy_available(&mut self) {
         let mut some = [0; 4096];
-        while let Some(pipe) = &self.pipe {
+        for _ in 0..COPIED_BYTES / some.len() {
+            let Some(pipe) = &self.pipe else { return };
             match pipe.try_read(&mut some) {
                 Ok(0) => self.pipe = None,
                 Ok(length) => {
