@@ -133,7 +133,8 @@ impl<'a> Recorder<'a> {
         Ok(())
     }
 
-    /// The key of the waiting job in another pool, if the job was routed before the pools changed: a job never moves.
+    /// The key of the waiting job in another pool, if the job was routed before the pools changed: a job never moves. Forgets what
+    /// was read of the pool that it would be routed to now.
     pub fn other_waiting_key(&mut self) -> Option<Key> {
         let job = self.job.as_ref()?;
         if self.routed.as_ref().is_ok_and(|pool| pool.name == job.pool) {
