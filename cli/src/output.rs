@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::ColorChoice;
-use comfy_table::{ContentArrangement, Row, Table, presets};
+use comfy_table::{ColumnConstraint, Row, Table, Width, presets};
 use domain::state::{FORMAT, FunctionName};
 use engine::ports::{CommitError, ComputeError, GitHubAnswer, GitHubError, QueueError, StoreError};
 use jiff::{SignedDuration, Timestamp};
@@ -264,12 +264,22 @@ impl From<Unanswered> for Failure {
 /// The exit code of a program that SIGPIPE ended, as a shell reports it: 128 + 13.
 const BROKEN_PIPE: i32 = 141;
 
+/// The exit code if the output cannot be written.
+const CANNOT_WRITE: i32 = 3;
+
 /// Prints to standard output. A reader that stops reading, such as `head`, is not an error.
 fn print_all(text: &str) {
     let mut output = anstream::stdout().lock();
-    if output.write_all(text.as_bytes()).and_then(|()| output.flush()).is_err() {
+    let Err(error) = output.write_all(text.as_bytes()).and_then(|()| output.flush()) else { return };
+    if error.kind() == io::ErrorKind::BrokenPipe {
         std::process::exit(BROKEN_PIPE);
     }
+    let line = format!(
+        "drover: cannot write to standard output: {error} -> check the file or device that the output goes to\n"
+    );
+    // Without a standard error there is nobody to tell.
+    let _ = anstream::stderr().lock().write_all(paint(&line).as_bytes());
+    std::process::exit(CANNOT_WRITE);
 }
 
 /// Removes control characters and bidirectional overrides: anyone who can open a pull request chooses the names of jobs, and
@@ -293,24 +303,73 @@ pub(crate) fn when(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// A table with a header line.
+/// Columns of ids, which an operator copies into other commands. They are never cut.
+const IDS: [&str; 4] = ["INSTANCE", "JOB", "ID", "RUN"];
+
+/// Columns that are cut before others.
+const CUT_FIRST: [&str; 9] = ["ZONE", "REPOSITORY", "NAME", "TYPE", "WORKFLOW", "LABELS", "RUNNER", "CLASS", "WHAT"];
+
+/// The other columns are cut to no less than this.
+const NARROWEST: usize = 4;
+
+/// A table with a header line. On a terminal it is cut to the terminal's width, as far as its ids allow.
 pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let terminal = Table::new();
+    // Some terminals say that they are 0 columns wide. Without a terminal, or without a width, nothing is cut.
+    let width = if terminal.is_tty() { terminal.width().filter(|width| *width > 0) } else { None };
+    table_within(width.map(usize::from), header, rows)
+}
+
+fn table_within(width: Option<usize>, header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
-    // Without a terminal nothing is cut.
-    if table.is_tty() {
-        table.set_content_arrangement(ContentArrangement::Dynamic);
-    }
     let mut titles = Row::from(header.iter().map(|title| (*title).to_owned()).collect::<Vec<_>>());
     titles.max_height(1);
     table.load_style(presets::NOTHING).set_header(titles);
+    // The advice about costs has names of jobs, with spaces.
+    let mut is_id: Vec<bool> = header.iter().map(|title| IDS.contains(title)).collect();
     for row in rows {
         // Clean each cell before the columns are measured, and keep it on one line.
-        let mut row = Row::from(row.iter().map(|cell| one_line(cell)).collect::<Vec<_>>());
+        let cells: Vec<String> = row.iter().map(|cell| one_line(cell)).collect();
+        is_id.iter_mut().zip(&cells).for_each(|(is_id, cell)| *is_id &= !cell.contains(' '));
+        let mut row = Row::from(cells);
         row.max_height(1);
         table.add_row(row);
     }
+    if let Some(width) = width {
+        narrow(&mut table, width, header, &is_id);
+    }
     let lines = table.to_string();
     lines.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// Cuts columns until the table is no wider than the terminal, or until only ids are left to cut.
+fn narrow(table: &mut Table, terminal: usize, header: &[&str], is_id: &[bool]) {
+    let mut widths: Vec<usize> = table.column_max_content_widths().into_iter().map(usize::from).collect();
+    // Each column has a space on both sides, and the last one is trimmed.
+    if widths.iter().map(|width| width + 2).sum::<usize>() <= terminal + 1 {
+        return;
+    }
+    // One space between columns, and one before the first.
+    let room = terminal.saturating_sub(widths.len());
+    let is_first = |column: &usize| !is_id[*column] && CUT_FIRST.contains(&header[*column]);
+    let is_other = |column: &usize| !is_id[*column] && !CUT_FIRST.contains(&header[*column]);
+    let columns = 0..widths.len();
+    let (first, other): (Vec<usize>, Vec<usize>) =
+        (columns.clone().filter(is_first).collect(), columns.filter(is_other).collect());
+    for (columns, least) in [(first, 1), (other, NARROWEST)] {
+        while widths.iter().sum::<usize>() > room
+            && let Some(widest) = columns.iter().copied().max_by_key(|column| widths[*column])
+            && widths[widest] > least
+        {
+            widths[widest] -= 1;
+        }
+    }
+    for (index, (column, width)) in table.column_iter_mut().zip(widths).enumerate() {
+        let before = u16::from(index == 0);
+        column.set_padding((before, 1));
+        let width = u16::try_from(width).unwrap_or(u16::MAX).saturating_add(before + 1);
+        column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(width)));
+    }
 }
 
 /// A cell of a table that may have no value.
@@ -325,7 +384,7 @@ pub fn cannot_read(path: &Path, error: &io::Error) -> Failure {
 
 /// A file that cannot be written.
 pub(crate) fn cannot_write(path: &Path, error: &io::Error) -> Failure {
-    Failure::Usage(format!("cannot write {}: {error}", path.display()))
+    Failure::Usage(format!("cannot write {}: {error} -> check the path, and that you may write there", path.display()))
 }
 
 /// A number with its noun: `1 pool`, `2 pools`.
@@ -363,6 +422,38 @@ mod tests {
     fn a_small_cost_is_not_shown_as_nothing() {
         let shown = [0.0, 0.000_001, 0.0123, 0.99, 1.0, 12.345].map(usd);
         assert_eq!(shown, ["0.00", "0.0001", "0.0123", "0.9900", "1.00", "12.35"]);
+    }
+
+    #[test]
+    fn ids_are_whole_at_every_width_and_columns_without_ids_are_cut_first() {
+        let header = ["INSTANCE", "POOL", "STATE", "TYPE", "MARKET", "ZONE", "JOB", "REPOSITORY", "AGE"];
+        let cells = [
+            "i-0123456789abcdef0",
+            "linux",
+            "busy",
+            "m7i.2xlarge",
+            "on-demand",
+            "eu-central-1a",
+            "40000000101",
+            "octo-org/a-repository-with-a-long-name",
+            "12m 10s",
+        ];
+        let at = |width: Option<usize>| {
+            let text = table_within(width, &header, [cells.map(ToOwned::to_owned).to_vec()]);
+            assert_eq!(text.lines().count(), 2, "a row stays one line: {text}");
+            assert!(text.contains("i-0123456789abcdef0") && text.contains("40000000101"), "{width:?}: {text}");
+            let widest = text.lines().map(|line| line.chars().count()).max().expect("lines");
+            assert!(width.is_none_or(|width| widest <= width.max(65)), "{width:?}: {text}");
+            text
+        };
+        let whole = at(None);
+        assert!(cells.iter().all(|cell| whole.contains(cell)), "{whole}");
+        assert_eq!(at(Some(200)), whole);
+        for width in [1, 40, 60, 80, 100] {
+            assert!(at(Some(width)).contains('…'), "{width}");
+        }
+        let usual = at(Some(80));
+        assert!(usual.contains("linux") && usual.contains("on-demand") && usual.contains("12m 10s"), "{usual}");
     }
 
     #[test]

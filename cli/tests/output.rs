@@ -37,6 +37,20 @@ fn colours_are_printed_only_on_request_where_there_is_no_terminal() {
     assert!(serde_json::from_slice::<Value>(&json.stdout).unwrap()["error"].is_string());
 }
 
+#[test]
+fn output_that_cannot_be_written_is_an_error_and_a_reader_that_stops_is_none() {
+    let mut drover = std::process::Command::new(env!("CARGO_BIN_EXE_drover"));
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let said = drover.env_clear().args(["man"]).stdout(full).output().unwrap();
+    assert_eq!(said.status.code(), Some(3));
+    let line = text(&said);
+    assert!(line.starts_with("drover: cannot write to standard output: ") && line.contains(" -> "), "{line}");
+    let mut drover = std::process::Command::new(env!("CARGO_BIN_EXE_drover"));
+    let mut drover = drover.env_clear().args(["man"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    drop(drover.stdout.take());
+    assert_eq!(drover.wait().unwrap().code(), Some(141));
+}
+
 /// The commands below a command, with its own words, as its help lists them.
 fn commands_of(command: &[String]) -> Vec<Vec<String>> {
     let mut arguments: Vec<&str> = command.iter().map(String::as_str).collect();
@@ -197,4 +211,9 @@ async fn a_table_is_cut_to_the_width_of_the_terminal_and_whole_in_a_pipe() {
     let cut = pools(narrow).await;
     assert!(longest(&cut) <= 40 && cut.contains("linux"), "{cut}");
     assert_eq!(cut.lines().count(), whole.lines().count(), "a row stays one line: {cut}");
+    // A terminal that does not know its width.
+    let unknown =
+        pools("script --quiet --return --command 'stty cols 0 && drover pools --color never' /dev/null").await;
+    let lines = |text: &str| text.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>();
+    assert_eq!(lines(&unknown), lines(&whole));
 }
