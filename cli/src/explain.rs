@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 pub use self::reference::{JobReference, Reference};
 
-use self::history::{concerns, history};
+use self::history::{Classes, about, history};
 use self::ran::{End, end, how_it_ran, launched_as, machine, parts, ran_on, rerun};
 use self::reference::Subject;
 use self::waiting::{Next, Wait, why_it_waits};
@@ -168,8 +168,8 @@ impl<'a> Explainer<'a> {
         let runner: Option<RunnerName> = job.runner.as_ref().and_then(|runner| runner.name.parse().ok());
         let aside = runner.as_ref().map(|runner| Aside::of(events, &Key::Slot(job.pool.clone(), runner.slot)));
         let aside = aside.unwrap_or_default();
-        let launched = runner.and_then(|runner| launched_as(events, runner.slot));
-        let events: Vec<&Event> = events.iter().filter(|event| concerns(event, job)).collect();
+        let ran_in = runner.map(|runner| runner.slot);
+        let launched = ran_in.and_then(|slot| launched_as(events, slot));
 
         let waiting = view.waiting.get(&job.id);
         let mut usage = None;
@@ -191,7 +191,7 @@ impl<'a> Explainer<'a> {
                     _ => None,
                 };
                 let on = ran_on(job, machine.as_ref(), &unknown);
-                let mut sentences = how_it_ran(job, &on, &end, rerun(&events, job.id), &parts, now);
+                let mut sentences = how_it_ran(job, &on, &end, rerun(events, job.id), &parts, now);
                 sentences.extend(aside.sentence());
                 let is_measured = configured.is_some_and(|pool| pool.usage);
                 sentences.extend(end.without_usage(job).filter(|_| is_measured).map(ToOwned::to_owned));
@@ -203,6 +203,15 @@ impl<'a> Explainer<'a> {
             }
         };
         sentences.extend(next.as_ref().map(|next| next.sentence(now)));
+        let classes = match configured.and_then(|pool| pool.shapes.as_ref()) {
+            Some(_) => Classes::read(self.table, view, events, job).await?,
+            None => Classes::default(),
+        };
+        let of_class = part.as_ref().filter(|part| part.pool.shapes.is_some()).map(|part| (&classes, part));
+        let own_slot = ran_in.or(slot);
+        let on_its_way = own_slot.and_then(|slot| view.slots.get(&slot)?.machine());
+        let own_machine = machine.clone().or_else(|| on_its_way.map(|it| it.instance.clone()));
+        let events: Vec<&Event> = about(events, job, own_slot, of_class);
         let sentences: Vec<String> = sentences.iter().map(|sentence| one_line(sentence)).collect();
         let mut text = format!("job {} of {}: {}\n", job.id, job.repository, rank(job));
         text.extend(sentences.iter().map(|sentence| format!("{sentence}\n")));
@@ -214,7 +223,7 @@ impl<'a> Explainer<'a> {
         if detail != Detail::Brief {
             let interest = if waiting.is_some() { Interest::Waits } else { Interest::Over };
             text += &pool(view, max, slot, interest, detail, now);
-            text += &history(&events, job.id);
+            text += &history(&events, job.id, own_machine.as_ref());
             text.extend(unread.map(|note| format!("  {note}\n")));
         }
         let mut json = json!({

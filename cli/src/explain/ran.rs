@@ -61,7 +61,7 @@ pub(super) async fn end(table: &impl Store, id: &InstanceId) -> Result<End, Fail
 }
 
 /// The outcome of the re-run of a job whose machine was lost.
-pub(super) fn rerun<'a>(events: &[&'a Event], job: JobId) -> Option<&'a str> {
+pub(super) fn rerun(events: &[Event], job: JobId) -> Option<&str> {
     events.iter().rev().find_map(|event| match &event.what {
         What::Rerun { job: of, outcome } if *of == job => Some(outcome.as_str()),
         _ => None,
