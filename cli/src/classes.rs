@@ -38,6 +38,16 @@ impl Part {
         free_options(&self.pool, &self.view.meta, budget, now).collect()
     }
 
+    /// Whether what EC2 offers is known, and the pool allows none of it for this class.
+    pub(crate) fn has_no_type(&self) -> bool {
+        self.pool.machines.is_some() && self.pool.options.as_ref().is_some_and(|options| options.is_empty())
+    }
+
+    /// Whether jobs wait for a machine that the pool cannot launch.
+    pub(crate) fn is_unsatisfied(&self, now: Timestamp) -> bool {
+        self.has_no_type() && self.view.is_short(now)
+    }
+
     /// Whether jobs wait because one more machine would cost more than the pool's cap allows.
     pub(crate) fn is_at_cap(&self, now: Timestamp) -> bool {
         is_at_cap(&self.pool, &self.view, now)

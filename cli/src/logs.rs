@@ -37,6 +37,6 @@ fn none(id: &InstanceId, instance: Option<&Instance>) -> String {
     let state = instance.map_or_else(|| format!("Drover has no record of {id}"), ownership);
     format!(
         "there is no console output of {id}: EC2 keeps it for an hour after a machine's end, and Drover keeps that of a \
-         failed machine for a month. {state}\n"
+         failed machine for a month. {state} -> drover ps lists the machines of now\n"
     )
 }

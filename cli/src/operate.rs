@@ -57,6 +57,7 @@ pub enum PauseAction {
 
 /// A pool after an operator's change.
 struct Change {
+    pool: Pool,
     /// False if it was as asked already.
     changed: bool,
     /// Number of waiting jobs.
@@ -104,6 +105,7 @@ impl<S: Store> Operator<'_, S> {
             }
         }
         let message = match action {
+            HoldAction::Hold if observed.hold => format!("{id} is held already -> drover release {id}"),
             HoldAction::Hold => {
                 format!("{id} is held: Drover neither terminates it nor gives it a runner -> drover release {id}")
             }
@@ -123,7 +125,9 @@ impl<S: Store> Operator<'_, S> {
         let Some(instance) = self.instance(id).await? else {
             return Ok(refused(id, format!("Drover has no record of {id} -> drover ps lists machines")));
         };
-        let Some(slot) = self.slot(id).await? else { return Ok(refused(id, ownership(&instance))) };
+        let Some(slot) = self.slot(id).await? else {
+            return Ok(refused(id, format!("{} -> drover ps lists machines", ownership(&instance))));
+        };
         let message = match self.retirement(&instance, &slot, how).await? {
             Ok(message) => message,
             Err(why) => return Ok(refused(id, why)),
@@ -152,7 +156,10 @@ impl<S: Store> Operator<'_, S> {
     ) -> Result<Result<String, String>, Failure> {
         let id = &instance.id;
         if let Some(stop) = slot.stop.as_ref().filter(|stop| how == Retirement::Graceful || stop.forced) {
-            return Ok(Err(format!("{id} is already being retired: {}", stop.why)));
+            return Ok(Err(format!(
+                "{id} is already being retired: {} -> drover ps shows it until it has ended",
+                ending(stop.why.as_str())
+            )));
         }
         if self.ec2.machine(id).await?.is_some_and(|observed| observed.hold) {
             return Ok(Err(format!("{id} is held: nothing was done -> drover release {id}")));
@@ -162,7 +169,9 @@ impl<S: Store> Operator<'_, S> {
                 let of = instance.repository.as_ref().map(|repository| format!(" of {repository}")).unwrap_or_default();
                 Some(format!("job {job}{of}"))
             }
-            SlotState::Done { .. } => return Ok(Err(format!("{id} has run its job and is shutting down"))),
+            SlotState::Done { .. } => {
+                return Ok(Err(format!("{id} has run its job and is shutting down -> drover ps lists machines")));
+            }
             SlotState::Planned
             | SlotState::Launched(_)
             | SlotState::Prepared(_)
@@ -225,17 +234,32 @@ impl<S: Store> Operator<'_, S> {
             ))),
             (DrainAction::Start, _) | (DrainAction::Undo, false) => Ok(Pool { draining, ..pool }),
         };
-        let Change { changed, waiting, live } = self.change(queue, name, change).await?;
-        let message = match action {
-            DrainAction::Start => format!(
-                "{name} takes no new jobs after at most a minute; {} and {} are left to finish -> drover drain {name} --undo",
-                count(waiting, "waiting job"),
-                count(live, "machine"),
-            ),
-            DrainAction::Undo => format!("{name} takes jobs again within a minute"),
+        let Change { pool, changed, waiting, live } = self.change(queue, name, change).await?;
+        let left = || {
+            let verb = if (waiting, live) == (1, 0) || (waiting, live) == (0, 1) { "is" } else { "are" };
+            let left = [(waiting, "waiting job"), (live, "machine")];
+            let left: Vec<String> = left.iter().filter(|(n, _)| *n > 0).map(|(n, noun)| count(*n, noun)).collect();
+            match left.is_empty() {
+                true => "nothing is left to finish".to_owned(),
+                false => format!("{} {verb} left to finish", left.join(" and ")),
+            }
         };
+        let mut text = match (action, changed) {
+            (DrainAction::Start, true) => {
+                format!("{name} takes no new jobs after at most a minute; {} -> drover drain {name} --undo\n", left())
+            }
+            (DrainAction::Start, false) => {
+                format!("{name} is draining already; {} -> drover drain {name} --undo\n", left())
+            }
+            (DrainAction::Undo, true) => format!("{name} takes jobs again within a minute\n"),
+            (DrainAction::Undo, false) => format!("{name} was not draining\n"),
+        };
+        if pool.paused {
+            let also = if draining { "also" } else { "still" };
+            text += &format!("{name} is {also} paused: it launches nothing -> drover resume {name}\n");
+        }
         let json = json!({ "pool": name, "draining": draining, "changed": changed, "waiting": waiting, "live": live });
-        Ok(Output { ok: true, text: format!("{message}\n"), json })
+        Ok(Output { ok: true, text, json })
     }
 
     /// Stops or resumes launching. The pool takes jobs either way, and its machines stay. Resuming also tries again at once what
@@ -245,17 +269,34 @@ impl<S: Store> Operator<'_, S> {
     /// The pool does not exist, or the table or the queue fails.
     pub async fn pause(&self, queue: &Queue, name: &PoolName, action: PauseAction) -> Result<Output, Failure> {
         let paused = action == PauseAction::Pause;
-        let Change { changed, waiting, live } = self.change(queue, name, |pool, _| Ok(Pool { paused, ..pool })).await?;
-        let message = match action {
-            PauseAction::Pause => format!(
-                "{name} launches nothing after at most a minute; {} may wait, and {} stay -> drover resume {name}",
-                count(waiting, "job"),
-                count(live, "machine"),
-            ),
-            PauseAction::Resume => format!("{name} launches again within a minute"),
+        let Change { pool, changed, waiting, live } =
+            self.change(queue, name, |pool, _| Ok(Pool { paused, ..pool })).await?;
+        let left = || {
+            let jobs = match waiting {
+                0 => "no job waits".to_owned(),
+                1 => "1 job waits".to_owned(),
+                many => format!("{many} jobs wait"),
+            };
+            let machines = match live {
+                0 => "it has no machines".to_owned(),
+                1 => "its machine stays".to_owned(),
+                many => format!("its {many} machines stay"),
+            };
+            format!("{jobs}, and {machines}")
         };
+        let mut text = match (action, changed) {
+            (PauseAction::Pause, true) => {
+                format!("{name} launches nothing after at most a minute; {} -> drover resume {name}\n", left())
+            }
+            (PauseAction::Pause, false) => format!("{name} is paused already; {} -> drover resume {name}\n", left()),
+            (PauseAction::Resume, true) => format!("{name} launches again within a minute\n"),
+            (PauseAction::Resume, false) => format!("{name} was not paused\n"),
+        };
+        if pool.draining {
+            let also = if paused { "also" } else { "still" };
+            text += &format!("{name} is {also} draining: it takes no new jobs -> drover drain {name} --undo\n");
+        }
         let mut json = json!({ "pool": name, "paused": paused, "changed": changed, "waiting": waiting, "live": live });
-        let mut text = format!("{message}\n");
         if action == PauseAction::Resume {
             let tried_again = self.try_again(queue, name).await?;
             json["tried_again"] = json!(tried_again);
@@ -292,12 +333,12 @@ impl<S: Store> Operator<'_, S> {
         let after = change(pool.clone(), is_removed)?;
         let changed = *pool != after;
         if changed {
-            *pool = after;
+            *pool = after.clone();
             self.table.commit(&Transaction::new().put(config)).await?;
             queue.nudge(name, SignedDuration::ZERO).await?;
         }
         let view = view(self.table, name).await?;
-        Ok(Change { changed, waiting: view.waiting.len(), live: view.live() })
+        Ok(Change { pool: after, changed, waiting: view.waiting.len(), live: view.live() })
     }
 
     async fn instance(&self, id: &InstanceId) -> Result<Option<Instance>, Failure> {
@@ -326,8 +367,59 @@ pub(crate) fn ownership(instance: &Instance) -> String {
     let id = &instance.id;
     match &instance.ownership {
         Ownership::Bound => format!("{id} is gone; Drover is removing its records"),
-        Ownership::Condemned { why } => format!("{id} is already being removed: {}", why.as_str()),
+        Ownership::Condemned { why } => format!("{id} is already being removed: {}", ending(why.as_str())),
         Ownership::Adopted => format!("{id} has a job but belongs to no slot: Drover removes it after the job"),
-        Ownership::Closed { closed_at, why } => format!("{id} has been gone since {closed_at:.0}: {why}"),
+        Ownership::Closed { closed_at, why } => format!("{id} has been gone since {closed_at:.0}: {}", ending(why)),
     }
+}
+
+/// Why a machine ended, in plain words. The argument is the text that the table has: of a slot's outcome, a reason to stop it, or
+/// a reason to remove an unowned machine.
+fn ending(why: &str) -> &str {
+    match why {
+        "job_done" => "its job is done",
+        "surplus" => "no job needed it",
+        "boot_failure" => "its runner did not come online in time",
+        "runner_ended" => "its runner's process ended",
+        "disconnected" => "its runner lost its connection to GitHub",
+        "halted" => "it was stopped",
+        "max_life" => "it reached the pool's max_life",
+        "interrupted" => "EC2 reclaimed it",
+        "recycled" => "it was a warm machine at half of max_life",
+        "operator" => "an operator retired it",
+        "not_ready" => "EC2 could not stop or start it",
+        "instance_lost" => "it ended before the end of a job was recorded",
+        "never_launched" => "EC2 did not launch it",
+        "orphan" => "no record mentions it",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::state::SlotOutcome;
+
+    use super::*;
+
+    #[test]
+    fn why_a_machine_ended_is_said_in_plain_words() {
+        let outcomes = [SlotOutcome::JobDone, SlotOutcome::InstanceLost, SlotOutcome::NeverLaunched];
+        for code in outcomes.map(|it| it.to_string()).iter().chain(&STOPS.map(|it| it.to_string())) {
+            assert!(ending(code).contains(' '), "{code}");
+        }
+    }
+
+    const STOPS: [StopReason; 11] = [
+        StopReason::Surplus,
+        StopReason::BootFailure,
+        StopReason::RunnerEnded,
+        StopReason::Disconnected,
+        StopReason::Halted,
+        StopReason::MaxLife,
+        StopReason::Interrupted,
+        StopReason::Recycled,
+        StopReason::Operator,
+        StopReason::JobDone,
+        StopReason::NotReady,
+    ];
 }

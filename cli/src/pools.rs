@@ -44,6 +44,9 @@ pub(crate) enum State {
     /// Jobs wait, and one more machine would cost more per hour than the pool's cap allows.
     #[serde(rename = "at cap")]
     AtCap,
+    /// A job waits for which the pool allows no instance type.
+    #[serde(rename = "no type fits")]
+    NoType,
 }
 
 impl State {
@@ -67,6 +70,7 @@ impl State {
             true if is_refused => State::Refused,
             true if view.live() >= pool.max as usize => State::AtMax,
             true if parts.iter().any(|part| part.is_at_cap(now)) => State::AtCap,
+            true if parts.iter().any(|part| part.is_unsatisfied(now)) => State::NoType,
             true if parts.iter().any(|part| !part.view.latest_answers(now).is_empty()) => State::Refused,
             true => State::Ok,
         }
@@ -82,6 +86,7 @@ impl State {
             State::ClassCircuitOpen => "class circuit open",
             State::AtMax => "at max",
             State::AtCap => "at cap",
+            State::NoType => "no type fits",
         }
     }
 }
@@ -110,6 +115,8 @@ pub(crate) struct PoolRow {
     pub(crate) live: usize,
     pub(crate) max: u32,
     pub(crate) state: State,
+    /// A pool can be paused and draining at once.
+    paused: bool,
     pub(crate) obstacles: Vec<String>,
     /// What its machines cost per hour, as recorded when their launches were decided. None in a pool that needs no prices, like
     /// the caps.
@@ -160,7 +167,7 @@ fn cells(row: &PoolRow) -> Vec<String> {
         row.supply.to_string(),
         row.kept(),
         format!("{}/{}", row.live, row.max),
-        row.state.as_str().to_owned(),
+        row.state_text().to_owned(),
     ]
 }
 
@@ -184,6 +191,14 @@ impl PoolRow {
         kept += &self.stopped().map(|stopped| format!(", stopped {stopped}")).unwrap_or_default();
         kept += &self.schedule.as_ref().map(|schedule| format!(" {schedule}")).unwrap_or_default();
         kept
+    }
+
+    /// The state, and that the pool is also paused.
+    pub(crate) fn state_text(&self) -> &'static str {
+        match (self.state, self.paused) {
+            (State::Draining, true) => "draining, paused",
+            (state, _) => state.as_str(),
+        }
     }
 
     /// Stopped machines, of those that the pool file asks for.
@@ -224,6 +239,7 @@ pub(crate) fn row(pool: &Pool, view: &PoolView, now: Timestamp) -> PoolRow {
         live: view.live(),
         max: pool.max,
         state: State::of(pool, view, &parts, now),
+        paused: pool.paused,
         obstacles: obstacles(view, &parts, now),
         circuit: json!(view.meta.circuit),
         cooldowns: json!(view.meta.cooldowns),
@@ -271,6 +287,11 @@ fn obstacles(view: &PoolView, parts: &[Part], now: Timestamp) -> Vec<String> {
     for part in parts.iter().filter(|part| part.is_at_cap(now)) {
         let cap = usd(part.pool.price_per_hour.unwrap_or_default().usd());
         obstacles.push(format!("{}one more machine would cost more than the cap of {cap} USD per hour", prefix(part)));
+    }
+    for class in parts.iter().filter(|part| part.is_unsatisfied(now)).filter_map(|part| part.class.as_ref()) {
+        obstacles.push(format!(
+            "{class}: no instance type that the pool allows satisfies it -> drover shapes {class} says why"
+        ));
     }
     for part in parts {
         let own = prefix(part);

@@ -130,9 +130,11 @@ fn cells(row: &PoolRow) -> Vec<String> {
     let state = match (row.state, row.obstacles.first()) {
         // This obstacle names the state.
         (State::CircuitOpen | State::ClassCircuitOpen, Some(reason)) => reason.clone(),
-        (State::Refused, Some(reason)) => format!("{}: {reason}", row.state.as_str()),
+        (State::Refused | State::NoType, Some(reason)) => format!("{}: {reason}", row.state.as_str()),
         (State::Ok | State::Draining | State::Paused | State::AtMax | State::AtCap, _)
-        | (State::CircuitOpen | State::ClassCircuitOpen | State::Refused, None) => row.state.as_str().to_owned(),
+        | (State::CircuitOpen | State::ClassCircuitOpen | State::Refused | State::NoType, None) => {
+            row.state_text().to_owned()
+        }
     };
     vec![
         row.pool.to_string(),

@@ -70,6 +70,7 @@ async fn a_machine_is_held_released_and_retired_and_its_job_is_killed_only_by_fo
     says(&sandbox, &["hold", &busy], 0, &["is held"]).await;
     let tag = |state: &State| state.ec2.instance(&busy.as_str().into()).unwrap().tags.get("drover:hold").cloned();
     assert!(sandbox.world.look(tag).unwrap().contains("assumed-role/drover-operator"));
+    says(&sandbox, &["hold", &busy], 0, &["is held already"]).await;
     says(&sandbox, &["ps"], 0, &["held by an operator"]).await;
     says(&sandbox, &["runners"], 0, &["octo-org", "busy", "drover_"]).await;
     // An empty list would mean that nothing is registered.

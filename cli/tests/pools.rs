@@ -337,6 +337,7 @@ async fn a_paused_pool_launches_nothing_and_each_command_says_why() {
     sandbox.apply(&pools).await.unwrap();
     has(&said(&sandbox.drover(&["pause", "linux"]).await.unwrap()), 0, &["launches nothing", "drover resume linux"]);
     has(&said(&sandbox.drover(&["pause", "nowhere"]).await.unwrap()), 2, &["drover pools lists the pools"]);
+    has(&said(&sandbox.drover(&["pause", "linux"]).await.unwrap()), 0, &["linux is paused already; no job waits"]);
     // A pool file does not end the pause.
     sandbox.apply(&pools).await.unwrap();
     has(&said(&sandbox.drover(&["pools"]).await.unwrap()), 0, &["paused"]);
@@ -354,19 +355,42 @@ async fn a_paused_pool_launches_nothing_and_each_command_says_why() {
     sandbox.sweep_until("the check run", notified).await.unwrap();
     let explained = said(&sandbox.drover(&["explain", &job.to_string()]).await.unwrap());
     has(&explained, 0, &["Waiting: the pool is paused", "Next: nothing until drover resume linux"]);
-    has(&said(&sandbox.drover(&["doctor"]).await.unwrap()), 0, &["pool linux is paused: drover resume linux"]);
+    let doctor = said(&sandbox.drover(&["doctor"]).await.unwrap());
+    has(&doctor, 0, &["paused pools: pool linux is paused, and 1 job waits -> drover resume linux\n"]);
+    assert!(!doctor.1.contains("drover forget"), "{}", doctor.1);
     sandbox.world.look(|state| assert_eq!(state.ec2.launches(), 0));
 
     has(&said(&sandbox.drover(&["resume", "linux"]).await.unwrap()), 0, &["launches again"]);
     let explained = said(&sandbox.drover(&["explain", &job.to_string()]).await.unwrap());
     has(&explained, 0, &["a machine will be launched shortly"]);
+    has(&said(&sandbox.drover(&["resume", "linux"]).await.unwrap()), 0, &["linux was not paused"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_that_is_paused_and_draining_shows_both_and_each_command_names_the_other() {
+    let sandbox = by_hand().await;
+    sandbox.apply(&one_pool("")).await.unwrap();
+    let drover = async |arguments: &[&str]| said(&sandbox.drover(arguments).await.unwrap());
+    has(&drover(&["drain", "linux", "--undo"]).await, 0, &["linux was not draining"]);
+    has(&drover(&["pause", "linux"]).await, 0, &["no job waits, and it has no machines -> drover resume linux"]);
+    let paused = "linux is also paused: it launches nothing -> drover resume linux";
+    has(&drover(&["drain", "linux"]).await, 0, &["nothing is left to finish -> ", paused]);
+    has(&drover(&["drain", "linux"]).await, 0, &["linux is draining already", paused]);
+    has(&drover(&["pools"]).await, 0, &["draining, paused"]);
+    has(&drover(&["status"]).await, 0, &["draining, paused"]);
+    let rows: Value = serde_json::from_str(&drover(&["pools", "--json"]).await.1).unwrap();
+    assert_eq!((&rows[0]["state"], &rows[0]["paused"]), (&json!("draining"), &json!(true)));
+    let draining = "linux is still draining: it takes no new jobs -> drover drain linux --undo";
+    has(&drover(&["resume", "linux"]).await, 0, &["launches again", draining]);
+    has(&drover(&["pause", "linux"]).await, 0, &["linux is also draining: it takes no new jobs"]);
+    let paused = "linux is still paused: it launches nothing -> drover resume linux";
+    has(&drover(&["drain", "linux", "--undo"]).await, 0, &["takes jobs again", paused]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pool_whose_cause_of_failure_is_corrected_is_tried_again_when_an_operator_says_so() {
     let sandbox = by_hand().await;
     sandbox.apply(&one_pool("backoff_min = \"1h\"\nbackoff_max = \"2h\"\n")).await.unwrap();
-    has(&said(&sandbox.drover(&["resume", "linux"]).await.unwrap()), 0, &["launches again"]);
     let refusal =
         Refusal { matches: LaunchMatch::default(), code: Code::UnauthorizedOperation, when: When::Chance(1.0) };
     sandbox.world.act(|state, _| state.ec2.faults.refusals.push(refusal));

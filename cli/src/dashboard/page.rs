@@ -213,12 +213,14 @@ fn pool_row(row: &PoolRow, overview: &Overview, has_prices: bool) -> Markup {
     let oldest = overview.waiting().filter(|job| job.pool == row.pool).map(|job| job.waited_seconds).max();
     let is_bad = match row.state {
         State::Ok | State::Draining | State::Paused => false,
-        State::CircuitOpen | State::ClassCircuitOpen | State::Refused | State::AtMax | State::AtCap => true,
+        State::CircuitOpen | State::ClassCircuitOpen | State::Refused | State::AtMax | State::AtCap | State::NoType => {
+            true
+        }
     };
     html! { tr {
         td.t data-title="Pool" { b { (pool_link(&row.pool)) } }
         td.t data-title="State" {
-            span.good[row.state == State::Ok] .bad[is_bad] { (row.state.as_str()) }
+            span.good[row.state == State::Ok] .bad[is_bad] { (row.state_text()) }
         }
         td.all data-title="Last 6 hours" { (chart(row, history, 28)) }
         td.n data-title="Demand" { (row.demand) }

@@ -33,6 +33,7 @@ const CHECKS: &[&str] = &[
     "EC2's answers",
     "machines",
     "launches",
+    "paused pools",
     "waiting jobs",
     "ending machines",
     "GitHub's limits",
@@ -87,6 +88,8 @@ struct Problems {
     answers: Vec<String>,
     machines: Vec<String>,
     launches: Vec<String>,
+    /// Pools with waiting jobs that launch nothing because an operator paused them.
+    paused: BTreeMap<PoolName, String>,
     waiting: Vec<String>,
     ending: Vec<String>,
     /// Machines that are not stopped. None if no pool keeps any.
@@ -104,6 +107,7 @@ impl Problems {
             answers: Vec::new(),
             machines: Vec::new(),
             launches: Vec::new(),
+            paused: BTreeMap::new(),
             waiting: Vec::new(),
             ending: Vec::new(),
             stopped: None,
@@ -136,8 +140,11 @@ impl Problems {
         for batch in view.batches.values().filter(|batch| batch.is_stuck()) {
             self.launches.push(format!("launch {} was tried {} times", batch.tag(), batch.lease.tries));
         }
-        if pool.paused && view.is_short(now) {
-            self.waiting.push(format!("pool {name} is paused: drover resume {name}"));
+        let is_blocked = pool.paused && view.is_short(now);
+        if is_blocked {
+            let jobs = view.waiting.values().filter(|job| job.is_demand(now)).count();
+            let jobs = format!("{} {}", count(jobs, "job"), if jobs == 1 { "waits" } else { "wait" });
+            self.paused.insert(name.clone(), format!("pool {name} is paused, and {jobs}"));
         }
         let too_long = pool.timings.notice_after.duration();
         for job in view.waiting.values().filter(|job| job.given_up(now).is_some()) {
@@ -145,7 +152,8 @@ impl Problems {
             self.waiting.push(format!("nothing is launched any more for job {id} of {repository} in pool {name}"));
         }
         let waiting = view.waiting.values().filter(|job| job.given_up(now).is_none());
-        for job in waiting.filter(|job| job.open && now.duration_since(job.waits_since()) >= too_long) {
+        // In a paused pool only its resumption helps.
+        for job in waiting.filter(|job| !is_blocked && job.open && now.duration_since(job.waits_since()) >= too_long) {
             let waited = age(now.duration_since(job.waits_since()));
             self.waiting.push(format!("job {} of {} in pool {name}, for {waited}", job.id, job.repository));
         }
@@ -216,6 +224,10 @@ impl Problems {
         group.conclude("machines", Level::Warn, &self.machines, "none failed to come online in the last hour", remedy);
         let remedy = "drover pools shows EC2's answer";
         group.conclude("launches", Level::Fail, &self.launches, "none stuck", remedy);
+        let pool = self.paused.keys().next().filter(|_| self.paused.len() == 1);
+        let remedy = format!("drover resume {}", pool.map_or("POOL", |pool| pool.as_str()));
+        let paused: Vec<String> = self.paused.into_values().collect();
+        group.conclude("paused pools", Level::Warn, &paused, "none with waiting jobs", &remedy);
         group.conclude(
             "waiting jobs",
             Level::Warn,

@@ -218,6 +218,13 @@ fn next(waiting: &WaitingJob, slot: Option<&Slot>, part: &Part, now: Timestamp) 
             }
         };
     }
+    if part.has_no_type() {
+        let label = part.class.as_ref().map_or_else(|| "LABEL".to_owned(), ToString::to_string);
+        let what = format!(
+            "nothing until the pool allows an instance type that fits: drover shapes {label} says why none does"
+        );
+        return Some(Next::new(what, None));
+    }
     if pool.paused {
         return Some(Next::new(format!("nothing until drover resume {}", pool.name), None));
     }
