@@ -34,6 +34,9 @@ const POOL: &str = "pool";
 const HOSTED: &str = "hosted";
 const STACK: &str = "stack";
 
+/// Errors that are listed of a file that is not TOML.
+const MOST_SYNTAX_ERRORS: usize = 10;
+
 /// A pool file, and what is wrong with it.
 #[derive(Debug)]
 pub struct PoolFile {
@@ -50,6 +53,8 @@ pub struct PoolFile {
     /// For each of `pools`.
     written: Vec<Written>,
     stack: Stack,
+    /// Further errors of a file that is not TOML.
+    unlisted: usize,
 }
 
 impl PoolFile {
@@ -77,16 +82,19 @@ impl PoolFile {
             source,
             written: Vec::new(),
             stack: Stack::default(),
+            unlisted: 0,
         };
         let (table, errors) = DeTable::parse_recoverable(text);
-        for error in &errors {
+        // After a mistake the rest may be misread, so many errors have one cause.
+        file.unlisted = errors.len().saturating_sub(MOST_SYNTAX_ERRORS);
+        for error in errors.iter().take(MOST_SYNTAX_ERRORS) {
             file.add(Severity::Error, &error.span().unwrap_or_default(), format!("not TOML: {}", error.message()));
         }
         file.read_table(table.get_ref());
         match errors.is_empty() {
             true => file.compare(),
             // What was understood of the other lines may not be what they mean.
-            false => file.errors.truncate(errors.len()),
+            false => file.errors.truncate(errors.len().min(MOST_SYNTAX_ERRORS)),
         }
         file.order();
         file
@@ -247,6 +255,10 @@ impl PoolFile {
         text += &self.warnings_text();
         text += &match self.errors.len() {
             0 => format!("{}, no errors\n", count(self.pools.len(), "pool")),
+            errors if self.unlisted > 0 => {
+                let all = count(errors + self.unlisted, "error");
+                format!("{}: {all}, of which the first {errors} are listed\n", self.source.name)
+            }
             errors => format!("{}: {}\n", self.source.name, count(errors, "error")),
         };
         let valid = self.pools.iter().zip(&self.written).filter(|(_, written)| !written.invalid.contains("name"));
@@ -300,6 +312,13 @@ mod tests {
     }
 
     #[test]
+    fn of_a_file_that_is_not_toml_the_first_errors_are_listed() {
+        let output = PoolFile::parse(NAME, &"pool {\n".repeat(30)).report();
+        assert_eq!(output.json["errors"].as_array().map(Vec::len), Some(10), "{}", output.text);
+        assert!(output.text.ends_with("of which the first 10 are listed\n"), "{}", output.text);
+    }
+
+    #[test]
     fn a_pool_has_the_documented_defaults() {
         let file = PoolFile::parse(NAME, LINES);
         assert_eq!((file.errors.len(), file.warnings.len()), (0, 0), "{}", file.report().text);
@@ -340,7 +359,11 @@ mod tests {
             ("max = 10", "max = 10\nmaximum = 11", "pools.toml:8:1: unknown field maximum"),
             ("max = 10", "", "pools.toml:1:1: the pool has no max"),
             ("max = 10", "max = 0", "pools.toml:7:1: max: must be at least 1"),
-            ("max = 10", "max = \"10\"", "pools.toml:7:7: max: invalid type"),
+            (
+                "max = 10",
+                "max = \"10\"",
+                "pools.toml:7:7: max: must be a whole number from 0 to 4294967295, not the text \"10\"",
+            ),
             ("max = 10", "max = 2\nwarm = 3", "pools.toml:8:1: warm: 3 is more than max, 2"),
             (
                 "max = 10",
@@ -375,7 +398,7 @@ mod tests {
             (
                 "max = 10",
                 "max = 10\nmarket = \"spott\"",
-                "pools.toml:8:10: market: unknown variant `spott`, expected one of",
+                "pools.toml:8:10: market: unknown value spott, expected one of",
             ),
             ("max = 10", "max = 10\nmarket = \"spott\"", ", did you mean spot?"),
             (
@@ -451,7 +474,7 @@ mod tests {
         // The schedule begins in line 8.
         let mistakes = [
             ("\"fri\"", "\"mon\"", "pools.toml:9:16: days: mon is listed twice; remove one"),
-            ("\"fri\"", "\"firday\"", "pools.toml:9:16: days: unknown variant `firday`, expected one of `mon`"),
+            ("\"fri\"", "\"firday\"", "pools.toml:9:16: days: unknown value firday, expected one of mon"),
             ("[\"mon\", \"fri\"]", "[]", "pools.toml:9:1: days: at least one is required, such as"),
             ("days = [\"mon\", \"fri\"]\n", "", "pools.toml:8:1: the schedule has no days: write days = ["),
             ("from = \"08:00\"\n", "", "the schedule has no from: write from = \"08:00\""),
@@ -477,7 +500,7 @@ mod tests {
                 "pools.toml:14:1: stopped: 6 and warm, 5, are together more than max, 10; lower one of them, or raise max",
             ),
             ("warm = 5", "stopped = 11", "pools.toml:13:1: stopped: 11 is more than max, 10; lower"),
-            ("warm = 5", "stopped = -1", "pools.toml:13:11: stopped: invalid value"),
+            ("warm = 5", "stopped = -1", "pools.toml:13:11: stopped: must be a whole number"),
             ("warm = 5", "warm = 5\nstoped = 1", "pools.toml:14:1: unknown field stoped, did you mean stopped?"),
             ("warm = 5", "wram = 5", "pools.toml:13:1: unknown field wram, did you mean warm?"),
             (
@@ -537,7 +560,10 @@ mod tests {
         assert_eq!(with("stopped = 4294967295\nwarm = 1").len(), 1, "no overflow");
         assert_eq!(with("warm = 11\nstopped = 1"), ["pools.toml:8:1: warm: 11 is more than max, 10"]);
         let errors = with("stopped = -1");
-        assert!(errors.len() == 1 && errors[0].starts_with("pools.toml:8:11: stopped: invalid value"), "{errors:?}");
+        assert!(
+            errors.len() == 1 && errors[0].starts_with("pools.toml:8:11: stopped: must be a whole number"),
+            "{errors:?}"
+        );
     }
 
     #[test]

@@ -69,7 +69,7 @@ fn each_mistake_is_an_error_that_names_the_fix() {
         (
             "[\"x64\", \"arm64\"]",
             "[\"x64\", \"ARM64\"]",
-            "pools.toml:11:16: shapes.arch: unknown variant `ARM64`, expected `x64` or `arm64`, did you mean arm64?",
+            "pools.toml:11:16: shapes.arch: unknown value ARM64, expected x64 or arm64, did you mean arm64?",
         ),
         ("[\"x64\", \"arm64\"]", "\"x64\"", "pools.toml:11:8: shapes.arch must be a list"),
         (
@@ -80,7 +80,7 @@ fn each_mistake_is_an_error_that_names_the_fix() {
         (
             "[\"spot\", \"on-demand\"]",
             "[\"Spot\"]",
-            "unknown variant `Spot`, expected `on-demand` or `spot`, did you mean spot?",
+            "unknown value Spot, expected on-demand or spot, did you mean spot?",
         ),
         (
             "[\"spot\", \"on-demand\"]",
@@ -93,7 +93,7 @@ fn each_mistake_is_an_error_that_names_the_fix() {
             "pools.toml:9:7: shapes.cpu: write a range such as \"2..32\", or one number; from 1 to 100000",
         ),
         ("\"1..32\"", "\"32..1\"", "shapes.cpu: write a range such as \"2..32\""),
-        ("\"1..32\"", "8", "pools.toml:9:7: shapes.cpu: invalid type: integer `8`"),
+        ("\"1..32\"", "8", "pools.toml:9:7: shapes.cpu: must be a text in quotes, not the number 8"),
         ("\"2..128\"", "\"2-128\"", "pools.toml:10:7: shapes.ram: write a range such as \"2..32\""),
         ("\"40..500\"", "\"0..500\"", "pools.toml:13:8: shapes.disk: write a range such as"),
         (
@@ -115,7 +115,7 @@ fn each_mistake_is_an_error_that_names_the_fix() {
             "pools.toml:4:1: launch_templates: none for arm64, which shapes.arch allows; write launch_templates = { arm64 = ",
         ),
         ("\"runner-arm\"", "\"\"", "launch_templates: that of arm64 must be a name or an id"),
-        ("arm64 = \"runner-arm\"", "arm = \"runner-arm\"", "unknown variant `arm`, expected `x64` or `arm64`"),
+        ("arm64 = \"runner-arm\"", "arm = \"runner-arm\"", "unknown value arm, expected x64 or arm64"),
         ("launch_templates = { x64 = \"runner\", arm64 = \"runner-arm\" }\n", "", "launch_templates: none for x64"),
         (
             "max = 20\n",
@@ -257,7 +257,7 @@ fn the_cap_of_the_stack_bounds_the_sum_of_the_pools_caps() {
     assert_eq!(errors, Vec::<String>::new(), "from [defaults]");
     for (stack, expected) in [
         ("[stack]\nusd_per_hours = 4\n", "pools.toml:2:1: unknown field usd_per_hours, did you mean usd_per_hour?"),
-        ("[stack]\nusd_per_hour = \"4\"\n", "pools.toml:2:16: usd_per_hour: invalid type: string"),
+        ("[stack]\nusd_per_hour = \"4\"\n", "pools.toml:2:16: usd_per_hour: must be a number, not the text"),
         ("stack = 4\n", "pools.toml:1:1: stack must be a table that begins with [stack]"),
         ("[[stack]]\n", "pools.toml:1:3: stack must be a table that begins with [stack]"),
     ] {

@@ -195,7 +195,8 @@ impl<'a> Reader<'a> {
             Err(error) => {
                 let message = error.message().trim().to_owned();
                 let near = text.and_then(|text| nearest_variant(&text, &message));
-                self.invalid(name, &error.span().unwrap_or(span), format!("{name}: {message}{}", did_you_mean(near)));
+                let message = format!("{name}: {}{}", plain(&message), did_you_mean(near));
+                self.invalid(name, &error.span().unwrap_or(span), message);
                 None
             }
         }
@@ -231,6 +232,41 @@ fn nearest_variant<'a>(written: &str, message: &'a str) -> Option<&'a str> {
     nearest(&written.to_lowercase(), variants.split('`').skip(1).step_by(2))
 }
 
+/// A message of serde in words of TOML: serde names types of Rust. Other messages stay as they are.
+fn plain(message: &str) -> String {
+    let Some((found, expected)) = message.split_once(", expected ") else { return message.to_owned() };
+    if let Some(variant) = found.strip_prefix("unknown variant ") {
+        return format!("unknown value {}, expected {}", variant.replace('`', ""), expected.replace('`', ""));
+    }
+    let is_wrong = |kind: &str| found.strip_prefix(kind).map(|found| found.replace('`', ""));
+    let Some(found) = is_wrong("invalid type: ").or_else(|| is_wrong("invalid value: ")) else {
+        return message.to_owned();
+    };
+    let found =
+        [("string ", "the text "), ("integer ", "the number "), ("floating point ", "the number "), ("boolean ", "")]
+            .into_iter()
+            .find_map(|(kind, plain)| Some(format!("{plain}{}", found.strip_prefix(kind)?)))
+            .unwrap_or_else(|| match found.as_str() {
+                "sequence" => "a list".to_owned(),
+                "map" => "a table".to_owned(),
+                _ => found.clone(),
+            });
+    let expected = match expected {
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number from 0",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a string" => "a text in quotes",
+        "a sequence" => "a list in brackets",
+        "a map" => "a table",
+        other => other,
+    };
+    format!("must be {expected}, not {found}")
+}
+
 pub(super) fn did_you_mean(name: Option<&str>) -> String {
     name.map(|name| format!(", did you mean {name}?")).unwrap_or_default()
 }
@@ -240,4 +276,32 @@ pub(crate) fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'
     let distance = |candidate: &&str| strsim::damerau_levenshtein(written, candidate);
     let nearest = candidates.into_iter().min_by_key(distance)?;
     (distance(&nearest) <= written.chars().count().div_ceil(3)).then_some(nearest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_value_is_described_without_words_of_rust() {
+        for (message, text) in [
+            (
+                r#"invalid type: string "100", expected u32"#,
+                r#"must be a whole number from 0 to 4294967295, not the text "100""#,
+            ),
+            (
+                "invalid value: integer `-1`, expected u32",
+                "must be a whole number from 0 to 4294967295, not the number -1",
+            ),
+            ("invalid type: integer `8`, expected a string", "must be a text in quotes, not the number 8"),
+            ("invalid type: sequence, expected a boolean", "must be true or false, not a list"),
+            (
+                "unknown variant `spott`, expected `spot` or `on-demand`",
+                "unknown value spott, expected spot or on-demand",
+            ),
+            ("must be 30 characters", "must be 30 characters"),
+        ] {
+            assert_eq!(plain(message), text);
+        }
+    }
 }
