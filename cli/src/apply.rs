@@ -113,25 +113,28 @@ pub async fn apply<S: Store>(
              from now, apply the file again before you deploy an older version\n"
         );
     }
-    let json = |applied: bool| json(&file, &plan, Some(applied));
+    let json = |applied: bool, says: &str| {
+        let mut json = json(&file, &plan, Some(applied));
+        json["says"] = says.into();
+        json
+    };
+    const NOT_APPLIED: &str = "nothing was applied";
     let losses: String = plan.losses.iter().map(|loss| format!("{loss}\n")).collect();
     let agreed = match consent {
         Consent::DryRun => {
-            return Ok(Output { ok: true, text: format!("{text}nothing was applied\n"), json: json(false) });
+            return Ok(Output { ok: true, text: format!("{text}{NOT_APPLIED}\n"), json: json(false, NOT_APPLIED) });
         }
         Consent::Given => true,
         _ if losses.is_empty() => true,
         Consent::Ask(ask) => ask(&format!("{text}\n{losses}")),
         Consent::Nobody => {
-            let text = format!(
-                "{text}\n{losses}nothing was applied: there is no terminal to ask on -> drover pools apply {} --yes\n",
-                file.name()
-            );
-            return Ok(Output { ok: false, text, json: json(false) });
+            let says =
+                format!("{NOT_APPLIED}: there is no terminal to ask on -> drover pools apply {} --yes", file.name());
+            return Ok(Output { ok: false, text: format!("{text}\n{losses}{says}\n"), json: json(false, &says) });
         }
     };
     if !agreed {
-        return Ok(Output { ok: false, text: "nothing was applied\n".to_owned(), json: json(false) });
+        return Ok(Output { ok: false, text: format!("{NOT_APPLIED}\n"), json: json(false, NOT_APPLIED) });
     }
     write_metas(&plan.pools, installation.table).await?;
     let mut writes = Transaction::new();
@@ -150,7 +153,8 @@ pub async fn apply<S: Store>(
     // Not `now`: somebody may have thought about the question for minutes.
     let config = Config { format, pools: plan.pools.clone(), removed, applied_at: SystemClock.now(), revision };
     installation.table.commit(&writes.put(config)).await?;
-    Ok(Output { ok: true, text: format!("{text}in force within a minute\n"), json: json(true) })
+    let says = "in force within a minute";
+    Ok(Output { ok: true, text: format!("{text}{says}\n"), json: json(true, says) })
 }
 
 /// Shows what applying the file would change. The answer is no if it would change something. It does not ask GitHub, so

@@ -92,6 +92,9 @@ async fn a_loss_of_pools_or_capacity_is_shown_and_needs_an_agreement() {
     let less = POOLS.replace("max = 100", "max = 7");
     let asked = files.run("apply", &less, &[]).await;
     has(&asked, 1, &["linux: max falls from 150 to 7", "nothing was applied", "no terminal", "pools.toml --yes"]);
+    let asked: Value = serde_json::from_str(&files.run("apply", &less, &["--json"]).await.1).unwrap();
+    let says = asked["says"].as_str().unwrap();
+    assert!(says.contains("no terminal") && says.contains(" -> drover pools apply "), "{asked}");
     let relabelled = files.run("apply", &more.replace("\"linux\"]", "\"linux-x64\"]"), &[]).await;
     has(&relabelled, 1, &["linux loses the label linux: jobs of this pool", "nothing was applied"]);
     let shorter = files.run("apply", &more.replace("max = 150", "max = 150\nmax_life = \"2h\""), &[]).await;
