@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
-use domain::config::{Pool, Rates};
+use domain::config::{PRICES, Pool, Rates};
+use domain::ids::InstanceType;
 use domain::policy::route::Unrouted;
 use jiff::SignedDuration;
 use platform::ec2::known_types;
@@ -80,6 +81,13 @@ pub fn simulate(request: &Request, progress: &(dyn Fn(f64) + Sync)) -> Result<Ou
     };
     let region = request.region.clone().or_else(|| trace.header.region.clone()).unwrap_or_else(|| REGION.to_owned());
     let rates = Rates::of(region.clone());
+    if known_types().iter().all(|it| rates.hour(&InstanceType::from(*it)).is_none()) {
+        let regions = regions().into_iter().collect::<Vec<_>>().join(", ");
+        return Err(Failure::Usage(format!(
+            "no prices are known in {} -> --region with one of {regions}",
+            one_line(&region)
+        )));
+    }
     let types = offline::types(known_types(), |it| rates.hour(it));
     let assumptions = Assumptions {
         spot_share: request.spot_share,
@@ -114,10 +122,23 @@ pub fn simulate(request: &Request, progress: &(dyn Fn(f64) + Sync)) -> Result<Ou
     Ok(Output { ok: true, text, json: as_json(&trace, &all, &region) })
 }
 
+/// The regions with known prices.
+fn regions() -> BTreeSet<String> {
+    let prices: Value = serde_json::from_str(PRICES).unwrap_or_default();
+    let families = prices["families"].as_object().into_iter().flat_map(|families| families.values());
+    families.filter_map(Value::as_object).flat_map(|regions| regions.keys().cloned()).collect()
+}
+
 fn read(path: &Path) -> Result<Trace, Failure> {
     let file = File::open(path).map_err(|error| cannot_read(path, &error))?;
-    Trace::read(file)
-        .map_err(|broken| Failure::Usage(format!("{}:{}: {}", path.display(), broken.line, broken.problem)))
+    Trace::read(file).map_err(|broken| {
+        Failure::Usage(format!(
+            "{}:{}: {} -> correct the line, or record the trace again",
+            path.display(),
+            broken.line,
+            broken.problem
+        ))
+    })
 }
 
 /// Runs the scenarios, as many at a time as the machine has processors.
@@ -210,11 +231,11 @@ fn notes(all: &[Simulated], region: &str, labels: &[(String, String)]) -> String
     let mut text = format!(
         "Assumed: a launch takes {launch_seconds} s and a boot {boot_seconds} s (a stopped machine {start_seconds} s), a \
          registration {registration_seconds} s, the runner {runner_seconds} s.\nList prices of {region}. A spot machine costs {} of \
-         that, and EC2 reclaims {} per hour. Volumes have {} GiB.\n",
+         that, and EC2 reclaims {}. Volumes have {} GiB.\n",
         percent(spot_share),
         match assumptions.interruptions_per_hour {
             0.0 => "none".to_owned(),
-            rate => percent(rate),
+            rate => format!("{} per hour", percent(rate)),
         },
         offline::VOLUME_GIB,
     );

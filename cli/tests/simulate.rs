@@ -46,7 +46,15 @@ fn two_pool_files_are_shown_side_by_side() {
     // Five minutes of a runner with two cores.
     assert_eq!(output.json["files"][0]["hosted_usd"], 0.03);
     assert_eq!(output.json["files"][0]["platform_charge_usd"], 0.01);
-    for text in ["queue time p50", "1.toml", "2.toml", "us-east-1", "40 %", "GitHub's announced charge, USD"] {
+    for text in [
+        "queue time p50",
+        "1.toml",
+        "2.toml",
+        "us-east-1",
+        "40 %",
+        "EC2 reclaims none.",
+        "GitHub's announced charge, USD",
+    ] {
         assert!(output.text.contains(text), "{text} is not in {}", output.text);
     }
     assert!(!output.text.contains("secret"));
@@ -63,6 +71,14 @@ fn a_broken_trace_is_refused_with_its_line() {
     let error = simulated(&[POOLS], &format!("{HEADER}\n{{}}\n")).unwrap_err();
     assert!(matches!(error, Failure::Usage(_)), "exit code 2");
     assert!(error.to_string().contains("trace.jsonl:2: this is not a job of a trace"), "{error}");
+}
+
+#[test]
+fn a_region_without_prices_is_refused_with_those_that_have_some() {
+    let header = HEADER.replace("}", r#","region":"mars-1"}"#);
+    let error = simulated(&[POOLS], &format!("{header}\n{JOB}\n")).unwrap_err().to_string();
+    assert!(error.starts_with("no prices are known in mars-1 -> --region with one of "), "{error}");
+    assert!(error.contains("eu-central-1") && error.contains("us-east-1"), "{error}");
 }
 
 #[test]
