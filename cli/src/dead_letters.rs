@@ -170,7 +170,9 @@ async fn handle_selected(
 
 fn missing<'a>(ids: impl IntoIterator<Item = &'a str>) -> Output {
     let ids: Vec<&str> = ids.into_iter().collect();
-    let text = ids.iter().map(|id| format!("there is no dead letter {id:?}, or another command is reading it\n"));
+    let text = ids.iter().map(|id| {
+        format!("there is no dead letter {id:?}, or another command is reading it -> drover dead-letters list\n")
+    });
     Output { ok: ids.is_empty(), text: text.collect(), json: json!({ "missing": ids }) }
 }
 

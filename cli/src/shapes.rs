@@ -48,12 +48,17 @@ fn asked<'a>(pools: &[&'a Pool], label: &str) -> Result<(&'a Pool, Shape), Failu
         let with_shapes = pools.iter().filter(|pool| pool.shapes.is_some());
         let names: Vec<String> = with_shapes.map(|pool| format!("{}/8cpu", pool.name)).collect();
         let hint = match names.is_empty() {
-            true => "no pool has shapes".to_owned(),
+            true => "no pool has shapes; add [pool.shapes] to one, then drover pools apply FILE".to_owned(),
             false => format!("write a label such as {}", names.join(" or ")),
         };
-        return Err(Failure::Usage(format!("{label:?} does not begin with the name of a pool with shapes: {hint}")));
+        return Err(Failure::Usage(format!("{label:?} does not begin with the name of a pool with shapes -> {hint}")));
     };
-    let shape = shape.map_err(|wrong| Failure::Usage(format!("pool {} cannot serve {label}: {wrong}", pool.name)))?;
+    let refused = |wrong| {
+        let name = &pool.name;
+        let next = format!("drover pools show {name} prints what its labels may ask for");
+        Failure::Usage(format!("pool {name} cannot serve {label}: {wrong} -> {next}"))
+    };
+    let shape = shape.map_err(refused)?;
     Ok((pool, shape))
 }
 

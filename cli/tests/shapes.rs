@@ -210,7 +210,7 @@ async fn a_wrong_label_is_refused_with_what_to_write_instead() {
         ("any/100disk", "the pool does not allow a disk in labels"),
         (
             "other/8cpu",
-            r#""other/8cpu" does not begin with the name of a pool with shapes: write a label such as any/8cpu"#,
+            r#""other/8cpu" does not begin with the name of a pool with shapes -> write a label such as any/8cpu"#,
         ),
         ("any", "does not begin with the name of a pool with shapes"),
     ];
@@ -351,6 +351,20 @@ async fn a_job_at_the_cap_and_one_with_a_wrong_label_are_told_why_they_wait() {
 
     let wrong = stack.queued("any/64cpu").await;
     has(&stack.run(&["explain", &wrong]).await, 1, &["No pool accepts it: ", "2..8 vCPUs", "asks for 64"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_waiting_job_that_no_instance_type_satisfies_is_the_state_of_its_pool() {
+    let stack = Stack::start().await;
+    // Every machine with so much memory costs more than the policy allows.
+    let label = "any/8cpu/64gb/on-demand";
+    stack.sandbox.apply(&with_short_timings(POOL).unwrap()).await.unwrap();
+    let job = stack.queued(label).await;
+    let obstacle =
+        format!("any: {label}: no instance type that the pool allows satisfies it -> drover shapes {label} says why");
+    has(&stack.run(&["pools"]).await, 0, &["no type fits", &obstacle]);
+    has(&stack.run(&["status"]).await, 0, &["no type fits: "]);
+    has(&stack.run(&["explain", &job]).await, 0, &["Next: nothing until the pool allows an instance type that fits"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
