@@ -22,36 +22,38 @@ use self::pattern::Pattern;
 pub use self::report::{Form, Report};
 use self::workflow::{Request, Requested, Workflow, Workflows};
 use self::yaml::{Invalid, Position, parse};
-use crate::output::Failure;
+use crate::output::{Failure, cannot_read};
 
 /// Finds the pool of each job, by file and line. `read` reads a file, also one that a workflow calls.
 ///
 /// # Errors
-/// A file cannot be read.
+/// None of the files can be read. One that cannot be read among others is a finding.
 pub fn lint(
     files: &[impl AsRef<Path>],
     question: &Question,
     read: impl Fn(&Path) -> std::io::Result<String>,
 ) -> Result<Report, Failure> {
-    let (mut findings, mut workflows) = (Vec::new(), Vec::new());
+    let (mut findings, mut workflows, mut unread) = (Vec::new(), Vec::new(), Vec::new());
     for file in files {
         let path = file.as_ref();
-        let text =
-            read(path).map_err(|error| Failure::Usage(format!("{}: cannot be read: {error}", path.display())))?;
+        let text = match read(path) {
+            Ok(text) => text,
+            Err(error) => {
+                let (why, help) = (format!("the file cannot be read: {error}"), Some("check the path".to_owned()));
+                findings.push(Finding { help, ..of_file(path, Invalid { at: Position::START, why }) });
+                unread.push(cannot_read(path, &error));
+                continue;
+            }
+        };
         match workflow(path, &text) {
             Ok(workflow) => workflows.push(workflow),
-            Err(Invalid { at, why }) => findings.push(Finding {
-                workflow: path.display().to_string(),
-                file: path.display().to_string(),
-                line: at.line,
-                column: at.column,
-                job: None,
-                labels: Vec::new(),
-                verdict: Verdict::Invalid { why },
-                asked: None,
-                help: None,
-            }),
+            Err(invalid) => findings.push(of_file(path, invalid)),
         }
+    }
+    let is_all_unread = unread.len() == files.len();
+    let number_unread = unread.len();
+    if let Some(first) = unread.into_iter().next().filter(|_| is_all_unread) {
+        return Err(first);
     }
     let paths: BTreeSet<PathBuf> = workflows.iter().map(|workflow| workflow.path.clone()).collect();
     let mut workflows = Workflows::new(workflows);
@@ -62,7 +64,7 @@ pub fn lint(
         findings.extend(requests.iter().map(|requested| finding(path, requested, question)));
     }
     findings.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
-    Ok(Report { findings, unknowns: question.unknowns })
+    Ok(Report { findings, unknowns: question.unknowns, unread: number_unread })
 }
 
 /// A configuration variable, from `NAME=VALUE`. GitHub ignores the case of names.
@@ -86,6 +88,21 @@ pub fn variables(text: &str) -> Result<BTreeMap<String, String>, usize> {
             Ok((name, quoted.unwrap_or(value).to_owned()))
         })
         .collect()
+}
+
+/// The finding about a whole file.
+fn of_file(path: &Path, Invalid { at, why }: Invalid) -> Finding {
+    Finding {
+        workflow: path.display().to_string(),
+        file: path.display().to_string(),
+        line: at.line,
+        column: at.column,
+        job: None,
+        labels: Vec::new(),
+        verdict: Verdict::Invalid { why },
+        asked: None,
+        help: None,
+    }
 }
 
 fn workflow(path: &Path, text: &str) -> Result<Workflow, Invalid> {
@@ -119,11 +136,22 @@ fn finding(path: &Path, requested: &Requested, question: &Question) -> Finding {
         line: at.line,
         column: at.column,
         job: Some(requested.job.clone()),
+        help: missed.and_then(|missed| missed.help).or_else(|| missing_variable(&verdict, &labels, question)),
         labels,
         verdict,
         asked,
-        help: missed.and_then(|missed| missed.help),
     }
+}
+
+/// How to give the variable that the labels depend on, if labels must be known.
+fn missing_variable(verdict: &Verdict, labels: &[String], question: &Question) -> Option<String> {
+    let (Verdict::Unknown { why }, Unknowns::Refused) = (verdict, question.unknowns) else { return None };
+    let names = labels.iter().chain([why]).flat_map(|text| text.split("vars.").skip(1)).map(|text| {
+        let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+        text[..end].to_uppercase()
+    });
+    let missing = names.into_iter().find(|name| !name.is_empty() && !question.variables.contains_key(name))?;
+    Some(format!("give its value with --var {missing}=..."))
 }
 
 /// More about a label that a pool accepts as a shape: the machines that it gets, or that there is none.

@@ -33,6 +33,9 @@ pub enum Failure {
     Usage(String),
     #[error("{error} -> {}", environment_remedy(error))]
     Environment { error: EnvironmentError },
+    /// The output was printed, but it is not complete: a file could not be read.
+    #[error("{0}")]
+    Incomplete(String),
     /// AWS could not be reached, or another operator was faster. The message contains the remedy.
     #[error("{0}")]
     Unreachable(String),
@@ -190,6 +193,8 @@ impl Failure {
     /// Prints text to standard error, or JSON to standard output.
     pub fn print(&self, format: Format) {
         match format {
+            // A second object would not be JSON.
+            Format::Json | Format::JsonLines if matches!(self, Failure::Incomplete(_)) => {}
             Format::Json => print_all(&printable(&format!("{:#}\n", json!({ "error": self.to_string() })))),
             Format::JsonLines => print_all(&printable(&json_lines(&json!({ "error": self.to_string() })))),
             Format::Text | Format::Wide => {
@@ -207,7 +212,7 @@ impl Failure {
 
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Failure::Usage(_) | Failure::Environment { .. } => ExitCode::from(2),
+            Failure::Usage(_) | Failure::Incomplete(_) | Failure::Environment { .. } => ExitCode::from(2),
             Failure::Unreachable(_)
             | Failure::GitHub { .. }
             | Failure::Aws { .. }
@@ -383,7 +388,7 @@ pub fn cannot_read(path: &Path, error: &io::Error) -> Failure {
 }
 
 /// A file that cannot be written.
-pub(crate) fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+pub fn cannot_write(path: &Path, error: &io::Error) -> Failure {
     Failure::Usage(format!("cannot write {}: {error} -> check the path, and that you may write there", path.display()))
 }
 

@@ -20,7 +20,7 @@ use drover::explain::{self, Detail, JobReference};
 use drover::init::{self, Account, Browser, ExistingApp, Request, Target};
 use drover::lint::{self, Listing, Question, Unknowns, WorkflowRepository};
 use drover::operate::{DrainAction, HoldAction, Operator, PauseAction, Retirement, refused};
-use drover::output::{Failure, Format, Output, cannot_read, one_line};
+use drover::output::{Failure, Format, Output, cannot_read, cannot_write, count, one_line};
 use drover::pool_file::{PoolEntry, PoolFile};
 use drover::settings::{self, Reading, StackChoice, aws};
 use drover::status::{self, Surroundings};
@@ -101,7 +101,7 @@ pub(crate) async fn run(command: Command, selection: &StackChoice, format: Forma
                 jobs::Query { pool: pool.as_ref(), finished: finished.then_some(period), columns: format.columns() };
             jobs::jobs(&table(&aws().await?)?, &query, now).await
         }
-        Command::Lint(arguments) => run_lint(arguments).await,
+        Command::Lint(arguments) => run_lint(arguments, format).await,
         Command::Logs { instance } => {
             let aws = aws().await?;
             logs::logs(&table(&aws)?, &ec2(&aws)?, &instance).await
@@ -343,7 +343,7 @@ async fn run_init(arguments: Init) -> Result<Output, Failure> {
     init::init(&target, &request).await
 }
 
-async fn run_lint(arguments: Lint) -> Result<Output, Failure> {
+async fn run_lint(arguments: Lint, printed_as: Format) -> Result<Output, Failure> {
     let Lint { workflows, repository, public, pools, variables, vars, mut hosted, strict, format } = arguments;
     let mut listing = Listing::Partial;
     let pools: Vec<Pool> = match pools {
@@ -365,7 +365,16 @@ async fn run_lint(arguments: Lint) -> Result<Output, Failure> {
     let unknowns = if strict { Unknowns::Refused } else { Unknowns::Counted };
     let source = WorkflowRepository { repository, public };
     let question = Question { pools, source, hosted, listing, variables: all, unknowns };
-    Ok(lint::lint(&workflows, &question, |path| std::fs::read_to_string(path))?.output(format))
+    let report = lint::lint(&workflows, &question, |path| std::fs::read_to_string(path))?;
+    let output = report.output(format);
+    match report.unread {
+        0 => Ok(output),
+        unread => {
+            output.print(printed_as);
+            let files = count(workflows.len(), "file");
+            Err(Failure::Incomplete(format!("{unread} of {files} could not be read -> check the paths")))
+        }
+    }
 }
 
 /// Shows on a terminal how far it is.
@@ -562,7 +571,7 @@ fn append_pages(command: &clap::Command, page: &mut Vec<u8>) -> std::io::Result<
 /// Writes a page for each command.
 fn manual_pages(dir: &Path) -> Result<Output, Failure> {
     clap_mangen::generate_to(command().disable_help_subcommand(true), dir)
-        .map_err(|error| Failure::Usage(format!("cannot write into {}: {error}", dir.display())))?;
+        .map_err(|error| cannot_write(dir, &error))?;
     let text = format!("the pages are in {}\n", dir.display());
     Ok(Output { ok: true, json: json!({ "dir": dir }), text })
 }

@@ -104,6 +104,24 @@ syntax: {runs-on: \"${{ vars. }}\"}";
 }
 
 #[test]
+fn a_file_that_cannot_be_read_hides_no_finding_of_the_others() {
+    let read = |path: &Path| match path.to_str() {
+        Some(CI) => Ok("jobs: {a: {runs-on: nothing}}\n".to_owned()),
+        _ => Err(Error::from(ErrorKind::NotFound)),
+    };
+    let report = lint(&["gone.yml", CI], &question(), read).unwrap();
+    let output = report.output(Form::Text);
+    assert_eq!((report.unread, output.ok), (1, false));
+    for part in
+        ["gone.yml:1:1: error: the file cannot be read: ", " -> check the path", "no pool has the label nothing"]
+    {
+        assert!(output.text.contains(part), "{part}: {}", output.text);
+    }
+    let none = lint(&["gone.yml"], &question(), read).unwrap_err().to_string();
+    assert!(none.starts_with("cannot read gone.yml: ") && none.ends_with(" -> check the path"), "{none}");
+}
+
+#[test]
 fn a_group_needs_labels_and_hosted_names_are_declared() {
     let jobs = "group: {runs-on: {group: octo-runners}}
 groups: {runs-on: {group: \"${{ matrix.g }}\", labels: [self-hosted, octo-ci]}, strategy: {matrix: {g: [a, b]}}}

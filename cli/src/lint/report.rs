@@ -26,6 +26,8 @@ pub struct Report {
     /// By file and line.
     pub findings: Vec<Finding>,
     pub(super) unknowns: Unknowns,
+    /// Files that could not be read.
+    pub unread: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -64,10 +66,10 @@ impl Report {
 
     fn line(&self, finding: &Finding) -> String {
         let Finding { file, line, column, .. } = finding;
-        let level = match (self.level(finding), &finding.verdict) {
-            (Level::Fine, _) => "",
-            (Level::Note, _) | (Level::Error, Verdict::Unknown { .. }) => "unknown: ",
-            (Level::Error, _) => "error: ",
+        let level = match self.level(finding) {
+            Level::Fine => "",
+            Level::Note => "unknown: ",
+            Level::Error => "error: ",
         };
         one_line(&format!("{file}:{line}:{column}: {level}{}", message(finding)))
     }
@@ -75,6 +77,7 @@ impl Report {
     /// How many choices of labels there are of each kind.
     fn summary(&self) -> String {
         let number = |is: fn(&Verdict) -> bool| self.findings.iter().filter(|it| is(&it.verdict)).count();
+        let of_level = |level: Level| self.findings.iter().filter(|it| self.level(it) == level).count();
         let files: BTreeSet<&String> = self.findings.iter().map(|finding| &finding.workflow).collect();
         let jobs: BTreeSet<_> = self.findings.iter().filter_map(|it| Some((&it.workflow, it.job.as_ref()?))).collect();
         format!(
@@ -83,8 +86,8 @@ impl Report {
             count(files.len(), "file"),
             number(|verdict| matches!(verdict, Verdict::Pool { .. })),
             number(|verdict| matches!(verdict, Verdict::Hosted)),
-            count(number(|verdict| matches!(verdict, Verdict::NoPool { .. } | Verdict::Invalid { .. })), "error"),
-            count(number(|verdict| matches!(verdict, Verdict::Unknown { .. })), "unknown"),
+            count(of_level(Level::Error), "error"),
+            count(of_level(Level::Note), "unknown"),
         )
     }
 
