@@ -21,6 +21,9 @@ pub(crate) use self::nested::{DeadLettersCommand, Init, PoolsCommand, Put, Rotat
 pub(crate) use self::simulate::Simulate;
 use crate::candidates;
 
+/// The heading of the options that every command has.
+const GLOBAL: &str = "Global options";
+
 /// Runs GitHub Actions jobs on EC2, one fresh machine per job.
 ///
 /// Start with drover doctor, which finds problems with the setup, drover status, which shows what is happening now, and drover
@@ -33,19 +36,19 @@ use crate::candidates;
 #[command(name = "drover", version)]
 pub(crate) struct Arguments {
     /// Print JSON: the same as --output json
-    #[arg(long, global = true, conflicts_with = "output")]
+    #[arg(long, global = true, conflicts_with = "output", help_heading = GLOBAL)]
     json: bool,
     /// The form of the output: docs/commands.md lists the fields of JSON
-    #[arg(long, short, global = true, value_enum, value_name = "FORM", default_value_t = Form::Text)]
+    #[arg(long, short, global = true, value_enum, value_name = "FORM", default_value_t = Form::Text, help_heading = GLOBAL)]
     output: Form,
     /// When to print colours; also never if NO_COLOR is set
-    #[arg(long, global = true, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
+    #[arg(long, global = true, value_name = "WHEN", default_value_t = ColorChoice::Auto, help_heading = GLOBAL)]
     pub(crate) color: ColorChoice,
     /// The stack; DROVER_STACK does the same [default: that of the profile, or drover]
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME", help_heading = GLOBAL)]
     stack: Option<StackName>,
     /// A profile of ~/.config/drover/config.toml, with a stack and its region; DROVER_PROFILE does the same
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME", help_heading = GLOBAL)]
     profile: Option<String>,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -129,9 +132,9 @@ pub(crate) enum Command {
         /// Print which smaller machines would have been enough for measured jobs, and what they would have cost
         #[arg(long, conflicts_with = "by")]
         advice: bool,
-        /// How far to look back, in days (7d) or hours (12h)
-        #[arg(long, default_value = "7d", value_parser = time)]
-        since: SignedDuration,
+        /// Since this time, within the last 30 days: 7d or 12h ago, or a time such as 2026-11-26T08:00:00Z
+        #[arg(long, value_name = "TIME", default_value = "7d", value_parser = moment)]
+        since: Moment,
         /// Use this price file, as written by make prices, instead of the built-in prices
         #[arg(long, value_name = "FILE")]
         prices: Option<PathBuf>,
@@ -312,7 +315,7 @@ pub(crate) enum Command {
         #[arg(long)]
         verify: bool,
     },
-    /// Let a pool launch machines again, at once
+    /// Let a pool launch machines again, within a minute
     ///
     /// Ends the pool's pause. Launch options that EC2 refused and quotas that were used up are tried again, and the next probe of
     /// an open circuit is due: use it after you have corrected an image, a permission or a quota.
@@ -410,10 +413,10 @@ fn time(text: &str) -> Result<SignedDuration, String> {
         Some(days) => Some(SignedDuration::from_hours(24 * i64::from(days))),
         None => text.parse().ok(),
     };
-    // No more than days can say. A longer time would reach back before the calendar begins.
-    let longest = SignedDuration::from_hours(24 * i64::from(u16::MAX));
+    // A longer time might reach back before the calendar begins. Nothing that Drover keeps is that old.
+    let longest = SignedDuration::from_hours(24 * 3650);
     let time = time.filter(|time| time.is_positive() && *time <= longest);
-    time.ok_or_else(|| "must be like 7d or 12h, and at most 65535d".to_owned())
+    time.ok_or_else(|| "must be like 7d or 12h, and at most ten years".to_owned())
 }
 
 #[cfg(test)]
@@ -423,11 +426,11 @@ mod tests {
     #[test]
     fn a_time_is_positive_and_within_the_calendar() {
         assert_eq!(time("7d"), Ok(SignedDuration::from_hours(168)));
-        for text in ["0d", "-1h", "65536d", "200000000h", "soon", ""] {
+        for text in ["0d", "-1h", "3651d", "200000000h", "soon", ""] {
             assert!(time(text).is_err(), "{text}");
         }
         let now = "2026-11-27T00:00:00Z".parse().expect("a time");
-        assert!(time("65535d").is_ok_and(|time| Moment::Ago(time).at(now) < now));
+        assert!(time("3650d").is_ok_and(|time| Moment::Ago(time).at(now) < now));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use serde_json::json;
 pub use self::measured::{Question, advice};
 
 use crate::aside::Aside;
-use crate::output::{Failure, Output, age, count, table, usd};
+use crate::output::{Failure, Output, age, count, period, table, usd};
 use crate::read::{log_since, pools};
 
 /// What costs are grouped by.
@@ -114,7 +114,7 @@ fn text(rows: &[Row], query: &Query<'_>) -> String {
     text += &format!(
         "\nThe last {}, at on-demand list prices in {} of {}. Not included: savings by spot and by agreements, volumes, \
          traffic, and pools that no longer exist.\n",
-        age(query.since),
+        period(query.since),
         query.region,
         query.prices.read
     );

@@ -66,6 +66,19 @@ impl Reader {
         Ok(Output { ok: true, text, json: events.iter().map(|event| json!(event)).collect::<Value>() })
     }
 
+    /// The events of the first call, or a line that says that there are none.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn once(mut self, table: &Table) -> Result<Output, Failure> {
+        let mut output = self.next(table).await?;
+        if output.text.is_empty() {
+            let has_period = self.filter.since.is_some() || self.filter.until.is_some();
+            output.text = if has_period { "no events in this period\n" } else { "no events\n" }.to_owned();
+        }
+        Ok(output)
+    }
+
     /// The answer if none of the events is about the job.
     async fn no_event(&self, table: &Table, job: JobId) -> Result<Output, Failure> {
         let known = table.get(&Key::Job(job)).await?.is_some();

@@ -419,9 +419,26 @@ pub fn age(time: SignedDuration) -> String {
     }
 }
 
+/// The length of a period, without units of which there are none: `7d`, `1d 12h`.
+pub(crate) fn period(time: SignedDuration) -> String {
+    let age = age(time);
+    match age.split_once(' ') {
+        Some((first, second)) if second.starts_with('0') => first.to_owned(),
+        _ => age,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_period_has_no_unit_of_which_there_is_none() {
+        let shown = [(7 * 86_400, "7d"), (36 * 3600, "1d 12h"), (3600, "1h"), (90, "1m 30s"), (1, "1s")];
+        for (seconds, text) in shown {
+            assert_eq!(period(SignedDuration::from_secs(seconds)), text);
+        }
+    }
 
     #[test]
     fn a_small_cost_is_not_shown_as_nothing() {

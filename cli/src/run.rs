@@ -10,6 +10,7 @@ use clap_complete::Shell;
 use clap_complete::env::Shells;
 use domain::config::{PRICES, Pool, Prices};
 use domain::ids::{InstanceId, PoolName, StackName};
+use domain::log::KEEP_EVENTS;
 use drover::apply::{Consent, Installation};
 use drover::cost::{self, By};
 use drover::dashboard::Dashboard;
@@ -54,6 +55,7 @@ const CLEAR_SCREEN: &str = "\u{1b}[2J\u{1b}[H";
 /// Runs a command to its end. Commands that repeat print each result but the last themselves.
 pub(crate) async fn run(command: Command, selection: &StackChoice, format: Format) -> Result<Output, Failure> {
     let now = SystemClock.now();
+    check(&command, format, now)?;
     let loaded = match reading(&command) {
         Some(reading) => settings::load(selection, reading).await,
         None => Ok(()),
@@ -68,7 +70,7 @@ pub(crate) async fn run(command: Command, selection: &StackChoice, format: Forma
         Command::Completions { shell } => completions(shell),
         Command::Cost { by, advice, since, prices } => {
             let subject = if advice { CostOf::SmallerMachines } else { CostOf::Machines(by) };
-            run_cost(subject, since, prices.as_deref(), now).await
+            run_cost(subject, now.duration_since(since.at(now)), prices.as_deref(), now).await
         }
         Command::Dashboard { port } => run_dashboard(port, format).await,
         Command::DeadLetters(command) => run_dead_letters(command, now).await,
@@ -84,7 +86,7 @@ pub(crate) async fn run(command: Command, selection: &StackChoice, format: Forma
             let filter = Filter { pool, job, newest: newest.into(), since, until };
             match follow {
                 true => follow_events(filter, format).await,
-                false => Reader::new(filter).next(&table(&aws().await?)?).await,
+                false => Reader::new(filter).once(&table(&aws().await?)?).await,
             }
         }
         Command::Explain { jobs, all } => {
@@ -141,6 +143,41 @@ pub(crate) async fn run(command: Command, selection: &StackChoice, format: Forma
             watch(format, async |now| status::status(&table, &surroundings, now).await).await
         }
         Command::Version => run_version().await,
+    }
+}
+
+/// Refuses arguments that contradict each other, before any call.
+fn check(command: &Command, format: Format, now: Timestamp) -> Result<(), Failure> {
+    let refuse = |message: &str| Err(Failure::Usage(message.to_owned()));
+    let is_json = matches!(format, Format::Json | Format::JsonLines);
+    match command {
+        Command::Events { since: Some(since), until: Some(until), .. }
+        | Command::Jobs { since: Some(since), until: Some(until), .. }
+            if since.at(now) >= until.at(now) =>
+        {
+            refuse("--until is not after --since -> for example --since 2h --until 1h")
+        }
+        Command::Jobs { since: Some(since), until: None, .. } if since.at(now) >= now => {
+            refuse("--since is not in the past -> for example --since 2h")
+        }
+        Command::Cost { since, .. } if since.at(now) >= now => {
+            refuse("--since is not in the past -> for example --since 7d")
+        }
+        Command::Cost { since, .. } if now.duration_since(since.at(now)) > KEEP_EVENTS => {
+            refuse("--since is too long ago: the event log keeps 30 days -> --since 30d")
+        }
+        Command::DeadLetters(
+            DeadLettersCommand::Redrive { ids, all: false } | DeadLettersCommand::Delete { ids, all: false },
+        ) if ids.is_empty() => {
+            refuse("no messages are named -> give their ids, which drover dead-letters list shows, or --all")
+        }
+        Command::Lint(Lint { format: lint::Form::Github | lint::Form::Sarif, .. }) if is_json => {
+            refuse("lint prints either JSON or what --format names -> leave out --format, or --json and --output")
+        }
+        Command::Simulate(arguments) if !arguments.has_jobs() => refuse(
+            "no jobs to simulate -> --trace FILE for recorded jobs, or --history 30d for those of the stack's log",
+        ),
+        _ => Ok(()),
     }
 }
 
@@ -247,7 +284,7 @@ async fn run_dead_letters(command: DeadLettersCommand, now: Timestamp) -> Result
     }
 }
 
-/// The command line demands either ids or `--all`.
+/// [`check`] demands either ids or `--all`.
 fn selection(ids: Vec<String>) -> Selection {
     if ids.is_empty() { Selection::All } else { Selection::Ids(ids.into_iter().collect()) }
 }

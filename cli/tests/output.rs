@@ -38,6 +38,25 @@ fn colours_are_printed_only_on_request_where_there_is_no_terminal() {
 }
 
 #[test]
+fn arguments_that_contradict_each_other_or_are_missing_are_refused_with_what_to_write() {
+    for (arguments, part) in [
+        (&["dead-letters", "redrive"][..], "--all"),
+        (&["dead-letters", "delete"], "--all"),
+        (&["simulate", "pools.toml"], "--history"),
+        (&["lint", "ci.yml", "--repository", "o/r", "--format", "sarif", "--json"], "--format"),
+        (&["lint", "ci.yml", "--repository", "o/r", "--format", "github", "-o", "jsonl"], "--format"),
+        (&["cost", "--since", "90d"], "30 days"),
+    ] {
+        let refused = alone(arguments, &[]);
+        assert_eq!(refused.status.code(), Some(2), "{arguments:?}");
+        assert!(text(&refused).contains(part) && text(&refused).contains(" -> "), "{arguments:?}: {}", text(&refused));
+    }
+    let help = text(&alone(&["ps", "--help"], &[]));
+    let (own, global) = help.split_once("Global options:").unwrap();
+    assert!(own.contains("--pool") && global.contains("--json") && !global.contains("--pool"), "{help}");
+}
+
+#[test]
 fn output_that_cannot_be_written_is_an_error_and_a_reader_that_stops_is_none() {
     let mut drover = std::process::Command::new(env!("CARGO_BIN_EXE_drover"));
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
@@ -172,7 +191,20 @@ async fn json_has_exactly_the_documented_fields_and_a_line_per_object_on_request
     let events = listed(sandbox.drover(&["events", "--since", "1h"]).await.unwrap());
     assert!(events.contains(&format!("job {first} queued")), "{events}");
     let none = sandbox.drover(&["events", "--since", "2h", "--until", "1h"]).await.unwrap();
-    assert_eq!(listed(none), "");
+    assert_eq!(listed(none), "no events in this period\n");
+    let none = sandbox.drover(&["events", "--since", "2h", "--until", "1h", "--json"]).await.unwrap();
+    assert_eq!(listed(none), "[]\n");
+    for arguments in [
+        &["events", "--since", "1h", "--until", "2h"][..],
+        &["jobs", "--finished", "--since", "1h", "--until", "2h"],
+        &["cost", "--since", "31d"],
+    ] {
+        let refused = sandbox.drover(arguments).await.unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{arguments:?}");
+        assert!(text(&refused).contains(" -> "), "{arguments:?}: {}", text(&refused));
+    }
+    let cost = listed(sandbox.drover(&["cost", "--since", "30d"]).await.unwrap());
+    assert!(cost.contains("The last 30d, at on-demand"), "{cost}");
 
     // A shell completes pools and machines.
     let complete = async |words: &[&str]| {

@@ -99,7 +99,7 @@ pub(crate) enum DeadLettersCommand {
     #[command(after_help = "Example:\n  drover dead-letters delete 5f0c2d1e-7a3b-4c88-9e21-d4b6a7f01c35")]
     Delete {
         /// Ids of the messages, from the list
-        #[arg(required_unless_present = "all", conflicts_with = "all", value_parser = message)]
+        #[arg(conflicts_with = "all", value_parser = message)]
         ids: Vec<String>,
         /// Every message that is in the queue now
         #[arg(long)]
@@ -109,7 +109,7 @@ pub(crate) enum DeadLettersCommand {
     #[command(after_help = "Example:\n  drover dead-letters redrive --all")]
     Redrive {
         /// Ids of the messages, from the list
-        #[arg(required_unless_present = "all", conflicts_with = "all", value_parser = message)]
+        #[arg(conflicts_with = "all", value_parser = message)]
         ids: Vec<String>,
         /// Every message that is in the queue now
         #[arg(long)]

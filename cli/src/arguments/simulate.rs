@@ -14,8 +14,8 @@ pub(crate) struct Simulate {
     /// Pool files; each is simulated on its own
     #[arg(required_unless_present = "record", value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
-    /// The recorded jobs
-    #[arg(long, value_name = "FILE", required_unless_present = "history", conflicts_with = "history")]
+    /// The recorded jobs; or else --history
+    #[arg(long, value_name = "FILE", conflicts_with = "history")]
     trace: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) history: History,
@@ -37,6 +37,11 @@ pub(crate) struct Simulate {
 }
 
 impl Simulate {
+    /// Whether the command line says which jobs to simulate.
+    pub(crate) fn has_jobs(&self) -> bool {
+        self.trace.is_some() || self.history.wanted().is_some()
+    }
+
     /// The jobs are those that were recorded, or else those of the trace, which the command line then demands.
     pub(crate) fn request(self, recorded: Option<Trace>) -> Request {
         let Self { files, trace, history: _, region, labels, spot_share, interruptions, html } = self;

@@ -14,7 +14,7 @@ use whatif::offline;
 
 use super::advice::{Advice, FEWEST_RUNS, Measured, PricesFrom, Run, Types, Verdict, advise};
 use crate::jobs::{ended, machines_of};
-use crate::output::{Failure, Output, age, count, table, usd};
+use crate::output::{Failure, Output, count, period, table, usd};
 use crate::read::pools;
 
 /// The question to answer.
@@ -140,7 +140,7 @@ fn output(judged: &[(Name, Measured<'_>, Verdict)], unmeasured: usize, question:
     let few = few + unmeasured;
 
     let mut text = match advised.is_empty() {
-        true => format!("no smaller machine is advised for a job of the last {}\n", age(question.since)),
+        true => format!("no smaller machine is advised for a job of the last {}\n", period(question.since)),
         false => table(
             &["JOB", "RUNS", "NOW", "NEEDS", "ENOUGH", "USD", "INSTEAD", "SAVES"],
             advised.iter().map(|(name, job, advice)| cells(name, job, advice)),
@@ -150,7 +150,7 @@ fn output(judged: &[(Name, Measured<'_>, Verdict)], unmeasured: usize, question:
     if !advised.is_empty() {
         text += &format!(
             "USD: what the runs of the last {} cost, and what they would have cost instead",
-            age(question.since)
+            period(question.since)
         );
         text += &notes(&advised, question);
     }
