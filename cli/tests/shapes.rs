@@ -368,6 +368,25 @@ async fn a_waiting_job_that_no_instance_type_satisfies_is_the_state_of_its_pool(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_history_of_a_job_has_the_launch_for_its_class_and_not_those_for_others() {
+    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+    sandbox.apply(&with_short_timings(POOL).unwrap()).await.unwrap();
+    let queue = |label| sandbox.queue_job("octo-org/widgets", &[label], Duration::from_millis(100));
+    let jobs = ["any/2cpu", "any/4cpu", "any/8cpu"].map(queue);
+    sandbox.reconcile(&jobs, PATIENCE).await.unwrap();
+    for job in jobs.map(|job| job.to_string()) {
+        let json: Value =
+            serde_json::from_slice(&sandbox.drover(&["explain", &job, "--json"]).await.unwrap().stdout).unwrap();
+        let machine = json["instance"].as_str().unwrap();
+        sandbox.closed(&machine.into()).await.unwrap();
+        let (_, text) = said(&sandbox.drover(&["explain", &job]).await.unwrap());
+        let lines = |part: &str| text.lines().filter(|line| line.contains(part)).count();
+        assert_eq!((lines("decided ("), lines("  EC2 launched i-")), (1, 1), "{text}");
+        assert!(text.contains(&format!("EC2 launched {machine}  (")), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn doctor_warns_of_a_shared_group_and_of_old_or_missing_prices() {
     let stack = Stack::start().await;
     let linux = "[[pool]]\nname = \"linux\"\nowner = \"octo-org\"\nlabels = [\"drover\"]\n\
