@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng};
 use crate::mistakes::Mistake;
 
 /// Increased with every change of the table below or of what a fault does.
-pub const VERSION: u32 = 12;
+pub const VERSION: u32 = 13;
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $kind:ident = $name:literal, $most:literal;)*) => {
@@ -154,7 +154,7 @@ faults! {
     Credentials = "ec2-credentials", 0.15;
     /// EC2 says that the client token of a launch was used before.
     TokenUsed = "ec2-token-used", 0.10;
-    /// EC2 accepts a launch and ends the machine before it runs.
+    /// EC2 accepts a launch and ends the machine before it runs, half of the time for lack of capacity.
     EndsAtOnce = "ec2-ends-machine", 0.40;
     /// GitHub refuses a runner as it connects, and its machine powers off.
     RunnerRefused = "runner-refused", 0.40;
