@@ -1,9 +1,9 @@
 //! Machines that ended before their runner came online: which of them count as failures of their pool, and when the pool's
 //! circuit opens.
 //!
-//! Such a machine counts if nobody asked for its end, EC2 had capacity for it and did not take it back, and no waiting job that GitHub was asked
-//! about afterwards turned out to have run on it. A machine that has finished its job looks the same as long as its webhooks
-//! are missing.
+//! Such a machine counts if nobody asked for its end, EC2 had capacity for it and did not take it back, and no waiting job
+//! that GitHub was asked about afterwards turned out to have run on it. A machine that has finished its job looks the same as
+//! long as its webhooks are missing.
 
 use std::collections::BTreeMap;
 
