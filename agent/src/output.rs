@@ -17,15 +17,16 @@ const SHOWN_LINES: usize = 5;
 const SHOWN_CHARACTERS: usize = 200;
 
 /// The runner's standard output and error.
-pub(crate) struct Output {
+pub(crate) struct Output<W> {
     pipe: Option<Receiver>,
+    copied_to: W,
     end: VecDeque<u8>,
 }
 
-impl Output {
-    pub(crate) fn of(pipe: PipeReader) -> anyhow::Result<Self> {
+impl<W: Write> Output<W> {
+    pub(crate) fn of(pipe: PipeReader, copied_to: W) -> anyhow::Result<Self> {
         let pipe = Receiver::from_owned_fd(pipe.into()).context("cannot read the runner's output")?;
-        Ok(Self { pipe: Some(pipe), end: VecDeque::new() })
+        Ok(Self { pipe: Some(pipe), copied_to, end: VecDeque::new() })
     }
 
     /// Waits for output and copies a part of it. After its end, waits for ever. Can be cancelled.
@@ -56,7 +57,7 @@ impl Output {
                 Ok(0) => self.pipe = None,
                 Ok(length) => {
                     // A console that cannot be written to must not keep the machine from its job.
-                    let _ = std::io::stdout().write_all(&some[..length]);
+                    let _ = self.copied_to.write_all(&some[..length]);
                     self.end.extend(&some[..length]);
                     self.end.drain(..self.end.len().saturating_sub(KEPT_BYTES));
                 }
@@ -64,5 +65,31 @@ impl Output {
                 Err(_) => self.pipe = None,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use nix::fcntl::{FcntlArg, fcntl};
+
+    use super::{COPIED_BYTES, Output};
+
+    #[tokio::test]
+    async fn output_is_copied_in_parts_whether_more_of_it_waits_or_not() {
+        let (read, mut write) = std::io::pipe().unwrap();
+        fcntl(&write, FcntlArg::F_SETPIPE_SZ((4 * COPIED_BYTES).try_into().unwrap())).unwrap();
+        write.write_all(&vec![b'x'; 4 * COPIED_BYTES]).unwrap();
+        let mut output = Output::of(read, Vec::new()).unwrap();
+        output.copy_some().await;
+        assert_eq!(output.copied_to.len(), COPIED_BYTES);
+        output.last_lines();
+        assert_eq!(output.copied_to.len(), 2 * COPIED_BYTES, "the process that wrote it may go on for ever");
+        drop(write);
+        while output.pipe.is_some() {
+            output.copy_some().await;
+        }
+        assert_eq!(output.copied_to.len(), 4 * COPIED_BYTES);
     }
 }

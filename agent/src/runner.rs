@@ -1,5 +1,6 @@
 //! GitHub's runner, as a process.
 
+use std::io::{Stdout, stdout};
 use std::process::Stdio;
 
 use anyhow::Context;
@@ -19,7 +20,7 @@ const JIT_CONFIG: &str = "ACTIONS_RUNNER_INPUT_JITCONFIG";
 /// The running runner and the files of its hooks.
 pub(crate) struct Running {
     pub(crate) process: Child,
-    pub(crate) output: Output,
+    pub(crate) output: Output<Stdout>,
     pub(crate) hook: Hook,
 }
 
@@ -68,5 +69,5 @@ pub(crate) fn start(config: &Config, item: &BootItem) -> anyhow::Result<Running>
         .spawn()
         .with_context(|| format!("cannot start {}", script.display()))?;
     tracing::info!("the runner has started");
-    Ok(Running { process, output: Output::of(output)?, hook })
+    Ok(Running { process, output: Output::of(output, stdout())?, hook })
 }

@@ -444,21 +444,6 @@ async fn a_machine_that_gets_no_jit_config_or_a_signal_powers_off() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_that_writes_without_end_keeps_no_machine_from_its_end() {
-    // What the job leaves behind goes on writing after the runner has ended.
-    let machine = machine(Some("yes & touch $OUT/ran")).await;
-    machine.hand_over(3600).await;
-    assert!(end_of(machine.agent().stdout(Stdio::null()).spawn().unwrap()).await.success());
-    assert!(machine.path("ran").exists() && machine.is_off());
-    fs::remove_file(machine.path("off")).unwrap();
-
-    let machine = self::machine(Some("exec yes")).await;
-    machine.hand_over(1).await;
-    end_of(machine.agent().stdout(Stdio::null()).spawn().unwrap()).await;
-    assert!(machine.is_off(), "the machine has reached its maximum life");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_that_cannot_power_off_fails() {
     let machine = machine(Some("true")).await;
     machine.hand_over(3600).await;
