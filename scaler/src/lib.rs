@@ -69,10 +69,9 @@ impl Pools {
     async fn get(&self, context: &Context<'_>) -> Result<Config, PoolsError> {
         let now = context.now();
         let cached = self.cached.lock().expect("no thread panics while it holds the lock").clone();
-        let age = cached.as_ref().map(|(at, _)| now.duration_since(*at));
-        match cached {
-            Some((_, config)) if age < Some(POOLS_CACHED_FOR) => Ok(config),
-            Some((_, config)) if age < Some(POOLS_USED_FOR) => self.read_or(context, now, config).await,
+        match cached.map(|(at, config)| (now.duration_since(at), config)) {
+            Some((age, config)) if age < POOLS_CACHED_FOR => Ok(config),
+            Some((age, config)) if age < POOLS_USED_FOR => self.read_or(context, now, config).await,
             Some(_) | None => self.read(context, now).await,
         }
     }

@@ -13,10 +13,11 @@ use crate::aws::{CallError, ErrorKind};
 /// DynamoDB's limit for one BatchGetItem.
 pub(crate) const KEYS_PER_CALL: usize = 100;
 
-/// How long the first wait is after an answer without any item; doubled each time up to [`LONGEST_WAIT`], 1.5 s in all.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// How long a throttled call waits before it is repeated; doubled each time up to [`LONGEST_WAIT`], 1.5 s in all.
+pub(crate) const FIRST_WAIT: Duration = Duration::from_millis(100);
 
-const LONGEST_WAIT: Duration = Duration::from_millis(800);
+/// See [`FIRST_WAIT`].
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_millis(800);
 
 /// Reads these items of the table, at most [`KEYS_PER_CALL`]. DynamoDB leaves some out if it throttles, or if they are larger
 /// than 16 MB together.

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
@@ -17,7 +16,7 @@ use domain::state::{BootItem, Item, Key, StoredReport, UnreadSlots, boot_key};
 use engine::ports::{CommitError, Reading, Store, StoreError};
 
 use crate::aws::{CallError, ErrorKind};
-use crate::batch_get::{KEYS_PER_CALL, batch_get};
+use crate::batch_get::{FIRST_WAIT, KEYS_PER_CALL, LONGEST_WAIT, batch_get};
 use crate::reports::ReportsTable;
 
 /// The most pages, of 1 MB each, that the reading of a partition has. A partition with more open jobs, slots and batches is
@@ -402,6 +401,7 @@ impl Store for Table {
         if let Some(event) = &transaction.event {
             writes.push(self.put_event(event)?);
         }
+        // One partition key takes 1,000 write units per second, and a decision about 48 jobs is 200 of them.
         let mut wait = FIRST_WAIT;
         loop {
             // The SDK adds a request token, so that its own retry after a lost reply does not conflict with the first attempt.
@@ -418,13 +418,6 @@ impl Store for Table {
         }
     }
 }
-
-/// How long a throttled transaction waits before it is repeated; doubled each time up to [`LONGEST_WAIT`], 1.5 s in all. One partition
-/// key takes 1,000 write units per second, and a decision about 48 jobs is 200 of them.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-
-/// See [`FIRST_WAIT`].
-const LONGEST_WAIT: Duration = Duration::from_millis(800);
 
 /// Whether DynamoDB cancelled the transaction only because one of the partitions has too many writes at present. The SDK repeats a
 /// throttled call, and not this: the answer is that of a cancelled transaction.

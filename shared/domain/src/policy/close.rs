@@ -54,9 +54,8 @@ pub struct Ended<'a> {
 }
 
 /// Deletes the slots and closes the mappings of their instances. Machines that ended early are counted as failures, except for
-/// lack of capacity: then their launch option counts as refused. A machine
-/// that has run a job is no longer charged to a job that still waits: three machines that other jobs took would use up its
-/// launches.
+/// lack of capacity: then their launch option counts as refused. A machine that has run a job is no longer charged to a job that
+/// still waits: three machines that other jobs took would use up its launches.
 pub fn close(pool: &Pool, view: &PoolView, slots: &[Slot], ended: Ended<'_>, rates: &Rates, turn: &Turn) -> Closing {
     let Ended { instances, mut consoles, reports, mut usages, reasons } = ended;
     let mut by_class: BTreeMap<Option<&Label>, Vec<Failure>> = BTreeMap::new();
@@ -74,8 +73,8 @@ pub fn close(pool: &Pool, view: &PoolView, slots: &[Slot], ended: Ended<'_>, rat
         slots.iter().filter_map(|slot| Some((&slot.machine()?.instance, slot))).collect();
     let lacking = instances.iter().filter_map(|instance| {
         let (slot, reason) = (by_instance.get(&instance.id)?, reasons?.get(&instance.id)?);
-        let tuple = lacked_capacity(slot, reason).then(|| launched_as(pool, view, slot, instance))?;
-        Some((tuple?, reason.message.as_str()))
+        let tuple = lacked_capacity(slot, reason).then(|| launched_as(pool, view, slot, instance)).flatten()?;
+        Some((tuple, reason.message.as_str()))
     });
     let meta = lacking
         .fold(view.meta.clone(), |meta, (tuple, message)| launch::lacked_capacity(meta, tuple, message, turn.now));

@@ -69,13 +69,10 @@ impl GitHubApp {
         }
         // A run that starts between the two lists was in the first one or is in both.
         let mut found = RunsUnderWay::default();
+        let count = |first: &Page| first.total_count.min(MAX_LISTED_RUNS);
         for status in ["queued", "in_progress"] {
-            let path = &format!("/repos/{repository}/actions/runs?status={status}&per_page={PER_PAGE}");
-            let read = |page: usize| async move { self.list::<Page>(repository, &format!("{path}&page={page}")).await };
-            let first = read(1).await?;
-            let last = first.resource.total_count.min(MAX_LISTED_RUNS).div_ceil(PER_PAGE);
-            let others: Vec<_> = stream::iter(2..=last).map(read).buffered(PAGES_AT_ONCE).try_collect().await?;
-            for Read { resource: listed, counted } in std::iter::once(first).chain(others) {
+            let path = format!("/repos/{repository}/actions/runs?status={status}&per_page={PER_PAGE}");
+            for Read { resource: listed, counted } in self.pages(repository, &path, count).await? {
                 let (readable, unreadable) = readable(listed.workflow_runs);
                 found.unreadable += unreadable;
                 found.counted += counted;
@@ -91,13 +88,11 @@ impl GitHubApp {
             total_count: usize,
             jobs: Vec<Listed<WorkflowJob>>,
         }
-        let path = &format!("/repos/{repository}/actions/runs/{run}/jobs?filter=latest&per_page={PER_PAGE}");
-        let read = |page: usize| async move { self.list::<Page>(repository, &format!("{path}&page={page}")).await };
-        let first = read(1).await?;
-        let last = first.resource.total_count.div_ceil(PER_PAGE);
-        let others: Vec<_> = stream::iter(2..=last).map(read).buffered(PAGES_AT_ONCE).try_collect().await?;
+        let path = format!("/repos/{repository}/actions/runs/{run}/jobs?filter=latest&per_page={PER_PAGE}");
         let mut found = RunJobs::default();
-        for Read { resource: listed, counted } in std::iter::once(first).chain(others) {
+        for Read { resource: listed, counted } in
+            self.pages(repository, &path, |first: &Page| first.total_count).await?
+        {
             let (readable, unreadable) = readable(listed.jobs);
             found.unreadable += unreadable;
             found.counted += counted;
@@ -107,6 +102,21 @@ impl GitHubApp {
             tracing::error!(%repository, %run, "{} jobs of run {run} cannot be read", found.unreadable);
         }
         Ok(found)
+    }
+
+    /// Every page of a list. `count` is the number of its items, as the first page reports it.
+    async fn pages<T: DeserializeOwned>(
+        &self,
+        repository: &Repository,
+        path: &str,
+        count: impl Fn(&T) -> usize,
+    ) -> Result<Vec<Read<T>>, GitHubError> {
+        let read = |page: usize| async move { self.list::<T>(repository, &format!("{path}&page={page}")).await };
+        let mut pages = vec![read(1).await?];
+        let last = count(&pages[0].resource).div_ceil(PER_PAGE);
+        let others: Vec<_> = stream::iter(2..=last).map(read).buffered(PAGES_AT_ONCE).try_collect().await?;
+        pages.extend(others);
+        Ok(pages)
     }
 
     async fn list<T: DeserializeOwned>(&self, repository: &Repository, path: &str) -> Result<Read<T>, GitHubError> {
